@@ -1,0 +1,150 @@
+"""From nodes to a run: plan, put in the store, launch. The verbs of the package."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import replace
+from typing import Any
+
+
+from dagnb.errors import ConfigError, GraphError
+from dagnb import session, sources
+from dagnb.graph import task
+from dagnb.graph.dag import Dag
+from dagnb.graph.payload import Signer
+from dagnb.graph.task import Node
+from dagnb.handle import Run
+from dagnb.planning.costs import Costs
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Pool, Problem
+from dagnb.protocol import program
+from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
+from dagnb.protocol.launcher import Launcher
+from dagnb.simulation.simulate import simulate as simulate_plan
+from dagnb.storage.interface import RunLine
+from dagnb.storage.open import MEMORY_URL
+from dagnb.trace.trace import Trace
+from dagnb.views.show import bundle
+
+_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_ON_ERROR = ("fail", "continue")
+
+
+def run(
+    *nodes: Node[Any],
+    name: str = "",
+    planner: Any = None,
+    workers: Any = None,
+    store: Any = None,
+    deadline_s: float | None = None,
+    on_error: str = "fail",
+) -> Run[Any]:
+    """Start the nodes and all they need; returns at once.
+
+    planner, workers, store: instead of the session's defaults. deadline_s: end the run after so many seconds.
+    on_error: 'fail' ends the run at the first failed task, 'continue' runs what does not need it.
+    Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; nothing is left behind then.
+    """
+    if on_error not in _ON_ERROR:
+        raise ConfigError(f"on_error={on_error!r}: must be 'fail' or 'continue'.")
+    if deadline_s is not None and not deadline_s > 0:
+        raise ConfigError(f"deadline_s={deadline_s!r}: must be more than 0 seconds; leave it out for no deadline.")
+    chosen = session.settings(planner=planner, workers=workers, store=store)
+    launcher = chosen.launcher()
+    made = _planned(nodes, chosen, launcher)
+    terms = {"deadline_s": deadline_s, "on_error": on_error}
+    return session.wait(_start(made, chosen, launcher, name or made.dag.calls[made.dag.sinks[-1]].function, terms))
+
+
+async def _start(
+    made: Plan, chosen: session.Settings, launcher: Launcher, name: str, terms: dict[str, Any]
+) -> Run[Any]:
+    opened, address = await session.store_for(chosen, launcher)
+    key = session.key_for(opened)
+    run_id = new_run_id()
+    ready = program.build(made, run_id, Signer(key), cap=launcher.cap, archive=sources.archive(made.dag), **terms)
+    submission = replace(ready.submission, meta=program.describe(made, name, ready.header))
+    await opened.share(ready.contents, ttl_s=submission.ttl_s)
+    now = await opened.submit(submission)
+    invocation = Invocation(
+        run=run_id,
+        store=address.url,
+        namespace=address.namespace,
+        key=key,
+        header=ready.header,
+        n_workers=min(launcher.cap, len(made.steps)),
+        records=submission.records if ready.n_bytes <= INLINE_DAG_BYTES else (),
+        asked_at=now,
+        cwd=os.getcwd(),
+        versions=versions(),
+    )
+    try:
+        await launcher.launch(invocation)
+    except BaseException:
+        await opened.forget(run_id)
+        raise
+    return Run(run_id, opened, plan=made, stop=launcher.stop)
+
+
+def plan(*nodes: Node[Any], planner: Any = None, workers: Any = None) -> Plan:
+    """Who would run what; nothing runs. The plan shows itself as the planning image."""
+    chosen = session.settings(planner=planner, workers=workers)
+    return _planned(nodes, chosen, chosen.launcher())
+
+
+def _planned(nodes: tuple[Node[Any], ...], chosen: session.Settings, launcher: Launcher) -> Plan:
+    dag = Dag.of(*nodes)
+    problem = Problem(dag=dag, costs=Costs.hinted(dag), pool=Pool(cap=launcher.cap))
+    made = chosen.chosen_planner().plan(problem)
+    made.check(dag)
+    return made
+
+
+def simulate(*nodes: Node[Any], planner: Any = None, workers: Any = None, costs: Costs | None = None) -> Trace:
+    """The run in virtual time, by the real worker's code; costs: from the hints of @task by default."""
+    chosen = session.settings(planner=planner, workers=workers)
+    launcher = chosen.launcher()
+    made = _planned(nodes, chosen, launcher)
+    return simulate_plan(made, costs or Costs.hinted(made.dag), n_workers=launcher.cap)
+
+
+def attach(run_id: str, *, store: Any = None, workers: Any = None) -> Run[Any]:
+    """A run that an earlier kernel started. Raises RunMissingError."""
+    chosen = session.settings(store=store, workers=workers)
+    launcher = chosen.launcher()
+
+    async def found() -> Run[Any]:
+        opened, _ = await session.store_for(chosen, launcher)
+        handle: Run[Any] = Run(run_id, opened, stop=launcher.stop)
+        await opened.observe(run_id)
+        return handle
+
+    return session.wait(found())
+
+
+def runs(*, store: Any = None, workers: Any = None) -> list[RunLine]:
+    """What the store knows, newest first."""
+    chosen = session.settings(store=store, workers=workers)
+
+    async def listed() -> list[RunLine]:
+        opened, _ = await session.store_for(chosen, chosen.launcher())
+        return await opened.runs()
+
+    return session.wait(listed())
+
+
+def new_run_id() -> str:
+    """A ULID: 26 characters, sortable by the moment of making. Source: github.com/ulid/spec."""
+    number = (int(time.time() * 1000) << 80) | secrets.randbits(80)
+    return "".join(_BASE32[(number >> shift) & 31] for shift in range(125, -5, -5))
+
+
+def _show(thing: object) -> dict[str, str]:
+    return bundle(Dag.of(thing) if isinstance(thing, Node) else thing)
+
+
+task.verbs.update(run=run, plan=plan, simulate=simulate, show=_show)
+
+__all__ = ["MEMORY_URL", "GraphError", "attach", "new_run_id", "plan", "run", "runs", "simulate"]

@@ -1,0 +1,251 @@
+"""Every error dagnb raises on purpose; the class says whose move it is.
+
+    DagnbError
+    |- GraphError        CycleError, ForeignNodeError, UnserialisableError      the graph you drew
+    |- PlanError         UnknownNameError, InvalidPlanError                     what was asked of a planner
+    |- ConfigError                                                              a setting
+    |- StorageError      BlobMissingError, StorageUnavailableError,             the store
+    |                    StorageFullError, SignatureError, RunMissingError
+    |- LaunchError       VersionMismatchError                                   starting workers
+    |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError    your task, your limit
+    `- ProtocolError                                                            a defect of dagnb itself
+
+An error carries fields; its message is a template of them and ends with the cure. All of them can be pickled.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class DagnbError(Exception):
+    """Root of the tree: catch this to catch whatever dagnb raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the fields, whatever the signature of the subclass."""
+        return (_rebuild, (type(self), self.args, self.__dict__))
+
+
+def _rebuild(kind: type[DagnbError], args: tuple[Any, ...], fields: dict[str, Any]) -> DagnbError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class GraphError(DagnbError):
+    """The graph, or the use of a node, makes no sense."""
+
+
+class CycleError(GraphError):
+    """The graph has a cycle; `cycle` names its tasks in order."""
+
+    def __init__(self, cycle: Sequence[str]) -> None:
+        self.cycle = tuple(cycle)
+        path = " -> ".join((*self.cycle, self.cycle[0]))
+        super().__init__(f"the graph has a cycle: {path}. A task cannot wait for itself: break one of these edges.")
+
+
+class ForeignNodeError(GraphError):
+    """A node stands where dagnb cannot see it, or belongs to something else."""
+
+    def __init__(self, task: str, argument: str, where: str) -> None:
+        self.task, self.argument, self.where = task, argument, where
+        super().__init__(
+            f"argument {argument} of task '{task}' holds a node inside {where}, where dagnb does not look. "
+            "Put nodes in lists, tuples, sets, dicts or dataclasses, or pass them as arguments of their own."
+        )
+
+
+class UnserialisableError(GraphError):
+    """A function, argument or result cannot travel to another process."""
+
+    def __init__(self, task: str, what: str, reason: str) -> None:
+        self.task, self.what, self.reason = task, what, reason
+        super().__init__(
+            f"{what} of task '{task}' cannot be pickled: {reason}. "
+            "Pass plain data (a path instead of an open file) or create the object inside the task."
+        )
+
+
+class PlanError(DagnbError):
+    """A planner was asked for something impossible."""
+
+
+class UnknownNameError(PlanError):
+    """A name nobody registered; `known` lists what there is, `nearest` the likeliest meant."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, tuple(sorted(known))
+        close = difflib.get_close_matches(name, self.known, n=1, cutoff=0.5)
+        self.nearest = close[0] if close else None
+        hint = f"Did you mean '{self.nearest}'?" if self.nearest else f"Known: {', '.join(self.known) or 'none'}."
+        super().__init__(f"unknown {kind} '{name}'. {hint}")
+
+
+class InvalidPlanError(PlanError):
+    """The plan does not fit its graph; `problems` says where, one sentence each."""
+
+    def __init__(self, planner: str, problems: Sequence[str]) -> None:
+        self.planner, self.problems = planner, tuple(problems)
+        shown = "; ".join(self.problems[:5]) + ("; ..." if len(self.problems) > 5 else "")
+        super().__init__(
+            f"the plan of '{planner}' does not fit its graph: {shown}. Correct the planner, or take planner='flexible'."
+        )
+
+
+class ConfigError(DagnbError):
+    """A setting is wrong or missing; the message names it and the cure."""
+
+
+class StorageError(DagnbError):
+    """The store said no."""
+
+
+class StorageUnavailableError(StorageError):
+    """The store cannot be reached."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url, self.reason = url, reason
+        super().__init__(f"the store at {url} cannot be reached: {reason}. Is the server up? `dagnb doctor` tells more.")
+
+
+class StorageFullError(StorageError):
+    """The store has no room left for a value."""
+
+    def __init__(self, n_bytes: int, reason: str) -> None:
+        self.n_bytes, self.reason = n_bytes, reason
+        super().__init__(
+            f"the store is full: {n_bytes} bytes were refused ({reason}). "
+            "Raise its maxmemory, or forget old runs with `dagnb forget RUN`."
+        )
+
+
+class BlobMissingError(StorageError):
+    """A value that should be in the store is not."""
+
+    def __init__(self, blobs: Sequence[str]) -> None:
+        self.blobs = tuple(blobs)
+        shown = ", ".join(self.blobs[:3]) + (", ..." if len(self.blobs) > 3 else "")
+        super().__init__(f"{len(self.blobs)} value(s) are missing from the store: {shown}. Run the DAG again.")
+
+
+class SignatureError(StorageError):
+    """Bytes from the store do not carry our signature: they are refused before they are unpickled."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(
+            f"{what} does not carry this user's signature and was not unpickled. "
+            "Somebody else wrote to the store, or the key file changed: compare DAGNB_HOME of both sides."
+        )
+
+
+class RunMissingError(StorageError):
+    """The store knows no such run (any more)."""
+
+    def __init__(self, run: str) -> None:
+        self.run = run
+        super().__init__(
+            f"the store knows no run '{run}': it was forgotten, it expired, or the server restarted without its data. "
+            "`dagnb runs` lists what is there."
+        )
+
+
+class LaunchError(DagnbError):
+    """Workers could not be started."""
+
+
+class VersionMismatchError(LaunchError):
+    """Two sides of a run have versions that do not fit."""
+
+    def __init__(self, ours: str, theirs: str) -> None:
+        self.ours, self.theirs = ours, theirs
+        super().__init__(
+            f"the run was made by {theirs}, this side is {ours}. Install the same versions on both sides, then run again."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One line of a remote traceback; columns are 0-based character offsets, None where unknown."""
+
+    file: str
+    line: int
+    function: str
+    source: str = ""
+    end_line: int | None = None
+    column: int | None = None
+    end_column: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskError:
+    """Why one attempt of one task failed, as the errors key holds it.
+
+    `type` is the exception's name, or for a death without exception: "WorkerDied", "TimeLimit", "LeaseLost".
+    """
+
+    task: str
+    attempt: int
+    worker: str
+    type: str
+    message: str
+    frames: tuple[Frame, ...] = ()
+    traceback: tuple[str, ...] = ()
+    stderr_tail: str = ""
+    stdout_tail: str = ""
+    exit_code: int | None = None
+    signal: int | None = None
+    at: float = 0.0
+    final: bool = False
+
+    def line(self) -> str:
+        """One line for lists and logs."""
+        return f"task '{self.task}' attempt {self.attempt} on {self.worker}: {self.type}: {self.message}"
+
+
+class RunError(DagnbError):
+    """A run did not give its result, for a reason of yours: your task, your limit, your cancel."""
+
+
+class TaskFailedError(RunError):
+    """Tasks failed for good; `errors` holds their last attempts, the first failure first."""
+
+    def __init__(self, run: str, errors: Sequence[TaskError]) -> None:
+        self.run, self.errors = run, tuple(errors)
+        first = self.errors[0]
+        more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
+        super().__init__(
+            f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: "
+            f"{first.type}: {first.message}{more}. `dagnb errors {run}` shows everything."
+        )
+
+    def __str__(self) -> str:
+        """Give the message, then the user's own frames of the first failure."""
+        text = str(self.args[0])
+        trace = "".join(self.errors[0].traceback)
+        return f"{text}\n\n{trace}" if trace else text
+
+
+class RunTimeoutError(RunError, TimeoutError):
+    """Waiting took longer than asked, or the run passed its deadline; see `run` for which."""
+
+    def __init__(self, run: str, limit_s: float, reason: str = "the run goes on; wait again with run.result()") -> None:
+        self.run, self.limit_s, self.reason = run, limit_s, reason
+        super().__init__(f"run {run} gave no result within {limit_s:g} s: {reason}.")
+
+
+class RunCancelledError(RunError):
+    """The run was cancelled."""
+
+    def __init__(self, run: str, reason: str = "cancelled") -> None:
+        self.run, self.reason = run, reason
+        super().__init__(f"run {run} was cancelled ({reason}). Start it again with .run().")
+
+
+class ProtocolError(DagnbError):
+    """Our own invariant broke: a defect of dagnb. Please report it with `dagnb show RUN`."""

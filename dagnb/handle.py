@@ -1,0 +1,256 @@
+"""`Run`: what the user holds of a run. Everything it says is read from the store; nothing exists only in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import linecache
+import time
+from collections import Counter
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Generic, TypeVar, cast
+
+import msgpack
+
+from dagnb import session
+from dagnb.errors import (
+    BlobMissingError,
+    Frame,
+    RunCancelledError,
+    RunTimeoutError,
+    TaskError,
+    TaskFailedError,
+)
+from dagnb.graph.payload import Signer, decode_value
+from dagnb.planning.plan import Plan
+from dagnb.protocol.messages import Observation, RunState, TaskState
+from dagnb.storage.interface import Store
+from dagnb.trace.span import Phase, Span
+from dagnb.trace.trace import Trace
+from dagnb.views.why import why
+
+R = TypeVar("R")
+
+_REAP_S = 1.0
+_STATES = {state.value: state.word for state in TaskState}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What the submission says of a run: names, functions and edges by position of the step."""
+
+    name: str
+    planner: str
+    names: tuple[str, ...]
+    functions: tuple[str, ...]
+    upstream: tuple[tuple[int, ...], ...]
+    sinks: tuple[int, ...]
+    is_single: bool
+
+    @classmethod
+    def read(cls, meta: str) -> Story:
+        """From the JSON of the submission."""
+        told = json.loads(meta)
+        return cls(
+            name=told["name"],
+            planner=told["planner"],
+            names=tuple(told["names"]),
+            functions=tuple(told["functions"]),
+            upstream=tuple(map(tuple, told["upstream"])),
+            sinks=tuple(told["sinks"]),
+            is_single=told.get("single", len(told["sinks"]) == 1),
+        )
+
+
+class Run(Generic[R]):
+    """A run: watch it, wait for it, end it. Made by dagnb.run and dagnb.attach."""
+
+    def __init__(self, run: str, store: Store, *, plan: Plan | None = None, stop: Any = None) -> None:
+        """A handle on a run of this store; stop: ends its instances at once, when this process knows how."""
+        self.id = run
+        self.plan = plan
+        self._store = store
+        self._stop = stop
+        self._final: Observation | None = None
+
+    # ---- looking ----
+
+    def look(self, cursor: str = "") -> Observation:
+        """One look at the run's state; with a cursor only the events since then."""
+        if self._final is not None and not cursor:
+            return self._final
+        return session.wait(self._look(cursor))
+
+    async def _look(self, cursor: str = "") -> Observation:
+        seen = await self._store.observe(self.id, cursor)
+        if seen.state is not RunState.RUNNING and not cursor:
+            self._final = seen
+        return seen
+
+    @cached_property
+    def story(self) -> Story:
+        """Names, functions and edges of the run's steps."""
+        return Story.read(self.look().meta)
+
+    @property
+    def state(self) -> RunState:
+        """running, ok, failed, cancelled or deadline."""
+        return self.look().state
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is over, one way or another."""
+        return self.state is not RunState.RUNNING
+
+    @property
+    def status(self) -> dict[str, int]:
+        """How many tasks are in each state; states without tasks are left out."""
+        return counts(self.look())
+
+    @property
+    def errors(self) -> list[TaskError]:
+        """Every failed attempt so far, in order of time."""
+        return errors_of(self.look(), self.story)
+
+    @property
+    def trace(self) -> Trace:
+        """The spans so far; `.makespan_s` is final when the run is."""
+        return session.wait(self._trace())
+
+    async def _trace(self) -> Trace:
+        seen = await self._look()
+        chunks = await self._store.spans(self.id)
+        spans = [Span(s[0], s[1], Phase(s[2]), *s[3:]) for chunk in chunks for s in msgpack.unpackb(chunk)]
+        finished = seen.finished_at or seen.now
+        return Trace.of(spans, Story.read(seen.meta).names, submitted_s=seen.submitted_at, finished_s=finished)
+
+    def why(self, task: str) -> str:
+        """What this task is waiting for, in words, from the state alone. Raises KeyError for an unknown name."""
+        return why(self.look(), self.story.names, self.story.upstream, task)
+
+    def log(self, task: str) -> str:
+        """What the task printed, shortened to its ends."""
+        return session.wait(self._store.logs(self.id, self.story.names.index(task)))
+
+    # ---- waiting ----
+
+    def result(self, timeout_s: float | None = None) -> R:
+        """The value, or a tuple of values when several nodes were asked for.
+
+        Raises TaskFailedError, RunCancelledError, or RunTimeoutError when the time is up: then the run goes on.
+        Interrupting cancels the run.
+        """
+        try:
+            return session.wait(self._result(timeout_s))
+        except KeyboardInterrupt:
+            self.cancel("interrupted")
+            raise
+
+    def __await__(self) -> Generator[Any, None, R]:
+        """As result(), in a running loop; cancelling the wait cancels the run."""
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> R:
+        try:
+            return await asyncio.wrap_future(session.start(self._result(None)))
+        except asyncio.CancelledError:
+            session.start(self._cancel("interrupted"))
+            raise
+
+    async def _result(self, timeout_s: float | None) -> R:
+        limit = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left = _REAP_S if limit is None else min(_REAP_S, limit - time.monotonic())
+            await self._store.wait_end(self.id, max(0.0, left))
+            seen = await self._look()
+            if seen.state is not RunState.RUNNING:
+                return await self._outcome(seen)
+            if limit is not None and time.monotonic() >= limit:
+                raise RunTimeoutError(self.id, timeout_s or 0.0)
+            await self._store.reap(self.id)
+
+    async def _outcome(self, seen: Observation) -> R:
+        if seen.state is RunState.CANCELLED:
+            raise RunCancelledError(self.id, seen.reason)
+        if seen.state is RunState.DEADLINE:
+            raise RunTimeoutError(self.id, seen.finished_at - seen.submitted_at, "it passed its deadline and was ended")
+        story = Story.read(seen.meta)
+        if seen.state is RunState.FAILED:
+            final = [error for error in errors_of(seen, story) if error.final]
+            raise TaskFailedError(self.id, final or errors_of(seen, story)[-1:])
+        wanted = [(sink, seen.results[sink]) for sink in story.sinks]
+        blobs = await self._store.fetch(self.id, wanted, is_sink=True)
+        gone = [story.names[sink] for (sink, _), blob in zip(wanted, blobs, strict=True) if blob is None]
+        if gone:
+            raise BlobMissingError(gone)
+        signer = Signer(session.key_for(self._store))
+        values = tuple(
+            decode_value(signer.open(f"value:{self.id}:{sink}:{address.token}", blob or b""))
+            for (sink, address), blob in zip(wanted, blobs, strict=True)
+        )
+        return cast("R", values[0] if story.is_single else values)
+
+    # ---- ending ----
+
+    def cancel(self, reason: str = "cancelled") -> bool:
+        """End the run and its workers. False when it was over."""
+        return session.wait(self._cancel(reason))
+
+    async def _cancel(self, reason: str) -> bool:
+        return await self._store.cancel(self.id, reason)
+
+    def kill(self) -> None:
+        """Cancel, and end its workers without waiting for them."""
+        self.cancel("killed")
+        if self._stop is not None:
+            session.wait(self._stop(self.id))
+
+    def forget(self) -> int:
+        """Delete everything the store holds of the run. Returns how many keys went."""
+        return session.wait(self._store.forget(self.id))
+
+    def __repr__(self) -> str:
+        """State without asking the store again once the run is over."""
+        state = self._final.state if self._final is not None else "started"
+        return f"<run {self.id} {state}; .result() waits for it>"
+
+
+def counts(seen: Observation) -> dict[str, int]:
+    """state word -> number of tasks"""
+    found = Counter(seen.states)
+    return {word: found[value] for value, word in _STATES.items() if found[value]}
+
+
+def errors_of(seen: Observation, story: Story) -> list[TaskError]:
+    """The errors key as TaskErrors, source lines of notebook cells filled in from this process."""
+    last: dict[int, int] = {}
+    for task, attempt in seen.errors:
+        last[task] = max(attempt, last.get(task, 0))
+    found = []
+    for (task, attempt), text in seen.errors.items():
+        told = json.loads(text)
+        final = last[task] == attempt and seen.states[task] == TaskState.FAILED
+        found.append(_error(told, story.names[task], attempt, final))
+    return sorted(found, key=lambda error: (error.at, error.task, error.attempt))
+
+
+def _error(told: dict[str, Any], task: str, attempt: int, final: bool) -> TaskError:
+    frames = tuple(_with_source(Frame(**frame)) for frame in told.get("frames", ()))
+    known = {name: told[name] for name in ("stderr_tail", "stdout_tail", "exit_code", "signal", "at") if told.get(name) is not None}
+    return TaskError(
+        task=task,
+        attempt=attempt,
+        worker=told.get("worker", ""),
+        type=told["type"],
+        message=told["message"],
+        frames=frames,
+        traceback=tuple(told.get("traceback", ())),
+        final=final,
+        **known,
+    )
+
+
+def _with_source(frame: Frame) -> Frame:
+    return frame if frame.source else replace(frame, source=linecache.getline(frame.file, frame.line).strip())

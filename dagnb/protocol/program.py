@@ -1,0 +1,221 @@
+"""From a plan to what the store holds of it, and back to what a worker needs of one task.
+
+The header (functions and their options, the archive of the user's modules) is stored once by content; each task is a
+record of links and a body: which function, which argument bytes. A worker never needs the whole graph.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+from dagnb.graph.identity import identity
+from dagnb.graph.payload import Signer, encode_call, encode_function, encode_value
+from dagnb.graph.resources import Resources
+from dagnb.graph.task import Node, Task
+from dagnb.planning.plan import Plan
+from dagnb.protocol.messages import Edge, Queue, Record, Submission, bits_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionLine:
+    """One function of the program. content: where its bytes lie; identity: the lasting hash that history uses."""
+
+    name: str
+    content: str
+    identity: str
+    timeout_s: float | None
+    backoff_s: float
+    pure: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What every worker of a run reads first. archive: content hash of the user's modules, '' for none."""
+
+    functions: tuple[FunctionLine, ...]
+    archive: str = ""
+
+    def pack(self) -> bytes:
+        """MessagePack."""
+        lines = [[f.name, f.content, f.identity, f.timeout_s, f.backoff_s, f.pure] for f in self.functions]
+        packed: bytes = msgpack.packb([lines, self.archive])
+        return packed
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Header:
+        """What pack wrote."""
+        lines, archive = msgpack.unpackb(packed)
+        names = ("name", "content", "identity", "timeout_s", "backoff_s", "pure")
+        return cls(functions=tuple(FunctionLine(**dict(zip(names, line, strict=True))) for line in lines), archive=archive)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Which call a record is: function number, ordinal among the calls of that name, content it needs, argument bytes."""
+
+    function: int
+    ordinal: int
+    contents: tuple[str, ...]
+    call: bytes
+
+    def seal(self, signer: Signer, run: str, task: int) -> bytes:
+        """Signed bytes, bound to this task of this run."""
+        return signer.seal(f"call:{run}:{task}", msgpack.packb([self.function, self.ordinal, self.contents, self.call]))
+
+    @classmethod
+    def open(cls, sealed: bytes, signer: Signer, run: str, task: int) -> Body:
+        """What seal made. Raises SignatureError."""
+        function, ordinal, contents, call = msgpack.unpackb(signer.open(f"call:{run}:{task}", sealed))
+        return cls(function, ordinal, tuple(contents), call)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A plan ready to be submitted. contents: hash -> bytes to share; header: hash of the header among them."""
+
+    submission: Submission
+    contents: dict[str, bytes]
+    header: str
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all records: what the DAG itself costs."""
+        return sum(map(len, self.submission.records))
+
+
+@dataclass
+class _Shelf:
+    """Collects content; a constant given to many tasks is pickled once."""
+
+    signer: Signer
+    contents: dict[str, bytes] = field(default_factory=dict)
+    known: dict[int, tuple[object, str]] = field(default_factory=dict)
+    used: list[str] = field(default_factory=list)
+
+    def put(self, data: bytes) -> str:
+        name = self.signer.content_name(data)
+        self.contents[name] = data
+        return name
+
+    def share(self, constant: object) -> str:
+        found = self.known.get(id(constant))
+        if found is None:
+            name = self.put(b"".join(encode_value(constant, "?", "a constant")))
+            found = self.known[id(constant)] = (constant, name)
+        self.used.append(found[1])
+        return found[1]
+
+
+def build(plan: Plan, run: str, signer: Signer, *, cap: int, archive: bytes = b"", **terms: Any) -> Program:
+    """Pickle, sign and lay out everything. terms: further fields of Submission. O(steps + edges + bytes).
+
+    Raises UnserialisableError or ForeignNodeError naming the task and argument.
+    """
+    shelf = _Shelf(signer)
+    functions: dict[int, int] = {}
+    lines: list[FunctionLine] = []
+    bodies = [body.seal(signer, run, i) for i, body in enumerate(_bodies(plan, shelf, functions, lines))]
+    header = Header(functions=tuple(lines), archive=shelf.put(archive) if archive else "")
+    submission = lay_out(plan, run, cap=cap, bodies=bodies, **terms)
+    return Program(submission=submission, contents=shelf.contents, header=shelf.put(header.pack()))
+
+
+def lay_out(plan: Plan, run: str, *, cap: int, bodies: Sequence[bytes] = (), **terms: Any) -> Submission:
+    """The plan as the coordinator sees it: queues, links, edge bits. cap: members of each pool. O(steps + edges)."""
+    queues, place = _queues(plan, cap)
+    edges, n_bits = _edges(plan, place)
+    sinks = set(plan.sinks)
+    records = tuple(
+        Record(
+            queue=place[i],
+            priority=step.priority,
+            is_sink=i in sinks,
+            retries=plan.dag.calls[step.task].options.retries,
+            upstream=step.upstream,
+            edges=edges[i],
+            body=bodies[i] if bodies else b"",
+        ).pack()
+        for i, step in enumerate(plan.steps)
+    )
+    return Submission(
+        run=run,
+        records=records,
+        queues=queues,
+        sinks=plan.sinks,
+        sources=tuple(i for i, step in enumerate(plan.steps) if not step.upstream),
+        n_bits=n_bits,
+        **terms,
+    )
+
+
+def _bodies(plan: Plan, shelf: _Shelf, functions: dict[int, int], lines: list[FunctionLine]) -> Iterator[Body]:
+    for step in plan.steps:
+        node = plan.dag.nodes[step.task]
+        name = plan.dag.calls[step.task].name
+        if id(node.task) not in functions:
+            functions[id(node.task)] = len(lines)
+            lines.append(_line(node.task, shelf))
+        shelf.used.clear()
+        places: dict[Node[Any], int] = {u: i for i, u in enumerate(node.upstream)}
+        call = encode_call(node, name, places, shelf.share)
+        yield Body(functions[id(node.task)], int(name.rsplit("-", 1)[1]), tuple(dict.fromkeys(shelf.used)), call)
+
+
+def _line(task: Task[..., Any], shelf: _Shelf) -> FunctionLine:
+    return FunctionLine(
+        name=task.name,
+        content=shelf.put(encode_function(task)),
+        identity=identity(task.function),
+        timeout_s=task.options.timeout_s,
+        backoff_s=task.options.backoff_s,
+        pure=task.options.pure,
+    )
+
+
+def _queues(plan: Plan, cap: int) -> tuple[tuple[Queue, ...], list[int]]:
+    """The queues of a plan, and the queue of each step: one a pinned worker, one a pool of equal resources."""
+    found: dict[str, int] = {}
+    queues: list[Queue] = []
+    place = []
+    for step in plan.steps:
+        name = step.worker if step.worker is not None else pool_name(step.resources)
+        if name not in found:
+            found[name] = len(queues)
+            queues.append(Queue(name, 1 if step.worker is not None else cap))
+        place.append(found[name])
+    return tuple(queues), place
+
+
+def pool_name(resources: Resources) -> str:
+    """Name of the pool of floating workers with these resources."""
+    return f"~{resources.label()}"
+
+
+def _edges(plan: Plan, place: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
+    starts, n_bits = bits_of([step.upstream for step in plan.steps])
+    lists: list[list[Edge]] = [[] for _ in plan.steps]
+    for child, step in enumerate(plan.steps):
+        for position, u in enumerate(step.upstream):
+            lists[u].append((child, starts[child] + position, starts[child], len(step.upstream), place[child], step.priority))
+    return [tuple(edges) for edges in lists], n_bits
+
+
+def describe(plan: Plan, name: str, header: str) -> str:
+    """What whoever attaches must know, as JSON: names, functions, edges, placement."""
+    return json.dumps(
+        {
+            "name": name,
+            "planner": plan.planner,
+            "header": header,
+            "names": plan.names,
+            "functions": [plan.dag.calls[step.task].function for step in plan.steps],
+            "upstream": [step.upstream for step in plan.steps],
+            "workers": [step.worker for step in plan.steps] if not plan.is_floating else [],
+            "sinks": plan.sinks,
+        }
+    )

@@ -1,0 +1,119 @@
+"""Who staffs which worker: queues of ready tasks, members of a queue, instances that hold one. Pure.
+
+A *queue* belongs to one pinned worker or to a pool of floating ones; a *member* is one worker of it: FREE, INVOKED
+(asked for) or ACTIVE (held by an instance). Nobody needs to know whether a worker is active: `route` decides.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import insort
+from dataclasses import dataclass, field
+
+from dagnb.protocol.messages import Queue
+
+Member = tuple[int, int]
+"""(queue, number of the member, from 1)"""
+
+
+@dataclass(slots=True)
+class Line:
+    """One queue: ready tasks as (priority, text of the position, position), smallest first, and counts of members."""
+
+    queue: Queue
+    ready: list[tuple[int, str, int]] = field(default_factory=list)
+    free: list[int] = field(default_factory=list)
+    highest: int = 0
+    n_invoked: int = 0
+    n_active: int = 0
+
+
+class Roster:
+    """Queues, members and who holds them. Every method is one part of an atomic step."""
+
+    def __init__(self, queues: tuple[Queue, ...]) -> None:
+        """Nothing is ready, nobody is asked for."""
+        self.lines = [Line(queue) for queue in queues]
+        self.invoked: dict[Member, tuple[int, str]] = {}
+        self.nonces: dict[Member, str] = {}
+        self.held: dict[str, Member] = {}
+        self.touched: set[int] = set()
+
+    def name(self, member: Member) -> str:
+        """The worker's name."""
+        return self.lines[member[0]].queue.worker(member[1])
+
+    def push(self, task: int, queue: int, priority: int) -> None:
+        """A task is ready."""
+        insort(self.lines[queue].ready, (priority, str(task), task))
+        self.touched.add(queue)
+
+    def withdraw(self, task: int, queue: int, priority: int) -> None:
+        """A ready task is no longer: somebody committed it already."""
+        entry = (priority, str(task), task)
+        if entry in self.lines[queue].ready:
+            self.lines[queue].ready.remove(entry)
+
+    def route(self, fresh: str, serial: int) -> tuple[list[Member], int]:
+        """Ask for a member for each ready task that no asked-for member will take, within the cap. Returns who was asked."""
+        asked: list[Member] = []
+        for queue in sorted(self.touched):
+            line = self.lines[queue]
+            while len(line.ready) > line.n_invoked and line.n_invoked + line.n_active < line.queue.cap:
+                serial += 1
+                member = (queue, self._free_member(line))
+                line.n_invoked += 1
+                self.invoked[member] = (line.ready[0][0], f"{fresh}:{serial}")
+                asked.append(member)
+        self.touched.clear()
+        return asked, serial
+
+    def adopt(self, instance: str, member: Member | None = None) -> Member | None:
+        """Make the instance staff an invoked member: this one, or the one with the most urgent task. None: nobody is asked for."""
+        if member is None:
+            if not self.invoked:
+                return None
+            member = min(self.invoked, key=lambda m: (self.invoked[m][0], f"{m[0]}/{m[1]}"))
+        _, nonce = self.invoked.pop(member)
+        line = self.lines[member[0]]
+        line.n_invoked -= 1
+        line.n_active += 1
+        self.nonces[member] = nonce
+        self.held[instance] = member
+        return member
+
+    def release(self, instance: str) -> Member | None:
+        """The instance no longer staffs its worker; the worker is free."""
+        member = self.held.pop(instance, None)
+        if member is not None:
+            line = self.lines[member[0]]
+            line.n_active -= 1
+            heapq.heappush(line.free, member[1])
+            del self.nonces[member]
+        return member
+
+    def take(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
+        """Up to `want` ready tasks: in a pool those just made ready here come first, for their inputs are at hand."""
+        line = self.lines[queue]
+        taken = []
+        while line.ready and len(taken) < want:
+            entry = line.ready[0]
+            if line.queue.is_pool:
+                entry = next((p for p in prefer if p in line.ready), entry)
+            line.ready.remove(entry)
+            taken.append(entry[2])
+        return taken
+
+    def clear(self) -> None:
+        """The run is over: nothing is ready, nobody is asked for."""
+        for line in self.lines:
+            line.ready.clear()
+            line.n_invoked = 0
+        self.invoked.clear()
+        self.touched.clear()
+
+    def _free_member(self, line: Line) -> int:
+        if line.free:
+            return heapq.heappop(line.free)
+        line.highest += 1
+        return line.highest

@@ -1,0 +1,56 @@
+"""What a worker may ask of its surroundings. Two worlds exist: the runtime (asyncio, a store) and the virtual one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from dagnb.protocol.messages import Commit, Failure, Offer, Reply
+
+Inputs = TypeVar("Inputs")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Upstream values of an offer that the store no longer holds."""
+
+    task: int
+    inputs: tuple[int, ...]
+
+
+class World(Protocol[Inputs, Value]):
+    """Every act takes its time and leaves its spans in the world; the worker knows neither clock nor store."""
+
+    async def register(self) -> Reply:
+        """Say that this instance is here and ask for work."""
+        ...
+
+    async def wait_work(self) -> None:
+        """Return when there may be work again."""
+        ...
+
+    async def fetch(self, offer: Offer) -> Inputs | Missing:
+        """Bring the values of the upstream tasks."""
+        ...
+
+    async def run(self, offer: Offer, inputs: Inputs) -> Value | Failure:
+        """Call the user's function."""
+        ...
+
+    async def store(self, offer: Offer, value: Value) -> Commit | Failure:
+        """Make the result durable, or small enough to ride along with the commit."""
+        ...
+
+    async def complete(self, commits: Sequence[Commit]) -> Reply:
+        """Commit results and bring the next tasks: one round trip."""
+        ...
+
+    async def fail(self, failure: Failure) -> Reply:
+        """Report a failed attempt and bring the next tasks."""
+        ...
+
+    async def lost(self, missing: Missing) -> Reply:
+        """Have missing upstream values computed again; the task waits. Brings the next tasks."""
+        ...

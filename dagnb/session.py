@@ -1,0 +1,167 @@
+"""This process's side of dagnb: its settings, the loop that talks to stores, the stores that are open.
+
+User code is synchronous or lives in the notebook's own loop, so everything asynchronous runs on one loop in a daemon
+thread; `wait` hands it a coroutine and stays interruptible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import dataclasses
+import os
+import secrets
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from dagnb import registry
+from dagnb.errors import ConfigError
+from dagnb.planning.planner import Planner
+from dagnb.protocol.launcher import Launcher
+from dagnb.storage.home import signing_key
+from dagnb.storage.interface import Store
+from dagnb.storage.open import MEMORY_URL, open_store
+
+T = TypeVar("T")
+
+STORE_VARIABLE = "DAGNB_REDIS_URL"
+NAMESPACE_VARIABLE = "DAGNB_NAMESPACE"
+VARIABLES = {
+    STORE_VARIABLE: "URL of the store; without it a private embedded server is used",
+    NAMESPACE_VARIABLE: "prefix of all keys, so that several projects may share one server (default: dagnb)",
+    "DAGNB_HOME": "one directory for sockets, keys and state, instead of the XDG ones",
+}
+"""Every environment variable the client reads, and what it is for"""
+
+_INTERRUPT_CHECK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redis:
+    """A store by URL. allow_insecure: accept a server elsewhere without TLS or password."""
+
+    url: str
+    namespace: str = "dagnb"
+    allow_insecure: bool = False
+    allow_eviction: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The session's defaults. workers, planner: short name or configuration object. store: URL, Redis(...), or None."""
+
+    workers: str | Launcher = "process"
+    planner: str | Planner = "flexible"
+    store: str | Redis | None = None
+    metrics: str = "every:1"
+
+    def launcher(self) -> Launcher:
+        """The launcher meant."""
+        made: Launcher = registry.find("launcher", self.workers)() if isinstance(self.workers, str) else self.workers
+        return made
+
+    def chosen_planner(self) -> Planner:
+        """The planner meant."""
+        made: Planner = registry.find("planner", self.planner)() if isinstance(self.planner, str) else self.planner
+        return made
+
+
+_settings = Settings()
+
+
+def settings(**changes: Any) -> Settings:
+    """The session's settings with some changed; None leaves one as it is. Raises ConfigError for an unknown name."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    known = {field.name for field in dataclasses.fields(Settings)}
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"there is no setting {name!r}. Known: {', '.join(sorted(known))}.")
+    return dataclasses.replace(_settings, **given)
+
+
+def configure(**changes: Any) -> Settings:
+    """Set the session's defaults: workers=, planner=, store=, metrics=. Returns the settings now in force."""
+    global _settings  # noqa: PLW0603  # the session is one per process, as the kernel is
+    chosen = settings(**changes)
+    chosen.launcher()
+    chosen.chosen_planner()
+    _settings = chosen
+    return chosen
+
+
+# ---- the loop ----
+
+_loop: asyncio.AbstractEventLoop | None = None
+_lock = threading.Lock()
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    """The loop of this process, started when first needed."""
+    global _loop  # noqa: PLW0603  # as above
+    with _lock:
+        if _loop is None or _loop.is_closed():
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="dagnb", daemon=True).start()
+            os.register_at_fork(after_in_child=_forget_loop)
+        return _loop
+
+
+def _forget_loop() -> None:
+    global _loop  # noqa: PLW0603  # a forked child has the loop's memory but not its thread
+    _loop = None
+    _stores.clear()
+
+
+def start(work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    """Run a coroutine on the loop; returns at once."""
+    return asyncio.run_coroutine_threadsafe(work, loop())
+
+
+def wait(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the loop and wait for it; an interrupt cancels it and is raised here."""
+    future = start(work)
+    while True:
+        try:
+            return future.result(timeout=_INTERRUPT_CHECK_S)
+        except concurrent.futures.TimeoutError:
+            if future.done():
+                raise
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+
+# ---- stores ----
+
+_stores: dict[tuple[str, str], Store] = {}
+_memory_key = secrets.token_bytes(32)
+
+
+async def store_for(chosen: Settings, launcher: Launcher) -> tuple[Store, Redis]:
+    """The open store of a run, and the terms that open it again elsewhere (its URL holds the credentials)."""
+    terms = chosen.store
+    if terms is None:
+        terms = os.environ.get(STORE_VARIABLE) or await launcher.default_store()
+    if isinstance(terms, str):
+        terms = Redis(url=terms, namespace=os.environ.get(NAMESPACE_VARIABLE) or "dagnb")
+    return await reopened(terms), terms
+
+
+async def reopened(terms: Redis) -> Store:
+    """The store of these terms; open ones are shared."""
+    key = (terms.url, terms.namespace)
+    if key not in _stores:
+        _stores[key] = await open_store(
+            terms.url,
+            namespace=terms.namespace,
+            allow_insecure=terms.allow_insecure,
+            allow_eviction=terms.allow_eviction,
+        )
+    return _stores[key]
+
+
+def key_for(store: Store) -> bytes:
+    """The 32 bytes that sign for this user on this store."""
+    return _memory_key if store.url == MEMORY_URL else signing_key(store.url)

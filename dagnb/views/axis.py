@@ -1,0 +1,97 @@
+"""The time axis of a timeline: round moments, and where they and the lanes are in pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dagnb.views.canvas import text_width, words
+from dagnb.views.markup import element, number
+from dagnb.views.wording import seconds_text
+
+_STEPS_S = (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """left, right: x of second 0 and of span_s. top: y of lane 0; pitch: from lane to lane; work, traffic: heights of its rows."""
+
+    span_s: float
+    left: float
+    right: float
+    top: float
+    n_lanes: int
+    work: float
+    traffic: float
+    gap: float
+
+    @property
+    def per_s(self) -> float:
+        """Pixels a second."""
+        return (self.right - self.left) / self.span_s if self.span_s > 0 else 1.0
+
+    @property
+    def bottom(self) -> float:
+        """The y below the last lane."""
+        return self.y(max(self.n_lanes, 1)) - self.gap
+
+    def x(self, second: float) -> float:
+        """Where a moment is."""
+        return self.left + second * self.per_s
+
+    def y(self, lane: int) -> float:
+        """Where a lane begins."""
+        return self.top + lane * (self.work + self.traffic + self.gap)
+
+
+def ticks(span_s: float, n: int = 8) -> tuple[float, ...]:
+    """Round moments from 0 to span_s, about n of them: 1, 2 or 5 of a power of ten, or round minutes, hours and days.
+
+    >>> ticks(3.2)
+    (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+    """
+    if not span_s > 0:
+        return (0.0,)
+    rough = span_s / n
+    if rough <= 10:
+        power = 10.0 ** math.floor(math.log10(rough))
+        steps = [power * k for k in (1, 2, 5, 10)]
+    else:
+        steps = [float(step) for step in _STEPS_S]
+    step = next((s for s in steps if s >= rough * 0.8), math.ceil(rough / 86400) * 86400.0)
+    return tuple(round(i * step, 9) for i in range(int(span_s / step + 1e-9) + 1))
+
+
+def axis(scale: Scale) -> str:
+    """Grid lines with their moments above."""
+    moments = ticks(scale.span_s)
+    step = moments[1] if len(moments) > 1 else scale.span_s
+    drawn = []
+    for moment in moments:
+        x = scale.x(moment)
+        line = f"M{number(x)} {number(scale.top - 6)}V{number(scale.bottom + 4)}"
+        drawn.append(element("path", d=line, class_="tick stroke-line", stroke_width=1))
+        text = _moment(moment, step)
+        side = "end" if x + text_width(text, 10.5) / 2 > scale.right + 12 else "mid"
+        drawn.append(words(x, scale.top - 11, text, look=f"small fill-dim {side}"))
+    return "".join(drawn)
+
+
+def _moment(moment: float, step: float) -> str:
+    """A moment in the unit of the step, so that all labels are short and alike."""
+    if step < 1e-3:
+        return f"{moment * 1e6:g} µs"
+    if step < 0.1:
+        return f"{moment * 1e3:g} ms"
+    return f"{moment:g} s" if step < 15 else seconds_text(moment)
+
+
+def mark(scale: Scale, moment: float, what: str, *, role: str, row: int) -> str:
+    """A dashed line at a moment, named below the lanes in this row."""
+    x = scale.x(moment)
+    low = scale.bottom + 6 + 13 * row
+    d = f"M{number(x)} {number(scale.top - 6)}V{number(low)}"
+    text = f"{what} {seconds_text(moment)}"
+    line = element("path", d=d, class_=f"mark stroke-{role}", stroke_width=1.2, stroke_dasharray="4 3")
+    fits = x - text_width(text, 10.5) > 8
+    return line + words(x - 4 if fits else x + 4, low + 6, text, look=f"small fill-dim {'end' if fits else ''}".strip())

@@ -1,0 +1,148 @@
+"""From spans to the bars of a timeline: who is in which lane, and what is too narrow to be drawn alone.
+
+A bar narrower than a pixel is not drawn: within each cell of a lane the kind with most time stands for all, and equal
+neighbours join. So a picture of a million spans is as small as one of a thousand, and a busy pixel is shown as busy.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from dagnb.trace.span import Phase, Span
+from dagnb.trace.trace import Trace
+
+MAX_BARS = 4_000
+"""so many bars and tooltips a browser shows at ease"""
+
+MAX_LANES = 200
+OWN_LANES = 60
+"""up to so many workers each has a lane; above, a worker takes over the lane of one that left"""
+
+TRAFFIC = frozenset({Phase.FETCH, Phase.STORE, Phase.COMMIT})
+"""phases on the thin row of a lane, below the work: they overlap it when a worker preloads"""
+
+_UNSEEN = (Phase.SUBMIT, Phase.QUEUE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """Spans of one kind drawn as one, in seconds from the begin of the picture. busy_s: what they lasted together.
+
+    kind: the phase's value, "cold" or "warm" for a start, "run FUNCTION" for a run. first: one of its spans.
+    """
+
+    lane: int
+    kind: str
+    is_traffic: bool
+    begin_s: float
+    end_s: float
+    busy_s: float
+    n: int
+    first: Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lanes:
+    """Bars by lane and begin. names: the workers of each lane. n_hidden: workers for whom there was no lane left."""
+
+    names: tuple[tuple[str, ...], ...]
+    bars: tuple[Bar, ...]
+    n_hidden: int
+
+
+def lanes(trace: Trace, functions: Sequence[str], *, pixel_s: float) -> Lanes:
+    """The bars of a trace when one pixel lasts pixel_s. O(spans log spans). functions: by step."""
+    lane_of, names, n_hidden = _assigned(trace)
+    bars = [
+        _bar(span, lane_of[span.worker], functions, trace.submitted_s)
+        for span in trace.spans
+        if span.worker in lane_of and span.phase not in _UNSEEN
+    ]
+    cell_s = pixel_s
+    merged = _merged(bars, cell_s)
+    while len(merged) > MAX_BARS and cell_s < pixel_s * 1_024:
+        cell_s *= 2
+        merged = _merged(bars, cell_s)
+    return Lanes(names=names, bars=tuple(merged), n_hidden=n_hidden)
+
+
+def _bar(span: Span, lane: int, functions: Sequence[str], zero_s: float) -> Bar:
+    begin = max(0.0, span.begin_s - zero_s)
+    end = max(begin, span.end_s - zero_s)
+    return Bar(
+        lane=lane,
+        kind=_kind(span, functions),
+        is_traffic=span.phase in TRAFFIC,
+        begin_s=begin,
+        end_s=end,
+        busy_s=end - begin,
+        n=1,
+        first=span,
+    )
+
+
+def _kind(span: Span, functions: Sequence[str]) -> str:
+    if span.phase is Phase.RUN:
+        return f"run {functions[span.task]}" if 0 <= span.task < len(functions) else "run ?"
+    if span.phase is Phase.INVOKE:
+        return "cold" if "cold" in span.detail else "warm"
+    return span.phase.value
+
+
+def _assigned(trace: Trace) -> tuple[dict[str, int], tuple[tuple[str, ...], ...], int]:
+    """worker -> lane, the workers of each lane, and how many workers got none."""
+    lives = {w: (min(s.begin_s for s in spans), max(s.end_s for s in spans)) for w, spans in trace.by_worker.items() if w}
+    workers = sorted(lives, key=lambda w: (len(w), w))
+    if len(lives) > OWN_LANES:
+        workers.sort(key=lambda w: lives[w][0])
+    lane_of: dict[str, int] = {}
+    names: list[list[str]] = []
+    free: list[tuple[float, int]] = []
+    for worker in workers:
+        begin, end = lives[worker]
+        if len(lives) > OWN_LANES and free and free[0][0] <= begin:
+            lane = heapq.heappop(free)[1]
+        elif len(names) < MAX_LANES:
+            lane = len(names)
+            names.append([])
+        else:
+            continue
+        heapq.heappush(free, (end, lane))
+        lane_of[worker] = lane
+        names[lane].append(worker)
+    return lane_of, tuple(map(tuple, names)), len(lives) - len(lane_of)
+
+
+def _merged(bars: Iterable[Bar], cell_s: float) -> list[Bar]:
+    """Wide bars as they are, narrow ones joined cell by cell."""
+    wide = []
+    cells: dict[tuple[int, bool, int], dict[str, Bar]] = defaultdict(dict)
+    for bar in bars:
+        if cell_s <= 0 or bar.end_s - bar.begin_s >= cell_s:
+            wide.append(bar)
+            continue
+        cell = cells[bar.lane, bar.is_traffic, int(bar.begin_s / cell_s)]
+        cell[bar.kind] = _joined(cell[bar.kind], bar) if bar.kind in cell else bar
+    return sorted([*wide, *_runs(cells, cell_s)], key=lambda bar: (bar.lane, bar.begin_s, bar.kind))
+
+
+def _runs(cells: Mapping[tuple[int, bool, int], Mapping[str, Bar]], cell_s: float) -> list[Bar]:
+    """One bar a cell, of the kind with most time there; neighbours of equal kind become one."""
+    found: list[Bar] = []
+    for key in sorted(cells):
+        best = max(cells[key].values(), key=lambda bar: (bar.busy_s, bar.kind))
+        last = found[-1] if found else None
+        if last and (last.lane, last.is_traffic, last.kind) == (best.lane, best.is_traffic, best.kind):
+            if best.begin_s - last.end_s < cell_s:
+                found[-1] = _joined(last, best)
+                continue
+        found.append(best)
+    return found
+
+
+def _joined(a: Bar, b: Bar) -> Bar:
+    begin, end = min(a.begin_s, b.begin_s), max(a.end_s, b.end_s)
+    return replace(a, begin_s=begin, end_s=end, busy_s=a.busy_s + b.busy_s, n=a.n + b.n)

@@ -1,0 +1,67 @@
+"""Markup from text nobody vouches for. Every picture and page writes its elements here, so nothing arrives unescaped."""
+
+from __future__ import annotations
+
+import html
+import re
+
+_SEQUENCE = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: window titles, hyperlinks
+    r"|\x1b[PX^_].*?\x1b\\"  # DCS, SOS, PM, APC
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b[ -/]*[0-~]",
+    re.DOTALL,
+)
+_UNFIT = re.compile("[^\t\n\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]")
+
+
+def plain(text: str) -> str:
+    """The text as a terminal would leave it, without its controls.
+
+    Escape sequences go, a carriage return overwrites its line, and what XML forbids (control characters, lone
+    surrogates) or what reorders its surroundings (overrides of the writing direction) is dropped.
+    """
+    text = _SEQUENCE.sub("", text).replace("\r\n", "\n")
+    if "\r" in text:
+        text = "\n".join(_overwritten(line) for line in text.split("\n"))
+    return _UNFIT.sub("", text)
+
+
+def _overwritten(line: str) -> str:
+    return next((part for part in reversed(line.split("\r")) if part), "")
+
+
+def escaped(text: str) -> str:
+    """The text for an element or a quoted attribute of HTML or SVG."""
+    return html.escape(plain(text))
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text, or its two ends around an ellipsis, at most `limit` characters."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return f"{text[: limit - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def element(tag: str, *inside: str, **attributes: str | float | None) -> str:
+    """One element. `inside` is markup already; attributes are escaped, None leaves one out, `_` becomes `-`.
+
+    >>> element("a", escaped("1 < 2"), class_="x", data_task=3)
+    '<a class="x" data-task="3">1 &lt; 2</a>'
+    """
+    written = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{escaped(value) if isinstance(value, str) else number(value)}"'
+        for name, value in attributes.items()
+        if value is not None
+    )
+    return f"<{tag}{written}>{''.join(inside)}</{tag}>" if inside else f"<{tag}{written}/>"
+
+
+def number(value: float) -> str:
+    """A coordinate with at most two decimals.
+
+    >>> number(3.0), number(2.345678)
+    ('3', '2.35')
+    """
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

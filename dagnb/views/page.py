@@ -1,0 +1,57 @@
+"""What our HTML looks like, alone or inside a notebook: its style, tables, and pre-formatted text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dagnb.views.markup import element, escaped
+from dagnb.views.palette import style
+
+_LOOK = """
+.dagnb{color:var(--dagnb-ink)}
+div.dagnb{font:13px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif}
+.dagnb h1,.dagnb h2,.dagnb h3{line-height:1.25;margin:0;font-weight:600}
+.dagnb h1{font-size:22px}.dagnb h2{font-size:15px;margin:30px 0 8px}.dagnb h3{font-size:13px}
+.dagnb p{margin:2px 0 8px}
+.dagnb pre{background:var(--dagnb-soft);border:1px solid var(--dagnb-line);border-radius:6px;padding:9px 12px;margin:6px 0;
+overflow:auto;max-height:420px;white-space:pre;color:var(--dagnb-ink);
+font:11.5px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace}
+.dagnb table{border-collapse:collapse;margin:4px 0;color:var(--dagnb-ink)}
+.dagnb th,.dagnb td{text-align:left;padding:3px 18px 3px 0;border-bottom:1px solid var(--dagnb-grid);font-weight:400;
+background:none}
+.dagnb th{color:var(--dagnb-dim)}.dagnb .right{text-align:right;font-variant-numeric:tabular-nums}
+.dagnb summary{cursor:pointer;color:var(--dagnb-dim)}
+.dagnb .scroll{overflow-x:auto}
+.dagnb .meter{display:inline-block;height:9px;border-radius:2px;background:var(--dagnb-running);vertical-align:baseline}
+.dagnb article{border-left:3px solid var(--dagnb-failed);padding:1px 0 1px 12px;margin:12px 0}
+""".replace("\n", "")
+
+
+def fragment(*body: str) -> str:
+    """HTML that brings its style along, for a notebook's output."""
+    return element("div", element("style", style() + _LOOK), *body, class_="dagnb")
+
+
+def pre(text: str) -> str:
+    """Text as it is, in a box that scrolls."""
+    return element("pre", escaped(text))
+
+
+def scrolled(picture: str) -> str:
+    """A picture that may be wider than the page."""
+    return element("div", picture, class_="scroll")
+
+
+def meter(share: float) -> str:
+    """A bar for a share of 1, at most 160 pixels."""
+    return element("span", "", class_="meter", style=f"width:{max(1.0, 160 * min(share, 1.0)):.0f}px")
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """A table of cells that are markup already. right: columns of numbers."""
+    sides = ["right" if i in right else None for i in range(len(heads))]
+    head = element("tr", *(element("th", escaped(text), class_=side) for text, side in zip(heads, sides, strict=True)))
+    body = [
+        element("tr", *(element("td", cell, class_=side) for cell, side in zip(row, sides, strict=True))) for row in rows
+    ]
+    return element("table", element("thead", head), element("tbody", *body))

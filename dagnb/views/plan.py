@@ -1,0 +1,203 @@
+"""The planning image: who computes what, on which worker, and when if a prediction is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dagnb.planning.plan import Plan, Way
+from dagnb.trace.trace import Trace
+from dagnb.views import layout
+from dagnb.views.canvas import Entry, chip
+from dagnb.views.critical import Window, critical_path, windows
+from dagnb.views.layout import Box, Edge, Picture
+from dagnb.views.markup import element
+from dagnb.views.palette import PLAIN, colours
+from dagnb.views.sketch import Look, Stroke, sketch
+from dagnb.views.wording import counted, seconds_text, window_text
+
+_LISTED = 12
+"""so many workers stand in the legend, and names in a tooltip"""
+
+_DASHES = {Way.STORE: None, Way.LOCAL: None, Way.INLINE: "1.5 3", Way.STREAM: "7 3"}
+_WORDS = {Way.LOCAL: "stays on its worker", Way.INLINE: "travels with the message", Way.STREAM: "streamed while stored"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What the image says beside the plan itself. hot: the steps of the critical path; copies: steps that compute again."""
+
+    plan: Plan
+    picture: Picture
+    tint: Mapping[str, str]
+    busy: Mapping[int, Window]
+    hot: Sequence[int]
+    copies: frozenset[int]
+
+
+def plan_svg(plan: Plan, predicted: Trace | None = None) -> str:
+    """The plan as SVG: a colour a worker, floating steps dashed, copies doubled; with a prediction times and critical path.
+
+    Raises ConfigError with the cure when there is no Graphviz.
+    """
+    facts = _facts(plan, predicted)
+    looks = [_look(facts, box) for box in facts.picture.boxes]
+    strokes = [_stroke(facts, edge) for edge in facts.picture.edges]
+    title = summary(plan)
+    if predicted is not None:
+        title += f", predicted {seconds_text(predicted.makespan_s)}"
+    return sketch(facts.picture, looks, strokes, label=f"plan: {title}", title=title, entries=_legend(facts), notes=_notes(plan))
+
+
+def summary(plan: Plan) -> str:
+    """The plan in one line."""
+    pinned = {step.worker for step in plan.steps if step.worker is not None}
+    floating = sum(step.worker is None for step in plan.steps)
+    parts = [f"{plan.planner}: {counted(len(plan.steps), 'step')}"]
+    if pinned:
+        parts.append(f"{len(plan.steps) - floating:,} pinned to {counted(len(pinned), 'worker')}")
+    if floating:
+        parts.append(f"{floating:,} floating")
+    if copies := copied(plan):
+        parts.append(counted(len(copies), "copy"))
+    return ", ".join(parts)
+
+
+def copied(plan: Plan) -> frozenset[int]:
+    """Steps that compute a task once more, after its first step."""
+    seen: set[int] = set()
+    again = set()
+    for position, step in enumerate(plan.steps):
+        if step.task in seen:
+            again.add(position)
+        seen.add(step.task)
+    return frozenset(again)
+
+
+def place_text(place: str) -> str:
+    """The place of a box in words: a worker, or the pool any of whose members may take it."""
+    if not place.startswith("~"):
+        return place or "several workers"
+    return f"any {place[1:]}" if place[1:] else "any worker"
+
+
+def _facts(plan: Plan, predicted: Trace | None) -> _Facts:
+    return _Facts(
+        plan=plan,
+        picture=layout.of_plan(plan),
+        tint=colours(step.worker for step in plan.steps if step.worker is not None),
+        busy=windows(predicted) if predicted is not None else {},
+        hot=critical_path(plan, predicted) if predicted is not None else (),
+        copies=copied(plan),
+    )
+
+
+def _look(facts: _Facts, box: Box) -> Look:
+    is_hot = bool(set(box.tasks) & set(facts.hot))
+    n = len(box.tasks)
+    where = place_text(box.place)
+    lines = [f"{n:,} on {where}" if n > 1 else where]
+    if (times := _times(facts, box)) is not None:
+        lines.append(times)
+    return Look(
+        tip=_tip(facts, box, times),
+        lines=lines,
+        stripe=facts.tint.get(box.place, PLAIN),
+        frame="stroke-ink" if is_hot else "stroke-edge",
+        weight=2.4 if is_hot else 1.0,
+        dash="5 3" if box.place.startswith("~") else None,
+        is_double=any(step in facts.copies for step in box.tasks),
+    )
+
+
+def _times(facts: _Facts, box: Box) -> str | None:
+    """From the first begin to the last end."""
+    found = [facts.busy[step] for step in box.tasks if step in facts.busy]
+    if not found:
+        return None
+    begin, end = min(w.begin_s for w in found), max(w.end_s for w in found)
+    return window_text(max(begin, 0.0), end)
+
+
+def _tip(facts: _Facts, box: Box, times: str | None) -> list[str]:
+    names = [facts.plan.names[step] for step in box.tasks]
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    first = facts.plan.steps[box.tasks[0]]
+    lines = [", ".join(names[:_LISTED]) + more, place_text(box.place)]
+    lines.append(f"resources {first.resources.label() or 'default'}, priority {first.priority}")
+    if times is not None:
+        lines.append(f"predicted {times}")
+    lines += [_cause(facts, step) for step in box.tasks if step in facts.hot]
+    if any(step in facts.copies for step in box.tasks):
+        lines.append("a copy: computed again here instead of waiting for its value")
+    return lines
+
+
+def _cause(facts: _Facts, step: int) -> str:
+    """Why a step of the critical path began no sooner."""
+    place = facts.hot.index(step)
+    name, before = facts.plan.names[step], facts.hot[place - 1]
+    if place == 0:
+        return f"critical path: begins with {name}"
+    if before in facts.plan.steps[step].upstream:
+        return f"critical path: {name} waits for {facts.plan.names[before]}"
+    return f"critical path: {name} waits for its worker, busy with {facts.plan.names[before]}"
+
+
+def _stroke(facts: _Facts, edge: Edge) -> Stroke:
+    """Bold where the critical path runs along; dashed as the value travels, if all of the edge travel alike."""
+    boxes = facts.picture.boxes
+    tails, heads = set(boxes[edge.tail].tasks), set(boxes[edge.head].tasks)
+    path = zip(facts.hot, facts.hot[1:], strict=False)
+    is_hot = any(a in tails and b in heads and a in facts.plan.steps[b].upstream for a, b in path)
+    ways = {facts.plan.way(a, b) for b in heads for a in facts.plan.steps[b].upstream if a in tails}
+    way = ways.pop() if len(ways) == 1 else Way.STORE
+    role = "ink" if is_hot else "done" if way is Way.LOCAL else "edge"
+    return Stroke(role=role, weight=2.6 if is_hot else 1.4, dash=_DASHES[way])
+
+
+def _legend(facts: _Facts) -> list[Entry]:
+    plan = facts.plan
+    shown = sorted(facts.tint, key=lambda worker: (len(worker), worker))
+    entries = [Entry(mark=chip(facts.tint[worker]), words=_terms(plan, worker)) for worker in shown[:_LISTED]]
+    if len(shown) > _LISTED:
+        entries.append(Entry(mark=chip(PLAIN), words=f"{len(shown) - _LISTED:,} more workers"))
+    if any(step.worker is None for step in plan.steps):
+        entries.append(Entry(mark=_box_mark("stroke-edge", 1.0, "3 2"), words="floating: any worker of the pool"))
+    if facts.copies:
+        entries.append(Entry(mark=_box_mark("stroke-edge", 1.0) + _box_mark("stroke-edge", 1.0, inset=3), words="copy"))
+    if facts.hot:
+        entries.append(Entry(mark=_box_mark("stroke-ink", 2.4), words="critical path"))
+    ways = [way for way in _WORDS if way in set(plan.ways.values())]
+    return entries + [Entry(mark=_line_mark(way), words=_WORDS[way]) for way in ways]
+
+
+def _terms(plan: Plan, worker: str) -> str:
+    """A worker with its resources and how long it may linger."""
+    resources = next(step.resources for step in plan.steps if step.worker == worker).label()
+    linger_s = plan.workers[worker].linger_s if worker in plan.workers else 0.0
+    details = [resources] if resources else []
+    if linger_s:
+        details.append(f"lingers {seconds_text(linger_s)}")
+    return f"{worker} ({', '.join(details)})" if details else worker
+
+
+def _box_mark(look: str, weight: float, dash: str | None = None, inset: float = 0) -> str:
+    size = 10 - 2 * inset
+    frame = {"x": inset, "y": inset, "width": size, "height": size, "rx": 2.0}
+    return element("rect", class_=look, fill="none", stroke_width=weight, stroke_dasharray=dash, **frame)
+
+
+def _line_mark(way: Way) -> str:
+    role = "done" if way is Way.LOCAL else "edge"
+    return element("path", d="M-1 5H12", class_=f"stroke-{role}", fill="none", stroke_width=2, stroke_dasharray=_DASHES[way])
+
+
+def _notes(plan: Plan) -> list[str]:
+    """Prewarms and what the planner itself remarks."""
+    notes = []
+    for prewarm in plan.prewarms:
+        after = "submission" if prewarm.anchor is None else f"'{plan.dag.calls[prewarm.anchor].name}'"
+        wait = f"{seconds_text(prewarm.offset_s)} after {after}" if prewarm.offset_s else f"at {after}"
+        notes.append(f"prewarm {counted(prewarm.n, 'container')} of {prewarm.resources.label() or 'default'} resources {wait}")
+    return [*notes[:_LISTED], *plan.notes[:_LISTED]]

@@ -1,0 +1,69 @@
+"""What a notebook shows for a thing: its picture, and its text where there can be no picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Any
+
+from dagnb.errors import ConfigError
+from dagnb.graph.dag import Dag
+from dagnb.graph.task import Node
+from dagnb.planning.plan import Plan
+from dagnb.trace.trace import Trace
+from dagnb.views.graph import dag_svg
+from dagnb.views.markup import element, escaped, plain
+from dagnb.views.page import fragment, scrolled
+from dagnb.views.plan import plan_svg, summary
+from dagnb.views.text import dag_text, plan_text, trace_text
+from dagnb.views.timeline import timeline_svg
+from dagnb.views.wording import counted, seconds_text
+
+
+@singledispatch
+def bundle(thing: object) -> dict[str, str]:
+    """MIME type -> what to show, for `_repr_mimebundle_`. Without Graphviz the text, and how to get the picture.
+
+    Plans and traces come as HTML too: in a page, unlike in an image, tooltips and the notebook's theme work.
+    """
+    return {"text/plain": plain(repr(thing))}
+
+
+@bundle.register
+def _(node: Node) -> dict[str, str]:  # type: ignore[type-arg]  # singledispatch takes no parameters
+    return bundle(Dag.of(node))
+
+
+@bundle.register
+def _(dag: Dag) -> dict[str, str]:
+    return _pictured(lambda: dag_svg(dag), dag_text(dag))
+
+
+@bundle.register
+def _(plan: Plan) -> dict[str, str]:
+    return _pictured(lambda: plan_svg(plan), plan_text(plan), caption=summary(plan))
+
+
+@bundle.register
+def _(trace: Trace) -> dict[str, str]:
+    caption = f"makespan {seconds_text(trace.makespan_s)}, {counted(len(trace.workers), 'worker')}"
+    return _pictured(lambda: timeline_svg(trace), trace_text(trace), caption=caption)
+
+
+def _pictured(draw: Callable[[], str], text: str, *, caption: str | None = None) -> dict[str, str]:
+    """A picture with its text. caption: makes HTML of it too, and is what a page that allows no pictures keeps."""
+    shown, missing = picture_or(draw)
+    if missing:
+        return {"text/plain": f"{text}\n\n{missing}"}
+    found = {"image/svg+xml": shown, "text/plain": text}
+    if caption is not None:
+        found["text/html"] = fragment(scrolled(shown), element("p", escaped(caption), class_="text-dim"))
+    return found
+
+
+def picture_or(draw: Callable[[], str]) -> tuple[str, str]:
+    """The picture and "", or "" and why there is none with the cure."""
+    try:
+        return draw(), ""
+    except ConfigError as error:
+        return "", f"No picture: {error}"

@@ -1,0 +1,172 @@
+"""Boxes and arrows as SVG: the part that the picture of a graph and the picture of a plan share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dagnb.views.canvas import MARGIN, Entry, legend, sheet, text_width, tooltip, words
+from dagnb.views.dot import Placed, Point, place
+from dagnb.views.layout import Box, Picture, ranges
+from dagnb.views.markup import element, number
+from dagnb.views.palette import STATES
+
+_ARROW = 6.0
+_WIDEST = 220.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """How one box looks. lines: under its name. mark: SVG in a square of 10 by 10 before its name.
+
+    frame: classes of the border; dash: its pattern; stripe: a colour along the left side; bar: (role, share) of a progress bar.
+    """
+
+    tip: Sequence[str]
+    lines: Sequence[str] = ()
+    mark: str = ""
+    frame: str = "stroke-line"
+    weight: float = 1.0
+    dash: str | None = None
+    stripe: str | None = None
+    is_double: bool = False
+    bar: Sequence[tuple[str, float]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stroke:
+    """How one arrow looks."""
+
+    role: str = "edge"
+    weight: float = 1.2
+    dash: str | None = None
+
+
+def icon(state: str) -> str:
+    """The icon of a state in a square of 10 by 10."""
+    look = STATES[state]
+    if not look.is_hollow:
+        return element("path", d=look.icon, class_=f"icon fill-{state}")
+    return element("path", d=look.icon, class_=f"icon stroke-{state}", fill="none", stroke_width=1.8, stroke_linecap="round")
+
+
+def sketch(
+    picture: Picture,
+    looks: Sequence[Look],
+    strokes: Sequence[Stroke],
+    *,
+    label: str,
+    title: str = "",
+    entries: Iterable[Entry] = (),
+    notes: Sequence[str] = (),
+) -> str:
+    """The SVG of a picture: title, boxes and arrows, legend, notes. looks, strokes: one a box, one an edge."""
+    width, height = _box_size(picture, looks)
+    placed = place(picture, box_width=width, box_height=height)
+    top = MARGIN + (26 if title else 0)
+    right = max(placed.width + 2 * MARGIN, 420.0, text_width(title) + 2 * MARGIN + 20)
+    arrows = [_arrow(curve, stroke) for curve, stroke in zip(placed.curves, strokes, strict=True)]
+    boxes = [
+        _drawn(box, look, (x - width / 2, y - height / 2), (width, height))
+        for box, look, (x, y) in zip(picture.boxes, looks, placed.centres, strict=True)
+    ]
+    offset = f"translate({number(_centred(right, placed))},{number(top)})"
+    below, bottom = legend(entries, x=MARGIN, y=top + placed.height + 18, right=right - MARGIN)
+    said = [words(MARGIN, bottom + 10 + 16 * i, note, look="small fill-dim") for i, note in enumerate(notes)]
+    heading = words(MARGIN, MARGIN + 12, title, look="strong fill-ink") if title else ""
+    body = element("g", *arrows, *boxes, transform=offset)
+    return sheet(right, bottom + 16 * len(notes) + MARGIN - 4, label, heading, body, below, *said)
+
+
+def _centred(right: float, placed: Placed) -> float:
+    return max(MARGIN, (right - placed.width) / 2)
+
+
+def _box_size(picture: Picture, looks: Sequence[Look]) -> tuple[float, float]:
+    """One size for all boxes: as wide as the longest words, as high as the most lines."""
+    widest = 64.0
+    for box, look in zip(picture.boxes, looks, strict=True):
+        indent = _indent(look)
+        widest = max(widest, indent + text_width(box.label), *(indent + text_width(line, 10.5) for line in look.lines))
+    lines = max(len(look.lines) for look in looks)
+    bar = 5 if any(look.bar for look in looks) else 0
+    return min(widest + 12, _WIDEST), 30.0 + 14 * lines + bar
+
+
+def _indent(look: Look) -> float:
+    return 27.0 if look.mark else 14.0
+
+
+def _drawn(box: Box, look: Look, corner: Point, size: tuple[float, float]) -> str:
+    """One box. Its group carries the id of the box and the tasks it stands for, so that a click finds them."""
+    width, height = size
+    indent, room = _indent(look), width - _indent(look) - 6
+    frame = element(
+        "rect",
+        width=width,
+        height=height,
+        rx=6,
+        class_=f"frame fill-bg {look.frame}",
+        stroke_width=look.weight,
+        stroke_dasharray=look.dash,
+    )
+    parts = [tooltip(*look.tip), frame]
+    if look.is_double:
+        parts.append(_inner_frame(look, width, height))
+    if look.stripe:
+        parts.append(element("path", d=f"M5 6V{number(height - 6)}", stroke=look.stripe, stroke_width=4, stroke_linecap="round"))
+    if look.mark:
+        parts.append(element("g", look.mark, transform="translate(10,10)"))
+    parts.append(words(indent, 19.5, box.label, look="strong fill-ink", room=room))
+    for i, line in enumerate(look.lines):
+        parts.append(words(indent, 34 + 14 * i, line, look="small fill-dim", room=room))
+    parts.append(_bar(look.bar, indent, width - indent - 10, height - 10))
+    return element(
+        "g",
+        *parts,
+        id=f"dagnb_{box.id}",
+        class_="box",
+        tabindex=0,
+        data_box=box.id,
+        data_task=str(box.tasks[0]),
+        data_tasks=ranges(box.tasks),
+        transform=f"translate({number(corner[0])},{number(corner[1])})",
+    )
+
+
+def _inner_frame(look: Look, width: float, height: float) -> str:
+    return element("rect", x=3, y=3, width=width - 6, height=height - 6, rx=4, class_=look.frame, fill="none")
+
+
+def _bar(shares: Sequence[tuple[str, float]], x: float, width: float, y: float) -> str:
+    """A progress bar of coloured parts over a track; shares add up to 1 at most."""
+    if not shares:
+        return ""
+    parts = [element("rect", x=x, y=y, width=width, height=4, class_="track fill-line")]
+    for role, share in shares:
+        parts.append(element("rect", x=x, y=y, width=width * share, height=4, class_=f"part fill-{role}"))
+        x += width * share
+    return "".join(parts)
+
+
+def _arrow(curve: Sequence[Point], stroke: Stroke) -> str:
+    """A spline that ends in an arrow head, drawn without markers: ids of several pictures on a page would clash."""
+    if len(curve) < 4:
+        return ""
+    (x, y), before = curve[-1], next((p for p in reversed(curve[:-1]) if p != curve[-1]), curve[0])
+    length = ((x - before[0]) ** 2 + (y - before[1]) ** 2) ** 0.5 or 1.0
+    dx, dy = (x - before[0]) / length * _ARROW, (y - before[1]) / length * _ARROW
+    base = (x - dx, y - dy)
+    body = " ".join(f"{number(px)},{number(py)}" for px, py in (*curve[1:-1], base))
+    line = element(
+        "path",
+        d=f"M{number(curve[0][0])},{number(curve[0][1])}C{body}",
+        class_=f"arrow stroke-{stroke.role}",
+        fill="none",
+        stroke_width=stroke.weight,
+        stroke_dasharray=stroke.dash,
+    )
+    wing = 0.45
+    corners = ((x, y), (base[0] - dy * wing, base[1] + dx * wing), (base[0] + dy * wing, base[1] - dx * wing))
+    head = element("path", d="M" + "L".join(f"{number(a)},{number(b)}" for a, b in corners) + "z", class_=f"fill-{stroke.role}")
+    return line + head

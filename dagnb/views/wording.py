@@ -1,0 +1,59 @@
+"""How amounts are said to people: the only place that writes milliseconds or megabytes."""
+
+from __future__ import annotations
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration in the unit that fits.
+
+    >>> [seconds_text(s) for s in (0, 0.00042, 0.25, 4.2, 75, 7500)]
+    ['0 s', '0.42 ms', '250 ms', '4.2 s', '1 min 15 s', '2 h 5 min']
+    """
+    if seconds < 0:
+        return f"-{seconds_text(-seconds)}"
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms" if round(seconds, 6) else "0 s"
+    if seconds < 59.95:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def window_text(begin_s: float, end_s: float) -> str:
+    """From one moment to another, in the unit of the later.
+
+    >>> [window_text(*w) for w in ((0.1, 0.93), (0.93, 1.294), (30.0, 75.0))]
+    ['100 – 930 ms', '0.93 – 1.29 s', '30 s – 1 min 15 s']
+    """
+    if end_s < 1:
+        return f"{begin_s * 1e3:.3g} – {end_s * 1e3:.3g} ms"
+    if end_s < 59.95:
+        return f"{begin_s:.3g} – {end_s:.3g} s"
+    return f"{seconds_text(begin_s)} – {seconds_text(end_s)}"
+
+
+def bytes_text(n_bytes: int) -> str:
+    """A size in decimal units.
+
+    >>> [bytes_text(n) for n in (0, 999, 1500, 20_000_000)]
+    ['0 B', '999 B', '1.5 kB', '20 MB']
+    """
+    size = float(n_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1e3
+    return f"{size:,.3g} TB"
+
+
+def counted(n: int, thing: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "task"), counted(12000, "copy")
+    ('1 task', '12,000 copies')
+    """
+    plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
+    return f"{n:,} {thing if n == 1 else plural}"

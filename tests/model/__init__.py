@@ -1,0 +1,7 @@
+"""Model: the state machine of a run, explored exhaustively on small DAGs with every fault, and mutants that must be caught.
+
+Holds: configurations, the world around the machine, its invariants, the explorer, mutants.
+May import: dagnb.protocol.
+Must not know: Redis, clocks, the worker's code.
+Start at: explorer.py, then world.py. `python -m tests.model` prints what was explored.
+"""

@@ -1,0 +1,86 @@
+"""What is explored: a DAG, where its tasks are placed, how many instances, how many faults of each kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from dagnb.protocol.messages import Edge, Queue, Record, Submission, bits_of
+
+
+class Fault(StrEnum):
+    """What may go wrong; a configuration says how often."""
+
+    CRASH = "crash"
+    LOST_REPLY = "lost reply"
+    LATE = "late repetition"
+    RAISE = "exception"
+    SUSPECT = "false suspicion"
+    VANISH = "lost blob"
+    HINT = "hint lost or doubled"
+    CANCEL = "cancel"
+    DEADLINE = "deadline"
+
+
+FAULTS = tuple(Fault)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """One thing to explore.
+
+    upstream: for each task its upstream tasks. queues: the cap of each queue, 0 for a pinned worker.
+    placement: for each task its queue. delays: what a failing attempt may ask for; None is no retry.
+    is_small: results ride along with commits and offers. is_bound: instances are started for one worker only.
+    with_hints: an idle instance wakes for a hint; without, it only polls, which covers every fate of a hint.
+    """
+
+    name: str
+    upstream: tuple[tuple[int, ...], ...]
+    queues: tuple[int, ...]
+    placement: tuple[int, ...]
+    sinks: tuple[int, ...]
+    faults: dict[Fault, int] = field(default_factory=dict)
+    n_instances: int = 2
+    retries: int = 0
+    delays: tuple[float | None, ...] = (0.0,)
+    on_error: str = "fail"
+    crash_budget: int = 1
+    loss_budget: int = 1
+    want: int = 1
+    is_small: bool = True
+    is_bound: bool = False
+    with_hints: bool = False
+
+    def submission(self) -> Submission:
+        """The run as it is put in the store. Earlier tasks are more urgent."""
+        starts, n_bits = bits_of(self.upstream)
+        names = [f"w{i}" if cap == 0 else f"~p{i}" for i, cap in enumerate(self.queues)]
+        records = []
+        for task, upstream in enumerate(self.upstream):
+            edges: list[Edge] = [
+                (child, starts[child] + ups.index(task), starts[child], len(ups), self.placement[child], child)
+                for child, ups in enumerate(self.upstream)
+                if task in ups
+            ]
+            records.append(
+                Record(
+                    queue=self.placement[task],
+                    priority=task,
+                    is_sink=task in self.sinks,
+                    retries=self.retries,
+                    upstream=upstream,
+                    edges=tuple(edges),
+                )
+            )
+        return Submission(
+            run="model",
+            records=tuple(record.pack() for record in records),
+            queues=tuple(Queue(name, cap or 1) for name, cap in zip(names, self.queues, strict=True)),
+            sinks=self.sinks,
+            sources=tuple(task for task, upstream in enumerate(self.upstream) if not upstream),
+            n_bits=n_bits,
+            on_error=self.on_error,
+            crash_budget=self.crash_budget,
+            loss_budget=self.loss_budget,
+        )

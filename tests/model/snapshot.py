@@ -1,0 +1,70 @@
+"""Copies of a machine, and the canonical form of one: what two states must share to behave alike.
+
+Left out: times, nonces, serial numbers, events, hints; errors, for the invariants tie them to what was spent.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from dagnb.protocol.machine import HasBlob, Machine
+from dagnb.protocol.messages import Charge
+from dagnb.protocol.roster import Line, Roster
+
+Plain: TypeAlias = "int | float | str | tuple[Plain, ...]"
+"""What a canonical form is made of"""
+
+
+def copy_of(machine: Machine, has_blob: HasBlob) -> Machine:
+    """A machine that shares nothing that changes. Its events, hints and discarded results start empty."""
+    copy = object.__new__(Machine)
+    copy.__dict__.update(machine.__dict__)
+    copy.has_blob = has_blob
+    copy.states = machine.states.copy()
+    copy.bits = machine.bits.copy()
+    copy.results = machine.results.copy()
+    copy.spent = {task: spent.copy() for task, spent in machine.spent.items()}
+    copy.owner = machine.owner.copy()
+    copy.running = {instance: tasks.copy() for instance, tasks in machine.running.items()}
+    copy.due = machine.due.copy()
+    copy.ready_at = {}
+    copy.leases = machine.leases.copy()
+    copy.errors = machine.errors.copy()
+    copy.roster = _copy_of_roster(machine.roster)
+    copy.events, copy.hints, copy.discarded = [], [], []
+    return copy
+
+
+def form_of(machine: Machine) -> tuple[Plain, ...]:
+    """All of a machine that is not told instance by instance and not a result: see World.key."""
+    roster = machine.roster
+    return (
+        machine.state.value,
+        "".join(machine.states),
+        tuple(sorted(machine.bits)),
+        machine.unsettled,
+        tuple((task, *(spent[charge] for charge in Charge)) for task, spent in sorted(machine.spent.items())),
+        tuple(sorted(machine.due.items())),
+        tuple(_form_of_line(line) for line in roster.lines),
+        tuple(sorted((member, priority) for member, (priority, _) in roster.invoked.items())),
+        tuple(sorted(roster.touched)),
+        -1.0 if machine.deadline_at is None else machine.deadline_at,
+    )
+
+
+def _form_of_line(line: Line) -> tuple[Plain, ...]:
+    ready = tuple(task for _, _, task in line.ready)
+    return (ready, tuple(sorted(line.free)), line.highest, line.n_invoked, line.n_active)
+
+
+def _copy_of_roster(roster: Roster) -> Roster:
+    copy = object.__new__(Roster)
+    copy.lines = [
+        Line(line.queue, line.ready.copy(), line.free.copy(), line.highest, line.n_invoked, line.n_active)
+        for line in roster.lines
+    ]
+    copy.invoked = roster.invoked.copy()
+    copy.nonces = roster.nonces.copy()
+    copy.held = roster.held.copy()
+    copy.touched = roster.touched.copy()
+    return copy

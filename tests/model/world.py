@@ -1,0 +1,292 @@
+"""The surroundings of a machine: instances that do what a worker does, the store's bytes, and everything that may go wrong.
+
+Time stands still. A lease ends, a back-off ends, a deadline passes when a move says so. A call is atomic, and what its
+caller does not learn is a move of its own: the reply may be lost, the caller may die before, during or after, and a call
+may arrive once more, or only when its caller is long dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from dagnb.protocol.machine import Machine
+from dagnb.protocol.messages import Address, Charge, Commit, Death, Failure, Reply, RunState, Status, TaskState
+from tests.model.configuration import FAULTS, Configuration, Fault
+from tests.model.snapshot import Plain, copy_of, form_of
+
+LEASE_S = 10.0
+ERROR = "{}"
+
+
+class Phase(StrEnum):
+    """Where an instance is; its next step follows from it."""
+
+    NEW = "new"
+    IDLE = "idle"
+    FETCH = "fetch"
+    RUN = "run"
+    COMMIT = "commit"
+    FAIL = "fail"
+    LOSE = "lose"
+    LEFT = "left"
+    DEAD = "dead"
+
+
+_GONE = (Phase.LEFT, Phase.DEAD)
+_BUSY = (Phase.FETCH, Phase.RUN, Phase.COMMIT, Phase.FAIL, Phase.LOSE)
+
+
+class Instance(NamedTuple):
+    """One process. token: of the attempt it is at. inputs: (upstream task, token) as offered. missing: not found of these."""
+
+    name: str
+    phase: Phase = Phase.NEW
+    task: int = -1
+    attempt: int = 0
+    token: str = ""
+    inputs: tuple[tuple[int, str], ...] = ()
+    missing: tuple[int, ...] = ()
+    delay_s: float | None = 0.0
+    bound: tuple[str, str] | None = None
+
+
+class Blobs(set[tuple[int, str]]):
+    """The bytes in the store, by (task, token); asked by the machine."""
+
+    def __call__(self, task: int, address: Address) -> bool:
+        """See HasBlob."""
+        return (task, address.token) in self
+
+
+@dataclass(slots=True)
+class Act:
+    """One step of the machine, as the laws want to see it. discarded: (task, token) it told the store to throw away."""
+
+    kind: str
+    instance: Instance
+    reply: Reply | None = None
+    discarded: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Move(NamedTuple):
+    """One thing that may happen next. fault None: it happens by itself sooner or later."""
+
+    label: str
+    fault: Fault | None
+    act: Act | None
+    world: World
+
+
+class World:
+    """One state of everything. was_lost: tasks whose result was lost some time."""
+
+    __slots__ = ("blobs", "budget", "configuration", "flying", "hints", "instances", "machine", "was_lost")
+
+    def __init__(self, configuration: Configuration) -> None:
+        """The moment after `submit`."""
+        self.configuration = configuration
+        self.blobs = Blobs()
+        self.machine = Machine(configuration.submission(), 0.0, "f", self.blobs)
+        count = 0 if configuration.is_bound else configuration.n_instances
+        self.instances = tuple(Instance(f"i{n}") for n in range(count))
+        self.flying: tuple[Instance, ...] = ()
+        self.budget = tuple(configuration.faults.get(fault, 0) for fault in FAULTS)
+        self.hints = min(len(self.machine.hints), configuration.n_instances) if configuration.with_hints else 0
+        self.was_lost: frozenset[int] = frozenset()
+
+    def copy(self, fault: Fault | None = None) -> World:
+        """A world that shares nothing that changes, with one fault less to spend."""
+        world = object.__new__(World)
+        world.configuration = self.configuration
+        world.blobs = Blobs(self.blobs)
+        world.machine = copy_of(self.machine, world.blobs)
+        world.instances, world.flying, world.hints = self.instances, self.flying, self.hints
+        world.was_lost, world.budget = self.was_lost, self.budget
+        if fault is not None:
+            world.budget = tuple(n - (kind is fault) for n, kind in zip(self.budget, FAULTS, strict=True))
+        return world
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended."""
+        return self.machine.state is not RunState.RUNNING
+
+    def may(self, fault: Fault) -> bool:
+        """Whether this fault is left to happen."""
+        return self.budget[FAULTS.index(fault)] > 0
+
+    def put(self, before: Instance, after: Instance) -> None:
+        """One instance goes on."""
+        self.instances = tuple(after if i is before else i for i in self.instances)
+
+    # ---- steps of the machine -------------------------------------------------------------------------------------
+
+    def call(self, caller: Instance) -> Act:
+        """The call that the instance makes in its phase."""
+        machine, want = self.machine, self.configuration.want
+        task = caller.task
+        if caller.phase in (Phase.NEW, Phase.IDLE):
+            reply = machine.register(
+                caller.name, now=0.0, fresh="f", lease_s=LEASE_S, want=want, worker=caller.bound
+            )
+            return self.settle(Act("register", caller, reply))
+        if caller.phase is Phase.FAIL:
+            failure = Failure(task=task, attempt=caller.attempt, error=ERROR, delay_s=caller.delay_s)
+            return self.settle(Act("fail", caller, machine.fail(caller.name, failure, now=0.0, fresh="f", want=want)))
+        if caller.phase is Phase.LOSE:
+            reply = machine.lost(caller.name, task, caller.missing, now=0.0, fresh="f", want=want)
+            return self.settle(Act("lost", caller, reply))
+        if self.configuration.is_small:
+            self.blobs.add((task, caller.token))
+        commit = Commit(task=task, address=Address(caller.token, 1, 0))
+        return self.settle(Act("complete", caller, machine.complete(caller.name, [commit], now=0.0, fresh="f", want=want)))
+
+    def expire(self, instance: Instance) -> Act:
+        """The lease ends, and the next heartbeat of somebody else, or a waiting client, notices."""
+        self.machine.leases[instance.name] = -1.0
+        others = [i.name for i in self.instances if i.phase not in _GONE and i.name != instance.name]
+        alive = [name for name in others if name in self.machine.leases]
+        if alive:
+            self.machine.heartbeat(alive, now=0.0, fresh="f", lease_s=LEASE_S)
+        else:
+            self.machine.reap(now=0.0, fresh="f")
+        return self.settle(Act("expire", instance))
+
+    def dead(self, instance: Instance) -> Act:
+        """The supervisor saw it end; it knows the task the instance was at, if any."""
+        task = instance.task if instance.task >= 0 else None
+        death = Death(instance=instance.name, task=task, charge=Charge.CRASH, error=ERROR, delay_s=0.0)
+        self.machine.dead(death, now=0.0, fresh="f")
+        return self.settle(Act("dead", instance))
+
+    def settle(self, act: Act) -> Act:
+        """What the store does after each step: throw bytes away, pass hints on. Bytes nobody can name are forgotten."""
+        machine = self.machine
+        act.discarded = [(task, address.token) for task, address in machine.discarded]
+        self.blobs.difference_update(act.discarded)
+        if self.configuration.with_hints:
+            self.hints = min(self.hints + len(machine.hints), self.configuration.n_instances)
+        lost = [event.task for event in machine.events if event.kind == "lost"]
+        if lost:
+            self.was_lost = self.was_lost.union(lost)
+        return act
+
+    def tidy(self) -> World:
+        """Without what has no future: instances that are gone for good, bytes that nobody can name."""
+        flying = {i.name for i in self.flying}
+        self.instances = tuple(
+            i for i in self.instances if i.phase not in _GONE or i.name in self.machine.leases or i.name in flying
+        )
+        named = {(task, address.token) for task, address in self.machine.results.items()}
+        for instance in (*self.instances, *self.flying):
+            named.add((instance.task, instance.token))
+            named.update(instance.inputs)
+        self.blobs.intersection_update(named)
+        return self
+
+    # ---- steps of instances ---------------------------------------------------------------------------------------
+
+    def receive(self, instance: Instance, reply: Reply) -> Instance:
+        """What an instance is at after a reply."""
+        status = reply.status
+        if status is Status.TASKS:
+            return self.begin(instance, reply)
+        if status is Status.NO_BLOB:
+            return instance._replace(phase=Phase.RUN)
+        if status is Status.REFUSED:
+            return Instance(instance.name, Phase.LEFT)
+        if status is Status.STOP:
+            return Instance(instance.name, Phase.LEFT)
+        return Instance(instance.name, Phase.IDLE if status is Status.IDLE else Phase.NEW)
+
+    def begin(self, instance: Instance, reply: Reply) -> Instance:
+        """The first offer is taken up under a token of its own; small inputs came along with it."""
+        offer = reply.offers[0]
+        used = {i.token for i in (*self.instances, *self.flying) if i.task == offer.task}
+        used.update(token for task, token in self.blobs if task == offer.task)
+        used.update(address.token for task, address in self.machine.results.items() if task == offer.task)
+        used.update(token for i in (*self.instances, *self.flying) for task, token in i.inputs if task == offer.task)
+        token = next(str(n) for n in range(99) if str(n) not in used)
+        inputs = tuple((i.task, i.address.token) for i in offer.inputs)
+        begun = Instance(instance.name, Phase.FETCH, offer.task, offer.attempt, token, inputs)
+        return self.fetch(begun) if self.configuration.is_small else begun
+
+    def fetch(self, instance: Instance) -> Instance:
+        """Read the inputs; what was not offered is missing too."""
+        readable = {task for task, token in instance.inputs if (task, token) in self.blobs}
+        upstream = self.configuration.upstream[instance.task]
+        missing = tuple(task for task in upstream if task not in readable)
+        return instance._replace(phase=Phase.LOSE if missing else Phase.RUN, missing=missing, inputs=())
+
+    # ---- canonical form -------------------------------------------------------------------------------------------
+
+    def key(self) -> tuple[Plain, ...]:
+        """Equal for two states only if they behave alike: instances in a fixed order, tokens numbered anew."""
+        machine = self.machine
+        results = {task: address.token for task, address in machine.results.items()}
+        rows = sorted(
+            ((self._row(i, results), i) for i in self.instances), key=lambda pair: (pair[0], pair[1].phase is Phase.NEW)
+        )
+        numbers: dict[tuple[int, str], int] = {}
+        for named in self._named(results, [instance for _, instance in rows]):
+            numbers.setdefault(named, len(numbers))
+        return (
+            form_of(machine),
+            tuple((task, numbers[task, token]) for task, token in sorted(results.items())),
+            tuple(sorted(numbers[blob] for blob in self.blobs if blob in numbers)),
+            tuple(row for row, _ in rows),
+            tuple(numbers[named] for named in self._named({}, [instance for _, instance in rows])),
+            self.budget,
+            self.hints,
+            tuple(sorted(self.was_lost)),
+        )
+
+    def _named(self, results: dict[int, str], instances: Iterable[Instance]) -> Iterator[tuple[int, str]]:
+        yield from sorted(results.items())
+        for instance in instances:
+            for each in (instance, *(f for f in self.flying if f.name == instance.name)):
+                if each.token:
+                    yield each.task, each.token
+                yield from each.inputs
+
+    def _row(self, instance: Instance, results: dict[int, str]) -> tuple[Plain, ...]:
+        machine, name = self.machine, instance.name
+        calls = (self._call(f, results) for f in self.flying if f.name == name)
+        return (
+            self._call(instance, results),
+            machine.leases.get(name, -9.0),
+            machine.roster.held.get(name, (-1, -1)),
+            tuple(machine.running.get(name, ())),
+            tuple(task for task in sorted(machine.owner) if machine.owner[task] == name),
+            tuple(calls),
+        )
+
+    def _call(self, instance: Instance, results: dict[int, str]) -> tuple[Plain, ...]:
+        _, phase, task, attempt, token, inputs, missing, delay_s, bound = instance
+        return (
+            phase.value,
+            task,
+            attempt,
+            self._standing(task, token, results),
+            tuple((u, self._standing(u, t, results)) for u, t in inputs),
+            missing,
+            -1.0 if delay_s is None else delay_s,
+            () if bound is None else (bound[0], int(self.is_current(bound))),
+        )
+
+    def _standing(self, task: int, token: str, results: dict[int, str]) -> int:
+        return 2 * (results.get(task) == token) + ((task, token) in self.blobs) if token else 4
+
+    def is_current(self, bound: tuple[str, str]) -> bool:
+        """Whether the member the instance was started for still waits for just this instance."""
+        roster = self.machine.roster
+        return any((roster.name(member), nonce) == bound for member, (_, nonce) in roster.invoked.items())
+
+
+def upstream_done(world: World, task: int) -> bool:
+    """Whether all upstream tasks are done."""
+    states = world.machine.states
+    return all(states[u] is TaskState.DONE for u in world.configuration.upstream[task])

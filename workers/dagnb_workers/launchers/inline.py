@@ -1,0 +1,85 @@
+"""Workers in this process: coroutines on the client's own loop, functions in threads, the memory store. No service at all.
+
+For small graphs, tests and debugging. It shares the interpreter, so nothing is isolated: time limits cannot be
+enforced, output goes where it always goes, and a crash takes this process along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from dagnb.errors import ConfigError, RunMissingError
+from dagnb.protocol.invocation import Invocation
+from dagnb.protocol.worker import Worker
+from dagnb.storage.open import MEMORY_URL, open_store
+from dagnb_workers.executor import call_in_thread
+from dagnb_workers.runtime import Loaded, Runtime, Watch
+
+_running: dict[str, asyncio.Task[None]] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inline:
+    """Up to `n` functions at a time in this process."""
+
+    name: ClassVar[str] = "inline"
+    n: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+    def __post_init__(self) -> None:
+        """Refuse a launcher that could run nothing."""
+        if self.n < 1:
+            raise ConfigError(f"Inline(n={self.n}): at least one worker is needed.")
+
+    @property
+    def cap(self) -> int:
+        """How many functions run at a time."""
+        return self.n
+
+    async def default_store(self) -> str:
+        """The store of this process."""
+        return MEMORY_URL
+
+    async def launch(self, invocation: Invocation) -> None:
+        """Start the workers on the running loop."""
+        if invocation.run not in _running:
+            task = asyncio.create_task(_work(invocation), name=f"dagnb-{invocation.run}")
+            _running[invocation.run] = task
+            task.add_done_callback(lambda done: _running.pop(invocation.run, None))
+
+    async def stop(self, run: str) -> None:
+        """Stop after the functions that are running now."""
+        task = _running.get(run)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def _work(invocation: Invocation) -> None:
+    instances = [secrets.token_hex(8) for _ in range(invocation.n_workers)]
+    try:
+        async with asyncio.TaskGroup() as group:
+            beating = group.create_task(_beat(invocation, instances))
+            workers = [group.create_task(_instance(invocation, instance)) for instance in instances]
+            await asyncio.wait(workers)
+            beating.cancel()
+    except* RunMissingError:
+        return  # forgotten while it ran
+
+
+async def _instance(invocation: Invocation, instance: str) -> None:
+    store = await open_store(invocation.store)
+    world = Runtime(store, invocation, instance, call_in_thread, Watch())
+    worker: Worker[Loaded, object] = Worker(world)
+    await worker.work()
+    await world.flush()
+
+
+async def _beat(invocation: Invocation, instances: list[str]) -> None:
+    store = await open_store(invocation.store)
+    while True:
+        await store.heartbeat(invocation.run, instances, lease_s=invocation.lease_s)
+        await asyncio.sleep(invocation.heartbeat_s)

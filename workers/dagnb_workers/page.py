@@ -1,0 +1,97 @@
+"""A page of memory that a worker shares with its supervisor: what it is running, since when, how long it may.
+
+The worker writes it twice a task, in about a microsecond, without a system call. The supervisor reads it whenever it likes,
+also after the worker died. Every field is one aligned word, so it is never seen half written; a serial number and a check word
+tell when the fields do not belong together.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+
+_N_BYTES = 4096
+_SERIAL, _TASK, _ATTEMPT, _LIMIT, _STARTED, _CHECK, _TIMED_OUT = range(7)
+_NOBODY = 0
+_READS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a worker is at. limit_s: 0 for none. started: of the monotonic clock, which all processes share."""
+
+    task: int
+    attempt: int
+    limit_s: float
+    started: float
+
+
+class Page:
+    """Both ends of the page; `fd` is what travels to the other process."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, _N_BYTES)
+        self._words = memoryview(self._map).cast("Q")
+        self._floats = memoryview(self._map).cast("d")
+
+    @classmethod
+    def create(cls) -> Page:
+        """A new page; it belongs to no file system path."""
+        fd = os.memfd_create("dagnb-page") if hasattr(os, "memfd_create") else _unlinked_file()
+        os.ftruncate(fd, _N_BYTES)
+        return cls(fd)
+
+    def close(self) -> None:
+        """Give the memory back on this side."""
+        self._words.release()
+        self._floats.release()
+        self._map.close()
+        os.close(self.fd)
+
+    def begin(self, task: int, attempt: int, limit_s: float = 0.0) -> None:
+        """Worker: from now on it runs this attempt."""
+        words = self._words
+        words[_SERIAL] = serial = words[_SERIAL] + 1
+        words[_TASK], words[_ATTEMPT] = task + 1, attempt
+        self._floats[_LIMIT], self._floats[_STARTED] = limit_s, time.monotonic()
+        words[_CHECK] = serial ^ (task + 1) ^ attempt ^ words[_LIMIT] ^ words[_STARTED]
+
+    def end(self) -> None:
+        """Worker: it runs nothing any more."""
+        words = self._words
+        words[_SERIAL] = serial = words[_SERIAL] + 1
+        words[_TASK] = _NOBODY
+        words[_CHECK] = serial ^ words[_ATTEMPT] ^ words[_LIMIT] ^ words[_STARTED]
+
+    def read(self) -> Running | None:
+        """Supervisor: what runs. Of a worker that died while writing: what it was about to say, as far as it came."""
+        for _ in range(_READS):
+            words, floats = bytes(self._words[: _CHECK + 1]), None
+            fields = memoryview(words).cast("Q")
+            floats = memoryview(words).cast("d")
+            if fields[_CHECK] == fields[_SERIAL] ^ fields[_TASK] ^ fields[_ATTEMPT] ^ fields[_LIMIT] ^ fields[_STARTED]:
+                break
+        if fields[_TASK] == _NOBODY:
+            return None
+        return Running(fields[_TASK] - 1, fields[_ATTEMPT], floats[_LIMIT], floats[_STARTED])
+
+    def flag_timeout(self, task: int, attempt: int) -> None:
+        """Supervisor: this attempt has used up its time; what interrupts it next is its time limit."""
+        self._words[_TIMED_OUT] = _mark(task, attempt)
+
+    def timed_out(self, task: int, attempt: int) -> bool:
+        """Whether flag_timeout was called for this attempt."""
+        return self._words[_TIMED_OUT] == _mark(task, attempt)
+
+
+def _mark(task: int, attempt: int) -> int:
+    return (task + 1) << 32 | attempt
+
+
+def _unlinked_file() -> int:
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
