@@ -14,7 +14,10 @@ _STEPS_S = (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 4320
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """left, right: x of second 0 and of span_s. top: y of lane 0; pitch: from lane to lane; work, traffic: heights of its rows."""
+    """Seconds and lanes to pixels.
+
+    left, right: x of second 0 and of span_s. top: y of lane 0. work, traffic: heights of its rows; gap: below them.
+    """
 
     span_s: float
     left: float

@@ -50,7 +50,7 @@ def sheet(width: float, height: float, label: str, *body: str) -> str:
 
 
 def words(x: float, y: float, text: str, *, look: str = "fill-ink", room: float | None = None) -> str:
-    """A line of text with its base line at y, shortened to `room` pixels. look: classes, with `small` if it is small."""
+    """A line of text with its base line at y, shortened to `room` pixels. look: classes; `small` makes it so."""
     size = 10.5 if "small" in look.split() else 12.0
     shown = text if room is None else fitted(text, room, size)
     return element("text", escaped(shown), x=x, y=y, class_=look)

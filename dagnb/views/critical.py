@@ -55,7 +55,7 @@ def critical_path(plan: Plan, trace: Trace) -> tuple[int, ...]:
 
 
 def _before(trace: Trace, busy: Mapping[int, Window]) -> dict[int, int]:
-    """step -> the step its worker ran just before it"""
+    """step -> the step its worker ran just before it."""
     found: dict[int, int] = {}
     last: dict[str, int] = {}
     for span in trace.spans:

@@ -1,6 +1,7 @@
 """Where boxes and curves go: the only caller of Graphviz, and the only file of this room that starts a program.
 
-Graphviz places; we draw. Its own SVG could carry neither data attributes nor progress bars, nor follow a notebook's theme.
+Graphviz places; we draw. Its own SVG could neither carry data attributes and progress bars nor follow a notebook's
+theme.
 """
 
 from __future__ import annotations
@@ -61,10 +62,10 @@ def _source(picture: Picture, box_width: float, box_height: float) -> str:
     """The picture in DOT; ids hold letters, digits and underscores only."""
     rightwards = _is_rightwards(picture, box_width)
     graph = graphviz.Digraph("dagnb")
-    graph.attr("graph", rankdir="LR" if rightwards else "TB", nodesep="0.22", ranksep="0.6" if rightwards else "0.38", splines="true")
+    direction, ranksep, tail, head = ("LR", "0.6", "e", "w") if rightwards else ("TB", "0.38", "s", "n")
+    graph.attr("graph", rankdir=direction, nodesep="0.22", ranksep=ranksep, splines="true")
     size = {"width": f"{box_width / _INCH:.4f}", "height": f"{box_height / _INCH:.4f}"}
     graph.attr("node", shape="box", fixedsize="true", label="", **size)
-    tail, head = ("e", "w") if rightwards else ("s", "n")
     graph.attr("edge", arrowhead="none", tailport=tail, headport=head)
     for position in range(len(picture.boxes)):
         graph.node(f"n{position}")

@@ -39,7 +39,10 @@ def errors_text(errors: Sequence[TaskError]) -> str:
 
 
 def trace_lines(error: TaskError) -> list[str]:
-    """The traceback, a line each: of the frames if there are, else as Python wrote it; the middle of a long one left out."""
+    """The traceback, a line each: of the frames if there are any, else as Python wrote it.
+
+    The middle of a long one is left out.
+    """
     if not error.frames:
         return _capped("".join(error.traceback), MAX_OUTPUT).splitlines()
     frames, half = error.frames, MAX_FRAMES // 2
@@ -52,7 +55,8 @@ def trace_lines(error: TaskError) -> list[str]:
 
 def _frame_lines(frame: Frame) -> list[str]:
     """Where, the code, and carets below what failed."""
-    lines = [f"{shortened(plain(frame.file), MAX_LINE)}, line {frame.line}, in {shortened(plain(frame.function), MAX_LINE)}"]
+    file, function = (shortened(plain(text), MAX_LINE) for text in (frame.file, frame.function))
+    lines = [f"{file}, line {frame.line}, in {function}"]
     source = plain(frame.source).rstrip()
     code = source.lstrip()
     if code:

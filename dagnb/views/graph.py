@@ -37,7 +37,8 @@ def dag_svg(dag: Dag) -> str:
 def graph_svg(dag: Dag, states: Mapping[int, str] | None) -> str:
     """The DAG with states, by position; tasks without one are waiting. Without states it is dag_svg.
 
-    A click on `[data-task]` gives a position, `data-tasks` all positions of a box, `id` and `data-box` the box of the Picture.
+    For clicks: `data-task` holds a position, `data-tasks` all positions of a box (0-2,5), `data-box` its id in the
+    Picture.
     """
     if states is None:
         return dag_svg(dag)

@@ -94,7 +94,8 @@ def _kind(span: Span, functions: Sequence[str]) -> str:
 
 def _assigned(trace: Trace) -> tuple[dict[str, int], tuple[tuple[str, ...], ...], int]:
     """worker -> lane, the workers of each lane, and how many workers got none."""
-    lives = {w: (min(s.begin_s for s in spans), max(s.end_s for s in spans)) for w, spans in trace.by_worker.items() if w}
+    spans_of = {worker: spans for worker, spans in trace.by_worker.items() if worker}
+    lives = {w: (min(s.begin_s for s in spans), max(s.end_s for s in spans)) for w, spans in spans_of.items()}
     workers = sorted(lives, key=lambda w: (len(w), w))
     if len(lives) > OWN_LANES:
         workers.sort(key=lambda w: lives[w][0])
@@ -134,13 +135,16 @@ def _runs(cells: Mapping[tuple[int, bool, int], Mapping[str, Bar]], cell_s: floa
     found: list[Bar] = []
     for key in sorted(cells):
         best = max(cells[key].values(), key=lambda bar: (bar.busy_s, bar.kind))
-        last = found[-1] if found else None
-        if last and (last.lane, last.is_traffic, last.kind) == (best.lane, best.is_traffic, best.kind):
-            if best.begin_s - last.end_s < cell_s:
-                found[-1] = _joined(last, best)
-                continue
-        found.append(best)
+        if found and _is_next(found[-1], best, cell_s):
+            found[-1] = _joined(found[-1], best)
+        else:
+            found.append(best)
     return found
+
+
+def _is_next(a: Bar, b: Bar, cell_s: float) -> bool:
+    """Whether b goes on where a ended, in the same row and kind."""
+    return (a.lane, a.is_traffic, a.kind) == (b.lane, b.is_traffic, b.kind) and b.begin_s - a.end_s < cell_s
 
 
 def _joined(a: Bar, b: Bar) -> Bar:

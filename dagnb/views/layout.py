@@ -1,7 +1,8 @@
 """The picture of a DAG or a plan as data: boxes and edges, folded until a person can take it in.
 
-Live view, plan image, report and terminal all draw this. Few tasks are one box each. Above, tasks of one function, level
-and worker share a box; if that is still too much (a deep chain), bands of levels do; at last whatever a band holds.
+Live view, plan image, report and terminal all draw this. Few tasks are one box each. Above, tasks of one function,
+level and worker share a box; if that is still too much (a deep chain), bands of levels do; at last whatever a band
+holds.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Picture:
 
     @cached_property
     def box_of(self) -> dict[int, int]:
-        """task position -> position of its box"""
+        """task position -> position of its box."""
         return {task: i for i, box in enumerate(self.boxes) for task in box.tasks}
 
     @property
@@ -113,7 +114,7 @@ def of_dag(dag: Dag) -> Picture:
 
 
 def of_plan(plan: Plan) -> Picture:
-    """The picture of a plan; tasks are positions in Plan.steps, and different workers have different boxes if possible."""
+    """The picture of a plan; tasks are positions in Plan.steps. Different workers have different boxes if possible."""
     return _folded(
         _Cells(
             names=plan.names,

@@ -1,4 +1,4 @@
-"""Markup from text nobody vouches for. Every picture and page writes its elements here, so nothing arrives unescaped."""
+"""Markup from text nobody vouches for: pictures and pages write their elements here, so nothing arrives unescaped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ _SEQUENCE = re.compile(
     r"|\x1b[ -/]*[0-~]",
     re.DOTALL,
 )
-_UNFIT = re.compile("[^\t\n\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]")
+_UNFIT = re.compile(
+    "[^\t\n\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]"
+)
 
 
 def plain(text: str) -> str:
@@ -64,4 +66,4 @@ def number(value: float) -> str:
     >>> number(3.0), number(2.345678)
     ('3', '2.35')
     """
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -13,8 +13,8 @@ div.dagnb{font:13px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neu
 .dagnb h1,.dagnb h2,.dagnb h3{line-height:1.25;margin:0;font-weight:600}
 .dagnb h1{font-size:22px}.dagnb h2{font-size:15px;margin:30px 0 8px}.dagnb h3{font-size:13px}
 .dagnb p{margin:2px 0 8px}
-.dagnb pre{background:var(--dagnb-soft);border:1px solid var(--dagnb-line);border-radius:6px;padding:9px 12px;margin:6px 0;
-overflow:auto;max-height:420px;white-space:pre;color:var(--dagnb-ink);
+.dagnb pre{background:var(--dagnb-soft);border:1px solid var(--dagnb-line);border-radius:6px;
+padding:9px 12px;margin:6px 0;overflow:auto;max-height:420px;white-space:pre;color:var(--dagnb-ink);
 font:11.5px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace}
 .dagnb table{border-collapse:collapse;margin:4px 0;color:var(--dagnb-ink)}
 .dagnb th,.dagnb td{text-align:left;padding:3px 18px 3px 0;border-bottom:1px solid var(--dagnb-grid);font-weight:400;
@@ -51,7 +51,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequenc
     """A table of cells that are markup already. right: columns of numbers."""
     sides = ["right" if i in right else None for i in range(len(heads))]
     head = element("tr", *(element("th", escaped(text), class_=side) for text, side in zip(heads, sides, strict=True)))
-    body = [
-        element("tr", *(element("td", cell, class_=side) for cell, side in zip(row, sides, strict=True))) for row in rows
-    ]
-    return element("table", element("thead", head), element("tbody", *body))
+    cells = ([element("td", cell, class_=side) for cell, side in zip(row, sides, strict=True)] for row in rows)
+    body = element("tbody", *(element("tr", *row) for row in cells))
+    return element("table", element("thead", head), body)

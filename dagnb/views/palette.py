@@ -23,16 +23,18 @@ class State:
 
 
 _DISC = "M5 .6a4.4 4.4 0 1 0 0 8.8a4.4 4.4 0 1 0 0-8.8z"
+_ARROW = "M8.8 5A3.8 3.8 0 1 1 7.4 2.1M8.9.6V3.2H6.3"
+_CHEVRONS = "M1 1.6 4.6 5 1 8.4M5.2 1.6 8.8 5 5.2 8.4"
 
 STATES = MappingProxyType(
     {
         "done": State(light="#1e7e46", dark="#6fcf97", icon="M1 5.4 3.9 8.4 9.2 1.9", is_hollow=True),
         "running": State(light="#1a66d0", dark="#8ab4f8", icon="M2 .8 9 5 2 9.2z"),
-        "retrying": State(light="#a05600", dark="#fbbc5c", icon="M8.8 5A3.8 3.8 0 1 1 7.4 2.1M8.9.6V3.2H6.3", is_hollow=True),
+        "retrying": State(light="#a05600", dark="#fbbc5c", icon=_ARROW, is_hollow=True),
         "ready": State(light="#00707f", dark="#4dd0e1", icon=_DISC),
         "waiting": State(light="#5f6368", dark="#9aa0a6", icon=_DISC, is_hollow=True),
         "failed": State(light="#c5221f", dark="#f28b82", icon="M1.3 1.3 8.7 8.7M8.7 1.3 1.3 8.7", is_hollow=True),
-        "skipped": State(light="#6b7075", dark="#8b9197", icon="M1 1.6 4.6 5 1 8.4M5.2 1.6 8.8 5 5.2 8.4", is_hollow=True),
+        "skipped": State(light="#6b7075", dark="#8b9197", icon=_CHEVRONS, is_hollow=True),
         "cancelled": State(light="#7b3fa0", dark="#c58af9", icon="M1.4 1.4H8.6V8.6H1.4z"),
     }
 )
@@ -74,7 +76,7 @@ PLAIN = "#757575"
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """name -> colour. A name's colour is its own in every picture, unless another name of this picture took it first."""
+    """name -> colour. A name has one colour in every picture, unless another name of this picture took it first."""
     chosen: dict[str, str] = {}
     for name in sorted(set(names)):
         first = zlib.crc32(name.encode("utf-8", "replace"))
@@ -87,8 +89,9 @@ def colours(names: Iterable[str]) -> dict[str, str]:
 def style() -> str:
     """The style sheet of everything inside class `dagnb`.
 
-    It follows the notebook's theme where there is one, else the system; print is light. Each role gives the classes `fill-ROLE`,
-    `stroke-ROLE` and `text-ROLE`; the plain colour before the variable is for programs that know no variables.
+    It follows the notebook's theme where there is one, else the system; print is light. Each role gives the
+    classes `fill-ROLE`, `stroke-ROLE` and `text-ROLE`; the plain colour before the variable is for programs that know no
+    variables.
     """
     roles = SHEET | {name: (state.light, state.dark) for name, state in STATES.items()}
     light = "".join(f"--dagnb-{role}:{pair[0]};" for role, pair in roles.items())

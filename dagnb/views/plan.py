@@ -25,7 +25,7 @@ _WORDS = {Way.LOCAL: "stays on its worker", Way.INLINE: "travels with the messag
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
-    """What the image says beside the plan itself. hot: the steps of the critical path; copies: steps that compute again."""
+    """What the image says beside the plan. hot: the steps of the critical path; copies: steps that compute again."""
 
     plan: Plan
     picture: Picture
@@ -36,9 +36,10 @@ class _Facts:
 
 
 def plan_svg(plan: Plan, predicted: Trace | None = None) -> str:
-    """The plan as SVG: a colour a worker, floating steps dashed, copies doubled; with a prediction times and critical path.
+    """The plan as SVG: a colour a worker, floating steps dashed, copies doubled.
 
-    Raises ConfigError with the cure when there is no Graphviz.
+    With a prediction also times, and the critical path bold. Raises ConfigError with the cure when there is no
+    Graphviz.
     """
     facts = _facts(plan, predicted)
     looks = [_look(facts, box) for box in facts.picture.boxes]
@@ -46,7 +47,8 @@ def plan_svg(plan: Plan, predicted: Trace | None = None) -> str:
     title = summary(plan)
     if predicted is not None:
         title += f", predicted {seconds_text(predicted.makespan_s)}"
-    return sketch(facts.picture, looks, strokes, label=f"plan: {title}", title=title, entries=_legend(facts), notes=_notes(plan))
+    entries, notes = _legend(facts), _notes(plan)
+    return sketch(facts.picture, looks, strokes, label=f"plan: {title}", title=title, entries=entries, notes=notes)
 
 
 def summary(plan: Plan) -> str:
@@ -190,7 +192,8 @@ def _box_mark(look: str, weight: float, dash: str | None = None, inset: float = 
 
 def _line_mark(way: Way) -> str:
     role = "done" if way is Way.LOCAL else "edge"
-    return element("path", d="M-1 5H12", class_=f"stroke-{role}", fill="none", stroke_width=2, stroke_dasharray=_DASHES[way])
+    look, dash = f"stroke-{role}", _DASHES[way]
+    return element("path", d="M-1 5H12", class_=look, fill="none", stroke_width=2, stroke_dasharray=dash)
 
 
 def _notes(plan: Plan) -> list[str]:
@@ -199,5 +202,6 @@ def _notes(plan: Plan) -> list[str]:
     for prewarm in plan.prewarms:
         after = "submission" if prewarm.anchor is None else f"'{plan.dag.calls[prewarm.anchor].name}'"
         wait = f"{seconds_text(prewarm.offset_s)} after {after}" if prewarm.offset_s else f"at {after}"
-        notes.append(f"prewarm {counted(prewarm.n, 'container')} of {prewarm.resources.label() or 'default'} resources {wait}")
+        resources = prewarm.resources.label() or "default"
+        notes.append(f"prewarm {counted(prewarm.n, 'container')} of {resources} resources {wait}")
     return [*notes[:_LISTED], *plan.notes[:_LISTED]]

@@ -25,7 +25,10 @@ from dagnb.views.wording import bytes_text, counted, seconds_text
 MAX_FUNCTIONS = 40
 """so many functions have a row"""
 
-_PAGE = "html,body{margin:0}body.dagnb{background:var(--dagnb-bg)}body>.dagnb{max-width:1100px;margin:0 auto;padding:28px 24px 60px}"
+_PAGE = (
+    "html,body{margin:0}body.dagnb{background:var(--dagnb-bg)}"
+    "body>.dagnb{max-width:1100px;margin:0 auto;padding:28px 24px 60px}"
+)
 _MEANING = {
     Phase.SUBMIT: "the client wrote DAG and functions",
     Phase.INVOKE: "workers started",
@@ -100,7 +103,8 @@ def _counts(dag: Dag, states: Mapping[int, str] | None) -> str:
     if states is None:
         return element("p", escaped(counted(len(dag), "task")))
     counts = Counter(states.get(position, "waiting") for position in range(len(dag)))
-    rows = [(_stated(state), f"{counts[state]:,}", meter(counts[state] / len(dag))) for state in STATES if counts[state]]
+    present = [(state, counts[state]) for state in STATES if counts[state]]
+    rows = [(_stated(state), f"{n:,}", meter(n / len(dag))) for state, n in present]
     return element("p", escaped(counts_text(counts))) + table(("state", "tasks", ""), rows, right=(1,))
 
 
@@ -128,14 +132,13 @@ def _functions(trace: Trace, functions: Sequence[str]) -> str:
         if span.phase is Phase.RUN and 0 <= span.task < len(functions):
             runs[functions[span.task]].append(span.duration_s)
     order = sorted(runs, key=lambda function: (-sum(runs[function]), function))
-    rows = [
-        (
-            escaped(function),
-            f"{len(runs[function]):,}",
-            *(seconds_text(s) for s in (sum(runs[function]), sum(runs[function]) / len(runs[function]), max(runs[function]))),
-        )
-        for function in order[:MAX_FUNCTIONS]
-    ]
+    rows = [(escaped(function), *_amounts(runs[function])) for function in order[:MAX_FUNCTIONS]]
     more = f"and {counted(len(order) - MAX_FUNCTIONS, 'more function')}" if len(order) > MAX_FUNCTIONS else ""
     made = table(("function", "runs", "together", "mean", "longest"), rows, right=(1, 2, 3, 4))
     return made + (element("p", more, class_="text-dim") if more else "")
+
+
+def _amounts(runs_s: Sequence[float]) -> tuple[str, str, str, str]:
+    """How many runs, and their total, mean and longest time."""
+    total = sum(runs_s)
+    return f"{len(runs_s):,}", seconds_text(total), seconds_text(total / len(runs_s)), seconds_text(max(runs_s))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import singledispatch
-from typing import Any
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag

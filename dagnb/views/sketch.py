@@ -19,7 +19,8 @@ _WIDEST = 220.0
 class Look:
     """How one box looks. lines: under its name. mark: SVG in a square of 10 by 10 before its name.
 
-    frame: classes of the border; dash: its pattern; stripe: a colour along the left side; bar: (role, share) of a progress bar.
+    frame: classes of the border; dash: its pattern. stripe: a colour along the left side. bar: (role, share of 1) of
+    each part of a progress bar.
     """
 
     tip: Sequence[str]
@@ -47,7 +48,8 @@ def icon(state: str) -> str:
     look = STATES[state]
     if not look.is_hollow:
         return element("path", d=look.icon, class_=f"icon fill-{state}")
-    return element("path", d=look.icon, class_=f"icon stroke-{state}", fill="none", stroke_width=1.8, stroke_linecap="round")
+    colour = f"icon stroke-{state}"
+    return element("path", d=look.icon, class_=colour, fill="none", stroke_width=1.8, stroke_linecap="round")
 
 
 def sketch(
@@ -114,7 +116,8 @@ def _drawn(box: Box, look: Look, corner: Point, size: tuple[float, float]) -> st
     if look.is_double:
         parts.append(_inner_frame(look, width, height))
     if look.stripe:
-        parts.append(element("path", d=f"M5 6V{number(height - 6)}", stroke=look.stripe, stroke_width=4, stroke_linecap="round"))
+        line = f"M5 6V{number(height - 6)}"
+        parts.append(element("path", d=line, stroke=look.stripe, stroke_width=4, stroke_linecap="round"))
     if look.mark:
         parts.append(element("g", look.mark, transform="translate(10,10)"))
     parts.append(words(indent, 19.5, box.label, look="strong fill-ink", room=room))
@@ -168,5 +171,5 @@ def _arrow(curve: Sequence[Point], stroke: Stroke) -> str:
     )
     wing = 0.45
     corners = ((x, y), (base[0] - dy * wing, base[1] + dx * wing), (base[0] + dy * wing, base[1] - dx * wing))
-    head = element("path", d="M" + "L".join(f"{number(a)},{number(b)}" for a, b in corners) + "z", class_=f"fill-{stroke.role}")
-    return line + head
+    head = "M" + "L".join(f"{number(a)},{number(b)}" for a, b in corners) + "z"
+    return line + element("path", d=head, class_=f"fill-{stroke.role}")

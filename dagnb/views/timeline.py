@@ -89,10 +89,9 @@ def _veil(trace: Trace, scale: Scale) -> str:
     wide = end * scale.per_s
     if wide < 1:
         return ""
+    tip = tooltip(f"submission: {seconds_text(end)}")
     top, high = scale.top - 4, scale.bottom - scale.top + 8
-    return element(
-        "rect", tooltip(f"submission: {seconds_text(end)}"), x=scale.left, y=top, width=wide, height=high, class_="fill-grid"
-    )
+    return element("rect", tip, x=scale.left, y=top, width=wide, height=high, class_="fill-grid")
 
 
 def _names(drawn: Lanes, scale: Scale) -> str:
@@ -145,7 +144,7 @@ def _rectangle(x: float, y: float, wide: float, high: float) -> str:
 
 
 def _hatch(x: float, y: float, wide: float, high: float) -> str:
-    """Slanted lines inside a bar, clipped by arithmetic: a pattern would need an id, which several pictures would share."""
+    """Slanted lines inside a bar, clipped by arithmetic: a pattern needs an id, which several pictures would share."""
     lines = []
     for far in range(6, min(1_200, int(wide + high)), 6):
         a, b = max(0.0, far - high), min(wide, float(far))
@@ -155,7 +154,7 @@ def _hatch(x: float, y: float, wide: float, high: float) -> str:
 
 def _tip(bar: Bar, trace: Trace) -> str:
     if bar.n > 1:
-        return f"{bar.n:,} × {bar.kind.removeprefix('run ')}: {seconds_text(bar.busy_s)} together"
+        return f"{bar.n:,} x {bar.kind.removeprefix('run ')}: {seconds_text(bar.busy_s)} together"
     span = bar.first
     what = trace.names[span.task] if 0 <= span.task < len(trace.names) else span.worker
     kind = _SAID[bar.kind] if span.phase is Phase.INVOKE else span.phase

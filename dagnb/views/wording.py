@@ -26,13 +26,13 @@ def window_text(begin_s: float, end_s: float) -> str:
     """From one moment to another, in the unit of the later.
 
     >>> [window_text(*w) for w in ((0.1, 0.93), (0.93, 1.294), (30.0, 75.0))]
-    ['100 – 930 ms', '0.93 – 1.29 s', '30 s – 1 min 15 s']
+    ['100 to 930 ms', '0.93 to 1.29 s', '30 s to 1 min 15 s']
     """
     if end_s < 1:
-        return f"{begin_s * 1e3:.3g} – {end_s * 1e3:.3g} ms"
+        return f"{begin_s * 1e3:.3g} to {end_s * 1e3:.3g} ms"
     if end_s < 59.95:
-        return f"{begin_s:.3g} – {end_s:.3g} s"
-    return f"{seconds_text(begin_s)} – {seconds_text(end_s)}"
+        return f"{begin_s:.3g} to {end_s:.3g} s"
+    return f"{seconds_text(begin_s)} to {seconds_text(end_s)}"
 
 
 def bytes_text(n_bytes: int) -> str:

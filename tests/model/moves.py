@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dagnb.protocol.messages import TaskState
 from tests.model.configuration import Fault
 from tests.model.world import Act, Instance, Move, Phase, World
 
@@ -155,7 +154,7 @@ def _losses(world: World) -> Iterator[Move]:
 
 def _of_time(world: World) -> Iterator[Move]:
     for task, at in world.machine.due.items():
-        if at > 0.0 and world.machine.states[task] is TaskState.RETRYING:
+        if at > 0.0:
             after = world.copy()
             after.machine.due[task] = 0.0
             yield Move(f"back-off of {task} ends", None, None, after.tidy())

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from dagnb.protocol.machine import Machine
-from dagnb.protocol.messages import Address, Charge, Commit, Death, Failure, Reply, RunState, Status, TaskState
+from dagnb.protocol.messages import Address, Charge, Commit, Death, Failure, Reply, RunState, Status
 from tests.model.configuration import FAULTS, Configuration, Fault
 from tests.model.snapshot import Plain, copy_of, form_of
 
@@ -227,9 +227,7 @@ class World:
         """Equal for two states only if they behave alike: instances in a fixed order, tokens numbered anew."""
         machine = self.machine
         results = {task: address.token for task, address in machine.results.items()}
-        rows = sorted(
-            ((self._row(i, results), i) for i in self.instances), key=lambda pair: (pair[0], pair[1].phase is Phase.NEW)
-        )
+        rows = sorted(((self._row(i, results), i) for i in self.instances), key=lambda pair: pair[0])
         numbers: dict[tuple[int, str], int] = {}
         for named in self._named(results, [instance for _, instance in rows]):
             numbers.setdefault(named, len(numbers))
@@ -284,9 +282,3 @@ class World:
         """Whether the member the instance was started for still waits for just this instance."""
         roster = self.machine.roster
         return any((roster.name(member), nonce) == bound for member, (_, nonce) in roster.invoked.items())
-
-
-def upstream_done(world: World, task: int) -> bool:
-    """Whether all upstream tasks are done."""
-    states = world.machine.states
-    return all(states[u] is TaskState.DONE for u in world.configuration.upstream[task])

@@ -67,7 +67,7 @@ async def _work(invocation: Invocation) -> None:
             await asyncio.wait(workers)
             beating.cancel()
     except* RunMissingError:
-        return  # forgotten while it ran
+        pass  # forgotten while it ran: nothing is left to do
 
 
 async def _instance(invocation: Invocation, instance: str) -> None:

@@ -1,0 +1,186 @@
+"""What must hold in every state of the world. What must hold of every step is in laws.py."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from dagnb.protocol.messages import Charge, RunState, TaskState
+from tests.model.configuration import FAULTS, Fault
+from tests.model.world import Phase, World
+
+_STARTED = (TaskState.READY, TaskState.RUNNING, TaskState.RETRYING)
+_SETTLED = (TaskState.DONE, TaskState.FAILED, TaskState.SKIPPED)
+_LOST_FOR_GOOD = (TaskState.FAILED, TaskState.SKIPPED)
+
+
+class ViolationError(AssertionError):
+    """An invariant does not hold; `invariant` is its name."""
+
+    def __init__(self, invariant: str, what: str) -> None:
+        super().__init__(f"{invariant}: {what}")
+        self.invariant = invariant
+
+
+def expect(holds: bool, invariant: str, what: str) -> None:
+    """Raises ViolationError."""
+    if not holds:
+        raise ViolationError(invariant, what)
+
+
+def check_state(world: World) -> None:
+    """Raises ViolationError naming the first invariant that does not hold."""
+    _edges(world)
+    _errors(world)
+    _ending(world)
+    if world.is_over:
+        return
+    _inputs(world)
+    _owners(world)
+    _queues(world)
+    _members(world)
+    _sinks(world)
+
+
+def _inputs(world: World) -> None:
+    """I1: who started has all inputs, but for those that were found lost since. WAITING waits for something that comes.
+
+    A result is found lost when a task reports it, or when the last check before the end does; `was_lost` remembers it.
+    """
+    states = world.machine.states
+    for task, upstream in enumerate(world.configuration.upstream):
+        state = states[task]
+        if state in _STARTED:
+            absent = [u for u in upstream if states[u] is not TaskState.DONE and u not in world.was_lost]
+            expect(not absent, "I1 inputs", f"{task} is {state.word} before {absent}")
+        elif state is TaskState.WAITING:
+            expect(any(states[u] is not TaskState.DONE for u in upstream), "I3 wake-up", f"{task} waits for nothing")
+            hopeless = [u for u in upstream if states[u] in _LOST_FOR_GOOD]
+            expect(not hopeless, "I3 wake-up", f"{task} waits for {hopeless}, which never come")
+        elif state is TaskState.SKIPPED:
+            expect(any(states[u] in _LOST_FOR_GOOD for u in upstream), "I8 cause", f"{task} skipped without a cause")
+        else:
+            expect(state in _SETTLED, "I6 terminal", f"{task} is {state.word} in a run that goes on")
+
+
+def _edges(world: World) -> None:
+    """I4: the bit of an edge is set exactly while its upstream task is done."""
+    machine = world.machine
+    for task, record in enumerate(machine.records):
+        done = machine.states[task] is TaskState.DONE
+        expect(done == (task in machine.results), "I4 edges", f"{task}: result without DONE, or DONE without result")
+        for edge in record.edges:
+            expect((edge[1] in machine.bits) == done, "I4 edges", f"bit of {task} -> {edge[0]} is wrong")
+
+
+def _owners(world: World) -> None:
+    """I9: owner and running are inverse, RUNNING is owned, an owner has a lease and staffs the queue of its task."""
+    machine = world.machine
+    names = {i.name for i in world.instances}
+    for task, state in enumerate(machine.states):
+        owner = machine.owner.get(task)
+        expect((state is TaskState.RUNNING) == (owner is not None), "I9 owner", f"{task} is {state.word}, owner {owner}")
+        expect((state is TaskState.RETRYING) == (task in machine.due), "I9 owner", f"{task} is {state.word}: back-off")
+        if owner is None:
+            continue
+        expect(machine.running.get(owner, []).count(task) == 1, "I9 owner", f"{owner} does not know that it runs {task}")
+        expect(owner in machine.leases, "I3 wake-up", f"{task} runs on {owner}, which has no lease")
+        member = machine.roster.held.get(owner)
+        expect(
+            member is not None and member[0] == machine.records[task].queue,
+            "I9 owner",
+            f"{task} runs on {owner}, which staffs {member}",
+        )
+    n_running = sum(len(tasks) for tasks in machine.running.values())
+    expect(n_running == len(machine.owner), "I9 owner", f"{machine.running} against {machine.owner}")
+    strangers = (machine.leases.keys() | machine.roster.held.keys() | machine.running.keys()) - names
+    expect(not strangers, "I9 owner", f"{strangers} are gone")
+
+
+def _queues(world: World) -> None:
+    """I3: READY tasks, and only they, are in their queue, once; members are asked for or active, as far as the cap allows."""
+    machine = world.machine
+    ready = sorted(t for t, state in enumerate(machine.states) if state is TaskState.READY)
+    queued = sorted((task, line) for line, each in enumerate(machine.roster.lines) for _, _, task in each.ready)
+    expect([task for task, _ in queued] == ready, "I3 wake-up", f"queues hold {queued}, ready are {ready}")
+    misplaced = [task for task, line in queued if machine.records[task].queue != line]
+    expect(not misplaced, "I3 wake-up", f"{misplaced} are in the wrong queue")
+    for line in machine.roster.lines:
+        staff, cap = line.n_invoked + line.n_active, line.queue.cap
+        expect(staff <= cap, "I3 cap", f"{staff} members of {line.queue.name}, cap {cap}")
+        enough = len(line.ready) <= line.n_invoked or staff == cap
+        expect(enough, "I3 wake-up", f"{line.queue.name}: {len(line.ready)} ready, {line.n_invoked} asked for, {staff} in all")
+    expect(not machine.roster.touched, "I3 wake-up", "a queue was changed and nobody was asked for")
+
+
+def _members(world: World) -> None:
+    """I3: every member is free, asked for or held, once; counts are true; who holds one lives by a lease and does not sleep."""
+    roster = world.machine.roster
+    for number, line in enumerate(roster.lines):
+        invoked = [member for queue, member in roster.invoked if queue == number]
+        held = [member for queue, member in roster.held.values() if queue == number]
+        expect(line.n_invoked == len(invoked), "I3 members", f"{line.n_invoked} asked for, in truth {invoked}")
+        expect(line.n_active == len(held), "I3 members", f"{line.n_active} active, in truth {held}")
+        members = Counter((*line.free, *invoked, *held))
+        expect(members == Counter(range(1, line.highest + 1)), "I3 members", f"members are {members} of {line.highest}")
+    expect(set(roster.nonces) == set(roster.held.values()), "I3 members", "nonces of members that nobody holds")
+    unleased = roster.held.keys() - world.machine.leases.keys()
+    expect(not unleased, "I3 wake-up", f"{unleased} staff workers without a lease")
+    if world.budget[FAULTS.index(Fault.LATE)] == world.configuration.faults.get(Fault.LATE, 0):
+        asleep = [i.name for i in world.instances if i.phase is Phase.IDLE and i.name in roster.held]
+        expect(not asleep, "I3 wake-up", f"{asleep} sleep and staff a worker")
+
+
+def _sinks(world: World) -> None:
+    """I8: the count of unsettled sinks is true, and a run without any has ended."""
+    machine = world.machine
+    unsettled = sum(machine.states[s] not in _SETTLED for s in set(machine.submission.sinks))
+    expect(machine.unsettled == unsettled, "I8 sinks", f"{machine.unsettled} unsettled sinks, in truth {unsettled}")
+    expect(unsettled > 0, "I8 sinks", "all sinks are settled and the run goes on")
+
+
+def _errors(world: World) -> None:
+    """I7, I8: attempts are within their budgets; each one that ended badly left an error; each failed task used a budget up."""
+    machine = world.machine
+    noted = Counter(task for task, _ in machine.errors)
+    for task, state in enumerate(machine.states):
+        spent = machine.spent.get(task, {})
+        n_ended = sum(spent.values())
+        expect(noted[task] == n_ended, "I8 cause", f"{task}: {n_ended} attempts ended badly, {noted[task]} errors")
+        expect(
+            all((task, attempt) in machine.errors for attempt in range(1, n_ended + 1)), "I8 cause", f"{task}: an error is missing"
+        )
+        over = [
+            charge
+            for charge, budget in (
+                (Charge.EXCEPTION, machine.records[task].retries),
+                (Charge.CRASH, machine.submission.crash_budget),
+                (Charge.LOSS, machine.submission.loss_budget),
+            )
+            if spent.get(charge, 0) > budget
+        ]
+        if state is TaskState.FAILED:
+            may_refuse = None in world.configuration.delays and spent.get(Charge.EXCEPTION, 0) > 0
+            expect(bool(over) or may_refuse, "I7 budgets", f"{task} failed within its budgets")
+        else:
+            expect(not over, "I7 budgets", f"{task} is {state.word}, but has used up {over}")
+
+
+def _ending(world: World) -> None:
+    """I5, I8: the final state is the right one."""
+    machine = world.machine
+    if machine.state is RunState.OK:
+        gone = [
+            s for s in machine.submission.sinks if s not in machine.results or not machine.has_blob(s, machine.results[s])
+        ]
+        expect(not gone, "I5 result", f"the run is ok without the results {gone}")
+    if machine.state is RunState.FAILED:
+        expect(TaskState.FAILED in machine.states, "I8 cause", "the run failed, but no task did")
+    for state, fault in ((RunState.CANCELLED, Fault.CANCEL), (RunState.DEADLINE, Fault.DEADLINE)):
+        if machine.state is state:
+            spent = world.configuration.faults.get(fault, 0) - world.budget[FAULTS.index(fault)]
+            expect(spent > 0, "I8 cause", f"the run is {state} without a cause")
+    if world.is_over:
+        open_tasks = [t for t, s in enumerate(machine.states) if s not in (*_SETTLED, TaskState.CANCELLED)]
+        expect(not open_tasks, "I6 terminal", f"{open_tasks} are open after the end")
+        busy = machine.owner or machine.due or machine.roster.invoked or any(line.ready for line in machine.roster.lines)
+        expect(not busy, "I6 terminal", "there is work left after the end")

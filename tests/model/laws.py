@@ -1,0 +1,148 @@
+"""What must hold of every step: what it may change, what it answers, and that repeating it changes nothing."""
+
+from __future__ import annotations
+
+from dagnb.protocol.messages import Charge, Status, TaskState
+from tests.model.invariants import expect
+from tests.model.moves import is_calling
+from tests.model.snapshot import form_of
+from tests.model.world import Act, Instance, Move, Phase, World
+
+_STARTED = (TaskState.READY, TaskState.RUNNING)
+
+
+def check_step(before: World, move: Move) -> None:
+    """Raises ViolationError naming the first law that was broken."""
+    act, after = move.act, move.world
+    if act is None:
+        return
+    _results(before, after)
+    _starts(before, after)
+    _charges(before, after, act)
+    _discarded(after, act)
+    if act.reply is not None:
+        _answer(before, after, act)
+        again = after.copy()
+        again.call(act.instance)
+        expect(again.key() == after.key(), "I11 repetition", f"{act.kind} of {act.instance.name} again changes something")
+
+
+def check_end(world: World) -> None:
+    """I6: nothing that anybody may still do changes a run that is over, and whoever asks is told to leave."""
+    form = form_of(world.machine), dict(world.machine.results)
+    for instance in (*world.instances, *world.flying, Instance("new")):
+        if is_calling(world, instance):
+            after = world.copy()
+            act = after.call(instance)
+            assert act.reply is not None
+            expect(act.reply.status is Status.STOP, "I6 terminal", f"{act.kind} is answered {act.reply.status}")
+            expect((form_of(after.machine), after.machine.results) == form, "I6 terminal", f"{act.kind} after the end")
+            _discarded(after, act)
+    for instance in world.instances:
+        for step in (World.expire, World.dead):
+            after = world.copy()
+            step(after, instance)
+            expect((form_of(after.machine), after.machine.results) == form, "I6 terminal", f"{step.__name__} after the end")
+    after = world.copy()
+    expect(not after.machine.cancel("", now=0.0), "I6 terminal", "cancel after the end is news")
+    pulses = after.machine.heartbeat(["i0"], now=0.0, fresh="f", lease_s=1.0)
+    expect(set(pulses.values()) == {Status.STOP}, "I6 terminal", "a heartbeat after the end goes on")
+    expect((form_of(after.machine), after.machine.results) == form, "I6 terminal", "cancel, heartbeat after the end")
+
+
+def _results(before: World, after: World) -> None:
+    """I2: a committed result stays what it is, unless its bytes are gone."""
+    old, new = before.machine, after.machine
+    for task, address in old.results.items():
+        if new.results.get(task) == address:
+            continue
+        is_lost = (task, address.token) not in before.blobs
+        expect(is_lost, "I2 overwritten", f"the result of {task} was {address.token}, is {new.results.get(task)}")
+    for task, address in new.results.items():
+        if old.results.get(task) != address:
+            expect((task, address.token) in after.blobs, "I5 result", f"{task} is done without its bytes")
+
+
+def _starts(before: World, after: World) -> None:
+    """I1: a task becomes ready only in a step that leaves all its upstream tasks done, or finds one of them lost."""
+    lost = after.was_lost - before.was_lost
+    for task, state in enumerate(after.machine.states):
+        if before.machine.states[task] in (*_STARTED, TaskState.RETRYING) or state not in _STARTED:
+            continue
+        upstream = after.configuration.upstream[task]
+        absent = [u for u in upstream if after.machine.states[u] is not TaskState.DONE and u not in lost]
+        expect(not absent, "I1 inputs", f"{task} became {state.word} before {absent}")
+
+
+def _charges(before: World, after: World, act: Act) -> None:
+    """I7: an attempt that ended badly is charged once, to the right budget; nothing else is. I8: no failure without a cause."""
+    due = _due_charges(before, act)
+    charged = {
+        (task, charge): spent[charge] - before.machine.spent.get(task, {}).get(charge, 0)
+        for task, spent in after.machine.spent.items()
+        for charge in Charge
+    }
+    actual = {key for key, n in charged.items() if n}
+    expect(all(n in (0, 1) for n in charged.values()), "I7 budgets", f"{act.kind} charges {charged}")
+    expect(actual <= due, "I7 budgets", f"{act.kind} charges {actual}, should charge {due}")
+    expect(actual == due or (after.is_over and bool(actual)), "I7 budgets", f"{act.kind} charges {actual}, should {due}")
+    for task, state in enumerate(after.machine.states):
+        if state is TaskState.FAILED and before.machine.states[task] is not state:
+            expect(task in {t for t, _ in actual}, "I8 cause", f"{task} failed in {act.kind}, which did not charge it")
+
+
+def _due_charges(before: World, act: Act) -> set[tuple[int, Charge]]:
+    machine, instance = before.machine, act.instance
+    deadline = machine.deadline_at
+    if before.is_over or (deadline is not None and deadline <= 0.0):
+        return set()
+    running = machine.running.get(instance.name, [])
+    if act.kind == "fail":
+        counts = instance.task in running and instance.attempt == machine.attempt(instance.task)
+        return {(instance.task, Charge.EXCEPTION)} if counts else set()
+    if act.kind == "dead":
+        return {(instance.task, Charge.CRASH)} if instance.task in running else set()
+    if act.kind == "expire":
+        return {(task, Charge.LOSS) for task in running}
+    return set()
+
+
+def _discarded(after: World, act: Act) -> None:
+    """I10: a result that was not taken is thrown away, one that was never is."""
+    results = {(task, address.token) for task, address in after.machine.results.items()}
+    expect(results.isdisjoint(act.discarded), "I10 bytes", f"{act.discarded} are thrown away and wanted")
+    if act.kind != "complete" or act.reply is None or act.reply.status is Status.NO_BLOB:
+        return
+    mine = act.instance.task, act.instance.token
+    # The last check before the end may find the bytes of this very result gone.
+    expect(mine in results or mine in act.discarded or mine not in after.blobs, "I10 bytes", f"{mine} is forgotten, not thrown away")
+
+
+def _answer(before: World, after: World, act: Act) -> None:
+    """I12: the reply tells the truth, and nobody gets work without a lease."""
+    reply, machine, name = act.reply, after.machine, act.instance.name
+    assert reply is not None
+    status = reply.status
+    if act.kind != "register":
+        known = name in before.machine.leases
+        expect(known or name not in after.machine.leases, "I12 reply", f"{act.kind} gives a lease")
+        expect(known or status is not Status.TASKS, "I12 reply", f"{name} has no lease and gets tasks")
+        expect(not known or status is not Status.FENCED, "I12 reply", f"{name} has a lease and is fenced")
+    if status is not Status.NO_BLOB:
+        expect((status is Status.STOP) == after.is_over, "I12 reply", f"{act.kind} is answered {status}: {machine.state}")
+    running = machine.running.get(name, [])
+    expect(status is not Status.IDLE or not running, "I12 reply", f"{name} is told to wait and runs {running}")
+    expect([offer.task for offer in reply.offers] == (running if status is Status.TASKS else []), "I12 reply", "wrong offers")
+    if status is Status.TASKS:
+        held = machine.roster.held.get(name)
+        expect(held is not None and reply.worker == machine.roster.name(held), "I12 reply", f"{name} is not {reply.worker}")
+        expect(bool(running), "I12 reply", "tasks, but none")
+    for offer in reply.offers:
+        expect(offer.attempt == machine.attempt(offer.task), "I12 reply", f"attempt of {offer.task} is {offer.attempt}")
+        results = [(u, machine.results[u]) for u in machine.records[offer.task].upstream if u in machine.results]
+        expect([(i.task, i.address) for i in offer.inputs] == results, "I12 reply", f"inputs of {offer.task} are not the results")
+    if status is Status.REFUSED:
+        bound = act.instance.bound
+        expect(bound is not None and not before.is_current(bound), "I12 reply", f"{name} is refused, though it is asked for")
+    if status is Status.NO_BLOB:
+        expect(act.instance.phase is Phase.COMMIT, "I12 reply", "bytes that came along are missing")

@@ -1,0 +1,213 @@
+"""A fork server: one thread, no event loop, only imports; it forks whoever is asked for and tells when they end.
+
+Forking a process that has threads, connections or a running loop is asking for trouble, and starting Python anew takes
+thirty times as long. So the agent executes one nursery, which forks the supervisors; each supervisor forks one before it
+has a loop, which forks its workers.
+
+Protocol, one JSON object a line, file descriptors beside it:
+    {"spawn": kind, "name": ..., "args": {...}, "fds": 3}   ->  {"started": name, "pid": ...} or {"failed": name, "reason": ...}
+    {"signal": number, "name": ...}                             to the child and whatever it started
+    {"leave": true}                                             end, as after the end of the connection, but knowingly
+    a child ends                                            ->  {"exited": name, "pid": ..., "status": wait status}
+Only the parent of a process can signal it without the risk of hitting another that got its number; hence "signal".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+Kind = Callable[[dict[str, Any], list[int]], int]
+"""What a child does with its arguments and file descriptors; returns its exit code."""
+
+_READ_BYTES = 65536
+_MOST_FDS = 16
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True)
+class Born:
+    """Returned in a forked child: what it is to do."""
+
+    kind: Kind
+    args: dict[str, Any]
+    fds: list[int]
+
+    def live(self) -> int:
+        """Do it."""
+        return self.kind(self.args, self.fds)
+
+
+@dataclass(slots=True)
+class Nursery:
+    """kinds: what it can fork. mortal: whether its children die with it and with the connection.
+
+    keep: descriptors it has open for its own sake, closed in children. deserted: set when the other side has gone
+    without a word.
+    """
+
+    control: socket.socket
+    kinds: Mapping[str, Kind]
+    mortal: bool
+    keep: tuple[int, ...] = ()
+    deserted: bool = False
+    _children: dict[str, int] = field(default_factory=dict)
+    _fds: list[int] = field(default_factory=list)
+    _text: bytes = b""
+    _leaving: bool = False
+
+    def serve(self) -> Born | None:
+        """Return in each child with its task; in the nursery itself None, when nobody needs it any more."""
+        bell = self._prepare()
+        while not self._leaving:
+            ready, _, _ = select.select([self.control, bell], [], [])
+            if bell in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(bell, _READ_BYTES)
+                self._bury()
+            if self.control in ready:
+                born = self._listen()
+                if born is not None:
+                    os.close(bell)
+                    return born
+        if self.mortal:
+            self._end_children()
+        return None
+
+    def _prepare(self) -> int:
+        """Quiet signals, no core dumps; returns what becomes readable when a child ends."""
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        bell, ring = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+        os.set_blocking(ring, False)
+        signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _ignore)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.keep = (*self.keep, ring)
+        gc.freeze()  # what was imported stays shared between parent and children
+        return bell
+
+    def _listen(self) -> Born | None:
+        """Read requests; returns in a child what it is to do."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self.control, _READ_BYTES, _MOST_FDS)
+        except ConnectionError:
+            data, fds = b"", []
+        if not data:
+            self.deserted = self._leaving = True
+            return None
+        self._fds += fds
+        *lines, self._text = (self._text + data).split(b"\n")
+        for line in lines:
+            born = self._obey(json.loads(line))
+            if born is not None:
+                return born
+        return None
+
+    def _obey(self, request: dict[str, Any]) -> Born | None:
+        if "spawn" in request:
+            return self._spawn(request)
+        if "signal" in request:
+            self._signal(request["name"], request["signal"])
+        elif "leave" in request:
+            self._leaving = True
+        return None
+
+    def _spawn(self, request: dict[str, Any]) -> Born | None:
+        name, n_fds = request["name"], request.get("fds", 0)
+        fds, self._fds = self._fds[:n_fds], self._fds[n_fds:]
+        me = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._tell({"failed": name, "reason": str(error)})
+            _close(fds)
+            return None
+        if pid == 0:
+            self._become_child(me)
+            return Born(self.kinds[request["spawn"]], request["args"], fds)
+        with contextlib.suppress(OSError):  # the child does the same: whoever comes first
+            os.setpgid(pid, pid)
+        _close(fds)
+        self._children[name] = pid
+        self._tell({"started": name, "pid": pid})
+        return None
+
+    def _become_child(self, parent: int) -> None:
+        """Let go of what is the nursery's; a group of its own, so that it can be ended with all it started."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.setpgid(0, 0)
+        if self.mortal and sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:  # it died before it could be watched
+                os._exit(1)
+        self.control.close()
+        _close([*self.keep, *self._fds])
+
+    def _signal(self, name: str, number: int) -> None:
+        if (pid := self._children.get(name)) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, number)
+
+    def _bury(self) -> None:
+        """Tell of every child that has ended, and end what it started and left behind."""
+        while self._children:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None:
+                return
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # before its number is given back
+                os.killpg(found.si_pid, signal.SIGKILL)
+            _, status = os.waitpid(found.si_pid, 0)
+            self._mourn(found.si_pid, status)
+
+    def _mourn(self, pid: int, status: int) -> None:
+        name = next((name for name, child in self._children.items() if child == pid), None)
+        if name is not None:
+            del self._children[name]
+            self._tell({"exited": name, "pid": pid, "status": status})
+
+    def _tell(self, news: dict[str, Any]) -> None:
+        with contextlib.suppress(ConnectionError):  # reading will show that nobody is there
+            self.control.sendall(json.dumps(news).encode() + b"\n")
+
+    def _end_children(self) -> None:
+        for name in tuple(self._children):
+            self._signal(name, signal.SIGKILL)
+        while self._children:
+            pid, status = os.wait()
+            self._mourn(pid, status)
+
+
+def live(born: Born) -> None:
+    """Be the child to the end; an exception goes up to the interpreter, which prints it."""
+    code = born.live()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)  # without waiting for threads that user code left behind
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Be there, so that the wake-up descriptor is written; the default for SIGCHLD would write nothing."""
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
