@@ -1,7 +1,7 @@
 """Views: what people look at, from graphs, plans, traces and errors.
 
 Holds: pictures as SVG, reports as HTML, text for terminals, and the one layout that all pictures share.
-May import: simulation, trace, planning, graph, errors, units; Graphviz in dot.py only.
+May import: simulation, protocol, trace, planning, graph, errors, units; Graphviz in dot.py only.
 Must not know: clocks, stores, notebooks, where a number came from.
 Start at: layout.py, then graph.py; show.py chooses the picture of a thing.
 """

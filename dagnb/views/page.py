@@ -21,8 +21,8 @@ font:11.5px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',m
 background:none}
 .dagnb th{color:var(--dagnb-dim)}.dagnb .right{text-align:right;font-variant-numeric:tabular-nums}
 .dagnb summary{cursor:pointer;color:var(--dagnb-dim)}
-.dagnb .scroll{overflow-x:auto}
-.dagnb .meter{display:inline-block;height:9px;border-radius:2px;background:var(--dagnb-running);vertical-align:baseline}
+.dagnb .scroll{overflow-x:auto}.dagnb .scroll svg{display:block}
+.dagnb .meter{display:inline-block;height:9px;border-radius:2px;vertical-align:baseline}
 .dagnb article{border-left:3px solid var(--dagnb-failed);padding:1px 0 1px 12px;margin:12px 0}
 """.replace("\n", "")
 
@@ -42,9 +42,10 @@ def scrolled(picture: str) -> str:
     return element("div", picture, class_="scroll")
 
 
-def meter(share: float) -> str:
-    """A bar for a share of 1, at most 160 pixels."""
-    return element("span", "", class_="meter", style=f"width:{max(1.0, 160 * min(share, 1.0)):.0f}px")
+def meter(share: float, role: str = "running") -> str:
+    """A bar for a share of 1, at most 160 pixels, in the colour of a role."""
+    look = f"width:{max(1.0, 160 * min(share, 1.0)):.0f}px;background:var(--dagnb-{role})"
+    return element("span", "", class_="meter", style=look)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> str:

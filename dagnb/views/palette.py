@@ -90,7 +90,7 @@ def style() -> str:
     """The style sheet of everything inside class `dagnb`.
 
     It follows the notebook's theme where there is one, else the system; print is light. Each role gives the
-    classes `fill-ROLE`, `stroke-ROLE` and `text-ROLE`; the plain colour before the variable is for programs that know no
+    classes `fill-ROLE`, `stroke-ROLE` and `text-ROLE`; the plain colour before the variable is for programs without
     variables.
     """
     roles = SHEET | {name: (state.light, state.dark) for name, state in STATES.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dagnb.planning.plan import Plan, Way
@@ -25,13 +25,16 @@ _WORDS = {Way.LOCAL: "stays on its worker", Way.INLINE: "travels with the messag
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
-    """What the image says beside the plan. hot: the steps of the critical path; copies: steps that compute again."""
+    """What the image says beside the plan.
+
+    hot: step of the critical path -> the one before it, None for the first. copies: steps that compute again.
+    """
 
     plan: Plan
     picture: Picture
     tint: Mapping[str, str]
     busy: Mapping[int, Window]
-    hot: Sequence[int]
+    hot: Mapping[int, int | None]
     copies: frozenset[int]
 
 
@@ -84,18 +87,19 @@ def place_text(place: str) -> str:
 
 
 def _facts(plan: Plan, predicted: Trace | None) -> _Facts:
+    path = critical_path(plan, predicted) if predicted is not None else ()
     return _Facts(
         plan=plan,
         picture=layout.of_plan(plan),
         tint=colours(step.worker for step in plan.steps if step.worker is not None),
         busy=windows(predicted) if predicted is not None else {},
-        hot=critical_path(plan, predicted) if predicted is not None else (),
+        hot=dict(zip(path, (None, *path), strict=False)),
         copies=copied(plan),
     )
 
 
 def _look(facts: _Facts, box: Box) -> Look:
-    is_hot = bool(set(box.tasks) & set(facts.hot))
+    is_hot = not facts.hot.keys().isdisjoint(box.tasks)
     n = len(box.tasks)
     where = place_text(box.place)
     lines = [f"{n:,} on {where}" if n > 1 else where]
@@ -129,7 +133,7 @@ def _tip(facts: _Facts, box: Box, times: str | None) -> list[str]:
     lines.append(f"resources {first.resources.label() or 'default'}, priority {first.priority}")
     if times is not None:
         lines.append(f"predicted {times}")
-    lines += [_cause(facts, step) for step in box.tasks if step in facts.hot]
+    lines += [_cause(facts, step) for step in [step for step in box.tasks if step in facts.hot][:_LISTED]]
     if any(step in facts.copies for step in box.tasks):
         lines.append("a copy: computed again here instead of waiting for its value")
     return lines
@@ -137,9 +141,8 @@ def _tip(facts: _Facts, box: Box, times: str | None) -> list[str]:
 
 def _cause(facts: _Facts, step: int) -> str:
     """Why a step of the critical path began no sooner."""
-    place = facts.hot.index(step)
-    name, before = facts.plan.names[step], facts.hot[place - 1]
-    if place == 0:
+    name, before = facts.plan.names[step], facts.hot[step]
+    if before is None:
         return f"critical path: begins with {name}"
     if before in facts.plan.steps[step].upstream:
         return f"critical path: {name} waits for {facts.plan.names[before]}"
@@ -150,8 +153,7 @@ def _stroke(facts: _Facts, edge: Edge) -> Stroke:
     """Bold where the critical path runs along; dashed as the value travels, if all of the edge travel alike."""
     boxes = facts.picture.boxes
     tails, heads = set(boxes[edge.tail].tasks), set(boxes[edge.head].tasks)
-    path = zip(facts.hot, facts.hot[1:], strict=False)
-    is_hot = any(a in tails and b in heads and a in facts.plan.steps[b].upstream for a, b in path)
+    is_hot = any(facts.hot.get(b) in tails and facts.hot[b] in facts.plan.steps[b].upstream for b in heads)
     ways = {facts.plan.way(a, b) for b in heads for a in facts.plan.steps[b].upstream if a in tails}
     way = ways.pop() if len(ways) == 1 else Way.STORE
     role = "ink" if is_hot else "done" if way is Way.LOCAL else "edge"

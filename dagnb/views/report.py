@@ -104,7 +104,7 @@ def _counts(dag: Dag, states: Mapping[int, str] | None) -> str:
         return element("p", escaped(counted(len(dag), "task")))
     counts = Counter(states.get(position, "waiting") for position in range(len(dag)))
     present = [(state, counts[state]) for state in STATES if counts[state]]
-    rows = [(_stated(state), f"{n:,}", meter(n / len(dag))) for state, n in present]
+    rows = [(_stated(state), f"{n:,}", meter(n / len(dag), state)) for state, n in present]
     return element("p", escaped(counts_text(counts))) + table(("state", "tasks", ""), rows, right=(1,))
 
 

@@ -100,7 +100,8 @@ def _indent(look: Look) -> float:
 
 
 def _drawn(box: Box, look: Look, corner: Point, size: tuple[float, float]) -> str:
-    """One box. Its group carries the id of the box and the tasks it stands for, so that a click finds them."""
+    """One box. Its group carries the id of the box and the tasks it stands for, so that a click finds them;
+    an `id` would clash with that of the next picture on the page."""
     width, height = size
     indent, room = _indent(look), width - _indent(look) - 6
     frame = element(
@@ -127,7 +128,6 @@ def _drawn(box: Box, look: Look, corner: Point, size: tuple[float, float]) -> st
     return element(
         "g",
         *parts,
-        id=f"dagnb_{box.id}",
         class_="box",
         tabindex=0,
         data_box=box.id,

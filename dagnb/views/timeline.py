@@ -57,9 +57,9 @@ def functions_of(trace: Trace) -> list[str]:
 
 
 def _length(trace: Trace, planned: Trace | None) -> float:
-    """Seconds that the picture shows."""
+    """Seconds that the picture shows; one for a trace without any length."""
     last = max((span.end_s - trace.submitted_s for span in trace.spans), default=0.0)
-    return max(trace.makespan_s, last, planned.makespan_s if planned else 0.0, 0.0)
+    return max(trace.makespan_s, last, planned.makespan_s if planned else 0.0) or 1.0
 
 
 def _gutter(trace: Trace) -> float:

@@ -63,13 +63,15 @@ def _inputs(world: World) -> None:
 
 
 def _edges(world: World) -> None:
-    """I4: the bit of an edge is set exactly while its upstream task is done."""
+    """I4: the bit of an edge is set exactly while its upstream task is done, and the count of a task's bits is true."""
     machine = world.machine
     for task, record in enumerate(machine.records):
         done = machine.states[task] is TaskState.DONE
         expect(done == (task in machine.results), "I4 edges", f"{task}: result without DONE, or DONE without result")
         for edge in record.edges:
             expect((edge[1] in machine.bits) == done, "I4 edges", f"bit of {task} -> {edge[0]} is wrong")
+            n_set = sum(bit in machine.bits for bit in range(edge[2], edge[2] + edge[3]))
+            expect(machine.n_set.get(edge[2], 0) == n_set, "I4 edges", f"{edge[0]} has {n_set} bits set, counted otherwise")
 
 
 def _owners(world: World) -> None:

@@ -14,14 +14,22 @@ from dagnb.protocol.roster import Line, Roster
 Plain: TypeAlias = "int | float | str | tuple[Plain, ...]"
 """What a canonical form is made of"""
 
+_FIELDS = frozenset(
+    "submission records has_blob state reason submitted_at finished_at deadline_at states bits n_set results spent owner "
+    "running due ready_at leases errors unsettled roster serial events hints discarded".split()
+)
+
 
 def copy_of(machine: Machine, has_blob: HasBlob) -> Machine:
     """A machine that shares nothing that changes. Its events, hints and discarded results start empty."""
+    # A field unknown here would be shared by all copies, and no state would be what it seems.
+    assert machine.__dict__.keys() == _FIELDS, machine.__dict__.keys() ^ _FIELDS
     copy = object.__new__(Machine)
     copy.__dict__.update(machine.__dict__)
     copy.has_blob = has_blob
     copy.states = machine.states.copy()
     copy.bits = machine.bits.copy()
+    copy.n_set = machine.n_set.copy()
     copy.results = machine.results.copy()
     copy.spent = {task: spent.copy() for task, spent in machine.spent.items()}
     copy.owner = machine.owner.copy()

@@ -68,7 +68,11 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, ignore)
+
+
+def ignore(number: int, frame: FrameType | None) -> None:
+    """A signal handler that does nothing; unlike SIG_IGN it is not inherited by the processes a task starts."""
 
 
 def error_json(error: BaseException, *, kind: str = "", message: str = "", **facts: Any) -> str:

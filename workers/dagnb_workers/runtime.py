@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import msgpack
 
@@ -33,22 +33,24 @@ _LONGEST_BACKOFF_S = 60.0
 Caller = Callable[[Callable[..., Any], tuple[tuple[Any, ...], dict[str, Any]], TaskContext], Awaitable[Any]]
 
 
-class Watch:
-    """What surrounds one call: told when it begins and ends, asked what it printed. This one does nothing."""
+class Watch(Protocol):
+    """What surrounds one call: told when it begins and ends, asked what it printed."""
 
     def begin(self, task: int, attempt: int, limit_s: float) -> None:
         """The function is about to run; limit_s 0 for no limit."""
+        ...
 
     def end(self) -> None:
         """The function ended."""
+        ...
 
     def timed_out(self, task: int, attempt: int) -> bool:
         """Whether it was interrupted because its time was up."""
-        return False
+        ...
 
     def take_output(self) -> tuple[str, str]:
-        """What it wrote to stdout and stderr, shortened."""
-        return "", ""
+        """What it wrote to stdout and stderr since the last call, shortened."""
+        ...
 
 
 @dataclass(slots=True)

@@ -17,7 +17,26 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.worker import Worker
 from dagnb.storage.open import MEMORY_URL, open_store
 from dagnb_workers.executor import call_in_thread
-from dagnb_workers.runtime import Loaded, Runtime, Watch
+from dagnb_workers.runtime import Loaded, Runtime
+
+
+class _Nobody:
+    """Nobody watches: this process cannot interrupt its own threads, and its output is the user's own."""
+
+    def begin(self, task: int, attempt: int, limit_s: float) -> None:
+        """Not told."""
+
+    def end(self) -> None:
+        """Not told."""
+
+    def timed_out(self, task: int, attempt: int) -> bool:
+        """Never."""
+        return False
+
+    def take_output(self) -> tuple[str, str]:
+        """Nothing was caught."""
+        return "", ""
+
 
 _running: dict[str, asyncio.Task[None]] = {}
 
@@ -72,7 +91,7 @@ async def _work(invocation: Invocation) -> None:
 
 async def _instance(invocation: Invocation, instance: str) -> None:
     store = await open_store(invocation.store)
-    world = Runtime(store, invocation, instance, call_in_thread, Watch())
+    world = Runtime(store, invocation, instance, call_in_thread, _Nobody())
     worker: Worker[Loaded, object] = Worker(world)
     await worker.work()
     await world.flush()

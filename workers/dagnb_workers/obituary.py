@@ -1,0 +1,85 @@
+"""Why a worker process ended, in words a user can act on. Pure: facts in, the error of the errors key out."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import dataclass
+
+from dagnb.protocol.messages import Charge, Death
+from dagnb_workers.page import Running
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the supervisor knows. code: exit code, or minus the signal. printed: tails of stdout and stderr."""
+
+    instance: str
+    code: int
+    running: Running | None
+    was_overtime: bool
+    ran_out_of_memory: bool
+    printed: tuple[str, str]
+    at: float
+
+
+def death(facts: Facts) -> Death:
+    """What is told to the store: who died, of what, and which budget it is charged to."""
+    late = facts.was_overtime and facts.running is not None
+    stdout, stderr = facts.printed
+    error = {
+        "type": "TimeLimit" if late else "WorkerDied",
+        "message": _overtime(facts) if late else cause(facts),
+        "worker": facts.instance,
+        "exit_code": facts.code if facts.code >= 0 else None,
+        "signal": -facts.code if facts.code < 0 else None,
+        "stderr_tail": stderr,
+        "stdout_tail": stdout,
+        "at": facts.at,
+    }
+    return Death(
+        instance=facts.instance,
+        task=None if facts.running is None else facts.running.task,
+        charge=Charge.EXCEPTION if late else Charge.CRASH,
+        error=json.dumps(error),
+        delay_s=0.0,
+    )
+
+
+def cause(facts: Facts) -> str:
+    """One sentence or two."""
+    when = "while running this task" if facts.running is not None else "between tasks"
+    if facts.code >= 0:
+        return (
+            f"the worker process ended itself with exit code {facts.code} {when}: os._exit, or a library that exits. "
+            "Return a value or raise an exception instead"
+        )
+    return f"the worker process was killed by {_signal_name(-facts.code)} {when}{_hint(facts)}"
+
+
+def _overtime(facts: Facts) -> str:
+    assert facts.running is not None
+    return (
+        f"the task was still running after its time limit of {facts.running.limit_s:g} s, did not stop when it was "
+        f"interrupted, and was killed. Give it longer with timeout_s=..."
+    )
+
+
+def _hint(facts: Facts) -> str:
+    number = -facts.code
+    if facts.ran_out_of_memory and number == signal.SIGKILL:
+        return ": the machine or its container ran out of memory. Give it more with resources=Resources(memory_mb=...)"
+    if number == signal.SIGKILL:
+        return ": by somebody, or by the system when memory ran out"
+    if number in {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}:
+        return ": a crash in compiled code; the end of stderr shows the Python lines that led there"
+    if number == signal.SIGABRT:
+        return ": compiled code gave up (abort); see the end of stderr"
+    return ""
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"{signal.Signals(number).name} ({number})"
+    except ValueError:
+        return f"signal {number}"

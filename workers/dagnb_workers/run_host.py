@@ -1,0 +1,122 @@
+"""How the processes of a run come to be: the agent's nursery forks a supervisor, that forks a nursery, that forks workers.
+
+    agent --exec--> nursery --fork--> supervisor of run A --fork--> nursery --fork--> worker, worker, ...
+                            --fork--> supervisor of run B ...
+
+Every fork happens in a process with one thread and no event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import functools
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dagnb.protocol.invocation import Invocation
+from dagnb_workers.ledger import Entry, hold
+from dagnb_workers.link import Link
+from dagnb_workers.nursery import Nursery, live
+from dagnb_workers.output import Capture
+from dagnb_workers.page import Page
+from dagnb_workers.supervisor import Supervisor
+
+Work = Callable[[Invocation, str, Page], int]
+
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+"""Numeric libraries read them once, when they are imported; so they are set before any user code is."""
+
+PREDECESSOR_S = 5.0
+"""How long the workers of a supervisor that was killed may take to go."""
+
+
+def supervise(invocation_json: str, directory: Path, work: Work | None = None) -> int:
+    """Start the workers of a run and return when it is over; at once when another supervisor lives for it."""
+    invocation = Invocation.from_json(invocation_json)
+    entry = Entry(directory, invocation.run)
+    lock = hold(entry.lock, wait_s=PREDECESSOR_S)
+    if lock is None:
+        return 0
+    os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(max(1, int(invocation.cpus)))))
+    control, nursery = _fork_nursery(invocation, work or _default_work(), lock)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    asyncio.run(_watch_over(invocation, control))
+    os.waitpid(nursery, 0)
+    entry.strike()
+    os.close(lock)
+    return 0
+
+
+async def _watch_over(invocation: Invocation, control: socket.socket) -> None:
+    await Supervisor(invocation, Link(control)).watch_over()
+
+
+def _fork_nursery(invocation: Invocation, work: Work, lock: int) -> tuple[socket.socket, int]:
+    """The connection to a nursery of workers, and its pid."""
+    here, there = socket.socketpair()
+    pid = os.fork()
+    if pid:
+        there.close()
+        return here, pid
+    here.close()
+    os.setpgid(0, 0)  # its supervisor's group may be killed; it must live on to end the workers
+    born = Nursery(there, {"worker": functools.partial(_worker, invocation, work)}, mortal=True, keep=(lock,)).serve()
+    if born is not None:
+        live(born)
+    os._exit(0)
+
+
+def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[int]) -> int:
+    """What a worker process does."""
+    page, capture = Page(fds[0]), Capture.of(fds[1], fds[2])
+    capture.start()
+    faulthandler.enable()
+    faulthandler.register(signal.SIGTERM, chain=True)  # shows where a task hung that its time limit ended
+    with contextlib.suppress(OSError):  # when memory runs out, take the task and not who watches it
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    return work(invocation, args["instance"], page)
+
+
+def _default_work() -> Work:
+    work: Work = importlib.import_module("dagnb_workers.main").work
+    return work
+
+
+def _supervisor(directory: Path, args: dict[str, Any], fds: list[int]) -> int:
+    """What a supervisor process does. A working directory that has gone leaves it where it is."""
+    with contextlib.suppress(OSError):
+        os.chdir(args["cwd"])
+    return supervise(args["invocation"], directory)
+
+
+def main(argv: Sequence[str]) -> int:
+    """What the agent executes: a nursery of supervisors. argv: descriptor of its connection, directory, agent's idle_s.
+
+    The agent gone without a word, it becomes the agent: somebody must stop the server when nobody comes back.
+    """
+    logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
+    directory = Path(argv[1])
+    with contextlib.suppress(ImportError):  # a worker that needs it says so, where people can read it
+        importlib.import_module("dagnb_workers.main")
+    control = socket.socket(fileno=int(argv[0]))
+    nursery = Nursery(control, {"supervisor": functools.partial(_supervisor, directory)}, mortal=False)
+    born = nursery.serve()
+    if born is not None:
+        live(born)
+    if nursery.deserted and directory.exists():
+        agent = ["-P", "-m", "dagnb_workers.agent", "--directory", str(directory), "--idle-s", argv[2]]
+        os.execv(sys.executable, [sys.executable, *agent])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,260 @@
+"""The small process beside the workers of one run: it beats for them, keeps their time limits, sees their deaths.
+
+It runs no user code, so nothing a task does can keep it from its work. It decides nothing about tasks: what a death means
+for a task is decided by the store's scripts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from dagnb.errors import LaunchError, RunMissingError, StorageError, StorageUnavailableError
+from dagnb.protocol.invocation import Invocation
+from dagnb.protocol.messages import RunState, Status
+from dagnb.storage.interface import Store
+from dagnb.storage.open import open_store
+from dagnb_workers import obituary
+from dagnb_workers.link import Exit, Link
+from dagnb_workers.output import Capture
+from dagnb_workers.page import Page
+
+LOOK_S = 0.05
+GIVE_UP_S = 60.0
+LEAVE_S = 1.0
+INTERRUPTED_S = 0.5
+MOST_STILLBORN = 5
+OVERTIME = ((0.0, signal.SIGINT), (1.0, signal.SIGTERM), (2.0, signal.SIGKILL))
+"""What a task gets that is still running so many seconds after its time limit."""
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Place:
+    """One worker process. n_warnings: how much of OVERTIME its present attempt has had."""
+
+    instance: str
+    page: Page
+    capture: Capture
+    warned: tuple[int, int] = (-1, -1)
+    n_warnings: int = 0
+
+    def close(self) -> None:
+        self.page.close()
+        self.capture.close()
+
+
+class Supervisor:
+    """Of one run. `watch_over` returns when the run is over and no worker is left."""
+
+    def __init__(self, invocation: Invocation, link: Link) -> None:
+        self._invocation, self._run, self._link = invocation, invocation.run, link
+        self._store: Store | None = None
+        self._places: dict[str, _Place] = {}
+        self._over, self._look = asyncio.Event(), asyncio.Event()
+        self._is_lost = False
+        self._reached = time.monotonic()
+        self._n_stillborn = 0
+        self._n_oom_kills = _count_oom_kills()
+
+    async def watch_over(self) -> None:
+        """Start the workers, keep them going until the run is over, end them."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._link.listen())
+            duties = [group.create_task(duty) for duty in (self._beat(), self._await_end(), self._keep_limits())]
+            duties.append(group.create_task(self._replace_the_dead(group)))
+            for _ in range(self._invocation.n_workers):
+                duties.append(group.create_task(self._staff()))
+            await self._over.wait()
+            for duty in duties:
+                duty.cancel()
+            await self._dismiss()
+        if self._store is not None:
+            await self._store.close()
+
+    # ---- the run and the store ----------------------------------------------------------------------------------
+
+    async def _beat(self) -> None:
+        """Renew the leases of all workers in one call; the answer tells when the run is over."""
+        while not self._over.is_set():
+            self._look.clear()
+            await self._pulse()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), self._invocation.heartbeat_s)
+
+    async def _pulse(self) -> None:
+        instances = tuple(self._places) or ("nobody",)  # with nobody to answer for, STOP could not be told
+        answers = await self._ask(lambda store: store.heartbeat(self._run, instances, lease_s=self._invocation.lease_s))
+        if answers is not None and Status.STOP in answers.values():
+            self._over.set()
+        elif answers is not None and Status.TASKS in answers.values():
+            self._n_stillborn = 0
+
+    async def _await_end(self) -> None:
+        """Let a cancel reach the workers at once: the store's hint makes the next beat come early."""
+        while not self._over.is_set():
+            await self._ask(lambda store: store.wait_end(self._run, self._invocation.heartbeat_s))
+            self._look.set()
+            await asyncio.sleep(LOOK_S)
+
+    async def _ask(self, question: Callable[[Store], Awaitable[_T]]) -> _T | None:
+        """The store's answer, waiting for it through an outage; None when the run is over or the store stays away."""
+        pause_s = LOOK_S
+        while not self._over.is_set():
+            try:
+                store = await self._open()
+                answer = await question(store)
+            except RunMissingError:
+                self._lose("the store does not know it any more")
+            except StorageUnavailableError as error:
+                if time.monotonic() - self._reached > GIVE_UP_S:
+                    self._lose(str(error))
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, self._invocation.heartbeat_s)
+            else:
+                self._reached = time.monotonic()
+                return answer
+        return None
+
+    async def _open(self) -> Store:
+        if self._store is None:
+            self._store = await open_store(self._invocation.store, namespace=self._invocation.namespace)
+        return self._store
+
+    def _lose(self, reason: str) -> None:
+        _log.warning("run %s is given up: %s", self._run, reason)
+        self._is_lost = True
+        self._over.set()
+
+    # ---- the workers --------------------------------------------------------------------------------------------
+
+    async def _staff(self, after_s: float = 0.0) -> None:
+        """Start one worker. When it cannot be forked, this counts as a worker that died before it began."""
+        await asyncio.sleep(after_s)
+        place = _Place(secrets.token_hex(8), Page.create(), Capture.create())
+        fds = (place.page.fd, place.capture.stdout, place.capture.stderr)
+        self._places[place.instance] = place
+        try:
+            await self._link.spawn("worker", place.instance, {"instance": place.instance}, fds)
+        except LaunchError as error:
+            self._places.pop(place.instance).close()
+            await self._count_stillborn(str(error))
+
+    async def _replace_the_dead(self, group: asyncio.TaskGroup) -> None:
+        while (ended := await self._link.exits.get()) is not None:
+            place = self._places.pop(ended.name)
+            group.create_task(self._replace(place, ended))
+        raise LaunchError("the workers' fork server died. Another supervisor is started for the run.")
+
+    async def _replace(self, place: _Place, ended: Exit) -> None:
+        """Report the death with its proof, then start another worker."""
+        facts = self._facts(place, ended)
+        place.close()
+        if facts.code == 0 and facts.running is None:
+            await self._pulse()  # it left knowingly; most likely the run is over
+        known = await self._ask(lambda store: store.dead(self._run, obituary.death(facts)))
+        if known:
+            self._n_stillborn = 0
+            await self._staff()
+        elif known is not None:
+            *_, last = facts.printed[1].strip().splitlines() or [""]
+            await self._count_stillborn(f"{obituary.cause(facts)}. {last}")
+
+    def _facts(self, place: _Place, ended: Exit) -> obituary.Facts:
+        running = place.page.read()
+        return obituary.Facts(
+            instance=place.instance,
+            code=ended.code,
+            running=running,
+            was_overtime=running is not None and place.page.timed_out(running.task, running.attempt),
+            ran_out_of_memory=_count_oom_kills() > self._n_oom_kills,
+            printed=place.capture.tails(),
+            at=time.time(),
+        )
+
+    async def _count_stillborn(self, reason: str) -> None:
+        """Try again, later each time; end the run when workers do not even begin."""
+        self._n_stillborn += 1
+        if self._n_stillborn < MOST_STILLBORN:
+            await self._staff(after_s=0.1 * 2**self._n_stillborn)
+            return
+        reason = f"{MOST_STILLBORN} workers in a row died before they began: {reason}"
+        await self._ask(lambda store: store.cancel(self._run, reason))
+        self._look.set()
+
+    async def _keep_limits(self) -> None:
+        """Look at every page and every output file, twenty times a second."""
+        while True:
+            for place in tuple(self._places.values()):
+                place.capture.trim()
+                await self._keep_limit(place)
+            await asyncio.sleep(LOOK_S)
+
+    async def _keep_limit(self, place: _Place) -> None:
+        running = place.page.read()
+        if running is None or running.limit_s <= 0:
+            return
+        if place.warned != (running.task, running.attempt):
+            place.warned, place.n_warnings = (running.task, running.attempt), 0
+        overtime_s = time.monotonic() - running.started - running.limit_s
+        while place.n_warnings < len(OVERTIME) and overtime_s >= OVERTIME[place.n_warnings][0]:
+            place.page.flag_timeout(running.task, running.attempt)
+            await self._link.signal(place.instance, OVERTIME[place.n_warnings][1])
+            place.n_warnings += 1
+
+    # ---- the end ------------------------------------------------------------------------------------------------
+
+    async def _dismiss(self) -> None:
+        """The run is over: let workers leave, interrupt who still works for nothing, end who does not listen."""
+        if not self._is_lost:
+            if await self._is_ok():
+                await self._await_exits(LEAVE_S)
+            await self._interrupt()
+            await self._await_exits(INTERRUPTED_S)
+        await self._link.leave()
+        await self._await_exits(GIVE_UP_S, everything=True)
+        for place in self._places.values():
+            place.close()
+
+    async def _is_ok(self) -> bool:
+        assert self._store is not None
+        try:
+            return (await self._store.observe(self._run)).state is RunState.OK
+        except StorageError:
+            return False
+
+    async def _interrupt(self) -> None:
+        for place in self._places.values():
+            if place.page.read() is not None:
+                await self._link.signal(place.instance, signal.SIGINT)
+
+    async def _await_exits(self, limit_s: float, *, everything: bool = False) -> None:
+        """Wait until no worker is left; with `everything`, until their nursery has gone too."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while self._places or everything:
+                    ended = await self._link.exits.get()
+                    if ended is None:
+                        return
+                    if (place := self._places.pop(ended.name, None)) is not None:
+                        place.close()
+
+
+def _count_oom_kills() -> int:
+    """How often this machine's kernel killed for want of memory since it started; 0 where that is not told."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
