@@ -8,9 +8,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-
-from dagnb.errors import ConfigError, GraphError
 from dagnb import session, sources
+from dagnb.errors import ConfigError, GraphError
 from dagnb.graph import task
 from dagnb.graph.dag import Dag
 from dagnb.graph.payload import Signer

@@ -110,7 +110,9 @@ class StorageUnavailableError(StorageError):
 
     def __init__(self, url: str, reason: str) -> None:
         self.url, self.reason = url, reason
-        super().__init__(f"the store at {url} cannot be reached: {reason}. Is the server up? `dagnb doctor` tells more.")
+        super().__init__(
+            f"the store at {url} cannot be reached: {reason}. Is the server up? `dagnb doctor` tells more."
+        )
 
 
 class StorageFullError(StorageError):
@@ -165,7 +167,8 @@ class VersionMismatchError(LaunchError):
     def __init__(self, ours: str, theirs: str) -> None:
         self.ours, self.theirs = ours, theirs
         super().__init__(
-            f"the run was made by {theirs}, this side is {ours}. Install the same versions on both sides, then run again."
+            f"the run was made by {theirs}, this side is {ours}. "
+            "Install the same versions on both sides, then run again."
         )
 
 

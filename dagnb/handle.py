@@ -238,7 +238,11 @@ def errors_of(seen: Observation, story: Story) -> list[TaskError]:
 
 def _error(told: dict[str, Any], task: str, attempt: int, final: bool) -> TaskError:
     frames = tuple(_with_source(Frame(**frame)) for frame in told.get("frames", ()))
-    known = {name: told[name] for name in ("stderr_tail", "stdout_tail", "exit_code", "signal", "at") if told.get(name) is not None}
+    known = {
+        name: told[name]
+        for name in ("stderr_tail", "stdout_tail", "exit_code", "signal", "at")
+        if told.get(name) is not None
+    }
     return TaskError(
         task=task,
         attempt=attempt,

@@ -19,9 +19,9 @@ _ARMS = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
 
 
 def archive(dag: Dag) -> bytes:
-    """A zip of the sources of loaded modules that a worker could not import by itself; b'' for none. Equal sources, equal bytes.
+    """The sources of loaded modules that a worker could not import by itself, as a zip; b'' for none.
 
-    Raises GraphError when they come to more than 16 MB.
+    Equal sources give equal bytes. Raises GraphError when they come to more than 16 MB.
     """
     files = dict(sorted(_files()))
     total = sum(os.path.getsize(path) for path in files.values())

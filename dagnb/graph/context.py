@@ -42,7 +42,9 @@ def context() -> TaskContext:
     """The running task's own facts. Raises GraphError outside a task."""
     found = _here.get() or (_process[-1] if _process else None)
     if found is None:
-        raise GraphError("dagnb.context() was called outside a task. Call it inside a function marked @task, while it runs.")
+        raise GraphError(
+            "dagnb.context() was called outside a task. Call it inside a function marked @task, while it runs."
+        )
     return found
 
 

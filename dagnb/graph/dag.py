@@ -42,7 +42,9 @@ class Dag:
             raise GraphError("the DAG is empty. Give at least one node: dagnb.run(node).")
         for position, call in enumerate(self.calls):
             if any(not 0 <= u < position for u in call.upstream):
-                raise GraphError(f"task '{call.name}' stands before one of its upstream tasks. Build it with Dag.from_edges.")
+                raise GraphError(
+                    f"task '{call.name}' stands before one of its upstream tasks. Build it with Dag.from_edges."
+                )
         if any(not 0 <= s < len(self.calls) for s in self.sinks):
             raise GraphError(f"sinks {self.sinks} point outside the {len(self.calls)} tasks.")
         if len({call.name for call in self.calls}) != len(self.calls):
@@ -92,7 +94,12 @@ class Dag:
 
     @classmethod
     def from_edges(
-        cls, names: Sequence[str], edges: Iterable[tuple[str, str]], *, functions: Sequence[str] = (), sinks: Sequence[str] = ()
+        cls,
+        names: Sequence[str],
+        edges: Iterable[tuple[str, str]],
+        *,
+        functions: Sequence[str] = (),
+        sinks: Sequence[str] = (),
     ) -> Dag:
         """A DAG drawn from names and (upstream, downstream) edges, in a stable topological order.
 
@@ -145,7 +152,9 @@ def _reachable(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:
         if any(u.serial >= node.serial for u in node.upstream):
             names = [n.task.name for n in ordered]
             place = {n: i for i, n in enumerate(ordered)}
-            raise CycleError([names[i] for i in _a_cycle([[place[u] for u in n.upstream] for n in ordered], set(place.values()))])
+            raise CycleError(
+                [names[i] for i in _a_cycle([[place[u] for u in n.upstream] for n in ordered], set(place.values()))]
+            )
     return ordered
 
 
@@ -165,7 +174,7 @@ def _topological(upstream: Sequence[Sequence[int]], downstream: Sequence[Sequenc
 
 
 def _a_cycle(upstream: Sequence[Sequence[int]], among: set[int]) -> list[int]:
-    """One cycle among these positions, in the direction of the edges. Precondition: there is one behind each of them."""
+    """One cycle among these positions, in the direction of the edges. Precondition: one lies behind each of them."""
     here = min(among)
     path: list[int] = []
     while here not in path:

@@ -27,7 +27,8 @@ def _feed(function: Any, put: Callable[[bytes], None], seen: set[int], depth: in
     function = getattr(function, "__wrapped__", function)
     code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType):
-        put(f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}".encode())
+        name = getattr(function, "__qualname__", type(function).__name__)
+        put(f"{getattr(function, '__module__', '')}.{name}".encode())
         return
     if id(code) in seen or depth > _DEPTH:
         return

@@ -57,7 +57,9 @@ def rebuild(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
     try:
         return _rebuilt(value, kind, change, {})[0]
     except RecursionError:
-        raise GraphError("the arguments are nested too deep to copy. Flatten them to fewer than about 300 levels.") from None
+        raise GraphError(
+            "the arguments are nested too deep to copy. Flatten them to fewer than about 300 levels."
+        ) from None
 
 
 _Done = dict[int, tuple[Any, tuple[Any, bool]]]

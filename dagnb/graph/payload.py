@@ -65,11 +65,12 @@ class Signer:
 
 
 def encode_function(task: Task[..., Any]) -> bytes:
-    """The function and the exceptions it is retried on, as bytes. Raises UnserialisableError naming what cannot travel."""
+    """The function and the exceptions it is retried on, as bytes. Raises UnserialisableError naming what cannot go."""
     try:
-        return cloudpickle.dumps((task.function, task.options.retry_on), protocol=5)
+        data: bytes = cloudpickle.dumps((task.function, task.options.retry_on), protocol=5)
     except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise UnserialisableError(task.name, "the function (or a global it uses)", str(error)) from error
+    return data
 
 
 def decode_function(data: bytes) -> tuple[Callable[..., Any], tuple[type[BaseException], ...]]:
@@ -78,12 +79,11 @@ def decode_function(data: bytes) -> tuple[Callable[..., Any], tuple[type[BaseExc
     return pair
 
 
-def encode_call(
-    node: Node[Any], name: str, places: Mapping[Node[Any], int], share: Callable[[object], str]
-) -> bytes:
+def encode_call(node: Node[Any], name: str, places: Mapping[Node[Any], int], share: Callable[[object], str]) -> bytes:
     """The arguments' bytes, nodes replaced by their place among the task's upstream.
 
-    share: takes a large constant, gives its content hash. Raises UnserialisableError or ForeignNodeError naming the argument.
+    share: takes a large constant, gives its content hash.
+    Raises UnserialisableError or ForeignNodeError naming the argument.
     """
     if not node.args and not node.kwargs:
         return b""
@@ -94,7 +94,9 @@ def encode_call(
         raise
 
 
-def decode_call(data: bytes | memoryview, inputs: Sequence[Any], constants: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def decode_call(
+    data: bytes | memoryview, inputs: Sequence[Any], constants: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments with the values of the upstream tasks in place."""
     if not data:
         return (), {}
@@ -137,7 +139,8 @@ def _dumps(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
     if isinstance(value, _PLAIN) or b"__main__" not in data:
         return data
     buffers.clear()
-    return cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    return data
 
 
 def _pickle_call(call: object, places: Mapping[Node[Any], int], share: Callable[[object], str]) -> bytes:
@@ -176,7 +179,7 @@ class _CallPickler(_References, pickle.Pickler):
     """For arguments of importable types."""
 
 
-class _CloudCallPickler(_References, cloudpickle.Pickler):
+class _CloudCallPickler(_References, cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """For arguments with functions or classes of the notebook."""
 
 
@@ -192,7 +195,7 @@ class _CallUnpickler(pickle.Unpickler):
 def _blame(node: Node[Any], name: str, places: Mapping[Node[Any], int], share: Callable[[object], str]) -> None:
     """Raise an error that names the argument which cannot travel."""
     signature = node.task.signature
-    bound: Mapping[str, Any] = dict(enumerate(node.args)) | node.kwargs  # type: ignore[dict-item]  # shown only
+    bound: dict[Any, Any] = {**dict(enumerate(node.args)), **node.kwargs}
     if signature is not None:
         bound = signature.bind(*node.args, **node.kwargs).arguments
     for argument, value in bound.items():

@@ -17,9 +17,13 @@ class Resources:
     def __post_init__(self) -> None:
         """Refuse what no worker can have."""
         if self.cpus is not None and not self.cpus > 0:
-            raise ConfigError(f"Resources(cpus={self.cpus!r}): a worker needs more than 0 CPUs. Leave it out for the default.")
+            raise ConfigError(
+                f"Resources(cpus={self.cpus!r}): a worker needs more than 0 CPUs. Leave it out for the default."
+            )
         if self.memory_mb is not None and not self.memory_mb >= 16:
-            raise ConfigError(f"Resources(memory_mb={self.memory_mb!r}): a worker needs at least 16 MB, in whole megabytes.")
+            raise ConfigError(
+                f"Resources(memory_mb={self.memory_mb!r}): a worker needs at least 16 MB, in whole megabytes."
+            )
 
     def label(self) -> str:
         """A short name: '' for the default, '2cpu', '512mb', '2cpu-512mb'."""

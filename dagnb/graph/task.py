@@ -54,7 +54,9 @@ class TaskOptions:
         if self.retries < 0:
             raise ConfigError(f"@task(retries={self.retries}): must be 0 or more.")
         if self.timeout_s is not None and not self.timeout_s > 0:
-            raise ConfigError(f"@task(timeout_s={self.timeout_s}): must be more than 0 seconds; leave it out for no limit.")
+            raise ConfigError(
+                f"@task(timeout_s={self.timeout_s}): must be more than 0 seconds; leave it out for no limit."
+            )
         if self.backoff_s < 0:
             raise ConfigError(f"@task(backoff_s={self.backoff_s}): must be 0 seconds or more.")
         if self.io is not None and not _IO_RELATION.fullmatch(self.io):
@@ -78,7 +80,9 @@ class Task(Generic[P, R]):
         if not callable(self.function):
             raise GraphError(f"@task needs a function, not {type(self.function).__name__} {self.function!r}.")
         if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
-            raise GraphError(f"task '{self.name}' is a generator: its values cannot be stored. Return a list instead of yielding.")
+            raise GraphError(
+                f"task '{self.name}' is a generator: its values cannot be stored. Return a list instead of yielding."
+            )
         if self.signature is None:
             try:
                 signature = inspect.signature(self.function)
@@ -175,10 +179,10 @@ class Node(Generic[R]):
     def __deepcopy__(self, memo: object) -> Node[R]:
         return self
 
-    def __bool__(self) -> NoReturn:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304  # it never returns
         self._refuse("has no truth value yet", "test it inside a task")
 
-    def __len__(self) -> NoReturn:
+    def __len__(self) -> NoReturn:  # noqa: PLE0303  # it never returns
         self._refuse("has no length yet", "call len() inside a task")
 
     def __iter__(self) -> Iterator[Any]:
@@ -188,7 +192,9 @@ class Node(Generic[R]):
         self._refuse("has no items yet", "index it inside a task")
 
     def _refuse(self, what: str, cure: str) -> NoReturn:
-        raise GraphError(f"the result of '{self.task.name}' {what}: it is not computed. Take .run().result(), or {cure}.")
+        raise GraphError(
+            f"the result of '{self.task.name}' {what}: it is not computed. Take .run().result(), or {cure}."
+        )
 
 
 @overload

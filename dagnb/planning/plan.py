@@ -113,7 +113,7 @@ class Plan:
         return self.ways.get((upstream, step), Way.STORE)
 
     def check(self, dag: Dag | None = None) -> tuple[Advice, ...]:
-        """Raises InvalidPlanError when the plan does not fit the DAG; else advice on workers that idle or start again."""
+        """Advice on workers that idle or start again. Raises InvalidPlanError when the plan does not fit the DAG."""
         return check(self, dag or self.dag)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

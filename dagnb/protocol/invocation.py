@@ -1,4 +1,7 @@
-"""The message that starts workers. It holds secrets, so it travels on a private socket or stdin, never in argv or environment."""
+"""The message that starts workers.
+
+It holds secrets, so it travels on a private socket or stdin, never in argv or environment.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,8 @@ INLINE_DAG_BYTES = 32 * 1024
 class Invocation:
     """Start `n_workers` instances for a run. store: URL with credentials; key: 32 bytes that sign code and values.
 
-    header: content hash of the program's header. records: the packed records of the whole DAG when it is small, else empty. nonce: set when it is for one worker only.
+    header: content hash of the program's header. records: the packed records of the whole DAG when it is small, else
+    empty. nonce: set when it is for one worker only.
     asked_at: moment of asking, by the store's clock. cwd: where process workers run, '' for anywhere.
     cpus: CPUs of each worker, for thread limits of numeric libraries. lease_s, heartbeat_s: see the protocol.
     """

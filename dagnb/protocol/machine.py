@@ -75,7 +75,14 @@ class Machine:
     # ---- steps of instances -------------------------------------------------------------------------------------
 
     def register(
-        self, instance: str, *, now: float, fresh: str, lease_s: float, want: int = 1, worker: tuple[str, str] | None = None
+        self,
+        instance: str,
+        *,
+        now: float,
+        fresh: str,
+        lease_s: float,
+        want: int = 1,
+        worker: tuple[str, str] | None = None,
     ) -> Reply:
         """An instance is here and wants work; `worker` = (name, nonce) when it was started for one worker only."""
         if self._is_over(now):
@@ -160,7 +167,7 @@ class Machine:
         return len(expired)
 
     def dead(self, death: Death, *, now: float, fresh: str) -> bool:
-        """An instance died, with proof: its task is charged, everything else it held goes back. False: known already."""
+        """An instance died, with proof: its task is charged, all else it held goes back. False: known already."""
         if self._is_over(now) or death.instance not in self.leases:
             return False
         worker = self._worker_of(death.instance)
@@ -214,7 +221,7 @@ class Machine:
         self.states[task] = TaskState.DONE
         self.results[task] = commit.address
         self._event(now, "done", task, worker)
-        for child, bit, start, n_bits, queue, priority in record.edges:
+        for child, bit, start, n_bits, _, priority in record.edges:
             if bit not in self.bits:
                 self.bits.add(bit)
                 self.n_set[start] = self.n_set.get(start, 0) + 1
@@ -377,7 +384,9 @@ class Machine:
                 self.n_set[start] -= 1
             self._event(now, "lost", task, "")
             undone.append(task)
-            stack.extend(u for u in self.records[task].upstream if self.states[u] is TaskState.DONE and self._is_gone(u))
+            stack.extend(
+                u for u in self.records[task].upstream if self.states[u] is TaskState.DONE and self._is_gone(u)
+            )
         for task in undone:
             self._ready_if_full(task, now)
 

@@ -11,7 +11,7 @@ import msgpack
 PROTOCOL_VERSION = 1
 
 Edge = tuple[int, int, int, int, int, int]
-"""One edge to a downstream task: (task, its bit for this edge, its first bit, how many bits, its queue, its priority)"""
+"""An edge to a downstream task: (task, its bit for this edge, its first bit, how many bits, its queue, its priority)"""
 
 
 class TaskState(StrEnum):
@@ -116,7 +116,7 @@ class Record:
             is_sink=bool(sink),
             retries=retries,
             upstream=tuple(upstream),
-            edges=edges,  # type: ignore[arg-type]  # six numbers each
+            edges=edges,
             body=body,
         )
 
@@ -203,7 +203,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A task to run. record is None for who holds the DAG already. inputs: as many as upstream tasks, in their order."""
+    """A task to run. record: None for who holds the DAG already. inputs: one an upstream task, in their order."""
 
     task: int
     attempt: int

@@ -51,12 +51,14 @@ class Header:
         """What pack wrote."""
         lines, archive = msgpack.unpackb(packed)
         names = ("name", "content", "identity", "timeout_s", "backoff_s", "pure")
-        return cls(functions=tuple(FunctionLine(**dict(zip(names, line, strict=True))) for line in lines), archive=archive)
+        return cls(
+            functions=tuple(FunctionLine(**dict(zip(names, line, strict=True))) for line in lines), archive=archive
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Which call a record is: function number, ordinal among the calls of that name, content it needs, argument bytes."""
+    """Which call a record is: function number, ordinal among calls of that name, content it needs, argument bytes."""
 
     function: int
     ordinal: int
@@ -201,7 +203,9 @@ def _edges(plan: Plan, place: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
     lists: list[list[Edge]] = [[] for _ in plan.steps]
     for child, step in enumerate(plan.steps):
         for position, u in enumerate(step.upstream):
-            lists[u].append((child, starts[child] + position, starts[child], len(step.upstream), place[child], step.priority))
+            lists[u].append(
+                (child, starts[child] + position, starts[child], len(step.upstream), place[child], step.priority)
+            )
     return [tuple(edges) for edges in lists], n_bits
 
 

@@ -55,7 +55,7 @@ class Roster:
             self.lines[queue].ready.remove(entry)
 
     def route(self, fresh: str, serial: int) -> tuple[list[Member], int]:
-        """Ask for a member for each ready task that no asked-for member will take, within the cap. Returns who was asked."""
+        """Ask for a member for each ready task that no asked-for member will take, within the cap. Who was asked."""
         asked: list[Member] = []
         for queue in sorted(self.touched):
             line = self.lines[queue]
@@ -69,7 +69,7 @@ class Roster:
         return asked, serial
 
     def adopt(self, instance: str, member: Member | None = None) -> Member | None:
-        """Make the instance staff an invoked member: this one, or the one with the most urgent task. None: nobody is asked for."""
+        """Make the instance staff an invoked member: this one, or the most urgent. None: nobody is asked for."""
         if member is None:
             if not self.invoked:
                 return None
@@ -95,7 +95,7 @@ class Roster:
     def take(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
         """Up to `want` ready tasks: in a pool those just made ready here come first, for their inputs are at hand."""
         line = self.lines[queue]
-        taken = []
+        taken: list[int] = []
         while line.ready and len(taken) < want:
             entry = line.ready[0]
             if line.queue.is_pool:

@@ -69,7 +69,9 @@ class Kernel:
             self.now, _, coroutine = heapq.heappop(self._later)
             self.soon.append(coroutine)
         if self._alive:
-            raise ProtocolError(f"{self._alive} simulated worker(s) wait for ever at {self.now:g} s. Please report the plan.")
+            raise ProtocolError(
+                f"{self._alive} simulated worker(s) wait for ever at {self.now:g} s. Please report the plan."
+            )
 
     def _step(self, coroutine: Coroutine[Any, None, Any]) -> None:
         try:

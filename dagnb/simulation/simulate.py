@@ -14,9 +14,9 @@ from dagnb.trace.trace import Trace
 
 
 def simulate(plan: Plan, costs: Costs, *, n_workers: int) -> Trace:
-    """The real worker's code in virtual time, `n_workers` instances at a time. Deterministic. O(steps x log steps + edges).
+    """The real worker's code in virtual time, `n_workers` instances at a time. O(steps x log steps + edges).
 
-    Times count from the submission at 0. Raises ProtocolError when the plan would never end: a defect of dagnb.
+    Deterministic. Times count from the submission at 0. Raises ProtocolError when the plan would never end: a defect of dagnb.
     """
     kernel = Kernel()
     universe = Universe(plan, costs, kernel, lay_out(plan, "simulation", cap=n_workers))

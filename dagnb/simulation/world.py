@@ -59,7 +59,9 @@ class VirtualWorld:
         begin = self.universe.kernel.now
         costs = self.universe.costs
         await Sleep(costs.warm_s if self.is_started else costs.cold_s)
-        reply = self.universe.machine.register(self.instance, now=self.universe.kernel.now, fresh="sim", lease_s=FOR_EVER_S)
+        reply = self.universe.machine.register(
+            self.instance, now=self.universe.kernel.now, fresh="sim", lease_s=FOR_EVER_S
+        )
         if reply.worker:
             self._span(-1, Phase.INVOKE, begin, worker=reply.worker, detail="warm" if self.is_started else "cold")
         self.is_started = True
@@ -138,6 +140,8 @@ class VirtualWorld:
                 self.universe.spans.append(span)
         return reply
 
-    def _span(self, task: int, phase: Phase, begin: float, *, worker: str = "", n_bytes: int = 0, detail: str = "") -> None:
+    def _span(
+        self, task: int, phase: Phase, begin: float, *, worker: str = "", n_bytes: int = 0, detail: str = ""
+    ) -> None:
         span = Span(task, worker or self.worker, phase, begin, self.universe.kernel.now, n_bytes, 1, detail)
         self.universe.spans.append(span)

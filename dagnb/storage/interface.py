@@ -52,12 +52,14 @@ class Blobs(Protocol):
         """Put the result of one attempt, in chunks when it is large. Raises StorageFullError."""
         ...
 
-    async def fetch(self, run: str, wanted: Sequence[tuple[int, Address]], *, is_sink: bool = False) -> list[bytes | None]:
+    async def fetch(
+        self, run: str, wanted: Sequence[tuple[int, Address]], *, is_sink: bool = False
+    ) -> list[bytes | None]:
         """The bytes of results, None for each that is missing or torn; small ones in one round trip together."""
         ...
 
     async def share(self, contents: Mapping[str, bytes], *, ttl_s: float) -> int:
-        """Put content under its hash, once for all runs; what is there is only refreshed. Returns bytes that travelled."""
+        """Put content under its hash, once for all runs; what is there is refreshed. Returns bytes that travelled."""
         ...
 
     async def content(self, hashes: Sequence[str]) -> list[bytes | None]:
@@ -66,20 +68,34 @@ class Blobs(Protocol):
 
 
 class Coordinator(Protocol):
-    """The steps of dagnb.protocol.machine.Machine, on shared state. Raises RunMissingError for a run it does not know."""
+    """The steps of dagnb.protocol.machine.Machine, on shared state. Raises RunMissingError for an unknown run."""
 
     async def submit(self, submission: Submission) -> float:
-        """Put a run in the store and make its sources ready; the same run twice is put once. Returns the store's time."""
+        """Put a run in the store, its sources ready; the same run twice is put once. Returns the store's time."""
         ...
 
     async def register(
-        self, run: str, instance: str, *, lease_s: float, want: int = 1, worker: tuple[str, str] | None = None, slim: bool = False
+        self,
+        run: str,
+        instance: str,
+        *,
+        lease_s: float,
+        want: int = 1,
+        worker: tuple[str, str] | None = None,
+        slim: bool = False,
     ) -> Reply:
         """See Machine.register. slim: offers come without the task's record, for who holds the DAG; also below."""
         ...
 
     async def complete(
-        self, run: str, instance: str, commits: Sequence[Commit], *, want: int = 1, spans: bytes = b"", slim: bool = False
+        self,
+        run: str,
+        instance: str,
+        commits: Sequence[Commit],
+        *,
+        want: int = 1,
+        spans: bytes = b"",
+        slim: bool = False,
     ) -> Reply:
         """See Machine.complete; the bytes of small results and the spans ride along: one round trip."""
         ...

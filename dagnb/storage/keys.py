@@ -2,33 +2,37 @@
 
 | key       | type   | written by             | content |
 |-----------|--------|------------------------|---------|
-| `m`       | hash   | submit, every step     | state, times, serial, counters, meta, queues (`q<i>` name, `c<i>` cap, `i<i>` invoked, `a<i>` active, `h<i>` highest member) |
+| `m`       | hash   | submit, every step     | state, times, serial, counters, meta, sinks; queues, see below |
 | `s`       | string | every step             | one byte a task: its state |
 | `e`       | string | complete, lost         | bitmap, one bit an edge |
-| `n`       | hash   | submit                 | position -> packed Record |
-| `r`       | hash   | complete               | position -> Address of the result |
+| `n`       | hash   | records, before submit | position -> packed Record |
+| `r`       | hash   | complete               | position -> `v` or `z` (where a small value lies), then its Address |
 | `a`       | hash   | fail, dead, reap       | position -> "exceptions,crashes,losses" |
 | `o`       | hash   | pull                   | position of a running task -> instance |
-| `y`       | hash   | whoever makes it ready | position -> moment it became ready |
+| `y`       | string | whoever makes it ready | eight bytes a task: moment it became ready, big-endian double |
 | `q:<i>`   | zset   | whoever makes it ready | ready tasks of queue i by priority |
 | `f:<i>`   | zset   | release                | free members of queue i |
 | `d`       | zset   | fail                   | backing-off tasks by the moment they are due |
 | `inv`     | zset   | route                  | invoked members "queue/member" by urgency |
 | `w`       | hash   | route, adopt           | member -> nonce |
 | `l`       | zset   | register, heartbeat    | instance -> end of lease |
-| `h`       | hash   | adopt, release         | instance -> member |
+| `h`       | hash   | adopt, release         | instance -> member and worker's name |
 | `x`       | hash   | pull, complete         | instance -> running tasks, comma-separated |
 | `err`     | hash   | fail, dead, reap       | "position:attempt" -> JSON |
-| `ev`      | stream | every step             | events, about the last 20,000 |
+| `ev`      | stream | every step             | events of one step each, about the last 20,000 |
 | `sp`      | list   | complete, record       | chunks of spans |
 | `log`     | hash   | complete, fail         | position -> what it printed, shortened |
-| `v`, `z`  | hash   | plain HSET             | "position:token" -> small result; `z` those of sinks |
+| `v`, `z`  | hash   | complete, put          | "position:token" -> small result; `z` those of sinks |
 | `b:...`   | string | plain SET              | chunk `b:<position>:<token>:<i>` of a large result |
-| `big`     | set    | complete               | chunk keys to unlink at the end |
+| `big`     | set    | complete               | "position:token:n_chunks" of large results, unlinked at the end |
+| `bigz`    | set    | complete               | the same for sinks, which stay |
 | `spawn`   | list   | route, end             | hints: names of invoked workers, "stop" |
 
-Beside the runs: `dagnb:runs` (zset, run by time submitted), `dagnb:c:<hash>` (content shared by runs).
-A key is made with its time to live in the same step; heartbeats refresh them all.
+Of queue i `m` holds `q<i>` name, `c<i>` cap, `i<i>` invoked, `a<i>` active, `h<i>` highest member.
+`end` is a channel: a message when the run is over. Beside the runs: `dagnb:runs` (zset, run by the moment until which
+it surely lives), `dagnb:c:<hash>` (content shared by runs).
+A key is made with its time to live in the same step, heartbeats refresh them all. Redis deletes an empty collection
+and its time to live with it: so some hashes keep a field '', the others get their time to live with every write.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypedDict
 
 from dagnb.errors import RunMissingError
 from dagnb.protocol.machine import Machine
@@ -27,6 +28,11 @@ from dagnb.protocol.messages import (
 from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES, RunLine
 
 _EVENTS_KEPT = 20_000
+
+
+class _Moment(TypedDict):
+    now: float
+    fresh: str
 
 
 @dataclass
@@ -67,7 +73,9 @@ class MemoryStore:
         n_chunks = 0 if len(data) <= SMALL_BYTES else -(-len(data) // CHUNK_BYTES)
         return Address(token, len(data), n_chunks)
 
-    async def fetch(self, run: str, wanted: Sequence[tuple[int, Address]], *, is_sink: bool = False) -> list[bytes | None]:
+    async def fetch(
+        self, run: str, wanted: Sequence[tuple[int, Address]], *, is_sink: bool = False
+    ) -> list[bytes | None]:
         """See Blobs.fetch."""
         blobs = self._room(run).blobs
         return [blobs.get((task, address.token)) for task, address in wanted]
@@ -100,7 +108,14 @@ class MemoryStore:
         return self._rooms[submission.run].machine.submitted_at
 
     async def register(
-        self, run: str, instance: str, *, lease_s: float, want: int = 1, worker: tuple[str, str] | None = None, slim: bool = False
+        self,
+        run: str,
+        instance: str,
+        *,
+        lease_s: float,
+        want: int = 1,
+        worker: tuple[str, str] | None = None,
+        slim: bool = False,
     ) -> Reply:
         """See Machine.register."""
         room = self._room(run)
@@ -108,7 +123,14 @@ class MemoryStore:
         return await self._answer(room, reply, slim)
 
     async def complete(
-        self, run: str, instance: str, commits: Sequence[Commit], *, want: int = 1, spans: bytes = b"", slim: bool = False
+        self,
+        run: str,
+        instance: str,
+        commits: Sequence[Commit],
+        *,
+        want: int = 1,
+        spans: bytes = b"",
+        slim: bool = False,
     ) -> Reply:
         """See Machine.complete."""
         room = self._room(run)
@@ -256,8 +278,8 @@ class MemoryStore:
             raise RunMissingError(run)
         return room
 
-    def _now(self) -> dict[str, float | str]:
-        return {"now": self._clock(), "fresh": secrets.token_hex(8)}
+    def _now(self) -> _Moment:
+        return _Moment(now=self._clock(), fresh=secrets.token_hex(8))
 
     async def _wait(self, room: _Room, is_news: Callable[[], bool], timeout_s: float) -> None:
         async with room.bell:
@@ -287,7 +309,9 @@ class MemoryStore:
             room.blobs.pop((task, address.token), None)
         machine.discarded.clear()
         if machine.state is not RunState.RUNNING:
-            kept = {(s, machine.results[s].token) for s in machine.submission.sinks if machine.states[s] is TaskState.DONE}
+            kept = {
+                (s, machine.results[s].token) for s in machine.submission.sinks if machine.states[s] is TaskState.DONE
+            }
             for key in [key for key in room.blobs if key not in kept]:
                 del room.blobs[key]
         if machine.hints:

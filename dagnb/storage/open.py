@@ -17,17 +17,17 @@ _memory: list[MemoryStore] = []
 async def open_store(
     url: str, *, namespace: str = "dagnb", allow_insecure: bool = False, allow_eviction: bool = False
 ) -> Store:
-    """The store at a URL: redis://, rediss://, unix:// or memory:// (one a process). Raises ConfigError, StorageError."""
+    """The store at a URL: redis://, rediss://, unix:// or memory:// (one a process). Raises ConfigError."""
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         if not _memory:
             _memory.append(MemoryStore())
         return _memory[0]
     if scheme not in ("redis", "rediss", "unix"):
-        raise ConfigError(f"store '{without_secrets(url)}': the scheme must be redis://, rediss://, unix:// or memory://.")
-    return await RedisStore.open(
-        url, namespace=namespace, allow_insecure=allow_insecure, allow_eviction=allow_eviction
-    )
+        raise ConfigError(
+            f"store '{without_secrets(url)}': the scheme must be redis://, rediss://, unix:// or memory://."
+        )
+    return await RedisStore.open(url, namespace=namespace, allow_insecure=allow_insecure, allow_eviction=allow_eviction)
 
 
 def without_secrets(url: str) -> str:

@@ -1,4 +1,4 @@
-"""All spans of a run. Makespan, timeline, pictures, history: everything reads this and cannot tell which world it came from."""
+"""All spans of a run. Makespan, timeline, pictures, history: everything reads this, whichever world it came from."""
 
 from __future__ import annotations
 
@@ -54,7 +54,11 @@ class Trace:
 
     def by_phase(self) -> dict[Phase, float]:
         """phase -> seconds over all workers, phases that occurred, in the order of Phase"""
-        return {phase: total for phase in Phase if (total := self.total_s(phase)) or any(s.phase is phase for s in self.spans)}
+        return {
+            phase: total
+            for phase in Phase
+            if (total := self.total_s(phase)) or any(s.phase is phase for s in self.spans)
+        }
 
     def moved_bytes(self) -> int:
         """Bytes that went through the store, in and out."""

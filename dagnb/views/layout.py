@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+from dagnb.graph import shape
 from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Plan
 
@@ -96,6 +97,7 @@ class _Cells:
 
     names: Sequence[str]
     functions: Sequence[str]
+    levels: Sequence[int]
     upstream: Sequence[Sequence[int]]
     places: Sequence[str]
 
@@ -107,6 +109,7 @@ def of_dag(dag: Dag) -> Picture:
         _Cells(
             names=[call.name for call in calls],
             functions=[call.function for call in calls],
+            levels=shape.levels(dag),
             upstream=[call.upstream for call in calls],
             places=[""] * len(calls),
         )
@@ -115,22 +118,16 @@ def of_dag(dag: Dag) -> Picture:
 
 def of_plan(plan: Plan) -> Picture:
     """The picture of a plan; tasks are positions in Plan.steps. Different workers have different boxes if possible."""
+    levels = shape.levels(plan.dag)
     return _folded(
         _Cells(
             names=plan.names,
+            levels=[levels[step.task] for step in plan.steps],
             functions=[plan.dag.calls[step.task].function for step in plan.steps],
             upstream=[step.upstream for step in plan.steps],
             places=[f"~{step.resources.label()}" if step.worker is None else step.worker for step in plan.steps],
         )
     )
-
-
-def levels(upstream: Sequence[Sequence[int]]) -> list[int]:
-    """The level of each position of a topological order: edges on the longest way from a source."""
-    found: list[int] = []
-    for mine in upstream:
-        found.append(1 + max((found[u] for u in mine), default=-1))
-    return found
 
 
 def progress(box: Box, states: Mapping[int, str]) -> Progress:
@@ -142,17 +139,16 @@ def progress(box: Box, states: Mapping[int, str]) -> Progress:
 
 def _folded(cells: _Cells) -> Picture:
     """The finest picture with few enough boxes."""
-    depth = levels(cells.upstream)
     groups: list[list[int]] = []
     edges: tuple[Edge, ...] = ()
-    for key in _keys(cells, depth):
-        groups = _grouped(key, len(depth))
+    for key in _keys(cells):
+        groups = _grouped(key, len(cells.names))
         if len(groups) <= MAX_BOXES:
             edges = _edges(groups, cells.upstream)
             if len(edges) <= MAX_EDGES:
                 break
     calls = Counter(cells.functions)
-    return Picture(tuple(_box(i, group, cells, depth, calls) for i, group in enumerate(groups)), edges)
+    return Picture(tuple(_box(i, group, cells, calls) for i, group in enumerate(groups)), edges)
 
 
 def _edges(groups: Sequence[Sequence[int]], upstream: Sequence[Sequence[int]]) -> tuple[Edge, ...]:
@@ -161,17 +157,17 @@ def _edges(groups: Sequence[Sequence[int]], upstream: Sequence[Sequence[int]]) -
     return tuple(Edge(tail=a, head=b, n=n) for (a, b), n in sorted(pairs.items()) if a != b)
 
 
-def _keys(cells: _Cells, depth: Sequence[int]) -> Iterator[_Key]:
+def _keys(cells: _Cells) -> Iterator[_Key]:
     """Ways to fold, the finest first; the last gives one box."""
-    functions, places = cells.functions, cells.places
-    bands = [2**i for i in range(1, (max(depth) + 1).bit_length() + 1)]
+    functions, levels, places = cells.functions, cells.levels, cells.places
+    bands = [2**i for i in range(1, (max(levels) + 1).bit_length() + 1)]
     yield lambda i: i
-    yield lambda i: (functions[i], depth[i], places[i])
-    yield lambda i: (functions[i], depth[i])
+    yield lambda i: (functions[i], levels[i], places[i])
+    yield lambda i: (functions[i], levels[i])
     for band in bands:
-        yield lambda i, band=band: (functions[i], depth[i] // band)  # type: ignore[misc]  # the default binds the loop's value
+        yield lambda i, band=band: (functions[i], levels[i] // band)  # type: ignore[misc]  # the default binds the loop's value
     for band in (1, *bands):
-        yield lambda i, band=band: depth[i] // band  # type: ignore[misc]  # as above
+        yield lambda i, band=band: levels[i] // band  # type: ignore[misc]  # as above
 
 
 def _grouped(key: _Key, n: int) -> list[list[int]]:
@@ -184,7 +180,7 @@ def _grouped(key: _Key, n: int) -> list[list[int]]:
     return list(groups.values())
 
 
-def _box(position: int, group: Sequence[int], cells: _Cells, depth: Sequence[int], calls: Counter[str]) -> Box:
+def _box(position: int, group: Sequence[int], cells: _Cells, calls: Counter[str]) -> Box:
     functions = {cells.functions[i] for i in group}
     places = {cells.places[i] for i in group}
     function = functions.pop() if len(functions) == 1 else None
@@ -196,7 +192,7 @@ def _box(position: int, group: Sequence[int], cells: _Cells, depth: Sequence[int
         id=f"b{position}",
         label=label,
         function=function,
-        level=depth[group[0]],
+        level=cells.levels[group[0]],
         tasks=tuple(group),
         place=places.pop() if len(places) == 1 else "",
     )

@@ -100,8 +100,10 @@ def _indent(look: Look) -> float:
 
 
 def _drawn(box: Box, look: Look, corner: Point, size: tuple[float, float]) -> str:
-    """One box. Its group carries the id of the box and the tasks it stands for, so that a click finds them;
-    an `id` would clash with that of the next picture on the page."""
+    """One box, its group carrying the box's id and its tasks for clicks.
+
+    They are data attributes: an `id` would clash with that of the next picture on the page.
+    """
     width, height = size
     indent, room = _indent(look), width - _indent(look) - 6
     frame = element(

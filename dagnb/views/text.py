@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+from dagnb.graph import shape
 from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Plan
 from dagnb.trace.span import Phase, Span
@@ -32,7 +33,7 @@ def dag_text(dag: Dag) -> str:
     for edge in picture.edges:
         heads[edge.tail].append(labels[edge.head])
     wide = max(map(len, labels))
-    depth = 1 + max(layout.levels([call.upstream for call in dag.calls]))
+    depth = 1 + max(shape.levels(dag))
     lines = [f"{counted(len(dag), 'task')}, {counted(depth, 'level')}"]
     for i, label in enumerate(labels):
         lines.append(f"  {label:<{wide}}  -> {_listed(heads[i])}" if heads[i] else f"  {label}")

@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 from tests.model.configuration import FAULTS, Configuration
 from tests.model.invariants import ViolationError, check_state
-from tests.model.laws import check_end, check_step
+from tests.model.laws import check_end, check_repetition, check_step
 from tests.model.moves import moves
 from tests.model.world import Phase, World
 
@@ -85,6 +85,8 @@ class Explorer:
                     child = self._number(move.world, number, move.label)
                     if child == known:
                         check_state(move.world)
+                        if move.act is not None:
+                            check_repetition(move.world, move.act)
                         self._meet(child, move.world, queue)
                 except ViolationError as violation:
                     raise _FoundError(violation, number, [move.label]) from violation

@@ -22,7 +22,18 @@ def check_step(before: World, move: Move) -> None:
     _discarded(after, act)
     if act.reply is not None:
         _answer(before, after, act)
-        _repetition(after, act)
+
+
+def check_repetition(after: World, act: Act) -> None:
+    """I11: a call repeated at once changes nothing; who was told to wait gets, as by any call, what this one made ready."""
+    if act.reply is None or act.is_late:
+        return
+    again = after.copy()
+    again.call(act.instance)
+    if act.reply.status is Status.IDLE:
+        after = after.copy()
+        after.call(Instance(act.instance.name))
+    expect(again.key() == after.key(), "I11 repetition", f"{act.kind} of {act.instance.name} again changes something")
 
 
 def check_end(world: World) -> None:
@@ -114,17 +125,6 @@ def _discarded(after: World, act: Act) -> None:
     mine = act.instance.task, act.instance.token
     # The last check before the end may find the bytes of this very result gone.
     expect(mine in results or mine in act.discarded or mine not in after.blobs, "I10 bytes", f"{mine} is forgotten, not thrown away")
-
-
-def _repetition(after: World, act: Act) -> None:
-    """I11: a repeated call changes nothing; who was told to wait gets, as by any call, what has become ready since."""
-    assert act.reply is not None
-    again = after.copy()
-    again.call(act.instance)
-    if act.reply.status is Status.IDLE:
-        after = after.copy()
-        after.call(Instance(act.instance.name))
-    expect(again.key() == after.key(), "I11 repetition", f"{act.kind} of {act.instance.name} again changes something")
 
 
 def _answer(before: World, after: World, act: Act) -> None:

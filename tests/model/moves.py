@@ -113,6 +113,7 @@ def _arrivals(world: World) -> Iterator[Move]:
         after = world.copy()
         after.flying = world.flying[:number] + world.flying[number + 1 :]
         act = after.call(caller)
+        act.is_late = True
         yield Move(f"late {act.kind} of {caller.name} arrives", None, act, after.tidy())
 
 

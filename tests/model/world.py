@@ -63,11 +63,15 @@ class Blobs(set[tuple[int, str]]):
 
 @dataclass(slots=True)
 class Act:
-    """One step of the machine, as the laws want to see it. discarded: (task, token) it told the store to throw away."""
+    """One step of the machine, as the laws want to see it.
+
+    is_late: the call was sent long ago. discarded: (task, token) it told the store to throw away.
+    """
 
     kind: str
     instance: Instance
     reply: Reply | None = None
+    is_late: bool = False
     discarded: list[tuple[int, str]] = field(default_factory=list)
 
 

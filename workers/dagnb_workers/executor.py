@@ -1,4 +1,4 @@
-"""Runs the user's function: the one place where any exception at all may come by, and becomes a failure with its cause."""
+"""Runs the user's function: the one place where any exception may come by; it becomes a failure with its cause."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class Raised:
     error: BaseException
 
 
-async def call_here(function: Callable[..., Any], call: tuple[tuple[Any, ...], dict[str, Any]], here: TaskContext) -> Any:
+async def call_here(
+    function: Callable[..., Any], call: tuple[tuple[Any, ...], dict[str, Any]], here: TaskContext
+) -> Any:
     """The function's value, or Raised; run in this thread, where SIGINT interrupts it."""
     try:
         with entered(here, whole_process=True), interruptible():
@@ -41,7 +43,9 @@ async def call_here(function: Callable[..., Any], call: tuple[tuple[Any, ...], d
     return value
 
 
-async def call_in_thread(function: Callable[..., Any], call: tuple[tuple[Any, ...], dict[str, Any]], here: TaskContext) -> Any:
+async def call_in_thread(
+    function: Callable[..., Any], call: tuple[tuple[Any, ...], dict[str, Any]], here: TaskContext
+) -> Any:
     """As call_here, in a thread of its own, so that the loop of this process goes on; nothing can interrupt it."""
 
     def run() -> Any:

@@ -28,7 +28,9 @@ def hold(path: Path, *, wait_s: float = 0.0) -> int | None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(fd)):  # else its last holder removed it meanwhile
+            if path.exists() and os.path.samestat(
+                path.stat(), os.fstat(fd)
+            ):  # else its last holder removed it meanwhile
                 return fd
         except BlockingIOError:
             if time.monotonic() >= deadline:
@@ -81,6 +83,14 @@ class Entry:
     def is_alive(self) -> bool:
         """Whether a supervisor or a worker of the run lives."""
         return is_held(self.lock)
+
+    def holder(self) -> int | None:
+        """The pid of its supervisor, None when none lives."""
+        try:
+            pid = int(self.lock.read_text() or 0)
+        except (FileNotFoundError, ValueError):
+            return None
+        return pid if pid and self.is_alive() else None
 
     def strike(self) -> None:
         """Remove it: the run needs nobody any more."""

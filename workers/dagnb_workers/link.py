@@ -39,6 +39,7 @@ class Link:
         self._control = control
         self._writing = asyncio.Lock()
         self._births: dict[str, asyncio.Future[int]] = {}
+        self._is_gone = False
         self.exits: asyncio.Queue[Exit | None] = asyncio.Queue()
 
     async def listen(self) -> None:
@@ -48,13 +49,16 @@ class Link:
             *lines, text = (text + data).split(b"\n")
             for line in lines:
                 self._note(json.loads(line))
+        self._is_gone = True
         for birth in self._births.values():
-            birth.set_exception(LaunchError("the fork server is gone. Start the run again; `dagnb doctor` tells more."))
+            birth.set_exception(_gone())
         self._births.clear()
         self.exits.put_nowait(None)
 
     async def spawn(self, kind: str, name: str, args: dict[str, Any], fds: Sequence[int] = ()) -> int:
         """Fork a child; returns its pid. Raises LaunchError."""
+        if self._is_gone:
+            raise _gone()
         birth = self._births[name] = asyncio.get_running_loop().create_future()
         await self._send({"spawn": kind, "name": name, "args": args, "fds": len(fds)}, fds)
         return await birth
@@ -100,4 +104,10 @@ class Link:
         elif "started" in news:
             birth.set_result(news["pid"])
         else:
-            birth.set_exception(LaunchError(f"a process could not be forked: {news['reason']}. Free memory or processes."))
+            birth.set_exception(
+                LaunchError(f"a process could not be forked: {news['reason']}. Free memory or processes.")
+            )
+
+
+def _gone() -> LaunchError:
+    return LaunchError("the fork server is gone. Start the run again; `dagnb doctor` tells more.")

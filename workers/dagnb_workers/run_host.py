@@ -46,6 +46,8 @@ def supervise(invocation_json: str, directory: Path, work: Work | None = None) -
     lock = hold(entry.lock, wait_s=PREDECESSOR_S)
     if lock is None:
         return 0
+    os.truncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
     os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(max(1, int(invocation.cpus)))))
     control, nursery = _fork_nursery(invocation, work or _default_work(), lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -92,9 +94,7 @@ def _default_work() -> Work:
 
 
 def _supervisor(directory: Path, args: dict[str, Any], fds: list[int]) -> int:
-    """What a supervisor process does. A working directory that has gone leaves it where it is."""
-    with contextlib.suppress(OSError):
-        os.chdir(args["cwd"])
+    """What a supervisor process does."""
     return supervise(args["invocation"], directory)
 
 
@@ -112,6 +112,7 @@ def main(argv: Sequence[str]) -> int:
     born = nursery.serve()
     if born is not None:
         live(born)
+    control.close()
     if nursery.deserted and directory.exists():
         agent = ["-P", "-m", "dagnb_workers.agent", "--directory", str(directory), "--idle-s", argv[2]]
         os.execv(sys.executable, [sys.executable, *agent])

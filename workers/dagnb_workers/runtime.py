@@ -13,7 +13,14 @@ from typing import Any, Protocol
 
 import msgpack
 
-from dagnb.errors import BlobMissingError, DagnbError, SignatureError, StorageFullError, StorageUnavailableError, UnserialisableError
+from dagnb.errors import (
+    BlobMissingError,
+    DagnbError,
+    SignatureError,
+    StorageFullError,
+    StorageUnavailableError,
+    UnserialisableError,
+)
 from dagnb.graph.context import TaskContext
 from dagnb.graph.payload import Signer, decode_call, decode_function, decode_value, encode_value
 from dagnb.protocol.invocation import Invocation
@@ -160,7 +167,9 @@ class Runtime:
             call = decode_call(body.call, values, constants)
         except Exception as error:  # noqa: BLE001  # unpickling runs the user's code: it may raise anything
             return self._failure(offer, error, delay_s=None)
-        self._note(Span(offer.task, self._worker, Phase.LOAD, begin, self.now(), sum(map(len, inputs.inputs)), offer.attempt))
+        self._note(
+            Span(offer.task, self._worker, Phase.LOAD, begin, self.now(), sum(map(len, inputs.inputs)), offer.attempt)
+        )
         here = TaskContext(
             run=self._run,
             task=f"{line.name}-{body.ordinal}",
@@ -222,7 +231,9 @@ class Runtime:
         """See World.fail."""
         spans = self._take_spans()
         return self._took(
-            await self._persist(lambda: self._store.fail(self._run, self._instance, failure, spans=spans, slim=self._slim))
+            await self._persist(
+                lambda: self._store.fail(self._run, self._instance, failure, spans=spans, slim=self._slim)
+            )
         )
 
     async def lost(self, missing: Missing) -> Reply:
@@ -316,7 +327,16 @@ class Runtime:
 
     def _note(self, span: Span) -> None:
         self._spans.append(
-            [span.task, span.worker, span.phase.value, span.begin_s, span.end_s, span.n_bytes, span.attempt, span.detail]
+            [
+                span.task,
+                span.worker,
+                span.phase.value,
+                span.begin_s,
+                span.end_s,
+                span.n_bytes,
+                span.attempt,
+                span.detail,
+            ]
         )
 
     def _take_spans(self) -> bytes:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -62,6 +61,7 @@ class Supervisor:
         self._invocation, self._run, self._link = invocation, invocation.run, link
         self._store: Store | None = None
         self._places: dict[str, _Place] = {}
+        self._duties: set[asyncio.Task[None]] = set()
         self._over, self._look = asyncio.Event(), asyncio.Event()
         self._is_lost = False
         self._reached = time.monotonic()
@@ -72,16 +72,23 @@ class Supervisor:
         """Start the workers, keep them going until the run is over, end them."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._link.listen())
-            duties = [group.create_task(duty) for duty in (self._beat(), self._await_end(), self._keep_limits())]
-            duties.append(group.create_task(self._replace_the_dead(group)))
+            self._group = group
+            for duty in (self._beat(), self._await_end(), self._keep_limits(), self._replace_the_dead()):
+                self._begin(duty)
             for _ in range(self._invocation.n_workers):
-                duties.append(group.create_task(self._staff()))
+                self._begin(self._staff())
             await self._over.wait()
-            for duty in duties:
-                duty.cancel()
+            for task in self._duties:
+                task.cancel()
             await self._dismiss()
         if self._store is not None:
             await self._store.close()
+
+    def _begin(self, duty: Coroutine[None, None, None]) -> None:
+        """Do it beside the others, until it is done or the run is over."""
+        task = self._group.create_task(duty)
+        self._duties.add(task)
+        task.add_done_callback(self._duties.discard)
 
     # ---- the run and the store ----------------------------------------------------------------------------------
 
@@ -151,10 +158,10 @@ class Supervisor:
             self._places.pop(place.instance).close()
             await self._count_stillborn(str(error))
 
-    async def _replace_the_dead(self, group: asyncio.TaskGroup) -> None:
+    async def _replace_the_dead(self) -> None:
         while (ended := await self._link.exits.get()) is not None:
             place = self._places.pop(ended.name)
-            group.create_task(self._replace(place, ended))
+            self._begin(self._replace(place, ended))
         raise LaunchError("the workers' fork server died. Another supervisor is started for the run.")
 
     async def _replace(self, place: _Place, ended: Exit) -> None:

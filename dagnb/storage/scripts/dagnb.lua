@@ -13,7 +13,7 @@ local LIBRARY = 'dagnb'
 local EVENTS_KEPT = 20000
 local INLINE_INPUTS = 64
 local INLINE_BYTES = 65536
-local ARGS = 1000 -- of one command: Lua can unpack about 8,000
+local ARGS = 1000 -- of one command: Lua can unpack about 8,000. A multiple of 4: pairs, and BITFIELD's fours, stay whole
 local WHOLE = 8 -- with more tasks to look at than this, their states are read at once
 
 local WAITING, READY, RUNNING, RETRYING = 'W', 'R', 'X', 'B'
@@ -28,7 +28,7 @@ local NAMES = {
 -- Keys with a field '' keep it, so that they are never empty: Redis would delete them, and their time to live with them.
 local KEPT = { 'o', 'h', 'x', 'w', 'r', 'v', 'z' }
 
-local call, sub, format = redis.call, string.sub, string.format
+local sub, format = string.sub, string.format
 
 ---- small things -----------------------------------------------------------------------------------------------------
 
@@ -36,18 +36,16 @@ local function text(number)
   return format('%.17g', number)
 end
 
--- call(command, key, ...list) in portions; `head` may hold arguments before the list, `size` is a multiple of a group
-local function in_portions(command, key, list, size)
-  size = size or ARGS
-  for first = 1, #list, size do
-    call(command, key, unpack(list, first, math.min(first + size - 1, #list)))
+local function in_portions(command, key, list)
+  for first = 1, #list, ARGS do
+    redis.call(command, key, unpack(list, first, math.min(first + ARGS - 1, #list)))
   end
 end
 
 local function fetch_fields(key, fields)
   local values, at = {}, 0
   for first = 1, #fields, ARGS do
-    local portion = call('HMGET', key, unpack(fields, first, math.min(first + ARGS - 1, #fields)))
+    local portion = redis.call('HMGET', key, unpack(fields, first, math.min(first + ARGS - 1, #fields)))
     for i = 1, #portion do
       values[at + i] = portion[i]
     end
@@ -74,7 +72,7 @@ local function write_runs(key, width, tasks, bytes_of)
       i = i + 1
       run[#run + 1] = bytes_of(tasks[i])
     end
-    call('SETRANGE', key, first * width, table.concat(run))
+    redis.call('SETRANGE', key, first * width, table.concat(run))
     i = i + 1
   end
 end
@@ -85,12 +83,12 @@ local function moment(given)
   if given ~= '' then
     return tonumber(given)
   end
-  local t = call('TIME')
+  local t = redis.call('TIME')
   return tonumber(t[1]) + tonumber(t[2]) / 1000000
 end
 
 local function open(prefix, args)
-  local m = call('HMGET', prefix .. 'm', 'state', 'deadline_at', 'unsettled', 'serial', 'ttl_ms')
+  local m = redis.call('HMGET', prefix .. 'm', 'state', 'deadline_at', 'unsettled', 'serial', 'ttl_ms')
   if not m[1] then
     return nil
   end
@@ -107,7 +105,7 @@ local function open(prefix, args)
 end
 
 local function expire(c, name)
-  call('PEXPIRE', c.p .. name, c.ttl_ms)
+  redis.call('PEXPIRE', c.p .. name, c.ttl_ms)
 end
 
 local function event(c, kind, task, worker)
@@ -116,14 +114,14 @@ end
 
 local function read_all(c)
   if not c.all then
-    c.all = call('GET', c.p .. 's')
+    c.all = redis.call('GET', c.p .. 's')
   end
 end
 
 local function state_of(c, task)
   local state = c.states[task]
   if not state then
-    state = c.all and sub(c.all, task + 1, task + 1) or call('GETRANGE', c.p .. 's', task, task)
+    state = c.all and sub(c.all, task + 1, task + 1) or redis.call('GETRANGE', c.p .. 's', task, task)
     c.states[task] = state
   end
   return state
@@ -155,7 +153,7 @@ local function running_of(c, instance)
   local list = c.running[instance]
   if not list then
     list = {}
-    for task in string.gmatch(call('HGET', c.p .. 'x', instance) or '', '%d+') do
+    for task in string.gmatch(redis.call('HGET', c.p .. 'x', instance) or '', '%d+') do
       list[#list + 1] = tonumber(task)
     end
     c.running[instance] = list
@@ -172,9 +170,9 @@ local function flush_running(c)
   for instance in pairs(c.rerun) do
     local list = c.running[instance]
     if #list > 0 then
-      call('HSET', c.p .. 'x', instance, table.concat(list, ','))
+      redis.call('HSET', c.p .. 'x', instance, table.concat(list, ','))
     else
-      call('HDEL', c.p .. 'x', instance)
+      redis.call('HDEL', c.p .. 'x', instance)
     end
   end
   c.rerun = {}
@@ -203,7 +201,7 @@ local function close(c)
   end
   in_portions('HSET', c.p .. 'm', c.m)
   if #c.events > 0 then
-    call('XADD', c.p .. 'ev', 'MAXLEN', '~', EVENTS_KEPT, '*', 'at', text(c.now), 'e', table.concat(c.events, '\n'))
+    redis.call('XADD', c.p .. 'ev', 'MAXLEN', '~', EVENTS_KEPT, '*', 'at', text(c.now), 'e', table.concat(c.events, '\n'))
   end
 end
 
@@ -211,7 +209,7 @@ end
 
 -- A record is an array of seven: byte 0 is its head, the elements follow one by one.
 local function record_of(c, task)
-  local packed = call('HGET', c.p .. 'n', task)
+  local packed = redis.call('HGET', c.p .. 'n', task)
   local at, queue, priority, sink, retries, upstream = cmsgpack.unpack_limit(packed, 5, 1)
   return { packed = packed, at = at, queue = queue, priority = priority, sink = sink, retries = retries, upstream = upstream }
 end
@@ -222,7 +220,7 @@ local function edges_of(record)
 end
 
 local function queue_of(c, task)
-  local _, queue, priority = cmsgpack.unpack_limit(call('HGET', c.p .. 'n', task), 2, 1)
+  local _, queue, priority = cmsgpack.unpack_limit(redis.call('HGET', c.p .. 'n', task), 2, 1)
   return queue, priority
 end
 
@@ -243,7 +241,7 @@ end
 local function count_keys(command, keys)
   local n = 0
   for first = 1, #keys, ARGS do
-    n = n + call(command, unpack(keys, first, math.min(first + ARGS - 1, #keys)))
+    n = n + redis.call(command, unpack(keys, first, math.min(first + ARGS - 1, #keys)))
   end
   return n
 end
@@ -251,7 +249,7 @@ end
 local function has_blob(c, task, hash, address)
   local token, _, n_chunks = parse(address)
   if n_chunks == 0 then
-    return call('HEXISTS', c.p .. hash, task .. ':' .. token) == 1
+    return redis.call('HEXISTS', c.p .. hash, task .. ':' .. token) == 1
   end
   return count_keys('EXISTS', chunk_keys(c, task, token, n_chunks)) == n_chunks
 end
@@ -260,15 +258,15 @@ end
 local function discard(c, task, address)
   local token, _, n_chunks = parse(address)
   if n_chunks == 0 then
-    call('HDEL', c.p .. 'v', task .. ':' .. token)
-    call('HDEL', c.p .. 'z', task .. ':' .. token)
+    redis.call('HDEL', c.p .. 'v', task .. ':' .. token)
+    redis.call('HDEL', c.p .. 'z', task .. ':' .. token)
   else
     count_keys('UNLINK', chunk_keys(c, task, token, n_chunks))
   end
 end
 
 local function result_of(c, task)
-  return call('HGET', c.p .. 'r', task)
+  return redis.call('HGET', c.p .. 'r', task)
 end
 
 local function is_gone(c, task)
@@ -288,7 +286,7 @@ end
 
 -- Chunk keys of every large result in `big` (intermediates) or `bigz` (sinks).
 local function large_keys(c, name, list)
-  for _, entry in ipairs(call('SMEMBERS', c.p .. name)) do
+  for _, entry in ipairs(redis.call('SMEMBERS', c.p .. name)) do
     local task, token, n_chunks = string.match(entry, '^(%d+):(.*):(%d+)$')
     chunk_keys(c, task, token, tonumber(n_chunks), list)
   end
@@ -300,7 +298,7 @@ end
 local function line_of(c, queue)
   local line = c.lines[queue]
   if not line then
-    local f = call('HMGET', c.p .. 'm', 'q' .. queue, 'c' .. queue, 'i' .. queue, 'a' .. queue, 'h' .. queue)
+    local f = redis.call('HMGET', c.p .. 'm', 'q' .. queue, 'c' .. queue, 'i' .. queue, 'a' .. queue, 'h' .. queue)
     line = { name = f[1], cap = tonumber(f[2]), changed = {} }
     line.i, line.a, line.h = tonumber(f[3] or 0), tonumber(f[4] or 0), tonumber(f[5] or 0)
     c.lines[queue] = line
@@ -330,7 +328,7 @@ end
 local function held_of(c, instance)
   local held = c.held[instance]
   if held == nil then
-    local value = call('HGET', c.p .. 'h', instance)
+    local value = redis.call('HGET', c.p .. 'h', instance)
     held = false
     if value then
       local member, name = string.match(value, '^(%S+) (.*)$')
@@ -349,27 +347,27 @@ end
 
 -- A hint for each member that is asked for and no more, or sleepers would be woken for nothing.
 local function trim_hints(c)
-  local n = call('ZCARD', c.p .. 'inv')
+  local n = redis.call('ZCARD', c.p .. 'inv')
   if n == 0 then
-    call('DEL', c.p .. 'spawn')
+    redis.call('DEL', c.p .. 'spawn')
   else
-    call('LTRIM', c.p .. 'spawn', 0, n - 1)
+    redis.call('LTRIM', c.p .. 'spawn', 0, n - 1)
   end
 end
 
 local function adopt(c, instance, member)
-  member = member or call('ZRANGE', c.p .. 'inv', 0, 0)[1]
+  member = member or redis.call('ZRANGE', c.p .. 'inv', 0, 0)[1]
   if not member then
     return false
   end
   local queue, number = split_member(member)
   local line = line_of(c, queue)
-  call('ZREM', c.p .. 'inv', member)
+  redis.call('ZREM', c.p .. 'inv', member)
   trim_hints(c)
   count(line, 'i', -1)
   count(line, 'a', 1)
   local held = { member = member, queue = queue, number = number, name = worker_name(line, number) }
-  call('HSET', c.p .. 'h', instance, member .. ' ' .. held.name)
+  redis.call('HSET', c.p .. 'h', instance, member .. ' ' .. held.name)
   c.held[instance] = held
   event(c, 'worker', -1, held.name)
   return held
@@ -380,10 +378,10 @@ local function release(c, instance)
   if not held then
     return
   end
-  call('HDEL', c.p .. 'h', instance)
-  call('HDEL', c.p .. 'w', held.member)
+  redis.call('HDEL', c.p .. 'h', instance)
+  redis.call('HDEL', c.p .. 'w', held.member)
   count(line_of(c, held.queue), 'a', -1)
-  call('ZADD', c.p .. 'f:' .. held.queue, held.number, held.number)
+  redis.call('ZADD', c.p .. 'f:' .. held.queue, held.number, held.number)
   expire(c, 'f:' .. held.queue)
   c.held[instance] = false
 end
@@ -418,7 +416,7 @@ end
 
 local function withdraw(c, task, queue)
   flush_pushes(c, queue)
-  call('ZREM', c.p .. 'q:' .. queue, task)
+  redis.call('ZREM', c.p .. 'q:' .. queue, task)
 end
 
 local function by_priority(one, other)
@@ -445,7 +443,7 @@ local function take_preferred(c, queue, want, prefer)
     if pushes[entry[3]] then
       pushes[entry[3]] = nil
       taken[#taken + 1] = entry[3]
-    elseif call('ZREM', c.p .. 'q:' .. queue, entry[3]) == 1 then
+    elseif redis.call('ZREM', c.p .. 'q:' .. queue, entry[3]) == 1 then
       taken[#taken + 1] = entry[3]
     end
   end
@@ -456,7 +454,7 @@ local function take(c, held, want, prefer)
   local taken = is_pool(held.name) and take_preferred(c, held.queue, want, prefer) or {}
   if #taken < want then
     flush_pushes(c, held.queue)
-    local popped = call('ZPOPMIN', c.p .. 'q:' .. held.queue, want - #taken)
+    local popped = redis.call('ZPOPMIN', c.p .. 'q:' .. held.queue, want - #taken)
     for i = 1, #popped, 2 do
       taken[#taken + 1] = tonumber(popped[i])
     end
@@ -465,7 +463,7 @@ local function take(c, held, want, prefer)
 end
 
 local function free_member(c, queue, line)
-  local popped = call('ZPOPMIN', c.p .. 'f:' .. queue)
+  local popped = redis.call('ZPOPMIN', c.p .. 'f:' .. queue)
   if popped[1] then
     return tonumber(popped[1])
   end
@@ -476,12 +474,12 @@ end
 local function ask(c, queue, n_ready, hints)
   local line, urgency = line_of(c, queue), nil
   while n_ready > line.i and line.i + line.a < line.cap do
-    urgency = urgency or call('ZRANGE', c.p .. 'q:' .. queue, 0, 0, 'WITHSCORES')[2]
+    urgency = urgency or redis.call('ZRANGE', c.p .. 'q:' .. queue, 0, 0, 'WITHSCORES')[2]
     c.serial = c.serial + 1
     local number = free_member(c, queue, line)
     local member = queue .. '/' .. number
-    call('ZADD', c.p .. 'inv', urgency, member)
-    call('HSET', c.p .. 'w', member, c.fresh .. ':' .. c.serial)
+    redis.call('ZADD', c.p .. 'inv', urgency, member)
+    redis.call('HSET', c.p .. 'w', member, c.fresh .. ':' .. c.serial)
     count(line, 'i', 1)
     hints[#hints + 1] = worker_name(line, number)
   end
@@ -502,7 +500,7 @@ local function route(c)
   local hints = {}
   for _, queue in ipairs(numbers_of(c.touched)) do
     flush_pushes(c, queue)
-    local n_ready = call('ZCARD', c.p .. 'q:' .. queue)
+    local n_ready = redis.call('ZCARD', c.p .. 'q:' .. queue)
     if n_ready > 0 then
       ask(c, queue, n_ready, hints)
     end
@@ -515,9 +513,9 @@ local function route(c)
 end
 
 local function promote(c)
-  local due = call('ZRANGEBYSCORE', c.p .. 'd', '-inf', text(c.now))
+  local due = redis.call('ZRANGEBYSCORE', c.p .. 'd', '-inf', text(c.now))
   for _, task in ipairs(due) do
-    call('ZREM', c.p .. 'd', task)
+    redis.call('ZREM', c.p .. 'd', task)
     ready(c, tonumber(task))
   end
 end
@@ -528,26 +526,26 @@ local function touch(c)
   for _, name in ipairs(NAMES) do
     expire(c, name)
   end
-  for queue = 0, tonumber(call('HGET', c.p .. 'm', 'n_queues')) - 1 do
+  for queue = 0, tonumber(redis.call('HGET', c.p .. 'm', 'n_queues')) - 1 do
     expire(c, 'q:' .. queue)
     expire(c, 'f:' .. queue)
   end
   for _, key in ipairs(large_keys(c, 'bigz', large_keys(c, 'big', {}))) do
-    call('PEXPIRE', key, c.ttl_ms)
+    redis.call('PEXPIRE', key, c.ttl_ms)
   end
   c.m[#c.m + 1] = 'touched_at'
   c.m[#c.m + 1] = text(c.now)
 end
 
 local function clear_roster(c)
-  local asked = call('ZRANGE', c.p .. 'inv', 0, -1)
+  local asked = redis.call('ZRANGE', c.p .. 'inv', 0, -1)
   for _, member in ipairs(asked) do
     local line = line_of(c, (split_member(member)))
     count(line, 'i', -line.i)
   end
   in_portions('HDEL', c.p .. 'w', asked)
   local keys = { c.p .. 'inv', c.p .. 'd', c.p .. 'o', c.p .. 'x', c.p .. 'spawn' }
-  for queue = 0, tonumber(call('HGET', c.p .. 'm', 'n_queues')) - 1 do
+  for queue = 0, tonumber(redis.call('HGET', c.p .. 'm', 'n_queues')) - 1 do
     keys[#keys + 1] = c.p .. 'q:' .. queue
   end
   count_keys('UNLINK', keys)
@@ -564,19 +562,19 @@ end
 local function finish(c, state, reason)
   c.state = state
   flush_states(c)
-  call('SET', c.p .. 's', (string.gsub(call('GET', c.p .. 's'), '[WRXB]', 'C')), 'KEEPTTL')
+  redis.call('SET', c.p .. 's', (string.gsub(redis.call('GET', c.p .. 's'), '[WRXB]', 'C')), 'KEEPTTL')
   c.states, c.all = {}, nil
-  call('HSET', c.p .. 'm', 'state', state, 'reason', reason, 'finished_at', text(c.now))
+  redis.call('HSET', c.p .. 'm', 'state', state, 'reason', reason, 'finished_at', text(c.now))
   clear_roster(c)
   local hints = {}
-  for i = 1, call('ZCARD', c.p .. 'l') do
+  for i = 1, redis.call('ZCARD', c.p .. 'l') do
     hints[i] = 'stop'
   end
   push_hints(c, hints)
   event(c, 'end', -1, state)
   purge_intermediates(c)
   touch(c)
-  call('PUBLISH', c.p .. 'end', state)
+  redis.call('PUBLISH', c.p .. 'end', state)
 end
 
 local function is_over(c)
@@ -590,7 +588,7 @@ end
 
 local function mark(c, edges, bit)
   if #edges == 6 then
-    call('SETBIT', c.p .. 'e', edges[2], bit)
+    redis.call('SETBIT', c.p .. 'e', edges[2], bit)
     return
   end
   local list = {}
@@ -610,7 +608,7 @@ local function ready_children(c, edges, prefer)
   for i = 1, #edges, 6 do
     local child, start, n_bits = edges[i], edges[i + 2], edges[i + 3]
     if state_of(c, child) == WAITING then
-      local full = n_bits <= 1 or call('BITCOUNT', c.p .. 'e', start, start + n_bits - 1, 'BIT') == n_bits
+      local full = n_bits <= 1 or redis.call('BITCOUNT', c.p .. 'e', start, start + n_bits - 1, 'BIT') == n_bits
       if full then
         ready(c, child, edges[i + 4], edges[i + 5])
         prefer[#prefer + 1] = { edges[i + 5], tostring(child), child, edges[i + 4] }
@@ -621,11 +619,11 @@ end
 
 -- The task has no owner any more. Returns the worker it ran on, '' if it did not run.
 local function leave_running(c, task)
-  local owner = call('HGET', c.p .. 'o', task)
+  local owner = redis.call('HGET', c.p .. 'o', task)
   if not owner then
     return ''
   end
-  call('HDEL', c.p .. 'o', task)
+  redis.call('HDEL', c.p .. 'o', task)
   local rest = {}
   for _, other in ipairs(running_of(c, owner)) do
     if other ~= task then
@@ -639,10 +637,10 @@ end
 local function keep_blob(c, task, hash, address, blob)
   local token, _, n_chunks = parse(address)
   if blob then
-    call('HSET', c.p .. hash, task .. ':' .. token, blob)
+    redis.call('HSET', c.p .. hash, task .. ':' .. token, blob)
   elseif n_chunks > 0 then
     local name = hash == 'z' and 'bigz' or 'big'
-    call('SADD', c.p .. name, task .. ':' .. token .. ':' .. n_chunks)
+    redis.call('SADD', c.p .. name, task .. ':' .. token .. ':' .. n_chunks)
     expire(c, name)
   end
 end
@@ -663,11 +661,11 @@ local function commit(c, task, address, blob, prefer)
   if state == READY then
     withdraw(c, task, record.queue)
   elseif state == RETRYING then
-    call('ZREM', c.p .. 'd', task)
+    redis.call('ZREM', c.p .. 'd', task)
   end
   local worker = leave_running(c, task)
   set_state(c, task, DONE)
-  call('HSET', c.p .. 'r', task, hash .. address)
+  redis.call('HSET', c.p .. 'r', task, hash .. address)
   event(c, 'done', task, worker)
   local edges = edges_of(record)
   if #edges > 0 then
@@ -707,7 +705,7 @@ local function uncomplete(c, tasks)
     if state_of(c, task) == DONE then
       local record = record_of(c, task)
       set_state(c, task, WAITING)
-      call('HDEL', c.p .. 'r', task)
+      redis.call('HDEL', c.p .. 'r', task)
       c.unsettled = c.unsettled + record.sink
       local edges = edges_of(record)
       if #edges > 0 then
@@ -729,7 +727,7 @@ end
 
 -- All sinks are settled: the run is over, unless the bytes of a sink have gone.
 local function finish_if_sound(c)
-  local sinks = cmsgpack.unpack(call('HGET', c.p .. 'm', 'sinks'))
+  local sinks = cmsgpack.unpack(redis.call('HGET', c.p .. 'm', 'sinks'))
   read_all(c)
   for _, sink in ipairs(sinks) do
     local state = state_of(c, sink)
@@ -753,7 +751,7 @@ end
 ---- attempts that ended badly ----------------------------------------------------------------------------------------
 
 local function spent_of(c, task)
-  local value = call('HGET', c.p .. 'a', task)
+  local value = redis.call('HGET', c.p .. 'a', task)
   local exceptions, crashes, losses = string.match(value or '0,0,0', '^(%d+),(%d+),(%d+)$')
   return { exception = tonumber(exceptions), crash = tonumber(crashes), loss = tonumber(losses) }
 end
@@ -786,7 +784,7 @@ local function fail_for_good(c, task, sink, worker)
   set_state(c, task, FAILED)
   c.unsettled = c.unsettled - sink
   event(c, 'fail', task, worker)
-  if call('HGET', c.p .. 'm', 'on_error') == 'fail' then
+  if redis.call('HGET', c.p .. 'm', 'on_error') == 'fail' then
     return finish(c, 'failed', 'a task failed')
   end
   skip_below(c, task)
@@ -801,14 +799,14 @@ local function charge(c, task, kind, problem, delay, worker)
     return
   end
   local record, spent = record_of(c, task), spent_of(c, task)
-  call('HSET', c.p .. 'err', task .. ':' .. attempt_of(spent), problem)
+  redis.call('HSET', c.p .. 'err', task .. ':' .. attempt_of(spent), problem)
   spent[kind] = spent[kind] + 1
-  call('HSET', c.p .. 'a', task, spent.exception .. ',' .. spent.crash .. ',' .. spent.loss)
+  redis.call('HSET', c.p .. 'a', task, spent.exception .. ',' .. spent.crash .. ',' .. spent.loss)
   expire(c, 'err')
   expire(c, 'a')
   local budget = record.retries
   if kind ~= 'exception' then
-    budget = tonumber(call('HGET', c.p .. 'm', kind .. '_budget'))
+    budget = tonumber(redis.call('HGET', c.p .. 'm', kind .. '_budget'))
   end
   if delay == '' or spent[kind] > budget then
     return fail_for_good(c, task, record.sink, worker)
@@ -816,7 +814,7 @@ local function charge(c, task, kind, problem, delay, worker)
   event(c, 'retry', task, worker)
   if tonumber(delay) > 0 then
     set_state(c, task, RETRYING)
-    call('ZADD', c.p .. 'd', text(c.now + tonumber(delay)), task)
+    redis.call('ZADD', c.p .. 'd', text(c.now + tonumber(delay)), task)
     expire(c, 'd')
   else
     ready(c, task, record.queue, record.priority)
@@ -835,12 +833,12 @@ local function drop(c, instance)
   if held then
     c.touched[held.queue] = true
   end
-  call('ZREM', c.p .. 'l', instance)
+  redis.call('ZREM', c.p .. 'l', instance)
   return tasks
 end
 
 local function reap(c)
-  local expired = call('ZRANGEBYSCORE', c.p .. 'l', '-inf', '(' .. text(c.now))
+  local expired = redis.call('ZRANGEBYSCORE', c.p .. 'l', '-inf', '(' .. text(c.now))
   for _, instance in ipairs(expired) do
     local worker = worker_of(c, instance)
     for _, task in ipairs(drop(c, instance)) do
@@ -862,7 +860,7 @@ local function add_blobs(c, inputs, n_bytes)
   for i = 1, #inputs, 3 do
     local token, _, n_chunks = parse(inputs[i + 1])
     if n_chunks == 0 then
-      inputs[i + 2] = call('HGET', c.p .. sub(inputs[i + 1], 1, 1), inputs[i] .. ':' .. token)
+      inputs[i + 2] = redis.call('HGET', c.p .. sub(inputs[i + 1], 1, 1), inputs[i] .. ':' .. token)
     end
   end
 end
@@ -886,7 +884,7 @@ end
 -- A task made ready in this very step has its moment in the context, not yet in `y`.
 local function offer(c, task, slim)
   local record = record_of(c, task)
-  local since = c.born[task] and struct.pack('>d', c.now) or call('GETRANGE', c.p .. 'y', task * 8, task * 8 + 7)
+  local since = c.born[task] and struct.pack('>d', c.now) or redis.call('GETRANGE', c.p .. 'y', task * 8, task * 8 + 7)
   local packed = not slim and record.packed
   return { task, attempt_of(spent_of(c, task)), since, packed, inputs_of(c, record.upstream) }
 end
@@ -910,7 +908,7 @@ local function take_work(c, instance, want, prefer)
   until #tasks > 0
   for _, task in ipairs(tasks) do
     set_state(c, task, RUNNING)
-    call('HSET', c.p .. 'o', task, instance)
+    redis.call('HSET', c.p .. 'o', task, instance)
     event(c, 'start', task, held.name)
   end
   set_running(c, instance, tasks)
@@ -922,7 +920,7 @@ local function next_work(c, instance, want, slim, prefer)
   if c.state ~= 'running' then
     return answer(c, 'stop')
   end
-  if not call('ZSCORE', c.p .. 'l', instance) then
+  if not redis.call('ZSCORE', c.p .. 'l', instance) then
     route(c)
     return answer(c, 'fenced')
   end
@@ -946,20 +944,20 @@ local function add_spans(c, spans)
     return
   end
   if c.again then
-    for _, known in ipairs(call('LRANGE', c.p .. 'sp', -256, -1)) do
+    for _, known in ipairs(redis.call('LRANGE', c.p .. 'sp', -256, -1)) do
       if known == spans then
         return
       end
     end
   end
-  if call('RPUSH', c.p .. 'sp', spans) == 1 then
+  if redis.call('RPUSH', c.p .. 'sp', spans) == 1 then
     expire(c, 'sp')
   end
 end
 
 local function add_log(c, task, log)
   if log ~= '' then
-    call('HSET', c.p .. 'log', task, log)
+    redis.call('HSET', c.p .. 'log', task, log)
     expire(c, 'log')
   end
 end
@@ -972,7 +970,7 @@ end
 
 -- ttl_ms, first position, records...: they come before the run; without `submit` they expire.
 local function put_records(keys, args)
-  if call('EXISTS', keys[1] .. 'm') == 1 then
+  if redis.call('EXISTS', keys[1] .. 'm') == 1 then
     return 0
   end
   local list = {}
@@ -981,7 +979,7 @@ local function put_records(keys, args)
     list[#list + 1] = args[i]
   end
   in_portions('HSET', keys[1] .. 'n', list)
-  call('PEXPIRE', keys[1] .. 'n', args[4])
+  redis.call('PEXPIRE', keys[1] .. 'n', args[4])
   return #args - 5
 end
 
@@ -1001,24 +999,24 @@ local function write_run(p, now, s)
     m[#m + 1], m[#m + 2] = 'c' .. (i - 1), queue[2]
   end
   in_portions('HSET', p .. 'm', m)
-  call('SET', p .. 's', string.rep(WAITING, s.n_tasks))
-  call('SETRANGE', p .. 'y', s.n_tasks * 8 - 1, '\0')
-  call('SETBIT', p .. 'e', math.max(s.n_bits - 1, 0), 0)
+  redis.call('SET', p .. 's', string.rep(WAITING, s.n_tasks))
+  redis.call('SETRANGE', p .. 'y', s.n_tasks * 8 - 1, '\0')
+  redis.call('SETBIT', p .. 'e', math.max(s.n_bits - 1, 0), 0)
   for _, name in ipairs(KEPT) do
-    call('HSET', p .. name, '', '')
+    redis.call('HSET', p .. name, '', '')
   end
-  call('XDEL', p .. 'ev', call('XADD', p .. 'ev', '*', 'at', '0'))
+  redis.call('XDEL', p .. 'ev', redis.call('XADD', p .. 'ev', '*', 'at', '0'))
 end
 
 -- packed: MessagePack map of the submission. Returns the moment it was submitted.
 local function submit(keys, args)
   local p = keys[1]
-  local known = call('HGET', p .. 'm', 'submitted_at')
+  local known = redis.call('HGET', p .. 'm', 'submitted_at')
   if known then
     return known
   end
   local s = cmsgpack.unpack(args[4])
-  if call('HLEN', p .. 'n') ~= s.n_tasks then
+  if redis.call('HLEN', p .. 'n') ~= s.n_tasks then
     return redis.error_reply('NORECORDS the records of the run are incomplete')
   end
   write_run(p, moment(args[1]), s)
@@ -1048,7 +1046,7 @@ end
 
 -- The member that was asked for under this name and nonce.
 local function invoked_as(c, name, nonce)
-  local asked = call('ZRANGE', c.p .. 'inv', 0, -1)
+  local asked = redis.call('ZRANGE', c.p .. 'inv', 0, -1)
   local nonces = fetch_fields(c.p .. 'w', asked)
   for i, member in ipairs(asked) do
     if nonces[i] == nonce then
@@ -1067,7 +1065,7 @@ local function register(c, args, over)
   if over then
     return answer(c, 'stop')
   end
-  call('ZADD', c.p .. 'l', text(c.now + tonumber(args[7])), instance)
+  redis.call('ZADD', c.p .. 'l', text(c.now + tonumber(args[7])), instance)
   expire(c, 'l')
   if args[8] ~= '' and not held_of(c, instance) then
     local member = invoked_as(c, args[8], args[9])
@@ -1121,7 +1119,7 @@ local function fail(c, args, over)
   if over then
     return answer(c, 'stop')
   end
-  local mine = state_of(c, task) == RUNNING and call('HGET', c.p .. 'o', task) == instance
+  local mine = state_of(c, task) == RUNNING and redis.call('HGET', c.p .. 'o', task) == instance
   if mine and tonumber(args[9]) == attempt_of(spent_of(c, task)) then
     leave_running(c, task)
     charge(c, task, 'exception', args[10], args[11], worker_of(c, instance))
@@ -1150,7 +1148,7 @@ local function lost(c, args, over)
   if over then
     return answer(c, 'stop')
   end
-  if state_of(c, task) == RUNNING and call('HGET', c.p .. 'o', task) == instance then
+  if state_of(c, task) == RUNNING and redis.call('HGET', c.p .. 'o', task) == instance then
     local gone = gone_inputs(c, task, args, 8)
     if #gone > 0 then
       leave_running(c, task)
@@ -1168,7 +1166,7 @@ local function put(c, args, over)
   if over then
     return 0
   end
-  call('HSET', c.p .. (args[5] == '1' and 'z' or 'v'), args[4] .. ':' .. args[6], args[7])
+  redis.call('HSET', c.p .. (args[5] == '1' and 'z' or 'v'), args[4] .. ':' .. args[6], args[7])
   return 1
 end
 
@@ -1178,15 +1176,15 @@ end
 local function heartbeat(c, args, over)
   local reply = { 0 }
   for i = 5, #args do
-    local known = not over and call('ZSCORE', c.p .. 'l', args[i])
+    local known = not over and redis.call('ZSCORE', c.p .. 'l', args[i])
     if known then
-      call('ZADD', c.p .. 'l', text(c.now + tonumber(args[4])), args[i])
+      redis.call('ZADD', c.p .. 'l', text(c.now + tonumber(args[4])), args[i])
     end
     reply[#reply + 1] = over and 'stop' or known and 'tasks' or 'fenced'
   end
   if not over then
     reap(c)
-    local touched_at = tonumber(call('HGET', c.p .. 'm', 'touched_at'))
+    local touched_at = tonumber(redis.call('HGET', c.p .. 'm', 'touched_at'))
     if (c.now - touched_at) * 4000 > tonumber(c.ttl_ms) then
       touch(c)
       reply[1] = 1
@@ -1202,7 +1200,7 @@ end
 -- instance, task or '', charge, error, delay or ''
 local function dead(c, args, over)
   local instance = args[4]
-  if over or not call('ZSCORE', c.p .. 'l', instance) then
+  if over or not redis.call('ZSCORE', c.p .. 'l', instance) then
     return 0
   end
   local worker = worker_of(c, instance)
@@ -1239,7 +1237,7 @@ end
 local function forget(keys)
   local c = { p = keys[1] }
   local list = large_keys(c, 'bigz', large_keys(c, 'big', {}))
-  for queue = 0, tonumber(call('HGET', c.p .. 'm', 'n_queues') or 0) - 1 do
+  for queue = 0, tonumber(redis.call('HGET', c.p .. 'm', 'n_queues') or 0) - 1 do
     list[#list + 1] = c.p .. 'q:' .. queue
     list[#list + 1] = c.p .. 'f:' .. queue
   end
@@ -1253,13 +1251,13 @@ end
 
 local function workers_of(c)
   local list = {}
-  local held = call('HGETALL', c.p .. 'h')
+  local held = redis.call('HGETALL', c.p .. 'h')
   for i = 1, #held, 2 do
     if held[i] ~= '' then
       list[#list + 1] = { string.match(held[i + 1], '^%S+ (.*)$'), 'active', held[i] }
     end
   end
-  for _, member in ipairs(call('ZRANGE', c.p .. 'inv', 0, -1)) do
+  for _, member in ipairs(redis.call('ZRANGE', c.p .. 'inv', 0, -1)) do
     local queue, number = split_member(member)
     list[#list + 1] = { worker_name(line_of(c, queue), number), 'invoked', '' }
   end
@@ -1284,11 +1282,11 @@ local function observe(keys, args)
   if not c then
     return no_run()
   end
-  local m = call('HMGET', c.p .. 'm', 'state', 'meta', 'submitted_at', 'finished_at', 'reason', 'sinks')
-  local events = call('XRANGE', c.p .. 'ev', args[4] == '' and '-' or '(' .. args[4], '+')
+  local m = redis.call('HMGET', c.p .. 'm', 'state', 'meta', 'submitted_at', 'finished_at', 'reason', 'sinks')
+  local events = redis.call('XRANGE', c.p .. 'ev', args[4] == '' and '-' or '(' .. args[4], '+')
   return {
-    m[1], call('GET', c.p .. 's'), m[2], text(c.now), m[3], m[4], m[5],
-    events, call('HGETALL', c.p .. 'err'), workers_of(c), sink_results(c, m[6]), call('ZCARD', c.p .. 'l'),
+    m[1], redis.call('GET', c.p .. 's'), m[2], text(c.now), m[3], m[4], m[5],
+    events, redis.call('HGETALL', c.p .. 'err'), workers_of(c), sink_results(c, m[6]), redis.call('ZCARD', c.p .. 'l'),
   }
 end
 

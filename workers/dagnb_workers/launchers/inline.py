@@ -1,4 +1,4 @@
-"""Workers in this process: coroutines on the client's own loop, functions in threads, the memory store. No service at all.
+"""Workers in this process: coroutines on the client's own loop, functions in threads, the memory store.
 
 For small graphs, tests and debugging. It shares the interpreter, so nothing is isolated: time limits cannot be
 enforced, output goes where it always goes, and a crash takes this process along.

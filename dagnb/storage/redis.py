@@ -1,0 +1,275 @@
+"""The store on a Redis or Valkey server. Every step is one call of the function library scripts/dagnb.lua."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from dagnb.errors import RunMissingError
+from dagnb.protocol.messages import (
+    Address,
+    Commit,
+    Death,
+    Failure,
+    Observation,
+    Reply,
+    RunState,
+    Status,
+    Submission,
+)
+from dagnb.storage.interface import RunLine
+from dagnb.storage.keys import index_key, run_prefix
+from dagnb.storage.redis_blobs import RedisBlobs
+from dagnb.storage.redis_link import Command, Link, refuse_exposed
+from dagnb.storage.redis_wire import line_of, moment_of, observation_of, pack_commit, pack_submission, reply_of
+
+_RECORDS = 1000
+"""Records in one command of a submission"""
+
+
+class RedisStore:
+    """See dagnb.storage.interface.Store. Made by `open`."""
+
+    def __init__(self, link: Link, namespace: str) -> None:
+        """A store on an open link; namespace begins every key."""
+        self.link = link
+        self.namespace = namespace
+        self.blobs = RedisBlobs(link, namespace)
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        namespace: str = "dagnb",
+        allow_insecure: bool = False,
+        allow_eviction: bool = False,
+        patience_s: float = 10.0,
+    ) -> RedisStore:
+        """A store that works. Raises ConfigError, StorageUnavailableError. patience_s: how long an outage may last."""
+        if not allow_insecure:
+            refuse_exposed(url)
+        link = Link(url, patience_s)
+        try:
+            await link.check(allow_eviction=allow_eviction)
+        except BaseException:
+            await link.close()
+            raise
+        return cls(link, namespace)
+
+    @property
+    def url(self) -> str:
+        """See Store.url."""
+        return self.link.url
+
+    @property
+    def round_trips(self) -> int:
+        """How many times this store asked the server."""
+        return self.link.round_trips
+
+    async def close(self) -> None:
+        """See Store.close."""
+        await self.link.close()
+
+    # ---- blobs ----
+
+    async def store(self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool) -> Address:
+        """See Blobs.store."""
+        return await self.blobs.store(run, task, token, data, is_sink=is_sink)
+
+    async def fetch(
+        self, run: str, wanted: Sequence[tuple[int, Address]], *, is_sink: bool = False
+    ) -> list[bytes | None]:
+        """See Blobs.fetch."""
+        return await self.blobs.fetch(run, wanted, is_sink=is_sink)
+
+    async def share(self, contents: Mapping[str, bytes], *, ttl_s: float) -> int:
+        """See Blobs.share."""
+        return await self.blobs.share(contents, ttl_s=ttl_s)
+
+    async def content(self, hashes: Sequence[str]) -> list[bytes | None]:
+        """See Blobs.content."""
+        return await self.blobs.content(hashes)
+
+    # ---- steps of instances ----
+
+    async def submit(self, submission: Submission) -> float:
+        """See Coordinator.submit. Records come first, in portions, and expire unless the last call makes the run."""
+        prefix, records = self._prefix(submission.run), submission.records
+        ttl_ms, run = int(submission.ttl_s * 1000), submission.run
+        for first in range(0, len(records), _RECORDS):
+            portion = records[first : first + _RECORDS]
+            n_bytes = sum(map(len, portion))
+            known = not await self.link.call("records", prefix, ttl_ms, first, *portion, run=run, n_bytes=n_bytes)
+            if known:
+                break
+        packed = pack_submission(submission)
+        submitted_at = float(await self.link.call("submit", prefix, packed, run=run, n_bytes=len(packed)))
+        await self._index(run, submitted_at, submission.ttl_s)
+        return submitted_at
+
+    async def register(
+        self,
+        run: str,
+        instance: str,
+        *,
+        lease_s: float,
+        want: int = 1,
+        worker: tuple[str, str] | None = None,
+        slim: bool = False,
+    ) -> Reply:
+        """See Coordinator.register."""
+        return reply_of(await self._step("register", run, instance, want, int(slim), lease_s, *(worker or ("", ""))))
+
+    async def complete(
+        self,
+        run: str,
+        instance: str,
+        commits: Sequence[Commit],
+        *,
+        want: int = 1,
+        spans: bytes = b"",
+        slim: bool = False,
+    ) -> Reply:
+        """See Coordinator.complete."""
+        carried = [commit.blob for commit in commits if commit.blob is not None]
+        flat = [part for commit in commits for part in pack_commit(commit)]
+        answer = await self.link.call(
+            "carry" if carried else "complete",
+            self._prefix(run), instance, want, int(slim), spans, *flat,
+            run=run, n_bytes=sum(map(len, carried)),
+        )  # fmt: skip
+        return reply_of(answer)
+
+    async def fail(
+        self, run: str, instance: str, failure: Failure, *, want: int = 1, spans: bytes = b"", slim: bool = False
+    ) -> Reply:
+        """See Coordinator.fail."""
+        delay = "" if failure.delay_s is None else failure.delay_s
+        story = (failure.task, failure.attempt, failure.error, delay, failure.log)
+        return reply_of(await self._step("fail", run, instance, want, int(slim), spans, *story))
+
+    async def lost(
+        self, run: str, instance: str, task: int, missing: Sequence[int], *, want: int = 1, slim: bool = False
+    ) -> Reply:
+        """See Coordinator.lost."""
+        return reply_of(await self._step("lost", run, instance, want, int(slim), task, *missing))
+
+    # ---- steps of supervisors, agents, clients ----
+
+    async def heartbeat(self, run: str, instances: Sequence[str], *, lease_s: float) -> dict[str, Status]:
+        """See Coordinator.heartbeat."""
+        touched, *pulses = await self._step("heartbeat", run, lease_s, *instances)
+        if touched:
+            clock, ttl_ms = await self.link.ask([("TIME",), ("HGET", self._prefix(run) + "m", "ttl_ms")])
+            await self._index(run, moment_of(clock), float(ttl_ms or 0) / 1000)
+        return {instance: Status(pulse.decode()) for instance, pulse in zip(instances, pulses, strict=True)}
+
+    async def dead(self, run: str, death: Death) -> bool:
+        """See Coordinator.dead."""
+        task = "" if death.task is None else death.task
+        delay = "" if death.delay_s is None else death.delay_s
+        return bool(await self._step("dead", run, death.instance, task, death.charge.value, death.error, delay))
+
+    async def reap(self, run: str) -> int:
+        """See Coordinator.reap."""
+        return int(await self._step("reap", run))
+
+    async def cancel(self, run: str, reason: str) -> bool:
+        """See Coordinator.cancel."""
+        return bool(await self._step("cancel", run, reason))
+
+    async def forget(self, run: str) -> int:
+        """See Coordinator.forget. Cancelling is a step of its own: sleepers wake only for keys that outlive it."""
+        with suppress(RunMissingError):
+            await self.cancel(run, "forgotten")
+        n_keys = int(await self._step("forget", run))
+        strays = await self.link.scan(self._prefix(run))
+        for begin in range(0, len(strays), 1000):
+            n_keys += sum(await self.link.ask([("UNLINK", *strays[begin : begin + 1000])]))
+        await self.link.ask([("ZREM", index_key(self.namespace), run)])
+        return n_keys
+
+    # ---- looking ----
+
+    async def record(self, run: str, spans: bytes) -> None:
+        """See Coordinator.record."""
+        await self._step("record", run, spans)
+
+    async def observe(self, run: str, cursor: str = "") -> Observation:
+        """See Coordinator.observe."""
+        return observation_of(run, await self._step("observe", run, cursor), cursor)
+
+    async def spans(self, run: str, begin: int = 0) -> list[bytes]:
+        """See Coordinator.spans."""
+        prefix = self._prefix(run)
+        there, chunks = await self.link.ask([("EXISTS", prefix + "m"), ("LRANGE", prefix + "sp", begin, -1)])
+        self.link.require_run(run, there)
+        found: list[bytes] = chunks
+        return found
+
+    async def logs(self, run: str, task: int) -> str:
+        """See Coordinator.logs."""
+        prefix = self._prefix(run)
+        there, log = await self.link.ask([("EXISTS", prefix + "m"), ("HGET", prefix + "log", task)])
+        self.link.require_run(run, there)
+        return (log or b"").decode()
+
+    async def runs(self) -> list[RunLine]:
+        """See Coordinator.runs. Those that expired leave the index."""
+        (names,) = await self.link.ask([("ZRANGE", index_key(self.namespace), 0, -1)])
+        fields = ("state", "submitted_at", "finished_at", "n_tasks", "meta")
+        looks: list[Command] = [("HMGET", self._prefix(name.decode()) + "m", *fields) for name in names]
+        lines, gone = [], []
+        for name, look in zip(names, await self.link.ask(looks) if looks else [], strict=True):
+            if look[0] is None:
+                gone.append(name)
+            else:
+                lines.append(line_of(name.decode(), *look))
+        if gone:
+            await self.link.ask([("ZREM", index_key(self.namespace), *gone)])
+        return sorted(lines, key=lambda line: -line.submitted_at)
+
+    # ---- waiting ----
+
+    async def wait_work(self, run: str, timeout_s: float) -> None:
+        """See Coordinator.wait_work. A back-off that ends earlier shortens the wait: nobody else would wake us."""
+        prefix = self._prefix(run)
+        state, due, clock = await self.link.ask(
+            [("HGET", prefix + "m", "state"), ("ZRANGE", prefix + "d", 0, 0, "WITHSCORES"), ("TIME",)], run=run
+        )
+        self.link.require_run(run, state)
+        if due:
+            timeout_s = min(timeout_s, float(due[1]) - moment_of(clock))
+        if state.decode() == RunState.RUNNING and timeout_s > 0:
+            await self.link.pop(prefix + "spawn", timeout_s)
+
+    async def wait_end(self, run: str, timeout_s: float) -> None:
+        """See Coordinator.wait_end. The channel is joined before the state is looked at, or the end could be missed."""
+        prefix = self._prefix(run)
+
+        async def is_over() -> bool:
+            (state,) = await self.link.ask([("HGET", prefix + "m", "state")])
+            self.link.require_run(run, state)
+            return bool(state.decode() != RunState.RUNNING)
+
+        await self.link.hear(prefix + "end", is_over, timeout_s)
+
+    # ---- parts ----
+
+    def _prefix(self, run: str) -> str:
+        return run_prefix(self.namespace, run)
+
+    async def _step(self, function: str, run: str, *args: Any) -> Any:
+        return await self.link.call(function, self._prefix(run), *args, run=run)
+
+    async def _index(self, run: str, now: float, ttl_s: float) -> None:
+        """Note the run in the list of runs, for twice its time to live: heartbeats and the end of a run renew that."""
+        key, ttl_ms = index_key(self.namespace), int(ttl_s * 2000)
+        await self.link.ask([
+            ("ZADD", key, "GT", now + 2 * ttl_s, run),
+            ("ZREMRANGEBYSCORE", key, "-inf", now),
+            ("PEXPIRE", key, ttl_ms, "NX"),
+            ("PEXPIRE", key, ttl_ms, "GT"),
+        ])  # fmt: skip

@@ -1,0 +1,300 @@
+"""One detached process per user: owns the embedded server and the fork server. It schedules nothing, and leaves when idle.
+
+Killing it loses nothing: the server and the supervisors live on, and the next agent finds them by what lies in the runtime
+directory. Requests and answers are one JSON object a line on `agent.sock`:
+
+    {"op": "ping"}                                    -> {"pid": ...}
+    {"op": "store"}                                   -> {"url": ...}   the server is started when there is none
+    {"op": "launch", "invocation": "...", "python": ...} -> {"started": true or false}
+    {"op": "stop", "run": ...}                        -> {"stopped": true or false}   kill its supervisor and workers
+    {"op": "status"}                                  -> {"pid": ..., "runs": {run: pid or null}, "server": pid or null, ...}
+    {"op": "leave", "force": false}                   -> {"left": true or false}      false: runs are going on
+Any of them may be answered by {"error": message, "type": class of dagnb.errors}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dagnb.errors import DagnbError, LaunchError
+from dagnb.storage.embedded import ServerProcess, n_clients, running_server, start_server, stop_server
+from dagnb.storage.home import private_directory, runtime_directory
+from dagnb_workers.ledger import Entry, entries, hold
+from dagnb_workers.link import Link
+
+LINE_BYTES = 64 * 1024 * 1024
+IDLE_S = 600.0
+LOCK_S = 10.0
+GONE_S = 5.0
+MOST_RESTARTS = 5
+_TICK_S = 0.5
+_PAUSE_S = 0.01
+
+_log = logging.getLogger(__name__)
+
+
+class Agent:
+    """What it knows can be lost: it is read again from the directory."""
+
+    def __init__(self, directory: Path, idle_s: float) -> None:
+        self._directory, self._idle_s = directory, idle_s
+        self._links: dict[str, Link] = {}
+        self._children: dict[str, int] = {}
+        self._restarts: dict[str, int] = {}
+        self._server: ServerProcess | None = None
+        self._starting = asyncio.Lock()
+        self._n_clients = 0
+        self._used = time.monotonic()
+        self._leaving = asyncio.Event()
+
+    async def serve(self, ready: int | None = None) -> None:
+        """Answer until it is time to leave. ready: closed when the socket listens."""
+        path = self._directory / "agent.sock"
+        path.unlink(missing_ok=True)  # of an agent that was killed; the lock says that none lives
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._leaving.set)
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            listener = await asyncio.start_unix_server(self._converse, path, limit=LINE_BYTES)
+            if ready is not None:
+                os.close(ready)
+            self._link(sys.executable)
+            caring = group.create_task(self._care())
+            await self._leaving.wait()
+            listener.close()
+            path.unlink(missing_ok=True)
+            caring.cancel()
+            await self._leave()
+
+    # ---- requests -----------------------------------------------------------------------------------------------
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._n_clients += 1
+        try:
+            while line := await reader.readline():
+                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError):  # it hung up, or its line was too long
+            pass
+        finally:
+            self._n_clients -= 1
+            self._used = time.monotonic()
+            writer.close()
+
+    async def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            operation = getattr(self, f"_op_{request['op']}")
+            answer: dict[str, Any] = await operation(request)
+        except DagnbError as error:
+            return {"error": str(error), "type": type(error).__name__}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return {"error": f"not a request this agent knows: {error}", "type": "ProtocolError"}
+        return answer
+
+    async def _op_ping(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"pid": os.getpid()}
+
+    async def _op_store(self, request: dict[str, Any]) -> dict[str, Any]:
+        async with self._starting:
+            if self._server is None or (server := await asyncio.to_thread(running_server, self._directory)) is None:
+                server = await asyncio.to_thread(_find_or_start, self._directory)
+            self._server = server
+        return {"url": server.url}
+
+    async def _op_launch(self, request: dict[str, Any]) -> dict[str, Any]:
+        invocation = request["invocation"]
+        entry = Entry(self._directory, json.loads(invocation)["run"])
+        if entry.run in self._children or entry.is_alive():
+            return {"started": False}
+        launch = {
+            "invocation": invocation,
+            "python": request.get("python", sys.executable),
+        }
+        entry.write(launch)
+        self._restarts.pop(entry.run, None)
+        await self._launch(entry, launch)
+        return {"started": True}
+
+    async def _op_stop(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {"stopped": await self._stop(Entry(self._directory, request["run"]))}
+
+    async def _op_status(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "runs": {entry.run: entry.holder() for entry in entries(self._directory)},
+            "server": self._server and self._server.pid,
+            "clients": self._n_clients,
+            "idle_s": time.monotonic() - self._used,
+        }
+
+    async def _op_leave(self, request: dict[str, Any]) -> dict[str, Any]:
+        if entries(self._directory) and not request.get("force"):
+            return {"left": False}
+        self._leaving.set()
+        return {"left": True}
+
+    # ---- supervisors --------------------------------------------------------------------------------------------
+
+    def _link(self, python: str) -> Link:
+        """The nursery of this interpreter: notebooks of different environments need each their own packages."""
+        if (link := self._links.get(python)) is None:
+            here, there = socket.socketpair()
+            command = [python, "-P", "-m", "dagnb_workers.run_host", str(there.fileno()), str(self._directory)]
+            try:
+                subprocess.Popen([*command, str(self._idle_s)], pass_fds=[there.fileno()], start_new_session=True)
+            except OSError as error:
+                here.close()
+                raise LaunchError(f"{python} cannot be started: {error}. Restart the kernel.") from error
+            finally:
+                there.close()
+            link = self._links[python] = Link(here)
+            self._group.create_task(link.listen())
+            self._group.create_task(self._hear(python, link))
+        return link
+
+    async def _hear(self, python: str, link: Link) -> None:
+        """Look after a run as soon as its supervisor ends."""
+        while (ended := await link.exits.get()) is not None:
+            self._children.pop(ended.name, None)
+            await self._look_after(Entry(self._directory, ended.name))
+        self._links.pop(python, None)
+        self._children.clear()  # whoever lives holds a lock
+        link.close()
+
+    async def _launch(self, entry: Entry, launch: dict[str, Any]) -> None:
+        self._children[entry.run] = 0  # so that nobody starts a second one meanwhile
+        try:
+            self._children[entry.run] = await self._link(launch["python"]).spawn("supervisor", entry.run, launch)
+        except LaunchError:
+            self._children.pop(entry.run, None)
+            entry.strike()
+            raise
+
+    async def _look_after(self, entry: Entry) -> None:
+        """Start a supervisor for a run that has lost its own before its end; it strikes the entry when the run is over."""
+        launch = entry.read()
+        if launch is None or entry.run in self._children or entry.is_alive():
+            return
+        n_restarts = self._restarts[entry.run] = self._restarts.get(entry.run, 0) + 1
+        if n_restarts > MOST_RESTARTS:
+            _log.warning("run %s is given up: its supervisor died %d times", entry.run, n_restarts)
+            entry.strike()
+            return
+        with contextlib.suppress(LaunchError):
+            await self._launch(entry, launch)
+
+    async def _stop(self, entry: Entry) -> bool:
+        """Kill the supervisor; its nursery then kills the workers and lets go of the lock as the last one."""
+        was_alive = entry.is_alive() or entry.run in self._children
+        pid = self._children.get(entry.run) or entry.holder()
+        entry.note.unlink(missing_ok=True)
+        if was_alive and pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + GONE_S
+        while (entry.is_alive() or entry.run in self._children) and time.monotonic() < deadline:
+            await asyncio.sleep(_PAUSE_S)
+        entry.strike()
+        return was_alive
+
+    # ---- the end ------------------------------------------------------------------------------------------------
+
+    async def _care(self) -> None:
+        """Reap, restart, and count the time nobody needs this agent."""
+        while not self._leaving.is_set():
+            await asyncio.sleep(min(_TICK_S, self._idle_s / 4))
+            _reap()
+            for entry in entries(self._directory):
+                await self._look_after(entry)
+            if self._n_clients or entries(self._directory):
+                self._used = time.monotonic()
+            elif time.monotonic() - self._used > self._idle_s and not await self._has_store_clients():
+                self._leaving.set()
+
+    async def _has_store_clients(self) -> bool:
+        """Whether a notebook that did not talk to the agent for long still holds the store open."""
+        self._server = await asyncio.to_thread(running_server, self._directory)
+        busy = self._server is not None and await asyncio.to_thread(n_clients, self._server) > 0
+        if busy:
+            self._used = time.monotonic()
+        return busy
+
+    async def _leave(self) -> None:
+        for entry in entries(self._directory):
+            await self._stop(entry)
+        for link in tuple(self._links.values()):
+            await link.leave()
+        if server := await asyncio.to_thread(running_server, self._directory):
+            await asyncio.to_thread(stop_server, server)
+        deadline = time.monotonic() + GONE_S
+        while _reap() and time.monotonic() < deadline:
+            await asyncio.sleep(_PAUSE_S)
+
+
+def _find_or_start(directory: Path) -> ServerProcess:
+    return running_server(directory) or start_server(directory)
+
+
+def _reap() -> bool:
+    """Bury children: the server, a nursery, supervisors left by an agent this process was. Returns whether some live."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
+
+
+def _lock_or_find(directory: Path) -> int | None:
+    """The lock of the only agent; None when another one answers."""
+    deadline = time.monotonic() + LOCK_S
+    while (lock := hold(directory / "agent.lock")) is None:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
+            line.connect(str(directory / "agent.sock"))
+            return None
+        if time.monotonic() > deadline:
+            raise LaunchError(f"another agent holds {directory / 'agent.lock'} but does not answer. End that process.")
+        time.sleep(0.01)  # it is about to start, or to leave
+    return lock
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`dagnb agent`: run in the foreground, or detached for ensure_agent; 0 also when another agent lives."""
+    parser = argparse.ArgumentParser(prog="dagnb agent", description=__doc__, add_help=True)
+    parser.add_argument("--directory", type=Path, help="runtime directory (default: as DAGNB_HOME says)")
+    parser.add_argument(
+        "--idle-s", type=float, default=IDLE_S, help="leave after so many seconds without run or client"
+    )
+    parser.add_argument("--detach", action="store_true", help="go on in the background; stdout ends when it is ready")
+    options = parser.parse_args(argv)
+    if options.detach and os.fork():
+        os._exit(0)
+    directory = private_directory(options.directory) if options.directory else runtime_directory()
+    logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
+    lock = _lock_or_find(directory)
+    if lock is None:
+        return 0
+    asyncio.run(Agent(directory, options.idle_s).serve(1 if options.detach else None))
+    for name in ("agent.log", "agent.lock"):
+        (directory / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty: another one has begun
+        directory.rmdir()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

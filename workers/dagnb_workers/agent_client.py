@@ -1,0 +1,118 @@
+"""The asking side of the agent: find it, or start it, and ask."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dagnb import errors
+from dagnb.errors import DagnbError, LaunchError
+from dagnb.storage.home import runtime_directory
+
+START_S = 15.0
+_LINE_BYTES = 64 * 1024 * 1024
+_TRIES = 5
+_LOG_TAIL = 1000
+
+
+class AgentClient:
+    """One connection; while it is open the agent stays."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """The agent's answer. Raises the error it answers with; ConnectionError when it has gone."""
+        self._writer.write(json.dumps({"op": op, **arguments}).encode() + b"\n")
+        await self._writer.drain()
+        line = await self._reader.readline()
+        if not line:
+            raise ConnectionResetError("the agent has gone")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise _error(answer)
+        return answer
+
+    async def close(self) -> None:
+        """Hang up."""
+        self._writer.close()
+
+    async def __aenter__(self) -> AgentClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def ensure_agent(directory: Path | None = None, *, idle_s: float | None = None) -> AgentClient:
+    """A connection to the agent of this runtime directory, which is started when there is none. Raises LaunchError.
+
+    idle_s: only for an agent that is started now.
+    """
+    directory = directory or runtime_directory()
+    for _ in range(_TRIES):
+        try:
+            client = await _connect(directory)
+            await client.ask("ping")
+        except OSError:  # none there, or just leaving
+            await asyncio.to_thread(_start, directory, idle_s)
+        else:
+            return client
+    raise LaunchError(f"no agent stays in {directory}. It said: {_log_tail(directory)}")
+
+
+async def ask_agent(op: str, **arguments: Any) -> dict[str, Any]:
+    """One question to the agent, which is started when there is none."""
+    async with await ensure_agent() as agent:
+        return await agent.ask(op, **arguments)
+
+
+async def store_url() -> str:
+    """The URL of the embedded server, with its password; the server is started when there is none."""
+    url: str = (await ask_agent("store"))["url"]
+    return url
+
+
+async def _connect(directory: Path) -> AgentClient:
+    return AgentClient(*await asyncio.open_unix_connection(directory / "agent.sock", limit=_LINE_BYTES))
+
+
+def _start(directory: Path, idle_s: float | None) -> None:
+    """Start an agent and wait until it listens, which it tells by closing its stdout."""
+    command = [sys.executable, "-P", "-m", "dagnb_workers.agent", "--detach", "--directory", str(directory)]
+    if idle_s is not None:
+        command += ["--idle-s", str(idle_s)]
+    with (directory / "agent.log").open("ab") as log:
+        try:
+            subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                cwd="/",
+                timeout=START_S,
+                check=True,
+            )
+        except (subprocess.SubprocessError, OSError) as error:
+            raise LaunchError(f"the agent did not start: {error}. It said: {_log_tail(directory)}") from error
+
+
+def _log_tail(directory: Path) -> str:
+    try:
+        return (directory / "agent.log").read_text(errors="replace")[-_LOG_TAIL:].strip() or "nothing"
+    except OSError:
+        return "nothing"
+
+
+def _error(answer: dict[str, Any]) -> DagnbError:
+    """The error itself where a message makes one, else a LaunchError with its message."""
+    kind = getattr(errors, answer["type"], None)
+    return errors.ConfigError(answer["error"]) if kind is errors.ConfigError else LaunchError(answer["error"])
