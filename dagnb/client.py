@@ -14,7 +14,7 @@ from dagnb.graph import task
 from dagnb.graph.dag import Dag
 from dagnb.graph.payload import Signer
 from dagnb.graph.task import Node
-from dagnb.handle import Run
+from dagnb.handle import Run, viewers
 from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem
@@ -54,7 +54,10 @@ def run(
     launcher = chosen.launcher()
     made = _planned(nodes, chosen, launcher)
     terms = {"deadline_s": deadline_s, "on_error": on_error}
-    return session.wait(_start(made, chosen, launcher, name or made.dag.calls[made.dag.sinks[-1]].function, terms))
+    started = session.wait(_start(made, chosen, launcher, name or made.dag.calls[made.dag.sinks[-1]].function, terms))
+    for show in viewers:
+        show(started)
+    return started
 
 
 async def _start(
@@ -63,7 +66,7 @@ async def _start(
     opened, address = await session.store_for(chosen, launcher)
     key = session.key_for(opened)
     run_id = new_run_id()
-    ready = program.build(made, run_id, Signer(key), cap=launcher.cap, archive=sources.archive(made.dag), **terms)
+    ready = program.build(made, run_id, Signer(key), cap=launcher.cap, archive=sources.archive(), **terms)
     submission = replace(ready.submission, meta=program.describe(made, name, ready.header))
     await opened.share(ready.contents, ttl_s=submission.ttl_s)
     now = await opened.submit(submission)

@@ -7,7 +7,7 @@ import json
 import linecache
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
@@ -23,6 +23,7 @@ from dagnb.errors import (
     TaskError,
     TaskFailedError,
 )
+from dagnb.graph.dag import Call, Dag
 from dagnb.graph.payload import Signer, decode_value
 from dagnb.planning.plan import Plan
 from dagnb.protocol.messages import Observation, RunState, TaskState
@@ -32,6 +33,9 @@ from dagnb.trace.trace import Trace
 from dagnb.views.why import why
 
 R = TypeVar("R")
+
+viewers: list[Callable[[Run[Any]], None]] = []
+"""told of every run this process starts, in the thread that starts it; the notebook arm puts its live view here"""
 
 _REAP_S = 1.0
 _STATES = {state.value: state.word for state in TaskState}
@@ -48,6 +52,12 @@ class Story:
     upstream: tuple[tuple[int, ...], ...]
     sinks: tuple[int, ...]
     is_single: bool
+
+    @property
+    def dag(self) -> Dag:
+        """The graph of the steps, to be drawn; it holds no functions. O(steps + edges)."""
+        told = zip(self.names, self.functions, self.upstream, strict=True)
+        return Dag(tuple(Call(name=name, function=function, upstream=u) for name, function, u in told), self.sinks)
 
     @classmethod
     def read(cls, meta: str) -> Story:
@@ -140,13 +150,13 @@ class Run(Generic[R]):
         """The value, or a tuple of values when several nodes were asked for.
 
         Raises TaskFailedError, RunCancelledError, or RunTimeoutError when the time is up: then the run goes on.
-        Interrupting cancels the run.
+        Interrupting cancels the run and says so.
         """
         try:
             return session.wait(self._result(timeout_s))
         except KeyboardInterrupt:
             self.cancel("interrupted")
-            raise
+            raise KeyboardInterrupt(f"run {self.id} was cancelled, because waiting for it was interrupted.") from None
 
     def __await__(self) -> Generator[Any, None, R]:
         """As result(), in a running loop; cancelling the wait cancels the run."""

@@ -122,15 +122,13 @@ def start(work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
 def wait(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the loop and wait for it; an interrupt cancels it and is raised here."""
     future = start(work)
-    while True:
-        try:
-            return future.result(timeout=_INTERRUPT_CHECK_S)
-        except concurrent.futures.TimeoutError:
-            if future.done():
-                raise
-        except KeyboardInterrupt:
-            future.cancel()
-            raise
+    try:
+        while not concurrent.futures.wait((future,), timeout=_INTERRUPT_CHECK_S).done:
+            pass
+    except KeyboardInterrupt:
+        future.cancel()
+        raise
+    return future.result()
 
 
 # ---- stores ----

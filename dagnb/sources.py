@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
@@ -11,30 +12,36 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from dagnb.errors import GraphError
-from dagnb.graph.dag import Dag
 
 LIMIT_BYTES = 16_000_000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ARMS = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
 
 
-def archive(dag: Dag) -> bytes:
+def archive() -> bytes:
     """The sources of loaded modules that a worker could not import by itself, as a zip; b'' for none.
 
     Equal sources give equal bytes. Raises GraphError when they come to more than 16 MB.
     """
-    files = dict(sorted(_files()))
-    total = sum(os.path.getsize(path) for path in files.values())
+    files = []
+    for name, path in sorted(dict(_files()).items()):
+        facts = os.stat(path)
+        files.append((name, path, facts.st_mtime_ns, facts.st_size))
+    total = sum(size for *_, size in files)
     if total > LIMIT_BYTES:
         raise GraphError(
             f"the modules beside this notebook come to {total // 1_000_000} MB of source, more than 16 MB. "
             "Install them as a package, or move what the tasks do not need elsewhere."
         )
-    if not files:
-        return b""
+    return _zipped(tuple(files)) if files else b""
+
+
+@functools.lru_cache(maxsize=1)  # a notebook runs many DAGs, and its modules seldom change in between
+def _zipped(files: tuple[tuple[str, str, int, int], ...]) -> bytes:
+    """files: (name, path, modified, size); the last two tell when to pack again."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for name, path in files.items():
+        for name, path, *_ in files:
             with open(path, "rb") as source:
                 bundle.writestr(zipfile.ZipInfo(name, _EPOCH), source.read(), zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
@@ -46,20 +53,25 @@ def _files() -> Iterator[tuple[str, str]]:
     for name, module in list(sys.modules.items()):
         if "." in name or name in _ARMS or name.startswith("__"):
             continue
-        file = _source(module)
-        if file is None or file.startswith(installed):
-            continue
-        if os.path.basename(file) == "__init__.py":
-            yield from _package(os.path.dirname(file), name)
-        else:
-            yield f"{name}.py", file
+        for path in _places(module):
+            if path.startswith(installed) or os.path.realpath(path).startswith(installed):
+                continue
+            if os.path.isdir(path):
+                yield from _package(path, name)
+            else:
+                yield f"{name}.py", path
 
 
-def _source(module: ModuleType) -> str | None:
+def _places(module: ModuleType) -> list[str]:
+    """The source file of a module, the folder of a package, the folders of a namespace package."""
+    if getattr(module, "__spec__", None) is None:
+        return []
     file = getattr(module, "__file__", None)
-    if not isinstance(file, str) or not file.endswith(".py") or getattr(module, "__spec__", None) is None:
-        return None
-    return os.path.realpath(file)
+    if file is None:
+        return [path for path in getattr(module, "__path__", ()) if os.path.isdir(path)]
+    if not isinstance(file, str) or not file.endswith(".py") or not os.path.isfile(file):
+        return []
+    return [os.path.dirname(file) if os.path.basename(file) == "__init__.py" else file]
 
 
 def _package(folder: str, name: str) -> Iterator[tuple[str, str]]:

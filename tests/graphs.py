@@ -5,6 +5,7 @@ Tasks are named by letters as in the pictures, or a letter and a number where th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ def drawn(*edges: str, sinks: Sequence[str] = ()) -> Dag:
     """A DAG from chains such as "a b d", "a c d"; a single name is a lone task. Names stand in order of appearance."""
     chains = [chain.split() for chain in edges]
     names = list(dict.fromkeys(name for chain in chains for name in chain))
-    pairs = [pair for chain in chains for pair in zip(chain, chain[1:], strict=False)]
+    pairs = [pair for chain in chains for pair in itertools.pairwise(chain)]
     return Dag.from_edges(names, pairs, sinks=sinks)
 
 

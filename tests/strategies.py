@@ -26,7 +26,8 @@ KINDS = (DEFAULT, Resources(cpus=1.0), Resources(memory_mb=256), Resources(cpus=
 def dags(draw: st.DrawFn, max_tasks: int = 8, *, resources: bool = False, max_upstream: int = 4) -> Dag:
     """DAGs of 1 to `max_tasks` tasks of up to three functions, named as `Dag.of` names them.
 
-    Sinks are the tasks without downstream, in any order, at times with others among them. resources: tasks ask for some.
+    Sinks are the tasks without downstream, in any order, at times with others among them. resources: tasks ask for
+    some.
     """
     n = draw(st.integers(1, max_tasks))
     functions = draw(st.lists(st.sampled_from("fgh"), min_size=n, max_size=n))

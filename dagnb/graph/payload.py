@@ -68,7 +68,7 @@ def encode_function(task: Task[..., Any]) -> bytes:
     """The function and the exceptions it is retried on, as bytes. Raises UnserialisableError naming what cannot go."""
     try:
         data: bytes = cloudpickle.dumps((task.function, task.options.retry_on), protocol=5)
-    except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except Exception as error:  # pickling runs the user's code: it may raise anything
         raise UnserialisableError(task.name, "the function (or a global it uses)", str(error)) from error
     return data
 
@@ -89,7 +89,7 @@ def encode_call(node: Node[Any], name: str, places: Mapping[Node[Any], int], sha
         return b""
     try:
         return _pickle_call((node.args, node.kwargs), places, share)
-    except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError, ForeignNodeError):
+    except Exception:  # as above
         _blame(node, name, places, share)
         raise
 
@@ -111,7 +111,7 @@ def encode_value(value: object, task: str, what: str = "the result") -> list[byt
     buffers: list[pickle.PickleBuffer] = []
     try:
         body = _dumps(value, buffers)
-    except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except Exception as error:  # as above
         raise UnserialisableError(task, what, f"{type(error).__name__}: {error}") from error
     raws = [buffer.raw() for buffer in buffers]
     sizes = [len(body), *(len(raw) for raw in raws)]
@@ -136,11 +136,11 @@ def _dumps(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
         data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     except (pickle.PicklingError, TypeError, AttributeError):
         data = b"__main__"
-    if isinstance(value, _PLAIN) or b"__main__" not in data:
+    if type(value) in _PLAIN or b"__main__" not in data:
         return data
     buffers.clear()
-    data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    return data
+    rich: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    return rich
 
 
 def _pickle_call(call: object, places: Mapping[Node[Any], int], share: Callable[[object], str]) -> bytes:
@@ -203,5 +203,5 @@ def _blame(node: Node[Any], name: str, places: Mapping[Node[Any], int], share: C
             _pickle_call(value, places, share)
         except ForeignNodeError as error:
             raise ForeignNodeError(name, f"'{argument}'", f"a {type(value).__name__}") from error
-        except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        except Exception as error:  # as above
             raise UnserialisableError(name, f"argument '{argument}' ({type(value).__name__})", str(error)) from error

@@ -198,6 +198,8 @@ class Node(Generic[R]):
 
 
 @overload
+def task(function: Task[P, R], /) -> Task[P, R]: ...
+@overload
 def task(function: Callable[P, R], /) -> Task[P, R]: ...
 @overload
 def task(

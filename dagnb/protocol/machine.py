@@ -134,7 +134,9 @@ class Machine:
                 self.states[task] = TaskState.WAITING
                 self._event(now, "lost", task, self._worker_of(instance))
                 self._uncomplete(gone, now)
-                self._ready_if_full(task, now)
+                self._ready_or_skip(task, now)
+                if self.unsettled == 0:
+                    self._finish_if_sound(now)
         return self._next(instance, want, [], now, fresh)
 
     # ---- steps of supervisors, agents, clients ------------------------------------------------------------------
@@ -156,8 +158,8 @@ class Machine:
         """Take work back from expired instances, promote what is due. Returns how many instances were expired."""
         if self._is_over(now):
             return 0
-        expired = sorted(i for i, until in self.leases.items() if until < now)
-        for instance in expired:
+        expired = sorted((until, instance) for instance, until in self.leases.items() if until < now)
+        for _, instance in expired:
             worker = self._worker_of(instance)
             for task in self._drop(instance, now):
                 error = '{"type": "LeaseLost", "message": "the worker was not heard of in time"}'
@@ -359,10 +361,13 @@ class Machine:
         while stack:
             for child, *_ in self.records[stack.pop()].edges:
                 if self.states[child] is TaskState.WAITING:
-                    self.states[child] = TaskState.SKIPPED
-                    self.unsettled -= self.records[child].is_sink
-                    self._event(now, "skip", child, "")
+                    self._skip(child, now)
                     stack.append(child)
+
+    def _skip(self, task: int, now: float) -> None:
+        self.states[task] = TaskState.SKIPPED
+        self.unsettled -= self.records[task].is_sink
+        self._event(now, "skip", task, "")
 
     def _is_gone(self, task: int) -> bool:
         """Whether a task has no readable result: not done, or done and the bytes are gone."""
@@ -388,11 +393,17 @@ class Machine:
                 u for u in self.records[task].upstream if self.states[u] is TaskState.DONE and self._is_gone(u)
             )
         for task in undone:
-            self._ready_if_full(task, now)
+            self._ready_or_skip(task, now)
 
-    def _ready_if_full(self, task: int, now: float) -> None:
-        upstream_done = all(self.states[u] is TaskState.DONE for u in self.records[task].upstream)
-        if upstream_done and self.states[task] is TaskState.WAITING:
+    def _ready_or_skip(self, task: int, now: float) -> None:
+        """A task that waits again: ready if all its inputs are there, skipped if one of them failed meanwhile."""
+        if self.states[task] is not TaskState.WAITING:
+            return
+        upstream = [self.states[u] for u in self.records[task].upstream]
+        if TaskState.FAILED in upstream or TaskState.SKIPPED in upstream:
+            self._skip(task, now)
+            self._skip_below(task, now)
+        elif all(state is TaskState.DONE for state in upstream):
             self._ready(task, now)
 
     def _finish_if_sound(self, now: float) -> None:
@@ -402,10 +413,12 @@ class Machine:
             self._finish(RunState.FAILED, "a task failed", now)
             return
         gone = [s for s in sinks if self._is_gone(s)]
-        if gone:
-            self._uncomplete(gone, now)
-        else:
+        if not gone:
             self._finish(RunState.OK, "", now)
+            return
+        self._uncomplete(gone, now)
+        if self.unsettled == 0:  # all of them were skipped
+            self._finish(RunState.FAILED, "a task failed", now)
 
     def _finish(self, state: RunState, reason: str, now: float) -> None:
         self.state, self.reason, self.finished_at = state, reason, now

@@ -65,15 +65,20 @@ class Body:
     contents: tuple[str, ...]
     call: bytes
 
-    def seal(self, signer: Signer, run: str, task: int) -> bytes:
-        """Signed bytes, bound to this task of this run."""
-        return signer.seal(f"call:{run}:{task}", msgpack.packb([self.function, self.ordinal, self.contents, self.call]))
+    def seal(self, signer: Signer, run: str, task: int, upstream: Sequence[int]) -> bytes:
+        """Signed bytes, bound to this task of this run and to whose values it reads."""
+        packed: bytes = msgpack.packb([self.function, self.ordinal, self.contents, self.call])
+        return signer.seal(_call_name(run, task, upstream), packed)
 
     @classmethod
-    def open(cls, sealed: bytes, signer: Signer, run: str, task: int) -> Body:
+    def open(cls, sealed: bytes, signer: Signer, run: str, task: int, upstream: Sequence[int]) -> Body:
         """What seal made. Raises SignatureError."""
-        function, ordinal, contents, call = msgpack.unpackb(signer.open(f"call:{run}:{task}", sealed))
+        function, ordinal, contents, call = msgpack.unpackb(signer.open(_call_name(run, task, upstream), sealed))
         return cls(function, ordinal, tuple(contents), call)
+
+
+def _call_name(run: str, task: int, upstream: Sequence[int]) -> str:
+    return f"call:{run}:{task}:{','.join(map(str, upstream))}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +126,10 @@ def build(plan: Plan, run: str, signer: Signer, *, cap: int, archive: bytes = b"
     shelf = _Shelf(signer)
     functions: dict[int, int] = {}
     lines: list[FunctionLine] = []
-    bodies = [body.seal(signer, run, i) for i, body in enumerate(_bodies(plan, shelf, functions, lines))]
+    bodies = [
+        body.seal(signer, run, i, plan.steps[i].upstream)
+        for i, body in enumerate(_bodies(plan, shelf, functions, lines))
+    ]
     header = Header(functions=tuple(lines), archive=shelf.put(archive) if archive else "")
     submission = lay_out(plan, run, cap=cap, bodies=bodies, **terms)
     return Program(submission=submission, contents=shelf.contents, header=shelf.put(header.pack()))

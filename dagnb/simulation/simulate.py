@@ -16,8 +16,15 @@ from dagnb.trace.trace import Trace
 def simulate(plan: Plan, costs: Costs, *, n_workers: int) -> Trace:
     """The real worker's code in virtual time, `n_workers` instances at a time. O(steps x log steps + edges).
 
-    Deterministic. Times count from the submission at 0. Raises ProtocolError when the plan would never end: a defect of dagnb.
+    Deterministic. Times count from the submission at 0.
+    Raises ProtocolError when the plan would never end: a defect of dagnb.
     """
+    universe = play(plan, costs, n_workers=n_workers)
+    return Trace.of(universe.spans, plan.names, submitted_s=0.0, finished_s=universe.machine.finished_at)
+
+
+def play(plan: Plan, costs: Costs, *, n_workers: int) -> Universe:
+    """As simulate, but gives the universe at its end, with the coordinator's own story of the run."""
     kernel = Kernel()
     universe = Universe(plan, costs, kernel, lay_out(plan, "simulation", cap=n_workers))
     for number in range(min(n_workers, len(plan.steps))):
@@ -25,4 +32,4 @@ def simulate(plan: Plan, costs: Costs, *, n_workers: int) -> Trace:
     kernel.run()
     if universe.machine.state is not RunState.OK:
         raise ProtocolError(f"a simulated run ended as '{universe.machine.state}'. Please report the plan.")
-    return Trace.of(universe.spans, plan.names, submitted_s=0.0, finished_s=universe.machine.finished_at)
+    return universe

@@ -81,9 +81,8 @@ class VirtualWorld:
             await Sleep(max(costs.transfer(n) for n in large))
             self._span(offer.task, Phase.FETCH, begin, n_bytes=sum(large))
         begin, total = self.universe.kernel.now, sum(i.address.n_bytes for i in offer.inputs)
-        if total:
-            await Sleep(total * costs.load_s_per_byte)
-            self._span(offer.task, Phase.LOAD, begin, n_bytes=total)
+        await Sleep(total * costs.load_s_per_byte)
+        self._span(offer.task, Phase.LOAD, begin, n_bytes=total)
         self.at_hand.update(i.task for i in offer.inputs)
         return total
 

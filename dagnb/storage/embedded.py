@@ -1,7 +1,7 @@
 """The server dagnb starts when no store is given: private to the user, no TCP port, gone with the agent that owns it.
 
-It listens on a unix socket in a 0700 directory, asks for a random password, writes nothing to disk. It runs in a session
-of its own: neither the kernel's nor the agent's death ends it, and whoever comes next finds it by `store.json`.
+It listens on a unix socket in a 0700 directory, asks for a random password, writes nothing to disk. It runs in a
+session of its own: neither the kernel's nor the agent's death ends it, and who comes next finds it by `store.json`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OLDEST = (7, 0)
 class ServerProcess:
     """A running server. url holds its password."""
 
-    url: str
+    url: str = field(repr=False)
     pid: int
     directory: Path
     child: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
@@ -66,7 +66,7 @@ def bundled_server() -> Path | None:
 
 
 def start_server(directory: Path, program: Path | None = None) -> ServerProcess:
-    """Start a server in this private directory and wait until it answers. Raises StorageUnavailableError, ConfigError."""
+    """Start a server in this private directory, and return when it answers. Raises StorageUnavailableError."""
     program = program or find_server()
     password = secrets.token_hex(32)
     child = subprocess.Popen(

@@ -6,6 +6,7 @@ socket or read a key. DAGNB_HOME moves both (each test has its own).
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -54,8 +55,12 @@ def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
 
 def private_directory(path: Path) -> Path:
     """The directory, made with mode 0700 when missing. Raises ConfigError when anybody else has access to it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True) if not path.is_symlink() else None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # whatever is there is judged below
+            path.mkdir(mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be made: {error}. Set DAGNB_HOME to a directory of yours.") from error
     facts = path.lstat()
     if not stat.S_ISDIR(facts.st_mode):
         raise ConfigError(f"{path} is not a directory of its own. Remove it, or set DAGNB_HOME to another place.")

@@ -8,7 +8,6 @@
 | `n`       | hash   | records, before submit | position -> packed Record |
 | `r`       | hash   | complete               | position -> `v` or `z` (where a small value lies), then its Address |
 | `a`       | hash   | fail, dead, reap       | position -> "exceptions,crashes,losses" |
-| `o`       | hash   | pull                   | position of a running task -> instance |
 | `y`       | string | whoever makes it ready | eight bytes a task: moment it became ready, big-endian double |
 | `q:<i>`   | zset   | whoever makes it ready | ready tasks of queue i by priority |
 | `f:<i>`   | zset   | release                | free members of queue i |
@@ -16,7 +15,7 @@
 | `inv`     | zset   | route                  | invoked members "queue/member" by urgency |
 | `w`       | hash   | route, adopt           | member -> nonce |
 | `l`       | zset   | register, heartbeat    | instance -> end of lease |
-| `h`       | hash   | adopt, release         | instance -> member and worker's name |
+| `h`       | hash   | adopt, release         | instance -> "queue/member name" of its worker |
 | `x`       | hash   | pull, complete         | instance -> running tasks, comma-separated |
 | `err`     | hash   | fail, dead, reap       | "position:attempt" -> JSON |
 | `ev`      | stream | every step             | events of one step each, about the last 20,000 |

@@ -56,15 +56,15 @@ def reply_of(answer: Sequence[Any]) -> Reply:
         status=Status(status.decode()),
         worker=worker.decode(),
         offers=tuple(_offer_of(*offer) for offer in offers),
-        missing=tuple(missing),
+        missing=tuple(map(int, missing)),
         now=float(now),
     )
 
 
-def _offer_of(task: int, attempt: int, since: bytes, record: bytes | None, flat: Sequence[Any]) -> Offer:
-    inputs = tuple(Input(up, _address_of(place), blob) for up, place, blob in _groups(flat, 3))
+def _offer_of(task: bytes, attempt: int, since: bytes, record: bytes | None, flat: Sequence[Any]) -> Offer:
+    inputs = tuple(Input(int(up), _address_of(place), blob) for up, place, blob in _groups(flat, 3))
     ready_at = struct.unpack(">d", since)[0] if since else 0.0
-    return Offer(task=task, attempt=attempt, record=record, inputs=inputs, ready_at=ready_at)
+    return Offer(task=int(task), attempt=attempt, record=record, inputs=inputs, ready_at=ready_at)
 
 
 def _address_of(place: bytes) -> Address:
@@ -87,7 +87,7 @@ def observation_of(run: str, answer: Sequence[Any], cursor: str) -> Observation:
         events=tuple(event for _, fields in entries for event in events_of(fields)),
         errors={_attempt_of(field): text.decode() for field, text in _groups(errors, 2)},
         workers={name.decode(): (phase.decode(), instance.decode()) for name, phase, instance in workers},
-        results={sink: Address.decode(address.decode()) for sink, address in _groups(results, 2)},
+        results={int(sink): Address.decode(address.decode()) for sink, address in _groups(results, 2)},
         n_instances=n_instances,
         cursor=entries[-1][0].decode() if entries else cursor,
     )

@@ -55,9 +55,9 @@ def trace_lines(error: TaskError) -> list[str]:
 
 def _frame_lines(frame: Frame) -> list[str]:
     """Where, the code, and carets below what failed."""
-    file, function = (shortened(plain(text), MAX_LINE) for text in (frame.file, frame.function))
+    file, function = (shortened(plain(text[: 4 * MAX_LINE]), MAX_LINE) for text in (frame.file, frame.function))
     lines = [f"{file}, line {frame.line}, in {function}"]
-    source = plain(frame.source).rstrip()
+    source = plain(frame.source[: 4 * MAX_LINE]).rstrip()
     code = source.lstrip()
     if code:
         lines.append("    " + code[:MAX_LINE])
@@ -86,9 +86,11 @@ def _columns(character: str) -> int:
 
 
 def _capped(text: str, limit: int) -> str:
-    """The end of a text, which is where errors say what they are."""
-    text = plain(text)
-    return text if len(text) <= limit else f"... {len(text) - limit:,} characters before ...\n{text[-limit:]}"
+    """The end of a text, which is where errors say what they are, cleaned after most of it is cut away."""
+    kept = plain(text[-4 * limit :])
+    if len(text) <= 4 * limit and len(kept) <= limit:
+        return kept
+    return f"... more before ...\n{kept[-limit:]}"
 
 
 def _where(error: TaskError) -> str:
@@ -105,11 +107,12 @@ def _where(error: TaskError) -> str:
 def _outputs(error: TaskError) -> list[tuple[str, str]]:
     """What the task wrote last: (name of the stream, text), those with text."""
     tails = (("stderr", error.stderr_tail), ("stdout", error.stdout_tail))
-    return [(name, _capped(tail, MAX_OUTPUT)) for name, tail in tails if plain(tail).strip()]
+    capped = ((name, _capped(tail, MAX_OUTPUT)) for name, tail in tails)
+    return [(name, text) for name, text in capped if text.strip()]
 
 
 def _message(error: TaskError) -> str:
-    kind, message = plain(error.type), plain(error.message)
+    kind, message = (plain(text[: 4 * MAX_MESSAGE]) for text in (error.type, error.message))
     return shortened(f"{kind}: {message}" if message else kind, MAX_MESSAGE)
 
 

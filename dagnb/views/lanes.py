@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
@@ -65,7 +65,7 @@ def lanes(trace: Trace, functions: Sequence[str], *, pixel_s: float) -> Lanes:
     merged = _merged(bars, cell_s)
     while len(merged) > MAX_BARS and cell_s < pixel_s * 1_024:
         cell_s *= 2
-        merged = _merged(bars, cell_s)
+        merged = _merged(merged, cell_s)
     return Lanes(names=names, bars=tuple(merged), n_hidden=n_hidden)
 
 
@@ -148,5 +148,13 @@ def _is_next(a: Bar, b: Bar, cell_s: float) -> bool:
 
 
 def _joined(a: Bar, b: Bar) -> Bar:
-    begin, end = min(a.begin_s, b.begin_s), max(a.end_s, b.end_s)
-    return replace(a, begin_s=begin, end_s=end, busy_s=a.busy_s + b.busy_s, n=a.n + b.n)
+    return Bar(
+        lane=a.lane,
+        kind=a.kind,
+        is_traffic=a.is_traffic,
+        begin_s=min(a.begin_s, b.begin_s),
+        end_s=max(a.end_s, b.end_s),
+        busy_s=a.busy_s + b.busy_s,
+        n=a.n + b.n,
+        first=a.first,
+    )

@@ -152,8 +152,12 @@ def _folded(cells: _Cells) -> Picture:
 
 
 def _edges(groups: Sequence[Sequence[int]], upstream: Sequence[Sequence[int]]) -> tuple[Edge, ...]:
+    """Each pair of boxes once. Of two boxes that lead to one another only forth: a DAG has no cycles."""
     box_of = {task: i for i, group in enumerate(groups) for task in group}
     pairs = Counter((box_of[u], box_of[task]) for task, mine in enumerate(upstream) for u in mine)
+    for a, b in sorted(pairs):
+        if a > b and (b, a) in pairs:
+            pairs[b, a] += pairs.pop((a, b))
     return tuple(Edge(tail=a, head=b, n=n) for (a, b), n in sorted(pairs.items()) if a != b)
 
 

@@ -7,10 +7,9 @@ import re
 
 _SEQUENCE = re.compile(
     r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: window titles, hyperlinks
-    r"|\x1b[PX^_].*?\x1b\\"  # DCS, SOS, PM, APC
+    r"|\x1b[PX^_][^\x1b]*\x1b\\"  # DCS, SOS, PM, APC
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|\x1b[ -/]*[0-~]",
-    re.DOTALL,
+    r"|\x1b[ -/]*[0-~]"
 )
 _UNFIT = re.compile(
     "[^\t\n\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]"
@@ -23,7 +22,7 @@ def plain(text: str) -> str:
     Escape sequences go, a carriage return overwrites its line, and what XML forbids (control characters, lone
     surrogates) or what reorders its surroundings (overrides of the writing direction) is dropped.
     """
-    text = _SEQUENCE.sub("", text).replace("\r\n", "\n")
+    text = _SEQUENCE.sub("", text)
     if "\r" in text:
         text = "\n".join(_overwritten(line) for line in text.split("\n"))
     return _UNFIT.sub("", text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, tzinfo
+
 
 def seconds_text(seconds: float) -> str:
     """A duration in the unit that fits.
@@ -42,18 +44,27 @@ def bytes_text(n_bytes: int) -> str:
     ['0 B', '999 B', '1.5 kB', '20 MB']
     """
     size = float(n_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
+    for unit in ("B", "kB", "MB", "GB", "TB"):
         if size < 999.5:
             return f"{size:.3g} {unit}"
         size /= 1e3
-    return f"{size:,.3g} TB"
+    return f"{size:,.0f} PB"
 
 
 def counted(n: int, thing: str) -> str:
     """A number of things.
 
-    >>> counted(1, "task"), counted(12000, "copy")
-    ('1 task', '12,000 copies')
+    >>> counted(1, "task"), counted(12000, "copy"), counted(2, "key")
+    ('1 task', '12,000 copies', '2 keys')
     """
-    plural = f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
+    plural = f"{thing[:-1]}ies" if thing.endswith("y") and thing[-2] not in "aeou" else f"{thing}s"
     return f"{n:,} {thing if n == 1 else plural}"
+
+
+def moment_text(epoch_s: float, zone: tzinfo | None = None) -> str:
+    """A moment, in this machine's time zone unless another is given.
+
+    >>> moment_text(1.8e9, UTC)
+    '2027-01-15 08:00:00'
+    """
+    return datetime.fromtimestamp(epoch_s, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")

@@ -112,7 +112,7 @@ class _Placing:
     def groups(self, by_length: Sequence[int]) -> Iterator[Sequence[int]]:
         """Pairs of longest and shortest, then what is left: long ones alone, short ones by `keep`."""
         n_short = sum(self.run_s[i] <= self.short_s for i in by_length)
-        short, long = by_length[:n_short], by_length[n_short:][::-1]
+        short, long = by_length[:n_short], sorted(by_length[n_short:], key=lambda i: (-self.run_s[i], i))
         pairs = min(len(short), len(long))
         yield from zip(long, short, strict=False)
         yield from ((task,) for task in long[pairs:])

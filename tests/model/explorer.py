@@ -1,4 +1,4 @@
-"""Walks through every state that a configuration can reach, breadth first, so that the first counterexample is a shortest."""
+"""Walks through every state a configuration can reach, breadth first: the first counterexample is a shortest."""
 
 from __future__ import annotations
 

@@ -71,7 +71,9 @@ def _edges(world: World) -> None:
         for edge in record.edges:
             expect((edge[1] in machine.bits) == done, "I4 edges", f"bit of {task} -> {edge[0]} is wrong")
             n_set = sum(bit in machine.bits for bit in range(edge[2], edge[2] + edge[3]))
-            expect(machine.n_set.get(edge[2], 0) == n_set, "I4 edges", f"{edge[0]} has {n_set} bits set, counted otherwise")
+            expect(
+                machine.n_set.get(edge[2], 0) == n_set, "I4 edges", f"{edge[0]} has {n_set} bits set, counted otherwise"
+            )
 
 
 def _owners(world: World) -> None:
@@ -80,11 +82,15 @@ def _owners(world: World) -> None:
     names = {i.name for i in world.instances}
     for task, state in enumerate(machine.states):
         owner = machine.owner.get(task)
-        expect((state is TaskState.RUNNING) == (owner is not None), "I9 owner", f"{task} is {state.word}, owner {owner}")
+        expect(
+            (state is TaskState.RUNNING) == (owner is not None), "I9 owner", f"{task} is {state.word}, owner {owner}"
+        )
         expect((state is TaskState.RETRYING) == (task in machine.due), "I9 owner", f"{task} is {state.word}: back-off")
         if owner is None:
             continue
-        expect(machine.running.get(owner, []).count(task) == 1, "I9 owner", f"{owner} does not know that it runs {task}")
+        expect(
+            machine.running.get(owner, []).count(task) == 1, "I9 owner", f"{owner} does not know that it runs {task}"
+        )
         expect(owner in machine.leases, "I3 wake-up", f"{task} runs on {owner}, which has no lease")
         member = machine.roster.held.get(owner)
         expect(
@@ -99,7 +105,7 @@ def _owners(world: World) -> None:
 
 
 def _queues(world: World) -> None:
-    """I3: READY tasks, and only they, are in their queue, once; members are asked for or active, as far as the cap allows."""
+    """I3: READY tasks, and only they, are queued, once; members are asked for or active, as far as the cap allows."""
     machine = world.machine
     ready = sorted(t for t, state in enumerate(machine.states) if state is TaskState.READY)
     queued = sorted((task, line) for line, each in enumerate(machine.roster.lines) for _, _, task in each.ready)
@@ -110,12 +116,16 @@ def _queues(world: World) -> None:
         staff, cap = line.n_invoked + line.n_active, line.queue.cap
         expect(staff <= cap, "I3 cap", f"{staff} members of {line.queue.name}, cap {cap}")
         enough = len(line.ready) <= line.n_invoked or staff == cap
-        expect(enough, "I3 wake-up", f"{line.queue.name}: {len(line.ready)} ready, {line.n_invoked} asked for, {staff} in all")
+        expect(
+            enough,
+            "I3 wake-up",
+            f"{line.queue.name}: {len(line.ready)} ready, {line.n_invoked} asked for, {staff} in all",
+        )
     expect(not machine.roster.touched, "I3 wake-up", "a queue was changed and nobody was asked for")
 
 
 def _members(world: World) -> None:
-    """I3: every member is free, asked for or held, once; counts are true; who holds one lives by a lease and does not sleep."""
+    """I3: every member is free, asked for or held, once; counts are true; who holds one has a lease and is awake."""
     roster = world.machine.roster
     for number, line in enumerate(roster.lines):
         invoked = [member for queue, member in roster.invoked if queue == number]
@@ -141,7 +151,7 @@ def _sinks(world: World) -> None:
 
 
 def _errors(world: World) -> None:
-    """I7, I8: attempts are within their budgets; each one that ended badly left an error; each failed task used a budget up."""
+    """I7, I8: attempts are within their budgets; each that ended badly left an error; a failed task used one up."""
     machine = world.machine
     noted = Counter(task for task, _ in machine.errors)
     for task, state in enumerate(machine.states):
@@ -149,7 +159,9 @@ def _errors(world: World) -> None:
         n_ended = sum(spent.values())
         expect(noted[task] == n_ended, "I8 cause", f"{task}: {n_ended} attempts ended badly, {noted[task]} errors")
         expect(
-            all((task, attempt) in machine.errors for attempt in range(1, n_ended + 1)), "I8 cause", f"{task}: an error is missing"
+            all((task, attempt) in machine.errors for attempt in range(1, n_ended + 1)),
+            "I8 cause",
+            f"{task}: an error is missing",
         )
         over = [
             charge
@@ -172,7 +184,9 @@ def _ending(world: World) -> None:
     machine = world.machine
     if machine.state is RunState.OK:
         gone = [
-            s for s in machine.submission.sinks if s not in machine.results or not machine.has_blob(s, machine.results[s])
+            s
+            for s in machine.submission.sinks
+            if s not in machine.results or not machine.has_blob(s, machine.results[s])
         ]
         expect(not gone, "I5 result", f"the run is ok without the results {gone}")
     if machine.state is RunState.FAILED:
@@ -184,5 +198,7 @@ def _ending(world: World) -> None:
     if world.is_over:
         open_tasks = [t for t, s in enumerate(machine.states) if s not in (*_SETTLED, TaskState.CANCELLED)]
         expect(not open_tasks, "I6 terminal", f"{open_tasks} are open after the end")
-        busy = machine.owner or machine.due or machine.roster.invoked or any(line.ready for line in machine.roster.lines)
+        busy = (
+            machine.owner or machine.due or machine.roster.invoked or any(line.ready for line in machine.roster.lines)
+        )
         expect(not busy, "I6 terminal", "there is work left after the end")

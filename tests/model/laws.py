@@ -19,16 +19,22 @@ def check_step(before: World, move: Move) -> None:
     _results(before, after)
     _starts(before, after)
     _charges(before, after, act)
+    _retries(before, after, act)
+    _takings(before, after, act)
+    _askings(before, after)
     _discarded(after, act)
     if act.reply is not None:
         _answer(before, after, act)
 
 
 def check_repetition(after: World, act: Act) -> None:
-    """I11: a call repeated at once changes nothing; who was told to wait gets, as by any call, what this one made ready."""
+    """I11: a call repeated at once changes nothing; who was told to wait gets, as by any call, what it made ready."""
+    again = after.copy()
+    if act.kind == "dead":
+        expect(not again.dead(act.instance).is_news, "I11 repetition", "a known death is news")
+        expect(again.key() == after.key(), "I11 repetition", "a known death changes something")
     if act.reply is None or act.is_late:
         return
-    again = after.copy()
     again.call(act.instance)
     if act.reply.status is Status.IDLE:
         after = after.copy()
@@ -51,7 +57,9 @@ def check_end(world: World) -> None:
         for step in (World.expire, World.dead):
             after = world.copy()
             step(after, instance)
-            expect((form_of(after.machine), after.machine.results) == form, "I6 terminal", f"{step.__name__} after the end")
+            expect(
+                (form_of(after.machine), after.machine.results) == form, "I6 terminal", f"{step.__name__} after the end"
+            )
     after = world.copy()
     expect(not after.machine.cancel("", now=0.0), "I6 terminal", "cancel after the end is news")
     pulses = after.machine.heartbeat(["i0"], now=0.0, fresh="f", lease_s=1.0)
@@ -84,7 +92,7 @@ def _starts(before: World, after: World) -> None:
 
 
 def _charges(before: World, after: World, act: Act) -> None:
-    """I7: an attempt that ended badly is charged once, to the right budget; nothing else is. I8: no failure without a cause."""
+    """I7: an attempt that ended badly is charged once, to the right budget, nothing else is. I8: failures have causes."""
     due = _due_charges(before, act)
     charged = {
         (task, charge): spent[charge] - before.machine.spent.get(task, {}).get(charge, 0)
@@ -94,10 +102,43 @@ def _charges(before: World, after: World, act: Act) -> None:
     actual = {key for key, n in charged.items() if n}
     expect(all(n in (0, 1) for n in charged.values()), "I7 budgets", f"{act.kind} charges {charged}")
     expect(actual <= due, "I7 budgets", f"{act.kind} charges {actual}, should charge {due}")
-    expect(actual == due or (after.is_over and bool(actual)), "I7 budgets", f"{act.kind} charges {actual}, should {due}")
+    expect(
+        actual == due or (after.is_over and bool(actual)), "I7 budgets", f"{act.kind} charges {actual}, should {due}"
+    )
     for task, state in enumerate(after.machine.states):
         if state is TaskState.FAILED and before.machine.states[task] is not state:
             expect(task in {t for t, _ in actual}, "I8 cause", f"{task} failed in {act.kind}, which did not charge it")
+
+
+def _retries(before: World, after: World, act: Act) -> None:
+    """I7: a task that must not be retried failed; one that backs off waits for its time, unless committed."""
+    for task, at in before.machine.due.items():
+        waits = at <= 0.0 or after.machine.states[task] not in _STARTED
+        expect(waits, "I7 budgets", f"{task} did not wait for its time")
+    if act.kind != "fail" or before.machine.spent.get(act.instance.task) == after.machine.spent.get(act.instance.task):
+        return
+    state, delay_s = after.machine.states[act.instance.task], act.instance.delay_s
+    if delay_s is None:
+        expect(state is TaskState.FAILED, "I7 budgets", f"{act.instance.task} must not be retried and is {state.word}")
+    elif delay_s > 0.0:
+        expect(state not in _STARTED, "I7 budgets", f"{act.instance.task} is {state.word}, not backing off")
+
+
+def _takings(before: World, after: World, act: Act) -> None:
+    """I9: work is taken from its owner only by himself, by his end, or by a commit."""
+    if after.is_over:
+        return
+    for task, owner in before.machine.owner.items():
+        if owner != act.instance.name and after.machine.owner.get(task) != owner:
+            committed = act.kind == "complete" and act.instance.task == task
+            expect(committed, "I9 owner", f"{act.kind} of {act.instance.name} takes {task} from {owner}")
+
+
+def _askings(before: World, after: World) -> None:
+    """I3: nobody is asked for without a task to take."""
+    for old, new in zip(before.machine.roster.lines, after.machine.roster.lines, strict=True):
+        thrifty = new.n_invoked <= max(old.n_invoked, len(new.ready))
+        expect(thrifty, "I3 thrift", f"{new.queue.name}: {new.n_invoked} asked for, {len(new.ready)} ready")
 
 
 def _due_charges(before: World, act: Act) -> set[tuple[int, Charge]]:
@@ -124,7 +165,11 @@ def _discarded(after: World, act: Act) -> None:
         return
     mine = act.instance.task, act.instance.token
     # The last check before the end may find the bytes of this very result gone.
-    expect(mine in results or mine in act.discarded or mine not in after.blobs, "I10 bytes", f"{mine} is forgotten, not thrown away")
+    expect(
+        mine in results or mine in act.discarded or mine not in after.blobs,
+        "I10 bytes",
+        f"{mine} is forgotten, not thrown away",
+    )
 
 
 def _answer(before: World, after: World, act: Act) -> None:
@@ -138,20 +183,38 @@ def _answer(before: World, after: World, act: Act) -> None:
         expect(known or status is not Status.TASKS, "I12 reply", f"{name} has no lease and gets tasks")
         expect(not known or status is not Status.FENCED, "I12 reply", f"{name} has a lease and is fenced")
     if status is not Status.NO_BLOB:
-        expect((status is Status.STOP) == after.is_over, "I12 reply", f"{act.kind} is answered {status}: {machine.state}")
+        expect(
+            (status is Status.STOP) == after.is_over, "I12 reply", f"{act.kind} is answered {status}: {machine.state}"
+        )
     running = machine.running.get(name, [])
     expect(status is not Status.IDLE or not running, "I12 reply", f"{name} is told to wait and runs {running}")
-    expect([offer.task for offer in reply.offers] == (running if status is Status.TASKS else []), "I12 reply", "wrong offers")
+    expect(
+        [offer.task for offer in reply.offers] == (running if status is Status.TASKS else []),
+        "I12 reply",
+        "wrong offers",
+    )
     if status is Status.TASKS:
         held = machine.roster.held.get(name)
-        expect(held is not None and reply.worker == machine.roster.name(held), "I12 reply", f"{name} is not {reply.worker}")
+        expect(
+            held is not None and reply.worker == machine.roster.name(held), "I12 reply", f"{name} is not {reply.worker}"
+        )
         expect(bool(running), "I12 reply", "tasks, but none")
     for offer in reply.offers:
         expect(offer.attempt == machine.attempt(offer.task), "I12 reply", f"attempt of {offer.task} is {offer.attempt}")
         results = [(u, machine.results[u]) for u in machine.records[offer.task].upstream if u in machine.results]
-        expect([(i.task, i.address) for i in offer.inputs] == results, "I12 reply", f"inputs of {offer.task} are not the results")
+        expect(
+            [(i.task, i.address) for i in offer.inputs] == results,
+            "I12 reply",
+            f"inputs of {offer.task} are not the results",
+        )
+    bound = act.instance.bound
+    if bound is not None and not before.is_current(bound) and name not in before.machine.roster.held:
+        expect(status in (Status.REFUSED, Status.STOP), "I12 reply", f"{name} is let in, though nobody asks for it")
     if status is Status.REFUSED:
-        bound = act.instance.bound
-        expect(bound is not None and not before.is_current(bound), "I12 reply", f"{name} is refused, though it is asked for")
+        expect(
+            bound is not None and not before.is_current(bound),
+            "I12 reply",
+            f"{name} is refused, though it is asked for",
+        )
     if status is Status.NO_BLOB:
         expect(act.instance.phase is Phase.COMMIT, "I12 reply", "bytes that came along are missing")

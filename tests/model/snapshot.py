@@ -15,8 +15,11 @@ Plain: TypeAlias = "int | float | str | tuple[Plain, ...]"
 """What a canonical form is made of"""
 
 _FIELDS = frozenset(
-    "submission records has_blob state reason submitted_at finished_at deadline_at states bits n_set results spent owner "
-    "running due ready_at leases errors unsettled roster serial events hints discarded".split()
+    (
+        *("submission", "records", "has_blob", "state", "reason", "submitted_at", "finished_at", "deadline_at"),
+        *("states", "bits", "n_set", "results", "spent", "owner", "running", "due", "ready_at", "leases", "errors"),
+        *("unsettled", "roster", "serial", "events", "hints", "discarded"),
+    )
 )
 
 

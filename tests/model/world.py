@@ -1,7 +1,7 @@
-"""The surroundings of a machine: instances that do what a worker does, the store's bytes, and everything that may go wrong.
+"""The surroundings of a machine: instances that do what a worker does, the store's bytes, all that may go wrong.
 
-Time stands still. A lease ends, a back-off ends, a deadline passes when a move says so. A call is atomic, and what its
-caller does not learn is a move of its own: the reply may be lost, the caller may die before, during or after, and a call
+Time stands still: a lease ends, a back-off ends, a deadline passes when a move says so. A call is atomic, and what its
+caller does not learn is a move of its own: the reply may be lost, the caller may die before, during or after, a call
 may arrive once more, or only when its caller is long dead.
 """
 
@@ -40,7 +40,7 @@ _BUSY = (Phase.FETCH, Phase.RUN, Phase.COMMIT, Phase.FAIL, Phase.LOSE)
 
 
 class Instance(NamedTuple):
-    """One process. token: of the attempt it is at. inputs: (upstream task, token) as offered. missing: not found of these."""
+    """One process. token: of the attempt it is at. inputs: (upstream task, token), as offered. missing: not found."""
 
     name: str
     phase: Phase = Phase.NEW
@@ -65,13 +65,14 @@ class Blobs(set[tuple[int, str]]):
 class Act:
     """One step of the machine, as the laws want to see it.
 
-    is_late: the call was sent long ago. discarded: (task, token) it told the store to throw away.
+    is_late: the call was sent long ago. is_news: what `dead` returned. discarded: (task, token) to throw away.
     """
 
     kind: str
     instance: Instance
     reply: Reply | None = None
     is_late: bool = False
+    is_news: bool = True
     discarded: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -133,9 +134,7 @@ class World:
         machine, want = self.machine, self.configuration.want
         task = caller.task
         if caller.phase in (Phase.NEW, Phase.IDLE):
-            reply = machine.register(
-                caller.name, now=0.0, fresh="f", lease_s=LEASE_S, want=want, worker=caller.bound
-            )
+            reply = machine.register(caller.name, now=0.0, fresh="f", lease_s=LEASE_S, want=want, worker=caller.bound)
             return self.settle(Act("register", caller, reply))
         if caller.phase is Phase.FAIL:
             failure = Failure(task=task, attempt=caller.attempt, error=ERROR, delay_s=caller.delay_s)
@@ -146,7 +145,9 @@ class World:
         if self.configuration.is_small:
             self.blobs.add((task, caller.token))
         commit = Commit(task=task, address=Address(caller.token, 1, 0))
-        return self.settle(Act("complete", caller, machine.complete(caller.name, [commit], now=0.0, fresh="f", want=want)))
+        return self.settle(
+            Act("complete", caller, machine.complete(caller.name, [commit], now=0.0, fresh="f", want=want))
+        )
 
     def expire(self, instance: Instance) -> Act:
         """The lease ends, and the next heartbeat of somebody else, or a waiting client, notices."""
@@ -163,8 +164,8 @@ class World:
         """The supervisor saw it end; it knows the task the instance was at, if any."""
         task = instance.task if instance.task >= 0 else None
         death = Death(instance=instance.name, task=task, charge=Charge.CRASH, error=ERROR, delay_s=0.0)
-        self.machine.dead(death, now=0.0, fresh="f")
-        return self.settle(Act("dead", instance))
+        is_news = self.machine.dead(death, now=0.0, fresh="f")
+        return self.settle(Act("dead", instance, is_news=is_news))
 
     def settle(self, act: Act) -> Act:
         """What the store does after each step: throw bytes away, pass hints on. Bytes nobody can name are forgotten."""

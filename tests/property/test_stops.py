@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from dagnb.planning.check import stops
-from dagnb.planning.plan import Plan
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
+from dagnb.planning.check import stops
+from dagnb.planning.plan import Plan
 from tests import strategies
 
 Stop = tuple[str, tuple[int, ...]]
@@ -78,7 +78,7 @@ class Executions:
 
 
 @given(strategies.planned(max_tasks=6, max_workers=2))
-@settings(max_examples=150)
+@settings(max_examples=120)
 def test_the_stops_of_a_plan_are_those_that_no_execution_avoids(plan: Plan) -> None:
     assert set(stops(plan)) == Executions(plan).certain_stops()
 
@@ -132,7 +132,7 @@ def leavings(plan: Plan, seed: int) -> set[tuple[str, frozenset[int]]]:
 
 
 @given(strategies.planned(max_tasks=14, copies=True), st.integers(0, 10**6))
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_every_stop_is_met_by_workers_that_keep_the_priorities_whatever_the_durations(plan: Plan, seed: int) -> None:
     executions = Executions(plan)
 

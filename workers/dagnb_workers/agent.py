@@ -1,14 +1,14 @@
-"""One detached process per user: owns the embedded server and the fork server. It schedules nothing, and leaves when idle.
+"""One detached process per user: owns the embedded server and the fork server, schedules nothing, leaves when idle.
 
-Killing it loses nothing: the server and the supervisors live on, and the next agent finds them by what lies in the runtime
-directory. Requests and answers are one JSON object a line on `agent.sock`:
+Killing it loses nothing: the server and the supervisors live on, and the next agent finds them by what lies in the
+runtime directory. Requests and answers are one JSON object a line on `agent.sock`:
 
-    {"op": "ping"}                                    -> {"pid": ...}
-    {"op": "store"}                                   -> {"url": ...}   the server is started when there is none
-    {"op": "launch", "invocation": "...", "python": ...} -> {"started": true or false}
-    {"op": "stop", "run": ...}                        -> {"stopped": true or false}   kill its supervisor and workers
-    {"op": "status"}                                  -> {"pid": ..., "runs": {run: pid or null}, "server": pid or null, ...}
-    {"op": "leave", "force": false}                   -> {"left": true or false}      false: runs are going on
+    {"op": "ping"}                    -> {"pid": ...}
+    {"op": "store"}                   -> {"url": ...}   the server is started when there is none
+    {"op": "launch", "invocation": "...", "python": ...} -> {"started": true, or false: a supervisor lives}
+    {"op": "stop", "run": ...}        -> {"stopped": ...}   its supervisor and workers are killed
+    {"op": "status"}                  -> {"pid": ..., "runs": {run: pid}, "server": pid or null, ...}
+    {"op": "leave", "force": false}   -> {"left": true, or false: runs are going on}
 Any of them may be answered by {"error": message, "type": class of dagnb.errors}.
 """
 
@@ -61,7 +61,7 @@ class Agent:
         self._leaving = asyncio.Event()
 
     async def serve(self, ready: int | None = None) -> None:
-        """Answer until it is time to leave. ready: closed when the socket listens."""
+        """Answer until it is time to leave. ready: a descriptor that is let go of when the socket listens."""
         path = self._directory / "agent.sock"
         path.unlink(missing_ok=True)  # of an agent that was killed; the lock says that none lives
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,7 +70,7 @@ class Agent:
             self._group = group
             listener = await asyncio.start_unix_server(self._converse, path, limit=LINE_BYTES)
             if ready is not None:
-                os.close(ready)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), ready)
             self._link(sys.executable)
             caring = group.create_task(self._care())
             await self._leaving.wait()
@@ -84,7 +84,7 @@ class Agent:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._n_clients += 1
         try:
-            while line := await reader.readline():
+            while (line := await reader.readline()) and not self._leaving.is_set():
                 writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
                 await writer.drain()
         except (ConnectionError, ValueError):  # it hung up, or its line was too long
@@ -135,7 +135,7 @@ class Agent:
     async def _op_status(self, request: dict[str, Any]) -> dict[str, Any]:
         return {
             "pid": os.getpid(),
-            "runs": {entry.run: entry.holder() for entry in entries(self._directory)},
+            "runs": {entry.run: entry.holder().pid for entry in entries(self._directory)},
             "server": self._server and self._server.pid,
             "clients": self._n_clients,
             "idle_s": time.monotonic() - self._used,
@@ -185,7 +185,7 @@ class Agent:
             raise
 
     async def _look_after(self, entry: Entry) -> None:
-        """Start a supervisor for a run that has lost its own before its end; it strikes the entry when the run is over."""
+        """Start a supervisor for a run that lost its own before its end; one that sees the end strikes the entry."""
         launch = entry.read()
         if launch is None or entry.run in self._children or entry.is_alive():
             return
@@ -200,13 +200,13 @@ class Agent:
     async def _stop(self, entry: Entry) -> bool:
         """Kill the supervisor; its nursery then kills the workers and lets go of the lock as the last one."""
         was_alive = entry.is_alive() or entry.run in self._children
-        pid = self._children.get(entry.run) or entry.holder()
+        pid = self._children.get(entry.run) or entry.holder().pid
         entry.note.unlink(missing_ok=True)
         if was_alive and pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + GONE_S
-        while (entry.is_alive() or entry.run in self._children) and time.monotonic() < deadline:
+        while (entry.is_alive() or entry.run in self._children) and time.monotonic() < deadline:  # noqa: ASYNC110  # a lock tells nobody
             await asyncio.sleep(_PAUSE_S)
         entry.strike()
         return was_alive
@@ -220,7 +220,9 @@ class Agent:
             _reap()
             for entry in entries(self._directory):
                 await self._look_after(entry)
-            if self._n_clients or entries(self._directory):
+            if not self._directory.exists():  # somebody cleaned up: nobody can find this agent any more
+                self._leaving.set()
+            elif self._n_clients or entries(self._directory):
                 self._used = time.monotonic()
             elif time.monotonic() - self._used > self._idle_s and not await self._has_store_clients():
                 self._leaving.set()
@@ -241,7 +243,7 @@ class Agent:
         if server := await asyncio.to_thread(running_server, self._directory):
             await asyncio.to_thread(stop_server, server)
         deadline = time.monotonic() + GONE_S
-        while _reap() and time.monotonic() < deadline:
+        while _reap() and time.monotonic() < deadline:  # noqa: ASYNC110  # children that other agents had
             await asyncio.sleep(_PAUSE_S)
 
 
@@ -250,7 +252,7 @@ def _find_or_start(directory: Path) -> ServerProcess:
 
 
 def _reap() -> bool:
-    """Bury children: the server, a nursery, supervisors left by an agent this process was. Returns whether some live."""
+    """Bury children: server, nurseries, supervisors of an agent that this process was. Returns whether some live."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -279,20 +281,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--idle-s", type=float, default=IDLE_S, help="leave after so many seconds without run or client"
     )
+    parser.add_argument(
+        "--heir", action="store_true", help="leave at once when a killed agent left nothing to care for"
+    )
     parser.add_argument("--detach", action="store_true", help="go on in the background; stdout ends when it is ready")
     options = parser.parse_args(argv)
     if options.detach and os.fork():
         os._exit(0)
     directory = private_directory(options.directory) if options.directory else runtime_directory()
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
-    lock = _lock_or_find(directory)
-    if lock is None:
+    if _lock_or_find(directory) is None:
         return 0
-    asyncio.run(Agent(directory, options.idle_s).serve(1 if options.detach else None))
+    if not options.heir or running_server(directory) or entries(directory):
+        asyncio.run(Agent(directory, options.idle_s).serve(1 if options.detach else None))
     for name in ("agent.log", "agent.lock"):
         (directory / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not empty: another one has begun
-        directory.rmdir()
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -41,6 +42,8 @@ class AgentClient:
     async def close(self) -> None:
         """Hang up."""
         self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     async def __aenter__(self) -> AgentClient:
         return self
@@ -70,8 +73,13 @@ async def ensure_agent(directory: Path | None = None, *, idle_s: float | None = 
 
 async def ask_agent(op: str, **arguments: Any) -> dict[str, Any]:
     """One question to the agent, which is started when there is none."""
-    async with await ensure_agent() as agent:
-        return await agent.ask(op, **arguments)
+    for _ in range(_TRIES):
+        try:
+            async with await ensure_agent() as agent:
+                return await agent.ask(op, **arguments)
+        except ConnectionError:  # it was just leaving
+            continue
+    raise LaunchError(f"no agent answers to {op!r}. Ask `dagnb doctor`.")
 
 
 async def store_url() -> str:

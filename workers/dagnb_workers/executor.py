@@ -9,6 +9,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from types import FrameType, TracebackType
@@ -44,21 +45,20 @@ async def call_here(
 
 
 async def call_in_thread(
-    function: Callable[..., Any], call: tuple[tuple[Any, ...], dict[str, Any]], here: TaskContext
+    pool: Executor, function: Callable[..., Any], call: tuple[tuple[Any, ...], dict[str, Any]], here: TaskContext
 ) -> Any:
-    """As call_here, in a thread of its own, so that the loop of this process goes on; nothing can interrupt it."""
+    """As call_here, in a thread of the pool, so that the loop of this process goes on; nothing can interrupt it."""
 
     def run() -> Any:
-        with entered(here, whole_process=False):
-            value = function(*call[0], **call[1])
-            return asyncio.run(value) if inspect.iscoroutine(value) else value
+        # Caught in the thread: a future refuses StopIteration, and takes a CancelledError of the user's for our own.
+        try:
+            with entered(here, whole_process=False):
+                value = function(*call[0], **call[1])
+                return asyncio.run(value) if inspect.iscoroutine(value) else value
+        except BaseException as error:  # noqa: BLE001  # as above
+            return Raised(error)
 
-    try:
-        return await asyncio.to_thread(run)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001  # as above
-        return Raised(error)
+    return await asyncio.get_running_loop().run_in_executor(pool, run)
 
 
 @contextmanager

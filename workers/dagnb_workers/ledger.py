@@ -1,8 +1,8 @@
 """Which supervisors live, told by the file system, so that it outlives every process.
 
-A lock is held by whoever has the file open, and the kernel lets go of it at the last one's death: the lock of a run is free
-only when its supervisor, its nursery and so its workers are gone. Beside it lies the invocation (mode 0600, in the private
-directory), from which whoever comes next can start another supervisor. Both files go when the run is over.
+A lock is held by whoever has the file open, and the kernel lets go of it at the last one's death: the lock of a run is
+free only when its supervisor, its nursery and so its workers are gone. Beside it lies the invocation (mode 0600, in the
+private directory), from which whoever comes next can start another supervisor. Both go when the run is over.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import json
 import os
 import re
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,14 @@ def is_held(path: Path) -> bool:
         os.close(fd)
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A supervisor and the instances it started; pid 0: none."""
+
+    pid: int = 0
+    instances: tuple[str, ...] = ()
+
+
 class Entry:
     """One run in the runtime directory."""
 
@@ -84,13 +94,18 @@ class Entry:
         """Whether a supervisor or a worker of the run lives."""
         return is_held(self.lock)
 
-    def holder(self) -> int | None:
-        """The pid of its supervisor, None when none lives."""
+    def holder(self) -> Holder:
+        """Who held the lock last; whether it still does, `is_alive` tells."""
         try:
-            pid = int(self.lock.read_text() or 0)
-        except (FileNotFoundError, ValueError):
-            return None
-        return pid if pid and self.is_alive() else None
+            facts = json.loads(self.lock.read_bytes())
+            return Holder(facts["pid"], tuple(facts["instances"]))
+        except (FileNotFoundError, ValueError):  # nobody yet, or it is just being written
+            return Holder()
+
+    def sign(self, lock: int, instances: Iterable[str] = ()) -> None:
+        """Tell who holds the lock: this process, with these workers."""
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps({"pid": os.getpid(), "instances": list(instances)}).encode(), 0)
 
     def strike(self) -> None:
         """Remove it: the run needs nobody any more."""

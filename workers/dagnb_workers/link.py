@@ -59,7 +59,8 @@ class Link:
         """Fork a child; returns its pid. Raises LaunchError."""
         if self._is_gone:
             raise _gone()
-        birth = self._births[name] = asyncio.get_running_loop().create_future()
+        birth: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._births[name] = birth
         await self._send({"spawn": kind, "name": name, "args": args, "fds": len(fds)}, fds)
         return await birth
 

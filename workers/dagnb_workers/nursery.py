@@ -1,14 +1,15 @@
 """A fork server: one thread, no event loop, only imports; it forks whoever is asked for and tells when they end.
 
 Forking a process that has threads, connections or a running loop is asking for trouble, and starting Python anew takes
-thirty times as long. So the agent executes one nursery, which forks the supervisors; each supervisor forks one before it
-has a loop, which forks its workers.
+thirty times as long. So the agent executes one nursery, which forks the supervisors; each supervisor forks one before
+it has a loop, which forks its workers.
 
 Protocol, one JSON object a line, file descriptors beside it:
-    {"spawn": kind, "name": ..., "args": {...}, "fds": 3}   ->  {"started": name, "pid": ...} or {"failed": name, "reason": ...}
-    {"signal": number, "name": ...}                             to the child and whatever it started
-    {"leave": true}                                             end, as after the end of the connection, but knowingly
-    a child ends                                            ->  {"exited": name, "pid": ..., "status": wait status}
+    {"spawn": kind, "name": ..., "args": {...}, "fds": 3}  ->  {"started": name, "pid": ...}
+                                                           or  {"failed": name, "reason": ...}
+    {"signal": number, "name": ...}                            to the child and whatever it started
+    {"leave": true}                                            end, as when the connection ends, but knowingly
+    a child ends                                           ->  {"exited": name, "pid": ..., "status": wait status}
 Only the parent of a process can signal it without the risk of hitting another that got its number; hence "signal".
 """
 
@@ -70,14 +71,14 @@ class Nursery:
 
     def serve(self) -> Born | None:
         """Return in each child with its task; in the nursery itself None, when nobody needs it any more."""
-        bell = self._prepare()
+        bell, line = self._prepare(), self.control.fileno()
         while not self._leaving:
-            ready, _, _ = select.select([self.control, bell], [], [])
+            ready, _, _ = select.select([line, bell], [], [])
             if bell in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(bell, _READ_BYTES)
                 self._bury()
-            if self.control in ready:
+            if line in ready:
                 born = self._listen()
                 if born is not None:
                     os.close(bell)

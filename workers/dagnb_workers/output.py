@@ -1,8 +1,8 @@
 """What a worker prints, caught at the level of file descriptors: prints, C code and child processes alike.
 
-Two files without a name are shared with the supervisor, which reads the last words after a death and gives back the memory
-of what nobody will read: a hole is punched before the tail, so a gigabyte of stderr takes no more room than its end, and
-nothing is ever moved under the hands of the writer. A pipe would stall the task whenever its reader is late.
+Two files without a name are shared with the supervisor, which reads the last words after a death and gives back the
+memory of what nobody will read: a hole is punched before the tail, so a gigabyte of stderr takes no more room than its
+end, and nothing is ever moved under the hands of the writer. A pipe would stall the task whenever its reader is late.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Capture:
         _started.append(self)
 
     def take(self) -> tuple[str, str]:
-        """Worker: the tails of stdout and stderr since the last call, which are then gone. Two fstat when there is nothing."""
+        """Worker: the tails of stdout and stderr since the last call; they are gone then. Cheap when empty."""
         _flush()
         return self._take(self.stdout), self._take(self.stderr)
 

@@ -1,4 +1,4 @@
-"""How the processes of a run come to be: the agent's nursery forks a supervisor, that forks a nursery, that forks workers.
+"""How the processes of a run come to be.
 
     agent --exec--> nursery --fork--> supervisor of run A --fork--> nursery --fork--> worker, worker, ...
                             --fork--> supervisor of run B ...
@@ -46,20 +46,22 @@ def supervise(invocation_json: str, directory: Path, work: Work | None = None) -
     lock = hold(entry.lock, wait_s=PREDECESSOR_S)
     if lock is None:
         return 0
-    os.truncate(lock, 0)
-    os.write(lock, str(os.getpid()).encode())
+    orphans = entry.holder().instances
+    entry.sign(lock)
     os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(max(1, int(invocation.cpus)))))
     control, nursery = _fork_nursery(invocation, work or _default_work(), lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_watch_over(invocation, control))
+    asyncio.run(_watch_over(invocation, control, orphans, functools.partial(entry.sign, lock)))
     os.waitpid(nursery, 0)
     entry.strike()
     os.close(lock)
     return 0
 
 
-async def _watch_over(invocation: Invocation, control: socket.socket) -> None:
-    await Supervisor(invocation, Link(control)).watch_over()
+async def _watch_over(
+    invocation: Invocation, control: socket.socket, orphans: Sequence[str], tell: Callable[[Sequence[str]], None]
+) -> None:
+    await Supervisor(invocation, Link(control), orphans, tell).watch_over()
 
 
 def _fork_nursery(invocation: Invocation, work: Work, lock: int) -> tuple[socket.socket, int]:
@@ -81,6 +83,7 @@ def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[
     """What a worker process does."""
     page, capture = Page(fds[0]), Capture.of(fds[1], fds[2])
     capture.start()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     faulthandler.enable()
     faulthandler.register(signal.SIGTERM, chain=True)  # shows where a task hung that its time limit ended
     with contextlib.suppress(OSError):  # when memory runs out, take the task and not who watches it
@@ -114,8 +117,8 @@ def main(argv: Sequence[str]) -> int:
         live(born)
     control.close()
     if nursery.deserted and directory.exists():
-        agent = ["-P", "-m", "dagnb_workers.agent", "--directory", str(directory), "--idle-s", argv[2]]
-        os.execv(sys.executable, [sys.executable, *agent])
+        agent = ["-P", "-m", "dagnb_workers.agent", "--heir", "--directory", str(directory), "--idle-s", argv[2]]
+        os.execv(sys.executable, [sys.executable, *agent])  # noqa: S606  # a list, no shell
     return 0
 
 

@@ -73,13 +73,25 @@ class Loaded:
 class Runtime:
     """One instance of one run. See dagnb.protocol.world.World for what each method is."""
 
-    def __init__(self, store: Store, invocation: Invocation, instance: str, call: Caller, watch: Watch) -> None:
-        """call: how functions are called here. watch: who supervises and captures."""
+    def __init__(
+        self,
+        store: Store,
+        invocation: Invocation,
+        instance: str,
+        call: Caller,
+        watch: Watch,
+        *,
+        at_home: bool = False,
+    ) -> None:
+        """call: how functions are called here. watch: who supervises and captures.
+
+        at_home: this is the client's own process, where the user's modules are importable without unpacking them.
+        """
         self._store = store
         self._invocation = invocation
         self._run = invocation.run
         self._instance = instance
-        self._call, self._watch = call, watch
+        self._call, self._watch, self._at_home = call, watch, at_home
         self._signer = Signer(invocation.key)
         self._values = Values()
         self._header: Header | None = None
@@ -108,9 +120,9 @@ class Runtime:
             )
         )
         self._offset_s = reply.now - (sent + time.time()) / 2
+        detail = "cold" if self._asked_at else "warm"
+        self._asked_at = 0.0  # what follows an idle wait is no part of the start
         if reply.status is Status.TASKS:
-            detail = "cold" if self._asked_at else "warm"
-            self._asked_at = 0.0
             self._note(Span(-1, reply.worker, Phase.INVOKE, min(begin, self.now()), self.now(), 0, 1, detail))
         return self._took(reply)
 
@@ -142,7 +154,7 @@ class Runtime:
             for task, sealed in found.items():
                 self._values.keep(task, addresses[task], sealed)
             try:
-                loaded.body = Body.open(record.body, self._signer, self._run, offer.task)
+                loaded.body = Body.open(record.body, self._signer, self._run, offer.task, record.upstream)
                 loaded.line = self._lines[loaded.body.function]
                 await self._load_contents([loaded.line.content, *loaded.body.contents])
                 loaded.inputs = [found[u] for u in record.upstream]
@@ -262,7 +274,7 @@ class Runtime:
             name = self._invocation.header
             await self._load_contents([name])
             self._header = Header.unpack(self._constants.pop(name))
-            if self._header.archive:
+            if self._header.archive and not self._at_home:
                 await self._load_contents([self._header.archive])
                 modules.install(self._header.archive, self._constants.pop(self._header.archive))
 
@@ -311,7 +323,7 @@ class Runtime:
 
     def _task_name(self, offer: Offer) -> str:
         record = Record.unpack(offer.record if offer.record is not None else self._invocation.records[offer.task])
-        body = Body.open(record.body, self._signer, self._run, offer.task)
+        body = Body.open(record.body, self._signer, self._run, offer.task, record.upstream)
         return f"{self._lines[body.function].name}-{body.ordinal}"
 
     def _value_name(self, task: int, token: str) -> str:

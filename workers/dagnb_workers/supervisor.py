@@ -1,25 +1,26 @@
 """The small process beside the workers of one run: it beats for them, keeps their time limits, sees their deaths.
 
-It runs no user code, so nothing a task does can keep it from its work. It decides nothing about tasks: what a death means
-for a task is decided by the store's scripts.
+It runs no user code, so nothing a task does can keep it from its work. It decides nothing about tasks: what a death
+means for a task is decided by the store's scripts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from dagnb.errors import LaunchError, RunMissingError, StorageError, StorageUnavailableError
+from dagnb.errors import LaunchError, RunMissingError, StorageError
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.messages import RunState, Status
+from dagnb.protocol.messages import Charge, Death, RunState, Status
 from dagnb.storage.interface import Store
 from dagnb.storage.open import open_store
 from dagnb_workers import obituary
@@ -57,7 +58,15 @@ class _Place:
 class Supervisor:
     """Of one run. `watch_over` returns when the run is over and no worker is left."""
 
-    def __init__(self, invocation: Invocation, link: Link) -> None:
+    def __init__(
+        self,
+        invocation: Invocation,
+        link: Link,
+        orphans: Sequence[str] = (),
+        tell: Callable[[Sequence[str]], None] = lambda instances: None,
+    ) -> None:
+        """Begin nothing yet. orphans: dead instances of an earlier supervisor. tell: called with all that live."""
+        self._orphans, self._tell = orphans, tell
         self._invocation, self._run, self._link = invocation, invocation.run, link
         self._store: Store | None = None
         self._places: dict[str, _Place] = {}
@@ -73,7 +82,14 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._link.listen())
             self._group = group
-            for duty in (self._beat(), self._await_end(), self._keep_limits(), self._replace_the_dead()):
+            duties = (
+                self._beat(),
+                self._await_end(),
+                self._keep_limits(),
+                self._replace_the_dead(),
+                self._bury_orphans(),
+            )
+            for duty in duties:
                 self._begin(duty)
             for _ in range(self._invocation.n_workers):
                 self._begin(self._staff())
@@ -103,9 +119,12 @@ class Supervisor:
     async def _pulse(self) -> None:
         instances = tuple(self._places) or ("nobody",)  # with nobody to answer for, STOP could not be told
         answers = await self._ask(lambda store: store.heartbeat(self._run, instances, lease_s=self._invocation.lease_s))
-        if answers is not None and Status.STOP in answers.values():
+        if answers is None:
+            return
+        self._reached = time.monotonic()
+        if Status.STOP in answers.values():
             self._over.set()
-        elif answers is not None and Status.TASKS in answers.values():
+        elif Status.TASKS in answers.values():
             self._n_stillborn = 0
 
     async def _await_end(self) -> None:
@@ -124,19 +143,20 @@ class Supervisor:
                 answer = await question(store)
             except RunMissingError:
                 self._lose("the store does not know it any more")
-            except StorageUnavailableError as error:
+            except StorageError as error:
                 if time.monotonic() - self._reached > GIVE_UP_S:
                     self._lose(str(error))
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, self._invocation.heartbeat_s)
             else:
-                self._reached = time.monotonic()
                 return answer
         return None
 
     async def _open(self) -> Store:
         if self._store is None:
-            self._store = await open_store(self._invocation.store, namespace=self._invocation.namespace)
+            self._store = await open_store(  # whether it is safe enough was decided where the run was submitted
+                self._invocation.store, namespace=self._invocation.namespace, allow_insecure=True, allow_eviction=True
+            )
         return self._store
 
     def _lose(self, reason: str) -> None:
@@ -152,6 +172,7 @@ class Supervisor:
         place = _Place(secrets.token_hex(8), Page.create(), Capture.create())
         fds = (place.page.fd, place.capture.stdout, place.capture.stderr)
         self._places[place.instance] = place
+        self._tell(tuple(self._places))
         try:
             await self._link.spawn("worker", place.instance, {"instance": place.instance}, fds)
         except LaunchError as error:
@@ -179,7 +200,7 @@ class Supervisor:
             await self._count_stillborn(f"{obituary.cause(facts)}. {last}")
 
     def _facts(self, place: _Place, ended: Exit) -> obituary.Facts:
-        running = place.page.read()
+        running = place.page.read(of_the_dead=True)
         return obituary.Facts(
             instance=place.instance,
             code=ended.code,
@@ -220,6 +241,12 @@ class Supervisor:
             await self._link.signal(place.instance, OVERTIME[place.n_warnings][1])
             place.n_warnings += 1
 
+    async def _bury_orphans(self) -> None:
+        """The lock of the run was free, so whoever worked for it is dead: its tasks need not wait for a lease."""
+        for instance in self._orphans:
+            orphan = Death(instance=instance, task=None, charge=Charge.LOSS, error="{}")
+            await self._ask(functools.partial(_report, run=self._run, death=orphan))
+
     # ---- the end ------------------------------------------------------------------------------------------------
 
     async def _dismiss(self) -> None:
@@ -256,6 +283,10 @@ class Supervisor:
                         return
                     if (place := self._places.pop(ended.name, None)) is not None:
                         place.close()
+
+
+async def _report(store: Store, run: str, death: Death) -> bool:
+    return await store.dead(run, death)
 
 
 def _count_oom_kills() -> int:

@@ -6,14 +6,16 @@
 -- ARGV[1]: moment of the step, '' for the server's own clock (tests give it). ARGV[2]: `fresh`, unique to the call.
 -- ARGV[3]: '1' when the call is a repetition after a lost reply. More: see each function.
 --
--- A step reads what it needs, works on a context `c`, and writes what changed when it closes. Tasks are numbers.
+-- A step reads what it needs, works on a context `c`, and writes what changed when it closes. Nothing but
+-- `redis.register_function` exists while the library loads: no `string`, no `redis.call`.
+-- Tasks and other positions are text, for a number costs as much to print as a command to run; `id` makes them.
 
 local LIBRARY = 'dagnb'
 
-local EVENTS_KEPT = 20000
+local EVENTS_KEPT = '20000'
 local INLINE_INPUTS = 64
 local INLINE_BYTES = 65536
-local ARGS = 1000 -- of one command: Lua can unpack about 8,000. A multiple of 4: pairs, and BITFIELD's fours, stay whole
+local ARGS = 1000 -- of one command: Lua unpacks about 8,000 at most. A multiple of 4: pairs and fours stay whole
 local WHOLE = 8 -- with more tasks to look at than this, their states are read at once
 
 local WAITING, READY, RUNNING, RETRYING = 'W', 'R', 'X', 'B'
@@ -22,18 +24,28 @@ local OPEN = { W = true, R = true, X = true, B = true }
 local LEASE_LOST = '{"type": "LeaseLost", "message": "the worker was not heard of in time"}'
 
 local NAMES = {
-  'm', 's', 'e', 'n', 'r', 'a', 'o', 'y', 'd', 'inv', 'w', 'l', 'h', 'x', 'err', 'ev', 'sp', 'log', 'v', 'z',
+  'm', 's', 'e', 'n', 'r', 'a', 'y', 'd', 'inv', 'w', 'l', 'h', 'x', 'err', 'ev', 'sp', 'log', 'v', 'z',
   'big', 'bigz', 'spawn',
 }
--- Keys with a field '' keep it, so that they are never empty: Redis would delete them, and their time to live with them.
-local KEPT = { 'o', 'h', 'x', 'w', 'r', 'v', 'z' }
-
-local sub, format = string.sub, string.format
+-- These have a field '', so that they are never empty: Redis would delete them, and their time to live with them.
+local KEPT = { 'h', 'x', 'w', 'r', 'v', 'z' }
 
 ---- small things -----------------------------------------------------------------------------------------------------
 
 local function text(number)
-  return format('%.17g', number)
+  return string.format('%.17g', number)
+end
+
+local function id(position)
+  return string.format('%d', position)
+end
+
+local function ids(positions)
+  local list = {}
+  for i = 1, #positions do
+    list[i] = id(positions[i])
+  end
+  return list
 end
 
 local function in_portions(command, key, list)
@@ -54,26 +66,27 @@ local function fetch_fields(key, fields)
   return values
 end
 
-local function numbers_of(set)
+local function sorted(set)
   local list = {}
-  for number in pairs(set) do
-    list[#list + 1] = number
+  for position in pairs(set) do
+    list[#list + 1] = tonumber(position)
   end
-  table.sort(list)
+  if #list > 1 then
+    table.sort(list)
+  end
   return list
 end
 
--- Write `width` bytes a task into a string, neighbours together.
-local function write_runs(key, width, tasks, bytes_of)
-  local i = 1
+-- Write into a string, `width` bytes a task, neighbours together. bytes: of each task, or one for all.
+local function write_runs(key, width, set, bytes)
+  local tasks, i = sorted(set), 1
   while i <= #tasks do
-    local first, run = tasks[i], { bytes_of(tasks[i]) }
-    while tasks[i + 1] == tasks[i] + 1 do
+    local first, run = tasks[i], {}
+    repeat
+      run[#run + 1] = bytes or set[id(tasks[i])]
       i = i + 1
-      run[#run + 1] = bytes_of(tasks[i])
-    end
-    redis.call('SETRANGE', key, first * width, table.concat(run))
-    i = i + 1
+    until tasks[i] ~= tasks[i - 1] + 1
+    redis.call('SETRANGE', key, id(first * width), table.concat(run))
   end
 end
 
@@ -81,27 +94,28 @@ end
 
 local function moment(given)
   if given ~= '' then
-    return tonumber(given)
+    return given
   end
   local t = redis.call('TIME')
-  return tonumber(t[1]) + tonumber(t[2]) / 1000000
+  return t[1] .. '.' .. string.sub('000000' .. t[2], -6)
 end
 
+-- at, now: the moment as text and as number. states: known ones; changed: those to write. born: tasks made ready in this
+-- step. pushes: queue -> task -> priority, to be queued. touched: queues to route. m: fields to write.
 local function open(prefix, args)
   local m = redis.call('HMGET', prefix .. 'm', 'state', 'deadline_at', 'unsettled', 'serial', 'ttl_ms')
   if not m[1] then
     return nil
   end
-  local c = { p = prefix, fresh = args[2], again = args[3] == '1', state = m[1] }
-  c.now = moment(args[1])
-  c.deadline_at = tonumber(m[2])
-  c.unsettled, c.serial, c.ttl_ms = tonumber(m[3]), tonumber(m[4]), m[5]
-  c.was_unsettled, c.was_serial = c.unsettled, c.serial
-  c.states, c.changed, c.born = {}, {}, {}
-  c.lines, c.pushes, c.touched = {}, {}, {}
-  c.running, c.rerun, c.held = {}, {}, {}
-  c.events, c.m = {}, {}
-  return c
+  local at = moment(args[1])
+  local unsettled, serial = tonumber(m[3]), tonumber(m[4])
+  return {
+    p = prefix, fresh = args[2], again = args[3] == '1', at = at, now = tonumber(at), state = m[1],
+    deadline_at = m[2] and tonumber(m[2]), unsettled = unsettled, serial = serial, ttl_ms = m[5],
+    was_unsettled = unsettled, was_serial = serial, all = false,
+    states = {}, changed = {}, born = {}, lines = {}, pushes = {}, touched = {}, running = {}, rerun = {}, held = {},
+    events = {}, m = {},
+  }
 end
 
 local function expire(c, name)
@@ -121,7 +135,7 @@ end
 local function state_of(c, task)
   local state = c.states[task]
   if not state then
-    state = c.all and sub(c.all, task + 1, task + 1) or redis.call('GETRANGE', c.p .. 's', task, task)
+    state = c.all and string.sub(c.all, task + 1, task + 1) or redis.call('GETRANGE', c.p .. 's', task, task)
     c.states[task] = state
   end
   return state
@@ -129,21 +143,16 @@ end
 
 local function set_state(c, task, state)
   c.states[task] = state
-  c.changed[task] = true
+  c.changed[task] = state
 end
 
 local function flush_states(c)
   if next(c.changed) then
-    write_runs(c.p .. 's', 1, numbers_of(c.changed), function(task)
-      return c.states[task]
-    end)
+    write_runs(c.p .. 's', 1, c.changed)
     c.changed = {}
   end
   if next(c.born) then
-    local bytes = struct.pack('>d', c.now)
-    write_runs(c.p .. 'y', 8, numbers_of(c.born), function()
-      return bytes
-    end)
+    write_runs(c.p .. 'y', 8, c.born, struct.pack('>d', c.now))
     c.born = {}
   end
 end
@@ -153,8 +162,13 @@ local function running_of(c, instance)
   local list = c.running[instance]
   if not list then
     list = {}
-    for task in string.gmatch(redis.call('HGET', c.p .. 'x', instance) or '', '%d+') do
-      list[#list + 1] = tonumber(task)
+    local value = redis.call('HGET', c.p .. 'x', instance) or ''
+    if string.find(value, ',', 1, true) then
+      for task in string.gmatch(value, '%d+') do
+        list[#list + 1] = task
+      end
+    elseif value ~= '' then
+      list[1] = value
     end
     c.running[instance] = list
   end
@@ -164,6 +178,15 @@ end
 local function set_running(c, instance, list)
   c.running[instance] = list
   c.rerun[instance] = true
+end
+
+local function runs(c, instance, task)
+  for _, other in ipairs(running_of(c, instance)) do
+    if other == task then
+      return true
+    end
+  end
+  return false
 end
 
 local function flush_running(c)
@@ -182,9 +205,14 @@ local function flush_lines(c)
   for queue, line in pairs(c.lines) do
     for letter, number in pairs(line.changed) do
       c.m[#c.m + 1] = letter .. queue
-      c.m[#c.m + 1] = number
+      c.m[#c.m + 1] = id(number)
     end
   end
+end
+
+local function change(c, field, value)
+  c.m[#c.m + 1] = field
+  c.m[#c.m + 1] = value
 end
 
 local function close(c)
@@ -192,16 +220,15 @@ local function close(c)
   flush_running(c)
   flush_lines(c)
   if c.unsettled ~= c.was_unsettled then
-    c.m[#c.m + 1] = 'unsettled'
-    c.m[#c.m + 1] = c.unsettled
+    change(c, 'unsettled', id(c.unsettled))
   end
   if c.serial ~= c.was_serial then
-    c.m[#c.m + 1] = 'serial'
-    c.m[#c.m + 1] = c.serial
+    change(c, 'serial', id(c.serial))
   end
   in_portions('HSET', c.p .. 'm', c.m)
   if #c.events > 0 then
-    redis.call('XADD', c.p .. 'ev', 'MAXLEN', '~', EVENTS_KEPT, '*', 'at', text(c.now), 'e', table.concat(c.events, '\n'))
+    local story = table.concat(c.events, '\n')
+    redis.call('XADD', c.p .. 'ev', 'MAXLEN', '~', EVENTS_KEPT, '*', 'at', c.at, 'e', story)
   end
 end
 
@@ -211,9 +238,12 @@ end
 local function record_of(c, task)
   local packed = redis.call('HGET', c.p .. 'n', task)
   local at, queue, priority, sink, retries, upstream = cmsgpack.unpack_limit(packed, 5, 1)
-  return { packed = packed, at = at, queue = queue, priority = priority, sink = sink, retries = retries, upstream = upstream }
+  return {
+    packed = packed, at = at, queue = id(queue), priority = priority, sink = sink, retries = retries, upstream = upstream,
+  }
 end
 
+-- Six numbers an edge: child, its bit for this edge, its first bit, how many bits, its queue, its priority.
 local function edges_of(record)
   local _, edges = cmsgpack.unpack_one(record.packed, record.at)
   return edges
@@ -221,19 +251,19 @@ end
 
 local function queue_of(c, task)
   local _, queue, priority = cmsgpack.unpack_limit(redis.call('HGET', c.p .. 'n', task), 2, 1)
-  return queue, priority
+  return id(queue), priority
 end
 
--- The hash `r` holds addresses with a letter before: the hash of their small value, z for sinks.
+-- "token:n_bytes:n_chunks", as messages.Address; a token holds no colon
 local function parse(address)
-  local token, n_bytes, n_chunks = string.match(address, '^(.*):(%d+):(%d+)$')
-  return token, tonumber(n_bytes), tonumber(n_chunks)
+  local token, n_chunks = string.match(address, '^([^:]*):%d+:(%d+)$')
+  return token, tonumber(n_chunks)
 end
 
 local function chunk_keys(c, task, token, n_chunks, list)
   list = list or {}
   for i = 0, n_chunks - 1 do
-    list[#list + 1] = c.p .. 'b:' .. task .. ':' .. token .. ':' .. i
+    list[#list + 1] = c.p .. 'b:' .. task .. ':' .. token .. ':' .. id(i)
   end
   return list
 end
@@ -247,7 +277,7 @@ local function count_keys(command, keys)
 end
 
 local function has_blob(c, task, hash, address)
-  local token, _, n_chunks = parse(address)
+  local token, n_chunks = parse(address)
   if n_chunks == 0 then
     return redis.call('HEXISTS', c.p .. hash, task .. ':' .. token) == 1
   end
@@ -256,7 +286,7 @@ end
 
 -- Delete the bytes of an attempt that lost or came late.
 local function discard(c, task, address)
-  local token, _, n_chunks = parse(address)
+  local token, n_chunks = parse(address)
   if n_chunks == 0 then
     redis.call('HDEL', c.p .. 'v', task .. ':' .. token)
     redis.call('HDEL', c.p .. 'z', task .. ':' .. token)
@@ -265,6 +295,7 @@ local function discard(c, task, address)
   end
 end
 
+-- The hash `r` holds addresses with a letter before: the hash where a small value lies, z for sinks.
 local function result_of(c, task)
   return redis.call('HGET', c.p .. 'r', task)
 end
@@ -274,12 +305,12 @@ local function is_gone(c, task)
     return true
   end
   local result = result_of(c, task)
-  return not has_blob(c, task, sub(result, 1, 1), sub(result, 2))
+  return not has_blob(c, task, string.sub(result, 1, 1), string.sub(result, 2))
 end
 
 local function discard_if_other(c, task, address)
   local result = result_of(c, task)
-  if not result or sub(result, 2) ~= address then
+  if not result or string.sub(result, 2) ~= address then
     discard(c, task, address)
   end
 end
@@ -313,7 +344,7 @@ local function count(line, letter, difference)
 end
 
 local function is_pool(name)
-  return sub(name, 1, 1) == '~'
+  return string.sub(name, 1, 1) == '~'
 end
 
 local function worker_name(line, number)
@@ -321,8 +352,7 @@ local function worker_name(line, number)
 end
 
 local function split_member(member)
-  local queue, number = string.match(member, '^(%d+)/(%d+)$')
-  return tonumber(queue), tonumber(number)
+  return string.match(member, '^(%d+)/(%d+)$')
 end
 
 local function held_of(c, instance)
@@ -331,9 +361,8 @@ local function held_of(c, instance)
     local value = redis.call('HGET', c.p .. 'h', instance)
     held = false
     if value then
-      local member, name = string.match(value, '^(%S+) (.*)$')
-      local queue, number = split_member(member)
-      held = { member = member, queue = queue, number = number, name = name }
+      local queue, number, name = string.match(value, '^(%d+)/(%d+) (.*)$')
+      held = { queue = queue, number = number, name = name }
     end
     c.held[instance] = held
   end
@@ -356,7 +385,7 @@ local function trim_hints(c)
 end
 
 local function adopt(c, instance, member)
-  member = member or redis.call('ZRANGE', c.p .. 'inv', 0, 0)[1]
+  member = member or redis.call('ZRANGE', c.p .. 'inv', '0', '0')[1]
   if not member then
     return false
   end
@@ -366,10 +395,10 @@ local function adopt(c, instance, member)
   trim_hints(c)
   count(line, 'i', -1)
   count(line, 'a', 1)
-  local held = { member = member, queue = queue, number = number, name = worker_name(line, number) }
+  local held = { queue = queue, number = number, name = worker_name(line, number) }
   redis.call('HSET', c.p .. 'h', instance, member .. ' ' .. held.name)
   c.held[instance] = held
-  event(c, 'worker', -1, held.name)
+  event(c, 'worker', '-1', held.name)
   return held
 end
 
@@ -379,7 +408,7 @@ local function release(c, instance)
     return
   end
   redis.call('HDEL', c.p .. 'h', instance)
-  redis.call('HDEL', c.p .. 'w', held.member)
+  redis.call('HDEL', c.p .. 'w', held.queue .. '/' .. held.number)
   count(line_of(c, held.queue), 'a', -1)
   redis.call('ZADD', c.p .. 'f:' .. held.queue, held.number, held.number)
   expire(c, 'f:' .. held.queue)
@@ -406,7 +435,7 @@ local function flush_pushes(c, queue)
   end
   local list = {}
   for task, priority in pairs(pushes) do
-    list[#list + 1] = priority
+    list[#list + 1] = id(priority)
     list[#list + 1] = task
   end
   in_portions('ZADD', c.p .. 'q:' .. queue, list)
@@ -420,31 +449,33 @@ local function withdraw(c, task, queue)
 end
 
 local function by_priority(one, other)
-  if one[1] ~= other[1] then
-    return one[1] < other[1]
+  if one.priority ~= other.priority then
+    return one.priority < other.priority
   end
-  return one[2] < other[2]
+  return one.task < other.task
 end
 
--- prefer: {priority, text of the task, task, queue}. In a pool the tasks just made ready come first.
+-- prefer: {task, queue, priority} of those just made ready: in a pool they come first.
 local function take_preferred(c, queue, want, prefer)
   local mine, taken = {}, {}
   for _, entry in ipairs(prefer) do
-    if entry[4] == queue then
+    if entry.queue == queue then
       mine[#mine + 1] = entry
     end
   end
-  table.sort(mine, by_priority)
+  if #mine > 1 then
+    table.sort(mine, by_priority)
+  end
   local pushes = c.pushes[queue] or {}
   for _, entry in ipairs(mine) do
     if #taken == want then
       break
     end
-    if pushes[entry[3]] then
-      pushes[entry[3]] = nil
-      taken[#taken + 1] = entry[3]
-    elseif redis.call('ZREM', c.p .. 'q:' .. queue, entry[3]) == 1 then
-      taken[#taken + 1] = entry[3]
+    if pushes[entry.task] then
+      pushes[entry.task] = nil
+      taken[#taken + 1] = entry.task
+    elseif redis.call('ZREM', c.p .. 'q:' .. queue, entry.task) == 1 then
+      taken[#taken + 1] = entry.task
     end
   end
   return taken
@@ -456,7 +487,7 @@ local function take(c, held, want, prefer)
     flush_pushes(c, held.queue)
     local popped = redis.call('ZPOPMIN', c.p .. 'q:' .. held.queue, want - #taken)
     for i = 1, #popped, 2 do
-      taken[#taken + 1] = tonumber(popped[i])
+      taken[#taken + 1] = popped[i]
     end
   end
   return taken
@@ -465,10 +496,10 @@ end
 local function free_member(c, queue, line)
   local popped = redis.call('ZPOPMIN', c.p .. 'f:' .. queue)
   if popped[1] then
-    return tonumber(popped[1])
+    return popped[1]
   end
   count(line, 'h', 1)
-  return line.h
+  return id(line.h)
 end
 
 local function ask(c, queue, n_ready, hints)
@@ -498,7 +529,8 @@ local function route(c)
     return
   end
   local hints = {}
-  for _, queue in ipairs(numbers_of(c.touched)) do
+  for _, number in ipairs(sorted(c.touched)) do
+    local queue = id(number)
     flush_pushes(c, queue)
     local n_ready = redis.call('ZCARD', c.p .. 'q:' .. queue)
     if n_ready > 0 then
@@ -513,10 +545,10 @@ local function route(c)
 end
 
 local function promote(c)
-  local due = redis.call('ZRANGEBYSCORE', c.p .. 'd', '-inf', text(c.now))
+  local due = redis.call('ZRANGEBYSCORE', c.p .. 'd', '-inf', c.at)
   for _, task in ipairs(due) do
     redis.call('ZREM', c.p .. 'd', task)
-    ready(c, tonumber(task))
+    ready(c, task)
   end
 end
 
@@ -533,8 +565,7 @@ local function touch(c)
   for _, key in ipairs(large_keys(c, 'bigz', large_keys(c, 'big', {}))) do
     redis.call('PEXPIRE', key, c.ttl_ms)
   end
-  c.m[#c.m + 1] = 'touched_at'
-  c.m[#c.m + 1] = text(c.now)
+  change(c, 'touched_at', c.at)
 end
 
 local function clear_roster(c)
@@ -544,7 +575,7 @@ local function clear_roster(c)
     count(line, 'i', -line.i)
   end
   in_portions('HDEL', c.p .. 'w', asked)
-  local keys = { c.p .. 'inv', c.p .. 'd', c.p .. 'o', c.p .. 'x', c.p .. 'spawn' }
+  local keys = { c.p .. 'inv', c.p .. 'd', c.p .. 'x', c.p .. 'spawn' }
   for queue = 0, tonumber(redis.call('HGET', c.p .. 'm', 'n_queues')) - 1 do
     keys[#keys + 1] = c.p .. 'q:' .. queue
   end
@@ -563,15 +594,15 @@ local function finish(c, state, reason)
   c.state = state
   flush_states(c)
   redis.call('SET', c.p .. 's', (string.gsub(redis.call('GET', c.p .. 's'), '[WRXB]', 'C')), 'KEEPTTL')
-  c.states, c.all = {}, nil
-  redis.call('HSET', c.p .. 'm', 'state', state, 'reason', reason, 'finished_at', text(c.now))
+  c.states, c.all = {}, false
+  redis.call('HSET', c.p .. 'm', 'state', state, 'reason', reason, 'finished_at', c.at)
   clear_roster(c)
   local hints = {}
   for i = 1, redis.call('ZCARD', c.p .. 'l') do
     hints[i] = 'stop'
   end
   push_hints(c, hints)
-  event(c, 'end', -1, state)
+  event(c, 'end', '-1', state)
   purge_intermediates(c)
   touch(c)
   redis.call('PUBLISH', c.p .. 'end', state)
@@ -588,17 +619,19 @@ end
 
 local function mark(c, edges, bit)
   if #edges == 6 then
-    redis.call('SETBIT', c.p .. 'e', edges[2], bit)
+    redis.call('SETBIT', c.p .. 'e', id(edges[2]), bit)
     return
   end
   local list = {}
   for i = 2, #edges, 6 do
-    list[#list + 1] = 'SET'
-    list[#list + 1] = 'u1'
-    list[#list + 1] = edges[i]
-    list[#list + 1] = bit
+    local n = #list
+    list[n + 1], list[n + 2], list[n + 3], list[n + 4] = 'SET', 'u1', id(edges[i]), bit
   end
   in_portions('BITFIELD', c.p .. 'e', list)
+end
+
+local function is_full(c, start, n_bits)
+  return n_bits <= 1 or redis.call('BITCOUNT', c.p .. 'e', id(start), id(start + n_bits - 1), 'BIT') == n_bits
 end
 
 local function ready_children(c, edges, prefer)
@@ -606,24 +639,30 @@ local function ready_children(c, edges, prefer)
     read_all(c)
   end
   for i = 1, #edges, 6 do
-    local child, start, n_bits = edges[i], edges[i + 2], edges[i + 3]
-    if state_of(c, child) == WAITING then
-      local full = n_bits <= 1 or redis.call('BITCOUNT', c.p .. 'e', start, start + n_bits - 1, 'BIT') == n_bits
-      if full then
-        ready(c, child, edges[i + 4], edges[i + 5])
-        prefer[#prefer + 1] = { edges[i + 5], tostring(child), child, edges[i + 4] }
-      end
+    local child = id(edges[i])
+    if state_of(c, child) == WAITING and is_full(c, edges[i + 2], edges[i + 3]) then
+      local entry = { task = child, queue = id(edges[i + 4]), priority = edges[i + 5] }
+      ready(c, child, entry.queue, entry.priority)
+      prefer[#prefer + 1] = entry
     end
   end
 end
 
--- The task has no owner any more. Returns the worker it ran on, '' if it did not run.
-local function leave_running(c, task)
-  local owner = redis.call('HGET', c.p .. 'o', task)
-  if not owner then
-    return ''
+-- The instance that runs a task: likely this one.
+local function owner_of(c, task, likely)
+  if likely and runs(c, likely, task) then
+    return likely
   end
-  redis.call('HDEL', c.p .. 'o', task)
+  for _, instance in ipairs(redis.call('HKEYS', c.p .. 'x')) do
+    if runs(c, instance, task) then
+      return instance
+    end
+  end
+  return nil
+end
+
+-- The task has no owner any more. Returns the worker it ran on.
+local function leave_running(c, task, owner)
   local rest = {}
   for _, other in ipairs(running_of(c, owner)) do
     if other ~= task then
@@ -635,18 +674,18 @@ local function leave_running(c, task)
 end
 
 local function keep_blob(c, task, hash, address, blob)
-  local token, _, n_chunks = parse(address)
+  local token, n_chunks = parse(address)
   if blob then
     redis.call('HSET', c.p .. hash, task .. ':' .. token, blob)
   elseif n_chunks > 0 then
     local name = hash == 'z' and 'bigz' or 'big'
-    redis.call('SADD', c.p .. name, task .. ':' .. token .. ':' .. n_chunks)
+    redis.call('SADD', c.p .. name, task .. ':' .. token .. ':' .. id(n_chunks))
     expire(c, name)
   end
 end
 
 -- False: the bytes of the result are not in the store. blob: those that came along, or nil.
-local function commit(c, task, address, blob, prefer)
+local function commit(c, instance, task, address, blob, prefer)
   local state = state_of(c, task)
   if not OPEN[state] then
     discard_if_other(c, task, address)
@@ -663,13 +702,13 @@ local function commit(c, task, address, blob, prefer)
   elseif state == RETRYING then
     redis.call('ZREM', c.p .. 'd', task)
   end
-  local worker = leave_running(c, task)
+  local worker = state == RUNNING and leave_running(c, task, owner_of(c, task, instance)) or ''
   set_state(c, task, DONE)
   redis.call('HSET', c.p .. 'r', task, hash .. address)
   event(c, 'done', task, worker)
   local edges = edges_of(record)
   if #edges > 0 then
-    mark(c, edges, 1)
+    mark(c, edges, '1')
     ready_children(c, edges, prefer)
   end
   c.unsettled = c.unsettled - record.sink
@@ -684,7 +723,7 @@ local function ready_if_full(c, task)
   if #record.upstream > WHOLE then
     read_all(c)
   end
-  for _, up in ipairs(record.upstream) do
+  for _, up in ipairs(ids(record.upstream)) do
     if state_of(c, up) ~= DONE then
       return
     end
@@ -709,11 +748,11 @@ local function uncomplete(c, tasks)
       c.unsettled = c.unsettled + record.sink
       local edges = edges_of(record)
       if #edges > 0 then
-        mark(c, edges, 0)
+        mark(c, edges, '0')
       end
       event(c, 'lost', task, '')
       undone[#undone + 1] = task
-      for _, up in ipairs(record.upstream) do
+      for _, up in ipairs(ids(record.upstream)) do
         if state_of(c, up) == DONE and is_gone(c, up) then
           stack[#stack + 1] = up
         end
@@ -727,7 +766,7 @@ end
 
 -- All sinks are settled: the run is over, unless the bytes of a sink have gone.
 local function finish_if_sound(c)
-  local sinks = cmsgpack.unpack(redis.call('HGET', c.p .. 'm', 'sinks'))
+  local sinks = ids(cmsgpack.unpack(redis.call('HGET', c.p .. 'm', 'sinks')))
   read_all(c)
   for _, sink in ipairs(sinks) do
     local state = state_of(c, sink)
@@ -752,7 +791,10 @@ end
 
 local function spent_of(c, task)
   local value = redis.call('HGET', c.p .. 'a', task)
-  local exceptions, crashes, losses = string.match(value or '0,0,0', '^(%d+),(%d+),(%d+)$')
+  if not value then
+    return { exception = 0, crash = 0, loss = 0 }
+  end
+  local exceptions, crashes, losses = string.match(value, '^(%d+),(%d+),(%d+)$')
   return { exception = tonumber(exceptions), crash = tonumber(crashes), loss = tonumber(losses) }
 end
 
@@ -769,7 +811,7 @@ local function skip_below(c, task)
       read_all(c)
     end
     for i = 1, #edges, 6 do
-      local child = edges[i]
+      local child = id(edges[i])
       if state_of(c, child) == WAITING then
         set_state(c, child, SKIPPED)
         c.unsettled = c.unsettled - record_of(c, child).sink
@@ -799,7 +841,7 @@ local function charge(c, task, kind, problem, delay, worker)
     return
   end
   local record, spent = record_of(c, task), spent_of(c, task)
-  redis.call('HSET', c.p .. 'err', task .. ':' .. attempt_of(spent), problem)
+  redis.call('HSET', c.p .. 'err', task .. ':' .. id(attempt_of(spent)), problem)
   spent[kind] = spent[kind] + 1
   redis.call('HSET', c.p .. 'a', task, spent.exception .. ',' .. spent.crash .. ',' .. spent.loss)
   expire(c, 'err')
@@ -824,7 +866,6 @@ end
 -- Forget an instance; its worker is free. Returns the tasks it was running.
 local function drop(c, instance)
   local tasks = running_of(c, instance)
-  in_portions('HDEL', c.p .. 'o', tasks)
   if #tasks > 0 then
     set_running(c, instance, {})
   end
@@ -838,7 +879,7 @@ local function drop(c, instance)
 end
 
 local function reap(c)
-  local expired = redis.call('ZRANGEBYSCORE', c.p .. 'l', '-inf', '(' .. text(c.now))
+  local expired = redis.call('ZRANGEBYSCORE', c.p .. 'l', '-inf', '(' .. c.at)
   for _, instance in ipairs(expired) do
     local worker = worker_of(c, instance)
     for _, task in ipairs(drop(c, instance)) do
@@ -853,44 +894,47 @@ end
 ---- replies ----------------------------------------------------------------------------------------------------------
 
 -- Small inputs ride along when they are few; flat: task, address, bytes or false, ...
-local function add_blobs(c, inputs, n_bytes)
-  if #inputs > INLINE_INPUTS * 3 or n_bytes > INLINE_BYTES then
-    return
-  end
+local function add_blobs(c, inputs)
+  local n_bytes = 0
   for i = 1, #inputs, 3 do
-    local token, _, n_chunks = parse(inputs[i + 1])
-    if n_chunks == 0 then
-      inputs[i + 2] = redis.call('HGET', c.p .. sub(inputs[i + 1], 1, 1), inputs[i] .. ':' .. token)
-    end
+    local hash, token, n_chunks = string.match(inputs[i + 1], '^(.)([^:]*):%d+:(%d+)$')
+    local blob = n_chunks == '0' and redis.call('HGET', c.p .. hash, inputs[i] .. ':' .. token)
+    n_bytes = n_bytes + (blob and #blob or 0)
+    inputs[i + 2] = n_bytes <= INLINE_BYTES and blob
   end
 end
 
 local function inputs_of(c, upstream)
-  local inputs, n_bytes = {}, 0
-  local results = fetch_fields(c.p .. 'r', upstream)
-  for i, up in ipairs(upstream) do
-    local result = results[i]
-    if result then
-      local _, size, n_chunks = parse(result)
-      n_bytes = n_bytes + (n_chunks == 0 and size or 0)
-      local at = #inputs
-      inputs[at + 1], inputs[at + 2], inputs[at + 3] = up, result, false
+  local inputs, fields = {}, ids(upstream)
+  local results = fetch_fields(c.p .. 'r', fields)
+  for i, up in ipairs(fields) do
+    if results[i] then
+      local n = #inputs
+      inputs[n + 1], inputs[n + 2], inputs[n + 3] = up, results[i], false
     end
   end
-  add_blobs(c, inputs, n_bytes)
+  if #fields <= INLINE_INPUTS then
+    add_blobs(c, inputs)
+  end
   return inputs
 end
 
 -- A task made ready in this very step has its moment in the context, not yet in `y`.
+local function since(c, task)
+  if c.born[task] then
+    return struct.pack('>d', c.now)
+  end
+  return redis.call('GETRANGE', c.p .. 'y', id(task * 8), id(task * 8 + 7))
+end
+
 local function offer(c, task, slim)
   local record = record_of(c, task)
-  local since = c.born[task] and struct.pack('>d', c.now) or redis.call('GETRANGE', c.p .. 'y', task * 8, task * 8 + 7)
   local packed = not slim and record.packed
-  return { task, attempt_of(spent_of(c, task)), since, packed, inputs_of(c, record.upstream) }
+  return { task, attempt_of(spent_of(c, task)), since(c, task), packed, inputs_of(c, record.upstream) }
 end
 
 local function answer(c, status, worker, missing, offers)
-  return { status, worker or '', text(c.now), missing or {}, offers or {} }
+  return { status, worker or '', c.at, missing or {}, offers or {} }
 end
 
 -- New tasks; a worker without any is left in the same step, and another one adopted.
@@ -908,7 +952,6 @@ local function take_work(c, instance, want, prefer)
   until #tasks > 0
   for _, task in ipairs(tasks) do
     set_state(c, task, RUNNING)
-    redis.call('HSET', c.p .. 'o', task, instance)
     event(c, 'start', task, held.name)
   end
   set_running(c, instance, tasks)
@@ -983,16 +1026,16 @@ local function put_records(keys, args)
   return #args - 5
 end
 
-local function write_run(p, now, s)
+local function write_run(p, at, s)
   local m = {
-    'state', 'running', 'reason', '', 'submitted_at', text(now), 'finished_at', '0', 'touched_at', text(now),
+    'state', 'running', 'reason', '', 'submitted_at', at, 'finished_at', '0', 'touched_at', at,
     'unsettled', #s.sinks, 'serial', 0, 'ttl_ms', s.ttl_ms, 'n_tasks', s.n_tasks, 'n_queues', #s.queues,
     'sinks', cmsgpack.pack(s.sinks), 'on_error', s.on_error, 'meta', s.meta,
     'crash_budget', s.crash_budget, 'loss_budget', s.loss_budget,
   }
   if s.deadline_s then
     m[#m + 1] = 'deadline_at'
-    m[#m + 1] = text(now + s.deadline_s)
+    m[#m + 1] = text(tonumber(at) + s.deadline_s)
   end
   for i, queue in ipairs(s.queues) do
     m[#m + 1], m[#m + 2] = 'q' .. (i - 1), queue[1]
@@ -1021,13 +1064,13 @@ local function submit(keys, args)
   end
   write_run(p, moment(args[1]), s)
   local c = open(p, args)
-  for _, source in ipairs(s.sources) do
+  for _, source in ipairs(ids(s.sources)) do
     ready(c, source)
   end
   route(c)
   touch(c)
   close(c)
-  return text(c.now)
+  return c.at
 end
 
 ---- functions: steps of instances ------------------------------------------------------------------------------------
@@ -1081,11 +1124,11 @@ end
 local function commit_all(c, args, over, prefer)
   local missing = {}
   for i = 8, #args, 5 do
-    local task, address, blob = tonumber(args[i]), args[i + 1], args[i + 2] == '1' and args[i + 3] or nil
+    local task, address, blob = args[i], args[i + 1], args[i + 2] == '1' and args[i + 3] or nil
     add_log(c, task, args[i + 4])
     if over then
       discard_if_other(c, task, address)
-    elseif not commit(c, task, address, blob, prefer) then
+    elseif not commit(c, args[4], task, address, blob, prefer) then
       missing[#missing + 1] = task
     end
   end
@@ -1113,15 +1156,14 @@ end
 
 -- instance, want, slim, spans, task, attempt, error, delay or '', log
 local function fail(c, args, over)
-  local instance, task = args[4], tonumber(args[8])
+  local instance, task = args[4], args[8]
   add_spans(c, args[7])
   add_log(c, task, args[12])
   if over then
     return answer(c, 'stop')
   end
-  local mine = state_of(c, task) == RUNNING and redis.call('HGET', c.p .. 'o', task) == instance
-  if mine and tonumber(args[9]) == attempt_of(spent_of(c, task)) then
-    leave_running(c, task)
+  if runs(c, instance, task) and tonumber(args[9]) == attempt_of(spent_of(c, task)) then
+    leave_running(c, task, instance)
     charge(c, task, 'exception', args[10], args[11], worker_of(c, instance))
   end
   promote(c)
@@ -1131,10 +1173,10 @@ end
 local function gone_inputs(c, task, args, first)
   local upstream, gone = {}, {}
   for _, up in ipairs(record_of(c, task).upstream) do
-    upstream[up] = true
+    upstream[id(up)] = true
   end
   for i = first, #args do
-    local up = tonumber(args[i])
+    local up = args[i]
     if upstream[up] and is_gone(c, up) then
       gone[#gone + 1] = up
     end
@@ -1144,14 +1186,14 @@ end
 
 -- instance, want, slim, task, missing inputs...
 local function lost(c, args, over)
-  local instance, task = args[4], tonumber(args[7])
+  local instance, task = args[4], args[7]
   if over then
     return answer(c, 'stop')
   end
-  if state_of(c, task) == RUNNING and redis.call('HGET', c.p .. 'o', task) == instance then
+  if runs(c, instance, task) then
     local gone = gone_inputs(c, task, args, 8)
     if #gone > 0 then
-      leave_running(c, task)
+      leave_running(c, task, instance)
       set_state(c, task, WAITING)
       event(c, 'lost', task, worker_of(c, instance))
       uncomplete(c, gone)
@@ -1208,7 +1250,7 @@ local function dead(c, args, over)
     if c.state ~= 'running' then
       break
     end
-    if task == tonumber(args[5]) then
+    if task == args[5] then
       charge(c, task, args[6], args[7], args[8], worker)
     else
       ready(c, task)
@@ -1254,7 +1296,7 @@ local function workers_of(c)
   local held = redis.call('HGETALL', c.p .. 'h')
   for i = 1, #held, 2 do
     if held[i] ~= '' then
-      list[#list + 1] = { string.match(held[i + 1], '^%S+ (.*)$'), 'active', held[i] }
+      list[#list + 1] = { string.match(held[i + 1], '^%d+/%d+ (.*)$'), 'active', held[i] }
     end
   end
   for _, member in ipairs(redis.call('ZRANGE', c.p .. 'inv', 0, -1)) do
@@ -1265,12 +1307,12 @@ local function workers_of(c)
 end
 
 local function sink_results(c, packed)
-  local list, sinks = {}, cmsgpack.unpack(packed)
+  local list, sinks = {}, ids(cmsgpack.unpack(packed))
   local results = fetch_fields(c.p .. 'r', sinks)
   for i, sink in ipairs(sinks) do
     if results[i] then
       list[#list + 1] = sink
-      list[#list + 1] = sub(results[i], 2)
+      list[#list + 1] = string.sub(results[i], 2)
     end
   end
   return list
@@ -1285,7 +1327,7 @@ local function observe(keys, args)
   local m = redis.call('HMGET', c.p .. 'm', 'state', 'meta', 'submitted_at', 'finished_at', 'reason', 'sinks')
   local events = redis.call('XRANGE', c.p .. 'ev', args[4] == '' and '-' or '(' .. args[4], '+')
   return {
-    m[1], redis.call('GET', c.p .. 's'), m[2], text(c.now), m[3], m[4], m[5],
+    m[1], redis.call('GET', c.p .. 's'), m[2], c.at, m[3], m[4], m[5],
     events, redis.call('HGETALL', c.p .. 'err'), workers_of(c), sink_results(c, m[6]), redis.call('ZCARD', c.p .. 'l'),
   }
 end

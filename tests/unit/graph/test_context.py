@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+
 from dagnb.errors import GraphError
 from dagnb.graph.context import TaskContext, context, entered, is_inside
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from dagnb.errors import CycleError, GraphError
 from dagnb.graph.dag import Call, Dag
 from dagnb.graph.task import Node, task
-
 from tests import graphs
 
 
@@ -116,7 +116,7 @@ def test_what_is_no_node_is_refused_with_the_cure(thing: Any) -> None:
 
 
 def test_no_node_at_all_is_refused() -> None:
-    with pytest.raises(GraphError, match="the DAG is empty. Give at least one node"):
+    with pytest.raises(GraphError, match="the DAG is empty"):
         Dag.of()
 
 
@@ -227,7 +227,11 @@ def test_an_edge_or_a_sink_of_an_unknown_task_is_refused() -> None:
     [
         ((), (), "the DAG is empty"),
         ((Call(name="a", function="a"),), (), "the DAG is empty"),
-        ((Call(name="a", function="a", upstream=(1,)), Call(name="b", function="b")), (0,), "'a' stands before one of its"),
+        (
+            (Call(name="a", function="a", upstream=(1,)), Call(name="b", function="b")),
+            (0,),
+            "'a' stands before one of its",
+        ),
         ((Call(name="a", function="a", upstream=(0,)),), (0,), "'a' stands before one of its"),
         ((Call(name="a", function="a", upstream=(-1,)),), (0,), "'a' stands before one of its"),
         ((Call(name="a", function="a"),), (1,), "point outside the 1 tasks"),
@@ -236,7 +240,9 @@ def test_an_edge_or_a_sink_of_an_unknown_task_is_refused() -> None:
     ],
     ids=["empty", "no sink", "order", "itself", "negative", "sink", "negative sink", "name"],
 )
-def test_a_dag_that_breaks_a_law_cannot_be_made(calls: tuple[Call, ...], sinks: tuple[int, ...], complaint: str) -> None:
+def test_a_dag_that_breaks_a_law_cannot_be_made(
+    calls: tuple[Call, ...], sinks: tuple[int, ...], complaint: str
+) -> None:
     with pytest.raises(GraphError, match=complaint):
         Dag(calls, sinks)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pytest
+
 from dagnb.errors import GraphError
 from dagnb.graph import nested
 
@@ -19,7 +20,7 @@ class Leaf:
         self.name = name
 
 
-Point = namedtuple("Point", "x y")  # noqa: PYI024  # the untyped kind must work as well
+Point = namedtuple("Point", "x y")
 
 
 class Typed(NamedTuple):
@@ -68,7 +69,7 @@ CONTAINERS: dict[str, Callable[[Any], Any]] = {
     "set": lambda leaf: {1, leaf},
     "frozenset": lambda leaf: frozenset({1, leaf}),
     "namedtuple": lambda leaf: Point(1, leaf),
-    "typed namedtuple": lambda leaf: Typed(leaf),
+    "typed namedtuple": Typed,
     "dict value": lambda leaf: {"k": leaf, "n": 1},
     "dict key": lambda leaf: {leaf: "v", "n": 1},
     "ordered dict": lambda leaf: OrderedDict(a=1, b=leaf),
@@ -182,7 +183,9 @@ def test_a_derived_field_of_a_dataclass_is_copied_and_not_computed_again() -> No
     assert (after.value, after.half) == ("n", 0.25)
 
 
-@pytest.mark.parametrize("wrap", [lambda v: [v], lambda v: (v,), lambda v: {"k": v}, Frozen], ids=["list", "tuple", "dict", "dataclass"])
+@pytest.mark.parametrize(
+    "wrap", [lambda v: [v], lambda v: (v,), lambda v: {"k": v}, Frozen], ids=["list", "tuple", "dict", "dataclass"]
+)
 def test_two_hundred_levels_are_walked_and_rebuilt(wrap: Callable[[Any], Any]) -> None:
     value: Any = Leaf("deep")
     expected: Any = "deep"
@@ -198,7 +201,7 @@ def test_too_many_levels_are_refused_with_the_cure() -> None:
     for _ in range(5_000):
         value = [value]
 
-    with pytest.raises(GraphError, match="nested too deep to copy. Flatten them"):
+    with pytest.raises(GraphError, match=r"nested too deep to copy\. Flatten them"):
         nested.rebuild(value, Leaf, lambda leaf: leaf)
     assert len(nested.leaves(value, Leaf)) == 1
 
@@ -213,7 +216,7 @@ def test_a_container_that_holds_itself_is_refused(kind: str) -> None:
     else:
         loop.value = loop
 
-    with pytest.raises(GraphError, match="holds itself. Pass it without the loop."):
+    with pytest.raises(GraphError, match=r"holds itself\. Pass it without the loop\."):
         nested.leaves(loop, Leaf)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
 from dagnb.errors import GraphError
 from dagnb.graph.task import Node, task
 
@@ -116,7 +117,7 @@ def test_a_list_that_holds_itself_is_refused_at_the_call() -> None:
 def test_a_node_cannot_be_changed(name: str) -> None:
     node = leaf()
 
-    with pytest.raises(GraphError, match=f"a node cannot be changed .*'{name}'.* Call the task again"):
+    with pytest.raises(GraphError, match=rf"a node cannot be changed .*'{name}'.* Call the task again"):
         setattr(node, name, 1)
 
 
@@ -152,7 +153,7 @@ def test_using_a_node_as_its_value_is_refused_with_the_cure(use: Callable[[Any],
 
 
 def test_pickling_a_node_is_refused_with_the_cure() -> None:
-    with pytest.raises(GraphError, match="the node of task 'leaf' cannot be pickled: .* Pass it as an argument"):
+    with pytest.raises(GraphError, match=r"the node of task 'leaf' cannot be pickled: .* Pass it as an argument"):
         pickle.dumps([leaf(1)])
 
 

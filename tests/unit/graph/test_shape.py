@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 from dagnb.graph import shape
 from dagnb.graph.dag import Dag
-
 from tests import graphs
 
 
@@ -37,9 +37,23 @@ def in_order(dag: Dag) -> list[str]:
         (graphs.ladder(4), 5, 2, 1, 3, 3),
         (graphs.layered(4, 3), 3, 4, 4, 8, 8),
     ],
-    ids=["lone", "chain", "fan_out", "fan_in", "diamond", "wide", "diamonds", "tree_in", "tree_out", "bipartite", "shared",
-         "two", "ladder", "layered"],
-)  # fmt: skip
+    ids=[
+        "lone",
+        "chain",
+        "fan_out",
+        "fan_in",
+        "diamond",
+        "wide",
+        "diamonds",
+        "tree_in",
+        "tree_out",
+        "bipartite",
+        "shared",
+        "two",
+        "ladder",
+        "layered",
+    ],
+)
 def test_named_shapes_have_the_counts_one_reads_off_their_pictures(
     dag: Dag, depth: int, width: int, n_sources: int, n_fan_ins: int, n_fan_outs: int
 ) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+
 from dagnb.errors import ConfigError, GraphError
 from dagnb.graph.context import TaskContext, entered
 from dagnb.graph.resources import Resources
@@ -29,7 +30,7 @@ def test_a_marked_function_is_a_task_named_like_it() -> None:
 
 
 def test_calling_a_task_gives_a_node_and_runs_nothing() -> None:
-    ran = []
+    ran: list[str] = []
 
     node = task(ran.append)("now")
 
@@ -47,7 +48,13 @@ def test_the_signature_is_that_of_the_function() -> None:
 
 @pytest.mark.parametrize(
     ("function", "name"),
-    [(lambda: 1, "lambda"), (functools.partial(print, 1), "partial"), (len, "len"), (math.floor, "floor"), (str.upper, "upper")],
+    [
+        (lambda: 1, "lambda"),
+        (functools.partial(print, 1), "partial"),
+        (len, "len"),
+        (math.floor, "floor"),
+        (str.upper, "upper"),
+    ],
     ids=["lambda", "partial", "builtin", "c function", "method"],
 )
 def test_any_callable_can_be_a_task(function: Any, name: str) -> None:
@@ -57,16 +64,16 @@ def test_any_callable_can_be_a_task(function: Any, name: str) -> None:
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
-        (lambda: add(), "missing a required argument: 'left'"),
-        (lambda: add(1, 2, 3), "too many positional arguments"),
-        (lambda: add(1, weight=2), "got an unexpected keyword argument 'weight'"),
-        (lambda: add(1, left=2), "multiple values for argument 'left'"),
+        (lambda wrong: wrong(), "missing a required argument: 'left'"),
+        (lambda wrong: wrong(1, 2, 3), "too many positional arguments"),
+        (lambda wrong: wrong(1, weight=2), "got an unexpected keyword argument 'weight'"),
+        (lambda wrong: wrong(1, left=2), "multiple values for argument 'left'"),
     ],
     ids=["missing", "too many", "unknown", "twice"],
 )
-def test_wrong_arguments_raise_at_the_call_and_name_the_task(call: Any, complaint: str) -> None:
+def test_wrong_arguments_raise_at_the_call_and_name_the_task(call: Callable[[Any], Any], complaint: str) -> None:
     with pytest.raises(TypeError) as caught:
-        call()
+        call(add)
 
     assert str(caught.value) == f"add(): {complaint}"
 
@@ -82,7 +89,7 @@ def test_a_generator_function_is_refused_with_the_cure() -> None:
     def numbers() -> Iterator[int]:
         yield 1
 
-    with pytest.raises(GraphError, match="'numbers' is a generator: .* Return a list instead of yielding"):
+    with pytest.raises(GraphError, match=r"'numbers' is a generator: .* Return a list instead of yielding"):
         task(numbers)
 
 
@@ -103,7 +110,7 @@ def test_inside_a_task_a_call_runs_the_function() -> None:
     here = TaskContext(run="r", task="outer-0", attempt=1, seed=1, worker="w0")
 
     with entered(here, whole_process=False):
-        value = add(2, 3, scale=10)
+        value: object = add(2, 3, scale=10)
 
     assert value == 50
     assert isinstance(add(2, 3), Node)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from dagnb.errors import InvalidPlanError
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
 from dagnb.planning.check import Advice
 from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
-
 from tests import graphs
 
 
@@ -94,7 +94,10 @@ def test_every_misfit_is_told_at_once_and_the_message_ends_with_the_cure() -> No
             "a prewarm is anchored to task 4, which does not exist",
         ),
         (replace(FITTING, workers={"w1": WorkerTerms(linger_s=-1)}), "worker 'w1' lingers -1 s: it must be 0 or more"),
-        (replace(FITTING, workers={"w1": WorkerTerms(linger_s=math.nan)}), "worker 'w1' lingers nan s: it must be 0 or more"),
+        (
+            replace(FITTING, workers={"w1": WorkerTerms(linger_s=math.nan)}),
+            "worker 'w1' lingers nan s: it must be 0 or more",
+        ),
     ],
 )
 def test_a_misfit_is_refused_and_named(plan: Plan, problem: str) -> None:
@@ -128,8 +131,8 @@ def test_a_worker_that_waits_for_a_detour_is_started_again() -> None:
         kind="restart",
         worker="w0",
         step=2,
-        text="worker 'w0' has nothing to do until 'b' is ready, which needs 'x' from elsewhere: it leaves and is started "
-        "again. Pin 'x' to 'w0' as well, or let 'b' float.",
+        text="worker 'w0' has nothing to do until 'b' is ready, which needs 'x' from elsewhere: it leaves and is "
+        "started again. Pin 'x' to 'w0' as well, or let 'b' float.",
     )
 
 
@@ -184,7 +187,8 @@ def test_an_input_of_the_workers_own_may_come_last() -> None:
 
 def test_an_input_of_the_workers_own_that_the_gate_needs_cannot_come_last() -> None:
     """a:w0 -> b:w0 -> x:w1 -> d:w0     b is above x: nothing is left while x runs
-                 `-----------/
+    |              /
+    `-------------/
     """
     assert stops(pinned(graphs.drawn("a b x d", "b d"), "a:w0 b:w0 x:w1 d:w0")) == [("w0", "d")]
 

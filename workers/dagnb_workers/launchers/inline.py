@@ -7,12 +7,14 @@ enforced, output goes where it always goes, and a crash takes this process along
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import secrets
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from dagnb.errors import ConfigError, RunMissingError
+from dagnb.errors import ConfigError, DagnbError, RunMissingError
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.worker import Worker
 from dagnb.storage.open import MEMORY_URL, open_store
@@ -79,22 +81,30 @@ class Inline:
 
 async def _work(invocation: Invocation) -> None:
     instances = [secrets.token_hex(8) for _ in range(invocation.n_workers)]
+    pool = ThreadPoolExecutor(invocation.n_workers, thread_name_prefix=f"dagnb-{invocation.run}")
     try:
         async with asyncio.TaskGroup() as group:
             beating = group.create_task(_beat(invocation, instances))
-            workers = [group.create_task(_instance(invocation, instance)) for instance in instances]
+            workers = [group.create_task(_instance(invocation, instance, pool)) for instance in instances]
             await asyncio.wait(workers)
             beating.cancel()
     except* RunMissingError:
         pass  # forgotten while it ran: nothing is left to do
+    finally:
+        pool.shutdown(wait=False)
 
 
-async def _instance(invocation: Invocation, instance: str) -> None:
+async def _instance(invocation: Invocation, instance: str, pool: Executor) -> None:
     store = await open_store(invocation.store)
-    world = Runtime(store, invocation, instance, call_in_thread, _Nobody())
+    world = Runtime(store, invocation, instance, functools.partial(call_in_thread, pool), _Nobody(), at_home=True)
     worker: Worker[Loaded, object] = Worker(world)
-    await worker.work()
-    await world.flush()
+    try:
+        await worker.work()
+        await world.flush()
+    except RunMissingError:
+        raise
+    except DagnbError as error:  # without workers the run would wait for ever
+        await store.cancel(invocation.run, f"a worker could not go on: {error}")
 
 
 async def _beat(invocation: Invocation, instances: list[str]) -> None:

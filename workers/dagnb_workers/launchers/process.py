@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from dagnb.errors import ConfigError
 from dagnb.protocol.invocation import Invocation
-from dagnb_workers.agent_client import ask_agent
+from dagnb_workers.agent_client import ask_agent, store_url
 
 
 def usable_cpus() -> int:
@@ -37,10 +37,9 @@ class Processes:
         """How many tasks run at a time."""
         return self.n
 
-    @property
-    def store_url(self) -> str | None:
-        """Any store will do that this machine reaches."""
-        return None
+    async def default_store(self) -> str:
+        """URL of the embedded server, which the agent starts when there is none."""
+        return await store_url()
 
     async def launch(self, invocation: Invocation) -> None:
         """Have the agent start a supervisor for the run, which starts the workers. Raises LaunchError."""

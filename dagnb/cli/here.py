@@ -1,0 +1,61 @@
+"""Commands that need no run: the demo, scripts and notebooks, the doctor, the settings."""
+# ruff: noqa: PLC0415, T201  # each command imports what it alone needs, or all would be slow; a command line prints
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from dagnb import session
+from dagnb.cli.runs import unknown
+
+
+def demo(options: argparse.Namespace) -> int:
+    """`dagnb demo`."""
+    from dagnb.demo.job import Choice, run_demo
+
+    choice = Choice(
+        planner=options.planner,
+        workers=options.workers,
+        store=options.store,
+        out=options.out,
+        limit_mb=options.limit_mb,
+    )
+    return 0 if run_demo(choice, sys.stdout) else 1
+
+
+def script(options: argparse.Namespace) -> int:
+    """`dagnb run SCRIPT_OR_NOTEBOOK`."""
+    from dagnb.cli.script import execute
+
+    session.configure(workers=options.workers, store=options.store, planner=options.planner)
+    return execute(options.script, options.arguments)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """`dagnb doctor`."""
+    from dagnb.doctor import examine, findings_text, is_able
+
+    findings = examine()
+    print(findings_text(findings))
+    return 0 if is_able(findings) else 1
+
+
+def config(options: argparse.Namespace) -> int:
+    """`dagnb config [NAME]`."""
+    from dagnb.doctor import shown_variable
+
+    chosen = session.settings()
+    values = {name: str(getattr(chosen, name) or "") for name in chosen.__dataclass_fields__}
+    values |= {name: shown_variable(os.environ.get(name, "")) for name in session.VARIABLES}
+    if options.name:
+        if options.name not in values:
+            raise unknown("setting", options.name, list(values))
+        print(values[options.name])
+        return 0
+    wide = max(map(len, values))
+    for name, value in values.items():
+        told = session.VARIABLES.get(name)
+        print(f"{name:<{wide}}  {value or 'not set'}" + (f"   ({told})" if told else ""))
+    return 0

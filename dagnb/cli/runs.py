@@ -1,0 +1,175 @@
+"""Commands on runs that the store knows: list, look, end, forget."""
+# ruff: noqa: T201  # a command line prints
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from dagnb import client
+from dagnb.errors import ConfigError, UnknownNameError
+from dagnb.graph.dag import Call, Dag
+from dagnb.handle import Run
+from dagnb.protocol.messages import RunState, TaskState
+from dagnb.storage.interface import RunLine
+from dagnb.views.errors import errors_text
+from dagnb.views.markup import plain, shortened
+from dagnb.views.report import report_html
+from dagnb.views.text import counts_text, trace_text
+from dagnb.views.wording import counted, moment_text, seconds_text
+
+LAST = "last"
+
+_NAME = 40
+_MOST = 6
+"""so many names are listed when one is unknown"""
+
+
+def runs(options: argparse.Namespace) -> int:
+    """`dagnb runs`."""
+    lines = _listed(options)
+    for line in lines:
+        took = seconds_text(line.finished_at - line.submitted_at) if line.finished_at else "so far"
+        print(
+            f"{line.run}  {line.state:<9}  {moment_text(line.submitted_at)}  {took:>11}"
+            f"  {counted(line.n_tasks, 'task'):>12}  {_name(line.name)}"
+        )
+    if not lines:
+        print("No runs.")
+    return 0
+
+
+def show(options: argparse.Namespace) -> int:
+    """`dagnb show RUN [--html FILE | --json]`."""
+    run = _found(options)
+    if options.json:
+        print(_as_json(run))
+    elif options.html:
+        options.html.write_text(_page(run), encoding="utf-8")
+        print(options.html.absolute().as_uri())
+    else:
+        seen = run.look()
+        print(f"run {run.id}  {_name(run.story.name)}  {seen.state}  {moment_text(seen.submitted_at)}")
+        print(counts_text(run.status))
+        print(trace_text(run.trace))
+        if seen.errors:
+            print(f"{counted(len(seen.errors), 'failed attempt')}: `dagnb errors {run.id}`")
+    return 0
+
+
+def errors(options: argparse.Namespace) -> int:
+    """`dagnb errors RUN`."""
+    print(errors_text(_found(options).errors))
+    return 0
+
+
+def why(options: argparse.Namespace) -> int:
+    """`dagnb why RUN TASK`."""
+    run = _found(options)
+    if options.task not in run.story.names:
+        raise unknown("task", options.task, run.story.names)
+    print(run.why(options.task))
+    return 0
+
+
+def cancel(options: argparse.Namespace) -> int:
+    """`dagnb cancel RUN`."""
+    run = _found(options)
+    print(f"run {run.id} is cancelled." if run.cancel() else f"run {run.id} was over already: {run.state}.")
+    return 0
+
+
+def forget(options: argparse.Namespace) -> int:
+    """`dagnb forget RUN`, `dagnb forget --all`."""
+    if options.all == bool(options.run):
+        raise ConfigError("forget what? Give one RUN, or --all for every run that is over.")
+    if options.run:
+        run = _found(options)
+        print(f"run {run.id} is forgotten, {counted(run.forget(), 'key')}.")
+        return 0
+    lines = _listed(options)
+    over = [line.run for line in lines if line.state is not RunState.RUNNING]
+    n_keys = sum(_attached(run, options).forget() for run in over)
+    going_on = f" {counted(len(lines) - len(over), 'run')} still going on." if len(lines) > len(over) else ""
+    print(f"{counted(len(over), 'run')} forgotten, {counted(n_keys, 'key')}.{going_on}")
+    return 0
+
+
+def attach(options: argparse.Namespace) -> int:
+    """`dagnb attach RUN`."""
+    from dagnb.progress import watch  # noqa: PLC0415  # importing rich takes longer than any other command
+
+    run = _found(options)
+    watch(run)
+    return 0 if run.state is RunState.OK else 1
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownNameError:
+    """The error, listing what is near, else the first few of what there is."""
+    return UnknownNameError(kind, name, get_close_matches(name, known, _MOST, 0.5) or known[:_MOST])
+
+
+def _listed(options: argparse.Namespace) -> list[RunLine]:
+    return client.runs(store=options.store, workers=options.workers)
+
+
+def _attached(run: str, options: argparse.Namespace) -> Run[Any]:
+    return client.attach(run, store=options.store, workers=options.workers)
+
+
+def _found(options: argparse.Namespace) -> Run[Any]:
+    """The run meant. Raises UnknownNameError, or ConfigError when its beginning is that of several."""
+    known = [line.run for line in _listed(options)]
+    wanted = known[-1] if options.run == LAST and known else options.run
+    matches = [run for run in known if run.startswith(wanted.upper())]
+    if not matches:
+        raise unknown("run", wanted, known)
+    if len(matches) > 1:
+        some = ", ".join(matches[:_MOST])
+        raise ConfigError(f"'{wanted}' begins the ids of {counted(len(matches), 'run')}: {some}. Give more of it.")
+    return _attached(matches[0], options)
+
+
+def _as_json(run: Run[Any]) -> str:
+    seen, trace = run.look(), run.trace
+    told = {
+        "run": run.id,
+        "name": run.story.name,
+        "planner": run.story.planner,
+        "state": seen.state,
+        "reason": seen.reason,
+        "counts": run.status,
+        "submitted_at": seen.submitted_at,
+        "finished_at": seen.finished_at or None,
+        "makespan_s": trace.makespan_s,
+        "tasks": dict(zip(run.story.names, (TaskState(state).word for state in seen.states), strict=True)),
+        "errors": [error.line() for error in run.errors],
+        "trace": json.loads(trace.to_json()),
+    }
+    return json.dumps(told, indent=2)
+
+
+def _page(run: Run[Any]) -> str:
+    """The report, with the graph as the submission tells it."""
+    seen, story = run.look(), run.story
+    calls = tuple(
+        Call(name=name, function=function, upstream=upstream)
+        for name, function, upstream in zip(story.names, story.functions, story.upstream, strict=True)
+    )
+    return report_html(
+        run=run.id,
+        name=story.name,
+        state=str(seen.state),
+        dag=Dag(calls, story.sinks),
+        trace=run.trace,
+        states={place: TaskState(state).word for place, state in enumerate(seen.states)},
+        errors=run.errors,
+        created=moment_text(seen.submitted_at),
+    )
+
+
+def _name(text: str) -> str:
+    return shortened(" ".join(plain(text).split()), _NAME)

@@ -1,0 +1,198 @@
+"""What is here, what is missing, and the cure. It looks, and starts nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from dagnb import registry, session
+from dagnb.errors import ConfigError, StorageError, UnknownNameError
+from dagnb.storage.embedded import find_server
+from dagnb.storage.home import runtime_directory, state_directory
+from dagnb.storage.open import without_secrets
+from dagnb.views import dot
+
+OLDEST_PYTHON = (3, 11)
+_DOCKER_SOCKET = Path("/var/run/docker.sock")
+_ANSWER_S = 2.0
+
+
+class Health(StrEnum):
+    """WARNING: something that can be done without; MISSING: the default job cannot run."""
+
+    OK = "ok"
+    WARNING = "warning"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked at. cure: what to do, "" when nothing has to be done."""
+
+    name: str
+    health: Health
+    detail: str
+    cure: str = ""
+
+
+def examine(environ: Mapping[str, str] = os.environ) -> list[Finding]:
+    """Everything dagnb needs or can use, the needed first."""
+    return [
+        _python(sys.version_info[:3]),
+        _directory("runtime directory", runtime_directory, environ),
+        _directory("state directory", state_directory, environ),
+        _store(environ),
+        _workers(),
+        _agent(environ),
+        _graphviz(),
+        _packages("notebook", ("IPython", "ipywidgets", "anywidget"), "pip install ipython ipywidgets anywidget"),
+        _docker(environ),
+        *_variables(environ),
+    ]
+
+
+def is_able(findings: list[Finding]) -> bool:
+    """Whether the default job can run."""
+    return all(finding.health is not Health.MISSING for finding in findings)
+
+
+def findings_text(findings: list[Finding]) -> str:
+    """A line a finding, and its cure below it."""
+    wide = max(len(finding.name) for finding in findings)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.health:<7}  {finding.name:<{wide}}  {finding.detail}")
+        if finding.cure:
+            lines.append(f"{'':<7}  {'':<{wide}}  cure: {finding.cure}")
+    return "\n".join(lines)
+
+
+def _python(version: tuple[int, ...]) -> Finding:
+    told = f"{platform.python_implementation()} {'.'.join(map(str, version))}, {sys.executable}"
+    if version[:2] >= OLDEST_PYTHON:
+        return Finding(name="Python", health=Health.OK, detail=told)
+    cure = f"Install Python {'.'.join(map(str, OLDEST_PYTHON))} or later."
+    return Finding(name="Python", health=Health.MISSING, detail=told, cure=cure)
+
+
+def _directory(name: str, find: Callable[[Mapping[str, str]], Path], environ: Mapping[str, str]) -> Finding:
+    """A directory of the user's alone, in which a file can be made."""
+    try:
+        path = find(environ)
+    except ConfigError as error:
+        return Finding(name=name, health=Health.MISSING, detail="cannot be used", cure=str(error))
+    except OSError as error:
+        cure = "Set DAGNB_HOME to a directory you may write to."
+        return Finding(name=name, health=Health.MISSING, detail=f"cannot be made: {error}", cure=cure)
+    if os.access(path, os.W_OK | os.X_OK):
+        return Finding(name=name, health=Health.OK, detail=f"{path}, private")
+    cure = "Set DAGNB_HOME to a directory you may write to."
+    return Finding(name=name, health=Health.MISSING, detail=f"{path} cannot be written", cure=cure)
+
+
+def _store(environ: Mapping[str, str]) -> Finding:
+    """The server that is given, if it answers; else the program of the embedded one."""
+    if url := environ.get(session.STORE_VARIABLE):
+        return _given_store(url)
+    try:
+        program = find_server()
+    except ConfigError as error:
+        return Finding(name="store", health=Health.MISSING, detail="no server", cure=str(error))
+    return Finding(name="store", health=Health.OK, detail=f"embedded server: {program} ({_version(program)})")
+
+
+def _given_store(url: str) -> Finding:
+    try:
+        session.wait(session.reopened(session.Redis(url=url)))
+    except (ConfigError, StorageError) as error:
+        detail = f"{without_secrets(url)} of {session.STORE_VARIABLE} cannot be used"
+        return Finding(name="store", health=Health.MISSING, detail=detail, cure=str(error))
+    return Finding(name="store", health=Health.OK, detail=f"{without_secrets(url)} answers")
+
+
+def _version(program: Path) -> str:
+    """What the program says of itself, in short."""
+    try:
+        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return "version unknown"
+    return next((word[2:] for word in told.split() if word.startswith("v=")), "version unknown")
+
+
+def _workers() -> Finding:
+    """The session's launcher."""
+    chosen = session.settings().workers
+    known = ", ".join(registry.names("launcher"))
+    try:
+        launcher = session.settings().launcher()
+    except (UnknownNameError, ImportError) as error:
+        cure = f"{error}. Install dagnb again, or choose one of: {known or 'none is installed'}."
+        return Finding(name="workers", health=Health.MISSING, detail=f"'{chosen}' cannot be loaded", cure=cure)
+    return Finding(name="workers", health=Health.OK, detail=f"{launcher!r}; installed: {known}")
+
+
+def _agent(environ: Mapping[str, str]) -> Finding:
+    """The agent starts with the first run, so that its absence is no fault."""
+    try:
+        path = runtime_directory(environ) / "agent.sock"
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(_ANSWER_S)
+            line.connect(str(path))
+    except (ConfigError, OSError):
+        return Finding(name="agent", health=Health.OK, detail="none is running; the first run starts one")
+    return Finding(name="agent", health=Health.OK, detail=f"listens at {path}")
+
+
+def _graphviz() -> Finding:
+    try:
+        return Finding(name="Graphviz", health=Health.OK, detail=dot.program())
+    except ConfigError as error:
+        return Finding(name="Graphviz", health=Health.WARNING, detail="no pictures of graphs", cure=str(error))
+
+
+def _packages(name: str, packages: tuple[str, ...], cure: str) -> Finding:
+    absent = [package for package in packages if importlib.util.find_spec(package) is None]
+    if absent:
+        return Finding(name=name, health=Health.WARNING, detail=f"{', '.join(absent)} not installed", cure=cure)
+    return Finding(name=name, health=Health.OK, detail=f"{', '.join(packages)} installed")
+
+
+def _docker(environ: Mapping[str, str]) -> Finding:
+    """Needed by Docker workers only, and only looked at from outside."""
+    program, host = shutil.which("docker"), environ.get("DOCKER_HOST", "")
+    cure = "Only for workers='docker': install Docker, start it, and put yourself into the group 'docker'."
+    if host and not host.startswith("unix://"):
+        return Finding(name="Docker", health=Health.OK, detail=f"engine at {without_secrets(host)}, not asked")
+    path = Path(host.removeprefix("unix://")) if host else _DOCKER_SOCKET
+    told = f"{program or 'no docker on PATH'}, engine at {path}"
+    if not path.exists():
+        return Finding(name="Docker", health=Health.WARNING, detail=f"{told}: not there", cure=cure)
+    if not os.access(path, os.R_OK | os.W_OK):
+        return Finding(name="Docker", health=Health.WARNING, detail=f"{told}: closed to you", cure=cure)
+    return Finding(name="Docker", health=Health.OK, detail=told)
+
+
+def _variables(environ: Mapping[str, str]) -> list[Finding]:
+    """What is set; and what begins with DAGNB_ but is read by nobody, the mark of a misspelling."""
+    found = []
+    for name in sorted(name for name in environ if name.startswith("DAGNB_")):
+        if name in session.VARIABLES:
+            found.append(Finding(name=name, health=Health.OK, detail=shown_variable(environ[name])))
+        else:
+            cure = f"Unset it. dagnb reads {', '.join(session.VARIABLES)}."
+            found.append(Finding(name=name, health=Health.WARNING, detail="is read by nobody", cure=cure))
+    return found
+
+
+def shown_variable(value: str) -> str:
+    """The value of a variable without the secrets of a URL."""
+    return without_secrets(value) if "://" in value else value

@@ -1,0 +1,173 @@
+"""The subcommands of `%dag` but `run`: each asks dagnb one thing and shows the answer."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+import dagnb
+from dagnb import session
+from dagnb.doctor import examine, findings_text, shown_variable
+from dagnb.handle import Run
+from dagnb.storage.interface import RunLine
+from dagnb.views.errors import errors_html, errors_text
+from dagnb.views.markup import escaped, plain
+from dagnb.views.page import fragment, table
+from dagnb.views.text import counts_text
+from dagnb.views.wording import seconds_text
+from dagnb_kernel_ext.flags import unknown_text
+from dagnb_kernel_ext.moment import labelled
+from dagnb_kernel_ext.output import labels, put, say
+from dagnb_kernel_ext.widgets import Gallery
+
+_SHOWN = 20
+
+
+class Desk:
+    """Where the subcommands find what they are about."""
+
+    def __init__(self, shell: InteractiveShell, gallery: Gallery) -> None:
+        """No run was started yet."""
+        self.shell = shell
+        self.gallery = gallery
+        self.latest: Run[object] | None = None
+
+    def run(self, command: str, words: Sequence[str]) -> Run[object]:
+        """The run meant: a variable, an id, the beginning of one, or a run's name; the latest by default."""
+        if len(words) > 1:
+            raise UsageError(f"%dag {command}: it takes one RUN, not {' '.join(words)!r}.")
+        if not words:
+            if self.latest is None:
+                raise UsageError(f"%dag {command}: this notebook started no run yet; `%dag runs` lists others.")
+            return self.latest
+        held = self.shell.user_ns.get(words[0])
+        if isinstance(held, Run):
+            return held
+        if self.latest is not None and self.latest.id == words[0]:
+            return self.latest
+        return dagnb.attach(_id_of(command, words[0]))
+
+
+def _id_of(command: str, text: str) -> str:
+    lines = dagnb.runs()
+    for line in lines:  # newest first: of runs with one name the latest is meant
+        if text in {line.run, line.name}:
+            return line.run
+    found = [line.run for line in lines if line.run.startswith(text.upper())]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"%dag {command}: {len(found)} runs begin with {text!r}; give more of the id.")
+    known = list(dict.fromkeys(name for line in lines[:_SHOWN] for name in (line.name, line.run)))
+    raise UsageError(f"%dag {command}: {unknown_text('run', text, known)}")
+
+
+def _runs(desk: Desk, words: Sequence[str]) -> None:
+    _nothing("runs", words)
+    rows = [
+        (line.run, line.name, str(line.state), f"{line.n_tasks:,}", _moment(line.submitted_at), _lasted(line))
+        for line in dagnb.runs()[:_SHOWN]
+    ]
+    _show_table(("run", "name", "state", "tasks", "started", "took"), rows, empty="The store knows no runs.")
+
+
+def _status(desk: Desk, words: Sequence[str]) -> None:
+    run = desk.run("status", words)
+    say(f"run {run.id} {run.state}: {counts_text(run.status)}")
+
+
+def _errors(desk: Desk, words: Sequence[str]) -> None:
+    run = desk.run("errors", words)
+    errors = [labelled(error, labels(desk.shell)) for error in run.errors]
+    put({"text/html": errors_html(errors), "text/plain": errors_text(errors)})
+
+
+def _why(desk: Desk, words: Sequence[str]) -> None:
+    if not words:
+        raise UsageError("%dag why: it takes the name of a task, such as merge-0.")
+    run = desk.run("why", words[1:])
+    if words[0] not in run.story.names:
+        raise UsageError(f"%dag why: {unknown_text('task', words[0], run.story.names[:_SHOWN])}")
+    say(run.why(words[0]))
+
+
+def _cancel(desk: Desk, words: Sequence[str]) -> None:
+    run = desk.run("cancel", words)
+    say(f"run {run.id} is cancelled." if run.cancel() else f"run {run.id} was over already ({run.state}).")
+
+
+def _attach(desk: Desk, words: Sequence[str]) -> Run[object]:
+    if not words:
+        raise UsageError("%dag attach: it takes a RUN; `%dag runs` lists them.")
+    run = desk.run("attach", words)
+    desk.latest = run
+    desk.gallery.show(run)
+    return run
+
+
+def _forget(desk: Desk, words: Sequence[str]) -> None:
+    if not words:
+        raise UsageError("%dag forget: it takes a RUN; `%dag runs` lists them.")
+    run = desk.run("forget", words)
+    run.forget()
+    if desk.latest is not None and desk.latest.id == run.id:
+        desk.latest = None
+    say(f"run {run.id} is forgotten.")
+
+
+def _config(desk: Desk, words: Sequence[str]) -> None:
+    _nothing("config", words)
+    chosen = session.settings()
+    rows = [(name, str(getattr(chosen, name) or ""), "set by dagnb.configure") for name in chosen.__dataclass_fields__]
+    rows += [(name, shown_variable(os.environ.get(name, "")), told) for name, told in session.VARIABLES.items()]
+    _show_table(("setting", "value", "what it is"), rows)
+
+
+def _doctor(desk: Desk, words: Sequence[str]) -> None:
+    _nothing("doctor", words)
+    say(findings_text(examine()))
+
+
+COMMANDS: dict[str, Callable[[Desk, Sequence[str]], object]] = {
+    "runs": _runs,
+    "status": _status,
+    "errors": _errors,
+    "why": _why,
+    "cancel": _cancel,
+    "attach": _attach,
+    "forget": _forget,
+    "config": _config,
+    "doctor": _doctor,
+}
+"""subcommand -> what it does; what it returns is the cell's value"""
+
+
+def _nothing(command: str, words: Sequence[str]) -> None:
+    if words:
+        raise UsageError(f"%dag {command}: it takes nothing, not {' '.join(words)!r}.")
+
+
+def _show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str = "") -> None:
+    """A table as HTML and as text."""
+    cells = [[plain(cell) for cell in row] for row in rows]
+    if not cells:
+        say(empty)
+        return
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in (heads, *cells)
+    ]
+    html = fragment(table(heads, [[escaped(cell) for cell in row] for row in cells]))
+    put({"text/html": html, "text/plain": "\n".join(lines)})
+
+
+def _moment(at: float) -> str:
+    return dt.datetime.fromtimestamp(at, dt.UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _lasted(line: RunLine) -> str:
+    return seconds_text(line.finished_at - line.submitted_at) if line.finished_at else ""

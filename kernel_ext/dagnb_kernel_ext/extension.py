@@ -1,0 +1,76 @@
+"""`%load_ext dagnb` and `%unload_ext dagnb`: what the shell gets, and how it is taken back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from IPython.core.completer import IPCompleter
+from IPython.core.formatters import IPythonDisplayFormatter
+from IPython.core.interactiveshell import InteractiveShell
+
+from dagnb import handle
+from dagnb_kernel_ext import tracebacks
+from dagnb_kernel_ext.cell import help_alone
+from dagnb_kernel_ext.completion import Matcher, matcher_for
+from dagnb_kernel_ext.magics import DagMagics
+from dagnb_kernel_ext.output import labels
+from dagnb_kernel_ext.widgets import Gallery
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    magics: DagMagics
+    gallery: Gallery
+    matcher: Matcher
+
+
+_loaded: dict[int, _Loaded] = {}
+"""id of the shell -> what it was given; a process has one shell, tests have several"""
+
+
+def load(ipython: InteractiveShell) -> None:
+    """Register the magics and their completion; in a notebook, show every run that starts. Twice is once."""
+    if id(ipython) in _loaded:
+        return
+    gallery = Gallery(ipython)
+    given = _Loaded(DagMagics(ipython, gallery), gallery, matcher_for(ipython))
+    _loaded[id(ipython)] = given
+    ipython.register_magics(given.magics)
+    ipython.input_transformers_cleanup.append(help_alone)
+    tracebacks.install(labels(ipython))
+    if _has_completer(ipython):
+        ipython.Completer.custom_matchers.append(given.matcher)
+    handle.viewers.append(given.magics.remember)
+    if gallery.is_notebook:
+        handle.viewers.append(gallery.show)
+        ipython.events.register("post_run_cell", gallery.after_cell)
+        _display_formatter(ipython).for_type(handle.Run, gallery.show_again)  # type: ignore[no-untyped-call]
+
+
+def unload(ipython: InteractiveShell) -> None:
+    """Take everything back; runs go on."""
+    given = _loaded.pop(id(ipython), None)
+    if given is None:
+        return
+    tracebacks.uninstall()
+    ipython.input_transformers_cleanup.remove(help_alone)
+    for kind in ("line", "cell"):
+        ipython.magics_manager.magics[kind].pop("dag", None)
+    if _has_completer(ipython) and given.matcher in ipython.Completer.custom_matchers:
+        ipython.Completer.custom_matchers.remove(given.matcher)
+    for viewer in (given.magics.remember, given.gallery.show):
+        if viewer in handle.viewers:
+            handle.viewers.remove(viewer)
+    if given.gallery.is_notebook:
+        ipython.events.unregister("post_run_cell", given.gallery.after_cell)
+    _display_formatter(ipython).pop(handle.Run, None)  # type: ignore[no-untyped-call]
+
+
+def _has_completer(ipython: InteractiveShell) -> bool:
+    """A shell in tests or scripts may have none."""
+    return isinstance(getattr(ipython, "Completer", None), IPCompleter)
+
+
+def _display_formatter(ipython: InteractiveShell) -> IPythonDisplayFormatter:
+    found: IPythonDisplayFormatter = ipython.display_formatter.ipython_display_formatter  # type: ignore[union-attr]
+    return found

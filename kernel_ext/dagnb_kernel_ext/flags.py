@@ -1,0 +1,110 @@
+"""The flags of `%%dag`: parsed as a shell would, with help and the nearest right name for a wrong one."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import keyword
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from IPython.core.error import UsageError
+
+from dagnb import registry
+from dagnb.errors import UnknownNameError
+
+FLAGS = {
+    "--planner": "which planner decides who runs what, e.g. heft",
+    "--workers": "which workers run it: inline, process, ...",
+    "--percentile": "how cautious predictions are, above 0 and below 100; for planners that take it",
+    "--plan": "show the plan; nothing runs, and NAME is the node",
+    "--detach": "do not wait: NAME is the run",
+    "--timeout": "end the run after so many seconds",
+    "--help": "show this",
+}
+"""flag -> what it does"""
+
+KINDS = {"--planner": "planner", "--workers": "launcher"}
+"""flags whose value is a registered name -> the kind of name"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """What stands after `%%dag`."""
+
+    name: str
+    planner: str | None = None
+    workers: str | None = None
+    percentile: float | None = None
+    plan: bool = False
+    detach: bool = False
+    timeout_s: float | None = None
+    wants_help: bool = False
+
+
+class _Parser(argparse.ArgumentParser):
+    """As argparse, but it never ends the kernel and knows what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what IPython shows as one line."""
+        raise UsageError(f"%%dag: {message}{'' if message.endswith('?') else '.'} `%%dag -h` explains.")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="%dag", add_help=False, allow_abbrev=False)
+    parser.add_argument("name", nargs="?", default="")
+    parser.add_argument("--planner")
+    parser.add_argument("--workers")
+    parser.add_argument("--percentile", type=float)
+    parser.add_argument("--plan", action="store_true")
+    parser.add_argument("--detach", action="store_true")
+    parser.add_argument("--timeout", type=float, dest="timeout_s")
+    parser.add_argument("-h", "--help", action="store_true", dest="wants_help")
+    return parser
+
+
+def parse(line: str) -> Flags:
+    """The flags of the line. Raises UsageError that says what is wrong and what may have been meant."""
+    parser = _parser()
+    try:
+        found, unknown = parser.parse_known_args(shlex.split(line))
+    except ValueError as error:
+        raise UsageError(f"%%dag: {error} in {line!r}. `%%dag -h` explains.") from None
+    if unknown:
+        parser.error(_unknown(unknown[0]))
+    flags = Flags(**vars(found))
+    if not flags.wants_help:
+        _check(parser, flags)
+    return flags
+
+
+def _check(parser: _Parser, flags: Flags) -> None:
+    if not flags.name:
+        parser.error("it needs a name for the result, as in `%%dag total`")
+    if not flags.name.isidentifier() or keyword.iskeyword(flags.name):
+        parser.error(f"{flags.name!r} is no name a variable can have")
+    if flags.plan and flags.detach:
+        parser.error("--plan runs nothing, so there is nothing to --detach from")
+    if flags.timeout_s is not None and not flags.timeout_s > 0:
+        parser.error(f"--timeout {flags.timeout_s:g} must be more than 0 seconds")
+    if flags.percentile is not None and not 0 < flags.percentile < 100:
+        parser.error(f"--percentile {flags.percentile:g} must be above 0 and below 100")
+    for flag, name in (("--planner", flags.planner), ("--workers", flags.workers)):
+        kind = KINDS[flag]
+        if name is not None and name not in (known := registry.names(kind)):
+            raise UsageError(f"%%dag: {UnknownNameError(kind, name, known)}")
+
+
+def _unknown(argument: str) -> str:
+    if not argument.startswith("-"):
+        return f"there is one NAME, so what is {argument!r}"
+    return unknown_text("flag", argument.partition("=")[0], list(FLAGS))
+
+
+def unknown_text(kind: str, name: str, known: Sequence[str]) -> str:
+    """That there is no such thing, with the nearest that there is, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"there is {', '.join(known) or 'none'}"
+    return f"unknown {kind} '{name}'; {hint}"

@@ -1,0 +1,47 @@
+"""What `-h`, `%%dag?` and `%dag?` show."""
+
+from __future__ import annotations
+
+from dagnb_kernel_ext.flags import FLAGS
+
+SUBCOMMANDS = {
+    "run": "run NAME: run a node, or the last %%dag cell of that name again; gives the value",
+    "runs": "runs: what the store knows, newest first",
+    "status": "status [RUN]: how many tasks are in which state",
+    "errors": "errors [RUN]: every failed attempt, with the lines of code",
+    "why": "why TASK [RUN]: what a task is waiting for",
+    "cancel": "cancel [RUN]: end a run and its workers",
+    "attach": "attach RUN: the run, e.g. after the kernel was restarted, with its live view",
+    "forget": "forget RUN: delete everything the store holds of a run",
+    "config": "config: the settings in force, and the variables that are read",
+    "doctor": "doctor: what is here, what is missing, the cure",
+}
+"""subcommand of `%dag` -> how it is written and what it does"""
+
+_NEEDS_VALUE = {"--planner": " NAME", "--workers": " NAME", "--percentile": " P", "--timeout": " SECONDS"}
+
+
+def _rows(rows: dict[str, str]) -> str:
+    wide = max(map(len, rows))
+    return "\n".join(f"    {left:<{wide}}  {right}" for left, right in rows.items())
+
+
+TEXT = f"""%%dag NAME [flags]: run this cell as a DAG and bind the result to NAME.
+
+Every function at the top of the cell becomes a task, with @task or without (generators and classes stay what they
+are). The last line is what is run: a call of a task, or a list or tuple of such calls, which gives a tuple. The
+rest is ordinary Python, and its names stay in the notebook.
+
+    %%dag total --planner one_pass
+    def count(text): return len(text.split())
+    def merge(counts): return sum(counts)
+    merge([count(text) for text in texts])
+
+Flags:
+{_rows({flag + _NEEDS_VALUE.get(flag, ""): told for flag, told in FLAGS.items()})}
+
+Interrupting the kernel while it waits cancels the run.
+
+%dag SUBCOMMAND; RUN is an id, its beginning, or a name; left out, it is the latest run of this notebook:
+{_rows(dict(told.split(": ", 1) for told in SUBCOMMANDS.values()))}
+"""

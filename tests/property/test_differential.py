@@ -1,0 +1,346 @@
+"""The scripts in Redis do, step by step, what the machine does: the same random calls go to both.
+
+After every step the replies and everything that both hold are compared: states, edge bits, results, queues, leases,
+members and nonces, budgets, errors, events, hints, bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dagnb.protocol.machine import Machine
+from dagnb.protocol.messages import (
+    Address,
+    Charge,
+    Commit,
+    Death,
+    Failure,
+    Queue,
+    Record,
+    Reply,
+    Submission,
+    TaskState,
+    bits_of,
+)
+from dagnb.storage.keys import chunk_key, run_prefix, small_field
+from dagnb.storage.redis import RedisStore
+from tests.services.mirror import Blob, SteeredLink, blobs_at, machine_state, reply_state, store_state
+
+pytestmark = pytest.mark.redis
+
+NAMESPACE = "diff"
+INSTANCES = ("i1", "i2", "i3")
+LEASE_S = 8.0
+MAX_STEPS = 40
+
+
+@dataclass
+class Tally:
+    runs: int = 0
+    steps: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Server:
+    """The store under test and the loop it lives in."""
+
+    runner: asyncio.Runner
+    store: RedisStore
+    link: SteeredLink
+    tally: Tally = field(default_factory=Tally)
+
+
+@pytest.fixture(scope="module")
+def server(redis_url: str, summary: list[str]) -> Iterator[Server]:
+    with asyncio.Runner() as runner:
+        link = SteeredLink(redis_url, patience_s=0.0)
+        yield (server := Server(runner, RedisStore(link, NAMESPACE), link))
+        runner.run(link.close())
+    tally = server.tally
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(tally.kinds.items()))
+    summary.append(f"differential: {tally.runs} runs, {tally.steps} steps compared ({kinds})")
+
+
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def submissions(draw: st.DrawFn, run: str) -> Submission:
+    """A small DAG on pinned queues and pools, with whatever sinks, retries and limits."""
+    n = draw(st.integers(1, 7))
+    upstreams = [tuple(sorted(draw(st.sets(st.integers(0, t - 1), max_size=3)))) if t else () for t in range(n)]
+    queues = tuple(draw(st.lists(st.sampled_from(_QUEUES), min_size=1, max_size=3, unique_by=lambda q: q.name)))
+    queue = [draw(st.integers(0, len(queues) - 1)) for _ in range(n)]
+    priority = [draw(st.integers(0, 2)) for _ in range(n)]
+    leaves = {t for t in range(n) if all(t not in upstream for upstream in upstreams)}
+    sinks = leaves | draw(st.sets(st.integers(0, n - 1), max_size=2))
+    starts, n_bits = bits_of(upstreams)
+    records = []
+    for t in range(n):
+        edges = tuple(
+            (c, starts[c] + up.index(t), starts[c], len(up), queue[c], priority[c])
+            for c, up in enumerate(upstreams)
+            if t in up
+        )
+        record = Record(
+            queue=queue[t],
+            priority=priority[t],
+            is_sink=t in sinks,
+            retries=draw(st.integers(0, 2)),
+            upstream=upstreams[t],
+            edges=edges,
+            body=b"body",
+        )
+        records.append(record.pack())
+    return Submission(
+        run=run,
+        records=tuple(records),
+        queues=queues,
+        sinks=tuple(sorted(sinks)),
+        sources=tuple(t for t in range(n) if not upstreams[t]),
+        n_bits=n_bits,
+        on_error=draw(st.sampled_from(("fail", "continue"))),
+        deadline_s=draw(st.sampled_from((None, None, None, 30.0))),
+        crash_budget=draw(st.integers(0, 2)),
+        loss_budget=draw(st.integers(0, 3)),
+    )
+
+
+_QUEUES = (Queue("w0", 1), Queue("w 1", 1), Queue("~", 1), Queue("~", 3), Queue("~512mb", 2))
+
+
+# ---- steps -----------------------------------------------------------------------------------------------------------
+
+Call = tuple[str, tuple[Any, ...], dict[str, Any]]
+"""Name of a step, what both take, what both take by name"""
+
+
+class Pair:
+    """A machine and a run in the server, which are told the same."""
+
+    def __init__(self, server: Server, submission: Submission, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
+        self.server, self.draw, self.run = server, draw, submission.run
+        self.prefix = run_prefix(NAMESPACE, self.run)
+        self.now, self.n_calls, self.n_events = 1000.5, 0, 0
+        self.blobs: set[Blob] = set()
+        self.last: Call | None = None
+        self.steer()
+        server.runner.run(server.store.submit(submission))
+        self.machine = Machine(submission, self.now, server.link.fresh, self.has_blob)
+        self.compare("submit")
+
+    def has_blob(self, task: int, address: Address) -> bool:
+        return self.blobs.issuperset(blobs_at(task, address))
+
+    def steer(self) -> None:
+        self.n_calls += 1
+        self.server.link.now, self.server.link.fresh = self.now, f"f{self.n_calls}"
+
+    def step(self) -> None:
+        """One random step on both sides, then the comparison."""
+        self.now += self.draw(st.sampled_from((0.0, 0.125, 0.3, 0.7, 5.0, 8.1)))
+        kinds = ("register", "complete", "complete", "complete", "fail", "lost", "heartbeat", "reap", "dead")
+        kind = self.draw(st.sampled_from((*kinds, "evict", "again", "cancel", "put")))
+        if kind in ("evict", "put"):
+            getattr(self, kind)()
+            self.compare(kind)
+            return
+        call = self.last if kind == "again" and self.last is not None else self.call_of(kind)
+        self.make(call)
+        self.compare(kind)
+
+    def make(self, call: Call) -> None:
+        self.last = call
+        name, args, options = call
+        if name == "complete":
+            self.blobs |= {
+                b for c in args[1] if c.blob is not None and self.is_open(c) for b in blobs_at(c.task, c.address)
+            }
+        self.steer()
+        theirs = self.server.runner.run(getattr(self.server.store, name)(self.run, *args, **options))
+        fresh = {} if name == "cancel" else {"fresh": self.server.link.fresh}
+        ours = getattr(self.machine, name)(*args, now=self.now, **fresh, **options)
+        self.settle()
+        if isinstance(ours, Reply):
+            assert reply_state(theirs) == reply_state(ours), name
+            self.check_inputs(theirs)
+        else:
+            assert theirs == ours, name
+
+    def is_open(self, commit: Commit) -> bool:
+        """A result that comes along is kept only if its commit counts."""
+        deadline_at = self.machine.deadline_at
+        over = self.machine.state.value != "running" or (deadline_at is not None and self.now >= deadline_at)
+        return not over and self.machine.states[commit.task].value in "WRXB"
+
+    def settle(self) -> None:
+        for task, address in self.machine.discarded:
+            self.blobs.difference_update(blobs_at(task, address))
+        self.machine.discarded.clear()
+
+    def check_inputs(self, reply: Reply) -> None:
+        for offer in reply.offers:
+            for i in offer.inputs:
+                rides = i.address.n_chunks == 0 and self.has_blob(i.task, i.address)
+                assert i.blob == (b"v" if rides else None)
+
+    def compare(self, kind: str) -> None:
+        ours = machine_state(self.machine, self.n_events, self.blobs)
+        theirs = self.server.runner.run(store_state(self.server.link, NAMESPACE, self.machine))
+        different = {name: (theirs[name], ours[name]) for name in ours if theirs[name] != ours[name]}
+        assert not different, f"after {kind} (theirs, ours)"
+        self.n_events = len(self.machine.events)
+        self.machine.hints.clear()
+        self.server.tally.steps += 1
+        self.server.tally.kinds[kind] = self.server.tally.kinds.get(kind, 0) + 1
+
+    # ---- what is asked ----
+
+    def call_of(self, kind: str) -> Call:
+        call: Call = getattr(self, f"draw_{kind if kind != 'again' else 'reap'}")()
+        return call
+
+    def any_task(self, *preferred: int) -> int:
+        everything = st.integers(0, len(self.machine.records) - 1)
+        some = st.sampled_from(preferred) if preferred else everything
+        task: int = self.draw(some if self.draw(st.integers(0, 4)) else everything)
+        return task
+
+    def instance(self) -> str:
+        name: str = self.draw(st.sampled_from(INSTANCES))
+        return name
+
+    def busy(self) -> str:
+        """An instance, more likely one that runs something."""
+        busy = [i for i, tasks in self.machine.running.items() if tasks]
+        name: str = self.draw(st.sampled_from(busy)) if busy and self.draw(st.integers(0, 5)) else self.instance()
+        return name
+
+    def options(self) -> dict[str, Any]:
+        return {"want": self.draw(st.sampled_from((1, 1, 2, 3)))}
+
+    def address(self, task: int) -> Address:
+        known = self.machine.results.get(task)
+        if known is not None and self.draw(st.booleans()):
+            return known
+        chunks = self.draw(st.sampled_from((0, 0, 2)))
+        return Address(self.draw(st.sampled_from(("ta", "tb", "tc"))) + str(chunks), 1, chunks)
+
+    def draw_register(self) -> Call:
+        instance, worker = self.instance(), None
+        invoked = self.machine.roster.invoked
+        if invoked and not self.draw(st.integers(0, 2)):
+            member = self.draw(st.sampled_from(sorted(invoked)))
+            nonce = invoked[member][1] if self.draw(st.integers(0, 3)) else "f0:9"
+            worker = (self.machine.roster.name(member), nonce)
+        return "register", (instance,), {**self.options(), "lease_s": LEASE_S, "worker": worker}
+
+    def draw_complete(self) -> Call:
+        instance = self.busy()
+        running = self.machine.running.get(instance, [])
+        n_commits = self.draw(st.sampled_from((1, 1, 1, 0, 2)))
+        tasks = list(dict.fromkeys(self.any_task(*running) for _ in range(n_commits)))
+        commits = []
+        for task in tasks:
+            address, way = self.address(task), self.draw(st.sampled_from(("along", "along", "before", "not")))
+            along = way == "along" and address.n_chunks == 0
+            if not along and way != "not":
+                self.bring(task, address)
+            commits.append(Commit(task=task, address=address, blob=b"v" if along else None))
+        return "complete", (instance, commits), self.options()
+
+    def draw_fail(self) -> Call:
+        instance = self.busy()
+        task = self.any_task(*self.machine.running.get(instance, []))
+        attempt = self.machine.attempt(task) - (not self.draw(st.integers(0, 5)))
+        delay_s = self.draw(st.sampled_from((0.0, 0.0, 0.2, 3.0, None)))
+        return "fail", (instance, Failure(task=task, attempt=attempt, error="{}", delay_s=delay_s)), self.options()
+
+    def draw_lost(self) -> Call:
+        instance = self.busy()
+        task = self.any_task(*self.machine.running.get(instance, []))
+        upstream = self.machine.records[task].upstream
+        missing = [u for u in upstream if self.draw(st.booleans())]
+        if missing and self.draw(st.booleans()):
+            self.remove(missing[0])
+        return "lost", (instance, task, missing), self.options()
+
+    def draw_heartbeat(self) -> Call:
+        return "heartbeat", (sorted(self.draw(st.sets(st.sampled_from(INSTANCES)))),), {"lease_s": LEASE_S}
+
+    def draw_reap(self) -> Call:
+        return "reap", (), {}
+
+    def draw_cancel(self) -> Call:
+        if self.draw(st.integers(0, 4)):
+            return self.draw_complete()
+        return "cancel", ("enough",), {}
+
+    def draw_dead(self) -> Call:
+        instance = self.busy()
+        running = self.machine.running.get(instance, [])
+        task = self.draw(st.sampled_from([None, *running]))
+        charge = self.draw(st.sampled_from(tuple(Charge)))
+        delay_s = self.draw(st.sampled_from((0.0, 0.5, None)))
+        death = Death(instance=instance, task=task, charge=charge, error='{"type": "WorkerDied"}', delay_s=delay_s)
+        return "dead", (death,), {}
+
+    # ---- bytes that come and go outside of steps ----
+
+    def bring(self, task: int, address: Address) -> None:
+        """Store a result ahead of its commit, whatever becomes of it."""
+        is_sink = self.machine.records[task].is_sink
+        commands: list[tuple[Any, ...]] = [
+            ("SET", chunk_key(self.prefix, task, address.token, i), b"v", "PX", 60_000) for i in range(address.n_chunks)
+        ]
+        if self.machine.state.value == "running" and not commands:
+            commands = [("HSET", self.prefix + "vz"[is_sink], small_field(task, address.token), b"v")]
+        if commands:
+            self.server.runner.run(self.server.link.ask(commands))
+            self.blobs.update(blobs_at(task, address))
+
+    def put(self) -> None:
+        task = self.any_task()
+        self.bring(task, self.address(task))
+
+    def evict(self) -> None:
+        """Delete the bytes of a result, or one chunk of them, behind both backs."""
+        if self.machine.results:
+            self.remove(self.draw(st.sampled_from(sorted(self.machine.results))))
+
+    def remove(self, task: int) -> None:
+        address = self.machine.results.get(task)
+        if address is None or self.machine.states[task] is not TaskState.DONE:
+            return
+        blob = self.draw(st.sampled_from(blobs_at(task, address)))
+        commands: list[tuple[Any, ...]] = [("DEL", chunk_key(self.prefix, task, address.token, blob[2]))]
+        if blob[2] < 0:
+            commands = [("HDEL", self.prefix + name, small_field(task, address.token)) for name in "vz"]
+        self.server.runner.run(self.server.link.ask(commands))
+        self.blobs.discard(blob)
+
+
+@settings(max_examples=170, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+@pytest.mark.timeout(300)
+def test_the_scripts_do_what_the_machine_does(server: Server, data: st.DataObject) -> None:
+    run = f"d{server.tally.runs}"
+    server.tally.runs += 1
+    pair = Pair(server, data.draw(submissions(run)), data.draw)
+
+    after_the_end = 0
+    for _ in range(data.draw(st.integers(20, MAX_STEPS))):
+        pair.step()
+        after_the_end += pair.machine.state.value != "running"
+        if after_the_end == 4:
+            break
+
+    assert server.runner.run(server.store.forget(run)) > 0

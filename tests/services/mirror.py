@@ -1,0 +1,160 @@
+"""The same calls to the machine and to a real server, and what both hold afterwards, in one form."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from dagnb.protocol.machine import Machine
+from dagnb.protocol.messages import Address, Charge, Reply
+from dagnb.storage.keys import run_prefix
+from dagnb.storage.redis_link import Link
+from dagnb.storage.redis_wire import events_of
+
+State = dict[str, Any]
+Blob = tuple[int, str, int]
+"""(task, token, chunk; -1 for a small one)"""
+
+
+class SteeredLink(Link):
+    """A link whose calls happen at a given moment with a given `fresh`, perhaps marked as a repetition."""
+
+    now = 0.0
+    fresh = ""
+
+    async def call(self, function: str, prefix: str, *args: Any, **options: Any) -> Any:
+        """See Link.call."""
+        return await super().call(function, prefix, *args, **{**options, "now": repr(self.now), "fresh": self.fresh})
+
+
+def blobs_at(task: int, address: Address) -> list[Blob]:
+    """Everything that makes up a value."""
+    if address.n_chunks == 0:
+        return [(task, address.token, -1)]
+    return [(task, address.token, i) for i in range(address.n_chunks)]
+
+
+def machine_state(machine: Machine, n_events: int, blobs: set[Blob]) -> State:
+    """All of a machine; of its events those from n_events on."""
+    roster = machine.roster
+    over = machine.state.value != "running"
+    nonces = {member: nonce for member, (_, nonce) in roster.invoked.items()} | roster.nonces
+    return {
+        "run": (machine.state.value, machine.reason, machine.submitted_at, machine.finished_at, machine.deadline_at),
+        "unsettled": machine.unsettled,
+        "serial": machine.serial,
+        "states": "".join(machine.states),
+        "bits": sorted(machine.bits),
+        "results": {task: address.encode() for task, address in machine.results.items()},
+        "spent": {task: tuple(spent[c] for c in Charge) for task, spent in machine.spent.items()},
+        "running": {instance: list(tasks) for instance, tasks in machine.running.items() if tasks},
+        "due": dict(machine.due),
+        "ready_at": dict(machine.ready_at),
+        "leases": dict(machine.leases),
+        "errors": dict(machine.errors),
+        "ready": [[(priority, task) for priority, _, task in line.ready] for line in roster.lines],
+        "free": [sorted(line.free) for line in roster.lines],
+        "counts": [(line.n_invoked, line.n_active, line.highest) for line in roster.lines],
+        "invoked": {member: urgency for member, (urgency, _) in roster.invoked.items()},
+        "nonces": nonces,
+        "held": dict(roster.held),
+        "events": machine.events[n_events:],
+        "hints": list(machine.hints),
+        "blobs": {b for b in blobs if not over or b in _sink_blobs(machine)},
+        "intermediates": [],
+    }
+
+
+def _sink_blobs(machine: Machine) -> set[Blob]:
+    sinks = [s for s in machine.submission.sinks if s in machine.results]
+    return {blob for s in sinks for blob in blobs_at(s, machine.results[s])}
+
+
+async def store_state(link: Link, namespace: str, machine: Machine) -> State:
+    """The same of a server's run, which the machine mirrors. Takes the events and the hints away."""
+    run, n_queues = machine.submission.run, len(machine.submission.queues)
+    p = run_prefix(namespace, run)
+    hashes = [("HGETALL", p + name) for name in ("m", "r", "a", "x", "w", "h", "err", "v", "z")]
+    zsets = [("ZRANGE", p + name, 0, -1, "WITHSCORES") for name in ("d", "inv", "l")]
+    queues = [("ZRANGE", f"{p}q:{i}", 0, -1, "WITHSCORES") for i in range(n_queues)]
+    free = [("ZRANGE", f"{p}f:{i}", 0, -1) for i in range(n_queues)]
+    rest = [
+        ("GET", p + "s"), ("GET", p + "e"), ("GET", p + "y"), ("LRANGE", p + "spawn", 0, -1), ("DEL", p + "spawn"),
+        ("XRANGE", p + "ev", "-", "+"), ("XTRIM", p + "ev", "MAXLEN", 0), ("KEYS", p + "b:*"),
+    ]  # fmt: skip
+    answers = await link.ask([*hashes, *zsets, *queues, *free, *rest])
+    m, r, a, x, w, h, err, v, z = (_words(answer) for answer in answers[:9])
+    due, invoked, leases = (_scores(answer) for answer in answers[9:12])
+    ready = [[(int(s), int(t)) for t, s in _scores(q).items()] for q in answers[12 : 12 + n_queues]]
+    free_members = [sorted(map(int, f)) for f in answers[12 + n_queues : 12 + 2 * n_queues]]
+    states, bitmap, moments, hints, _, entries, _, chunks = answers[12 + 2 * n_queues :]
+    over = m["state"] != "running"
+    blobs = {_small(field) for field in (*v, *z)} | {_chunk(key, p) for key in chunks}
+    return {
+        "run": (m["state"], m["reason"], *(_number(m.get(f)) for f in ("submitted_at", "finished_at", "deadline_at"))),
+        "unsettled": int(m["unsettled"]),
+        "serial": int(m["serial"]),
+        "states": states.decode(),
+        "bits": [i for i in range(len(bitmap) * 8) if bitmap[i // 8] >> (7 - i % 8) & 1],
+        "results": {int(task): address[1:] for task, address in r.items()},
+        "spent": {int(task): tuple(map(int, spent.split(","))) for task, spent in a.items()},
+        "running": {instance: [int(task) for task in tasks.split(",")] for instance, tasks in x.items()},
+        "due": {int(task): at for task, at in due.items()},
+        "ready_at": {i: at for i, (at,) in enumerate(struct.iter_unpack(">d", moments)) if at},
+        "leases": leases,
+        "errors": {(int(f.split(":")[0]), int(f.split(":")[1])): text for f, text in err.items()},
+        "ready": ready,
+        "free": free_members,
+        "counts": [tuple(int(m.get(f"{letter}{i}", 0)) for letter in "iah") for i in range(n_queues)],
+        "invoked": {_member(member): urgency for member, urgency in invoked.items()},
+        "nonces": {_member(member): nonce for member, nonce in w.items()},
+        "held": {instance: _member(value.split(" ")[0]) for instance, value in h.items()},
+        "events": [event for _, fields in entries for event in events_of([x for pair in fields.items() for x in pair])],
+        "hints": [hint.decode() for hint in hints],
+        "blobs": {b for b in blobs if not over or b in _sink_blobs(machine)},
+        "intermediates": sorted(v) if over else [],
+    }
+
+
+def reply_state(reply: Reply) -> State:
+    """A reply without the bytes that ride along, which are compared apart."""
+    offers = [
+        (offer.task, offer.attempt, offer.record, [(i.task, i.address) for i in offer.inputs], offer.ready_at)
+        for offer in reply.offers
+    ]
+    return {
+        "status": reply.status,
+        "worker": reply.worker,
+        "offers": offers,
+        "missing": reply.missing,
+        "now": reply.now,
+    }
+
+
+def _words(flat: dict[bytes, bytes] | Sequence[bytes]) -> dict[str, str]:
+    pairs = flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+    return {field.decode(): value.decode("latin1") for field, value in pairs if field}
+
+
+def _scores(flat: Sequence[bytes]) -> dict[str, float]:
+    return {member.decode(): float(score) for member, score in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else float(text)
+
+
+def _member(text: str) -> tuple[int, int]:
+    queue, number = text.split("/")
+    return int(queue), int(number)
+
+
+def _small(field: str) -> Blob:
+    task, token = field.split(":")
+    return int(task), token, -1
+
+
+def _chunk(key: bytes, prefix: str) -> Blob:
+    task, token, chunk = key.decode().removeprefix(prefix + "b:").split(":")
+    return int(task), token, int(chunk)

@@ -1,0 +1,51 @@
+"""Which processes belong to a run, read from /proc."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+LIMIT_S = 30.0
+POLL_S = 0.005
+
+
+def children() -> dict[int, list[int]]:
+    """parent -> its children, of every process there is"""
+    found: dict[int, list[int]] = defaultdict(list)
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                stat = (folder / "stat").read_text()
+            except OSError:
+                continue
+            state, parent = stat.rpartition(")")[2].split()[:2]
+            if state != "Z":
+                found[int(parent)].append(int(folder.name))
+    return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Every living process below one, parents first."""
+    tree, found, stack = children(), [], [pid]
+    while stack:
+        below = tree.get(stack.pop(), [])
+        found.extend(below)
+        stack.extend(below)
+    return found
+
+
+def workers_of(supervisor: int) -> list[int]:
+    """The worker processes of a supervisor: the children of its nursery."""
+    assert supervisor > 1, "whoever kills below pid 0 or 1 kills strangers"
+    tree = children()
+    return [worker for nursery in tree.get(supervisor, []) for worker in tree.get(nursery, [])]
+
+
+def await_that(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
+    """Look until it is so; fail with the name of what never came."""
+    until = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < until, f"{what}: not within {limit_s} s"
+        time.sleep(POLL_S)

@@ -1,0 +1,91 @@
+"""The command line as a stranger meets it: the embedded server, the agent and worker processes, nothing configured."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dagnb_workers.agent_client import ask_agent
+
+from dagnb import session, task
+from dagnb.cli import main
+from dagnb.errors import ConfigError, TaskFailedError
+from dagnb.storage.embedded import find_server
+from tests.conftest import missing_service
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of this test's own, whose agent leaves at the end and takes its server along."""
+    try:
+        find_server()
+    except ConfigError as error:
+        missing_service(str(error))
+    monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
+    monkeypatch.delenv(session.STORE_VARIABLE, raising=False)
+    yield tmp_path
+    asyncio.run(ask_agent("leave", force=True))
+
+
+@task
+def refuse(number: int) -> int:
+    """Fails, saying so."""
+    sys.stdout.write("about to refuse")
+    raise ValueError(f"{number} is refused")
+
+
+@task
+def double(number: int) -> int:
+    """Twice the number."""
+    return 2 * number
+
+
+def test_demo_runs_on_processes_counts_right_and_can_be_looked_at_afterwards(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--limit-mb", "0.5", "--out", str(home / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "EQUAL: all " in told
+    assert (home / "out" / "report.html").exists()
+
+    assert main(["runs"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert " ok " in line
+    assert line.endswith("identifiers")
+
+    assert main(["show", "last", "--html", str(home / "later.html")]) == 0
+    assert "count_identifiers" in (home / "later.html").read_text(encoding="utf-8")
+
+    assert main(["why", "last", "top-0"]) == 0
+    assert "'top-0' is done." in capsys.readouterr().out
+
+
+def test_a_failed_run_tells_its_error_and_can_be_forgotten(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """refuse -> double"""
+    run = double(refuse(7)).run()
+    with pytest.raises(TaskFailedError):
+        run.result(60)
+
+    assert main(["errors", "last"]) == 0
+    told = capsys.readouterr().out
+    assert "ValueError: 7 is refused" in told
+    assert "about to refuse" in told
+    assert main(["attach", run.id]) == 1
+    assert "failed" in capsys.readouterr().out
+
+    assert main(["forget", run.id]) == 0
+    capsys.readouterr()
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out == "No runs.\n"
+
+
+def test_the_doctor_finds_the_agent_that_a_run_started(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert double(21).run().result(60) == 42
+
+    assert main(["doctor"]) == 0
+    assert "listens at " in capsys.readouterr().out

@@ -1,0 +1,153 @@
+"""Workers are killed with SIGKILL at random moments of real runs on real processes and a real server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+import dagnb
+from dagnb import session, task
+from dagnb.graph.task import Node
+from dagnb_workers.agent_client import ask_agent
+from dagnb_workers.launchers.process import Processes
+from tests.services.processes import await_that, descendants, workers_of
+
+pytestmark = pytest.mark.redis
+
+
+@task
+def leaf(number: int) -> int:
+    """A few milliseconds of work."""
+    end = time.perf_counter() + 0.004
+    while time.perf_counter() < end:
+        pass
+    return number
+
+
+@task
+def add(numbers: list[int]) -> int:
+    """Their sum."""
+    return sum(numbers)
+
+
+def tree(width: int, fan_in: int) -> Node[int]:
+    """Leaves 0..width-1 summed in a tree.
+
+        leaf leaf  leaf leaf
+           \\ /       \\ /
+           add       add
+              \\     /
+                add
+    """
+    level: list[Node[int]] = [leaf(number) for number in range(width)]
+    while len(level) > 1:
+        level = [add(level[i : i + fan_in]) for i in range(0, len(level), fan_in)]  # type: ignore[arg-type]
+    return level[0]
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[int]:
+    """Pid of an agent of this test's own, which leaves at the end, and everything below it with it."""
+    monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
+    monkeypatch.setenv(session.STORE_VARIABLE, redis_url)
+    pid = int(session.wait(ask_agent("status"))["pid"])
+    yield pid
+    below = descendants(pid)
+    session.wait(ask_agent("leave", force=True))
+    await_that(lambda: not any(is_alive(p) for p in (pid, *below)), "the agent and all it started left")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def run_with_kills(seed: int, kills: int) -> tuple[int, float]:
+    """A run of 80 leaves; workers die when a random number of tasks is done. Returns deaths, makespan."""
+    chance = random.Random(seed)
+    node, width = tree(80, 4), 80
+    run = node.run(workers=Processes(n=3))
+    moments = sorted(chance.randrange(0, 100) for _ in range(kills))
+    supervisor = supervisor_of(run.id)
+    deaths = 0
+    for moment in moments:
+        await_that(lambda m=moment: run.done or run.status.get("done", 0) >= m, "progress")  # type: ignore[misc]
+        victims = workers_of(supervisor)
+        if victims and not run.done:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(victims), signal.SIGKILL)
+                deaths += 1
+    assert run.result(60) == sum(range(width))
+    done = [event.task for event in run.look().events if event.kind == "done"]
+    assert len(done) == len(set(done)) == len(run.look().states)
+    await_that(lambda: not workers_of(supervisor), "the workers left after the end")
+    return deaths, run.trace.makespan_s
+
+
+def supervisor_of(run: str) -> int:
+    """Its pid, as soon as the agent knows it."""
+    found: list[int] = []
+
+    def is_known() -> bool:
+        found.append(int(session.wait(ask_agent("status"))["runs"].get(run, 0)))
+        return found[-1] > 1
+
+    await_that(is_known, "the supervisor started")
+    return found[-1]
+
+
+def keys_without_ttl(url: str) -> list[str]:
+    """Every key of ours that would stay for ever."""
+    with redis.Redis.from_url(url, decode_responses=True) as server:
+        return [key for key in server.scan_iter("dagnb*", count=1000) if server.ttl(key) < 0]
+
+
+def kill_often(runs: int, redis_url: str, agent: int, summary: list[str]) -> None:
+    """Many runs, one to three deaths each; nothing is left of any of them."""
+    deaths, slowest = 0, 0.0
+    for seed in range(runs):
+        died, makespan_s = run_with_kills(seed, kills=1 + seed % 3)
+        deaths, slowest = deaths + died, max(slowest, makespan_s)
+    assert deaths >= runs // 2, "the faults must have fired"
+    assert keys_without_ttl(redis_url) == []
+    await_that(lambda: not session.wait(ask_agent("status"))["runs"], "no supervisor is left")
+    summary.append(f"kills: {runs} runs, {deaths} workers killed, {runs} right results, slowest {slowest:.2f} s")
+
+
+def test_a_run_survives_the_death_of_any_worker_at_any_moment(redis_url: str, agent: int, summary: list[str]) -> None:
+    """Eight runs; scripts/soak does fifty."""
+    kill_often(8, redis_url, agent, summary)
+
+
+@pytest.mark.soak
+def test_fifty_runs_survive_the_deaths_of_their_workers(redis_url: str, agent: int, summary: list[str]) -> None:
+    """As above, for longer."""
+    kill_often(50, redis_url, agent, summary)
+
+
+def test_a_task_that_kills_its_worker_three_times_fails_with_the_cause(agent: int) -> None:
+    """Blame is exact: the neighbours succeed, the poison task is charged with each death."""
+
+    @task
+    def poison(number: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    run = dagnb.run(leaf(1), poison(2), workers=Processes(n=2), on_error="continue")
+    with pytest.raises(dagnb.errors.TaskFailedError, match="poison-0"):
+        run.result(60)
+    errors = run.errors
+    assert [error.task for error in errors] == ["poison-0"] * 3
+    assert [error.attempt for error in errors] == [1, 2, 3]
+    assert {error.signal for error in errors} == {signal.SIGKILL}
+    assert run.status == {"done": 1, "failed": 1}

@@ -1,0 +1,434 @@
+"""Functions, arguments and results as bytes: what comes back, what is refused, what it weighs."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import hashlib
+import math
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from dagnb.errors import ForeignNodeError, SignatureError, UnserialisableError
+from dagnb.graph.payload import (
+    CONSTANT_BYTES,
+    Signer,
+    decode_call,
+    decode_function,
+    decode_value,
+    encode_call,
+    encode_function,
+    encode_value,
+)
+from dagnb.graph.task import Node, Task, task
+
+SIGNER = Signer(b"k" * 32)
+
+unpickled: list[str] = []
+"""what Evil left here"""
+
+
+def ran(what: str) -> None:
+    unpickled.append(what)
+
+
+class Evil:
+    """Bytes of it run code when they are unpickled."""
+
+    def __reduce__(self) -> Any:
+        return ran, ("the evil bytes",)
+
+
+class Moody:
+    """Raises whatever error when it is pickled."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def __getstate__(self) -> object:
+        raise self.error
+
+
+class Block:
+    """A large buffer that travels out of band, as arrays do."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[type[Block], tuple[pickle.PickleBuffer]]:
+        return Block, (pickle.PickleBuffer(self.data),)
+
+
+@dataclasses.dataclass
+class Pair:
+    left: Any
+    right: Any
+
+
+@task
+def some(*args: Any, **kwargs: Any) -> Any:
+    """Any arguments."""
+    return args, kwargs
+
+
+@task
+def named(first: Any, *, handle: Any = None) -> Any:
+    """Arguments with names."""
+    return first, handle
+
+
+@pytest.fixture(autouse=True)
+def nothing_unpickled() -> Iterator[None]:
+    """No test may unpickle Evil."""
+    unpickled.clear()
+    yield
+    assert unpickled == []
+
+
+def stored(value: object) -> bytes:
+    return b"".join(encode_value(value, "f-0"))
+
+
+def back(value: object) -> Any:
+    return decode_value(stored(value))
+
+
+def travelled(node: Node[Any], *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call as its function gets them, `inputs` being the values of its upstream."""
+    shelf: dict[str, bytes] = {}
+
+    def share(constant: object) -> str:
+        data = stored(constant)
+        return shelf.setdefault(SIGNER.content_name(data), data) and SIGNER.content_name(data)
+
+    data = encode_call(node, "f-0", {u: i for i, u in enumerate(node.upstream)}, share)
+    return decode_call(data, inputs, {name: decode_value(data) for name, data in shelf.items()})
+
+
+# ---- arguments ----
+
+
+def test_nodes_at_any_depth_are_replaced_by_the_values_of_their_tasks() -> None:
+    a, b, c, d = some(), some(), some(), some()
+
+    args, kwargs = travelled(some(a, [b, {"k": (c, 5)}], pair=Pair({d}, [[[a]]])), "A", "B", "C", "D")
+
+    assert args == ("A", ["B", {"k": ("C", 5)}])
+    assert kwargs == {"pair": Pair({"D"}, [[["A"]]])}
+
+
+def test_a_node_as_the_key_of_a_dictionary_travels() -> None:
+    assert travelled(some({some(): 1}), "key") == (({"key": 1},), {})
+
+
+def test_a_node_given_twice_is_one_and_the_same_value_in_both_places() -> None:
+    a = some()
+
+    (left, right), _ = travelled(some(a, a), ["value"])
+
+    assert left is right
+
+
+def test_a_call_without_arguments_has_no_bytes() -> None:
+    assert encode_call(some(), "f-0", {}, lambda _: "") == b""
+    assert decode_call(b"", (), {}) == ((), {})
+
+
+@pytest.mark.parametrize("value", [None, b"", "", (), 0, False, math.inf, 2**200, {"a": {1, 2}}], ids=repr)
+def test_an_argument_and_a_result_come_back_equal(value: object) -> None:
+    assert travelled(some(value, key=value)) == ((value,), {"key": value})
+    assert back(value) == value
+
+
+def test_nan_comes_back_as_nan() -> None:
+    assert math.isnan(back(math.nan))
+    assert math.isnan(travelled(some(math.nan))[0][0])
+
+
+def test_none_is_a_value_with_bytes_of_its_own() -> None:
+    assert stored(None) != b""
+    assert back(None) is None
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, str])
+def test_a_constant_from_the_limit_on_is_lifted_out_and_a_smaller_one_is_not(kind: type[Any]) -> None:
+    lifted: list[object] = []
+
+    def share(constant: object) -> str:
+        lifted.append(constant)
+        return "name"
+
+    large = kind(b"x" * CONSTANT_BYTES) if kind is not str else "x" * CONSTANT_BYTES
+    encode_call(some(large, large[:-1]), "f-0", {}, share)
+
+    assert lifted == [large]
+
+
+def test_an_object_in_which_a_node_hides_is_refused_with_the_name_of_the_argument() -> None:
+    class Box:
+        def __init__(self, held: Any) -> None:
+            self.held = held
+
+    with pytest.raises(ForeignNodeError, match="argument 'handle' of task 'named-7' holds a node inside a Box"):
+        encode_call(named(1, handle=Box(some())), "named-7", {}, lambda _: "")
+
+
+@pytest.mark.parametrize(
+    ("node", "argument"),
+    [
+        (named(1, handle=threading.Lock()), "argument 'handle' (lock)"),
+        (named([threading.Lock()]), "argument 'first' (list)"),
+        (named(iter(Moody(KeyError("own error")) for _ in "a")), "argument 'first' (generator)"),
+        (named(Moody(KeyError("own error"))), "argument 'first' (Moody)"),
+        (some(1, 2, threading.Lock()), "argument 'args' (tuple)"),
+        (some(lock=threading.Lock()), "argument 'kwargs' (dict)"),
+    ],
+    ids=["lock", "list", "generator", "own error", "positional", "keywords"],
+)
+def test_an_argument_that_cannot_travel_is_named(node: Node[Any], argument: str) -> None:
+    with pytest.raises(UnserialisableError) as caught:
+        encode_call(node, "named-3", {}, lambda _: "")
+
+    assert (caught.value.task, caught.value.what) == ("named-3", argument)
+
+
+def test_an_argument_of_a_builtin_without_a_signature_is_named_by_its_place() -> None:
+    assert Task(max).signature is None
+
+    with pytest.raises(UnserialisableError, match=r"argument '1' \(lock\) of task 'max-0'"):
+        encode_call(Task(max)(1, threading.Lock()), "max-0", {}, lambda _: "")
+
+
+# ---- functions and classes of the notebook ----
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Makes a class one of the notebook."""
+
+    def define(thing: Any) -> None:
+        thing.__module__ = "__main__"
+        thing.__qualname__ = thing.__name__
+        monkeypatch.setattr(sys.modules["__main__"], thing.__name__, thing, raising=False)
+
+    return define
+
+
+def elsewhere(data: bytes, *names: str) -> Any:
+    """The value of these bytes in a process whose __main__ has none of these names."""
+    main = sys.modules["__main__"]
+    hidden = {name: main.__dict__.pop(name) for name in names}
+    try:
+        return decode_value(data)
+    finally:
+        main.__dict__.update(hidden)
+
+
+def test_an_instance_of_a_class_of_the_notebook_travels(notebook: Callable[[Any], None]) -> None:
+    class Point:
+        x = 7
+
+    notebook(Point)
+
+    assert elsewhere(stored([Point()]), "Point")[0].x == 7
+
+
+def test_numbers_and_texts_of_classes_of_the_notebook_travel(notebook: Callable[[Any], None]) -> None:
+    """They are numbers and texts, too, and those are pickled plainly."""
+
+    class Colour(enum.IntEnum):
+        RED = 3
+
+    class Name(str):
+        __slots__ = ()
+
+    notebook(Colour)
+    notebook(Name)
+
+    assert elsewhere(stored(Colour.RED), "Colour", "Name").name == "RED"
+    assert type(elsewhere(stored(Name("ann")), "Colour", "Name")).__name__ == "Name"
+
+
+def test_lambdas_and_closures_travel_as_arguments_and_results() -> None:
+    offset = 10
+
+    assert back(lambda x: x + offset)(1) == 11
+    assert travelled(some(lambda x: x * offset))[0][0](2) == 20
+
+
+def test_a_function_travels_with_the_exceptions_it_is_retried_on() -> None:
+    offset = 10
+    marked = task(retry_on=(KeyError, OSError))(lambda x: x + offset)
+
+    function, retry_on = decode_function(encode_function(marked))
+
+    assert function(5) == 15
+    assert retry_on == (KeyError, OSError)
+
+
+def test_a_function_that_holds_what_cannot_travel_is_refused() -> None:
+    lock = threading.Lock()
+
+    def locked() -> None:
+        with lock:
+            pass
+
+    with pytest.raises(UnserialisableError, match=r"the function \(or a global it uses\) of task 'locked'"):
+        encode_function(Task(locked))
+
+
+def test_a_function_whose_closure_raises_an_error_of_its_own_is_refused() -> None:
+    with pytest.raises(UnserialisableError, match="own error"):
+        encode_function(Task(functools.partial(print, Moody(KeyError("own error")))))
+
+
+# ---- results ----
+
+
+@pytest.mark.parametrize(
+    "value",
+    [threading.Lock(), Moody(RuntimeError("own error")), Moody(ZeroDivisionError("own error")), (n for n in "ab")],
+    ids=["lock", "runtime error", "zero division", "generator"],
+)
+def test_a_result_that_cannot_travel_is_refused_whatever_its_class_raises(value: object) -> None:
+    with pytest.raises(UnserialisableError, match=r"^the result of task 'f-0' cannot be pickled"):
+        encode_value(value, "f-0")
+
+
+def test_a_value_nested_too_deep_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    with pytest.raises(UnserialisableError, match="RecursionError"):
+        encode_value(deep, "f-0")
+
+
+def test_a_large_buffer_stays_out_of_the_pickle_and_is_not_copied() -> None:
+    data = bytearray(b"x" * 1_000_000)
+
+    head, body, buffer = encode_value(Block(data), "f-0")
+
+    assert len(head) + len(body) < 200
+    assert isinstance(buffer, memoryview)
+    data[0] = ord("y")
+    assert buffer[0] == ord("y")
+
+
+def test_a_buffer_comes_back_so_that_it_can_be_changed() -> None:
+    block = back([Block(bytearray(b"abc")), Block(bytearray(b""))])
+
+    block[0].data[0] = ord("z")
+    assert bytes(block[0].data) == b"zbc"
+    assert bytes(block[1].data) == b""
+
+
+def test_a_buffer_of_a_class_of_the_notebook_travels_once(notebook: Callable[[Any], None]) -> None:
+    class Own(Block):
+        def __reduce_ex__(self, protocol: Any) -> tuple[type[Any], tuple[pickle.PickleBuffer]]:
+            return Own, (pickle.PickleBuffer(self.data),)
+
+    notebook(Own)
+
+    parts = encode_value(Own(bytearray(b"12345678")), "f-0")
+
+    assert len(parts) == 3
+    assert bytes(elsewhere(b"".join(parts), "Own").data) == b"12345678"
+
+
+def test_arrays_travel_out_of_band_and_can_be_changed() -> None:
+    numpy = pytest.importorskip("numpy")
+    array = numpy.arange(100_000.0)
+
+    _, body, buffer = encode_value(array, "f-0")
+    found = back(array)
+
+    assert len(body) < 300
+    assert len(buffer) == array.nbytes
+    assert (found == array).all()
+    found[0] = -1.0
+
+
+def test_an_array_as_a_constant_is_lifted_out() -> None:
+    numpy = pytest.importorskip("numpy")
+    array = numpy.arange(100_000.0)
+
+    (found,), _ = travelled(some(array))
+
+    assert (found == array).all()
+
+
+# ---- signatures ----
+
+
+def test_what_was_sealed_opens_under_the_same_name_only() -> None:
+    sealed = SIGNER.seal("value:run:3:token", b"head", memoryview(b"body"))
+
+    assert bytes(SIGNER.open("value:run:3:token", sealed)) == b"headbody"
+    for other in ("value:run:4:token", "value:other:3:token", "value:run:3:tokem", "call:run:3:token", ""):
+        with pytest.raises(SignatureError) as caught:
+            SIGNER.open(other, sealed)
+        assert caught.value.what == other
+
+
+def test_another_key_opens_nothing() -> None:
+    with pytest.raises(SignatureError):
+        Signer(b"o" * 32).open("value", SIGNER.seal("value", b"data"))
+
+
+def test_no_byte_can_be_changed_added_or_taken_away() -> None:
+    sealed = SIGNER.seal("value", b"data")
+    changed = [sealed[:i] + bytes([sealed[i] ^ 1]) + sealed[i + 1 :] for i in range(len(sealed))]
+    cut = [sealed[:i] for i in range(len(sealed))]
+
+    for forged in [*changed, *cut, sealed + b"\0", b"", sealed * 2]:
+        with pytest.raises(SignatureError):
+            SIGNER.open("value", forged)
+
+
+def test_forged_bytes_are_refused_before_they_are_unpickled() -> None:
+    evil = stored(Evil())
+    forged = [
+        b"\0" * 16 + evil,
+        SIGNER.seal("value:run:1:t", b"good")[:16] + evil,
+        Signer(b"o" * 32).seal("value", evil),
+    ]
+
+    for sealed in forged:
+        with pytest.raises(SignatureError):
+            decode_value(SIGNER.open("value", sealed))
+
+
+def test_evil_bytes_would_have_run_if_they_had_been_unpickled() -> None:
+    decode_value(stored(Evil()))
+
+    assert unpickled == ["the evil bytes"]
+    unpickled.clear()
+
+
+def test_content_is_named_by_what_it_is_and_by_whose_it_is() -> None:
+    name = SIGNER.content_name(b"data")
+
+    assert name == SIGNER.content_name(b"da" + b"ta")
+    assert name == Signer(b"k" * 32).content_name(b"data")
+    assert len({name, SIGNER.content_name(b"date"), Signer(b"o" * 32).content_name(b"data")}) == 3
+    assert name != hashlib.sha256(b"data").hexdigest()[:32]
+
+
+def test_content_under_a_name_that_is_not_its_own_is_refused() -> None:
+    assert SIGNER.check_content(SIGNER.content_name(b"data"), b"data") == b"data"
+    with pytest.raises(SignatureError, match="content 00000000000000000000000000000000"):
+        SIGNER.check_content("0" * 32, b"data")
+
+
+def test_a_content_name_does_not_open_as_a_signature_of_something_else() -> None:
+    mac = bytes.fromhex(SIGNER.content_name(b"data"))
+
+    with pytest.raises(SignatureError):
+        SIGNER.open("value", mac + b"data")

@@ -1,0 +1,246 @@
+"""From a plan to bytes: what is stored once, what a task weighs, what a signature covers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dagnb.errors import ForeignNodeError, SignatureError, UnserialisableError
+from dagnb.graph.dag import Dag
+from dagnb.graph.payload import Signer, decode_call, decode_function, decode_value
+from dagnb.graph.resources import Resources
+from dagnb.graph.task import Node, task
+from dagnb.planning.plan import Plan, Step
+from dagnb.protocol import program
+from dagnb.protocol.messages import Queue, Record
+from dagnb.protocol.program import Body, FunctionLine, Header, Program
+
+SIGNER = Signer(b"k" * 32)
+MEGABYTE = b"m" * 1_000_000
+
+
+@task
+def same(value: Any = None, *more: Any) -> Any:
+    """Its first argument."""
+    return value
+
+
+@task
+def collect(values: list[Any]) -> list[Any]:
+    """Its argument."""
+    return values
+
+
+def floating(*nodes: Node[Any]) -> Plan:
+    dag = Dag.of(*nodes)
+    steps = tuple(Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(dag.calls))
+    return Plan(dag=dag, steps=steps, planner="floating")
+
+
+def built(*nodes: Node[Any]) -> Program:
+    return program.build(floating(*nodes), "01RUN", SIGNER, cap=4)
+
+
+def record(made: Program, position: int) -> Record:
+    return Record.unpack(made.submission.records[position])
+
+
+def body(made: Program, position: int) -> Body:
+    found = record(made, position)
+    return Body.open(found.body, SIGNER, "01RUN", position, found.upstream)
+
+
+def header(made: Program) -> Header:
+    return Header.unpack(made.contents[made.header])
+
+
+def chain(n: int) -> Node[Any]:
+    node = same(0)
+    for _ in range(n - 1):
+        node = same(node)
+    return node
+
+
+def spread(n: int) -> Node[Any]:
+    """One to n - 2 to one."""
+    first = same(0)
+    return collect([same(first) for _ in range(n - 2)])
+
+
+# ---- round trips ----
+
+
+def test_a_header_reads_back() -> None:
+    line = FunctionLine(name="f", content="ab", identity="cd", timeout_s=None, backoff_s=0.5, pure=False)
+    full = Header(functions=(line, line), archive="ef")
+
+    assert Header.unpack(full.pack()) == full
+    assert Header.unpack(Header(functions=()).pack()) == Header(functions=())
+
+
+def test_a_body_opens_for_its_task_of_its_run_only() -> None:
+    made = Body(3, 17, ("ab", "cd"), b"call")
+    sealed = made.seal(SIGNER, "01RUN", 5, (1, 2))
+
+    assert Body.open(sealed, SIGNER, "01RUN", 5, (1, 2)) == made
+    for run, position, upstream in (("02RUN", 5, (1, 2)), ("01RUN", 6, (1, 2)), ("01RUN", 5, (2, 1)), ("01RUN", 5, ())):
+        with pytest.raises(SignatureError):
+            Body.open(sealed, SIGNER, run, position, upstream)
+    with pytest.raises(SignatureError):
+        Body.open(sealed, Signer(b"o" * 32), "01RUN", 5, (1, 2))
+
+
+def test_the_bodies_of_two_tasks_cannot_be_swapped() -> None:
+    made = built(collect([same(1), same(2)]))
+
+    with pytest.raises(SignatureError, match="call:01RUN:0"):
+        Body.open(record(made, 1).body, SIGNER, "01RUN", 0, ())
+
+
+def test_a_program_holds_all_that_a_worker_needs_to_call() -> None:
+    """same-0 -> collect-0 <- same-1"""
+    made = built(collect([same(1), same(MEGABYTE)]))
+
+    last = body(made, 2)
+    function, retry_on = decode_function(made.contents[header(made).functions[last.function].content])
+    args, kwargs = decode_call(last.call, ["one", "two"], {})
+
+    assert function(*args, **kwargs) == ["one", "two"]
+    assert retry_on == (Exception,)
+    assert [header(made).functions[body(made, i).function].name for i in range(3)] == ["same", "same", "collect"]
+    assert [body(made, i).ordinal for i in range(3)] == [0, 1, 0]
+    (name,) = body(made, 1).contents
+    assert decode_value(made.contents[name]) == MEGABYTE
+
+
+def test_every_content_is_stored_under_its_own_name() -> None:
+    made = program.build(floating(same(MEGABYTE)), "01RUN", SIGNER, cap=1, archive=b"zip")
+
+    assert all(SIGNER.content_name(data) == name for name, data in made.contents.items())
+    assert made.contents[header(made).archive] == b"zip"
+    assert header(built(same())).archive == ""
+
+
+# ---- once ----
+
+
+def test_a_megabyte_given_to_a_thousand_tasks_is_stored_once() -> None:
+    made = built(collect([same(MEGABYTE, i) for i in range(1_000)]))
+
+    assert sum(map(len, made.contents.values())) < len(MEGABYTE) + 5_000
+    assert max(map(len, made.submission.records[:1_000])) < 200
+
+
+def test_equal_constants_in_two_objects_are_stored_once() -> None:
+    made = built(collect([same(b"m" * 500_000 + b"n" * 500_000), same(b"m" * 500_000 + b"n" * 500_000)]))
+
+    assert sum(len(data) > 100_000 for data in made.contents.values()) == 1
+    assert body(made, 0).contents == body(made, 1).contents
+
+
+def test_a_large_constant_within_a_list_is_lifted_too() -> None:
+    made = built(same([1, {"deep": MEGABYTE}, MEGABYTE]))
+
+    assert len(record(made, 0).body) < 200
+    assert len(body(made, 0).contents) == 1
+
+
+def test_a_function_is_stored_once_however_often_it_is_called() -> None:
+    made = built(chain(50))
+
+    assert [line.name for line in header(made).functions] == ["same"]
+    assert len(made.contents) == 2
+
+
+def test_two_functions_of_one_name_are_both_there() -> None:
+    def twin(factor: int) -> Callable[..., Node[Any]]:
+        @task
+        def scaled(value: int) -> int:
+            return factor * value
+
+        return scaled
+
+    made = built(collect([twin(2)(1), twin(3)(1)]))
+
+    lines = [header(made).functions[body(made, i).function] for i in range(2)]
+    assert [line.name for line in lines] == ["scaled", "scaled"]
+    assert [decode_function(made.contents[line.content])[0](1) for line in lines] == [2, 3]
+    assert [body(made, i).ordinal for i in range(2)] == [0, 1]
+
+
+@pytest.mark.parametrize("shape", [chain, spread], ids=["chain", "fan-out and fan-in"])
+def test_a_task_weighs_at_most_150_bytes_beyond_its_arguments(
+    shape: Callable[[int], Node[Any]], summary: list[str]
+) -> None:
+    made = built(shape(1_000))
+    arguments = sum(len(body(made, i).call) for i in range(1_000))
+
+    n_bytes = (made.n_bytes - arguments) / 1_000
+
+    summary.append(
+        f"bytes a task, {shape.__name__} of 1,000: {n_bytes:.0f} beyond {arguments / 1_000:.0f} of arguments"
+    )
+    assert n_bytes <= 150
+
+
+# ---- links ----
+
+
+def test_options_of_the_task_reach_the_header_and_the_record() -> None:
+    patient = task(retries=3, timeout_s=7.0, backoff_s=0.25, pure=False)(lambda: None)
+
+    made = built(patient())
+
+    (line,) = header(made).functions
+    assert (line.name, line.timeout_s, line.backoff_s, line.pure) == ("lambda", 7.0, 0.25, False)
+    assert record(made, 0).retries == 3
+    assert len(line.identity) == 16
+
+
+def test_the_same_function_under_other_options_is_another_line() -> None:
+    made = built(collect([same(1), same.with_options(timeout_s=3.0)(2)]))
+
+    assert [line.timeout_s for line in header(made).functions] == [None, 3.0, None]
+
+
+def test_links_say_who_reads_whom_where_and_when() -> None:
+    """a -> b, c -> d, with c on w1 and d in a pool of its own"""
+    a = same(0)
+    dag = Dag.of(collect([same(a), same(a)]))
+    steps = (
+        Step(task=0, priority=4),
+        Step(task=1, upstream=(0,), priority=3),
+        Step(task=2, upstream=(0,), worker="w1", priority=2),
+        Step(task=3, upstream=(1, 2), resources=Resources(memory_mb=512), priority=1),
+    )
+
+    made = program.lay_out(Plan(dag=dag, steps=steps, planner="p"), "r", cap=5, on_error="continue")
+
+    records = [Record.unpack(packed) for packed in made.records]
+    assert made.queues == (Queue("~", 5), Queue("w1", 1), Queue("~512mb", 5))
+    assert [r.queue for r in records] == [0, 0, 1, 2]
+    assert [r.priority for r in records] == [4, 3, 2, 1]
+    assert [r.upstream for r in records] == [(), (0,), (0,), (1, 2)]
+    assert records[0].edges == ((1, 0, 0, 1, 0, 3), (2, 1, 1, 1, 1, 2))
+    assert (records[1].edges, records[2].edges) == (((3, 2, 2, 2, 2, 1),), ((3, 3, 2, 2, 2, 1),))
+    assert [r.is_sink for r in records] == [False, False, False, True]
+    assert (made.sources, made.sinks, made.n_bits, made.on_error) == ((0,), (3,), 4, "continue")
+
+
+# ---- refusals ----
+
+
+def test_an_argument_that_cannot_travel_is_named_with_its_task() -> None:
+    with pytest.raises(UnserialisableError, match=r"argument 'values' \(list\) of task 'collect-1' cannot be pickled"):
+        built(collect([collect([1]), (n for n in "ab")]))
+
+
+def test_a_node_where_nobody_looks_is_named_with_its_argument() -> None:
+    class Box:
+        def __init__(self, held: Any) -> None:
+            self.held = held
+
+    with pytest.raises(ForeignNodeError, match="argument 'value' of task 'same-0' holds a node inside a Box"):
+        built(same(Box(same())))

@@ -1,0 +1,212 @@
+"""simulate: the real worker in virtual time. Moments are checked by hand where the graph is small."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dagnb.errors import ProtocolError
+from dagnb.graph.dag import Dag
+from dagnb.planning.costs import Costs
+from dagnb.planning.plan import Plan, Step
+from dagnb.protocol.messages import RunState
+from dagnb.protocol.program import lay_out
+from dagnb.protocol.worker import Worker
+from dagnb.simulation.kernel import Kernel
+from dagnb.simulation.simulate import play, simulate
+from dagnb.simulation.world import Universe, VirtualWorld
+from dagnb.trace.span import Phase
+from dagnb.trace.trace import Trace
+from tests import graphs, strategies
+
+FREE: dict[str, Any] = {
+    "latency_s": 0.0,
+    "bytes_per_s": 1e18,
+    "commit_s": 0.0,
+    "cold_s": 0.0,
+    "warm_s": 0.0,
+    "load_s_per_byte": 0.0,
+    "dump_s_per_byte": 0.0,
+}
+"""prices at which only functions take time"""
+
+
+def floating(dag: Dag) -> Plan:
+    steps = tuple(Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(dag.calls))
+    return Plan(dag=dag, steps=steps, planner="floating")
+
+
+def pinned(dag: Dag, *workers: str) -> Plan:
+    told = enumerate(zip(dag.calls, workers, strict=True))
+    steps = tuple(Step(task=i, upstream=call.upstream, worker=worker) for i, (call, worker) in told)
+    return Plan(dag=dag, steps=steps, planner="pinned")
+
+
+def runs(trace: Trace) -> dict[str, tuple[float, float]]:
+    return {trace.names[s.task]: (s.begin_s, s.end_s) for s in trace.spans if s.phase is Phase.RUN}
+
+
+@given(st.data())
+@settings(max_examples=25)
+def test_equal_inputs_give_equal_bytes(data: st.DataObject) -> None:
+    plan = data.draw(strategies.planned(max_tasks=12, copies=True))
+    costs = data.draw(strategies.costs(plan.dag))
+    n = data.draw(st.integers(1, 4))
+
+    assert simulate(plan, costs, n_workers=n).to_json() == simulate(plan, costs, n_workers=n).to_json()
+
+
+@given(st.data())
+@settings(max_examples=25)
+def test_every_step_of_a_plan_without_copies_runs_once_after_its_upstream(data: st.DataObject) -> None:
+    plan = data.draw(strategies.planned(max_tasks=12))
+    costs = data.draw(strategies.costs(plan.dag))
+
+    trace = simulate(plan, costs, n_workers=data.draw(st.integers(1, 4)))
+
+    begin = {s.task: s.begin_s for s in trace.spans if s.phase is Phase.RUN}
+    end = {s.task: s.end_s for s in trace.spans if s.phase is Phase.DUMP}
+    assert Counter(s.task for s in trace.spans if s.phase is Phase.RUN) == Counter(range(len(plan.steps)))
+    for position, step in enumerate(plan.steps):
+        assert all(begin[position] >= end[u] for u in step.upstream)
+
+
+@given(st.data())
+@settings(max_examples=25)
+def test_no_worker_runs_two_functions_at_a_time_and_no_more_run_than_instances(data: st.DataObject) -> None:
+    plan = data.draw(strategies.planned(max_tasks=12))
+    n = data.draw(st.integers(1, 3))
+
+    trace = simulate(plan, Costs(), n_workers=n)
+
+    spans = [s for s in trace.spans if s.phase is Phase.RUN]
+    for worker in trace.workers:
+        for one, other in pairwise(s for s in spans if s.worker == worker):
+            assert other.begin_s >= one.end_s
+    assert all(sum(s.begin_s <= moment.begin_s < s.end_s for s in spans) <= n for moment in spans)
+
+
+def test_a_chain_takes_the_sum_of_its_parts() -> None:
+    costs = Costs(run_s={0: 1.0, 1: 2.0, 2: 4.0}, **FREE)
+
+    trace = simulate(floating(graphs.chain(3)), costs, n_workers=1)
+
+    assert runs(trace) == {"t0": (0.0, 1.0), "t1": (1.0, 3.0), "t2": (3.0, 7.0)}
+    assert trace.makespan_s == 7.0
+
+
+def test_a_fan_out_runs_in_parallel_as_far_as_there_are_workers() -> None:
+    """a -> b0, b1, b2"""
+    costs = Costs(default_run_s=1.0, **FREE)
+    plan = floating(graphs.fan_out(3))
+
+    assert [simulate(plan, costs, n_workers=n).makespan_s for n in (1, 2, 3, 9)] == [4.0, 3.0, 2.0, 2.0]
+
+
+def test_pinned_tasks_wait_for_their_worker() -> None:
+    """a -> b, c: both pinned to one worker while others idle"""
+    dag = graphs.drawn("a b", "a c")
+
+    trace = simulate(pinned(dag, "w1", "w2", "w2"), Costs(default_run_s=1.0, **FREE), n_workers=3)
+
+    assert trace.makespan_s == 3.0
+    assert {span.worker for span in trace.spans} == {"w1", "w2"}
+
+
+def test_priorities_decide_who_goes_first() -> None:
+    dag = graphs.drawn("a", "b", "c")
+    order = {"a": 2, "b": 0, "c": 1}
+    steps = tuple(Step(task=i, priority=order[call.name]) for i, call in enumerate(dag.calls))
+
+    trace = simulate(Plan(dag=dag, steps=steps, planner="p"), Costs(**FREE, default_run_s=1.0), n_workers=1)
+
+    assert list(runs(trace)) == ["b", "c", "a"]
+
+
+def test_every_act_takes_the_time_it_is_priced_at() -> None:
+    """a -> b on one worker, so that b finds the value at hand"""
+    costs = Costs(
+        run_s={0: 10.0, 1: 20.0},
+        output_bytes={0: 1_000_000, 1: 10},
+        latency_s=0.5,
+        bytes_per_s=1e6,
+        commit_s=0.2,
+        cold_s=3.0,
+        warm_s=0.25,
+        load_s_per_byte=2e-6,
+        dump_s_per_byte=1e-6,
+    )
+
+    trace = simulate(pinned(graphs.chain(2), "w1", "w1"), costs, n_workers=1)
+
+    told = [(s.phase.value, s.worker, round(s.begin_s, 5), round(s.end_s, 5), s.n_bytes) for s in trace.spans]
+    assert sorted(told, key=lambda line: line[2:4]) == [
+        ("invoke", "w1", 0.0, 3.0, 0),
+        ("queue", "w1", 0.0, 3.0, 0),
+        ("load", "w1", 3.0, 3.0, 0),
+        ("run", "w1", 3.0, 13.0, 0),
+        ("dump", "w1", 13.0, 14.0, 1_000_000),
+        ("store", "w1", 14.0, 15.5, 1_000_000),
+        ("commit", "w1", 15.5, 15.7, 0),
+        ("load", "w1", 15.7, 17.7, 1_000_000),
+        ("run", "w1", 17.7, 37.7, 0),
+        ("dump", "w1", 37.7, 37.70001, 10),
+        ("commit", "w1", 37.70001, 37.90001, 0),
+    ]
+    assert round(trace.makespan_s, 5) == 37.80001
+
+
+def test_a_large_value_is_fetched_by_who_did_not_make_it() -> None:
+    """a, b -> c: whoever runs c has one of the two at hand"""
+    costs = Costs(default_run_s=1.0, default_output_bytes=1_000_000, **FREE)
+
+    trace = simulate(floating(graphs.fan_in(2)), costs, n_workers=2)
+
+    assert [(s.task, s.n_bytes) for s in trace.spans if s.phase is Phase.FETCH] == [(2, 1_000_000)]
+    assert [(s.task, s.n_bytes) for s in trace.spans if s.phase is Phase.LOAD] == [(0, 0), (1, 0), (2, 2_000_000)]
+
+
+def test_play_gives_the_story_that_simulate_draws() -> None:
+    universe = play(floating(graphs.diamond()), Costs(), n_workers=2)
+
+    assert universe.machine.state is RunState.OK
+    kinds = Counter(event.kind for event in universe.machine.events)
+    assert (kinds["start"], kinds["done"], kinds["end"]) == (4, 4, 1)
+
+
+def test_an_instance_of_a_run_that_is_over_does_nothing() -> None:
+    kernel = Kernel()
+    plan = floating(graphs.lone())
+    universe = Universe(plan, Costs(), kernel, lay_out(plan, "r", cap=1))
+    universe.machine.cancel("by hand", now=0.0)
+
+    kernel.spawn(Worker(VirtualWorld(universe, "v0")).work())
+    kernel.run()
+
+    assert universe.machine.state is RunState.CANCELLED
+    assert universe.spans == []
+
+
+def test_a_worker_that_nobody_wakes_is_found_at_the_end() -> None:
+    """An instance waits, while another one took the only task and vanished."""
+    kernel = Kernel()
+    plan = floating(graphs.lone())
+    universe = Universe(plan, Costs(), kernel, lay_out(plan, "r", cap=1))
+    universe.machine.register("vanished", now=0.0, fresh="x", lease_s=1e9)
+
+    kernel.spawn(Worker(VirtualWorld(universe, "v0")).work())
+
+    with pytest.raises(ProtocolError, match=r"1 simulated worker\(s\) wait for ever at 0.02 s"):
+        kernel.run()
+
+
+def test_two_thousand_tasks_side_by_side_are_simulated() -> None:
+    trace = simulate(floating(graphs.wide(2_000)), Costs(default_run_s=1.0, **FREE), n_workers=100)
+
+    assert trace.makespan_s == 22.0
+    assert len(runs(trace)) == 2_002

@@ -1,0 +1,384 @@
+"""The command line, on workers in this process and the store in its memory."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagnb import registry, session, task
+from dagnb.cli import main
+from dagnb.errors import TaskFailedError
+from dagnb.handle import Run
+from dagnb.trace.trace import Trace
+
+HERE = ["--workers", "inline"]
+PATIENCE_S = 20
+
+
+class Gate:
+    """For tasks to wait at. A class, because it is pickled by name: its events stay these."""
+
+    begun, opened = threading.Event(), threading.Event()
+
+
+@task
+def double(number: int) -> int:
+    return 2 * number
+
+
+@task
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@task
+def refuse(number: int) -> int:
+    raise ValueError(f"{number} is refused")
+
+
+@task
+def wait_at_the_gate() -> bool:
+    Gate.begun.set()
+    return Gate.opened.wait(PATIENCE_S)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGNB_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv(session.STORE_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must go well, and gives what it printed."""
+
+    def command(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main(arguments) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return command
+
+
+@pytest.fixture
+def complained(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command that must fail with a message alone, and gives the message."""
+
+    def command(*arguments: str) -> str:
+        capsys.readouterr()
+        assert main(arguments) == 1
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert "Traceback" not in printed.err
+        return printed.err
+
+    return command
+
+
+@pytest.fixture
+def done() -> Run[int]:
+    """double x3 -> total, finished."""
+    run = total([double(n) for n in range(3)]).run(workers="inline", name="doubled")
+    assert run.result(PATIENCE_S) == 6
+    return run
+
+
+@pytest.fixture
+def failed() -> Run[int]:
+    """refuse -> double, failed."""
+    run = double(refuse(7)).run(workers="inline")
+    with pytest.raises(TaskFailedError):
+        run.result(PATIENCE_S)
+    return run
+
+
+@pytest.fixture
+def held() -> Iterator[Run[int]]:
+    """wait_at_the_gate -> double, running until the gate opens."""
+    Gate.begun.clear()
+    Gate.opened.clear()
+    run = double(wait_at_the_gate()).run(workers="inline")
+    assert Gate.begun.wait(PATIENCE_S)
+    yield run
+    Gate.opened.set()
+
+
+# ---- finding runs ----
+
+
+def test_runs_lists_the_newest_first_with_state_and_number_of_tasks(
+    done: Run[int], failed: Run[int], said: Callable[..., str]
+) -> None:
+    newest, before, *_ = said("runs", *HERE).splitlines()
+
+    assert newest.startswith(failed.id)
+    assert " failed " in newest
+    assert " 2 tasks " in newest
+    assert before.startswith(done.id)
+    assert " ok " in before
+    assert before.endswith("doubled")
+
+
+def test_a_run_is_found_by_id_by_its_beginning_in_any_case_and_as_last(
+    done: Run[int], said: Callable[..., str]
+) -> None:
+    first_lines = {said("show", *HERE, name).splitlines()[0] for name in (done.id, done.id[:24].lower(), "last")}
+
+    (line,) = first_lines
+    assert line.startswith(f"run {done.id}  doubled  ok  ")
+
+
+def test_a_beginning_of_several_runs_is_refused_with_their_ids(
+    done: Run[int], failed: Run[int], complained: Callable[..., str]
+) -> None:
+    message = complained("show", *HERE, "01")
+
+    assert message.startswith("dagnb: '01' begins the ids of ")
+    assert failed.id in message
+
+
+def test_a_misspelt_run_gets_the_nearest_id(done: Run[int], complained: Callable[..., str]) -> None:
+    wrong = done.id[:-1] + ("0" if done.id[-1] != "0" else "1")
+
+    assert complained("errors", *HERE, wrong) == f"dagnb: unknown run '{wrong}'. Did you mean '{done.id}'?\n"
+
+
+def test_a_misspelt_command_gets_the_nearest_one_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["shwo", "last"])
+
+    assert ended.value.code == 2
+    assert "unknown command 'shwo'. Did you mean 'show'?" in capsys.readouterr().err
+
+
+def test_misspelt_workers_get_the_nearest_name(complained: Callable[..., str]) -> None:
+    assert "Did you mean 'inline'?" in complained("runs", "--workers", "inlin")
+
+
+# ---- looking at runs ----
+
+
+def test_show_prints_counts_makespan_and_phases(done: Run[int], said: Callable[..., str]) -> None:
+    shown = said("show", *HERE, done.id)
+
+    assert "4 of 4 tasks done" in shown
+    assert "makespan " in shown
+    assert "\n  run " in shown
+
+
+def test_show_html_writes_a_page_that_needs_nothing_else(
+    failed: Run[int], tmp_path: Path, said: Callable[..., str]
+) -> None:
+    file = tmp_path / "report.html"
+
+    shown = said("show", *HERE, failed.id, "--html", str(file))
+
+    page = file.read_text(encoding="utf-8")
+    assert shown.strip() == file.as_uri()
+    assert failed.id in page
+    assert "7 is refused" in page
+    assert "<script" not in page
+
+
+def test_show_json_holds_states_errors_and_a_trace_that_can_be_read_back(
+    failed: Run[int], said: Callable[..., str]
+) -> None:
+    told = json.loads(said("show", *HERE, failed.id, "--json"))
+
+    assert told["state"] == "failed"
+    assert told["tasks"] == {"refuse-0": "failed", "double-0": "cancelled"}
+    assert "ValueError: 7 is refused" in told["errors"][0]
+    assert Trace.from_json(json.dumps(told["trace"])).names == ("refuse-0", "double-0")
+
+
+def test_errors_shows_the_line_that_failed(failed: Run[int], said: Callable[..., str]) -> None:
+    shown = said("errors", *HERE, failed.id)
+
+    assert 'raise ValueError(f"{number} is refused")' in shown
+    assert "ValueError: 7 is refused" in shown
+
+
+def test_why_says_what_a_task_waits_for_and_corrects_its_name(
+    held: Run[int], said: Callable[..., str], complained: Callable[..., str]
+) -> None:
+    waits = "'double-0' waits for 1 of its 1 upstream tasks: 'wait_at_the_gate-0' (running).\n"
+
+    assert said("why", *HERE, held.id, "double-0") == waits
+    assert "Did you mean 'double-0'?" in complained("why", *HERE, held.id, "dubble-0")
+
+
+def test_attach_watches_till_the_end_and_its_exit_code_says_whether_it_went_well(
+    done: Run[int], failed: Run[int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["attach", *HERE, done.id]) == 0
+    assert f"run {done.id} ok" in capsys.readouterr().out
+
+    assert main(["attach", *HERE, failed.id]) == 1
+    assert f"run {failed.id} failed" in capsys.readouterr().out
+
+
+class Ringing(io.StringIO):
+    """Interrupts this process when a run is first told of."""
+
+    def write(self, text: str) -> int:
+        if not self.getvalue():
+            super().write(text)
+            os.kill(os.getpid(), signal.SIGINT)
+            return len(text)
+        return super().write(text)
+
+
+def test_an_interrupt_while_attached_cancels_the_run_says_so_and_exits_with_130(
+    held: Run[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Ringing()
+    monkeypatch.setattr(sys, "stdout", out)
+
+    assert main(["attach", *HERE, held.id]) == 130
+
+    assert out.getvalue().endswith(f"interrupted: run {held.id} is cancelled.\n")
+    assert held.state == "cancelled"
+
+
+# ---- ending and forgetting runs ----
+
+
+def test_cancel_ends_a_run_once(held: Run[int], said: Callable[..., str]) -> None:
+    assert said("cancel", *HERE, held.id) == f"run {held.id} is cancelled.\n"
+    assert held.state == "cancelled"
+    assert said("cancel", *HERE, held.id) == f"run {held.id} was over already: cancelled.\n"
+
+
+def test_forget_deletes_one_run(done: Run[int], said: Callable[..., str], complained: Callable[..., str]) -> None:
+    assert said("forget", *HERE, done.id).startswith(f"run {done.id} is forgotten")
+    assert done.id not in said("runs", *HERE)
+    assert "unknown run" in complained("show", *HERE, done.id)
+
+
+def test_forget_all_leaves_what_is_going_on(done: Run[int], held: Run[int], said: Callable[..., str]) -> None:
+    shown = said("forget", *HERE, "--all")
+
+    assert shown.endswith(" 1 run still going on.\n")
+    (left,) = said("runs", *HERE).splitlines()
+    assert left.startswith(held.id)
+
+
+@pytest.mark.parametrize("arguments", [(), ("last", "--all")])
+def test_forget_wants_one_run_or_all(arguments: Sequence[str], complained: Callable[..., str]) -> None:
+    assert "Give one RUN, or --all" in complained("forget", *HERE, *arguments)
+
+
+# ---- this machine ----
+
+
+def test_config_shows_settings_and_variables_without_secrets(
+    said: Callable[..., str], complained: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(session.STORE_VARIABLE, "rediss://me:hunter2@far.example:6380/1")
+
+    shown = said("config")
+
+    assert "rediss://far.example:6380/1" in shown
+    assert "hunter2" not in shown
+    assert said("config", session.STORE_VARIABLE) == "rediss://far.example:6380/1\n"
+    assert said("config", "planner") == f"{session.settings().planner}\n"
+    assert "Did you mean 'planner'?" in complained("config", "planer")
+
+
+def test_the_agent_gets_its_own_arguments_unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Sequence[str]] = []
+
+    def agent(arguments: Sequence[str]) -> int:
+        given.append(arguments)
+        return 7
+
+    monkeypatch.setitem(registry._added, ("program", "agent"), agent)
+
+    assert main(["agent", "--idle-s", "3", "--help"]) == 7
+    assert given == [["--idle-s", "3", "--help"]]
+
+
+# ---- a process of its own ----
+
+
+def in_a_process(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run with this interpreter in this folder."""
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_command_line_starts_without_rich(tmp_path: Path) -> None:
+    code = "import dagnb.cli, sys; print([name for name in sys.modules if name.split('.')[0] == 'rich'])"
+
+    assert in_a_process("-c", code, folder=tmp_path).stdout == "[]\n"
+
+
+SCRIPT = """
+import sys
+import beside
+from dagnb import task
+
+@task
+def twice(number):
+    return beside.double(number)
+
+if __name__ == "__main__":
+    print(sys.argv[1:], twice(21).run().result())
+    raise SystemExit(5)
+"""
+
+
+def test_run_executes_a_script_with_its_arguments_its_modules_and_the_defaults_given(tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "script.py").write_text(SCRIPT)
+    (folder / "beside.py").write_text("def double(number): return 2 * number\n")
+
+    ended = in_a_process("-m", "dagnb", "run", *HERE, str(folder / "script.py"), "a", "--store", folder=tmp_path)
+
+    assert ended.stdout == "['a', '--store'] 42\n"
+    assert ended.returncode == 5
+
+
+def test_run_executes_the_code_cells_of_a_notebook_and_stops_at_the_first_that_fails(tmp_path: Path) -> None:
+    cells: list[tuple[str, Any]] = [
+        ("markdown", "print('no code')"),
+        ("code", ["from dagnb import task\n", "import os"]),
+        ("code", "@task\ndef twice(number):\n    return 2 * number\nawait twice(21).run()"),
+        ("code", "print('in', os.path.basename(os.getcwd()))\n1 / 0"),
+        ("code", "print('never')"),
+    ]
+    folder = tmp_path / "work"
+    folder.mkdir()
+    notebook = {"nbformat": 4, "cells": [{"cell_type": kind, "source": source} for kind, source in cells]}
+    (folder / "book.ipynb").write_text(json.dumps(notebook))
+
+    ended = in_a_process("-m", "dagnb", "run", *HERE, "work/book.ipynb", folder=tmp_path)
+
+    assert "Out[2]: 42" in ended.stdout
+    assert "in work" in ended.stdout
+    assert "ZeroDivisionError" in ended.stdout
+    assert "never" not in ended.stdout
+    assert "no code" not in ended.stdout
+    assert ended.returncode == 1
+
+
+def test_run_refuses_what_is_no_file_and_what_is_no_notebook(tmp_path: Path, complained: Callable[..., str]) -> None:
+    broken = tmp_path / "broken.ipynb"
+    broken.write_text("{}")
+    path, argv = sys.path[:], sys.argv[:]
+
+    assert "there is no file nowhere.py" in complained("run", "nowhere.py")
+    assert "is no notebook of format 4" in complained("run", str(broken))
+    sys.path[:], sys.argv[:] = path, argv

@@ -1,0 +1,87 @@
+"""The doctor: what it finds here, and what it says of homes, stores and variables that are ill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dagnb import session
+from dagnb.cli import main
+from dagnb.doctor import Finding, Health, examine, findings_text, is_able
+
+
+def found(name: str, **environ: str) -> Finding:
+    """What is found of one thing with this environment."""
+    (finding,) = [finding for finding in examine(environ) if finding.name == name]
+    return finding
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def test_a_healthy_home_is_private_and_no_agent_is_no_fault(home: Path) -> None:
+    assert found("state directory", DAGNB_HOME=str(home)).health is Health.OK
+    assert (home / "state").stat().st_mode & 0o077 == 0
+    assert found("agent", DAGNB_HOME=str(home)).detail.startswith("none is running")
+
+
+def test_a_home_open_to_others_is_missing_and_the_cure_names_the_command(home: Path) -> None:
+    (home / "state").mkdir(parents=True)
+    (home / "state").chmod(0o755)
+
+    finding = found("state directory", DAGNB_HOME=str(home))
+
+    assert finding.health is Health.MISSING
+    assert f"chmod 700 {home / 'state'}" in finding.cure
+
+
+def test_a_home_that_cannot_be_made_is_missing(home: Path) -> None:
+    home.write_text("a file")
+
+    finding = found("runtime directory", DAGNB_HOME=str(home))
+
+    assert finding.health is Health.MISSING
+    assert "DAGNB_HOME" in finding.cure
+
+
+def test_a_given_store_that_does_not_answer_is_missing_and_its_password_is_not_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DAGNB_HOME", str(home))
+    monkeypatch.setenv(session.STORE_VARIABLE, f"unix://me:hunter2@{home}/nobody.sock")
+
+    code = main(["doctor"])
+
+    told = capsys.readouterr().out
+    assert code == 1
+    assert "missing  store" in told
+    assert "nobody.sock" in told
+    assert "hunter2" not in told
+
+
+def test_a_misspelt_variable_is_warned_of_and_the_right_ones_are_named(home: Path) -> None:
+    finding = found("DAGNB_REDIS", DAGNB_HOME=str(home), DAGNB_REDIS="redis://localhost")
+
+    assert finding.health is Health.WARNING
+    assert session.STORE_VARIABLE in finding.cure
+
+
+def test_a_remote_docker_engine_is_not_asked_and_its_absence_is_a_warning(home: Path) -> None:
+    far = found("Docker", DAGNB_HOME=str(home), DOCKER_HOST="tcp://far.example:2376")
+    gone = found("Docker", DAGNB_HOME=str(home), DOCKER_HOST=f"unix://{home}/docker.sock")
+
+    assert (far.health, gone.health) == (Health.OK, Health.WARNING)
+    assert "Only for workers='docker'" in gone.cure
+
+
+def test_only_what_is_missing_keeps_the_default_job_from_running() -> None:
+    fine = Finding(name="a", health=Health.OK, detail="here")
+    poor = Finding(name="bb", health=Health.WARNING, detail="not here", cure="Get it.")
+    ill = Finding(name="c", health=Health.MISSING, detail="not here", cure="Install it.")
+
+    assert is_able([fine, poor])
+    assert not is_able([fine, ill])
+    assert findings_text([fine, poor]) == "ok       a   here\nwarning  bb  not here\n             cure: Get it."

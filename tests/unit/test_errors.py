@@ -1,0 +1,187 @@
+"""The error tree: one of each class, its message, its fields, and its way through pickle."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+
+import pytest
+
+from dagnb import errors
+from dagnb.errors import DagnbError, Frame, TaskError
+
+FRAME = Frame(file="cell 3", line=2, function="resize", source="1 / 0", column=4, end_column=9)
+FIRST = TaskError(
+    task="resize-3",
+    attempt=3,
+    worker="w2",
+    type="MemoryError",
+    message="no room",
+    frames=(FRAME,),
+    traceback=("Traceback (most recent call last):\n", "MemoryError: no room\n"),
+    exit_code=1,
+)
+SECOND = TaskError(task="merge-0", attempt=1, worker="w1", type="WorkerDied", message="SIGKILL", signal=9)
+
+ONE_OF_EACH: list[DagnbError] = [
+    errors.DagnbError("something"),
+    errors.GraphError("a graph"),
+    errors.CycleError(["a-0", "b-0"]),
+    errors.ForeignNodeError("merge-0", "'parts'", "a Series"),
+    errors.UnserialisableError("merge-0", "argument 'file'", "cannot pickle '_io.TextIOWrapper' object"),
+    errors.PlanError("a plan"),
+    errors.UnknownNameError("planner", "hefd", ["one_pass", "heft"]),
+    errors.InvalidPlanError("mine", ["first", "second"]),
+    errors.ConfigError("a setting"),
+    errors.StorageError("the store"),
+    errors.StorageUnavailableError("redis://here", "refused"),
+    errors.StorageFullError(512, "maxmemory"),
+    errors.BlobMissingError(["a", "b", "c", "d"]),
+    errors.SignatureError("the result of 'merge-0'"),
+    errors.RunMissingError("01RUN"),
+    errors.LaunchError("no workers"),
+    errors.VersionMismatchError("dagnb 2", "dagnb 1"),
+    errors.RunError("a run"),
+    errors.TaskFailedError("01RUN", [FIRST, SECOND]),
+    errors.RunTimeoutError("01RUN", 2.5),
+    errors.RunCancelledError("01RUN", "Ctrl-C"),
+    errors.ProtocolError("our fault"),
+]
+IDS = [type(error).__name__ for error in ONE_OF_EACH]
+
+
+def test_there_is_one_of_each_class_here() -> None:
+    classes = [
+        thing for _, thing in inspect.getmembers(errors, inspect.isclass) if issubclass(thing, errors.DagnbError)
+    ]
+
+    assert sorted(IDS) == sorted(thing.__name__ for thing in classes)
+
+
+def test_the_tree_is_the_one_the_module_draws() -> None:
+    parents = {
+        name: parent.__name__ for name, parent in ((type(e).__name__, type(e).__bases__[0]) for e in ONE_OF_EACH)
+    }
+    by_parent: dict[str, set[str]] = {}
+    for name, parent in parents.items():
+        by_parent.setdefault(parent, set()).add(name)
+
+    assert by_parent == {
+        "Exception": {"DagnbError"},
+        "DagnbError": {
+            "GraphError", "PlanError", "ConfigError", "StorageError", "LaunchError", "RunError", "ProtocolError",
+        },
+        "GraphError": {"CycleError", "ForeignNodeError", "UnserialisableError"},
+        "PlanError": {"UnknownNameError", "InvalidPlanError"},
+        "StorageError": {
+            "BlobMissingError", "StorageUnavailableError", "StorageFullError", "SignatureError", "RunMissingError",
+        },
+        "LaunchError": {"VersionMismatchError"},
+        "RunError": {"TaskFailedError", "RunTimeoutError", "RunCancelledError"},
+    }  # fmt: skip
+    assert all(name in (errors.__doc__ or "") for name in parents)
+
+
+@pytest.mark.parametrize("error", ONE_OF_EACH, ids=IDS)
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_an_error_comes_through_pickle_with_its_message_and_fields(error: DagnbError, protocol: int) -> None:
+    again = pickle.loads(pickle.dumps(error, protocol))
+
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert again.args == error.args
+    assert vars(again) == vars(error)
+
+
+@pytest.mark.parametrize("error", ONE_OF_EACH, ids=IDS)
+def test_an_error_can_be_copied(error: DagnbError) -> None:
+    again = copy.copy(error)
+
+    assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_a_note_comes_through_pickle() -> None:
+    error = errors.ConfigError("a setting")
+    error.add_note("in cell 3")
+
+    assert pickle.loads(pickle.dumps(error)).__notes__ == ["in cell 3"]
+
+
+def test_a_timeout_is_pythons_own_timeout_too() -> None:
+    error = errors.RunTimeoutError("01RUN", 2.5)
+
+    assert isinstance(error, TimeoutError)
+    assert (error.run, error.limit_s, error.errno) == ("01RUN", 2.5, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            errors.CycleError(["a-0", "b-0"]),
+            "the graph has a cycle: a-0 -> b-0 -> a-0. A task cannot wait for itself: break one of these edges.",
+        ),
+        (
+            errors.InvalidPlanError("mine", list("abcdefg")),
+            (
+                "the plan of 'mine' does not fit its graph: a; b; c; d; e; .... "
+                "Correct the planner, or take planner='flexible'."
+            ),
+        ),
+        (
+            errors.BlobMissingError(["a", "b", "c", "d"]),
+            "4 value(s) are missing from the store: a, b, c, .... Run the DAG again.",
+        ),
+        (
+            errors.RunTimeoutError("01RUN", 2.5),
+            "run 01RUN gave no result within 2.5 s: the run goes on; wait again with run.result().",
+        ),
+        (errors.RunCancelledError("01RUN", "Ctrl-C"), "run 01RUN was cancelled (Ctrl-C). Start it again with .run()."),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_a_message_says_what_happened_and_ends_with_the_cure(error: DagnbError, message: str) -> None:
+    assert str(error) == message
+
+
+def test_a_failed_task_shows_its_first_failure_then_the_users_own_traceback() -> None:
+    error = errors.TaskFailedError("01RUN", [FIRST, SECOND])
+
+    assert str(error) == (
+        "task 'resize-3' failed after 3 attempt(s) on w2: MemoryError: no room (and 1 more). "
+        "`dagnb errors 01RUN` shows everything.\n\n"
+        "Traceback (most recent call last):\nMemoryError: no room\n"
+    )
+
+
+def test_a_failed_task_without_a_traceback_shows_one_line() -> None:
+    error = errors.TaskFailedError("01RUN", [SECOND])
+
+    assert str(error) == (
+        "task 'merge-0' failed after 1 attempt(s) on w1: WorkerDied: SIGKILL. `dagnb errors 01RUN` shows everything."
+    )
+
+
+def test_the_line_of_a_task_error_names_task_attempt_worker_and_cause() -> None:
+    assert SECOND.line() == "task 'merge-0' attempt 1 on w1: WorkerDied: SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest", "hint"),
+    [
+        ("hefd", "heft", "Did you mean 'heft'?"),
+        ("one-pass", "one_pass", "Did you mean 'one_pass'?"),
+        ("xyz", None, "Known: heft, one_pass."),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest_or_with_all(name: str, nearest: str | None, hint: str) -> None:
+    error = errors.UnknownNameError("planner", name, {"one_pass", "heft"})
+
+    assert error.nearest == nearest
+    assert error.known == ("heft", "one_pass")
+    assert str(error) == f"unknown planner '{name}'. {hint}"
+
+
+def test_an_unknown_name_where_nothing_is_known_says_so() -> None:
+    assert str(errors.UnknownNameError("launcher", "docker", [])) == "unknown launcher 'docker'. Known: none."

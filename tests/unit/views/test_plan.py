@@ -1,0 +1,158 @@
+"""The planning image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+from dagnb.graph.dag import Dag
+from dagnb.graph.resources import Resources
+from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
+from dagnb.views.palette import PLAIN, colours
+from dagnb.views.plan import copied, plan_svg, summary
+from tests import graphs
+from tests.unit.views.samples import (
+    HOSTILE,
+    SVG,
+    arrows,
+    boxes,
+    floating,
+    frame,
+    job,
+    parsed,
+    pinned,
+    played,
+    texts,
+    titles,
+)
+
+
+def stripe(box: ET.Element) -> str | None:
+    return next(path.get("stroke") for path in box.iter(f"{SVG}path"))
+
+
+def bold(root: ET.Element) -> list[str]:
+    return [label for label, box in boxes(root).items() if frame(box).get("stroke-width") == "2.4"]
+
+
+def test_pinned_steps_say_their_worker_and_wear_its_colour() -> None:
+    root = parsed(plan_svg(pinned(graphs.diamond(), ["w0", "w1"])))
+
+    found = boxes(root)
+    assert {label: texts(box)[1] for label, box in found.items()} == {"a": "w0", "b": "w1", "c": "w0", "d": "w1"}
+    assert {label: stripe(box) for label, box in found.items()} == {
+        label: colours(["w0", "w1"])[worker] for label, worker in zip("abcd", ("w0", "w1", "w0", "w1"), strict=True)
+    }
+    assert "dealt: 4 steps, 4 pinned to 2 workers" in texts(root)
+
+
+def test_floating_steps_are_dashed_and_name_what_their_pool_has() -> None:
+    root = parsed(plan_svg(floating(graphs.diamond(), resources=Resources(cpus=2))))
+
+    assert {texts(box)[1] for box in boxes(root).values()} == {"any 2cpu"}
+    assert {frame(box).get("stroke-dasharray") for box in boxes(root).values()} == {"5 3"}
+    assert {stripe(box) for box in boxes(root).values()} == {PLAIN}
+    assert "floating: any worker of the pool" in texts(root)
+    assert "loose: 4 steps, 4 floating" in texts(root)
+
+
+def test_a_copy_has_a_second_frame_and_says_why() -> None:
+    steps = (Step(task=0, worker="w0"), Step(task=0, worker="w1"), Step(task=1, upstream=(1,), worker="w1"))
+    plan = Plan(dag=graphs.chain(2), steps=steps, planner="p")
+    found = boxes(parsed(plan_svg(plan)))
+
+    assert copied(plan) == {1}
+    assert {label: len(list(box.iter(f"{SVG}rect"))) for label, box in found.items()} == {"t0": 1, "t0'": 2, "t1": 1}
+    assert "copy" in titles(found["t0'"])[0]
+    assert summary(plan) == "p: 3 steps, 3 pinned to 2 workers, 1 copy"
+
+
+def test_a_prediction_gives_times_and_a_bold_critical_path() -> None:
+    """a -> b -> d      c shares the worker of a; b has one of its own
+    `-> c -/
+    """
+    plan = pinned(graphs.diamond(), ["w0", "w1"])
+    long = played(plan)
+    spans = [replace(s, end_s=s.end_s - 0.5) if s.task == 2 and s.phase == "run" else s for s in long.spans]
+    root = parsed(plan_svg(plan, replace(long, spans=tuple(spans))))
+
+    assert bold(root) == ["a", "b", "d"]
+    assert {label: texts(box)[2] for label, box in boxes(root).items()} == {
+        "a": "0 to 1.1 s",
+        "b": "1.1 to 2.2 s",
+        "c": "1.1 to 1.7 s",
+        "d": "2.2 to 3.3 s",
+    }
+    assert sorted(arrow.get("stroke-width", "") for arrow in arrows(root)) == ["1.4", "1.4", "2.6", "2.6"]
+    assert "critical path: d waits for b" in titles(boxes(root)["d"])[0]
+    assert any("predicted 3.3 s" in text for text in texts(root))
+
+
+def test_without_a_prediction_nothing_is_bold_and_no_time_is_shown() -> None:
+    root = parsed(plan_svg(pinned(graphs.diamond(), ["w0"])))
+
+    assert bold(root) == []
+    assert {len(texts(box)) for box in boxes(root).values()} == {2}
+    assert "critical path" not in texts(root)
+
+
+def test_a_folded_box_gives_the_window_of_all_its_steps() -> None:
+    plan = pinned(job(80), ["w0"])
+    count = boxes(parsed(plan_svg(plan, played(plan, run_s=0.4))))["count"]
+
+    assert texts(count) == ["count", "80 on w0", "0.5 to 40.5 s"]
+
+
+def test_edges_look_as_their_values_travel() -> None:
+    plan = pinned(graphs.chain(4), ["w0"])
+    plan = replace(plan, ways={(0, 1): Way.LOCAL, (1, 2): Way.STREAM, (2, 3): Way.INLINE})
+    root = parsed(plan_svg(plan))
+
+    assert [arrow.get("stroke-dasharray") for arrow in arrows(root)] == [None, "7 3", "1.5 3"]
+    assert "stroke-done" in (arrows(root)[0].get("class") or "")
+    assert {"stays on its worker", "streamed while stored", "travels with the message"} <= set(texts(root))
+
+
+def test_terms_prewarms_and_notes_are_written_below() -> None:
+    plan = replace(
+        pinned(graphs.chain(2), ["w0"], resources=Resources(memory_mb=512)),
+        workers={"w0": WorkerTerms(linger_s=2.0)},
+        prewarms=(
+            Prewarm(resources=Resources(cpus=2), n=3),
+            Prewarm(resources=Resources(), anchor=0, offset_s=0.5),
+        ),
+        notes=("lower bound 2 s",),
+    )
+
+    assert {
+        "w0 (512mb, lingers 2 s)",
+        "prewarm 3 containers of 2cpu resources at submission",
+        "prewarm 1 container of default resources 500 ms after 't0'",
+        "lower bound 2 s",
+    } <= set(texts(parsed(plan_svg(plan))))
+
+
+def test_many_workers_are_listed_in_part() -> None:
+    words = texts(parsed(plan_svg(pinned(graphs.fan_out(40), [f"w{i}" for i in range(30)]))))
+
+    assert "18 more workers" in words
+    assert "w9" in words
+
+
+def test_hostile_workers_and_notes_stay_text() -> None:
+    dag = Dag.from_edges(HOSTILE, [])
+    steps = tuple(Step(task=i, worker=name) for i, name in enumerate(HOSTILE))
+    svg = plan_svg(Plan(dag=dag, steps=steps, planner=HOSTILE[0], notes=HOSTILE))
+
+    assert {node.tag for node in parsed(svg).iter()} <= {
+        f"{SVG}{name}" for name in ("svg", "style", "rect", "g", "path", "title", "text")
+    }
+    assert "<img" not in svg
+
+
+def test_ten_thousand_steps_on_a_hundred_workers_are_a_small_image() -> None:
+    plan = pinned(job(9_996), [f"w{i}" for i in range(100)])
+    svg = plan_svg(plan, played(plan))
+
+    assert len(boxes(parsed(svg))) <= 60
+    assert len(svg) < 100_000

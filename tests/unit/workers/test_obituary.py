@@ -1,0 +1,66 @@
+"""A death is told in words that help."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from dagnb_workers.obituary import Facts, cause, death
+from dagnb_workers.page import Running
+
+from dagnb.protocol.messages import Charge
+
+RUNNING = Running(4, 2, 1.5, 0.0)
+
+
+def facts(code: int, **changes: object) -> Facts:
+    known: dict[str, object] = {
+        "instance": "i1", "code": code, "running": RUNNING, "was_overtime": False, "ran_out_of_memory": False,
+        "printed": ("out", "err"), "at": 12.0,
+    }  # fmt: skip
+    return Facts(**{**known, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (7, "ended itself with exit code 7 while running this task"),
+        (0, "ended itself with exit code 0 while running this task"),
+        (-signal.SIGKILL, "killed by SIGKILL (9) while running this task: by somebody, or by the system"),
+        (-signal.SIGSEGV, "killed by SIGSEGV (11) while running this task: a crash in compiled code"),
+        (-signal.SIGABRT, "compiled code gave up (abort)"),
+        (-signal.SIGTERM, "killed by SIGTERM (15) while running this task"),
+        (-99, "killed by signal 99"),
+    ],
+)
+def test_every_end_is_named(code: int, said: str) -> None:
+    assert said in cause(facts(code))
+
+
+def test_out_of_memory_is_told_when_the_kernel_killed_for_it() -> None:
+    assert "ran out of memory" in cause(facts(-9, ran_out_of_memory=True))
+    assert "ran out of memory" not in cause(facts(-11, ran_out_of_memory=True))
+
+
+def test_a_death_between_tasks_charges_nobody() -> None:
+    told = death(facts(-9, running=None))
+
+    assert told.task is None
+    assert "between tasks" in json.loads(told.error)["message"]
+
+
+def test_a_crash_is_charged_to_crashes_and_carries_the_last_words() -> None:
+    told = death(facts(-9))
+
+    assert (told.instance, told.task, told.charge, told.delay_s) == ("i1", 4, Charge.CRASH, 0.0)
+    error = json.loads(told.error)
+    assert (error["stdout_tail"], error["stderr_tail"], error["signal"], error["exit_code"]) == ("out", "err", 9, None)
+
+
+def test_a_time_limit_is_charged_to_the_users_retries() -> None:
+    told = death(facts(-15, was_overtime=True))
+
+    assert told.charge is Charge.EXCEPTION
+    assert json.loads(told.error)["type"] == "TimeLimit"
+    assert "its time limit of 1.5 s" in json.loads(told.error)["message"]
