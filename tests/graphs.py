@@ -71,14 +71,13 @@ def diamond_of_diamonds() -> Dag:
 
 
 def tree_in(depth: int) -> Dag:
-    """l0 -> m0 -> r       a binary reduction; level k holds t{k}_{i}, the leaves are level 0
+    """l0 -> m0 -> r       a binary reduction; level k holds t{k}_{i}, the leaves are level 0; in order of levels
     l1 -/      /
     l2 -> m1 -/
     l3 -/
     """
-    if depth == 0:
-        return drawn("t0_0")
-    return drawn(*(f"t{k}_{i} t{k + 1}_{i // 2}" for k in range(depth) for i in range(2 ** (depth - k))))
+    names = [f"t{k}_{i}" for k in range(depth + 1) for i in range(2 ** (depth - k))]
+    return drawn(*names, *(f"t{k}_{i} t{k + 1}_{i // 2}" for k in range(depth) for i in range(2 ** (depth - k))))
 
 
 def tree_out(depth: int) -> Dag:

@@ -123,7 +123,7 @@ def _attached(run: str, options: argparse.Namespace) -> Run[Any]:
 def _found(options: argparse.Namespace) -> Run[Any]:
     """The run meant. Raises UnknownNameError, or ConfigError when its beginning is that of several."""
     known = [line.run for line in _listed(options)]
-    wanted = known[-1] if options.run == LAST and known else options.run
+    wanted = known[0] if options.run == LAST and known else options.run
     matches = [run for run in known if run.startswith(wanted.upper())]
     if not matches:
         raise unknown("run", wanted, known)

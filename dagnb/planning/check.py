@@ -58,8 +58,9 @@ def check(plan: Plan, dag: Dag) -> tuple[Advice, ...]:
 def stops(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
     """Each stop there is in every execution: the worker, and the first steps after it, ascending; by the first of them.
 
-    The law above in numbers: with `above` and `gated` the counts of w's steps above r and above its gates, and n steps
-    of w with above < n, w stops after these n when all its steps with above = n have gated = n as well.
+    The law above in numbers: put the steps of w in order of how many of its steps are above each. Where the count
+    rises, D is the n steps before; the steps r of the next count are the first of the others. w stops after D if each
+    r has n steps of w above its gates: those can only be D, since all of them have smaller counts.
     """
     above, gated = _counts(plan)
     found = []
@@ -70,7 +71,7 @@ def stops(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
             if end < len(mine) and above[mine[end]] == above[mine[begin]]:
                 continue
             firsts = mine[begin:end]
-            if begin and all(above[r] == gated[r] == begin for r in firsts):
+            if begin and all(gated[r] == begin for r in firsts):
                 found.append((worker, tuple(sorted(firsts))))
             begin = end
     return sorted(found, key=lambda stop: stop[1])

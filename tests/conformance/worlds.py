@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +20,7 @@ from dagnb.graph.dag import Dag
 from dagnb.graph.task import Node
 from dagnb.handle import Run
 from dagnb.planning.costs import Costs
-from dagnb.planning.plan import Plan
+from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import play
 from dagnb.trace.span import Phase, Span
@@ -89,13 +89,11 @@ class Lived:
 class Gates:
     """Named pipes that hold functions back until they are let go; they work across threads and processes alike."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="dagnb-gates-"))
         self.held: list[int] = []
-
-    def add(self, name: str) -> None:
-        """A gate for this function."""
-        os.mkfifo(self.folder / name)
+        for name in names:
+            os.mkfifo(self.folder / name)
 
     def open(self, name: str) -> None:
         """Let the function go, whether it waits already or not."""
@@ -113,7 +111,7 @@ class Gates:
 
 
 def computing(large: frozenset[str], folder: str) -> Callable[[str, list[Any]], str]:
-    """A function for `graphs.built`: tells the computation, and is as long as asked. folder: of its gate, '' for none."""
+    """A function for `graphs.built`: tells the computation, as long as asked. folder: of its gate, '' for none."""
 
     def told(name: str, inputs: list[Any]) -> str:
         if folder:
@@ -131,19 +129,32 @@ def cases(
 ) -> Case:
     """A random DAG of real functions, and any plan of it."""
     dag = draw(strategies.dags(max_tasks))
-    names = [call.name for call in dag.calls]
-    large = frozenset(draw(st.sets(st.sampled_from(names), max_size=3)))
-    gates = Gates() if gated else None
+    large = frozenset(draw(st.sets(st.sampled_from([call.name for call in dag.calls]), max_size=3)))
+    rank = tuple(draw(st.permutations(range(len(dag)))))
+    return _case(dag, lambda real: draw(strategies.plans(real, copies=copies)), draw(n), large, rank, gated=gated)
+
+
+def drawn(dag: Dag, *, n: int, large: Iterable[str] = ()) -> Case:
+    """This shape, floating, its functions ending in order."""
+
+    def floating(real: Dag) -> Plan:
+        steps = tuple(Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(real.calls))
+        return Plan(dag=real, steps=steps, planner="floating")
+
+    return _case(dag, floating, n, frozenset(large), tuple(range(len(dag))), gated=True)
+
+
+def _case(
+    dag: Dag, planned: Callable[[Dag], Plan], n: int, large: frozenset[str], rank: tuple[int, ...], *, gated: bool
+) -> Case:
+    gates = Gates([call.name for call in dag.calls]) if gated else None
     nodes = graphs.built(dag, computing(large, str(gates.folder) if gates else ""))
-    if gates:
-        for name in names:
-            gates.add(name)
     return Case(
         nodes=nodes,
-        plan=draw(strategies.plans(Dag.of(*nodes), copies=copies)),
-        n=draw(n),
+        plan=planned(Dag.of(*nodes)),
+        n=n,
         large=large,
-        rank=tuple(draw(st.permutations(range(len(dag))))),
+        rank=rank,
         expected=graphs.reference(dag, computing(large, "")),
         gates=gates,
     )

@@ -43,10 +43,12 @@ def renamed(dag: Dag) -> Dag:
 
 @every_planner
 def test_a_planner_is_a_frozen_value_with_a_name(planner: Any) -> None:
-    assert is_dataclass(planner)
+    kind: Any = type(planner)
+
+    assert is_dataclass(kind)
     assert planner.name.isidentifier()
-    assert "name" not in {field.name for field in fields(planner)}
-    assert type(planner)() == type(planner)()
+    assert "name" not in {field.name for field in fields(kind)}
+    assert kind() == kind()
     with pytest.raises((FrozenInstanceError, TypeError)):
         planner.something = 3
     assert isinstance(planner, Planner)

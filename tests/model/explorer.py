@@ -86,7 +86,7 @@ class Explorer:
                     if child == known:
                         check_state(move.world)
                         if move.act is not None:
-                            check_repetition(move.world, move.act)
+                            check_repetition(world, move.world, move.act)
                         self._meet(child, move.world, queue)
                 except ViolationError as violation:
                     raise _FoundError(violation, number, [move.label]) from violation

@@ -1,4 +1,4 @@
-"""Seeded mutants of how attempts, results and runs end: what each does wrong, the small configuration that shows it, what breaks there."""
+"""Seeded mutants of how attempts, results and runs end: what each does wrong, what shows it, what breaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Seeded mutants of how work is committed, given and taken back: what each does wrong, the small configuration that shows it, what breaks there."""
+"""Seeded mutants of how work is committed, given and taken back: what each does wrong, what shows it, what breaks."""
 
 from __future__ import annotations
 
@@ -19,13 +19,24 @@ _EMPTY = """if tasks:
 _TOUCH = """if member is not None:
         self.roster.touched.add(member[0])"""
 
+_STAY = """if tasks:
+            break
+        return []"""
+
 WORK = (
     in_machine(
-        "a counter beside the bits",
+        "a counter, and no guard against a second commit",
         "diamond: mixed, hints",
         "I11 repetition",
         ("_commit", _BIT, _COUNT),
         ("_commit", _CLOSED, ""),
+    ),
+    in_machine(
+        "a counter behind that guard",
+        "diamond: mixed, hints",
+        "",
+        ("_commit", _BIT, _COUNT),
+        survives="a done task is not committed twice and a lost one takes its count back: the bit is a second defence",
     ),
     in_machine(
         "a counter that is not reset by a loss",
@@ -91,13 +102,13 @@ WORK = (
         ("_commit", "if self.results.get(task) != commit.address:", "if True:"),
     ),
     in_machine(
-        "a worker without tasks is not left", "chain-3: 2 lost blobs", "I12 reply", ("_take", _EMPTY, "return tasks")
+        "a worker without tasks is not left", "a on w0, b on w1, c on w0: hints", "I3 wake-up", ("_take", _EMPTY, _STAY)
     ),
     in_machine(
         "a worker is left in two steps",
-        "chain-3: 2 lost blobs",
-        "I12 reply",
-        ("_take", _EMPTY, "return tasks"),
+        "a on w0, b on w1, c on w0: hints",
+        "I3 wake-up",
+        ("_take", _EMPTY, _STAY),
         (
             "register",
             "self._promote(now)",

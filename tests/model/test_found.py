@@ -41,7 +41,7 @@ def tasks_of(reply: Reply) -> list[int]:
     return [offer.task for offer in reply.offers]
 
 
-def test_a_ready_task_whose_lost_input_then_fails_for_good_is_skipped_and_the_run_ends():
+def test_a_ready_task_whose_lost_input_then_fails_for_good_is_skipped_and_the_run_ends() -> None:
     """0 -> 1
     0 -> 2, the result of 0 vanishes while 1 and 2 are ready, and its second run raises.
     """
@@ -67,7 +67,7 @@ def test_a_ready_task_whose_lost_input_then_fails_for_good_is_skipped_and_the_ru
     assert run.machine.state is RunState.FAILED
 
 
-def test_a_done_task_lost_after_its_input_failed_for_good_is_skipped_with_all_below():
+def test_a_done_task_lost_after_its_input_failed_for_good_is_skipped_with_all_below() -> None:
     """0 -> 1 -> 3
     0 -> 2, 1 is done; then 0 is lost for 2 and fails; then 1 is lost for 3, and cannot be computed again.
     """
@@ -96,7 +96,7 @@ def test_a_done_task_lost_after_its_input_failed_for_good_is_skipped_with_all_be
     assert run.machine.state is RunState.FAILED
 
 
-def test_a_sink_lost_at_the_end_whose_input_failed_for_good_is_skipped_and_the_run_ends():
+def test_a_sink_lost_at_the_end_whose_input_failed_for_good_is_skipped_and_the_run_ends() -> None:
     """0 -> 1 (sink)
     0 -> 2 (nobody wants it), 3 (sink, apart): 0 is lost for 2 and fails, then 1 vanishes before 3 ends the run.
     """

@@ -50,7 +50,7 @@ def is_running(pid: int) -> bool:
     """Whether the process lives; one that nobody buried does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second when it ends between open and read
         return False
 
 

@@ -36,7 +36,8 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv("DAGNB_HOME", short)
         directory = runtime_directory()
         yield directory
-        asyncio.run(_leave())
+        if processes_of(directory):
+            asyncio.run(_leave())
         eventually(lambda: not processes_of(directory))
         assert [path.name for path in directory.iterdir()] == []
 
@@ -60,7 +61,7 @@ def _supervisor_now(run: str, directory: Path) -> int:
 def _names(pid: int, directory: Path) -> bool:
     try:
         return str(directory).encode() in Path(f"/proc/{pid}/cmdline").read_bytes() and is_running(pid)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second when it ends between open and read
         return False
 
 

@@ -110,20 +110,15 @@ class Agent:
 
     async def _op_store(self, request: dict[str, Any]) -> dict[str, Any]:
         async with self._starting:
-            if self._server is None or (server := await asyncio.to_thread(running_server, self._directory)) is None:
-                server = await asyncio.to_thread(_find_or_start, self._directory)
-            self._server = server
-        return {"url": server.url}
+            self._server = await asyncio.to_thread(_find_or_start, self._directory)
+        return {"url": self._server.url}
 
     async def _op_launch(self, request: dict[str, Any]) -> dict[str, Any]:
         invocation = request["invocation"]
         entry = Entry(self._directory, json.loads(invocation)["run"])
         if entry.run in self._children or entry.is_alive():
             return {"started": False}
-        launch = {
-            "invocation": invocation,
-            "python": request.get("python", sys.executable),
-        }
+        launch = {"invocation": invocation, "python": request.get("python", sys.executable)}
         entry.write(launch)
         self._restarts.pop(entry.run, None)
         await self._launch(entry, launch)

@@ -165,17 +165,8 @@ class Nursery:
 
     def _bury(self) -> None:
         """Tell of every child that has ended, and end what it started and left behind."""
-        while self._children:
-            try:
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if found is None:
-                return
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # before its number is given back
-                os.killpg(found.si_pid, signal.SIGKILL)
-            _, status = os.waitpid(found.si_pid, 0)
-            self._mourn(found.si_pid, status)
+        while (ended := _bury_one()) is not None:
+            self._mourn(*ended)
 
     def _mourn(self, pid: int, status: int) -> None:
         name = next((name for name, child in self._children.items() if child == pid), None)
@@ -206,6 +197,28 @@ def live(born: Born) -> None:
 
 def _ignore(number: int, frame: FrameType | None) -> None:
     """Be there, so that the wake-up descriptor is written; the default for SIGCHLD would write nothing."""
+
+
+def _bury_one() -> tuple[int, int] | None:
+    """Pid and status of a child that has ended, whose group is ended too; None when there is none."""
+    try:
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13: its number is given back a moment too early
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            _end_group(pid)
+            return (pid, status) if pid else None
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    if found is None:
+        return None
+    _end_group(found.si_pid)
+    return os.waitpid(found.si_pid, 0)
+
+
+def _end_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if pid:
+            os.killpg(pid, signal.SIGKILL)
 
 
 def _close(fds: list[int]) -> None:

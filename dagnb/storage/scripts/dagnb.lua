@@ -100,8 +100,8 @@ local function moment(given)
   return t[1] .. '.' .. string.sub('000000' .. t[2], -6)
 end
 
--- at, now: the moment as text and as number. states: known ones; changed: those to write. born: tasks made ready in this
--- step. pushes: queue -> task -> priority, to be queued. touched: queues to route. m: fields to write.
+-- at, now: the moment as text and as number. states: known ones; changed: those to write. born: tasks made ready in
+-- this step. pushes: queue -> task -> priority, to be queued. touched: queues to route. m: fields to write.
 local function open(prefix, args)
   local m = redis.call('HMGET', prefix .. 'm', 'state', 'deadline_at', 'unsettled', 'serial', 'ttl_ms')
   if not m[1] then
@@ -239,7 +239,8 @@ local function record_of(c, task)
   local packed = redis.call('HGET', c.p .. 'n', task)
   local at, queue, priority, sink, retries, upstream = cmsgpack.unpack_limit(packed, 5, 1)
   return {
-    packed = packed, at = at, queue = id(queue), priority = priority, sink = sink, retries = retries, upstream = upstream,
+    packed = packed, at = at, queue = id(queue), priority = priority, sink = sink, retries = retries,
+    upstream = upstream,
   }
 end
 
@@ -715,7 +716,32 @@ local function commit(c, instance, task, address, blob, prefer)
   return true
 end
 
-local function ready_if_full(c, task)
+local function skip(c, task, sink)
+  set_state(c, task, SKIPPED)
+  c.unsettled = c.unsettled - sink
+  event(c, 'skip', task, '')
+end
+
+-- Everything that would need a failed task is skipped.
+local function skip_below(c, task)
+  local stack = { task }
+  while #stack > 0 do
+    local edges = edges_of(record_of(c, table.remove(stack)))
+    if #edges > WHOLE * 6 then
+      read_all(c)
+    end
+    for i = 1, #edges, 6 do
+      local child = id(edges[i])
+      if state_of(c, child) == WAITING then
+        skip(c, child, record_of(c, child).sink)
+        stack[#stack + 1] = child
+      end
+    end
+  end
+end
+
+-- A task that waits again: ready if all its inputs are there, skipped if one of them failed meanwhile.
+local function ready_or_skip(c, task)
   if state_of(c, task) ~= WAITING then
     return
   end
@@ -723,12 +749,18 @@ local function ready_if_full(c, task)
   if #record.upstream > WHOLE then
     read_all(c)
   end
+  local n_done = 0
   for _, up in ipairs(ids(record.upstream)) do
-    if state_of(c, up) ~= DONE then
-      return
+    local state = state_of(c, up)
+    if state == FAILED or state == SKIPPED then
+      skip(c, task, record.sink)
+      return skip_below(c, task)
     end
+    n_done = n_done + (state == DONE and 1 or 0)
   end
-  ready(c, task, record.queue, record.priority)
+  if n_done == #record.upstream then
+    ready(c, task, record.queue, record.priority)
+  end
 end
 
 -- Done tasks whose bytes are gone wait again, and their inputs too, as far as those are gone.
@@ -760,7 +792,7 @@ local function uncomplete(c, tasks)
     end
   end
   for _, task in ipairs(undone) do
-    ready_if_full(c, task)
+    ready_or_skip(c, task)
   end
 end
 
@@ -780,10 +812,12 @@ local function finish_if_sound(c)
       gone[#gone + 1] = sink
     end
   end
-  if #gone > 0 then
-    uncomplete(c, gone)
-  else
-    finish(c, 'ok', '')
+  if #gone == 0 then
+    return finish(c, 'ok', '')
+  end
+  uncomplete(c, gone)
+  if c.unsettled == 0 then -- all of them were skipped
+    finish(c, 'failed', 'a task failed')
   end
 end
 
@@ -800,26 +834,6 @@ end
 
 local function attempt_of(spent)
   return 1 + spent.exception + spent.crash + spent.loss
-end
-
--- Everything that would need a failed task is skipped.
-local function skip_below(c, task)
-  local stack = { task }
-  while #stack > 0 do
-    local edges = edges_of(record_of(c, table.remove(stack)))
-    if #edges > WHOLE * 6 then
-      read_all(c)
-    end
-    for i = 1, #edges, 6 do
-      local child = id(edges[i])
-      if state_of(c, child) == WAITING then
-        set_state(c, child, SKIPPED)
-        c.unsettled = c.unsettled - record_of(c, child).sink
-        event(c, 'skip', child, '')
-        stack[#stack + 1] = child
-      end
-    end
-  end
 end
 
 local function fail_for_good(c, task, sink, worker)
@@ -963,7 +977,7 @@ local function next_work(c, instance, want, slim, prefer)
   if c.state ~= 'running' then
     return answer(c, 'stop')
   end
-  if not redis.call('ZSCORE', c.p .. 'l', instance) then
+  if not redis.call('ZRANK', c.p .. 'l', instance) then
     route(c)
     return answer(c, 'fenced')
   end
@@ -1028,8 +1042,8 @@ end
 
 local function write_run(p, at, s)
   local m = {
-    'state', 'running', 'reason', '', 'submitted_at', at, 'finished_at', '0', 'touched_at', at,
-    'unsettled', #s.sinks, 'serial', 0, 'ttl_ms', s.ttl_ms, 'n_tasks', s.n_tasks, 'n_queues', #s.queues,
+    'state', 'running', 'unsettled', #s.sinks, 'serial', 0, 'ttl_ms', s.ttl_ms,
+    'submitted_at', at, 'touched_at', at, 'finished_at', '0', 'reason', '', 'n_tasks', s.n_tasks, 'n_queues', #s.queues,
     'sinks', cmsgpack.pack(s.sinks), 'on_error', s.on_error, 'meta', s.meta,
     'crash_budget', s.crash_budget, 'loss_budget', s.loss_budget,
   }
@@ -1197,7 +1211,10 @@ local function lost(c, args, over)
       set_state(c, task, WAITING)
       event(c, 'lost', task, worker_of(c, instance))
       uncomplete(c, gone)
-      ready_if_full(c, task)
+      ready_or_skip(c, task)
+      if c.unsettled == 0 then
+        finish_if_sound(c)
+      end
     end
   end
   return next_work(c, instance, tonumber(args[5]), args[6] == '1', {})
@@ -1218,7 +1235,7 @@ end
 local function heartbeat(c, args, over)
   local reply = { 0 }
   for i = 5, #args do
-    local known = not over and redis.call('ZSCORE', c.p .. 'l', args[i])
+    local known = not over and redis.call('ZRANK', c.p .. 'l', args[i])
     if known then
       redis.call('ZADD', c.p .. 'l', text(c.now + tonumber(args[4])), args[i])
     end
@@ -1242,7 +1259,7 @@ end
 -- instance, task or '', charge, error, delay or ''
 local function dead(c, args, over)
   local instance = args[4]
-  if over or not redis.call('ZSCORE', c.p .. 'l', instance) then
+  if over or not redis.call('ZRANK', c.p .. 'l', instance) then
     return 0
   end
   local worker = worker_of(c, instance)

@@ -84,8 +84,10 @@ def test_the_critical_path_is_the_chain_of_the_largest_cost_and_not_of_most_task
 
 
 def test_the_critical_path_may_end_before_the_last_level() -> None:
-    """a -> b      c alone takes longest"""
-    dag = graphs.drawn("a b", "c")
+    """c      alone takes longest
+    a -> b
+    """
+    dag = graphs.drawn("c", "a b")
 
     path = shape.critical_path(dag, lambda i: 5.0 if dag.calls[i].name == "c" else 1.0)
 

@@ -39,7 +39,7 @@ def test_what_became_ready_below_goes_before_another_front() -> None:
     """a0 -> b0 -> d     when a0 is done b0 goes before a1
     a1 -> b1 --/
     """
-    found = priorities(graphs.drawn("a0 b0 d", "a1 b1 d"))
+    found = priorities(graphs.drawn("a0", "a1", "a0 b0 d", "a1 b1 d"))
 
     assert found["b0"] < found["a1"]
 

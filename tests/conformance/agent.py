@@ -1,0 +1,32 @@
+"""An agent of one's own, with its embedded server, for tests that start real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+from dagnb import session
+
+
+@contextlib.contextmanager
+def private_agent() -> Iterator[None]:
+    """Everything lives in a short folder of its own; the agent is told to leave at the end. Skips when it cannot be."""
+    client = pytest.importorskip("dagnb_workers.agent_client", exc_type=ImportError)
+    pytest.importorskip("dagnb_workers.launchers.process", exc_type=ImportError)
+    folder = tempfile.mkdtemp(prefix="dnb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGNB_HOME", folder)
+        for name in (session.STORE_VARIABLE, session.NAMESPACE_VARIABLE):
+            patch.delenv(name, raising=False)
+        url = session.wait(client.store_url())
+        store = session.wait(session.reopened(session.Redis(url=url)))
+        try:
+            yield
+        finally:
+            session.wait(store.close())
+            session.wait(client.ask_agent("leave", force=True))
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,213 @@
+"""`%%dag`: an ordinary cell whose functions are tasks."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+
+import pytest
+from IPython.core.error import UsageError
+
+import dagnb
+from dagnb.errors import GraphError, RunTimeoutError, TaskFailedError
+from dagnb.graph.task import Node, Task
+from dagnb.handle import Run
+from tests.unit.kernel_ext.conftest import Cells
+
+DOUBLE = "def double(n):\n    return 2 * n\n"
+
+
+def test_the_last_expression_is_run_and_its_value_gets_the_name(cells: Cells) -> None:
+    """double x3 -> add"""
+    cells.run(f"%%dag total\n{DOUBLE}def add(ns):\n    return sum(ns)\nadd([double(n) for n in range(4)])")
+
+    assert cells["total"] == 12
+
+
+def test_names_of_the_cell_stay_in_the_notebook_and_those_of_the_notebook_are_seen(cells: Cells) -> None:
+    cells.run("factor = 5")
+    cells.run("%%dag first\nimport math\ndef scale(n):\n    return factor * n\nbase = math.floor(2.5)\nscale(base)")
+    cells.run("%%dag second\nscale(first)")
+
+    assert (cells["first"], cells["base"], cells["second"]) == (10, 2, 50)
+    assert isinstance(cells["scale"], Task)
+    assert not [name for name in cells.shell.user_ns if "dagnb" in name]
+
+
+def test_every_kind_of_function_at_the_top_becomes_what_it_can_be(cells: Cells) -> None:
+    cells.run(
+        "%%dag value\n"
+        "from dagnb import task\n"
+        "@task(retries=2)\ndef kept(n):\n    return n + 1\n"
+        "async def waits(n):\n    return n * 10\n"
+        "def parts(n):\n    yield from range(n)\n"
+        "class Box:\n    def __init__(self, n):\n        self.n = n\n"
+        "def total(n):\n    return sum(parts(n)) + Box(n).n\n"
+        "waits(kept(total(3)))"
+    )
+
+    assert cells["value"] == 70
+    assert cells["kept"].options.retries == 2
+    assert isinstance(cells["waits"], Task)
+    assert inspect.isgeneratorfunction(cells["parts"])
+    assert isinstance(cells["Box"], type)
+
+
+def test_a_task_of_the_cell_may_call_another_as_an_ordinary_function(cells: Cells) -> None:
+    cells.run(f"%%dag value\n{DOUBLE}def twice(n):\n    return double(double(n))\ntwice(3)")
+
+    assert cells["value"] == 12
+
+
+@pytest.mark.parametrize(
+    ("last", "value"), [("[double(1), double(2)]", (2, 4)), ("(double(1), double(2))", (2, 4)), ("[double(1)]", (2,))]
+)
+def test_several_nodes_give_a_tuple(cells: Cells, last: str, value: tuple[int, ...]) -> None:
+    cells.run(f"%%dag both\n{DOUBLE}{last}")
+
+    assert cells["both"] == value
+
+
+def test_plan_shows_the_plan_and_runs_nothing(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    before = len(dagnb.runs())
+    cells.run(f"%%dag value --plan --planner one_pass\n{DOUBLE}double(4)")
+
+    assert "one_pass: 1 step" in capsys.readouterr().out
+    assert isinstance(cells["value"], Node)
+    assert len(dagnb.runs()) == before
+
+
+def test_detach_gives_the_run(cells: Cells) -> None:
+    cells.run(f"%%dag run --detach\n{DOUBLE}double(4)")
+
+    assert isinstance(cells["run"], Run)
+    assert cells["run"].result(timeout_s=10) == 8
+    assert cells["run"].story.name == "run"
+
+
+def test_a_task_that_fails_raises_with_the_line_of_the_cell(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    result = cells.attempt("%%dag value\n\ndef broken(n):\n    if n:\n        raise ValueError('no rows')\nbroken(1)")
+
+    assert isinstance(result.error_in_exec, TaskFailedError)
+    (error,) = result.error_in_exec.errors
+    assert (error.type, error.message, error.frames[-1].line) == ("ValueError", "no rows", 5)
+    assert "Cell In[1], line 5, in broken" in capsys.readouterr().out
+    assert "value" not in cells
+
+
+def test_the_deadline_ends_the_run(cells: Cells) -> None:
+    source = "import time\ndef slow():\n    time.sleep(0.6)\n    return 1\nslow()"
+    result = cells.attempt(f"%%dag value --timeout 0.1\n{source}")
+
+    assert isinstance(result.error_in_exec, RunTimeoutError)
+    assert dagnb.runs()[0].state == "deadline"
+
+
+def test_an_error_of_the_cell_itself_names_its_line(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    result = cells.attempt(f"%%dag value\n\n{DOUBLE}missing = nowhere\ndouble(1)")
+
+    assert isinstance(result.error_in_exec, NameError)
+    assert "----> 5 missing = nowhere" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["x = = 1", "  y = 1", "double(2"])
+def test_a_syntax_error_names_the_line_the_user_sees(cells: Cells, wrong: str) -> None:
+    result = cells.attempt(f"%%dag value\n\n\n{DOUBLE}{wrong}\n")
+
+    error = result.error_in_exec
+    assert isinstance(error, SyntaxError)
+    assert error.lineno == 6
+    assert linecache.getline(str(error.filename), 6) == f"{wrong}\n"
+
+
+def test_the_source_of_a_function_can_be_looked_up(cells: Cells) -> None:
+    cells.run(f"%%dag value\n\n{DOUBLE}double(1)")
+
+    assert inspect.getsource(cells["double"].function) == DOUBLE
+
+
+def test_line_magics_in_the_body_work_and_lines_still_count(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    result = cells.attempt(f"%%dag value\n\n%env DAGNB_TEST_ANY=1\n{DOUBLE}1 / 0\ndouble(1)")
+
+    assert isinstance(result.error_in_exec, ZeroDivisionError)
+    assert "----> 6 1 / 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("x = 1\n", "ends in an assignment"),
+        (DOUBLE, "the definition of 'double'"),
+        (f"{DOUBLE}double\n", "does not call it"),
+        (f"{DOUBLE}5\n", "of type int"),
+        (f"{DOUBLE}[double(1), 'x']\n", "holds str"),
+        (f"{DOUBLE}[]\n", "is empty"),
+    ],
+)
+def test_a_last_line_that_is_no_node_is_refused_with_the_cure(cells: Cells, body: str, words: str) -> None:
+    result = cells.attempt(f"%%dag value\n{body}")
+
+    assert isinstance(result.error_in_exec, GraphError)
+    assert words in str(result.error_in_exec)
+    assert "End it with what shall be run" in str(result.error_in_exec)
+
+
+def test_await_at_the_top_is_refused_with_the_cure(cells: Cells) -> None:
+    result = cells.attempt(f"%%dag value\n{DOUBLE}import asyncio\nawait asyncio.sleep(0)\ndouble(1)")
+
+    assert isinstance(result.error_in_exec, SyntaxError)
+    assert "in a cell of its own" in str(result.error_in_exec)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "needs a name"),
+        ("total --planer heft", "did you mean '--planner'?"),
+        ("total --planner one_pas", "Did you mean 'one_pass'?"),
+        ("total --workers inlin", "Did you mean 'inline'?"),
+        ("total more", "what is 'more'"),
+        ("2nd", "no name a variable can have"),
+        ("class", "no name a variable can have"),
+        ("total --timeout soon", "invalid float value"),
+        ("total --timeout 0", "more than 0 seconds"),
+        ("total --percentile 100", "below 100"),
+        ("total --plan --detach", "nothing to --detach from"),
+        ("total 'open", "No closing quotation"),
+        ("total --percentile 90 --planner one_pass", "makes no use of --percentile"),
+    ],
+)
+def test_wrong_flags_are_refused_before_anything_runs_but_what_asks_the_planner(
+    cells: Cells, line: str, words: str
+) -> None:
+    result = cells.attempt(f"%%dag {line}\n{DOUBLE}double(1)")
+
+    assert isinstance(result.error_in_exec, UsageError)
+    assert words in str(result.error_in_exec)
+    assert "total" not in cells
+
+
+@pytest.mark.parametrize("source", ["%%dag -h", "%%dag --help\n", f"%%dag total -h\n{DOUBLE}", "%dag", "%dag -h"])
+def test_help_explains_and_runs_nothing(cells: Cells, capsys: pytest.CaptureFixture[str], source: str) -> None:
+    cells.run(source)
+
+    printed = capsys.readouterr().out
+    assert "--planner NAME" in printed
+    assert "why TASK" in printed
+    assert "double" not in cells
+
+
+def test_the_question_mark_explains_the_cell(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    cells.run("%%dag?")
+
+    assert "Every function at the top of the cell becomes a task" in capsys.readouterr().out
+
+
+def test_an_interrupt_cancels_the_run_and_says_so(cells: Cells) -> None:
+    cells.run("import _thread, threading, time")
+    source = "def slow(n):\n    time.sleep(0.4)\n    return n\n[slow(n) for n in range(9)]"
+    cells.run("threading.Timer(0.3, _thread.interrupt_main).start()")
+    result = cells.attempt(f"%%dag value\n{source}")
+
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    assert dagnb.runs()[0].state == "cancelled"

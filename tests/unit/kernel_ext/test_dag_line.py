@@ -1,0 +1,162 @@
+"""`%dag`: one question or order a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.error import UsageError
+
+import dagnb
+from tests.unit.kernel_ext.conftest import Cells
+
+DOUBLE = "def double(n):\n    return 2 * n\n"
+BROKEN = "def broken():\n    raise ValueError('no rows')\nbroken()"
+
+
+def test_run_gives_the_value_of_a_node_which_stays_a_node(cells: Cells) -> None:
+    cells.run(f"%%dag node --plan\n{DOUBLE}double(4)")
+
+    assert cells.run("%dag run node") == 8
+    assert isinstance(cells["node"], dagnb.graph.task.Node)
+
+
+def test_run_repeats_the_cell_of_that_name_and_binds_it_again(cells: Cells) -> None:
+    cells.run(f"%%dag value\n{DOUBLE}double(4)")
+    cells.run("value = None")
+
+    assert cells.run("%dag run value") == 8
+    assert cells["value"] == 8
+
+
+def test_runs_status_why_and_errors_tell_of_the_latest_run(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    cells.run(f"%%dag value\n{DOUBLE}double(4)")
+    cells.attempt(f"%%dag failing\n{BROKEN}")
+    capsys.readouterr()
+
+    cells.run("%dag status")
+    assert "failed: 0 of 1 task done, 1 failed" in capsys.readouterr().out
+    cells.run("%dag errors")
+    assert "ValueError: no rows" in capsys.readouterr().out
+    cells.run("%dag why broken-0")
+    assert "failed for good" in capsys.readouterr().out
+    cells.run("%dag status value")
+    assert "ok: 1 of 1 task done" in capsys.readouterr().out
+    cells.run("%dag runs")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1:3] for line in lines[:3]] == [["name", "state"], ["failing", "failed"], ["value", "ok"]]
+
+
+def test_a_run_may_be_named_by_a_variable_an_id_or_its_beginning(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells.run(f"%%dag run --detach\n{DOUBLE}double(4)")
+    cells["run"].result(timeout_s=10)
+    for name in ("run", cells["run"].id, cells["run"].id[:25].lower()):
+        cells.run(f"%dag status {name}")
+        assert f"run {cells['run'].id} ok" in capsys.readouterr().out
+
+
+def test_cancel_attach_and_forget(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    cells.run("import time")
+    cells.run("%%dag run --detach\ndef slow(n):\n    time.sleep(0.2)\n[slow(n) for n in range(20)]")
+    run = cells["run"]
+
+    cells.run("%dag cancel")
+    assert "is cancelled" in capsys.readouterr().out
+    cells.run("%dag cancel")
+    assert "was over already (cancelled)" in capsys.readouterr().out
+    found = cells.run(f"found = %dag attach {run.id}") or cells["found"]
+    assert found.id == run.id
+    cells.run(f"%dag forget {run.id}")
+    assert run.id not in {line.run for line in dagnb.runs()}
+
+
+def test_config_shows_settings_without_secrets(
+    cells: Cells, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGNB_REDIS_URL", "rediss://user:hunter2@example.org/0")
+    cells.run("%dag config")
+
+    printed = capsys.readouterr().out
+    assert "inline" in printed
+    assert "example.org" in printed
+    assert "hunter2" not in printed
+
+
+def test_doctor_looks_at_what_is_here(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    cells.run("%dag doctor")
+
+    assert "Python" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("stats", "did you mean 'status'?"),
+        ("status", "started no run yet"),
+        ("run", "one NAME"),
+        ("run valu", "unknown node 'valu'"),
+        ("why", "the name of a task"),
+        ("attach", "it takes a RUN"),
+        ("forget", "it takes a RUN"),
+        ("status a b", "it takes one RUN"),
+        ("runs all", "it takes nothing"),
+        ("errors nobody", "unknown run 'nobody'"),
+        ("why 'open", "No closing quotation"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_one_line(cells: Cells, line: str, words: str) -> None:
+    error = cells.attempt(f"%dag {line}").error_in_exec
+
+    assert isinstance(error, UsageError)
+    assert words in str(error)
+
+
+def test_an_unknown_task_gets_the_nearest(cells: Cells) -> None:
+    cells.run(f"%%dag value\n{DOUBLE}double(4)")
+    error = cells.attempt("%dag why doubel-0").error_in_exec
+
+    assert "did you mean 'double-0'?" in str(error)
+
+
+def _completions(cells: Cells, text: str) -> list[str]:
+    completer: Any = cells.shell.Completer
+    with provisionalcompleter():
+        return [found.text for found in completer.completions(text, len(text))]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("%%dag total --pl", ["--planner", "--plan"]),
+        ("%%dag total --plan --pl", ["--planner"]),
+        ("%%dag total --workers in", ["inline"]),
+        ("%dag for", ["forget"]),
+        ("%dag run myn", ["mynode"]),
+    ],
+)
+def test_our_lines_are_completed_with_our_words_alone(cells: Cells, text: str, found: list[str]) -> None:
+    cells.run("from dagnb import task\nmynode = task(abs)(1)")
+
+    assert _completions(cells, text) == found
+
+
+def test_the_body_of_a_cell_is_completed_as_python(cells: Cells) -> None:
+    cells.run("import os")
+
+    assert "exists" in _completions(cells, "%%dag total\nos.path.exi")
+
+
+def test_unloading_takes_everything_back_and_loading_twice_is_once(cells: Cells) -> None:
+    matchers = cells.shell.Completer.custom_matchers
+    viewers = dagnb.handle.viewers
+    assert (len(matchers), len(viewers)) == (1, 1)
+    dagnb.load_ipython_extension(cells.shell)
+    assert (len(matchers), len(viewers)) == (1, 1)
+
+    dagnb.unload_ipython_extension(cells.shell)
+    assert (len(matchers), len(viewers)) == (0, 0)
+    assert isinstance(cells.attempt("%dag status").error_in_exec, UsageError)
+    dagnb.load_ipython_extension(cells.shell)

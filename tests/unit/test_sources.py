@@ -1,0 +1,194 @@
+"""The user's own modules as an archive: what goes in, what stays out."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from dagnb_workers import modules
+
+import dagnb
+from dagnb import sources
+from dagnb.errors import GraphError
+from dagnb.protocol.program import Header
+from dagnb.session import MEMORY_URL, reopened, wait
+
+Imported = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Imported]:
+    """Writes files (path, text) beside the notebook and imports a module of them."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write_and_import(name: str, **files: str) -> ModuleType:
+        for path, text in files.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text)
+        importlib.invalidate_caches()
+        return importlib.import_module(name)
+
+    yield write_and_import
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def held() -> dict[str, str]:
+    """name in the archive -> text"""
+    data = sources.archive()
+    if not data:
+        return {}
+    with zipfile.ZipFile(io.BytesIO(data)) as bundle:
+        return {name: bundle.read(name).decode() for name in bundle.namelist()}
+
+
+def test_a_module_beside_the_notebook_is_in_the_archive(imported: Imported) -> None:
+    imported("helpers_one", **{"helpers_one.py": "def double(x): return 2 * x\n"})
+
+    assert held()["helpers_one.py"] == "def double(x): return 2 * x\n"
+
+
+def test_a_package_is_in_the_archive_whole_but_for_what_is_no_source(imported: Imported) -> None:
+    files = {
+        "pack_one/__init__.py": "",
+        "pack_one/a.py": "A = 1\n",
+        "pack_one/deep/__init__.py": "",
+        "pack_one/deep/b.py": "B = 2\n",
+        "pack_one/plain/c.py": "C = 3\n",
+        "pack_one/data.json": "{}",
+        "pack_one/.hidden/d.py": "",
+        "pack_one/__pycache__/e.py": "",
+    }
+    imported("pack_one", **files)
+
+    found = {name for name in held() if name.startswith("pack_one")}
+
+    assert found == {name for name in files if name.endswith(".py") and ".hidden" not in name and "__pyc" not in name}
+
+
+def test_a_package_without_init_is_in_the_archive(imported: Imported) -> None:
+    imported("loose_one.part", **{"loose_one/part.py": "P = 1\n", "loose_one/more/q.py": "Q = 1\n"})
+
+    assert {name for name in held() if name.startswith("loose_one")} == {"loose_one/part.py", "loose_one/more/q.py"}
+
+
+def test_installed_modules_the_standard_library_and_dagnb_itself_stay_out(imported: Imported) -> None:
+    tops = {name.split("/")[0].removesuffix(".py") for name in held()}
+
+    for name in (
+        "dagnb",
+        "dagnb_workers",
+        "dagnb_planners",
+        "pytest",
+        "_pytest",
+        "hypothesis",
+        "json",
+        "os",
+        "zipfile",
+    ):
+        assert name not in tops
+    assert not any(name.startswith("..") or Path(name).is_absolute() for name in held())
+
+
+def test_equal_sources_give_equal_bytes_and_changed_ones_others(imported: Imported, tmp_path: Path) -> None:
+    imported("helpers_two", **{"helpers_two.py": "X = 1\n"})
+    first = sources.archive()
+    path = tmp_path / "helpers_two.py"
+
+    os.utime(path, (1, 1))
+    assert sources.archive() == first
+
+    path.write_text("X = 2\n")
+    assert sources.archive() != first
+    assert held()["helpers_two.py"] == "X = 2\n"
+
+
+def test_a_module_whose_file_is_gone_is_left_out(imported: Imported, tmp_path: Path) -> None:
+    imported("helpers_gone", **{"helpers_gone.py": ""})
+    (tmp_path / "helpers_gone.py").unlink()
+
+    assert "helpers_gone.py" not in held()
+
+
+def test_modules_made_by_hand_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = ModuleType("made_by_hand")
+    made.__file__ = __file__
+    monkeypatch.setitem(sys.modules, "made_by_hand", made)
+
+    assert "made_by_hand.py" not in held()
+
+
+def test_more_than_sixteen_megabytes_are_refused_with_the_size(imported: Imported, tmp_path: Path) -> None:
+    imported("pack_huge", **{"pack_huge/__init__.py": ""})
+    with (tmp_path / "pack_huge" / "table.py").open("wb") as table:
+        table.truncate(18_000_000)
+
+    with pytest.raises(GraphError, match=r"come to 18 MB of source, more than 16 MB. Install them as a package"):
+        sources.archive()
+
+
+def test_what_was_archived_can_be_imported_where_it_is_unpacked(imported: Imported, tmp_path: Path) -> None:
+    """modules.install is the other end."""
+    files = {"pack_two/__init__.py": "from pack_two.inner import VALUE\n", "pack_two/inner.py": "VALUE = 42\n"}
+    imported("pack_two", **files)
+    data = sources.archive()
+    for name in ("pack_two", "pack_two.inner"):
+        del sys.modules[name]
+    sys.path.remove(str(tmp_path))
+    before = list(sys.path)
+
+    try:
+        modules.install("name of this archive", data)
+        modules.install("name of this archive", data)
+
+        assert importlib.import_module("pack_two").VALUE == 42
+        assert len(sys.path) == len(before) + 1
+    finally:
+        sys.path[:] = before
+
+
+def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as bundle:
+        bundle.writestr("../../outside_of_it.py", "BAD = 1")
+        bundle.writestr("fine_module.py", "FINE = 1")
+    before = list(sys.path)
+
+    try:
+        modules.install("name of a bad archive", buffer.getvalue())
+
+        folder = Path(sys.path[0])
+        assert [path.name for path in folder.iterdir()] == ["fine_module.py"]
+        assert not (folder.parent.parent / "outside_of_it.py").exists()
+    finally:
+        sys.path[:] = before
+
+
+def test_a_helper_beside_the_notebook_is_used_by_an_inline_run_as_it_is_here(imported: Imported) -> None:
+    """In one process nothing is unpacked: a copy in front of sys.path would hide later edits."""
+    helpers = imported("helpers_three", **{"helpers_three.py": "def double(x): return 2 * x\n"})
+    before = list(sys.path)
+
+    assert dagnb.task(helpers.double)(21).run(workers="inline").result() == 42
+
+    assert sys.path == before
+
+
+def test_the_archive_of_a_run_is_in_its_store(imported: Imported) -> None:
+    helpers = imported("helpers_four", **{"helpers_four.py": "def double(x): return 2 * x\n"})
+    store = wait(reopened(dagnb.Redis(url=MEMORY_URL)))
+
+    run = dagnb.task(helpers.double)(21).run(workers="inline")
+
+    assert run.result() == 42
+    (header,) = wait(store.content([json.loads(run.look().meta)["header"]]))
+    assert wait(store.content([Header.unpack(header or b"").archive])) == [sources.archive()]
