@@ -43,7 +43,7 @@ def watch(run: Run[Any], *, stream: TextIO | None = None) -> None:
     stream: standard output by default. What is no terminal gets lines without control characters.
     """
     out = sys.stdout if stream is None else stream
-    display = _Screen(out) if _is_terminal(out) else _Lines(out)
+    display = _Screen(out) if _is_terminal(out) else Lines(out)
     try:
         _follow(run, display)
     except KeyboardInterrupt:
@@ -130,7 +130,7 @@ def _verdict(seen: Observation) -> str:
     return f"{told} · {counts_text(counts(seen))} · makespan {seconds_text(_elapsed_s(seen))}"
 
 
-class _Lines:
+class Lines:
     """For files, pipes and logs: few lines, each of them complete."""
 
     def __init__(self, out: TextIO) -> None:

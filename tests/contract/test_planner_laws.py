@@ -45,10 +45,10 @@ def renamed(dag: Dag) -> Dag:
 def test_a_planner_is_a_frozen_value_with_a_name(planner: Any) -> None:
     kind: Any = type(planner)
 
-    assert is_dataclass(kind)
-    assert planner.name.isidentifier()
-    assert "name" not in {field.name for field in fields(kind)}
     assert kind() == kind()
+    assert planner.name.isidentifier()
+    assert is_dataclass(kind)
+    assert "name" not in {field.name for field in fields(kind)}
     with pytest.raises((FrozenInstanceError, TypeError)):
         planner.something = 3
     assert isinstance(planner, Planner)

@@ -25,7 +25,8 @@ class SteeredLink(Link):
 
     async def call(self, function: str, prefix: str, *args: Any, **options: Any) -> Any:
         """See Link.call."""
-        return await super().call(function, prefix, *args, **{**options, "now": repr(self.now), "fresh": self.fresh})
+        now = repr(self.now) if self.now else ""
+        return await super().call(function, prefix, *args, **{**options, "now": now, "fresh": self.fresh})
 
 
 def blobs_at(task: int, address: Address) -> list[Blob]:

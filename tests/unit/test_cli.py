@@ -325,16 +325,18 @@ def test_the_command_line_starts_without_rich(tmp_path: Path) -> None:
 
 
 SCRIPT = """
+import os
 import sys
 import beside
 from dagnb import task
 
 @task
 def twice(number):
-    return beside.double(number)
+    return beside.double(number), os.getpid()
 
 if __name__ == "__main__":
-    print(sys.argv[1:], twice(21).run().result())
+    value, pid = twice(21).run().result()
+    print(sys.argv[1:], value, "here" if pid == os.getpid() else "elsewhere")
     raise SystemExit(5)
 """
 
@@ -347,7 +349,7 @@ def test_run_executes_a_script_with_its_arguments_its_modules_and_the_defaults_g
 
     ended = in_a_process("-m", "dagnb", "run", *HERE, str(folder / "script.py"), "a", "--store", folder=tmp_path)
 
-    assert ended.stdout == "['a', '--store'] 42\n"
+    assert ended.stdout == "['a', '--store'] 42 here\n"
     assert ended.returncode == 5
 
 

@@ -308,7 +308,7 @@ def test_attach_finds_a_run_with_its_story_and_its_result() -> None:
 
 
 def test_attach_to_what_was_never_there_says_where_to_look() -> None:
-    with pytest.raises(RunMissingError, match="the store knows no run '01NEVER'.*`dagnb runs` lists what is there"):
+    with pytest.raises(RunMissingError, match=r"the store knows no run '01NEVER'.*`dagnb runs` lists what is there"):
         dagnb.attach("01NEVER")
 
 
@@ -333,7 +333,7 @@ def test_what_was_configured_is_the_default_and_an_argument_goes_before() -> Non
 
 
 def test_an_unknown_setting_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="there is no setting 'worker'. Known: metrics, planner, store, workers"):
+    with pytest.raises(ConfigError, match=r"there is no setting 'worker'. Known: metrics, planner, store, workers"):
         dagnb.configure(worker="inline")
 
 

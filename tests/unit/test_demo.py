@@ -80,7 +80,7 @@ def test_chunks_hold_every_text_once_in_about_equal_parts() -> None:
 
     assert sorted(len(text) for part in lists for text in part) == list(range(1, 200))
     sizes = [sum(map(len, part)) for part in lists]
-    assert max(sizes) - min(sizes) < 200
+    assert max(sizes) - min(sizes) < 10
 
 
 def test_fewer_texts_than_chunks_give_no_empty_chunk() -> None:

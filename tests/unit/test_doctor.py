@@ -74,6 +74,7 @@ def test_a_remote_docker_engine_is_not_asked_and_its_absence_is_a_warning(home: 
     gone = found("Docker", DAGNB_HOME=str(home), DOCKER_HOST=f"unix://{home}/docker.sock")
 
     assert (far.health, gone.health) == (Health.OK, Health.WARNING)
+    assert gone.detail.endswith("docker.sock: not there")
     assert "Only for workers='docker'" in gone.cure
 
 

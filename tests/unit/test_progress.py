@@ -7,13 +7,15 @@ import os
 import re
 import signal
 import threading
+from dataclasses import replace
 
 import pytest
 
 import dagnb
 from dagnb import session, task
 from dagnb.handle import Run
-from dagnb.progress import MAX_ERRORS, MAX_ROWS, rows, watch
+from dagnb.progress import LINE_S, MAX_ERRORS, MAX_ROWS, Lines, rows, watch
+from dagnb.protocol.messages import RunState
 
 PATIENCE_S = 20
 
@@ -98,8 +100,11 @@ def test_a_dumb_terminal_gets_the_same_lines(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TERM", "dumb")
     out = Opening("refused", is_terminal=True)
 
-    watch(with_a_failure(), stream=out)
+    run = with_a_failure()
 
+    watch(run, stream=out)
+
+    assert out.getvalue().startswith(f"run {run.id}: both, 2 tasks\n")
     assert "\x1b" not in out.getvalue()
 
 
@@ -130,12 +135,19 @@ def test_many_errors_are_told_up_to_a_limit() -> None:
     assert "dagnb errors" in told[-1]
 
 
-def test_progress_is_a_line_a_tenth_at_most() -> None:
-    out = Opening("makespan")
+def test_progress_is_a_line_a_tenth_and_a_line_after_a_silence() -> None:
+    run = count().run(workers="inline")
+    run.result(PATIENCE_S)
+    begin = replace(run.look(), state=RunState.RUNNING, states="W" * 200, n_instances=2, submitted_at=0, finished_at=0)
+    out = io.StringIO()
+    lines = Lines(out)
 
-    watch(count(*(count(n) for n in range(200))).run(workers="inline"), stream=out)
+    for n in range(200):
+        lines.show(replace(begin, states="D" * n + "W" * (200 - n), now=n / 100), run.story)
+    assert len(out.getvalue().splitlines()) == 10
+    lines.show(replace(begin, states="D" * 199 + "X", now=2.0 + LINE_S), run.story)
 
-    assert 2 <= len(out.getvalue().splitlines()) <= 12
+    assert out.getvalue().splitlines()[-1] == "count running · 7 s · 2 workers · 199 of 200 tasks done, 1 running"
 
 
 def test_an_interrupt_cancels_the_run_and_says_so() -> None:

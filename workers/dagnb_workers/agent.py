@@ -5,7 +5,7 @@ runtime directory. Requests and answers are one JSON object a line on `agent.soc
 
     {"op": "ping"}                    -> {"pid": ...}
     {"op": "store"}                   -> {"url": ...}   the server is started when there is none
-    {"op": "launch", "invocation": "...", "python": ...} -> {"started": true, or false: a supervisor lives}
+    {"op": "launch", "invocation": "...", "python": ..., "code": ...} -> {"started": true, or false: a supervisor lives}
     {"op": "stop", "run": ...}        -> {"stopped": ...}   its supervisor and workers are killed
     {"op": "status"}                  -> {"pid": ..., "runs": {run: pid}, "server": pid or null, ...}
     {"op": "leave", "force": false}   -> {"left": true, or false: runs are going on}
@@ -32,6 +32,7 @@ from typing import Any
 from dagnb.errors import DagnbError, LaunchError
 from dagnb.storage.embedded import ServerProcess, n_clients, running_server, start_server, stop_server
 from dagnb.storage.home import private_directory, runtime_directory
+from dagnb_workers.code import code_mark
 from dagnb_workers.ledger import Entry, entries, hold
 from dagnb_workers.link import Link
 
@@ -51,7 +52,7 @@ class Agent:
 
     def __init__(self, directory: Path, idle_s: float) -> None:
         self._directory, self._idle_s = directory, idle_s
-        self._links: dict[str, Link] = {}
+        self._links: dict[tuple[str, str], Link] = {}
         self._children: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
         self._server: ServerProcess | None = None
@@ -71,7 +72,7 @@ class Agent:
             listener = await asyncio.start_unix_server(self._converse, path, limit=LINE_BYTES)
             if ready is not None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), ready)
-            self._link(sys.executable)
+            self._link(sys.executable, code_mark())
             caring = group.create_task(self._care())
             await self._leaving.wait()
             listener.close()
@@ -118,7 +119,8 @@ class Agent:
         entry = Entry(self._directory, json.loads(invocation)["run"])
         if entry.run in self._children or entry.is_alive():
             return {"started": False}
-        launch = {"invocation": invocation, "python": request.get("python", sys.executable)}
+        python, code = request.get("python", sys.executable), request.get("code", "")
+        launch = {"invocation": invocation, "python": python, "code": code}
         entry.write(launch)
         self._restarts.pop(entry.run, None)
         await self._launch(entry, launch)
@@ -144,9 +146,9 @@ class Agent:
 
     # ---- supervisors --------------------------------------------------------------------------------------------
 
-    def _link(self, python: str) -> Link:
-        """The nursery of this interpreter: notebooks of different environments need each their own packages."""
-        if (link := self._links.get(python)) is None:
+    def _link(self, python: str, code: str) -> Link:
+        """The nursery of an interpreter and a state of dagnb's code: other environments need other ones."""
+        if (link := self._links.get((python, code))) is None:
             here, there = socket.socketpair()
             command = [python, "-P", "-m", "dagnb_workers.run_host", str(there.fileno()), str(self._directory)]
             try:
@@ -156,24 +158,25 @@ class Agent:
                 raise LaunchError(f"{python} cannot be started: {error}. Restart the kernel.") from error
             finally:
                 there.close()
-            link = self._links[python] = Link(here)
+            link = self._links[python, code] = Link(here)
             self._group.create_task(link.listen())
-            self._group.create_task(self._hear(python, link))
+            self._group.create_task(self._hear((python, code), link))
         return link
 
-    async def _hear(self, python: str, link: Link) -> None:
+    async def _hear(self, whose: tuple[str, str], link: Link) -> None:
         """Look after a run as soon as its supervisor ends."""
         while (ended := await link.exits.get()) is not None:
             self._children.pop(ended.name, None)
             await self._look_after(Entry(self._directory, ended.name))
-        self._links.pop(python, None)
+        self._links.pop(whose, None)
         self._children.clear()  # whoever lives holds a lock
         link.close()
 
     async def _launch(self, entry: Entry, launch: dict[str, Any]) -> None:
         self._children[entry.run] = 0  # so that nobody starts a second one meanwhile
         try:
-            self._children[entry.run] = await self._link(launch["python"]).spawn("supervisor", entry.run, launch)
+            link = self._link(launch["python"], launch["code"])
+            self._children[entry.run] = await link.spawn("supervisor", entry.run, launch)
         except LaunchError:
             self._children.pop(entry.run, None)
             entry.strike()

@@ -134,7 +134,7 @@ def test_a_feed_of_a_run_that_is_forgotten_says_so(opened: threading.Event) -> N
 
 
 def _seen(states: str, *, errors: int = 0, text: str = "x") -> tuple[Observation, Story]:
-    told = {"type": "ValueError", "message": text, "worker": "w0", "stdout_tail": text}
+    told = json.dumps({"type": "ValueError", "message": text, "worker": "w0", "stdout_tail": text})
     n = len(states)
     story = Story(
         name=text,
@@ -155,7 +155,7 @@ def _seen(states: str, *, errors: int = 0, text: str = "x") -> tuple[Observation
         finished_at=0.0,
         reason="",
         events=(),
-        errors={(i, 1): json.dumps(told) for i in range(errors)},
+        errors={(i, 1): told for i in range(errors)},
         workers={},
         results={},
         n_instances=2,

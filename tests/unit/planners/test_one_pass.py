@@ -87,8 +87,8 @@ def test_long_tasks_left_over_go_alone() -> None:
 
 
 def test_short_is_up_to_the_median_of_the_dag_unless_said() -> None:
-    """a -> b0 ... b3: a and the first two of them take 1 s, the others 2 s"""
-    plan = planned(graphs.fan_out(4), {"b2": 2, "b3": 2}, planner=OnePass())
+    """a -> b0 ... b3: a takes 0.5 s, the first two of them 1 s, the others 2 s"""
+    plan = planned(graphs.fan_out(4), {"a": 0.5, "b2": 2, "b3": 2}, planner=OnePass())
 
     assert crews(plan) == {"w0": "a b0 b1", "w1": "b2", "w2": "b3"}
 
@@ -125,6 +125,14 @@ def test_at_the_cap_the_least_loaded_worker_is_named_again() -> None:
     plan = planned(graphs.fan_out(5), {"a": 0.5, "b0": 2, "b1": 9, "b2": 8, "b3": 7, "b4": 6}, cap=3)
 
     assert crews(plan) == {"w0": "a b0 b3", "w1": "b1", "w2": "b2 b4"}
+
+
+def test_a_worker_goes_on_downwards_before_it_opens_another_branch() -> None:
+    """a binary reduction of four leaves, all on one worker"""
+    plan = planned(graphs.tree_in(2), cap=1)
+
+    names = [plan.dag.calls[step.task].name for step in sorted(plan.steps, key=lambda step: step.priority)]
+    assert names == ["t0_0", "t0_1", "t1_0", "t0_2", "t0_3", "t1_1", "t2_0"]
 
 
 def with_resources(dag: Dag, needs: dict[str, Resources]) -> Dag:

@@ -13,6 +13,7 @@ from typing import ClassVar
 from dagnb.errors import ConfigError
 from dagnb.protocol.invocation import Invocation
 from dagnb_workers.agent_client import ask_agent, store_url
+from dagnb_workers.code import code_mark
 
 
 def usable_cpus() -> int:
@@ -43,7 +44,7 @@ class Processes:
 
     async def launch(self, invocation: Invocation) -> None:
         """Have the agent start a supervisor for the run, which starts the workers. Raises LaunchError."""
-        await ask_agent("launch", invocation=invocation.to_json(), python=sys.executable)
+        await ask_agent("launch", invocation=invocation.to_json(), python=sys.executable, code=code_mark())
 
     async def stop(self, run: str) -> None:
         """Kill the run's supervisor and workers."""

@@ -1,0 +1,193 @@
+"""The laws of dagnb.protocol.launcher.Launcher. Every launcher has a test class made of them.
+
+Functions wait at named pipes, which work across threads, processes and whatever shares a file system.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dagnb
+from dagnb import session
+from dagnb.errors import RunCancelledError, RunTimeoutError, TaskFailedError
+from dagnb.graph.dag import Dag
+from dagnb.graph.task import Node, Task
+from dagnb.handle import Run
+from dagnb.protocol.invocation import Invocation
+from dagnb.protocol.launcher import Launcher
+from tests import graphs
+
+LIMIT_S = 30.0
+
+
+class Remembering:
+    """The launcher under test, which remembers what it was asked, so that it can be asked again."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+        self.name, self.cap = launcher.name, launcher.cap
+        self.default_store, self.stop = launcher.default_store, launcher.stop
+        self.asked: list[Invocation] = []
+
+    async def launch(self, invocation: Invocation) -> None:
+        """Launch, and remember."""
+        self.asked.append(invocation)
+        await self.launcher.launch(invocation)
+
+
+class Gate:
+    """A pipe that holds one function back. It tells who came (a line each), and lets go as many as asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.came, self.go = folder / "came", folder / "go"
+        for pipe in (self.came, self.go):
+            os.mkfifo(pipe)
+        self._came = os.open(self.came, os.O_RDWR | os.O_NONBLOCK)
+        self._go = os.open(self.go, os.O_RDWR | os.O_NONBLOCK)
+
+    def until_there(self) -> None:
+        """Return when a function waits."""
+        os.set_blocking(self._came, True)
+        assert os.read(self._came, 1) == b"!"
+
+    def open(self) -> None:
+        """Let it go."""
+        os.write(self._go, b"!" * 16)
+
+    def close(self) -> None:
+        """Give the pipes back."""
+        self.open()
+        os.close(self._came)
+        os.close(self._go)
+
+
+def waiting(came: str, go: str) -> Node[str]:
+    """A task that stands at a gate."""
+
+    def at_the_gate(came: str, go: str) -> str:
+        with open(came, "wb", buffering=0) as pipe:
+            pipe.write(b"!")
+        with open(go, "rb", buffering=0) as pipe:
+            pipe.read(1)
+        return "through"
+
+    return Task(at_the_gate)(came, go)
+
+
+def awaited(happened: Callable[[], bool]) -> bool:
+    """Look until it happened. False: it did not."""
+    until = time.monotonic() + LIMIT_S
+    while not happened():
+        if time.monotonic() > until:
+            return False
+    return True
+
+
+class LauncherLaws:
+    """Derive, and give the two methods."""
+
+    def launcher(self, n: int) -> Launcher:
+        """The launcher with so many workers at most."""
+        raise NotImplementedError
+
+    def leftovers(self, run: str) -> list[str]:
+        """What lives of a run: threads, processes, containers."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def gate(self) -> Iterator[Gate]:
+        """A gate, open at the latest when the test ends."""
+        folder = Path(tempfile.mkdtemp(prefix="dagnb-gate-"))
+        gate = Gate(folder)
+        yield gate
+        gate.close()
+        shutil.rmtree(folder)
+
+    def nothing_is_left(self, run: Run[Any]) -> None:
+        assert awaited(lambda: self.leftovers(run.id) == []), self.leftovers(run.id)
+
+    def test_it_is_a_launcher_with_a_name_and_a_cap(self) -> None:
+        launcher = self.launcher(2)
+
+        assert isinstance(launcher, Launcher)
+        assert (launcher.cap, launcher.name != "") == (2, True)
+
+    @pytest.mark.parametrize("n", [1, 2])
+    @pytest.mark.parametrize("shape", ["diamond_of_diamonds", "bipartite", "ladder", "two_components"])
+    def test_any_dag_finishes_with_any_cap(self, shape: str, n: int) -> None:
+        dag: Dag = graphs.SMALL[shape]
+        nodes = graphs.built(dag, graphs.told)
+
+        run = dagnb.run(*nodes, workers=self.launcher(n))
+
+        value = run.result(LIMIT_S)
+        expected = graphs.reference(dag, graphs.told)
+        assert value == (expected if len(expected) > 1 else expected[0])
+        self.nothing_is_left(run)
+
+    def test_nothing_is_left_after_a_failure(self) -> None:
+        def broken() -> None:
+            raise ValueError("on purpose")
+
+        run = Task(broken)().run(workers=self.launcher(2))
+
+        with pytest.raises(TaskFailedError, match="on purpose"):
+            run.result(LIMIT_S)
+        self.nothing_is_left(run)
+
+    def test_nothing_is_left_after_a_cancel_once_the_function_ends(self, gate: Gate) -> None:
+        run = waiting(str(gate.came), str(gate.go)).run(workers=self.launcher(1))
+        gate.until_there()
+        assert self.leftovers(run.id) != []
+
+        run.cancel()
+        gate.open()
+
+        with pytest.raises(RunCancelledError):
+            run.result(LIMIT_S)
+        self.nothing_is_left(run)
+
+    def test_nothing_is_left_after_a_deadline(self, gate: Gate) -> None:
+        run = dagnb.run(waiting(str(gate.came), str(gate.go)), workers=self.launcher(1), deadline_s=0.5)
+
+        with pytest.raises(RunTimeoutError, match="deadline"):
+            run.result(LIMIT_S)
+        gate.open()
+
+        self.nothing_is_left(run)
+
+    def test_stop_of_a_run_that_is_not_there_does_nothing(self) -> None:
+        session.wait(self.launcher(1).stop("01NEVER"))
+
+    def test_a_second_launch_starts_nobody_while_the_run_goes_on(self, gate: Gate) -> None:
+        launcher = Remembering(self.launcher(1))
+        run = waiting(str(gate.came), str(gate.go)).run(workers=launcher)
+        gate.until_there()
+        before = self.leftovers(run.id)
+
+        session.wait(launcher.launch(launcher.asked[0]))
+
+        assert self.leftovers(run.id) == before
+        assert run.look().n_instances == 1
+        gate.open()
+        assert run.result(LIMIT_S) == "through"
+        self.nothing_is_left(run)
+
+    def test_a_second_launch_after_the_end_leaves_nobody(self) -> None:
+        launcher = Remembering(self.launcher(2))
+        run = graphs.built(graphs.diamond(), graphs.told)[0].run(workers=launcher)
+        run.result(LIMIT_S)
+        self.nothing_is_left(run)
+
+        session.wait(launcher.launch(launcher.asked[0]))
+
+        self.nothing_is_left(run)
+        assert [event.kind for event in run.look().events].count("done") == 4

@@ -1,0 +1,437 @@
+"""The laws of every store. A test class of a store inherits them and gives the fixture `subject`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import pytest
+
+from dagnb.errors import RunMissingError
+from dagnb.protocol.messages import (
+    Address,
+    Charge,
+    Commit,
+    Death,
+    Failure,
+    Offer,
+    Queue,
+    Record,
+    Reply,
+    RunState,
+    Status,
+    Submission,
+    bits_of,
+)
+from dagnb.storage.interface import SMALL_BYTES, Store
+
+LEASE_S = 8.0
+SIZES = (0, 1, SMALL_BYTES, SMALL_BYTES + 1, 1024 * 1024, 3_670_016)
+
+
+class Subject(Protocol):
+    """A store, its clock, and a hand that deletes bytes behind its back."""
+
+    store: Store
+
+    def advance(self, seconds: float) -> None: ...
+
+    async def evict(self, run: str, task: int, address: Address) -> None: ...
+
+
+def run_of(
+    upstreams: Sequence[tuple[int, ...]], *, queue: Queue = Queue("~", 4), retries: int = 0, **more: Any
+) -> Submission:  # noqa: B008
+    """A run on one queue; its sinks are the tasks without downstream."""
+    starts, n_bits = bits_of(upstreams)
+    edges: list[list[tuple[int, int, int, int, int, int]]] = [[] for _ in upstreams]
+    for child, upstream in enumerate(upstreams):
+        for i, up in enumerate(upstream):
+            edges[up].append((child, starts[child] + i, starts[child], len(upstream), 0, child))
+    records = tuple(
+        Record(
+            queue=0,
+            priority=t,
+            is_sink=not edges[t],
+            retries=retries,
+            upstream=upstream,
+            edges=tuple(edges[t]),
+            body=b"f",
+        ).pack()
+        for t, upstream in enumerate(upstreams)
+    )
+    plain = Submission(
+        run="run",
+        records=records,
+        queues=(queue,),
+        sinks=tuple(t for t in range(len(upstreams)) if not edges[t]),
+        sources=tuple(t for t, upstream in enumerate(upstreams) if not upstream),
+        n_bits=n_bits,
+        meta='{"name": "laws"}',
+    )
+    return replace(plain, **more)
+
+
+def chain(n: int, **more: Any) -> Submission:
+    """0 -> 1 -> ... -> n-1"""
+    return run_of([(t - 1,) if t else () for t in range(n)], **more)
+
+
+def small(offer: Offer, value: bytes = b"value") -> Commit:
+    """A commit whose bytes ride along."""
+    return Commit(task=offer.task, address=Address(f"token{offer.task}", len(value)), blob=value)
+
+
+def tasks_of(reply: Reply) -> list[int]:
+    return [offer.task for offer in reply.offers]
+
+
+async def finish(store: Store, reply: Reply, instance: str = "i1", want: int = 1) -> Reply:
+    """Run whatever is offered until nothing is."""
+    while reply.status is Status.TASKS:
+        reply = await store.complete("run", instance, [small(o) for o in reply.offers], want=want, slim=True)
+    return reply
+
+
+class StoreLaws:
+    """Coordination, time, waiting."""
+
+    async def test_a_run_is_put_once(self, subject: Subject) -> None:
+        store, submission = subject.store, chain(2)
+        first = await store.submit(submission)
+        await store.register("run", "i1", lease_s=LEASE_S)
+        subject.advance(1)
+
+        assert await store.submit(submission) == first
+
+        seen = await store.observe("run")
+        assert (seen.state, seen.states, seen.submitted_at) == (RunState.RUNNING, "XW", first)
+
+    async def test_a_chain_runs_in_order_and_small_inputs_ride_along(self, subject: Subject) -> None:
+        store, submission = subject.store, chain(3)
+        await store.submit(submission)
+
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        assert (reply.worker, tasks_of(reply), reply.offers[0].record) == ("~/1", [0], submission.records[0])
+        reply = await store.complete("run", "i1", [small(reply.offers[0], b"zero")])
+        assert [(i.task, i.blob) for i in reply.offers[0].inputs] == [(0, b"zero")]
+        reply = await store.complete("run", "i1", [small(reply.offers[0])], slim=True)
+        assert (tasks_of(reply), reply.offers[0].record) == ([2], None)
+        reply = await store.complete("run", "i1", [small(reply.offers[0], b"end")])
+
+        assert reply.status is Status.STOP
+        seen = await store.observe("run")
+        assert (seen.state, seen.states) == (RunState.OK, "DDD")
+        assert await store.fetch("run", list(seen.results.items()), is_sink=True) == [b"end"]
+
+    async def test_a_repeated_step_changes_nothing(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(chain(3, retries=1))
+
+        for _ in range(2):
+            assert tasks_of(reply := await store.register("run", "i1", lease_s=LEASE_S)) == [0]
+        commit = small(reply.offers[0])
+        for _ in range(2):
+            assert tasks_of(await store.complete("run", "i1", [commit], spans=b"")) == [1]
+        failure = Failure(task=1, attempt=1, error="{}", delay_s=0.0)
+        for _ in range(2):
+            assert (await store.fail("run", "i1", failure)).offers[0].attempt == 2
+        death = Death(instance="i1", task=1, charge=Charge.CRASH, error="{}", delay_s=0.0)
+        assert [await store.dead("run", death) for _ in range(2)] == [True, False]
+        assert [await store.cancel("run", "enough") for _ in range(2)] == [True, False]
+
+        seen = await store.observe("run")
+        assert (seen.states, seen.state, seen.reason) == ("DCC", RunState.CANCELLED, "enough")
+        assert sorted(seen.errors) == [(1, 1), (1, 2)]
+        assert [e.kind for e in seen.events].count("done") == 1
+
+    async def test_none_a_missing_value_and_a_failed_task_differ(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(run_of([(), ()], on_error="continue"))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        none = small(reply.offers[0], b"N.")
+
+        reply = await store.complete("run", "i1", [none])
+        await store.fail("run", "i1", Failure(task=1, attempt=1, error='{"type": "E"}'))
+
+        seen = await store.observe("run")
+        assert (seen.states, seen.state) == ("DF", RunState.FAILED)
+        assert seen.errors == {(1, 1): '{"type": "E"}'}
+        assert seen.results == {0: none.address}
+        missing = Address("nobody", 2)
+        assert await store.fetch("run", [(0, none.address), (0, missing)], is_sink=True) == [b"N.", None]
+
+    async def test_a_commit_without_its_bytes_is_asked_for_them(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(chain(1))
+        await store.register("run", "i1", lease_s=LEASE_S)
+        commit = Commit(task=0, address=Address("t", 3))
+
+        reply = await store.complete("run", "i1", [commit])
+        assert (reply.status, reply.missing, reply.worker) == (Status.NO_BLOB, (0,), "~/1")
+        assert await store.store("run", 0, "t", b"abc", is_sink=True) == commit.address
+        assert (await store.complete("run", "i1", [commit])).status is Status.STOP
+
+        assert (await store.observe("run")).state is RunState.OK
+
+    @pytest.mark.parametrize("size", SIZES)
+    async def test_values_of_every_size_come_back(self, subject: Subject, size: int) -> None:
+        store, data = subject.store, bytes(range(256)) * (size // 256 + 1)
+        data = data[:size]
+        await store.submit(chain(2))
+        await store.register("run", "i1", lease_s=LEASE_S)
+
+        address = await store.store("run", 0, "t", memoryview(data), is_sink=False)
+        reply = await store.complete("run", "i1", [Commit(task=0, address=address)])
+
+        assert (address.n_bytes, address.n_chunks == 0) == (size, size <= SMALL_BYTES)
+        (value,) = reply.offers[0].inputs
+        assert (value.task, value.address) == (0, address)
+        assert value.blob == (data if size <= SMALL_BYTES else None)
+        assert await store.fetch("run", [(0, address)]) == [data]
+
+    async def test_intermediate_values_go_at_the_end_and_sinks_stay(self, subject: Subject) -> None:
+        store, big = subject.store, b"x" * (SMALL_BYTES + 1)
+        await store.submit(chain(3))
+        await store.register("run", "i1", lease_s=LEASE_S)
+        places = []
+        for task in range(3):
+            places.append(await store.store("run", task, "t", big, is_sink=task == 2))
+            await store.complete("run", "i1", [Commit(task=task, address=places[task])])
+
+        assert await store.fetch("run", list(enumerate(places))) == [None, None, big]
+
+    async def test_a_sink_may_be_an_input_too(self, subject: Subject) -> None:
+        """0 -> 1, both wanted."""
+        store, both = subject.store, chain(2)
+        first = Record.unpack(both.records[0])
+        records = (replace(first, is_sink=True).pack(), both.records[1])
+        await store.submit(replace(both, records=records, sinks=(0, 1)))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+
+        reply = await store.complete("run", "i1", [small(reply.offers[0], b"zero")])
+        (value,) = reply.offers[0].inputs
+
+        assert value.blob == b"zero"
+        assert await store.fetch("run", [(0, value.address)]) == [b"zero"]
+        await finish(store, reply)
+        assert sorted((await store.observe("run")).results) == [0, 1]
+
+    async def test_the_first_commit_wins_and_the_other_attempt_is_deleted(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(run_of([(), ()]))
+        await store.register("run", "i1", lease_s=LEASE_S)
+        await store.complete("run", "i1", [Commit(task=0, address=Address("mine", 1), blob=b"1")])
+        late = await store.store("run", 0, "late", b"2", is_sink=True)
+
+        await store.complete("run", "i1", [Commit(task=0, address=late)])
+
+        assert (await store.observe("run")).results == {0: Address("mine", 1)}
+        assert await store.fetch("run", [(0, late), (0, Address("mine", 1))], is_sink=True) == [None, b"1"]
+
+    async def test_a_lost_input_is_computed_again(self, subject: Subject) -> None:
+        """0 -> 1 -> 2: the bytes of 0 and of 1 vanish before 2 reads them."""
+        store = subject.store
+        await store.submit(chain(3))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        for _ in range(2):
+            commit = small(reply.offers[0])
+            reply = await store.complete("run", "i1", [commit])
+            await subject.evict("run", commit.task, commit.address)
+
+        assert tasks_of(reply := await store.lost("run", "i1", 2, [1])) == [0]
+        await finish(store, reply)
+
+        seen = await store.observe("run")
+        assert (seen.state, [e.task for e in seen.events if e.kind == "lost"]) == (RunState.OK, [2, 1, 0])
+
+    async def test_a_sink_that_vanished_is_computed_again_at_the_end(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(run_of([(), ()]))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        first = small(reply.offers[0])
+        reply = await store.complete("run", "i1", [first])
+        await subject.evict("run", 0, first.address)
+
+        assert tasks_of(reply := await store.complete("run", "i1", [small(reply.offers[0])])) == [0]
+        await finish(store, reply)
+
+        assert (await store.observe("run")).state is RunState.OK
+        assert await store.fetch("run", [(0, first.address)], is_sink=True) == [b"value"]
+
+
+class TimeLaws:
+    """Leases, delays, deadlines, waiting."""
+
+    async def test_a_retry_waits_for_its_delay(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(chain(1, retries=1))
+        await store.register("run", "i1", lease_s=LEASE_S)
+
+        reply = await store.fail("run", "i1", Failure(task=0, attempt=1, error="{}", delay_s=2.0, log="printed"))
+        assert (reply.status, (await store.observe("run")).states) == (Status.IDLE, "B")
+        subject.advance(2.5)
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+
+        assert (tasks_of(reply), reply.offers[0].attempt) == ([0], 2)
+        assert await store.logs("run", 0) == "printed"
+        await store.fail("run", "i1", Failure(task=0, attempt=2, error="{}", delay_s=0.0))
+        assert (await store.observe("run")).state is RunState.FAILED
+
+    async def test_work_of_a_silent_instance_goes_to_another(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(chain(1))
+        await store.register("run", "i1", lease_s=LEASE_S)
+        assert await store.heartbeat("run", ["i1", "nobody"], lease_s=LEASE_S) == {
+            "i1": Status.TASKS,
+            "nobody": Status.FENCED,
+        }
+        subject.advance(LEASE_S + 1)
+
+        assert await store.reap("run") == 1
+        assert tasks_of(reply := await store.register("run", "i2", lease_s=LEASE_S)) == [0]
+
+        assert (await store.complete("run", "i1", [])).status is Status.FENCED
+        assert json.loads((await store.observe("run")).errors[0, 1])["type"] == "LeaseLost"
+        await finish(store, reply, "i2")
+
+    async def test_only_the_task_that_died_is_charged(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(run_of([(), ()], queue=Queue("w0", 1), crash_budget=0))
+        assert tasks_of(await store.register("run", "i1", lease_s=LEASE_S, want=2)) == [0, 1]
+
+        death = Death(instance="i1", task=1, charge=Charge.CRASH, error='{"type": "WorkerDied"}', delay_s=0.0)
+        assert await store.dead("run", death)
+
+        seen = await store.observe("run")
+        assert (seen.state, seen.states, sorted(seen.errors)) == (RunState.FAILED, "CF", [(1, 1)])
+
+    async def test_a_run_ends_at_its_deadline(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(chain(1, deadline_s=5.0))
+        await store.register("run", "i1", lease_s=LEASE_S)
+        subject.advance(5.0)
+
+        assert await store.heartbeat("run", ["i1"], lease_s=LEASE_S) == {"i1": Status.STOP}
+        assert (await store.observe("run")).state is RunState.DEADLINE
+
+    async def test_a_failure_skips_what_is_below_and_the_rest_goes_on(self, subject: Subject) -> None:
+        """0 -> 1, 2"""
+        store = subject.store
+        await store.submit(run_of([(), (0,), ()], on_error="continue"))
+        await store.register("run", "i1", lease_s=LEASE_S)
+
+        reply = await store.fail("run", "i1", Failure(task=0, attempt=1, error="{}"))
+        assert tasks_of(reply) == [2]
+        await finish(store, reply)
+
+        seen = await store.observe("run")
+        assert (seen.state, seen.states) == (RunState.FAILED, "FSD")
+
+    async def test_a_worker_started_for_one_name_needs_its_nonce(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(chain(1))
+
+        reply = await store.register("run", "i1", lease_s=LEASE_S, worker=("~/1", "guess"))
+
+        assert reply.status is Status.REFUSED
+        assert (await store.observe("run")).workers == {"~/1": ("invoked", "")}
+
+    async def test_waiting_ends_when_work_or_the_end_comes(self, subject: Subject) -> None:
+        """0 -> 1, 0 -> 2"""
+        store = subject.store
+        await store.submit(run_of([(), (0,), (0,)]))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        assert (await store.register("run", "i2", lease_s=LEASE_S)).status is Status.IDLE
+
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            group.create_task(store.wait_work("run", 60))
+            end = group.create_task(store.wait_end("run", 60))
+            reply = await store.complete("run", "i1", [small(reply.offers[0])])
+            assert not end.done()
+            await finish(store, reply)
+
+        async with asyncio.timeout(20):
+            await store.wait_end("run", 60)
+            await store.wait_work("run", 60)
+
+    async def test_waiting_ends_when_the_time_is_up(self, subject: Subject) -> None:
+        await subject.store.submit(run_of([(), ()], queue=Queue("w0", 1)))
+        await subject.store.register("run", "i1", lease_s=LEASE_S)
+
+        async with asyncio.timeout(20):
+            await subject.store.wait_end("run", 0.01)
+            for _ in range(3):  # hints may be waiting
+                await subject.store.wait_work("run", 0.01)
+
+
+class RoomLaws:
+    """Looking, lists, content, forgetting, width."""
+
+    async def test_a_cursor_brings_only_newer_events(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(chain(2))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        first = await store.observe("run")
+        assert (await store.observe("run", first.cursor)).events == ()
+
+        await store.complete("run", "i1", [small(reply.offers[0])])
+        second = await store.observe("run", first.cursor)
+
+        assert [(e.kind, e.task, e.worker) for e in first.events] == [("worker", -1, "~/1"), ("start", 0, "~/1")]
+        assert [(e.kind, e.task) for e in second.events] == [("done", 0), ("start", 1)]
+        assert (second.workers, second.n_instances) == ({"~/1": ("active", "i1")}, 1)
+
+    async def test_spans_keep_their_order(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(chain(1))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+
+        await store.record("run", b"a")
+        await store.complete("run", "i1", [small(reply.offers[0])], spans=b"b")
+        await store.record("run", b"c")
+
+        assert await store.spans("run") == [b"a", b"b", b"c"]
+        assert await store.spans("run", 2) == [b"c"]
+
+    async def test_content_travels_once(self, subject: Subject) -> None:
+        contents = {"h1": b"one", "h2": b"two!"}
+
+        assert await subject.store.share(contents, ttl_s=60) == 7
+        assert await subject.store.share({**contents, "h3": b"."}, ttl_s=60) == 1
+
+        assert await subject.store.content(["h2", "h0", "h1"]) == [b"two!", None, b"one"]
+
+    async def test_runs_are_listed_and_forgotten(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(chain(2))
+        subject.advance(1)
+        await store.submit(replace(chain(1), run="later"))
+        assert [(r.run, r.name, r.n_tasks, r.state) for r in await store.runs()] == [
+            ("later", "laws", 1, RunState.RUNNING),
+            ("run", "laws", 2, RunState.RUNNING),
+        ]
+
+        assert await store.forget("run") > 0
+
+        assert [r.run for r in await store.runs()] == ["later"]
+        assert await store.forget("run") == 0
+        with pytest.raises(RunMissingError):
+            await store.observe("run")
+        with pytest.raises(RunMissingError):
+            await store.register("run", "i1", lease_s=LEASE_S)
+
+    @pytest.mark.timeout(300)
+    async def test_a_fan_of_ten_thousand_runs(self, subject: Subject) -> None:
+        """0 -> 1 ... 10,000 -> 10,001"""
+        n, store = 10_000, subject.store
+        await store.submit(run_of([(), *[(0,)] * n, tuple(range(1, n + 1))]))
+
+        reply = await store.register("run", "i1", lease_s=3600)
+        await finish(store, reply, want=500)
+
+        seen = await store.observe("run")
+        assert (seen.state, seen.states) == (RunState.OK, "D" * (n + 2))

@@ -1,0 +1,67 @@
+"""The laws of launchers, on each of them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dagnb_workers.launchers.inline import Inline
+
+from dagnb import registry, session
+from dagnb.protocol.launcher import Launcher
+from tests.conformance.agent import private_agent
+from tests.contract.launcher_laws import LauncherLaws
+
+
+class TestInline(LauncherLaws):
+    """Threads and coroutines of this process."""
+
+    def launcher(self, n: int) -> Launcher:
+        return Inline(n=n)
+
+    def leftovers(self, run: str) -> list[str]:
+        async def coroutines() -> list[str]:
+            return [task.get_name() for task in asyncio.all_tasks() if run in task.get_name()]
+
+        threads = [thread.name for thread in threading.enumerate() if run in thread.name]
+        return sorted(threads + session.wait(coroutines()))
+
+
+@pytest.mark.redis
+class TestProcesses(LauncherLaws):
+    """Processes below an agent of its own."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    def agent(self) -> Iterator[None]:
+        with private_agent():
+            yield
+
+    def launcher(self, n: int) -> Launcher:
+        made: Launcher = registry.find("launcher", "process")(n=n)
+        return made
+
+    def leftovers(self, run: str) -> list[str]:
+        """Processes below this run's supervisor, and the supervisor."""
+        from dagnb_workers.agent_client import ask_agent
+
+        pid = session.wait(ask_agent("status"))["runs"].get(run)
+        return sorted(family(str(pid))) if pid else []
+
+
+def family(pid: str) -> set[str]:
+    """The process and all below it that live."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, state, parent = stat.parent.name, *stat.read_text().rpartition(")")[2].split()[:2]
+        except OSError:  # it ended meanwhile
+            continue
+        if state != "Z":
+            parents[name] = parent
+    found = {pid} & set(parents)
+    while more := {name for name, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
