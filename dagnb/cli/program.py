@@ -1,38 +1,26 @@
-"""`dagnb COMMAND ...`: which command, with which options, and how it ends.
+"""`dagnb COMMAND ...`: hand over to the command, and say how it ended.
 
-The agent is waited for, so it starts before anything is parsed; rich is imported by the commands that draw with it.
+The agent is waited for and needs nothing of the other commands, so nothing of them is imported before it starts.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
 
-import dagnb
 from dagnb import registry
-from dagnb.cli import here, runs
-from dagnb.errors import DagnbError, UnknownNameError
+from dagnb.errors import DagnbError
 from dagnb.views.markup import plain
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
-
-_Adder: TypeAlias = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+FAILED, INTERRUPTED = 1, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 after an error that was printed, 130 after an interrupt."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        if arguments[:1] == ["agent"]:
-            return _agent(arguments[1:])
-        options = _parser().parse_args(arguments)
-        done: int = options.act(options)
-        return done
+        return _agent(arguments[1:]) if arguments[:1] == ["agent"] else _command(arguments)
     except DagnbError as error:
         sys.stderr.write(f"dagnb: {plain(str(error))}\n")
         return FAILED
@@ -48,80 +36,9 @@ def _agent(arguments: Sequence[str]) -> int:
     return run(arguments)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says `dagnb: ...` like every other error, and which command may have been meant."""
+def _command(arguments: Sequence[str]) -> int:
+    from dagnb.cli.parser import parser  # noqa: PLC0415  # see above
 
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"dagnb: {message}\n{self.format_usage()}")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            self.error(str(UnknownNameError("command", str(value), action.choices)))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="dagnb", description="Notebook functions as a DAG, on workers that coordinate over Redis.")
-    version = f"dagnb {dagnb.__version__}, Python {platform.python_version()}"
-    parser.add_argument("--version", action="version", version=version)
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def add(name: str, act: Callable[[argparse.Namespace], int], told: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=told, description=told)
-        made.set_defaults(act=act)
-        return made
-
-    _add_starting(add)
-    _add_of_run(add)
-    _add_of_machine(add)
-    return parser
-
-
-def _add_starting(add: _Adder) -> None:
-    """The commands that start something, and the list of what was started."""
-    demo = add("demo", here.demo, "Count the identifiers of Python's own library, check the counts, leave a report.")
-    script = add("run", here.script, "Execute a Python script, or the code cells of a notebook, with these defaults.")
-    for made in (demo, script):
-        _add_store(made)
-        made.add_argument("--planner", metavar="NAME", help="one of: " + ", ".join(registry.names("planner")))
-    demo.add_argument("--out", metavar="DIR", type=Path, help="folder of the report")
-    demo.add_argument("--limit-mb", metavar="MB", type=float, help="read only so much source")
-    script.add_argument("script", metavar="SCRIPT_OR_NOTEBOOK", type=Path)
-    script.add_argument("arguments", metavar="...", nargs=argparse.REMAINDER, help="arguments of the script")
-    _add_store(add("runs", runs.runs, "The runs the store knows, newest first."))
-
-
-def _add_of_run(add: _Adder) -> None:
-    """The commands on one run."""
-    show = add("show", runs.show, "Where a run's time went, or all of it as a page or as JSON.")
-    errors = add("errors", runs.errors, "Every failed attempt of a run, with the code that failed.")
-    why = add("why", runs.why, "What a task is waiting for.")
-    cancel = add("cancel", runs.cancel, "End a run and its workers.")
-    forget = add("forget", runs.forget, "Delete what the store holds of a run.")
-    attach = add("attach", runs.attach, "Watch a run till its end; the exit code is 0 if it went well.")
-    for made in (show, errors, why, cancel, forget, attach):
-        _add_store(made)
-        n = "?" if made is forget else None
-        made.add_argument("run", metavar="RUN", nargs=n, help="its id, the beginning of it, or 'last'")
-    form = show.add_mutually_exclusive_group()
-    form.add_argument("--html", metavar="FILE", type=Path, help="write the report, which a browser opens, to FILE")
-    form.add_argument("--json", action="store_true", help="print state, errors and spans as JSON")
-    why.add_argument("task", metavar="TASK", help="its name, as in 'merge-0'")
-    forget.add_argument("--all", action="store_true", help="every run that is over")
-
-
-def _add_of_machine(add: _Adder) -> None:
-    """The commands on what is here."""
-    add("agent", _never, "The process that owns the embedded server; it is started when needed.")
-    add("doctor", here.doctor, "What is here, what is missing, and the cure.")
-    config = add("config", here.config, "The settings and environment variables in force.")
-    config.add_argument("name", metavar="NAME", nargs="?", help="print the value of this one only")
-
-
-def _never(options: argparse.Namespace) -> int:
-    """`dagnb agent` has begun before anything was parsed; it stands among the commands for --help."""
-    return FAILED
-
-
-def _add_store(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--store", metavar="URL", help="instead of DAGNB_REDIS_URL or the embedded server")
-    made.add_argument("--workers", metavar="NAME", help="one of: " + ", ".join(registry.names("launcher")))
+    options = parser().parse_args(arguments)
+    done: int = options.act(options)
+    return done

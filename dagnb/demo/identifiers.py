@@ -76,7 +76,7 @@ def merged(counts: Sequence[Node[Counter[str]]], fan_in: int) -> Node[Counter[st
 
 
 def _one(group: list[Node[Counter[str]]]) -> Node[Counter[str]]:
-    return merge(group) if len(group) > 1 else group[0]  # type: ignore[arg-type]  # a node stands for its value
+    return merge(group) if len(group) > 1 else group[0]
 
 
 def library_sources(limit_bytes: float | None = None) -> list[str]:

@@ -103,8 +103,11 @@ class Task(Generic[P, R]):
     def __wrapped__(self) -> Callable[P, R]:
         return self.function
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Node[R]:
-        """A node for this call. Raises TypeError for wrong arguments, here and now."""
+    def __call__(self, *args: Any, **kwargs: Any) -> Node[R]:
+        """A node for this call. Raises TypeError for wrong arguments, here and now.
+
+        A node may stand for any argument, or inside one, which types cannot say: hence Any.
+        """
         if context.is_inside():
             return self.function(*args, **kwargs)  # type: ignore[return-value]  # ordinary call inside a task
         if self.signature is not None:

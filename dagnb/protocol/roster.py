@@ -7,8 +7,9 @@ A *queue* belongs to one pinned worker or to a pool of floating ones; a *member*
 from __future__ import annotations
 
 import heapq
-from bisect import insort
+from bisect import bisect_left, insort
 from dataclasses import dataclass, field
+from itertools import islice
 
 from dagnb.protocol.messages import Queue
 
@@ -50,9 +51,7 @@ class Roster:
 
     def withdraw(self, task: int, queue: int, priority: int) -> None:
         """A ready task is no longer: somebody committed it already."""
-        entry = (priority, str(task), task)
-        if entry in self.lines[queue].ready:
-            self.lines[queue].ready.remove(entry)
+        _remove(self.lines[queue].ready, (priority, str(task), task))
 
     def route(self, fresh: str, serial: int) -> tuple[list[Member], int]:
         """Ask for a member for each ready task that no asked-for member will take, within the cap. Who was asked."""
@@ -95,14 +94,11 @@ class Roster:
     def take(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
         """Up to `want` ready tasks: in a pool those just made ready here come first, for their inputs are at hand."""
         line = self.lines[queue]
-        taken: list[int] = []
-        while line.ready and len(taken) < want:
-            entry = line.ready[0]
-            if line.queue.is_pool:
-                entry = next((p for p in prefer if p in line.ready), entry)
-            line.ready.remove(entry)
-            taken.append(entry[2])
-        return taken
+        wanted = prefer if line.queue.is_pool else []
+        taken = list(islice((entry for entry in wanted if _remove(line.ready, entry)), want))
+        rest = line.ready[: want - len(taken)]
+        del line.ready[: len(rest)]
+        return [task for _, _, task in taken + rest]
 
     def clear(self) -> None:
         """The run is over: nothing is ready, nobody is asked for."""
@@ -117,3 +113,12 @@ class Roster:
             return heapq.heappop(line.free)
         line.highest += 1
         return line.highest
+
+
+def _remove(ready: list[tuple[int, str, int]], entry: tuple[int, str, int]) -> bool:
+    """Take an entry out of a sorted list; False: it is not there."""
+    at = bisect_left(ready, entry)
+    if at == len(ready) or ready[at] != entry:
+        return False
+    del ready[at]
+    return True

@@ -30,14 +30,17 @@ class TestInline(LauncherLaws):
         return sorted(threads + session.wait(coroutines()))
 
 
+@pytest.fixture(scope="module")
+def agent() -> Iterator[None]:
+    """The agent that starts processes."""
+    with private_agent():
+        yield
+
+
 @pytest.mark.redis
+@pytest.mark.usefixtures("agent")
 class TestProcesses(LauncherLaws):
     """Processes below an agent of its own."""
-
-    @pytest.fixture(scope="class", autouse=True)
-    def agent(self) -> Iterator[None]:
-        with private_agent():
-            yield
 
     def launcher(self, n: int) -> Launcher:
         made: Launcher = registry.find("launcher", "process")(n=n)

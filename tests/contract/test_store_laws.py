@@ -17,7 +17,8 @@ from dagnb.storage.keys import chunk_key, run_prefix, small_field
 from dagnb.storage.memory import MemoryStore
 from dagnb.storage.redis import RedisStore
 from dagnb.storage.redis_link import refuse_exposed
-from tests.contract.store_laws import LEASE_S, RoomLaws, StoreLaws, TimeLaws, chain, finish, small, tasks_of
+from tests.contract.run_laws import RoomLaws, TimeLaws
+from tests.contract.store_laws import LEASE_S, StoreLaws, chain, finish, small, tasks_of
 from tests.services.mirror import SteeredLink
 
 
@@ -195,7 +196,7 @@ class TestServerOfItsOwn:
     async def test_a_server_that_may_evict_is_refused(self, store: RedisStore, redis_url: str) -> None:
         await store.link.ask([("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")])
 
-        with pytest.raises(ConfigError, match="allkeys-lru.*noeviction"):
+        with pytest.raises(ConfigError, match=r"allkeys-lru.*noeviction"):
             await RedisStore.open(redis_url)
 
         await (await RedisStore.open(redis_url, allow_eviction=True)).close()
@@ -234,7 +235,7 @@ class TestServerOfItsOwn:
 
 
 async def test_a_server_out_of_reach_is_named_without_its_password() -> None:
-    with pytest.raises(StorageUnavailableError, match="unix:/nowhere/x.sock") as caught:
+    with pytest.raises(StorageUnavailableError, match=r"unix:/nowhere/x\.sock") as caught:
         await RedisStore.open("unix://:secret@/nowhere/x.sock", patience_s=0.0)
 
     assert "secret" not in str(caught.value)

@@ -66,6 +66,7 @@ SMALL = (
 )
 
 _WORSE = {Fault.CRASH: 1, Fault.LOST_REPLY: 1, Fault.SUSPECT: 1, Fault.VANISH: 1}
+_BAD = {Fault.CRASH: 1, Fault.VANISH: 1}
 _WRONG = {Fault.RAISE: 2, Fault.VANISH: 1, Fault.SUSPECT: 1}
 
 LARGE = (
@@ -85,39 +86,35 @@ LARGE = (
         is_bound=True,
     ),
     _with(_THERE_AND_BACK, "pinned, 2 crashes", {Fault.CRASH: 2, Fault.SUSPECT: 1}, is_small=False),
-    _with(_FAN_OUT, "pool of 2", _WORSE),
-    _with(_FAN_OUT, "go on", _WRONG, on_error="continue", is_small=False),
+    _with(_FAN_OUT, "pool of 2", _BAD),
+    _with(_FAN_OUT, "go on", {Fault.RAISE: 1, Fault.VANISH: 1, Fault.SUSPECT: 1}, on_error="continue", is_small=False),
     _with(
         _FAN_OUT,
         "mixed, late",
-        {Fault.LATE: 1, Fault.CRASH: 1, Fault.VANISH: 1},
+        {Fault.LATE: 1, Fault.CRASH: 1},
         queues=(1, PINNED),
         placement=(0, 1, 0),
     ),
-    _with(_FAN_IN, "pool of 2", _WORSE),
-    _with(_FAN_IN, "pinned", _WORSE, queues=(PINNED, PINNED), placement=(0, 1, 1)),
-    _with(_FAN_IN, "three instances", {Fault.CRASH: 1, Fault.LOST_REPLY: 1, Fault.SUSPECT: 1}, n_instances=3),
-    _with(_DIAMOND, "pool of 2, crash, lost reply", {Fault.CRASH: 1, Fault.LOST_REPLY: 1, Fault.SUSPECT: 1}),
+    _with(_FAN_IN, "pool of 2", _BAD),
+    _with(_FAN_IN, "pinned", {Fault.CRASH: 1, Fault.SUSPECT: 1}, queues=(PINNED, PINNED), placement=(0, 1, 1)),
+    _with(_FAN_IN, "three instances", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}, n_instances=3),
+    _with(_DIAMOND, "pool of 2", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}),
     _with(_DIAMOND, "pool of 1, lost blobs", {Fault.VANISH: 2, Fault.SUSPECT: 1}, queues=(1,)),
-    _with(
-        _DIAMOND, "pinned", {Fault.CRASH: 1, Fault.SUSPECT: 1, Fault.VANISH: 1}, queues=(0, 0), placement=(0, 0, 1, 0)
-    ),
-    _with(
-        _DIAMOND, "mixed", {Fault.CRASH: 1, Fault.LOST_REPLY: 1, Fault.VANISH: 1}, queues=(2, 0), placement=(0, 1, 0, 0)
-    ),
+    _with(_DIAMOND, "pinned", _BAD, queues=(0, 0), placement=(0, 0, 1, 0)),
+    _with(_DIAMOND, "mixed", {Fault.SUSPECT: 1, Fault.LOST_REPLY: 1}, queues=(2, 0), placement=(0, 1, 0, 0)),
     _with(
         _DIAMOND,
         "exceptions, go on",
-        {Fault.RAISE: 1, Fault.VANISH: 1, Fault.CRASH: 1},
+        {Fault.RAISE: 1, Fault.VANISH: 1},
         on_error="continue",
         is_small=False,
     ),
     _with(
         _DIAMOND, "hints", {Fault.CRASH: 1, Fault.HINT: 1}, with_hints=True, queues=(1, PINNED), placement=(0, 1, 0, 0)
     ),
-    _with(_DIAMOND, "cancel, deadline", {Fault.CANCEL: 1, Fault.DEADLINE: 1, Fault.CRASH: 1, Fault.SUSPECT: 1}),
-    _with(_INNER_SINK, "all", _WORSE | {Fault.RAISE: 1}, on_error="continue"),
-    _with(_TAIL, "go on", {Fault.RAISE: 1, Fault.VANISH: 2, Fault.SUSPECT: 1}, on_error="continue", is_small=False),
+    _with(_DIAMOND, "cancel, deadline", {Fault.CANCEL: 1, Fault.DEADLINE: 1, Fault.SUSPECT: 1}),
+    _with(_INNER_SINK, "all", _BAD | {Fault.RAISE: 1}, on_error="continue"),
+    _with(_TAIL, "go on", {Fault.RAISE: 1, Fault.VANISH: 2}, on_error="continue", is_small=False),
     _with(
         _TAIL, "go on, back-off", {Fault.RAISE: 2, Fault.VANISH: 1}, on_error="continue", retries=1, delays=(1.0, None)
     ),

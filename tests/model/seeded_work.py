@@ -206,7 +206,7 @@ WORK = (
         "a taken task stays in its queue",
         "chain-3: 2 lost blobs",
         "I3 wake-up",
-        ("take", "line.ready.remove(entry)\n        taken", "taken"),
-        ("take", "while line.ready and", "while line.ready and not taken and"),
+        ("take", "_remove(line.ready, entry)", "entry in line.ready"),
+        ("take", "del line.ready[: len(rest)]", "pass"),
     ),
 )

@@ -318,10 +318,11 @@ def in_a_process(*command: str, folder: Path) -> subprocess.CompletedProcess[str
     )
 
 
-def test_the_command_line_starts_without_rich(tmp_path: Path) -> None:
-    code = "import dagnb.cli, sys; print([name for name in sys.modules if name.split('.')[0] == 'rich'])"
+def test_the_agent_starts_before_clients_and_redis_are_imported_and_commands_before_rich(tmp_path: Path) -> None:
+    code = "import {}, sys; print([name for name in ('rich', 'redis', 'dagnb.client') if name in sys.modules])"
 
-    assert in_a_process("-c", code, folder=tmp_path).stdout == "[]\n"
+    assert in_a_process("-c", code.format("dagnb.cli"), folder=tmp_path).stdout == "[]\n"
+    assert "rich" not in in_a_process("-c", code.format("dagnb.cli.parser"), folder=tmp_path).stdout
 
 
 SCRIPT = """

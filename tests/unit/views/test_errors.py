@@ -86,6 +86,10 @@ def test_a_call_over_several_lines_has_carets_to_the_end_of_its_first() -> None:
     assert framed("x = call(", column=4, end_column=1, end_line=9)[-1] == "        ^^^^^"
 
 
+def test_carets_do_not_stand_below_the_indent() -> None:
+    assert framed("    return x + y\n", column=0, end_column=10)[-1] == "    ^^^^^^"
+
+
 def test_carets_are_as_wide_as_a_terminal_draws_characters() -> None:
     assert framed('f("数据", x)', column=8, end_column=9)[-1] == "    " + " " * 10 + "^"
 

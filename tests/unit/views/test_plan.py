@@ -88,6 +88,18 @@ def test_a_prediction_gives_times_and_a_bold_critical_path() -> None:
     assert any("predicted 3.3 s" in text for text in texts(root))
 
 
+def test_an_arrow_is_bold_only_where_the_path_follows_a_value() -> None:
+    """f0 -> g0, ..., f34 -> g34 on one worker: g0 waits for the worker, busy with f34, and not for a value of f34"""
+    names = [f"{function}-{i}" for function in "fg" for i in range(35)]
+    dag = Dag.from_edges(names, zip(names[:35], names[35:], strict=True), functions=[name[0] for name in names])
+    plan = pinned(dag, ["w0"])
+    root = parsed(plan_svg(plan, played(plan)))
+
+    assert bold(root) == ["f", "g"]
+    assert [arrow.get("stroke-width") for arrow in arrows(root)] == ["1.4"]
+    assert "g-0 waits for its worker, busy with f-34" in titles(boxes(root)["g"])[0]
+
+
 def test_without_a_prediction_nothing_is_bold_and_no_time_is_shown() -> None:
     root = parsed(plan_svg(pinned(graphs.diamond(), ["w0"])))
 
