@@ -19,9 +19,10 @@ _PLAIN = frozenset({int, float, str, bytes, bool, type(None), complex, range, by
 def leaves(value: object, kind: type) -> list[Any]:
     """The leaves of a kind, in reading order; a leaf in two places twice, a container in two places once. O(size).
 
-    Raises GraphError when a container holds itself.
+    Raises GraphError when there are leaves, and a container holds itself: it could not be copied.
     """
     found: list[Any] = []
+    loop: object = None
     inside: set[int] = set()
     seen: dict[int, object] = {}
     stack: list[tuple[object, bool]] = [(value, False)]
@@ -39,13 +40,17 @@ def leaves(value: object, kind: type) -> list[Any]:
         if children is None:
             continue
         if id(item) in inside:
-            raise GraphError(f"a {type(item).__name__} among the arguments holds itself. Pass it without the loop.")
+            loop = item
         if id(item) in seen:
             continue
         seen[id(item)] = item
         inside.add(id(item))
         stack.append((item, True))
         stack.extend((child, False) for child in reversed(children))
+    if found and loop is not None:
+        raise GraphError(
+            f"a {type(loop).__name__} among the arguments holds itself, and a node is among them. Pass it without the loop."
+        )
     return found
 
 

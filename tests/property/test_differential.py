@@ -353,7 +353,7 @@ class Pair:
         self.blobs.discard(blob)
 
 
-# ---- stories: what random walks hardly find ----------------------------------------------------------------------------
+# ---- stories: what random walks hardly find ---------------------------------------------------------------------------
 
 Story = tuple[str, tuple[tuple[int, ...], ...], tuple[int, ...], int, tuple[tuple[str, str, int, int], ...]]
 """Name, upstream of each task, sinks, cap of the pool, acts: (what, instance, task, missing input)"""
@@ -425,7 +425,7 @@ def test_the_scripts_end_the_stories_as_the_machine_does(server: Server, story: 
     assert pair.machine.state.value == "failed"
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=320, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 @pytest.mark.timeout(300)
 def test_the_scripts_do_what_the_machine_does(server: Server, data: st.DataObject) -> None:

@@ -206,8 +206,7 @@ def test_too_many_levels_are_refused_with_the_cure() -> None:
     assert len(nested.leaves(value, Leaf)) == 1
 
 
-@pytest.mark.parametrize("kind", ["list", "dict", "dataclass"])
-def test_a_container_that_holds_itself_is_refused(kind: str) -> None:
+def looped(kind: str) -> Any:
     loop: Any = {"list": [], "dict": {}, "dataclass": Plain(None)}[kind]
     if kind == "list":
         loop.append((loop,))
@@ -215,9 +214,18 @@ def test_a_container_that_holds_itself_is_refused(kind: str) -> None:
         loop["me"] = [loop]
     else:
         loop.value = loop
+    return loop
 
-    with pytest.raises(GraphError, match=r"holds itself\. Pass it without the loop\."):
-        nested.leaves(loop, Leaf)
+
+@pytest.mark.parametrize("kind", ["list", "dict", "dataclass"])
+def test_a_container_that_holds_itself_and_a_leaf_is_refused(kind: str) -> None:
+    with pytest.raises(GraphError, match=r"holds itself, and a node is among them\. Pass it without the loop\."):
+        nested.leaves([looped(kind), Leaf()], Leaf)
+
+
+@pytest.mark.parametrize("kind", ["list", "dict", "dataclass"])
+def test_plain_data_may_hold_itself(kind: str) -> None:
+    assert nested.leaves(looped(kind), Leaf) == []
 
 
 def test_a_container_in_two_places_is_no_loop_and_stays_one_container() -> None:

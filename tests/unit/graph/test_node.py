@@ -107,7 +107,7 @@ def test_one_container_passed_twice_stays_one() -> None:
 
 def test_a_list_that_holds_itself_is_refused_at_the_call() -> None:
     loop: list[Any] = []
-    loop.append(loop)
+    loop.extend([loop, leaf()])
 
     with pytest.raises(GraphError, match="a list among the arguments holds itself"):
         gather(loop)
