@@ -20,9 +20,9 @@ class Worker(Generic[Inputs, Value]):
         self.world = world
 
     async def work(self) -> None:
-        """From the first registration to the end of the run."""
+        """From the first registration to the end of the run; at once to its end when somebody else staffs the worker."""
         reply = await self.world.register()
-        while reply.status is not Status.STOP:
+        while reply.status not in (Status.STOP, Status.REFUSED):
             if reply.status is Status.TASKS:
                 reply = await self.branch(reply)
                 continue

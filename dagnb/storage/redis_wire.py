@@ -44,9 +44,11 @@ def pack_submission(submission: Submission) -> bytes:
     return packed
 
 
-def pack_commit(commit: Commit) -> tuple[int, str, int, bytes, str]:
-    """Five arguments: task, address, whether its bytes follow, bytes, log."""
-    return commit.task, commit.address.encode(), int(commit.blob is not None), commit.blob or b"", commit.log
+def pack_commit(commit: Commit) -> tuple[int, str, str, int, int, bytes, str]:
+    """Seven arguments: task, address, its token and number of chunks, whether the bytes follow, bytes, log."""
+    address, blob = commit.address, commit.blob
+    encoded, follows = address.encode(), int(blob is not None)
+    return commit.task, encoded, address.token, address.n_chunks, follows, blob or b"", commit.log
 
 
 def reply_of(answer: Sequence[Any]) -> Reply:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -90,10 +91,16 @@ class Gates:
     """Named pipes that hold functions back until they are let go; they work across threads and processes alike."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="dagnb-gates-"))
+        """Nothing is made before it is entered: many a random case is drawn and never played."""
+        self.folder = Path(tempfile.gettempdir(), f"dagnb-gates-{secrets.token_hex(6)}")
+        self.names = tuple(names)
         self.held: list[int] = []
-        for name in names:
+
+    def __enter__(self) -> Gates:
+        self.folder.mkdir(mode=0o700)
+        for name in self.names:
             os.mkfifo(self.folder / name)
+        return self
 
     def open(self, name: str) -> None:
         """Let the function go, whether it waits already or not."""
@@ -101,10 +108,10 @@ class Gates:
         os.write(pipe, b"go")
         self.held.append(pipe)
 
-    def close(self) -> None:
+    def __exit__(self, *error: object) -> None:
         """Let everything go that still waits, and leave nothing."""
-        for path in self.folder.iterdir():
-            self.open(path.name)
+        for name in self.names:
+            self.open(name)
         shutil.rmtree(self.folder)
         for pipe in self.held:
             os.close(pipe)
@@ -180,11 +187,9 @@ def imagined(case: Case) -> Lived:
 
 def lived(case: Case, launcher: Any, dream: Lived | None = None) -> Lived:
     """The case with real workers; with a dream, functions end in its order, each after what the dream has before it."""
-    run = dagnb.run(*case.nodes, planner=Given(made=case.plan), workers=launcher)
-    with contextlib.ExitStack() as leaving:
-        if case.gates is not None:
-            leaving.callback(case.gates.close)
-            assert dream is not None
+    with case.gates or contextlib.nullcontext():
+        run = dagnb.run(*case.nodes, planner=Given(made=case.plan), workers=launcher)
+        if dream is not None:
             follow(run, case, dream.story)
         values = run.result(PATIENCE_S)
         spans = complete_spans(run)

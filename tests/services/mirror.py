@@ -46,7 +46,7 @@ def machine_state(machine: Machine, n_events: int, blobs: set[Blob]) -> State:
         "unsettled": machine.unsettled,
         "serial": machine.serial,
         "states": "".join(machine.states),
-        "bits": sorted(machine.bits),
+        "bits": sorted(machine.bits & _shared_bits(machine)),
         "results": {task: address.encode() for task, address in machine.results.items()},
         "spent": {task: tuple(spent[c] for c in Charge) for task, spent in machine.spent.items()},
         "running": {instance: list(tasks) for instance, tasks in machine.running.items() if tasks},
@@ -65,6 +65,12 @@ def machine_state(machine: Machine, n_events: int, blobs: set[Blob]) -> State:
         "blobs": {b for b in blobs if not over or b in _sink_blobs(machine)},
         "intermediates": [],
     }
+
+
+def _shared_bits(machine: Machine) -> set[int]:
+    """Bits of tasks with several inputs: the scripts need none for a single one."""
+    edges = [edge for record in machine.records for edge in record.edges]
+    return {bit for _, bit, _, n_bits, *_ in edges if n_bits > 1}
 
 
 def _sink_blobs(machine: Machine) -> set[Blob]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -30,6 +33,7 @@ from dagnb.graph.task import Node, Task, task
 from dagnb.handle import Run
 from dagnb.protocol.messages import Address
 from dagnb.storage.interface import Store
+from dagnb.trace.span import Phase
 
 LIMIT_S = 20.0
 """How long a test waits for what must happen"""
@@ -169,13 +173,23 @@ def test_a_deadline_ends_the_run() -> None:
     assert "did not finish: the run ended as deadline (the deadline passed)" in run.why("same-0")
 
 
+def interrupt_who_waits() -> None:
+    """Interrupt this process as soon as its main thread waits for a result."""
+    until = time.monotonic() + LIMIT_S
+    while time.monotonic() < until:
+        stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident or 0])
+        if ["result", "wait"] in [[outer.name, inner.name] for outer, inner in pairwise(stack)]:
+            os.kill(os.getpid(), signal.SIGINT)
+            return
+
+
 def test_an_interrupt_while_waiting_cancels_the_run_and_says_so() -> None:
     @task
-    def interrupting(pid: int) -> None:
-        os.kill(pid, signal.SIGINT)
+    def interrupting() -> None:
+        interrupt_who_waits()
         hold("never")
 
-    run = interrupting(os.getpid()).run()
+    run = interrupting().run()
 
     with pytest.raises(KeyboardInterrupt, match=f"run {run.id} was cancelled"):
         run.result(LIMIT_S)
@@ -608,6 +622,26 @@ def test_the_trace_of_a_run_has_its_makespan_and_a_span_of_each_run() -> None:
     assert trace.makespan_s == run.look().finished_at - run.look().submitted_at > 0
     assert [(span.phase.value, span.attempt) for span in trace.of_task(0)][:2] == [("queue", 1), ("load", 1)]
     assert trace.names == ("same-0", "same-1")
+
+
+def test_the_start_of_an_instance_ends_with_its_first_answer_even_if_there_is_no_work_for_it() -> None:
+    """a -> b, c: the second instance waits while a runs, which is no part of its start"""
+    first = hold("a")
+    run = same([hold("b", first), hold("c", first)]).run()
+    under_way("a")
+    awaited(lambda: run.look().n_instances == 2)
+
+    gates["a"].set()
+    under_way("b")
+    under_way("c")
+    gates["b"].set()
+    gates["c"].set()
+    run.result()
+
+    starts = [span for span in run.trace.spans if span.phase is Phase.INVOKE]
+    (a,) = [span for span in run.trace.of_task(0) if span.phase is Phase.RUN]
+    assert [span.detail for span in starts] == ["cold", "warm"]
+    assert starts[1].begin_s >= a.end_s
 
 
 def test_a_run_shows_its_state_without_asking_the_store() -> None:
