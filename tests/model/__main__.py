@@ -1,4 +1,4 @@
-"""Prints what was explored: `python -m tests.model [--large] [--mutants]`."""
+"""Prints what was explored: `python -m tests.model [--large]`."""
 
 from __future__ import annotations
 
