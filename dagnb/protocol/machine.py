@@ -87,12 +87,12 @@ class Machine:
         """An instance is here and wants work; `worker` = (name, nonce) when it was started for one worker only."""
         if self._is_over(now):
             return Reply(status=Status.STOP, now=now)
-        self.leases[instance] = now + lease_s
         if worker is not None and instance not in self.roster.held:
             member = self._invoked_as(worker)
             if member is None:
                 return Reply(status=Status.REFUSED, now=now)
             self._adopt(instance, member, now)
+        self.leases[instance] = now + lease_s
         self._promote(now)
         return self._next(instance, want, [], now, fresh)
 
@@ -241,6 +241,9 @@ class Machine:
             self._route(fresh)
             return Reply(status=Status.FENCED, now=now)
         tasks = self.running.get(instance) or self._take(instance, want, prefer, now)
+        if not tasks and self.roster.touched:  # what this step made ready on other queues
+            self._route(fresh)
+            tasks = self._take(instance, want, prefer, now)
         self._route(fresh)
         if not tasks:
             return Reply(status=Status.IDLE, now=now)

@@ -111,13 +111,14 @@ class Explorer:
         return number
 
     def _check_sleep(self, number: int, world: World) -> None:
-        """I13: while nothing went wrong, hints alone carry a run to its end: nobody has to poll."""
+        """I13: while nothing went wrong, nobody sleeps while a worker is asked for, unless a hint is under way."""
         intact = world.budget == tuple(self.configuration.faults.get(fault, 0) for fault in FAULTS)
         if not self.configuration.with_hints or not intact or world.hints or world.machine.due:
             return
-        asleep = all(i.phase is Phase.IDLE for i in world.instances)
-        if asleep:
-            raise _FoundError(ViolationError("I13 hints", "all sleep, there is work, and no hint"), number, [])
+        asleep = any(i.phase is Phase.IDLE for i in world.instances)
+        waking = any(i.phase is Phase.NEW for i in world.instances)
+        if asleep and not waking and world.machine.roster.invoked:
+            raise _FoundError(ViolationError("I13 hints", "one sleeps, a worker is asked for, and no hint"), number, [])
 
     def _check_progress(self) -> None:
         """Liveness: without further faults every way ends, and it ends with the run: no dead end, no circle."""

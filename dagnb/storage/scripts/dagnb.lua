@@ -143,8 +143,8 @@ local function moment(given)
 end
 
 -- at, now: the moment as text and as number. states: known ones; dirty: tasks whose state is to be written. born: tasks
--- made ready in this step. made: the same by commits, flat: task, queue, priority. pushes: queue -> what is to be queued,
--- flat: priority, task. touched: queues to route. settled: difference of the unsettled sinks. m: fields to write.
+-- made ready in this step. made: the same by commits, flat: task, queue, priority. pushes: queue -> what is to be
+-- queued, flat: priority, task. touched: queues to route. settled: difference of the unsettled sinks. m: fields to write.
 local function open(prefix, args)
   local m = call('HMGET', prefix .. 'm', 'state', 'deadline_at')
   if not m[1] then
@@ -153,7 +153,7 @@ local function open(prefix, args)
   local at = moment(args[1])
   return {
     p = prefix, fresh = args[2], again = args[3] == '1', at = at, now = tonumber(at), state = m[1],
-    deadline_at = m[2] and tonumber(m[2]), settled = 0, all = false, ttl = false, serial = false,
+    deadline_at = m[2] and tonumber(m[2]), settled = 0, n_pushed = 0, all = false, ttl = false, serial = false,
     states = {}, dirty = {}, born = {}, made = {}, pushes = {}, touched = {}, lines = {}, running = {}, rerun = {},
     held = {}, events = {}, m = {},
   }
@@ -315,8 +315,8 @@ local function has_blob(c, task, hash, token, n_chunks)
   return count_keys('EXISTS', chunk_keys(c, id(task), token, n_chunks, {})) == tonumber(n_chunks)
 end
 
--- The hash `r` holds addresses (token:n_bytes:n_chunks, no colon in a token) with a letter before: the hash where a small
--- value lies, z for sinks.
+-- The hash `r` holds addresses (token:n_bytes:n_chunks, no colon in a token) with a letter before: the hash where a
+-- small value lies, z for sinks.
 local function is_gone(c, task)
   if state_of(c, task) ~= DONE then
     return true
@@ -441,18 +441,23 @@ end
 
 ---- ready tasks ------------------------------------------------------------------------------------------------------
 
+local function pushes_of(c, queue)
+  local pushes = c.pushes[queue]
+  if not pushes then
+    pushes = {}
+    c.pushes[queue] = pushes
+  end
+  c.touched[queue] = true
+  return pushes
+end
+
 local function ready(c, task, queue, priority)
   if not queue then
     queue, priority = queue_of(c, task)
   end
   set_state(c, task, READY)
   c.born[#c.born + 1] = task
-  c.touched[queue] = true
-  local pushes = c.pushes[queue]
-  if not pushes then
-    pushes = {}
-    c.pushes[queue] = pushes
-  end
+  local pushes = pushes_of(c, queue)
   local n = #pushes
   pushes[n + 1], pushes[n + 2] = id(priority), id(task)
 end
@@ -471,7 +476,7 @@ local function withdraw(c, task, queue)
   call('ZREM', c.p .. 'q:' .. queue, id(task))
   for i = 1, #c.made, 3 do
     if c.made[i] == task then
-      c.made[i + 1] = ''
+      c.made[i + 1] = -1
     end
   end
 end
@@ -503,15 +508,16 @@ end
 
 -- Tasks that commits of this step made ready, the most urgent first: in a pool they are taken first.
 local function take_made(c, queue, want)
-  local made, best, taken = c.made, {}, {}
+  local made, best, taken, number, worst = c.made, {}, {}, tonumber(queue), math.huge
   for i = 1, #made, 3 do
-    if made[i + 1] == queue and (#best < want or is_before(made, i, best[want])) then
+    if made[i + 2] <= worst and made[i + 1] == number and (#best < want or is_before(made, i, best[want])) then
       local at = #best + 1
       while at > 1 and is_before(made, i, best[at - 1]) do
         at = at - 1
       end
       insert(best, at, i)
       best[want + 1] = nil
+      worst = best[want] and made[best[want] + 2] or worst
     end
   end
   for n, i in ipairs(best) do
@@ -697,22 +703,43 @@ local function mark(c, edges, bit)
 end
 
 local function is_full(c, start, n_bits)
-  return n_bits <= 1 or call('BITCOUNT', c.p .. 'e', id(start), id(start + n_bits - 1), 'BIT') == n_bits
+  return call('BITCOUNT', c.p .. 'e', id(start), id(start + n_bits - 1), 'BIT') == n_bits
 end
 
+-- Put what commits made ready since the last time among what is to be queued.
+local function push_made(c, n_made)
+  local made, queue, pushes, n = c.made, nil, nil, 0
+  for i = c.n_pushed + 1, n_made, 3 do
+    if made[i + 1] ~= queue then
+      queue = made[i + 1]
+      pushes = pushes_of(c, id(queue))
+      n = #pushes
+    end
+    pushes[n + 1], pushes[n + 2] = id(made[i + 2]), id(made[i])
+    n = n + 2
+  end
+  c.n_pushed = n_made
+end
+
+-- As `ready` for every child whose inputs are all there, without its calls and lengths: there may be thousands.
 local function ready_children(c, edges)
-  if #edges > WHOLE * 6 then
+  local n = #edges
+  if n > WHOLE * 6 then
     read_all(c)
   end
-  local made = c.made
-  for i = 1, #edges, 6 do
-    local child = edges[i]
-    if state_of(c, child) == WAITING and is_full(c, edges[i + 2], edges[i + 3]) then
-      local queue, priority, n = id(edges[i + 4]), edges[i + 5], #made
-      ready(c, child, queue, priority)
-      made[n + 1], made[n + 2], made[n + 3] = child, queue, priority
+  local states, all, dirty, born, made = c.states, c.all, c.dirty, c.born, c.made
+  local n_dirty, n_born, n_made = #dirty, #born, #made
+  for i = 1, n, 6 do
+    local child, n_bits = edges[i], edges[i + 3]
+    local state = states[child] or all and sub(all, child + 1, child + 1) or state_of(c, child)
+    if state == WAITING and (n_bits <= 1 or is_full(c, edges[i + 2], n_bits)) then
+      states[child] = READY
+      n_dirty, n_born, n_made = n_dirty + 1, n_born + 1, n_made + 3
+      dirty[n_dirty], born[n_born] = child, child
+      made[n_made - 2], made[n_made - 1], made[n_made] = child, edges[i + 4], edges[i + 5]
     end
   end
+  push_made(c, n_made)
 end
 
 -- The instance that runs a task: likely this one.
@@ -1067,6 +1094,10 @@ local function next_work(c, instance, want, slim)
   local tasks = running_of(c, instance)
   if #tasks == 0 then
     tasks = take_work(c, instance, tonumber(want))
+    if #tasks == 0 and next(c.touched) then -- what this step made ready on other queues
+      route(c)
+      tasks = take_work(c, instance, tonumber(want))
+    end
   end
   route(c)
   if #tasks == 0 then
@@ -1206,8 +1237,6 @@ local function register(c, args, over)
   if over then
     return answer(c, 'stop')
   end
-  call('ZADD', c.p .. 'l', text(c.now + tonumber(args[7])), instance)
-  expire(c, 'l')
   if args[8] ~= '' and not held_of(c, instance) then
     local member = invoked_as(c, args[8], args[9])
     if not member then
@@ -1215,6 +1244,8 @@ local function register(c, args, over)
     end
     adopt(c, instance, member)
   end
+  call('ZADD', c.p .. 'l', text(c.now + tonumber(args[7])), instance)
+  expire(c, 'l')
   promote(c)
   return next_work(c, instance, args[5], args[6])
 end
