@@ -20,7 +20,7 @@ class Worker(Generic[Inputs, Value]):
         self.world = world
 
     async def work(self) -> None:
-        """From the first registration to the end of the run; at once to its end when somebody else staffs the worker."""
+        """From the first registration to the end of the run, or until somebody else turns out to staff the worker."""
         reply = await self.world.register()
         while reply.status not in (Status.STOP, Status.REFUSED):
             if reply.status is Status.TASKS:

@@ -6,7 +6,6 @@ An edit whose text is no longer there fails loudly, so mutants keep up with the 
 from __future__ import annotations
 
 import inspect
-import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,14 +65,15 @@ def planted(mutant: Mutant) -> Iterator[None]:
 
 
 def _edited(owner: type, method: str, edits: list[Edit]) -> object:
-    text = textwrap.dedent(inspect.getsource(getattr(owner, method)))
+    original = getattr(owner, method)
+    text = textwrap.dedent(inspect.getsource(original))
     for edit in edits:
         # Nothing is searched for by indentation deeper than the method's own.
         assert text.count(edit.old) == 1, (
             f"{owner.__name__}.{method} holds this {text.count(edit.old)} times: {edit.old}"
         )
         text = text.replace(edit.old, edit.new)
-    namespace = dict(vars(sys.modules[owner.__module__]))
+    namespace = dict(original.__globals__)
     exec(compile(text, f"<mutant of {owner.__name__}.{method}>", "exec"), namespace)
     return namespace[method]
 

@@ -61,10 +61,17 @@ def machine_state(machine: Machine, n_events: int, blobs: set[Blob]) -> State:
         "nonces": nonces,
         "held": dict(roster.held),
         "events": machine.events[n_events:],
-        "hints": list(machine.hints),
+        "hints": _kept_hints(machine),
         "blobs": {b for b in blobs if not over or b in _sink_blobs(machine)},
         "intermediates": [],
     }
+
+
+def _kept_hints(machine: Machine) -> int:
+    """How many: whoever adopts a member takes a hint away, so that there are no more than members asked for."""
+    if machine.state.value != "running":
+        return len(machine.hints)
+    return min(len(machine.hints), len(machine.roster.invoked))
 
 
 def _shared_bits(machine: Machine) -> set[int]:
@@ -118,7 +125,7 @@ async def store_state(link: Link, namespace: str, machine: Machine) -> State:
         "nonces": {_member(member): nonce for member, nonce in w.items()},
         "held": {instance: _member(value.split(" ")[0]) for instance, value in h.items()},
         "events": [event for _, fields in entries for event in events_of([x for pair in fields.items() for x in pair])],
-        "hints": [hint.decode() for hint in hints],
+        "hints": len(hints) if all(hint.decode() in machine.hints for hint in hints) else hints,
         "blobs": {b for b in blobs if not over or b in _sink_blobs(machine)},
         "intermediates": sorted(v) if over else [],
     }

@@ -2,62 +2,38 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import msgpack
+from typing import Any
 
 from dagnb.errors import (
     BlobMissingError,
     DagnbError,
     SignatureError,
     StorageFullError,
-    StorageUnavailableError,
     UnserialisableError,
 )
 from dagnb.graph.context import TaskContext
-from dagnb.graph.payload import Signer, decode_call, decode_function, decode_value, encode_value
+from dagnb.graph.payload import Signer, decode_call, decode_value, encode_value
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Record, Reply, Status
-from dagnb.protocol.program import Body, FunctionLine, Header
+from dagnb.protocol.program import Body, FunctionLine
 from dagnb.protocol.world import Missing
 from dagnb.storage.interface import SMALL_BYTES, Store
 from dagnb.trace.span import Phase, Span
-from dagnb_workers import modules
 from dagnb_workers.executor import Raised, error_json
+from dagnb_workers.library import Library
+from dagnb_workers.patience import persist
+from dagnb_workers.recorder import Recorder
 from dagnb_workers.values import Values
+from dagnb_workers.watch import Caller, Watch
 
 _PATIENCE_S = 60.0
 _IDLE_S = 1.0
 _LONGEST_BACKOFF_S = 60.0
-
-Caller = Callable[[Callable[..., Any], tuple[tuple[Any, ...], dict[str, Any]], TaskContext], Awaitable[Any]]
-
-
-class Watch(Protocol):
-    """What surrounds one call: told when it begins and ends, asked what it printed."""
-
-    def begin(self, task: int, attempt: int, limit_s: float) -> None:
-        """The function is about to run; limit_s 0 for no limit."""
-        ...
-
-    def end(self) -> None:
-        """The function ended."""
-        ...
-
-    def timed_out(self, task: int, attempt: int) -> bool:
-        """Whether it was interrupted because its time was up."""
-        ...
-
-    def take_output(self) -> tuple[str, str]:
-        """What it wrote to stdout and stderr since the last call, shortened."""
-        ...
 
 
 @dataclass(slots=True)
@@ -67,6 +43,7 @@ class Loaded:
     line: FunctionLine | None = None
     body: Body | None = None
     inputs: list[bytes] = field(default_factory=list)
+    constants: dict[str, bytes] = field(default_factory=dict)
     problem: DagnbError | None = None
 
 
@@ -91,72 +68,69 @@ class Runtime:
         self._invocation = invocation
         self._run = invocation.run
         self._instance = instance
-        self._call, self._watch, self._at_home = call, watch, at_home
+        self._call, self._watch = call, watch
         self._signer = Signer(invocation.key)
-        self._values = Values()
-        self._header: Header | None = None
-        self._functions: dict[str, tuple[Callable[..., Any], tuple[type[BaseException], ...]]] = {}
-        self._constants: dict[str, bytes] = {}
-        self._spans: list[list[Any]] = []
-        self._offset_s = 0.0
+        self._values: Values[tuple[int, str]] = Values()
+        self._library = Library(store, self._signer, invocation.header, unpacks=not at_home)
+        self._recorder = Recorder()
         self._worker = ""
         self._asked_at = invocation.asked_at
         self._slim = bool(invocation.records)
 
     def now(self) -> float:
         """The store's clock, as well as it is known here."""
-        return time.time() + self._offset_s
+        return self._recorder.now()
 
     # ---- the World ----
 
     async def register(self) -> Reply:
         """See World.register; the answer also sets the clock."""
-        await self._load_header()
+        await self._library.open()
         wanted = (self._invocation.worker, self._invocation.nonce) if self._invocation.worker else None
         sent, begin = time.time(), self._asked_at or self.now()
-        reply = await self._persist(
+        reply = await persist(
             lambda: self._store.register(
                 self._run, self._instance, lease_s=self._invocation.lease_s, worker=wanted, slim=self._slim
             )
         )
-        self._offset_s = reply.now - (sent + time.time()) / 2
+        self._recorder.set_clock(reply.now, sent, time.time())
         detail = "cold" if self._asked_at else "warm"
         self._asked_at = 0.0  # what follows an idle wait is no part of the start
         if reply.status is Status.TASKS:
-            self._note(Span(-1, reply.worker, Phase.INVOKE, min(begin, self.now()), self.now(), 0, 1, detail))
+            self._recorder.note(Span(-1, reply.worker, Phase.INVOKE, min(begin, self.now()), self.now(), 0, 1, detail))
         return self._took(reply)
 
     async def wait_work(self) -> None:
         """Wait for a hint, a second at most; spans do not wait with us."""
         await self.flush()
-        await self._persist(lambda: self._store.wait_work(self._run, _IDLE_S))
+        await persist(lambda: self._store.wait_work(self._run, _IDLE_S))
 
     async def fetch(self, offer: Offer) -> Loaded | Missing:
         """Everything the call needs: values at hand, those that came with the offer, the rest in one request."""
         loaded = Loaded()
-        with self._span(offer, Phase.FETCH) as span:
+        with self._recorder.span(self._worker, offer, Phase.FETCH) as span:
             found: dict[int, bytes] = {}
             for item in offer.inputs:
-                sealed = self._values.find(item.task, item.address) or item.blob
+                sealed = self._values.find((item.task, item.address.token)) or item.blob
                 if sealed is not None:
                     found[item.task] = sealed
             far = [item for item in offer.inputs if item.task not in found]
             if far:
                 wanted = [(item.task, item.address) for item in far]
-                got = await self._persist(lambda: self._store.fetch(self._run, wanted))
+                got = await persist(lambda: self._store.fetch(self._run, wanted))
                 found.update({item.task: data for item, data in zip(far, got, strict=True) if data is not None})
                 span.n_bytes = sum(len(data) for data in got if data is not None)
-            record = Record.unpack(offer.record if offer.record is not None else self._invocation.records[offer.task])
+            record = self._record(offer)
             gone = tuple(u for u in record.upstream if u not in found)
             if gone:
                 return Missing(offer.task, gone)
             addresses = {item.task: item.address for item in offer.inputs}
             for task, sealed in found.items():
-                self._values.keep(task, addresses[task], sealed)
+                self._values.keep((task, addresses[task].token), sealed)
             try:
                 loaded.body = Body.open(record.body, self._signer, self._run, offer.task, record.upstream)
-                loaded.line = self._lines[loaded.body.function]
-                await self._load_contents([loaded.line.content, *loaded.body.contents])
+                loaded.line = self._library.lines[loaded.body.function]
+                loaded.constants = await self._library.need(loaded.line, loaded.body.contents)
                 loaded.inputs = [found[u] for u in record.upstream]
                 for u, sealed in zip(record.upstream, loaded.inputs, strict=True):
                     self._signer.open(self._value_name(u, addresses[u].token), sealed)
@@ -173,13 +147,13 @@ class Runtime:
         assert line is not None
         assert body is not None
         try:
-            function, retry_on = self._function(line)
+            function, retry_on = self._library.function(line)
             values = [decode_value(memoryview(sealed)[16:]) for sealed in inputs.inputs]
-            constants = {name: decode_value(self._constants[name]) for name in body.contents}
+            constants = {name: decode_value(data) for name, data in inputs.constants.items()}
             call = decode_call(body.call, values, constants)
         except Exception as error:  # noqa: BLE001  # unpickling runs the user's code: it may raise anything
             return self._failure(offer, error, delay_s=None)
-        self._note(
+        self._recorder.note(
             Span(offer.task, self._worker, Phase.LOAD, begin, self.now(), sum(map(len, inputs.inputs)), offer.attempt)
         )
         here = TaskContext(
@@ -193,7 +167,7 @@ class Runtime:
         self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0)
         value = await self._call(function, call, here)
         self._watch.end()
-        self._note(Span(offer.task, self._worker, Phase.RUN, begin, self.now(), 0, offer.attempt))
+        self._recorder.note(Span(offer.task, self._worker, Phase.RUN, begin, self.now(), 0, offer.attempt))
         if isinstance(value, Raised):
             return self._raised(offer, value.error, line, retry_on)
         return value
@@ -201,7 +175,7 @@ class Runtime:
     async def store(self, offer: Offer, value: Any) -> Commit | Failure:
         """Pickle and sign; store a large result, let a small one ride along with the commit."""
         token = secrets.token_hex(6)
-        with self._span(offer, Phase.DUMP) as span:
+        with self._recorder.span(self._worker, offer, Phase.DUMP) as span:
             try:
                 parts = encode_value(value, "?")
             except UnserialisableError as error:
@@ -213,86 +187,54 @@ class Runtime:
         log = stdout + stderr
         if len(sealed) <= SMALL_BYTES:
             address = Address(token, len(sealed))
-            self._values.keep(offer.task, address, sealed)
+            self._values.keep((offer.task, token), sealed)
             return Commit(task=offer.task, address=address, blob=sealed, log=log)
-        record = Record.unpack(offer.record if offer.record is not None else self._invocation.records[offer.task])
-        with self._span(offer, Phase.STORE) as span:
+        record = self._record(offer)
+        with self._recorder.span(self._worker, offer, Phase.STORE) as span:
             span.n_bytes = len(sealed)
             try:
-                address = await self._persist(
+                address = await persist(
                     lambda: self._store.store(self._run, offer.task, token, sealed, is_sink=record.is_sink)
                 )
             except StorageFullError as error:
                 return self._failure(offer, error, delay_s=None)
-        self._values.keep(offer.task, address, sealed)
+        self._values.keep((offer.task, token), sealed)
         return Commit(task=offer.task, address=address, log=log)
 
     async def complete(self, commits: Sequence[Commit]) -> Reply:
         """See World.complete; the spans so far ride along."""
         begin = self.now()
-        spans = self._take_spans()
-        reply = await self._persist(
+        spans = self._recorder.take()
+        reply = await persist(
             lambda: self._store.complete(self._run, self._instance, commits, spans=spans, slim=self._slim)
         )
         for commit in commits:
             n_bytes = len(commit.blob) if commit.blob is not None else 0
-            self._note(Span(commit.task, self._worker, Phase.COMMIT, begin, self.now(), n_bytes))
+            self._recorder.note(Span(commit.task, self._worker, Phase.COMMIT, begin, self.now(), n_bytes))
         return self._took(reply)
 
     async def fail(self, failure: Failure) -> Reply:
         """See World.fail."""
-        spans = self._take_spans()
+        spans = self._recorder.take()
         return self._took(
-            await self._persist(
-                lambda: self._store.fail(self._run, self._instance, failure, spans=spans, slim=self._slim)
-            )
+            await persist(lambda: self._store.fail(self._run, self._instance, failure, spans=spans, slim=self._slim))
         )
 
     async def lost(self, missing: Missing) -> Reply:
         """See World.lost."""
         return self._took(
-            await self._persist(
+            await persist(
                 lambda: self._store.lost(self._run, self._instance, missing.task, missing.inputs, slim=self._slim)
             )
         )
 
     async def flush(self) -> None:
         """Write the spans that no commit took along."""
-        spans = self._take_spans()
+        spans = self._recorder.take()
         if spans:
-            await self._persist(lambda: self._store.record(self._run, spans))
+            await persist(lambda: self._store.record(self._run, spans))
 
     # ---- parts ----
-
-    @property
-    def _lines(self) -> tuple[FunctionLine, ...]:
-        assert self._header is not None
-        return self._header.functions
-
-    async def _load_header(self) -> None:
-        if self._header is None:
-            name = self._invocation.header
-            await self._load_contents([name])
-            self._header = Header.unpack(self._constants.pop(name))
-            if self._header.archive and not self._at_home:
-                await self._load_contents([self._header.archive])
-                modules.install(self._header.archive, self._constants.pop(self._header.archive))
-
-    async def _load_contents(self, names: Sequence[str]) -> None:
-        absent = [name for name in dict.fromkeys(names) if name not in self._constants]
-        if not absent:
-            return
-        got = await self._persist(lambda: self._store.content(absent))
-        gone = [name for name, data in zip(absent, got, strict=True) if data is None]
-        if gone:
-            raise BlobMissingError(gone)
-        for name, data in zip(absent, got, strict=True):
-            self._constants[name] = self._signer.check_content(name, data or b"")
-
-    def _function(self, line: FunctionLine) -> tuple[Callable[..., Any], tuple[type[BaseException], ...]]:
-        if line.content not in self._functions:
-            self._functions[line.content] = decode_function(self._constants[line.content])
-        return self._functions[line.content]
 
     def _raised(
         self, offer: Offer, error: BaseException, line: FunctionLine, retry_on: tuple[type[BaseException], ...]
@@ -321,10 +263,13 @@ class Runtime:
             log=stdout + stderr,
         )
 
+    def _record(self, offer: Offer) -> Record:
+        return Record.unpack(offer.record if offer.record is not None else self._invocation.records[offer.task])
+
     def _task_name(self, offer: Offer) -> str:
-        record = Record.unpack(offer.record if offer.record is not None else self._invocation.records[offer.task])
+        record = self._record(offer)
         body = Body.open(record.body, self._signer, self._run, offer.task, record.upstream)
-        return f"{self._lines[body.function].name}-{body.ordinal}"
+        return f"{self._library.lines[body.function].name}-{body.ordinal}"
 
     def _value_name(self, task: int, token: str) -> str:
         return f"value:{self._run}:{task}:{token}"
@@ -334,51 +279,7 @@ class Runtime:
             self._worker = reply.worker
         for offer in reply.offers:
             if 0.0 < offer.ready_at < reply.now:
-                self._note(Span(offer.task, self._worker, Phase.QUEUE, offer.ready_at, reply.now, 0, offer.attempt))
+                self._recorder.note(
+                    Span(offer.task, self._worker, Phase.QUEUE, offer.ready_at, reply.now, 0, offer.attempt)
+                )
         return reply
-
-    def _note(self, span: Span) -> None:
-        self._spans.append(
-            [
-                span.task,
-                span.worker,
-                span.phase.value,
-                span.begin_s,
-                span.end_s,
-                span.n_bytes,
-                span.attempt,
-                span.detail,
-            ]
-        )
-
-    def _take_spans(self) -> bytes:
-        if not self._spans:
-            return b""
-        packed: bytes = msgpack.packb(self._spans)
-        self._spans = []
-        return packed
-
-    @contextlib.contextmanager
-    def _span(self, offer: Offer, phase: Phase) -> Iterator[_Open]:
-        opened = _Open()
-        begin = self.now()
-        yield opened
-        if opened.n_bytes or phase is not Phase.FETCH:
-            self._note(Span(offer.task, self._worker, phase, begin, self.now(), opened.n_bytes, offer.attempt))
-
-    async def _persist(self, step: Callable[[], Awaitable[Any]]) -> Any:
-        """Repeat a step while the store is out of reach: every step may be repeated. Gives up after a minute."""
-        begin, wait_s = time.monotonic(), 0.05
-        while True:
-            try:
-                return await step()
-            except StorageUnavailableError:
-                if time.monotonic() - begin > _PATIENCE_S:
-                    raise
-            await asyncio.sleep(random.uniform(0.0, wait_s))
-            wait_s = min(2.0, 2 * wait_s)
-
-
-@dataclass(slots=True)
-class _Open:
-    n_bytes: int = 0

@@ -103,11 +103,16 @@ def test_a_task_is_fetched_run_stored_and_committed_and_the_commit_brings_the_ne
     ]
 
 
-@pytest.mark.parametrize("status", [Status.IDLE, Status.REFUSED])
-def test_without_work_it_waits_for_a_hint_and_registers_again(status: Status) -> None:
-    world = Told(Reply(status=status), Reply(status=status), STOP)
+def test_without_work_it_waits_for_a_hint_and_registers_again() -> None:
+    world = Told(Reply(status=Status.IDLE), Reply(status=Status.IDLE), STOP)
 
     assert acts(world) == ["register", "wait", "register", "wait", "register"]
+
+
+def test_who_is_refused_leaves_at_once() -> None:
+    world = Told(Reply(status=Status.REFUSED))
+
+    assert acts(world) == ["register"]
 
 
 def test_a_worker_whose_lease_was_taken_registers_again_at_once() -> None:

@@ -1,0 +1,74 @@
+"""What an instance reads by content: the header of its program, functions, large constants. Verified before use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dagnb.errors import BlobMissingError
+from dagnb.graph.payload import Signer, decode_function
+from dagnb.protocol.program import FunctionLine, Header
+from dagnb.storage.interface import Store
+from dagnb_workers import modules
+from dagnb_workers.patience import persist
+from dagnb_workers.values import Values
+
+Loaded = tuple[Callable[..., Any], tuple[type[BaseException], ...]]
+"""A function, and the exceptions it is retried on"""
+
+
+class Library:
+    """Content by hash; what was used last is at hand, up to a limit."""
+
+    def __init__(self, store: Store, signer: Signer, header: str, *, unpacks: bool) -> None:
+        """header: content hash of the program's header. unpacks: the user's modules must be unpacked here."""
+        self._store, self._signer = store, signer
+        self._header_name, self._unpacks = header, unpacks
+        self._header: Header | None = None
+        self._functions: dict[str, Loaded] = {}
+        self._unread: dict[str, bytes] = {}
+        self._held: Values[str] = Values()
+
+    @property
+    def lines(self) -> tuple[FunctionLine, ...]:
+        """The functions of the program, once it is open."""
+        assert self._header is not None
+        return self._header.functions
+
+    async def open(self) -> None:
+        """Read the header and make the user's modules importable; nothing happens the second time."""
+        if self._header is not None:
+            return
+        header = Header.unpack((await self._read([self._header_name]))[self._header_name])
+        if header.archive and self._unpacks:
+            modules.install(header.archive, (await self._read([header.archive]))[header.archive])
+        self._header = header
+
+    async def need(self, line: FunctionLine, constants: Sequence[str]) -> dict[str, bytes]:
+        """The constants a call takes, by hash, and its function ready for function(). Raises BlobMissingError."""
+        names = list(dict.fromkeys(constants))
+        if line.content not in self._functions:
+            names.append(line.content)
+        found = {name: data for name in names if (data := self._held.find(name)) is not None}
+        found |= await self._read([name for name in names if name not in found])
+        if line.content in found:
+            self._unread[line.content] = found.pop(line.content)
+        return found
+
+    def function(self, line: FunctionLine) -> Loaded:
+        """The function, unpickled once. Raises whatever importing its modules raises."""
+        if line.content not in self._functions:
+            self._functions[line.content] = decode_function(self._unread.pop(line.content))
+        return self._functions[line.content]
+
+    async def _read(self, names: Sequence[str]) -> dict[str, bytes]:
+        if not names:
+            return {}
+        got = await persist(lambda: self._store.content(names))
+        gone = [name for name, data in zip(names, got, strict=True) if data is None]
+        if gone:
+            raise BlobMissingError(gone)
+        found = {name: self._signer.check_content(name, data or b"") for name, data in zip(names, got, strict=True)}
+        for name, data in found.items():
+            self._held.keep(name, data)
+        return found

@@ -1,0 +1,30 @@
+"""What a runtime is given besides a store: how functions are called here, and who watches over them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from dagnb.graph.context import TaskContext
+
+Caller = Callable[[Callable[..., Any], tuple[tuple[Any, ...], dict[str, Any]], TaskContext], Awaitable[Any]]
+
+
+class Watch(Protocol):
+    """What surrounds one call: told when it begins and ends, asked what it printed."""
+
+    def begin(self, task: int, attempt: int, limit_s: float) -> None:
+        """The function is about to run; limit_s 0 for no limit."""
+        ...
+
+    def end(self) -> None:
+        """The function ended."""
+        ...
+
+    def timed_out(self, task: int, attempt: int) -> bool:
+        """Whether it was interrupted because its time was up."""
+        ...
+
+    def take_output(self) -> tuple[str, str]:
+        """What it wrote to stdout and stderr since the last call, shortened."""
+        ...
