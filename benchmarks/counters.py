@@ -52,7 +52,9 @@ def measure(name: str, build: Any, n_tasks: int, server: redis.Redis) -> None:
     commits = len([event for event in run.look().events if event.kind == "done"])
     print(f"{name}: {n_tasks} tasks, {commits} commits, makespan {run.trace.makespan_s:.3f} s")
     print(f"  round trips (reads of the server): {reads} = {reads / n_tasks:.3f} a task")
-    print(f"  script calls: {scripts} = {scripts / n_tasks:.3f} a task, {used / max(1, scripts):.0f} us each on the server")
+    print(
+        f"  script calls: {scripts} = {scripts / n_tasks:.3f} a task, {used / max(1, scripts):.0f} us each on the server"
+    )
     shown = sorted(((c, k) for c, k in calls.items() if k), key=lambda item: -item[1])
     print("  commands, inside scripts too: " + ", ".join(f"{c} {k / n_tasks:.2f}" for c, k in shown[:14]) + " a task")
     run.forget()

@@ -49,7 +49,8 @@ def leaves(value: object, kind: type) -> list[Any]:
         stack.extend((child, False) for child in reversed(children))
     if found and loop is not None:
         raise GraphError(
-            f"a {type(loop).__name__} among the arguments holds itself, and a node is among them. Pass it without the loop."
+            f"a {type(loop).__name__} among the arguments holds itself, and a node is among them. "
+            "Pass it without the loop."
         )
     return found
 

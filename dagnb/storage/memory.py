@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from collections import deque
@@ -26,8 +25,7 @@ from dagnb.protocol.messages import (
     TaskState,
 )
 from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES, RunLine
-
-_EVENTS_KEPT = 20_000
+from dagnb.storage.memory_look import observation, run_line
 
 
 class _Moment(TypedDict):
@@ -195,28 +193,7 @@ class MemoryStore:
 
     async def observe(self, run: str, cursor: str = "") -> Observation:
         """See Coordinator.observe."""
-        machine = self._room(run).machine
-        seen = int(cursor or 0)
-        first = max(seen, len(machine.events) - _EVENTS_KEPT)
-        held = {member: instance for instance, member in machine.roster.held.items()}
-        workers = {machine.roster.name(member): ("active", instance) for member, instance in held.items()}
-        workers |= {machine.roster.name(member): ("invoked", "") for member in machine.roster.invoked}
-        return Observation(
-            run=run,
-            state=machine.state,
-            states="".join(machine.states),
-            meta=machine.submission.meta,
-            now=self._clock(),
-            submitted_at=machine.submitted_at,
-            finished_at=machine.finished_at,
-            reason=machine.reason,
-            events=tuple(machine.events[first:]),
-            errors=dict(machine.errors),
-            workers=workers,
-            results={s: machine.results[s] for s in machine.submission.sinks if s in machine.results},
-            n_instances=len(machine.leases),
-            cursor=str(len(machine.events)),
-        )
+        return observation(run, self._room(run).machine, cursor, self._clock())
 
     async def spans(self, run: str, begin: int = 0) -> list[bytes]:
         """Chunks of spans."""
@@ -228,17 +205,7 @@ class MemoryStore:
 
     async def runs(self) -> list[RunLine]:
         """Newest first."""
-        lines = [
-            RunLine(
-                run=run,
-                name=str(json.loads(room.machine.submission.meta).get("name", "")),
-                state=room.machine.state,
-                submitted_at=room.machine.submitted_at,
-                finished_at=room.machine.finished_at,
-                n_tasks=len(room.machine.states),
-            )
-            for run, room in self._rooms.items()
-        ]
+        lines = [run_line(run, room.machine) for run, room in self._rooms.items()]
         return sorted(lines, key=lambda line: -line.submitted_at)
 
     async def forget(self, run: str) -> int:

@@ -19,6 +19,7 @@ def why(seen: Observation, names: Sequence[str], upstream: Sequence[Sequence[int
         return _waiting(seen, names, upstream[place], task)
     if state is TaskState.READY:
         return _ready(seen, task)
+    reason = f" ({seen.reason})" if seen.reason else ""
     attempts = sum(1 for number, _ in seen.errors if number == place)
     after = f" after {attempts} failed attempt(s)" if attempts else ""
     return {
@@ -27,7 +28,7 @@ def why(seen: Observation, names: Sequence[str], upstream: Sequence[Sequence[int
         TaskState.DONE: f"'{task}' is done{after}.",
         TaskState.FAILED: f"'{task}' failed for good{after}; run.errors tells why.",
         TaskState.SKIPPED: f"'{task}' was skipped, because a task it needs failed.",
-        TaskState.CANCELLED: f"'{task}' did not finish: the run ended as {seen.state}{f' ({seen.reason})' if seen.reason else ''}.",
+        TaskState.CANCELLED: f"'{task}' did not finish: the run ended as {seen.state}{reason}.",
     }[state]
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import redis
+from dagnb_workers.agent_client import ask_agent
+from dagnb_workers.launchers.process import Processes
 
 import dagnb
 from dagnb import session, task
 from dagnb.graph.task import Node
-from dagnb_workers.agent_client import ask_agent
-from dagnb_workers.launchers.process import Processes
 from tests.services.processes import await_that, descendants, workers_of
 
 pytestmark = pytest.mark.redis
@@ -41,11 +41,11 @@ def add(numbers: list[int]) -> int:
 def tree(width: int, fan_in: int) -> Node[int]:
     """Leaves 0..width-1 summed in a tree.
 
-        leaf leaf  leaf leaf
-           \\ /       \\ /
-           add       add
-              \\     /
-                add
+    leaf leaf  leaf leaf
+       \\ /       \\ /
+       add       add
+          \\     /
+            add
     """
     level: list[Node[int]] = [leaf(number) for number in range(width)]
     while len(level) > 1:

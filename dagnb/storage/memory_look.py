@@ -1,0 +1,46 @@
+"""What the memory store shows of a run: read from its state machine, nothing kept."""
+
+from __future__ import annotations
+
+import json
+
+from dagnb.protocol.machine import Machine
+from dagnb.protocol.messages import Observation
+from dagnb.storage.interface import RunLine
+
+EVENTS_KEPT = 20_000
+
+
+def observation(run: str, machine: Machine, cursor: str, now: float) -> Observation:
+    """Everything there is to see; with a cursor only the events since then, the last 20,000 at most."""
+    first = max(int(cursor or 0), len(machine.events) - EVENTS_KEPT)
+    workers = {machine.roster.name(member): ("active", instance) for instance, member in machine.roster.held.items()}
+    workers |= {machine.roster.name(member): ("invoked", "") for member in machine.roster.invoked}
+    return Observation(
+        run=run,
+        state=machine.state,
+        states="".join(machine.states),
+        meta=machine.submission.meta,
+        now=now,
+        submitted_at=machine.submitted_at,
+        finished_at=machine.finished_at,
+        reason=machine.reason,
+        events=tuple(machine.events[first:]),
+        errors=dict(machine.errors),
+        workers=workers,
+        results={s: machine.results[s] for s in machine.submission.sinks if s in machine.results},
+        n_instances=len(machine.leases),
+        cursor=str(len(machine.events)),
+    )
+
+
+def run_line(run: str, machine: Machine) -> RunLine:
+    """One line of the list of runs."""
+    return RunLine(
+        run=run,
+        name=str(json.loads(machine.submission.meta).get("name", "")),
+        state=machine.state,
+        submitted_at=machine.submitted_at,
+        finished_at=machine.finished_at,
+        n_tasks=len(machine.states),
+    )
