@@ -5,7 +5,7 @@ runtime directory. Requests and answers are one JSON object a line on `agent.soc
 
     {"op": "ping"}                    -> {"pid": ...}
     {"op": "store"}                   -> {"url": ...}   the server is started when there is none
-    {"op": "launch", "invocation": "...", "python": ..., "code": ...} -> {"started": true, or false: a supervisor lives}
+    {"op": "launch", "invocation": "...", "python": ..., "code": ...} -> {"started": true; false: a supervisor lives}
     {"op": "stop", "run": ...}        -> {"stopped": ...}   its supervisor and workers are killed
     {"op": "status"}                  -> {"pid": ..., "runs": {run: pid}, "server": pid or null, ...}
     {"op": "leave", "force": false}   -> {"left": true, or false: runs are going on}
