@@ -55,7 +55,6 @@ class Settings:
     workers: str | Launcher = "process"
     planner: str | Planner = "flexible"
     store: str | Redis | None = None
-    metrics: str = "every:1"
 
     def launcher(self) -> Launcher:
         """The launcher meant."""
@@ -82,7 +81,7 @@ def settings(**changes: Any) -> Settings:
 
 
 def configure(**changes: Any) -> Settings:
-    """Set the session's defaults: workers=, planner=, store=, metrics=. Returns the settings now in force."""
+    """Set the session's defaults: workers=, planner=, store=. Returns the settings now in force."""
     global _settings  # noqa: PLW0603  # the session is one per process, as the kernel is
     chosen = settings(**changes)
     chosen.launcher()

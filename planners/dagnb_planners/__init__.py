@@ -5,3 +5,23 @@ May import: dagnb.
 Must not know: clocks, stores, workers, chance: equal problems give equal plans.
 Start at: flexible.py, the default; ../README.md says which planner decides what.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dagnb_planners.flexible import Flexible
+    from dagnb_planners.one_pass import OnePass
+
+__all__ = ["Flexible", "OnePass"]
+
+_ROOMS = {"Flexible": "dagnb_planners.flexible", "OnePass": "dagnb_planners.one_pass"}
+
+
+def __getattr__(name: str) -> Any:
+    """A public class, on first use (PEP 562): whoever needs one file does not pay for all."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_ROOMS[name]), name)

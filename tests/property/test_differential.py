@@ -40,14 +40,14 @@ def server(redis_url: str, summary: list[str]) -> Iterator[Server]:
 @st.composite
 def submissions(draw: st.DrawFn, run: str) -> Submission:
     """A small DAG on pinned queues and pools, with whatever sinks, retries and limits."""
-    n = draw(st.integers(1, 10))
+    n = draw(st.integers(2, 12))
     upstreams = [tuple(sorted(draw(st.sets(st.integers(0, t - 1), max_size=3)))) if t else () for t in range(n)]
     queues = tuple(draw(st.lists(st.sampled_from(_QUEUES), min_size=1, max_size=3, unique_by=lambda q: q.name)))
     queue = [draw(st.integers(0, len(queues) - 1)) for _ in range(n)]
     priority = [draw(st.integers(0, 2)) for _ in range(n)]
     leaves = {t for t in range(n) if all(t not in upstream for upstream in upstreams)}
     sinks = leaves | draw(st.sets(st.integers(0, n - 1), max_size=2))
-    retries = [draw(st.sampled_from((0, 0, 1, 2))) for _ in range(n)]
+    retries = [draw(st.sampled_from((0, 1, 2, 3))) for _ in range(n)]
     return Submission(
         run=run,
         records=_records(upstreams, queue, priority, sinks, retries),
@@ -57,8 +57,8 @@ def submissions(draw: st.DrawFn, run: str) -> Submission:
         n_bits=sum(map(len, upstreams)),
         on_error=draw(st.sampled_from(("fail", "continue", "continue"))),
         deadline_s=draw(st.sampled_from((None, None, None, None, 30.0))),
-        crash_budget=draw(st.integers(0, 3)),
-        loss_budget=draw(st.integers(0, 4)),
+        crash_budget=draw(st.integers(0, 4)),
+        loss_budget=draw(st.integers(0, 6)),
     )
 
 

@@ -65,8 +65,8 @@ class Pair:
 
     def step(self) -> None:
         """One random step on both sides, then the comparison."""
-        self.now += self.draw(st.sampled_from((0.0, 0.125, 0.3, 0.7, 5.0, 8.1)))
-        kinds = ("register", *["complete"] * 4, "fail", "fail", "lost", "lost", "heartbeat", "reap", "dead")
+        self.now += self.draw(st.sampled_from((0.0, 0.125, 0.25, 0.5, 1.0, 4.0, 8.0, 8.5)))
+        kinds = ("register", *["complete"] * 5, "fail", "lost", "lost", "heartbeat", "reap", "dead")
         kind = self.draw(st.sampled_from((*kinds, "evict", "again", "cancel", "put")))
         if kind in ("evict", "put"):
             getattr(self, kind)()
@@ -179,7 +179,10 @@ class Pair:
         instance = self.busy()
         running = self.machine.running.get(instance, [])
         n_commits = self.draw(st.sampled_from((1, 1, 1, 0, 2)))
-        tasks = list(dict.fromkeys(self.any_task(*running) for _ in range(n_commits)))
+        late = (
+            sorted(self.machine.due) if not self.draw(st.integers(0, 4)) else []
+        )  # whoever lost it may still commit it
+        tasks = list(dict.fromkeys(self.any_task(*(late or running)) for _ in range(n_commits)))
         commits = []
         for task in tasks:
             address, way = self.address(task), self.draw(st.sampled_from(("along", "along", "before", "not")))
@@ -193,7 +196,7 @@ class Pair:
         instance = self.busy()
         task = self.any_task(*self.machine.running.get(instance, []))
         attempt = self.machine.attempt(task) - (not self.draw(st.integers(0, 5)))
-        delay_s = self.draw(st.sampled_from((0.0, 0.0, 0.0, 0.2, 0.2, 3.0, None)))
+        delay_s = self.draw(st.sampled_from((0.0, 0.0, 0.0, 0.25, 0.25, 3.0, 3.0, None)))
         return "fail", (instance, Failure(task=task, attempt=attempt, error="{}", delay_s=delay_s)), self.options()
 
     def draw_lost(self) -> Call:
@@ -206,6 +209,8 @@ class Pair:
         for up in missing:
             if self.draw(st.integers(0, 3)):
                 self.remove(up, 0)
+                for above in self.machine.records[up].upstream[:1]:
+                    self.remove(above, 0)
         return "lost", (instance or self.instance(), task, missing), self.options()
 
     def draw_heartbeat(self) -> Call:
@@ -224,7 +229,7 @@ class Pair:
         running = self.machine.running.get(instance, [])
         task = self.draw(st.sampled_from([None, *running]))
         charge = self.draw(st.sampled_from(tuple(Charge)))
-        delay_s = self.draw(st.sampled_from((0.0, 0.5, None)))
+        delay_s = self.draw(st.sampled_from((0.0, 0.5, 0.5, None)))
         death = Death(instance=instance, task=task, charge=charge, error='{"type": "WorkerDied"}', delay_s=delay_s)
         return "dead", (death,), {}
 

@@ -5,3 +5,23 @@ May import: the hub (dagnb), never another arm.
 Must not know: notebooks, planners; a platform is known by its launcher only.
 Start at: main.py (one worker), then supervisor.py (the workers of one run), then agent.py (what a user has of them).
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dagnb_workers.launchers.inline import Inline
+    from dagnb_workers.launchers.process import Processes
+
+__all__ = ["Inline", "Processes"]
+
+_ROOMS = {"Inline": "dagnb_workers.launchers.inline", "Processes": "dagnb_workers.launchers.process"}
+
+
+def __getattr__(name: str) -> Any:
+    """A public class, on first use (PEP 562): whoever needs one file does not pay for all."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_ROOMS[name]), name)
