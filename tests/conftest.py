@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,18 @@ def missing_service(reason: str) -> None:
 def summary(request: pytest.FixtureRequest) -> list[str]:
     """Lines to print after the last test."""
     return request.config.stash.setdefault(_LINES, [])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of pytest-xdist hands its lines over."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["lines"] = session.config.stash.get(_LINES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """The first process takes the lines over."""
+    node.config.stash.setdefault(_LINES, []).extend(getattr(node, "workeroutput", {}).get("lines", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -4,7 +4,7 @@
 |-----------|--------|------------------------|---------|
 | `m`       | hash   | submit, every step     | state, times, serial, counters, meta, sinks; queues, see below |
 | `s`       | string | every step             | one byte a task: its state |
-| `e`       | string | complete, lost         | bitmap, one bit an edge |
+| `e`       | string | complete, lost         | bitmap, one bit an edge to a task with several inputs |
 | `n`       | hash   | records, before submit | position -> packed Record |
 | `r`       | hash   | complete               | position -> `v` or `z` (where a small value lies), then its Address |
 | `a`       | hash   | fail, dead, reap       | position -> "exceptions,crashes,losses" |

@@ -109,7 +109,7 @@ def test_a_node_used_in_many_places_is_one_task() -> None:
     assert names(dag, dag.downstream[0]) == ["join-0", "join-1", "join-2"]
 
 
-@pytest.mark.parametrize("thing", [3, "text", None, make, [1]], ids=repr)
+@pytest.mark.parametrize("thing", [3, "text", None, make, [1]], ids=lambda thing: type(thing).__name__)
 def test_what_is_no_node_is_refused_with_the_cure(thing: Any) -> None:
     with pytest.raises(GraphError, match=r"is no node. Call a @task function to get one"):
         Dag.of(make(1), thing)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import inspect
 import linecache
+import threading
+import time
 
 import pytest
 from IPython.core.error import UsageError
@@ -203,10 +206,21 @@ def test_the_question_mark_explains_the_cell(cells: Cells, capsys: pytest.Captur
     assert "Every function at the top of the cell becomes a task" in capsys.readouterr().out
 
 
+def interrupt_once_a_task_is_done(known: set[str]) -> None:
+    """By then the main thread waits for the result."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if any("done" in dagnb.attach(line.run).status for line in dagnb.runs() if line.run not in known):
+            _thread.interrupt_main()
+            return
+        time.sleep(0.01)
+
+
 def test_an_interrupt_cancels_the_run_and_says_so(cells: Cells) -> None:
-    cells.run("import _thread, threading, time")
+    cells.run("import time")
     source = "def slow(n):\n    time.sleep(0.4)\n    return n\n[slow(n) for n in range(9)]"
-    cells.run("threading.Timer(0.3, _thread.interrupt_main).start()")
+    before = {line.run for line in dagnb.runs()}
+    threading.Thread(target=interrupt_once_a_task_is_done, args=(before,), daemon=True).start()
     result = cells.attempt(f"%%dag value\n{source}")
 
     assert isinstance(result.error_in_exec, KeyboardInterrupt)
