@@ -111,7 +111,7 @@ class StorageUnavailableError(StorageError):
     def __init__(self, url: str, reason: str) -> None:
         self.url, self.reason = url, reason
         super().__init__(
-            f"the store at {url} cannot be reached: {reason}. Is the server up? `dagnb doctor` tells more."
+            f"the store at {url} cannot be reached: {reason.rstrip('.')}. Is the server up? `dagnb doctor` tells more."
         )
 
 
@@ -224,7 +224,7 @@ class TaskFailedError(RunError):
         more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
         super().__init__(
             f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: "
-            f"{first.type}: {first.message}{more}. `dagnb errors {run}` shows everything."
+            f"{first.type}: {first.message.rstrip('.')}{more}. `dagnb errors {run}` shows everything."
         )
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ import json
 import linecache
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
@@ -141,8 +141,12 @@ class Run(Generic[R]):
         return why(self.look(), self.story.names, self.story.upstream, task)
 
     def log(self, task: str) -> str:
-        """What the task printed, shortened to its ends."""
-        return session.wait(self._store.logs(self.id, self.story.names.index(task)))
+        """What the task printed in its last attempt, the tail of it; there when the attempt ended."""
+        if task not in self.story.names:
+            raise KeyError(f"run {self.id} has no task {task!r}; its tasks are {', '.join(self.story.names[:3])}, ...")
+        text = session.wait(self._store.logs(self.id, self.story.names.index(task)))
+        died = [error for error in self.errors if error.task == task]
+        return text or (died[-1].stdout_tail + died[-1].stderr_tail if died else "")
 
     # ---- waiting ----
 
@@ -190,17 +194,32 @@ class Run(Generic[R]):
         if seen.state is RunState.FAILED:
             final = [error for error in errors_of(seen, story) if error.final]
             raise TaskFailedError(self.id, final or errors_of(seen, story)[-1:])
-        wanted = [(sink, seen.results[sink]) for sink in story.sinks]
+        values = await self._values(seen, story.sinks)
+        return cast("R", values[0] if story.is_single else values)
+
+    async def _values(self, seen: Observation, sinks: Sequence[int]) -> tuple[Any, ...]:
+        wanted = [(sink, seen.results[sink]) for sink in sinks]
         blobs = await self._store.fetch(self.id, wanted, is_sink=True)
-        gone = [story.names[sink] for (sink, _), blob in zip(wanted, blobs, strict=True) if blob is None]
+        gone = [sink for (sink, _), blob in zip(wanted, blobs, strict=True) if blob is None]
         if gone:
-            raise BlobMissingError(gone)
+            raise BlobMissingError([Story.read(seen.meta).names[sink] for sink in gone])
         signer = Signer(session.key_for(self._store))
-        values = tuple(
+        return tuple(
             decode_value(signer.open(f"value:{self.id}:{sink}:{address.token}", blob or b""))
             for (sink, address), blob in zip(wanted, blobs, strict=True)
         )
-        return cast("R", values[0] if story.is_single else values)
+
+    def value(self, task: str) -> Any:
+        """The value of one of the nodes asked for, as soon as it is done, whatever became of the others.
+
+        Raises KeyError for a task that is none of them or is not done.
+        """
+        seen, names = self.look(), self.story.names
+        ready = [sink for sink in seen.results if names[sink] == task]
+        if not ready:
+            done = ", ".join(names[sink] for sink in seen.results) or "none yet"
+            raise KeyError(f"run {self.id} has no value of {task!r}; done of what was asked for: {done}")
+        return session.wait(self._values(seen, ready))[0]
 
     # ---- ending ----
 
@@ -224,7 +243,8 @@ class Run(Generic[R]):
     def __repr__(self) -> str:
         """State without asking the store again once the run is over."""
         state = self._final.state if self._final is not None else "started"
-        return f"<run {self.id} {state}; .result() waits for it>"
+        cure = {"ok": ".result() gives its value", "started": ".result() waits for it"}.get(state, ".errors tells why")
+        return f"<run {self.id} {state}; {cure}>"
 
 
 def counts(seen: Observation) -> dict[str, int]:

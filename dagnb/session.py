@@ -58,12 +58,16 @@ class Settings:
 
     def launcher(self) -> Launcher:
         """The launcher meant."""
-        made: Launcher = registry.find("launcher", self.workers)() if isinstance(self.workers, str) else self.workers
+        made = registry.find("launcher", self.workers)() if isinstance(self.workers, str) else self.workers
+        if not isinstance(made, Launcher):
+            raise ConfigError(f"workers={made!r}: give a name such as 'process', or an object such as Processes(n=4).")
         return made
 
     def chosen_planner(self) -> Planner:
         """The planner meant."""
-        made: Planner = registry.find("planner", self.planner)() if isinstance(self.planner, str) else self.planner
+        made = registry.find("planner", self.planner)() if isinstance(self.planner, str) else self.planner
+        if not isinstance(made, Planner):
+            raise ConfigError(f"planner={made!r}: give a name such as 'flexible', or an object such as OnePass().")
         return made
 
 

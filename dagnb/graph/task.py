@@ -22,6 +22,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _IO_RELATION = re.compile(r"constant|linear|affine|power:[-+]?\d+(\.\d+)?")
+_NUMBERS: dict[str, Any] = {
+    "retries": int,
+    "timeout_s": int | float,
+    "backoff_s": int | float,
+    "time_s": int | float,
+    "output_bytes": int,
+}
 _serial = itertools.count()
 
 verbs: dict[str, Callable[..., Any]] = {}
@@ -51,6 +58,12 @@ class TaskOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
+        for name, kind in _NUMBERS.items():
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+                raise ConfigError(f"@task({name}={value!r}): must be a number, not {type(value).__name__}.")
+        if self.resources is not None and not isinstance(self.resources, Resources):
+            raise ConfigError(f"@task(resources={self.resources!r}): write Resources(cpus=..., memory_mb=...).")
         if self.retries < 0:
             raise ConfigError(f"@task(retries={self.retries}): must be 0 or more.")
         if self.timeout_s is not None and not self.timeout_s > 0:

@@ -16,7 +16,7 @@ from dagnb import registry
 from dagnb.errors import UnknownNameError
 
 FLAGS = {
-    "--planner": "which planner decides who runs what, e.g. heft",
+    "--planner": "which planner decides who runs what, e.g. one_pass",
     "--workers": "which workers run it: inline, process, ...",
     "--percentile": "how cautious predictions are, above 0 and below 100; for planners that take it",
     "--plan": "show the plan; nothing runs, and NAME is the node",
@@ -105,6 +105,6 @@ def _unknown(argument: str) -> str:
 
 def unknown_text(kind: str, name: str, known: Sequence[str]) -> str:
     """That there is no such thing, with the nearest that there is, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     hint = f"did you mean '{close[0]}'?" if close else f"there is {', '.join(known) or 'none'}"
     return f"unknown {kind} '{name}'; {hint}"

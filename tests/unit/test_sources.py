@@ -136,8 +136,11 @@ def test_more_than_sixteen_megabytes_are_refused_with_the_size(imported: Importe
         sources.archive()
 
 
-def test_what_was_archived_can_be_imported_where_it_is_unpacked(imported: Imported, tmp_path: Path) -> None:
+def test_what_was_archived_can_be_imported_where_it_is_unpacked(
+    imported: Imported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """modules.install is the other end."""
+    monkeypatch.setenv("DAGNB_HOME", str(tmp_path / "home"))
     files = {"pack_two/__init__.py": "from pack_two.inner import VALUE\n", "pack_two/inner.py": "VALUE = 42\n"}
     imported("pack_two", **files)
     data = sources.archive()
@@ -156,7 +159,24 @@ def test_what_was_archived_can_be_imported_where_it_is_unpacked(imported: Import
         sys.path[:] = before
 
 
-def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path) -> None:
+def test_an_archive_is_unpacked_once_for_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as bundle:
+        bundle.writestr("one_module.py", "ONE = 1")
+    before = list(sys.path)
+
+    try:
+        modules.install("once", buffer.getvalue())
+        modules.install("once", b"is not even looked at")
+
+        assert [path.name for path in modules.folder().iterdir()] == ["once"]
+    finally:
+        sys.path[:] = before
+
+
+def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as bundle:
         bundle.writestr("../../outside_of_it.py", "BAD = 1")

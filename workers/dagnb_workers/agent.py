@@ -5,7 +5,8 @@ runtime directory. Requests and answers are one JSON object a line on `agent.soc
 
     {"op": "ping"}                    -> {"pid": ...}
     {"op": "store"}                   -> {"url": ...}   the server is started when there is none
-    {"op": "launch", "invocation": "...", "python": ..., "code": ...} -> {"started": true; false: a supervisor lives}
+    {"op": "launch", "invocation": "...", "python": ..., "code": ..., "environment": ...}
+                                      -> {"started": true; false: a supervisor lives}
     {"op": "stop", "run": ...}        -> {"stopped": ...}   its supervisor and workers are killed
     {"op": "status"}                  -> {"pid": ..., "runs": {run: pid}, "server": pid or null, ...}
     {"op": "leave", "force": false}   -> {"left": true, or false: runs are going on}
@@ -20,6 +21,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -119,8 +121,8 @@ class Agent:
         entry = Entry(self._directory, json.loads(invocation)["run"])
         if entry.run in self._children or entry.is_alive():
             return {"started": False}
-        python, code = request.get("python", sys.executable), request.get("code", "")
-        launch = {"invocation": invocation, "python": python, "code": code}
+        launch = {"invocation": invocation, "python": sys.executable, "code": "", "environment": {}}
+        launch |= {name: request[name] for name in ("python", "code", "environment") if name in request}
         entry.write(launch)
         self._restarts.pop(entry.run, None)
         await self._launch(entry, launch)
@@ -240,6 +242,7 @@ class Agent:
             await link.leave()
         if server := await asyncio.to_thread(running_server, self._directory):
             await asyncio.to_thread(stop_server, server)
+        shutil.rmtree(self._directory / "modules", ignore_errors=True)
         deadline = time.monotonic() + GONE_S
         while _reap() and time.monotonic() < deadline:  # noqa: ASYNC110  # children that other agents had
             await asyncio.sleep(_PAUSE_S)

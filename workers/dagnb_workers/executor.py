@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
+from dagnb import graph
 from dagnb.errors import Frame
 from dagnb.graph.context import TaskContext, entered
 
@@ -96,7 +97,7 @@ def error_json(error: BaseException, *, kind: str = "", message: str = "", **fac
 def user_frames(trace: TracebackType | None) -> list[Frame]:
     """The frames of the user's code, outermost first, the last 50 at most."""
     found = []
-    for entry in traceback.extract_tb(_strip(trace)):
+    for entry in _without_house(traceback.extract_tb(_strip(trace))):
         columns = (entry.colno, entry.end_colno) if entry.line else (None, None)
         found.append(
             Frame(
@@ -124,8 +125,16 @@ _ASYNCIO = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
 _THREADS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(asyncio.__file__))), "concurrent") + os.sep
 
 
+_GRAPH = os.path.dirname(os.path.abspath(str(graph.__file__))) + os.sep
+
+
 def _is_ours(file: str) -> bool:
-    return file.startswith((_OURS, _ASYNCIO, _THREADS))
+    return file.startswith((_OURS, _GRAPH, _ASYNCIO, _THREADS))
+
+
+def _without_house(frames: traceback.StackSummary) -> traceback.StackSummary:
+    """Without the frames of a task called inside a task, and of the handler that interrupted it."""
+    return traceback.StackSummary.from_list([f for f in frames if not f.filename.startswith((_OURS, _GRAPH))])
 
 
 def _message(error: BaseException) -> str:
@@ -140,7 +149,9 @@ def _message(error: BaseException) -> str:
 def _lines(error: BaseException) -> list[str]:
     stripped = _strip(error.__traceback__)
     try:
-        lines = traceback.format_exception(type(error), error, stripped)
+        told = traceback.TracebackException(type(error), error, stripped)
+        told.stack = _without_house(told.stack)
+        lines = list(told.format())
     except Exception:  # noqa: BLE001  # as above
         lines = [f"{type(error).__qualname__}: {_message(error)}\n"]
     text = "".join(lines)

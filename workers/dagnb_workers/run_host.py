@@ -48,7 +48,8 @@ def supervise(invocation_json: str, directory: Path, work: Work | None = None) -
         return 0
     orphans = entry.holder().instances
     entry.sign(lock)
-    os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(max(1, int(invocation.cpus)))))
+    for name in THREAD_SETTINGS:
+        os.environ.setdefault(name, str(max(1, int(invocation.cpus))))
     control, nursery = _fork_nursery(invocation, work or _default_work(), lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(_watch_over(invocation, control, orphans, functools.partial(entry.sign, lock)))
@@ -81,6 +82,7 @@ def _fork_nursery(invocation: Invocation, work: Work, lock: int) -> tuple[socket
 
 def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[int]) -> int:
     """What a worker process does."""
+    logging.getLogger().handlers.clear()  # logging belongs to the user's code here
     page, capture = Page(fds[0]), Capture.of(fds[1], fds[2])
     capture.start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -97,7 +99,10 @@ def _default_work() -> Work:
 
 
 def _supervisor(directory: Path, args: dict[str, Any], fds: list[int]) -> int:
-    """What a supervisor process does."""
+    """What a supervisor process does, in the environment of who asked for the run."""
+    if environment := args.get("environment"):
+        os.environ.clear()
+        os.environ.update(environment)
     return supervise(args["invocation"], directory)
 
 

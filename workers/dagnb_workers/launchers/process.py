@@ -44,7 +44,13 @@ class Processes:
 
     async def launch(self, invocation: Invocation) -> None:
         """Have the agent start a supervisor for the run, which starts the workers. Raises LaunchError."""
-        await ask_agent("launch", invocation=invocation.to_json(), python=sys.executable, code=code_mark())
+        await ask_agent(
+            "launch",
+            invocation=invocation.to_json(),
+            python=sys.executable,
+            code=code_mark(),
+            environment=dict(os.environ),
+        )
 
     async def stop(self, run: str) -> None:
         """Kill the run's supervisor and workers."""
