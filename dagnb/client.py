@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -9,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from dagnb import session, sources
-from dagnb.errors import ConfigError, GraphError
+from dagnb.errors import ConfigError, GraphError, StorageError
 from dagnb.graph import task
 from dagnb.graph.dag import Dag
 from dagnb.graph.payload import Signer
@@ -28,6 +29,9 @@ from dagnb.trace.trace import Trace
 from dagnb.views.show import bundle
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_CONTENT_LIVES = 7
+"""Functions and constants outlive the run's keys by this factor: heartbeats refresh the keys, not them"""
+
 _ON_ERROR = ("fail", "continue")
 
 
@@ -67,25 +71,26 @@ async def _start(
     key = session.key_for(opened)
     run_id = new_run_id()
     ready = program.build(made, run_id, Signer(key), cap=launcher.cap, archive=sources.archive(), **terms)
-    submission = replace(ready.submission, meta=program.describe(made, name, ready.header))
-    await opened.share(ready.contents, ttl_s=submission.ttl_s)
-    now = await opened.submit(submission)
-    invocation = Invocation(
-        run=run_id,
-        store=address.url,
-        namespace=address.namespace,
-        key=key,
-        header=ready.header,
-        n_workers=min(launcher.cap, len(made.steps)),
-        records=submission.records if ready.n_bytes <= INLINE_DAG_BYTES else (),
-        asked_at=now,
-        cwd=os.getcwd(),
-        versions=versions(),
-    )
+    submission = replace(ready.submission, meta=program.describe(made, name, ready.header, Signer(key), run_id))
+    await opened.share(ready.contents, ttl_s=_CONTENT_LIVES * submission.ttl_s)
     try:
+        now = await opened.submit(submission)
+        invocation = Invocation(
+            run=run_id,
+            store=address.url,
+            namespace=address.namespace,
+            key=key,
+            header=ready.header,
+            n_workers=min(launcher.cap, len(made.steps)),
+            records=submission.records if ready.n_bytes <= INLINE_DAG_BYTES else (),
+            asked_at=now,
+            cwd=os.getcwd(),
+            versions=versions(),
+        )
         await launcher.launch(invocation)
     except BaseException:
-        await opened.forget(run_id)
+        with contextlib.suppress(StorageError):
+            await opened.forget(run_id)
         raise
     return Run(run_id, opened, plan=made, stop=launcher.stop)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import linecache
 import time
@@ -17,6 +18,7 @@ import msgpack
 from dagnb import session
 from dagnb.errors import (
     BlobMissingError,
+    DagnbError,
     Frame,
     RunCancelledError,
     RunTimeoutError,
@@ -27,6 +29,7 @@ from dagnb.graph.dag import Call, Dag
 from dagnb.graph.payload import Signer, decode_value
 from dagnb.planning.plan import Plan
 from dagnb.protocol.messages import Observation, RunState, TaskState
+from dagnb.protocol.program import verify
 from dagnb.storage.interface import Store
 from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
@@ -38,6 +41,7 @@ viewers: list[Callable[[Run[Any]], None]] = []
 """told of every run this process starts, in the thread that starts it; the notebook arm puts its live view here"""
 
 _REAP_S = 1.0
+_FAREWELL_S = 5.0
 _STATES = {state.value: state.word for state in TaskState}
 
 
@@ -170,7 +174,9 @@ class Run(Generic[R]):
         try:
             return await asyncio.wrap_future(session.start(self._result(None)))
         except asyncio.CancelledError:
-            session.start(self._cancel("interrupted"))
+            ended = asyncio.wrap_future(session.start(self._cancel("interrupted")))
+            with contextlib.suppress(TimeoutError, DagnbError):
+                await asyncio.wait_for(asyncio.shield(ended), _FAREWELL_S)
             raise
 
     async def _result(self, timeout_s: float | None) -> R:
@@ -204,6 +210,7 @@ class Run(Generic[R]):
         if gone:
             raise BlobMissingError([Story.read(seen.meta).names[sink] for sink in gone])
         signer = Signer(session.key_for(self._store))
+        verify(seen.meta, signer, self.id)
         return tuple(
             decode_value(signer.open(f"value:{self.id}:{sink}:{address.token}", blob or b""))
             for (sink, address), blob in zip(wanted, blobs, strict=True)

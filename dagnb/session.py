@@ -13,7 +13,7 @@ import os
 import secrets
 import threading
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dagnb import registry
@@ -42,7 +42,7 @@ _INTERRUPT_CHECK_S = 0.1
 class Redis:
     """A store by URL. allow_insecure: accept a server elsewhere without TLS or password."""
 
-    url: str
+    url: str = field(repr=False)
     namespace: str = "dagnb"
     allow_insecure: bool = False
     allow_eviction: bool = False
@@ -54,7 +54,7 @@ class Settings:
 
     workers: str | Launcher = "process"
     planner: str | Planner = "flexible"
-    store: str | Redis | None = None
+    store: str | Redis | None = field(default=None, repr=False)
 
     def launcher(self) -> Launcher:
         """The launcher meant."""
@@ -113,8 +113,13 @@ def loop() -> asyncio.AbstractEventLoop:
 
 def _forget_loop() -> None:
     global _loop  # noqa: PLW0603  # a forked child has the loop's memory but not its thread
+    _graveyard.append((_loop, dict(_stores)))
     _loop = None
     _stores.clear()
+
+
+_graveyard: list[object] = []
+"""What a forked child must not close: it shares the epoll set with its parent, whose connections would go deaf."""
 
 
 def start(work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:

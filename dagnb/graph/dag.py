@@ -74,12 +74,10 @@ class Dag:
         """The DAG of everything these nodes need. Raises GraphError for what is no node. O(tasks + edges)."""
         for node in nodes:
             if not isinstance(node, Node):
-                cure = (
-                    "Write dagnb.run(*nodes)."
-                    if isinstance(node, list | tuple)
-                    else "Call a @task function to get one."
+                raise GraphError(
+                    f"{type(node).__name__} {node!r:.60} is no node. "
+                    "Call a @task function to get one; several go as dagnb.run(*nodes)."
                 )
-                raise GraphError(f"{type(node).__name__} {node!r:.60} is no node. {cure}")
         ordered = _reachable(nodes)
         place = {node: position for position, node in enumerate(ordered)}
         seen: Counter[str] = Counter()

@@ -95,13 +95,13 @@ def encode_call(node: Node[Any], name: str, places: Mapping[Node[Any], int], sha
 
 
 def decode_call(
-    data: bytes | memoryview, inputs: Sequence[Any], constants: Mapping[str, Any]
+    data: bytes | memoryview, inputs: Sequence[Any], constants: Mapping[str, bytes]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments with the values of the upstream tasks in place."""
+    """Arguments with the values of the upstream tasks in place. constants: their bytes, by content hash."""
     if not data:
         return (), {}
     unpickler = _CallUnpickler(io.BytesIO(data))
-    unpickler.inputs, unpickler.constants = inputs, constants
+    unpickler.inputs, unpickler.constants, unpickler.made = inputs, constants, {}
     call: tuple[tuple[Any, ...], dict[str, Any]] = unpickler.load()
     return call
 
@@ -155,7 +155,7 @@ def _pickle_call(call: object, places: Mapping[Node[Any], int], share: Callable[
 def _pickled(kind: type[Any], call: object, places: Mapping[Node[Any], int], share: Callable[[object], str]) -> bytes:
     buffer = io.BytesIO()
     pickler = kind(buffer, protocol=5)
-    pickler.places, pickler.share = places, share
+    pickler.places, pickler.share, pickler.met = places, share, {}
     pickler.dump(call)
     return buffer.getvalue()
 
@@ -163,16 +163,23 @@ def _pickled(kind: type[Any], call: object, places: Mapping[Node[Any], int], sha
 class _References:
     places: Mapping[Node[Any], int]
     share: Callable[[object], str]
+    met: dict[int, tuple[object, int]]
 
     def persistent_id(self, item: object) -> int | str | None:
-        """A place for a node, a content hash for a large constant, None for all else."""
+        """A place for a node, "hash#number" for a large constant, None for all else.
+
+        The number tells objects of equal content apart: a task may change one of them in place.
+        """
         if isinstance(item, Node):
             try:
                 return self.places[item]
             except KeyError:
                 raise ForeignNodeError(item.task.name, "?", "an object") from None
         size = len(item) if isinstance(item, bytes | str | bytearray) else getattr(item, "nbytes", 0)
-        return self.share(item) if isinstance(size, int) and size >= CONSTANT_BYTES else None
+        if not isinstance(size, int) or size < CONSTANT_BYTES:
+            return None
+        _, number = self.met.setdefault(id(item), (item, len(self.met)))
+        return f"{self.share(item)}#{number}"
 
 
 class _CallPickler(_References, pickle.Pickler):
@@ -185,11 +192,16 @@ class _CloudCallPickler(_References, cloudpickle.Pickler):  # type: ignore[misc]
 
 class _CallUnpickler(pickle.Unpickler):
     inputs: Sequence[Any]
-    constants: Mapping[str, Any]
+    constants: Mapping[str, bytes]
+    made: dict[str, Any]
 
     def persistent_load(self, reference: Any) -> Any:
-        """The value for a place or a content hash."""
-        return self.inputs[reference] if isinstance(reference, int) else self.constants[reference]
+        """The value for a place, or the object of that number with that content."""
+        if isinstance(reference, int):
+            return self.inputs[reference]
+        if reference not in self.made:
+            self.made[reference] = decode_value(self.constants[reference.partition("#")[0]])
+        return self.made[reference]
 
 
 def _blame(node: Node[Any], name: str, places: Mapping[Node[Any], int], share: Callable[[object], str]) -> None:

@@ -9,7 +9,7 @@ import base64
 import json
 import platform
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import cloudpickle
 
@@ -31,8 +31,8 @@ class Invocation:
     """
 
     run: str
-    store: str
-    key: bytes
+    store: str = field(repr=False)
+    key: bytes = field(repr=False)
     header: str = ""
     n_workers: int = 1
     namespace: str = "dagnb"

@@ -217,17 +217,25 @@ def _edges(plan: Plan, place: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
     return [tuple(edges) for edges in lists], n_bits
 
 
-def describe(plan: Plan, name: str, header: str) -> str:
-    """What whoever attaches must know, as JSON: names, functions, edges, placement."""
-    return json.dumps(
-        {
-            "name": name,
-            "planner": plan.planner,
-            "header": header,
-            "names": plan.names,
-            "functions": [plan.dag.calls[step.task].function for step in plan.steps],
-            "upstream": [step.upstream for step in plan.steps],
-            "workers": [step.worker for step in plan.steps] if not plan.is_floating else [],
-            "sinks": plan.sinks,
-        }
-    )
+def describe(plan: Plan, name: str, header: str, signer: Signer, run: str) -> str:
+    """What whoever attaches must know, as JSON: names, functions, edges, placement; and the signature of all that."""
+    told = {
+        "name": name,
+        "planner": plan.planner,
+        "header": header,
+        "names": plan.names,
+        "functions": [plan.dag.calls[step.task].function for step in plan.steps],
+        "upstream": [step.upstream for step in plan.steps],
+        "workers": [step.worker for step in plan.steps] if not plan.is_floating else [],
+        "sinks": plan.sinks,
+    }
+    text = json.dumps(told)
+    mac = signer.seal(f"story:{run}", text.encode())[: -len(text.encode())]
+    return json.dumps({**told, "seal": mac.hex()})
+
+
+def verify(description: str, signer: Signer, run: str) -> None:
+    """Raises SignatureError when the description is not ours: it says which results are given, and in which order."""
+    told = json.loads(description)
+    mac = bytes.fromhex(told.pop("seal", ""))
+    signer.open(f"story:{run}", mac + json.dumps(told).encode())

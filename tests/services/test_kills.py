@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import signal
@@ -151,3 +152,71 @@ def test_a_task_that_kills_its_worker_three_times_fails_with_the_cause(agent: in
     assert [error.attempt for error in errors] == [1, 2, 3]
     assert {error.signal for error in errors} == {signal.SIGKILL}
     assert run.status == {"done": 1, "failed": 1}
+
+
+class Poison:
+    """Kills whoever pickles it."""
+
+    def __reduce__(self) -> str:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return "never"
+
+
+def test_a_result_that_kills_its_worker_while_it_is_pickled_is_to_blame_too(agent: int) -> None:
+    @task
+    def brew() -> Poison:
+        return Poison()
+
+    run = dagnb.run(brew(), workers=Processes(n=1))
+    with pytest.raises(dagnb.errors.TaskFailedError, match="brew-0"):
+        run.result(60)
+
+    assert [error.attempt for error in run.errors] == [1, 2, 3]
+
+
+def test_a_full_server_fails_the_task_with_the_reason_and_no_endless_repetition(agent: int, redis_url: str) -> None:
+    gate = Path(os.environ["DAGNB_HOME"]) / "gate"
+
+    @task
+    def wait_for_gate(path: str) -> str:
+        while not Path(path).exists():
+            time.sleep(0.01)
+        return "x" * 1000
+
+    run = dagnb.run(wait_for_gate(str(gate)), workers=Processes(n=1))
+    await_that(lambda: run.status.get("running", 0) == 1, "the task runs")
+    with redis.Redis.from_url(redis_url) as server:
+        server.config_set("maxmemory", "1mb")
+        try:
+            gate.touch()
+            with pytest.raises(dagnb.errors.TaskFailedError, match="StorageFullError: the store is full"):
+                run.result(60)
+        finally:
+            server.config_set("maxmemory", "0")
+
+    assert [error.attempt for error in run.errors] == [1]
+
+
+def test_workers_have_the_environment_of_who_asked_for_the_run(agent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    @task
+    def look() -> str | None:
+        return os.environ.get("DAGNB_TEST_COLOUR")
+
+    seen = []
+    for colour in ("red", "blue"):
+        monkeypatch.setenv("DAGNB_TEST_COLOUR", colour)
+        seen.append(dagnb.run(look(), workers=Processes(n=1)).result(60))
+
+    assert seen == ["red", "blue"]
+
+
+def test_a_program_that_forks_keeps_its_connections(agent: int) -> None:
+    """multiprocessing does so; the child must leave what it shares with its parent alone."""
+    assert dagnb.run(leaf(1), workers=Processes(n=1)).result(60) == 1
+    child = os.fork()
+    if child == 0:
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+
+    assert dagnb.run(leaf(2), workers=Processes(n=1)).result(20) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -650,7 +652,7 @@ def test_a_run_shows_its_state_without_asking_the_store() -> None:
 
     run.result()
 
-    assert repr(run) == f"<run {run.id} ok; .result() waits for it>"
+    assert repr(run) == f"<run {run.id} ok; .result() gives its value>"
 
 
 # ---- what tasks may do ----
@@ -856,3 +858,56 @@ def test_thousands_of_tasks_are_built_and_run_in_this_process(
     ended = time.perf_counter()
     summary.append(f"{shape.__name__} of {n:,}, inline: built in {built - begin:.2f} s, run in {ended - built:.2f} s")
     assert value in (1, [1] * n)
+
+
+# ---- what must not be mixed up ----
+
+
+def test_two_equal_large_arguments_stay_two_objects() -> None:
+    """A task that changes one of them in place must not change the other."""
+
+    @task
+    def change(first: bytearray, second: bytearray) -> tuple[int, int]:
+        first[0] = 7
+        return first[0], second[0]
+
+    assert change(bytearray(40_000), bytearray(40_000)).run().result() == (7, 0)
+
+
+def test_one_large_object_given_twice_stays_one_object() -> None:
+    @task
+    def change(first: bytearray, second: bytearray) -> tuple[int, int]:
+        first[0] = 7
+        return first[0], second[0]
+
+    both = bytearray(40_000)
+
+    assert change(both, both).run().result() == (7, 7)
+
+
+def test_the_value_of_a_task_that_succeeded_is_there_although_another_failed() -> None:
+    @task
+    def bad() -> int:
+        raise ValueError("no")
+
+    run = dagnb.run(bad(), same(5), on_error="continue")
+    with pytest.raises(TaskFailedError):
+        run.result()
+
+    assert run.value("same-0") == 5
+    with pytest.raises(KeyError, match="has no value of 'bad-0'; done of what was asked for: same-0"):
+        run.value("bad-0")
+
+
+def test_results_are_refused_when_somebody_changed_which_they_are() -> None:
+    run = dagnb.run(same("a"), same("b"))
+    run.result()
+    chosen = session.settings(workers="inline")
+    store, _ = session.wait(session.store_for(chosen, chosen.launcher()))
+    machine = store._room(run.id).machine  # type: ignore[attr-defined]  # the memory store's own
+    told = json.loads(machine.submission.meta)
+    told["sinks"].reverse()
+    machine.submission = replace(machine.submission, meta=json.dumps(told))
+
+    with pytest.raises(SignatureError, match="story:"):
+        dagnb.attach(run.id).result()

@@ -1,7 +1,7 @@
 """One detached process per user: owns the embedded server and the fork server, schedules nothing, leaves when idle.
 
-Killing it loses nothing: the server and the supervisors live on, and the next agent finds them by what lies in the
-runtime directory. Requests and answers are one JSON object a line on `agent.sock`:
+Killing it loses nothing: server and supervisors live on, and the next agent finds them in the runtime directory.
+Requests and answers are one JSON object a line on `agent.sock`:
 
     {"op": "ping"}                    -> {"pid": ...}
     {"op": "store"}                   -> {"url": ...}   the server is started when there is none
@@ -34,13 +34,14 @@ from typing import Any
 from dagnb.errors import DagnbError, LaunchError
 from dagnb.storage.embedded import ServerProcess, n_clients, running_server, start_server, stop_server
 from dagnb.storage.home import private_directory, runtime_directory
+from dagnb_workers.abandon import abandon
+from dagnb_workers.agent_client import stop
 from dagnb_workers.code import code_mark
-from dagnb_workers.ledger import Entry, entries, hold
+from dagnb_workers.ledger import Entry, entries, lock_or_find
 from dagnb_workers.link import Link
 
 LINE_BYTES = 64 * 1024 * 1024
 IDLE_S = 600.0
-LOCK_S = 10.0
 GONE_S = 5.0
 MOST_RESTARTS = 5
 _TICK_S = 0.5
@@ -191,7 +192,7 @@ class Agent:
             return
         n_restarts = self._restarts[entry.run] = self._restarts.get(entry.run, 0) + 1
         if n_restarts > MOST_RESTARTS:
-            _log.warning("run %s is given up: its supervisor died %d times", entry.run, n_restarts)
+            await abandon(launch, f"its supervisor died {n_restarts} times in a row")
             entry.strike()
             return
         with contextlib.suppress(LaunchError):
@@ -262,19 +263,6 @@ def _reap() -> bool:
     return True
 
 
-def _lock_or_find(directory: Path) -> int | None:
-    """The lock of the only agent; None when another one answers."""
-    deadline = time.monotonic() + LOCK_S
-    while (lock := hold(directory / "agent.lock")) is None:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
-            line.connect(str(directory / "agent.sock"))
-            return None
-        if time.monotonic() > deadline:
-            raise LaunchError(f"another agent holds {directory / 'agent.lock'} but does not answer. End that process.")
-        time.sleep(0.01)  # it is about to start, or to leave
-    return lock
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """`dagnb agent`: run in the foreground, or detached for ensure_agent; 0 also when another agent lives."""
     parser = argparse.ArgumentParser(prog="dagnb agent", description=__doc__, add_help=True)
@@ -282,21 +270,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--idle-s", type=float, default=IDLE_S, help="leave after so many seconds without run or client"
     )
-    parser.add_argument(
-        "--heir", action="store_true", help="leave at once when a killed agent left nothing to care for"
-    )
+    parser.add_argument("--heir", action="store_true", help="leave at once when a killed agent left nothing behind")
     parser.add_argument("--detach", action="store_true", help="go on in the background; stdout ends when it is ready")
+    parser.add_argument("--stop", action="store_true", help="have the running agent, its server and all runs end")
     options = parser.parse_args(argv)
+    if options.stop:
+        return stop()
     if options.detach and os.fork():
         os._exit(0)
     directory = private_directory(options.directory) if options.directory else runtime_directory()
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
-    if _lock_or_find(directory) is None:
+    if lock_or_find(directory) is None:
         return 0
     if not options.heir or running_server(directory) or entries(directory):
         asyncio.run(Agent(directory, options.idle_s).serve(1 if options.detach else None))
-    for name in ("agent.log", "agent.lock"):
-        (directory / name).unlink(missing_ok=True)
+    (directory / "agent.log").unlink(missing_ok=True)
+    (directory / "agent.lock").unlink(missing_ok=True)
     return 0
 
 

@@ -82,6 +82,22 @@ async def ask_agent(op: str, **arguments: Any) -> dict[str, Any]:
     raise LaunchError(f"no agent answers to {op!r}. Ask `dagnb doctor`.")
 
 
+def stop() -> int:
+    """`dagnb agent --stop`: the exit code, 0 also when there was no agent."""
+
+    async def ask() -> None:
+        async with await _connect(runtime_directory()) as agent:
+            await agent.ask("leave", force=True)
+
+    try:
+        asyncio.run(ask())
+    except OSError:
+        sys.stdout.write("no agent is running\n")
+    else:
+        sys.stdout.write("the agent, its server and its runs end\n")
+    return 0
+
+
 async def store_url() -> str:
     """The URL of the embedded server, with its password; the server is started when there is none."""
     url: str = (await ask_agent("store"))["url"]

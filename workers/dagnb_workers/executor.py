@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -39,10 +39,23 @@ async def call_here(
             value = function(*call[0], **call[1])
         if inspect.iscoroutine(value):
             with entered(here, whole_process=True):
-                value = await value
+                value = await _awaited(value)
     except BaseException as error:  # noqa: BLE001  # the user's function may raise anything, SystemExit included
         return Raised(error)
     return value
+
+
+async def _awaited(work: Coroutine[Any, Any, Any]) -> Any:
+    """The coroutine's value; SIGINT cancels it, so that it may clean up."""
+    running = asyncio.ensure_future(work)
+    loop = asyncio.get_running_loop()
+    signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(running.cancel))
+    try:
+        return await running
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, ignore)
 
 
 async def call_in_thread(

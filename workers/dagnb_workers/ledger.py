@@ -7,10 +7,12 @@ private directory), from which whoever comes next can start another supervisor. 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import re
+import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from typing import Any
 from dagnb.errors import LaunchError
 from dagnb.storage.home import write_private
 
+LOCK_S = 10.0
 _POLL_S = 0.01
 
 
@@ -42,6 +45,19 @@ def hold(path: Path, *, wait_s: float = 0.0) -> int | None:
         except FileNotFoundError:
             pass
         os.close(fd)
+
+
+def lock_or_find(directory: Path) -> int | None:
+    """The lock of the only agent; None when another one answers."""
+    deadline = time.monotonic() + LOCK_S
+    while (lock := hold(directory / "agent.lock")) is None:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
+            line.connect(str(directory / "agent.sock"))
+            return None
+        if time.monotonic() > deadline:
+            raise LaunchError(f"another agent holds {directory / 'agent.lock'} but does not answer. End that process.")
+        time.sleep(0.01)  # it is about to start, or to leave
+    return lock
 
 
 def is_held(path: Path) -> bool:

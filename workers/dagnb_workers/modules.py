@@ -29,7 +29,7 @@ def install(name: str, archive: bytes) -> None:
     if not place.exists():
         _unpack(archive, place)
     if str(place) not in sys.path:
-        sys.path.insert(0, str(place))
+        sys.path.insert(1 if sys.path[:1] == [""] else 0, str(place))  # the folder of the notebook itself comes first
         importlib.invalidate_caches()
 
 

@@ -74,6 +74,7 @@ class Runtime:
         self._library = Library(store, self._signer, invocation.header, unpacks=not at_home)
         self._recorder = Recorder()
         self._worker = ""
+        self._offer: Offer | None = None
         self._asked_at = invocation.asked_at
         self._slim = bool(invocation.records)
 
@@ -107,7 +108,8 @@ class Runtime:
 
     async def fetch(self, offer: Offer) -> Loaded | Missing:
         """Everything the call needs: values at hand, those that came with the offer, the rest in one request."""
-        loaded = Loaded()
+        loaded, self._offer = Loaded(), offer
+        self._watch.begin(offer.task, offer.attempt, 0.0)  # who dies while pickling is to blame as well
         with self._recorder.span(self._worker, offer, Phase.FETCH) as span:
             found: dict[int, bytes] = {}
             for item in offer.inputs:
@@ -149,8 +151,7 @@ class Runtime:
         try:
             function, retry_on = self._library.function(line)
             values = [decode_value(memoryview(sealed)[16:]) for sealed in inputs.inputs]
-            constants = {name: decode_value(data) for name, data in inputs.constants.items()}
-            call = decode_call(body.call, values, constants)
+            call = decode_call(body.call, values, inputs.constants)
         except Exception as error:  # noqa: BLE001  # unpickling runs the user's code: it may raise anything
             return self._failure(offer, error, delay_s=None)
         self._recorder.note(
@@ -166,7 +167,7 @@ class Runtime:
         begin = self.now()
         self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0)
         value = await self._call(function, call, here)
-        self._watch.end()
+        self._watch.begin(offer.task, offer.attempt, 0.0)
         self._recorder.note(Span(offer.task, self._worker, Phase.RUN, begin, self.now(), 0, offer.attempt))
         if isinstance(value, Raised):
             return self._raised(offer, value.error, line, retry_on)
@@ -205,9 +206,13 @@ class Runtime:
         """See World.complete; the spans so far ride along."""
         begin = self.now()
         spans = self._recorder.take()
-        reply = await persist(
-            lambda: self._store.complete(self._run, self._instance, commits, spans=spans, slim=self._slim)
-        )
+        try:
+            reply = await persist(
+                lambda: self._store.complete(self._run, self._instance, commits, spans=spans, slim=self._slim)
+            )
+        except StorageFullError as error:
+            assert self._offer is not None
+            return await self.fail(self._failure(self._offer, error, delay_s=None))
         for commit in commits:
             n_bytes = len(commit.blob) if commit.blob is not None else 0
             self._recorder.note(Span(commit.task, self._worker, Phase.COMMIT, begin, self.now(), n_bytes))
@@ -275,6 +280,7 @@ class Runtime:
         return f"value:{self._run}:{task}:{token}"
 
     def _took(self, reply: Reply) -> Reply:
+        self._watch.end()
         if reply.worker:
             self._worker = reply.worker
         for offer in reply.offers:

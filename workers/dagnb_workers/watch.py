@@ -14,11 +14,11 @@ class Watch(Protocol):
     """What surrounds one call: told when it begins and ends, asked what it printed."""
 
     def begin(self, task: int, attempt: int, limit_s: float) -> None:
-        """The function is about to run; limit_s 0 for no limit."""
+        """This attempt is at work from now on; limit_s 0 for no limit, or not while its function runs."""
         ...
 
     def end(self) -> None:
-        """The function ended."""
+        """It is committed, or reported as failed."""
         ...
 
     def timed_out(self, task: int, attempt: int) -> bool:

@@ -108,7 +108,7 @@ def travelled(node: Node[Any], *inputs: Any) -> tuple[tuple[Any, ...], dict[str,
         return shelf.setdefault(SIGNER.content_name(data), data) and SIGNER.content_name(data)
 
     data = encode_call(node, "f-0", {u: i for i, u in enumerate(node.upstream)}, share)
-    return decode_call(data, inputs, {name: decode_value(data) for name, data in shelf.items()})
+    return decode_call(data, inputs, shelf)
 
 
 # ---- arguments ----
