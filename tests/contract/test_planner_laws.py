@@ -138,6 +138,7 @@ def large(request: pytest.FixtureRequest) -> Dag:
     return LARGE[request.param]()
 
 
+@pytest.mark.stress
 @every_planner
 @pytest.mark.parametrize("cap", [None, 8])
 def test_ten_thousand_tasks_are_planned_and_checked_without_recursion_or_delay(
