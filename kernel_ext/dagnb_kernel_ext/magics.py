@@ -58,6 +58,7 @@ class DagMagics(Magics):
             return
         found = run_body(self._of, line, cell)
         self._cells[flags.name] = (found, flags)
+        self._space.pop(flags.name, None)  # an old value must not pass for this cell's when it fails
         self._space[flags.name] = self._act(found, flags)
 
     def _act(self, found: Targets, flags: Flags) -> object:

@@ -225,3 +225,13 @@ def test_an_interrupt_cancels_the_run_and_says_so(cells: Cells) -> None:
 
     assert isinstance(result.error_in_exec, KeyboardInterrupt)
     assert dagnb.runs()[0].state == "cancelled"
+
+
+def test_a_cell_that_fails_leaves_no_value_of_an_earlier_one(cells: Cells) -> None:
+    cells.run(f"%%dag total\n{DOUBLE}double(1)")
+    assert cells["total"] == 2
+
+    result = cells.attempt("%%dag total\ndef bad(n):\n    raise ValueError(n)\nbad(1)")
+
+    assert isinstance(result.error_in_exec, TaskFailedError)
+    assert "total" not in cells.shell.user_ns
