@@ -61,11 +61,11 @@ def text_width(text: str, size: float = 12.0) -> float:
     units = 0.0
     for character in text:
         if character in "iljtf.,:;|'!()[] ":
-            units += 0.36
+            units += 0.4
         elif unicodedata.east_asian_width(character) in "WF":
             units += 1.0
         else:
-            units += 0.87 if character in "mwMW@%" else 0.57
+            units += 0.95 if character in "mwMW@%" else 0.65
     return units * size
 
 
