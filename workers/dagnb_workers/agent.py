@@ -230,8 +230,8 @@ class Agent:
 
     async def _has_store_clients(self) -> bool:
         """Whether a notebook that did not talk to the agent for long still holds the store open."""
-        self._server = await asyncio.to_thread(running_server, self._directory)
-        busy = self._server is not None and await asyncio.to_thread(n_clients, self._server) > 0
+        server = await asyncio.to_thread(running_server, self._directory)
+        busy = server is not None and await asyncio.to_thread(n_clients, server) > 0
         if busy:
             self._used = time.monotonic()
         return busy
@@ -241,7 +241,7 @@ class Agent:
             await self._stop(entry)
         for link in tuple(self._links.values()):
             await link.leave()
-        if server := await asyncio.to_thread(running_server, self._directory):
+        if server := await asyncio.to_thread(running_server, self._directory) or self._server:
             await asyncio.to_thread(stop_server, server)
         shutil.rmtree(self._directory / "modules", ignore_errors=True)
         deadline = time.monotonic() + GONE_S

@@ -7,6 +7,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from dagnb import errors
 from dagnb.errors import DagnbError, LaunchError
 from dagnb.storage.home import runtime_directory
+from dagnb_workers.ledger import is_held
 
 START_S = 15.0
 _LINE_BYTES = 64 * 1024 * 1024
@@ -93,8 +95,11 @@ def stop() -> int:
         asyncio.run(ask())
     except OSError:
         sys.stdout.write("no agent is running\n")
-    else:
-        sys.stdout.write("the agent, its server and its runs end\n")
+        return 0
+    deadline = time.monotonic() + START_S
+    while is_held(runtime_directory() / "agent.lock") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    sys.stdout.write("the agent, its server and its runs have ended\n")
     return 0
 
 
