@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from dagnb import session, sources
-from dagnb.errors import ConfigError, GraphError, StorageError
+from dagnb.errors import ConfigError, StorageError
 from dagnb.graph import task
 from dagnb.graph.dag import Dag
 from dagnb.graph.payload import Signer
@@ -24,7 +24,6 @@ from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import Launcher
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
-from dagnb.storage.open import MEMORY_URL
 from dagnb.trace.trace import Trace
 from dagnb.views.show import bundle
 
@@ -153,5 +152,3 @@ def _show(thing: object) -> dict[str, str]:
 
 
 task.verbs.update(run=run, plan=plan, simulate=simulate, show=_show)
-
-__all__ = ["MEMORY_URL", "GraphError", "attach", "new_run_id", "plan", "run", "runs", "simulate"]

@@ -89,7 +89,7 @@ def encode_call(node: Node[Any], name: str, places: Mapping[Node[Any], int], sha
         return b""
     try:
         return _pickle_call((node.args, node.kwargs), places, share)
-    except Exception:  # as above
+    except Exception:  # pickling runs __reduce__ of the user's own classes; _blame names the argument
         _blame(node, name, places, share)
         raise
 
