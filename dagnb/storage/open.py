@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from dagnb.errors import ConfigError
 from dagnb.storage.interface import Store
 from dagnb.storage.memory import MemoryStore
 from dagnb.storage.redis import RedisStore
+from dagnb.storage.redis_link import without_secrets
+
+__all__ = ["MEMORY_URL", "open_store", "without_secrets"]
 
 MEMORY_URL = "memory://"
 
@@ -28,10 +31,3 @@ async def open_store(
             f"store '{without_secrets(url)}': the scheme must be redis://, rediss://, unix:// or memory://."
         )
     return await RedisStore.open(url, namespace=namespace, allow_insecure=allow_insecure, allow_eviction=allow_eviction)
-
-
-def without_secrets(url: str) -> str:
-    """The URL without user and password, for messages."""
-    parts = urlsplit(url)
-    place = parts.netloc.rsplit("@", 1)[-1]
-    return urlunsplit((parts.scheme, place, parts.path, "", ""))
