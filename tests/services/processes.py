@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -41,6 +42,13 @@ def workers_of(supervisor: int) -> list[int]:
     assert supervisor > 1, "whoever kills below pid 0 or 1 kills strangers"
     tree = children()
     return [worker for nursery in tree.get(supervisor, []) for worker in tree.get(nursery, [])]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def await_that(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:

@@ -19,7 +19,7 @@ from dagnb_workers.launchers.process import Processes
 import dagnb
 from dagnb import session, task
 from dagnb.graph.task import Node
-from tests.services.processes import await_that, descendants, workers_of
+from tests.services.processes import await_that, descendants, is_alive, workers_of
 
 pytestmark = pytest.mark.redis
 
@@ -64,13 +64,6 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> It
     below = descendants(pid)
     session.wait(ask_agent("leave", force=True))
     await_that(lambda: not any(is_alive(p) for p in (pid, *below)), "the agent and all it started left")
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 def run_with_kills(seed: int, kills: int) -> tuple[int, float]:

@@ -9,8 +9,7 @@ import pytest
 from dagnb_workers.agent_client import ask_agent
 
 from dagnb import session
-from tests.services.processes import await_that, descendants
-from tests.services.test_kills import is_alive
+from tests.services.processes import await_that, descendants, is_alive
 
 pytestmark = pytest.mark.redis
 
