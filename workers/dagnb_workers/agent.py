@@ -114,7 +114,9 @@ class Agent:
 
     async def _op_store(self, request: dict[str, Any]) -> dict[str, Any]:
         async with self._starting:
-            self._server = await asyncio.to_thread(_find_or_start, self._directory)
+            found = await asyncio.to_thread(_find_or_start, self._directory)
+            if self._server is None or self._server.pid != found.pid:  # who started it can end it without its socket
+                self._server = found
         return {"url": self._server.url}
 
     async def _op_launch(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -241,7 +243,7 @@ class Agent:
             await self._stop(entry)
         for link in tuple(self._links.values()):
             await link.leave()
-        if server := await asyncio.to_thread(running_server, self._directory) or self._server:
+        if server := self._server or await asyncio.to_thread(running_server, self._directory):
             await asyncio.to_thread(stop_server, server)
         shutil.rmtree(self._directory / "modules", ignore_errors=True)
         deadline = time.monotonic() + GONE_S
