@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import linecache
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
@@ -19,17 +15,16 @@ from dagnb import session
 from dagnb.errors import (
     BlobMissingError,
     DagnbError,
-    Frame,
     RunCancelledError,
     RunTimeoutError,
     TaskError,
     TaskFailedError,
 )
-from dagnb.graph.dag import Call, Dag
 from dagnb.graph.payload import Signer, decode_value
 from dagnb.planning.plan import Plan
-from dagnb.protocol.messages import Observation, RunState, TaskState
+from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.program import verify
+from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.storage.interface import Store
 from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
@@ -42,40 +37,6 @@ viewers: list[Callable[[Run[Any]], None]] = []
 
 _REAP_S = 1.0
 _FAREWELL_S = 5.0
-_STATES = {state.value: state.word for state in TaskState}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """What the submission says of a run: names, functions and edges by position of the step."""
-
-    name: str
-    planner: str
-    names: tuple[str, ...]
-    functions: tuple[str, ...]
-    upstream: tuple[tuple[int, ...], ...]
-    sinks: tuple[int, ...]
-    is_single: bool
-
-    @property
-    def dag(self) -> Dag:
-        """The graph of the steps, to be drawn; it holds no functions. O(steps + edges)."""
-        told = zip(self.names, self.functions, self.upstream, strict=True)
-        return Dag(tuple(Call(name=name, function=function, upstream=u) for name, function, u in told), self.sinks)
-
-    @classmethod
-    def read(cls, meta: str) -> Story:
-        """From the JSON of the submission."""
-        told = json.loads(meta)
-        return cls(
-            name=told["name"],
-            planner=told["planner"],
-            names=tuple(told["names"]),
-            functions=tuple(told["functions"]),
-            upstream=tuple(map(tuple, told["upstream"])),
-            sinks=tuple(told["sinks"]),
-            is_single=told.get("single", len(told["sinks"]) == 1),
-        )
 
 
 class Run(Generic[R]):
@@ -252,46 +213,3 @@ class Run(Generic[R]):
         state = self._final.state if self._final is not None else "started"
         cure = {"ok": ".result() gives its value", "started": ".result() waits for it"}.get(state, ".errors tells why")
         return f"<run {self.id} {state}; {cure}>"
-
-
-def counts(seen: Observation) -> dict[str, int]:
-    """state word -> number of tasks"""
-    found = Counter(seen.states)
-    return {word: found[value] for value, word in _STATES.items() if found[value]}
-
-
-def errors_of(seen: Observation, story: Story) -> list[TaskError]:
-    """The errors key as TaskErrors, source lines of notebook cells filled in from this process."""
-    last: dict[int, int] = {}
-    for task, attempt in seen.errors:
-        last[task] = max(attempt, last.get(task, 0))
-    found = []
-    for (task, attempt), text in seen.errors.items():
-        told = json.loads(text)
-        final = last[task] == attempt and seen.states[task] == TaskState.FAILED
-        found.append(_error(told, story.names[task], attempt, final))
-    return sorted(found, key=lambda error: (error.at, error.task, error.attempt))
-
-
-def _error(told: dict[str, Any], task: str, attempt: int, final: bool) -> TaskError:
-    frames = tuple(_with_source(Frame(**frame)) for frame in told.get("frames", ()))
-    known = {
-        name: told[name]
-        for name in ("stderr_tail", "stdout_tail", "exit_code", "signal", "at")
-        if told.get(name) is not None
-    }
-    return TaskError(
-        task=task,
-        attempt=attempt,
-        worker=told.get("worker", ""),
-        type=told["type"],
-        message=told["message"],
-        frames=frames,
-        traceback=tuple(told.get("traceback", ())),
-        final=final,
-        **known,
-    )
-
-
-def _with_source(frame: Frame) -> Frame:
-    return frame if frame.source else replace(frame, source=linecache.getline(frame.file, frame.line).strip())

@@ -19,8 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dagnb.errors import TaskError
-from dagnb.handle import Run, Story, counts, errors_of
+from dagnb.handle import Run
 from dagnb.protocol.messages import Observation, RunState, TaskState
+from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.views.markup import plain, shortened
 from dagnb.views.text import counts_text
 from dagnb.views.wording import counted, seconds_text

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from dagnb.errors import RunMissingError, StorageUnavailableError
-from dagnb.handle import Run, Story
+from dagnb.handle import Run
 from dagnb.protocol.messages import Observation, RunState
+from dagnb.protocol.story import Story
 from dagnb.views import layout
 from dagnb.views.layout import Picture
 from dagnb_kernel_ext.moment import Label, Message, Moment, is_news, message, moment

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from dagnb.errors import TaskError
 from dagnb.graph.dag import Dag
-from dagnb.handle import Story, counts, errors_of
 from dagnb.protocol.messages import Observation
+from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.views.errors import errors_html, errors_text
 from dagnb.views.graph import graph_svg
 from dagnb.views.markup import element, escaped, plain

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from dagnb.errors import TaskError
-from dagnb.handle import Story, counts, errors_of
 from dagnb.protocol.messages import Observation, RunState, TaskState
+from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.views import layout
 from dagnb.views.errors import MAX_ERRORS, trace_lines
 from dagnb.views.layout import Picture, Progress

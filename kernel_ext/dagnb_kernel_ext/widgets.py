@@ -13,8 +13,9 @@ import traitlets
 from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb.errors import StorageError
-from dagnb.handle import Run, Story
+from dagnb.handle import Run
 from dagnb.protocol.messages import Observation
+from dagnb.protocol.story import Story
 from dagnb.views.layout import Picture
 from dagnb.views.palette import style
 from dagnb.views.show import picture_or

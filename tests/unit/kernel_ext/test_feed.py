@@ -18,8 +18,9 @@ from dagnb_kernel_ext.sketching import icons, live_svg
 
 import dagnb
 from dagnb import task
-from dagnb.handle import Run, Story
+from dagnb.handle import Run
 from dagnb.protocol.messages import Observation, RunState
+from dagnb.protocol.story import Story
 from dagnb.views import layout
 from dagnb.views.layout import Picture
 
