@@ -69,8 +69,11 @@ async def _start(
     opened, address = await session.store_for(chosen, launcher)
     key = session.key_for(opened)
     run_id = new_run_id()
-    ready = program.build(made, run_id, Signer(key), cap=launcher.cap, archive=sources.archive(), **terms)
-    submission = replace(ready.submission, meta=program.describe(made, name, ready.header, Signer(key), run_id))
+    ready = program.build(
+        made, run_id, Signer(key), cap=launcher.cap, archive=sources.archive(), cells=sources.cells, **terms
+    )
+    story = program.describe(made, name, ready.header, Signer(key), run_id, deadline_s=terms["deadline_s"])
+    submission = replace(ready.submission, meta=story)
     await opened.share(ready.contents, ttl_s=_CONTENT_LIVES * submission.ttl_s)
     try:
         now = await opened.submit(submission)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 
 class DagnbError(Exception):
@@ -65,9 +65,11 @@ class UnserialisableError(GraphError):
 
     def __init__(self, task: str, what: str, reason: str) -> None:
         self.task, self.what, self.reason = task, what, reason
+        cure = "Pass plain data (a path instead of an open file) or"
+        if what == "the result":
+            cure = "Return plain data (a path, a list) instead, and let whoever needs it open or"
         super().__init__(
-            f"{what} of task '{task}' cannot be pickled: {reason}. "
-            "Pass plain data (a path instead of an open file) or create the object inside the task."
+            f"{what} of task '{task}' cannot be pickled: {reason}. {cure} create the object inside the task."
         )
 
 
@@ -174,7 +176,11 @@ class VersionMismatchError(LaunchError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One line of a remote traceback; columns are 0-based character offsets, None where unknown."""
+    """One line of a remote traceback; columns are 0-based character offsets, None where unknown.
+
+    file: as people call it, 'Cell In[4]' or a path. source: the line with its indent. is_library: installed code.
+    before, after: its neighbours in the same function. times: how often it came in a row.
+    """
 
     file: str
     line: int
@@ -183,6 +189,22 @@ class Frame:
     end_line: int | None = None
     column: int | None = None
     end_column: int | None = None
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    is_library: bool = False
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """An exception that another was raised from, or while handling it, or one that is part of a group."""
+
+    how: Literal["cause", "context", "part"]
+    type: str
+    message: str
+    frames: tuple[Frame, ...] = ()
+    notes: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +212,7 @@ class TaskError:
     """Why one attempt of one task failed, as the errors key holds it.
 
     `type` is the exception's name, or for a death without exception: "WorkerDied", "TimeLimit", "LeaseLost".
+    causes: what it was raised from or while handling, and the parts of an exception group. traceback: Python's text.
     """
 
     task: str
@@ -198,6 +221,8 @@ class TaskError:
     type: str
     message: str
     frames: tuple[Frame, ...] = ()
+    notes: tuple[str, ...] = ()
+    causes: tuple[Cause, ...] = ()
     traceback: tuple[str, ...] = ()
     stderr_tail: str = ""
     stdout_tail: str = ""
@@ -205,6 +230,11 @@ class TaskError:
     signal: int | None = None
     at: float = 0.0
     final: bool = False
+
+    def text(self) -> str:
+        """Python's own text; empty where it only repeats the message."""
+        text = "".join(self.traceback).rstrip()
+        return text if "Traceback (" in text or '  File "' in text else ""
 
     def line(self) -> str:
         """One line for lists and logs."""
@@ -223,15 +253,29 @@ class TaskFailedError(RunError):
         first = self.errors[0]
         more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
         super().__init__(
-            f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: "
-            f"{first.type}: {first.message.rstrip('.')}{more}. `dagnb errors {run}` shows everything."
+            f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: {first.type}: "
+            f"{first.message[:2_000].rstrip('.')}{more}. `dagnb errors {run}` shows everything."
         )
 
     def __str__(self) -> str:
-        """Give the message, then the user's own frames of the first failure."""
-        text = str(self.args[0])
-        trace = "".join(self.errors[0].traceback)
-        return f"{text}\n\n{trace}" if trace else text
+        """Give the message, then what is known of the first failures: the user's own lines, and what was printed."""
+        parts = [str(self.args[0])]
+        for error in self.errors[:_SHOWN]:
+            told = [error.line()[:2_000]] if len(self.errors) > 1 else []
+            told += [_end(error.text(), 8_000)] if error.text() else []
+            tails = (("stderr", error.stderr_tail), ("stdout", error.stdout_tail))
+            told += [f"{name}:\n{_end(tail.rstrip(), 2_000)}" for name, tail in tails if tail.strip()]
+            parts.append("\n".join(told))
+        if len(self.errors) > _SHOWN:
+            parts.append(f"and {len(self.errors) - _SHOWN} more failed")
+        return "\n\n".join(filter(None, parts))
+
+
+_SHOWN = 5
+
+
+def _end(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"... {text[-limit:]}"
 
 
 class RunTimeoutError(RunError, TimeoutError):

@@ -28,7 +28,11 @@ from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.storage.interface import Store
 from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
+from dagnb.views import snapshot, view
+from dagnb.views.report import report_html
+from dagnb.views.snapshot import Snapshot
 from dagnb.views.why import why
+from dagnb.views.wording import moment_text
 
 R = TypeVar("R")
 
@@ -92,14 +96,19 @@ class Run(Generic[R]):
     @property
     def trace(self) -> Trace:
         """The spans so far; `.makespan_s` is final when the run is."""
-        return session.wait(self._trace())
+        return session.wait(self._snapshot(None, with_logs=False)).trace
 
-    async def _trace(self) -> Trace:
-        seen = await self._look()
-        chunks = await self._store.spans(self.id)
+    def snapshot(self, before: Snapshot | None = None) -> Snapshot:
+        """All that is known of the run at this moment; before: an earlier one, of which only what is new is read."""
+        return session.wait(self._snapshot(before))
+
+    async def _snapshot(self, before: Snapshot | None, *, with_logs: bool = True) -> Snapshot:
+        seen = await self._look(before.seen.cursor if before is not None else "")
+        chunks = await self._store.spans(self.id, before.n_chunks if before is not None else 0)
         spans = [Span(s[0], s[1], Phase(s[2]), *s[3:]) for chunk in chunks for s in msgpack.unpackb(chunk)]
-        finished = seen.finished_at or seen.now
-        return Trace.of(spans, Story.read(seen.meta).names, submitted_s=seen.submitted_at, finished_s=finished)
+        ended = snapshot.ended(seen, before) if with_logs else []
+        logs = dict(zip(ended, await self._store.logs(self.id, ended), strict=True)) if ended else {}
+        return snapshot.joined(before, seen, spans, len(chunks), logs)
 
     def why(self, task: str) -> str:
         """What this task is waiting for, in words, from the state alone. Raises KeyError for an unknown name."""
@@ -109,9 +118,14 @@ class Run(Generic[R]):
         """What the task printed in its last attempt, the tail of it; there when the attempt ended."""
         if task not in self.story.names:
             raise KeyError(f"run {self.id} has no task {task!r}; its tasks are {', '.join(self.story.names[:3])}, ...")
-        text = session.wait(self._store.logs(self.id, self.story.names.index(task)))
+        (text,) = session.wait(self._store.logs(self.id, [self.story.names.index(task)]))
         died = [error for error in self.errors if error.task == task]
         return text or (died[-1].stdout_tail + died[-1].stderr_tail if died else "")
+
+    def to_html(self) -> str:
+        """The report: the view, where the time went, the plan if this process made it. It needs nothing else."""
+        now = self.snapshot()
+        return report_html(now, plan=self.plan, created=moment_text(now.seen.submitted_at))
 
     # ---- waiting ----
 
@@ -156,7 +170,8 @@ class Run(Generic[R]):
         if seen.state is RunState.CANCELLED:
             raise RunCancelledError(self.id, seen.reason)
         if seen.state is RunState.DEADLINE:
-            raise RunTimeoutError(self.id, seen.finished_at - seen.submitted_at, "it passed its deadline and was ended")
+            limit_s = Story.read(seen.meta).deadline_s or seen.finished_at - seen.submitted_at
+            raise RunTimeoutError(self.id, limit_s, "it passed its deadline and was ended")
         story = Story.read(seen.meta)
         if seen.state is RunState.FAILED:
             final = [error for error in errors_of(seen, story) if error.final]
@@ -207,6 +222,10 @@ class Run(Generic[R]):
     def forget(self) -> int:
         """Delete everything the store holds of the run. Returns how many keys went."""
         return session.wait(self._store.forget(self.id))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The run as it stands, where pictures can be shown; its text elsewhere."""
+        return view.bundle(self.snapshot())
 
     def __repr__(self) -> str:
         """State without asking the store again once the run is over."""

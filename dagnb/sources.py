@@ -1,19 +1,30 @@
-"""The user's own modules that are not installed (a helpers.py beside the notebook), as one archive of their sources."""
+"""The user's own sources: modules that are not installed, as one archive; cells, which are no files; lines by frame."""
 
 from __future__ import annotations
 
 import functools
 import io
+import linecache
 import os
 import sys
 import sysconfig
+import traceback
 import zipfile
-from collections.abc import Iterator
-from types import ModuleType
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from types import CodeType, ModuleType, TracebackType
 
-from dagnb.errors import GraphError
+from dagnb.errors import Frame, GraphError
 
 LIMIT_BYTES = 16_000_000
+CELLS_BYTES = 1_000_000
+
+labellers: list[Callable[[str], str | None]] = []
+"""asked in turn how people call the file of a cell; the notebook arm puts its own here"""
+
+_CONTEXT = 2
+_MAX_LINE, _MAX_NEAR = 500, 200
+_DEEPEST = 10_000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ARMS = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
 
@@ -81,6 +92,80 @@ def _package(folder: str, name: str) -> Iterator[tuple[str, str]]:
             if file.endswith(".py"):
                 path = os.path.join(here, file)
                 yield os.path.join(name, os.path.relpath(path, folder)), path
+
+
+def cells(files: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """file -> (how people call it, its text), of files in this process alone; 1 MB at most, small ones first."""
+    texts = {file: "".join(linecache.getlines(file)) for file in set(files) if not os.path.exists(file)}
+    found: dict[str, tuple[str, str]] = {}
+    room = CELLS_BYTES
+    for file, text in sorted(texts.items(), key=lambda item: (len(item[1]), item[0])):
+        room -= len(text)
+        if text and room >= 0:
+            found[file] = (next((name for ask in labellers if (name := ask(file))), file), text)
+    return found
+
+
+def frames(trace: TracebackType | None, label: Callable[[str], str] = str, *, most: int = 50) -> list[Frame]:
+    """The innermost frames of a traceback, outermost first, a recursion as one. label: file -> how people call it."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(trace)]
+    entries = zip(traceback.extract_tb(trace, -_DEEPEST), codes[-_DEEPEST:], strict=True)
+    repeated = [list(same) for _, same in groupby(entries, lambda pair: (pair[1], pair[0].lineno))]
+    installed = _installed_folders()
+    return [_frame(*same[0], label, installed, len(same)) for same in repeated[-most:]]
+
+
+def _frame(
+    entry: traceback.FrameSummary, code: CodeType, label: Callable[[str], str], installed: tuple[str, ...], times: int
+) -> Frame:
+    file, line, is_library = entry.filename, entry.lineno or 0, _is_library(entry.filename, installed)
+    first, last = _extent(code)
+    near = range(max(first, line - _CONTEXT), min(last, line + _CONTEXT) + 1) if not is_library else range(line, line)
+    source = _line(file, line)
+    return Frame(
+        file=label(file),
+        line=line,
+        function=entry.name,
+        source=source,
+        end_line=entry.end_lineno,
+        column=_characters(source, entry.colno),
+        end_column=_characters(source, entry.end_colno if entry.end_lineno == line else None),
+        before=_near(file, range(line - 1, near.start - 1, -1))[::-1],
+        after=_near(file, range(line + 1, near.stop)),
+        is_library=is_library,
+        times=times,
+    )
+
+
+def _extent(code: CodeType) -> tuple[int, int]:
+    """First and last line of a function; of the whole text for what is none."""
+    if code.co_name == "<module>":
+        return 1, sys.maxsize
+    return code.co_firstlineno, max((end or 0 for _, end, *_ in code.co_positions()), default=0)
+
+
+def _near(file: str, numbers: range) -> tuple[str, ...]:
+    """These lines, without the blank ones farthest away."""
+    lines = [_line(file, number)[:_MAX_NEAR] for number in numbers]
+    while lines and not lines[-1]:
+        lines.pop()
+    return tuple(lines)
+
+
+def _line(file: str, number: int) -> str:
+    return linecache.getline(file, number).rstrip()[:_MAX_LINE]
+
+
+def _characters(source: str, n_bytes: int | None) -> int | None:
+    """Python counts columns in bytes."""
+    return len(source.encode()[:n_bytes].decode(errors="replace")) if source and n_bytes is not None else None
+
+
+def _is_library(file: str, installed: tuple[str, ...]) -> bool:
+    """Installed, built in, or compiled from a file that is not here."""
+    if file.startswith((*installed, "<frozen ")) or os.path.realpath(file).startswith(installed):
+        return True
+    return file.endswith((".pyx", ".pxi", ".pxd")) and not os.path.exists(file)
 
 
 def _installed_folders() -> tuple[str, ...]:

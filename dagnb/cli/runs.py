@@ -11,13 +11,11 @@ from typing import Any
 
 from dagnb import client
 from dagnb.errors import ConfigError, UnknownNameError
-from dagnb.graph.dag import Call, Dag
 from dagnb.handle import Run
 from dagnb.protocol.messages import RunState, TaskState
 from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_text
 from dagnb.views.markup import plain, shortened
-from dagnb.views.report import report_html
 from dagnb.views.text import counts_text, trace_text
 from dagnb.views.wording import counted, moment_text, seconds_text
 
@@ -48,7 +46,7 @@ def show(options: argparse.Namespace) -> int:
     if options.json:
         print(_as_json(run))
     elif options.html:
-        options.html.write_text(_page(run), encoding="utf-8")
+        options.html.write_text(run.to_html(), encoding="utf-8")
         print(options.html.absolute().as_uri())
     else:
         seen = run.look()
@@ -150,25 +148,6 @@ def _as_json(run: Run[Any]) -> str:
         "trace": json.loads(trace.to_json()),
     }
     return json.dumps(told, indent=2)
-
-
-def _page(run: Run[Any]) -> str:
-    """The report, with the graph as the submission tells it."""
-    seen, story = run.look(), run.story
-    calls = tuple(
-        Call(name=name, function=function, upstream=upstream)
-        for name, function, upstream in zip(story.names, story.functions, story.upstream, strict=True)
-    )
-    return report_html(
-        run=run.id,
-        name=story.name,
-        state=str(seen.state),
-        dag=Dag(calls, story.sinks),
-        trace=run.trace,
-        states={place: TaskState(state).word for place, state in enumerate(seen.states)},
-        errors=run.errors,
-        created=moment_text(seen.submitted_at),
-    )
 
 
 def _name(text: str) -> str:

@@ -15,15 +15,13 @@ from dagnb.graph.task import Node
 from dagnb.handle import Run
 from dagnb.planning.plan import Plan
 from dagnb.progress import watch
-from dagnb.protocol.messages import TaskState
 from dagnb.storage.home import state_directory
 from dagnb.trace.span import Phase
 from dagnb.trace.trace import Trace
 from dagnb.views.plan import plan_svg
-from dagnb.views.report import report_html
 from dagnb.views.show import picture_or
 from dagnb.views.text import plan_text, trace_text
-from dagnb.views.wording import bytes_text, counted, moment_text, seconds_text
+from dagnb.views.wording import bytes_text, counted, seconds_text
 
 N_CHUNKS = 28
 FAN_IN = 4
@@ -117,20 +115,7 @@ def _leave(run: Run[Any], plan: Plan, trace: Trace, folder: Path) -> list[str]:
     """Write report, planning image and trace; returns where, a line each."""
     folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    seen = run.look()
-    states = _by_task(plan, [TaskState(state).word for state in seen.states])
-    page = report_html(
-        run=run.id,
-        name=run.story.name,
-        state=str(seen.state),
-        dag=plan.dag,
-        plan=plan,
-        trace=trace,
-        states=states,
-        errors=run.errors,
-        created=moment_text(seen.submitted_at),
-    )
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "report.html").write_text(run.to_html(), encoding="utf-8")
     (folder / "trace.json").write_text(trace.to_json(), encoding="utf-8")
     picture, missing = picture_or(lambda: plan_svg(plan))
     if picture:
@@ -140,14 +125,6 @@ def _leave(run: Run[Any], plan: Plan, trace: Trace, folder: Path) -> list[str]:
         f"Plan:   {folder / 'plan.svg' if picture else missing}",
         f"Trace:  {folder / 'trace.json'}",
     ]
-
-
-def _by_task(plan: Plan, words: Sequence[str]) -> dict[int, str]:
-    """Position in the DAG -> state of the first step that computes it."""
-    found: dict[int, str] = {}
-    for step, word in zip(plan.steps, words, strict=True):
-        found.setdefault(step.task, word)
-    return found
 
 
 def _say(stream: TextIO, *lines: str) -> None:

@@ -14,6 +14,7 @@ import io
 import pickle
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from types import CodeType
 from typing import Any
 
 import cloudpickle
@@ -64,13 +65,19 @@ class Signer:
         return mac.digest()[:_MAC_BYTES]
 
 
-def encode_function(task: Task[..., Any]) -> bytes:
-    """The function and the exceptions it is retried on, as bytes. Raises UnserialisableError naming what cannot go."""
+def encode_function(task: Task[..., Any], files: set[str] | None = None) -> bytes:
+    """The function and the exceptions it is retried on, as bytes. Raises UnserialisableError naming what cannot go.
+
+    files: the names of the files go there in which the code was written that goes along.
+    """
+    buffer = io.BytesIO()
+    pickler = _CloudPickler(buffer, protocol=5)
+    pickler.files = files if files is not None else set()
     try:
-        data: bytes = cloudpickle.dumps((task.function, task.options.retry_on), protocol=5)
+        pickler.dump((task.function, task.options.retry_on))
     except Exception as error:  # pickling runs the user's code: it may raise anything
         raise UnserialisableError(task.name, "the function (or a global it uses)", str(error)) from error
-    return data
+    return buffer.getvalue()
 
 
 def decode_function(data: bytes) -> tuple[Callable[..., Any], tuple[type[BaseException], ...]]:
@@ -79,8 +86,14 @@ def decode_function(data: bytes) -> tuple[Callable[..., Any], tuple[type[BaseExc
     return pair
 
 
-def encode_call(node: Node[Any], name: str, places: Mapping[Node[Any], int], share: Callable[[object], str]) -> bytes:
-    """The arguments' bytes, nodes replaced by their place among the task's upstream.
+def encode_call(
+    node: Node[Any],
+    name: str,
+    places: Mapping[Node[Any], int],
+    share: Callable[[object], str],
+    files: set[str] | None = None,
+) -> bytes:
+    """The arguments' bytes, nodes replaced by their place among the task's upstream. files: as for encode_function.
 
     share: takes a large constant, gives its content hash.
     Raises UnserialisableError or ForeignNodeError naming the argument.
@@ -88,7 +101,7 @@ def encode_call(node: Node[Any], name: str, places: Mapping[Node[Any], int], sha
     if not node.args and not node.kwargs:
         return b""
     try:
-        return _pickle_call((node.args, node.kwargs), places, share)
+        return _pickle_call((node.args, node.kwargs), places, share, files if files is not None else set())
     except Exception:  # pickling runs __reduce__ of the user's own classes; _blame names the argument
         _blame(node, name, places, share)
         raise
@@ -143,21 +156,37 @@ def _dumps(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
     return rich
 
 
-def _pickle_call(call: object, places: Mapping[Node[Any], int], share: Callable[[object], str]) -> bytes:
+def _pickle_call(
+    call: object, places: Mapping[Node[Any], int], share: Callable[[object], str], files: set[str]
+) -> bytes:
     """As _dumps, with nodes and large constants as persistent references."""
     try:
-        data = _pickled(_CallPickler, call, places, share)
+        data = _pickled(_CallPickler, call, places=places, share=share)
     except (pickle.PicklingError, TypeError, AttributeError):
         data = b"__main__"
-    return data if b"__main__" not in data else _pickled(_CloudCallPickler, call, places, share)
+    return (
+        data if b"__main__" not in data else _pickled(_CloudCallPickler, call, places=places, share=share, files=files)
+    )
 
 
-def _pickled(kind: type[Any], call: object, places: Mapping[Node[Any], int], share: Callable[[object], str]) -> bytes:
+def _pickled(kind: type[Any], call: object, **terms: Any) -> bytes:
     buffer = io.BytesIO()
     pickler = kind(buffer, protocol=5)
-    pickler.places, pickler.share, pickler.met = places, share, {}
+    vars(pickler).update(terms, met={})
     pickler.dump(call)
     return buffer.getvalue()
+
+
+class _CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Notes the files in which the code was written that travels by value."""
+
+    files: set[str]
+
+    def reducer_override(self, item: Any) -> Any:
+        """As cloudpickle does it."""
+        if type(item) is CodeType:
+            self.files.add(item.co_filename)
+        return super().reducer_override(item)
 
 
 class _References:
@@ -186,7 +215,7 @@ class _CallPickler(_References, pickle.Pickler):
     """For arguments of importable types."""
 
 
-class _CloudCallPickler(_References, cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+class _CloudCallPickler(_References, _CloudPickler):
     """For arguments with functions or classes of the notebook."""
 
 
@@ -212,7 +241,7 @@ def _blame(node: Node[Any], name: str, places: Mapping[Node[Any], int], share: C
         bound = signature.bind(*node.args, **node.kwargs).arguments
     for argument, value in bound.items():
         try:
-            _pickle_call(value, places, share)
+            _pickle_call(value, places, share, set())
         except ForeignNodeError as error:
             raise ForeignNodeError(name, f"'{argument}'", f"a {type(value).__name__}") from error
         except Exception as error:  # as above

@@ -1,15 +1,16 @@
 """From a plan to what the store holds of it, and back to what a worker needs of one task.
 
 The header (functions and their options, the archive of the user's modules) is stored once by content; each task is a
-record of links and a body: which function, which argument bytes. A worker never needs the whole graph.
+record of links and a body: which function, which argument bytes. A worker never needs the whole graph. The text of the
+cells that code comes from travels along, for who looks at it when it fails.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgpack
 
@@ -35,25 +36,40 @@ class FunctionLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What every worker of a run reads first. archive: content hash of the user's modules, '' for none."""
+    """What every worker of a run reads first. archive, cells: content hash of the user's modules and cells, or ''."""
 
     functions: tuple[FunctionLine, ...]
     archive: str = ""
+    cells: str = ""
 
     def pack(self) -> bytes:
         """MessagePack."""
         lines = [[f.name, f.content, f.identity, f.timeout_s, f.backoff_s, f.pure] for f in self.functions]
-        packed: bytes = msgpack.packb([lines, self.archive])
+        packed: bytes = msgpack.packb([lines, self.archive, self.cells])
         return packed
 
     @classmethod
     def unpack(cls, packed: bytes) -> Header:
         """What pack wrote."""
-        lines, archive = msgpack.unpackb(packed)
+        lines, archive, cells = msgpack.unpackb(packed)
         names = ("name", "content", "identity", "timeout_s", "backoff_s", "pure")
-        return cls(
-            functions=tuple(FunctionLine(**dict(zip(names, line, strict=True))) for line in lines), archive=archive
-        )
+        functions = tuple(FunctionLine(**dict(zip(names, line, strict=True))) for line in lines)
+        return cls(functions=functions, archive=archive, cells=cells)
+
+
+Cells: TypeAlias = Mapping[str, tuple[str, str]]
+"""file -> (how people call it, its text)"""
+
+
+def pack_cells(cells: Cells) -> bytes:
+    """MessagePack; equal cells give equal bytes."""
+    packed: bytes = msgpack.packb(sorted((file, *told) for file, told in cells.items()), unicode_errors="surrogatepass")
+    return packed
+
+
+def unpack_cells(packed: bytes) -> Cells:
+    """What pack_cells wrote."""
+    return {file: (name, text) for file, name, text in msgpack.unpackb(packed, unicode_errors="surrogatepass")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +119,7 @@ class _Shelf:
     contents: dict[str, bytes] = field(default_factory=dict)
     known: dict[int, tuple[object, str]] = field(default_factory=dict)
     used: list[str] = field(default_factory=list)
+    files: set[str] = field(default_factory=set)
 
     def put(self, data: bytes) -> str:
         name = self.signer.content_name(data)
@@ -118,9 +135,19 @@ class _Shelf:
         return found[1]
 
 
-def build(plan: Plan, run: str, signer: Signer, *, cap: int, archive: bytes = b"", **terms: Any) -> Program:
+def build(
+    plan: Plan,
+    run: str,
+    signer: Signer,
+    *,
+    cap: int,
+    archive: bytes = b"",
+    cells: Callable[[Iterable[str]], Cells] = lambda files: {},
+    **terms: Any,
+) -> Program:
     """Pickle, sign and lay out everything. terms: further fields of Submission. O(steps + edges + bytes).
 
+    cells: asked for the text of the files that the code which travels was written in.
     Raises UnserialisableError or ForeignNodeError naming the task and argument.
     """
     shelf = _Shelf(signer)
@@ -130,7 +157,12 @@ def build(plan: Plan, run: str, signer: Signer, *, cap: int, archive: bytes = b"
         body.seal(signer, run, i, plan.steps[i].upstream)
         for i, body in enumerate(_bodies(plan, shelf, functions, lines))
     ]
-    header = Header(functions=tuple(lines), archive=shelf.put(archive) if archive else "")
+    told = cells(shelf.files)
+    header = Header(
+        functions=tuple(lines),
+        archive=shelf.put(archive) if archive else "",
+        cells=shelf.put(pack_cells(told)) if told else "",
+    )
     submission = lay_out(plan, run, cap=cap, bodies=bodies, **terms)
     return Program(submission=submission, contents=shelf.contents, header=shelf.put(header.pack()))
 
@@ -172,14 +204,14 @@ def _bodies(plan: Plan, shelf: _Shelf, functions: dict[int, int], lines: list[Fu
             lines.append(_line(node.task, shelf))
         shelf.used.clear()
         places: dict[Node[Any], int] = {u: i for i, u in enumerate(node.upstream)}
-        call = encode_call(node, name, places, shelf.share)
+        call = encode_call(node, name, places, shelf.share, shelf.files)
         yield Body(functions[id(node.task)], int(name.rsplit("-", 1)[1]), tuple(dict.fromkeys(shelf.used)), call)
 
 
 def _line(task: Task[..., Any], shelf: _Shelf) -> FunctionLine:
     return FunctionLine(
         name=task.name,
-        content=shelf.put(encode_function(task)),
+        content=shelf.put(encode_function(task, shelf.files)),
         identity=identity(task.function),
         timeout_s=task.options.timeout_s,
         backoff_s=task.options.backoff_s,
@@ -217,7 +249,7 @@ def _edges(plan: Plan, place: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
     return [tuple(edges) for edges in lists], n_bits
 
 
-def describe(plan: Plan, name: str, header: str, signer: Signer, run: str) -> str:
+def describe(plan: Plan, name: str, header: str, signer: Signer, run: str, *, deadline_s: float | None = None) -> str:
     """What whoever attaches must know, as JSON: names, functions, edges, placement; and the signature of all that."""
     told = {
         "name": name,
@@ -228,6 +260,10 @@ def describe(plan: Plan, name: str, header: str, signer: Signer, run: str) -> st
         "upstream": [step.upstream for step in plan.steps],
         "workers": [step.worker for step in plan.steps] if not plan.is_floating else [],
         "sinks": plan.sinks,
+        "resources": [step.resources.label() for step in plan.steps]
+        if any(s.resources.label() for s in plan.steps)
+        else [],
+        "deadline_s": deadline_s,
     }
     text = json.dumps(told)
     mac = signer.seal(f"story:{run}", text.encode())[: -len(text.encode())]

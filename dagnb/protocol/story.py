@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import linecache
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from dagnb.errors import Frame, TaskError
+from dagnb.errors import Cause, Frame, TaskError
 from dagnb.graph.dag import Call, Dag
 from dagnb.protocol.messages import Observation, TaskState
 
@@ -17,7 +17,10 @@ _STATES = {state.value: state.word for state in TaskState}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What the submission says of a run: names, functions and edges by position of the step."""
+    """What the submission says of a run: names, functions and edges by position of the step; its deadline, if any.
+
+    resources: label of each step's, nothing when all have the default.
+    """
 
     name: str
     planner: str
@@ -26,6 +29,8 @@ class Story:
     upstream: tuple[tuple[int, ...], ...]
     sinks: tuple[int, ...]
     is_single: bool
+    deadline_s: float | None = None
+    resources: tuple[str, ...] = ()
 
     @property
     def dag(self) -> Dag:
@@ -45,6 +50,8 @@ class Story:
             upstream=tuple(map(tuple, told["upstream"])),
             sinks=tuple(told["sinks"]),
             is_single=told.get("single", len(told["sinks"]) == 1),
+            deadline_s=told.get("deadline_s"),
+            resources=tuple(told.get("resources", ())),
         )
 
 
@@ -68,7 +75,6 @@ def errors_of(seen: Observation, story: Story) -> list[TaskError]:
 
 
 def _error(told: dict[str, Any], task: str, attempt: int, final: bool) -> TaskError:
-    frames = tuple(_with_source(Frame(**frame)) for frame in told.get("frames", ()))
     known = {
         name: told[name]
         for name in ("stderr_tail", "stdout_tail", "exit_code", "signal", "at")
@@ -78,14 +84,29 @@ def _error(told: dict[str, Any], task: str, attempt: int, final: bool) -> TaskEr
         task=task,
         attempt=attempt,
         worker=told.get("worker", ""),
-        type=told["type"],
-        message=told["message"],
-        frames=frames,
         traceback=tuple(told.get("traceback", ())),
         final=final,
         **known,
+        **_raised(told),
     )
 
 
-def _with_source(frame: Frame) -> Frame:
-    return frame if frame.source else replace(frame, source=linecache.getline(frame.file, frame.line).strip())
+def _raised(told: dict[str, Any]) -> dict[str, Any]:
+    """What a TaskError and each of its causes say of an exception. Fields that the writer did not know are empty."""
+    return {
+        "type": told["type"],
+        "message": told["message"],
+        "frames": tuple(map(_frame, told.get("frames", ()))),
+        "notes": tuple(told.get("notes", ())),
+        "causes": tuple(Cause(how=cause["how"], **_raised(cause)) for cause in told.get("causes", ())),
+    }
+
+
+def _frame(told: dict[str, Any]) -> Frame:
+    """Its line filled in from this process, where the writer had none."""
+    known = {name: value for name, value in told.items() if name in _FRAME}
+    frame = Frame(**known | {side: tuple(told.get(side, ())) for side in ("before", "after")})
+    return frame if frame.source else replace(frame, source=linecache.getline(frame.file, frame.line).rstrip())
+
+
+_FRAME = {field.name for field in fields(Frame)}

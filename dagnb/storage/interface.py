@@ -140,8 +140,8 @@ class Coordinator(Protocol):
         """The chunks of spans from number `begin` on."""
         ...
 
-    async def logs(self, run: str, task: int) -> str:
-        """What the task printed, shortened."""
+    async def logs(self, run: str, tasks: Sequence[int]) -> list[str]:
+        """What each of these tasks printed in its last ended attempt, the tail of it; '' for nothing."""
         ...
 
     async def runs(self) -> list[RunLine]:

@@ -199,9 +199,10 @@ class MemoryStore:
         """Chunks of spans."""
         return self._room(run).spans[begin:]
 
-    async def logs(self, run: str, task: int) -> str:
+    async def logs(self, run: str, tasks: Sequence[int]) -> list[str]:
         """What the task printed."""
-        return self._room(run).logs.get(task, "")
+        logs = self._room(run).logs
+        return [logs.get(task, "") for task in tasks]
 
     async def runs(self) -> list[RunLine]:
         """Newest first."""

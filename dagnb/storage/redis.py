@@ -209,12 +209,15 @@ class RedisStore:
         found: list[bytes] = chunks
         return found
 
-    async def logs(self, run: str, task: int) -> str:
+    async def logs(self, run: str, tasks: Sequence[int]) -> list[str]:
         """See Coordinator.logs."""
         prefix = self._prefix(run)
-        there, log = await self.link.ask([("EXISTS", prefix + "m"), ("HGET", prefix + "log", task)])
+        looks: list[Command] = [("EXISTS", prefix + "m")]
+        if tasks:
+            looks.append(("HMGET", prefix + "log", *tasks))
+        there, *logs = await self.link.ask(looks)
         self.link.require_run(run, there)
-        return (log or b"").decode()
+        return [(log or b"").decode() for log in logs[0]] if logs else []
 
     async def runs(self) -> list[RunLine]:
         """See Coordinator.runs. Those that expired leave the index."""

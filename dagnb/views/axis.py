@@ -89,7 +89,7 @@ def _moment(moment: float, step: float) -> str:
     return f"{moment:g} s" if step < 15 else seconds_text(moment)
 
 
-def mark(scale: Scale, moment: float, what: str, *, role: str, row: int) -> str:
+def mark(scale: Scale, moment: float, what: str, role: str, *, row: int) -> str:
     """A dashed line at a moment, named below the lanes in this row."""
     x = scale.x(moment)
     low = scale.bottom + 6 + 13 * row

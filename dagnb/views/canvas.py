@@ -16,11 +16,11 @@ LEGEND_ROW = 20.0
 """pixels from one row of the legend to the next"""
 
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
-_TYPE = (
+TYPE = (
     f".dagnb text{{font:12px {_FONT}}}.dagnb .strong{{font-weight:600}}.dagnb .small{{font-size:10.5px}}"
-    ".dagnb .mid{text-anchor:middle}.dagnb .end{text-anchor:end}.dagnb [data-task]{cursor:pointer}"
-    ".dagnb [data-task]:hover .frame,.dagnb [data-task]:focus .frame{stroke-width:2.5}"
+    ".dagnb .mid{text-anchor:middle}.dagnb .end{text-anchor:end}"
 )
+"""how words and marks look, for whoever draws without a style sheet of its own"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +31,11 @@ class Entry:
     words: str
 
 
-def sheet(width: float, height: float, label: str, *body: str) -> str:
+def sheet(width: float, height: float, label: str, *body: str, is_styled: bool = True) -> str:
     """A whole SVG file. It shrinks with a narrow page, but never below a size that can be read."""
     return element(
         "svg",
-        element("style", style() + _TYPE),
+        element("style", style() + TYPE) if is_styled else "",
         element("rect", width=width, height=height, rx=6, class_="fill-bg"),
         *body,
         xmlns="http://www.w3.org/2000/svg",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dagnb.planning.plan import Plan
@@ -33,19 +33,24 @@ def windows(trace: Trace) -> dict[int, Window]:
 
 
 def critical_path(plan: Plan, trace: Trace) -> tuple[int, ...]:
+    """The critical steps of a plan that ran as the trace says: see critical_steps."""
+    return critical_steps([step.upstream for step in plan.steps], plan.sinks, trace)
+
+
+def critical_steps(upstream: Sequence[Sequence[int]], sinks: Sequence[int], trace: Trace) -> tuple[int, ...]:
     """Steps from the first to the sink that ended last, each begun no sooner because of the one before it.
 
     That one is the upstream step that ended last, or what its worker did just before if that ended later still.
     """
     busy = windows(trace)
-    ends = [step for step in plan.sinks if step in busy]
+    ends = [step for step in sinks if step in busy]
     if not ends:
         return ()
     before = _before(trace, busy)
     path = [max(ends, key=lambda step: busy[step].end_s)]
     while True:
         here = path[-1]
-        causes = [step for step in plan.steps[here].upstream if step in busy]
+        causes = [step for step in upstream[here] if step in busy]
         if here in before:
             causes.append(before[here])
         causes = [step for step in causes if busy[step].begin_s < busy[here].begin_s]

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
-from dagnb.errors import Frame, TaskError
-from dagnb.views.markup import element, escaped, plain, shortened
+from dagnb.errors import TaskError
+from dagnb.views.markup import element, escaped, plain
 from dagnb.views.page import fragment, pre
+from dagnb.views.stack import Line, lead_lines, message_lines, raised_lines, rest_lines
 from dagnb.views.wording import counted
 
 MAX_ERRORS = 30
-MAX_FRAMES = 20
-MAX_LINE = 300
-MAX_MESSAGE = 4_000
 MAX_OUTPUT = 8_000
-"""what is shown at most: errors, frames of each, characters of a code line, of a message, of an output"""
+"""what is shown at most: errors, characters of an output"""
+
+_LOOKS = {"error": "text-failed", "fold": "text-dim", "link": "text-dim"}
 
 
 def errors_html(errors: Sequence[TaskError]) -> str:
     """The errors as HTML, the first MAX_ERRORS of them; nothing in them can become markup."""
     if not errors:
         return fragment(element("p", "No errors."))
-    body = [_article(error) for error in errors[:MAX_ERRORS]]
+    body = [article(error) for error in errors[:MAX_ERRORS]]
     if len(errors) > MAX_ERRORS:
         body.append(element("p", f"and {counted(len(errors) - MAX_ERRORS, 'more error')}"))
     return fragment(*body)
@@ -30,59 +29,41 @@ def errors_html(errors: Sequence[TaskError]) -> str:
 
 def errors_text(errors: Sequence[TaskError]) -> str:
     """The errors for a terminal, the first MAX_ERRORS of them."""
-    if not errors:
-        return "No errors."
-    parts = [_paragraph(error) for error in errors[:MAX_ERRORS]]
-    if len(errors) > MAX_ERRORS:
-        parts.append(f"and {counted(len(errors) - MAX_ERRORS, 'more error')}")
-    return "\n\n".join(parts)
+    return "\n".join(line.text for line in errors_lines(errors)) if errors else "No errors."
 
 
-def trace_lines(error: TaskError) -> list[str]:
-    """The traceback, a line each: of the frames if there are any, else as Python wrote it.
-
-    The middle of a long one is left out.
-    """
-    if not error.frames:
-        return _capped("".join(error.traceback), MAX_OUTPUT).splitlines()
-    frames, half = error.frames, MAX_FRAMES // 2
-    if len(frames) <= MAX_FRAMES:
-        return [line for frame in frames for line in _frame_lines(frame)]
-    first = [line for frame in frames[:half] for line in _frame_lines(frame)]
-    last = [line for frame in frames[-half:] for line in _frame_lines(frame)]
-    return [*first, f"  ... {counted(len(frames) - 2 * half, 'more frame')} ...", *last]
-
-
-def _frame_lines(frame: Frame) -> list[str]:
-    """Where, the code, and carets below what failed."""
-    file, function = (shortened(plain(text[: 4 * MAX_LINE]), MAX_LINE) for text in (frame.file, frame.function))
-    lines = [f"{file}, line {frame.line}, in {function}"]
-    source = plain(frame.source[: 4 * MAX_LINE]).rstrip()
-    code = source.lstrip()
-    if code:
-        lines.append("    " + code[:MAX_LINE])
-        carets = _carets(frame, source, len(source) - len(code))
-        if carets:
-            lines.append("    " + carets)
+def errors_lines(errors: Sequence[TaskError], *, most: int = MAX_ERRORS, n_output: int = MAX_OUTPUT) -> list[Line]:
+    """As errors_text, by lines. most: errors at most. n_output: characters of each of their outputs."""
+    lines: list[Line] = []
+    for error in errors[:most]:
+        lines += [*([Line("")] if lines else []), *_paragraph(error, n_output)]
+    if len(errors) > most:
+        lines += [Line(""), Line(f"and {counted(len(errors) - most, 'more error')}")]
     return lines
 
 
-def _carets(frame: Frame, source: str, indent: int) -> str:
-    """Carets below the columns of a frame; nothing where columns are unknown, do not fit, or cover the whole line."""
-    if frame.column is None or source != frame.source.rstrip():
-        return ""
-    is_one_line = frame.end_line in {None, frame.line}
-    end = frame.end_column if is_one_line and frame.end_column is not None else len(source)
-    begin, end = max(frame.column, indent), min(end, len(source), indent + MAX_LINE)
-    if begin >= end or (begin, end) == (indent, len(source)):
-        return ""
-    blank = "".join(" " * _columns(character) if character != "\t" else "\t" for character in source[indent:begin])
-    return blank + "^" * sum(map(_columns, source[begin:end]))
+def trace_lines(error: TaskError) -> list[str]:
+    """The lines of code, of what led to them too: of frames if there are any, else as Python wrote it.
+
+    Its own message is left out where nothing comes after it.
+    """
+    return [line.text for line in _trace(error)]
 
 
-def _columns(character: str) -> int:
-    """How many columns a terminal gives a character."""
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+def _trace(error: TaskError) -> list[Line]:
+    if not _is_told(error):
+        return _python_lines(error)
+    rest = rest_lines(error)
+    return [*lead_lines(error), *([Line(""), *message_lines(error), *rest] if rest else [])]
+
+
+def _is_told(error: TaskError) -> bool:
+    """Whether there is more than Python's text."""
+    return bool(error.frames or error.causes or error.notes)
+
+
+def _python_lines(error: TaskError) -> list[Line]:
+    return [Line(line) for line in _capped(error.text(), MAX_OUTPUT).splitlines()]
 
 
 def _capped(text: str, limit: int) -> str:
@@ -104,35 +85,37 @@ def _where(error: TaskError) -> str:
     return ", ".join(parts)
 
 
-def _outputs(error: TaskError) -> list[tuple[str, str]]:
+def _outputs(error: TaskError, limit: int) -> list[tuple[str, str]]:
     """What the task wrote last: (name of the stream, text), those with text."""
     tails = (("stderr", error.stderr_tail), ("stdout", error.stdout_tail))
-    capped = ((name, _capped(tail, MAX_OUTPUT)) for name, tail in tails)
+    capped = ((name, _capped(tail, limit)) for name, tail in tails)
     return [(name, text) for name, text in capped if text.strip()]
 
 
-def _message(error: TaskError) -> str:
-    kind, message = (plain(text[: 4 * MAX_MESSAGE]) for text in (error.type, error.message))
-    return shortened(f"{kind}: {message}" if message else kind, MAX_MESSAGE)
-
-
-def _article(error: TaskError) -> str:
-    head, _, rest = _message(error).partition("\n")
-    title = element("h3", escaped(error.task), " ", element("span", escaped(head), class_="text-failed"))
+def article(error: TaskError) -> str:
+    """One error as an element: whose, where, the lines of code, what it wrote last."""
+    head, *more = message_lines(error)
+    title = element("h3", escaped(error.task), " ", element("span", escaped(head.text), class_="text-failed"))
     parts = [title, element("p", escaped(_where(error)), class_="text-dim")]
-    code = "\n".join([*([rest] if rest else []), *trace_lines(error)])
-    if code.strip():
-        parts.append(pre(code))
-    for name, text in _outputs(error):
+    code = [*more, *_trace(error)]
+    if any(line.text.strip() for line in code):
+        parts.append(element("pre", "\n".join(map(_marked, code))))
+    for name, text in _outputs(error, MAX_OUTPUT):
         parts.append(element("details", element("summary", name), pre(text)))
     return element("article", *parts)
 
 
-def _paragraph(error: TaskError) -> str:
-    lines = [f"task '{plain(error.task)}', {_where(error)}"]
-    lines += [f"  {line}" for line in trace_lines(error)]
-    lines += [f"  {line}" for line in _message(error).splitlines()]
-    for name, text in _outputs(error):
-        lines.append(f"  {name}:")
-        lines += [f"    {line}" for line in text.splitlines()]
-    return "\n".join(lines)
+def _marked(line: Line) -> str:
+    look = _LOOKS.get(line.kind)
+    return element("span", escaped(line.text), class_=look) if look else escaped(line.text)
+
+
+def _paragraph(error: TaskError, n_output: int) -> list[Line]:
+    lines = [Line(f"task '{plain(error.task)}', {_where(error)}")]
+    if _is_told(error):
+        lines += raised_lines(error)
+    else:
+        lines += [*_python_lines(error), *message_lines(error)]
+    for name, text in _outputs(error, n_output):
+        lines += [Line(f"{name}:"), *(Line(f"  {line}") for line in text.splitlines())]
+    return lines

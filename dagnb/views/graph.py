@@ -18,6 +18,9 @@ _NAMED = 5
 _FILLED = ("done", "failed", "cancelled", "skipped", "retrying", "running")
 """the parts of a progress bar, from the left"""
 
+_WIDEST_STATE = "\u00a0" * max(map(len, STATES))
+"""blanks, so that a box is wide enough for the longest state"""
+
 _FOLDED = "A box with a number stands for that many tasks."
 
 
@@ -34,11 +37,11 @@ def dag_svg(dag: Dag) -> str:
     return sketch(picture, looks, _strokes(picture), label=f"graph of {counted(len(dag), 'task')}", notes=notes)
 
 
-def graph_svg(dag: Dag, states: Mapping[int, str] | None) -> str:
+def graph_svg(dag: Dag, states: Mapping[int, str] | None, *, is_styled: bool = True) -> str:
     """The DAG with states, by position; tasks without one are waiting. Without states it is dag_svg.
 
     For clicks: `data-task` holds a position, `data-tasks` all positions of a box (0-2,5), `data-box` its id in the
-    Picture.
+    Picture. is_styled: bring the style sheet along.
     """
     if states is None:
         return dag_svg(dag)
@@ -47,7 +50,30 @@ def graph_svg(dag: Dag, states: Mapping[int, str] | None) -> str:
     entries = _legend(states.get(i, "waiting") for i in range(len(dag)))
     label = f"graph of {counted(len(dag), 'task')} and their states"
     notes = (_FOLDED,) if picture.is_folded else ()
-    return sketch(picture, looks, _strokes(picture), label=label, entries=entries, notes=notes)
+    return sketch(picture, looks, _strokes(picture), label=label, entries=entries, notes=notes, is_styled=is_styled)
+
+
+def live_svg(dag: Dag, picture: Picture) -> str:
+    """The picture a live view starts from: every task waiting, room for what will be said, without a style sheet.
+
+    The browser recolours it: boxes are found by `data-box`, their words by class.
+    """
+    room = _WIDEST_STATE[len("waiting") :]
+    looks = []
+    for box in picture.boxes:
+        n = len(box.tasks)
+        looks.append(
+            Look(
+                tip=_tip(dag, box),
+                lines=(f"waiting{room}" if n == 1 else f"{n:,} / {n:,}",),
+                mark=icon("waiting"),
+                frame="stroke-waiting",
+                weight=1.2,
+                bar=(("waiting", 0.0),) if n > 1 else (),
+            )
+        )
+    label = f"graph of {counted(len(dag), 'task')} and their states"
+    return sketch(picture, looks, _strokes(picture), label=label, is_styled=False)
 
 
 def _strokes(picture: Picture) -> list[Stroke]:

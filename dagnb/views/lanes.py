@@ -53,7 +53,7 @@ class Lanes:
     n_hidden: int
 
 
-def lanes(trace: Trace, functions: Sequence[str], *, pixel_s: float) -> Lanes:
+def lanes(trace: Trace, functions: Sequence[str], *, pixel_s: float, max_bars: int = MAX_BARS) -> Lanes:
     """The bars of a trace when one pixel lasts pixel_s. O(spans log spans). functions: by step."""
     lane_of, names, n_hidden = _assigned(trace)
     bars = [
@@ -63,7 +63,7 @@ def lanes(trace: Trace, functions: Sequence[str], *, pixel_s: float) -> Lanes:
     ]
     cell_s = pixel_s
     merged = _merged(bars, cell_s)
-    while len(merged) > MAX_BARS and cell_s < pixel_s * 1_024:
+    while len(merged) > max_bars and cell_s < pixel_s * 1_024:
         cell_s *= 2
         merged = _merged(merged, cell_s)
     return Lanes(names=names, bars=tuple(merged), n_hidden=n_hidden)

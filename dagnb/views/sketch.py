@@ -61,13 +61,20 @@ def sketch(
     title: str = "",
     entries: Iterable[Entry] = (),
     notes: Sequence[str] = (),
+    is_styled: bool = True,
 ) -> str:
-    """The SVG of a picture: title, boxes and arrows, legend, notes. looks, strokes: one a box, one an edge."""
+    """The SVG of a picture: title, boxes and arrows, legend, notes. looks, strokes: one a box, one an edge.
+
+    is_styled: bring the style sheet along; a page that holds it already needs no second.
+    """
     width, height = _box_size(picture, looks)
     placed = place(picture, box_width=width, box_height=height)
     top = MARGIN + (26 if title else 0)
     right = max(placed.width + 2 * MARGIN, 420.0, text_width(title) + 2 * MARGIN + 20)
-    arrows = [_arrow(curve, stroke) for curve, stroke in zip(placed.curves, strokes, strict=True)]
+    arrows = [
+        _arrow(curve, stroke, f"{edge.tail}-{edge.head}")
+        for edge, curve, stroke in zip(picture.edges, placed.curves, strokes, strict=True)
+    ]
     boxes = [
         _drawn(box, look, (x - width / 2, y - height / 2), (width, height))
         for box, look, (x, y) in zip(picture.boxes, looks, placed.centres, strict=True)
@@ -77,7 +84,8 @@ def sketch(
     said = [words(MARGIN, bottom + 10 + 16 * i, note, look="small fill-dim") for i, note in enumerate(notes)]
     heading = words(MARGIN, MARGIN + 12, title, look="strong fill-ink") if title else ""
     body = element("g", *arrows, *boxes, transform=offset)
-    return sheet(right, bottom + 16 * len(notes) + MARGIN - 4, label, heading, body, below, *said)
+    high = bottom + 16 * len(notes) + MARGIN - 4
+    return sheet(right, high, label, heading, body, below, *said, is_styled=is_styled)
 
 
 def _centred(right: float, placed: Placed) -> float:
@@ -131,7 +139,6 @@ def _drawn(box: Box, look: Look, corner: Point, size: tuple[float, float]) -> st
         "g",
         *parts,
         class_="box",
-        tabindex=0,
         data_box=box.id,
         data_task=str(box.tasks[0]),
         data_tasks=ranges(box.tasks),
@@ -154,8 +161,11 @@ def _bar(shares: Sequence[tuple[str, float]], x: float, width: float, y: float) 
     return "".join(parts)
 
 
-def _arrow(curve: Sequence[Point], stroke: Stroke) -> str:
-    """A spline that ends in an arrow head, drawn without markers: ids of several pictures on a page would clash."""
+def _arrow(curve: Sequence[Point], stroke: Stroke, edge: str) -> str:
+    """A spline that ends in an arrow head, drawn without markers: ids of several pictures on a page would clash.
+
+    edge: positions of its two boxes, "3-7".
+    """
     if len(curve) < 4:
         return ""
     (x, y), before = curve[-1], next((p for p in reversed(curve[:-1]) if p != curve[-1]), curve[0])
@@ -170,6 +180,7 @@ def _arrow(curve: Sequence[Point], stroke: Stroke) -> str:
         fill="none",
         stroke_width=stroke.weight,
         stroke_dasharray=stroke.dash,
+        data_edge=edge,
     )
     wing = 0.45
     corners = ((x, y), (base[0] - dy * wing, base[1] + dx * wing), (base[0] + dy * wing, base[1] - dx * wing))

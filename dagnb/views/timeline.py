@@ -10,7 +10,7 @@ from dagnb.trace.span import Phase
 from dagnb.trace.trace import Trace
 from dagnb.views.axis import Scale, axis, mark
 from dagnb.views.canvas import LEGEND_ROW, MARGIN, Entry, chip, legend, sheet, text_width, tooltip, words
-from dagnb.views.lanes import Bar, Lanes, lanes
+from dagnb.views.lanes import MAX_BARS, Bar, Lanes, lanes
 from dagnb.views.markup import element, number
 from dagnb.views.palette import PLAIN, colours
 from dagnb.views.wording import bytes_text, counted, seconds_text
@@ -25,16 +25,25 @@ _LISTED = 12
 
 
 def timeline_svg(
-    trace: Trace, functions: Sequence[str] | None = None, *, width: int = 900, planned: Trace | None = None
+    trace: Trace,
+    functions: Sequence[str] | None = None,
+    *,
+    width: int = 900,
+    planned: Trace | None = None,
+    is_over: bool = True,
+    is_bare: bool = False,
+    max_bars: int = MAX_BARS,
 ) -> str:
     """The trace as SVG, `width` pixels wide. O(spans log spans), and small however many spans there are.
 
     functions: of each step, else taken from the names of the steps. planned: outlined where its workers are the same.
+    is_over: whether the makespan is final. is_bare: for a page that has our style sheet and says itself what a bar of
+    one task (`data-task`) is; other bars carry their words in `data-say`.
     """
     functions = functions_of(trace) if functions is None else functions
     span_s = _length(trace, planned)
     left = MARGIN + _gutter(trace)
-    drawn = lanes(trace, functions, pixel_s=span_s / (width - MARGIN - left))
+    drawn = lanes(trace, functions, pixel_s=span_s / (width - MARGIN - left), max_bars=max_bars)
     scale = _scale(span_s, left, width - MARGIN, len(drawn.names))
     tint = colours(functions)
     body = [
@@ -42,13 +51,13 @@ def timeline_svg(
         axis(scale),
         _names(drawn, scale),
         _outlines(planned, drawn, scale) if planned else "",
-        _bars(drawn.bars, trace, scale, tint),
-        mark(scale, trace.makespan_s, "end", role="ink", row=0),
-        mark(scale, planned.makespan_s, "planned", role="edge", row=1) if planned else "",
+        _bars(drawn.bars, trace, scale, tint, is_bare=is_bare),
+        mark(scale, trace.makespan_s, *(("end", "ink") if is_over else ("now", "running")), row=0),
+        mark(scale, planned.makespan_s, "planned", "edge", row=1) if planned else "",
     ]
     below, end = _below(drawn, tint, scale, is_planned=planned is not None)
     label = f"timeline of {counted(len(trace.workers), 'worker')}, {seconds_text(trace.makespan_s)}"
-    return sheet(width, end + MARGIN - 6, label, *body, below)
+    return sheet(width, end + MARGIN - 6, label, *body, below, is_styled=not is_bare)
 
 
 def functions_of(trace: Trace) -> list[str]:
@@ -107,11 +116,11 @@ def _names(drawn: Lanes, scale: Scale) -> str:
     return "".join(found)
 
 
-def _bars(bars: Sequence[Bar], trace: Trace, scale: Scale, tint: Mapping[str, str]) -> str:
+def _bars(bars: Sequence[Bar], trace: Trace, scale: Scale, tint: Mapping[str, str], *, is_bare: bool) -> str:
     """All bars, grouped by their looks: an attribute is written once for thousands of bars."""
     groups: dict[str, list[str]] = defaultdict(list)
     for bar in bars:
-        groups[bar.kind].append(_drawn(bar, trace, scale))
+        groups[bar.kind].append(_drawn(bar, trace, scale, is_bare=is_bare))
     order = sorted(groups, key=lambda kind: (kind.startswith("run "), kind))
     return "".join(element("g", *groups[kind], data_kind=kind, **_paint(kind, tint)) for kind in order)
 
@@ -126,13 +135,16 @@ def _paint(kind: str, tint: Mapping[str, str]) -> dict[str, str]:
     return {"fill": TRAFFIC_COLOURS.get(kind, PLAIN)}
 
 
-def _drawn(bar: Bar, trace: Trace, scale: Scale) -> str:
+def _drawn(bar: Bar, trace: Trace, scale: Scale, *, is_bare: bool) -> str:
     x, wide = scale.x(bar.begin_s), max((bar.end_s - bar.begin_s) * scale.per_s, 0.6)
     y, high = scale.y(bar.lane), scale.work
     if bar.is_traffic:
         y, high = y + scale.work + 1, scale.traffic
     path = _rectangle(x, y, wide, high) + (_hatch(x, y, wide, high) if bar.kind == "cold" else "")
-    return element("path", tooltip(_tip(bar, trace)), d=path, data_task=_clicked(bar))
+    task = _clicked(bar)
+    if is_bare:
+        return element("path", d=path, data_task=task, data_say=_tip(bar, trace) if task is None else None)
+    return element("path", tooltip(_tip(bar, trace)), d=path, data_task=task)
 
 
 def _clicked(bar: Bar) -> int | None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from IPython.core.completer import IPCompleter
 from IPython.core.formatters import IPythonDisplayFormatter
 from IPython.core.interactiveshell import InteractiveShell
 
-from dagnb import handle
+from dagnb import handle, sources
 from dagnb_kernel_ext import tracebacks
 from dagnb_kernel_ext.cell import help_alone
 from dagnb_kernel_ext.completion import Matcher, matcher_for
 from dagnb_kernel_ext.magics import DagMagics
-from dagnb_kernel_ext.output import labels
+from dagnb_kernel_ext.output import cell_label
 from dagnb_kernel_ext.widgets import Gallery
 
 
@@ -22,6 +24,7 @@ class _Loaded:
     magics: DagMagics
     gallery: Gallery
     matcher: Matcher
+    label: Callable[[str], str | None]
 
 
 _loaded: dict[int, _Loaded] = {}
@@ -33,11 +36,13 @@ def load(ipython: InteractiveShell) -> None:
     if id(ipython) in _loaded:
         return
     gallery = Gallery(ipython)
-    given = _Loaded(DagMagics(ipython, gallery), gallery, matcher_for(ipython))
+    label = functools.partial(cell_label, ipython)
+    given = _Loaded(DagMagics(ipython, gallery), gallery, matcher_for(ipython), label)
     _loaded[id(ipython)] = given
     ipython.register_magics(given.magics)
     ipython.input_transformers_cleanup.append(help_alone)
-    tracebacks.install(labels(ipython))
+    tracebacks.install(ipython)
+    sources.labellers.append(label)
     if _has_completer(ipython):
         ipython.Completer.custom_matchers.append(given.matcher)
     handle.viewers.append(given.magics.remember)
@@ -53,6 +58,7 @@ def unload(ipython: InteractiveShell) -> None:
     if given is None:
         return
     tracebacks.uninstall()
+    sources.labellers.remove(given.label)
     ipython.input_transformers_cleanup.remove(help_alone)
     for kind in ("line", "cell"):
         ipython.magics_manager.magics[kind].pop("dag", None)

@@ -5,6 +5,7 @@ A thread, because it goes on while a cell blocks the kernel's loop. It never pri
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -12,19 +13,27 @@ from typing import Any, Protocol
 
 from dagnb.errors import RunMissingError, StorageUnavailableError
 from dagnb.handle import Run
-from dagnb.protocol.messages import Observation, RunState
-from dagnb.protocol.story import Story
-from dagnb.views import layout
-from dagnb.views.layout import Picture
-from dagnb_kernel_ext.moment import Label, Message, Moment, is_news, message, moment
+from dagnb.views.snapshot import Snapshot
+from dagnb.views.telling import Message, Telling
 
-PERIOD_S = 0.12
+PERIOD_S = 0.1
 """time between two looks"""
 
-_PULSE_S = 0.9
-"""a message at least this often, so that the time in the view goes on"""
+_LOOK_SHARE = 0.2
+"""share of the time that looking may take: large runs are looked at less often"""
 
-_CHECKPOINT_S = 2.0
+_PULSE_S = 0.9
+"""a message at least this often, so that a view knows it is still told"""
+
+_DRAW_S = 0.6
+_DRAW_SHARE = 0.08
+"""a timeline is drawn this often, and takes at most this share of a processor"""
+
+_CHECKPOINT_S = 0.3
+_CHECKPOINT_LATER_S = 2.0
+_CHECKPOINT_RATE = 50_000
+"""the first checkpoint soon, before a page has loaded; later ones rarely, and so many bytes a second at most"""
+
 _PATIENCE = 60
 """so many looks in a row may fail, a second apart, before the thread gives up"""
 
@@ -32,7 +41,7 @@ _PATIENCE = 60
 class Audience(Protocol):
     """Who is told; in the feed's thread."""
 
-    def begin(self, story: Story, picture: Picture) -> None:
+    def begin(self, telling: Telling) -> None:
         """The run's tasks and boxes, once, first."""
         ...
 
@@ -44,7 +53,7 @@ class Audience(Protocol):
         """Everything, now and then, for views that are opened later."""
         ...
 
-    def end(self, seen: Observation, story: Story) -> None:
+    def end(self, last: Snapshot) -> None:
         """The run is over."""
         ...
 
@@ -56,12 +65,12 @@ class Audience(Protocol):
 class Feed:
     """One watched run."""
 
-    def __init__(self, run: Run[Any], audience: Audience, label: Label, *, period_s: float = PERIOD_S) -> None:
-        """Start to watch. label: how people call a file."""
+    def __init__(self, run: Run[Any], audience: Audience, *, period_s: float = PERIOD_S) -> None:
+        """Start to watch."""
         self._run = run
         self._audience = audience
-        self._label = label
         self._period_s = period_s
+        self._cost_s = 0.0
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"dagnb-feed-{run.id}", daemon=True)
         self._thread.start()
@@ -84,49 +93,57 @@ class Feed:
             self._audience.lose(str(error))
 
     def _follow(self) -> None:
-        seen = self._patiently(self._run.look)
-        story = Story.read(seen.meta)
-        picture = layout.of_dag(story.dag)
-        self._audience.begin(story, picture)
-        teller = _Teller(self._audience, self._label)
+        now = self._patiently(self._run.snapshot)
+        telling = Telling(now.story, now.seen.submitted_at)
+        self._audience.begin(telling)
+        pace = _Pace(self._audience, telling)
         while not self._is_stopped.is_set():
-            teller.tell(moment(seen, story, picture, teller.before))
-            if seen.state is not RunState.RUNNING:
-                self._audience.end(seen, story)
+            pace.tell(now)
+            if now.is_over:
+                self._audience.end(now)
                 return
-            self._is_stopped.wait(self._period_s)
-            cursor = seen.cursor
-            seen = self._patiently(lambda cursor=cursor: self._run.look(cursor))  # type: ignore[misc]  # binds this look's
+            self._is_stopped.wait(max(self._period_s, self._cost_s / _LOOK_SHARE))
+            before = now
+            now = self._patiently(lambda before=before: self._run.snapshot(before))  # type: ignore[misc]  # this look's
 
-    def _patiently(self, look: Callable[[], Observation]) -> Observation:
+    def _patiently(self, look: Callable[[], Snapshot]) -> Snapshot:
         """One look; a store that is away for a moment is asked again."""
+        begun = time.monotonic()
         for _ in range(_PATIENCE):
             try:
-                return look()
+                now = look()
+                self._cost_s = time.monotonic() - begun
+                return now
             except StorageUnavailableError:
                 if self._is_stopped.wait(1.0):
                     raise
         return look()
 
 
-class _Teller:
-    """Turns moments into messages, and keeps quiet when there is nothing to say."""
+class _Pace:
+    """Keeps quiet when there is nothing to say, draws and checkpoints no more often than they are worth."""
 
-    def __init__(self, audience: Audience, label: Label) -> None:
-        self.before: Moment | None = None
+    def __init__(self, audience: Audience, telling: Telling) -> None:
         self._audience = audience
-        self._label = label
-        self._serial = 0
-        self._told_at = self._kept_at = -1e9
+        self._telling = telling
+        self._pulse_at = self._draw_at = 0.0
+        self._keep_at = time.monotonic() + _CHECKPOINT_S
+        self._is_drawn = False
 
-    def tell(self, now: Moment) -> None:
-        """A message if something changed or it is time for a pulse; a checkpoint now and then."""
+    def tell(self, now: Snapshot) -> None:
+        """A message if something changed or it is time for a pulse."""
+        message, is_news = self._telling.tell(now)
+        self._is_drawn = self._is_drawn and not is_news
         at = time.monotonic()
-        is_over = now.state != RunState.RUNNING
-        if is_news(now, self.before) or at - self._told_at >= _PULSE_S:
-            self._serial += 1
-            self._audience.hear(message(now, self.before, self._serial, self._label))
-            self.before, self._told_at = now, at
-        if at - self._kept_at >= _CHECKPOINT_S and not is_over:
-            self._audience.keep(message(now, None, self._serial, self._label))
-            self._kept_at = at
+        if at >= self._draw_at and not now.is_over and not self._is_drawn:
+            message["drawn"] = self._telling.draw()
+            self._draw_at = time.monotonic() + max(_DRAW_S, (time.monotonic() - at) / _DRAW_SHARE)
+            self._is_drawn = not now.seen.states.count("X")  # what runs grows
+        elif not is_news and at < self._pulse_at:
+            return
+        self._audience.hear(message)
+        self._pulse_at = at + _PULSE_S
+        if at >= self._keep_at and not now.is_over:
+            whole = self._telling.everything()
+            self._audience.keep(whole)
+            self._keep_at = at + max(_CHECKPOINT_LATER_S, len(json.dumps(whole)) / _CHECKPOINT_RATE)

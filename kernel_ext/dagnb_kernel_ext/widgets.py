@@ -12,18 +12,17 @@ import anywidget
 import traitlets
 from IPython.core.interactiveshell import InteractiveShell
 
-from dagnb.errors import StorageError
+from dagnb.errors import DagnbError, StorageError
 from dagnb.handle import Run
-from dagnb.protocol.messages import Observation
-from dagnb.protocol.story import Story
-from dagnb.views.layout import Picture
+from dagnb.views import view
+from dagnb.views.graph import live_svg
+from dagnb.views.markup import plain
 from dagnb.views.palette import style
 from dagnb.views.show import picture_or
-from dagnb_kernel_ext import frozen
+from dagnb.views.snapshot import Snapshot
+from dagnb.views.telling import Message, Telling, graph_of
 from dagnb_kernel_ext.feed import Feed
-from dagnb_kernel_ext.moment import Label, Message
-from dagnb_kernel_ext.output import change, labels, put
-from dagnb_kernel_ext.sketching import icons, live_svg
+from dagnb_kernel_ext.output import change, put
 
 _STATIC = importlib.resources.files("dagnb_kernel_ext") / "static"
 _SETTLE_S = 3.0
@@ -33,22 +32,34 @@ _SETTLE_S = 3.0
 class LiveView(anywidget.AnyWidget):
     """What the browser needs. told: everything as of now and then; what happens between comes as messages."""
 
-    _esm: ClassVar[str] = (_STATIC / "live.js").read_text(encoding="utf-8")
-    _css: ClassVar[str] = style() + (_STATIC / "live.css").read_text(encoding="utf-8")
-    title = traitlets.Unicode().tag(sync=True)
-    svg = traitlets.Unicode().tag(sync=True)
-    missing = traitlets.Unicode().tag(sync=True)
+    _esm: ClassVar[str] = view.script() + (_STATIC / "live.js").read_text(encoding="utf-8")
+    _css: ClassVar[str] = style() + view.look()
     icons = traitlets.Dict().tag(sync=True)
+    graph = traitlets.Dict().tag(sync=True)
     told = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, run: Run[Any]) -> None:
+        """Of this run, of which nothing is known yet."""
+        super().__init__(icons=view.icons(), graph={"title": run.id, "run": run.id})
+        self._run = run
+        self.on_msg(self._hear)
+        # ipykernel 7.4 hands what the browser sends to the shell that spoke last, and a cell may block it. Without
+        # this it goes where JupyterLab sent it: to a thread that is free.
+        setattr(self.comm, "_reply_subshell_for", None)  # noqa: B010  # a name of theirs, which older ones do not have
+
+    def _hear(self, widget: object, content: Message, buffers: object) -> None:
+        """What the browser asks for; in any thread, perhaps late."""
+        if content.get("kind") == "cancel":
+            with contextlib.suppress(DagnbError):  # the run is gone or its store is: the feed says so in the view
+                self._run.cancel("cancelled in the notebook")
 
 
 class _Showing:
     """One run on show: its widget, the outputs it stands in, and the feed. Its methods run in the feed's thread."""
 
-    def __init__(self, run: Run[Any], label: Label) -> None:
+    def __init__(self, run: Run[Any]) -> None:
         self.run = run
-        self._label = label
-        self._widget = LiveView(title=run.id, icons=icons())
+        self._widget = LiveView(run)
         self._lock = threading.Lock()
         self._outputs: list[str] = []
         self._last: dict[str, str] | None = None
@@ -64,17 +75,17 @@ class _Showing:
             put(self._live_bundle(), output=output)
             self._outputs.append(output)
         if self._feed is None:
-            self._feed = Feed(self.run, self, self._label)
+            self._feed = Feed(self.run, self)
 
     def settle(self, timeout_s: float) -> bool:
         """Wait for the last picture, if the run is over."""
         return self._feed is None or self._feed.wait(timeout_s)
 
-    def begin(self, story: Story, picture: Picture) -> None:
+    def begin(self, telling: Telling) -> None:
         """Draw the boxes."""
-        svg, missing = picture_or(lambda: live_svg(picture, story.names))
-        with self._widget.hold_sync():
-            self._widget.title, self._widget.svg, self._widget.missing = story.name, svg, missing
+        svg, missing = picture_or(lambda: live_svg(telling.dag, telling.picture))
+        shown = {"title": plain(telling.story.name), "run": self.run.id, "svg": svg, "missing": missing}
+        self._widget.graph = {**graph_of(telling.story), **shown}
 
     def hear(self, news: Message) -> None:
         """Pass it on."""
@@ -84,9 +95,9 @@ class _Showing:
         """Keep it in the widget's state."""
         self._widget.told = checkpoint
 
-    def end(self, seen: Observation, story: Story) -> None:
+    def end(self, last: Snapshot) -> None:
         """Put the picture that stays in the place of the widget."""
-        self._replace(frozen.bundle(seen, story, self._label))
+        self._replace(view.bundle(last))
 
     def lose(self, reason: str) -> None:
         """Say why there is no more to see."""
@@ -100,8 +111,8 @@ class _Showing:
         self._widget.close()
 
     def _live_bundle(self) -> dict[str, object]:
-        view = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
-        return {"application/vnd.jupyter.widget-view+json": view, "text/plain": f"run {self.run.id}"}
+        model = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
+        return {"application/vnd.jupyter.widget-view+json": model, "text/plain": f"run {self.run.id}"}
 
 
 class Gallery:
@@ -110,7 +121,6 @@ class Gallery:
     def __init__(self, shell: InteractiveShell) -> None:
         """Nothing is on show yet. Widgets need a kernel; a terminal has none."""
         self._shell = shell
-        self._label = labels(shell)
         self.is_notebook = hasattr(shell, "kernel")
         self._showings: dict[str, _Showing] = {}
         self._cells: dict[str, int] = {}
@@ -122,11 +132,10 @@ class Gallery:
         self._cells[run.id] = self._shell.execution_count
         if run.done:
             self.settle(run)
-            seen = run.look()
-            put(frozen.bundle(seen, Story.read(seen.meta), self._label))
+            put(view.bundle(run.snapshot()))
             return
         if run.id not in self._showings:
-            self._showings[run.id] = _Showing(run, self._label)
+            self._showings[run.id] = _Showing(run)
         self._showings[run.id].add_output()
 
     def show_again(self, run: Run[Any]) -> None:

@@ -27,7 +27,8 @@ class TimeLaws:
         reply = await woken(store)
 
         assert (tasks_of(reply), reply.offers[0].attempt) == ([0], 2)
-        assert await store.logs("run", 0) == "printed"
+        assert await store.logs("run", [1, 0]) == ["", "printed"]
+        assert await store.logs("run", []) == []
         await store.fail("run", "i1", Failure(task=0, attempt=2, error="{}", delay_s=0.0))
         assert (await store.observe("run")).state is RunState.FAILED
 

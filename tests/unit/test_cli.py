@@ -187,7 +187,7 @@ def test_show_html_writes_a_page_that_needs_nothing_else(
     assert shown.strip() == file.as_uri()
     assert failed.id in page
     assert "7 is refused" in page
-    assert "<script" not in page
+    assert "dagnb-view" in page
 
 
 def test_show_json_holds_states_errors_and_a_trace_that_can_be_read_back(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -145,21 +146,58 @@ def test_a_message_says_what_happened_and_ends_with_the_cure(error: DagnbError, 
     assert str(error) == message
 
 
-def test_a_failed_task_shows_its_first_failure_then_the_users_own_traceback() -> None:
+def test_one_failed_task_is_told_with_the_users_own_traceback_and_what_it_printed() -> None:
+    error = errors.TaskFailedError("01RUN", [replace(FIRST, stderr_tail="low on memory\n", stdout_tail=" \n")])
+
+    assert str(error) == (
+        "task 'resize-3' failed after 3 attempt(s) on w2: MemoryError: no room. "
+        "`dagnb errors 01RUN` shows everything.\n\n"
+        "Traceback (most recent call last):\nMemoryError: no room\n"
+        "stderr:\nlow on memory"
+    )
+
+
+def test_of_several_failed_tasks_each_is_told_with_its_own_lines() -> None:
     error = errors.TaskFailedError("01RUN", [FIRST, SECOND])
 
     assert str(error) == (
         "task 'resize-3' failed after 3 attempt(s) on w2: MemoryError: no room (and 1 more). "
         "`dagnb errors 01RUN` shows everything.\n\n"
-        "Traceback (most recent call last):\nMemoryError: no room\n"
+        "task 'resize-3' attempt 3 on w2: MemoryError: no room\n"
+        "Traceback (most recent call last):\nMemoryError: no room\n\n"
+        "task 'merge-0' attempt 1 on w1: WorkerDied: SIGKILL"
     )
 
 
-def test_a_failed_task_without_a_traceback_shows_one_line() -> None:
-    error = errors.TaskFailedError("01RUN", [SECOND])
+def test_of_many_failed_tasks_with_much_to_say_the_first_five_are_told_by_their_ends() -> None:
+    huge = replace(
+        FIRST, message="m" * 10_000, traceback=("Traceback (\n" + "t" * 60_000, "the end"), stderr_tail="e" * 60_000
+    )
+    text = str(errors.TaskFailedError("01RUN", [huge] * 12))
 
-    assert str(error) == (
-        "task 'merge-0' failed after 1 attempt(s) on w1: WorkerDied: SIGKILL. `dagnb errors 01RUN` shows everything."
+    assert len(text) < 2_500 + 5 * (8_000 + 2_000 + 2_000 + 100)
+    assert text.count("the end") == 5
+    assert text.endswith("and 7 more failed")
+
+
+def test_a_failed_task_without_a_traceback_shows_one_line() -> None:
+    repeated = replace(SECOND, traceback=("WorkerDied: SIGKILL\n",))
+
+    for only in (SECOND, repeated):
+        assert str(errors.TaskFailedError("01RUN", [only])) == (
+            "task 'merge-0' failed after 1 attempt(s) on w1: WorkerDied: SIGKILL. "
+            "`dagnb errors 01RUN` shows everything."
+        )
+
+
+def test_a_result_that_cannot_travel_has_a_cure_of_its_own() -> None:
+    given = errors.UnserialisableError("f-0", "argument 'file'", "TypeError: a file")
+    returned = errors.UnserialisableError("f-0", "the result", "TypeError: a lock")
+
+    assert str(given).endswith("Pass plain data (a path instead of an open file) or create the object inside the task.")
+    assert str(returned) == (
+        "the result of task 'f-0' cannot be pickled: TypeError: a lock. Return plain data (a path, a list) instead, "
+        "and let whoever needs it open or create the object inside the task."
     )
 
 

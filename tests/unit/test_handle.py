@@ -326,7 +326,7 @@ def test_an_error_tells_where_by_whom_and_with_which_lines() -> None:
     assert (error.task, error.attempt, error.final) == ("divide-0", 1, True)
     assert error.worker == "~/1"
     assert before <= error.at <= time.time()
-    assert [(frame.function, frame.source) for frame in error.frames] == [("divide", "return left / right")]
+    assert [(frame.function, frame.source.strip()) for frame in error.frames] == [("divide", "return left / right")]
     assert error.frames[0].file == __file__
     assert error.traceback[0] == "Traceback (most recent call last):\n"
     assert error.traceback[-1] == "ZeroDivisionError: division by zero\n"

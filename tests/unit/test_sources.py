@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import linecache
 import os
 import sys
 import zipfile
@@ -212,3 +213,41 @@ def test_the_archive_of_a_run_is_in_its_store(imported: Imported) -> None:
     assert run.result() == 42
     (header,) = wait(store.content([json.loads(run.look().meta)["header"]]))
     assert wait(store.content([Header.unpack(header or b"").archive])) == [sources.archive()]
+
+
+# ---- cells ----
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Lets this process know the text of a file that is none."""
+
+    def know(file: str, text: str) -> None:
+        monkeypatch.setitem(linecache.cache, file, (len(text), None, text.splitlines(keepends=True), file))
+
+    return know
+
+
+def test_a_cell_is_told_with_its_text_and_as_people_call_it(
+    cell: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell("<one>", "a = 1\nb = 2\n")
+    cell("<two>", "c = 3\n")
+    monkeypatch.setattr(sources, "labellers", [{"<one>": "Cell In[1]"}.get])
+
+    assert sources.cells({"<one>", "<two>"}) == {
+        "<one>": ("Cell In[1]", "a = 1\nb = 2\n"),
+        "<two>": ("<two>", "c = 3\n"),
+    }
+
+
+def test_files_on_disk_and_texts_that_nobody_knows_are_left_out() -> None:
+    assert sources.cells({__file__, "<string>", "/nowhere/at/all.py"}) == {}
+
+
+def test_of_more_than_a_megabyte_the_largest_cells_are_left_out(cell: Callable[[str, str], None]) -> None:
+    sizes = {"<small>": 10, "<large>": 700_000, "<larger>": 800_000}
+    for file, size in sizes.items():
+        cell(file, "x" * size)
+
+    assert sources.cells(sizes).keys() == {"<small>", "<large>"}

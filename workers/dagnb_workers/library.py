@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import linecache
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from dagnb.errors import BlobMissingError
 from dagnb.graph.payload import Signer, decode_function
-from dagnb.protocol.program import FunctionLine, Header
+from dagnb.protocol.program import Cells, FunctionLine, Header, unpack_cells
 from dagnb.storage.interface import Store
 from dagnb_workers import modules
 from dagnb_workers.patience import persist
@@ -21,10 +24,12 @@ class Library:
     """Content by hash; what was used last is at hand, up to a limit."""
 
     def __init__(self, store: Store, signer: Signer, header: str, *, unpacks: bool) -> None:
-        """header: content hash of the program's header. unpacks: the user's modules must be unpacked here."""
+        """header: content hash of the program's header. unpacks: the user's modules and cells must be unpacked here."""
         self._store, self._signer = store, signer
         self._header_name, self._unpacks = header, unpacks
         self._header: Header | None = None
+        self._cells: Cells = {}
+        self._folder = ""
         self._functions: dict[str, Loaded] = {}
         self._unread: dict[str, bytes] = {}
         self._held: Values[str] = Values()
@@ -36,13 +41,31 @@ class Library:
         return self._header.functions
 
     async def open(self) -> None:
-        """Read the header and make the user's modules importable; nothing happens the second time."""
+        """Read the header, make the user's modules importable and cells readable; nothing happens the second time."""
         if self._header is not None:
             return
         header = Header.unpack((await self._read([self._header_name]))[self._header_name])
-        if header.archive and self._unpacks:
-            modules.install(header.archive, (await self._read([header.archive]))[header.archive])
+        found = await self._read([name for name in (header.archive if self._unpacks else "", header.cells) if name])
+        if header.archive in found:
+            modules.install(header.archive, found[header.archive])
+            self._folder = f"{modules.folder() / header.archive}{os.sep}"
+        if header.cells:
+            self._cells = unpack_cells(found[header.cells])
+        if self._unpacks:
+            _seed(self._cells)
         self._header = header
+
+    def label(self, file: str) -> str:
+        """How people call this file: a cell by its number, a module of theirs without the folder it is in here."""
+        if file in self._cells:
+            return self._cells[file][0]
+        return file.removeprefix(self._folder)
+
+    def labelled(self, printed: str) -> str:
+        """What a task printed, with the names of cells in the tracebacks and warnings in it."""
+        for file, (name, _) in self._cells.items():
+            printed = printed.replace(file, name)
+        return printed
 
     async def need(self, line: FunctionLine, constants: Sequence[str]) -> dict[str, bytes]:
         """The constants a call takes, by hash, and its function ready for function(). Raises BlobMissingError."""
@@ -72,3 +95,9 @@ class Library:
         for name, data in found.items():
             self._held.keep(name, data)
         return found
+
+
+def _seed(cells: Cells) -> None:
+    """Let inspect, warnings and tracebacks find the text of cells. Without a time it is never looked for on disk."""
+    for file, (_, text) in cells.items():
+        linecache.cache.setdefault(file, (len(text), None, io.StringIO(text).readlines(), file))

@@ -9,22 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dagnb.errors import (
-    BlobMissingError,
-    DagnbError,
-    SignatureError,
-    StorageFullError,
-    UnserialisableError,
-)
+from dagnb.errors import BlobMissingError, DagnbError, SignatureError, StorageFullError, UnserialisableError
 from dagnb.graph.context import TaskContext
 from dagnb.graph.payload import Signer, decode_call, decode_value, encode_value
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Record, Reply, Status
 from dagnb.protocol.program import Body, FunctionLine
+from dagnb.protocol.story import Story
 from dagnb.protocol.world import Missing
 from dagnb.storage.interface import SMALL_BYTES, Store
 from dagnb.trace.span import Phase, Span
-from dagnb_workers.executor import Raised, error_json
+from dagnb_workers import exception
+from dagnb_workers.executor import Raised
 from dagnb_workers.library import Library
 from dagnb_workers.patience import persist
 from dagnb_workers.recorder import Recorder
@@ -148,12 +144,14 @@ class Runtime:
         line, body = inputs.line, inputs.body
         assert line is not None
         assert body is not None
+        function, values = None, []
         try:
             function, retry_on = self._library.function(line)
-            values = [decode_value(memoryview(sealed)[16:]) for sealed in inputs.inputs]
+            for sealed in inputs.inputs:
+                values.append(decode_value(memoryview(sealed)[16:]))  # noqa: PERF401  # told how far it came
             call = decode_call(body.call, values, inputs.constants)
         except Exception as error:  # noqa: BLE001  # unpickling runs the user's code: it may raise anything
-            return self._failure(offer, error, delay_s=None)
+            return await self._unread(offer, error, -1 if function is None else len(values))
         self._recorder.note(
             Span(offer.task, self._worker, Phase.LOAD, begin, self.now(), sum(map(len, inputs.inputs)), offer.attempt)
         )
@@ -180,8 +178,7 @@ class Runtime:
             try:
                 parts = encode_value(value, "?")
             except UnserialisableError as error:
-                problem = UnserialisableError(self._task_name(offer), "the result", error.reason)
-                return self._failure(offer, problem, delay_s=None)
+                return self._failure(offer, exception.of_result(error, self._task_name(offer)), delay_s=None)
             sealed = self._signer.seal(self._value_name(offer.task, token), *parts)
             span.n_bytes = len(sealed)
         stdout, stderr = self._watch.take_output()
@@ -250,6 +247,15 @@ class Runtime:
             return self._failure(offer, error, delay_s=delay_s, kind="TimeLimit", message=message)
         return self._failure(offer, error, delay_s=self._delay_s(offer, line) if isinstance(error, retry_on) else None)
 
+    async def _unread(self, offer: Offer, error: Exception, n_read: int) -> Failure:
+        """What could not be unpickled: the function (n_read -1), the value after so many, or an argument."""
+        task, upstream = self._task_name(offer), self._record(offer).upstream
+        what = f"{'the function' if n_read < 0 else 'an argument'} of task '{task}'"
+        if 0 <= n_read < len(upstream):
+            names = Story.read((await persist(lambda: self._store.observe(self._run))).meta).names
+            what = f"the value of task '{names[upstream[n_read]]}', which task '{task}' takes,"
+        return self._failure(offer, error, delay_s=None, message=exception.unread_text(what, error))
+
     def _delay_s(self, offer: Offer, line: FunctionLine) -> float:
         """Full jitter: anything up to a bound that doubles with each attempt."""
         bound = min(_LONGEST_BACKOFF_S, line.backoff_s * 2.0 ** (offer.attempt - 1))
@@ -259,11 +265,12 @@ class Runtime:
         self, offer: Offer, error: BaseException, *, delay_s: float | None, kind: str = "", message: str = ""
     ) -> Failure:
         stdout, stderr = self._watch.take_output()
-        facts = {"worker": self._worker, "at": self.now(), "stdout_tail": stdout, "stderr_tail": stderr}
+        tails = {"stdout_tail": self._library.labelled(stdout), "stderr_tail": self._library.labelled(stderr)}
+        facts = {"worker": self._worker, "at": self.now(), **tails}
         return Failure(
             task=offer.task,
             attempt=offer.attempt,
-            error=error_json(error, kind=kind, message=message, **facts),
+            error=exception.error_json(error, self._library.label, kind=kind, message=message, **facts),
             delay_s=delay_s,
             log=stdout + stderr,
         )

@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import functools
 import hashlib
+import json
 import math
 import pickle
 import sys
@@ -286,6 +287,34 @@ def test_a_function_that_holds_what_cannot_travel_is_refused() -> None:
 def test_a_function_whose_closure_raises_an_error_of_its_own_is_refused() -> None:
     with pytest.raises(UnserialisableError, match="own error"):
         encode_function(Task(functools.partial(print, Moody(KeyError("own error")))))
+
+
+def test_the_files_of_all_code_that_goes_along_are_told() -> None:
+    """Of the function, of what it calls and encloses, of functions within; of importable functions none."""
+    space: dict[str, Any] = {"__name__": "__main__", "json": json}
+    for file, text in {
+        "<helper>": "def helper(): return json.dumps([])",
+        "<class>": "class Row:\n    def total(self): return 1",
+        "<unused>": "def unused(): pass",
+        "<inner>": "inner = lambda: 2",
+        "<main>": "def outer(held):\n    def run(): return helper(), Row(), [x for x in held()]\n    return run",
+    }.items():
+        exec(compile(text, file, "exec"), space)
+    files: set[str] = set()
+
+    encode_function(Task(space["outer"](space["inner"])), files)
+
+    assert files == {"<helper>", "<class>", "<inner>", "<main>"}
+
+
+def test_the_files_of_functions_and_classes_among_the_arguments_are_told() -> None:
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile("key = lambda n: -n", "<key>", "exec"), space)
+    files: set[str] = set()
+
+    encode_call(some([space["key"]], json.dumps), "f-0", {}, lambda _: "", files)
+
+    assert files == {"<key>"}
 
 
 # ---- results ----

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from dagnb.planning.plan import Plan, Step
 from dagnb.protocol import program
 from dagnb.protocol.messages import Queue, Record
 from dagnb.protocol.program import Body, FunctionLine, Header, Program
+from dagnb.protocol.story import Story
 
 SIGNER = Signer(b"k" * 32)
 MEGABYTE = b"m" * 1_000_000
@@ -74,7 +75,7 @@ def spread(n: int) -> Node[Any]:
 
 def test_a_header_reads_back() -> None:
     line = FunctionLine(name="f", content="ab", identity="cd", timeout_s=None, backoff_s=0.5, pure=False)
-    full = Header(functions=(line, line), archive="ef")
+    full = Header(functions=(line, line), archive="ef", cells="gh")
 
     assert Header.unpack(full.pack()) == full
     assert Header.unpack(Header(functions=()).pack()) == Header(functions=())
@@ -121,6 +122,44 @@ def test_every_content_is_stored_under_its_own_name() -> None:
     assert all(SIGNER.content_name(data) == name for name, data in made.contents.items())
     assert made.contents[header(made).archive] == b"zip"
     assert header(built(same())).archive == ""
+
+
+def test_the_cells_of_all_code_that_travels_are_asked_for_and_stored_as_one_content() -> None:
+    cell = "def helper(n):\n    return n\ndef first(n):\n    return helper(n)\nconvert = lambda n: n\n"
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(cell, "<a cell>", "exec"), space)
+    exec(compile("key = lambda n: -n", "<another cell>", "exec"), space)
+    asked: list[set[str]] = []
+
+    def cells(files: Iterable[str]) -> dict[str, tuple[str, str]]:
+        asked.append(set(files))
+        return {"<a cell>": ("Cell In[1]", cell)}
+
+    plan = floating(same(task(space["first"])(1), space["key"]))
+    made = program.build(plan, "01RUN", SIGNER, cap=1, cells=cells)
+
+    assert asked == [{"<a cell>", "<another cell>", __file__}]
+    assert program.unpack_cells(made.contents[header(made).cells]) == {"<a cell>": ("Cell In[1]", cell)}
+    assert header(built(same())).cells == ""
+
+
+def test_equal_cells_give_equal_bytes_and_any_text_comes_back() -> None:
+    cells = {"b": ("Cell In[2]", "x = '\udcff'\n"), "a": ("Cell In[1]", "y = '\u2028'\n")}
+
+    packed = program.pack_cells(cells)
+
+    assert program.unpack_cells(packed) == cells
+    assert packed == program.pack_cells(dict(sorted(cells.items())))
+
+
+def test_a_description_tells_the_deadline_under_its_signature() -> None:
+    plan = floating(same())
+
+    told = program.describe(plan, "name", "header", SIGNER, "01RUN", deadline_s=2.5)
+
+    program.verify(told, SIGNER, "01RUN")
+    assert Story.read(told).deadline_s == 2.5
+    assert Story.read(program.describe(plan, "name", "header", SIGNER, "01RUN")).deadline_s is None
 
 
 # ---- once ----

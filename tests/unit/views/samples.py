@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
 from xml.etree import ElementTree as ET
 
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.plan import Plan, Step
+from dagnb.protocol.messages import Observation, RunState
+from dagnb.protocol.story import Story
 from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
+from dagnb.views.snapshot import Snapshot
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = (
@@ -20,6 +25,22 @@ HOSTILE = (
     "\x1b[31mred\x00",
 )
 """names nobody should get away with"""
+
+
+class Tags(HTMLParser):
+    """What a browser makes of a page: its tags and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
 
 
 def job(n: int = 4) -> Dag:
@@ -102,3 +123,56 @@ def frame(box: ET.Element) -> ET.Element:
 def arrows(root: ET.Element) -> list[ET.Element]:
     """Every arrow."""
     return [node for node in root.iter(f"{SVG}path") if (node.get("class") or "").startswith("arrow")]
+
+
+def observed(dag: Dag, states: str, **changes: object) -> Observation:
+    """One look at a run of this DAG, 6 s after submission."""
+    fields: dict[str, object] = {
+        "run": "01J9ZZ",
+        "state": RunState.RUNNING,
+        "states": states,
+        "meta": "",
+        "now": 1_006.0,
+        "submitted_at": 1_000.0,
+        "finished_at": 0.0,
+        "reason": "",
+        "events": (),
+        "errors": {},
+        "workers": {},
+        "results": {},
+        "n_instances": 2,
+        "cursor": "1",
+    }
+    return Observation(**(fields | changes))  # type: ignore[arg-type]
+
+
+def story_of(dag: Dag, name: str = "total") -> Story:
+    """What a submission says of it."""
+    return Story(
+        name=name,
+        planner="dealt",
+        names=tuple(call.name for call in dag.calls),
+        functions=tuple(call.function for call in dag.calls),
+        upstream=tuple(call.upstream for call in dag.calls),
+        sinks=tuple(dag.sinks),
+        is_single=len(dag.sinks) == 1,
+    )
+
+
+def snapped(
+    dag: Dag, states: str, *spans: Span, logs: Mapping[int, str] | None = None, name: str = "total", **changes: object
+) -> Snapshot:
+    """A moment of a run of this DAG. changes: of the observation."""
+    return Snapshot(
+        story=story_of(dag, name),
+        seen=observed(dag, states, **changes),
+        spans=spans,
+        n_chunks=1,
+        logs=logs or {},
+        started={},
+    )
+
+
+def failure(text: str, **more: object) -> str:
+    """An error as the errors key holds it."""
+    return json.dumps({"type": "ValueError", "message": text, "worker": "w1", "stderr_tail": text, **more})

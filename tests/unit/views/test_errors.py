@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from dagnb.errors import Frame, TaskError
-from dagnb.views.errors import MAX_ERRORS, MAX_FRAMES, MAX_MESSAGE, MAX_OUTPUT, errors_html, errors_text, trace_lines
+from dagnb.errors import Cause, Frame, TaskError
+from dagnb.views.errors import MAX_ERRORS, MAX_OUTPUT, errors_html, errors_lines, errors_text, trace_lines
+from dagnb.views.stack import MAX_MESSAGE
 from tests.unit.views.samples import HOSTILE
 
 OURS = {"div", "style", "article", "h3", "span", "p", "pre", "details", "summary"}
@@ -40,12 +42,6 @@ def failed(**changes: object) -> TaskError:
     return TaskError(**(fields | changes))  # type: ignore[arg-type]
 
 
-def framed(source: str, **columns: int | None) -> list[str]:
-    return trace_lines(
-        failed(frames=(Frame(file="Cell In[4]", line=7, function="outliers", source=source, **columns),))
-    )
-
-
 def test_an_error_tells_task_attempt_worker_type_and_message() -> None:
     error = failed(final=True, exit_code=1, signal=9)
     html = Tags(errors_html([error])).text
@@ -54,44 +50,8 @@ def test_an_error_tells_task_attempt_worker_type_and_message() -> None:
     assert "attempt 3 on w2, not tried again, exit code 1, signal 9" in html
     assert errors_text([error]).splitlines() == [
         "task 'outliers-0', attempt 3 on w2, not tried again, exit code 1, signal 9",
-        "  ValueError: no rows",
+        "ValueError: no rows",
     ]
-
-
-def test_carets_stand_below_the_columns_that_failed() -> None:
-    """Columns count from the begin of the line in its file, whose indent is not shown."""
-    assert framed("    return rows[0] / total\n", column=11, end_column=26) == [
-        "Cell In[4], line 7, in outliers",
-        "    return rows[0] / total",
-        "           ^^^^^^^^^^^^^^^",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("source", "columns"),
-    [
-        ("    return x\n", {}),
-        ("    return x\n", {"column": 4, "end_column": 12}),
-        ("    return x\n", {"column": 40, "end_column": 50}),
-        ("return\x00 x", {"column": 8, "end_column": 9}),
-        ("", {"column": 0, "end_column": 3}),
-    ],
-    ids=["unknown", "whole line", "beyond", "changed by cleaning", "no source"],
-)
-def test_no_carets_where_they_would_say_nothing_or_stand_wrong(source: str, columns: dict[str, int]) -> None:
-    assert not any("^" in line for line in framed(source, **columns))
-
-
-def test_a_call_over_several_lines_has_carets_to_the_end_of_its_first() -> None:
-    assert framed("x = call(", column=4, end_column=1, end_line=9)[-1] == "        ^^^^^"
-
-
-def test_carets_do_not_stand_below_the_indent() -> None:
-    assert framed("    return x + y\n", column=0, end_column=10)[-1] == "    ^^^^^^"
-
-
-def test_carets_are_as_wide_as_a_terminal_draws_characters() -> None:
-    assert framed('f("数据", x)', column=8, end_column=9)[-1] == "    " + " " * 10 + "^"
 
 
 def test_without_frames_pythons_own_traceback_is_shown() -> None:
@@ -102,29 +62,66 @@ def test_without_frames_pythons_own_traceback_is_shown() -> None:
     assert trace_lines(error) == ["Traceback (most recent call last):", '  File "a.py", line 1', "ValueError: no rows"]
 
 
-def test_a_recursion_shows_both_ends() -> None:
-    frames = tuple(Frame(file="a.py", line=i, function="f") for i in range(1_000))
-    lines = trace_lines(failed(frames=frames))
+def test_pythons_text_is_left_out_where_it_only_repeats_the_message() -> None:
+    error = failed(traceback=("ValueError: no rows\n",))
 
-    assert len(lines) == MAX_FRAMES + 1
-    assert (lines[0], lines[-1]) == ("a.py, line 0, in f", "a.py, line 999, in f")
-    assert lines[MAX_FRAMES // 2] == "  ... 980 more frames ..."
+    assert trace_lines(error) == []
+    assert errors_text([error]).count("no rows") == 1
+
+
+def test_the_own_message_follows_the_frames_only_where_something_follows_it() -> None:
+    frame = Frame(file="Cell In[4]", line=7, function="outliers")
+
+    assert trace_lines(failed(frames=(frame,))) == ["Cell In[4], line 7, in outliers"]
+    assert trace_lines(failed(frames=(frame,), notes=("look at row 3",))) == [
+        "Cell In[4], line 7, in outliers",
+        "",
+        "ValueError: no rows",
+        "look at row 3",
+    ]
+
+
+def test_an_error_is_told_in_full_for_a_terminal() -> None:
+    frame = Frame(file="Cell In[4]", line=7, function="outliers", source="    raise ValueError('no rows')")
+    cause = Cause(how="cause", type="KeyError", message="'z'")
+
+    assert errors_text([failed(frames=(frame,), causes=(cause,), stdout_tail="row 1\nrow 2\n")]).splitlines() == [
+        "task 'outliers-0', attempt 3 on w2",
+        "KeyError: 'z'",
+        "",
+        "The above exception was the direct cause of the following exception:",
+        "",
+        "Cell In[4], line 7, in outliers",
+        "----> 7 raise ValueError('no rows')",
+        "",
+        "ValueError: no rows",
+        "stdout:",
+        "  row 1",
+        "  row 2",
+    ]
+
+
+def test_lines_are_as_many_as_one_asks_for() -> None:
+    lines = errors_lines([failed(stderr_tail="e" * 900)] * 4, most=2, n_output=100)
+
+    assert [line.text for line in lines if "more error" in line.text] == ["and 2 more errors"]
+    assert max(len(line.text) for line in lines) == 102
 
 
 def test_stderr_is_shown_as_text_without_colours_and_progress_bars_once() -> None:
     error = failed(stderr_tail="10%\r100%\n\x1b[31mred\x1b[0m", stdout_tail="   ")
 
     assert Tags(errors_html([error])).text.endswith("stderr100%\nred")
-    assert errors_text([error]).splitlines()[-3:] == ["  stderr:", "    100%", "    red"]
+    assert errors_text([error]).splitlines()[-3:] == ["stderr:", "  100%", "  red"]
     assert "stdout" not in errors_text([error])
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_from_a_task_becomes_markup(text: str) -> None:
     frame = Frame(file=text, line=1, function=text, source=text, column=0, end_column=3)
-    error = TaskError(
-        task=text, attempt=1, worker=text, type=text, message=text, frames=(frame,), stderr_tail=text, stdout_tail=text
-    )
+    cause = Cause(how="part", type=text, message=text, frames=(replace(frame, is_library=True),), notes=(text,))
+    told = {"type": text, "message": text, "frames": (frame,), "causes": (cause,), "notes": (text,)}
+    error = failed(task=text, worker=text, stderr_tail=text, stdout_tail=text, **told)
     page = Tags(errors_html([error, failed(traceback=(text,))]))
 
     assert page.tags == OURS
@@ -136,7 +133,7 @@ def test_sizes_are_limited_and_ends_are_kept() -> None:
     huge = failed(
         message="m" * 1_000_000,
         stderr_tail="e" * 1_000_000 + "the end",
-        traceback=("t" * 1_000_000 + "last",),
+        traceback=("Traceback (" + "t" * 1_000_000 + "last",),
         stdout_tail="o" * 1_000_000,
     )
     html = errors_html([huge] * 500)

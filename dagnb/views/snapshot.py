@@ -1,0 +1,71 @@
+"""All that is known of a run at one moment: what every view of a run is drawn from, live or afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dagnb.protocol.messages import Observation, RunState, TaskState
+from dagnb.protocol.story import Story
+from dagnb.trace.span import Span
+from dagnb.trace.trace import Trace
+
+_ENDED = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.RETRYING, TaskState.READY, TaskState.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """One moment of a run. spans: as they arrived, in n_chunks chunks. logs: task -> tail of what it printed last.
+
+    started: task -> (epoch seconds, worker) of its latest start.
+    """
+
+    story: Story
+    seen: Observation
+    spans: tuple[Span, ...]
+    n_chunks: int
+    logs: Mapping[int, str]
+    started: Mapping[int, tuple[float, str]]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.seen.state is not RunState.RUNNING
+
+    @property
+    def elapsed_s(self) -> float:
+        """From submission until now, or until the end."""
+        return max(0.0, (self.seen.finished_at if self.is_over else self.seen.now) - self.seen.submitted_at)
+
+    @property
+    def trace(self) -> Trace:
+        """The spans so far; its makespan is final when the run is."""
+        finished = self.seen.finished_at or self.seen.now
+        return Trace.of(self.spans, self.story.names, submitted_s=self.seen.submitted_at, finished_s=finished)
+
+
+def ended(seen: Observation, before: Snapshot | None) -> list[int]:
+    """The tasks of which an attempt may have ended since: these may have printed something."""
+    if before is None:
+        return [task for task, state in enumerate(seen.states) if state in _ENDED]
+    pairs = enumerate(zip(seen.states, before.seen.states, strict=True))
+    return [task for task, (now, then) in pairs if now != then and now in _ENDED]
+
+
+def joined(
+    before: Snapshot | None, seen: Observation, spans: Sequence[Span], n_chunks: int, logs: Mapping[int, str]
+) -> Snapshot:
+    """The moment after `before`: what was known and what is new. seen: a look with the cursor of `before`."""
+    started = {event.task: (event.at, event.worker) for event in seen.events if event.kind == "start"}
+    printed = {task: text for task, text in logs.items() if text}
+    if before is None:
+        story = Story.read(seen.meta)
+        return Snapshot(story=story, seen=seen, spans=tuple(spans), n_chunks=n_chunks, logs=printed, started=started)
+    return Snapshot(
+        story=before.story,
+        seen=seen,
+        spans=before.spans + tuple(spans),
+        n_chunks=before.n_chunks + n_chunks,
+        logs={**before.logs, **printed},
+        started={**before.started, **started},
+    )

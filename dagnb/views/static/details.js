@@ -1,0 +1,148 @@
+// What is told of a task, of a box of tasks, of a bar: beside the picture, in words.
+
+const SAID = {
+  queue: "waited for a worker", fetch: "inputs fetched", load: "inputs unpickled", run: "ran",
+  dump: "result pickled", store: "result stored", commit: "committed",
+};
+const MAX_LISTED = 12;
+const MAX_MEMBERS = 40;
+
+class Details {
+  constructor(side, view) {
+    this.side = side;
+    this.view = view;
+  }
+
+  // chosen: {task} or {box} or {words}. Built again only if what it says changed.
+  paint(chosen) {
+    const made = document.createElement("div");
+    if (chosen.words) put(made, "p", "", chosen.words);
+    else if (chosen.task !== undefined) this.task(made, chosen.task);
+    else this.box(made, this.view.picture.boxes.get(chosen.box));
+    if (this.shown === made.innerHTML) return;
+    this.shown = made.innerHTML;
+    const focused = this.side.contains(document.activeElement) ? document.activeElement.dataset.go : undefined;
+    this.body().replaceChildren(...made.childNodes);
+    if (focused) this.side.querySelector(`[data-go="${focused}"]`)?.focus();
+  }
+
+  body() {
+    if (!this.inner) {
+      const close = put(this.side, "button", "close", "×");
+      mark(close, { "aria-label": "close details", type: "button" });
+      close.addEventListener("click", () => this.view.select(null));
+      this.inner = put(this.side, "div", "inner");
+      this.side.addEventListener("click", (event) => {
+        const go = event.target.closest("[data-go]");
+        if (go) this.view.select({ task: Number(go.dataset.go) });
+      });
+    }
+    return this.inner;
+  }
+
+  title(made, name, state) {
+    const title = put(made, "h3", "", name);
+    if (state) put(title, "span", `text-${state}`, ` ${state}`);
+  }
+
+  task(made, task) {
+    const { graph, story, icons } = this.view;
+    const row = story.rows.get(task);
+    this.title(made, graph.names[task], icons[story.states[task] || "W"].word);
+    const list = put(made, "dl");
+    const add = (name, text) => {
+      put(list, "dt", "", name);
+      put(list, "dd", "", text);
+    };
+    add("resources", graph.resources[task] || "default");
+    const now = story.states[task] === "X" && story.running[task];
+    if (now) {
+      this.where(add, now[0]);
+      add("began", `${secondsText(now[1] / 1e3)} after submission`);
+    } else if (row) this.measured(add, row);
+    else if (story.n_left_out) put(made, "p", "text-dim", `not kept here: ${counted(story.n_left_out, "task")}, the fastest; run.trace has all`);
+    this.links(list, "needs", graph.upstream[task]);
+    this.links(list, "needed by", graph.downstream(task));
+    for (const error of this.view.errorsOf(task)) made.append(error.cloneNode(true));
+    const log = story.logs.get(task);
+    if (!log) return;
+    put(made, "h4", "", "output");
+    mark(put(made, "pre", "output", log), { tabindex: 0, role: "region", "aria-label": `output of ${graph.names[task]}` });
+  }
+
+  where(add, worker) {
+    const start = this.view.story.starts[worker];
+    add("worker", `${worker || "none"}${start ? `, ${start[0]} start ${secondsText(start[1] / 1e3)}` : ""}`);
+  }
+
+  measured(add, row) {
+    this.where(add, row[ROW.worker]);
+    add("attempt", String(row[ROW.attempt]));
+    if (row[ROW.begin] !== null) add("began", `${secondsText(row[ROW.begin] / 1e3)} after submission`);
+    PHASES.forEach((phase, i) => {
+      const ms = row[ROW.phases + i];
+      const size = { fetch: row[ROW.read], store: row[ROW.written] }[phase];
+      if (ms !== null) add(SAID[phase], secondsText(ms / 1e3) + (size ? `, ${bytesText(size)}` : ""));
+    });
+    if (row[ROW.written]) add("result", bytesText(row[ROW.written]));
+  }
+
+  links(list, name, tasks) {
+    if (!tasks.length) return;
+    put(list, "dt", "", name);
+    const held = put(list, "dd");
+    for (const task of tasks.slice(0, MAX_LISTED)) this.link(held, task);
+    if (tasks.length > MAX_LISTED) put(held, "span", "text-dim", `and ${grouped(tasks.length - MAX_LISTED)} more`);
+  }
+
+  link(parent, task) {
+    const made = put(parent, "button", "link", this.view.graph.names[task]);
+    mark(made, { "data-go": task, type: "button" });
+    return made;
+  }
+
+  box(made, box) {
+    if (!box) return;
+    if (box.tasks.length === 1) {
+      this.task(made, box.tasks[0]);
+      return;
+    }
+    const { story, icons } = this.view;
+    const counts = tally(story, box.tasks);
+    this.title(made, `${box.label} × ${grouped(box.tasks.length)}`);
+    const list = put(made, "dl");
+    for (const state of PRESSING) {
+      if (!counts[state]) continue;
+      put(list, "dt", `text-${icons[state].word}`, icons[state].word);
+      put(list, "dd", "", grouped(counts[state]));
+    }
+    const runs = box.tasks.map((task) => this.ran(task)).filter((ms) => ms !== null);
+    if (runs.length) {
+      const total = runs.reduce((sum, ms) => sum + ms, 0);
+      put(list, "dt", "", "ran");
+      put(list, "dd", "", `${secondsText(total / runs.length / 1e3)} on average, ${secondsText(Math.max(...runs) / 1e3)} at most`);
+    }
+    this.members(made, box.tasks);
+  }
+
+  ran(task) {
+    const row = this.view.story.rows.get(task);
+    return row ? row[ROW.phases + PHASES.indexOf("run")] : null;
+  }
+
+  // The tasks of a box by how much they want to be seen, the slowest first.
+  members(made, tasks) {
+    const { story, icons } = this.view;
+    const rank = (task) => PRESSING.indexOf(story.states[task] || "W");
+    const order = [...tasks].sort((a, b) => rank(a) - rank(b) || (this.ran(b) ?? 0) - (this.ran(a) ?? 0) || a - b);
+    const list = put(made, "ul");
+    for (const task of order.slice(0, MAX_MEMBERS)) {
+      const item = put(list, "li");
+      this.link(item, task);
+      const [word, ms] = [icons[story.states[task] || "W"].word, this.ran(task)];
+      put(item, "span", `text-${word}`, ` ${word}`);
+      if (ms !== null) put(item, "span", "text-dim", ` ${secondsText(ms / 1e3)}`);
+    }
+    if (order.length > MAX_MEMBERS) put(made, "p", "text-dim", `and ${grouped(order.length - MAX_MEMBERS)} more`);
+  }
+}

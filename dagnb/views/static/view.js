@@ -1,0 +1,257 @@
+// The view of one run: header, tabs, panels, details. Live it is given messages; in a page that stays, all at once.
+
+const RUN_LOOKS = { ok: "done", failed: "failed", deadline: "failed", cancelled: "cancelled", running: "running" };
+const TABS = ["Graph", "Timeline", "Errors", "Functions"];
+const SURE_MS = 4000; // how long the second press may take
+const PATIENCE_MS = 2500; // after that, a kernel that did not hear is busy
+const OPENED = (window.dagnbOpened ??= new Map()); // run -> what its view last showed: the page that stays goes on there
+let nViews = 0;
+
+class View {
+  // story, icons: as told. still: the section of a page that stays, whose parts are taken over. send: to the kernel.
+  constructor(el, run, story, icons, { still, send } = {}) {
+    Object.assign(this, { run, story, icons, send, chosen: null, errors: new Map(), key: `dagnb-${Date.now().toString(36)}-${nViews++}` });
+    this.root = still || put(el, "section", "dagnb dagnb-view");
+    mark(this.root, { "aria-label": "run", "data-lm-suppress-shortcuts": true, "data-live": Boolean(send) });
+    const old = Object.fromEntries(["graph", "lanes", "errors"].map((name) => [name, still?.querySelector(`:scope > .${name}`)]));
+    this.stillErrors = [...(old.errors?.children ?? [])];
+    for (const part of still ? [...still.children] : []) part.remove();
+    this.buildHead(Boolean(send));
+    this.buildTabs();
+    for (const [tab, name] of [["Graph", "graph"], ["Timeline", "lanes"]]) {
+      this.panels[tab].classList.add(name, "scroll");
+      if (old[name]) this.panels[tab].append(...old[name].childNodes);
+    }
+    this.picture = new Picture(this.panels.Graph, this);
+    this.timeline = new Timeline(this.panels.Timeline, this);
+    this.details = new Details(this.side, this);
+    this.root.addEventListener("keydown", (event) => this.keydown(event));
+    this.show(OPENED.get(run)?.tab ?? "Graph");
+  }
+
+  buildHead(canCancel) {
+    const head = put(this.root, "div", "head");
+    this.title = put(head, "b");
+    this.state = put(head, "span", "state");
+    this.count = put(head, "span", "count");
+    this.workers = put(head, "span", "text-dim count");
+    this.failed = put(head, "span", "text-failed count");
+    this.elapsed = put(head, "span", "right count");
+    if (canCancel) {
+      this.cancel = put(head, "button", "cancel", "cancel");
+      mark(this.cancel, { type: "button" });
+      this.cancel.addEventListener("click", () => this.askCancel());
+    }
+    this.hint = put(this.root, "div", "hint text-dim");
+    mark(this.hint, { role: "status" });
+    this.bar = put(this.root, "div", "bar");
+    mark(this.bar, { role: "progressbar", "aria-label": "tasks done", "aria-valuemin": 0 });
+    this.segments = [...FILLED].map((state) => [state, put(this.bar, "i")]);
+    for (const [state, segment] of this.segments) segment.style.background = `var(--dagnb-${this.icons[state].word})`;
+  }
+
+  buildTabs() {
+    const list = put(this.root, "div", "tabs");
+    mark(list, { role: "tablist", "aria-label": "what to see of the run" });
+    const body = put(this.root, "div", "body");
+    this.main = put(body, "div", "main");
+    this.side = put(body, "aside", "side");
+    mark(this.side, { "aria-label": "details", "aria-live": "polite" });
+    this.side.hidden = true;
+    [this.tabs, this.panels] = [{}, {}];
+    for (const name of TABS) {
+      const tab = (this.tabs[name] = put(list, "button", "tab", name));
+      const panel = (this.panels[name] = put(this.main, "div", "panel"));
+      mark(tab, { role: "tab", type: "button", id: `${this.key}-${name}`, "aria-controls": `${this.key}-${name}-panel` });
+      mark(panel, { role: "tabpanel", id: `${this.key}-${name}-panel`, "aria-labelledby": tab.id });
+      tab.addEventListener("click", () => this.show(name));
+    }
+    this.badge = put(this.tabs.Errors, "span", "badge");
+    mark(this.panels.Errors, { role: "tabpanel", tabindex: 0 });
+    list.addEventListener("keydown", (event) => this.tabKey(event));
+  }
+
+  // The graph: names and edges, and the drawing unless the page has it already.
+  setGraph(told, svg, missing) {
+    this.graph = new Graph(told);
+    if (svg) this.panels.Graph.replaceChildren(parsed(svg, "image/svg+xml"));
+    else if (missing) put(this.panels.Graph, "p", "text-dim", missing);
+    this.picture.adopt();
+    this.timeline.adopt();
+    this.select(OPENED.get(this.run)?.chosen ?? null);
+  }
+
+  show(name) {
+    this.shown = name;
+    OPENED.set(this.run, { ...OPENED.get(this.run), tab: name });
+    for (const tab of TABS) {
+      mark(this.tabs[tab], { "aria-selected": tab === name, tabindex: tab === name ? 0 : -1 });
+      this.panels[tab].hidden = tab !== name;
+    }
+    this.ask();
+  }
+
+  tabKey(event) {
+    const at = TABS.indexOf(this.shown);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1 + TABS.length, Home: 0, End: TABS.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    this.show(TABS[to % TABS.length]);
+    this.tabs[this.shown].focus();
+  }
+
+  keydown(event) {
+    event.stopPropagation(); // the notebook around has shortcuts of its own
+    if (event.key === "Escape" && this.chosen) this.select(null);
+  }
+
+  // chosen: {task}, {box}, {words}, or null to close.
+  select(chosen) {
+    const wasInside = this.side.contains(document.activeElement);
+    this.chosen = chosen;
+    OPENED.set(this.run, { ...OPENED.get(this.run), chosen });
+    this.side.hidden = !chosen;
+    const task = chosen?.box ? this.soleTask(chosen.box) : chosen?.task;
+    this.picture.choose(chosen?.box ?? (task === undefined ? undefined : this.picture.boxOf(task)));
+    this.timeline.choose(task);
+    if (chosen) this.details.paint(chosen);
+    else if (wasInside) (this.shown === "Timeline" ? this.timeline : this.picture).roving.stop?.focus();
+  }
+
+  soleTask(box) {
+    const tasks = this.picture.boxes.get(box)?.tasks;
+    return tasks?.length === 1 ? tasks[0] : undefined;
+  }
+
+  errorsOf(task) {
+    return [...this.errors.values()].filter((held) => held.task === task).map((held) => held.element);
+  }
+
+  // The first press asks, the second cancels: a run of hours does not end by a slip.
+  askCancel() {
+    if (this.cancel.textContent === "cancel") {
+      this.cancel.textContent = "really cancel?";
+      setTimeout(() => this.cancel.textContent === "really cancel?" && (this.cancel.textContent = "cancel"), SURE_MS);
+      return;
+    }
+    this.send({ kind: "cancel" });
+    this.cancel.textContent = "cancelling";
+    this.cancel.disabled = true;
+    setTimeout(() => {
+      if (this.story.state !== "running") return;
+      say(this.hint, "The kernel is busy with a cell and did not hear: interrupt it to cancel now, else the run is cancelled when the cell ends.");
+    }, PATIENCE_MS);
+  }
+
+  // At most once a frame; in a hidden tab not at all, until it is seen again.
+  ask() {
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      this.paint();
+    });
+  }
+
+  paint() {
+    const { story, graph } = this;
+    if (!graph) return;
+    const counts = tally(story, graph.all);
+    this.paintHead(counts, graph.names.length);
+    this.paintErrors();
+    if (this.shown === "Graph") this.picture.paint(story, this.icons);
+    if (this.shown === "Timeline") this.paintLanes();
+    if (this.shown === "Functions") this.paintFunctions();
+    if (this.chosen) this.details.paint(this.chosen);
+  }
+
+  paintHead(counts, total) {
+    const { story } = this;
+    const isRunning = story.state === "running";
+    say(this.title, this.name || "");
+    say(this.state, (story.state || "starting") + (story.reason ? ` (${story.reason})` : ""));
+    this.state.className = `state text-${RUN_LOOKS[story.state] || "dim"}`;
+    say(this.count, `${grouped(counts.D || 0)} of ${counted(total, "task")}`);
+    say(this.workers, story.workers || !isRunning ? counted(story.workers, "worker") : "no worker yet");
+    say(this.failed, counts.F ? `${grouped(counts.F)} failed` : "");
+    this.paintTime();
+    for (const [state, segment] of this.segments) segment.style.width = `${(100 * (counts[state] || 0)) / (total || 1)}%`;
+    mark(this.bar, { "aria-valuemax": total, "aria-valuenow": counts.D || 0 });
+    if (this.cancel) this.cancel.hidden = !isRunning;
+    say(this.badge, story.n_errors ? ` ${grouped(story.n_errors)}` : "");
+    if (!isRunning && this.hint.textContent) say(this.hint, "");
+  }
+
+  // Between two messages the time goes on here.
+  paintTime() {
+    const { story } = this;
+    const since = story.state === "running" && this.send ? Math.min(2, (performance.now() - story.heard) / 1e3) : 0;
+    say(this.elapsed, story.serial ? secondsText(story.elapsed_s + since) : "");
+  }
+
+  paintLanes() {
+    const { lanes } = this.story.drawn;
+    if (lanes && lanes !== this.lanes) {
+      this.lanes = lanes;
+      this.timeline.draw(lanes);
+    }
+  }
+
+  paintErrors() {
+    const { story } = this;
+    const panel = this.panels.Errors;
+    for (const error of story.errors) {
+      const key = `${error.task}:${error.attempt}`;
+      if (this.errors.has(key)) continue;
+      const element = error.html ? parsed(error.html, "text/html") : this.stillErrors[this.errors.size];
+      this.errors.set(key, { task: error.task, element: element.cloneNode(true) });
+      const button = put(element, "button", "link", "show the task");
+      mark(button, { type: "button" });
+      button.addEventListener("click", () => this.select({ task: error.task }));
+      panel.append(element);
+    }
+    if (!this.errorsTitle) this.errorsTitle = panel.insertBefore(document.createElement("p"), panel.firstChild);
+    const more = story.n_errors - story.errors.length;
+    say(this.errorsTitle, story.n_errors ? `${counted(story.n_errors, "failed attempt")}${more > 0 ? `, ${grouped(story.errors.length)} of them here` : ""}` : "No errors.");
+  }
+
+  // A row a function; the words of it for whoever sees no picture.
+  paintFunctions() {
+    const { story, graph } = this;
+    const rows = graph.functions.map((name) => ({ name, n: 0, runs: 0, total: 0, most: 0, counts: {} }));
+    graph.all.forEach((task) => {
+      const row = rows[graph.function_of[task]];
+      const state = story.states[task] || "W";
+      const ms = this.details.ran(task);
+      row.n += 1;
+      row.counts[state] = (row.counts[state] || 0) + 1;
+      if (ms !== null) Object.assign(row, { runs: row.runs + 1, total: row.total + ms, most: Math.max(row.most, ms) });
+    });
+    const made = document.createElement("table");
+    const head = put(put(made, "thead"), "tr");
+    for (const name of ["function", "tasks", "done", "failed", "ran together", "on average", "at most"]) mark(put(head, "th", name === "function" ? "" : "right", name), { scope: "col" });
+    const body = put(made, "tbody");
+    for (const { name, n, runs, total, most, counts } of rows) {
+      const row = put(body, "tr");
+      mark(put(row, "th", "", name), { scope: "row" });
+      const times = runs ? [total, total / runs, most].map((ms) => secondsText(ms / 1e3)) : ["", "", ""];
+      for (const text of [grouped(n), grouped(counts.D || 0), grouped(counts.F || 0), ...times]) put(row, "td", "right", text);
+    }
+    if (made.outerHTML !== this.table) this.panels.Functions.replaceChildren(made);
+    this.table = made.outerHTML;
+  }
+}
+
+// Every view that stands in the page as data.
+function mountAll() {
+  for (const root of document.querySelectorAll(".dagnb-view:not([data-lm-suppress-shortcuts])")) {
+    const data = root.querySelector(":scope > script[type='application/json']");
+    if (!data) continue;
+    const told = JSON.parse(data.textContent);
+    const story = blankStory();
+    take(story, told, true);
+    const view = new View(null, told.run, story, told.icons, { still: root });
+    view.name = told.title;
+    view.setGraph(told.graph);
+    view.paint();
+  }
+}

@@ -1,0 +1,57 @@
+// Words and elements. Text from a run becomes text here, never markup; markup comes from dagnb alone, which escaped it.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function secondsText(seconds) {
+  if (seconds < 0.9995) return `${seconds < 0.1 ? +(seconds * 1e3).toPrecision(2) : Math.round(seconds * 1e3)} ms`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
+  return hours ? `${hours} h ${minutes} min` : `${minutes} min ${whole % 60} s`;
+}
+
+function bytesText(n) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let i = 0;
+  for (; n >= 999.5 && i < 4; i++) n /= 1e3;
+  return `${+n.toPrecision(3)} ${units[i]}`;
+}
+
+function grouped(n) {
+  return n.toLocaleString("en");
+}
+
+function counted(n, thing) {
+  return `${grouped(n)} ${thing}${n === 1 ? "" : "s"}`;
+}
+
+function put(parent, tag, look, text) {
+  const made = document.createElement(tag);
+  if (look) made.className = look;
+  if (text !== undefined) made.textContent = text;
+  parent.append(made);
+  return made;
+}
+
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text; // an unchanged node keeps selection and focus
+}
+
+function mark(element, attributes) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
+  }
+}
+
+// "0-2,5" -> calls take(0), take(1), take(2), take(5)
+function eachOf(ranges, take) {
+  for (const part of ranges ? ranges.split(",") : []) {
+    const [first, last] = part.split("-").map(Number);
+    for (let i = first; i <= (last ?? first); i++) take(i);
+  }
+}
+
+function parsed(markup, type) {
+  const found = new DOMParser().parseFromString(markup, type);
+  return document.importNode(type === "text/html" ? found.body.firstElementChild : found.documentElement, true);
+}

@@ -1,0 +1,36 @@
+"""What is known of a run from one moment to the next."""
+
+from __future__ import annotations
+
+from dagnb.protocol.messages import Event, RunState
+from dagnb.views.snapshot import ended, joined
+from tests.unit.views.samples import job, observed, run, snapped
+
+
+def test_what_was_known_stays_and_what_is_new_is_added() -> None:
+    dag = job(2)
+    before = snapped(dag, "DXWWWW", run(0, "w0", 0, 1), logs={0: "scanned"})
+    seen = observed(dag, "DDXWWW", events=(Event(1_003.0, "start", 2, "w1"), Event(1_003.0, "done", 1, "w0")))
+
+    now = joined(before, seen, [run(1, "w0", 1, 2)], 3, {1: "", 0: "scanned again"})
+
+    assert [span.task for span in now.spans] == [0, 1]
+    assert now.n_chunks == 4
+    assert now.logs == {0: "scanned again"}
+    assert now.started == {2: (1_003.0, "w1")}
+    assert now.story is before.story
+
+
+def test_tasks_of_which_an_attempt_ended_may_have_printed() -> None:
+    dag = job(2)
+
+    assert ended(observed(dag, "DXWFBR"), None) == [0, 3, 4, 5]
+    assert ended(observed(dag, "DDXFWR"), snapped(dag, "DXRXWX")) == [1, 3, 5]
+
+
+def test_the_time_goes_on_until_the_run_is_over() -> None:
+    dag = job(2)
+
+    assert snapped(dag, "DXWWWW", now=1_007.5).elapsed_s == 7.5
+    over = snapped(dag, "DDDDDD", state=RunState.OK, finished_at=1_004.0, now=1_500.0)
+    assert (over.elapsed_s, over.is_over, over.trace.makespan_s) == (4.0, True, 4.0)

@@ -1,0 +1,206 @@
+"""What a task raised, as the errors key holds it."""
+
+from __future__ import annotations
+
+import json
+import linecache
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from dagnb_workers.exception import error_json, of_result, unread_text, user_frames
+
+from dagnb.errors import UnserialisableError
+from dagnb.graph.payload import encode_value
+
+CELL = "<a cell>"
+TEXT = """\
+import json
+
+def inner(row):
+    limit = 3
+    if row > limit:
+        raise ValueError("no rows")
+    return row
+
+def outer(row):
+    return inner(row) + 1
+
+def parse(text):
+    return json.loads(text)
+
+def down(n):
+    return down(n + 1)
+
+class Refuses:
+    def __getstate__(self):
+        raise RuntimeError("not me")
+"""
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The names that a cell defines; its text is known to this process."""
+    monkeypatch.setitem(linecache.cache, CELL, (len(TEXT), None, TEXT.splitlines(keepends=True), CELL))
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(TEXT, CELL, "exec"), space)
+    return space
+
+
+def label(file: str) -> str:
+    return "Cell In[4]" if file == CELL else file
+
+
+def caught(function: Callable[..., Any], *args: Any) -> BaseException:
+    """What it raises, its traceback beginning with the function itself."""
+    with pytest.raises(BaseException) as found:
+        function(*args)
+    error = found.value
+    assert error.__traceback__ is not None
+    return error.with_traceback(error.__traceback__.tb_next)
+
+
+def told(error: BaseException, **facts: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(error_json(error, label, **facts))
+    return found
+
+
+def test_frames_bear_the_label_the_line_its_columns_and_its_neighbours(cell: dict[str, Any]) -> None:
+    outer, inner = told(caught(cell["outer"], 5))["frames"]
+
+    assert outer == {
+        "file": "Cell In[4]", "line": 10, "function": "outer", "source": "    return inner(row) + 1",
+        "end_line": 10, "column": 11, "end_column": 21, "before": ["def outer(row):"], "after": [],
+        "is_library": False, "times": 1,
+    }  # fmt: skip
+    assert (inner["line"], inner["before"], inner["after"]) == (
+        6,
+        ["    limit = 3", "    if row > limit:"],
+        ["    return row"],
+    )
+
+
+def test_pythons_own_text_names_the_cell_and_has_its_lines(cell: dict[str, Any]) -> None:
+    text = "".join(told(caught(cell["outer"], 5))["traceback"])
+
+    assert re.sub(r"\n +\^+\n", "\n", text) == (
+        "Traceback (most recent call last):\n"
+        '  File "Cell In[4]", line 10, in outer\n    return inner(row) + 1\n'
+        '  File "Cell In[4]", line 6, in inner\n    raise ValueError("no rows")\n'
+        "ValueError: no rows\n"
+    )
+
+
+def test_columns_count_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "def f():\n    'größer', missing\n"
+    monkeypatch.setitem(linecache.cache, CELL, (len(text), None, text.splitlines(keepends=True), CELL))
+    space: dict[str, Any] = {}
+    exec(compile(text, CELL, "exec"), space)
+
+    (frame,) = user_frames(caught(space["f"]).__traceback__)
+
+    assert frame.source[frame.column : frame.end_column] == "missing"
+
+
+def test_frames_of_libraries_are_marked_and_have_no_neighbours(cell: dict[str, Any]) -> None:
+    frames = told(caught(cell["parse"], "{"))["frames"]
+
+    assert [frame["function"] for frame in frames] == ["parse", "loads", "decode", "raw_decode"]
+    assert [frame["is_library"] for frame in frames] == [False, True, True, True]
+    assert not any(frame["before"] or frame["after"] for frame in frames[1:])
+
+
+def test_a_recursion_is_one_frame_and_who_began_it_is_told(cell: dict[str, Any]) -> None:
+    def begin() -> None:
+        cell["down"](0)
+
+    first, *_, last = user_frames(caught(begin).__traceback__)
+
+    assert (first.function, last.function) == ("begin", "down")
+    assert sys.getrecursionlimit() / 2 < last.times < sys.getrecursionlimit()
+
+
+def test_causes_contexts_and_notes_are_told() -> None:
+    def chained() -> None:
+        try:
+            try:
+                int("a")
+            except ValueError:
+                raise KeyError("b")  # noqa: B904  # that is what a context is
+        except KeyError as error:
+            error.add_note("seen on the way")
+            raise LookupError("c") from error
+
+    error = told(caught(chained))
+    (cause,) = error["causes"]
+    (context,) = cause["causes"]
+
+    assert (error["type"], cause["how"], cause["type"], cause["message"]) == ("LookupError", "cause", "KeyError", "'b'")
+    assert (cause["notes"], error["notes"]) == (["seen on the way"], [])
+    assert (context["how"], context["type"], context["causes"]) == ("context", "ValueError", [])
+    assert [frame["source"].strip() for frame in context["frames"]] == ['int("a")']
+
+
+def test_a_context_that_was_suppressed_is_not_told() -> None:
+    def chained() -> None:
+        try:
+            int("a")
+        except ValueError:
+            raise KeyError("b") from None
+
+    assert told(caught(chained))["causes"] == []
+
+
+def test_the_parts_of_groups_are_told_within_limits() -> None:
+    def grouped() -> None:
+        raise ExceptionGroup("many", [ExceptionGroup("inner", [OSError(1)]), *(KeyError(i) for i in range(1_000))])
+
+    inner, *keys = told(caught(grouped))["causes"]
+
+    assert (inner["how"], inner["causes"][0]["type"]) == ("part", "OSError")
+    assert {key["type"] for key in keys} == {"KeyError"}
+    assert len(keys) == 14
+
+
+def test_exceptions_that_lead_to_each_other_are_told_once() -> None:
+    left, right = ValueError("left"), ValueError("right")
+    left.__cause__, right.__cause__ = right, left
+
+    (cause,) = told(left)["causes"]
+
+    assert (cause["message"], cause["causes"]) == ("right", [])
+
+
+def test_what_an_exception_class_of_the_user_does_wrong_stops_nothing() -> None:
+    class OddError(Exception):
+        __notes__ = 5
+
+        def __str__(self) -> str:
+            raise KeyError
+
+    error = told(OddError())
+
+    assert error["message"] == "(its message cannot be shown: KeyError in __str__)"
+    assert error["notes"] == []
+
+
+def test_a_refused_result_has_a_cause_where_a_class_of_the_user_refused(cell: dict[str, Any]) -> None:
+    def refused(value: object) -> dict[str, Any]:
+        with pytest.raises(UnserialisableError) as caught:
+            encode_value(value, "?")
+        return told(of_result(caught.value, "f-3"))
+
+    user, generator = refused([cell["Refuses"]()]), refused(n for n in "ab")
+
+    assert user["message"].startswith("the result of task 'f-3' cannot be pickled: RuntimeError: not me.")
+    assert [frame["line"] for frame in user["causes"][0]["frames"]] == [20]
+    assert generator["causes"] == []
+
+
+def test_what_could_not_be_unpickled_is_named() -> None:
+    assert unread_text("the function of task 'f-0'", ModuleNotFoundError("No module named 'x'.")) == (
+        "the function of task 'f-0' cannot be unpickled: No module named 'x'. "
+        "Use plain data, or classes that come back from their pickle and that workers can import."
+    )
