@@ -56,15 +56,17 @@ class Run(Generic[R]):
 
     # ---- looking ----
 
-    def look(self, cursor: str = "") -> Observation:
-        """One look at the run's state; with a cursor only the events since then."""
-        if self._final is not None and not cursor:
+    def look(self, before: Observation | None = None) -> Observation:
+        """One look at the run's state; after another look only the events since then, and only what is new travels."""
+        if self._final is not None and before is None:
             return self._final
-        return session.wait(self._look(cursor))
+        return session.wait(self._look(before))
 
-    async def _look(self, cursor: str = "") -> Observation:
-        seen = await self._store.observe(self.id, cursor)
-        if seen.state is not RunState.RUNNING and not cursor:
+    async def _look(self, before: Observation | None = None) -> Observation:
+        if before is not None and before.cursor:
+            return (await self._store.observe(self.id, before.cursor)).after(before)
+        seen = await self._store.observe(self.id)
+        if seen.state is not RunState.RUNNING:
             self._final = seen
         return seen
 
@@ -103,7 +105,7 @@ class Run(Generic[R]):
         return session.wait(self._snapshot(before))
 
     async def _snapshot(self, before: Snapshot | None, *, with_logs: bool = True) -> Snapshot:
-        seen = await self._look(before.seen.cursor if before is not None else "")
+        seen = await self._look(before.seen if before is not None else None)
         chunks = await self._store.spans(self.id, before.n_chunks if before is not None else 0)
         spans = [Span(s[0], s[1], Phase(s[2]), *s[3:]) for chunk in chunks for s in msgpack.unpackb(chunk)]
         ended = snapshot.ended(seen, before) if with_logs else []

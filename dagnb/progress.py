@@ -113,7 +113,7 @@ def _follow(run: Run[Any], display: _Display) -> None:
         if seen.state is not RunState.RUNNING:
             break
         time.sleep(max(0.0, TICK_S - (time.monotonic() - began)))
-        seen = run.look(seen.cursor)
+        seen = run.look(seen)
     display.end(_verdict(seen))
 
 

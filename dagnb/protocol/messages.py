@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import msgpack
@@ -235,8 +235,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one look at a run shows; pass `cursor` to the next look to get only newer events and spans.
+    """What one look at a run shows. Pass `cursor` to the next look to get only newer events.
 
+    Such a look brings no meta, which never changes, and only errors of tasks that failed since; `after` completes it.
     states: one byte a task. errors: (task, attempt) -> JSON. workers: worker -> (phase, instance).
     results: sink -> address, of the sinks that are done.
     """
@@ -255,6 +256,10 @@ class Observation:
     results: dict[int, Address]
     n_instances: int
     cursor: str
+
+    def after(self, before: Observation) -> Observation:
+        """This look, made with the cursor of the one before, with all that was known then; events stay the new ones."""
+        return replace(self, meta=before.meta, errors={**before.errors, **self.errors})
 
 
 def bits_of(upstreams: Sequence[Sequence[int]]) -> tuple[list[int], int]:

@@ -12,21 +12,22 @@ EVENTS_KEPT = 20_000
 
 
 def observation(run: str, machine: Machine, cursor: str, now: float) -> Observation:
-    """Everything there is to see; with a cursor only the events since then, the last 20,000 at most."""
+    """Everything there is to see; with a cursor only events and errors since then, the last 20,000 events at most."""
     first = max(int(cursor or 0), len(machine.events) - EVENTS_KEPT)
+    failing = {event.task for event in machine.events[first:] if event.kind in {"fail", "retry"}}
     workers = {machine.roster.name(member): ("active", instance) for instance, member in machine.roster.held.items()}
     workers |= {machine.roster.name(member): ("invoked", "") for member in machine.roster.invoked}
     return Observation(
         run=run,
         state=machine.state,
         states="".join(machine.states),
-        meta=machine.submission.meta,
+        meta="" if cursor else machine.submission.meta,
         now=now,
         submitted_at=machine.submitted_at,
         finished_at=machine.finished_at,
         reason=machine.reason,
         events=tuple(machine.events[first:]),
-        errors=dict(machine.errors),
+        errors={key: text for key, text in machine.errors.items() if not cursor or key[0] in failing},
         workers=workers,
         results={s: machine.results[s] for s in machine.submission.sinks if s in machine.results},
         n_instances=len(machine.leases),

@@ -137,6 +137,23 @@ class RoomLaws:
         assert [(e.kind, e.task) for e in second.events] == [("done", 0), ("start", 1)]
         assert (second.workers, second.n_instances) == ({"~/1": ("active", "i1")}, 1)
 
+    async def test_a_cursor_brings_only_newer_errors_and_no_description(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(replace(run_of([(), ()], retries=1), meta='{"name": "two"}'))
+        await store.register("run", "i1", lease_s=LEASE_S, want=2)
+        await store.fail("run", "i1", Failure(task=0, attempt=1, error="{}", delay_s=9.0))
+        first = await store.observe("run")
+        assert (first.meta, first.errors) == ('{"name": "two"}', {(0, 1): "{}"})
+        assert (await store.observe("run", first.cursor)).errors == {}
+
+        await store.fail("run", "i1", Failure(task=1, attempt=1, error="[]", delay_s=9.0))
+        second = await store.observe("run", first.cursor)
+
+        assert (second.meta, second.errors) == ("", {(1, 1): "[]"})
+        whole = second.after(first)
+        assert (whole.meta, whole.errors) == ('{"name": "two"}', {(0, 1): "{}", (1, 1): "[]"})
+        assert whole.errors == (await store.observe("run")).errors
+
     async def test_spans_keep_their_order(self, subject: Subject) -> None:
         store = subject.store
         await store.submit(chain(1))

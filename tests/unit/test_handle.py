@@ -601,14 +601,14 @@ def test_the_log_of_an_inline_task_is_empty_because_its_output_goes_where_it_alw
     assert capsys.readouterr().out == "from the task\n"
 
 
-def test_a_look_with_a_cursor_shows_only_what_is_new() -> None:
+def test_a_look_after_another_shows_only_newer_events() -> None:
     run = same(hold("a")).run()
     under_way("a")
     seen = run.look()
 
     gates["a"].set()
     run.result()
-    news = run.look(seen.cursor)
+    news = run.look(seen)
 
     assert [(event.kind, event.task) for event in news.events if event.kind != "worker"] == [
         *(("done", 0), ("start", 1), ("done", 1), ("end", -1))

@@ -1457,17 +1457,43 @@ local function sink_results(c)
   return list
 end
 
--- cursor: the last event seen, or ''
+-- The tasks of which an attempt failed in these entries of the story.
+local function failing(events)
+  local tasks, found = {}, false
+  for _, entry in ipairs(events) do
+    for kind, task in string.gmatch('\n' .. entry[2][4], '\n(%a+) (%d+)') do
+      if kind == 'fail' or kind == 'retry' then
+        tasks[task], found = true, true
+      end
+    end
+  end
+  return found and tasks
+end
+
+-- field, text, field, text of the errors of these tasks
+local function errors_of(c, tasks)
+  local all, list = tasks and call('HGETALL', c.p .. 'err') or {}, {}
+  for i = 1, #all, 2 do
+    if tasks[match(all[i], '^%d+')] then
+      list[#list + 1], list[#list + 2] = all[i], all[i + 1]
+    end
+  end
+  return list
+end
+
+-- cursor: the last event seen, or ''. With one, only newer events and errors, and no description, which never changes.
 local function observe(keys, args)
   local c = open(keys[1], args)
   if not c then
     return no_run()
   end
   local m = call('HMGET', c.p .. 'm', 'state', 'meta', 'submitted_at', 'finished_at', 'reason')
-  local events = call('XRANGE', c.p .. 'ev', args[4] == '' and '-' or '(' .. args[4], '+')
+  local is_first = args[4] == ''
+  local events = call('XRANGE', c.p .. 'ev', is_first and '-' or '(' .. args[4], '+')
+  local errors = is_first and call('HGETALL', c.p .. 'err') or errors_of(c, failing(events))
   return {
-    m[1], call('GET', c.p .. 's'), m[2], c.at, m[3], m[4], m[5],
-    events, call('HGETALL', c.p .. 'err'), workers_of(c), sink_results(c), call('ZCARD', c.p .. 'l'),
+    m[1], call('GET', c.p .. 's'), is_first and m[2] or '', c.at, m[3], m[4], m[5],
+    events, errors, workers_of(c), sink_results(c), call('ZCARD', c.p .. 'l'),
   }
 end
 
