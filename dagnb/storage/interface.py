@@ -133,7 +133,7 @@ class Coordinator(Protocol):
         ...
 
     async def observe(self, run: str, cursor: str = "") -> Observation:
-        """`attach`: everything there is to see; with the cursor of an earlier look only what is newer: see Observation."""
+        """`attach`: everything there is to see; with the cursor of an earlier look what is newer: see Observation."""
         ...
 
     async def spans(self, run: str, begin: int = 0) -> list[bytes]:

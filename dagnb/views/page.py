@@ -17,9 +17,9 @@ div.dagnb{font:13px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neu
 padding:9px 12px;margin:6px 0;overflow:auto;max-height:420px;white-space:pre;color:var(--dagnb-ink);
 font:11.5px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace}
 .dagnb table{border-collapse:collapse;margin:4px 0;color:var(--dagnb-ink)}
-.dagnb th,.dagnb td{text-align:left;padding:3px 18px 3px 0;border-bottom:1px solid var(--dagnb-grid);font-weight:400;
-background:none}
-.dagnb th{color:var(--dagnb-dim)}.dagnb .right{text-align:right;font-variant-numeric:tabular-nums}
+.dagnb.dagnb th,.dagnb.dagnb td{text-align:left;padding:3px 18px 3px 0;border-bottom:1px solid var(--dagnb-grid);
+font-weight:400;background:none}
+.dagnb th{color:var(--dagnb-dim)}.dagnb.dagnb .right{text-align:right;font-variant-numeric:tabular-nums}
 .dagnb summary{cursor:pointer;color:var(--dagnb-dim)}
 .dagnb .scroll{overflow-x:auto}.dagnb .scroll svg{display:block}
 .dagnb .meter{display:inline-block;height:9px;border-radius:2px;vertical-align:baseline}

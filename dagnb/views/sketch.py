@@ -185,4 +185,4 @@ def _arrow(curve: Sequence[Point], stroke: Stroke, edge: str) -> str:
     wing = 0.45
     corners = ((x, y), (base[0] - dy * wing, base[1] + dx * wing), (base[0] + dy * wing, base[1] - dx * wing))
     head = "M" + "L".join(f"{number(a)},{number(b)}" for a, b in corners) + "z"
-    return line + element("path", d=head, class_=f"fill-{stroke.role}")
+    return line + element("path", d=head, class_=f"head fill-{stroke.role}", data_edge=edge)

@@ -1,6 +1,7 @@
 """The view of a run as HTML that stays: the picture and its facts in one piece, clickable without kernel or network.
 
-Where scripts are not allowed, what they start from is left: header, graph, table, timeline, errors.
+Where scripts are not allowed, what they start from is left: header, table, errors; in a page of ours the pictures too.
+In a notebook these are carried by scripts of their own: front ends that strip SVG would leave its words as a heap.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ RUN_LOOKS = {
 }
 """state of a run -> class of the word"""
 
+_UNTRUSTED = "Trust this notebook to see the picture, the timeline and the details."
 _PARTS = ("words.js", "story.js", "picture.js", "details.js", "view.js")
 _FOLDER = importlib.resources.files("dagnb.views") / "static"
 _COMMENT = re.compile(r"^\s*//.*\n|^\s+", re.MULTILINE)
@@ -70,13 +72,14 @@ def bundle(now: Snapshot) -> dict[str, str]:
 
 def view_html(now: Snapshot) -> str:
     """The view for a notebook's output."""
-    return fragment(view_section(now))
+    return fragment(view_section(now, is_stripped=True))
 
 
-def view_section(now: Snapshot, planned: Trace | None = None) -> str:
-    """The view for a page of ours: what shows by itself, and the data and the script that make it answer to clicks.
+def view_section(now: Snapshot, planned: Trace | None = None, *, is_stripped: bool = False) -> str:
+    """The view: what shows by itself, and the data and the script that make it answer to clicks.
 
-    planned: what the plan's simulation gave, outlined on the timeline.
+    planned: what the plan's simulation gave, outlined on the timeline. is_stripped: it may be shown where no pictures are
+    allowed.
     """
     telling = Telling(now.story, now.seen.submitted_at, planned)
     telling.tell(now)
@@ -88,9 +91,10 @@ def view_section(now: Snapshot, planned: Trace | None = None) -> str:
     body = element(
         "section",
         _head(now),
-        element("div", _graph(telling, now), class_="graph scroll"),
+        element("noscript", _UNTRUSTED) if is_stripped else "",
+        element("div", _carried(_graph(telling, now), is_stripped), class_="graph scroll"),
         element("div", _functions(telling, now), class_="functions"),
-        element("div", str(drawn["lanes"]), class_="lanes scroll"),
+        element("div", _carried(str(drawn["lanes"]), is_stripped), class_="lanes scroll"),
         element("div", "".join(errors), class_="errors"),
         element("script", told.replace("<", "\\u003c"), type="application/json"),
         class_="dagnb dagnb-view",
@@ -161,6 +165,11 @@ def _graph(telling: Telling, now: Snapshot) -> str:
     states = {i: words[state] for i, state in enumerate(now.seen.states)}
     picture, missing = picture_or(lambda: graph_svg(telling.dag, states, is_styled=False))
     return picture or element("p", escaped(missing), class_="text-dim") + pre(dag_text(telling.dag))
+
+
+def _carried(picture: str, is_stripped: bool) -> str:
+    """The picture, or a script that holds it."""
+    return element("script", picture, type="image/svg+xml") if is_stripped and picture.startswith("<svg") else picture
 
 
 def _functions(telling: Telling, now: Snapshot) -> str:

@@ -135,7 +135,7 @@ class _Pace:
         message, is_news = self._telling.tell(now)
         self._is_drawn = self._is_drawn and not is_news
         at = time.monotonic()
-        if at >= self._draw_at and not now.is_over and not self._is_drawn:
+        if now.is_over or (at >= self._draw_at and not self._is_drawn):
             message["drawn"] = self._telling.draw()
             self._draw_at = time.monotonic() + max(_DRAW_S, (time.monotonic() - at) / _DRAW_SHARE)
             self._is_drawn = not now.seen.states.count("X")  # what runs grows

@@ -42,6 +42,7 @@ class LiveView(anywidget.AnyWidget):
         """Of this run, of which nothing is known yet."""
         super().__init__(icons=view.icons(), graph={"title": run.id, "run": run.id})
         self._run = run
+        self.n_pages = 0
         self.on_msg(self._hear)
         # ipykernel 7.4 hands what the browser sends to the shell that spoke last, and a cell may block it. Without
         # this it goes where JupyterLab sent it: to a thread that is free.
@@ -49,6 +50,8 @@ class LiveView(anywidget.AnyWidget):
 
     def _hear(self, widget: object, content: Message, buffers: object) -> None:
         """What the browser asks for; in any thread, perhaps late."""
+        if content.get("kind") == "open":
+            self.n_pages += 1
         if content.get("kind") == "cancel":
             with contextlib.suppress(DagnbError):  # the run is gone or its store is: the feed says so in the view
                 self._run.cancel("cancelled in the notebook")
@@ -64,6 +67,7 @@ class _Showing:
         self._outputs: list[str] = []
         self._last: dict[str, str] | None = None
         self._feed: Feed | None = None
+        self._telling: Telling | None = None
 
     def add_output(self) -> None:
         """Stand in the running cell's output too; the feed begins with the first."""
@@ -83,6 +87,7 @@ class _Showing:
 
     def begin(self, telling: Telling) -> None:
         """Draw the boxes."""
+        self._telling = telling
         svg, missing = picture_or(lambda: live_svg(telling.dag, telling.picture))
         shown = {"title": plain(telling.story.name), "run": self.run.id, "svg": svg, "missing": missing}
         self._widget.graph = {**graph_of(telling.story), **shown}
@@ -108,7 +113,11 @@ class _Showing:
             self._last = bundle
             for output in self._outputs:
                 change(output, bundle)
-        self._widget.close()
+        # A page that was loaded again does not know its outputs by our ids: there the widget stays, and tells the end.
+        if self._widget.n_pages <= 1 or self._telling is None:
+            self._widget.close()
+        else:
+            self._widget.told = self._telling.everything()
 
     def _live_bundle(self) -> dict[str, object]:
         model = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}

@@ -148,6 +148,11 @@ class Notebook:
         if folder := os.environ.get("DAGNB_SCREENSHOTS"):
             self.page.screenshot(path=Path(folder, f"{self.name}-{name}.png"))
 
+    def picture(self, k: int, name: str) -> None:
+        """Of the output of a cell, as for a README; into the same folder."""
+        if folder := os.environ.get("DAGNB_SCREENSHOTS"):
+            self.output(k).screenshot(path=Path(folder, f"{name}.png"))
+
     def _prompt(self, k: int) -> Locator:
         return self.cell(k).locator(".jp-InputPrompt")
 

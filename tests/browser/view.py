@@ -98,6 +98,40 @@ class View:
         """Click one of TABS."""
         self.root.get_by_role("tab", name=tab).click()
 
+    def box(self, label: str) -> Locator:
+        """The box of this name in the graph."""
+        return self.root.locator("[data-box]").filter(has=self._within.page.get_by_text(label, exact=True))
+
+    def details(self) -> str:
+        """What stands beside the picture; empty when nothing is chosen."""
+        side = self.root.locator(".side")
+        return side.inner_text() if side.count() and side.is_visible() else ""
+
+    def until_details(self, *words: str) -> str:
+        """Wait until all these words stand there, and give all that does."""
+        until(
+            self._within.page,
+            lambda: all(word in self.details() for word in words),
+            f"details with {words}",
+            self.details,
+        )
+        return self.details()
+
+    def focused(self) -> str:
+        """The name of what has the focus, if that is inside the view."""
+        return str(
+            self.root.evaluate(
+                "(root) => { const at = document.activeElement; if (!root.contains(at)) return '';"
+                " return at.getAttribute('aria-label') ?? at.textContent.trim(); }"
+            )
+        )
+
+    def press_cancel(self) -> None:
+        """Twice: it asks back."""
+        button = self.root.locator("button.cancel")
+        button.click()
+        button.click()
+
     def state_text(self) -> str:
         """'running', 'ok', 'failed'; empty when there is no view, as below."""
         return seen.state if (seen := self.read()) else ""

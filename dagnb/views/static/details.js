@@ -21,9 +21,9 @@ class Details {
     else this.box(made, this.view.picture.boxes.get(chosen.box));
     if (this.shown === made.innerHTML) return;
     this.shown = made.innerHTML;
-    const focused = this.side.contains(document.activeElement) ? document.activeElement.dataset.go : undefined;
+    const held = this.inner?.contains(document.activeElement) ? document.activeElement : null;
     this.body().replaceChildren(...made.childNodes);
-    if (focused) this.side.querySelector(`[data-go="${focused}"]`)?.focus();
+    if (held) (this.side.querySelector(`[data-go="${held.dataset.go}"]`) ?? this.side.querySelector(".close")).focus();
   }
 
   body() {

@@ -20,7 +20,7 @@ class View {
     this.buildTabs();
     for (const [tab, name] of [["Graph", "graph"], ["Timeline", "lanes"]]) {
       this.panels[tab].classList.add(name, "scroll");
-      if (old[name]) this.panels[tab].append(...old[name].childNodes);
+      for (const part of [...(old[name]?.childNodes ?? [])]) this.panels[tab].append(part.tagName === "SCRIPT" ? parsed(part.textContent, "image/svg+xml") : part);
     }
     this.picture = new Picture(this.panels.Graph, this);
     this.timeline = new Timeline(this.panels.Timeline, this);

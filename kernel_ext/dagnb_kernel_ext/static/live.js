@@ -7,6 +7,7 @@ export default () => {
   return {
     initialize({ model }) {
       take(story, model.get("told"), true);
+      model.send({ kind: "open" });
       model.on("msg:custom", (message) => tell(take(story, message, false)));
       model.on("change:told", () => tell(take(story, model.get("told"), true)));
     },

@@ -13,7 +13,7 @@ from dagnb.protocol.messages import RunState, TaskState
 from dagnb.trace.span import Phase
 from dagnb.views import view
 from dagnb.views.snapshot import Snapshot
-from dagnb.views.view import MAX_LOGS, MAX_TASKS, view_html, view_text
+from dagnb.views.view import MAX_LOGS, MAX_TASKS, view_html, view_section, view_text
 from tests.unit.views.samples import HOSTILE, Tags, failure, job, run, snapped
 
 _DATA = re.compile(r'<script type="application/json">(.*?)</script>')
@@ -61,17 +61,29 @@ def test_ten_thousand_tasks_stay_small_and_keep_the_failed_and_the_slowest() -> 
     assert min(row[7] for task, row in rows.items() if task != 77) > 24
 
 
-def test_without_a_script_header_graph_table_timeline_and_errors_are_there() -> None:
+def without_scripts(html: str) -> str:
+    return re.sub(r"<(script|style).*?</\1>", "", html, flags=re.DOTALL)
+
+
+def test_where_a_notebook_is_not_trusted_header_table_and_errors_are_there_and_a_word_on_the_rest() -> None:
     dag = job(3)
     html = view_html(over(dag, states="DDFDDDD", errors={(2, 1): failure("no rows")}, state=RunState.FAILED))
-    still = re.sub(r"<(script|style).*?</\1>", "", html, flags=re.DOTALL)
-    page = Tags(still)
+    page = Tags(without_scripts(html))
 
-    assert {"svg", "table", "article"} <= page.tags
+    assert {"table", "article"} <= page.tags
+    assert "svg" not in page.tags
     assert "total failed · 6 of 7 tasks done, 1 failed · 140 ms · run 01J9ZZ" in page.text
-    assert "count-1" in page.text
+    assert "Trust this notebook" in page.text
     assert "ValueError: no rows" in page.text
+    assert html.count("<svg") == 2
+
+
+def test_a_page_of_ours_shows_its_pictures_without_scripts_too() -> None:
+    still = without_scripts(view_section(over(job(3))))
+
     assert still.count("<svg") == 2
+    assert "count-1" in Tags(still).text
+    assert "Trust" not in still
 
 
 def test_html_has_no_element_that_closes_itself_but_in_pictures() -> None:
@@ -111,7 +123,7 @@ def test_hostile_text_cannot_leave_the_data_or_become_markup(text: str) -> None:
     html = view_html(Snapshot(**{name: getattr(now, name) for name in now.__slots__ if name != "logs"}, logs={0: text}))
 
     assert Tags(html).tags <= quiet | {"pre", "details", "summary"}
-    assert len(re.findall("<script", html)) == 2
+    assert len(re.findall("<script", html)) == 4
     assert data(html)["graph"]["names"][1] == "b"
 
 
