@@ -27,6 +27,10 @@ class PageWatch:
     def __init__(self, page: Page) -> None:
         self._page = page
 
+    def call(self, worker: str) -> None:
+        """See Watch.call."""
+        self._page.call(worker)
+
     def begin(self, task: int, attempt: int, limit_s: float) -> None:
         """See Watch.begin."""
         self._page.begin(task, attempt, limit_s)

@@ -12,9 +12,13 @@ from dagnb_workers.page import Running
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the supervisor knows. code: exit code, or minus the signal. printed: tails of stdout and stderr."""
+    """What the supervisor knows. worker: whom the process staffed, '' for nobody yet.
+
+    code: exit code, or minus the signal. printed: tails of stdout and stderr.
+    """
 
     instance: str
+    worker: str
     code: int
     running: Running | None
     was_overtime: bool
@@ -30,7 +34,7 @@ def death(facts: Facts) -> Death:
     error = {
         "type": "TimeLimit" if late else "WorkerDied",
         "message": _overtime(facts) if late else cause(facts),
-        "worker": facts.instance,
+        "worker": facts.worker or facts.instance,
         "exit_code": facts.code if facts.code >= 0 else None,
         "signal": -facts.code if facts.code < 0 else None,
         "stderr_tail": stderr,

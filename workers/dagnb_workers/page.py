@@ -17,6 +17,9 @@ _N_BYTES = 4096
 _SERIAL, _TASK, _ATTEMPT, _LIMIT, _STARTED, _CHECK, _TIMED_OUT = range(7)
 _NOBODY = 0
 _READS = 20
+_NAME = 128
+_NAME_BYTES = 256
+"""where the worker's name stands, behind the words: its length, then UTF-8"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,16 @@ class Page:
         self._floats.release()
         self._map.close()
         os.close(self.fd)
+
+    def call(self, worker: str) -> None:
+        """Worker: which worker of the plan this process staffs from now on."""
+        name = worker.encode()[: _NAME_BYTES - 1]
+        self._map[_NAME : _NAME + 1 + len(name)] = bytes((len(name),)) + name
+
+    def called(self) -> str:
+        """Supervisor: the worker that the process staffs, '' before it has one; for people, so it need not be whole."""
+        n_bytes = self._map[_NAME]
+        return self._map[_NAME + 1 : _NAME + 1 + n_bytes].decode(errors="replace")
 
     def begin(self, task: int, attempt: int, limit_s: float = 0.0) -> None:
         """Worker: from now on it runs this attempt."""

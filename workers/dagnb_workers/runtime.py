@@ -288,8 +288,9 @@ class Runtime:
 
     def _took(self, reply: Reply) -> Reply:
         self._watch.end()
-        if reply.worker:
+        if reply.worker and reply.worker != self._worker:
             self._worker = reply.worker
+            self._watch.call(reply.worker)
         for offer in reply.offers:
             if 0.0 < offer.ready_at < reply.now:
                 self._recorder.note(

@@ -203,6 +203,7 @@ class Supervisor:
         running = place.page.read(of_the_dead=True)
         return obituary.Facts(
             instance=place.instance,
+            worker=place.page.called(),
             code=ended.code,
             running=running,
             was_overtime=running is not None and place.page.timed_out(running.task, running.attempt),

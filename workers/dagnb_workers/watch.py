@@ -13,6 +13,10 @@ Caller = Callable[[Callable[..., Any], tuple[tuple[Any, ...], dict[str, Any]], T
 class Watch(Protocol):
     """What surrounds one call: told when it begins and ends, asked what it printed."""
 
+    def call(self, worker: str) -> None:
+        """Which worker of the plan is staffed here from now on."""
+        ...
+
     def begin(self, task: int, attempt: int, limit_s: float) -> None:
         """This attempt is at work from now on; limit_s 0 for no limit, or not while its function runs."""
         ...

@@ -16,8 +16,8 @@ RUNNING = Running(4, 2, 1.5, 0.0)
 
 def facts(code: int, **changes: object) -> Facts:
     known: dict[str, object] = {
-        "instance": "i1", "code": code, "running": RUNNING, "was_overtime": False, "ran_out_of_memory": False,
-        "printed": ("out", "err"), "at": 12.0,
+        "instance": "i1", "worker": "~/1", "code": code, "running": RUNNING, "was_overtime": False,
+        "ran_out_of_memory": False, "printed": ("out", "err"), "at": 12.0,
     }  # fmt: skip
     return Facts(**{**known, **changes})  # type: ignore[arg-type]
 
@@ -64,3 +64,8 @@ def test_a_time_limit_is_charged_to_the_users_retries() -> None:
     assert told.charge is Charge.EXCEPTION
     assert json.loads(told.error)["type"] == "TimeLimit"
     assert "its time limit of 1.5 s" in json.loads(told.error)["message"]
+
+
+def test_people_are_told_the_worker_and_before_it_had_one_the_instance() -> None:
+    assert json.loads(death(facts(3)).error)["worker"] == "~/1"
+    assert json.loads(death(facts(3, worker="")).error)["worker"] == "i1"

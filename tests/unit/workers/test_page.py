@@ -37,6 +37,22 @@ def test_what_one_side_begins_the_other_reads(page: Page) -> None:
     other.close()
 
 
+def test_the_name_of_the_worker_is_known_to_the_other_side(page: Page) -> None:
+    other = Page(os.dup(page.fd))
+    assert other.called() == ""
+
+    page.begin(3, 1, 0.5)
+    page.call("~512mb/12")
+
+    assert other.called() == "~512mb/12"
+    page.call("wörker")
+    assert other.called() == "wörker"
+    page.call("x" * 9_999)
+    assert other.called() == "x" * 255
+    assert (other.read() or Running(0, 0, 0, 0)).task == 3
+    other.close()
+
+
 def test_a_time_limit_is_flagged_for_one_attempt_only(page: Page) -> None:
     page.begin(7, 1, 0.5)
 

@@ -25,6 +25,9 @@ from dagnb_workers.runtime import Loaded, Runtime
 class _Nobody:
     """Nobody watches: this process cannot interrupt its own threads, and its output is the user's own."""
 
+    def call(self, worker: str) -> None:
+        """Not told."""
+
     def begin(self, task: int, attempt: int, limit_s: float) -> None:
         """Not told."""
 
