@@ -37,8 +37,7 @@ def gather(parts):
 """
 RUN = """run = gather([work(i) for i in range({n})]).run()
 run.result()"""
-MOMENTS = """seen = run.look()
-print(json.dumps(sorted(event.at for event in dagnb.session.wait(run._store.observe(run.id)).events if event.kind == "done")))"""
+MOMENTS = """print(json.dumps(sorted(event.at for event in run.look().events if event.kind == "done")))"""
 
 WATCH = """() => {
   window.shown = []; window.frames_ms = []; window.long_ms = 0;
@@ -48,12 +47,16 @@ WATCH = """() => {
     if (n > (window.shown.at(-1)?.[1] ?? 0)) window.shown.push([performance.timeOrigin + performance.now(), n]);
   };
   new MutationObserver(note).observe(document.body, { subtree: true, childList: true, characterData: true });
-  new PerformanceObserver((list) => { for (const e of list.getEntries()) window.long_ms += e.duration; }).observe({ type: "longtask" });
+  const long = (list) => { for (const e of list.getEntries()) window.long_ms += e.duration; };
+  new PerformanceObserver(long).observe({ type: "longtask" });
   let last = performance.now();
   const frame = (now) => { window.frames_ms.push(now - last); last = now; requestAnimationFrame(frame); };
   requestAnimationFrame(frame);
 }"""
-ENDED = """() => /^\\[[0-9]+\\]/.test(document.querySelectorAll(".jp-Notebook .jp-InputPrompt")[1].textContent)"""
+ENDED = """() => {
+  const prompt = document.querySelectorAll(".jp-Notebook .jp-InputPrompt")[1].textContent;
+  return prompt.startsWith("[") && !prompt.includes("*");
+}"""
 RESET = "() => { window.frames_ms = []; window.long_ms = 0; }"
 READ = """() => ({ shown: window.shown, frames_ms: window.frames_ms, long_ms: window.long_ms,
   heap_mb: performance.memory.usedJSHeapSize / 1e6, nodes: document.querySelectorAll("*").length })"""
@@ -65,7 +68,10 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def watched(window: Window, lab: Lab, n: int, run_s: float) -> tuple[dict[str, Any], dict[str, Any], list[float], int]:
+Watched = tuple[dict[str, Any], dict[str, Any], list[float], int]
+
+
+def watched(window: Window, lab: Lab, n: int, run_s: float) -> Watched:
     """A run of n tasks under its cell: the page at rest, the page afterwards, when tasks were done, size of the file."""
     notebook = Notebook(window, lab, f"n{n}", (SETUP.format(run_s=run_s), RUN.format(n=n), MOMENTS)).open()
     notebook.run_to_end(0)
@@ -97,11 +103,11 @@ def lags_s(shown: Sequence[tuple[float, int]], moments: Sequence[float]) -> list
 def frames(label: str, page: dict[str, Any]) -> None:
     """A line on the frames of a page."""
     times = page["frames_ms"][1:]
-    print(
-        f"  {label:<9} {len(times):>5} frames, p50 {statistics.median(times):5.1f} ms, p95 {percentile(times, 0.95):6.1f} ms,"
-        f" longest {max(times):6.1f} ms; long tasks {page['long_ms']:6.0f} ms; heap {page['heap_mb']:5.1f} MB;"
-        f" {page['nodes']:,} elements"
+    between = (
+        f"p50 {statistics.median(times):.1f} ms, p95 {percentile(times, 0.95):.1f} ms, longest {max(times):.1f} ms"
     )
+    held = f"heap {page['heap_mb']:.1f} MB, {page['nodes']:,} elements"
+    print(f"  {label:<9} {len(times):>5} frames, {between}; long tasks {page['long_ms']:.0f} ms; {held}")
 
 
 def main() -> None:

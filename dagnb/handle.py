@@ -41,6 +41,7 @@ viewers: list[Callable[[Run[Any]], None]] = []
 
 _REAP_S = 1.0
 _FAREWELL_S = 5.0
+_WAKE_S = 0.1
 
 
 class Run(Generic[R]):
@@ -141,20 +142,29 @@ class Run(Generic[R]):
             return session.wait(self._result(timeout_s))
         except KeyboardInterrupt:
             self.cancel("interrupted")
-            raise KeyboardInterrupt(f"run {self.id} was cancelled, because waiting for it was interrupted.") from None
+            raise KeyboardInterrupt(self._interrupted) from None
+
+    @property
+    def _interrupted(self) -> str:
+        return f"run {self.id} was cancelled, because waiting for it was interrupted."
 
     def __await__(self) -> Generator[Any, None, R]:
         """As result(), in a running loop; cancelling the wait cancels the run."""
         return self._awaited().__await__()
 
     async def _awaited(self) -> R:
+        waiting = asyncio.wrap_future(session.start(self._result(None)))
         try:
-            return await asyncio.wrap_future(session.start(self._result(None)))
+            # ipykernel hears of an interrupt when its loop next wakes (#881 there), so it is woken.
+            while not (await asyncio.wait((waiting,), timeout=_WAKE_S))[0]:
+                pass
+            return waiting.result()
         except asyncio.CancelledError:
+            waiting.cancel()
             ended = asyncio.wrap_future(session.start(self._cancel("interrupted")))
             with contextlib.suppress(TimeoutError, DagnbError):
                 await asyncio.wait_for(asyncio.shield(ended), _FAREWELL_S)
-            raise
+            raise asyncio.CancelledError(self._interrupted) from None
 
     async def _result(self, timeout_s: float | None) -> R:
         limit = None if timeout_s is None else time.monotonic() + timeout_s

@@ -78,7 +78,7 @@ def view_html(now: Snapshot) -> str:
 def view_section(now: Snapshot, planned: Trace | None = None, *, is_stripped: bool = False) -> str:
     """The view: what shows by itself, and the data and the script that make it answer to clicks.
 
-    planned: what the plan's simulation gave, outlined on the timeline. is_stripped: it may be shown where no pictures are
+    planned: what the plan's simulation gave, outlined on the timeline. is_stripped: shown where perhaps no pictures are
     allowed.
     """
     telling = Telling(now.story, now.seen.submitted_at, planned)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, cast
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -28,33 +28,55 @@ class Targets:
     nodes: tuple[Node[Any], ...]
     is_single: bool
 
+    def shaped(self, value: object) -> object:
+        """What a run of them gives, as it was asked for: a list of one node gives a tuple of one value."""
+        return value if self.is_single or len(self.nodes) > 1 else (value,)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Parsed:
-    file: str
-    body: ast.Module
-    last: ast.Expression
+class Body:
+    """A cell's code: its statements, then the expression that gives what shall be run."""
+
+    statements: CodeType
+    last: CodeType
+
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether it awaits outside its functions."""
+        return awaits(self.statements) or awaits(self.last)
 
 
-def run_body(shell: InteractiveShell, line: str, cell: str) -> Targets:
+def awaits(code: CodeType) -> bool:
+    """Whether running the code gives a coroutine."""
+    return bool(code.co_flags & inspect.CO_COROUTINE)
+
+
+def run_body(body: Body, space: dict[str, Any]) -> Targets:
     """Run the cell's statements in the notebook's namespace; what its last expression gives.
 
-    Raises SyntaxError, GraphError when the last line gives no node, and whatever the cell's own code raises.
+    Raises GraphError when that is no node, and whatever the cell's own code raises.
     """
     __tracebackhide__ = True
-    parsed = _parse(shell, line, cell)
-    space = shell.user_ns
     space[_MARK] = _as_task
     try:
-        exec(_compiled(shell, parsed.body, parsed.file, "exec"), space)  # noqa: S102  # this is what a cell is for
-        value = eval(_compiled(shell, parsed.last, parsed.file, "eval"), space)  # noqa: S307  # as above
-    except SyntaxError as error:
-        if "outside" in str(error.msg) and "await" in str(error.msg):
-            error.msg += " (await it in a cell of its own, before the %%dag cell)"
-        raise
+        exec(body.statements, space)  # noqa: S102  # this is what a cell is for
+        return targets(eval(body.last, space))  # noqa: S307  # as above
     finally:
         space.pop(_MARK, None)
-    return targets(value)
+
+
+async def await_body(body: Body, space: dict[str, Any]) -> Targets:
+    """As run_body, for code that awaits."""
+    __tracebackhide__ = True
+    space[_MARK] = _as_task
+    try:
+        for code in (body.statements, body.last):
+            value = eval(code, space)  # noqa: S307  # as above
+            if awaits(code):
+                value = await value
+        return targets(value)
+    finally:
+        space.pop(_MARK, None)
 
 
 def targets(value: object) -> Targets:
@@ -73,21 +95,37 @@ def targets(value: object) -> Targets:
     raise GraphError(f"the last line gives a value of type {type(value).__name__}, not a node. {_CURE}")
 
 
-def _parse(shell: InteractiveShell, line: str, cell: str) -> _Parsed:
-    """The tree, under a file name that tracebacks and inspect know as this cell."""
+def checked(shell: InteractiveShell, line: str, cell: str) -> CodeType:
+    """The cell as it is written, compiled to be looked at. Raises SyntaxError with the line the user sees."""
+    tree, file = _parsed(shell, line, cell)
+    return _compiled(shell, tree, file, "exec")
+
+
+def compiled(shell: InteractiveShell, line: str, cell: str) -> Body:
+    """The cell with its functions made tasks. Raises SyntaxError, or GraphError when no expression ends it."""
     __tracebackhide__ = True
-    raw = f"%%dag {line}\n{cell}"
-    file = shell.compile.cache(raw, _number(shell), raw_code=raw)
-    # The transformers drop blank lines at the top; they and the line of %%dag itself must count.
-    blank = 1 + len(cell) - len(cell.lstrip("\n"))
-    tree = shell.compile.ast_parse("\n" * blank + _transformed(shell, cell), file)
+    tree, file = _parsed(shell, line, cell)
     tree = shell.transform_ast(tree)  # type: ignore[no-untyped-call]  # IPython has no types here
     last = tree.body.pop() if tree.body else None
     if not isinstance(last, ast.Expr):
         raise GraphError(f"the %%dag cell ends in {_kind(last)}, which gives no node. {_CURE}")
     for function in _functions(tree):
         function.decorator_list.insert(0, ast.copy_location(ast.Name(_MARK, ast.Load()), _first(function)))
-    return _Parsed(file=file, body=tree, last=ast.fix_missing_locations(ast.Expression(last.value)))
+    return Body(
+        statements=_compiled(shell, tree, file, "exec"),
+        last=_compiled(shell, ast.fix_missing_locations(ast.Expression(last.value)), file, "eval"),
+    )
+
+
+def _parsed(shell: InteractiveShell, line: str, cell: str) -> tuple[ast.Module, str]:
+    """The tree, and the file name under which tracebacks and inspect know this cell."""
+    __tracebackhide__ = True
+    raw = f"%%dag {line}\n{cell}"
+    file = shell.compile.cache(raw, _number(shell), raw_code=raw)
+    # The transformers drop blank lines at the top; they and the line of %%dag itself must count.
+    blank = 1 + len(cell) - len(cell.lstrip("\n"))
+    tree = shell.compile.ast_parse("\n" * blank + _transformed(shell, cell), file)
+    return cast("ast.Module", tree), file
 
 
 def _transformed(shell: InteractiveShell, cell: str) -> str:
@@ -100,8 +138,9 @@ def _transformed(shell: InteractiveShell, cell: str) -> str:
 
 
 def _compiled(shell: InteractiveShell, tree: ast.Module | ast.Expression, file: str, mode: str) -> CodeType:
-    """As the shell compiles, with the notebook's `from __future__` imports."""
-    return shell.compile(tree, file, mode)  # type: ignore[arg-type]  # it takes trees too
+    """As the shell compiles: with the notebook's `from __future__` imports, with `await` unless %autoawait is off."""
+    with shell.compile.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if shell.autoawait else 0):
+        return shell.compile(tree, file, mode)  # type: ignore[arg-type]  # it takes trees too
 
 
 def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
@@ -140,10 +179,3 @@ def _number(shell: InteractiveShell) -> int:
             return int("".join(character for character in label if character.isdigit()) or 0)
         frame = frame.f_back
     return shell.execution_count
-
-
-def help_alone(lines: list[str]) -> list[str]:
-    """An input transformer: IPython refuses `%%dag -h` without a body, so it becomes `%dag -h`."""
-    words = lines[0].split() if lines else []
-    is_bare = not any(line.strip() for line in lines[1:])
-    return ["%dag -h\n"] if words[:1] == ["%%dag"] and is_bare and {"-h", "--help"} & set(words) else lines

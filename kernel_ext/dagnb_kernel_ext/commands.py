@@ -16,12 +16,11 @@ from dagnb.handle import Run
 from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_html, errors_text
 from dagnb.views.markup import escaped, plain
-from dagnb.views.page import fragment, table
+from dagnb.views.page import fragment, pre, table
 from dagnb.views.text import counts_text
 from dagnb.views.wording import seconds_text
 from dagnb_kernel_ext.flags import unknown_text
-from dagnb_kernel_ext.moment import labelled
-from dagnb_kernel_ext.output import labels, put, say
+from dagnb_kernel_ext.output import put, say
 from dagnb_kernel_ext.widgets import Gallery
 
 _SHOWN = 20
@@ -31,10 +30,33 @@ class Desk:
     """Where the subcommands find what they are about."""
 
     def __init__(self, shell: InteractiveShell, gallery: Gallery) -> None:
-        """No run was started yet."""
+        """No run was started yet. tasks: the names of the latest run's."""
         self.shell = shell
         self.gallery = gallery
-        self.latest: Run[object] | None = None
+        self.tasks: tuple[str, ...] = ()
+        self._runs: dict[str, Run[object]] = {}
+
+    @property
+    def latest(self) -> Run[object] | None:
+        """What is meant when no run is given: the one that was started or attached to last."""
+        return next(reversed(self._runs.values()), None)
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the runs that were started here or attached to, the latest first."""
+        return list(reversed(self._runs))
+
+    def remember(self, run: Run[object]) -> None:
+        """Take the run for the latest. Asks the store only about a run that was planned elsewhere."""
+        self.tasks = run.plan.names if run.plan is not None else run.story.names
+        self._runs.pop(run.id, None)
+        self._runs[run.id] = run
+        for old in self.ids[_SHOWN:]:
+            del self._runs[old]
+
+    def drop(self, run: Run[object]) -> None:
+        """It was forgotten."""
+        self._runs.pop(run.id, None)
 
     def run(self, command: str, words: Sequence[str]) -> Run[object]:
         """The run meant: a variable, an id, the beginning of one, or a run's name; the latest by default."""
@@ -47,9 +69,16 @@ class Desk:
         held = self.shell.user_ns.get(words[0])
         if isinstance(held, Run):
             return held
-        if self.latest is not None and self.latest.id == words[0]:
-            return self.latest
-        return dagnb.attach(_id_of(command, words[0]))
+        return self._runs.get(words[0]) or dagnb.attach(_id_of(command, words[0]))
+
+    def task(self, command: str, words: Sequence[str]) -> tuple[str, Run[object]]:
+        """The task meant, and its run."""
+        if not words:
+            raise UsageError(f"%dag {command}: it takes the name of a task, such as merge-0.")
+        run = self.run(command, words[1:])
+        if words[0] not in run.story.names:
+            raise UsageError(f"%dag {command}: {unknown_text('task', words[0], run.story.names)}")
+        return words[0], run
 
 
 def _id_of(command: str, text: str) -> str:
@@ -62,7 +91,7 @@ def _id_of(command: str, text: str) -> str:
         return found[0]
     if found:
         raise UsageError(f"%dag {command}: {len(found)} runs begin with {text!r}; give more of the id.")
-    known = list(dict.fromkeys(name for line in lines[:_SHOWN] for name in (line.name, line.run)))
+    known = list(dict.fromkeys([*(line.name for line in lines[:_SHOWN]), *(line.run for line in lines[:_SHOWN])]))
     raise UsageError(f"%dag {command}: {unknown_text('run', text, known)}")
 
 
@@ -81,18 +110,22 @@ def _status(desk: Desk, words: Sequence[str]) -> None:
 
 
 def _errors(desk: Desk, words: Sequence[str]) -> None:
-    run = desk.run("errors", words)
-    errors = [labelled(error, labels(desk.shell)) for error in run.errors]
+    errors = desk.run("errors", words).errors
     put({"text/html": errors_html(errors), "text/plain": errors_text(errors)})
 
 
+def _log(desk: Desk, words: Sequence[str]) -> None:
+    task, run = desk.task("log", words)
+    text = run.log(task)
+    if text:
+        put({"text/html": fragment(pre(text)), "text/plain": plain(text).rstrip("\n")})
+    else:
+        say(f"there is no output of task '{task}'{'' if run.done else ' yet'}.")
+
+
 def _why(desk: Desk, words: Sequence[str]) -> None:
-    if not words:
-        raise UsageError("%dag why: it takes the name of a task, such as merge-0.")
-    run = desk.run("why", words[1:])
-    if words[0] not in run.story.names:
-        raise UsageError(f"%dag why: {unknown_text('task', words[0], run.story.names[:_SHOWN])}")
-    say(run.why(words[0]))
+    task, run = desk.task("why", words)
+    say(run.why(task))
 
 
 def _cancel(desk: Desk, words: Sequence[str]) -> None:
@@ -101,10 +134,8 @@ def _cancel(desk: Desk, words: Sequence[str]) -> None:
 
 
 def _attach(desk: Desk, words: Sequence[str]) -> Run[object]:
-    if not words:
-        raise UsageError("%dag attach: it takes a RUN; `%dag runs` lists them.")
     run = desk.run("attach", words)
-    desk.latest = run
+    desk.remember(run)
     desk.gallery.show(run)
     return run
 
@@ -114,8 +145,7 @@ def _forget(desk: Desk, words: Sequence[str]) -> None:
         raise UsageError("%dag forget: it takes a RUN; `%dag runs` lists them.")
     run = desk.run("forget", words)
     run.forget()
-    if desk.latest is not None and desk.latest.id == run.id:
-        desk.latest = None
+    desk.drop(run)
     say(f"run {run.id} is forgotten.")
 
 
@@ -136,6 +166,7 @@ COMMANDS: dict[str, Callable[[Desk, Sequence[str]], object]] = {
     "runs": _runs,
     "status": _status,
     "errors": _errors,
+    "log": _log,
     "why": _why,
     "cancel": _cancel,
     "attach": _attach,

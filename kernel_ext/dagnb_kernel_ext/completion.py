@@ -1,4 +1,7 @@
-"""Completion after `%%dag` and `%dag`: flags, names of planners and workers, subcommands; elsewhere it stays out."""
+"""Completion after `%%dag` and `%dag`: flags, subcommands, names of planners, workers, nodes, tasks and runs.
+
+It asks no store, which may be slow or away. Elsewhere it stays out.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,25 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
-from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb import registry
 from dagnb.graph.task import Node
+from dagnb.handle import Run
+from dagnb_kernel_ext.commands import Desk
 from dagnb_kernel_ext.flags import FLAGS, KINDS
 from dagnb_kernel_ext.manual import SUBCOMMANDS
 
 Matcher: TypeAlias = Callable[[CompletionContext], SimpleMatcherResult]
 
+_OF_A_RUN = {"status", "errors", "cancel", "attach", "forget"}
+_OF_A_TASK = {"why", "log"}
 
-def matcher_for(shell: InteractiveShell) -> Matcher:
-    """The matcher of this shell."""
+
+def matcher_for(desk: Desk) -> Matcher:
+    """The matcher of the desk's shell."""
 
     def match(context: CompletionContext) -> SimpleMatcherResult:
-        return _result(_words_after(context), shell)
+        return _result(_words_after(context), desk)
 
     # The priority puts it before Jedi, which would offer keywords.
     made: Matcher = context_matcher(identifier="dagnb", priority=200)(match)
@@ -35,22 +42,41 @@ def _words_after(context: CompletionContext) -> list[str] | None:
     return [head, *rest.split(" ")] if is_ours and " " in line.lstrip() else None
 
 
-def _result(words: list[str] | None, shell: InteractiveShell) -> SimpleMatcherResult:
+def _result(words: list[str] | None, desk: Desk) -> SimpleMatcherResult:
     if words is None:
         return {"completions": [], "suppress": False}
     typed = words[-1]
-    found = [SimpleCompletion(text, type="param") for text in _offers(words, shell) if text.startswith(typed)]
+    before = [word for word in words[1:-1] if word]
+    offers = _flags(before) if words[0] == "%%dag" else _arguments(before, desk)
+    found = [SimpleCompletion(text, type="param") for text in dict.fromkeys(offers) if text.startswith(typed)]
     return {"completions": found, "suppress": True, "ordered": True, "matched_fragment": typed}
 
 
-def _offers(words: list[str], shell: InteractiveShell) -> Iterable[str]:
-    before = [word for word in words[1:-1] if word]
-    if words[0] == "%%dag":
-        if before and before[-1] in KINDS:
-            return registry.names(KINDS[before[-1]])
-        return [flag for flag in FLAGS if flag not in before]
-    if not before:
-        return SUBCOMMANDS
-    if before == ["run"]:
-        return [name for name, value in shell.user_ns.items() if isinstance(value, Node) and not name.startswith("_")]
+def _flags(before: list[str]) -> Iterable[str]:
+    if before and before[-1] in KINDS:
+        return registry.names(KINDS[before[-1]])
+    return [flag for flag in FLAGS if flag not in before]
+
+
+def _arguments(before: list[str], desk: Desk) -> Iterable[str]:
+    match before:
+        case []:
+            return SUBCOMMANDS
+        case ["run"]:
+            return _variables(desk, Node)
+        case [command] if command in _OF_A_RUN:
+            return _runs(desk)
+        case [command] if command in _OF_A_TASK:
+            return desk.tasks
+        case [command, _] if command in _OF_A_TASK:
+            return _runs(desk)
     return ()
+
+
+def _variables(desk: Desk, kind: type) -> list[str]:
+    space = desk.shell.user_ns
+    return [name for name, held in space.items() if isinstance(held, kind) and not name.startswith("_")]
+
+
+def _runs(desk: Desk) -> list[str]:
+    return [*_variables(desk, Run), *desk.ids]

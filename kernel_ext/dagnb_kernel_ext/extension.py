@@ -12,7 +12,6 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb import handle, sources
 from dagnb_kernel_ext import tracebacks
-from dagnb_kernel_ext.cell import help_alone
 from dagnb_kernel_ext.completion import Matcher, matcher_for
 from dagnb_kernel_ext.magics import DagMagics
 from dagnb_kernel_ext.output import cell_label
@@ -37,15 +36,16 @@ def load(ipython: InteractiveShell) -> None:
         return
     gallery = Gallery(ipython)
     label = functools.partial(cell_label, ipython)
-    given = _Loaded(DagMagics(ipython, gallery), gallery, matcher_for(ipython), label)
+    magics = DagMagics(ipython, gallery)
+    given = _Loaded(magics, gallery, matcher_for(magics.desk), label)
     _loaded[id(ipython)] = given
-    ipython.register_magics(given.magics)
-    ipython.input_transformers_cleanup.append(help_alone)
+    ipython.register_magics(magics)
+    ipython.input_transformers_cleanup.append(magics.intake)
     tracebacks.install(ipython)
     sources.labellers.append(label)
     if _has_completer(ipython):
         ipython.Completer.custom_matchers.append(given.matcher)
-    handle.viewers.append(given.magics.remember)
+    handle.viewers.append(magics.desk.remember)
     if gallery.is_notebook:
         handle.viewers.append(gallery.show)
         ipython.events.register("post_run_cell", gallery.after_cell)
@@ -59,12 +59,12 @@ def unload(ipython: InteractiveShell) -> None:
         return
     tracebacks.uninstall()
     sources.labellers.remove(given.label)
-    ipython.input_transformers_cleanup.remove(help_alone)
+    ipython.input_transformers_cleanup.remove(given.magics.intake)
     for kind in ("line", "cell"):
         ipython.magics_manager.magics[kind].pop("dag", None)
     if _has_completer(ipython) and given.matcher in ipython.Completer.custom_matchers:
         ipython.Completer.custom_matchers.remove(given.matcher)
-    for viewer in (given.magics.remember, given.gallery.show):
+    for viewer in (given.magics.desk.remember, given.gallery.show):
         if viewer in handle.viewers:
             handle.viewers.remove(viewer)
     if given.gallery.is_notebook:

@@ -22,12 +22,16 @@ FLAGS = {
     "--plan": "show the plan; nothing runs, and NAME is the node",
     "--detach": "do not wait: NAME is the run",
     "--timeout": "end the run after so many seconds",
-    "--help": "show this",
+    "--help": "show this; -h is short for it",
 }
 """flag -> what it does"""
 
+HELP = frozenset({"-h", "--help"})
+
 KINDS = {"--planner": "planner", "--workers": "launcher"}
 """flags whose value is a registered name -> the kind of name"""
+
+_TOLD = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +65,7 @@ def _parser() -> _Parser:
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--detach", action="store_true")
     parser.add_argument("--timeout", type=float, dest="timeout_s")
-    parser.add_argument("-h", "--help", action="store_true", dest="wants_help")
+    parser.add_argument(*HELP, action="store_true", dest="wants_help")
     return parser
 
 
@@ -104,7 +108,9 @@ def _unknown(argument: str) -> str:
 
 
 def unknown_text(kind: str, name: str, known: Sequence[str]) -> str:
-    """That there is no such thing, with the nearest that there is, or all of them."""
+    """That there is no such thing, with the nearest that there is, or the first of them."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    hint = f"did you mean '{close[0]}'?" if close else f"there is {', '.join(known) or 'none'}"
-    return f"unknown {kind} '{name}'; {hint}"
+    if close:
+        return f"unknown {kind} '{name}'; did you mean '{close[0]}'?"
+    some = ", ".join(known[:_TOLD]) + (", ..." if len(known) > _TOLD else "")
+    return f"unknown {kind} '{name}'; there is {some or 'none yet'}"

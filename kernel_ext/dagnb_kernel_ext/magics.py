@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Awaitable
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -11,14 +12,17 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 import dagnb
-from dagnb import progress, registry
+from dagnb import registry
 from dagnb.handle import Run
 from dagnb.views.show import bundle
 from dagnb_kernel_ext import manual
-from dagnb_kernel_ext.cell import Targets, run_body, targets
+from dagnb_kernel_ext.cell import Body, Targets, await_body, compiled, run_body, targets
 from dagnb_kernel_ext.commands import COMMANDS, Desk
-from dagnb_kernel_ext.flags import Flags, parse, unknown_text
+from dagnb_kernel_ext.complaint import Told
+from dagnb_kernel_ext.flags import HELP, Flags, parse, unknown_text
+from dagnb_kernel_ext.intake import Intake
 from dagnb_kernel_ext.output import put, say
+from dagnb_kernel_ext.waiting import awaited_value, interruptible, value
 from dagnb_kernel_ext.widgets import Gallery
 
 
@@ -29,58 +33,61 @@ class DagMagics(Magics):
     def __init__(self, shell: InteractiveShell, gallery: Gallery) -> None:
         """Nothing was run yet."""
         super().__init__(shell)
-        self._space = shell.user_ns
+        self.intake = Intake(shell)
+        self.desk = Desk(shell, gallery)
         self._of = shell
+        self._space = shell.user_ns
         self._gallery = gallery
-        self._desk = Desk(shell, gallery)
         self._cells: dict[str, tuple[Targets, Flags]] = {}
-
-    def remember(self, run: Run[Any]) -> None:
-        """Take the run for the latest: what `%dag status` and the like mean when they are given none."""
-        self._desk.latest = run
 
     @no_var_expand
     @line_cell_magic
     def dag(self, line: str, cell: str | None = None) -> object:  # noqa: D102  # what users see is set below
         __tracebackhide__ = True
-        if cell is None:
-            return self._command(line)
-        self._cell(line, cell)
-        return None
+        with Told(self._of):
+            return self._command(line) if cell is None else self._cell(line, cell)
 
     dag.__doc__ = manual.TEXT
 
-    def _cell(self, line: str, cell: str) -> None:
+    def _cell(self, line: str, cell: str) -> Awaitable[None] | None:
+        """Run it; a cell that awaits is run by whoever awaits what is returned."""
         __tracebackhide__ = True
         flags = parse(line)
         if flags.wants_help:
             say(manual.TEXT)
-            return
-        found = run_body(self._of, line, cell)
+            return None
+        body = compiled(self._of, line, cell)
+        if body.is_awaiting:
+            return interruptible(self._awaited(body, flags))
+        found = run_body(body, self._space)
+        run = self._begun(found, flags)
+        if run is not None:
+            self._space[flags.name] = found.shaped(value(run, self._gallery))
+        return None
+
+    async def _awaited(self, body: Body, flags: Flags) -> None:
+        """As a cell that does not await, but the loop goes on meanwhile."""
+        __tracebackhide__ = True
+        with Told(self._of):
+            found = await await_body(body, self._space)
+            run = self._begun(found, flags)
+            if run is not None:
+                self._space[flags.name] = found.shaped(await awaited_value(run, self._gallery))
+
+    def _begun(self, found: Targets, flags: Flags) -> Run[Any] | None:
+        """The run that must be waited for, if any; the name is bound to what is known already."""
+        __tracebackhide__ = True
         self._cells[flags.name] = (found, flags)
         self._space.pop(flags.name, None)  # an old value must not pass for this cell's when it fails
-        self._space[flags.name] = self._act(found, flags)
-
-    def _act(self, found: Targets, flags: Flags) -> object:
-        """What the name is bound to: the value, the run, or what would be run."""
-        __tracebackhide__ = True
-        chosen: dict[str, Any] = {"planner": _planner(flags), "workers": flags.workers}
         if flags.plan:
-            put(bundle(dagnb.plan(*found.nodes, **chosen)))
-            return found.nodes[0] if found.is_single else found.nodes
-        run = dagnb.run(*found.nodes, name=flags.name, deadline_s=flags.timeout_s, **chosen)
-        return run if flags.detach else self._value(run, found)
-
-    def _value(self, run: Run[Any], found: Targets) -> object:
-        """The value of the run; the cell ends with the last picture, whatever came of it."""
-        __tracebackhide__ = True
-        try:
-            if not self._gallery.is_notebook:
-                progress.watch(run)
-            value = run.result()
-        finally:
-            self._gallery.settle(run)
-        return value if found.is_single or len(found.nodes) > 1 else (value,)
+            put(bundle(dagnb.plan(*found.nodes, **_chosen(flags))))
+            self._space[flags.name] = found.nodes[0] if found.is_single else found.nodes
+            return None
+        run = _started(found, flags)
+        if flags.detach:
+            self._space[flags.name] = run
+            return None
+        return run
 
     def _command(self, line: str) -> object:
         __tracebackhide__ = True
@@ -88,14 +95,14 @@ class DagMagics(Magics):
             words = shlex.split(line)
         except ValueError as error:
             raise UsageError(f"%dag: {error} in {line!r}.") from None
-        if not words or words[0] in {"-h", "--help", "help"}:
+        if not words or words[0] in {*HELP, "help"}:
             say(manual.TEXT)
             return None
         if words[0] not in manual.SUBCOMMANDS:
             raise UsageError(f"%dag: {unknown_text('subcommand', words[0], list(manual.SUBCOMMANDS))}")
         if words[0] == "run":
             return self._run(words[1:])
-        return COMMANDS[words[0]](self._desk, words[1:])
+        return COMMANDS[words[0]](self.desk, words[1:])
 
     def _run(self, words: list[str]) -> object:
         """The value of a node, or of the last %%dag cell of that name, which it is bound to again."""
@@ -105,22 +112,31 @@ class DagMagics(Magics):
         name = words[0]
         held = self._space.get(name)
         if _is_runnable(held):
-            return self._act(targets(held), Flags(name=name))
+            found = targets(held)
+            return found.shaped(value(_started(found, Flags(name=name)), self._gallery))
         if name in self._cells:
             found, flags = self._cells[name]
-            value = self._act(found, dataclasses.replace(flags, plan=False, detach=False))
-            self._space[name] = value
-            return value
-        nodes = [known for known, value in self._space.items() if _is_runnable(value) and known[0] != "_"]
-        raise UsageError(f"%dag run: {unknown_text('node', name, [*nodes, *self._cells])}")
+            self._space[name] = found.shaped(value(_started(found, flags), self._gallery))
+            return self._space[name]
+        nodes = [known for known, one in self._space.items() if _is_runnable(one) and known[0] != "_"]
+        raise UsageError(f"%dag run: {unknown_text('node', name, list(dict.fromkeys([*nodes, *self._cells])))}")
 
 
-def _is_runnable(value: object) -> bool:
+def _is_runnable(held: object) -> bool:
     try:
-        targets(value)
+        targets(held)
     except dagnb.errors.GraphError:
         return False
     return True
+
+
+def _started(found: Targets, flags: Flags) -> Run[Any]:
+    __tracebackhide__ = True
+    return dagnb.run(*found.nodes, name=flags.name, deadline_s=flags.timeout_s, **_chosen(flags))
+
+
+def _chosen(flags: Flags) -> dict[str, Any]:
+    return {"planner": _planner(flags), "workers": flags.workers}
 
 
 def _planner(flags: Flags) -> Any:

@@ -9,9 +9,10 @@ SUBCOMMANDS = {
     "runs": "runs: what the store knows, newest first",
     "status": "status [RUN]: how many tasks are in which state",
     "errors": "errors [RUN]: every failed attempt, with the lines of code",
+    "log": "log TASK [RUN]: what a task printed in its last attempt",
     "why": "why TASK [RUN]: what a task is waiting for",
     "cancel": "cancel [RUN]: end a run and its workers",
-    "attach": "attach RUN: the run, e.g. after the kernel was restarted, with its live view",
+    "attach": "attach [RUN]: the run itself, with its live view; e.g. run = %dag attach, or after a restart",
     "forget": "forget RUN: delete everything the store holds of a run",
     "config": "config: the settings in force, and the variables that are read",
     "doctor": "doctor: what is here, what is missing, the cure",
@@ -30,7 +31,7 @@ TEXT = f"""%%dag NAME [flags]: run this cell as a DAG and bind the result to NAM
 
 Every function at the top of the cell becomes a task, with @task or without (generators and classes stay what they
 are). The last line is what is run: a call of a task, or a list or tuple of such calls, which gives a tuple. The
-rest is ordinary Python, and its names stay in the notebook.
+rest is ordinary Python, `await` included, and its names stay in the notebook.
 
     %%dag total --planner one_pass
     def count(text): return len(text.split())
@@ -43,5 +44,4 @@ Flags:
 Interrupting the kernel while it waits cancels the run.
 
 %dag SUBCOMMAND; RUN is an id, its beginning, or a name; left out, it is the latest run of this notebook:
-{_rows(dict(told.split(": ", 1) for told in SUBCOMMANDS.values()))}
-"""
+{_rows(dict(told.split(": ", 1) for told in SUBCOMMANDS.values()))}"""

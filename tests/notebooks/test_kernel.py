@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.notebooks.kernel import Kernel, running_kernel, text
+from tests.services.processes import await_that, is_alive
+
 pytestmark = [pytest.mark.notebook, pytest.mark.timeout(180), pytest.mark.filterwarnings("default")]
 
 LOAD = "%load_ext dagnb\nimport dagnb, time\ndagnb.configure(workers='inline');"
-WIDGET = "application/vnd.jupyter.widget-view+json"
+SOON_S = 2.0
 
 
 def _execute(*sources: str) -> list[list[nbformat.NotebookNode]]:
@@ -29,6 +36,20 @@ def _execute(*sources: str) -> list[list[nbformat.NotebookNode]]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
+    """With dagnb loaded and inline workers; what its runs start ends with it."""
+    with tempfile.TemporaryDirectory(prefix="dnb") as short:  # a socket's path holds about 100 letters
+        monkeypatch.setenv("DAGNB_HOME", short)
+        try:
+            with running_kernel() as kernel:
+                kernel.run(LOAD)
+                yield kernel
+        finally:
+            stop = [sys.executable, "-m", "dagnb", "agent", "--stop"]
+            subprocess.run(stop, check=False, capture_output=True, timeout=60)
 
 
 def test_every_view_of_a_run_ends_as_a_picture_that_needs_no_kernel() -> None:
@@ -87,3 +108,78 @@ def test_an_interrupt_ends_the_wait_and_the_run_and_says_so() -> None:
     assert notebook.cells[1].outputs[-1].ename == "KeyboardInterrupt"
     assert "was cancelled, because waiting for it was interrupted" in notebook.cells[1].outputs[-1].evalue
     assert notebook.cells[2].outputs[0].data["text/plain"] == "['cancelled']"
+
+
+TOLD = [
+    (
+        "%%dag value\ndef f(n):\n    return n\nx = = 1\nf(1)",
+        "  Cell In[2], line 4\n    x = = 1\n        ^\nSyntaxError: invalid syntax\n",
+    ),
+    (
+        "%%dag value --planer x\n1",
+        "UsageError: %%dag: unknown flag '--planer'; did you mean '--planner'? `%%dag -h` explains.\n",
+    ),
+    ("%%dag value --planner one_pas\n1", "UsageError: %%dag: unknown planner 'one_pas'. Did you mean 'one_pass'?\n"),
+    ("%%dag\n1", "UsageError: %%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains.\n"),
+    ("%%dag", "UsageError: %%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains.\n"),
+    ("%dag run valu", "UsageError: %dag run: unknown node 'valu'; there is none yet\n"),
+    ("%dag status valu", "UsageError: %dag status: unknown run 'valu'; there is none yet\n"),
+]
+
+
+def test_wrong_cells_are_told_in_few_words(kernel: Kernel) -> None:
+    for source, told in TOLD:
+        (output,) = kernel.run(source)
+        assert text(output) == told
+
+
+def test_an_error_of_a_cells_own_code_begins_there_and_help_is_short(kernel: Kernel) -> None:
+    (error,) = kernel.run("%%dag value\ndef f(n):\n    return n\nx = nowhere\nf(1)")
+    (shown,) = kernel.run("%%dag -h")
+
+    first, *_, last = text(error).splitlines()[2:]
+    assert (first, last) == ("Cell In[2], line 4", "NameError: name 'nowhere' is not defined")
+    assert "----> 4 x = nowhere" in text(error).splitlines()
+    assert "get_ipython" not in text(error)
+    assert text(shown).startswith("%%dag NAME [flags]")
+    assert len(text(shown).splitlines()) < 45
+
+
+def test_a_cell_awaits_on_the_kernels_own_loop_and_shows_its_run(kernel: Kernel) -> None:
+    kernel.run("import asyncio\nfour = asyncio.get_running_loop().create_future()")
+    kernel.run("asyncio.get_running_loop().call_later(0.2, four.set_result, 4);")
+    (view,) = kernel.run("%%dag total\ndef double(n):\n    return 2 * n\ndouble(await four)")
+    (total,) = kernel.run("total")
+
+    assert "run " in text(view)
+    assert text(total) == "8"
+
+
+WAYS = {
+    "a cell": "%%dag value\n{nap}\n[nap(n) for n in range(9)]",
+    "a cell that awaits": "%%dag value\n{nap}\n[nap(n) for n in [await asyncio.sleep(0, n) for n in range(9)]]",
+    "result": "{nap}\nrun = dagnb.run(*[dagnb.task(nap)(n) for n in range(9)])\nrun.result()",
+    "await": "{nap}\nrun = dagnb.run(*[dagnb.task(nap)(n) for n in range(9)])\nawait run",
+}
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("way", WAYS)
+def test_an_interrupt_ends_the_run_and_its_workers_soon_and_says_so(kernel: Kernel, tmp_path: Path, way: str) -> None:
+    folder = tmp_path / "workers"
+    folder.mkdir()
+    nap = f"def nap(n):\n    pathlib.Path({str(folder)!r}, str(os.getpid())).touch()\n    time.sleep(60)"
+    kernel.run("import asyncio, os, pathlib\ndagnb.configure(workers='process');")
+    cell = kernel.begin(WAYS[way].format(nap=nap))
+    await_that(lambda: len(list(folder.iterdir())) >= 2, "two workers")
+    workers = [int(path.name) for path in folder.iterdir()]
+
+    kernel.interrupt()
+    await_that(lambda: not any(map(is_alive, workers)), "no worker is left", SOON_S)
+    await_that(lambda: kernel.is_over(cell) is not None, "the cell is over", SOON_S)
+    *_, error = kernel.end(cell)
+    (state,) = kernel.run("dagnb.runs()[0].state.value")
+
+    assert error.ename in {"KeyboardInterrupt", "CancelledError"}
+    assert error.evalue.endswith("was cancelled, because waiting for it was interrupted.")
+    assert text(state) == "'cancelled'"

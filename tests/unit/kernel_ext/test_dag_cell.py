@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import inspect
-import linecache
 import threading
 import time
 
@@ -113,16 +112,6 @@ def test_an_error_of_the_cell_itself_names_its_line(cells: Cells, capsys: pytest
     assert "----> 5 missing = nowhere" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", ["x = = 1", "  y = 1", "double(2"])
-def test_a_syntax_error_names_the_line_the_user_sees(cells: Cells, wrong: str) -> None:
-    result = cells.attempt(f"%%dag value\n\n\n{DOUBLE}{wrong}\n")
-
-    error = result.error_in_exec
-    assert isinstance(error, SyntaxError)
-    assert error.lineno == 6
-    assert linecache.getline(str(error.filename), 6) == f"{wrong}\n"
-
-
 def test_the_source_of_a_function_can_be_looked_up(cells: Cells) -> None:
     cells.run(f"%%dag value\n\n{DOUBLE}double(1)")
 
@@ -153,13 +142,6 @@ def test_a_last_line_that_is_no_node_is_refused_with_the_cure(cells: Cells, body
     assert isinstance(result.error_in_exec, GraphError)
     assert words in str(result.error_in_exec)
     assert "End it with what shall be run" in str(result.error_in_exec)
-
-
-def test_await_at_the_top_is_refused_with_the_cure(cells: Cells) -> None:
-    result = cells.attempt(f"%%dag value\n{DOUBLE}import asyncio\nawait asyncio.sleep(0)\ndouble(1)")
-
-    assert isinstance(result.error_in_exec, SyntaxError)
-    assert "in a cell of its own" in str(result.error_in_exec)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,23 @@ def test_cancel_attach_and_forget(cells: Cells, capsys: pytest.CaptureFixture[st
     assert run.id not in {line.run for line in dagnb.runs()}
 
 
+def test_attach_alone_gives_the_latest_run(cells: Cells) -> None:
+    cells.run(f"%%dag value\n{DOUBLE}double(4)")
+
+    cells.run("run = %dag attach")
+
+    assert (cells["run"].story.name, cells["run"].result()) == ("value", 8)
+
+
+def test_log_tells_of_a_task_that_left_no_output(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    cells.run(f"%%dag value\n{DOUBLE}double(4)")
+    capsys.readouterr()
+
+    cells.run("%dag log double-0")
+
+    assert capsys.readouterr().out == "there is no output of task 'double-0'.\n"
+
+
 def test_config_shows_settings_without_secrets(
     cells: Cells, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,7 +116,8 @@ def test_doctor_looks_at_what_is_here(cells: Cells, capsys: pytest.CaptureFixtur
         ("run", "one NAME"),
         ("run valu", "unknown node 'valu'"),
         ("why", "the name of a task"),
-        ("attach", "it takes a RUN"),
+        ("attach", "started no run yet"),
+        ("log", "the name of a task"),
         ("forget", "it takes a RUN"),
         ("status a b", "it takes one RUN"),
         ("runs all", "it takes nothing"),
@@ -114,9 +132,10 @@ def test_what_cannot_be_meant_is_refused_in_one_line(cells: Cells, line: str, wo
     assert words in str(error)
 
 
-def test_an_unknown_task_gets_the_nearest(cells: Cells) -> None:
+@pytest.mark.parametrize("command", ["why", "log"])
+def test_an_unknown_task_gets_the_nearest(cells: Cells, command: str) -> None:
     cells.run(f"%%dag value\n{DOUBLE}double(4)")
-    error = cells.attempt("%dag why doubel-0").error_in_exec
+    error = cells.attempt(f"%dag {command} doubel-0").error_in_exec
 
     assert "did you mean 'double-0'?" in str(error)
 
@@ -143,6 +162,30 @@ def test_our_lines_are_completed_with_our_words_alone(cells: Cells, text: str, f
     assert _completions(cells, text) == found
 
 
+def test_runs_and_tasks_are_completed_from_what_is_known_here(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells.run(f"%%dag mine --detach\n{DOUBLE}[double(4), double(5)]")
+    cells["mine"].result(timeout_s=10)
+    monkeypatch.setattr(dagnb.session, "wait", lambda work: pytest.fail("completion asks the store"))
+
+    for command in ("status", "errors", "cancel", "attach", "forget", "why double-0", "log double-1"):
+        assert _completions(cells, f"%dag {command} ") == ["mine", cells["mine"].id]
+    for command in ("why", "log"):
+        assert _completions(cells, f"%dag {command} dou") == ["double-0", "double-1"]
+
+
+def test_tasks_of_a_run_that_was_attached_to_are_completed(cells: Cells) -> None:
+    cells.run(f"%%dag mine --detach\n{DOUBLE}double(4)")
+    run = cells["mine"].id
+    cells["mine"].result(timeout_s=10)
+    cells.run("%unload_ext dagnb")
+    cells.run("%load_ext dagnb")
+    assert "double-0" not in _completions(cells, "%dag why dou")
+
+    cells.run(f"%dag attach {run}")
+
+    assert _completions(cells, "%dag why ") == ["double-0"]
+
+
 def test_the_body_of_a_cell_is_completed_as_python(cells: Cells) -> None:
     cells.run("import os")
 
@@ -152,11 +195,13 @@ def test_the_body_of_a_cell_is_completed_as_python(cells: Cells) -> None:
 def test_unloading_takes_everything_back_and_loading_twice_is_once(cells: Cells) -> None:
     matchers = cells.shell.Completer.custom_matchers
     viewers = dagnb.handle.viewers
+    transformers = cells.shell.input_transformers_cleanup
+    n_others = len(transformers) - 1
     assert (len(matchers), len(viewers)) == (1, 1)
     dagnb.load_ipython_extension(cells.shell)
-    assert (len(matchers), len(viewers)) == (1, 1)
+    assert (len(matchers), len(viewers), len(transformers)) == (1, 1, n_others + 1)
 
     dagnb.unload_ipython_extension(cells.shell)
-    assert (len(matchers), len(viewers)) == (0, 0)
+    assert (len(matchers), len(viewers), len(transformers)) == (0, 0, n_others)
     assert isinstance(cells.attempt("%dag status").error_in_exec, UsageError)
     dagnb.load_ipython_extension(cells.shell)
