@@ -56,32 +56,63 @@ class Lanes:
 def lanes(trace: Trace, functions: Sequence[str], *, pixel_s: float, max_bars: int = MAX_BARS) -> Lanes:
     """The bars of a trace when one pixel lasts pixel_s. O(spans log spans). functions: by step."""
     lane_of, names, n_hidden = _assigned(trace)
-    bars = [
-        _bar(span, lane_of[span.worker], functions, trace.submitted_s)
-        for span in trace.spans
-        if span.worker in lane_of and span.phase not in _UNSEEN
-    ]
     cell_s = pixel_s
-    merged = _merged(bars, cell_s)
+    merged = _merged(*_bars(trace, lane_of, functions, cell_s), cell_s)
     while len(merged) > max_bars and cell_s < pixel_s * 1_024:
         cell_s *= 2
-        merged = _merged(merged, cell_s)
+        narrow = [bar for bar in merged if bar.end_s - bar.begin_s < cell_s]
+        merged = _merged([bar for bar in merged if bar.end_s - bar.begin_s >= cell_s], narrow, cell_s)
     return Lanes(names=names, bars=tuple(merged), n_hidden=n_hidden)
 
 
-def _bar(span: Span, lane: int, functions: Sequence[str], zero_s: float) -> Bar:
-    begin = max(0.0, span.begin_s - zero_s)
-    end = max(begin, span.end_s - zero_s)
-    return Bar(
-        lane=lane,
-        kind=_kind(span, functions),
-        is_traffic=span.phase in TRAFFIC,
-        begin_s=begin,
-        end_s=end,
-        busy_s=end - begin,
-        n=1,
-        first=span,
-    )
+def _bars(
+    trace: Trace, lane_of: Mapping[str, int], functions: Sequence[str], cell_s: float
+) -> tuple[list[Bar], list[Bar]]:
+    """Wide bars, one a span; and narrow ones, one for all spans of a kind that begin in a cell, for there are many."""
+    wide: list[Bar] = []
+    narrow: dict[tuple[int, str, int], _Sum] = {}
+    for span in trace.spans:
+        lane = lane_of.get(span.worker)
+        if lane is None or span.phase in _UNSEEN:
+            continue
+        begin = max(0.0, span.begin_s - trace.submitted_s)
+        end = max(begin, span.end_s - trace.submitted_s)
+        kind = _kind(span, functions)
+        if cell_s <= 0 or end - begin >= cell_s:
+            wide.append(_Sum(begin, end, end - begin, 1, span).bar(lane, kind))
+            continue
+        key = (lane, kind, int(begin / cell_s))
+        known = narrow.get(key)
+        if known is None:
+            narrow[key] = _Sum(begin, end, end - begin, 1, span)
+        else:
+            known.end_s = max(known.end_s, end)
+            known.busy_s += end - begin
+            known.n += 1
+    return wide, [total.bar(lane, kind) for (lane, kind, _), total in narrow.items()]
+
+
+@dataclass(slots=True)
+class _Sum:
+    """A bar that still grows; spans come in the order of their begin."""
+
+    begin_s: float
+    end_s: float
+    busy_s: float
+    n: int
+    first: Span
+
+    def bar(self, lane: int, kind: str) -> Bar:
+        return Bar(
+            lane=lane,
+            kind=kind,
+            is_traffic=self.first.phase in TRAFFIC,
+            begin_s=self.begin_s,
+            end_s=self.end_s,
+            busy_s=self.busy_s,
+            n=self.n,
+            first=self.first,
+        )
 
 
 def _kind(span: Span, functions: Sequence[str]) -> str:
@@ -117,14 +148,10 @@ def _assigned(trace: Trace) -> tuple[dict[str, int], tuple[tuple[str, ...], ...]
     return lane_of, tuple(map(tuple, names)), len(lives) - len(lane_of)
 
 
-def _merged(bars: Iterable[Bar], cell_s: float) -> list[Bar]:
+def _merged(wide: Iterable[Bar], narrow: Iterable[Bar], cell_s: float) -> list[Bar]:
     """Wide bars as they are, narrow ones joined cell by cell."""
-    wide = []
     cells: dict[tuple[int, bool, int], dict[str, Bar]] = defaultdict(dict)
-    for bar in bars:
-        if cell_s <= 0 or bar.end_s - bar.begin_s >= cell_s:
-            wide.append(bar)
-            continue
+    for bar in narrow:
         cell = cells[bar.lane, bar.is_traffic, int(bar.begin_s / cell_s)]
         cell[bar.kind] = _joined(cell[bar.kind], bar) if bar.kind in cell else bar
     return sorted([*wide, *_runs(cells, cell_s)], key=lambda bar: (bar.lane, bar.begin_s, bar.kind))

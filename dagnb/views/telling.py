@@ -78,6 +78,7 @@ class Telling:
         self._errors: dict[tuple[int, int], Message] = {}
         self._logs: dict[int, str] = {}
         self._drawn: Message = {}
+        self._drawn_of: Snapshot | None = None
         self._said: Message = {}
 
     def tell(self, now: Snapshot) -> tuple[Message, bool]:
@@ -111,9 +112,11 @@ class Telling:
         }
 
     def draw(self) -> Message:
-        """The drawings of the moment that was told last. O(spans log spans)."""
-        assert self._now is not None
+        """The drawings of the moment that was told last. O(spans log spans). Another thread may tell meanwhile."""
         now = self._now
+        assert now is not None
+        if now is self._drawn_of:
+            return self._drawn
         trace = _with_running(now)
         hot = set(_pairs(self._critical(now, trace), self.picture))
         self._drawn = {
@@ -128,6 +131,7 @@ class Telling:
             ),
             "critical": [f"{tail}-{head}" for tail, head in sorted(hot)],
         }
+        self._drawn_of = now
         return self._drawn
 
     def _head(self, now: Snapshot) -> Message:
@@ -179,7 +183,7 @@ class Telling:
         if now.is_over:
             return critical_steps(self.story.upstream, self.story.sinks, trace)
         known: dict[str, list[float]] = defaultdict(list)
-        for task, fact in self.facts.of.items():
+        for task, fact in list(self.facts.of.items()):
             if fact.run_s is not None:
                 known[self.story.functions[task]].append(fact.run_s)
         means = {function: sum(times) / len(times) for function, times in known.items()}

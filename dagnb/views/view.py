@@ -65,24 +65,27 @@ def look() -> str:
     return TYPE + (_FOLDER / "view.css").read_text(encoding="utf-8").replace("\n", "")
 
 
-def bundle(now: Snapshot) -> dict[str, str]:
-    """MIME type -> what to show of a run as it stands."""
-    return {"text/html": view_html(now), "text/plain": view_text(now)}
+def bundle(now: Snapshot, telling: Telling | None = None) -> dict[str, str]:
+    """MIME type -> what to show of a run as it stands. telling: one that told this moment last, if there is one."""
+    return {"text/html": view_html(now, telling), "text/plain": view_text(now)}
 
 
-def view_html(now: Snapshot) -> str:
+def view_html(now: Snapshot, telling: Telling | None = None) -> str:
     """The view for a notebook's output."""
-    return fragment(view_section(now, is_stripped=True))
+    return fragment(view_section(now, telling=telling, is_stripped=True))
 
 
-def view_section(now: Snapshot, planned: Trace | None = None, *, is_stripped: bool = False) -> str:
+def view_section(
+    now: Snapshot, planned: Trace | None = None, *, telling: Telling | None = None, is_stripped: bool = False
+) -> str:
     """The view: what shows by itself, and the data and the script that make it answer to clicks.
 
     planned: what the plan's simulation gave, outlined on the timeline. is_stripped: shown where perhaps no pictures are
     allowed.
     """
-    telling = Telling(now.story, now.seen.submitted_at, planned)
-    telling.tell(now)
+    if telling is None:
+        telling = Telling(now.story, now.seen.submitted_at, planned)
+        telling.tell(now)
     drawn = telling.draw()
     data, errors = _apart(telling.everything())
     data = {**data, "graph": _limited(graph_of(now.story), len(now.story.names), now)}

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import functools
 from types import TracebackType
-from typing import Any, cast
 
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -39,7 +38,7 @@ class Told:
 def _lines(error: BaseException, shell: InteractiveShell) -> list[str]:
     """What we say on purpose as errors of runs are shown; the rest as in any cell, from the user's own code on."""
     if error.args and isinstance(error, DagnbError | KeyboardInterrupt | asyncio.CancelledError):
-        return render(cast("Any", error), shell)
+        return render(error, shell)
     own = _own(error.__traceback__)
     lines: list[str] = shell.InteractiveTB.structured_traceback(
         type(error), error, own or error.__traceback__, tb_offset=0 if own else None

@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from dagnb.errors import RunMissingError, StorageUnavailableError
@@ -129,16 +130,17 @@ class _Pace:
         self._pulse_at = self._draw_at = 0.0
         self._keep_at = time.monotonic() + _CHECKPOINT_S
         self._is_drawn = False
+        self._artist = ThreadPoolExecutor(1, thread_name_prefix="dagnb-drawing")
+        self._drawing: Future[tuple[Message, float]] | None = None
 
     def tell(self, now: Snapshot) -> None:
         """A message if something changed or it is time for a pulse."""
         message, is_news = self._telling.tell(now)
         self._is_drawn = self._is_drawn and not is_news
         at = time.monotonic()
-        if now.is_over or (at >= self._draw_at and not self._is_drawn):
-            message["drawn"] = self._telling.draw()
-            self._draw_at = time.monotonic() + max(_DRAW_S, (time.monotonic() - at) / _DRAW_SHARE)
-            self._is_drawn = not now.seen.states.count("X")  # what runs grows
+        drawn = self._drawn(now, at)
+        if drawn:
+            message["drawn"] = drawn
         elif not is_news and at < self._pulse_at:
             return
         self._audience.hear(message)
@@ -147,3 +149,23 @@ class _Pace:
             whole = self._telling.everything()
             self._audience.keep(whole)
             self._keep_at = at + max(_CHECKPOINT_LATER_S, len(json.dumps(whole)) / _CHECKPOINT_RATE)
+
+    def _drawn(self, now: Snapshot, at: float) -> Message | None:
+        """A drawing that is ready. A thread draws, so that what changes is told meanwhile; the last is drawn here."""
+        ready = None
+        if self._drawing is not None and (now.is_over or self._drawing.done()):
+            ready, cost_s = self._drawing.result()
+            self._drawing = None
+            self._draw_at = at + max(_DRAW_S, cost_s / _DRAW_SHARE)
+        if now.is_over:
+            self._artist.shutdown()
+            return self._telling.draw()
+        if self._drawing is None and ready is None and at >= self._draw_at and not self._is_drawn:
+            self._drawing = self._artist.submit(_timed, self._telling.draw)
+            self._is_drawn = not now.seen.states.count("X")  # what runs grows
+        return ready
+
+
+def _timed(draw: Callable[[], Message]) -> tuple[Message, float]:
+    begun = time.thread_time()
+    return draw(), time.thread_time() - begun

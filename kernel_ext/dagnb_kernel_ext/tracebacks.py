@@ -11,7 +11,7 @@ from types import TracebackType
 from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb import sources
-from dagnb.errors import Frame, RunError, TaskFailedError
+from dagnb.errors import DagnbError, Frame, TaskFailedError
 from dagnb.views.errors import errors_lines
 from dagnb.views.markup import plain
 from dagnb.views.stack import Line, frame_lines
@@ -24,16 +24,18 @@ MAX_OUTPUT = 2_000
 _WIDTH = 75
 _HOUSE = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
 _COLOURS = {"error": "31", "current": "32", "place": "36", "carets": "31"}
-_MAGIC = re.compile(r"""get_ipython\(\)\.run_(cell|line)_magic\('dag', ('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*").*""")
+_MAGIC = re.compile(
+    r"""(?:await )?get_ipython\(\)\.run_(cell|line)_magic\('dag', ('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*").*"""
+)
 
 
-def render(error: RunError, shell: InteractiveShell) -> list[str]:
+def render(error: BaseException, shell: InteractiveShell) -> list[str]:
     """Lines for `_render_traceback_`: where it was asked for, what happened, and for failed tasks their code."""
     kind = type(error).__name__
     asked = frame_lines([_as_typed(frame) for frame in _asked(error.__traceback__, shell)])
     header = f"{kind}{'Traceback (most recent call last)':>{_WIDTH - len(kind)}}"
     lines = [Line("-" * _WIDTH, "error"), Line(header, "error"), *asked, Line("")] if asked else []
-    first, *more = plain(str(error.args[0])).split("\n")
+    first, *more = plain(str(error.args[0]) if error.args else "").split("\n")
     lines += [Line(f"{kind}: {first}", "error"), *map(Line, more)]
     if isinstance(error, TaskFailedError):
         lines += [Line(""), *errors_lines(error.errors, most=MAX_ERRORS, n_output=MAX_OUTPUT)]
@@ -41,18 +43,18 @@ def render(error: RunError, shell: InteractiveShell) -> list[str]:
 
 
 def install(shell: InteractiveShell) -> None:
-    """Let every RunError show itself so. IPython asks the top exception only, and only by this name."""
+    """Let every error of ours show itself so. IPython asks the top exception only, and only by this name."""
 
-    def _render_traceback_(self: RunError) -> list[str]:
+    def _render_traceback_(self: DagnbError) -> list[str]:
         return render(self, shell)
 
-    setattr(RunError, _NAME, _render_traceback_)
+    setattr(DagnbError, _NAME, _render_traceback_)
 
 
 def uninstall() -> None:
     """Let them show as other exceptions do."""
-    if _NAME in vars(RunError):
-        delattr(RunError, _NAME)
+    if _NAME in vars(DagnbError):
+        delattr(DagnbError, _NAME)
 
 
 _NAME = "_render_traceback_"

@@ -36,8 +36,6 @@ async def awaited_value(run: Run[Any], gallery: Gallery) -> Any:
     watching = None if gallery.is_notebook else asyncio.ensure_future(asyncio.to_thread(progress.watch, run))
     try:
         return await run
-    except asyncio.CancelledError:
-        raise asyncio.CancelledError(_told(run)) from None
     finally:
         if watching is not None:
             await asyncio.gather(watching, return_exceptions=True)  # it ends when the run does
@@ -87,8 +85,5 @@ def _watch(run: Run[Any]) -> None:
     try:
         progress.watch(run)
     except KeyboardInterrupt:  # by then it is cancelled
-        raise KeyboardInterrupt(_told(run)) from None
-
-
-def _told(run: Run[Any]) -> str:
-    return f"run {run.id} was cancelled, because waiting for it was interrupted."
+        told = f"run {run.id} was cancelled, because waiting for it was interrupted."
+        raise KeyboardInterrupt(told) from None

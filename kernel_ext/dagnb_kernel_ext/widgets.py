@@ -50,9 +50,14 @@ class LiveView(anywidget.AnyWidget):
 
     def _hear(self, widget: object, content: Message, buffers: object) -> None:
         """What the browser asks for; in any thread, perhaps late."""
-        if content.get("kind") == "open":
+        kind = content.get("kind")
+        if kind == "open":
             self.n_pages += 1
-        if content.get("kind") == "cancel":
+        elif kind == "gone":
+            self.n_pages -= 1
+            if self.n_pages <= 0:
+                self.close()
+        elif kind == "cancel":
             with contextlib.suppress(DagnbError):  # the run is gone or its store is: the feed says so in the view
                 self._run.cancel("cancelled in the notebook")
 
@@ -102,7 +107,7 @@ class _Showing:
 
     def end(self, last: Snapshot) -> None:
         """Put the picture that stays in the place of the widget."""
-        self._replace(view.bundle(last))
+        self._replace(view.bundle(last, self._telling))
 
     def lose(self, reason: str) -> None:
         """Say why there is no more to see."""
@@ -113,8 +118,9 @@ class _Showing:
             self._last = bundle
             for output in self._outputs:
                 change(output, bundle)
-        # A page that was loaded again does not know its outputs by our ids: there the widget stays, and tells the end.
-        if self._widget.n_pages <= 1 or self._telling is None:
+        # A page that was loaded again, or made by Voila, does not know outputs by our ids: there the widget stays, and
+        # tells the end. Elsewhere its view is gone now, which the browser says.
+        if self._widget.n_pages <= 0 or self._telling is None:
             self._widget.close()
         else:
             self._widget.told = self._telling.everything()

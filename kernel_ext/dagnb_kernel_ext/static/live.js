@@ -27,6 +27,7 @@ export default () => {
         clearInterval(clock);
         model.off("change:graph", redraw);
         views.delete(view);
+        if (!views.size && story.state && story.state !== "running") model.send({ kind: "gone" });
         cancelAnimationFrame(view.frame);
       };
     },
