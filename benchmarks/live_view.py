@@ -72,7 +72,7 @@ Watched = tuple[dict[str, Any], dict[str, Any], list[float], int]
 
 
 def watched(window: Window, lab: Lab, n: int, run_s: float) -> Watched:
-    """A run of n tasks under its cell: the page at rest, the page afterwards, when tasks were done, size of the file."""
+    """A run of n tasks under its cell: the page at rest, afterwards, when tasks were done, the size of the file."""
     notebook = Notebook(window, lab, f"n{n}", (SETUP.format(run_s=run_s), RUN.format(n=n), MOMENTS)).open()
     notebook.run_to_end(0)
     notebook.page.evaluate(WATCH)

@@ -1,8 +1,7 @@
-"""The view in other front ends of the same server, where they are installed; dagnb[test] does not bring them."""
+"""The view in other front ends of the same server."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 
 import pytest
@@ -23,7 +22,6 @@ def second(before):
     while is_shut("second"): time.sleep(0.01)
 
 run = second(first()).run()
-run.result()
 """
 VOILA = {
     "cdn.jsdelivr.net": "Voila's template asks for icons",
@@ -33,16 +31,10 @@ VOILA = {
 DONE = {"first": "done", "second": "done"}
 
 
-def needs(package: str) -> pytest.MarkDecorator:
-    """Skips where the package is not installed."""
-    return pytest.mark.skipif(importlib.util.find_spec(package) is None, reason=f"no package {package}")
-
-
-@needs("notebook")
 def test_boxes_change_colour_in_notebook_7(notebook: Callable[..., Notebook], gates: Gates, window: Window) -> None:
     """first -> second"""
     window.forgiven["(reading 'schema')"] = "Notebook 7 misses a setting of its own"
-    opened = notebook(gates.setup, CHAIN).open("notebook")
+    opened = notebook(gates.setup, f"{CHAIN}run.result()").open("notebook")
     opened.run_to_end(0)
     opened.run(1)
 
@@ -58,7 +50,6 @@ def test_boxes_change_colour_in_notebook_7(notebook: Callable[..., Notebook], ga
     assert [set(output["data"]) for output in opened.save()["cells"][1]["outputs"]] == [{"text/html", "text/plain"}]
 
 
-@needs("voila")
 def test_a_page_of_voila_shows_the_last_picture(
     notebook: Callable[..., Notebook], gates: Gates, window: Window
 ) -> None:
@@ -67,8 +58,26 @@ def test_a_page_of_voila_shows_the_last_picture(
     for gate in ("first", "second"):
         gates.open(gate)
 
-    opened = notebook(gates.setup, CHAIN).open("voila")
+    opened = notebook(gates.setup, f"{CHAIN}run.result()").open("voila")
     last = View(opened.page.locator("body")).until_over()
     opened.screenshot("over")
 
     assert (last.state, last.boxes) == ("ok", DONE)
+
+
+def test_a_page_of_voila_shows_a_run_that_goes_on_until_its_end(
+    notebook: Callable[..., Notebook], gates: Gates, window: Window
+) -> None:
+    """first -> second"""
+    window.forgiven |= VOILA
+
+    opened = notebook(gates.setup, CHAIN).open("voila")
+    view = View(opened.page.locator("body"))
+    view.until_boxes(first="running", second="waiting")
+    gates.open("first")
+    view.until_boxes(first="done", second="running")
+    gates.open("second")
+    last = view.until(lambda seen: seen.state == "ok", "the end")
+    opened.screenshot("over")
+
+    assert last.boxes == DONE
