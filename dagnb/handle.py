@@ -42,6 +42,7 @@ viewers: list[Callable[[Run[Any]], None]] = []
 _REAP_S = 1.0
 _FAREWELL_S = 5.0
 _WAKE_S = 0.1
+_LOGS_AT_ONCE = 200
 
 
 class Run(Generic[R]):
@@ -110,7 +111,9 @@ class Run(Generic[R]):
         chunks = await self._store.spans(self.id, before.n_chunks if before is not None else 0)
         spans = [Span(s[0], s[1], Phase(s[2]), *s[3:]) for chunk in chunks for s in msgpack.unpackb(chunk)]
         ended = snapshot.ended(seen, before) if with_logs else []
-        logs = dict(zip(ended, await self._store.logs(self.id, ended), strict=True)) if ended else {}
+        logs: dict[int, str] = {}
+        for part in (ended[i : i + _LOGS_AT_ONCE] for i in range(0, len(ended), _LOGS_AT_ONCE)):
+            logs |= zip(part, await self._store.logs(self.id, part), strict=True)
         return snapshot.joined(before, seen, spans, len(chunks), logs)
 
     def why(self, task: str) -> str:

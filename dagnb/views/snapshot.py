@@ -10,6 +10,9 @@ from dagnb.protocol.story import Story
 from dagnb.trace.span import Span
 from dagnb.trace.trace import Trace
 
+MAX_LOG = 2_000
+"""characters of a task's output that a view shows: its end"""
+
 _ENDED = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.RETRYING, TaskState.READY, TaskState.CANCELLED})
 
 
@@ -57,7 +60,7 @@ def joined(
 ) -> Snapshot:
     """The moment after `before`: what was known and what is new. seen: a look with the cursor of `before`."""
     started = {event.task: (event.at, event.worker) for event in seen.events if event.kind == "start"}
-    printed = {task: text for task, text in logs.items() if text}
+    printed = {task: text[-2 * MAX_LOG - 1 :] for task, text in logs.items() if text}
     if before is None:
         story = Story.read(seen.meta)
         return Snapshot(story=story, seen=seen, spans=tuple(spans), n_chunks=n_chunks, logs=printed, started=started)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from dagnb.errors import TaskError
@@ -31,11 +30,8 @@ from dagnb.views.errors import MAX_ERRORS, article
 from dagnb.views.facts import Facts
 from dagnb.views.layout import Picture, ranges
 from dagnb.views.markup import plain
-from dagnb.views.snapshot import Snapshot
+from dagnb.views.snapshot import MAX_LOG, Snapshot
 from dagnb.views.timeline import timeline_svg
-
-MAX_LOG = 2_000
-"""characters of a task's output that travel: its end"""
 
 MAX_LOGS = 400_000
 """characters of all outputs together; the rest is told by run.log(task)"""
@@ -161,9 +157,9 @@ class Telling:
         fresh = fresh[: max(0, MAX_ERRORS - len(self._errors))]
         if not fresh:
             return []
-        kept = replace(now.seen, errors={key: now.seen.errors[key] for key in fresh})
         place = {name: i for i, name in enumerate(self.story.names)}
-        found = [_error(error, place[error.task]) for error in errors_of(kept, self.story)]
+        errors = errors_of(now.seen, self.story)  # of all, for whether one is the last of its task
+        found = [_error(e, place[e.task]) for e in errors if (place[e.task], e.attempt) in fresh]
         self._errors.update({(place, attempt): told for told, place, attempt in found})
         return [told for told, _, _ in found]
 

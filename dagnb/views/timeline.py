@@ -143,7 +143,8 @@ def _drawn(bar: Bar, trace: Trace, scale: Scale, *, is_bare: bool) -> str:
     path = _rectangle(x, y, wide, high) + (_hatch(x, y, wide, high) if bar.kind == "cold" else "")
     task = _clicked(bar)
     if is_bare:
-        return element("path", d=path, data_task=task, data_say=_tip(bar, trace) if task is None else None)
+        says = task is None or bar.first.attempt > 1
+        return element("path", d=path, data_task=task, data_say=_tip(bar, trace) if says else None)
     return element("path", tooltip(_tip(bar, trace)), d=path, data_task=task)
 
 

@@ -150,7 +150,20 @@ def _kept(data: Message, facts: Facts, now: Snapshot) -> Message:
         if text and len(text) <= room:
             logs[str(task)] = text
             room -= len(text)
-    return {"rows": rows, "logs": logs, "n_left_out": len(facts.of) - len(rows)}
+    n_left_out = len(facts.of) - len(rows)
+    return {"rows": rows, "logs": logs, "n_left_out": n_left_out, "totals": _totals(facts, now) if n_left_out else None}
+
+
+def _totals(facts: Facts, now: Snapshot) -> list[list[float]]:
+    """How often each function ran, for how many milliseconds together and at most: rows that are left out count too."""
+    found: dict[str, list[float]] = {function: [0, 0.0, 0.0] for function in dict.fromkeys(now.story.functions)}
+    for task, fact in facts.of.items():
+        if fact.run_s is not None:
+            total = found[now.story.functions[task]]
+            total[0] += 1
+            total[1] += fact.run_s * 1e3
+            total[2] = max(total[2], fact.run_s * 1e3)
+    return [[n, round(together, 2), round(most, 2)] for n, together, most in found.values()]
 
 
 def _head(now: Snapshot) -> str:

@@ -92,6 +92,8 @@ class Feed:
             self._audience.lose("the store no longer knows this run")
         except StorageUnavailableError as error:
             self._audience.lose(str(error))
+        except Exception as error:  # noqa: BLE001  # a thread that dies would say so in somebody's cell, and nobody else
+            self._audience.lose(f"the view cannot go on: {type(error).__name__}: {error}")
 
     def _follow(self) -> None:
         now = self._patiently(self._run.snapshot)

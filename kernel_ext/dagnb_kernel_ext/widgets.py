@@ -73,6 +73,7 @@ class _Showing:
         self._last: dict[str, str] | None = None
         self._feed: Feed | None = None
         self._telling: Telling | None = None
+        self.is_lost = False
 
     def add_output(self) -> None:
         """Stand in the running cell's output too; the feed begins with the first."""
@@ -111,9 +112,10 @@ class _Showing:
 
     def lose(self, reason: str) -> None:
         """Say why there is no more to see."""
-        self._replace({"text/plain": f"run {self.run.id}: {reason}"})
+        self.is_lost = True
+        self._replace({"text/plain": f"run {self.run.id}: {reason}"}, state="lost", reason=reason)
 
-    def _replace(self, bundle: dict[str, str]) -> None:
+    def _replace(self, bundle: dict[str, str], **said: str) -> None:
         with self._lock:
             self._last = bundle
             for output in self._outputs:
@@ -123,7 +125,7 @@ class _Showing:
         if self._widget.n_pages <= 0 or self._telling is None:
             self._widget.close()
         else:
-            self._widget.told = self._telling.everything()
+            self._widget.told = {**self._telling.everything(), **said}
 
     def _live_bundle(self) -> dict[str, object]:
         model = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
@@ -149,7 +151,7 @@ class Gallery:
             self.settle(run)
             put(view.bundle(run.snapshot()))
             return
-        if run.id not in self._showings:
+        if run.id not in self._showings or self._showings[run.id].is_lost:
             self._showings[run.id] = _Showing(run)
         self._showings[run.id].add_output()
 
@@ -161,6 +163,9 @@ class Gallery:
     def settle(self, run: Run[Any]) -> None:
         """If the run is over, let the cell end with its last picture, not before."""
         showing = self._showings.get(run.id)
+        if showing is not None and showing.is_lost:
+            del self._showings[run.id]
+            return
         with contextlib.suppress(StorageError):  # what went wrong is said by whoever waits for the run
             if showing is not None and run.done and showing.settle(_SETTLE_S):
                 del self._showings[run.id]

@@ -119,7 +119,7 @@ class Details {
     const runs = box.tasks.map((task) => this.ran(task)).filter((ms) => ms !== null);
     if (runs.length) {
       const total = runs.reduce((sum, ms) => sum + ms, 0);
-      put(list, "dt", "", "ran");
+      put(list, "dt", "", story.n_left_out ? `ran, ${grouped(runs.length)} kept here` : "ran");
       put(list, "dd", "", `${secondsText(total / runs.length / 1e3)} on average, ${secondsText(Math.max(...runs) / 1e3)} at most`);
     }
     this.members(made, box.tasks);

@@ -108,11 +108,14 @@ class Timeline {
   // A new drawing; the focus stays on the bar of the same task.
   draw(markup) {
     const held = this.panel.contains(document.activeElement) ? document.activeElement : null;
+    const bars = () => [...this.panel.querySelectorAll(this.roving.selector)];
+    const at = bars().indexOf(held);
     this.panel.replaceChildren(parsed(markup, "image/svg+xml"));
     this.adopt();
     if (!held) return;
     const kind = held.parentNode.dataset.kind;
-    const next = held.dataset.task && this.panel.querySelector(`[data-kind="${CSS.escape(kind)}"] [data-task="${held.dataset.task}"]`);
+    const same = held.dataset.task && this.panel.querySelector(`[data-kind="${CSS.escape(kind)}"] [data-task="${held.dataset.task}"]`);
+    const next = same || bars().at(Math.min(at, bars().length - 1));
     if (next) this.roving.focus(next);
   }
 
@@ -130,7 +133,7 @@ class Timeline {
     const { graph, story } = this.view;
     const [task, kind] = [Number(bar.dataset.task), bar.parentNode.dataset.kind.split(" ")[0]];
     const row = story.rows.get(task);
-    const ms = row && row[ROW.phases + PHASES.indexOf(kind)];
+    const ms = row && row[ROW.attempt] === 1 ? row[ROW.phases + PHASES.indexOf(kind)] : null; // a row is of the last attempt
     return `${graph ? graph.names[task] : ""} ${kind}${ms === null || ms === undefined ? "" : `: ${secondsText(ms / 1e3)}`}`;
   }
 

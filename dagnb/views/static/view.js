@@ -139,7 +139,8 @@ class View {
     this.cancel.disabled = true;
     setTimeout(() => {
       if (this.story.state !== "running") return;
-      say(this.hint, "The kernel is busy with a cell and did not hear: interrupt it to cancel now, else the run is cancelled when the cell ends.");
+      Object.assign(this.cancel, { textContent: "cancel", disabled: false });
+      say(this.hint, "Not cancelled yet: the kernel is busy with a cell, or the store is away. Interrupt the cell to cancel now, or try again.");
     }, PATIENCE_MS);
   }
 
@@ -226,6 +227,7 @@ class View {
       row.counts[state] = (row.counts[state] || 0) + 1;
       if (ms !== null) Object.assign(row, { runs: row.runs + 1, total: row.total + ms, most: Math.max(row.most, ms) });
     });
+    (story.totals ?? []).forEach(([runs, total, most], i) => Object.assign(rows[i], { runs, total, most }));
     const made = document.createElement("table");
     const head = put(put(made, "thead"), "tr");
     for (const name of ["function", "tasks", "done", "failed", "ran together", "on average", "at most"]) mark(put(head, "th", name === "function" ? "" : "right", name), { scope: "col" });

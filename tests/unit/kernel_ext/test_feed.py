@@ -130,3 +130,19 @@ def test_a_feed_of_a_run_that_is_forgotten_says_so(opened: threading.Event) -> N
 
     assert feed.wait(20)
     assert listener.lost == ["the store no longer knows this run"]
+
+
+def test_a_feed_that_cannot_go_on_says_so_and_nowhere_else(
+    opened: threading.Event, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listener = Listener()
+    run = _run(wait_for_gate(1))
+
+    def broken_look(before: object = None) -> Snapshot:
+        raise ValueError("what is this")
+
+    monkeypatch.setattr(run, "snapshot", broken_look)
+
+    assert Feed(run, listener, period_s=0.01).wait(20)
+    assert listener.lost == ["the view cannot go on: ValueError: what is this"]
+    assert capsys.readouterr().err == ""

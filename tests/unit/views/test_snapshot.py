@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dagnb.protocol.messages import Event, RunState
-from dagnb.views.snapshot import ended, joined
+from dagnb.views.snapshot import MAX_LOG, ended, joined
 from tests.unit.views.samples import job, observed, run, snapped
 
 
@@ -34,3 +36,13 @@ def test_the_time_goes_on_until_the_run_is_over() -> None:
     assert snapped(dag, "DXWWWW", now=1_007.5).elapsed_s == 7.5
     over = snapped(dag, "DDDDDD", state=RunState.OK, finished_at=1_004.0, now=1_500.0)
     assert (over.elapsed_s, over.is_over, over.trace.makespan_s) == (4.0, True, 4.0)
+
+
+def test_of_a_long_output_only_the_end_is_held() -> None:
+    now = joined(None, replace(observed(job(2), "DWWWWW"), meta=_META), [], 0, {0: "a" * 99_999 + "end"})
+
+    assert now.logs[0].endswith("aend")
+    assert len(now.logs[0]) == 2 * MAX_LOG + 1
+
+
+_META = '{"name": "x", "planner": "p", "names": ["f"], "functions": ["f"], "upstream": [[]], "sinks": [0]}'

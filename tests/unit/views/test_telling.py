@@ -182,3 +182,23 @@ def test_the_graph_is_told_by_functions_and_edges() -> None:
     assert graph["functions"] == ["scan", "count", "stats", "join", "report"]
     assert graph["function_of"] == [0, 1, 1, 1, 2, 3, 4]
     assert graph["upstream"] == tuple(call.upstream for call in dag.calls)
+
+
+def test_where_errors_are_cut_off_no_attempt_is_told_to_be_the_last_that_is_not() -> None:
+    dag = Dag.from_edges([f"f-{i}" for i in range(9)], [])
+    errors = {(task, attempt): failure("no") for task in range(9) for attempt in (1, 2, 3, 4)}
+    now = snapped(dag, "F" * 9, errors=errors)
+    message, _ = telling(now).tell(now)
+
+    final = {(e["task"], e["attempt"]) for e in message["errors"] if "not tried again" in e["html"]}  # type: ignore[attr-defined]  # a list
+    assert final == {(task, 4) for task in range(7)}
+
+
+def test_a_bar_of_a_later_attempt_says_itself_how_long_it_was() -> None:
+    dag = Dag.from_edges(["f"], [])
+    now = snapped(dag, "D", run(0, "w0", 0, 5), run(0, "w0", 5, 6, attempt=2), state=RunState.OK, finished_at=1_006.0)
+    told = telling(now)
+    told.tell(now)
+
+    bars = [bar for bar in ET.fromstring(str(told.draw()["lanes"])).iter() if bar.get("data-task")]
+    assert [bar.get("data-say") for bar in bars] == [None, "f run: 1 s, from 5 s, attempt 2"]

@@ -140,3 +140,14 @@ def test_the_script_turns_text_of_a_run_into_text_and_asks_nobody_for_anything()
     assert not re.search(r"(innerHTML|outerHTML)\s*=[^=]|insertAdjacentHTML|document\.write|eval\(", source)
     assert not re.search(r"fetch\(|XMLHttp|import\(|https?://(?!www\.w3\.org/2000/svg)", source)
     assert "</" not in source
+
+
+def test_totals_of_functions_count_what_is_left_out_too() -> None:
+    n = 3_000
+    dag = Dag.from_edges([f"f-{i}" for i in range(n)], [], functions=["f"] * n)
+    spans = [run(i, "w0", 0, 1 if i % 2 else 3) for i in range(n)]
+    told = data(view_html(snapped(dag, "D" * n, *spans, state=RunState.OK, finished_at=1_003.0)))
+
+    assert told["n_left_out"] == n - MAX_TASKS
+    assert told["totals"] == [[n, 2_000.0 * n, 3_000.0]]
+    assert data(view_html(over(job(2))))["totals"] is None

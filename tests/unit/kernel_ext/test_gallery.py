@@ -1,0 +1,55 @@
+"""Runs on show in one kernel."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from dagnb_kernel_ext import feed, widgets
+from dagnb_kernel_ext.widgets import Gallery
+
+from dagnb.errors import StorageUnavailableError
+from tests.unit.kernel_ext.conftest import Cells
+
+
+class Away:
+    """A run whose store is away."""
+
+    id = "01RUN"
+    done = False
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def snapshot(self, before: object = None) -> Any:
+        self.asked.set()
+        raise StorageUnavailableError("redis://here", "it is away")
+
+
+@pytest.fixture
+def shown(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What was put under cells, or in the place of what was there."""
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(feed, "_PATIENCE", 0)
+    monkeypatch.setattr(cells.shell, "kernel", object(), raising=False)
+    monkeypatch.setattr(widgets, "put", lambda bundle, output="": found.append(dict(bundle)))
+    monkeypatch.setattr(widgets, "change", lambda output, bundle: found.append(dict(bundle)))
+    return found
+
+
+def test_a_view_that_was_lost_says_why_and_a_later_look_opens_a_new_one(
+    cells: Cells, shown: list[dict[str, Any]]
+) -> None:
+    gallery, run = Gallery(cells.shell), Away()
+    gallery.show(run)  # type: ignore[arg-type]  # it has what a view needs
+    assert gallery._showings["01RUN"].settle(20)
+    gallery.show(run)  # type: ignore[arg-type]  # as above
+    assert gallery._showings["01RUN"].settle(20)
+
+    kinds = [sorted(bundle) for bundle in shown]
+    live, lost = ["application/vnd.jupyter.widget-view+json", "text/plain"], ["text/plain"]
+    assert kinds == [live, lost, live, lost]
+    assert "the store at redis://here cannot be reached: it is away" in shown[1]["text/plain"]
+    gallery.after_cell(None)
+    assert gallery._showings == {}
