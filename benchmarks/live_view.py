@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.browser.chromium import Window, executable, opened_window, running_chromium
 from tests.browser.lab import Lab, running_lab
 from tests.browser.notebook import Notebook
+from tests.browser.wait import until
 
 SETUP = """%load_ext dagnb
 import json, time
@@ -83,6 +84,7 @@ def watched(window: Window, lab: Lab, n: int, run_s: float) -> Watched:
     notebook.page.wait_for_function(ENDED, polling=250, timeout=240_000)
     busy = notebook.page.evaluate(READ)
     notebook.run_to_end(2)
+    until(notebook.page, lambda: notebook.output(2).inner_text().rstrip().endswith("]"), "the moments")
     moments = json.loads(notebook.output(2).inner_text())
     saved = len(json.dumps(notebook.save()))
     notebook.close()
