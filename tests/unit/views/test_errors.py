@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 
 from dagnb.errors import Cause, Frame, TaskError
 from dagnb.views.errors import MAX_ERRORS, MAX_OUTPUT, errors_html, errors_lines, errors_text, trace_lines
 from dagnb.views.stack import MAX_MESSAGE
-from tests.unit.views.samples import HOSTILE
+from tests.unit.views.samples import HOSTILE, Tags
 
 OURS = {"div", "style", "article", "h3", "span", "p", "pre", "details", "summary"}
-
-
-class Tags(HTMLParser):
-    """What a browser makes of a page: its tags and its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: set[str] = set()
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
 
 
 def failed(**changes: object) -> TaskError:
