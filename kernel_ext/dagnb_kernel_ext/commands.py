@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 from collections.abc import Callable, Iterable, Sequence
 
@@ -18,7 +17,7 @@ from dagnb.views.errors import errors_html, errors_text
 from dagnb.views.markup import escaped, plain
 from dagnb.views.page import fragment, pre, table
 from dagnb.views.text import counts_text
-from dagnb.views.wording import seconds_text
+from dagnb.views.wording import moment_text, seconds_text
 from dagnb_kernel_ext.flags import unknown_text
 from dagnb_kernel_ext.output import put, say
 from dagnb_kernel_ext.widgets import Gallery
@@ -98,7 +97,7 @@ def _id_of(command: str, text: str) -> str:
 def _runs(desk: Desk, words: Sequence[str]) -> None:
     _nothing("runs", words)
     rows = [
-        (line.run, line.name, str(line.state), f"{line.n_tasks:,}", _moment(line.submitted_at), _lasted(line))
+        (line.run, line.name, str(line.state), f"{line.n_tasks:,}", moment_text(line.submitted_at), _lasted(line))
         for line in dagnb.runs()[:_SHOWN]
     ]
     _show_table(("run", "name", "state", "tasks", "started", "took"), rows, empty="The store knows no runs.")
@@ -194,10 +193,6 @@ def _show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, empty: s
     ]
     html = fragment(table(heads, [[escaped(cell) for cell in row] for row in cells]))
     put({"text/html": html, "text/plain": "\n".join(lines)})
-
-
-def _moment(at: float) -> str:
-    return dt.datetime.fromtimestamp(at, dt.UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _lasted(line: RunLine) -> str:
