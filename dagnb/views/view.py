@@ -48,6 +48,7 @@ RUN_LOOKS = {
 """state of a run -> class of the word"""
 
 _UNTRUSTED = "Trust this notebook to see the picture, the timeline and the details."
+_WORDS = {state.value: state.word for state in TaskState}
 _PARTS = ("words.js", "story.js", "picture.js", "details.js", "view.js")
 _FOLDER = importlib.resources.files("dagnb.views") / "static"
 _COMMENT = re.compile(r"^\s*//.*\n|^\s+", re.MULTILINE)
@@ -177,8 +178,7 @@ def _facts(now: Snapshot) -> str:
 
 
 def _graph(telling: Telling, now: Snapshot) -> str:
-    words = {state.value: state.word for state in TaskState}
-    states = {i: words[state] for i, state in enumerate(now.seen.states)}
+    states = {i: _WORDS[state] for i, state in enumerate(now.seen.states)}
     picture, missing = picture_or(lambda: graph_svg(telling.dag, states, is_styled=False))
     return picture or element("p", escaped(missing), class_="text-dim") + pre(dag_text(telling.dag))
 
@@ -190,10 +190,9 @@ def _carried(picture: str, is_stripped: bool) -> str:
 
 def _functions(telling: Telling, now: Snapshot) -> str:
     """A table: a row a function, a column a state; it is what is left where pictures are not allowed."""
-    words = {state.value: state.word for state in TaskState}
     tally: dict[str, Counter[str]] = {}
     for function, state in zip(telling.story.functions, now.seen.states, strict=True):
-        tally.setdefault(function, Counter())[words[state]] += 1
+        tally.setdefault(function, Counter())[_WORDS[state]] += 1
     present = [state for state in STATES if any(found[state] for found in tally.values())]
     rows = [
         (escaped(function), f"{found.total():,}", *(f"{found[state]:,}" for state in present))
