@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dagnb import errors
-    from dagnb.client import attach, plan, run, runs, simulate
+    from dagnb.client import attach, plan, run, runs, simulate, workers
     from dagnb.graph.context import context
     from dagnb.graph.resources import Resources
     from dagnb.graph.task import task
@@ -38,10 +38,11 @@ __all__ = [
     "runs",
     "simulate",
     "task",
+    "workers",
 ]
 
 _ROOMS = {
-    "dagnb.client": ("attach", "plan", "run", "runs", "simulate"),
+    "dagnb.client": ("attach", "plan", "run", "runs", "simulate", "workers"),
     "dagnb.graph.context": ("context",),
     "dagnb.graph.resources": ("Resources",),
     "dagnb.graph.task": ("task",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -14,14 +15,15 @@ from dagnb.errors import ConfigError, StorageError
 from dagnb.graph import task
 from dagnb.graph.dag import Dag
 from dagnb.graph.payload import Signer
+from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node
 from dagnb.handle import Run, viewers
 from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
-from dagnb.planning.planner import Pool, Problem
+from dagnb.planning.planner import Problem
 from dagnb.protocol import program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
-from dagnb.protocol.launcher import Launcher
+from dagnb.protocol.launcher import Launcher, Seat
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
 from dagnb.trace.trace import Trace
@@ -56,6 +58,7 @@ def run(
     chosen = session.settings(planner=planner, workers=workers, store=store)
     launcher = chosen.launcher()
     made = _planned(nodes, chosen, launcher)
+    session.wait(launcher.prepare(_needs(made), _tell))
     terms = {"deadline_s": deadline_s, "on_error": on_error}
     started = session.wait(_start(made, chosen, launcher, name or made.dag.calls[made.dag.sinks[-1]].function, terms))
     for show in viewers:
@@ -70,7 +73,14 @@ async def _start(
     key = session.key_for(opened)
     run_id = new_run_id()
     ready = program.build(
-        made, run_id, Signer(key), cap=launcher.cap, archive=sources.archive(), cells=sources.cells, **terms
+        made,
+        run_id,
+        Signer(key),
+        cap=launcher.cap,
+        by_kind=launcher.by_kind,
+        archive=sources.archive(),
+        cells=sources.cells,
+        **terms,
     )
     story = program.describe(made, name, ready.header, Signer(key), run_id, deadline_s=terms["deadline_s"])
     submission = replace(ready.submission, meta=story)
@@ -89,7 +99,7 @@ async def _start(
             cwd=os.getcwd(),
             versions=versions(),
         )
-        await launcher.launch(invocation)
+        await launcher.launch(invocation, _needs(made))
     except BaseException:
         with contextlib.suppress(StorageError):
             await opened.forget(run_id)
@@ -105,10 +115,27 @@ def plan(*nodes: Node[Any], planner: Any = None, workers: Any = None) -> Plan:
 
 def _planned(nodes: tuple[Node[Any], ...], chosen: session.Settings, launcher: Launcher) -> Plan:
     dag = Dag.of(*nodes)
-    problem = Problem(dag=dag, costs=Costs.hinted(dag), pool=Pool(cap=launcher.cap))
+    pool = session.wait(launcher.pool({call.options.needs for call in dag.calls}))
+    problem = Problem(dag=dag, costs=Costs.hinted(dag), pool=pool)
     made = chosen.chosen_planner().plan(problem)
     made.check(dag)
     return made
+
+
+def _needs(made: Plan) -> set[Resources]:
+    return {step.resources for step in made.steps}
+
+
+def _tell(line: str) -> None:
+    """What is prepared before a run, where it takes long."""
+    sys.stderr.write(f"dagnb: {line}\n")
+    sys.stderr.flush()
+
+
+def workers(*, workers: Any = None) -> tuple[Seat, ...]:
+    """The processes and containers where tasks run now, or could at once."""
+    launcher = session.settings(workers=workers).launcher()
+    return session.wait(launcher.seats())
 
 
 def simulate(*nodes: Node[Any], planner: Any = None, workers: Any = None, costs: Costs | None = None) -> Trace:

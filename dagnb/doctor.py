@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import platform
 import shutil
@@ -20,8 +21,15 @@ from dagnb.storage.embedded import find_server
 from dagnb.storage.home import runtime_directory, state_directory
 from dagnb.storage.open import without_secrets
 from dagnb.views import dot
+from dagnb.views.wording import bytes_text, counted
 
 OLDEST_PYTHON = (3, 11)
+VARIABLES = {
+    **session.VARIABLES,
+    "DAGNB_DOCKER_BASE": "image that images of Docker workers are built on (default: python:3.X-slim of this version)",
+}
+"""What the client reads, and what launchers do"""
+
 _DOCKER_SOCKET = Path("/var/run/docker.sock")
 _ANSWER_S = 2.0
 
@@ -167,7 +175,7 @@ def _packages(name: str, packages: tuple[str, ...], cure: str) -> Finding:
 
 
 def _docker(environ: Mapping[str, str]) -> Finding:
-    """Needed by Docker workers only, and only looked at from outside."""
+    """Needed by Docker workers only; asked in words every engine knows, as this room knows no platform's library."""
     program, host = shutil.which("docker"), environ.get("DOCKER_HOST", "")
     cure = "Only for workers='docker': install Docker, start it, and put yourself into the group 'docker'."
     if host and not host.startswith("unix://"):
@@ -178,17 +186,33 @@ def _docker(environ: Mapping[str, str]) -> Finding:
         return Finding(name="Docker", health=Health.WARNING, detail=f"{told}: not there", cure=cure)
     if not os.access(path, os.R_OK | os.W_OK):
         return Finding(name="Docker", health=Health.WARNING, detail=f"{told}: closed to you", cure=cure)
-    return Finding(name="Docker", health=Health.OK, detail=told)
+    try:
+        of_engine = _engine_text(path)
+    except (OSError, ValueError, KeyError) as error:
+        cure = "Only for workers='docker': start it (`systemctl start docker`, or Docker Desktop)."
+        return Finding(name="Docker", health=Health.WARNING, detail=f"{told}: no answer, {error!r}", cure=cure)
+    return Finding(name="Docker", health=Health.OK, detail=f"{told}: {of_engine}; images: `dagnb image list`")
+
+
+def _engine_text(path: Path) -> str:
+    """Version, CPUs and memory. Raises OSError, ValueError or KeyError when no engine answers there."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(_ANSWER_S)
+        line.connect(str(path))
+        line.sendall(b"GET /info HTTP/1.0\r\nHost: docker\r\n\r\n")
+        answer = b"".join(iter(lambda: line.recv(65536), b""))
+    info = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return f"{info['ServerVersion']}, {counted(info['NCPU'], 'CPU')}, {bytes_text(info['MemTotal'])}"
 
 
 def _variables(environ: Mapping[str, str]) -> list[Finding]:
     """What is set; and what begins with DAGNB_ but is read by nobody, the mark of a misspelling."""
     found = []
     for name in sorted(name for name in environ if name.startswith("DAGNB_")):
-        if name in session.VARIABLES:
+        if name in VARIABLES:
             found.append(Finding(name=name, health=Health.OK, detail=shown_variable(environ[name])))
         else:
-            cure = f"Unset it. dagnb reads {', '.join(session.VARIABLES)}."
+            cure = f"Unset it. dagnb reads {', '.join(VARIABLES)}."
             found.append(Finding(name=name, health=Health.WARNING, detail="is read by nobody", cure=cure))
     return found
 

@@ -3,10 +3,10 @@
     DagnbError
     |- GraphError        CycleError, ForeignNodeError, UnserialisableError      the graph you drew
     |- PlanError         UnknownNameError, InvalidPlanError                     what was asked of a planner
-    |- ConfigError                                                              a setting
+    |- ConfigError       RequirementError                                       a setting
     |- StorageError      BlobMissingError, StorageUnavailableError,             the store
     |                    StorageFullError, SignatureError, RunMissingError
-    |- LaunchError       VersionMismatchError                                   starting workers
+    |- LaunchError       VersionMismatchError, ImageBuildError                  starting workers
     |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError    your task, your limit
     `- ProtocolError                                                            a defect of dagnb itself
 
@@ -103,6 +103,15 @@ class ConfigError(DagnbError):
     """A setting is wrong or missing; the message names it and the cure."""
 
 
+class RequirementError(ConfigError):
+    """A line is no requirement that workers can have; `number` counts the lines of `source` from 1."""
+
+    def __init__(self, source: str, number: int, line: str, problem: str, cure: str) -> None:
+        self.source, self.number, self.line, self.problem, self.cure = source, number, line, problem, cure
+        where = f"{source}, line {number}" if source else f"requirement {number}"
+        super().__init__(f"{where}: {line!r} {problem}. {cure}")
+
+
 class StorageError(DagnbError):
     """The store said no."""
 
@@ -172,6 +181,16 @@ class VersionMismatchError(LaunchError):
             f"the run was made by {theirs}, this side is {ours}. "
             "Install the same versions on both sides, then run again."
         )
+
+
+class ImageBuildError(LaunchError):
+    """The image of Docker workers could not be built; `lines` are the last errors of pip, or of whatever failed."""
+
+    def __init__(self, base: str, requirements: Sequence[str], lines: Sequence[str], cure: str) -> None:
+        self.base, self.requirements, self.lines, self.cure = base, tuple(requirements), tuple(lines), cure
+        wanted = f" with {', '.join(requirements)}" if requirements else ""
+        told = "".join(f"\n    {line}" for line in lines)
+        super().__init__(f"the image of workers on {base}{wanted} could not be built:{told}\n{cure}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

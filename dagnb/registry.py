@@ -13,6 +13,7 @@ GROUPS = {
     "launcher": "dagnb.launchers",
     "extension": "dagnb.extension",
     "program": "dagnb.programs",
+    "host": "dagnb.hosts",
 }
 """kind of thing -> entry-point group that holds it"""
 
@@ -32,6 +33,14 @@ def find(kind: str, name: str) -> Any:
     if name not in points:
         raise UnknownNameError(kind, name, names(kind))
     return points[name].load()
+
+
+def module(kind: str, name: str) -> str:
+    """The module of what is registered under the name, for who executes it. Raises UnknownNameError."""
+    points = _points(kind)
+    if name not in points:
+        raise UnknownNameError(kind, name, names(kind))
+    return points[name].module
 
 
 def names(kind: str) -> tuple[str, ...]:

@@ -26,11 +26,17 @@ def demo(options: argparse.Namespace) -> int:
 
 
 def script(options: argparse.Namespace) -> int:
-    """`dagnb run SCRIPT_OR_NOTEBOOK`."""
+    """`dagnb run SCRIPT_OR_NOTEBOOK`; behind a script all arguments are the script's."""
+    from dagnb.cli.parser import defaults_of_notebook
     from dagnb.cli.script import execute
 
-    session.configure(workers=options.workers, store=options.store, planner=options.planner)
-    return execute(options.script, options.arguments)
+    arguments = options.arguments
+    chosen = {name: getattr(options, name) for name in session.Settings.__dataclass_fields__}
+    if options.script.suffix == ".ipynb":
+        behind, arguments = defaults_of_notebook(arguments)
+        chosen |= {name: value for name, value in vars(behind).items() if value is not None}
+    session.configure(**chosen)
+    return execute(options.script, arguments)
 
 
 def doctor(options: argparse.Namespace) -> int:
@@ -44,11 +50,11 @@ def doctor(options: argparse.Namespace) -> int:
 
 def config(options: argparse.Namespace) -> int:
     """`dagnb config [NAME]`."""
-    from dagnb.doctor import shown_variable
+    from dagnb.doctor import VARIABLES, shown_variable
 
     chosen = session.settings()
     values = {name: str(getattr(chosen, name) or "") for name in chosen.__dataclass_fields__}
-    values |= {name: shown_variable(os.environ.get(name, "")) for name in session.VARIABLES}
+    values |= {name: shown_variable(os.environ.get(name, "")) for name in VARIABLES}
     if options.name:
         if options.name not in values:
             raise unknown("setting", options.name, list(values))
@@ -56,6 +62,6 @@ def config(options: argparse.Namespace) -> int:
         return 0
     wide = max(map(len, values))
     for name, value in values.items():
-        told = session.VARIABLES.get(name)
+        told = VARIABLES.get(name)
         print(f"{name:<{wide}}  {value or 'not set'}" + (f"   ({told})" if told else ""))
     return 0

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 import dagnb
 from dagnb import registry
-from dagnb.cli import here, runs
+from dagnb.cli import here, runs, seats
 from dagnb.errors import UnknownNameError
 
 USAGE = 2
+
+PROGRAMS = {
+    "agent": "The process that owns the embedded server; it is started when needed.",
+    "image": "Build, list and remove the images of Docker workers.",
+}
+"""what --help says of programs: they are found by name, and not loaded for a sentence"""
 
 _Adder: TypeAlias = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
@@ -52,8 +58,7 @@ def _add_starting(add: _Adder) -> None:
     demo = add("demo", here.demo, "Count the identifiers of Python's own library, check the counts, leave a report.")
     script = add("run", here.script, "Execute a Python script, or the code cells of a notebook, with these defaults.")
     for made in (demo, script):
-        _add_store(made)
-        made.add_argument("--planner", metavar="NAME", help="one of: " + ", ".join(registry.names("planner")))
+        _add_defaults(made)
     demo.add_argument("--out", metavar="DIR", type=Path, help="folder of the report")
     demo.add_argument("--limit-mb", metavar="MB", type=float, help="read only so much source")
     script.add_argument("script", metavar="SCRIPT_OR_NOTEBOOK", type=Path)
@@ -65,34 +70,54 @@ def _add_of_run(add: _Adder) -> None:
     """The commands on one run."""
     show = add("show", runs.show, "Where a run's time went, or all of it as a page or as JSON.")
     errors = add("errors", runs.errors, "Every failed attempt of a run, with the code that failed.")
+    log = add("log", runs.log, "What a task printed in its last attempt.")
     why = add("why", runs.why, "What a task is waiting for.")
     cancel = add("cancel", runs.cancel, "End a run and its workers.")
     forget = add("forget", runs.forget, "Delete what the store holds of a run.")
     attach = add("attach", runs.attach, "Watch a run till its end; the exit code is 0 if it went well.")
-    for made in (show, errors, why, cancel, forget, attach):
+    for made in (show, errors, log, why, cancel, forget, attach):
         _add_store(made)
         n = "?" if made is forget else None
         made.add_argument("run", metavar="RUN", nargs=n, help="its id, the beginning of it, or 'last'")
     form = show.add_mutually_exclusive_group()
     form.add_argument("--html", metavar="FILE", type=Path, help="write the report, which a browser opens, to FILE")
     form.add_argument("--json", action="store_true", help="print state, errors and spans as JSON")
-    why.add_argument("task", metavar="TASK", help="its name, as in 'merge-0'")
+    for made in (log, why):
+        made.add_argument("task", metavar="TASK", help="its name, as in 'merge-0'")
     forget.add_argument("--all", action="store_true", help="every run that is over")
 
 
 def _add_of_machine(add: _Adder) -> None:
     """The commands on what is here."""
-    add("agent", _never, "The process that owns the embedded server; it is started when needed.")
+    for name in registry.names("program"):
+        add(name, _never, PROGRAMS.get(name, "A program of another package."))
+    _add_workers(add("workers", seats.workers, "Where tasks run now, or could at once."))
     add("doctor", here.doctor, "What is here, what is missing, and the cure.")
     config = add("config", here.config, "The settings and environment variables in force.")
     config.add_argument("name", metavar="NAME", nargs="?", help="print the value of this one only")
 
 
 def _never(options: argparse.Namespace) -> int:
-    """`dagnb agent` has begun before anything was parsed; it stands among the commands for --help."""
+    """A program has begun before anything was parsed; it stands among the commands for --help."""
     return 1
+
+
+def defaults_of_notebook(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The defaults among the arguments behind a notebook, and the rest: a notebook has no arguments of its own."""
+    made = _Parser(prog="dagnb run", add_help=False, allow_abbrev=False)
+    _add_defaults(made)
+    return made.parse_known_args(arguments)
+
+
+def _add_defaults(made: argparse.ArgumentParser) -> None:
+    _add_store(made)
+    made.add_argument("--planner", metavar="NAME", help="one of: " + ", ".join(registry.names("planner")))
 
 
 def _add_store(made: argparse.ArgumentParser) -> None:
     made.add_argument("--store", metavar="URL", help="instead of DAGNB_REDIS_URL or the embedded server")
+    _add_workers(made)
+
+
+def _add_workers(made: argparse.ArgumentParser) -> None:
     made.add_argument("--workers", metavar="NAME", help="one of: " + ", ".join(registry.names("launcher")))

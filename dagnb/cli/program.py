@@ -1,6 +1,7 @@
 """`dagnb COMMAND ...`: hand over to the command, and say how it ended.
 
-The agent is waited for and needs nothing of the other commands, so nothing of them is imported before it starts.
+Programs of the arms, such as the agent, are found by name and parse their own arguments. The agent is waited for and
+needs nothing of the other commands, so nothing of them is imported before it starts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0, 1 after an error that was printed, 130 after an interrupt."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _agent(arguments[1:]) if arguments[:1] == ["agent"] else _command(arguments)
+        is_program = bool(arguments) and arguments[0] in registry.names("program")
+        return _program(*arguments) if is_program else _command(arguments)
     except DagnbError as error:
         sys.stderr.write(f"dagnb: {plain(str(error))}\n")
         return FAILED
@@ -31,9 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _agent(arguments: Sequence[str]) -> int:
-    run: Callable[[Sequence[str]], int] = registry.find("program", "agent")
-    return run(arguments)
+def _program(name: str, *arguments: str) -> int:
+    run: Callable[[Sequence[str]], int] = registry.find("program", name)
+    return run(list(arguments))
 
 
 def _command(arguments: Sequence[str]) -> int:

@@ -64,12 +64,17 @@ def errors(options: argparse.Namespace) -> int:
     return 0
 
 
+def log(options: argparse.Namespace) -> int:
+    """`dagnb log RUN TASK`."""
+    run = _of_task(options)
+    text = plain(run.log(options.task)).rstrip("\n")
+    print(text or f"there is no output of task '{options.task}'{'' if run.done else ' yet'}.")
+    return 0
+
+
 def why(options: argparse.Namespace) -> int:
     """`dagnb why RUN TASK`."""
-    run = _found(options)
-    if options.task not in run.story.names:
-        raise unknown("task", options.task, run.story.names)
-    print(run.why(options.task))
+    print(_of_task(options).why(options.task))
     return 0
 
 
@@ -129,6 +134,14 @@ def _found(options: argparse.Namespace) -> Run[Any]:
         some = ", ".join(matches[:_MOST])
         raise ConfigError(f"'{wanted}' begins the ids of {counted(len(matches), 'run')}: {some}. Give more of it.")
     return _attached(matches[0], options)
+
+
+def _of_task(options: argparse.Namespace) -> Run[Any]:
+    """The run meant, which has the task meant. Raises UnknownNameError."""
+    run = _found(options)
+    if options.task not in run.story.names:
+        raise unknown("task", options.task, run.story.names)
+    return run
 
 
 def _as_json(run: Run[Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from dagnb import client
 from dagnb.demo.identifiers import chunks, count_identifiers, library_sources, merged, top
+from dagnb.demo.seating import Onlooker, seats_text, starts_text
 from dagnb.graph.task import Node
 from dagnb.handle import Run
 from dagnb.planning.plan import Plan
@@ -54,10 +55,12 @@ def run_demo(choice: Choice, stream: TextIO) -> bool:
     plan = client.plan(*nodes, **terms)
     _say(stream, f"Graph: {_shape(plan)}.", f"Plan:  {plan_text(plan)}", "")
     run = client.run(*nodes, name="identifiers", store=choice.store, **terms)
-    watch(run, stream=stream)
-    counts, best = run.result()
+    with Onlooker(run.id, choice.workers) as onlooker:
+        watch(run, stream=stream)
+        counts, best = run.result()
     trace = run.trace
-    _say(stream, "", _participants(trace), trace_text(trace), "")
+    _say(stream, "", _participants(trace), *seats_text(onlooker.seats), *starts_text(trace), onlooker.left_text())
+    _say(stream, "", trace_text(trace), "")
     is_equal = _check(texts, counts, best, trace, stream)
     _say(stream, "", *_leave(run, plan, trace, choice.out or state_directory() / "demo"))
     return is_equal

@@ -1,7 +1,8 @@
-"""What one worker is given: CPUs and memory."""
+"""What one worker is given: CPUs, memory, packages, a network."""
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from dagnb.errors import ConfigError
@@ -9,10 +10,15 @@ from dagnb.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Resources:
-    """CPUs (may be fractional) and memory of one worker; None leaves a limit to the launcher."""
+    """CPUs (may be fractional) and memory of one worker; None leaves a limit to the launcher.
+
+    requirements: packages it must have, as `requirements.parse` gives them. network: whether it may use one.
+    """
 
     cpus: float | None = None
     memory_mb: int | None = None
+    requirements: tuple[str, ...] = ()
+    network: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no worker can have."""
@@ -26,13 +32,22 @@ class Resources:
             )
 
     def label(self) -> str:
-        """A short name: '' for the default, '2cpu', '512mb', '2cpu-512mb'."""
+        """A short name, others for others: '' for the default, '2cpu', '2cpu-512mb', 'net-env1f0c5a27'."""
         parts = []
         if self.cpus is not None:
             parts.append(f"{self.cpus:g}cpu")
         if self.memory_mb is not None:
             parts.append(f"{self.memory_mb}mb")
+        if self.network:
+            parts.append("net")
+        if self.requirements:
+            parts.append("env" + hashlib.sha256("\n".join(self.requirements).encode()).hexdigest()[:8])
         return "-".join(parts)
+
+    @property
+    def kind(self) -> str:
+        """The label, in a word also for the default: what containers of these resources are called."""
+        return self.label() or "default"
 
 
 DEFAULT = Resources()

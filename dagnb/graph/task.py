@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from dagnb.errors import ConfigError, GraphError
 from dagnb.graph import context, nested
-from dagnb.graph.resources import Resources
+from dagnb.graph.requirements import parse, read
+from dagnb.graph.resources import DEFAULT, Resources
 
 if TYPE_CHECKING:
     from dagnb.handle import Run
@@ -78,6 +81,17 @@ class TaskOptions:
             raise ConfigError(f"@task(time_s={self.time_s}): must be 0 seconds or more; leave it out if unknown.")
         if self.output_bytes is not None and not self.output_bytes >= 0:
             raise ConfigError(f"@task(output_bytes={self.output_bytes}): must be 0 or more; leave it out if unknown.")
+
+    @property
+    def needs(self) -> Resources:
+        """What its worker must be given: the resources, with the packages and the network."""
+        return _needs(self.resources or DEFAULT, self.requirements, self.network)
+
+
+@functools.lru_cache(maxsize=1024)
+def _needs(given: Resources, requirements: tuple[str, ...], network: bool) -> Resources:
+    wanted = parse((*given.requirements, *requirements))
+    return replace(given, requirements=wanted, network=given.network or network)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -226,7 +240,7 @@ def task(
     pure: bool = ...,
     cache: bool = ...,
     network: bool = ...,
-    requirements: tuple[str, ...] | list[str] | None = ...,
+    requirements: str | os.PathLike[str] | Iterable[str] | None = ...,
     io: str | None = ...,
     time_s: float | None = ...,
     output_bytes: int | None = ...,
@@ -254,9 +268,19 @@ def options_from(**options: Any) -> TaskOptions:
     for name in options:
         if name not in known:
             raise ConfigError(f"@task has no option {name!r}. Known: {', '.join(known)}.")
-    for name, one in (("retry_on", type), ("requirements", str)):
-        if options.get(name) is not None:
-            options[name] = (options[name],) if isinstance(options[name], one) else tuple(options[name])
-        else:
-            options.pop(name, None)
+    if options.get("retry_on") is not None:
+        told = options["retry_on"]
+        options["retry_on"] = (told,) if isinstance(told, type) else tuple(told)
+    else:
+        options.pop("retry_on", None)
+    options["requirements"] = requirements_from(options.get("requirements"))
     return TaskOptions(**options)
+
+
+def requirements_from(told: str | os.PathLike[str] | Iterable[str] | None) -> tuple[str, ...]:
+    """Requirements as a user writes them: one, several, or the path of a file of them. Raises RequirementError."""
+    if told is None:
+        return ()
+    if isinstance(told, os.PathLike) or (isinstance(told, str) and told.endswith(".txt")):
+        return read(os.fspath(told))
+    return parse((told,) if isinstance(told, str) else told)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from dagnb.graph.dag import Dag
+from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """What there is to plan for: at most `cap` workers at a time, None without limit."""
+    """What there is to plan for: at most `cap` workers at a time, None without limit.
+
+    memory_mb: of all workers together, None without limit. warm: resources -> workers that would start at once.
+    """
 
     cap: int | None = None
+    memory_mb: int | None = None
+    warm: Mapping[Resources, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

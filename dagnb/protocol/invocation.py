@@ -9,7 +9,7 @@ import base64
 import json
 import platform
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import cloudpickle
 
@@ -25,9 +25,12 @@ class Invocation:
     """Start `n_workers` instances for a run. store: URL with credentials; key: 32 bytes that sign code and values.
 
     header: content hash of the program's header. records: the packed records of the whole DAG when it is small, else
-    empty. nonce: set when it is for one worker only.
+    empty. nonce: set when it is for one worker only. kind: of the queues its instances may staff.
     asked_at: moment of asking, by the store's clock. cwd: where process workers run, '' for anywhere.
     cpus: CPUs of each worker, for thread limits of numeric libraries. lease_s, heartbeat_s: see the protocol.
+    linger_s: workers that are idle for so long leave; None: they stay until the run is over. place: the container they
+    are in, '' for none; the names of its instances begin with it. start: 'cold' or 'warm'. phases: (phase, begin, end)
+    of the start so far, told_at: when the container was told of this, epoch seconds of its machine.
     """
 
     run: str
@@ -39,12 +42,18 @@ class Invocation:
     records: tuple[bytes, ...] = ()
     worker: str = ""
     nonce: str = ""
+    kind: str = ""
     cpus: float = 1.0
     lease_s: float = 8.0
     heartbeat_s: float = 2.0
     asked_at: float = 0.0
     cwd: str = ""
     versions: str = ""
+    linger_s: float | None = None
+    place: str = ""
+    start: str = "cold"
+    phases: tuple[tuple[str, float, float], ...] = ()
+    told_at: float = 0.0
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -59,7 +68,12 @@ class Invocation:
         fields = {name: value for name, value in json.loads(text).items() if name in cls.__dataclass_fields__}
         fields["key"] = base64.b64decode(fields["key"])
         fields["records"] = tuple(base64.b64decode(record) for record in fields["records"])
+        fields["phases"] = tuple((name, begin, end) for name, begin, end in fields.get("phases", ()))
         return cls(**fields)
+
+    def again(self) -> Invocation:
+        """The same for a worker that is started anew, or takes part anew: nobody waited for it since `asked_at`."""
+        return replace(self, asked_at=0.0, start="warm", phases=(), told_at=0.0)
 
     def check_versions(self) -> None:
         """Raises VersionMismatchError before anything is unpickled when the other side cannot be trusted to read it."""

@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from dagnb.graph.resources import Resources
+from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """A process or container where workers run, or could at once.
+
+    name: as its platform lists it. what: the platform's word for it. state: 'starting', 'idle' (warm), 'lent' (at work
+    for a run), 'ending', 'elsewhere' (another interpreter or version of dagnb has it, and knows its state).
+    made_of: its image, or its program. age_s: since when, seconds. n_lent: how often it was lent to a run so far.
+    labels: what its platform lists with it.
+    """
+
+    name: str
+    platform: str
+    state: str
+    run: str = ""
+    worker: str = ""
+    cpus: float | None = None
+    memory_mb: int | None = None
+    made_of: str = ""
+    age_s: float | None = None
+    n_lent: int = 0
+    what: str = "process"
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @runtime_checkable
@@ -25,14 +53,38 @@ class Launcher(Protocol):
         """How many instances may live at a time, >= 1."""
         ...
 
+    @property
+    def by_kind(self) -> bool:
+        """Whether an instance serves tasks of one kind of resources only; else any instance serves any task."""
+        ...
+
     async def default_store(self) -> str:
         """URL of the store its workers share when the user chose none. Raises LaunchError, ConfigError."""
         ...
 
-    async def launch(self, invocation: Invocation) -> None:
-        """Start instances and return at once. Raises LaunchError when that is impossible."""
+    async def pool(self, needs: Collection[Resources] = ()) -> Pool:
+        """What a planner may count on for these needs. Starts nothing."""
+        ...
+
+    async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
+        """Whatever takes long and can be done before the run, telling of it in short lines: making images.
+
+        Raises ConfigError when workers with such resources cannot be had, LaunchError when it goes wrong.
+        """
+        ...
+
+    async def prewarm(self, resources: Resources, n: int) -> int:
+        """Have so many workers with these resources ready to start at once. Returns how many are; the cap holds."""
+        ...
+
+    async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
+        """Start instances and return at once. needs: of the plan's steps. Raises LaunchError when it is impossible."""
         ...
 
     async def stop(self, run: str) -> None:
         """End every instance of the run, now; nothing happens when there is none."""
+        ...
+
+    async def seats(self) -> tuple[Seat, ...]:
+        """Where its workers run or could at once. Starts nothing."""
         ...

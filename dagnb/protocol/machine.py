@@ -15,7 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dagnb.protocol.messages import Charge, Commit, Death, Failure, Input, Offer, Reply, RunState, Status, TaskState
+from dagnb.protocol.messages import (
+    HELD,
+    Charge,
+    Commit,
+    Death,
+    Demand,
+    Failure,
+    Input,
+    Offer,
+    Reply,
+    RunState,
+    Status,
+    TaskState,
+)
 from dagnb.protocol.roster import Member
 from dagnb.protocol.tasks import HasBlob, Tasks
 
@@ -36,15 +49,23 @@ class Machine(Tasks):
         lease_s: float,
         want: int = 1,
         worker: tuple[str, str] | None = None,
+        kind: str = "",
     ) -> Reply:
-        """An instance is here and wants work; `worker` = (name, nonce) when it was started for one worker only."""
+        """An instance is here and wants work; `worker` = (name, nonce) when it was started for one worker only.
+
+        kind: of the queues it may staff, kept until its lease is gone.
+        """
         if self._is_over(now):
             return Reply(status=Status.STOP, now=now)
+        if instance in self.leases:
+            kind = self.roster.kinds.get(instance, "")
         if worker is not None and instance not in self.roster.held:
-            member = self._invoked_as(worker)
+            member = self._invoked_as(worker, kind)
             if member is None:
                 return Reply(status=Status.REFUSED, now=now)
             self._adopt(instance, member, now)
+        if kind:
+            self.roster.kinds[instance] = kind
         self.leases[instance] = now + lease_s
         self._promote(now)
         return self._next(instance, want, [], now, fresh)
@@ -121,15 +142,23 @@ class Machine(Tasks):
         self._route(fresh)
         return len(expired)
 
+    def demand(self, *, now: float, fresh: str) -> Demand:
+        """As reap; then which instances are wanted and which are here, for whoever starts them."""
+        self.reap(now=now, fresh=fresh)
+        if self.state is not RunState.RUNNING:
+            return Demand(state=self.state, wanted={}, instances={}, now=now)
+        instances = {name: (self.roster.kinds.get(name, ""), self._worker_of(name)) for name in self.leases}
+        return Demand(state=self.state, wanted=self.roster.wanted(), instances=instances, now=now)
+
     def dead(self, death: Death, *, now: float, fresh: str) -> bool:
-        """An instance died, with proof: its task is charged, all else it held goes back. False: known already."""
+        """An instance died, with proof: its task, or all, is charged; what else it held goes back. False: known."""
         if self._is_over(now) or death.instance not in self.leases:
             return False
         worker = self._worker_of(death.instance)
         for task in self._drop(death.instance, now):
             if self.state is not RunState.RUNNING:
                 break
-            if task == death.task:
+            if death.task in (task, HELD):
                 self._charge(task, death.charge, death.error, death.delay_s, worker, now)
             else:
                 self._ready(task, now)
@@ -186,9 +215,9 @@ class Machine(Tasks):
         self.roster.adopt(instance, member)
         self._event(now, "worker", -1, self.roster.name(member))
 
-    def _invoked_as(self, worker: tuple[str, str]) -> Member | None:
+    def _invoked_as(self, worker: tuple[str, str], kind: str) -> Member | None:
         for member, (_, nonce) in self.roster.invoked.items():
-            if (self.roster.name(member), nonce) == worker:
+            if (self.roster.name(member), nonce) == worker and self.roster.kind(member) == kind:
                 return member
         return None
 
@@ -211,4 +240,5 @@ class Machine(Tasks):
         if member is not None:
             self.roster.touched.add(member[0])
         self.leases.pop(instance, None)
+        self.roster.kinds.pop(instance, None)
         return tasks

@@ -8,7 +8,10 @@ from enum import StrEnum
 
 import msgpack
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
+
+HELD = -1
+"""In `Death.task`: whatever the instance was running. Who dies with its whole container cannot tell which it was."""
 
 Edge = tuple[int, int, int, int, int, int]
 """An edge to a downstream task: (task, its bit for this edge, its first bit, how many bits, its queue, its priority)"""
@@ -123,10 +126,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Ready tasks of one pinned worker (cap 1), or of one pool of floating workers (names begin with ~)."""
+    """Ready tasks of one pinned worker (cap 1), or of one pool of floating workers (names begin with ~).
+
+    kind: which instances may staff it: those that registered with the same kind; '' for workers that are all alike.
+    """
 
     name: str
     cap: int
+    kind: str = ""
 
     @property
     def is_pool(self) -> bool:
@@ -183,7 +190,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
-    """How an instance died, with proof. task: the one it was running, charged; others it held go back uncharged."""
+    """How an instance died, with proof. task: the one it was running, charged; others it held go back uncharged.
+
+    HELD: every task it was running is charged.
+    """
 
     instance: str
     task: int | None
@@ -221,6 +231,19 @@ class Reply:
     offers: tuple[Offer, ...] = ()
     missing: tuple[int, ...] = ()
     now: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """Which instances a run wants and has. wanted: kind -> members asked for that nobody staffs yet, if there are any.
+
+    instances: leased instance -> (its kind, name of the worker it staffs or ''). Both are empty when the run is over.
+    """
+
+    state: RunState
+    wanted: dict[str, int]
+    instances: dict[str, tuple[str, str]]
+    now: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,11 +143,12 @@ def build(
     cap: int,
     archive: bytes = b"",
     cells: Callable[[Iterable[str]], Cells] = lambda files: {},
+    by_kind: bool = False,
     **terms: Any,
 ) -> Program:
     """Pickle, sign and lay out everything. terms: further fields of Submission. O(steps + edges + bytes).
 
-    cells: asked for the text of the files that the code which travels was written in.
+    cells: asked for the text of the files that the code which travels was written in. by_kind: see lay_out.
     Raises UnserialisableError or ForeignNodeError naming the task and argument.
     """
     shelf = _Shelf(signer)
@@ -163,13 +164,18 @@ def build(
         archive=shelf.put(archive) if archive else "",
         cells=shelf.put(pack_cells(told)) if told else "",
     )
-    submission = lay_out(plan, run, cap=cap, bodies=bodies, **terms)
+    submission = lay_out(plan, run, cap=cap, bodies=bodies, by_kind=by_kind, **terms)
     return Program(submission=submission, contents=shelf.contents, header=shelf.put(header.pack()))
 
 
-def lay_out(plan: Plan, run: str, *, cap: int, bodies: Sequence[bytes] = (), **terms: Any) -> Submission:
-    """The plan as the coordinator sees it: queues, links, edge bits. cap: members of each pool. O(steps + edges)."""
-    queues, place = _queues(plan, cap)
+def lay_out(
+    plan: Plan, run: str, *, cap: int, bodies: Sequence[bytes] = (), by_kind: bool = False, **terms: Any
+) -> Submission:
+    """The plan as the coordinator sees it: queues, links, edge bits. cap: members of each pool. O(steps + edges).
+
+    by_kind: workers of different resources are staffed by different instances; else any instance may staff any.
+    """
+    queues, place = _queues(plan, cap, by_kind=by_kind)
     edges, n_bits = _edges(plan, place)
     sinks = set(plan.sinks)
     records = tuple(
@@ -219,7 +225,7 @@ def _line(task: Task[..., Any], shelf: _Shelf) -> FunctionLine:
     )
 
 
-def _queues(plan: Plan, cap: int) -> tuple[tuple[Queue, ...], list[int]]:
+def _queues(plan: Plan, cap: int, *, by_kind: bool) -> tuple[tuple[Queue, ...], list[int]]:
     """The queues of a plan, and the queue of each step: one a pinned worker, one a pool of equal resources."""
     found: dict[str, int] = {}
     queues: list[Queue] = []
@@ -228,7 +234,8 @@ def _queues(plan: Plan, cap: int) -> tuple[tuple[Queue, ...], list[int]]:
         name = step.worker if step.worker is not None else pool_name(step.resources)
         if name not in found:
             found[name] = len(queues)
-            queues.append(Queue(name, 1 if step.worker is not None else cap))
+            kind = (step.resources.label() or "default") if by_kind else ""
+            queues.append(Queue(name, 1 if step.worker is not None else cap, kind))
         place.append(found[name])
     return tuple(queues), place
 

@@ -2,12 +2,14 @@
 
 A *queue* belongs to one pinned worker or to a pool of floating ones; a *member* is one worker of it: FREE, INVOKED
 (asked for) or ACTIVE (held by an instance). Nobody needs to know whether a worker is active: `route` decides.
+A queue is staffed by instances of its *kind* only.
 """
 
 from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -38,11 +40,20 @@ class Roster:
         self.invoked: dict[Member, tuple[int, str]] = {}
         self.nonces: dict[Member, str] = {}
         self.held: dict[str, Member] = {}
+        self.kinds: dict[str, str] = {}  # of leased instances; '' is left out
         self.touched: set[int] = set()
 
     def name(self, member: Member) -> str:
         """The worker's name."""
         return self.lines[member[0]].queue.worker(member[1])
+
+    def kind(self, member: Member) -> str:
+        """Which instances may staff it."""
+        return self.lines[member[0]].queue.kind
+
+    def wanted(self) -> dict[str, int]:
+        """kind -> how many members are asked for."""
+        return dict(Counter(map(self.kind, self.invoked)))
 
     def push(self, task: int, queue: int, priority: int) -> None:
         """A task is ready."""
@@ -68,11 +79,13 @@ class Roster:
         return asked, serial
 
     def adopt(self, instance: str, member: Member | None = None) -> Member | None:
-        """Make the instance staff an invoked member: this one, or the most urgent. None: nobody is asked for."""
+        """Make the instance staff an invoked member: this one, or the most urgent of its kind. None: there is none."""
         if member is None:
-            if not self.invoked:
+            kind = self.kinds.get(instance, "")
+            fitting = [m for m in self.invoked if self.kind(m) == kind]
+            member = min(fitting, key=lambda m: (self.invoked[m][0], f"{m[0]}/{m[1]}"), default=None)
+            if member is None:
                 return None
-            member = min(self.invoked, key=lambda m: (self.invoked[m][0], f"{m[0]}/{m[1]}"))
         _, nonce = self.invoked.pop(member)
         line = self.lines[member[0]]
         line.n_invoked -= 1
@@ -101,11 +114,12 @@ class Roster:
         return [task for _, _, task in taken + rest]
 
     def clear(self) -> None:
-        """The run is over: nothing is ready, nobody is asked for."""
+        """The run is over: nothing is ready, nobody is asked for, it does not matter who is of which kind."""
         for line in self.lines:
             line.ready.clear()
             line.n_invoked = 0
         self.invoked.clear()
+        self.kinds.clear()
         self.touched.clear()
 
     def _free_member(self, line: Line) -> int:

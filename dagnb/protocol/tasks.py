@@ -44,6 +44,7 @@ class Tasks:
         self.serial = 0
         self.events: list[Event] = []
         self.hints: list[str] = []
+        self.kind_hints: dict[str, list[str]] = {}
         self.discarded: list[tuple[int, Address]] = []
         for source in submission.sources:
             self._ready(source, now)
@@ -56,6 +57,21 @@ class Tasks:
     def next_due(self) -> float | None:
         """The moment the next back-off ends, if a task is backing off."""
         return min(self.due.values(), default=None)
+
+    def needs(self) -> bool:
+        """Whether whoever starts instances of kinds should look, as long as the hints of the step are not taken.
+
+        So when one was asked for and is not here by the end of the step, and when the run is over.
+        """
+        if self.state is not RunState.RUNNING:
+            return any(queue.kind for queue in self.submission.queues)
+        return bool(self.kind_hints) and not self.kind_hints.keys().isdisjoint(self.roster.wanted())
+
+    def take_hints(self) -> dict[str, list[str]]:
+        """kind -> hints that nobody passed on yet; they are taken away."""
+        hints = {"": self.hints, **self.kind_hints} if self.hints else self.kind_hints
+        self.hints, self.kind_hints = [], {}
+        return hints
 
     def _is_over(self, now: float) -> bool:
         if self.state is RunState.RUNNING and self.deadline_at is not None and now >= self.deadline_at:
@@ -96,7 +112,11 @@ class Tasks:
 
     def _route(self, fresh: str) -> None:
         asked, self.serial = self.roster.route(fresh, self.serial)
-        self.hints.extend(self.roster.name(member) for member in asked)
+        for member in asked:
+            self._hint(self.roster.kind(member), self.roster.name(member))
+
+    def _hint(self, kind: str, hint: str) -> None:
+        (self.kind_hints.setdefault(kind, []) if kind else self.hints).append(hint)
 
     def _promote(self, now: float) -> None:
         """Back-offs that ended: the tasks are ready."""
@@ -213,11 +233,12 @@ class Tasks:
     def _finish(self, state: RunState, reason: str, now: float) -> None:
         self.state, self.reason, self.finished_at = state, reason, now
         self.states = [TaskState.CANCELLED if s in _OPEN else s for s in self.states]
+        for instance in self.leases:
+            self._hint(self.roster.kinds.get(instance, ""), "stop")
         self.roster.clear()
         self.due.clear()
         self.owner.clear()
         self.running.clear()
-        self.hints.extend("stop" for _ in self.leases)
         self._event(now, "end", -1, state)
 
     def _worker_of(self, instance: str) -> str:

@@ -1,12 +1,18 @@
 """The server dagnb starts when no store is given: private to the user, no TCP port, gone with the agent that owns it.
 
-It listens on a unix socket in a 0700 directory, asks for a random password, writes nothing to disk. It runs in a
+It listens on a unix socket below a 0700 directory, asks for a random password, writes nothing to disk. It runs in a
 session of its own: neither the kernel's nor the agent's death ends it, and who comes next finds it by `store.json`.
+
+The socket has a folder of its own, open to everybody whom the directory around it lets through: that folder is what a
+container is shown, and there its user need not be ours. Such guests have a name and password of their own and may call
+what workers need, nothing that changes the server.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import hmac
 import importlib.util
 import json
 import os
@@ -30,6 +36,9 @@ ANSWER_S = 2.0
 OLDEST = (7, 0)
 """Functions (FCALL) came with 7.0."""
 
+_GUEST = "worker"
+_GUEST_RIGHTS = "+@read +@write +@connection +@pubsub +@blocking +time -@dangerous -@scripting +fcall"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerProcess:
@@ -39,6 +48,16 @@ class ServerProcess:
     pid: int
     directory: Path
     child: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
+
+
+def socket_folder(directory: Path) -> Path:
+    """The folder in the private directory that holds the server's socket and nothing else."""
+    return directory / "store"
+
+
+def worker_url(url: str, socket: Path) -> str:
+    """The URL for guests, who see the socket at another path: from `url` follows theirs, not the other way round."""
+    return f"unix://{_GUEST}:{_guest_password(urlsplit(url).password or '')}@{quote(str(socket))}"
 
 
 def find_server() -> Path:
@@ -69,13 +88,16 @@ def start_server(directory: Path, program: Path | None = None) -> ServerProcess:
     """Start a server in this private directory, and return when it answers. Raises StorageUnavailableError."""
     program = program or find_server()
     password = secrets.token_hex(32)
+    folder = socket_folder(directory)
+    folder.mkdir(mode=0o755, exist_ok=True)
+    folder.chmod(0o755)
     child = subprocess.Popen(
         [program, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, cwd=directory
     )
     assert child.stdin is not None
     with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
         stdin.write(_settings(directory, password).encode())
-    url = f"unix://default:{password}@{quote(str(directory / 'redis.sock'))}"
+    url = f"unix://default:{password}@{quote(str(folder / 'redis.sock'))}"
     server = ServerProcess(url=url, pid=child.pid, directory=directory, child=child)
     _await_answer(server, child, program)
     write_private(directory / "store.json", json.dumps({"url": url, "pid": child.pid}).encode())
@@ -122,8 +144,10 @@ def stop_server(server: ServerProcess) -> None:
         time.sleep(0.005)
     if server.child is not None:
         server.child.wait(timeout=ANSWER_S)
-    for name in ("store.json", "redis.sock", "redis.log"):
+    for name in ("store.json", "store/redis.sock", "redis.log"):
         (server.directory / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        socket_folder(server.directory).rmdir()
 
 
 def _settings(directory: Path, password: str) -> str:
@@ -131,9 +155,10 @@ def _settings(directory: Path, password: str) -> str:
     return "\n".join(
         (
             "port 0",
-            f'unixsocket "{directory / "redis.sock"}"',
-            "unixsocketperm 700",
+            f'unixsocket "{socket_folder(directory) / "redis.sock"}"',
+            "unixsocketperm 777",
             f"requirepass {password}",
+            f"user {_GUEST} on >{_guest_password(password)} ~* &* {_GUEST_RIGHTS}",
             "protected-mode yes",
             'save ""',
             "appendonly no",
@@ -147,6 +172,10 @@ def _settings(directory: Path, password: str) -> str:
     )
 
 
+def _guest_password(password: str) -> str:
+    return hmac.new(password.encode(), b"worker", hashlib.sha256).hexdigest()
+
+
 def _await_answer(server: ServerProcess, child: subprocess.Popen[bytes], program: Path) -> None:
     deadline = time.monotonic() + START_S
     while not is_alive(server):
@@ -157,7 +186,8 @@ def _await_answer(server: ServerProcess, child: subprocess.Popen[bytes], program
         child.wait()
         log = server.directory / "redis.log"
         tail = log.read_text(errors="replace")[-500:].strip() if log.exists() else "it logged nothing"
-        raise StorageUnavailableError(str(server.directory / "redis.sock"), f"{program} did not start: {tail}")
+        place = socket_folder(server.directory) / "redis.sock"
+        raise StorageUnavailableError(str(place), f"{program} did not start: {tail}")
 
 
 def _ask(server: ServerProcess, command: str) -> bytes:

@@ -23,7 +23,7 @@ SOCKET_PATH_BYTES = 100
 
 KEY_BYTES = 32
 
-_LONGEST_NAME = len("/redis.sock")
+_LONGEST_NAME = len("/store/redis.sock")
 
 
 def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:

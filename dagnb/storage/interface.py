@@ -18,6 +18,7 @@ from dagnb.protocol.messages import (
     Address,
     Commit,
     Death,
+    Demand,
     Failure,
     Observation,
     Reply,
@@ -83,6 +84,7 @@ class Coordinator(Protocol):
         want: int = 1,
         worker: tuple[str, str] | None = None,
         slim: bool = False,
+        kind: str = "",
     ) -> Reply:
         """See Machine.register. slim: offers come without the task's record, for who holds the DAG; also below."""
         ...
@@ -124,6 +126,10 @@ class Coordinator(Protocol):
         """See Machine.reap."""
         ...
 
+    async def demand(self, run: str) -> Demand:
+        """See Machine.demand."""
+        ...
+
     async def cancel(self, run: str, reason: str) -> bool:
         """See Machine.cancel."""
         ...
@@ -152,8 +158,12 @@ class Coordinator(Protocol):
         """Delete every key of a run; a running one is cancelled first. Returns how many keys went."""
         ...
 
-    async def wait_work(self, run: str, timeout_s: float) -> None:
-        """Return when there may be work, or the run may be over, or the time is up."""
+    async def wait_work(self, run: str, timeout_s: float, kind: str = "") -> None:
+        """Return when there may be work for an instance of this kind, or the run may be over, or the time is up."""
+        ...
+
+    async def wait_demand(self, run: str, timeout_s: float) -> None:
+        """Return when `demand` may want instances of a kind, or the run may be over, or the time is up."""
         ...
 
     async def wait_end(self, run: str, timeout_s: float) -> None:

@@ -12,9 +12,10 @@
 | `q:<i>`   | zset   | whoever makes it ready | ready tasks of queue i by priority |
 | `f:<i>`   | zset   | release                | free members of queue i |
 | `d`       | zset   | fail                   | backing-off tasks by the moment they are due |
-| `inv`     | zset   | route                  | invoked members "queue/member" by urgency |
+| `inv`     | zset   | route                  | invoked members "queue/member" by urgency; `inv:<kind>` |
 | `w`       | hash   | route, adopt           | member -> nonce |
 | `l`       | zset   | register, heartbeat    | instance -> end of lease |
+| `k`       | hash   | register               | instance -> its kind, as long as it has a lease; '' is left out |
 | `h`       | hash   | adopt, release         | instance -> "queue/member name" of its worker |
 | `x`       | hash   | pull, complete         | instance -> running tasks, comma-separated |
 | `err`     | hash   | fail, dead, reap       | "position:attempt" -> JSON |
@@ -25,9 +26,12 @@
 | `b:...`   | string | plain SET              | chunk `b:<position>:<token>:<i>` of a large result |
 | `big`     | set    | complete               | "position:token:n_chunks" of large results, unlinked at the end |
 | `bigz`    | set    | complete               | the same for sinks, which stay |
-| `spawn`   | list   | route, end             | hints: names of invoked workers, "stop" |
+| `spawn`   | list   | route, end             | hints: names of invoked workers, "stop"; `spawn:<kind>` |
+| `need`    | list   | route, end             | one element: who starts instances of kinds should look |
 
-Of queue i `m` holds `q<i>` name, `c<i>` cap, `i<i>` invoked, `a<i>` active, `h<i>` highest member.
+Of queue i `m` holds `q<i>` name, `c<i>` cap, `k<i>` kind if it has one, `i<i>` invoked, `a<i>` active, `h<i>` highest
+member. Of kind '' are `inv` and `spawn`; every other kind has its own. `kinds` in `m`: those of queues but '', packed;
+it is there as soon as a queue or an instance has one. At the end of the run `k` is deleted.
 `end` is a channel: a message when the run is over. Beside the runs: `dagnb:runs` (zset, run by the moment until which
 it surely lives), `dagnb:c:<hash>` (content shared by runs).
 A key is made with its time to live in the same step, heartbeats refresh them all. Redis deletes an empty collection
@@ -55,6 +59,11 @@ def index_key(namespace: str) -> str:
 def chunk_key(prefix: str, task: int, token: str, chunk: int) -> str:
     """Where one chunk of a large result lies."""
     return f"{prefix}b:{task}:{token}:{chunk}"
+
+
+def hint_name(kind: str) -> str:
+    """The list where hints for instances of a kind lie."""
+    return f"spawn:{kind}" if kind else "spawn"
 
 
 def small_field(task: int, token: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
@@ -16,13 +17,13 @@ from dagnb.protocol.messages import (
     Address,
     Commit,
     Death,
+    Demand,
     Failure,
     Observation,
     Reply,
     RunState,
     Status,
     Submission,
-    TaskState,
 )
 from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES, RunLine
 from dagnb.storage.memory_look import observation, run_line
@@ -42,7 +43,8 @@ class _Room:
     blobs: dict[tuple[int, str], bytes]
     spans: list[bytes] = field(default_factory=list)
     logs: dict[int, str] = field(default_factory=dict)
-    hints: deque[str] = field(default_factory=deque)
+    hints: dict[str, deque[str]] = field(default_factory=lambda: defaultdict(deque))
+    is_needed: bool = False
     bell: asyncio.Condition = field(default_factory=asyncio.Condition)
 
 
@@ -114,10 +116,11 @@ class MemoryStore:
         want: int = 1,
         worker: tuple[str, str] | None = None,
         slim: bool = False,
+        kind: str = "",
     ) -> Reply:
         """See Machine.register."""
         room = self._room(run)
-        reply = room.machine.register(instance, lease_s=lease_s, want=want, worker=worker, **self._now())
+        reply = room.machine.register(instance, lease_s=lease_s, want=want, worker=worker, kind=kind, **self._now())
         return await self._answer(room, reply, slim)
 
     async def complete(
@@ -180,6 +183,13 @@ class MemoryStore:
         await self._settle(room)
         return expired
 
+    async def demand(self, run: str) -> Demand:
+        """See Machine.demand."""
+        room = self._room(run)
+        demand = room.machine.demand(**self._now())
+        await self._settle(room)
+        return demand
+
     async def cancel(self, run: str, reason: str) -> bool:
         """See Machine.cancel."""
         room = self._room(run)
@@ -211,50 +221,50 @@ class MemoryStore:
 
     async def forget(self, run: str) -> int:
         """See Coordinator.forget."""
-        room = self._rooms.get(run)
-        if room is None:
+        if run not in self._rooms:
             return 0
-        room.machine.cancel("forgotten", now=self._clock())
-        await self._settle(room)
+        await self.cancel(run, "forgotten")
         del self._rooms[run]
         return 1
 
-    async def wait_work(self, run: str, timeout_s: float) -> None:
+    async def wait_work(self, run: str, timeout_s: float, kind: str = "") -> None:
         """See Coordinator.wait_work."""
         room = self._room(run)
-        due = room.machine.next_due()
-        if due is not None:
-            timeout_s = min(timeout_s, max(0.0, due - self._clock()))
+        hints = room.hints[kind]
+        await self._wait(room, lambda: bool(hints), self._until_due(room, timeout_s))
+        if hints:
+            hints.popleft()
 
-        def is_news() -> bool:
-            return bool(room.hints) or room.machine.state is not RunState.RUNNING
-
-        await self._wait(room, is_news, timeout_s)
-        if room.hints:
-            room.hints.popleft()
+    async def wait_demand(self, run: str, timeout_s: float) -> None:
+        """See Coordinator.wait_demand."""
+        room = self._room(run)
+        await self._wait(room, lambda: room.is_needed, self._until_due(room, timeout_s))
+        room.is_needed = False
 
     async def wait_end(self, run: str, timeout_s: float) -> None:
         """See Coordinator.wait_end."""
-        room = self._room(run)
-        await self._wait(room, lambda: room.machine.state is not RunState.RUNNING, timeout_s)
+        await self._wait(self._room(run), lambda: False, timeout_s)
 
     # ---- parts ----
 
     def _room(self, run: str) -> _Room:
-        room = self._rooms.get(run)
-        if room is None:
+        if run not in self._rooms:
             raise RunMissingError(run)
-        return room
+        return self._rooms[run]
 
     def _now(self) -> _Moment:
         return _Moment(now=self._clock(), fresh=secrets.token_hex(8))
 
+    def _until_due(self, room: _Room, timeout_s: float) -> float:
+        """A back-off that ends earlier shortens a wait: nobody else would wake us."""
+        due = room.machine.next_due()
+        return timeout_s if due is None else min(timeout_s, max(0.0, due - self._clock()))
+
     async def _wait(self, room: _Room, is_news: Callable[[], bool], timeout_s: float) -> None:
-        async with room.bell:
-            try:
-                await asyncio.wait_for(room.bell.wait_for(is_news), timeout_s)
-            except TimeoutError:
-                return
+        """Until there is news, or the run is over, or the time is up."""
+        with suppress(TimeoutError):
+            async with room.bell, asyncio.timeout(timeout_s):
+                await room.bell.wait_for(lambda: is_news() or room.machine.state is not RunState.RUNNING)
 
     async def _answer(self, room: _Room, reply: Reply, slim: bool, spans: bytes = b"") -> Reply:
         """The reply with small inputs aboard."""
@@ -277,13 +287,13 @@ class MemoryStore:
             room.blobs.pop((task, address.token), None)
         machine.discarded.clear()
         if machine.state is not RunState.RUNNING:
-            kept = {
-                (s, machine.results[s].token) for s in machine.submission.sinks if machine.states[s] is TaskState.DONE
-            }
+            kept = {(s, machine.results[s].token) for s in machine.submission.sinks if s in machine.results}
             for key in [key for key in room.blobs if key not in kept]:
                 del room.blobs[key]
-        if machine.hints:
-            room.hints.extend(machine.hints)
-            machine.hints.clear()
+        room.is_needed = room.is_needed or machine.needs()
+        hints = machine.take_hints()
+        for kind, names in hints.items():
+            room.hints[kind].extend(names)
+        if hints or machine.state is not RunState.RUNNING:
             async with room.bell:
                 room.bell.notify_all()

@@ -11,6 +11,7 @@ from dagnb.protocol.messages import (
     Address,
     Commit,
     Death,
+    Demand,
     Failure,
     Observation,
     Reply,
@@ -19,10 +20,18 @@ from dagnb.protocol.messages import (
     Submission,
 )
 from dagnb.storage.interface import RunLine
-from dagnb.storage.keys import index_key, run_prefix
+from dagnb.storage.keys import hint_name, index_key, run_prefix
 from dagnb.storage.redis_blobs import RedisBlobs
 from dagnb.storage.redis_link import Command, Link, refuse_exposed
-from dagnb.storage.redis_wire import line_of, moment_of, observation_of, pack_commit, pack_submission, reply_of
+from dagnb.storage.redis_wire import (
+    demand_of,
+    line_of,
+    moment_of,
+    observation_of,
+    pack_commit,
+    pack_submission,
+    reply_of,
+)
 
 _RECORDS = 1000
 """Records in one command of a submission"""
@@ -52,7 +61,8 @@ class RedisStore:
             refuse_exposed(url)
         link = Link(url, patience_s)
         try:
-            await link.check(allow_eviction=allow_eviction)
+            if not (allow_insecure and allow_eviction):  # else whoever submitted the run has looked
+                await link.check(allow_eviction=allow_eviction)
         except BaseException:
             await link.close()
             raise
@@ -118,9 +128,11 @@ class RedisStore:
         want: int = 1,
         worker: tuple[str, str] | None = None,
         slim: bool = False,
+        kind: str = "",
     ) -> Reply:
         """See Coordinator.register."""
-        return reply_of(await self._step("register", run, instance, want, int(slim), lease_s, *(worker or ("", ""))))
+        told = (want, int(slim), lease_s, *(worker or ("", "")), kind)
+        return reply_of(await self._step("register", run, instance, *told))
 
     async def complete(
         self,
@@ -168,13 +180,16 @@ class RedisStore:
 
     async def dead(self, run: str, death: Death) -> bool:
         """See Coordinator.dead."""
-        task = "" if death.task is None else death.task
-        delay = "" if death.delay_s is None else death.delay_s
+        task, delay = ("" if told is None else told for told in (death.task, death.delay_s))
         return bool(await self._step("dead", run, death.instance, task, death.charge.value, death.error, delay))
 
     async def reap(self, run: str) -> int:
         """See Coordinator.reap."""
         return int(await self._step("reap", run))
+
+    async def demand(self, run: str) -> Demand:
+        """See Coordinator.demand."""
+        return demand_of(await self._step("demand", run))
 
     async def cancel(self, run: str, reason: str) -> bool:
         """See Coordinator.cancel."""
@@ -236,17 +251,24 @@ class RedisStore:
 
     # ---- waiting ----
 
-    async def wait_work(self, run: str, timeout_s: float) -> None:
-        """See Coordinator.wait_work. A back-off that ends earlier shortens the wait: nobody else would wake us."""
+    async def wait_work(self, run: str, timeout_s: float, kind: str = "") -> None:
+        """See Coordinator.wait_work."""
+        await self._wait(run, hint_name(kind), timeout_s)
+
+    async def wait_demand(self, run: str, timeout_s: float) -> None:
+        """See Coordinator.wait_demand."""
+        await self._wait(run, "need", timeout_s)
+
+    async def _wait(self, run: str, name: str, timeout_s: float) -> None:
+        """For an element of a list. A back-off that ends earlier shortens the wait: nobody else would wake us."""
         prefix = self._prefix(run)
         state, due, clock = await self.link.ask(
             [("HGET", prefix + "m", "state"), ("ZRANGE", prefix + "d", 0, 0, "WITHSCORES"), ("TIME",)], run=run
         )
         self.link.require_run(run, state)
-        if due:
-            timeout_s = min(timeout_s, float(due[1]) - moment_of(clock))
+        timeout_s = min(timeout_s, float(due[1]) - moment_of(clock)) if due else timeout_s
         if state.decode() == RunState.RUNNING and timeout_s > 0:
-            await self.link.pop(prefix + "spawn", timeout_s)
+            await self.link.pop(prefix + name, timeout_s)
 
     async def wait_end(self, run: str, timeout_s: float) -> None:
         """See Coordinator.wait_end. The channel is joined before the state is looked at, or the end could be missed."""

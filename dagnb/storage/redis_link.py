@@ -217,6 +217,8 @@ def _client(url: str, answer_s: float | None) -> Redis:
         socket_timeout=answer_s,
         socket_connect_timeout=5.0,
         retry=Retry(NoBackoff(), 0),
+        lib_name=None,  # to say who we are costs a round trip, and reading it from the metadata as long again
+        lib_version=None,
         health_check_interval=0,
     )
     return client

@@ -12,6 +12,7 @@ import msgpack
 from dagnb.protocol.messages import (
     Address,
     Commit,
+    Demand,
     Event,
     Input,
     Observation,
@@ -29,7 +30,7 @@ def pack_submission(submission: Submission) -> bytes:
     packed: bytes = msgpack.packb(
         {
             "n_tasks": len(submission.records),
-            "queues": [(queue.name, queue.cap) for queue in submission.queues],
+            "queues": [(queue.name, queue.cap, queue.kind) for queue in submission.queues],
             "sinks": sorted(set(submission.sinks)),
             "sources": submission.sources,
             "n_bits": submission.n_bits,
@@ -92,6 +93,17 @@ def observation_of(run: str, answer: Sequence[Any], cursor: str) -> Observation:
         results={int(sink): Address.decode(address.decode()) for sink, address in _groups(results, 2)},
         n_instances=n_instances,
         cursor=entries[-1][0].decode() if entries else cursor,
+    )
+
+
+def demand_of(answer: Sequence[Any]) -> Demand:
+    """See the function `demand`."""
+    state, now, wanted, instances = answer
+    return Demand(
+        state=RunState(state.decode()),
+        wanted={kind.decode(): n for kind, n in _groups(wanted, 2)},
+        instances={name.decode(): (kind.decode(), worker.decode()) for name, kind, worker in _groups(instances, 3)},
+        now=float(now),
     )
 
 

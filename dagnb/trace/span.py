@@ -9,14 +9,20 @@ from enum import StrEnum
 class Phase(StrEnum):
     """The kind of an act; together they are the whole life of a task and of a worker.
 
-    Of a run: SUBMIT (client writes DAG and functions). Of a worker: INVOKE (asked for, until it registers; its
-    `detail` says cold or warm). Of a task: QUEUE (ready, until a worker took it), FETCH (inputs from the store),
+    Of a run: SUBMIT (client writes DAG and functions). Of a worker, one after the other: INVOKE (asked for, until it
+    registers, or until one of the following begins), CREATE (a container is made and started), BOOT (until Python's
+    first line in it), IMPORT (until it can fork a worker), REGISTER (told of the run, until it has registered); their
+    `detail` says cold or warm. Of a task: QUEUE (ready, until a worker took it), FETCH (inputs from the store),
     LOAD (inputs unpickled), RUN (the user's function), DUMP (result pickled), STORE (large result into the store),
     COMMIT (the completing round trip, which brings the next task).
     """
 
     SUBMIT = "submit"
     INVOKE = "invoke"
+    CREATE = "create"
+    BOOT = "boot"
+    IMPORT = "import"
+    REGISTER = "register"
     QUEUE = "queue"
     FETCH = "fetch"
     LOAD = "load"
@@ -24,6 +30,10 @@ class Phase(StrEnum):
     DUMP = "dump"
     STORE = "store"
     COMMIT = "commit"
+
+
+STARTING = (Phase.INVOKE, Phase.CREATE, Phase.BOOT, Phase.IMPORT, Phase.REGISTER)
+"""The phases of a worker's start; each start has one INVOKE"""
 
 
 @dataclass(frozen=True, slots=True)

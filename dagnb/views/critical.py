@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dagnb.planning.plan import Plan
-from dagnb.trace.span import Phase
+from dagnb.trace.span import STARTING, Phase
 from dagnb.trace.trace import Trace
 
-_NOT_BUSY = (Phase.SUBMIT, Phase.INVOKE, Phase.QUEUE)
+_NOT_BUSY = (Phase.SUBMIT, *STARTING, Phase.QUEUE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import STARTING, Phase, Span
 
 MEASURED = (Phase.QUEUE, Phase.FETCH, Phase.LOAD, Phase.RUN, Phase.DUMP, Phase.STORE, Phase.COMMIT)
 """the phases of a task, in the order of `Row.phases_s`"""
@@ -58,8 +58,10 @@ class Facts:
         """Take in spans. Returns the tasks they were about."""
         touched = set()
         for span in spans:
-            if span.phase is Phase.INVOKE:
-                self.starts[span.worker] = ("cold" if "cold" in span.detail else "warm", max(0.0, span.duration_s))
+            if span.phase in STARTING:
+                _, so_far_s = self.starts.get(span.worker, ("", 0.0)) if span.phase is not Phase.INVOKE else ("", 0.0)
+                took_s = so_far_s + max(0.0, span.duration_s)
+                self.starts[span.worker] = ("cold" if "cold" in span.detail else "warm", took_s)
             elif span.task >= 0 and span.phase in MEASURED:
                 fact = self.of.get(span.task)
                 if fact is None or span.attempt > fact.attempt:

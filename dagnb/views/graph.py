@@ -112,8 +112,8 @@ def _tip(dag: Dag, box: Box) -> tuple[str, ...]:
         task = box.tasks[0]
         call = dag.calls[task]
         lines.append(f"{len(call.upstream)} upstream, {len(dag.downstream[task])} downstream")
-        if call.options.resources is not None:
-            lines.append(f"resources {call.options.resources.label() or 'default'}")
+        if call.options.resources is not None or call.options.needs.label():
+            lines.append(f"resources {call.options.needs.label() or 'default'}")
         if call.options.retries:
             lines.append(counted(call.options.retries, "retry"))
     return (*lines, "its value is a result") if set(box.tasks) & set(dag.sinks) else tuple(lines)

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.trace.trace import Trace
 
 MAX_BARS = 4_000
@@ -118,7 +118,7 @@ class _Sum:
 def _kind(span: Span, functions: Sequence[str]) -> str:
     if span.phase is Phase.RUN:
         return f"run {functions[span.task]}" if 0 <= span.task < len(functions) else "run ?"
-    if span.phase is Phase.INVOKE:
+    if span.phase in STARTING:
         return "cold" if "cold" in span.detail else "warm"
     return span.phase.value
 

@@ -23,7 +23,11 @@ _PAGE = (
 )
 _MEANING = {
     Phase.SUBMIT: "the client wrote DAG and functions",
-    Phase.INVOKE: "workers started",
+    Phase.INVOKE: "workers started, or waited for a place to start at",
+    Phase.CREATE: "containers were made",
+    Phase.BOOT: "containers booted, until Python ran in them",
+    Phase.IMPORT: "workers imported what they need",
+    Phase.REGISTER: "workers joined the run",
     Phase.QUEUE: "ready tasks waited for a worker",
     Phase.FETCH: "inputs came from the store",
     Phase.LOAD: "inputs were unpickled",

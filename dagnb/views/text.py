@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dagnb.graph import shape
 from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Plan
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.trace.trace import Trace
 from dagnb.views import layout
 from dagnb.views.lanes import TRAFFIC
@@ -109,6 +109,6 @@ def _lane(trace: Trace, worker: str) -> str:
 def _sign(span: Span) -> str | None:
     if span.phase is Phase.RUN:
         return "#"
-    if span.phase is Phase.INVOKE:
+    if span.phase in STARTING:
         return "."
     return "~" if span.phase in TRAFFIC or span.phase in {Phase.LOAD, Phase.DUMP} else None

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from dagnb.trace.span import Phase
+from dagnb.trace.span import STARTING, Phase
 from dagnb.trace.trace import Trace
 from dagnb.views.axis import Scale, axis, mark
 from dagnb.views.canvas import LEGEND_ROW, MARGIN, Entry, chip, legend, sheet, text_width, tooltip, words
@@ -170,13 +170,15 @@ def _tip(bar: Bar, trace: Trace) -> str:
         return f"{bar.n:,} x {bar.kind.removeprefix('run ')}: {seconds_text(bar.busy_s)} together"
     span = bar.first
     what = trace.names[span.task] if 0 <= span.task < len(trace.names) else span.worker
-    kind = _SAID[bar.kind] if span.phase is Phase.INVOKE else span.phase
+    kind = _SAID[bar.kind] if span.phase in STARTING else span.phase
+    if span.phase in STARTING and span.phase is not Phase.INVOKE:
+        kind = f"{kind}, {span.phase}"
     parts = [f"{what} {kind}: {seconds_text(bar.busy_s)}", f"from {seconds_text(bar.begin_s)}"]
     if span.n_bytes:
         parts.append(bytes_text(span.n_bytes))
     if span.attempt > 1:
         parts.append(f"attempt {span.attempt}")
-    if span.detail and span.phase is not Phase.INVOKE:
+    if span.detail and span.phase not in STARTING:
         parts.append(span.detail)
     return ", ".join(parts)
 

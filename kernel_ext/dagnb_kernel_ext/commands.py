@@ -10,7 +10,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import dagnb
 from dagnb import session
-from dagnb.doctor import examine, findings_text, shown_variable
+from dagnb.cli.seats import EMPTY, HEADS, everywhere, lines, rows
+from dagnb.doctor import VARIABLES, examine, findings_text, shown_variable
 from dagnb.handle import Run
 from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_html, errors_text
@@ -148,11 +149,16 @@ def _forget(desk: Desk, words: Sequence[str]) -> None:
     say(f"run {run.id} is forgotten.")
 
 
+def _workers(desk: Desk, words: Sequence[str]) -> None:
+    _nothing("workers", words)
+    _show_table(HEADS, rows(everywhere()), empty=EMPTY)
+
+
 def _config(desk: Desk, words: Sequence[str]) -> None:
     _nothing("config", words)
     chosen = session.settings()
     rows = [(name, str(getattr(chosen, name) or ""), "set by dagnb.configure") for name in chosen.__dataclass_fields__]
-    rows += [(name, shown_variable(os.environ.get(name, "")), told) for name, told in session.VARIABLES.items()]
+    rows += [(name, shown_variable(os.environ.get(name, "")), told) for name, told in VARIABLES.items()]
     _show_table(("setting", "value", "what it is"), rows)
 
 
@@ -170,6 +176,7 @@ COMMANDS: dict[str, Callable[[Desk, Sequence[str]], object]] = {
     "cancel": _cancel,
     "attach": _attach,
     "forget": _forget,
+    "workers": _workers,
     "config": _config,
     "doctor": _doctor,
 }
@@ -181,18 +188,14 @@ def _nothing(command: str, words: Sequence[str]) -> None:
         raise UsageError(f"%dag {command}: it takes nothing, not {' '.join(words)!r}.")
 
 
-def _show_table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str = "") -> None:
+def _show_table(heads: Sequence[str], found: Iterable[Sequence[str]], *, empty: str = "") -> None:
     """A table as HTML and as text."""
-    cells = [[plain(cell) for cell in row] for row in rows]
+    cells = list(found)
     if not cells:
         say(empty)
         return
-    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in (heads, *cells)
-    ]
     html = fragment(table(heads, [[escaped(cell) for cell in row] for row in cells]))
-    put({"text/html": html, "text/plain": "\n".join(lines)})
+    put({"text/html": html, "text/plain": "\n".join(lines(heads, cells))})
 
 
 def _lasted(line: RunLine) -> str:

@@ -17,7 +17,7 @@ from dagnb.errors import UnknownNameError
 
 FLAGS = {
     "--planner": "which planner decides who runs what, e.g. one_pass",
-    "--workers": "which workers run it: inline, process, ...",
+    "--workers": "which workers run it: inline, process, docker, ...",
     "--percentile": "how cautious predictions are, above 0 and below 100; for planners that take it",
     "--plan": "show the plan; nothing runs, and NAME is the node",
     "--detach": "do not wait: NAME is the run",

@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "cancel": "cancel [RUN]: end a run and its workers",
     "attach": "attach [RUN]: the run itself, with its live view; e.g. run = %dag attach, or after a restart",
     "forget": "forget RUN: delete everything the store holds of a run",
+    "workers": "workers: the processes and containers where tasks run now, or could at once",
     "config": "config: the settings in force, and the variables that are read",
     "doctor": "doctor: what is here, what is missing, the cure",
 }

@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dagnb.graph.resources import DEFAULT
 from dagnb.graph.shape import depth_first
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
@@ -32,7 +31,7 @@ class Flexible:
         """One floating step a task. O(tasks + edges)."""
         dag = problem.dag
         steps = tuple(
-            Step(task=i, upstream=call.upstream, resources=call.options.resources or DEFAULT, priority=number)
+            Step(task=i, upstream=call.upstream, resources=call.options.needs, priority=number)
             for i, (call, number) in enumerate(zip(dag.calls, depth_first(dag), strict=True))
         )
         return Plan(dag=dag, steps=steps, planner=self.name)

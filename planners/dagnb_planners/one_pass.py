@@ -22,7 +22,7 @@ from typing import ClassVar
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
-from dagnb.graph.resources import DEFAULT, Resources
+from dagnb.graph.resources import Resources
 from dagnb.graph.shape import depth_first, sources
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
@@ -69,7 +69,7 @@ class _Placing:
         self.run_s = [problem.costs.run(i) for i in range(len(problem.dag))]
         self.short_s = statistics.median(self.run_s) if settings.short_s is None else settings.short_s
         self.keep = settings.keep
-        self.needs: list[Resources] = [call.options.resources or DEFAULT for call in problem.dag.calls]
+        self.needs: list[Resources] = [call.options.needs for call in problem.dag.calls]
         self.worker = [-1] * len(problem.dag)
         self.crew = _Crew(problem.pool.cap)
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import dagnb
 from dagnb import session
 from dagnb.errors import RunCancelledError, RunTimeoutError, TaskFailedError
 from dagnb.graph.dag import Dag
+from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node, Task
 from dagnb.handle import Run
 from dagnb.protocol.invocation import Invocation
@@ -33,14 +34,16 @@ class Remembering:
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
-        self.name, self.cap = launcher.name, launcher.cap
+        self.name, self.cap, self.by_kind = launcher.name, launcher.cap, launcher.by_kind
         self.default_store, self.stop = launcher.default_store, launcher.stop
-        self.asked: list[Invocation] = []
+        self.pool, self.prepare = launcher.pool, launcher.prepare
+        self.prewarm, self.seats = launcher.prewarm, launcher.seats
+        self.asked: list[tuple[Invocation, Collection[Resources]]] = []
 
-    async def launch(self, invocation: Invocation) -> None:
+    async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
         """Launch, and remember."""
-        self.asked.append(invocation)
-        await self.launcher.launch(invocation)
+        self.asked.append((invocation, needs))
+        await self.launcher.launch(invocation, needs)
 
 
 class Gate:
@@ -173,7 +176,7 @@ class LauncherLaws:
         gate.until_there()
         before = self.leftovers(run.id)
 
-        session.wait(launcher.launch(launcher.asked[0]))
+        session.wait(launcher.launch(*launcher.asked[0]))
 
         assert self.leftovers(run.id) == before
         assert run.look().n_instances == 1
@@ -187,7 +190,7 @@ class LauncherLaws:
         run.result(LIMIT_S)
         self.nothing_is_left(run)
 
-        session.wait(launcher.launch(launcher.asked[0]))
+        session.wait(launcher.launch(*launcher.asked[0]))
 
         self.nothing_is_left(run)
         assert [event.kind for event in run.look().events].count("done") == 4

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from dagnb.errors import RunMissingError
-from dagnb.protocol.messages import Charge, Death, Failure, Queue, RunState, Status
-from tests.contract.store_laws import LEASE_S, Subject, chain, finish, run_of, small, tasks_of, woken
+from dagnb.protocol.messages import Charge, Death, Demand, Failure, Queue, RunState, Status
+from tests.contract.store_laws import LEASE_S, Subject, apart, chain, finish, run_of, small, tasks_of, woken
 
 
 class TimeLaws:
@@ -118,6 +118,99 @@ class TimeLaws:
             await subject.store.wait_end("run", 0.01)
             for _ in range(3):  # hints may be waiting
                 await subject.store.wait_work("run", 0.01)
+
+
+class KindLaws:
+    """Instances of several kinds, and whoever starts them."""
+
+    async def test_an_instance_never_gets_a_task_of_another_kind(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(apart("a", "b", ""))
+
+        got = {
+            kind: await store.register("run", f"of {kind}", lease_s=LEASE_S, want=3, kind=kind)
+            for kind in ("c", "b", "", "a")
+        }
+        assert {kind: tasks_of(reply) for kind, reply in got.items()} == {"c": [], "b": [1], "": [2], "a": [0]}
+
+        ended = await store.complete("run", "of b", [small(got["b"].offers[0])])
+        assert ended.status is Status.IDLE
+
+    async def test_an_instance_keeps_its_kind_as_long_as_its_lease(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(apart("a", "b"))
+        reply = await store.register("run", "i1", lease_s=LEASE_S, kind="b")
+        assert (await store.complete("run", "i1", [small(reply.offers[0])])).status is Status.IDLE
+
+        assert (await store.register("run", "i1", lease_s=LEASE_S, kind="a")).status is Status.IDLE
+        await store.dead("run", Death(instance="i1", task=None, charge=Charge.LOSS, error="{}"))
+        assert tasks_of(await store.register("run", "i1", lease_s=LEASE_S, kind="a")) == [0]
+
+    async def test_a_hint_wakes_only_its_kind(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(apart("a", "b"))
+        for kind in ("a", "b", ""):
+            await store.register("run", f"of {kind}", lease_s=LEASE_S, kind=kind)
+            await store.wait_work("run", 0.01, kind)  # hints may be waiting
+
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            others = [group.create_task(store.wait_work("run", 60, kind)) for kind in ("a", "")]
+            await store.dead("run", Death(instance="of b", task=None, charge=Charge.LOSS, error="{}"))
+            await store.wait_work("run", 60, "b")
+            assert not any(other.done() for other in others)
+            await store.cancel("run", "enough")
+
+    async def test_demand_counts_whom_nobody_staffs_and_tells_who_is_here(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(apart("a", "", "a", "b"))
+        first = await store.demand("run")
+        assert (first.state, first.wanted, first.instances) == (RunState.RUNNING, {"a": 2, "b": 1, "": 1}, {})
+
+        for instance, kind in (("i1", "a"), ("i2", "c"), ("i3", "")):
+            await store.register("run", instance, lease_s=LEASE_S, kind=kind)
+        second = await store.demand("run")
+        await store.cancel("run", "enough")
+        third = await store.demand("run")
+
+        assert second.wanted == {"a": 1, "b": 1}
+        assert second.instances == {"i1": ("a", "w0"), "i2": ("c", ""), "i3": ("", "w1")}
+        assert third == Demand(state=RunState.CANCELLED, wanted={}, instances={}, now=third.now)
+
+    async def test_demand_ends_back_offs_and_takes_back_what_silent_instances_held(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(chain(1, queue=Queue("~", 1, "a"), retries=1))
+        await store.register("run", "i1", lease_s=LEASE_S, kind="a")
+        await store.wait_demand("run", 0.01)  # it may be set
+        await store.fail("run", "i1", Failure(task=0, attempt=1, error="{}", delay_s=0.25))
+        assert (await store.demand("run")).wanted == {}
+
+        async with asyncio.timeout(20):
+            await store.wait_demand("run", 60)
+        subject.advance(0.5)
+        assert (await store.demand("run")).wanted == {"a": 1}
+
+        assert tasks_of(await store.register("run", "i1", lease_s=LEASE_S, kind="a")) == [0]
+        subject.advance(LEASE_S + 1)
+        late = await store.demand("run")
+        assert (late.wanted, late.instances) == ({"a": 1}, {})
+
+    async def test_waiting_for_demand_ends_when_a_kind_is_wanted_or_the_run_ends(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(apart("a", ""))
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            await store.wait_demand("run", 60)
+            waiting = group.create_task(store.wait_demand("run", 60))
+            await store.register("run", "i1", lease_s=LEASE_S)
+            await store.dead("run", Death(instance="i1", task=None, charge=Charge.LOSS, error="{}"))
+            assert (await store.demand("run")).wanted == {"a": 1, "": 1}
+            assert not waiting.done()
+            await store.register("run", "i2", lease_s=LEASE_S, kind="a")
+            await store.dead("run", Death(instance="i2", task=None, charge=Charge.LOSS, error="{}"))
+            await waiting
+            waiting = group.create_task(store.wait_demand("run", 60))
+            assert not waiting.done()
+            await store.cancel("run", "enough")
+        await store.wait_demand("run", 60)
 
 
 class RoomLaws:

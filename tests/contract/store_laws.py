@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from dagnb.protocol.messages import (
+    HELD,
     Address,
     Charge,
     Commit,
@@ -69,6 +70,13 @@ def run_of(upstreams: Sequence[tuple[int, ...]], *, queue: Queue = POOL, retries
         meta='{"name": "laws"}',
     )
     return replace(plain, **more)
+
+
+def apart(*kinds: str, **more: Any) -> Submission:
+    """Tasks apart, each of a worker of its own of such a kind: 0 of w0, 1 of w1, ..."""
+    plain = run_of([()] * len(kinds), **more)
+    records = tuple(replace(Record.unpack(packed), queue=i).pack() for i, packed in enumerate(plain.records))
+    return replace(plain, records=records, queues=tuple(Queue(f"w{i}", 1, kind) for i, kind in enumerate(kinds)))
 
 
 def chain(n: int, **more: Any) -> Submission:
@@ -153,6 +161,16 @@ class StoreLaws:
         assert (seen.states, seen.state, seen.reason) == ("DCC", RunState.CANCELLED, "enough")
         assert sorted(seen.errors) == [(1, 1), (1, 2)]
         assert [e.kind for e in seen.events].count("done") == 1
+
+    async def test_who_dies_with_all_it_knew_is_charged_for_whatever_it_ran(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(run_of([(), (), ()], queue=Queue("w0", 1), crash_budget=1))
+        assert tasks_of(await store.register("run", "i1", lease_s=LEASE_S, want=2)) == [0, 1]
+
+        assert await store.dead("run", Death(instance="i1", task=HELD, charge=Charge.CRASH, error="[]", delay_s=0.0))
+
+        seen = await store.observe("run")
+        assert (seen.states, seen.errors) == ("RRR", {(0, 1): "[]", (1, 1): "[]"})
 
     async def test_none_a_missing_value_and_a_failed_task_differ(self, subject: Subject) -> None:
         store = subject.store

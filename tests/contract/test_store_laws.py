@@ -11,14 +11,14 @@ import pytest
 from redis import exceptions
 
 from dagnb.errors import ConfigError, StorageFullError, StorageUnavailableError
-from dagnb.protocol.messages import Address, Commit, Failure, RunState, Status
+from dagnb.protocol.messages import Address, Commit, Failure, Queue, RunState, Status
 from dagnb.storage.interface import SMALL_BYTES
 from dagnb.storage.keys import chunk_key, run_prefix, small_field
 from dagnb.storage.memory import MemoryStore
 from dagnb.storage.redis import RedisStore
 from dagnb.storage.redis_link import refuse_exposed
-from tests.contract.run_laws import RoomLaws, TimeLaws
-from tests.contract.store_laws import LEASE_S, StoreLaws, chain, finish, small, tasks_of
+from tests.contract.run_laws import KindLaws, RoomLaws, TimeLaws
+from tests.contract.store_laws import LEASE_S, StoreLaws, apart, chain, finish, small, tasks_of
 from tests.services.mirror import SteeredLink
 
 
@@ -36,7 +36,7 @@ class MemorySubject:
         del self.store._room(run).blobs[task, address.token]
 
 
-class TestMemoryStore(StoreLaws, TimeLaws, RoomLaws):
+class TestMemoryStore(StoreLaws, TimeLaws, KindLaws, RoomLaws):
     @pytest.fixture
     def subject(self) -> MemorySubject:
         return MemorySubject()
@@ -82,7 +82,7 @@ class RedisSubject:
 
 
 @pytest.mark.redis
-class TestRedisStore(StoreLaws, TimeLaws, RoomLaws):
+class TestRedisStore(StoreLaws, TimeLaws, KindLaws, RoomLaws):
     @pytest.fixture
     async def subject(self, redis_url: str) -> AsyncIterator[RedisSubject]:
         subject = RedisSubject(redis_url)
@@ -104,6 +104,27 @@ class TestRedisStore(StoreLaws, TimeLaws, RoomLaws):
         await store.forget("run")
 
         assert await subject.keys() == []
+
+    async def test_kinds_are_forgotten_with_the_other_keys_of_their_run(self, subject: RedisSubject) -> None:
+        store = subject.store
+        await store.submit(apart("a", "b"))
+        await store.register("run", "i1", lease_s=LEASE_S, kind="a")
+        there = {key.decode().removeprefix(subject.prefix) for key in await subject.keys()}
+        assert there > {"k", "need", "inv:b", "spawn:b"}
+
+        await subject.link.call("forget", subject.prefix)
+
+        assert [key for key in await subject.keys() if key.startswith(subject.prefix.encode())] == []
+
+    async def test_a_run_without_kinds_has_no_key_for_them(self, subject: RedisSubject) -> None:
+        store = subject.store
+        await store.submit(chain(2))
+        await store.register("run", "i1", lease_s=LEASE_S)
+        await store.register("run", "i2", lease_s=LEASE_S)
+
+        (kinds,) = await subject.link.ask([("HGET", subject.prefix + "m", "kinds")])
+        names = {key.decode().removeprefix(subject.prefix) for key in await subject.keys()}
+        assert (kinds, names & {"k", "need", "inv:", "spawn:"}) == (None, set())
 
     async def test_a_lost_reply_of_any_step_changes_nothing(self, subject: RedisSubject) -> None:
         """Every call is made, its reply lost, and repeated by the store itself."""
@@ -140,10 +161,11 @@ class TestRedisStore(StoreLaws, TimeLaws, RoomLaws):
         assert await store.fetch("run", [(0, address)]) == [None]
         assert (await store.complete("run", "i1", [Commit(task=0, address=address)])).status is Status.NO_BLOB
 
-    async def test_the_list_of_runs_and_times_to_live_are_renewed(self, subject: RedisSubject) -> None:
+    @pytest.mark.parametrize("kind", ["", "a"])
+    async def test_the_list_of_runs_and_times_to_live_are_renewed(self, subject: RedisSubject, kind: str) -> None:
         store = subject.store
-        await store.submit(chain(1, ttl_s=1000.0))
-        await store.register("run", "i1", lease_s=2000.0)
+        await store.submit(chain(1, ttl_s=1000.0, queue=Queue("~", 1, kind)))
+        await store.register("run", "i1", lease_s=2000.0, kind=kind)
         big = await store.store("run", 0, "t", b"x" * (SMALL_BYTES + 1), is_sink=True)
         await store.submit(chain(1))
         await subject.link.ask([("PEXPIRE", key, 500_000) for key in await subject.keys()])

@@ -25,6 +25,17 @@ _TAIL = Configuration(
     name="fan-out with a tail", upstream=((), (0,), (0,), (1,)), queues=(2,), placement=(0, 0, 0, 0), sinks=(2, 3)
 )
 _TWO_PARTS = Configuration(name="two tasks apart", upstream=((), ()), queues=(1,), placement=(0, 0), sinks=(0, 1))
+_KINDS = Configuration(
+    name="a, c for kind x, b for y",
+    upstream=((), (0,), (0,)),
+    queues=(2, 1),
+    placement=(0, 1, 0),
+    sinks=(1, 2),
+    kinds=("x", "y"),
+    instances=("x", "y"),
+)
+_SOME_KIND = replace(_KINDS, name="a for any, b, c for kind x", placement=(1, 0, 0), kinds=("x", ""))
+_TWO_KINDS = replace(_TWO_PARTS, name="two tasks apart of kind x", kinds=("x",), instances=("x", "y"))
 
 
 def _with(base: Configuration, suffix: str, faults: dict[Fault, int], **changes: object) -> Configuration:
@@ -63,6 +74,9 @@ SMALL = (
     _with(_TAIL, "exception, lost blob, go on", {Fault.RAISE: 1, Fault.VANISH: 1}, on_error="continue", is_small=False),
     _with(_TWO_PARTS, "batches of 2, crash", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}, want=2),
     _with(_TWO_PARTS, "late repetition, exception", {Fault.LATE: 1, Fault.RAISE: 1}, retries=1, queues=(2,)),
+    _with(_KINDS, "suspicion, exception, back-off", {Fault.SUSPECT: 1, Fault.RAISE: 1}, retries=1, delays=(1.0,)),
+    _with(_SOME_KIND, "hints", {}, with_hints=True, instances=("x", "x", "")),
+    _with(_TWO_KINDS, "batches of 2, containers die", {Fault.CRASH: 1, Fault.LATE: 1}, want=2, in_containers=True),
 )
 
 _WORSE = {Fault.CRASH: 1, Fault.LOST_REPLY: 1, Fault.SUSPECT: 1, Fault.VANISH: 1}
@@ -118,5 +132,7 @@ LARGE = (
     _with(
         _TAIL, "go on, back-off", {Fault.RAISE: 2, Fault.VANISH: 1}, on_error="continue", retries=1, delays=(1.0, None)
     ),
+    _with(_KINDS, "crash, lost blob", _BAD, in_containers=True),
+    _with(_KINDS, "hints", {Fault.CRASH: 1, Fault.HINT: 1}, with_hints=True, instances=("x", "y", "")),
     _with(_TWO_PARTS, "batches of 2", _WORSE | {Fault.RAISE: 1}, want=2, retries=1),
 )

@@ -33,6 +33,8 @@ class Configuration:
     placement: for each task its queue. delays: what a failing attempt may ask for; None is no retry.
     is_small: results ride along with commits and offers. is_bound: instances are started for one worker only.
     with_hints: an idle instance wakes for a hint; without, it only polls, which covers every fate of a hint.
+    kinds: of each queue, in turn; instances: their kinds, one comes in the place of another of its kind.
+    in_containers: who is seen dead died with its container, so that all it ran is charged.
     """
 
     name: str
@@ -51,6 +53,14 @@ class Configuration:
     is_small: bool = True
     is_bound: bool = False
     with_hints: bool = False
+    kinds: tuple[str, ...] = ()
+    instances: tuple[str, ...] = ()
+    in_containers: bool = False
+
+    @property
+    def staff(self) -> tuple[str, ...]:
+        """The kind of each instance that may live at a time."""
+        return self.instances or ("",) * self.n_instances
 
     def submission(self) -> Submission:
         """The run as it is put in the store. Earlier tasks are more urgent."""
@@ -76,7 +86,7 @@ class Configuration:
         return Submission(
             run="model",
             records=tuple(record.pack() for record in records),
-            queues=tuple(Queue(name, cap or 1) for name, cap in zip(names, self.queues, strict=True)),
+            queues=tuple(map(Queue, names, (cap or 1 for cap in self.queues), self.kinds or ("",) * len(names))),
             sinks=self.sinks,
             sources=tuple(task for task, upstream in enumerate(self.upstream) if not upstream),
             n_bits=n_bits,

@@ -111,13 +111,14 @@ class Explorer:
         return number
 
     def _check_sleep(self, number: int, world: World) -> None:
-        """I13: while nothing went wrong, nobody sleeps while a worker is asked for, unless a hint is under way."""
+        """I13: while nothing went wrong, nobody sleeps while a worker of his kind is asked for and no hint comes."""
         intact = world.budget == tuple(self.configuration.faults.get(fault, 0) for fault in FAULTS)
-        if not self.configuration.with_hints or not intact or world.hints or world.machine.due:
+        if not self.configuration.with_hints or not intact or world.machine.due:
             return
-        asleep = any(i.phase is Phase.IDLE for i in world.instances)
-        waking = any(i.phase is Phase.NEW for i in world.instances)
-        if asleep and not waking and world.machine.roster.invoked:
+        asleep = {i.kind for i in world.instances if i.phase is Phase.IDLE}
+        waking = {i.kind for i in world.instances if i.phase is Phase.NEW}
+        coming = {kind for kind, n in world.hints.items() if n}
+        if (asleep - waking - coming) & world.machine.roster.wanted().keys():
             raise _FoundError(ViolationError("I13 hints", "one sleeps, a worker is asked for, and no hint"), number, [])
 
     def _check_progress(self) -> None:

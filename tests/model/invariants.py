@@ -38,6 +38,7 @@ def check_state(world: World) -> None:
     _owners(world)
     _queues(world)
     _members(world)
+    _kinds(world)
     _sinks(world)
 
 
@@ -140,6 +141,16 @@ def _members(world: World) -> None:
     if world.budget[FAULTS.index(Fault.LATE)] == world.configuration.faults.get(Fault.LATE, 0):
         asleep = [i.name for i in world.instances if i.phase is Phase.IDLE and i.name in roster.held]
         expect(not asleep, "I3 wake-up", f"{asleep} sleep and staff a worker")
+
+
+def _kinds(world: World) -> None:
+    """I14: an instance only staffs queues of its kind, and its kind is known as long as it has a lease, no longer."""
+    roster = world.machine.roster
+    kinds = {i.name: i.kind for i in world.instances}
+    misfits = [name for name, member in roster.held.items() if roster.kind(member) != kinds.get(name)]
+    expect(not misfits, "I14 kinds", f"{misfits} staff queues of another kind")
+    known = {name: kinds.get(name) for name in world.machine.leases if kinds.get(name)}
+    expect(roster.kinds == known, "I14 kinds", f"kinds are {known}, known are {roster.kinds}")
 
 
 def _sinks(world: World) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from dagnb.protocol.messages import Charge, Status, TaskState
 from tests.model.invariants import expect
 from tests.model.moves import is_calling
@@ -23,6 +25,7 @@ def check_step(before: World, move: Move) -> None:
     _takings(before, after, act)
     _askings(before, after)
     _discarded(after, act)
+    _demand(after, act)
     if act.reply is not None:
         _answer(before, after, act)
 
@@ -43,7 +46,7 @@ def check_repetition(before: World, after: World, act: Act) -> None:
     again.call(act.instance)
     if act.reply.status is Status.IDLE:
         after = after.copy()
-        after.call(Instance(act.instance.name))
+        after.call(Instance(act.instance.name, kind=act.instance.kind))
     expect(again.key() == after.key(), "I11 repetition", f"{act.kind} of {act.instance.name} again changes something")
 
 
@@ -156,10 +159,22 @@ def _due_charges(before: World, act: Act) -> set[tuple[int, Charge]]:
         counts = instance.task in running and instance.attempt == machine.attempt(instance.task)
         return {(instance.task, Charge.EXCEPTION)} if counts else set()
     if act.kind == "dead":
-        return {(instance.task, Charge.CRASH)} if instance.task in running else set()
+        charged = running if before.configuration.in_containers else {instance.task}.intersection(running)
+        return {(task, Charge.CRASH) for task in charged}
     if act.kind == "expire":
         return {(task, Charge.LOSS) for task in running}
     return set()
+
+
+def _demand(after: World, act: Act) -> None:
+    """I15: whoever starts instances sees all that is due, and counts right."""
+    if act.kind != "demand":
+        return
+    machine = after.machine
+    overdue = [task for task, at in machine.due.items() if at <= 0.0]
+    expect(not overdue, "I15 demand", f"{overdue} are due and not ready")
+    wanted = Counter(machine.submission.queues[queue].kind for queue, _ in machine.roster.invoked)
+    expect(act.wanted == wanted, "I15 demand", f"{act.wanted} are wanted, in truth {dict(wanted)}")
 
 
 def _discarded(after: World, act: Act) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from tests.model.configuration import Fault
@@ -62,13 +63,13 @@ def _repeating(instance: Instance) -> Instance:
 
 
 def _dying(instance: Instance) -> Instance:
-    return Instance(instance.name, Phase.DEAD, instance.task)
+    return Instance(instance.name, Phase.DEAD, instance.task, kind=instance.kind)
 
 
 def _own_steps(world: World, instance: Instance) -> Iterator[Move]:
-    if instance.phase is Phase.IDLE and world.hints:
+    if instance.phase is Phase.IDLE and world.hints.get(instance.kind):
         after = world.copy()
-        after.hints -= 1
+        after.hints[instance.kind] -= 1
         after.put(instance, instance._replace(phase=Phase.NEW))
         yield Move(f"{instance.name} wakes for a hint", None, None, after.tidy())
     if instance.phase is Phase.FETCH:
@@ -119,19 +120,22 @@ def _arrivals(world: World) -> Iterator[Move]:
 
 def _starts(world: World) -> Iterator[Move]:
     """A new instance in the place of one that is gone; one bound to a worker only when one is asked for."""
-    if len(world.instances) >= world.configuration.n_instances:
+    missing = Counter(world.configuration.staff) - Counter(i.kind for i in world.instances)
+    if not missing:
         return
     names = {i.name for i in world.instances}
     name = next(f"i{n}" for n in range(99) if f"i{n}" not in names)
     if not world.configuration.is_bound:
-        after = world.copy()
-        after.instances = (*world.instances, Instance(name))
-        yield Move(f"{name} starts", None, None, after.tidy())
+        for kind in missing:
+            after = world.copy()
+            after.instances = (*world.instances, Instance(name, kind=kind))
+            yield Move(f"{name} starts", None, None, after.tidy())
         return
     roster = world.machine.roster
     for member, (_, nonce) in sorted(roster.invoked.items()):
         after = world.copy()
-        after.instances = (*world.instances, Instance(name, bound=(roster.name(member), nonce)))
+        bound = roster.name(member), nonce
+        after.instances = (*world.instances, Instance(name, bound=bound, kind=roster.kind(member)))
         yield Move(f"{name} starts for {roster.name(member)}", None, None, after.tidy())
 
 
@@ -142,11 +146,12 @@ def _losses(world: World) -> Iterator[Move]:
             after.blobs.discard(blob)
             yield Move(f"result of {blob[0]} vanishes", Fault.VANISH, None, after.tidy())
     if world.may(Fault.HINT):
-        for hints in (world.hints - 1, world.hints + 1):
-            if 0 <= hints <= world.configuration.n_instances:
-                after = world.copy(Fault.HINT)
-                after.hints = hints
-                yield Move(f"{hints} hints instead of {world.hints}", Fault.HINT, None, after.tidy())
+        for kind, hints in world.hints.items():
+            for other in (hints - 1, hints + 1):
+                if 0 <= other <= world.configuration.staff.count(kind):
+                    after = world.copy(Fault.HINT)
+                    after.hints[kind] = other
+                    yield Move(f"{other} hints instead of {hints}", Fault.HINT, None, after.tidy())
     if world.may(Fault.CANCEL):
         after = world.copy(Fault.CANCEL)
         after.machine.cancel("", now=0.0)
@@ -159,6 +164,9 @@ def _of_time(world: World) -> Iterator[Move]:
             after = world.copy()
             after.machine.due[task] = 0.0
             yield Move(f"back-off of {task} ends", None, None, after.tidy())
+    if world.configuration.kinds and any(at <= 0.0 for at in world.machine.due.values()):
+        after = world.copy()
+        yield Move("whoever starts instances looks", None, after.demand(), after.tidy())
     if world.may(Fault.DEADLINE):
         after = world.copy(Fault.DEADLINE)
         after.machine.deadline_at = -1.0

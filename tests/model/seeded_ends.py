@@ -65,10 +65,13 @@ ENDS = (
         "a death charges whatever the instance held",
         "one: 2 crashes, stored apart",
         "I7 budgets",
-        ("dead", "task == death.task", "True"),
+        ("dead", "death.task in (task, HELD)", "True"),
     ),
     in_machine(
-        "a death charges nothing", "one: 2 crashes, stored apart", "I7 budgets", ("dead", "task == death.task", "False")
+        "a death charges nothing",
+        "one: 2 crashes, stored apart",
+        "I7 budgets",
+        ("dead", "death.task in (task, HELD)", "False"),
     ),
     in_machine(
         "a death takes only the charged task back",
@@ -245,8 +248,8 @@ ENDS = (
         "I12 reply",
         (
             "register",
-            "member = self._invoked_as(worker)",
-            "member = self._invoked_as(worker) or min(self.roster.invoked, default=None)",
+            "member = self._invoked_as(worker, kind)",
+            "member = self._invoked_as(worker, kind) or min(self.roster.invoked, default=None)",
         ),
     ),
     in_machine(
@@ -259,6 +262,6 @@ ENDS = (
         "nobody is told that he is asked for",
         "diamond: mixed, hints",
         "I13 hints",
-        ("_route", "self.hints.extend(", "list("),
+        ("_route", "self._hint(self.roster.kind(member), self.roster.name(member))", "pass"),
     ),
 )

@@ -18,7 +18,7 @@ _FIELDS = frozenset(
     (
         *("submission", "records", "has_blob", "state", "reason", "submitted_at", "finished_at", "deadline_at"),
         *("states", "bits", "n_set", "results", "spent", "owner", "running", "due", "ready_at", "leases", "errors"),
-        *("unsettled", "roster", "serial", "events", "hints", "discarded"),
+        *("unsettled", "roster", "serial", "events", "hints", "kind_hints", "discarded"),
     )
 )
 
@@ -42,7 +42,7 @@ def copy_of(machine: Machine, has_blob: HasBlob) -> Machine:
     copy.leases = machine.leases.copy()
     copy.errors = machine.errors.copy()
     copy.roster = _copy_of_roster(machine.roster)
-    copy.events, copy.hints, copy.discarded = [], [], []
+    copy.events, copy.hints, copy.kind_hints, copy.discarded = [], [], {}, []
     return copy
 
 
@@ -77,5 +77,6 @@ def _copy_of_roster(roster: Roster) -> Roster:
     copy.invoked = roster.invoked.copy()
     copy.nonces = roster.nonces.copy()
     copy.held = roster.held.copy()
+    copy.kinds = roster.kinds.copy()
     copy.touched = roster.touched.copy()
     return copy

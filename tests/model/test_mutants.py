@@ -5,16 +5,18 @@ import pytest
 from tests.model.catalogue import SMALL
 from tests.model.mutants import Mutant, hunt
 from tests.model.seeded_ends import ENDS
+from tests.model.seeded_kinds import KINDS
 from tests.model.seeded_work import WORK
 
 CONFIGURATIONS = {configuration.name: configuration for configuration in SMALL}
+MUTANTS = (*WORK, *ENDS, *KINDS)
 
 
 def name_of(mutant: Mutant) -> str:
     return mutant.name
 
 
-@pytest.mark.parametrize("mutant", [m for m in (*WORK, *ENDS) if not m.survives], ids=name_of)
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if not m.survives], ids=name_of)
 def test_the_exploration_catches_it(mutant: Mutant) -> None:
     exploration = hunt(mutant, (CONFIGURATIONS[mutant.within],))
 
@@ -24,7 +26,7 @@ def test_the_exploration_catches_it(mutant: Mutant) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("mutant", [m for m in (*WORK, *ENDS) if m.survives], ids=name_of)
+@pytest.mark.parametrize("mutant", [m for m in MUTANTS if m.survives], ids=name_of)
 def test_a_redundant_defence_is_redundant(mutant: Mutant) -> None:
     """If this fails, the mutant is caught now: say by what instead of why it survives."""
     assert hunt(mutant, SMALL) is None

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from dagnb.protocol.machine import Machine
-from dagnb.protocol.messages import Address, Charge, Commit, Death, Failure, Reply, RunState, Status
+from dagnb.protocol.messages import HELD, Address, Charge, Commit, Death, Failure, Reply, RunState, Status
 from tests.model.configuration import FAULTS, Configuration, Fault
 from tests.model.snapshot import Plain, copy_of, form_of
 
@@ -35,8 +35,8 @@ class Phase(StrEnum):
     DEAD = "dead"
 
 
+_AFTER = {Status.REFUSED: Phase.LEFT, Status.STOP: Phase.LEFT, Status.IDLE: Phase.IDLE, Status.FENCED: Phase.NEW}
 _GONE = (Phase.LEFT, Phase.DEAD)
-_BUSY = (Phase.FETCH, Phase.RUN, Phase.COMMIT, Phase.FAIL, Phase.LOSE)
 
 
 class Instance(NamedTuple):
@@ -51,6 +51,7 @@ class Instance(NamedTuple):
     missing: tuple[int, ...] = ()
     delay_s: float | None = 0.0
     bound: tuple[str, str] | None = None
+    kind: str = ""
 
 
 class Blobs(set[tuple[int, str]]):
@@ -65,7 +66,8 @@ class Blobs(set[tuple[int, str]]):
 class Act:
     """One step of the machine, as the laws want to see it.
 
-    is_late: the call was sent long ago. is_news: what `dead` returned. discarded: (task, token) to throw away.
+    is_late: the call was sent long ago. is_news: what `dead` returned. wanted: what `demand` returned of that name.
+    discarded: (task, token) to throw away.
     """
 
     kind: str
@@ -73,6 +75,7 @@ class Act:
     reply: Reply | None = None
     is_late: bool = False
     is_news: bool = True
+    wanted: dict[str, int] = field(default_factory=dict)
     discarded: list[tuple[int, str]] = field(default_factory=list)
 
 
@@ -86,7 +89,7 @@ class Move(NamedTuple):
 
 
 class World:
-    """One state of everything. was_lost: tasks whose result was lost some time."""
+    """One state of everything. hints: kind -> how many lie there. was_lost: tasks whose result was lost some time."""
 
     __slots__ = ("blobs", "budget", "configuration", "flying", "hints", "instances", "machine", "was_lost")
 
@@ -95,12 +98,13 @@ class World:
         self.configuration = configuration
         self.blobs = Blobs()
         self.machine = Machine(configuration.submission(), 0.0, "f", self.blobs)
-        count = 0 if configuration.is_bound else configuration.n_instances
-        self.instances = tuple(Instance(f"i{n}") for n in range(count))
+        staff = () if configuration.is_bound else configuration.staff
+        self.instances = tuple(Instance(f"i{n}", kind=kind) for n, kind in enumerate(staff))
         self.flying: tuple[Instance, ...] = ()
         self.budget = tuple(configuration.faults.get(fault, 0) for fault in FAULTS)
-        self.hints = min(len(self.machine.hints), configuration.n_instances) if configuration.with_hints else 0
+        self.hints = dict.fromkeys(configuration.staff, 0) if configuration.with_hints else {}
         self.was_lost: frozenset[int] = frozenset()
+        self.settle(Act("submit", Instance("")))
 
     def copy(self, fault: Fault | None = None) -> World:
         """A world that shares nothing that changes, with one fault less to spend."""
@@ -108,7 +112,7 @@ class World:
         world.configuration = self.configuration
         world.blobs = Blobs(self.blobs)
         world.machine = copy_of(self.machine, world.blobs)
-        world.instances, world.flying, world.hints = self.instances, self.flying, self.hints
+        world.instances, world.flying, world.hints = self.instances, self.flying, self.hints.copy()
         world.was_lost, world.budget = self.was_lost, self.budget
         if fault is not None:
             world.budget = tuple(n - (kind is fault) for n, kind in zip(self.budget, FAULTS, strict=True))
@@ -134,7 +138,9 @@ class World:
         machine, want = self.machine, self.configuration.want
         task = caller.task
         if caller.phase in (Phase.NEW, Phase.IDLE):
-            reply = machine.register(caller.name, now=0.0, fresh="f", lease_s=LEASE_S, want=want, worker=caller.bound)
+            reply = machine.register(
+                caller.name, now=0.0, fresh="f", lease_s=LEASE_S, want=want, worker=caller.bound, kind=caller.kind
+            )
             return self.settle(Act("register", caller, reply))
         if caller.phase is Phase.FAIL:
             failure = Failure(task=task, attempt=caller.attempt, error=ERROR, delay_s=caller.delay_s)
@@ -162,18 +168,24 @@ class World:
 
     def dead(self, instance: Instance) -> Act:
         """The supervisor saw it end; it knows the task the instance was at, if any."""
-        task = instance.task if instance.task >= 0 else None
+        task = HELD if self.configuration.in_containers else instance.task if instance.task >= 0 else None
         death = Death(instance=instance.name, task=task, charge=Charge.CRASH, error=ERROR, delay_s=0.0)
         is_news = self.machine.dead(death, now=0.0, fresh="f")
         return self.settle(Act("dead", instance, is_news=is_news))
 
+    def demand(self) -> Act:
+        """Whoever starts instances looks."""
+        demand = self.machine.demand(now=0.0, fresh="f")
+        return self.settle(Act("demand", Instance(""), wanted=demand.wanted))
+
     def settle(self, act: Act) -> Act:
-        """What the store does after each step: throw bytes away, pass hints on. Bytes nobody can name are forgotten."""
+        """What the store does after each step: throw bytes away, pass hints on, no more than can be heard."""
         machine = self.machine
         act.discarded = [(task, address.token) for task, address in machine.discarded]
         self.blobs.difference_update(act.discarded)
-        if self.configuration.with_hints:
-            self.hints = min(self.hints + len(machine.hints), self.configuration.n_instances)
+        for kind, names in machine.take_hints().items():
+            if kind in self.hints:
+                self.hints[kind] = min(self.hints[kind] + len(names), self.configuration.staff.count(kind))
         lost = [event.task for event in machine.events if event.kind == "lost"]
         if lost:
             self.was_lost = self.was_lost.union(lost)
@@ -201,11 +213,7 @@ class World:
             return self.begin(instance, reply)
         if status is Status.NO_BLOB:
             return instance._replace(phase=Phase.RUN)
-        if status is Status.REFUSED:
-            return Instance(instance.name, Phase.LEFT)
-        if status is Status.STOP:
-            return Instance(instance.name, Phase.LEFT)
-        return Instance(instance.name, Phase.IDLE if status is Status.IDLE else Phase.NEW)
+        return Instance(instance.name, _AFTER[status], kind=instance.kind)
 
     def begin(self, instance: Instance, reply: Reply) -> Instance:
         """The first offer is taken up under a token of its own; small inputs came along with it."""
@@ -216,7 +224,7 @@ class World:
         used.update(token for i in (*self.instances, *self.flying) for task, token in i.inputs if task == offer.task)
         token = next(str(n) for n in range(99) if str(n) not in used)
         inputs = tuple((i.task, i.address.token) for i in offer.inputs)
-        begun = Instance(instance.name, Phase.FETCH, offer.task, offer.attempt, token, inputs)
+        begun = Instance(instance.name, Phase.FETCH, offer.task, offer.attempt, token, inputs, kind=instance.kind)
         return self.fetch(begun) if self.configuration.is_small else begun
 
     def fetch(self, instance: Instance) -> Instance:
@@ -243,7 +251,7 @@ class World:
             tuple(row for row, _ in rows),
             tuple(numbers[named] for named in self._named({}, [instance for _, instance in rows])),
             self.budget,
-            self.hints,
+            tuple(self.hints.values()),
             tuple(sorted(self.was_lost)),
         )
 
@@ -261,6 +269,7 @@ class World:
         return (
             self._call(instance, results),
             machine.leases.get(name, -9.0),
+            (instance.kind, machine.roster.kinds.get(name, "")),
             machine.roster.held.get(name, (-1, -1)),
             tuple(machine.running.get(name, ())),
             tuple(task for task in sorted(machine.owner) if machine.owner[task] == name),
@@ -268,7 +277,7 @@ class World:
         )
 
     def _call(self, instance: Instance, results: dict[int, str]) -> tuple[Plain, ...]:
-        _, phase, task, attempt, token, inputs, missing, delay_s, bound = instance
+        _, phase, task, attempt, token, inputs, missing, delay_s, bound, _ = instance
         return (
             phase.value,
             task,

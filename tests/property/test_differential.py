@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from dagnb.protocol.messages import Queue, Record, Submission, bits_of
 from dagnb.storage.redis import RedisStore
+from tests.property.kind_pair import KINDS, KindPair
 from tests.services.mirror import SteeredLink
 from tests.services.pair import LEASE_S, NAMESPACE, Pair, Server
 
@@ -38,11 +40,13 @@ def server(redis_url: str, summary: list[str]) -> Iterator[Server]:
 
 
 @st.composite
-def submissions(draw: st.DrawFn, run: str) -> Submission:
-    """A small DAG on pinned queues and pools, with whatever sinks, retries and limits."""
+def submissions(draw: st.DrawFn, run: str, kinds: Sequence[str] = ("",)) -> Submission:
+    """A small DAG on pinned queues and pools, with whatever sinks, retries and limits. kinds: of its queues, some."""
     n = draw(st.integers(2, 12))
     upstreams = [tuple(sorted(draw(st.sets(st.integers(0, t - 1), max_size=3)))) if t else () for t in range(n)]
     queues = tuple(draw(st.lists(st.sampled_from(_QUEUES), min_size=1, max_size=3, unique_by=lambda q: q.name)))
+    some = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=2))
+    queues = tuple(replace(queue, kind=draw(st.sampled_from(some))) for queue in queues)
     queue = [draw(st.integers(0, len(queues) - 1)) for _ in range(n)]
     priority = [draw(st.integers(0, 2)) for _ in range(n)]
     leaves = {t for t in range(n) if all(t not in upstream for upstream in upstreams)}
@@ -164,19 +168,36 @@ def test_the_scripts_end_the_stories_as_the_machine_does(server: Server, story: 
 
 
 # No shrinking: it would take minutes on a server; the message of a failure tells the whole story.
-@settings(
+WALKS = settings(
     max_examples=320,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.generate,),
 )
+
+
+@WALKS
 @given(data=st.data())
 @pytest.mark.timeout(300)
 def test_the_scripts_do_what_the_machine_does(server: Server, data: st.DataObject) -> None:
+    walk(server, data, Pair, ("",))
+
+
+@settings(WALKS, max_examples=240)
+@given(data=st.data())
+@pytest.mark.timeout(300)
+def test_the_scripts_do_what_the_machine_does_with_instances_of_several_kinds(
+    server: Server, data: st.DataObject
+) -> None:
+    walk(server, data, KindPair, KINDS)
+
+
+def walk(server: Server, data: st.DataObject, kind_of_pair: type[Pair], kinds: Sequence[str]) -> None:
+    """A random run from its submission to four steps after its end, or not so far."""
     run = f"d{server.tally.runs}"
     server.tally.runs += 1
-    pair = Pair(server, data.draw(submissions(run)), data.draw)
+    pair = kind_of_pair(server, data.draw(submissions(run, kinds)), data.draw)
 
     after_the_end = 0
     for _ in range(data.draw(st.integers(30, MAX_STEPS))):

@@ -308,6 +308,27 @@ def test_the_agent_gets_its_own_arguments_unparsed(monkeypatch: pytest.MonkeyPat
     assert given == [["--idle-s", "3", "--help"]]
 
 
+def test_any_program_is_found_by_name_gets_its_own_arguments_and_stands_in_the_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[Sequence[str]] = []
+
+    def program(arguments: Sequence[str]) -> int:
+        given.append(arguments)
+        return 3
+
+    monkeypatch.setitem(registry._added, ("program", "image"), program)
+    monkeypatch.setitem(registry._added, ("program", "polish"), program)
+
+    assert main(["image", "build", "--help"]) == main(["polish"]) == 3
+    assert given == [["build", "--help"], []]
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert "image     Build, list and remove the images of Docker workers." in shown
+    assert "polish    A program of another package." in shown
+
+
 # ---- a process of its own ----
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from dagnb_workers.launchers.inline import Inline
@@ -23,11 +23,13 @@ from dagnb.errors import (
     UnknownNameError,
     UnserialisableError,
 )
+from dagnb.graph.resources import Resources
 from dagnb.graph.task import task
 from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
-from dagnb.planning.planner import Problem
+from dagnb.planning.planner import Pool, Problem
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
+from dagnb.protocol.launcher import Seat
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.program import Header
 from dagnb.trace.span import Phase
@@ -65,20 +67,43 @@ def inline() -> Iterator[None]:
 class Recorder:
     """A launcher of somebody else's: starts nothing, remembers what it was asked."""
 
+    by_kind: ClassVar[bool] = False
     name: str = "recorder"
     cap: int = 3
     error: Exception | None = None
     asked: list[Invocation] = field(default_factory=list)
+    prepared: list[set[Resources]] = field(default_factory=list)
+    needs: list[set[Resources]] = field(default_factory=list)
 
     async def default_store(self) -> str:
         """In this process."""
         return session.MEMORY_URL
 
-    async def launch(self, invocation: Invocation) -> None:
+    async def pool(self, needs: Collection[Resources] = ()) -> Pool:
+        """As many as it may have."""
+        return Pool(cap=self.cap)
+
+    async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
+        """Remember, and tell."""
+        self.prepared.append(set(needs))
+        tell("getting ready")
+        if self.error is not None and "prepare" in str(self.error):
+            raise self.error
+
+    async def prewarm(self, resources: Resources, n: int) -> int:
+        """None is ever ready."""
+        return 0
+
+    async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
         """Remember."""
         self.asked.append(invocation)
+        self.needs.append(set(needs))
         if self.error is not None:
             raise self.error
+
+    async def seats(self) -> tuple[Seat, ...]:
+        """None."""
+        return ()
 
     async def stop(self, run: str) -> None:
         """Nothing runs."""
@@ -218,6 +243,30 @@ def test_the_launcher_is_asked_with_all_that_workers_need() -> None:
     (packed,) = session.wait(store.content([asked.header]))
     assert [line.name for line in Header.unpack(packed or b"").functions] == ["double", "total"]
     run.cancel()
+
+
+def test_the_launcher_prepares_before_it_launches_what_the_plan_gives_each_step(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recorder, large = Recorder(), Resources(memory_mb=512)
+
+    double.with_options(resources=large)(double(1)).run(workers=recorder).cancel()
+
+    assert recorder.prepared == recorder.needs == [{Resources(), large}]
+    assert capsys.readouterr().err == "dagnb: getting ready\n"
+
+
+def test_what_cannot_be_prepared_leaves_no_run_behind() -> None:
+    recorder, before = Recorder(error=LaunchError("could not prepare")), known()
+
+    with pytest.raises(LaunchError, match="could not prepare"):
+        double(1).run(workers=recorder)
+
+    assert (recorder.asked, known()) == ([], before)
+
+
+def test_the_seats_of_a_launcher_are_told_by_the_verb_workers() -> None:
+    assert dagnb.workers(workers=Recorder()) == ()
 
 
 def test_no_more_workers_are_asked_for_than_there_are_tasks() -> None:

@@ -35,6 +35,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.UnknownNameError("planner", "hefd", ["one_pass", "heft"]),
     errors.InvalidPlanError("mine", ["first", "second"]),
     errors.ConfigError("a setting"),
+    errors.RequirementError("requirements.txt", 3, "-r more.txt", "has the option -r", "Leave it out."),
     errors.StorageError("the store"),
     errors.StorageUnavailableError("redis://here", "refused"),
     errors.StorageFullError(512, "maxmemory"),
@@ -43,6 +44,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.RunMissingError("01RUN"),
     errors.LaunchError("no workers"),
     errors.VersionMismatchError("dagnb 2", "dagnb 1"),
+    errors.ImageBuildError("python:3.11-slim", ["pandas==99"], ["ERROR: none such"], "Correct the version."),
     errors.RunError("a run"),
     errors.TaskFailedError("01RUN", [FIRST, SECOND]),
     errors.RunTimeoutError("01RUN", 2.5),
@@ -78,7 +80,8 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
         "StorageError": {
             "BlobMissingError", "StorageUnavailableError", "StorageFullError", "SignatureError", "RunMissingError",
         },
-        "LaunchError": {"VersionMismatchError"},
+        "ConfigError": {"RequirementError"},
+        "LaunchError": {"VersionMismatchError", "ImageBuildError"},
         "RunError": {"TaskFailedError", "RunTimeoutError", "RunCancelledError"},
     }  # fmt: skip
     assert all(name in (errors.__doc__ or "") for name in parents)
@@ -137,6 +140,17 @@ def test_a_timeout_is_pythons_own_timeout_too() -> None:
         (
             errors.RunTimeoutError("01RUN", 2.5),
             "run 01RUN gave no result within 2.5 s: the run goes on; wait again with run.result().",
+        ),
+        (
+            errors.RequirementError("", 3, "-r more.txt", "has the option -r", "Leave it out."),
+            "requirement 3: '-r more.txt' has the option -r. Leave it out.",
+        ),
+        (
+            errors.ImageBuildError("slim", ["a", "b"], ["ERROR: one", "ERROR: two"], "Correct them."),
+            (
+                "the image of workers on slim with a, b could not be built:\n"
+                "    ERROR: one\n    ERROR: two\nCorrect them."
+            ),
         ),
         (errors.RunCancelledError("01RUN", "Ctrl-C"), "run 01RUN was cancelled (Ctrl-C). Start it again with .run()."),
     ],

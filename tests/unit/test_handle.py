@@ -812,10 +812,10 @@ def test_a_run_whose_program_was_overwritten_ends_and_says_why() -> None:
     class Late(Inline):
         """Launches after somebody was at the store."""
 
-        async def launch(self, invocation: Any) -> None:
+        async def launch(self, invocation: Any, needs: Any = ()) -> None:
             store = await session.reopened(dagnb.Redis(url=session.MEMORY_URL))
             await store.share({invocation.header: b"evil"}, ttl_s=60.0)
-            await super().launch(invocation)
+            await super().launch(invocation, needs)
 
     run = same(1).run(workers=Late(n=1))
 

@@ -12,12 +12,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dagnb_workers.launchers.docker.launcher import Docker
     from dagnb_workers.launchers.inline import Inline
     from dagnb_workers.launchers.process import Processes
 
-__all__ = ["Inline", "Processes"]
+__all__ = ["Docker", "Inline", "Processes"]
 
-_ROOMS = {"Inline": "dagnb_workers.launchers.inline", "Processes": "dagnb_workers.launchers.process"}
+_ROOMS = {
+    "Docker": "dagnb_workers.launchers.docker.launcher",
+    "Inline": "dagnb_workers.launchers.inline",
+    "Processes": "dagnb_workers.launchers.process",
+}
 
 
 def __getattr__(name: str) -> Any:

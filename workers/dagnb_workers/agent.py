@@ -5,8 +5,10 @@ Requests and answers are one JSON object a line on `agent.sock`:
 
     {"op": "ping"}                    -> {"pid": ...}
     {"op": "store"}                   -> {"url": ...}   the server is started when there is none
-    {"op": "launch", "invocation": "...", "python": ..., "code": ..., "environment": ...}
-                                      -> {"started": true; false: a supervisor lives}
+    {"op": "launch", "invocation": "...", "host": ..., "python": ..., "code": ..., more for the host}
+                                      -> {"started": true; false: somebody looks after the run}
+    {"op": "ask", "host": ..., "python": ..., "code": ..., "about": {...}}
+                                      -> what the host answers; {} when it need not be started for that and is not
     {"op": "stop", "run": ...}        -> {"stopped": ...}   its supervisor and workers are killed
     {"op": "status"}                  -> {"pid": ..., "runs": {run: pid}, "server": pid or null, ...}
     {"op": "leave", "force": false}   -> {"left": true, or false: runs are going on}
@@ -17,35 +19,28 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import logging
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dagnb.errors import DagnbError, LaunchError
+from dagnb.errors import DagnbError
 from dagnb.storage.embedded import ServerProcess, n_clients, running_server, start_server, stop_server
 from dagnb.storage.home import private_directory, runtime_directory
-from dagnb_workers.abandon import abandon
 from dagnb_workers.agent_client import stop
 from dagnb_workers.code import code_mark
+from dagnb_workers.hosts import GONE_S, PAUSE_S, Hosts, Whose
 from dagnb_workers.ledger import Entry, entries, lock_or_find
-from dagnb_workers.link import Link
 
 LINE_BYTES = 64 * 1024 * 1024
 IDLE_S = 600.0
-GONE_S = 5.0
-MOST_RESTARTS = 5
 _TICK_S = 0.5
-_PAUSE_S = 0.01
 
 _log = logging.getLogger(__name__)
 
@@ -55,9 +50,6 @@ class Agent:
 
     def __init__(self, directory: Path, idle_s: float) -> None:
         self._directory, self._idle_s = directory, idle_s
-        self._links: dict[tuple[str, str], Link] = {}
-        self._children: dict[str, int] = {}
-        self._restarts: dict[str, int] = {}
         self._server: ServerProcess | None = None
         self._starting = asyncio.Lock()
         self._n_clients = 0
@@ -71,11 +63,11 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._leaving.set)
         async with asyncio.TaskGroup() as group:
-            self._group = group
+            self._hosts = Hosts(self._directory, self._idle_s, group)
             listener = await asyncio.start_unix_server(self._converse, path, limit=LINE_BYTES)
             if ready is not None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), ready)
-            self._link(sys.executable, code_mark())
+            self._hosts.link(Whose("process", sys.executable, code_mark()))
             caring = group.create_task(self._care())
             await self._leaving.wait()
             listener.close()
@@ -122,17 +114,18 @@ class Agent:
     async def _op_launch(self, request: dict[str, Any]) -> dict[str, Any]:
         invocation = request["invocation"]
         entry = Entry(self._directory, json.loads(invocation)["run"])
-        if entry.run in self._children or entry.is_alive():
+        if self._hosts.has(entry):
             return {"started": False}
-        launch = {"invocation": invocation, "python": sys.executable, "code": "", "environment": {}}
-        launch |= {name: request[name] for name in ("python", "code", "environment") if name in request}
+        launch = {"host": "process", "python": sys.executable, "code": "", "environment": {}, **request}
         entry.write(launch)
-        self._restarts.pop(entry.run, None)
-        await self._launch(entry, launch)
+        await self._hosts.launch(entry, launch)
         return {"started": True}
 
+    async def _op_ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        return await self._hosts.ask(Whose.of(request), request["about"], start=request["start"])
+
     async def _op_stop(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"stopped": await self._stop(Entry(self._directory, request["run"]))}
+        return {"stopped": await self._hosts.stop(Entry(self._directory, request["run"]))}
 
     async def _op_status(self, request: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -149,71 +142,6 @@ class Agent:
         self._leaving.set()
         return {"left": True}
 
-    # ---- supervisors --------------------------------------------------------------------------------------------
-
-    def _link(self, python: str, code: str) -> Link:
-        """The nursery of an interpreter and a state of dagnb's code: other environments need other ones."""
-        if (link := self._links.get((python, code))) is None:
-            here, there = socket.socketpair()
-            command = [python, "-P", "-m", "dagnb_workers.run_host", str(there.fileno()), str(self._directory)]
-            try:
-                subprocess.Popen([*command, str(self._idle_s)], pass_fds=[there.fileno()], start_new_session=True)
-            except OSError as error:
-                here.close()
-                raise LaunchError(f"{python} cannot be started: {error}. Restart the kernel.") from error
-            finally:
-                there.close()
-            link = self._links[python, code] = Link(here)
-            self._group.create_task(link.listen())
-            self._group.create_task(self._hear((python, code), link))
-        return link
-
-    async def _hear(self, whose: tuple[str, str], link: Link) -> None:
-        """Look after a run as soon as its supervisor ends."""
-        while (ended := await link.exits.get()) is not None:
-            self._children.pop(ended.name, None)
-            await self._look_after(Entry(self._directory, ended.name))
-        self._links.pop(whose, None)
-        self._children.clear()  # whoever lives holds a lock
-        link.close()
-
-    async def _launch(self, entry: Entry, launch: dict[str, Any]) -> None:
-        self._children[entry.run] = 0  # so that nobody starts a second one meanwhile
-        try:
-            link = self._link(launch["python"], launch["code"])
-            self._children[entry.run] = await link.spawn("supervisor", entry.run, launch)
-        except LaunchError:
-            self._children.pop(entry.run, None)
-            entry.strike()
-            raise
-
-    async def _look_after(self, entry: Entry) -> None:
-        """Start a supervisor for a run that lost its own before its end; one that sees the end strikes the entry."""
-        launch = entry.read()
-        if launch is None or entry.run in self._children or entry.is_alive():
-            return
-        n_restarts = self._restarts[entry.run] = self._restarts.get(entry.run, 0) + 1
-        if n_restarts > MOST_RESTARTS:
-            await abandon(launch, f"its supervisor died {n_restarts} times in a row")
-            entry.strike()
-            return
-        with contextlib.suppress(LaunchError):
-            await self._launch(entry, launch)
-
-    async def _stop(self, entry: Entry) -> bool:
-        """Kill the supervisor; its nursery then kills the workers and lets go of the lock as the last one."""
-        was_alive = entry.is_alive() or entry.run in self._children
-        pid = self._children.get(entry.run) or entry.holder().pid
-        entry.note.unlink(missing_ok=True)
-        if was_alive and pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + GONE_S
-        while (entry.is_alive() or entry.run in self._children) and time.monotonic() < deadline:  # noqa: ASYNC110  # a lock tells nobody
-            await asyncio.sleep(_PAUSE_S)
-        entry.strike()
-        return was_alive
-
     # ---- the end ------------------------------------------------------------------------------------------------
 
     async def _care(self) -> None:
@@ -222,7 +150,7 @@ class Agent:
             await asyncio.sleep(min(_TICK_S, self._idle_s / 4))
             _reap()
             for entry in entries(self._directory):
-                await self._look_after(entry)
+                await self._hosts.look_after(entry)
             if not self._directory.exists():  # somebody cleaned up: nobody can find this agent any more
                 self._leaving.set()
             elif self._n_clients or entries(self._directory):
@@ -240,15 +168,14 @@ class Agent:
 
     async def _leave(self) -> None:
         for entry in entries(self._directory):
-            await self._stop(entry)
-        for link in tuple(self._links.values()):
-            await link.leave()
+            await self._hosts.stop(entry)
+        await self._hosts.leave()
         if server := self._server or await asyncio.to_thread(running_server, self._directory):
             await asyncio.to_thread(stop_server, server)
         shutil.rmtree(self._directory / "modules", ignore_errors=True)
         deadline = time.monotonic() + GONE_S
         while _reap() and time.monotonic() < deadline:  # noqa: ASYNC110  # children that other agents had
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(PAUSE_S)
 
 
 def _find_or_start(directory: Path) -> ServerProcess:

@@ -84,6 +84,15 @@ async def ask_agent(op: str, **arguments: Any) -> dict[str, Any]:
     raise LaunchError(f"no agent answers to {op!r}. Ask `dagnb doctor`.")
 
 
+async def ask_running(op: str, **arguments: Any) -> dict[str, Any]:
+    """One question to the agent; {} when there is none."""
+    try:
+        async with await _connect(runtime_directory()) as agent:
+            return await agent.ask(op, **arguments)
+    except OSError:
+        return {}
+
+
 def stop() -> int:
     """`dagnb agent --stop`: the exit code, 0 also when there was no agent."""
 

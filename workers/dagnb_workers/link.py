@@ -39,6 +39,8 @@ class Link:
         self._control = control
         self._writing = asyncio.Lock()
         self._births: dict[str, asyncio.Future[int]] = {}
+        self._questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._n_asked = 0
         self._is_gone = False
         self.exits: asyncio.Queue[Exit | None] = asyncio.Queue()
 
@@ -50,9 +52,12 @@ class Link:
             for line in lines:
                 self._note(json.loads(line))
         self._is_gone = True
-        for birth in self._births.values():
-            birth.set_exception(_gone())
+        waiting: list[asyncio.Future[Any]] = [*self._births.values(), *self._questions.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(_gone())
         self._births.clear()
+        self._questions.clear()
         self.exits.put_nowait(None)
 
     async def spawn(self, kind: str, name: str, args: dict[str, Any], fds: Sequence[int] = ()) -> int:
@@ -63,6 +68,16 @@ class Link:
         self._births[name] = birth
         await self._send({"spawn": kind, "name": name, "args": args, "fds": len(fds)}, fds)
         return await birth
+
+    async def ask(self, about: dict[str, Any]) -> dict[str, Any]:
+        """What a host answers to a question. Raises LaunchError when it is gone before it did."""
+        if self._is_gone:
+            raise _gone()
+        self._n_asked += 1
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._questions[self._n_asked] = answer
+        await self._send({"ask": self._n_asked, **about})
+        return await answer
 
     async def signal(self, name: str, number: signal.Signals) -> None:
         """Signal a child and what it started; nothing happens when it has ended."""
@@ -100,6 +115,9 @@ class Link:
     def _note(self, news: dict[str, Any]) -> None:
         if "exited" in news:
             self.exits.put_nowait(Exit(news["exited"], news["pid"], news["status"]))
+        elif "answered" in news:
+            if not (question := self._questions.pop(news["answered"])).done():
+                question.set_result(news)
         elif (birth := self._births.pop(news.get("started") or news["failed"], None)) is None or birth.done():
             return
         elif "started" in news:

@@ -8,6 +8,7 @@ Protocol, one JSON object a line, file descriptors beside it:
     {"spawn": kind, "name": ..., "args": {...}, "fds": 3}  ->  {"started": name, "pid": ...}
                                                            or  {"failed": name, "reason": ...}
     {"signal": number, "name": ...}                            to the child and whatever it started
+    {"who": true}                                          ->  {"children": {"children": [name, ...], ...}}
     {"leave": true}                                            end, as when the connection ends, but knowingly
     a child ends                                           ->  {"exited": name, "pid": ..., "status": wait status}
 Only the parent of a process can signal it without the risk of hitting another that got its number; hence "signal".
@@ -51,18 +52,41 @@ class Born:
         return self.kind(self.args, self.fds)
 
 
+@dataclass(frozen=True, slots=True)
+class Pipes:
+    """A connection of two descriptors, as a container has; file descriptors cannot travel on it."""
+
+    reading: int
+    writing: int
+
+    def fileno(self) -> int:
+        """What becomes readable."""
+        return self.reading
+
+    def sendall(self, data: bytes) -> None:
+        """Write all of it."""
+        while data:
+            data = data[os.write(self.writing, data) :]
+
+    def close(self) -> None:
+        """Let go of both."""
+        _close([self.reading, self.writing])
+
+
 @dataclass(slots=True)
 class Nursery:
     """kinds: what it can fork. mortal: whether its children die with it and with the connection.
 
-    keep: descriptors it has open for its own sake, closed in children. deserted: set when the other side has gone
-    without a word.
+    keep: descriptors it has open for its own sake, closed in children. patience_s: leave when it has no child and heard
+    nothing for so long. told: what else it answers to "who". deserted: set when the other side has gone without a word.
     """
 
-    control: socket.socket
+    control: socket.socket | Pipes
     kinds: Mapping[str, Kind]
     mortal: bool
     keep: tuple[int, ...] = ()
+    patience_s: float | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
     deserted: bool = False
     _children: dict[str, int] = field(default_factory=dict)
     _fds: list[int] = field(default_factory=list)
@@ -73,7 +97,9 @@ class Nursery:
         """Return in each child with its task; in the nursery itself None, when nobody needs it any more."""
         bell, line = self._prepare(), self.control.fileno()
         while not self._leaving:
-            ready, _, _ = select.select([line, bell], [], [])
+            ready, _, _ = select.select([line, bell], [], [], self.patience_s)
+            if not ready and not self._children:
+                self._leaving = True
             if bell in ready:
                 with contextlib.suppress(BlockingIOError):
                     os.read(bell, _READ_BYTES)
@@ -102,7 +128,7 @@ class Nursery:
     def _listen(self) -> Born | None:
         """Read requests; returns in a child what it is to do."""
         try:
-            data, fds, _, _ = socket.recv_fds(self.control, _READ_BYTES, _MOST_FDS)
+            data, fds = _receive(self.control)
         except ConnectionError:
             data, fds = b"", []
         if not data:
@@ -121,6 +147,8 @@ class Nursery:
             return self._spawn(request)
         if "signal" in request:
             self._signal(request["name"], request["signal"])
+        elif "who" in request:
+            self._tell({"children": {"children": list(self._children), **self.told}})
         elif "leave" in request:
             self._leaving = True
         return None
@@ -150,6 +178,7 @@ class Nursery:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setpgid(0, 0)
         if self.mortal and sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -193,6 +222,13 @@ def live(born: Born) -> None:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)  # without waiting for threads that user code left behind
+
+
+def _receive(control: socket.socket | Pipes) -> tuple[bytes, list[int]]:
+    if isinstance(control, Pipes):
+        return os.read(control.reading, _READ_BYTES), []
+    data, fds, _, _ = socket.recv_fds(control, _READ_BYTES, _MOST_FDS)
+    return data, fds
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:

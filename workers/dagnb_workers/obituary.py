@@ -14,7 +14,8 @@ from dagnb_workers.page import Running
 class Facts:
     """What the supervisor knows. worker: whom the process staffed, '' for nobody yet.
 
-    code: exit code, or minus the signal. printed: tails of stdout and stderr.
+    code: exit code, or minus the signal. memory_bytes: what its container may use, None for no container.
+    printed: tails of stdout and stderr.
     """
 
     instance: str
@@ -23,6 +24,7 @@ class Facts:
     running: Running | None
     was_overtime: bool
     ran_out_of_memory: bool
+    memory_bytes: int | None
     printed: tuple[str, str]
     at: float
 
@@ -50,6 +52,11 @@ def death(facts: Facts) -> Death:
     )
 
 
+def leave(facts: Facts) -> Death:
+    """It was ended because it had nothing to do: nobody is charged."""
+    return Death(instance=facts.instance, task=None, charge=Charge.LOSS, error="{}")
+
+
 def cause(facts: Facts) -> str:
     """One sentence or two."""
     when = "while running this task" if facts.running is not None else "between tasks"
@@ -72,7 +79,10 @@ def _overtime(facts: Facts) -> str:
 def _hint(facts: Facts) -> str:
     number = -facts.code
     if facts.ran_out_of_memory and number == signal.SIGKILL:
-        return ": the machine or its container ran out of memory. Give it more with resources=Resources(memory_mb=...)"
+        what = "the machine ran out of memory"
+        if facts.memory_bytes is not None:
+            what = f"out of memory, its container may use {facts.memory_bytes / 2**20:.0f} MB"
+        return f": {what}. Give it more with resources=Resources(memory_mb=...)"
     if number == signal.SIGKILL:
         return ": by somebody, or by the system when memory ran out"
     if number in {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}:

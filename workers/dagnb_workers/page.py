@@ -65,6 +65,10 @@ class Page:
         n_bytes = self._map[_NAME]
         return self._map[_NAME + 1 : _NAME + 1 + n_bytes].decode(errors="replace")
 
+    def has_asked(self) -> bool:
+        """Supervisor: whether the worker has had an answer from the store, with a task or without."""
+        return bool(self._words[_SERIAL])
+
     def begin(self, task: int, attempt: int, limit_s: float = 0.0) -> None:
         """Worker: from now on it runs this attempt."""
         words, floats, started = self._words, self._floats, time.monotonic()

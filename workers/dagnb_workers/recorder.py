@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgpack
 
+from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Offer
 from dagnb.trace.span import Phase, Span
 
@@ -26,19 +28,30 @@ class Recorder:
 
     def __init__(self) -> None:
         self._spans: list[tuple[Any, ...]] = []
-        self._offset_s = 0.0
+        self._offset_s, self._trip_s = 0.0, math.inf
 
     def now(self) -> float:
         """Epoch seconds of the store."""
         return time.time() + self._offset_s
 
     def set_clock(self, store_s: float, sent_s: float, received_s: float) -> None:
-        """The store said store_s between our sent_s and received_s: take the middle."""
-        self._offset_s = store_s - (sent_s + received_s) / 2
+        """The store said store_s between our sent_s and received_s: take the middle, of the quickest answer so far."""
+        if received_s - sent_s <= self._trip_s:
+            self._offset_s, self._trip_s = store_s - (sent_s + received_s) / 2, received_s - sent_s
 
     def note(self, span: Span) -> None:
         """Keep a span."""
         self._spans.append(astuple(span))
+
+    def note_start(self, worker: str, begin_s: float, invocation: Invocation) -> None:
+        """A worker has started, now: asked for at begin_s of the store's clock; all else is of this machine's."""
+        now_s, detail = self.now(), invocation.start
+        acts = [(Phase(name), begin + self._offset_s, end + self._offset_s) for name, begin, end in invocation.phases]
+        if invocation.told_at:
+            acts.append((Phase.REGISTER, invocation.told_at + self._offset_s, now_s))
+        acted_s = acts[0][1] if acts else now_s
+        for phase, begin, end in [(Phase.INVOKE, min(begin_s, acted_s), acted_s), *acts]:
+            self.note(Span(-1, worker, phase, begin, end, 0, 1, detail))
 
     @contextlib.contextmanager
     def span(self, worker: str, offer: Offer, phase: Phase) -> Iterator[Moved]:

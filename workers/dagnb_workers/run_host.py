@@ -90,7 +90,7 @@ def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[
     faulthandler.register(signal.SIGTERM, chain=True)  # shows where a task hung that its time limit ended
     with contextlib.suppress(OSError):  # when memory runs out, take the task and not who watches it
         Path("/proc/self/oom_score_adj").write_text("1000")
-    return work(invocation, args["instance"], page)
+    return work(invocation.again() if args["again"] else invocation, args["instance"], page)
 
 
 def _default_work() -> Work:

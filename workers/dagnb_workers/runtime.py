@@ -72,6 +72,7 @@ class Runtime:
         self._worker = ""
         self._offer: Offer | None = None
         self._asked_at = invocation.asked_at
+        self._start = invocation
         self._slim = bool(invocation.records)
 
     def now(self) -> float:
@@ -87,20 +88,24 @@ class Runtime:
         sent, begin = time.time(), self._asked_at or self.now()
         reply = await persist(
             lambda: self._store.register(
-                self._run, self._instance, lease_s=self._invocation.lease_s, worker=wanted, slim=self._slim
+                self._run,
+                self._instance,
+                lease_s=self._invocation.lease_s,
+                worker=wanted,
+                slim=self._slim,
+                kind=self._invocation.kind,
             )
         )
         self._recorder.set_clock(reply.now, sent, time.time())
-        detail = "cold" if self._asked_at else "warm"
-        self._asked_at = 0.0  # what follows an idle wait is no part of the start
         if reply.status is Status.TASKS:
-            self._recorder.note(Span(-1, reply.worker, Phase.INVOKE, min(begin, self.now()), self.now(), 0, 1, detail))
+            self._recorder.note_start(reply.worker, min(begin, self.now()), self._start)
+        self._asked_at, self._start = 0.0, self._start.again()  # what follows an idle wait is no part of the start
         return self._took(reply)
 
     async def wait_work(self) -> None:
         """Wait for a hint, a second at most; spans do not wait with us."""
         await self.flush()
-        await persist(lambda: self._store.wait_work(self._run, _IDLE_S))
+        await persist(lambda: self._store.wait_work(self._run, _IDLE_S, self._invocation.kind))
 
     async def fetch(self, offer: Offer) -> Loaded | Missing:
         """Everything the call needs: values at hand, those that came with the offer, the rest in one request."""

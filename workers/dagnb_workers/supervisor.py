@@ -14,8 +14,6 @@ import secrets
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from dagnb.errors import LaunchError, RunMissingError, StorageError
@@ -25,34 +23,19 @@ from dagnb.storage.interface import Store
 from dagnb.storage.open import open_store
 from dagnb_workers import obituary
 from dagnb_workers.link import Exit, Link
-from dagnb_workers.output import Capture
-from dagnb_workers.page import Page
+from dagnb_workers.memory import container_limit, count_oom_kills
+from dagnb_workers.place import Place
 
 LOOK_S = 0.05
 GIVE_UP_S = 60.0
 LEAVE_S = 1.0
 INTERRUPTED_S = 0.5
 MOST_STILLBORN = 5
-OVERTIME = ((0.0, signal.SIGINT), (1.0, signal.SIGTERM), (2.0, signal.SIGKILL))
-"""What a task gets that is still running so many seconds after its time limit."""
+HURRY = signal.SIGUSR1
+"""Tells a supervisor whose workers may linger that somebody else needs the place"""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Place:
-    """One worker process. n_warnings: how much of OVERTIME its present attempt has had."""
-
-    instance: str
-    page: Page
-    capture: Capture
-    warned: tuple[int, int] = (-1, -1)
-    n_warnings: int = 0
-
-    def close(self) -> None:
-        self.page.close()
-        self.capture.close()
 
 
 class Supervisor:
@@ -69,19 +52,23 @@ class Supervisor:
         self._orphans, self._tell = orphans, tell
         self._invocation, self._run, self._link = invocation, invocation.run, link
         self._store: Store | None = None
-        self._places: dict[str, _Place] = {}
+        self._places: dict[str, Place] = {}
         self._duties: set[asyncio.Task[None]] = set()
         self._over, self._look = asyncio.Event(), asyncio.Event()
         self._is_lost = False
         self._reached = time.monotonic()
-        self._n_stillborn = 0
-        self._n_oom_kills = _count_oom_kills()
+        self._n_stillborn, self._has_staffed, self._has_left = 0, False, False
+        self._linger_s = invocation.linger_s
+        self._is_contained = bool(invocation.place)
+        self._n_oom_kills = count_oom_kills(in_container=self._is_contained)
 
     async def watch_over(self) -> None:
         """Start the workers, keep them going until the run is over, end them."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._link.listen())
             self._group = group
+            if self._linger_s is not None:
+                asyncio.get_running_loop().add_signal_handler(HURRY, self._hurry)
             duties = (
                 self._beat(),
                 self._await_end(),
@@ -89,10 +76,10 @@ class Supervisor:
                 self._replace_the_dead(),
                 self._bury_orphans(),
             )
+            for _ in range(self._invocation.n_workers):  # first: what a run waits for
+                self._begin(self._staff())
             for duty in duties:
                 self._begin(duty)
-            for _ in range(self._invocation.n_workers):
-                self._begin(self._staff())
             await self._over.wait()
             for task in self._duties:
                 task.cancel()
@@ -169,12 +156,13 @@ class Supervisor:
     async def _staff(self, after_s: float = 0.0) -> None:
         """Start one worker. When it cannot be forked, this counts as a worker that died before it began."""
         await asyncio.sleep(after_s)
-        place = _Place(secrets.token_hex(8), Page.create(), Capture.create())
-        fds = (place.page.fd, place.capture.stdout, place.capture.stderr)
+        prefix = f"{self._invocation.place}-" if self._invocation.place else ""
+        place = Place(f"{prefix}{secrets.token_hex(8)}")
         self._places[place.instance] = place
         self._tell(tuple(self._places))
         try:
-            await self._link.spawn("worker", place.instance, {"instance": place.instance}, fds)
+            args = {"instance": place.instance, "again": self._has_staffed}
+            await self._link.spawn("worker", place.instance, args, place.fds)
         except LaunchError as error:
             self._places.pop(place.instance).close()
             await self._count_stillborn(str(error))
@@ -185,21 +173,26 @@ class Supervisor:
             self._begin(self._replace(place, ended))
         raise LaunchError("the workers' fork server died. Another supervisor is started for the run.")
 
-    async def _replace(self, place: _Place, ended: Exit) -> None:
+    async def _replace(self, place: Place, ended: Exit) -> None:
         """Report the death with its proof, then start another worker."""
         facts = self._facts(place, ended)
         place.close()
         if facts.code == 0 and facts.running is None:
             await self._pulse()  # it left knowingly; most likely the run is over
-        known = await self._ask(lambda store: store.dead(self._run, obituary.death(facts)))
-        if known:
-            self._n_stillborn = 0
+        told = obituary.leave(facts) if place.is_leaving else obituary.death(facts)
+        known = await self._ask(lambda store: store.dead(self._run, told))
+        if place.is_leaving:
+            self._has_left = not self._places
+            if self._has_left:
+                self._over.set()
+        elif known:
+            self._n_stillborn, self._has_staffed = 0, True
             await self._staff()
         elif known is not None:
             *_, last = facts.printed[1].strip().splitlines() or [""]
             await self._count_stillborn(f"{obituary.cause(facts)}. {last}")
 
-    def _facts(self, place: _Place, ended: Exit) -> obituary.Facts:
+    def _facts(self, place: Place, ended: Exit) -> obituary.Facts:
         running = place.page.read(of_the_dead=True)
         return obituary.Facts(
             instance=place.instance,
@@ -207,7 +200,8 @@ class Supervisor:
             code=ended.code,
             running=running,
             was_overtime=running is not None and place.page.timed_out(running.task, running.attempt),
-            ran_out_of_memory=_count_oom_kills() > self._n_oom_kills,
+            ran_out_of_memory=count_oom_kills(in_container=self._is_contained) > self._n_oom_kills,
+            memory_bytes=container_limit() if self._is_contained else None,
             printed=place.capture.tails(),
             at=time.time(),
         )
@@ -227,20 +221,20 @@ class Supervisor:
         while True:
             for place in tuple(self._places.values()):
                 place.capture.trim()
-                await self._keep_limit(place)
+                while (warning := place.warning()) is not None:
+                    await self._link.signal(place.instance, warning)
+                if self._linger_s is not None and place.rested(self._linger_s):
+                    await self._dismiss_idle(place)
             await asyncio.sleep(LOOK_S)
 
-    async def _keep_limit(self, place: _Place) -> None:
-        running = place.page.read()
-        if running is None or running.limit_s <= 0:
-            return
-        if place.warned != (running.task, running.attempt):
-            place.warned, place.n_warnings = (running.task, running.attempt), 0
-        overtime_s = time.monotonic() - running.started - running.limit_s
-        while place.n_warnings < len(OVERTIME) and overtime_s >= OVERTIME[place.n_warnings][0]:
-            place.page.flag_timeout(running.task, running.attempt)
-            await self._link.signal(place.instance, OVERTIME[place.n_warnings][1])
-            place.n_warnings += 1
+    async def _dismiss_idle(self, place: Place) -> None:
+        """End a worker that has nothing to do. Should it get a task just now, that goes back uncharged."""
+        place.is_leaving = True
+        await self._link.signal(place.instance, signal.SIGKILL)
+
+    def _hurry(self) -> None:
+        """Somebody else needs the place: workers leave as soon as they have nothing to do."""
+        self._linger_s = 0.0
 
     async def _bury_orphans(self) -> None:
         """The lock of the run was free, so whoever worked for it is dead: its tasks need not wait for a lease."""
@@ -252,7 +246,7 @@ class Supervisor:
 
     async def _dismiss(self) -> None:
         """The run is over: let workers leave, interrupt who still works for nothing, end who does not listen."""
-        if not self._is_lost:
+        if not self._is_lost and not self._has_left:
             if await self._is_ok():
                 await self._await_exits(LEAVE_S)
             await self._interrupt()
@@ -288,12 +282,3 @@ class Supervisor:
 
 async def _report(store: Store, run: str, death: Death) -> bool:
     return await store.dead(run, death)
-
-
-def _count_oom_kills() -> int:
-    """How often this machine's kernel killed for want of memory since it started; 0 where that is not told."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return 0

@@ -19,9 +19,12 @@ local WHOLE = 8 -- with more tasks to look at than this, their states are read a
 local FEW = 32 -- a list up to this long is searched, not queued
 local MEMO = 8192 -- positions whose text is kept between calls
 
+local NO_KINDS = {}
+
 local WAITING, READY, RUNNING, RETRYING = 'W', 'R', 'X', 'B'
 local DONE, FAILED, SKIPPED = 'D', 'F', 'S'
 local OPEN = { W = true, R = true, X = true, B = true }
+local HELD = '-1' -- of a death: whatever the instance was running is charged
 local LEASE_LOST = '{"type": "LeaseLost", "message": "the worker was not heard of in time"}'
 
 local NAMES = {
@@ -145,15 +148,17 @@ end
 -- at, now: the moment as text and as number. states: known ones; dirty: tasks whose state is to be written. born: tasks
 -- made ready in this step. made: the same by commits, flat: task, queue, priority. pushes: queue -> what is to be
 -- queued, flat: priority, task. touched: queues to route. settled: difference of the unsettled sinks. m: fields to write.
+-- kinds: those of queues, packed; false while neither a queue nor an instance has one, so that others pay nothing for
+-- them. asked: kinds of which members were asked for.
 local function open(prefix, args)
-  local m = call('HMGET', prefix .. 'm', 'state', 'deadline_at')
+  local m = call('HMGET', prefix .. 'm', 'state', 'deadline_at', 'kinds')
   if not m[1] then
     return nil
   end
   local at = moment(args[1])
   return {
     p = prefix, fresh = args[2], again = args[3] == '1', at = at, now = tonumber(at), state = m[1],
-    deadline_at = m[2] and tonumber(m[2]), settled = 0, n_pushed = 0, all = false, ttl = false, serial = false,
+    deadline_at = m[2] and tonumber(m[2]), kinds = m[3], asked = false, settled = 0, n_pushed = 0, all = false, ttl = false, serial = false,
     states = {}, dirty = {}, born = {}, made = {}, pushes = {}, touched = {}, lines = {}, running = {}, rerun = {},
     held = {}, events = {}, m = {},
   }
@@ -260,6 +265,31 @@ local function unsettled(c)
   return n
 end
 
+-- The name of a key of which each kind has its own.
+local function of_kind(name, kind)
+  return kind == '' and name or name .. ':' .. kind
+end
+
+local function kinds_of(c)
+  return c.kinds and cmsgpack.unpack(c.kinds) or NO_KINDS
+end
+
+local function push_need(c)
+  if call('EXISTS', c.p .. 'need') == 0 then
+    call('RPUSH', c.p .. 'need', '')
+    expire(c, 'need')
+  end
+end
+
+-- Whoever starts instances is told of members that were asked for and are not staffed yet.
+local function flush_need(c)
+  for kind in pairs(c.asked or NO_KINDS) do
+    if call('EXISTS', c.p .. of_kind('inv', kind)) == 1 then
+      return push_need(c)
+    end
+  end
+end
+
 local function close(c)
   flush_states(c)
   flush_running(c)
@@ -272,6 +302,9 @@ local function close(c)
   end
   if #c.events > 0 then
     call('XADD', c.p .. 'ev', 'MAXLEN', '~', EVENTS_KEPT, '*', 'at', c.at, 'e', concat(c.events, '\n'))
+  end
+  if c.asked then
+    flush_need(c)
   end
 end
 
@@ -355,8 +388,11 @@ local function line_of(c, queue)
   local line = c.lines[queue]
   if not line then
     local f = call('HMGET', c.p .. 'm', 'q' .. queue, 'c' .. queue, 'i' .. queue, 'a' .. queue, 'h' .. queue)
-    line = { name = f[1], cap = tonumber(f[2]), changed = {} }
+    line = { name = f[1], cap = tonumber(f[2]), kind = '', changed = {} }
     line.i, line.a, line.h = tonumber(f[3] or 0), tonumber(f[4] or 0), tonumber(f[5] or 0)
+    if c.kinds then
+      line.kind = call('HGET', c.p .. 'm', 'k' .. queue) or ''
+    end
     c.lines[queue] = line
   end
   return line
@@ -399,24 +435,31 @@ local function worker_of(c, instance)
 end
 
 -- A hint for each member that is asked for and no more, or sleepers would be woken for nothing.
-local function trim_hints(c)
-  local n = call('ZCARD', c.p .. 'inv')
+local function trim_hints(c, invoked, hints)
+  local n = call('ZCARD', invoked)
   if n == 0 then
-    call('DEL', c.p .. 'spawn')
+    call('DEL', hints)
   else
-    call('LTRIM', c.p .. 'spawn', '0', id(n - 1))
+    call('LTRIM', hints, '0', id(n - 1))
   end
 end
 
+local function kind_of(c, instance)
+  return c.kinds and call('HGET', c.p .. 'k', instance) or ''
+end
+
+-- member: one of the instance's kind, or nil for the most urgent of them.
 local function adopt(c, instance, member)
-  member = member or call('ZRANGE', c.p .. 'inv', '0', '0')[1]
+  local kind = kind_of(c, instance)
+  local invoked = c.p .. of_kind('inv', kind)
+  member = member or call('ZRANGE', invoked, '0', '0')[1]
   if not member then
     return false
   end
   local queue, number = split_member(member)
   local line = line_of(c, queue)
-  call('ZREM', c.p .. 'inv', member)
-  trim_hints(c)
+  call('ZREM', invoked, member)
+  trim_hints(c, invoked, c.p .. of_kind('spawn', kind))
   count(line, 'i', -1)
   count(line, 'a', 1)
   local held = { queue = queue, number = number, name = worker_name(line, number) }
@@ -553,23 +596,37 @@ local function next_nonce(c)
   return c.fresh .. ':' .. id(c.serial)
 end
 
+-- hints: kind -> names of those who were asked for
 local function ask(c, queue, n_ready, hints)
   local line, urgency = line_of(c, queue), nil
   while n_ready > line.i and line.i + line.a < line.cap do
     urgency = urgency or call('ZRANGE', c.p .. 'q:' .. queue, '0', '0', 'WITHSCORES')[2]
     local number = free_member(c, queue, line)
     local member = queue .. '/' .. number
-    call('ZADD', c.p .. 'inv', urgency, member)
+    call('ZADD', c.p .. of_kind('inv', line.kind), urgency, member)
     call('HSET', c.p .. 'w', member, next_nonce(c))
     count(line, 'i', 1)
-    hints[#hints + 1] = worker_name(line, number)
+    local list = hints[line.kind] or {}
+    list[#list + 1] = worker_name(line, number)
+    hints[line.kind] = list
   end
 end
 
 local function push_hints(c, hints)
-  if #hints > 0 then
-    in_portions('RPUSH', c.p .. 'spawn', hints)
-    expire(c, 'spawn')
+  for kind, list in pairs(hints) do
+    local name = of_kind('spawn', kind)
+    in_portions('RPUSH', c.p .. name, list)
+    expire(c, name)
+  end
+end
+
+local function note_asked(c, hints)
+  for kind in pairs(hints) do
+    expire(c, of_kind('inv', kind))
+    if kind ~= '' then
+      c.asked = c.asked or {}
+      c.asked[kind] = true
+    end
   end
 end
 
@@ -602,9 +659,9 @@ local function route(c)
     end
   end
   c.touched = {}
-  if #hints > 0 then
+  if next(hints) then
     change(c, 'serial', id(c.serial))
-    expire(c, 'inv')
+    note_asked(c, hints)
     push_hints(c, hints)
   end
 end
@@ -623,8 +680,21 @@ local function last_queue(c)
   return tonumber(call('HGET', c.p .. 'm', 'n_queues') or 0) - 1
 end
 
+-- Names of the keys that are there only when there are kinds.
+local function kind_names(c)
+  local names = c.kinds and { 'k', 'need' } or {}
+  for _, kind in ipairs(kinds_of(c)) do
+    names[#names + 1] = of_kind('inv', kind)
+    names[#names + 1] = of_kind('spawn', kind)
+  end
+  return names
+end
+
 local function touch(c)
   for _, name in ipairs(NAMES) do
+    expire(c, name)
+  end
+  for _, name in ipairs(kind_names(c)) do
     expire(c, name)
   end
   for queue = 0, last_queue(c) do
@@ -637,19 +707,33 @@ local function touch(c)
   change(c, 'touched_at', c.at)
 end
 
+-- Members that are asked for, of all kinds.
+local function invoked_of(c)
+  local list = call('ZRANGE', c.p .. 'inv', '0', '-1')
+  for _, kind in ipairs(kinds_of(c)) do
+    for _, member in ipairs(call('ZRANGE', c.p .. of_kind('inv', kind), '0', '-1')) do
+      list[#list + 1] = member
+    end
+  end
+  return list
+end
+
 local function clear_roster(c)
-  local asked = call('ZRANGE', c.p .. 'inv', '0', '-1')
+  local asked = invoked_of(c)
   for _, member in ipairs(asked) do
     local line = line_of(c, (split_member(member)))
     count(line, 'i', -line.i)
   end
   in_portions('HDEL', c.p .. 'w', asked)
   local keys = { c.p .. 'inv', c.p .. 'd', c.p .. 'x', c.p .. 'spawn' }
+  for _, name in ipairs(kind_names(c)) do
+    keys[#keys + 1] = c.p .. name
+  end
   for queue = 0, last_queue(c) do
     keys[#keys + 1] = c.p .. 'q:' .. queue
   end
   count_keys('UNLINK', keys)
-  c.pushes, c.touched, c.running, c.rerun = {}, {}, {}, {}
+  c.pushes, c.touched, c.running, c.rerun, c.asked = {}, {}, {}, {}, false
 end
 
 local function purge_intermediates(c)
@@ -659,18 +743,29 @@ local function purge_intermediates(c)
   count_keys('UNLINK', keys)
 end
 
+-- A hint to leave for each instance, where it looks: kind -> hints.
+local function stops_of(c)
+  local hints = {}
+  for _, instance in ipairs(call('ZRANGE', c.p .. 'l', '0', '-1')) do
+    local kind = kind_of(c, instance)
+    hints[kind] = hints[kind] or {}
+    insert(hints[kind], 'stop')
+  end
+  return hints
+end
+
 local function finish(c, state, reason)
   c.state = state
   flush_states(c)
   call('SET', c.p .. 's', (string.gsub(call('GET', c.p .. 's'), '[WRXB]', 'C')), 'KEEPTTL')
   c.states, c.all = {}, false
   call('HSET', c.p .. 'm', 'state', state, 'reason', reason, 'finished_at', c.at)
+  local stops = stops_of(c)
   clear_roster(c)
-  local hints = {}
-  for i = 1, call('ZCARD', c.p .. 'l') do
-    hints[i] = 'stop'
+  push_hints(c, stops)
+  if #kinds_of(c) > 0 then
+    push_need(c)
   end
-  push_hints(c, hints)
   event(c, 'end', -1, state)
   purge_intermediates(c)
   touch(c)
@@ -995,6 +1090,9 @@ local function drop(c, instance)
     c.touched[held.queue] = true
   end
   call('ZREM', c.p .. 'l', instance)
+  if c.kinds then
+    call('HDEL', c.p .. 'k', instance)
+  end
   return tasks
 end
 
@@ -1150,6 +1248,16 @@ local function put_records(keys, args)
   return #args - 5
 end
 
+local function kinds_among(queues)
+  local kinds = {}
+  for _, queue in ipairs(queues) do
+    if queue[3] ~= '' and not contains(kinds, queue[3]) then
+      kinds[#kinds + 1] = queue[3]
+    end
+  end
+  return kinds
+end
+
 local function write_control(p, at, s)
   local m = {
     'state', 'running', 'unsettled', #s.sinks, 'serial', 0, 'ttl_ms', s.ttl_ms, 'n_queues', #s.queues,
@@ -1164,6 +1272,13 @@ local function write_control(p, at, s)
   for i, queue in ipairs(s.queues) do
     m[#m + 1], m[#m + 2] = 'q' .. (i - 1), queue[1]
     m[#m + 1], m[#m + 2] = 'c' .. (i - 1), queue[2]
+    if queue[3] ~= '' then
+      m[#m + 1], m[#m + 2] = 'k' .. (i - 1), queue[3]
+    end
+  end
+  local kinds = kinds_among(s.queues)
+  if #kinds > 0 then
+    m[#m + 1], m[#m + 2] = 'kinds', cmsgpack.pack(kinds)
   end
   in_portions('HSET', p .. 'm', m)
 end
@@ -1216,9 +1331,9 @@ local function step(body)
   end
 end
 
--- The member that was asked for under this name and nonce.
-local function invoked_as(c, name, nonce)
-  local asked = call('ZRANGE', c.p .. 'inv', '0', '-1')
+-- The member of this kind that was asked for under this name and nonce.
+local function invoked_as(c, name, nonce, kind)
+  local asked = call('ZRANGE', c.p .. of_kind('inv', kind), '0', '-1')
   local nonces = fetch_fields(c.p .. 'w', asked)
   for i, member in ipairs(asked) do
     if nonces[i] == nonce then
@@ -1231,17 +1346,36 @@ local function invoked_as(c, name, nonce)
   return nil
 end
 
--- instance, want, slim, lease_s, worker name or '', its nonce
+-- The instance is of this kind until its lease is gone.
+local function note_kind(c, instance, kind)
+  if not c.kinds then
+    c.kinds = cmsgpack.pack({})
+    change(c, 'kinds', c.kinds)
+  end
+  call('HSET', c.p .. 'k', instance, kind)
+  expire(c, 'k')
+end
+
+-- instance, want, slim, lease_s, worker name or '', its nonce, kind
 local function register(c, args, over)
-  local instance = args[4]
+  local instance, kind = args[4], args[10]
   if over then
     return answer(c, 'stop')
   end
+  if (c.kinds or kind ~= '') and call('ZRANK', c.p .. 'l', instance) then
+    kind = kind_of(c, instance)
+  end
+  local member
   if args[8] ~= '' and not held_of(c, instance) then
-    local member = invoked_as(c, args[8], args[9])
+    member = invoked_as(c, args[8], args[9], kind)
     if not member then
       return answer(c, 'refused')
     end
+  end
+  if kind ~= '' then
+    note_kind(c, instance, kind)
+  end
+  if member then
     adopt(c, instance, member)
   end
   call('ZADD', c.p .. 'l', text(c.now + tonumber(args[7])), instance)
@@ -1378,7 +1512,39 @@ local function reap_step(c, _, over)
   return over and 0 or reap(c)
 end
 
--- instance, task or '', charge, error, delay or ''
+-- How many members are asked for: kind, number, ...
+local function wanted_of(c)
+  local list = {}
+  for _, kind in ipairs({ '', unpack(kinds_of(c)) }) do
+    local n = call('ZCARD', c.p .. of_kind('inv', kind))
+    if n > 0 then
+      list[#list + 1], list[#list + 2] = kind, n
+    end
+  end
+  return list
+end
+
+-- Whoever has a lease: instance, its kind, its worker's name or '', ...
+local function instances_of(c)
+  local list = {}
+  for _, instance in ipairs(call('ZRANGE', c.p .. 'l', '0', '-1')) do
+    local n = #list
+    list[n + 1], list[n + 2], list[n + 3] = instance, kind_of(c, instance), worker_of(c, instance)
+  end
+  return list
+end
+
+local function demand(c, _, over)
+  if not over then
+    reap(c)
+  end
+  if c.state ~= 'running' then
+    return { c.state, c.at, {}, {} }
+  end
+  return { c.state, c.at, wanted_of(c), instances_of(c) }
+end
+
+-- instance, task, HELD for all that it was running, or '', charge, error, delay or ''
 local function dead(c, args, over)
   local instance = args[4]
   if over or not call('ZRANK', c.p .. 'l', instance) then
@@ -1389,7 +1555,7 @@ local function dead(c, args, over)
     if c.state ~= 'running' then
       break
     end
-    if task == tonumber(args[5]) then
+    if args[5] == HELD or task == tonumber(args[5]) then
       charge(c, task, args[6], args[7], args[8], worker)
     else
       ready(c, task)
@@ -1416,13 +1582,16 @@ end
 
 -- Unlinks every key it knows of; chunks that were never committed expire. Returns how many keys there were.
 local function forget(keys)
-  local c = { p = keys[1] }
+  local c = { p = keys[1], kinds = call('HGET', keys[1] .. 'm', 'kinds') }
   local list = large_keys(c, 'bigz', large_keys(c, 'big', {}))
   for queue = 0, last_queue(c) do
     list[#list + 1] = c.p .. 'q:' .. queue
     list[#list + 1] = c.p .. 'f:' .. queue
   end
   for _, name in ipairs(NAMES) do
+    list[#list + 1] = c.p .. name
+  end
+  for _, name in ipairs(kind_names(c)) do
     list[#list + 1] = c.p .. name
   end
   return count_keys('UNLINK', list)
@@ -1438,7 +1607,7 @@ local function workers_of(c)
       list[#list + 1] = { match(held[i + 1], '^%d+/%d+ (.*)$'), 'active', held[i] }
     end
   end
-  for _, member in ipairs(call('ZRANGE', c.p .. 'inv', '0', '-1')) do
+  for _, member in ipairs(invoked_of(c)) do
     local queue, number = split_member(member)
     list[#list + 1] = { worker_name(line_of(c, queue), number), 'invoked', '' }
   end
@@ -1521,6 +1690,7 @@ export('lost', step(lost), 'allow-oom')
 export('heartbeat', step(heartbeat), 'allow-oom')
 export('reap', step(reap_step), 'allow-oom')
 export('dead', step(dead), 'allow-oom')
+export('demand', step(demand), 'allow-oom')
 export('cancel', step(cancel), 'allow-oom')
 export('record', step(record), 'allow-oom')
 export('forget', forget, 'allow-oom')

@@ -24,6 +24,7 @@ FULL = Invocation(
     records=(b"\x00\xff", b"", b"text"),
     worker="w1",
     nonce="n:1",
+    kind="2cpu",
     cpus=2.5,
     lease_s=4.0,
     heartbeat_s=1.0,

@@ -268,6 +268,19 @@ def test_links_say_who_reads_whom_where_and_when() -> None:
     assert (made.sources, made.sinks, made.n_bits, made.on_error) == ((0,), (3,), 4, "continue")
 
 
+def test_queues_are_of_the_kind_of_their_resources_when_that_is_asked_for() -> None:
+    """a, b, c: in the pool of the default, on w1 with two CPUs, in the pool of 512 MB"""
+    dag = Dag.of(collect([same(0), same(1)]))
+    large, wide = Resources(memory_mb=512), Resources(cpus=2.0)
+    steps = (Step(task=0), Step(task=1, worker="w1", resources=wide), Step(task=2, upstream=(0, 1), resources=large))
+    plan = Plan(dag=dag, steps=steps, planner="p")
+
+    made = program.lay_out(plan, "r", cap=5, by_kind=True)
+
+    assert made.queues == (Queue("~", 5, "default"), Queue("w1", 1, "2cpu"), Queue("~512mb", 5, "512mb"))
+    assert [queue.kind for queue in program.lay_out(plan, "r", cap=5).queues] == ["", "", ""]
+
+
 # ---- refusals ----
 
 

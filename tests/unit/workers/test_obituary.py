@@ -6,7 +6,7 @@ import json
 import signal
 
 import pytest
-from dagnb_workers.obituary import Facts, cause, death
+from dagnb_workers.obituary import Facts, cause, death, leave
 from dagnb_workers.page import Running
 
 from dagnb.protocol.messages import Charge
@@ -17,7 +17,7 @@ RUNNING = Running(4, 2, 1.5, 0.0)
 def facts(code: int, **changes: object) -> Facts:
     known: dict[str, object] = {
         "instance": "i1", "worker": "~/1", "code": code, "running": RUNNING, "was_overtime": False,
-        "ran_out_of_memory": False, "printed": ("out", "err"), "at": 12.0,
+        "ran_out_of_memory": False, "memory_bytes": None, "printed": ("out", "err"), "at": 12.0,
     }  # fmt: skip
     return Facts(**{**known, **changes})  # type: ignore[arg-type]
 
@@ -39,8 +39,22 @@ def test_every_end_is_named(code: int, said: str) -> None:
 
 
 def test_out_of_memory_is_told_when_the_kernel_killed_for_it() -> None:
-    assert "ran out of memory" in cause(facts(-9, ran_out_of_memory=True))
-    assert "ran out of memory" not in cause(facts(-11, ran_out_of_memory=True))
+    assert "the machine ran out of memory" in cause(facts(-9, ran_out_of_memory=True))
+    assert "of memory" not in cause(facts(-11, ran_out_of_memory=True))
+
+
+def test_out_of_memory_in_a_container_is_told_with_its_limit_and_the_cure() -> None:
+    assert cause(facts(-9, ran_out_of_memory=True, memory_bytes=256 << 20)) == (
+        "the worker process was killed by SIGKILL (9) while running this task: out of memory, its container may use "
+        "256 MB. Give it more with resources=Resources(memory_mb=...)"
+    )
+    assert "256 MB" not in cause(facts(-9, memory_bytes=256 << 20))
+
+
+def test_who_was_ended_because_nothing_was_left_to_do_is_charged_nothing() -> None:
+    told = leave(facts(-9, running=None))
+
+    assert (told.instance, told.task, told.charge, told.error) == ("i1", None, Charge.LOSS, "{}")
 
 
 def test_a_death_between_tasks_charges_nobody() -> None:

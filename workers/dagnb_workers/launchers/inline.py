@@ -10,15 +10,20 @@ import asyncio
 import functools
 import os
 import secrets
+from collections.abc import Callable, Collection
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dagnb.errors import ConfigError, DagnbError, RunMissingError
+from dagnb.graph.resources import Resources
+from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
+from dagnb.protocol.launcher import Seat
 from dagnb.protocol.worker import Worker
 from dagnb.storage.open import MEMORY_URL, open_store
 from dagnb_workers.executor import call_in_thread
+from dagnb_workers.launchers.installed import absent
 from dagnb_workers.runtime import Loaded, Runtime
 
 
@@ -51,6 +56,7 @@ class Inline:
     """Up to `n` functions at a time in this process."""
 
     name: ClassVar[str] = "inline"
+    by_kind: ClassVar[bool] = False
     n: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def __post_init__(self) -> None:
@@ -67,7 +73,28 @@ class Inline:
         """The store of this process."""
         return MEMORY_URL
 
-    async def launch(self, invocation: Invocation) -> None:
+    async def pool(self, needs: Collection[Resources] = ()) -> Pool:
+        """The threads."""
+        return Pool(cap=self.n)
+
+    async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
+        """This process has what it has. Raises ConfigError naming packages that are not there."""
+        missing = absent(requirement for resources in needs for requirement in resources.requirements)
+        if missing:
+            raise ConfigError(f"{', '.join(missing)} is not installed here. Install it, or take workers='docker'.")
+
+    async def prewarm(self, resources: Resources, n: int) -> int:
+        """Nothing is to be started."""
+        return min(n, self.n)
+
+    async def seats(self) -> tuple[Seat, ...]:
+        """One for each run that goes on in this process."""
+        return tuple(
+            Seat(name=f"pid {os.getpid()}", platform=self.name, state="lent", run=run, made_of="this process")
+            for run in _running
+        )
+
+    async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
         """Start the workers on the running loop."""
         if invocation.run not in _running:
             task = asyncio.create_task(_work(invocation), name=f"dagnb-{invocation.run}")

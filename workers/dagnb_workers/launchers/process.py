@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dagnb.errors import ConfigError
+from dagnb.graph.resources import Resources
+from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
-from dagnb_workers.agent_client import ask_agent, store_url
+from dagnb.protocol.launcher import Seat
+from dagnb_workers.agent_client import ask_agent, ask_running, store_url
 from dagnb_workers.code import code_mark
+from dagnb_workers.launchers.installed import absent
 
 
 def usable_cpus() -> int:
@@ -26,6 +31,7 @@ class Processes:
     """`n` worker processes for a run; as many as there are usable CPUs when not said."""
 
     name: ClassVar[str] = "process"
+    by_kind: ClassVar[bool] = False
     n: int = field(default_factory=usable_cpus)
 
     def __post_init__(self) -> None:
@@ -42,10 +48,29 @@ class Processes:
         """URL of the embedded server, which the agent starts when there is none."""
         return await store_url()
 
-    async def launch(self, invocation: Invocation) -> None:
+    async def pool(self, needs: Collection[Resources] = ()) -> Pool:
+        """The processes, which are forked anew for each run."""
+        return Pool(cap=self.n)
+
+    async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
+        """Processes have what the kernel's environment has. Raises ConfigError naming packages that are not there."""
+        missing = absent(requirement for resources in needs for requirement in resources.requirements)
+        if missing:
+            raise ConfigError(
+                f"processes have the packages of this environment, and {', '.join(missing)} is not among them. "
+                "Install it here, or take workers='docker', which makes an image with it."
+            )
+
+    async def prewarm(self, resources: Resources, n: int) -> int:
+        """Have the fork server ready; workers are forked from it in milliseconds."""
+        await ask_agent("ping")
+        return min(n, self.n)
+
+    async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
         """Have the agent start a supervisor for the run, which starts the workers. Raises LaunchError."""
         await ask_agent(
             "launch",
+            host=self.name,
             invocation=invocation.to_json(),
             python=sys.executable,
             code=code_mark(),
@@ -55,3 +80,11 @@ class Processes:
     async def stop(self, run: str) -> None:
         """Kill the run's supervisor and workers."""
         await ask_agent("stop", run=run)
+
+    async def seats(self) -> tuple[Seat, ...]:
+        """The supervisors that live, each with its workers."""
+        told = (await ask_running("status")).get("runs", {})
+        return tuple(
+            Seat(name=f"pid {pid}", platform=self.name, state="lent", run=run, made_of=sys.executable)
+            for run, pid in told.items()
+        )

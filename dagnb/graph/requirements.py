@@ -1,0 +1,144 @@
+"""Requirement lines as people write them, in one canonical form: what decides which environment a task runs in.
+
+Only what names a package of an index passes. Options of pip, paths of this machine and URLs would make the same lines
+mean something else elsewhere, or reach what the user did not mean to give; so they are refused, with the cure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dagnb.errors import ConfigError, RequirementError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+LONGEST_LINE = 2_000
+"""characters; pip's own lines are shorter, and a message has to show them"""
+
+_COMMENT = re.compile(r"(^|\s)#.*$")
+_OPTION = re.compile(r"(?:^|\s)(-[A-Za-z](?![A-Za-z0-9])|--[a-z][a-z-]*)")
+_PATH = re.compile(
+    r"[./~\\]|[A-Za-z]:[\\/]|file:|[^;@\s]+\.(?:whl|zip|tar\.\w+|tgz)(?:$|[\s;\[])|[\w.-]+[\\/]", re.ASCII
+)
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+_INDEX = {"-i", "-f", "--index-url", "--pypi-url", "--extra-index-url", "--find-links", "--no-index", "--trusted-host"}
+_NESTED = {"-r", "-c", "--requirement", "--constraint"}
+_LOCAL = "Build a wheel of it for your index. Modules that lie beside your notebook reach the workers by themselves."
+_CURE_INDEX = "Set the index with pip config, as in `pip config set global.index-url URL`: images are built with it."
+
+
+def parse(lines: Iterable[str], source: str = "", *, allow_urls: bool = False) -> tuple[str, ...]:
+    """The requirements of these lines: canonical names, sorted, each once; markers stay, comments go.
+
+    Two lines on one package both stay, even when they contradict each other: pip says so better. A backslash at its end
+    continues a line. allow_urls: lets `name @ https://...` through. source: what errors call the lines.
+    Raises RequirementError for the first line that is no requirement, an option, a path or a URL.
+    """
+    given = lines.split("\n") if isinstance(lines, str) else lines
+    found = {_canonical(line, source, number, allow_urls) for number, line in _logical(given, source)}
+    return tuple(sorted(found))
+
+
+def read(path: Path | str, *, allow_urls: bool = False) -> tuple[str, ...]:
+    """The requirements of a requirements.txt. Raises RequirementError, or ConfigError when it cannot be read."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"requirements cannot be read from {path}: {error}. Give the path of a text file in UTF-8."
+        ) from error
+    return parse(text.split("\n"), str(path), allow_urls=allow_urls)
+
+
+def masked(text: str) -> str:
+    """The text with the credentials of its URLs replaced: for messages, lists and labels."""
+    return _CREDENTIALS.sub("***@", text)
+
+
+def _logical(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
+    """Lines that say something, put together where they are continued, without comments; the first is number 1."""
+    begun, so_far = 0, ""
+    for number, line in enumerate(lines, 1):
+        line = line.rstrip("\r\n")
+        _check_characters(line, source, number)
+        begun = begun or number
+        is_comment = line.lstrip().startswith("#")
+        if line.endswith("\\") and not is_comment:
+            so_far += line[:-1]
+            continue
+        said = _COMMENT.sub("", so_far if is_comment and so_far else so_far + line).strip()
+        if said:
+            yield begun, said
+        begun, so_far = 0, ""
+    if said := _COMMENT.sub("", so_far).strip():
+        yield begun, said
+
+
+def _check_characters(line: str, source: str, number: int) -> None:
+    if len(line) > LONGEST_LINE:
+        problem = f"is {len(line)} characters long"
+        raise RequirementError(source, number, line[:40] + "...", problem, f"At most {LONGEST_LINE} are taken.")
+    for character in line:
+        if (character < " " and character != "\t") or "\x7f" <= character <= "\x9f":
+            problem = f"holds the control character U+{ord(character):04X}"
+            raise RequirementError(
+                source, number, masked(line), problem, "Write one requirement a line, as plain text."
+            )
+
+
+def _canonical(line: str, source: str, number: int, allow_urls: bool) -> str:
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415  # no worker parses, or has it
+
+    def refused(problem: str, cure: str) -> RequirementError:
+        return RequirementError(source, number, masked(line), problem, cure)
+
+    if len(line) > LONGEST_LINE:
+        raise RequirementError(source, number, line[:40] + "...", "is too long", f"At most {LONGEST_LINE} are taken.")
+    if option := _OPTION.search(line.partition(";")[0]):
+        raise refused(*_option_words(option.group(1)))
+    if _URL.match(line):
+        raise refused("is a URL", "Write it as `name @ https://...` and pass allow_urls=True.")
+    if _PATH.match(line):
+        raise refused("is a path of this machine, which a worker does not have", _LOCAL)
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement as error:
+        reason = " ".join(str(error).split("\n")[0].split())
+        raise refused(f"is no requirement: {reason}", "Write it as `name`, `name==1.2` or `name>=1,<2`.") from error
+    if requirement.url is not None and not allow_urls:
+        raise refused("names a URL", "Take the package from your index, or pass allow_urls=True.")
+    if requirement.url is not None and not requirement.url.startswith("https://"):
+        raise refused("names a URL that is not https://", "Take the package from your index, or from an https:// URL.")
+    return _text(requirement)
+
+
+def _option_words(option: str) -> tuple[str, str]:
+    """What is wrong with a line that holds this option, and the cure."""
+    if option in _INDEX:
+        return f"has the option {option}, which is no requirement", _CURE_INDEX
+    if option in _NESTED:
+        return f"has the option {option}: other files are not read", "Put the lines of that file here."
+    if option in {"-e", "--editable"}:
+        return "is an editable install: a path of this machine, which a worker does not have", _LOCAL
+    return f"has the option {option}, which is no requirement", "Leave the option out."
+
+
+def _text(requirement: Requirement) -> str:
+    """The same for all ways to write the same requirement."""
+    from packaging.utils import canonicalize_name  # noqa: PLC0415  # see _canonical
+
+    extras = ",".join(sorted({canonicalize_name(extra) for extra in requirement.extras}))
+    text = canonicalize_name(requirement.name) + (f"[{extras}]" if extras else "")
+    if requirement.url is not None:
+        text += f" @ {requirement.url}"
+    else:
+        text += ",".join(sorted(str(clause) for clause in requirement.specifier))
+    if requirement.marker is not None:
+        text += f" ; {requirement.marker}" if requirement.url is not None else f"; {requirement.marker}"
+    return text

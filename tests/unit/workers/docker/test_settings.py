@@ -1,0 +1,144 @@
+"""From what users say of folders and stores to what containers see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from dagnb_workers.launchers.docker.settings import StorePlace, mounts_of, store_place
+from dagnb_workers.launchers.docker.spec import Mount
+
+from dagnb.errors import ConfigError
+from dagnb.storage.embedded import socket_folder
+from dagnb.storage.home import runtime_directory, state_directory
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of this test's own."""
+    monkeypatch.setenv("DAGNB_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+# ---- mounts ----
+
+
+@pytest.mark.parametrize(
+    ("told", "target", "is_writable"),
+    [
+        ("{}/data", "{}/data", False),
+        ("{}/data:ro", "{}/data", False),
+        ("{}/data:rw", "{}/data", True),
+        ("{}/data:/data", "/data", False),
+        ("{}/data:/data:ro", "/data", False),
+        ("{}/data:/data:rw", "/data", True),
+        ("{}/../" + "{name}/data:/data", "/data", False),
+    ],
+)
+def test_a_mount_is_read_only_and_in_the_same_place_unless_said(
+    home: Path, told: str, target: str, is_writable: bool
+) -> None:
+    (home / "data").mkdir()
+
+    (made,) = mounts_of(told.format(home, name=home.name))
+
+    assert made == Mount(source=str(home / "data"), target=target.format(home), is_writable=is_writable)
+
+
+def test_paths_may_be_relative_or_objects_or_begin_at_home_or_be_files(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("HOME", str(home))
+    (home / "data").write_text("a file")
+    expected = Mount(source=str(home / "data"), target=str(home / "data"))
+
+    assert mounts_of("data") == mounts_of(home / "data") == mounts_of([Path("data")]) == mounts_of("~/data")
+    assert mounts_of(["data", "~/data"]) == (expected, expected)
+    assert mounts_of(()) == ()
+
+
+def test_a_link_leads_to_what_it_names(home: Path) -> None:
+    """Else a link to a closed folder would pass."""
+    (home / "data").mkdir()
+    (home / "link").symlink_to(home / "data")
+
+    assert mounts_of(f"{home}/link:/data")[0].source == str(home / "data")
+
+
+@pytest.mark.parametrize("told", ["", ":/data", "data:there", "data:/", "data:/a:/b", "data:/a:rx", "a:b:c:d"])
+def test_what_is_no_mount_is_refused_with_the_forms(home: Path, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.chdir(home)
+    (home / "data").mkdir()
+
+    with pytest.raises(ConfigError) as caught:
+        mounts_of([told])
+
+    assert str(caught.value) == (
+        f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'."
+    )
+
+
+def test_a_folder_that_is_not_there_is_refused(home: Path) -> None:
+    with pytest.raises(ConfigError, match=f"there is no {home}/data. Make it first, or correct the path"):
+        mounts_of(f"{home}/data")
+
+
+def test_the_engines_socket_and_our_own_keys_are_refused_with_all_that_is_above_and_below(home: Path) -> None:
+    below = socket_folder(runtime_directory())
+    below.mkdir()
+    (home / "link").symlink_to(state_directory())
+    closed = ["/", "/run", runtime_directory(), runtime_directory().parent, home, state_directory(), below]
+
+    for folder in (*closed, home / "link"):
+        with pytest.raises(ConfigError, match="holds the engine's socket or dagnb's own keys.*Mount a narrower folder"):
+            mounts_of(f"{folder}:/data:rw")
+
+
+@pytest.mark.parametrize("socket", ["/var/run/docker.sock", "/run/docker.sock"])
+def test_the_socket_itself_is_refused(socket: str) -> None:
+    with pytest.raises(ConfigError, match="there is no|holds the engine's socket"):
+        mounts_of(f"{socket}:/s")
+
+
+# ---- the store ----
+
+
+def test_the_embedded_server_is_reached_by_its_folder_as_a_guest_and_without_a_network() -> None:
+    folder = socket_folder(runtime_directory())
+
+    place = store_place(f"unix://default:secret@{folder}/redis.sock")
+
+    told = urlsplit(place.url)
+    assert (told.scheme, told.username, told.path) == ("unix", "worker", "/run/dagnb/redis.sock")
+    assert told.password not in {None, "", "secret"}
+    assert (place.network, place.mounts) == ("none", (Mount(source=str(folder), target="/run/dagnb"),))
+    assert not place.mounts[0].is_writable
+
+
+def test_another_server_on_a_socket_is_reached_by_that_socket_with_the_users_own_credentials() -> None:
+    assert store_place("unix://me:secret@/srv/my%20redis.sock?db=2") == StorePlace(
+        url="unix://me:secret@/run/dagnb/my%20redis.sock?db=2",
+        network="none",
+        mounts=(Mount(source="/srv/my redis.sock", target="/run/dagnb/my redis.sock"),),
+    )
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_a_server_on_this_machines_loopback_needs_the_machines_network(host: str) -> None:
+    url = f"redis://:secret@{host}:6379/1"
+
+    assert store_place(url) == StorePlace(url=url, network="host")
+
+
+def test_a_server_elsewhere_needs_a_network_and_nothing_else() -> None:
+    url = "rediss://me:secret@redis.example:6380"
+
+    assert store_place(url) == StorePlace(url=url, network="bridge")
+
+
+def test_the_memory_of_this_process_is_refused() -> None:
+    with pytest.raises(ConfigError, match="containers cannot share a memory:// store. Leave store= out"):
+        store_place("memory://")

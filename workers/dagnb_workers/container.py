@@ -1,0 +1,61 @@
+"""The first process in a container: imports what workers need, then forks a supervisor for each run it is lent to.
+
+Its standard input and output are the connection to the fleet outside, in the words of a nursery; before them goes one
+line {"ready": {...}} with the versions in here and the moments it came to be. It reaps whatever is orphaned in the
+container, runs no user code itself, and leaves when nobody has spoken to it for long.
+"""
+
+from __future__ import annotations
+
+import time
+
+_BEGUN = time.time()
+
+import contextlib  # noqa: E402  # the moment above is Python's first line in here
+import importlib  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+from typing import Any  # noqa: E402
+
+from dagnb.protocol.invocation import versions  # noqa: E402
+from dagnb.storage.home import runtime_directory  # noqa: E402
+from dagnb_workers.nursery import Nursery, Pipes, live  # noqa: E402
+from dagnb_workers.run_host import supervise  # noqa: E402
+
+PATIENCE_S = 120.0
+"""An idle container whose fleet was not heard of for so long leaves: nobody would ever use or stop it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until told to leave, or forsaken. argv: none."""
+    pipes = Pipes(os.dup(0), os.dup(1))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what forked processes print must not be taken for news
+    os.dup2(2, 1)
+    signal.signal(signal.SIGTERM, _leave)  # the first process of a container hears only what it has a handler for
+    os.environ["DAGNB_HOME"] = "/tmp/dagnb"  # noqa: S108  # the container's own
+    importlib.import_module("dagnb_workers.main")
+    told = {"versions": versions(), "begun": _BEGUN, "imported": time.time()}
+    pipes.sendall(json.dumps({"ready": told}).encode() + b"\n")
+    born = Nursery(pipes, {"run": _run}, mortal=True, patience_s=PATIENCE_S, told=told).serve()
+    if born is not None:
+        live(born)
+    return 0
+
+
+def _run(args: dict[str, Any], fds: list[int]) -> int:
+    """What the supervisor of a run does in here."""
+    with contextlib.suppress(OSError):
+        os.chdir("/tmp")  # noqa: S108  # the root cannot be written to
+    return supervise(args["invocation"], runtime_directory())
+
+
+def _leave(number: int, frame: object) -> None:
+    """End, and with the first process all others of the container."""
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

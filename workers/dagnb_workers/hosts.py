@@ -1,0 +1,147 @@
+"""The processes an agent keeps to have workers: for each platform, interpreter and state of dagnb's code one.
+
+A host speaks the words of a nursery. For process workers it is one, and forks supervisors; for a platform of containers
+it is the process that owns them, and a run takes the place of a child. Which module a host is, entry points say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dagnb import registry
+from dagnb.errors import LaunchError
+from dagnb_workers.abandon import abandon
+from dagnb_workers.ledger import Entry
+from dagnb_workers.link import Link
+
+GONE_S = 5.0
+PAUSE_S = 0.01
+MOST_RESTARTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """Which host is meant: of which platform, by which interpreter, of which state of dagnb's code."""
+
+    host: str
+    python: str
+    code: str
+
+    @classmethod
+    def of(cls, request: dict[str, Any]) -> Whose:
+        """The host a request or a launch is for."""
+        return cls(request["host"], request["python"], request["code"])
+
+
+@dataclass(slots=True)
+class _Child:
+    """Who looks after a run. pid 0: it is just being started."""
+
+    whose: Whose
+    pid: int = 0
+
+
+class Hosts:
+    """What it knows can be lost: who looks after a run holds a lock, and how to start it stands in the ledger."""
+
+    def __init__(self, directory: Path, idle_s: float, group: asyncio.TaskGroup) -> None:
+        self._directory, self._idle_s, self._group = directory, idle_s, group
+        self._links: dict[Whose, Link] = {}
+        self._children: dict[str, _Child] = {}
+        self._restarts: dict[str, int] = {}
+
+    def link(self, whose: Whose) -> Link:
+        """The host of a platform for an interpreter and a state of dagnb's code: others need other ones."""
+        if (link := self._links.get(whose)) is None:
+            module = registry.module("host", whose.host)
+            here, there = socket.socketpair()
+            command = [whose.python, "-P", "-m", module, str(there.fileno()), str(self._directory), str(self._idle_s)]
+            try:
+                subprocess.Popen(command, pass_fds=[there.fileno()], start_new_session=True)
+            except OSError as error:
+                here.close()
+                raise LaunchError(f"{whose.python} cannot be started: {error}. Restart the kernel.") from error
+            finally:
+                there.close()
+            link = self._links[whose] = Link(here)
+            self._group.create_task(link.listen())
+            self._group.create_task(self._hear(whose, link))
+        return link
+
+    async def _hear(self, whose: Whose, link: Link) -> None:
+        """Look after a run as soon as its supervisor ends."""
+        while (ended := await link.exits.get()) is not None:
+            self._children.pop(ended.name, None)
+            await self.look_after(Entry(self._directory, ended.name))
+        self._links.pop(whose, None)
+        for run in [run for run, child in self._children.items() if child.whose == whose]:
+            del self._children[run]  # whoever lives holds a lock
+        link.close()
+
+    def has(self, entry: Entry) -> bool:
+        """Whether somebody looks after the run."""
+        return entry.run in self._children or entry.is_alive()
+
+    async def launch(self, entry: Entry, launch: dict[str, Any]) -> None:
+        """Have somebody look after a run. Raises LaunchError."""
+        self._restarts.pop(entry.run, None)
+        await self._launch_again(entry, launch)
+
+    async def ask(self, whose: Whose, about: dict[str, Any], *, start: bool) -> dict[str, Any]:
+        """What a host answers; {} when it is not there and shall not be started."""
+        return await self.link(whose).ask(about) if start or whose in self._links else {}
+
+    async def leave(self) -> None:
+        """None is needed any more."""
+        for link in tuple(self._links.values()):
+            await link.leave()
+
+    async def _launch_again(self, entry: Entry, launch: dict[str, Any]) -> None:
+        child = self._children[entry.run] = _Child(Whose.of(launch))  # so that nobody starts a second one meanwhile
+        try:
+            child.pid = await self.link(child.whose).spawn("supervisor", entry.run, launch)
+        except LaunchError:
+            self._children.pop(entry.run, None)
+            entry.strike()
+            raise
+
+    async def look_after(self, entry: Entry) -> None:
+        """Start a supervisor for a run that lost its own before its end; one that sees the end strikes the entry."""
+        launch = entry.read()
+        if launch is None or entry.run in self._children or entry.is_alive():
+            return
+        n_restarts = self._restarts[entry.run] = self._restarts.get(entry.run, 0) + 1
+        if n_restarts > MOST_RESTARTS:
+            await abandon(launch, f"its supervisor died {n_restarts} times in a row")
+            entry.strike()
+            return
+        with contextlib.suppress(LaunchError):
+            await self._launch_again(entry, launch)
+
+    async def stop(self, entry: Entry) -> bool:
+        """End who looks after a run, and its workers. Whoever is the last of them lets go of the lock.
+
+        A supervisor is killed, and its nursery then kills the workers; hosts that fork nobody are told.
+        """
+        was_alive, child = entry.is_alive() or entry.run in self._children, self._children.get(entry.run)
+        host = (entry.read() or {}).get("host", "process")
+        entry.note.unlink(missing_ok=True)
+        if host != "process" and child is not None:
+            await self.link(child.whose).signal(entry.run, signal.SIGKILL)
+        elif was_alive and (pid := child.pid if child is not None else entry.holder().pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + GONE_S
+        while (entry.is_alive() or entry.run in self._children) and time.monotonic() < deadline:  # noqa: ASYNC110  # a lock tells nobody
+            await asyncio.sleep(PAUSE_S)
+        entry.strike()
+        return was_alive

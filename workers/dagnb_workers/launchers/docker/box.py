@@ -1,0 +1,158 @@
+"""One container, as the fleet holds it: made, lent to a run, hurried, ended.
+
+The engine's calls block, so they happen in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import docker.errors
+import requests
+
+from dagnb.errors import LaunchError
+from dagnb_workers.launchers.docker.engine import connect
+from dagnb_workers.launchers.docker.pool import Held, State
+from dagnb_workers.launchers.docker.spec import Spec, create_arguments
+from dagnb_workers.launchers.docker.wire import Wire
+from dagnb_workers.supervisor import HURRY
+
+READY_S = 60.0
+ENGINE_ERRORS = (docker.errors.DockerException, requests.RequestException, OSError, LaunchError)
+
+
+class ContainerError(LaunchError):
+    """A container ended, or said nothing, before it was ready."""
+
+
+@dataclass(slots=True, eq=False)
+class Box:
+    """A container. name: its own for good; what the engine calls it tells whom it serves.
+
+    phases: (phase, begin, end) of its start, epoch seconds, for whom it was started. n_lent: how often it was lent.
+    """
+
+    name: str
+    spec: Spec
+    hear: Callable[[Box, dict[str, Any]], None]
+    state: State = State.STARTING
+    run: str = ""
+    kind: str = ""
+    is_expected: bool = False
+    is_resting: bool = False
+    worker: str = ""
+    idle_s: float = 60.0
+    idle_since: float = 0.0
+    born: float = field(default_factory=time.time)
+    n_lent: int = 0
+    phases: tuple[tuple[str, float, float], ...] = ()
+    versions: str = ""
+    id: str = ""
+    is_gone: bool = False
+    _wire: Wire | None = None
+    _news: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
+
+    @property
+    def stderr(self) -> str:
+        """The last its first process wrote there."""
+        return self._wire.stderr.strip() if self._wire is not None else ""
+
+    def held(self) -> Held:
+        """As the pool's decision sees it."""
+        return Held(
+            name=self.name,
+            spec=self.spec,
+            state=self.state,
+            run=self.run,
+            kind=self.kind,
+            is_expected=self.is_expected,
+            is_resting=self.is_resting,
+            idle_since=self.idle_since,
+        )
+
+    async def start(self, labels: Mapping[str, str]) -> None:
+        """Make it, and wait until it can work. Raises ContainerError, or what the engine says."""
+        loop, begin = asyncio.get_running_loop(), time.time()
+        await asyncio.to_thread(self._create, loop, labels)
+        created = time.time()
+        told = await self._answer("ready")
+        begun = max(created, told["begun"])
+        self.versions = told["versions"]
+        self.phases = (("create", begin, created), ("boot", created, begun), ("import", begun, told["imported"]))
+
+    async def adopt(self, container: str) -> list[str]:
+        """Take over a container that runs already. Returns the runs it works for. Raises ContainerError."""
+        self.id = container
+        self._wire = Wire(asyncio.get_running_loop(), self._receive)
+        await asyncio.to_thread(self._wire.attach, container)
+        await self.send({"who": True})
+        told = await self._answer("children")
+        self.versions = told["versions"]
+        children: list[str] = told["children"]
+        return children
+
+    async def send(self, request: dict[str, Any]) -> None:
+        """Tell its first process."""
+        if self._wire is not None:
+            await asyncio.to_thread(self._wire.send, request)
+
+    async def hurry(self) -> None:
+        """Have its worker leave as soon as it has nothing to do."""
+        await self.send({"signal": int(HURRY), "name": self.run})
+
+    async def rename(self, run: str, worker: str) -> None:
+        """Let people see in the engine's list whom it serves; the name it had when it cannot be changed."""
+        self.worker = worker
+        with contextlib.suppress(*ENGINE_ERRORS):
+            await asyncio.to_thread(connect().api.rename, self.id, container_name(self.name, run, worker))
+
+    async def remove(self) -> None:
+        """End it with all that runs in it. Nothing happens when it is gone."""
+        with contextlib.suppress(*ENGINE_ERRORS):
+            await asyncio.to_thread(connect().api.remove_container, self.id or self.name, force=True)
+
+    def _create(self, loop: asyncio.AbstractEventLoop, labels: Mapping[str, str]) -> None:
+        container = connect().containers.create(**create_arguments(self.spec, self._called(labels), labels))
+        self.id = str(container.id)
+        self._wire = Wire(loop, self._receive)
+        try:
+            self._wire.attach(self.id)
+            container.start()
+        except BaseException:
+            with contextlib.suppress(*ENGINE_ERRORS):
+                container.remove(force=True)
+            raise
+
+    def _called(self, labels: Mapping[str, str]) -> str:
+        return container_name(self.name, labels.get("dagnb.run", ""), labels.get("dagnb.worker", ""))
+
+    def _receive(self, news: dict[str, Any]) -> None:
+        self._news.put_nowait(news)
+        self.hear(self, news)
+
+    async def _answer(self, what: str) -> dict[str, Any]:
+        """The news of this kind; whatever comes before it is not meant for us."""
+        try:
+            async with asyncio.timeout(READY_S):
+                while what not in (news := await self._news.get()):
+                    if "gone" in news:
+                        raise ContainerError(f"container {self.name} ended before it was ready. {self._said()}")
+        except TimeoutError:
+            raise ContainerError(f"container {self.name} was not ready in {READY_S:g} s. {self._said()}") from None
+        answer: dict[str, Any] = news[what]
+        return answer
+
+    def _said(self) -> str:
+        return f"It said: {self.stderr}" if self.stderr else "It said nothing."
+
+
+def container_name(name: str, run: str, worker: str) -> str:
+    """What the engine calls it: 'dagnb-<end of the run's id>-<worker>-<its own name>', in the letters that allows."""
+    parts = ("dagnb", run[-6:].lower(), worker, name)
+    return "-".join(clean for part in parts if (clean := re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.")))

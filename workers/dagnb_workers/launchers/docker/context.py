@@ -1,0 +1,97 @@
+"""What an image of workers is made of: its Dockerfile, and the files that go with it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from dagnb_workers.launchers.docker import prepare
+from dagnb_workers.launchers.docker.archive import Archive, files_below
+from dagnb_workers.launchers.docker.pins import pins
+from dagnb_workers.launchers.docker.pip_settings import PLACE, PipSettings
+
+PACKAGES = ("dagnb", "dagnb_workers")
+BUILD_LABEL = "dagnb.build"
+"""on all that one build makes, so that its leftovers can be found"""
+
+_WITHOUT = frozenset({"__pycache__"})
+_LIBRARY = str(prepare.LIBRARY)
+_PYTHON = f"{prepare.ENVIRONMENT}/bin/python"
+_COMPILER = f"{_LIBRARY}/dagnb_workers/launchers/docker/prepare.py"
+
+# Two stages: settings of the user's pip are files of the first, of which the second takes the environment only.
+# The exec form throughout, because a base need not have a shell. What changes most often comes last.
+_DOCKERFILE = f"""\
+FROM {{base}} AS packages
+LABEL {BUILD_LABEL}={{build}}
+USER 0:0
+COPY build {PLACE}
+RUN ["python3", "{PLACE}/prepare.py", "packages"]
+
+FROM {{base}}
+LABEL {BUILD_LABEL}={{build}}
+USER 0:0
+COPY --from=packages {prepare.ENVIRONMENT} {prepare.ENVIRONMENT}
+COPY lib {_LIBRARY}
+ENV PYTHONPATH={_LIBRARY}{{more}} PYTHONDONTWRITEBYTECODE=1
+RUN ["{_PYTHON}", "-P", "{_COMPILER}", "modules"]
+HEALTHCHECK NONE
+USER 65534:65534
+ENTRYPOINT ["{_PYTHON}", "-P", "-m", "dagnb_workers.container"]
+"""
+
+
+def image_hash(base: str, requirements: Sequence[str]) -> str:
+    """16 hex digits that change with all that decides what the image of workers holds. base: the id of its image."""
+    parts = (base, _python(), _code(), pins(), sorted(requirements), _DOCKERFILE)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def write_context(
+    out: IO[bytes], base: str, build: str, requirements: Sequence[str], settings: PipSettings, *, has_path: bool
+) -> None:
+    """Write the archive that the engine builds from. has_path: the base sets a PYTHONPATH of its own, which stays."""
+    dockerfile = _DOCKERFILE.format(base=base, build=build, more=":$PYTHONPATH" if has_path else "")
+    told = {"python": _python(), "environment": dict(settings.environment)}
+    with Archive(out) as archive:
+        archive.add_bytes(dockerfile.encode(), "Dockerfile")
+        archive.add_bytes(json.dumps(told).encode(), "build/settings.json")
+        archive.add_bytes(_lines(pins()), "build/worker.txt")
+        archive.add_bytes(_lines(requirements), "build/requirements.txt")
+        archive.add_file(Path(prepare.__file__), "build/prepare.py")
+        for name, path in settings.files.items():
+            archive.add_file(path, f"build/{name}")
+        for package in PACKAGES:
+            archive.add_tree(_folder(package), f"lib/{package}", _WITHOUT)
+
+
+def _lines(requirements: Sequence[str]) -> bytes:
+    return "".join(f"{requirement}\n" for requirement in requirements).encode()
+
+
+def _python() -> str:
+    """What bytecode, and so a pickled function, depends on: 'cpython-311'."""
+    return str(sys.implementation.cache_tag)
+
+
+def _folder(package: str) -> Path:
+    return Path(str(importlib.import_module(package).__file__)).parent
+
+
+@functools.cache
+def _code() -> str:
+    """Changes with the content of dagnb's own files; read once a process, some 5 ms."""
+    mark = hashlib.sha256()
+    for package in PACKAGES:
+        folder = _folder(package)
+        for path in files_below(folder, _WITHOUT):
+            content = path.read_bytes()
+            mark.update(f"{package}/{path.relative_to(folder).as_posix()}:{len(content)}:".encode())
+            mark.update(content)
+    return mark.hexdigest()

@@ -1,0 +1,245 @@
+"""Workers in containers: isolated, with the CPUs, the memory and the packages their tasks ask for, warm when possible.
+
+The agent's fleet owns the containers and outlives the kernel; this side makes images and says what may be used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, cast
+
+import docker.errors
+import requests
+
+from dagnb.errors import ConfigError, LaunchError
+from dagnb.graph.requirements import parse
+from dagnb.graph.resources import Resources
+from dagnb.graph.task import requirements_from
+from dagnb.planning.planner import Pool
+from dagnb.protocol.invocation import Invocation
+from dagnb.protocol.launcher import Seat
+from dagnb.storage.home import runtime_directory
+from dagnb_workers.agent_client import ask_agent, ask_running, store_url
+from dagnb_workers.code import code_mark
+from dagnb_workers.launchers.docker import engine, images
+from dagnb_workers.launchers.docker import spec as labels
+from dagnb_workers.launchers.docker.settings import StorePlace, mounts_of, store_place
+from dagnb_workers.launchers.docker.spec import Mount, Spec
+from dagnb_workers.launchers.process import usable_cpus
+
+LEAST_MB = 64
+"""What Python, its supervisor and a worker need before any task does anything"""
+
+_SHOWN = (labels.RUN, labels.WORKER, labels.INSTANCE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Docker:
+    """Up to `cap` containers at a time, of all runs together, and `total_memory_mb` of memory; both have defaults.
+
+    cpus, memory_mb: of a worker whose tasks ask for none. base: image to build on, by default the official Python of
+    this minor version; image: one that holds dagnb already, nothing is built. requirements: packages all workers have,
+    or the path of a requirements.txt. mounts: 'folder', 'folder:/where', 'folder:/where:rw'. network: the engine's name
+    of a network that tasks may use; by default none. environment: variables set in containers. idle_s: an idle
+    container is kept warm so long; linger_s: a worker without work keeps its container so long. pids: processes and
+    threads in a container at a time; tmp_mb: size of its /tmp.
+    """
+
+    name: ClassVar[str] = "docker"
+    by_kind: ClassVar[bool] = True
+    cap: int = field(default_factory=usable_cpus)
+    cpus: float = 1.0
+    memory_mb: int = 1024
+    total_memory_mb: int | None = None
+    base: str | None = None
+    image: str | None = None
+    requirements: str | os.PathLike[str] | Iterable[str] = ()
+    mounts: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = ()
+    network: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    idle_s: float = 60.0
+    linger_s: float = 0.5
+    pids: int = 256
+    tmp_mb: int = 256
+
+    def __post_init__(self) -> None:
+        """Refuse a launcher that could run nothing; read files and paths now, so that errors come where they are."""
+        for name, least in (("cap", 1), ("memory_mb", LEAST_MB), ("pids", 16), ("tmp_mb", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"Docker({name}={getattr(self, name)!r}): at least {least} is needed.")
+        for name in ("cpus", "idle_s", "linger_s"):
+            if not getattr(self, name) >= 0 or (name == "cpus" and not self.cpus > 0):
+                raise ConfigError(f"Docker({name}={getattr(self, name)!r}): must be a positive number.")
+        keep = functools.partial(object.__setattr__, self)
+        keep("requirements", requirements_from(self.requirements))
+        keep("mounts", mounts_of(self.mounts))
+        keep("environment", tuple(sorted(dict(self.environment).items())))
+        if self.image is not None and self._requirements:
+            raise ConfigError("Docker(image=..., requirements=...): an image of your own must hold its packages.")
+
+    async def default_store(self) -> str:
+        """URL of the embedded server, which the agent starts when there is none."""
+        return await store_url()
+
+    async def pool(self, needs: Collection[Resources] = ()) -> Pool:
+        """The caps, and what is warm for these needs."""
+        seats = [seat for seat in await self._seats() if seat["state"] == "idle"]
+        warm = dict.fromkeys(needs, 0)
+        if seats:
+            place = store_place(await store_url())
+            for resources in needs:
+                spec = await asyncio.to_thread(self._spec, resources, place, None)
+                warm[resources] = sum(seat["key"] == spec.key for seat in seats)
+        return Pool(cap=self.cap, memory_mb=self.total_memory_mb, warm={r: n for r, n in warm.items() if n})
+
+    async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
+        """Make the images these needs ask for, unless they are there. Raises ConfigError, LaunchError."""
+        await asyncio.gather(asyncio.to_thread(self._prepare, needs, tell), self._ask(start=True, op="staff"))
+
+    async def prewarm(self, resources: Resources, n: int) -> int:
+        """Start containers and import what workers need. Returns how many are idle then; the cap may allow fewer."""
+        await self.prepare([resources], lambda line: None)
+        place = store_place(await self.default_store())
+        terms = await asyncio.to_thread(self._terms, [resources], place)
+        answer = await self._ask(start=True, op="prewarm", n=n, terms=terms, engine=_engine())
+        return int(answer["warm"])
+
+    async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
+        """Have the agent's fleet follow the run. Raises LaunchError."""
+        place = store_place(invocation.store)
+        await ask_agent(
+            "launch",
+            host=self.name,
+            invocation=invocation.to_json(),
+            inside=place.url,
+            terms=await asyncio.to_thread(self._terms, needs, place),
+            python=sys.executable,
+            code=code_mark(),
+            engine=_engine(),
+        )
+
+    async def stop(self, run: str) -> None:
+        """End the containers that work for the run."""
+        await ask_agent("stop", run=run)
+
+    async def seats(self) -> tuple[Seat, ...]:
+        """The containers of this user: as the engine lists them, with what the fleet says of its own."""
+        staff = {told["name"]: told for told in await self._seats()}
+        listed = await asyncio.to_thread(_listed)
+        return tuple(
+            _seat({**listed.get(name, {}), **staff.get(name, {})}) for name in dict.fromkeys([*staff, *listed])
+        )
+
+    @property
+    def _requirements(self) -> tuple[str, ...]:
+        """As __post_init__ left them."""
+        return cast(tuple[str, ...], self.requirements)
+
+    # ---- parts --------------------------------------------------------------------------------------------------
+
+    async def _seats(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await self._ask(start=False, op="staff")).get("staff", [])
+        return found
+
+    async def _ask(self, *, start: bool, **about: Any) -> dict[str, Any]:
+        ask = ask_agent if start else ask_running
+        return await ask("ask", host=self.name, python=sys.executable, code=code_mark(), start=start, about=about)
+
+    def _prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
+        n_cpus, memory_mb = engine.size()
+        for resources in needs:
+            cpus, wanted_mb = resources.cpus or self.cpus, resources.memory_mb or self.memory_mb
+            limit_mb = min(memory_mb, self.total_memory_mb or memory_mb)
+            if cpus > n_cpus:
+                raise ConfigError(f"Resources(cpus={cpus:g}): the engine has {n_cpus} CPUs. Ask for fewer.")
+            if not LEAST_MB <= wanted_mb <= limit_mb:
+                raise ConfigError(
+                    f"Resources(memory_mb={wanted_mb}): a container may have {LEAST_MB} to {limit_mb} MB here. "
+                    "Ask for that, or change Docker(total_memory_mb=...)."
+                )
+            if self.image is None:
+                images.ensure(self._recipe(resources), tell)
+
+    def _recipe(self, resources: Resources) -> images.Recipe:
+        wanted = parse((*self._requirements, *resources.requirements))
+        return images.Recipe(base=self.base or images.default_base(), requirements=wanted)
+
+    def _terms(self, needs: Collection[Resources], place: StorePlace) -> dict[str, Any]:
+        """See follower.Terms."""
+        specs = {resources.kind: self._spec(resources, place, lambda line: None) for resources in needs}
+        return {
+            "kinds": {kind: spec.to_json() for kind, spec in specs.items()},
+            "cap": self.cap,
+            "memory_mb": self.total_memory_mb or engine.size()[1],
+            "idle_s": self.idle_s,
+            "linger_s": self.linger_s,
+        }
+
+    def _spec(self, resources: Resources, place: StorePlace, tell: Callable[[str], None] | None) -> Spec:
+        """tell None: an image that is not there is not made, and no container is of that spec."""
+        image = self.image
+        if image is None:
+            recipe = self._recipe(resources)
+            image = images.ensure(recipe, tell) if tell else images.find(recipe) or "?"
+        network = self.network or ("bridge" if resources.network and place.network == "none" else place.network)
+        return Spec(
+            image=image,
+            cpus=float(resources.cpus or self.cpus),
+            memory_mb=resources.memory_mb or self.memory_mb,
+            network=network,
+            user=f"{os.getuid()}:{os.getgid()}" if os.getuid() else "65534:65534",
+            mounts=(*place.mounts, *cast(tuple[Mount, ...], self.mounts)),
+            environment=cast(tuple[tuple[str, str], ...], self.environment),
+            pids=self.pids,
+            tmp_mb=self.tmp_mb,
+        )
+
+
+def _engine() -> dict[str, str]:
+    """Which engine is meant, for another process."""
+    return {name: os.environ[name] for name in engine.VARIABLES if name in os.environ}
+
+
+def _listed() -> dict[str, dict[str, Any]]:
+    """The containers of this user by name, whoever has them; none where no engine answers."""
+    home = hashlib.sha256(str(runtime_directory()).encode()).hexdigest()[:16]
+    try:
+        found = engine.connect().api.containers(all=True, filters={"label": f"{labels.HOME}={home}"})
+    except (docker.errors.DockerException, requests.RequestException, LaunchError):
+        return {}
+    told = {}
+    for container in found:
+        known, spec = container["Labels"], Spec.from_json(container["Labels"][labels.SPEC])
+        told[known[labels.NAME]] = {
+            "listed": container["Names"][0].removeprefix("/") if container["Names"] else known[labels.NAME],
+            "labels": tuple((name, known[name]) for name in _SHOWN if name in known),
+            "cpus": spec.cpus,
+            "memory_mb": spec.memory_mb,
+            "image": spec.image,
+            "age_s": time.time() - container["Created"],
+        }
+    return told
+
+
+def _seat(told: dict[str, Any]) -> Seat:
+    return Seat(
+        name=told.get("listed") or told["name"],
+        platform=Docker.name,
+        what="container",
+        state=told.get("state", "elsewhere"),
+        run=told.get("run", ""),
+        worker=told.get("worker", ""),
+        cpus=told["cpus"],
+        memory_mb=told["memory_mb"],
+        made_of=told["image"],
+        age_s=told["age_s"],
+        n_lent=told.get("n_lent", 0),
+        labels=told.get("labels", ()),
+    )

@@ -1,0 +1,181 @@
+"""A base image without a registry: this machine's own Python, and the shared libraries it needs, FROM scratch.
+
+It holds neither a package manager nor coreutils: enough for workers, and for tests on machines that can pull nothing.
+Each file keeps its path, because interpreters, and the places they look for libraries in, are not always relocatable.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import ssl
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from pathlib import Path
+
+from dagnb.errors import ConfigError, LaunchError
+from dagnb.views.wording import bytes_text, seconds_text
+from dagnb_workers.launchers.docker import engine
+from dagnb_workers.launchers.docker.archive import Archive, files_below
+from dagnb_workers.launchers.docker.pins import distribution, needed_distributions, pins
+
+REPOSITORY = "dagnb-base"
+TAG_LABEL = "dagnb.tag"
+MARK_LABEL = "dagnb.mark"
+
+_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
+_BUNDLES = (_BUNDLE, "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem")
+_LEFT_OUT = frozenset({"test", "tests", "idlelib", "idle_test", "tkinter", "turtledemo", "ensurepip", "lib2to3"})
+_OF_PACKAGES = frozenset({"site-packages", "dist-packages"})
+_OPENED_LATER = ("libgcc_s.so.1", "libstdc++.so.6", "libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2")
+"""by glibc when threads end or names are looked up, and by the wheels of others: ldd does not show them"""
+
+_LIBRARY = re.compile(r"^\s+(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
+_USERS = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n"
+_GROUP = "root:x:0:\nnogroup:x:65534:\n"
+
+
+def default_tag() -> str:
+    """The name of the base image of this Python."""
+    return f"{REPOSITORY}:{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def mark() -> str:
+    """Changes when an image made here now would be another: 16 hex digits of interpreter, pins and this file."""
+    parts = (sys.version, str(_interpreter()), *pins(), distribution("pip").version, Path(__file__).read_text("utf-8"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def make_base(tag: str | None = None, tell: Callable[[str], None] = lambda line: None) -> str:
+    """The tag of a new base image made of this machine's Python. About 10 s.
+
+    Raises LaunchError where the machine's programs would not run in a container of Linux.
+    """
+    if not sys.platform.startswith("linux"):
+        raise LaunchError(
+            f"a base image can be made from this machine's Python on Linux only, and this is {platform.system()}. "
+            "Take one of a registry, as in DAGNB_DOCKER_BASE=python:3.12-slim."
+        )
+    client, began = engine.connect(), time.monotonic()
+    name, _, version = _whole(tag or default_tag()).rpartition(":")
+    tag = f"{name}:{version}"
+    tell(f"copying Python {platform.python_version()} from {sys.base_prefix}")
+    with tempfile.NamedTemporaryFile(prefix="dagnb-base-", suffix=".tar") as file:
+        with Archive(file) as archive:
+            _fill(archive)
+        file.flush()
+        tell(f"importing {bytes_text(Path(file.name).stat().st_size)}")
+        with engine.answering():
+            told = client.api.import_image_from_file(file.name, repository=name, tag=version, changes=_changes(tag))
+    last = json.loads(told.strip().splitlines()[-1])
+    if "error" in last:
+        raise LaunchError(f"the engine took no image {tag}: {last['error']}. Is its disk full? See `docker system df`.")
+    size = (engine.inspected(client, tag) or {}).get("Size", 0)
+    tell(f"base image {tag} made in {seconds_text(time.monotonic() - began)}, {bytes_text(size)}")
+    return tag
+
+
+def _whole(tag: str) -> str:
+    """The tag with its version, as the engine shows it. Raises ConfigError when it cannot be one."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._/:-]*?(:[\w][\w.-]{0,127})?", tag):
+        raise ConfigError(f"{tag!r} cannot be the name of an image. Write it as {default_tag()!r}.")
+    return tag if ":" in tag.rsplit("/", 1)[-1] else f"{tag}:latest"
+
+
+def _changes(tag: str) -> list[str]:
+    """The configuration of the image, as lines of a Dockerfile."""
+    return [
+        "ENV PATH=/usr/local/bin:/usr/bin:/bin",
+        "ENV LANG=C.UTF-8",
+        "LABEL dagnb.image=base",
+        f"LABEL {TAG_LABEL}={tag}",
+        f"LABEL {MARK_LABEL}={mark()}",
+        'CMD ["python3"]',
+    ]
+
+
+def _interpreter() -> Path:
+    """The real interpreter below whatever environment this is."""
+    return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+
+
+def _fill(archive: Archive) -> None:
+    """Write everything to the archive."""
+    interpreter, stdlib = _interpreter(), Path(sysconfig.get_path("stdlib"))
+    programs = [interpreter, Path("/bin/sh")]
+    programs += stdlib.glob("lib-dynload/*.so")
+    for name in ("python", "python3", f"python3.{sys.version_info.minor}"):
+        archive.add_link(f"/usr/local/bin/{name}", str(interpreter))
+    archive.add_file(interpreter, str(interpreter))
+    archive.add_file(Path("/bin/sh"), "/bin/sh")
+    for path in files_below(stdlib, _LEFT_OUT | _OF_PACKAGES):
+        if not _is_useless(path):
+            archive.add_file(path, str(path))
+    site = _site_packages(interpreter)
+    for installed in (*needed_distributions(), distribution("pip")):
+        for path, name in _files(installed):
+            archive.add_file(path, f"{site}/{name}")
+            programs += [path] if ".so" in path.suffixes else []
+    for library in _libraries(programs):
+        archive.add_file(library, str(library))
+    _add_settings(archive)
+
+
+def _is_useless(path: Path) -> bool:
+    """A static library, what it was built of, or bytecode for other settings of the interpreter."""
+    tag = f".{sys.implementation.cache_tag}.pyc"
+    is_stale = path.suffix == ".pyc" and (
+        not path.name.endswith(tag) or not (path.parent.parent / path.name.replace(tag, ".py")).exists()
+    )
+    return (
+        is_stale or path.suffix == ".a" or path.name.startswith("_tkinter.") or path.parent.name.startswith("config-")
+    )
+
+
+def _site_packages(interpreter: Path) -> str:
+    """Where the real interpreter looks for packages first."""
+    code = "import site; print(site.getsitepackages()[0])"
+    asked = subprocess.run([interpreter, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    return asked.stdout.strip().splitlines()[-1]
+
+
+def _files(installed: metadata.Distribution) -> Iterator[tuple[Path, str]]:
+    """The files of a package and their names below site-packages: no programs, no bytecode."""
+    for file in installed.files or ():
+        path = Path(str(file.locate()))
+        if ".." not in file.parts and file.suffix != ".pyc" and path.is_file():
+            yield path, file.as_posix()
+
+
+def _libraries(programs: Iterable[Path]) -> list[Path]:
+    """All shared libraries the programs load, with the loader, and those that are opened later; sorted."""
+    asked = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, timeout=60, check=False)
+    found = {Path(path) for path in _LIBRARY.findall(asked.stdout)}
+    if not found and not any(line.endswith("statically linked") for line in asked.stdout.splitlines()):
+        raise LaunchError(f"ldd could not tell which libraries Python needs: {asked.stderr.strip()}. Is it installed?")
+    folders = {library.parent for library in found}
+    later = (Path(f"{root}{folder}", name) for folder in folders for root in ("", "/usr") for name in _OPENED_LATER)
+    return sorted(found | {path for path in later if path.is_file()})
+
+
+def _add_settings(archive: Archive) -> None:
+    """What programs expect to find: users, how names are looked up, certificates, a place for files."""
+    archive.add_bytes(_USERS.encode(), "/etc/passwd")
+    archive.add_bytes(_GROUP.encode(), "/etc/group")
+    archive.add_bytes(b"hosts: files dns\n", "/etc/nsswitch.conf")
+    archive.add_directory("/tmp", 0o1777)  # noqa: S108  # in the image
+    bundle = next((path for path in map(Path, _BUNDLES) if path.is_file()), None)
+    if bundle is None:
+        from pip._vendor import certifi  # noqa: PLC0415  # pip's own, when the system has none
+
+        bundle = Path(certifi.where())
+    archive.add_file(bundle, _BUNDLE)
+    expected = ssl.get_default_verify_paths().openssl_cafile
+    archive.add_link(expected, _BUNDLE)

@@ -1,0 +1,67 @@
+"""What runs inside a build, by the Python of the base image: packages in an environment, then bytecode.
+
+A program without dagnb, which is not installed where it runs; and without a shell, which the base may not have.
+"""
+
+from __future__ import annotations
+
+import compileall
+import importlib
+import json
+import os
+import py_compile
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import NoReturn
+
+ENVIRONMENT = Path("/opt/dagnb/env")
+LIBRARY = Path("/opt/dagnb/lib")
+IMPORTED = ("dagnb_workers.container", "dagnb_workers.nursery", "dagnb_workers.main", "encodings.idna")
+"""by every worker: Python images ship without bytecode, so what these import would be compiled at every start"""
+
+QUIET = {
+    "PIP_NO_CACHE_DIR": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_PROGRESS_BAR": "off",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_ROOT_USER_ACTION": "ignore",
+}
+
+
+def packages(folder: Path) -> int:
+    """Make the environment, and have pip put into it what the base lacks. Returns pip's exit code."""
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    if sys.implementation.cache_tag != settings["python"]:
+        _refuse(f"this base has Python {sys.implementation.cache_tag}, and the notebook has {settings['python']}")
+    venv.create(ENVIRONMENT, system_site_packages=True, with_pip=False, symlinks=True)
+    if sys.prefix != sys.base_prefix:  # the base's Python is an environment itself, which `venv` would pass over
+        (own,) = (ENVIRONMENT / "lib").glob("python*/site-packages")
+        (own / "_dagnb_base.pth").write_text("\n".join(site.getsitepackages()) + "\n", encoding="utf-8")
+    command = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install"]
+    command += ["-r", str(folder / "worker.txt"), "-r", str(folder / "requirements.txt")]
+    return subprocess.call(command, env={**os.environ, **QUIET, **settings["environment"]})
+
+
+def modules() -> int:
+    """Compile dagnb, and what a worker imports. Returns 1 when a worker could not start in this image."""
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH  # nobody edits an image, so nothing is compared at a start
+    compileall.compile_dir(LIBRARY, quiet=1, invalidation_mode=mode)
+    sys.dont_write_bytecode = False
+    sys.path.insert(0, str(LIBRARY))
+    for name in IMPORTED:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            _refuse(f"a worker cannot import {name}: {error}")
+    return 0
+
+
+def _refuse(reason: str) -> NoReturn:
+    sys.exit(f"ERROR: {reason}")
+
+
+if __name__ == "__main__":
+    sys.exit(packages(Path(__file__).parent) if sys.argv[1:] == ["packages"] else modules())

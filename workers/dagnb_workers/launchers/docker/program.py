@@ -1,0 +1,136 @@
+"""`dagnb image`: build, list and remove images of workers, and make a base without a registry."""
+# ruff: noqa: T201  # a command line prints
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import docker.errors
+
+from dagnb.errors import ConfigError, UnknownNameError
+from dagnb.graph.requirements import parse, read
+from dagnb.views.wording import bytes_text, counted, moment_text, seconds_text
+from dagnb_workers.launchers.docker import engine, images, offline
+
+_ACROSS = 100
+"""characters of requirements in a line of the list"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Image:
+    """One tag of an image that dagnb made; size in bytes, of which images on the same base share much."""
+
+    tag: str
+    is_base: bool
+    n_bytes: int
+    created_at: float
+    told: str
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one of its commands. Returns the exit code: 1 when something asked for could not be removed."""
+    options = _parser().parse_args(list(argv))
+    with engine.answering():
+        done: int = options.act(options)
+    return done
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="dagnb image", description="The images of Docker workers.")
+    commands = made.add_subparsers(metavar="COMMAND", required=True)
+    build = commands.add_parser("build", help="build the image of these requirements, if it is not there")
+    build.add_argument("requirements", metavar="REQUIREMENT", nargs="*", help="as in 'pandas>=2'")
+    build.add_argument("-r", dest="files", metavar="FILE", action="append", default=[], help="a requirements.txt")
+    build.add_argument("--base", metavar="IMAGE", help=f"instead of {images.BASE_VARIABLE} or {images.default_base()}")
+    build.add_argument("--allow-urls", action="store_true", help="let `name @ https://...` through")
+    build.set_defaults(act=_build)
+    base = commands.add_parser("base", help="make a base image of this machine's Python, without a registry")
+    base.add_argument("--tag", metavar="TAG", default=offline.default_tag(), help="its name, else %(default)s")
+    base.set_defaults(act=_base)
+    commands.add_parser("list", help="the images that dagnb made").set_defaults(act=_list)
+    remove = commands.add_parser("remove", help="remove images that dagnb made")
+    remove.add_argument("tags", metavar="TAG", nargs="*")
+    remove.add_argument("--all", action="store_true", help="all of them, bases too")
+    remove.set_defaults(act=_remove)
+    return made
+
+
+def _build(options: argparse.Namespace) -> int:
+    """Print the tag; how it came to be goes to stderr."""
+    read_ones = [line for file in options.files for line in read(file, allow_urls=options.allow_urls)]
+    given = parse(options.requirements, allow_urls=options.allow_urls)
+    wanted = parse([*read_ones, *given], allow_urls=options.allow_urls)
+    recipe = images.Recipe(base=options.base or images.default_base(), requirements=wanted)
+    engine.connect()
+    began = time.perf_counter()
+    tag = images.find(recipe)
+    if tag:
+        _tell(f"image {tag} was there already; looking took {seconds_text(time.perf_counter() - began)}")
+    print(tag or images.ensure(recipe, _tell))
+    return 0
+
+
+def _base(options: argparse.Namespace) -> int:
+    tag = offline.make_base(options.tag, _tell)
+    _tell(f"workers get it with --base {tag}, or by default with: export {images.BASE_VARIABLE}={tag}")
+    print(tag)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    found = sorted(_images(), key=lambda image: (image.is_base, -image.created_at))
+    wide = max((len(image.tag) for image in found), default=0)
+    for image in found:
+        told = image.told if len(image.told) <= _ACROSS else image.told[:_ACROSS] + "..."
+        print(f"{image.tag:<{wide}}  {bytes_text(image.n_bytes):>7}  {moment_text(image.created_at)}  {told}")
+    if not found:
+        print("No images.")
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    """Remove what is named; what a container still uses stays, and is told."""
+    if options.all == bool(options.tags):
+        raise ConfigError("remove what? Give one TAG or more, or --all for every image that dagnb made.")
+    known = [image.tag for image in sorted(_images(), key=lambda image: image.is_base)]
+    for tag in options.tags:
+        if tag not in known:
+            raise UnknownNameError("image of dagnb", tag, known)
+    n_removed, api = 0, engine.connect().api
+    for tag in options.tags or known:
+        try:
+            api.remove_image(tag)
+            n_removed += 1
+        except docker.errors.APIError as error:
+            _tell(f"{tag} stays: {error.explanation}")
+    print(f"{counted(n_removed, 'image')} removed.")
+    return 0 if n_removed == len(options.tags or known) else 1
+
+
+def _images() -> Iterator[_Image]:
+    """The tags of images that dagnb made itself. What users built on these has their labels, but other tags."""
+    for found in engine.connect().api.images(filters={"label": images.LABEL}):
+        labels: dict[str, str] = found["Labels"] or {}
+        is_base = labels[images.LABEL] == "base"
+        for tag in found["RepoTags"] or ():
+            if tag == labels.get(offline.TAG_LABEL) if is_base else tag.startswith(f"{images.REPOSITORY}:"):
+                told = "a base" if is_base else _told(labels)
+                yield _Image(tag=tag, is_base=is_base, n_bytes=found["Size"], created_at=found["Created"], told=told)
+
+
+def _told(labels: Mapping[str, str]) -> str:
+    """What an image of workers is made of."""
+    requirements: list[str] = []
+    with contextlib.suppress(ValueError):  # the label of another version of dagnb
+        requirements = json.loads(labels.get(images.REQUIREMENTS_LABEL, "[]"))
+    return f"on {labels.get(images.BASE_LABEL)}" + (f" with {', '.join(requirements)}" if requirements else "")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
