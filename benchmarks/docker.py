@@ -1,6 +1,7 @@
 """Containers: starts against a bare `docker run`, hand-overs against a bare message, many tasks against processes.
 
-Cold and bare starts alternate, so that both meet the same machine. Needs a Docker engine; the first run builds an image.
+Cold and bare starts alternate, so that both meet the same machine. Needs a Docker engine; the first run builds an
+image.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-# ruff: noqa: E402
 from dagnb_workers import Docker, Processes
 from dagnb_workers.agent_client import store_url
 from dagnb_workers.launchers.docker.engine import connect
@@ -217,7 +217,8 @@ def many(launcher: Docker) -> None:
                 node = kept([busy(i, ms) for i in range(100)])
                 took[each.name].append(timed(lambda node=node, each=each: node.run(workers=each).result(120)))
         docker, process = took["docker"][1:], took["process"][1:]
-        print(f"100 tasks of {ms:g} ms, 2 containers      {spread(docker)}   {ratio(docker, process)} times 2 processes")
+        beside = f"{ratio(docker, process)} times 2 processes"
+        print(f"100 tasks of {ms:g} ms, 2 containers      {spread(docker)}   {beside}")
         print(f"100 tasks of {ms:g} ms, 2 processes       {spread(process)}")
 
 

@@ -17,8 +17,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
+
+from dagnb.failure import Cause as Cause  # noqa: PLC0414  # one of the errors' public names
+from dagnb.failure import Frame as Frame  # noqa: PLC0414  # one of the errors' public names
+from dagnb.failure import TaskError as TaskError  # noqa: PLC0414  # one of the errors' public names
 
 
 class DagnbError(Exception):
@@ -191,73 +194,6 @@ class ImageBuildError(LaunchError):
         wanted = f" with {', '.join(requirements)}" if requirements else ""
         told = "".join(f"\n    {line}" for line in lines)
         super().__init__(f"the image of workers on {base}{wanted} could not be built:{told}\n{cure}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
-    """One line of a remote traceback; columns are 0-based character offsets, None where unknown.
-
-    file: as people call it, 'Cell In[4]' or a path. source: the line with its indent. is_library: installed code.
-    before, after: its neighbours in the same function. times: how often it came in a row.
-    """
-
-    file: str
-    line: int
-    function: str
-    source: str = ""
-    end_line: int | None = None
-    column: int | None = None
-    end_column: int | None = None
-    before: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    is_library: bool = False
-    times: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
-    """An exception that another was raised from, or while handling it, or one that is part of a group."""
-
-    how: Literal["cause", "context", "part"]
-    type: str
-    message: str
-    frames: tuple[Frame, ...] = ()
-    notes: tuple[str, ...] = ()
-    causes: tuple[Cause, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskError:
-    """Why one attempt of one task failed, as the errors key holds it.
-
-    `type` is the exception's name, or for a death without exception: "WorkerDied", "TimeLimit", "LeaseLost".
-    causes: what it was raised from or while handling, and the parts of an exception group. traceback: Python's text.
-    """
-
-    task: str
-    attempt: int
-    worker: str
-    type: str
-    message: str
-    frames: tuple[Frame, ...] = ()
-    notes: tuple[str, ...] = ()
-    causes: tuple[Cause, ...] = ()
-    traceback: tuple[str, ...] = ()
-    stderr_tail: str = ""
-    stdout_tail: str = ""
-    exit_code: int | None = None
-    signal: int | None = None
-    at: float = 0.0
-    final: bool = False
-
-    def text(self) -> str:
-        """Python's own text; empty where it only repeats the message."""
-        text = "".join(self.traceback).rstrip()
-        return text if "Traceback (" in text or '  File "' in text else ""
-
-    def line(self) -> str:
-        """One line for lists and logs."""
-        return f"task '{self.task}' attempt {self.attempt} on {self.worker}: {self.type}: {self.message}"
 
 
 class RunError(DagnbError):

@@ -13,6 +13,8 @@ import pytest
 from dagnb.errors import LaunchError
 
 NEED_ENGINE = {"03_docker_workers.ipynb"}
+BUILD_S = 600
+"""so long a cell may take that pulls a base image and builds upon it"""
 
 
 @functools.cache
@@ -25,6 +27,13 @@ def missing_engine() -> str:
     except LaunchError as error:
         return str(error)
     return ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cells that build images may take longer than tests."""
+    for item in items:
+        if item.path.name in NEED_ENGINE:
+            item.add_marker(pytest.mark.timeout(BUILD_S))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -66,9 +66,13 @@ class Onlooker(contextlib.AbstractContextManager["Onlooker"]):
         return f"{text}, {n_idle} idle and warm for the next." if n_idle else f"{text}."
 
     def _look_on(self) -> None:
-        while not self._enough.wait(LOOK_S):
+        is_last = False
+        while True:
             with contextlib.suppress(DagnbError):  # whoever cannot answer now is asked again
                 self._note(client.workers(workers=self._workers))
+            if is_last:
+                return
+            is_last = self._enough.wait(LOOK_S)  # one look more: workers stay a moment after their last task
 
     def _note(self, seats: Iterable[Seat]) -> None:
         for seat in filter(self._is_lent, seats):
@@ -79,7 +83,7 @@ class Onlooker(contextlib.AbstractContextManager["Onlooker"]):
 
 
 def seats_text(seats: Sequence[Seat]) -> list[str]:
-    """Which seats took part, by name and labels; nothing where their platform lists them without."""
+    """Which seats were lent to the run, by name and labels; nothing where their platform lists them without."""
     listed = [seat for seat in seats if seat.labels]
     if not listed:
         return []
@@ -87,7 +91,8 @@ def seats_text(seats: Sequence[Seat]) -> list[str]:
         f"  {plain(seat.name)}  {' '.join(f'{plain(name)}={plain(value)}' for name, value in seat.labels)}"
         for seat in listed
     ]
-    return [f"{_amount(len(listed), listed[0].what)} took part:", *_few(lines)]
+    verb = "was" if len(listed) == 1 else "were"
+    return [f"{_amount(len(listed), listed[0].what)} {verb} lent to it:", *_few(lines)]
 
 
 def starts_text(trace: Trace) -> list[str]:

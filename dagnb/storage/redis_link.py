@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import ipaddress
 import re
 import secrets
@@ -29,6 +30,10 @@ Command = Sequence[str | bytes | memoryview | int | float]
 _LOST = (exceptions.ConnectionError, exceptions.TimeoutError)
 _OLDEST = (7, 0)
 _ANSWER_S = 30.0
+# To say who we are costs a round trip, and reading it from the metadata as long again. From redis-py 7 on the old names
+# of these settings warn, and before it the new one is unknown.
+_IS_NEW = "driver_info" in inspect.signature(Redis.__init__).parameters
+_NAMELESS: Final[dict[str, Any]] = {"driver_info": None} if _IS_NEW else {"lib_name": None, "lib_version": None}
 
 
 def _library() -> tuple[str, str]:
@@ -217,8 +222,7 @@ def _client(url: str, answer_s: float | None) -> Redis:
         socket_timeout=answer_s,
         socket_connect_timeout=5.0,
         retry=Retry(NoBackoff(), 0),
-        lib_name=None,  # to say who we are costs a round trip, and reading it from the metadata as long again
-        lib_version=None,
         health_check_interval=0,
+        **_NAMELESS,
     )
     return client

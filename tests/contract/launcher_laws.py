@@ -47,12 +47,17 @@ class Remembering:
 
 
 class Gate:
-    """A pipe that holds one function back. It tells who came (a line each), and lets go as many as asked."""
+    """A pipe that holds one function back. It tells who came (a line each), and lets go as many as asked.
+
+    Open to everybody: in a container a function may run as somebody else.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.came, self.go = folder / "came", folder / "go"
+        folder.chmod(0o755)
         for pipe in (self.came, self.go):
             os.mkfifo(pipe)
+            pipe.chmod(0o666)
         self._came = os.open(self.came, os.O_RDWR | os.O_NONBLOCK)
         self._go = os.open(self.go, os.O_RDWR | os.O_NONBLOCK)
 
@@ -105,10 +110,14 @@ class LauncherLaws:
         """What lives of a run: threads, processes, containers."""
         raise NotImplementedError
 
+    def gates(self) -> str:
+        """A folder that functions see."""
+        return tempfile.gettempdir()
+
     @pytest.fixture
     def gate(self) -> Iterator[Gate]:
         """A gate, open at the latest when the test ends."""
-        folder = Path(tempfile.mkdtemp(prefix="dagnb-gate-"))
+        folder = Path(tempfile.mkdtemp(prefix="dagnb-gate-", dir=self.gates()))
         gate = Gate(folder)
         yield gate
         gate.close()
@@ -122,6 +131,24 @@ class LauncherLaws:
 
         assert isinstance(launcher, Launcher)
         assert (launcher.cap, launcher.name != "") == (2, True)
+
+    def test_a_planner_may_count_on_the_cap_and_no_more_are_ready_than_that(self) -> None:
+        launcher = self.launcher(1)
+
+        assert session.wait(launcher.pool()).cap == 1
+        assert session.wait(launcher.prewarm(Resources(), 3)) == 1
+
+    def test_seats_tell_of_a_run_as_long_as_it_goes_on(self, gate: Gate) -> None:
+        launcher = self.launcher(1)
+        run = dagnb.run(waiting(str(gate.came), str(gate.go)), workers=launcher)
+        gate.until_there()
+
+        (seat,) = [seat for seat in session.wait(launcher.seats()) if seat.run == run.id]
+
+        assert (seat.platform, seat.state) == (launcher.name, "lent")
+        gate.open()
+        run.result(LIMIT_S)
+        assert awaited(lambda: all(seat.run != run.id for seat in session.wait(launcher.seats())))
 
     @pytest.mark.parametrize("n", [1, 2])
     @pytest.mark.parametrize("shape", ["diamond_of_diamonds", "bipartite", "ladder", "two_components"])

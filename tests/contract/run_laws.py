@@ -208,9 +208,9 @@ class KindLaws:
             await store.dead("run", Death(instance="i2", task=None, charge=Charge.LOSS, error="{}"))
             await waiting
             waiting = group.create_task(store.wait_demand("run", 60))
+            await store.wait_work("run", 0.1, "nobody's")  # meanwhile it waits
             assert not waiting.done()
             await store.cancel("run", "enough")
-        await store.wait_demand("run", 60)
 
 
 class RoomLaws:

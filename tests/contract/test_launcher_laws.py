@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from dagnb_workers.launchers.docker.images import BASE_VARIABLE
+from dagnb_workers.launchers.docker.launcher import Docker
 from dagnb_workers.launchers.inline import Inline
 
 from dagnb import registry, session
 from dagnb.protocol.launcher import Launcher
 from tests.conformance.agent import private_agent
 from tests.contract.launcher_laws import LauncherLaws
+from tests.docker.conftest import docker_engine, offline_base  # noqa: F401  # fixtures
 
 
 class TestInline(LauncherLaws):
@@ -52,6 +57,37 @@ class TestProcesses(LauncherLaws):
 
         pid = session.wait(ask_agent("status"))["runs"].get(run)
         return sorted(family(str(pid))) if pid else []
+
+
+@pytest.fixture(scope="module")
+def base(offline_base: str) -> Iterator[None]:  # noqa: F811  # a fixture
+    """What images are built on, and the folder that containers see."""
+    folder = tempfile.mkdtemp(prefix="dagnb-gates-")
+    Path(folder).chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(BASE_VARIABLE, offline_base)
+        patch.setattr(TestDocker, "folder", folder)
+        yield
+    shutil.rmtree(folder)
+
+
+@pytest.mark.redis
+@pytest.mark.docker
+@pytest.mark.usefixtures("agent", "base")
+class TestDocker(LauncherLaws):
+    """Containers; those of one test are warm for the next."""
+
+    folder = ""
+
+    def gates(self) -> str:
+        return self.folder
+
+    def launcher(self, n: int) -> Launcher:
+        return Docker(cap=n, memory_mb=160, mounts=f"{self.folder}:{self.folder}:rw")
+
+    def leftovers(self, run: str) -> list[str]:
+        """Containers that work for this run, or are meant to."""
+        return sorted(seat.name for seat in session.wait(self.launcher(1).seats()) if seat.run == run)
 
 
 def family(pid: str) -> set[str]:

@@ -172,6 +172,8 @@ class TestRedisStore(StoreLaws, TimeLaws, KindLaws, RoomLaws):
         subject.advance(300.0)
 
         await store.heartbeat("run", ["i1"], lease_s=2000.0)
+        known = [key for key in await subject.keys() if b"b:0:t:" not in key]
+        assert min(await subject.link.ask([("PTTL", key) for key in known])) > 900_000
         await store.complete("run", "i1", [Commit(task=0, address=big)])
 
         lives = await subject.link.ask([("PTTL", key) for key in await subject.keys()])

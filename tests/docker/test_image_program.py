@@ -17,10 +17,12 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 
 @pytest.fixture
 def tags(worker_image: str, docker_engine: docker.DockerClient) -> Iterator[tuple[str, str]]:
-    """A name of the image as dagnb gives them, and one that a user gave."""
+    """An image named as dagnb names them, and one that a user made of it: it has the same labels."""
     mine, theirs = f"test{secrets.token_hex(6)}", f"users-own:{secrets.token_hex(6)}"
-    docker_engine.api.tag(worker_image, images.REPOSITORY, mine)
-    docker_engine.api.tag(worker_image, *theirs.split(":"))
+    container = docker_engine.api.create_container(worker_image)
+    for repository, tag in ((images.REPOSITORY, mine), theirs.split(":")):
+        docker_engine.api.commit(container["Id"], repository, tag)
+    docker_engine.api.remove_container(container["Id"])
     yield f"{images.REPOSITORY}:{mine}", theirs
     for tag in (f"{images.REPOSITORY}:{mine}", theirs):
         if engine.inspected(docker_engine, tag):

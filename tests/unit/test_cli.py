@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from dagnb import registry, session, task
-from dagnb.cli import main
+from dagnb.cli import main, seats
 from dagnb.errors import TaskFailedError
 from dagnb.handle import Run
+from dagnb.protocol.launcher import Seat
 from dagnb.trace.trace import Trace
 
 HERE = ["--workers", "inline"]
@@ -217,6 +218,14 @@ def test_why_says_what_a_task_waits_for_and_corrects_its_name(
     assert "Did you mean 'double-0'?" in complained("why", *HERE, held.id, "dubble-0")
 
 
+def test_log_tells_of_a_task_that_printed_nothing_and_corrects_its_name(
+    done: Run[int], held: Run[int], said: Callable[..., str], complained: Callable[..., str]
+) -> None:
+    assert said("log", *HERE, done.id, "total-0") == "there is no output of task 'total-0'.\n"
+    assert said("log", *HERE, held.id, "double-0") == "there is no output of task 'double-0' yet.\n"
+    assert "Did you mean 'total-0'?" in complained("log", *HERE, done.id, "totel-0")
+
+
 def test_attach_watches_till_the_end_and_its_exit_code_says_whether_it_went_well(
     done: Run[int], failed: Run[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -279,6 +288,37 @@ def test_forget_wants_one_run_or_all(arguments: Sequence[str], complained: Calla
 
 
 # ---- this machine ----
+
+
+def test_workers_lists_where_tasks_run_of_every_platform_or_of_one(held: Run[int], said: Callable[..., str]) -> None:
+    heads, row = said("workers", *HERE).splitlines()
+
+    assert heads.split()[:5] == ["name", "platform", "state", "run", "worker"]
+    assert row.split()[:5] == ["pid", str(os.getpid()), "inline", "lent", held.id[:12]]
+    assert row in said("workers").splitlines()
+
+
+def test_no_workers_are_told_in_words(said: Callable[..., str]) -> None:
+    assert said("workers", "--workers", "docker") == "no worker is running or warm\n"
+
+
+def test_a_row_tells_what_is_known_of_a_seat_and_steers_no_terminal() -> None:
+    seat = Seat(
+        name="dagnb-\x1b[2J1",
+        platform="docker",
+        state="idle",
+        worker="~/1",
+        cpus=0.5,
+        memory_mb=2048,
+        made_of="image:1\nx",
+        age_s=75,
+        n_lent=3,
+    )
+
+    heads, row = seats.lines(seats.HEADS, seats.rows([seat]))
+
+    assert row == "dagnb-1  docker    idle        ~/1     0.5   2,048 MB  image:1 x         1 min 15 s  3 x"
+    assert len(heads.split("  ")) >= len(seats.HEADS)
 
 
 def test_config_shows_settings_and_variables_without_secrets(
@@ -396,6 +436,15 @@ def test_run_executes_the_code_cells_of_a_notebook_and_stops_at_the_first_that_f
     assert "never" not in ended.stdout
     assert "no code" not in ended.stdout
     assert ended.returncode == 1
+
+
+def test_defaults_may_stand_behind_a_notebook_which_gets_the_other_arguments(tmp_path: Path) -> None:
+    source = "import sys\nfrom dagnb import session\nprint(session.settings().workers, sys.argv[1:])"
+    (tmp_path / "book.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": source}]}))
+
+    ended = in_a_process("-m", "dagnb", "run", "book.ipynb", "--workers", "inline", "more", folder=tmp_path)
+
+    assert ended.stdout == "inline ['more']\n"
 
 
 def test_run_refuses_what_is_no_file_and_what_is_no_notebook(tmp_path: Path, complained: Callable[..., str]) -> None:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import io
 import keyword
+import threading
 import tokenize
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from dagnb_workers.launchers.inline import Inline
 
-from dagnb import session
+from dagnb import session, task
 from dagnb.cli import main
 from dagnb.demo import identifiers, job
 from dagnb.demo.identifiers import chunks, count_identifiers, library_sources, merge, merged, top
 from dagnb.demo.job import Choice, run_demo
+from dagnb.demo.seating import MOST, Onlooker, seats_text, starts_text
 from dagnb.graph.dag import Dag
+from dagnb.protocol.launcher import Seat
+from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
+
+PATIENCE_S = 20
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +122,8 @@ def test_the_demo_counts_as_one_process_does_and_leaves_a_report(tmp_path: Path)
     assert f"EQUAL: all {len(alone):,} identifiers, {alone.total():,} occurrences." in text
     assert f"  {top.function(alone, 1)[0][0]} " in text
     assert "took part: ~/1 ran " in text
+    assert "\nStarts: " in text
+    assert "\nAfter the run: 0 processes still lent to it.\n" in text
     assert (out / "report.html").as_uri() in text
     assert "count_identifiers" in (out / "report.html").read_text(encoding="utf-8")
     assert "top-0" in Trace.from_json((out / "trace.json").read_text(encoding="utf-8")).names
@@ -127,3 +138,78 @@ def test_a_run_that_loses_a_part_is_found_out_and_exits_with_1(
 
     assert code == 1
     assert "DIFFERENT: the run counted " in capsys.readouterr().out
+
+
+# ---- where the workers were ----
+
+
+class Gate:
+    """For tasks to wait at. A class, because it is pickled by name: its event stays this one."""
+
+    opened = threading.Event()
+
+
+@task
+def wait_at_the_gate() -> bool:
+    return Gate.opened.wait(PATIENCE_S)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boxed(Inline):
+    """Inline workers, listed as containers would be; tells whenever it was asked for them."""
+
+    name: ClassVar[str] = "boxed"
+    asked: ClassVar[threading.Semaphore] = threading.Semaphore(0)
+
+    async def seats(self) -> tuple[Seat, ...]:
+        Boxed.asked.release()
+        inline = await super().seats()
+        return tuple(replace(seat, what="container", labels=(("dagnb.run", seat.run),)) for seat in inline)
+
+
+def test_an_onlooker_keeps_who_was_lent_to_the_run_and_sees_them_leave() -> None:
+    Gate.opened.clear()
+    run = wait_at_the_gate().run(workers=Boxed())
+
+    with Onlooker(run.id, Boxed()) as onlooker:
+        for _ in range(2):  # when it asks again, it has taken in what it was told before
+            assert Boxed.asked.acquire(timeout=PATIENCE_S)
+        Gate.opened.set()
+        assert run.result(PATIENCE_S)
+
+    (seat,) = onlooker.seats
+    assert seats_text(onlooker.seats) == ["1 container was lent to it:", f"  {seat.name}  dagnb.run={run.id}"]
+    assert onlooker.left_text() == "After the run: 0 containers still lent to it."
+
+
+def test_seats_without_labels_are_not_listed_and_of_many_the_first() -> None:
+    plain = Seat(name="pid 1", platform="process", state="lent")
+    boxes = [replace(plain, name=f"b{n}\x1b[2J", what="container", labels=(("run", "1"),)) for n in range(MOST + 2)]
+
+    assert seats_text([plain]) == []
+    head, first, *_, last = seats_text(boxes)
+    assert head == "10 containers were lent to it:"
+    assert first == "  b0  run=1"
+    assert last == "  and 3 more"
+
+
+def test_starts_are_told_with_their_phases_the_cold_and_the_warm() -> None:
+    """~/1 starts cold in phases, leaves, and starts warm; ~/2 is forked."""
+    cold = [
+        Span(-1, "~/1", phase, begin, end, detail="cold")
+        for phase, begin, end in (
+            (Phase.INVOKE, 0.0, 0.1),
+            (Phase.CREATE, 0.1, 0.6),
+            (Phase.BOOT, 0.6, 0.7),
+            (Phase.REGISTER, 0.7, 0.8),
+        )
+    ]
+    later = [Span(-1, "~/1", Phase.INVOKE, 2.0, 2.01, detail="warm"), Span(-1, "~/2", Phase.INVOKE, 0.2, 0.3)]
+    trace = Trace.of([*later, *cold, Span(0, "~/1", Phase.RUN, 1.0, 2.0)], ["a"], submitted_s=0.0, finished_s=3.0)
+
+    assert starts_text(trace) == [
+        "Starts: 1 cold, 2 warm.",
+        "  ~/1 cold, 800 ms: invoke 100 ms, create 500 ms, boot 100 ms, register 100 ms",
+        "  ~/2 warm, 100 ms",
+        "  ~/1 warm, 10 ms",
+    ]

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import socketserver
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +82,53 @@ def test_a_remote_docker_engine_is_not_asked_and_its_absence_is_a_warning(home: 
     assert (far.health, gone.health) == (Health.OK, Health.WARNING)
     assert gone.detail.endswith("docker.sock: not there")
     assert "Only for workers='docker'" in gone.cure
+
+
+@pytest.fixture
+def engine() -> Iterator[Callable[[bytes], Path]]:
+    """Makes a socket at which something answers every request with these bytes."""
+    folder, servers = Path(tempfile.mkdtemp(prefix="dnb")), []
+
+    def made(answer: bytes) -> Path:
+        class Answer(socketserver.StreamRequestHandler):
+            def handle(self) -> None:
+                while self.rfile.readline().strip():
+                    pass
+                self.wfile.write(answer)
+
+        path = folder / f"{len(servers)}.sock"
+        servers.append(socketserver.UnixStreamServer(str(path), Answer))
+        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return path
+
+    yield made
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+    shutil.rmtree(folder)
+
+
+def test_an_engine_that_answers_tells_its_version_and_size(home: Path, engine: Callable[[bytes], Path]) -> None:
+    info = json.dumps({"ServerVersion": "20.10.24", "NCPU": 2, "MemTotal": 25_300_000_000}).encode()
+    path = engine(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + info)
+
+    finding = found("Docker", DAGNB_HOME=str(home), DOCKER_HOST=f"unix://{path}")
+
+    assert finding.health is Health.OK
+    assert f"engine at {path}: 20.10.24, 2 CPUs, 25.3 GB; images: `dagnb image list`" in finding.detail
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 500 Error\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n{}"])
+def test_what_answers_otherwise_is_no_engine(home: Path, engine: Callable[[bytes], Path], answer: bytes) -> None:
+    finding = found("Docker", DAGNB_HOME=str(home), DOCKER_HOST=f"unix://{engine(answer)}")
+
+    assert finding.health is Health.WARNING
+    assert "no answer" in finding.detail
+    assert "systemctl start docker" in finding.cure
+
+
+def test_the_variable_of_the_base_image_is_read(home: Path) -> None:
+    assert found("DAGNB_DOCKER_BASE", DAGNB_HOME=str(home), DAGNB_DOCKER_BASE="mine:1").health is Health.OK
 
 
 def test_only_what_is_missing_keeps_the_default_job_from_running() -> None:

@@ -71,7 +71,6 @@ class Runtime:
         self._recorder = Recorder()
         self._worker = ""
         self._offer: Offer | None = None
-        self._asked_at = invocation.asked_at
         self._start = invocation
         self._slim = bool(invocation.records)
 
@@ -84,22 +83,19 @@ class Runtime:
     async def register(self) -> Reply:
         """See World.register; the answer also sets the clock."""
         await self._library.open()
-        wanted = (self._invocation.worker, self._invocation.nonce) if self._invocation.worker else None
-        sent, begin = time.time(), self._asked_at or self.now()
+        here = self._invocation
+        wanted = (here.worker, here.nonce) if here.worker else None
+        sent, begin = time.time(), self._start.asked_at or self.now()
         reply = await persist(
             lambda: self._store.register(
-                self._run,
-                self._instance,
-                lease_s=self._invocation.lease_s,
-                worker=wanted,
-                slim=self._slim,
-                kind=self._invocation.kind,
+                self._run, self._instance, lease_s=here.lease_s, worker=wanted, slim=self._slim, kind=here.kind
             )
         )
         self._recorder.set_clock(reply.now, sent, time.time())
         if reply.status is Status.TASKS:
             self._recorder.note_start(reply.worker, min(begin, self.now()), self._start)
-        self._asked_at, self._start = 0.0, self._start.again()  # what follows an idle wait is no part of the start
+        if self._start.asked_at:
+            self._start = self._start.again()  # what follows an idle wait is no part of the start
         return self._took(reply)
 
     async def wait_work(self) -> None:

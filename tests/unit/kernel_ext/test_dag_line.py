@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from dagnb_kernel_ext import commands
+from dagnb_workers.launchers.inline import Inline
 from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
 
 import dagnb
+from dagnb import registry
+from dagnb.protocol.launcher import Seat
 from tests.unit.kernel_ext.conftest import Cells
 
 DOUBLE = "def double(n):\n    return 2 * n\n"
@@ -90,6 +96,45 @@ def test_log_tells_of_a_task_that_left_no_output(cells: Cells, capsys: pytest.Ca
     assert capsys.readouterr().out == "there is no output of task 'double-0'.\n"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Odd(Inline):
+    """Seats that would like to be markup."""
+
+    name: ClassVar[str] = "odd"
+
+    async def seats(self) -> tuple[Seat, ...]:
+        return (
+            Seat(name="<b>bold</b>", platform="odd", state="idle", memory_mb=512, made_of="image\x1b[2J", n_lent=2),
+        )
+
+
+def test_workers_are_a_table_of_text_nobody_vouches_for(
+    cells: Cells, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DAGNB_HOME", str(tmp_path / "home"))
+    cells.run("%dag workers")
+    assert capsys.readouterr().out == "no worker is running or warm\n"
+
+    monkeypatch.setitem(registry._added, ("launcher", "odd"), Odd)
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr(commands, "put", shown.append)
+    cells.run("%dag workers")
+
+    (bundle,) = shown
+    assert "<td>&lt;b&gt;bold&lt;/b&gt;</td>" in bundle["text/html"]
+    assert "<td>image</td>" in bundle["text/html"]
+    assert bundle["text/plain"].splitlines()[1].split() == [
+        "<b>bold</b>",
+        "odd",
+        "idle",
+        "512",
+        "MB",
+        "image",
+        "2",
+        "x",
+    ]
+
+
 def test_config_shows_settings_without_secrets(
     cells: Cells, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +166,7 @@ def test_doctor_looks_at_what_is_here(cells: Cells, capsys: pytest.CaptureFixtur
         ("forget", "it takes a RUN"),
         ("status a b", "it takes one RUN"),
         ("runs all", "it takes nothing"),
+        ("workers all", "it takes nothing"),
         ("errors nobody", "unknown run 'nobody'"),
         ("why 'open", "No closing quotation"),
     ],
@@ -153,6 +199,7 @@ def _completions(cells: Cells, text: str) -> list[str]:
         ("%%dag total --plan --pl", ["--planner"]),
         ("%%dag total --workers in", ["inline"]),
         ("%dag for", ["forget"]),
+        ("%dag wo", ["workers"]),
         ("%dag run myn", ["mynode"]),
     ],
 )

@@ -117,6 +117,7 @@ def test_an_instance_keeps_its_kind_until_its_lease_is_gone_and_gives_one_again_
     run.now = LEASE_S + 1
     run.machine.reap(now=run.now, fresh="f")
     assert run.machine.complete("i1", [], now=run.now, fresh="f").status is Status.FENCED
+    assert run.machine.roster.kinds == {}
 
     assert tasks_of(run.register("i1", "b")) == [1]
     assert run.demand().instances == {"i1": ("b", "w1")}

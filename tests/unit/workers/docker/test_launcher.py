@@ -27,7 +27,7 @@ def test_it_is_a_launcher_found_by_its_name_with_as_many_containers_as_usable_cp
     ("settings", "message"),
     [
         ({"cap": 0}, "Docker(cap=0): at least 1 is needed."),
-        ({"memory_mb": 95}, "Docker(memory_mb=95): at least 96 is needed."),
+        ({"memory_mb": 63}, "Docker(memory_mb=63): at least 64 is needed."),
         ({"pids": 15}, "Docker(pids=15): at least 16 is needed."),
         ({"tmp_mb": 0}, "Docker(tmp_mb=0): at least 1 is needed."),
         ({"cpus": 0}, "Docker(cpus=0): must be a positive number."),

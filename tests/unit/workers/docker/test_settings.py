@@ -76,9 +76,7 @@ def test_what_is_no_mount_is_refused_with_the_forms(home: Path, monkeypatch: pyt
     with pytest.raises(ConfigError) as caught:
         mounts_of([told])
 
-    assert str(caught.value) == (
-        f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'."
-    )
+    assert str(caught.value) == (f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'.")
 
 
 def test_a_folder_that_is_not_there_is_refused(home: Path) -> None:

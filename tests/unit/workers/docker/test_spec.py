@@ -15,7 +15,10 @@ SPEC = Spec(
     memory_mb=512,
     network="none",
     user="1000:1000",
-    mounts=(Mount(source="/home/me/run/store", target="/run/dagnb"), Mount(source="/o", target="/out", is_writable=True)),
+    mounts=(
+        Mount(source="/home/me/run/store", target="/run/dagnb"),
+        Mount(source="/o", target="/out", is_writable=True),
+    ),
     environment=(("LANG", "C.UTF-8"),),
     pids=64,
     tmp_mb=32,

@@ -21,7 +21,7 @@ from dagnb.errors import ImageBuildError, LaunchError
 from dagnb.graph.requirements import masked
 from dagnb.storage.home import runtime_directory
 from dagnb.views.wording import bytes_text, seconds_text
-from dagnb_workers.launchers.docker import build, engine
+from dagnb_workers.launchers.docker import build, engine, offline
 from dagnb_workers.launchers.docker.context import image_hash, write_context
 from dagnb_workers.launchers.docker.pins import pins
 from dagnb_workers.launchers.docker.pip_settings import PipSettings, are_unreachable, pip_settings
@@ -42,8 +42,14 @@ class Recipe:
 
 
 def default_base() -> str:
-    """$DAGNB_DOCKER_BASE, else Python's own image of this minor version."""
-    return os.environ.get(BASE_VARIABLE) or f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
+    """$DAGNB_DOCKER_BASE, else what `dagnb image base` made here, else Python's own image of this minor version."""
+    if told := os.environ.get(BASE_VARIABLE):
+        return told
+    own = offline.default_tag()
+    with contextlib.suppress(LaunchError):
+        if engine.inspected(engine.connect(), own):
+            return own
+    return f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 
 
 def find(recipe: Recipe) -> str | None:
@@ -157,6 +163,8 @@ def _cure(output: Sequence[str], settings: PipSettings) -> str:
         unknown = " Nothing of that name was found: either it is misspelt, or the index was not reached."
         hint = unknown if "(from versions: none)" in said else ""
         return f"Correct the name or version: `pip index versions NAME` lists what there is.{hint}{unused}"
+    if "this base has Python" in said:
+        return f"Take a base of the same minor version as here, with --base or {BASE_VARIABLE}."
     if "No module named pip" in said:
         return f"Take a base that has pip, with --base or {BASE_VARIABLE}."
     if "gcc" in said or "compiler" in said:

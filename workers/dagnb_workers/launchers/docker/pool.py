@@ -76,6 +76,8 @@ def decide(held: Iterable[Held], wants: Sequence[Want], limits: Limits) -> Order
         for want, n in missing:
             if turn < n and desk.n_of(want.run) < limits.per_run.get(want.run, limits.cap):
                 desk.serve(want)
+            elif turn < n:
+                desk.hurry(want.run)
     return Orders(
         lend=tuple(desk.lent),
         start=tuple(desk.started),
@@ -137,12 +139,16 @@ class _Desk:
         idle = [box for box in self.boxes.values() if box.state is State.IDLE]
         while idle and not self._has_room(want.spec, leaving):
             enough = [box for box in idle if self._has_room(want.spec, [*leaving, box.name])]
-            size = min if enough else max
-            chosen = size(enough or idle, key=lambda box: (box.spec.memory_mb, box.idle_since, box.name))
+            sign = 1 if enough else -1
+            chosen = min(enough or idle, key=lambda box: (sign * box.spec.memory_mb, box.idle_since, box.name))
             idle.remove(chosen)
             leaving.append(chosen.name)
             self.ended.append(chosen.name)
             self.boxes[chosen.name] = replace(chosen, state=State.ENDING)
         if not self._has_room(want.spec, leaving):
-            resting = (box for box in self.boxes.values() if box.state is State.LENT and box.is_resting)
-            self.hurried += [box.name for box in resting]
+            self.hurry()
+
+    def hurry(self, run: str | None = None) -> None:
+        """Hurry who rests, of all runs or of the one that holds as many as it may."""
+        resting = (box for box in self.boxes.values() if box.state is State.LENT and box.is_resting)
+        self.hurried += [box.name for box in resting if run in (None, box.run)]

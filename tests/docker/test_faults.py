@@ -1,0 +1,472 @@
+"""Containers, agents, engines and tasks that go wrong: what the user gets, and that nothing is left afterwards.
+
+Each test has a runtime directory of its own; at its end the agent is told to leave, and then neither a container nor a
+process of it is left (tests/docker/yard.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dagnb_workers.launchers.docker import engine, images
+from dagnb_workers.launchers.docker.images import BASE_VARIABLE
+
+import dagnb
+from dagnb import session
+from dagnb.errors import RunCancelledError
+from dagnb.graph.resources import Resources
+from dagnb.graph.task import Node, Task
+from dagnb.protocol.invocation import versions
+from dagnb.trace.span import Phase
+from tests.docker.index import Index
+from tests.docker.yard import LIMIT_S, SOON_S, Watch, Yard, a_yard, failed_with, kill, second_try_s, starts
+from tests.services.processes import await_that, is_alive
+
+pytestmark = [pytest.mark.docker, pytest.mark.redis]
+
+
+@pytest.fixture
+def yard(offline_base: str, worker_image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
+    """A yard of this test's own, with images on the base without a registry."""
+    monkeypatch.setenv(BASE_VARIABLE, offline_base)
+    with a_yard() as made:
+        yield made
+
+
+def after(text: str) -> str:
+    """What comes after the gate."""
+    return f"{text} and on"
+
+
+def squared(value: int) -> int:
+    """A small task."""
+    return value * value
+
+
+# ---- containers ----
+
+
+@pytest.mark.parametrize("how", ["killed", "removed"])
+def test_a_container_that_goes_in_mid_task_costs_an_attempt_and_nothing_else(
+    yard: Yard, summary: list[str], how: str
+) -> None:
+    gate = yard.gate()
+    run = dagnb.run(Task(after)(yard.waits(gate)), workers=yard.docker(cap=1))
+    gate.until_there()
+    container = yard.only()
+
+    begin = time.time()
+    container.kill() if how == "killed" else container.remove(force=True)
+    gate.open()
+
+    assert run.result(LIMIT_S) == "through and on"
+    name = container.labels["dagnb.name"]
+    assert [(e.type, e.attempt, e.exit_code, e.message) for e in run.errors] == [
+        ("WorkerDied", 1, 137, f"the container of this worker, {name}, ended with exit code 137: it was killed")
+    ]
+    summary.append(f"container {how} in mid-task: tried again after {second_try_s(run, begin):.2f} s")
+    yard.forgotten(run)
+    gate.close()
+
+
+def test_a_task_that_uses_too_much_memory_is_told_the_limit_and_its_container_goes_on(yard: Yard) -> None:
+    def greedy() -> int:
+        return len(bytearray(400 << 20))
+
+    run = dagnb.run(Task(greedy).with_options(resources=Resources(memory_mb=128))(), workers=yard.docker(cap=1))
+
+    assert failed_with(run) == (
+        "WorkerDied: the worker process was killed by SIGKILL (9) while running this task: out of memory, its "
+        "container may use 128 MB. Give it more with resources=Resources(memory_mb=...)"
+    )
+    before = yard.only().id
+    again = dagnb.run(Task(squared).with_options(resources=Resources(memory_mb=128))(3), workers=yard.docker(cap=1))
+    assert again.result(LIMIT_S) == 9
+    assert (yard.only().id, starts(again)) == (before, {"cold": 0, "warm": 1})
+
+
+def test_a_container_that_runs_out_of_memory_as_a_whole_is_told_with_its_limit(yard: Yard) -> None:
+    """What fills /tmp counts as memory and goes with no process, so in the end the first process goes."""
+
+    def fills() -> None:
+        with open("/tmp/big", "wb") as file:
+            for _ in range(1024):
+                file.write(bytes(1 << 20))
+
+    run = dagnb.run(Task(fills)(), workers=yard.docker(cap=1, memory_mb=96, tmp_mb=1024))
+
+    said = failed_with(run)
+
+    assert re.fullmatch(
+        r"WorkerDied: (the worker process was killed by SIGKILL \(9\) while running this task: out of memory, its "
+        r"container may use 96 MB\. Give it more with resources=Resources\(memory_mb=\.\.\.\)"
+        r"|the container of this worker, \w+, ran out of memory: it may use 96 MB\. "
+        r"Give it more with Resources\(memory_mb=\.\.\.\))",
+        said,
+    )
+    assert any("the container of this worker" in error.message for error in run.errors), run.errors
+
+
+def test_a_fork_bomb_ends_with_its_task_and_harms_nobody_else(yard: Yard) -> None:
+    gate = yard.gate()
+    other = dagnb.run(Task(after)(yard.waits(gate)), workers=yard.docker(pids=100))
+    gate.until_there()
+
+    def bomb() -> None:
+        import os
+
+        while True:
+            if os.fork() == 0:
+                with contextlib.suppress(OSError):
+                    while True:
+                        os.fork()
+                os.pause() if hasattr(os, "pause") else signal.pause()
+
+    run = dagnb.run(Task(bomb)(), workers=yard.docker(pids=64), on_error="continue")
+
+    assert failed_with(run) == "BlockingIOError: [Errno 11] Resource temporarily unavailable"
+    gate.open()
+    assert other.result(LIMIT_S) == "through and on"
+    assert os.fork is not None
+    subprocess.run(["true"], check=True)
+    gate.close()
+
+
+# ---- images ----
+
+
+@contextlib.contextmanager
+def image_of(tag: str, dockerfile: str, **files: str) -> Iterator[str]:
+    """An image made of a few lines."""
+    told = {"Dockerfile": dockerfile, **{name.replace("__", "."): text for name, text in files.items()}}
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        for name, text in told.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    client = engine.connect()
+    client.images.build(fileobj=io.BytesIO(context.getvalue()), custom_context=True, tag=tag, rm=True, forcerm=True)
+    try:
+        yield tag
+    finally:
+        client.images.remove(tag, force=True)
+
+
+def test_an_image_that_is_gone_ends_the_run_with_what_the_engine_says(yard: Yard, summary: list[str]) -> None:
+    with image_of("dagnb-test:gone", f"FROM {os.environ[BASE_VARIABLE]}\n") as tag:
+        launcher = yard.docker(image=tag)
+    begin = time.monotonic()
+
+    run = dagnb.run(Task(squared)(2), workers=launcher)
+
+    with pytest.raises(RunCancelledError) as caught:
+        run.result(LIMIT_S)
+    assert "5 containers in a row did not start: " in str(caught.value)
+    assert "No such image: dagnb-test:gone" in str(caught.value)
+    summary.append(f"image gone: given up after {time.monotonic() - begin:.2f} s")
+
+
+def test_an_image_with_another_version_is_refused_at_once_with_both_versions(yard: Yard, worker_image: str) -> None:
+    changed = "import dagnb.protocol.messages as m\nm.PROTOCOL_VERSION = 990\n"
+    dockerfile = f"FROM {worker_image}\nCOPY sitecustomize.py /opt/dagnb/lib/\n"
+    with image_of("dagnb-test:other", dockerfile, sitecustomize__py=changed) as tag:
+        run = dagnb.run(Task(squared)(2), workers=yard.docker(image=tag))
+
+        with pytest.raises(RunCancelledError) as caught:
+            run.result(LIMIT_S)
+
+        theirs = re.sub(r"protocol \d+", "protocol 990", versions())
+        assert theirs in str(caught.value)
+        assert versions() in str(caught.value)
+        assert [error for error in run.errors if error.final] == []
+        await_that(lambda: not any(seat.run for seat in yard.seats()), "nobody works for it", SOON_S)
+        yard.forgotten(run)
+
+
+def test_an_image_without_dagnb_is_told_with_what_its_program_said(yard: Yard) -> None:
+    dockerfile = (
+        f'FROM {os.environ[BASE_VARIABLE]}\nENTRYPOINT ["python3", "-c", "import sys; sys.exit(\'no dagnb here\')"]\n'
+    )
+    with image_of("dagnb-test:bare", dockerfile) as tag:
+        run = dagnb.run(Task(squared)(2), workers=yard.docker(image=tag))
+
+        with pytest.raises(RunCancelledError) as caught:
+            run.result(LIMIT_S)
+
+    assert re.search(
+        r"5 containers in a row did not start: container \w{8} ended before it was ready\. It said: no dagnb here",
+        str(caught.value),
+    )
+
+
+def test_tasks_of_one_run_have_each_the_packages_they_ask_for(
+    yard: Yard, package_index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package_index.add("dagnbprobe", "1.0")
+    package_index.add("dagnbprobe", "2.0")
+    monkeypatch.setenv("PIP_INDEX_URL", package_index.url)
+    monkeypatch.setenv("PIP_CERT", str(package_index.authority))
+
+    def version(*upstream: str) -> str:
+        import dagnbprobe  # type: ignore[import-not-found]  # in the image only
+
+        return " ".join((*upstream, dagnbprobe.VERSION))
+
+    old, new = (Task(version).with_options(requirements=(f"dagnbprobe=={n}.0",)) for n in (1, 2))
+
+    assert dagnb.run(old(new(old())), workers=yard.docker(cap=1)).result(LIMIT_S) == "1.0 2.0 1.0"
+
+
+# ---- who looks after the containers ----
+
+
+def test_an_agent_that_is_killed_is_succeeded_and_the_run_goes_on(yard: Yard, summary: list[str]) -> None:
+    gate = yard.gate()
+    run = dagnb.run(Task(after)(yard.waits(gate)), workers=yard.docker(cap=1))
+    gate.until_there()
+    before, agent = yard.only().id, yard.agent()
+
+    begin = time.monotonic()
+    kill(agent)
+    await_that(lambda: yard.agent() not in {0, agent}, "another agent answers", SOON_S)
+    recovered = time.monotonic() - begin
+    await_that(lambda: any(seat.run == run.id for seat in yard.seats()), "it knows the container", SOON_S)
+    summary.append(f"agent killed: another answers after {recovered:.2f} s, knows it after {time.monotonic() - begin:.2f} s")
+    gate.open()
+
+    assert run.result(LIMIT_S) == "through and on"
+    assert (run.errors, yard.only().id) == ([], before)
+    yard.forgotten(run)
+    gate.close()
+
+
+def test_the_killed_keeper_of_containers_is_succeeded_and_the_run_goes_on(yard: Yard, summary: list[str]) -> None:
+    gate = yard.gate()
+    run = dagnb.run(Task(after)(yard.waits(gate)), workers=yard.docker(cap=1))
+    gate.until_there()
+    before = yard.only().id
+
+    begin = time.monotonic()
+    kill(yard.host())
+    await_that(lambda: any(seat.run == run.id for seat in yard.seats()), "another one knows the container", SOON_S)
+    summary.append(f"keeper of containers killed: another knows them after {time.monotonic() - begin:.2f} s")
+    gate.open()
+
+    assert run.result(LIMIT_S) == "through and on"
+    assert (run.errors, yard.only().id) == ([], before)
+    yard.forgotten(run)
+    gate.close()
+
+
+def test_both_killed_the_containers_finish_what_they_hold_and_the_next_agent_takes_over(
+    yard: Yard, summary: list[str]
+) -> None:
+    """gate, then a task of another size, for which a container has to be started."""
+    gate = yard.gate()
+    last = Task(after).with_options(resources=Resources(memory_mb=128))(yard.waits(gate))
+    run = dagnb.run(last, workers=yard.docker(cap=1))
+    gate.until_there()
+    agent, host = yard.agent(), yard.host()
+
+    begin = time.monotonic()
+    for pid in (agent, host):
+        os.kill(pid, signal.SIGKILL)
+    await_that(lambda: not is_alive(agent) and not is_alive(host), "both are dead")
+    gate.open()
+
+    assert run.result(LIMIT_S) == "through and on"
+    summary.append(f"agent and keeper killed: the run ended, with a new container, after {time.monotonic() - begin:.2f} s")
+    assert run.errors == []
+    yard.forgotten(run)
+    gate.close()
+
+
+def test_idle_containers_of_the_dead_are_found_and_used_again(yard: Yard) -> None:
+    dagnb.run(Task(squared)(2), workers=yard.docker(cap=1)).result(LIMIT_S)
+    await_that(lambda: [seat.state for seat in yard.seats()] == ["idle"], "it is idle", SOON_S)
+    before = yard.only().id
+    agent, host = yard.agent(), yard.host()
+    for pid in (agent, host):
+        os.kill(pid, signal.SIGKILL)
+    await_that(lambda: not is_alive(agent) and not is_alive(host), "both are dead")
+
+    again = dagnb.run(Task(squared)(3), workers=yard.docker(cap=1))
+
+    assert again.result(LIMIT_S) == 9
+    assert (yard.only().id, starts(again)) == (before, {"cold": 0, "warm": 1})
+
+
+STARTS = """
+import sys
+import dagnb
+from dagnb.graph.task import Task
+from tests.docker.test_faults import after
+from tests.contract.launcher_laws import waiting
+from dagnb_workers.launchers.docker.launcher import Docker
+folder, came, go = sys.argv[1:]
+launcher = Docker(cap=1, memory_mb=160, mounts=f"{folder}:{folder}:rw")
+run = dagnb.run(Task(after)(waiting(came, go)), workers=launcher)
+print(run.id, flush=True)
+run.result()
+"""
+
+
+def test_a_run_whose_client_was_killed_goes_on_and_its_result_is_for_whoever_attaches(yard: Yard) -> None:
+    gate = yard.gate()
+    command = [sys.executable, "-c", STARTS, str(yard.folder), str(gate.came), str(gate.go)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        run_id = client.stdout.readline().strip()
+        gate.until_there()
+        client.kill()
+    gate.open()
+
+    run = dagnb.attach(run_id, workers=yard.docker(cap=1))
+
+    assert run.result(LIMIT_S) == "through and on"
+    assert run.errors == []
+    yard.forgotten(run)
+    gate.close()
+
+
+# ---- the cap ----
+
+
+def test_one_container_at_a_time_runs_a_dag_of_three_kinds(yard: Yard) -> None:
+    """Workers would linger for a minute; who is needed elsewhere is hurried."""
+    sizes = (96, 128, 160)
+    nodes: list[Node[int]] = [
+        Task(squared).with_options(resources=Resources(memory_mb=sizes[n % 3]))(n) for n in range(6)
+    ]
+    with Watch(yard) as watch:
+        run = dagnb.run(*nodes, workers=yard.docker(cap=1, linger_s=60.0))
+
+        assert run.result(30.0) == tuple(n * n for n in range(6))
+
+    assert (watch.most, watch.n_made) == (1, starts(run)["cold"])
+    assert watch.n_made >= 3
+    yard.forgotten(run)
+
+
+def test_twenty_runs_in_a_row_and_five_at_once_keep_to_the_cap_and_are_warm(yard: Yard, summary: list[str]) -> None:
+    def in_a_row(n: int) -> dagnb.Run[tuple[int, ...]]:
+        return dagnb.run(Task(squared)(n), Task(squared)(n + 1), workers=yard.docker(cap=2))
+
+    with Watch(yard) as watch:
+        begin = time.monotonic()
+        row = []
+        for n in range(20):
+            row.append(in_a_row(n))
+            assert row[-1].result(LIMIT_S) == (n * n, (n + 1) ** 2)
+        between = time.monotonic()
+        at_once = [in_a_row(n) for n in range(5)]
+        assert [run.result(LIMIT_S) for run in at_once] == [(n * n, (n + 1) ** 2) for n in range(5)]
+        end = time.monotonic()
+        runs = [*row, *at_once]
+
+    assert watch.most <= 2
+    counted = starts(*runs)
+    assert counted["cold"] == watch.n_made <= 2
+    summary.append(
+        f"20 runs in a row {between - begin:.2f} s, 5 at once {end - between:.2f} s: {counted['cold']} cold starts, "
+        f"{counted['warm']} warm, {watch.most} containers at most"
+    )
+    for run in runs:
+        yard.forgotten(run)
+
+
+def test_a_prewarmed_worker_starts_warm(yard: Yard) -> None:
+    launcher = yard.docker(cap=2)
+
+    assert session.wait(launcher.prewarm(Resources(), 1)) == 1
+
+    assert [(seat.state, seat.run) for seat in yard.seats()] == [("idle", "")]
+    assert session.wait(launcher.pool([Resources()])).warm == {Resources(): 1}
+    run = dagnb.run(Task(squared)(2), workers=launcher)
+    assert run.result(LIMIT_S) == 4
+    assert starts(run) == {"cold": 0, "warm": 1}
+    assert {span.phase for span in run.trace.spans} & {Phase.CREATE, Phase.BOOT, Phase.IMPORT} == set()
+
+
+def test_a_cold_start_is_told_with_its_phases_one_after_the_other(yard: Yard) -> None:
+    run = dagnb.run(Task(squared)(2), workers=yard.docker(cap=1))
+    assert run.result(LIMIT_S) == 4
+
+    told = [span for span in run.trace.spans if span.task == -1 and span.phase is not Phase.SUBMIT]
+
+    told.sort(key=lambda span: span.begin_s)
+    assert [span.phase for span in told] == [Phase.INVOKE, Phase.CREATE, Phase.BOOT, Phase.IMPORT, Phase.REGISTER]
+    assert {span.detail for span in told} == {"cold"}
+    assert all(one.end_s <= next_.begin_s + 1e-6 for one, next_ in zip(told, told[1:], strict=False))
+
+
+def test_containers_are_labelled_and_called_after_whom_they_serve(yard: Yard) -> None:
+    gate = yard.gate()
+    run = dagnb.run(yard.waits(gate), workers=yard.docker(cap=1))
+    gate.until_there()
+    end = run.id[-6:].lower()
+
+    await_that(lambda: f"dagnb-{end}-1-" in yard.only().name, "it is called after its worker", SOON_S)
+
+    labels = yard.only().labels
+    assert (labels["dagnb.run"], labels["dagnb.worker"], labels["dagnb.project"]) == (run.id, "default", "dagnb")
+    assert labels["dagnb.instance"] == labels["dagnb.name"]
+    assert labels["dagnb.attempt"] == "1"
+    gate.open()
+    run.result(LIMIT_S)
+    gate.close()
+
+
+def test_an_idle_container_is_ended_when_its_time_is_over(yard: Yard) -> None:
+    run = dagnb.run(Task(squared)(2), workers=yard.docker(cap=1, idle_s=0.2, linger_s=0.1))
+    run.result(LIMIT_S)
+
+    await_that(lambda: not yard.containers(), "no container is left", SOON_S)
+
+
+def test_a_cancel_ends_the_work_and_keeps_the_container(yard: Yard) -> None:
+    gate = yard.gate()
+    run = dagnb.run(yard.waits(gate), workers=yard.docker(cap=1))
+    gate.until_there()
+    before = yard.only().id
+
+    run.cancel("enough")
+
+    with pytest.raises(RunCancelledError, match="enough"):
+        run.result(LIMIT_S)
+    await_that(lambda: [seat.state for seat in yard.seats()] == ["idle"], "it is idle", SOON_S)
+    assert yard.only().id == before
+    yard.forgotten(run)
+    gate.close()
+
+
+def test_a_killed_run_takes_its_container_along(yard: Yard) -> None:
+    gate = yard.gate()
+    run = dagnb.run(yard.waits(gate), workers=yard.docker(cap=1))
+    gate.until_there()
+
+    run.kill()
+
+    await_that(lambda: not yard.containers(), "no container is left", SOON_S)
+    gate.close()
+
+
+def test_images_are_found_not_built_again(yard: Yard, worker_image: str) -> None:
+    run = dagnb.run(Task(squared)(2), workers=yard.docker(cap=1))
+    run.result(LIMIT_S)
+
+    assert yard.only().image.tags == [worker_image]
+    assert images.find(images.Recipe(base=os.environ[BASE_VARIABLE])) == worker_image
+    assert Path(yard.directory).is_dir()
