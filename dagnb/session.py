@@ -31,7 +31,6 @@ NAMESPACE_VARIABLE = "DAGNB_NAMESPACE"
 VARIABLES = {
     STORE_VARIABLE: "URL of the store; without it a private embedded server is used",
     NAMESPACE_VARIABLE: "prefix of all keys, so that several projects may share one server (default: dagnb)",
-    "DAGNB_DOCKER_BASE": "image that images of Docker workers are built on (default: python:3.X-slim)",
     "DAGNB_HOME": "one directory for sockets, keys and state, instead of the XDG ones",
 }
 """Every environment variable the client reads, and what it is for"""

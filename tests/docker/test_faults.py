@@ -29,6 +29,7 @@ from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node, Task
 from dagnb.protocol.invocation import versions
 from dagnb.trace.span import Phase
+from tests.docker.chores import after, squared
 from tests.docker.index import Index
 from tests.docker.yard import LIMIT_S, SOON_S, Watch, Yard, a_yard, failed_with, kill, second_try_s, starts
 from tests.services.processes import await_that, is_alive
@@ -42,16 +43,6 @@ def yard(offline_base: str, worker_image: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv(BASE_VARIABLE, offline_base)
     with a_yard() as made:
         yield made
-
-
-def after(text: str) -> str:
-    """What comes after the gate."""
-    return f"{text} and on"
-
-
-def squared(value: int) -> int:
-    """A small task."""
-    return value * value
 
 
 # ---- containers ----
@@ -243,7 +234,9 @@ def test_an_agent_that_is_killed_is_succeeded_and_the_run_goes_on(yard: Yard, su
     await_that(lambda: yard.agent() not in {0, agent}, "another agent answers", SOON_S)
     recovered = time.monotonic() - begin
     await_that(lambda: any(seat.run == run.id for seat in yard.seats()), "it knows the container", SOON_S)
-    summary.append(f"agent killed: another answers after {recovered:.2f} s, knows it after {time.monotonic() - begin:.2f} s")
+    summary.append(
+        f"agent killed: another answers after {recovered:.2f} s, knows it after {time.monotonic() - begin:.2f} s"
+    )
     gate.open()
 
     assert run.result(LIMIT_S) == "through and on"
@@ -287,7 +280,9 @@ def test_both_killed_the_containers_finish_what_they_hold_and_the_next_agent_tak
     gate.open()
 
     assert run.result(LIMIT_S) == "through and on"
-    summary.append(f"agent and keeper killed: the run ended, with a new container, after {time.monotonic() - begin:.2f} s")
+    summary.append(
+        f"agent and keeper killed: the run ended, with a new container, after {time.monotonic() - begin:.2f} s"
+    )
     assert run.errors == []
     yard.forgotten(run)
     gate.close()
@@ -312,7 +307,7 @@ STARTS = """
 import sys
 import dagnb
 from dagnb.graph.task import Task
-from tests.docker.test_faults import after
+from tests.docker.chores import after
 from tests.contract.launcher_laws import waiting
 from dagnb_workers.launchers.docker.launcher import Docker
 folder, came, go = sys.argv[1:]

@@ -101,6 +101,12 @@ class Yard:
         run.forget()
         assert self.keys_of(run.id) == []
 
+    def is_empty(self) -> None:
+        """Nothing is left, or soon will be."""
+        with contextlib.suppress(AssertionError):
+            await_that(lambda: not self.containers() and not self.processes(), "nothing is left", SOON_S)
+        assert ([container.name for container in self.containers()], self.processes()) == ([], [])
+
     def seats(self) -> tuple[Any, ...]:
         """What the fleet says it holds."""
         return session.wait(self.docker().seats())
@@ -123,8 +129,7 @@ def a_yard() -> Iterator[Yard]:
                 yield yard
             finally:
                 _let_all_through(yard.folder)
-        await_that(lambda: not yard.containers(), "no container is left", SOON_S)
-        await_that(lambda: not yard.processes(), "no process is left", SOON_S)
+        yard.is_empty()
 
 
 def _let_all_through(folder: Path) -> None:

@@ -34,7 +34,7 @@ from dagnb.errors import DagnbError
 from dagnb.storage.embedded import ServerProcess, n_clients, running_server, start_server, stop_server
 from dagnb.storage.home import private_directory, runtime_directory
 from dagnb_workers.agent_client import stop
-from dagnb_workers.code import code_mark
+from dagnb_workers.code import code_mark, interpreter
 from dagnb_workers.hosts import GONE_S, PAUSE_S, Hosts, Whose
 from dagnb_workers.ledger import Entry, entries, lock_or_find
 
@@ -67,7 +67,7 @@ class Agent:
             listener = await asyncio.start_unix_server(self._converse, path, limit=LINE_BYTES)
             if ready is not None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), ready)
-            self._hosts.link(Whose("process", sys.executable, code_mark()))
+            self._hosts.link(Whose("process", interpreter(), code_mark()))
             caring = group.create_task(self._care())
             await self._leaving.wait()
             listener.close()

@@ -5,7 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
+import sys
 from pathlib import Path
+
+
+def interpreter() -> str:
+    """The path of this Python, the same whichever of its names it was called by: 'python', 'python3', 'python3.11'."""
+    common = Path(sys.executable).with_name("python3")
+    try:
+        return str(common) if common.samefile(sys.executable) else sys.executable
+    except OSError:
+        return sys.executable
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import signal
 import socket
@@ -41,6 +42,11 @@ class Whose:
         """The host a request or a launch is for."""
         return cls(request["host"], request["python"], request["code"])
 
+    @property
+    def mark(self) -> str:
+        """Tells the hosts of one platform apart, so that each knows what is its own."""
+        return hashlib.sha256(f"{self.python}\n{self.code}".encode()).hexdigest()[:8]
+
 
 @dataclass(slots=True)
 class _Child:
@@ -64,7 +70,8 @@ class Hosts:
         if (link := self._links.get(whose)) is None:
             module = registry.module("host", whose.host)
             here, there = socket.socketpair()
-            command = [whose.python, "-P", "-m", module, str(there.fileno()), str(self._directory), str(self._idle_s)]
+            facts = (str(there.fileno()), str(self._directory), str(self._idle_s), whose.mark)
+            command = [whose.python, "-P", "-m", module, *facts]
             try:
                 subprocess.Popen(command, pass_fds=[there.fileno()], start_new_session=True)
             except OSError as error:

@@ -17,7 +17,7 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import Seat
 from dagnb_workers.agent_client import ask_agent, ask_running, store_url
-from dagnb_workers.code import code_mark
+from dagnb_workers.code import code_mark, interpreter
 from dagnb_workers.launchers.installed import absent
 
 
@@ -72,7 +72,7 @@ class Processes:
             "launch",
             host=self.name,
             invocation=invocation.to_json(),
-            python=sys.executable,
+            python=interpreter(),
             code=code_mark(),
             environment=dict(os.environ),
         )

@@ -129,8 +129,8 @@ def _followed(events: Iterable[Mapping[str, Any]], tell: Callable[[str], None]) 
                 tell(masked(clean.strip()))
     if failure or not image:
         output.append(_COLOUR.sub("", begun).rstrip())
-        told = [line.strip() for line in output if _ERROR.match(line)] or [*filter(None, output)]
-        raise FailedBuildError(
-            map(_shortened, (told or [failure or "the engine ended the build early"])[-MOST_LINES:]), output
-        )
+        told = [line.strip() for line in output if _ERROR.match(line)]
+        if not told:  # it was not pip: the engine knows
+            told = [*[*filter(None, output)][1 - MOST_LINES :], failure or "the engine ended the build early"]
+        raise FailedBuildError(map(_shortened, told[-MOST_LINES:]), output)
     return image

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import secrets
 import time
 from collections.abc import Coroutine, Sequence
@@ -34,9 +33,9 @@ LEAVE_S = 5.0
 class Fleet:
     """All containers of a runtime directory, and the runs they work for."""
 
-    def __init__(self, directory: Path, group: asyncio.TaskGroup) -> None:
-        self._directory, self._group = directory, group
-        self._home = hashlib.sha256(str(directory).encode()).hexdigest()[:16]
+    def __init__(self, directory: Path, mark: str, group: asyncio.TaskGroup) -> None:
+        self._directory, self._mark, self._group = directory, mark, group
+        self._home = labels.home_mark(directory)
         self._boxes: dict[str, Box] = {}
         self._followers: dict[str, Follower] = {}
         self._limits = Limits(cap=1, memory_mb=0)
@@ -144,6 +143,7 @@ class Fleet:
         follower = self._followers.get(box.run)
         told = {
             labels.HOME: self._home,
+            labels.HOST: self._mark,
             labels.NAME: box.name,
             labels.SPEC: box.spec.to_json(),
             labels.RUN: box.run,
@@ -187,15 +187,17 @@ class Fleet:
         if box.state is State.STARTING and not box.versions:
             return  # it is lent when it is ready
         box.state, box.idle_s = State.LENT, follower.terms.idle_s
-        self._begin(self._send(box, follower))
+        self._begin(self._send(box, follower, want))
 
-    async def _send(self, box: Box, follower: Follower) -> None:
+    async def _send(self, box: Box, follower: Follower, want: Want) -> None:
         if await follower.refused(box.versions):
             self._rest(box)
             return
-        lease = follower.lease(box)
+        lease, is_called_so = follower.lease(box), box.n_lent == 0 and bool(box.phases)
         box.n_lent, box.phases = box.n_lent + 1, ()
         await box.send(lease)
+        if not is_called_so:
+            await box.rename(want.run, want.kind)
 
     def _rest(self, box: Box) -> None:
         """Nobody needs it now."""
@@ -250,7 +252,7 @@ class Fleet:
     async def adopt(self) -> None:
         """Take over what an earlier fleet left at work; remove what does not answer."""
         with contextlib.suppress(*ENGINE_ERRORS):
-            wanted: dict[str, Any] = {"label": f"{labels.HOME}={self._home}"}
+            wanted: dict[str, Any] = {"label": [f"{labels.HOME}={self._home}", f"{labels.HOST}={self._mark}"]}
             found = await asyncio.to_thread(connect().containers.list, all=True, filters=wanted)
             await asyncio.gather(*(self._adopt_one(container) for container in found))
 

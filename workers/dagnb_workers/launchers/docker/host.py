@@ -32,13 +32,13 @@ _LINE_BYTES = 64 * 1024 * 1024
 class Host:
     """The agent's requests, answered."""
 
-    def __init__(self, directory: Path, writer: asyncio.StreamWriter) -> None:
-        self._directory, self._writer = directory, writer
+    def __init__(self, directory: Path, mark: str, writer: asyncio.StreamWriter) -> None:
+        self._directory, self._mark, self._writer = directory, mark, writer
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
         """Until the agent is gone, or says that nothing is needed any more; this process ends with it."""
         async with asyncio.TaskGroup() as group:
-            self._group, self._fleet = group, Fleet(self._directory, group)
+            self._group, self._fleet = group, Fleet(self._directory, self._mark, group)
             await self._fleet.adopt()
             group.create_task(self._fleet.care())
             while line := await reader.readline():
@@ -100,15 +100,15 @@ def _line(box: Box) -> dict[str, Any]:
     }
 
 
-async def _serve(control: socket.socket, directory: Path) -> None:
+async def _serve(control: socket.socket, directory: Path, mark: str) -> None:
     reader, writer = await asyncio.open_connection(sock=control, limit=_LINE_BYTES)
-    await Host(directory, writer).serve(reader)
+    await Host(directory, mark, writer).serve(reader)
 
 
 def main(argv: Sequence[str]) -> int:
-    """What the agent executes. argv: descriptor of its connection, directory, agent's idle_s."""
+    """What the agent executes. argv: descriptor of its connection, directory, agent's idle_s, mark of this host."""
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
-    asyncio.run(_serve(socket.socket(fileno=int(argv[0])), Path(argv[1])))
+    asyncio.run(_serve(socket.socket(fileno=int(argv[0])), Path(argv[1]), argv[3]))
     return 0
 
 

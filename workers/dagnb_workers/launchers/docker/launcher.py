@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 import os
-import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -27,7 +25,7 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import Seat
 from dagnb.storage.home import runtime_directory
 from dagnb_workers.agent_client import ask_agent, ask_running, store_url
-from dagnb_workers.code import code_mark
+from dagnb_workers.code import code_mark, interpreter
 from dagnb_workers.launchers.docker import engine, images
 from dagnb_workers.launchers.docker import spec as labels
 from dagnb_workers.launchers.docker.settings import StorePlace, mounts_of, store_place
@@ -120,7 +118,7 @@ class Docker:
             invocation=invocation.to_json(),
             inside=place.url,
             terms=await asyncio.to_thread(self._terms, needs, place),
-            python=sys.executable,
+            python=interpreter(),
             code=code_mark(),
             engine=_engine(),
         )
@@ -150,7 +148,7 @@ class Docker:
 
     async def _ask(self, *, start: bool, **about: Any) -> dict[str, Any]:
         ask = ask_agent if start else ask_running
-        return await ask("ask", host=self.name, python=sys.executable, code=code_mark(), start=start, about=about)
+        return await ask("ask", host=self.name, python=interpreter(), code=code_mark(), start=start, about=about)
 
     def _prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         n_cpus, memory_mb = engine.size()
@@ -209,7 +207,7 @@ def _engine() -> dict[str, str]:
 
 def _listed() -> dict[str, dict[str, Any]]:
     """The containers of this user by name, whoever has them; none where no engine answers."""
-    home = hashlib.sha256(str(runtime_directory()).encode()).hexdigest()[:16]
+    home = labels.home_mark(runtime_directory())
     try:
         found = engine.connect().api.containers(all=True, filters={"label": f"{labels.HOME}={home}"})
     except (docker.errors.DockerException, requests.RequestException, LaunchError):

@@ -74,7 +74,7 @@ def decide(held: Iterable[Held], wants: Sequence[Want], limits: Limits) -> Order
     missing = [(want, want.n - desk.on_the_way(want)) for want in wants]
     for turn in range(max((n for _, n in missing), default=0)):
         for want, n in missing:
-            if turn < n and desk.n_of(want.run) < limits.per_run.get(want.run, limits.cap):
+            if turn < n and desk.may_hold(want.run):
                 desk.serve(want)
             elif turn < n:
                 desk.hurry(want.run)
@@ -104,9 +104,10 @@ class _Desk:
             if box.state in (State.STARTING, State.LENT)
         )
 
-    def n_of(self, run: str) -> int:
-        """How many containers the run holds or will hold."""
-        return sum(box.run == run for box in self.boxes.values() if box.state is not State.ENDING)
+    def may_hold(self, run: str) -> bool:
+        """Whether the run may have one more; '' stands for nobody, who may have what there is room for."""
+        n = sum(box.run == run for box in self.boxes.values() if box.state is not State.ENDING)
+        return not run or n < self.limits.per_run.get(run, self.limits.cap)
 
     def serve(self, want: Want) -> None:
         """One container for the want, or room for one."""

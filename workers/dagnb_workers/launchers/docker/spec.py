@@ -11,16 +11,30 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 INSIDE = "/run/dagnb"
 """Where the folder with the store's socket is seen in a container"""
 
-HOME, NAME, SPEC, RUN, WORKER, INSTANCE, ATTEMPT, PROJECT = (
-    f"dagnb.{word}" for word in ("home", "name", "spec", "run", "worker", "instance", "attempt", "project")
+HOME, HOST, NAME, SPEC, RUN, WORKER, INSTANCE, ATTEMPT, PROJECT = (
+    "dagnb.home",
+    "dagnb.host",
+    "dagnb.name",
+    "dagnb.spec",
+    "dagnb.run",
+    "dagnb.worker",
+    "dagnb.instance",
+    "dagnb.attempt",
+    "dagnb.project",
 )
-"""Labels. home: whose container it is, a hash of the runtime directory. run, worker, attempt: whom it was started for;
-it serves others later, as its name tells."""
+"""Labels. home, host: whose container it is, a hash of the runtime directory, the mark of the agent's process. run,
+worker, attempt: whom it was started for; it serves others later, as its name tells."""
+
+
+def home_mark(directory: Path) -> str:
+    """Tells by the runtime directory whose a container is."""
+    return hashlib.sha256(str(directory).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
