@@ -10,8 +10,8 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from dagnb import session, sources
-from dagnb.errors import ConfigError, StorageError
+from dagnb import registry, session, sources
+from dagnb.errors import ConfigError, DagnbError, StorageError
 from dagnb.graph import task
 from dagnb.graph.dag import Dag
 from dagnb.graph.payload import Signer
@@ -136,6 +136,16 @@ def workers(*, workers: Any = None) -> tuple[Seat, ...]:
     """The processes and containers where tasks run now, or could at once."""
     launcher = session.settings(workers=workers).launcher()
     return session.wait(launcher.seats())
+
+
+def everywhere() -> list[Seat]:
+    """The seats of the session's own launcher, then those of every other that is installed and can tell."""
+    seats = list(workers())
+    for name in registry.names("launcher"):
+        if name != session.settings().launcher().name:
+            with contextlib.suppress(DagnbError, ImportError):
+                seats += workers(workers=name)
+    return seats
 
 
 def simulate(*nodes: Node[Any], planner: Any = None, workers: Any = None, costs: Costs | None = None) -> Trace:

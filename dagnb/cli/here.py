@@ -65,3 +65,13 @@ def config(options: argparse.Namespace) -> int:
         told = VARIABLES.get(name)
         print(f"{name:<{wide}}  {value or 'not set'}" + (f"   ({told})" if told else ""))
     return 0
+
+
+def workers(options: argparse.Namespace) -> int:
+    """`dagnb workers [--workers NAME]`."""
+    from dagnb import client
+    from dagnb.views.seats import EMPTY, HEADS, lines, rows
+
+    found = rows(client.workers(workers=options.workers) if options.workers else client.everywhere())
+    print("\n".join(lines(HEADS, found)) if found else EMPTY)
+    return 0

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import dagnb
 from dagnb import registry
-from dagnb.cli import here, runs, seats
+from dagnb.cli import here, runs
 from dagnb.errors import UnknownNameError
 
 USAGE = 2
@@ -91,7 +91,7 @@ def _add_of_machine(add: _Adder) -> None:
     """The commands on what is here."""
     for name in registry.names("program"):
         add(name, _never, PROGRAMS.get(name, "A program of another package."))
-    _add_workers(add("workers", seats.workers, "Where tasks run now, or could at once."))
+    _add_workers(add("workers", here.workers, "Where tasks run now, or could at once."))
     add("doctor", here.doctor, "What is here, what is missing, and the cure.")
     config = add("config", here.config, "The settings and environment variables in force.")
     config.add_argument("name", metavar="NAME", nargs="?", help="print the value of this one only")

