@@ -164,15 +164,20 @@ class Link:
                 await self._execute(self.blocking, "BLPOP", key, max(timeout_s, 0.001))
 
     async def hear(self, channel: str, is_over: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
-        """Return when a message comes, or it is over already, or the time is up, or the server went away."""
+        """Return when a message comes, or it is over already, or the time is up, or the server went away.
+
+        Nothing is cancelled when the time is up: who connects may swallow that, and listen for ever.
+        """
         self.round_trips += 1
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
         async with self.blocking.pubsub() as listener:
             with translated(self.url), suppress(*_LOST, TimeoutError):
-                async with asyncio.timeout(timeout_s):
-                    await listener.subscribe(channel)
-                    async for message in listener.listen():
-                        if message["type"] == "message" or await is_over():
-                            return
+                await listener.subscribe(channel)
+                while (left_s := until - loop.time()) > 0:
+                    message = await listener.get_message(timeout=left_s)
+                    if message is not None and (message["type"] == "message" or await is_over()):
+                        return
 
     def require_run(self, run: str, found: object) -> None:
         """Raise RunMissingError when what was looked up is not there."""

@@ -11,3 +11,8 @@ def after(text: str) -> str:
 def squared(value: int) -> int:
     """A small task."""
     return value * value
+
+
+def greedy(text: str) -> int:
+    """More than any container here may have."""
+    return len(text) + len(bytearray(400 << 20))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import signal
@@ -29,9 +30,9 @@ from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node, Task
 from dagnb.protocol.invocation import versions
 from dagnb.trace.span import Phase
-from tests.docker.chores import after, squared
+from tests.docker.chores import after, greedy, squared
 from tests.docker.index import Index
-from tests.docker.yard import LIMIT_S, SOON_S, Watch, Yard, a_yard, failed_with, kill, second_try_s, starts
+from tests.docker.yard import LIMIT_S, MEMORY_MB, SOON_S, Watch, Yard, a_yard, failed_with, kill, second_try_s, starts
 from tests.services.processes import await_that, is_alive
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis]
@@ -72,10 +73,7 @@ def test_a_container_that_goes_in_mid_task_costs_an_attempt_and_nothing_else(
 
 
 def test_a_task_that_uses_too_much_memory_is_told_the_limit_and_its_container_goes_on(yard: Yard) -> None:
-    def greedy() -> int:
-        return len(bytearray(400 << 20))
-
-    run = dagnb.run(Task(greedy).with_options(resources=Resources(memory_mb=128))(), workers=yard.docker(cap=1))
+    run = dagnb.run(Task(greedy).with_options(resources=Resources(memory_mb=128))(""), workers=yard.docker(cap=1))
 
     assert failed_with(run) == (
         "WorkerDied: the worker process was killed by SIGKILL (9) while running this task: out of memory, its "
@@ -88,25 +86,65 @@ def test_a_task_that_uses_too_much_memory_is_told_the_limit_and_its_container_go
 
 
 def test_a_container_that_runs_out_of_memory_as_a_whole_is_told_with_its_limit(yard: Yard) -> None:
-    """What fills /tmp counts as memory and goes with no process, so in the end the first process goes."""
+    """The kernel takes the worker first; only when another goes first, as arranged here, the container goes with it."""
 
-    def fills() -> None:
-        with open("/tmp/big", "wb") as file:
-            for _ in range(1024):
-                file.write(bytes(1 << 20))
+    def selfish(text: str) -> int:
+        from pathlib import Path
 
-    run = dagnb.run(Task(fills)(), workers=yard.docker(cap=1, memory_mb=96, tmp_mb=1024))
+        Path("/proc/self/oom_score_adj").write_text("0")
+        return len(text) + len(bytearray(400 << 20))
 
-    said = failed_with(run)
+    gate = yard.gate()
+    run = dagnb.run(Task(selfish)(yard.waits(gate)), workers=yard.docker(cap=1))
+    gate.until_there()
+    container = yard.only()
+    score = Path(f"/proc/{container.attrs['State']['Pid']}/oom_score_adj")
+    if not os.access(score, os.W_OK):
+        pytest.skip("only root says whom the kernel takes first")
+    score.write_text("1000")
 
-    assert re.fullmatch(
-        r"WorkerDied: (the worker process was killed by SIGKILL \(9\) while running this task: out of memory, its "
-        r"container may use 96 MB\. Give it more with resources=Resources\(memory_mb=\.\.\.\)"
-        r"|the container of this worker, \w+, ran out of memory: it may use 96 MB\. "
-        r"Give it more with Resources\(memory_mb=\.\.\.\))",
-        said,
+    gate.open()
+
+    with pytest.raises(dagnb.errors.TaskFailedError):
+        run.result(LIMIT_S)
+    name = container.labels["dagnb.name"]
+    assert run.errors[0].message == (
+        f"the container of this worker, {name}, ran out of memory: it may use {MEMORY_MB} MB. "
+        "Give it more with Resources(memory_mb=...)"
     )
-    assert any("the container of this worker" in error.message for error in run.errors), run.errors
+    gate.close()
+
+
+def test_a_task_that_once_ran_out_of_memory_is_not_what_its_container_is_killed_of_later(yard: Yard) -> None:
+    def wasteful(text: str) -> int:
+        import subprocess
+        import sys
+        import time
+
+        subprocess.call([sys.executable, "-c", "bytearray(400 << 20)"])
+        time.sleep(3)  # what happened just before would be the cause
+        return len(text)
+
+    gate = yard.gate()
+    assert dagnb.run(Task(wasteful)("x"), workers=yard.docker(cap=1)).result(LIMIT_S) == 1
+    run = dagnb.run(yard.waits(gate), workers=yard.docker(cap=1))
+    gate.until_there()
+
+    yard.only().kill()
+    gate.open()
+
+    assert run.result(LIMIT_S) == "through"
+    assert [error.message.partition(", ")[2][10:] for error in run.errors] == [
+        "ended with exit code 137: it was killed"
+    ]
+    gate.close()
+
+
+def test_an_agent_that_ends_takes_along_a_container_that_is_just_being_made(yard: Yard) -> None:
+    """The yard looks for it at the end."""
+    for node in (Task(squared)(2), Task(squared)(3)):
+        dagnb.run(node, workers=yard.docker(cap=2))
+    await_that(lambda: any(seat.state == "starting" for seat in yard.seats()), "one is being made", SOON_S)
 
 
 def test_a_fork_bomb_ends_with_its_task_and_harms_nobody_else(yard: Yard) -> None:
@@ -403,7 +441,7 @@ def test_a_cold_start_is_told_with_its_phases_one_after_the_other(yard: Yard) ->
     told.sort(key=lambda span: span.begin_s)
     assert [span.phase for span in told] == [Phase.INVOKE, Phase.CREATE, Phase.BOOT, Phase.IMPORT, Phase.REGISTER]
     assert {span.detail for span in told} == {"cold"}
-    assert all(one.end_s <= next_.begin_s + 1e-6 for one, next_ in zip(told, told[1:], strict=False))
+    assert all(one.end_s <= next_.begin_s + 1e-6 for one, next_ in itertools.pairwise(told))
 
 
 def test_containers_are_labelled_and_called_after_whom_they_serve(yard: Yard) -> None:

@@ -146,7 +146,7 @@ def test_the_store_lets_a_task_do_what_workers_need_and_nothing_to_the_server(ya
     from dagnb_workers.launchers.docker.settings import store_place
 
     from dagnb import session
-    from tests.docker.yard import _store_url
+    from dagnb_workers.agent_client import store_url
 
     def look(url: str) -> dict[str, str]:
         import redis
@@ -165,7 +165,7 @@ def test_the_store_lets_a_task_do_what_workers_need_and_nothing_to_the_server(ya
                 said[command] = "refused"
         return {**said, "PING": str(client.ping())}
 
-    told = seen(yard, look, store_place(session.wait(_store_url())).url)
+    told = seen(yard, look, store_place(session.wait(store_url())).url)
 
     assert told.pop("PING") == "True"
     assert told == dict.fromkeys(told, "refused")
@@ -209,8 +209,7 @@ def test_a_network_is_there_for_the_task_that_was_granted_one_and_for_no_other(y
 def test_a_task_that_fills_its_disk_is_told_so(yard: Yard) -> None:
     def fills() -> None:
         with open("/tmp/big", "wb") as file:
-            for _ in range(16):
-                file.write(bytes(1 << 20))
+            file.writelines(bytes(1 << 20) for _ in range(16))
 
     said = failed_with(dagnb.run(Task(fills)(), workers=yard.docker(tmp_mb=8)))
 

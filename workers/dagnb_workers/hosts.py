@@ -67,7 +67,7 @@ class Hosts:
 
     def link(self, whose: Whose) -> Link:
         """The host of a platform for an interpreter and a state of dagnb's code: others need other ones."""
-        if (link := self._links.get(whose)) is None:
+        if (link := self._links.get(whose)) is None or link.is_gone:
             module = registry.module("host", whose.host)
             here, there = socket.socketpair()
             facts = (str(there.fileno()), str(self._directory), str(self._idle_s), whose.mark)
@@ -89,7 +89,8 @@ class Hosts:
         while (ended := await link.exits.get()) is not None:
             self._children.pop(ended.name, None)
             await self.look_after(Entry(self._directory, ended.name))
-        self._links.pop(whose, None)
+        if self._links.get(whose) is link:
+            del self._links[whose]
         for run in [run for run, child in self._children.items() if child.whose == whose]:
             del self._children[run]  # whoever lives holds a lock
         link.close()
@@ -99,9 +100,14 @@ class Hosts:
         return entry.run in self._children or entry.is_alive()
 
     async def launch(self, entry: Entry, launch: dict[str, Any]) -> None:
-        """Have somebody look after a run. Raises LaunchError."""
+        """Have somebody look after a run; a host that dies meanwhile is started once more. Raises LaunchError."""
         self._restarts.pop(entry.run, None)
-        await self._launch_again(entry, launch)
+        try:
+            if not await self._spawned(entry, launch):
+                await self._spawn(entry, launch)
+        except LaunchError:
+            entry.strike()
+            raise
 
     async def ask(self, whose: Whose, about: dict[str, Any], *, start: bool) -> dict[str, Any]:
         """What a host answers; {} when it is not there and shall not be started."""
@@ -112,14 +118,20 @@ class Hosts:
         for link in tuple(self._links.values()):
             await link.leave()
 
-    async def _launch_again(self, entry: Entry, launch: dict[str, Any]) -> None:
+    async def _spawn(self, entry: Entry, launch: dict[str, Any]) -> None:
         child = self._children[entry.run] = _Child(Whose.of(launch))  # so that nobody starts a second one meanwhile
         try:
             child.pid = await self.link(child.whose).spawn("supervisor", entry.run, launch)
         except LaunchError:
             self._children.pop(entry.run, None)
-            entry.strike()
             raise
+
+    async def _spawned(self, entry: Entry, launch: dict[str, Any]) -> bool:
+        try:
+            await self._spawn(entry, launch)
+        except LaunchError:
+            return False
+        return True
 
     async def look_after(self, entry: Entry) -> None:
         """Start a supervisor for a run that lost its own before its end; one that sees the end strikes the entry."""
@@ -131,8 +143,7 @@ class Hosts:
             await abandon(launch, f"its supervisor died {n_restarts} times in a row")
             entry.strike()
             return
-        with contextlib.suppress(LaunchError):
-            await self._launch_again(entry, launch)
+        await self._spawned(entry, launch)  # if not, the next look finds the run alone again
 
     async def stop(self, entry: Entry) -> bool:
         """End who looks after a run, and its workers. Whoever is the last of them lets go of the lock.

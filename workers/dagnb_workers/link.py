@@ -32,7 +32,7 @@ class Exit:
 
 
 class Link:
-    """exits: the children that ended, in order; then None, once, when the nursery itself is gone."""
+    """exits: the children that ended, in order; then None, once, when the nursery itself is gone, as is_gone tells."""
 
     def __init__(self, control: socket.socket) -> None:
         control.setblocking(False)
@@ -41,7 +41,7 @@ class Link:
         self._births: dict[str, asyncio.Future[int]] = {}
         self._questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._n_asked = 0
-        self._is_gone = False
+        self.is_gone = False
         self.exits: asyncio.Queue[Exit | None] = asyncio.Queue()
 
     async def listen(self) -> None:
@@ -51,7 +51,7 @@ class Link:
             *lines, text = (text + data).split(b"\n")
             for line in lines:
                 self._note(json.loads(line))
-        self._is_gone = True
+        self.is_gone = True
         waiting: list[asyncio.Future[Any]] = [*self._births.values(), *self._questions.values()]
         for future in waiting:
             if not future.done():
@@ -62,7 +62,7 @@ class Link:
 
     async def spawn(self, kind: str, name: str, args: dict[str, Any], fds: Sequence[int] = ()) -> int:
         """Fork a child; returns its pid. Raises LaunchError."""
-        if self._is_gone:
+        if self.is_gone:
             raise _gone()
         birth: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._births[name] = birth
@@ -71,7 +71,7 @@ class Link:
 
     async def ask(self, about: dict[str, Any]) -> dict[str, Any]:
         """What a host answers to a question. Raises LaunchError when it is gone before it did."""
-        if self._is_gone:
+        if self.is_gone:
             raise _gone()
         self._n_asked += 1
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()

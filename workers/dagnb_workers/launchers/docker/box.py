@@ -55,6 +55,7 @@ class Box:
     versions: str = ""
     id: str = ""
     is_gone: bool = False
+    _making: asyncio.Future[None] | None = None
     _wire: Wire | None = None
     _news: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
 
@@ -79,7 +80,8 @@ class Box:
     async def start(self, labels: Mapping[str, str]) -> None:
         """Make it, and wait until it can work. Raises ContainerError, or what the engine says."""
         loop, begin = asyncio.get_running_loop(), time.time()
-        await asyncio.to_thread(self._create, loop, labels)
+        self._making = asyncio.ensure_future(asyncio.to_thread(self._create, loop, labels))
+        await asyncio.shield(self._making)
         created = time.time()
         told = await self._answer("ready")
         begun = max(created, told["begun"])
@@ -115,7 +117,9 @@ class Box:
     async def remove(self) -> None:
         """End it with all that runs in it. Nothing happens when it is gone."""
         with contextlib.suppress(*ENGINE_ERRORS):
-            await asyncio.to_thread(connect().api.remove_container, self.id or self.name, force=True)
+            if self._making is not None:  # a thread that makes it cannot be stopped
+                await asyncio.shield(self._making)
+            await asyncio.to_thread(connect().api.remove_container, self.id, force=True)
 
     def _create(self, loop: asyncio.AbstractEventLoop, labels: Mapping[str, str]) -> None:
         container = connect().containers.create(**create_arguments(self.spec, self._called(labels), labels))

@@ -15,15 +15,17 @@ from dagnb_workers.launchers.docker.engine import connect
 _WAIT_S = 0.5
 _AGAIN_S = 1.0
 _POLL_S = 0.02
+_OOM_S = 2.0
 _KEPT = 1000
 
 
 @dataclass(slots=True)
 class Ending:
-    """How a container ended. code: its exit code, None when unknown."""
+    """How a container ended. code: its exit code, None when unknown. oom_at: when memory last ran out in it."""
 
     code: int | None = None
     is_out_of_memory: bool = False
+    oom_at: float = 0.0
 
 
 class Obituaries:
@@ -57,8 +59,9 @@ class Obituaries:
     def _note(self, event: dict[str, Any]) -> None:
         while len(self._known) >= _KEPT:
             self._known.pop(next(iter(self._known)))
-        ending = self._known.setdefault(event["id"], Ending())
+        ending, at = self._known.setdefault(event["id"], Ending()), event["timeNano"] / 1e9
         if event["Action"] == "oom":
-            ending.is_out_of_memory = True
+            ending.oom_at = at
         else:
+            ending.is_out_of_memory = at - ending.oom_at < _OOM_S  # else only a task of it died, some time ago
             ending.code = int(event["Actor"]["Attributes"].get("exitCode", -1))
