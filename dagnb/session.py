@@ -61,6 +61,8 @@ class Settings:
         made = registry.find("launcher", self.workers)() if isinstance(self.workers, str) else self.workers
         if not isinstance(made, Launcher):
             raise ConfigError(f"workers={made!r}: give a name such as 'process', or an object such as Processes(n=4).")
+        if isinstance(made, type):
+            raise ConfigError(f"workers={made.__name__}: that is the class. Write {made.__name__}().")
         return made
 
     def chosen_planner(self) -> Planner:

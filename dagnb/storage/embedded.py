@@ -162,6 +162,7 @@ def _settings(directory: Path, password: str) -> str:
             "protected-mode yes",
             'save ""',
             "appendonly no",
+            f"maxmemory {_machine_bytes() // 2}",
             "maxmemory-policy noeviction",
             "loglevel warning",
             f'logfile "{directory / "redis.log"}"',
@@ -170,6 +171,10 @@ def _settings(directory: Path, password: str) -> str:
             "",
         )
     )
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _guest_password(password: str) -> str:

@@ -158,8 +158,8 @@ def test_an_engine_that_crashes_in_mid_run_and_comes_back_costs_an_attempt_at_mo
     assert len(run.errors) <= (0 if when == "while it is away" else 1)
     assert dagnb.run(Task(squared)(3), workers=yard.docker(cap=1)).result(LIMIT_S) == 9
     summary.append(
-        f"engine killed, the task ends {when}: engine back after {back - killed:.2f} s, the run ended "
-        f"{ended - back:.2f} s later, {len(run.errors)} attempts lost; the next run took {time.monotonic() - ended:.2f} s"
+        f"engine killed, the task ends {when}: engine back after {back - killed:.2f} s, the run "
+        f"ended {ended - back:.2f} s later, {len(run.errors)} lost; the next run {time.monotonic() - ended:.2f} s"
     )
     yard.forgotten(run)
     gate.close()

@@ -51,7 +51,7 @@ def test_no_network_is_in_reach(yard: Yard) -> None:
 
 
 def test_the_root_cannot_be_written_to_and_tmp_can(yard: Yard) -> None:
-    def look() -> tuple[list[str], str, str, str]:
+    def look() -> tuple[list[str | None], str, str, str]:
         import os
         from pathlib import Path
 
@@ -82,7 +82,7 @@ def test_a_task_is_nobody_without_rights_and_cannot_get_any(yard: Yard) -> None:
             os.setuid(0)
             became = "root"
         except OSError as error:
-            became = error.strerror
+            became = str(error.strerror)
         return {"uids": (os.getuid(), os.geteuid()), "became": became, **{name: status[name] for name in names}}
 
     told = seen(yard, look)
@@ -143,15 +143,15 @@ def test_neither_the_engines_socket_nor_our_keys_nor_other_processes_are_inside(
 
 def test_the_store_lets_a_task_do_what_workers_need_and_nothing_to_the_server(yard: Yard) -> None:
     """A task is told the credentials of its worker by nobody; here it is."""
+    from dagnb_workers.agent_client import store_url
     from dagnb_workers.launchers.docker.settings import store_place
 
     from dagnb import session
-    from dagnb_workers.agent_client import store_url
 
     def look(url: str) -> dict[str, str]:
         import redis
 
-        client = redis.Redis.from_url(url)
+        client: Any = redis.Redis.from_url(url)
         said = {}
         for command in (
             "CONFIG GET requirepass", "FLUSHALL", "FLUSHDB", "SHUTDOWN NOSAVE", "REPLICAOF localhost 1",

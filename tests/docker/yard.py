@@ -8,19 +8,19 @@ import os
 import signal
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import requests
-from dagnb_workers.agent_client import ask_running
+from dagnb_workers.agent_client import ask_running, store_url
 from dagnb_workers.launchers.docker import engine
 from dagnb_workers.launchers.docker.launcher import Docker
 from dagnb_workers.launchers.docker.spec import HOME
 
 import dagnb
 from dagnb import session
+from dagnb.errors import LaunchError
 from dagnb.graph.task import Node
 from dagnb.handle import Run
 from dagnb.storage.home import runtime_directory
@@ -91,7 +91,7 @@ class Yard:
         """Keys of the embedded server that carry the run's id."""
         from redis import Redis
 
-        url = session.wait(_store_url())
+        url = session.wait(store_url())
         with contextlib.closing(Redis.from_url(url)) as client:
             return sorted(key.decode() for key in client.scan_iter(match=f"*{run}*", count=1000))
 
@@ -109,20 +109,16 @@ class Yard:
         assert left == ([], []), left
 
     def seats(self) -> tuple[Any, ...]:
-        """What the fleet says it holds."""
-        return session.wait(self.docker().seats())
-
-
-async def _store_url() -> str:
-    from dagnb_workers.agent_client import store_url
-
-    return await store_url()
+        """What the fleet says it holds; nothing while its process is being replaced."""
+        with contextlib.suppress(LaunchError):
+            return session.wait(self.docker().seats())
+        return ()
 
 
 @contextlib.contextmanager
 def a_yard() -> Iterator[Yard]:
     """A directory, an agent and a server of one's own. At the end the agent is told to leave: nothing is left then."""
-    with tempfile.TemporaryDirectory(prefix="dagnb-yard-") as folder:
+    with tempfile.TemporaryDirectory(prefix="dagnb-yard-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)
         with private_agent():
             yard = Yard(Path(folder))
@@ -205,10 +201,3 @@ def failed_with(run: Run[Any], limit_s: float = LIMIT_S) -> str:
         (told,) = error.errors
         return f"{told.type}: {told.message}"
     raise AssertionError("the run did not fail")
-
-
-def took(act: Callable[[], object]) -> float:
-    """Seconds."""
-    begin = time.monotonic()
-    act()
-    return time.monotonic() - begin

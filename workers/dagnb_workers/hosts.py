@@ -31,21 +31,26 @@ MOST_RESTARTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """Which host is meant: of which platform, by which interpreter, of which state of dagnb's code."""
+    """Which host is meant: of which platform, by which interpreter, of which state of dagnb's code.
+
+    variables: of the environment, which the platform is found by; '' for one that is not to be set.
+    """
 
     host: str
     python: str
     code: str
+    variables: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, request: dict[str, Any]) -> Whose:
         """The host a request or a launch is for."""
-        return cls(request["host"], request["python"], request["code"])
+        variables = tuple(sorted(request.get("variables", {}).items()))
+        return cls(request["host"], request["python"], request["code"], variables)
 
     @property
     def mark(self) -> str:
         """Tells the hosts of one platform apart, so that each knows what is its own."""
-        return hashlib.sha256(f"{self.python}\n{self.code}".encode()).hexdigest()[:8]
+        return hashlib.sha256(f"{self.python}\n{self.code}\n{self.variables}".encode()).hexdigest()[:8]
 
 
 @dataclass(slots=True)
@@ -73,7 +78,10 @@ class Hosts:
             facts = (str(there.fileno()), str(self._directory), str(self._idle_s), whose.mark)
             command = [whose.python, "-P", "-m", module, *facts]
             try:
-                subprocess.Popen(command, pass_fds=[there.fileno()], start_new_session=True)
+                told = dict(whose.variables)
+                kept = {name: value for name, value in os.environ.items() if name not in told}
+                environment = kept | {name: value for name, value in told.items() if value}
+                subprocess.Popen(command, pass_fds=[there.fileno()], start_new_session=True, env=environment)
             except OSError as error:
                 here.close()
                 raise LaunchError(f"{whose.python} cannot be started: {error}. Restart the kernel.") from error

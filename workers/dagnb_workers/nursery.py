@@ -78,7 +78,8 @@ class Nursery:
     """kinds: what it can fork. mortal: whether its children die with it and with the connection.
 
     keep: descriptors it has open for its own sake, closed in children. patience_s: leave when it has no child and heard
-    nothing for so long. told: what else it answers to "who". deserted: set when the other side has gone without a word.
+    nothing for so long. told: what else it answers to "who". tidy: called when the last child has ended, before
+    that is told. deserted: set when the other side has gone without a word.
     """
 
     control: socket.socket | Pipes
@@ -87,6 +88,7 @@ class Nursery:
     keep: tuple[int, ...] = ()
     patience_s: float | None = None
     told: Mapping[str, Any] = field(default_factory=dict)
+    tidy: Callable[[], None] | None = None
     deserted: bool = False
     _children: dict[str, int] = field(default_factory=dict)
     _fds: list[int] = field(default_factory=list)
@@ -201,6 +203,8 @@ class Nursery:
         name = next((name for name, child in self._children.items() if child == pid), None)
         if name is not None:
             del self._children[name]
+            if self.tidy is not None and not self._children:
+                self.tidy()
             self._tell({"exited": name, "pid": pid, "status": status})
 
     def _tell(self, news: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import faulthandler
 import functools
 import importlib
@@ -28,19 +29,24 @@ from dagnb_workers.link import Link
 from dagnb_workers.nursery import Nursery, live
 from dagnb_workers.output import Capture
 from dagnb_workers.page import Page
-from dagnb_workers.supervisor import Supervisor
+from dagnb_workers.supervisor import HURRY, Supervisor
 
 Work = Callable[[Invocation, str, Page], int]
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Numeric libraries read them once, when they are imported; so they are set before any user code is."""
 
+_PR_SET_DUMPABLE = 4
+
 PREDECESSOR_S = 5.0
 """How long the workers of a supervisor that was killed may take to go."""
 
 
 def supervise(invocation_json: str, directory: Path, work: Work | None = None) -> int:
-    """Start the workers of a run and return when it is over; at once when another supervisor lives for it."""
+    """Start the workers of a run and return when it is over; at once when another supervisor lives for it.
+
+    Returns an exit code: 0, or not when the store stayed out of reach.
+    """
     invocation = Invocation.from_json(invocation_json)
     entry = Entry(directory, invocation.run)
     lock = hold(entry.lock, wait_s=PREDECESSOR_S)
@@ -52,17 +58,19 @@ def supervise(invocation_json: str, directory: Path, work: Work | None = None) -
         os.environ.setdefault(name, str(max(1, int(invocation.cpus))))
     control, nursery = _fork_nursery(invocation, work or _default_work(), lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_watch_over(invocation, control, orphans, functools.partial(entry.sign, lock)))
+    code = asyncio.run(_watch_over(invocation, control, orphans, functools.partial(entry.sign, lock)))
     os.waitpid(nursery, 0)
     entry.strike()
     os.close(lock)
-    return 0
+    return code
 
 
 async def _watch_over(
     invocation: Invocation, control: socket.socket, orphans: Sequence[str], tell: Callable[[Sequence[str]], None]
-) -> None:
-    await Supervisor(invocation, Link(control), orphans, tell).watch_over()
+) -> int:
+    supervisor = Supervisor(invocation, Link(control), orphans, tell)
+    await supervisor.watch_over()
+    return supervisor.exit_code
 
 
 def _fork_nursery(invocation: Invocation, work: Work, lock: int) -> tuple[socket.socket, int]:
@@ -83,6 +91,9 @@ def _fork_nursery(invocation: Invocation, work: Work, lock: int) -> tuple[socket
 def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[int]) -> int:
     """What a worker process does."""
     logging.getLogger().handlers.clear()  # logging belongs to the user's code here
+    signal.signal(HURRY, signal.SIG_DFL)
+    if sys.platform == "linux":  # in a container its ancestors closed themselves to tasks; this is the task's own
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1)
     page, capture = Page(fds[0]), Capture.of(fds[1], fds[2])
     capture.start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -31,6 +31,7 @@ GIVE_UP_S = 60.0
 LEAVE_S = 1.0
 INTERRUPTED_S = 0.5
 MOST_STILLBORN = 5
+STORE_GONE = 3
 HURRY = signal.SIGUSR1
 """Tells a supervisor whose workers may linger that somebody else needs the place"""
 
@@ -86,6 +87,11 @@ class Supervisor:
             await self._dismiss()
         if self._store is not None:
             await self._store.close()
+
+    @property
+    def exit_code(self) -> int:
+        """0, or STORE_GONE when the store stayed out of reach."""
+        return STORE_GONE if self._is_lost else 0
 
     def _begin(self, duty: Coroutine[None, None, None]) -> None:
         """Do it beside the others, until it is done or the run is over."""

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from dagnb_workers import place as place_room
 from dagnb_workers.place import Place
 
 
@@ -19,10 +18,10 @@ def place() -> Iterator[Place]:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """[seconds]: what the clock shows."""
     now = [time.monotonic()]
-    monkeypatch.setattr(place_room.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 

@@ -26,15 +26,15 @@ def test_it_is_a_launcher_found_by_its_name_with_as_many_containers_as_usable_cp
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cap": 0}, "Docker(cap=0): at least 1 is needed."),
-        ({"memory_mb": 63}, "Docker(memory_mb=63): at least 64 is needed."),
-        ({"pids": 15}, "Docker(pids=15): at least 16 is needed."),
-        ({"tmp_mb": 0}, "Docker(tmp_mb=0): at least 1 is needed."),
-        ({"cpus": 0}, "Docker(cpus=0): must be a positive number."),
-        ({"cpus": -1.0}, "Docker(cpus=-1.0): must be a positive number."),
-        ({"cpus": float("nan")}, "Docker(cpus=nan): must be a positive number."),
-        ({"idle_s": -1}, "Docker(idle_s=-1): must be a positive number."),
-        ({"linger_s": float("nan")}, "Docker(linger_s=nan): must be a positive number."),
+        ({"cap": 0}, "Docker(cap=0): must be a whole number, at least 1."),
+        ({"memory_mb": 63}, "Docker(memory_mb=63): must be a whole number, at least 64."),
+        ({"pids": 15}, "Docker(pids=15): must be a whole number, at least 16."),
+        ({"tmp_mb": 0}, "Docker(tmp_mb=0): must be a whole number, at least 1."),
+        ({"cpus": 0}, "Docker(cpus=0): must be a number, at least 0.01."),
+        ({"cpus": -1.0}, "Docker(cpus=-1.0): must be a number, at least 0.01."),
+        ({"cpus": float("nan")}, "Docker(cpus=nan): must be a number, at least 0.01."),
+        ({"idle_s": -1}, "Docker(idle_s=-1): must be a number, at least 0.0."),
+        ({"linger_s": float("nan")}, "Docker(linger_s=nan): must be a number, at least 0.0."),
         ({"mounts": "/no/such/folder"}, "there is no /no/such/folder"),
         (
             {"image": "mine:1", "requirements": ["numpy"]},
@@ -68,7 +68,7 @@ def test_requirements_are_lines_or_a_file_and_are_read_now(tmp_path: Path) -> No
 def test_mounts_and_environment_are_kept_in_one_form(tmp_path: Path) -> None:
     made = Docker(mounts=f"{tmp_path}:/data", environment={"B": "2", "A": "1"})
 
-    assert made.mounts == (Mount(source=str(tmp_path), target="/data"),)
-    assert made.environment == (("A", "1"), ("B", "2"))
+    kept: Any = (made.mounts, made.environment)
+    assert kept == ((Mount(source=str(tmp_path), target="/data"),), (("A", "1"), ("B", "2")))
     assert made == Docker(mounts=[f"{tmp_path}:/data:ro"], environment={"A": "1", "B": "2"})
     assert hash(made) == hash(Docker(mounts=[f"{tmp_path}:/data:ro"], environment={"A": "1", "B": "2"}))

@@ -223,8 +223,8 @@ def test_no_decision_goes_beyond_the_limits_or_gives_what_does_not_fit(
     assert all(given_to[key] <= asked[key] for key in given_to)
     for run, most in limits.per_run.items():
         held_by_it = sum(box.run == run and box.state is not State.ENDING for box in held)
-        got = sum(n for (of, _), n in given_to.items() if of == run)
-        assert not got or held_by_it + got <= most
+        more = sum(n for (of, _), n in given_to.items() if of == run)
+        assert not more or held_by_it + more <= most
 
 
 @given(moments().filter(lambda moment: bool(moment[1])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,10 +17,11 @@ from dagnb.storage.home import runtime_directory, state_directory
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home of this test's own."""
-    monkeypatch.setenv("DAGNB_HOME", str(tmp_path / "home"))
-    return tmp_path
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of this test's own, and not in /tmp, which containers have for themselves."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        monkeypatch.setenv("DAGNB_HOME", f"{folder}/home")
+        yield Path(folder)
 
 
 # ---- mounts ----
@@ -56,7 +58,9 @@ def test_paths_may_be_relative_or_objects_or_begin_at_home_or_be_files(
     expected = Mount(source=str(home / "data"), target=str(home / "data"))
 
     assert mounts_of("data") == mounts_of(home / "data") == mounts_of([Path("data")]) == mounts_of("~/data")
-    assert mounts_of(["data", "~/data"]) == (expected, expected)
+    assert mounts_of(["data", "~/data:/other"]) == (expected, Mount(source=expected.source, target="/other"))
+    with pytest.raises(ConfigError, match=f"two of them are mounted at {home}/data"):
+        mounts_of(["data", "~/data"])
     assert mounts_of(()) == ()
 
 
@@ -91,13 +95,15 @@ def test_the_engines_socket_and_our_own_keys_are_refused_with_all_that_is_above_
     closed = ["/", "/run", runtime_directory(), runtime_directory().parent, home, state_directory(), below]
 
     for folder in (*closed, home / "link"):
-        with pytest.raises(ConfigError, match="holds the engine's socket or dagnb's own keys.*Mount a narrower folder"):
+        with pytest.raises(
+            ConfigError, match=r"holds the engine's socket or dagnb's own keys.*Mount a narrower folder"
+        ):
             mounts_of(f"{folder}:/data:rw")
 
 
 @pytest.mark.parametrize("socket", ["/var/run/docker.sock", "/run/docker.sock"])
 def test_the_socket_itself_is_refused(socket: str) -> None:
-    with pytest.raises(ConfigError, match="there is no|holds the engine's socket"):
+    with pytest.raises(ConfigError, match=r"there is no|holds the engine's socket"):
         mounts_of(f"{socket}:/s")
 
 
@@ -138,5 +144,5 @@ def test_a_server_elsewhere_needs_a_network_and_nothing_else() -> None:
 
 
 def test_the_memory_of_this_process_is_refused() -> None:
-    with pytest.raises(ConfigError, match="containers cannot share a memory:// store. Leave store= out"):
+    with pytest.raises(ConfigError, match=r"containers cannot share a memory:// store. Leave store= out"):
         store_place("memory://")

@@ -37,6 +37,7 @@ def test_every_setting_that_shuts_a_container_in_reaches_the_engine() -> None:
         "stdin_open": True,
         "detach": True,
         "auto_remove": True,
+        "use_config_proxy": False,
         "log_config": {"type": "none", "config": {}},
         "network_mode": "none",
         "user": "1000:1000",

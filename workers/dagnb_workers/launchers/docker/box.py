@@ -19,11 +19,12 @@ import requests
 from dagnb.errors import LaunchError
 from dagnb_workers.launchers.docker.engine import connect
 from dagnb_workers.launchers.docker.pool import Held, State
-from dagnb_workers.launchers.docker.spec import Spec, create_arguments
+from dagnb_workers.launchers.docker.spec import RUN, WORKER, Spec, create_arguments
 from dagnb_workers.launchers.docker.wire import Wire
 from dagnb_workers.supervisor import HURRY
 
 READY_S = 60.0
+_BEING_REMOVED = 409
 ENGINE_ERRORS = (docker.errors.DockerException, requests.RequestException, OSError, LaunchError)
 
 
@@ -55,6 +56,8 @@ class Box:
     versions: str = ""
     id: str = ""
     is_gone: bool = False
+    lent_since: float = 0.0
+    called: str = ""
     _making: asyncio.Future[None] | None = None
     _wire: Wire | None = None
     _news: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
@@ -83,18 +86,18 @@ class Box:
         self._making = asyncio.ensure_future(asyncio.to_thread(self._create, loop, labels))
         await asyncio.shield(self._making)
         created = time.time()
-        told = await self._answer("ready")
+        told = await self._answer("ready", READY_S)
         begun = max(created, told["begun"])
         self.versions = told["versions"]
         self.phases = (("create", begin, created), ("boot", created, begun), ("import", begun, told["imported"]))
 
-    async def adopt(self, container: str) -> list[str]:
+    async def adopt(self, container: str, wait_s: float) -> list[str]:
         """Take over a container that runs already. Returns the runs it works for. Raises ContainerError."""
         self.id = container
         self._wire = Wire(asyncio.get_running_loop(), self._receive)
         await asyncio.to_thread(self._wire.attach, container)
         await self.send({"who": True})
-        told = await self._answer("children")
+        told = await self._answer("children", wait_s)
         self.versions = told["versions"]
         children: list[str] = told["children"]
         return children
@@ -114,15 +117,22 @@ class Box:
         with contextlib.suppress(*ENGINE_ERRORS):
             await asyncio.to_thread(connect().api.rename, self.id, container_name(self.name, run, worker))
 
-    async def remove(self) -> None:
-        """End it with all that runs in it. Nothing happens when it is gone."""
-        with contextlib.suppress(*ENGINE_ERRORS):
-            if self._making is not None:  # a thread that makes it cannot be stopped
-                await asyncio.shield(self._making)
-            await asyncio.to_thread(connect().api.remove_container, self.id, force=True)
+    async def remove(self) -> bool:
+        """End it with all that runs in it. Whether it is gone for certain, as far as it was known to be there."""
+        if not self.id and not self.called:
+            return True
+        try:
+            await asyncio.to_thread(connect().api.remove_container, self.id or self.called, force=True)
+        except docker.errors.NotFound:
+            return True
+        except ENGINE_ERRORS as error:
+            is_going = isinstance(error, docker.errors.APIError) and error.status_code == _BEING_REMOVED
+            return is_going or not self.id
+        return True
 
     def _create(self, loop: asyncio.AbstractEventLoop, labels: Mapping[str, str]) -> None:
-        container = connect().containers.create(**create_arguments(self.spec, self._called(labels), labels))
+        self.called = container_name(self.name, labels.get(RUN, ""), labels.get(WORKER, ""))
+        container = connect().containers.create(**create_arguments(self.spec, self.called, labels))
         self.id = str(container.id)
         self._wire = Wire(loop, self._receive)
         try:
@@ -133,22 +143,19 @@ class Box:
                 container.remove(force=True)
             raise
 
-    def _called(self, labels: Mapping[str, str]) -> str:
-        return container_name(self.name, labels.get("dagnb.run", ""), labels.get("dagnb.worker", ""))
-
     def _receive(self, news: dict[str, Any]) -> None:
         self._news.put_nowait(news)
         self.hear(self, news)
 
-    async def _answer(self, what: str) -> dict[str, Any]:
+    async def _answer(self, what: str, wait_s: float) -> dict[str, Any]:
         """The news of this kind; whatever comes before it is not meant for us."""
         try:
-            async with asyncio.timeout(READY_S):
+            async with asyncio.timeout(wait_s):
                 while what not in (news := await self._news.get()):
                     if "gone" in news:
                         raise ContainerError(f"container {self.name} ended before it was ready. {self._said()}")
         except TimeoutError:
-            raise ContainerError(f"container {self.name} was not ready in {READY_S:g} s. {self._said()}") from None
+            raise ContainerError(f"container {self.name} was not ready in {wait_s:g} s. {self._said()}") from None
         answer: dict[str, Any] = news[what]
         return answer
 

@@ -1,4 +1,4 @@
-"""The containers of one user and the runs they work for: asks the pool's decision what to do, and does it.
+"""The containers of one user and the runs they work for: asks the allotment what to do, and does it.
 
 It holds no state that could be lost: containers are found again by their labels, runs by the ledger.
 """
@@ -7,46 +7,66 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
+import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dagnb.errors import LaunchError
 from dagnb.protocol.invocation import Invocation
-from dagnb_workers.launchers.docker import spec as labels
+from dagnb.storage.open import without_secrets
 from dagnb_workers.launchers.docker.box import ENGINE_ERRORS, Box
 from dagnb_workers.launchers.docker.engine import connect
-from dagnb_workers.launchers.docker.follower import Follower, Terms
-from dagnb_workers.launchers.docker.obituaries import Obituaries
+from dagnb_workers.launchers.docker.follower import MOST_FAILURES, Follower, Terms
+from dagnb_workers.launchers.docker.obituaries import Ending, Obituaries
 from dagnb_workers.launchers.docker.pool import Limits, State, Want, decide
-from dagnb_workers.launchers.docker.spec import Spec
+from dagnb_workers.launchers.docker.yard import Yard
 from dagnb_workers.ledger import Entry
 
 TICK_S = 0.5
-PING_S = 30.0
 LEAVE_S = 5.0
+REGISTER_S = 20.0
+"""A worker that has not registered so long after its container was lent will not come any more"""
+
+_log = logging.getLogger(__name__)
 
 
 class Fleet:
     """All containers of a runtime directory, and the runs they work for."""
 
-    def __init__(self, directory: Path, mark: str, group: asyncio.TaskGroup) -> None:
-        self._directory, self._mark, self._group = directory, mark, group
-        self._home = labels.home_mark(directory)
-        self._boxes: dict[str, Box] = {}
+    def __init__(self, directory: Path, mark: str) -> None:
+        self._directory = directory
+        self._yard = Yard(directory, mark, self._hear)
         self._followers: dict[str, Follower] = {}
         self._limits = Limits(cap=1, memory_mb=0)
-        self._obituaries = Obituaries(self._home)
+        self._obituaries = Obituaries(self._yard.home)
         self._changed = asyncio.Event()
-        self._pinged = time.monotonic()
+        self._acts: set[asyncio.Task[None]] = set()
 
     @property
     def boxes(self) -> tuple[Box, ...]:
         """The containers."""
-        return tuple(self._boxes.values())
+        return self._yard.boxes
+
+    async def adopt(self) -> None:
+        """Take over what an earlier process like this one left at work."""
+        await self._yard.adopt()
+
+    async def leave(self) -> None:
+        """End all containers."""
+        await self._yard.leave()
+
+    def begin(self, act: Coroutine[Any, Any, None]) -> None:
+        """Do it beside the rest. What goes wrong in it is its own affair: other runs go on."""
+        task = asyncio.create_task(act)
+        self._acts.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._acts.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("an act of the fleet failed", exc_info=error)
 
     # ---- runs ---------------------------------------------------------------------------------------------------
 
@@ -64,6 +84,7 @@ class Fleet:
             await follower.follow(self._retire)
         finally:
             self._followers.pop(run, None)
+            self._limit()
             self.settle()
 
     async def stop(self, run: str) -> None:
@@ -72,7 +93,8 @@ class Fleet:
         if follower is not None:
             follower.is_over = True
             follower.poke()
-        await asyncio.gather(*(box.remove() for box in self._of(run)))
+        await asyncio.gather(*(self._yard.end(box) for box in self._yard.of(run)))
+        self.settle()
 
     async def prewarm(self, n: int, terms: Terms) -> int:
         """Have so many idle containers of the one spec in the terms, as far as the caps allow. How many are idle then.
@@ -86,108 +108,97 @@ class Fleet:
         others = [box.held() for box in self.boxes if box.name not in warm]
         want = Want(run="", kind=kind, spec=spec, n=max(0, n - len(warm)))
         orders = decide([*others, *apart], [want], self._limits)
-        self._end([name for name in orders.end if name not in warm])
-        started = [self._new(want, terms.idle_s) for want in orders.start]
-        await asyncio.gather(*(self._start(box) for box in started))
-        for box in started:
-            self._ready(box)
+        await asyncio.gather(*(self._yard.end(self._yard.box(name)) for name in orders.end if name not in warm))
+        free = max(0, min(want.n, self._limits.cap - len(self.boxes))) if orders.end else len(orders.start)
+        started = [self._yard.new(want, terms.idle_s) for _ in range(free)]
+        went = await asyncio.gather(*(self._start(box) for box in started), return_exceptions=True)
+        for error in went:
+            if isinstance(error, BaseException):
+                raise error
         return sum(box.spec == spec and box.state is State.IDLE for box in self.boxes)
 
-    async def leave(self) -> None:
-        """End all containers."""
-        await asyncio.gather(*(box.remove() for box in self.boxes))
-
-    def _begin(self, act: Coroutine[Any, Any, None]) -> None:
-        self._group.create_task(act)
+    async def _retire(self, run: str) -> None:
+        """A run is over: its workers leave by themselves; who does not is ended with its container."""
+        for box in self._yard.of(run):
+            if box.state is State.STARTING:
+                box.run, box.is_expected = "", False
+        deadline = time.monotonic() + LEAVE_S
+        while self._yard.of(run) and time.monotonic() < deadline:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), TICK_S)
+        await asyncio.gather(*(self._yard.end(box) for box in self._yard.of(run)))
 
     # ---- who gets which container -------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Do what the pool decides, by what is known now."""
+        """Do what is decided by what is known now."""
         for box in self.boxes:
             follower = self._followers.get(box.run)
             if box.state is State.LENT and follower is not None:
                 is_there, worker = follower.staffed(box.name)
+                if is_there:
+                    follower.n_failures = 0
                 box.is_expected = box.is_expected and not is_there
                 box.is_resting = is_there and not worker
                 if worker and worker != box.worker:
-                    self._begin(box.rename(box.run, worker))
+                    self.begin(box.rename(box.run, worker))
         wants = [want for follower in tuple(self._followers.values()) for want in follower.wants()]
         orders = decide([box.held() for box in self.boxes], wants, self._limits)
-        self._end(orders.end)
+        for name in orders.end:
+            self._end(self._yard.box(name))
         for name, want in orders.lend:
-            self._lend(self._boxes[name], want)
+            self._lend(self._yard.box(name), want)
         for want in orders.start:
             follower = self._followers[want.run]
-            self._begin(self._start_for(follower, self._new(want, follower.terms.idle_s)))
+            self.begin(self._start_for(follower, self._yard.new(want, follower.terms.idle_s)))
         for name in orders.hurry:
-            self._begin(self._boxes[name].hurry())
+            self.begin(self._yard.box(name).hurry())
         self._changed.set()
 
     def _limit(self) -> None:
-        """The widest of what the runs' launchers allow, and what each run may hold."""
+        """The widest of what the launchers of the runs that go on allow, and what each run may hold."""
         terms = {run: follower.terms for run, follower in self._followers.items()}
-        self._limits = Limits(
-            cap=max(term.cap for term in terms.values()),
-            memory_mb=max(term.memory_mb for term in terms.values()),
-            per_run={run: term.cap for run, term in terms.items()},
-        )
-
-    def _new(self, want: Want, idle_s: float) -> Box:
-        box = Box(name=secrets.token_hex(4), spec=want.spec, hear=self._hear, run=want.run, kind=want.kind)
-        box.is_expected, box.idle_s = bool(want.run), idle_s
-        self._boxes[box.name] = box
-        return box
+        if terms:
+            self._limits = Limits(
+                cap=max(term.cap for term in terms.values()),
+                memory_mb=max(term.memory_mb for term in terms.values()),
+                per_run={run: term.cap for run, term in terms.items()},
+            )
 
     async def _start(self, box: Box) -> None:
+        """Start a container, for the run it is meant for or for whoever comes. Raises what the engine says."""
         follower = self._followers.get(box.run)
-        told = {
-            labels.HOME: self._home,
-            labels.HOST: self._mark,
-            labels.NAME: box.name,
-            labels.SPEC: box.spec.to_json(),
-            labels.RUN: box.run,
-            labels.WORKER: box.kind,
-            labels.INSTANCE: box.name,
-            labels.ATTEMPT: str(1 + follower.n_failures if follower else 1),
-            labels.PROJECT: follower.invocation.namespace if follower else "",
-        }
-        try:
-            await box.start(told)
-        except ENGINE_ERRORS:
-            self._boxes.pop(box.name, None)
-            await box.remove()
-            raise
+        attempt = follower.n_failures + 1 if follower else 1
+        await self._yard.start(box, attempt=attempt, project=follower.invocation.namespace if follower else "")
+        if box.is_gone:
+            await self._yard.end(box)
+            self.settle()
+        elif (follower := self._followers.get(box.run)) is not None:
+            follower.engine_gone_at = 0.0
+            self._lend(box, Want(run=box.run, kind=box.kind, spec=box.spec, n=1))
+        else:
+            self._rest(box)
 
     async def _start_for(self, follower: Follower, box: Box) -> None:
-        """Start a container for a run, and lend it to the run if that still goes on."""
         try:
             await self._start(box)
         except ENGINE_ERRORS as error:
             is_gone = not await asyncio.to_thread(_answers)
-            await follower.failed(str(error), is_engine_gone=is_gone)
-            wait_s = max(0.0, follower.blocked_until - time.monotonic())
-            asyncio.get_running_loop().call_later(wait_s, self.settle)
-            return
-        follower.started()
-        self._ready(box)
+            await self._failed(follower, str(error), is_engine_gone=is_gone)
 
-    def _ready(self, box: Box) -> None:
-        """It has started: for whoever it was meant, or for nobody any more."""
-        if box.is_gone:
-            self._bury(box)
-        elif box.run in self._followers:
-            self._lend(box, Want(run=box.run, kind=box.kind, spec=box.spec, n=1))
-        else:
-            self._rest(box)
+    async def _failed(self, follower: Follower, reason: str, *, weight: int = 1, is_engine_gone: bool = False) -> None:
+        await follower.failed(reason, weight=weight, is_engine_gone=is_engine_gone)
+        wait_s = max(0.0, follower.blocked_until - time.monotonic())
+        asyncio.get_running_loop().call_later(wait_s, self.settle)
 
     def _lend(self, box: Box, want: Want) -> None:
         follower = self._followers[want.run]
         box.run, box.kind, box.is_expected, box.is_resting = want.run, want.kind, True, False
         if box.state is State.STARTING and not box.versions:
             return  # it is lent when it is ready
-        box.state, box.idle_s = State.LENT, follower.terms.idle_s
-        self._begin(self._send(box, follower, want))
+        box.state, box.idle_s, box.lent_since = State.LENT, follower.terms.idle_s, time.monotonic()
+        self.begin(self._send(box, follower, want))
 
     async def _send(self, box: Box, follower: Follower, want: Want) -> None:
         if await follower.refused(box.versions):
@@ -206,82 +217,68 @@ class Fleet:
         box.idle_since = time.monotonic()
         self.settle()
 
-    def _end(self, names: Sequence[str]) -> None:
-        for name in names:
-            self._boxes[name].state, self._boxes[name].idle_since = State.ENDING, time.monotonic()
-            self._begin(self._boxes[name].remove())
+    def _end(self, box: Box) -> None:
+        box.state = State.ENDING
+        self.begin(self._end_and_settle(box))
+
+    async def _end_and_settle(self, box: Box) -> None:
+        await self._yard.end(box)
+        self.settle()
 
     # ---- news of containers -------------------------------------------------------------------------------------
 
     def _hear(self, box: Box, news: dict[str, Any]) -> None:
         if "gone" in news:
             box.is_gone = True
-            if box.state is not State.STARTING:  # else whoever starts it learns it
-                self._bury(box)
-        elif news.get("exited", news.get("failed")) == box.run and box.state is State.LENT:
-            follower = self._followers.get(box.run)
-            self._rest(box)
-            if follower is not None:
-                follower.poke()
+            if box.state in (State.IDLE, State.LENT):  # else whoever starts or ends it learns it
+                self._lose(box, "")
+        elif box.state is State.LENT and box.run in (news.get("exited"), news.get("failed")):
+            if news.get("status") == 0:
+                follower = self._followers.get(box.run)
+                self._rest(box)
+                if follower is not None:
+                    follower.poke()
+            else:
+                said = f"{news.get('reason', 'its supervisor ended early')}. {box.stderr[-500:]}".strip()
+                self._lose(box, f"container {box.name} could not work: {said}")
 
-    def _bury(self, box: Box) -> None:
-        if self._boxes.pop(box.name, None) is box:
-            self._begin(self._mourn(box))
+    def _lose(self, box: Box, fault: str) -> None:
+        """A container is gone, or of no use any more. fault: why a container does not come to work, '' for a death."""
+        follower = self._followers.get(box.run) if box.state is State.LENT else None
+        box.state = State.ENDING
+        self.begin(self._mourn(box, follower, fault))
 
-    async def _mourn(self, box: Box) -> None:
-        follower = self._followers.get(box.run)
-        if follower is not None and box.state is State.LENT:
-            await follower.mourn(box, await self._obituaries.of(box.id))
+    async def _mourn(self, box: Box, follower: Follower | None, fault: str) -> None:
+        await self._yard.end(box)  # first: who is reported dead must be dead
+        if follower is not None:
+            await follower.mourn(box, Ending() if fault else await self._obituaries.of(box.id))
+            if fault:
+                await self._failed(follower, fault, weight=MOST_FAILURES // 2 + 1)  # each took long to be noticed
         self.settle()
 
-    async def _retire(self, run: str) -> None:
-        """A run is over: its workers leave by themselves; who does not is ended with its container."""
-        for box in self._of(run):
-            if box.state is State.STARTING:
-                box.run, box.is_expected = "", False
-        deadline = time.monotonic() + LEAVE_S
-        while self._of(run) and time.monotonic() < deadline:
-            self._changed.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), TICK_S)
-        await asyncio.gather(*(box.remove() for box in self._of(run)))
-
-    def _of(self, run: str) -> list[Box]:
-        return [box for box in self.boxes if box.run == run and box.state is not State.ENDING]
-
-    async def adopt(self) -> None:
-        """Take over what an earlier fleet left at work; remove what does not answer."""
-        with contextlib.suppress(*ENGINE_ERRORS):
-            wanted: dict[str, Any] = {"label": [f"{labels.HOME}={self._home}", f"{labels.HOST}={self._mark}"]}
-            found = await asyncio.to_thread(connect().containers.list, all=True, filters=wanted)
-            await asyncio.gather(*(self._adopt_one(container) for container in found))
-
-    async def _adopt_one(self, container: Any) -> None:
-        told = container.labels
-        box = Box(name=told[labels.NAME], spec=Spec.from_json(told[labels.SPEC]), hear=self._hear, id=container.id)
-        try:
-            if container.status != "running":
-                raise LaunchError("it does not run")
-            runs = await box.adopt(container.id)
-        except ENGINE_ERRORS:
-            await box.remove()
-            return
-        self._boxes[box.name], box.n_lent = box, 1
-        box.run, box.state = (runs[0], State.LENT) if runs else ("", State.IDLE)
-        box.idle_since = time.monotonic()
-
     async def care(self) -> None:
-        """End who was idle for too long; let the others know that somebody is here."""
+        """End who was idle for too long, or never came to work; let the others know that somebody is here."""
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            idle = [box for box in self.boxes if box.state is State.IDLE]
-            late = [box for box in self.boxes if box.state is State.ENDING and now - box.idle_since > LEAVE_S]
-            self._end([box.name for box in (*idle, *late) if box in late or now - box.idle_since > box.idle_s])
-            if now - self._pinged > PING_S:
-                self._pinged = now
-                for box in self.boxes:
-                    await box.send({"who": True})
+            for box in self.boxes:
+                if box.state is State.IDLE and now - box.idle_since > box.idle_s:
+                    self._end(box)
+                elif box.state is State.LENT and box.is_expected and now - box.lent_since > REGISTER_S:
+                    self._lose(box, self._unheard(box))
+            if self._yard.is_stuck:
+                for follower in tuple(self._followers.values()):
+                    if any(follower.wants()):
+                        await self._failed(follower, "it does not answer", is_engine_gone=True)
+            await self._yard.ping()
+
+    def _unheard(self, box: Box) -> str:
+        follower = self._followers.get(box.run)
+        store = without_secrets(follower.inside) if follower is not None else "?"
+        return (
+            f"no worker in container {box.name} registered within {REGISTER_S:g} s: can it reach the store at {store} "
+            f"over its network, {box.spec.network!r}? {box.stderr[-500:]}"
+        ).strip()
 
 
 def _answers() -> bool:

@@ -66,11 +66,11 @@ class Follower:
     demand: Demand | None = None
     blocked_until: float = 0.0
     n_failures: int = 0
+    engine_gone_at: float = 0.0
     is_over: bool = False
     _asked: dict[str, float] = field(default_factory=dict)
     _poked: asyncio.Event = field(default_factory=asyncio.Event)
     _store: Store | None = None
-    _engine_gone: float = 0.0
 
     @property
     def run(self) -> str:
@@ -170,22 +170,22 @@ class Follower:
         await self._cancel(str(VersionMismatchError(versions, self.invocation.versions)))
         return True
 
-    async def failed(self, reason: str, *, is_engine_gone: bool) -> None:
-        """A container did not start: try again later, each time later; give up after some, or when no engine comes."""
-        self.n_failures += 1
-        if is_engine_gone:
-            self._engine_gone = self._engine_gone or time.monotonic()
-            self.blocked_until = time.monotonic() + min(2.0, 0.1 * 2**self.n_failures)
-            if time.monotonic() - self._engine_gone > ENGINE_GONE_S:
-                await self._cancel(f"the Docker engine stayed out of reach for {ENGINE_GONE_S:g} s: {reason}")
-        else:
-            self.blocked_until = time.monotonic() + 0.1 * 2**self.n_failures
-            if self.n_failures >= MOST_FAILURES:
-                await self._cancel(f"{MOST_FAILURES} containers in a row did not start: {reason}")
+    async def failed(self, reason: str, *, weight: int = 1, is_engine_gone: bool = False) -> None:
+        """A container did not come to work: try again later, each time later. Give up after MOST_FAILURES in a row.
 
-    def started(self) -> None:
-        """A container did start."""
-        self.n_failures, self._engine_gone = 0, 0.0
+        weight: how many it counts for. is_engine_gone: count nothing, but give up when none comes back.
+        """
+        now = time.monotonic()
+        self.blocked_until = now + min(2.0, 0.1 * 2 ** (self.n_failures + 1))
+        if is_engine_gone:
+            self.engine_gone_at = self.engine_gone_at or now
+            if now - self.engine_gone_at > ENGINE_GONE_S:
+                await self._cancel(f"the Docker engine stayed out of reach for {ENGINE_GONE_S:g} s: {reason}")
+            return
+        self.n_failures += weight
+        if self.n_failures >= MOST_FAILURES:
+            n = -(-self.n_failures // weight)
+            await self._cancel(f"{n} containers in a row did not start: {reason}")
 
     async def mourn(self, box: Box, ending: Ending) -> None:
         """A container is gone with whoever worked in it: tell the store, with the proof."""
@@ -235,4 +235,5 @@ def _obituary(instance: str, worker: str, box: Box, ending: Ending) -> Death:
         "stdout_tail": "",
         "at": time.time(),
     }
-    return Death(instance=instance, task=HELD, charge=Charge.LOSS, error=json.dumps(error), delay_s=0.0)
+    charge = Charge.CRASH if ending.is_out_of_memory else Charge.LOSS  # who else killed it need not be the task
+    return Death(instance=instance, task=HELD, charge=charge, error=json.dumps(error), delay_s=0.0)

@@ -18,7 +18,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,35 +37,30 @@ class Host:
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
         """Until the agent is gone, or says that nothing is needed any more; this process ends with it."""
-        async with asyncio.TaskGroup() as group:
-            self._group, self._fleet = group, Fleet(self._directory, self._mark, group)
-            await self._fleet.adopt()
-            group.create_task(self._fleet.care())
-            while line := await reader.readline():
-                request = json.loads(line)
-                if "leave" in request:
-                    await self._fleet.leave()
-                    break
-                self._obey(request)
-            os._exit(0)  # threads that wait for the engine would keep it
+        self._fleet = Fleet(self._directory, self._mark)
+        await self._fleet.adopt()
+        self._fleet.begin(self._fleet.care())
+        while line := await reader.readline():
+            request = json.loads(line)
+            if "leave" in request:
+                await self._fleet.leave()
+                break
+            self._obey(request)
+        os._exit(0)  # threads that wait for the engine would keep it
 
     def _obey(self, request: dict[str, Any]) -> None:
         if "spawn" in request:
-            self._begin(self._follow(request["name"], request["args"]))
+            self._fleet.begin(self._follow(request["name"], request["args"]))
         elif "signal" in request:
-            self._begin(self._fleet.stop(request["name"]))
+            self._fleet.begin(self._fleet.stop(request["name"]))
         elif "ask" in request:
-            self._begin(self._answer(request))
-
-    def _begin(self, act: Coroutine[Any, Any, None]) -> None:
-        self._group.create_task(act)
+            self._fleet.begin(self._answer(request))
 
     def _tell(self, news: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             self._writer.write(json.dumps(news).encode() + b"\n")
 
     async def _follow(self, run: str, launch: dict[str, Any]) -> None:
-        os.environ.update(launch["engine"])
         self._tell({"started": run, "pid": os.getpid()})
         try:
             await self._fleet.follow(run, launch)
@@ -78,7 +73,6 @@ class Host:
             if request["op"] == "staff":
                 told = {"staff": [_line(box) for box in self._fleet.boxes]}
             else:
-                os.environ.update(request["engine"])
                 told = {"warm": await self._fleet.prewarm(request["n"], Terms.of(request["terms"]))}
         except ENGINE_ERRORS as error:
             told = {"error": str(error), "type": "LaunchError"}

@@ -28,7 +28,14 @@ from dagnb_workers.agent_client import ask_agent, ask_running, store_url
 from dagnb_workers.code import code_mark, interpreter
 from dagnb_workers.launchers.docker import engine, images
 from dagnb_workers.launchers.docker import spec as labels
-from dagnb_workers.launchers.docker.settings import StorePlace, mounts_of, store_place
+from dagnb_workers.launchers.docker.settings import (
+    StorePlace,
+    check_names,
+    check_numbers,
+    environment_of,
+    mounts_of,
+    store_place,
+)
 from dagnb_workers.launchers.docker.spec import Mount, Spec
 from dagnb_workers.launchers.process import usable_cpus
 
@@ -69,16 +76,13 @@ class Docker:
 
     def __post_init__(self) -> None:
         """Refuse a launcher that could run nothing; read files and paths now, so that errors come where they are."""
-        for name, least in (("cap", 1), ("memory_mb", LEAST_MB), ("pids", 16), ("tmp_mb", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"Docker({name}={getattr(self, name)!r}): at least {least} is needed.")
-        for name in ("cpus", "idle_s", "linger_s"):
-            if not getattr(self, name) >= 0 or (name == "cpus" and not self.cpus > 0):
-                raise ConfigError(f"Docker({name}={getattr(self, name)!r}): must be a positive number.")
+        check_numbers(self, {"cap": 1, "memory_mb": LEAST_MB, "pids": 16, "tmp_mb": 1, "total_memory_mb": LEAST_MB})
+        check_numbers(self, {"cpus": 0.01, "idle_s": 0.0, "linger_s": 0.0})
+        check_names(self, ("base", "image", "network"))
         keep = functools.partial(object.__setattr__, self)
         keep("requirements", requirements_from(self.requirements))
         keep("mounts", mounts_of(self.mounts))
-        keep("environment", tuple(sorted(dict(self.environment).items())))
+        keep("environment", environment_of(self.environment))
         if self.image is not None and self._requirements:
             raise ConfigError("Docker(image=..., requirements=...): an image of your own must hold its packages.")
 
@@ -99,6 +103,7 @@ class Docker:
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         """Make the images these needs ask for, unless they are there. Raises ConfigError, LaunchError."""
+        await asyncio.to_thread(engine.size)  # before a process is started for an engine that is not there
         await asyncio.gather(asyncio.to_thread(self._prepare, needs, tell), self._ask(start=True, op="staff"))
 
     async def prewarm(self, resources: Resources, n: int) -> int:
@@ -106,7 +111,7 @@ class Docker:
         await self.prepare([resources], lambda line: None)
         place = store_place(await self.default_store())
         terms = await asyncio.to_thread(self._terms, [resources], place)
-        answer = await self._ask(start=True, op="prewarm", n=n, terms=terms, engine=_engine())
+        answer = await self._ask(start=True, op="prewarm", n=n, terms=terms)
         return int(answer["warm"])
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
@@ -120,7 +125,7 @@ class Docker:
             terms=await asyncio.to_thread(self._terms, needs, place),
             python=interpreter(),
             code=code_mark(),
-            engine=_engine(),
+            variables=_engine(),
         )
 
     async def stop(self, run: str) -> None:
@@ -148,7 +153,9 @@ class Docker:
 
     async def _ask(self, *, start: bool, **about: Any) -> dict[str, Any]:
         ask = ask_agent if start else ask_running
-        return await ask("ask", host=self.name, python=interpreter(), code=code_mark(), start=start, about=about)
+        return await ask(
+            "ask", host=self.name, python=interpreter(), code=code_mark(), variables=_engine(), start=start, about=about
+        )
 
     def _prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         n_cpus, memory_mb = engine.size()
@@ -202,7 +209,7 @@ class Docker:
 
 def _engine() -> dict[str, str]:
     """Which engine is meant, for another process."""
-    return {name: os.environ[name] for name in engine.VARIABLES if name in os.environ}
+    return {name: os.environ.get(name, "") for name in engine.VARIABLES}
 
 
 def _listed() -> dict[str, dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -14,7 +15,9 @@ from dagnb.storage.home import runtime_directory, state_directory
 from dagnb_workers.launchers.docker.spec import INSIDE, Mount
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
-_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock")
+_SOCKETS = ("docker.sock", "docker/docker.sock", "podman/podman.sock", "containerd/containerd.sock")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OURS = (INSIDE, "/opt/dagnb", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108  # of the container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +45,54 @@ def store_place(url: str) -> StorePlace:
     return StorePlace(url=inside, network="none", mounts=(Mount(source=str(path), target=target),))
 
 
+def check_numbers(settings: object, least: Mapping[str, float]) -> None:
+    """Raise ConfigError for a field that is no number, a fraction where `least` is whole, or less than it."""
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if value is None and name == "total_memory_mb":
+            continue
+        kind = int if isinstance(bound, int) else int | float
+        if not isinstance(value, kind) or isinstance(value, bool) or not value >= bound:
+            what = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"Docker({name}={value!r}): must be {what}, at least {bound}.")
+
+
+def check_names(settings: object, names: Iterable[str]) -> None:
+    """Raise ConfigError for a field that is neither text nor None."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and (not isinstance(value, str) or not value.strip()):
+            raise ConfigError(f"Docker({name}={value!r}): must be the name of one, or be left out.")
+
+
+def environment_of(told: object) -> tuple[tuple[str, str], ...]:
+    """Variables and their values, sorted. Raises ConfigError."""
+    if not isinstance(told, Mapping):
+        raise ConfigError(f"Docker(environment={told!r}): must be a dictionary of variables, {{'NAME': 'value'}}.")
+    for name, value in told.items():
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name) or not isinstance(value, str) or "\0" in value:
+            raise ConfigError(f"Docker(environment=...): {name!r} must be a name, and its value a text.")
+    return tuple(sorted(told.items()))
+
+
 def mounts_of(told: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[Mount, ...]:
     """'data', 'data:/data', 'out:/out:rw' -> mounts; where no target is said, at the same path as here."""
+    if isinstance(told, Mapping) or not isinstance(told, str | os.PathLike | Iterable):
+        raise ConfigError(f"Docker(mounts={told!r}): write a list, as ['folder:/where', 'out:/out:rw'].")
     several = (told,) if isinstance(told, str | os.PathLike) else tuple(told)
-    return tuple(_mount(os.fspath(one)) for one in several)
+    mounts = tuple(_mount(os.fspath(one)) for one in several)
+    targets = [mount.target for mount in mounts]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise ConfigError(f"Docker(mounts=...): two of them are mounted at {target}. Give one another place.")
+    return mounts
+
+
+def _engine_sockets() -> list[Path]:
+    named = os.environ.get("DOCKER_HOST", "")
+    runtimes = (Path("/run"), Path("/var/run"), Path(f"/run/user/{os.getuid()}"))
+    known = [runtime / socket for runtime in runtimes for socket in _SOCKETS]
+    return [path.resolve() for path in [*known, Path(named.removeprefix("unix://") or "/run/docker.sock")]]
 
 
 def _mount(told: str) -> Mount:
@@ -57,7 +104,9 @@ def _mount(told: str) -> Mount:
         raise ConfigError(f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'.")
     if not path.exists():
         raise ConfigError(f"Docker(mounts=[{told!r}]): there is no {path}. Make it first, or correct the path.")
-    closed = [Path(socket).resolve() for socket in _SOCKETS] + [runtime_directory(), state_directory()]
+    if any(Path(target) == Path(ours) or Path(target).is_relative_to(ours) for ours in _OURS):
+        raise ConfigError(f"Docker(mounts=[{told!r}]): {target} is the container's own. Mount it elsewhere, as /data.")
+    closed = [*_engine_sockets(), runtime_directory(), state_directory()]
     if any(place == path or place.is_relative_to(path) or path.is_relative_to(place) for place in closed):
         raise ConfigError(
             f"Docker(mounts=[{told!r}]): {path} holds the engine's socket or dagnb's own keys; a task that sees those "

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 INSIDE = "/run/dagnb"
 """Where the folder with the store's socket is seen in a container"""
 
-HOME, HOST, NAME, SPEC, RUN, WORKER, INSTANCE, ATTEMPT, PROJECT = (
+HOME, HOST, NAME, SPEC, RUN, WORKER, INSTANCE, ATTEMPT, PROJECT, IDLE = (
     "dagnb.home",
     "dagnb.host",
     "dagnb.name",
@@ -27,6 +27,7 @@ HOME, HOST, NAME, SPEC, RUN, WORKER, INSTANCE, ATTEMPT, PROJECT = (
     "dagnb.instance",
     "dagnb.attempt",
     "dagnb.project",
+    "dagnb.idle_s",
 )
 """Labels. home, host: whose container it is, a hash of the runtime directory, the mark of the agent's process. run,
 worker, attempt: whom it was started for; it serves others later, as its name tells."""
@@ -67,10 +68,15 @@ class Spec:
     @classmethod
     def from_json(cls, text: str) -> Spec:
         """What to_json wrote."""
-        fields = json.loads(text)
+        fields = {name: value for name, value in json.loads(text).items() if name in cls.__dataclass_fields__}
         fields["mounts"] = tuple(Mount(**mount) for mount in fields["mounts"])
         fields["environment"] = tuple((name, value) for name, value in fields["environment"])
         return cls(**fields)
+
+    def without_secrets(self) -> Spec:
+        """The same with a hash in place of the environment, for labels, which everybody who may use the engine sees."""
+        mark = hashlib.sha256(json.dumps(self.environment).encode()).hexdigest()
+        return replace(self, environment=(("sha256", mark),) if self.environment else ())
 
     @property
     def key(self) -> str:
@@ -91,6 +97,7 @@ def create_arguments(spec: Spec, name: str, labels: Mapping[str, str]) -> dict[s
         "stdin_open": True,
         "detach": True,  # else its input ends with the first connection to it
         "auto_remove": True,
+        "use_config_proxy": False,  # the user's own proxies, with their passwords, are not for tasks
         "log_config": {"type": "none", "config": {}},
         "network_mode": spec.network,
         "user": spec.user,

@@ -21,6 +21,7 @@ _HEAD = struct.Struct(">BxxxL")
 _STDERR = 2
 _KEPT = 2000
 _READ_BYTES = 65536
+_LONGEST = 65536
 
 
 class Wire:
@@ -29,6 +30,7 @@ class Wire:
     def __init__(self, loop: asyncio.AbstractEventLoop, hear: Callable[[dict[str, Any]], None]) -> None:
         self._loop, self._hear = loop, hear
         self._stream: Any = None
+        self._begun, self._sending = b"", threading.Lock()
         self.stderr = ""
 
     def attach(self, container: str) -> None:
@@ -39,7 +41,7 @@ class Wire:
 
     def send(self, request: dict[str, Any]) -> None:
         """Write one line. Blocks as long as the engine takes; nothing happens when the container is gone."""
-        with contextlib.suppress(OSError):
+        with self._sending, contextlib.suppress(OSError):
             self._socket.sendall(json.dumps(request).encode() + b"\n")
 
     @property
@@ -47,16 +49,25 @@ class Wire:
         return getattr(self._stream, "_sock", self._stream)
 
     def _listen(self) -> None:
-        text = b""
-        for kind, data in self._frames():
-            if kind == _STDERR:
-                self.stderr = (self.stderr + data.decode(errors="replace"))[-_KEPT:]
-                continue
-            *lines, text = (text + data).split(b"\n")
-            for line in lines:
-                with contextlib.suppress(ValueError):
-                    self._tell(json.loads(line))
-        self._tell({"gone": True})
+        try:
+            for kind, data in self._frames():
+                self._take(kind, data)
+        finally:
+            self._tell({"gone": True})
+
+    def _take(self, kind: int, data: bytes) -> None:
+        """Lines of JSON objects, of bounded length: what else comes is not from our first process."""
+        if kind == _STDERR:
+            self.stderr = (self.stderr + data.decode(errors="replace"))[-_KEPT:]
+            return
+        *lines, self._begun = (self._begun + data).split(b"\n")
+        if len(self._begun) > _LONGEST:
+            self._begun = b""
+        for line in lines:
+            with contextlib.suppress(ValueError, RecursionError):
+                news = json.loads(line[:_LONGEST])
+                if isinstance(news, dict) and "gone" not in news:
+                    self._tell(news)
 
     def _frames(self) -> Iterator[tuple[int, bytes]]:
         """(1 for stdout or 2 for stderr, what was written), as the engine interleaves them."""

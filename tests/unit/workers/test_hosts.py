@@ -1,0 +1,84 @@
+"""Who looks after runs, when the processes that should do it die."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagnb_workers.hosts import Hosts, Whose
+from dagnb_workers.ledger import Entry
+
+from dagnb.errors import LaunchError
+
+LAUNCH = {"host": "process", "python": "/usr/bin/python3", "code": "c", "invocation": "{}"}
+
+
+class Line:
+    """A link to a host that is there, or is not."""
+
+    def __init__(self, *, is_there: bool) -> None:
+        self.is_there, self.spawned = is_there, list[str]()
+
+    async def spawn(self, kind: str, name: str, args: dict[str, Any]) -> int:
+        """The pid of who looks after the run."""
+        if not self.is_there:
+            raise LaunchError("the fork server is gone.")
+        self.spawned.append(name)
+        return 4242
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Entry:
+    """A run that was noted."""
+    made = Entry(tmp_path, "run-1")
+    made.write(LAUNCH)
+    return made
+
+
+def hosts_with(tmp_path: Path, lines: Iterator[Line], monkeypatch: pytest.MonkeyPatch) -> Hosts:
+    """Hosts whose links are these, one after the other."""
+    made = Hosts(tmp_path, 60.0, asyncio.TaskGroup())
+    monkeypatch.setattr(made, "link", lambda whose: next(lines))
+    return made
+
+
+async def test_a_run_stays_noted_when_its_new_host_dies_too(
+    tmp_path: Path, entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Line(is_there=True)
+    hosts = hosts_with(tmp_path, iter([Line(is_there=False), there]), monkeypatch)
+
+    await hosts.look_after(entry)
+    assert (entry.read(), hosts.has(entry)) == (LAUNCH, False)
+    await hosts.look_after(entry)
+
+    assert (there.spawned, hosts.has(entry)) == (["run-1"], True)
+
+
+async def test_a_launch_tries_another_host_once(tmp_path: Path, entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Line(is_there=True)
+    hosts = hosts_with(tmp_path, iter([Line(is_there=False), there]), monkeypatch)
+
+    await hosts.launch(entry, LAUNCH)
+
+    assert (there.spawned, hosts.has(entry)) == (["run-1"], True)
+
+
+async def test_a_launch_that_fails_twice_is_refused_and_forgotten(
+    tmp_path: Path, entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = hosts_with(tmp_path, iter([Line(is_there=False), Line(is_there=False)]), monkeypatch)
+
+    with pytest.raises(LaunchError, match="gone"):
+        await hosts.launch(entry, LAUNCH)
+
+    assert (entry.read(), hosts.has(entry)) == (None, False)
+
+
+def test_hosts_of_other_interpreters_or_code_have_other_marks() -> None:
+    marks = {Whose(*told).mark for told in [("docker", "a", "1"), ("docker", "b", "1"), ("docker", "a", "2")]}
+
+    assert len(marks) == 3
