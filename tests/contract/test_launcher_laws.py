@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagnb_workers.launchers.docker.images import BASE_VARIABLE
+from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 from dagnb_workers.launchers.docker.launcher import Docker
 from dagnb_workers.launchers.inline import Inline
 

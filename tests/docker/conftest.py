@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import docker
 import docker.errors
 import pytest
-from dagnb_workers.launchers.docker import engine, images, offline
+from dagnb_workers.launchers.docker import engine
+from dagnb_workers.launchers.docker.image import images, offline
 
 from dagnb.errors import LaunchError
 from tests.conftest import missing_service

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import docker
 import pytest
-from dagnb_workers.launchers.docker.images import BASE_VARIABLE
+from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 
 from dagnb import client, task
 from dagnb.cli import main

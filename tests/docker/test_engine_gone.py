@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from dagnb_workers.launchers.docker import engine
-from dagnb_workers.launchers.docker.images import BASE_VARIABLE
+from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 
 import dagnb
 from dagnb.graph.task import Task

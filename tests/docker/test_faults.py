@@ -20,8 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagnb_workers.launchers.docker import engine, images
-from dagnb_workers.launchers.docker.images import BASE_VARIABLE
+from dagnb_workers.launchers.docker import engine
+from dagnb_workers.launchers.docker.image import images
+from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 
 import dagnb
 from dagnb import session

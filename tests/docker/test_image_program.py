@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import docker
 import docker.errors
 import pytest
-from dagnb_workers.launchers.docker import engine, images
+from dagnb_workers.launchers.docker import engine
+from dagnb_workers.launchers.docker.image import images
 
 from dagnb.cli import main
 

@@ -19,9 +19,10 @@ from typing import Any
 import docker
 import docker.errors
 import pytest
-from dagnb_workers.launchers.docker import engine, images
-from dagnb_workers.launchers.docker.context import BUILD_LABEL
-from dagnb_workers.launchers.docker.images import Recipe
+from dagnb_workers.launchers.docker import engine
+from dagnb_workers.launchers.docker.image import images
+from dagnb_workers.launchers.docker.image.context import BUILD_LABEL
+from dagnb_workers.launchers.docker.image.images import Recipe
 
 from dagnb.errors import ImageBuildError, LaunchError
 from dagnb.graph.requirements import parse
@@ -34,7 +35,7 @@ PYTHON = "/opt/dagnb/env/bin/python"
 PROXY = {"HTTP_PROXY": "http://proxy-user-77aa:proxy-password-31bb@127.0.0.1:9", "NO_PROXY": "no-proxy-4c4c.example"}
 ENSURE = """
 import functools, os, secrets, sys
-from dagnb_workers.launchers.docker.images import Recipe, ensure
+from dagnb_workers.launchers.docker.image.images import Recipe, ensure
 if "BUILD" in os.environ:
     secrets.token_hex = lambda n: os.environ["BUILD"]
 tell = functools.partial(print, file=sys.stderr, flush=True)

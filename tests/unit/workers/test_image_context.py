@@ -10,11 +10,11 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from dagnb_workers.launchers.docker import prepare
-from dagnb_workers.launchers.docker.build import FailedBuildError, _followed
-from dagnb_workers.launchers.docker.context import image_hash, write_context
-from dagnb_workers.launchers.docker.pins import pins
-from dagnb_workers.launchers.docker.pip_settings import PipSettings
+from dagnb_workers.launchers.docker.image import prepare
+from dagnb_workers.launchers.docker.image.build import FailedBuildError, _followed
+from dagnb_workers.launchers.docker.image.context import image_hash, write_context
+from dagnb_workers.launchers.docker.image.pins import pins
+from dagnb_workers.launchers.docker.image.pip_settings import PipSettings
 
 SECRET = "https://me:hunter2@here/simple"
 

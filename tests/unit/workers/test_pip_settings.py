@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dagnb_workers.launchers.docker.pip_settings import PLACE, pip_settings
+from dagnb_workers.launchers.docker.image.pip_settings import PLACE, pip_settings
 
 
 @pytest.fixture(autouse=True)

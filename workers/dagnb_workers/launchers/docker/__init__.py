@@ -1,8 +1,8 @@
 """Docker: workers in containers.
 
-Holds: the engine (engine.py); the images of workers (images.py), what one is made of (context.py, prepare.py, pins.py,
-pip_settings.py) and how it is built (build.py); a base without a registry (offline.py); `dagnb image` (program.py).
+Holds: the settings (launcher.py, settings.py), what a container is (spec.py, box.py, wire.py), who gets which
+(allotment.py), the process that owns them (host.py, fleet.py, yard.py, follower.py, obituaries.py), images (image/).
 May import: dagnb_workers, the hub, and docker.
 Must not know: what a run computes.
-Start at: images.py.
+Start at: launcher.py, then fleet.py.
 """

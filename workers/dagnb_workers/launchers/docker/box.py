@@ -17,8 +17,8 @@ import docker.errors
 import requests
 
 from dagnb.errors import LaunchError
+from dagnb_workers.launchers.docker.allotment import Held, State
 from dagnb_workers.launchers.docker.engine import connect
-from dagnb_workers.launchers.docker.pool import Held, State
 from dagnb_workers.launchers.docker.spec import RUN, WORKER, Spec, create_arguments
 from dagnb_workers.launchers.docker.wire import Wire
 from dagnb_workers.supervisor import HURRY
@@ -119,6 +119,9 @@ class Box:
 
     async def remove(self) -> bool:
         """End it with all that runs in it. Whether it is gone for certain, as far as it was known to be there."""
+        if self._making is not None:  # a thread that makes it cannot be stopped
+            with contextlib.suppress(*ENGINE_ERRORS):
+                await asyncio.shield(self._making)
         if not self.id and not self.called:
             return True
         try:

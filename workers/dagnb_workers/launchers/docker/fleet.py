@@ -16,11 +16,11 @@ from typing import Any
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.storage.open import without_secrets
+from dagnb_workers.launchers.docker.allotment import Limits, State, Want, decide
 from dagnb_workers.launchers.docker.box import ENGINE_ERRORS, Box
 from dagnb_workers.launchers.docker.engine import connect
 from dagnb_workers.launchers.docker.follower import MOST_FAILURES, Follower, Terms
 from dagnb_workers.launchers.docker.obituaries import Ending, Obituaries
-from dagnb_workers.launchers.docker.pool import Limits, State, Want, decide
 from dagnb_workers.launchers.docker.yard import Yard
 from dagnb_workers.ledger import Entry
 
@@ -270,6 +270,7 @@ class Fleet:
                 for follower in tuple(self._followers.values()):
                     if any(follower.wants()):
                         await self._failed(follower, "it does not answer", is_engine_gone=True)
+            await self._yard.adopt()  # which failed, if there was no engine before
             await self._yard.ping()
 
     def _unheard(self, box: Box) -> str:

@@ -20,9 +20,9 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import HELD, Charge, Death, Demand, RunState
 from dagnb.storage.interface import Store
 from dagnb.storage.open import open_store
+from dagnb_workers.launchers.docker.allotment import Want
 from dagnb_workers.launchers.docker.box import Box
 from dagnb_workers.launchers.docker.obituaries import Ending
-from dagnb_workers.launchers.docker.pool import Want
 from dagnb_workers.launchers.docker.spec import Spec
 from dagnb_workers.ledger import Entry, hold
 from dagnb_workers.patience import persist

@@ -6,6 +6,7 @@ The agent's fleet owns the containers and outlives the kernel; this side makes i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 import time
@@ -26,8 +27,9 @@ from dagnb.protocol.launcher import Seat
 from dagnb.storage.home import runtime_directory
 from dagnb_workers.agent_client import ask_agent, ask_running, store_url
 from dagnb_workers.code import code_mark, interpreter
-from dagnb_workers.launchers.docker import engine, images
+from dagnb_workers.launchers.docker import engine
 from dagnb_workers.launchers.docker import spec as labels
+from dagnb_workers.launchers.docker.image import images
 from dagnb_workers.launchers.docker.settings import (
     StorePlace,
     check_names,
@@ -148,7 +150,9 @@ class Docker:
     # ---- parts --------------------------------------------------------------------------------------------------
 
     async def _seats(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = (await self._ask(start=False, op="staff")).get("staff", [])
+        found: list[dict[str, Any]] = []
+        with contextlib.suppress(LaunchError):  # it died just now, and will be there again
+            found = (await self._ask(start=False, op="staff")).get("staff", [])
         return found
 
     async def _ask(self, *, start: bool, **about: Any) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 
 from dagnb.errors import LaunchError
 from dagnb_workers.launchers.docker import spec as labels
+from dagnb_workers.launchers.docker.allotment import State, Want
 from dagnb_workers.launchers.docker.box import ENGINE_ERRORS, Box
 from dagnb_workers.launchers.docker.engine import connect
-from dagnb_workers.launchers.docker.pool import State, Want
 from dagnb_workers.launchers.docker.spec import Spec
 
 PING_S = 30.0
@@ -32,7 +32,7 @@ class Yard:
 
     def __init__(self, directory: Path, mark: str, hear: Hear) -> None:
         self.home, self._mark, self._hear = labels.home_mark(directory), mark, hear
-        self.is_stuck = False
+        self.is_stuck, self._has_adopted = False, False
         self._boxes: dict[str, Box] = {}
         self._pinged = time.monotonic()
 
@@ -86,10 +86,14 @@ class Yard:
         self._boxes.pop(box.name, None)
 
     async def adopt(self) -> None:
-        """Take over what an earlier process like this one left at work; remove what does not answer."""
+        """Take over what an earlier process like this one left at work, once; remove what does not answer."""
+        if self._has_adopted:
+            return
         with contextlib.suppress(*ENGINE_ERRORS):
             found = await asyncio.to_thread(self._listed)
-            await asyncio.gather(*(self._adopt_one(container) for container in found))
+            known = {box.id for box in self.boxes}
+            await asyncio.gather(*(self._adopt_one(container) for container in found if container.id not in known))
+            self._has_adopted = True
 
     async def leave(self) -> None:
         """End all, also those that are just being made."""

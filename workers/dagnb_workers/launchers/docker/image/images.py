@@ -21,10 +21,11 @@ from dagnb.errors import ImageBuildError, LaunchError
 from dagnb.graph.requirements import masked
 from dagnb.storage.home import runtime_directory
 from dagnb.views.wording import bytes_text, seconds_text
-from dagnb_workers.launchers.docker import build, engine, offline
-from dagnb_workers.launchers.docker.context import image_hash, write_context
-from dagnb_workers.launchers.docker.pins import pins
-from dagnb_workers.launchers.docker.pip_settings import PipSettings, are_unreachable, pip_settings
+from dagnb_workers.launchers.docker import engine
+from dagnb_workers.launchers.docker.image import build, offline
+from dagnb_workers.launchers.docker.image.context import image_hash, write_context
+from dagnb_workers.launchers.docker.image.pins import pins
+from dagnb_workers.launchers.docker.image.pip_settings import PipSettings, are_unreachable, pip_settings
 
 BASE_VARIABLE = "DAGNB_DOCKER_BASE"
 REPOSITORY = "dagnb-worker"

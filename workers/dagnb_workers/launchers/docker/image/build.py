@@ -13,7 +13,7 @@ import docker
 import docker.errors
 
 from dagnb.graph.requirements import masked
-from dagnb_workers.launchers.docker.context import BUILD_LABEL
+from dagnb_workers.launchers.docker.image.context import BUILD_LABEL
 
 MOST_LINES = 10
 STALE_S = 3600.0

@@ -16,7 +16,8 @@ import docker.errors
 from dagnb.errors import ConfigError, UnknownNameError
 from dagnb.graph.requirements import parse, read
 from dagnb.views.wording import bytes_text, counted, moment_text, seconds_text
-from dagnb_workers.launchers.docker import engine, images, offline
+from dagnb_workers.launchers.docker import engine
+from dagnb_workers.launchers.docker.image import images, offline
 
 _ACROSS = 100
 """characters of requirements in a line of the list"""

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from dagnb_workers.launchers.docker import prepare
-from dagnb_workers.launchers.docker.archive import Archive, files_below
-from dagnb_workers.launchers.docker.pins import pins
-from dagnb_workers.launchers.docker.pip_settings import PLACE, PipSettings
+from dagnb_workers.launchers.docker.image import prepare
+from dagnb_workers.launchers.docker.image.archive import Archive, files_below
+from dagnb_workers.launchers.docker.image.pins import pins
+from dagnb_workers.launchers.docker.image.pip_settings import PLACE, PipSettings
 
 PACKAGES = ("dagnb", "dagnb_workers")
 BUILD_LABEL = "dagnb.build"
@@ -23,7 +23,7 @@ BUILD_LABEL = "dagnb.build"
 _WITHOUT = frozenset({"__pycache__"})
 _LIBRARY = str(prepare.LIBRARY)
 _PYTHON = f"{prepare.ENVIRONMENT}/bin/python"
-_COMPILER = f"{_LIBRARY}/dagnb_workers/launchers/docker/prepare.py"
+_COMPILER = f"{_LIBRARY}/dagnb_workers/launchers/docker/image/prepare.py"
 
 # Two stages: settings of the user's pip are files of the first, of which the second takes the environment only.
 # The exec form throughout, because a base need not have a shell. What changes most often comes last.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from dagnb_workers.launchers.docker.pool import Held, Limits, Orders, State, Want, decide
+from dagnb_workers.launchers.docker.allotment import Held, Limits, Orders, State, Want, decide
 from dagnb_workers.launchers.docker.spec import Spec
 from hypothesis import given, settings
 from hypothesis import strategies as st

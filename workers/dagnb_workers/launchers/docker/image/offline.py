@@ -23,8 +23,8 @@ from pathlib import Path
 from dagnb.errors import ConfigError, LaunchError
 from dagnb.views.wording import bytes_text, seconds_text
 from dagnb_workers.launchers.docker import engine
-from dagnb_workers.launchers.docker.archive import Archive, files_below
-from dagnb_workers.launchers.docker.pins import distribution, needed_distributions, pins
+from dagnb_workers.launchers.docker.image.archive import Archive, files_below
+from dagnb_workers.launchers.docker.image.pins import distribution, needed_distributions, pins
 
 REPOSITORY = "dagnb-base"
 TAG_LABEL = "dagnb.tag"
