@@ -16,3 +16,45 @@ def squared(value: int) -> int:
 def greedy(text: str) -> int:
     """More than any container here may have."""
     return len(text) + len(bytearray(400 << 20))
+
+
+def leave_things() -> tuple[str, int]:
+    """Leave a file and processes of sessions of their own. Returns its name, and how many processes there are."""
+    import os
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    Path("/tmp/left/deep").mkdir(parents=True)
+    Path("/tmp/left/deep/file").write_bytes(bytes(1_000_000))
+    Path("/tmp/left/deep").chmod(0)
+    for _ in range(3):
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    return "left", sum(name.isdigit() for name in os.listdir("/proc"))
+
+
+def look_around() -> tuple[list[str], list[str], int]:
+    """Files in /tmp, and again with what lies there, and how many processes there are."""
+    import os
+
+    found = [name for _, folders, files in os.walk("/tmp") for name in (*folders, *files)]
+    return os.listdir("/tmp"), found, sum(name.isdigit() for name in os.listdir("/proc"))
+
+
+def reach_the_first_process() -> list[str]:
+    """Descriptors and secrets of the first process that a task may open."""
+    import os
+
+    reached = []
+    for place in ("/proc/1/fd", "/proc/1/environ", "/proc/1/mem"):
+        try:
+            found = [f"{place}/{name}" for name in os.listdir(place)] if place.endswith("fd") else [place]
+        except OSError:
+            continue
+        for path in found:
+            try:
+                os.close(os.open(path, os.O_WRONLY if "fd" in path else os.O_RDONLY))
+                reached.append(path)
+            except OSError:
+                pass
+    return reached

@@ -94,7 +94,7 @@ def test_a_build_that_ends_without_a_word_has_failed() -> None:
     with pytest.raises(FailedBuildError) as failed:
         _followed(events, lambda line: None)
 
-    assert failed.value.lines == ("Step 1/9 : FROM x",)
+    assert failed.value.lines == ("Step 1/9 : FROM x", "the engine ended the build early")
 
 
 def test_of_a_failed_build_pips_errors_are_told_and_long_ones_by_both_ends() -> None:
