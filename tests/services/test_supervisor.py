@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from dagnb_workers.ledger import Entry
 from dagnb_workers.run_host import THREAD_SETTINGS
+from dagnb_workers.supervisor import STORE_GONE
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Observation, Queue, Record, RunState, Submission
@@ -270,7 +271,7 @@ async def test_a_store_that_stays_away_is_given_up(scene: Scene, server: ServerP
 
     stop_server(server)
 
-    assert scene.exit_code() == 0
+    assert scene.exit_code() == STORE_GONE
     assert scene.nobody_is_left()
 
 

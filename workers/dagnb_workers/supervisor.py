@@ -40,7 +40,10 @@ _log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Of one run. `watch_over` returns when the run is over and no worker is left."""
+    """Of one run. `watch_over` returns when the run is over and no worker is left.
+
+    exit_code: 0, or STORE_GONE when the store stayed out of reach.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Supervisor:
         self._duties: set[asyncio.Task[None]] = set()
         self._over, self._look = asyncio.Event(), asyncio.Event()
         self._is_lost = False
+        self.exit_code = 0
         self._reached = time.monotonic()
         self._n_stillborn, self._has_staffed, self._has_left = 0, False, False
         self._linger_s = invocation.linger_s
@@ -87,11 +91,6 @@ class Supervisor:
             await self._dismiss()
         if self._store is not None:
             await self._store.close()
-
-    @property
-    def exit_code(self) -> int:
-        """0, or STORE_GONE when the store stayed out of reach."""
-        return STORE_GONE if self._is_lost else 0
 
     def _begin(self, duty: Coroutine[None, None, None]) -> None:
         """Do it beside the others, until it is done or the run is over."""
@@ -138,6 +137,7 @@ class Supervisor:
                 self._lose("the store does not know it any more")
             except StorageError as error:
                 if time.monotonic() - self._reached > GIVE_UP_S:
+                    self.exit_code = STORE_GONE
                     self._lose(str(error))
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, self._invocation.heartbeat_s)

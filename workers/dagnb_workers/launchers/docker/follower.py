@@ -29,6 +29,8 @@ from dagnb_workers.patience import persist
 
 LOOK_S = 2.0
 LOCK_S = 5.0
+DAMP_S = 0.005
+"""So long a worker that rests may take what was just made ready, before anybody asks who else is wanted"""
 MOST_FAILURES = 5
 ENGINE_GONE_S = 120.0
 """How long a run waits for an engine that is out of reach"""
@@ -114,6 +116,7 @@ class Follower:
             await asyncio.wait((waiting, poked), return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 waiting.result()
+                await asyncio.sleep(DAMP_S)
         finally:
             for task in (waiting, poked):
                 task.cancel()
