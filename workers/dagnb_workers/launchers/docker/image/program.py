@@ -79,7 +79,8 @@ def _build(options: argparse.Namespace) -> int:
 
 def _base(options: argparse.Namespace) -> int:
     tag = offline.make_base(options.tag, _tell)
-    _tell(f"workers get it with --base {tag}, or by default with: export {images.BASE_VARIABLE}={tag}")
+    told = "by default from now on" if tag == offline.default_tag() else f"with --base or {images.BASE_VARIABLE}={tag}"
+    _tell(f"images of workers are built on it {told}")
     print(tag)
     return 0
 
