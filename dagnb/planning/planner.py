@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -14,14 +15,24 @@ from dagnb.planning.plan import Plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """What there is to plan for: at most `cap` workers at a time, None without limit.
+    """What there is to plan for, and how workers come and go there.
 
-    memory_mb: of all workers together, None without limit. warm: resources -> workers that would start at once.
+    cap: workers at a time, None without limit. memory_mb: of all workers together, None without limit.
+    warm: resources -> workers that would start at once.
+    eager: the workers start at submission, as many as the cap and the steps allow, and any of them runs any step
+    (processes). Otherwise a worker of the right resources starts when a ready task finds none (containers).
+    linger_s: a worker without work stays with the run for so long. keep_alive_s: then its container stays warm so long.
+    single: a worker's process serves that one worker only, and whoever makes a task ready pays for the invocation
+    (functions as a service, as Wukong uses them).
     """
 
     cap: int | None = None
     memory_mb: int | None = None
     warm: Mapping[Resources, int] = field(default_factory=dict)
+    eager: bool = True
+    linger_s: float = math.inf
+    keep_alive_s: float = math.inf
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
