@@ -1,0 +1,87 @@
+"""Bayesian straight line on the log scale: y = level + slope * x + noise, in closed form.
+
+Normal-inverse-gamma prior. With slope_weight = inf the slope is fixed and only the level is learnt.
+Source: Bishop 2006, Pattern Recognition and Machine Learning, section 3.5 (evidence) and exercise 3.12.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+LEVEL_WEIGHT = 1e-3
+ALPHA, BETA = 1.0, 0.1
+"""prior of the noise variance: inverse gamma"""
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Weighted sums of points (x, y), about their means."""
+
+    weight: float
+    x: float
+    y: float
+    xx: float
+    xy: float
+    yy: float
+
+
+def moments(xs: list[float], ys: list[float], weights: list[float]) -> Moments:
+    """Of at least one point with a positive weight. O(n)."""
+    total = sum(weights)
+    x = sum(w * a for w, a in zip(weights, xs, strict=True)) / total
+    y = sum(w * b for w, b in zip(weights, ys, strict=True)) / total
+    xx = xy = yy = 0.0
+    for w, a, b in zip(weights, xs, ys, strict=True):
+        dx, dy = a - x, b - y
+        xx += w * dx * dx
+        xy += w * dx * dy
+        yy += w * dy * dy
+    return Moments(total, x, y, xx, xy, yy)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What was learnt. sigma: predictive standard deviation at x; slope_sd: doubt of the slope."""
+
+    x: float
+    y: float
+    slope: float
+    slope_sd: float
+    sigma: float
+    log_evidence: float
+
+    def at(self, x: float) -> float:
+        """The predicted y."""
+        return self.y + self.slope * (x - self.x)
+
+
+def line(seen: Moments, slope: float, slope_weight: float, level: float | None = None, count: float = 0.0) -> Line:
+    """The posterior. level with count: so many earlier observations of y at the mean x. O(1)."""
+    prior_weight = LEVEL_WEIGHT + count
+    prior_level = seen.y if level is None else level
+    weight = prior_weight + seen.weight
+    gap = seen.y - prior_level
+    y = seen.y - prior_weight / weight * gap
+    squares = seen.yy + prior_weight * seen.weight / weight * gap * gap
+    penalty = 0.5 * math.log(prior_weight / weight)
+    slope_sd = 0.0
+    if math.isinf(slope_weight):
+        squares += slope * slope * seen.xx - 2 * slope * seen.xy
+    else:
+        tilt = seen.xx + slope_weight
+        found = (seen.xy + slope_weight * slope) / tilt
+        squares += slope_weight * slope * slope - tilt * found * found
+        penalty += 0.5 * math.log(slope_weight / tilt)
+        slope, slope_sd = found, 1 / math.sqrt(tilt)
+    alpha, beta = ALPHA + seen.weight / 2, BETA + max(0.0, squares) / 2
+    variance = beta / alpha
+    evidence = penalty + math.lgamma(alpha) - alpha * math.log(beta) + ALPHA * math.log(BETA) - math.lgamma(ALPHA)
+    return Line(
+        x=seen.x,
+        y=y,
+        slope=slope,
+        slope_sd=slope_sd * math.sqrt(variance),
+        sigma=math.sqrt(variance * (1 + 1 / weight)),
+        log_evidence=evidence - seen.weight / 2 * math.log(2 * math.pi),
+    )
