@@ -13,13 +13,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import NormalDist
 
 from dagnb.prediction.batch import Batch, Point, appended, thinned
-from dagnb.prediction.estimate import PROBABILITIES, SCORES, Estimate, Shape, widened
-from dagnb.prediction.experts import BAYES, EXPERTS, Expert, experts
+from dagnb.prediction.estimate import Estimate, Shape, widened
+from dagnb.prediction.experts import BAYES, EXPERTS, Expert, experts, median
 from dagnb.prediction.prior import VAGUE, Prior
 from dagnb.prediction.scaling import FIXED, Scaling, scaling
+from dagnb.prediction.spread import RUN_SIGMA, misses, shape
 from dagnb.prediction.target import Target
 
 FORGET = 0.98
@@ -28,12 +28,8 @@ WORST = 3.0
 """a miss by e**3 is as bad as any larger one: one outlier shall not choose"""
 PATIENCE = 5.0
 """effective samples that the order of EXPERTS is worth before there are losses"""
-RUN_SIGMA = 0.5
-"""how much runs of one function are held to differ, before several were seen; worth PSEUDO effective samples"""
-PSEUDO = 9.0
 BEYOND_SIGMA = 0.25
 """doubt of the exponent outside the sizes seen"""
-_NORMAL = tuple(NormalDist().inv_cdf((i + 0.5) / 21) for i in range(21))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +74,19 @@ class Bank:
             scale=scale,
             experts=found,
             chosen=_chosen(self),
-            shape=_shape(self.batches, math.hypot(best.sigma, RUN_SIGMA)),
+            shape=shape(misses(self.batches), math.hypot(best.sigma, RUN_SIGMA)),
             sizes=(min(xs), max(xs)),
             n_samples=sum(batch.weight for batch in self.batches),
         )
+
+    def ready(self) -> Bank:
+        """Itself, fitted now rather than when it is first asked."""
+        assert self.fit
+        return self
+
+    def believing(self, prior: Prior) -> Bank:
+        """The same experience in the light of other hints."""
+        return replace(self, prior=prior)
 
     def learnt(self, points: Sequence[Point], ended_at: float) -> Bank:
         """With one more run, predicted before it is seen. O(points)."""
@@ -89,28 +94,40 @@ class Bank:
         if not self.batches:
             return replace(self, batches=(batch,))
         known = self.fit
-        losses = [0.0] * len(EXPERTS)
-        missed = []
+        losses, missed = [0.0] * len(EXPERTS), []
         for point in batch.points:
             gain = known.scale.gain(point.cpus, point.memory_mb)
-            misses = [point.y + gain - expert.at(point.n_bytes) for expert in known.experts]
-            losses = [sofar + min(abs(miss), WORST) for sofar, miss in zip(losses, misses, strict=True)]
-            missed.append(point._replace(missed=misses[known.chosen]))
+            each = [point.y + gain - expert.at(point.n_bytes) for expert in known.experts]
+            losses = [total + min(abs(miss), WORST) for total, miss in zip(losses, each, strict=True)]
+            missed.append(point._replace(missed=each[known.chosen]))
         keep = FORGET**batch.weight
-        each = batch.weight / len(missed)
+        share = batch.weight / len(missed)
         return replace(
             self,
             batches=appended(self.batches, replace(batch, points=tuple(missed))),
-            losses=tuple(keep * old + each * new for old, new in zip(self.losses, losses, strict=True)),
+            losses=tuple(keep * old + share * new for old, new in zip(self.losses, losses, strict=True)),
             weight=keep * self.weight + batch.weight,
         )
+
+    def succeeded(self, points: Sequence[Point], ended_at: float) -> Bank:
+        """The bank of changed code, from its first run: if that fits what was predicted, history goes on.
+
+        If not, only the experience which expert to trust is kept.
+        """
+        found = self.learnt(points, ended_at)
+        new = found.batches[-1]
+        typical = median([point.missed or 0.0 for point in new.points])
+        if self.fit.shape[1] <= typical <= self.fit.shape[-2]:
+            return found
+        fresh = replace(new, points=tuple(point._replace(missed=None) for point in new.points))
+        return replace(self, batches=(fresh,))
 
     def estimate(self, n_bytes: int, cpus: float | None, memory_mb: float | None) -> Estimate:
         """What the chosen expert says, with the spread of what it and its predecessors missed."""
         known = self.fit
-        median = math.exp(min(known.at(n_bytes, cpus, memory_mb), 600.0)) - self.target.plus
+        middle = math.exp(min(known.at(n_bytes, cpus, memory_mb), 600.0)) - self.target.plus
         return Estimate(
-            max(0.0, median),
+            max(0.0, middle),
             widened(known.shape, known.doubt(n_bytes, cpus, memory_mb)),
             n_samples=known.n_samples,
             source=f"{sum(batch.n for batch in self.batches)} samples, {EXPERTS[known.chosen]}",
@@ -121,29 +138,7 @@ class Bank:
 
 def _chosen(bank: Bank) -> int:
     """The expert of the least mean loss, with a little patience for the order they are listed in."""
-    order = [0.02 * i for i in range(len(EXPERTS))]
-    if bank.prior != VAGUE:
-        order = [0.5] * BAYES + [0.0]
-    scores = [(loss + PATIENCE * first) / (bank.weight + PATIENCE) for loss, first in zip(bank.losses, order, strict=True)]
+    firsts = [0.02 * i for i in range(len(EXPERTS))] if bank.prior == VAGUE else [0.5] * BAYES + [0.0]
+    total = bank.weight + PATIENCE
+    scores = [(loss + PATIENCE * first) / total for loss, first in zip(bank.losses, firsts, strict=True)]
     return scores.index(min(scores))
-
-
-def _shape(batches: Sequence[Batch], sigma: float) -> Shape:
-    """Quantiles of the misses, each run by its effective samples, with one imagined normal run of this sigma."""
-    pairs = [
-        (point.missed, batch.weight / len(batch.points))
-        for batch in batches
-        for point in batch.points
-        if point.missed is not None
-    ]
-    pairs += [(sigma * score, PSEUDO / len(_NORMAL)) for score in _NORMAL]
-    pairs.sort()
-    total = sum(weight for _, weight in pairs)
-    found, seen, i = [], 0.0, 0
-    for p, score in zip(PROBABILITIES, SCORES, strict=True):
-        while i < len(pairs) - 1 and seen + pairs[i][1] / 2 < p * total:
-            seen += pairs[i][1]
-            i += 1
-        value = pairs[i][0]
-        found.append(max(0.0, value) if score > 0 else min(0.0, value) if score < 0 else 0.0)
-    return tuple(found)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dagnb.prediction.batch import KEPT, Batch, Point
+from dagnb.prediction.batch import Batch
 from dagnb.prediction.line import Line, line, moments
 from dagnb.prediction.prior import Prior
 from dagnb.prediction.scaling import Scaling
@@ -23,6 +23,16 @@ NEAREST = 15
 HALF_LIFE = 40.0
 """effective samples after which a sample counts half"""
 HALF_LIFE_S = 14 * 86_400.0
+SLOPE_NOISE = 0.09
+"""variance of the noise in which the prior of a slope is measured"""
+
+_LINES = (
+    ("constant", 0.0, 1.0),
+    ("linear", 1.0, 1.0),
+    ("power", None, 1.0),
+    *(("affine", 1.0, bend) for bend in BEND_BYTES),
+)
+"""relation, slope (None: learnt), bend"""
 
 EXPERTS = (
     "nearest sizes",
@@ -57,28 +67,25 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """The median of the samples of the nearest sizes, newest first among equals; sizes ascending."""
+    """The median of the samples of the nearest sizes. xs ascend; ys: at each size, newest first, NEAREST at most."""
 
     xs: tuple[float, ...]
-    ys: tuple[float, ...]
-    ages: tuple[int, ...]
+    ys: tuple[tuple[float, ...], ...]
     slope: float
 
     def at(self, n_bytes: int) -> float:
         x = math.log(n_bytes + 1)
-        begin = bisect_left(self.xs, x - 1e-9)
-        low, high = begin - 1, begin
-        found: list[tuple[float, int, float]] = []
-        n = len(self.xs)
-        while low >= 0 or high < n:
-            below = x - self.xs[low] if low >= 0 else math.inf
-            above = abs(self.xs[high] - x) if high < n else math.inf
-            gap, i = (below, low) if below < above else (above, high)
-            if len(found) >= NEAREST and gap > found[-1][0] + 1e-9:
-                break
-            found.append((gap, self.ages[i], self.ys[i] + self.slope * (x - self.xs[i])))
-            low, high = (low - 1, high) if below < above else (low, high + 1)
-        return median([y for _, _, y in sorted(found)[:NEAREST]])
+        high = bisect_left(self.xs, x)
+        low = high - 1
+        found: list[float] = []
+        while len(found) < NEAREST and (low >= 0 or high < len(self.xs)):
+            if low < 0 or (high < len(self.xs) and self.xs[high] - x <= x - self.xs[low]):
+                i, high = high, high + 1
+            else:
+                i, low = low, low - 1
+            shift = self.slope * (x - self.xs[i])
+            found += [y + shift for y in self.ys[i][: NEAREST - len(found)]]
+        return median(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +122,14 @@ def experts(batches: Sequence[Batch], scale: Scaling, prior: Prior) -> tuple[tup
         age = len(batches) - 1 - i
         flat += [(p.n_bytes, p.y + scale.gain(p.cpus, p.memory_mb), weight, age) for p in batch.points]
     last = [(n_bytes, y) for n_bytes, y, _, age in flat if age == 0]
-    ordered = sorted((math.log(n_bytes + 1), age, y) for n_bytes, y, _, age in flat)
-    xs, ages, ys = zip(*ordered, strict=True)
+    sizes: dict[float, list[float]] = {}
+    for n_bytes, y, _, _ in sorted(flat, key=lambda point: (point[0], point[3])):
+        sizes.setdefault(math.log(n_bytes + 1), []).append(y)
+    xs, ys = tuple(sizes), tuple(tuple(found[:NEAREST]) for found in sizes.values())
     average, best = _bayes(flat, prior)
     found: tuple[Expert, ...] = (
-        Nearest(xs, ys, ages, 0.0),
-        Nearest(xs, ys, ages, 1.0),
+        Nearest(xs, ys, 0.0),
+        Nearest(xs, ys, 1.0),
         Growth(_middle([(y, weight) for _, y, weight, _ in flat])),
         Growth(median([y for _, y in last])),
         *(
@@ -145,11 +154,10 @@ def _middle(pairs: Sequence[tuple[float, float]]) -> float:
 def _bayes(flat: Sequence[tuple[int, float, float, int]], prior: Prior) -> tuple[Average, Line]:
     ys, ws = [y for _, y, _, _ in flat], [weight for _, _, weight, _ in flat]
     found: list[tuple[float, Growth, Line]] = []
-    for relation, slope, bend in (("constant", 0.0, 1.0), ("linear", 1.0, 1.0), ("power", prior.slope, 1.0)) + tuple(
-        ("affine", 1.0, bend) for bend in BEND_BYTES
-    ):
+    for relation, fixed, bend in _LINES:
         seen = moments([math.log(n_bytes + bend) for n_bytes, _, _, _ in flat], ys, ws)
-        precision = NOISE / prior.slope_sd**2 if relation == "power" else math.inf
+        slope = prior.slope if fixed is None else fixed
+        precision = SLOPE_NOISE / prior.slope_sd**2 if fixed is None else math.inf
         one = line(seen, slope, precision, prior.level, prior.count)
         log_weight = one.log_evidence + _belief(relation, prior)
         found.append((log_weight, Growth(one.y - one.slope * one.x, one.slope, bend), one))
@@ -164,9 +172,3 @@ def _belief(relation: str, prior: Prior) -> float:
     """Log prior odds: the five affine ones share one vote; a hint is worth its samples."""
     share = -math.log(len(BEND_BYTES)) if relation == "affine" else 0.0
     return share + (3.0 if prior.relation == relation else 0.0)
-
-
-NOISE = 0.09
-"""variance the prior of a slope is measured in"""
-
-__all__ = ["BAYES", "EXPERTS", "KEPT", "Expert", "Point", "experts", "median", "weights"]

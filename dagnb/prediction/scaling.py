@@ -66,9 +66,7 @@ def scaling(batches: Sequence[Batch]) -> Scaling:
     """The exponents by generalised least squares; the prior where shares do not vary. O(points)."""
     points = [point for batch in batches for point in batch.points]
     cpus, memory = _origin([p.cpus for p in points]), _origin([p.memory_mb for p in points])
-    start = Scaling(
-        Share(GAMMA, GAMMA_SD, cpus), Share(GAMMA if cpus is None else 0.0, GAMMA_SD, memory)
-    )
+    start = Scaling(Share(GAMMA, GAMMA_SD, cpus), Share(GAMMA if cpus is None else 0.0, GAMMA_SD, memory))
     if not any(_varies([getattr(p, name) for p in points]) for name in ("cpus", "memory_mb")):
         return start
     inside = between = NOISE

@@ -1,0 +1,158 @@
+"""What tasks will cost, learnt from what tasks cost: a bank for each function and quantity.
+
+A function is its code. Changed code is foretold from its predecessor of the same name, with more doubt, until it ran.
+What nobody measured or said is marked as unknown; its numbers lean on other functions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dagnb.graph.resources import DEFAULT, Resources
+from dagnb.graph.task import TaskOptions
+from dagnb.prediction import state
+from dagnb.prediction.bank import Bank
+from dagnb.prediction.batch import Point, point
+from dagnb.prediction.estimate import Estimate, normal
+from dagnb.prediction.line import Line, line, moments
+from dagnb.prediction.prior import VAGUE, Prior, hinted
+from dagnb.prediction.spread import Sigma, sigma
+from dagnb.prediction.target import Target
+from dagnb.trace.sample import Sample
+
+CHANGED_SIGMA = 0.5
+"""doubt that changed code adds"""
+HINT_SIGMA = 0.7
+"""doubt of a number the user wrote"""
+POOL_NOISE = 1.0
+"""variance in which the prior of the pooled slope is measured"""
+MEMO = 100_000
+
+Key = tuple[Target, str]
+
+
+class Predictor:
+    """Learns runs, predicts tasks. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._banks: dict[Key, Bank] = {}
+        self._newest: dict[str, str] = {}
+        self._memo: dict[tuple[object, ...], Estimate] = {}
+        self._pools: dict[Target, Line | None] = {}
+
+    def learn(self, samples: Sequence[Sample]) -> None:
+        """Take in one whole run; what was foretold before it is scored. O(samples log samples)."""
+        runs: dict[tuple[str, str], list[Sample]] = {}
+        for sample in samples:
+            runs.setdefault((sample.function, sample.name), []).append(sample)
+        for (function, name), tasks in runs.items():
+            ended_at = max(task.ended_at for task in tasks)
+            for target in Target:
+                points = _points(tasks, target)
+                if points:
+                    bank = self._learnt(target, function, name, points, ended_at)
+                    self._banks[target, function] = bank.ready()
+            self._newest[name] = function
+        self._memo.clear()
+        self._pools.clear()
+
+    def predict(
+        self,
+        target: Target,
+        function: str,
+        name: str,
+        n_bytes: int,
+        resources: Resources = DEFAULT,
+        options: TaskOptions | None = None,
+    ) -> Estimate:
+        """The distribution of one quantity of one task.
+
+        function, name: as in its Sample. n_bytes: what the task reads; for DUMP, what it gives. options: its hints.
+        """
+        hints = (options.io, options.time_s, options.output_bytes) if options is not None else None
+        key = (target, function, name, n_bytes, resources.cpus, resources.memory_mb, hints)
+        found = self._memo.get(key)
+        if found is None:
+            if len(self._memo) >= MEMO:
+                self._memo.clear()
+            found = self._memo[key] = self._predicted(
+                target, function, name, n_bytes, resources, hinted(options, target)
+            )
+        return found
+
+    def batch_sigma(self, function: str, name: str, target: Target = Target.RUN) -> Sigma:
+        """How much of the doubt all tasks of a run share, and how much is each task's own. O(samples kept)."""
+        bank = self._bank(target, function, name)
+        return Sigma() if bank is None else sigma(bank.batches)
+
+    def to_json(self) -> str:
+        """All that was learnt. Equal predictors give equal text."""
+        return state.dumped(self._banks, self._newest)
+
+    @classmethod
+    def from_json(cls, text: str) -> Predictor:
+        """The predictor that gave this text. Raises ConfigError if it is of another version."""
+        found = cls()
+        found._banks, found._newest = state.loaded(text)
+        return found
+
+    def _bank(self, target: Target, function: str, name: str) -> Bank | None:
+        return self._banks.get((target, function)) or self._banks.get((target, self._newest.get(name, "")))
+
+    def _learnt(self, target: Target, function: str, name: str, points: list[Point], ended_at: float) -> Bank:
+        own = self._banks.get((target, function))
+        if own is not None:
+            return own.learnt(points, ended_at)
+        before = self._bank(target, function, name)
+        return Bank(target).learnt(points, ended_at) if before is None else before.succeeded(points, ended_at)
+
+    def _predicted(
+        self, target: Target, function: str, name: str, n_bytes: int, resources: Resources, prior: Prior
+    ) -> Estimate:
+        bank = self._bank(target, function, name)
+        if bank is None:
+            return self._unmeasured(target, n_bytes, prior)
+        if bank.prior != prior:
+            bank = bank.believing(prior)
+            self._banks[target, function if (target, function) in self._banks else self._newest[name]] = bank
+        found = bank.estimate(n_bytes, resources.cpus, resources.memory_mb)
+        if (target, function) in self._banks:
+            return found
+        return found.doubted(CHANGED_SIGMA, f"{found.source}, of earlier code")
+
+    def _unmeasured(self, target: Target, n_bytes: int, prior: Prior) -> Estimate:
+        if prior.level is not None:
+            said = max(0.0, math.exp(prior.level) - target.plus)
+            return Estimate(said, normal(HINT_SIGMA), prior.count, "hint of @task", is_known=True, plus=target.plus)
+        median, spread = target.default
+        if target not in self._pools:
+            self._pools[target] = self._pooled(target)
+        pool = self._pools[target]
+        if pool is None:
+            return Estimate(median, normal(spread), plus=target.plus)
+        others = sum(1 for other, _ in self._banks if other is target)
+        median = math.exp(min(pool.at(math.log(n_bytes + 1)), 600.0)) - target.plus
+        doubt = normal(math.hypot(pool.sigma, spread / math.sqrt(others)))
+        return Estimate(max(0.0, median), doubt, source=f"unknown; as {others} other functions", plus=target.plus)
+
+    def _pooled(self, target: Target) -> Line | None:
+        """One line through all functions, each one point: its mean size and level."""
+        xs, ys = [], []
+        for (other, _), bank in self._banks.items():
+            if other is target:
+                points = bank.batches[-1].points
+                xs.append(sum(math.log(p.n_bytes + 1) for p in points) / len(points))
+                ys.append(sum(p.y for p in points) / len(points))
+        if not xs:
+            return None
+        return line(moments(xs, ys, [1.0] * len(xs)), VAGUE.slope, POOL_NOISE / VAGUE.slope_sd**2)
+
+
+def _points(tasks: Sequence[Sample], target: Target) -> list[Point]:
+    found = []
+    for task in tasks:
+        n_bytes, value = target.read(task)
+        if value is not None:
+            found.append(point(n_bytes, math.log(max(value + target.plus, target.floor)), task.resources))
+    return found

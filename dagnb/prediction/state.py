@@ -1,0 +1,53 @@
+"""What a predictor knows, as JSON. Floats survive exactly: they are written so that they are read as they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dagnb.errors import ConfigError
+from dagnb.prediction.bank import Bank
+from dagnb.prediction.batch import Batch, Point
+from dagnb.prediction.experts import EXPERTS
+from dagnb.prediction.prior import Prior
+from dagnb.prediction.target import Target
+
+VERSION = 1
+
+
+def dumped(banks: Mapping[tuple[Target, str], Bank], newest: Mapping[str, str]) -> str:
+    """The text of these banks."""
+    rows = [[function, _row(bank)] for (_, function), bank in banks.items()]
+    return json.dumps({"version": VERSION, "experts": list(EXPERTS), "newest": dict(newest), "banks": rows})
+
+
+def loaded(text: str) -> tuple[dict[tuple[Target, str], Bank], dict[str, str]]:
+    """What was dumped. Raises ConfigError for a text of other experts or another version."""
+    found = json.loads(text)
+    if not isinstance(found, dict) or (found.get("version"), found.get("experts")) != (VERSION, list(EXPERTS)):
+        raise ConfigError("this state of predictions is of another version of dagnb. Learn again from the history.")
+    banks = ((function, _bank(row)) for function, row in found["banks"])
+    return {(bank.target, function): bank for function, bank in banks}, found["newest"]
+
+
+def _row(bank: Bank) -> dict[str, Any]:
+    prior = bank.prior
+    return {
+        "target": bank.target.value,
+        "prior": [prior.relation, prior.slope, prior.slope_sd, prior.level, prior.count],
+        "losses": bank.losses,
+        "weight": bank.weight,
+        "batches": [[batch.n, batch.ended_at, batch.points] for batch in bank.batches],
+    }
+
+
+def _bank(row: Mapping[str, Any]) -> Bank:
+    batches = (Batch(tuple(Point(*point) for point in points), n, at) for n, at, points in row["batches"])
+    return Bank(
+        target=Target(row["target"]),
+        prior=Prior(*row["prior"]),
+        batches=tuple(batches),
+        losses=tuple(row["losses"]),
+        weight=row["weight"],
+    )
