@@ -21,14 +21,19 @@ if TYPE_CHECKING:
     from dagnb.graph.resources import Resources
     from dagnb.graph.task import task
     from dagnb.handle import Run
+    from dagnb.metrics.upload import AtExit, EachTask, Every, WhenFull
     from dagnb.session import Redis, configure
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AtExit",
+    "EachTask",
+    "Every",
     "Redis",
     "Resources",
     "Run",
+    "WhenFull",
     "attach",
     "configure",
     "context",
@@ -47,6 +52,7 @@ _ROOMS = {
     "dagnb.graph.resources": ("Resources",),
     "dagnb.graph.task": ("task",),
     "dagnb.handle": ("Run",),
+    "dagnb.metrics.upload": ("AtExit", "EachTask", "Every", "WhenFull"),
     "dagnb.session": ("Redis", "configure"),
 }
 

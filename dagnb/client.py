@@ -18,6 +18,7 @@ from dagnb.graph.payload import Signer
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node
 from dagnb.handle import Run, viewers
+from dagnb.metrics.upload import Upload
 from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
@@ -26,6 +27,7 @@ from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import Launcher, Seat
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
+from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
 from dagnb.views.show import bundle
 
@@ -42,12 +44,13 @@ def run(
     planner: Any = None,
     workers: Any = None,
     store: Any = None,
+    metrics: Any = None,
     deadline_s: float | None = None,
     on_error: str = "fail",
 ) -> Run[Any]:
     """Start the nodes and all they need; returns at once.
 
-    planner, workers, store: instead of the session's defaults. deadline_s: end the run after so many seconds.
+    planner, workers, store, metrics: instead of the session's defaults. deadline_s: end the run after so many seconds.
     on_error: 'fail' ends the run at the first failed task, 'continue' runs what does not need it.
     Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; nothing is left behind then.
     """
@@ -55,20 +58,22 @@ def run(
         raise ConfigError(f"on_error={on_error!r}: must be 'fail' or 'continue'.")
     if deadline_s is not None and not deadline_s > 0:
         raise ConfigError(f"deadline_s={deadline_s!r}: must be more than 0 seconds; leave it out for no deadline.")
-    chosen = session.settings(planner=planner, workers=workers, store=store)
-    launcher = chosen.launcher()
+    chosen = session.settings(planner=planner, workers=workers, store=store, metrics=metrics)
+    launcher, upload = chosen.launcher(), chosen.upload()
     made = _planned(nodes, chosen, launcher)
     session.wait(launcher.prepare(_needs(made), _tell))
     terms = {"deadline_s": deadline_s, "on_error": on_error}
-    started = session.wait(_start(made, chosen, launcher, name or made.dag.calls[made.dag.sinks[-1]].function, terms))
+    name = name or made.dag.calls[made.dag.sinks[-1]].function
+    started = session.wait(_start(made, chosen, launcher, name, upload, terms))
     for show in viewers:
         show(started)
     return started
 
 
 async def _start(
-    made: Plan, chosen: session.Settings, launcher: Launcher, name: str, terms: dict[str, Any]
+    made: Plan, chosen: session.Settings, launcher: Launcher, name: str, upload: Upload, terms: dict[str, Any]
 ) -> Run[Any]:
+    began = time.monotonic()
     opened, address = await session.store_for(chosen, launcher)
     key = session.key_for(opened)
     run_id = new_run_id()
@@ -84,9 +89,10 @@ async def _start(
     )
     story = program.describe(made, name, ready.header, Signer(key), run_id, deadline_s=terms["deadline_s"])
     submission = replace(ready.submission, meta=story)
-    await opened.share(ready.contents, ttl_s=_CONTENT_LIVES * submission.ttl_s)
+    n_bytes = ready.n_bytes + await opened.share(ready.contents, ttl_s=_CONTENT_LIVES * submission.ttl_s)
     try:
         now = await opened.submit(submission)
+        submitted = Span(-1, "", Phase.SUBMIT, now - (time.monotonic() - began), now, n_bytes)
         invocation = Invocation(
             run=run_id,
             store=address.url,
@@ -98,13 +104,16 @@ async def _start(
             asked_at=now,
             cwd=os.getcwd(),
             versions=versions(),
+            metrics=upload.text,
         )
         await launcher.launch(invocation, _needs(made))
     except BaseException:
         with contextlib.suppress(StorageError):
             await opened.forget(run_id)
         raise
-    return Run(run_id, opened, plan=made, stop=launcher.stop)
+    handle: Run[Any] = Run(run_id, opened, plan=made, stop=launcher.stop)
+    await handle.record(submitted)
+    return handle
 
 
 def plan(*nodes: Node[Any], planner: Any = None, workers: Any = None) -> Plan:

@@ -9,14 +9,13 @@ from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
-import msgpack
-
 from dagnb import session
 from dagnb.errors import (
     BlobMissingError,
     DagnbError,
     RunCancelledError,
     RunTimeoutError,
+    StorageError,
     TaskError,
     TaskFailedError,
 )
@@ -26,7 +25,7 @@ from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.program import verify
 from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.storage.interface import Store
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import Phase, Span, packed, unpacked
 from dagnb.trace.trace import Trace
 from dagnb.views import snapshot, view
 from dagnb.views.report import report_html
@@ -43,6 +42,8 @@ _REAP_S = 1.0
 _FAREWELL_S = 5.0
 _WAKE_S = 0.1
 _LOGS_AT_ONCE = 200
+_LOOK_S = 0.01
+_RECORD_S = 1.0
 
 
 class Run(Generic[R]):
@@ -55,6 +56,7 @@ class Run(Generic[R]):
         self._store = store
         self._stop = stop
         self._final: Observation | None = None
+        self._has_returned = False
 
     # ---- looking ----
 
@@ -99,17 +101,29 @@ class Run(Generic[R]):
 
     @property
     def trace(self) -> Trace:
-        """The spans so far; `.makespan_s` is final when the run is."""
-        return session.wait(self._snapshot(None, with_logs=False)).trace
+        """The spans so far; `.makespan_s` is final when the run is.
+
+        Just after the end it waits for what workers upload when they leave, until snapshot.LATE_S after it at most.
+        """
+        return session.wait(self._settled(with_logs=False)).trace
 
     def snapshot(self, before: Snapshot | None = None) -> Snapshot:
         """All that is known of the run at this moment; before: an earlier one, of which only what is new is read."""
         return session.wait(self._snapshot(before))
 
+    async def _settled(self, *, with_logs: bool = True) -> Snapshot:
+        now = await self._snapshot(None, with_logs=with_logs)
+        pause_s = _LOOK_S
+        while now.is_over and not now.is_settled:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _WAKE_S)
+            now = await self._snapshot(now, with_logs=with_logs)
+        return now
+
     async def _snapshot(self, before: Snapshot | None, *, with_logs: bool = True) -> Snapshot:
         seen = await self._look(before.seen if before is not None else None)
         chunks = await self._store.spans(self.id, before.n_chunks if before is not None else 0)
-        spans = [Span(s[0], s[1], Phase(s[2]), *s[3:]) for chunk in chunks for s in msgpack.unpackb(chunk)]
+        spans = [span for chunk in chunks for span in unpacked(chunk)]
         ended = snapshot.ended(seen, before) if with_logs else []
         logs: dict[int, str] = {}
         for part in (ended[i : i + _LOGS_AT_ONCE] for i in range(0, len(ended), _LOGS_AT_ONCE)):
@@ -130,7 +144,7 @@ class Run(Generic[R]):
 
     def to_html(self) -> str:
         """The report: the view, where the time went, the plan if this process made it. It needs nothing else."""
-        now = self.snapshot()
+        now = session.wait(self._settled())
         return report_html(now, plan=self.plan, created=moment_text(now.seen.submitted_at))
 
     # ---- waiting ----
@@ -170,13 +184,17 @@ class Run(Generic[R]):
             raise asyncio.CancelledError(self._interrupted) from None
 
     async def _result(self, timeout_s: float | None) -> R:
-        limit = None if timeout_s is None else time.monotonic() + timeout_s
+        asked_at = time.monotonic()
+        limit = None if timeout_s is None else asked_at + timeout_s
         while True:
             left = _REAP_S if limit is None else min(_REAP_S, limit - time.monotonic())
             await self._store.wait_end(self.id, max(0.0, left))
             seen = await self._look()
             if seen.state is not RunState.RUNNING:
-                return await self._outcome(seen)
+                seen_at = time.monotonic()
+                value = await self._outcome(seen)
+                await self._note_return(seen, seen.now - (seen_at - asked_at), seen.now + time.monotonic() - seen_at)
+                return value
             if limit is not None and time.monotonic() >= limit:
                 raise RunTimeoutError(self.id, timeout_s or 0.0)
             await self._store.reap(self.id)
@@ -206,6 +224,18 @@ class Run(Generic[R]):
             decode_value(signer.open(f"value:{self.id}:{sink}:{address.token}", blob or b""))
             for (sink, address), blob in zip(wanted, blobs, strict=True)
         )
+
+    async def _note_return(self, seen: Observation, asked_s: float, held_s: float) -> None:
+        """Once a handle: from the end, or from when the value was asked for, until it is held."""
+        if not self._has_returned:
+            self._has_returned = True
+            await self.record(Span(-1, "", Phase.RETURN, max(seen.finished_at, asked_s), held_s))
+
+    async def record(self, span: Span) -> None:
+        """Add an act of the client's to the trace; a store that does not take it is no reason to fail."""
+        with contextlib.suppress(StorageError, TimeoutError):
+            async with asyncio.timeout(_RECORD_S):
+                await self._store.record(self.id, packed([span]))
 
     def value(self, task: str) -> Any:
         """The value of one of the nodes asked for, as soon as it is done, whatever became of the others.

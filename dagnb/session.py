@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from dagnb import registry
 from dagnb.errors import ConfigError
+from dagnb.metrics.upload import DEFAULT, Upload, strategy
 from dagnb.planning.planner import Planner
 from dagnb.protocol.launcher import Launcher
 from dagnb.storage.home import signing_key
@@ -50,11 +51,15 @@ class Redis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The session's defaults. workers, planner: short name or configuration object. store: URL, Redis(...), or None."""
+    """The session's defaults. workers, planner: short name or configuration object. store: URL, Redis(...), or None.
+
+    metrics: when workers upload their spans, see dagnb.metrics.upload.
+    """
 
     workers: str | Launcher = "process"
     planner: str | Planner = "flexible"
     store: str | Redis | None = field(default=None, repr=False)
+    metrics: str | Upload = DEFAULT
 
     def launcher(self) -> Launcher:
         """The launcher meant."""
@@ -72,6 +77,10 @@ class Settings:
             raise ConfigError(f"planner={made!r}: give a name such as 'flexible', or an object such as OnePass().")
         return made
 
+    def upload(self) -> Upload:
+        """The upload strategy meant."""
+        return strategy(self.metrics)
+
 
 _settings = Settings()
 
@@ -87,11 +96,12 @@ def settings(**changes: Any) -> Settings:
 
 
 def configure(**changes: Any) -> Settings:
-    """Set the session's defaults: workers=, planner=, store=. Returns the settings now in force."""
+    """Set the session's defaults: workers=, planner=, store=, metrics=. Returns the settings now in force."""
     global _settings  # noqa: PLW0603  # the session is one per process, as the kernel is
     chosen = settings(**changes)
     chosen.launcher()
     chosen.chosen_planner()
+    chosen.upload()
     _settings = chosen
     return chosen
 

@@ -31,7 +31,7 @@ def script(options: argparse.Namespace) -> int:
     from dagnb.cli.script import execute
 
     arguments = options.arguments
-    chosen = {name: getattr(options, name) for name in session.Settings.__dataclass_fields__}
+    chosen = {name: vars(options).get(name) for name in session.Settings.__dataclass_fields__}
     if options.script.suffix == ".ipynb":
         behind, arguments = defaults_of_notebook(arguments)
         chosen |= {name: value for name, value in vars(behind).items() if value is not None}

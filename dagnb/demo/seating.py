@@ -117,7 +117,10 @@ def _starts(trace: Trace) -> list[list[Span]]:
 
 def _start_text(spans: Sequence[Span]) -> str:
     first, last = spans[0], spans[-1]
-    parts = ", ".join(f"{span.phase} {seconds_text(span.duration_s)}" for span in spans)
+    took_s: dict[str, float] = {}
+    for span in spans:
+        took_s[span.phase] = took_s.get(span.phase, 0.0) + span.duration_s
+    parts = ", ".join(f"{phase} {seconds_text(duration_s)}" for phase, duration_s in took_s.items())
     took = seconds_text(last.end_s - first.begin_s)
     return f"  {plain(first.worker)} {first.detail or 'warm'}, {took}" + (f": {parts}" if len(spans) > 1 else "")
 

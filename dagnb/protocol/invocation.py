@@ -30,7 +30,8 @@ class Invocation:
     cpus: CPUs of each worker, for thread limits of numeric libraries. lease_s, heartbeat_s: see the protocol.
     linger_s: workers that are idle for so long leave; None: they stay until the run is over. place: the container they
     are in, '' for none; the names of its instances begin with it. start: 'cold' or 'warm'. phases: (phase, begin, end)
-    of the start so far, told_at: when the container was told of this, epoch seconds of its machine.
+    of the start so far, told_at: when the container was told of this, epoch seconds of its machine. metrics: when spans
+    are uploaded, as text that dagnb.metrics.upload.strategy reads; '' for its default.
     """
 
     run: str
@@ -54,6 +55,7 @@ class Invocation:
     start: str = "cold"
     phases: tuple[tuple[str, float, float], ...] = ()
     told_at: float = 0.0
+    metrics: str = ""
 
     def to_json(self) -> str:
         """One line of JSON."""

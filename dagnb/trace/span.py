@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgpack
+
 
 class Phase(StrEnum):
-    """The kind of an act; together they are the whole life of a task and of a worker.
+    """The kind of an act; together they are the whole life of a task, of a worker and of a run.
 
-    Of a run: SUBMIT (client writes DAG and functions). Of a worker, one after the other: INVOKE (asked for, until it
-    registers, or until one of the following begins), CREATE (a container is made and started), BOOT (until Python's
-    first line in it), IMPORT (until it can fork a worker), REGISTER (told of the run, until it has registered); their
-    `detail` says cold or warm. Of a task: QUEUE (ready, until a worker took it), FETCH (inputs from the store),
-    LOAD (inputs unpickled), RUN (the user's function), DUMP (result pickled), STORE (large result into the store),
-    COMMIT (the completing round trip, which brings the next task).
+    Of a run, recorded by the client (worker ''): SUBMIT (functions and DAG pickled and written, until the run is
+    accepted, where the makespan begins), RETURN (from its end, or from when its value was asked for if that is later,
+    until the client holds the value). Of a worker, one after the other: INVOKE (asked for, until one of the following
+    begins), CREATE (a container is made and started), BOOT (until Python's first line in it), IMPORT (until it can fork
+    a worker), REGISTER (told of the run, until it has registered; PROGRAM, which comes before its first registration,
+    is taken out of it); their `detail` says cold or warm. PROGRAM: what describes the run is read: its header, cells
+    and modules once a worker (task -1), then the functions and large constants that a task needs and that are not at
+    hand. Of a task: QUEUE (ready, until a worker took it), FETCH (inputs from the store), LOAD (inputs, constants and
+    arguments verified and unpickled; n_bytes of all of them), RUN (the user's function), DUMP (result pickled), STORE
+    (large result into the store), COMMIT (the completing round trip, which brings the next task; `detail` says failed
+    where it reports a failed attempt).
     """
 
     SUBMIT = "submit"
@@ -23,6 +31,7 @@ class Phase(StrEnum):
     BOOT = "boot"
     IMPORT = "import"
     REGISTER = "register"
+    PROGRAM = "program"
     QUEUE = "queue"
     FETCH = "fetch"
     LOAD = "load"
@@ -30,6 +39,7 @@ class Phase(StrEnum):
     DUMP = "dump"
     STORE = "store"
     COMMIT = "commit"
+    RETURN = "return"
 
 
 STARTING = (Phase.INVOKE, Phase.CREATE, Phase.BOOT, Phase.IMPORT, Phase.REGISTER)
@@ -56,3 +66,18 @@ class Span:
     def duration_s(self) -> float:
         """How long it took; >= 0 but for clock jitter."""
         return self.end_s - self.begin_s
+
+
+def packed(spans: Iterable[Span]) -> bytes:
+    """Spans as one chunk of bytes, as the store keeps them."""
+    rows = [
+        (s.task, s.worker, s.phase.value, s.begin_s, s.end_s, s.n_bytes, s.attempt, s.detail)
+        for s in spans  # by hand: astuple copies deeply, and this is on the way of every task
+    ]
+    chunk: bytes = msgpack.packb(rows)
+    return chunk
+
+
+def unpacked(chunk: bytes) -> list[Span]:
+    """The spans of a chunk."""
+    return [Span(s[0], s[1], Phase(s[2]), *s[3:]) for s in msgpack.unpackb(chunk)]

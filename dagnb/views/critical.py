@@ -9,7 +9,7 @@ from dagnb.planning.plan import Plan
 from dagnb.trace.span import STARTING, Phase
 from dagnb.trace.trace import Trace
 
-_NOT_BUSY = (Phase.SUBMIT, *STARTING, Phase.QUEUE)
+_NOT_BUSY = (Phase.SUBMIT, *STARTING, Phase.QUEUE, Phase.RETURN)
 
 
 @dataclass(frozen=True, slots=True)

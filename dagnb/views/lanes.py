@@ -21,10 +21,10 @@ MAX_LANES = 200
 OWN_LANES = 60
 """up to so many workers each has a lane; above, a worker takes over the lane of one that left"""
 
-TRAFFIC = frozenset({Phase.FETCH, Phase.STORE, Phase.COMMIT})
+TRAFFIC = frozenset({Phase.PROGRAM, Phase.FETCH, Phase.STORE, Phase.COMMIT})
 """phases on the thin row of a lane, below the work: they overlap it when a worker preloads"""
 
-_UNSEEN = (Phase.SUBMIT, Phase.QUEUE)
+_UNSEEN = (Phase.SUBMIT, Phase.QUEUE, Phase.RETURN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

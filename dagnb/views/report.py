@@ -22,12 +22,13 @@ _PAGE = (
     "body>.dagnb{max-width:1100px;margin:0 auto;padding:28px 24px 60px}"
 )
 _MEANING = {
-    Phase.SUBMIT: "the client wrote DAG and functions",
+    Phase.SUBMIT: "the client pickled and wrote functions and DAG, before the makespan begins",
     Phase.INVOKE: "workers started, or waited for a place to start at",
     Phase.CREATE: "containers were made",
     Phase.BOOT: "containers booted, until Python ran in them",
     Phase.IMPORT: "workers imported what they need",
     Phase.REGISTER: "workers joined the run",
+    Phase.PROGRAM: "workers read functions, constants and what describes the run",
     Phase.QUEUE: "ready tasks waited for a worker",
     Phase.FETCH: "inputs came from the store",
     Phase.LOAD: "inputs were unpickled",
@@ -35,6 +36,7 @@ _MEANING = {
     Phase.DUMP: "results were pickled",
     Phase.STORE: "large results went into the store",
     Phase.COMMIT: "tasks were marked done",
+    Phase.RETURN: "the client fetched and unpickled the result, after the makespan has ended",
 }
 
 

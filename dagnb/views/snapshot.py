@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 from dagnb.protocol.messages import Observation, RunState, TaskState
 from dagnb.protocol.story import Story
-from dagnb.trace.span import Span
+from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
 
 MAX_LOG = 2_000
 """characters of a task's output that a view shows: its end"""
+
+LATE_S = 2.0
+"""so long after the end of a run spans are waited for: workers upload what they hold when they leave"""
 
 _ENDED = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.RETRYING, TaskState.READY, TaskState.CANCELLED})
 
@@ -34,6 +37,17 @@ class Snapshot:
     def is_over(self) -> bool:
         """Whether nothing more will happen."""
         return self.seen.state is not RunState.RUNNING
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the run is over and no more spans of its done tasks will come: all are there, or it is too late.
+
+        What a worker did last for a task is its commit, so that span is the last of them.
+        """
+        if not self.is_over or self.seen.now - self.seen.finished_at > LATE_S:
+            return self.is_over
+        committed = {span.task for span in self.spans if span.phase is Phase.COMMIT}
+        return all(task in committed for task, state in enumerate(self.seen.states) if state == TaskState.DONE)
 
     @property
     def elapsed_s(self) -> float:

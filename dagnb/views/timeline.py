@@ -15,7 +15,7 @@ from dagnb.views.markup import element, number
 from dagnb.views.palette import PLAIN, colours
 from dagnb.views.wording import bytes_text, counted, seconds_text
 
-TRAFFIC_COLOURS = {"fetch": "#c2554d", "store": "#8e5bb5", "commit": "#127f86"}
+TRAFFIC_COLOURS = {"program": "#72761c", "fetch": "#c2554d", "store": "#8e5bb5", "commit": "#127f86"}
 """phase on the thin row -> colour"""
 
 _SAID = {"cold": "cold start", "warm": "warm start", "load": "load, dump"} | {kind: kind for kind in TRAFFIC_COLOURS}
@@ -47,7 +47,6 @@ def timeline_svg(
     scale = _scale(span_s, left, width - MARGIN, len(drawn.names))
     tint = colours(functions)
     body = [
-        _veil(trace, scale),
         axis(scale),
         _names(drawn, scale),
         _outlines(planned, drawn, scale) if planned else "",
@@ -66,8 +65,8 @@ def functions_of(trace: Trace) -> list[str]:
 
 
 def _length(trace: Trace, planned: Trace | None) -> float:
-    """Seconds that the picture shows; one for a trace without any length."""
-    last = max((span.end_s - trace.submitted_s for span in trace.spans), default=0.0)
+    """Seconds that the picture shows: of the workers' acts; one for a trace without any length."""
+    last = max((span.end_s - trace.submitted_s for span in trace.spans if span.worker), default=0.0)
     return max(trace.makespan_s, last, planned.makespan_s if planned else 0.0) or 1.0
 
 
@@ -90,17 +89,6 @@ def _below(drawn: Lanes, tint: Mapping[str, str], scale: Scale, *, is_planned: b
         return below, end
     remark = f"{counted(drawn.n_hidden, 'more worker')} not drawn"
     return below + words(MARGIN, end + 8, remark, look="small fill-dim"), end + LEGEND_ROW
-
-
-def _veil(trace: Trace, scale: Scale) -> str:
-    """A veil over the time the client took to submit."""
-    end = max((span.end_s - trace.submitted_s for span in trace.spans if span.phase is Phase.SUBMIT), default=0.0)
-    wide = end * scale.per_s
-    if wide < 1:
-        return ""
-    tip = tooltip(f"submission: {seconds_text(end)}")
-    top, high = scale.top - 4, scale.bottom - scale.top + 8
-    return element("rect", tip, x=scale.left, y=top, width=wide, height=high, class_="fill-grid")
 
 
 def _names(drawn: Lanes, scale: Scale) -> str:

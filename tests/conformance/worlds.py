@@ -24,13 +24,16 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import play
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import Phase
 from tests import graphs, strategies
 
 LARGE = 20_000
 """bytes that a large value has at least: too many to ride along"""
 
 PATIENCE_S = 20.0
+
+_ONLY_REAL = (Phase.SUBMIT, Phase.REGISTER, Phase.PROGRAM, Phase.RETURN)
+"""phases that virtual time does not tell apart: its starts are of one piece, its client is no part of it"""
 
 Story = list[tuple[str, int, str]]
 """(kind, step, worker) of each event, in order; kinds 'worker', 'start', 'done', 'end'"""
@@ -192,7 +195,7 @@ def lived(case: Case, launcher: Any, dream: Lived | None = None) -> Lived:
         if dream is not None:
             follow(run, case, dream.story)
         values = run.result(PATIENCE_S)
-        spans = complete_spans(run)
+        spans = run.trace.spans
         story = [(e.kind, e.task, e.worker) for e in run.look().events]
         run.forget()
     return Lived(story=story, phases=phases(spans), values=values)
@@ -211,13 +214,6 @@ def follow(run: Run[Any], case: Case, dream: Story) -> None:
                 return
 
 
-def complete_spans(run: Run[Any]) -> tuple[Span, ...]:
-    """The spans of a run that is over: the last commit's own comes when its worker leaves."""
-    done = {event.task for event in run.look().events if event.kind == "done"}
-    awaited(lambda: done <= {span.task for span in run.trace.spans if span.phase is Phase.COMMIT})
-    return run.trace.spans
-
-
 def awaited(happened: Callable[[], bool]) -> bool:
     """Look until it happened, each look being a trip to the store. False: it did not."""
     until = time.monotonic() + PATIENCE_S
@@ -228,9 +224,11 @@ def awaited(happened: Callable[[], bool]) -> bool:
 
 
 def phases(spans: Any) -> dict[int, Counter[str]]:
-    """step -> phase -> how often; -1 for acts of workers as such"""
+    """step -> phase -> how often; -1 for acts of workers as such. Without what only reality has."""
     found: dict[int, Counter[str]] = {}
     for span in spans:
+        if span.phase in _ONLY_REAL:
+            continue
         found.setdefault(span.task, Counter())[span.phase.value] += 1
     return found
 

@@ -382,7 +382,7 @@ def test_what_was_configured_is_the_default_and_an_argument_goes_before() -> Non
 
 
 def test_an_unknown_setting_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"there is no setting 'worker'. Known: planner, store, workers"):
+    with pytest.raises(ConfigError, match=r"there is no setting 'worker'. Known: metrics, planner, store, workers"):
         dagnb.configure(worker="inline")
 
 

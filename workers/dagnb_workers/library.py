@@ -26,6 +26,8 @@ class Library:
     def __init__(self, store: Store, signer: Signer, header: str, *, unpacks: bool) -> None:
         """header: content hash of the program's header. unpacks: the user's modules and cells must be unpacked here."""
         self._store, self._signer = store, signer
+        self.n_read = 0
+        """bytes read so far"""
         self._header_name, self._unpacks = header, unpacks
         self._header: Header | None = None
         self._cells: Cells = {}
@@ -40,10 +42,10 @@ class Library:
         assert self._header is not None
         return self._header.functions
 
-    async def open(self) -> None:
-        """Read the header, make the user's modules importable and cells readable; nothing happens the second time."""
+    async def open(self) -> int:
+        """Read the header, make the user's modules importable and cells readable. Gives bytes read, later 0."""
         if self._header is not None:
-            return
+            return 0
         header = Header.unpack((await self._read([self._header_name]))[self._header_name])
         found = await self._read([name for name in (header.archive if self._unpacks else "", header.cells) if name])
         if header.archive in found:
@@ -54,6 +56,7 @@ class Library:
         if self._unpacks:
             _seed(self._cells)
         self._header = header
+        return self.n_read
 
     def label(self, file: str) -> str:
         """How people call this file: a cell by its number, a module of theirs without the folder it is in here."""
@@ -94,6 +97,7 @@ class Library:
         found = {name: self._signer.check_content(name, data or b"") for name, data in zip(names, got, strict=True)}
         for name, data in found.items():
             self._held.keep(name, data)
+            self.n_read += len(data)
         return found
 
 

@@ -1,4 +1,4 @@
-"""The spans of one instance until a commit takes them along, and the store's clock as well as it is known here."""
+"""The spans of one instance until they are uploaded, and the store's clock as well as it is known here."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-import msgpack
-
+from dagnb.metrics.upload import MOST_HELD, Upload
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Offer
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import Phase, Span, packed
 
 
 @dataclass(slots=True)
@@ -23,11 +21,23 @@ class Moved:
     n_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The program's header was read: when, by this machine's clock, and how many bytes."""
+
+    begin_at: float
+    end_at: float
+    n_bytes: int
+
+
 class Recorder:
     """Spans and clock."""
 
-    def __init__(self) -> None:
-        self._spans: list[tuple[Any, ...]] = []
+    def __init__(self, upload: Upload) -> None:
+        """upload: how long spans are held."""
+        self._upload = upload
+        self._spans: list[Span] = []
+        self._since = 0.0
         self._offset_s, self._trip_s = 0.0, math.inf
 
     def now(self) -> float:
@@ -39,32 +49,68 @@ class Recorder:
         if received_s - sent_s <= self._trip_s:
             self._offset_s, self._trip_s = store_s - (sent_s + received_s) / 2, received_s - sent_s
 
-    def note(self, span: Span) -> None:
-        """Keep a span."""
-        self._spans.append(astuple(span))
+    # ---- spans come -----------------------------------------------------------------------------------------------
 
-    def note_start(self, worker: str, begin_s: float, invocation: Invocation) -> None:
-        """A worker has started, now: asked for at begin_s of the store's clock; all else is of this machine's."""
+    def note(self, span: Span) -> None:
+        """Hold a span."""
+        if not self._spans:
+            self._since = time.monotonic()
+        self._spans.append(span)
+
+    def note_opened(self, worker: str, opened: Opened) -> None:
+        """The header was read, by whoever staffs this worker now."""
+        begin_s, end_s = opened.begin_at + self._offset_s, opened.end_at + self._offset_s
+        self.note(Span(-1, worker, Phase.PROGRAM, begin_s, end_s, opened.n_bytes))
+
+    def note_start(self, worker: str, begin_s: float, invocation: Invocation, opened: Opened | None) -> None:
+        """A worker has started, now: asked for at begin_s of the store's clock; all else is of this machine's.
+
+        opened: the header was read on the way, which is no part of any phase of the start.
+        """
         now_s, detail = self.now(), invocation.start
         acts = [(Phase(name), begin + self._offset_s, end + self._offset_s) for name, begin, end in invocation.phases]
-        if invocation.told_at:
-            acts.append((Phase.REGISTER, invocation.told_at + self._offset_s, now_s))
-        acted_s = acts[0][1] if acts else now_s
+        told_s = invocation.told_at + self._offset_s if invocation.told_at else None
+        if opened is not None:
+            begin, end = opened.begin_at + self._offset_s, opened.end_at + self._offset_s
+            if told_s is not None:
+                acts.append((Phase.REGISTER, told_s, begin))
+            acts.append((Phase.REGISTER, end, now_s))
+        elif told_s is not None:
+            acts.append((Phase.REGISTER, told_s, now_s))
+        acted_s = now_s if not acts else acts[0][1] if opened is None else min(acts[0][1], begin)
         for phase, begin, end in [(Phase.INVOKE, min(begin_s, acted_s), acted_s), *acts]:
             self.note(Span(-1, worker, phase, begin, end, 0, 1, detail))
 
     @contextlib.contextmanager
     def span(self, worker: str, offer: Offer, phase: Phase) -> Iterator[Moved]:
-        """A span around the block; a fetch that moved nothing leaves none."""
+        """A span around the block, also when that raises; what should have moved bytes and did not leaves none."""
         moved, begin_s = Moved(), self.now()
-        yield moved
-        if moved.n_bytes or phase is not Phase.FETCH:
-            self.note(Span(offer.task, worker, phase, begin_s, self.now(), moved.n_bytes, offer.attempt))
+        try:
+            yield moved
+        finally:
+            if moved.n_bytes or phase not in {Phase.FETCH, Phase.PROGRAM}:
+                self.note(Span(offer.task, worker, phase, begin_s, self.now(), moved.n_bytes, offer.attempt))
 
-    def take(self) -> bytes:
-        """The spans so far as one chunk, which are then gone from here; b'' for none."""
+    # ---- spans go -------------------------------------------------------------------------------------------------
+
+    def wait_s(self) -> float:
+        """So long the spans held here may still be held; inf when there are none."""
         if not self._spans:
-            return b""
-        packed: bytes = msgpack.packb(self._spans)
-        self._spans = []
-        return packed
+            return math.inf
+        if len(self._spans) >= MOST_HELD:
+            return 0.0
+        return self._upload.wait_s(len(self._spans), time.monotonic() - self._since)
+
+    @contextlib.contextmanager
+    def sending(self, *, everything: bool = False) -> Iterator[bytes]:
+        """The spans that are due as one chunk, b'' for none, for a block that uploads them; if it raises, they stay."""
+        taken: list[Span] = []
+        since = self._since
+        if self._spans and (everything or self.wait_s() <= 0.0):
+            taken, self._spans = self._spans, []
+        try:
+            yield packed(taken) if taken else b""
+        except BaseException:
+            if taken:
+                self._spans, self._since = taken + self._spans, since
+            raise
