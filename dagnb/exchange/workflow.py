@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from dagnb.errors import GraphError
+from dagnb.exchange.measurement import measurements
 from dagnb.graph.dag import Dag
+from dagnb.planning.costs import Costs
+from dagnb.trace.trace import Trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,43 @@ class Workflow:
     edge_bytes: Mapping[tuple[int, int], int] = field(default_factory=lambda: MappingProxyType({}))
     external_bytes: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     makespan_s: float | None = None
+
+    @classmethod
+    def measured(cls, dag: Dag, trace: Trace, *, name: str) -> Workflow:
+        """What a run taught; tasks that were not done stay unknown. Raises GraphError for a trace of another DAG."""
+        found = measurements(dag, trace)
+        outputs = {task: found[task].output_bytes for task in sorted(found)}
+        return cls(
+            name=name,
+            dag=dag,
+            run_s={task: found[task].run_s for task in sorted(found)},
+            output_bytes=outputs,
+            edge_bytes={(u, d): outputs[u] for u, d in _edges(dag) if u in outputs},  # read whole, as dagnb does it
+            makespan_s=max(0.0, trace.makespan_s),
+        )
+
+    @classmethod
+    def expected(cls, dag: Dag, costs: Costs, *, name: str) -> Workflow:
+        """What costs say of each task; nothing was run, so there is no makespan."""
+        outputs = {task: costs.output(task) for task in range(len(dag))}
+        return cls(
+            name=name,
+            dag=dag,
+            run_s={task: costs.run(task) for task in range(len(dag))},
+            output_bytes=outputs,
+            edge_bytes={(u, d): costs.edge(u, d) for u, d in _edges(dag)},
+            external_bytes=costs.external_bytes,
+        )
+
+    def costs(self, **known: Any) -> Costs:
+        """The price list of these times and sizes; `known` are other fields of Costs."""
+        return Costs(
+            run_s=self.run_s,
+            output_bytes=self.output_bytes,
+            edge_bytes=self.edge_bytes,
+            external_bytes=self.external_bytes,
+            **known,
+        )
 
     def __post_init__(self) -> None:
         """Check the laws: positions and edges of the DAG, nothing negative, no more passed on than was made."""
@@ -51,3 +92,7 @@ class Workflow:
                 f"gives {made if made >= 0 else 'an unknown number of'} bytes in all. "
                 "Give output_bytes of at least the largest of its edges."
             )
+
+
+def _edges(dag: Dag) -> Iterator[tuple[int, int]]:
+    return ((u, d) for d, call in enumerate(dag.calls) for u in call.upstream)
