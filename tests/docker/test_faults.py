@@ -420,6 +420,17 @@ def test_twenty_runs_in_a_row_and_five_at_once_keep_to_the_cap_and_are_warm(yard
         yard.forgotten(run)
 
 
+def test_a_prewarm_makes_room_and_keeps_to_the_memory_there_is(yard: Yard) -> None:
+    launcher = yard.docker(cap=2, total_memory_mb=200)
+    assert dagnb.run(Task(squared)(2), workers=launcher).result(LIMIT_S) == 4
+    await_that(lambda: [seat.state for seat in yard.seats()] == ["idle"], "it is idle", SOON_S)
+
+    assert session.wait(launcher.prewarm(Resources(memory_mb=128), 2)) == 1
+
+    assert [(seat.state, seat.memory_mb) for seat in yard.seats()] == [("idle", 128)]
+    assert session.wait(launcher.prewarm(Resources(memory_mb=128), 1)) == 1
+
+
 def test_a_prewarmed_worker_starts_warm(yard: Yard) -> None:
     launcher = yard.docker(cap=2)
 

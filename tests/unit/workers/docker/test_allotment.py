@@ -143,6 +143,32 @@ def test_wants_are_served_one_each_in_turn() -> None:
     assert decide([], [first, second], Limits(cap=3, memory_mb=10_000)).start == (first, second, first)
 
 
+# ---- wants of nobody ----
+
+
+def test_what_is_wanted_for_nobody_is_started_and_nothing_is_lent() -> None:
+    more = want(n=2, run="")
+
+    assert decide([idle("warm")], [more], WIDE) == Orders(start=(more, more))
+    assert decide([idle("warm"), starting("coming", run="")], [more], Limits(cap=3, memory_mb=10_000)).start == (more,)
+
+
+def test_room_for_nobody_is_made_of_idle_ones_of_another_spec_only() -> None:
+    held = [idle("alike", MIDDLE), idle("other", OTHER), lent("resting", SMALL, rests=True)]
+
+    orders = decide(held, [want(MIDDLE, n=3, run="")], Limits(cap=3, memory_mb=10_000))
+
+    assert orders == Orders(end=("other",))
+    assert decide([idle("alike")], [want(run="")], Limits(cap=1, memory_mb=10_000)) == Orders()
+
+
+def test_nothing_is_ended_for_nobody_when_it_would_not_be_enough() -> None:
+    held = [idle("a", SMALL), lent("busy", MIDDLE)]
+
+    assert decide(held, [want(LARGE, run="")], Limits(cap=8, memory_mb=500)) == Orders()
+    assert decide(held, [want(LARGE, run="")], Limits(cap=8, memory_mb=600)) == Orders(end=("a",))
+
+
 # ---- every decision ----
 
 
@@ -175,7 +201,7 @@ SOME = st.lists(
     max_size=6,
 ).map(lambda boxes: [replace(box, name=f"b{n}") for n, box in enumerate(boxes)])
 WANTS = st.lists(
-    st.builds(want, st.sampled_from(SPECS), st.integers(1, 4), st.sampled_from(["r", "s"])),
+    st.builds(want, st.sampled_from(SPECS), st.integers(1, 4), st.sampled_from(["r", "s", ""])),
     max_size=4,
     unique_by=lambda w: (w.run, w.kind),
 )
@@ -211,6 +237,7 @@ def test_no_decision_goes_beyond_the_limits_or_gives_what_does_not_fit(
     assert len(set(lent_names(orders))) == len(orders.lend)
     for name, got in orders.lend:
         assert by_name[name].spec == got.spec
+        assert got.run
         assert by_name[name].state is State.IDLE or (by_name[name].state is State.STARTING and not by_name[name].run)
     # only the idle are ended, only the resting hurried, and none of them is lent
     assert all(by_name[name].state is State.IDLE for name in orders.end)
@@ -242,6 +269,26 @@ def test_nothing_is_ended_or_hurried_without_need(moment: tuple[list[Held], list
         used_mb = sum(box.spec.memory_mb for box in spared) + only.spec.memory_mb
         assert len(spared) + 1 > limits.cap or used_mb > limits.memory_mb
     assert n_got < only.n or not (orders.end or orders.hurry)
+
+
+@given(moments(), st.sampled_from(SPECS), st.integers(1, 4))
+@settings(max_examples=300, derandomize=True)
+def test_making_room_for_nobody_comes_to_an_end(
+    moment: tuple[list[Held], list[Want], Limits], spec: Spec, n: int
+) -> None:
+    """Asked again when those that end are gone, it soon ends no more; what it ended was not in vain."""
+    held, _, limits = moment
+    there, n_ended = held, 0
+
+    for _ in held:
+        ended = decide(there, [want(spec, n, "")], limits).end
+        n_ended += len(ended)
+        there = [box for box in there if box.name not in ended and box.state is not State.ENDING]
+
+    orders = decide(there, [want(spec, n, "")], limits)
+    assert orders.end == orders.hurry == ()
+    assert orders.start or not n_ended
+    assert all(box in there for box in held if box.spec == spec and box.state is State.IDLE)
 
 
 @given(moments())

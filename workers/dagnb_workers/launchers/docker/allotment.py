@@ -41,7 +41,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """A run has ready tasks that nobody staffs: so many workers of this kind, made like this spec."""
+    """A run has ready tasks that nobody staffs: so many workers of this kind, made like this spec.
+
+    run '': nobody yet; so many more containers are to be kept warm.
+    """
 
     run: str
     kind: str
@@ -111,7 +114,7 @@ class _Desk:
 
     def serve(self, want: Want) -> None:
         """One container for the want, or room for one."""
-        if warm := self._warm(want.spec):
+        if want.run and (warm := self._warm(want.spec)):
             self.lent.append((warm.name, want))
             self.boxes[warm.name] = replace(warm, state=State.LENT, run=want.run, kind=want.kind, is_expected=True)
         elif self._has_room(want.spec):
@@ -137,7 +140,9 @@ class _Desk:
     def _make_room(self, want: Want) -> None:
         """End idle containers, the smallest that is large enough or else the largest first; hurry who rests."""
         leaving = [box.name for box in self.boxes.values() if box.state is State.ENDING]
-        idle = [box for box in self.boxes.values() if box.state is State.IDLE]
+        idle = [box for box in self.boxes.values() if box.state is State.IDLE and box.spec != want.spec]
+        if not want.run and not self._has_room(want.spec, [*leaving, *(box.name for box in idle)]):
+            return  # what is kept for nobody ends nothing in vain, and hurries nobody
         while idle and not self._has_room(want.spec, leaving):
             enough = [box for box in idle if self._has_room(want.spec, [*leaving, box.name])]
             sign = 1 if enough else -1

@@ -10,17 +10,17 @@ import contextlib
 import logging
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.storage.open import without_secrets
-from dagnb_workers.launchers.docker.allotment import Limits, State, Want, decide
+from dagnb_workers.launchers.docker.allotment import Limits, Orders, State, Want, decide
 from dagnb_workers.launchers.docker.box import ENGINE_ERRORS, Box
 from dagnb_workers.launchers.docker.engine import connect
 from dagnb_workers.launchers.docker.follower import MOST_FAILURES, Follower, Terms
 from dagnb_workers.launchers.docker.obituaries import Ending, Obituaries
+from dagnb_workers.launchers.docker.spec import Spec
 from dagnb_workers.launchers.docker.yard import Yard
 from dagnb_workers.ledger import Entry
 
@@ -103,19 +103,23 @@ class Fleet:
         """
         ((kind, spec),) = terms.kinds.items()
         self._limits = self._limits if self._followers else Limits(cap=terms.cap, memory_mb=terms.memory_mb)
-        warm = {box.name for box in self.boxes if box.spec == spec and not box.run}
-        apart = [replace(box.held(), spec=replace(spec, image="?")) for box in self.boxes if box.name in warm]
-        others = [box.held() for box in self.boxes if box.name not in warm]
-        want = Want(run="", kind=kind, spec=spec, n=max(0, n - len(warm)))
-        orders = decide([*others, *apart], [want], self._limits)
-        await asyncio.gather(*(self._yard.end(self._yard.box(name)) for name in orders.end if name not in warm))
-        free = max(0, min(want.n, self._limits.cap - len(self.boxes))) if orders.end else len(orders.start)
-        started = [self._yard.new(want, terms.idle_s) for _ in range(free)]
+        while (orders := self._more(kind, spec, n)).end:  # room first; each turn there are fewer idle ones to end
+            leaving = [self._yard.box(name) for name in orders.end]
+            for box in leaving:
+                box.state = State.ENDING  # at once, else a run may get it before it goes
+            await asyncio.gather(*map(self._yard.end, leaving))
+        started = [self._yard.new(want, terms.idle_s) for want in orders.start]
         went = await asyncio.gather(*(self._start(box) for box in started), return_exceptions=True)
         for error in went:
             if isinstance(error, BaseException):
                 raise error
         return sum(box.spec == spec and box.state is State.IDLE for box in self.boxes)
+
+    def _more(self, kind: str, spec: Spec, n: int) -> Orders:
+        """What to do for so many warm containers of a spec."""
+        warm = [box for box in self.boxes if box.spec == spec and not box.run and box.state is not State.ENDING]
+        want = Want(run="", kind=kind, spec=spec, n=min(n, self._limits.cap) - len(warm))
+        return decide([box.held() for box in self.boxes], [want], self._limits)
 
     async def _retire(self, run: str) -> None:
         """A run is over: its workers leave by themselves; who does not is ended with its container."""
