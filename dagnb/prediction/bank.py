@@ -28,6 +28,10 @@ WORST = 3.0
 """a miss by e**3 is as bad as any larger one: one outlier shall not choose"""
 PATIENCE = 5.0
 """effective samples that the order of EXPERTS is worth before there are losses"""
+RIVALRY = 0.15
+"""an expert whose mean loss is larger than the least by so much weighs e times less"""
+DISPUTE = 0.5
+"""how much of what rivals say otherwise is added as doubt; some of it is in the misses already"""
 BEYOND_SIGMA = 0.25
 """doubt of the exponent outside the sizes seen"""
 
@@ -39,19 +43,17 @@ class Fit:
     scale: Scaling
     experts: tuple[Expert, ...]
     chosen: int
+    rivals: tuple[tuple[float, Expert], ...]
     shape: Shape
     sizes: tuple[float, float]
     n_samples: float
 
-    def at(self, n_bytes: int, cpus: float | None, memory_mb: float | None) -> float:
-        """Log of the median."""
-        return self.experts[self.chosen].at(n_bytes) - self.scale.gain(cpus, memory_mb)
-
-    def doubt(self, n_bytes: int, cpus: float | None, memory_mb: float | None) -> float:
-        """Standard deviation of what is beyond the sizes and shares seen."""
+    def doubt(self, n_bytes: int, said: float) -> float:
+        """Standard deviation that the misses do not show: sizes never seen, rivals that say otherwise."""
         x = math.log(n_bytes + 1)
-        beyond = max(0.0, self.sizes[0] - x, x - self.sizes[1])
-        return math.hypot(BEYOND_SIGMA * beyond, self.scale.doubt(cpus, memory_mb))
+        beyond = BEYOND_SIGMA * max(0.0, self.sizes[0] - x, x - self.sizes[1])
+        otherwise = sum(weight * (rival.at(n_bytes) - said) ** 2 for weight, rival in self.rivals)
+        return math.hypot(beyond, DISPUTE * math.sqrt(otherwise))
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,14 @@ class Bank:
         """What it predicts with; of at least one run. O(points log points), once."""
         scale = FIXED if self.target is Target.OUTPUT else scaling(self.batches)
         found, best = experts(self.batches, scale, self.prior)
+        scores = _scores(self)
+        chosen = scores.index(min(scores))
         xs = [math.log(point.n_bytes + 1) for batch in self.batches for point in batch.points]
         return Fit(
             scale=scale,
             experts=found,
-            chosen=_chosen(self),
+            chosen=chosen,
+            rivals=_rivals(found, scores),
             shape=shape(misses(self.batches), math.hypot(best.sigma, RUN_SIGMA)),
             sizes=(min(xs), max(xs)),
             n_samples=sum(batch.weight for batch in self.batches),
@@ -81,7 +86,7 @@ class Bank:
 
     def ready(self) -> Bank:
         """Itself, fitted now rather than when it is first asked."""
-        assert self.fit
+        _ = self.fit
         return self
 
     def believing(self, prior: Prior) -> Bank:
@@ -125,10 +130,12 @@ class Bank:
     def estimate(self, n_bytes: int, cpus: float | None, memory_mb: float | None) -> Estimate:
         """What the chosen expert says, with the spread of what it and its predecessors missed."""
         known = self.fit
-        middle = math.exp(min(known.at(n_bytes, cpus, memory_mb), 600.0)) - self.target.plus
+        said = known.experts[known.chosen].at(n_bytes)
+        middle = math.exp(min(said - known.scale.gain(cpus, memory_mb), 600.0)) - self.target.plus
+        doubt = math.hypot(known.doubt(n_bytes, said), known.scale.doubt(cpus, memory_mb))
         return Estimate(
             max(0.0, middle),
-            widened(known.shape, known.doubt(n_bytes, cpus, memory_mb)),
+            widened(known.shape, doubt),
             n_samples=known.n_samples,
             source=f"{sum(batch.n for batch in self.batches)} samples, {EXPERTS[known.chosen]}",
             is_known=True,
@@ -136,9 +143,16 @@ class Bank:
         )
 
 
-def _chosen(bank: Bank) -> int:
-    """The expert of the least mean loss, with a little patience for the order they are listed in."""
+def _scores(bank: Bank) -> list[float]:
+    """Mean loss of each expert, with a little patience for the order they are listed in; a hint puts Bayes first."""
     firsts = [0.02 * i for i in range(len(EXPERTS))] if bank.prior == VAGUE else [0.5] * BAYES + [0.0]
     total = bank.weight + PATIENCE
-    scores = [(loss + PATIENCE * first) / total for loss, first in zip(bank.losses, firsts, strict=True)]
-    return scores.index(min(scores))
+    return [(loss + PATIENCE * first) / total for loss, first in zip(bank.losses, firsts, strict=True)]
+
+
+def _rivals(found: Sequence[Expert], scores: Sequence[float]) -> tuple[tuple[float, Expert], ...]:
+    """Every expert that is worth asking, by how near its score is to the best; the weights are shares of 1."""
+    least = min(scores)
+    odds = [math.exp((least - score) / RIVALRY) for score in scores]
+    total = sum(odds)
+    return tuple((o / total, expert) for o, expert in zip(odds, found, strict=True) if o > 1e-3 * total)

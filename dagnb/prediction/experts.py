@@ -62,6 +62,7 @@ class Growth:
     bend: float = 1.0
 
     def at(self, n_bytes: int) -> float:
+        """Log of the value. O(1)."""
         return self.level + self.slope * math.log(n_bytes + self.bend)
 
 
@@ -74,6 +75,7 @@ class Nearest:
     slope: float
 
     def at(self, n_bytes: int) -> float:
+        """Log of the value. O(log sizes + NEAREST)."""
         x = math.log(n_bytes + 1)
         high = bisect_left(self.xs, x)
         low = high - 1
@@ -95,6 +97,7 @@ class Average:
     parts: tuple[tuple[float, Growth], ...]
 
     def at(self, n_bytes: int) -> float:
+        """Log of the value, the geometric mean of what the parts say. O(parts)."""
         return sum(weight * part.at(n_bytes) for weight, part in self.parts)
 
 

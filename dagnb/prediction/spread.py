@@ -10,7 +10,7 @@ from statistics import NormalDist
 from dagnb.prediction.batch import Batch
 from dagnb.prediction.estimate import PROBABILITIES, SCORES, Shape
 
-RUN_SIGMA, TASK_SIGMA = 0.5, 0.2
+RUN_SIGMA, TASK_SIGMA = 0.3, 0.2
 """how much runs, and tasks of one run, are held to differ before several were seen"""
 PSEUDO = 9.0
 """effective samples that this is worth: one large run"""
