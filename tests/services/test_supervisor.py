@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from dagnb_workers.ledger import Entry
+from dagnb_workers.patience import STORE_GONE
 from dagnb_workers.run_host import THREAD_SETTINGS
-from dagnb_workers.supervisor import STORE_GONE
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Observation, Queue, Record, RunState, Submission

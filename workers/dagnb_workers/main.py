@@ -15,10 +15,8 @@ from dagnb.storage.open import open_store
 from dagnb_workers.executor import call_here, ignore
 from dagnb_workers.output import take_printed
 from dagnb_workers.page import Page
+from dagnb_workers.patience import STORE_GONE
 from dagnb_workers.runtime import Loaded, Runtime
-
-STORE_GONE = 3
-"""Exit code when the store stayed out of reach"""
 
 
 class PageWatch:

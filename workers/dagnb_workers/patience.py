@@ -13,6 +13,8 @@ from dagnb.errors import StorageUnavailableError
 T = TypeVar("T")
 
 PATIENCE_S = 60.0
+STORE_GONE = 3
+"""Exit code of a process of ours for which the store stayed out of reach"""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 
 

@@ -24,6 +24,7 @@ from dagnb.storage.open import open_store
 from dagnb_workers import obituary
 from dagnb_workers.link import Exit, Link
 from dagnb_workers.memory import container_limit, count_oom_kills
+from dagnb_workers.patience import STORE_GONE
 from dagnb_workers.place import Place
 
 LOOK_S = 0.05
@@ -31,7 +32,6 @@ GIVE_UP_S = 60.0
 LEAVE_S = 1.0
 INTERRUPTED_S = 0.5
 MOST_STILLBORN = 5
-STORE_GONE = 3
 HURRY = signal.SIGUSR1
 """Tells a supervisor whose workers may linger that somebody else needs the place"""
 
