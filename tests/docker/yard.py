@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import signal
 import tempfile
@@ -16,7 +15,7 @@ import requests
 from dagnb_workers.agent_client import ask_running, store_url
 from dagnb_workers.launchers.docker import engine
 from dagnb_workers.launchers.docker.launcher import Docker
-from dagnb_workers.launchers.docker.spec import HOME
+from dagnb_workers.launchers.docker.spec import HOME, home_mark
 
 import dagnb
 from dagnb import session
@@ -40,7 +39,7 @@ class Yard:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.directory = runtime_directory()
-        self.home = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
+        self.home = home_mark(self.directory)
 
     def docker(self, **settings: Any) -> Docker:
         """Small containers that see the folder of gates."""
