@@ -1,6 +1,6 @@
 """Which container does what next: a pure decision over what there is and what is wanted.
 
-The pool is shared by all runs of a user. A container is *starting*, *idle* (warm), *lent* to a run, or *ending*; all
+The containers are shared by all runs of a user. One is *starting*, *idle* (warm), *lent* to a run, or *ending*; all
 count against the caps until they are gone. Wants are served in the order they arose, a container each in turn.
 """
 

@@ -68,7 +68,7 @@ class Box:
         return self._wire.stderr.strip() if self._wire is not None else ""
 
     def held(self) -> Held:
-        """As the pool's decision sees it."""
+        """As the allotment sees it."""
         return Held(
             name=self.name,
             spec=self.spec,

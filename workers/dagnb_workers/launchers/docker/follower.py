@@ -1,6 +1,6 @@
 """One run on containers: sees whom its tasks need, lends containers to it, tells the store which of them died.
 
-It decides nothing about tasks; which container goes to whom is the pool's decision.
+It decides nothing about tasks; which container goes to whom the allotment says.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Terms:
 
 @dataclass(slots=True, eq=False)
 class Follower:
-    """inside: URL of the store as containers see it. settle: have the pool decide again."""
+    """inside: URL of the store as containers see it. settle: have the allotment look again."""
 
     entry: Entry
     invocation: Invocation
