@@ -20,9 +20,9 @@ class Phase(StrEnum):
     is taken out of it); their `detail` says cold or warm. PROGRAM: what describes the run is read: its header, cells
     and modules once a worker (task -1), then the functions and large constants that a task needs and that are not at
     hand. Of a task: QUEUE (ready, until a worker took it), FETCH (inputs from the store), LOAD (inputs, constants and
-    arguments verified and unpickled; n_bytes of all of them), RUN (the user's function), DUMP (result pickled), STORE
-    (large result into the store), COMMIT (the completing round trip, which brings the next task; `detail` says failed
-    where it reports a failed attempt).
+    arguments, all at hand, are verified and unpickled; n_bytes of all of them), RUN (the user's function), DUMP (result
+    pickled and signed, output collected), STORE (large result into the store), COMMIT (the completing round trip, which
+    brings the next task; `detail` says failed where it reports a failed attempt).
     """
 
     SUBMIT = "submit"

@@ -1,4 +1,4 @@
-"""Which processes belong to a run, read from /proc."""
+"""Which processes belong to a run, read from /proc, and from the agent where it alone knows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+
+from dagnb_workers.agent_client import ask_agent
+
+from dagnb import session
 
 LIMIT_S = 30.0
 POLL_S = 0.005
@@ -57,3 +61,15 @@ def await_that(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_
     while not condition():
         assert time.monotonic() < until, f"{what}: not within {limit_s} s"
         time.sleep(POLL_S)
+
+
+def supervisor_of(run: str) -> int:
+    """Pid of a run's supervisor, as soon as the agent knows it."""
+    found: list[int] = []
+
+    def is_known() -> bool:
+        found.append(int(session.wait(ask_agent("status"))["runs"].get(run, 0)))
+        return found[-1] > 1
+
+    await_that(is_known, "the supervisor started")
+    return found[-1]

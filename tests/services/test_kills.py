@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from dagnb_workers.launchers.process import Processes
 import dagnb
 from dagnb import session, task
 from dagnb.graph.task import Node
-from tests.services.processes import await_that, descendants, is_alive, workers_of
+from tests.services.processes import await_that, supervisor_of, workers_of
 
 pytestmark = pytest.mark.redis
 
@@ -54,18 +53,6 @@ def tree(width: int, fan_in: int) -> Node[int]:
     return level[0]
 
 
-@pytest.fixture
-def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[int]:
-    """Pid of an agent of this test's own, which leaves at the end, and everything below it with it."""
-    monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
-    monkeypatch.setenv(session.STORE_VARIABLE, redis_url)
-    pid = int(session.wait(ask_agent("status"))["pid"])
-    yield pid
-    below = descendants(pid)
-    session.wait(ask_agent("leave", force=True))
-    await_that(lambda: not any(is_alive(p) for p in (pid, *below)), "the agent and all it started left")
-
-
 def run_with_kills(seed: int, kills: int) -> tuple[int, float]:
     """A run of 80 leaves; workers die when a random number of tasks is done. Returns deaths, makespan."""
     chance = random.Random(seed)
@@ -86,18 +73,6 @@ def run_with_kills(seed: int, kills: int) -> tuple[int, float]:
     assert len(done) == len(set(done)) == len(run.look().states)
     await_that(lambda: not workers_of(supervisor), "the workers left after the end")
     return deaths, run.trace.makespan_s
-
-
-def supervisor_of(run: str) -> int:
-    """Its pid, as soon as the agent knows it."""
-    found: list[int] = []
-
-    def is_known() -> bool:
-        found.append(int(session.wait(ask_agent("status"))["runs"].get(run, 0)))
-        return found[-1] > 1
-
-    await_that(is_known, "the supervisor started")
-    return found[-1]
 
 
 def keys_without_ttl(url: str) -> list[str]:

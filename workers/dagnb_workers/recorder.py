@@ -82,9 +82,12 @@ class Recorder:
             self.note(Span(-1, worker, phase, begin, end, 0, 1, detail))
 
     @contextlib.contextmanager
-    def span(self, worker: str, offer: Offer, phase: Phase) -> Iterator[Moved]:
-        """A span around the block, also when that raises; what should have moved bytes and did not leaves none."""
-        moved, begin_s = Moved(), self.now()
+    def span(self, worker: str, offer: Offer, phase: Phase, begin_s: float = 0.0) -> Iterator[Moved]:
+        """A span around the block, also when that raises; what should have moved bytes and did not leaves none.
+
+        begin_s: when it began, if not now.
+        """
+        moved, begin_s = Moved(), begin_s or self.now()
         try:
             yield moved
         finally:

@@ -33,13 +33,14 @@ _IDLE_S = 1.0
 
 @dataclass(slots=True)
 class Loaded:
-    """Everything one call needs, as bytes; problem: why it cannot be called."""
+    """Everything one call needs, as bytes; problem: why it cannot be called. begin_s: when the last of it came."""
 
     line: FunctionLine | None = None
     body: Body | None = None
     inputs: list[bytes] = field(default_factory=list)
     constants: dict[str, bytes] = field(default_factory=dict)
     problem: DagnbError | None = None
+    begin_s: float = 0.0
 
     @property
     def n_bytes(self) -> int:
@@ -118,9 +119,11 @@ class Runtime:
 
     async def fetch(self, offer: Offer) -> Loaded | Missing:
         """Everything the call needs: values at hand, those that came with the offer, the rest in one request."""
-        loaded, self._offer = Loaded(), offer
+        loaded, self._offer = Loaded(begin_s=self.now()), offer
         self._watch.begin(offer.task, offer.attempt, 0.0)  # who dies while pickling is to blame as well
-        found = await self._inputs(offer)
+        found, n_bytes = await self._inputs(offer)
+        if n_bytes:
+            loaded.begin_s = self.now()
         record = self._record(offer)
         gone = tuple(u for u in record.upstream if u not in found)
         if gone:
@@ -133,6 +136,8 @@ class Runtime:
                 before = self._library.n_read
                 loaded.constants = await self._library.need(loaded.line, loaded.body.contents)
                 span.n_bytes = self._library.n_read - before
+            if span.n_bytes:
+                loaded.begin_s = self.now()
         except (SignatureError, BlobMissingError) as problem:
             loaded.problem = problem
         return loaded
@@ -147,26 +152,20 @@ class Runtime:
         function, values = None, []
         tokens = {item.task: item.address.token for item in offer.inputs}
         try:
-            with self._recorder.span(self._worker, offer, Phase.LOAD) as span:
+            with self._recorder.span(self._worker, offer, Phase.LOAD, inputs.begin_s) as span:
                 span.n_bytes = inputs.n_bytes
                 function, retry_on = self._library.function(line)
                 for u, sealed in zip(self._record(offer).upstream, inputs.inputs, strict=True):
                     verified = self._signer.open(self._value_name(u, tokens[u]), sealed)
                     values.append(decode_value(verified))  # one by one: told how far it came
                 call = decode_call(body.call, values, inputs.constants)
+                here = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._mishaps.failure(offer, error)
         except Exception as error:  # noqa: BLE001  # unpickling runs the user's code: it may raise anything
             return await self._mishaps.unread(
                 offer, self._record(offer), error, -1 if function is None else len(values)
             )
-        here = TaskContext(
-            run=self._run,
-            task=f"{line.name}-{body.ordinal}",
-            attempt=offer.attempt,
-            seed=random.Random(f"{self._run}/{offer.task}").getrandbits(63),
-            worker=self._worker,
-        )
         with self._recorder.span(self._worker, offer, Phase.RUN):
             self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0)
             value = await self._call(function, call, here)
@@ -175,8 +174,8 @@ class Runtime:
 
     async def store(self, offer: Offer, value: Any) -> Commit | Failure:
         """Pickle and sign; store a large result, let a small one ride along with the commit."""
-        token, record = secrets.token_hex(6), self._record(offer)
         with self._recorder.span(self._worker, offer, Phase.DUMP) as span:
+            token, record = secrets.token_hex(6), self._record(offer)
             try:
                 parts = encode_value(value, "?")
             except UnserialisableError as error:
@@ -184,8 +183,7 @@ class Runtime:
                 return self._mishaps.failure(offer, exception.of_result(error, name))
             sealed = self._signer.seal(self._value_name(offer.task, token), *parts)
             span.n_bytes = len(sealed)
-        stdout, stderr = self._watch.take_output()
-        log = stdout + stderr
+            log = "".join(self._watch.take_output())
         if len(sealed) <= SMALL_BYTES:
             address = Address(token, len(sealed))
             self._values.keep((offer.task, token), sealed)
@@ -249,8 +247,8 @@ class Runtime:
         if n_bytes := await self._library.open():
             self._opened = Opened(begin_at, time.time(), n_bytes)
 
-    async def _inputs(self, offer: Offer) -> dict[int, bytes]:
-        """The sealed values of the upstream tasks, as far as the store still has them."""
+    async def _inputs(self, offer: Offer) -> tuple[dict[int, bytes], int]:
+        """The sealed values of the upstream tasks, as far as the store still has them, and how many bytes travelled."""
         found: dict[int, bytes] = {}
         with self._recorder.span(self._worker, offer, Phase.FETCH) as span:
             for item in offer.inputs:
@@ -266,7 +264,11 @@ class Runtime:
         for item in offer.inputs:
             if item.task in found:
                 self._values.keep((item.task, item.address.token), found[item.task])
-        return found
+        return found, span.n_bytes
+
+    def _context(self, offer: Offer, name: str) -> TaskContext:
+        seed = random.Random(f"{self._run}/{offer.task}").getrandbits(63)
+        return TaskContext(run=self._run, task=name, attempt=offer.attempt, seed=seed, worker=self._worker)
 
     def _note_commit(self, task: int, begin_s: float, n_bytes: int, detail: str = "") -> None:
         attempt = self._offer.attempt if self._offer is not None and self._offer.task == task else 1

@@ -1,0 +1,24 @@
+"""What tests with real processes may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dagnb_workers.agent_client import ask_agent
+
+from dagnb import session
+from tests.services.processes import await_that, descendants, is_alive
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[int]:
+    """Pid of an agent of this test's own, which leaves at the end, and everything below it with it."""
+    monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
+    monkeypatch.setenv(session.STORE_VARIABLE, redis_url)
+    pid = int(session.wait(ask_agent("status"))["pid"])
+    yield pid
+    below = descendants(pid)
+    session.wait(ask_agent("leave", force=True))
+    await_that(lambda: not any(is_alive(p) for p in (pid, *below)), "the agent and all it started left")
