@@ -162,7 +162,8 @@ def simulate(*nodes: Node[Any], planner: Any = None, workers: Any = None, costs:
     chosen = session.settings(planner=planner, workers=workers)
     launcher = chosen.launcher()
     made = _planned(nodes, chosen, launcher)
-    return simulate_plan(made, costs or Costs.hinted(made.dag), n_workers=launcher.cap)
+    pool = session.wait(launcher.pool(_needs(made)))
+    return simulate_plan(made, costs or Costs.hinted(made.dag), pool)
 
 
 def attach(run_id: str, *, store: Any = None, workers: Any = None) -> Run[Any]:

@@ -9,6 +9,7 @@ from dagnb_planners.one_pass import OnePass
 import dagnb
 from dagnb import task
 from dagnb.planning.costs import Costs
+from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import simulate
 from dagnb.views.plan import plan_svg
 
@@ -29,7 +30,7 @@ def main() -> None:
     """Write the picture beside this file."""
     pairs = [merge([count(f"chunk {i}"), count(f"chunk {i + 1}")]) for i in range(0, 6, 2)]
     plan = dagnb.plan(merge(pairs), planner=OnePass(), workers="inline")
-    predicted = simulate(plan, Costs.hinted(plan.dag), n_workers=3)
+    predicted = simulate(plan, Costs.hinted(plan.dag), Pool(cap=3))
     Path(__file__).with_name("plan.svg").write_text(plan_svg(plan, predicted))
 
 

@@ -23,7 +23,7 @@ class Pool:
     (processes). Otherwise a worker of the right resources starts when a ready task finds none (containers).
     linger_s: a worker without work stays with the run for so long. keep_alive_s: then its container stays warm so long.
     single: a worker's process serves that one worker only, and whoever makes a task ready pays for the invocation
-    (functions as a service, as Wukong uses them).
+    (functions as a service, as Wukong uses them). worker_memory_mb: of workers whose resources name no memory.
     """
 
     cap: int | None = None
@@ -33,6 +33,11 @@ class Pool:
     linger_s: float = math.inf
     keep_alive_s: float = math.inf
     single: bool = False
+    worker_memory_mb: int = 1000
+
+    def memory_of(self, resources: Resources) -> int:
+        """Megabytes that a worker of these resources holds."""
+        return resources.memory_mb if resources.memory_mb is not None else self.worker_memory_mb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

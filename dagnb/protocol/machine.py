@@ -226,7 +226,7 @@ class Machine(Tasks):
         return Offer(
             task=task,
             attempt=self.attempt(task),
-            record=self.submission.records[task],
+            record=self.submission.records[task] if self.submission.records else None,
             inputs=inputs,
             ready_at=self.ready_at.get(task, 0.0),
         )

@@ -16,10 +16,10 @@ import msgpack
 
 from dagnb.graph.identity import identity
 from dagnb.graph.payload import Signer, encode_call, encode_function, encode_value
-from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node, Task
 from dagnb.planning.plan import Plan
-from dagnb.protocol.messages import Edge, Queue, Record, Submission, bits_of
+from dagnb.protocol.layout import Kinds, lay_out
+from dagnb.protocol.messages import Submission
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,8 @@ def build(
 ) -> Program:
     """Pickle, sign and lay out everything. terms: further fields of Submission. O(steps + edges + bytes).
 
-    cells: asked for the text of the files that the code which travels was written in. by_kind: see lay_out.
+    cells: asked for the text of the files that the code which travels was written in.
+    by_kind: workers of different resources are staffed by different instances; else any instance may staff any.
     Raises UnserialisableError or ForeignNodeError naming the task and argument.
     """
     shelf = _Shelf(signer)
@@ -164,41 +165,9 @@ def build(
         archive=shelf.put(archive) if archive else "",
         cells=shelf.put(pack_cells(told)) if told else "",
     )
-    submission = lay_out(plan, run, cap=cap, bodies=bodies, by_kind=by_kind, **terms)
+    laid = lay_out(plan, cap=cap, kinds=Kinds.RESOURCES if by_kind else Kinds.ONE)
+    submission = laid.submission(run, bodies, **terms)
     return Program(submission=submission, contents=shelf.contents, header=shelf.put(header.pack()))
-
-
-def lay_out(
-    plan: Plan, run: str, *, cap: int, bodies: Sequence[bytes] = (), by_kind: bool = False, **terms: Any
-) -> Submission:
-    """The plan as the coordinator sees it: queues, links, edge bits. cap: members of each pool. O(steps + edges).
-
-    by_kind: workers of different resources are staffed by different instances; else any instance may staff any.
-    """
-    queues, place = _queues(plan, cap, by_kind=by_kind)
-    edges, n_bits = _edges(plan, place)
-    sinks = set(plan.sinks)
-    records = tuple(
-        Record(
-            queue=place[i],
-            priority=step.priority,
-            is_sink=i in sinks,
-            retries=plan.dag.calls[step.task].options.retries,
-            upstream=step.upstream,
-            edges=edges[i],
-            body=bodies[i] if bodies else b"",
-        ).pack()
-        for i, step in enumerate(plan.steps)
-    )
-    return Submission(
-        run=run,
-        records=records,
-        queues=queues,
-        sinks=plan.sinks,
-        sources=tuple(i for i, step in enumerate(plan.steps) if not step.upstream),
-        n_bits=n_bits,
-        **terms,
-    )
 
 
 def _bodies(plan: Plan, shelf: _Shelf, functions: dict[int, int], lines: list[FunctionLine]) -> Iterator[Body]:
@@ -223,37 +192,6 @@ def _line(task: Task[..., Any], shelf: _Shelf) -> FunctionLine:
         backoff_s=task.options.backoff_s,
         pure=task.options.pure,
     )
-
-
-def _queues(plan: Plan, cap: int, *, by_kind: bool) -> tuple[tuple[Queue, ...], list[int]]:
-    """The queues of a plan, and the queue of each step: one a pinned worker, one a pool of equal resources."""
-    found: dict[str, int] = {}
-    queues: list[Queue] = []
-    place = []
-    for step in plan.steps:
-        name = step.worker if step.worker is not None else pool_name(step.resources)
-        if name not in found:
-            found[name] = len(queues)
-            kind = (step.resources.label() or "default") if by_kind else ""
-            queues.append(Queue(name, 1 if step.worker is not None else cap, kind))
-        place.append(found[name])
-    return tuple(queues), place
-
-
-def pool_name(resources: Resources) -> str:
-    """Name of the pool of floating workers with these resources."""
-    return f"~{resources.label()}"
-
-
-def _edges(plan: Plan, place: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
-    starts, n_bits = bits_of([step.upstream for step in plan.steps])
-    lists: list[list[Edge]] = [[] for _ in plan.steps]
-    for child, step in enumerate(plan.steps):
-        for position, u in enumerate(step.upstream):
-            lists[u].append(
-                (child, starts[child] + position, starts[child], len(step.upstream), place[child], step.priority)
-            )
-    return [tuple(edges) for edges in lists], n_bits
 
 
 def describe(plan: Plan, name: str, header: str, signer: Signer, run: str, *, deadline_s: float | None = None) -> str:

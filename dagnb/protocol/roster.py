@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left, insort
-from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -37,7 +36,10 @@ class Roster:
     def __init__(self, queues: tuple[Queue, ...]) -> None:
         """Nothing is ready, nobody is asked for."""
         self.lines = [Line(queue) for queue in queues]
+        self.names: dict[Member, str] = {}  # asked for again and again
         self.invoked: dict[Member, tuple[int, str]] = {}
+        self.urgent: dict[str, list[tuple[int, str, str, Member]]] = {}  # kind -> heap of invoked, and stale ones
+        self.n_wanted: dict[str, int] = {}
         self.nonces: dict[Member, str] = {}
         self.held: dict[str, Member] = {}
         self.kinds: dict[str, str] = {}  # of leased instances; '' is left out
@@ -45,7 +47,10 @@ class Roster:
 
     def name(self, member: Member) -> str:
         """The worker's name."""
-        return self.lines[member[0]].queue.worker(member[1])
+        name = self.names.get(member)
+        if name is None:
+            name = self.names[member] = self.lines[member[0]].queue.worker(member[1])
+        return name
 
     def kind(self, member: Member) -> str:
         """Which instances may staff it."""
@@ -53,7 +58,7 @@ class Roster:
 
     def wanted(self) -> dict[str, int]:
         """kind -> how many members are asked for."""
-        return dict(Counter(map(self.kind, self.invoked)))
+        return {kind: n for kind, n in self.n_wanted.items() if n}
 
     def push(self, task: int, queue: int, priority: int) -> None:
         """A task is ready."""
@@ -73,7 +78,7 @@ class Roster:
                 serial += 1
                 member = (queue, self._free_member(line))
                 line.n_invoked += 1
-                self.invoked[member] = (line.ready[0][0], f"{fresh}:{serial}")
+                self._invoke(member, line.ready[0][0], f"{fresh}:{serial}")
                 asked.append(member)
         self.touched.clear()
         return asked, serial
@@ -81,13 +86,12 @@ class Roster:
     def adopt(self, instance: str, member: Member | None = None) -> Member | None:
         """Make the instance staff an invoked member: this one, or the most urgent of its kind. None: there is none."""
         if member is None:
-            kind = self.kinds.get(instance, "")
-            fitting = [m for m in self.invoked if self.kind(m) == kind]
-            member = min(fitting, key=lambda m: (self.invoked[m][0], f"{m[0]}/{m[1]}"), default=None)
+            member = self._most_urgent(self.kinds.get(instance, ""))
             if member is None:
                 return None
         _, nonce = self.invoked.pop(member)
         line = self.lines[member[0]]
+        self.n_wanted[line.queue.kind] -= 1
         line.n_invoked -= 1
         line.n_active += 1
         self.nonces[member] = nonce
@@ -107,10 +111,12 @@ class Roster:
     def take(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
         """Up to `want` ready tasks: in a pool those just made ready here come first, for their inputs are at hand."""
         line = self.lines[queue]
-        wanted = prefer if line.queue.is_pool else []
-        taken = list(islice((entry for entry in wanted if _remove(line.ready, entry)), want))
+        taken = []
+        if prefer and line.queue.is_pool:
+            taken = list(islice((entry for entry in prefer if _remove(line.ready, entry)), want))
         rest = line.ready[: want - len(taken)]
-        del line.ready[: len(rest)]
+        if rest:
+            del line.ready[: len(rest)]
         return [task for _, _, task in taken + rest]
 
     def clear(self) -> None:
@@ -119,8 +125,25 @@ class Roster:
             line.ready.clear()
             line.n_invoked = 0
         self.invoked.clear()
+        self.urgent.clear()
+        self.n_wanted.clear()
         self.kinds.clear()
         self.touched.clear()
+
+    def _invoke(self, member: Member, priority: int, nonce: str) -> None:
+        kind = self.kind(member)
+        self.invoked[member] = (priority, nonce)
+        self.n_wanted[kind] = self.n_wanted.get(kind, 0) + 1
+        heapq.heappush(self.urgent.setdefault(kind, []), (priority, f"{member[0]}/{member[1]}", nonce, member))
+
+    def _most_urgent(self, kind: str) -> Member | None:
+        heap = self.urgent.get(kind, [])
+        while heap:
+            priority, _, nonce, member = heap[0]
+            if self.invoked.get(member) == (priority, nonce):
+                return member
+            heapq.heappop(heap)  # adopted since
+        return None
 
     def _free_member(self, line: Line) -> int:
         if line.free:

@@ -19,10 +19,17 @@ _OPEN = (TaskState.WAITING, TaskState.READY, TaskState.RUNNING, TaskState.RETRYI
 class Tasks:
     """Everything that is known of one run. `fresh` is a random text of the caller; nonces are made of it."""
 
-    def __init__(self, submission: Submission, now: float, fresh: str, has_blob: HasBlob) -> None:
-        """The step `submit`: sources are ready, members are asked for."""
+    def __init__(
+        self,
+        submission: Submission,
+        now: float,
+        fresh: str,
+        has_blob: HasBlob,
+        records: Sequence[Record] | None = None,
+    ) -> None:
+        """The step `submit`: sources are ready, members are asked for. records: when they are not packed yet."""
         self.submission = submission
-        self.records = [Record.unpack(packed) for packed in submission.records]
+        self.records = [Record.unpack(packed) for packed in submission.records] if records is None else records
         self.has_blob = has_blob
         self.state = RunState.RUNNING
         self.reason = ""
@@ -120,6 +127,8 @@ class Tasks:
 
     def _promote(self, now: float) -> None:
         """Back-offs that ended: the tasks are ready."""
+        if not self.due:
+            return
         for task in sorted((t for t, at in self.due.items() if at <= now), key=lambda t: (self.due[t], str(t))):
             del self.due[task]
             self._ready(task, now)

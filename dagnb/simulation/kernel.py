@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from dagnb.errors import ProtocolError
+
+Routine = Coroutine[Any, None, Any]
 
 
 class Sleep:
@@ -24,6 +26,10 @@ class Sleep:
     def __await__(self) -> Generator[Any, None, None]:
         yield self
 
+    def arm(self, kernel: Kernel, sleeper: Routine) -> None:
+        """Wake the sleeper when the time has passed."""
+        kernel.later(self.seconds, sleeper)
+
 
 class Bell:
     """Await it until somebody rings; every waiter wakes, in the order they came."""
@@ -32,16 +38,21 @@ class Bell:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.waiters: list[Coroutine[Any, None, Any]] = []
+        self.waiters: deque[Routine] = deque()
 
     def __await__(self) -> Generator[Any, None, None]:
         yield self
 
-    def ring(self, n: int | None = None) -> None:
-        """Wake the first n waiters, all by default."""
-        n = len(self.waiters) if n is None else n
-        woken, self.waiters = self.waiters[:n], self.waiters[n:]
-        self.kernel.soon.extend(woken)
+    def arm(self, kernel: Kernel, waiter: Routine) -> None:
+        """Wake the waiter when somebody rings."""
+        self.waiters.append(waiter)
+
+    def ring(self, n: int | None = None) -> int:
+        """Wake the first n waiters, all by default. Returns how many woke."""
+        n = len(self.waiters) if n is None else min(n, len(self.waiters))
+        for _ in range(n):
+            self.kernel.soon.append(self.waiters.popleft())
+        return n
 
 
 class Kernel:
@@ -49,38 +60,41 @@ class Kernel:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.soon: deque[Coroutine[Any, None, Any]] = deque()
-        self._later: list[tuple[float, int, Coroutine[Any, None, Any]]] = []
+        self.soon: deque[Routine] = deque()
+        self._later: list[tuple[float, int, Routine | Callable[[], None]]] = []
         self._serial = 0
         self._alive = 0
 
-    def spawn(self, coroutine: Coroutine[Any, None, Any]) -> None:
+    def spawn(self, coroutine: Routine) -> None:
         """Start a coroutine at the present moment."""
         self._alive += 1
         self.soon.append(coroutine)
 
+    def later(self, seconds: float, what: Routine | Callable[[], None]) -> None:
+        """Go on with a coroutine, or call a function, when so much time has passed."""
+        self._serial += 1
+        heapq.heappush(self._later, (self.now + seconds, self._serial, what))
+
     def run(self) -> None:
         """Go on until everything ended. Raises ProtocolError when something waits for ever."""
+        soon, later = self.soon, self._later
         while True:
-            while self.soon:
-                self._step(self.soon.popleft())
-            if not self._later:
+            while soon:
+                coroutine = soon.popleft()
+                try:
+                    wish = coroutine.send(None)
+                except StopIteration:
+                    self._alive -= 1
+                else:
+                    wish.arm(self, coroutine)
+            if not later or not self._alive:
                 break
-            self.now, _, coroutine = heapq.heappop(self._later)
-            self.soon.append(coroutine)
+            self.now, _, what = heapq.heappop(later)
+            if callable(what):
+                what()
+            else:
+                soon.append(what)
         if self._alive:
             raise ProtocolError(
                 f"{self._alive} simulated worker(s) wait for ever at {self.now:g} s. Please report the plan."
             )
-
-    def _step(self, coroutine: Coroutine[Any, None, Any]) -> None:
-        try:
-            wish = coroutine.send(None)
-        except StopIteration:
-            self._alive -= 1
-            return
-        if isinstance(wish, Sleep):
-            self._serial += 1
-            heapq.heappush(self._later, (self.now + wish.seconds, self._serial, coroutine))
-        else:
-            wish.waiters.append(coroutine)

@@ -1,35 +1,58 @@
-"""simulate(plan, costs) -> Trace: the run as it would be."""
+"""simulate(plan, costs, pool) -> Trace: the run as it would be."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from dagnb.errors import ProtocolError
 from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Pool
+from dagnb.protocol.layout import Layout
 from dagnb.protocol.messages import RunState
-from dagnb.protocol.program import lay_out
-from dagnb.protocol.worker import Worker
-from dagnb.simulation.kernel import Kernel
-from dagnb.simulation.world import Universe, VirtualWorld
+from dagnb.simulation.universe import Universe, layout_for
+from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
 
 
-def simulate(plan: Plan, costs: Costs, *, n_workers: int) -> Trace:
-    """The real worker's code in virtual time, `n_workers` instances at a time. O(steps x log steps + edges).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a simulated run comes to. gb_s: gigabytes of memory times seconds that workers were held for it."""
 
-    Deterministic. Times count from the submission at 0.
+    makespan_s: float
+    gb_s: float
+    n_cold: int
+    n_warm: int
+
+
+def simulate(plan: Plan, costs: Costs, pool: Pool) -> Trace:
+    """The real worker's code in virtual time. O(steps x log steps + edges).
+
+    Deterministic. Times count from the submission at 0; what the client does before is at negative times.
     Raises ProtocolError when the plan would never end: a defect of dagnb.
     """
-    universe = play(plan, costs, n_workers=n_workers)
-    return Trace.of(universe.spans, plan.names, submitted_s=0.0, finished_s=universe.machine.finished_at)
+    universe = play(plan, costs, pool)
+    end = universe.machine.finished_at
+    client = [Span(-1, "", Phase.SUBMIT, -costs.submit_s, 0.0), Span(-1, "", Phase.RETURN, end, end + costs.return_s)]
+    return Trace.of([*universe.spans, *client], plan.names, submitted_s=0.0, finished_s=end)
 
 
-def play(plan: Plan, costs: Costs, *, n_workers: int) -> Universe:
+def outcome(plan: Plan, costs: Costs, pool: Pool, layout: Layout | None = None) -> Outcome:
+    """As simulate, but only what it comes to; layout: of layout_for, when many prices are tried with one plan."""
+    universe = play(plan, costs, pool, layout, is_traced=False)
+    used = universe.fleet.used
+    return Outcome(
+        makespan_s=universe.machine.finished_at,
+        gb_s=sum(pool.memory_of(u.resources) * (u.end_s - u.begin_s) for u in used) / 1000,
+        n_cold=sum(not u.is_warm for u in used),
+        n_warm=sum(u.is_warm for u in used),
+    )
+
+
+def play(plan: Plan, costs: Costs, pool: Pool, layout: Layout | None = None, *, is_traced: bool = True) -> Universe:
     """As simulate, but gives the universe at its end, with the coordinator's own story of the run."""
-    kernel = Kernel()
-    universe = Universe(plan, costs, kernel, lay_out(plan, "simulation", cap=n_workers))
-    for number in range(min(n_workers, len(plan.steps))):
-        kernel.spawn(Worker(VirtualWorld(universe, f"v{number}")).work())
-    kernel.run()
+    universe = Universe(plan, costs, pool, layout or layout_for(plan, pool), is_traced=is_traced)
+    universe.kernel.run()
     if universe.machine.state is not RunState.OK:
         raise ProtocolError(f"a simulated run ended as '{universe.machine.state}'. Please report the plan.")
     return universe

@@ -1,146 +1,157 @@
-"""The virtual world: what each act of a worker costs, and the protocol's own state machine as coordinator."""
+"""The virtual world: what each act of a worker costs.
+
+Between two hand-overs an instance meets nobody, so its acts only move a clock of its own; it waits for the others'
+once a task, where it hands over. That makes a task one event of the kernel.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from dagnb.planning.costs import Costs
-from dagnb.planning.plan import Plan
-from dagnb.protocol.machine import Machine
-from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply, RunState, Submission
+from dagnb.planning.costs import Start
+from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply
 from dagnb.protocol.world import Missing
-from dagnb.simulation.kernel import Bell, Kernel, Sleep
-from dagnb.trace.span import Phase, Span
+from dagnb.simulation.kernel import Sleep
+from dagnb.trace.span import Phase
+
+if TYPE_CHECKING:
+    from dagnb.simulation.universe import Universe
 
 FOR_EVER_S = 1e12
 
 
-@dataclass
-class Universe:
-    """What all virtual instances share."""
-
-    plan: Plan
-    costs: Costs
-    kernel: Kernel
-    submission: Submission
-    machine: Machine = field(init=False)
-    bell: Bell = field(init=False)
-    spans: list[Span] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """Submit at the present moment."""
-        self.bell = Bell(self.kernel)
-        self.machine = Machine(self.submission, self.kernel.now, "sim", lambda task, address: True)
-
-    def settle(self) -> None:
-        """Wake as many instances as were hinted at; all of them at the end."""
-        hints = len(self.machine.hints)
-        self.machine.hints.clear()
-        if self.machine.state is not RunState.RUNNING:
-            self.bell.ring()
-        elif hints:
-            self.bell.ring(hints)
-
-
 class VirtualWorld:
-    """One instance's view of the universe. The value of a task is its size in bytes."""
+    """One instance's view of the universe. The value of a task is its size in bytes. at: the instance's own clock."""
 
-    def __init__(self, universe: Universe, instance: str) -> None:
-        """An instance that has not started yet."""
-        self.universe = universe
-        self.instance = instance
+    __slots__ = ("at", "at_hand", "instance", "kind", "start", "universe", "worker")
+
+    def __init__(
+        self, universe: Universe, instance: str, kind: str = "", start: tuple[str, Start] | None = None
+    ) -> None:
+        """An instance that has started at the present moment; start: 'cold' or 'warm', and what it took."""
+        self.universe, self.instance, self.kind = universe, instance, kind
+        self.start = start
         self.worker = ""
         self.at_hand: set[int] = set()
-        self.is_started = False
+        self.at = universe.kernel.now
 
     async def register(self) -> Reply:
-        """Start (cold, the first time), then ask for work."""
-        begin = self.universe.kernel.now
-        costs = self.universe.costs
-        await Sleep(costs.warm_s if self.is_started else costs.cold_s)
-        reply = self.universe.machine.register(
-            self.instance, now=self.universe.kernel.now, fresh="sim", lease_s=FOR_EVER_S
+        """Read the program, the first time, or wake; then ask for work."""
+        universe, begin = self.universe, self.at
+        self.at += universe.costs.wake_s if self.start is None else universe.costs.program_s
+        await self._meet()
+        reply = universe.machine.register(
+            self.instance, now=universe.kernel.now, fresh="sim", lease_s=FOR_EVER_S, kind=self.kind
         )
+        if self.start is not None:
+            universe.fleet.came(self.kind)
         if reply.worker:
-            self._span(-1, Phase.INVOKE, begin, worker=reply.worker, detail="warm" if self.is_started else "cold")
-        self.is_started = True
+            self._note_start(reply.worker, begin)
+        self.start = None
         return self._took(reply)
 
     async def wait_work(self) -> None:
-        """Sleep until somebody hints."""
-        if self.universe.machine.state is RunState.RUNNING and not self.universe.machine.roster.invoked:
-            await self.universe.bell
+        """Rest until somebody hints; leave when nobody did for long enough."""
+        await self._meet()
+        await self.universe.fleet.rest(self.instance, self.kind)
+        self.at = self.universe.kernel.now
 
     async def fetch(self, offer: Offer) -> int | Missing:
-        """Transfer what is not at hand, all at once; small values came with the offer."""
-        begin, costs = self.universe.kernel.now, self.universe.costs
-        sizes = [i.address.n_bytes for i in offer.inputs if i.task not in self.at_hand]
-        large = [n for n in sizes if n > 16 * 1024]
-        if large:
-            await Sleep(max(costs.transfer(n) for n in large))
-            self._span(offer.task, Phase.FETCH, begin, n_bytes=sum(large))
-        begin, total = self.universe.kernel.now, sum(i.address.n_bytes for i in offer.inputs)
-        await Sleep(total * costs.load_s_per_byte)
-        self._span(offer.task, Phase.LOAD, begin, n_bytes=total)
-        self.at_hand.update(i.task for i in offer.inputs)
+        """Transfer what is not at hand, all at once; small values came with the offer. Then unpickle."""
+        universe, costs, task = self.universe, self.universe.costs, self.universe.tasks[offer.task]
+        begin = self.at
+        sizes = {i.task: costs.edge(universe.tasks[i.task], task) for i in offer.inputs}
+        far = [n for u, n in sizes.items() if u not in self.at_hand]
+        outside = costs.external_bytes.get(task, 0)
+        moved = sum(n for n in far if n > costs.inline_bytes) + outside
+        if moved:
+            self.at += costs.fetching(task, [*far, outside])
+            universe.note(offer.task, self.worker, Phase.FETCH, begin, self.at, moved, offer.attempt)
+        total, begin = sum(sizes.values()) + costs.argument_bytes.get(task, 0), self.at
+        self.at += costs.loading(task, total)
+        universe.note(offer.task, self.worker, Phase.LOAD, begin, self.at, total, offer.attempt)
+        self.at_hand.update(sizes)
         return total
 
     async def run(self, offer: Offer, inputs: int) -> int | Failure:
         """Let the predicted time pass."""
-        begin, task = self.universe.kernel.now, self.universe.plan.steps[offer.task].task
-        await Sleep(self.universe.costs.run(task))
-        self._span(offer.task, Phase.RUN, begin)
-        return self.universe.costs.output(task)
+        universe, task, begin = self.universe, self.universe.tasks[offer.task], self.at
+        failing = universe.costs.failures.get(task, ())
+        fails = offer.attempt <= len(failing)
+        self.at += failing[offer.attempt - 1][0] if fails else universe.run_s[offer.task]
+        universe.note(offer.task, self.worker, Phase.RUN, begin, self.at, 0, offer.attempt)
+        if fails:
+            delay_s = failing[offer.attempt - 1][1]
+            return Failure(task=offer.task, attempt=offer.attempt, error="{}", delay_s=delay_s)
+        return universe.costs.output(task)
 
     async def store(self, offer: Offer, value: int) -> Commit | Failure:
         """Pickle, and transfer a large result."""
-        begin, costs = self.universe.kernel.now, self.universe.costs
-        await Sleep(value * costs.dump_s_per_byte)
-        self._span(offer.task, Phase.DUMP, begin, n_bytes=value)
-        n_chunks = 0
-        if value > 16 * 1024:
-            begin, n_chunks = self.universe.kernel.now, -(-value // 2**20)
-            await Sleep(costs.transfer(value))
-            self._span(offer.task, Phase.STORE, begin, n_bytes=value)
+        universe, task, begin = self.universe, self.universe.tasks[offer.task], self.at
+        self.at += universe.costs.dumping(task)
+        universe.note(offer.task, self.worker, Phase.DUMP, begin, self.at, value, offer.attempt)
+        if value > universe.costs.inline_bytes:
+            begin = self.at
+            self.at += universe.costs.storing(task)
+            universe.note(offer.task, self.worker, Phase.STORE, begin, self.at, value, offer.attempt)
         self.at_hand.add(offer.task)
-        return Commit(task=offer.task, address=Address(f"{self.instance}.{offer.task}", value, n_chunks))
+        return Commit(task=offer.task, address=Address(self.instance, value))
 
     async def complete(self, commits: Sequence[Commit]) -> Reply:
         """One round trip: half of it there, the step, half of it back."""
-        begin, half = self.universe.kernel.now, self.universe.costs.commit_s / 2
-        await Sleep(half)
-        worker = self.worker
-        reply = self.universe.machine.complete(self.instance, commits, now=self.universe.kernel.now, fresh="sim")
-        self._took(reply)
-        await Sleep(half)
+        universe, begin, half, worker = self.universe, self.at, self.universe.costs.commit_s / 2, self.worker
+        self.at += half
+        await self._meet()
+        reply = universe.machine.complete(self.instance, commits, now=universe.kernel.now, fresh="sim")
+        self.at += half
         for commit in commits:
-            self._span(commit.task, Phase.COMMIT, begin, worker=worker)
-        return reply
+            universe.note(commit.task, worker, Phase.COMMIT, begin, self.at, 0, 1)
+        return self._took(reply)
 
     async def fail(self, failure: Failure) -> Reply:
-        """No virtual function fails yet; the step is there for plans with faults."""
-        await Sleep(self.universe.costs.commit_s)
-        return self._took(self.universe.machine.fail(self.instance, failure, now=self.universe.kernel.now, fresh="sim"))
+        """As complete; a back-off ends by itself."""
+        universe = self.universe
+        self.at += universe.costs.commit_s
+        await self._meet()
+        reply = universe.machine.fail(self.instance, failure, now=universe.kernel.now, fresh="sim")
+        universe.wake_when_due()
+        return self._took(reply)
 
     async def lost(self, missing: Missing) -> Reply:
-        """As fail: virtual values do not vanish yet."""
-        await Sleep(self.universe.costs.commit_s)
+        """As complete: virtual values do not vanish yet."""
+        self.at += self.universe.costs.commit_s
+        await self._meet()
         now = self.universe.kernel.now
         return self._took(self.universe.machine.lost(self.instance, missing.task, missing.inputs, now=now, fresh="sim"))
 
+    async def _meet(self) -> None:
+        """Let the common clock come to this instance's."""
+        await Sleep(self.at - self.universe.kernel.now)
+
     def _took(self, reply: Reply) -> Reply:
-        self.universe.settle()
+        universe = self.universe
+        self.at += universe.settle()
         if reply.worker:
             self.worker = reply.worker
         for offer in reply.offers:
             if reply.now > offer.ready_at:
-                span = Span(offer.task, self.worker, Phase.QUEUE, offer.ready_at, reply.now)
-                self.universe.spans.append(span)
+                universe.note(offer.task, self.worker, Phase.QUEUE, offer.ready_at, reply.now, 0, offer.attempt)
         return reply
 
-    def _span(
-        self, task: int, phase: Phase, begin: float, *, worker: str = "", n_bytes: int = 0, detail: str = ""
-    ) -> None:
-        span = Span(task, worker or self.worker, phase, begin, self.universe.kernel.now, n_bytes, 1, detail)
-        self.universe.spans.append(span)
+    def _note_start(self, worker: str, begin: float) -> None:
+        """The acts of the start, back from when it began; of who was only woken, that."""
+        note = self.universe.note
+        if self.start is None:
+            note(-1, worker, Phase.INVOKE, begin, self.at, 0, 1, "warm")
+            return
+        how, start = self.start
+        if self.at > begin:
+            note(-1, worker, Phase.PROGRAM, begin, self.at, 0, 1, how)
+        at = begin - start.total_s
+        acts = (Phase.INVOKE, Phase.CREATE, Phase.BOOT, Phase.IMPORT, Phase.REGISTER)
+        lengths = (start.invoke_s, start.create_s, start.boot_s, start.import_s, start.register_s)
+        for phase, seconds in zip(acts, lengths, strict=True):
+            if seconds > 0 or phase is Phase.INVOKE:
+                note(-1, worker, phase, at, at + seconds, 0, 1, how)
+                at += seconds

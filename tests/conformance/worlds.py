@@ -20,9 +20,9 @@ import dagnb
 from dagnb.graph.dag import Dag
 from dagnb.graph.task import Node
 from dagnb.handle import Run
-from dagnb.planning.costs import Costs
+from dagnb.planning.costs import Costs, Law, Start
 from dagnb.planning.plan import Plan, Step
-from dagnb.planning.planner import Problem
+from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.simulate import play
 from dagnb.trace.span import Phase
 from tests import graphs, strategies
@@ -57,11 +57,11 @@ class Case:
         return Costs(
             run_s={task: 0.1 * 2**place for task, place in enumerate(self.rank)},
             output_bytes={i: LARGE for i, call in enumerate(self._drawn) if call in self.large},
-            latency_s=1e-6,
-            bytes_per_s=1e12,
+            fetch=Law(1e-6, 1e-12),
+            store=Law(1e-6, 1e-12),
             commit_s=1e-6,
-            cold_s=1e-6,
-            warm_s=1e-6,
+            cold=Start(invoke_s=1e-6),
+            wake_s=1e-6,
         )
 
     @property
@@ -184,7 +184,7 @@ class Given:
 
 def imagined(case: Case) -> Lived:
     """The case in virtual time."""
-    universe = play(case.plan, case.costs, n_workers=case.n)
+    universe = play(case.plan, case.costs, Pool(cap=case.n))
     return Lived(story=[(e.kind, e.task, e.worker) for e in universe.machine.events], phases=phases(universe.spans))
 
 

@@ -9,8 +9,18 @@ _HINTS = "a for any, b, c for kind x: hints"
 _CONTAINERS = "two tasks apart of kind x: batches of 2, containers die"
 
 KINDS = (
-    in_roster("anybody may staff any queue", _OFTEN, "I14 kinds", ("adopt", " if self.kind(m) == kind", "")),
-    in_roster("nobody may staff a queue of a kind", _OFTEN, "liveness", ("adopt", "== kind", "== kind == ''")),
+    in_roster(
+        "anybody may staff any queue",
+        _OFTEN,
+        "I14 kinds",
+        ("_most_urgent", "self.urgent.get(kind, [])", "next(filter(None, self.urgent.values()), [])"),
+    ),
+    in_roster(
+        "nobody may staff a queue of a kind",
+        _OFTEN,
+        "liveness",
+        ("_most_urgent", "self.urgent.get(kind, [])", "self.urgent.get('', [])"),
+    ),
     in_machine(
         "the kind of an instance is not noted",
         _OFTEN,

@@ -74,7 +74,10 @@ def _copy_of_roster(roster: Roster) -> Roster:
         Line(line.queue, line.ready.copy(), line.free.copy(), line.highest, line.n_invoked, line.n_active)
         for line in roster.lines
     ]
+    copy.names = roster.names
     copy.invoked = roster.invoked.copy()
+    copy.urgent = {kind: heap.copy() for kind, heap in roster.urgent.items()}
+    copy.n_wanted = roster.n_wanted.copy()
     copy.nonces = roster.nonces.copy()
     copy.held = roster.held.copy()
     copy.kinds = roster.kinds.copy()

@@ -14,6 +14,7 @@ from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node, task
 from dagnb.planning.plan import Plan, Step
 from dagnb.protocol import program
+from dagnb.protocol.layout import Kinds, lay_out
 from dagnb.protocol.messages import Queue, Record
 from dagnb.protocol.program import Body, FunctionLine, Header, Program
 from dagnb.protocol.story import Story
@@ -255,7 +256,7 @@ def test_links_say_who_reads_whom_where_and_when() -> None:
         Step(task=3, upstream=(1, 2), resources=Resources(memory_mb=512), priority=1),
     )
 
-    made = program.lay_out(Plan(dag=dag, steps=steps, planner="p"), "r", cap=5, on_error="continue")
+    made = lay_out(Plan(dag=dag, steps=steps, planner="p"), cap=5).submission("r", (), on_error="continue")
 
     records = [Record.unpack(packed) for packed in made.records]
     assert made.queues == (Queue("~", 5), Queue("w1", 1), Queue("~512mb", 5))
@@ -275,10 +276,10 @@ def test_queues_are_of_the_kind_of_their_resources_when_that_is_asked_for() -> N
     steps = (Step(task=0), Step(task=1, worker="w1", resources=wide), Step(task=2, upstream=(0, 1), resources=large))
     plan = Plan(dag=dag, steps=steps, planner="p")
 
-    made = program.lay_out(plan, "r", cap=5, by_kind=True)
+    made = lay_out(plan, cap=5, kinds=Kinds.RESOURCES)
 
     assert made.queues == (Queue("~", 5, "default"), Queue("w1", 1, "2cpu"), Queue("~512mb", 5, "512mb"))
-    assert [queue.kind for queue in program.lay_out(plan, "r", cap=5).queues] == ["", "", ""]
+    assert [queue.kind for queue in lay_out(plan, cap=5).queues] == ["", "", ""]
 
 
 # ---- refusals ----

@@ -12,26 +12,29 @@ from hypothesis import strategies as st
 
 from dagnb.errors import ProtocolError
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs
+from dagnb.planning.costs import Costs, Law, Start
 from dagnb.planning.plan import Plan, Step
+from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import RunState
-from dagnb.protocol.program import lay_out
 from dagnb.protocol.worker import Worker
-from dagnb.simulation.kernel import Kernel
 from dagnb.simulation.simulate import play, simulate
-from dagnb.simulation.world import Universe, VirtualWorld
+from dagnb.simulation.universe import Universe, layout_for
+from dagnb.simulation.world import VirtualWorld
 from dagnb.trace.span import Phase
 from dagnb.trace.trace import Trace
 from tests import graphs, strategies
 
 FREE: dict[str, Any] = {
-    "latency_s": 0.0,
-    "bytes_per_s": 1e18,
+    "fetch": Law(),
+    "store": Law(),
+    "load": Law(),
+    "dump": Law(),
     "commit_s": 0.0,
-    "cold_s": 0.0,
-    "warm_s": 0.0,
-    "load_s_per_byte": 0.0,
-    "dump_s_per_byte": 0.0,
+    "cold": Start(),
+    "warm": Start(),
+    "wake_s": 0.0,
+    "submit_s": 0.0,
+    "return_s": 0.0,
 }
 """prices at which only functions take time"""
 
@@ -58,7 +61,7 @@ def test_equal_inputs_give_equal_bytes(data: st.DataObject) -> None:
     costs = data.draw(strategies.costs(plan.dag))
     n = data.draw(st.integers(1, 4))
 
-    assert simulate(plan, costs, n_workers=n).to_json() == simulate(plan, costs, n_workers=n).to_json()
+    assert simulate(plan, costs, Pool(cap=n)).to_json() == simulate(plan, costs, Pool(cap=n)).to_json()
 
 
 @given(st.data())
@@ -67,7 +70,7 @@ def test_every_step_of_a_plan_without_copies_runs_once_after_its_upstream(data: 
     plan = data.draw(strategies.planned(max_tasks=12))
     costs = data.draw(strategies.costs(plan.dag))
 
-    trace = simulate(plan, costs, n_workers=data.draw(st.integers(1, 4)))
+    trace = simulate(plan, costs, Pool(cap=data.draw(st.integers(1, 4))))
 
     begin = {s.task: s.begin_s for s in trace.spans if s.phase is Phase.RUN}
     end = {s.task: s.end_s for s in trace.spans if s.phase is Phase.DUMP}
@@ -82,7 +85,7 @@ def test_no_worker_runs_two_functions_at_a_time_and_no_more_run_than_instances(d
     plan = data.draw(strategies.planned(max_tasks=12))
     n = data.draw(st.integers(1, 3))
 
-    trace = simulate(plan, Costs(), n_workers=n)
+    trace = simulate(plan, Costs(), Pool(cap=n))
 
     spans = [s for s in trace.spans if s.phase is Phase.RUN]
     for worker in trace.workers:
@@ -94,7 +97,7 @@ def test_no_worker_runs_two_functions_at_a_time_and_no_more_run_than_instances(d
 def test_a_chain_takes_the_sum_of_its_parts() -> None:
     costs = Costs(run_s={0: 1.0, 1: 2.0, 2: 4.0}, **FREE)
 
-    trace = simulate(floating(graphs.chain(3)), costs, n_workers=1)
+    trace = simulate(floating(graphs.chain(3)), costs, Pool(cap=1))
 
     assert runs(trace) == {"t0": (0.0, 1.0), "t1": (1.0, 3.0), "t2": (3.0, 7.0)}
     assert trace.makespan_s == 7.0
@@ -105,17 +108,17 @@ def test_a_fan_out_runs_in_parallel_as_far_as_there_are_workers() -> None:
     costs = Costs(default_run_s=1.0, **FREE)
     plan = floating(graphs.fan_out(3))
 
-    assert [simulate(plan, costs, n_workers=n).makespan_s for n in (1, 2, 3, 9)] == [4.0, 3.0, 2.0, 2.0]
+    assert [simulate(plan, costs, Pool(cap=n)).makespan_s for n in (1, 2, 3, 9)] == [4.0, 3.0, 2.0, 2.0]
 
 
 def test_pinned_tasks_wait_for_their_worker() -> None:
     """a -> b, c: both pinned to one worker while others idle"""
     dag = graphs.drawn("a b", "a c")
 
-    trace = simulate(pinned(dag, "w1", "w2", "w2"), Costs(default_run_s=1.0, **FREE), n_workers=3)
+    trace = simulate(pinned(dag, "w1", "w2", "w2"), Costs(default_run_s=1.0, **FREE), Pool(cap=3))
 
     assert trace.makespan_s == 3.0
-    assert {span.worker for span in trace.spans} == {"w1", "w2"}
+    assert {span.worker for span in trace.spans if span.worker} == {"w1", "w2"}
 
 
 def test_priorities_decide_who_goes_first() -> None:
@@ -123,7 +126,7 @@ def test_priorities_decide_who_goes_first() -> None:
     order = {"a": 2, "b": 0, "c": 1}
     steps = tuple(Step(task=i, priority=order[call.name]) for i, call in enumerate(dag.calls))
 
-    trace = simulate(Plan(dag=dag, steps=steps, planner="p"), Costs(**FREE, default_run_s=1.0), n_workers=1)
+    trace = simulate(Plan(dag=dag, steps=steps, planner="p"), Costs(**FREE, default_run_s=1.0), Pool(cap=1))
 
     assert list(runs(trace)) == ["b", "c", "a"]
 
@@ -133,19 +136,21 @@ def test_every_act_takes_the_time_it_is_priced_at() -> None:
     costs = Costs(
         run_s={0: 10.0, 1: 20.0},
         output_bytes={0: 1_000_000, 1: 10},
-        latency_s=0.5,
-        bytes_per_s=1e6,
+        fetch=Law(0.5, 1e-6),
+        store=Law(0.5, 1e-6),
+        load=Law(0.0, 2e-6),
+        dump=Law(0.0, 1e-6),
         commit_s=0.2,
-        cold_s=3.0,
-        warm_s=0.25,
-        load_s_per_byte=2e-6,
-        dump_s_per_byte=1e-6,
+        cold=Start(invoke_s=3.0),
+        submit_s=0.75,
+        return_s=0.25,
     )
 
-    trace = simulate(pinned(graphs.chain(2), "w1", "w1"), costs, n_workers=1)
+    trace = simulate(pinned(graphs.chain(2), "w1", "w1"), costs, Pool(cap=1))
 
     told = [(s.phase.value, s.worker, round(s.begin_s, 5), round(s.end_s, 5), s.n_bytes) for s in trace.spans]
     assert sorted(told, key=lambda line: line[2:4]) == [
+        ("submit", "", -0.75, 0.0, 0),
         ("invoke", "w1", 0.0, 3.0, 0),
         ("queue", "w1", 0.0, 3.0, 0),
         ("load", "w1", 3.0, 3.0, 0),
@@ -157,6 +162,7 @@ def test_every_act_takes_the_time_it_is_priced_at() -> None:
         ("run", "w1", 17.7, 37.7, 0),
         ("dump", "w1", 37.7, 37.70001, 10),
         ("commit", "w1", 37.70001, 37.90001, 0),
+        ("return", "", 37.80001, 38.05001, 0),
     ]
     assert round(trace.makespan_s, 5) == 37.80001
 
@@ -165,28 +171,32 @@ def test_a_large_value_is_fetched_by_who_did_not_make_it() -> None:
     """a, b -> c: whoever runs c has one of the two at hand"""
     costs = Costs(default_run_s=1.0, default_output_bytes=1_000_000, **FREE)
 
-    trace = simulate(floating(graphs.fan_in(2)), costs, n_workers=2)
+    trace = simulate(floating(graphs.fan_in(2)), costs, Pool(cap=2))
 
     assert [(s.task, s.n_bytes) for s in trace.spans if s.phase is Phase.FETCH] == [(2, 1_000_000)]
     assert [(s.task, s.n_bytes) for s in trace.spans if s.phase is Phase.LOAD] == [(0, 0), (1, 0), (2, 2_000_000)]
 
 
 def test_play_gives_the_story_that_simulate_draws() -> None:
-    universe = play(floating(graphs.diamond()), Costs(), n_workers=2)
+    universe = play(floating(graphs.diamond()), Costs(), Pool(cap=2))
 
     assert universe.machine.state is RunState.OK
     kinds = Counter(event.kind for event in universe.machine.events)
     assert (kinds["start"], kinds["done"], kinds["end"]) == (4, 4, 1)
 
 
+def empty(plan: Plan) -> Universe:
+    """A universe where nobody has been started."""
+    pool = Pool(cap=0)
+    return Universe(plan, Costs(), pool, layout_for(plan, Pool(cap=1)))
+
+
 def test_an_instance_of_a_run_that_is_over_does_nothing() -> None:
-    kernel = Kernel()
-    plan = floating(graphs.lone())
-    universe = Universe(plan, Costs(), kernel, lay_out(plan, "r", cap=1))
+    universe = empty(floating(graphs.lone()))
     universe.machine.cancel("by hand", now=0.0)
 
-    kernel.spawn(Worker(VirtualWorld(universe, "v0")).work())
-    kernel.run()
+    universe.kernel.spawn(Worker(VirtualWorld(universe, "v0")).work())
+    universe.kernel.run()
 
     assert universe.machine.state is RunState.CANCELLED
     assert universe.spans == []
@@ -194,19 +204,17 @@ def test_an_instance_of_a_run_that_is_over_does_nothing() -> None:
 
 def test_a_worker_that_nobody_wakes_is_found_at_the_end() -> None:
     """An instance waits, while another one took the only task and vanished."""
-    kernel = Kernel()
-    plan = floating(graphs.lone())
-    universe = Universe(plan, Costs(), kernel, lay_out(plan, "r", cap=1))
+    universe = empty(floating(graphs.lone()))
     universe.machine.register("vanished", now=0.0, fresh="x", lease_s=1e9)
 
-    kernel.spawn(Worker(VirtualWorld(universe, "v0")).work())
+    universe.kernel.spawn(Worker(VirtualWorld(universe, "v0")).work())
 
-    with pytest.raises(ProtocolError, match=r"1 simulated worker\(s\) wait for ever at 0.02 s"):
-        kernel.run()
+    with pytest.raises(ProtocolError, match=r"1 simulated worker\(s\) wait for ever at 0.001 s"):
+        universe.kernel.run()
 
 
 def test_two_thousand_tasks_side_by_side_are_simulated() -> None:
-    trace = simulate(floating(graphs.wide(2_000)), Costs(default_run_s=1.0, **FREE), n_workers=100)
+    trace = simulate(floating(graphs.wide(2_000)), Costs(default_run_s=1.0, **FREE), Pool(cap=100))
 
     assert trace.makespan_s == 22.0
     assert len(runs(trace)) == 2_002

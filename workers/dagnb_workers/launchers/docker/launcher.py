@@ -101,7 +101,15 @@ class Docker:
             for resources in needs:
                 spec = await asyncio.to_thread(self._spec, resources, place, None)
                 warm[resources] = sum(seat["key"] == spec.key for seat in seats)
-        return Pool(cap=self.cap, memory_mb=self.total_memory_mb, warm={r: n for r, n in warm.items() if n})
+        return Pool(
+            cap=self.cap,
+            memory_mb=self.total_memory_mb,
+            warm={r: n for r, n in warm.items() if n},
+            eager=False,
+            linger_s=self.linger_s,
+            keep_alive_s=self.idle_s,
+            worker_memory_mb=self.memory_mb,
+        )
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         """Make the images these needs ask for, unless they are there. Raises ConfigError, LaunchError."""

@@ -1,0 +1,89 @@
+"""What all virtual instances share: the clock, the plan, the prices, the protocol's own state machine, the spans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dagnb.planning.costs import Costs
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Pool
+from dagnb.protocol.layout import Kinds, Layout, lay_out
+from dagnb.protocol.machine import Machine
+from dagnb.protocol.messages import RunState
+from dagnb.simulation.fleet import Fleet
+from dagnb.simulation.kernel import Kernel
+from dagnb.trace.span import Phase, Span
+
+
+def layout_for(plan: Plan, pool: Pool) -> Layout:
+    """The plan as the coordinator of such a pool sees it; the same for every price list."""
+    kinds = Kinds.WORKER if pool.single else Kinds.ONE if pool.eager else Kinds.RESOURCES
+    return lay_out(plan, cap=pool.cap if pool.cap is not None else len(plan.steps), kinds=kinds)
+
+
+class Universe:
+    """A run that begins at 0. tasks, run_s: of each step, its DAG position and how long its function takes."""
+
+    def __init__(self, plan: Plan, costs: Costs, pool: Pool, layout: Layout, *, is_traced: bool = True) -> None:
+        """Submit; nobody works yet. is_traced: keep spans."""
+        self.plan, self.costs, self.layout, self.is_traced = plan, costs, layout, is_traced
+        self.kernel = Kernel()
+        self.tasks = [step.task for step in plan.steps]
+        self.run_s = [costs.run(step.task, _ratio(plan, position)) for position, step in enumerate(plan.steps)]
+        self.notes: list[tuple[Any, ...]] = []
+        self.machine = Machine(
+            layout.bare("simulation"), 0.0, "sim", lambda task, address: True, records=layout.records
+        )
+        self.fleet = Fleet(self, pool)
+        self.fleet.open()
+
+    @property
+    def spans(self) -> list[Span]:
+        """What happened, in the order it was noted."""
+        return [Span(*note) for note in self.notes]
+
+    def note(
+        self,
+        task: int,
+        worker: str,
+        phase: Phase,
+        begin_s: float,
+        end_s: float,
+        n_bytes: int,
+        attempt: int,
+        detail: str = "",
+    ) -> None:
+        """Keep a span."""
+        if self.is_traced:
+            self.notes.append((task, worker, phase, begin_s, end_s, n_bytes, attempt, detail))
+
+    def settle(self) -> float:
+        """Pass on what a step left to say. Returns how long that keeps whoever took the step."""
+        machine = self.machine
+        if machine.state is not RunState.RUNNING:
+            machine.take_hints()
+            self.fleet.close()
+        elif machine.hints or machine.kind_hints:
+            return self.fleet.hint(machine.take_hints())
+        return 0.0
+
+    def wake_when_due(self) -> None:
+        """A back-off that ends makes its task ready though nobody takes a step."""
+        due = self.machine.next_due()
+        if due is not None:
+            self.kernel.later(max(0.0, due - self.kernel.now), self._reap)
+
+    def _reap(self) -> None:
+        self.machine.reap(now=self.kernel.now, fresh="sim")
+        self.settle()
+
+
+def _ratio(plan: Plan, position: int) -> tuple[float, float]:
+    """CPUs and memory of a step's worker over what its task asks for; 1 where either is left to the launcher."""
+    step = plan.steps[position]
+    asked = plan.dag.calls[step.task].options.needs
+    if step.resources == asked:
+        return 1.0, 1.0
+    cpus = step.resources.cpus / asked.cpus if step.resources.cpus and asked.cpus else 1.0
+    memory = step.resources.memory_mb / asked.memory_mb if step.resources.memory_mb and asked.memory_mb else 1.0
+    return cpus, memory
