@@ -10,11 +10,13 @@ from pathlib import Path
 import docker
 import pytest
 from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
+from dagnb_workers.launchers.docker.spec import HOME, INSTANCE, RUN, home_mark
 
 from dagnb import client, task
 from dagnb.cli import main
 from dagnb.demo.identifiers import count_identifiers, library_sources
 from dagnb.demo.job import Choice, run_demo
+from dagnb.storage.home import runtime_directory
 from tests.conformance.agent import private_agent
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]  # an image may have to be built
@@ -49,13 +51,17 @@ def test_the_demo_counts_the_same_tells_its_containers_and_keeps_none(
     assert all(name.startswith(f"dagnb-{run[-6:].lower()}-") and name.endswith(one) for name, _, one in told)
     assert re.search(r"^Starts: [1-9]\d* cold, \d+ warm\.$", text, re.MULTILINE)
     assert re.search(r"^  \S+ cold, \S+ m?s: invoke .*, create .*, boot .*, import .*, register ", text, re.MULTILINE)
-    assert re.search(r"^After the run: 0 containers still lent to it", text, re.MULTILINE)
+    after = re.search(r"^After the run: 0 containers still lent to it, (\d+) idle and warm", text, re.MULTILINE)
+    assert after
+    there = docker_engine.api.containers(filters={"label": f"{HOME}={home_mark(runtime_directory())}"})
+    assert {container["Labels"][RUN] for container in there} == {run}
+    # another than those told may have been started, and come too late to be lent
+    assert len(told) <= int(after[1]) <= len(there)
+    assert {one for _, _, one in told} <= {container["Labels"][INSTANCE] for container in there}
 
     assert main(["workers"]) == 0
     listed = capsys.readouterr().out
-    warm = docker_engine.api.containers(filters={"label": f"dagnb.run={run}"})
-    assert len(warm) >= len(told)  # another may have been started, and come too late to be lent
-    assert all(one in listed for _, _, one in told)
+    assert all(container["Names"][0].removeprefix("/") in listed for container in there)
 
 
 @pytest.mark.usefixtures("at_home")
