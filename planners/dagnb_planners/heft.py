@@ -1,0 +1,47 @@
+"""HEFT: the task that is farthest from the end goes first, each to the worker where it ends first.
+
+Source: Topcuoglu, Hariri, Wu, "Performance-effective and low-complexity task scheduling for heterogeneous computing",
+IEEE TPDS 13(3), 2002, doi:10.1109/71.993206: upward rank (eq. 8), insertion-based earliest finish time (eq. 5, 6).
+Here in dagnb's own cost model: workers are started when first needed, values go through the store, what a worker holds
+it need not fetch. Equal ranks go in topological order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dagnb.errors import ConfigError
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Problem
+from dagnb_planners.placing import Placing
+from dagnb_planners.ranks import Prices, upward
+from dagnb_planners.sweep import swept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heft:
+    """n_workers: how many workers to plan for at most; None tries 1, 2, 4, ... in the simulator and keeps the best."""
+
+    name: ClassVar[str] = "heft"
+
+    n_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing."""
+        if self.n_workers is not None and self.n_workers < 1:
+            raise ConfigError(f"Heft(n_workers={self.n_workers}): at least 1 worker; leave it out to have it chosen.")
+
+    def plan(self, problem: Problem) -> Plan:
+        """Every step pinned. O(tasks log tasks + (tasks + edges) x workers) a number of workers, and a simulation."""
+        prices = Prices(problem)
+        ranks = upward(prices)
+        order = sorted(range(len(problem.dag)), key=lambda task: (-ranks[task], task))
+
+        def place(n: int) -> Plan:
+            placing = Placing(prices, n)
+            for task in order:
+                placing.put(task, placing.best(task))
+            return placing.plan(self.name)
+
+        return swept(problem, place, self.n_workers)

@@ -1,0 +1,74 @@
+"""Ranks: how far a task is from the sinks and from the sources, by what everything costs.
+
+Source: Topcuoglu, Hariri, Wu, "Performance-effective and low-complexity task scheduling for heterogeneous computing",
+IEEE TPDS 2002, doi:10.1109/71.993206, equations 8 (upward) and 9 (downward).
+"""
+
+from __future__ import annotations
+
+from dagnb.planning.planner import Problem
+
+
+class Prices:
+    """What each task costs its worker, seconds, by DAG position, whoever runs it.
+
+    busy: unpickling, function, pickling, storing, handing over. fetch: (u, v) -> bringing u's value for v.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        """O(tasks + edges)."""
+        dag, costs = problem.dag, problem.costs
+        self.problem, self.dag, self.costs = problem, dag, costs
+        self.busy = [
+            costs.loading(v, costs.arguments(dag, v))
+            + sum(run_s for run_s, _ in costs.failures.get(v, ()))
+            + costs.run(v)
+            + costs.dumping(v)
+            + costs.storing(v)
+            + costs.commit_s
+            for v in range(len(dag))
+        ]
+        self.outside = [costs.external_bytes.get(v, 0) for v in range(len(dag))]
+        # Of each task, its inputs that cost a transfer, the largest first: the first that is not at hand decides.
+        self.inputs = [
+            sorted(
+                ((n, u) for u in call.upstream if (n := costs.edge(u, v)) > costs.inline_bytes),
+                reverse=True,
+            )
+            for v, call in enumerate(dag.calls)
+        ]
+
+    def fetch(self, n_bytes: int, task: int) -> float:
+        """Seconds until a value of this size is here."""
+        return self.costs.fetching(task, [n_bytes])
+
+    def outside_s(self, task: int) -> float:
+        """Seconds until the inputs from outside are here."""
+        return self.fetch(self.outside[task], task) if self.outside[task] else 0.0
+
+
+def upward(prices: Prices) -> list[float]:
+    """The longest way from the begin of each task to the end of the run, transfers included. O(tasks + edges)."""
+    dag, ranks = prices.dag, [0.0] * len(prices.dag)
+    carried = _carried(prices)
+    for v in reversed(range(len(dag))):
+        below = max((carried.get((v, d), 0.0) + ranks[d] for d in dag.downstream[v]), default=0.0)
+        ranks[v] = prices.outside_s(v) + prices.busy[v] + below
+    return ranks
+
+
+def downward(prices: Prices) -> list[float]:
+    """The longest way from the begin of the run to the begin of each task, transfers included. O(tasks + edges)."""
+    dag, ranks = prices.dag, [0.0] * len(prices.dag)
+    carried = _carried(prices)
+    for v, call in enumerate(dag.calls):
+        ranks[v] = max(
+            (ranks[u] + prices.outside_s(u) + prices.busy[u] + carried.get((u, v), 0.0) for u in call.upstream),
+            default=0.0,
+        )
+    return ranks
+
+
+def _carried(prices: Prices) -> dict[tuple[int, int], float]:
+    """(u, v) -> seconds, of edges that cost a transfer"""
+    return {(u, v): prices.fetch(n, v) for v, inputs in enumerate(prices.inputs) for n, u in inputs}
