@@ -25,7 +25,7 @@ from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.program import verify
 from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.storage.interface import Store
-from dagnb.trace.span import Phase, Span, packed, unpacked
+from dagnb.trace.span import Phase, Span, is_last, packed, unpacked
 from dagnb.trace.trace import Trace
 from dagnb.views import snapshot, view
 from dagnb.views.report import report_html
@@ -101,18 +101,18 @@ class Run(Generic[R]):
 
     @property
     def trace(self) -> Trace:
-        """The spans so far; `.makespan_s` is final when the run is.
-
-        Just after the end it waits for what workers upload when they leave, until snapshot.LATE_S after it at most.
-        """
-        return session.wait(self._settled(with_logs=False)).trace
+        """The spans so far, all of them when the run is over; `.makespan_s` is final then. Waits as snapshot does."""
+        return session.wait(self._settled(None, with_logs=False)).trace
 
     def snapshot(self, before: Snapshot | None = None) -> Snapshot:
-        """All that is known of the run at this moment; before: an earlier one, of which only what is new is read."""
-        return session.wait(self._snapshot(before))
+        """All that is known of the run at this moment; before: an earlier one, of which only what is new is read.
 
-    async def _settled(self, *, with_logs: bool = True) -> Snapshot:
-        now = await self._snapshot(None, with_logs=with_logs)
+        Just after the end it waits for what workers upload when they leave; 2 s after the end it waits for nobody.
+        """
+        return session.wait(self._settled(before))
+
+    async def _settled(self, before: Snapshot | None, *, with_logs: bool = True) -> Snapshot:
+        now = await self._snapshot(before, with_logs=with_logs)
         pause_s = _LOOK_S
         while now.is_over and not now.is_settled:
             await asyncio.sleep(pause_s)
@@ -128,7 +128,8 @@ class Run(Generic[R]):
         logs: dict[int, str] = {}
         for part in (ended[i : i + _LOGS_AT_ONCE] for i in range(0, len(ended), _LOGS_AT_ONCE)):
             logs |= zip(part, await self._store.logs(self.id, part), strict=True)
-        return snapshot.joined(before, seen, spans, len(chunks), logs)
+        n_left = sum(map(is_last, chunks))
+        return snapshot.joined(before, seen, spans, logs, n_chunks=len(chunks), n_left=n_left)
 
     def why(self, task: str) -> str:
         """What this task is waiting for, in words, from the state alone. Raises KeyError for an unknown name."""
@@ -144,7 +145,7 @@ class Run(Generic[R]):
 
     def to_html(self) -> str:
         """The report: the view, where the time went, the plan if this process made it. It needs nothing else."""
-        now = session.wait(self._settled())
+        now = self.snapshot()
         return report_html(now, plan=self.plan, created=moment_text(now.seen.submitted_at))
 
     # ---- waiting ----

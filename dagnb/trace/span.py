@@ -68,16 +68,25 @@ class Span:
         return self.end_s - self.begin_s
 
 
-def packed(spans: Iterable[Span]) -> bytes:
-    """Spans as one chunk of bytes, as the store keeps them."""
-    rows = [
+_LAST = b"\xc0"
+"""MessagePack's nil, as the last row; no other chunk ends so, for every other row ends with text"""
+
+
+def packed(spans: Iterable[Span], *, is_last: bool = False) -> bytes:
+    """Spans as one chunk of bytes, as the store keeps them. is_last: an instance will upload no more."""
+    rows: list[tuple[object, ...] | None] = [
         (s.task, s.worker, s.phase.value, s.begin_s, s.end_s, s.n_bytes, s.attempt, s.detail)
         for s in spans  # by hand: astuple copies deeply, and this is on the way of every task
     ]
-    chunk: bytes = msgpack.packb(rows)
+    chunk: bytes = msgpack.packb([*rows, None] if is_last else rows)
     return chunk
 
 
 def unpacked(chunk: bytes) -> list[Span]:
     """The spans of a chunk."""
-    return [Span(s[0], s[1], Phase(s[2]), *s[3:]) for s in msgpack.unpackb(chunk)]
+    return [Span(s[0], s[1], Phase(s[2]), *s[3:]) for s in msgpack.unpackb(chunk) if s is not None]
+
+
+def is_last(chunk: bytes) -> bool:
+    """Whether an instance said with this chunk that it will upload no more."""
+    return chunk.endswith(_LAST)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dagnb.protocol.messages import Observation, RunState, TaskState
 from dagnb.protocol.story import Story
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import Span
 from dagnb.trace.trace import Trace
 
 MAX_LOG = 2_000
@@ -23,7 +23,7 @@ _ENDED = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.RETRYING, TaskSt
 class Snapshot:
     """One moment of a run. spans: as they arrived, in n_chunks chunks. logs: task -> tail of what it printed last.
 
-    started: task -> (epoch seconds, worker) of its latest start.
+    started: task -> (epoch seconds, worker) of its latest start. n_left: instances that have uploaded all their spans.
     """
 
     story: Story
@@ -32,6 +32,7 @@ class Snapshot:
     n_chunks: int
     logs: Mapping[int, str]
     started: Mapping[int, tuple[float, str]]
+    n_left: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -40,14 +41,12 @@ class Snapshot:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the run is over and no more spans of its done tasks will come: all are there, or it is too late.
+        """Whether the run is over and no more spans will come: all who took part have left, or it is too late."""
+        return self.is_over and (self.n_left >= self.seen.n_instances or self._late_s > LATE_S)
 
-        What a worker did last for a task is its commit, so that span is the last of them.
-        """
-        if not self.is_over or self.seen.now - self.seen.finished_at > LATE_S:
-            return self.is_over
-        committed = {span.task for span in self.spans if span.phase is Phase.COMMIT}
-        return all(task in committed for task, state in enumerate(self.seen.states) if state == TaskState.DONE)
+    @property
+    def _late_s(self) -> float:
+        return self.seen.now - self.seen.finished_at
 
     @property
     def elapsed_s(self) -> float:
@@ -70,19 +69,24 @@ def ended(seen: Observation, before: Snapshot | None) -> list[int]:
 
 
 def joined(
-    before: Snapshot | None, seen: Observation, spans: Sequence[Span], n_chunks: int, logs: Mapping[int, str]
+    before: Snapshot | None,
+    seen: Observation,
+    spans: Sequence[Span],
+    logs: Mapping[int, str],
+    *,
+    n_chunks: int,
+    n_left: int = 0,
 ) -> Snapshot:
     """The moment after `before`: what was known and what is new. seen: a look with the cursor of `before`."""
     started = {event.task: (event.at, event.worker) for event in seen.events if event.kind == "start"}
     printed = {task: text[-2 * MAX_LOG - 1 :] for task, text in logs.items() if text}
-    if before is None:
-        story = Story.read(seen.meta)
-        return Snapshot(story=story, seen=seen, spans=tuple(spans), n_chunks=n_chunks, logs=printed, started=started)
+    then = before or Snapshot(story=Story.read(seen.meta), seen=seen, spans=(), n_chunks=0, logs={}, started={})
     return Snapshot(
-        story=before.story,
+        story=then.story,
         seen=seen,
-        spans=before.spans + tuple(spans),
-        n_chunks=before.n_chunks + n_chunks,
-        logs={**before.logs, **printed},
-        started={**before.started, **started},
+        spans=then.spans + tuple(spans),
+        n_chunks=then.n_chunks + n_chunks,
+        logs={**then.logs, **printed},
+        started={**then.started, **started},
+        n_left=then.n_left + n_left,
     )

@@ -13,10 +13,11 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.worker import Worker
 from dagnb.storage.open import open_store
 from dagnb_workers.executor import call_here, ignore
+from dagnb_workers.loaded import Loaded
 from dagnb_workers.output import take_printed
 from dagnb_workers.page import Page
 from dagnb_workers.patience import STORE_GONE
-from dagnb_workers.runtime import Loaded, Runtime
+from dagnb_workers.runtime import Runtime
 
 
 class PageWatch:
@@ -63,7 +64,7 @@ async def _work(invocation: Invocation, instance: str, page: Page) -> int:
     worker: Worker[Loaded, object] = Worker(world)
     try:
         await worker.work()
-        await world.flush()
+        await world.leave()
     except RunMissingError:
         return 0  # forgotten while it ran: nobody waits for anything any more
     except StorageUnavailableError:

@@ -105,14 +105,17 @@ class Recorder:
         return self._upload.wait_s(len(self._spans), time.monotonic() - self._since)
 
     @contextlib.contextmanager
-    def sending(self, *, everything: bool = False) -> Iterator[bytes]:
-        """The spans that are due as one chunk, b'' for none, for a block that uploads them; if it raises, they stay."""
+    def sending(self, *, everything: bool = False, is_last: bool = False) -> Iterator[bytes]:
+        """The spans that are due as one chunk, b'' for none, for a block that uploads them; if it raises, they stay.
+
+        everything: all of them, due or not. is_last: the chunk says that no more will come.
+        """
         taken: list[Span] = []
         since = self._since
         if self._spans and (everything or self.wait_s() <= 0.0):
             taken, self._spans = self._spans, []
         try:
-            yield packed(taken) if taken else b""
+            yield packed(taken, is_last=is_last) if taken or is_last else b""
         except BaseException:
             if taken:
                 self._spans, self._since = taken + self._spans, since

@@ -6,22 +6,22 @@ import random
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-from dagnb.errors import BlobMissingError, DagnbError, SignatureError, StorageFullError, UnserialisableError
+from dagnb.errors import BlobMissingError, SignatureError, StorageFullError, UnserialisableError
 from dagnb.graph.context import TaskContext
 from dagnb.graph.payload import Signer, decode_call, decode_value, encode_value
 from dagnb.metrics.upload import DEFAULT, strategy
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Record, Reply, Status
-from dagnb.protocol.program import Body, FunctionLine
+from dagnb.protocol.program import Body
 from dagnb.protocol.world import Missing
 from dagnb.storage.interface import SMALL_BYTES, Store
 from dagnb.trace.span import Phase, Span
 from dagnb_workers import exception
 from dagnb_workers.executor import Raised
 from dagnb_workers.library import Library
+from dagnb_workers.loaded import Loaded
 from dagnb_workers.mishap import Mishaps
 from dagnb_workers.patience import persist
 from dagnb_workers.recorder import Opened, Recorder
@@ -29,24 +29,6 @@ from dagnb_workers.values import Values
 from dagnb_workers.watch import Caller, Watch
 
 _IDLE_S = 1.0
-
-
-@dataclass(slots=True)
-class Loaded:
-    """Everything one call needs, as bytes; problem: why it cannot be called. begin_s: when the last of it came."""
-
-    line: FunctionLine | None = None
-    body: Body | None = None
-    inputs: list[bytes] = field(default_factory=list)
-    constants: dict[str, bytes] = field(default_factory=dict)
-    problem: DagnbError | None = None
-    begin_s: float = 0.0
-
-    @property
-    def n_bytes(self) -> int:
-        """What is to be unpickled for the call: values, constants, arguments."""
-        call = self.body.call if self.body is not None else b""
-        return len(call) + sum(map(len, self.inputs)) + sum(map(len, self.constants.values()))
 
 
 class Runtime:
@@ -78,6 +60,7 @@ class Runtime:
         self._mishaps = Mishaps(store, invocation.run, self._signer, self._library, watch, self.now)
         self._opened: Opened | None = None
         self._worker = ""
+        self._is_member = False
         self._offer: Offer | None = None
         self._start = invocation
         self._slim = bool(invocation.records)
@@ -113,7 +96,7 @@ class Runtime:
     async def wait_work(self) -> None:
         """Wait for a hint, a second at most, and no longer than spans may be held."""
         if self._recorder.wait_s() <= 0.0:
-            await self.flush()
+            await self._upload()
         limit_s = min(_IDLE_S, self._recorder.wait_s())
         await persist(lambda: self._store.wait_work(self._run, limit_s, self._invocation.kind))
 
@@ -233,13 +216,17 @@ class Runtime:
             )
         )
 
-    async def flush(self) -> None:
-        """Upload all spans, whether they are due or not."""
-        with self._recorder.sending(everything=True) as spans:
-            if spans:
-                await persist(lambda: self._store.record(self._run, spans))
+    async def leave(self) -> None:
+        """Upload what is left, and tell those who wait for complete spans that no more will come."""
+        await self._upload(is_last=self._is_member)
 
     # ---- parts ----
+
+    async def _upload(self, *, is_last: bool = False) -> None:
+        """Upload all spans, whether they are due or not."""
+        with self._recorder.sending(everything=True, is_last=is_last) as spans:
+            if spans:
+                await persist(lambda: self._store.record(self._run, spans))
 
     async def _open(self) -> None:
         """Read the program's header, once."""
@@ -282,8 +269,10 @@ class Runtime:
 
     async def _took(self, reply: Reply) -> Reply:
         if reply.status is Status.IDLE and self._invocation.linger_s is not None:
-            await self.flush()  # whoever rests there is ended without a word
+            await self._upload()  # whoever rests there is ended without a word
         self._watch.end()
+        if reply.status is not Status.STOP:  # then it is in the store as one of the run's instances, or it is not
+            self._is_member = reply.status not in {Status.FENCED, Status.REFUSED}
         if reply.worker and reply.worker != self._worker:
             self._worker = self._mishaps.worker = reply.worker
             self._watch.call(reply.worker)

@@ -14,7 +14,7 @@ def test_what_was_known_stays_and_what_is_new_is_added() -> None:
     before = snapped(dag, "DXWWWW", run(0, "w0", 0, 1), logs={0: "scanned"})
     seen = observed(dag, "DDXWWW", events=(Event(1_003.0, "start", 2, "w1"), Event(1_003.0, "done", 1, "w0")))
 
-    now = joined(before, seen, [run(1, "w0", 1, 2)], 3, {1: "", 0: "scanned again"})
+    now = joined(before, seen, [run(1, "w0", 1, 2)], {1: "", 0: "scanned again"}, n_chunks=3)
 
     assert [span.task for span in now.spans] == [0, 1]
     assert now.n_chunks == 4
@@ -39,7 +39,7 @@ def test_the_time_goes_on_until_the_run_is_over() -> None:
 
 
 def test_of_a_long_output_only_the_end_is_held() -> None:
-    now = joined(None, replace(observed(job(2), "DWWWWW"), meta=_META), [], 0, {0: "a" * 99_999 + "end"})
+    now = joined(None, replace(observed(job(2), "DWWWWW"), meta=_META), [], {0: "a" * 99_999 + "end"}, n_chunks=0)
 
     assert now.logs[0].endswith("aend")
     assert len(now.logs[0]) == 2 * MAX_LOG + 1

@@ -24,7 +24,8 @@ from dagnb.protocol.worker import Worker
 from dagnb.storage.open import MEMORY_URL, open_store
 from dagnb_workers.executor import call_in_thread
 from dagnb_workers.launchers.installed import absent
-from dagnb_workers.runtime import Loaded, Runtime
+from dagnb_workers.loaded import Loaded
+from dagnb_workers.runtime import Runtime
 
 
 class _Nobody:
@@ -130,7 +131,7 @@ async def _instance(invocation: Invocation, instance: str, pool: Executor) -> No
     worker: Worker[Loaded, object] = Worker(world)
     try:
         await worker.work()
-        await world.flush()
+        await world.leave()
     except RunMissingError:
         raise
     except DagnbError as error:  # without workers the run would wait for ever
