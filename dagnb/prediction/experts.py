@@ -125,10 +125,7 @@ def experts(batches: Sequence[Batch], scale: Scaling, prior: Prior) -> tuple[tup
         age = len(batches) - 1 - i
         flat += [(p.n_bytes, p.y + scale.gain(p.cpus, p.memory_mb), weight, age) for p in batch.points]
     last = [(n_bytes, y) for n_bytes, y, _, age in flat if age == 0]
-    sizes: dict[float, list[float]] = {}
-    for n_bytes, y, _, _ in sorted(flat, key=lambda point: (point[0], point[3])):
-        sizes.setdefault(math.log(n_bytes + 1), []).append(y)
-    xs, ys = tuple(sizes), tuple(tuple(found[:NEAREST]) for found in sizes.values())
+    xs, ys = _by_size(flat)
     average, best = _bayes(flat, prior)
     found: tuple[Expert, ...] = (
         Nearest(xs, ys, 0.0),
@@ -144,6 +141,18 @@ def experts(batches: Sequence[Batch], scale: Scaling, prior: Prior) -> tuple[tup
     return found, best
 
 
+def _by_size(flat: Sequence[tuple[int, float, float, int]]) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+    """Sizes, ascending, and at most NEAREST values at each: newest first, and any few of one run a fair choice of it.
+
+    A run lists its values ascending, so the first few would be the smallest: steps of the golden ratio mix them.
+    """
+    ranked = sorted((n_bytes, age, rank * 0.6180339887498949 % 1, y) for rank, (n_bytes, y, _, age) in enumerate(flat))
+    sizes: dict[int, list[float]] = {}
+    for n_bytes, _, _, y in ranked:
+        sizes.setdefault(n_bytes, []).append(y)
+    return tuple(math.log(size + 1) for size in sizes), tuple(tuple(ys[:NEAREST]) for ys in sizes.values())
+
+
 def _middle(pairs: Sequence[tuple[float, float]]) -> float:
     """The weighted median of (value, weight)."""
     half, seen = sum(weight for _, weight in pairs) / 2, 0.0
@@ -157,8 +166,9 @@ def _middle(pairs: Sequence[tuple[float, float]]) -> float:
 def _bayes(flat: Sequence[tuple[int, float, float, int]], prior: Prior) -> tuple[Average, Line]:
     ys, ws = [y for _, y, _, _ in flat], [weight for _, _, weight, _ in flat]
     found: list[tuple[float, Growth, Line]] = []
+    by_bend = {bend: moments([math.log(n_bytes + bend) for n_bytes, _, _, _ in flat], ys, ws) for _, _, bend in _LINES}
     for relation, fixed, bend in _LINES:
-        seen = moments([math.log(n_bytes + bend) for n_bytes, _, _, _ in flat], ys, ws)
+        seen = by_bend[bend]
         slope = prior.slope if fixed is None else fixed
         precision = SLOPE_NOISE / prior.slope_sd**2 if fixed is None else math.inf
         one = line(seen, slope, precision, prior.level, prior.count)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import mul
 
 LEVEL_WEIGHT = 1e-3
 ALPHA, BETA = 1.0, 0.1
@@ -29,15 +30,11 @@ class Moments:
 def moments(xs: list[float], ys: list[float], weights: list[float]) -> Moments:
     """Of at least one point with a positive weight. O(n)."""
     total = sum(weights)
-    x = sum(w * a for w, a in zip(weights, xs, strict=True)) / total
-    y = sum(w * b for w, b in zip(weights, ys, strict=True)) / total
-    xx = xy = yy = 0.0
-    for w, a, b in zip(weights, xs, ys, strict=True):
-        dx, dy = a - x, b - y
-        xx += w * dx * dx
-        xy += w * dx * dy
-        yy += w * dy * dy
-    return Moments(total, x, y, xx, xy, yy)
+    x, y = sum(map(mul, weights, xs)) / total, sum(map(mul, weights, ys)) / total
+    dx, dy = [a - x for a in xs], [b - y for b in ys]
+    wx = list(map(mul, weights, dx))
+    yy = sum(map(mul, weights, map(mul, dy, dy)))
+    return Moments(total, x, y, sum(map(mul, wx, dx)), sum(map(mul, wx, dy)), yy)
 
 
 @dataclass(frozen=True, slots=True)
