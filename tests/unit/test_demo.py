@@ -201,15 +201,21 @@ def test_starts_are_told_with_their_phases_the_cold_and_the_warm() -> None:
             (Phase.INVOKE, 0.0, 0.1),
             (Phase.CREATE, 0.1, 0.6),
             (Phase.BOOT, 0.6, 0.7),
-            (Phase.REGISTER, 0.7, 0.8),
+            (Phase.REGISTER, 0.7, 0.72),
+            (Phase.REGISTER, 0.74, 0.8),
         )
     ]
     later = [Span(-1, "~/1", Phase.INVOKE, 2.0, 2.01, detail="warm"), Span(-1, "~/2", Phase.INVOKE, 0.2, 0.3)]
-    trace = Trace.of([*later, *cold, Span(0, "~/1", Phase.RUN, 1.0, 2.0)], ["a"], submitted_s=0.0, finished_s=3.0)
+    trace = Trace.of(
+        [*later, *cold, Span(-1, "~/1", Phase.PROGRAM, 0.72, 0.74), Span(0, "~/1", Phase.RUN, 1.0, 2.0)],
+        ["a"],
+        submitted_s=0.0,
+        finished_s=3.0,
+    )
 
     assert starts_text(trace) == [
         "Starts: 1 cold, 2 warm.",
-        "  ~/1 cold, 800 ms: invoke 100 ms, create 500 ms, boot 100 ms, register 100 ms",
+        "  ~/1 cold, 800 ms: invoke 100 ms, create 500 ms, boot 100 ms, register 80 ms",
         "  ~/2 warm, 100 ms",
         "  ~/1 warm, 10 ms",
     ]

@@ -28,8 +28,10 @@ def test_wide_spans_are_bars_of_their_own_with_work_and_traffic_apart() -> None:
 
 
 def test_what_nobody_does_is_no_bar() -> None:
-    spans = [run(-1, "", 0, 1, Phase.SUBMIT), run(0, "w0", 0, 3, Phase.QUEUE), run(0, "w0", 3, 4)]
+    client = [run(-1, "", -1, 0, Phase.SUBMIT), run(-1, "", 4, 9, Phase.RETURN)]
+    spans = [*client, run(0, "w0", 0, 3, Phase.QUEUE), run(0, "w0", 3, 4)]
 
+    assert lanes(trace(*spans), NAMES, pixel_s=0.01).names == (("w0",),)
     assert [bar.kind for bar in lanes(trace(*spans), NAMES, pixel_s=0.01).bars] == ["run f"]
 
 

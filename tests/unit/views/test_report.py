@@ -12,9 +12,10 @@ import pytest
 
 from dagnb.graph.dag import Dag
 from dagnb.protocol.messages import RunState
+from dagnb.trace.span import Phase
 from dagnb.views.report import report_html
 from dagnb.views.snapshot import Snapshot
-from tests.unit.views.samples import HOSTILE, Tags, failure, job, pinned, played, snapped
+from tests.unit.views.samples import HOSTILE, Tags, failure, job, pinned, played, run, snapped
 
 
 def moment(dag: Dag, workers: tuple[str, ...] = ("w0", "w1"), **changes: object) -> Snapshot:
@@ -55,6 +56,14 @@ def test_the_page_has_everything_in_order() -> None:
     assert "planned 7.8 s" in text
     assert "dealt: 8 steps, 8 pinned to 2 workers, predicted" in text
     assert 'class="dagnb dagnb-view"' in html
+
+
+def test_every_phase_is_explained() -> None:
+    dag = job(4)
+    spans = [run(0, "w0", n, n + 1, phase) for n, phase in enumerate(Phase)]
+    html = still(report_html(snapped(dag, "D" * len(dag), *spans)))
+
+    assert [phase for phase in Phase if f"<td>{phase}</td>" not in html] == []
 
 
 def test_tables_hold_the_numbers() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dagnb.protocol.messages import Event, RunState
-from dagnb.views.snapshot import MAX_LOG, ended, joined
+from dagnb.views.snapshot import LATE_S, MAX_LOG, ended, joined
 from tests.unit.views.samples import job, observed, run, snapped
 
 
@@ -36,6 +36,27 @@ def test_the_time_goes_on_until_the_run_is_over() -> None:
     assert snapped(dag, "DXWWWW", now=1_007.5).elapsed_s == 7.5
     over = snapped(dag, "DDDDDD", state=RunState.OK, finished_at=1_004.0, now=1_500.0)
     assert (over.elapsed_s, over.is_over, over.trace.makespan_s) == (4.0, True, 4.0)
+
+
+def test_spans_are_complete_when_all_who_took_part_have_left_or_it_is_too_late() -> None:
+    dag = job(2)
+    end = {"state": RunState.OK, "finished_at": 1_004.0, "n_instances": 2}
+
+    def settled(n_left: int, **changes: object) -> bool:
+        return replace(snapped(dag, "DDDDDD", **(end | changes)), n_left=n_left).is_settled
+
+    assert [settled(n_left, now=1_004.1) for n_left in (0, 1, 2, 3)] == [False, False, True, True]
+    assert settled(0, now=1_004.0 + LATE_S + 0.1)
+    assert settled(0, now=1_004.1, n_instances=0)
+    assert not settled(9, state=RunState.RUNNING)
+
+
+def test_who_has_left_is_counted_from_moment_to_moment() -> None:
+    before = joined(None, replace(observed(job(2), "DWWWWW"), meta=_META), [], {}, n_chunks=4, n_left=1)
+
+    now = joined(before, observed(job(2), "DDWWWW"), [], {}, n_chunks=3, n_left=2)
+
+    assert (now.n_chunks, now.n_left) == (7, 3)
 
 
 def test_of_a_long_output_only_the_end_is_held() -> None:

@@ -94,6 +94,23 @@ def test_queueing_is_not_drawn() -> None:
     assert "queue" not in texts(root)
 
 
+def test_what_the_client_does_before_and_after_makes_the_picture_no_longer() -> None:
+    acts = [run(0, "w0", 0, 2), run(1, "w0", 2, 4)]
+    client = [run(-1, "", -30, 0, Phase.SUBMIT), run(-1, "", 4, 60, Phase.RETURN)]
+    times = Trace.of([*acts, *client], ("f-0", "g-0"), submitted_s=1_000.0, finished_s=1_004.0)
+
+    assert timeline_svg(times) == timeline_svg(trace(*acts, names=("f-0", "g-0")))
+
+
+def test_reading_the_program_is_traffic_of_the_worker_or_of_the_task() -> None:
+    program = [run(-1, "w0", 0, 1, Phase.PROGRAM, n_bytes=2_000), run(0, "w0", 1, 2, Phase.PROGRAM)]
+    root = parsed(timeline_svg(trace(*program, run(0, "w0", 2, 4))))
+
+    assert len(bars(root, "program")) == 2
+    assert {"w0 program: 1 s, from 0 s, 2 kB", "f-0 program: 1 s, from 1 s"} <= set(titles(root))
+    assert "program" in texts(root)
+
+
 def test_what_was_planned_is_outlined_and_both_ends_are_marked() -> None:
     plan = pinned(job(), ["w0", "w1"])
     root = parsed(timeline_svg(played(plan), planned=played(plan, run_s=1.3)))
@@ -139,7 +156,9 @@ def test_hostile_names_stay_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "spans", [(), (run(0, "w0", 0, 0),), (run(-1, "", 0, 1, Phase.SUBMIT),)], ids=["none", "instant", "submission only"]
+    "spans",
+    [(), (run(0, "w0", 0, 0),), (run(-1, "", -1, 0, Phase.SUBMIT),)],
+    ids=["none", "instant", "submission only"],
 )
 def test_a_trace_of_almost_nothing_has_a_picture(spans: tuple[()]) -> None:
     assert texts(parsed(timeline_svg(trace(*spans))))[0].startswith("0")
