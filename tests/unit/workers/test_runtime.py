@@ -1,0 +1,155 @@
+"""What an instance does with its spans when it has nothing to do, and when it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import pytest
+from dagnb_workers.launchers.inline import Inline
+from dagnb_workers.loaded import Loaded
+from dagnb_workers.runtime import Runtime
+
+import dagnb
+from dagnb import session, task
+from dagnb.handle import Run
+from dagnb.protocol.invocation import Invocation
+from dagnb.protocol.messages import Reply, Status
+from dagnb.protocol.worker import Worker
+from dagnb.storage.interface import Store
+from dagnb.trace.span import Phase, Span, is_last, unpacked
+
+
+class Idle(Inline):
+    """Starts nobody; keeps the invocation."""
+
+    asked: ClassVar[list[Invocation]] = []
+
+    async def launch(self, invocation: Invocation, needs: object = ()) -> None:
+        self.asked.append(invocation)
+
+
+async def call(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, Any]], here: object) -> Any:
+    return function(*args[0], **args[1])
+
+
+class Watching:
+    """Calls what it was given whenever an attempt has ended."""
+
+    def __init__(self, at_end: Callable[[], None]) -> None:
+        self.end = at_end
+
+    def call(self, worker: str) -> None: ...
+
+    def begin(self, task: int, attempt: int, limit_s: float) -> None: ...
+
+    def timed_out(self, task: int, attempt: int) -> bool:
+        return False
+
+    def take_output(self) -> tuple[str, str]:
+        return "", ""
+
+
+@task
+def number(value: int) -> int:
+    return value
+
+
+class Scene:
+    """A run of two tasks, one of which somebody holds, so that whoever runs the other one has nothing to do then."""
+
+    def __init__(self, **terms: Any) -> None:
+        Idle.asked.clear()
+        self.run: Run[Any] = dagnb.run(number(1), number(2), workers=Idle(n=2))
+        self.invocation = replace(Idle.asked[0], **terms)
+        self.store: Store = session.wait(session.reopened(dagnb.Redis(url="memory://")))
+        self.chunks_at_end: list[int] = []
+        self.holder, self.one = self.instance("holder"), self.instance("one")
+
+    def instance(self, name: str) -> Runtime:
+        return Runtime(self.store, self.invocation, name, call, Watching(self.look), at_home=True)
+
+    def look(self) -> None:
+        """How many chunks there are."""
+        try:
+            self.store.spans(self.run.id).send(None)  # type: ignore[attr-defined]  # a coroutine that never waits
+        except StopIteration as found:
+            self.chunks_at_end.append(len(found.value))
+
+    async def play(self) -> Reply:
+        """One task is taken and held, the other one is run. Returns the answer to that."""
+        await self.holder.register()
+        worker: Worker[Loaded, object] = Worker(self.one)
+        return await worker.branch(await self.one.register())
+
+    async def chunks(self) -> list[bytes]:
+        """All but what the client recorded."""
+        return (await self.store.spans(self.run.id))[1:]
+
+    async def spans(self) -> list[Span]:
+        return [span for chunk in await self.chunks() for span in unpacked(chunk)]
+
+
+def play(scene: Scene, act: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+    """On the loop of the store."""
+    session.wait(asyncio.wait_for(act(scene), 20.0))
+    scene.run.cancel()
+
+
+def test_who_may_be_dismissed_while_it_rests_uploads_before_it_rests() -> None:
+    async def act(scene: Scene) -> None:
+        assert (await scene.play()).status is Status.IDLE
+        assert [span.phase for span in await scene.spans()][-3:] == [Phase.RUN, Phase.DUMP, Phase.COMMIT]
+        assert scene.chunks_at_end[-1] == 2
+
+    play(Scene(metrics="at_exit", linger_s=60.0), act)
+
+
+@pytest.mark.parametrize(("metrics", "held"), [("at_exit", True), ("when_full:64", True), ("each_task", False)])
+def test_a_commit_takes_along_what_is_due(metrics: str, held: bool) -> None:
+    async def act(scene: Scene) -> None:
+        assert (await scene.play()).status is Status.IDLE
+        phases = [span.phase for span in await scene.spans()]
+        assert phases[-2:] == ([] if held else [Phase.RUN, Phase.DUMP])
+
+    play(Scene(metrics=metrics), act)
+
+
+def test_who_has_nothing_to_do_uploads_what_is_due_before_it_waits() -> None:
+    async def act(scene: Scene) -> None:
+        await scene.play()
+        await scene.store.cancel(scene.run.id, "enough")  # or it would wait for a hint
+        await scene.one.wait_work()
+        assert (await scene.spans())[-1].phase is Phase.COMMIT
+
+    play(Scene(metrics="each_task"), act)
+
+
+@pytest.mark.parametrize("metrics", ["at_exit", "when_full:64", "every:3600", "each_task"])
+def test_who_leaves_uploads_all_it_has_and_says_that_no_more_will_come(metrics: str) -> None:
+    async def act(scene: Scene) -> None:
+        await scene.play()
+        await scene.store.cancel(scene.run.id, "enough")
+        assert (await scene.one.register()).status is Status.STOP
+        await scene.one.leave()
+        chunks = await scene.chunks()
+        assert [is_last(chunk) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+        assert (await scene.spans())[-1].phase is Phase.COMMIT
+
+    play(Scene(metrics=metrics), act)
+
+
+def test_who_never_took_part_does_not_say_that_it_leaves() -> None:
+    """It comes when the run is over; those who did take part are waited for."""
+
+    async def act(scene: Scene) -> None:
+        await scene.play()
+        await scene.store.cancel(scene.run.id, "enough")
+        late = scene.instance("late")
+        assert (await late.register()).status is Status.STOP
+        await late.leave()
+        assert not any(map(is_last, await scene.chunks()))
+
+    play(Scene(metrics="at_exit"), act)
