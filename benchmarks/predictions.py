@@ -1,8 +1,8 @@
 """Predictions, scored on real task records the way they are used: a whole run before any of its tasks is seen.
 
-The records: a folder with records.csv.gz, columns family, run, function, input_bytes, output_bytes, runtime_s. Runs come
-in the order of the file, one predictor a family. The first 250 tasks of each function and run count; functions that
-were never seen before in the family are left out. Losses are of the logarithm.
+The records: a folder with records.csv.gz, columns family, run, function, input_bytes, output_bytes, runtime_s. Runs
+come in the order of the file, one predictor a family. The first 250 tasks of each function and run count; functions
+that were never seen before in the family are left out. Losses are of the logarithm; times are of the processor.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ def play(runs: Runs, scores: dict[Target, list[Score]], spent: list[float]) -> f
     predictor, known, learning_s = Predictor(), set[str](), 0.0
     for run in runs.values():
         for target, sample in ((t, s) for f in run if f in known for s in run[f] for t in scores):
-            began = time.perf_counter()
+            began = time.thread_time()
             estimate = predictor.predict(target, sample.function, sample.name, sample.input_bytes)
             p50, p90 = estimate.p50, estimate.p90
-            spent.append((time.perf_counter() - began) * 1e6)
+            spent.append((time.thread_time() - began) * 1e6)
             scores[target].append(score(target, sample, p50, p90))
-        began = time.perf_counter()
+        began = time.thread_time()
         predictor.learn([sample for tasks in run.values() for sample in tasks])
-        learning_s += time.perf_counter() - began
+        learning_s += time.thread_time() - began
         known |= set(run)
     return learning_s
 

@@ -47,6 +47,7 @@ class Fit:
     shape: Shape
     sizes: tuple[float, float]
     n_samples: float
+    source: str
 
     def doubt(self, n_bytes: int, said: float) -> float:
         """Standard deviation that the misses do not show: sizes never seen, rivals that say otherwise."""
@@ -78,10 +79,11 @@ class Bank:
             scale=scale,
             experts=found,
             chosen=chosen,
-            rivals=_rivals(found, scores),
+            rivals=_rivals(found, scores, chosen),
             shape=shape(misses(self.batches), math.hypot(best.sigma, RUN_SIGMA)),
             sizes=(min(xs), max(xs)),
             n_samples=sum(batch.weight for batch in self.batches),
+            source=f"{sum(batch.n for batch in self.batches)} samples, {EXPERTS[chosen]}",
         )
 
     def ready(self) -> Bank:
@@ -137,7 +139,7 @@ class Bank:
             max(0.0, middle),
             widened(known.shape, doubt),
             n_samples=known.n_samples,
-            source=f"{sum(batch.n for batch in self.batches)} samples, {EXPERTS[known.chosen]}",
+            source=known.source,
             is_known=True,
             plus=self.target.plus,
         )
@@ -150,9 +152,13 @@ def _scores(bank: Bank) -> list[float]:
     return [(loss + PATIENCE * first) / total for loss, first in zip(bank.losses, firsts, strict=True)]
 
 
-def _rivals(found: Sequence[Expert], scores: Sequence[float]) -> tuple[tuple[float, Expert], ...]:
-    """Every expert that is worth asking, by how near its score is to the best; the weights are shares of 1."""
+def _rivals(found: Sequence[Expert], scores: Sequence[float], chosen: int) -> tuple[tuple[float, Expert], ...]:
+    """The others that are worth asking, by how near their scores are to the best; with it, the weights make 1."""
     least = min(scores)
     odds = [math.exp((least - score) / RIVALRY) for score in scores]
     total = sum(odds)
-    return tuple((o / total, expert) for o, expert in zip(odds, found, strict=True) if o > 1e-3 * total)
+    return tuple(
+        (o / total, expert)
+        for i, (o, expert) in enumerate(zip(odds, found, strict=True))
+        if i != chosen and o > 1e-3 * total
+    )

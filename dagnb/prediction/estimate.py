@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 PROBABILITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-SCORES = tuple(NormalDist().inv_cdf(p) for p in PROBABILITIES)
+_inv_cdf = NormalDist().inv_cdf
+SCORES = tuple(_inv_cdf(p) for p in PROBABILITIES)
 """standard normal quantiles at PROBABILITIES"""
 
 Shape = tuple[float, ...]
@@ -50,11 +51,15 @@ class Estimate:
     plus: float = 0.0
 
     def quantile(self, p: float) -> float:
-        """The value that is not exceeded with probability p, 0 < p < 1. Ascending in p. O(1).
+        """The value that is not exceeded with probability p, 0 < p < 1. Ascending in p. O(1)."""
+        return self.at_score(_inv_cdf(p))
 
-        Linear in the normal score between the known quantiles and beyond the outermost.
+    def at_score(self, score: float) -> float:
+        """The quantile whose probability is that of a standard normal below this score: for scenarios.
+
+        Linear in the score between the known quantiles and beyond the outermost. Scores that share a part among the
+        tasks of a run give times that are correlated, see `Sigma`.
         """
-        score = _inv_cdf(p)
         last = min(max(bisect_right(SCORES, score), 1), len(SCORES) - 1)
         low, high = self.shape[last - 1], self.shape[last]
         offset = low + (high - low) * (score - SCORES[last - 1]) / (SCORES[last] - SCORES[last - 1])
@@ -78,6 +83,3 @@ class Estimate:
     def doubted(self, sigma: float, source: str) -> Estimate:
         """The same median with more spread."""
         return replace(self, shape=widened(self.shape, sigma), source=source)
-
-
-_inv_cdf = NormalDist().inv_cdf

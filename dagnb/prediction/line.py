@@ -13,6 +13,8 @@ from operator import mul
 LEVEL_WEIGHT = 1e-3
 ALPHA, BETA = 1.0, 0.1
 """prior of the noise variance: inverse gamma"""
+GUESS_SIGMA = 0.7
+"""doubt of a number that somebody wrote down, on the log scale: a factor of two either way"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +56,29 @@ class Line:
 
 
 def line(seen: Moments, slope: float, slope_weight: float, level: float | None = None, count: float = 0.0) -> Line:
-    """The posterior. level with count: so many earlier observations of y at the mean x. O(1)."""
-    prior_weight = LEVEL_WEIGHT + count
-    prior_level = seen.y if level is None else level
-    weight = prior_weight + seen.weight
-    gap = seen.y - prior_level
-    y = seen.y - prior_weight / weight * gap
-    squares = seen.yy + prior_weight * seen.weight / weight * gap * gap
-    penalty = 0.5 * math.log(prior_weight / weight)
-    slope_sd = 0.0
+    """The posterior. O(1).
+
+    level with count: so many earlier observations of y at the mean x, each as inexact as GUESS_SIGMA says; against
+    exact samples they are worth less.
+    """
+    squares, penalty, slope_sd = seen.yy, 0.0, 0.0
     if math.isinf(slope_weight):
         squares += slope * slope * seen.xx - 2 * slope * seen.xy
     else:
         tilt = seen.xx + slope_weight
         found = (seen.xy + slope_weight * slope) / tilt
         squares += slope_weight * slope * slope - tilt * found * found
-        penalty += 0.5 * math.log(slope_weight / tilt)
+        penalty = 0.5 * math.log(slope_weight / tilt)
         slope, slope_sd = found, 1 / math.sqrt(tilt)
-    alpha, beta = ALPHA + seen.weight / 2, BETA + max(0.0, squares) / 2
+    squares = max(0.0, squares)
+    noise = (2 * BETA + squares) / (2 * ALPHA + seen.weight)
+    prior_weight = LEVEL_WEIGHT + count * min(1.0, noise / GUESS_SIGMA**2)
+    weight = prior_weight + seen.weight
+    gap = 0.0 if level is None else seen.y - level
+    y = seen.y - prior_weight / weight * gap
+    squares += prior_weight * seen.weight / weight * gap * gap
+    penalty += 0.5 * math.log(prior_weight / weight)
+    alpha, beta = ALPHA + seen.weight / 2, BETA + squares / 2
     variance = beta / alpha
     evidence = penalty + math.lgamma(alpha) - alpha * math.log(beta) + ALPHA * math.log(BETA) - math.lgamma(ALPHA)
     return Line(

@@ -15,7 +15,7 @@ from dagnb.prediction import state
 from dagnb.prediction.bank import Bank
 from dagnb.prediction.batch import Point, point
 from dagnb.prediction.estimate import Estimate, normal
-from dagnb.prediction.line import Line, line, moments
+from dagnb.prediction.line import GUESS_SIGMA, Line, line, moments
 from dagnb.prediction.prior import VAGUE, Prior, hinted
 from dagnb.prediction.spread import Sigma, sigma
 from dagnb.prediction.target import Target
@@ -23,8 +23,6 @@ from dagnb.trace.sample import Sample
 
 CHANGED_SIGMA = 0.5
 """doubt that changed code adds"""
-HINT_SIGMA = 0.7
-"""doubt of a number the user wrote"""
 POOL_NOISE = 1.0
 """variance in which the prior of the pooled slope is measured"""
 MEMO = 100_000
@@ -43,17 +41,19 @@ class Predictor:
 
     def learn(self, samples: Sequence[Sample]) -> None:
         """Take in one whole run; what was foretold before it is scored. O(samples log samples)."""
-        runs: dict[tuple[str, str], list[Sample]] = {}
+        runs: dict[str, list[Sample]] = {}
         for sample in samples:
-            runs.setdefault((sample.function, sample.name), []).append(sample)
-        for (function, name), tasks in runs.items():
-            ended_at = max(task.ended_at for task in tasks)
+            runs.setdefault(sample.function, []).append(sample)
+        learnt: dict[Key, Bank] = {}
+        for function, tasks in runs.items():
+            name, ended_at = min(task.name for task in tasks), max(task.ended_at for task in tasks)
             for target in Target:
                 points = _points(tasks, target)
                 if points:
-                    bank = self._learnt(target, function, name, points, ended_at)
-                    self._banks[target, function] = bank.ready()
-            self._newest[name] = function
+                    learnt[target, function] = self._learnt(target, function, name, points, ended_at)
+        self._banks |= learnt
+        newest = sorted(samples, key=lambda sample: (sample.ended_at, sample.function))
+        self._newest |= {sample.name: sample.function for sample in newest}
         self._memo.clear()
         self._pools.clear()
 
@@ -68,7 +68,8 @@ class Predictor:
     ) -> Estimate:
         """The distribution of one quantity of one task.
 
-        function, name: as in its Sample. n_bytes: what the task reads; for DUMP, what it gives. options: its hints.
+        function, name: as in its Sample. n_bytes: what the task reads; for DUMP, what it gives. options: its hints;
+        None leaves those that were given before.
         """
         hints = (options.io, options.time_s, options.output_bytes) if options is not None else None
         key = (target, function, name, n_bytes, resources.cpus, resources.memory_mb, hints)
@@ -76,9 +77,8 @@ class Predictor:
         if found is None:
             if len(self._memo) >= MEMO:
                 self._memo.clear()
-            found = self._memo[key] = self._predicted(
-                target, function, name, n_bytes, resources, hinted(options, target)
-            )
+            prior = None if options is None else hinted(options, target)
+            found = self._memo[key] = self._predicted(target, function, name, n_bytes, resources, prior)
         return found
 
     def batch_sigma(self, function: str, name: str, target: Target = Target.RUN) -> Sigma:
@@ -101,19 +101,19 @@ class Predictor:
         return self._banks.get((target, function)) or self._banks.get((target, self._newest.get(name, "")))
 
     def _learnt(self, target: Target, function: str, name: str, points: list[Point], ended_at: float) -> Bank:
-        own = self._banks.get((target, function))
+        own, before = self._banks.get((target, function)), self._bank(target, function, name)
         if own is not None:
-            return own.learnt(points, ended_at)
-        before = self._bank(target, function, name)
-        return Bank(target).learnt(points, ended_at) if before is None else before.succeeded(points, ended_at)
+            return own.learnt(points, ended_at).ready()
+        bank = Bank(target).learnt(points, ended_at) if before is None else before.succeeded(points, ended_at)
+        return bank.ready()
 
     def _predicted(
-        self, target: Target, function: str, name: str, n_bytes: int, resources: Resources, prior: Prior
+        self, target: Target, function: str, name: str, n_bytes: int, resources: Resources, prior: Prior | None
     ) -> Estimate:
         bank = self._bank(target, function, name)
         if bank is None:
-            return self._unmeasured(target, n_bytes, prior)
-        if bank.prior != prior:
+            return self._unmeasured(target, n_bytes, prior or VAGUE)
+        if prior is not None and bank.prior != prior:
             bank = bank.believing(prior)
             self._banks[target, function if (target, function) in self._banks else self._newest[name]] = bank
         found = bank.estimate(n_bytes, resources.cpus, resources.memory_mb)
@@ -124,7 +124,7 @@ class Predictor:
     def _unmeasured(self, target: Target, n_bytes: int, prior: Prior) -> Estimate:
         if prior.level is not None:
             said = max(0.0, math.exp(prior.level) - target.plus)
-            return Estimate(said, normal(HINT_SIGMA), prior.count, "hint of @task", is_known=True, plus=target.plus)
+            return Estimate(said, normal(GUESS_SIGMA), prior.count, "hint of @task", is_known=True, plus=target.plus)
         median, spread = target.default
         if target not in self._pools:
             self._pools[target] = self._pooled(target)

@@ -30,9 +30,9 @@ VAGUE = Prior()
 _SLOPES = {"constant": 0.0, "linear": 1.0, "affine": 1.0}
 
 
-def hinted(options: TaskOptions | None, target: Target) -> Prior:
+def hinted(options: TaskOptions, target: Target) -> Prior:
     """The prior of the decorator's hints. They speak of run time and output size, not of pickling."""
-    if options is None or target not in {Target.RUN, Target.OUTPUT}:
+    if target not in {Target.RUN, Target.OUTPUT}:
         return VAGUE
     said = options.time_s if target is Target.RUN else options.output_bytes
     level = None if said is None else math.log(max(said + target.plus, target.floor))

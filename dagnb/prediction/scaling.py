@@ -79,8 +79,8 @@ def scaling(batches: Sequence[Batch]) -> Scaling:
 
 
 def _origin(shares: Sequence[float | None]) -> float | None:
-    known = [math.log(share) for share in shares if share is not None]
-    return sum(known) / len(known) if known else None
+    known = sorted(math.log(share) for share in shares if share is not None)
+    return known[len(known) // 2] if known else None
 
 
 def _varies(shares: Sequence[float | None]) -> bool:

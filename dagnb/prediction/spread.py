@@ -25,6 +25,11 @@ class Sigma:
     shared: float = RUN_SIGMA
     own: float = TASK_SIGMA
 
+    @property
+    def correlation(self) -> float:
+        """Of two tasks of a run, 0 to 1: r makes the score sqrt(r) * run's + sqrt(1 - r) * task's of a scenario."""
+        return self.shared**2 / (self.shared**2 + self.own**2)
+
 
 def shape(misses: Sequence[tuple[float, float]], sigma: float) -> Shape:
     """Quantiles of weighted misses (miss, weight), together with one imagined normal run of this sigma.

@@ -36,10 +36,18 @@ def test_one_point_leaves_the_slope_to_the_prior() -> None:
     assert found.at(2.0) == pytest.approx(5.0)
 
 
-def test_a_prior_level_counts_as_so_many_samples() -> None:
-    found = line(moments([1.0] * 5, [2.0] * 5, [1.0] * 5), 0.0, math.inf, level=0.0, count=5.0)
+def test_a_prior_level_counts_as_so_many_samples_where_samples_are_as_inexact() -> None:
+    seen = moments([1.0] * 6, [1.0, 3.0] * 3, [1.0] * 6)
+
+    found = line(seen, 0.0, math.inf, level=0.0, count=6.0)
 
     assert found.at(1.0) == pytest.approx(1.0, abs=0.001)
+
+
+def test_a_prior_level_yields_to_exact_samples() -> None:
+    found = line(moments([1.0] * 20, [2.0] * 20, [1.0] * 20), 0.0, math.inf, level=0.0, count=5.0)
+
+    assert found.at(1.0) == pytest.approx(2.0, abs=0.02)
 
 
 def test_weights_are_worth_repetitions() -> None:
