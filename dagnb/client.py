@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import sys
@@ -11,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from dagnb import registry, session, sources
-from dagnb.errors import ConfigError, DagnbError, StorageError
+from dagnb.errors import ConfigError, DagnbError, HistoryError, StorageError
 from dagnb.graph import task
 from dagnb.graph.dag import Dag
 from dagnb.graph.payload import Signer
@@ -19,7 +20,11 @@ from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node
 from dagnb.handle import Run, viewers
 from dagnb.metrics.upload import Upload
+from dagnb.outlook.costs import expected_costs
+from dagnb.outlook.knowledge import knowledge
+from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.costs import Costs
+from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.protocol import program
@@ -35,7 +40,14 @@ _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CONTENT_LIVES = 7
 """Functions and constants outlive the run's keys by this factor: heartbeats refresh the keys, not them"""
 
+FORETOLD_STEPS = 1_000
+"""plans up to this size are foretold before they are submitted"""
+
+_LEARNING_S = 1.0
+"""a plan waits so long for the history to take in the run before"""
+
 _ON_ERROR = ("fail", "continue")
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -63,15 +75,24 @@ def run(
     made = _planned(nodes, chosen, launcher)
     session.wait(launcher.prepare(_needs(made), _tell))
     terms = {"deadline_s": deadline_s, "on_error": on_error}
+    foretold = program.Terms(
+        deadline_s=deadline_s, platform=launcher.name, pool=_problem(made).pool, forecast=_forecast(made)
+    )
     name = name or made.dag.calls[made.dag.sinks[-1]].function
-    started = session.wait(_start(made, chosen, launcher, name, upload, terms))
+    started = session.wait(_start(made, chosen, launcher, name, upload, terms, foretold))
     for show in viewers:
         show(started)
     return started
 
 
 async def _start(
-    made: Plan, chosen: session.Settings, launcher: Launcher, name: str, upload: Upload, terms: dict[str, Any]
+    made: Plan,
+    chosen: session.Settings,
+    launcher: Launcher,
+    name: str,
+    upload: Upload,
+    terms: dict[str, Any],
+    foretold: program.Terms,
 ) -> Run[Any]:
     began = time.monotonic()
     opened, address = await session.store_for(chosen, launcher)
@@ -87,7 +108,7 @@ async def _start(
         cells=sources.cells,
         **terms,
     )
-    story = program.describe(made, name, ready.header, Signer(key), run_id, deadline_s=terms["deadline_s"])
+    story = program.describe(made, name, ready, Signer(key), run_id, foretold)
     submission = replace(ready.submission, meta=story)
     n_bytes = ready.n_bytes + await opened.share(ready.contents, ttl_s=_CONTENT_LIVES * submission.ttl_s)
     try:
@@ -125,10 +146,31 @@ def plan(*nodes: Node[Any], planner: Any = None, workers: Any = None) -> Plan:
 def _planned(nodes: tuple[Node[Any], ...], chosen: session.Settings, launcher: Launcher) -> Plan:
     dag = Dag.of(*nodes)
     pool = session.wait(launcher.pool({call.options.needs for call in dag.calls}))
-    problem = Problem(dag=dag, costs=Costs.hinted(dag), pool=pool)
+    problem = Problem(dag=dag, costs=_costs(dag, launcher), pool=pool)
     made = chosen.chosen_planner().plan(problem)
     made.check(dag)
-    return made
+    return replace(made, problem=problem)
+
+
+def _costs(dag: Dag, launcher: Launcher) -> Costs:
+    """What past runs on this platform taught; the hints of @task alone where the history cannot be read."""
+    session.caught_up(_LEARNING_S)
+    try:
+        return expected_costs(dag, knowledge(), launcher.name)
+    except HistoryError as error:
+        _log.warning("%s", error)
+        return Costs.hinted(dag)
+
+
+def _problem(made: Plan) -> Problem:
+    assert made.problem is not None
+    return made.problem
+
+
+def _forecast(made: Plan) -> Forecast | None:
+    """None for a large plan: nobody waits for its start while it is simulated; `makespans` does it afterwards."""
+    outlook = outlook_of(made)
+    return outlook.forecast if outlook is not None and len(made.steps) <= FORETOLD_STEPS else None
 
 
 def _needs(made: Plan) -> set[Resources]:
@@ -158,12 +200,11 @@ def everywhere() -> list[Seat]:
 
 
 def simulate(*nodes: Node[Any], planner: Any = None, workers: Any = None, costs: Costs | None = None) -> Trace:
-    """The run in virtual time, by the real worker's code; costs: from the hints of @task by default."""
+    """The run in virtual time, by the real worker's code; costs: what past runs taught, by default."""
     chosen = session.settings(planner=planner, workers=workers)
-    launcher = chosen.launcher()
-    made = _planned(nodes, chosen, launcher)
-    pool = session.wait(launcher.pool(_needs(made)))
-    return simulate_plan(made, costs or Costs.hinted(made.dag), pool)
+    made = _planned(nodes, chosen, chosen.launcher())
+    problem = _problem(made)
+    return simulate_plan(made, costs or problem.costs, problem.pool)
 
 
 def attach(run_id: str, *, store: Any = None, workers: Any = None) -> Run[Any]:

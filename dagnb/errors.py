@@ -6,6 +6,7 @@
     |- ConfigError       RequirementError                                       a setting
     |- StorageError      BlobMissingError, StorageUnavailableError,             the store
     |                    StorageFullError, SignatureError, RunMissingError
+    |- HistoryError                                                             what past runs taught
     |- LaunchError       VersionMismatchError, ImageBuildError                  starting workers
     |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError    your task, your limit
     `- ProtocolError                                                            a defect of dagnb itself
@@ -117,6 +118,10 @@ class RequirementError(ConfigError):
 
 class StorageError(DagnbError):
     """The store said no."""
+
+
+class HistoryError(DagnbError):
+    """The file of past runs cannot be read or written; runs do without it."""
 
 
 class StorageUnavailableError(StorageError):

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 from dagnb import session
 from dagnb.errors import (
-    BlobMissingError,
+    ConfigError,
     DagnbError,
-    RunCancelledError,
+    HistoryError,
+    RunError,
     RunTimeoutError,
     StorageError,
     TaskError,
-    TaskFailedError,
 )
-from dagnb.graph.payload import Signer, decode_value
+from dagnb.metrics.history import History
+from dagnb.outlook.makespans import Makespans, makespans
 from dagnb.planning.plan import Plan
 from dagnb.protocol.messages import Observation, RunState
-from dagnb.protocol.program import verify
 from dagnb.protocol.story import Story, counts, errors_of
+from dagnb.results import outcome, values
 from dagnb.storage.interface import Store
 from dagnb.trace.span import Phase, Span, is_last, packed, unpacked
 from dagnb.trace.trace import Trace
@@ -38,6 +40,7 @@ R = TypeVar("R")
 viewers: list[Callable[[Run[Any]], None]] = []
 """told of every run this process starts, in the thread that starts it; the notebook arm puts its live view here"""
 
+_log = logging.getLogger(__name__)
 _REAP_S = 1.0
 _FAREWELL_S = 5.0
 _WAKE_S = 0.1
@@ -56,6 +59,7 @@ class Run(Generic[R]):
         self._store = store
         self._stop = stop
         self._final: Observation | None = None
+        self._is_remembered = False
         self._has_returned = False
 
     # ---- looking ----
@@ -193,38 +197,16 @@ class Run(Generic[R]):
             seen = await self._look()
             if seen.state is not RunState.RUNNING:
                 seen_at = time.monotonic()
-                value = await self._outcome(seen)
-                await self._note_return(seen, seen.now - (seen_at - asked_at), seen.now + time.monotonic() - seen_at)
+                try:
+                    value = cast("R", await outcome(self._store, seen))
+                    held_s = seen.now + time.monotonic() - seen_at
+                    await self._note_return(seen, seen.now - (seen_at - asked_at), held_s)
+                finally:
+                    self._remember_later()
                 return value
             if limit is not None and time.monotonic() >= limit:
                 raise RunTimeoutError(self.id, timeout_s or 0.0)
             await self._store.reap(self.id)
-
-    async def _outcome(self, seen: Observation) -> R:
-        if seen.state is RunState.CANCELLED:
-            raise RunCancelledError(self.id, seen.reason)
-        if seen.state is RunState.DEADLINE:
-            limit_s = Story.read(seen.meta).deadline_s or seen.finished_at - seen.submitted_at
-            raise RunTimeoutError(self.id, limit_s, "it passed its deadline and was ended")
-        story = Story.read(seen.meta)
-        if seen.state is RunState.FAILED:
-            final = [error for error in errors_of(seen, story) if error.final]
-            raise TaskFailedError(self.id, final or errors_of(seen, story)[-1:])
-        values = await self._values(seen, story.sinks)
-        return cast("R", values[0] if story.is_single else values)
-
-    async def _values(self, seen: Observation, sinks: Sequence[int]) -> tuple[Any, ...]:
-        wanted = [(sink, seen.results[sink]) for sink in sinks]
-        blobs = await self._store.fetch(self.id, wanted, is_sink=True)
-        gone = [sink for (sink, _), blob in zip(wanted, blobs, strict=True) if blob is None]
-        if gone:
-            raise BlobMissingError([Story.read(seen.meta).names[sink] for sink in gone])
-        signer = Signer(session.key_for(self._store))
-        verify(seen.meta, signer, self.id)
-        return tuple(
-            decode_value(signer.open(f"value:{self.id}:{sink}:{address.token}", blob or b""))
-            for (sink, address), blob in zip(wanted, blobs, strict=True)
-        )
 
     async def _note_return(self, seen: Observation, asked_s: float, held_s: float) -> None:
         """Once a handle: from the end, or from when the value was asked for, until it is held."""
@@ -238,6 +220,32 @@ class Run(Generic[R]):
             async with asyncio.timeout(_RECORD_S):
                 await self._store.record(self.id, packed([span]))
 
+    @property
+    def makespans(self) -> Makespans:
+        """Plan, replay and real makespan of a run that ended well, and where they differ.
+
+        Raises RunError while it runs, or when it did not end well.
+        """
+        now = self.snapshot()
+        if now.seen.state is not RunState.OK:
+            raise RunError(f"run {self.id} is {now.seen.state.value}: makespans are compared when a run ended well.")
+        return makespans(now.story, now.trace, self.plan)
+
+    def _remember_later(self) -> None:
+        if not self._is_remembered:
+            self._is_remembered = True
+            session.later(self._remember())
+
+    async def _remember(self) -> None:
+        """Keep a run that is over in the history; without it dagnb only predicts worse."""
+        try:
+            now = await self._settled(None, with_logs=False)
+            await asyncio.to_thread(History().record, self.id, now.story, now.seen.state, now.trace)
+        except (HistoryError, ConfigError) as error:
+            _log.warning("%s", error)
+        except StorageError:
+            return  # forgotten, or out of reach: there is nothing to learn from
+
     def value(self, task: str) -> Any:
         """The value of one of the nodes asked for, as soon as it is done, whatever became of the others.
 
@@ -248,7 +256,7 @@ class Run(Generic[R]):
         if not ready:
             done = ", ".join(names[sink] for sink in seen.results) or "none yet"
             raise KeyError(f"run {self.id} has no value of {task!r}; done of what was asked for: {done}")
-        return session.wait(self._values(seen, ready))[0]
+        return session.wait(values(self._store, seen, ready))[0]
 
     # ---- ending ----
 

@@ -7,6 +7,7 @@ thread; `wait` hands it a coroutine and stays interruptible.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import dataclasses
 import os
@@ -37,6 +38,7 @@ VARIABLES = {
 """Every environment variable the client reads, and what it is for"""
 
 _INTERRUPT_CHECK_S = 0.1
+_PARTING_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +139,28 @@ _graveyard: list[object] = []
 def start(work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
     """Run a coroutine on the loop; returns at once."""
     return asyncio.run_coroutine_threadsafe(work, loop())
+
+
+_later: set[concurrent.futures.Future[Any]] = set()
+
+
+def later(work: Coroutine[Any, Any, Any]) -> None:
+    """Run a coroutine on the loop, which nobody waits for but the end of the process, and that not for long."""
+    if not _later:
+        atexit.unregister(_finish_later)
+        atexit.register(_finish_later)
+    future = start(work)
+    _later.add(future)
+    future.add_done_callback(_later.discard)
+
+
+def caught_up(timeout_s: float) -> None:
+    """Wait for what was left for later, so long at most."""
+    concurrent.futures.wait(set(_later), timeout=timeout_s)
+
+
+def _finish_later() -> None:
+    caught_up(_PARTING_S)
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:

@@ -11,12 +11,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.graph.task import verbs
 from dagnb.planning.check import Advice, check
+
+if TYPE_CHECKING:
+    from dagnb.planning.planner import Problem
 
 
 class Way(StrEnum):
@@ -65,6 +68,7 @@ class Plan:
     """Who runs what. Steps stand in topological order; every sink of the DAG has at least one step.
 
     ways: (upstream step, step) -> how the value travels, for edges that do not go through the store.
+    problem: what it was made for, where that is known: then its picture tells times.
     """
 
     dag: Dag
@@ -74,6 +78,7 @@ class Plan:
     workers: Mapping[str, WorkerTerms] = field(default_factory=lambda: MappingProxyType({}))
     prewarms: tuple[Prewarm, ...] = ()
     notes: tuple[str, ...] = ()
+    problem: Problem | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def downstream(self) -> tuple[tuple[int, ...], ...]:

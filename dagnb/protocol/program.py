@@ -8,16 +8,21 @@ cells that code comes from travels along, for who looks at it when it fails.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeAlias
 
 import msgpack
 
 from dagnb.graph.identity import identity
+from dagnb.graph.lineage import lineage
 from dagnb.graph.payload import Signer, encode_call, encode_function, encode_value
+from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node, Task
+from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Pool
 from dagnb.protocol.layout import Kinds, lay_out
 from dagnb.protocol.messages import Submission
 
@@ -99,11 +104,17 @@ def _call_name(run: str, task: int, upstream: Sequence[int]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """A plan ready to be submitted. contents: hash -> bytes to share; header: hash of the header among them."""
+    """A plan ready to be submitted. contents: hash -> bytes to share; header: hash of the header among them.
+
+    codes: the lasting hash of each function; code: which of them each step calls; keys: its call, see graph.lineage.
+    """
 
     submission: Submission
     contents: dict[str, bytes]
     header: str
+    codes: tuple[str, ...] = ()
+    code: tuple[int, ...] = ()
+    keys: tuple[str, ...] = ()
 
     @property
     def n_bytes(self) -> int:
@@ -167,7 +178,15 @@ def build(
     )
     laid = lay_out(plan, cap=cap, kinds=Kinds.RESOURCES if by_kind else Kinds.ONE)
     submission = laid.submission(run, bodies, **terms)
-    return Program(submission=submission, contents=shelf.contents, header=shelf.put(header.pack()))
+    keys = lineage(plan.dag)
+    return Program(
+        submission=submission,
+        contents=shelf.contents,
+        header=shelf.put(header.pack()),
+        codes=tuple(line.identity for line in lines),
+        code=tuple(functions[id(plan.dag.nodes[step.task].task)] for step in plan.steps),
+        keys=tuple(keys[step.task] for step in plan.steps),
+    )
 
 
 def _bodies(plan: Plan, shelf: _Shelf, functions: dict[int, int], lines: list[FunctionLine]) -> Iterator[Body]:
@@ -194,25 +213,51 @@ def _line(task: Task[..., Any], shelf: _Shelf) -> FunctionLine:
     )
 
 
-def describe(plan: Plan, name: str, header: str, signer: Signer, run: str, *, deadline_s: float | None = None) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What else a run is remembered by. platform: name of the launcher. forecast: of the plan."""
+
+    deadline_s: float | None = None
+    platform: str = ""
+    pool: Pool | None = None
+    forecast: Forecast | None = None
+
+
+def describe(plan: Plan, name: str, program: Program, signer: Signer, run: str, terms: Terms = Terms()) -> str:
     """What whoever attaches must know, as JSON: names, functions, edges, placement; and the signature of all that."""
+    used = sorted({step.resources for step in plan.steps}, key=Resources.label)
     told = {
         "name": name,
         "planner": plan.planner,
-        "header": header,
+        "header": program.header,
         "names": plan.names,
         "functions": [plan.dag.calls[step.task].function for step in plan.steps],
+        "codes": program.codes,
+        "code": program.code,
+        "keys": program.keys,
         "upstream": [step.upstream for step in plan.steps],
         "workers": [step.worker for step in plan.steps] if not plan.is_floating else [],
+        "priorities": [step.priority for step in plan.steps],
         "sinks": plan.sinks,
-        "resources": [step.resources.label() for step in plan.steps]
-        if any(s.resources.label() for s in plan.steps)
-        else [],
-        "deadline_s": deadline_s,
+        "resources": [step.resources.label() for step in plan.steps] if any(r.label() for r in used) else [],
+        "needs": {r.label(): [r.cpus, r.memory_mb, r.requirements, r.network] for r in used},
+        "deadline_s": terms.deadline_s,
+        "platform": terms.platform,
+        "pool": _told_pool(terms.pool),
+        "forecast": asdict(terms.forecast) if terms.forecast is not None else None,
     }
     text = json.dumps(told)
     mac = signer.seal(f"story:{run}", text.encode())[: -len(text.encode())]
     return json.dumps({**told, "seal": mac.hex()})
+
+
+def _told_pool(pool: Pool | None) -> dict[str, Any] | None:
+    """Everything but what is warm of resources that the plan does not use; infinity as nothing."""
+    if pool is None:
+        return None
+    told = {field.name: getattr(pool, field.name) for field in fields(pool) if field.name != "warm"}
+    told = {name: None if value == math.inf else value for name, value in told.items()}
+    return {**told, "warm": {resources.label(): n for resources, n in pool.warm.items()}}
 
 
 def verify(description: str, signer: Signer, run: str) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import linecache
+import math
 from collections import Counter
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from dagnb.errors import Cause, Frame, TaskError
-from dagnb.graph.dag import Call, Dag
+from dagnb.graph.dag import NO_OPTIONS, Call, Dag
+from dagnb.graph.resources import DEFAULT, Resources
+from dagnb.graph.task import TaskOptions
+from dagnb.planning.forecast import Forecast
+from dagnb.planning.plan import Plan, Step
+from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import Observation, TaskState
 
 _STATES = {state.value: state.word for state in TaskState}
@@ -19,7 +26,10 @@ _STATES = {state.value: state.word for state in TaskState}
 class Story:
     """What the submission says of a run: names, functions and edges by position of the step; its deadline, if any.
 
-    resources: label of each step's, nothing when all have the default.
+    resources: label of each step's, nothing when all have the default; needs: label -> what it stands for.
+    codes: lasting hash of each step's function; keys: of its call. workers: of each step, nothing when all float.
+    platform: name of the launcher. meta: what all this was read from. pool: what the plan was made for; forecast: what
+    was foretold; None where nobody said.
     """
 
     name: str
@@ -31,18 +41,57 @@ class Story:
     is_single: bool
     deadline_s: float | None = None
     resources: tuple[str, ...] = ()
+    needs: Mapping[str, Resources] = field(default_factory=dict)
+    codes: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    workers: tuple[str | None, ...] = ()
+    priorities: tuple[int, ...] = ()
+    platform: str = ""
+    pool: Pool | None = None
+    forecast: Forecast | None = None
+    meta: str = field(default="", repr=False, compare=False)
+
+    def needs_of(self, step: int) -> Resources:
+        """What the worker of a step has."""
+        return self.needs.get(self.resources[step], DEFAULT) if self.resources else DEFAULT
+
+    @property
+    def plan(self) -> Plan:
+        """The plan as it was carried out, on the graph of its steps: copies are tasks of their own."""
+        steps = tuple(
+            Step(
+                task=step,
+                upstream=upstream,
+                worker=self.workers[step] if self.workers else None,
+                resources=self.needs_of(step),
+                priority=self.priorities[step] if self.priorities else step,
+            )
+            for step, upstream in enumerate(self.upstream)
+        )
+        return Plan(dag=self.dag, steps=steps, planner=self.planner)
 
     @property
     def dag(self) -> Dag:
         """The graph of the steps, to be drawn; it holds no functions. O(steps + edges)."""
         told = zip(self.names, self.functions, self.upstream, strict=True)
-        return Dag(tuple(Call(name=name, function=function, upstream=u) for name, function, u in told), self.sinks)
+        return Dag(
+            tuple(
+                Call(name=name, function=function, upstream=u, options=self._options(step))
+                for step, (name, function, u) in enumerate(told)
+            ),
+            self.sinks,
+        )
+
+    def _options(self, step: int) -> TaskOptions:
+        needs = self.needs_of(step)
+        return TaskOptions(resources=needs) if needs != DEFAULT else NO_OPTIONS
 
     @classmethod
     def read(cls, meta: str) -> Story:
         """From the JSON of the submission."""
         told = json.loads(meta)
         return cls(
+            meta=meta,
             name=told["name"],
             planner=told["planner"],
             names=tuple(told["names"]),
@@ -52,7 +101,29 @@ class Story:
             is_single=told.get("single", len(told["sinks"]) == 1),
             deadline_s=told.get("deadline_s"),
             resources=tuple(told.get("resources", ())),
+            needs={label: _resources(*line) for label, line in told.get("needs", {}).items()},
+            codes=tuple(told["codes"][number] for number in told.get("code", ())),
+            keys=tuple(told.get("keys", ())),
+            workers=tuple(told.get("workers", ())),
+            priorities=tuple(told.get("priorities", ())),
+            platform=told.get("platform", ""),
+            pool=_pool(told),
+            forecast=Forecast(**told["forecast"]) if told.get("forecast") else None,
         )
+
+
+def _resources(cpus: float | None, memory_mb: int | None, requirements: Sequence[str], network: bool) -> Resources:
+    return Resources(cpus=cpus, memory_mb=memory_mb, requirements=tuple(requirements), network=network)
+
+
+def _pool(told: dict[str, Any]) -> Pool | None:
+    if not told.get("pool"):
+        return None
+    pool = dict(told["pool"])
+    needs = {label: _resources(*line) for label, line in told.get("needs", {}).items()}
+    warm = {needs[label]: n for label, n in pool.pop("warm", {}).items() if label in needs}
+    endless = {name: math.inf for name in ("linger_s", "keep_alive_s") if pool.get(name) is None}
+    return Pool(**{**pool, **endless, "warm": warm})
 
 
 def counts(seen: Observation) -> dict[str, int]:

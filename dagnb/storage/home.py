@@ -1,7 +1,7 @@
-"""Where dagnb keeps what outlives a process: sockets and locks in a runtime directory, the signing keys in a state one.
+"""Where dagnb keeps what outlives a process: sockets and locks, the signing keys, what past runs taught.
 
-Both are the user's alone: mode 0700, owner checked at every use, so that nobody who shares the machine can plant a
-socket or read a key. DAGNB_HOME moves both (each test has its own).
+Each has a directory: of the runtime, of state, of data. All are the user's alone: mode 0700, owner checked at every
+use, so that nobody who shares the machine can plant a socket or read a key. DAGNB_HOME moves them (each test has its own).
 """
 
 from __future__ import annotations
@@ -51,6 +51,14 @@ def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
         return private_directory(Path(home).absolute() / "state")
     state = environ.get("XDG_STATE_HOME")
     return private_directory((Path(state) if state else Path.home() / ".local" / "state") / "dagnb")
+
+
+def data_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """The private directory of what was learnt: $DAGNB_HOME/data, $XDG_DATA_HOME/dagnb, else ~/.local/share/dagnb."""
+    if home := environ.get("DAGNB_HOME"):
+        return private_directory(Path(home).absolute() / "data")
+    data = environ.get("XDG_DATA_HOME")
+    return private_directory((Path(data) if data else Path.home() / ".local" / "share") / "dagnb")
 
 
 def private_directory(path: Path) -> Path:

@@ -17,6 +17,7 @@ class Sample:
     function: identity of its code, as graph.identity gives it. name: the function's own name.
     input_bytes: pickled arguments, values of upstream tasks among them. output_bytes: the pickled result.
     *_s: seconds of unpickling, of the user's function, of pickling. ended_at: epoch seconds.
+    key: of the call, equal for equal calls on equal inputs (see graph.lineage), '' where nobody knows.
     """
 
     function: str
@@ -28,12 +29,17 @@ class Sample:
     run_s: float | None = None
     dump_s: float | None = None
     ended_at: float = 0.0
+    key: str = ""
 
 
 def samples(
-    trace: Trace, functions: Sequence[str], names: Sequence[str], resources: Sequence[Resources] = ()
+    trace: Trace,
+    functions: Sequence[str],
+    names: Sequence[str],
+    resources: Sequence[Resources] = (),
+    keys: Sequence[str] = (),
 ) -> tuple[Sample, ...]:
-    """The samples of a trace, by end of run. functions, names, resources: of each step, by position. O(spans)."""
+    """The samples of a trace, by end of run. functions, names, resources, keys: of each step, by position. O(spans)."""
     acts: dict[int, dict[Phase, tuple[float, int, float]]] = {}
     attempts: dict[int, int] = {}
     for span in trace.spans:
@@ -58,6 +64,7 @@ def samples(
                 run_s=done[Phase.RUN][0],
                 dump_s=done[Phase.DUMP][0],
                 ended_at=done[Phase.DUMP][2],
+                key=keys[task] if keys else "",
             )
         )
     return tuple(sorted(found, key=lambda sample: sample.ended_at))

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dagnb.planning.plan import Plan, Way
+from dagnb.trace.critical import Window, critical_path, windows
 from dagnb.trace.trace import Trace
 from dagnb.views import layout
 from dagnb.views.canvas import Entry, chip
-from dagnb.views.critical import Window, critical_path, windows
 from dagnb.views.layout import Box, Edge, Picture
 from dagnb.views.markup import element
 from dagnb.views.palette import PLAIN, colours

@@ -22,10 +22,10 @@ from dagnb.graph import shape
 from dagnb.graph.dag import Dag
 from dagnb.protocol.messages import RunState, TaskState
 from dagnb.protocol.story import Story, errors_of
+from dagnb.trace.critical import critical_steps
 from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
 from dagnb.views import layout
-from dagnb.views.critical import critical_steps
 from dagnb.views.errors import MAX_ERRORS, article
 from dagnb.views.facts import Facts
 from dagnb.views.layout import Picture, ranges

@@ -42,6 +42,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.BlobMissingError(["a", "b", "c", "d"]),
     errors.SignatureError("the result of 'merge-0'"),
     errors.RunMissingError("01RUN"),
+    errors.HistoryError("a file"),
     errors.LaunchError("no workers"),
     errors.VersionMismatchError("dagnb 2", "dagnb 1"),
     errors.ImageBuildError("python:3.11-slim", ["pandas==99"], ["ERROR: none such"], "Correct the version."),

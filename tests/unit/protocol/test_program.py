@@ -9,10 +9,13 @@ import pytest
 
 from dagnb.errors import ForeignNodeError, SignatureError, UnserialisableError
 from dagnb.graph.dag import Dag
+from dagnb.graph.identity import identity
 from dagnb.graph.payload import Signer, decode_call, decode_function, decode_value
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node, task
+from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan, Step
+from dagnb.planning.planner import Pool
 from dagnb.protocol import program
 from dagnb.protocol.layout import Kinds, lay_out
 from dagnb.protocol.messages import Queue, Record
@@ -153,14 +156,37 @@ def test_equal_cells_give_equal_bytes_and_any_text_comes_back() -> None:
     assert packed == program.pack_cells(dict(sorted(cells.items())))
 
 
+def told(plan: Plan, **terms: Any) -> Story:
+    ready = program.build(plan, "01RUN", SIGNER, cap=2)
+    text = program.describe(plan, "name", ready, SIGNER, "01RUN", program.Terms(**terms))
+    program.verify(text, SIGNER, "01RUN")
+    return Story.read(text)
+
+
 def test_a_description_tells_the_deadline_under_its_signature() -> None:
     plan = floating(same())
 
-    told = program.describe(plan, "name", "header", SIGNER, "01RUN", deadline_s=2.5)
+    assert told(plan, deadline_s=2.5).deadline_s == 2.5
+    assert told(plan).deadline_s is None
 
-    program.verify(told, SIGNER, "01RUN")
-    assert Story.read(told).deadline_s == 2.5
-    assert Story.read(program.describe(plan, "name", "header", SIGNER, "01RUN")).deadline_s is None
+
+def test_a_description_brings_back_the_plan_the_pool_and_the_forecast() -> None:
+    large = Resources(cpus=2.0, memory_mb=512, requirements=("tabulate",), network=True)
+    node = same()
+    dag = Dag.of(node)
+    steps = tuple(
+        Step(task=i, upstream=call.upstream, worker=f"w{i % 2}", resources=large, priority=9 - i)
+        for i, call in enumerate(dag.calls)
+    )
+    pool = Pool(cap=3, warm={large: 2}, eager=False, linger_s=0.5)
+    forecast = Forecast(p10_s=1.0, p50_s=2.0, p90_s=3.0, n_scenarios=8, known=0.5)
+
+    story = told(Plan(dag=dag, steps=steps, planner="p"), platform="docker", pool=pool, forecast=forecast)
+
+    assert story.plan.steps == steps
+    assert story.plan.planner == "p"
+    assert (story.pool, story.forecast, story.platform) == (pool, forecast, "docker")
+    assert story.codes == tuple(identity(dag.nodes[step.task].task.function) for step in steps)
 
 
 # ---- once ----

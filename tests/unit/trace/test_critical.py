@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dagnb.trace.span import Phase
-from dagnb.views.critical import Window, critical_path, windows
+from dagnb.trace.critical import Window, critical_path, windows
 from tests import graphs
 from tests.unit.views.samples import pinned, played, run, trace
 

@@ -1,0 +1,283 @@
+"""What past runs taught, in one SQLite file: samples of functions, acts of platforms, whole runs for replays.
+
+Written by whoever sees a run end first, the client or the agent; who comes second adds nothing. SQLite because it is in
+every Python, survives a kill at any moment, and lets several processes write.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dagnb.errors import HistoryError, RunMissingError
+from dagnb.graph.resources import Resources
+from dagnb.protocol.messages import RunState
+from dagnb.protocol.story import Story
+from dagnb.storage.home import data_directory
+from dagnb.trace.sample import Sample, samples
+from dagnb.trace.span import STARTING, Phase
+from dagnb.trace.trace import Trace
+
+VERSION = 1
+RUNS = 1_000
+"""whole runs kept, newest first"""
+RUN_BYTES = 256 * 2**20
+"""and no more than so many bytes of them, packed"""
+SAMPLES = 2_000
+"""of each function"""
+ACTS = 2_000
+"""of each kind on each platform"""
+_PATIENCE_S = 10.0
+
+_SCHEMA = """
+create table if not exists runs (
+    run text primary key, name text, planner text, platform text, state text,
+    submitted_at real, makespan_s real, p50_s real, n_steps int, story text, trace blob
+) without rowid;
+create index if not exists runs_by_time on runs (submitted_at);
+create table if not exists samples (
+    id integer primary key, run text, function text, name text, resources text,
+    input_bytes int, output_bytes int, load_s real, run_s real, dump_s real, ended_at real, key text
+);
+create index if not exists samples_by_name on samples (name, id);
+create table if not exists acts (
+    id integer primary key, run text, platform text, phase text, detail text, resources text,
+    n_bytes int, seconds real
+);
+create index if not exists acts_by_platform on acts (platform, phase, id);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """One line of the history. makespan_s: real. p50_s: foretold, None where nobody said."""
+
+    run: str
+    name: str
+    planner: str
+    platform: str
+    state: str
+    submitted_at: float
+    makespan_s: float
+    p50_s: float | None
+    n_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What one act of a platform took. detail: 'cold' or 'warm' of a start, whose phase is INVOKE for all its acts."""
+
+    phase: Phase
+    detail: str
+    resources: Resources
+    n_bytes: int
+    seconds: float
+
+
+class History:
+    """Opened for each use: no connection is held while nobody reads or writes."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """By default the user's own, in the data directory."""
+        self.path = path if path is not None else data_directory() / "history.sqlite"
+
+    def record(self, run: str, story: Story, state: RunState, trace: Trace) -> bool:
+        """Keep a run that is over. False: it is known. Raises HistoryError."""
+        resources = [story.needs_of(step) for step in range(len(story.names))]
+        taught = samples(trace, story.codes, story.functions, resources, story.keys) if story.codes else ()
+        packed = zlib.compress(trace.to_json().encode(), 6)
+        with self._open() as db:
+            fields = (run, story.name, story.planner, story.platform, state.value, trace.submitted_s, trace.makespan_s)
+            p50_s = story.forecast.p50_s if story.forecast is not None else None
+            kept = db.execute(
+                "insert or ignore into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*fields, p50_s, len(story.names), story.meta, packed),
+            )
+            if not kept.rowcount:
+                return False
+            db.executemany(
+                "insert into samples values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(run, *_row(sample)) for sample in taught],
+            )
+            db.executemany(
+                "insert into acts values (null, ?, ?, ?, ?, ?, ?, ?)",
+                [(run, story.platform, *_act_row(act)) for act in acts(trace, resources)],
+            )
+            _prune(db, {sample.name for sample in taught}, story.platform)
+        return True
+
+    def runs(self, limit: int = 100) -> list[Kept]:
+        """The newest runs, newest first."""
+        with self._open() as db:
+            rows = db.execute(
+                "select run, name, planner, platform, state, submitted_at, makespan_s, p50_s, n_steps from runs "
+                "order by submitted_at desc limit ?",
+                (limit,),
+            ).fetchall()
+        names = tuple(Kept.__dataclass_fields__)
+        return [Kept(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def run(self, run: str) -> tuple[Story, Trace]:
+        """A whole run. Raises RunMissingError."""
+        with self._open() as db:
+            row = db.execute("select story, trace from runs where run = ?", (run,)).fetchone()
+        if row is None:
+            raise RunMissingError(run)
+        return Story.read(row[0]), Trace.from_json(zlib.decompress(row[1]).decode())
+
+    def samples(self, names: Sequence[str], after: int = 0) -> tuple[list[list[Sample]], int]:
+        """What runs taught of functions of these names, run by run, oldest first; and the number to ask after next."""
+        with self._open() as db:
+            rows = db.execute(
+                "select id, run, function, name, resources, input_bytes, output_bytes, load_s, run_s, dump_s,"
+                " ended_at, key from samples where id > ? and name in (select value from json_each(?)) order by id",
+                (after, json.dumps(list(names))),
+            ).fetchall()
+        found: dict[str, list[Sample]] = {}
+        for _, run, *fields in rows:
+            found.setdefault(run, []).append(_sample(*fields))
+        return list(found.values()), rows[-1][0] if rows else after
+
+    def acts(self, platform: str, limit: int = 500) -> list[Act]:
+        """The newest acts of each phase on a platform, newest first."""
+        with self._open() as db:
+            rows = db.execute(
+                "select phase, detail, resources, n_bytes, seconds from ("
+                " select *, row_number() over (partition by phase, detail order by id desc) as place"
+                " from acts where platform = ?) where place <= ? order by id desc",
+                (platform, limit),
+            ).fetchall()
+        return [
+            Act(phase=Phase(phase), detail=detail, resources=_resources(told), n_bytes=n_bytes, seconds=seconds)
+            for phase, detail, told, n_bytes, seconds in rows
+        ]
+
+    def functions(self) -> list[tuple[str, int]]:
+        """(name, samples kept) of every function known, by name."""
+        with self._open() as db:
+            return db.execute("select name, count(*) from samples group by name order by name").fetchall()
+
+    def forget(self) -> None:
+        """Delete everything."""
+        with self._open() as db:
+            for table in ("runs", "samples", "acts"):
+                db.execute(f"delete from {table}")  # noqa: S608  # names of ours
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        """A transaction. Raises HistoryError when the file is none of ours, or cannot be written."""
+        db = None
+        try:
+            db = sqlite3.connect(self.path, timeout=_PATIENCE_S)
+            self.path.chmod(0o600)
+            (version,) = db.execute("pragma user_version").fetchone()
+            if version > VERSION:
+                raise HistoryError(
+                    f"{self.path} was written by a later dagnb (its version {version}, ours {VERSION}). "
+                    "Upgrade dagnb, or move that file away."
+                )
+            if version < VERSION:
+                db.execute("pragma journal_mode = wal")
+                db.executescript(_SCHEMA)
+                db.execute(f"pragma user_version = {VERSION}")
+            with db:
+                yield db
+        except (sqlite3.Error, OSError) as error:
+            raise HistoryError(
+                f"the history in {self.path} cannot be used: {error}. Runs go on without it; "
+                "move that file away to begin a new one."
+            ) from error
+        finally:
+            if db is not None:
+                db.close()
+
+
+def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
+    """What a trace teaches of its platform: starts as a whole, transfers, round trips, the client's own acts."""
+    of_worker = {span.worker: resources[span.task] for span in trace.spans if span.task >= 0 and span.worker}
+    begun: dict[str, list[float]] = {}
+    details: dict[str, str] = {}
+    for span in trace.spans:
+        if span.phase in STARTING:
+            begun.setdefault(span.worker, []).extend((span.begin_s, span.end_s))
+            details.setdefault(span.worker, span.detail)
+        elif span.phase in (Phase.FETCH, Phase.STORE, Phase.COMMIT, Phase.SUBMIT, Phase.RETURN, Phase.PROGRAM):
+            where = of_worker.get(span.worker, Resources())
+            seconds = max(0.0, span.duration_s)
+            yield Act(phase=span.phase, detail="", resources=where, n_bytes=span.n_bytes, seconds=seconds)
+    for worker, moments in begun.items():
+        where = of_worker.get(worker, Resources())
+        seconds = max(moments) - min(moments)
+        yield Act(phase=Phase.INVOKE, detail=details[worker], resources=where, n_bytes=0, seconds=seconds)
+
+
+def _prune(db: sqlite3.Connection, names: set[str], platform: str) -> None:
+    """Only the newest stay."""
+    for name in names:
+        db.execute(
+            "delete from samples where name = ? and id <= (select id from samples where name = ?"
+            " order by id desc limit 1 offset ?)",
+            (name, name, SAMPLES),
+        )
+    for (phase,) in db.execute("select distinct phase from acts where platform = ?", (platform,)).fetchall():
+        db.execute(
+            "delete from acts where platform = ? and phase = ? and id <= (select id from acts"
+            " where platform = ? and phase = ? order by id desc limit 1 offset ?)",
+            (platform, phase, platform, phase, ACTS),
+        )
+    db.execute(
+        "delete from runs where run in (select run from (select run, row_number() over newest as place,"
+        " sum(length(trace) + length(story)) over newest as total from runs"
+        " window newest as (order by submitted_at desc, run desc)) where place > ? or (total > ? and place > 1))",
+        (RUNS, RUN_BYTES),
+    )
+
+
+def _row(sample: Sample) -> tuple[object, ...]:
+    times = (sample.load_s, sample.run_s, sample.dump_s, sample.ended_at, sample.key)
+    sizes = (sample.input_bytes, sample.output_bytes)
+    return (sample.function, sample.name, _told(sample.resources), *sizes, *times)
+
+
+def _act_row(act: Act) -> tuple[object, ...]:
+    return act.phase.value, act.detail, _told(act.resources), act.n_bytes, act.seconds
+
+
+def _sample(
+    function: str,
+    name: str,
+    resources: str,
+    input_bytes: int,
+    output_bytes: int,
+    load_s: float | None,
+    run_s: float | None,
+    dump_s: float | None,
+    ended_at: float,
+    key: str,
+) -> Sample:
+    return Sample(
+        function=function,
+        name=name,
+        resources=_resources(resources),
+        input_bytes=input_bytes,
+        output_bytes=output_bytes,
+        load_s=load_s,
+        run_s=run_s,
+        dump_s=dump_s,
+        ended_at=ended_at,
+        key=key,
+    )
+
+
+def _told(resources: Resources) -> str:
+    return json.dumps([resources.cpus, resources.memory_mb, resources.requirements, resources.network])
+
+
+def _resources(told: str) -> Resources:
+    cpus, memory_mb, requirements, network = json.loads(told)
+    return Resources(cpus=cpus, memory_mb=memory_mb, requirements=tuple(requirements), network=network)

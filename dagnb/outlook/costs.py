@@ -1,0 +1,127 @@
+"""From history to a price list: sizes first, task by task down the DAG, then times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dagnb.graph.dag import Dag
+from dagnb.graph.identity import identity
+from dagnb.graph.resources import Resources
+from dagnb.graph.weight import weight
+from dagnb.outlook.knowledge import Knowledge, Platform
+from dagnb.planning.costs import Costs, Doubt, Start
+from dagnb.prediction.estimate import Estimate
+from dagnb.prediction.predictor import Predictor
+from dagnb.prediction.target import Target
+
+MOST_DOUBT = 1.5
+"""a scenario of a task that nobody measured stays within a few orders of magnitude"""
+
+
+@dataclass(slots=True)
+class _Prices:
+    """Collected task by task."""
+
+    run: dict[int, Estimate] = field(default_factory=dict)
+    run_s: dict[int, float] = field(default_factory=dict)
+    output_bytes: dict[int, int] = field(default_factory=dict)
+    argument_bytes: dict[int, int] = field(default_factory=dict)
+    known_s: dict[tuple[int, str], float] = field(default_factory=dict)
+
+
+def expected_costs(dag: Dag, knowledge: Knowledge, platform: str, codes: Sequence[str] = ()) -> Costs:
+    """What every act of a run of this DAG will cost there. O(tasks + edges) predictions. Raises HistoryError.
+
+    codes: lasting hash of each task's function, for a DAG without nodes.
+    """
+    codes = codes or codes_of(dag)
+    names = [call.function for call in dag.calls]
+    predictor = knowledge.predictor(names)
+    prices = _Prices()
+    for task, call in enumerate(dag.calls):
+        if dag.nodes:
+            node = dag.nodes[task]
+            prices.argument_bytes[task] = weight(node.args) + weight(node.kwargs)
+        given = sum(prices.output_bytes[u] for u in call.upstream) + prices.argument_bytes.get(task, 0)
+        _price(prices, predictor, dag, task, codes[task] if codes else "", given)
+    here = knowledge.platform(platform)
+    own, batch = _doubts(prices, predictor, dag, codes)
+    return Costs(
+        run_s=prices.run_s,
+        output_bytes=prices.output_bytes,
+        argument_bytes=prices.argument_bytes,
+        known_s=prices.known_s,
+        fetch=here.fetch,
+        store=here.store,
+        commit_s=here.commit_s,
+        program_s=here.program_s,
+        submit_s=here.submit_s,
+        return_s=here.return_s,
+        **_starts(here, {call.options.needs for call in dag.calls}),
+        doubt=Doubt(run=own, batch=batch, transfer=here.transfer_spread, start=0.2),
+        basis={task: estimate.source for task, estimate in prices.run.items()},
+    )
+
+
+def codes_of(dag: Dag) -> tuple[str, ...]:
+    """The lasting hash of each task's function; nothing for a DAG without nodes."""
+    found: dict[int, str] = {}
+    for node in dag.nodes:
+        if id(node.task) not in found:
+            found[id(node.task)] = identity(node.task.function)
+    return tuple(found[id(node.task)] for node in dag.nodes)
+
+
+def known_share(costs: Costs, n_tasks: int) -> float:
+    """How much of the predicted run time rests on measurements or hints, 0 to 1."""
+    total = sum(costs.run(task) for task in range(n_tasks))
+    sure = sum(costs.run(task) for task in range(n_tasks) if not costs.basis.get(task, "unknown").startswith("unknown"))
+    return sure / total if total > 0 else 0.0
+
+
+def _price(prices: _Prices, predictor: Predictor, dag: Dag, task: int, code: str, given: int) -> None:
+    """What one task reads, gives and takes."""
+    call = dag.calls[task]
+    needs, options = call.options.needs, call.options
+
+    def told(target: Target, n_bytes: int) -> Estimate:
+        return predictor.predict(target, code, call.function, n_bytes, needs, options)
+
+    run, output = told(Target.RUN, given), told(Target.OUTPUT, given)
+    prices.run[task], prices.run_s[task] = run, run.p50
+    prices.output_bytes[task] = round(output.p50)
+    prices.known_s[task, "load"] = told(Target.LOAD, given).p50
+    prices.known_s[task, "dump"] = told(Target.DUMP, prices.output_bytes[task]).p50
+
+
+def _doubts(prices: _Prices, predictor: Predictor, dag: Dag, codes: Sequence[str]) -> tuple[dict[int, float], float]:
+    """What is each task's own doubt, and what all share: of each function weighed by its time."""
+    total, shared = 0.0, 0.0
+    own = {}
+    for task, call in enumerate(dag.calls):
+        estimate, seconds = prices.run[task], prices.run_s[task]
+        if not estimate.is_known:
+            own[task] = min(MOST_DOUBT, estimate.spread)
+            continue
+        sigma = predictor.batch_sigma(codes[task] if codes else "", call.function)
+        own[task] = min(MOST_DOUBT, sigma.own)
+        shared += seconds * sigma.shared
+        total += seconds
+    return own, min(MOST_DOUBT, shared / total) if total > 0 else 0.0
+
+
+def _starts(here: Platform, needs: set[Resources]) -> dict[str, Any]:
+    """Starts by resources, and of others."""
+
+    def told(resources: Resources, *, is_warm: bool) -> Start:
+        return Start(invoke_s=here.starts.seconds(resources, is_cold=not is_warm).p50)
+
+    known = [is_warm for is_warm in (True, False) if (not is_warm) in here.starts.pools]
+    found: dict[str, Any] = {
+        "starts": {(resources, is_warm): told(resources, is_warm=is_warm) for resources in needs for is_warm in known}
+    }
+    for is_warm in known:
+        found["warm" if is_warm else "cold"] = told(Resources(), is_warm=is_warm)
+    return found

@@ -1,0 +1,108 @@
+"""What the history taught this process so far: read once, then only what is new."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from dagnb.metrics.history import Act, History
+from dagnb.planning.costs import Costs, Law
+from dagnb.prediction.predictor import Predictor
+from dagnb.prediction.starts import Start as Started
+from dagnb.prediction.starts import Starts, starts
+from dagnb.prediction.transfer import transfer
+from dagnb.trace.span import Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """What acts of one platform cost. starts: by resources. n: acts it rests on."""
+
+    fetch: Law = Costs.fetch
+    store: Law = Costs.store
+    commit_s: float = Costs.commit_s
+    program_s: float = Costs.program_s
+    submit_s: float = Costs.submit_s
+    return_s: float = Costs.return_s
+    transfer_spread: float = 0.5
+    starts: Starts = field(default_factory=Starts)
+    n: int = 0
+
+
+class Knowledge:
+    """Grows with the history. One a history and process; safe to use from several threads."""
+
+    def __init__(self, history: History) -> None:
+        """Nothing is read yet."""
+        self.history = history
+        self._predictor = Predictor()
+        self._read: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def predictor(self, names: Iterable[str]) -> Predictor:
+        """Knows all that past runs taught of functions of these names. Raises HistoryError."""
+        with self._lock:
+            for after, group in self._groups(set(names)):
+                runs, last = self.history.samples(group, after)
+                for run in runs:
+                    self._predictor.learn(run)
+                self._read.update(dict.fromkeys(group, last))
+        return self._predictor
+
+    def platform(self, name: str) -> Platform:
+        """What acts cost there. Raises HistoryError."""
+        return platform(self.history.acts(name))
+
+    def _groups(self, names: set[str]) -> list[tuple[int, list[str]]]:
+        """Names by how far their samples were read."""
+        groups: dict[int, list[str]] = {}
+        for name in sorted(names):
+            groups.setdefault(self._read.get(name, 0), []).append(name)
+        return list(groups.items())
+
+
+_known: dict[Path, Knowledge] = {}
+
+
+def knowledge(path: Path | None = None) -> Knowledge:
+    """Of the user's history, or of the one at this path."""
+    history = History(path)
+    return _known.setdefault(history.path, Knowledge(history))
+
+
+def platform(acts: Sequence[Act]) -> Platform:
+    """From measured acts, newest first; what was never measured keeps its default."""
+    by_phase: dict[Phase, list[Act]] = {}
+    for act in acts:
+        by_phase.setdefault(act.phase, []).append(act)
+    moved = [act for phase in (Phase.FETCH, Phase.STORE) for act in by_phase.get(phase, ())]
+    spreads = [transfer([(act.n_bytes, act.seconds) for act in moved]).spread] if moved else []
+    started = [
+        Started(resources=act.resources, is_cold=act.detail == "cold", seconds=act.seconds)
+        for act in by_phase.get(Phase.INVOKE, ())
+    ]
+    return Platform(
+        fetch=_law(by_phase.get(Phase.FETCH, ()), Costs.fetch),
+        store=_law(by_phase.get(Phase.STORE, ()), Costs.store),
+        commit_s=_typical(by_phase.get(Phase.COMMIT, ()), Costs.commit_s),
+        program_s=_typical(by_phase.get(Phase.PROGRAM, ()), Costs.program_s),
+        submit_s=_typical(by_phase.get(Phase.SUBMIT, ()), Costs.submit_s),
+        return_s=_typical(by_phase.get(Phase.RETURN, ()), Costs.return_s),
+        transfer_spread=min(1.0, max(spreads, default=Platform.transfer_spread)),
+        starts=starts(started),
+        n=len(acts),
+    )
+
+
+def _law(acts: Sequence[Act], default: Law) -> Law:
+    if not acts:
+        return default
+    found = transfer([(act.n_bytes, act.seconds) for act in acts])
+    return Law(found.latency_s, found.s_per_byte)
+
+
+def _typical(acts: Sequence[Act], default: float) -> float:
+    return median(act.seconds for act in acts) if acts else default

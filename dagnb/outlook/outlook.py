@@ -1,0 +1,59 @@
+"""What a plan comes to before it runs: its simulated trace, percentiles, cost, how far from the best it can be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from dagnb.outlook.costs import known_share
+from dagnb.planning.bounds import Bound, lower_bound
+from dagnb.planning.forecast import Forecast
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Problem
+from dagnb.simulation.scenarios import forecast
+from dagnb.simulation.simulate import Outcome, outcome, simulate
+from dagnb.simulation.universe import layout_for
+from dagnb.trace.trace import Trace
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A plan and what it was made for; what is not asked for is not computed."""
+
+    plan: Plan
+    problem: Problem
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The run as it would be at median prices."""
+        return simulate(self.plan, self.problem.costs, self.problem.pool)
+
+    @cached_property
+    def forecast(self) -> Forecast:
+        """Percentiles of the makespan."""
+        known = known_share(self.problem.costs, len(self.problem.dag))
+        return forecast(self.plan, self.problem.costs, self.problem.pool, known=known)
+
+    @cached_property
+    def outcome(self) -> Outcome:
+        """Cost and starts at median prices."""
+        layout = layout_for(self.plan, self.problem.pool)
+        return outcome(self.plan, self.problem.costs, self.problem.pool, layout)
+
+    @cached_property
+    def bound(self) -> Bound:
+        """No plan of this problem can be shorter, at median prices."""
+        return lower_bound(self.problem.dag, self.problem.costs, self.problem.pool)
+
+    @property
+    def gap(self) -> float:
+        """How much longer than the bound, 0.1 for 10 %."""
+        return self.outcome.makespan_s / self.bound.seconds - 1.0 if self.bound.seconds > 0 else 0.0
+
+
+def outlook_of(plan: Plan) -> Outlook | None:
+    """The outlook of a plan that knows what it was made for, the same at every call; None for others."""
+    if plan.problem is None:
+        return None
+    kept: dict[str, Outlook] = plan.__dict__
+    return kept.setdefault("_outlook", Outlook(plan, plan.problem))

@@ -1,0 +1,79 @@
+"""Percentiles of a makespan by simulating scenarios: the maximum over fan-ins makes a plan of medians too short.
+
+All plans meet the same scenarios (common random numbers), so that differences between plans are not chance. What the
+tasks of a run share (a slow day) is one factor a scenario, spread evenly over its quantiles; what is a task's own is
+drawn.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from statistics import NormalDist
+
+from dagnb.planning.costs import Costs, Law
+from dagnb.planning.forecast import Forecast
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Pool
+from dagnb.simulation.simulate import outcome
+from dagnb.simulation.universe import layout_for
+
+STEPS = 2_000
+"""simulated steps that a forecast may cost by default: about 0.1 s"""
+MOST = 16
+_SCORE_90 = NormalDist().inv_cdf(0.9)
+
+
+def scenarios(costs: Costs, n_tasks: int, n: int, seed: int = 0) -> Iterator[Costs]:
+    """n price lists as reality may turn out, equally likely. n 1 is the median one. O(n_tasks) each."""
+    if n == 1 or costs.doubt.is_certain:
+        for _ in range(n):
+            yield costs
+        return
+    for number in range(n):
+        shared = math.exp(costs.doubt.batch * NormalDist().inv_cdf((number + 0.5) / n))
+        yield _drawn(costs, n_tasks, shared, random.Random(f"{seed}/{number}"))
+
+
+def _drawn(costs: Costs, n_tasks: int, shared: float, chance: random.Random) -> Costs:
+    doubt = costs.doubt
+    run_s = {
+        task: costs.run(task) * shared * math.exp(doubt.of(task) * chance.gauss(0.0, 1.0)) for task in range(n_tasks)
+    }
+    moving = math.exp(doubt.transfer * chance.gauss(0.0, 1.0))
+    starting = math.exp(doubt.start * chance.gauss(0.0, 1.0))
+    return costs.with_(
+        run_s=run_s,
+        fetch=Law(costs.fetch.base_s * moving, costs.fetch.s_per_byte * moving),
+        store=Law(costs.store.base_s * moving, costs.store.s_per_byte * moving),
+        cold=costs.cold.times(starting),
+        warm=costs.warm.times(starting),
+        starts={key: start.times(starting) for key, start in costs.starts.items()},
+    )
+
+
+def forecast(plan: Plan, costs: Costs, pool: Pool, n: int | None = None, *, known: float = 0.0) -> Forecast:
+    """Quantiles of the plan's makespan over n scenarios; None takes as many as STEPS allow, 1 to MOST.
+
+    Of one scenario the quantiles are its makespan and what the shared factor alone does to it.
+    """
+    n = max(1, min(MOST, STEPS // len(plan.steps))) if n is None else n
+    if costs.doubt.is_certain:
+        n = 1
+    layout = layout_for(plan, pool)
+    makespans = sorted(outcome(plan, priced, pool, layout).makespan_s for priced in scenarios(costs, len(plan.dag), n))
+    if n == 1:
+        reach = math.exp(_SCORE_90 * costs.doubt.batch)
+        p10, p50, p90 = makespans[0] / reach, makespans[0], makespans[0] * reach
+    else:
+        p10, p50, p90 = (quantile(makespans, p) for p in (0.1, 0.5, 0.9))
+    return Forecast(p10_s=p10, p50_s=p50, p90_s=p90, n_scenarios=n, known=known)
+
+
+def quantile(ordered: list[float], p: float) -> float:
+    """Of n values, ascending and equally likely: linear between the middles of their shares, (k + 0.5) / n."""
+    at = min(max(p * len(ordered) - 0.5, 0.0), len(ordered) - 1.0)
+    low = int(at)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
