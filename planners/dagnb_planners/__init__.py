@@ -13,11 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dagnb_planners.flexible import Flexible
+    from dagnb_planners.heft import Heft
     from dagnb_planners.one_pass import OnePass
+    from dagnb_planners.wukong import Wukong
 
-__all__ = ["Flexible", "OnePass"]
+__all__ = ["Flexible", "Heft", "OnePass", "Wukong"]
 
-_ROOMS = {"Flexible": "dagnb_planners.flexible", "OnePass": "dagnb_planners.one_pass"}
+_ROOMS = {
+    "Flexible": "dagnb_planners.flexible",
+    "Heft": "dagnb_planners.heft",
+    "OnePass": "dagnb_planners.one_pass",
+    "Wukong": "dagnb_planners.wukong",
+}
 
 
 def __getattr__(name: str) -> Any:

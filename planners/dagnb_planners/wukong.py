@@ -1,0 +1,287 @@
+"""Wukong: executors walk the DAG from its sources, become one ready downstream task and invoke others for the rest.
+
+Source: Carver, Zhang, Wang, Anwar, Wu, Cheng, "Wukong: a scalable and locality-enhanced framework for serverless
+parallel computing", SoCC 2020, doi:10.1145/3419111.3421286, sections 3.3 (static schedules, fan-outs, fan-ins) and 3.4
+(task clustering, delayed I/O). Parameters are those of its code: clusters at 200 MB, a fan-out of 10 or more is
+invoked by others (the simulator's part), sleeps of 1.5 k s, at most 10 s and 20 in a row.
+
+There executors decide while they run; here the plan says who runs what, so the executors are emulated over the
+predicted costs and each is a worker. In a pool of single workers without limits the simulated run of the plan is the
+emulated one, event by event, as long as nobody delays: a real executor sleeps where the plan's worker leaves and is
+started again. Elsewhere the plan simply runs pinned. Not in the paper: an executor becomes only tasks of its own
+resources; one that has clustered tasks left becomes nothing else; where no more workers may be named, who ends goes
+on with the oldest task that nobody took.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from dagnb.errors import ConfigError
+from dagnb.graph.resources import Resources
+from dagnb.graph.shape import sources
+from dagnb.planning.plan import Plan, Step
+from dagnb.planning.planner import Problem
+
+_OWN_INVOCATIONS = 10
+_FIRST_SLEEP_S = 1.5
+_LONGEST_SLEEP_S = 10.0
+_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wukong:
+    """Every step pinned to the executor that would have run it.
+
+    clusters: the executor of a big output runs every downstream task that waits for nothing else. delays_io: it waits
+    for those that wait for others, too. threshold_bytes: outputs of so much are big.
+    """
+
+    name: ClassVar[str] = "wukong"
+
+    clusters: bool = False
+    delays_io: bool = False
+    threshold_bytes: int = 200_000_000
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing."""
+        if self.threshold_bytes < 0:
+            raise ConfigError(f"Wukong(threshold_bytes={self.threshold_bytes}): must be 0 bytes or more.")
+
+    def plan(self, problem: Problem) -> Plan:
+        """One pinned step a task, in the order of emulated begins. O(tasks log tasks + edges)."""
+        emulation = Emulation(problem, self)
+        emulation.run()
+        order = sorted(range(len(problem.dag)), key=lambda task: emulation.begins[task])
+        turn = {task: number for number, task in enumerate(order)}
+        steps = tuple(
+            Step(
+                task=task,
+                upstream=call.upstream,
+                worker=f"w{emulation.executor[task]}",
+                resources=call.options.needs,
+                priority=turn[task],
+            )
+            for task, call in enumerate(problem.dag.calls)
+        )
+        return Plan(dag=problem.dag, steps=steps, planner=self.name)
+
+
+@dataclass(slots=True)
+class _Executor:
+    """at: its own clock. local: what it runs next. held: (task, downstream) whose arrival it holds back."""
+
+    number: int
+    needs: Resources
+    at: float = 0.0
+    task: int = -1
+    tries: int = 0
+    at_hand: set[int] = field(default_factory=set)
+    local: deque[int] = field(default_factory=deque)
+    held: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Emulation:
+    """Executors in virtual time, in the arithmetic and order of the simulator, so that equal moments stay equal.
+
+    executor: task -> number of who runs it. begins: task -> (moment, count). makespan_s: the last sink is handed over.
+    """
+
+    def __init__(self, problem: Problem, settings: Wukong) -> None:
+        self.dag, self.costs, self.pool = problem.dag, problem.costs, problem.pool
+        self.settings = settings
+        self.linger_s = problem.pool.linger_s if problem.pool.single else 0.0
+        self.needs = [call.options.needs for call in problem.dag.calls]
+        self.missing = [len(call.upstream) for call in problem.dag.calls]
+        self.executor = [-1] * len(problem.dag)
+        self.begins: list[tuple[float, int]] = [(0.0, 0)] * len(problem.dag)
+        self.now, self.makespan_s, self.n_begun, self.serial = 0.0, 0.0, 0, 0
+        self.sinks = frozenset(problem.dag.sinks)
+        self.n_executors = 0
+        self.ended: dict[Resources, deque[_Executor]] = {}
+        self.untaken: dict[Resources, deque[int]] = {}
+        self.idle = [(resources, 0.0) for resources, n in self.pool.warm.items() for _ in range(n)]
+        self.at_work = 0
+        self.starting: list[tuple[float, _Executor]] = []
+        self.events: list[tuple[float, int, Callable[[_Executor], None], _Executor]] = []
+
+    def run(self) -> None:
+        """Until every task is done."""
+        self._invoke(sources(self.dag))
+        self._start()
+        while self.events:
+            self.now, _, act, executor = heapq.heappop(self.events)
+            act(executor)
+
+    # ---- acts, each at one moment ----
+
+    def _up(self, executor: _Executor) -> None:
+        """A container is there; the program is read."""
+        executor.at = self.now + self.costs.program_s
+        self._at(executor, self._run)
+
+    def _run(self, executor: _Executor) -> None:
+        """Take the next local task and go on to where it is handed over."""
+        costs, task = self.costs, executor.local.popleft()
+        executor.task = task
+        self.executor[task] = executor.number
+        self.begins[task] = (executor.at, self.n_begun)
+        self.n_begun += 1
+        upstream = self.dag.calls[task].upstream
+        far = [costs.edge(u, task) for u in upstream if u not in executor.at_hand]
+        executor.at += costs.fetching(task, [*far, costs.external_bytes.get(task, 0)])
+        executor.at += costs.loading(task, costs.arguments(self.dag, task))
+        for run_s, _ in costs.failures.get(task, ()):
+            executor.at += run_s
+        executor.at += costs.run(task)
+        executor.at += costs.dumping(task)
+        executor.at += costs.storing(task)
+        executor.at += costs.commit_s / 2
+        executor.at_hand.update((*upstream, task))
+        self._at(executor, self._hand_over)
+
+    def _hand_over(self, executor: _Executor) -> None:
+        """Arrive at what is downstream; become one that is ready, invoke others for the rest."""
+        task, is_big = executor.task, self.costs.output(executor.task) >= self.settings.threshold_bytes
+        if task in self.sinks:
+            self.makespan_s = max(self.makespan_s, self.now)
+        ready = []
+        for child in dict.fromkeys(self.dag.downstream[task]):
+            if is_big and self.settings.delays_io and self.missing[child] > 1 and self._alike(executor, child):
+                executor.held.append((task, child))
+            elif self._arrive(child):
+                ready.append(child)
+        executor.tries = 0
+        self._unhold(executor)
+        if is_big and self.settings.clusters:
+            executor.local.extend(child for child in ready if self._alike(executor, child))
+            ready = [child for child in ready if not self._alike(executor, child)]
+        self._share(executor, ready)
+
+    def _look_again(self, executor: _Executor) -> None:
+        """After a sleep: what is held may wait for nobody else by now."""
+        self._unhold(executor)
+        if not executor.local and executor.tries >= _TRIES:
+            ready = [child for _, child in executor.held if self._arrive(child)]
+            executor.held.clear()
+            self._share(executor, ready)
+        else:
+            self._go_on(executor)
+
+    def _rest(self, executor: _Executor) -> None:
+        self._push(self.linger_s, self._left, executor)
+
+    def _left(self, executor: _Executor) -> None:
+        """The container is idle and warm; the worker may be named again."""
+        self.at_work -= 1
+        self.idle.append((executor.needs, self.now))
+        untaken = self.untaken.get(executor.needs)
+        if untaken:
+            self._demand(executor, untaken.popleft())
+            self._start()
+        else:
+            self.ended[executor.needs].append(executor)
+
+    # ---- what an executor decides ----
+
+    def _share(self, executor: _Executor, ready: list[int]) -> None:
+        """Become the first ready task, unless something is left to do, and invoke executors for the others."""
+        if not executor.local:
+            own = next((child for child in ready if self._alike(executor, child)), None)
+            if own is not None:
+                executor.local.append(own)
+                ready.remove(own)
+        executor.at += self.costs.commit_s / 2
+        executor.at += self._invoke(ready)
+        untaken = self.untaken.get(executor.needs)
+        if not executor.local and not executor.held and untaken:
+            executor.local.append(untaken.popleft())
+        self._go_on(executor)
+        self._start()
+
+    def _go_on(self, executor: _Executor) -> None:
+        if executor.local:
+            self._run(executor)
+        elif executor.held:
+            executor.tries += 1
+            executor.at += min(_FIRST_SLEEP_S * executor.tries, _LONGEST_SLEEP_S)
+            self._at(executor, self._look_again)
+        else:
+            self._at(executor, self._rest)
+
+    def _arrive(self, child: int) -> bool:
+        """Whether this was the last it waited for."""
+        self.missing[child] -= 1
+        return self.missing[child] == 0
+
+    def _unhold(self, executor: _Executor) -> None:
+        """Take what waits only for what this executor holds."""
+        own: dict[int, int] = {}
+        for _, child in executor.held:
+            own[child] = own.get(child, 0) + 1
+        taken = [child for child, n in own.items() if self.missing[child] == n]
+        if taken:
+            executor.tries = 0
+            executor.local.extend(taken)
+            executor.held = [(task, child) for task, child in executor.held if child not in taken]
+            for child in taken:
+                self.missing[child] = 0
+
+    def _alike(self, executor: _Executor, task: int) -> bool:
+        return self.needs[task] == executor.needs
+
+    # ---- starts ----
+
+    def _invoke(self, tasks: Iterable[int]) -> float:
+        """An executor for each. Returns how long that keeps the caller."""
+        n = sum(self._find(task) for task in tasks)
+        if not n:
+            return 0.0
+        return n * self.costs.invocation_s if n < _OWN_INVOCATIONS else self.costs.commit_s
+
+    def _find(self, task: int) -> bool:
+        """Whether somebody could be invoked; else the task waits for who ends."""
+        needs, cap = self.needs[task], self.pool.cap
+        if cap is None or self.n_executors < cap or needs not in self.ended:
+            self.ended.setdefault(needs, deque())
+            self._demand(_Executor(self.n_executors, needs), task)
+            self.n_executors += 1
+        elif self.ended[needs]:
+            self._demand(self.ended[needs].popleft(), task)
+        else:
+            self.untaken.setdefault(needs, deque()).append(task)
+            return False
+        return True
+
+    def _demand(self, executor: _Executor, task: int) -> None:
+        """A container for an executor: the one that is idle for the shortest time, or a new one."""
+        executor.local.append(task)
+        executor.at_hand.clear()
+        self.idle = [pair for pair in self.idle if self.now - pair[1] <= self.pool.keep_alive_s]
+        warm = next((pair for pair in reversed(self.idle) if pair[0] == executor.needs), None)
+        if warm is not None:
+            self.idle.remove(warm)
+        while self.idle and self.pool.cap is not None and len(self.idle) + self.at_work >= self.pool.cap:
+            self.idle.pop(0)
+        self.at_work += 1
+        start = self.costs.start(executor.needs, is_warm=warm is not None)
+        self.starting.append((self.costs.invocation_s + start.total_s, executor))
+
+    def _start(self) -> None:
+        """Whoever was demanded comes; after the caller's next act, as in the simulator, where moments are equal."""
+        for seconds, executor in self.starting:
+            self._push(seconds, self._up, executor)
+        self.starting.clear()
+
+    # ---- time ----
+
+    def _at(self, executor: _Executor, act: Callable[[_Executor], None]) -> None:
+        self._push(executor.at - self.now, act, executor)
+
+    def _push(self, seconds: float, act: Callable[[_Executor], None], executor: _Executor) -> None:
+        self.serial += 1
+        heapq.heappush(self.events, (self.now + seconds, self.serial, act, executor))
