@@ -76,17 +76,18 @@ class Nearest:
 
     def at(self, n_bytes: int) -> float:
         """Log of the value. O(log sizes + NEAREST)."""
-        x = math.log(n_bytes + 1)
-        high = bisect_left(self.xs, x)
+        x, xs, ys, slope = math.log(n_bytes + 1), self.xs, self.ys, self.slope
+        high, n, room = bisect_left(xs, x), len(xs), NEAREST
         low = high - 1
         found: list[float] = []
-        while len(found) < NEAREST and (low >= 0 or high < len(self.xs)):
-            if low < 0 or (high < len(self.xs) and self.xs[high] - x <= x - self.xs[low]):
+        while room > 0 and (low >= 0 or high < n):
+            if low < 0 or (high < n and xs[high] - x <= x - xs[low]):
                 i, high = high, high + 1
             else:
                 i, low = low, low - 1
-            shift = self.slope * (x - self.xs[i])
-            found += [y + shift for y in self.ys[i][: NEAREST - len(found)]]
+            shift = slope * (x - xs[i])
+            found.extend([y + shift for y in ys[i][:room]] if shift else ys[i][:room])
+            room = NEAREST - len(found)
         return median(found)
 
 
