@@ -1,0 +1,126 @@
+"""What several planners make of one problem, side by side: every plan meets the same prices and the same scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+from dagnb.errors import DagnbError
+from dagnb.graph.task import verbs
+from dagnb.outlook.outlook import Outlook, outlook_of
+from dagnb.planning.forecast import Forecast
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Planner, Problem
+from dagnb.simulation.simulate import Outcome
+from dagnb.trace.span import Phase
+from dagnb.trace.trace import Trace
+
+HEADS = ("planner", "P50 s", "P90 s", "GB s", "cold starts", "moved MB", "gap %", "planning ms")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """What one planner made. moved_bytes: through the store, there and back. gap: as of Outlook.
+
+    planning_s: it took, real time. problem: why there is no plan, in words; then what follows from a plan is None.
+    """
+
+    planner: str
+    plan: Plan | None = None
+    outlook: Outlook | None = None
+    forecast: Forecast | None = None
+    outcome: Outcome | None = None
+    moved_bytes: int = 0
+    gap: float = 0.0
+    planning_s: float = 0.0
+    problem: str = ""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line under HEADS; what is not known is a dash."""
+        if self.forecast is None or self.outcome is None:
+            return (self.planner, *["-"] * (len(HEADS) - 2), f"{1e3 * self.planning_s:.1f}")
+        return (
+            self.planner,
+            f"{self.forecast.p50_s:.3f}",
+            f"{self.forecast.p90_s:.3f}",
+            f"{self.outcome.gb_s:.2f}",
+            f"{self.outcome.n_cold}",
+            f"{self.moved_bytes / 1e6:.3f}",
+            f"{100 * self.gap:.1f}",
+            f"{1e3 * self.planning_s:.1f}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Lines, best first; planners that found no plan come last. name: of what was planned."""
+
+    name: str
+    lines: tuple[Line, ...]
+
+    @property
+    def best(self) -> Line | None:
+        """The shortest plan by its median; None when nobody found one."""
+        return self.lines[0] if self.lines and self.lines[0].plan is not None else None
+
+    def __str__(self) -> str:
+        """A table, and why some planners found no plan."""
+        cells = [HEADS, *(line.cells for line in self.lines)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        rows = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells]
+        told = [f"{line.planner}: {line.problem}" for line in self.lines if line.problem]
+        return "\n".join([self.name, *rows, *told])
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Its picture where there is one; the table in any case."""
+        shown = dict(verbs["show"](self)) if "show" in verbs else {}
+        return shown if {"text/html", "image/svg+xml"} & set(shown) else {"text/plain": str(self)}
+
+
+def compare_plans(
+    problem: Problem, planners: Mapping[str, Planner], name: str, clock: Callable[[], float] = perf_counter
+) -> Comparison:
+    """A line for each planner, by the name it has here; clock: measures how long each takes.
+
+    A planner that raises a DagnbError gets a line that says so. O(planners x (planning + 17 simulations)).
+    """
+    lines = [_line(problem, planner, label, clock) for label, planner in planners.items()]
+    return Comparison(name, tuple(sorted(lines, key=_rank)))
+
+
+def moved_bytes(trace: Trace) -> int:
+    """Bytes that went to the store and came from it."""
+    return sum(span.n_bytes for span in trace.spans if span.phase in (Phase.FETCH, Phase.STORE))
+
+
+def _line(problem: Problem, planner: Planner, label: str, clock: Callable[[], float]) -> Line:
+    begin = clock()
+    try:
+        made = planner.plan(problem)
+        planning_s = clock() - begin
+        made.check(problem.dag)
+    except DagnbError as error:
+        return Line(planner=label, planning_s=clock() - begin, problem=str(error))
+    plan = replace(made, problem=problem)
+    outlook = outlook_of(plan)
+    assert outlook is not None
+    return Line(
+        planner=label,
+        plan=plan,
+        outlook=outlook,
+        forecast=outlook.forecast,
+        outcome=outlook.outcome,
+        moved_bytes=moved_bytes(outlook.trace),
+        gap=outlook.gap,
+        planning_s=planning_s,
+    )
+
+
+def _rank(line: Line) -> tuple[object, ...]:
+    """Plans by their median, then by what else is better the smaller it is; at last by name."""
+    if line.forecast is None or line.outcome is None:
+        return (1, line.planner)
+    return (0, line.forecast.p50_s, line.forecast.p90_s, line.outcome.gb_s, line.moved_bytes, line.planner)
