@@ -1,7 +1,8 @@
 """Where dagnb keeps what outlives a process: sockets and locks, the signing keys, what past runs taught.
 
 Each has a directory: of the runtime, of state, of data. All are the user's alone: mode 0700, owner checked at every
-use, so that nobody who shares the machine can plant a socket or read a key. DAGNB_HOME moves them (each test has its own).
+use, so that nobody who shares the machine can plant a socket or read a key. DAGNB_HOME moves them (each test has its
+own).
 """
 
 from __future__ import annotations

@@ -1,0 +1,163 @@
+"""How well plans come true: plan, replay and real makespan of real runs, after some runs of learning.
+
+    python benchmarks/calibration.py [--workers process docker] [--learn 5] [--runs 10] [--planner heft]
+
+Three workflows of unlike shape do real work (hashing, sorting, compressing) on arguments that differ from task to task.
+Everything a run teaches is kept in a home of its own, so nothing is known at the beginning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dagnb
+from dagnb import task
+from dagnb.graph.task import Node
+from dagnb.outlook.makespans import Makespans
+
+LIMIT_S = 300.0
+
+
+@task
+def digest(seed: int, rounds: int) -> bytes:
+    """Hashes a megabyte again and again: steady arithmetic."""
+    import hashlib
+
+    data = bytes([seed % 251]) * 2**20
+    for _ in range(rounds):
+        data = hashlib.sha256(data).digest() * 2**15
+    return data[:64]
+
+
+@task
+def table(seed: int, n: int) -> list[float]:
+    """n random numbers, sorted: allocates, and gives a value of about 9 n bytes."""
+    import random
+
+    chance = random.Random(seed)
+    return sorted(chance.random() for _ in range(n))
+
+
+@task
+def merge(left: list[float], right: list[float]) -> list[float]:
+    """Both tables in one, by Python's own sort, several times over."""
+    joined = left + right
+    for _ in range(6):
+        joined = sorted(reversed(joined))
+    return joined
+
+
+@task
+def squeeze(values: list[float], level: int) -> bytes:
+    """The table as compressed text."""
+    import zlib
+
+    return zlib.compress(repr(values).encode(), level)
+
+
+@task
+def gather(parts: list[bytes]) -> int:
+    """How many bytes there are in all."""
+    return sum(map(len, parts))
+
+
+def fan() -> Node[int]:
+    """32 independent tasks of 0.3 to 1.5 s, then one."""
+    return gather([digest(i, 250 + 40 * (i * 7 % 24)) for i in range(32)])
+
+
+def tree() -> Node[int]:
+    """16 tables, merged pair by pair: values grow towards the root."""
+    level: list[Any] = [table(i, 120_000 + 15_000 * (i % 5)) for i in range(16)]
+    while len(level) > 1:
+        level = [merge(a, b) for a, b in zip(level[::2], level[1::2], strict=True)]
+    return gather([squeeze(level[0], 6)])
+
+
+def mesh() -> Node[int]:
+    """Six uneven chains beside each other, joined twice on the way."""
+    packed = [squeeze(table(i, 100_000 + 30_000 * i), 4 + i % 4) for i in range(6)]
+    halves = [gather(packed[:3]), gather(packed[3:])]
+    sums = [digest(i, 500 + 150 * (i % 4)) for i in range(8)]
+    return total(*halves, *[merge(table(20 + i, 150_000), table(30 + i, 90_000 + 20_000 * i)) for i in range(4)], *sums)
+
+
+@task
+def total(*values: Any) -> int:
+    """The last word of the mesh."""
+    return sum(v if isinstance(v, int) else len(v) for v in values)
+
+
+WORKFLOWS: dict[str, Callable[[], Node[int]]] = {"fan": fan, "tree": tree, "mesh": mesh}
+
+
+def calibrate(workers: str, learn: int, runs: int, planner: str) -> list[tuple[str, list[Makespans]]]:
+    """The makespans of each workflow on these workers."""
+    found = []
+    for name, drawn in WORKFLOWS.items():
+        kept = []
+        for number in range(learn + runs):
+            run = drawn().run(workers=workers, planner=planner)
+            run.result(LIMIT_S)
+            spans = run.makespans
+            run.forget()
+            what = "learns" if number < learn else "counts"
+            plan_s = spans.plan_s if spans.plan_s is not None else float("nan")
+            told = f"plan {plan_s:6.2f} replay {spans.replay_s:6.2f} real {spans.real_s:6.2f}"
+            print(
+                f"  {workers:8} {name:5} {number:2} {what}  {told}  in band {spans.in_band}",
+                file=sys.stderr,
+                flush=True,
+            )
+            if number >= learn:
+                kept.append(spans)
+        found.append((name, kept))
+    return found
+
+
+def line(workers: str, name: str, kept: list[Makespans]) -> str:
+    """Medians and worst cases."""
+    model = [abs(m.real_s - m.replay_s) / m.real_s for m in kept]
+    plan = [abs(m.real_s - (m.plan_s or 0.0)) / m.real_s for m in kept]
+    real = statistics.median(m.real_s for m in kept)
+    inside = sum(bool(m.in_band) for m in kept)
+    return (
+        f"{workers:8} {name:6} real {real:6.2f} s   |real - replay| / real  median {statistics.median(model):6.2%}"
+        f" worst {max(model):6.2%}   |plan - real| / real  median {statistics.median(plan):6.2%} worst {max(plan):6.2%}"
+        f"   in the 80 % band {inside} of {len(kept)}"
+    )
+
+
+def main() -> None:
+    """Print a line a workflow and platform, and one over all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workers", nargs="+", default=["process"])
+    parser.add_argument("--learn", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--planner", default="heft")
+    asked = parser.parse_args()
+    began = time.monotonic()
+    every = []
+    with tempfile.TemporaryDirectory(prefix="dagnb") as home:
+        os.environ["DAGNB_HOME"] = home
+        try:
+            for workers in asked.workers:
+                for name, kept in calibrate(workers, asked.learn, asked.runs, asked.planner):
+                    print(line(workers, name, kept), flush=True)
+                    every += kept
+        finally:
+            subprocess.run([sys.executable, "-m", "dagnb", "agent", "--stop"], check=False)
+    print(line("all", "", every))
+    print(f"planner {asked.planner}, {asked.learn} runs of learning, {time.monotonic() - began:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
