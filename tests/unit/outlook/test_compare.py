@@ -25,6 +25,7 @@ SECOND = Costs(
     load=Law(),
     dump=Law(),
     commit_s=0.0,
+    wake_s=0.0,
     cold=Start(),
     warm=Start(),
 )
