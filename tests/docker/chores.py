@@ -18,6 +18,39 @@ def greedy(text: str) -> int:
     return len(text) + len(bytearray(400 << 20))
 
 
+def selfish(text: str) -> int:
+    """The same, and no reason for the kernel to take this process first."""
+    from pathlib import Path
+
+    Path("/proc/self/oom_score_adj").write_text("0")
+    return len(text) + len(bytearray(400 << 20))
+
+
+def wasteful(text: str) -> int:
+    """Have a process of its own run out of memory, and go on: for so long that what follows has another cause."""
+    import subprocess
+    import sys
+    import time
+
+    subprocess.call([sys.executable, "-c", "bytearray(400 << 20)"])
+    time.sleep(3)  # what happened just before would be the cause
+    return len(text)
+
+
+def bomb() -> None:
+    """Fork until nothing more can be forked."""
+    import contextlib
+    import os
+    import signal
+
+    while True:
+        if os.fork() == 0:
+            with contextlib.suppress(OSError):
+                while True:
+                    os.fork()
+            signal.pause()
+
+
 def leave_things() -> tuple[str, int]:
     """Leave a file and processes of sessions of their own. Returns its name, and how many processes there are."""
     import os

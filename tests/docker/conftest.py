@@ -10,10 +10,12 @@ import docker.errors
 import pytest
 from dagnb_workers.launchers.docker import engine
 from dagnb_workers.launchers.docker.image import images, offline
+from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 
 from dagnb.errors import LaunchError
 from tests.conftest import missing_service
 from tests.docker.index import Index, serving
+from tests.docker.yard import Yard, a_yard
 
 _REPOSITORY = "dagnb-base"
 
@@ -53,3 +55,11 @@ def package_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     """A package index of this session: https with an authority of its own, user and password, on this machine only."""
     with serving(tmp_path_factory.mktemp("index")) as index:
         yield index
+
+
+@pytest.fixture
+def yard(offline_base: str, worker_image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
+    """A yard of the test's own, with images on the base without a registry."""
+    monkeypatch.setenv(BASE_VARIABLE, offline_base)
+    with a_yard() as made:
+        yield made

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 import redis
-from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 
 from dagnb import Resources, session
 from dagnb.errors import LaunchError, RunCancelledError
 from dagnb.graph.task import Task
 from tests.docker.chores import leave_things, look_around, reach_the_first_process, squared
-from tests.docker.yard import LIMIT_S, Yard, a_yard
+from tests.docker.yard import LIMIT_S, Yard
 from tests.services.processes import await_that
 from tests.services.server import server_binaries
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.timeout(180)]
-
-
-@pytest.fixture
-def yard(offline_base: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
-    """An agent of this test's own."""
-    monkeypatch.setenv(BASE_VARIABLE, offline_base)
-    with a_yard() as made:
-        yield made
 
 
 def test_a_warm_container_holds_neither_files_nor_processes_of_an_earlier_run(yard: Yard) -> None:

@@ -1,4 +1,4 @@
-"""Containers, agents, engines and tasks that go wrong: what the user gets, and that nothing is left afterwards.
+"""Containers, agents and tasks that go wrong: what the user gets, and that nothing is left afterwards.
 
 Each test has a runtime directory of its own; at its end the agent is told to leave, and then neither a container nor a
 process of it is left (tests/docker/yard.py).
@@ -6,45 +6,27 @@ process of it is left (tests/docker/yard.py).
 
 from __future__ import annotations
 
-import contextlib
-import io
-import itertools
 import os
 import re
 import signal
 import subprocess
 import sys
-import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagnb_workers.launchers.docker import engine
-from dagnb_workers.launchers.docker.image import images
 from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 
 import dagnb
-from dagnb import session
 from dagnb.errors import RunCancelledError, VersionMismatchError
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import Node, Task
+from dagnb.graph.task import Task
 from dagnb.protocol.invocation import versions
-from dagnb.trace.span import Phase
-from tests.docker.chores import after, greedy, squared
-from tests.docker.index import Index
-from tests.docker.yard import LIMIT_S, MEMORY_MB, SOON_S, Watch, Yard, a_yard, failed_with, kill, second_try_s, starts
+from tests.docker.chores import after, bomb, greedy, selfish, squared, wasteful
+from tests.docker.yard import LIMIT_S, MEMORY_MB, SOON_S, Yard, failed_with, image_of, kill, second_try_s, starts
 from tests.services.processes import await_that, is_alive
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis]
-
-
-@pytest.fixture
-def yard(offline_base: str, worker_image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
-    """A yard of this test's own, with images on the base without a registry."""
-    monkeypatch.setenv(BASE_VARIABLE, offline_base)
-    with a_yard() as made:
-        yield made
 
 
 # ---- containers ----
@@ -88,13 +70,6 @@ def test_a_task_that_uses_too_much_memory_is_told_the_limit_and_its_container_go
 
 def test_a_container_that_runs_out_of_memory_as_a_whole_is_told_with_its_limit(yard: Yard) -> None:
     """The kernel takes the worker first; only when another goes first, as arranged here, the container goes with it."""
-
-    def selfish(text: str) -> int:
-        from pathlib import Path
-
-        Path("/proc/self/oom_score_adj").write_text("0")
-        return len(text) + len(bytearray(400 << 20))
-
     gate = yard.gate()
     run = dagnb.run(Task(selfish)(yard.waits(gate)), workers=yard.docker(cap=1))
     gate.until_there()
@@ -117,15 +92,6 @@ def test_a_container_that_runs_out_of_memory_as_a_whole_is_told_with_its_limit(y
 
 
 def test_a_task_that_once_ran_out_of_memory_is_not_what_its_container_is_killed_of_later(yard: Yard) -> None:
-    def wasteful(text: str) -> int:
-        import subprocess
-        import sys
-        import time
-
-        subprocess.call([sys.executable, "-c", "bytearray(400 << 20)"])
-        time.sleep(3)  # what happened just before would be the cause
-        return len(text)
-
     gate = yard.gate()
     assert dagnb.run(Task(wasteful)("x"), workers=yard.docker(cap=1)).result(LIMIT_S) == 1
     run = dagnb.run(yard.waits(gate), workers=yard.docker(cap=1))
@@ -153,16 +119,6 @@ def test_a_fork_bomb_ends_with_its_task_and_harms_nobody_else(yard: Yard) -> Non
     other = dagnb.run(Task(after)(yard.waits(gate)), workers=yard.docker(pids=100))
     gate.until_there()
 
-    def bomb() -> None:
-        import os
-
-        while True:
-            if os.fork() == 0:
-                with contextlib.suppress(OSError):
-                    while True:
-                        os.fork()
-                os.pause() if hasattr(os, "pause") else signal.pause()
-
     run = dagnb.run(Task(bomb)(), workers=yard.docker(pids=64), on_error="continue")
 
     assert failed_with(run) == "BlockingIOError: [Errno 11] Resource temporarily unavailable"
@@ -172,24 +128,6 @@ def test_a_fork_bomb_ends_with_its_task_and_harms_nobody_else(yard: Yard) -> Non
 
 
 # ---- images ----
-
-
-@contextlib.contextmanager
-def image_of(tag: str, dockerfile: str, **files: str) -> Iterator[str]:
-    """An image made of a few lines."""
-    told = {"Dockerfile": dockerfile, **{name.replace("__", "."): text for name, text in files.items()}}
-    context = io.BytesIO()
-    with tarfile.open(fileobj=context, mode="w") as archive:
-        for name, text in told.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(text.encode())
-            archive.addfile(info, io.BytesIO(text.encode()))
-    client = engine.connect()
-    client.images.build(fileobj=io.BytesIO(context.getvalue()), custom_context=True, tag=tag, rm=True, forcerm=True)
-    try:
-        yield tag
-    finally:
-        client.images.remove(tag, force=True)
 
 
 def test_an_image_that_is_gone_ends_the_run_with_what_the_engine_says(yard: Yard, summary: list[str]) -> None:
@@ -237,24 +175,6 @@ def test_an_image_without_dagnb_is_told_with_what_its_program_said(yard: Yard) -
         r"5 containers in a row did not start: container \w{8} ended before it was ready\. It said: no dagnb here",
         str(caught.value),
     )
-
-
-def test_tasks_of_one_run_have_each_the_packages_they_ask_for(
-    yard: Yard, package_index: Index, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    package_index.add("dagnbprobe", "1.0")
-    package_index.add("dagnbprobe", "2.0")
-    monkeypatch.setenv("PIP_INDEX_URL", package_index.url)
-    monkeypatch.setenv("PIP_CERT", str(package_index.authority))
-
-    def version(*upstream: str) -> str:
-        import dagnbprobe  # type: ignore[import-not-found]  # in the image only
-
-        return " ".join((*upstream, dagnbprobe.VERSION))
-
-    old, new = (Task(version).with_options(requirements=(f"dagnbprobe=={n}.0",)) for n in (1, 2))
-
-    assert dagnb.run(old(new(old())), workers=yard.docker(cap=1)).result(LIMIT_S) == "1.0 2.0 1.0"
 
 
 # ---- who looks after the containers ----
@@ -371,146 +291,3 @@ def test_a_run_whose_client_was_killed_goes_on_and_its_result_is_for_whoever_att
     assert run.errors == []
     yard.forgotten(run)
     gate.close()
-
-
-# ---- the cap ----
-
-
-def test_one_container_at_a_time_runs_a_dag_of_three_kinds(yard: Yard) -> None:
-    """Workers would linger for a minute; who is needed elsewhere is hurried."""
-    sizes = (96, 128, 160)
-    nodes: list[Node[int]] = [
-        Task(squared).with_options(resources=Resources(memory_mb=sizes[n % 3]))(n) for n in range(6)
-    ]
-    with Watch(yard) as watch:
-        run = dagnb.run(*nodes, workers=yard.docker(cap=1, linger_s=60.0))
-
-        assert run.result(30.0) == tuple(n * n for n in range(6))
-
-    assert watch.most == 1
-    assert watch.n_started >= 3
-    yard.forgotten(run)
-
-
-def test_twenty_runs_in_a_row_and_five_at_once_keep_to_the_cap_and_are_warm(yard: Yard, summary: list[str]) -> None:
-    def in_a_row(n: int) -> dagnb.Run[tuple[int, ...]]:
-        return dagnb.run(Task(squared)(n), Task(squared)(n + 1), workers=yard.docker(cap=2))
-
-    with Watch(yard) as watch:
-        begin = time.monotonic()
-        row = []
-        for n in range(20):
-            row.append(in_a_row(n))
-            assert row[-1].result(LIMIT_S) == (n * n, (n + 1) ** 2)
-        between = time.monotonic()
-        at_once = [in_a_row(n) for n in range(5)]
-        assert [run.result(LIMIT_S) for run in at_once] == [(n * n, (n + 1) ** 2) for n in range(5)]
-        end = time.monotonic()
-        runs = [*row, *at_once]
-
-    assert watch.most <= 2
-    counted = starts(*runs)
-    assert counted["cold"] <= watch.n_started <= 2  # one that came too late for its run is warm for the next
-    assert counted["warm"] >= 25
-    summary.append(
-        f"20 runs in a row {between - begin:.2f} s, 5 at once {end - between:.2f} s: {counted['cold']} cold starts, "
-        f"{counted['warm']} warm, {watch.most} containers at most"
-    )
-    for run in runs:
-        yard.forgotten(run)
-
-
-def test_a_prewarm_makes_room_and_keeps_to_the_memory_there_is(yard: Yard) -> None:
-    launcher = yard.docker(cap=2, total_memory_mb=200)
-    assert dagnb.run(Task(squared)(2), workers=launcher).result(LIMIT_S) == 4
-    await_that(lambda: [seat.state for seat in yard.seats()] == ["idle"], "it is idle", SOON_S)
-
-    assert session.wait(launcher.prewarm(Resources(memory_mb=128), 2)) == 1
-
-    assert [(seat.state, seat.memory_mb) for seat in yard.seats()] == [("idle", 128)]
-    assert session.wait(launcher.prewarm(Resources(memory_mb=128), 1)) == 1
-
-
-def test_a_prewarmed_worker_starts_warm(yard: Yard) -> None:
-    launcher = yard.docker(cap=2)
-
-    assert session.wait(launcher.prewarm(Resources(), 1)) == 1
-
-    assert [(seat.state, seat.run) for seat in yard.seats()] == [("idle", "")]
-    assert session.wait(launcher.pool([Resources()])).warm == {Resources(): 1}
-    run = dagnb.run(Task(squared)(2), workers=launcher)
-    assert run.result(LIMIT_S) == 4
-    assert starts(run) == {"cold": 0, "warm": 1}
-    assert {span.phase for span in run.trace.spans} & {Phase.CREATE, Phase.BOOT, Phase.IMPORT} == set()
-
-
-def test_a_cold_start_is_told_with_its_phases_one_after_the_other(yard: Yard) -> None:
-    run = dagnb.run(Task(squared)(2), workers=yard.docker(cap=1))
-    assert run.result(LIMIT_S) == 4
-
-    told = [span for span in run.trace.spans if span.task == -1 and span.phase is not Phase.SUBMIT]
-
-    told.sort(key=lambda span: span.begin_s)
-    assert [span.phase for span in told] == [Phase.INVOKE, Phase.CREATE, Phase.BOOT, Phase.IMPORT, Phase.REGISTER]
-    assert {span.detail for span in told} == {"cold"}
-    assert all(one.end_s <= next_.begin_s + 1e-6 for one, next_ in itertools.pairwise(told))
-
-
-def test_containers_are_labelled_and_called_after_whom_they_serve(yard: Yard) -> None:
-    gate = yard.gate()
-    run = dagnb.run(yard.waits(gate), workers=yard.docker(cap=1))
-    gate.until_there()
-    end = run.id[-6:].lower()
-
-    await_that(lambda: f"dagnb-{end}-1-" in yard.only().name, "it is called after its worker", SOON_S)
-
-    labels = yard.only().labels
-    assert (labels["dagnb.run"], labels["dagnb.worker"], labels["dagnb.project"]) == (run.id, "default", "dagnb")
-    assert labels["dagnb.instance"] == labels["dagnb.name"]
-    assert labels["dagnb.attempt"] == "1"
-    gate.open()
-    run.result(LIMIT_S)
-    gate.close()
-
-
-def test_an_idle_container_is_ended_when_its_time_is_over(yard: Yard) -> None:
-    run = dagnb.run(Task(squared)(2), workers=yard.docker(cap=1, idle_s=0.2, linger_s=0.1))
-    run.result(LIMIT_S)
-
-    await_that(lambda: not yard.containers(), "no container is left", SOON_S)
-
-
-def test_a_cancel_ends_the_work_and_keeps_the_container(yard: Yard) -> None:
-    gate = yard.gate()
-    run = dagnb.run(yard.waits(gate), workers=yard.docker(cap=1))
-    gate.until_there()
-    before = yard.only().id
-
-    run.cancel("enough")
-
-    with pytest.raises(RunCancelledError, match="enough"):
-        run.result(LIMIT_S)
-    await_that(lambda: [seat.state for seat in yard.seats()] == ["idle"], "it is idle", SOON_S)
-    assert yard.only().id == before
-    yard.forgotten(run)
-    gate.close()
-
-
-def test_a_killed_run_takes_its_container_along(yard: Yard) -> None:
-    gate = yard.gate()
-    run = dagnb.run(yard.waits(gate), workers=yard.docker(cap=1))
-    gate.until_there()
-
-    run.kill()
-
-    await_that(lambda: not yard.containers(), "no container is left", SOON_S)
-    gate.close()
-
-
-def test_images_are_found_not_built_again(yard: Yard, worker_image: str) -> None:
-    run = dagnb.run(Task(squared)(2), workers=yard.docker(cap=1))
-    run.result(LIMIT_S)
-
-    assert yard.only().image.tags == [worker_image]
-    assert images.find(images.Recipe(base=os.environ[BASE_VARIABLE])) == worker_image
-    assert Path(yard.directory).is_dir()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
+import tarfile
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -126,6 +128,24 @@ def a_yard() -> Iterator[Yard]:
             finally:
                 _let_all_through(yard.folder)
         yard.is_empty()
+
+
+@contextlib.contextmanager
+def image_of(tag: str, dockerfile: str, **files: str) -> Iterator[str]:
+    """An image made of a few lines."""
+    told = {"Dockerfile": dockerfile, **{name.replace("__", "."): text for name, text in files.items()}}
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        for name, text in told.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            archive.addfile(info, io.BytesIO(text.encode()))
+    client = engine.connect()
+    client.images.build(fileobj=io.BytesIO(context.getvalue()), custom_context=True, tag=tag, rm=True, forcerm=True)
+    try:
+        yield tag
+    finally:
+        client.images.remove(tag, force=True)
 
 
 def _let_all_through(folder: Path) -> None:
