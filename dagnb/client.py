@@ -57,20 +57,21 @@ def run(
     workers: Any = None,
     store: Any = None,
     metrics: Any = None,
+    percentile: float | None = None,
     deadline_s: float | None = None,
     on_error: str = "fail",
 ) -> Run[Any]:
     """Start the nodes and all they need; returns at once.
 
-    planner, workers, store, metrics: instead of the session's defaults. deadline_s: end the run after so many seconds.
-    on_error: 'fail' ends the run at the first failed task, 'continue' runs what does not need it.
+    planner, workers, store, metrics, percentile: instead of the session's defaults, see Settings. deadline_s: end the
+    run after so many seconds. on_error: 'fail' ends the run at the first failed task, 'continue' runs what does not need it.
     Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; nothing is left behind then.
     """
     if on_error not in _ON_ERROR:
         raise ConfigError(f"on_error={on_error!r}: must be 'fail' or 'continue'.")
     if deadline_s is not None and not deadline_s > 0:
         raise ConfigError(f"deadline_s={deadline_s!r}: must be more than 0 seconds; leave it out for no deadline.")
-    chosen = session.settings(planner=planner, workers=workers, store=store, metrics=metrics)
+    chosen = session.settings(planner=planner, workers=workers, store=store, metrics=metrics, percentile=percentile)
     launcher, upload = chosen.launcher(), chosen.upload()
     made = _planned(nodes, chosen, launcher)
     session.wait(launcher.prepare(_needs(made), _tell))
@@ -137,18 +138,22 @@ async def _start(
     return handle
 
 
-def plan(*nodes: Node[Any], planner: Any = None, workers: Any = None) -> Plan:
+def plan(*nodes: Node[Any], planner: Any = None, workers: Any = None, percentile: float | None = None) -> Plan:
     """Who would run what; nothing runs. The plan shows itself as the planning image."""
-    chosen = session.settings(planner=planner, workers=workers)
+    chosen = session.settings(planner=planner, workers=workers, percentile=percentile)
     return _planned(nodes, chosen, chosen.launcher())
 
 
-def _planned(nodes: tuple[Node[Any], ...], chosen: session.Settings, launcher: Launcher) -> Plan:
-    dag = Dag.of(*nodes)
+def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Problem:
+    """What a planner is asked for these nodes: what acts are expected to cost, and who could run them."""
     pool = session.wait(launcher.pool({call.options.needs for call in dag.calls}))
-    problem = Problem(dag=dag, costs=_costs(dag, launcher), pool=pool)
+    return Problem(dag=dag, costs=_costs(dag, launcher), pool=pool, percentile=chosen.percentile)
+
+
+def _planned(nodes: tuple[Node[Any], ...], chosen: session.Settings, launcher: Launcher) -> Plan:
+    problem = problem_for(Dag.of(*nodes), chosen, launcher)
     made = chosen.chosen_planner().plan(problem)
-    made.check(dag)
+    made.check(problem.dag)
     return replace(made, problem=problem)
 
 

@@ -55,13 +55,19 @@ class Redis:
 class Settings:
     """The session's defaults. workers, planner: short name or configuration object. store: URL, Redis(...), or None.
 
-    metrics: when workers upload their spans, see dagnb.metrics.upload.
+    metrics: when workers upload their spans, see dagnb.metrics.upload. percentile: how cautious plans are, see Problem.
     """
 
     workers: str | Launcher = "process"
     planner: str | Planner = "flexible"
     store: str | Redis | None = field(default=None, repr=False)
     metrics: str | Upload = DEFAULT
+    percentile: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        if not 0 < self.percentile < 1:
+            raise ConfigError(f"percentile={self.percentile!r}: must be between 0 and 1, such as 0.9 to be cautious.")
 
     def launcher(self) -> Launcher:
         """The launcher meant."""
@@ -98,7 +104,7 @@ def settings(**changes: Any) -> Settings:
 
 
 def configure(**changes: Any) -> Settings:
-    """Set the session's defaults: workers=, planner=, store=, metrics=. Returns the settings now in force."""
+    """Set the session's defaults, the fields of Settings. Returns the settings now in force."""
     global _settings  # noqa: PLW0603  # the session is one per process, as the kernel is
     chosen = settings(**changes)
     chosen.launcher()

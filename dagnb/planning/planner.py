@@ -42,11 +42,15 @@ class Pool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Everything a planner may know."""
+    """Everything a planner may know.
+
+    percentile: the quantile of the makespan that a planner which looks at scenarios minimises, between 0 and 1.
+    """
 
     dag: Dag
     costs: Costs
     pool: Pool
+    percentile: float = 0.5
 
 
 @runtime_checkable

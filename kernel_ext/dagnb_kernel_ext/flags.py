@@ -13,12 +13,14 @@ from typing import NoReturn
 from IPython.core.error import UsageError
 
 from dagnb import registry
-from dagnb.errors import UnknownNameError
+from dagnb.errors import ConfigError, UnknownNameError
+from dagnb.metrics.upload import strategy
 
 FLAGS = {
     "--planner": "which planner decides who runs what, e.g. one_pass",
     "--workers": "which workers run it: inline, process, docker, ...",
-    "--percentile": "how cautious predictions are, above 0 and below 100; for planners that take it",
+    "--percentile": "which percentile of the makespan to keep short, 90 to be cautious; for planners that weigh risks",
+    "--metrics": "when workers upload what they measured: at_exit, each_task, every:2.5, when_full:64",
     "--plan": "show the plan; nothing runs, and NAME is the node",
     "--detach": "do not wait: NAME is the run",
     "--timeout": "end the run after so many seconds",
@@ -42,6 +44,7 @@ class Flags:
     planner: str | None = None
     workers: str | None = None
     percentile: float | None = None
+    metrics: str | None = None
     plan: bool = False
     detach: bool = False
     timeout_s: float | None = None
@@ -62,6 +65,7 @@ def _parser() -> _Parser:
     parser.add_argument("--planner")
     parser.add_argument("--workers")
     parser.add_argument("--percentile", type=float)
+    parser.add_argument("--metrics")
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--detach", action="store_true")
     parser.add_argument("--timeout", type=float, dest="timeout_s")
@@ -95,10 +99,19 @@ def _check(parser: _Parser, flags: Flags) -> None:
         parser.error(f"--timeout {flags.timeout_s:g} must be more than 0 seconds")
     if flags.percentile is not None and not 0 < flags.percentile < 100:
         parser.error(f"--percentile {flags.percentile:g} must be above 0 and below 100")
+    if flags.metrics is not None:
+        _check_metrics(flags.metrics)
     for flag, name in (("--planner", flags.planner), ("--workers", flags.workers)):
         kind = KINDS[flag]
         if name is not None and name not in (known := registry.names(kind)):
             raise UsageError(f"%%dag: {UnknownNameError(kind, name, known)}")
+
+
+def _check_metrics(text: str) -> None:
+    try:
+        strategy(text)
+    except ConfigError as error:
+        raise UsageError(f"%%dag: {error}") from None
 
 
 def _unknown(argument: str) -> str:

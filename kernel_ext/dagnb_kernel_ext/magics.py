@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Awaitable
 from typing import Any
@@ -12,7 +11,6 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 import dagnb
-from dagnb import registry
 from dagnb.handle import Run
 from dagnb.views.show import bundle
 from dagnb_kernel_ext import manual
@@ -132,19 +130,9 @@ def _is_runnable(held: object) -> bool:
 
 def _started(found: Targets, flags: Flags) -> Run[Any]:
     __tracebackhide__ = True
-    return dagnb.run(*found.nodes, name=flags.name, deadline_s=flags.timeout_s, **_chosen(flags))
+    return dagnb.run(*found.nodes, name=flags.name, deadline_s=flags.timeout_s, metrics=flags.metrics, **_chosen(flags))
 
 
 def _chosen(flags: Flags) -> dict[str, Any]:
-    return {"planner": _planner(flags), "workers": flags.workers}
-
-
-def _planner(flags: Flags) -> Any:
-    """The planner meant; its name alone, when nothing is asked of it."""
-    if flags.percentile is None:
-        return flags.planner
-    name = flags.planner or dagnb.session.settings().planner
-    planner: Any = registry.find("planner", name)() if isinstance(name, str) else name
-    if not hasattr(planner, "percentile"):
-        raise UsageError(f"%%dag: planner '{planner.name}' makes no use of --percentile; leave it out.")
-    return dataclasses.replace(planner, percentile=flags.percentile)
+    percentile = None if flags.percentile is None else flags.percentile / 100
+    return {"planner": flags.planner, "workers": flags.workers, "percentile": percentile}

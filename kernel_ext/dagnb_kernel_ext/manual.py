@@ -20,7 +20,13 @@ SUBCOMMANDS = {
 }
 """subcommand of `%dag` -> how it is written and what it does"""
 
-_NEEDS_VALUE = {"--planner": " NAME", "--workers": " NAME", "--percentile": " P", "--timeout": " SECONDS"}
+_NEEDS_VALUE = {
+    "--planner": " NAME",
+    "--workers": " NAME",
+    "--percentile": " P",
+    "--metrics": " WHEN",
+    "--timeout": " SECONDS",
+}
 
 
 def _rows(rows: dict[str, str]) -> str:

@@ -60,7 +60,7 @@ def inline() -> Iterator[None]:
     before = session.settings()
     dagnb.configure(workers=Inline(n=2))
     yield
-    dagnb.configure(workers=before.workers, planner=before.planner)
+    dagnb.configure(workers=before.workers, planner=before.planner, percentile=before.percentile)
 
 
 @dataclass(frozen=True)
@@ -382,7 +382,9 @@ def test_what_was_configured_is_the_default_and_an_argument_goes_before() -> Non
 
 
 def test_an_unknown_setting_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"there is no setting 'worker'. Known: metrics, planner, store, workers"):
+    with pytest.raises(
+        ConfigError, match=r"there is no setting 'worker'. Known: metrics, percentile, planner, store, workers"
+    ):
         dagnb.configure(worker="inline")
 
 
@@ -434,3 +436,35 @@ def test_a_time_out_of_the_work_itself_comes_out_of_waiting() -> None:
 def test_a_launcher_without_workers_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"Inline\(n=0\): at least one worker is needed"):
         replace(Inline(n=1), n=0)
+
+
+# ---- percentile ----
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A planner that keeps what it was asked."""
+
+    name: ClassVar[str] = "asked"
+    problems: list[Problem] = field(default_factory=list)
+
+    def plan(self, problem: Problem) -> Plan:
+        self.problems.append(problem)
+        return Plan(dag=problem.dag, steps=(Step(task=0),), planner=self.name)
+
+
+def test_the_planner_is_told_the_percentile_of_the_session_or_of_the_call() -> None:
+    asked = Asked()
+    dagnb.plan(double(1), planner=asked)
+    dagnb.configure(percentile=0.8)
+    dagnb.plan(double(1), planner=asked)
+    dagnb.plan(double(1), planner=asked, percentile=0.95)
+    assert double(1).run(planner=asked, percentile=0.9).result(20) == 2
+
+    assert [problem.percentile for problem in asked.problems] == [0.5, 0.8, 0.95, 0.9]
+
+
+@pytest.mark.parametrize("percentile", [0.0, 1.0, 90])
+def test_a_percentile_is_a_share_between_0_and_1(percentile: float) -> None:
+    with pytest.raises(ConfigError, match=r"must be between 0 and 1, such as 0.9"):
+        dagnb.plan(double(1), percentile=percentile)

@@ -11,9 +11,12 @@ import pytest
 from IPython.core.error import UsageError
 
 import dagnb
+from dagnb import registry
 from dagnb.errors import GraphError, RunTimeoutError, TaskFailedError
 from dagnb.graph.task import Node, Task
 from dagnb.handle import Run
+from dagnb.planning.plan import Plan, Step
+from dagnb.planning.planner import Problem
 from tests.unit.kernel_ext.conftest import Cells
 
 DOUBLE = "def double(n):\n    return 2 * n\n"
@@ -77,6 +80,28 @@ def test_plan_shows_the_plan_and_runs_nothing(cells: Cells, capsys: pytest.Captu
     assert "one_pass: 1 step" in capsys.readouterr().out
     assert isinstance(cells["value"], Node)
     assert len(dagnb.runs()) == before
+
+
+def test_the_planner_is_told_the_percentile_of_the_cell_as_a_share(cells: Cells) -> None:
+    told: list[float] = []
+
+    class Asked:
+        name = "asked"
+
+        def plan(self, problem: Problem) -> Plan:
+            told.append(problem.percentile)
+            return Plan(dag=problem.dag, steps=(Step(task=0),), planner=self.name)
+
+    registry.add("planner", "asked", Asked)
+    cells.run(f"%%dag value --planner asked --percentile 90\n{DOUBLE}double(4)")
+
+    assert (told, cells["value"]) == ([0.9], 8)
+
+
+def test_metrics_say_when_workers_upload(cells: Cells) -> None:
+    cells.run(f"%%dag value --metrics each_task\n{DOUBLE}double(4)")
+
+    assert cells["value"] == 8
 
 
 def test_detach_gives_the_run(cells: Cells) -> None:
@@ -159,12 +184,10 @@ def test_a_last_line_that_is_no_node_is_refused_with_the_cure(cells: Cells, body
         ("total --percentile 100", "below 100"),
         ("total --plan --detach", "nothing to --detach from"),
         ("total 'open", "No closing quotation"),
-        ("total --percentile 90 --planner one_pass", "makes no use of --percentile"),
+        ("total --metrics never", "never"),
     ],
 )
-def test_wrong_flags_are_refused_before_anything_runs_but_what_asks_the_planner(
-    cells: Cells, line: str, words: str
-) -> None:
+def test_wrong_flags_are_refused_before_anything_runs(cells: Cells, line: str, words: str) -> None:
     result = cells.attempt(f"%%dag {line}\n{DOUBLE}double(1)")
 
     assert isinstance(result.error_in_exec, UsageError)
