@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dagnb.planning.planner import Pool
+from dagnb.simulation.simulate import simulate
+from dagnb.trace.critical import Reason, Segment, Window, critical_path, explained, shares, windows
 from dagnb.trace.span import Phase
-from dagnb.trace.critical import Window, critical_path, windows
+from dagnb.trace.trace import Trace
 from tests import graphs
+from tests.strategies import costs, planned, plans, problems
 from tests.unit.views.samples import pinned, played, run, trace
 
 
@@ -49,3 +59,104 @@ def test_a_deep_chain_is_its_own_path() -> None:
     plan = pinned(graphs.chain(3_000), ["w0", "w1"])
 
     assert critical_path(plan, played(plan)) == tuple(range(3_000))
+
+
+def told(segments: tuple[Segment, ...]) -> list[tuple[int, str, float, float]]:
+    return [(s.task, s.cause.value, s.begin_s, s.end_s) for s in segments]
+
+
+def test_the_makespan_is_cut_by_what_held_the_run_up() -> None:
+    """a -> b on workers of their own: w1 starts only when b is ready"""
+    spans = [
+        run(-1, "w0", 0, 1, Phase.INVOKE, detail="cold"),
+        run(0, "w0", 1, 3),
+        run(0, "w0", 3, 3.25, Phase.DUMP),
+        run(0, "w0", 3.25, 4, Phase.STORE),
+        run(0, "w0", 4, 4.5, Phase.COMMIT),
+        run(1, "w1", 4.5, 6.5, Phase.QUEUE),
+        run(-1, "w1", 4.75, 6, Phase.INVOKE, detail="warm"),
+        run(-1, "w1", 6, 6.5, Phase.PROGRAM),
+        run(1, "w1", 6.5, 7, Phase.FETCH),
+        run(1, "w1", 7, 7.5, Phase.LOAD),
+        run(1, "w1", 7.5, 9.5),
+        run(1, "w1", 9.5, 10, Phase.COMMIT),
+    ]
+    found = explained([(), (0,)], (1,), trace(*spans, names="ab"))
+
+    assert told(found) == [
+        (0, "start-up", 0.0, 1.0),
+        (0, "run", 1.0, 3.0),
+        (0, "upload", 3.0, 4.0),
+        (0, "hand-over", 4.0, 4.5),
+        (1, "start-up", 4.5, 6.5),
+        (1, "input", 6.5, 7.5),
+        (1, "run", 7.5, 9.5),
+        (1, "hand-over", 9.5, 10.0),
+    ]
+    assert shares(found) == pytest.approx(
+        {Reason.RUN: 0.4, Reason.START: 0.3, Reason.HANDOVER: 0.1, Reason.INPUT: 0.1, Reason.UPLOAD: 0.1}
+    )
+
+
+def test_a_ready_task_waits_for_the_worker_that_is_busy_with_others() -> None:
+    """a and b need nothing; their worker takes b last"""
+    spans = [run(1, "w0", 0, 5, Phase.QUEUE), run(0, "w0", 0, 5), run(1, "w0", 5, 6)]
+
+    assert told(explained([(), ()], (0, 1), trace(*spans, names="ab"))) == [
+        (1, "busy worker", 0.0, 5.0),
+        (1, "run", 5.0, 6.0),
+    ]
+
+
+def test_the_pause_after_a_failed_attempt_is_nobody_s_work() -> None:
+    spans = [run(0, "w0", 0, 2), run(0, "w0", 5, 6, attempt=2)]
+
+    assert told(explained([()], (0,), trace(*spans, names="a"))) == [
+        (0, "run", 0.0, 2.0),
+        (0, "other", 2.0, 5.0),
+        (0, "run", 5.0, 6.0),
+    ]
+
+
+def test_a_run_without_any_act_explains_nothing() -> None:
+    assert told(explained([()], (0,), Trace.of((), "a", submitted_s=0.0, finished_s=3.0))) == [(-1, "other", 0.0, 3.0)]
+    assert explained([()], (0,), trace()) == ()
+    assert shares(()) == {}
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_segments_tile_the_makespan_of_any_simulated_plan(data: st.DataObject) -> None:
+    """Whatever the plan, the prices and the pool. What is first is a start, or a worker that nobody staffs yet."""
+    problem = data.draw(problems())
+    plan = data.draw(plans(problem.dag, copies=True, linger=True))
+    pool = data.draw(st.sampled_from((problem.pool, Pool(cap=problem.pool.cap, eager=False, linger_s=0.5))))
+    played_out = simulate(plan, problem.costs, pool)
+    found = explained([step.upstream for step in plan.steps], plan.sinks, played_out)
+
+    assert found[0].begin_s == 0.0
+    assert found[-1].end_s == played_out.makespan_s
+    assert all(a.end_s == b.begin_s for a, b in pairwise(found))
+    assert all(segment.duration_s > 0 for segment in found)
+    assert found[0].cause in {Reason.START, Reason.WORKER}
+    assert Reason.OTHER not in shares(found)
+    assert sum(shares(found).values()) == pytest.approx(1.0)
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_the_runs_of_the_segments_are_those_of_their_steps(data: st.DataObject) -> None:
+    plan = data.draw(planned())
+    played_out = simulate(plan, data.draw(costs(plan.dag)), Pool(cap=2))
+    ran = {s.task: s.duration_s for s in played_out.spans if s.phase is Phase.RUN}
+
+    for segment in explained([step.upstream for step in plan.steps], plan.sinks, played_out):
+        if segment.cause is Reason.RUN:
+            assert segment.duration_s == pytest.approx(ran[segment.task])
+
+
+def test_many_tasks_that_wait_for_one_worker_are_explained_in_one_pass() -> None:
+    spans = [span for i in range(20_000) for span in (run(i, "w0", 0, i, Phase.QUEUE), run(i, "w0", i, i + 1))]
+    found = explained([()] * 20_000, tuple(range(20_000)), trace(*spans, names=[f"t{i}" for i in range(20_000)]))
+
+    assert told(found) == [(19_999, "busy worker", 0.0, 19_999.0), (19_999, "run", 19_999.0, 20_000.0)]
