@@ -200,6 +200,10 @@ class History:
 def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
     """What a trace teaches of its platform: starts as a whole, transfers, round trips, the client's own acts."""
     of_worker = {span.worker: resources[span.task] for span in trace.spans if span.task >= 0 and span.worker}
+    held: dict[int, int] = {}  # what a task read and gave, and lets go of when it was handed over
+    for span in trace.spans:
+        if span.phase in (Phase.LOAD, Phase.DUMP):
+            held[span.task] = held.get(span.task, 0) + span.n_bytes
     begun: dict[str, list[float]] = {}
     details: dict[str, str] = {}
     for span in trace.spans:
@@ -209,7 +213,8 @@ def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
         elif span.phase in (Phase.FETCH, Phase.STORE, Phase.COMMIT, Phase.SUBMIT, Phase.RETURN, Phase.PROGRAM):
             where = of_worker.get(span.worker, Resources())
             seconds = max(0.0, span.duration_s)
-            yield Act(phase=span.phase, detail="", resources=where, n_bytes=span.n_bytes, seconds=seconds)
+            n_bytes = held.get(span.task, 0) if span.phase is Phase.COMMIT else span.n_bytes
+            yield Act(phase=span.phase, detail="", resources=where, n_bytes=n_bytes, seconds=seconds)
     for worker, moments in begun.items():
         where = of_worker.get(worker, Resources())
         seconds = max(moments) - min(moments)

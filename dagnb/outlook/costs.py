@@ -11,7 +11,7 @@ from dagnb.graph.identity import identity
 from dagnb.graph.resources import Resources
 from dagnb.graph.weight import weight
 from dagnb.outlook.knowledge import Knowledge, Platform
-from dagnb.planning.costs import Costs, Doubt, Start
+from dagnb.planning.costs import Costs, Doubt, Law, Start
 from dagnb.prediction.estimate import Estimate
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.target import Target
@@ -55,7 +55,8 @@ def expected_costs(dag: Dag, knowledge: Knowledge, platform: str, codes: Sequenc
         known_s=prices.known_s,
         fetch=here.fetch,
         store=here.store,
-        commit_s=here.commit_s,
+        commit_s=here.commit.base_s,
+        release=Law(0.0, here.commit.s_per_byte),
         program_s=here.program_s,
         submit_s=here.submit_s,
         return_s=here.return_s,

@@ -23,7 +23,7 @@ class Platform:
 
     fetch: Law = Costs.fetch
     store: Law = Costs.store
-    commit_s: float = Costs.commit_s
+    commit: Law = field(default_factory=lambda: Law(Costs.commit_s))
     program_s: float = Costs.program_s
     submit_s: float = Costs.submit_s
     return_s: float = Costs.return_s
@@ -87,7 +87,7 @@ def platform(acts: Sequence[Act]) -> Platform:
     return Platform(
         fetch=_law(by_phase.get(Phase.FETCH, ()), Costs.fetch),
         store=_law(by_phase.get(Phase.STORE, ()), Costs.store),
-        commit_s=_typical(by_phase.get(Phase.COMMIT, ()), Costs.commit_s),
+        commit=_law(by_phase.get(Phase.COMMIT, ()), Law(Costs.commit_s)),
         program_s=_typical(by_phase.get(Phase.PROGRAM, ()), Costs.program_s),
         submit_s=_typical(by_phase.get(Phase.SUBMIT, ()), Costs.submit_s),
         return_s=_typical(by_phase.get(Phase.RETURN, ()), Costs.return_s),

@@ -81,10 +81,11 @@ class Costs:
     run_s: the user's function, with the resources its decorator asks for. output_bytes: of its pickled result.
     argument_bytes: pickled arguments that travel with the task. external_bytes: fetched from outside before it runs.
     edge_bytes: (upstream, task) -> bytes, where a task reads less than the whole value.
-    known_s: (task, 'fetch' | 'load' | 'dump' | 'store') -> seconds, where better known than by the law of that act.
+    known_s: (task, 'fetch' | 'load' | 'dump' | 'store' | 'release') -> seconds, where better known than by a law.
     inline_bytes: values up to this ride along with hand-overs and cost no transfer.
-    commit_s: the round trip that hands over. wake_s: from a hint until a waiting worker has the task.
-    program_s: a fresh worker reads the program. submit_s, return_s: of the client, before and after the makespan.
+    commit_s: the round trip that hands over; release: then letting go of what the task read and gave.
+    wake_s: from a hint until a waiting worker has the task. program_s: a fresh worker reads the program.
+    submit_s, return_s: of the client, before and after the makespan.
     starts: (resources, is warm) -> Start; cold, warm: of other resources. start_series: the first starts of a run, in
     order, where they are known. invocation_s: what the caller pays for each invocation in a pool of single workers.
     scaling: task -> (exponent of cpus, of memory): run time falls with share ** -exponent.
@@ -106,6 +107,7 @@ class Costs:
     load: Law = Law(0.0, 1e-9)
     dump: Law = Law(0.0, 1e-9)
     commit_s: float = 0.0003
+    release: Law = Law()
     wake_s: float = 0.001
     program_s: float = 0.0
     submit_s: float = 0.002
@@ -169,6 +171,11 @@ class Costs:
         """Seconds to pickle the result."""
         known = self.known_s.get((task, "dump"))
         return known if known is not None else self.dump.of(self.output(task))
+
+    def releasing(self, task: int, n_bytes: int) -> float:
+        """Seconds until what the task read, n_bytes, and gave is let go."""
+        known = self.known_s.get((task, "release"))
+        return known if known is not None else self.release.of(n_bytes + self.output(task))
 
     def arguments(self, dag: Dag, task: int) -> int:
         """Bytes that are unpickled before the function runs."""

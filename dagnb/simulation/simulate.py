@@ -39,11 +39,15 @@ def simulate(plan: Plan, costs: Costs, pool: Pool) -> Trace:
 
 def outcome(plan: Plan, costs: Costs, pool: Pool, layout: Layout | None = None) -> Outcome:
     """As simulate, but only what it comes to; layout: of layout_for, when many prices are tried with one plan."""
-    universe = play(plan, costs, pool, layout, is_traced=False)
-    used = universe.fleet.used
+    return outcome_of(play(plan, costs, pool, layout, is_traced=False))
+
+
+def outcome_of(universe: Universe) -> Outcome:
+    """What a universe at its end came to."""
+    used, memory_of = universe.fleet.used, universe.fleet.pool.memory_of
     return Outcome(
         makespan_s=universe.machine.finished_at,
-        gb_s=sum(pool.memory_of(u.resources) * (u.end_s - u.begin_s) for u in used) / 1000,
+        gb_s=sum(memory_of(u.resources) * (u.end_s - u.begin_s) for u in used) / 1000,
         n_cold=sum(not u.is_warm for u in used),
         n_warm=sum(u.is_warm for u in used),
     )

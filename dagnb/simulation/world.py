@@ -99,12 +99,12 @@ class VirtualWorld:
         return Commit(task=offer.task, address=Address(self.instance, value))
 
     async def complete(self, commits: Sequence[Commit]) -> Reply:
-        """One round trip: half of it there, the step, half of it back."""
+        """One round trip: half of it there, the step, half of it back; then letting go of what was held."""
         universe, begin, half, worker = self.universe, self.at, self.universe.costs.commit_s / 2, self.worker
         self.at += half
         await self._meet()
         reply = universe.machine.complete(self.instance, commits, now=universe.kernel.now, fresh="sim")
-        self.at += half
+        self.at += half + sum(self._releasing(commit.task) for commit in commits)
         for commit in commits:
             universe.note(commit.task, worker, Phase.COMMIT, begin, self.at, 0, 1)
         return self._took(reply)
@@ -124,6 +124,15 @@ class VirtualWorld:
         await self._meet()
         now = self.universe.kernel.now
         return self._took(self.universe.machine.lost(self.instance, missing.task, missing.inputs, now=now, fresh="sim"))
+
+    def _releasing(self, step: int) -> float:
+        universe = self.universe
+        if not universe.costs.release.s_per_byte and not universe.costs.known_s:
+            return 0.0
+        read = sum(
+            universe.costs.edge(universe.tasks[u], universe.tasks[step]) for u in universe.plan.steps[step].upstream
+        )
+        return universe.costs.releasing(universe.tasks[step], read)
 
     async def _meet(self) -> None:
         """Let the common clock come to this instance's."""

@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dagnb.metrics.upload import MOST_HELD, Upload
 from dagnb.protocol.invocation import Invocation
@@ -38,6 +38,7 @@ class Recorder:
         self._upload = upload
         self._spans: list[Span] = []
         self._since = 0.0
+        self._open: list[Span] = []
         self._offset_s, self._trip_s = 0.0, math.inf
 
     def now(self) -> float:
@@ -56,6 +57,17 @@ class Recorder:
         if not self._spans:
             self._since = time.monotonic()
         self._spans.append(span)
+
+    def hold_open(self, span: Span) -> None:
+        """Hold a span whose end is not known yet: a hand-over lasts until what the task held is let go."""
+        self._open.append(span)
+
+    def close(self, *, until_now: bool = True) -> None:
+        """What was held open has ended, now or when it was noted."""
+        now_s = self.now()
+        for span in self._open:
+            self.note(replace(span, end_s=now_s) if until_now else span)
+        self._open = []
 
     def note_opened(self, worker: str, opened: Opened) -> None:
         """The header was read, by whoever staffs this worker now."""

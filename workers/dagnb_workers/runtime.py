@@ -95,6 +95,7 @@ class Runtime:
 
     async def wait_work(self) -> None:
         """Wait for a hint, a second at most, and no longer than spans may be held."""
+        self._recorder.close(until_now=False)
         if self._recorder.wait_s() <= 0.0:
             await self._upload()
         limit_s = min(_IDLE_S, self._recorder.wait_s())
@@ -102,6 +103,7 @@ class Runtime:
 
     async def fetch(self, offer: Offer) -> Loaded | Missing:
         """Everything the call needs: values at hand, those that came with the offer, the rest in one request."""
+        self._recorder.close()
         loaded, self._offer = Loaded(begin_s=self.now()), offer
         self._watch.begin(offer.task, offer.attempt, 0.0)  # who dies while pickling is to blame as well
         found, n_bytes = await self._inputs(offer)
@@ -152,6 +154,7 @@ class Runtime:
         with self._recorder.span(self._worker, offer, Phase.RUN):
             self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0)
             value = await self._call(function, call, here)
+            del call, values  # frees what it was given, which may take long, within the span
             self._watch.begin(offer.task, offer.attempt, 0.0)
         return self._mishaps.raised(offer, value.error, line, retry_on) if isinstance(value, Raised) else value
 
@@ -224,6 +227,7 @@ class Runtime:
 
     async def _upload(self, *, is_last: bool = False) -> None:
         """Upload all spans, whether they are due or not."""
+        self._recorder.close(until_now=False)
         with self._recorder.sending(everything=True, is_last=is_last) as spans:
             if spans:
                 await persist(lambda: self._store.record(self._run, spans))
@@ -259,7 +263,7 @@ class Runtime:
 
     def _note_commit(self, task: int, begin_s: float, n_bytes: int, detail: str = "") -> None:
         attempt = self._offer.attempt if self._offer is not None and self._offer.task == task else 1
-        self._recorder.note(Span(task, self._worker, Phase.COMMIT, begin_s, self.now(), n_bytes, attempt, detail))
+        self._recorder.hold_open(Span(task, self._worker, Phase.COMMIT, begin_s, self.now(), n_bytes, attempt, detail))
 
     def _record(self, offer: Offer) -> Record:
         return Record.unpack(offer.record if offer.record is not None else self._invocation.records[offer.task])
