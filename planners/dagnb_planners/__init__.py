@@ -12,14 +12,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dagnb_planners.exact import Exact
     from dagnb_planners.flexible import Flexible
     from dagnb_planners.heft import Heft
     from dagnb_planners.one_pass import OnePass
     from dagnb_planners.wukong import Wukong
 
-__all__ = ["Flexible", "Heft", "OnePass", "Wukong"]
+__all__ = ["Exact", "Flexible", "Heft", "OnePass", "Wukong"]
 
 _ROOMS = {
+    "Exact": "dagnb_planners.exact",
     "Flexible": "dagnb_planners.flexible",
     "Heft": "dagnb_planners.heft",
     "OnePass": "dagnb_planners.one_pass",
