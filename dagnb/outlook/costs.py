@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dagnb.graph.dag import Dag
 from dagnb.graph.identity import identity
+from dagnb.graph.lineage import lineage
 from dagnb.graph.resources import Resources
 from dagnb.graph.weight import weight
 from dagnb.outlook.knowledge import Knowledge, Platform
@@ -15,6 +17,7 @@ from dagnb.planning.costs import Costs, Doubt, Law, Start
 from dagnb.prediction.estimate import Estimate
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.target import Target
+from dagnb.prediction.totals import Share
 
 MOST_DOUBT = 1.5
 """a scenario of a task that nobody measured stays within a few orders of magnitude"""
@@ -31,12 +34,14 @@ class _Prices:
     known_s: dict[tuple[int, str], float] = field(default_factory=dict)
 
 
-def expected_costs(dag: Dag, knowledge: Knowledge, platform: str, codes: Sequence[str] = ()) -> Costs:
+def expected_costs(
+    dag: Dag, knowledge: Knowledge, platform: str, codes: Sequence[str] = (), keys: Sequence[str] = ()
+) -> Costs:
     """What every act of a run of this DAG will cost there. O(tasks + edges) predictions. Raises HistoryError.
 
-    codes: lasting hash of each task's function, for a DAG without nodes.
+    codes: lasting hash of each task's function; keys: of its call; for a DAG without nodes.
     """
-    codes = codes or codes_of(dag)
+    codes, keys = codes or codes_of(dag), keys or lineage(dag)
     names = [call.function for call in dag.calls]
     predictor = knowledge.predictor(names)
     prices = _Prices()
@@ -45,7 +50,7 @@ def expected_costs(dag: Dag, knowledge: Knowledge, platform: str, codes: Sequenc
             node = dag.nodes[task]
             prices.argument_bytes[task] = weight(node.args) + weight(node.kwargs)
         given = sum(prices.output_bytes[u] for u in call.upstream) + prices.argument_bytes.get(task, 0)
-        _price(prices, predictor, dag, task, codes[task] if codes else "", given)
+        _price(prices, predictor, dag, task, codes[task] if codes else "", keys[task] if keys else "", given)
     here = knowledge.platform(platform)
     own, batch = _doubts(prices, predictor, dag, codes)
     return Costs(
@@ -75,20 +80,13 @@ def codes_of(dag: Dag) -> tuple[str, ...]:
     return tuple(found[id(node.task)] for node in dag.nodes)
 
 
-def known_share(costs: Costs, n_tasks: int) -> float:
-    """How much of the predicted run time rests on measurements or hints, 0 to 1."""
-    total = sum(costs.run(task) for task in range(n_tasks))
-    sure = sum(costs.run(task) for task in range(n_tasks) if not costs.basis.get(task, "unknown").startswith("unknown"))
-    return sure / total if total > 0 else 0.0
-
-
-def _price(prices: _Prices, predictor: Predictor, dag: Dag, task: int, code: str, given: int) -> None:
+def _price(prices: _Prices, predictor: Predictor, dag: Dag, task: int, code: str, key: str, given: int) -> None:
     """What one task reads, gives and takes."""
     call = dag.calls[task]
     needs, options = call.options.needs, call.options
 
     def told(target: Target, n_bytes: int) -> Estimate:
-        return predictor.predict(target, code, call.function, n_bytes, needs, options)
+        return predictor.predict(target, code, call.function, n_bytes, needs, options, key)
 
     run, output = told(Target.RUN, given), told(Target.OUTPUT, given)
     prices.run[task], prices.run_s[task] = run, run.p50
@@ -98,19 +96,21 @@ def _price(prices: _Prices, predictor: Predictor, dag: Dag, task: int, code: str
 
 
 def _doubts(prices: _Prices, predictor: Predictor, dag: Dag, codes: Sequence[str]) -> tuple[dict[int, float], float]:
-    """What is each task's own doubt, and what all share: of each function weighed by its time."""
-    total, shared = 0.0, 0.0
-    own = {}
+    """What is each task's own doubt, and what all share. What nobody measured shares nothing that is known."""
+    shares = []
+    own: dict[int, float] = {}
+    found: dict[tuple[str, str, bool], float] = {}
     for task, call in enumerate(dag.calls):
-        estimate, seconds = prices.run[task], prices.run_s[task]
+        estimate, code = prices.run[task], codes[task] if codes else ""
         if not estimate.is_known:
             own[task] = min(MOST_DOUBT, estimate.spread)
             continue
-        sigma = predictor.batch_sigma(codes[task] if codes else "", call.function)
-        own[task] = min(MOST_DOUBT, sigma.own)
-        shared += seconds * sigma.shared
-        total += seconds
-    return own, min(MOST_DOUBT, shared / total) if total > 0 else 0.0
+        kind = (code, call.function, estimate.is_same_call)
+        if kind not in found:
+            found[kind] = predictor.batch_sigma(*kind[:2], is_same_call=kind[2]).own
+        own[task] = min(MOST_DOUBT, math.hypot(found[kind], estimate.strange))
+        shares.append(Share(call.function, prices.run_s[task], own[task], estimate.is_same_call))
+    return own, min(MOST_DOUBT, predictor.run_sigma(shares)) if shares else 0.0
 
 
 def _starts(here: Platform, needs: set[Resources]) -> dict[str, Any]:

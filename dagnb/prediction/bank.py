@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from dagnb.prediction.batch import Batch, Point, appended, thinned
+from dagnb.prediction.calls import Calls, usual
 from dagnb.prediction.estimate import Estimate, Shape, widened
 from dagnb.prediction.experts import BAYES, EXPERTS, Expert, experts, median
 from dagnb.prediction.prior import VAGUE, Prior
 from dagnb.prediction.scaling import FIXED, Scaling, scaling
-from dagnb.prediction.spread import RUN_SIGMA, misses, shape
+from dagnb.prediction.spread import CALL_RUN_SIGMA, CALL_TASK_SIGMA, RUN_SIGMA, misses
+from dagnb.prediction.spread import shape as quantiles
 from dagnb.prediction.target import Target
 
 FORGET = 0.98
@@ -45,27 +47,35 @@ class Fit:
     chosen: int
     rivals: tuple[tuple[float, Expert], ...]
     shape: Shape
+    call_shape: Shape
     sizes: tuple[float, float]
     n_samples: float
     source: str
 
+    def beyond(self, n_bytes: int) -> float:
+        """Standard deviation that comes of a size never seen."""
+        x = math.log(n_bytes + 1)
+        return BEYOND_SIGMA * max(0.0, self.sizes[0] - x, x - self.sizes[1])
+
     def doubt(self, n_bytes: int, said: float) -> float:
         """Standard deviation that the misses do not show: sizes never seen, rivals that say otherwise."""
-        x = math.log(n_bytes + 1)
-        beyond = BEYOND_SIGMA * max(0.0, self.sizes[0] - x, x - self.sizes[1])
         otherwise = sum(weight * (rival.at(n_bytes) - said) ** 2 for weight, rival in self.rivals)
-        return math.hypot(beyond, DISPUTE * math.sqrt(otherwise))
+        return math.hypot(self.beyond(n_bytes), DISPUTE * math.sqrt(otherwise))
 
 
 @dataclass(frozen=True)
 class Bank:
-    """losses: of each of EXPERTS, sums of discounted absolute misses; weight: of the same discounted samples."""
+    """losses: of each of EXPERTS, sums of discounted absolute misses; weight: of the same discounted samples.
+
+    calls: the one expert more, for tasks that were called alike before.
+    """
 
     target: Target
     prior: Prior = VAGUE
     batches: tuple[Batch, ...] = ()
     losses: tuple[float, ...] = (0.0,) * len(EXPERTS)
     weight: float = 0.0
+    calls: Calls = field(default_factory=Calls)
 
     @cached_property
     def fit(self) -> Fit:
@@ -80,7 +90,8 @@ class Bank:
             experts=found,
             chosen=chosen,
             rivals=_rivals(found, scores, chosen),
-            shape=shape(misses(self.batches), math.hypot(best.sigma, RUN_SIGMA)),
+            shape=quantiles(misses(self.batches), math.hypot(best.sigma, RUN_SIGMA)),
+            call_shape=quantiles(misses(self.batches, of_calls=True), math.hypot(CALL_RUN_SIGMA, CALL_TASK_SIGMA)),
             sizes=(min(xs), max(xs)),
             n_samples=sum(batch.weight for batch in self.batches),
             source=f"{sum(batch.n for batch in self.batches)} samples, {EXPERTS[chosen]}",
@@ -99,14 +110,15 @@ class Bank:
         """With one more run, predicted before it is seen. O(points)."""
         batch = thinned(points, ended_at)
         if not self.batches:
-            return replace(self, batches=(batch,))
+            return replace(self, batches=(batch,), calls=self.calls.learnt(points))
         known = self.fit
         losses, missed = [0.0] * len(EXPERTS), []
         for point in batch.points:
             gain = known.scale.gain(point.cpus, point.memory_mb)
             each = [point.y + gain - expert.at(point.n_bytes) for expert in known.experts]
             losses = [total + min(abs(miss), WORST) for total, miss in zip(losses, each, strict=True)]
-            missed.append(point._replace(missed=each[known.chosen]))
+            again = self.calls.missed(point, known.scale)
+            missed.append(point._replace(missed=each[known.chosen], again=again))
         keep = FORGET**batch.weight
         share = batch.weight / len(missed)
         return replace(
@@ -114,6 +126,7 @@ class Bank:
             batches=appended(self.batches, replace(batch, points=tuple(missed))),
             losses=tuple(keep * old + share * new for old, new in zip(self.losses, losses, strict=True)),
             weight=keep * self.weight + batch.weight,
+            calls=self.calls.scored(missed, share, keep).learnt(points),
         )
 
     def succeeded(self, points: Sequence[Point], ended_at: float) -> Bank:
@@ -123,25 +136,39 @@ class Bank:
         """
         found = self.learnt(points, ended_at)
         new = found.batches[-1]
-        typical = median([point.missed or 0.0 for point in new.points])
-        if self.fit.shape[1] <= typical <= self.fit.shape[-2]:
+        missed, held = [point.missed or 0.0 for point in new.points], self.fit.shape
+        again = [point.again for point in new.points if point.again is not None]
+        if again and self.calls.is_trusted:
+            missed, held = again, self.fit.call_shape
+        if held[1] <= median(missed) <= held[-2]:
             return found
-        fresh = replace(new, points=tuple(point._replace(missed=None) for point in new.points))
-        return replace(self, batches=(fresh,))
+        fresh = replace(new, points=tuple(point._replace(missed=None, again=None) for point in new.points))
+        return replace(self, batches=(fresh,), calls=self.calls.emptied().learnt(points))
 
-    def estimate(self, n_bytes: int, cpus: float | None, memory_mb: float | None) -> Estimate:
-        """What the chosen expert says, with the spread of what it and its predecessors missed."""
+    def estimate(self, n_bytes: int, cpus: float | None, memory_mb: float | None, key: str = "") -> Estimate:
+        """What equal calls gave, if that is known and worth it; else what the chosen expert says.
+
+        The spread is that of what was missed so before.
+        """
         known = self.fit
-        said = known.experts[known.chosen].at(n_bytes)
+        doubt = known.scale.doubt(cpus, memory_mb)
+        if seen := self.calls.of(key) if self.calls.is_trusted else ():
+            said, shape = usual(seen, known.scale), known.call_shape
+            n_samples, source = float(len(seen)), f"{len(seen)} equal {'call' if len(seen) == 1 else 'calls'}"
+        else:
+            said, shape = known.experts[known.chosen].at(n_bytes), known.shape
+            n_samples, source = known.n_samples, known.source
+            doubt = math.hypot(doubt, known.doubt(n_bytes, said))
         middle = math.exp(min(said - known.scale.gain(cpus, memory_mb), 600.0)) - self.target.plus
-        doubt = math.hypot(known.doubt(n_bytes, said), known.scale.doubt(cpus, memory_mb))
         return Estimate(
             max(0.0, middle),
-            widened(known.shape, doubt),
-            n_samples=known.n_samples,
-            source=known.source,
+            widened(shape, doubt),
+            n_samples=n_samples,
+            source=source,
             is_known=True,
             plus=self.target.plus,
+            is_same_call=bool(seen),
+            strange=0.0 if seen else known.beyond(n_bytes),
         )
 
 

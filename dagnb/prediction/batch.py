@@ -21,13 +21,18 @@ KEPT = 80.0
 
 
 class Point(NamedTuple):
-    """One task: bytes it read, logarithm of what is predicted, resources; what the prediction missed it by, if any."""
+    """One task: bytes it read, logarithm of what is predicted, resources, key of its call.
+
+    missed: what the prediction from sizes missed it by; again: what that from equal calls did; None: there was none.
+    """
 
     n_bytes: int
     y: float
     cpus: float | None = None
     memory_mb: float | None = None
     missed: float | None = None
+    key: str = ""
+    again: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +49,14 @@ class Batch:
         return self.n / (1 + (self.n - 1) * CORRELATION)
 
 
-def point(n_bytes: int, y: float, resources: Resources) -> Point:
+def point(n_bytes: int, y: float, resources: Resources, key: str = "") -> Point:
     """A task of these resources."""
-    return Point(n_bytes, y, resources.cpus, resources.memory_mb)
+    return Point(n_bytes, y, resources.cpus, resources.memory_mb, key=key)
 
 
 def thinned(points: Sequence[Point], ended_at: float) -> Batch:
     """Evenly spaced by resources, size and value: the quantiles of the run. O(n log n)."""
-    ordered = sorted(points, key=lambda p: (p.cpus or 0.0, p.memory_mb or 0.0, p.n_bytes, p.y))
+    ordered = sorted(points, key=lambda p: (p.cpus or 0.0, p.memory_mb or 0.0, p.n_bytes, p.y, p.key))
     n = len(ordered)
     if n > POINTS:
         ordered = [ordered[(2 * i + 1) * n // (2 * POINTS)] for i in range(POINTS)]

@@ -40,6 +40,8 @@ class Estimate:
 
     n_samples: effective, as samples of one run count less than samples of several. source: in words.
     is_known False: nothing was measured or said of this function, the numbers are a wide default.
+    is_same_call: it rests on equal calls of earlier runs. strange: standard deviation within the spread that comes of
+    what was never seen, sizes or code.
     plus: was added before taking the logarithm (1 for sizes, which may be 0).
     """
 
@@ -49,6 +51,8 @@ class Estimate:
     source: str = "unknown"
     is_known: bool = False
     plus: float = 0.0
+    is_same_call: bool = False
+    strange: float = 0.0
 
     def quantile(self, p: float) -> float:
         """The value that is not exceeded with probability p, 0 < p < 1. Ascending in p. O(1)."""
@@ -81,5 +85,6 @@ class Estimate:
         return (self.shape[-3] - self.shape[2]) / (SCORES[-3] - SCORES[2])
 
     def doubted(self, sigma: float, source: str) -> Estimate:
-        """The same median with more spread."""
-        return replace(self, shape=widened(self.shape, sigma), source=source)
+        """The same median with more spread, for something that was never seen."""
+        strange = math.hypot(self.strange, sigma)
+        return replace(self, shape=widened(self.shape, sigma), source=source, strange=strange)

@@ -131,7 +131,7 @@ def experts(batches: Sequence[Batch], scale: Scaling, prior: Prior) -> tuple[tup
     found: tuple[Expert, ...] = (
         Nearest(xs, ys, 0.0),
         Nearest(xs, ys, 1.0),
-        Growth(_middle([(y, weight) for _, y, weight, _ in flat])),
+        Growth(middle([(y, weight) for _, y, weight, _ in flat])),
         Growth(median([y for _, y in last])),
         *(
             Growth(median([y - math.log(n_bytes + bend) for n_bytes, y in last]), 1.0, bend)
@@ -154,7 +154,7 @@ def _by_size(flat: Sequence[tuple[int, float, float, int]]) -> tuple[tuple[float
     return tuple(math.log(size + 1) for size in sizes), tuple(tuple(ys[:NEAREST]) for ys in sizes.values())
 
 
-def _middle(pairs: Sequence[tuple[float, float]]) -> float:
+def middle(pairs: Sequence[tuple[float, float]]) -> float:
     """The weighted median of (value, weight)."""
     half, seen = sum(weight for _, weight in pairs) / 2, 0.0
     for value, weight in sorted(pairs):

@@ -7,6 +7,7 @@ What nobody measured or said is marked as unknown; its numbers lean on other fun
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 
 from dagnb.graph.resources import DEFAULT, Resources
@@ -19,6 +20,7 @@ from dagnb.prediction.line import GUESS_SIGMA, Line, line, moments
 from dagnb.prediction.prior import VAGUE, Prior, hinted
 from dagnb.prediction.spread import Sigma, sigma
 from dagnb.prediction.target import Target
+from dagnb.prediction.totals import RUNS, Share, Total, run_sigma, totals
 from dagnb.trace.sample import Sample
 
 CHANGED_SIGMA = 0.5
@@ -36,6 +38,7 @@ class Predictor:
     def __init__(self) -> None:
         self._banks: dict[Key, Bank] = {}
         self._newest: dict[str, str] = {}
+        self._runs: deque[dict[str, Total]] = deque(maxlen=RUNS)
         self._memo: dict[tuple[object, ...], Estimate] = {}
         self._pools: dict[Target, Line | None] = {}
 
@@ -52,6 +55,7 @@ class Predictor:
                 if points:
                     learnt[target, function] = self._learnt(target, function, name, points, ended_at)
         self._banks |= learnt
+        self._remember(runs)
         newest = sorted(samples, key=lambda sample: (sample.ended_at, sample.function))
         self._newest |= {sample.name: sample.function for sample in newest}
         self._memo.clear()
@@ -65,36 +69,54 @@ class Predictor:
         n_bytes: int,
         resources: Resources = DEFAULT,
         options: TaskOptions | None = None,
+        key: str = "",
     ) -> Estimate:
         """The distribution of one quantity of one task.
 
-        function, name: as in its Sample. n_bytes: what the task reads; for DUMP, what it gives. options: its hints;
-        None leaves those that were given before.
+        function, name, key: as in its Sample. n_bytes: what the task reads; for DUMP, what it gives.
+        options: its hints; None leaves those that were given before.
         """
         hints = (options.io, options.time_s, options.output_bytes) if options is not None else None
-        key = (target, function, name, n_bytes, resources.cpus, resources.memory_mb, hints)
-        found = self._memo.get(key)
+        asked = (target, function, name, n_bytes, resources.cpus, resources.memory_mb, hints, key)
+        found = self._memo.get(asked)
         if found is None:
             if len(self._memo) >= MEMO:
                 self._memo.clear()
             prior = None if options is None else hinted(options, target)
-            found = self._memo[key] = self._predicted(target, function, name, n_bytes, resources, prior)
+            bank = self._hinted(target, function, name, prior)
+            if bank is None:
+                found = self._unmeasured(target, n_bytes, prior or VAGUE)
+            else:
+                found = bank.estimate(n_bytes, resources.cpus, resources.memory_mb, key)
+                if (target, function) not in self._banks:
+                    found = found.doubted(CHANGED_SIGMA, f"{found.source}, of earlier code")
+            self._memo[asked] = found
         return found
 
-    def batch_sigma(self, function: str, name: str, target: Target = Target.RUN) -> Sigma:
-        """How much of the doubt all tasks of a run share, and how much is each task's own. O(samples kept)."""
+    def batch_sigma(
+        self, function: str, name: str, target: Target = Target.RUN, *, is_same_call: bool = False
+    ) -> Sigma:
+        """How much of the doubt all tasks of a run share, and how much is each task's own. O(samples kept).
+
+        is_same_call: when they are predicted from equal calls.
+        """
         bank = self._bank(target, function, name)
-        return Sigma() if bank is None else sigma(bank.batches)
+        return sigma(bank.batches if bank is not None else (), of_calls=is_same_call)
+
+    def run_sigma(self, tasks: Sequence[Share]) -> float:
+        """How far a run of these tasks may be off as a whole, as whole runs were before. O(tasks + functions)."""
+        return run_sigma(self._runs, tasks)
 
     def to_json(self) -> str:
         """All that was learnt. Equal predictors give equal text."""
-        return state.dumped(self._banks, self._newest)
+        return state.dumped(self._banks, self._newest, self._runs)
 
     @classmethod
     def from_json(cls, text: str) -> Predictor:
         """The predictor that gave this text. Raises ConfigError if it is of another version."""
         found = cls()
-        found._banks, found._newest = state.loaded(text)
+        found._banks, found._newest, runs = state.loaded(text)
+        found._runs.extend(runs)
         return found
 
     def _bank(self, target: Target, function: str, name: str) -> Bank | None:
@@ -107,19 +129,20 @@ class Predictor:
         bank = Bank(target).learnt(points, ended_at) if before is None else before.succeeded(points, ended_at)
         return bank.ready()
 
-    def _predicted(
-        self, target: Target, function: str, name: str, n_bytes: int, resources: Resources, prior: Prior | None
-    ) -> Estimate:
+    def _remember(self, run: dict[str, list[Sample]]) -> None:
+        """What its functions came to as a whole, against what was foretold."""
+        banks = {min(task.name for task in tasks): self._banks.get((Target.RUN, f)) for f, tasks in run.items()}
+        found = totals({name: bank.batches[-1] for name, bank in banks.items() if bank is not None})
+        if found:
+            self._runs.append(found)
+
+    def _hinted(self, target: Target, function: str, name: str, prior: Prior | None) -> Bank | None:
+        """The bank in the light of hints."""
         bank = self._bank(target, function, name)
-        if bank is None:
-            return self._unmeasured(target, n_bytes, prior or VAGUE)
-        if prior is not None and bank.prior != prior:
+        if bank is not None and prior is not None and bank.prior != prior:
             bank = bank.believing(prior)
             self._banks[target, function if (target, function) in self._banks else self._newest[name]] = bank
-        found = bank.estimate(n_bytes, resources.cpus, resources.memory_mb)
-        if (target, function) in self._banks:
-            return found
-        return found.doubted(CHANGED_SIGMA, f"{found.source}, of earlier code")
+        return bank
 
     def _unmeasured(self, target: Target, n_bytes: int, prior: Prior) -> Estimate:
         if prior.level is not None:
@@ -154,5 +177,5 @@ def _points(tasks: Sequence[Sample], target: Target) -> list[Point]:
     for task in tasks:
         n_bytes, value = target.read(task)
         if value is not None:
-            found.append(point(n_bytes, math.log(max(value + target.plus, target.floor)), task.resources))
+            found.append(point(n_bytes, math.log(max(value + target.plus, target.floor)), task.resources, task.key))
     return found

@@ -12,6 +12,8 @@ from dagnb.prediction.estimate import PROBABILITIES, SCORES, Shape
 
 RUN_SIGMA, TASK_SIGMA = 0.3, 0.2
 """how much runs, and tasks of one run, are held to differ before several were seen"""
+CALL_RUN_SIGMA, CALL_TASK_SIGMA = 0.15, 0.1
+"""the same of calls that were seen before"""
 PSEUDO = 9.0
 """effective samples that this is worth: one large run"""
 LARGEST = 3.0
@@ -48,22 +50,23 @@ def shape(misses: Sequence[tuple[float, float]], sigma: float) -> Shape:
     return tuple(found)
 
 
-def misses(batches: Sequence[Batch]) -> list[tuple[float, float]]:
+def misses(batches: Sequence[Batch], *, of_calls: bool = False) -> list[tuple[float, float]]:
     """(miss, weight) of what was predicted before it was seen; each run weighs its effective samples."""
     return [
-        (point.missed, batch.weight / len(batch.points))
+        (miss, batch.weight / len(batch.points))
         for batch in batches
         for point in batch.points
-        if point.missed is not None
+        if (miss := point.again if of_calls else point.missed) is not None
     ]
 
 
-def sigma(batches: Sequence[Batch]) -> Sigma:
+def sigma(batches: Sequence[Batch], *, of_calls: bool = False) -> Sigma:
     """By analysis of variance of the misses, with the prior as one more run. O(points)."""
-    runs = [[p.missed for p in batch.points if p.missed is not None] for batch in batches]
+    prior = Sigma(CALL_RUN_SIGMA, CALL_TASK_SIGMA) if of_calls else Sigma()
+    runs = [[miss for miss, _ in misses([batch], of_calls=of_calls)] for batch in batches]
     runs = [[max(-LARGEST, min(LARGEST, miss)) for miss in run] for run in runs if run]
     means = [sum(run) / len(run) for run in runs]
     squares = sum((miss - mean) ** 2 for run, mean in zip(runs, means, strict=True) for miss in run)
-    own = (TASK_SIGMA**2 + squares) / (1 + sum(len(run) - 1 for run in runs))
+    own = (prior.own**2 + squares) / (1 + sum(len(run) - 1 for run in runs))
     between = sum(max(0.0, mean * mean - own / len(run)) for run, mean in zip(runs, means, strict=True))
-    return Sigma(math.sqrt((RUN_SIGMA**2 + between) / (1 + len(runs))), math.sqrt(own))
+    return Sigma(math.sqrt((prior.shared**2 + between) / (1 + len(runs))), math.sqrt(own))

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dagnb.errors import ConfigError
 from dagnb.prediction.bank import Bank
 from dagnb.prediction.batch import Batch, Point
+from dagnb.prediction.calls import Calls
 from dagnb.prediction.experts import EXPERTS
 from dagnb.prediction.prior import Prior
 from dagnb.prediction.target import Target
+from dagnb.prediction.totals import Total
 
-VERSION = 1
+VERSION = 2
 
 
-def dumped(banks: Mapping[tuple[Target, str], Bank], newest: Mapping[str, str]) -> str:
-    """The text of these banks."""
+def dumped(
+    banks: Mapping[tuple[Target, str], Bank], newest: Mapping[str, str], runs: Iterable[Mapping[str, Total]]
+) -> str:
+    """The text of these banks, and of what whole runs came to."""
     rows = [[function, _row(bank)] for (_, function), bank in banks.items()]
-    return json.dumps({"version": VERSION, "experts": list(EXPERTS), "newest": dict(newest), "banks": rows})
+    known = {"newest": dict(newest), "banks": rows, "runs": [dict(run) for run in runs]}
+    return json.dumps({"version": VERSION, "experts": list(EXPERTS), **known})
 
 
-def loaded(text: str) -> tuple[dict[tuple[Target, str], Bank], dict[str, str]]:
+def loaded(text: str) -> tuple[dict[tuple[Target, str], Bank], dict[str, str], list[dict[str, Total]]]:
     """What was dumped. Raises ConfigError for a text of other experts or another version."""
     found = json.loads(text)
     if not isinstance(found, dict) or (found.get("version"), found.get("experts")) != (VERSION, list(EXPERTS)):
         raise ConfigError("this state of predictions is of another version of dagnb. Learn again from the history.")
     banks = ((function, _bank(row)) for function, row in found["banks"])
-    return {(bank.target, function): bank for function, bank in banks}, found["newest"]
+    runs = [{name: Total(*total) for name, total in run.items()} for run in found["runs"]]
+    return {(bank.target, function): bank for function, bank in banks}, found["newest"], runs
 
 
 def _row(bank: Bank) -> dict[str, Any]:
@@ -38,11 +44,14 @@ def _row(bank: Bank) -> dict[str, Any]:
         "prior": [prior.relation, prior.slope, prior.slope_sd, prior.level, prior.count],
         "losses": bank.losses,
         "weight": bank.weight,
+        "calls": [bank.calls.loss, bank.calls.otherwise, dict(bank.calls.seen)],
         "batches": [[batch.n, batch.ended_at, batch.points] for batch in bank.batches],
     }
 
 
 def _bank(row: Mapping[str, Any]) -> Bank:
+    loss, otherwise, seen = row["calls"]
+    calls = {key: tuple(Point(*point) for point in points) for key, points in seen.items()}
     batches = (Batch(tuple(Point(*point) for point in points), n, at) for n, at, points in row["batches"])
     return Bank(
         target=Target(row["target"]),
@@ -50,4 +59,5 @@ def _bank(row: Mapping[str, Any]) -> Bank:
         batches=tuple(batches),
         losses=tuple(row["losses"]),
         weight=row["weight"],
+        calls=Calls(calls, loss, otherwise),
     )
