@@ -33,15 +33,15 @@ class Heft:
             raise ConfigError(f"Heft(n_workers={self.n_workers}): at least 1 worker; leave it out to have it chosen.")
 
     def plan(self, problem: Problem) -> Plan:
-        """Every step pinned. O(tasks log tasks + (tasks + edges) x workers) a number of workers, and a simulation."""
+        """Every step pinned. O(tasks log tasks + edges) a number of workers as a rule, and a simulation of a few."""
         prices = Prices(problem)
         ranks = upward(prices)
         order = sorted(range(len(problem.dag)), key=lambda task: (-ranks[task], task))
 
-        def place(n: int) -> Plan:
+        def place(n: int) -> Placing:
             placing = Placing(prices, n)
             for task in order:
                 placing.put(task, placing.best(task))
-            return placing.plan(self.name)
+            return placing
 
-        return swept(problem, place, self.n_workers)
+        return swept(problem, self.name, place, self.n_workers)

@@ -8,22 +8,18 @@ worker keeps its place, and an idle one starts warm.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 
 from dagnb.graph.resources import Resources
 from dagnb.planning.plan import Plan, Step, WorkerTerms
+from dagnb_planners.crew import Bench, Crew
 from dagnb_planners.ranks import Prices
 
+__all__ = ["Bench", "Offer", "Placing"]
 
-@dataclass(slots=True)
-class Bench:
-    """One worker of the plan. busy: (begin, end) of what it does, ascending. at_hand: tasks whose values it holds."""
-
-    number: int
-    resources: Resources
-    busy: list[tuple[float, float]] = field(default_factory=list)
-    at_hand: set[int] = field(default_factory=set)
+_FEW = 16
+"""so many workers are asked one by one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +38,12 @@ class Placing:
     def __init__(self, prices: Prices, n_workers: int, *, inserts: bool = True) -> None:
         """n_workers: at most so many, or one a kind of resources. inserts: a task may go into a gap."""
         self.prices, self.n_workers, self.inserts = prices, max(1, n_workers), inserts
-        self.pool = prices.problem.pool
         self.needs = [call.options.needs for call in prices.dag.calls]
         self.benches: list[Bench] = []
-        self.by_needs: dict[Resources, list[Bench]] = {}
+        self.crews: dict[Resources, Crew] = {
+            needs: Crew(prices.problem, needs, inserts=inserts) for needs in dict.fromkeys(self.needs)
+        }
+        self.holders: list[dict[int, Bench]] = [{} for _ in prices.dag.calls]
         self.end = [math.inf] * len(prices.dag)
         self.begin = [0.0] * len(prices.dag)
         self.worker = [-1] * len(prices.dag)
@@ -56,79 +54,48 @@ class Placing:
 
     def offers(self, task: int) -> list[Offer]:
         """The task on each worker of its resources, and on a fresh one where one more may be named."""
-        ready = self.ready(task)
-        alike = self.by_needs.get(self.needs[task], [])
-        found = [self.offer(task, ready, bench) for bench in alike]
-        if not alike or len(self.benches) < self.n_workers:
+        ready, crew = self.ready(task), self.crews[self.needs[task]]
+        found = [self.offer(task, ready, bench) for bench in crew.benches.values()]
+        if self.may_name(task):
             found.append(self.fresh(task, ready))
         return found
 
     def best(self, task: int) -> Offer:
-        """The earliest end; of equal ones a worker that is there, the first."""
-        return min(self.offers(task), key=lambda offer: offer.end)
+        """The earliest end; of equal ones a worker that is there, the first.
+
+        The same as the smallest of offers(task), but only those are made that could be it: of the workers that hold
+        equally much of its inputs the one that could begin first. O(log workers) and those that hold its largest input.
+        """
+        ready = self.ready(task)
+        offers = list(self._leading(task, ready))
+        if self.may_name(task):
+            offers.append(self.fresh(task, ready))
+        return min(offers, key=_end_then_number)
+
+    def may_name(self, task: int) -> bool:
+        """Whether one more worker may be named for it."""
+        return len(self.benches) < self.n_workers or not self.crews[self.needs[task]].benches
 
     def offer(self, task: int, ready: float, bench: Bench) -> Offer:
         """The task on this worker, as early as there is a gap."""
         lasts = self.lasts(task, bench)
-        begin = self._gap(bench, ready, lasts)
+        begin = self.crews[self.needs[task]].begin_on(bench, ready, lasts)
         return Offer(begin + lasts, begin, bench, lasts)
 
-    def lasts(self, task: int, bench: Bench) -> float:
+    def lasts(self, task: int, bench: Bench | None) -> float:
         """How long it keeps the worker busy: fetching what is not at hand, then everything else."""
         prices, fetch = self.prices, 0.0
-        for n_bytes, u in prices.inputs[task]:
-            if u not in bench.at_hand:
-                fetch = prices.fetch(n_bytes, task)
+        for seconds, u in prices.inputs[task]:
+            if bench is None or u not in bench.at_hand:
+                fetch = seconds
                 break
-        return max(fetch, prices.outside_s(task)) + prices.busy[task]
+        return max(fetch, prices.outside_s[task]) + prices.busy[task]
 
     def fresh(self, task: int, ready: float) -> Offer:
         """The task on a worker of its own, started when it is ready; in an eager pool all start at submission."""
-        inputs = self.prices.inputs[task]
-        fetch = self.prices.fetch(inputs[0][0], task) if inputs else 0.0
-        lasts = max(fetch, self.prices.outside_s(task)) + self.prices.busy[task]
-        begin = self._first(self.needs[task], ready)
+        lasts = self.lasts(task, None)
+        begin = self.crews[self.needs[task]].fresh(ready)
         return Offer(begin + lasts, begin, None, lasts)
-
-    def _first(self, needs: Resources, ready: float) -> float:
-        costs, pool = self.prices.costs, self.pool
-        cold = costs.start(needs, is_warm=False).total_s + costs.program_s
-        if pool.eager:
-            return max(ready, cold)
-        warm = costs.start(needs, is_warm=True).total_s + costs.program_s
-        alike = self.by_needs.get(needs, [])
-        begun = sum(1 for bench in alike if bench.busy)
-        idle = pool.warm.get(needs, 0) > begun or any(self._rests(bench, ready) for bench in alike)
-        return ready + (warm if idle else cold)
-
-    def _rests(self, bench: Bench, at: float) -> bool:
-        """Whether the worker's container is idle then, and warm."""
-        end = bench.busy[-1][1] if bench.busy else math.inf
-        return end + self.pool.linger_s < at <= end + self.pool.linger_s + self.pool.keep_alive_s
-
-    def _gap(self, bench: Bench, ready: float, lasts: float) -> float:
-        """The earliest begin, not before it is ready and the worker is awake, at which nothing is in the way."""
-        busy = bench.busy
-        if self.inserts and busy and ready < busy[-1][1]:
-            at = bisect_left(busy, (ready, math.inf))
-            free = max(ready, busy[at - 1][1]) if at else max(ready, busy[0][0])
-            for begin, end in busy[at:]:
-                if free + lasts <= begin:
-                    return free
-                free = max(free, end)
-            return free
-        end = busy[-1][1] if busy else 0.0
-        return self._awake(bench, max(ready, end), end)
-
-    def _awake(self, bench: Bench, at: float, end: float) -> float:
-        """When the worker, idle since `end`, begins with what is ready at `at`."""
-        costs, pool = self.prices.costs, self.pool
-        if at <= end:
-            return at
-        if pool.eager or at - end <= pool.linger_s:
-            return at + costs.wake_s
-        is_warm = at - end <= pool.linger_s + pool.keep_alive_s
-        return at + costs.start(bench.resources, is_warm=is_warm).total_s + costs.program_s
 
     def put(self, task: int, offer: Offer) -> Bench:
         """Decide."""
@@ -136,10 +103,10 @@ class Placing:
         if bench is None:
             bench = Bench(len(self.benches), self.needs[task])
             self.benches.append(bench)
-            self.by_needs.setdefault(bench.resources, []).append(bench)
-        insort(bench.busy, (offer.begin, offer.end))
-        bench.at_hand.add(task)
-        bench.at_hand.update(u for _, u in self.prices.inputs[task])
+        self.crews[bench.resources].put(bench, offer.begin, offer.end)
+        for u in (task, *(u for _, u in self.prices.inputs[task])):
+            bench.at_hand.add(u)
+            self.holders[u][bench.number] = bench
         self.begin[task], self.end[task], self.worker[task] = offer.begin, offer.end, bench.number
         return bench
 
@@ -165,3 +132,39 @@ class Placing:
         )
         terms = {f"w{bench.number}": WorkerTerms(linger_s=linger_s) for bench in self.benches} if linger_s else {}
         return Plan(dag=dag, steps=steps, planner=planner, workers=terms)
+
+    # ---- parts ----
+
+    def _leading(self, task: int, ready: float) -> Iterator[Offer]:
+        """Of all workers of its resources, those that could be best: whom the largest input is at hand, and the first.
+
+        Who has not the largest input fetches it, whatever else is at hand.
+        """
+        crew, inputs = self.crews[self.needs[task]], self.prices.inputs[task]
+        if inputs:
+            near = self.holders[inputs[0][1]]
+            if len(near) <= _FEW:
+                yield from (self.offer(task, ready, b) for b in near.values() if b.resources == self.needs[task])
+            else:
+                for lasts, among in self._by_length(task, near).items():
+                    yield from self._first(crew, ready, lasts, among)
+        yield from self._first(crew, ready, self.lasts(task, None), None)
+
+    def _first(self, crew: Crew, ready: float, lasts: float, among: Collection[int] | None) -> Iterator[Offer]:
+        found = crew.first(ready, lasts, among)
+        if found is not None:
+            begin, number = found
+            yield Offer(begin + lasts, begin, crew.benches[number], lasts)
+
+    def _by_length(self, task: int, near: dict[int, Bench]) -> Mapping[float, Collection[int]]:
+        """How long the task lasts -> workers on which it does, of those that hold its largest input."""
+        if len(self.prices.inputs[task]) == 1:
+            return {self.lasts(task, next(iter(near.values()))): near.keys()}
+        found: dict[float, set[int]] = {}
+        for number, bench in near.items():
+            found.setdefault(self.lasts(task, bench), set()).add(number)
+        return found
+
+
+def _end_then_number(offer: Offer) -> tuple[float, float]:
+    return offer.end, offer.bench.number if offer.bench is not None else math.inf

@@ -12,7 +12,8 @@ from dagnb.planning.planner import Problem
 class Prices:
     """What each task costs its worker, seconds, by DAG position, whoever runs it.
 
-    busy: unpickling, function, pickling, storing, handing over. fetch: (u, v) -> bringing u's value for v.
+    busy: unpickling, function, pickling, storing, handing over. outside_s: until inputs from outside are here.
+    inputs: (seconds, upstream) of those that cost a transfer, the longest first: the first not at hand decides.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -29,22 +30,18 @@ class Prices:
             for v in range(len(dag))
         ]
         self.outside = [costs.external_bytes.get(v, 0) for v in range(len(dag))]
-        # Of each task, its inputs that cost a transfer, the largest first: the first that is not at hand decides.
-        self.inputs = [
-            sorted(
-                ((n, u) for u in call.upstream if (n := costs.edge(u, v)) > costs.inline_bytes),
-                reverse=True,
-            )
-            for v, call in enumerate(dag.calls)
-        ]
+        self.outside_s = [self.fetch(n, v) if n else 0.0 for v, n in enumerate(self.outside)]
+        self.inputs = [self._transfers(v) for v in range(len(dag))]
 
     def fetch(self, n_bytes: int, task: int) -> float:
         """Seconds until a value of this size is here."""
         return self.costs.fetching(task, [n_bytes])
 
-    def outside_s(self, task: int) -> float:
-        """Seconds until the inputs from outside are here."""
-        return self.fetch(self.outside[task], task) if self.outside[task] else 0.0
+    def _transfers(self, v: int) -> list[tuple[float, int]]:
+        costs = self.costs
+        sizes = [(costs.edge(u, v), u) for u in self.dag.calls[v].upstream]
+        far = sorted((pair for pair in sizes if pair[0] > costs.inline_bytes), reverse=True)
+        return [(self.fetch(n_bytes, v), u) for n_bytes, u in far]
 
 
 def upward(prices: Prices) -> list[float]:
@@ -53,7 +50,7 @@ def upward(prices: Prices) -> list[float]:
     carried = _carried(prices)
     for v in reversed(range(len(dag))):
         below = max((carried.get((v, d), 0.0) + ranks[d] for d in dag.downstream[v]), default=0.0)
-        ranks[v] = prices.outside_s(v) + prices.busy[v] + below
+        ranks[v] = prices.outside_s[v] + prices.busy[v] + below
     return ranks
 
 
@@ -63,7 +60,7 @@ def downward(prices: Prices) -> list[float]:
     carried = _carried(prices)
     for v, call in enumerate(dag.calls):
         ranks[v] = max(
-            (ranks[u] + prices.outside_s(u) + prices.busy[u] + carried.get((u, v), 0.0) for u in call.upstream),
+            (ranks[u] + prices.outside_s[u] + prices.busy[u] + carried.get((u, v), 0.0) for u in call.upstream),
             default=0.0,
         )
     return ranks
@@ -71,4 +68,4 @@ def downward(prices: Prices) -> list[float]:
 
 def _carried(prices: Prices) -> dict[tuple[int, int], float]:
     """(u, v) -> seconds, of edges that cost a transfer"""
-    return {(u, v): prices.fetch(n, v) for v, inputs in enumerate(prices.inputs) for n, u in inputs}
+    return {(u, v): seconds for v, inputs in enumerate(prices.inputs) for seconds, u in inputs}
