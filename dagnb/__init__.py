@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dagnb.handle import Run
     from dagnb.metrics.upload import AtExit, EachTask, Every, WhenFull
     from dagnb.session import Redis, configure
+    from dagnb.whatif import compare, export, history, predict
 
 __version__ = "0.1.0"
 
@@ -35,10 +36,14 @@ __all__ = [
     "Run",
     "WhenFull",
     "attach",
+    "compare",
     "configure",
     "context",
     "errors",
+    "export",
+    "history",
     "plan",
+    "predict",
     "run",
     "runs",
     "simulate",
@@ -54,6 +59,7 @@ _ROOMS = {
     "dagnb.handle": ("Run",),
     "dagnb.metrics.upload": ("AtExit", "EachTask", "Every", "WhenFull"),
     "dagnb.session": ("Redis", "configure"),
+    "dagnb.whatif": ("compare", "export", "history", "predict"),
 }
 
 

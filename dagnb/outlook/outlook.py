@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from dagnb.outlook.costs import known_share
 from dagnb.planning.bounds import Bound, lower_bound
+from dagnb.planning.costs import Costs
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
@@ -57,3 +57,10 @@ def outlook_of(plan: Plan) -> Outlook | None:
         return None
     kept: dict[str, Outlook] = plan.__dict__
     return kept.setdefault("_outlook", Outlook(plan, plan.problem))
+
+
+def known_share(costs: Costs, n_tasks: int) -> float:
+    """How much of the predicted run time rests on measurements or hints, 0 to 1."""
+    total = sum(costs.run(task) for task in range(n_tasks))
+    sure = sum(costs.run(task) for task in range(n_tasks) if not costs.basis.get(task, "unknown").startswith("unknown"))
+    return sure / total if total > 0 else 0.0

@@ -1,0 +1,202 @@
+"""What would be if: other planners and other prices on runs of the past, functions as they are known, the history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from dagnb import client, registry, session
+from dagnb.errors import ConfigError, RunError, UnknownNameError
+from dagnb.exchange.chrome import chrome_trace
+from dagnb.exchange.wfformat import read, write
+from dagnb.exchange.workflow import Workflow
+from dagnb.graph.dag import Dag
+from dagnb.graph.identity import identity
+from dagnb.graph.task import Node, Task
+from dagnb.handle import Run
+from dagnb.metrics.history import RUNS, History, Kept
+from dagnb.outlook.compare import Comparison, compare_plans
+from dagnb.outlook.function import FunctionOutlook, function_outlook
+from dagnb.outlook.knowledge import knowledge
+from dagnb.outlook.outlook import outlook_of
+from dagnb.outlook.past import Past, changed
+from dagnb.planning.planner import Planner, Problem
+from dagnb.protocol.messages import RunState
+
+LAST = "last"
+EXACT_TASKS = 40
+"""planners that search for the very best plan are left out, unless asked for, where there are more tasks"""
+FORMATS = ("chrome", "wfformat")
+
+_COSTS = ("measured", "predicted")
+_SLOW = frozenset({"exact"})
+_LEARNING_S = 1.0
+"""so long for the run before to be kept"""
+_WORKFLOW = ".json"
+_MOST = 6
+
+
+def compare(
+    of: Any,
+    *,
+    planners: Iterable[str | Planner] | None = None,
+    workers: Any = None,
+    costs: str = "measured",
+    cap: int | None = None,
+    cold_s: float | None = None,
+    bytes_per_s: float | None = None,
+) -> Comparison:
+    """What several planners make of the same work, side by side; nothing runs.
+
+    of: a node or several, a run or its id, a workflow in WfFormat or the path of its .json file. planners: names or
+    objects, all that are installed by default. costs: of a run, what it measured, or what is 'predicted' now. cap,
+    cold_s, bytes_per_s: what if there were so many workers at a time, cold starts took so long, transfers were so fast?
+    Raises UnknownNameError, ConfigError, RunMissingError.
+    """
+    if costs not in _COSTS:
+        raise ConfigError(f"costs={costs!r}: must be 'measured' or 'predicted'.")
+    name, problem = _asked(of, workers, costs)
+    problem = changed(problem, cap=cap, cold_s=cold_s, bytes_per_s=bytes_per_s)
+    return compare_plans(problem, _planners(planners, len(problem.dag)), name, perf_counter)
+
+
+def predict(function: str | Task[..., Any], *, n_bytes: int | None = None) -> FunctionOutlook:
+    """How long a function is expected to run and how much it gives, by resources; n_bytes: for so much to read.
+
+    Raises UnknownNameError for the name of a function that never ran.
+    """
+    if n_bytes is not None and n_bytes < 0:
+        raise ConfigError(f"n_bytes={n_bytes!r}: must be 0 or more; leave it out for what is usual.")
+    session.caught_up(_LEARNING_S)
+    if isinstance(function, Task):
+        code, options = identity(function.function), function.options
+        return function_outlook(function.name, knowledge(), code=code, options=options, n_bytes=n_bytes)
+    return function_outlook(function, knowledge(), n_bytes=n_bytes)
+
+
+def history(limit: int = 100) -> list[Kept]:
+    """The runs that are kept to learn from, newest first."""
+    session.caught_up(_LEARNING_S)
+    return History().runs(limit)
+
+
+def export(run: Run[Any] | str, to: str = "chrome") -> str:
+    """A run as JSON for others: 'chrome' for Perfetto and chrome://tracing, 'wfformat' for simulators of workflows."""
+    if to not in FORMATS:
+        raise UnknownNameError("format", to, FORMATS)
+    found = past(run)
+    if to == "wfformat":
+        return write(found.story.dag, found.trace, name=found.story.name)
+    outlook = outlook_of(run.plan) if isinstance(run, Run) and run.plan is not None else None
+    planned = outlook.trace if outlook is not None else None
+    return chrome_trace(found.trace, planned=planned, name=found.story.name, upstream=found.story.upstream)
+
+
+def past(run: Run[Any] | str) -> Past:
+    """A run that is over: by its id, the beginning of it, its name, or 'last'; from the history, else from the store.
+
+    Raises RunError while it goes on, RunMissingError when neither knows it.
+    """
+    if not isinstance(run, Run):
+        return kept(run) or past(client.attach(run))
+    now = run.snapshot()
+    if now.seen.state is RunState.RUNNING:
+        raise RunError(f"run {run.id} is still running: there is nothing to look back on. Wait for it.")
+    return Past(run=run.id, story=now.story, state=now.seen.state, trace=now.trace)
+
+
+def kept(text: str) -> Past | None:
+    """The run of the history that is meant: of one name the newest. Raises ConfigError when several may be."""
+    lines = history(limit=RUNS)
+    of_name = [line for line in lines if text in {LAST, line.name}]
+    found = of_name[:1] or [line for line in lines if text and line.run.startswith(text.upper())]
+    if len(found) > 1:
+        some = ", ".join(line.run for line in found[:_MOST])
+        raise ConfigError(f"'{text}' begins the ids of {len(found)} runs: {some}. Give more of it.")
+    if not found:
+        return None
+    story, trace = History().run(found[0].run)
+    return Past(run=found[0].run, story=story, state=RunState(found[0].state), trace=trace)
+
+
+def workflow(path: Path) -> Workflow:
+    """What a file in WfFormat holds. Raises ConfigError when it cannot be read, GraphError when it makes no sense."""
+    try:
+        return read(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Give a file in WfFormat, or the id of a run.") from error
+
+
+# ---- what is asked about ----
+
+
+def _asked(of: Any, workers: Any, costs: str) -> tuple[str, Problem]:
+    """The name of the work, and the problem that planners are given."""
+    match of:
+        case Node():
+            return _of_nodes((of,), workers)
+        case list() | tuple():
+            return _of_nodes(tuple(of), workers)
+        case Workflow():
+            return of.name, _of_workflow(of, workers)
+        case Path():
+            return _asked(workflow(of), workers, costs)
+        case str() if of.endswith(_WORKFLOW):
+            return _asked(Path(of), workers, costs)
+        case str() | Run():
+            return _asked(past(of), workers, costs)
+        case Past():
+            problem = of.measured(knowledge()) if costs == "measured" else of.predicted(knowledge())
+            return of.story.name, problem if workers is None else _elsewhere(problem, workers)
+    raise ConfigError(f"{of!r:.80} cannot be compared: give a node, a run or its id, or a WfFormat file.")
+
+
+def _of_nodes(nodes: tuple[Node[Any], ...], workers: Any) -> tuple[str, Problem]:
+    dag = Dag.of(*nodes)
+    return dag.calls[dag.sinks[-1]].function, _here(dag, workers)
+
+
+def _of_workflow(of: Workflow, workers: Any) -> Problem:
+    """Times and sizes as the file tells them; what it leaves out is as past runs here lead to expect."""
+    problem = _here(of.dag, workers)
+    costs = problem.costs.with_(
+        run_s={**problem.costs.run_s, **of.run_s},
+        output_bytes={**problem.costs.output_bytes, **of.output_bytes},
+        edge_bytes=of.edge_bytes,
+        external_bytes=of.external_bytes,
+        known_s={},
+        doubt=replace(problem.costs.doubt, run=dict.fromkeys(of.run_s, 0.0), batch=0.0),
+        basis={**problem.costs.basis, **dict.fromkeys(of.run_s, f"measured in {of.name}")},
+    )
+    return replace(problem, costs=costs)
+
+
+def _here(dag: Dag, workers: Any) -> Problem:
+    chosen = session.settings(workers=workers)
+    return client.problem_for(dag, chosen, chosen.launcher())
+
+
+def _elsewhere(problem: Problem, workers: Any) -> Problem:
+    """The same tasks on other workers, which start as those do."""
+    there = _here(problem.dag, workers)
+    starts = {"cold": there.costs.cold, "warm": there.costs.warm, "starts": there.costs.starts}
+    costs = problem.costs.with_(start_series=(), program_s=there.costs.program_s, **starts)
+    return replace(problem, costs=costs, pool=there.pool)
+
+
+def _planners(asked: Iterable[str | Planner] | None, n_tasks: int) -> dict[str, Planner]:
+    """Label -> planner; all that are installed by default."""
+    if isinstance(asked, str):
+        raise ConfigError(f"planners={asked!r}: that is one name. Write planners=[{asked!r}].")
+    found: dict[str, Planner] = {}
+    for one in _fitting(n_tasks) if asked is None else asked:
+        planner = session.settings(planner=one).chosen_planner()
+        found[planner.name if planner.name not in found else repr(planner)] = planner
+    return found
+
+
+def _fitting(n_tasks: int) -> list[str]:
+    return [name for name in registry.names("planner") if name not in _SLOW or n_tasks <= EXACT_TASKS]
