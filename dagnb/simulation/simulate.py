@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 from dagnb.errors import ProtocolError
 from dagnb.planning.costs import Costs
@@ -11,8 +12,12 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.layout import Layout
 from dagnb.protocol.messages import RunState
 from dagnb.simulation.universe import Universe, layout_for
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import Phase
 from dagnb.trace.trace import Trace
+
+
+_IN_ORDER = itemgetter(3, 4, 1, 0)
+"""of notes, as Trace.of sorts spans: begin, end, worker, task"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +38,10 @@ def simulate(plan: Plan, costs: Costs, pool: Pool) -> Trace:
     """
     universe = play(plan, costs, pool)
     end = universe.machine.finished_at
-    client = [Span(-1, "", Phase.SUBMIT, -costs.submit_s, 0.0), Span(-1, "", Phase.RETURN, end, end + costs.return_s)]
-    return Trace.of([*universe.spans, *client], plan.names, submitted_s=0.0, finished_s=end)
+    universe.note(-1, "", Phase.SUBMIT, -costs.submit_s, 0.0, 0, 1)
+    universe.note(-1, "", Phase.RETURN, end, end + costs.return_s, 0, 1)
+    universe.notes.sort(key=_IN_ORDER)
+    return Trace(tuple(universe.spans), plan.names, 0.0, end)
 
 
 def outcome(plan: Plan, costs: Costs, pool: Pool, layout: Layout | None = None) -> Outcome:

@@ -9,9 +9,10 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
 from dagnb.protocol.layout import Kinds, Layout, lay_out
 from dagnb.protocol.machine import Machine
-from dagnb.protocol.messages import RunState
+from dagnb.protocol.messages import Offer, RunState
 from dagnb.simulation.fleet import Fleet
 from dagnb.simulation.kernel import Kernel
+from dagnb.simulation.prices import Prices
 from dagnb.trace.span import Phase, Span
 
 
@@ -21,17 +22,34 @@ def layout_for(plan: Plan, pool: Pool) -> Layout:
     return lay_out(plan, cap=pool.cap if pool.cap is not None else len(plan.steps), kinds=kinds)
 
 
+class _Machine(Machine):
+    """Offers without addresses: in virtual time nobody reads a value."""
+
+    def _offer(self, task: int) -> Offer:
+        return Offer(
+            task=task, attempt=self.attempt(task), record=None, inputs=(), ready_at=self.ready_at.get(task, 0.0)
+        )
+
+
+class _SilentMachine(_Machine):
+    """Keeps no story."""
+
+    def _event(self, now: float, kind: str, task: int, worker: str) -> None:
+        return
+
+
 class Universe:
-    """A run that begins at 0. tasks, run_s: of each step, its DAG position and how long its function takes."""
+    """A run that begins at 0. tasks: DAG position of each step."""
 
     def __init__(self, plan: Plan, costs: Costs, pool: Pool, layout: Layout, *, is_traced: bool = True) -> None:
         """Submit; nobody works yet. is_traced: keep spans."""
         self.plan, self.costs, self.layout, self.is_traced = plan, costs, layout, is_traced
         self.kernel = Kernel()
         self.tasks = [step.task for step in plan.steps]
-        self.run_s = [costs.run(step.task, _ratio(plan, position)) for position, step in enumerate(plan.steps)]
+        self.prices = Prices(plan, costs)
         self.notes: list[tuple[Any, ...]] = []
-        self.machine = Machine(
+        kind = _Machine if is_traced else _SilentMachine
+        self.machine: Machine = kind(
             layout.bare("simulation"), 0.0, "sim", lambda task, address: True, records=layout.records
         )
         self.fleet = Fleet(self, pool)
@@ -76,14 +94,3 @@ class Universe:
     def _reap(self) -> None:
         self.machine.reap(now=self.kernel.now, fresh="sim")
         self.settle()
-
-
-def _ratio(plan: Plan, position: int) -> tuple[float, float]:
-    """CPUs and memory of a step's worker over what its task asks for; 1 where either is left to the launcher."""
-    step = plan.steps[position]
-    asked = plan.dag.calls[step.task].options.needs
-    if step.resources == asked:
-        return 1.0, 1.0
-    cpus = step.resources.cpus / asked.cpus if step.resources.cpus and asked.cpus else 1.0
-    memory = step.resources.memory_mb / asked.memory_mb if step.resources.memory_mb and asked.memory_mb else 1.0
-    return cpus, memory

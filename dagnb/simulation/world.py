@@ -59,41 +59,41 @@ class VirtualWorld:
 
     async def fetch(self, offer: Offer) -> int | Missing:
         """Transfer what is not at hand, all at once; small values came with the offer. Then unpickle."""
-        universe, costs, task = self.universe, self.universe.costs, self.universe.tasks[offer.task]
-        begin = self.at
-        sizes = {i.task: costs.edge(universe.tasks[i.task], task) for i in offer.inputs}
-        far = [n for u, n in sizes.items() if u not in self.at_hand]
-        outside = costs.external_bytes.get(task, 0)
-        moved = sum(n for n in far if n > costs.inline_bytes) + outside
-        if moved:
-            self.at += costs.fetching(task, [*far, outside])
-            universe.note(offer.task, self.worker, Phase.FETCH, begin, self.at, moved, offer.attempt)
-        total, begin = sum(sizes.values()) + costs.argument_bytes.get(task, 0), self.at
-        self.at += costs.loading(task, total)
-        universe.note(offer.task, self.worker, Phase.LOAD, begin, self.at, total, offer.attempt)
-        self.at_hand.update(sizes)
-        return total
+        universe, step, at_hand = self.universe, offer.task, self.at_hand
+        prices, begin = universe.prices, self.at
+        far = [entry for entry in prices.far[step] if entry[1] not in at_hand]
+        if far or prices.outside[step]:
+            outside = prices.outside[step]
+            sizes = [far[0][0], outside] if far else [outside]
+            self.at += universe.costs.fetching(universe.tasks[step], sizes)
+            moved = sum(n for n, _ in far) + outside
+            universe.note(step, self.worker, Phase.FETCH, begin, self.at, moved, offer.attempt)
+            at_hand.update(u for _, u in far)
+            begin = self.at
+        self.at += prices.load_s[step]
+        universe.note(step, self.worker, Phase.LOAD, begin, self.at, prices.reads[step], offer.attempt)
+        return prices.reads[step]
 
     async def run(self, offer: Offer, inputs: int) -> int | Failure:
         """Let the predicted time pass."""
-        universe, task, begin = self.universe, self.universe.tasks[offer.task], self.at
-        failing = universe.costs.failures.get(task, ())
+        universe, begin = self.universe, self.at
+        failing = universe.costs.failures.get(universe.tasks[offer.task], ())
         fails = offer.attempt <= len(failing)
-        self.at += failing[offer.attempt - 1][0] if fails else universe.run_s[offer.task]
+        self.at += failing[offer.attempt - 1][0] if fails else universe.prices.run_s[offer.task]
         universe.note(offer.task, self.worker, Phase.RUN, begin, self.at, 0, offer.attempt)
         if fails:
             delay_s = failing[offer.attempt - 1][1]
             return Failure(task=offer.task, attempt=offer.attempt, error="{}", delay_s=delay_s)
-        return universe.costs.output(task)
+        return universe.prices.gives[offer.task]
 
     async def store(self, offer: Offer, value: int) -> Commit | Failure:
         """Pickle, and transfer a large result."""
-        universe, task, begin = self.universe, self.universe.tasks[offer.task], self.at
-        self.at += universe.costs.dumping(task)
+        universe, begin = self.universe, self.at
+        self.at += universe.prices.dump_s[offer.task]
         universe.note(offer.task, self.worker, Phase.DUMP, begin, self.at, value, offer.attempt)
         if value > universe.costs.inline_bytes:
             begin = self.at
-            self.at += universe.costs.storing(task)
+            self.at += universe.prices.store_s[offer.task]
             universe.note(offer.task, self.worker, Phase.STORE, begin, self.at, value, offer.attempt)
         self.at_hand.add(offer.task)
         return Commit(task=offer.task, address=Address(self.instance, value))
@@ -104,8 +104,9 @@ class VirtualWorld:
         self.at += half
         await self._meet()
         reply = universe.machine.complete(self.instance, commits, now=universe.kernel.now, fresh="sim")
-        self.at += half + sum(self._releasing(commit.task) for commit in commits)
+        self.at += half
         for commit in commits:
+            self.at += universe.prices.release_s[commit.task]
             universe.note(commit.task, worker, Phase.COMMIT, begin, self.at, 0, 1)
         return self._took(reply)
 
@@ -124,15 +125,6 @@ class VirtualWorld:
         await self._meet()
         now = self.universe.kernel.now
         return self._took(self.universe.machine.lost(self.instance, missing.task, missing.inputs, now=now, fresh="sim"))
-
-    def _releasing(self, step: int) -> float:
-        universe = self.universe
-        if not universe.costs.release.s_per_byte and not universe.costs.known_s:
-            return 0.0
-        read = sum(
-            universe.costs.edge(universe.tasks[u], universe.tasks[step]) for u in universe.plan.steps[step].upstream
-        )
-        return universe.costs.releasing(universe.tasks[step], read)
 
     async def _meet(self) -> None:
         """Let the common clock come to this instance's."""

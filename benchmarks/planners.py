@@ -1,0 +1,243 @@
+"""Every planner on workflows of others: simulated makespan relative to `wukong`, gap to the lower bound, planning time.
+
+    python benchmarks/planners.py FOLDER [--all] [--planners NAME ...] [--budget SECONDS]
+    python benchmarks/planners.py --times [--planners NAME ...]        planning and simulation time by size
+
+FOLDER holds the workflows (see cases.py). `wukong` runs as published: an executor serves one path and is invoked by
+whoever makes its task ready; the others run as dagnb's containers do. Uploads block in all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cases
+
+from dagnb import registry
+from dagnb.errors import DagnbError
+from dagnb.graph.dag import Dag
+from dagnb.planning.bounds import lower_bound
+from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.plan import Plan, Step
+from dagnb.planning.planner import Pool, Problem
+from dagnb.simulation.simulate import outcome, simulate
+
+TRANSFER = Law(0.004, 1 / cases.BYTES_PER_S)
+POOL = Pool(eager=False, linger_s=0.0, keep_alive_s=7.0)
+BASELINE = "wukong"
+EXACT_TASKS = 40
+PORTFOLIO = ("flexible", "one_pass", "wukong", "dask_like", "heft", "cpop", "peft", "heft_lookahead")
+ORDER = (
+    BASELINE,
+    "flexible",
+    "one_pass",
+    "uniform",
+    "non_uniform",
+    "dask_like",
+    "cpop",
+    "peft",
+    "heft",
+    "heft_lookahead",
+)
+
+
+@dataclass
+class Tally:
+    """What one planner came to. ratios: to the baseline; gaps: to the bound; seconds: of planning."""
+
+    ratios: list[float] = field(default_factory=list)
+    gaps: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+    below: int = 0
+
+
+def priced(workflow: cases.Workflow) -> Costs:
+    """The settings of the reference cases: 'docker'."""
+    return workflow.costs(
+        fetch=TRANSFER,
+        store=TRANSFER,
+        load=Law(),
+        dump=Law(),
+        inline_bytes=0,
+        commit_s=0.001,
+        wake_s=0.001,
+        invocation_s=0.01,
+        cold=Start(invoke_s=0.01, create_s=1.2),
+        warm=Start(invoke_s=0.01, register_s=0.06),
+    )
+
+
+def names(asked: list[str]) -> list[str]:
+    """The planners asked for, or all there are, the baseline first."""
+    known = asked or [*ORDER, *(name for name in registry.names("planner") if name not in ORDER)]
+    return [BASELINE, *(name for name in known if name != BASELINE and name in registry.names("planner"))]
+
+
+def made(name: str, budget_s: float | None) -> object:
+    """The planner, with its defaults."""
+    kind = registry.find("planner", name)
+    return kind(budget_s=budget_s) if name == "best" and budget_s is not None else kind()
+
+
+def compare(problem: Problem, chosen: list[str], budget_s: float | None) -> dict[str, tuple[float, float, float]]:
+    """planner -> (makespan, planning seconds, GB-s) of those that take the problem"""
+    found = {}
+    for name in chosen:
+        if name == "exact" and len(problem.dag) > EXACT_TASKS:
+            continue
+        asked = replace(problem, pool=replace(POOL, single=True)) if name == BASELINE else problem
+        began = time.perf_counter()
+        try:
+            plan = made(name, budget_s).plan(asked)  # type: ignore[attr-defined]
+        except DagnbError as error:
+            print(f"    {name}: {error}")
+            continue
+        seconds = time.perf_counter() - began
+        result = outcome(plan, asked.costs, asked.pool)
+        found[name] = (result.makespan_s, seconds, result.gb_s)
+    return found
+
+
+def workflows(folder: Path, *, every: bool) -> Iterator[str]:
+    """Names of the reference cases, or of all workflows there."""
+    if not every:
+        yield from cases.reference_cases()
+        return
+    yield from sorted(path.stem for path in folder.glob("*.json") if path.stem != "stg")
+
+
+def run(folder: Path, chosen: list[str], *, every: bool, budget_s: float | None) -> None:
+    """The table."""
+    tallies = {name: Tally() for name in chosen}
+    worse: list[str] = []
+    began = time.monotonic()
+    print(f"{'workflow':34} ccr   bound  " + " ".join(f"{name[:9]:>9}" for name in chosen))
+    for name in workflows(folder, every=every):
+        workflow = cases.load(folder / f"{name}.json")
+        for ccr in cases.CCRS:
+            try:
+                scaled = cases.scaled(workflow, ccr)
+            except ZeroDivisionError:
+                continue  # its edges pass nothing: there is no ratio
+            problem = Problem(dag=scaled.dag, costs=priced(scaled), pool=POOL)
+            bound_s = lower_bound(problem.dag, problem.costs, problem.pool).seconds
+            found = compare(problem, chosen, budget_s)
+            base_s = found[BASELINE][0]
+            note(tallies, found, bound_s)
+            if is_worse(found):
+                worse.append(f"{name} {ccr}")
+            ratios = " ".join(f"{found[n][0] / base_s:9.3f}" if n in found else " " * 9 for n in chosen)
+            print(f"{name[:34]:34} {ccr:3}  {bound_s / base_s:6.3f}  {ratios}", flush=True)
+    summary(tallies)
+    print(f"best worse than a member of its portfolio: {len(worse)} times {worse}")
+    print(f"simulated schedules below the bound: {sum(tally.below for tally in tallies.values())}")
+    print(f"{time.monotonic() - began:.0f} s in all")
+
+
+def note(tallies: dict[str, Tally], found: dict[str, tuple[float, float, float]], bound_s: float) -> None:
+    """Add one case."""
+    base_s, _, base_gb_s = found[BASELINE]
+    for planner, (makespan_s, seconds, gb_s) in found.items():
+        tally = tallies[planner]
+        tally.ratios.append(makespan_s / base_s)
+        tally.gaps.append(makespan_s / bound_s - 1)
+        tally.seconds.append(seconds)
+        tally.costs.append(gb_s / base_gb_s)
+        tally.below += makespan_s < bound_s * (1 - 1e-9)
+
+
+def is_worse(found: dict[str, tuple[float, float, float]]) -> bool:
+    """Whether `best` is beaten by a planner on the same pool."""
+    rivals = [found[name][0] for name in PORTFOLIO if name in found and name != BASELINE]
+    return "best" in found and found["best"][0] > min(rivals, default=math.inf) * (1 + 1e-9)
+
+
+def summary(tallies: dict[str, Tally]) -> None:
+    """A line a planner."""
+    print(f"\n{'planner':15} cases  geo-mean  GB-s  median gap  within 1 %  within 10 %   planning s: median     worst")
+    for name, tally in tallies.items():
+        if not tally.ratios:
+            continue
+        n, gaps = len(tally.ratios), tally.gaps
+        means = f"{geometric(tally.ratios):8.3f} {geometric(tally.costs):5.2f}"
+        print(
+            f"{name:15} {n:5}  {means}  {statistics.median(gaps):9.1%}"
+            f"  {sum(gap <= 0.01 for gap in gaps) / n:9.0%}  {sum(gap <= 0.1 for gap in gaps) / n:10.0%}"
+            f"  {statistics.median(tally.seconds):18.3f} {max(tally.seconds):9.3f}"
+        )
+
+
+def geometric(ratios: list[float]) -> float:
+    """Geometric mean."""
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+
+def layered(n: int, width: int = 25, degree: int = 3) -> Dag:
+    """A random DAG of layers."""
+    chance = random.Random(n)
+    tasks = [f"t{i}" for i in range(n)]
+    edges = [
+        (tasks[j], tasks[i])
+        for i in range(width, n)
+        for j in chance.sample(range((i // width - 1) * width, i // width * width), degree)
+    ]
+    return Dag.from_edges(tasks, edges, functions=["f"] * n)
+
+
+def times(chosen: list[str]) -> None:
+    """How long simulating and planning take, CPU seconds; the loop tells how quick the machine is now."""
+    began, x = time.process_time(), 0
+    for i in range(10**7):
+        x += i
+    print(f"this machine now: a bare loop of 10,000,000 additions takes {time.process_time() - began:.2f} s")
+    for n in (100, 1_000, 10_000):
+        dag = layered(n)
+        costs = Costs(run_s={i: 0.5 + (i * 7 % 13) / 10 for i in range(n)}, default_output_bytes=100_000)
+        steps = tuple(Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(dag.calls))
+        plan = Plan(dag=dag, steps=steps, planner="floating")
+        for what, act in (("trace", simulate), ("outcome only", outcome)):
+            began = time.process_time()
+            act(plan, costs, Pool(cap=20))
+            seconds = time.process_time() - began
+            print(
+                f"simulation of {n:6,} tasks, {what:12}  {seconds:7.3f} s  {seconds / n * 1e6:6.1f} us a task",
+                flush=True,
+            )
+    for n in (1_000, 5_000):
+        dag = layered(n)
+        costs = Costs(run_s={i: 0.5 + (i * 7 % 13) / 10 for i in range(n)}, default_output_bytes=100_000)
+        for name in chosen:
+            if name == "exact":
+                continue
+            began = time.process_time()
+            made(name, None).plan(Problem(dag=dag, costs=costs, pool=Pool(cap=32)))  # type: ignore[attr-defined]
+            print(f"planning of {n:5,} tasks, {name:15} {time.process_time() - began:8.3f} s", flush=True)
+
+
+def main() -> None:
+    """Compare, or time."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--planners", nargs="+", default=[])
+    parser.add_argument("--budget", type=float, default=None, help="seconds of search of `best` a case")
+    parser.add_argument("--times", action="store_true")
+    asked = parser.parse_args()
+    if asked.times:
+        times(names(asked.planners))
+    elif asked.folder is None:
+        parser.error("give the folder of workflows, or --times")
+    else:
+        run(asked.folder, names(asked.planners), every=asked.all, budget_s=asked.budget)
+
+
+if __name__ == "__main__":
+    main()
