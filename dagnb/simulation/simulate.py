@@ -15,7 +15,6 @@ from dagnb.simulation.universe import Universe, layout_for
 from dagnb.trace.span import Phase
 from dagnb.trace.trace import Trace
 
-
 _IN_ORDER = itemgetter(3, 4, 1, 0)
 """of notes, as Trace.of sorts spans: begin, end, worker, task"""
 
