@@ -13,6 +13,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.graph.task import verbs
@@ -120,6 +121,13 @@ class Plan:
     def check(self, dag: Dag | None = None) -> tuple[Advice, ...]:
         """Advice on workers that idle or start again. Raises InvalidPlanError when the plan does not fit the DAG."""
         return check(self, dag or self.dag)
+
+    def to_svg(self) -> str:
+        """The planning image, to be kept in a file. Raises ConfigError where nothing can draw, with the cure."""
+        shown = verbs["show"](self)
+        if "image/svg+xml" not in shown:
+            raise ConfigError(shown["text/plain"].rpartition("\n\n")[2])
+        return str(shown["image/svg+xml"])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """The planning image."""

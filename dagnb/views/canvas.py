@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dagnb.views.markup import element, escaped, shortened
+from dagnb.views.markup import element, escaped, number, shortened
 from dagnb.views.palette import style
 
 MARGIN = 16.0
@@ -29,6 +29,24 @@ class Entry:
 
     mark: str
     words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a picture, drawn from its own corner at 0, 0."""
+
+    body: str
+    width: float
+    height: float
+
+
+def stacked(*pieces: Piece, label: str, is_styled: bool = True) -> str:
+    """Pieces below one another as one SVG file."""
+    parts, y = [], 0.0
+    for piece in pieces:
+        parts.append(element("g", piece.body, transform=f"translate(0,{number(y)})") if y else piece.body)
+        y += piece.height
+    return sheet(max(piece.width for piece in pieces), y, label, *parts, is_styled=is_styled)
 
 
 def sheet(width: float, height: float, label: str, *body: str, is_styled: bool = True) -> str:

@@ -1,23 +1,32 @@
-"""The planning image: who computes what, on which worker, and when if a prediction is at hand."""
+"""The planning image: who computes what, on which worker, and with a prediction also when, why and at what cost."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.plan import Plan, Way
-from dagnb.trace.critical import Window, critical_path, windows
+from dagnb.trace.critical import Segment, Window, critical_path, explained, windows
 from dagnb.trace.trace import Trace
 from dagnb.views import layout
-from dagnb.views.canvas import Entry, chip
+from dagnb.views.canvas import Entry, Piece, chip, stacked
+from dagnb.views.explained import explained_bar, explained_text
+from dagnb.views.foretold import outlook_lines
 from dagnb.views.layout import Box, Edge, Picture
 from dagnb.views.markup import element
 from dagnb.views.palette import PLAIN, colours
-from dagnb.views.sketch import Look, Stroke, sketch
+from dagnb.views.sketch import Look, Stroke, sketched
+from dagnb.views.timeline import timeline
 from dagnb.views.wording import counted, seconds_text, window_text
 
 _LISTED = 12
 """so many workers stand in the legend, and names in a tooltip"""
+
+_MAX_BARS = 600
+_LEAST, _MOST = 720.0, 1_100.0
+"""bars and pixels of the timeline of a plan"""
 
 _DASHES = {Way.STORE: None, Way.LOCAL: None, Way.INLINE: "1.5 3", Way.STREAM: "7 3"}
 _WORDS = {Way.LOCAL: "stays on its worker", Way.INLINE: "travels with the message", Way.STREAM: "streamed while stored"}
@@ -28,6 +37,7 @@ class _Facts:
     """What the image says beside the plan.
 
     hot: step of the critical path -> the one before it, None for the first. copies: steps that compute again.
+    why: step -> its segments of the makespan.
     """
 
     plan: Plan
@@ -36,22 +46,50 @@ class _Facts:
     busy: Mapping[int, Window]
     hot: Mapping[int, int | None]
     copies: frozenset[int]
+    why: Mapping[int, Sequence[Segment]]
 
 
 def plan_svg(plan: Plan, predicted: Trace | None = None) -> str:
     """The plan as SVG: a colour a worker, floating steps dashed, copies doubled.
 
-    With a prediction also times, and the critical path bold. Raises ConfigError with the cure when there is no
-    Graphviz.
+    predicted: instead of the outlook of a plan that knows what it was made for. With either also times, the critical
+    path bold, the makespan explained, and a timeline. Raises ConfigError with the cure when there is no Graphviz.
     """
-    facts = _facts(plan, predicted)
+    outlook = outlook_of(plan) if predicted is None else None
+    if outlook is not None:
+        predicted = outlook.trace
+    title = summary(plan)
+    if predicted is not None and outlook is None:
+        title += f", predicted {seconds_text(predicted.makespan_s)}"
+    segments = explained([step.upstream for step in plan.steps], plan.sinks, predicted) if predicted else ()
+    said = outlook_lines(outlook) if outlook is not None else []
+    pieces = [_graph(_facts(plan, predicted, segments), title, said)]
+    if predicted is not None:
+        width = min(max(pieces[0].width, _LEAST), _MOST)
+        functions = [plan.dag.calls[step.task].function for step in plan.steps]
+        pieces.append(explained_bar(segments, width=width, title=_explained_title(predicted)))
+        pieces.append(timeline(predicted, functions, width=width, max_bars=_MAX_BARS))
+    return stacked(*pieces, label=f"plan: {'; '.join([title, *said[:1]])}")
+
+
+def _explained_title(predicted: Trace) -> str:
+    return f"where {seconds_text(predicted.makespan_s)} go, at median prices"
+
+
+def _graph(facts: _Facts, title: str, said: Sequence[str]) -> Piece:
+    """Boxes and arrows, below what is said."""
     looks = [_look(facts, box) for box in facts.picture.boxes]
     strokes = [_stroke(facts, edge) for edge in facts.picture.edges]
-    title = summary(plan)
-    if predicted is not None:
-        title += f", predicted {seconds_text(predicted.makespan_s)}"
-    entries, notes = _legend(facts), _notes(plan)
-    return sketch(facts.picture, looks, strokes, label=f"plan: {title}", title=title, entries=entries, notes=notes)
+    return sketched(
+        facts.picture,
+        looks,
+        strokes,
+        title=title,
+        facts=said,
+        entries=_legend(facts),
+        notes=_notes(facts.plan),
+        least=_LEAST if facts.busy else 420.0,
+    )
 
 
 def summary(plan: Plan) -> str:
@@ -86,7 +124,10 @@ def place_text(place: str) -> str:
     return f"any {place[1:]}" if place[1:] else "any worker"
 
 
-def _facts(plan: Plan, predicted: Trace | None) -> _Facts:
+def _facts(plan: Plan, predicted: Trace | None, segments: Iterable[Segment]) -> _Facts:
+    why: dict[int, list[Segment]] = defaultdict(list)
+    for segment in segments:
+        why[segment.task].append(segment)
     path = critical_path(plan, predicted) if predicted is not None else ()
     return _Facts(
         plan=plan,
@@ -95,13 +136,14 @@ def _facts(plan: Plan, predicted: Trace | None) -> _Facts:
         busy=windows(predicted) if predicted is not None else {},
         hot=dict(zip(path, (None, *path), strict=False)),
         copies=copied(plan),
+        why=why,
     )
 
 
 def _look(facts: _Facts, box: Box) -> Look:
     is_hot = not facts.hot.keys().isdisjoint(box.tasks)
     n = len(box.tasks)
-    where = place_text(box.place)
+    where = place_text(box.place) + _resources(facts.plan, box)
     lines = [f"{n:,} on {where}" if n > 1 else where]
     if (times := _times(facts, box)) is not None:
         lines.append(times)
@@ -114,6 +156,13 @@ def _look(facts: _Facts, box: Box) -> Look:
         dash="5 3" if box.place.startswith("~") else None,
         is_double=any(step in facts.copies for step in box.tasks),
     )
+
+
+def _resources(plan: Plan, box: Box) -> str:
+    """What the workers of a box have, where it is not the default and the place does not say it."""
+    labels = {plan.steps[step].resources.label() for step in box.tasks}
+    label = labels.pop() if len(labels) == 1 else ""
+    return f", {label}" if label and not box.place.startswith("~") else ""
 
 
 def _times(facts: _Facts, box: Box) -> str | None:
@@ -134,6 +183,9 @@ def _tip(facts: _Facts, box: Box, times: str | None) -> list[str]:
     if times is not None:
         lines.append(f"predicted {times}")
     lines += [_cause(facts, step) for step in [step for step in box.tasks if step in facts.hot][:_LISTED]]
+    if why := explained_text([segment for step in box.tasks for segment in facts.why.get(step, ())]):
+        held_s = sum(segment.duration_s for step in box.tasks for segment in facts.why.get(step, ()))
+        lines.append(f"{seconds_text(held_s)} of the makespan: {why}")
     if any(step in facts.copies for step in box.tasks):
         lines.append("a copy: computed again here instead of waiting for its value")
     return lines

@@ -8,8 +8,10 @@ from functools import singledispatch
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
 from dagnb.graph.task import Node
+from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.plan import Plan
 from dagnb.trace.trace import Trace
+from dagnb.views.foretold import forecast_text
 from dagnb.views.graph import dag_svg
 from dagnb.views.markup import element, escaped, plain
 from dagnb.views.page import fragment, scrolled
@@ -40,7 +42,9 @@ def _(dag: Dag) -> dict[str, str]:
 
 @bundle.register
 def _(plan: Plan) -> dict[str, str]:
-    return _pictured(lambda: plan_svg(plan), plan_text(plan), caption=summary(plan))
+    outlook = outlook_of(plan)
+    said = f"{summary(plan)}, predicted {forecast_text(outlook.forecast)}" if outlook is not None else summary(plan)
+    return _pictured(lambda: plan_svg(plan), plan_text(plan), caption=said)
 
 
 @bundle.register

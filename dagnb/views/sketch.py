@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dagnb.views.canvas import MARGIN, Entry, legend, sheet, text_width, tooltip, words
+from dagnb.views.canvas import MARGIN, Entry, Piece, legend, stacked, text_width, tooltip, words
 from dagnb.views.dot import Placed, Point, place
 from dagnb.views.layout import Box, Picture, ranges
 from dagnb.views.markup import element, number
@@ -63,14 +63,33 @@ def sketch(
     notes: Sequence[str] = (),
     is_styled: bool = True,
 ) -> str:
-    """The SVG of a picture: title, boxes and arrows, legend, notes. looks, strokes: one a box, one an edge.
+    """The SVG of a picture: as sketched.
 
     is_styled: bring the style sheet along; a page that holds it already needs no second.
     """
+    drawn = sketched(picture, looks, strokes, title=title, entries=entries, notes=notes)
+    return stacked(drawn, label=label, is_styled=is_styled)
+
+
+def sketched(
+    picture: Picture,
+    looks: Sequence[Look],
+    strokes: Sequence[Stroke],
+    *,
+    title: str = "",
+    facts: Sequence[str] = (),
+    entries: Iterable[Entry] = (),
+    notes: Sequence[str] = (),
+    least: float = 420.0,
+) -> Piece:
+    """Title, facts below it, boxes and arrows, legend, notes. looks, strokes: one a box, one an edge.
+
+    least: pixels it is wide at least.
+    """
     width, height = _box_size(picture, looks)
     placed = place(picture, box_width=width, box_height=height)
-    top = MARGIN + (26 if title else 0)
-    right = max(placed.width + 2 * MARGIN, 420.0, text_width(title) + 2 * MARGIN + 20)
+    top = MARGIN + (26 if title else 0) + 16 * len(facts)
+    right = max(placed.width + 2 * MARGIN, least, text_width(title) + 2 * MARGIN + 20)
     arrows = [
         _arrow(curve, stroke, f"{edge.tail}-{edge.head}")
         for edge, curve, stroke in zip(picture.edges, placed.curves, strokes, strict=True)
@@ -83,9 +102,11 @@ def sketch(
     below, bottom = legend(entries, x=MARGIN, y=top + placed.height + 18, right=right - MARGIN)
     said = [words(MARGIN, bottom + 10 + 16 * i, note, look="small fill-dim") for i, note in enumerate(notes)]
     heading = words(MARGIN, MARGIN + 12, title, look="strong fill-ink") if title else ""
+    for i, fact in enumerate(facts):
+        heading += words(MARGIN, MARGIN + 29 + 16 * i, fact, look="small fill-dim", room=right - 2 * MARGIN)
     body = element("g", *arrows, *boxes, transform=offset)
     high = bottom + 16 * len(notes) + MARGIN - 4
-    return sheet(right, high, label, heading, body, below, *said, is_styled=is_styled)
+    return Piece("".join([heading, body, below, *said]), right, high)
 
 
 def _centred(right: float, placed: Placed) -> float:

@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 from dagnb.graph import shape
 from dagnb.graph.dag import Dag
+from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.plan import Plan
 from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.trace.trace import Trace
 from dagnb.views import layout
+from dagnb.views.foretold import outlook_lines
 from dagnb.views.lanes import TRAFFIC
 from dagnb.views.markup import plain, shortened
 from dagnb.views.palette import STATES
@@ -41,12 +43,13 @@ def dag_text(dag: Dag) -> str:
 
 
 def plan_text(plan: Plan) -> str:
-    """The plan: its summary, then the steps of each worker in the order it prefers."""
+    """The plan: its summary, what is foretold of it, then the steps of each worker in the order it prefers."""
     steps_of: dict[str, list[int]] = defaultdict(list)
     for position, step in enumerate(plan.steps):
         steps_of[step.worker if step.worker is not None else f"~{step.resources.label()}"].append(position)
     workers = sorted(steps_of, key=lambda worker: (len(worker), worker))
-    lines = [summary(plan)]
+    outlook = outlook_of(plan)
+    lines = [summary(plan), *(f"  {plain(line)}" for line in (outlook_lines(outlook) if outlook is not None else ()))]
     for worker in workers[:MAX_WORKERS]:
         mine = sorted(steps_of[worker], key=lambda position: plan.steps[position].priority)
         lines.append(f"  {_name(place_text(worker))}: {_listed([_name(plan.names[position]) for position in mine])}")

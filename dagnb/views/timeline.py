@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dagnb.trace.span import STARTING, Phase
 from dagnb.trace.trace import Trace
 from dagnb.views.axis import Scale, axis, mark
-from dagnb.views.canvas import LEGEND_ROW, MARGIN, Entry, chip, legend, sheet, text_width, tooltip, words
+from dagnb.views.canvas import LEGEND_ROW, MARGIN, Entry, Piece, chip, legend, stacked, text_width, tooltip, words
 from dagnb.views.lanes import MAX_BARS, Bar, Lanes, lanes
 from dagnb.views.markup import element, number
 from dagnb.views.palette import PLAIN, colours
@@ -40,8 +40,27 @@ def timeline_svg(
     is_over: whether the makespan is final. is_bare: for a page that has our style sheet and says itself what a bar of
     one task (`data-task`) is; other bars carry their words in `data-say`.
     """
+    drawn = timeline(
+        trace, functions, width=width, planned=planned, is_over=is_over, is_bare=is_bare, max_bars=max_bars
+    )
+    label = f"timeline of {counted(len(trace.workers), 'worker')}, {seconds_text(trace.makespan_s)}"
+    return stacked(drawn, label=label, is_styled=not is_bare)
+
+
+def timeline(
+    trace: Trace,
+    functions: Sequence[str] | None = None,
+    *,
+    width: float = 900,
+    span_s: float = 0.0,
+    planned: Trace | None = None,
+    is_over: bool = True,
+    is_bare: bool = False,
+    max_bars: int = MAX_BARS,
+) -> Piece:
+    """As timeline_svg, a part of a picture. span_s: the time axis is at least so long."""
     functions = functions_of(trace) if functions is None else functions
-    span_s = _length(trace, planned)
+    span_s = max(span_s, _length(trace, planned))
     left = MARGIN + _gutter(trace)
     drawn = lanes(trace, functions, pixel_s=span_s / (width - MARGIN - left), max_bars=max_bars)
     scale = _scale(span_s, left, width - MARGIN, len(drawn.names))
@@ -55,8 +74,7 @@ def timeline_svg(
         mark(scale, planned.makespan_s, "planned", "edge", row=1) if planned else "",
     ]
     below, end = _below(drawn, tint, scale, is_planned=planned is not None)
-    label = f"timeline of {counted(len(trace.workers), 'worker')}, {seconds_text(trace.makespan_s)}"
-    return sheet(width, end + MARGIN - 6, label, *body, below, is_styled=not is_bare)
+    return Piece("".join([*body, below]), width, end + MARGIN - 6)
 
 
 def functions_of(trace: Trace) -> list[str]:
@@ -128,7 +146,7 @@ def _drawn(bar: Bar, trace: Trace, scale: Scale, *, is_bare: bool) -> str:
     y, high = scale.y(bar.lane), scale.work
     if bar.is_traffic:
         y, high = y + scale.work + 1, scale.traffic
-    path = _rectangle(x, y, wide, high) + (_hatch(x, y, wide, high) if bar.kind == "cold" else "")
+    path = _rectangle(x, y, wide, high) + (hatch(x, y, wide, high) if bar.kind == "cold" else "")
     task = _clicked(bar)
     if is_bare:
         says = task is None or bar.first.attempt > 1
@@ -144,7 +162,7 @@ def _rectangle(x: float, y: float, wide: float, high: float) -> str:
     return f"M{number(x)} {number(y)}h{number(wide)}v{number(high)}h-{number(wide)}z"
 
 
-def _hatch(x: float, y: float, wide: float, high: float) -> str:
+def hatch(x: float, y: float, wide: float, high: float) -> str:
     """Slanted lines inside a bar, clipped by arithmetic: a pattern needs an id, which several pictures would share."""
     lines = []
     for far in range(6, min(1_200, int(wide + high)), 6):
@@ -193,7 +211,7 @@ def _entries(drawn: Lanes, tint: Mapping[str, str], is_planned: bool) -> list[En
         entries.append(Entry(mark=chip(PLAIN), words=f"{len(runs) - _LISTED:,} more functions"))
     for kind in (kind for kind in _SAID if kind in kinds):
         shape = "M0 4h10v4h-10z" if kind in TRAFFIC_COLOURS else _SQUARE
-        shape += _hatch(0, 0, 10, 10) if kind == "cold" else ""
+        shape += hatch(0, 0, 10, 10) if kind == "cold" else ""
         entries.append(Entry(mark=element("g", element("path", d=shape), **_paint(kind, tint)), words=_SAID[kind]))
     if is_planned:
         outline = element("path", d=_SQUARE, class_="stroke-edge", fill="none", stroke_dasharray="2 2")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT, Resources
+from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
+from dagnb.planning.planner import Pool, Problem
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.story import Story
 from dagnb.trace.span import Phase, Span
@@ -67,6 +71,12 @@ def floating(dag: Dag, *, resources: Resources = DEFAULT) -> Plan:
     """Every step for any worker."""
     steps = [Step(task=i, upstream=call.upstream, resources=resources) for i, call in enumerate(dag.calls)]
     return Plan(dag=dag, steps=tuple(steps), planner="loose")
+
+
+def foretold(plan: Plan, **known: Any) -> Plan:
+    """The plan, with what it was made for: containers that start cold, one of them warm. known: prices."""
+    pool = Pool(cap=4, eager=False, linger_s=0.5, warm={DEFAULT: 1})
+    return replace(plan, problem=Problem(dag=plan.dag, costs=Costs(**known), pool=pool))
 
 
 def trace(*spans: Span, names: Sequence[str] = ("f-0", "f-1", "g-0"), submitted_s: float = 1_000.0) -> Trace:

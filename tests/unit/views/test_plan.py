@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
+import pytest
+
+import dagnb.client
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
+from dagnb.planning.costs import Doubt, Start
 from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
 from dagnb.views.palette import PLAIN, colours
 from dagnb.views.plan import copied, plan_svg, summary
@@ -17,6 +22,7 @@ from tests.unit.views.samples import (
     arrows,
     boxes,
     floating,
+    foretold,
     frame,
     job,
     parsed,
@@ -100,6 +106,57 @@ def test_an_arrow_is_bold_only_where_the_path_follows_a_value() -> None:
     assert "g-0 waits for its worker, busy with f-34" in titles(boxes(root)["g"])[0]
 
 
+def test_a_plan_that_knows_its_problem_says_what_is_foretold_of_it() -> None:
+    """a -> b -> d      b and c take 2 s each, on workers of their own that start cold in 1 s
+    `-> c -/
+    """
+    plan = foretold(
+        pinned(graphs.diamond(), ["w0", "w1", "w2"]),
+        run_s={0: 1.0, 1: 2.0, 2: 2.0, 3: 1.0},
+        cold=Start(invoke_s=1.0),
+        warm=Start(),
+        doubt=Doubt(batch=0.1),
+        basis=dict.fromkeys(range(4), "5 samples"),
+    )
+    root = parsed(plan_svg(plan))
+
+    words = texts(root)
+    assert words[0] == "dealt: 4 steps, 4 pinned to 3 workers"
+    assert words[1] == "predicted 5 s, 4.52 to 5.55 s in 8 of 10 runs"
+    assert words[2] == "7.5 GB·s · 1 cold start, 1 warm · no better plan known; the bound allows 25 %"
+    assert words[3].startswith("no run is shorter than 4 s: the longest way")
+    assert words[4] == "known: every function was measured, or hinted at"
+    assert texts(boxes(root)["d"])[2] == "4 to 5 s"
+    assert {"cold start", "warm start", "80 % run", "20 % start-up"} <= set(words)
+    assert "3 s of the makespan: 67 % run, 33 % start-up, <1 % hand-over" in titles(boxes(root)["c"])[0]
+
+
+def test_the_makespan_is_explained_by_parts_that_fill_the_bar() -> None:
+    plan = foretold(pinned(graphs.chain(3), ["w0"]), run_s=dict.fromkeys(range(3), 1.0), warm=Start(invoke_s=1.0))
+    root = parsed(plan_svg(plan))
+
+    parts = {path.get("data-reason"): path.get("d", "") for path in root.iter(f"{SVG}path") if path.get("data-reason")}
+    wide = {reason: float(re.findall(r"h([\d.]+)", d)[0]) for reason, d in parts.items()}
+    assert list(wide) == ["run", "start-up", "hand-over", "upload", "input"]
+    assert wide["run"] / wide["start-up"] == pytest.approx(3.0, abs=0.01)
+    assert sum(wide.values()) == pytest.approx(720 - 32, abs=2)
+
+
+def test_what_nobody_measured_is_named_before_anything_is_believed() -> None:
+    dag = Dag.from_edges("abc", [], functions="fgh")
+    plan = foretold(pinned(dag, ["w0"]), basis={0: "hint of @task", 1: "unknown; as 3 other functions", 2: "unknown"})
+
+    assert "unknown: 2 of 3 functions (g, h); 33 % of the predicted run time is known" in texts(parsed(plan_svg(plan)))
+    bare = foretold(pinned(dag, ["w0"]))
+    assert "unknown: 3 of 3 functions (f, g, h)" in texts(parsed(plan_svg(bare)))
+
+
+def test_a_plan_gives_its_image_for_a_file() -> None:
+    plan = foretold(pinned(graphs.diamond(), ["w0"]))
+
+    assert plan.to_svg() == dagnb.client.bundle(plan)["image/svg+xml"] == plan_svg(plan)
+
+
 def test_without_a_prediction_nothing_is_bold_and_no_time_is_shown() -> None:
     root = parsed(plan_svg(pinned(graphs.diamond(), ["w0"])))
 
@@ -160,6 +217,9 @@ def test_hostile_workers_and_notes_stay_text() -> None:
         f"{SVG}{name}" for name in ("svg", "style", "rect", "g", "path", "title", "text")
     }
     assert "<img" not in svg
+    made = foretold(Plan(dag=dag, steps=steps, planner=HOSTILE[0]))
+    assert "<img" not in plan_svg(made)
+    assert parsed(plan_svg(made)).tag == f"{SVG}svg"
 
 
 def test_ten_thousand_steps_on_a_hundred_workers_are_a_small_image() -> None:
@@ -167,4 +227,4 @@ def test_ten_thousand_steps_on_a_hundred_workers_are_a_small_image() -> None:
     svg = plan_svg(plan, played(plan))
 
     assert len(boxes(parsed(svg))) <= 60
-    assert len(svg) < 100_000
+    assert len(svg) < 200_000
