@@ -58,6 +58,7 @@ def compare(
     """
     if costs not in _COSTS:
         raise ConfigError(f"costs={costs!r}: must be 'measured' or 'predicted'.")
+    session.caught_up(_LEARNING_S)
     name, problem = _asked(of, workers, costs)
     problem = changed(problem, cap=cap, cold_s=cold_s, bytes_per_s=bytes_per_s)
     return compare_plans(problem, _planners(planners, len(problem.dag)), name, perf_counter)
@@ -83,7 +84,7 @@ def history(limit: int = 100) -> list[Kept]:
     return History().runs(limit)
 
 
-def export(run: Run[Any] | str, to: str = "chrome") -> str:
+def export(run: Run[Any] | Past | str, to: str = "chrome") -> str:
     """A run as JSON for others: 'chrome' for Perfetto and chrome://tracing, 'wfformat' for simulators of workflows."""
     if to not in FORMATS:
         raise UnknownNameError("format", to, FORMATS)
@@ -95,12 +96,14 @@ def export(run: Run[Any] | str, to: str = "chrome") -> str:
     return chrome_trace(found.trace, planned=planned, name=found.story.name, upstream=found.story.upstream)
 
 
-def past(run: Run[Any] | str) -> Past:
+def past(run: Run[Any] | Past | str) -> Past:
     """A run that is over: by its id, the beginning of it, its name, or 'last'; from the history, else from the store.
 
     Raises RunError while it goes on, RunMissingError when neither knows it.
     """
-    if not isinstance(run, Run):
+    if isinstance(run, Past):
+        return run
+    if isinstance(run, str):
         return kept(run) or past(client.attach(run))
     now = run.snapshot()
     if now.seen.state is RunState.RUNNING:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import dagnb
 from dagnb import registry
-from dagnb.cli import here, runs
+from dagnb.cli import here, past, runs
 from dagnb.errors import UnknownNameError
 
 USAGE = 2
@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
     _add_starting(add)
     _add_of_run(add)
+    _add_of_past(add)
     _add_of_machine(add)
     return made
 
@@ -85,6 +86,33 @@ def _add_of_run(add: _Adder) -> None:
     for made in (log, why):
         made.add_argument("task", metavar="TASK", help="its name, as in 'merge-0'")
     forget.add_argument("--all", action="store_true", help="every run that is over")
+
+
+def _add_of_past(add: _Adder) -> None:
+    """The commands on what past runs taught."""
+    simulate = add("simulate", past.simulate, "What planners would make of a run, or of a workflow in WfFormat.")
+    predict = add("predict", past.predict, "How long a function is expected to run, and how much it gives.")
+    history = add("history", past.history, "The runs that are kept to learn from, newest first.")
+    export = add("export", past.export, "Write a run for Perfetto, or as a workflow for other simulators.")
+    for made, what in ((simulate, "RUN_OR_FILE"), (export, "RUN")):
+        _add_store(made)
+        made.add_argument("run", metavar=what, help="its id, the beginning of it, its name, or 'last'")
+    _add_whatif(simulate)
+    predict.add_argument("function", metavar="FUNCTION", help="its name")
+    predict.add_argument("--bytes", metavar="N", type=int, help="for so many bytes to read; else what is usual")
+    history.add_argument("--forget", action="store_true", help="delete all of it")
+    export.add_argument("file", metavar="FILE", type=Path)
+    export.add_argument("--to", metavar="FORMAT", default="chrome", help="chrome (default) or wfformat")
+
+
+def _add_whatif(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--planner", metavar="NAME", action="append", help="only this one; may be given several times")
+    made.add_argument("--predicted", action="store_true", help="at the prices expected now, not at those of that run")
+    made.add_argument("--cap", metavar="N", type=int, help="what if there were so many workers at a time")
+    made.add_argument("--cold", metavar="SECONDS", type=float, help="what if cold starts took so long")
+    made.add_argument("--bandwidth", metavar="BYTES_PER_S", type=float, help="what if transfers were so fast")
+    made.add_argument("--svg", metavar="FILE", type=Path, help="draw it into FILE")
+    made.add_argument("--trace", metavar="FILE", type=Path, help="the best plan as a trace for Perfetto")
 
 
 def _add_of_machine(add: _Adder) -> None:

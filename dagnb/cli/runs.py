@@ -33,7 +33,7 @@ def runs(options: argparse.Namespace) -> int:
         took = seconds_text(line.finished_at - line.submitted_at) if line.finished_at else "so far"
         print(
             f"{line.run}  {line.state:<9}  {moment_text(line.submitted_at)}  {took:>11}"
-            f"  {counted(line.n_tasks, 'task'):>12}  {_name(line.name)}"
+            f"  {counted(line.n_tasks, 'task'):>12}  {short_name(line.name)}"
         )
     if not lines:
         print("No runs.")
@@ -42,7 +42,7 @@ def runs(options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace) -> int:
     """`dagnb show RUN [--html FILE | --json]`."""
-    run = _found(options)
+    run = found_run(options)
     if options.json:
         print(_as_json(run))
     elif options.html:
@@ -50,7 +50,7 @@ def show(options: argparse.Namespace) -> int:
         print(options.html.absolute().as_uri())
     else:
         seen = run.look()
-        print(f"run {run.id}  {_name(run.story.name)}  {seen.state}  {moment_text(seen.submitted_at)}")
+        print(f"run {run.id}  {short_name(run.story.name)}  {seen.state}  {moment_text(seen.submitted_at)}")
         print(counts_text(run.status))
         print(trace_text(run.trace))
         if seen.errors:
@@ -60,7 +60,7 @@ def show(options: argparse.Namespace) -> int:
 
 def errors(options: argparse.Namespace) -> int:
     """`dagnb errors RUN`."""
-    print(errors_text(_found(options).errors))
+    print(errors_text(found_run(options).errors))
     return 0
 
 
@@ -80,7 +80,7 @@ def why(options: argparse.Namespace) -> int:
 
 def cancel(options: argparse.Namespace) -> int:
     """`dagnb cancel RUN`."""
-    run = _found(options)
+    run = found_run(options)
     print(f"run {run.id} is cancelled." if run.cancel() else f"run {run.id} was over already: {run.state}.")
     return 0
 
@@ -90,7 +90,7 @@ def forget(options: argparse.Namespace) -> int:
     if options.all == bool(options.run):
         raise ConfigError("forget what? Give one RUN, or --all for every run that is over.")
     if options.run:
-        run = _found(options)
+        run = found_run(options)
         print(f"run {run.id} is forgotten, {counted(run.forget(), 'key')}.")
         return 0
     lines = _listed(options)
@@ -105,7 +105,7 @@ def attach(options: argparse.Namespace) -> int:
     """`dagnb attach RUN`."""
     from dagnb.progress import watch  # noqa: PLC0415  # importing rich takes longer than any other command
 
-    run = _found(options)
+    run = found_run(options)
     watch(run)
     return 0 if run.state is RunState.OK else 1
 
@@ -123,7 +123,7 @@ def _attached(run: str, options: argparse.Namespace) -> Run[Any]:
     return client.attach(run, store=options.store, workers=options.workers)
 
 
-def _found(options: argparse.Namespace) -> Run[Any]:
+def found_run(options: argparse.Namespace) -> Run[Any]:
     """The run meant. Raises UnknownNameError, or ConfigError when its beginning is that of several."""
     known = [line.run for line in _listed(options)]
     wanted = known[0] if options.run == LAST and known else options.run
@@ -138,7 +138,7 @@ def _found(options: argparse.Namespace) -> Run[Any]:
 
 def _of_task(options: argparse.Namespace) -> Run[Any]:
     """The run meant, which has the task meant. Raises UnknownNameError."""
-    run = _found(options)
+    run = found_run(options)
     if options.task not in run.story.names:
         raise unknown("task", options.task, run.story.names)
     return run
@@ -163,5 +163,6 @@ def _as_json(run: Run[Any]) -> str:
     return json.dumps(told, indent=2)
 
 
-def _name(text: str) -> str:
+def short_name(text: str) -> str:
+    """The name of a run in one line, as much of it as fits."""
     return shortened(" ".join(plain(text).split()), _NAME)

@@ -7,6 +7,7 @@ every Python, survives a kill at any moment, and lets several processes write.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sqlite3
 import zlib
@@ -41,12 +42,12 @@ create table if not exists runs (
 ) without rowid;
 create index if not exists runs_by_time on runs (submitted_at);
 create table if not exists samples (
-    id integer primary key, run text, function text, name text, resources text,
+    id integer primary key autoincrement, run text, function text, name text, resources text,
     input_bytes int, output_bytes int, load_s real, run_s real, dump_s real, ended_at real, key text
 );
 create index if not exists samples_by_name on samples (name, id);
 create table if not exists acts (
-    id integer primary key, run text, platform text, phase text, detail text, resources text,
+    id integer primary key autoincrement, run text, platform text, phase text, detail text, resources text,
     n_bytes int, seconds real
 );
 create index if not exists acts_by_platform on acts (platform, phase, id);
@@ -55,7 +56,7 @@ create index if not exists acts_by_platform on acts (platform, phase, id);
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """One line of the history. makespan_s: real. p50_s: foretold, None where nobody said."""
+    """One line of the history. makespan_s: real. p10_s, p50_s, p90_s: foretold, None where nobody said."""
 
     run: str
     name: str
@@ -66,6 +67,15 @@ class Kept:
     makespan_s: float
     p50_s: float | None
     n_steps: int
+    p10_s: float | None = None
+    p90_s: float | None = None
+
+    @property
+    def in_band(self) -> bool | None:
+        """Whether it took as long as was foretold for 8 of 10; None where nobody said, or it did not end well."""
+        if self.p10_s is None or self.p90_s is None or self.state != RunState.OK.value:
+            return None
+        return self.p10_s <= self.makespan_s <= self.p90_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,8 +125,9 @@ class History:
         """The newest runs, newest first."""
         with self._open() as db:
             rows = db.execute(
-                "select run, name, planner, platform, state, submitted_at, makespan_s, p50_s, n_steps from runs "
-                "order by submitted_at desc limit ?",
+                "select run, name, planner, platform, state, submitted_at, makespan_s, p50_s, n_steps,"
+                " json_extract(story, '$.forecast.p10_s'), json_extract(story, '$.forecast.p90_s')"
+                " from runs order by submitted_at desc limit ?",
                 (limit,),
             ).fetchall()
         names = tuple(Kept.__dataclass_fields__)
@@ -143,7 +154,7 @@ class History:
             found.setdefault(run, []).append(_sample(*fields))
         return list(found.values()), rows[-1][0] if rows else after
 
-    def acts(self, platform: str, limit: int = 500) -> list[Act]:
+    def acts(self, platform: str, limit: int = 300) -> list[Act]:
         """The newest acts of each phase on a platform, newest first."""
         with self._open() as db:
             rows = db.execute(
@@ -175,6 +186,7 @@ class History:
         try:
             db = sqlite3.connect(self.path, timeout=_PATIENCE_S)
             self.path.chmod(0o600)
+            db.execute("pragma synchronous = normal")  # a power cut may take the last run, never the file
             (version,) = db.execute("pragma user_version").fetchone()
             if version > VERSION:
                 raise HistoryError(
@@ -283,6 +295,7 @@ def _told(resources: Resources) -> str:
     return json.dumps([resources.cpus, resources.memory_mb, resources.requirements, resources.network])
 
 
+@functools.lru_cache(maxsize=1_000)
 def _resources(told: str) -> Resources:
     cpus, memory_mb, requirements, network = json.loads(told)
     return Resources(cpus=cpus, memory_mb=memory_mb, requirements=tuple(requirements), network=network)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from dagnb.graph.dag import Dag
@@ -35,16 +36,22 @@ class _Prices:
 
 
 def expected_costs(
-    dag: Dag, knowledge: Knowledge, platform: str, codes: Sequence[str] = (), keys: Sequence[str] = ()
+    dag: Dag,
+    knowledge: Knowledge,
+    platform: str,
+    codes: Sequence[str] = (),
+    keys: Sequence[str] = (),
+    argument_bytes: Mapping[int, int] = MappingProxyType({}),
 ) -> Costs:
     """What every act of a run of this DAG will cost there. O(tasks + edges) predictions. Raises HistoryError.
 
-    codes: lasting hash of each task's function; keys: of its call; for a DAG without nodes.
+    codes: lasting hash of each task's function; keys: of its call; argument_bytes: of its arguments that are no nodes;
+    for a DAG without nodes.
     """
     codes, keys = codes or codes_of(dag), keys or lineage(dag)
     names = [call.function for call in dag.calls]
     predictor = knowledge.predictor(names)
-    prices = _Prices()
+    prices = _Prices(argument_bytes=dict(argument_bytes))
     for task, call in enumerate(dag.calls):
         if dag.nodes:
             node = dag.nodes[task]

@@ -57,7 +57,6 @@ class Past:
         costs = self._expected(knowledge).with_(
             run_s=_renumbered(found.run_s, tasks),
             output_bytes=_renumbered(found.output_bytes, tasks),
-            argument_bytes=self._argument_bytes(),
             known_s={(tasks[step], act): s for (step, act), s in found.known_s.items() if step in tasks},
             default_run_s=found.default_run_s,
             commit_s=found.commit_s,
@@ -76,8 +75,10 @@ class Past:
         return Problem(dag=self.dag, costs=costs, pool=self.story.pool or Pool())
 
     def _expected(self, knowledge: Knowledge) -> Costs:
-        codes = [self.story.codes[step] for step in self.steps] if self.story.codes else ()
-        return expected_costs(self.dag, knowledge, self.story.platform, codes)
+        story = self.story
+        codes = [story.codes[step] for step in self.steps] if story.codes else ()
+        keys = [story.keys[step] for step in self.steps] if story.keys else ()
+        return expected_costs(self.dag, knowledge, story.platform, codes, keys, self._argument_bytes())
 
     def _argument_bytes(self) -> dict[int, int]:
         """What each task unpickled beside the values of others."""
