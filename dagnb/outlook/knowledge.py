@@ -13,7 +13,7 @@ from dagnb.planning.costs import Costs, Law
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.starts import Start as Started
 from dagnb.prediction.starts import Starts, starts
-from dagnb.prediction.transfer import transfer
+from dagnb.prediction.transfer import Transfer, transfer
 from dagnb.trace.span import Phase
 
 
@@ -78,15 +78,15 @@ def platform(acts: Sequence[Act]) -> Platform:
     by_phase: dict[Phase, list[Act]] = {}
     for act in acts:
         by_phase.setdefault(act.phase, []).append(act)
-    moved = [act for phase in (Phase.FETCH, Phase.STORE) for act in by_phase.get(phase, ())]
-    spreads = [transfer([(act.n_bytes, act.seconds) for act in moved]).spread] if moved else []
+    fetch, store = _moved(by_phase.get(Phase.FETCH, ())), _moved(by_phase.get(Phase.STORE, ()))
+    spreads = [found.spread for found in (fetch, store) if found is not None]
     started = [
         Started(resources=act.resources, is_cold=act.detail == "cold", seconds=act.seconds)
         for act in by_phase.get(Phase.INVOKE, ())
     ]
     return Platform(
-        fetch=_law(by_phase.get(Phase.FETCH, ()), Costs.fetch),
-        store=_law(by_phase.get(Phase.STORE, ()), Costs.store),
+        fetch=_law(fetch, Costs.fetch),
+        store=_law(store, Costs.store),
         commit=_law(by_phase.get(Phase.COMMIT, ()), Law(Costs.commit_s)),
         program_s=_typical(by_phase.get(Phase.PROGRAM, ()), Costs.program_s),
         submit_s=_typical(by_phase.get(Phase.SUBMIT, ()), Costs.submit_s),
@@ -97,11 +97,12 @@ def platform(acts: Sequence[Act]) -> Platform:
     )
 
 
-def _law(acts: Sequence[Act], default: Law) -> Law:
-    if not acts:
-        return default
-    found = transfer([(act.n_bytes, act.seconds) for act in acts])
-    return Law(found.latency_s, found.s_per_byte)
+def _moved(acts: Sequence[Act]) -> Transfer | None:
+    return transfer([(act.n_bytes, act.seconds) for act in acts]) if acts else None
+
+
+def _law(found: Transfer | None, default: Law) -> Law:
+    return Law(found.latency_s, found.s_per_byte) if found is not None else default
 
 
 def _typical(acts: Sequence[Act], default: float) -> float:

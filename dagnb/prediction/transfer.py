@@ -22,10 +22,10 @@ SIGMA = 0.5
 """spread held before there are samples; the times of one hour are alike"""
 WIDE = normal(1.5)
 """spread while nothing was seen"""
-POINTS = 400
+POINTS = 200
 FLOOR_S = 1e-7
-_BENDS = tuple(10 ** (k / 8) for k in range(8 * 11))
-"""candidates, 1 byte to 75 GB"""
+_BENDS = tuple(10 ** (k / 2) for k in range(22))
+"""candidates, 1 byte to 30 GB; between them there is one valley"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def transfer(pairs: Sequence[tuple[int, float]]) -> Transfer:
     sizes = [float(max(0, n_bytes)) for n_bytes, _ in ordered]
     logs = [math.log(max(FLOOR_S, seconds)) for _, seconds in ordered]
     bend = min(_BENDS, key=lambda b: _loss(sizes, logs, b))
-    for step in (1 / 16, 1 / 32, 1 / 64, 1 / 128):
+    for step in (1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128):
         bend = min((bend * 10**-step, bend, bend * 10**step), key=lambda b: _loss(sizes, logs, b))
     level, missed = _level(sizes, logs, bend)
     speed = math.exp(level)
