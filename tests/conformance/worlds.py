@@ -23,8 +23,9 @@ from dagnb.handle import Run
 from dagnb.planning.costs import Costs, Law, Start
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool, Problem
-from dagnb.simulation.simulate import play
+from dagnb.simulation.simulate import play, simulate
 from dagnb.trace.span import Phase
+from dagnb.trace.trace import Trace
 from tests import graphs, strategies
 
 LARGE = 20_000
@@ -32,8 +33,8 @@ LARGE = 20_000
 
 PATIENCE_S = 20.0
 
-_ONLY_REAL = (Phase.SUBMIT, Phase.REGISTER, Phase.PROGRAM, Phase.RETURN)
-"""phases that virtual time does not tell apart: its starts are of one piece, its client is no part of it"""
+_UNEVEN = (Phase.SUBMIT, Phase.REGISTER, Phase.PROGRAM, Phase.RETURN)
+"""phases of which reality has more: a program is read in parts, and who never got a task leaves no start"""
 
 Story = list[tuple[str, int, str]]
 """(kind, step, worker) of each event, in order; kinds 'worker', 'start', 'done', 'end'"""
@@ -60,7 +61,8 @@ class Case:
             fetch=Law(1e-6, 1e-12),
             store=Law(1e-6, 1e-12),
             commit_s=1e-6,
-            cold=Start(invoke_s=1e-6),
+            cold=Start(invoke_s=1e-6, register_s=1e-7),
+            program_s=1e-7,
             wake_s=1e-6,
         )
 
@@ -75,10 +77,11 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Lived:
-    """What both worlds leave: the story, who ran what, and the phases of each step."""
+    """What both worlds leave: the story, who ran what, the phases of each step; met: all phases there are."""
 
     story: Story
     phases: dict[int, Counter[str]]
+    met: frozenset[str]
     values: Any = None
 
     def times(self, kind: str) -> Counter[int]:
@@ -185,7 +188,8 @@ class Given:
 def imagined(case: Case) -> Lived:
     """The case in virtual time."""
     universe = play(case.plan, case.costs, Pool(cap=case.n))
-    return Lived(story=[(e.kind, e.task, e.worker) for e in universe.machine.events], phases=phases(universe.spans))
+    story = [(e.kind, e.task, e.worker) for e in universe.machine.events]
+    return Lived(story=story, phases=phases(universe.spans), met=met(simulate(case.plan, case.costs, Pool(cap=case.n))))
 
 
 def lived(case: Case, launcher: Any, dream: Lived | None = None) -> Lived:
@@ -195,10 +199,10 @@ def lived(case: Case, launcher: Any, dream: Lived | None = None) -> Lived:
         if dream is not None:
             follow(run, case, dream.story)
         values = run.result(PATIENCE_S)
-        spans = run.trace.spans
+        trace = run.trace
         story = [(e.kind, e.task, e.worker) for e in run.look().events]
         run.forget()
-    return Lived(story=story, phases=phases(spans), values=values)
+    return Lived(story=story, phases=phases(trace.spans), met=met(trace), values=values)
 
 
 def follow(run: Run[Any], case: Case, dream: Story) -> None:
@@ -224,13 +228,18 @@ def awaited(happened: Callable[[], bool]) -> bool:
 
 
 def phases(spans: Any) -> dict[int, Counter[str]]:
-    """step -> phase -> how often; -1 for acts of workers as such. Without what only reality has."""
+    """step -> phase -> how often; -1 for acts of workers as such. Without the uneven ones."""
     found: dict[int, Counter[str]] = {}
     for span in spans:
-        if span.phase in _ONLY_REAL:
+        if span.phase in _UNEVEN:
             continue
         found.setdefault(span.task, Counter())[span.phase.value] += 1
     return found
+
+
+def met(trace: Trace) -> frozenset[str]:
+    """Every phase of a trace, the client's own among them."""
+    return frozenset(span.phase.value for span in trace.spans)
 
 
 @dataclass
