@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
+from dagnb.graph.task import verbs
 from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
@@ -34,13 +36,22 @@ class Cause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Makespans:
-    """Seconds from submission to the last sink in the store. plan_s, forecast: None when nothing was foretold."""
+    """Seconds from submission to the last sink in the store. plan_s, forecast: None when nothing was foretold.
+
+    real, replayed, planned, upstream, sinks, functions: to be drawn; the traces by step.
+    """
 
     real_s: float
     replay_s: float
     plan_s: float | None = None
     forecast: Forecast | None = None
     causes: tuple[Cause, ...] = ()
+    real: Trace | None = field(default=None, compare=False, repr=False)
+    replayed: Trace | None = field(default=None, compare=False, repr=False)
+    planned: Trace | None = field(default=None, compare=False, repr=False)
+    upstream: tuple[tuple[int, ...], ...] = field(default=(), compare=False, repr=False)
+    sinks: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    functions: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def model_s(self) -> float:
@@ -69,6 +80,10 @@ class Makespans:
         lines.append(f"real   {self.real_s:9.3f} s   model: {self.model_s:+.3f} s")
         lines += [f"  {c.seconds:+8.3f} s  {c.phase.value:8} {c.task or 'of workers'}" for c in self.causes]
         return "\n".join(lines)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The run beside its plan, where pictures can be shown."""
+        return dict(verbs["show"](self)) if "show" in verbs else {"text/plain": str(self)}
 
 
 def causes(planned: Trace, real: Trace, upstream: list[tuple[int, ...]], sinks: tuple[int, ...]) -> tuple[Cause, ...]:
@@ -115,4 +130,10 @@ def makespans(story: Story, trace: Trace, plan: Plan | None = None) -> Makespans
         plan_s=forecast.p50_s if forecast is not None else None,
         forecast=forecast,
         causes=found,
+        real=trace,
+        replayed=replayed,
+        planned=outlook.trace if outlook is not None else None,
+        upstream=story.upstream,
+        sinks=story.sinks,
+        functions=story.functions,
     )

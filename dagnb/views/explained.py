@@ -31,25 +31,30 @@ _MEANING = {
 }
 
 
-def explained_bar(segments: Iterable[Segment], *, width: float, title: str = "makespan explained") -> Piece:
-    """The bar with its title above and its legend below, `width` pixels wide; nothing where there is nothing to cut."""
+def explained_bar(
+    segments: Iterable[Segment], *, width: float, room: float = 0.0, title: str = "makespan explained"
+) -> Piece:
+    """The bar with its title above and its legend below; nothing where there is nothing to cut.
+
+    width: pixels of the bar and the margins beside it; room: of title and legend, if they may take more.
+    """
     found = tuple(segments)
     parts = shares(found)
     if not parts:
         return Piece("", width, 0.0)
     whole_s = sum(segment.duration_s for segment in found)
-    x, room, y = MARGIN, width - 2 * MARGIN, 22.0
+    x, y, room = MARGIN, 22.0, max(width, room)
     drawn = [words(MARGIN, 14, title, look="strong fill-ink")]
     for reason, share in parts.items():
-        wide = max(room * share, 0.5)
+        wide = max((width - 2 * MARGIN) * share, 0.5)
         shape = f"M{number(x)} {number(y)}h{number(wide)}v{number(_HIGH)}h-{number(wide)}z"
         shape += hatch(x, y, wide, _HIGH) if reason is Reason.START else ""
         told = tooltip(f"{share_text(reason, share)}: {seconds_text(share * whole_s)}", _MEANING[reason])
         drawn.append(element("path", told, d=shape, data_reason=reason.value, **_PAINT[reason]))
-        x += room * share
+        x += (width - 2 * MARGIN) * share
     entries = [Entry(mark=_mark(reason), words=share_text(reason, share)) for reason, share in parts.items()]
-    below, end = legend(entries, x=MARGIN, y=y + _HIGH + 10, right=width - MARGIN)
-    return Piece("".join([*drawn, below]), width, end + 6)
+    below, end = legend(entries, x=MARGIN, y=y + _HIGH + 10, right=room - MARGIN)
+    return Piece("".join([*drawn, below]), room, end + 6)
 
 
 def explained_text(segments: Sequence[Segment]) -> str:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dagnb.errors import ProtocolError
+from dagnb.outlook.makespans import makespans
+from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.plan import Plan
+from dagnb.protocol.messages import RunState
 from dagnb.protocol.story import counts
 from dagnb.trace.span import Phase
 from dagnb.trace.trace import Trace
+from dagnb.views.compared import makespans_svg
 from dagnb.views.markup import element, escaped
 from dagnb.views.page import fragment, meter, pre, scrolled, table
 from dagnb.views.plan import plan_svg
@@ -41,13 +46,16 @@ _MEANING = {
 
 
 def report_html(now: Snapshot, *, plan: Plan | None = None, predicted: Trace | None = None, created: str = "") -> str:
-    """The page. predicted: what the plan's simulation gave; created: when, as text."""
+    """The page. predicted: instead of the outlook of the plan; created: when, as text."""
     trace = now.trace
+    outlook = outlook_of(plan) if plan is not None and predicted is None else None
+    planned = outlook.trace if outlook is not None else predicted
     body = [
         _head(now, trace, created),
         element("p", escaped(counts_text(counts(now.seen)))),
-        view_section(now, predicted),
+        view_section(now, planned),
         _section("Where the time went", _phases(trace)),
+        _compared(now, trace, plan),
     ]
     if plan is not None:
         body.append(_section("Plan", _drawn(lambda: plan_svg(plan, predicted), lambda: plan_text(plan))))
@@ -55,6 +63,17 @@ def report_html(now: Snapshot, *, plan: Plan | None = None, predicted: Trace | N
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
     page = element("body", fragment(element("style", _PAGE), *body), class_="dagnb")
     return f'<!doctype html>\n<html lang="en"><head>{meta}{title}</head>{page}</html>\n'
+
+
+def _compared(now: Snapshot, trace: Trace, plan: Plan | None) -> str:
+    """The run beside its plan and its replay, if it ended well."""
+    if now.seen.state is not RunState.OK or not trace.spans:
+        return ""
+    try:
+        found = makespans(now.story, trace, plan)
+    except ProtocolError as error:  # the replay's; the report of the run is right without it
+        return _section("Planned and real", element("p", escaped(str(error)), class_="text-dim"))
+    return _section("Planned and real", _drawn(lambda: makespans_svg(found), lambda: str(found)))
 
 
 def _section(title: str, *body: str) -> str:

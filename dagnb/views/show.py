@@ -8,9 +8,11 @@ from functools import singledispatch
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
 from dagnb.graph.task import Node
+from dagnb.outlook.makespans import Makespans
 from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.plan import Plan
 from dagnb.trace.trace import Trace
+from dagnb.views.compared import makespans_lines, makespans_svg
 from dagnb.views.foretold import forecast_text
 from dagnb.views.graph import dag_svg
 from dagnb.views.markup import element, escaped, plain
@@ -51,6 +53,14 @@ def _(plan: Plan) -> dict[str, str]:
 def _(trace: Trace) -> dict[str, str]:
     caption = f"makespan {seconds_text(trace.makespan_s)}, {counted(len(trace.workers), 'worker')}"
     return _pictured(lambda: timeline_svg(trace), trace_text(trace), caption=caption)
+
+
+@bundle.register
+def _(makespans: Makespans) -> dict[str, str]:
+    if makespans.real is None:
+        return {"text/plain": plain(str(makespans))}
+    caption = ", ".join(makespans_lines(makespans))
+    return _pictured(lambda: makespans_svg(makespans), plain(str(makespans)), caption=caption)
 
 
 def _pictured(draw: Callable[[], str], text: str, *, caption: str | None = None) -> dict[str, str]:

@@ -54,14 +54,19 @@ def timeline(
     width: float = 900,
     span_s: float = 0.0,
     planned: Trace | None = None,
+    word: str = "planned",
+    notes: Mapping[int, str] | None = None,
     is_over: bool = True,
     is_bare: bool = False,
     max_bars: int = MAX_BARS,
 ) -> Piece:
-    """As timeline_svg, a part of a picture. span_s: the time axis is at least so long."""
+    """As timeline_svg, a part of a picture. span_s: the time axis is at least so long.
+
+    word: what `planned` is called. notes: step -> what its bar says besides.
+    """
     functions = functions_of(trace) if functions is None else functions
-    span_s = max(span_s, _length(trace, planned))
-    left = MARGIN + _gutter(trace)
+    span_s = max(span_s, length(trace, planned))
+    left = MARGIN + gutter(trace)
     drawn = lanes(trace, functions, pixel_s=span_s / (width - MARGIN - left), max_bars=max_bars)
     scale = _scale(span_s, left, width - MARGIN, len(drawn.names))
     tint = colours(functions)
@@ -69,11 +74,11 @@ def timeline(
         axis(scale),
         _names(drawn, scale),
         _outlines(planned, drawn, scale) if planned else "",
-        _bars(drawn.bars, trace, scale, tint, is_bare=is_bare),
+        _bars(drawn.bars, trace, scale, tint, notes or {}, is_bare=is_bare),
         mark(scale, trace.makespan_s, *(("end", "ink") if is_over else ("now", "running")), row=0),
-        mark(scale, planned.makespan_s, "planned", "edge", row=1) if planned else "",
+        mark(scale, planned.makespan_s, word, "edge", row=1) if planned else "",
     ]
-    below, end = _below(drawn, tint, scale, is_planned=planned is not None)
+    below, end = _below(drawn, tint, scale, word if planned is not None else "")
     return Piece("".join([*body, below]), width, end + MARGIN - 6)
 
 
@@ -82,13 +87,13 @@ def functions_of(trace: Trace) -> list[str]:
     return [_NUMBER.sub("", name) for name in trace.names]
 
 
-def _length(trace: Trace, planned: Trace | None) -> float:
+def length(trace: Trace, planned: Trace | None) -> float:
     """Seconds that the picture shows: of the workers' acts; one for a trace without any length."""
     last = max((span.end_s - trace.submitted_s for span in trace.spans if span.worker), default=0.0)
     return max(trace.makespan_s, last, planned.makespan_s if planned else 0.0) or 1.0
 
 
-def _gutter(trace: Trace) -> float:
+def gutter(trace: Trace) -> float:
     """Room for the names of the workers."""
     return min(130.0, max((text_width(worker) for worker in trace.workers), default=30.0) + 12)
 
@@ -99,10 +104,10 @@ def _scale(span_s: float, left: float, right: float, n_lanes: int) -> Scale:
     return Scale(span_s=span_s, left=left, right=right, top=top, n_lanes=n_lanes, work=work, traffic=traffic, gap=gap)
 
 
-def _below(drawn: Lanes, tint: Mapping[str, str], scale: Scale, *, is_planned: bool) -> tuple[str, float]:
-    """Legend and remarks below the lanes, and the y below them."""
-    y = scale.bottom + (44 if is_planned else 31)
-    below, end = legend(_entries(drawn, tint, is_planned), x=MARGIN, y=y, right=scale.right)
+def _below(drawn: Lanes, tint: Mapping[str, str], scale: Scale, outlined: str) -> tuple[str, float]:
+    """Legend and remarks below the lanes, and the y below them. outlined: what outlines, if any, are called."""
+    y = scale.bottom + (44 if outlined else 31)
+    below, end = legend(_entries(drawn, tint, outlined), x=MARGIN, y=y, right=scale.right)
     if not drawn.n_hidden:
         return below, end
     remark = f"{counted(drawn.n_hidden, 'more worker')} not drawn"
@@ -122,11 +127,13 @@ def _names(drawn: Lanes, scale: Scale) -> str:
     return "".join(found)
 
 
-def _bars(bars: Sequence[Bar], trace: Trace, scale: Scale, tint: Mapping[str, str], *, is_bare: bool) -> str:
+def _bars(
+    bars: Sequence[Bar], trace: Trace, scale: Scale, tint: Mapping[str, str], notes: Mapping[int, str], *, is_bare: bool
+) -> str:
     """All bars, grouped by their looks: an attribute is written once for thousands of bars."""
     groups: dict[str, list[str]] = defaultdict(list)
     for bar in bars:
-        groups[bar.kind].append(_drawn(bar, trace, scale, is_bare=is_bare))
+        groups[bar.kind].append(_drawn(bar, trace, scale, notes, is_bare=is_bare))
     order = sorted(groups, key=lambda kind: (kind.startswith("run "), kind))
     return "".join(element("g", *groups[kind], data_kind=kind, **_paint(kind, tint)) for kind in order)
 
@@ -141,7 +148,7 @@ def _paint(kind: str, tint: Mapping[str, str]) -> dict[str, str]:
     return {"fill": TRAFFIC_COLOURS.get(kind, PLAIN)}
 
 
-def _drawn(bar: Bar, trace: Trace, scale: Scale, *, is_bare: bool) -> str:
+def _drawn(bar: Bar, trace: Trace, scale: Scale, notes: Mapping[int, str], *, is_bare: bool) -> str:
     x, wide = scale.x(bar.begin_s), max((bar.end_s - bar.begin_s) * scale.per_s, 0.6)
     y, high = scale.y(bar.lane), scale.work
     if bar.is_traffic:
@@ -151,7 +158,8 @@ def _drawn(bar: Bar, trace: Trace, scale: Scale, *, is_bare: bool) -> str:
     if is_bare:
         says = task is None or bar.first.attempt > 1
         return element("path", d=path, data_task=task, data_say=_tip(bar, trace) if says else None)
-    return element("path", tooltip(_tip(bar, trace)), d=path, data_task=task)
+    note = [notes[task]] if task is not None and task in notes and bar.first.phase is Phase.RUN else []
+    return element("path", tooltip(_tip(bar, trace), *note), d=path, data_task=task)
 
 
 def _clicked(bar: Bar) -> int | None:
@@ -199,10 +207,10 @@ def _outlines(planned: Trace, drawn: Lanes, scale: Scale) -> str:
             parts.append(_rectangle(scale.x(bar.begin_s), y, wide, scale.work + 4))
     if not parts:
         return ""
-    return element("path", d="".join(parts), class_="planned stroke-edge", fill="none", stroke_dasharray="2 2")
+    return element("path", d="".join(parts), class_="planned stroke-dim", fill="none", stroke_dasharray="2 2")
 
 
-def _entries(drawn: Lanes, tint: Mapping[str, str], is_planned: bool) -> list[Entry]:
+def _entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[Entry]:
     """Kinds that occur: functions first, then what is not the user's; traffic as thin as its row."""
     kinds = {("load" if bar.kind == "dump" else bar.kind) for bar in drawn.bars}
     runs = sorted(kind[4:] for kind in kinds if kind.startswith("run "))
@@ -213,7 +221,7 @@ def _entries(drawn: Lanes, tint: Mapping[str, str], is_planned: bool) -> list[En
         shape = "M0 4h10v4h-10z" if kind in TRAFFIC_COLOURS else _SQUARE
         shape += hatch(0, 0, 10, 10) if kind == "cold" else ""
         entries.append(Entry(mark=element("g", element("path", d=shape), **_paint(kind, tint)), words=_SAID[kind]))
-    if is_planned:
-        outline = element("path", d=_SQUARE, class_="stroke-edge", fill="none", stroke_dasharray="2 2")
-        entries.append(Entry(mark=outline, words="planned"))
+    if outlined:
+        outline = element("path", d=_SQUARE, class_="stroke-dim", fill="none", stroke_dasharray="2 2")
+        entries.append(Entry(mark=outline, words=outlined))
     return entries

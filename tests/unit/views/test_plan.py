@@ -8,13 +8,14 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-import dagnb.client
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
+from dagnb.graph.task import verbs
 from dagnb.planning.costs import Doubt, Start
 from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
 from dagnb.views.palette import PLAIN, colours
 from dagnb.views.plan import copied, plan_svg, summary
+from dagnb.views.show import bundle
 from tests import graphs
 from tests.unit.views.samples import (
     HOSTILE,
@@ -151,10 +152,11 @@ def test_what_nobody_measured_is_named_before_anything_is_believed() -> None:
     assert "unknown: 3 of 3 functions (f, g, h)" in texts(parsed(plan_svg(bare)))
 
 
-def test_a_plan_gives_its_image_for_a_file() -> None:
+def test_a_plan_gives_its_image_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(verbs, "show", bundle)
     plan = foretold(pinned(graphs.diamond(), ["w0"]))
 
-    assert plan.to_svg() == dagnb.client.bundle(plan)["image/svg+xml"] == plan_svg(plan)
+    assert plan.to_svg() == bundle(plan)["image/svg+xml"] == plan_svg(plan)
 
 
 def test_without_a_prediction_nothing_is_bold_and_no_time_is_shown() -> None:
