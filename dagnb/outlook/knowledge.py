@@ -87,7 +87,7 @@ def platform(acts: Sequence[Act]) -> Platform:
     return Platform(
         fetch=_law(fetch, Costs.fetch),
         store=_law(store, Costs.store),
-        commit=_law(by_phase.get(Phase.COMMIT, ()), Law(Costs.commit_s)),
+        commit=_law(_moved(by_phase.get(Phase.COMMIT, ())), Law(Costs.commit_s)),
         program_s=_typical(by_phase.get(Phase.PROGRAM, ()), Costs.program_s),
         submit_s=_typical(by_phase.get(Phase.SUBMIT, ()), Costs.submit_s),
         return_s=_typical(by_phase.get(Phase.RETURN, ()), Costs.return_s),
