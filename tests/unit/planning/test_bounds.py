@@ -118,7 +118,7 @@ def as_decorated(plan: Plan) -> Plan:
 
 
 @given(st.data())
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_no_simulated_run_is_shorter_than_the_bound_whatever_the_plan(data: st.DataObject) -> None:
     problem = data.draw(problems())
     plan = as_decorated(data.draw(strategies.plans(problem.dag, copies=True)))
@@ -130,7 +130,7 @@ def test_no_simulated_run_is_shorter_than_the_bound_whatever_the_plan(data: st.D
 
 @pytest.mark.parametrize("planner", [Flexible(), OnePass()], ids=repr)
 @given(problem=problems())
-@settings(max_examples=50)
+@settings(max_examples=30)
 def test_no_simulated_run_of_a_planner_is_shorter_than_the_bound(planner: Planner, problem: Problem) -> None:
     bound = lower_bound(problem.dag, problem.costs, problem.pool)
 
