@@ -65,8 +65,8 @@ def ticks(span_s: float, n: int = 8) -> tuple[float, ...]:
     return tuple(round(i * step, 9) for i in range(int(span_s / step + 1e-9) + 1))
 
 
-def axis(scale: Scale) -> str:
-    """Grid lines with their moments above."""
+def axis(scale: Scale, *, is_labelled: bool = True) -> str:
+    """Grid lines with their moments above, unless another axis above them says these."""
     moments = ticks(scale.span_s)
     step = moments[1] if len(moments) > 1 else scale.span_s
     drawn = []
@@ -74,6 +74,8 @@ def axis(scale: Scale) -> str:
         x = scale.x(moment)
         line = f"M{number(x)} {number(scale.top - 6)}V{number(scale.bottom + 4)}"
         drawn.append(element("path", d=line, class_="tick stroke-line", stroke_width=1))
+        if not is_labelled:
+            continue
         text = _moment(moment, step)
         side = "end" if x + text_width(text, 10.5) / 2 > scale.right + 12 else "mid"
         drawn.append(words(x, scale.top - 11, text, look=f"small fill-dim {side}"))

@@ -8,11 +8,13 @@ from functools import singledispatch
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
 from dagnb.graph.task import Node
+from dagnb.outlook.compare import Comparison
 from dagnb.outlook.makespans import Makespans
 from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.plan import Plan
 from dagnb.trace.trace import Trace
 from dagnb.views.compared import makespans_lines, makespans_svg
+from dagnb.views.comparison import comparison_html
 from dagnb.views.foretold import forecast_text
 from dagnb.views.graph import dag_svg
 from dagnb.views.markup import element, escaped, plain
@@ -61,6 +63,11 @@ def _(makespans: Makespans) -> dict[str, str]:
         return {"text/plain": plain(str(makespans))}
     caption = ", ".join(makespans_lines(makespans))
     return _pictured(lambda: makespans_svg(makespans), plain(str(makespans)), caption=caption)
+
+
+@bundle.register
+def _(comparison: Comparison) -> dict[str, str]:
+    return {"text/html": comparison_html(comparison), "text/plain": plain(str(comparison))}
 
 
 def _pictured(draw: Callable[[], str], text: str, *, caption: str | None = None) -> dict[str, str]:

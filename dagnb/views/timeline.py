@@ -74,7 +74,7 @@ def timeline(
         axis(scale),
         _names(drawn, scale),
         _outlines(planned, drawn, scale) if planned else "",
-        _bars(drawn.bars, trace, scale, tint, notes or {}, is_bare=is_bare),
+        bars(drawn.bars, trace, scale, tint, notes or {}, is_bare=is_bare),
         mark(scale, trace.makespan_s, *(("end", "ink") if is_over else ("now", "running")), row=0),
         mark(scale, planned.makespan_s, word, "edge", row=1) if planned else "",
     ]
@@ -107,7 +107,7 @@ def _scale(span_s: float, left: float, right: float, n_lanes: int) -> Scale:
 def _below(drawn: Lanes, tint: Mapping[str, str], scale: Scale, outlined: str) -> tuple[str, float]:
     """Legend and remarks below the lanes, and the y below them. outlined: what outlines, if any, are called."""
     y = scale.bottom + (44 if outlined else 31)
-    below, end = legend(_entries(drawn, tint, outlined), x=MARGIN, y=y, right=scale.right)
+    below, end = legend(entries(drawn, tint, outlined), x=MARGIN, y=y, right=scale.right)
     if not drawn.n_hidden:
         return below, end
     remark = f"{counted(drawn.n_hidden, 'more worker')} not drawn"
@@ -127,7 +127,7 @@ def _names(drawn: Lanes, scale: Scale) -> str:
     return "".join(found)
 
 
-def _bars(
+def bars(
     bars: Sequence[Bar], trace: Trace, scale: Scale, tint: Mapping[str, str], notes: Mapping[int, str], *, is_bare: bool
 ) -> str:
     """All bars, grouped by their looks: an attribute is written once for thousands of bars."""
@@ -210,18 +210,18 @@ def _outlines(planned: Trace, drawn: Lanes, scale: Scale) -> str:
     return element("path", d="".join(parts), class_="planned stroke-dim", fill="none", stroke_dasharray="2 2")
 
 
-def _entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[Entry]:
-    """Kinds that occur: functions first, then what is not the user's; traffic as thin as its row."""
+def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[Entry]:
+    """The legend. Kinds that occur: functions first, then what is not the user's; traffic as thin as its row."""
     kinds = {("load" if bar.kind == "dump" else bar.kind) for bar in drawn.bars}
     runs = sorted(kind[4:] for kind in kinds if kind.startswith("run "))
-    entries = [Entry(mark=chip(tint.get(name, PLAIN)), words=name) for name in runs[:_LISTED]]
+    found = [Entry(mark=chip(tint.get(name, PLAIN)), words=name) for name in runs[:_LISTED]]
     if len(runs) > _LISTED:
-        entries.append(Entry(mark=chip(PLAIN), words=f"{len(runs) - _LISTED:,} more functions"))
+        found.append(Entry(mark=chip(PLAIN), words=f"{len(runs) - _LISTED:,} more functions"))
     for kind in (kind for kind in _SAID if kind in kinds):
         shape = "M0 4h10v4h-10z" if kind in TRAFFIC_COLOURS else _SQUARE
         shape += hatch(0, 0, 10, 10) if kind == "cold" else ""
-        entries.append(Entry(mark=element("g", element("path", d=shape), **_paint(kind, tint)), words=_SAID[kind]))
+        found.append(Entry(mark=element("g", element("path", d=shape), **_paint(kind, tint)), words=_SAID[kind]))
     if outlined:
         outline = element("path", d=_SQUARE, class_="stroke-dim", fill="none", stroke_dasharray="2 2")
-        entries.append(Entry(mark=outline, words=outlined))
-    return entries
+        found.append(Entry(mark=outline, words=outlined))
+    return found
