@@ -11,6 +11,8 @@ from IPython.core.interactiveshell import InteractiveShell
 import dagnb
 from dagnb import client, session
 from dagnb.doctor import VARIABLES, examine, findings_text, shown_variable
+from dagnb.errors import UnknownNameError
+from dagnb.graph.task import Task
 from dagnb.handle import Run
 from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_html, errors_text
@@ -154,6 +156,18 @@ def _workers(desk: Desk, words: Sequence[str]) -> None:
     _show_table(HEADS, rows(client.everywhere()), empty=EMPTY)
 
 
+def _predict(desk: Desk, words: Sequence[str]) -> None:
+    if not 1 <= len(words) <= 2 or not all(word.isdecimal() for word in words[1:]):
+        raise UsageError("%dag predict: it takes the name of a FUNCTION, and the BYTES it reads if you like.")
+    held = desk.shell.user_ns.get(words[0])
+    n_bytes = int(words[1]) if words[1:] else None
+    try:
+        found = dagnb.predict(held if isinstance(held, Task) else words[0], n_bytes=n_bytes)
+    except UnknownNameError as error:
+        raise UsageError(f"%dag predict: {error}") from None
+    put(found._repr_mimebundle_())
+
+
 def _config(desk: Desk, words: Sequence[str]) -> None:
     _nothing("config", words)
     chosen = session.settings()
@@ -177,6 +191,7 @@ COMMANDS: dict[str, Callable[[Desk, Sequence[str]], object]] = {
     "attach": _attach,
     "forget": _forget,
     "workers": _workers,
+    "predict": _predict,
     "config": _config,
     "doctor": _doctor,
 }

@@ -11,7 +11,7 @@ from typing import TypeAlias
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from dagnb import registry
-from dagnb.graph.task import Node
+from dagnb.graph.task import Node, Task
 from dagnb.handle import Run
 from dagnb_kernel_ext.commands import Desk
 from dagnb_kernel_ext.flags import FLAGS, KINDS
@@ -64,6 +64,8 @@ def _arguments(before: list[str], desk: Desk) -> Iterable[str]:
             return SUBCOMMANDS
         case ["run"]:
             return _variables(desk, Node)
+        case ["predict"]:
+            return _variables(desk, Task)
         case [command] if command in _OF_A_RUN:
             return _runs(desk)
         case [command] if command in _OF_A_TASK:

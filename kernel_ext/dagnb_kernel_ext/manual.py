@@ -15,6 +15,7 @@ SUBCOMMANDS = {
     "attach": "attach [RUN]: the run itself, with its live view; e.g. run = %dag attach, or after a restart",
     "forget": "forget RUN: delete everything the store holds of a run",
     "workers": "workers: the processes and containers where tasks run now, or could at once",
+    "predict": "predict FUNCTION [BYTES]: how long it is expected to run, how much it gives, and why one thinks so",
     "config": "config: the settings in force, and the variables that are read",
     "doctor": "doctor: what is here, what is missing, the cure",
 }

@@ -153,6 +153,23 @@ def test_doctor_looks_at_what_is_here(cells: Cells, capsys: pytest.CaptureFixtur
     assert "Python" in capsys.readouterr().out
 
 
+def test_predict_tells_what_past_runs_and_hints_taught_of_a_function(
+    cells: Cells, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
+    cells.run("from dagnb import task\n@task(time_s=4.0)\ndef slow(): pass")
+    cells.run(f"%%dag value\n{DOUBLE}double(4)")
+    capsys.readouterr()
+    cells.run("%dag predict double 5000")
+    of_samples = capsys.readouterr().out
+    cells.run("%dag predict slow")
+    of_hints = capsys.readouterr().out
+
+    assert "double: 1 samples" in of_samples
+    assert "5,000 B" in of_samples
+    assert "slow: hint of @task" in of_hints
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -169,6 +186,9 @@ def test_doctor_looks_at_what_is_here(cells: Cells, capsys: pytest.CaptureFixtur
         ("workers all", "it takes nothing"),
         ("errors nobody", "unknown run 'nobody'"),
         ("why 'open", "No closing quotation"),
+        ("predict", "the name of a FUNCTION"),
+        ("predict double much", "the BYTES it reads"),
+        ("predict nobody", "unknown function 'nobody'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_line(cells: Cells, line: str, words: str) -> None:
@@ -201,10 +221,12 @@ def _completions(cells: Cells, text: str) -> list[str]:
         ("%dag for", ["forget"]),
         ("%dag wo", ["workers"]),
         ("%dag run myn", ["mynode"]),
+        ("%dag pre", ["predict"]),
+        ("%dag predict myt", ["mytask"]),
     ],
 )
 def test_our_lines_are_completed_with_our_words_alone(cells: Cells, text: str, found: list[str]) -> None:
-    cells.run("from dagnb import task\nmynode = task(abs)(1)")
+    cells.run("from dagnb import task\nmytask = task(abs)\nmynode = mytask(1)")
 
     assert _completions(cells, text) == found
 
