@@ -12,19 +12,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dagnb_planners.cpop import Cpop
     from dagnb_planners.exact import Exact
     from dagnb_planners.flexible import Flexible
     from dagnb_planners.heft import Heft
+    from dagnb_planners.heft_lookahead import HeftLookahead
     from dagnb_planners.one_pass import OnePass
+    from dagnb_planners.peft import Peft
     from dagnb_planners.wukong import Wukong
 
-__all__ = ["Exact", "Flexible", "Heft", "OnePass", "Wukong"]
+__all__ = ["Cpop", "Exact", "Flexible", "Heft", "HeftLookahead", "OnePass", "Peft", "Wukong"]
 
 _ROOMS = {
+    "Cpop": "dagnb_planners.cpop",
     "Exact": "dagnb_planners.exact",
     "Flexible": "dagnb_planners.flexible",
     "Heft": "dagnb_planners.heft",
+    "HeftLookahead": "dagnb_planners.heft_lookahead",
     "OnePass": "dagnb_planners.one_pass",
+    "Peft": "dagnb_planners.peft",
     "Wukong": "dagnb_planners.wukong",
 }
 

@@ -41,24 +41,23 @@ class Crew:
         self.cold_s = costs.start(resources, is_warm=False).total_s + costs.program_s
         self.n_warm = pool.warm.get(resources, 0)
         self._free: list[tuple[float, int]] = []
+        self._opens: list[tuple[float, int]] = []
         self._gaps: list[tuple[float, float, int]] = []
 
     def first(self, ready: float, lasts: float, among: Collection[int] | None = None) -> tuple[float, int] | None:
         """(begin, number) of the earliest begin, of equal ones the first worker; among: only of these."""
         found = self._in_a_gap(ready, lasts, among) if self.inserts else None
+        if self.inserts:
+            early = self._early(ready)
+            low = bisect_left(self._opens, (early + lasts, -1))
+            found = _sooner(found, early, self._opens[low:], among)
         at = bisect_left(self._free, (ready, -1))
         later = (self._free[i] for i in range(at, len(self._free)))
         busy = next((pair for pair in later if among is None or pair[1] in among), None)
         if busy is not None and (found is None or busy < found):
             found = busy
         for low, high, begin in self._rested(ready, at):
-            if low < high and (found is None or begin <= found[0]):
-                resting = self._free[low:high]
-                if among is not None:
-                    resting = [pair for pair in resting if pair[1] in among]
-                if resting:
-                    pair = (begin, min(resting, key=_NUMBER)[1])
-                    found = pair if found is None else min(found, pair)
+            found = _sooner(found, begin, self._free[low:high], among)
         return found
 
     def begin_on(self, bench: Bench, ready: float, lasts: float) -> float:
@@ -91,7 +90,7 @@ class Crew:
             self.benches[bench.number] = bench
             busy.append((begin, end))
             insort(self._free, (end, bench.number))
-            self._gap(-math.inf, begin, bench.number)
+            insort(self._opens, (begin, bench.number))
             return
         at = bisect_left(busy, (begin, end))
         before = busy[at - 1][1] if at else -math.inf
@@ -99,9 +98,14 @@ class Crew:
             del self._free[bisect_left(self._free, (before, bench.number))]
             insort(self._free, (end, bench.number))
         elif before < busy[at][0] and self.inserts:
-            del self._gaps[bisect_left(self._gaps, (busy[at][0], before, bench.number))]
+            if at:
+                del self._gaps[bisect_left(self._gaps, (busy[at][0], before, bench.number))]
             self._gap(end, busy[at][0], bench.number)
-        self._gap(before, begin, bench.number)
+        if at:
+            self._gap(before, begin, bench.number)
+        else:
+            del self._opens[bisect_left(self._opens, (busy[0][0], bench.number))]
+            insort(self._opens, (begin, bench.number))
         busy.insert(at, (begin, end))
 
     # ---- parts ----
@@ -114,7 +118,7 @@ class Crew:
         gaps, best, worker = self._gaps, math.inf, -1
         for at in range(bisect_left(gaps, (ready + lasts, -math.inf)), len(gaps)):
             end, begin, number = gaps[at]
-            begin = max(begin, ready) if begin >= 0 else self._early(ready)
+            begin = max(begin, ready)
             if begin + lasts > end or (among is not None and number not in among):
                 continue
             if begin < best or (begin == best and number < worker):
@@ -151,3 +155,15 @@ class Crew:
         left = at - self.pool.linger_s
         low = bisect_left(self._free, (left - self.pool.keep_alive_s, -1))
         return low < len(self._free) and self._free[low][0] < left
+
+
+def _sooner(
+    found: tuple[float, int] | None, begin: float, who: list[tuple[float, int]], among: Collection[int] | None
+) -> tuple[float, int] | None:
+    """What was found, or the first of these, who can all begin then."""
+    if not who or (found is not None and found[0] < begin):
+        return found
+    if among is not None:
+        who = [pair for pair in who if pair[1] in among]
+    first = (begin, min(who, key=_NUMBER)[1]) if who else None
+    return min((pair for pair in (found, first) if pair is not None), default=None)

@@ -8,15 +8,15 @@ it need not fetch. Equal ranks go in topological order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dagnb.errors import ConfigError
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb_planners.placing import Placing
 from dagnb_planners.ranks import Prices, upward
-from dagnb_planners.sweep import swept
+from dagnb_planners.sweep import check_workers, swept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +29,22 @@ class Heft:
 
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
-        if self.n_workers is not None and self.n_workers < 1:
-            raise ConfigError(f"Heft(n_workers={self.n_workers}): at least 1 worker; leave it out to have it chosen.")
+        check_workers("Heft", self.n_workers)
 
     def plan(self, problem: Problem) -> Plan:
         """Every step pinned. O(tasks log tasks + edges) a number of workers as a rule, and a simulation of a few."""
         prices = Prices(problem)
-        ranks = upward(prices)
-        order = sorted(range(len(problem.dag)), key=lambda task: (-ranks[task], task))
+        order = by_rank(upward(prices))
+        return swept(problem, self.name, lambda n: in_order(Placing(prices, n), order), self.n_workers)
 
-        def place(n: int) -> Placing:
-            placing = Placing(prices, n)
-            for task in order:
-                placing.put(task, placing.best(task))
-            return placing
 
-        return swept(problem, self.name, place, self.n_workers)
+def by_rank(ranks: Sequence[float]) -> list[int]:
+    """Tasks, the largest rank first; of equal ones the first, so that upstream tasks go before in any case."""
+    return sorted(range(len(ranks)), key=lambda task: (-ranks[task], task))
+
+
+def in_order(placing: Placing, order: Sequence[int]) -> Placing:
+    """The schedule after each of these tasks went where it ends first."""
+    for task in order:
+        placing.put(task, placing.best(task))
+    return placing

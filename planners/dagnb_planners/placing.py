@@ -31,6 +31,10 @@ class Offer:
     bench: Bench | None
     lasts: float
 
+    def end_then_number(self) -> tuple[float, float]:
+        """What is compared: the end, then which worker, a fresh one last."""
+        return self.end, self.bench.number if self.bench is not None else math.inf
+
 
 class Placing:
     """Tasks are put in any order in which upstream tasks come first. end: task -> moment its value is there."""
@@ -66,11 +70,14 @@ class Placing:
         The same as the smallest of offers(task), but only those are made that could be it: of the workers that hold
         equally much of its inputs the one that could begin first. O(log workers) and those that hold its largest input.
         """
-        ready = self.ready(task)
-        offers = list(self._leading(task, ready))
+        return min(self.leading(task, self.ready(task)), key=Offer.end_then_number)
+
+    def leading(self, task: int, ready: float) -> list[Offer]:
+        """The offers that could be best, not empty."""
+        found = list(self._leading(task, ready))
         if self.may_name(task):
-            offers.append(self.fresh(task, ready))
-        return min(offers, key=_end_then_number)
+            found.append(self.fresh(task, ready))
+        return found
 
     def may_name(self, task: int) -> bool:
         """Whether one more worker may be named for it."""
@@ -164,7 +171,3 @@ class Placing:
         for number, bench in near.items():
             found.setdefault(self.lasts(task, bench), set()).add(number)
         return found
-
-
-def _end_then_number(offer: Offer) -> tuple[float, float]:
-    return offer.end, offer.bench.number if offer.bench is not None else math.inf

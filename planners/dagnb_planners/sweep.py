@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+from dagnb.errors import ConfigError
 from dagnb.graph.shape import width
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
@@ -40,6 +41,12 @@ def counts(problem: Problem) -> Iterator[int]:
 def score(result: Outcome) -> tuple[float, float]:
     """What is compared: the makespan, then the cost."""
     return result.makespan_s, result.gb_s
+
+
+def check_workers(planner: str, n_workers: int | None) -> None:
+    """Raises ConfigError for a number of workers that means nothing."""
+    if n_workers is not None and n_workers < 1:
+        raise ConfigError(f"{planner}(n_workers={n_workers}): at least 1 worker; leave it out to have it chosen.")
 
 
 def swept(problem: Problem, planner: str, place: Callable[[int], Placing], n_workers: int | None) -> Plan:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from dagnb_planners.heft import Heft
 from dagnb_planners.placing import Placing
@@ -18,33 +16,7 @@ from dagnb.planning.costs import Costs, Law, Start
 from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.simulate import outcome
 from tests import graphs, strategies
-
-FREE: dict[str, Any] = {
-    "fetch": Law(),
-    "store": Law(),
-    "load": Law(),
-    "dump": Law(),
-    "commit_s": 0.0,
-    "wake_s": 0.0,
-    "cold": Start(),
-    "warm": Start(),
-    "inline_bytes": 0,
-    "default_run_s": 1.0,
-    "default_output_bytes": 1,
-}
-"""prices at which only functions take time"""
-
-
-def problem(dag: Dag, cap: int | None = None, **known: Any) -> Problem:
-    return Problem(dag=dag, costs=Costs(**{**FREE, **known}), pool=Pool(cap=cap))
-
-
-def placed(problem: Problem, planner: Heft | None = None) -> dict[str, str]:
-    """worker -> its tasks, in the order of their priority"""
-    found: dict[str, list[str]] = {}
-    for step in sorted((planner or Heft()).plan(problem).steps, key=lambda step: step.priority):
-        found.setdefault(step.worker or "", []).append(problem.dag.calls[step.task].name)
-    return {worker: " ".join(names) for worker, names in found.items()}
+from tests.unit.planners.prices import FREE, placed, problem
 
 
 def test_the_longest_way_to_the_end_goes_first() -> None:
@@ -53,15 +25,15 @@ def test_the_longest_way_to_the_end_goes_first() -> None:
     """
     dag = graphs.drawn("a b", "c")
 
-    assert placed(problem(dag, cap=1, run_s={1: 5.0, dag.positions["c"]: 2.0})) == {"w0": "a b c"}
+    assert placed(Heft(), problem(dag, cap=1, run_s={1: 5.0, dag.positions["c"]: 2.0})) == {"w0": "a b c"}
 
 
 def test_a_task_stays_with_a_value_that_takes_longer_to_fetch_than_to_wait_for_the_worker() -> None:
     """a -> b (2 s), c (1 s); fetching from elsewhere takes `far` s"""
     dag = graphs.fan_out(2)
 
-    assert placed(problem(dag, run_s={1: 2.0}, fetch=Law(3.0))) == {"w0": "a b0 b1"}
-    assert placed(problem(dag, run_s={1: 2.0}, fetch=Law(0.5))) == {"w0": "a b0", "w1": "b1"}
+    assert placed(Heft(), problem(dag, run_s={1: 2.0}, fetch=Law(3.0))) == {"w0": "a b0 b1"}
+    assert placed(Heft(), problem(dag, run_s={1: 2.0}, fetch=Law(0.5))) == {"w0": "a b0", "w1": "b1"}
 
 
 def test_a_short_task_goes_into_the_gap_while_a_worker_waits() -> None:
@@ -74,7 +46,7 @@ def test_a_short_task_goes_into_the_gap_while_a_worker_waits() -> None:
     seconds = {"a": 1.0, "b": 4.0, "c": 9.0, "d": 5.0, "e": 4.0, "f": 3.0}
     run_s = {dag.positions[name]: spent for name, spent in seconds.items()}
 
-    assert placed(problem(dag, cap=3, run_s=run_s), Heft(n_workers=3)) == {"w0": "a c", "w1": "b d", "w2": "f e"}
+    assert placed(Heft(n_workers=3), problem(dag, cap=3, run_s=run_s)) == {"w0": "a c", "w1": "b d", "w2": "f e"}
 
 
 def test_ranks_are_the_longest_ways_with_transfers() -> None:
@@ -88,7 +60,7 @@ def test_ranks_are_the_longest_ways_with_transfers() -> None:
 
 
 def test_no_more_workers_than_asked_for() -> None:
-    assert len(placed(problem(graphs.fan_out(20)), Heft(n_workers=3))) == 3
+    assert len(placed(Heft(n_workers=3), problem(graphs.fan_out(20)))) == 3
     with pytest.raises(ConfigError, match="n_workers=0"):
         Heft(n_workers=0)
 
