@@ -9,6 +9,7 @@ from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
 from dagnb.graph.task import Node
 from dagnb.outlook.compare import Comparison
+from dagnb.outlook.function import FunctionOutlook
 from dagnb.outlook.makespans import Makespans
 from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.plan import Plan
@@ -20,6 +21,7 @@ from dagnb.views.graph import dag_svg
 from dagnb.views.markup import element, escaped, plain
 from dagnb.views.page import fragment, scrolled
 from dagnb.views.plan import plan_svg, summary
+from dagnb.views.prediction import function_svg
 from dagnb.views.text import dag_text, plan_text, trace_text
 from dagnb.views.timeline import timeline_svg
 from dagnb.views.wording import counted, seconds_text
@@ -68,6 +70,11 @@ def _(makespans: Makespans) -> dict[str, str]:
 @bundle.register
 def _(comparison: Comparison) -> dict[str, str]:
     return {"text/html": comparison_html(comparison), "text/plain": plain(str(comparison))}
+
+
+@bundle.register
+def _(outlook: FunctionOutlook) -> dict[str, str]:
+    return _pictured(lambda: function_svg(outlook), plain(str(outlook)), caption=f"{outlook.name}: {outlook.basis}")
 
 
 def _pictured(draw: Callable[[], str], text: str, *, caption: str | None = None) -> dict[str, str]:
