@@ -69,6 +69,7 @@ class Fleet:
     _coming: Counter[str] = field(default_factory=Counter)
     _waking: Counter[str] = field(default_factory=Counter)
     _resting: dict[str, dict[str, _Rest]] = field(default_factory=dict)
+    _lacking: set[str] = field(default_factory=set)
 
     def open(self) -> None:
         """Begin: whoever is there at once, or for whom the first tasks ask."""
@@ -101,6 +102,8 @@ class Fleet:
         machine = self.universe.machine
         if machine.state is not RunState.RUNNING or machine.roster.n_wanted.get(kind):
             return
+        if self._lacking - {kind}:
+            raise Left  # somebody else needs the room
         rest = _Rest(Bell(self.universe.kernel))
         self._resting.setdefault(kind, {})[instance] = rest
         if not self.pool.eager and self.pool.linger_s < float("inf"):
@@ -139,8 +142,10 @@ class Fleet:
         wanted = self.universe.machine.roster.n_wanted.get(kind, 0)
         missing = wanted - self._coming[kind] - self._waking[kind]
         resources = self.universe.layout.resources[kind]
+        self._lacking.discard(kind)
         for number in range(max(0, missing)):
             if not self._serve(kind, resources, self._wait_s(number, missing)):
+                self._lacking.add(kind)
                 break
         return max(0, missing)
 

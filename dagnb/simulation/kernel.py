@@ -87,7 +87,7 @@ class Kernel:
                     self._alive -= 1
                 else:
                     wish.arm(self, coroutine)
-            if not later or not self._alive:
+            if not later:
                 break
             self.now, _, what = heapq.heappop(later)
             if callable(what):

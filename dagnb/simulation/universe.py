@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from dagnb.planning.costs import Costs
@@ -9,7 +11,7 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
 from dagnb.protocol.layout import Kinds, Layout, lay_out
 from dagnb.protocol.machine import Machine
-from dagnb.protocol.messages import Offer, RunState
+from dagnb.protocol.messages import Offer, Record, RunState
 from dagnb.simulation.fleet import Fleet
 from dagnb.simulation.kernel import Kernel
 from dagnb.simulation.prices import Prices
@@ -50,10 +52,19 @@ class Universe:
         self.notes: list[tuple[Any, ...]] = []
         kind = _Machine if is_traced else _SilentMachine
         self.machine: Machine = kind(
-            layout.bare("simulation"), 0.0, "sim", lambda task, address: True, records=layout.records
+            layout.bare("simulation"), 0.0, "sim", lambda task, address: True, records=self._records()
         )
         self.fleet = Fleet(self, pool)
         self.fleet.open()
+
+    def _records(self) -> Sequence[Record]:
+        """Tasks that fail as often as the prices say are repeated as often, whatever their own retries."""
+        failures = self.costs.failures
+        if not failures:
+            return self.layout.records
+        tries = [len(failures.get(task, ())) for task in self.tasks]
+        pairs = zip(self.layout.records, tries, strict=True)
+        return tuple(replace(r, retries=n) if n > r.retries else r for r, n in pairs)
 
     @property
     def spans(self) -> list[Span]:
@@ -89,8 +100,9 @@ class Universe:
         """A back-off that ends makes its task ready though nobody takes a step."""
         due = self.machine.next_due()
         if due is not None:
-            self.kernel.later(max(0.0, due - self.kernel.now), self._reap)
+            self.kernel.later(max(0.0, due - self.kernel.now), lambda: self._reap(due))
 
-    def _reap(self) -> None:
-        self.machine.reap(now=self.kernel.now, fresh="sim")
+    def _reap(self, due: float) -> None:
+        """due: the sum of now and the wait may be rounded below it."""
+        self.machine.reap(now=max(self.kernel.now, due), fresh="sim")
         self.settle()

@@ -68,7 +68,7 @@ class VirtualWorld:
             self.at += universe.costs.fetching(universe.tasks[step], sizes)
             moved = sum(n for n, _ in far) + outside
             universe.note(step, self.worker, Phase.FETCH, begin, self.at, moved, offer.attempt)
-            at_hand.update(u for _, u in far)
+            at_hand.update(u for n, u in far if n >= prices.gives[u])  # a part of a value is none for other readers
             begin = self.at
         self.at += prices.load_s[step]
         universe.note(step, self.worker, Phase.LOAD, begin, self.at, prices.reads[step], offer.attempt)

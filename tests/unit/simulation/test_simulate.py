@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dagnb.errors import ProtocolError
 from dagnb.graph.dag import Dag
+from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs, Law, Start
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool
@@ -218,3 +219,54 @@ def test_two_thousand_tasks_side_by_side_are_simulated() -> None:
 
     assert trace.makespan_s == 22.0
     assert len(runs(trace)) == 2_002
+
+
+def test_a_back_off_ends_though_everybody_has_left() -> None:
+    """One task that fails once; its container lingers 1 s, the back-off takes 5 s."""
+    pool = Pool(eager=False, linger_s=1.0, keep_alive_s=60.0)
+    costs = Costs(default_run_s=2.0, failures={0: ((1.0, 5.0),)}, **FREE)
+
+    trace = simulate(floating(graphs.lone()), costs, pool)
+
+    assert [(s.begin_s, s.end_s, s.attempt) for s in trace.spans if s.phase is Phase.RUN] == [
+        (0.0, 1.0, 1),
+        (6.0, 8.0, 2),
+    ]
+
+
+@given(st.floats(0.001, 10.0), st.floats(0.001, 10.0))
+@settings(max_examples=50)
+def test_a_back_off_ends_whatever_its_length(run_s: float, delay_s: float) -> None:
+    costs = Costs(default_run_s=1.0, failures={0: ((run_s, delay_s),)}, **FREE)
+
+    trace = simulate(floating(graphs.lone()), costs, Pool(eager=False))
+
+    assert trace.makespan_s == pytest.approx(run_s + delay_s + 1.0)
+
+
+def test_who_rests_gives_way_to_other_resources_also_when_it_comes_to_rest_later() -> None:
+    """a -> b -> c of two sizes in turn, one container at a time, nobody leaves by itself"""
+    large, small = Resources(memory_mb=512), Resources(memory_mb=256)
+    dag = graphs.chain(3)
+    needs = (large, small, large)
+    steps = tuple(Step(task=i, upstream=call.upstream, resources=needs[i]) for i, call in enumerate(dag.calls))
+
+    trace = simulate(
+        Plan(dag=dag, steps=steps, planner="p"), Costs(default_run_s=1.0, **FREE), Pool(cap=1, eager=False)
+    )
+
+    assert trace.makespan_s == 3.0
+    assert [s.detail for s in trace.spans if s.phase is Phase.INVOKE] == ["cold", "cold", "cold"]
+
+
+@pytest.mark.parametrize(("keep_alive_s", "last", "makespan_s"), [(9.0, "warm", 6.5), (1.0, "cold", 8.0)])
+def test_a_container_is_warm_for_as_long_as_it_is_kept(keep_alive_s: float, last: str, makespan_s: float) -> None:
+    """a (1 s) and b (3 s) -> c, each on a worker of its own: c begins when a's container has been idle for 2 s"""
+    plan = pinned(graphs.drawn("a c", "b c"), "w1", "w2", "w3")
+    prices = {**FREE, "cold": Start(invoke_s=2.0), "warm": Start(invoke_s=0.5)}
+    costs = Costs(run_s={0: 1.0, 1: 3.0, 2: 1.0}, **prices)
+
+    trace = simulate(plan, costs, Pool(eager=False, linger_s=0.0, keep_alive_s=keep_alive_s, single=True))
+
+    assert [s.detail for s in trace.spans if s.phase is Phase.INVOKE] == ["cold", "cold", last]
+    assert trace.makespan_s == makespan_s
