@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from dagnb.metrics.history import Act, History
+from dagnb.metrics.act import Act
+from dagnb.metrics.history import History
 from dagnb.planning.costs import Costs, Law
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.starts import Start as Started
