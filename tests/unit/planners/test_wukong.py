@@ -149,8 +149,13 @@ def test_a_negative_threshold_is_refused() -> None:
 def lambdas(draw: st.DrawFn) -> Problem:
     """A random DAG in a pool of single workers without limits; round prices, so that many moments are equal."""
     dag = draw(strategies.dags(12, resources=True))
+    known = draw(strategies.costs(dag))
+    edges = [(u, v) for v, call in enumerate(dag.calls) for u in call.upstream]
+    parts = draw(st.dictionaries(st.sampled_from(edges), st.floats(0, 1))) if edges else {}
     costs = replace(
-        draw(strategies.costs(dag)),
+        known,
+        edge_bytes={(u, v): int(part * known.output(u)) for (u, v), part in parts.items()},
+        release=Law(0.0, draw(st.sampled_from((0.0, 1e-9)))),
         commit_s=draw(st.sampled_from((0.0, 0.001, 0.5))),
         invocation_s=draw(st.sampled_from((0.0, 0.01, 1.0))),
         program_s=draw(st.sampled_from((0.0, 0.3))),
