@@ -1,6 +1,7 @@
 """What the browser is told of a run: everything once, then only what changed. The same words live and afterwards.
 
 head      serial, state, reason, workers, elapsed_s
+left      how much longer, seconds: median, and the ends of what 8 of 10 lie within; None: unknown
 states    byte of a state -> positions of the tasks that are in it now, "0-3,7"
 rows      what tasks did: see dagnb.views.facts.Row
 running   task that runs now -> [worker, milliseconds after submission]
@@ -20,6 +21,7 @@ from typing import TypeAlias
 from dagnb.errors import TaskError
 from dagnb.graph import shape
 from dagnb.graph.dag import Dag
+from dagnb.planning.forecast import Forecast
 from dagnb.protocol.messages import RunState, TaskState
 from dagnb.protocol.story import Story, errors_of
 from dagnb.trace.critical import critical_steps
@@ -30,6 +32,7 @@ from dagnb.views.errors import MAX_ERRORS, article
 from dagnb.views.facts import Facts
 from dagnb.views.layout import Picture, ranges
 from dagnb.views.markup import plain
+from dagnb.views.remaining import Remaining
 from dagnb.views.snapshot import MAX_LOG, Snapshot
 from dagnb.views.timeline import timeline_svg
 
@@ -59,13 +62,19 @@ def graph_of(story: Story) -> Message:
 class Telling:
     """Tells one run, message by message."""
 
-    def __init__(self, story: Story, submitted_s: float, planned: Trace | None = None) -> None:
-        """Nothing was told yet. planned: what the plan's simulation gave, outlined on the timeline."""
+    def __init__(
+        self, story: Story, submitted_s: float, planned: Trace | None = None, forecast: Forecast | None = None
+    ) -> None:
+        """Nothing was told yet. planned: what the plan's simulation gave, outlined on the timeline.
+
+        forecast: where the story tells of none.
+        """
         self.story = story
         self.planned = planned
         self.dag: Dag = story.dag
         self.picture: Picture = layout.of_dag(self.dag)
         self.facts = Facts(submitted_s)
+        self._remaining = Remaining(len(story.names), story.forecast or forecast, planned)
         self._serial = 0
         self._n_workers = 0
         self._n_spans = 0
@@ -91,7 +100,7 @@ class Telling:
         self._serial += 1
         rows = [self.facts.row(task) for task in touched]
         told = {"states": states, "rows": rows, "starts": self._starts(), "errors": errors, "logs": logs}
-        return {"serial": self._serial, **head, **told}, is_news
+        return {"serial": self._serial, **head, "left": self._left(now), **told}, is_news
 
     def everything(self) -> Message:
         """All that was told so far, as one message with the number of the last."""
@@ -99,6 +108,7 @@ class Telling:
         return {
             "serial": self._serial,
             **self._head(self._now),
+            "left": self._left(self._now),
             "states": _changed(self._now.seen.states, ""),
             "rows": [self.facts.row(task) for task in sorted(self.facts.of)],
             "starts": self._starts(),
@@ -143,6 +153,10 @@ class Telling:
                 for task in _running(now)
             },
         }
+
+    def _left(self, now: Snapshot) -> list[float] | None:
+        left = self._remaining.left(now)
+        return None if left is None else [round(seconds, 2) for seconds in (left.p50_s, left.p10_s, left.p90_s)]
 
     def _learn(self, now: Snapshot) -> set[int]:
         fresh = now.spans[self._n_spans :]

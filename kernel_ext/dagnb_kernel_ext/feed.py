@@ -12,8 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
+from dagnb.client import FORETOLD_STEPS
 from dagnb.errors import RunMissingError, StorageUnavailableError
 from dagnb.handle import Run
+from dagnb.outlook.outlook import outlook_of
 from dagnb.views.snapshot import Snapshot
 from dagnb.views.telling import Message, Telling
 
@@ -97,7 +99,7 @@ class Feed:
 
     def _follow(self) -> None:
         now = self._patiently(self._run.snapshot)
-        telling = Telling(now.story, now.seen.submitted_at)
+        telling = self._telling(now)
         self._audience.begin(telling)
         pace = _Pace(self._audience, telling)
         while not self._is_stopped.is_set():
@@ -108,6 +110,14 @@ class Feed:
             self._is_stopped.wait(max(self._period_s, self._cost_s / _LOOK_SHARE))
             before = now
             now = self._patiently(lambda before=before: self._run.snapshot(before))  # type: ignore[misc]  # this look's
+
+    def _telling(self, now: Snapshot) -> Telling:
+        """With what was foretold, where this process made the plan and foretold it before the run."""
+        plan = self._run.plan
+        outlook = outlook_of(plan) if plan is not None and len(plan.steps) <= FORETOLD_STEPS else None
+        if outlook is None:
+            return Telling(now.story, now.seen.submitted_at)
+        return Telling(now.story, now.seen.submitted_at, outlook.trace, outlook.forecast)
 
     def _patiently(self, look: Callable[[], Snapshot]) -> Snapshot:
         """One look; a store that is away for a moment is asked again."""

@@ -8,7 +8,7 @@ const ROW = { task: 0, attempt: 1, worker: 2, begin: 3, phases: 4, read: 11, wri
 
 function blankStory() {
   return {
-    serial: 0, state: "", reason: "", workers: 0, elapsed_s: 0, n_errors: 0, heard: 0,
+    serial: 0, state: "", reason: "", workers: 0, elapsed_s: 0, left: null, n_errors: 0, heard: 0,
     states: [], counts: {}, rows: new Map(), running: {}, starts: {}, errors: [], logs: new Map(), drawn: {}, n_left_out: 0, totals: null,
   };
 }
@@ -16,7 +16,7 @@ function blankStory() {
 // Takes in a message. Returns whether it was news: messages may come twice, late, or before the graph.
 function take(story, message, isWhole) {
   if (!message || !message.serial || (isWhole ? message.serial < story.serial : message.serial <= story.serial)) return false;
-  for (const name of ["serial", "state", "reason", "workers", "elapsed_s", "n_errors", "running", "starts", "n_left_out", "totals"]) {
+  for (const name of ["serial", "state", "reason", "workers", "elapsed_s", "left", "n_errors", "running", "starts", "n_left_out", "totals"]) {
     if (name in message) story[name] = message[name];
   }
   story.heard = performance.now();

@@ -36,6 +36,7 @@ class View {
     this.count = put(head, "span", "count");
     this.workers = put(head, "span", "text-dim count");
     this.failed = put(head, "span", "text-failed count");
+    this.left = put(head, "span", "text-dim count");
     this.elapsed = put(head, "span", "right count");
     if (canCancel) {
       this.cancel = put(head, "button", "cancel", "cancel");
@@ -186,6 +187,7 @@ class View {
   paintTime() {
     const { story } = this;
     const since = story.state === "running" && this.send ? Math.min(2, (performance.now() - story.heard) / 1e3) : 0;
+    say(this.left, story.state === "running" && this.send ? leftText(story.left, since) : "");
     say(this.elapsed, story.serial ? secondsText(story.elapsed_s + since) : "");
   }
 

@@ -10,6 +10,14 @@ function secondsText(seconds) {
   return hours ? `${hours} h ${minutes} min` : `${minutes} min ${whole % 60} s`;
 }
 
+// left: median, low, high; since: seconds that went by.
+function leftText(left, since) {
+  if (!left) return "time left: unknown";
+  const rough = (seconds) => (seconds > 9.5 && seconds < 59.5 ? `${Math.round(seconds)} s` : secondsText(seconds));
+  const [middle, low, high] = left.map((seconds) => rough(Math.max(0, seconds - since)));
+  return left[0] - since < 0.5 && left[2] - since < 1 ? "about to end" : `about ${middle} left (${low} to ${high})`;
+}
+
 function bytesText(n) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let i = 0;

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagnb.graph.dag import Dag
+from dagnb.planning.forecast import Forecast
 from dagnb.protocol.messages import RunState
 from dagnb.views.errors import MAX_ERRORS
 from dagnb.views.snapshot import Snapshot
 from dagnb.views.telling import MAX_BARS, MAX_LOG, MAX_LOGS, Message, Telling, graph_of, tail
+from tests import graphs
 from tests.unit.views.samples import HOSTILE, failure, job, run, snapped, story_of
 
 
@@ -202,3 +204,19 @@ def test_a_bar_of_a_later_attempt_says_itself_how_long_it_was() -> None:
 
     bars = [bar for bar in ET.fromstring(str(told.draw()["lanes"])).iter() if bar.get("data-task")]
     assert [bar.get("data-say") for bar in bars] == [None, "f run: 1 s, from 5 s, attempt 2"]
+
+
+def test_how_much_longer_is_told_with_every_message_and_is_no_news() -> None:
+    told = replace(story_of(graphs.chain(4)), forecast=Forecast(p10_s=8.0, p50_s=10.0, p90_s=15.0, known=1.0))
+    now = replace(snapped(graphs.chain(4), "WWWW"), story=told)
+    telling = Telling(told, 1_000.0)
+
+    assert telling.tell(now)[0]["left"] == [10.0, 8.0, 15.0]
+    message, is_news = telling.tell(replace(now, seen=replace(now.seen, states="DDWW")))
+    assert (message["left"], is_news) == ([5.0, 4.0, 7.5], True)
+    assert telling.tell(replace(now, seen=replace(now.seen, states="DDWW", now=1_007.0)))[1] is False
+    assert telling.everything()["left"] == [5.0, 4.0, 7.5]
+
+
+def test_how_much_longer_is_unknown_where_nobody_foretold() -> None:
+    assert Telling(story_of(graphs.chain(4)), 1_000.0).tell(snapped(graphs.chain(4), "WWWW"))[0]["left"] is None

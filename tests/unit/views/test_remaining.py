@@ -1,0 +1,69 @@
+"""How much longer a run will take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dagnb.planning.forecast import Forecast
+from dagnb.views.remaining import Left, Remaining
+from dagnb.views.snapshot import Snapshot
+from tests import graphs
+from tests.unit.views.samples import run, snapped, trace
+
+FORECAST = Forecast(p10_s=8.0, p50_s=10.0, p90_s=15.0, known=0.5)
+PLANNED = trace(run(0, "w0", 0, 2), run(1, "w0", 2, 8), run(2, "w0", 8, 10), names="abc")
+"""a, b and c one after the other, 2 s, 6 s and 2 s"""
+
+
+def moment(states: str, elapsed_s: float, **started: float) -> Snapshot:
+    """A chain of three. started: a, b, c -> seconds after submission."""
+    now = snapped(graphs.chain(3), states, now=1_000.0 + elapsed_s)
+    return replace(now, started={"abc".index(task): (1_000.0 + at, "w0") for task, at in started.items()})
+
+
+def p50(states: str, elapsed_s: float, **started: float) -> float:
+    left = Remaining(3, FORECAST, PLANNED).left(moment(states, elapsed_s, **started))
+    assert left is not None
+    return left.p50_s
+
+
+def test_before_anything_is_done_all_of_it_is_left() -> None:
+    assert Remaining(3, FORECAST, PLANNED).left(moment("RWW", 0)) == Left(p10_s=8.0, p50_s=10.0, p90_s=15.0)
+
+
+def test_what_is_done_is_no_longer_left_however_late_it_was() -> None:
+    assert p50("DRW", 2) == pytest.approx(8.0)
+    assert p50("DRW", 9) == pytest.approx(8.0)
+    assert p50("DDR", 9) == pytest.approx(2.0)
+
+
+def test_a_running_task_counts_as_far_as_it_is_and_no_further_than_it_was_planned() -> None:
+    assert p50("DXW", 5, b=2) == pytest.approx(5.0)
+    assert p50("DXW", 60, b=2) == pytest.approx(2.0)
+
+
+def test_the_band_shrinks_with_what_is_left() -> None:
+    assert Remaining(3, FORECAST, PLANNED).left(moment("DDR", 9)) == Left(
+        p10_s=pytest.approx(1.6), p50_s=pytest.approx(2.0), p90_s=pytest.approx(3.0)
+    )
+
+
+def test_without_the_planned_run_tasks_count_alike() -> None:
+    left = Remaining(3, FORECAST).left(moment("DRW", 9))
+
+    assert left is not None
+    assert left.p50_s == pytest.approx(20 / 3)
+
+
+@pytest.mark.parametrize("forecast", [None, replace(FORECAST, known=0.0)], ids=["nobody foretold", "only guesses"])
+def test_nothing_is_left_to_say_where_nothing_is_known(forecast: Forecast | None) -> None:
+    assert Remaining(3, forecast, PLANNED).left(moment("DRW", 3)) is None
+
+
+def test_a_run_that_is_over_has_nothing_left() -> None:
+    now = moment("DDD", 9)
+    over = replace(now, seen=replace(now.seen, state="ok"))
+
+    assert Remaining(3, FORECAST, PLANNED).left(over) is None
