@@ -16,8 +16,8 @@ from dagnb_workers.launchers.inline import Inline
 
 from dagnb import registry, session
 from dagnb.protocol.launcher import Launcher
+from dagnb.testing import LauncherLaws
 from tests.conformance.agent import private_agent
-from tests.contract.launcher_laws import LauncherLaws
 from tests.docker.conftest import docker_engine, offline_base  # noqa: F401  # fixtures
 
 

@@ -17,8 +17,8 @@ from dagnb.storage.keys import chunk_key, run_prefix, small_field
 from dagnb.storage.memory import MemoryStore
 from dagnb.storage.redis import RedisStore
 from dagnb.storage.redis_link import refuse_exposed
-from tests.contract.run_laws import KindLaws, RoomLaws, TimeLaws
-from tests.contract.store_laws import LEASE_S, StoreLaws, apart, chain, finish, small, tasks_of
+from dagnb.testing import StoreLaws
+from dagnb.testing.step_laws import LEASE_S, apart, chain, finish, small, tasks_of
 from tests.services.mirror import SteeredLink
 
 
@@ -36,7 +36,8 @@ class MemorySubject:
         del self.store._room(run).blobs[task, address.token]
 
 
-class TestMemoryStore(StoreLaws, TimeLaws, KindLaws, RoomLaws):
+@pytest.mark.timeout(300)
+class TestMemoryStore(StoreLaws):
     @pytest.fixture
     def subject(self) -> MemorySubject:
         return MemorySubject()
@@ -82,7 +83,8 @@ class RedisSubject:
 
 
 @pytest.mark.redis
-class TestRedisStore(StoreLaws, TimeLaws, KindLaws, RoomLaws):
+@pytest.mark.timeout(300)
+class TestRedisStore(StoreLaws):
     @pytest.fixture
     async def subject(self, redis_url: str) -> AsyncIterator[RedisSubject]:
         subject = RedisSubject(redis_url)

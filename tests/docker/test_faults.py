@@ -265,7 +265,7 @@ import sys
 import dagnb
 from dagnb.graph.task import Task
 from tests.docker.chores import after
-from tests.contract.launcher_laws import waiting
+from dagnb.testing.launcher_laws import waiting
 from dagnb_workers.launchers.docker.launcher import Docker
 folder, came, go = sys.argv[1:]
 launcher = Docker(cap=1, memory_mb=160, mounts=f"{folder}:{folder}:rw")

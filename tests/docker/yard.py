@@ -25,9 +25,9 @@ from dagnb.errors import LaunchError
 from dagnb.graph.task import Node
 from dagnb.handle import Run
 from dagnb.storage.home import runtime_directory
+from dagnb.testing.launcher_laws import Gate, waiting
 from dagnb.trace.span import Phase, Span
 from tests.conformance.agent import private_agent
-from tests.contract.launcher_laws import Gate, waiting
 from tests.services.processes import await_that, is_alive
 
 LIMIT_S = 60.0

@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 
-import dagnb
-from dagnb import session
+from dagnb import client, session
 from dagnb.errors import RunCancelledError, RunTimeoutError, TaskFailedError
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
@@ -24,7 +23,7 @@ from dagnb.graph.task import Node, Task
 from dagnb.handle import Run
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import Launcher
-from tests import graphs
+from dagnb.testing import graphs
 
 LIMIT_S = 30.0
 
@@ -140,7 +139,7 @@ class LauncherLaws:
 
     def test_seats_tell_of_a_run_as_long_as_it_goes_on(self, gate: Gate) -> None:
         launcher = self.launcher(1)
-        run = dagnb.run(waiting(str(gate.came), str(gate.go)), workers=launcher)
+        run = client.run(waiting(str(gate.came), str(gate.go)), workers=launcher)
         gate.until_there()
 
         (seat,) = [seat for seat in session.wait(launcher.seats()) if seat.run == run.id]
@@ -156,7 +155,7 @@ class LauncherLaws:
         dag: Dag = graphs.SMALL[shape]
         nodes = graphs.built(dag, graphs.told)
 
-        run = dagnb.run(*nodes, workers=self.launcher(n))
+        run = client.run(*nodes, workers=self.launcher(n))
 
         value = run.result(LIMIT_S)
         expected = graphs.reference(dag, graphs.told)
@@ -186,7 +185,7 @@ class LauncherLaws:
         self.nothing_is_left(run)
 
     def test_nothing_is_left_after_a_deadline(self, gate: Gate) -> None:
-        run = dagnb.run(waiting(str(gate.came), str(gate.go)), workers=self.launcher(1), deadline_s=0.5)
+        run = client.run(waiting(str(gate.came), str(gate.go)), workers=self.launcher(1), deadline_s=0.5)
 
         with pytest.raises(RunTimeoutError, match="deadline"):
             run.result(LIMIT_S)

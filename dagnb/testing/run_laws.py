@@ -1,4 +1,4 @@
-"""The laws of every store, continued: time, waiting, looking, forgetting, width."""
+"""Laws of every store: time, waiting, looking, forgetting, width."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from dagnb.errors import RunMissingError
 from dagnb.protocol.messages import Charge, Death, Demand, Failure, Queue, RunState, Status
-from tests.contract.store_laws import LEASE_S, Subject, apart, chain, finish, run_of, small, tasks_of, woken
+from dagnb.testing.step_laws import LEASE_S, Subject, apart, chain, finish, run_of, small, tasks_of, woken
 
 
 class TimeLaws:
@@ -287,7 +287,6 @@ class RoomLaws:
         with pytest.raises(RunMissingError):
             await store.register("run", "i1", lease_s=LEASE_S)
 
-    @pytest.mark.timeout(300)
     async def test_a_fan_of_ten_thousand_runs(self, subject: Subject) -> None:
         """0 -> 1 ... 10,000 -> 10,001"""
         n, store = 10_000, subject.store

@@ -1,4 +1,4 @@
-"""The laws of every store. A test class of a store inherits them and gives the fixture `subject`."""
+"""Laws of every store: steps of the protocol, values; and the runs that all laws of stores are tried on."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def finish(store: Store, reply: Reply, instance: str = "i1", want: int = 1
     return reply
 
 
-class StoreLaws:
+class StepLaws:
     """Coordination, time, waiting."""
 
     async def test_a_run_is_put_once(self, subject: Subject) -> None:

@@ -1,0 +1,112 @@
+"""The laws of a planner. A test class of a planner inherits them and says which planner is meant."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from dagnb.graph.dag import Dag
+from dagnb.graph.resources import DEFAULT
+from dagnb.planning.costs import Costs
+from dagnb.planning.planner import Planner, Pool, Problem
+from dagnb.testing import graphs, strategies
+
+
+def any_problem(law: Callable[..., None]) -> Callable[..., None]:
+    """Try the law on random problems, the same ones every time; each class that has it tries them all."""
+    terms = settings(
+        max_examples=30,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
+    )
+    tried: Callable[..., None] = terms(given(problem=strategies.problems())(law))
+    return tried
+
+
+def problem_of(dag: Dag, cap: int | None = None) -> Problem:
+    """The DAG at default costs."""
+    return Problem(dag=dag, costs=Costs(), pool=Pool(cap=cap))
+
+
+def renamed(dag: Dag) -> Dag:
+    """The same DAG under other names, whose alphabetical order is the reverse."""
+    calls = tuple(
+        replace(call, name=f"z{len(dag) - i:06}", function=f"y{len(dag) - i:06}") for i, call in enumerate(dag.calls)
+    )
+    return Dag(calls, dag.sinks)
+
+
+class PlannerLaws:
+    """Derive, and give the planner."""
+
+    planner: ClassVar[Any]
+
+    def test_it_is_a_frozen_value_with_a_name(self) -> None:
+        planner, kind = self.planner, type(self.planner)
+
+        assert isinstance(planner, Planner)
+        assert kind() == kind()
+        assert planner.name.isidentifier()
+        assert is_dataclass(kind)
+        assert "name" not in {field.name for field in fields(kind)}
+        with pytest.raises((FrozenInstanceError, TypeError)):
+            setattr(planner, "something", 3)  # noqa: B010  # a planner has no such attribute
+
+    @any_problem
+    def test_a_plan_fits_its_problem_and_names_its_planner(self, problem: Problem) -> None:
+        plan = self.planner.plan(problem)
+
+        plan.check(problem.dag)
+        assert plan.dag is problem.dag
+        assert plan.planner == self.planner.name
+
+    @any_problem
+    def test_every_task_has_a_step_of_its_own_resources(self, problem: Problem) -> None:
+        steps = self.planner.plan(problem).steps
+
+        assert {step.task for step in steps} == set(range(len(problem.dag)))
+        assert all(step.resources == (problem.dag.calls[step.task].options.resources or DEFAULT) for step in steps)
+
+    @any_problem
+    def test_equal_problems_give_equal_plans(self, problem: Problem) -> None:
+        same = Problem(dag=copy.deepcopy(problem.dag), costs=replace(problem.costs), pool=replace(problem.pool))
+
+        assert self.planner.plan(problem) == self.planner.plan(same)
+
+    @any_problem
+    def test_planning_leaves_the_problem_as_it_was(self, problem: Problem) -> None:
+        dag, run_s, sizes = copy.deepcopy(problem.dag), dict(problem.costs.run_s), dict(problem.costs.output_bytes)
+
+        self.planner.plan(problem)
+
+        assert (problem.dag, problem.costs.run_s, problem.costs.output_bytes) == (dag, run_s, sizes)
+
+    @any_problem
+    def test_names_of_tasks_decide_nothing(self, problem: Problem) -> None:
+        other = replace(problem, dag=renamed(problem.dag))
+
+        assert self.planner.plan(problem).steps == self.planner.plan(other).steps
+
+    @any_problem
+    def test_no_more_workers_are_named_than_the_pool_has_or_one_a_kind_of_resources(self, problem: Problem) -> None:
+        steps = [step for step in self.planner.plan(problem).steps if step.worker is not None]
+
+        cap = problem.pool.cap if problem.pool.cap is not None else len(problem.dag)
+        assert len({step.worker for step in steps}) <= cap + len({step.resources for step in steps}) - 1 or not steps
+
+    @pytest.mark.parametrize("shape", sorted(graphs.SMALL))
+    @pytest.mark.parametrize("cap", [None, 1, 3])
+    def test_every_named_shape_is_planned(self, shape: str, cap: int | None) -> None:
+        dag = graphs.SMALL[shape]
+
+        plan = self.planner.plan(problem_of(dag, cap))
+
+        plan.check(dag)
+        assert len(plan.steps) >= len(dag)
