@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dagnb_planners.cpop import Cpop
+    from dagnb_planners.dask_like import DaskLike
     from dagnb_planners.exact import Exact
     from dagnb_planners.flexible import Flexible
     from dagnb_planners.heft import Heft
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
     from dagnb_planners.peft import Peft
     from dagnb_planners.wukong import Wukong
 
-__all__ = ["Cpop", "Exact", "Flexible", "Heft", "HeftLookahead", "OnePass", "Peft", "Wukong"]
+__all__ = ["Cpop", "DaskLike", "Exact", "Flexible", "Heft", "HeftLookahead", "OnePass", "Peft", "Wukong"]
 
 _ROOMS = {
     "Cpop": "dagnb_planners.cpop",
+    "DaskLike": "dagnb_planners.dask_like",
     "Exact": "dagnb_planners.exact",
     "Flexible": "dagnb_planners.flexible",
     "Heft": "dagnb_planners.heft",

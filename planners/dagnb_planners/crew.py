@@ -60,6 +60,10 @@ class Crew:
             found = _sooner(found, begin, self._free[low:high], among)
         return found
 
+    def idlest(self) -> Bench:
+        """Who is done first. Precondition: there is somebody."""
+        return self.benches[self._free[0][1]]
+
     def begin_on(self, bench: Bench, ready: float, lasts: float) -> float:
         """The earliest begin on this worker, not before it is ready and the worker is awake."""
         busy = bench.busy
