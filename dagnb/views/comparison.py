@@ -12,7 +12,7 @@ from dagnb.views.markup import element, escaped
 from dagnb.views.page import fragment, scrolled, table
 from dagnb.views.palette import colours
 from dagnb.views.timeline import bars, entries, length
-from dagnb.views.wording import bytes_text, counted, seconds_text
+from dagnb.views.wording import bytes_text, counted, held_text, seconds_text
 
 WIDTH = 900.0
 _HEADS = ("planner", "P50", "P90", "cost", "cold starts", "through the store", "above the bound", "planned in")
@@ -65,7 +65,7 @@ def _row(line: Line, *, is_best: bool) -> tuple[str, ...]:
         element("b", f"{name}, the best") if is_best else name,
         seconds_text(line.forecast.p50_s),
         seconds_text(line.forecast.p90_s),
-        f"{line.outcome.gb_s:.3g} GB·s",
+        held_text(line.outcome.gb_s),
         f"{line.outcome.n_cold:,}",
         bytes_text(line.moved_bytes),
         f"{100 * line.gap:.0f} %",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dagnb.trace.critical import Reason, Segment, shares
 from dagnb.views.canvas import MARGIN, Entry, Piece, legend, tooltip, words
 from dagnb.views.markup import element, number
+from dagnb.views.palette import PLAIN
 from dagnb.views.timeline import TRAFFIC_COLOURS, hatch
 from dagnb.views.wording import seconds_text
 
@@ -16,9 +17,9 @@ _PAINT = {
     Reason.INPUT: {"fill": TRAFFIC_COLOURS["fetch"]},
     Reason.UPLOAD: {"fill": TRAFFIC_COLOURS["store"]},
     Reason.HANDOVER: {"fill": TRAFFIC_COLOURS["commit"]},
-    Reason.WORKER: {"class_": "fill-edge"},
+    Reason.WORKER: {"fill": PLAIN},
     Reason.START: {"class_": "fill-cold stroke-running", "stroke_width": "0.7"},
-    Reason.OTHER: {"class_": "fill-line"},
+    Reason.OTHER: {"class_": "fill-bg stroke-dim", "stroke_width": "0.7"},
 }
 _MEANING = {
     Reason.RUN: "your functions ran",

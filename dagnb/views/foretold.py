@@ -8,7 +8,7 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.simulation.simulate import Outcome
-from dagnb.views.wording import counted, seconds_text, window_text
+from dagnb.views.wording import counted, held_text, seconds_text, window_text
 
 _LISTED = 4
 
@@ -42,7 +42,7 @@ def outcome_text(outcome: Outcome) -> str:
     >>> outcome_text(Outcome(makespan_s=1.0, gb_s=0.0312, n_cold=1, n_warm=2))
     '0.0312 GB·s · 1 cold start, 2 warm'
     """
-    return f"{outcome.gb_s:.3g} GB·s · {counted(outcome.n_cold, 'cold start')}, {outcome.n_warm:,} warm"
+    return f"{held_text(outcome.gb_s)} · {counted(outcome.n_cold, 'cold start')}, {outcome.n_warm:,} warm"
 
 
 def known_text(plan: Plan, costs: Costs, forecast: Forecast) -> str:

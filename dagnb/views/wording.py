@@ -51,6 +51,15 @@ def bytes_text(n_bytes: int) -> str:
     return f"{size:,.0f} PB"
 
 
+def held_text(gb_s: float) -> str:
+    """Memory held over time.
+
+    >>> [held_text(n) for n in (0.0312, 57.4, 15_300)]
+    ['0.0312 GB·s', '57.4 GB·s', '15,300 GB·s']
+    """
+    return f"{gb_s:,.0f} GB·s" if gb_s >= 999.5 else f"{gb_s:.3g} GB·s"
+
+
 def counted(n: int, thing: str) -> str:
     """A number of things.
 
