@@ -39,7 +39,7 @@ class Seat:
 class Launcher(Protocol):
     """Its dataclass fields are its settings.
 
-    Laws (tests/contract/launcher_laws.py): any DAG finishes with any cap >= 1; after the end of the run, of whatever
+    Laws (dagnb.testing.LauncherLaws): any DAG finishes with any cap >= 1; after the end of the run, of whatever
     kind, no instance is left; a second launch of the same run starts no second set of instances.
     """
 

@@ -1,6 +1,6 @@
 """What a store must do. Two protocols: `Blobs` moves bytes, `Coordinator` moves the state of runs.
 
-Laws of every store (tests/contract/store_laws.py runs them on each):
+Laws of every store (dagnb.testing.StoreLaws runs them):
 - A step of the coordinator is atomic, and repeating it changes nothing.
 - State is the truth; what `wait_*` returns is a hint: it may come late, twice or not at all.
 - Time is the store's own.
