@@ -28,11 +28,12 @@ from dagnb.protocol.messages import RunState
 
 LAST = "last"
 EXACT_TASKS = 40
-"""planners that search for the very best plan are left out, unless asked for, where there are more tasks"""
+"""where there are more tasks, planners that prove their plan to be the best are left out, unless asked for"""
 FORMATS = ("chrome", "wfformat")
 
 _COSTS = ("measured", "predicted")
-_SLOW = frozenset({"exact"})
+_HURRIED = {"exact": {"limit_s": 5.0}}
+"""planners that would let one wait long -> how they are kept short where nobody asked for them by name"""
 _LEARNING_S = 1.0
 """so long for the run before to be kept"""
 _WORKFLOW = ".json"
@@ -196,10 +197,12 @@ def _planners(asked: Iterable[str | Planner] | None, n_tasks: int) -> dict[str, 
         raise ConfigError(f"planners={asked!r}: that is one name. Write planners=[{asked!r}].")
     found: dict[str, Planner] = {}
     for one in _fitting(n_tasks) if asked is None else asked:
-        planner = session.settings(planner=one).chosen_planner()
+        planner: Any = session.settings(planner=one).chosen_planner()
+        if asked is None and planner.name in _HURRIED:
+            planner = replace(planner, **_HURRIED[planner.name])
         found[planner.name if planner.name not in found else repr(planner)] = planner
     return found
 
 
 def _fitting(n_tasks: int) -> list[str]:
-    return [name for name in registry.names("planner") if name not in _SLOW or n_tasks <= EXACT_TASKS]
+    return [name for name in registry.names("planner") if name not in _HURRIED or n_tasks <= EXACT_TASKS]

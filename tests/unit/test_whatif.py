@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dagnb_planners.exact import Exact
 from dagnb_planners.heft import Heft
 from dagnb_workers.launchers.inline import Inline
 
@@ -199,11 +200,13 @@ def test_an_unknown_planner_is_an_error_with_the_nearest_name(done: Run[int]) ->
         dagnb.compare(done, planners="heft")
 
 
-def test_the_exact_planner_is_left_out_where_there_are_many_tasks() -> None:
+def test_the_exact_planner_is_hurried_and_left_out_where_there_are_many_tasks_unless_it_is_asked_for() -> None:
     wide = total([part(1) for _ in range(whatif.EXACT_TASKS)])
 
     few = {line.planner for line in dagnb.compare(total([part(1)])).lines}
     assert few == set(registry.names("planner"))
+    assert whatif._planners(None, 2)["exact"] == Exact(limit_s=5.0)
+    assert whatif._planners(["exact"], 100)["exact"] == Exact()
     assert "exact" not in whatif._planners(None, len(wide.upstream) + 1)
 
 
