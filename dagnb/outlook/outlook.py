@@ -11,8 +11,7 @@ from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.simulation.scenarios import forecast
-from dagnb.simulation.simulate import Outcome, outcome, simulate
-from dagnb.simulation.universe import layout_for
+from dagnb.simulation.simulate import Outcome, outcome_of, play, trace_of
 from dagnb.trace.trace import Trace
 
 
@@ -26,7 +25,7 @@ class Outlook:
     @cached_property
     def trace(self) -> Trace:
         """The run as it would be at median prices."""
-        return simulate(self.plan, self.problem.costs, self.problem.pool)
+        return self._played[0]
 
     @cached_property
     def forecast(self) -> Forecast:
@@ -37,8 +36,13 @@ class Outlook:
     @cached_property
     def outcome(self) -> Outcome:
         """Cost and starts at median prices."""
-        layout = layout_for(self.plan, self.problem.pool)
-        return outcome(self.plan, self.problem.costs, self.problem.pool, layout)
+        return self._played[1]
+
+    @cached_property
+    def _played(self) -> tuple[Trace, Outcome]:
+        """One simulation gives both."""
+        universe = play(self.plan, self.problem.costs, self.problem.pool)
+        return trace_of(universe), outcome_of(universe)
 
     @cached_property
     def bound(self) -> Bound:

@@ -35,12 +35,16 @@ def simulate(plan: Plan, costs: Costs, pool: Pool) -> Trace:
     Deterministic. Times count from the submission at 0; what the client does before is at negative times.
     Raises ProtocolError when the plan would never end: a defect of dagnb.
     """
-    universe = play(plan, costs, pool)
-    end = universe.machine.finished_at
+    return trace_of(play(plan, costs, pool))
+
+
+def trace_of(universe: Universe) -> Trace:
+    """What happened in a universe at its end, the client's own acts among it. To be asked once."""
+    end, costs = universe.machine.finished_at, universe.costs
     universe.note(-1, "", Phase.SUBMIT, -costs.submit_s, 0.0, 0, 1)
     universe.note(-1, "", Phase.RETURN, end, end + costs.return_s, 0, 1)
     universe.notes.sort(key=_IN_ORDER)
-    return Trace(tuple(universe.spans), plan.names, 0.0, end)
+    return Trace(tuple(universe.spans), universe.plan.names, 0.0, end)
 
 
 def outcome(plan: Plan, costs: Costs, pool: Pool, layout: Layout | None = None) -> Outcome:
