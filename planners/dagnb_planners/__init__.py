@@ -18,11 +18,25 @@ if TYPE_CHECKING:
     from dagnb_planners.flexible import Flexible
     from dagnb_planners.heft import Heft
     from dagnb_planners.heft_lookahead import HeftLookahead
+    from dagnb_planners.non_uniform import NonUniform
     from dagnb_planners.one_pass import OnePass
     from dagnb_planners.peft import Peft
+    from dagnb_planners.uniform import Uniform
     from dagnb_planners.wukong import Wukong
 
-__all__ = ["Cpop", "DaskLike", "Exact", "Flexible", "Heft", "HeftLookahead", "OnePass", "Peft", "Wukong"]
+__all__ = [
+    "Cpop",
+    "DaskLike",
+    "Exact",
+    "Flexible",
+    "Heft",
+    "HeftLookahead",
+    "NonUniform",
+    "OnePass",
+    "Peft",
+    "Uniform",
+    "Wukong",
+]
 
 _ROOMS = {
     "Cpop": "dagnb_planners.cpop",
@@ -31,8 +45,10 @@ _ROOMS = {
     "Flexible": "dagnb_planners.flexible",
     "Heft": "dagnb_planners.heft",
     "HeftLookahead": "dagnb_planners.heft_lookahead",
+    "NonUniform": "dagnb_planners.non_uniform",
     "OnePass": "dagnb_planners.one_pass",
     "Peft": "dagnb_planners.peft",
+    "Uniform": "dagnb_planners.uniform",
     "Wukong": "dagnb_planners.wukong",
 }
 
