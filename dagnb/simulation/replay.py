@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
+from typing import Any
 
+from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.costs import Costs, Start
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
@@ -13,12 +16,16 @@ from dagnb.simulation.simulate import simulate
 from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.trace.trace import Trace
 
+ALIKE = 1e-6
+"""starts that differ by less of their length are as long"""
 _ACTS = {Phase.FETCH: "fetch", Phase.LOAD: "load", Phase.DUMP: "dump", Phase.STORE: "store"}
 
 
 def replay(plan: Plan, trace: Trace, pool: Pool) -> Trace:
     """The run of this plan again, in virtual time, every act as long as it was. Positions are those of the steps."""
-    return simulate(plan, measured(trace, len(plan.steps)), pool)
+    costs = measured(trace, len(plan.steps))
+    needs = None if pool.eager else {step: found.resources for step, found in enumerate(plan.steps)}
+    return simulate(plan, costs.with_(**_starts(trace, needs)), pool)
 
 
 def measured(trace: Trace, n_steps: int) -> Costs:
@@ -40,8 +47,9 @@ def measured(trace: Trace, n_steps: int) -> Costs:
         known_s=known,
         default_run_s=median(runs.values()) if runs else 0.0,
         commit_s=commit_s,
+        wake_s=_wake_s(trace),
         start_series=started(trace),
-        failures=_failures(trace, last),
+        failures=_failures(trace, last, commit_s),
     )
 
 
@@ -58,6 +66,11 @@ def quick_commit_s(trace: Trace) -> float:
 
 def started(trace: Trace) -> tuple[Start, ...]:
     """The starts of the run's instances, in the order of demand. Those that were only woken are no starts."""
+    return tuple(_start(spans) for spans in _comings(trace) if _is_start(spans))
+
+
+def _comings(trace: Trace) -> list[list[Span]]:
+    """The acts of each coming of an instance to a worker, in order of demand: of those at once, warm ones first."""
     by_worker: dict[str, list[Span]] = defaultdict(list)
     for span in trace.spans:
         if span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0):
@@ -68,8 +81,7 @@ def started(trace: Trace) -> tuple[Start, ...]:
             if span.phase is Phase.INVOKE or not found or found[-1][0].worker != span.worker:
                 found.append([])
             found[-1].append(span)
-    begun = sorted(filter(_is_start, found), key=lambda spans: spans[0].begin_s)
-    return tuple(map(_start, begun))
+    return sorted(found, key=lambda spans: (round(spans[0].begin_s, 6), spans[0].detail != "warm"))
 
 
 def _is_start(spans: list[Span]) -> bool:
@@ -92,6 +104,38 @@ def _start(spans: list[Span]) -> Start:
     )
 
 
+def _wake_s(trace: Trace) -> float:
+    """From a hint until an instance that waited has the task."""
+    woken = [spans[0].duration_s for spans in _comings(trace) if not _is_start(spans)]
+    return max(0.0, median(woken)) if woken else Costs.wake_s
+
+
+def _starts(trace: Trace, needs: Mapping[int, Resources] | None) -> dict[str, Any]:
+    """Prices of starts by resources, where starts of one kind are alike; else nothing, and their series holds.
+
+    A series goes wrong after an instance that came too late to do anything, because nothing tells of it. So does a
+    usual price where all of a kind came too late: then a start took until the end. needs: of each step; None where all
+    instances start at submission and are alike.
+    """
+    where = {span.worker: needs[span.task] for span in trace.spans if needs and span.task in needs}
+    found: dict[tuple[Resources, bool], list[Start]] = defaultdict(list)
+    for spans in _comings(trace):
+        if _is_start(spans):
+            found[where.get(spans[0].worker, DEFAULT), spans[0].detail == "warm"].append(_start(spans))
+    if not all(map(_are_alike, found.values())):
+        return {}
+    never = Start(invoke_s=trace.makespan_s)
+    kinds = {kind: alike[0] for kind, alike in found.items()}
+    if needs is None:
+        return {"cold": kinds.get((DEFAULT, False), never), "start_series": ()}
+    return {"starts": kinds, "cold": never, "warm": never, "start_series": ()}
+
+
+def _are_alike(starts: Sequence[Start]) -> bool:
+    totals = [start.total_s for start in starts]
+    return max(totals) - min(totals) <= ALIKE * max(totals) + 1e-6
+
+
 def _last_attempts(trace: Trace) -> dict[int, dict[Phase, Span]]:
     """step -> phase -> its span, of the last attempt"""
     found: dict[int, dict[Phase, Span]] = {}
@@ -107,17 +151,24 @@ def _last_attempts(trace: Trace) -> dict[int, dict[Phase, Span]]:
     return found
 
 
-def _failures(trace: Trace, last: dict[int, dict[Phase, Span]]) -> dict[int, tuple[tuple[float, float], ...]]:
-    """step -> (seconds run, pause until the next attempt) of each attempt before the last"""
-    runs: dict[int, list[Span]] = defaultdict(list)
+def _failures(
+    trace: Trace, last: dict[int, dict[Phase, Span]], commit_s: float
+) -> dict[int, tuple[tuple[float, float], ...]]:
+    """step -> (seconds run, back-off until the next is ready) of each attempt before the last"""
+    runs: dict[int, dict[int, Span]] = defaultdict(dict)
+    ready: dict[tuple[int, int], float] = {}
     for span in trace.spans:
+        if span.task not in last:
+            continue
         if span.phase is Phase.RUN:
-            runs[span.task].append(span)
+            runs[span.task][span.attempt] = span
+        if span.phase is not Phase.COMMIT:
+            ready.setdefault((span.task, span.attempt), span.begin_s)
     found = {}
-    for task, spans in runs.items():
-        if len(spans) > 1 and task in last:
-            ordered = sorted(spans, key=lambda span: span.attempt)
-            found[task] = tuple(
-                (one.duration_s, max(0.0, other.begin_s - one.end_s)) for one, other in pairwise(ordered)
-            )
-    return found
+    for task, attempts in runs.items():
+        ordered = [attempts[number] for number in sorted(attempts)]
+        found[task] = tuple(
+            (max(0.0, one.duration_s), max(0.0, ready[task, other.attempt] - one.end_s - commit_s))
+            for one, other in pairwise(ordered)
+        )
+    return {task: failed for task, failed in found.items() if failed}

@@ -1,0 +1,131 @@
+"""Replay: a simulated run, measured and simulated again, takes as long: what the simulator knows, a trace tells."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Pool
+from dagnb.simulation.replay import measured, replay, started
+from dagnb.simulation.simulate import play, simulate
+from dagnb.trace.span import Phase, Span
+from dagnb.trace.trace import Trace
+from tests import graphs, strategies
+from tests.unit.outlook.past_runs import floating, story_of
+
+SECONDS = st.sampled_from((0.0, 0.001, 0.1)) | st.floats(0, 3)
+STARTS = st.builds(Start, invoke_s=SECONDS, boot_s=SECONDS, register_s=st.floats(0.001, 0.5))
+"""whoever only wakes does not register anew, so registering takes some time"""
+FAILURES = st.lists(st.tuples(SECONDS, SECONDS), min_size=1, max_size=2).map(tuple)
+QUICK = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+
+
+@st.composite
+def runs(draw: st.DrawFn, *, eager: bool) -> tuple[Plan, Costs, Pool]:
+    """Any plan as a story tells it, values of all sizes, retries, processes or containers that come and go."""
+    plan = story_of(draw(strategies.planned(max_tasks=10, copies=True))).plan
+    some = st.sampled_from(range(len(plan.steps)))
+    kinds = st.sampled_from(strategies.KINDS)
+    more: dict[str, Any] = {} if eager else {"starts": draw(st.dictionaries(st.tuples(kinds, st.booleans()), STARTS))}
+    costs = draw(strategies.costs(plan.dag)).with_(
+        wake_s=draw(st.sampled_from((0.0, 0.001, 0.05))),
+        commit_s=draw(st.sampled_from((0.0, 0.0003, 0.02))),
+        program_s=draw(SECONDS),
+        cold=draw(STARTS),
+        warm=draw(STARTS),
+        failures=draw(st.dictionaries(some, FAILURES, max_size=2)),
+        **more,
+    )
+    pool = Pool(
+        cap=draw(st.none() | st.integers(1, 4)),
+        eager=eager,
+        linger_s=math.inf if eager else draw(st.sampled_from((0.0, 0.01, math.inf))),
+        keep_alive_s=draw(st.sampled_from((0.0, 0.5, math.inf))),
+        warm={} if eager else draw(st.dictionaries(kinds, st.integers(1, 2))),
+    )
+    return plan, costs, pool
+
+
+@QUICK
+@given(runs(eager=True))
+def test_a_replay_on_processes_takes_as_long(case: tuple[Plan, Costs, Pool]) -> None:
+    plan, costs, pool = case
+    trace = simulate(plan, costs, pool)
+
+    assert replay(plan, trace, pool).makespan_s == pytest.approx(trace.makespan_s, rel=1e-6, abs=1e-9)
+
+
+@QUICK
+@given(runs(eager=False))
+def test_a_replay_on_containers_takes_as_long(case: tuple[Plan, Costs, Pool]) -> None:
+    """An instance that came and found nothing to do leaves no span, and may still be there later: left out."""
+    plan, costs, pool = case
+    trace = simulate(plan, costs, pool)
+    assume(len(started(trace)) == play(plan, costs, pool).fleet.n_started)
+
+    assert replay(plan, trace, pool).makespan_s == pytest.approx(trace.makespan_s, rel=1e-6, abs=1e-9)
+
+
+def test_acts_replayed_are_those_measured() -> None:
+    plan, pool = story_of(floating(graphs.wide(3))).plan, Pool(cap=2)
+    costs = Costs(
+        run_s={0: 1.0, 1: 2.0, 2: 3.0, 3: 0.5, 4: 0.1},
+        default_output_bytes=10**6,
+        fetch=Law(0.1, 1e-7),
+        load=Law(0.01),
+        failures={2: ((0.3, 0.7), (0.2, 0.4))},
+    )
+    trace = simulate(plan, costs, pool)
+
+    found, again = measured(trace, 5), replay(plan, trace, pool)
+
+    assert [part for failed in found.failures[2] for part in failed] == pytest.approx([0.3, 0.7, 0.2, 0.4])
+    assert [found.run(i) for i in range(5)] == pytest.approx([1.0, 2.0, 3.0, 0.5, 0.1])
+    assert again.by_phase() == pytest.approx(trace.by_phase())
+
+
+def test_a_container_that_comes_after_the_end_is_not_waited_for() -> None:
+    """Two tasks, a warm container for the first; the cold one for the second is still on its way when both are done."""
+    plan = story_of(floating(graphs.drawn("a", "b"))).plan
+    pool = Pool(eager=False, warm={plan.steps[0].resources: 1})
+    costs = Costs(default_run_s=0.1, cold=Start(boot_s=60.0), warm=Start(invoke_s=0.1, register_s=0.1))
+    trace = simulate(plan, costs, pool)
+
+    assert trace.makespan_s == pytest.approx(0.4, abs=0.01)
+    assert replay(plan, trace, pool).makespan_s == pytest.approx(trace.makespan_s)
+
+
+def test_starts_that_differ_are_replayed_in_the_order_of_demand() -> None:
+    plan, pool = story_of(floating(graphs.drawn("a", "b"))).plan, Pool(cap=2)
+    starts = (Start(invoke_s=0.5, register_s=0.5), Start(invoke_s=3.0, register_s=0.5))
+    trace = simulate(plan, Costs(default_run_s=4.0, start_series=starts), pool)
+
+    again = replay(plan, trace, pool)
+
+    assert [start.total_s for start in started(trace)] == pytest.approx([1.0, 3.5])
+    assert again.makespan_s == pytest.approx(trace.makespan_s)
+
+
+def test_who_was_only_woken_did_not_start() -> None:
+    spans = [
+        Span(-1, "w", Phase.INVOKE, 0.0, 1.0, detail="cold"),
+        Span(-1, "w", Phase.REGISTER, 1.0, 1.5, detail="cold"),
+        Span(-1, "w", Phase.INVOKE, 5.0, 5.25, detail="warm"),
+    ]
+    trace = Trace.of(spans, ["a"], submitted_s=0.0, finished_s=6.0)
+
+    assert [start.total_s for start in started(trace)] == [1.5]
+    assert measured(trace, 1).wake_s == 0.25
+
+
+def test_a_run_without_any_span_is_replayed_at_usual_prices() -> None:
+    plan = story_of(floating(graphs.chain(2))).plan
+    bare = Trace.of([], plan.names, submitted_s=0.0, finished_s=1.0)
+
+    assert replay(plan, bare, Pool(cap=1)).makespan_s > 0
