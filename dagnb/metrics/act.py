@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from dagnb.graph.resources import Resources
 from dagnb.trace.span import STARTING, Phase
+from dagnb.trace.starts import starts
 from dagnb.trace.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """What one act of a platform took. detail: 'cold' or 'warm' of a start, whose phase is INVOKE for all its acts."""
+    """What one act of a platform took. detail: 'cold' or 'warm' of a start; INVOKE stands for the whole of it."""
 
     phase: Phase
     detail: str
@@ -22,24 +23,24 @@ class Act:
 
 
 def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
-    """What a trace teaches of its platform: starts as a whole, transfers, round trips, the client's own acts."""
+    """What a trace teaches of its platform: starts and their acts, transfers, round trips, the client's own acts."""
     of_worker = {span.worker: resources[span.task] for span in trace.spans if span.task >= 0 and span.worker}
     held: dict[int, int] = {}  # what a task read and gave, and lets go of when it was handed over
     for span in trace.spans:
         if span.phase in (Phase.LOAD, Phase.DUMP):
             held[span.task] = held.get(span.task, 0) + span.n_bytes
-    begun: dict[str, list[float]] = {}
-    details: dict[str, str] = {}
     for span in trace.spans:
-        if span.phase in STARTING:
-            begun.setdefault(span.worker, []).extend((span.begin_s, span.end_s))
-            details.setdefault(span.worker, span.detail)
-        elif span.phase in (Phase.FETCH, Phase.STORE, Phase.COMMIT, Phase.SUBMIT, Phase.RETURN, Phase.PROGRAM):
+        if span.phase is Phase.PROGRAM and span.task >= 0:
+            continue  # content that one task needed is no part of a start
+        if span.phase in (Phase.FETCH, Phase.STORE, Phase.COMMIT, Phase.SUBMIT, Phase.RETURN, Phase.PROGRAM):
             where = of_worker.get(span.worker, Resources())
             seconds = max(0.0, span.duration_s)
             n_bytes = held.get(span.task, 0) if span.phase is Phase.COMMIT else span.n_bytes
             yield Act(phase=span.phase, detail="", resources=where, n_bytes=n_bytes, seconds=seconds)
-    for worker, moments in begun.items():
-        where = of_worker.get(worker, Resources())
-        seconds = max(moments) - min(moments)
-        yield Act(phase=Phase.INVOKE, detail=details[worker], resources=where, n_bytes=0, seconds=seconds)
+    for start in starts(trace):
+        where = of_worker.get(start.worker, Resources())
+        seconds = start.total_s - start.acts.get(Phase.PROGRAM, 0.0)
+        yield Act(phase=Phase.INVOKE, detail=start.detail, resources=where, n_bytes=0, seconds=seconds)
+        for phase, seconds in start.acts.items():
+            if phase in STARTING and phase is not Phase.INVOKE:
+                yield Act(phase=phase, detail=start.detail, resources=where, n_bytes=0, seconds=seconds)

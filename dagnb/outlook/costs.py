@@ -124,7 +124,7 @@ def _starts(here: Platform, needs: set[Resources]) -> dict[str, Any]:
     """Starts by resources, and of others."""
 
     def told(resources: Resources, *, is_warm: bool) -> Start:
-        return Start(invoke_s=here.starts.seconds(resources, is_cold=not is_warm).p50)
+        return here.start(resources, is_warm=is_warm)
 
     known = [is_warm for is_warm in (True, False) if (not is_warm) in here.starts.pools]
     found: dict[str, Any] = {

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from dagnb.graph.resources import Resources
 from dagnb.metrics.act import Act
 from dagnb.metrics.history import History
-from dagnb.planning.costs import Costs, Law
+from dagnb.planning.costs import Costs, Law, Start
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.starts import Start as Started
 from dagnb.prediction.starts import Starts, starts
 from dagnb.prediction.transfer import Transfer, transfer
-from dagnb.trace.span import Phase
+from dagnb.trace.span import STARTING, Phase
 
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """What acts of one platform cost. starts: by resources. n: acts it rests on."""
+    """What acts of one platform cost. n: acts it rests on.
+
+    starts: whole ones, by resources. acts: (phase, 'cold' or 'warm') -> seconds of that part of a start.
+    """
 
     fetch: Law = Costs.fetch
     store: Law = Costs.store
@@ -30,7 +34,22 @@ class Platform:
     return_s: float = Costs.return_s
     transfer_spread: float = 0.5
     starts: Starts = field(default_factory=Starts)
+    acts: Mapping[tuple[Phase, str], float] = field(default_factory=dict)
     n: int = 0
+
+    def start(self, resources: Resources, *, is_warm: bool) -> Start:
+        """A start, act by act: each as long as usual, the first as long as the whole leaves to it."""
+        total_s = self.starts.seconds(resources, is_cold=not is_warm).p50
+        detail = "warm" if is_warm else "cold"
+        usual = {phase: self.acts.get((phase, detail), 0.0) for phase in STARTING[1:]}
+        part = min(1.0, total_s / sum(usual.values())) if any(usual.values()) else 1.0
+        return Start(
+            invoke_s=total_s - part * sum(usual.values()),
+            create_s=part * usual[Phase.CREATE],
+            boot_s=part * usual[Phase.BOOT],
+            import_s=part * usual[Phase.IMPORT],
+            register_s=part * usual[Phase.REGISTER],
+        )
 
 
 class Knowledge:
@@ -94,6 +113,11 @@ def platform(acts: Sequence[Act]) -> Platform:
         return_s=_typical(by_phase.get(Phase.RETURN, ()), Costs.return_s),
         transfer_spread=min(1.0, max(spreads, default=Platform.transfer_spread)),
         starts=starts(started),
+        acts={
+            (phase, detail): median(act.seconds for act in by_phase[phase] if act.detail == detail)
+            for phase in STARTING[1:]
+            for detail in {act.detail for act in by_phase.get(phase, ())}
+        },
         n=len(acts),
     )
 

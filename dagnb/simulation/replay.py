@@ -13,7 +13,8 @@ from dagnb.planning.costs import Costs, Start
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import simulate
-from dagnb.trace.span import STARTING, Phase, Span
+from dagnb.trace.span import Phase, Span
+from dagnb.trace.starts import Coming, comings, starts
 from dagnb.trace.trace import Trace
 
 ALIKE = 1e-6
@@ -65,48 +66,25 @@ def quick_commit_s(trace: Trace) -> float:
 
 
 def started(trace: Trace) -> tuple[Start, ...]:
-    """The starts of the run's instances, in the order of demand. Those that were only woken are no starts."""
-    return tuple(_start(spans) for spans in _comings(trace) if _is_start(spans))
+    """The starts of the run's instances, in the order of demand."""
+    return tuple(map(_start, starts(trace)))
 
 
-def _comings(trace: Trace) -> list[list[Span]]:
-    """The acts of each coming of an instance to a worker, in order of demand: of those at once, warm ones first."""
-    by_worker: dict[str, list[Span]] = defaultdict(list)
-    for span in trace.spans:
-        if span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0):
-            by_worker[span.worker].append(span)
-    found: list[list[Span]] = []
-    for spans in by_worker.values():
-        for span in spans:
-            if span.phase is Phase.INVOKE or not found or found[-1][0].worker != span.worker:
-                found.append([])
-            found[-1].append(span)
-    return sorted(found, key=lambda spans: (round(spans[0].begin_s, 6), spans[0].detail != "warm"))
-
-
-def _is_start(spans: list[Span]) -> bool:
-    """Whoever was only woken left a warm INVOKE and nothing else."""
-    return len(spans) > 1 or spans[0].detail == "cold"
-
-
-def _start(spans: list[Span]) -> Start:
-    """From the first act to the last; what lies between acts counts to the one before."""
-    ends = [span.begin_s for span in spans[1:]] + [max(span.end_s for span in spans)]
-    lengths: dict[Phase, float] = defaultdict(float)
-    for span, end in zip(spans, ends, strict=True):
-        lengths[span.phase] += max(0.0, end - span.begin_s)
+def _start(coming: Coming) -> Start:
+    """Reading the program counts to registering."""
+    seconds = coming.acts.get
     return Start(
-        invoke_s=lengths[Phase.INVOKE],
-        create_s=lengths[Phase.CREATE],
-        boot_s=lengths[Phase.BOOT],
-        import_s=lengths[Phase.IMPORT],
-        register_s=lengths[Phase.REGISTER] + lengths[Phase.PROGRAM],
+        invoke_s=seconds(Phase.INVOKE, 0.0),
+        create_s=seconds(Phase.CREATE, 0.0),
+        boot_s=seconds(Phase.BOOT, 0.0),
+        import_s=seconds(Phase.IMPORT, 0.0),
+        register_s=seconds(Phase.REGISTER, 0.0) + seconds(Phase.PROGRAM, 0.0),
     )
 
 
 def _wake_s(trace: Trace) -> float:
     """From a hint until an instance that waited has the task."""
-    woken = [spans[0].duration_s for spans in _comings(trace) if not _is_start(spans)]
+    woken = [coming.total_s for coming in comings(trace) if not coming.is_start]
     return max(0.0, median(woken)) if woken else Costs.wake_s
 
 
@@ -119,9 +97,8 @@ def _starts(trace: Trace, needs: Mapping[int, Resources] | None) -> dict[str, An
     """
     where = {span.worker: needs[span.task] for span in trace.spans if needs and span.task in needs}
     found: dict[tuple[Resources, bool], list[Start]] = defaultdict(list)
-    for spans in _comings(trace):
-        if _is_start(spans):
-            found[where.get(spans[0].worker, DEFAULT), spans[0].detail == "warm"].append(_start(spans))
+    for coming in starts(trace):
+        found[where.get(coming.worker, DEFAULT), coming.detail == "warm"].append(_start(coming))
     if not all(map(_are_alike, found.values())):
         return {}
     never = Start(invoke_s=trace.makespan_s)
@@ -137,7 +114,7 @@ def _are_alike(starts: Sequence[Start]) -> bool:
 
 
 def _last_attempts(trace: Trace) -> dict[int, dict[Phase, Span]]:
-    """step -> phase -> its span, of the last attempt"""
+    """step -> phase -> its span, of the last attempt; what it need not fetch again, of an earlier one"""
     found: dict[int, dict[Phase, Span]] = {}
     attempts: dict[int, int] = {}
     for span in trace.spans:
@@ -145,7 +122,7 @@ def _last_attempts(trace: Trace) -> dict[int, dict[Phase, Span]]:
             continue
         if span.attempt > attempts.get(span.task, 0):
             attempts[span.task] = span.attempt
-            found[span.task] = {}
+            found[span.task] = {p: s for p, s in found.get(span.task, {}).items() if p is Phase.FETCH}
         if span.attempt == attempts[span.task]:
             found[span.task][span.phase] = span
     return found

@@ -1,0 +1,66 @@
+"""Instances that came to a worker, found in a trace: started for it, or only woken, act by act."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dagnb.trace.span import STARTING, Phase, Span
+from dagnb.trace.trace import Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coming:
+    """From the demand until registered. detail: 'cold' or 'warm'. is_start: not one that was there and was only woken.
+
+    acts: phase -> seconds; what lies between two counts to the earlier one. PROGRAM is among them where the program was
+    read on the way.
+    """
+
+    worker: str
+    detail: str
+    is_start: bool
+    begin_s: float
+    acts: Mapping[Phase, float]
+
+    @property
+    def total_s(self) -> float:
+        """All acts."""
+        return sum(self.acts.values())
+
+
+def comings(trace: Trace) -> tuple[Coming, ...]:
+    """In order of demand; of those at once, warm ones first. O(spans log spans)."""
+    by_worker: dict[str, list[Span]] = defaultdict(list)
+    for span in trace.spans:
+        if span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0):
+            by_worker[span.worker].append(span)
+    found: list[list[Span]] = []
+    for spans in by_worker.values():
+        for number, span in enumerate(spans):
+            if span.phase is Phase.INVOKE or not number:
+                found.append([])
+            found[-1].append(span)
+    ordered = sorted(found, key=lambda spans: (round(spans[0].begin_s, 6), spans[0].detail != "warm"))
+    return tuple(map(_coming, ordered))
+
+
+def starts(trace: Trace) -> tuple[Coming, ...]:
+    """The comings that were starts."""
+    return tuple(coming for coming in comings(trace) if coming.is_start)
+
+
+def _coming(spans: list[Span]) -> Coming:
+    """Whoever was only woken left a warm INVOKE and nothing else."""
+    ends = [span.begin_s for span in spans[1:]] + [max(span.end_s for span in spans)]
+    acts: dict[Phase, float] = defaultdict(float)
+    for span, end in zip(spans, ends, strict=True):
+        acts[span.phase] += max(0.0, end - span.begin_s)
+    return Coming(
+        worker=spans[0].worker,
+        detail=spans[0].detail or "cold",
+        is_start=len(spans) > 1 or spans[0].detail == "cold",
+        begin_s=spans[0].begin_s,
+        acts=dict(acts),
+    )
