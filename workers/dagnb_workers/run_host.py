@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from dagnb.protocol.invocation import Invocation
+from dagnb_workers.chronicle import chronicle
 from dagnb_workers.ledger import Entry, hold
 from dagnb_workers.link import Link
 from dagnb_workers.nursery import Nursery, live
@@ -110,11 +111,13 @@ def _default_work() -> Work:
 
 
 def _supervisor(directory: Path, args: dict[str, Any], fds: list[int]) -> int:
-    """What a supervisor process does, in the environment of who asked for the run."""
+    """What a supervisor process does, in the environment of who asked for the run: at last, see that it is kept."""
     if environment := args.get("environment"):
         os.environ.clear()
         os.environ.update(environment)
-    return supervise(args["invocation"], directory)
+    code = supervise(args["invocation"], directory)
+    asyncio.run(chronicle(Invocation.from_json(args["invocation"])))  # the run is struck: this keeps nobody waiting
+    return code
 
 
 def main(argv: Sequence[str]) -> int:

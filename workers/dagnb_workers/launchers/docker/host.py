@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dagnb.protocol.invocation import Invocation
+from dagnb_workers.chronicle import chronicle
 from dagnb_workers.launchers.docker.box import ENGINE_ERRORS, Box
 from dagnb_workers.launchers.docker.fleet import Fleet
 from dagnb_workers.launchers.docker.follower import Terms
@@ -66,6 +68,7 @@ class Host:
             await self._fleet.follow(run, launch)
         finally:
             self._tell({"exited": run, "pid": os.getpid(), "status": 0})
+        await chronicle(Invocation.from_json(launch["invocation"]))
 
     async def _answer(self, request: dict[str, Any]) -> None:
         told: dict[str, Any]
