@@ -54,21 +54,25 @@ def _drawn(costs: Costs, n_tasks: int, shared: float, chance: random.Random) -> 
 
 
 def forecast(plan: Plan, costs: Costs, pool: Pool, n: int | None = None, *, known: float = 0.0) -> Forecast:
-    """Quantiles of the plan's makespan over n scenarios; None takes as many as STEPS allow, 1 to MOST.
+    """Quantiles of the plan's makespan over its scenarios: see makespans.
 
     Of one scenario the quantiles are its makespan and what the shared factor alone does to it.
     """
-    n = max(1, min(MOST, STEPS // len(plan.steps))) if n is None else n
-    if costs.doubt.is_certain:
-        n = 1
-    layout = layout_for(plan, pool)
-    makespans = sorted(outcome(plan, priced, pool, layout).makespan_s for priced in scenarios(costs, len(plan.dag), n))
-    if n == 1:
+    found = makespans(plan, costs, pool, n)
+    if len(found) == 1:
         reach = math.exp(_SCORE_90 * costs.doubt.batch)
-        p10, p50, p90 = makespans[0] / reach, makespans[0], makespans[0] * reach
+        p10, p50, p90 = found[0] / reach, found[0], found[0] * reach
     else:
-        p10, p50, p90 = (quantile(makespans, p) for p in (0.1, 0.5, 0.9))
-    return Forecast(p10_s=p10, p50_s=p50, p90_s=p90, n_scenarios=n, known=known)
+        p10, p50, p90 = (quantile(found, p) for p in (0.1, 0.5, 0.9))
+    return Forecast(p10_s=p10, p50_s=p50, p90_s=p90, n_scenarios=len(found), known=known)
+
+
+def makespans(plan: Plan, costs: Costs, pool: Pool, n: int | None = None) -> list[float]:
+    """In each of n scenarios, ascending; None takes as many as STEPS allow, 1 to MOST; 1 where nothing is in doubt."""
+    n = max(1, min(MOST, STEPS // len(plan.steps))) if n is None else n
+    drawn = scenarios(costs, len(plan.dag), 1 if costs.doubt.is_certain else n)
+    layout = layout_for(plan, pool)
+    return sorted(outcome(plan, priced, pool, layout).makespan_s for priced in drawn)
 
 
 def quantile(ordered: list[float], p: float) -> float:

@@ -18,21 +18,24 @@ from dagnb.errors import ConfigError, PlanError
 from dagnb.planning.bounds import certificate, lower_bound
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Planner, Problem
-from dagnb.simulation.scenarios import quantile, scenarios
+from dagnb.simulation.scenarios import makespans, quantile
 from dagnb.simulation.simulate import outcome
-from dagnb.simulation.universe import layout_for
+from dagnb_planners.cpop import Cpop
+from dagnb_planners.dask_like import DaskLike
 from dagnb_planners.flexible import Flexible
 from dagnb_planners.heft import Heft
+from dagnb_planners.heft_lookahead import HeftLookahead
 from dagnb_planners.one_pass import OnePass
+from dagnb_planners.peft import Peft
 from dagnb_planners.search import Search
 from dagnb_planners.sweep import score
+from dagnb_planners.wukong import Wukong
 
 STEP_S = 40e-6
 """what simulating one step takes on an ordinary machine: turns seconds of budget into evaluations, without a clock"""
 SHARE = 0.05
 LEAST_S, MOST_S = 0.2, 3.0
-SCENARIOS = 8
-FINALISTS = 5
+FINALISTS = 2
 DOUBTS = (0.4, 0.8)
 """tasks whose own doubt is larger are left floating, in a variant each"""
 LARGE = 2_000
@@ -78,7 +81,9 @@ class Best:
 
 def members(problem: Problem) -> Iterator[Plan]:
     """A plan of each planner of the portfolio; one that refuses the problem is left out."""
-    asked: list[Planner] = [Flexible(), OnePass(), Heft()]
+    asked: list[Planner] = [Flexible(), OnePass(), DaskLike(), Heft()]
+    if len(problem.dag) <= LARGE:
+        asked += [Wukong(), Cpop(), Peft(), HeftLookahead()]
     for planner in asked:
         try:
             yield planner.plan(problem)
@@ -87,17 +92,13 @@ def members(problem: Problem) -> Iterator[Plan]:
 
 
 def sturdiest(problem: Problem, ranked: list[Plan]) -> Plan:
-    """Of the first few and their variants the one of the smallest makespan at the percentile, over scenarios."""
-    candidates = [variant for plan in ranked[:FINALISTS] for variant in (plan, *loosened(problem, plan))]
-    candidates += [plan for plan in ranked if plan.is_floating]
-    drawn = list(scenarios(problem.costs, len(problem.dag), SCENARIOS))
+    """Of all plans, and of variants of the first few, the one of the smallest makespan at the percentile."""
+    variants = [variant for plan in ranked[:FINALISTS] for variant in loosened(problem, plan)]
 
     def at_percentile(plan: Plan) -> float:
-        layout = layout_for(plan, problem.pool)
-        makespans = sorted(outcome(plan, costs, problem.pool, layout).makespan_s for costs in drawn)
-        return quantile(makespans, problem.percentile)
+        return quantile(makespans(plan, problem.costs, problem.pool), problem.percentile)
 
-    return min(candidates, key=at_percentile)
+    return min([*ranked, *variants], key=at_percentile)
 
 
 def loosened(problem: Problem, plan: Plan) -> Iterator[Plan]:
