@@ -22,8 +22,8 @@ MARGIN = 1.3
 TRUST = 1.25
 """an estimate that is so many times the best simulated makespan is no candidate: the estimates are some 2 % off, seldom
 more than 15 %"""
-LARGE, FEW = 1_000, 3
-"""of larger DAGs the best few by estimate are simulated, no more"""
+LARGE, FEW, CLOSE = 1_000, 3, 1.05
+"""of larger DAGs the best few by estimate are simulated, if they are so close; a single candidate is not"""
 
 
 def counts(problem: Problem) -> Iterator[int]:
@@ -68,9 +68,11 @@ def schedules(problem: Problem, place: Callable[[int], Placing]) -> Iterator[Pla
 
 def best_of(problem: Problem, planner: str, placings: list[Placing]) -> Plan:
     """The plan of the shortest simulated run; of equal ones the cheaper, then that of fewer workers."""
-    by_estimate = sorted(placings, key=lambda placing: (placing.makespan_s, len(placing.benches)))
+    candidates = _candidates(problem, placings)
+    if len(candidates) == 1:
+        return candidates[0].plan(planner)
     best: tuple[tuple[float, float], int, Plan] | None = None
-    for placing in by_estimate[: FEW if len(problem.dag) > LARGE else None]:
+    for placing in candidates:
         if best is not None and placing.makespan_s > TRUST * best[0][0]:
             break
         plan = placing.plan(planner)
@@ -78,3 +80,14 @@ def best_of(problem: Problem, planner: str, placings: list[Placing]) -> Plan:
         best = tried if best is None or tried[:2] < best[:2] else best
     assert best is not None  # counts() gives at least one
     return best[2]
+
+
+def _candidates(problem: Problem, placings: list[Placing]) -> list[Placing]:
+    """Those that may be best, by estimate, of equal ones that of fewer workers; equal schedules once."""
+    found: dict[tuple[int, ...], Placing] = {}
+    for placing in sorted(placings, key=lambda placing: (placing.makespan_s, len(placing.benches))):
+        found.setdefault(tuple(placing.worker), placing)
+    ordered = list(found.values())
+    if len(problem.dag) <= LARGE:
+        return ordered
+    return [placing for placing in ordered[:FEW] if placing.makespan_s <= CLOSE * ordered[0].makespan_s]
