@@ -14,6 +14,7 @@ from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT
 from dagnb.planning.costs import Costs
 from dagnb.planning.planner import Planner, Pool, Problem
+from dagnb.simulation.simulate import outcome
 from dagnb.testing import graphs, strategies
 
 
@@ -36,17 +37,20 @@ def problem_of(dag: Dag, cap: int | None = None) -> Problem:
 
 
 def renamed(dag: Dag) -> Dag:
-    """The same DAG under other names, whose alphabetical order is the reverse."""
+    """The same DAG under other names, whose alphabetical order is the reverse; what was one function still is."""
+    functions = list(dict.fromkeys(call.function for call in dag.calls))
+    others = {function: f"y{len(functions) - i:06}" for i, function in enumerate(functions)}
     calls = tuple(
-        replace(call, name=f"z{len(dag) - i:06}", function=f"y{len(dag) - i:06}") for i, call in enumerate(dag.calls)
+        replace(call, name=f"z{len(dag) - i:06}", function=others[call.function]) for i, call in enumerate(dag.calls)
     )
     return Dag(calls, dag.sinks)
 
 
 class PlannerLaws:
-    """Derive, and give the planner."""
+    """Derive, and give the planner; sizes: it gives workers more CPUs and memory than a task asks for, never less."""
 
     planner: ClassVar[Any]
+    sizes: ClassVar[bool] = False
 
     def test_it_is_a_frozen_value_with_a_name(self) -> None:
         planner, kind = self.planner, type(self.planner)
@@ -72,7 +76,14 @@ class PlannerLaws:
         steps = self.planner.plan(problem).steps
 
         assert {step.task for step in steps} == set(range(len(problem.dag)))
-        assert all(step.resources == (problem.dag.calls[step.task].options.resources or DEFAULT) for step in steps)
+        for step in steps:
+            asked = problem.dag.calls[step.task].options.resources or DEFAULT
+            given = step.resources
+            if self.sizes:
+                given = replace(given, cpus=asked.cpus, memory_mb=asked.memory_mb)
+                assert (step.resources.cpus or 0) >= (asked.cpus or 0)
+                assert (step.resources.memory_mb or 0) >= (asked.memory_mb or 0)
+            assert given == asked
 
     @any_problem
     def test_equal_problems_give_equal_plans(self, problem: Problem) -> None:
@@ -100,6 +111,23 @@ class PlannerLaws:
 
         cap = problem.pool.cap if problem.pool.cap is not None else len(problem.dag)
         assert len({step.worker for step in steps}) <= cap + len({step.resources for step in steps}) - 1 or not steps
+
+    @any_problem
+    def test_what_is_upstream_goes_first_on_a_worker_even_where_nothing_takes_time(self, problem: Problem) -> None:
+        free = Costs(run_s=dict.fromkeys(range(len(problem.dag)), 0.0), default_output_bytes=0, commit_s=0.0)
+        for costs in (problem.costs, free):
+            steps = self.planner.plan(replace(problem, costs=costs)).steps
+            for step in steps:
+                above = (steps[u] for u in step.upstream)
+                assert all(u.priority <= step.priority for u in above if u.worker == step.worker is not None)
+
+    @any_problem
+    def test_every_plan_comes_to_an_end(self, problem: Problem) -> None:
+        containers = replace(problem.pool, eager=False, linger_s=0.0, keep_alive_s=7.0)
+        for pool in (problem.pool, containers, replace(containers, single=True)):
+            plan = self.planner.plan(replace(problem, pool=pool))
+
+            assert outcome(plan, problem.costs, pool).makespan_s >= 0
 
     @pytest.mark.parametrize("shape", sorted(graphs.SMALL))
     @pytest.mark.parametrize("cap", [None, 1, 3])
