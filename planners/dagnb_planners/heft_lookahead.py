@@ -80,7 +80,7 @@ def foreseen(placing: Placing, task: int, children: list[int], known: list[float
 def worst_end(placing: Placing, task: int, offer: Offer, children: list[int], known: list[float]) -> float:
     """The last end of the downstream tasks if the task went there, each where it would end first."""
     prices, worst, free = placing.prices, offer.end, offer.end
-    at_hand = {task, *(u for _, u in prices.inputs[task]), *(offer.bench.at_hand if offer.bench else ())}
+    at_hand = {task, *prices.kept[task], *(offer.bench.at_hand if offer.bench else ())}
     for child in children:
         ready = max(offer.end, known[child])
         away = min(there.end for there in placing.leading(child, ready))

@@ -111,7 +111,7 @@ class Placing:
             bench = Bench(len(self.benches), self.needs[task])
             self.benches.append(bench)
         self.crews[bench.resources].put(bench, offer.begin, offer.end)
-        for u in (task, *(u for _, u in self.prices.inputs[task])):
+        for u in (task, *self.prices.kept[task]):
             bench.at_hand.add(u)
             self.holders[u][bench.number] = bench
         self.begin[task], self.end[task], self.worker[task] = offer.begin, offer.end, bench.number

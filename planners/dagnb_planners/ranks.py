@@ -12,8 +12,9 @@ from dagnb.planning.planner import Problem
 class Prices:
     """What each task costs its worker, seconds, by DAG position, whoever runs it.
 
-    busy: unpickling, function, pickling, storing, handing over. outside_s: until inputs from outside are here.
+    busy: unpickling, function, pickling, storing, handing over, letting go. outside_s: bringing inputs from outside.
     inputs: (seconds, upstream) of those that cost a transfer, the longest first: the first not at hand decides.
+    kept: upstream whose whole value is at hand afterwards; a part of a value is none for other readers.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -27,11 +28,15 @@ class Prices:
             + costs.dumping(v)
             + costs.storing(v)
             + costs.commit_s
+            + costs.releasing(v, costs.arguments(dag, v))
             for v in range(len(dag))
         ]
         self.outside = [costs.external_bytes.get(v, 0) for v in range(len(dag))]
         self.outside_s = [self.fetch(n, v) if n else 0.0 for v, n in enumerate(self.outside)]
         self.inputs = [self._transfers(v) for v in range(len(dag))]
+        self.kept = [
+            [u for _, u in inputs if costs.edge(u, v) >= costs.output(u)] for v, inputs in enumerate(self.inputs)
+        ]
 
     def fetch(self, n_bytes: int, task: int) -> float:
         """Seconds until a value of this size is here."""

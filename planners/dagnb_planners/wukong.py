@@ -141,7 +141,8 @@ class Emulation:
         executor.at += costs.dumping(task)
         executor.at += costs.storing(task)
         executor.at += costs.commit_s / 2
-        executor.at_hand.update((*upstream, task))
+        executor.at_hand.update(u for u in upstream if costs.edge(u, task) >= costs.output(u))
+        executor.at_hand.add(task)
         self._at(executor, self._hand_over)
 
     def _hand_over(self, executor: _Executor) -> None:
@@ -155,6 +156,8 @@ class Emulation:
                 executor.held.append((task, child))
             elif self._arrive(child):
                 ready.append(child)
+        executor.at += self.costs.commit_s / 2
+        executor.at += self.costs.releasing(task, self.costs.arguments(self.dag, task))
         executor.tries = 0
         self._unhold(executor)
         if is_big and self.settings.clusters:
@@ -195,7 +198,6 @@ class Emulation:
             if own is not None:
                 executor.local.append(own)
                 ready.remove(own)
-        executor.at += self.costs.commit_s / 2
         executor.at += self._invoke(ready)
         untaken = self.untaken.get(executor.needs)
         if not executor.local and not executor.held and untaken:
