@@ -73,7 +73,7 @@ class Wukong:
 
 @dataclass(slots=True)
 class _Executor:
-    """at: its own clock. local: what it runs next. held: (task, downstream) whose arrival it holds back."""
+    """at: its own clock. local: what it runs next. held: downstream task -> how many arrivals there it holds back."""
 
     number: int
     needs: Resources
@@ -82,7 +82,7 @@ class _Executor:
     tries: int = 0
     at_hand: set[int] = field(default_factory=set)
     local: deque[int] = field(default_factory=deque)
-    held: list[tuple[int, int]] = field(default_factory=list)
+    held: dict[int, int] = field(default_factory=dict)
 
 
 class Emulation:
@@ -153,7 +153,7 @@ class Emulation:
         ready = []
         for child in dict.fromkeys(self.dag.downstream[task]):
             if is_big and self.settings.delays_io and self.missing[child] > 1 and self._alike(executor, child):
-                executor.held.append((task, child))
+                executor.held[child] = executor.held.get(child, 0) + 1
             elif self._arrive(child):
                 ready.append(child)
         executor.at += self.costs.commit_s / 2
@@ -169,7 +169,7 @@ class Emulation:
         """After a sleep: what is held may wait for nobody else by now."""
         self._unhold(executor)
         if not executor.local and executor.tries >= _TRIES:
-            ready = [child for _, child in executor.held if self._arrive(child)]
+            ready = [child for child, n in executor.held.items() if self._arrive(child, n)]
             executor.held.clear()
             self._share(executor, ready)
         else:
@@ -215,23 +215,17 @@ class Emulation:
         else:
             self._at(executor, self._rest)
 
-    def _arrive(self, child: int) -> bool:
-        """Whether this was the last it waited for."""
-        self.missing[child] -= 1
+    def _arrive(self, child: int, n: int = 1) -> bool:
+        """Whether these were the last it waited for."""
+        self.missing[child] -= n
         return self.missing[child] == 0
 
     def _unhold(self, executor: _Executor) -> None:
         """Take what waits only for what this executor holds."""
-        own: dict[int, int] = {}
-        for _, child in executor.held:
-            own[child] = own.get(child, 0) + 1
-        taken = [child for child, n in own.items() if self.missing[child] == n]
-        if taken:
+        for child in [child for child, n in executor.held.items() if self.missing[child] == n]:
             executor.tries = 0
-            executor.local.extend(taken)
-            executor.held = [(task, child) for task, child in executor.held if child not in taken]
-            for child in taken:
-                self.missing[child] = 0
+            self.missing[child] -= executor.held.pop(child)
+            executor.local.append(child)
 
     def _alike(self, executor: _Executor, task: int) -> bool:
         return self.needs[task] == executor.needs
