@@ -9,16 +9,18 @@ Everything a run teaches is kept in a home of its own, so nothing is known at th
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
-import dagnb
 from dagnb import task
 from dagnb.graph.task import Node
 from dagnb.outlook.makespans import Makespans
@@ -29,8 +31,6 @@ LIMIT_S = 300.0
 @task
 def digest(seed: int, rounds: int) -> bytes:
     """Hashes a megabyte again and again: steady arithmetic."""
-    import hashlib
-
     data = bytes([seed % 251]) * 2**20
     for _ in range(rounds):
         data = hashlib.sha256(data).digest() * 2**15
@@ -40,8 +40,6 @@ def digest(seed: int, rounds: int) -> bytes:
 @task
 def table(seed: int, n: int) -> list[float]:
     """n random numbers, sorted: allocates, and gives a value of about 9 n bytes."""
-    import random
-
     chance = random.Random(seed)
     return sorted(chance.random() for _ in range(n))
 
@@ -51,15 +49,13 @@ def merge(left: list[float], right: list[float]) -> list[float]:
     """Both tables in one, by Python's own sort, several times over."""
     joined = left + right
     for _ in range(6):
-        joined = sorted(reversed(joined))
+        joined = sorted(joined[::-1])
     return joined
 
 
 @task
 def squeeze(values: list[float], level: int) -> bytes:
     """The table as compressed text."""
-    import zlib
-
     return zlib.compress(repr(values).encode(), level)
 
 

@@ -99,7 +99,7 @@ def _starts(trace: Trace, needs: Mapping[int, Resources] | None) -> dict[str, An
     found: dict[tuple[Resources, bool], list[Start]] = defaultdict(list)
     for coming in starts(trace):
         found[where.get(coming.worker, DEFAULT), coming.detail == "warm"].append(_start(coming))
-    if not all(map(_are_alike, found.values())):
+    if not found or not all(map(_are_alike, found.values())):
         return {}
     never = Start(invoke_s=trace.makespan_s)
     kinds = {kind: alike[0] for kind, alike in found.items()}
@@ -145,7 +145,12 @@ def _failures(
     for task, attempts in runs.items():
         ordered = [attempts[number] for number in sorted(attempts)]
         found[task] = tuple(
-            (max(0.0, one.duration_s), max(0.0, ready[task, other.attempt] - one.end_s - commit_s))
+            (max(0.0, one.duration_s), _pause_s(ready[task, other.attempt] - one.end_s - commit_s))
             for one, other in pairwise(ordered)
         )
     return {task: failed for task, failed in found.items() if failed}
+
+
+def _pause_s(seconds: float) -> float:
+    """A back-off, none where there is but a rounding: an instance goes on at once then, and does not leave."""
+    return seconds if seconds > 1e-6 else 0.0

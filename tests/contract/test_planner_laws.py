@@ -97,10 +97,13 @@ class TestNonUniform(PlannerLaws):
 
 class TestBest(PlannerLaws):
     planner = Best(budget_s=0.01)
+    examples = 8
 
 
+@pytest.mark.stress
 class TestExact(PlannerLaws):
     planner = Exact(limit_s=0.02)
+    examples = 4
 
     @pytest.fixture(autouse=True)
     def solver(self) -> None:

@@ -74,7 +74,8 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
     assert by_parent == {
         "Exception": {"DagnbError"},
         "DagnbError": {
-            "GraphError", "PlanError", "ConfigError", "StorageError", "LaunchError", "RunError", "ProtocolError",
+            "GraphError", "PlanError", "ConfigError", "StorageError", "HistoryError", "LaunchError", "RunError",
+            "ProtocolError",
         },
         "GraphError": {"CycleError", "ForeignNodeError", "UnserialisableError"},
         "PlanError": {"UnknownNameError", "InvalidPlanError"},

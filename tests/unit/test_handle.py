@@ -622,7 +622,8 @@ def test_the_trace_of_a_run_has_its_makespan_and_a_span_of_each_run() -> None:
     trace = run.trace
 
     assert trace.makespan_s == run.look().finished_at - run.look().submitted_at > 0
-    assert [(span.phase.value, span.attempt) for span in trace.of_task(0)][:3] == [("queue", 1), ("program", 1), ("load", 1)]
+    told = [(span.phase.value, span.attempt) for span in trace.of_task(0)]
+    assert told[:3] == [("queue", 1), ("program", 1), ("load", 1)]
     assert trace.names == ("same-0", "same-1")
 
 
