@@ -47,9 +47,9 @@ def table(seed: int, n: int) -> list[float]:
 @task
 def merge(left: list[float], right: list[float]) -> list[float]:
     """Both tables in one, by Python's own sort, several times over."""
-    joined = left + right
+    joined: list[float] = []
     for _ in range(6):
-        joined = sorted(joined[::-1])
+        joined = sorted(right + left)
     return joined
 
 
