@@ -153,4 +153,4 @@ def _failures(
 
 def _pause_s(seconds: float) -> float:
     """A back-off, none where there is but a rounding: an instance goes on at once then, and does not leave."""
-    return seconds if seconds > 1e-6 else 0.0
+    return seconds if seconds > 1e-9 else 0.0
