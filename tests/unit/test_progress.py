@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import signal
 import threading
@@ -173,7 +172,7 @@ class Ringing(io.StringIO):
         written = self._out.write(text)
         if not self._has_rung:
             self._has_rung = True
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # to this very thread, so that it is not lost on the way
         return written
 
 
