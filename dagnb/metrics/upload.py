@@ -18,7 +18,7 @@ from typing import Any
 
 from dagnb.errors import ConfigError
 
-DEFAULT = "every:1"
+DEFAULT = "each_task"
 
 MOST_HELD = 10_000
 """so many spans are uploaded with the next round trip whatever the strategy, so that memory is bounded"""

@@ -30,7 +30,7 @@ def test_a_strategy_and_its_text_are_one(text: str, upload: Upload) -> None:
 
 
 def test_numbers_may_be_left_out() -> None:
-    assert [strategy(name) for name in ("every", "when_full", DEFAULT)] == [Every(), WhenFull(), Every(seconds=1.0)]
+    assert [strategy(name) for name in ("every", "when_full", DEFAULT)] == [Every(), WhenFull(), EachTask()]
 
 
 @pytest.mark.parametrize(
