@@ -44,6 +44,12 @@ class Resources:
             parts.append("env" + hashlib.sha256("\n".join(self.requirements).encode()).hexdigest()[:8])
         return "-".join(parts)
 
+    def over(self, asked: Resources) -> tuple[float, float]:
+        """CPUs and memory over those asked for; 1 where either is left to the launcher."""
+        cpus = self.cpus / asked.cpus if self.cpus and asked.cpus else 1.0
+        memory = self.memory_mb / asked.memory_mb if self.memory_mb and asked.memory_mb else 1.0
+        return cpus, memory
+
     @property
     def kind(self) -> str:
         """The label, in a word also for the default: what containers of these resources are called."""

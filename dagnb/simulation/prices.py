@@ -48,11 +48,7 @@ class Prices:
 
 
 def _ratio(plan: Plan, position: int) -> tuple[float, float]:
-    """CPUs and memory of a step's worker over what its task asks for; 1 where either is left to the launcher."""
+    """What a step's worker has over what its task asks for."""
     step = plan.steps[position]
     asked = plan.dag.calls[step.task].options.resources
-    if asked is None or step.resources == asked:
-        return 1.0, 1.0
-    cpus = step.resources.cpus / asked.cpus if step.resources.cpus and asked.cpus else 1.0
-    memory = step.resources.memory_mb / asked.memory_mb if step.resources.memory_mb and asked.memory_mb else 1.0
-    return cpus, memory
+    return (1.0, 1.0) if asked is None else step.resources.over(asked)

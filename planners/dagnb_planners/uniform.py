@@ -99,13 +99,6 @@ def one_pass(problem: Problem, size: Resources) -> Plan:
         replace(call, options=replace(call.options, resources=given(size, needs)))
         for call, needs in zip(dag.calls, asked, strict=True)
     )
-    run_s = {task: costs.run(task, ratio(needs, size)) for task, needs in enumerate(asked)}
+    run_s = {task: costs.run(task, size.over(needs)) for task, needs in enumerate(asked)}
     changed = replace(problem, dag=Dag(calls, dag.sinks), costs=costs.with_(run_s=run_s, scaling={}))
     return replace(OnePass().plan(changed), dag=dag)
-
-
-def ratio(asked: Resources, given: Resources) -> tuple[float, float]:
-    """CPUs and memory given over those asked for; 1 where either is left to the launcher."""
-    cpus = given.cpus / asked.cpus if given.cpus and asked.cpus else 1.0
-    memory = given.memory_mb / asked.memory_mb if given.memory_mb and asked.memory_mb else 1.0
-    return cpus, memory
