@@ -32,16 +32,11 @@ class Coming:
 
 def comings(trace: Trace) -> tuple[Coming, ...]:
     """In order of demand; of those at once, warm ones first. O(spans log spans)."""
-    by_worker: dict[str, list[Span]] = defaultdict(list)
-    for span in trace.spans:
+    by_worker: dict[str, list[list[Span]]] = defaultdict(list)
+    for span in sorted(trace.spans, key=lambda span: (span.begin_s, span.end_s)):
         if span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0):
-            by_worker[span.worker].append(span)
-    found: list[list[Span]] = []
-    for spans in by_worker.values():
-        for number, span in enumerate(spans):
-            if span.phase is Phase.INVOKE or not number:
-                found.append([])
-            found[-1].append(span)
+            _goes_on(by_worker[span.worker], span).append(span)
+    found = (spans for of_worker in by_worker.values() for spans in of_worker)
     ordered = sorted(found, key=lambda spans: (round(spans[0].begin_s, 6), spans[0].detail != "warm"))
     return tuple(map(_coming, ordered))
 
@@ -49,6 +44,23 @@ def comings(trace: Trace) -> tuple[Coming, ...]:
 def starts(trace: Trace) -> tuple[Coming, ...]:
     """The comings that were starts."""
     return tuple(coming for coming in comings(trace) if coming.is_start)
+
+
+def _goes_on(comings: list[list[Span]], span: Span) -> list[Span]:
+    """The coming that the span is the next act of: two instances may come to one worker, if the first is lent to another.
+
+    Of those alike, the one whose last act ended nearest before; a new one where there is none.
+    """
+    if span.phase is not Phase.INVOKE:
+        alike = [
+            spans
+            for spans in comings
+            if spans[0].detail == span.detail and all(one.phase is not span.phase for one in spans)
+        ]
+        if alike:
+            return min(alike, key=lambda spans: abs(span.begin_s - spans[-1].end_s))
+    comings.append([])
+    return comings[-1]
 
 
 def _coming(spans: list[Span]) -> Coming:
