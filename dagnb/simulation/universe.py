@@ -103,6 +103,7 @@ class Universe:
             self.kernel.later(max(0.0, due - self.kernel.now), lambda: self._reap(due))
 
     def _reap(self, due: float) -> None:
-        """due: the sum of now and the wait may be rounded below it."""
+        """due: the sum of now and the wait may be rounded below it. Back-offs that end later are waited for anew."""
         self.machine.reap(now=max(self.kernel.now, due), fresh="sim")
         self.settle()
+        self.wake_when_due()

@@ -234,6 +234,16 @@ def test_a_back_off_ends_though_everybody_has_left() -> None:
     ]
 
 
+def test_a_back_off_that_ends_later_than_another_is_waited_for_too() -> None:
+    """Two tasks that fail at 1 s; both containers leave, the back-offs end at 6 s and at 11 s."""
+    pool = Pool(eager=False, linger_s=1.0, keep_alive_s=60.0)
+    costs = Costs(default_run_s=1.0, failures={0: ((1.0, 5.0),), 1: ((1.0, 10.0),)}, **FREE)
+
+    trace = simulate(floating(graphs.drawn("a", "b")), costs, pool)
+
+    assert [s.begin_s for s in trace.spans if s.phase is Phase.RUN] == [0.0, 0.0, 6.0, 11.0]
+
+
 @given(st.floats(0.001, 10.0), st.floats(0.001, 10.0))
 @settings(max_examples=50)
 def test_a_back_off_ends_whatever_its_length(run_s: float, delay_s: float) -> None:
