@@ -47,7 +47,7 @@ def starts(trace: Trace) -> tuple[Coming, ...]:
 
 
 def _goes_on(comings: list[list[Span]], span: Span) -> list[Span]:
-    """The coming that the span is the next act of: two instances may come to one worker, if the first is lent to another.
+    """The coming that the span is the next act of: two instances may come to one worker, one lent away.
 
     Of those alike, the one whose last act ended nearest before; a new one where there is none.
     """

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from dagnb_planners import exact
 from dagnb_planners.best import Best
 from dagnb_planners.cpop import Cpop
 from dagnb_planners.dask_like import DaskLike
@@ -20,11 +21,13 @@ from dagnb_planners.uniform import Uniform
 from dagnb_planners.wukong import Wukong
 
 from dagnb import registry
+from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
 from dagnb.planning.planner import Planner
 from dagnb.testing import PlannerLaws
 from dagnb.testing.planner_laws import problem_of
 from tests import graphs
+from tests.conftest import missing_service
 
 QUICK: list[Planner] = [
     Flexible(),
@@ -107,7 +110,10 @@ class TestExact(PlannerLaws):
 
     @pytest.fixture(autouse=True)
     def solver(self) -> None:
-        pytest.importorskip("ortools")
+        try:
+            exact.ortools()
+        except ConfigError as error:
+            missing_service(str(error))
 
 
 def test_every_registered_planner_obeys_the_laws() -> None:

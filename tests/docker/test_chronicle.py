@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 import dagnb
 from dagnb.metrics.history import History
 from dagnb.trace.span import Phase
 from tests.docker.chores import squared
 from tests.docker.yard import LIMIT_S, Yard
 from tests.services.processes import await_that
+
+pytestmark = [pytest.mark.docker, pytest.mark.redis]
 
 
 def test_the_host_of_containers_keeps_a_run_that_nobody_waits_for(yard: Yard) -> None:

@@ -28,6 +28,7 @@ class Mine:
 
 class TestMine(PlannerLaws):
     planner = Mine()
+    examples = 3
 """
 
 STORE = """
