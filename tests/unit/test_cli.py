@@ -243,7 +243,7 @@ class Ringing(io.StringIO):
     def write(self, text: str) -> int:
         if not self.getvalue():
             super().write(text)
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
             return len(text)
         return super().write(text)
 
