@@ -31,8 +31,8 @@ from dagnb_planners.search import Search
 from dagnb_planners.sweep import score
 from dagnb_planners.wukong import Wukong
 
-STEP_S = 40e-6
-"""what simulating one step takes on an ordinary machine: turns seconds of budget into evaluations, without a clock"""
+STEP_S = 150e-6
+"""what simulating one step of a move takes on an ordinary machine, its spans looked at: turns seconds of budget into evaluations, without a clock"""
 SHARE = 0.05
 LEAST_S, MOST_S = 0.2, 3.0
 FINALISTS = 2
