@@ -32,7 +32,7 @@ from dagnb_planners.sweep import score
 from dagnb_planners.wukong import Wukong
 
 STEP_S = 150e-6
-"""what simulating one step of a move takes on an ordinary machine, its spans looked at: turns seconds of budget into evaluations, without a clock"""
+"""what one step of a candidate takes to simulate and to look at: turns seconds of budget into evaluations, clockless"""
 SHARE = 0.05
 LEAST_S, MOST_S = 0.2, 3.0
 FINALISTS = 2
