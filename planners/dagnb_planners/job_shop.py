@@ -218,6 +218,7 @@ class Model:
     def solve(self, limit_s: float) -> Answer:
         """Search on one core with a fixed seed, so that equal problems have equal answers."""
         solver = self.cp.CpSolver()
+        solver.parameters.catch_sigint_signal = False  # its handler leaves none behind: Ctrl-C would kill the kernel
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 0
         solver.parameters.max_deterministic_time = limit_s

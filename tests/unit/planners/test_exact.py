@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -134,3 +136,23 @@ def test_without_the_solver_the_error_says_how_to_install_it(monkeypatch: pytest
 
     with pytest.raises(ConfigError, match=r"pip install 'dagnb\[exact\]'"):
         Exact().plan(random_problem(0))
+
+
+def test_an_interrupt_after_planning_is_python_s_own_again() -> None:
+    """A solver that takes SIGINT for itself leaves the system's default behind, and that ends the process."""
+    code = """
+import signal
+from dagnb.planning.costs import Costs
+from dagnb.planning.planner import Pool, Problem
+from dagnb.testing.graphs import SMALL
+from dagnb_planners.exact import Exact
+
+Exact().plan(Problem(dag=SMALL["diamond"], costs=Costs(), pool=Pool(cap=2)))
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted, and alive")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+
+    assert ended.stdout == "interrupted, and alive\n", ended.stderr
