@@ -1,6 +1,6 @@
 """How well plans come true: plan, replay and real makespan of real runs, after some runs of learning.
 
-    python benchmarks/calibration.py [--workers process docker] [--learn 5] [--runs 10] [--planner heft]
+    python benchmarks/calibration.py [--workers process docker] [--learn 5] [--runs 10] [--planner heft] [--workflows fan tree mesh]
 
 Three workflows of unlike shape do real work (hashing, sorting, compressing) on arguments that differ from task to task.
 Everything a run teaches is kept in a home of its own, so nothing is known at the beginning.
@@ -80,10 +80,12 @@ def tree() -> Node[int]:
 
 def mesh() -> Node[int]:
     """Six uneven chains beside each other, joined twice on the way."""
-    packed = [squeeze(table(i, 100_000 + 30_000 * i), 4 + i % 4) for i in range(6)]
+    packed = [squeeze(table(i, 220_000 + 60_000 * i), 4 + i % 4) for i in range(6)]
     halves = [gather(packed[:3]), gather(packed[3:])]
-    sums = [digest(i, 500 + 150 * (i % 4)) for i in range(8)]
-    return total(*halves, *[merge(table(20 + i, 150_000), table(30 + i, 90_000 + 20_000 * i)) for i in range(4)], *sums)
+    sums = [digest(i, 1_300 + 300 * (i % 4)) for i in range(8)]
+    return total(
+        *halves, *[merge(table(20 + i, 300_000), table(30 + i, 200_000 + 40_000 * i)) for i in range(4)], *sums
+    )
 
 
 @task
@@ -95,13 +97,15 @@ def total(*values: Any) -> int:
 WORKFLOWS: dict[str, Callable[[], Node[int]]] = {"fan": fan, "tree": tree, "mesh": mesh}
 
 
-def calibrate(workers: str, learn: int, runs: int, planner: str) -> list[tuple[str, list[Makespans]]]:
+def calibrate(
+    workers: str, workflows: list[str], learn: int, runs: int, planner: str
+) -> list[tuple[str, list[Makespans]]]:
     """The makespans of each workflow on these workers."""
     found = []
-    for name, drawn in WORKFLOWS.items():
+    for name in workflows:
         kept = []
         for number in range(learn + runs):
-            run = drawn().run(workers=workers, planner=planner)
+            run = WORKFLOWS[name]().run(workers=workers, planner=planner)
             run.result(LIMIT_S)
             spans = run.makespans
             run.forget()
@@ -139,6 +143,7 @@ def main() -> None:
     parser.add_argument("--learn", type=int, default=5)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--planner", default="heft")
+    parser.add_argument("--workflows", nargs="+", default=list(WORKFLOWS), choices=list(WORKFLOWS))
     asked = parser.parse_args()
     began = time.monotonic()
     every = []
@@ -146,7 +151,7 @@ def main() -> None:
         os.environ["DAGNB_HOME"] = home
         try:
             for workers in asked.workers:
-                for name, kept in calibrate(workers, asked.learn, asked.runs, asked.planner):
+                for name, kept in calibrate(workers, asked.workflows, asked.learn, asked.runs, asked.planner):
                     print(line(workers, name, kept), flush=True)
                     every += kept
         finally:
