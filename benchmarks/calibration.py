@@ -1,6 +1,6 @@
 """How well plans come true: plan, replay and real makespan of real runs, after some runs of learning.
 
-    python benchmarks/calibration.py [--workers process docker] [--learn 5] [--runs 10] [--planner heft] [--workflows fan tree mesh]
+    python benchmarks/calibration.py [--workers process docker] [--workflows fan tree mesh] [--learn 5] [--runs 10]
 
 Three workflows of unlike shape do real work (hashing, sorting, compressing) on arguments that differ from task to task.
 Everything a run teaches is kept in a home of its own, so nothing is known at the beginning.
@@ -82,7 +82,7 @@ def mesh() -> Node[int]:
     """Six uneven chains beside each other, joined twice on the way."""
     packed = [squeeze(table(i, 220_000 + 60_000 * i), 4 + i % 4) for i in range(6)]
     halves = [gather(packed[:3]), gather(packed[3:])]
-    sums = [digest(i, 1_300 + 300 * (i % 4)) for i in range(8)]
+    sums = [digest(i, 1_600 + 300 * (i % 4)) for i in range(8)]
     return total(
         *halves, *[merge(table(20 + i, 300_000), table(30 + i, 200_000 + 40_000 * i)) for i in range(4)], *sums
     )
