@@ -1,6 +1,6 @@
 """How well plans come true: plan, replay and real makespan of real runs, after some runs of learning.
 
-    python benchmarks/calibration.py [--workers process docker] [--workflows fan tree mesh] [--learn 5] [--runs 10]
+    python benchmarks/calibration.py [--workers process docker] [--workflows fan tree mesh] [--runs 10] [--scale 1.0]
 
 Three workflows of unlike shape do real work (hashing, sorting, compressing) on arguments that differ from task to task.
 Everything a run teaches is kept in a home of its own, so nothing is known at the beginning.
@@ -65,24 +65,24 @@ def gather(parts: list[bytes]) -> int:
     return sum(map(len, parts))
 
 
-def fan() -> Node[int]:
+def fan(scale: float) -> Node[int]:
     """32 independent tasks of 0.3 to 1.5 s, then one."""
-    return gather([digest(i, 250 + 40 * (i * 7 % 24)) for i in range(32)])
+    return gather([digest(i, int(scale * (250 + 40 * (i * 7 % 24)))) for i in range(32)])
 
 
-def tree() -> Node[int]:
+def tree(scale: float) -> Node[int]:
     """16 tables, merged pair by pair: values grow towards the root."""
-    level: list[Any] = [table(i, 120_000 + 15_000 * (i % 5)) for i in range(16)]
+    level: list[Any] = [table(i, int(scale * (120_000 + 15_000 * (i % 5)))) for i in range(16)]
     while len(level) > 1:
         level = [merge(a, b) for a, b in zip(level[::2], level[1::2], strict=True)]
     return gather([squeeze(level[0], 6)])
 
 
-def mesh() -> Node[int]:
+def mesh(scale: float) -> Node[int]:
     """Six uneven chains beside each other, joined twice on the way."""
-    packed = [squeeze(table(i, 220_000 + 60_000 * i), 4 + i % 4) for i in range(6)]
+    packed = [squeeze(table(i, int(scale * (220_000 + 60_000 * i))), 4 + i % 4) for i in range(6)]
     halves = [gather(packed[:3]), gather(packed[3:])]
-    sums = [digest(i, 1_600 + 300 * (i % 4)) for i in range(8)]
+    sums = [digest(i, int(scale * (1_600 + 300 * (i % 4)))) for i in range(8)]
     return total(
         *halves, *[merge(table(20 + i, 300_000), table(30 + i, 200_000 + 40_000 * i)) for i in range(4)], *sums
     )
@@ -94,18 +94,18 @@ def total(*values: Any) -> int:
     return sum(v if isinstance(v, int) else len(v) for v in values)
 
 
-WORKFLOWS: dict[str, Callable[[], Node[int]]] = {"fan": fan, "tree": tree, "mesh": mesh}
+WORKFLOWS: dict[str, Callable[[float], Node[int]]] = {"fan": fan, "tree": tree, "mesh": mesh}
 
 
 def calibrate(
-    workers: str, workflows: list[str], learn: int, runs: int, planner: str
+    workers: str, workflows: list[str], learn: int, runs: int, planner: str, scale: float
 ) -> list[tuple[str, list[Makespans]]]:
     """The makespans of each workflow on these workers."""
     found = []
     for name in workflows:
         kept = []
         for number in range(learn + runs):
-            run = WORKFLOWS[name]().run(workers=workers, planner=planner)
+            run = WORKFLOWS[name](scale).run(workers=workers, planner=planner)
             run.result(LIMIT_S)
             spans = run.makespans
             run.forget()
@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--learn", type=int, default=5)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--planner", default="heft")
+    parser.add_argument("--scale", type=float, default=1.0, help="so many times the work, for a quicker machine")
     parser.add_argument("--workflows", nargs="+", default=list(WORKFLOWS), choices=list(WORKFLOWS))
     asked = parser.parse_args()
     began = time.monotonic()
@@ -151,7 +152,9 @@ def main() -> None:
         os.environ["DAGNB_HOME"] = home
         try:
             for workers in asked.workers:
-                for name, kept in calibrate(workers, asked.workflows, asked.learn, asked.runs, asked.planner):
+                for name, kept in calibrate(
+                    workers, asked.workflows, asked.learn, asked.runs, asked.planner, asked.scale
+                ):
                     print(line(workers, name, kept), flush=True)
                     every += kept
         finally:
