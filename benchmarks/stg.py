@@ -75,8 +75,9 @@ def excesses(
 
 
 def is_schedule(plan: Plan) -> bool:
-    """Whether priorities put every step behind its upstream; a search on the simulator need not keep that."""
-    return all(plan.steps[u].priority < step.priority for step in plan.steps for u in step.upstream)
+    """Whether it says who runs what and when: plans that float, or were searched on the simulator, need not."""
+    is_pinned = all(step.worker is not None for step in plan.steps)
+    return is_pinned and all(plan.steps[u].priority < step.priority for step in plan.steps for u in step.upstream)
 
 
 def planner(name: str, n: int) -> Any:
