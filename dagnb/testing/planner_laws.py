@@ -62,7 +62,7 @@ class PlannerLaws:
 
     planner: ClassVar[Any]
     sizes: ClassVar[bool] = False
-    examples: ClassVar[int] = 20
+    examples: ClassVar[int] = 30
 
     def test_it_is_a_frozen_value_with_a_name(self) -> None:
         planner, kind = self.planner, type(self.planner)

@@ -14,7 +14,7 @@ from tests import graphs
 from tests.conformance.agent import private_agent
 from tests.conformance.worlds import Case, Lived, Tally, cases, drawn, imagined, lived
 
-INLINE_PLANS, PROCESS_PLANS = 25, 15
+INLINE_PLANS, PROCESS_PLANS = 75, 15
 
 
 @pytest.fixture(scope="module")

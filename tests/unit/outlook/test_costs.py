@@ -161,10 +161,10 @@ def test_what_a_machine_does_to_all_functions_is_one_doubt(knowledge: Knowledge)
 def test_bands_hold_eight_of_ten_makespans_on_a_machine_of_slow_and_quick_days(
     knowledge: Knowledge, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """100 runs one after the other, each foretold from those before it; 0.2 is the machine's, 0.05 each task's."""
+    """200 runs one after the other, each foretold from those before it; 0.2 is the machine's, 0.05 each task's."""
     dag, source = workflow(0.2, 0.5, 0.9, 1.4, 2.0, 0.1), random.Random(1)
     plan, inside, below = floating(dag), 0, 0
-    for i in range(100):
+    for i in range(200):
         expected = expected_costs(dag, knowledge, "here")
         told = forecast(plan, expected, POOL)
         trace = remember(knowledge.history, f"r{i}", plan, on_a_day(real(dag), len(dag), source, 0.2, 0.05), POOL)
@@ -172,6 +172,6 @@ def test_bands_hold_eight_of_ten_makespans_on_a_machine_of_slow_and_quick_days(
         below += trace.makespan_s <= told.p50_s
 
     with capsys.disabled():
-        print(f" {inside} % inside, {below} % below the median")  # noqa: T201  # a figure to watch
-    assert 70 <= inside <= 90
-    assert 40 <= below <= 60
+        print(f" {inside / 2:.1f} % inside, {below / 2:.1f} % below the median")  # noqa: T201  # a figure to watch
+    assert 140 <= inside <= 180
+    assert 80 <= below <= 120
