@@ -83,9 +83,9 @@ def mesh(scale: float) -> Node[int]:
     packed = [squeeze(table(i, int(scale * (220_000 + 60_000 * i))), 4 + i % 4) for i in range(6)]
     halves = [gather(packed[:3]), gather(packed[3:])]
     sums = [digest(i, int(scale * (1_600 + 300 * (i % 4)))) for i in range(8)]
-    return total(
-        *halves, *[merge(table(20 + i, 300_000), table(30 + i, 200_000 + 40_000 * i)) for i in range(4)], *sums
-    )
+    pairs = [(int(scale * 300_000), int(scale * (200_000 + 40_000 * i))) for i in range(4)]
+    merged = [merge(table(20 + i, left), table(30 + i, right)) for i, (left, right) in enumerate(pairs)]
+    return total(*halves, *merged, *sums)
 
 
 @task
