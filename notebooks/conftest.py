@@ -1,16 +1,20 @@
-"""What tutorials need of this machine: one that is about containers runs where an engine answers.
+"""What tutorials need of this machine: a home of their own each, and an engine for the one that is about containers.
 
-Without one its cells are skipped with the reason, and fail where CI=true, as tests do.
+The fourth shows plans of functions nobody ran before, so no history of the user's may be read. Without an engine the
+cells about containers are skipped with the reason, and fail where CI=true, as tests do.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from pathlib import Path
 
 import pytest
 
 from dagnb.errors import LaunchError
+from tests.home import own_home
 
 NEED_ENGINE = {"03_docker_workers.ipynb"}
 BUILD_S = 600
@@ -29,6 +33,21 @@ def missing_engine() -> str:
     return ""
 
 
+_homes: dict[Path, contextlib.ExitStack] = {}
+"""the one of the tutorial that is being run"""
+
+
+def _leave() -> None:
+    for home in _homes.values():
+        home.close()
+    _homes.clear()
+
+
+def pytest_sessionfinish() -> None:
+    """After the last cell."""
+    _leave()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Cells that build images may take longer than tests."""
     for item in items:
@@ -37,7 +56,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Before a kernel is started for a cell."""
+    """Before a kernel is started for a cell: the first of each tutorial finds an empty home."""
+    if _homes.get(item.path) is None:
+        _leave()
+        _homes[item.path] = contextlib.ExitStack()
+        _homes[item.path].enter_context(own_home())
     if item.path.name in NEED_ENGINE and (reason := missing_engine()):
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)

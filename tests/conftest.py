@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.home import own_home
 from tests.services.server import running_server, server_binaries
 
 _LINES = pytest.StashKey[list[str]]()
+_HOME = pytest.StashKey[contextlib.ExitStack]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What the user's history knows, and which agent runs there, is no business of tests."""
+    config.stash[_HOME] = contextlib.ExitStack()
+    config.stash[_HOME].enter_context(own_home())
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """After the last test."""
+    config.stash[_HOME].close()
 
 
 @pytest.fixture(scope="session")

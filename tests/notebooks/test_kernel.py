@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +12,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.home import own_home
 from tests.notebooks.kernel import Kernel, running_kernel, text
 from tests.services.processes import await_that, is_alive
 
@@ -39,17 +37,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
+def kernel() -> Iterator[Kernel]:
     """With dagnb loaded and inline workers; what its runs start ends with it."""
-    with tempfile.TemporaryDirectory(prefix="dnb") as short:  # a socket's path holds about 100 letters
-        monkeypatch.setenv("DAGNB_HOME", short)
-        try:
-            with running_kernel() as kernel:
-                kernel.run(LOAD)
-                yield kernel
-        finally:
-            stop = [sys.executable, "-m", "dagnb", "agent", "--stop"]
-            subprocess.run(stop, check=False, capture_output=True, timeout=60)
+    with own_home(), running_kernel() as kernel:
+        kernel.run(LOAD)
+        yield kernel
 
 
 def test_every_view_of_a_run_ends_as_a_picture_that_needs_no_kernel() -> None:
