@@ -97,6 +97,22 @@ def fitted(text: str, room: float, size: float = 12.0) -> str:
     return shown
 
 
+def wrapped(text: str, room: float, size: float = 12.0) -> list[str]:
+    """An enumeration in lines of `room` pixels at most, broken after commas; a longer part has a line of its own.
+
+    >>> wrapped("one cause, another cause", 90)
+    ['one cause,', 'another cause']
+    """
+    lines: list[str] = []
+    for part in text.replace(", ", ",\n").splitlines():
+        longer = f"{lines[-1]} {part}" if lines else part
+        if lines and text_width(longer, size) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
+
+
 def tooltip(*lines: str) -> str:
     """What a browser shows while the pointer rests on the element around it."""
     return element("title", escaped("\n".join(lines)))

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dagnb.outlook.makespans import Cause, Makespans
 from dagnb.trace.critical import explained, windows
 from dagnb.trace.trace import Trace
-from dagnb.views.canvas import MARGIN, Piece, stacked, tooltip, words
+from dagnb.views.canvas import MARGIN, Piece, stacked, tooltip, words, wrapped
 from dagnb.views.explained import explained_bar
 from dagnb.views.markup import element, number
 from dagnb.views.timeline import gutter, length, timeline
 from dagnb.views.wording import counted, seconds_text
 
 WIDTH = 900.0
+_ROOM = WIDTH - 2 * MARGIN
 _MAX_BARS = 1_500
 _HIGH = 34.0
 _MIDDLE = 28.0 + _HIGH
@@ -99,10 +100,11 @@ def slips(planned: Trace, real: Trace) -> dict[int, tuple[float, float]]:
 
 def _head(title: str, said: Sequence[str]) -> Piece:
     drawn = [words(MARGIN, MARGIN + 12, title, look="strong fill-ink")]
-    for i, line in enumerate(said):
-        shown = words(MARGIN, MARGIN + 29 + 16 * i, line, look="small fill-dim", room=WIDTH - 2 * MARGIN)
+    rows = [(row, line) for line in said for row in wrapped(line, _ROOM, 10.5)]
+    for i, (row, line) in enumerate(rows):
+        shown = words(MARGIN, MARGIN + 29 + 16 * i, row, look="small fill-dim", room=_ROOM)
         drawn.append(element("g", tooltip(line), shown))
-    return Piece("".join(drawn), WIDTH, MARGIN + 24 + 16 * len(said))
+    return Piece("".join(drawn), WIDTH, MARGIN + 24 + 16 * len(rows))
 
 
 def _slip_chart(late: Mapping[int, tuple[float, float]], planned: Trace, real: Trace, word: str) -> Piece:

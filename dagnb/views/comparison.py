@@ -52,7 +52,7 @@ def comparison_svg(comparison: Comparison) -> str:
         pieces.append(piece)
         drawn.append(lane)
     pieces.append(_legend(drawn))
-    label = f"{comparison.name}: {counted(len(found), 'plan')}, the best of {found[0].planner}"
+    label = f"{comparison.name}: {counted(len(found), 'plan')}, the shortest by {found[0].planner}"
     return stacked(*pieces, label=label)
 
 
@@ -62,7 +62,7 @@ def _row(line: Line, *, is_best: bool) -> tuple[str, ...]:
     if line.forecast is None or line.outcome is None:
         return (name, *[_DASH] * (len(_HEADS) - 2), planned)
     return (
-        element("b", f"{name}, the best") if is_best else name,
+        element("b", f"{name}, shortest") if is_best else name,
         seconds_text(line.forecast.p50_s),
         seconds_text(line.forecast.p90_s),
         held_text(line.outcome.gb_s),

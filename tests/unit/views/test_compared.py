@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -64,6 +65,16 @@ def test_the_makespans_of_a_run_are_explained_beside_one_another() -> None:
     assert words[1].startswith("predictions +1.52 s")
     assert {"planned: where 3 s go", "real: where 4.8 s go"} <= set(words)
     assert any(word.startswith("largest causes: +500 ms run of t0") for word in words)
+
+
+def test_causes_too_many_for_one_line_go_on_in_the_next() -> None:
+    found = compared(foretold(pinned(graphs.chain(3), ["w0"])))
+    long = tuple(Cause(phase=Phase.RUN, task=f"{'long' * 10}-{i}", seconds=0.5) for i in range(5))
+    words = texts(parsed(makespans_svg(replace(found, causes=long))))
+
+    said = " ".join(word for word in words if "run of long" in word)
+    assert said == "largest causes: " + ", ".join(f"+500 ms run of {cause.task}" for cause in long)
+    assert sum("run of long" in word for word in words) == 3
 
 
 def test_without_a_plan_the_replay_is_drawn_and_without_a_trace_nothing() -> None:

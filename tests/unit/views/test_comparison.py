@@ -43,7 +43,7 @@ def test_a_row_a_planner_the_best_first_and_who_failed_last_with_the_reason() ->
     page = comparison_html(compared(one=1, four=4, none=0))
 
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)][1:]
-    assert [row[0] for row in rows] == ["<b>four, the best</b>", "one", "none"]
+    assert [row[0] for row in rows] == ["<b>four, shortest</b>", "one", "none"]
     assert rows[1][1:5] == ["12.5 s", "12.5 s", "50 GB·s", "4"]
     assert [row[7] for row in rows] == ["250 ms"] * 3
     assert rows[2][1:7] == ["-"] * 6
