@@ -28,24 +28,24 @@ from dagnb.trace.sample import Sample, samples
 from dagnb.trace.span import Phase, packed, unpacked
 from dagnb.trace.trace import Trace
 
-VERSION = 2
+VERSION = 3
 RUNS = 1_000
 """whole runs kept, newest first"""
 RUN_BYTES = 256 * 2**20
 """and no more than so many bytes of them, packed"""
 SAMPLES = 2_000
 """of each function"""
-ACTS = 2_000
-"""of each kind on each platform"""
+ACTS = 300
+"""of each kind (phase, and whether a start was cold) on each platform"""
 _PATIENCE_S = 10.0
 _TABLES = ("runs", "samples", "acts")
 
 _SCHEMA = """
 create table runs (
     run text primary key, name text, planner text, platform text, state text,
-    submitted_at real, makespan_s real, p50_s real, n_steps int, story text, trace blob
+    submitted_at real, makespan_s real, p50_s real, n_steps int, story text, trace blob, n_bytes int
 ) without rowid;
-create index runs_by_time on runs (submitted_at);
+create index runs_by_time on runs (submitted_at, run, n_bytes);
 create table samples (
     id integer primary key autoincrement, run text, function text, name text, resources text,
     input_bytes int, output_bytes int, load_s real, run_s real, dump_s real, ended_at real, key text
@@ -55,7 +55,7 @@ create table acts (
     id integer primary key autoincrement, run text, platform text, phase text, detail text, resources text,
     n_bytes int, seconds real
 );
-create index acts_by_platform on acts (platform, phase, id);
+create index acts_by_kind on acts (platform, phase, detail, id);
 """
 
 
@@ -101,8 +101,8 @@ class History:
             fields = (run, story.name, story.planner, story.platform, state.value, trace.submitted_s, trace.makespan_s)
             p50_s = story.forecast.p50_s if story.forecast is not None else None
             kept = db.execute(
-                "insert or ignore into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*fields, p50_s, len(story.names), story.meta, blob),
+                "insert or ignore into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*fields, p50_s, len(story.names), story.meta, blob, len(blob) + len(story.meta)),
             )
             if not kept.rowcount:
                 return False
@@ -110,11 +110,11 @@ class History:
                 "insert into samples values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [(run, *_row(sample)) for sample in taught],
             )
+            seen = [_act_row(act) for act in acts(trace, resources)]
             db.executemany(
-                "insert into acts values (null, ?, ?, ?, ?, ?, ?, ?)",
-                [(run, story.platform, *_act_row(act)) for act in acts(trace, resources)],
+                "insert into acts values (null, ?, ?, ?, ?, ?, ?, ?)", [(run, story.platform, *act) for act in seen]
             )
-            _prune(db, {sample.name for sample in taught}, story.platform)
+            _prune(db, {sample.name for sample in taught}, story.platform, {act[:2] for act in seen})
         return True
 
     def knows(self, run: str) -> bool:
@@ -155,19 +155,19 @@ class History:
             found.setdefault(run, []).append(_sample(fields))
         return list(found.values()), rows[-1][0] if rows else after
 
-    def acts(self, platform: str, limit: int = 300) -> list[Act]:
-        """The newest acts of each phase on a platform, newest first."""
+    def acts(self, platform: str, after: int = 0) -> tuple[list[Act], int]:
+        """What is kept of the acts of a platform, newest first; and the number to ask after next."""
         with self._open() as db:
             rows = db.execute(
-                "select phase, detail, resources, n_bytes, seconds from ("
-                " select *, row_number() over (partition by phase, detail order by id desc) as place"
-                " from acts where platform = ?) where place <= ? order by id desc",
-                (platform, limit),
+                "select id, phase, detail, resources, n_bytes, seconds from acts where platform = ? and id > ?"
+                " order by id desc",
+                (platform, after),
             ).fetchall()
-        return [
+        found = [
             Act(phase=Phase(phase), detail=detail, resources=_resources(told), n_bytes=n_bytes, seconds=seconds)
-            for phase, detail, told, n_bytes, seconds in rows
+            for _, phase, detail, told, n_bytes, seconds in rows
         ]
+        return found, rows[0][0] if rows else after
 
     def functions(self) -> list[tuple[str, int]]:
         """(name, samples kept) of every function known, by name."""
@@ -226,26 +226,28 @@ def _begin(db: sqlite3.Connection) -> None:
         db.execute(f"pragma user_version = {VERSION}")
 
 
-def _prune(db: sqlite3.Connection, names: set[str], platform: str) -> None:
-    """Only the newest stay."""
+def _prune(db: sqlite3.Connection, names: set[str], platform: str, kinds: set[tuple[object, ...]]) -> None:
+    """Only the newest stay. kinds: (phase, detail) of acts."""
     for name in names:
         db.execute(
             "delete from samples where name = ? and id <= (select id from samples where name = ?"
             " order by id desc limit 1 offset ?)",
             (name, name, SAMPLES),
         )
-    for (phase,) in db.execute("select distinct phase from acts where platform = ?", (platform,)).fetchall():
+    for kind in kinds:
         db.execute(
-            "delete from acts where platform = ? and phase = ? and id <= (select id from acts"
-            " where platform = ? and phase = ? order by id desc limit 1 offset ?)",
-            (platform, phase, platform, phase, ACTS),
+            "delete from acts where platform = ? and phase = ? and detail = ? and id <= (select id from acts"
+            " where platform = ? and phase = ? and detail = ? order by id desc limit 1 offset ?)",
+            (platform, *kind, platform, *kind, ACTS),
         )
-    db.execute(
-        "delete from runs where run in (select run from (select run, row_number() over newest as place,"
-        " sum(length(trace) + length(story)) over newest as total from runs"
-        " window newest as (order by submitted_at desc, run desc)) where place > ? or (total > ? and place > 1))",
-        (RUNS, RUN_BYTES),
-    )
+    count, total = db.execute("select count(*), sum(n_bytes) from runs").fetchone()
+    if count > RUNS or total > RUN_BYTES:
+        db.execute(
+            "delete from runs where run in (select run from (select run, row_number() over newest as place,"
+            " sum(n_bytes) over newest as total from runs"
+            " window newest as (order by submitted_at desc, run desc)) where place > ? or (total > ? and place > 1))",
+            (RUNS, RUN_BYTES),
+        )
 
 
 def _blob(trace: Trace) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from statistics import median
 
 from dagnb.graph.resources import Resources
 from dagnb.metrics.act import Act
-from dagnb.metrics.history import History
+from dagnb.metrics.history import ACTS, History
 from dagnb.planning.costs import Costs, Law, Start
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.starts import Start as Started
@@ -60,6 +61,7 @@ class Knowledge:
         self.history = history
         self._predictor = Predictor()
         self._read: dict[str, int] = {}
+        self._platforms: dict[str, tuple[int, list[Act], Platform]] = {}
         self._lock = threading.Lock()
 
     def predictor(self, names: Iterable[str]) -> Predictor:
@@ -74,7 +76,14 @@ class Knowledge:
 
     def platform(self, name: str) -> Platform:
         """What acts cost there. Raises HistoryError."""
-        return platform(self.history.acts(name))
+        with self._lock:
+            after, acts, found = self._platforms.get(name, (0, [], Platform()))
+            new, last = self.history.acts(name, after)
+            if new:
+                acts = newest([*new, *acts])
+                found = platform(acts)
+                self._platforms[name] = last, acts, found
+        return found
 
     def _groups(self, names: set[str]) -> list[tuple[int, list[str]]]:
         """Names by how far their samples were read."""
@@ -91,6 +100,17 @@ def knowledge(path: Path | None = None) -> Knowledge:
     """Of the user's history, or of the one at this path."""
     history = History(path)
     return _known.setdefault(history.path, Knowledge(history))
+
+
+def newest(acts: Iterable[Act]) -> list[Act]:
+    """So many of each kind as a history keeps. acts: newest first."""
+    seen: Counter[tuple[Phase, str]] = Counter()
+    found = []
+    for act in acts:
+        seen[act.phase, act.detail] += 1
+        if seen[act.phase, act.detail] <= ACTS:
+            found.append(act)
+    return found
 
 
 def platform(acts: Sequence[Act]) -> Platform:

@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT
@@ -28,6 +28,7 @@ def any_problem(law: Callable[[Any, Problem], None]) -> Callable[[Any], None]:
             deadline=None,
             database=None,
             suppress_health_check=[HealthCheck.too_slow],
+            phases=(Phase.generate, Phase.shrink),  # to explain what broke a law takes longer than to find it
         )
         @given(problem=strategies.problems())
         def attempt(problem: Problem) -> None:

@@ -74,7 +74,8 @@ class TestMine(LauncherLaws):
 def suite(folder: Path, text: str, *arguments: str) -> str:
     """What pytest printed of a suite of this one file."""
     (folder / "test_mine.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, "test_mine.py"]
+    plugins = ["-p", "no:cacheprovider", "-p", "no:nbval"]  # the latter takes seconds to import
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, *arguments, "test_mine.py"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False).stdout
 
 

@@ -81,13 +81,25 @@ def test_samples_come_run_by_run_oldest_first_and_only_what_is_new(history: Hist
 def test_acts_are_told_by_platform(history: History) -> None:
     keep(history, "r1")
 
-    found = history.acts("here")
+    found = history.acts("here")[0]
 
     assert {act.phase for act in found} >= {Phase.INVOKE, Phase.STORE, Phase.COMMIT, Phase.SUBMIT, Phase.RETURN}
     assert {act.n_bytes for act in found if act.phase is Phase.STORE} == {50_000}
     assert [a.seconds for a in found if a.phase is Phase.STORE] == pytest.approx([COSTS.store.of(50_000)] * 3, rel=1e-3)
     assert {act.resources for act in found} == {Resources()}
-    assert history.acts("elsewhere") == []
+    assert history.acts("elsewhere") == ([], 0)
+
+
+def test_acts_already_read_are_not_told_again(history: History) -> None:
+    keep(history, "r1")
+    all_of_one, last = history.acts("here")
+    keep(history, "r2")
+
+    new, end = history.acts("here", last)
+
+    assert len(new) == len(all_of_one)
+    assert history.acts("here") == ([*new, *all_of_one], end)
+    assert history.acts("here", end) == ([], end)
 
 
 def test_changed_code_keeps_its_history_by_name(history: History) -> None:
@@ -105,7 +117,7 @@ def test_forgetting_leaves_nothing(history: History) -> None:
 
     history.forget()
 
-    assert (history.runs(), history.samples(NAMES)[0], history.acts("here"), history.functions()) == ([], [], [], [])
+    assert (history.runs(), history.samples(NAMES)[0], history.acts("here")[0], history.functions()) == ([], [], [], [])
     with pytest.raises(RunMissingError):
         history.run("r1")
     assert keep(history, "r1")
@@ -116,11 +128,11 @@ def test_forgetting_leaves_nothing(history: History) -> None:
 
 def test_who_comes_second_adds_nothing(history: History) -> None:
     assert keep(history, "r1")
-    before = (history.runs(), history.samples(NAMES), history.acts("here"))
+    before = (history.runs(), history.samples(NAMES), history.acts("here")[0])
 
     assert not keep(history, "r1", at=2e9)
 
-    assert (history.runs(), history.samples(NAMES), history.acts("here")) == before
+    assert (history.runs(), history.samples(NAMES), history.acts("here")[0]) == before
     assert history.knows("r1")
     assert not history.knows("r2")
 
@@ -220,7 +232,7 @@ def test_samples_and_acts_are_bounded_for_each_function_and_each_kind(
 
     assert history.functions() == [("t0", 4), ("t1", 4), ("t2", 4)]
     assert [run[0].ended_at > 1e9 + 4 for run in history.samples(["t1"])[0]] == [True] * 4
-    kinds = [act.phase for act in history.acts("here")]
+    kinds = [act.phase for act in history.acts("here")[0]]
     assert {phase: kinds.count(phase) for phase in kinds} == dict.fromkeys(kinds, 5)
 
 

@@ -8,8 +8,10 @@ import pytest
 
 from dagnb.errors import HistoryError
 from dagnb.graph.resources import Resources
+from dagnb.metrics import history as history_module
 from dagnb.metrics.act import Act
 from dagnb.metrics.history import History
+from dagnb.outlook import knowledge as knowledge_module
 from dagnb.outlook.knowledge import Knowledge, knowledge, platform
 from dagnb.planning.costs import Costs, Law
 from dagnb.planning.planner import Pool
@@ -90,6 +92,18 @@ def test_a_platform_is_learnt_from_its_acts_alone(known: Knowledge) -> None:
     assert known.platform("far").commit.of(0) == pytest.approx(0.05, rel=0.6)
     assert known.platform("here").n == 0
     assert known.platform("here").store == Costs.store
+
+
+def test_what_is_learnt_bit_by_bit_is_what_is_learnt_at_once(known: Knowledge, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (knowledge_module, history_module):
+        monkeypatch.setattr(module, "ACTS", 7)
+    for i in range(5):
+        remember(known.history, f"r{i}", floating(graphs.chain(3)), Costs(commit_s=0.01 * 2**i), POOL, codes=CODES)
+        bit_by_bit = known.platform("here")
+
+    assert bit_by_bit == Knowledge(known.history).platform("here")
+    assert bit_by_bit.commit.of(0) == pytest.approx(0.08, rel=0.3)  # of the last seven of fifteen
+    assert bit_by_bit.n == len(known.history.acts("here")[0])
 
 
 def test_laws_of_transfers_and_typical_acts() -> None:
