@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from typing import Any, ClassVar
@@ -19,25 +20,45 @@ from dagnb.testing import graphs, strategies
 
 
 def any_problem(law: Callable[[Any, Problem], None]) -> Callable[[Any], None]:
-    """Try the law on as many random problems as its class says, the same ones every time."""
+    """Try the law on as many random problems as its class says, the same ones every time and for every law.
+
+    What breaks it is then searched for again, to be told as small as can be.
+    """
 
     def tried(self: Any) -> None:
-        @settings(
-            max_examples=self.examples,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            suppress_health_check=[HealthCheck.too_slow],
-            phases=(Phase.generate, Phase.shrink),  # to explain what broke a law takes longer than to find it
-        )
-        @given(problem=strategies.problems())
-        def attempt(problem: Problem) -> None:
-            law(self, problem)
-
-        attempt()
+        try:
+            for problem in _drawn(self.examples):
+                law(self, problem)
+        except Exception:
+            _attempted(self.examples, lambda problem: law(self, problem))
+            raise  # it kept the law this time, so it decides differently on equal problems
 
     tried.__name__, tried.__qualname__, tried.__doc__ = law.__name__, law.__qualname__, law.__doc__
     return tried
+
+
+@functools.cache
+def _drawn(n: int) -> tuple[Problem, ...]:
+    """So many random problems: to draw them takes longer than to plan them."""
+    found: list[Problem] = []
+    _attempted(n, found.append)
+    return tuple(found)
+
+
+def _attempted(n: int, law: Callable[[Problem], None]) -> None:
+    @settings(
+        max_examples=n,
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        phases=(Phase.generate, Phase.shrink),  # to explain what broke a law takes longer than to find it
+    )
+    @given(problem=strategies.problems())
+    def attempt(problem: Problem) -> None:
+        law(problem)
+
+    attempt()
 
 
 def problem_of(dag: Dag, cap: int | None = None) -> Problem:
