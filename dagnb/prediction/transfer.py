@@ -26,6 +26,8 @@ POINTS = 200
 FLOOR_S = 1e-7
 _BENDS = tuple(10 ** (k / 2) for k in range(22))
 """candidates, 1 byte to 30 GB; between them there is one valley"""
+_STEPS = tuple(2.0**-k for k in range(2, 8))
+"""decades to both sides of the best so far"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,18 @@ def transfer(pairs: Sequence[tuple[int, float]]) -> Transfer:
         ordered = [ordered[(2 * i + 1) * n // (2 * POINTS)] for i in range(POINTS)]
     sizes = [float(max(0, n_bytes)) for n_bytes, _ in ordered]
     logs = [math.log(max(FLOOR_S, seconds)) for _, seconds in ordered]
-    bend = min(_BENDS, key=lambda b: _loss(sizes, logs, b))
-    for step in (1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128):
-        bend = min((bend * 10**-step, bend, bend * 10**step), key=lambda b: _loss(sizes, logs, b))
+    bend = _bend(sizes, logs) if sizes[0] < sizes[-1] else BEND_BYTES
     level, missed = _level(sizes, logs, bend)
     speed = math.exp(level)
     return Transfer(speed * bend, speed, shape([(miss, 1.0) for miss in missed], SIGMA), n)
+
+
+def _bend(sizes: Sequence[float], logs: Sequence[float]) -> float:
+    """Bytes that take as long as the latency: where the loss is least."""
+    best, bend = min((_loss(sizes, logs, b), b) for b in _BENDS)
+    for step in _STEPS:
+        best, bend = min((best, bend), *((_loss(sizes, logs, b), b) for b in (bend * 10**-step, bend * 10**step)))
+    return bend
 
 
 def _level(sizes: Sequence[float], logs: Sequence[float], bend: float) -> tuple[float, list[float]]:
