@@ -10,7 +10,7 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
-from dagnb.simulation.scenarios import forecast
+from dagnb.simulation.scenarios import affordable, forecast
 from dagnb.simulation.simulate import Outcome, outcome_of, play, trace_of
 from dagnb.trace.trace import Trace
 
@@ -30,8 +30,10 @@ class Outlook:
     @cached_property
     def forecast(self) -> Forecast:
         """Percentiles of the makespan."""
-        known = known_share(self.problem.costs, len(self.problem.dag))
-        return forecast(self.plan, self.problem.costs, self.problem.pool, known=known)
+        costs = self.problem.costs
+        known = known_share(costs, len(self.problem.dag))
+        median_s = self.outcome.makespan_s if affordable(self.plan, costs) == 1 else None
+        return forecast(self.plan, costs, self.problem.pool, known=known, median_s=median_s)
 
     @cached_property
     def outcome(self) -> Outcome:

@@ -53,12 +53,16 @@ def _drawn(costs: Costs, n_tasks: int, shared: float, chance: random.Random) -> 
     )
 
 
-def forecast(plan: Plan, costs: Costs, pool: Pool, n: int | None = None, *, known: float = 0.0) -> Forecast:
+def forecast(
+    plan: Plan, costs: Costs, pool: Pool, n: int | None = None, *, known: float = 0.0, median_s: float | None = None
+) -> Forecast:
     """Quantiles of the plan's makespan over its scenarios: see makespans.
 
     Of one scenario the quantiles are its makespan and what the shared factor alone does to it.
+    median_s: the makespan at median prices where that was simulated before.
     """
-    found = makespans(plan, costs, pool, n)
+    is_one = (affordable(plan, costs) if n is None else n) == 1
+    found = [median_s] if is_one and median_s is not None else makespans(plan, costs, pool, n)
     if len(found) == 1:
         reach = math.exp(_SCORE_90 * costs.doubt.batch)
         p10, p50, p90 = found[0] / reach, found[0], found[0] * reach
@@ -67,9 +71,14 @@ def forecast(plan: Plan, costs: Costs, pool: Pool, n: int | None = None, *, know
     return Forecast(p10_s=p10, p50_s=p50, p90_s=p90, n_scenarios=len(found), known=known)
 
 
+def affordable(plan: Plan, costs: Costs) -> int:
+    """How many scenarios STEPS allow, 1 to MOST; 1 where nothing is in doubt."""
+    return 1 if costs.doubt.is_certain else max(1, min(MOST, STEPS // len(plan.steps)))
+
+
 def makespans(plan: Plan, costs: Costs, pool: Pool, n: int | None = None) -> list[float]:
-    """In each of n scenarios, ascending; None takes as many as STEPS allow, 1 to MOST; 1 where nothing is in doubt."""
-    n = max(1, min(MOST, STEPS // len(plan.steps))) if n is None else n
+    """In each of n scenarios, ascending; None takes as many as are affordable; 1 where nothing is in doubt."""
+    n = affordable(plan, costs) if n is None else n
     drawn = scenarios(costs, len(plan.dag), 1 if costs.doubt.is_certain else n)
     layout = layout_for(plan, pool)
     return sorted(outcome(plan, priced, pool, layout).makespan_s for priced in drawn)

@@ -10,6 +10,7 @@ from dagnb.outlook.outlook import known_share, outlook_of
 from dagnb.planning.costs import Costs, Doubt
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem
+from dagnb.simulation.scenarios import MOST, forecast
 from dagnb.simulation.simulate import simulate
 from tests import graphs
 from tests.unit.outlook.past_runs import floating
@@ -41,6 +42,18 @@ def test_the_gap_is_how_much_longer_than_the_bound_a_plan_is() -> None:
     assert found is not None
     assert found.gap == pytest.approx(found.outcome.makespan_s / found.bound.seconds - 1)
     assert 0 <= found.gap < 0.1
+
+
+@pytest.mark.parametrize("n", [10, 1_100])
+def test_a_forecast_is_that_of_the_scenarios_even_where_one_simulation_serves_both(n: int) -> None:
+    dag = graphs.fan_out(n)
+    plan = replace(floating(dag), problem=Problem(dag=dag, costs=COSTS, pool=POOL))
+
+    found = outlook_of(plan)
+
+    assert found is not None
+    assert found.forecast == forecast(plan, COSTS, POOL, known=known_share(COSTS, len(dag)))
+    assert found.forecast.n_scenarios == (MOST if n == 10 else 1)
 
 
 def test_a_plan_has_one_outlook_and_a_plan_for_nothing_none() -> None:
