@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dagnb.errors import GraphError
@@ -30,7 +29,7 @@ def measurements(dag: Dag, trace: Trace) -> dict[int, Measurement]:
     tasks = [_position(dag, name) for name in trace.names]
     best: dict[int, Span] = {}
     found: dict[int, Measurement] = {}
-    for step, acts in _last_attempts(trace).items():
+    for step, acts in trace.last_attempts.items():
         run, dump, load = acts.get(Phase.RUN), acts.get(Phase.DUMP), acts.get(Phase.LOAD)
         if run is None or dump is None:
             continue  # it failed, or its spans were lost
@@ -46,19 +45,6 @@ def measurements(dag: Dag, trace: Trace) -> dict[int, Measurement]:
             output_bytes=dump.n_bytes,
         )
     return found
-
-
-def _last_attempts(trace: Trace) -> dict[int, Mapping[Phase, Span]]:
-    acts: dict[int, dict[Phase, Span]] = {}
-    attempts: dict[int, int] = {}
-    for span in trace.spans:
-        if span.task < 0 or span.attempt < attempts.get(span.task, 1):
-            continue
-        if span.attempt > attempts.get(span.task, 1):
-            acts.pop(span.task, None)
-        attempts[span.task] = span.attempt
-        acts.setdefault(span.task, {})[span.phase] = span
-    return dict(acts)
 
 
 def _position(dag: Dag, name: str) -> int:

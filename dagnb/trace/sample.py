@@ -40,30 +40,22 @@ def samples(
     keys: Sequence[str] = (),
 ) -> tuple[Sample, ...]:
     """The samples of a trace, by end of run. functions, names, resources, keys: of each step, by position. O(spans)."""
-    acts: dict[int, dict[Phase, tuple[float, int, float]]] = {}
-    attempts: dict[int, int] = {}
-    for span in trace.spans:
-        if span.task < 0 or span.attempt < attempts.get(span.task, 1):
-            continue
-        if span.attempt > attempts.get(span.task, 1):
-            acts.pop(span.task, None)
-        attempts[span.task] = span.attempt
-        acts.setdefault(span.task, {})[span.phase] = (max(0.0, span.duration_s), span.n_bytes, span.end_s)
     found = []
-    for task, done in acts.items():
-        if Phase.RUN not in done or Phase.DUMP not in done:
+    for task, acts in trace.last_attempts.items():
+        load, run, dump = acts.get(Phase.LOAD), acts.get(Phase.RUN), acts.get(Phase.DUMP)
+        if run is None or dump is None:
             continue  # it failed, or its spans were lost
         found.append(
             Sample(
                 function=functions[task],
                 name=names[task],
                 resources=resources[task] if resources else DEFAULT,
-                input_bytes=done[Phase.LOAD][1] if Phase.LOAD in done else 0,
-                output_bytes=done[Phase.DUMP][1],
-                load_s=done[Phase.LOAD][0] if Phase.LOAD in done else None,
-                run_s=done[Phase.RUN][0],
-                dump_s=done[Phase.DUMP][0],
-                ended_at=done[Phase.DUMP][2],
+                input_bytes=load.n_bytes if load is not None else 0,
+                output_bytes=dump.n_bytes,
+                load_s=max(0.0, load.duration_s) if load is not None else None,
+                run_s=max(0.0, run.duration_s),
+                dump_s=max(0.0, dump.duration_s),
+                ended_at=dump.end_s,
                 key=keys[task] if keys else "",
             )
         )

@@ -44,6 +44,20 @@ class Trace:
             lists[span.worker].append(span)
         return {worker: tuple(spans) for worker, spans in lists.items()}
 
+    @cached_property
+    def last_attempts(self) -> dict[int, dict[Phase, Span]]:
+        """step -> phase -> its span, of the last attempt of each step"""
+        found: dict[int, dict[Phase, Span]] = {}
+        attempts: dict[int, int] = {}
+        for span in self.spans:
+            if span.task < 0 or span.attempt < attempts.get(span.task, 1):
+                continue
+            if span.attempt > attempts.get(span.task, 1):
+                found.pop(span.task, None)
+            attempts[span.task] = span.attempt
+            found.setdefault(span.task, {})[span.phase] = span
+        return found
+
     def of_task(self, task: int) -> tuple[Span, ...]:
         """Every span of one step, all attempts, by begin."""
         return tuple(span for span in self.spans if span.task == task)
