@@ -66,7 +66,8 @@ def test_twenty_runs_in_a_row_and_five_at_once_keep_to_the_cap_and_are_warm(yard
     assert watch.most <= 2
     counted = starts(*runs)
     assert counted["cold"] <= watch.n_started <= 2  # one that came too late for its run is warm for the next
-    assert counted["warm"] >= 25
+    assert all(any(starts(run).values()) for run in runs)  # by one of the two alone, where that is quick
+    assert counted["warm"] >= len(runs) - counted["cold"]
     summary.append(
         f"20 runs in a row {between - begin:.2f} s, 5 at once {end - between:.2f} s: {counted['cold']} cold starts, "
         f"{counted['warm']} warm, {watch.most} containers at most"
