@@ -125,11 +125,25 @@ def test_a_plan_that_knows_its_problem_says_what_is_foretold_of_it() -> None:
     assert words[0] == "dealt: 4 steps, 4 pinned to 3 workers"
     assert words[1] == "predicted 5 s, 4.52 to 5.55 s in 8 of 10 runs"
     assert words[2] == "7.5 GB·s · 1 cold start, 1 warm · no better plan known; the bound allows 25 %"
-    assert words[3].startswith("no run is shorter than 4 s: the longest way")
+    assert words[3].startswith("no plan is shorter than 4 s at median prices: the longest way")
     assert words[4] == "known: every function was measured, or hinted at"
     assert texts(boxes(root)["d"])[2] == "4 to 5 s"
     assert {"cold start", "warm start", "80 % run", "20 % start-up"} <= set(words)
     assert "3 s of the makespan: 67 % run, 33 % start-up, <1 % hand-over" in titles(boxes(root)["c"])[0]
+
+
+def test_a_plan_likely_longer_than_its_medians_says_both() -> None:
+    """Four tasks at once, each in doubt: half of all runs wait for one that takes longer than its median."""
+    dag = graphs.fan_in(4)
+    plan = pinned(dag, [f"w{i}" for i in range(4)])
+    doubted = foretold(plan, run_s=dict.fromkeys(range(5), 1.0), doubt=Doubt(run=dict.fromkeys(range(5), 0.8)))
+
+    said = texts(parsed(plan_svg(doubted)))
+
+    assert re.fullmatch(
+        r"predicted [\d.]+ s, [\d.]+ to [\d.]+ s in 8 of 10 runs · 2(\.\d+)? s if everything took its median", said[1]
+    )
+    assert any(re.fullmatch(r"where 2(\.\d+)? s go, at median prices", word) for word in said)
 
 
 def test_the_makespan_is_explained_by_parts_that_fill_the_bar() -> None:

@@ -50,6 +50,34 @@ def test_the_band_shrinks_with_what_is_left() -> None:
     )
 
 
+def test_a_run_whose_tasks_take_twice_as_long_is_slow_to_its_end_the_surer_the_more_were_seen() -> None:
+    names = [f"t{i}" for i in range(80)]
+    plan = trace(*(run(i, "w0", i / 8, (i + 1) / 8) for i in range(80)), names=names)
+    found = Remaining(80, FORECAST, plan)
+    left = []
+    for n in (1, 8, 40):
+        now = snapped(graphs.chain(80), "D" * n + "R" + "W" * (79 - n), now=1_000.0 + n / 4)
+        seen = found.left(replace(now, spans=tuple(run(i, "w0", i / 4, (i + 1) / 4) for i in range(n))))
+        assert seen is not None
+        left.append(seen.p50_s / (10.0 * (1 - n / 80)))
+    again = Remaining(80, FORECAST, plan).left(
+        replace(now, spans=tuple(run(i, "w0", i / 4, (i + 1) / 4) for i in range(n)))
+    )
+
+    assert left[0] < left[1] < left[2]
+    assert left == pytest.approx([1.32, 1.80, 1.95], abs=0.02)
+    assert again == seen
+
+
+def test_of_a_run_as_quick_as_planned_the_pace_is_one() -> None:
+    now = replace(moment("DRW", 2), spans=(run(0, "w0", 0, 2),))
+
+    left = Remaining(3, FORECAST, PLANNED).left(now)
+
+    assert left is not None
+    assert left.p50_s == pytest.approx(8.0)
+
+
 def test_without_the_planned_run_tasks_count_alike() -> None:
     left = Remaining(3, FORECAST).left(moment("DRW", 9))
 
