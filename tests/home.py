@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.services.processes import await_that
 
 VARIABLE = "DAGNB_HOME"
 
@@ -20,15 +23,22 @@ def own_home() -> Iterator[Path]:
     Its path is short, as that of a socket must be (about 100 letters).
     """
     before = os.environ.get(VARIABLE)
-    with tempfile.TemporaryDirectory(prefix="dnb", dir="/tmp") as folder:
-        os.environ[VARIABLE] = folder
-        try:
-            yield Path(folder)
-        finally:
-            if Path(folder, "run").exists():  # else nobody was there
-                stop = [sys.executable, "-m", "dagnb", "agent", "--stop"]
-                subprocess.run(stop, check=False, capture_output=True, timeout=60)
-            if before is None:
-                del os.environ[VARIABLE]
-            else:
-                os.environ[VARIABLE] = before
+    folder = Path(tempfile.mkdtemp(prefix="dnb", dir="/tmp"))
+    os.environ[VARIABLE] = str(folder)
+    try:
+        yield folder
+    finally:
+        if (folder / "run").exists():  # else nobody was there
+            stop = [sys.executable, "-m", "dagnb", "agent", "--stop"]
+            subprocess.run(stop, check=False, capture_output=True, timeout=60)
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+        await_that(lambda: _is_removed(folder), f"nobody writes to {folder} any more")
+
+
+def _is_removed(folder: Path) -> bool:
+    """Whoever was told to leave may still be writing its history."""
+    shutil.rmtree(folder, ignore_errors=True)
+    return not folder.exists()
