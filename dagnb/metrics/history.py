@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import secrets
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
@@ -38,7 +39,7 @@ SAMPLES = 2_000
 ACTS = 300
 """of each kind (phase, and whether a start was cold) on each platform"""
 _PATIENCE_S = 10.0
-_TABLES = ("runs", "samples", "acts")
+_TABLES = ("runs", "samples", "acts", "birth")
 
 _SCHEMA = """
 create table runs (
@@ -56,6 +57,7 @@ create table acts (
     n_bytes int, seconds real
 );
 create index acts_by_kind on acts (platform, phase, detail, id);
+create table birth (mark text);
 """
 
 
@@ -174,11 +176,18 @@ class History:
         with self._open() as db:
             return db.execute("select name, count(*) from samples group by name order by name").fetchall()
 
+    def birth(self) -> str:
+        """A mark that stays as long as nothing is forgotten: what was read under another is no longer true."""
+        with self._open() as db:
+            mark: str = db.execute("select mark from birth").fetchone()[0]
+        return mark
+
     def forget(self) -> None:
         """Delete everything."""
         with self._open() as db:
             for table in _TABLES:
                 db.execute(f"delete from {table}")  # noqa: S608  # names of ours
+            _bear(db)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -223,7 +232,12 @@ def _begin(db: sqlite3.Connection) -> None:
             db.execute(f"drop table if exists {table}")
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
+        _bear(db)
         db.execute(f"pragma user_version = {VERSION}")
+
+
+def _bear(db: sqlite3.Connection) -> None:
+    db.execute("insert into birth values (?)", (secrets.token_hex(8),))
 
 
 def _prune(db: sqlite3.Connection, names: set[str], platform: str, kinds: set[tuple[object, ...]]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -59,24 +60,28 @@ class Knowledge:
     def __init__(self, history: History) -> None:
         """Nothing is read yet."""
         self.history = history
+        self._lock = threading.Lock()
+        self._birth = ""
+        self._begin()
+
+    def _begin(self) -> None:
         self._predictor = Predictor()
         self._read: dict[str, int] = {}
         self._platforms: dict[str, tuple[int, list[Act], Platform]] = {}
-        self._lock = threading.Lock()
 
     def predictor(self, names: Iterable[str]) -> Predictor:
         """Knows all that past runs taught of functions of these names. Raises HistoryError."""
-        with self._lock:
+        with self._known():
             for after, group in self._groups(set(names)):
                 runs, last = self.history.samples(group, after)
                 for run in runs:
                     self._predictor.learn(run)
                 self._read.update(dict.fromkeys(group, last))
-        return self._predictor
+            return self._predictor
 
     def platform(self, name: str) -> Platform:
         """What acts cost there. Raises HistoryError."""
-        with self._lock:
+        with self._known():
             after, acts, found = self._platforms.get(name, (0, [], Platform()))
             new, last = self.history.acts(name, after)
             if new:
@@ -84,6 +89,15 @@ class Knowledge:
                 found = platform(acts)
                 self._platforms[name] = last, acts, found
         return found
+
+    @contextlib.contextmanager
+    def _known(self) -> Iterator[None]:
+        """One at a time, and without what was learnt of a history that has been forgotten since."""
+        with self._lock:
+            if (birth := self.history.birth()) != self._birth:
+                self._birth = birth
+                self._begin()
+            yield
 
     def _groups(self, names: set[str]) -> list[tuple[int, list[str]]]:
         """Names by how far their samples were read."""

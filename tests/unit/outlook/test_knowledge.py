@@ -70,6 +70,26 @@ def test_functions_asked_for_later_are_learnt_then(known: Knowledge) -> None:
     assert run_s(known, "t2", "c2") == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("how", ["forgotten", "deleted"])
+def test_what_was_forgotten_is_unknown_to_who_had_read_it(known: Knowledge, how: str) -> None:
+    keep(known, "r1", 1.0)
+    keep(known, "r2", 1.0)
+    assert run_s(known) == pytest.approx(1.0)
+    assert known.platform("here").n > 0
+
+    if how == "forgotten":
+        History(known.history.path).forget()
+    else:
+        for path in known.history.path.parent.glob("history.sqlite*"):
+            path.unlink()
+
+    assert not known.predictor(["t0"]).predict(Target.RUN, "c0", "t0", 0).is_known
+    assert known.platform("here").n == 0
+    keep(known, "r3", 3.0)
+    assert run_s(known) == pytest.approx(3.0)
+    assert known.platform("here").n > 0
+
+
 def test_a_history_is_known_once_a_process(tmp_path: Path) -> None:
     assert knowledge(tmp_path / "a") is knowledge(tmp_path / "a")
     assert knowledge(tmp_path / "a") is not knowledge(tmp_path / "b")
