@@ -22,6 +22,8 @@ _SAID = {"cold": "cold start", "warm": "warm start", "load": "load, dump"} | {ki
 _SQUARE = "M0 0h10v10h-10z"
 _NUMBER = re.compile(r"(-\d+)?'*$")
 _LISTED = 12
+_WIDE = 4.0
+"""pixels of a bar that a line beside it does not hide"""
 
 
 def timeline_svg(
@@ -135,7 +137,22 @@ def bars(
     for bar in bars:
         groups[bar.kind].append(_drawn(bar, trace, scale, notes, is_bare=is_bare))
     order = sorted(groups, key=lambda kind: (kind.startswith("run "), kind))
-    return "".join(element("g", *groups[kind], data_kind=kind, **_paint(kind, tint)) for kind in order)
+    drawn = [element("g", *groups[kind], data_kind=kind, **_paint(kind, tint)) for kind in order]
+    return "".join(drawn) + _seams(bars, scale)
+
+
+def _seams(bars: Sequence[Bar], scale: Scale) -> str:
+    """A thin line between two wide bars of one colour that follow at once."""
+    last: dict[tuple[int, str], Bar] = {}
+    cuts = []
+    for bar in sorted((bar for bar in bars if bar.kind.startswith("run ")), key=lambda bar: bar.begin_s):
+        before = last.get((bar.lane, bar.kind))
+        last[bar.lane, bar.kind] = bar
+        if before is None or min(b.end_s - b.begin_s for b in (before, bar)) * scale.per_s < _WIDE:
+            continue
+        if (bar.begin_s - before.end_s) * scale.per_s < 1:
+            cuts.append(f"M{number(scale.x(bar.begin_s))} {number(scale.y(bar.lane))}v{number(scale.work)}")
+    return element("path", d="".join(cuts), class_="stroke-bg") if cuts else ""
 
 
 def _paint(kind: str, tint: Mapping[str, str]) -> dict[str, str]:

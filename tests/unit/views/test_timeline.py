@@ -37,6 +37,21 @@ def test_bars_are_as_wide_as_their_spans_are_long() -> None:
     assert high1 == high2
 
 
+def test_a_line_parts_wide_bars_of_one_colour_that_follow_at_once() -> None:
+    """Two f and one g on w0; on w1 two f with a pause between; on w2 an f and one too narrow to be hidden."""
+    seen = trace(
+        run(0, "w0", 0, 10), run(1, "w0", 10, 20), run(2, "w0", 20, 30),
+        run(0, "w1", 0, 10), run(1, "w1", 15, 20),
+        run(0, "w2", 0, 10), run(1, "w2", 10, 10.01),
+    )  # fmt: skip
+    root = parsed(timeline_svg(seen))
+
+    (line,) = [path.get("d", "") for path in root.iter(f"{SVG}path") if path.get("class") == "stroke-bg"]
+    _, second, *_ = sorted((y, x, high) for x, y, _, high in bars(root, "run f"))
+    y, x, high = second
+    assert line == f"M{x:g} {y:g}v{high:g}"
+
+
 def test_a_run_wears_the_colour_of_its_function_wherever_it_is_named_so() -> None:
     root = parsed(timeline_svg(trace(run(0, "w0", 0, 1), run(2, "w0", 1, 2))))
 
