@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 
 import pytest
 
 from dagnb import session
+from tests.home import own_home
 
 
 @contextlib.contextmanager
@@ -17,9 +16,7 @@ def private_agent() -> Iterator[None]:
     """Everything lives in a short folder of its own; the agent is told to leave at the end. Skips when it cannot be."""
     client = pytest.importorskip("dagnb_workers.agent_client", exc_type=ImportError)
     pytest.importorskip("dagnb_workers.launchers.process", exc_type=ImportError)
-    folder = tempfile.mkdtemp(prefix="dnb")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DAGNB_HOME", folder)
+    with own_home(), pytest.MonkeyPatch.context() as patch:
         for name in (session.STORE_VARIABLE, session.NAMESPACE_VARIABLE):
             patch.delenv(name, raising=False)
         url = session.wait(client.store_url())
@@ -28,5 +25,3 @@ def private_agent() -> Iterator[None]:
             yield
         finally:
             session.wait(store.close())
-            client.stop()  # returns when it has left: it needs its folder for that
-            shutil.rmtree(folder, ignore_errors=True)
