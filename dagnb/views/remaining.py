@@ -53,6 +53,7 @@ class Remaining:
         self._sums = list(accumulate(self._work[task] for task in order))
         self._seen = ""
         self._done = 0.0
+        self._ran_s: dict[int, float] = {}
         self._n_spans = self._n_run = 0
         self._really_s = self._planned_s = 0.0
 
@@ -65,7 +66,8 @@ class Remaining:
             self._seen = now.seen.states
             self._done = sum(w for w, state in zip(self._work, self._seen, strict=True) if state == TaskState.DONE)
         pace = self._pace(now, forecast)
-        share = pace * max(0.0, 1.0 - self._reached(self._done + self._begun(now, pace)) / self._length_s)
+        begun = self._begun(now, pace * forecast.p50_s / self._length_s)
+        share = pace * max(0.0, 1.0 - self._reached(self._done + begun) / self._length_s)
         return Left(p10_s=share * forecast.p10_s, p50_s=share * forecast.p50_s, p90_s=share * forecast.p90_s)
 
     def _pace(self, now: Snapshot, forecast: Forecast) -> float:
@@ -74,9 +76,11 @@ class Remaining:
         The posterior mean of a factor all tasks share, log-normal, known beforehand as far as the forecast is.
         """
         for span in now.spans[self._n_spans :]:
-            if span.phase is Phase.RUN and self._run_s.get(span.task, 0.0) > 0:
+            if span.phase is Phase.RUN:
+                self._ran_s[span.task] = max(0.0, span.duration_s)
+            elif span.phase is Phase.DUMP and self._run_s.get(span.task, 0.0) > 0:  # without one it failed, maybe early
                 self._n_run += 1
-                self._really_s += max(0.0, span.duration_s)
+                self._really_s += self._ran_s.get(span.task, 0.0)
                 self._planned_s += self._run_s[span.task]
         self._n_spans = len(now.spans)
         if not self._n_run or self._really_s <= 0 or not 0 < forecast.p10_s < forecast.p90_s:
@@ -85,9 +89,8 @@ class Remaining:
         trust = before / (before + _TASK_SIGMA**2 / self._n_run)
         return math.exp(trust * math.log(self._really_s / self._planned_s))
 
-    def _begun(self, now: Snapshot, pace: float) -> float:
+    def _begun(self, now: Snapshot, seconds_a_unit: float) -> float:
         """What is done of the tasks that run; never more than was planned for them."""
-        seconds_a_unit = pace * self._forecast.p50_s / self._length_s if self._forecast is not None else 1.0
         running = [i for i in now.started if now.seen.states[i] == TaskState.RUNNING]
         so_far = {i: max(0.0, now.seen.now - now.started[i][0]) / (seconds_a_unit or 1.0) for i in running}
         return sum(min(so_far[i], self._work[i]) for i in running)

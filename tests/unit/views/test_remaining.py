@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dagnb.planning.forecast import Forecast
+from dagnb.trace.span import Phase, Span
 from dagnb.views.remaining import Left, Remaining
 from dagnb.views.snapshot import Snapshot
 from tests import graphs
@@ -50,6 +51,12 @@ def test_the_band_shrinks_with_what_is_left() -> None:
     )
 
 
+def ran(n: int) -> tuple[Span, ...]:
+    """The first n tasks, a quarter of a second each, as they arrive."""
+    pairs = ((run(i, "w0", i / 4, (i + 1) / 4), run(i, "w0", (i + 1) / 4, (i + 1) / 4, Phase.DUMP)) for i in range(n))
+    return tuple(span for pair in pairs for span in pair)
+
+
 def test_a_run_whose_tasks_take_twice_as_long_is_slow_to_its_end_the_surer_the_more_were_seen() -> None:
     names = [f"t{i}" for i in range(80)]
     plan = trace(*(run(i, "w0", i / 8, (i + 1) / 8) for i in range(80)), names=names)
@@ -57,20 +64,27 @@ def test_a_run_whose_tasks_take_twice_as_long_is_slow_to_its_end_the_surer_the_m
     left = []
     for n in (1, 8, 40):
         now = snapped(graphs.chain(80), "D" * n + "R" + "W" * (79 - n), now=1_000.0 + n / 4)
-        seen = found.left(replace(now, spans=tuple(run(i, "w0", i / 4, (i + 1) / 4) for i in range(n))))
+        seen = found.left(replace(now, spans=ran(n)))
         assert seen is not None
         left.append(seen.p50_s / (10.0 * (1 - n / 80)))
-    again = Remaining(80, FORECAST, plan).left(
-        replace(now, spans=tuple(run(i, "w0", i / 4, (i + 1) / 4) for i in range(n)))
-    )
+    again = Remaining(80, FORECAST, plan).left(replace(now, spans=ran(n)))
 
     assert left[0] < left[1] < left[2]
     assert left == pytest.approx([1.32, 1.80, 1.95], abs=0.02)
     assert again == seen
 
 
+def test_an_attempt_that_failed_at_once_says_nothing_of_the_pace() -> None:
+    failed = run(0, "w0", 0, 0.01)
+    now = replace(moment("XWW", 1, a=1), spans=(failed,))
+
+    left, before = (Remaining(3, FORECAST, PLANNED).left(seen) for seen in (now, replace(now, spans=())))
+
+    assert left == before
+
+
 def test_of_a_run_as_quick_as_planned_the_pace_is_one() -> None:
-    now = replace(moment("DRW", 2), spans=(run(0, "w0", 0, 2),))
+    now = replace(moment("DRW", 2), spans=(run(0, "w0", 0, 2), run(0, "w0", 2, 2, Phase.DUMP)))
 
     left = Remaining(3, FORECAST, PLANNED).left(now)
 
