@@ -10,7 +10,7 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
-from dagnb.simulation.scenarios import affordable, forecast
+from dagnb.simulation.scenarios import affordable, forecast, quantiles
 from dagnb.simulation.simulate import Outcome, outcome_of, play, trace_of
 from dagnb.trace.trace import Trace
 
@@ -30,10 +30,10 @@ class Outlook:
     @cached_property
     def forecast(self) -> Forecast:
         """Percentiles of the makespan."""
-        costs = self.problem.costs
-        known = known_share(costs, len(self.problem.dag))
-        median_s = self.outcome.makespan_s if affordable(self.plan, costs) == 1 else None
-        return forecast(self.plan, costs, self.problem.pool, known=known, median_s=median_s)
+        costs, known = self.problem.costs, known_share(self.problem.costs, len(self.problem.dag))
+        if affordable(self.plan, costs) == 1:
+            return quantiles([self.outcome.makespan_s], costs, known=known)  # the one scenario is the median one
+        return forecast(self.plan, costs, self.problem.pool, known=known)
 
     @cached_property
     def outcome(self) -> Outcome:

@@ -53,16 +53,13 @@ def _drawn(costs: Costs, n_tasks: int, shared: float, chance: random.Random) -> 
     )
 
 
-def forecast(
-    plan: Plan, costs: Costs, pool: Pool, n: int | None = None, *, known: float = 0.0, median_s: float | None = None
-) -> Forecast:
-    """Quantiles of the plan's makespan over its scenarios: see makespans.
+def forecast(plan: Plan, costs: Costs, pool: Pool, n: int | None = None, *, known: float = 0.0) -> Forecast:
+    """Quantiles of the plan's makespan over its scenarios: see makespans."""
+    return quantiles(makespans(plan, costs, pool, n), costs, known=known)
 
-    Of one scenario the quantiles are its makespan and what the shared factor alone does to it.
-    median_s: the makespan at median prices where that was simulated before.
-    """
-    is_one = (affordable(plan, costs) if n is None else n) == 1
-    found = [median_s] if is_one and median_s is not None else makespans(plan, costs, pool, n)
+
+def quantiles(found: list[float], costs: Costs, *, known: float = 0.0) -> Forecast:
+    """Of makespans, ascending. Of one they are itself and what the shared factor alone does to it."""
     if len(found) == 1:
         reach = math.exp(_SCORE_90 * costs.doubt.batch)
         p10, p50, p90 = found[0] / reach, found[0], found[0] * reach
