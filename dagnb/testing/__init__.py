@@ -14,6 +14,7 @@ Start at: planner_laws.py.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'dagnb.testing' has no attribute {name!r}")
     try:
-        importlib.import_module("pytest").register_assert_rewrite(*_ASSERTING)
+        fresh = (place for place in _ASSERTING if place not in sys.modules)  # an import asks for a name twice
+        importlib.import_module("pytest").register_assert_rewrite(*fresh)
         return getattr(importlib.import_module(f"dagnb.testing.{_PLACES[name]}"), name)
     except ModuleNotFoundError as error:
         if error.name not in {"pytest", "hypothesis"}:
