@@ -152,8 +152,11 @@ def _dumps(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
     if type(value) in _PLAIN or b"__main__" not in data:
         return data
     buffers.clear()
-    rich: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    return rich
+    buffer = io.BytesIO()
+    pickler = _CloudPickler(buffer, protocol=5, buffer_callback=buffers.append)
+    pickler.files = set()
+    pickler.dump(value)
+    return buffer.getvalue()
 
 
 def _pickle_call(
@@ -177,16 +180,32 @@ def _pickled(kind: type[Any], call: object, **terms: Any) -> bytes:
     return buffer.getvalue()
 
 
+_NO_FILE = "<no file>"
+"""the file of code whose real file is pickled beside it"""
+
+
+def _code_of_file(code: CodeType, file: str) -> CodeType:
+    """The code as if it had been compiled from this file. Pickles of code call this when they are read."""
+    return code.replace(co_filename=file)
+
+
 class _CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Notes the files in which the code was written that travels by value."""
+    """Pickles as cloudpickle does, but code keeps its file; collects the files of the code that travels by value.
+
+    cloudpickle 3.1.3 and newer write one and the same file name for all code, so tracebacks would have no source lines.
+    The file is therefore pickled beside the code, which any release of cloudpickle then pickles in its own way.
+    """
 
     files: set[str]
 
     def reducer_override(self, item: Any) -> Any:
-        """As cloudpickle does it."""
-        if type(item) is CodeType:
-            self.files.add(item.co_filename)
-        return super().reducer_override(item)
+        """The reduction of code; that of cloudpickle for all else."""
+        if type(item) is not CodeType:
+            return super().reducer_override(item)
+        if item.co_filename == _NO_FILE:
+            return NotImplemented  # cloudpickle's own reduction, through its dispatch table
+        self.files.add(item.co_filename)
+        return _code_of_file, (item.replace(co_filename=_NO_FILE), item.co_filename)
 
 
 class _References:

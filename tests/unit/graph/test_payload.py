@@ -11,6 +11,7 @@ import math
 import pickle
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -461,3 +462,57 @@ def test_a_content_name_does_not_open_as_a_signature_of_something_else() -> None
 
     with pytest.raises(SignatureError):
         SIGNER.open("value", mac + b"data")
+
+
+def _written_in_a_cell(source: str, file: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(source, file, "exec"), names)
+    return names
+
+
+def test_a_function_keeps_its_file_and_so_does_every_function_inside_it() -> None:
+    names = _written_in_a_cell(
+        "def outer(n):\n    def inner(k):\n        return [(lambda: k)() for _ in 'a']\n    return inner(n)\n",
+        "/tmp/ipykernel_1/22.py",
+    )
+    files: set[str] = set()
+
+    function, _ = decode_function(encode_function(task(names["outer"]), files))
+
+    codes = [function.__code__]
+    for code in codes:
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    assert {code.co_filename for code in codes} == {"/tmp/ipykernel_1/22.py"}
+    assert len(codes) >= 3
+    assert function(2) == [2]
+    assert files == {"/tmp/ipykernel_1/22.py"}
+
+
+def test_a_function_given_or_returned_keeps_its_file() -> None:
+    helper = _written_in_a_cell("def helper(n):\n    return n + 1\n", "/tmp/ipykernel_1/33.py")["helper"]
+    apply = task(lambda f: f(1))
+    given: set[str] = set()
+
+    call = encode_call(apply(helper), "apply", {}, lambda _: "", given)
+    (argument,), _ = decode_call(call, (), {})
+    result = decode_value(b"".join(encode_value(helper, "apply")))
+
+    assert argument.__code__.co_filename == result.__code__.co_filename == "/tmp/ipykernel_1/33.py"
+    assert (argument(1), result(1)) == (2, 2)
+    assert given == {"/tmp/ipykernel_1/33.py"}
+
+
+def test_functions_of_two_cells_keep_two_files() -> None:
+    names = _written_in_a_cell("def helper(n):\n    return n + 1\n", "/tmp/ipykernel_1/44.py")
+    exec(compile("def work(n):\n    return helper(n)\n", "/tmp/ipykernel_1/55.py", "exec"), names)
+
+    function, _ = decode_function(encode_function(task(names["work"])))
+
+    assert function.__code__.co_filename == "/tmp/ipykernel_1/55.py"
+    assert function.__globals__["helper"].__code__.co_filename == "/tmp/ipykernel_1/44.py"
+
+
+def test_the_same_function_gives_the_same_bytes() -> None:
+    function = _written_in_a_cell("def f(n):\n    return [n for _ in 'ab']\n", "/tmp/ipykernel_1/66.py")["f"]
+
+    assert encode_function(task(function)) == encode_function(task(function))
