@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -10,10 +11,15 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import metadata
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
 
 from dagnb import registry, session
 from dagnb.errors import ConfigError, StorageError, UnknownNameError
@@ -56,6 +62,7 @@ def examine(environ: Mapping[str, str] = os.environ) -> list[Finding]:
     """Everything dagnb needs or can use, the needed first."""
     return [
         _python(sys.version_info[:3]),
+        _dependencies(),
         _directory("runtime directory", runtime_directory, environ),
         _directory("state directory", state_directory, environ),
         _store(environ),
@@ -90,6 +97,42 @@ def _python(version: tuple[int, ...]) -> Finding:
         return Finding(name="Python", health=Health.OK, detail=told)
     cure = f"Install Python {'.'.join(map(str, OLDEST_PYTHON))} or later."
     return Finding(name="Python", health=Health.MISSING, detail=told, cure=cure)
+
+
+def _dependencies() -> Finding:
+    """Whether Python and the packages installed here are among the versions that the tests run with."""
+    tested = json.loads(files("dagnb").joinpath("tested.json").read_text("utf-8"))
+    outside = untested(tested, ".".join(map(str, sys.version_info[:2])), _installed(tested["packages"]))
+    if not outside:
+        detail = f"Python and {len(tested['packages'])} packages have versions that dagnb is tested with"
+        return Finding(name="versions", health=Health.OK, detail=detail)
+    cure = "Most work. If something fails, install a tested version first, as in `pip install 'redis>=5.3,<=8.1.0'`."
+    return Finding(name="versions", health=Health.WARNING, detail="; ".join(outside), cure=cure)
+
+
+def untested(tested: Mapping[str, Any], python: str, installed: Mapping[str, str]) -> list[str]:
+    """One sentence for Python and for each package whose version lies outside what the tests ran with.
+
+    tested: the oldest and newest versions, as in dagnb/tested.json. installed: name -> version.
+    """
+    bounds = {"Python": tested["python"], **tested["packages"]}
+    sentences = []
+    for name, version in {"Python": python, **installed}.items():
+        oldest, newest = bounds[name]
+        if Version(version) < Version(oldest):
+            sentences.append(f"{name} {version} is older than {oldest}, the oldest tested")
+        elif Version(version) > Version(newest):
+            sentences.append(f"{name} {version} is newer than {newest}, the newest tested")
+    return sentences
+
+
+def _installed(names: Iterable[str]) -> dict[str, str]:
+    """name -> version of those that are installed."""
+    versions = {}
+    for name in names:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 def _directory(name: str, find: Callable[[Mapping[str, str]], Path], environ: Mapping[str, str]) -> Finding:

@@ -96,7 +96,9 @@ def _package(folder: str, name: str) -> Iterator[tuple[str, str]]:
 
 def cells(files: Iterable[str]) -> dict[str, tuple[str, str]]:
     """file -> (how people call it, its text), of files in this process alone; 1 MB at most, small ones first."""
-    texts = {file: "".join(linecache.getlines(file)) for file in set(files) if not os.path.exists(file)}
+    # '<string>' names every text given to exec() or `python -c`; from 3.13 on Python has lines for it, but only of one.
+    wanted = {file for file in files if file != "<string>" and not os.path.exists(file)}
+    texts = {file: "".join(linecache.getlines(file)) for file in wanted}
     found: dict[str, tuple[str, str]] = {}
     room = CELLS_BYTES
     for file, text in sorted(texts.items(), key=lambda item: (len(item[1]), item[0])):
