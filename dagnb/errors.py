@@ -5,7 +5,8 @@
     |- PlanError         UnknownNameError, InvalidPlanError                     what was asked of a planner
     |- ConfigError       RequirementError                                       a setting
     |- StorageError      BlobMissingError, StorageUnavailableError,             the store
-    |                    StorageFullError, SignatureError, RunMissingError
+    |                    StorageLostError, StorageFullError, SignatureError,
+    |                    RunMissingError
     |- HistoryError                                                             what past runs taught
     |- LaunchError       VersionMismatchError, ImageBuildError                  starting workers
     |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError    your task, your limit
@@ -132,6 +133,18 @@ class StorageUnavailableError(StorageError):
         super().__init__(
             f"the store at {url} cannot be reached: {reason.rstrip('.')}. Is the server up? `dagnb doctor` tells more."
         )
+
+
+class StorageLostError(StorageUnavailableError):
+    """The embedded server has ended, and the runs it held in memory with it: waiting for it is of no use."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        message = (
+            f"dagnb's own server at {url} was ended ({reason.rstrip('.')}), and with it the runs it held in memory. "
+            "Start them again; a server of yours keeps them if it writes to disk: store='redis://...'."
+        )
+        self.args = (message,)
 
 
 class StorageFullError(StorageError):

@@ -11,18 +11,11 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 from dagnb import session
-from dagnb.errors import (
-    ConfigError,
-    DagnbError,
-    HistoryError,
-    RunError,
-    RunTimeoutError,
-    StorageError,
-    TaskError,
-)
+from dagnb.errors import ConfigError, DagnbError, HistoryError, RunError, RunTimeoutError, StorageError, TaskError
 from dagnb.metrics.history import History
 from dagnb.outlook.makespans import Makespans, makespans
 from dagnb.planning.plan import Plan
+from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.results import outcome, values
@@ -52,15 +45,16 @@ _RECORD_S = 1.0
 class Run(Generic[R]):
     """A run: watch it, wait for it, end it. Made by dagnb.run and dagnb.attach."""
 
-    def __init__(self, run: str, store: Store, *, plan: Plan | None = None, stop: Any = None) -> None:
-        """A handle on a run of this store; stop: ends its instances at once, when this process knows how."""
+    def __init__(self, run: str, store: Store, *, plan: Plan | None = None, launcher: Launcher | None = None) -> None:
+        """A handle on a run of this store; launcher: ends its instances at once, and starts lost hosts again."""
         self.id = run
         self.plan = plan
         self._store = store
-        self._stop = stop
+        self._launcher = launcher
         self._final: Observation | None = None
         self._is_remembered = False
         self._has_returned = False
+        self._next_check = 0.0
 
     # ---- looking ----
 
@@ -71,12 +65,29 @@ class Run(Generic[R]):
         return session.wait(self._look(before))
 
     async def _look(self, before: Observation | None = None) -> Observation:
+        """As look; about once a second it also sees that a run which goes on is worked for."""
+        seen = await self._observe(before)
+        if seen.state is RunState.RUNNING and time.monotonic() >= self._next_check:
+            self._next_check = time.monotonic() + _REAP_S
+            try:
+                if not seen.n_instances:  # else supervisors do it: end a run that is overdue, or was never launched
+                    await self._store.reap(self.id)
+                await self._ensure_hosted()
+            except DagnbError as error:  # the state is shown all the same; _result raises it for who waits
+                _log.warning("%s", error)
+        return seen
+
+    async def _observe(self, before: Observation | None = None) -> Observation:
         if before is not None and before.cursor:
             return (await self._store.observe(self.id, before.cursor)).after(before)
         seen = await self._store.observe(self.id)
         if seen.state is not RunState.RUNNING:
             self._final = seen
         return seen
+
+    async def _ensure_hosted(self) -> None:
+        if isinstance(self._launcher, Hosting):
+            await self._launcher.ensure_hosted(self.id)
 
     @cached_property
     def story(self) -> Story:
@@ -194,7 +205,7 @@ class Run(Generic[R]):
         while True:
             left = _REAP_S if limit is None else min(_REAP_S, limit - time.monotonic())
             await self._store.wait_end(self.id, max(0.0, left))
-            seen = await self._look()
+            seen = await self._observe()
             if seen.state is not RunState.RUNNING:
                 seen_at = time.monotonic()
                 try:
@@ -207,6 +218,9 @@ class Run(Generic[R]):
             if limit is not None and time.monotonic() >= limit:
                 raise RunTimeoutError(self.id, timeout_s or 0.0)
             await self._store.reap(self.id)
+            with contextlib.suppress(TimeoutError):  # the next round tells that the time is up
+                async with asyncio.timeout(None if limit is None else max(0.0, limit - time.monotonic())):
+                    await self._ensure_hosted()
 
     async def _note_return(self, seen: Observation, asked_s: float, held_s: float) -> None:
         """Once a handle: from the end, or from when the value was asked for, until it is held."""
@@ -270,8 +284,8 @@ class Run(Generic[R]):
     def kill(self) -> None:
         """Cancel, and end its workers without waiting for them."""
         self.cancel("killed")
-        if self._stop is not None:
-            session.wait(self._stop(self.id))
+        if self._launcher is not None:
+            session.wait(self._launcher.stop(self.id))
 
     def forget(self) -> int:
         """Delete everything the store holds of the run. Returns how many keys went."""

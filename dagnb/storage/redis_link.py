@@ -23,7 +23,8 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from dagnb.errors import ConfigError, RunMissingError, StorageFullError, StorageUnavailableError
+from dagnb.errors import ConfigError, RunMissingError, StorageFullError, StorageLostError, StorageUnavailableError
+from dagnb.storage.embedded import is_embedded
 
 Command = Sequence[str | bytes | memoryview | int | float]
 
@@ -85,7 +86,10 @@ def translated(url: str, run: str = "", n_bytes: int = 0) -> Iterator[None]:
             raise RunMissingError(run) from error
         raise StorageUnavailableError(url, str(error)) from error
     except exceptions.RedisError as error:
-        raise StorageUnavailableError(url, str(error) or type(error).__name__) from error
+        # Its place is taken by a server that knows nothing of this one's runs, and another password.
+        is_gone = isinstance(error, exceptions.ConnectionError) and is_embedded(url)
+        kind = StorageLostError if is_gone else StorageUnavailableError
+        raise kind(url, str(error) or type(error).__name__) from error
 
 
 class Link:

@@ -38,6 +38,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.RequirementError("requirements.txt", 3, "-r more.txt", "has the option -r", "Leave it out."),
     errors.StorageError("the store"),
     errors.StorageUnavailableError("redis://here", "refused"),
+    errors.StorageLostError("unix:/here", "refused"),
     errors.StorageFullError(512, "maxmemory"),
     errors.BlobMissingError(["a", "b", "c", "d"]),
     errors.SignatureError("the result of 'merge-0'"),
