@@ -83,6 +83,7 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
         "StorageError": {
             "BlobMissingError", "StorageUnavailableError", "StorageFullError", "SignatureError", "RunMissingError",
         },
+        "StorageUnavailableError": {"StorageLostError"},
         "ConfigError": {"RequirementError"},
         "LaunchError": {"VersionMismatchError", "ImageBuildError"},
         "RunError": {"TaskFailedError", "RunTimeoutError", "RunCancelledError"},
