@@ -196,12 +196,11 @@ class LaunchError(DagnbError):
 class VersionMismatchError(LaunchError):
     """Two sides of a run have versions that do not fit."""
 
-    def __init__(self, ours: str, theirs: str) -> None:
+    def __init__(
+        self, ours: str, theirs: str, cure: str = "Install the same versions on both sides, then run again."
+    ) -> None:
         self.ours, self.theirs = ours, theirs
-        super().__init__(
-            f"the run was made by {theirs}, this side is {ours}. "
-            "Install the same versions on both sides, then run again."
-        )
+        super().__init__(f"the run was made by {theirs}, this side is {ours}. {cure}")
 
 
 class ImageBuildError(LaunchError):

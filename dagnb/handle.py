@@ -17,6 +17,7 @@ from dagnb.outlook.makespans import Makespans, makespans
 from dagnb.planning.plan import Plan
 from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState
+from dagnb.protocol.program import check_python
 from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.results import outcome, values
 from dagnb.storage.interface import Store
@@ -64,10 +65,14 @@ class Run(Generic[R]):
             return self._final
         return session.wait(self._look(before))
 
-    async def _look(self, before: Observation | None = None) -> Observation:
-        """As look; about once a second it also sees that a run which goes on is worked for."""
-        seen = await self._observe(before)
-        if seen.state is RunState.RUNNING and time.monotonic() >= self._next_check:
+    async def _look(self, before: Observation | None = None, *, is_waiting: bool = False) -> Observation:
+        """As look; it also sees, about once a second, that a run is worked for. is_waiting: its caller does that."""
+        seen = await self._store.observe(self.id, before.cursor if before is not None else "")
+        if before is not None and before.cursor:
+            seen = seen.after(before)
+        elif seen.state is not RunState.RUNNING:
+            self._final = seen
+        if seen.state is RunState.RUNNING and not is_waiting and time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + _REAP_S
             try:
                 if not seen.n_instances:  # else supervisors do it: end a run that is overdue, or was never launched
@@ -77,17 +82,12 @@ class Run(Generic[R]):
                 _log.warning("%s", error)
         return seen
 
-    async def _observe(self, before: Observation | None = None) -> Observation:
-        if before is not None and before.cursor:
-            return (await self._store.observe(self.id, before.cursor)).after(before)
-        seen = await self._store.observe(self.id)
-        if seen.state is not RunState.RUNNING:
-            self._final = seen
-        return seen
-
-    async def _ensure_hosted(self) -> None:
+    async def _ensure_hosted(self, limit: float | None = None) -> None:
+        """See Hosting.ensure_hosted; limit: the moment until which it may take."""
         if isinstance(self._launcher, Hosting):
-            await self._launcher.ensure_hosted(self.id)
+            with contextlib.suppress(TimeoutError):  # who set the limit tells that the time is up
+                async with asyncio.timeout(None if limit is None else limit - time.monotonic()):
+                    await self._launcher.ensure_hosted(self.id)
 
     @cached_property
     def story(self) -> Story:
@@ -205,7 +205,7 @@ class Run(Generic[R]):
         while True:
             left = _REAP_S if limit is None else min(_REAP_S, limit - time.monotonic())
             await self._store.wait_end(self.id, max(0.0, left))
-            seen = await self._observe()
+            seen = await self._look(is_waiting=True)
             if seen.state is not RunState.RUNNING:
                 seen_at = time.monotonic()
                 try:
@@ -215,12 +215,12 @@ class Run(Generic[R]):
                 finally:
                     self._remember_later()
                 return value
+            if self.plan is None:  # attached: rather refused now than when the run is over
+                check_python(seen.meta)
             if limit is not None and time.monotonic() >= limit:
                 raise RunTimeoutError(self.id, timeout_s or 0.0)
             await self._store.reap(self.id)
-            with contextlib.suppress(TimeoutError):  # the next round tells that the time is up
-                async with asyncio.timeout(None if limit is None else max(0.0, limit - time.monotonic())):
-                    await self._ensure_hosted()
+            await self._ensure_hosted(limit)
 
     async def _note_return(self, seen: Observation, asked_s: float, held_s: float) -> None:
         """Once a handle: from the end, or from when the value was asked for, until it is held."""
@@ -236,10 +236,7 @@ class Run(Generic[R]):
 
     @property
     def makespans(self) -> Makespans:
-        """Plan, replay and real makespan of a run that ended well, and where they differ.
-
-        Raises RunError while it runs, or when it did not end well.
-        """
+        """Plan, replay and real makespan, and where they differ. Raises RunError unless the run ended well."""
         now = self.snapshot()
         if now.seen.state is not RunState.OK:
             raise RunError(f"run {self.id} is {now.seen.state.value}: makespans are compared when a run ended well.")
@@ -253,12 +250,11 @@ class Run(Generic[R]):
     async def _remember(self) -> None:
         """Keep a run that is over in the history; without it dagnb only predicts worse."""
         try:
-            now = await self._settled(None, with_logs=False)
-            await asyncio.to_thread(History().record, self.id, now.story, now.seen.state, now.trace)
+            with contextlib.suppress(StorageError):  # forgotten, or out of reach: there is nothing to learn from
+                now = await self._settled(None, with_logs=False)
+                await asyncio.to_thread(History().record, self.id, now.story, now.seen.state, now.trace)
         except (HistoryError, ConfigError) as error:
             _log.warning("%s", error)
-        except StorageError:
-            return  # forgotten, or out of reach: there is nothing to learn from
 
     def value(self, task: str) -> Any:
         """The value of one of the nodes asked for, as soon as it is done, whatever became of the others.
