@@ -134,7 +134,7 @@ async def _start(
         with contextlib.suppress(StorageError):
             await opened.forget(run_id)
         raise
-    handle: Run[Any] = Run(run_id, opened, plan=made, stop=launcher.stop)
+    handle: Run[Any] = Run(run_id, opened, plan=made, launcher=launcher)
     await handle.record(submitted)
     return handle
 
@@ -220,7 +220,7 @@ def attach(run_id: str, *, store: Any = None, workers: Any = None) -> Run[Any]:
 
     async def found() -> Run[Any]:
         opened, _ = await session.store_for(chosen, launcher)
-        handle: Run[Any] = Run(run_id, opened, stop=launcher.stop)
+        handle: Run[Any] = Run(run_id, opened, launcher=launcher)
         await opened.observe(run_id)
         return handle
 

@@ -5,7 +5,8 @@
     |- PlanError         UnknownNameError, InvalidPlanError                     what was asked of a planner
     |- ConfigError       RequirementError                                       a setting
     |- StorageError      BlobMissingError, StorageUnavailableError,             the store
-    |                    StorageFullError, SignatureError, RunMissingError
+    |                    StorageLostError, StorageFullError, SignatureError,
+    |                    RunMissingError
     |- HistoryError                                                             what past runs taught
     |- LaunchError       VersionMismatchError, ImageBuildError                  starting workers
     |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError    your task, your limit
@@ -134,6 +135,18 @@ class StorageUnavailableError(StorageError):
         )
 
 
+class StorageLostError(StorageUnavailableError):
+    """The embedded server has ended, and the runs it held in memory with it: waiting for it is of no use."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        message = (
+            f"dagnb's own server at {url} was ended ({reason.rstrip('.')}), and with it the runs it held in memory. "
+            "Start them again; a server of yours keeps them if it writes to disk: store='redis://...'."
+        )
+        self.args = (message,)
+
+
 class StorageFullError(StorageError):
     """The store has no room left for a value."""
 
@@ -183,12 +196,11 @@ class LaunchError(DagnbError):
 class VersionMismatchError(LaunchError):
     """Two sides of a run have versions that do not fit."""
 
-    def __init__(self, ours: str, theirs: str) -> None:
+    def __init__(
+        self, ours: str, theirs: str, cure: str = "Install the same versions on both sides, then run again."
+    ) -> None:
         self.ours, self.theirs = ours, theirs
-        super().__init__(
-            f"the run was made by {theirs}, this side is {ours}. "
-            "Install the same versions on both sides, then run again."
-        )
+        super().__init__(f"the run was made by {theirs}, this side is {ours}. {cure}")
 
 
 class ImageBuildError(LaunchError):

@@ -11,19 +11,13 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 from dagnb import session
-from dagnb.errors import (
-    ConfigError,
-    DagnbError,
-    HistoryError,
-    RunError,
-    RunTimeoutError,
-    StorageError,
-    TaskError,
-)
+from dagnb.errors import ConfigError, DagnbError, HistoryError, RunError, RunTimeoutError, StorageError, TaskError
 from dagnb.metrics.history import History
 from dagnb.outlook.makespans import Makespans, makespans
 from dagnb.planning.plan import Plan
+from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState
+from dagnb.protocol.program import check_python
 from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.results import outcome, values
 from dagnb.storage.interface import Store
@@ -52,15 +46,16 @@ _RECORD_S = 1.0
 class Run(Generic[R]):
     """A run: watch it, wait for it, end it. Made by dagnb.run and dagnb.attach."""
 
-    def __init__(self, run: str, store: Store, *, plan: Plan | None = None, stop: Any = None) -> None:
-        """A handle on a run of this store; stop: ends its instances at once, when this process knows how."""
+    def __init__(self, run: str, store: Store, *, plan: Plan | None = None, launcher: Launcher | None = None) -> None:
+        """A handle on a run of this store; launcher: ends its instances at once, and starts lost hosts again."""
         self.id = run
         self.plan = plan
         self._store = store
-        self._stop = stop
+        self._launcher = launcher
         self._final: Observation | None = None
         self._is_remembered = False
         self._has_returned = False
+        self._next_check = 0.0
 
     # ---- looking ----
 
@@ -70,13 +65,29 @@ class Run(Generic[R]):
             return self._final
         return session.wait(self._look(before))
 
-    async def _look(self, before: Observation | None = None) -> Observation:
+    async def _look(self, before: Observation | None = None, *, is_waiting: bool = False) -> Observation:
+        """As look; it also sees, about once a second, that a run is worked for. is_waiting: its caller does that."""
+        seen = await self._store.observe(self.id, before.cursor if before is not None else "")
         if before is not None and before.cursor:
-            return (await self._store.observe(self.id, before.cursor)).after(before)
-        seen = await self._store.observe(self.id)
-        if seen.state is not RunState.RUNNING:
+            seen = seen.after(before)
+        elif seen.state is not RunState.RUNNING:
             self._final = seen
+        if seen.state is RunState.RUNNING and not is_waiting and time.monotonic() >= self._next_check:
+            self._next_check = time.monotonic() + _REAP_S
+            try:
+                if not seen.n_instances:  # else supervisors do it: end a run that is overdue, or was never launched
+                    await self._store.reap(self.id)
+                await self._ensure_hosted()
+            except DagnbError as error:  # the state is shown all the same; _result raises it for who waits
+                _log.warning("%s", error)
         return seen
+
+    async def _ensure_hosted(self, limit: float | None = None) -> None:
+        """See Hosting.ensure_hosted; limit: the moment until which it may take."""
+        if isinstance(self._launcher, Hosting):
+            with contextlib.suppress(TimeoutError):  # who set the limit tells that the time is up
+                async with asyncio.timeout(None if limit is None else limit - time.monotonic()):
+                    await self._launcher.ensure_hosted(self.id)
 
     @cached_property
     def story(self) -> Story:
@@ -194,7 +205,7 @@ class Run(Generic[R]):
         while True:
             left = _REAP_S if limit is None else min(_REAP_S, limit - time.monotonic())
             await self._store.wait_end(self.id, max(0.0, left))
-            seen = await self._look()
+            seen = await self._look(is_waiting=True)
             if seen.state is not RunState.RUNNING:
                 seen_at = time.monotonic()
                 try:
@@ -204,9 +215,12 @@ class Run(Generic[R]):
                 finally:
                     self._remember_later()
                 return value
+            if self.plan is None:  # attached: rather refused now than when the run is over
+                check_python(seen.meta)
             if limit is not None and time.monotonic() >= limit:
                 raise RunTimeoutError(self.id, timeout_s or 0.0)
             await self._store.reap(self.id)
+            await self._ensure_hosted(limit)
 
     async def _note_return(self, seen: Observation, asked_s: float, held_s: float) -> None:
         """Once a handle: from the end, or from when the value was asked for, until it is held."""
@@ -222,10 +236,7 @@ class Run(Generic[R]):
 
     @property
     def makespans(self) -> Makespans:
-        """Plan, replay and real makespan of a run that ended well, and where they differ.
-
-        Raises RunError while it runs, or when it did not end well.
-        """
+        """Plan, replay and real makespan, and where they differ. Raises RunError unless the run ended well."""
         now = self.snapshot()
         if now.seen.state is not RunState.OK:
             raise RunError(f"run {self.id} is {now.seen.state.value}: makespans are compared when a run ended well.")
@@ -239,12 +250,11 @@ class Run(Generic[R]):
     async def _remember(self) -> None:
         """Keep a run that is over in the history; without it dagnb only predicts worse."""
         try:
-            now = await self._settled(None, with_logs=False)
-            await asyncio.to_thread(History().record, self.id, now.story, now.seen.state, now.trace)
+            with contextlib.suppress(StorageError):  # forgotten, or out of reach: there is nothing to learn from
+                now = await self._settled(None, with_logs=False)
+                await asyncio.to_thread(History().record, self.id, now.story, now.seen.state, now.trace)
         except (HistoryError, ConfigError) as error:
             _log.warning("%s", error)
-        except StorageError:
-            return  # forgotten, or out of reach: there is nothing to learn from
 
     def value(self, task: str) -> Any:
         """The value of one of the nodes asked for, as soon as it is done, whatever became of the others.
@@ -270,8 +280,8 @@ class Run(Generic[R]):
     def kill(self) -> None:
         """Cancel, and end its workers without waiting for them."""
         self.cancel("killed")
-        if self._stop is not None:
-            session.wait(self._stop(self.id))
+        if self._launcher is not None:
+            session.wait(self._launcher.stop(self.id))
 
     def forget(self) -> int:
         """Delete everything the store holds of the run. Returns how many keys went."""

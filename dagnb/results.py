@@ -17,7 +17,8 @@ from dagnb.storage.interface import Store
 async def outcome(store: Store, seen: Observation) -> Any:
     """The value, or a tuple of values when several nodes were asked for.
 
-    Raises RunCancelledError, RunTimeoutError, TaskFailedError, or BlobMissingError when the store lost a value.
+    Raises RunCancelledError, RunTimeoutError, TaskFailedError, BlobMissingError when the store lost a value, or
+    VersionMismatchError when another Python made the values.
     """
     if seen.state is RunState.CANCELLED:
         raise RunCancelledError(seen.run, seen.reason)
@@ -33,7 +34,7 @@ async def outcome(store: Store, seen: Observation) -> Any:
 
 
 async def values(store: Store, seen: Observation, sinks: Sequence[int]) -> tuple[Any, ...]:
-    """The values of these sinks, which are done. Raises BlobMissingError, SignatureError."""
+    """The values of these sinks, which are done. Raises BlobMissingError, SignatureError, VersionMismatchError."""
     wanted = [(sink, seen.results[sink]) for sink in sinks]
     blobs = await store.fetch(seen.run, wanted, is_sink=True)
     gone = [sink for (sink, _), blob in zip(wanted, blobs, strict=True) if blob is None]

@@ -85,5 +85,9 @@ class Invocation:
 
 def versions() -> str:
     """What must be equal on both sides: minor version of Python, cloudpickle, the protocol."""
-    python = f"{platform.python_implementation()} {sys.version_info.major}.{sys.version_info.minor}"
-    return f"{python}, cloudpickle {cloudpickle.__version__}, protocol {PROTOCOL_VERSION}"
+    return f"{python_version()}, cloudpickle {cloudpickle.__version__}, protocol {PROTOCOL_VERSION}"
+
+
+def python_version() -> str:
+    """Implementation and minor version: a code object that another one made ends the process that unpickles it."""
+    return f"{platform.python_implementation()} {sys.version_info.major}.{sys.version_info.minor}"

@@ -88,3 +88,16 @@ class Launcher(Protocol):
     async def seats(self) -> tuple[Seat, ...]:
         """Where its workers run or could at once. Starts nothing."""
         ...
+
+
+@runtime_checkable
+class Hosting(Launcher, Protocol):
+    """A launcher whose workers have hosts on this machine, which may all be killed at once. A launcher need not be."""
+
+    async def ensure_hosted(self, run: str) -> None:
+        """Start the hosts of a run again when it was launched here, is not over, and all of them are gone.
+
+        Called about once a second by every client that waits: it must cost next to nothing while all is well, and
+        must not ask the store. Raises LaunchError when they cannot be started.
+        """
+        ...

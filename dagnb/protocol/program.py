@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 import msgpack
 
+from dagnb.errors import VersionMismatchError
 from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.payload import Signer, encode_call, encode_function, encode_value
@@ -23,6 +24,7 @@ from dagnb.graph.task import Node, Task
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
+from dagnb.protocol.invocation import python_version
 from dagnb.protocol.layout import Kinds, lay_out
 from dagnb.protocol.messages import Submission
 
@@ -229,6 +231,7 @@ def describe(plan: Plan, name: str, program: Program, signer: Signer, run: str, 
     told = {
         "name": name,
         "planner": plan.planner,
+        "python": python_version(),
         "header": program.header,
         "names": plan.names,
         "functions": [plan.dag.calls[step.task].function for step in plan.steps],
@@ -261,7 +264,23 @@ def _told_pool(pool: Pool | None) -> dict[str, Any] | None:
 
 
 def verify(description: str, signer: Signer, run: str) -> None:
-    """Raises SignatureError when the description is not ours: it says which results are given, and in which order."""
+    """Raises SignatureError when the description is not ours: it says which results are given, and in which order.
+
+    Raises VersionMismatchError when the results are not for this Python: see check_python.
+    """
     told = json.loads(description)
     mac = bytes.fromhex(told.pop("seal", ""))
     signer.open(f"story:{run}", mac + json.dumps(told).encode())
+    check_python(description)
+
+
+def check_python(description: str) -> None:
+    """Raises VersionMismatchError when another minor version of Python pickled the values of the run.
+
+    A function among them holds byte code of that version, and this process would end by a segmentation fault. Runs of
+    releases that did not note their version pass.
+    """
+    theirs, ours = json.loads(description).get("python", ""), python_version()
+    if theirs and theirs != ours:
+        cure = f"Read its values with {theirs}, or run it again here; its states and errors can be looked at."
+        raise VersionMismatchError(ours, theirs, cure)

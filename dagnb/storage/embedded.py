@@ -29,7 +29,7 @@ from typing import BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 from dagnb.errors import ConfigError, StorageUnavailableError
-from dagnb.storage.home import write_private
+from dagnb.storage.home import runtime_path, write_private
 
 START_S = 15.0
 ANSWER_S = 2.0
@@ -102,6 +102,12 @@ def start_server(directory: Path, program: Path | None = None) -> ServerProcess:
     _await_answer(server, child, program)
     write_private(directory / "store.json", json.dumps({"url": url, "pid": child.pid}).encode())
     return server
+
+
+def is_embedded(url: str) -> bool:
+    """Whether the URL, with or without its password, is that of this user's embedded server, running or not."""
+    parts = urlsplit(url)
+    return parts.scheme == "unix" and Path(unquote(parts.path)) == socket_folder(runtime_path()) / "redis.sock"
 
 
 def running_server(directory: Path) -> ServerProcess | None:

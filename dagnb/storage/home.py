@@ -28,14 +28,19 @@ _LONGEST_NAME = len("/store/redis.sock")
 
 
 def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """The private directory of sockets and locks; it is made when missing.
+    """The private directory of sockets and locks; it is made when missing: see runtime_path."""
+    return private_directory(runtime_path(environ))
+
+
+def runtime_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the private directory of sockets and locks is, whether it is there or not.
 
     $DAGNB_HOME/run, else $XDG_RUNTIME_DIR/dagnb, else <tempdir>/dagnb-<uid>. A path too long for a unix socket is
     replaced by a short one below the temporary directory, the same for everybody who asks for that path.
     """
     wanted = _wanted_runtime_directory(environ)
     if _fits_a_socket(wanted):
-        return private_directory(wanted)
+        return wanted
     name = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]
     short = Path(tempfile.gettempdir(), f"dagnb-{os.getuid()}-{name}")
     if not _fits_a_socket(short):
@@ -43,7 +48,7 @@ def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:
             f"no room for a unix socket: {wanted} and {short} are longer than {SOCKET_PATH_BYTES} bytes. "
             "Set DAGNB_HOME to a short path."
         )
-    return private_directory(short)
+    return short
 
 
 def state_directory(environ: Mapping[str, str] = os.environ) -> Path:

@@ -13,6 +13,10 @@ _WINDOW = 16
 """Chunks in one round trip: the server holds the answers of all of them in memory"""
 
 
+_CONTENT_BYTES = 1_000_000
+"""what one piece of content is allowed to be, for the time that reading it may take: its size is not known before"""
+
+
 class RedisBlobs:
     """See dagnb.storage.interface.Blobs."""
 
@@ -51,11 +55,13 @@ class RedisBlobs:
         ]
         head: list[Command] = [("HMGET", prefix + name, *small) for name in ("z", "v")[: 1 if is_sink else 2] if small]
         found: list[bytes | None] = []
+        n_bytes = sum(address.n_bytes for _, address in wanted if address.n_chunks == 0)
         first, *rest = [chunks[i : i + _WINDOW] for i in range(0, len(chunks), _WINDOW)] or [[]]
-        answers = await self.link.ask([*head, *(("GET", key) for key in first)]) if wanted else []
+        commands = [*head, *(("GET", key) for key in first)]
+        answers = await self.link.ask(commands, n_bytes=n_bytes + len(first) * CHUNK_BYTES) if wanted else []
         found += answers[len(head) :]
         for keys in rest:
-            found += await self.link.ask([("GET", key) for key in keys])
+            found += await self.link.ask([("GET", key) for key in keys], n_bytes=len(keys) * CHUNK_BYTES)
         values = [
             next((v for v in column if v is not None), None) for column in zip(*answers[: len(head)], strict=True)
         ]
@@ -81,7 +87,8 @@ class RedisBlobs:
         """See Blobs.content."""
         if not hashes:
             return []
-        return await self.link.ask([("GET", content_key(self.namespace, name)) for name in hashes])
+        looks: list[Command] = [("GET", content_key(self.namespace, name)) for name in hashes]
+        return await self.link.ask(looks, n_bytes=len(hashes) * _CONTENT_BYTES)
 
     async def _ttl_of(self, run: str) -> int:
         """Time to live of a run, looked up once."""

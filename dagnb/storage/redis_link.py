@@ -1,6 +1,7 @@
 """The connection to a Redis or Valkey server: what is allowed, how errors are named, what is repeated.
 
-A call is repeated after a lost connection, because repeating a step changes nothing.
+A call is repeated after a lost connection, because repeating a step changes nothing. A connection counts as lost, too,
+when it stays silent: the peer may have gone without a word, and then no error ever comes. So every answer has a limit.
 Two pools: one for commands, one for those that block, so that a worker holds two connections.
 """
 
@@ -15,7 +16,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from redis import exceptions
@@ -23,13 +24,22 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from dagnb.errors import ConfigError, RunMissingError, StorageFullError, StorageUnavailableError
+from dagnb.errors import ConfigError, RunMissingError, StorageFullError, StorageLostError, StorageUnavailableError
+from dagnb.storage.embedded import is_embedded
+
+_T = TypeVar("_T")
 
 Command = Sequence[str | bytes | memoryview | int | float]
 
 _LOST = (exceptions.ConnectionError, exceptions.TimeoutError)
 _OLDEST = (7, 0)
-_ANSWER_S = 30.0
+_CONNECT_S = 5.0
+_ANSWER_S = 2.5
+"""limit of a first answer; a quarter of the patience where that is longer. Each silent attempt doubles it: a server
+that is only slow gets its time, and a connection that is dead is given up early"""
+
+_SLOWEST_BYTES_S = 500_000
+"""what travels may take as long as over a link so slow"""
 # To say who we are costs a round trip, and reading it from the metadata as long again. From redis-py 7 on the old names
 # of these settings warn, and before it the new one is unknown.
 _IS_NEW = "driver_info" in inspect.signature(Redis.__init__).parameters
@@ -85,7 +95,10 @@ def translated(url: str, run: str = "", n_bytes: int = 0) -> Iterator[None]:
             raise RunMissingError(run) from error
         raise StorageUnavailableError(url, str(error)) from error
     except exceptions.RedisError as error:
-        raise StorageUnavailableError(url, str(error) or type(error).__name__) from error
+        # Its place is taken by a server that knows nothing of this one's runs, and another password.
+        is_gone = isinstance(error, exceptions.ConnectionError) and is_embedded(url)
+        kind = StorageLostError if is_gone else StorageUnavailableError
+        raise kind(url, str(error) or type(error).__name__) from error
 
 
 class Link:
@@ -95,20 +108,23 @@ class Link:
         """Nothing is connected yet. patience_s: how long lost connections are tried again."""
         self.url: Final = without_secrets(url)
         self.patience_s = patience_s
+        self.answer_s = max(_ANSWER_S, patience_s / 4)
         self.round_trips = 0
-        self.commands = _client(url, _ANSWER_S)
+        self.commands = _client(url, None)  # the limits of these two depend on the command: see _within
         self.blocking = _client(url, None)
+        self.listening = _client(url, self.answer_s)
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self.commands.aclose()
-        await self.blocking.aclose()
+        for client in (self.commands, self.blocking, self.listening):
+            await client.aclose()
 
     async def check(self, *, allow_eviction: bool) -> None:
         """Raise ConfigError for a server that is too old or may evict keys; who may not ask is not told."""
         try:
             with translated(self.url):
-                answers = await self._pipeline([("INFO", "server"), ("INFO", "memory")])
+                looks = self._pipeline([("INFO", "server"), ("INFO", "memory")])
+                answers = await _within(max(self.patience_s, self.answer_s), looks)
         except StorageUnavailableError as error:
             if isinstance(error.__cause__, exceptions.NoPermissionError):
                 return
@@ -142,7 +158,7 @@ class Link:
         return await self._patiently(attempt, run, n_bytes)
 
     async def ask(self, commands: Sequence[Command], *, run: str = "", n_bytes: int = 0) -> list[Any]:
-        """Several commands in one round trip; they must bear repetition."""
+        """Several commands in one round trip; they must bear repetition. n_bytes: about how much travels."""
 
         async def attempt(_: bool) -> list[Any]:
             return await self._pipeline(commands)
@@ -154,14 +170,14 @@ class Link:
         """Every key that begins so: walks through all keys of the server."""
         pattern = re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*"
         with translated(self.url):
-            return [key async for key in self.commands.scan_iter(match=pattern, count=1000)]
+            return [key async for key in self.listening.scan_iter(match=pattern, count=1000)]
 
     async def pop(self, key: str, timeout_s: float) -> None:
         """Take the head of a list when there is one, or return when the time is up or the server went away."""
         self.round_trips += 1
-        with translated(self.url), suppress(*_LOST, TimeoutError):
-            async with asyncio.timeout(timeout_s + _ANSWER_S):
-                await self._execute(self.blocking, "BLPOP", key, max(timeout_s, 0.001))
+        with translated(self.url), suppress(*_LOST):
+            popped = self._execute(self.blocking, "BLPOP", key, max(timeout_s, 0.001))
+            await _within(timeout_s + self.answer_s, popped)
 
     async def hear(self, channel: str, is_over: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
         """Return when a message comes, or it is over already, or the time is up, or the server went away.
@@ -171,7 +187,7 @@ class Link:
         self.round_trips += 1
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
-        async with self.blocking.pubsub() as listener:
+        async with self.listening.pubsub() as listener:
             with translated(self.url), suppress(*_LOST, TimeoutError):
                 await listener.subscribe(channel)
                 while (left_s := until - loop.time()) > 0:
@@ -194,18 +210,24 @@ class Link:
             return await pipe.execute()
 
     async def _patiently(self, attempt: Callable[[bool], Awaitable[Any]], run: str, n_bytes: int) -> Any:
-        """The answer, through lost connections and servers that do not know our library yet."""
+        """The answer, through lost and silent connections and servers that do not know our library yet."""
         loop = asyncio.get_running_loop()
-        until, pause_s, again = loop.time() + self.patience_s, 0.02, False
+        transfer_s = n_bytes / _SLOWEST_BYTES_S
+        until, pause_s, again = loop.time() + self.patience_s + transfer_s, 0.02, False
+        answer_s = self.answer_s
         while True:
             self.round_trips += 1
             with translated(self.url, run, n_bytes):
                 try:
-                    return await attempt(again)
+                    return await _within(answer_s + transfer_s, attempt(again))
                 except _LOST as error:
                     if isinstance(error, exceptions.AuthenticationError) or loop.time() + pause_s > until:
                         raise
                     again = True
+                    if isinstance(error, exceptions.TimeoutError):
+                        answer_s *= 2
+                        # What made this connection silent made the idle ones silent, too.
+                        await self.commands.connection_pool.disconnect(inuse_connections=False)
                 except exceptions.ResponseError as error:
                     if "Function not found" not in str(error):
                         raise
@@ -216,7 +238,17 @@ class Link:
 
     async def _load(self) -> None:
         self.round_trips += 1
-        await self._execute(self.commands, "FUNCTION LOAD", "REPLACE", SOURCE)
+        loading = self._execute(self.commands, "FUNCTION LOAD", "REPLACE", SOURCE)
+        await _within(max(self.patience_s, self.answer_s), loading)
+
+
+async def _within(limit_s: float, answer: Awaitable[_T]) -> _T:
+    """The answer. Raises redis' TimeoutError, and lets go of the connection, when it does not come in time."""
+    try:
+        async with asyncio.timeout(limit_s):
+            return await answer
+    except TimeoutError as error:
+        raise exceptions.TimeoutError(f"no answer within {limit_s:g} s") from error
 
 
 def _client(url: str, answer_s: float | None) -> Redis:
@@ -225,7 +257,7 @@ def _client(url: str, answer_s: float | None) -> Redis:
         url,
         protocol=2,
         socket_timeout=answer_s,
-        socket_connect_timeout=5.0,
+        socket_connect_timeout=_CONNECT_S,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=0,
         **_NAMELESS,

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 from dagnb.client import FORETOLD_STEPS
-from dagnb.errors import RunMissingError, StorageUnavailableError
+from dagnb.errors import RunMissingError, StorageLostError, StorageUnavailableError
 from dagnb.handle import Run
 from dagnb.outlook.outlook import outlook_of
 from dagnb.views.snapshot import Snapshot
@@ -127,6 +127,8 @@ class Feed:
                 now = look()
                 self._cost_s = time.monotonic() - begun
                 return now
+            except StorageLostError:
+                raise
             except StorageUnavailableError:
                 if self._is_stopped.wait(1.0):
                     raise

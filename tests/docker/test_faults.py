@@ -22,9 +22,10 @@ from dagnb.errors import RunCancelledError, VersionMismatchError
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import Task
 from dagnb.protocol.invocation import versions
+from dagnb.storage.embedded import running_server
 from tests.docker.chores import after, bomb, greedy, selfish, squared, wasteful
 from tests.docker.yard import LIMIT_S, MEMORY_MB, SOON_S, Yard, failed_with, image_of, kill, second_try_s, starts
-from tests.services.processes import await_that, is_alive
+from tests.services.processes import await_that, descendants, is_alive
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis]
 
@@ -241,6 +242,31 @@ def test_both_killed_the_containers_finish_what_they_hold_and_the_next_agent_tak
         f"agent and keeper killed: the run ended, with a new container, after {time.monotonic() - begin:.2f} s"
     )
     assert run.errors == []
+    yard.forgotten(run)
+    gate.close()
+
+
+def test_agent_keeper_and_container_killed_at_once_are_started_again_because_the_client_waits(
+    yard: Yard, summary: list[str]
+) -> None:
+    gate = yard.gate()
+    run = dagnb.run(Task(after)(yard.waits(gate)), workers=yard.docker(cap=1))
+    gate.until_there()
+    server = running_server(yard.directory)
+    assert server is not None
+    agent, container = yard.agent(), yard.only()
+    victims = [agent, *(pid for pid in descendants(agent) if pid != server.pid)]
+
+    begin = time.monotonic()
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none sees another one's end
+        for pid in victims:
+            os.kill(pid, number)
+    container.kill()
+    await_that(lambda: not any(map(is_alive, victims)), "all are dead")
+    gate.open()
+
+    assert run.result(LIMIT_S) == "through and on"
+    summary.append(f"agent, keeper and container killed: the run ended after {time.monotonic() - begin:.2f} s")
     yard.forgotten(run)
     gate.close()
 

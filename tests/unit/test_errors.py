@@ -38,6 +38,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.RequirementError("requirements.txt", 3, "-r more.txt", "has the option -r", "Leave it out."),
     errors.StorageError("the store"),
     errors.StorageUnavailableError("redis://here", "refused"),
+    errors.StorageLostError("unix:/here", "refused"),
     errors.StorageFullError(512, "maxmemory"),
     errors.BlobMissingError(["a", "b", "c", "d"]),
     errors.SignatureError("the result of 'merge-0'"),
@@ -82,6 +83,7 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
         "StorageError": {
             "BlobMissingError", "StorageUnavailableError", "StorageFullError", "SignatureError", "RunMissingError",
         },
+        "StorageUnavailableError": {"StorageLostError"},
         "ConfigError": {"RequirementError"},
         "LaunchError": {"VersionMismatchError", "ImageBuildError"},
         "RunError": {"TaskFailedError", "RunTimeoutError", "RunCancelledError"},

@@ -29,13 +29,16 @@ from dagnb.errors import (
     SignatureError,
     TaskError,
     TaskFailedError,
+    VersionMismatchError,
 )
-from dagnb.graph.payload import encode_value
+from dagnb.graph.payload import Signer, encode_value
 from dagnb.graph.task import Node, Task, task
 from dagnb.handle import Run
+from dagnb.protocol.invocation import python_version
 from dagnb.protocol.messages import Address
 from dagnb.storage.interface import Store
 from dagnb.trace.span import Phase
+from tests.services.processes import await_that
 
 LIMIT_S = 20.0
 """How long a test waits for what must happen"""
@@ -908,6 +911,72 @@ def test_results_are_refused_when_somebody_changed_which_they_are() -> None:
     machine = store._room(run.id).machine  # type: ignore[attr-defined]  # the memory store's own
     told = json.loads(machine.submission.meta)
     told["sinks"].reverse()
+    machine.submission = replace(machine.submission, meta=json.dumps(told))
+
+    with pytest.raises(SignatureError, match="story:"):
+        dagnb.attach(run.id).result()
+
+
+# ---- runs of another Python ----
+
+
+def redescribe(run: Run[Any], python: str | None) -> None:
+    """Sign the run's description anew, as that Python would have written it; None: as a release that noted none."""
+    machine = memory()._rooms[run.id].machine  # type: ignore[attr-defined]  # no other interpreter shares this store
+    told = json.loads(machine.submission.meta)
+    del told["seal"], told["python"]
+    if python is not None:
+        told["python"] = python
+    text = json.dumps(told).encode()
+    mac = Signer(session.key_for(memory())).seal(f"story:{run.id}", text)[: -len(text)]
+    machine.submission = replace(machine.submission, meta=json.dumps({**told, "seal": mac.hex()}))
+
+
+@task
+def make_evil() -> Any:
+    """What notes that it is unpickled."""
+    return Evil()
+
+
+OTHER = "CPython 3.7"
+BOTH_VERSIONS = f"made by {OTHER}, this side is {python_version()}"
+
+
+@pytest.mark.parametrize("read", [lambda run: run.result(), lambda run: run.value("make_evil-0")])
+def test_values_that_another_python_made_are_refused_before_they_are_unpickled(read: Callable[[Run[Any]], Any]) -> None:
+    unpickled.clear()
+    run = make_evil().run()
+    await_that(lambda: run.done, "the run is over")
+
+    redescribe(run, OTHER)
+    with pytest.raises(VersionMismatchError, match=BOTH_VERSIONS):
+        read(dagnb.attach(run.id))
+    assert unpickled == []
+
+    for same_or_unknown in (python_version(), None):
+        redescribe(run, same_or_unknown)
+        read(dagnb.attach(run.id))
+    assert unpickled == ["the evil bytes"] * 2
+
+
+def test_waiting_for_a_run_of_another_python_is_refused_while_it_goes_on() -> None:
+    run = hold("a").run()
+    under_way("a")
+    redescribe(run, OTHER)
+    attached = dagnb.attach(run.id)
+
+    with pytest.raises(VersionMismatchError, match=BOTH_VERSIONS):
+        attached.result(LIMIT_S)
+
+    assert attached.status == {"running": 1}  # it can be looked at, and cancelled
+    assert attached.cancel()
+
+
+def test_a_forged_python_version_is_refused_as_any_forged_description() -> None:
+    run = same(1).run()
+    run.result()
+    machine = memory()._rooms[run.id].machine  # type: ignore[attr-defined]  # an attacker keeps to no interface
+    told = json.loads(machine.submission.meta) | {"python": ""}
     machine.submission = replace(machine.submission, meta=json.dumps(told))
 
     with pytest.raises(SignatureError, match="story:"):

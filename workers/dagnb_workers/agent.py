@@ -33,6 +33,7 @@ from typing import Any
 from dagnb.errors import DagnbError
 from dagnb.storage.embedded import ServerProcess, n_clients, running_server, start_server, stop_server
 from dagnb.storage.home import private_directory, runtime_directory
+from dagnb_workers.abandon import abandon
 from dagnb_workers.agent_client import stop
 from dagnb_workers.code import code_mark, interpreter
 from dagnb_workers.hosts import GONE_S, PAUSE_S, Hosts, Whose
@@ -168,6 +169,8 @@ class Agent:
 
     async def _leave(self) -> None:
         for entry in entries(self._directory):
+            if (launch := entry.read()) is not None:  # who waits for the run is told, also on a server that lives on
+                await abandon(launch, "the agent that hosted it was stopped")
             await self._hosts.stop(entry)
         await self._hosts.leave()
         if server := self._server or await asyncio.to_thread(running_server, self._directory):

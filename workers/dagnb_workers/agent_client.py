@@ -15,7 +15,7 @@ from typing import Any
 from dagnb import errors
 from dagnb.errors import DagnbError, LaunchError
 from dagnb.storage.home import runtime_directory
-from dagnb_workers.ledger import is_held
+from dagnb_workers.ledger import Entry, is_held
 
 START_S = 15.0
 _LINE_BYTES = 64 * 1024 * 1024
@@ -91,6 +91,22 @@ async def ask_running(op: str, **arguments: Any) -> dict[str, Any]:
             return await agent.ask(op, **arguments)
     except OSError:
         return {}
+
+
+async def ensure_hosted(run: str) -> None:
+    """Start an agent when a run noted here has lost everything that worked for it: see Hosting.ensure_hosted.
+
+    The new agent reads the notes in its directory and starts a supervisor for the run. Costs two system calls while
+    an agent lives.
+    """
+    directory = runtime_directory()
+    if is_held(directory / "agent.lock"):
+        return  # it looks after every run that is noted in its directory
+
+    entry = Entry(directory, run)
+    if entry.read() is None or entry.is_alive():
+        return
+    await ask_agent("ping")
 
 
 def stop() -> int:

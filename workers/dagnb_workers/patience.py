@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from dagnb.errors import StorageUnavailableError
+from dagnb.errors import StorageLostError, StorageUnavailableError
 
 T = TypeVar("T")
 
@@ -19,11 +19,16 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 
 
 async def persist(step: Callable[[], Awaitable[T]]) -> T:
-    """What the step gives, repeated while the store is out of reach. Raises StorageUnavailableError after a minute."""
+    """What the step gives, repeated while the store is out of reach.
+
+    Raises StorageUnavailableError after a minute, StorageLostError at once.
+    """
     begin, wait_s = time.monotonic(), _FIRST_WAIT_S
     while True:
         try:
             return await step()
+        except StorageLostError:
+            raise
         except StorageUnavailableError:
             if time.monotonic() - begin > PATIENCE_S:
                 raise

@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TypeVar
 
-from dagnb.errors import LaunchError, RunMissingError, StorageError
+from dagnb.errors import LaunchError, RunMissingError, StorageError, StorageLostError
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Charge, Death, RunState, Status
 from dagnb.storage.interface import Store
@@ -135,6 +135,9 @@ class Supervisor:
                 answer = await question(store)
             except RunMissingError:
                 self._lose("the store does not know it any more")
+            except StorageLostError as error:
+                self.exit_code = STORE_GONE
+                self._lose(str(error))
             except StorageError as error:
                 if time.monotonic() - self._reached > GIVE_UP_S:
                     self.exit_code = STORE_GONE

@@ -16,7 +16,7 @@ from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import Seat
-from dagnb_workers.agent_client import ask_agent, ask_running, store_url
+from dagnb_workers.agent_client import ask_agent, ask_running, ensure_hosted, store_url
 from dagnb_workers.code import code_mark, interpreter
 from dagnb_workers.launchers.installed import absent
 
@@ -80,6 +80,10 @@ class Processes:
     async def stop(self, run: str) -> None:
         """Kill the run's supervisor and workers."""
         await ask_agent("stop", run=run)
+
+    async def ensure_hosted(self, run: str) -> None:
+        """See Hosting.ensure_hosted."""
+        await ensure_hosted(run)
 
     async def seats(self) -> tuple[Seat, ...]:
         """The supervisors that live, each with its workers."""

@@ -25,7 +25,7 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import Seat
 from dagnb.storage.home import runtime_directory
-from dagnb_workers.agent_client import ask_agent, ask_running, store_url
+from dagnb_workers.agent_client import ask_agent, ask_running, ensure_hosted, store_url
 from dagnb_workers.code import code_mark, interpreter
 from dagnb_workers.launchers.docker import engine
 from dagnb_workers.launchers.docker import spec as labels
@@ -141,6 +141,10 @@ class Docker:
     async def stop(self, run: str) -> None:
         """End the containers that work for the run."""
         await ask_agent("stop", run=run)
+
+    async def ensure_hosted(self, run: str) -> None:
+        """See Hosting.ensure_hosted."""
+        await ensure_hosted(run)
 
     async def seats(self) -> tuple[Seat, ...]:
         """The containers of this user: as the engine lists them, with what the fleet says of its own."""
