@@ -64,8 +64,8 @@ def run(
     """Start the nodes and all they need; returns at once.
 
     planner, workers, store, metrics, percentile: instead of the session's defaults, see Settings. deadline_s: end the
-    run after so many seconds. on_error: 'fail' ends the run at the first failed task, 'continue' runs all that does not
-    need it.
+    run after so many seconds. on_error: 'fail' ends the run at the first failed task; 'continue' runs every task that
+    does not need a failed one, also where its only reader is skipped.
     Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; nothing is left behind then.
     """
     if on_error not in _ON_ERROR:

@@ -368,6 +368,37 @@ def test_with_continue_what_needs_a_failed_task_is_skipped_and_the_rest_is_done(
     assert [run.story.names[task] for task in run.look().results] == ["same-3"]
 
 
+def test_with_continue_every_task_above_a_skipped_one_is_run_and_all_their_failures_are_told() -> None:
+    """divide-0 ... divide-9 -> same-0 ... same-9 -> same-10; two of the divisions fail, on one worker."""
+    quotients = [same(divide(1, n % 5)) for n in range(10)]
+    run = dagnb.run(same(quotients), on_error="continue", workers=Inline(n=1))
+
+    with pytest.raises(TaskFailedError, match=r"\(and 1 more\)"):
+        run.result(LIMIT_S)
+
+    assert run.state == "failed"
+    assert run.status == {"done": 16, "failed": 2, "skipped": 3}
+    assert {error.task for error in run.errors} == {"divide-0", "divide-5"}
+
+
+def test_with_continue_tasks_that_back_off_are_tried_again_before_the_run_ends() -> None:
+    """again-0, divide-0 -> same-0: again-0 backs off, divide-0 fails, and nobody will read again-0."""
+
+    @task(retries=1, backoff_s=0.2)
+    def again() -> int:
+        if dagnb.context().attempt == 1:
+            raise ValueError("not yet")
+        return 2
+
+    run = dagnb.run(same([again(), divide(1, 0)]), on_error="continue", workers=Inline(n=1))
+
+    with pytest.raises(TaskFailedError, match="divide-0"):
+        run.result(LIMIT_S)
+
+    assert run.status == {"done": 1, "failed": 1, "skipped": 1}
+    assert [(error.task, error.final) for error in run.errors] == [("again-0", False), ("divide-0", True)]
+
+
 def test_with_continue_every_failure_is_told() -> None:
     run = dagnb.run(divide(1, 0), divide(2, 0), divide(3, 1), on_error="continue")
 
