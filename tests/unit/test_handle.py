@@ -22,6 +22,7 @@ from dagnb_workers.launchers.inline import Inline
 import dagnb
 from dagnb import session
 from dagnb.errors import (
+    AmbiguousNameError,
     BlobMissingError,
     RunCancelledError,
     RunMissingError,
@@ -603,7 +604,7 @@ def test_why_of_a_task_that_is_not_there_tells_some_that_are() -> None:
     run = same(1).run()
     run.result()
 
-    with pytest.raises(KeyError, match=r"has no task 'smae-0'; its tasks are same-0"):
+    with pytest.raises(KeyError, match=r"unknown task 'smae-0'. Did you mean 'same-0'\?"):
         run.why("smae-0")
 
 
@@ -929,6 +930,30 @@ def test_the_value_of_a_task_that_succeeded_is_there_although_another_failed() -
     assert run.value("same-0") == 5
     with pytest.raises(KeyError, match="has no value of 'bad-0'; done of what was asked for: same-0"):
         run.value("bad-0")
+
+
+def test_the_value_of_a_task_that_nobody_asked_for_is_not_kept_and_the_error_says_how_to_keep_it() -> None:
+    run = dagnb.run(same(divide(4, 2)), on_error="continue")
+    run.result()
+
+    assert run.status == {"done": 2}
+    with pytest.raises(KeyError, match=r"only values of what was asked for are kept, so give its node to dagnb\.run"):
+        run.value("divide-0")
+
+
+def test_a_task_may_be_called_like_its_function_where_that_is_called_once() -> None:
+    run = dagnb.run(same([divide(4, 2), divide(9, 3)]))
+    assert run.result() == [2, 3]
+
+    assert (run.value("same"), run.value(" same-0 ")) == ([2, 3], [2, 3])
+    assert run.why("same") == "'same-0' is done."
+    assert run.log("same") == ""
+    for ask in (run.value, run.why, run.log):
+        with pytest.raises(AmbiguousNameError, match="'divide' is called 2 times") as caught:
+            ask("divide")
+        assert caught.value.candidates == ("divide-0", "divide-1")
+        with pytest.raises(AmbiguousNameError, match="an empty name means no task"):
+            ask(" ")
 
 
 def test_results_are_refused_when_somebody_changed_which_they_are() -> None:
