@@ -12,13 +12,22 @@ from dataclasses import replace
 from typing import Any
 
 from dagnb import registry, session, sources
-from dagnb.errors import ConfigError, DagnbError, HistoryError, StorageError
+from dagnb.errors import (
+    ConfigError,
+    DagnbError,
+    HistoryError,
+    LaunchError,
+    RunMissingError,
+    RunNotStoredError,
+    StorageError,
+)
 from dagnb.graph import task
 from dagnb.graph.dag import Dag
 from dagnb.graph.payload import Signer
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node
 from dagnb.handle import Run, viewers
+from dagnb.metrics.known import kept_runs, known_runs
 from dagnb.metrics.upload import Upload
 from dagnb.outlook.costs import expected_costs
 from dagnb.outlook.knowledge import knowledge
@@ -27,7 +36,7 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
-from dagnb.protocol import program
+from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import Launcher, Seat
 from dagnb.simulation.simulate import simulate as simulate_plan
@@ -64,8 +73,8 @@ def run(
     """Start the nodes and all they need; returns at once.
 
     planner, workers, store, metrics, percentile: instead of the session's defaults, see Settings. deadline_s: end the
-    run after so many seconds. on_error: 'fail' ends the run at the first failed task, 'continue' runs all that does not
-    need it.
+    run after so many seconds. on_error: 'fail' ends the run at the first failed task; 'continue' runs every task that
+    does not need a failed one, also where its only reader is skipped.
     Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; nothing is left behind then.
     """
     if on_error not in _ON_ERROR:
@@ -134,7 +143,7 @@ async def _start(
         with contextlib.suppress(StorageError):
             await opened.forget(run_id)
         raise
-    handle: Run[Any] = Run(run_id, opened, plan=made, launcher=launcher)
+    handle: Run[Any] = Run(run_id, opened, plan=made, launcher=launcher, name=name)
     await handle.record(submitted)
     return handle
 
@@ -213,18 +222,58 @@ def simulate(*nodes: Node[Any], planner: Any = None, workers: Any = None, costs:
     return simulate_plan(made, costs or problem.costs, problem.pool)
 
 
-def attach(run_id: str, *, store: Any = None, workers: Any = None) -> Run[Any]:
-    """A run that an earlier kernel started. Raises RunMissingError."""
+def attach(run: str, *, store: Any = None, workers: Any = None) -> Run[Any]:
+    """A run that an earlier kernel started: by its id, the beginning of it, its name, or 'last'.
+
+    Raises RunMissingError, AmbiguousNameError.
+    """
     chosen = session.settings(store=store, workers=workers)
     launcher = chosen.launcher()
 
-    async def found() -> Run[Any]:
+    async def found(run_id: str) -> Run[Any]:
         opened, _ = await session.store_for(chosen, launcher)
         handle: Run[Any] = Run(run_id, opened, launcher=launcher)
         await opened.observe(run_id)
         return handle
 
-    return session.wait(found())
+    if naming.is_run_id(run.strip()):  # the common case, which needs no list of all runs
+        with contextlib.suppress(RunMissingError):
+            return session.wait(found(run.strip().upper()))
+    return session.wait(found(find_run(run, store=store, workers=workers).run))
+
+
+def find_run(
+    text: str,
+    *,
+    purpose: naming.Purpose = naming.Purpose.LOOK,
+    store: Any = None,
+    workers: Any = None,
+    needs_store: bool = True,
+) -> naming.KnownRun:
+    """The run meant by an id, the beginning of one, a name or 'last'; see protocol.naming for the rules.
+
+    Of several runs with one name it says on stderr which was taken. needs_store: when False, a run of the history is
+    enough, also when the store is out of reach.
+    Raises AmbiguousNameError, UnknownRunError, RunNotStoredError.
+    """
+    known = known_runs(_stored(store, workers, needs_store=needs_store), kept_runs())
+    found = naming.find_run(text, known, purpose)
+    if needs_store and not found.run.is_stored:
+        instead = [other.run for other in found.others if other.is_stored]
+        raise RunNotStoredError(found.run.run, *instead[:1])
+    if found.others:
+        _tell(f"{len(found.others) + 1} runs are named '{text.strip()}'. The newest is taken: {found.run.line()}")
+    return found.run
+
+
+def _stored(store: Any, workers: Any, *, needs_store: bool) -> list[RunLine]:
+    try:
+        return runs(store=store, workers=workers)
+    except (StorageError, LaunchError) as error:
+        if needs_store:
+            raise
+        _log.warning("only runs of the history are looked at: %s", error)
+        return []
 
 
 def runs(*, store: Any = None, workers: Any = None) -> list[RunLine]:

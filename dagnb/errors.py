@@ -2,11 +2,11 @@
 
     DagnbError
     |- GraphError        CycleError, ForeignNodeError, UnserialisableError      the graph you drew
-    |- PlanError         UnknownNameError, InvalidPlanError                     what was asked of a planner
-    |- ConfigError       RequirementError                                       a setting
+    |- PlanError         UnknownNameError, UnknownTaskError, InvalidPlanError   what was asked for, of a planner too
+    |- ConfigError       RequirementError, AmbiguousNameError                   a setting, a name
     |- StorageError      BlobMissingError, StorageUnavailableError,             the store
     |                    StorageLostError, StorageFullError, SignatureError,
-    |                    RunMissingError
+    |                    RunMissingError, RunNotStoredError, UnknownRunError
     |- HistoryError                                                             what past runs taught
     |- LaunchError       VersionMismatchError, ImageBuildError                  starting workers
     |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError    your task, your limit
@@ -87,10 +87,22 @@ class UnknownNameError(PlanError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
-        close = difflib.get_close_matches(name, self.known, n=1, cutoff=0.5)
-        self.nearest = close[0] if close else None
+        in_lower_case = {each.casefold(): each for each in self.known}
+        close = difflib.get_close_matches(name.casefold(), in_lower_case, n=1, cutoff=0.5)
+        self.nearest = in_lower_case[close[0]] if close else None
         hint = f"Did you mean '{self.nearest}'?" if self.nearest else f"Known: {', '.join(self.known) or 'none'}."
         super().__init__(f"unknown {kind} '{name}'. {hint}")
+
+
+class UnknownTaskError(UnknownNameError, KeyError):
+    """A run has no such task; `known` lists names that are near."""
+
+    def __init__(self, task: str, known: Iterable[str]) -> None:
+        super().__init__("task", task, known)
+
+    def __str__(self) -> str:
+        """Give the message as it is, which a KeyError would put in quotes."""
+        return str(self.args[0])
 
 
 class InvalidPlanError(PlanError):
@@ -106,6 +118,15 @@ class InvalidPlanError(PlanError):
 
 class ConfigError(DagnbError):
     """A setting is wrong or missing; the message names it and the cure."""
+
+
+class AmbiguousNameError(ConfigError):
+    """A name that may mean several things, or is empty; `candidates` lists them, a line each."""
+
+    def __init__(self, kind: str, name: str, problem: str, candidates: Sequence[str], cure: str) -> None:
+        self.kind, self.name, self.candidates = kind, name, tuple(candidates)
+        shown = "".join(f"\n    {line}" for line in self.candidates)
+        super().__init__(f"{problem}{shown}\n{cure}")
 
 
 class RequirementError(ConfigError):
@@ -187,6 +208,32 @@ class RunMissingError(StorageError):
             f"the store knows no run '{run}': it was forgotten, it expired, or the server restarted without its data. "
             "`dagnb runs` lists what is there."
         )
+
+
+class RunNotStoredError(RunMissingError):
+    """A run that the history keeps and this store does not hold; `instead`: one of that name which it does, or ''."""
+
+    def __init__(self, run: str, instead: str = "") -> None:
+        super().__init__(run)
+        self.instead = instead
+        older = (
+            f"The newest of that name in this store is {instead}." if instead else "`dagnb runs` lists what it holds."
+        )
+        told = (
+            f"run {run} is over and kept in the history, but this store holds nothing of it: it was forgotten, it "
+            f"expired, or it ran on another store. `dagnb simulate` and `dagnb export` still work on it. {older}"
+        )
+        self.args = (told,)
+
+
+class UnknownRunError(RunMissingError, UnknownNameError):
+    """Neither the store nor the history knows a run that could be meant; `known` lists names that are near."""
+
+    def __init__(self, run: str, known: Iterable[str]) -> None:
+        self.run = run
+        UnknownNameError.__init__(self, "run", run, known)
+        if self.nearest is None:
+            self.args = (f"{self.args[0]} `dagnb runs` lists what the store holds, `dagnb history` what is kept.",)
 
 
 class LaunchError(DagnbError):

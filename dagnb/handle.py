@@ -17,9 +17,10 @@ from dagnb.outlook.makespans import Makespans, makespans
 from dagnb.planning.plan import Plan
 from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState
+from dagnb.protocol.naming import find_task
 from dagnb.protocol.program import check_python
 from dagnb.protocol.story import Story, counts, errors_of
-from dagnb.results import outcome, values
+from dagnb.results import no_value, outcome, values
 from dagnb.storage.interface import Store
 from dagnb.trace.span import Phase, Span, is_last, packed, unpacked
 from dagnb.trace.trace import Trace
@@ -46,9 +47,15 @@ _RECORD_S = 1.0
 class Run(Generic[R]):
     """A run: watch it, wait for it, end it. Made by dagnb.run and dagnb.attach."""
 
-    def __init__(self, run: str, store: Store, *, plan: Plan | None = None, launcher: Launcher | None = None) -> None:
-        """A handle on a run of this store; launcher: ends its instances at once, and starts lost hosts again."""
+    def __init__(
+        self, run: str, store: Store, *, plan: Plan | None = None, launcher: Launcher | None = None, name: str = ""
+    ) -> None:
+        """A handle on a run of this store.
+
+        launcher: ends its instances at once, and starts lost hosts again. name: of the run, as far as known here.
+        """
         self.id = run
+        self._name = name
         self.plan = plan
         self._store = store
         self._launcher = launcher
@@ -93,6 +100,11 @@ class Run(Generic[R]):
     def story(self) -> Story:
         """Names, functions and edges of the run's steps."""
         return Story.read(self.look().meta)
+
+    @property
+    def name(self) -> str:
+        """What the run is called: of `%%dag NAME` or dagnb.run(name=...), else its last function's name."""
+        return self._name or self.story.name
 
     @property
     def state(self) -> RunState:
@@ -147,13 +159,15 @@ class Run(Generic[R]):
         return snapshot.joined(before, seen, spans, logs, n_chunks=len(chunks), n_left=n_left)
 
     def why(self, task: str) -> str:
-        """What this task is waiting for, in words, from the state alone. Raises KeyError for an unknown name."""
+        """What this task (merge-0, or merge where that is called once) is waiting for, in words, from the state alone.
+
+        Raises UnknownTaskError, which is a KeyError, or AmbiguousNameError.
+        """
         return why(self.look(), self.story.names, self.story.upstream, task)
 
     def log(self, task: str) -> str:
-        """What the task printed in its last attempt, the tail of it; there when the attempt ended."""
-        if task not in self.story.names:
-            raise KeyError(f"run {self.id} has no task {task!r}; its tasks are {', '.join(self.story.names[:3])}, ...")
+        """What the task, called as for `why`, printed in its last attempt, the tail of it; there when that ended."""
+        task = find_task(task, self.story.names)
         (text,) = session.wait(self._store.logs(self.id, [self.story.names.index(task)]))
         died = [error for error in self.errors if error.task == task]
         return text or (died[-1].stdout_tail + died[-1].stderr_tail if died else "")
@@ -259,13 +273,13 @@ class Run(Generic[R]):
     def value(self, task: str) -> Any:
         """The value of one of the nodes asked for, as soon as it is done, whatever became of the others.
 
-        Raises KeyError for a task that is none of them or is not done.
+        task: called as for `why`. Raises KeyError for a task that is none of them or is not done.
         """
         seen, names = self.look(), self.story.names
+        task = find_task(task, names)
         ready = [sink for sink in seen.results if names[sink] == task]
         if not ready:
-            done = ", ".join(names[sink] for sink in seen.results) or "none yet"
-            raise KeyError(f"run {self.id} has no value of {task!r}; done of what was asked for: {done}")
+            raise no_value(seen, self.story, task)
         return session.wait(values(self._store, seen, ready))[0]
 
     # ---- ending ----

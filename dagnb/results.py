@@ -33,6 +33,15 @@ async def outcome(store: Store, seen: Observation) -> Any:
     return found[0] if story.is_single else found
 
 
+def no_value(seen: Observation, story: Story, task: str) -> KeyError:
+    """The error when a task has no value that can be read, and what to do about it."""
+    done = ", ".join(story.names[sink] for sink in seen.results) or "none"
+    text = f"run {seen.run} has no value of {task!r}; done of what was asked for: {done}"
+    if story.names.index(task) not in story.sinks:
+        text += "; only values of what was asked for are kept, so give its node to dagnb.run too"
+    return KeyError(text)
+
+
 async def values(store: Store, seen: Observation, sinks: Sequence[int]) -> tuple[Any, ...]:
     """The values of these sinks, which are done. Raises BlobMissingError, SignatureError, VersionMismatchError."""
     wanted = [(sink, seen.results[sink]) for sink in sinks]

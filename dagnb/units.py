@@ -1,5 +1,6 @@
 """Names for numbers that carry a unit: every time is float seconds, every size is int bytes."""
 
+from datetime import UTC, datetime, tzinfo
 from typing import TypeAlias
 
 Seconds: TypeAlias = float
@@ -10,3 +11,12 @@ KB: Bytes = 1_000
 MB: Bytes = 1_000_000
 KIB: Bytes = 1024
 MIB: Bytes = 1024 * 1024
+
+
+def moment_text(epoch_s: EpochSeconds, zone: tzinfo | None = None) -> str:
+    """A moment, in this machine's time zone unless another is given.
+
+    >>> moment_text(1.8e9, UTC)
+    '2027-01-15 08:00:00'
+    """
+    return datetime.fromtimestamp(epoch_s, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")

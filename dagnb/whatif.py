@@ -26,7 +26,6 @@ from dagnb.outlook.past import Past, changed
 from dagnb.planning.planner import Planner, Problem
 from dagnb.protocol.messages import RunState
 
-LAST = "last"
 EXACT_TASKS = 40
 """where there are more tasks, planners that prove their plan to be the best are left out, unless asked for"""
 FORMATS = ("chrome", "wfformat")
@@ -37,7 +36,6 @@ _HURRIED = {"exact": {"limit_s": 5.0}}
 _LEARNING_S = 1.0
 """so long for the run before to be kept"""
 _WORKFLOW = ".json"
-_MOST = 6
 
 
 def compare(
@@ -52,9 +50,10 @@ def compare(
 ) -> Comparison:
     """What several planners make of the same work, side by side; nothing runs.
 
-    of: a node or several, a run or its id, a workflow in WfFormat or the path of its .json file. planners: names or
-    objects, all that are installed by default. costs: of a run, what it measured, or what is 'predicted' now. cap,
-    cold_s, bytes_per_s: what if there were so many workers at a time, cold starts took so long, transfers were so fast?
+    of: a node or several; a run, its name, its id, the beginning of that, or 'last'; a workflow in WfFormat or the path
+    of its .json file. planners: names or objects, all that are installed by default. costs: of a run, what it measured,
+    or what is 'predicted' now. cap, cold_s, bytes_per_s: what if there were so many workers at a time, cold starts took
+    so long, transfers were so fast?
     Raises UnknownNameError, ConfigError, RunMissingError.
     """
     if costs not in _COSTS:
@@ -97,33 +96,37 @@ def export(run: Run[Any] | Past | str, to: str = "chrome") -> str:
     return chrome_trace(found.trace, planned=planned, name=found.story.name, upstream=found.story.upstream)
 
 
-def past(run: Run[Any] | Past | str) -> Past:
+def past(run: Run[Any] | Past | str, *, store: Any = None, workers: Any = None) -> Past:
     """A run that is over: by its id, the beginning of it, its name, or 'last'; from the history, else from the store.
 
-    Raises RunError while it goes on, RunMissingError when neither knows it.
+    store, workers: where the runs are that the history does not know yet.
+    Raises RunError while it goes on, RunMissingError when neither knows it, AmbiguousNameError.
     """
     if isinstance(run, Past):
         return run
     if isinstance(run, str):
-        return kept(run) or past(client.attach(run))
+        session.caught_up(_LEARNING_S)
+        return _kept(run.strip().upper()) or _called(run, store, workers)
     now = run.snapshot()
     if now.seen.state is RunState.RUNNING:
         raise RunError(f"run {run.id} is still running: there is nothing to look back on. Wait for it.")
     return Past(run=run.id, story=now.story, state=now.seen.state, trace=now.trace)
 
 
-def kept(text: str) -> Past | None:
-    """The run of the history that is meant: of one name the newest. Raises ConfigError when several may be."""
-    lines = history(limit=RUNS)
-    of_name = [line for line in lines if text in {LAST, line.name}]
-    found = of_name[:1] or [line for line in lines if text and line.run.startswith(text.upper())]
-    if len(found) > 1:
-        some = ", ".join(line.run for line in found[:_MOST])
-        raise ConfigError(f"'{text}' begins the ids of {len(found)} runs: {some}. Give more of it.")
-    if not found:
+def _called(text: str, store: Any, workers: Any) -> Past:
+    """The run meant by a text that is not the id of a run of the history."""
+    known = client.find_run(text, store=store, workers=workers, needs_store=False)
+    kept = _kept(known.run)
+    return kept if kept is not None else past(client.attach(known.run, store=store, workers=workers))
+
+
+def _kept(run: str) -> Past | None:
+    """The run of the history with this id; None where there is none."""
+    line = next((line for line in History().runs(RUNS) if line.run == run), None)
+    if line is None:
         return None
-    story, trace = History().run(found[0].run)
-    return Past(run=found[0].run, story=story, state=RunState(found[0].state), trace=trace)
+    story, trace = History().run(run)
+    return Past(run=run, story=story, state=RunState(line.state), trace=trace)
 
 
 def workflow(path: Path) -> Workflow:

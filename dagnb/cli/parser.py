@@ -21,6 +21,8 @@ PROGRAMS = {
 }
 """what --help says of programs: they are found by name, and not loaded for a sentence"""
 
+_RUN = "its name, its id, the beginning of that, or 'last'"
+
 _Adder: TypeAlias = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 
 
@@ -79,12 +81,12 @@ def _add_of_run(add: _Adder) -> None:
     for made in (show, errors, log, why, cancel, forget, attach):
         _add_store(made)
         n = "?" if made is forget else None
-        made.add_argument("run", metavar="RUN", nargs=n, help="its id, the beginning of it, or 'last'")
+        made.add_argument("run", metavar="RUN", nargs=n, help=_RUN)
     form = show.add_mutually_exclusive_group()
     form.add_argument("--html", metavar="FILE", type=Path, help="write the report, which a browser opens, to FILE")
     form.add_argument("--json", action="store_true", help="print state, errors and spans as JSON")
     for made in (log, why):
-        made.add_argument("task", metavar="TASK", help="its name, as in 'merge-0'")
+        made.add_argument("task", metavar="TASK", help="its name, as in 'merge-0'; 'merge' where that is called once")
     forget.add_argument("--all", action="store_true", help="every run that is over")
 
 
@@ -96,7 +98,7 @@ def _add_of_past(add: _Adder) -> None:
     export = add("export", past.export, "Write a run for Perfetto, or as a workflow for other simulators.")
     for made, what in ((simulate, "RUN_OR_FILE"), (export, "RUN")):
         _add_store(made)
-        made.add_argument("run", metavar=what, help="its id, the beginning of it, its name, or 'last'")
+        made.add_argument("run", metavar=what, help=_RUN)
     _add_whatif(simulate)
     predict.add_argument("function", metavar="FUNCTION", help="its name")
     predict.add_argument("--bytes", metavar="N", type=int, help="for so many bytes to read; else what is usual")

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dagnb.cli.runs import found_run, short_name
+from dagnb.cli.runs import short_name
 from dagnb.errors import ConfigError
 from dagnb.protocol.messages import RunState
 from dagnb.views.wording import counted, moment_text, seconds_text
@@ -83,7 +83,7 @@ def _past(options: argparse.Namespace) -> Past:
     """The run meant, from the history, else from the store."""
     from dagnb import whatif
 
-    return whatif.kept(options.run) or whatif.past(found_run(options))
+    return whatif.past(options.run, store=options.store, workers=options.workers)
 
 
 def _row(line: Kept) -> list[str]:

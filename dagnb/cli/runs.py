@@ -13,13 +13,12 @@ from dagnb import client
 from dagnb.errors import ConfigError, UnknownNameError
 from dagnb.handle import Run
 from dagnb.protocol.messages import RunState, TaskState
+from dagnb.protocol.naming import Purpose, find_task
 from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_text
 from dagnb.views.markup import plain, shortened
 from dagnb.views.text import counts_text, trace_text
 from dagnb.views.wording import counted, moment_text, seconds_text
-
-LAST = "last"
 
 _NAME = 40
 _MOST = 6
@@ -66,31 +65,32 @@ def errors(options: argparse.Namespace) -> int:
 
 def log(options: argparse.Namespace) -> int:
     """`dagnb log RUN TASK`."""
-    run = _of_task(options)
-    text = plain(run.log(options.task)).rstrip("\n")
-    print(text or f"there is no output of task '{options.task}'{'' if run.done else ' yet'}.")
+    run, task = _of_task(options)
+    text = plain(run.log(task)).rstrip("\n")
+    print(text or f"there is no output of task '{task}'{'' if run.done else ' yet'}.")
     return 0
 
 
 def why(options: argparse.Namespace) -> int:
     """`dagnb why RUN TASK`."""
-    print(_of_task(options).why(options.task))
+    run, task = _of_task(options)
+    print(run.why(task))
     return 0
 
 
 def cancel(options: argparse.Namespace) -> int:
     """`dagnb cancel RUN`."""
-    run = found_run(options)
+    run = found_run(options, Purpose.CANCEL)
     print(f"run {run.id} is cancelled." if run.cancel() else f"run {run.id} was over already: {run.state}.")
     return 0
 
 
 def forget(options: argparse.Namespace) -> int:
     """`dagnb forget RUN`, `dagnb forget --all`."""
-    if options.all == bool(options.run):
+    if options.all == (options.run is not None):
         raise ConfigError("forget what? Give one RUN, or --all for every run that is over.")
-    if options.run:
-        run = found_run(options)
+    if options.run is not None:
+        run = found_run(options, Purpose.FORGET)
         print(f"run {run.id} is forgotten, {counted(run.forget(), 'key')}.")
         return 0
     lines = _listed(options)
@@ -123,25 +123,16 @@ def _attached(run: str, options: argparse.Namespace) -> Run[Any]:
     return client.attach(run, store=options.store, workers=options.workers)
 
 
-def found_run(options: argparse.Namespace) -> Run[Any]:
-    """The run meant. Raises UnknownNameError, or ConfigError when its beginning is that of several."""
-    known = [line.run for line in _listed(options)]
-    wanted = known[0] if options.run == LAST and known else options.run
-    matches = [run for run in known if run.startswith(wanted.upper())]
-    if not matches:
-        raise unknown("run", wanted, known)
-    if len(matches) > 1:
-        some = ", ".join(matches[:_MOST])
-        raise ConfigError(f"'{wanted}' begins the ids of {counted(len(matches), 'run')}: {some}. Give more of it.")
-    return _attached(matches[0], options)
+def found_run(options: argparse.Namespace, purpose: Purpose = Purpose.LOOK) -> Run[Any]:
+    """The run meant. Raises UnknownRunError, RunNotStoredError, AmbiguousNameError."""
+    known = client.find_run(options.run, purpose=purpose, store=options.store, workers=options.workers)
+    return _attached(known.run, options)
 
 
-def _of_task(options: argparse.Namespace) -> Run[Any]:
-    """The run meant, which has the task meant. Raises UnknownNameError."""
+def _of_task(options: argparse.Namespace) -> tuple[Run[Any], str]:
+    """The run meant, and the name of the task meant. Raises UnknownTaskError, AmbiguousNameError."""
     run = found_run(options)
-    if options.task not in run.story.names:
-        raise unknown("task", options.task, run.story.names)
-    return run
+    return run, find_task(options.task, run.story.names)
 
 
 def _as_json(run: Run[Any]) -> str:

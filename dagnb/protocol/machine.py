@@ -9,6 +9,8 @@ Rules that hold at the end of every step:
 2. The first commit of a task wins; later ones are thrown away.
 3. A ready task has an invoked or active member on its queue, as far as the cap allows; a running task has an owner.
 4. A final state never changes.
+5. A run whose failures do not end it (`on_error="continue"`) skips a task if one that it needs failed or was skipped,
+   and only then. It ends when every task is done, failed or skipped: also tasks whose only reader is skipped are run.
 """
 
 from __future__ import annotations

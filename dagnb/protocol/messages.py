@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import msgpack
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 HELD = -1
 """In `Death.task`: whatever the instance was running. Who dies with its whole container cannot tell which it was."""
@@ -147,8 +147,9 @@ class Queue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A run, as it is put in the store, once. on_error: 'fail' ends the run at the first failure, 'continue' goes on.
+    """A run, as it is put in the store, once.
 
+    on_error: 'fail' ends the run at the first failure; 'continue' runs every task that does not need a failed one.
     records: packed, by position. sources: positions without upstream. meta: JSON for whoever attaches.
     crash_budget, loss_budget: how many deaths, lost leases a task survives.
     """

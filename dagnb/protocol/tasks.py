@@ -46,7 +46,9 @@ class Tasks:
         self.ready_at: dict[int, float] = {}
         self.leases: dict[str, float] = {}
         self.errors: dict[tuple[int, int], str] = {}
-        self.unsettled = len(set(submission.sinks))
+        # A run that goes on after failures waits for all its tasks, any other only for those that were asked for.
+        self.waits_for_all = submission.on_error == "continue"
+        self.unsettled = len(self.records) if self.waits_for_all else len(set(submission.sinks))
         self.roster = Roster(submission.queues)
         self.serial = 0
         self.events: list[Event] = []
@@ -108,7 +110,7 @@ class Tasks:
             if self.n_set[start] == n_bits and self.states[child] is TaskState.WAITING:
                 self._ready(child, now)
                 made_ready.append((priority, str(child), child))
-        self.unsettled -= record.is_sink
+        self.unsettled -= self.waits_for_all or record.is_sink
         return True
 
     def _ready(self, task: int, now: float) -> None:
@@ -165,9 +167,9 @@ class Tasks:
 
     def _fail_for_good(self, task: int, worker: str, now: float) -> None:
         self.states[task] = TaskState.FAILED
-        self.unsettled -= self.records[task].is_sink
+        self.unsettled -= self.waits_for_all or self.records[task].is_sink
         self._event(now, "fail", task, worker)
-        if self.submission.on_error == "fail":
+        if not self.waits_for_all:
             self._finish(RunState.FAILED, "a task failed", now)
             return
         self._skip_below(task, now)
@@ -184,8 +186,9 @@ class Tasks:
                     stack.append(child)
 
     def _skip(self, task: int, now: float) -> None:
+        # Only a run that goes on after failures skips tasks, and it counts all of them.
         self.states[task] = TaskState.SKIPPED
-        self.unsettled -= self.records[task].is_sink
+        self.unsettled -= 1
         self._event(now, "skip", task, "")
 
     def _is_gone(self, task: int) -> bool:
@@ -202,7 +205,7 @@ class Tasks:
                 continue
             self.states[task] = TaskState.WAITING
             del self.results[task]
-            self.unsettled += self.records[task].is_sink
+            self.unsettled += self.waits_for_all or self.records[task].is_sink
             for _, bit, start, *_ in self.records[task].edges:
                 self.bits.discard(bit)
                 self.n_set[start] -= 1
@@ -226,7 +229,7 @@ class Tasks:
             self._ready(task, now)
 
     def _finish_if_sound(self, now: float) -> None:
-        """All sinks are settled: the run is over, unless the bytes of a sink have gone."""
+        """All that the run waits for is settled: it is over, unless the bytes of a sink have gone."""
         sinks = sorted(set(self.submission.sinks))
         if any(self.states[s] in (TaskState.FAILED, TaskState.SKIPPED) for s in sinks):
             self._finish(RunState.FAILED, "a task failed", now)

@@ -83,6 +83,19 @@ class TimeLaws:
         seen = await store.observe("run")
         assert (seen.state, seen.states) == (RunState.FAILED, "FSD")
 
+    async def test_tasks_whose_only_reader_is_skipped_are_run_all_the_same(self, subject: Subject) -> None:
+        """0 -> 3, 1 -> 2 -> 3: when 0 fails, 3 is skipped, and nobody will read 1 and 2."""
+        store = subject.store
+        await store.submit(run_of([(), (), (1,), (0, 2)], on_error="continue"))
+        await store.register("run", "i1", lease_s=LEASE_S)
+
+        reply = await store.fail("run", "i1", Failure(task=0, attempt=1, error="{}"))
+        assert tasks_of(reply) == [1]
+        await finish(store, reply)
+
+        seen = await store.observe("run")
+        assert (seen.state, seen.states) == (RunState.FAILED, "FDDS")
+
     async def test_a_worker_started_for_one_name_needs_its_nonce(self, subject: Subject) -> None:
         store = subject.store
         await store.submit(chain(1))

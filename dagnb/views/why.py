@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dagnb.protocol.messages import Observation, RunState, TaskState
+from dagnb.protocol.naming import find_task
 
 _SHOWN = 3
 
 
 def why(seen: Observation, names: Sequence[str], upstream: Sequence[Sequence[int]], task: str) -> str:
-    """One or two sentences on the task's state. Raises KeyError, listing what is near, for an unknown name."""
-    if task not in names:
-        raise KeyError(f"run {seen.run} has no task {task!r}; its tasks are {', '.join(names[:_SHOWN])}, ...")
+    """One or two sentences on the task's state. Raises UnknownTaskError, AmbiguousNameError."""
+    task = find_task(task, names)
     place = names.index(task)
     state = TaskState(seen.states[place])
     if state is TaskState.WAITING:

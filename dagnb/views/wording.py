@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, tzinfo
+from dagnb.units import moment_text as moment_text  # noqa: PLC0414  # how a moment is said, too
 
 
 def seconds_text(seconds: float) -> str:
@@ -68,12 +68,3 @@ def counted(n: int, thing: str) -> str:
     """
     plural = f"{thing[:-1]}ies" if thing.endswith("y") and thing[-2] not in "aeou" else f"{thing}s"
     return f"{n:,} {thing if n == 1 else plural}"
-
-
-def moment_text(epoch_s: float, zone: tzinfo | None = None) -> str:
-    """A moment, in this machine's time zone unless another is given.
-
-    >>> moment_text(1.8e9, UTC)
-    '2027-01-15 08:00:00'
-    """
-    return datetime.fromtimestamp(epoch_s, UTC).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")

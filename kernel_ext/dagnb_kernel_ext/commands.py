@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -11,9 +12,10 @@ from IPython.core.interactiveshell import InteractiveShell
 import dagnb
 from dagnb import client, session
 from dagnb.doctor import VARIABLES, examine, findings_text, shown_variable
-from dagnb.errors import UnknownNameError
+from dagnb.errors import AmbiguousNameError, RunNotStoredError, UnknownNameError
 from dagnb.graph.task import Task
 from dagnb.handle import Run
+from dagnb.protocol.naming import Purpose, find_task
 from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_html, errors_text
 from dagnb.views.markup import escaped, plain
@@ -21,7 +23,6 @@ from dagnb.views.page import fragment, pre, table
 from dagnb.views.seats import EMPTY, HEADS, lines, rows
 from dagnb.views.text import counts_text
 from dagnb.views.wording import moment_text, seconds_text
-from dagnb_kernel_ext.flags import unknown_text
 from dagnb_kernel_ext.output import put, say
 from dagnb_kernel_ext.widgets import Gallery
 
@@ -37,6 +38,7 @@ class Desk:
         self.gallery = gallery
         self.tasks: tuple[str, ...] = ()
         self._runs: dict[str, Run[object]] = {}
+        self._listed: dict[str, str] = {}
 
     @property
     def latest(self) -> Run[object] | None:
@@ -47,6 +49,16 @@ class Desk:
     def ids(self) -> list[str]:
         """Of the runs that were started here or attached to, the latest first."""
         return list(reversed(self._runs))
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Id -> name of the runs that were started here, attached to or listed, the latest first; no store is asked."""
+        here = {run: self._runs[run].name for run in self.ids}
+        return here | {run: name for run, name in self._listed.items() if run not in here}
+
+    def note(self, lines: Iterable[RunLine]) -> None:
+        """These runs were listed: they can be completed from now on."""
+        self._listed = {line.run: line.name for line in lines}
 
     def remember(self, run: Run[object]) -> None:
         """Take the run for the latest. Asks the store only about a run that was planned elsewhere."""
@@ -59,9 +71,10 @@ class Desk:
     def drop(self, run: Run[object]) -> None:
         """It was forgotten."""
         self._runs.pop(run.id, None)
+        self._listed.pop(run.id, None)
 
     def run(self, command: str, words: Sequence[str]) -> Run[object]:
-        """The run meant: a variable, an id, the beginning of one, or a run's name; the latest by default."""
+        """The run meant: a variable, or what dagnb.client.find_run finds; by default the latest of this notebook."""
         if len(words) > 1:
             raise UsageError(f"%dag {command}: it takes one RUN, not {' '.join(words)!r}.")
         if not words:
@@ -71,37 +84,38 @@ class Desk:
         held = self.shell.user_ns.get(words[0])
         if isinstance(held, Run):
             return held
-        return self._runs.get(words[0]) or dagnb.attach(_id_of(command, words[0]))
+        with _refusing(command):
+            known = client.find_run(words[0], purpose=_PURPOSES.get(command, Purpose.LOOK))
+            return self._runs.get(known.run) or dagnb.attach(known.run)
 
     def task(self, command: str, words: Sequence[str]) -> tuple[str, Run[object]]:
         """The task meant, and its run."""
         if not words:
             raise UsageError(f"%dag {command}: it takes the name of a task, such as merge-0.")
         run = self.run(command, words[1:])
-        if words[0] not in run.story.names:
-            raise UsageError(f"%dag {command}: {unknown_text('task', words[0], run.story.names)}")
-        return words[0], run
+        with _refusing(command):
+            return find_task(words[0], run.story.names), run
 
 
-def _id_of(command: str, text: str) -> str:
-    lines = dagnb.runs()
-    for line in lines:  # newest first: of runs with one name the latest is meant
-        if text in {line.run, line.name}:
-            return line.run
-    found = [line.run for line in lines if line.run.startswith(text.upper())]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UsageError(f"%dag {command}: {len(found)} runs begin with {text!r}; give more of the id.")
-    known = list(dict.fromkeys([*(line.name for line in lines[:_SHOWN]), *(line.run for line in lines[:_SHOWN])]))
-    raise UsageError(f"%dag {command}: {unknown_text('run', text, known)}")
+_PURPOSES = {"cancel": Purpose.CANCEL, "forget": Purpose.FORGET}
+
+
+@contextlib.contextmanager
+def _refusing(command: str) -> Iterator[None]:
+    """Show a name that means nothing, or several things, as a wrong line: without a traceback."""
+    try:
+        yield
+    except (AmbiguousNameError, UnknownNameError, RunNotStoredError) as error:
+        raise UsageError(f"%dag {command}: {error}") from error
 
 
 def _runs(desk: Desk, words: Sequence[str]) -> None:
     _nothing("runs", words)
+    listed = dagnb.runs()[:_SHOWN]
+    desk.note(listed)
     rows = [
         (line.run, line.name, str(line.state), f"{line.n_tasks:,}", moment_text(line.submitted_at), _lasted(line))
-        for line in dagnb.runs()[:_SHOWN]
+        for line in listed
     ]
     _show_table(("run", "name", "state", "tasks", "started", "took"), rows, empty="The store knows no runs.")
 

@@ -5,6 +5,8 @@ It asks no store, which may be slow or away. Elsewhere it stays out.
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
@@ -13,6 +15,7 @@ from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMa
 from dagnb import registry
 from dagnb.graph.task import Node, Task
 from dagnb.handle import Run
+from dagnb.protocol.naming import LAST
 from dagnb_kernel_ext.commands import Desk
 from dagnb_kernel_ext.flags import FLAGS, KINDS
 from dagnb_kernel_ext.manual import SUBCOMMANDS
@@ -66,6 +69,8 @@ def _arguments(before: list[str], desk: Desk) -> Iterable[str]:
             return _variables(desk, Node)
         case ["predict"]:
             return _variables(desk, Task)
+        case ["cancel"] | ["forget"]:
+            return _runs(desk, only_unique=True)
         case [command] if command in _OF_A_RUN:
             return _runs(desk)
         case [command] if command in _OF_A_TASK:
@@ -80,5 +85,13 @@ def _variables(desk: Desk, kind: type) -> list[str]:
     return [name for name, held in space.items() if isinstance(held, kind) and not name.startswith("_")]
 
 
-def _runs(desk: Desk) -> list[str]:
-    return [*_variables(desk, Run), *desk.ids]
+def _runs(desk: Desk, *, only_unique: bool = False) -> list[str]:
+    """What the lookup of runs accepts, as far as this notebook knows.
+
+    only_unique: without names of several runs, which are not enough to end or delete one.
+    """
+    known = desk.names
+    times = Counter(known.values())
+    names = [shlex.quote(name) for name in times if name.strip() and not (only_unique and times[name] > 1)]
+    last = [LAST] if known else []
+    return [*_variables(desk, Run), *last, *names, *known]

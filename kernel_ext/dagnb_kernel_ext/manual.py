@@ -51,5 +51,7 @@ Flags:
 
 Interrupting the kernel while it waits cancels the run.
 
-%dag SUBCOMMAND; RUN is an id, its beginning, or a name; left out, it is the latest run of this notebook:
+%dag SUBCOMMAND; RUN is a variable that holds a run, a run's name, its id, the beginning of that, or `last` for the
+newest of all; left out, it is the latest run of this notebook. TASK is a name such as merge-0, or merge where that is
+called once:
 {_rows(dict(told.split(": ", 1) for told in SUBCOMMANDS.values()))}"""

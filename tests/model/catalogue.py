@@ -24,6 +24,9 @@ _INNER_SINK = replace(_CHAIN_2, name="chain-2, both sinks", sinks=(0, 1))
 _TAIL = Configuration(
     name="fan-out with a tail", upstream=((), (0,), (0,), (1,)), queues=(2,), placement=(0, 0, 0, 0), sinks=(2, 3)
 )
+_BRANCHES = Configuration(
+    name="two branches meet", upstream=((), (), (1,), (0, 2)), queues=(1,), placement=(0, 0, 0, 0), sinks=(3,)
+)
 _TWO_PARTS = Configuration(name="two tasks apart", upstream=((), ()), queues=(1,), placement=(0, 0), sinks=(0, 1))
 _KINDS = Configuration(
     name="a, c for kind x, b for y",
@@ -43,6 +46,7 @@ def _with(base: Configuration, suffix: str, faults: dict[Fault, int], **changes:
 
 
 _RUDE = {Fault.RAISE: 2, Fault.SUSPECT: 1, Fault.CANCEL: 1, Fault.LOST_REPLY: 1}
+_UPSET = {Fault.RAISE: 1, Fault.SUSPECT: 1}
 _ZOMBIE = {Fault.RAISE: 1, Fault.SUSPECT: 1, Fault.VANISH: 1}
 
 SMALL = (
@@ -72,6 +76,9 @@ SMALL = (
     _with(_DIAMOND, "mixed, hints", {}, queues=(1, PINNED), placement=(0, 1, 0, 1), with_hints=True),
     _with(_INNER_SINK, "lost blob, suspicion", {Fault.VANISH: 1, Fault.SUSPECT: 1}),
     _with(_TAIL, "exception, lost blob, go on", {Fault.RAISE: 1, Fault.VANISH: 1}, on_error="continue", is_small=False),
+    _with(_FAN_IN, "exception, suspicion, go on", _UPSET, on_error="continue", queues=(1,)),
+    _with(_FAN_IN, "exception, lost blob, go on", {Fault.RAISE: 1, Fault.VANISH: 1}, on_error="continue"),
+    _with(_BRANCHES, "exception, go on", {Fault.RAISE: 1}, on_error="continue"),
     _with(_TWO_PARTS, "batches of 2, crash", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}, want=2),
     _with(_TWO_PARTS, "late repetition, exception", {Fault.LATE: 1, Fault.RAISE: 1}, retries=1, queues=(2,)),
     _with(_KINDS, "suspicion, exception, back-off", {Fault.SUSPECT: 1, Fault.RAISE: 1}, retries=1, delays=(1.0,)),
@@ -132,6 +139,7 @@ LARGE = (
     _with(
         _TAIL, "go on, back-off", {Fault.RAISE: 2, Fault.VANISH: 1}, on_error="continue", retries=1, delays=(1.0, None)
     ),
+    _with(_BRANCHES, "go on", {Fault.RAISE: 2, Fault.VANISH: 1}, on_error="continue", queues=(2,), is_small=False),
     _with(_KINDS, "crash, lost blob", _BAD, in_containers=True),
     _with(_KINDS, "hints", {Fault.CRASH: 1, Fault.HINT: 1}, with_hints=True, instances=("x", "y", "")),
     _with(_TWO_PARTS, "batches of 2", _WORSE | {Fault.RAISE: 1}, want=2, retries=1),

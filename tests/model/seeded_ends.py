@@ -139,7 +139,7 @@ ENDS = (
         "lost: the sink still counts as settled",
         "chain-2, both sinks: lost blob, suspicion",
         "I8 cause",
-        ("_uncomplete", "self.unsettled += self.records[task].is_sink", "pass"),
+        ("_uncomplete", "self.unsettled += self.waits_for_all or self.records[task].is_sink", "pass"),
     ),
     in_machine(
         "lost: who needs a failed task waits for it",
@@ -150,7 +150,7 @@ ENDS = (
     in_machine(
         "lost: the last skipped sink does not end the run",
         "fan-out: exceptions, lost blob, go on",
-        "I8 sinks",
+        "I8 awaited",
         ("lost", "if self.unsettled == 0:", "if False:"),
     ),
     in_machine(
@@ -162,20 +162,75 @@ ENDS = (
     in_machine(
         "the end is not noticed",
         "chain-3: 2 lost blobs",
-        "I8 sinks",
+        "I8 awaited",
         ("complete", "if self.unsettled == 0:", "if False:"),
     ),
     in_machine(
         "a failed sink is not settled",
         "fan-out: exceptions, lost blob, go on",
-        "I8 sinks",
-        ("_fail_for_good", "self.unsettled -= self.records[task].is_sink", "pass"),
+        "I8 awaited",
+        ("_fail_for_good", "self.unsettled -= self.waits_for_all or self.records[task].is_sink", "pass"),
     ),
     in_machine(
         "a skipped sink is not settled",
         "fan-out: exceptions, lost blob, go on",
-        "I8 sinks",
-        ("_skip", "self.unsettled -= self.records[task].is_sink", "pass"),
+        "I8 awaited",
+        ("_skip", "self.unsettled -= 1", "pass"),
+    ),
+    in_machine(
+        "a run that goes on ends when its sinks are settled",
+        "fan-in: exception, suspicion, go on",
+        "I16 going on",
+        (
+            "_fail_for_good",
+            "if self.unsettled == 0:",
+            "if not any(self.states[sink] in _OPEN for sink in self.submission.sinks):",
+        ),
+    ),
+    in_machine(
+        "waiting tasks that nobody needs any more are pruned",
+        "two branches meet: exception, go on",
+        "I8 cause",
+        (
+            "_skip",
+            "self.unsettled -= 1",
+            """self.unsettled -= 1
+    for u in self.records[task].upstream:
+        if self.states[u] is TaskState.WAITING:
+            self._skip(u, now)""",
+        ),
+    ),
+    in_machine(
+        "ready tasks that nobody needs any more are pruned",
+        "fan-in: exception, suspicion, go on",
+        "I16 going on",
+        (
+            "_skip",
+            "self.unsettled -= 1",
+            """self.unsettled -= 1
+    for u in self.records[task].upstream:
+        if self.states[u] is TaskState.READY:
+            self.roster.withdraw(u, self.records[u].queue, self.records[u].priority)
+            self._skip(u, now)""",
+        ),
+    ),
+    in_machine(
+        "a done task that nobody asked for is waited for",
+        "fan-in: exception, suspicion, go on",
+        "I8 awaited",
+        ("_commit", "self.waits_for_all or ", ""),
+    ),
+    in_machine(
+        "a failed task that nobody asked for is waited for",
+        "fan-in: exception, suspicion, go on",
+        "I8 awaited",
+        ("_fail_for_good", "self.waits_for_all or ", ""),
+    ),
+    in_machine(
+        "a task computed again is counted once",
+        "fan-out: exceptions, lost blob, go on",
+        "I8 awaited",
+        ("_uncomplete", "self.waits_for_all or ", ""),
     ),
     in_machine(
         "only direct downstream tasks are skipped",

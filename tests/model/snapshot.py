@@ -18,7 +18,7 @@ _FIELDS = frozenset(
     (
         *("submission", "records", "has_blob", "state", "reason", "submitted_at", "finished_at", "deadline_at"),
         *("states", "bits", "n_set", "results", "spent", "owner", "running", "due", "ready_at", "leases", "errors"),
-        *("unsettled", "roster", "serial", "events", "hints", "kind_hints", "discarded"),
+        *("unsettled", "waits_for_all", "roster", "serial", "events", "hints", "kind_hints", "discarded"),
     )
 )
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from dagnb.protocol.messages import Queue, Record, Submission, bits_of
+from dagnb.protocol.messages import Queue, Record, Submission, TaskState, bits_of
 from dagnb.storage.redis import RedisStore
 from tests.property.kind_pair import KINDS, KindPair
 from tests.services.mirror import SteeredLink
@@ -136,6 +136,13 @@ STORIES: tuple[Story, ...] = (
             ("done", "i1", 3, -1),
         ),
     ),
+    (
+        "tasks whose only reader is skipped are run all the same",
+        ((), (), (1,), (0, 2)),
+        (3,),
+        1,
+        (("fail", "i1", 0, -1), ("done", "i1", 1, -1), ("done", "i1", 2, -1)),
+    ),
 )
 
 
@@ -165,6 +172,7 @@ def test_the_scripts_end_the_stories_as_the_machine_does(server: Server, story: 
         pair.compare(what)
 
     assert pair.machine.state.value == "failed"
+    assert TaskState.CANCELLED not in pair.machine.states
 
 
 # No shrinking: it would take minutes on a server; the message of a failure tells the whole story.

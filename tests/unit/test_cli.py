@@ -146,7 +146,67 @@ def test_a_beginning_of_several_runs_is_refused_with_their_ids(
     message = complained("show", *HERE, "01")
 
     assert message.startswith("dagnb: '01' begins the ids of ")
-    assert failed.id in message
+    assert f"\n    {failed.id}  double  failed  " in message
+
+
+COMMANDS = (("show",), ("errors",), ("log", "total"), ("why", "total-0"), ("attach",), ("cancel",), ("forget",))
+"""Every command on a run, and the task it is asked about if any"""
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("text", ["", " "])
+def test_no_command_takes_an_empty_name_for_a_run(
+    held: Run[int], complained: Callable[..., str], command: Sequence[str], text: str
+) -> None:
+    name, *task = command
+
+    assert complained(name, *HERE, text, *task).startswith("dagnb: an empty name means no run; those known are:\n")
+    assert held.state == "running"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+@pytest.mark.parametrize("how", ["name", "id", "beginning", "last"])
+def test_every_command_finds_a_run_in_every_way(
+    said: Callable[..., str], command: Sequence[str], how: str, request: pytest.FixtureRequest
+) -> None:
+    unique = f"total of {command[0]} by {how}"
+    run = total([double(1)]).run(workers="inline", name=unique)
+    assert run.result(PATIENCE_S) == 2
+    text = {"name": unique, "id": run.id.lower(), "beginning": run.id[:24], "last": "LAST"}[how]
+    name, *task = command
+
+    told = said(name, *HERE, text, *task)
+
+    wanted = {"errors": "No errors.", "log": "no output of task 'total-0'", "why": "'total-0' is done"}
+    assert wanted.get(name, run.id) in told
+
+
+def test_a_name_of_several_runs_shows_the_newest_and_says_so_but_forgets_and_cancels_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runs = [double(n).run(workers="inline", name="thrice") for n in range(3)]
+    assert [run.result(PATIENCE_S) for run in runs] == [0, 2, 4]
+    capsys.readouterr()
+
+    assert main(["show", *HERE, "thrice"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.startswith(f"run {runs[2].id}  thrice  ok  ")
+    assert shown.err.startswith(f"dagnb: 3 runs are named 'thrice'. The newest is taken: {runs[2].id}  thrice  ok  ")
+
+    for command in ("cancel", "forget"):
+        assert main([command, *HERE, "thrice"]) == 1
+        refused = capsys.readouterr()
+        assert refused.out == ""
+        assert all(run.id in refused.err for run in runs)
+        assert [run.state for run in runs] == ["ok", "ok", "ok"]
+
+
+def test_a_name_of_several_runs_cancels_the_only_one_that_is_running(held: Run[int], said: Callable[..., str]) -> None:
+    """The others of that name are over, so that nothing else can be meant."""
+    assert double(1).run(workers="inline", name=held.name).result(PATIENCE_S) == 2
+
+    assert said("cancel", *HERE, held.name) == f"run {held.id} is cancelled.\n"
+    assert held.state == "cancelled"
 
 
 def test_a_misspelt_run_gets_the_nearest_id(done: Run[int], complained: Callable[..., str]) -> None:
@@ -216,7 +276,22 @@ def test_why_says_what_a_task_waits_for_and_corrects_its_name(
     waits = "'double-0' waits for 1 of its 1 upstream tasks: 'wait_at_the_gate-0' (running).\n"
 
     assert said("why", *HERE, held.id, "double-0") == waits
+    assert said("why", *HERE, held.id, "double") == waits
     assert "Did you mean 'double-0'?" in complained("why", *HERE, held.id, "dubble-0")
+
+
+def test_a_function_that_is_called_several_times_is_no_task_and_its_tasks_are_told(
+    done: Run[int], complained: Callable[..., str]
+) -> None:
+    for command in ("why", "log"):
+        told = complained(command, *HERE, done.id, "double")
+        assert told.splitlines() == [
+            "dagnb: 'double' is called 3 times:",
+            "    double-0",
+            "    double-1",
+            "    double-2",
+            "Give the whole name of one.",
+        ]
 
 
 def test_log_tells_of_a_task_that_printed_nothing_and_corrects_its_name(
@@ -272,7 +347,17 @@ def test_cancel_ends_a_run_once(held: Run[int], said: Callable[..., str]) -> Non
 def test_forget_deletes_one_run(done: Run[int], said: Callable[..., str], complained: Callable[..., str]) -> None:
     assert said("forget", *HERE, done.id).startswith(f"run {done.id} is forgotten")
     assert done.id not in said("runs", *HERE)
-    assert "unknown run" in complained("show", *HERE, done.id)
+    assert f"run {done.id} is over and kept in the history" in complained("show", *HERE, done.id)
+
+
+def test_forgetting_the_last_run_again_does_not_forget_the_one_before(
+    done: Run[int], failed: Run[int], said: Callable[..., str], complained: Callable[..., str]
+) -> None:
+    session.caught_up(PATIENCE_S)
+    assert said("forget", *HERE, "last").startswith(f"run {failed.id} is forgotten")
+
+    assert f"run {failed.id} is over and kept in the history" in complained("forget", *HERE, "last")
+    assert done.id in said("runs", *HERE)
 
 
 def test_forget_all_leaves_what_is_going_on(done: Run[int], held: Run[int], said: Callable[..., str]) -> None:

@@ -15,11 +15,13 @@ import dagnb
 from dagnb import session
 from dagnb.client import new_run_id
 from dagnb.errors import (
+    AmbiguousNameError,
     ConfigError,
     GraphError,
     InvalidPlanError,
     LaunchError,
     RunMissingError,
+    RunNotStoredError,
     UnknownNameError,
     UnserialisableError,
 )
@@ -361,8 +363,52 @@ def test_attach_finds_a_run_with_its_story_and_its_result() -> None:
 
 
 def test_attach_to_what_was_never_there_says_where_to_look() -> None:
-    with pytest.raises(RunMissingError, match=r"the store knows no run '01NEVER'.*`dagnb runs` lists what is there"):
-        dagnb.attach("01NEVER")
+    with pytest.raises(
+        RunMissingError, match=r"unknown run 'qqqqq'\. Known: .*`dagnb runs` lists what the store holds"
+    ):
+        dagnb.attach("qqqqq")
+    with pytest.raises(RunMissingError, match=r"unknown run '01ARZ3NDEKTSV4RRFFQ69G5FAV'"):
+        dagnb.attach("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+
+
+def test_attach_takes_every_way_to_call_a_run_and_says_which_of_several_it_took(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    older, newer = (double(n).run(name="called alike") for n in (1, 2))
+    assert (older.result(), newer.result()) == (2, 4)
+    assert newer.name == dagnb.attach(newer.id).name == "called alike"
+    capsys.readouterr()
+
+    for text in (newer.id, newer.id.lower(), f" {newer.id[:24]} ", "last"):
+        assert dagnb.attach(text).id == newer.id
+    assert capsys.readouterr().err == ""
+
+    assert dagnb.attach("called alike").id == newer.id
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"dagnb: 2 runs are named 'called alike'. The newest is taken: {newer.id}  called alike  ok")
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n"])
+def test_attach_to_an_empty_name_lists_what_there_is(text: str) -> None:
+    run = double(1).run()
+
+    with pytest.raises(AmbiguousNameError) as caught:
+        dagnb.attach(text)
+
+    assert caught.value.candidates[0].startswith(run.id)
+
+
+def test_attach_to_what_the_history_alone_knows_says_so_and_names_an_older_run_of_that_name() -> None:
+    older, newer = (double(n).run(name="alike, one gone") for n in (1, 2))
+    assert (older.result(), newer.result()) == (2, 4)
+    dagnb.history()
+    newer.forget()
+
+    for text in (newer.id, "last"):
+        with pytest.raises(RunNotStoredError, match=f"run {newer.id} is over and kept in the history"):
+            dagnb.attach(text)
+    with pytest.raises(RunNotStoredError, match=rf"{newer.id}.* The newest of that name in this store is {older.id}"):
+        dagnb.attach("alike, one gone")
 
 
 def test_the_graph_of_an_attached_run_can_be_drawn() -> None:

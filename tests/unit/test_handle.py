@@ -22,6 +22,7 @@ from dagnb_workers.launchers.inline import Inline
 import dagnb
 from dagnb import session
 from dagnb.errors import (
+    AmbiguousNameError,
     BlobMissingError,
     RunCancelledError,
     RunMissingError,
@@ -371,6 +372,37 @@ def test_with_continue_what_needs_a_failed_task_is_skipped_and_the_rest_is_done(
     assert [run.story.names[task] for task in run.look().results] == ["same-3"]
 
 
+def test_with_continue_every_task_above_a_skipped_one_is_run_and_all_their_failures_are_told() -> None:
+    """divide-0 ... divide-9 -> same-0 ... same-9 -> same-10; two of the divisions fail, on one worker."""
+    quotients = [same(divide(1, n % 5)) for n in range(10)]
+    run = dagnb.run(same(quotients), on_error="continue", workers=Inline(n=1))
+
+    with pytest.raises(TaskFailedError, match=r"\(and 1 more\)"):
+        run.result(LIMIT_S)
+
+    assert run.state == "failed"
+    assert run.status == {"done": 16, "failed": 2, "skipped": 3}
+    assert {error.task for error in run.errors} == {"divide-0", "divide-5"}
+
+
+def test_with_continue_tasks_that_back_off_are_tried_again_before_the_run_ends() -> None:
+    """again-0, divide-0 -> same-0: again-0 backs off, divide-0 fails, and nobody will read again-0."""
+
+    @task(retries=1, backoff_s=0.2)
+    def again() -> int:
+        if dagnb.context().attempt == 1:
+            raise ValueError("not yet")
+        return 2
+
+    run = dagnb.run(same([again(), divide(1, 0)]), on_error="continue", workers=Inline(n=1))
+
+    with pytest.raises(TaskFailedError, match="divide-0"):
+        run.result(LIMIT_S)
+
+    assert run.status == {"done": 1, "failed": 1, "skipped": 1}
+    assert [(error.task, error.final) for error in run.errors] == [("again-0", False), ("divide-0", True)]
+
+
 def test_with_continue_every_failure_is_told() -> None:
     run = dagnb.run(divide(1, 0), divide(2, 0), divide(3, 1), on_error="continue")
 
@@ -575,7 +607,7 @@ def test_why_of_a_task_that_is_not_there_tells_some_that_are() -> None:
     run = same(1).run()
     run.result()
 
-    with pytest.raises(KeyError, match=r"has no task 'smae-0'; its tasks are same-0"):
+    with pytest.raises(KeyError, match=r"unknown task 'smae-0'. Did you mean 'same-0'\?"):
         run.why("smae-0")
 
 
@@ -901,6 +933,30 @@ def test_the_value_of_a_task_that_succeeded_is_there_although_another_failed() -
     assert run.value("same-0") == 5
     with pytest.raises(KeyError, match="has no value of 'bad-0'; done of what was asked for: same-0"):
         run.value("bad-0")
+
+
+def test_the_value_of_a_task_that_nobody_asked_for_is_not_kept_and_the_error_says_how_to_keep_it() -> None:
+    run = dagnb.run(same(divide(4, 2)), on_error="continue")
+    run.result()
+
+    assert run.status == {"done": 2}
+    with pytest.raises(KeyError, match=r"only values of what was asked for are kept, so give its node to dagnb\.run"):
+        run.value("divide-0")
+
+
+def test_a_task_may_be_called_like_its_function_where_that_is_called_once() -> None:
+    run = dagnb.run(same([divide(4, 2), divide(9, 3)]))
+    assert run.result() == [2, 3]
+
+    assert (run.value("same"), run.value(" same-0 ")) == ([2, 3], [2, 3])
+    assert run.why("same") == "'same-0' is done."
+    assert run.log("same") == ""
+    for ask in (run.value, run.why, run.log):
+        with pytest.raises(AmbiguousNameError, match="'divide' is called 2 times") as caught:
+            ask("divide")
+        assert caught.value.candidates == ("divide-0", "divide-1")
+        with pytest.raises(AmbiguousNameError, match="an empty name means no task"):
+            ask(" ")
 
 
 def test_results_are_refused_when_somebody_changed_which_they_are() -> None:

@@ -14,7 +14,7 @@ from dagnb_workers.launchers.inline import Inline
 
 import dagnb
 from dagnb import registry, session, whatif
-from dagnb.errors import ConfigError, GraphError, RunError, RunMissingError, UnknownNameError
+from dagnb.errors import AmbiguousNameError, ConfigError, GraphError, RunError, RunMissingError, UnknownNameError
 from dagnb.graph.task import task
 from dagnb.handle import Run
 from dagnb.outlook.compare import Comparison, Line
@@ -147,8 +147,37 @@ def test_of_runs_of_one_name_the_newest_is_meant(done: Run[int]) -> None:
 def test_a_beginning_of_several_ids_is_refused_with_the_ids(done: Run[int]) -> None:
     total([part(1)]).run().result(PATIENCE_S)
 
-    with pytest.raises(ConfigError, match=rf"'01' begins the ids of 2 runs: .*{done.id}"):
+    with pytest.raises(AmbiguousNameError, match=rf"(?s)'01' begins the ids of \d+ runs:.*{done.id}"):
         dagnb.compare("01")
+
+
+def test_the_newest_run_is_last_before_the_history_has_taken_it_in(done: Run[int]) -> None:
+    """A run of which only the store knows: nobody of this process waited for its result."""
+    newer = total([part(1)]).run(name="newer")
+    session.wait(newer._store.wait_end(newer.id, PATIENCE_S))
+
+    assert newer.id not in {line.run for line in dagnb.history()}
+    for text in ("last", "newer", newer.id[:24], newer.id):
+        assert whatif.past(text).run == newer.id
+    assert dagnb.compare("last", planners=QUICK).name == "newer"
+    assert '"otherData":{"name":"newer"}' in dagnb.export("last")
+
+
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_name_is_no_run_of_the_past(done: Run[int], text: str) -> None:
+    for ask in (dagnb.compare, dagnb.export, whatif.past):
+        with pytest.raises(AmbiguousNameError, match="an empty name means no run"):
+            ask(text)
+
+
+def test_runs_of_the_history_are_found_while_the_store_is_out_of_reach(
+    done: Run[int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dagnb.history()
+    monkeypatch.setenv(session.STORE_VARIABLE, "unix:///nowhere/at.sock")
+
+    assert whatif.past("parts").run == done.id
+    assert "only runs of the history are looked at" in caplog.text
 
 
 def test_a_run_that_nobody_knows_is_an_error() -> None:

@@ -147,11 +147,13 @@ end
 
 -- at, now: the moment as text and as number. states: known ones; dirty: tasks whose state is to be written. born: tasks
 -- made ready in this step. made: the same by commits, flat: task, queue, priority. pushes: queue -> what is to be
--- queued, flat: priority, task. touched: queues to route. settled: difference of the unsettled sinks. m: fields to write.
+-- queued, flat: priority, task. touched: queues to route. settled: difference of the unsettled tasks. m: fields to
+-- write. waits_for_all: whether the end of the run waits for all tasks, as it does after failures that do not end it, or only
+-- for sinks.
 -- kinds: those of queues, packed; false while neither a queue nor an instance has one, so that others pay nothing for
 -- them. asked: kinds of which members were asked for.
 local function open(prefix, args)
-  local m = call('HMGET', prefix .. 'm', 'state', 'deadline_at', 'kinds')
+  local m = call('HMGET', prefix .. 'm', 'state', 'deadline_at', 'kinds', 'on_error')
   if not m[1] then
     return nil
   end
@@ -160,7 +162,7 @@ local function open(prefix, args)
     p = prefix, fresh = args[2], again = args[3] == '1', at = at, now = tonumber(at), state = m[1],
     deadline_at = m[2] and tonumber(m[2]), kinds = m[3], asked = false, settled = 0, n_pushed = 0, all = false, ttl = false, serial = false,
     states = {}, dirty = {}, born = {}, made = {}, pushes = {}, touched = {}, lines = {}, running = {}, rerun = {},
-    held = {}, events = {}, m = {},
+    held = {}, events = {}, m = {}, waits_for_all = m[4] == 'continue',
   }
 end
 
@@ -258,11 +260,16 @@ local function flush_lines(c)
   end
 end
 
--- How many sinks are neither done nor failed nor skipped.
+-- How many of the tasks that the run waits for are neither done nor failed nor skipped.
 local function unsettled(c)
   local n = call('HINCRBY', c.p .. 'm', 'unsettled', id(c.settled))
   c.settled = 0
   return n
+end
+
+-- One task more, or one less, is settled. sink: 1 when its value was asked for, else 0.
+local function count_settled(c, difference, sink)
+  c.settled = c.settled + (c.waits_for_all and difference or difference * sink)
 end
 
 -- The name of a key of which each kind has its own.
@@ -327,11 +334,6 @@ end
 local function queue_of(c, task)
   local _, queue, priority = unpack_limit(call('HGET', c.p .. 'n', id(task)), 2, 1)
   return id(queue), priority
-end
-
-local function sink_of(c, task)
-  local _, _, _, _, sink = record_of(c, task)
-  return sink
 end
 
 local function chunk_keys(c, task, token, n_chunks, list)
@@ -904,13 +906,14 @@ local function commit_one(c, instance, commit)
   local edges = edges_of(packed, at)
   mark(c, edges, '1')
   ready_children(c, edges)
-  c.settled = c.settled - sink
+  count_settled(c, -1, sink)
   return true
 end
 
-local function skip(c, task, sink)
+-- Only a run that goes on after failures skips tasks, and it counts all of them.
+local function skip(c, task)
   set_state(c, task, SKIPPED)
-  c.settled = c.settled - sink
+  c.settled = c.settled - 1
   event(c, 'skip', task, '')
 end
 
@@ -925,7 +928,7 @@ local function skip_below(c, task)
     for i = 1, #edges, 6 do
       local child = edges[i]
       if state_of(c, child) == WAITING then
-        skip(c, child, sink_of(c, child))
+        skip(c, child)
         stack[#stack + 1] = child
       end
     end
@@ -937,7 +940,7 @@ local function ready_or_skip(c, task)
   if state_of(c, task) ~= WAITING then
     return
   end
-  local _, _, queue, priority, sink, _, upstream = record_of(c, task)
+  local _, _, queue, priority, _, _, upstream = record_of(c, task)
   if #upstream > WHOLE then
     read_all(c)
   end
@@ -945,7 +948,7 @@ local function ready_or_skip(c, task)
   for _, up in ipairs(upstream) do
     local state = state_of(c, up)
     if state == FAILED or state == SKIPPED then
-      skip(c, task, sink)
+      skip(c, task)
       return skip_below(c, task)
     end
     n_done = n_done + (state == DONE and 1 or 0)
@@ -960,7 +963,7 @@ local function uncomplete_one(c, task, stack)
   local packed, at, _, _, sink, _, upstream = record_of(c, task)
   set_state(c, task, WAITING)
   call('HDEL', c.p .. 'r', id(task))
-  c.settled = c.settled + sink
+  count_settled(c, 1, sink)
   mark(c, edges_of(packed, at), '0')
   event(c, 'lost', task, '')
   for _, up in ipairs(upstream) do
@@ -994,7 +997,7 @@ local function sinks_of(c)
   return cmsgpack.unpack(call('HGET', c.p .. 'm', 'sinks'))
 end
 
--- All sinks are settled: the run is over, unless the bytes of a sink have gone.
+-- All that the run waits for is settled: it is over, unless the bytes of a sink have gone.
 local function finish_if_sound(c)
   local sinks, gone = sinks_of(c), {}
   read_all(c)
@@ -1038,9 +1041,9 @@ end
 
 local function fail_for_good(c, task, sink, worker)
   set_state(c, task, FAILED)
-  c.settled = c.settled - sink
+  count_settled(c, -1, sink)
   event(c, 'fail', task, worker)
-  if call('HGET', c.p .. 'm', 'on_error') == 'fail' then
+  if not c.waits_for_all then
     return finish(c, 'failed', 'a task failed')
   end
   skip_below(c, task)
@@ -1259,8 +1262,9 @@ local function kinds_among(queues)
 end
 
 local function write_control(p, at, s)
+  local n_awaited = s.on_error == 'continue' and s.n_tasks or #s.sinks
   local m = {
-    'state', 'running', 'unsettled', #s.sinks, 'serial', 0, 'ttl_ms', s.ttl_ms, 'n_queues', #s.queues,
+    'state', 'running', 'unsettled', n_awaited, 'serial', 0, 'ttl_ms', s.ttl_ms, 'n_queues', #s.queues,
     'submitted_at', at, 'touched_at', at, 'finished_at', '0', 'reason', '', 'n_tasks', s.n_tasks,
     'sinks', cmsgpack.pack(s.sinks), 'on_error', s.on_error, 'meta', s.meta,
     'crash_budget', s.crash_budget, 'loss_budget', s.loss_budget,

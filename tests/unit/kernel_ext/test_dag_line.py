@@ -14,6 +14,7 @@ from IPython.core.error import UsageError
 
 import dagnb
 from dagnb import registry
+from dagnb.errors import AmbiguousNameError
 from dagnb.protocol.launcher import Seat
 from tests.unit.kernel_ext.conftest import Cells
 
@@ -62,6 +63,90 @@ def test_a_run_may_be_named_by_a_variable_an_id_or_its_beginning(
     for name in ("run", cells["run"].id, cells["run"].id[:25].lower()):
         cells.run(f"%dag status {name}")
         assert f"run {cells['run'].id} ok" in capsys.readouterr().out
+
+
+def test_a_run_is_found_in_every_way_by_every_subcommand(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = {
+        "status": "ok: 1 of 1 task done",
+        "errors": "No errors",
+        "log double": "no output of task 'double-0'",
+        "why double": "'double-0' is done",
+        "cancel": "was over already (ok)",
+        "forget": "is forgotten",
+    }
+    for command, told in wanted.items():
+        for way in ("name", "id", "beginning", "last"):
+            name = f"{command.replace(' ', '_')}_by_{way}"
+            cells.run(f"%%dag {name}\n{DOUBLE}double(4)")
+            run = dagnb.runs()[0].run
+            text = {"name": f"' {name} '", "id": run.lower(), "beginning": run[:24], "last": "Last"}[way]
+            capsys.readouterr()
+
+            cells.run(f"%dag {command} {text}")
+
+            assert told in capsys.readouterr().out, (command, way)
+
+
+@pytest.mark.parametrize("command", ["status", "errors", "log double", "why double", "cancel", "attach", "forget"])
+@pytest.mark.parametrize("text", ["''", "'  '"])
+def test_an_empty_name_is_no_run_and_nothing_is_done(cells: Cells, command: str, text: str) -> None:
+    cells.run(f"%%dag kept --detach\n{DOUBLE}double(4)")
+    cells["kept"].result(timeout_s=10)
+
+    error = cells.attempt(f"%dag {command} {text}").error_in_exec
+
+    assert isinstance(error, UsageError)
+    assert isinstance(error.__cause__, AmbiguousNameError)
+    assert "an empty name means no run" in str(error)
+    assert cells["kept"].id in str(error)
+    assert cells["kept"].state == "ok"
+
+
+def test_a_name_of_several_runs_is_the_newest_to_look_at_and_none_to_forget(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        cells.run(f"%%dag repeated\n{DOUBLE}double({number})")
+    newer, older = (line.run for line in dagnb.runs() if line.name == "repeated")
+    capsys.readouterr()
+
+    cells.run("%dag status repeated")
+    printed = capsys.readouterr()
+    assert f"run {newer} ok" in printed.out
+    assert f"2 runs are named 'repeated'. The newest is taken: {newer}" in printed.err
+
+    error = cells.attempt("%dag forget repeated").error_in_exec
+    assert isinstance(error, UsageError)
+    assert {line.split()[0] for line in str(error).splitlines()[1:3]} == {newer, older}
+    assert {newer, older} <= {line.run for line in dagnb.runs()}
+
+
+def test_names_that_are_offered_are_names_that_are_found(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    cells.run("import dagnb\nfrom dagnb import task\n@task\ndef double(n): return 2 * n")
+    cells.run("dagnb.run(double(1), name='two words').result()")
+    for number in (1, 2):
+        cells.run(f"%%dag twice\n{DOUBLE}double({number})")
+
+    for command in ("status", "errors", "cancel", "log double", "why double"):
+        offered = _completions(cells, f"%dag {command} ")
+        assert {"last", "'two words'"} <= set(offered)
+        assert ("twice" in offered) == (command != "cancel")
+        for name in offered:
+            cells.run(f"%dag {command} {name}")
+    assert "twice" not in _completions(cells, "%dag forget ")
+    cells.run("%dag forget 'two words'")
+    assert "'two words'" not in _completions(cells, "%dag status ")
+
+
+def test_runs_that_were_listed_are_offered(cells: Cells) -> None:
+    cells.run(f"%%dag early\n{DOUBLE}double(4)")
+    cells.run("%unload_ext dagnb")
+    cells.run("%load_ext dagnb")
+    assert _completions(cells, "%dag status ear") == []
+
+    cells.run("%dag runs")
+
+    assert _completions(cells, "%dag status ear") == ["early"]
 
 
 def test_cancel_attach_and_forget(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,7 +288,7 @@ def test_an_unknown_task_gets_the_nearest(cells: Cells, command: str) -> None:
     cells.run(f"%%dag value\n{DOUBLE}double(4)")
     error = cells.attempt(f"%dag {command} doubel-0").error_in_exec
 
-    assert "did you mean 'double-0'?" in str(error)
+    assert "Did you mean 'double-0'?" in str(error)
 
 
 def _completions(cells: Cells, text: str) -> list[str]:
@@ -237,7 +322,7 @@ def test_runs_and_tasks_are_completed_from_what_is_known_here(cells: Cells, monk
     monkeypatch.setattr(dagnb.session, "wait", lambda work: pytest.fail("completion asks the store"))
 
     for command in ("status", "errors", "cancel", "attach", "forget", "why double-0", "log double-1"):
-        assert _completions(cells, f"%dag {command} ") == ["mine", cells["mine"].id]
+        assert _completions(cells, f"%dag {command} ") == ["mine", "last", cells["mine"].id]
     for command in ("why", "log"):
         assert _completions(cells, f"%dag {command} dou") == ["double-0", "double-1"]
 

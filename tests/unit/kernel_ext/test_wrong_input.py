@@ -136,7 +136,7 @@ def test_a_name_that_is_nearly_one_is_told_the_nearest(cells: Cells, capsys: pyt
 
     assert capsys.readouterr().err.splitlines() == [
         "UsageError: %dag run: unknown node 'valu'; did you mean 'value'?",
-        "UsageError: %dag status: unknown run 'valu'; did you mean 'value'?",
+        "UsageError: %dag status: unknown run 'valu'. Did you mean 'value'?",
     ]
 
 

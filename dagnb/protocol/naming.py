@@ -1,0 +1,183 @@
+"""Which run and which task is meant by a text: one set of rules for the API, the notebook and the command line. Pure.
+
+A run is called by, in this order:
+1. its id, in any case,
+2. `last`, in any case: the newest run of all,
+3. its name, exactly as it was given; of several runs with one name the newest is meant,
+4. the beginning of its id, in any case, when no other id begins so.
+
+That is enough to look at a run. Ending or deleting one must not hit another by accident: there a text that may mean
+several runs of the store is refused, but a name may be cancelled that a single running run has.
+
+A task is called by its name (`merge-0`), or by its function (`merge`) when the run calls that once.
+
+Spaces around a text do not count. An empty text means nothing, and never everything.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dagnb.errors import AmbiguousNameError, RunNotStoredError, UnknownRunError, UnknownTaskError
+from dagnb.protocol.messages import RunState
+from dagnb.units import moment_text
+
+LAST = "last"
+
+_ID_LETTERS = frozenset("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+_ID_LENGTH = 26
+_LISTED = 8
+"""An error lists so many runs or tasks"""
+
+
+class Purpose(StrEnum):
+    """What a run is wanted for; the verb of messages."""
+
+    LOOK = "look at"
+    CANCEL = "cancel"
+    FORGET = "forget"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownRun:
+    """One run that a text may mean. is_stored: the store holds it. is_kept: the history does."""
+
+    run: str
+    name: str
+    state: RunState
+    submitted_at: float
+    is_stored: bool = True
+    is_kept: bool = False
+
+    def line(self) -> str:
+        """Id, name, state and start, for lists."""
+        name = " ".join(self.name.split()) or "(no name)"
+        return f"{self.run}  {name}  {self.state}  {moment_text(self.submitted_at)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The run that is meant. others: further ones that the text may mean too, newest first."""
+
+    run: KnownRun
+    others: tuple[KnownRun, ...] = ()
+
+
+def is_run_id(text: str) -> bool:
+    """Whether the text is a whole id, in any case."""
+    return len(text) == _ID_LENGTH and _ID_LETTERS.issuperset(text.upper())
+
+
+def newest_first(known: Iterable[KnownRun]) -> list[KnownRun]:
+    """By the moment of submission; ids tell runs of one moment apart."""
+    return sorted(known, key=lambda run: (run.submitted_at, run.run), reverse=True)
+
+
+def find_run(text: str, known: Iterable[KnownRun], purpose: Purpose = Purpose.LOOK) -> Found:
+    """The run meant by the text among those known, see above.
+
+    Raises AmbiguousNameError, UnknownRunError, or RunNotStoredError for what can no longer be cancelled or forgotten.
+    """
+    wanted, runs = text.strip(), newest_first(known)
+    if not wanted and purpose is not Purpose.LOOK:
+        runs = [run for run in runs if run.is_stored]
+    if not wanted:
+        raise _several("run", text, "an empty name means no run; those known are:", runs, "Give a name or an id.")
+
+    by_id = [run for run in runs if run.run.upper() == wanted.upper()]
+    last = runs[:1] if wanted.lower() == LAST else []
+    named = [run for run in runs if run.name.strip() == wanted]
+    beginning = [run for run in runs if run.run.upper().startswith(wanted.upper())]
+    if not (last or named or beginning):
+        raise _unknown_run(wanted, runs)
+
+    if purpose is not Purpose.LOOK:
+        return Found(_to_end(wanted, by_id, last, named, beginning, purpose))
+    if by_id or last or named:
+        first, *others = dict.fromkeys([*by_id, *last, *named])
+        # A whole id and `last` mean one run, whatever others are called.
+        return Found(first, () if by_id or last else tuple(others))
+    if len(beginning) > 1:
+        raise _several_begin(wanted, beginning)
+    return Found(beginning[0])
+
+
+def _to_end(
+    wanted: str,
+    by_id: Sequence[KnownRun],
+    last: Sequence[KnownRun],
+    named: Sequence[KnownRun],
+    beginning: Sequence[KnownRun],
+    purpose: Purpose,
+) -> KnownRun:
+    """The one run that may be ended or deleted by this text."""
+    # `last` is the newest of all, stored or not: when that is gone already, it must not become the one before.
+    stored = [run for run in (*named, *beginning) if run.is_stored]
+    meant = newest_first({*by_id} or {*last, *stored})
+    if not meant:
+        raise RunNotStoredError([*named, *beginning][0].run)
+    if len(meant) > 1 and purpose is Purpose.CANCEL:
+        running = [run for run in meant if run.state is RunState.RUNNING]
+        if len(running) == 1 and all(run in named for run in meant):
+            return running[0]  # the others are over: only this one can be meant
+    if len(meant) > 1:
+        if not last and not any(run in named for run in meant):
+            raise _several_begin(wanted, meant)
+        what = f"'{wanted}' may mean {len(meant)} runs, so that none is chosen to {purpose}:"
+        raise _several("run", wanted, what, meant, "Give an id, or its beginning.")
+    if not meant[0].is_stored:
+        raise RunNotStoredError(meant[0].run)
+    return meant[0]
+
+
+def _several_begin(wanted: str, runs: Sequence[KnownRun]) -> AmbiguousNameError:
+    return _several("run", wanted, f"'{wanted}' begins the ids of {len(runs)} runs:", runs, "Give more of it.")
+
+
+def _several(kind: str, text: str, what: str, runs: Sequence[KnownRun], cure: str) -> AmbiguousNameError:
+    lines = [run.line() for run in runs[:_LISTED]]
+    if len(runs) > _LISTED:
+        lines.append(f"and {len(runs) - _LISTED} more")
+    return AmbiguousNameError(kind, text, what, lines, cure)
+
+
+def _unknown_run(wanted: str, runs: Sequence[KnownRun]) -> UnknownRunError:
+    names = [run.name for run in runs] + [run.run for run in runs]
+    return UnknownRunError(wanted, _near(wanted, list(dict.fromkeys(filter(None, names)))))
+
+
+def find_task(text: str, names: Sequence[str]) -> str:
+    """The name of the task meant by the text among the names of a run's tasks, see above.
+
+    Raises AmbiguousNameError or UnknownTaskError; the latter is a KeyError, too.
+    """
+    wanted = text.strip()
+    if wanted in names:
+        return wanted
+    if not wanted:
+        raise _several_tasks(text, "an empty name means no task; those of the run are:", names)
+
+    # A copy of a task, which a plan may make, has the task's name and an apostrophe: it is no task of its own.
+    calls = [name for name in names if name.rpartition("-")[0] == wanted and not name.endswith("'")]
+    if len(calls) > 1:
+        raise _several_tasks(wanted, f"'{wanted}' is called {len(calls)} times:", calls)
+    if not calls:
+        raise UnknownTaskError(wanted, _near(wanted, names))
+    return calls[0]
+
+
+def _several_tasks(text: str, what: str, names: Sequence[str]) -> AmbiguousNameError:
+    lines = list(names[:_LISTED])
+    if len(names) > _LISTED:
+        lines.append(f"and {len(names) - _LISTED} more, up to {names[-1]}")
+    return AmbiguousNameError("task", text, what, lines, "Give the whole name of one.")
+
+
+def _near(wanted: str, known: Sequence[str]) -> Sequence[str]:
+    """The names that are spelt much alike, else the first of all."""
+    in_lower_case = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(wanted.casefold(), in_lower_case, n=_LISTED, cutoff=0.5)
+    return [in_lower_case[name] for name in close] or known[:_LISTED]
