@@ -110,7 +110,7 @@ def _directory(name: str, find: Callable[[Mapping[str, str]], Path], environ: Ma
 def _store(environ: Mapping[str, str]) -> Finding:
     """The server that is given, if it answers; else the program of the embedded one."""
     if url := environ.get(session.STORE_VARIABLE):
-        return _given_store(url)
+        return _given_store(url, environ)
     try:
         program = find_server()
     except ConfigError as error:
@@ -118,9 +118,9 @@ def _store(environ: Mapping[str, str]) -> Finding:
     return Finding(name="store", health=Health.OK, detail=f"embedded server: {program} ({_version(program)})")
 
 
-def _given_store(url: str) -> Finding:
+def _given_store(url: str, environ: Mapping[str, str]) -> Finding:
     try:
-        session.wait(session.reopened(session.Redis(url=url)))
+        session.wait(session.reopened(session.terms_of(url, environ)))
     except (ConfigError, StorageError) as error:
         detail = f"{without_secrets(url)} of {session.STORE_VARIABLE} cannot be used"
         return Finding(name="store", health=Health.MISSING, detail=detail, cure=str(error))

@@ -24,6 +24,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from dagnb.errors import ConfigError, RunMissingError, StorageFullError, StorageUnavailableError
+from dagnb.failure import reason_of
 
 Command = Sequence[str | bytes | memoryview | int | float]
 
@@ -79,13 +80,13 @@ def translated(url: str, run: str = "", n_bytes: int = 0) -> Iterator[None]:
     try:
         yield
     except exceptions.OutOfMemoryError as error:
-        raise StorageFullError(n_bytes, str(error)) from error
+        raise StorageFullError(n_bytes, reason_of(error)) from error
     except exceptions.ResponseError as error:
         if str(error).startswith("NORUN"):
             raise RunMissingError(run) from error
-        raise StorageUnavailableError(url, str(error)) from error
+        raise StorageUnavailableError(url, reason_of(error)) from error
     except exceptions.RedisError as error:
-        raise StorageUnavailableError(url, str(error) or type(error).__name__) from error
+        raise StorageUnavailableError(url, reason_of(error)) from error
 
 
 class Link:
@@ -124,7 +125,8 @@ class Link:
         if policy != "noeviction" and not allow_eviction:
             raise ConfigError(
                 f"the server at {self.url} has maxmemory-policy {policy} and may delete results or a run's state. "
-                "Set it with `CONFIG SET maxmemory-policy noeviction`, or set DAGNB_ALLOW_EVICTION=1."
+                "Set it with `CONFIG SET maxmemory-policy noeviction`, or accept that with "
+                "DAGNB_ALLOW_EVICTION=1 or dagnb.Redis(url=..., allow_eviction=True)."
             )
 
     async def call(

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from dagnb.graph.task import verbs
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import MOVING, Phase, Span
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Trace:
         }
 
     def moved_bytes(self) -> int:
-        """Bytes that went through the store, in and out."""
-        return sum(span.n_bytes for span in self.spans if span.phase in (Phase.FETCH, Phase.STORE, Phase.COMMIT))
+        """Bytes of values that went to the store and came from it: the one definition of it everywhere."""
+        return sum(span.n_bytes for span in self.spans if span.phase in MOVING)
 
     def ran_parallel(self) -> float:
         """Mean number of functions running at a time: total run time over makespan."""
