@@ -217,6 +217,46 @@ def _variables(environ: Mapping[str, str]) -> list[Finding]:
     return found
 
 
+IN_FORCE_HEADS = ("setting", "value", "comes from", "what it is")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A setting or variable as it is in force. value: without secrets, "" where there is none."""
+
+    name: str
+    value: str
+    origin: str
+    meaning: str
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line under IN_FORCE_HEADS."""
+        return (self.name, self.value or "not set", self.origin, self.meaning)
+
+
+def in_force(environ: Mapping[str, str] = os.environ) -> list[Setting]:
+    """The session's settings, then the variables that are read, each with where its value comes from."""
+    chosen = session.settings()
+    values = {name: str(getattr(chosen, name)) for name in session.MEANINGS}
+    values["store"] = shown_variable(_store_url(chosen, environ))
+    found = [
+        Setting(name=name, value=values[name], origin=session.origin_of(name, environ), meaning=meaning)
+        for name, meaning in session.MEANINGS.items()
+    ]
+    for name, meaning in VARIABLES.items():
+        value = shown_variable(environ.get(name, ""))
+        origin = "environment" if value else "default"
+        found.append(Setting(name=name, value=value, origin=origin, meaning=meaning))
+    return found
+
+
+def _store_url(chosen: session.Settings, environ: Mapping[str, str]) -> str:
+    if isinstance(chosen.store, session.Redis):
+        return chosen.store.url
+    return chosen.store or environ.get(session.STORE_VARIABLE, "")
+
+
 def shown_variable(value: str) -> str:
     """The value of a variable without the secrets of a URL."""
     return without_secrets(value) if "://" in value else value

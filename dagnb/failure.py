@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+_SHOWN = 200
+"""characters of an error that its repr shows"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
@@ -26,6 +29,9 @@ class Frame:
     is_library: bool = False
     times: int = 1
 
+    def __repr__(self) -> str:
+        return f"<{_cut(self.file)}, line {self.line}, in {_cut(self.function)}>"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
@@ -37,6 +43,9 @@ class Cause:
     frames: tuple[Frame, ...] = ()
     notes: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{self.how}: {_cut(headline(self.type, self.message))}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +72,9 @@ class TaskError:
     at: float = 0.0
     final: bool = False
 
+    def __repr__(self) -> str:
+        return f"<{_cut(self.line())}>"
+
     def text(self) -> str:
         """Python's own text; empty where it only repeats the message."""
         text = "".join(self.traceback).rstrip()
@@ -72,6 +84,10 @@ class TaskError:
         """One line for lists and logs."""
         told = headline(self.type, self.message)
         return f"task '{self.task}' attempt {self.attempt} on {self.worker}: {told}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def headline(kind: str, message: str) -> str:

@@ -97,7 +97,20 @@ class Settings:
         return strategy(self.metrics)
 
 
+MEANINGS = {
+    "workers": "what runs tasks: a name such as process or docker, or an object such as Processes(n=4)",
+    "planner": "what decides which worker runs which task",
+    "store": "where runs keep their state; not set: the embedded server, or memory for inline workers",
+    "metrics": "when workers upload what they measured",
+    "percentile": "which percentile of the makespan planners keep short: 0.5 is the median, 0.9 is cautious",
+}
+"""setting -> what it is"""
+BY_CONFIGURE = "configure() in this session"
+BY_OPTION = "option of the command line"
+
 _settings = Settings()
+_origins: dict[str, str] = {}
+"""setting -> where its value comes from, when it is not the default"""
 
 
 def settings(**changes: Any) -> Settings:
@@ -112,13 +125,28 @@ def settings(**changes: Any) -> Settings:
 
 def configure(**changes: Any) -> Settings:
     """Set the session's defaults, the fields of Settings. Returns the settings now in force."""
+    return configure_by(BY_CONFIGURE, **changes)
+
+
+def configure_by(origin: str, **changes: Any) -> Settings:
+    """As configure. origin: where the values come from, as `%dag config` and `dagnb config` say it."""
     global _settings  # noqa: PLW0603  # the session is one per process, as the kernel is
     chosen = settings(**changes)
     chosen.launcher()
     chosen.chosen_planner()
     chosen.upload()
     _settings = chosen
+    _origins.update({name: origin for name, value in changes.items() if value is not None})
     return chosen
+
+
+def origin_of(name: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Where the value of a setting comes from: a call, an option, an environment variable, or 'default'."""
+    if name in _origins:
+        return _origins[name]
+    if name == "store" and _settings.store is None and environ.get(STORE_VARIABLE):
+        return f"environment variable {STORE_VARIABLE}"
+    return "default"
 
 
 # ---- the loop ----

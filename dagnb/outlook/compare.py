@@ -8,6 +8,7 @@ from typing import Any
 
 from dagnb.errors import DagnbError
 from dagnb.failure import reason_of
+from dagnb.graph.brief import brief, cut, number
 from dagnb.graph.task import verbs
 from dagnb.outlook.outlook import Outlook, outlook_of
 from dagnb.planning.forecast import Forecast
@@ -34,6 +35,8 @@ class Line:
     gap: float = 0.0
     planning_s: float = 0.0
     problem: str = ""
+
+    __repr__ = brief
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -63,6 +66,13 @@ class Comparison:
     def best(self) -> Line | None:
         """The shortest plan by its median; None when nobody found one."""
         return self.lines[0] if self.lines and self.lines[0].plan is not None else None
+
+    def __repr__(self) -> str:
+        best = self.best
+        told = "none found a plan"
+        if best is not None and best.forecast is not None:
+            told = f"best {cut(best.planner, 40)}, predicted makespan {best.forecast.p50_s:.4g} s"
+        return f"<comparison of {number(len(self.lines), 'planner')} on {cut(self.name, 40)}: {told}>"
 
     def __str__(self) -> str:
         """A table, and why some planners found no plan."""

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from dagnb.graph.brief import number
 from dagnb.graph.task import verbs
 from dagnb.trace.span import MOVING, Phase, Span
 
@@ -30,6 +31,10 @@ class Trace:
     def makespan_s(self) -> float:
         """From submission to the last sink in the store, seconds: the one definition of it everywhere."""
         return self.finished_s - self.submitted_s
+
+    def __repr__(self) -> str:
+        told = f"{number(len(self.names), 'task')} on {number(len(self.workers), 'worker')}"
+        return f"<trace: {told}, {number(len(self.spans), 'span')}, makespan {self.makespan_s:.4g} s>"
 
     @cached_property
     def workers(self) -> tuple[str, ...]:

@@ -18,9 +18,9 @@ import docker.errors
 import requests
 
 from dagnb.errors import ConfigError, LaunchError
+from dagnb.graph.options import requirements_from
 from dagnb.graph.requirements import parse
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import requirements_from
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import Seat
