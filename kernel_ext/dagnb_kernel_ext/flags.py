@@ -77,7 +77,7 @@ def parse(line: str) -> Flags:
     """The flags of the line. Raises UsageError that says what is wrong and what may have been meant."""
     parser = _parser()
     try:
-        found, unknown = parser.parse_known_args(shlex.split(line))
+        found, unknown = parser.parse_known_args(shlex.split(line, comments=True))
     except ValueError as error:
         raise UsageError(f"%%dag: {error} in {line!r}. `%%dag -h` explains.") from None
     if unknown:

@@ -91,7 +91,7 @@ class DagMagics(Magics):
     def _command(self, line: str) -> object:
         __tracebackhide__ = True
         try:
-            words = shlex.split(line)
+            words = shlex.split(line, comments=True)
         except ValueError as error:
             raise UsageError(f"%dag: {error} in {line!r}.") from None
         if not words or words[0] in {*HELP, "help"}:

@@ -267,6 +267,15 @@ def test_our_lines_are_completed_with_our_words_alone(cells: Cells, text: str, f
     assert _completions(cells, text) == found
 
 
+def test_a_comment_behind_a_magic_is_no_argument(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    cells.run(f"%%dag value --planner heft  # twice four\n{DOUBLE}double(4)")
+
+    cells.run("%dag status   # of the latest run")
+
+    assert cells["value"] == 8
+    assert "ok: 1 of 1 task done" in capsys.readouterr().out
+
+
 def test_everything_that_run_takes_is_completed_behind_it(cells: Cells) -> None:
     cells.run(f"%%dag value\n{DOUBLE}double(4)")
     cells.run("one = double(1)\nboth = [double(2), double(3)]\n_hidden = double(5)\nother = [1, 2]\nempty = []")
