@@ -52,6 +52,9 @@ _CONTENT_LIVES = 7
 FORETOLD_STEPS = 1_000
 """plans up to this size are foretold before they are submitted"""
 
+PRINTED_STEPS = 5_000
+"""the makespan of plans up to this size is predicted when they are printed, which takes about a second"""
+
 _LEARNING_S = 1.0
 """a plan waits so long for the history to take in the run before"""
 
@@ -297,4 +300,15 @@ def _show(thing: object) -> dict[str, str]:
     return bundle(Dag.of(thing) if isinstance(thing, Node) else thing)
 
 
-task.verbs.update(run=run, plan=plan, simulate=simulate, show=_show)
+def _predicted_s(made: Plan) -> float | None:
+    """The median makespan of a plan; None where it is not known and would take long to find out."""
+    outlook = outlook_of(made)
+    if outlook is None or (len(made.steps) > PRINTED_STEPS and "forecast" not in vars(outlook)):
+        return None
+    try:
+        return outlook.forecast.p50_s
+    except DagnbError:  # a plan that does not fit its DAG
+        return None
+
+
+task.verbs.update(run=run, plan=plan, simulate=simulate, show=_show, predicted=_predicted_s)

@@ -153,7 +153,7 @@ def _directory(name: str, find: Callable[[Mapping[str, str]], Path], environ: Ma
 def _store(environ: Mapping[str, str]) -> Finding:
     """The server that is given, if it answers; else the program of the embedded one."""
     if url := environ.get(session.STORE_VARIABLE):
-        return _given_store(url)
+        return _given_store(url, environ)
     try:
         program = find_server()
     except ConfigError as error:
@@ -161,9 +161,9 @@ def _store(environ: Mapping[str, str]) -> Finding:
     return Finding(name="store", health=Health.OK, detail=f"embedded server: {program} ({_version(program)})")
 
 
-def _given_store(url: str) -> Finding:
+def _given_store(url: str, environ: Mapping[str, str]) -> Finding:
     try:
-        session.wait(session.reopened(session.Redis(url=url)))
+        session.wait(session.reopened(session.terms_of(url, environ)))
     except (ConfigError, StorageError) as error:
         detail = f"{without_secrets(url)} of {session.STORE_VARIABLE} cannot be used"
         return Finding(name="store", health=Health.MISSING, detail=detail, cure=str(error))
@@ -258,6 +258,46 @@ def _variables(environ: Mapping[str, str]) -> list[Finding]:
             cure = f"Unset it. dagnb reads {', '.join(VARIABLES)}."
             found.append(Finding(name=name, health=Health.WARNING, detail="is read by nobody", cure=cure))
     return found
+
+
+IN_FORCE_HEADS = ("setting", "value", "comes from", "what it is")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A setting or variable as it is in force. value: without secrets, "" where there is none."""
+
+    name: str
+    value: str
+    origin: str
+    meaning: str
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line under IN_FORCE_HEADS."""
+        return (self.name, self.value or "not set", self.origin, self.meaning)
+
+
+def in_force(environ: Mapping[str, str] = os.environ) -> list[Setting]:
+    """The session's settings, then the variables that are read, each with where its value comes from."""
+    chosen = session.settings()
+    values = {name: str(getattr(chosen, name)) for name in session.MEANINGS}
+    values["store"] = shown_variable(_store_url(chosen, environ))
+    found = [
+        Setting(name=name, value=values[name], origin=session.origin_of(name, environ), meaning=meaning)
+        for name, meaning in session.MEANINGS.items()
+    ]
+    for name, meaning in VARIABLES.items():
+        value = shown_variable(environ.get(name, ""))
+        origin = "environment" if value else "default"
+        found.append(Setting(name=name, value=value, origin=origin, meaning=meaning))
+    return found
+
+
+def _store_url(chosen: session.Settings, environ: Mapping[str, str]) -> str:
+    if isinstance(chosen.store, session.Redis):
+        return chosen.store.url
+    return chosen.store or environ.get(session.STORE_VARIABLE, "")
 
 
 def shown_variable(value: str) -> str:

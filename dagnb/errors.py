@@ -24,6 +24,7 @@ from typing import Any
 from dagnb.failure import Cause as Cause  # noqa: PLC0414  # one of the errors' public names
 from dagnb.failure import Frame as Frame  # noqa: PLC0414  # one of the errors' public names
 from dagnb.failure import TaskError as TaskError  # noqa: PLC0414  # one of the errors' public names
+from dagnb.failure import headline, sentence, without_stop
 
 
 class DagnbError(Exception):
@@ -152,7 +153,8 @@ class StorageUnavailableError(StorageError):
     def __init__(self, url: str, reason: str) -> None:
         self.url, self.reason = url, reason
         super().__init__(
-            f"the store at {url} cannot be reached: {reason.rstrip('.')}. Is the server up? `dagnb doctor` tells more."
+            f"the store at {url} cannot be reached: {without_stop(reason)}. "
+            "Is the server up? `dagnb doctor` tells more."
         )
 
 
@@ -271,9 +273,10 @@ class TaskFailedError(RunError):
         self.run, self.errors = run, tuple(errors)
         first = self.errors[0]
         more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
+        told = sentence(without_stop(headline(first.type, first.message[:2_000])) + more)
         super().__init__(
-            f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: {first.type}: "
-            f"{first.message[:2_000].rstrip('.')}{more}. `dagnb errors {run}` shows everything."
+            f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: {told} "
+            f"`dagnb errors {run}` shows everything."
         )
 
     def __str__(self) -> str:
@@ -310,7 +313,8 @@ class RunCancelledError(RunError):
 
     def __init__(self, run: str, reason: str = "cancelled") -> None:
         self.run, self.reason = run, reason
-        super().__init__(f"run {run} was cancelled ({reason}). Start it again with .run().")
+        why = f" ({reason})" if reason and reason != "cancelled" else ""
+        super().__init__(f"run {run} was cancelled{why}. Start it again with .run().")
 
 
 class ProtocolError(DagnbError):

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+_SHOWN = 200
+"""characters of an error that its repr shows"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
@@ -26,6 +29,9 @@ class Frame:
     is_library: bool = False
     times: int = 1
 
+    def __repr__(self) -> str:
+        return f"<{_cut(self.file)}, line {self.line}, in {_cut(self.function)}>"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
@@ -37,6 +43,9 @@ class Cause:
     frames: tuple[Frame, ...] = ()
     notes: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<{self.how}: {_cut(headline(self.type, self.message))}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +72,9 @@ class TaskError:
     at: float = 0.0
     final: bool = False
 
+    def __repr__(self) -> str:
+        return f"<{_cut(self.line())}>"
+
     def text(self) -> str:
         """Python's own text; empty where it only repeats the message."""
         text = "".join(self.traceback).rstrip()
@@ -70,4 +82,45 @@ class TaskError:
 
     def line(self) -> str:
         """One line for lists and logs."""
-        return f"task '{self.task}' attempt {self.attempt} on {self.worker}: {self.type}: {self.message}"
+        told = headline(self.type, self.message)
+        return f"task '{self.task}' attempt {self.attempt} on {self.worker}: {told}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def headline(kind: str, message: str) -> str:
+    """The type of an exception and its message, as Python writes them: the type alone where there is no message.
+
+    >>> headline("KeyError", "'x'"), headline("KeyboardInterrupt", "")
+    ("KeyError: 'x'", 'KeyboardInterrupt')
+    """
+    return f"{kind}: {message}" if message.strip() else kind
+
+
+def reason_of(error: BaseException) -> str:
+    """The message of an exception, or its type where it has none, as part of a sentence: without a full stop."""
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001  # the class is the user's: its __str__ may raise anything
+        message = ""
+    return without_stop(message.strip()) or type(error).__name__
+
+
+def without_stop(text: str) -> str:
+    """The text without the full stop at its end; an ellipsis stays.
+
+    >>> without_stop("no such file."), without_stop("write timeout_s=...")
+    ('no such file', 'write timeout_s=...')
+    """
+    return text[:-1] if text.endswith(".") and not text.endswith("..") else text
+
+
+def sentence(text: str) -> str:
+    """The text with a full stop at its end, unless it has one.
+
+    >>> sentence("no such file"), sentence("no such file."), sentence("write timeout_s=...")
+    ('no such file.', 'no such file.', 'write timeout_s=...')
+    """
+    return text if text.endswith(".") else f"{text}."

@@ -13,7 +13,7 @@ import dataclasses
 import os
 import secrets
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -30,20 +30,27 @@ T = TypeVar("T")
 
 STORE_VARIABLE = "DAGNB_REDIS_URL"
 NAMESPACE_VARIABLE = "DAGNB_NAMESPACE"
+EVICTION_VARIABLE = "DAGNB_ALLOW_EVICTION"
 VARIABLES = {
     STORE_VARIABLE: "URL of the store; without it a private embedded server is used",
     NAMESPACE_VARIABLE: "prefix of all keys, so that several projects may share one server (default: dagnb)",
+    EVICTION_VARIABLE: "1 accepts a store of DAGNB_REDIS_URL that may delete keys when its memory is full (default: 0)",
     "DAGNB_HOME": "one directory for sockets, keys and state, instead of the XDG ones",
 }
 """Every environment variable the client reads, and what it is for"""
 
 _INTERRUPT_CHECK_S = 0.1
 _PARTING_S = 5.0
+_ON = frozenset(("1", "true", "yes", "on"))
+_OFF = frozenset(("", "0", "false", "no", "off"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redis:
-    """A store by URL. allow_insecure: accept a server elsewhere without TLS or password."""
+    """A store by URL. allow_insecure: accept a server elsewhere without TLS or password.
+
+    allow_eviction: accept a server that may delete results, or a run's state, when its memory is full.
+    """
 
     url: str = field(repr=False)
     namespace: str = "dagnb"
@@ -90,7 +97,20 @@ class Settings:
         return strategy(self.metrics)
 
 
+MEANINGS = {
+    "workers": "what runs tasks: a name such as process or docker, or an object such as Processes(n=4)",
+    "planner": "what decides which worker runs which task",
+    "store": "where runs keep their state; not set: the embedded server, or memory for inline workers",
+    "metrics": "when workers upload what they measured",
+    "percentile": "which percentile of the makespan planners keep short: 0.5 is the median, 0.9 is cautious",
+}
+"""setting -> what it is"""
+BY_CONFIGURE = "configure() in this session"
+BY_OPTION = "option of the command line"
+
 _settings = Settings()
+_origins: dict[str, str] = {}
+"""setting -> where its value comes from, when it is not the default"""
 
 
 def settings(**changes: Any) -> Settings:
@@ -105,13 +125,28 @@ def settings(**changes: Any) -> Settings:
 
 def configure(**changes: Any) -> Settings:
     """Set the session's defaults, the fields of Settings. Returns the settings now in force."""
+    return configure_by(BY_CONFIGURE, **changes)
+
+
+def configure_by(origin: str, **changes: Any) -> Settings:
+    """As configure. origin: where the values come from, as `%dag config` and `dagnb config` say it."""
     global _settings  # noqa: PLW0603  # the session is one per process, as the kernel is
     chosen = settings(**changes)
     chosen.launcher()
     chosen.chosen_planner()
     chosen.upload()
     _settings = chosen
+    _origins.update({name: origin for name, value in changes.items() if value is not None})
     return chosen
+
+
+def origin_of(name: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Where the value of a setting comes from: a call, an option, an environment variable, or 'default'."""
+    if name in _origins:
+        return _origins[name]
+    if name == "store" and _settings.store is None and environ.get(STORE_VARIABLE):
+        return f"environment variable {STORE_VARIABLE}"
+    return "default"
 
 
 # ---- the loop ----
@@ -193,8 +228,23 @@ async def store_for(chosen: Settings, launcher: Launcher) -> tuple[Store, Redis]
     if terms is None:
         terms = os.environ.get(STORE_VARIABLE) or await launcher.default_store()
     if isinstance(terms, str):
-        terms = Redis(url=terms, namespace=os.environ.get(NAMESPACE_VARIABLE) or "dagnb")
+        terms = terms_of(terms)
     return await reopened(terms), terms
+
+
+def terms_of(url: str, environ: Mapping[str, str] = os.environ) -> Redis:
+    """The store at a URL that was given without terms: the environment says them. Raises ConfigError."""
+    namespace = environ.get(NAMESPACE_VARIABLE) or "dagnb"
+    return Redis(url=url, namespace=namespace, allow_eviction=_is_on(EVICTION_VARIABLE, environ))
+
+
+def _is_on(variable: str, environ: Mapping[str, str]) -> bool:
+    value = environ.get(variable, "").strip().lower()
+    if value in _ON:
+        return True
+    if value in _OFF:
+        return False
+    raise ConfigError(f"{variable}={value!r}: must be 1 or 0.")
 
 
 async def reopened(terms: Redis) -> Store:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from dagnb import session
@@ -35,7 +34,7 @@ def script(options: argparse.Namespace) -> int:
     if options.script.suffix == ".ipynb":
         behind, arguments = defaults_of_notebook(arguments)
         chosen |= {name: value for name, value in vars(behind).items() if value is not None}
-    session.configure(**chosen)
+    session.configure_by(session.BY_OPTION, **chosen)
     return execute(options.script, arguments)
 
 
@@ -50,20 +49,16 @@ def doctor(options: argparse.Namespace) -> int:
 
 def config(options: argparse.Namespace) -> int:
     """`dagnb config [NAME]`."""
-    from dagnb.doctor import VARIABLES, shown_variable
+    from dagnb.doctor import IN_FORCE_HEADS, in_force
+    from dagnb.views.seats import lines
 
-    chosen = session.settings()
-    values = {name: str(getattr(chosen, name) or "") for name in chosen.__dataclass_fields__}
-    values |= {name: shown_variable(os.environ.get(name, "")) for name in VARIABLES}
-    if options.name:
-        if options.name not in values:
-            raise unknown("setting", options.name, list(values))
-        print(values[options.name])
+    found = {setting.name: setting for setting in in_force()}
+    if options.name is None:
+        print("\n".join(lines(IN_FORCE_HEADS, [setting.cells for setting in found.values()])))
         return 0
-    wide = max(map(len, values))
-    for name, value in values.items():
-        told = VARIABLES.get(name)
-        print(f"{name:<{wide}}  {value or 'not set'}" + (f"   ({told})" if told else ""))
+    if options.name not in found:
+        raise unknown("setting", options.name, list(found))
+    print(found[options.name].value)
     return 0
 
 

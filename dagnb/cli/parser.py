@@ -16,7 +16,7 @@ from dagnb.errors import UnknownNameError
 USAGE = 2
 
 PROGRAMS = {
-    "agent": "The process that owns the embedded server; it is started when needed.",
+    "agent": "Start or stop the background process that owns the embedded server; runs start it when needed.",
     "image": "Build, list and remove the images of Docker workers.",
 }
 """what --help says of programs: they are found by name, and not loaded for a sentence"""
@@ -39,7 +39,8 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the whole command line; `act` of what it gives runs the command."""
-    made = _Parser(prog="dagnb", description="Notebook functions as a DAG, on workers that coordinate over Redis.")
+    what = "Run the functions of notebooks and scripts as a DAG of tasks, on workers that coordinate over Redis."
+    made = _Parser(prog="dagnb", description=what)
     version = f"dagnb {dagnb.__version__}, Python {platform.python_version()}"
     made.add_argument("--version", action="version", version=version)
     commands = made.add_subparsers(metavar="COMMAND", required=True)
@@ -58,26 +59,28 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_starting(add: _Adder) -> None:
     """The commands that start something, and the list of what was started."""
-    demo = add("demo", here.demo, "Count the identifiers of Python's own library, check the counts, leave a report.")
-    script = add("run", here.script, "Execute a Python script, or the code cells of a notebook, with these defaults.")
+    demo = add(
+        "demo", here.demo, "Count the identifiers in Python's own library on workers, check the counts, write a report."
+    )
+    script = add("run", here.script, "Run a Python script, or the code cells of a notebook, with these defaults.")
     for made in (demo, script):
         _add_defaults(made)
-    demo.add_argument("--out", metavar="DIR", type=Path, help="folder of the report")
-    demo.add_argument("--limit-mb", metavar="MB", type=float, help="read only so much source")
-    script.add_argument("script", metavar="SCRIPT_OR_NOTEBOOK", type=Path)
+    demo.add_argument("--out", metavar="DIR", type=Path, help="folder to write the report to")
+    demo.add_argument("--limit-mb", metavar="MB", type=float, help="read at most this many megabytes of source")
+    script.add_argument("script", metavar="SCRIPT_OR_NOTEBOOK", type=Path, help="a .py or .ipynb file")
     script.add_argument("arguments", metavar="...", nargs=argparse.REMAINDER, help="arguments of the script")
-    _add_store(add("runs", runs.runs, "The runs the store knows, newest first."))
+    _add_store(add("runs", runs.runs, "List the runs in the store, newest first."))
 
 
 def _add_of_run(add: _Adder) -> None:
     """The commands on one run."""
-    show = add("show", runs.show, "Where a run's time went, or all of it as a page or as JSON.")
-    errors = add("errors", runs.errors, "Every failed attempt of a run, with the code that failed.")
-    log = add("log", runs.log, "What a task printed in its last attempt.")
-    why = add("why", runs.why, "What a task is waiting for.")
+    show = add("show", runs.show, "Show where the time of a run went, or all that is known of it as HTML or JSON.")
+    errors = add("errors", runs.errors, "Show every failed attempt of a run, with the code that failed.")
+    log = add("log", runs.log, "Show what a task printed in its last attempt.")
+    why = add("why", runs.why, "Say what a task is waiting for.")
     cancel = add("cancel", runs.cancel, "End a run and its workers.")
-    forget = add("forget", runs.forget, "Delete what the store holds of a run.")
-    attach = add("attach", runs.attach, "Watch a run till its end; the exit code is 0 if it went well.")
+    forget = add("forget", runs.forget, "Delete everything the store holds of a run.")
+    attach = add("attach", runs.attach, "Watch a run until it ends; the exit code is 0 if it succeeded.")
     for made in (show, errors, log, why, cancel, forget, attach):
         _add_store(made)
         n = "?" if made is forget else None
@@ -92,39 +95,51 @@ def _add_of_run(add: _Adder) -> None:
 
 def _add_of_past(add: _Adder) -> None:
     """The commands on what past runs taught."""
-    simulate = add("simulate", past.simulate, "What planners would make of a run, or of a workflow in WfFormat.")
-    predict = add("predict", past.predict, "How long a function is expected to run, and how much it gives.")
-    history = add("history", past.history, "The runs that are kept to learn from, newest first.")
-    export = add("export", past.export, "Write a run for Perfetto, or as a workflow for other simulators.")
+    simulate = add(
+        "simulate", past.simulate, "Compare planners on a past run, or on a workflow in WfFormat; nothing runs."
+    )
+    predict = add(
+        "predict", past.predict, "Say how long a function is expected to run, and how large its result will be."
+    )
+    history = add("history", past.history, "List the past runs from which later ones are predicted, newest first.")
+    export = add(
+        "export", past.export, "Write a run to a file: a trace for Perfetto, or a workflow for other simulators."
+    )
     for made, what in ((simulate, "RUN_OR_FILE"), (export, "RUN")):
         _add_store(made)
         made.add_argument("run", metavar=what, help=_RUN)
     _add_whatif(simulate)
     predict.add_argument("function", metavar="FUNCTION", help="its name")
-    predict.add_argument("--bytes", metavar="N", type=int, help="for so many bytes to read; else what is usual")
-    history.add_argument("--forget", action="store_true", help="delete all of it")
-    export.add_argument("file", metavar="FILE", type=Path)
+    predict.add_argument(
+        "--bytes", metavar="N", type=int, help="when it reads this many bytes; without it, what is usual"
+    )
+    history.add_argument("--forget", action="store_true", help="delete them, and what was learnt from them")
+    export.add_argument("file", metavar="FILE", type=Path, help="the file to write")
     export.add_argument("--to", metavar="FORMAT", default="chrome", help="chrome (default) or wfformat")
 
 
 def _add_whatif(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--planner", metavar="NAME", action="append", help="only this one; may be given several times")
-    made.add_argument("--predicted", action="store_true", help="at the prices expected now, not at those of that run")
-    made.add_argument("--cap", metavar="N", type=int, help="what if there were so many workers at a time")
-    made.add_argument("--cold", metavar="SECONDS", type=float, help="what if cold starts took so long")
-    made.add_argument("--bandwidth", metavar="BYTES_PER_S", type=float, help="what if transfers were so fast")
-    made.add_argument("--svg", metavar="FILE", type=Path, help="draw it into FILE")
-    made.add_argument("--trace", metavar="FILE", type=Path, help="the best plan as a trace for Perfetto")
+    made.add_argument(
+        "--planner", metavar="NAME", action="append", help="compare this planner only; may be given several times"
+    )
+    made.add_argument("--predicted", action="store_true", help="with the durations expected now, not those of that run")
+    made.add_argument("--cap", metavar="N", type=int, help="assume at most this many workers at a time")
+    made.add_argument("--cold", metavar="SECONDS", type=float, help="assume that a cold start takes this long")
+    made.add_argument("--bandwidth", metavar="BYTES_PER_S", type=float, help="assume that transfers are this fast")
+    made.add_argument("--svg", metavar="FILE", type=Path, help="write the picture of the comparison to FILE")
+    made.add_argument("--trace", metavar="FILE", type=Path, help="write the best plan to FILE, as a trace for Perfetto")
 
 
 def _add_of_machine(add: _Adder) -> None:
     """The commands on what is here."""
     for name in registry.names("program"):
         add(name, _never, PROGRAMS.get(name, "A program of another package."))
-    _add_workers(add("workers", here.workers, "Where tasks run now, or could at once."))
-    add("doctor", here.doctor, "What is here, what is missing, and the cure.")
-    config = add("config", here.config, "The settings and environment variables in force.")
-    config.add_argument("name", metavar="NAME", nargs="?", help="print the value of this one only")
+    _add_workers(
+        add("workers", here.workers, "List the processes and containers where tasks run now, or could start at once.")
+    )
+    add("doctor", here.doctor, "Check what is installed and what is missing, and say what to do about it.")
+    config = add("config", here.config, "Show the settings and variables in force, and where each value comes from.")
+    config.add_argument("name", metavar="NAME", nargs="?", help="print only the value of this setting or variable")
 
 
 def _never(options: argparse.Namespace) -> int:
@@ -141,13 +156,18 @@ def defaults_of_notebook(arguments: Sequence[str]) -> tuple[argparse.Namespace, 
 
 def _add_defaults(made: argparse.ArgumentParser) -> None:
     _add_store(made)
-    made.add_argument("--planner", metavar="NAME", help="one of: " + ", ".join(registry.names("planner")))
+    known = ", ".join(registry.names("planner"))
+    made.add_argument("--planner", metavar="NAME", help=f"what decides which worker runs which task; one of: {known}")
 
 
 def _add_store(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--store", metavar="URL", help="instead of DAGNB_REDIS_URL or the embedded server")
+    made.add_argument(
+        "--store", metavar="URL", help="URL of the store, instead of DAGNB_REDIS_URL or the embedded server"
+    )
     _add_workers(made)
 
 
 def _add_workers(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--workers", metavar="NAME", help="one of: " + ", ".join(registry.names("launcher")))
+    made.add_argument(
+        "--workers", metavar="NAME", help="what runs tasks; one of: " + ", ".join(registry.names("launcher"))
+    )

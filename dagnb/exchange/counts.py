@@ -6,10 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from dagnb.exchange.lanes import ticks
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import MOVING, Phase, Span
 from dagnb.trace.trace import Trace
-
-MOVING = frozenset((Phase.FETCH, Phase.STORE, Phase.COMMIT))
 
 
 def active_workers(trace: Trace) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dagnb.errors import GraphError
+from dagnb.graph.brief import brief
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class Section:
 
     values: Mapping[str, Any]
     place: str = ""
+
+    __repr__ = brief
 
     def __contains__(self, key: str) -> bool:
         """Whether the key is there and holds something."""

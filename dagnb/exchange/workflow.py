@@ -9,6 +9,7 @@ from typing import Any
 
 from dagnb.errors import GraphError
 from dagnb.exchange.measurement import measurements
+from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.planning.costs import Costs
 from dagnb.trace.trace import Trace
@@ -29,6 +30,8 @@ class Workflow:
     edge_bytes: Mapping[tuple[int, int], int] = field(default_factory=lambda: MappingProxyType({}))
     external_bytes: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     makespan_s: float | None = None
+
+    __repr__ = brief
 
     @classmethod
     def measured(cls, dag: Dag, trace: Trace, *, name: str) -> Workflow:

@@ -10,7 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from dagnb.errors import CycleError, GraphError
-from dagnb.graph.task import Node, TaskOptions, verbs
+from dagnb.graph.brief import brief, cut, number
+from dagnb.graph.options import TaskOptions
+from dagnb.graph.task import Node, verbs
 
 NO_OPTIONS = TaskOptions()
 
@@ -23,6 +25,8 @@ class Call:
     function: str
     upstream: tuple[int, ...] = ()
     options: TaskOptions = NO_OPTIONS
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,12 @@ class Dag:
         if len({call.name for call in self.calls}) != len(self.calls):
             doubled = [name for name, n in Counter(call.name for call in self.calls).items() if n > 1]
             raise GraphError(f"two tasks are called '{doubled[0]}'. Names must differ.")
+
+    def __repr__(self) -> str:
+        functions = Counter(call.function for call in self.calls).most_common()
+        told = ", ".join(f"{n:,} {cut(name, 40)}" for name, n in functions[:3])
+        more = f" and {number(len(functions) - 3, 'more function')}" if len(functions) > 3 else ""
+        return f"<DAG of {number(len(self.calls), 'task')}: {told}{more}>"
 
     def __len__(self) -> int:
         """How many tasks."""

@@ -20,6 +20,7 @@ from typing import Any
 import cloudpickle
 
 from dagnb.errors import ForeignNodeError, SignatureError, UnserialisableError
+from dagnb.failure import headline, reason_of
 from dagnb.graph.task import Node, Task
 
 CONSTANT_BYTES = 32 * 1024
@@ -76,7 +77,7 @@ def encode_function(task: Task[..., Any], files: set[str] | None = None) -> byte
     try:
         pickler.dump((task.function, task.options.retry_on))
     except Exception as error:  # pickling runs the user's code: it may raise anything
-        raise UnserialisableError(task.name, "the function (or a global it uses)", str(error)) from error
+        raise UnserialisableError(task.name, "the function (or a global it uses)", reason_of(error)) from error
     return buffer.getvalue()
 
 
@@ -125,7 +126,7 @@ def encode_value(value: object, task: str, what: str = "the result") -> list[byt
     try:
         body = _dumps(value, buffers)
     except Exception as error:  # as above
-        raise UnserialisableError(task, what, f"{type(error).__name__}: {error}") from error
+        raise UnserialisableError(task, what, headline(type(error).__name__, str(error))) from error
     raws = [buffer.raw() for buffer in buffers]
     sizes = [len(body), *(len(raw) for raw in raws)]
     return [struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes), body, *raws]
@@ -264,4 +265,5 @@ def _blame(node: Node[Any], name: str, places: Mapping[Node[Any], int], share: C
         except ForeignNodeError as error:
             raise ForeignNodeError(name, f"'{argument}'", f"a {type(value).__name__}") from error
         except Exception as error:  # as above
-            raise UnserialisableError(name, f"argument '{argument}' ({type(value).__name__})", str(error)) from error
+            what = f"argument '{argument}' ({type(value).__name__})"
+            raise UnserialisableError(name, what, reason_of(error)) from error

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from dagnb.errors import ConfigError
+from dagnb.graph.brief import brief
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -19,6 +20,8 @@ class Resources:
     memory_mb: int | None = None
     requirements: tuple[str, ...] = ()
     network: bool = False
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         """Refuse what no worker can have."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import itertools
 import os
-import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, get_overloads, overload
 
-from dagnb.errors import ConfigError, GraphError
+from dagnb.errors import GraphError
 from dagnb.graph import context, nested
-from dagnb.graph.requirements import parse, read
-from dagnb.graph.resources import DEFAULT, Resources
+from dagnb.graph.brief import changed, cut
+from dagnb.graph.options import TaskOptions, default_of, options_from
+from dagnb.graph.resources import Resources
 
 if TYPE_CHECKING:
     from dagnb.handle import Run
@@ -24,79 +26,18 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_IO_RELATION = re.compile(r"constant|linear|affine|power:[-+]?\d+(\.\d+)?")
-_NUMBERS: dict[str, Any] = {
-    "retries": int,
-    "timeout_s": int | float,
-    "backoff_s": int | float,
-    "time_s": int | float,
-    "output_bytes": int,
-}
 _serial = itertools.count()
 
 verbs: dict[str, Callable[..., Any]] = {}
 """`run`, `plan`, `simulate`: put here by the client, so that a node's methods are short for them"""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskOptions:
-    """What the user said of a task; times in seconds, sizes in bytes.
-
-    retries: how often an exception of the task may be repeated; retry_on: only these exception types.
-    backoff_s: upper bound of the first random wait, doubled each time, at most 60 s.
-    """
-
-    retries: int = 0
-    timeout_s: float | None = None
-    resources: Resources | None = None
-    pure: bool = True
-    cache: bool = False
-    network: bool = False
-    requirements: tuple[str, ...] = ()
-    io: str | None = None
-    time_s: float | None = None
-    output_bytes: int | None = None
-    retry_on: tuple[type[BaseException], ...] = (Exception,)
-    backoff_s: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
-        for name, kind in _NUMBERS.items():
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-                raise ConfigError(f"@task({name}={value!r}): must be a number, not {type(value).__name__}.")
-        if self.resources is not None and not isinstance(self.resources, Resources):
-            raise ConfigError(f"@task(resources={self.resources!r}): write Resources(cpus=..., memory_mb=...).")
-        if self.retries < 0:
-            raise ConfigError(f"@task(retries={self.retries}): must be 0 or more.")
-        if self.timeout_s is not None and not self.timeout_s > 0:
-            raise ConfigError(
-                f"@task(timeout_s={self.timeout_s}): must be more than 0 seconds; leave it out for no limit."
-            )
-        if self.backoff_s < 0:
-            raise ConfigError(f"@task(backoff_s={self.backoff_s}): must be 0 seconds or more.")
-        if self.io is not None and not _IO_RELATION.fullmatch(self.io):
-            raise ConfigError(f"@task(io={self.io!r}): must be 'constant', 'linear', 'affine' or 'power:EXPONENT'.")
-        if self.time_s is not None and not self.time_s >= 0:
-            raise ConfigError(f"@task(time_s={self.time_s}): must be 0 seconds or more; leave it out if unknown.")
-        if self.output_bytes is not None and not self.output_bytes >= 0:
-            raise ConfigError(f"@task(output_bytes={self.output_bytes}): must be 0 or more; leave it out if unknown.")
-
-    @property
-    def needs(self) -> Resources:
-        """What its worker must be given: the resources, with the packages and the network."""
-        return _needs(self.resources or DEFAULT, self.requirements, self.network)
-
-
-@functools.lru_cache(maxsize=1024)
-def _needs(given: Resources, requirements: tuple[str, ...], network: bool) -> Resources:
-    wanted = parse((*given.requirements, *requirements))
-    return replace(given, requirements=wanted, network=given.network or network)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Task(Generic[P, R]):
-    """A function marked for running elsewhere. Calling it builds a node; inside a running task it just runs."""
+    """A function marked with @task: calling it builds a node, and .run() of the node computes it on workers.
+
+    Inside a running task, calling it is an ordinary call of the function.
+    """
 
     function: Callable[P, R]
     options: TaskOptions = field(default_factory=TaskOptions)
@@ -110,12 +51,31 @@ class Task(Generic[P, R]):
             raise GraphError(
                 f"task '{self.name}' is a generator: its values cannot be stored. Return a list instead of yielding."
             )
+        self._look_like_the_function()
         if self.signature is None:
             try:
                 signature = inspect.signature(self.function)
             except (TypeError, ValueError):
                 return
             object.__setattr__(self, "signature", signature)
+
+    def _look_like_the_function(self) -> None:
+        """Be shown as the function by help, inspect, typing and IPython's `?`, as a wrapper of functools.wraps is."""
+        # Not by functools.update_wrapper itself: it sets attributes, which a frozen class refuses.
+        # A callable object has none of its own.
+        taken: dict[str, Any] = {"__qualname__": self.name, "__annotations__": {}}
+        attributes: tuple[str, ...] = functools.WRAPPER_ASSIGNMENTS
+        for attribute in attributes:
+            with contextlib.suppress(AttributeError):
+                taken[attribute] = getattr(self.function, attribute)
+
+        for attribute, value in taken.items():
+            if attribute != "__name__":  # a property, which strips the brackets of <lambda>
+                object.__setattr__(self, attribute, value)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Task[P, R]:
+        """The task itself, also as an attribute of a class. `help` takes what has this method for a function."""
+        return self
 
     @property
     def name(self) -> str:
@@ -131,10 +91,8 @@ class Task(Generic[P, R]):
         return self.function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Node[R]:
-        """A node for this call. Raises TypeError for wrong arguments, here and now.
-
-        A node may stand for any argument, or inside one, which types cannot say: hence Any.
-        """
+        """Build the node of this call. Any argument may be a node, or hold nodes. Raises TypeError for wrong ones."""
+        # Types cannot say that a node may stand for any argument, or inside one: hence Any.
         if context.is_inside():
             return self.function(*args, **kwargs)  # type: ignore[return-value]  # ordinary call inside a task
         if self.signature is not None:
@@ -146,7 +104,15 @@ class Task(Generic[P, R]):
 
     def with_options(self, **changes: Any) -> Task[P, R]:
         """The same function with some options changed."""
-        return replace(self, options=replace(self.options, **changes))
+        chosen = replace(self.options, **changes)
+        _warn_of_no_effect(chosen, self.options)
+        return replace(self, options=chosen)
+
+    def __repr__(self) -> str:
+        parameters = "..." if self.signature is None else ", ".join(self.signature.parameters)
+        options = changed(self.options).removeprefix("TaskOptions(").removesuffix(")")
+        told = f"{cut(self.name)}({cut(parameters)})"
+        return f"<task {told}{': ' if options else ''}{options}>"
 
 
 class Node(Generic[R]):
@@ -192,7 +158,7 @@ class Node(Generic[R]):
         return bundle
 
     def __repr__(self) -> str:
-        return f"<node {self.task.name} of {len(self.upstream)} upstream; .run() computes it>"
+        return f"<node {cut(self.task.name)} of {len(self.upstream)} upstream; .run() computes it>"
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise GraphError(f"a node cannot be changed (tried to set {name!r}). Call the task again for another node.")
@@ -255,32 +221,44 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     ...     return 2 * number
     >>> double(double(4))
     <node double of 1 upstream; .run() computes it>
+
+    Options, as in `@task(retries=2, timeout_s=30)`:
+
+    retries: how often the task is run again after an exception.
+    timeout_s: a task that runs for more seconds is interrupted, then killed; None for no limit.
+    resources: the CPUs and memory of its worker, Resources(cpus=..., memory_mb=...).
+    pure: whether equal arguments always give equal results. It has no effect yet.
+    cache: whether a result may be reused in later runs. It has no effect yet.
+    network: whether the task may use a network, where workers are containers.
+    requirements: packages that its container needs: 'pandas>=2', several of them, or the path of a requirements.txt.
+    io: how output grows with input: 'constant', 'linear', 'affine' or 'power:EXPONENT'; a hint for plans.
+    time_s: how long it runs, in seconds; a hint for plans until runs were measured.
+    output_bytes: how big its result is; a hint for plans until runs were measured.
+    retry_on: the exception type or types after which it is run again; every Exception by default.
+    backoff_s: upper bound of the random wait before the first retry, in seconds; doubled each time, at most 60.
     """
     if function is not None:
         return function if isinstance(function, Task) else Task(function)
     chosen = options_from(**options)
+    _warn_of_no_effect(chosen)
     return lambda function: Task(function, chosen)
 
 
-def options_from(**options: Any) -> TaskOptions:
-    """Options as a user writes them. Raises ConfigError naming an option that does not exist."""
-    known = TaskOptions.__dataclass_fields__
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"@task has no option {name!r}. Known: {', '.join(known)}.")
-    if options.get("retry_on") is not None:
-        told = options["retry_on"]
-        options["retry_on"] = (told,) if isinstance(told, type) else tuple(told)
-    else:
-        options.pop("retry_on", None)
-    options["requirements"] = requirements_from(options.get("requirements"))
-    return TaskOptions(**options)
+def _signature_of_task() -> inspect.Signature:
+    """How `task` may be called: the options as its last overload writes them, with the defaults of TaskOptions."""
+    parameters = [inspect.Parameter("function", inspect.Parameter.POSITIONAL_ONLY, default=None)]
+    for option in inspect.signature(get_overloads(task)[-1]).parameters.values():
+        default = None if option.name == "requirements" else default_of(option.name)
+        parameters.append(option.replace(default=default))
+    return inspect.Signature(parameters)
 
 
-def requirements_from(told: str | os.PathLike[str] | Iterable[str] | None) -> tuple[str, ...]:
-    """Requirements as a user writes them: one, several, or the path of a file of them. Raises RequirementError."""
-    if told is None:
-        return ()
-    if isinstance(told, os.PathLike) or (isinstance(told, str) and told.endswith(".txt")):
-        return read(os.fspath(told))
-    return parse((told,) if isinstance(told, str) else told)
+task.__signature__ = _signature_of_task()  # type: ignore[attr-defined]  # inspect and help read it, PEP 362
+
+
+def _warn_of_no_effect(chosen: TaskOptions, before: TaskOptions | None = None) -> None:
+    """Warn, at the line of the user's that gives them, of options that change nothing yet."""
+    for name in chosen.without_effect:
+        if before is None or getattr(before, name) != getattr(chosen, name):
+            told = f"@task({name}={getattr(chosen, name)!r}) has no effect yet: this release accepts and ignores it."
+            warnings.warn(told, stacklevel=3)

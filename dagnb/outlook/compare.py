@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dagnb.errors import DagnbError
+from dagnb.failure import reason_of
+from dagnb.graph.brief import brief, cut, number
 from dagnb.graph.task import verbs
 from dagnb.outlook.outlook import Outlook, outlook_of
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Planner, Problem
 from dagnb.simulation.simulate import Outcome
-from dagnb.trace.span import Phase
-from dagnb.trace.trace import Trace
 
 HEADS = ("planner", "P50 s", "P90 s", "GB s", "cold starts", "moved MB", "gap %", "planning ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """What one planner made. moved_bytes: through the store, there and back. gap: as of Outlook.
+    """What one planner made. moved_bytes: as of Trace. gap: as of Outlook.
 
     planning_s: it took, real time. problem: why there is no plan, in words; then what follows from a plan is None.
     """
@@ -35,6 +35,8 @@ class Line:
     gap: float = 0.0
     planning_s: float = 0.0
     problem: str = ""
+
+    __repr__ = brief
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -65,6 +67,13 @@ class Comparison:
         """The shortest plan by its median; None when nobody found one."""
         return self.lines[0] if self.lines and self.lines[0].plan is not None else None
 
+    def __repr__(self) -> str:
+        best = self.best
+        told = "none found a plan"
+        if best is not None and best.forecast is not None:
+            told = f"best {cut(best.planner, 40)}, predicted makespan {best.forecast.p50_s:.4g} s"
+        return f"<comparison of {number(len(self.lines), 'planner')} on {cut(self.name, 40)}: {told}>"
+
     def __str__(self) -> str:
         """A table, and why some planners found no plan."""
         cells = [HEADS, *(line.cells for line in self.lines)]
@@ -90,11 +99,6 @@ def compare_plans(
     return Comparison(name, tuple(sorted(lines, key=_rank)))
 
 
-def moved_bytes(trace: Trace) -> int:
-    """Bytes that went to the store and came from it."""
-    return sum(span.n_bytes for span in trace.spans if span.phase in (Phase.FETCH, Phase.STORE))
-
-
 def _line(problem: Problem, planner: Planner, label: str, clock: Callable[[], float]) -> Line:
     begin = clock()
     try:
@@ -102,7 +106,7 @@ def _line(problem: Problem, planner: Planner, label: str, clock: Callable[[], fl
         planning_s = clock() - begin
         made.check(problem.dag)
     except DagnbError as error:
-        return Line(planner=label, planning_s=clock() - begin, problem=str(error))
+        return Line(planner=label, planning_s=clock() - begin, problem=str(error) or reason_of(error))
     plan = replace(made, problem=problem)
     outlook = outlook_of(plan)
     assert outlook is not None
@@ -112,7 +116,7 @@ def _line(problem: Problem, planner: Planner, label: str, clock: Callable[[], fl
         outlook=outlook,
         forecast=outlook.forecast,
         outcome=outlook.outcome,
-        moved_bytes=moved_bytes(outlook.trace),
+        moved_bytes=outlook.trace.moved_bytes(),
         gap=outlook.gap,
         planning_s=planning_s,
     )

@@ -8,8 +8,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from dagnb.errors import UnknownNameError
+from dagnb.graph.brief import brief
+from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.graph.task import TaskOptions, verbs
+from dagnb.graph.task import verbs
 from dagnb.prediction.estimate import Estimate
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.spread import Sigma
@@ -75,6 +77,8 @@ class FunctionOutlook:
     codes: int
     points: tuple[Point, ...]
     curve: tuple[tuple[int, float, float, float], ...]
+
+    __repr__ = brief
 
     @property
     def basis(self) -> str:

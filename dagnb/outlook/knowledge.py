@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
 from dagnb.metrics.act import Act
 from dagnb.metrics.history import ACTS, History
@@ -38,6 +39,8 @@ class Platform:
     starts: Starts = field(default_factory=Starts)
     acts: Mapping[tuple[Phase, str], float] = field(default_factory=dict)
     n: int = 0
+
+    __repr__ = brief
 
     def start(self, resources: Resources, *, is_warm: bool) -> Start:
         """A start, act by act: each as long as usual, the first as long as the whole leaves to it."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dagnb.graph.brief import brief
 from dagnb.graph.task import verbs
 from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.forecast import Forecast
@@ -52,6 +53,8 @@ class Makespans:
     upstream: tuple[tuple[int, ...], ...] = field(default=(), compare=False, repr=False)
     sinks: tuple[int, ...] = field(default=(), compare=False, repr=False)
     functions: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    __repr__ = brief
 
     @property
     def model_s(self) -> float:

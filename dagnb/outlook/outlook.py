@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from dagnb.graph.brief import brief
 from dagnb.planning.bounds import Bound, lower_bound
 from dagnb.planning.costs import Costs
 from dagnb.planning.forecast import Forecast
@@ -21,6 +22,8 @@ class Outlook:
 
     plan: Plan
     problem: Problem
+
+    __repr__ = brief
 
     @cached_property
     def trace(self) -> Trace:

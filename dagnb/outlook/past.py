@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from dagnb.errors import ConfigError
+from dagnb.graph.brief import brief
 from dagnb.graph.dag import Call, Dag
 from dagnb.outlook.costs import expected_costs
 from dagnb.outlook.knowledge import Knowledge
@@ -32,6 +33,8 @@ class Past:
     story: Story
     state: RunState
     trace: Trace
+
+    __repr__ = brief
 
     @cached_property
     def steps(self) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.costs import Costs
@@ -63,6 +64,8 @@ class Work:
     again: Sequence[float]
     pause: Sequence[float]
 
+    __repr__ = brief
+
     @classmethod
     def of(cls, dag: Dag, costs: Costs) -> Work:
         """O(tasks + edges)."""
@@ -96,6 +99,8 @@ class Heads:
     commit: Sequence[float]
     tail: Sequence[float]
     is_needed: Sequence[bool]
+
+    __repr__ = brief
 
 
 def lower_bound(dag: Dag, costs: Costs, pool: Pool) -> Bound:

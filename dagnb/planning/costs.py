@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
 
@@ -63,6 +64,8 @@ class Doubt:
     batch: float = 0.0
     start: float = 0.0
     transfer: float = 0.0
+
+    __repr__ = brief
 
     def of(self, task: int) -> float:
         """The task's own."""
@@ -121,6 +124,8 @@ class Costs:
     failures: Mapping[int, tuple[tuple[float, float], ...]] = field(default_factory=lambda: _NOTHING)
     doubt: Doubt = Doubt()
     basis: Mapping[int, str] = field(default_factory=lambda: _NOTHING)
+
+    __repr__ = brief
 
     def run(self, task: int, ratio: tuple[float, float] = (1.0, 1.0)) -> float:
         """Seconds the function of this task runs; ratio: cpus, memory given over what its decorator asks for."""

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dagnb.errors import ConfigError
+from dagnb.graph.brief import brief, cut, number
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.graph.task import verbs
@@ -45,6 +46,8 @@ class Step:
     worker: str | None = None
     resources: Resources = DEFAULT
     priority: int = 0
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,16 @@ class Plan:
             names.append(self.dag.calls[step.task].name + "'" * copy)
             seen[step.task] = copy + 1
         return tuple(names)
+
+    def __repr__(self) -> str:
+        """How many tasks, who runs them, how long it will take where that is known: short for any size."""
+        workers = len({step.worker for step in self.steps} - {None})
+        where = f"on {number(workers, 'worker')}"
+        if self.is_floating:
+            where = "any free worker takes the next"
+        predicted_s = verbs["predicted"](self) if "predicted" in verbs else None
+        makespan = "" if predicted_s is None else f", predicted makespan {predicted_s:.4g} s"
+        return f"<plan by {cut(self.planner, 40)}: {number(len(self.steps), 'task')}, {where}{makespan}>"
 
     @property
     def is_floating(self) -> bool:

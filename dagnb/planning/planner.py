@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs
@@ -35,6 +36,8 @@ class Pool:
     single: bool = False
     worker_memory_mb: int = 1000
 
+    __repr__ = brief
+
     def memory_of(self, resources: Resources) -> int:
         """Megabytes that a worker of these resources holds."""
         return resources.memory_mb if resources.memory_mb is not None else self.worker_memory_mb
@@ -51,6 +54,8 @@ class Problem:
     costs: Costs
     pool: Pool
     percentile: float = 0.5
+
+    __repr__ = brief
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from dagnb.graph.brief import brief
 from dagnb.prediction.batch import Batch, Point, appended, thinned
 from dagnb.prediction.calls import Calls, usual
 from dagnb.prediction.estimate import Estimate, Shape, widened
@@ -52,6 +53,8 @@ class Fit:
     n_samples: float
     source: str
 
+    __repr__ = brief
+
     def beyond(self, n_bytes: int) -> float:
         """Standard deviation that comes of a size never seen."""
         x = math.log(n_bytes + 1)
@@ -76,6 +79,8 @@ class Bank:
     losses: tuple[float, ...] = (0.0,) * len(EXPERTS)
     weight: float = 0.0
     calls: Calls = field(default_factory=Calls)
+
+    __repr__ = brief
 
     @cached_property
     def fit(self) -> Fit:

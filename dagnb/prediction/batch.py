@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
 
 CORRELATION = 0.1
@@ -42,6 +43,8 @@ class Batch:
     points: tuple[Point, ...]
     n: int
     ended_at: float = 0.0
+
+    __repr__ = brief
 
     @property
     def weight(self) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from dagnb.graph.brief import brief
 from dagnb.prediction.batch import Point
 from dagnb.prediction.experts import middle
 from dagnb.prediction.scaling import Scaling
@@ -35,6 +36,8 @@ class Calls:
     seen: Mapping[str, tuple[Point, ...]] = field(default_factory=lambda: MappingProxyType({}))
     loss: float = 0.0
     otherwise: float = 0.0
+
+    __repr__ = brief
 
     @property
     def is_trusted(self) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from dagnb.graph.brief import brief
 from dagnb.prediction.batch import Batch
 from dagnb.prediction.line import Line, line, moments
 from dagnb.prediction.prior import Prior
@@ -74,6 +75,8 @@ class Nearest:
     ys: tuple[tuple[float, ...], ...]
     slope: float
 
+    __repr__ = brief
+
     def at(self, n_bytes: int) -> float:
         """Log of the value. O(log sizes + NEAREST)."""
         x, xs, ys, slope = math.log(n_bytes + 1), self.xs, self.ys, self.slope
@@ -96,6 +99,8 @@ class Average:
     """Straight lines, weighted by how well each explains what was seen."""
 
     parts: tuple[tuple[float, Growth], ...]
+
+    __repr__ = brief
 
     def at(self, n_bytes: int) -> float:
         """Log of the value, the geometric mean of what the parts say. O(parts)."""

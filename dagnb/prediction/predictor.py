@@ -10,8 +10,8 @@ import math
 from collections import deque
 from collections.abc import Sequence
 
+from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.graph.task import TaskOptions
 from dagnb.prediction import state
 from dagnb.prediction.bank import Bank
 from dagnb.prediction.batch import Point, point

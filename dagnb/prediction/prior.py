@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dagnb.graph.task import TaskOptions
+from dagnb.graph.options import TaskOptions
 from dagnb.prediction.target import Target
 
 COUNT = 5.0

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
 from dagnb.prediction.estimate import Estimate, normal
 
@@ -41,6 +42,8 @@ class Pool:
     n: int
     kinds: Mapping[str, tuple[int, float]]
 
+    __repr__ = brief
+
     def estimate(self, kind: str) -> Estimate:
         """Of a kind seen or not: its level drawn towards that of all, by how little is known of it."""
         n, mean = self.kinds.get(kind, (0, self.level))
@@ -56,6 +59,8 @@ class Starts:
     """What is known of the starts of one launcher."""
 
     pools: Mapping[bool, Pool] = field(default_factory=lambda: MappingProxyType({}))
+
+    __repr__ = brief
 
     def seconds(self, resources: Resources, *, is_cold: bool) -> Estimate:
         """From asking until registered."""

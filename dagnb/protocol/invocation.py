@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 import cloudpickle
 
 from dagnb.errors import VersionMismatchError
+from dagnb.graph.brief import brief
 from dagnb.protocol.messages import PROTOCOL_VERSION
 
 INLINE_DAG_BYTES = 32 * 1024
@@ -56,6 +57,8 @@ class Invocation:
     phases: tuple[tuple[str, float, float], ...] = ()
     told_at: float = 0.0
     metrics: str = ""
+
+    __repr__ = brief
 
     def to_json(self) -> str:
         """One line of JSON."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
@@ -33,6 +34,8 @@ class Seat:
     n_lent: int = 0
     what: str = "process"
     labels: tuple[tuple[str, str], ...] = ()
+
+    __repr__ = brief
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
 from dagnb.planning.plan import Plan, Step
 from dagnb.protocol.messages import Edge, Queue, Record, Submission, bits_of
@@ -36,6 +37,8 @@ class Layout:
     sources: tuple[int, ...]
     n_bits: int
     resources: dict[str, Resources]
+
+    __repr__ = brief
 
     def submission(self, run: str, bodies: Sequence[bytes], **terms: Any) -> Submission:
         """What is put in the store. terms: further fields of Submission."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import msgpack
+
+from dagnb.graph.brief import brief
+from dagnb.protocol.states import Charge as Charge  # noqa: PLC0414  # one of the messages' names
+from dagnb.protocol.states import RunState as RunState  # noqa: PLC0414  # one of the messages' names
+from dagnb.protocol.states import Status as Status  # noqa: PLC0414  # one of the messages' names
+from dagnb.protocol.states import TaskState as TaskState  # noqa: PLC0414  # one of the messages' names
 
 PROTOCOL_VERSION = 3
 
@@ -15,58 +20,6 @@ HELD = -1
 
 Edge = tuple[int, int, int, int, int, int]
 """An edge to a downstream task: (task, its bit for this edge, its first bit, how many bits, its queue, its priority)"""
-
-
-class TaskState(StrEnum):
-    """State of a task; the value is the byte that stands for it in the store."""
-
-    WAITING = "W"
-    READY = "R"
-    RUNNING = "X"
-    RETRYING = "B"
-    DONE = "D"
-    FAILED = "F"
-    SKIPPED = "S"
-    CANCELLED = "C"
-
-    @property
-    def word(self) -> str:
-        """The word people see: 'waiting', 'running', ..."""
-        return self.name.lower()
-
-
-class RunState(StrEnum):
-    """State of a run; all but RUNNING are final."""
-
-    RUNNING = "running"
-    OK = "ok"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    DEADLINE = "deadline"
-
-
-class Status(StrEnum):
-    """What a reply tells an instance to do.
-
-    TASKS: run the offers. IDLE: nothing is ready, wait for a hint and register again. STOP: the run is over, leave.
-    FENCED: your lease was taken away; register again. REFUSED: somebody else staffs that worker. NO_BLOB: store the
-    named results again, then complete again.
-    """
-
-    TASKS = "tasks"
-    IDLE = "idle"
-    STOP = "stop"
-    FENCED = "fenced"
-    REFUSED = "refused"
-    NO_BLOB = "noblob"
-
-
-class Charge(StrEnum):
-    """Which budget an ended attempt is charged to: the user's retries, crashes, or lost leases."""
-
-    EXCEPTION = "exception"
-    CRASH = "crash"
-    LOSS = "loss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +52,8 @@ class Record:
     upstream: tuple[int, ...]
     edges: tuple[Edge, ...]
     body: bytes = b""
+
+    __repr__ = brief
 
     def pack(self) -> bytes:
         """MessagePack array: [queue, priority, sink, retries, upstream, edges flat, body]."""
@@ -167,6 +122,8 @@ class Submission:
     crash_budget: int = 2
     loss_budget: int = 5
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
@@ -176,6 +133,8 @@ class Commit:
     address: Address
     blob: bytes | None = None
     log: str = ""
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +170,8 @@ class Input:
     address: Address
     blob: bytes | None = None
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
@@ -222,6 +183,8 @@ class Offer:
     inputs: tuple[Input, ...]
     ready_at: float = 0.0
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
@@ -232,6 +195,8 @@ class Reply:
     offers: tuple[Offer, ...] = ()
     missing: tuple[int, ...] = ()
     now: float = 0.0
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +210,8 @@ class Demand:
     wanted: dict[str, int]
     instances: dict[str, tuple[str, str]]
     now: float
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +247,8 @@ class Observation:
     results: dict[int, Address]
     n_instances: int
     cursor: str
+
+    __repr__ = brief
 
     def after(self, before: Observation) -> Observation:
         """This look, made with the cursor of the one before, with all that was known then; events stay the new ones."""

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import msgpack
 
 from dagnb.errors import VersionMismatchError
+from dagnb.graph.brief import brief
 from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.payload import Signer, encode_call, encode_function, encode_value
@@ -48,6 +49,8 @@ class Header:
     functions: tuple[FunctionLine, ...]
     archive: str = ""
     cells: str = ""
+
+    __repr__ = brief
 
     def pack(self) -> bytes:
         """MessagePack."""
@@ -88,6 +91,8 @@ class Body:
     contents: tuple[str, ...]
     call: bytes
 
+    __repr__ = brief
+
     def seal(self, signer: Signer, run: str, task: int, upstream: Sequence[int]) -> bytes:
         """Signed bytes, bound to this task of this run and to whose values it reads."""
         packed: bytes = msgpack.packb([self.function, self.ordinal, self.contents, self.call])
@@ -117,6 +122,8 @@ class Program:
     codes: tuple[str, ...] = ()
     code: tuple[int, ...] = ()
     keys: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     @property
     def n_bytes(self) -> int:

@@ -12,6 +12,7 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 from itertools import islice
 
+from dagnb.graph.brief import brief
 from dagnb.protocol.messages import Queue
 
 Member = tuple[int, int]
@@ -28,6 +29,8 @@ class Line:
     highest: int = 0
     n_invoked: int = 0
     n_active: int = 0
+
+    __repr__ = brief
 
 
 class Roster:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from dagnb.errors import Cause, Frame, TaskError
+from dagnb.graph.brief import brief
 from dagnb.graph.dag import NO_OPTIONS, Call, Dag
+from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.graph.task import TaskOptions
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool
@@ -50,6 +51,8 @@ class Story:
     pool: Pool | None = None
     forecast: Forecast | None = None
     meta: str = field(default="", repr=False, compare=False)
+
+    __repr__ = brief
 
     def needs_of(self, step: int) -> Resources:
         """What the worker of a step has."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from dagnb.graph.brief import brief
 from dagnb.protocol.messages import Commit, Failure, Offer, Reply
 
 Inputs = TypeVar("Inputs")
@@ -18,6 +19,8 @@ class Missing:
 
     task: int
     inputs: tuple[int, ...]
+
+    __repr__ = brief
 
 
 class World(Protocol[Inputs, Value]):

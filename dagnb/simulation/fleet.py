@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dagnb.graph.brief import brief
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.costs import Start
 from dagnb.planning.planner import Pool
@@ -70,6 +71,8 @@ class Fleet:
     _waking: Counter[str] = field(default_factory=Counter)
     _resting: dict[str, dict[str, _Rest]] = field(default_factory=dict)
     _lacking: set[str] = field(default_factory=set)
+
+    __repr__ = brief
 
     def open(self) -> None:
         """Begin: whoever is there at once, or for whom the first tasks ask."""

@@ -107,7 +107,9 @@ class VirtualWorld:
         self.at += half
         for commit in commits:
             self.at += universe.prices.release_s[commit.task]
-            universe.note(commit.task, worker, Phase.COMMIT, begin, self.at, 0, 1)
+            value = universe.prices.gives[commit.task]
+            rides_along = value <= universe.costs.inline_bytes
+            universe.note(commit.task, worker, Phase.COMMIT, begin, self.at, value if rides_along else 0, 1)
         return self._took(reply)
 
     async def fail(self, failure: Failure) -> Reply:

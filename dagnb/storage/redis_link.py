@@ -25,6 +25,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from dagnb.errors import ConfigError, RunMissingError, StorageFullError, StorageLostError, StorageUnavailableError
+from dagnb.failure import reason_of
 from dagnb.storage.embedded import is_embedded
 
 _T = TypeVar("_T")
@@ -89,16 +90,16 @@ def translated(url: str, run: str = "", n_bytes: int = 0) -> Iterator[None]:
     try:
         yield
     except exceptions.OutOfMemoryError as error:
-        raise StorageFullError(n_bytes, str(error)) from error
+        raise StorageFullError(n_bytes, reason_of(error)) from error
     except exceptions.ResponseError as error:
         if str(error).startswith("NORUN"):
             raise RunMissingError(run) from error
-        raise StorageUnavailableError(url, str(error)) from error
+        raise StorageUnavailableError(url, reason_of(error)) from error
     except exceptions.RedisError as error:
         # Its place is taken by a server that knows nothing of this one's runs, and another password.
         is_gone = isinstance(error, exceptions.ConnectionError) and is_embedded(url)
         kind = StorageLostError if is_gone else StorageUnavailableError
-        raise kind(url, str(error) or type(error).__name__) from error
+        raise kind(url, reason_of(error)) from error
 
 
 class Link:
@@ -140,7 +141,8 @@ class Link:
         if policy != "noeviction" and not allow_eviction:
             raise ConfigError(
                 f"the server at {self.url} has maxmemory-policy {policy} and may delete results or a run's state. "
-                "Set it with `CONFIG SET maxmemory-policy noeviction`, or set DAGNB_ALLOW_EVICTION=1."
+                "Set it with `CONFIG SET maxmemory-policy noeviction`, or accept that with "
+                "DAGNB_ALLOW_EVICTION=1 or dagnb.Redis(url=..., allow_eviction=True)."
             )
 
     async def call(

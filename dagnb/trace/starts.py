@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dagnb.graph.brief import brief
 from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.trace.trace import Trace
 
@@ -23,6 +24,8 @@ class Coming:
     is_start: bool
     begin_s: float
     acts: Mapping[Phase, float]
+
+    __repr__ = brief
 
     @property
     def total_s(self) -> float:

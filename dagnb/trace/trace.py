@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from dagnb.graph.brief import number
 from dagnb.graph.task import verbs
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import MOVING, Phase, Span
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Trace:
     def makespan_s(self) -> float:
         """From submission to the last sink in the store, seconds: the one definition of it everywhere."""
         return self.finished_s - self.submitted_s
+
+    def __repr__(self) -> str:
+        told = f"{number(len(self.names), 'task')} on {number(len(self.workers), 'worker')}"
+        return f"<trace: {told}, {number(len(self.spans), 'span')}, makespan {self.makespan_s:.4g} s>"
 
     @cached_property
     def workers(self) -> tuple[str, ...]:
@@ -75,8 +80,8 @@ class Trace:
         }
 
     def moved_bytes(self) -> int:
-        """Bytes that went through the store, in and out."""
-        return sum(span.n_bytes for span in self.spans if span.phase in (Phase.FETCH, Phase.STORE, Phase.COMMIT))
+        """Bytes of values that went to the store and came from it: the one definition of it everywhere."""
+        return sum(span.n_bytes for span in self.spans if span.phase in MOVING)
 
     def ran_parallel(self) -> float:
         """Mean number of functions running at a time: total run time over makespan."""

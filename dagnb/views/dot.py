@@ -19,6 +19,7 @@ import graphviz
 from graphviz.backend.execute import ExecutableNotFound, run_check
 
 from dagnb.errors import ConfigError
+from dagnb.graph.brief import brief
 from dagnb.views.layout import Picture
 
 Point: TypeAlias = tuple[float, float]
@@ -41,6 +42,8 @@ class Placed:
     height: float
     centres: tuple[Point, ...]
     curves: tuple[tuple[Point, ...], ...]
+
+    __repr__ = brief
 
 
 def place(picture: Picture, *, box_width: float, box_height: float) -> Placed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from dagnb.graph.brief import brief
 from dagnb.trace.span import STARTING, Phase, Span
 
 MEASURED = (Phase.QUEUE, Phase.FETCH, Phase.LOAD, Phase.RUN, Phase.DUMP, Phase.STORE, Phase.COMMIT)
@@ -25,6 +26,8 @@ class Fact:
     phases_s: list[float | None] = field(default_factory=lambda: [None] * len(MEASURED))
     n_read: int = 0
     n_written: int = 0
+
+    __repr__ = brief
 
     def add(self, span: Span) -> None:
         """Take in a span of this attempt."""

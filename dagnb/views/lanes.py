@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from dagnb.graph.brief import brief
 from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.trace.trace import Trace
 
@@ -51,6 +52,8 @@ class Lanes:
     names: tuple[tuple[str, ...], ...]
     bars: tuple[Bar, ...]
     n_hidden: int
+
+    __repr__ = brief
 
 
 def lanes(trace: Trace, functions: Sequence[str], *, pixel_s: float, max_bars: int = MAX_BARS) -> Lanes:

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from dagnb.graph import shape
+from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Plan
 
@@ -43,6 +44,8 @@ class Box:
     tasks: tuple[int, ...]
     place: str = ""
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
@@ -60,6 +63,8 @@ class Progress:
     state: str
     counts: Mapping[str, int]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -67,6 +72,8 @@ class Picture:
 
     boxes: tuple[Box, ...]
     edges: tuple[Edge, ...]
+
+    __repr__ = brief
 
     @cached_property
     def box_of(self) -> dict[int, int]:

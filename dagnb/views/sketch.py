@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from dagnb.graph.brief import brief
 from dagnb.views.canvas import MARGIN, Entry, Piece, legend, stacked, text_width, tooltip, words
 from dagnb.views.dot import Placed, Point, place
 from dagnb.views.layout import Box, Picture, ranges
@@ -32,6 +33,8 @@ class Look:
     stripe: str | None = None
     is_double: bool = False
     bar: Sequence[tuple[str, float]] = ()
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

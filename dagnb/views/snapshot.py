@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dagnb.graph.brief import brief
 from dagnb.protocol.messages import Observation, RunState, TaskState
 from dagnb.protocol.story import Story
 from dagnb.trace.span import Span
@@ -33,6 +34,8 @@ class Snapshot:
     logs: Mapping[int, str]
     started: Mapping[int, tuple[float, str]]
     n_left: int = 0
+
+    __repr__ = brief
 
     @property
     def is_over(self) -> bool:

@@ -95,6 +95,15 @@ def targets(value: object) -> Targets:
     raise GraphError(f"the last line gives a value of type {type(value).__name__}, not a node. {_CURE}")
 
 
+def is_runnable(value: object) -> bool:
+    """Whether the value is a node, or a list or tuple of nodes."""
+    try:
+        targets(value)
+    except GraphError:
+        return False
+    return True
+
+
 def checked(shell: InteractiveShell, line: str, cell: str) -> CodeType:
     """The cell as it is written, compiled to be looked at. Raises SyntaxError with the line the user sees."""
     tree, file = _parsed(shell, line, cell)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 import dagnb
-from dagnb import client, session
-from dagnb.doctor import VARIABLES, examine, findings_text, shown_variable
+from dagnb import client
+from dagnb.doctor import IN_FORCE_HEADS, examine, findings_text, in_force
 from dagnb.errors import AmbiguousNameError, RunNotStoredError, UnknownNameError
 from dagnb.graph.task import Task
 from dagnb.handle import Run
@@ -33,10 +32,11 @@ class Desk:
     """Where the subcommands find what they are about."""
 
     def __init__(self, shell: InteractiveShell, gallery: Gallery) -> None:
-        """No run was started yet. tasks: the names of the latest run's."""
+        """No run was started yet. tasks: the names of the latest run's. cells: of the %%dag cells that were run."""
         self.shell = shell
         self.gallery = gallery
         self.tasks: tuple[str, ...] = ()
+        self.cells: Collection[str] = ()
         self._runs: dict[str, Run[object]] = {}
         self._listed: dict[str, str] = {}
 
@@ -184,10 +184,7 @@ def _predict(desk: Desk, words: Sequence[str]) -> None:
 
 def _config(desk: Desk, words: Sequence[str]) -> None:
     _nothing("config", words)
-    chosen = session.settings()
-    rows = [(name, str(getattr(chosen, name) or ""), "set by dagnb.configure") for name in chosen.__dataclass_fields__]
-    rows += [(name, shown_variable(os.environ.get(name, "")), told) for name, told in VARIABLES.items()]
-    _show_table(("setting", "value", "what it is"), rows)
+    _show_table(IN_FORCE_HEADS, [setting.cells for setting in in_force()])
 
 
 def _doctor(desk: Desk, words: Sequence[str]) -> None:

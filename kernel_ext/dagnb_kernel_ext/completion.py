@@ -5,6 +5,7 @@ It asks no store, which may be slow or away. Elsewhere it stays out.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -13,15 +14,18 @@ from typing import TypeAlias
 from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
 
 from dagnb import registry
-from dagnb.graph.task import Node, Task
+from dagnb.graph.task import Task
 from dagnb.handle import Run
 from dagnb.protocol.naming import LAST
+from dagnb_kernel_ext.cell import is_runnable
 from dagnb_kernel_ext.commands import Desk
 from dagnb_kernel_ext.flags import FLAGS, KINDS
 from dagnb_kernel_ext.manual import SUBCOMMANDS
 
 Matcher: TypeAlias = Callable[[CompletionContext], SimpleMatcherResult]
 
+_ASSIGNED = re.compile(r"\A[\w.,\s]+=\s*(?=%dag\s)")
+"""what stands before `%dag` where its value is bound to names"""
 _OF_A_RUN = {"status", "errors", "cancel", "attach", "forget"}
 _OF_A_TASK = {"why", "log"}
 
@@ -40,9 +44,10 @@ def matcher_for(desk: Desk) -> Matcher:
 def _words_after(context: CompletionContext) -> list[str] | None:
     """Words of our line up to the cursor, the last being completed; None when the cursor is somewhere else."""
     line = context.text_until_cursor
-    head, _, rest = line.lstrip().partition(" ")
+    line = _ASSIGNED.sub("", line.lstrip())
+    head, _, rest = line.partition(" ")
     is_ours = head == "%dag" or (head == "%%dag" and context.cursor_line == 0)
-    return [head, *rest.split(" ")] if is_ours and " " in line.lstrip() else None
+    return [head, *rest.split(" ")] if is_ours and " " in line else None
 
 
 def _result(words: list[str] | None, desk: Desk) -> SimpleMatcherResult:
@@ -66,9 +71,9 @@ def _arguments(before: list[str], desk: Desk) -> Iterable[str]:
         case []:
             return SUBCOMMANDS
         case ["run"]:
-            return _variables(desk, Node)
+            return [*_variables(desk, is_runnable), *desk.cells]
         case ["predict"]:
-            return _variables(desk, Task)
+            return _variables(desk, lambda held: isinstance(held, Task))
         case ["cancel"] | ["forget"]:
             return _runs(desk, only_unique=True)
         case [command] if command in _OF_A_RUN:
@@ -80,9 +85,9 @@ def _arguments(before: list[str], desk: Desk) -> Iterable[str]:
     return ()
 
 
-def _variables(desk: Desk, kind: type) -> list[str]:
+def _variables(desk: Desk, is_meant: Callable[[object], bool]) -> list[str]:
     space = desk.shell.user_ns
-    return [name for name, held in space.items() if isinstance(held, kind) and not name.startswith("_")]
+    return [name for name, held in space.items() if not name.startswith("_") and is_meant(held)]
 
 
 def _runs(desk: Desk, *, only_unique: bool = False) -> list[str]:
@@ -94,4 +99,4 @@ def _runs(desk: Desk, *, only_unique: bool = False) -> list[str]:
     times = Counter(known.values())
     names = [shlex.quote(name) for name in times if name.strip() and not (only_unique and times[name] > 1)]
     last = [LAST] if known else []
-    return [*_variables(desk, Run), *last, *names, *known]
+    return [*_variables(desk, lambda held: isinstance(held, Run)), *last, *names, *known]

@@ -17,14 +17,14 @@ from dagnb.errors import ConfigError, UnknownNameError
 from dagnb.metrics.upload import strategy
 
 FLAGS = {
-    "--planner": "which planner decides who runs what, e.g. one_pass",
-    "--workers": "which workers run it: inline, process, docker, ...",
-    "--percentile": "which percentile of the makespan to keep short, 90 to be cautious; for planners that weigh risks",
-    "--metrics": "when workers upload what they measured: at_exit, each_task, every:2.5, when_full:64",
+    "--planner": "what decides which worker runs which task: flexible, heft, best, ...",
+    "--workers": "what runs the tasks: process, docker, inline, ...",
+    "--percentile": "plan for this percentile of the makespan: 50 is the median, 90 is cautious",
+    "--metrics": "when workers upload their measurements: each_task, at_exit, every:2.5 (seconds), when_full:64",
     "--plan": "show the plan; nothing runs, and NAME is the node",
     "--detach": "do not wait: NAME is the run",
-    "--timeout": "end the run after so many seconds",
-    "--help": "show this; -h is short for it",
+    "--timeout": "end the run after this many seconds",
+    "--help": "show this text; -h is short for it",
 }
 """flag -> what it does"""
 
@@ -77,7 +77,7 @@ def parse(line: str) -> Flags:
     """The flags of the line. Raises UsageError that says what is wrong and what may have been meant."""
     parser = _parser()
     try:
-        found, unknown = parser.parse_known_args(shlex.split(line))
+        found, unknown = parser.parse_known_args(shlex.split(line, comments=True))
     except ValueError as error:
         raise UsageError(f"%%dag: {error} in {line!r}. `%%dag -h` explains.") from None
     if unknown:

@@ -14,7 +14,7 @@ import dagnb
 from dagnb.handle import Run
 from dagnb.views.show import bundle
 from dagnb_kernel_ext import manual
-from dagnb_kernel_ext.cell import Body, Targets, await_body, compiled, run_body, targets
+from dagnb_kernel_ext.cell import Body, Targets, await_body, compiled, is_runnable, run_body, targets
 from dagnb_kernel_ext.commands import COMMANDS, Desk
 from dagnb_kernel_ext.complaint import Told
 from dagnb_kernel_ext.flags import HELP, Flags, parse, unknown_text
@@ -37,6 +37,7 @@ class DagMagics(Magics):
         self._space = shell.user_ns
         self._gallery = gallery
         self._cells: dict[str, tuple[Targets, Flags]] = {}
+        self.desk.cells = self._cells.keys()
 
     @no_var_expand
     @line_cell_magic
@@ -90,7 +91,7 @@ class DagMagics(Magics):
     def _command(self, line: str) -> object:
         __tracebackhide__ = True
         try:
-            words = shlex.split(line)
+            words = shlex.split(line, comments=True)
         except ValueError as error:
             raise UsageError(f"%dag: {error} in {line!r}.") from None
         if not words or words[0] in {*HELP, "help"}:
@@ -109,23 +110,15 @@ class DagMagics(Magics):
             raise UsageError("%dag run: it takes one NAME, of a node or of a %%dag cell.")
         name = words[0]
         held = self._space.get(name)
-        if _is_runnable(held):
+        if is_runnable(held):
             found = targets(held)
             return found.shaped(value(_started(found, Flags(name=name)), self._gallery))
         if name in self._cells:
             found, flags = self._cells[name]
             self._space[name] = found.shaped(value(_started(found, flags), self._gallery))
             return self._space[name]
-        nodes = [known for known, one in self._space.items() if _is_runnable(one) and known[0] != "_"]
+        nodes = [known for known, one in self._space.items() if is_runnable(one) and known[0] != "_"]
         raise UsageError(f"%dag run: {unknown_text('node', name, list(dict.fromkeys([*nodes, *self._cells])))}")
-
-
-def _is_runnable(held: object) -> bool:
-    try:
-        targets(held)
-    except dagnb.errors.GraphError:
-        return False
-    return True
 
 
 def _started(found: Targets, flags: Flags) -> Run[Any]:

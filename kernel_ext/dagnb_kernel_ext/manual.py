@@ -5,19 +5,19 @@ from __future__ import annotations
 from dagnb_kernel_ext.flags import FLAGS
 
 SUBCOMMANDS = {
-    "run": "run NAME: run a node, or the last %%dag cell of that name again; gives the value",
-    "runs": "runs: what the store knows, newest first",
+    "run": "run NAME: run a node, or the last %%dag cell of that name once more; gives the value",
+    "runs": "runs: the runs in the store, newest first",
     "status": "status [RUN]: how many tasks are in which state",
     "errors": "errors [RUN]: every failed attempt, with the lines of code",
     "log": "log TASK [RUN]: what a task printed in its last attempt",
     "why": "why TASK [RUN]: what a task is waiting for",
     "cancel": "cancel [RUN]: end a run and its workers",
-    "attach": "attach [RUN]: the run itself, with its live view; e.g. run = %dag attach, or after a restart",
+    "attach": "attach [RUN]: the run as an object, with its live view, also after a restart: run = %dag attach",
     "forget": "forget RUN: delete everything the store holds of a run",
-    "workers": "workers: the processes and containers where tasks run now, or could at once",
-    "predict": "predict FUNCTION [BYTES]: how long it is expected to run, how much it gives, and why one thinks so",
-    "config": "config: the settings in force, and the variables that are read",
-    "doctor": "doctor: what is here, what is missing, the cure",
+    "workers": "workers: the processes and containers where tasks run now, or could start at once",
+    "predict": "predict FUNCTION [BYTES]: how long it is expected to run, how large its result is, and the evidence",
+    "config": "config: the settings and variables in force, and where each value comes from",
+    "doctor": "doctor: what is installed, what is missing, and what to do about it",
 }
 """subcommand of `%dag` -> how it is written and what it does"""
 
@@ -41,7 +41,7 @@ Every function at the top of the cell becomes a task, with @task or without (gen
 are). The last line is what is run: a call of a task, or a list or tuple of such calls, which gives a tuple. The
 rest is ordinary Python, `await` included, and its names stay in the notebook.
 
-    %%dag total --planner one_pass
+    %%dag total --planner heft
     def count(text): return len(text.split())
     def merge(counts): return sum(counts)
     merge([count(text) for text in texts])

@@ -12,6 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb import sources
 from dagnb.errors import DagnbError, Frame, TaskFailedError
+from dagnb.failure import headline
 from dagnb.views.errors import errors_lines
 from dagnb.views.markup import plain
 from dagnb.views.stack import Line, frame_lines
@@ -36,7 +37,7 @@ def render(error: BaseException, shell: InteractiveShell) -> list[str]:
     header = f"{kind}{'Traceback (most recent call last)':>{_WIDTH - len(kind)}}"
     lines = [Line("-" * _WIDTH, "error"), Line(header, "error"), *asked, Line("")] if asked else []
     first, *more = plain(str(error.args[0]) if error.args else "").split("\n")
-    lines += [Line(f"{kind}: {first}", "error"), *map(Line, more)]
+    lines += [Line(headline(kind, first), "error"), *map(Line, more)]
     if isinstance(error, TaskFailedError):
         lines += [Line(""), *errors_lines(error.errors, most=MAX_ERRORS, n_output=MAX_OUTPUT)]
     return [_coloured(line) for line in lines] if shell.colors.lower() != "nocolor" else [line.text for line in lines]

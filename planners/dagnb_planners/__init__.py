@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dagnb_planners.best import Best
     from dagnb_planners.cpop import Cpop
     from dagnb_planners.dask_like import DaskLike
     from dagnb_planners.exact import Exact
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dagnb_planners.wukong import Wukong
 
 __all__ = [
+    "Best",
     "Cpop",
     "DaskLike",
     "Exact",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Best": "dagnb_planners.best",
     "Cpop": "dagnb_planners.cpop",
     "DaskLike": "dagnb_planners.dask_like",
     "Exact": "dagnb_planners.exact",

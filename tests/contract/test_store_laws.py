@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis import exceptions
 
+from dagnb import session
 from dagnb.errors import ConfigError, StorageFullError, StorageUnavailableError
 from dagnb.protocol.messages import Address, Commit, Failure, Queue, RunState, Status
 from dagnb.storage.interface import SMALL_BYTES
@@ -226,6 +227,19 @@ class TestServerOfItsOwn:
             await RedisStore.open(redis_url)
 
         await (await RedisStore.open(redis_url, allow_eviction=True)).close()
+
+    async def test_the_cures_it_names_for_such_a_server_work(self, store: RedisStore, redis_url: str) -> None:
+        await store.link.ask([("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")])
+        with pytest.raises(ConfigError) as refused:
+            await session.reopened(session.terms_of(redis_url, {}))
+
+        assert "DAGNB_ALLOW_EVICTION=1" in str(refused.value)
+        assert "dagnb.Redis(url=..., allow_eviction=True)" in str(refused.value)
+        for terms in (
+            session.terms_of(redis_url, {"DAGNB_ALLOW_EVICTION": "1", "DAGNB_NAMESPACE": "by-variable"}),
+            session.Redis(url=redis_url, allow_eviction=True, namespace="by-argument"),
+        ):
+            await (await session.reopened(terms)).close()
 
     async def test_workers_need_no_more_than_calls_of_functions(self, store: RedisStore, redis_url: str) -> None:
         await store.submit(chain(2))

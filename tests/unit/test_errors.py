@@ -11,6 +11,8 @@ import pytest
 
 from dagnb import errors
 from dagnb.errors import DagnbError, Frame, TaskError
+from dagnb.failure import reason_of
+from dagnb.graph.payload import encode_value
 
 FRAME = Frame(file="cell 3", line=2, function="resize", source="1 / 0", column=4, end_column=9)
 FIRST = TaskError(
@@ -247,3 +249,64 @@ def test_an_unknown_name_is_answered_with_the_nearest_or_with_all(name: str, nea
 
 def test_an_unknown_name_where_nothing_is_known_says_so() -> None:
     assert str(errors.UnknownNameError("launcher", "docker", [])) == "unknown launcher 'docker'. Known: none."
+
+
+def failed(kind: str, message: str) -> str:
+    error = errors.TaskError(task="f-0", attempt=1, worker="w1", type=kind, message=message)
+    return str(errors.TaskFailedError("01RUN", [error]).args[0])
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("", "on w1: KeyboardInterrupt. `dagnb errors"),
+        ("   ", "on w1: KeyboardInterrupt. `dagnb errors"),
+        ("no rows.", "on w1: KeyboardInterrupt: no rows. `dagnb errors"),
+        ("write timeout_s=...", "on w1: KeyboardInterrupt: write timeout_s=... `dagnb errors"),
+    ],
+)
+def test_a_failure_reads_as_a_sentence_whatever_the_exception_said(message: str, told: str) -> None:
+    assert told in failed("KeyboardInterrupt", message)
+
+
+def test_a_failed_attempt_without_a_message_is_told_by_its_type_alone() -> None:
+    error = errors.TaskError(task="f-0", attempt=1, worker="w1", type="KeyError", message="")
+
+    assert error.line() == "task 'f-0' attempt 1 on w1: KeyError"
+
+
+def test_a_run_that_was_cancelled_for_no_reason_names_none() -> None:
+    assert str(errors.RunCancelledError("01RUN")) == "run 01RUN was cancelled. Start it again with .run()."
+    assert str(errors.RunCancelledError("01RUN", "")) == "run 01RUN was cancelled. Start it again with .run()."
+
+
+class UnspeakableError(Exception):
+    """Has no message, and says so badly."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ValueError("no rows."), "no rows"),
+        (TimeoutError(), "TimeoutError"),
+        (ValueError(" "), "ValueError"),
+        (UnspeakableError(), "UnspeakableError"),
+    ],
+)
+def test_the_reason_of_an_exception_is_never_empty(error: Exception, reason: str) -> None:
+    assert reason_of(error) == reason
+
+
+class Mute:
+    """Refuses to be pickled without a word."""
+
+    def __reduce__(self) -> str:
+        raise ValueError
+
+
+def test_what_refuses_to_be_pickled_without_a_word_is_told_by_the_type_it_raised() -> None:
+    with pytest.raises(errors.UnserialisableError, match=r"the result of task 'f' cannot be pickled: ValueError\. "):
+        encode_value(Mute(), "f")

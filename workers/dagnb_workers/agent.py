@@ -39,6 +39,13 @@ from dagnb_workers.code import code_mark, interpreter
 from dagnb_workers.hosts import GONE_S, PAUSE_S, Hosts, Whose
 from dagnb_workers.ledger import Entry, entries, lock_or_find
 
+HELP = """
+The agent is a background process, one for each user. It owns the embedded server, in which runs keep their state, and
+starts the worker processes and containers of runs. It schedules nothing: workers decide among themselves what runs
+next. Nobody has to start it: the first run does, and the agent ends ten minutes after its last use. If it is killed,
+no run is lost: workers go on, and the next agent takes them over. `dagnb doctor` says whether one is running.
+"""
+
 LINE_BYTES = 64 * 1024 * 1024
 IDLE_S = 600.0
 _TICK_S = 0.5
@@ -195,17 +202,38 @@ def _reap() -> bool:
     return True
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dagnb agent", description=HELP)
+    parser.add_argument("--stop", action="store_true", help="end the running agent, its server and all runs, then exit")
+    parser.add_argument(
+        "--idle-s",
+        metavar="SECONDS",
+        type=float,
+        default=IDLE_S,
+        help="end after this many seconds without a run or a client (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--directory",
+        metavar="DIR",
+        type=Path,
+        help="where its socket and those of its server lie (default: in DAGNB_HOME, or in the runtime directory)",
+    )
+    parser.add_argument(
+        "--detach",
+        action="store_true",
+        help="go to the background when ready, as an agent does that a run starts; without it, stay in the foreground",
+    )
+    parser.add_argument(
+        "--heir",
+        action="store_true",
+        help="take over what a killed agent left behind, and exit at once when that is nothing",
+    )
+    return parser
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """`dagnb agent`: run in the foreground, or detached for ensure_agent; 0 also when another agent lives."""
-    parser = argparse.ArgumentParser(prog="dagnb agent", description=__doc__, add_help=True)
-    parser.add_argument("--directory", type=Path, help="runtime directory (default: as DAGNB_HOME says)")
-    parser.add_argument(
-        "--idle-s", type=float, default=IDLE_S, help="leave after so many seconds without run or client"
-    )
-    parser.add_argument("--heir", action="store_true", help="leave at once when a killed agent left nothing behind")
-    parser.add_argument("--detach", action="store_true", help="go on in the background; stdout ends when it is ready")
-    parser.add_argument("--stop", action="store_true", help="have the running agent, its server and all runs end")
-    options = parser.parse_args(argv)
+    options = _parser().parse_args(argv)
     if options.stop:
         return stop()
     if options.detach and os.fork():

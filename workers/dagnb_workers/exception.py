@@ -15,6 +15,7 @@ from typing import Any, Literal
 import dagnb
 from dagnb import sources
 from dagnb.errors import Cause, Frame, UnserialisableError
+from dagnb.failure import headline, reason_of
 
 _TEXT_LIMIT = 64 * 1024
 _CAUSE_LIMIT = 4 * 1024
@@ -55,7 +56,7 @@ def of_result(refused: UnserialisableError, task: str) -> UnserialisableError:
 def unread_text(what: str, error: BaseException) -> str:
     """The message of an error that was raised when this was unpickled."""
     return (
-        f"{what} cannot be unpickled: {message_of(error).rstrip('.')}. "
+        f"{what} cannot be unpickled: {reason_of(error)[:_TEXT_LIMIT]}. "
         "Use plain data, or classes that come back from their pickle and that workers can import."
     )
 
@@ -134,7 +135,7 @@ def _lines(error: BaseException, label: Label) -> list[str]:
         _name_files(told, label)
         lines = list(told.format())
     except Exception:  # noqa: BLE001  # as above
-        lines = [f"{type(error).__qualname__}: {message_of(error)}\n"]
+        lines = [headline(type(error).__qualname__, message_of(error)) + "\n"]
     text = "".join(lines)
     return [text[-_TEXT_LIMIT:]] if len(text) > _TEXT_LIMIT else lines
 

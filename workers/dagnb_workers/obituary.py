@@ -72,7 +72,7 @@ def _overtime(facts: Facts) -> str:
     assert facts.running is not None
     return (
         f"the task was still running after its time limit of {facts.running.limit_s:g} s, did not stop when it was "
-        f"interrupted, and was killed. Give it longer with timeout_s=..."
+        f"interrupted, and was killed. Give it longer with @task(timeout_s=...)"
     )
 
 

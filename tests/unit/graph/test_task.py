@@ -12,8 +12,9 @@ import pytest
 
 from dagnb.errors import ConfigError, GraphError
 from dagnb.graph.context import TaskContext, entered
+from dagnb.graph.options import TaskOptions, options_from
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import Node, Task, TaskOptions, options_from, task
+from dagnb.graph.task import Node, Task, task
 
 
 @task
@@ -139,7 +140,8 @@ def test_every_option_of_the_decorator_is_kept() -> None:
         "backoff_s": 0.0,
     }
 
-    marked = task(**chosen)(len)
+    with pytest.warns(UserWarning, match="has no effect yet"):
+        marked = task(**chosen)(len)
 
     assert marked.options == TaskOptions(**chosen)
     assert set(chosen) == set(TaskOptions.__dataclass_fields__)

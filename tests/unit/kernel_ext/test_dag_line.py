@@ -13,7 +13,8 @@ from IPython.core.completer import provisionalcompleter
 from IPython.core.error import UsageError
 
 import dagnb
-from dagnb import registry
+from dagnb import registry, session
+from dagnb.doctor import in_force
 from dagnb.errors import AmbiguousNameError
 from dagnb.protocol.launcher import Seat
 from tests.unit.kernel_ext.conftest import Cells
@@ -232,6 +233,41 @@ def test_config_shows_settings_without_secrets(
     assert "hunter2" not in printed
 
 
+def test_config_tells_of_each_value_where_it_comes_from(
+    cells: Cells, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_origins", {})
+    monkeypatch.setenv("DAGNB_REDIS_URL", "redis://localhost:1/0")
+    monkeypatch.delenv("DAGNB_NAMESPACE", raising=False)
+
+    cells.run("import dagnb; dagnb.configure(planner='heft')")
+    session.configure_by(session.BY_OPTION, percentile=0.75, planner=None)
+    capsys.readouterr()
+    cells.run("%dag config")
+    lines = capsys.readouterr().out.splitlines()
+
+    told = [tuple(filter(None, map(str.strip, line.split("  ")))) for line in lines]
+    rows = {name: (value, origin) for name, value, origin, _ in told}
+    assert rows["setting"] == ("value", "comes from")
+    assert rows["planner"] == ("heft", "configure() in this session")
+    assert rows["percentile"] == ("0.75", "option of the command line")
+    assert rows["metrics"] == ("each_task", "default")
+    assert rows["store"] == ("redis://localhost:1/0", "environment variable DAGNB_REDIS_URL")
+    assert rows["DAGNB_REDIS_URL"] == ("redis://localhost:1/0", "environment")
+    assert rows["DAGNB_NAMESPACE"] == ("not set", "default")
+    assert set(session.MEANINGS) == set(session.Settings.__dataclass_fields__)
+
+
+def test_a_store_that_is_configured_goes_before_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_origins", {})
+    monkeypatch.setattr(session, "_settings", session.settings())
+    dagnb.configure(store=dagnb.Redis(url="redis://me:hunter2@localhost:2/0"))
+
+    (store,) = [one for one in in_force({"DAGNB_REDIS_URL": "redis://localhost:1/0"}) if one.name == "store"]
+
+    assert (store.value, store.origin) == ("redis://localhost:2/0", "configure() in this session")
+
+
 def test_doctor_looks_at_what_is_here(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
     cells.run("%dag doctor")
 
@@ -314,6 +350,41 @@ def test_our_lines_are_completed_with_our_words_alone(cells: Cells, text: str, f
     cells.run("from dagnb import task\nmytask = task(abs)\nmynode = mytask(1)")
 
     assert _completions(cells, text) == found
+
+
+def test_a_comment_behind_a_magic_is_no_argument(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    cells.run(f"%%dag value --planner heft  # twice four\n{DOUBLE}double(4)")
+
+    cells.run("%dag status   # of the latest run")
+
+    assert cells["value"] == 8
+    assert "ok: 1 of 1 task done" in capsys.readouterr().out
+
+
+def test_everything_that_run_takes_is_completed_behind_it(cells: Cells) -> None:
+    cells.run(f"%%dag value\n{DOUBLE}double(4)")
+    cells.run("one = double(1)\nboth = [double(2), double(3)]\n_hidden = double(5)\nother = [1, 2]\nempty = []")
+
+    for text in ("%dag run ", "again = %dag run ", "a, b = %dag run "):
+        assert _completions(cells, text) == ["one", "both", "value"]
+    assert _completions(cells, "%dag run val") == ["value"]
+    assert cells.run("%dag run both") == (4, 6)
+
+
+def test_a_task_is_shown_as_its_function_by_a_question_mark(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    cells.run(
+        "from dagnb import task\n@task(retries=2)\ndef count(text: str, n=3) -> int:\n    'Count words.'\n    return 1"
+    )
+
+    cells.run("count?")
+    shown = capsys.readouterr().out
+    cells.run("count??")
+    source = capsys.readouterr().out
+
+    assert "Signature:       count(text: str, n=3) -> int\n" in shown
+    assert "Docstring:       Count words.\n" in shown
+    assert "String form:     <task count(text, n): retries=2>\n" in shown
+    assert "@task(retries=2)\ndef count(text: str, n=3) -> int:\n    'Count words.'\n    return 1\n" in source
 
 
 def test_runs_and_tasks_are_completed_from_what_is_known_here(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:

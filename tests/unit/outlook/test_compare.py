@@ -117,6 +117,17 @@ def test_a_line_tells_makespan_cost_and_bytes_of_the_simulated_run() -> None:
     assert (apart.outcome.n_cold, apart.outcome.gb_s) == (2, pytest.approx(10.0))
 
 
+def test_the_bytes_of_a_line_are_those_of_its_trace_small_values_too() -> None:
+    """a0 -> b, a1 -> b: three values of 10 bytes, which ride along with the commits"""
+    costs = SECOND.with_(output_bytes=dict.fromkeys(range(3), 10))
+    problem = Problem(dag=graphs.fan_in(2), costs=costs, pool=Pool(cap=3, eager=False))
+
+    found = line(compare_plans(problem, PLANNERS, "a join", ticking()), "apart")
+
+    assert found.outlook is not None
+    assert found.moved_bytes == found.outlook.trace.moved_bytes() == 30
+
+
 def test_the_gap_is_to_the_bound_that_no_plan_beats() -> None:
     found = join()
 

@@ -8,8 +8,8 @@ from dagnb_planners.ranks import Prices, downward, upward
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Call, Dag
+from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import TaskOptions
 from dagnb.planning.costs import Law
 from tests import graphs
 from tests.unit.planners.prices import placed, problem

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dagnb_planners.flexible import Flexible
 
 from dagnb.graph.dag import Call, Dag
+from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.graph.task import TaskOptions
 from dagnb.planning.costs import Costs
 from dagnb.planning.planner import Pool, Problem
 from tests import graphs

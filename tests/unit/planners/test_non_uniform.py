@@ -11,8 +11,8 @@ from dagnb_planners.uniform import UNSIZED, Uniform
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
+from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import TaskOptions
 from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.simulate import outcome
 from tests import graphs

@@ -9,8 +9,8 @@ from dagnb_planners.one_pass import OnePass
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Call, Dag
+from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import TaskOptions
 from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem

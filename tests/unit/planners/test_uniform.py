@@ -6,8 +6,8 @@ from dagnb_planners.one_pass import OnePass
 from dagnb_planners.uniform import UNSIZED, Uniform
 
 from dagnb.graph.dag import Call, Dag
+from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import TaskOptions
 from tests import graphs
 from tests.unit.planners.prices import placed, problem
 

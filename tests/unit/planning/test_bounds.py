@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagnb.graph.dag import Dag
+from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.graph.task import TaskOptions
 from dagnb.planning.bounds import Bound, certificate, earliest, gap, lower_bound
 from dagnb.planning.costs import Costs, Law, Start
 from dagnb.planning.plan import Plan, Step

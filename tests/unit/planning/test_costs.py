@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dagnb.graph.dag import Call, Dag
-from dagnb.graph.task import TaskOptions
+from dagnb.graph.options import TaskOptions
 from dagnb.planning.costs import Costs, Law, Start
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagnb.errors import ConfigError
+from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import TaskOptions
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.target import Target
 from dagnb.trace.sample import Sample

@@ -162,7 +162,7 @@ def test_every_act_takes_the_time_it_is_priced_at() -> None:
         ("load", "w1", 15.7, 17.7, 1_000_000),
         ("run", "w1", 17.7, 37.7, 0),
         ("dump", "w1", 37.7, 37.70001, 10),
-        ("commit", "w1", 37.70001, 37.90001, 0),
+        ("commit", "w1", 37.70001, 37.90001, 10),  # a value this small rides along
         ("return", "", 37.80001, 38.05001, 0),
     ]
     assert round(trace.makespan_s, 5) == 37.80001

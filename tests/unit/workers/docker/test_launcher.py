@@ -72,3 +72,7 @@ def test_mounts_and_environment_are_kept_in_one_form(tmp_path: Path) -> None:
     assert kept == ((Mount(source=str(tmp_path), target="/data"),), (("A", "1"), ("B", "2")))
     assert made == Docker(mounts=[f"{tmp_path}:/data:ro"], environment={"A": "1", "B": "2"})
     assert hash(made) == hash(Docker(mounts=[f"{tmp_path}:/data:ro"], environment={"A": "1", "B": "2"}))
+
+
+def test_the_values_of_its_variables_are_not_printed_with_it() -> None:
+    assert "hunter2" not in repr(Docker(environment={"PASSWORD": "hunter2"}))

@@ -17,6 +17,7 @@ import requests
 import urllib3.exceptions
 
 from dagnb.errors import LaunchError
+from dagnb.failure import reason_of
 
 VARIABLES = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 """what says where the engine is"""
@@ -60,7 +61,7 @@ def answering() -> Iterator[None]:
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
         raise LaunchError(_told(_host(), error)) from error
     except docker.errors.DockerException as error:
-        raise LaunchError(f"the Docker engine refused: {error}. `docker info` tells how it is.") from error
+        raise LaunchError(f"the Docker engine refused: {reason_of(error)}. `docker info` tells how it is.") from error
 
 
 def _host() -> str:
@@ -99,7 +100,10 @@ def _told(host: str, error: BaseException) -> str:
             f"the Docker engine at {host} is not running. Start it (`systemctl start docker`, or Docker Desktop), "
             "or set DOCKER_HOST to another, or take workers='process'."
         )
-    return f"no Docker engine answers at {host}: {error}. `docker version` tells more; DOCKER_HOST says where it is."
+    return (
+        f"no Docker engine answers at {host}: {reason_of(error)}. "
+        "`docker version` tells more; DOCKER_HOST says where it is."
+    )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from dagnb.failure import reason_of
 from dagnb.protocol.invocation import Invocation
 from dagnb.storage.open import without_secrets
 from dagnb_workers.launchers.docker.allotment import Limits, Orders, State, Want, decide
@@ -189,7 +190,7 @@ class Fleet:
             await self._start(box)
         except ENGINE_ERRORS as error:
             is_gone = not await asyncio.to_thread(_answers)
-            await self._failed(follower, str(error), is_engine_gone=is_gone)
+            await self._failed(follower, reason_of(error), is_engine_gone=is_gone)
 
     async def _failed(self, follower: Follower, reason: str, *, weight: int = 1, is_engine_gone: bool = False) -> None:
         await follower.failed(reason, weight=weight, is_engine_gone=is_engine_gone)

@@ -18,9 +18,9 @@ import docker.errors
 import requests
 
 from dagnb.errors import ConfigError, LaunchError
+from dagnb.graph.options import requirements_from
 from dagnb.graph.requirements import parse
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import requirements_from
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import Seat
@@ -70,7 +70,7 @@ class Docker:
     requirements: str | os.PathLike[str] | Iterable[str] = ()
     mounts: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = ()
     network: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)  # values may be secrets
     idle_s: float = 60.0
     linger_s: float = 0.5
     pids: int = 256

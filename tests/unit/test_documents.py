@@ -1,0 +1,131 @@
+"""The documents say what is so: their examples are counted, the files they name exist, the planner they show works."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from dagnb import doctor
+from dagnb.testing import PlannerLaws
+from tests.documents import DOCUMENTS, ROOT, blocks, named_files, prose
+
+README = ROOT / "README.md"
+MOST_NOT_RUN = 2
+BASELINES = {"wukong", "one_pass", "dask_like", "uniform", "non_uniform"}
+"""planners that lose on purpose, or that choose something other than workers"""
+
+
+def names(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def test_every_block_of_the_readme_is_run_but_for_two() -> None:
+    found = blocks(README)
+
+    assert {block.language for block in found} <= {"python", "bash"}
+    assert len([block for block in found if block.reason]) <= MOST_NOT_RUN
+    assert len(found) >= 10
+
+
+@pytest.mark.parametrize("document", DOCUMENTS[:1], ids=names)
+def test_no_code_of_the_readme_escapes_the_test_that_runs_it(document: Path) -> None:
+    indented = [line for line in prose(document).splitlines() if line.startswith("    ")]
+
+    assert indented == [], "write it as a fenced block, so that it is run"
+
+
+def test_no_example_of_the_readme_takes_a_planner_that_is_a_baseline() -> None:
+    for block in blocks(README):
+        assert not BASELINES & set(re.findall(r"\w+", block.text)), f"line {block.line}"
+
+
+def test_the_readme_tells_the_forecast_of_the_picture_that_it_shows() -> None:
+    picture = (ROOT / "docs" / "plan.svg").read_text(encoding="utf-8")
+    found = re.search(r"predicted ([\d.]+ s), ([\d.]+ to [\d.]+ s) in 8 of 10 runs", picture)
+
+    assert found is not None
+    assert "every function was measured" in picture
+    assert f"predicted\n{found[1]} ({found[2]} in 8 of 10 runs)" in README.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=names)
+def test_a_document_names_only_files_that_exist(document: Path) -> None:
+    missing = [name for name in named_files(document) if not exists(name, document)]
+
+    assert missing == []
+
+
+def exists(name: str, document: Path) -> bool:
+    """Whether there is such a file or folder: from the document's folder, from the root, or below some folder."""
+    if name in OTHERS:
+        return True
+    relative = name.rstrip("/")
+    if (document.parent / relative).exists() or (ROOT / relative).exists():
+        return True
+    return any((folder / relative).exists() or (folder / f"{relative}.py").exists() for folder in FOLDERS)
+
+
+FOLDERS = [
+    path
+    for top in ("dagnb", "kernel_ext", "workers", "planners", "tests", "benchmarks", "docs", "notebooks")
+    for path in (ROOT / top, *(ROOT / top).rglob("*"))
+    if path.is_dir() and path.name != "__pycache__"
+]
+OTHERS = {"requirements.txt", "helpers.py", ".venv/"}
+"""files of users, and what scripts make"""
+
+
+def test_every_room_that_architecture_draws_is_there() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    drawing = text[text.index("    dagnb/   testing") :].split("\n\n")[0]
+    rooms = []
+    for line in drawing.removeprefix("    dagnb/").splitlines():
+        first = re.split(r"\s{2,}", line.strip())[0]
+        rooms += re.split(r" \| | -> ", first)
+
+    assert len(rooms) > 20
+    assert [room for room in rooms if not exists(f"dagnb/{room}", README) and not exists(f"{room}.py", README)] == []
+
+
+def test_every_card_of_a_room_names_a_file_to_start_at_that_is_there() -> None:
+    cards = [path for folder in FOLDERS for path in folder.glob("__init__.py") if "Start at: " in path.read_text()]
+
+    assert len(cards) > 15
+    for card in cards:
+        names_of_files = re.findall(r"Start at: ([\w/.]+\.py)", card.read_text())
+        assert [name for name in names_of_files if not (card.parent / name).exists()] == [], card
+
+
+def test_planners_readme_has_a_row_for_every_planner() -> None:
+    text = (ROOT / "planners" / "README.md").read_text(encoding="utf-8")
+    ours = [point.name for point in entry_points(group="dagnb.planners") if point.module.startswith("dagnb_planners.")]
+
+    assert [name for name in ours if f"| `{name}` |" not in text] == []
+
+
+def test_every_variable_that_a_document_names_is_read() -> None:
+    read = {*doctor.VARIABLES, "DAGNB_SCREENSHOTS", "DAGNB_TEST_SERVER"}
+    for document in DOCUMENTS:
+        named = set(re.findall(r"DAGNB_[A-Z_]+", document.read_text(encoding="utf-8")))
+        assert named <= read, names(document)
+
+
+def shown_planner() -> Any:
+    """The class that CONTRIBUTING shows."""
+    (block,) = [block for block in blocks(ROOT / "CONTRIBUTING.md") if "class RoundRobin" in block.text]
+    module = ModuleType("shown_in_contributing")
+    sys.modules[module.__name__] = module  # dataclasses looks there
+    exec(block.text, vars(module))
+    return module.RoundRobin()
+
+
+class TestThePlannerThatContributingShows(PlannerLaws):
+    """It passes the laws of planners, as the text says one must."""
+
+    planner = shown_planner()
