@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dagnb.errors import AmbiguousNameError, RunNotStoredError, UnknownRunError, UnknownTaskError
+from dagnb.graph.brief import brief
 from dagnb.protocol.messages import RunState
 from dagnb.units import moment_text
 
@@ -64,6 +65,8 @@ class Found:
 
     run: KnownRun
     others: tuple[KnownRun, ...] = ()
+
+    __repr__ = brief
 
 
 def is_run_id(text: str) -> bool:
