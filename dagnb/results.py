@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dagnb import session
-from dagnb.errors import BlobMissingError, RunCancelledError, RunTimeoutError, TaskFailedError
+from dagnb.errors import BlobMissingError, RunCancelledError, RunTimeoutError, task_failed
 from dagnb.graph.payload import Signer, decode_value
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.program import verify
@@ -27,7 +27,7 @@ async def outcome(store: Store, seen: Observation) -> Any:
     story = Story.read(seen.meta)
     if seen.state is RunState.FAILED:
         final = [error for error in errors_of(seen, story) if error.final]
-        raise TaskFailedError(seen.run, final or errors_of(seen, story)[-1:])
+        raise task_failed(seen.run, final or errors_of(seen, story)[-1:])
     found = await values(store, seen, story.sinks)
     return found[0] if story.is_single else found
 

@@ -50,6 +50,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.TaskFailedError("01RUN", [FIRST, SECOND]),
     errors.RunTimeoutError("01RUN", 2.5),
     errors.RunCancelledError("01RUN", "Ctrl-C"),
+    errors.OriginalError("KeyError", "'left'", ["KeyError: 'left'\n"]),
     errors.ProtocolError("our fault"),
 ]
 IDS = [type(error).__name__ for error in ONE_OF_EACH]
@@ -75,7 +76,7 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
         "Exception": {"DagnbError"},
         "DagnbError": {
             "GraphError", "PlanError", "ConfigError", "StorageError", "HistoryError", "LaunchError", "RunError",
-            "ProtocolError",
+            "OriginalError", "ProtocolError",
         },
         "GraphError": {"CycleError", "ForeignNodeError", "UnserialisableError"},
         "PlanError": {"UnknownNameError", "InvalidPlanError"},
@@ -177,7 +178,8 @@ def test_of_several_failed_tasks_each_is_told_with_its_own_lines() -> None:
     error = errors.TaskFailedError("01RUN", [FIRST, SECOND])
 
     assert str(error) == (
-        "task 'resize-3' failed after 3 attempt(s) on w2: MemoryError: no room (and 1 more). "
+        "task 'resize-3' failed after 3 attempt(s) on w2: MemoryError: no room (and 1 more). This is the first that "
+        "failed. "
         "`dagnb errors 01RUN` shows everything.\n\n"
         "task 'resize-3' attempt 3 on w2: MemoryError: no room\n"
         "Traceback (most recent call last):\nMemoryError: no room\n\n"

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import dagnb
 from dagnb import sources
 from dagnb.errors import Cause, Frame, UnserialisableError
+from dagnb.failure import class_names
 
 _TEXT_LIMIT = 64 * 1024
 _CAUSE_LIMIT = 4 * 1024
@@ -25,11 +26,16 @@ Label = Callable[[str], str]
 """file -> how people call it"""
 
 
+TIME_LIMIT = "TimeLimit"
+"""the type of a failure whose time was up; for who catches or retries it, that is a TimeoutError"""
+
+
 def error_json(error: BaseException, label: Label = str, *, kind: str = "", message: str = "", **facts: Any) -> str:
     """The error with its causes as JSON. facts: worker, at, stderr_tail, stdout_tail."""
     told = {
         "type": kind or type(error).__qualname__,
         "message": message or message_of(error),
+        "mro": class_names(TimeoutError if kind == TIME_LIMIT else type(error)),
         "frames": [asdict(frame) for frame in user_frames(error.__traceback__, label)],
         "notes": _notes(error),
         "causes": [asdict(cause) for cause in _causes(error, label, {id(error)})],

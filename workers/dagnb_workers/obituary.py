@@ -6,6 +6,7 @@ import json
 import signal
 from dataclasses import dataclass
 
+from dagnb.failure import class_names
 from dagnb.protocol.messages import Charge, Death
 from dagnb_workers.page import Running
 
@@ -36,6 +37,7 @@ def death(facts: Facts) -> Death:
     error = {
         "type": "TimeLimit" if late else "WorkerDied",
         "message": _overtime(facts) if late else cause(facts),
+        "mro": class_names(TimeoutError) if late else [],
         "worker": facts.worker or facts.instance,
         "exit_code": facts.code if facts.code >= 0 else None,
         "signal": -facts.code if facts.code < 0 else None,
