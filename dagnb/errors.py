@@ -8,7 +8,8 @@
     |                    StorageFullError, SignatureError, RunMissingError
     |- HistoryError                                                             what past runs taught
     |- LaunchError       VersionMismatchError, ImageBuildError                  starting workers
-    |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError    your task, your limit
+    |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError,   your task, your limit
+    |                    ValueUnreadableError
     |- OriginalError                                                            what a failed task raised
     `- ProtocolError                                                            a defect of dagnb itself
 
@@ -18,13 +19,13 @@ An error carries fields; its message is a template of them and ends with the cur
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dagnb.failure import Cause as Cause  # noqa: PLC0414  # one of the errors' public names
 from dagnb.failure import Frame as Frame  # noqa: PLC0414  # one of the errors' public names
 from dagnb.failure import TaskError as TaskError  # noqa: PLC0414  # one of the errors' public names
-from dagnb.failure import blank, combined, details
+from dagnb.failure import blank, combined, details, headline
 
 
 class DagnbError(Exception):
@@ -218,15 +219,9 @@ class TaskFailedError(RunError):
 
     def __init__(self, run: str, errors: Sequence[TaskError]) -> None:
         self.run, self.errors = run, tuple(errors)
-        first = self.errors[0]
-        more = f" (and {len(self.errors) - 1} more). This is the first that failed" if len(self.errors) > 1 else ""
         # Not by super(): the class that this one is combined with may have a constructor of its own.
-        BaseException.__init__(
-            self,
-            f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: {first.type}: "
-            f"{first.message[:2_000].rstrip('.')}{more}. `dagnb errors {run}` shows everything.",
-        )
-        if first.traceback:  # a worker that died raised nothing
+        BaseException.__init__(self, f"{headline(self.errors)} `dagnb errors {run}` shows everything.")
+        if (first := self.errors[0]).traceback:  # a worker that died raised nothing
             self.__cause__ = OriginalError(first.type, first.message, first.traceback)
 
     def __init_subclass__(cls) -> None:
@@ -245,9 +240,8 @@ class TaskFailedError(RunError):
 def task_failed(run: str, errors: Sequence[TaskError]) -> TaskFailedError:
     """A TaskFailedError that can also be caught as the exception that the first failed task raised.
 
-    This needs a class that this process has loaded: built in, of an imported module, or of the notebook itself; of the
-    exception's class and its bases, the first that is known counts. dagnb's own errors are left out, since they would
-    say something about this run.
+    Of the exception's class and its bases, the first counts that this process has loaded: built in, of an imported
+    module, or of the notebook. dagnb's own errors are left out: they would say something about this run.
     """
     error = blank(combined(TaskFailedError, errors[0].mro, never=(DagnbError,)))
     error.__init__(run, errors)  # type: ignore[misc]  # `blank` skips the constructors of foreign classes
@@ -279,6 +273,27 @@ class RunCancelledError(RunError):
     def __init__(self, run: str, reason: str = "cancelled") -> None:
         self.run, self.reason = run, reason
         super().__init__(f"run {run} was cancelled ({reason}). Start it again with .run().")
+
+
+class ValueUnreadableError(RunError):
+    """The run went well, but this process cannot unpickle a value of it.
+
+    pickles: task -> (pickle, buffers), signed by this user: `pickle.loads(pickle, buffers=buffers)` reads it once its
+    classes are here. values: task -> value of the others asked for, which could be read. reason: of the first.
+    """
+
+    def __init__(
+        self, run: str, reason: str, pickles: Mapping[str, tuple[bytes, tuple[bytes, ...]]], values: Mapping[str, Any]
+    ) -> None:
+        self.run, self.reason, self.pickles, self.values = run, reason, dict(pickles), dict(values)
+        first = next(iter(self.pickles))
+        also = f" (and {len(self.pickles) - 1} more)" if len(self.pickles) > 1 else ""
+        kept = f", and .values those of {', '.join(list(self.values)[:3])}" if self.values else ""
+        super().__init__(
+            f"the value of task '{first}'{also} cannot be read here: {reason[:2_000].rstrip('.')}. Define its class "
+            f"as the task had it and ask again with run.value('{first}'), or have the task return plain data. "
+            f"Nothing is lost: .pickles of this error holds the bytes{kept}."
+        )
 
 
 class ProtocolError(DagnbError):

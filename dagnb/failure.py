@@ -86,6 +86,16 @@ _SHOWN = 5
 """so many failures are told of at most"""
 
 
+def headline(errors: Sequence[TaskError]) -> str:
+    """Which task failed first, of what, and how many others did."""
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more). This is the first that failed" if len(errors) > 1 else ""
+    message = first.message[:2_000].rstrip(".")
+    return (
+        f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: {first.type}: {message}{more}."
+    )
+
+
 def details(errors: Sequence[TaskError]) -> list[str]:
     """A paragraph for each of the first failures: the user's own lines, and what was printed; '' is left out."""
     parts = []

@@ -50,6 +50,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.TaskFailedError("01RUN", [FIRST, SECOND]),
     errors.RunTimeoutError("01RUN", 2.5),
     errors.RunCancelledError("01RUN", "Ctrl-C"),
+    errors.ValueUnreadableError("01RUN", "TypeError: body", {"a-0": (b"pickle", (b"buffer",))}, {"b-0": 1}),
     errors.OriginalError("KeyError", "'left'", ["KeyError: 'left'\n"]),
     errors.ProtocolError("our fault"),
 ]
@@ -85,7 +86,7 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
         },
         "ConfigError": {"RequirementError"},
         "LaunchError": {"VersionMismatchError", "ImageBuildError"},
-        "RunError": {"TaskFailedError", "RunTimeoutError", "RunCancelledError"},
+        "RunError": {"TaskFailedError", "RunTimeoutError", "RunCancelledError", "ValueUnreadableError"},
     }  # fmt: skip
     assert all(name in (errors.__doc__ or "") for name in parents)
 
