@@ -115,6 +115,12 @@ def frames(trace: TracebackType | None, label: Callable[[str], str] = str, *, mo
     return [_frame(*same[0], label, installed, len(same)) for same in repeated[-most:]]
 
 
+def frame_at(file: str, line: int, function: str, label: Callable[[str], str] = str) -> Frame:
+    """The frame of which no more is known than this, with its line of source. label: as for frames."""
+    is_library = _is_library(file, _installed_folders())
+    return Frame(file=label(file), line=line, function=function, source=_line(file, line), is_library=is_library)
+
+
 def _frame(
     entry: traceback.FrameSummary, code: CodeType, label: Callable[[str], str], installed: tuple[str, ...], times: int
 ) -> Frame:

@@ -7,8 +7,9 @@ import concurrent
 import json
 import os
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from itertools import dropwhile, groupby
 from types import TracebackType
 from typing import Any, Literal
 
@@ -48,6 +49,17 @@ def user_frames(trace: TracebackType | None, label: Label = str, *, most: int = 
     """The frames on the user's side, outermost first, the innermost at most."""
     found = sources.frames(_strip(trace), label, most=most + 10)  # those of a task within a task are left out
     return [frame for frame in found if not _is_house(frame.file)][-most:]
+
+
+def crash_frames(lines: Iterable[tuple[str, int, str]], label: Label) -> list[Frame]:
+    """The frames on the user's side of (file, line, function), which come most recent first; outermost first."""
+    outermost_first = reversed(list(lines))
+    own = dropwhile(lambda line: _is_way(line[0]) or line[0].startswith("<frozen "), outermost_first)
+    found = []
+    for line, same in groupby(line for line in own if not _is_house(line[0])):
+        frame = sources.frame_at(*line, label)
+        found.append(replace(frame, times=len(list(same))))
+    return found[-_FRAMES:]
 
 
 def of_result(refused: UnserialisableError, task: str) -> UnserialisableError:
