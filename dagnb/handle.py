@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Generator
 from functools import cached_property
@@ -20,6 +19,7 @@ from dagnb.errors import (
     StorageError,
     TaskError,
 )
+from dagnb.metrics.database import warn
 from dagnb.metrics.history import History
 from dagnb.outlook.makespans import Makespans, makespans
 from dagnb.planning.plan import Plan
@@ -40,7 +40,6 @@ R = TypeVar("R")
 viewers: list[Callable[[Run[Any]], None]] = []
 """told of every run this process starts, in the thread that starts it; the notebook arm puts its live view here"""
 
-_log = logging.getLogger(__name__)
 _REAP_S = 1.0
 _FAREWELL_S = 5.0
 _WAKE_S = 0.1
@@ -242,7 +241,7 @@ class Run(Generic[R]):
             now = await self._settled(None, with_logs=False)
             await asyncio.to_thread(History().record, self.id, now.story, now.seen.state, now.trace)
         except (HistoryError, ConfigError) as error:
-            _log.warning("%s", error)
+            warn(error)
         except StorageError:
             return  # forgotten, or out of reach: there is nothing to learn from
 
