@@ -109,20 +109,33 @@ _told: set[str] = set()
 def _connected(path: Path) -> tuple[sqlite3.Connection, int]:
     """A connection to a file with our tables, and the file's inode; a damaged one is set aside first."""
     while True:
+        before = _inode(path)
         db = sqlite3.connect(path, timeout=PATIENCE_S)
+        inode = _inode(path)
+        if before not in {0, inode}:  # set aside by another just now: which of both files is open is unknown
+            db.close()
+            continue
         try:
-            inode = path.stat().st_ino
             _prepare(db, path)
-        except (sqlite3.Error, OSError, HistoryError) as error:
+        except (sqlite3.Error, HistoryError) as error:
             db.close()
             if not _is_damaged(error):
                 raise
-            aside = _set_aside(path, inode)
-            _log.warning(
-                "the history in %s was damaged: %s. It was set aside as %s; a new one begins.", path, error, aside
-            )
+            if before:
+                aside = _set_aside(path, inode)
+                _log.warning(
+                    "the history in %s was damaged: %s. It was set aside as %s; a new one begins", path, error, aside
+                )
         else:
             return db, inode
+
+
+def _inode(path: Path) -> int:
+    """0 where there is no file."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:

@@ -7,9 +7,11 @@ Two pools: one for commands, one for those that block, so that a worker holds tw
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
 import inspect
 import ipaddress
+import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -26,6 +28,9 @@ from redis.backoff import NoBackoff
 from dagnb.errors import ConfigError, RunMissingError, StorageFullError, StorageUnavailableError
 
 Command = Sequence[str | bytes | memoryview | int | float]
+
+_of_parents: list[object] = []
+"""clients of the process that this one was forked from; never freed, since freeing closes their sockets"""
 
 _LOST = (exceptions.ConnectionError, exceptions.TimeoutError)
 _OLDEST = (7, 0)
@@ -96,8 +101,32 @@ class Link:
         self.url: Final = without_secrets(url)
         self.patience_s = patience_s
         self.round_trips = 0
-        self.commands = _client(url, _ANSWER_S)
-        self.blocking = _client(url, None)
+        self._full_url = url
+        self._connect()
+
+    def _connect(self) -> None:
+        self._pid = os.getpid()
+        self._commands = _client(self._full_url, _ANSWER_S)
+        self._blocking = _client(self._full_url, None)
+
+    def _own(self) -> None:
+        """In a forked process: connect anew. The parent goes on with the old sockets, so they are not even closed."""
+        if self._pid != os.getpid():
+            _of_parents.append((self._commands, self._blocking))
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(_of_parents))
+            self._connect()
+
+    @property
+    def commands(self) -> Redis:
+        """The client for commands, of this process."""
+        self._own()
+        return self._commands
+
+    @property
+    def blocking(self) -> Redis:
+        """The client for commands that block, of this process."""
+        self._own()
+        return self._blocking
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -85,8 +85,8 @@ def test_a_file_with_the_tables_of_somebody_else_is_set_aside(path: Path) -> Non
 def test_of_several_that_meet_a_damaged_file_one_sets_it_aside(path: Path) -> None:
     path.write_bytes(b"damaged")
 
-    with ThreadPoolExecutor(8) as pool:
-        marks = set(pool.map(mark, [path] * 32))
+    with ThreadPoolExecutor(4) as pool:
+        marks = set(pool.map(mark, [path] * 12))
 
     assert len(marks) == 1
     assert len(aside(path)) == 1
