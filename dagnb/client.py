@@ -27,6 +27,7 @@ from dagnb.graph.payload import Signer
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node
 from dagnb.handle import Run, viewers
+from dagnb.metrics.database import warn
 from dagnb.metrics.known import kept_runs, known_runs
 from dagnb.metrics.upload import Upload
 from dagnb.outlook.costs import expected_costs
@@ -58,8 +59,8 @@ PRINTED_STEPS = 5_000
 _LEARNING_S = 1.0
 """a plan waits so long for the history to take in the run before"""
 
-_ON_ERROR = ("fail", "continue")
 _log = logging.getLogger(__name__)
+_ON_ERROR = ("fail", "continue")
 
 
 def run(
@@ -137,7 +138,7 @@ async def _start(
             n_workers=min(launcher.cap, len(made.steps)),
             records=submission.records if ready.n_bytes <= INLINE_DAG_BYTES else (),
             asked_at=now,
-            cwd=os.getcwd(),
+            cwd=_current_folder(),
             versions=versions(),
             metrics=upload.text,
         )
@@ -149,6 +150,18 @@ async def _start(
     handle: Run[Any] = Run(run_id, opened, plan=made, launcher=launcher, name=name)
     await handle.record(submitted)
     return handle
+
+
+def _current_folder() -> str:
+    """Where tasks run, as far as they run on this machine; '' when it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        _tell(
+            "the current folder was removed, so tasks do not run in it: a relative path in them means another place. "
+            "Go to a folder that exists with os.chdir(...)."
+        )
+        return ""
 
 
 def plan(*nodes: Node[Any], planner: Any = None, workers: Any = None, percentile: float | None = None) -> Plan:
@@ -176,7 +189,7 @@ def _costs(dag: Dag, launcher: Launcher) -> Costs:
     try:
         return expected_costs(dag, knowledge(), launcher.name)
     except HistoryError as error:
-        _log.warning("%s", error)
+        warn(error)
         return Costs.hinted(dag)
 
 

@@ -9,7 +9,9 @@
     |                    RunMissingError, RunNotStoredError, UnknownRunError
     |- HistoryError                                                             what past runs taught
     |- LaunchError       VersionMismatchError, ImageBuildError                  starting workers
-    |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError    your task, your limit
+    |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError,   your task, your limit
+    |                    ValueUnreadableError
+    |- OriginalError                                                            what a failed task raised
     `- ProtocolError                                                            a defect of dagnb itself
 
 An error carries fields; its message is a template of them and ends with the cure. All of them can be pickled.
@@ -18,13 +20,14 @@ An error carries fields; its message is a template of them and ends with the cur
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from dagnb.catchable import blank, combined
 from dagnb.failure import Cause as Cause  # noqa: PLC0414  # one of the errors' public names
 from dagnb.failure import Frame as Frame  # noqa: PLC0414  # one of the errors' public names
 from dagnb.failure import TaskError as TaskError  # noqa: PLC0414  # one of the errors' public names
-from dagnb.failure import headline, sentence, without_stop
+from dagnb.failure import details, first_failure, without_stop
 
 
 class DagnbError(Exception):
@@ -267,37 +270,54 @@ class RunError(DagnbError):
 
 
 class TaskFailedError(RunError):
-    """Tasks failed for good; `errors` holds their last attempts, the first failure first."""
+    """Tasks failed for good; `errors` holds their last attempts, the first failure first.
+
+    A run raises one that is of the first failure's own class, too: `except KeyError` catches it. See task_failed.
+    """
+
+    run: str
+    errors: tuple[TaskError, ...]
 
     def __init__(self, run: str, errors: Sequence[TaskError]) -> None:
         self.run, self.errors = run, tuple(errors)
-        first = self.errors[0]
-        more = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
-        told = sentence(without_stop(headline(first.type, first.message[:2_000])) + more)
-        super().__init__(
-            f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: {told} "
-            f"`dagnb errors {run}` shows everything."
-        )
+        # Not by super(): the class that this one is combined with may have a constructor of its own.
+        BaseException.__init__(self, f"{first_failure(self.errors)} `dagnb errors {run}` shows everything.")
+        if (first := self.errors[0]).traceback:  # a worker that died raised nothing
+            self.__cause__ = OriginalError(first.type, first.message, first.traceback)
+
+    def __init_subclass__(cls) -> None:
+        """Keep such a hook of the class that this one is combined with from running."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the fields; the class is looked up again where it is unpickled."""
+        notes = {name: value for name, value in vars(self).items() if name not in {"run", "errors"}}
+        return task_failed, (self.run, self.errors), notes or None
 
     def __str__(self) -> str:
         """Give the message, then what is known of the first failures: the user's own lines, and what was printed."""
-        parts = [str(self.args[0])]
-        for error in self.errors[:_SHOWN]:
-            told = [error.line()[:2_000]] if len(self.errors) > 1 else []
-            told += [_end(error.text(), 8_000)] if error.text() else []
-            tails = (("stderr", error.stderr_tail), ("stdout", error.stdout_tail))
-            told += [f"{name}:\n{_end(tail.rstrip(), 2_000)}" for name, tail in tails if tail.strip()]
-            parts.append("\n".join(told))
-        if len(self.errors) > _SHOWN:
-            parts.append(f"and {len(self.errors) - _SHOWN} more failed")
-        return "\n\n".join(filter(None, parts))
+        return "\n\n".join([str(self.args[0]), *details(self.errors)])
 
 
-_SHOWN = 5
+def task_failed(run: str, errors: Sequence[TaskError]) -> TaskFailedError:
+    """A TaskFailedError that can also be caught as the exception that the first failed task raised.
+
+    Of the exception's class and its bases, the first counts that this process has loaded: built in, of an imported
+    module, or of the notebook. dagnb's own errors are left out: they would say something about this run.
+    """
+    error = blank(combined(TaskFailedError, errors[0].mro, never=(DagnbError,)))
+    error.__init__(run, errors)  # type: ignore[misc]  # `blank` skips the constructors of foreign classes
+    return error
 
 
-def _end(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"... {text[-limit:]}"
+class OriginalError(DagnbError):
+    """Stands for the exception that a task raised, as the cause of TaskFailedError; it did not travel itself.
+
+    type: the name of its class. message: its own. lines: its traceback as Python writes it.
+    """
+
+    def __init__(self, kind: str, message: str, lines: Sequence[str]) -> None:
+        self.type, self.message, self.lines = kind, message, tuple(lines)
+        super().__init__(f"{kind}: {message}" if message else kind)
 
 
 class RunTimeoutError(RunError, TimeoutError):
@@ -315,6 +335,27 @@ class RunCancelledError(RunError):
         self.run, self.reason = run, reason
         why = f" ({reason})" if reason and reason != "cancelled" else ""
         super().__init__(f"run {run} was cancelled{why}. Start it again with .run().")
+
+
+class ValueUnreadableError(RunError):
+    """The run went well, but this process cannot unpickle a value of it.
+
+    pickles: task -> (pickle, buffers), signed by this user: `pickle.loads(pickle, buffers=buffers)` reads it once its
+    classes are here. values: task -> value of the others asked for, which could be read. reason: of the first.
+    """
+
+    def __init__(
+        self, run: str, reason: str, pickles: Mapping[str, tuple[bytes, tuple[bytes, ...]]], values: Mapping[str, Any]
+    ) -> None:
+        self.run, self.reason, self.pickles, self.values = run, reason, dict(pickles), dict(values)
+        first = next(iter(self.pickles))
+        also = f" (and {len(self.pickles) - 1} more)" if len(self.pickles) > 1 else ""
+        kept = f", and .values those of {', '.join(list(self.values)[:3])}" if self.values else ""
+        super().__init__(
+            f"the value of task '{first}'{also} cannot be read here: {reason[:2_000].rstrip('.')}. Define its class "
+            f"as the task had it and ask again with run.value('{first}'), or have the task return plain data. "
+            f"Nothing is lost: .pickles of this error holds the bytes{kept}."
+        )
 
 
 class ProtocolError(DagnbError):

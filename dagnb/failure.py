@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,7 +54,8 @@ class TaskError:
     """Why one attempt of one task failed, as the errors key holds it.
 
     `type` is the exception's name, or for a death without exception: "WorkerDied", "TimeLimit", "LeaseLost".
-    causes: what it was raised from or while handling, and the parts of an exception group. traceback: Python's text.
+    mro: the exception's class and its bases, as catchable.class_names gives them. traceback: Python's text.
+    causes: what it was raised from or while handling, and the parts of an exception group.
     """
 
     task: str
@@ -61,6 +63,7 @@ class TaskError:
     worker: str
     type: str
     message: str
+    mro: tuple[str, ...] = ()
     frames: tuple[Frame, ...] = ()
     notes: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
@@ -124,3 +127,33 @@ def sentence(text: str) -> str:
     ('no such file.', 'no such file.', 'write timeout_s=...')
     """
     return text if text.endswith(".") else f"{text}."
+
+
+_TOLD = 5
+"""so many failures are told of at most"""
+
+
+def first_failure(errors: Sequence[TaskError]) -> str:
+    """Which task failed first, of what, and how many others did."""
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more). This is the first that failed" if len(errors) > 1 else ""
+    raised = sentence(without_stop(headline(first.type, first.message[:2_000])) + more)
+    return f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: {raised}"
+
+
+def details(errors: Sequence[TaskError]) -> list[str]:
+    """A paragraph for each of the first failures: the user's own lines, and what was printed; '' is left out."""
+    parts = []
+    for error in errors[:_TOLD]:
+        told = [error.line()[:2_000]] if len(errors) > 1 else []
+        told += [_end(error.text(), 8_000)] if error.text() else []
+        tails = (("stderr", error.stderr_tail), ("stdout", error.stdout_tail))
+        told += [f"{name}:\n{_end(tail.rstrip(), 2_000)}" for name, tail in tails if tail.strip()]
+        parts.append("\n".join(told))
+    if len(errors) > _TOLD:
+        parts.append(f"and {len(errors) - _TOLD} more failed")
+    return [part for part in parts if part]
+
+
+def _end(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"... {text[-limit:]}"

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from dagnb import session
 from dagnb.errors import ConfigError, DagnbError, HistoryError, RunError, RunTimeoutError, StorageError, TaskError
+from dagnb.metrics.database import warn
 from dagnb.metrics.history import History
 from dagnb.outlook.makespans import Makespans, makespans
 from dagnb.planning.plan import Plan
@@ -268,7 +269,7 @@ class Run(Generic[R]):
                 now = await self._settled(None, with_logs=False)
                 await asyncio.to_thread(History().record, self.id, now.story, now.seen.state, now.trace)
         except (HistoryError, ConfigError) as error:
-            _log.warning("%s", error)
+            warn(error)
 
     def value(self, task: str) -> Any:
         """The value of one of the nodes asked for, as soon as it is done, whatever became of the others.

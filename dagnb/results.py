@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from dagnb import session
-from dagnb.errors import BlobMissingError, RunCancelledError, RunTimeoutError, TaskFailedError
-from dagnb.graph.payload import Signer, decode_value
+from dagnb.errors import (
+    BlobMissingError,
+    RunCancelledError,
+    RunTimeoutError,
+    ValueUnreadableError,
+    task_failed,
+)
+from dagnb.graph.payload import Signer, decode_value, value_parts
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.program import verify
 from dagnb.protocol.story import Story, errors_of
@@ -17,8 +23,8 @@ from dagnb.storage.interface import Store
 async def outcome(store: Store, seen: Observation) -> Any:
     """The value, or a tuple of values when several nodes were asked for.
 
-    Raises RunCancelledError, RunTimeoutError, TaskFailedError, BlobMissingError when the store lost a value, or
-    VersionMismatchError when another Python made the values.
+    Raises RunCancelledError, RunTimeoutError, TaskFailedError, BlobMissingError when the store lost a value,
+    VersionMismatchError when another Python made the values, or ValueUnreadableError when one cannot be unpickled here.
     """
     if seen.state is RunState.CANCELLED:
         raise RunCancelledError(seen.run, seen.reason)
@@ -28,7 +34,7 @@ async def outcome(store: Store, seen: Observation) -> Any:
     story = Story.read(seen.meta)
     if seen.state is RunState.FAILED:
         final = [error for error in errors_of(seen, story) if error.final]
-        raise TaskFailedError(seen.run, final or errors_of(seen, story)[-1:])
+        raise task_failed(seen.run, final or errors_of(seen, story)[-1:])
     found = await values(store, seen, story.sinks)
     return found[0] if story.is_single else found
 
@@ -43,7 +49,10 @@ def no_value(seen: Observation, story: Story, task: str) -> KeyError:
 
 
 async def values(store: Store, seen: Observation, sinks: Sequence[int]) -> tuple[Any, ...]:
-    """The values of these sinks, which are done. Raises BlobMissingError, SignatureError, VersionMismatchError."""
+    """The values of these sinks, which are done.
+
+    Raises BlobMissingError, SignatureError, VersionMismatchError, ValueUnreadableError.
+    """
     wanted = [(sink, seen.results[sink]) for sink in sinks]
     blobs = await store.fetch(seen.run, wanted, is_sink=True)
     gone = [sink for (sink, _), blob in zip(wanted, blobs, strict=True) if blob is None]
@@ -51,7 +60,36 @@ async def values(store: Store, seen: Observation, sinks: Sequence[int]) -> tuple
         raise BlobMissingError([Story.read(seen.meta).names[sink] for sink in gone])
     signer = Signer(session.key_for(store))
     verify(seen.meta, signer, seen.run)
-    return tuple(
-        decode_value(signer.open(f"value:{seen.run}:{sink}:{address.token}", blob or b""))
-        for (sink, address), blob in zip(wanted, blobs, strict=True)
-    )
+    sealed = zip(wanted, blobs, strict=True)
+    opened = [signer.open(f"value:{seen.run}:{sink}:{address.token}", blob or b"") for (sink, address), blob in sealed]
+    return _unpickled(seen, sinks, opened)
+
+
+def _unpickled(seen: Observation, sinks: Sequence[int], opened: Sequence[memoryview]) -> tuple[Any, ...]:
+    """The values in these bytes, which carry our signature. Raises ValueUnreadableError with those it could read."""
+    found: dict[int, Any] = {}
+    failed: dict[int, BaseException] = {}
+    for sink, data in zip(sinks, opened, strict=True):
+        try:
+            found[sink] = decode_value(data)
+        except BaseException as error:  # noqa: BLE001  # unpickling runs the user's code; SystemExit would end our loop
+            failed[sink] = error
+    if not failed:
+        return tuple(found[sink] for sink in sinks)
+    names = Story.read(seen.meta).names
+    pickles = {}
+    for sink, data in zip(sinks, opened, strict=True):
+        if sink in failed:
+            pickled, *buffers = value_parts(data)
+            pickles[names[sink]] = (bytes(pickled), tuple(map(bytes, buffers)))
+    first = next(iter(failed.values()))
+    others = {names[sink]: value for sink, value in found.items()}
+    raise ValueUnreadableError(seen.run, _reason(first), pickles, others) from first
+
+
+def _reason(error: BaseException) -> str:
+    """Class and message of an error, whatever its class does when it is asked for its message."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001  # an exception of the user's, whose __str__ raises
+        return type(error).__name__

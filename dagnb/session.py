@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import ctypes
 import dataclasses
 import os
 import secrets
@@ -162,19 +163,28 @@ def loop() -> asyncio.AbstractEventLoop:
         if _loop is None or _loop.is_closed():
             _loop = asyncio.new_event_loop()
             threading.Thread(target=_loop.run_forever, name="dagnb", daemon=True).start()
-            os.register_at_fork(after_in_child=_forget_loop)
         return _loop
 
 
-def _forget_loop() -> None:
-    global _loop  # noqa: PLW0603  # a forked child has the loop's memory but not its thread
-    _graveyard.append((_loop, dict(_stores)))
-    _loop = None
+_parents: list[object] = []
+"""in a forked process: the loop of its parent, with all that waits in it"""
+
+
+def _part_from_parent() -> None:
+    """Begin anew in a forked process, which has the memory of the loop but not its thread.
+
+    What it must not do is close what its parent has open: they share sockets and the loop's epoll set, so the parent's
+    connections would go deaf. So the old loop is never freed, not even when the interpreter ends.
+    """
+    global _loop, _lock
+    _parents.append((_loop, dict(_stores), set(_later)))
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_parents))
+    _loop, _lock = None, threading.Lock()  # another thread may have held the lock
     _stores.clear()
+    _later.clear()
 
 
-_graveyard: list[object] = []
-"""What a forked child must not close: it shares the epoll set with its parent, whose connections would go deaf."""
+os.register_at_fork(after_in_child=_part_from_parent)
 
 
 def start(work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import linecache
@@ -36,8 +37,9 @@ def archive() -> bytes:
     """
     files = []
     for name, path in sorted(dict(_files()).items()):
-        facts = os.stat(path)
-        files.append((name, path, facts.st_mtime_ns, facts.st_size))
+        with contextlib.suppress(FileNotFoundError):  # removed just now, or a link to nothing as editors leave them
+            facts = os.stat(path)
+            files.append((name, path, facts.st_mtime_ns, facts.st_size))
     total = sum(size for *_, size in files)
     if total > LIMIT_BYTES:
         raise GraphError(
@@ -53,8 +55,15 @@ def _zipped(files: tuple[tuple[str, str, int, int], ...]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
         for name, path, *_ in files:
-            with open(path, "rb") as source:
-                bundle.writestr(zipfile.ZipInfo(name, _EPOCH), source.read(), zipfile.ZIP_DEFLATED)
+            try:
+                with open(path, "rb") as source:
+                    text = source.read()
+            except OSError as error:
+                raise GraphError(
+                    f"a module beside this notebook cannot be read: {error}. Workers need it: make it readable, "
+                    "or move it away and restart the kernel."
+                ) from error
+            bundle.writestr(zipfile.ZipInfo(name, _EPOCH), text, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
@@ -65,7 +74,7 @@ def _files() -> Iterator[tuple[str, str]]:
         if "." in name or name in _ARMS or name.startswith("__"):
             continue
         for path in _places(module):
-            if path.startswith(installed) or os.path.realpath(path).startswith(installed):
+            if path.startswith(installed) or _real(path).startswith(installed):
                 continue
             if os.path.isdir(path):
                 yield from _package(path, name)
@@ -89,7 +98,8 @@ def _package(folder: str, name: str) -> Iterator[tuple[str, str]]:
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if f != "__pycache__" and not f.startswith("."))
         for file in sorted(files):
-            if file.endswith(".py"):
+            # A name that is no UTF-8 can be neither imported nor written into an archive.
+            if file.endswith(".py") and file.isprintable():
                 path = os.path.join(here, file)
                 yield os.path.join(name, os.path.relpath(path, folder)), path
 
@@ -115,6 +125,12 @@ def frames(trace: TracebackType | None, label: Callable[[str], str] = str, *, mo
     repeated = [list(same) for _, same in groupby(entries, lambda pair: (pair[1], pair[0].lineno))]
     installed = _installed_folders()
     return [_frame(*same[0], label, installed, len(same)) for same in repeated[-most:]]
+
+
+def frame_at(file: str, line: int, function: str, label: Callable[[str], str] = str) -> Frame:
+    """The frame of which no more is known than this, with its line of source. label: as for frames."""
+    is_library = _is_library(file, _installed_folders())
+    return Frame(file=label(file), line=line, function=function, source=_line(file, line), is_library=is_library)
 
 
 def _frame(
@@ -165,7 +181,7 @@ def _characters(source: str, n_bytes: int | None) -> int | None:
 
 def _is_library(file: str, installed: tuple[str, ...]) -> bool:
     """Installed, built in, or compiled from a file that is not here."""
-    if file.startswith((*installed, "<frozen ")) or os.path.realpath(file).startswith(installed):
+    if file.startswith((*installed, "<frozen ")) or _real(file).startswith(installed):
         return True
     return file.endswith((".pyx", ".pxi", ".pxd")) and not os.path.exists(file)
 
@@ -175,4 +191,12 @@ def _installed_folders() -> tuple[str, ...]:
     paths = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
     paths |= {sys.prefix + os.sep + "lib", sys.base_prefix + os.sep + "lib"}
     paths |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
-    return tuple(os.path.realpath(path) + os.sep for path in paths if path)
+    return tuple(_real(path) + os.sep for path in paths if path)
+
+
+def _real(path: str) -> str:
+    """The path without links; as it is when it is relative to a current folder that was removed."""
+    try:
+        return os.path.realpath(path)
+    except OSError:
+        return path

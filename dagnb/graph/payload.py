@@ -134,6 +134,12 @@ def encode_value(value: object, task: str, what: str = "the result") -> list[byt
 
 def decode_value(data: bytes | memoryview) -> Any:
     """The value whose parts encode_value gave, joined."""
+    pickled, *buffers = value_parts(data)
+    return pickle.loads(pickled, buffers=[bytearray(part) for part in buffers])
+
+
+def value_parts(data: bytes | memoryview) -> list[memoryview]:
+    """The pickle of a value, then its large buffers: see `buffers` of pickle.loads. Nothing is unpickled."""
     view = memoryview(data)
     (n,) = struct.unpack_from("<I", view)
     sizes = struct.unpack_from(f"<{n}Q", view, 4)
@@ -141,7 +147,7 @@ def decode_value(data: bytes | memoryview) -> Any:
     for size in sizes:
         parts.append(view[at : at + size])
         at += size
-    return pickle.loads(parts[0], buffers=[bytearray(part) for part in parts[1:]])
+    return parts
 
 
 def _dumps(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:

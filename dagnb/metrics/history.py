@@ -9,19 +9,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import secrets
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgpack
 
-from dagnb.errors import HistoryError, RunMissingError
+from dagnb.errors import ConfigError, HistoryError, RunMissingError
 from dagnb.graph.resources import Resources
 from dagnb.metrics.act import Act, acts
+from dagnb.metrics.database import forget, opened
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.story import Story
 from dagnb.storage.home import data_directory
@@ -29,7 +29,6 @@ from dagnb.trace.sample import Sample, samples
 from dagnb.trace.span import Phase, packed, unpacked
 from dagnb.trace.trace import Trace
 
-VERSION = 3
 RUNS = 1_000
 """whole runs kept, newest first"""
 RUN_BYTES = 256 * 2**20
@@ -38,27 +37,6 @@ SAMPLES = 2_000
 """of each function"""
 ACTS = 300
 """of each kind (phase, and whether a start was cold) on each platform"""
-_PATIENCE_S = 10.0
-_TABLES = ("runs", "samples", "acts", "birth")
-
-_SCHEMA = """
-create table runs (
-    run text primary key, name text, planner text, platform text, state text,
-    submitted_at real, makespan_s real, p50_s real, n_steps int, story text, trace blob, n_bytes int
-) without rowid;
-create index runs_by_time on runs (submitted_at, run, n_bytes);
-create table samples (
-    id integer primary key autoincrement, run text, function text, name text, resources text,
-    input_bytes int, output_bytes int, load_s real, run_s real, dump_s real, ended_at real, key text
-);
-create index samples_by_name on samples (name, id);
-create table acts (
-    id integer primary key autoincrement, run text, platform text, phase text, detail text, resources text,
-    n_bytes int, seconds real
-);
-create index acts_by_kind on acts (platform, phase, detail, id);
-create table birth (mark text);
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +67,11 @@ class History:
     """Opened for each use: no connection is held while nobody reads or writes."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """By default the user's own, in the data directory."""
-        self.path = path if path is not None else data_directory() / "history.sqlite"
+        """By default the user's own, in the data directory. Raises HistoryError when there can be none."""
+        try:
+            self.path = path if path is not None else data_directory() / "history.sqlite"
+        except ConfigError as error:
+            raise HistoryError(f"there is no history of runs: {error}") from error
 
     def record(self, run: str, story: Story, state: RunState, trace: Trace) -> bool:
         """Keep a run that is over. False: it is known. Raises HistoryError."""
@@ -137,12 +118,17 @@ class History:
         return [Kept(**dict(zip(names, row, strict=True))) for row in rows]
 
     def run(self, run: str) -> tuple[Story, Trace]:
-        """A whole run. Raises RunMissingError."""
+        """A whole run. Raises RunMissingError, HistoryError."""
         with self._open() as db:
             row = db.execute("select story, trace from runs where run = ?", (run,)).fetchone()
         if row is None:
             raise RunMissingError(run)
-        return Story.read(row[0]), _trace(row[1])
+        try:
+            return Story.read(row[0]), _trace(row[1])
+        except (zlib.error, ValueError, KeyError, TypeError) as error:
+            raise HistoryError(
+                f"run {run} is kept in {self.path} and cannot be read: {error!r}. Run it again."
+            ) from error
 
     def samples(self, names: Sequence[str], after: int = 0) -> tuple[list[list[Sample]], int]:
         """What runs taught of functions of these names, run by run, oldest first; and the number to ask after next."""
@@ -185,59 +171,10 @@ class History:
     def forget(self) -> None:
         """Delete everything."""
         with self._open() as db:
-            for table in _TABLES:
-                db.execute(f"delete from {table}")  # noqa: S608  # names of ours
-            _bear(db)
+            forget(db)
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """A transaction. Raises HistoryError when the file is none of ours, or cannot be written."""
-        db = None
-        try:
-            db = sqlite3.connect(self.path, timeout=_PATIENCE_S)
-            self.path.chmod(0o600)
-            db.execute("pragma synchronous = normal")  # a power cut may take the last run, never the file
-            if (version := _version(db)) > VERSION:
-                raise HistoryError(
-                    f"{self.path} was written by a later dagnb (its version {version}, ours {VERSION}). "
-                    "Upgrade dagnb, or move that file away."
-                )
-            if version < VERSION:
-                _begin(db)
-            with db:
-                yield db
-        except (sqlite3.Error, OSError) as error:
-            raise HistoryError(
-                f"the history in {self.path} cannot be used: {error}. Runs go on without it; "
-                "move that file away to begin a new one."
-            ) from error
-        finally:
-            if db is not None:
-                db.close()
-
-
-def _version(db: sqlite3.Connection) -> int:
-    version: int = db.execute("pragma user_version").fetchone()[0]
-    return version
-
-
-def _begin(db: sqlite3.Connection) -> None:
-    """Make the tables, unless somebody else just did. What was written before the first release is dropped."""
-    db.execute("pragma journal_mode = wal")
-    with db:
-        db.execute("begin immediate")
-        if (version := _version(db)) == VERSION:
-            return
-        for table in _TABLES if version else ():
-            db.execute(f"drop table if exists {table}")
-        for statement in _SCHEMA.split(";"):
-            db.execute(statement)
-        _bear(db)
-        db.execute(f"pragma user_version = {VERSION}")
-
-
-def _bear(db: sqlite3.Connection) -> None:
-    db.execute("insert into birth values (?)", (secrets.token_hex(8),))
+    def _open(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        return opened(self.path)
 
 
 def _prune(db: sqlite3.Connection, names: set[str], platform: str, kinds: set[tuple[object, ...]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -111,6 +112,8 @@ class Knowledge:
 
 
 _known: dict[Path, Knowledge] = {}
+
+os.register_at_fork(after_in_child=_known.clear)  # another thread may have been in the middle of one
 
 
 def knowledge(path: Path | None = None) -> Knowledge:

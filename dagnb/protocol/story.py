@@ -159,6 +159,7 @@ def _error(told: dict[str, Any], task: str, attempt: int, final: bool) -> TaskEr
         attempt=attempt,
         worker=told.get("worker", ""),
         traceback=tuple(told.get("traceback", ())),
+        mro=tuple(told.get("mro", ())),
         final=final,
         **known,
         **_raised(told),

@@ -161,7 +161,7 @@ def _settings(directory: Path, password: str) -> str:
     return "\n".join(
         (
             "port 0",
-            f'unixsocket "{socket_folder(directory) / "redis.sock"}"',
+            f"unixsocket {_quoted(socket_folder(directory) / 'redis.sock')}",
             "unixsocketperm 777",
             f"requirepass {password}",
             f"user {_GUEST} on >{_guest_password(password)} ~* &* {_GUEST_RIGHTS}",
@@ -171,12 +171,18 @@ def _settings(directory: Path, password: str) -> str:
             f"maxmemory {_machine_bytes() // 2}",
             "maxmemory-policy noeviction",
             "loglevel warning",
-            f'logfile "{directory / "redis.log"}"',
-            f'dir "{directory}"',
+            f"logfile {_quoted(directory / 'redis.log')}",
+            f"dir {_quoted(directory)}",
             "daemonize no",
             "",
         )
     )
+
+
+def _quoted(path: Path) -> str:
+    """As the server's settings have it; runtime_directory gives no path with a line break."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _machine_bytes() -> int:

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shlex
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:
 def runtime_path(environ: Mapping[str, str] = os.environ) -> Path:
     """Where the private directory of sockets and locks is, whether it is there or not.
 
-    $DAGNB_HOME/run, else $XDG_RUNTIME_DIR/dagnb, else <tempdir>/dagnb-<uid>. A path too long for a unix socket is
+    $DAGNB_HOME/run, else $XDG_RUNTIME_DIR/dagnb, else <tempdir>/dagnb-<uid>. A path unfit for a unix socket is
     replaced by a short one below the temporary directory, the same for everybody who asks for that path.
     """
     wanted = _wanted_runtime_directory(environ)
@@ -53,18 +54,12 @@ def runtime_path(environ: Mapping[str, str] = os.environ) -> Path:
 
 def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """The private directory of keys: $DAGNB_HOME/state, else $XDG_STATE_HOME/dagnb, else ~/.local/state/dagnb."""
-    if home := environ.get("DAGNB_HOME"):
-        return private_directory(Path(home).absolute() / "state")
-    state = environ.get("XDG_STATE_HOME")
-    return private_directory((Path(state) if state else Path.home() / ".local" / "state") / "dagnb")
+    return private_directory(_place(environ, "state", "XDG_STATE_HOME", ".local/state"))
 
 
 def data_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """The private directory of what was learnt: $DAGNB_HOME/data, $XDG_DATA_HOME/dagnb, else ~/.local/share/dagnb."""
-    if home := environ.get("DAGNB_HOME"):
-        return private_directory(Path(home).absolute() / "data")
-    data = environ.get("XDG_DATA_HOME")
-    return private_directory((Path(data) if data else Path.home() / ".local" / "share") / "dagnb")
+    return private_directory(_place(environ, "data", "XDG_DATA_HOME", ".local/share"))
 
 
 def private_directory(path: Path) -> Path:
@@ -83,7 +78,14 @@ def private_directory(path: Path) -> Path:
             f"{path} belongs to uid {facts.st_uid}, not to you ({os.getuid()}). Set DAGNB_HOME to a directory of yours."
         )
     if mode := stat.S_IMODE(facts.st_mode) & 0o077:
-        raise ConfigError(f"{path} is open to others (mode bits {mode:03o}). Close it with: chmod 700 {path}")
+        raise ConfigError(
+            f"{path} is open to others (mode bits {mode:03o}). Close it with: chmod 700 {shlex.quote(str(path))}"
+        )
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{path} cannot be written to (mode {stat.S_IMODE(facts.st_mode):03o}, or a read-only file system). "
+            "Make it writable, or set DAGNB_HOME to a directory of yours."
+        )
     return path
 
 
@@ -91,10 +93,14 @@ def signing_key(store_url: str, environ: Mapping[str, str] = os.environ) -> byte
     """The 32 bytes that sign code and values in this store: one key per user and store, made at the first use."""
     path = state_directory(environ) / f"key-{_store_name(store_url)}"
     try:
-        return _read_key(path)
-    except FileNotFoundError:
+        with contextlib.suppress(FileNotFoundError):
+            return _read_key(path)
         _plant_key(path)
         return _read_key(path)
+    except OSError as error:
+        raise ConfigError(
+            f"the key file {path} cannot be used: {error}. Remove what is there, or set DAGNB_HOME to another place."
+        ) from error
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -103,16 +109,39 @@ def write_private(path: Path, content: bytes) -> None:
     draft.replace(path)
 
 
+def _place(environ: Mapping[str, str], name: str, variable: str, usual: str) -> Path:
+    """One of the directories, as the environment has it."""
+    if home := environ.get("DAGNB_HOME"):
+        return _absolute(home) / name
+    if told := environ.get(variable):
+        return Path(told) / "dagnb"
+    try:
+        return Path.home() / usual / "dagnb"
+    except RuntimeError as error:
+        raise ConfigError(f"{error}: this user has no home directory. Set DAGNB_HOME to a directory.") from error
+
+
+def _absolute(home: str) -> Path:
+    try:
+        return Path(home).absolute()
+    except OSError as error:
+        raise ConfigError(
+            f"DAGNB_HOME is {home!r}, within the current folder, which was removed. "
+            "Set it to an absolute path, or go to a folder that exists with os.chdir(...)."
+        ) from error
+
+
 def _wanted_runtime_directory(environ: Mapping[str, str]) -> Path:
     if home := environ.get("DAGNB_HOME"):
-        return Path(home).absolute() / "run"
+        return _absolute(home) / "run"
     if runtime := environ.get("XDG_RUNTIME_DIR"):
         return Path(runtime) / "dagnb"
     return Path(tempfile.gettempdir(), f"dagnb-{os.getuid()}")
 
 
 def _fits_a_socket(directory: Path) -> bool:
-    return len(os.fsencode(directory)) + _LONGEST_NAME < SOCKET_PATH_BYTES
+    """Also not where a line break or bytes that are no UTF-8 would get into URLs and the server's settings."""
+    return str(directory).isprintable() and len(os.fsencode(directory)) + _LONGEST_NAME < SOCKET_PATH_BYTES
 
 
 def _store_name(store_url: str) -> str:

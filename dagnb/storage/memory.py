@@ -65,8 +65,6 @@ class MemoryStore:
     async def close(self) -> None:
         """Nothing to give back."""
 
-    # ---- blobs ----
-
     async def store(self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool) -> Address:
         """See Blobs.store."""
         self._room(run).blobs[task, token] = bytes(data)
@@ -90,11 +88,8 @@ class MemoryStore:
 
     async def content(self, hashes: Sequence[str]) -> list[bytes | None]:
         """See Blobs.content."""
-        now = self._clock()
-        found = [self._contents.get(name) for name in hashes]
+        now, found = self._clock(), [self._contents.get(name) for name in hashes]
         return [item[1] if item is not None and item[0] > now else None for item in found]
-
-    # ---- coordinator ----
 
     async def submit(self, submission: Submission) -> float:
         """See Coordinator.submit."""
@@ -196,6 +191,12 @@ class MemoryStore:
         news = room.machine.cancel(reason, now=self._clock())
         await self._settle(room)
         return news
+
+    def part_from_parent(self) -> None:
+        """In a forked process: its workers and whoever waits live in the parent."""
+        for room in self._rooms.values():
+            room.machine.cancel("it goes on in the process that this one was forked from", now=self._clock())
+            room.bell = asyncio.Condition()
 
     async def record(self, run: str, spans: bytes) -> None:
         """Append spans."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from urllib.parse import urlsplit
 
 from dagnb.errors import ConfigError
@@ -15,6 +16,18 @@ __all__ = ["MEMORY_URL", "open_store", "without_secrets"]
 MEMORY_URL = "memory://"
 
 _memory: list[MemoryStore] = []
+_parents: list[MemoryStore] = []
+
+
+def _part_from_parent() -> None:
+    """In a forked process: have a memory of its own, and end the copies of runs whose workers the parent has."""
+    for store in _memory:
+        store.part_from_parent()
+    _parents.extend(_memory)
+    _memory.clear()
+
+
+os.register_at_fork(after_in_child=_part_from_parent)
 
 
 async def open_store(

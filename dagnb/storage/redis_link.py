@@ -8,9 +8,11 @@ Two pools: one for commands, one for those that block, so that a worker holds tw
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import hashlib
 import inspect
 import ipaddress
+import os
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -31,6 +33,9 @@ from dagnb.storage.embedded import is_embedded
 _T = TypeVar("_T")
 
 Command = Sequence[str | bytes | memoryview | int | float]
+
+_of_parents: list[object] = []
+"""clients of the process that this one was forked from; never freed, since freeing closes their sockets"""
 
 _LOST = (exceptions.ConnectionError, exceptions.TimeoutError)
 _OLDEST = (7, 0)
@@ -111,9 +116,39 @@ class Link:
         self.patience_s = patience_s
         self.answer_s = max(_ANSWER_S, patience_s / 4)
         self.round_trips = 0
-        self.commands = _client(url, None)  # the limits of these two depend on the command: see _within
-        self.blocking = _client(url, None)
-        self.listening = _client(url, self.answer_s)
+        self._full_url = url
+        self._connect()
+
+    def _connect(self) -> None:
+        self._pid = os.getpid()
+        self._commands = _client(self._full_url, None)  # the limits of these two depend on the command: see _within
+        self._blocking = _client(self._full_url, None)
+        self._listening = _client(self._full_url, self.answer_s)
+
+    def _own(self) -> None:
+        """In a forked process: connect anew. The parent goes on with the old sockets, so they are not even closed."""
+        if self._pid != os.getpid():
+            _of_parents.append((self._commands, self._blocking, self._listening))
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(_of_parents))
+            self._connect()
+
+    @property
+    def commands(self) -> Redis:
+        """The client for commands, of this process."""
+        self._own()
+        return self._commands
+
+    @property
+    def blocking(self) -> Redis:
+        """The client for commands that block, of this process."""
+        self._own()
+        return self._blocking
+
+    @property
+    def listening(self) -> Redis:
+        """The client for channels and for walks through all keys, of this process."""
+        self._own()
+        return self._listening
 
     async def close(self) -> None:
         """Give the connections back."""

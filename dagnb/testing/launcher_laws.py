@@ -172,6 +172,18 @@ class LauncherLaws:
             run.result(LIMIT_S)
         self.nothing_is_left(run)
 
+    def test_a_failed_task_can_be_caught_by_the_class_of_its_exception(self) -> None:
+        def broken() -> None:
+            raise KeyError("left")
+
+        run = Task(broken)().run(workers=self.launcher(1))
+
+        with pytest.raises(KeyError) as caught:
+            run.result(LIMIT_S)
+        assert isinstance(caught.value, TaskFailedError)
+        assert str(caught.value.__cause__) == "KeyError: 'left'"
+        self.nothing_is_left(run)
+
     def test_nothing_is_left_after_a_cancel_once_the_function_ends(self, gate: Gate) -> None:
         run = waiting(str(gate.came), str(gate.go)).run(workers=self.launcher(1))
         gate.until_there()

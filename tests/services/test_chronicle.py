@@ -103,11 +103,12 @@ async def test_nothing_is_kept_of_a_run_that_is_forgotten(caplog: pytest.LogCapt
     assert "run gone is not kept" in caplog.text
 
 
-def test_a_damaged_history_keeps_no_run_from_its_end() -> None:
+def test_a_damaged_history_is_set_aside_and_keeps_no_run_from_its_end() -> None:
     History().path.write_bytes(b"damaged")
     node: Node[int] = twice(21)
 
     run = node.run(workers=Processes(n=1))
 
     assert run.result() == 42
-    assert History().path.read_bytes() == b"damaged"
+    (kept,) = History().path.parent.glob("*.damaged-*")
+    assert kept.read_bytes() == b"damaged"

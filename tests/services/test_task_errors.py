@@ -49,6 +49,21 @@ def makes():
 
 def takes(box):
     return box.size
+
+def deeper(n):
+    if n:
+        return deeper(n - 1)
+    import ctypes
+    ctypes.string_at(0)
+
+def crashes():
+    print("just before", file=sys.stderr)
+    deeper(50)
+
+def hangs():
+    import signal, time
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    time.sleep(120)
 """
 
 
@@ -116,3 +131,23 @@ def test_an_input_that_does_not_come_back_is_named_by_the_task_that_gave_it(cell
         "the value of task 'makes-0', which task 'takes-0' takes, cannot be unpickled: it does not come back."
     )
     assert [frame.line for frame in error.frames] == [22]
+
+
+def test_a_crash_shows_the_lines_of_the_cell_that_led_there(cell: dict[str, Any]) -> None:
+    error = failure(dagnb.task(cell["crashes"])())
+
+    outermost, *between, innermost = [frame for frame in error.frames if not frame.is_library]
+    assert (outermost.file, outermost.function) == ("Cell In[7]", "crashes")
+    assert (innermost.function, innermost.source) == ("deeper", "    ctypes.string_at(0)")
+    assert [(frame.source, frame.times) for frame in between] == [("        return deeper(n - 1)", 50)]
+    assert "called from deeper at Cell In[7], line" in error.message
+    assert error.stderr_tail.startswith("just before\nFatal Python error: Segmentation fault\nMost recent call first:")
+    assert "run_host" not in error.stderr_tail
+    assert "ctypes.string_at(0)" in errors_text([error])
+
+
+def test_a_task_that_hung_past_its_time_limit_shows_where(cell: dict[str, Any]) -> None:
+    error = failure(dagnb.task(timeout_s=0.2)(cell["hangs"])())
+
+    assert (error.type, error.frames[-1].source) == ("TimeLimit", "    time.sleep(120)")
+    assert "in hangs" in error.stderr_tail

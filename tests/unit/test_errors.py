@@ -57,6 +57,8 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.TaskFailedError("01RUN", [FIRST, SECOND]),
     errors.RunTimeoutError("01RUN", 2.5),
     errors.RunCancelledError("01RUN", "Ctrl-C"),
+    errors.ValueUnreadableError("01RUN", "TypeError: body", {"a-0": (b"pickle", (b"buffer",))}, {"b-0": 1}),
+    errors.OriginalError("KeyError", "'left'", ["KeyError: 'left'\n"]),
     errors.ProtocolError("our fault"),
 ]
 IDS = [type(error).__name__ for error in ONE_OF_EACH]
@@ -82,7 +84,7 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
         "Exception": {"DagnbError"},
         "DagnbError": {
             "GraphError", "PlanError", "ConfigError", "StorageError", "HistoryError", "LaunchError", "RunError",
-            "ProtocolError",
+            "OriginalError", "ProtocolError",
         },
         "GraphError": {"CycleError", "ForeignNodeError", "UnserialisableError"},
         "PlanError": {"UnknownNameError", "InvalidPlanError"},
@@ -94,7 +96,7 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
         "RunMissingError": {"RunNotStoredError", "UnknownRunError"},
         "ConfigError": {"RequirementError", "AmbiguousNameError"},
         "LaunchError": {"VersionMismatchError", "ImageBuildError"},
-        "RunError": {"TaskFailedError", "RunTimeoutError", "RunCancelledError"},
+        "RunError": {"TaskFailedError", "RunTimeoutError", "RunCancelledError", "ValueUnreadableError"},
     }  # fmt: skip
     assert all(name in (errors.__doc__ or "") for name in parents)
 
@@ -187,7 +189,8 @@ def test_of_several_failed_tasks_each_is_told_with_its_own_lines() -> None:
     error = errors.TaskFailedError("01RUN", [FIRST, SECOND])
 
     assert str(error) == (
-        "task 'resize-3' failed after 3 attempt(s) on w2: MemoryError: no room (and 1 more). "
+        "task 'resize-3' failed after 3 attempt(s) on w2: MemoryError: no room (and 1 more). This is the first that "
+        "failed. "
         "`dagnb errors 01RUN` shows everything.\n\n"
         "task 'resize-3' attempt 3 on w2: MemoryError: no room\n"
         "Traceback (most recent call last):\nMemoryError: no room\n\n"

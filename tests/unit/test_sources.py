@@ -258,3 +258,14 @@ def test_of_more_than_a_megabyte_the_largest_cells_are_left_out(cell: Callable[[
         cell(file, "x" * size)
 
     assert sources.cells(sizes).keys() == {"<small>", "<large>"}
+
+
+def test_files_that_cannot_be_imported_stay_out_of_the_archive(imported: Imported, tmp_path: Path) -> None:
+    imported("pack_odd", **{"pack_odd/__init__.py": "", 'pack_odd/it\'s "one".py': "x = 1\n"})
+    (tmp_path / "pack_odd" / os.fsdecode(b"no\xffutf-8.py")).write_text("")
+    (tmp_path / "pack_odd" / ".#one.py").symlink_to("me@host.1234:5678")  # as Emacs marks a file that is being edited
+
+    assert [name for name in held() if name.startswith("pack_odd")] == [
+        "pack_odd/__init__.py",
+        'pack_odd/it\'s "one".py',
+    ]

@@ -105,6 +105,9 @@ class Agent:
             answer: dict[str, Any] = await operation(request)
         except DagnbError as error:
             return {"error": str(error), "type": type(error).__name__}
+        except OSError as error:  # a full disk, a file in the place of a folder
+            cure = f"Correct that, or set DAGNB_HOME to another directory than {self._directory.parent}."
+            return {"error": f"the agent cannot do {request['op']!r}: {error}. {cure}", "type": "LaunchError"}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             return {"error": f"not a request this agent knows: {error}", "type": "ProtocolError"}
         return answer
@@ -240,12 +243,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         os._exit(0)
     directory = private_directory(options.directory) if options.directory else runtime_directory()
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
-    if lock_or_find(directory) is None:
-        return 0
-    if not options.heir or running_server(directory) or entries(directory):
-        asyncio.run(Agent(directory, options.idle_s).serve(1 if options.detach else None))
-    (directory / "agent.log").unlink(missing_ok=True)
-    (directory / "agent.lock").unlink(missing_ok=True)
+    try:
+        if lock_or_find(directory) is None:
+            return 0
+        if not options.heir or running_server(directory) or entries(directory):
+            asyncio.run(Agent(directory, options.idle_s).serve(1 if options.detach else None))
+        (directory / "agent.log").unlink(missing_ok=True)
+        (directory / "agent.lock").unlink(missing_ok=True)
+    except OSError as error:
+        _log.error("%s", error)  # a file is wrong, which the message names
+        return 1
     return 0
 
 

@@ -143,8 +143,8 @@ def _start(directory: Path, idle_s: float | None) -> None:
     command = [sys.executable, "-P", "-m", "dagnb_workers.agent", "--detach", "--directory", str(directory)]
     if idle_s is not None:
         command += ["--idle-s", str(idle_s)]
-    with (directory / "agent.log").open("ab") as log:
-        try:
+    try:
+        with (directory / "agent.log").open("ab") as log:
             subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -155,8 +155,11 @@ def _start(directory: Path, idle_s: float | None) -> None:
                 timeout=START_S,
                 check=True,
             )
-        except (subprocess.SubprocessError, OSError) as error:
-            raise LaunchError(f"the agent did not start: {error}. It said: {_log_tail(directory)}") from error
+    except (subprocess.SubprocessError, OSError) as error:
+        raise LaunchError(
+            f"the agent did not start: {error}. It said: {_log_tail(directory)}. "
+            f"Correct what it says of {directory}, or set DAGNB_HOME to another directory."
+        ) from error
 
 
 def _log_tail(directory: Path) -> str:

@@ -7,13 +7,15 @@ import concurrent
 import json
 import os
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from itertools import dropwhile, groupby
 from types import TracebackType
 from typing import Any, Literal
 
 import dagnb
 from dagnb import sources
+from dagnb.catchable import class_names
 from dagnb.errors import Cause, Frame, UnserialisableError
 from dagnb.failure import headline, reason_of
 
@@ -26,11 +28,16 @@ Label = Callable[[str], str]
 """file -> how people call it"""
 
 
+TIME_LIMIT = "TimeLimit"
+"""the type of a failure whose time was up; for who catches or retries it, that is a TimeoutError"""
+
+
 def error_json(error: BaseException, label: Label = str, *, kind: str = "", message: str = "", **facts: Any) -> str:
     """The error with its causes as JSON. facts: worker, at, stderr_tail, stdout_tail."""
     told = {
         "type": kind or type(error).__qualname__,
         "message": message or message_of(error),
+        "mro": class_names(TimeoutError if kind == TIME_LIMIT else type(error)),
         "frames": [asdict(frame) for frame in user_frames(error.__traceback__, label)],
         "notes": _notes(error),
         "causes": [asdict(cause) for cause in _causes(error, label, {id(error)})],
@@ -43,6 +50,17 @@ def user_frames(trace: TracebackType | None, label: Label = str, *, most: int = 
     """The frames on the user's side, outermost first, the innermost at most."""
     found = sources.frames(_strip(trace), label, most=most + 10)  # those of a task within a task are left out
     return [frame for frame in found if not _is_house(frame.file)][-most:]
+
+
+def crash_frames(lines: Iterable[tuple[str, int, str]], label: Label) -> list[Frame]:
+    """The frames on the user's side of (file, line, function), which come most recent first; outermost first."""
+    outermost_first = reversed(list(lines))
+    own = dropwhile(lambda line: _is_way(line[0]) or line[0].startswith("<frozen "), outermost_first)
+    found = []
+    for line, same in groupby(line for line in own if not _is_house(line[0])):
+        frame = sources.frame_at(*line, label)
+        found.append(replace(frame, times=len(list(same))))
+    return found[-_FRAMES:]
 
 
 def of_result(refused: UnserialisableError, task: str) -> UnserialisableError:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import os
 import signal
+import sys
+import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -26,15 +30,36 @@ async def call_here(
     function: Callable[..., Any], call: tuple[tuple[Any, ...], dict[str, Any]], here: TaskContext
 ) -> Any:
     """The function's value, or Raised; run in this thread, where SIGINT interrupts it."""
+    pid = os.getpid()
     try:
         with entered(here, whole_process=True), interruptible():
             value = function(*call[0], **call[1])
+        _end_forked(pid)
         if inspect.iscoroutine(value):
             with entered(here, whole_process=True):
                 value = await _awaited(value)
     except BaseException as error:  # noqa: BLE001  # the user's function may raise anything, SystemExit included
+        _end_forked(pid, error)
         return Raised(error)
     return value
+
+
+def _end_forked(pid: int, error: BaseException | None = None) -> None:
+    """End a process that the function forked and that came out of it: only the worker itself may report a result.
+
+    pid: of the worker. error: what the function raised there; the exit code is that of a script which ends so.
+    """
+    if os.getpid() == pid:
+        return
+    code = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # user code may have closed or replaced it
+            stream.flush()
+    os._exit(code & 0xFF)
 
 
 async def _awaited(work: Coroutine[Any, Any, Any]) -> Any:
@@ -56,12 +81,15 @@ async def call_in_thread(
     """As call_here, in a thread of the pool, so that the loop of this process goes on; nothing can interrupt it."""
 
     def run() -> Any:
+        pid = os.getpid()
         # Caught in the thread: a future refuses StopIteration, and takes a CancelledError of the user's for our own.
         try:
             with entered(here, whole_process=False):
                 value = function(*call[0], **call[1])
+                _end_forked(pid)
                 return asyncio.run(value) if inspect.iscoroutine(value) else value
         except BaseException as error:  # noqa: BLE001  # as above
+            _end_forked(pid, error)
             return Raised(error)
 
     return await asyncio.get_running_loop().run_in_executor(pool, run)

@@ -54,7 +54,7 @@ class Library:
         if header.cells:
             self._cells = unpack_cells(found[header.cells])
         if self._unpacks:
-            _seed(self._cells)
+            self.show_cells()
         self._header = header
         return self.n_read
 
@@ -69,6 +69,11 @@ class Library:
         for file, (name, _) in self._cells.items():
             printed = printed.replace(file, name)
         return printed
+
+    def show_cells(self) -> None:
+        """Let inspect, warnings and tracebacks find the text of cells. Without a time no file is looked for."""
+        for file, (_, text) in self._cells.items():
+            linecache.cache.setdefault(file, (len(text), None, io.StringIO(text).readlines(), file))
 
     async def need(self, line: FunctionLine, constants: Sequence[str]) -> dict[str, bytes]:
         """The constants a call takes, by hash, and its function ready for function(). Raises BlobMissingError."""
@@ -99,9 +104,3 @@ class Library:
             self._held.keep(name, data)
             self.n_read += len(data)
         return found
-
-
-def _seed(cells: Cells) -> None:
-    """Let inspect, warnings and tracebacks find the text of cells. Without a time it is never looked for on disk."""
-    for file, (_, text) in cells.items():
-        linecache.cache.setdefault(file, (len(text), None, io.StringIO(text).readlines(), file))

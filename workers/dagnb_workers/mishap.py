@@ -54,7 +54,7 @@ class Mishaps:
         if isinstance(error, KeyboardInterrupt) and self._watch.timed_out(offer.task, offer.attempt):
             message = f"the task ran longer than its limit of {line.timeout_s:g} s and was interrupted"
             delay_s = _delay_s(offer, line) if issubclass(TimeoutError, retry_on) else None
-            return self.failure(offer, error, delay_s=delay_s, kind="TimeLimit", message=message)
+            return self.failure(offer, error, delay_s=delay_s, kind=exception.TIME_LIMIT, message=message)
         return self.failure(offer, error, delay_s=_delay_s(offer, line) if isinstance(error, retry_on) else None)
 
     async def unread(self, offer: Offer, record: Record, error: Exception, n_read: int) -> Failure:

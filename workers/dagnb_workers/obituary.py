@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from dagnb.catchable import class_names
+from dagnb.failure import Frame
 from dagnb.protocol.messages import Charge, Death
 from dagnb_workers.page import Running
 
@@ -15,7 +17,7 @@ class Facts:
     """What the supervisor knows. worker: whom the process staffed, '' for nobody yet.
 
     code: exit code, or minus the signal. memory_bytes: what its container may use, None for no container.
-    printed: tails of stdout and stderr.
+    printed: tails of stdout and stderr. frames: the user's, of a crash or of a task that hung, outermost first.
     """
 
     instance: str
@@ -27,6 +29,7 @@ class Facts:
     memory_bytes: int | None
     printed: tuple[str, str]
     at: float
+    frames: tuple[Frame, ...] = ()
 
 
 def death(facts: Facts) -> Death:
@@ -36,7 +39,9 @@ def death(facts: Facts) -> Death:
     error = {
         "type": "TimeLimit" if late else "WorkerDied",
         "message": _overtime(facts) if late else cause(facts),
+        "mro": class_names(TimeoutError) if late else [],
         "worker": facts.worker or facts.instance,
+        "frames": [asdict(frame) for frame in facts.frames],
         "exit_code": facts.code if facts.code >= 0 else None,
         "signal": -facts.code if facts.code < 0 else None,
         "stderr_tail": stderr,
@@ -86,10 +91,17 @@ def _hint(facts: Facts) -> str:
     if number == signal.SIGKILL:
         return ": by somebody, or by the system when memory ran out"
     if number in {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}:
-        return ": a crash in compiled code; the end of stderr shows the Python lines that led there"
+        return f": a crash in compiled code{_called_from(facts)}"
     if number == signal.SIGABRT:
-        return ": compiled code gave up (abort); see the end of stderr"
+        return f": compiled code gave up (abort){_called_from(facts)}"
     return ""
+
+
+def _called_from(facts: Facts) -> str:
+    own = [frame for frame in facts.frames if not frame.is_library]
+    if not own:
+        return "; see the end of stderr"
+    return f", called from {own[-1].function} at {own[-1].file}, line {own[-1].line}"
 
 
 def _signal_name(number: int) -> str:

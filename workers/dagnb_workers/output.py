@@ -62,9 +62,9 @@ class Capture:
         _flush()
         return self._take(self.stdout), self._take(self.stderr)
 
-    def tails(self) -> tuple[str, str]:
-        """Supervisor: the last words on stdout and stderr."""
-        return _tail(self.stdout), _tail(self.stderr)
+    def tails(self, n_bytes: int = TAIL_BYTES) -> tuple[str, str]:
+        """Supervisor: the last words on stdout and stderr, so many bytes of each at most."""
+        return _tail(self.stdout, n_bytes), _tail(self.stderr, n_bytes)
 
     def trim(self) -> None:
         """Supervisor: give back the memory of all but the tails."""
@@ -94,10 +94,10 @@ def take_printed() -> tuple[str, str]:
     return _started[-1].take() if _started else ("", "")
 
 
-def _tail(fd: int) -> str:
+def _tail(fd: int, most: int = TAIL_BYTES) -> str:
     n_bytes = os.fstat(fd).st_size
-    dropped = max(0, n_bytes - TAIL_BYTES)
-    text = os.pread(fd, TAIL_BYTES, dropped).decode(errors="replace")
+    dropped = max(0, n_bytes - most)
+    text = os.pread(fd, most, dropped).decode(errors="replace")
     return f"... {dropped / 1e6:.1f} MB dropped ...\n{text}" if dropped else text
 
 

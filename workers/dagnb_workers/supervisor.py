@@ -21,9 +21,10 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Charge, Death, RunState, Status
 from dagnb.storage.interface import Store
 from dagnb.storage.open import open_store
-from dagnb_workers import obituary
+from dagnb_workers import crash, obituary
 from dagnb_workers.link import Exit, Link
 from dagnb_workers.memory import container_limit, count_oom_kills
+from dagnb_workers.output import TAIL_BYTES
 from dagnb_workers.patience import STORE_GONE
 from dagnb_workers.place import Place
 
@@ -188,6 +189,8 @@ class Supervisor:
         place.close()
         if facts.code == 0 and facts.running is None:
             await self._pulse()  # it left knowingly; most likely the run is over
+        if facts.was_overtime or -facts.code in crash.SIGNALS:
+            facts = await self._ask(lambda store: crash.explained(facts, self._invocation, store)) or facts
         told = obituary.leave(facts) if place.is_leaving else obituary.death(facts)
         known = await self._ask(lambda store: store.dead(self._run, told))
         if place.is_leaving:
@@ -211,7 +214,7 @@ class Supervisor:
             was_overtime=running is not None and place.page.timed_out(running.task, running.attempt),
             ran_out_of_memory=count_oom_kills(in_container=self._is_contained) > self._n_oom_kills,
             memory_bytes=container_limit() if self._is_contained else None,
-            printed=place.capture.tails(),
+            printed=place.capture.tails(crash.MOST_BYTES if -ended.code in crash.SIGNALS else TAIL_BYTES),
             at=time.time(),
         )
 

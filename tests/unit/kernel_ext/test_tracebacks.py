@@ -161,3 +161,15 @@ def test_after_unload_nothing_is_left(cells: Cells) -> None:
 
     assert sources.labellers == []
     assert not hasattr(RunError, "_render_traceback_")
+
+
+def test_a_class_of_the_notebook_can_be_caught_around_a_dag_cell(cells: Cells) -> None:
+    cells.run("class ApiError(Exception):\n    def __init__(self, code, body):\n        super().__init__(code, body)")
+    source = "def call():\n    raise ApiError(404, 'gone')\ncall()"
+
+    cells.run(
+        f"try:\n    get_ipython().run_cell_magic('dag', 'total', {source!r})\nexcept ApiError as error:\n"
+        "    seen = type(error).__name__, str(error.__cause__)"
+    )
+
+    assert cells["seen"] == ("TaskFailedError", "ApiError: (404, 'gone')")

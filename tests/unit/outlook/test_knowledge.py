@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from dagnb.errors import HistoryError
 from dagnb.graph.resources import Resources
 from dagnb.metrics import history as history_module
 from dagnb.metrics.act import Act
@@ -95,13 +94,12 @@ def test_a_history_is_known_once_a_process(tmp_path: Path) -> None:
     assert knowledge(tmp_path / "a") is not knowledge(tmp_path / "b")
 
 
-def test_a_damaged_history_is_an_error(known: Knowledge) -> None:
+def test_a_history_that_was_damaged_teaches_nothing(known: Knowledge) -> None:
+    remember(known.history, "r1", floating(graphs.chain(3)), Costs(), POOL, codes=CODES, platform="far")
+    assert known.platform("far").n > 0
     known.history.path.write_bytes(b"damaged")
 
-    with pytest.raises(HistoryError):
-        known.predictor(["t0"])
-    with pytest.raises(HistoryError):
-        known.platform("here")
+    assert known.platform("far").n == 0
 
 
 def test_a_platform_is_learnt_from_its_acts_alone(known: Knowledge) -> None:

@@ -164,3 +164,44 @@ def test_a_directory_that_cannot_be_made_names_the_cure(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match=r"cannot be made.*Set DAGNB_HOME"):
         private_directory(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("name", ["two\nlines", os.fsdecode(b"no\xffutf-8")])
+def test_a_path_that_is_not_printable_gets_a_short_one_for_sockets(
+    short: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(short))
+    environ = {"DAGNB_HOME": str(short / name)}
+
+    assert runtime_directory(environ).parent == short
+    assert len(signing_key("redis://h", environ)) == 32
+
+
+def test_a_relative_home_in_a_folder_that_was_removed_names_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    with pytest.raises(ConfigError, match=r"removed. Set it to an absolute path"):
+        runtime_directory({"DAGNB_HOME": "h"})
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_cannot_be_written_to_names_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir(mode=0o500)
+
+    with pytest.raises(ConfigError, match=r"cannot be written to \(mode 500.*set DAGNB_HOME"):
+        private_directory(tmp_path / "d")
+
+
+def test_something_else_in_the_place_of_a_key_names_the_cure(tmp_path: Path) -> None:
+    environ = {"DAGNB_HOME": str(tmp_path)}
+    signing_key("redis://h", environ)
+    (key,) = (tmp_path / "state").iterdir()
+    key.unlink()
+    key.mkdir()
+
+    with pytest.raises(ConfigError, match=r"Is a directory.*Remove what is there"):
+        signing_key("redis://h", environ)

@@ -9,6 +9,7 @@ import pytest
 from dagnb_workers.obituary import Facts, cause, death, leave
 from dagnb_workers.page import Running
 
+from dagnb.failure import Frame
 from dagnb.protocol.messages import Charge
 
 RUNNING = Running(4, 2, 1.5, 0.0)
@@ -36,6 +37,16 @@ def facts(code: int, **changes: object) -> Facts:
 )
 def test_every_end_is_named(code: int, said: str) -> None:
     assert said in cause(facts(code))
+
+
+def test_a_crash_names_the_users_line_that_called_into_compiled_code() -> None:
+    own = Frame(file="Cell In[4]", line=3, function="resize")
+    installed = Frame(file="/lib/numpy.py", line=9, function="dot", is_library=True)
+
+    assert cause(facts(-11, frames=(own, installed))).endswith(
+        "a crash in compiled code, called from resize at Cell In[4], line 3"
+    )
+    assert json.loads(death(facts(-11, frames=(own,))).error)["frames"][0]["function"] == "resize"
 
 
 def test_out_of_memory_is_told_when_the_kernel_killed_for_it() -> None:

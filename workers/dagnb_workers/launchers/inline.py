@@ -50,6 +50,16 @@ class _Nobody:
 
 
 _running: dict[str, asyncio.Task[None]] = {}
+_of_parents: list[object] = []
+"""in a forked process: runs that go on in its parent"""
+
+
+def _part_from_parent() -> None:
+    _of_parents.append(dict(_running))
+    _running.clear()
+
+
+os.register_at_fork(after_in_child=_part_from_parent)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,8 @@ _SOCKET = "/var/run/docker.sock"
 _CONNECTIONS = 32
 """kept open for threads that ask at the same time"""
 
-_lock = threading.Lock()
+_lock = [threading.Lock()]
+os.register_at_fork(after_in_child=lambda: _lock.__setitem__(0, threading.Lock()))  # another thread may have held it
 
 
 def connect() -> docker.DockerClient:
@@ -37,7 +38,7 @@ def connect() -> docker.DockerClient:
 
     Raises LaunchError, saying why, when no engine answers. Costs some milliseconds the first time.
     """
-    with _lock:
+    with _lock[0]:
         return _client(os.getpid(), *(os.environ.get(name, "") for name in VARIABLES))
 
 
