@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, overload
 
 from dagnb.errors import ConfigError, GraphError
@@ -264,7 +264,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 def options_from(**options: Any) -> TaskOptions:
     """Options as a user writes them. Raises ConfigError naming an option that does not exist."""
-    known = TaskOptions.__dataclass_fields__
+    known = [field.name for field in fields(TaskOptions)]
     for name in options:
         if name not in known:
             raise ConfigError(f"@task has no option {name!r}. Known: {', '.join(known)}.")
