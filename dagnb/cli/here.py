@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import fields
 
 from dagnb import session
 from dagnb.cli.runs import unknown
@@ -31,7 +32,7 @@ def script(options: argparse.Namespace) -> int:
     from dagnb.cli.script import execute
 
     arguments = options.arguments
-    chosen = {name: vars(options).get(name) for name in session.Settings.__dataclass_fields__}
+    chosen = {field.name: vars(options).get(field.name) for field in fields(session.Settings)}
     if options.script.suffix == ".ipynb":
         behind, arguments = defaults_of_notebook(arguments)
         chosen |= {name: value for name, value in vars(behind).items() if value is not None}
@@ -53,7 +54,7 @@ def config(options: argparse.Namespace) -> int:
     from dagnb.doctor import VARIABLES, shown_variable
 
     chosen = session.settings()
-    values = {name: str(getattr(chosen, name) or "") for name in chosen.__dataclass_fields__}
+    values = {field.name: str(getattr(chosen, field.name) or "") for field in fields(chosen)}
     values |= {name: shown_variable(os.environ.get(name, "")) for name in VARIABLES}
     if options.name:
         if options.name not in values:

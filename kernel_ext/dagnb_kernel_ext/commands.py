@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
@@ -171,7 +172,8 @@ def _predict(desk: Desk, words: Sequence[str]) -> None:
 def _config(desk: Desk, words: Sequence[str]) -> None:
     _nothing("config", words)
     chosen = session.settings()
-    rows = [(name, str(getattr(chosen, name) or ""), "set by dagnb.configure") for name in chosen.__dataclass_fields__]
+    names = [field.name for field in fields(chosen)]
+    rows = [(name, str(getattr(chosen, name) or ""), "set by dagnb.configure") for name in names]
     rows += [(name, shown_variable(os.environ.get(name, "")), told) for name, told in VARIABLES.items()]
     _show_table(("setting", "value", "what it is"), rows)
 
