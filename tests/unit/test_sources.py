@@ -258,3 +258,14 @@ def test_of_more_than_a_megabyte_the_largest_cells_are_left_out(cell: Callable[[
         cell(file, "x" * size)
 
     assert sources.cells(sizes).keys() == {"<small>", "<large>"}
+
+
+def test_frames_of_pythons_frozen_modules_are_a_librarys() -> None:
+    with pytest.raises(ModuleNotFoundError) as missing:
+        importlib.import_module("dagnb.there_is_no_such_module")
+
+    frames = sources.frames(missing.value.__traceback__)
+
+    assert [frame.is_library for frame in frames if "_bootstrap" in frame.file] != []
+    assert all(frame.is_library for frame in frames if frame.file != __file__)
+    assert not frames[0].is_library
