@@ -216,7 +216,7 @@ class Link:
 
     async def _load(self) -> None:
         self.round_trips += 1
-        await self._execute(self.commands, "FUNCTION LOAD", "REPLACE", SOURCE)
+        await self._execute(self.commands, "FUNCTION", "LOAD", "REPLACE", SOURCE)
 
 
 def _client(url: str, answer_s: float | None) -> Redis:

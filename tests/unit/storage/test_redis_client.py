@@ -37,7 +37,7 @@ async def test_a_new_connection_sends_the_command_and_nothing_before_it(tmp_path
         assert server.received == [[b"GET", b"key"]]
 
 
-async def test_words_of_a_command_travel_apart_and_buffers_as_they_are(tmp_path: Path) -> None:
+async def test_numbers_and_buffers_of_a_command_travel_as_text_and_as_they_are(tmp_path: Path) -> None:
     async def answer(command: Command) -> bytes:
         is_first = [word[0] for word in server.received].count(b"FCALL") == 1
         return b"-ERR Function not found\r\n" if command[0] == b"FCALL" and is_first else b"+OK\r\n"
