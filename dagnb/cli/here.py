@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
 
 from dagnb import session
 from dagnb.cli.runs import unknown
@@ -30,7 +31,7 @@ def script(options: argparse.Namespace) -> int:
     from dagnb.cli.script import execute
 
     arguments = options.arguments
-    chosen = {name: vars(options).get(name) for name in session.Settings.__dataclass_fields__}
+    chosen = {field.name: vars(options).get(field.name) for field in fields(session.Settings)}
     if options.script.suffix == ".ipynb":
         behind, arguments = defaults_of_notebook(arguments)
         chosen |= {name: value for name, value in vars(behind).items() if value is not None}

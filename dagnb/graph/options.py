@@ -6,7 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from dagnb.errors import ConfigError
@@ -83,7 +83,7 @@ class TaskOptions:
 
 def default_of(option: str) -> object:
     """What an option is when nothing is said of it."""
-    return TaskOptions.__dataclass_fields__[option].default
+    return next(field.default for field in fields(TaskOptions) if field.name == option)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -94,7 +94,7 @@ def _needs(given: Resources, requirements: tuple[str, ...], network: bool) -> Re
 
 def options_from(**options: Any) -> TaskOptions:
     """Options as a user writes them. Raises ConfigError naming an option that does not exist."""
-    known = TaskOptions.__dataclass_fields__
+    known = [field.name for field in fields(TaskOptions)]
     for name in options:
         if name not in known:
             raise ConfigError(f"@task has no option {name!r}. Known: {', '.join(known)}.")

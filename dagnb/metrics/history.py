@@ -12,7 +12,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +81,11 @@ class History:
         taught = samples(trace, story.codes, story.functions, resources, story.keys) if story.codes else ()
         blob = _blob(trace)
         with self._open() as db:
-            fields = (run, story.name, story.planner, story.platform, state.value, trace.submitted_s, trace.makespan_s)
+            row = (run, story.name, story.planner, story.platform, state.value, trace.submitted_s, trace.makespan_s)
             p50_s = story.forecast.p50_s if story.forecast is not None else None
             kept = db.execute(
                 "insert or ignore into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*fields, p50_s, len(story.names), story.meta, blob, len(blob) + len(story.meta)),
+                (*row, p50_s, len(story.names), story.meta, blob, len(blob) + len(story.meta)),
             )
             if not kept.rowcount:
                 return False
@@ -114,7 +114,7 @@ class History:
                 " from runs order by submitted_at desc limit ?",
                 (limit,),
             ).fetchall()
-        names = tuple(Kept.__dataclass_fields__)
+        names = [field.name for field in fields(Kept)]
         return [Kept(**dict(zip(names, row, strict=True))) for row in rows]
 
     def run(self, run: str) -> tuple[Story, Trace]:
@@ -139,8 +139,8 @@ class History:
                 (after, json.dumps(list(names))),
             ).fetchall()
         found: dict[str, list[Sample]] = {}
-        for _, run, *fields in rows:
-            found.setdefault(run, []).append(_sample(fields))
+        for _, run, *row in rows:
+            found.setdefault(run, []).append(_sample(row))
         return list(found.values()), rows[-1][0] if rows else after
 
     def acts(self, platform: str, after: int = 0) -> tuple[list[Act], int]:
@@ -222,8 +222,9 @@ def _act_row(act: Act) -> tuple[object, ...]:
     return act.phase.value, act.detail, _told(act.resources), act.n_bytes, act.seconds
 
 
-def _sample(fields: Sequence[Any]) -> Sample:
-    told: dict[str, Any] = dict(zip(Sample.__dataclass_fields__, fields, strict=True))
+def _sample(row: Sequence[Any]) -> Sample:
+    names = [field.name for field in fields(Sample)]
+    told: dict[str, Any] = dict(zip(names, row, strict=True))
     return Sample(**told | {"resources": _resources(told["resources"])})
 
 

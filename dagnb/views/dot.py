@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import graphviz
-from graphviz.backend.execute import ExecutableNotFound, run_check
 
 from dagnb.errors import ConfigError
 from dagnb.graph.brief import brief
@@ -91,10 +90,12 @@ def _plain(source: str) -> str:
     """Graphviz' plain output; a live view asks for the same picture again and again."""
     command = [program(), "-Kdot", "-Tplain"]
     try:
-        done = run_check(command, input=source, encoding="utf-8", capture_output=True, quiet=True, timeout=LIMIT_S)
+        done = subprocess.run(command, input=source, encoding="utf-8", capture_output=True, timeout=LIMIT_S, check=True)
     except subprocess.TimeoutExpired as error:
         raise ConfigError(f"'{command[0]}' placed nothing within {LIMIT_S:g} s. {_CURE}") from error
-    except (ExecutableNotFound, subprocess.CalledProcessError, OSError) as error:
+    except subprocess.CalledProcessError as error:
+        raise ConfigError(f"'{command[0]}' cannot be used: {error} It said: {error.stderr.strip()}. {_CURE}") from error
+    except OSError as error:
         raise ConfigError(f"'{command[0]}' cannot be used: {error}. {_CURE}") from error
     return str(done.stdout)
 

@@ -269,3 +269,14 @@ def test_files_that_cannot_be_imported_stay_out_of_the_archive(imported: Importe
         "pack_odd/__init__.py",
         'pack_odd/it\'s "one".py',
     ]
+
+
+def test_frames_of_pythons_frozen_modules_are_a_librarys() -> None:
+    with pytest.raises(ModuleNotFoundError) as missing:
+        importlib.import_module("dagnb.there_is_no_such_module")
+
+    frames = sources.frames(missing.value.__traceback__)
+
+    assert [frame.is_library for frame in frames if "_bootstrap" in frame.file] != []
+    assert all(frame.is_library for frame in frames if frame.file != __file__)
+    assert not frames[0].is_library

@@ -6,6 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -144,7 +145,7 @@ def test_every_option_of_the_decorator_is_kept() -> None:
         marked = task(**chosen)(len)
 
     assert marked.options == TaskOptions(**chosen)
-    assert set(chosen) == set(TaskOptions.__dataclass_fields__)
+    assert set(chosen) == {field.name for field in fields(TaskOptions)}
 
 
 def test_one_of_something_stands_for_a_tuple_of_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,24 @@ def test_credentials_of_a_netrc_go_with_the_index(tmp_path: Path, monkeypatch: p
     settings = pip_settings("global.index-url='https://here.example:81/simple'", {})
 
     assert settings.environment["PIP_INDEX_URL"] == "https://me:p%40ss%2Fword@here.example:81/simple"
+
+
+def test_pip_itself_says_its_settings_in_the_form_that_is_read_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "pip.conf"
+    file.write_text(
+        "[global]\nindex-url = https://old.example/simple\nextra-index-url = https://one.example\n    https://two.example\n"
+        "[install]\nindex-url = https://me:p%40ss@new.example/simple\n"
+    )
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(file))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_TIMEOUT", "7")
+
+    given = pip_settings(environ={}).environment
+
+    assert given["PIP_EXTRA_INDEX_URL"] == "https://one.example https://two.example"
+    assert given["PIP_INDEX_URL"] == "https://me:p%40ss@new.example/simple"
+    assert given["PIP_TIMEOUT"] == "7"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,11 @@ class Spec:
     @classmethod
     def from_json(cls, text: str) -> Spec:
         """What to_json wrote."""
-        fields = {name: value for name, value in json.loads(text).items() if name in cls.__dataclass_fields__}
-        fields["mounts"] = tuple(Mount(**mount) for mount in fields["mounts"])
-        fields["environment"] = tuple((name, value) for name, value in fields["environment"])
-        return cls(**fields)
+        known = {field.name for field in fields(cls)}
+        told = {name: value for name, value in json.loads(text).items() if name in known}
+        told["mounts"] = tuple(Mount(**mount) for mount in told["mounts"])
+        told["environment"] = tuple((name, value) for name, value in told["environment"])
+        return cls(**told)
 
     def without_secrets(self) -> Spec:
         """The same with a hash in place of the environment, for labels, which everybody who may use the engine sees."""

@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
+import certifi
+
 from dagnb.errors import ConfigError, LaunchError
 from dagnb.views.wording import bytes_text, seconds_text
 from dagnb_workers.launchers.docker import engine
@@ -103,7 +105,8 @@ def _changes(tag: str) -> list[str]:
 
 def _interpreter() -> Path:
     """The real interpreter below whatever environment this is."""
-    return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    installed = Path(sys.base_exec_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    return (installed if installed.exists() else Path(sys.executable)).resolve()
 
 
 def _fill(archive: Archive) -> None:
@@ -173,9 +176,7 @@ def _add_settings(archive: Archive) -> None:
     archive.add_directory("/tmp", 0o1777)  # noqa: S108  # in the image
     bundle = next((path for path in map(Path, _BUNDLES) if path.is_file()), None)
     if bundle is None:
-        from pip._vendor import certifi  # noqa: PLC0415  # pip's own, when the system has none
-
-        bundle = Path(certifi.where())
+        bundle = Path(certifi.where())  # the Docker SDK brings it, by way of requests
     archive.add_file(bundle, _BUNDLE)
     expected = ssl.get_default_verify_paths().openssl_cafile
     archive.add_link(expected, _BUNDLE)

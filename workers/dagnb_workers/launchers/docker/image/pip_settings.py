@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import ipaddress
+import netrc
 import os
 import re
 import subprocess
@@ -12,8 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
-
-from requests.utils import get_netrc_auth
 
 from dagnb.graph.requirements import masked
 
@@ -98,11 +97,30 @@ def _is_remote(source: str) -> bool:
 def _with_credentials(url: str) -> str:
     """The URL with what the user's .netrc has for its host, as pip would find it."""
     parts = urlsplit(url)
-    found = None if "@" in parts.netloc else get_netrc_auth(url)
-    if not found:
+    found = None if "@" in parts.netloc else _netrc_entry(parts.hostname or "")
+    if found is None:
         return url
     user, password = (quote(part, safe="") for part in found)
     return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
+
+
+def _netrc_entry(host: str) -> tuple[str, str] | None:
+    """User and password of a host in the user's .netrc, or in the file that NETRC names."""
+    named = os.environ.get("NETRC")
+    places = [named] if named is not None else ["~/.netrc", "~/_netrc"]
+    present = [path for path in map(os.path.expanduser, places) if os.path.exists(path)]
+    if not present:
+        return None
+
+    try:
+        found = netrc.netrc(present[0]).authenticators(host)
+    except (netrc.NetrcParseError, OSError):  # pip goes on without it, too
+        return None
+    if found is None or not any(found):
+        return None
+
+    login, account, password = found
+    return login or account or "", password or ""
 
 
 def _proxies(told: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
