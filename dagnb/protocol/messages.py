@@ -150,7 +150,8 @@ class Submission:
     """A run, as it is put in the store, once. on_error: 'fail' ends the run at the first failure, 'continue' goes on.
 
     records: packed, by position. sources: positions without upstream. meta: JSON for whoever attaches.
-    crash_budget, loss_budget: how many deaths, lost leases a task survives.
+    crash_budget, loss_budget: how many deaths, lost leases a task survives. start_s: the run is cancelled when nobody
+    has taken part in it so long after its submission, because whoever submitted it died before launching workers.
     """
 
     run: str
@@ -165,6 +166,7 @@ class Submission:
     ttl_s: float = 86_400.0
     crash_budget: int = 2
     loss_budget: int = 5
+    start_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
