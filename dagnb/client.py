@@ -50,6 +50,9 @@ _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CONTENT_LIVES = 7
 """Functions and constants outlive the run's keys by this factor: heartbeats refresh the keys, not them"""
 
+START_S = 60.0
+"""if this process ends between submitting and launching, the run is told as cancelled after so long"""
+
 FORETOLD_STEPS = 1_000
 """plans up to this size are foretold before they are submitted"""
 
@@ -89,7 +92,7 @@ def run(
     launcher, upload = chosen.launcher(), chosen.upload()
     made = _planned(nodes, chosen, launcher)
     session.wait(launcher.prepare(_needs(made), _tell))
-    terms = {"deadline_s": deadline_s, "on_error": on_error}
+    terms = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
     foretold = program.Terms(
         deadline_s=deadline_s, platform=launcher.name, pool=_problem(made).pool, forecast=_forecast(made)
     )
@@ -148,7 +151,7 @@ async def _start(
             await opened.forget(run_id)
         raise
     handle: Run[Any] = Run(run_id, opened, plan=made, launcher=launcher, name=name)
-    await handle.record(submitted)
+    await handle.record(submitted)  # which also says that workers were launched
     return handle
 
 

@@ -83,9 +83,10 @@ class Run(Generic[R]):
         if seen.state is RunState.RUNNING and not is_waiting and time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + _REAP_S
             try:
-                if not seen.n_instances:  # else supervisors do it: end a run that is overdue, or was never launched
-                    await self._store.reap(self.id)
                 await self._ensure_hosted()
+                if not seen.n_instances:  # nobody else may be there to end a run that is overdue, or never started
+                    await self._store.reap(self.id)
+                    return await self._look(before, is_waiting=True)
             except DagnbError as error:  # the state is shown all the same; _result raises it for who waits
                 _log.warning("%s", error)
         return seen

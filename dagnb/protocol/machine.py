@@ -59,6 +59,7 @@ class Machine(Tasks):
         """
         if self._is_over(now):
             return Reply(status=Status.STOP, now=now)
+        self.start_by = None
         if instance in self.leases:
             kind = self.roster.kinds.get(instance, "")
         if worker is not None and instance not in self.roster.held:
@@ -121,6 +122,7 @@ class Machine(Tasks):
         """Renew leases, start what is due, take work back from whoever let a lease run out."""
         if self._is_over(now):
             return dict.fromkeys(instances, Status.STOP)
+        self.start_by = None
         pulses = {}
         for instance in instances:
             known = instance in self.leases
@@ -146,6 +148,7 @@ class Machine(Tasks):
 
     def demand(self, *, now: float, fresh: str) -> Demand:
         """As reap; then which instances are wanted and which are here, for whoever starts them."""
+        self.take_part(now=now)
         self.reap(now=now, fresh=fresh)
         if self.state is not RunState.RUNNING:
             return Demand(state=self.state, wanted={}, instances={}, now=now)

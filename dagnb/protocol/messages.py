@@ -106,7 +106,8 @@ class Submission:
 
     on_error: 'fail' ends the run at the first failure; 'continue' runs every task that does not need a failed one.
     records: packed, by position. sources: positions without upstream. meta: JSON for whoever attaches.
-    crash_budget, loss_budget: how many deaths, lost leases a task survives.
+    crash_budget, loss_budget: how many deaths, lost leases a task survives. start_s: the run is cancelled when nobody
+    has taken part in it so long after its submission, because whoever submitted it died before launching workers.
     """
 
     run: str
@@ -121,6 +122,7 @@ class Submission:
     ttl_s: float = 86_400.0
     crash_budget: int = 2
     loss_budget: int = 5
+    start_s: float | None = None
 
     __repr__ = brief
 

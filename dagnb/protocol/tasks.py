@@ -13,6 +13,9 @@ from dagnb.protocol.roster import Roster
 HasBlob = Callable[[int, Address], bool]
 """Whether the store still holds the result of this task at this address"""
 
+NEVER_STARTED = "it never started: whoever submitted it ended before workers were launched"
+"""Reason of the cancellation"""
+
 _OPEN = (TaskState.WAITING, TaskState.READY, TaskState.RUNNING, TaskState.RETRYING)
 
 
@@ -35,6 +38,7 @@ class Tasks:
         self.reason = ""
         self.submitted_at, self.finished_at = now, 0.0
         self.deadline_at = now + submission.deadline_s if submission.deadline_s is not None else None
+        self.start_by = now + submission.start_s if submission.start_s is not None else None
         self.states = [TaskState.WAITING] * len(self.records)
         self.bits: set[int] = set()
         self.n_set: dict[int, int] = {}
@@ -82,7 +86,19 @@ class Tasks:
         self.hints, self.kind_hints = [], {}
         return hints
 
+    def take_part(self, *, now: float) -> None:
+        """The step of a client that launched workers: from now on the run need not start by a moment."""
+        if not self._is_over(now):
+            self.start_by = None
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the next step will find the run over, because a moment has passed."""
+        ends = [at for at in (self.start_by, self.deadline_at) if at is not None]
+        return self.state is RunState.RUNNING and any(now >= at for at in ends)
+
     def _is_over(self, now: float) -> bool:
+        if self.state is RunState.RUNNING and self.start_by is not None and now >= self.start_by:
+            self._finish(RunState.CANCELLED, NEVER_STARTED, now)
         if self.state is RunState.RUNNING and self.deadline_at is not None and now >= self.deadline_at:
             self._finish(RunState.DEADLINE, "the deadline passed", now)
         return self.state is not RunState.RUNNING

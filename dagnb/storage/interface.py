@@ -135,7 +135,7 @@ class Coordinator(Protocol):
         ...
 
     async def record(self, run: str, spans: bytes) -> None:
-        """Append spans that belong to no commit."""
+        """Append spans that belong to no commit. Whoever does so takes part in the run: see Submission.start_s."""
         ...
 
     async def observe(self, run: str, cursor: str = "") -> Observation:
@@ -151,7 +151,7 @@ class Coordinator(Protocol):
         ...
 
     async def runs(self) -> list[RunLine]:
-        """The runs this store knows, newest first."""
+        """The runs this store knows, newest first; those whose time is up have ended, whoever worked for them."""
         ...
 
     async def forget(self, run: str) -> int:

@@ -29,9 +29,10 @@
 | `spawn`   | list   | route, end             | hints: names of invoked workers, "stop"; `spawn:<kind>` |
 | `need`    | list   | route, end             | one element: who starts instances of kinds should look |
 
-Of queue i `m` holds `q<i>` name, `c<i>` cap, `k<i>` kind if it has one, `i<i>` invoked, `a<i>` active, `h<i>` highest
-member. Of kind '' are `inv` and `spawn`; every other kind has its own. `kinds` in `m`: those of queues but '', packed;
-it is there as soon as a queue or an instance has one. At the end of the run `k` is deleted.
+`m` holds `deadline_at` of a run that has one, and `start_by` until somebody takes part. Of queue i it holds `q<i>`
+name, `c<i>` cap, `k<i>` kind if it has one, `i<i>` invoked, `a<i>` active, `h<i>` highest member. Of kind ''
+are `inv` and `spawn`; every other kind has its own. `kinds` in `m`: those of queues but '', packed; it is there as soon
+as a queue or an instance has one. At the end of the run `k` is deleted.
 `end` is a channel: a message when the run is over. Beside the runs: `dagnb:runs` (zset, run by the moment until which
 it surely lives), `dagnb:c:<hash>` (content shared by runs).
 A key is made with its time to live in the same step, heartbeats refresh them all. Redis deletes an empty collection

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 from dagnb.errors import RunMissingError
@@ -26,7 +26,7 @@ from dagnb.protocol.messages import (
     Submission,
 )
 from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES, RunLine
-from dagnb.storage.memory_look import observation, run_line
+from dagnb.storage.memory_look import observation, run_line, with_inputs
 
 
 class _Moment(TypedDict):
@@ -200,7 +200,10 @@ class MemoryStore:
 
     async def record(self, run: str, spans: bytes) -> None:
         """Append spans."""
-        self._room(run).spans.append(spans)
+        room = self._room(run)
+        room.machine.take_part(now=self._clock())
+        await self._settle(room)
+        room.spans.append(spans)
 
     async def observe(self, run: str, cursor: str = "") -> Observation:
         """See Coordinator.observe."""
@@ -217,6 +220,9 @@ class MemoryStore:
 
     async def runs(self) -> list[RunLine]:
         """Newest first."""
+        for run, room in list(self._rooms.items()):
+            if room.machine.is_overdue(self._clock()):
+                await self.reap(run)
         lines = [run_line(run, room.machine) for run, room in self._rooms.items()]
         return sorted(lines, key=lambda line: -line.submitted_at)
 
@@ -272,14 +278,7 @@ class MemoryStore:
         if spans:
             room.spans.append(spans)
         await self._settle(room)
-        offers = []
-        for offer in reply.offers:
-            inputs = tuple(replace(i, blob=self._small(room, i.task, i.address)) for i in offer.inputs)
-            offers.append(replace(offer, inputs=inputs, record=None if slim else offer.record))
-        return replace(reply, offers=tuple(offers))
-
-    def _small(self, room: _Room, task: int, address: Address) -> bytes | None:
-        return room.blobs.get((task, address.token)) if address.n_chunks == 0 else None
+        return with_inputs(reply, room.blobs, slim=slim)
 
     async def _settle(self, room: _Room) -> None:
         """What a step leaves to do: bytes to throw away, sleepers to wake."""

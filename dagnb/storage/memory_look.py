@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 
 from dagnb.protocol.machine import Machine
-from dagnb.protocol.messages import Observation
+from dagnb.protocol.messages import Observation, Reply
 from dagnb.storage.interface import RunLine
 
 EVENTS_KEPT = 20_000
@@ -45,3 +47,15 @@ def run_line(run: str, machine: Machine) -> RunLine:
         finished_at=machine.finished_at,
         n_tasks=len(machine.states),
     )
+
+
+def with_inputs(reply: Reply, blobs: Mapping[tuple[int, str], bytes], *, slim: bool) -> Reply:
+    """The reply with small inputs aboard. slim: without the records of its tasks."""
+    offers = []
+    for offer in reply.offers:
+        inputs = []
+        for item in offer.inputs:
+            blob = blobs.get((item.task, item.address.token)) if item.address.n_chunks == 0 else None
+            inputs.append(replace(item, blob=blob))
+        offers.append(replace(offer, inputs=tuple(inputs), record=None if slim else offer.record))
+    return replace(reply, offers=tuple(offers))

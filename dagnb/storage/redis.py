@@ -20,12 +20,12 @@ from dagnb.protocol.messages import (
     Submission,
 )
 from dagnb.storage.interface import RunLine
-from dagnb.storage.keys import hint_name, index_key, run_prefix
+from dagnb.storage.keys import hint_name, run_prefix
 from dagnb.storage.redis_blobs import RedisBlobs
 from dagnb.storage.redis_link import Command, Link, refuse_exposed
+from dagnb.storage.redis_runs import RedisRuns
 from dagnb.storage.redis_wire import (
     demand_of,
-    line_of,
     moment_of,
     observation_of,
     pack_commit,
@@ -36,6 +36,9 @@ from dagnb.storage.redis_wire import (
 _RECORDS = 1000
 """Records in one command of a submission"""
 
+_LOG_BYTES = 64 * 1024
+"""what one log is allowed to be, for the time that reading many may take"""
+
 
 class RedisStore:
     """See dagnb.storage.interface.Store. Made by `open`."""
@@ -45,6 +48,7 @@ class RedisStore:
         self.link = link
         self.namespace = namespace
         self.blobs = RedisBlobs(link, namespace)
+        self._runs = RedisRuns(link, namespace)
 
     @classmethod
     async def open(
@@ -116,7 +120,7 @@ class RedisStore:
                 break
         packed = pack_submission(submission)
         submitted_at = float(await self.link.call("submit", prefix, packed, run=run, n_bytes=len(packed)))
-        await self._index(run, submitted_at, submission.ttl_s)
+        await self._runs.note(run, submitted_at, submission.ttl_s)
         return submitted_at
 
     async def register(
@@ -175,7 +179,7 @@ class RedisStore:
         touched, *pulses = await self._step("heartbeat", run, lease_s, *instances)
         if touched:
             clock, ttl_ms = await self.link.ask([("TIME",), ("HGET", self._prefix(run) + "m", "ttl_ms")])
-            await self._index(run, moment_of(clock), float(ttl_ms or 0) / 1000)
+            await self._runs.note(run, moment_of(clock), float(ttl_ms or 0) / 1000)
         return {instance: Status(pulse.decode()) for instance, pulse in zip(instances, pulses, strict=True)}
 
     async def dead(self, run: str, death: Death) -> bool:
@@ -203,7 +207,7 @@ class RedisStore:
         strays = await self.link.scan(self._prefix(run))
         for begin in range(0, len(strays), 1000):
             n_keys += sum(await self.link.ask([("UNLINK", *strays[begin : begin + 1000])]))
-        await self.link.ask([("ZREM", index_key(self.namespace), run)])
+        await self._runs.remove(run)
         return n_keys
 
     # ---- looking ----
@@ -230,24 +234,21 @@ class RedisStore:
         looks: list[Command] = [("EXISTS", prefix + "m")]
         if tasks:
             looks.append(("HMGET", prefix + "log", *tasks))
-        there, *logs = await self.link.ask(looks)
+        there, *logs = await self.link.ask(looks, n_bytes=len(tasks) * _LOG_BYTES)
         self.link.require_run(run, there)
         return [(log or b"").decode() for log in logs[0]] if logs else []
 
     async def runs(self) -> list[RunLine]:
-        """See Coordinator.runs. Those that expired leave the index."""
-        (names,) = await self.link.ask([("ZRANGE", index_key(self.namespace), 0, -1)])
-        fields = ("state", "submitted_at", "finished_at", "n_tasks", "meta")
-        looks: list[Command] = [("HMGET", self._prefix(name.decode()) + "m", *fields) for name in names]
-        lines, gone = [], []
-        for name, look in zip(names, await self.link.ask(looks) if looks else [], strict=True):
-            if look[0] is None:
-                gone.append(name)
-            else:
-                lines.append(line_of(name.decode(), *look))
-        if gone:
-            await self.link.ask([("ZREM", index_key(self.namespace), *gone)])
-        return sorted(lines, key=lambda line: -line.submitted_at)
+        """See Coordinator.runs. A run whose time is up is ended here: nobody else might be there to take the step."""
+        lines, limited = await self._runs.lines()
+        if not limited:
+            return lines
+
+        for run in limited:
+            with suppress(RunMissingError):
+                await self.reap(run)
+        lines, _ = await self._runs.lines()
+        return lines
 
     # ---- waiting ----
 
@@ -288,13 +289,3 @@ class RedisStore:
 
     async def _step(self, function: str, run: str, *args: Any) -> Any:
         return await self.link.call(function, self._prefix(run), *args, run=run)
-
-    async def _index(self, run: str, now: float, ttl_s: float) -> None:
-        """Note the run in the list of runs, for twice its time to live: heartbeats and the end of a run renew that."""
-        key, ttl_ms = index_key(self.namespace), int(ttl_s * 2000)
-        await self.link.ask([
-            ("ZADD", key, "GT", now + 2 * ttl_s, run),
-            ("ZREMRANGEBYSCORE", key, "-inf", now),
-            ("PEXPIRE", key, ttl_ms, "NX"),
-            ("PEXPIRE", key, ttl_ms, "GT"),
-        ])  # fmt: skip

@@ -37,6 +37,7 @@ def pack_submission(submission: Submission) -> bytes:
             "meta": submission.meta,
             "on_error": submission.on_error,
             "deadline_s": submission.deadline_s,
+            "start_s": submission.start_s,
             "ttl_ms": int(submission.ttl_s * 1000),
             "crash_budget": submission.crash_budget,
             "loss_budget": submission.loss_budget,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dagnb.testing.run_laws import KindLaws, RoomLaws, TimeLaws
+from dagnb.testing.start_laws import StartLaws
 from dagnb.testing.step_laws import StepLaws
 from dagnb.testing.step_laws import Subject as Subject  # noqa: PLC0414  # part of what is given here
 
 
 @pytest.mark.asyncio
-class StoreLaws(StepLaws, TimeLaws, KindLaws, RoomLaws):
+class StoreLaws(StepLaws, TimeLaws, StartLaws, KindLaws, RoomLaws):
     """Derive, and give a fixture `subject`: a store with a clock and a hand, see Subject."""

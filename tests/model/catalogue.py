@@ -52,6 +52,7 @@ _ZOMBIE = {Fault.RAISE: 1, Fault.SUSPECT: 1, Fault.VANISH: 1}
 SMALL = (
     _with(_ONE, "exception, suspicion, cancel", _RUDE, retries=1, delays=(1.0, None)),
     _with(_ONE, "crash, deadline", {Fault.CRASH: 1, Fault.DEADLINE: 1, Fault.RAISE: 1}, retries=1),
+    _with(_ONE, "nobody starts it in time, crash, lost reply", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}, start_s=1.0),
     _with(_ONE, "2 crashes, stored apart", {Fault.CRASH: 2, Fault.VANISH: 1}, is_small=False, n_instances=1),
     _with(_CHAIN_2, "crash, lost reply", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}),
     _with(_CHAIN_2, "lost blob, stored apart", {Fault.VANISH: 1, Fault.LOST_REPLY: 1}, is_small=False),

@@ -34,6 +34,7 @@ class Configuration:
     is_small: results ride along with commits and offers. is_bound: instances are started for one worker only.
     with_hints: an idle instance wakes for a hint; without, it only polls, which covers every fate of a hint.
     kinds: of each queue, in turn; instances: their kinds, one comes in the place of another of its kind.
+    start_s: the run is cancelled when nobody took part in it by then, which may happen at any moment before.
     in_containers: who is seen dead died with its container, so that all it ran is charged.
     """
 
@@ -56,6 +57,7 @@ class Configuration:
     kinds: tuple[str, ...] = ()
     instances: tuple[str, ...] = ()
     in_containers: bool = False
+    start_s: float | None = None
 
     @property
     def staff(self) -> tuple[str, ...]:
@@ -93,4 +95,5 @@ class Configuration:
             on_error=self.on_error,
             crash_budget=self.crash_budget,
             loss_budget=self.loss_budget,
+            start_s=self.start_s,
         )

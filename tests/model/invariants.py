@@ -224,7 +224,9 @@ def _ending(world: World) -> None:
     for state, fault in ((RunState.CANCELLED, Fault.CANCEL), (RunState.DEADLINE, Fault.DEADLINE)):
         if machine.state is state:
             spent = world.configuration.faults.get(fault, 0) - world.budget[FAULTS.index(fault)]
-            expect(spent > 0, "I8 cause", f"the run is {state} without a cause")
+            never_started = state is RunState.CANCELLED and machine.start_by is not None and machine.start_by <= 0.0
+            expect(spent > 0 or never_started, "I8 cause", f"the run is {state} without a cause")
+    expect(machine.start_by is None or not machine.leases, "I8 cause", "somebody is here, and the run may never start")
     if world.is_over:
         open_tasks = [t for t, s in enumerate(machine.states) if s not in (*_SETTLED, TaskState.CANCELLED)]
         expect(not open_tasks, "I6 terminal", f"{open_tasks} are open after the end")

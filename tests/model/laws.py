@@ -151,8 +151,7 @@ def _askings(before: World, after: World) -> None:
 
 def _due_charges(before: World, act: Act) -> set[tuple[int, Charge]]:
     machine, instance = before.machine, act.instance
-    deadline = machine.deadline_at
-    if before.is_over or (deadline is not None and deadline <= 0.0):
+    if before.is_over or machine.is_overdue(0.0):
         return set()
     running = machine.running.get(instance.name, [])
     if act.kind == "fail":

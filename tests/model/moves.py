@@ -167,6 +167,10 @@ def _of_time(world: World) -> Iterator[Move]:
     if world.configuration.kinds and any(at <= 0.0 for at in world.machine.due.values()):
         after = world.copy()
         yield Move("whoever starts instances looks", None, after.demand(), after.tidy())
+    if world.machine.start_by is not None and world.machine.start_by > 0.0:
+        after = world.copy()
+        after.machine.start_by = -1.0
+        yield Move("nobody took part in time", None, None, after.tidy())
     if world.may(Fault.DEADLINE):
         after = world.copy(Fault.DEADLINE)
         after.machine.deadline_at = -1.0

@@ -283,6 +283,12 @@ ENDS = (
         ("_is_over", "now >= self.deadline_at", "False"),
     ),
     in_machine(
+        "who registers does not take part",
+        "one: nobody starts it in time, crash, lost reply",
+        "I8 cause",
+        ("register", "self.start_by = None", "pass"),
+    ),
+    in_machine(
         "a fenced instance gets work", "chain-2, both sinks: lost blob, suspicion", "I12 reply", ("_next", _FENCED, "")
     ),
     in_machine(

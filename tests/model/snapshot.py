@@ -17,6 +17,7 @@ Plain: TypeAlias = "int | float | str | tuple[Plain, ...]"
 _FIELDS = frozenset(
     (
         *("submission", "records", "has_blob", "state", "reason", "submitted_at", "finished_at", "deadline_at"),
+        "start_by",
         *("states", "bits", "n_set", "results", "spent", "owner", "running", "due", "ready_at", "leases", "errors"),
         *("unsettled", "waits_for_all", "roster", "serial", "events", "hints", "kind_hints", "discarded"),
     )
@@ -60,6 +61,7 @@ def form_of(machine: Machine) -> tuple[Plain, ...]:
         tuple(sorted((member, priority) for member, (priority, _) in roster.invoked.items())),
         tuple(sorted(roster.touched)),
         -1.0 if machine.deadline_at is None else machine.deadline_at,
+        -2.0 if machine.start_by is None else machine.start_by,
     )
 
 

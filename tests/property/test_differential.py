@@ -61,6 +61,7 @@ def submissions(draw: st.DrawFn, run: str, kinds: Sequence[str] = ("",)) -> Subm
         n_bits=sum(map(len, upstreams)),
         on_error=draw(st.sampled_from(("fail", "continue", "continue"))),
         deadline_s=draw(st.sampled_from((None, None, None, None, 30.0))),
+        start_s=draw(st.sampled_from((None, None, 1.0, 60.0))),
         crash_budget=draw(st.integers(0, 4)),
         loss_budget=draw(st.integers(0, 6)),
     )

@@ -43,6 +43,7 @@ def machine_state(machine: Machine, n_events: int, blobs: set[Blob]) -> State:
     nonces = {member: nonce for member, (_, nonce) in roster.invoked.items()} | roster.nonces
     return {
         "run": (machine.state.value, machine.reason, machine.submitted_at, machine.finished_at, machine.deadline_at),
+        "start_by": machine.start_by,
         "unsettled": machine.unsettled,
         "serial": machine.serial,
         "states": "".join(machine.states),
@@ -107,6 +108,7 @@ async def store_state(link: Link, namespace: str, machine: Machine) -> State:
     blobs = {_small(field) for field in (*v, *z)} | {_chunk(key, p) for key in chunks}
     return {
         "run": (m["state"], m["reason"], *(_number(m.get(f)) for f in ("submitted_at", "finished_at", "deadline_at"))),
+        "start_by": _number(m.get("start_by")),
         "unsettled": int(m["unsettled"]),
         "serial": int(m["serial"]),
         "states": states.decode(),

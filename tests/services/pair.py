@@ -67,8 +67,8 @@ class Pair:
         """One random step on both sides, then the comparison."""
         self.now += self.draw(st.sampled_from((0.0, 0.125, 0.25, 0.5, 1.0, 4.0, 8.0, 8.5)))
         kinds = ("register", *["complete"] * 5, "fail", "lost", "lost", "heartbeat", "reap", "dead")
-        kind = self.draw(st.sampled_from((*kinds, "evict", "again", "cancel", "put")))
-        if kind in ("evict", "put"):
+        kind = self.draw(st.sampled_from((*kinds, "evict", "again", "cancel", "put", "record")))
+        if kind in ("evict", "put", "record"):
             getattr(self, kind)()
             self.compare(kind)
             return
@@ -97,8 +97,7 @@ class Pair:
 
     def is_open(self, commit: Commit) -> bool:
         """A result that comes along is kept only if its commit counts."""
-        deadline_at = self.machine.deadline_at
-        over = self.machine.state.value != "running" or (deadline_at is not None and self.now >= deadline_at)
+        over = self.machine.state.value != "running" or self.machine.is_overdue(self.now)
         return not over and self.machine.states[commit.task].value in "WRXB"
 
     def settle(self) -> None:
@@ -246,6 +245,14 @@ class Pair:
         if commands:
             self.server.runner.run(self.server.link.ask(commands))
             self.blobs.update(blobs_at(task, address))
+
+    def record(self) -> None:
+        """A client launched workers, and uploads a span."""
+        self.story.append(f"{self.now}: record")
+        self.steer()
+        self.server.runner.run(self.server.store.record(self.run, b"span"))
+        self.machine.take_part(now=self.now)
+        self.settle()
 
     def put(self) -> None:
         task = self.any_task()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -180,7 +181,9 @@ class Agent:
     async def _leave(self) -> None:
         for entry in entries(self._directory):
             if (launch := entry.read()) is not None:  # who waits for the run is told, also on a server that lives on
-                await abandon(launch, "the agent that hosted it was stopped")
+                with contextlib.suppress(TimeoutError):  # that server is out of reach
+                    async with asyncio.timeout(GONE_S):
+                        await abandon(launch, "the agent that hosted it was stopped")
             await self._hosts.stop(entry)
         await self._hosts.leave()
         if server := self._server or await asyncio.to_thread(running_server, self._directory):

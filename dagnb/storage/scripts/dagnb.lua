@@ -25,6 +25,7 @@ local WAITING, READY, RUNNING, RETRYING = 'W', 'R', 'X', 'B'
 local DONE, FAILED, SKIPPED = 'D', 'F', 'S'
 local OPEN = { W = true, R = true, X = true, B = true }
 local HELD = '-1' -- of a death: whatever the instance was running is charged
+local NEVER_STARTED = 'it never started: whoever submitted it ended before workers were launched'
 local LEASE_LOST = '{"type": "LeaseLost", "message": "the worker was not heard of in time"}'
 
 local NAMES = {
@@ -153,14 +154,14 @@ end
 -- kinds: those of queues, packed; false while neither a queue nor an instance has one, so that others pay nothing for
 -- them. asked: kinds of which members were asked for.
 local function open(prefix, args)
-  local m = call('HMGET', prefix .. 'm', 'state', 'deadline_at', 'kinds', 'on_error')
+  local m = call('HMGET', prefix .. 'm', 'state', 'deadline_at', 'kinds', 'on_error', 'start_by')
   if not m[1] then
     return nil
   end
   local at = moment(args[1])
   return {
     p = prefix, fresh = args[2], again = args[3] == '1', at = at, now = tonumber(at), state = m[1],
-    deadline_at = m[2] and tonumber(m[2]), kinds = m[3], asked = false, settled = 0, n_pushed = 0, all = false, ttl = false, serial = false,
+    deadline_at = m[2] and tonumber(m[2]), start_by = m[5] and tonumber(m[5]), kinds = m[3], asked = false, settled = 0, n_pushed = 0, all = false, ttl = false, serial = false,
     states = {}, dirty = {}, born = {}, made = {}, pushes = {}, touched = {}, lines = {}, running = {}, rerun = {},
     held = {}, events = {}, m = {}, waits_for_all = m[4] == 'continue',
   }
@@ -774,7 +775,18 @@ local function finish(c, state, reason)
   call('PUBLISH', c.p .. 'end', state)
 end
 
+-- Somebody works for the run, or says that workers were launched.
+local function take_part(c)
+  if c.start_by then
+    c.start_by = nil
+    call('HDEL', c.p .. 'm', 'start_by')
+  end
+end
+
 local function is_over(c)
+  if c.state == 'running' and c.start_by and c.now >= c.start_by then
+    finish(c, 'cancelled', NEVER_STARTED)
+  end
   if c.state == 'running' and c.deadline_at and c.now >= c.deadline_at then
     finish(c, 'deadline', 'the deadline passed')
   end
@@ -1273,6 +1285,10 @@ local function write_control(p, at, s)
     m[#m + 1] = 'deadline_at'
     m[#m + 1] = text(tonumber(at) + s.deadline_s)
   end
+  if s.start_s then
+    m[#m + 1] = 'start_by'
+    m[#m + 1] = text(tonumber(at) + s.start_s)
+  end
   for i, queue in ipairs(s.queues) do
     m[#m + 1], m[#m + 2] = 'q' .. (i - 1), queue[1]
     m[#m + 1], m[#m + 2] = 'c' .. (i - 1), queue[2]
@@ -1366,6 +1382,7 @@ local function register(c, args, over)
   if over then
     return answer(c, 'stop')
   end
+  take_part(c)
   if (c.kinds or kind ~= '') and call('ZRANK', c.p .. 'l', instance) then
     kind = kind_of(c, instance)
   end
@@ -1506,6 +1523,7 @@ local function heartbeat(c, args, over)
     reply[#reply + 1] = over and 'stop' or known and 'tasks' or 'fenced'
   end
   if not over then
+    take_part(c)
     reap(c)
     reply[1] = touch_if_old(c)
   end
@@ -1540,6 +1558,7 @@ end
 
 local function demand(c, _, over)
   if not over then
+    take_part(c)
     reap(c)
   end
   if c.state ~= 'running' then
@@ -1579,7 +1598,10 @@ local function cancel(c, args, over)
 end
 
 -- spans
-local function record(c, args)
+local function record(c, args, over)
+  if not over then
+    take_part(c)
+  end
   add_spans(c, args[4])
   return 1
 end
