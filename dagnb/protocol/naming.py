@@ -30,6 +30,7 @@ LAST = "last"
 
 _ID_LETTERS = frozenset("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 _ID_LENGTH = 26
+_NAME_LENGTH = 60
 _LISTED = 8
 """An error lists so many runs or tasks"""
 
@@ -55,7 +56,7 @@ class KnownRun:
 
     def line(self) -> str:
         """Id, name, state and start, for lists."""
-        name = " ".join(self.name.split()) or "(no name)"
+        name = _shown(self.name) or "(no name)"
         return f"{self.run}  {name}  {self.state}  {moment_text(self.submitted_at)}"
 
 
@@ -173,7 +174,7 @@ def find_task(text: str, names: Sequence[str]) -> str:
 
 
 def _several_tasks(text: str, what: str, names: Sequence[str]) -> AmbiguousNameError:
-    lines = list(names[:_LISTED])
+    lines = [_shown(name) for name in names[:_LISTED]]
     if len(names) > _LISTED:
         lines.append(f"and {len(names) - _LISTED} more, up to {names[-1]}")
     return AmbiguousNameError("task", text, what, lines, "Give the whole name of one.")
@@ -183,4 +184,10 @@ def _near(wanted: str, known: Sequence[str]) -> Sequence[str]:
     """The names that are spelt much alike, else the first of all."""
     in_lower_case = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(wanted.casefold(), in_lower_case, n=_LISTED, cutoff=0.5)
-    return [in_lower_case[name] for name in close] or known[:_LISTED]
+    return [_shown(in_lower_case[name]) for name in close] or [_shown(name) for name in known[:_LISTED]]
+
+
+def _shown(name: str) -> str:
+    """A name as a list of names shows it: one line, not too long, nothing in it that would steer a terminal."""
+    text = "".join(letter for letter in " ".join(name.split()) if letter.isprintable())
+    return text if len(text) <= _NAME_LENGTH else f"{text[:_NAME_LENGTH]}..."

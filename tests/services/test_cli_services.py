@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from dagnb_workers.agent_client import ask_agent
+from dagnb_workers.launchers.process import Processes
 
+import dagnb
 from dagnb import session, task
 from dagnb.cli import main
 from dagnb.errors import ConfigError, TaskFailedError
@@ -43,6 +46,12 @@ def refuse(number: int) -> int:
 def double(number: int) -> int:
     """Twice the number."""
     return 2 * number
+
+
+@task
+def total(numbers: list[int]) -> int:
+    """Their sum."""
+    return sum(numbers)
 
 
 def test_demo_runs_on_processes_counts_right_and_can_be_looked_at_afterwards(
@@ -82,6 +91,29 @@ def test_a_failed_run_tells_its_error_and_can_be_forgotten(home: Path, capsys: p
     capsys.readouterr()
     assert main(["runs"]) == 0
     assert capsys.readouterr().out == "No runs.\n"
+
+
+def test_a_run_whose_only_reader_is_skipped_goes_on_and_is_last_by_every_command_as_soon_as_it_has_ended(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """refuse-0, double-0 ... double-4 -> total-0, on one worker process; an older run is in the history already."""
+    assert double(21).run().result(60) == 42
+    session.caught_up(60)
+    parts = [refuse(7), *(double(n) for n in range(5))]
+    run = dagnb.run(total(parts), on_error="continue", workers=Processes(n=1), name="sums")
+    session.wait(run._store.wait_end(run.id, 60))
+
+    assert main(["export", "last", str(home / "run.json")]) == 0
+    assert json.loads((home / "run.json").read_text(encoding="utf-8"))["otherData"] == {"name": "sums"}
+    capsys.readouterr()
+    assert main(["show", "last"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"run {run.id}  sums  failed  ")
+    assert "5 of 7 tasks done, 1 failed, 1 skipped" in shown
+    assert main(["why", "sums", "total"]) == 0
+    assert capsys.readouterr().out == "'total-0' was skipped, because a task it needs failed.\n"
+    assert main(["cancel", ""]) == 1
+    assert "an empty name means no run" in capsys.readouterr().err
 
 
 def test_the_doctor_finds_the_agent_that_a_run_started(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

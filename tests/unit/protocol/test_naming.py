@@ -205,6 +205,18 @@ def test_a_run_without_a_name_is_not_meant_by_an_empty_one_and_is_listed_readabl
     assert known("01C4", "two\nlines", 4.0).line().split("  ")[1] == "two lines"
 
 
+def test_a_name_in_a_list_is_one_short_line_that_steers_no_terminal() -> None:
+    odd = known("01C4", "\x1b[2Jtotal\u202e\nof " + "x" * 200, 4.0)
+
+    assert odd.line().split("  ")[1] == "[2Jtotal of " + "x" * 48 + "..."
+    with pytest.raises(UnknownRunError) as caught:
+        meant("q", runs=[odd])
+    assert "\x1b" not in str(caught.value)
+    with pytest.raises(AmbiguousNameError) as several:
+        find_task("\x1bf", ("\x1bf-0", "\x1bf-1"))
+    assert several.value.candidates == ("f-0", "f-1")
+
+
 def test_whole_ids_are_told_from_beginnings_and_names() -> None:
     assert is_run_id("01ARZ3NDEKTSV4RRFFQ69G5FAV")
     assert is_run_id("01arz3ndektsv4rrffq69g5fav")
