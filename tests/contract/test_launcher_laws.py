@@ -63,7 +63,7 @@ class TestProcesses(LauncherLaws):
 def base(offline_base: str) -> Iterator[None]:  # noqa: F811  # a fixture
     """What images are built on, and the folder that containers see."""
     folder = tempfile.mkdtemp(prefix="dagnb-gates-", dir="/var/tmp")  # /tmp is the container's own
-    Path(folder).chmod(0o755)
+    Path(folder).chmod(0o777)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(BASE_VARIABLE, offline_base)
         patch.setattr(TestDocker, "folder", folder)

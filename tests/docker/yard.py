@@ -120,7 +120,7 @@ class Yard:
 def a_yard() -> Iterator[Yard]:
     """A directory, an agent and a server of one's own. At the end the agent is told to leave: nothing is left then."""
     with tempfile.TemporaryDirectory(prefix="dagnb-yard-", dir="/var/tmp") as folder:
-        Path(folder).chmod(0o755)
+        Path(folder).chmod(0o777)
         with private_agent():
             yard = Yard(Path(folder))
             try:

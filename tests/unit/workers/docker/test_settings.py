@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from dagnb_workers.launchers.docker.settings import StorePlace, mounts_of, store_place
+from dagnb_workers.launchers.docker.settings import StorePlace, check_writable, mounts_of, store_place
 from dagnb_workers.launchers.docker.spec import Mount
 
 from dagnb.errors import ConfigError
@@ -105,6 +108,65 @@ def test_the_engines_socket_and_our_own_keys_are_refused_with_all_that_is_above_
 def test_the_socket_itself_is_refused(socket: str) -> None:
     with pytest.raises(ConfigError, match=r"there is no|holds the engine's socket"):
         mounts_of(f"{socket}:/s")
+
+
+def granted(source: Path) -> list[Mount]:
+    """The folder for writing."""
+    return [Mount(source=str(source), target="/out", is_writable=True)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "user", "is_refused"),
+    [
+        (0o700, "{other}:{other}", True),
+        (0o755, "{other}:{other}", True),
+        (0o772, "{other}:{other}", True),  # a folder that cannot be entered
+        (0o773, "{other}:{other}", False),
+        (0o770, "{other}:{gid}", False),
+        (0o700, "{uid}:{gid}", False),
+    ],
+)
+def test_a_folder_granted_for_writing_must_be_writable_by_the_user_of_containers(
+    tmp_path: Path, mode: int, user: str, is_refused: bool
+) -> None:
+    tmp_path.chmod(mode)
+    who = user.format(other=os.getuid() + 4711, uid=os.getuid(), gid=tmp_path.stat().st_gid)
+
+    with pytest.raises(ConfigError, match="cannot write to") if is_refused else contextlib.nullcontext():
+        check_writable(granted(tmp_path), who)
+    check_writable([Mount(source=str(tmp_path), target="/in")], who)
+
+
+def test_something_in_a_folder_that_can_be_written_to_is_enough(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "pipe").touch()
+    (tmp_path / "pipe").chmod(0o666)
+
+    check_writable(granted(tmp_path), f"{os.getuid() + 4711}:{os.getgid() + 4711}")
+
+
+def test_the_refusal_names_the_folder_its_owner_and_the_cure(tmp_path: Path) -> None:
+    folder = tmp_path / "it's mine"
+    folder.mkdir(mode=0o700)
+
+    with pytest.raises(ConfigError) as caught:
+        check_writable(granted(folder), "4711:4712")
+
+    facts = folder.stat()
+    quoted = shlex.quote(str(folder))
+    assert str(caught.value) == (
+        f"Docker(mounts=...): tasks run as uid 4711, gid 4712 and cannot write to {folder}, which belongs to uid "
+        f"{facts.st_uid}, gid {facts.st_gid} with mode 700. Let them with `chmod o+rwx {quoted}` or "
+        f"`chown 4711:4712 {quoted}`, or leave ':rw' out."
+    )
+
+
+def test_a_path_that_is_no_utf_8_is_refused(home: Path) -> None:
+    odd = home / os.fsdecode(b"no\xffutf-8")
+    odd.mkdir()
+
+    with pytest.raises(ConfigError, match="takes no path that is not UTF-8"):
+        mounts_of(f"{odd}:/data")
 
 
 # ---- the store ----

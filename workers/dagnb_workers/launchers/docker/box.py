@@ -19,12 +19,14 @@ import requests
 from dagnb.errors import LaunchError
 from dagnb_workers.launchers.docker.allotment import Held, State
 from dagnb_workers.launchers.docker.engine import connect
+from dagnb_workers.launchers.docker.image.images import REPOSITORY
 from dagnb_workers.launchers.docker.spec import RUN, WORKER, Spec, create_arguments
 from dagnb_workers.launchers.docker.wire import Wire
 from dagnb_workers.supervisor import HURRY
 
 READY_S = 60.0
 _BEING_REMOVED = 409
+_BAD_REQUEST = 400
 ENGINE_ERRORS = (docker.errors.DockerException, requests.RequestException, OSError, LaunchError)
 
 
@@ -164,6 +166,22 @@ class Box:
 
     def _said(self) -> str:
         return f"It said: {self.stderr}" if self.stderr else "It said nothing."
+
+
+def cure(error: BaseException, image: str) -> str:
+    """What the user can do where every other container of that image would fail as well; '' where one might not."""
+    if isinstance(error, docker.errors.ImageNotFound):
+        return "Fetch it with `docker pull`, or leave image= out: dagnb then builds one"
+    # Python is not there, or what the image starts is another program than the first process of a worker.
+    is_refused = isinstance(error, docker.errors.APIError) and error.status_code == _BAD_REQUEST
+    if image.startswith(f"{REPOSITORY}:"):
+        return ""  # it starts what it should: a slow or crowded machine may be the reason
+    if is_refused or isinstance(error, ContainerError):
+        return (
+            "An image of your own must start `python -m dagnb_workers.container` with dagnb installed: build it FROM "
+            "one that `dagnb image build` made, or leave image= out"
+        )
+    return ""
 
 
 def container_name(name: str, run: str, worker: str) -> str:

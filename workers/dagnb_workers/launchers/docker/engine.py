@@ -80,6 +80,21 @@ def inspected(client: docker.DockerClient, image: str) -> dict[str, Any] | None:
     return found
 
 
+def require(image: str) -> None:
+    """Raise LaunchError, before a container is tried, when the engine has no such image."""
+    with answering():
+        if inspected(connect(), image) is None:
+            raise LaunchError(
+                f"the engine has no image {image!r}. Fetch it with `docker pull {image}`, correct the name, "
+                "or leave image= out: dagnb then builds one."
+            )
+
+
+def is_here() -> bool:
+    """Whether the engine is reached by a socket, so that it sees the folders of this machine."""
+    return _host().startswith("unix:")
+
+
 def _told(host: str, error: BaseException) -> str:
     """Why no engine answers at this address, and the cure."""
     causes = list(_causes(error))

@@ -17,7 +17,7 @@ from dagnb.failure import reason_of
 from dagnb.protocol.invocation import Invocation
 from dagnb.storage.open import without_secrets
 from dagnb_workers.launchers.docker.allotment import Limits, Orders, State, Want, decide
-from dagnb_workers.launchers.docker.box import ENGINE_ERRORS, Box
+from dagnb_workers.launchers.docker.box import ENGINE_ERRORS, Box, cure
 from dagnb_workers.launchers.docker.engine import connect
 from dagnb_workers.launchers.docker.follower import MOST_FAILURES, Follower, Terms
 from dagnb_workers.launchers.docker.obituaries import Ending, Obituaries
@@ -44,6 +44,8 @@ class Fleet:
         self._obituaries = Obituaries(self._yard.home)
         self._changed = asyncio.Event()
         self._acts: set[asyncio.Task[None]] = set()
+        self._proven: set[str] = set()
+        """images of which a container was ready once: what fails later may pass"""
 
     @property
     def boxes(self) -> tuple[Box, ...]:
@@ -176,6 +178,7 @@ class Fleet:
         follower = self._followers.get(box.run)
         attempt = follower.n_failures + 1 if follower else 1
         await self._yard.start(box, attempt=attempt, project=follower.invocation.namespace if follower else "")
+        self._proven.add(box.spec.image)
         if box.is_gone:
             await self._yard.end(box)
             self.settle()
@@ -190,7 +193,10 @@ class Fleet:
             await self._start(box)
         except ENGINE_ERRORS as error:
             is_gone = not await asyncio.to_thread(_answers)
-            await self._failed(follower, reason_of(error), is_engine_gone=is_gone)
+            hopeless = "" if is_gone or box.spec.image in self._proven else cure(error, box.spec.image)
+            reason = f"{reason_of(error)}. {hopeless}" if hopeless else reason_of(error)
+            weight = MOST_FAILURES if hopeless else 1
+            await self._failed(follower, reason, weight=weight, is_engine_gone=is_gone)
 
     async def _failed(self, follower: Follower, reason: str, *, weight: int = 1, is_engine_gone: bool = False) -> None:
         await follower.failed(reason, weight=weight, is_engine_gone=is_engine_gone)

@@ -188,7 +188,8 @@ class Follower:
         self.n_failures += weight
         if self.n_failures >= MOST_FAILURES:
             n = -(-self.n_failures // weight)
-            await self._cancel(f"{n} containers in a row did not start: {reason}")
+            what = f"{n} containers in a row" if n > 1 else "a container"
+            await self._cancel(f"{what} did not start: {reason}")
 
     async def mourn(self, box: Box, ending: Ending) -> None:
         """A container is gone with whoever worked in it: tell the store, with the proof."""

@@ -34,6 +34,7 @@ from dagnb_workers.launchers.docker.settings import (
     StorePlace,
     check_names,
     check_numbers,
+    check_writable,
     environment_of,
     mounts_of,
     store_place,
@@ -114,7 +115,13 @@ class Docker:
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         """Make the images these needs ask for, unless they are there. Raises ConfigError, LaunchError."""
         await asyncio.to_thread(engine.size)  # before a process is started for an engine that is not there
-        await asyncio.gather(asyncio.to_thread(self._prepare, needs, tell), self._ask(start=True, op="staff"))
+        asking = asyncio.ensure_future(self._ask(start=True, op="staff"))
+        try:
+            await asyncio.to_thread(self._prepare, needs, tell)
+            await asking
+        finally:
+            asking.cancel()  # where images fail nobody awaits it, and the interpreter would complain at its end
+            await asyncio.gather(asking, return_exceptions=True)
 
     async def prewarm(self, resources: Resources, n: int) -> int:
         """Start containers and import what workers need. Returns how many are idle then; the cap may allow fewer."""
@@ -175,6 +182,10 @@ class Docker:
 
     def _prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         n_cpus, memory_mb = engine.size()
+        if engine.is_here():  # else the folders are those of another machine
+            check_writable(cast(tuple[Mount, ...], self.mounts), _user())
+        if self.image is not None:
+            engine.require(self.image)
         for resources in needs:
             cpus, wanted_mb = resources.cpus or self.cpus, resources.memory_mb or self.memory_mb
             limit_mb = min(memory_mb, self.total_memory_mb or memory_mb)
@@ -215,12 +226,17 @@ class Docker:
             cpus=float(resources.cpus or self.cpus),
             memory_mb=resources.memory_mb or self.memory_mb,
             network=network,
-            user=f"{os.getuid()}:{os.getgid()}" if os.getuid() else "65534:65534",
+            user=_user(),
             mounts=(*place.mounts, *cast(tuple[Mount, ...], self.mounts)),
             environment=cast(tuple[tuple[str, str], ...], self.environment),
             pids=self.pids,
             tmp_mb=self.tmp_mb,
         )
+
+
+def _user() -> str:
+    """As whom tasks run in containers: as this user, but never as root."""
+    return f"{os.getuid()}:{os.getgid()}" if os.getuid() else "65534:65534"
 
 
 def _engine() -> dict[str, str]:

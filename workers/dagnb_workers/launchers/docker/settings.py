@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+import shlex
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -17,6 +21,7 @@ from dagnb_workers.launchers.docker.spec import INSIDE, Mount
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
 _SOCKETS = ("docker.sock", "docker/docker.sock", "podman/podman.sock", "containerd/containerd.sock")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_MOST_ENTRIES = 1_000
 _OURS = (INSIDE, "/opt/dagnb", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108  # of the container
 
 
@@ -88,6 +93,45 @@ def mounts_of(told: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -
     return mounts
 
 
+def check_writable(mounts: Iterable[Mount], user: str) -> None:
+    """Raise ConfigError for a mount granted for writing in which this user of containers, 'uid:gid', can write nothing.
+
+    What lies directly in a folder counts, too: a task may be meant to write to one of its files or subfolders.
+    """
+    uid, gid = map(int, user.split(":"))
+    for mount in mounts:
+        source = Path(mount.source)
+        if not mount.is_writable or any(_may_write(path, uid, gid) for path in _with_content(source)):
+            continue
+        facts, here = source.stat(), shlex.quote(mount.source)
+        whole = stat.S_IMODE(facts.st_mode)
+        raise ConfigError(
+            f"Docker(mounts=...): tasks run as uid {uid}, gid {gid} and cannot write to {source}, which belongs to uid "
+            f"{facts.st_uid}, gid {facts.st_gid} with mode {whole:03o}. Let them with `chmod o+rwx {here}` or "
+            f"`chown {uid}:{gid} {here}`, or leave ':rw' out."
+        )
+
+
+def _with_content(source: Path) -> Iterator[Path]:
+    yield source
+    if source.is_dir():
+        with contextlib.suppress(OSError):
+            yield from islice(source.iterdir(), _MOST_ENTRIES)
+
+
+def _may_write(path: Path, uid: int, gid: int) -> bool:
+    """By owner, group and mode; for this process's own user the system is asked, which knows of access lists."""
+    if uid == os.getuid():
+        return os.access(path, os.W_OK)
+    try:
+        facts = path.stat()
+    except OSError:
+        return False
+    shift = 6 if facts.st_uid == uid else 3 if facts.st_gid == gid else 0
+    wanted = 0o3 if stat.S_ISDIR(facts.st_mode) else 0o2  # nothing is made in a folder that cannot be entered
+    return facts.st_mode >> shift & wanted == wanted
+
+
 def _engine_sockets() -> list[Path]:
     named = os.environ.get("DOCKER_HOST", "")
     runtimes = (Path("/run"), Path("/var/run"), Path(f"/run/user/{os.getuid()}"))
@@ -102,6 +146,8 @@ def _mount(told: str) -> Mount:
     target = rest.pop() if rest else str(path)
     if rest or not source or not target.startswith("/") or target == "/":
         raise ConfigError(f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'.")
+    if str(path).encode(errors="replace") != os.fsencode(path):
+        raise ConfigError(f"Docker(mounts=[{told!r}]): the engine takes no path that is not UTF-8. Rename the folder.")
     if not path.exists():
         raise ConfigError(f"Docker(mounts=[{told!r}]): there is no {path}. Make it first, or correct the path.")
     if any(Path(target) == Path(ours) or Path(target).is_relative_to(ours) for ours in _OURS):
