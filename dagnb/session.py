@@ -40,6 +40,7 @@ VARIABLES = {
 
 _INTERRUPT_CHECK_S = 0.1
 _PARTING_S = 5.0
+_CLOSING_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +206,20 @@ async def store_for(chosen: Settings, launcher: Launcher) -> tuple[Store, Redis]
     if isinstance(terms, str):
         terms = Redis(url=terms, namespace=os.environ.get(NAMESPACE_VARIABLE) or "dagnb")
     return await reopened(terms), terms
+
+
+def _close_stores() -> None:
+    """At the end of the process: else Python complains of each connection that nobody closed, whatever came before.
+
+    A thread that still asks then, such as that of a live view, opens another connection.
+    """
+    if not _stores or _loop is None or not _loop.is_running():
+        return
+    closing = [start(store.close()) for store in _stores.values()]
+    concurrent.futures.wait(closing, timeout=_CLOSING_S)
+
+
+atexit.register(_close_stores)  # runs after what is registered later, so after what the process still has to keep
 
 
 async def reopened(terms: Redis) -> Store:
