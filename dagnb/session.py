@@ -44,6 +44,7 @@ _INTERRUPT_CHECK_S = 0.1
 _PARTING_S = 5.0
 _ON = frozenset(("1", "true", "yes", "on"))
 _OFF = frozenset(("", "0", "false", "no", "off"))
+_CLOSING_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +256,20 @@ def _is_on(variable: str, environ: Mapping[str, str]) -> bool:
     if value in _OFF:
         return False
     raise ConfigError(f"{variable}={value!r}: must be 1 or 0.")
+
+
+def _close_stores() -> None:
+    """At the end of the process: else Python complains of each connection that nobody closed, whatever came before.
+
+    A thread that still asks then, such as that of a live view, opens another connection.
+    """
+    if not _stores or _loop is None or not _loop.is_running():
+        return
+    closing = [start(store.close()) for store in _stores.values()]
+    concurrent.futures.wait(closing, timeout=_CLOSING_S)
+
+
+atexit.register(_close_stores)  # runs after what is registered later, so after what the process still has to keep
 
 
 async def reopened(terms: Redis) -> Store:

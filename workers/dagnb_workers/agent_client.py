@@ -64,13 +64,21 @@ async def ensure_agent(directory: Path | None = None, *, idle_s: float | None = 
     directory = directory or runtime_directory()
     for _ in range(_TRIES):
         try:
-            client = await _connect(directory)
-            await client.ask("ping")
+            return await _answering(directory)
         except OSError:  # none there, or just leaving
             await asyncio.to_thread(_start, directory, idle_s)
-        else:
-            return client
     raise LaunchError(f"no agent stays in {directory}. It said: {_log_tail(directory)}")
+
+
+async def _answering(directory: Path) -> AgentClient:
+    """A connection on which the agent has answered. Raises OSError."""
+    client = await _connect(directory)
+    try:
+        await client.ask("ping")
+    except BaseException:  # cancelled as well: nobody else would close it
+        await client.close()
+        raise
+    return client
 
 
 async def ask_agent(op: str, **arguments: Any) -> dict[str, Any]:
