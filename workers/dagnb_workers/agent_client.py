@@ -63,13 +63,15 @@ async def ensure_agent(directory: Path | None = None, *, idle_s: float | None = 
     """
     directory = directory or runtime_directory()
     for _ in range(_TRIES):
-        try:
+        with contextlib.suppress(OSError):  # none there, or just leaving
             client = await _connect(directory)
-            await client.ask("ping")
-        except OSError:  # none there, or just leaving
-            await asyncio.to_thread(_start, directory, idle_s)
-        else:
+            try:
+                await client.ask("ping")
+            except OSError:
+                await client.close()
+                raise
             return client
+        await asyncio.to_thread(_start, directory, idle_s)
     raise LaunchError(f"no agent stays in {directory}. It said: {_log_tail(directory)}")
 
 
