@@ -158,17 +158,23 @@ class Run(Generic[R]):
         """The value, or a tuple of values when several nodes were asked for.
 
         Raises TaskFailedError, RunCancelledError, or RunTimeoutError when the time is up: then the run goes on.
-        Interrupting cancels the run and says so.
+        Interrupting cancels the run and says so. Restarting or shutting down a kernel does not cancel it.
         """
         try:
             return session.wait(self._result(timeout_s))
         except KeyboardInterrupt:
+            if session.shutdown_follows():
+                raise KeyboardInterrupt(self._left_running) from None
             self.cancel("interrupted")
             raise KeyboardInterrupt(self._interrupted) from None
 
     @property
     def _interrupted(self) -> str:
         return f"run {self.id} was cancelled, because waiting for it was interrupted."
+
+    @property
+    def _left_running(self) -> str:
+        return f"run {self.id} goes on: only the process that waited for it ends. dagnb.attach({self.id!r}) finds it."
 
     def __await__(self) -> Generator[Any, None, R]:
         """As result(), in a running loop; cancelling the wait cancels the run."""
@@ -183,6 +189,8 @@ class Run(Generic[R]):
             return waiting.result()
         except asyncio.CancelledError:
             waiting.cancel()
+            if await session.shutdown_follows_soon():
+                raise asyncio.CancelledError(self._left_running) from None
             ended = asyncio.wrap_future(session.start(self._cancel("interrupted")))
             with contextlib.suppress(TimeoutError, DagnbError):
                 await asyncio.wait_for(asyncio.shield(ended), _FAREWELL_S)
