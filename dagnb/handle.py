@@ -27,6 +27,7 @@ from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.results import outcome, values
 from dagnb.storage.interface import Store
+from dagnb.storage.open import MEMORY_URL
 from dagnb.trace.span import Phase, Span, is_last, packed, unpacked
 from dagnb.trace.trace import Trace
 from dagnb.views import snapshot, view
@@ -164,17 +165,19 @@ class Run(Generic[R]):
             return session.wait(self._result(timeout_s))
         except KeyboardInterrupt:
             if session.shutdown_follows():
-                raise KeyboardInterrupt(self._left_running) from None
+                raise KeyboardInterrupt(self._interrupted(is_cancelled=False)) from None
             self.cancel("interrupted")
-            raise KeyboardInterrupt(self._interrupted) from None
+            raise KeyboardInterrupt(self._interrupted(is_cancelled=True)) from None
 
     @property
-    def _interrupted(self) -> str:
-        return f"run {self.id} was cancelled, because waiting for it was interrupted."
+    def outlives_process(self) -> bool:
+        """Whether the run goes on when this process ends. Runs in this process's own memory do not."""
+        return self._store.url != MEMORY_URL
 
-    @property
-    def _left_running(self) -> str:
-        return f"run {self.id} goes on: only the process that waited for it ends. dagnb.attach({self.id!r}) finds it."
+    def _interrupted(self, *, is_cancelled: bool) -> str:
+        if is_cancelled:
+            return f"run {self.id} was cancelled, because waiting for it was interrupted."
+        return f"the kernel ends, and with it the wait for run {self.id}, which was not cancelled."
 
     def __await__(self) -> Generator[Any, None, R]:
         """As result(), in a running loop; cancelling the wait cancels the run."""
@@ -190,11 +193,11 @@ class Run(Generic[R]):
         except asyncio.CancelledError:
             waiting.cancel()
             if await session.shutdown_follows_soon():
-                raise asyncio.CancelledError(self._left_running) from None
+                raise asyncio.CancelledError(self._interrupted(is_cancelled=False)) from None
             ended = asyncio.wrap_future(session.start(self._cancel("interrupted")))
             with contextlib.suppress(TimeoutError, DagnbError):
                 await asyncio.wait_for(asyncio.shield(ended), _FAREWELL_S)
-            raise asyncio.CancelledError(self._interrupted) from None
+            raise asyncio.CancelledError(self._interrupted(is_cancelled=True)) from None
 
     async def _result(self, timeout_s: float | None) -> R:
         asked_at = time.monotonic()

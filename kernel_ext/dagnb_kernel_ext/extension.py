@@ -73,6 +73,7 @@ def unload(ipython: InteractiveShell) -> None:
             handle.viewers.remove(viewer)
     if given.gallery.is_notebook:
         ipython.events.unregister("post_run_cell", given.gallery.after_cell)
+        given.gallery.close()
         given.shutdown.unwatch()
         session.use_shutdown_event(None)
     _display_formatter(ipython).pop(handle.Run, None)  # type: ignore[no-untyped-call]
