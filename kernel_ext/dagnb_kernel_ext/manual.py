@@ -12,7 +12,7 @@ SUBCOMMANDS = {
     "log": "log TASK [RUN]: what a task printed in its last attempt",
     "why": "why TASK [RUN]: what a task is waiting for",
     "cancel": "cancel [RUN]: end a run and its workers",
-    "attach": "attach [RUN]: the run itself, with its live view; e.g. run = %dag attach, or after a restart",
+    "attach": "attach [RUN]: the run itself, with its live view; after a restart without RUN: what is running",
     "forget": "forget RUN: delete everything the store holds of a run",
     "workers": "workers: the processes and containers where tasks run now, or could at once",
     "predict": "predict FUNCTION [BYTES]: how long it is expected to run, how much it gives, and why one thinks so",
@@ -49,7 +49,7 @@ rest is ordinary Python, `await` included, and its names stay in the notebook.
 Flags:
 {_rows({flag + _NEEDS_VALUE.get(flag, ""): told for flag, told in FLAGS.items()})}
 
-Interrupting the kernel while it waits cancels the run.
+Interrupting the kernel while it waits cancels the run. Restarting or shutting down the kernel does not.
 
 %dag SUBCOMMAND; RUN is an id, its beginning, or a name; left out, it is the latest run of this notebook:
 {_rows(dict(told.split(": ", 1) for told in SUBCOMMANDS.values()))}"""
