@@ -23,6 +23,7 @@ from dagnb.protocol.program import check_python
 from dagnb.protocol.story import Story, counts, errors_of
 from dagnb.results import no_value, outcome, values
 from dagnb.storage.interface import Store
+from dagnb.storage.open import MEMORY_URL
 from dagnb.trace.span import Phase, Span, is_last, packed, unpacked
 from dagnb.trace.trace import Trace
 from dagnb.views import snapshot, view
@@ -185,17 +186,25 @@ class Run(Generic[R]):
         """The value, or a tuple of values when several nodes were asked for.
 
         Raises TaskFailedError, RunCancelledError, or RunTimeoutError when the time is up: then the run goes on.
-        Interrupting cancels the run and says so.
+        Interrupting cancels the run and says so. Restarting or shutting down a kernel does not cancel it.
         """
         try:
             return session.wait(self._result(timeout_s))
         except KeyboardInterrupt:
+            if session.shutdown_follows():
+                raise KeyboardInterrupt(self._interrupted(is_cancelled=False)) from None
             self.cancel("interrupted")
-            raise KeyboardInterrupt(self._interrupted) from None
+            raise KeyboardInterrupt(self._interrupted(is_cancelled=True)) from None
 
     @property
-    def _interrupted(self) -> str:
-        return f"run {self.id} was cancelled, because waiting for it was interrupted."
+    def outlives_process(self) -> bool:
+        """Whether the run goes on when this process ends. Runs in this process's own memory do not."""
+        return self._store.url != MEMORY_URL
+
+    def _interrupted(self, *, is_cancelled: bool) -> str:
+        if is_cancelled:
+            return f"run {self.id} was cancelled, because waiting for it was interrupted."
+        return f"the kernel ends, and with it the wait for run {self.id}, which was not cancelled."
 
     def __await__(self) -> Generator[Any, None, R]:
         """As result(), in a running loop; cancelling the wait cancels the run."""
@@ -210,10 +219,12 @@ class Run(Generic[R]):
             return waiting.result()
         except asyncio.CancelledError:
             waiting.cancel()
+            if await session.shutdown_follows_soon():
+                raise asyncio.CancelledError(self._interrupted(is_cancelled=False)) from None
             ended = asyncio.wrap_future(session.start(self._cancel("interrupted")))
             with contextlib.suppress(TimeoutError, DagnbError):
                 await asyncio.wait_for(asyncio.shield(ended), _FAREWELL_S)
-            raise asyncio.CancelledError(self._interrupted) from None
+            raise asyncio.CancelledError(self._interrupted(is_cancelled=True)) from None
 
     async def _result(self, timeout_s: float | None) -> R:
         asked_at = time.monotonic()

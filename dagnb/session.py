@@ -227,6 +227,43 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
     return future.result()
 
 
+# ---- interrupts ----
+
+_SHUTDOWN_NOTICE_S = 1.0
+"""Jupyter interrupts a kernel, and asks it to shut down milliseconds later; a second covers a busy machine."""
+
+_shutdown: threading.Event | None = None
+
+
+def use_shutdown_event(event: threading.Event | None) -> None:
+    """Name the event that is set when this process is asked to shut down. None: there is no such event."""
+    global _shutdown  # noqa: PLW0603  # one per process, as the session is
+    _shutdown = event
+
+
+def shutdown_follows() -> bool:
+    """Whether the interrupt that was just received announces the end of this process.
+
+    Waits a moment for the answer where there is an event for it. A second interrupt ends that wait: it is the user's.
+    """
+    if _shutdown is None:
+        return False
+    try:
+        return _shutdown.wait(_SHUTDOWN_NOTICE_S)
+    except KeyboardInterrupt:
+        return _shutdown.is_set()
+
+
+async def shutdown_follows_soon() -> bool:
+    """As shutdown_follows, in a running loop, where interrupts come as CancelledError."""
+    if _shutdown is None:
+        return False
+    try:
+        return await asyncio.to_thread(_shutdown.wait, _SHUTDOWN_NOTICE_S)
+    except asyncio.CancelledError:
+        return _shutdown.is_set()
+
+
 # ---- stores ----
 
 _stores: dict[tuple[str, str], Store] = {}

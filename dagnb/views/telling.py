@@ -70,6 +70,7 @@ class Telling:
         forecast: where the story tells of none.
         """
         self.story = story
+        self.submitted_s = submitted_s
         self.planned = planned
         self.dag: Dag = story.dag
         self.picture: Picture = layout.of_dag(self.dag)

@@ -14,11 +14,13 @@ from dagnb.doctor import IN_FORCE_HEADS, examine, findings_text, in_force
 from dagnb.errors import AmbiguousNameError, RunNotStoredError, UnknownNameError
 from dagnb.graph.task import Task
 from dagnb.handle import Run
+from dagnb.protocol.messages import RunState
 from dagnb.protocol.naming import Purpose, find_task
 from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_html, errors_text
 from dagnb.views.markup import escaped, plain
 from dagnb.views.page import fragment, pre, table
+from dagnb.views.place import attach_command
 from dagnb.views.seats import EMPTY, HEADS, lines, rows
 from dagnb.views.text import counts_text
 from dagnb.views.wording import moment_text, seconds_text
@@ -149,11 +151,37 @@ def _cancel(desk: Desk, words: Sequence[str]) -> None:
     say(f"run {run.id} is cancelled." if run.cancel() else f"run {run.id} was over already ({run.state}).")
 
 
-def _attach(desk: Desk, words: Sequence[str]) -> Run[object]:
-    run = desk.run("attach", words)
-    desk.remember(run)
-    desk.gallery.show(run)
+def _attach(desk: Desk, words: Sequence[str]) -> Run[object] | None:
+    is_unnamed = not words and desk.latest is None
+    run = _only_running() if is_unnamed else desk.run("attach", words)
+    if run is not None:
+        desk.remember(run)
+        desk.gallery.show(run)
     return run
+
+
+def _only_running() -> Run[object] | None:
+    """The run to attach to where this notebook started none: the one that is running.
+
+    When several are, lists them with the line to type for each. Raises UsageError when none is.
+    """
+    running = [line for line in dagnb.runs() if line.state is RunState.RUNNING]
+    if not running:
+        raise UsageError(
+            "%dag attach: this notebook started no run yet, and no other run is going on; "
+            "`%dag runs` lists those that are over."
+        )
+    if len(running) == 1:
+        (line,) = running
+        say(f"attached to the only run that is going on: {line.name}, started {moment_text(line.submitted_at)}.")
+        return dagnb.attach(line.run)
+
+    rows = [
+        (line.name, str(line.state), moment_text(line.submitted_at), f"{line.n_tasks:,}", attach_command(line.run))
+        for line in running
+    ]
+    _show_table(("name", "state", "started", "tasks", "to see it, type"), rows)
+    return None
 
 
 def _forget(desk: Desk, words: Sequence[str]) -> None:

@@ -10,11 +10,12 @@ from IPython.core.completer import IPCompleter
 from IPython.core.formatters import IPythonDisplayFormatter
 from IPython.core.interactiveshell import InteractiveShell
 
-from dagnb import handle, sources
+from dagnb import handle, session, sources
 from dagnb_kernel_ext import tracebacks
 from dagnb_kernel_ext.completion import Matcher, matcher_for
 from dagnb_kernel_ext.magics import DagMagics
 from dagnb_kernel_ext.output import cell_label
+from dagnb_kernel_ext.shutdown import ShutdownNotice
 from dagnb_kernel_ext.widgets import Gallery
 
 
@@ -24,6 +25,7 @@ class _Loaded:
     gallery: Gallery
     matcher: Matcher
     label: Callable[[str], str | None]
+    shutdown: ShutdownNotice
 
 
 _loaded: dict[int, _Loaded] = {}
@@ -37,7 +39,7 @@ def load(ipython: InteractiveShell) -> None:
     gallery = Gallery(ipython)
     label = functools.partial(cell_label, ipython)
     magics = DagMagics(ipython, gallery)
-    given = _Loaded(magics, gallery, matcher_for(magics.desk), label)
+    given = _Loaded(magics, gallery, matcher_for(magics.desk), label, ShutdownNotice(ipython))
     _loaded[id(ipython)] = given
     ipython.register_magics(magics)
     ipython.input_transformers_cleanup.append(magics.intake)
@@ -49,6 +51,8 @@ def load(ipython: InteractiveShell) -> None:
     if gallery.is_notebook:
         handle.viewers.append(gallery.show)
         ipython.events.register("post_run_cell", gallery.after_cell)
+        given.shutdown.watch()
+        session.use_shutdown_event(given.shutdown.event)
         _display_formatter(ipython).for_type(handle.Run, gallery.show_again)  # type: ignore[no-untyped-call]
 
 
@@ -69,6 +73,9 @@ def unload(ipython: InteractiveShell) -> None:
             handle.viewers.remove(viewer)
     if given.gallery.is_notebook:
         ipython.events.unregister("post_run_cell", given.gallery.after_cell)
+        given.gallery.close()
+        given.shutdown.unwatch()
+        session.use_shutdown_event(None)
     _display_formatter(ipython).pop(handle.Run, None)  # type: ignore[no-untyped-call]
 
 

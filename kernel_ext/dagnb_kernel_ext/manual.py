@@ -12,7 +12,7 @@ SUBCOMMANDS = {
     "log": "log TASK [RUN]: what a task printed in its last attempt",
     "why": "why TASK [RUN]: what a task is waiting for",
     "cancel": "cancel [RUN]: end a run and its workers",
-    "attach": "attach [RUN]: the run as an object, with its live view, also after a restart: run = %dag attach",
+    "attach": "attach [RUN]: the run as an object, with its live view; after a restart, without RUN: what is running",
     "forget": "forget RUN: delete everything the store holds of a run",
     "workers": "workers: the processes and containers where tasks run now, or could start at once",
     "predict": "predict FUNCTION [BYTES]: how long it is expected to run, how large its result is, and the evidence",
@@ -49,7 +49,7 @@ rest is ordinary Python, `await` included, and its names stay in the notebook.
 Flags:
 {_rows({flag + _NEEDS_VALUE.get(flag, ""): told for flag, told in FLAGS.items()})}
 
-Interrupting the kernel while it waits cancels the run.
+Interrupting the kernel while it waits cancels the run. Restarting or shutting down the kernel does not.
 
 %dag SUBCOMMAND; RUN is a variable that holds a run, a run's name, its id, the beginning of that, or `last` for the
 newest of all; left out, it is the latest run of this notebook. TASK is a name such as merge-0, or merge where that is

@@ -131,6 +131,12 @@ class Notebook:
         """The square in the toolbar."""
         self.page.locator("[data-command='notebook:interrupt-kernel']").first.click()
 
+    def restart(self) -> None:
+        """The arrow in the toolbar, and its dialog; returns when the new kernel is idle."""
+        self.page.locator("[data-command='notebook:restart-kernel']").first.click()
+        self.page.locator(".jp-Dialog button.jp-mod-accept").last.click()
+        self.page.wait_for_function(_HAS_KERNEL, arg=False)
+
     def save(self) -> dict[str, Any]:
         """Ctrl+S; returns what is in the file then."""
         with self.page.expect_response(lambda answer: _is_saving(answer.request.method, answer.url)):

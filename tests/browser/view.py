@@ -117,6 +117,16 @@ class View:
         )
         return self.details()
 
+    def until_hint(self, *words: str) -> str:
+        """Wait until all these words stand under the header, and give all that does."""
+        hint = self.root.locator(".hint")
+        until(
+            self._within.page,
+            lambda: hint.count() > 0 and all(word in hint.inner_text() for word in words),
+            f"a hint with {words}",
+        )
+        return hint.inner_text()
+
     def focused(self) -> str:
         """The name of what has the focus, if that is inside the view."""
         return str(

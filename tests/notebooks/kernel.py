@@ -23,7 +23,10 @@ class Kernel:
     def __init__(self, manager: KernelManager) -> None:
         """Wait until it is ready."""
         self._manager = manager
-        self._client = manager.blocking_client()
+        self._connect()
+
+    def _connect(self) -> None:
+        self._client = self._manager.blocking_client()
         self._client.start_channels()
         self._client.wait_for_ready(LIMIT_S)
 
@@ -61,6 +64,12 @@ class Kernel:
     def interrupt(self) -> None:
         """The square in the toolbar."""
         self._manager.interrupt_kernel()
+
+    def restart(self, *, now: bool = False) -> None:
+        """Restart it, as the toolbar does; now: killed, without asking it to shut down."""
+        self._client.stop_channels()
+        self._manager.restart_kernel(now=now)
+        self._connect()
 
     def leave(self) -> None:
         """End it."""

@@ -19,7 +19,7 @@ from tests.services.processes import await_that, is_alive
 pytestmark = [pytest.mark.notebook, pytest.mark.timeout(180), pytest.mark.filterwarnings("default")]
 
 LOAD = "%load_ext dagnb\nimport dagnb, time\ndagnb.configure(workers='inline');"
-SOON_S = 2.0
+SOON_S = 4.0
 
 
 def _execute(*sources: str) -> list[list[nbformat.NotebookNode]]:
@@ -152,6 +152,7 @@ WAYS = {
     "a cell that awaits": "%%dag value\n{nap}\n[nap(n) for n in [await asyncio.sleep(0, n) for n in range(9)]]",
     "result": "{nap}\nrun = dagnb.run(*[dagnb.task(nap)(n) for n in range(9)])\nrun.result()",
     "await": "{nap}\nrun = dagnb.run(*[dagnb.task(nap)(n) for n in range(9)])\nawait run",
+    "%dag run": "{nap}\nnode = dagnb.task(list)([dagnb.task(nap)(n) for n in range(9)])\n%dag run node",
 }
 
 
@@ -175,3 +176,29 @@ def test_an_interrupt_ends_the_run_and_its_workers_soon_and_says_so(kernel: Kern
     assert error.ename in {"KeyboardInterrupt", "CancelledError"}
     assert error.evalue.endswith("was cancelled, because waiting for it was interrupted.")
     assert text(state) == "'cancelled'"
+
+
+@pytest.mark.redis
+def test_restarting_the_kernel_leaves_the_run_going_however_the_cell_waits(kernel: Kernel, tmp_path: Path) -> None:
+    states, results = {}, {}
+    ways = [*((way, False) for way in WAYS), ("result", True)]
+    for number, (way, now) in enumerate(ways):
+        started, gate = tmp_path / f"started-{number}", tmp_path / f"gate-{number}"
+        nap = (
+            f"def nap(n):\n    pathlib.Path({str(started)!r}).touch()\n"
+            f"    while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n    return n"
+        )
+        kernel.run("import asyncio, pathlib, time\ndagnb.configure(workers='process');")
+        kernel.begin(WAYS[way].format(nap=nap))
+        await_that(started.exists, f"a task of {way}")
+
+        kernel.restart(now=now)
+        kernel.run("%load_ext dagnb\nimport dagnb")
+        (state,) = kernel.run("run = dagnb.attach(dagnb.runs()[0].run)\nrun.state.value")
+        gate.touch()
+        kernel.run("value = run.result()")
+        (result,) = kernel.run("len(value)")
+        states[way, now], results[way, now] = text(state), text(result)
+
+    assert states == dict.fromkeys(ways, "'running'")
+    assert results == dict.fromkeys(ways, "9")

@@ -4,6 +4,7 @@ const RUN_LOOKS = { ok: "done", failed: "failed", deadline: "failed", cancelled:
 const TABS = ["Graph", "Timeline", "Errors", "Functions"];
 const SURE_MS = 4000; // how long the second press may take
 const PATIENCE_MS = 2500; // after that, a kernel that did not hear is busy
+const SILENT_MS = 6000; // a kernel says something every second; after that, it is gone or something blocks it
 const OPENED = (window.dagnbOpened ??= new Map()); // run -> what its view last showed: the page that stays goes on there
 let nViews = 0;
 
@@ -189,6 +190,21 @@ class View {
     const since = story.state === "running" && this.send ? Math.min(2, (performance.now() - story.heard) / 1e3) : 0;
     say(this.left, story.state === "running" && this.send ? leftText(story.left, since) : "");
     say(this.elapsed, story.serial ? secondsText(story.elapsed_s + since) : "");
+    this.paintSilence();
+  }
+
+  // A kernel that ended cannot say so: its silence is told instead, until it speaks again.
+  paintSilence() {
+    const { story } = this;
+    const isSilent = Boolean(this.send) && story.state === "running" && performance.now() - story.heard > SILENT_MS;
+    if (isSilent && !this.wasSilent) {
+      const since = new Date(Date.now() - (performance.now() - story.heard)).toLocaleTimeString();
+      const { attach } = this.graph ?? {};
+      const cure = attach ? `The run goes on without it. To see it again, in a new cell: ${attach}` : "If it ended, so did the run.";
+      say(this.hint, `No news from the kernel since ${since}: it was restarted or shut down, or something keeps it busy. ${cure}`);
+    }
+    if (!isSilent && this.wasSilent) say(this.hint, "");
+    this.wasSilent = isSilent;
   }
 
   paintLanes() {

@@ -173,6 +173,32 @@ def test_attach_alone_gives_the_latest_run(cells: Cells) -> None:
     assert (cells["run"].story.name, cells["run"].result()) == ("value", 8)
 
 
+def test_attach_alone_in_a_new_kernel_finds_the_run_that_goes_on_or_lists_several(
+    cells: Cells, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    wait = f"def wait():\n    while not os.path.exists({str(tmp_path / 'gate')!r}): time.sleep(0.01)\n"
+    cells.run("import os, time")
+    cells.run(f"%%dag only --detach\n{wait}wait()")
+    cells.run("%unload_ext dagnb")
+    cells.run("%load_ext dagnb")
+    cells.run("found = %dag attach")
+    one = capsys.readouterr().out
+
+    cells.run(f"%%dag other --detach\n{wait}wait()")
+    cells.run("%unload_ext dagnb")
+    cells.run("%load_ext dagnb")
+    cells.run("nothing = %dag attach")
+    several = capsys.readouterr().out
+
+    (tmp_path / "gate").touch()
+    ids = [cells[name].id for name in ("other", "only")]
+    assert [cells[name].result(timeout_s=20) for name in ("other", "only")] == [None, None]
+    assert (cells["found"].id, cells["nothing"]) == (cells["only"].id, None)
+    assert "attached to the only run that is going on: only, started" in one
+    assert [line.split()[:2] for line in several.splitlines()[-2:]] == [["other", "running"], ["only", "running"]]
+    assert [line.split("  ")[-1] for line in several.splitlines()[-2:]] == [f"%dag attach {run}" for run in ids]
+
+
 def test_log_tells_of_a_task_that_left_no_output(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
     cells.run(f"%%dag value\n{DOUBLE}double(4)")
     capsys.readouterr()

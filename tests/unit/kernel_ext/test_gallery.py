@@ -18,6 +18,7 @@ class Away:
 
     id = "01RUN"
     done = False
+    outlives_process = True
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -48,8 +49,9 @@ def test_a_view_that_was_lost_says_why_and_a_later_look_opens_a_new_one(
     assert gallery._showings["01RUN"].settle(20)
 
     kinds = [sorted(bundle) for bundle in shown]
-    live, lost = ["application/vnd.jupyter.widget-view+json", "text/plain"], ["text/plain"]
+    live, lost = ["text/html", "text/plain"], ["text/plain"]
     assert kinds == [live, lost, live, lost]
+    assert "%dag attach 01RUN" in shown[0]["text/html"]
     assert "the store at redis://here cannot be reached: it is away" in shown[1]["text/plain"]
     gallery.after_cell(None)
     assert gallery._showings == {}
