@@ -44,6 +44,7 @@ _WAKE_S = 0.1
 _LOGS_AT_ONCE = 200
 _LOOK_S = 0.01
 _RECORD_S = 1.0
+_KEEPING_S = 5.0
 
 
 class Run(Generic[R]):
@@ -312,6 +313,7 @@ class Run(Generic[R]):
 
     def forget(self) -> int:
         """Delete everything the store holds of the run. Returns how many keys went."""
+        session.caught_up(_KEEPING_S)  # what the history is just taking in comes from the store
         return session.wait(self._store.forget(self.id))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

@@ -119,6 +119,8 @@ def _connected(path: Path) -> tuple[sqlite3.Connection, int]:
             _prepare(db, path)
         except (sqlite3.Error, HistoryError) as error:
             db.close()
+            if _inode(path) not in {0, inode}:
+                continue  # set aside meanwhile: what this connection met belongs partly to the new file
             if not _is_damaged(error):
                 raise
             if before:
