@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 import docker
@@ -18,6 +19,7 @@ from tests.docker.index import Index, serving
 from tests.docker.yard import Yard, a_yard
 
 _REPOSITORY = "dagnb-base"
+_STALE_S = 86_400.0
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +34,16 @@ def docker_engine() -> docker.DockerClient:
 
 @pytest.fixture(scope="session")
 def offline_base(docker_engine: docker.DockerClient) -> str:
-    """The tag of a base image made here; one of the same Python, pins and code is taken again, others go."""
+    """The tag of a base image made here; one of the same Python, pins and code is taken again.
+
+    Those of others go when they are a day old: until then, tests of another environment may be using them.
+    """
     tag = f"{_REPOSITORY}:test-{offline.mark()}"
     if engine.inspected(docker_engine, tag):
         return tag
     for found in docker_engine.api.images(name=_REPOSITORY):
+        if found["Created"] > time.time() - _STALE_S:
+            continue
         for stale in found["RepoTags"] or ():
             if stale.startswith(f"{_REPOSITORY}:test-"):
                 with contextlib.suppress(docker.errors.APIError):
