@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dagnb import errors
     from dagnb.client import attach, plan, run, runs, simulate, workers
+    from dagnb.errors import TaskFailedError
     from dagnb.graph.context import context
     from dagnb.graph.resources import Resources
     from dagnb.graph.task import task
@@ -34,6 +35,7 @@ __all__ = [
     "Redis",
     "Resources",
     "Run",
+    "TaskFailedError",
     "WhenFull",
     "attach",
     "compare",
@@ -53,6 +55,7 @@ __all__ = [
 
 _ROOMS = {
     "dagnb.client": ("attach", "plan", "run", "runs", "simulate", "workers"),
+    "dagnb.errors": ("TaskFailedError",),
     "dagnb.graph.context": ("context",),
     "dagnb.graph.resources": ("Resources",),
     "dagnb.graph.task": ("task",),
