@@ -237,7 +237,9 @@ class UnknownRunError(RunMissingError, UnknownNameError):
     def __init__(self, run: str, known: Iterable[str]) -> None:
         self.run = run
         UnknownNameError.__init__(self, "run", run, known)
-        if self.nearest is None:
+        if not self.known:
+            self.args = (f"unknown run '{run}': there are no runs yet.",)
+        elif self.nearest is None:
             self.args = (f"{self.args[0]} `dagnb runs` lists what the store holds, `dagnb history` what is kept.",)
 
 

@@ -115,7 +115,7 @@ TOLD = [
     ("%%dag\n1", "UsageError: %%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains.\n"),
     ("%%dag", "UsageError: %%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains.\n"),
     ("%dag run valu", "UsageError: %dag run: unknown node 'valu'; there is none yet\n"),
-    ("%dag status valu", "UsageError: %dag status: unknown run 'valu'; there is none yet\n"),
+    ("%dag status valu", "UsageError: %dag status: unknown run 'valu': there are no runs yet.\n"),
 ]
 
 

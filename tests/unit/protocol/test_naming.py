@@ -193,7 +193,7 @@ def test_an_unknown_run_is_a_missing_run_and_an_unknown_name() -> None:
 
 def test_where_no_run_is_known_every_name_is_unknown() -> None:
     for text in ("last", "total", NEW.run):
-        with pytest.raises(UnknownRunError, match="Known: none"):
+        with pytest.raises(UnknownRunError, match="there are no runs yet"):
             meant(text, runs=[])
 
 
