@@ -23,11 +23,20 @@ BUILD_S = 600
 
 @functools.cache
 def missing_engine() -> str:
-    """Why no engine answers; "" when one does."""
+    """Why there is no engine, or no base image for workers; "" when all is there.
+
+    Where no base image is named, one is made of the Python of this machine, as the tests of Docker do: a machine
+    without a registry can run the tutorial, too.
+    """
     from dagnb_workers.launchers.docker import engine
+    from dagnb_workers.launchers.docker.image import offline
+    from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 
     try:
-        engine.connect()
+        client = engine.connect()
+        if not os.environ.get(BASE_VARIABLE):
+            tag = f"{offline.REPOSITORY}:test-{offline.mark()}"
+            os.environ[BASE_VARIABLE] = tag if engine.inspected(client, tag) else offline.make_base(tag)
     except LaunchError as error:
         return str(error)
     return ""

@@ -57,8 +57,9 @@ class View {
     mark(list, { role: "tablist", "aria-label": "what to see of the run" });
     const body = put(this.root, "div", "body");
     this.main = put(body, "div", "main");
-    this.side = put(body, "aside", "side");
-    mark(this.side, { "aria-label": "details", "aria-live": "polite" });
+    this.side = put(body, "div", "side");
+    // A group and no landmark, such as aside: the view stands inside those of the page.
+    mark(this.side, { role: "group", "aria-label": "details", "aria-live": "polite" });
     this.side.hidden = true;
     [this.tabs, this.panels] = [{}, {}];
     for (const name of TABS) {
