@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dagnb.cli.runs import short_name
 from dagnb.errors import ConfigError
 from dagnb.protocol.messages import RunState
+from dagnb.storage.home import write_output
 from dagnb.views.wording import counted, moment_text, seconds_text
 
 if TYPE_CHECKING:
@@ -135,5 +136,4 @@ def _best(comparison: Comparison) -> Line:
 
 
 def _written(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")
-    print(file.absolute().as_uri())
+    print(write_output(file, text))

@@ -14,6 +14,7 @@ from dagnb.errors import ConfigError, UnknownNameError
 from dagnb.handle import Run
 from dagnb.protocol.messages import RunState, TaskState
 from dagnb.protocol.naming import Purpose, find_task
+from dagnb.storage.home import write_output
 from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_text
 from dagnb.views.markup import plain, shortened
@@ -45,8 +46,7 @@ def show(options: argparse.Namespace) -> int:
     if options.json:
         print(_as_json(run))
     elif options.html:
-        options.html.write_text(run.to_html(), encoding="utf-8")
-        print(options.html.absolute().as_uri())
+        print(write_output(options.html, run.to_html()))
     else:
         seen = run.look()
         print(f"run {run.id}  {short_name(run.story.name)}  {seen.state}  {moment_text(seen.submitted_at)}")

@@ -16,7 +16,7 @@ from dagnb.graph.task import Node
 from dagnb.handle import Run
 from dagnb.planning.plan import Plan
 from dagnb.progress import watch
-from dagnb.storage.home import state_directory
+from dagnb.storage.home import state_directory, write_output
 from dagnb.trace.span import Phase
 from dagnb.trace.trace import Trace
 from dagnb.views.plan import plan_svg
@@ -116,15 +116,14 @@ def _verdict(counts: Counts, alone: Counts, *, is_equal: bool) -> str:
 
 def _leave(run: Run[Any], plan: Plan, trace: Trace, folder: Path) -> list[str]:
     """Write report, planning image and trace; returns where, a line each."""
+    report = write_output(folder / "report.html", run.to_html(), make_folder=True)
     folder = folder.absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(run.to_html(), encoding="utf-8")
-    (folder / "trace.json").write_text(trace.to_json(), encoding="utf-8")
+    write_output(folder / "trace.json", trace.to_json())
     picture, missing = picture_or(lambda: plan_svg(plan))
     if picture:
-        (folder / "plan.svg").write_text(picture, encoding="utf-8")
+        write_output(folder / "plan.svg", picture)
     return [
-        f"Report: {(folder / 'report.html').as_uri()}",
+        f"Report: {report}",
         f"Plan:   {folder / 'plan.svg' if picture else missing}",
         f"Trace:  {folder / 'trace.json'}",
     ]

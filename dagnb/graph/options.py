@@ -16,6 +16,8 @@ from dagnb.graph.resources import DEFAULT, Resources
 
 _WITHOUT_EFFECT = ("cache", "pure")
 _IO_RELATION = re.compile(r"constant|linear|affine|power:[-+]?\d+(\.\d+)?")
+_SWITCHES = ("pure", "cache", "network")
+_MOST_RETRIES = 1_000_000
 _NUMBERS: dict[str, Any] = {
     "retries": int,
     "timeout_s": int | float,
@@ -47,14 +49,11 @@ class TaskOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that mean nothing."""
-        for name, kind in _NUMBERS.items():
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-                raise ConfigError(f"@task({name}={value!r}): must be a number, not {type(value).__name__}.")
+        self._check_kinds()
         if self.resources is not None and not isinstance(self.resources, Resources):
             raise ConfigError(f"@task(resources={self.resources!r}): write Resources(cpus=..., memory_mb=...).")
-        if self.retries < 0:
-            raise ConfigError(f"@task(retries={self.retries}): must be 0 or more.")
+        if not 0 <= self.retries <= _MOST_RETRIES:
+            raise ConfigError(f"@task(retries={self.retries}): must be 0 to {_MOST_RETRIES:,}.")
         if self.timeout_s is not None and not self.timeout_s > 0:
             raise ConfigError(
                 f"@task(timeout_s={self.timeout_s}): must be more than 0 seconds; leave it out for no limit."
@@ -67,6 +66,20 @@ class TaskOptions:
             raise ConfigError(f"@task(time_s={self.time_s}): must be 0 seconds or more; leave it out if unknown.")
         if self.output_bytes is not None and not self.output_bytes >= 0:
             raise ConfigError(f"@task(output_bytes={self.output_bytes}): must be 0 or more; leave it out if unknown.")
+
+    def _check_kinds(self) -> None:
+        """Refuse what is no number or no switch where there must be one; None stands only for an absent value."""
+        for name, kind in _NUMBERS.items():
+            value = getattr(self, name)
+            may_be_none = default_of(name) is None
+            if value is None and may_be_none:
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ConfigError(f"@task({name}={value!r}): must be a number, not {type(value).__name__}.")
+
+        for name in _SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"@task({name}={getattr(self, name)!r}): must be True or False.")
 
     __repr__ = changed
 
@@ -99,18 +112,35 @@ def options_from(**options: Any) -> TaskOptions:
         if name not in known:
             raise ConfigError(f"@task has no option {name!r}. Known: {', '.join(known)}.")
     if options.get("retry_on") is not None:
-        told = options["retry_on"]
-        options["retry_on"] = (told,) if isinstance(told, type) else tuple(told)
+        options["retry_on"] = _exception_types(options["retry_on"])
     else:
         options.pop("retry_on", None)
     options["requirements"] = requirements_from(options.get("requirements"))
     return TaskOptions(**options)
 
 
-def requirements_from(told: str | os.PathLike[str] | Iterable[str] | None) -> tuple[str, ...]:
-    """Requirements as a user writes them: one, several, or the path of a file of them. Raises RequirementError."""
+def _exception_types(told: object) -> tuple[type[BaseException], ...]:
+    """The types of `retry_on`, one or several. Raises ConfigError for anything else, such as the name of a type."""
+    kinds = tuple(told) if isinstance(told, Iterable) and not isinstance(told, str | type) else (told,)
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise ConfigError(
+                f"@task(retry_on={told!r}): {kind!r} is no type of exception. Write retry_on=OSError, or a tuple."
+            )
+    return kinds
+
+
+def requirements_from(told: Any) -> tuple[str, ...]:
+    """Requirements as a user writes them: one, several, or the path of a file of them.
+
+    Raises RequirementError for a line that is none, ConfigError for what is no text at all.
+    """
     if told is None:
         return ()
     if isinstance(told, os.PathLike) or (isinstance(told, str) and told.endswith(".txt")):
         return read(os.fspath(told))
-    return parse((told,) if isinstance(told, str) else told)
+    lines: list[Any] = [told] if isinstance(told, str) else list(told) if isinstance(told, Iterable) else [told]
+    if not all(isinstance(line, str) for line in lines):
+        write = "write 'pandas>=2', a list of such texts, or the path of a requirements.txt."
+        raise ConfigError(f"@task(requirements={told!r}): {write}")
+    return parse(lines)

@@ -179,3 +179,20 @@ def _draft(path: Path, content: bytes) -> Path:
     with os.fdopen(fd, "wb") as file:
         file.write(content)
     return draft
+
+
+def write_output(file: Path, text: str, *, make_folder: bool = False) -> str:
+    """Write a file that the user asked for. Returns its URI. Raises ConfigError.
+
+    make_folder: make its folder first, where it is missing.
+    """
+    try:
+        if make_folder:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return file.absolute().as_uri()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(
+            f"{str(file)!r} cannot be written: {reason}. Name a file in a folder that exists and that you may write to."
+        ) from error

@@ -541,3 +541,15 @@ def test_run_refuses_what_is_no_file_and_what_is_no_notebook(tmp_path: Path, com
     assert "there is no file nowhere.py" in complained("run", "nowhere.py")
     assert "is no notebook of format 4" in complained("run", str(broken))
     sys.path[:], sys.argv[:] = path, argv
+
+
+@pytest.mark.parametrize("file", ["missing/page.html", "", "a folder"])
+def test_a_page_that_cannot_be_written_is_told_with_the_file_and_the_cure(
+    done: Run[int], complained: Callable[..., str], tmp_path: Path, file: str
+) -> None:
+    (tmp_path / "a folder").mkdir()
+
+    told = complained("show", *HERE, done.id, "--html", str(tmp_path / file))
+
+    assert f"'{tmp_path / file}' cannot be written: " in told
+    assert "Name a file in a folder that exists" in told

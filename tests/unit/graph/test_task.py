@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import fields
 from typing import Any
@@ -195,3 +196,27 @@ def test_with_options_changes_some_and_keeps_the_function() -> None:
 
     assert patient.function is add.function
     assert patient.options == TaskOptions(retries=4, timeout_s=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"retry_on": "KeyError"}, "'KeyError' is no type of exception"),
+        ({"retry_on": 5}, "5 is no type of exception"),
+        ({"retry_on": (OSError, int)}, "<class 'int'> is no type of exception"),
+        ({"retries": None}, "retries=None"),
+        ({"backoff_s": None}, "backoff_s=None"),
+        ({"retries": 10**30}, "must be 0 to 1,000,000"),
+        ({"network": "yes"}, "network='yes'): must be True or False"),
+        ({"requirements": 5}, "requirements=5"),
+        ({"requirements": [5]}, "requirements="),
+    ],
+)
+def test_an_option_of_a_wrong_kind_is_refused_where_it_is_given(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        task(**options)(len)
+
+
+def test_one_exception_type_or_several_may_be_retried_on() -> None:
+    for given, kinds in ((OSError, (OSError,)), ([OSError, KeyError], (OSError, KeyError)), ((), ())):
+        assert task(retry_on=given)(len).options.retry_on == kinds
