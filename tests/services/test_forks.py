@@ -58,7 +58,7 @@ def _agent() -> Iterator[None]:
 def lines(body: str, workers: str) -> list[str]:
     """What a script prints after START."""
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", START + body, workers],
+        [sys.executable, "-u", "-W", "ignore::DeprecationWarning", "-c", START + body, workers],
         env=os.environ, capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
