@@ -104,11 +104,19 @@ def headline(kind: str, message: str) -> str:
 
 def reason_of(error: BaseException) -> str:
     """The message of an exception, or its type where it has none, as part of a sentence: without a full stop."""
+    return without_stop(_message(error).strip()) or type(error).__name__
+
+
+def raised_text(error: BaseException) -> str:
+    """The type of an exception and its message, as headline; the type alone where the message cannot be asked for."""
+    return headline(type(error).__name__, _message(error))
+
+
+def _message(error: BaseException) -> str:
     try:
-        message = str(error)
+        return str(error)
     except Exception:  # noqa: BLE001  # the class is the user's: its __str__ may raise anything
-        message = ""
-    return without_stop(message.strip()) or type(error).__name__
+        return ""
 
 
 def without_stop(text: str) -> str:

@@ -13,6 +13,7 @@ from dagnb.errors import (
     ValueUnreadableError,
     task_failed,
 )
+from dagnb.failure import raised_text
 from dagnb.graph.payload import Signer, decode_value, value_parts
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.program import verify
@@ -84,12 +85,4 @@ def _unpickled(seen: Observation, sinks: Sequence[int], opened: Sequence[memoryv
             pickles[names[sink]] = (bytes(pickled), tuple(map(bytes, buffers)))
     first = next(iter(failed.values()))
     others = {names[sink]: value for sink, value in found.items()}
-    raise ValueUnreadableError(seen.run, _reason(first), pickles, others) from first
-
-
-def _reason(error: BaseException) -> str:
-    """Class and message of an error, whatever its class does when it is asked for its message."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001  # an exception of the user's, whose __str__ raises
-        return type(error).__name__
+    raise ValueUnreadableError(seen.run, raised_text(first), pickles, others) from first

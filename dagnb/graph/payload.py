@@ -20,7 +20,7 @@ from typing import Any
 import cloudpickle
 
 from dagnb.errors import ForeignNodeError, SignatureError, UnserialisableError
-from dagnb.failure import headline, reason_of
+from dagnb.failure import raised_text, reason_of
 from dagnb.graph.task import Node, Task
 
 CONSTANT_BYTES = 32 * 1024
@@ -126,7 +126,7 @@ def encode_value(value: object, task: str, what: str = "the result") -> list[byt
     try:
         body = _dumps(value, buffers)
     except Exception as error:  # as above
-        raise UnserialisableError(task, what, headline(type(error).__name__, str(error))) from error
+        raise UnserialisableError(task, what, raised_text(error)) from error
     raws = [buffer.raw() for buffer in buffers]
     sizes = [len(body), *(len(raw) for raw in raws)]
     return [struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes), body, *raws]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from dagnb.client import FORETOLD_STEPS
 from dagnb.errors import RunMissingError, StorageLostError, StorageUnavailableError
-from dagnb.failure import headline
+from dagnb.failure import raised_text
 from dagnb.handle import Run
 from dagnb.outlook.outlook import outlook_of
 from dagnb.views.snapshot import Snapshot
@@ -96,7 +96,7 @@ class Feed:
         except StorageUnavailableError as error:
             self._audience.lose(str(error))
         except Exception as error:  # noqa: BLE001  # a thread that dies would say so in somebody's cell, and nobody else
-            self._audience.lose(f"the view cannot go on: {headline(type(error).__name__, str(error))}")
+            self._audience.lose(f"the view cannot go on: {raised_text(error)}")
 
     def _follow(self) -> None:
         now = self._patiently(self._run.snapshot)

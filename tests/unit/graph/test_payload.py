@@ -516,3 +516,12 @@ def test_the_same_function_gives_the_same_bytes() -> None:
     function = _written_in_a_cell("def f(n):\n    return [n for _ in 'ab']\n", "/tmp/ipykernel_1/66.py")["f"]
 
     assert encode_function(task(function)) == encode_function(task(function))
+
+
+def test_a_result_is_refused_though_the_error_of_its_pickling_cannot_say_why() -> None:
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    with pytest.raises(UnserialisableError, match="Silent"):
+        encode_value(Moody(Silent()), "work")
