@@ -100,7 +100,7 @@ def _python(version: tuple[int, ...]) -> Finding:
 
 
 def _dependencies() -> Finding:
-    """Whether Python and the packages installed here are among the versions that the tests run with."""
+    """Compare the versions of Python and of packages installed here with those that the tests run with."""
     tested = json.loads(files("dagnb").joinpath("tested.json").read_text("utf-8"))
     outside = untested(tested, ".".join(map(str, sys.version_info[:2])), _installed(tested["packages"]))
     if not outside:

@@ -24,7 +24,7 @@ def brief(thing: Any) -> str:
 
 
 def changed(thing: Any) -> str:
-    """As brief, with the fields alone that are not as by default."""
+    """Give the repr of a data class with only those fields that differ from their defaults; short as in brief."""
     return _told(thing, [field for field in dataclasses.fields(thing) if getattr(thing, field.name) != field.default])
 
 
@@ -42,7 +42,7 @@ def cut(text: str, limit: int = MOST_CHARACTERS) -> str:
 
 
 def number(n: int, noun: str) -> str:
-    """So many of them.
+    """Give a number with its noun, in the plural where it is not 1.
 
     >>> number(1, "task"), number(3301, "task")
     ('1 task', '3,301 tasks')

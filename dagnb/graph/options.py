@@ -1,4 +1,4 @@
-"""What the user says of a task in `@task(...)`: checked when it is said, and never changed."""
+"""Options of a task, as `@task(...)` takes them: checked when they are given, and never changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NUMBERS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOptions:
-    """What the user said of a task; times in seconds, sizes in bytes.
+    """Options of a task; times in seconds, sizes in bytes.
 
     `help(dagnb.task)` says what each of them means.
     """
@@ -90,12 +90,12 @@ class TaskOptions:
 
     @property
     def needs(self) -> Resources:
-        """What its worker must be given: the resources, with the packages and the network."""
+        """Resources that its worker must have, with the packages and the network."""
         return _needs(self.resources or DEFAULT, self.requirements, self.network)
 
 
 def default_of(option: str) -> object:
-    """What an option is when nothing is said of it."""
+    """Returns the value of an option that is not given."""
     return next(field.default for field in fields(TaskOptions) if field.name == option)
 
 
