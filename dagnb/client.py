@@ -27,7 +27,6 @@ from dagnb.graph.payload import Signer
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import Node
 from dagnb.handle import Run, viewers
-from dagnb.metrics.database import warn
 from dagnb.metrics.known import kept_runs, known_runs
 from dagnb.metrics.upload import Upload
 from dagnb.outlook.costs import expected_costs
@@ -156,7 +155,7 @@ async def _start(
 
 
 def _current_folder() -> str:
-    """Where tasks run, as far as they run on this machine; '' when it was removed."""
+    """Returns the folder in which tasks on this machine run; '' when it was removed."""
     try:
         return os.getcwd()
     except OSError:
@@ -192,7 +191,7 @@ def _costs(dag: Dag, launcher: Launcher) -> Costs:
     try:
         return expected_costs(dag, knowledge(), launcher.name)
     except HistoryError as error:
-        warn(error)
+        session.warn_once(error)
         return Costs.hinted(dag)
 
 

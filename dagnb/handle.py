@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Generator
 from functools import cached_property
@@ -12,7 +11,6 @@ from typing import Any, Generic, TypeVar, cast
 
 from dagnb import session
 from dagnb.errors import ConfigError, DagnbError, HistoryError, RunError, RunTimeoutError, StorageError, TaskError
-from dagnb.metrics.database import warn
 from dagnb.metrics.history import History
 from dagnb.outlook.makespans import Makespans, makespans
 from dagnb.planning.plan import Plan
@@ -37,7 +35,6 @@ R = TypeVar("R")
 viewers: list[Callable[[Run[Any]], None]] = []
 """told of every run this process starts, in the thread that starts it; the notebook arm puts its live view here"""
 
-_log = logging.getLogger(__name__)
 _REAP_S = 1.0
 _FAREWELL_S = 5.0
 _WAKE_S = 0.1
@@ -90,7 +87,7 @@ class Run(Generic[R]):
                     await self._store.reap(self.id)
                     return await self._look(before, is_waiting=True)
             except DagnbError as error:  # the state is shown all the same; _result raises it for who waits
-                _log.warning("%s", error)
+                session.warn_once(error)  # looks come every second
         return seen
 
     async def _ensure_hosted(self, limit: float | None = None) -> None:
@@ -282,7 +279,7 @@ class Run(Generic[R]):
                 now = await self._settled(None, with_logs=False)
                 await asyncio.to_thread(History().record, self.id, now.story, now.seen.state, now.trace)
         except (HistoryError, ConfigError) as error:
-            warn(error)
+            session.warn_once(error)
 
     def value(self, task: str) -> Any:
         """The value of one of the nodes asked for, as soon as it is done, whatever became of the others.

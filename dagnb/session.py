@@ -11,6 +11,7 @@ import atexit
 import concurrent.futures
 import ctypes
 import dataclasses
+import logging
 import os
 import secrets
 import threading
@@ -40,6 +41,7 @@ VARIABLES = {
 }
 """Every environment variable the client reads, and what it is for"""
 
+_log = logging.getLogger(__name__)
 _INTERRUPT_CHECK_S = 0.1
 _PARTING_S = 5.0
 _ON = frozenset(("1", "true", "yes", "on"))
@@ -225,6 +227,18 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
         future.cancel()
         raise
     return future.result()
+
+
+# ---- warnings ----
+
+_warned: set[str] = set()
+
+
+def warn_once(error: Exception) -> None:
+    """Log an error that stops nothing: once in a process, however often it is met."""
+    if str(error) not in _warned:
+        _warned.add(str(error))
+        _log.warning("%s", error)
 
 
 # ---- interrupts ----

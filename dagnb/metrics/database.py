@@ -93,16 +93,6 @@ def forget(db: sqlite3.Connection) -> None:
     _bear(db)
 
 
-def warn(error: Exception) -> None:
-    """Tell once a process that there is no history, not at every run."""
-    if str(error) not in _told:
-        _told.add(str(error))
-        _log.warning("%s", error)
-
-
-_told: set[str] = set()
-
-
 # ---- the file ---------------------------------------------------------------------------------------------------
 
 

@@ -519,9 +519,9 @@ def test_the_same_function_gives_the_same_bytes() -> None:
 
 
 def test_a_result_is_refused_though_the_error_of_its_pickling_cannot_say_why() -> None:
-    class Silent(Exception):
+    class SilentError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
 
-    with pytest.raises(UnserialisableError, match="Silent"):
-        encode_value(Moody(Silent()), "work")
+    with pytest.raises(UnserialisableError, match="SilentError"):
+        encode_value(Moody(SilentError()), "work")

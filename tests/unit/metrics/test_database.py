@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dagnb import task
+from dagnb import session, task
 from dagnb.errors import HistoryError
 from dagnb.metrics import database
 from dagnb.metrics.database import opened
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_told", set())
+    monkeypatch.setattr(session, "_warned", set())
 
 
 def mark(path: Path) -> str:
