@@ -9,6 +9,9 @@ import pytest
 from dagnb_workers.agent_client import ask_agent
 
 from dagnb import session
+from dagnb.errors import ConfigError
+from dagnb.storage.embedded import find_server
+from tests.conftest import missing_service
 from tests.services.processes import await_that, descendants, is_alive
 
 
@@ -23,3 +26,19 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> It
     session.wait(ask_agent("leave", force=True))
     await_that(lambda: not any(is_alive(p) for p in (pid, *below)), "the agent and all it started left")
     session.caught_up(60.0)  # a run that was just over must not be kept in the history of the next test
+
+
+@pytest.fixture
+def embedded_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home of this test's own with the embedded server, whose agent leaves at the end and takes the server along."""
+    try:
+        find_server()
+    except ConfigError as error:
+        missing_service(str(error))
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("DAGNB_HOME", str(home))
+    monkeypatch.delenv(session.STORE_VARIABLE, raising=False)
+    yield home
+    session.wait(ask_agent("leave", force=True))
+    session.caught_up(60.0)  # as above

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagnb_workers.agent_client import ask_agent
 from dagnb_workers.launchers.process import Processes
 
 import dagnb
 from dagnb import session, task
 from dagnb.cli import main
-from dagnb.errors import ConfigError, TaskFailedError
-from dagnb.storage.embedded import find_server
-from tests.conftest import missing_service
+from dagnb.errors import TaskFailedError
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home of this test's own, whose agent leaves at the end and takes its server along."""
-    try:
-        find_server()
-    except ConfigError as error:
-        missing_service(str(error))
-    monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
-    monkeypatch.delenv(session.STORE_VARIABLE, raising=False)
-    yield tmp_path
-    asyncio.run(ask_agent("leave", force=True))
 
 
 @task
@@ -55,26 +37,28 @@ def total(numbers: list[int]) -> int:
 
 
 def test_demo_runs_on_processes_counts_right_and_can_be_looked_at_afterwards(
-    home: Path, capsys: pytest.CaptureFixture[str]
+    embedded_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["demo", "--limit-mb", "0.5", "--out", str(home / "out")]) == 0
+    assert main(["demo", "--limit-mb", "0.5", "--out", str(embedded_home / "out")]) == 0
     told = capsys.readouterr().out
     assert "EQUAL: all " in told
-    assert (home / "out" / "report.html").exists()
+    assert (embedded_home / "out" / "report.html").exists()
 
     assert main(["runs"]) == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert " ok " in line
     assert line.endswith("identifiers")
 
-    assert main(["show", "last", "--html", str(home / "later.html")]) == 0
-    assert "count_identifiers" in (home / "later.html").read_text(encoding="utf-8")
+    assert main(["show", "last", "--html", str(embedded_home / "later.html")]) == 0
+    assert "count_identifiers" in (embedded_home / "later.html").read_text(encoding="utf-8")
 
     assert main(["why", "last", "top-0"]) == 0
     assert "'top-0' is done." in capsys.readouterr().out
 
 
-def test_a_failed_run_tells_its_error_and_can_be_forgotten(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_run_tells_its_error_and_can_be_forgotten(
+    embedded_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """refuse -> double"""
     run = double(refuse(7)).run()
     with pytest.raises(TaskFailedError):
@@ -94,7 +78,7 @@ def test_a_failed_run_tells_its_error_and_can_be_forgotten(home: Path, capsys: p
 
 
 def test_a_run_whose_only_reader_is_skipped_goes_on_and_is_last_by_every_command_as_soon_as_it_has_ended(
-    home: Path, capsys: pytest.CaptureFixture[str]
+    embedded_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """refuse-0, double-0 ... double-4 -> total-0, on one worker process; an older run is in the history already."""
     assert double(21).run().result(60) == 42
@@ -103,8 +87,8 @@ def test_a_run_whose_only_reader_is_skipped_goes_on_and_is_last_by_every_command
     run = dagnb.run(total(parts), on_error="continue", workers=Processes(n=1), name="sums")
     session.wait(run._store.wait_end(run.id, 60))
 
-    assert main(["export", "last", str(home / "run.json")]) == 0
-    assert json.loads((home / "run.json").read_text(encoding="utf-8"))["otherData"] == {"name": "sums"}
+    assert main(["export", "last", str(embedded_home / "run.json")]) == 0
+    assert json.loads((embedded_home / "run.json").read_text(encoding="utf-8"))["otherData"] == {"name": "sums"}
     capsys.readouterr()
     assert main(["show", "last"]) == 0
     shown = capsys.readouterr().out
@@ -116,7 +100,7 @@ def test_a_run_whose_only_reader_is_skipped_goes_on_and_is_last_by_every_command
     assert "an empty name means no run" in capsys.readouterr().err
 
 
-def test_the_doctor_finds_the_agent_that_a_run_started(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_finds_the_agent_that_a_run_started(embedded_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert double(21).run().result(60) == 42
 
     assert main(["doctor"]) == 0

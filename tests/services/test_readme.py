@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -11,14 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagnb_workers.agent_client import ask_agent
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from dagnb import session
-from dagnb.errors import ConfigError
-from dagnb.storage.embedded import find_server
-from tests.conftest import missing_service
 from tests.documents import ROOT, Block, blocks
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(300), pytest.mark.filterwarnings("default")]
@@ -30,29 +25,22 @@ KEPT_S = 20.0
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of the notebook, with nothing configured, and a home whose agent leaves at the end."""
-    try:
-        find_server()
-    except ConfigError as error:
-        missing_service(str(error))
+def notebook(tmp_path: Path, embedded_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the notebook, with nothing configured."""
     folder = tmp_path / "notebook"
     (folder / "data").mkdir(parents=True)
     (folder / "requirements.txt").write_text("")
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("DAGNB_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.delenv(session.STORE_VARIABLE, raising=False)
     monkeypatch.setattr(session, "_settings", session.Settings())
     monkeypatch.setattr(session, "_origins", {})
-    yield folder
-    asyncio.run(ask_agent("leave", force=True))
+    return folder
 
 
 @pytest.fixture
-def shell(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+def shell(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
     """IPython as it starts, without a history of inputs."""
-    monkeypatch.setenv("IPYTHONDIR", str(home.parent))
+    monkeypatch.setenv("IPYTHONDIR", str(notebook.parent))
     config = Config({"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}})
     shell = InteractiveShell.instance(config=config)
     yield shell
@@ -85,13 +73,13 @@ def test_every_block_of_the_readme_runs_as_it_stands(
     assert "predicted" in printed
 
 
-def test_the_picture_of_a_plan_comes_from_functions_that_were_measured(home: Path) -> None:
+def test_the_picture_of_a_plan_comes_from_functions_that_were_measured(notebook: Path) -> None:
     """Whether the run that follows lies within the forecast is the machine's affair: then the exit code is 1."""
     asked = [sys.executable, str(ROOT / "docs" / "plan.py"), "--out", "plan.svg", "--runs", "1"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=200)
 
     assert "functions known: 100%; predicted " in done.stdout, done.stderr
-    assert (done.returncode == 0) == (home / "plan.svg").exists()
+    assert (done.returncode == 0) == (notebook / "plan.svg").exists()
 
 
 def run_cell(shell: InteractiveShell, block: Block) -> None:
