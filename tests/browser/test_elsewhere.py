@@ -81,3 +81,4 @@ def test_a_page_of_voila_shows_a_run_that_goes_on_until_its_end(
     opened.screenshot("over")
 
     assert last.boxes == DONE
+    assert view.redrawn().boxes == DONE

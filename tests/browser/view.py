@@ -68,6 +68,14 @@ class View:
         """The graph."""
         return self.root.locator(".graph svg")
 
+    def redrawn(self) -> Reading:
+        """What it shows at the very moment in which its graph was drawn anew, before the browser's next frame."""
+        script = f"""(area, names) => {{
+          for (const live of window.dagnbLive.values()) live.learn(live.model);
+          return ({_READ})(area, names);
+        }}"""
+        return Reading(**self._within.evaluate(script, [ROOT, LIVE]))
+
     def read(self) -> Reading | None:
         """What it shows now; None when there is no view."""
         found = self._within.evaluate(_READ, [ROOT, LIVE])

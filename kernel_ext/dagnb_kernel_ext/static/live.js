@@ -16,8 +16,8 @@ class Live {
     // Another kernel counts its messages from 1.
     if (this.source !== model.get("source")) Object.assign(this.story, blankStory(), { heard: this.story.heard });
     this.source = model.get("source");
-    this.learn(model);
     this.hear(model, model.get("told"), true);
+    this.learn(model);
   }
 
   // The graph: names and edges, and where the views stand.
@@ -41,7 +41,7 @@ class Live {
   introduce(view) {
     view.name = this.graph.title;
     if (this.graph.names) view.setGraph(this.graph, this.graph.svg, this.graph.missing);
-    view.ask();
+    view.paint(); // at once: until then the boxes of a new drawing all look as if they were waiting
   }
 
   show(el) {
