@@ -26,7 +26,7 @@ MOST = 8
 
 
 class Onlooker(contextlib.AbstractContextManager["Onlooker"]):
-    """Looks, in a thread, at which seats are lent to a run: who serves it now may serve another one soon."""
+    """Looks, in a thread, at which seats are lent to a run; a seat that serves it now may serve another one soon."""
 
     def __init__(self, run: str, workers: Any) -> None:
         """workers: as they were chosen for the run."""
@@ -47,7 +47,7 @@ class Onlooker(contextlib.AbstractContextManager["Onlooker"]):
 
     @property
     def seats(self) -> tuple[Seat, ...]:
-        """Those that were lent to the run, each as it was last seen in its service."""
+        """Those that were lent to the run, each as it was last seen."""
         return tuple(self._seen.values())
 
     def left(self) -> tuple[Seat, ...]:
@@ -75,8 +75,10 @@ class Onlooker(contextlib.AbstractContextManager["Onlooker"]):
             is_last = self._enough.wait(LOOK_S)  # one look more: workers stay a moment after their last task
 
     def _note(self, seats: Iterable[Seat]) -> None:
-        for seat in filter(self._is_lent, seats):
-            self._seen[seat.labels or seat.name] = seat  # what is labelled may change its name
+        for seat in seats:
+            # A short run may come and go between two looks: the seats that served it last are counted, too.
+            if self._is_lent(seat) or seat.last_run == self._run:
+                self._seen[seat.labels or seat.name] = seat  # what is labelled may change its name
 
     def _is_lent(self, seat: Seat) -> bool:
         return seat.run == self._run and seat.state == "lent"

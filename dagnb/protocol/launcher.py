@@ -19,6 +19,7 @@ class Seat:
     name: as its platform lists it. what: the platform's word for it. state: 'starting', 'idle' (warm), 'lent' (at work
     for a run), 'ending', 'elsewhere' (another interpreter or version of dagnb has it, and knows its state).
     made_of: its image, or its program. age_s: since when, seconds. n_lent: how often it was lent to a run so far.
+    last_run: the run to which it was lent last, also after it has come back.
     labels: what its platform lists with it.
     """
 
@@ -32,6 +33,7 @@ class Seat:
     made_of: str = ""
     age_s: float | None = None
     n_lent: int = 0
+    last_run: str = ""
     what: str = "process"
     labels: tuple[tuple[str, str], ...] = ()
 

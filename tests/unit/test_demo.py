@@ -182,6 +182,26 @@ def test_an_onlooker_keeps_who_was_lent_to_the_run_and_sees_them_leave() -> None
     assert onlooker.left_text() == "After the run: 0 containers still lent to it."
 
 
+@dataclass(frozen=True, kw_only=True)
+class Warm(Inline):
+    """Lists two seats that are idle whenever one looks: one served this run last, the other another one."""
+
+    name: ClassVar[str] = "warm"
+    run: str
+
+    async def seats(self) -> tuple[Seat, ...]:
+        idle = Seat(name="box-1", platform=self.name, state="idle", what="container", last_run=self.run)
+        return idle, replace(idle, name="box-2", last_run="another")
+
+
+def test_an_onlooker_that_looks_too_late_still_knows_who_served_the_run_last() -> None:
+    with Onlooker("this", Warm(run="this")) as onlooker:
+        pass
+
+    assert [seat.name for seat in onlooker.seats] == ["box-1"]
+    assert onlooker.left_text() == "After the run: 0 containers still lent to it, 2 idle and warm for the next."
+
+
 def test_seats_without_labels_are_not_listed_and_of_many_the_first() -> None:
     plain = Seat(name="pid 1", platform="process", state="lent")
     boxes = [replace(plain, name=f"b{n}\x1b[2J", what="container", labels=(("run", "1"),)) for n in range(MOST + 2)]

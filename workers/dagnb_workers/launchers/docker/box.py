@@ -39,6 +39,7 @@ class Box:
     """A container. name: its own for good; what the engine calls it tells whom it serves.
 
     phases: (phase, begin, end) of its start, epoch seconds, for whom it was started. n_lent: how often it was lent.
+    last_run: to which run it was lent last, also when it is idle again.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Box:
     idle_since: float = 0.0
     born: float = field(default_factory=time.time)
     n_lent: int = 0
+    last_run: str = ""
     phases: tuple[tuple[str, float, float], ...] = ()
     versions: str = ""
     id: str = ""

@@ -216,7 +216,7 @@ class Fleet:
             self._rest(box)
             return
         lease, is_called_so = follower.lease(box), box.n_lent == 0 and bool(box.phases)
-        box.n_lent, box.phases = box.n_lent + 1, ()
+        box.n_lent, box.last_run, box.phases = box.n_lent + 1, want.run, ()
         await box.send(lease)
         if not is_called_so:
             await box.rename(want.run, want.kind)

@@ -93,6 +93,7 @@ def _line(box: Box) -> dict[str, Any]:
         "image": box.spec.image,
         "age_s": time.time() - box.born,
         "n_lent": box.n_lent,
+        "last_run": box.last_run,
         "key": box.spec.key,
     }
 

@@ -278,5 +278,6 @@ def _seat(told: dict[str, Any]) -> Seat:
         made_of=told["image"],
         age_s=told["age_s"],
         n_lent=told.get("n_lent", 0),
+        last_run=told.get("last_run", ""),
         labels=told.get("labels", ()),
     )
