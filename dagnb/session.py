@@ -236,8 +236,10 @@ _warned: set[str] = set()
 
 def warn_once(error: Exception) -> None:
     """Log an error that stops nothing: once in a process, however often it is met."""
-    if str(error) not in _warned:
+    with _lock:  # a plan and the keeping of the run before meet the same error in two threads
+        is_new = str(error) not in _warned
         _warned.add(str(error))
+    if is_new:
         _log.warning("%s", error)
 
 
