@@ -14,13 +14,11 @@ import io
 import pickle
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from types import CodeType
 from typing import Any
-
-import cloudpickle
 
 from dagnb.errors import ForeignNodeError, SignatureError, UnserialisableError
 from dagnb.failure import raised_text, reason_of
+from dagnb.graph.by_value import ByValuePickler
 from dagnb.graph.task import Node, Task
 
 CONSTANT_BYTES = 32 * 1024
@@ -72,7 +70,7 @@ def encode_function(task: Task[..., Any], files: set[str] | None = None) -> byte
     files: the names of the files go there in which the code was written that goes along.
     """
     buffer = io.BytesIO()
-    pickler = _CloudPickler(buffer, protocol=5)
+    pickler = ByValuePickler(buffer, protocol=5)
     pickler.files = files if files is not None else set()
     try:
         pickler.dump((task.function, task.options.retry_on))
@@ -160,7 +158,7 @@ def _dumps(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
         return data
     buffers.clear()
     buffer = io.BytesIO()
-    pickler = _CloudPickler(buffer, protocol=5, buffer_callback=buffers.append)
+    pickler = ByValuePickler(buffer, protocol=5, buffer_callback=buffers.append)
     pickler.files = set()
     pickler.dump(value)
     return buffer.getvalue()
@@ -185,34 +183,6 @@ def _pickled(kind: type[Any], call: object, **terms: Any) -> bytes:
     vars(pickler).update(terms, met={})
     pickler.dump(call)
     return buffer.getvalue()
-
-
-_NO_FILE = "<no file>"
-"""the file of code whose real file is pickled beside it"""
-
-
-def _code_of_file(code: CodeType, file: str) -> CodeType:
-    """The code as if it had been compiled from this file. Pickles of code call this when they are read."""
-    return code.replace(co_filename=file)
-
-
-class _CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """Pickles as cloudpickle does, but code keeps its file; collects the files of the code that travels by value.
-
-    cloudpickle 3.1.3 and newer write one and the same file name for all code, so tracebacks would have no source lines.
-    The file is therefore pickled beside the code, which any release of cloudpickle then pickles in its own way.
-    """
-
-    files: set[str]
-
-    def reducer_override(self, item: Any) -> Any:
-        """The reduction of code; that of cloudpickle for all else."""
-        if type(item) is not CodeType:
-            return super().reducer_override(item)
-        if item.co_filename == _NO_FILE:
-            return NotImplemented  # cloudpickle's own reduction, through its dispatch table
-        self.files.add(item.co_filename)
-        return _code_of_file, (item.replace(co_filename=_NO_FILE), item.co_filename)
 
 
 class _References:
@@ -241,7 +211,7 @@ class _CallPickler(_References, pickle.Pickler):
     """For arguments of importable types."""
 
 
-class _CloudCallPickler(_References, _CloudPickler):
+class _CloudCallPickler(_References, ByValuePickler):
     """For arguments with functions or classes of the notebook."""
 
 
