@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dagnb import task
-from dagnb.graph.task import Node
+from dagnb.graph.node import Node
 from dagnb.outlook.makespans import Makespans
 
 LIMIT_S = 300.0

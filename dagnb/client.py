@@ -21,11 +21,11 @@ from dagnb.errors import (
     RunNotStoredError,
     StorageError,
 )
-from dagnb.graph import task
+from dagnb.graph import node as graph_node
 from dagnb.graph.dag import Dag
+from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import Node
 from dagnb.handle import Run, viewers
 from dagnb.metrics.known import kept_runs, known_runs
 from dagnb.metrics.upload import Upload
@@ -326,4 +326,4 @@ def _predicted_s(made: Plan) -> float | None:
         return None
 
 
-task.verbs.update(run=run, plan=plan, simulate=simulate, show=_show, predicted=_predicted_s)
+graph_node.verbs.update(run=run, plan=plan, simulate=simulate, show=_show, predicted=_predicted_s)

@@ -1,7 +1,7 @@
 """Every error dagnb raises on purpose; the class says whose move it is.
 
     DagnbError
-    |- GraphError        CycleError, ForeignNodeError, UnserialisableError      the graph you drew
+    |- GraphError        CycleError, ArgumentChangedError, UnserialisableError  the graph you drew
     |- PlanError         UnknownNameError, UnknownTaskError, InvalidPlanError   what was asked for, of a planner too
     |- ConfigError       RequirementError, AmbiguousNameError                   a setting, a name
     |- StorageError      BlobMissingError, StorageUnavailableError,             the store
@@ -58,14 +58,15 @@ class CycleError(GraphError):
         super().__init__(f"the graph has a cycle: {path}. A task cannot wait for itself: break one of these edges.")
 
 
-class ForeignNodeError(GraphError):
-    """A node stands where dagnb cannot see it, or belongs to something else."""
+class ArgumentChangedError(GraphError):
+    """Large memory of an argument was written to after the call and before the run."""
 
-    def __init__(self, task: str, argument: str, where: str) -> None:
-        self.task, self.argument, self.where = task, argument, where
+    def __init__(self, task: str, argument: str, kind: str) -> None:
+        self.task, self.argument, self.kind = task, argument, kind
+        what = f"argument '{argument}' ({kind})" if argument else "an argument"
         super().__init__(
-            f"argument {argument} of task '{task}' holds a node inside {where}, where dagnb does not look. "
-            "Put nodes in lists, tuples, sets, dicts or dataclasses, or pass them as arguments of their own."
+            f"{what} of task '{task}' was changed in place after the call and before the run. The call took it as it "
+            "was, but large arrays are not copied. Give the call a copy (array.copy()), or change it after the run."
         )
 
 

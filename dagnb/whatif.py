@@ -15,7 +15,8 @@ from dagnb.exchange.wfformat import read, write
 from dagnb.exchange.workflow import Workflow
 from dagnb.graph.dag import Dag
 from dagnb.graph.identity import identity
-from dagnb.graph.task import Node, Task
+from dagnb.graph.node import Node
+from dagnb.graph.task import Task
 from dagnb.handle import Run
 from dagnb.metrics.history import RUNS, History, Kept
 from dagnb.outlook.compare import Comparison, compare_plans

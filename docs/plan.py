@@ -22,7 +22,7 @@ from pathlib import Path
 from dagnb_workers import Processes
 
 from dagnb import task
-from dagnb.graph.task import Node
+from dagnb.graph.node import Node
 from dagnb.outlook.outlook import outlook_of
 from dagnb.views.wording import seconds_text, window_text
 

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dagnb.graph.task import Node, task
+from dagnb.graph.node import Node
+from dagnb.graph.task import task
 
 LARGE_BYTES = 10_000_000
 """with more than this the tests of the library are left out"""

@@ -11,8 +11,8 @@ from typing import Any
 
 from dagnb.errors import CycleError, GraphError
 from dagnb.graph.brief import brief, cut, number
+from dagnb.graph.node import Node, verbs
 from dagnb.graph.options import TaskOptions
-from dagnb.graph.task import Node, verbs
 
 NO_OPTIONS = TaskOptions()
 

@@ -1,35 +1,25 @@
-"""`@task` and the nodes that calls of a task build. Nothing runs here."""
+"""`@task`: functions whose calls make nodes. Nothing runs here."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import inspect
-import itertools
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, get_overloads, overload
+from typing import Any, Generic, ParamSpec, TypeVar, get_overloads, overload
 
 from dagnb.errors import GraphError
-from dagnb.graph import context, nested
+from dagnb.graph import context
 from dagnb.graph.brief import changed, cut
+from dagnb.graph.node import Node
 from dagnb.graph.options import TaskOptions, default_of, options_from
 from dagnb.graph.resources import Resources
 
-if TYPE_CHECKING:
-    from dagnb.handle import Run
-    from dagnb.planning.plan import Plan
-    from dagnb.trace.trace import Trace
-
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_serial = itertools.count()
-
-verbs: dict[str, Callable[..., Any]] = {}
-"""`run`, `plan`, `simulate`: put here by the client, so that a node's methods are short for them"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +81,10 @@ class Task(Generic[P, R]):
         return self.function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Node[R]:
-        """Build the node of this call. Any argument may be a node, or hold nodes. Raises TypeError for wrong ones."""
+        """Build the node of this call, with the arguments as they are now. Any of them may be a node, or hold nodes.
+
+        Raises TypeError for wrong arguments, UnserialisableError naming one that cannot be pickled.
+        """
         # Types cannot say that a node may stand for any argument, or inside one: hence Any.
         if context.is_inside():
             return self.function(*args, **kwargs)  # type: ignore[return-value]  # ordinary call inside a task
@@ -113,84 +106,6 @@ class Task(Generic[P, R]):
         options = changed(self.options).removeprefix("TaskOptions(").removesuffix(")")
         told = f"{cut(self.name)}({cut(parameters)})"
         return f"<task {told}{': ' if options else ''}{options}>"
-
-
-class Node(Generic[R]):
-    """One call of a task: a value that does not exist yet. Immutable; compared and hashed by identity."""
-
-    __slots__ = ("__weakref__", "args", "kwargs", "serial", "task", "upstream")
-    task: Task[..., R]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    serial: int
-    upstream: tuple[Node[Any], ...]
-
-    def __init__(self, task: Task[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Take a copy of every container that holds a node, so that later changes do not reach it."""
-        found = nested.leaves((args, kwargs), Node)
-        if found:
-            args, kwargs = nested.rebuild((args, kwargs), Node, lambda node: node)
-        fill = object.__setattr__
-        fill(self, "task", task)
-        fill(self, "args", args)
-        fill(self, "kwargs", dict(kwargs))
-        fill(self, "upstream", tuple(dict.fromkeys(found)))
-        fill(self, "serial", next(_serial))
-
-    def run(self, **options: Any) -> Run[R]:
-        """Start this node and all it needs; returns at once. See dagnb.run for the options."""
-        run: Run[R] = verbs["run"](self, **options)
-        return run
-
-    def plan(self, **options: Any) -> Plan:
-        """Decide who would run what; nothing runs. See dagnb.plan for the options."""
-        plan: Plan = verbs["plan"](self, **options)
-        return plan
-
-    def simulate(self, **options: Any) -> Trace:
-        """The run as it would be, in virtual time. See dagnb.simulate for the options."""
-        trace: Trace = verbs["simulate"](self, **options)
-        return trace
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The picture of the DAG up to this node; nothing runs by being looked at."""
-        bundle: dict[str, str] = verbs["show"](self)
-        return bundle
-
-    def __repr__(self) -> str:
-        return f"<node {cut(self.task.name)} of {len(self.upstream)} upstream; .run() computes it>"
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise GraphError(f"a node cannot be changed (tried to set {name!r}). Call the task again for another node.")
-
-    def __reduce__(self) -> NoReturn:
-        raise GraphError(
-            f"the node of task '{self.task.name}' cannot be pickled: it is not a value yet. "
-            "Pass it as an argument of the task that needs its value, or take run.result() first."
-        )
-
-    def __copy__(self) -> Node[R]:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Node[R]:
-        return self
-
-    def __bool__(self) -> NoReturn:  # noqa: PLE0304  # it never returns
-        self._refuse("has no truth value yet", "test it inside a task")
-
-    def __len__(self) -> NoReturn:  # noqa: PLE0303  # it never returns
-        self._refuse("has no length yet", "call len() inside a task")
-
-    def __iter__(self) -> Iterator[Any]:
-        self._refuse("cannot be iterated yet", "loop over it inside a task")
-
-    def __getitem__(self, key: object) -> NoReturn:
-        self._refuse("has no items yet", "index it inside a task")
-
-    def _refuse(self, what: str, cure: str) -> NoReturn:
-        raise GraphError(
-            f"the result of '{self.task.name}' {what}: it is not computed. Take .run().result(), or {cure}."
-        )
 
 
 @overload

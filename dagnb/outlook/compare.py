@@ -9,7 +9,7 @@ from typing import Any
 from dagnb.errors import DagnbError
 from dagnb.failure import reason_of
 from dagnb.graph.brief import brief, cut, number
-from dagnb.graph.task import verbs
+from dagnb.graph.node import verbs
 from dagnb.outlook.outlook import Outlook, outlook_of
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan

@@ -12,7 +12,6 @@ from dagnb.graph.dag import Dag
 from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.resources import Resources
-from dagnb.graph.weight import weight
 from dagnb.outlook.knowledge import Knowledge, Platform
 from dagnb.planning.costs import Costs, Doubt, Law, Start
 from dagnb.prediction.estimate import Estimate
@@ -54,8 +53,7 @@ def expected_costs(
     prices = _Prices(argument_bytes=dict(argument_bytes))
     for task, call in enumerate(dag.calls):
         if dag.nodes:
-            node = dag.nodes[task]
-            prices.argument_bytes[task] = weight(node.args) + weight(node.kwargs)
+            prices.argument_bytes[task] = dag.nodes[task].packed.n_bytes
         given = sum(prices.output_bytes[u] for u in call.upstream) + prices.argument_bytes.get(task, 0)
         _price(prices, predictor, dag, task, codes[task] if codes else "", keys[task] if keys else "", given)
     here = knowledge.platform(platform)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from dagnb.errors import UnknownNameError
 from dagnb.graph.brief import brief
+from dagnb.graph.node import verbs
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.graph.task import verbs
 from dagnb.prediction.estimate import Estimate
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.spread import Sigma

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dagnb.graph.brief import brief
-from dagnb.graph.task import verbs
+from dagnb.graph.node import verbs
 from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan

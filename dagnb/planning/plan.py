@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from dagnb.errors import ConfigError
 from dagnb.graph.brief import brief, cut, number
 from dagnb.graph.dag import Dag
+from dagnb.graph.node import verbs
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.graph.task import verbs
 from dagnb.planning.check import Advice, check
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeAlias
 
@@ -19,9 +19,10 @@ from dagnb.errors import VersionMismatchError
 from dagnb.graph.brief import brief
 from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
-from dagnb.graph.payload import Signer, encode_call, encode_function, encode_value
+from dagnb.graph.node import Node
+from dagnb.graph.payload import Signer, encode_function
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import Node, Task
+from dagnb.graph.task import Task
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
@@ -84,7 +85,7 @@ def unpack_cells(packed: bytes) -> Cells:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Which call a record is: function number, ordinal among calls of that name, content it needs, argument bytes."""
+    """One call: the number of its function, its ordinal among calls of that name, contents it takes, argument bytes."""
 
     function: int
     ordinal: int
@@ -133,12 +134,11 @@ class Program:
 
 @dataclass
 class _Shelf:
-    """Collects content; a constant given to many tasks is pickled once."""
+    """Collects content; an argument given to many tasks is hashed once. known: its key -> its name."""
 
     signer: Signer
     contents: dict[str, bytes] = field(default_factory=dict)
-    known: dict[int, tuple[object, str]] = field(default_factory=dict)
-    used: list[str] = field(default_factory=list)
+    known: dict[Hashable, str] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
 
     def put(self, data: bytes) -> str:
@@ -146,13 +146,16 @@ class _Shelf:
         self.contents[name] = data
         return name
 
-    def share(self, constant: object) -> str:
-        found = self.known.get(id(constant))
-        if found is None:
-            name = self.put(b"".join(encode_value(constant, "?", "a constant")))
-            found = self.known[id(constant)] = (constant, name)
-        self.used.append(found[1])
-        return found[1]
+    def share(self, node: Node[Any], name: str) -> tuple[str, ...]:
+        """Returns the names of all contents of a call. Raises ArgumentChangedError. name: of the call."""
+        self.files |= node.packed.files
+        for content in node.packed.contents:
+            if content.key not in self.known:
+                data = content.copied()
+                if data is None:
+                    raise node.changed(name, content)
+                self.known[content.key] = self.put(data)
+        return tuple(self.known[content.key] for content in node.packed.contents)
 
 
 def build(
@@ -170,7 +173,7 @@ def build(
 
     cells: asked for the text of the files that the code which travels was written in.
     by_kind: workers of different resources are staffed by different instances; else any instance may staff any.
-    Raises UnserialisableError or ForeignNodeError naming the task and argument.
+    Raises UnserialisableError naming the task, ArgumentChangedError naming task and argument.
     """
     shelf = _Shelf(signer)
     functions: dict[int, int] = {}
@@ -205,10 +208,8 @@ def _bodies(plan: Plan, shelf: _Shelf, functions: dict[int, int], lines: list[Fu
         if id(node.task) not in functions:
             functions[id(node.task)] = len(lines)
             lines.append(_line(node.task, shelf))
-        shelf.used.clear()
-        places: dict[Node[Any], int] = {u: i for i, u in enumerate(node.upstream)}
-        call = encode_call(node, name, places, shelf.share, shelf.files)
-        yield Body(functions[id(node.task)], int(name.rsplit("-", 1)[1]), tuple(dict.fromkeys(shelf.used)), call)
+        contents = shelf.share(node, name)
+        yield Body(functions[id(node.task)], int(name.rsplit("-", 1)[1]), contents, node.packed.body)
 
 
 def _line(task: Task[..., Any], shelf: _Shelf) -> FunctionLine:

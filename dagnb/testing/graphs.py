@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dagnb.graph.dag import Dag
-from dagnb.graph.task import Node, Task
+from dagnb.graph.node import Node
+from dagnb.graph.task import Task
 
 
 def drawn(*edges: str, sinks: Sequence[str] = ()) -> Dag:

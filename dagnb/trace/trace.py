@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from dagnb.graph.brief import number
-from dagnb.graph.task import verbs
+from dagnb.graph.node import verbs
 from dagnb.trace.span import MOVING, Phase, Span
 
 

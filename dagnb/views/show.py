@@ -7,7 +7,7 @@ from functools import singledispatch
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
-from dagnb.graph.task import Node
+from dagnb.graph.node import Node
 from dagnb.outlook.compare import Comparison
 from dagnb.outlook.function import FunctionOutlook
 from dagnb.outlook.makespans import Makespans

@@ -14,7 +14,8 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb import task
 from dagnb.errors import GraphError
-from dagnb.graph.task import Node, Task
+from dagnb.graph.node import Node
+from dagnb.graph.task import Task
 from dagnb_kernel_ext.output import cell_label
 
 _MARK = "__dagnb_task__"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import dagnb
 from dagnb.graph.dag import Dag
-from dagnb.graph.task import Node
+from dagnb.graph.node import Node
 from dagnb.handle import Run
 from dagnb.planning.costs import Costs, Law, Start
 from dagnb.planning.plan import Plan, Step

@@ -13,7 +13,7 @@ from dagnb_workers.chronicle import chronicle
 from dagnb_workers.launchers.process import Processes
 
 from dagnb import session, task
-from dagnb.graph.task import Node
+from dagnb.graph.node import Node
 from dagnb.metrics.history import History
 from dagnb.protocol.invocation import Invocation
 from dagnb.trace.span import Phase

@@ -8,7 +8,8 @@ import pytest
 
 from dagnb.errors import CycleError, GraphError
 from dagnb.graph.dag import Call, Dag
-from dagnb.graph.task import Node, task
+from dagnb.graph.node import Node
+from dagnb.graph.task import task
 from tests import graphs
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from dagnb.graph.dag import Dag
 from dagnb.graph.lineage import lineage
-from dagnb.graph.task import Node, task
+from dagnb.graph.node import Node
+from dagnb.graph.task import task
 from tests import graphs
 
 

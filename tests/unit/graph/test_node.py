@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dagnb.errors import GraphError
-from dagnb.graph.task import Node, task
+from dagnb.graph.node import Node
+from dagnb.graph.task import task
 
 
 @task

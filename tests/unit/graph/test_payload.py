@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from dagnb.errors import ForeignNodeError, SignatureError, UnserialisableError
+from dagnb.graph.node import Node
 from dagnb.graph.payload import (
     CONSTANT_BYTES,
     Signer,
@@ -28,7 +29,7 @@ from dagnb.graph.payload import (
     encode_function,
     encode_value,
 )
-from dagnb.graph.task import Node, Task, task
+from dagnb.graph.task import Task, task
 
 SIGNER = Signer(b"k" * 32)
 

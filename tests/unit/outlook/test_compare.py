@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from dagnb.errors import PlanError
-from dagnb.graph.task import verbs
+from dagnb.graph.node import verbs
 from dagnb.outlook.compare import Comparison, Line, compare_plans
 from dagnb.planning.costs import Costs, Law, Start
 from dagnb.planning.plan import Plan, Step

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dagnb.errors import UnknownNameError
+from dagnb.graph.node import verbs
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.graph.task import verbs
 from dagnb.metrics.history import History
 from dagnb.outlook.function import CURVE, FunctionOutlook, function_outlook, relation
 from dagnb.outlook.knowledge import Knowledge

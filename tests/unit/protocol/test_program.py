@@ -10,9 +10,10 @@ import pytest
 from dagnb.errors import ForeignNodeError, SignatureError, UnserialisableError
 from dagnb.graph.dag import Dag
 from dagnb.graph.identity import identity
+from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer, decode_call, decode_function, decode_value
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import Node, task
+from dagnb.graph.task import task
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool

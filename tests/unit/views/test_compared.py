@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dagnb.graph.task import verbs
+from dagnb.graph.node import verbs
 from dagnb.outlook.makespans import Cause, Makespans, makespans
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan

@@ -9,8 +9,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from dagnb.graph.dag import Dag
+from dagnb.graph.node import verbs
 from dagnb.graph.resources import Resources
-from dagnb.graph.task import verbs
 from dagnb.planning.costs import Doubt, Start
 from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
 from dagnb.views.palette import PLAIN, colours

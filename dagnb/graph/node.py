@@ -1,0 +1,187 @@
+"""Nodes: calls of tasks, whose values do not exist yet. Nothing runs here."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+
+from dagnb.errors import ArgumentChangedError, GraphError, UnserialisableError
+from dagnb.failure import reason_of
+from dagnb.graph.brief import cut
+from dagnb.graph.lineage import summary
+from dagnb.graph.packing import Content, Packed, pack, pack_call
+
+if TYPE_CHECKING:
+    from dagnb.graph.task import Task
+    from dagnb.handle import Run
+    from dagnb.planning.plan import Plan
+    from dagnb.trace.trace import Trace
+
+R = TypeVar("R")
+
+_serial = itertools.count()
+
+verbs: dict[str, Callable[..., Any]] = {}
+"""`run`, `plan`, `simulate`: put here by the client, so that a node's methods are short for them"""
+
+
+class Node(Generic[R]):
+    """One call of a task: a value that does not exist yet. Immutable; equal only to itself, and hashable.
+
+    The arguments are pickled when the node is made: a later change of them does not reach the task. `packed` holds
+    them, with the nodes among them as references, and `upstream` these nodes.
+    """
+
+    __slots__ = ("__weakref__", "args", "kwargs", "packed", "serial", "summary", "task")
+    task: Task[..., R]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    packed: Packed[Node[Any]]
+    summary: bytes
+    serial: int
+
+    __array_ufunc__ = None  # numpy then leaves operators to the node, which refuses them
+
+    def __init__(self, task: Task[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Pickle the arguments. Raises UnserialisableError naming the one that cannot be pickled."""
+        fill = object.__setattr__
+        fill(self, "task", task)
+        fill(self, "args", args)
+        fill(self, "kwargs", kwargs)
+        try:
+            fill(self, "packed", pack_call(args, kwargs, Node))
+        except Exception:  # pickling runs the user's own code; _blame names the argument
+            self._blame()
+            raise
+        fill(self, "summary", summary(args, kwargs, Node))
+        fill(self, "serial", next(_serial))
+
+    @property
+    def upstream(self) -> tuple[Node[Any], ...]:
+        """The nodes among the arguments, each once, in the order in which pickle meets them."""
+        return self.packed.references
+
+    def arguments(self) -> dict[str, Any]:
+        """Returns the arguments by name, or by position where the function does not tell its signature."""
+        if self.task.signature is not None:
+            return self.task.signature.bind(*self.args, **self.kwargs).arguments
+        return {str(number): value for number, value in enumerate(self.args)} | self.kwargs
+
+    def _blame(self) -> None:
+        """Raise an error that names the argument which cannot be pickled."""
+        for argument, value in self.arguments().items():
+            try:
+                pack(value, Node)
+            except Exception as error:  # as above
+                what = f"argument '{argument}' ({type(value).__name__})"
+                raise UnserialisableError(self.task.name, what, reason_of(error)) from error
+
+    def changed(self, name: str, content: Content) -> ArgumentChangedError:
+        """Returns the error that says which argument was changed since the call. name: of the call in its DAG."""
+        for argument, value in self.arguments().items():
+            if any(content.is_of(found) for found in pack(value, Node).contents):
+                return ArgumentChangedError(name, argument, type(value).__name__)
+        return ArgumentChangedError(name, "", "")
+
+    def run(self, **options: Any) -> Run[R]:
+        """Start this node and all it needs; returns at once. See dagnb.run for the options."""
+        run: Run[R] = verbs["run"](self, **options)
+        return run
+
+    def plan(self, **options: Any) -> Plan:
+        """Decide who would run what; nothing runs. See dagnb.plan for the options."""
+        plan: Plan = verbs["plan"](self, **options)
+        return plan
+
+    def simulate(self, **options: Any) -> Trace:
+        """The run as it would be, in virtual time. See dagnb.simulate for the options."""
+        trace: Trace = verbs["simulate"](self, **options)
+        return trace
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The picture of the DAG up to this node; nothing runs by being looked at."""
+        bundle: dict[str, str] = verbs["show"](self)
+        return bundle
+
+    def __repr__(self) -> str:
+        return f"<node {cut(self.task.name)} of {len(self.upstream)} upstream; .run() computes it>"
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise GraphError(f"a node cannot be changed (tried to set {name!r}). Call the task again for another node.")
+
+    def __reduce__(self) -> NoReturn:
+        raise GraphError(
+            f"the node of task '{self.task.name}' cannot be pickled: it is not a value yet. "
+            "Pass it as an argument of the task that needs its value, or take run.result() first."
+        )
+
+    def __copy__(self) -> Node[R]:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Node[R]:
+        return self
+
+    # ---- what only a value can do ----
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Node):
+            self._refuse("cannot be compared yet", "compare it inside a task")
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):  # looked up by protocols of Python and IPython, which try whether it is there
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        told = self._told(f"has no attribute {name!r} yet", "take it inside a task")
+        raise AttributeError(told, name=name, obj=self)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._refuse("cannot be iterated yet", "loop over it inside a task")
+
+    def _refuse(self, what: str, cure: str) -> NoReturn:
+        raise GraphError(self._told(what, cure))
+
+    def _told(self, what: str, cure: str) -> str:
+        name = self.task.name
+        return (
+            f"the result of '{name}' {what}: it is not computed. {name}(...) only made a node, which stands for the "
+            f"result. Take .run().result(), or {cure}."
+        )
+
+
+_COMPARISONS = "lt le gt ge"
+_CONVERSIONS = "int float complex index round trunc floor ceil"
+_ITEMS = "getitem setitem delitem contains"
+_UNARY = "neg pos abs invert"
+_BINARY = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and or xor"
+
+_CALCULATIONS = [*_UNARY.split(), *(prefix + name for name in _BINARY.split() for prefix in ("", "r", "i"))]
+
+_REFUSED = {
+    "has no truth value yet": ("test it inside a task", ["bool"]),
+    "has no length yet": ("call len() inside a task", ["len"]),
+    "has no items yet": ("index it inside a task", _ITEMS.split()),
+    "cannot be put into a text yet": ("format it inside a task", ["format"]),
+    "is no number yet": ("convert it inside a task", _CONVERSIONS.split()),
+    "cannot be compared yet": ("compare it inside a task", _COMPARISONS.split()),
+    "cannot be called yet": ("call it inside a task", ["call"]),
+    "cannot be calculated with yet": ("calculate inside a task", _CALCULATIONS),
+}
+"""refusal -> the cure, and the special methods that are refused so"""
+
+
+def _refusing(what: str, cure: str) -> Callable[..., NoReturn]:
+    def refuse(self: Node[Any], *others: Any) -> NoReturn:
+        self._refuse(what, cure)
+
+    return refuse
+
+
+for _what, (_cure, _methods) in _REFUSED.items():
+    for _method in _methods:
+        setattr(Node, f"__{_method}__", _refusing(_what, _cure))
