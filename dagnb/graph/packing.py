@@ -4,7 +4,7 @@ Objects of one kind, nodes, are left out and noted as references, wherever pickl
 type, in attributes, as keys. When the bytes are read, the values of their tasks stand in their places.
 
 Large memory is not copied. The buffers of arrays (PEP 574) are kept as views with a checksum taken at the call, which
-tells at the run whether somebody wrote to them. A large argument without such buffers is pickled on its own, so that a
+tells at the run whether somebody wrote to them. Other large arguments are pickled apart from the call, so that a
 dictionary given to a thousand tasks is stored once.
 """
 
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import pickle
 import weakref
 import zlib
-from collections.abc import Hashable, Iterable, Sequence
+from collections import deque
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Generic, TypeVar
@@ -31,6 +33,10 @@ CHECKED_BYTES = 64 * 1024 * 1024
 """A buffer up to this size is checked whole, of a larger one as many bytes in samples: about 10 ms"""
 
 _SAMPLE_BYTES = 64 * 1024
+
+_LOOKED_AT = 1_000
+
+_CONTAINERS = (list, tuple, dict, set, frozenset)
 
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), type(...))
 """Types that cannot be changed, and hold nothing"""
@@ -72,8 +78,8 @@ class Content:
 class Packed(Generic[K]):
     """A pickled value.
 
-    body: the pickle. contents: the buffers it takes, in order, then the arguments that were pickled on their own, each
-    followed by its buffers. references: the objects that were left out, each once, in the order in which pickle met
+    body: the pickle. contents: the buffers it takes, in order, then what was pickled apart from it, each part followed
+    by the buffers it takes. references: the objects that were left out, each once, in the order in which pickle met
     them. files: names of the files in which the code was written that goes along.
     """
 
@@ -99,12 +105,21 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[K]) -> P
         return Packed(b"")
 
     values = [*args, *kwargs.values()]
-    if not any(_is_large_text(value) for value in values):
+    texts = _large_texts(values)
+    if not texts and not any(_is_long(value) for value in values):
         packed = pack((args, kwargs), kind)
         if len(packed.body) < SHARED_BYTES:
             return packed
 
-    return _joined(args, kwargs, _large_arguments(values, kind), kind)
+    apart = _Apart()
+    for text in texts:
+        apart.add(text, pack(text, kind) if type(text) is str else Packed(b"", (Content(text),)))
+    for value in _separable(values, kind):
+        packed = _packed(value, kind, _PlainApart, _ByValueApart, places=apart.places)
+        if len(packed.body) >= SHARED_BYTES and not packed.references:
+            apart.add(value, packed)
+    rest = _packed((args, kwargs), kind, _PlainApart, _ByValueApart, places=apart.places)
+    return Packed(rest.body, (*rest.contents, *apart.contents), rest.references, rest.files | apart.files)
 
 
 def unpack(body: bytes | memoryview, inputs: Sequence[Any], contents: Sequence[bytes]) -> Any:
@@ -112,9 +127,7 @@ def unpack(body: bytes | memoryview, inputs: Sequence[Any], contents: Sequence[b
 
     Buffers are copied, so that the reader may write to what it gets. Verified bytes only: they are unpickled.
     """
-    reader = _Reader(io.BytesIO(body), buffers=map(bytearray, contents))
-    reader.inputs, reader.contents = inputs, contents
-    return reader.load()
+    return _Reader(body, contents, inputs, contents, {}).load()
 
 
 def checksum(data: bytes | memoryview) -> int:
@@ -135,19 +148,6 @@ def checksum(data: bytes | memoryview) -> int:
 # ---- writing ----
 
 
-class _Alone:
-    """Stands for an argument that was pickled on its own.
-
-    from_end: position of its content, counted from the end of all; n_buffers: contents after it that are its buffers,
-    or RAW for bytes, which are not pickled.
-    """
-
-    RAW = -1
-
-    def __init__(self, from_end: int, n_buffers: int) -> None:
-        self.told = (from_end, n_buffers)
-
-
 class _LeavesOut:
     """The part that both picklers have in common.
 
@@ -158,11 +158,9 @@ class _LeavesOut:
     references: dict[Any, int]
 
     def left_out(self, item: Any) -> Any:
-        """Returns the reduction of a reference, or of an argument that was pickled on its own; None for all else."""
+        """Returns the reduction of an object that is left out; None for all else."""
         if isinstance(item, self.kind):
             return _reference, (self.references.setdefault(item, len(self.references)),)
-        if isinstance(item, _Alone):
-            return _argument, item.told
         return None
 
 
@@ -212,53 +210,30 @@ def _dumped(pickler: type[Any], value: Any, kind: type[K], notes: dict[str, Any]
     return Packed(stream.getvalue(), tuple(buffers), tuple(writing.references), frozenset(writing.files))
 
 
-def _is_large_text(value: Any) -> bool:
-    """Returns whether this is text or bytes that are stored by content."""
-    return type(value) in (bytes, str) and len(value) >= SHARED_BYTES
+# ---- large arguments ----
 
 
-def _large_arguments(values: Sequence[Any], kind: type[K]) -> dict[int, Packed[K]]:
-    """Returns the large arguments by their id, each pickled on its own.
+class _Apart:
+    """Objects that are pickled apart from the call that takes them.
 
-    Where two arguments share a part, it must be one object for the task, too, so they have to stay in one pickle.
+    places: id of the object -> its persistent id in the pickle of the call: the position of its content, counted from
+    the end of all, and how many of the contents after it are its buffers, _RAW for bytes that are not pickled.
     """
-    different = {id(value): value for value in values if not isinstance(value, kind)}
-    changeable = {number: value for number, value in different.items() if type(value) not in _ATOMS}
-    candidates = {number: value for number, value in different.items() if _is_large_text(value)}
-    if len(changeable) <= 1 or not _share_parts(changeable.values(), kind):
-        candidates |= changeable
 
-    alone: dict[int, Packed[K]] = {}
-    for number, value in candidates.items():
-        if type(value) is bytes:
-            alone[number] = Packed(b"", (Content(value),))
-            continue
-        packed = pack(value, kind)
-        if len(packed.body) >= SHARED_BYTES and not packed.references:
-            alone[number] = packed
-    return alone
+    def __init__(self) -> None:
+        self.contents: tuple[Content, ...] = ()
+        self.places: dict[int, tuple[int, int]] = {}
+        self.files: frozenset[str] = frozenset()
+
+    def add(self, value: Any, packed: Packed[Any]) -> None:
+        """Put it before the others, so that their places, counted from the end, stay the same."""
+        own = (_interned(packed.body), *packed.contents) if packed.body else packed.contents
+        self.contents = (*own, *self.contents)
+        self.places[id(value)] = (len(self.contents), len(packed.contents) if packed.body else _RAW)
+        self.files |= packed.files
 
 
-def _joined(args: tuple[Any, ...], kwargs: dict[str, Any], alone: dict[int, Packed[K]], kind: type[K]) -> Packed[K]:
-    """Pickle arguments; those that were pickled on their own are contents behind the buffers of the others."""
-    behind: list[Content] = []
-    begins: dict[int, int] = {}
-    for number, packed in alone.items():
-        begins[number] = len(behind)
-        if packed.body:
-            behind.append(_interned(packed.body))
-        behind.extend(packed.contents)
-
-    def stand_in(number: int, packed: Packed[K]) -> _Alone:
-        return _Alone(len(behind) - begins[number], len(packed.contents) if packed.body else _Alone.RAW)
-
-    stands = {number: stand_in(number, packed) for number, packed in alone.items()}
-    left_args = tuple(stands.get(id(value), value) for value in args)
-    left_kwargs = {name: stands.get(id(value), value) for name, value in kwargs.items()}
-    rest = pack((left_args, left_kwargs), kind)
-    files = rest.files.union(*(packed.files for packed in alone.values()))
-    return Packed(rest.body, (*rest.contents, *behind), rest.references, files)
-
+_RAW = -1
 
 _known: weakref.WeakValueDictionary[bytes, Content] = weakref.WeakValueDictionary()
 
@@ -268,14 +243,66 @@ def _interned(data: bytes) -> Content:
     return _known.setdefault(hashlib.blake2b(data, digest_size=16).digest(), Content(data))
 
 
+class _TakesApart:
+    """Puts the persistent id of an object that is pickled apart in its place."""
+
+    places: dict[int, tuple[int, int]]
+
+    def persistent_id(self, item: Any) -> tuple[int, int] | None:
+        """Returns the place of an object that is pickled apart; None for all else."""
+        return self.places.get(id(item))
+
+
+class _PlainApart(_TakesApart, _Plain):
+    """Plain pickling of what is left of a call."""
+
+
+class _ByValueApart(_TakesApart, _ByValue):
+    """Pickling by value of what is left of a call."""
+
+
+def _is_long(value: Any) -> bool:
+    """Returns whether this is a container that is likely to be pickled apart: then it is not pickled twice."""
+    return type(value) in _CONTAINERS and len(value) >= SHARED_BYTES // 16
+
+
+def _large_texts(values: Sequence[Any]) -> list[Any]:
+    """Returns the large texts and bytes among the first thousand items, level by level, each object once."""
+    found: dict[int, Any] = {}
+    waiting = deque(values)
+    for _ in range(_LOOKED_AT):
+        if not waiting:
+            break
+        item = waiting.popleft()
+        if type(item) in (bytes, str):
+            if len(item) >= SHARED_BYTES:
+                found[id(item)] = item
+        elif type(item) in _CONTAINERS:
+            waiting.extend(itertools.islice(item.values() if type(item) is dict else item, _LOOKED_AT))
+    return list(found.values())
+
+
+def _separable(values: Sequence[Any], kind: type[K]) -> list[Any]:
+    """Returns the arguments that may be pickled apart.
+
+    Where two arguments share a part, it must be one object for the task, too, so all have to stay in one pickle.
+    """
+    different = {id(value): value for value in values if type(value) not in _ATOMS and not isinstance(value, kind)}
+    arguments = list(different.values())
+    return [] if len(arguments) > 1 and _share_parts(arguments, kind) else arguments
+
+
 class _Visits:
     """Notes the objects that a pickler meets. They are kept alive, so that no other object gets the id of one."""
 
     met: dict[int, Any]
 
     def persistent_id(self, item: Any) -> None:
-        """Note an object that two arguments may share, and let it be pickled."""
-        if type(item) not in _ATOMS and not isinstance(item, _CODE):
+        """Note an object that may be changed, and let it be pickled."""
+        # What is hashed by its value, as tuples, dates and numpy's dtypes are, is never changed.
+        how: Any = type(item).__hash__
+        is_hashed_by_value = how is not None and how is not object.__hash__
+        if not is_hashed_by_value and not isinstance(item, _CODE):
             self.met[id(item)] = item
 
 
@@ -287,8 +314,8 @@ class _VisitingByValue(_Visits, _ByValue):
     """Pickling by value that notes what it meets."""
 
 
-def _share_parts(values: Iterable[Any], kind: type[K]) -> bool:
-    """Returns whether one object stands in two of the values, nodes and atoms aside. O(size)."""
+def _share_parts(values: Sequence[Any], kind: type[K]) -> bool:
+    """Returns whether one object that may be changed stands in two of the values, nodes aside. O(size)."""
     seen: dict[int, Any] = {}
     for value in values:
         met: dict[int, Any] = {}
@@ -308,28 +335,36 @@ def _reference(place: int) -> Any:
     raise pickle.UnpicklingError(f"input {place} of a call is known only where the call is read by unpack()")
 
 
-def _argument(from_end: int, n_buffers: int) -> Any:
-    """Pickles name this for an argument that was pickled on its own. A reader has its own in its stead."""
-    raise pickle.UnpicklingError(f"content -{from_end} of a call is known only where the call is read by unpack()")
-
-
 class _Reader(pickle.Unpickler):
-    """Reads a pickle in which references and arguments are named. inputs, contents: see unpack."""
+    """Reads a pickle with the inputs in their places, and what was pickled apart from it.
 
-    inputs: Sequence[Any]
-    contents: Sequence[bytes]
+    inputs, contents: as for unpack. made: by persistent id, what was pickled apart and has been read already.
+    """
+
+    def __init__(
+        self,
+        body: bytes | memoryview,
+        buffers: Sequence[bytes],
+        inputs: Sequence[Any],
+        contents: Sequence[bytes],
+        made: dict[tuple[int, int], Any],
+    ) -> None:
+        super().__init__(io.BytesIO(body), buffers=map(bytearray, buffers))
+        self._inputs, self._contents, self._made = inputs, contents, made
 
     def find_class(self, module: str, name: str, /) -> Any:
-        """Returns what the pickle names, with this reader's own way to references and arguments."""
+        """Returns what the pickle names, with this reader's own way to the inputs."""
         if module == __name__ and name == _reference.__name__:
-            return self.inputs.__getitem__
-        if module == __name__ and name == _argument.__name__:
-            return self._argument
+            return self._inputs.__getitem__
         return super().find_class(module, name)
 
-    def _argument(self, from_end: int, n_buffers: int) -> Any:
-        position = len(self.contents) - from_end
-        if n_buffers == _Alone.RAW:
-            return bytes(self.contents[position])
-        buffers = self.contents[position + 1 : position + 1 + n_buffers]
-        return pickle.loads(self.contents[position], buffers=map(bytearray, buffers))
+    def persistent_load(self, place: Any) -> Any:
+        """Returns what was pickled apart, one object for all its places."""
+        if place not in self._made:
+            from_end, n_buffers = place
+            content, *buffers = self._contents[len(self._contents) - from_end :][: 1 + max(0, n_buffers)]
+            if n_buffers == _RAW:
+                self._made[place] = bytes(content)
+            else:
+                self._made[place] = _Reader(content, buffers, (), self._contents, self._made).load()
+        return self._made[place]
