@@ -26,6 +26,7 @@ from dagnb.graph.dag import Dag
 from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer
 from dagnb.graph.resources import Resources
+from dagnb.graph.targets import Targets
 from dagnb.handle import Run, viewers
 from dagnb.metrics.known import kept_runs, known_runs
 from dagnb.metrics.upload import Upload
@@ -66,7 +67,7 @@ _ON_ERROR = ("fail", "continue")
 
 
 def run(
-    *nodes: Node[Any],
+    *targets: Any,
     name: str = "",
     planner: Any = None,
     workers: Any = None,
@@ -76,8 +77,10 @@ def run(
     deadline_s: float | None = None,
     on_error: str = "fail",
 ) -> Run[Any]:
-    """Start the nodes and all they need; returns at once.
+    """Start the targets and all they need; returns at once.
 
+    targets: nodes, or structures that hold nodes. The result of one node is its value, of several a tuple of values, of
+    a structure such as [a, b] or {"x": a} the same structure with the values in the places of the nodes.
     planner, workers, store, metrics, percentile: instead of the session's defaults, see Settings. deadline_s: end the
     run after so many seconds. on_error: 'fail' ends the run at the first failed task; 'continue' runs every task that
     does not need a failed one, also where its only reader is skipped.
@@ -89,11 +92,16 @@ def run(
         raise ConfigError(f"deadline_s={deadline_s!r}: must be more than 0 seconds; leave it out for no deadline.")
     chosen = session.settings(planner=planner, workers=workers, store=store, metrics=metrics, percentile=percentile)
     launcher, upload = chosen.launcher(), chosen.upload()
-    made = _planned(nodes, chosen, launcher)
+    asked = Targets.of(*targets)
+    made = _planned(asked, chosen, launcher)
     session.wait(launcher.prepare(_needs(made), _tell))
     terms = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
     foretold = program.Terms(
-        deadline_s=deadline_s, platform=launcher.name, pool=_problem(made).pool, forecast=_forecast(made)
+        deadline_s=deadline_s,
+        platform=launcher.name,
+        pool=_problem(made).pool,
+        forecast=_forecast(made),
+        structure=asked.structure,
     )
     name = name or made.dag.calls[made.dag.sinks[-1]].function
     started = session.wait(_start(made, chosen, launcher, name, upload, terms, foretold))
@@ -166,10 +174,10 @@ def _current_folder() -> str:
         return ""
 
 
-def plan(*nodes: Node[Any], planner: Any = None, workers: Any = None, percentile: float | None = None) -> Plan:
+def plan(*targets: Any, planner: Any = None, workers: Any = None, percentile: float | None = None) -> Plan:
     """Who would run what; nothing runs. The plan shows itself as the planning image."""
     chosen = session.settings(planner=planner, workers=workers, percentile=percentile)
-    return _planned(nodes, chosen, chosen.launcher())
+    return _planned(Targets.of(*targets), chosen, chosen.launcher())
 
 
 def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Problem:
@@ -178,8 +186,8 @@ def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Probl
     return Problem(dag=dag, costs=_costs(dag, launcher), pool=pool, percentile=chosen.percentile)
 
 
-def _planned(nodes: tuple[Node[Any], ...], chosen: session.Settings, launcher: Launcher) -> Plan:
-    problem = problem_for(Dag.of(*nodes), chosen, launcher)
+def _planned(asked: Targets, chosen: session.Settings, launcher: Launcher) -> Plan:
+    problem = problem_for(Dag.of(*asked.nodes), chosen, launcher)
     made = chosen.chosen_planner().plan(problem)
     made.check(problem.dag)
     return replace(made, problem=problem)
@@ -232,10 +240,10 @@ def everywhere() -> list[Seat]:
     return seats
 
 
-def simulate(*nodes: Node[Any], planner: Any = None, workers: Any = None, costs: Costs | None = None) -> Trace:
+def simulate(*targets: Any, planner: Any = None, workers: Any = None, costs: Costs | None = None) -> Trace:
     """The run in virtual time, by the real worker's code; costs: what past runs taught, by default."""
     chosen = session.settings(planner=planner, workers=workers)
-    made = _planned(nodes, chosen, chosen.launcher())
+    made = _planned(Targets.of(*targets), chosen, chosen.launcher())
     problem = _problem(made)
     return simulate_plan(made, costs or problem.costs, problem.pool)
 

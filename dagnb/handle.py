@@ -181,7 +181,7 @@ class Run(Generic[R]):
     # ---- waiting ----
 
     def result(self, timeout_s: float | None = None) -> R:
-        """The value, or a tuple of values when several nodes were asked for.
+        """The value; for several nodes a tuple of values, for a structure of nodes the same structure of values.
 
         Raises TaskFailedError, RunCancelledError, or RunTimeoutError when the time is up: then the run goes on.
         Interrupting cancels the run and says so. Restarting or shutting down a kernel does not cancel it.

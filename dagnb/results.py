@@ -15,6 +15,7 @@ from dagnb.errors import (
 )
 from dagnb.failure import raised_text
 from dagnb.graph.payload import Signer, decode_value, value_parts
+from dagnb.graph.targets import shaped
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.program import verify
 from dagnb.protocol.story import Story, errors_of
@@ -22,7 +23,7 @@ from dagnb.storage.interface import Store
 
 
 async def outcome(store: Store, seen: Observation) -> Any:
-    """The value, or a tuple of values when several nodes were asked for.
+    """The value, a tuple of values when several nodes were asked for, or the structure in which they were given.
 
     Raises RunCancelledError, RunTimeoutError, TaskFailedError, BlobMissingError when the store lost a value,
     VersionMismatchError when another Python made the values, or ValueUnreadableError when one cannot be unpickled here.
@@ -37,7 +38,19 @@ async def outcome(store: Store, seen: Observation) -> Any:
         final = [error for error in errors_of(seen, story) if error.final]
         raise task_failed(seen.run, final or errors_of(seen, story)[-1:])
     found = await values(store, seen, story.sinks)
+    if story.structure:
+        return _shaped(seen, story, found)
     return found[0] if story.is_single else found
+
+
+def _shaped(seen: Observation, story: Story, found: tuple[Any, ...]) -> Any:
+    """The values in the structure that was asked for; values() verified its signature. Raises ValueUnreadableError."""
+    try:
+        return shaped(story.structure, found)
+    except BaseException as error:  # unpickling runs the user's code; SystemExit would end our loop
+        others = {story.names[sink]: value for sink, value in zip(story.sinks, found, strict=True)}
+        pickles = {"the structure of the results": (story.structure, ())}
+        raise ValueUnreadableError(seen.run, raised_text(error), pickles, others) from error
 
 
 def no_value(seen: Observation, story: Story, task: str) -> KeyError:

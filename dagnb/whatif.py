@@ -16,6 +16,7 @@ from dagnb.exchange.workflow import Workflow
 from dagnb.graph.dag import Dag
 from dagnb.graph.identity import identity
 from dagnb.graph.node import Node
+from dagnb.graph.targets import Targets
 from dagnb.graph.task import Task
 from dagnb.handle import Run
 from dagnb.metrics.history import RUNS, History, Kept
@@ -144,10 +145,8 @@ def workflow(path: Path) -> Workflow:
 def _asked(of: Any, workers: Any, costs: str) -> tuple[str, Problem]:
     """The name of the work, and the problem that planners are given."""
     match of:
-        case Node():
-            return _of_nodes((of,), workers)
-        case list() | tuple():
-            return _of_nodes(tuple(of), workers)
+        case Node() | list() | tuple() | dict():
+            return _of_nodes(Targets.of(of).nodes, workers)
         case Workflow():
             return of.name, _of_workflow(of, workers)
         case Path():

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Generic, TypeVar
 
+from dagnb.graph.brief import brief
 from dagnb.graph.by_value import ByValuePickler
 
 K = TypeVar("K", bound=Hashable)
@@ -88,15 +89,20 @@ class Packed(Generic[K]):
     references: tuple[K, ...] = ()
     files: frozenset[str] = frozenset()
 
+    __repr__ = brief
+
     @property
     def n_bytes(self) -> int:
         """Bytes that a reader needs, without the values of the references."""
         return len(self.body) + sum(len(content.data) for content in self.contents)
 
 
-def pack(value: Any, kind: type[K]) -> Packed[K]:
-    """Pickle a value. kind: type of the objects to leave out. Raises whatever pickling raises."""
-    return _packed(value, kind, _Plain, _ByValue)
+def pack(value: Any, kind: type[K], *, in_band: bool = False) -> Packed[K]:
+    """Pickle a value. kind: type of the objects to leave out. in_band: without contents, all of it in the body.
+
+    Raises whatever pickling raises.
+    """
+    return _packed(value, kind, _Plain, _ByValue, in_band=in_band)
 
 
 def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[K]) -> Packed[K]:
@@ -195,6 +201,8 @@ def _dumped(pickler: type[Any], value: Any, kind: type[K], notes: dict[str, Any]
 
     def take(buffer: pickle.PickleBuffer) -> bool:
         """Keep a large buffer as it is; returns whether this one is pickled with the rest."""
+        if notes.get("in_band"):
+            return True
         try:
             view = buffer.raw()
         except BufferError:  # it is not contiguous, so pickle has to copy it

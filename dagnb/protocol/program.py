@@ -7,6 +7,7 @@ cells that code comes from travels along, for who looks at it when it fails.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -225,12 +226,18 @@ def _line(task: Task[..., Any], shelf: _Shelf) -> FunctionLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What else a run is remembered by. platform: name of the launcher. forecast: of the plan."""
+    """What else a run is remembered by. platform: name of the launcher. forecast: of the plan.
+
+    structure: pickle of what the results are given in, see graph.targets; b'' for results without one.
+    """
 
     deadline_s: float | None = None
     platform: str = ""
     pool: Pool | None = None
     forecast: Forecast | None = None
+    structure: bytes = b""
+
+    __repr__ = brief
 
 
 def describe(plan: Plan, name: str, program: Program, signer: Signer, run: str, terms: Terms = Terms()) -> str:
@@ -252,6 +259,7 @@ def describe(plan: Plan, name: str, program: Program, signer: Signer, run: str, 
         "sinks": plan.sinks,
         "resources": [step.resources.label() for step in plan.steps] if any(r.label() for r in used) else [],
         "needs": {r.label(): [r.cpus, r.memory_mb, r.requirements, r.network] for r in used},
+        "structure": base64.b64encode(terms.structure).decode(),
         "deadline_s": terms.deadline_s,
         "platform": terms.platform,
         "pool": _told_pool(terms.pool),

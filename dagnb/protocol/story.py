@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import linecache
 import math
@@ -27,6 +28,7 @@ _STATES = {state.value: state.word for state in TaskState}
 class Story:
     """What the submission says of a run: names, functions and edges by position of the step; its deadline, if any.
 
+    structure: pickle of what the results are given in; verified bytes only may be unpickled.
     resources: label of each step's, nothing when all have the default; needs: label -> what it stands for.
     codes: lasting hash of each step's function; keys: of its call. workers: of each step, nothing when all float.
     platform: name of the launcher. meta: what all this was read from. pool: what the plan was made for; forecast: what
@@ -40,6 +42,7 @@ class Story:
     upstream: tuple[tuple[int, ...], ...]
     sinks: tuple[int, ...]
     is_single: bool
+    structure: bytes = field(default=b"", repr=False)
     deadline_s: float | None = None
     resources: tuple[str, ...] = ()
     needs: Mapping[str, Resources] = field(default_factory=dict)
@@ -102,6 +105,7 @@ class Story:
             upstream=tuple(map(tuple, told["upstream"])),
             sinks=tuple(told["sinks"]),
             is_single=told.get("single", len(told["sinks"]) == 1),
+            structure=base64.b64decode(told.get("structure", "")),
             deadline_s=told.get("deadline_s"),
             resources=tuple(told.get("resources", ())),
             needs={label: _resources(*line) for label, line in told.get("needs", {}).items()},

@@ -15,23 +15,13 @@ from IPython.core.interactiveshell import InteractiveShell
 from dagnb import task
 from dagnb.errors import GraphError
 from dagnb.graph.node import Node
+from dagnb.graph.targets import Targets
 from dagnb.graph.task import Task
 from dagnb_kernel_ext.output import cell_label
 
 _MARK = "__dagnb_task__"
+_STRUCTURES = (list, tuple, dict, set, frozenset)
 _CURE = "End it with what shall be run: a call of one of its functions, e.g. `merge(parts)`, or a list of such calls."
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """The nodes to run. is_single: one node was asked for, not a list of them."""
-
-    nodes: tuple[Node[Any], ...]
-    is_single: bool
-
-    def shaped(self, value: object) -> object:
-        """What a run of them gives, as it was asked for: a list of one node gives a tuple of one value."""
-        return value if self.is_single or len(self.nodes) > 1 else (value,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,21 +42,21 @@ def awaits(code: CodeType) -> bool:
     return bool(code.co_flags & inspect.CO_COROUTINE)
 
 
-def run_body(body: Body, space: dict[str, Any]) -> Targets:
-    """Run the cell's statements in the notebook's namespace; what its last expression gives.
+def run_body(body: Body, space: dict[str, Any]) -> Any:
+    """Run the cell's statements in the notebook's namespace; what its last expression gives, to be run.
 
-    Raises GraphError when that is no node, and whatever the cell's own code raises.
+    Raises GraphError when that holds no node, and whatever the cell's own code raises.
     """
     __tracebackhide__ = True
     space[_MARK] = _as_task
     try:
         exec(body.statements, space)  # noqa: S102  # this is what a cell is for
-        return targets(eval(body.last, space))  # noqa: S307  # as above
+        return checked_targets(eval(body.last, space))  # noqa: S307  # as above
     finally:
         space.pop(_MARK, None)
 
 
-async def await_body(body: Body, space: dict[str, Any]) -> Targets:
+async def await_body(body: Body, space: dict[str, Any]) -> Any:
     """As run_body, for code that awaits."""
     __tracebackhide__ = True
     space[_MARK] = _as_task
@@ -75,34 +65,34 @@ async def await_body(body: Body, space: dict[str, Any]) -> Targets:
             value = eval(code, space)  # noqa: S307  # as above
             if awaits(code):
                 value = await value
-        return targets(value)
+        return checked_targets(value)
     finally:
         space.pop(_MARK, None)
 
 
-def targets(value: object) -> Targets:
-    """The nodes a value is. Raises GraphError with the cure."""
+def checked_targets(value: Any) -> Any:
+    """The value, when it is a node or a structure that holds nodes. Raises GraphError with the cure."""
     __tracebackhide__ = True
-    if isinstance(value, Node):
-        return Targets((value,), is_single=True)
-    if isinstance(value, list | tuple) and value and all(isinstance(item, Node) for item in value):
-        return Targets(tuple(value), is_single=False)
     if isinstance(value, Task):
         raise GraphError(f"the last line names the task '{value.name}', but does not call it. {_CURE}")
-    if isinstance(value, list | tuple):
-        kinds = {type(item).__name__ for item in value if not isinstance(item, Node)}
-        what = f"holds {', '.join(sorted(kinds))}, not only nodes" if kinds else "is empty"
-        raise GraphError(f"the {type(value).__name__} in the last line {what}. {_CURE}")
-    raise GraphError(f"the last line gives a value of type {type(value).__name__}, not a node. {_CURE}")
+    try:
+        Targets.of(value)
+    except GraphError as error:
+        if isinstance(error.__cause__, Exception):  # it cannot be pickled, which the error says
+            raise
+        kind = type(value).__name__
+        if isinstance(value, _STRUCTURES):
+            raise GraphError(f"the {kind} in the last line holds no node. {_CURE}") from None
+        raise GraphError(f"the last line gives a value of type {kind}, not a node. {_CURE}") from None
+    return value
 
 
 def is_runnable(value: object) -> bool:
-    """Whether the value is a node, or a list or tuple of nodes."""
-    try:
-        targets(value)
-    except GraphError:
-        return False
-    return True
+    """Whether the value is a node, or a list, tuple or dict of nodes."""
+    if isinstance(value, Node):
+        return True
+    items = tuple(value.values()) if isinstance(value, dict) else value
+    return isinstance(items, list | tuple) and bool(items) and all(isinstance(item, Node) for item in items)
 
 
 def checked(shell: InteractiveShell, line: str, cell: str) -> CodeType:

@@ -14,7 +14,7 @@ import dagnb
 from dagnb.handle import Run
 from dagnb.views.show import bundle
 from dagnb_kernel_ext import manual
-from dagnb_kernel_ext.cell import Body, Targets, await_body, compiled, is_runnable, run_body, targets
+from dagnb_kernel_ext.cell import Body, await_body, compiled, is_runnable, run_body
 from dagnb_kernel_ext.commands import COMMANDS, Desk
 from dagnb_kernel_ext.complaint import Told
 from dagnb_kernel_ext.flags import HELP, Flags, parse, unknown_text
@@ -36,7 +36,7 @@ class DagMagics(Magics):
         self._of = shell
         self._space = shell.user_ns
         self._gallery = gallery
-        self._cells: dict[str, tuple[Targets, Flags]] = {}
+        self._cells: dict[str, tuple[Any, Flags]] = {}
         self.desk.cells = self._cells.keys()
 
     @no_var_expand
@@ -61,7 +61,7 @@ class DagMagics(Magics):
         found = run_body(body, self._space)
         run = self._begun(found, flags)
         if run is not None:
-            self._space[flags.name] = found.shaped(value(run, self._gallery))
+            self._space[flags.name] = value(run, self._gallery)
         return None
 
     async def _awaited(self, body: Body, flags: Flags) -> None:
@@ -71,16 +71,16 @@ class DagMagics(Magics):
             found = await await_body(body, self._space)
             run = self._begun(found, flags)
             if run is not None:
-                self._space[flags.name] = found.shaped(await awaited_value(run, self._gallery))
+                self._space[flags.name] = await awaited_value(run, self._gallery)
 
-    def _begun(self, found: Targets, flags: Flags) -> Run[Any] | None:
+    def _begun(self, found: Any, flags: Flags) -> Run[Any] | None:
         """The run that must be waited for, if any; the name is bound to what is known already."""
         __tracebackhide__ = True
         self._cells[flags.name] = (found, flags)
         self._space.pop(flags.name, None)  # an old value must not pass for this cell's when it fails
         if flags.plan:
-            put(bundle(dagnb.plan(*found.nodes, **_chosen(flags))))
-            self._space[flags.name] = found.nodes[0] if found.is_single else found.nodes
+            put(bundle(dagnb.plan(found, **_chosen(flags))))
+            self._space[flags.name] = found
             return None
         run = _started(found, flags)
         if flags.detach:
@@ -111,19 +111,18 @@ class DagMagics(Magics):
         name = words[0]
         held = self._space.get(name)
         if is_runnable(held):
-            found = targets(held)
-            return found.shaped(value(_started(found, Flags(name=name)), self._gallery))
+            return value(_started(held, Flags(name=name)), self._gallery)
         if name in self._cells:
             found, flags = self._cells[name]
-            self._space[name] = found.shaped(value(_started(found, flags), self._gallery))
+            self._space[name] = value(_started(found, flags), self._gallery)
             return self._space[name]
         nodes = [known for known, one in self._space.items() if is_runnable(one) and known[0] != "_"]
         raise UsageError(f"%dag run: {unknown_text('node', name, list(dict.fromkeys([*nodes, *self._cells])))}")
 
 
-def _started(found: Targets, flags: Flags) -> Run[Any]:
+def _started(found: Any, flags: Flags) -> Run[Any]:
     __tracebackhide__ = True
-    return dagnb.run(*found.nodes, name=flags.name, deadline_s=flags.timeout_s, metrics=flags.metrics, **_chosen(flags))
+    return dagnb.run(found, name=flags.name, deadline_s=flags.timeout_s, metrics=flags.metrics, **_chosen(flags))
 
 
 def _chosen(flags: Flags) -> dict[str, Any]:

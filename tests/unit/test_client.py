@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 from dagnb_workers.launchers.inline import Inline
 
@@ -16,6 +18,7 @@ from dagnb import session
 from dagnb.client import new_run_id
 from dagnb.errors import (
     AmbiguousNameError,
+    ArgumentChangedError,
     ConfigError,
     GraphError,
     InvalidPlanError,
@@ -23,7 +26,6 @@ from dagnb.errors import (
     RunMissingError,
     RunNotStoredError,
     UnknownNameError,
-    UnserialisableError,
 )
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import task
@@ -190,17 +192,37 @@ def test_a_wrong_option_is_refused_and_nothing_is_left(
 
 
 def test_no_node_and_what_is_no_node_are_refused() -> None:
-    with pytest.raises(GraphError, match="the DAG is empty"):
+    with pytest.raises(GraphError, match="there is nothing to run"):
         dagnb.run()
-    with pytest.raises(GraphError, match="int 3 is no node"):
-        dagnb.run(double(1), 3)  # type: ignore[arg-type]
+    with pytest.raises(GraphError, match="int 3 is no node, and holds none"):
+        dagnb.run(double(1), 3)
 
 
-def test_an_argument_that_cannot_travel_is_named_at_submission_and_nothing_is_left() -> None:
-    before = known()
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda node: [node],
+        lambda node: {"x": node, "rest": (node, 3)},
+        lambda node: Counter({"n": node}),
+    ],
+    ids=["list", "dict", "counter"],
+)
+def test_a_structure_of_nodes_gives_the_same_structure_of_values_also_to_who_attaches(make: Any) -> None:
+    run = dagnb.run(make(double(2)))
 
-    with pytest.raises(UnserialisableError, match=r"argument 'values' \(list\) of task 'total-0'"):
-        total([(n for n in "ab")]).run()
+    assert run.result(30) == make(4)
+    assert type(run.result(30)) is type(make(4))
+    assert dagnb.attach(run.id).result(30) == make(4)
+    assert run.value("double-0") == 4
+
+
+def test_a_large_array_that_was_changed_after_the_call_is_refused_and_nothing_is_left() -> None:
+    before, array = known(), np.zeros(100_000)
+    node = total(array)
+    array += 1
+
+    with pytest.raises(ArgumentChangedError, match=r"argument 'values' \(ndarray\) of task 'total-0' was changed"):
+        node.run()
 
     assert known() == before
 

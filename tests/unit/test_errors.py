@@ -31,7 +31,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.DagnbError("something"),
     errors.GraphError("a graph"),
     errors.CycleError(["a-0", "b-0"]),
-    errors.ForeignNodeError("merge-0", "'parts'", "a Series"),
+    errors.ArgumentChangedError("merge-0", "parts", "ndarray"),
     errors.UnserialisableError("merge-0", "argument 'file'", "cannot pickle '_io.TextIOWrapper' object"),
     errors.PlanError("a plan"),
     errors.UnknownNameError("planner", "hefd", ["one_pass", "heft"]),
@@ -86,7 +86,7 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
             "GraphError", "PlanError", "ConfigError", "StorageError", "HistoryError", "LaunchError", "RunError",
             "OriginalError", "ProtocolError",
         },
-        "GraphError": {"CycleError", "ForeignNodeError", "UnserialisableError"},
+        "GraphError": {"ArgumentChangedError", "CycleError", "UnserialisableError"},
         "PlanError": {"UnknownNameError", "InvalidPlanError"},
         "UnknownNameError": {"UnknownTaskError"},
         "StorageError": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -124,7 +125,7 @@ def test_no_node_at_all_is_refused() -> None:
 def test_nodes_forged_into_a_cycle_are_refused_with_the_cycle_in_order() -> None:
     a = make(1)
     b = join(a)
-    object.__setattr__(a, "upstream", (b,))
+    object.__setattr__(a, "packed", replace(a.packed, references=(b,)))
 
     with pytest.raises(CycleError) as caught:
         Dag.of(b)

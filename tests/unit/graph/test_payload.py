@@ -7,7 +7,6 @@ import enum
 import functools
 import hashlib
 import json
-import math
 import pickle
 import sys
 import threading
@@ -17,15 +16,11 @@ from typing import Any
 
 import pytest
 
-from dagnb.errors import ForeignNodeError, SignatureError, UnserialisableError
-from dagnb.graph.node import Node
+from dagnb.errors import SignatureError, UnserialisableError
 from dagnb.graph.payload import (
-    CONSTANT_BYTES,
     Signer,
-    decode_call,
     decode_function,
     decode_value,
-    encode_call,
     encode_function,
     encode_value,
 )
@@ -102,112 +97,6 @@ def back(value: object) -> Any:
     return decode_value(stored(value))
 
 
-def travelled(node: Node[Any], *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call as its function gets them, `inputs` being the values of its upstream."""
-    shelf: dict[str, bytes] = {}
-
-    def share(constant: object) -> str:
-        data = stored(constant)
-        return shelf.setdefault(SIGNER.content_name(data), data) and SIGNER.content_name(data)
-
-    data = encode_call(node, "f-0", {u: i for i, u in enumerate(node.upstream)}, share)
-    return decode_call(data, inputs, shelf)
-
-
-# ---- arguments ----
-
-
-def test_nodes_at_any_depth_are_replaced_by_the_values_of_their_tasks() -> None:
-    a, b, c, d = some(), some(), some(), some()
-
-    args, kwargs = travelled(some(a, [b, {"k": (c, 5)}], pair=Pair({d}, [[[a]]])), "A", "B", "C", "D")
-
-    assert args == ("A", ["B", {"k": ("C", 5)}])
-    assert kwargs == {"pair": Pair({"D"}, [[["A"]]])}
-
-
-def test_a_node_as_the_key_of_a_dictionary_travels() -> None:
-    assert travelled(some({some(): 1}), "key") == (({"key": 1},), {})
-
-
-def test_a_node_given_twice_is_one_and_the_same_value_in_both_places() -> None:
-    a = some()
-
-    (left, right), _ = travelled(some(a, a), ["value"])
-
-    assert left is right
-
-
-def test_a_call_without_arguments_has_no_bytes() -> None:
-    assert encode_call(some(), "f-0", {}, lambda _: "") == b""
-    assert decode_call(b"", (), {}) == ((), {})
-
-
-@pytest.mark.parametrize("value", [None, b"", "", (), 0, False, math.inf, 2**200, {"a": {1, 2}}], ids=repr)
-def test_an_argument_and_a_result_come_back_equal(value: object) -> None:
-    assert travelled(some(value, key=value)) == ((value,), {"key": value})
-    assert back(value) == value
-
-
-def test_nan_comes_back_as_nan() -> None:
-    assert math.isnan(back(math.nan))
-    assert math.isnan(travelled(some(math.nan))[0][0])
-
-
-def test_none_is_a_value_with_bytes_of_its_own() -> None:
-    assert stored(None) != b""
-    assert back(None) is None
-
-
-@pytest.mark.parametrize("kind", [bytes, bytearray, str])
-def test_a_constant_from_the_limit_on_is_lifted_out_and_a_smaller_one_is_not(kind: type[Any]) -> None:
-    lifted: list[object] = []
-
-    def share(constant: object) -> str:
-        lifted.append(constant)
-        return "name"
-
-    large = kind(b"x" * CONSTANT_BYTES) if kind is not str else "x" * CONSTANT_BYTES
-    encode_call(some(large, large[:-1]), "f-0", {}, share)
-
-    assert lifted == [large]
-
-
-def test_an_object_in_which_a_node_hides_is_refused_with_the_name_of_the_argument() -> None:
-    class Box:
-        def __init__(self, held: Any) -> None:
-            self.held = held
-
-    with pytest.raises(ForeignNodeError, match="argument 'handle' of task 'named-7' holds a node inside a Box"):
-        encode_call(named(1, handle=Box(some())), "named-7", {}, lambda _: "")
-
-
-@pytest.mark.parametrize(
-    ("node", "argument"),
-    [
-        (named(1, handle=threading.Lock()), "argument 'handle' (lock)"),
-        (named([threading.Lock()]), "argument 'first' (list)"),
-        (named(iter(Moody(KeyError("own error")) for _ in "a")), "argument 'first' (generator)"),
-        (named(Moody(KeyError("own error"))), "argument 'first' (Moody)"),
-        (some(1, 2, threading.Lock()), "argument 'args' (tuple)"),
-        (some(lock=threading.Lock()), "argument 'kwargs' (dict)"),
-    ],
-    ids=["lock", "list", "generator", "own error", "positional", "keywords"],
-)
-def test_an_argument_that_cannot_travel_is_named(node: Node[Any], argument: str) -> None:
-    with pytest.raises(UnserialisableError) as caught:
-        encode_call(node, "named-3", {}, lambda _: "")
-
-    assert (caught.value.task, caught.value.what) == ("named-3", argument)
-
-
-def test_an_argument_of_a_builtin_without_a_signature_is_named_by_its_place() -> None:
-    assert Task(max).signature is None
-
-    with pytest.raises(UnserialisableError, match=r"argument '1' \(lock\) of task 'max-0'"):
-        encode_call(Task(max)(1, threading.Lock()), "max-0", {}, lambda _: "")
-
-
 # ---- functions and classes of the notebook ----
 
 
@@ -258,11 +147,10 @@ def test_numbers_and_texts_of_classes_of_the_notebook_travel(notebook: Callable[
     assert type(elsewhere(stored(Name("ann")), "Colour", "Name")).__name__ == "Name"
 
 
-def test_lambdas_and_closures_travel_as_arguments_and_results() -> None:
+def test_lambdas_and_closures_travel_as_results() -> None:
     offset = 10
 
     assert back(lambda x: x + offset)(1) == 11
-    assert travelled(some(lambda x: x * offset))[0][0](2) == 20
 
 
 def test_a_function_travels_with_the_exceptions_it_is_retried_on() -> None:
@@ -307,16 +195,6 @@ def test_the_files_of_all_code_that_goes_along_are_told() -> None:
     encode_function(Task(space["outer"](space["inner"])), files)
 
     assert files == {"<helper>", "<class>", "<inner>", "<main>"}
-
-
-def test_the_files_of_functions_and_classes_among_the_arguments_are_told() -> None:
-    space: dict[str, Any] = {"__name__": "__main__"}
-    exec(compile("key = lambda n: -n", "<key>", "exec"), space)
-    files: set[str] = set()
-
-    encode_call(some([space["key"]], json.dumps), "f-0", {}, lambda _: "", files)
-
-    assert files == {"<key>"}
 
 
 # ---- results ----
@@ -384,15 +262,6 @@ def test_arrays_travel_out_of_band_and_can_be_changed() -> None:
     assert len(buffer) == array.nbytes
     assert (found == array).all()
     found[0] = -1.0
-
-
-def test_an_array_as_a_constant_is_lifted_out() -> None:
-    numpy = pytest.importorskip("numpy")
-    array = numpy.arange(100_000.0)
-
-    (found,), _ = travelled(some(array))
-
-    assert (found == array).all()
 
 
 # ---- signatures ----
@@ -489,18 +358,13 @@ def test_a_function_keeps_its_file_and_so_does_every_function_inside_it() -> Non
     assert files == {"/tmp/ipykernel_1/22.py"}
 
 
-def test_a_function_given_or_returned_keeps_its_file() -> None:
+def test_a_function_that_is_returned_keeps_its_file() -> None:
     helper = _written_in_a_cell("def helper(n):\n    return n + 1\n", "/tmp/ipykernel_1/33.py")["helper"]
-    apply = task(lambda f: f(1))
-    given: set[str] = set()
 
-    call = encode_call(apply(helper), "apply", {}, lambda _: "", given)
-    (argument,), _ = decode_call(call, (), {})
     result = decode_value(b"".join(encode_value(helper, "apply")))
 
-    assert argument.__code__.co_filename == result.__code__.co_filename == "/tmp/ipykernel_1/33.py"
-    assert (argument(1), result(1)) == (2, 2)
-    assert given == {"/tmp/ipykernel_1/33.py"}
+    assert result.__code__.co_filename == "/tmp/ipykernel_1/33.py"
+    assert result(1) == 2
 
 
 def test_functions_of_two_cells_keep_two_files() -> None:

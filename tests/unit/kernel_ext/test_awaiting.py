@@ -36,7 +36,7 @@ def loop(cells: Cells) -> asyncio.AbstractEventLoop:
     [
         ("got = await four\ndouble(got)", 8),
         ("double(await four)", 8),
-        ("[double(n + await four) for n in range(2)]", (8, 10)),
+        ("[double(n + await four) for n in range(2)]", [8, 10]),
         ("async with asyncio.timeout(9):\n    got = await four\ndouble(got)", 8),
         ("async def each():\n    yield await four\nns = [n async for n in each()]\ndouble(ns[0])", 8),
         ("async def each():\n    yield await four\nasync for n in each():\n    pass\ndouble(n)", 8),

@@ -66,9 +66,16 @@ def test_a_task_of_the_cell_may_call_another_as_an_ordinary_function(cells: Cell
 
 
 @pytest.mark.parametrize(
-    ("last", "value"), [("[double(1), double(2)]", (2, 4)), ("(double(1), double(2))", (2, 4)), ("[double(1)]", (2,))]
+    ("last", "value"),
+    [
+        ("[double(1), double(2)]", [2, 4]),
+        ("(double(1), double(2))", (2, 4)),
+        ("double(1), double(2)", (2, 4)),
+        ("[double(1)]", [2]),
+        ("{'one': double(1), 'more': [double(2), 'x']}", {"one": 2, "more": [4, "x"]}),
+    ],
 )
-def test_several_nodes_give_a_tuple(cells: Cells, last: str, value: tuple[int, ...]) -> None:
+def test_a_structure_of_nodes_gives_the_same_structure_of_values(cells: Cells, last: str, value: object) -> None:
     cells.run(f"%%dag both\n{DOUBLE}{last}")
 
     assert cells["both"] == value
@@ -158,8 +165,8 @@ def test_line_magics_in_the_body_work_and_lines_still_count(cells: Cells, capsys
         (DOUBLE, "the definition of 'double'"),
         (f"{DOUBLE}double\n", "does not call it"),
         (f"{DOUBLE}5\n", "of type int"),
-        (f"{DOUBLE}[double(1), 'x']\n", "holds str"),
-        (f"{DOUBLE}[]\n", "is empty"),
+        (f"{DOUBLE}['x', 1]\n", "the list in the last line holds no node"),
+        (f"{DOUBLE}{{}}\n", "the dict in the last line holds no node"),
     ],
 )
 def test_a_last_line_that_is_no_node_is_refused_with_the_cure(cells: Cells, body: str, words: str) -> None:

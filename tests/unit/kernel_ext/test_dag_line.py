@@ -394,7 +394,7 @@ def test_everything_that_run_takes_is_completed_behind_it(cells: Cells) -> None:
     for text in ("%dag run ", "again = %dag run ", "a, b = %dag run "):
         assert _completions(cells, text) == ["one", "both", "value"]
     assert _completions(cells, "%dag run val") == ["value"]
-    assert cells.run("%dag run both") == (4, 6)
+    assert cells.run("%dag run both") == [4, 6]
 
 
 def test_a_task_is_shown_as_its_function_by_a_question_mark(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:

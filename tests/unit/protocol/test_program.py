@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 
-from dagnb.errors import ForeignNodeError, SignatureError, UnserialisableError
+from dagnb.errors import ArgumentChangedError, SignatureError
 from dagnb.graph.dag import Dag
 from dagnb.graph.identity import identity
 from dagnb.graph.node import Node
-from dagnb.graph.payload import Signer, decode_call, decode_function, decode_value
+from dagnb.graph.packing import unpack
+from dagnb.graph.payload import Signer, decode_function
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import task
 from dagnb.planning.forecast import Forecast
@@ -111,14 +113,14 @@ def test_a_program_holds_all_that_a_worker_needs_to_call() -> None:
 
     last = body(made, 2)
     function, retry_on = decode_function(made.contents[header(made).functions[last.function].content])
-    args, kwargs = decode_call(last.call, ["one", "two"], {})
+    args, kwargs = unpack(last.call, ["one", "two"], [])
 
     assert function(*args, **kwargs) == ["one", "two"]
     assert retry_on == (Exception,)
     assert [header(made).functions[body(made, i).function].name for i in range(3)] == ["same", "same", "collect"]
     assert [body(made, i).ordinal for i in range(3)] == [0, 1, 0]
     (name,) = body(made, 1).contents
-    assert decode_value(made.contents[name]) == MEGABYTE
+    assert made.contents[name] == MEGABYTE
 
 
 def test_every_content_is_stored_under_its_own_name() -> None:
@@ -313,15 +315,22 @@ def test_queues_are_of_the_kind_of_their_resources_when_that_is_asked_for() -> N
 # ---- refusals ----
 
 
-def test_an_argument_that_cannot_travel_is_named_with_its_task() -> None:
-    with pytest.raises(UnserialisableError, match=r"argument 'values' \(list\) of task 'collect-1' cannot be pickled"):
-        built(collect([collect([1]), (n for n in "ab")]))
+def test_a_large_array_that_was_changed_since_the_call_is_named_with_its_task() -> None:
+    array = np.zeros(100_000)
+    nodes = [same(1), same({"x": array})]
+    array[50_000] = 1
+
+    with pytest.raises(ArgumentChangedError) as caught:
+        built(collect(nodes))
+
+    assert (caught.value.task, caught.value.argument, caught.value.kind) == ("same-1", "value", "dict")
+    assert "was changed in place after the call" in str(caught.value)
 
 
-def test_a_node_where_nobody_looks_is_named_with_its_argument() -> None:
-    class Box:
-        def __init__(self, held: Any) -> None:
-            self.held = held
+def test_a_large_array_that_many_calls_take_is_stored_once_and_not_pickled() -> None:
+    array = np.arange(100_000.0)
+    made = built(collect([same([i, array]) for i in range(20)]))
 
-    with pytest.raises(ForeignNodeError, match="argument 'value' of task 'same-0' holds a node inside a Box"):
-        built(same(Box(same())))
+    large = [data for data in made.contents.values() if len(data) > 100_000]
+    assert large == [array.tobytes()]
+    assert max(len(body(made, i).call) for i in range(20)) < 300
