@@ -5,7 +5,7 @@ type, in attributes, as keys. When the bytes are read, the values of their tasks
 
 Large memory is not copied. The buffers of arrays (PEP 574) are kept as views with a checksum taken at the call, which
 tells at the run whether somebody wrote to them. Other large arguments are pickled apart from the call, so that a
-dictionary given to a thousand tasks is stored once.
+dictionary given to a thousand tasks is pickled and stored once.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import marshal
 import pickle
 import weakref
 import zlib
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Generic, TypeVar
@@ -119,11 +120,9 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[K]) -> P
 
     apart = _Apart()
     for text in texts:
-        apart.add(text, pack(text, kind) if type(text) is str else Packed(b"", (Content(text),)))
+        apart.add_text(text)
     for value in _separable(values, kind):
-        packed = _packed(value, kind, _PlainApart, _ByValueApart, places=apart.places)
-        if len(packed.body) >= SHARED_BYTES and not packed.references:
-            apart.add(value, packed)
+        apart.add_argument(value, kind)
     rest = _packed((args, kwargs), kind, _PlainApart, _ByValueApart, places=apart.places)
     return Packed(rest.body, (*rest.contents, *apart.contents), rest.references, rest.files | apart.files)
 
@@ -233,22 +232,86 @@ class _Apart:
         self.places: dict[int, tuple[int, int]] = {}
         self.files: frozenset[str] = frozenset()
 
-    def add(self, value: Any, packed: Packed[Any]) -> None:
-        """Put it before the others, so that their places, counted from the end, stay the same."""
-        own = (_interned(packed.body), *packed.contents) if packed.body else packed.contents
-        self.contents = (*own, *self.contents)
-        self.places[id(value)] = (len(self.contents), len(packed.contents) if packed.body else _RAW)
+    def add_text(self, text: bytes | str) -> None:
+        """Add a text, or bytes, which are not pickled."""
+        if isinstance(text, bytes):
+            self._add(text, (Content(text),), _RAW)
+        else:
+            self._add(text, (_interned(pickle.dumps(text, protocol=5)),), 0)
+
+    def add_argument(self, value: Any, kind: type[K]) -> None:
+        """Add an argument if it is large and has no object of the kind in it. Plain data is pickled once, see above."""
+        digest = None if self.places else _plain_digest(value)
+        if digest is not None and (known := _known.get(digest)) is not None:
+            self._add(value, (known,), 0)
+            return
+
+        if self.places:
+            packed = _packed(value, kind, _PlainApart, _ByValueApart, places=self.places)
+        else:
+            packed = pack(value, kind)
+        if len(packed.body) < SHARED_BYTES or packed.references:
+            return
+        content = _interned(packed.body)
+        if digest is not None:
+            _known[digest] = content
+        self._add(value, (content, *packed.contents), len(packed.contents))
         self.files |= packed.files
+
+    def _add(self, value: Any, contents: tuple[Content, ...], n_buffers: int) -> None:
+        """Put contents before the others, so that the places of those, counted from the end, stay the same."""
+        self.contents = (*contents, *self.contents)
+        self.places[id(value)] = (len(self.contents), n_buffers)
 
 
 _RAW = -1
 
 _known: weakref.WeakValueDictionary[bytes, Content] = weakref.WeakValueDictionary()
+"""Contents that live, by a hash of their bytes, or of the plain data that they are the pickle of"""
 
 
 def _interned(data: bytes) -> Content:
     """Returns the one content of these bytes, which calls share while one of them lives."""
-    return _known.setdefault(hashlib.blake2b(data, digest_size=16).digest(), Content(data))
+    return _known.setdefault(_digest(b"pickle", data), Content(data))
+
+
+def _digest(kind: bytes, data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=16, person=kind).digest()
+
+
+def _plain_digest(value: Any) -> bytes | None:
+    """Returns a hash that is equal for equal long containers of plain data; None for all else.
+
+    marshal is several times faster than pickle. It writes only plain data, but takes arrays for bytes, so the types
+    are looked at before.
+    """
+    if not _is_long(value) or not _is_plain(value, _PLAIN_DEPTH):
+        return None
+    try:
+        return _digest(b"marshal", marshal.dumps(value, 2))
+    except ValueError:  # it holds itself
+        return None
+
+
+_PLAIN_DEPTH = 3
+
+
+def _is_plain(container: Any, depth: int) -> bool:
+    """Returns whether this holds only atoms, and containers of them down to a depth."""
+    kinds = set(map(type, container))
+    if type(container) is dict:
+        kinds.update(map(type, container.values()))
+    if kinds.issubset(_ATOMS):
+        return True
+    if depth == 0 or not kinds.issubset((*_ATOMS, *_CONTAINERS)):
+        return False
+    inner = (item for item in _items(container) if type(item) in _CONTAINERS)
+    return all(_is_plain(item, depth - 1) for item in inner)
+
+
+def _items(container: Any) -> Iterable[Any]:
+    """The items of a container, of a dict keys and values."""
+    return itertools.chain(container, container.values()) if type(container) is dict else container
 
 
 class _TakesApart:
@@ -286,7 +349,7 @@ def _large_texts(values: Sequence[Any]) -> list[Any]:
             if len(item) >= SHARED_BYTES:
                 found[id(item)] = item
         elif type(item) in _CONTAINERS:
-            waiting.extend(itertools.islice(item.values() if type(item) is dict else item, _LOOKED_AT))
+            waiting.extend(itertools.islice(_items(item), _LOOKED_AT))
     return list(found.values())
 
 
@@ -326,13 +389,20 @@ def _share_parts(values: Sequence[Any], kind: type[K]) -> bool:
     """Returns whether one object that may be changed stands in two of the values, nodes aside. O(size)."""
     seen: dict[int, Any] = {}
     for value in values:
-        met: dict[int, Any] = {}
-        _packed(value, kind, _VisitingPlain, _VisitingByValue, met=met)
-        parts = {number: item for number, item in met.items() if not isinstance(item, kind)}
+        parts = _parts(value, kind)
         if not parts.keys().isdisjoint(seen):
             return True
         seen |= parts
     return False
+
+
+def _parts(value: Any, kind: type[K]) -> dict[int, Any]:
+    """Returns the objects in a value, and itself, that may be changed, by id."""
+    if type(value) in _CONTAINERS and _is_plain(value, 0):
+        return {id(value): value}
+    met: dict[int, Any] = {}
+    _packed(value, kind, _VisitingPlain, _VisitingByValue, met=met)
+    return {number: item for number, item in met.items() if not isinstance(item, kind)}
 
 
 # ---- reading ----

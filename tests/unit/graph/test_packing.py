@@ -67,6 +67,10 @@ def test_nodes_at_any_depth_are_replaced_by_the_values_of_their_tasks() -> None:
     assert kwargs == {"pair": ({"D"}, [[["A"]]])}
 
 
+class Colour(enum.Enum):
+    RED = 1
+
+
 class Point(NamedTuple):
     x: Any
     y: Any = 0
@@ -376,6 +380,48 @@ def test_a_large_argument_of_many_calls_is_one_content(value: Any) -> None:
         assert np.array_equal(args[0], value) if isinstance(value, np.ndarray) else args[0] == value
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([1] * 5_000, [True] * 5_000),
+        ([0.0] * 5_000, [-0.0] * 5_000),
+        ([1] * 5_000, [1.0] * 5_000),
+        (["a"] * 5_000, [b"a"] * 5_000),
+        ([[1]] * 5_000, [(1,)] * 5_000),
+        (dict.fromkeys(range(5000), 1), dict.fromkeys(range(5000), True)),
+        (list(range(5_000)), tuple(range(5_000))),
+        ([b"12345678"] * 5_000, [bytearray(b"12345678")] * 5_000),
+        ([b"12345678"] * 5_000, [np.frombuffer(b"12345678")] * 5_000),
+        ([Colour.RED] * 5_000, [1] * 5_000),
+    ],
+)
+def test_long_arguments_that_look_alike_keep_their_types(one: Any, other: Any) -> None:
+    nodes = [some(one), some(other), some(one)]
+
+    for node, value in zip(nodes, (one, other, one), strict=True):
+        assert repr(first(node)) == repr(value)
+    assert len(contents_of(nodes[0], nodes[2])) == len(nodes[0].packed.contents)
+
+
+def test_a_long_container_of_plain_data_is_pickled_once_while_it_stays_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pickled: list[Any] = []
+    pack_one = packing._packed
+    monkeypatch.setattr(
+        packing, "_packed", lambda value, *rest, **notes: pickled.append(value) or pack_one(value, *rest, **notes)
+    )
+    words: dict[int, Any] = {i: [str(i)] for i in range(5_000)}
+
+    nodes = [some(words, i) for i in range(10)]
+    words[4_999].append("more")
+    changed = some(words, 10)
+
+    assert sum(value is words for value in pickled) == 2
+    assert first(nodes[9])[4_999] == ["4999"]
+    assert first(changed)[4_999] == ["4999", "more"]
+
+
 def test_a_text_from_the_limit_on_is_a_content_and_a_smaller_one_is_not() -> None:
     assert len(some(b"x" * SHARED_BYTES).packed.contents) == 1
     assert len(some(b"x" * (SHARED_BYTES - 100)).packed.contents) == 0
@@ -502,10 +548,6 @@ def test_nothing_but_this_reader_reads_the_bytes_of_a_call() -> None:
 
     with pytest.raises(pickle.UnpicklingError, match=r"input 0 of a call is known only where the call is read"):
         pickle.loads(body)
-
-
-class Colour(enum.Enum):
-    RED = 1
 
 
 def test_members_of_enums_stay_themselves() -> None:
