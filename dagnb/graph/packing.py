@@ -112,14 +112,13 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[K]) -> P
         return Packed(b"")
 
     values = [*args, *kwargs.values()]
-    texts = _large_texts(values)
-    if not texts and not any(_is_long(value) for value in values):
+    if not any(_is_large_text(value) or _is_long(value) for value in values):
         packed = pack((args, kwargs), kind)
         if len(packed.body) < SHARED_BYTES:
             return packed
 
     apart = _Apart()
-    for text in texts:
+    for text in _large_texts(values):
         apart.add_text(text)
     for value in _separable(values, kind):
         apart.add_argument(value, kind)
@@ -337,6 +336,11 @@ def _is_long(value: Any) -> bool:
     return type(value) in _CONTAINERS and len(value) >= SHARED_BYTES // 16
 
 
+def _is_large_text(value: Any) -> bool:
+    """Returns whether this is text or bytes, and pickled apart."""
+    return type(value) in (bytes, str) and len(value) >= SHARED_BYTES
+
+
 def _large_texts(values: Sequence[Any]) -> list[Any]:
     """Returns the large texts and bytes among the first thousand items, level by level, each object once."""
     found: dict[int, Any] = {}
@@ -345,9 +349,8 @@ def _large_texts(values: Sequence[Any]) -> list[Any]:
         if not waiting:
             break
         item = waiting.popleft()
-        if type(item) in (bytes, str):
-            if len(item) >= SHARED_BYTES:
-                found[id(item)] = item
+        if _is_large_text(item):
+            found[id(item)] = item
         elif type(item) in _CONTAINERS:
             waiting.extend(itertools.islice(_items(item), _LOOKED_AT))
     return list(found.values())
