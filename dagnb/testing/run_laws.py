@@ -276,8 +276,8 @@ class RoomLaws:
     async def test_content_travels_once(self, subject: Subject) -> None:
         contents = {"h1": b"one", "h2": b"two!"}
 
-        assert await subject.store.share(contents, ttl_s=60) == 7
-        assert await subject.store.share({**contents, "h3": b"."}, ttl_s=60) == 1
+        assert await subject.store.share(contents, run="run", ttl_s=60) == 7
+        assert await subject.store.share({**contents, "h3": b"."}, run="other", ttl_s=60) == 1
 
         assert await subject.store.content(["h2", "h0", "h1"]) == [b"two!", None, b"one"]
 
