@@ -31,9 +31,10 @@ from dagnb.protocol.messages import (
 SMALL_BYTES = 16 * 1024
 """Results up to this size ride along with a commit and with an offer."""
 
-CHUNK_BYTES = 1024 * 1024
-"""Larger values and contents are cut into chunks of this size, so that a big one does not stall the others. No server
-takes less in one piece: it is the least that proto-max-bulk-len can be."""
+CHUNK_BYTES = 1024 * 1024 - 1024
+"""Larger values and contents are cut into chunks of this size, so that a big one does not stall the others. Every
+server takes so much in one piece: 1 MiB is the least that proto-max-bulk-len can be. And with its header such a chunk
+is no more than 1 MiB: the allocator of Redis gives 1.25 MiB for a byte more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,6 @@ _MOST = "proto-max-bulk-len"
 _MOST_BYTES = 512 * MIB
 """the default of that setting. Source: redis.conf of Redis 7"""
 
-_IS_OVERSIZE = "invalid bulk length"
 _SLOWEST_BYTES_S = 500_000
 """what travels may take as long as over a link so slow"""
 # To say who we are costs a round trip, and reading it from the metadata as long again. From redis-py 7 on the old names
@@ -293,8 +292,7 @@ class Link:
                         # What made this connection silent made the idle ones silent, too.
                         await self.commands.connection_pool.disconnect(inuse_connections=False)
                 except exceptions.ResponseError as error:
-                    if _IS_OVERSIZE in str(error):
-                        await self._refuse_oversize(load, error)
+                    await self._refuse_oversize(load, error)
                     if "Function not found" not in str(error):
                         raise
                     await self._load()
@@ -305,7 +303,7 @@ class Link:
     async def _refuse_oversize(self, load: _Load, error: Exception) -> None:
         """Raise StorageLimitError if a word of the commands is larger than the server takes.
 
-        A server closes the connection in the midst of such a word: often its reason is never read.
+        A server closes the connection in the midst of such a word: whether its reason is read before is chance.
         """
         largest = load.largest()
         if largest <= CHUNK_BYTES:

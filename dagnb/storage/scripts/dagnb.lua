@@ -18,7 +18,7 @@ local ARGS = 1000 -- of one command: Lua unpacks about 8,000 at most. A multiple
 local WHOLE = 8 -- with more tasks to look at than this, their states are read at once
 local FEW = 32 -- a list up to this long is searched, not queued
 local MEMO = 8192 -- positions whose text is kept between calls
-local CONTENT_BYTES = 1048576 -- content of so much in all comes with the first answer. One piece: more is several
+local CONTENT_BYTES = 1000000 -- content of so much in all comes with the first answer; less than a piece, so that it is one
 
 local NO_KINDS = {}
 
