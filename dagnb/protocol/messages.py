@@ -13,7 +13,7 @@ from dagnb.protocol.states import RunState as RunState  # noqa: PLC0414  # one o
 from dagnb.protocol.states import Status as Status  # noqa: PLC0414  # one of the messages' names
 from dagnb.protocol.states import TaskState as TaskState  # noqa: PLC0414  # one of the messages' names
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 HELD = -1
 """In `Death.task`: whatever the instance was running. Who dies with its whole container cannot tell which it was."""

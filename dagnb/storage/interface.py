@@ -62,7 +62,7 @@ class Blobs(Protocol):
         """The bytes of results, None for each that is missing or torn; small ones in one round trip together."""
         ...
 
-    async def share(self, contents: Mapping[str, bytes], *, run: str, ttl_s: float) -> int:
+    async def share(self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float) -> int:
         """Put content under its hash, once for all runs, before the run is submitted. Returns bytes that travelled.
 
         From then on the run uses it: it is there as long as one of its runs is there, and goes with the last of them.

@@ -79,7 +79,7 @@ class MemoryStore:
         blobs = self._room(run).blobs
         return [blobs.get((task, address.token)) for task, address in wanted]
 
-    async def share(self, contents: Mapping[str, bytes], *, run: str, ttl_s: float) -> int:
+    async def share(self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float) -> int:
         """See Blobs.share."""
         now = self._clock()
         return self._contents.share(contents, run, now, now + ttl_s)

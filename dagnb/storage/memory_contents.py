@@ -13,10 +13,10 @@ class MemoryContents:
         self.data: dict[str, bytes] = {}
         self.users: dict[str, dict[str, float]] = {}
 
-    def share(self, contents: Mapping[str, bytes], run: str, now: float, until: float) -> int:
+    def share(self, contents: Mapping[str, bytes | memoryview], run: str, now: float, until: float) -> int:
         """The run uses these from now on. Returns bytes that were not there."""
         self.leave_expired(now)
-        fresh = {name: data for name, data in contents.items() if name not in self.data}
+        fresh = {name: bytes(data) for name, data in contents.items() if name not in self.data}
         self.data.update(fresh)
         for name in contents:
             users = self.users.setdefault(name, {})

@@ -98,7 +98,7 @@ class RedisStore:
         """See Blobs.fetch."""
         return await self.blobs.fetch(run, wanted, is_sink=is_sink)
 
-    async def share(self, contents: Mapping[str, bytes], *, run: str, ttl_s: float) -> int:
+    async def share(self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float) -> int:
         """See Blobs.share."""
         return await self.contents.share(contents, run=run, ttl_s=ttl_s)
 

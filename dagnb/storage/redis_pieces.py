@@ -25,7 +25,8 @@ def n_pieces(n_bytes: int) -> int:
 
 def pieces(data: bytes | memoryview) -> Iterator[memoryview]:
     """Views of the pieces, in order. Nothing is copied."""
-    view = memoryview(data).cast("B") if data else memoryview(b"")
+    view = memoryview(data)
+    view = view.cast("B") if view.nbytes else memoryview(b"")  # what has a length of 0 cannot be cast
     for piece in range(n_pieces(len(view))):
         yield view[piece * CHUNK_BYTES : (piece + 1) * CHUNK_BYTES]
 

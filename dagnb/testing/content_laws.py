@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 from dataclasses import replace
 
 import pytest
@@ -37,6 +38,13 @@ class ContentLaws:
         assert await subject.store.share(contents, run="run", ttl_s=60) == n_bytes + 6
 
         assert await subject.store.content(["h2", "h1"]) == [b"beside", patterned(n_bytes)]
+
+    async def test_content_may_be_a_view_of_memory_that_is_not_copied(self, subject: Subject) -> None:
+        numbers = array.array("d", range(200_000))
+
+        assert await subject.store.share({"h": memoryview(numbers)}, run="run", ttl_s=60) == 1_600_000
+
+        assert await subject.store.content(["h"]) == [numbers.tobytes()]
 
     async def test_many_middle_sized_contents_come_back_in_order(self, subject: Subject) -> None:
         contents = {f"h{i}": bytes([i]) * 300_000 for i in range(80)}

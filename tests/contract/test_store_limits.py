@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,8 +19,7 @@ from dagnb.storage.redis_pieces import WINDOW_BYTES
 from dagnb.testing.content_laws import patterned
 from dagnb.testing.step_laws import LEASE_S, chain, run_of
 from dagnb.units import MIB
-from tests.conftest import missing_service
-from tests.services.server import running_server, server_binaries
+from tests.conftest import own_server
 
 pytestmark = pytest.mark.redis
 
@@ -40,16 +38,6 @@ def small_pieces() -> Iterator[str]:
 def little_room() -> Iterator[str]:
     """URL of a server with 50 MB of memory."""
     with own_server("--maxmemory", "50mb") as url:
-        yield url
-
-
-@contextlib.contextmanager
-def own_server(*options: str) -> Iterator[str]:
-    binaries = server_binaries()
-    name = os.environ.get("DAGNB_TEST_SERVER") or next(iter(binaries), "redis-server")
-    if name not in binaries:
-        missing_service(f"no {name} on PATH and no such package")
-    with running_server(binaries[name], *options) as url:
         yield url
 
 

@@ -25,7 +25,7 @@ TTL_S = 100.0
 STEP_S = 30.0
 """more than a quarter of the time to live: so every heartbeat renews it"""
 
-ACTS = st.one_of(
+ACTS: st.SearchStrategy[tuple[str, str, set[str]]] = st.one_of(
     st.tuples(st.just("share"), st.sampled_from(RUNS), st.sets(st.sampled_from(HASHES), min_size=1)),
     st.tuples(st.sampled_from(("submit", "heartbeat", "forget", "forget")), st.sampled_from(RUNS), st.just(set())),
     st.tuples(st.just("wait"), st.sampled_from(RUNS), st.just(set())),
