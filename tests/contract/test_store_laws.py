@@ -249,7 +249,9 @@ class TestServerOfItsOwn:
         await store.link.ask([("ACL", "SETUSER", "worker", "reset", "on", f">{password}", *rules, *more)])
         place = redis_url.rsplit("@", 1)[1]
 
+        await store.share({"h": bytes(3_000_000)}, run="run", ttl_s=60)
         worker = await RedisStore.open(f"unix://worker:{password}@{place}", namespace=namespace)
+        assert await worker.content(["h"]) == [bytes(3_000_000)]
         await finish(worker, await worker.register("run", "i1", lease_s=LEASE_S))
         await worker.wait_end("run", 5)
         await worker.wait_work("run", 5)

@@ -29,8 +29,8 @@ MB = 1_000_000
 
 @pytest.fixture(scope="module")
 def small_pieces() -> Iterator[str]:
-    """URL of a server that takes no more than 1 MiB in one piece, and 20 MB before it has a whole command."""
-    with own_server("--proto-max-bulk-len", "1mb", "--client-query-buffer-limit", "20mb") as url:
+    """URL of a server that takes no more than 1 MiB in one piece."""
+    with own_server("--proto-max-bulk-len", "1mb") as url:
         yield url
 
 
@@ -89,14 +89,16 @@ async def test_content_and_results_of_any_size_fit_a_server_that_takes_1_mib_in_
         assert await store.fetch("run", [(0, address)], is_sink=True) == [large]
 
 
-async def test_records_travel_in_portions_of_so_many_bytes(small_pieces: str) -> None:
-    """Sixty of 700 kB each in one command would be more than this server takes before it has read it."""
+async def test_records_travel_in_portions_of_16_mb(small_pieces: str) -> None:
+    """Sixty of 700 kB are three portions; the run itself and the list of runs are two more round trips."""
     async with opened(small_pieces) as store:
         plain = run_of([()] * 60)
         records = tuple(replace(Record.unpack(packed), body=bytes(700_000)).pack() for packed in plain.records)
+        before = store.round_trips
 
         await store.submit(replace(plain, records=records))
 
+        assert store.round_trips - before == 3 + 2
         reply = await store.register("run", "i1", lease_s=LEASE_S)
         assert reply.offers[0].record == records[0]
 
