@@ -291,6 +291,8 @@ class Link:
                         answer_s *= 2
                         # What made this connection silent made the idle ones silent, too.
                         await self.commands.connection_pool.disconnect(inuse_connections=False)
+                except exceptions.OutOfMemoryError as error:
+                    raise StorageFullError(load.whole, await self._fullness()) from error
                 except exceptions.ResponseError as error:
                     await self._refuse_oversize(load, error)
                     if "Function not found" not in str(error):
@@ -320,6 +322,15 @@ class Link:
         except exceptions.RedisError:
             return _MOST_BYTES
         return int(told[1]) if told else _MOST_BYTES
+
+    async def _fullness(self) -> str:
+        """How full the server is, with numbers where it may be asked."""
+        self.round_trips += 1
+        try:
+            (told,) = await _within(self.answer_s, self._pipeline([("INFO", "memory")]))
+        except exceptions.RedisError:
+            return "its maxmemory is reached"
+        return f"it uses {told['used_memory']} of {told['maxmemory']} bytes, its maxmemory"
 
     async def _load(self) -> None:
         self.round_trips += 1

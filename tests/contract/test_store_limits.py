@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -155,6 +156,7 @@ async def test_the_cure_for_a_full_store_works(little_room: str) -> None:
         with pytest.raises(StorageFullError, match="forget old runs") as caught:
             await store.share({"h3": b"3" * 25 * MB, "h0": bytes(10 * MB)}, run="next", ttl_s=60)
         assert caught.value.n_bytes == 25 * MB
+        assert re.search(r"uses \d{8} of 52428800 bytes, its maxmemory\)", str(caught.value))
 
         await store.forget("run1")
 
