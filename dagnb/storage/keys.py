@@ -27,6 +27,7 @@
 | `big`     | set    | complete               | "position:token:n_chunks" of large results, unlinked at the end |
 | `bigz`    | set    | complete               | the same for sinks, which stay |
 | `spawn`   | list   | route, end             | hints: names of invoked workers, "stop"; `spawn:<kind>` |
+| `use`     | set    | use, before submit     | hashes of the content that the run uses |
 | `need`    | list   | route, end             | one element: who starts instances of kinds should look |
 
 `m` holds `deadline_at` of a run that has one, and `start_by` until somebody takes part. Of queue i it holds `q<i>`
@@ -34,7 +35,9 @@ name, `c<i>` cap, `k<i>` kind if it has one, `i<i>` invoked, `a<i>` active, `h<i
 are `inv` and `spawn`; every other kind has its own. `kinds` in `m`: those of queues but '', packed; it is there as soon
 as a queue or an instance has one. At the end of the run `k` is deleted.
 `end` is a channel: a message when the run is over. Beside the runs: `dagnb:runs` (zset, run by the moment until which
-it surely lives), `dagnb:c:<hash>` (content shared by runs).
+it surely lives) and content shared by runs. `dagnb:p:<hash>` (hash) holds pieces of it by number, and `n`, how many
+bytes they are, as soon as it is whole. `dagnb:u:<hash>` (zset) holds the runs that use it, by the moment until which
+they surely do. Both live as long as the run among these that lives longest: what renews the keys of a run renews them.
 A key is made with its time to live in the same step, heartbeats refresh them all. Redis deletes an empty collection
 and its time to live with it: so some hashes keep a field '', the others get their time to live with every write.
 """
@@ -49,7 +52,7 @@ def run_prefix(namespace: str, run: str) -> str:
 
 def content_key(namespace: str, content_hash: str) -> str:
     """Where shared content lies."""
-    return f"{namespace}:c:{content_hash}"
+    return f"{namespace}:p:{content_hash}"
 
 
 def index_key(namespace: str) -> str:

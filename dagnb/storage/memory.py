@@ -26,6 +26,7 @@ from dagnb.protocol.messages import (
     Submission,
 )
 from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES, RunLine
+from dagnb.storage.memory_contents import MemoryContents
 from dagnb.storage.memory_look import observation, run_line, with_inputs
 
 
@@ -55,7 +56,7 @@ class MemoryStore:
         """An empty store; clock gives epoch seconds."""
         self._clock = clock
         self._rooms: dict[str, _Room] = {}
-        self._contents: dict[str, tuple[float, bytes]] = {}
+        self._contents = MemoryContents()
 
     @property
     def url(self) -> str:
@@ -78,18 +79,15 @@ class MemoryStore:
         blobs = self._room(run).blobs
         return [blobs.get((task, address.token)) for task, address in wanted]
 
-    async def share(self, contents: Mapping[str, bytes], *, ttl_s: float) -> int:
+    async def share(self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float) -> int:
         """See Blobs.share."""
         now = self._clock()
-        self._contents = {name: item for name, item in self._contents.items() if item[0] > now}
-        travelled = sum(len(data) for name, data in contents.items() if name not in self._contents)
-        self._contents.update({name: (now + ttl_s, data) for name, data in contents.items()})
-        return travelled
+        return self._contents.share(contents, run, now, now + ttl_s)
 
     async def content(self, hashes: Sequence[str]) -> list[bytes | None]:
         """See Blobs.content."""
-        now, found = self._clock(), [self._contents.get(name) for name in hashes]
-        return [item[1] if item is not None and item[0] > now else None for item in found]
+        now = self._clock()
+        return [self._contents.find(name, now) for name in hashes]
 
     async def submit(self, submission: Submission) -> float:
         """See Coordinator.submit."""
@@ -99,6 +97,7 @@ class MemoryStore:
             blobs: dict[tuple[int, str], bytes] = {}
             machine = Machine(submission, now, secrets.token_hex(8), lambda task, where: (task, where.token) in blobs)
             self._rooms[submission.run] = _Room(machine, now + submission.ttl_s, blobs)
+            self._contents.renew(submission.run, now + submission.ttl_s)
             await self._settle(self._rooms[submission.run])
         return self._rooms[submission.run].machine.submitted_at
 
@@ -161,6 +160,7 @@ class MemoryStore:
         room = self._room(run)
         pulses = room.machine.heartbeat(instances, lease_s=lease_s, **self._now())
         room.expires_at = max(room.expires_at, self._clock() + room.machine.submission.ttl_s)
+        self._contents.renew(run, room.expires_at)
         await self._settle(room)
         return pulses
 
@@ -228,11 +228,12 @@ class MemoryStore:
 
     async def forget(self, run: str) -> int:
         """See Coordinator.forget."""
+        n_contents = self._contents.leave(run, self._clock())
         if run not in self._rooms:
-            return 0
+            return n_contents
         await self.cancel(run, "forgotten")
         del self._rooms[run]
-        return 1
+        return 1 + n_contents
 
     async def wait_work(self, run: str, timeout_s: float, kind: str = "") -> None:
         """See Coordinator.wait_work."""

@@ -22,7 +22,9 @@ from dagnb.protocol.messages import (
 from dagnb.storage.interface import RunLine
 from dagnb.storage.keys import hint_name, run_prefix
 from dagnb.storage.redis_blobs import RedisBlobs
+from dagnb.storage.redis_contents import RedisContents
 from dagnb.storage.redis_link import Command, Link, refuse_exposed
+from dagnb.storage.redis_pieces import WINDOW_BYTES, portions
 from dagnb.storage.redis_runs import RedisRuns
 from dagnb.storage.redis_wire import (
     demand_of,
@@ -32,9 +34,6 @@ from dagnb.storage.redis_wire import (
     pack_submission,
     reply_of,
 )
-
-_RECORDS = 1000
-"""Records in one command of a submission"""
 
 _LOG_BYTES = 64 * 1024
 """what one log is allowed to be, for the time that reading many may take"""
@@ -48,6 +47,7 @@ class RedisStore:
         self.link = link
         self.namespace = namespace
         self.blobs = RedisBlobs(link, namespace)
+        self.contents = RedisContents(link, namespace)
         self._runs = RedisRuns(link, namespace)
 
     @classmethod
@@ -98,13 +98,13 @@ class RedisStore:
         """See Blobs.fetch."""
         return await self.blobs.fetch(run, wanted, is_sink=is_sink)
 
-    async def share(self, contents: Mapping[str, bytes], *, ttl_s: float) -> int:
+    async def share(self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float) -> int:
         """See Blobs.share."""
-        return await self.blobs.share(contents, ttl_s=ttl_s)
+        return await self.contents.share(contents, run=run, ttl_s=ttl_s)
 
     async def content(self, hashes: Sequence[str]) -> list[bytes | None]:
         """See Blobs.content."""
-        return await self.blobs.content(hashes)
+        return await self.contents.content(hashes)
 
     # ---- steps of instances ----
 
@@ -112,12 +112,13 @@ class RedisStore:
         """See Coordinator.submit. Records come first, in portions, and expire unless the last call makes the run."""
         prefix, records = self._prefix(submission.run), submission.records
         ttl_ms, run = int(submission.ttl_s * 1000), submission.run
-        for first in range(0, len(records), _RECORDS):
-            portion = records[first : first + _RECORDS]
+        first = 0
+        for portion in portions(records, len, WINDOW_BYTES):
             n_bytes = sum(map(len, portion))
             known = not await self.link.call("records", prefix, ttl_ms, first, *portion, run=run, n_bytes=n_bytes)
             if known:
                 break
+            first += len(portion)
         packed = pack_submission(submission)
         submitted_at = float(await self.link.call("submit", prefix, packed, run=run, n_bytes=len(packed)))
         await self._runs.note(run, submitted_at, submission.ttl_s)

@@ -17,6 +17,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -26,9 +27,18 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from dagnb.errors import ConfigError, RunMissingError, StorageFullError, StorageLostError, StorageUnavailableError
+from dagnb.errors import (
+    ConfigError,
+    RunMissingError,
+    StorageFullError,
+    StorageLimitError,
+    StorageLostError,
+    StorageUnavailableError,
+)
 from dagnb.failure import reason_of
 from dagnb.storage.embedded import is_embedded
+from dagnb.storage.interface import CHUNK_BYTES
+from dagnb.units import MIB
 
 _T = TypeVar("_T")
 
@@ -43,6 +53,10 @@ _CONNECT_S = 5.0
 _ANSWER_S = 2.5
 """limit of a first answer; a quarter of the patience where that is longer. Each silent attempt doubles it: a server
 that is only slow gets its time, and a connection that is dead is given up early"""
+
+_MOST = "proto-max-bulk-len"
+_MOST_BYTES = 512 * MIB
+"""the default of that setting. Source: redis.conf of Redis 7"""
 
 _SLOWEST_BYTES_S = 500_000
 """what travels may take as long as over a link so slow"""
@@ -185,22 +199,33 @@ class Link:
     ) -> Any:
         """One step: a function of the library on the run's keys. Repeated, marked as such, when its reply was lost."""
         fresh = fresh or secrets.token_hex(8)
-        name = f"{LIBRARY}_{function}"
 
         async def attempt(again: bool) -> Any:
             return await self._execute(
-                self.commands, "FCALL", name, 1, prefix, now, fresh, "1" if again else "0", *args
+                self.commands, *self.step(function, prefix, *args, now=now, fresh=fresh, again=again)
             )
 
-        return await self._patiently(attempt, run, n_bytes)
+        return await self._patiently(attempt, _Load(run, n_bytes, n_bytes, [args]))
 
-    async def ask(self, commands: Sequence[Command], *, run: str = "", n_bytes: int = 0) -> list[Any]:
-        """Several commands in one round trip; they must bear repetition. n_bytes: about how much travels."""
+    def step(
+        self, function: str, prefix: str, *args: Any, now: str = "", fresh: str = "", again: bool = False
+    ) -> Command:
+        """The command that calls a function of the library, for `ask` where it bears repetition."""
+        return ("FCALL", f"{LIBRARY}_{function}", 1, prefix, now, fresh, int(again), *args)
+
+    async def ask(
+        self, commands: Sequence[Command], *, run: str = "", n_bytes: int = 0, whole: int | None = None
+    ) -> list[Any]:
+        """Several commands in one round trip; they must bear repetition.
+
+        n_bytes: about how much travels. whole: bytes of what these are a part of, for the error of a full server.
+        """
 
         async def attempt(_: bool) -> list[Any]:
             return await self._pipeline(commands)
 
-        answers: list[Any] = await self._patiently(attempt, run, n_bytes)
+        load = _Load(run, n_bytes, n_bytes if whole is None else whole, commands)
+        answers: list[Any] = await self._patiently(attempt, load)
         return answers
 
     async def scan(self, prefix: str) -> list[bytes]:
@@ -246,18 +271,19 @@ class Link:
                 pipe.execute_command(*command)
             return await pipe.execute()
 
-    async def _patiently(self, attempt: Callable[[bool], Awaitable[Any]], run: str, n_bytes: int) -> Any:
+    async def _patiently(self, attempt: Callable[[bool], Awaitable[Any]], load: _Load) -> Any:
         """The answer, through lost and silent connections and servers that do not know our library yet."""
         loop = asyncio.get_running_loop()
-        transfer_s = n_bytes / _SLOWEST_BYTES_S
+        transfer_s = load.n_bytes / _SLOWEST_BYTES_S
         until, pause_s, again = loop.time() + self.patience_s + transfer_s, 0.02, False
         answer_s = self.answer_s
         while True:
             self.round_trips += 1
-            with translated(self.url, run, n_bytes):
+            with translated(self.url, load.run, load.whole):
                 try:
                     return await _within(answer_s + transfer_s, attempt(again))
                 except _LOST as error:
+                    await self._refuse_oversize(load, error)
                     if isinstance(error, exceptions.AuthenticationError) or loop.time() + pause_s > until:
                         raise
                     again = True
@@ -265,7 +291,10 @@ class Link:
                         answer_s *= 2
                         # What made this connection silent made the idle ones silent, too.
                         await self.commands.connection_pool.disconnect(inuse_connections=False)
+                except exceptions.OutOfMemoryError as error:
+                    raise StorageFullError(load.whole, await self._fullness()) from error
                 except exceptions.ResponseError as error:
+                    await self._refuse_oversize(load, error)
                     if "Function not found" not in str(error):
                         raise
                     await self._load()
@@ -273,10 +302,61 @@ class Link:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.5)
 
+    async def _refuse_oversize(self, load: _Load, error: Exception) -> None:
+        """Raise StorageLimitError if a word of the commands is larger than the server takes.
+
+        A server closes the connection in the midst of such a word: whether its reason is read before is chance.
+        """
+        largest = load.largest()
+        if largest <= CHUNK_BYTES:
+            return
+        limit = await self._most_bytes()
+        if largest > limit:
+            raise StorageLimitError(self.url, largest, limit) from error
+
+    async def _most_bytes(self) -> int:
+        """The proto-max-bulk-len of the server; the default of all servers where that may not be asked."""
+        self.round_trips += 1
+        try:
+            told = await _within(self.answer_s, self._execute(self.commands, "CONFIG", "GET", _MOST))
+        except exceptions.RedisError:
+            return _MOST_BYTES
+        return int(told[1]) if told else _MOST_BYTES
+
+    async def _fullness(self) -> str:
+        """How full the server is, with numbers where it may be asked."""
+        self.round_trips += 1
+        try:
+            (told,) = await _within(self.answer_s, self._pipeline([("INFO", "memory")]))
+        except exceptions.RedisError:
+            return "its maxmemory is reached"
+        return f"it uses {told['used_memory']} of {told['maxmemory']} bytes, its maxmemory"
+
     async def _load(self) -> None:
         self.round_trips += 1
         loading = self._execute(self.commands, "FUNCTION", "LOAD", "REPLACE", SOURCE)
         await _within(max(self.patience_s, self.answer_s), loading)
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What a request is about: run, bytes that travel, bytes of what they are a part of, the words sent."""
+
+    run: str
+    n_bytes: int
+    whole: int
+    commands: Sequence[Command]
+
+    def largest(self) -> int:
+        """Bytes of the largest word."""
+        words = (word for command in self.commands for word in command)
+        return max((_size(word) for word in words), default=0)
+
+
+def _size(word: str | bytes | memoryview | int | float) -> int:
+    if isinstance(word, str):
+        return len(word.encode())
+    return memoryview(word).nbytes if isinstance(word, bytes | memoryview) else 0
 
 
 async def _within(limit_s: float, answer: Awaitable[_T]) -> _T:

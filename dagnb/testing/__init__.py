@@ -31,7 +31,9 @@ _PLACES = {
     "Subject": "store_laws",
 }
 
-_ASSERTING = tuple(f"dagnb.testing.{name}" for name in ("launcher_laws", "planner_laws", "run_laws", "step_laws"))
+_ASSERTING = tuple(
+    f"dagnb.testing.{name}" for name in ("content_laws", "launcher_laws", "planner_laws", "run_laws", "step_laws")
+)
 
 
 def __getattr__(name: str) -> Any:

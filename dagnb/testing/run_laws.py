@@ -228,7 +228,7 @@ class KindLaws:
 
 
 class RoomLaws:
-    """Looking, lists, content, forgetting, width."""
+    """Looking, lists, forgetting, width."""
 
     async def test_a_cursor_brings_only_newer_events(self, subject: Subject) -> None:
         store = subject.store
@@ -272,14 +272,6 @@ class RoomLaws:
 
         assert await store.spans("run") == [b"a", b"b", b"c"]
         assert await store.spans("run", 2) == [b"c"]
-
-    async def test_content_travels_once(self, subject: Subject) -> None:
-        contents = {"h1": b"one", "h2": b"two!"}
-
-        assert await subject.store.share(contents, ttl_s=60) == 7
-        assert await subject.store.share({**contents, "h3": b"."}, ttl_s=60) == 1
-
-        assert await subject.store.content(["h2", "h0", "h1"]) == [b"two!", None, b"one"]
 
     async def test_runs_are_listed_and_forgotten(self, subject: Subject) -> None:
         store = subject.store

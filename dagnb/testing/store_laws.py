@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dagnb.testing.content_laws import ContentLaws
 from dagnb.testing.run_laws import KindLaws, RoomLaws, TimeLaws
 from dagnb.testing.start_laws import StartLaws
 from dagnb.testing.step_laws import StepLaws
@@ -11,5 +12,5 @@ from dagnb.testing.step_laws import Subject as Subject  # noqa: PLC0414  # part 
 
 
 @pytest.mark.asyncio
-class StoreLaws(StepLaws, TimeLaws, StartLaws, KindLaws, RoomLaws):
+class StoreLaws(StepLaws, TimeLaws, StartLaws, KindLaws, RoomLaws, ContentLaws):
     """Derive, and give a fixture `subject`: a store with a clock and a hand, see Subject."""

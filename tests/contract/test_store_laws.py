@@ -183,6 +183,25 @@ class TestRedisStore(StoreLaws):
         assert min(lives) > 900_000
         assert [line.run for line in await store.runs()] == ["run"]
 
+    async def test_content_lives_no_longer_than_the_run_that_lives_longest_and_no_shorter(
+        self, subject: RedisSubject
+    ) -> None:
+        store = subject.store
+
+        async def lives() -> set[int]:
+            """Times to live, in hundreds of seconds."""
+            keys = [key for key in await subject.keys() if b":p:" in key or b":u:" in key]
+            return {round(ttl_ms / 100_000) for ttl_ms in await subject.link.ask([("PTTL", key) for key in keys])}
+
+        await store.share({"h": b"x" * 3_000_000}, run="run", ttl_s=1000)
+        await store.submit(chain(1, ttl_s=1000.0))
+        assert await lives() == {10}
+        await store.share({"h": b""}, run="other", ttl_s=500)
+        await store.submit(chain(1, run="other", ttl_s=500.0))
+        assert await lives() == {10}
+        await store.share({"h": b""}, run="long", ttl_s=2000)
+        assert await lives() == {20}
+
     async def test_hints_are_no_more_than_members_asked_for(self, subject: RedisSubject) -> None:
         """A worker that goes on by itself leaves no hint behind that would wake a sleeper for nothing."""
         store = subject.store
@@ -249,7 +268,9 @@ class TestServerOfItsOwn:
         await store.link.ask([("ACL", "SETUSER", "worker", "reset", "on", f">{password}", *rules, *more)])
         place = redis_url.rsplit("@", 1)[1]
 
+        await store.share({"h": bytes(3_000_000)}, run="run", ttl_s=60)
         worker = await RedisStore.open(f"unix://worker:{password}@{place}", namespace=namespace)
+        assert await worker.content(["h"]) == [bytes(3_000_000)]
         await finish(worker, await worker.register("run", "i1", lease_s=LEASE_S))
         await worker.wait_end("run", 5)
         await worker.wait_work("run", 5)

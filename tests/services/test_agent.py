@@ -92,7 +92,7 @@ async def test_everybody_finds_the_same_agent_and_the_same_server(home: Path) ->
 async def test_the_data_of_a_killed_agent_is_found_by_the_next(home: Path) -> None:
     url = await store_url()
     store = await open_store(url)
-    await store.share({"h": b"content"}, ttl_s=60)
+    await store.share({"h": b"content"}, run="run", ttl_s=60)
     first = (await ask_agent("ping"))["pid"]
 
     end([first])

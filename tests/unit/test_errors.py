@@ -42,6 +42,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.StorageUnavailableError("redis://here", "refused"),
     errors.StorageLostError("unix:/here", "refused"),
     errors.StorageFullError(512, "maxmemory"),
+    errors.StorageLimitError("redis://here", 600, 512),
     errors.BlobMissingError(["a", "b", "c", "d"]),
     errors.SignatureError("the result of 'merge-0'"),
     errors.RunMissingError("01RUN"),
@@ -90,7 +91,8 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
         "PlanError": {"UnknownNameError", "InvalidPlanError"},
         "UnknownNameError": {"UnknownTaskError"},
         "StorageError": {
-            "BlobMissingError", "StorageUnavailableError", "StorageFullError", "SignatureError", "RunMissingError",
+            "BlobMissingError", "StorageUnavailableError", "StorageFullError", "StorageLimitError", "SignatureError",
+            "RunMissingError",
         },
         "StorageUnavailableError": {"StorageLostError"},
         "RunMissingError": {"RunNotStoredError", "UnknownRunError"},

@@ -183,9 +183,9 @@ def test_code_that_was_overwritten_is_refused_by_the_worker_before_it_is_unpickl
     run = same(hold("a")).run(workers=Inline(n=1))
     under_way("a")
     store = memory()
-    contents = store._contents  # type: ignore[attr-defined]  # an attacker keeps to no interface
+    contents = store._contents.data  # type: ignore[attr-defined]  # an attacker keeps to no interface
     evil = b"".join(encode_value(Evil(), "?"))
-    session.wait(store.share(dict.fromkeys(list(contents), evil), ttl_s=60.0))
+    contents.update(dict.fromkeys(list(contents), evil))
 
     gates["a"].set()
 
@@ -203,14 +203,14 @@ def test_a_run_whose_program_was_overwritten_ends_and_says_why() -> None:
 
         async def launch(self, invocation: Any, needs: Any = ()) -> None:
             store = await session.reopened(dagnb.Redis(url=session.MEMORY_URL))
-            await store.share({invocation.header: b"evil"}, ttl_s=60.0)
+            store._contents.data[invocation.header] = b"evil"  # type: ignore[attr-defined]  # as above
             await super().launch(invocation, needs)
 
     run = same(1).run(workers=Late(n=1))
 
     with pytest.raises(RunCancelledError, match=r"a worker could not go on: content .* does not carry"):
         run.result(LIMIT_S)
-    memory()._contents.clear()  # type: ignore[attr-defined]  # for the next test
+    memory()._contents.data.clear()  # type: ignore[attr-defined]  # for the next test
 
 
 # ---- large graphs ----

@@ -18,6 +18,7 @@ local ARGS = 1000 -- of one command: Lua unpacks about 8,000 at most. A multiple
 local WHOLE = 8 -- with more tasks to look at than this, their states are read at once
 local FEW = 32 -- a list up to this long is searched, not queued
 local MEMO = 8192 -- positions whose text is kept between calls
+local CONTENT_BYTES = 1000000 -- content of so much in all comes with the first answer; less than a piece, so that it is one
 
 local NO_KINDS = {}
 
@@ -30,7 +31,7 @@ local LEASE_LOST = '{"type": "LeaseLost", "message": "the worker was not heard o
 
 local NAMES = {
   'm', 's', 'e', 'n', 'r', 'a', 'y', 'd', 'inv', 'w', 'l', 'h', 'x', 'err', 'ev', 'sp', 'log', 'v', 'z',
-  'big', 'bigz', 'spawn',
+  'big', 'bigz', 'spawn', 'use',
 }
 -- These have a field '', so that they are never empty: Redis would delete them, and their time to live with them.
 local KEPT = { 'h', 'x', 'w', 'r', 'v', 'z' }
@@ -384,6 +385,50 @@ local function large_keys(c, name, list)
   return list
 end
 
+---- content: shared by runs, there as long as one of them uses it ----------------------------------------------------
+
+-- Where content lies, and who uses it: a sorted set of runs, by the moment until which each surely does.
+local function content_keys(namespace, hash)
+  return namespace .. ':p:' .. hash, namespace .. ':u:' .. hash
+end
+
+-- Namespace and run that the prefix of a run's keys names.
+local function names_of(p)
+  return match(p, '^(.*):{([^{}]*)}:$')
+end
+
+-- A time to live is never shortened: another run may count on the longer one.
+local function lengthen(key, ttl_ms)
+  call('PEXPIRE', key, ttl_ms, 'NX')
+  call('PEXPIRE', key, ttl_ms, 'GT')
+end
+
+local function renew_contents(c)
+  local namespace, run = names_of(c.p)
+  local until_at = text(c.now + tonumber(ttl_of(c)) / 1000)
+  for _, hash in ipairs(call('SMEMBERS', c.p .. 'use')) do
+    local key, users = content_keys(namespace, hash)
+    call('ZADD', users, 'XX', 'GT', until_at, run)
+    call('PEXPIRE', users, ttl_of(c), 'GT')
+    call('PEXPIRE', key, ttl_of(c), 'GT')
+  end
+end
+
+-- The run uses no content any more; what no other run uses either is unlinked. Returns how many contents that were.
+local function leave_contents(p, at)
+  local namespace, run = names_of(p)
+  local unused = {}
+  for _, hash in ipairs(call('SMEMBERS', p .. 'use')) do
+    local key, users = content_keys(namespace, hash)
+    call('ZREM', users, run)
+    call('ZREMRANGEBYSCORE', users, '-inf', at)
+    if call('EXISTS', users) == 0 then
+      unused[#unused + 1] = key
+    end
+  end
+  return count_keys('UNLINK', unused)
+end
+
 ---- who staffs which worker ------------------------------------------------------------------------------------------
 
 -- Letters: i invoked members, a active members, h highest member.
@@ -707,6 +752,7 @@ local function touch(c)
   for _, key in ipairs(large_keys(c, 'bigz', large_keys(c, 'big', {}))) do
     call('PEXPIRE', key, ttl_of(c))
   end
+  renew_contents(c)
   change(c, 'touched_at', c.at)
 end
 
@@ -1242,6 +1288,65 @@ local function add_log(c, task, log)
   end
 end
 
+---- functions: content -----------------------------------------------------------------------------------------------
+
+-- ttl_ms, hashes...: from now on the run uses these contents. Returns the places in the list, from 0 on, of those that
+-- are not there as a whole.
+local function use(keys, args)
+  local p, at, ttl_ms = keys[1], moment(args[1]), args[4]
+  local namespace, run = names_of(p)
+  local until_at, list, missing = text(tonumber(at) + tonumber(ttl_ms) / 1000), {}, {}
+  for i = 5, #args do
+    local key, users = content_keys(namespace, args[i])
+    call('ZADD', users, 'GT', until_at, run)
+    call('ZREMRANGEBYSCORE', users, '-inf', at)
+    lengthen(users, ttl_ms)
+    lengthen(key, ttl_ms)
+    if call('HEXISTS', key, 'n') == 0 then
+      missing[#missing + 1] = i - 5
+    end
+    list[#list + 1] = args[i]
+  end
+  in_portions('SADD', p .. 'use', list)
+  lengthen(p .. 'use', ttl_ms)
+  return missing
+end
+
+-- ttl_ms, then four a piece: hash, number of the piece from 0 on, bytes of the whole if it is the last one, else '',
+-- and its bytes. Returns 0 when the run does not use the content: it was forgotten meanwhile.
+local function bring(keys, args)
+  local namespace, run = names_of(keys[1])
+  for i = 5, #args, 4 do
+    local key, users = content_keys(namespace, args[i])
+    if not call('ZSCORE', users, run) then
+      return 0
+    end
+    call('HSET', key, args[i + 1], args[i + 3])
+    -- A server that may evict could have dropped pieces before: then it is not whole.
+    if args[i + 2] ~= '' and call('HLEN', key) == tonumber(args[i + 1]) + 1 then
+      call('HSET', key, 'n', args[i + 2])
+    end
+    lengthen(key, args[4])
+  end
+  return 1
+end
+
+-- KEYS[1]: what the keys of content begin with. hashes...: the bytes of each as long as they are few, of the others how
+-- many they are, and false for what is not there.
+local function contents(keys, args)
+  local answers, n_bytes = {}, 0
+  for i = 4, #args do
+    local key = keys[1] .. args[i]
+    local size = tonumber(call('HGET', key, 'n'))
+    answers[i - 3] = size or false
+    if size and n_bytes + size <= CONTENT_BYTES then
+      n_bytes = n_bytes + size
+      answers[i - 3] = call('HGET', key, '0')
+    end
+  end
+  return answers
+end
+
 ---- functions: a run comes in ----------------------------------------------------------------------------------------
 
 local function no_run()
@@ -1606,8 +1711,10 @@ local function record(c, args, over)
   return 1
 end
 
--- Unlinks every key it knows of; chunks that were never committed expire. Returns how many keys there were.
-local function forget(keys)
+-- Unlinks every key it knows of, and the content that no other run uses; chunks that were never committed expire.
+-- Returns how many keys there were.
+local function forget(keys, args)
+  local n_contents = leave_contents(keys[1], moment(args[1]))
   local c = { p = keys[1], kinds = call('HGET', keys[1] .. 'm', 'kinds') }
   local list = large_keys(c, 'bigz', large_keys(c, 'big', {}))
   for queue = 0, last_queue(c) do
@@ -1620,7 +1727,7 @@ local function forget(keys)
   for _, name in ipairs(kind_names(c)) do
     list[#list + 1] = c.p .. name
   end
-  return count_keys('UNLINK', list)
+  return n_contents + count_keys('UNLINK', list)
 end
 
 ---- functions: looking -----------------------------------------------------------------------------------------------
@@ -1705,6 +1812,9 @@ local function export(name, body, flag)
   redis.register_function({ function_name = LIBRARY .. '_' .. name, callback = callback, flags = { flag } })
 end
 
+export('use', use, 'allow-oom')
+export('bring', bring)
+export('contents', contents, 'no-writes')
 export('records', put_records)
 export('submit', submit)
 export('put', step(put))

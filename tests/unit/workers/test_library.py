@@ -38,7 +38,7 @@ async def opened(*, unpacks: bool, archive: bytes = b"") -> Library:
     kept = SIGNER.content_name(archive) if archive else ""
     header = Header(functions=(), archive=kept, cells=SIGNER.content_name(cells)).pack()
     name = SIGNER.content_name(header)
-    await store.share({name: header, SIGNER.content_name(cells): cells, kept: archive}, ttl_s=60)
+    await store.share({name: header, SIGNER.content_name(cells): cells, kept: archive}, run="run", ttl_s=60)
     library = Library(store, SIGNER, name, unpacks=unpacks)
     await library.open()
     return library

@@ -1,0 +1,123 @@
+"""Laws of every store: content, which runs share, is there as long as one of them uses it."""
+
+from __future__ import annotations
+
+import array
+from dataclasses import replace
+
+import pytest
+
+from dagnb.storage.interface import CHUNK_BYTES
+from dagnb.testing.step_laws import LEASE_S, Subject, chain
+
+CONTENTS = {"h1": b"one", "h2": b"two!"}
+LARGE_SIZES = (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 17 * CHUNK_BYTES + 5)
+
+
+def patterned(n_bytes: int) -> bytes:
+    """Bytes of which no two pieces are alike."""
+    return b"".join(i.to_bytes(8, "big") for i in range(-(-n_bytes // 8)))[:n_bytes]
+
+
+class ContentLaws:
+    """Sharing, reading, forgetting."""
+
+    async def test_content_travels_once(self, subject: Subject) -> None:
+        store = subject.store
+        assert await store.share({}, run="run", ttl_s=60) == 0
+        assert await store.share(CONTENTS, run="run", ttl_s=60) == 7
+        assert await store.share({**CONTENTS, "h3": b"."}, run="other", ttl_s=60) == 1
+
+        assert await store.content(["h2", "h0", "h1"]) == [b"two!", None, b"one"]
+        assert await store.content([]) == []
+
+    @pytest.mark.parametrize("n_bytes", LARGE_SIZES)
+    async def test_content_of_any_size_comes_back(self, subject: Subject, n_bytes: int) -> None:
+        contents = {"h1": patterned(n_bytes), "h2": b"beside"}
+
+        assert await subject.store.share(contents, run="run", ttl_s=60) == n_bytes + 6
+
+        assert await subject.store.content(["h2", "h1"]) == [b"beside", patterned(n_bytes)]
+
+    async def test_content_may_be_a_view_of_memory_that_is_not_copied(self, subject: Subject) -> None:
+        numbers = array.array("d", range(200_000))
+
+        assert await subject.store.share({"h": memoryview(numbers)}, run="run", ttl_s=60) == 1_600_000
+
+        assert await subject.store.content(["h"]) == [numbers.tobytes()]
+
+    async def test_many_middle_sized_contents_come_back_in_order(self, subject: Subject) -> None:
+        contents = {f"h{i}": bytes([i]) * 300_000 for i in range(80)}
+
+        assert await subject.store.share(contents, run="run", ttl_s=60) == 24_000_000
+
+        assert await subject.store.content(list(contents)) == list(contents.values())
+
+    async def test_content_goes_with_the_last_run_that_uses_it(self, subject: Subject) -> None:
+        store = subject.store
+        for run in ("one", "two"):
+            await store.share(CONTENTS, run=run, ttl_s=60)
+            await store.submit(chain(1, run=run, ttl_s=60.0))
+        await store.share({"h3": b"of one alone"}, run="one", ttl_s=60)
+
+        assert await store.forget("one") > 0
+        assert await store.content(["h1", "h2", "h3"]) == [b"one", b"two!", None]
+        assert await store.forget("two") > 0
+        assert await store.content(["h1", "h2", "h3"]) == [None, None, None]
+
+        assert (await store.forget("one"), await store.forget("two")) == (0, 0)
+
+    async def test_content_of_a_run_that_is_not_submitted_yet_stays_when_another_is_forgotten(
+        self, subject: Subject
+    ) -> None:
+        store = subject.store
+        await store.share(CONTENTS, run="run", ttl_s=60)
+        await store.submit(chain(1, ttl_s=60.0))
+        assert await store.share(CONTENTS, run="next", ttl_s=60) == 0
+
+        await store.forget("run")
+        await store.submit(chain(1, run="next", ttl_s=60.0))
+
+        assert await store.content(["h1", "h2"]) == [b"one", b"two!"]
+
+    async def test_content_of_a_run_that_was_never_submitted_goes_when_it_is_forgotten(self, subject: Subject) -> None:
+        store = subject.store
+        await store.share(CONTENTS, run="run", ttl_s=60)
+
+        assert await store.forget("run") > 0
+
+        assert await store.content(["h1", "h2"]) == [None, None]
+
+    async def test_content_that_was_forgotten_travels_again(self, subject: Subject) -> None:
+        store = subject.store
+        await store.share(CONTENTS, run="run", ttl_s=60)
+        await store.forget("run")
+
+        assert await store.share(CONTENTS, run="next", ttl_s=60) == 7
+
+        assert await store.content(["h1", "h2"]) == [b"one", b"two!"]
+
+    async def test_a_run_whose_time_to_live_is_over_keeps_no_content(self, subject: Subject) -> None:
+        store = subject.store
+        await store.share(CONTENTS, run="of a client that died", ttl_s=60)
+        subject.advance(50)
+        await store.share(CONTENTS, run="run", ttl_s=60)
+        subject.advance(20)
+
+        await store.forget("run")
+
+        assert await store.content(["h1", "h2"]) == [None, None]
+
+    async def test_content_lives_as_long_as_its_run_is_worked_for(self, subject: Subject) -> None:
+        store = subject.store
+        await store.share(CONTENTS, run="run", ttl_s=60)
+        await store.submit(replace(chain(1), ttl_s=60.0))
+        await store.register("run", "i1", lease_s=3600.0)
+        subject.advance(40)
+        await store.heartbeat("run", ["i1"], lease_s=LEASE_S)
+        subject.advance(40)
+
+        await store.share(CONTENTS, run="next", ttl_s=60)
+        await store.forget("next")
+
+        assert await store.content(["h1", "h2"]) == [b"one", b"two!"]

@@ -1,0 +1,298 @@
+"""Servers with little room or small limits: large data travels in pieces, and what is forgotten gives its room back."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dagnb.errors import RunMissingError, StorageFullError, StorageLimitError
+from dagnb.protocol.messages import Commit, Record, RunState
+from dagnb.storage.interface import CHUNK_BYTES
+from dagnb.storage.keys import run_prefix
+from dagnb.storage.redis import RedisStore
+from dagnb.storage.redis_link import Link
+from dagnb.storage.redis_pieces import WINDOW_BYTES
+from dagnb.testing.content_laws import patterned
+from dagnb.testing.step_laws import LEASE_S, chain, run_of
+from dagnb.units import MIB
+from tests.conftest import own_server
+
+pytestmark = pytest.mark.redis
+
+NAMESPACE = "limits"
+MB = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def small_pieces() -> Iterator[str]:
+    """URL of a server that takes no more than 1 MiB in one piece."""
+    with own_server("--proto-max-bulk-len", "1mb") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def little_room() -> Iterator[str]:
+    """URL of a server with 50 MB of memory."""
+    with own_server("--maxmemory", "50mb") as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[RedisStore]:
+    store = await RedisStore.open(url, namespace=NAMESPACE, patience_s=5.0)
+    try:
+        yield store
+        for line in await store.runs():
+            await store.forget(line.run)
+    finally:
+        await store.close()
+
+
+class InterruptedLink(Link):
+    """Does something once, before the first commands for which `at` is true are sent."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, patience_s=5.0)
+        self.at: Callable[[Any], bool] = lambda command: False
+        self.act: Callable[[], Any] | None = None
+
+    async def ask(self, commands: Any, **options: Any) -> Any:
+        if self.act is not None and any(self.at(command) for command in commands):
+            act, self.act = self.act, None
+            await act()
+        return await super().ask(commands, **options)
+
+
+def is_second_window(command: Sequence[Any]) -> bool:
+    """Whether it brings the first piece that did not fit in the round trip before."""
+    return bool(command[0] == "FCALL" and command[9] == WINDOW_BYTES // CHUNK_BYTES)
+
+
+# ---- in pieces ----
+
+
+async def test_content_and_results_of_any_size_fit_a_server_that_takes_1_mib_in_one_piece(small_pieces: str) -> None:
+    large = patterned(33 * CHUNK_BYTES + 1)
+    async with opened(small_pieces) as store:
+        await store.share({"h": large, "g": b"small"}, run="run", ttl_s=60)
+        await store.submit(chain(1))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        address = await store.store("run", 0, "t", large, is_sink=True)
+        await store.complete("run", "i1", [Commit(task=reply.offers[0].task, address=address)])
+
+        assert (await store.observe("run")).state is RunState.OK
+        assert await store.content(["h", "g"]) == [large, b"small"]
+        assert await store.fetch("run", [(0, address)], is_sink=True) == [large]
+
+
+async def test_records_travel_in_portions_of_16_mb(small_pieces: str) -> None:
+    """Sixty of 700 kB are three portions; the run itself and the list of runs are two more round trips."""
+    async with opened(small_pieces) as store:
+        plain = run_of([()] * 60)
+        records = tuple(replace(Record.unpack(packed), body=bytes(700_000)).pack() for packed in plain.records)
+        before = store.round_trips
+
+        await store.submit(replace(plain, records=records))
+
+        assert store.round_trips - before == 3 + 2
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        assert reply.offers[0].record == records[0]
+
+
+async def test_what_cannot_be_cut_is_refused_with_its_size_and_the_limit_of_the_server(small_pieces: str) -> None:
+    async with opened(small_pieces) as store:
+        submission = chain(1, meta=f'{{"name": "{"x" * 2 * MB}"}}')
+        with pytest.raises(StorageLimitError, match="takes at most 1048576: that is its proto-max-bulk-len") as caught:
+            await store.submit(submission)
+
+        assert 2 * MB < caught.value.n_bytes < 2 * MB + 1000
+        assert caught.value.limit_bytes == MIB
+
+
+async def test_a_server_that_does_not_tell_its_limit_is_taken_to_have_that_of_all_servers(
+    small_pieces: str,
+) -> None:
+    """A guest may not ask; and 2 MB are no reason to tell of 512."""
+    async with opened(small_pieces) as store:
+        rules = ("reset", "on", ">pw", "~*", "&*", "+@read", "+@write", "+@connection", "+fcall", "-@dangerous")
+        await store.link.ask([("ACL", "SETUSER", "guest", *rules)])
+        link = Link(f"unix://guest:pw@{small_pieces.rsplit('@', 1)[1]}", patience_s=0.0)
+
+        assert await link._most_bytes() == 512 * MIB
+        assert await store.link._most_bytes() == MIB
+
+        await link.close()
+
+
+# ---- room ----
+
+
+async def test_forgetting_gives_the_room_of_arguments_and_results_back(little_room: str) -> None:
+    """Twelve runs, each with 8 MB of its own and a result of 8 MB, on 50 MB."""
+    async with opened(little_room) as store:
+        for i in range(12):
+            run = f"run{i}"
+            await store.share({f"h{i}": bytes([i]) * 8 * MB}, run=run, ttl_s=60)
+            await store.submit(chain(1, run=run))
+            await store.register(run, "i1", lease_s=LEASE_S)
+            address = await store.store(run, 0, "t", bytes([i]) * 8 * MB, is_sink=True)
+            await store.complete(run, "i1", [Commit(task=0, address=address)])
+            assert await store.fetch(run, [(0, address)], is_sink=True) == [bytes([i]) * 8 * MB]
+            await store.forget(run)
+
+        assert await store.link.scan("") == []
+
+
+async def test_the_cure_for_a_full_store_works(little_room: str) -> None:
+    async with opened(little_room) as store:
+        for i in range(3):
+            await store.share({f"h{i}": bytes([i]) * 10 * MB}, run=f"run{i}", ttl_s=60)
+            await store.submit(chain(1, run=f"run{i}"))
+        with pytest.raises(StorageFullError, match="forget old runs") as caught:
+            await store.share({"h3": b"3" * 25 * MB, "h0": bytes(10 * MB)}, run="next", ttl_s=60)
+        assert caught.value.n_bytes == 25 * MB
+        assert re.search(r"uses \d{8} of 52428800 bytes, its maxmemory\)", str(caught.value))
+
+        await store.forget("run1")
+
+        assert await store.share({"h3": b"3" * 25 * MB}, run="next", ttl_s=60) == 25 * MB
+        assert await store.content(["h1", "h3"]) == [None, b"3" * 25 * MB]
+        await store.forget("next")
+
+
+async def test_a_result_that_finds_no_room_leaves_no_chunk_behind(little_room: str) -> None:
+    async with opened(little_room) as store:
+        await store.submit(chain(1))
+        await store.register("run", "i1", lease_s=LEASE_S)
+
+        with pytest.raises(StorageFullError, match="60000000 bytes were refused"):
+            await store.store("run", 0, "t", bytes(60 * MB), is_sink=True)
+
+        assert [key for key in await store.link.scan(run_prefix(NAMESPACE, "run")) if b"}:b:" in key] == []
+        await store.store("run", 0, "t", bytes(40 * MB), is_sink=True)
+
+
+# ---- forgotten meanwhile ----
+
+
+async def test_content_of_a_run_that_is_forgotten_while_it_travels_is_refused(small_pieces: str) -> None:
+    link = InterruptedLink(small_pieces)
+    store = RedisStore(link, NAMESPACE)
+    link.at, link.act = lambda command: command[0] == "FCALL", lambda: store.forget("run")
+
+    with pytest.raises(RunMissingError):
+        await store.share({"h": b"x" * 3 * MB}, run="run", ttl_s=60)
+
+    assert await link.scan("") == []
+    await store.close()
+
+
+async def test_a_result_whose_run_is_forgotten_while_it_travels_leaves_nothing_behind(small_pieces: str) -> None:
+    link = InterruptedLink(small_pieces)
+    store = RedisStore(link, NAMESPACE)
+    await store.submit(chain(1))
+    await store.register("run", "i1", lease_s=LEASE_S)
+    link.at, link.act = lambda command: command[0] == "SET", lambda: store.forget("run")
+
+    with pytest.raises(RunMissingError):
+        await store.store("run", 0, "t", b"x" * 20 * MB, is_sink=True)
+
+    assert await link.scan("") == []
+    await store.close()
+
+
+async def test_content_that_another_run_brings_at_the_same_time_is_whole_when_one_is_forgotten(
+    small_pieces: str,
+) -> None:
+    """The one that is forgotten had brought the first window of it."""
+    data = patterned(20 * CHUNK_BYTES)
+    link = InterruptedLink(small_pieces)
+    store = RedisStore(link, NAMESPACE)
+
+    async def other_comes_and_this_one_goes() -> None:
+        async with opened(small_pieces) as other:
+            await other.share({"h": data}, run="other", ttl_s=60)
+            await other.forget("run")
+            assert await other.content(["h"]) == [data]
+
+    link.at, link.act = is_second_window, other_comes_and_this_one_goes
+    with pytest.raises(RunMissingError):
+        await store.share({"h": data}, run="run", ttl_s=60)
+
+    assert await store.content(["h"]) == [data]
+    await store.forget("other")
+    assert await link.scan("") == []
+    await store.close()
+
+
+async def test_torn_content_is_missing_content(small_pieces: str) -> None:
+    async with opened(small_pieces) as store:
+        await store.share({"h": patterned(3 * CHUNK_BYTES)}, run="run", ttl_s=60)
+        await store.link.ask([("HDEL", f"{NAMESPACE}:p:h", 1)])
+
+        assert await store.content(["h"]) == [None]
+        await store.forget("run")
+
+
+async def test_pieces_that_vanish_while_others_come_make_no_whole(small_pieces: str) -> None:
+    """A server that may evict can take away the first pieces before the last one came."""
+    link = InterruptedLink(small_pieces)
+    store = RedisStore(link, NAMESPACE)
+
+    async def evict() -> None:
+        await link.ask([("DEL", f"{NAMESPACE}:p:h")])
+
+    link.at, link.act = is_second_window, evict
+    await store.share({"h": patterned(20 * CHUNK_BYTES)}, run="run", ttl_s=60)
+    assert await store.content(["h"]) == [None]
+
+    assert await store.share({"h": patterned(20 * CHUNK_BYTES)}, run="run", ttl_s=60) == 20 * CHUNK_BYTES
+    assert await store.content(["h"]) == [patterned(20 * CHUNK_BYTES)]
+    await store.forget("run")
+    await store.close()
+
+
+# ---- what it costs ----
+
+
+async def test_content_costs_one_round_trip_where_it_is_there_and_one_more_for_16_mb_that_are_not(
+    small_pieces: str,
+) -> None:
+    async with opened(small_pieces) as store:
+
+        async def trips(step: Any) -> int:
+            before = store.round_trips
+            await step
+            return store.round_trips - before
+
+        small = {f"h{i}": bytes([i]) * 1000 for i in range(200)}
+        large = {**small, "large": patterned(17 * CHUNK_BYTES)}
+        assert await trips(store.share(small, run="run", ttl_s=60)) == 2
+        assert await trips(store.share(small, run="other", ttl_s=60)) == 1
+        assert await trips(store.content(list(small))) == 1
+        assert await trips(store.share(large, run="other", ttl_s=60)) == 3
+        assert await trips(store.content(list(large))) == 3
+        for run in ("run", "other"):
+            await store.forget(run)
+
+
+async def test_what_a_run_uses_costs_no_round_trip_when_it_is_submitted_worked_for_or_forgotten(
+    small_pieces: str,
+) -> None:
+    async with opened(small_pieces) as store:
+        costs = {}
+        for contents in ({}, {f"h{i}": bytes([i]) for i in range(100)}):
+            await store.share(contents, run="run", ttl_s=60)
+            before = store.round_trips
+            await store.submit(chain(1))
+            await store.register("run", "i1", lease_s=LEASE_S)
+            await store.heartbeat("run", ["i1"], lease_s=LEASE_S)
+            await store.forget("run")
+            costs[len(contents)] = store.round_trips - before
+
+        assert costs[100] == costs[0]
