@@ -7,7 +7,7 @@ from typing import Any
 
 import cloudpickle
 
-from dagnb.graph.reduction import reduction
+from dagnb.graph.reduction import reduction, without_hook
 from dagnb.graph.stand_in import stand_in, with_names
 
 _NO_FILE = "<no file>"
@@ -41,6 +41,8 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
         found = super().reducer_override(item)
         if type(item) is FunctionType and isinstance(found, tuple):
             return with_names(item, found)
+        if isinstance(item, type) and isinstance(found, tuple) and len(found) == 6:
+            return without_hook(item, found)
         return found
 
     def _code(self, code: CodeType) -> Any:

@@ -104,6 +104,29 @@ def _blank_property(kind: type) -> Any:
     return made
 
 
+def without_hook(kind: type, reduced: Reduction) -> Reduction:
+    """The reduction of a class, made again without `__init_subclass__` of a base that travels by value, too.
+
+    What the hook did is in the class and in what it registered it with, and its keyword arguments are not known.
+    """
+    owner = next((base for base in kind.__mro__[1:] if "__init_subclass__" in vars(base)), object)
+    if owner is object or is_importable(owner):
+        return reduced
+    make, terms, *rest = reduced
+    return (_make_without_hook, (owner, make, terms), *rest)
+
+
+def _make_without_hook(owner: type, make: Callable[..., Any], terms: tuple[Any, ...]) -> Any:
+    hook = vars(owner).get("__init_subclass__")
+    if hook is None:  # the owner is not filled yet: it uses its own subclass
+        return make(*terms)
+    owner.__init_subclass__ = classmethod(lambda kind, **terms: None)  # type: ignore[assignment]  # restored below
+    try:
+        return make(*terms)
+    finally:
+        owner.__init_subclass__ = hook
+
+
 def _weak_dictionary(item: Any) -> Reduction:
     """With the entries that are alive; those that nothing else in the pickle holds vanish again."""
     return type(item), (), None, None, _pairs(item)
@@ -144,7 +167,6 @@ _REDUCERS: dict[str, Callable[[Any], Reduction | None]] = {
     "typing.ParamSpec": _type_parameter,
     "typing.TypeVarTuple": _type_parameter,
     "typing.NewType": _new_type,
-    "io.IOBase": _stream,
     "ctypes.CDLL": _library,
 }
 """full name of a class -> the reducer of its instances; names, because most programs never import these modules"""
@@ -153,6 +175,8 @@ _known: weakref.WeakKeyDictionary[type, Callable[[Any], Reduction | None] | None
 
 
 def _reducer_of(kind: type) -> Callable[[Any], Reduction | None] | None:
+    if issubclass(kind, io.IOBase):
+        return _stream
     for base in kind.__mro__:
         reducer = _REDUCERS.get(full_name(base))
         if reducer is not None:
