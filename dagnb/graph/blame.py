@@ -33,7 +33,7 @@ class Blame:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One step of a path. own: the text begins anew, as the name of a global does, instead of going on, as `.x` does."""
+    """One step of a path. own: the text stands alone, as the name of a global does; other texts go on, as `.x` does."""
 
     text: str
     own: bool = False
@@ -213,9 +213,9 @@ def _slots(kind: type) -> Iterable[str]:
 
 
 def _is_holder(thing: Any) -> bool:
-    return isinstance(
-        thing, MethodType | functools.partial | property | classmethod | staticmethod
-    ) or type(thing).__module__ in {"functools", "dagnb.graph.task"}
+    return isinstance(thing, MethodType | functools.partial | property | classmethod | staticmethod) or type(
+        thing
+    ).__module__ in {"functools", "dagnb.graph.task"}
 
 
 def _outermost_known(way: _Way) -> tuple[_Way, _Kind | None]:
@@ -271,7 +271,9 @@ _ONCE = _Kind("an iterator that is under way", "Make it inside the task, or pass
 _POINTER = _Kind("something of a library that is loaded here", "Load the library inside the task.")
 _QUEUE = _Kind("a queue of this process", "Pass values as arguments and results of tasks instead.")
 _HANDLER = _Kind("a handler of log records", "Take the logger instead: logging.getLogger(...) inside the task.")
-_NODE = _Kind("a node, whose value is not computed yet", "Pass it as an argument of the task, which then gets its value.")
+_NODE = _Kind(
+    "a node, whose value is not computed yet", "Pass it as an argument of the task, which then gets its value."
+)
 _LOCAL = _Kind("something that each thread has for itself", "Make it inside the task.")
 _WINDOW = _Kind("a part of a window", "Keep it in the notebook, and pass plain data.")
 _WEAK = _Kind("a weak reference", "Hold the object itself, or look it up inside the task.")

@@ -20,6 +20,7 @@ from dagnb.errors import ForeignNodeError, SignatureError, UnserialisableError
 from dagnb.failure import raised_text, reason_of
 from dagnb.graph.blame import blame
 from dagnb.graph.by_value import ByValuePickler
+from dagnb.graph.stand_in import plain_table
 from dagnb.graph.task import Node, Task
 
 CONSTANT_BYTES = 32 * 1024
@@ -213,6 +214,11 @@ class _References:
 
 class _CallPickler(_References, pickle.Pickler):
     """For arguments of importable types."""
+
+    @property
+    def dispatch_table(self) -> Any:  # type: ignore[override]  # the pickler only reads it, as it is made
+        """See pickle.Pickler.dispatch_table."""
+        return plain_table()
 
 
 class _CloudCallPickler(_References, ByValuePickler):

@@ -17,11 +17,13 @@ from typing import Any, TypeAlias
 
 Reduction: TypeAlias = tuple[Any, ...]
 
+_HOOK = "__init_subclass__"
 _NAMES = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
 """what functools.wraps copies of a function, in every version"""
 
-_dispatching = functools.singledispatch(lambda: None)
-"""a generic function: all of them have the same code"""
+_dispatching = functools.singledispatch(lambda argument: None)
+_CODE = getattr(_dispatching, "__code__", None)
+"""of a generic function: all of them have the same"""
 
 
 def reduction(item: Any) -> Reduction | None:
@@ -59,15 +61,24 @@ def _cached_again(function: Callable[..., Any], maxsize: int | None, typed: bool
     return functools.lru_cache(maxsize=maxsize, typed=typed)(function)
 
 
+def is_generic(thing: Any) -> bool:
+    """Whether this is a function of functools.singledispatch."""
+    return isinstance(thing, FunctionType) and thing.__code__ is _CODE
+
+
 def _function(item: FunctionType) -> Reduction | None:
-    return _generic_function(item) if item.__code__ is _dispatching.__code__ else None  # type: ignore[attr-defined]
+    return _generic_function(item) if item.__code__ is _CODE else None
 
 
 def _generic_function(item: Any) -> Reduction | None:
     """One of singledispatch. One that workers import is given the implementations that the notebook added."""
     if is_importable(item):
         added = {kind: made for kind, made in item.registry.items() if made.__module__ == "__main__"}
-        return (_found, (item.__module__, item.__qualname__), (added, {}, {}), None, None, _fill_generic) if added else None
+        return (
+            (_found, (item.__module__, item.__qualname__), (added, {}, {}), None, None, _fill_generic)
+            if added
+            else None
+        )
     names = {name: getattr(item, name) for name in _NAMES}
     attributes = {name: value for name, value in vars(item).items() if name not in vars(_dispatching)}
     state = (dict(item.registry), names, attributes)
@@ -99,7 +110,7 @@ def _cached_property(item: Any) -> Reduction | None:
 
 
 def _blank_property(kind: type) -> Any:
-    made = kind.__new__(kind)
+    made: Any = object.__new__(kind)
     vars(made).update(vars(functools.cached_property(lambda owner: None)))
     return made
 
@@ -109,7 +120,7 @@ def without_hook(kind: type, reduced: Reduction) -> Reduction:
 
     What the hook did is in the class and in what it registered it with, and its keyword arguments are not known.
     """
-    owner = next((base for base in kind.__mro__[1:] if "__init_subclass__" in vars(base)), object)
+    owner = next((base for base in kind.__mro__[1:] if _HOOK in vars(base)), object)
     if owner is object or is_importable(owner):
         return reduced
     make, terms, *rest = reduced
@@ -117,14 +128,14 @@ def without_hook(kind: type, reduced: Reduction) -> Reduction:
 
 
 def _make_without_hook(owner: type, make: Callable[..., Any], terms: tuple[Any, ...]) -> Any:
-    hook = vars(owner).get("__init_subclass__")
+    hook = vars(owner).get(_HOOK)
     if hook is None:  # the owner is not filled yet: it uses its own subclass
         return make(*terms)
-    owner.__init_subclass__ = classmethod(lambda kind, **terms: None)  # type: ignore[assignment]  # restored below
+    setattr(owner, _HOOK, classmethod(lambda kind, **terms: None))
     try:
         return make(*terms)
     finally:
-        owner.__init_subclass__ = hook
+        setattr(owner, _HOOK, hook)
 
 
 def _weak_dictionary(item: Any) -> Reduction:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copyreg
 import functools
+import pickle
 import re
 import string
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType
-from typing import Any
+from typing import Any, NoReturn
 
 from dagnb import registry
 
@@ -36,6 +38,17 @@ def name_of(item: Any) -> str:
     if "IPython.core.interactiveshell" not in sys.modules:
         return ""
     return _notebook()(item)
+
+
+def plain_table() -> dict[Any, Any]:
+    """The `dispatch_table` for a plain pickler, by which the shell is refused before all that it holds is tried."""
+    if "IPython.core.interactiveshell" not in sys.modules:
+        return copyreg.dispatch_table
+    return {**copyreg.dispatch_table, registry.find("notebook", "shell_type")(): _refuse}
+
+
+def _refuse(shell: object) -> NoReturn:
+    raise pickle.PicklingError("the notebook's shell stays in its process")
 
 
 @functools.cache

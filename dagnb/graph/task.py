@@ -47,8 +47,7 @@ class Task(Generic[P, R]):
     def __post_init__(self) -> None:
         """Keep the signature, to check calls with; a builtin without one is checked when it runs."""
         if not callable(self.function):
-            cure = " Put @task below it: @property, then @task." if isinstance(self.function, property) else ""
-            raise GraphError(f"@task needs a function, not {type(self.function).__name__} {self.function!r}.{cure}")
+            _refuse(self.function)
         if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
             raise GraphError(
                 f"task '{self.name}' is a generator: its values cannot be stored. Return a list instead of yielding."
@@ -103,7 +102,9 @@ class Task(Generic[P, R]):
         try:
             return getattr(self.function, name)
         except AttributeError:
-            told = f"neither the task '{self.name}' nor its function has {name!r}. A call of it gives a node, with .run()."
+            told = (
+                f"neither the task '{self.name}' nor its function has {name!r}. A call of it gives a node, with .run()."
+            )
             raise AttributeError(told, name=name, obj=self) from None
 
     @property
@@ -265,6 +266,15 @@ class Node(Generic[R]):
         raise GraphError(
             f"the result of '{self.task.name}' {what}: it is not computed. Take .run().result(), or {cure}."
         )
+
+
+def _refuse(thing: Any) -> NoReturn:
+    cure = ""
+    if isinstance(thing, property):
+        cure = " Put @task below it: @property, then @task."
+    elif isinstance(thing, Node):
+        cure = f" It is a call of the task '{thing.task.name}': leave @task off what makes functions."
+    raise GraphError(f"@task needs a function, not {type(thing).__name__} {thing!r}.{cure}")
 
 
 @overload

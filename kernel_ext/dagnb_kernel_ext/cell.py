@@ -112,7 +112,10 @@ def checked(shell: InteractiveShell, line: str, cell: str) -> CodeType:
 
 
 def compiled(shell: InteractiveShell, line: str, cell: str) -> Body:
-    """The cell with its functions made tasks, but for those of `makers`. Raises SyntaxError, or GraphError when no expression ends it."""
+    """The cell with its functions made tasks, but for those of `makers`.
+
+    Raises SyntaxError, or GraphError when no expression ends it.
+    """
     __tracebackhide__ = True
     tree, file = _parsed(shell, line, cell)
     tree = shell.transform_ast(tree)  # type: ignore[no-untyped-call]  # IPython has no types here

@@ -22,10 +22,22 @@ def makers(tree: ast.Module) -> frozenset[str]:
         maker = waiting.pop()
         if isinstance(maker, ast.Call):
             waiting.append(maker.func)
+            waiting.extend(_returned(tree, maker.func))
         elif isinstance(maker, ast.Name) and maker.id not in found:
             found.add(maker.id)
             waiting.extend(given[maker.id])
     return frozenset(found)
+
+
+def _returned(tree: ast.Module, factory: ast.expr) -> Iterator[ast.expr]:
+    """The names that a function of the cell returns: a maker of decorators may return one that stands beside it."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and isinstance(factory, ast.Name) and node.name == factory.id:
+            yield from (
+                inner.value
+                for inner in ast.walk(node)
+                if isinstance(inner, ast.Return) and isinstance(inner.value, ast.Name)
+            )
 
 
 def _making(tree: ast.Module, given: dict[str, list[ast.expr]]) -> Iterator[ast.expr]:

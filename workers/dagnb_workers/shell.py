@@ -77,14 +77,14 @@ class TaskShell:
             return os.getcwd()
         if name == "time":
             return _timed(line, caller)
-        _refuse(f"%{name}")
+        raise _refused(f"%{name}")
 
     def run_cell_magic(self, name: str, line: str, cell: str) -> object:
         """Run the text of a `%%bash` or `%%sh`. Raises GraphError naming any other."""
         if name in {"bash", "sh"} and not line.strip():
             self._system(f"{name} -c {_quoted(cell)}", None)
             return None
-        _refuse(f"%%{name}")
+        raise _refused(f"%%{name}")
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(
@@ -136,7 +136,9 @@ class Display:
     update = display
 
 
-def display(*things: object, raw: bool = False, display_id: str | bool | None = None, **_options: Any) -> Display | None:
+def display(
+    *things: object, raw: bool = False, display_id: str | bool | None = None, **_options: Any
+) -> Display | None:
     """Print what IPython would show as text: it is the task's output. raw: the things are texts by type."""
     for thing in things:
         _print(f"{thing.get('text/plain', thing) if raw and isinstance(thing, Mapping) else repr(thing)}\n")
@@ -153,9 +155,9 @@ def _print(text: str) -> None:
 def _run(command: str, tell: Any) -> int:
     """Run it with the user's shell. tell: is given what it prints. Returns the exit code, negative for a signal."""
     program = os.environ.get("SHELL")
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S602  # a shell is what `!` is for
         command,
-        shell=True,  # noqa: S602  # that is what `!` is for
+        shell=True,
         executable=program if program and shutil.which(program) else None,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -194,11 +196,11 @@ def _timed(statement: str, caller: FrameType) -> object:
     return value
 
 
-def _refuse(magic: str) -> NoReturn:
+def _refused(magic: str) -> GraphError:
     cure = "Write it in Python, or use it outside the function and pass what it gives as an argument."
     if magic in {"%pip", "%conda", "%uv"}:
         cure = "Install packages outside the task, or name them: @task(requirements='pandas')."
-    raise GraphError(f"{magic} needs the notebook's shell, which a task does not have. {cure}")
+    return GraphError(f"{magic} needs the notebook's shell, which a task does not have. {cure}")
 
 
 def _expanded(command: str, caller: FrameType) -> str:
