@@ -147,6 +147,11 @@ def _pairs(item: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
     return iter(list(item.items()))
 
 
+def _thread_local(item: Any) -> Reduction | None:
+    """Empty, as every thread but the one that filled it finds it."""
+    return (type(item), ()) if full_name(type(item)) == "_thread._local" else None
+
+
 def _type_parameter(item: Any) -> Reduction | None:
     return None if is_importable(item) else (type(item), (item.__name__,))
 
@@ -175,6 +180,7 @@ _REDUCERS: dict[str, Callable[[Any], Reduction | None]] = {
     "builtins.function": _function,
     "weakref.WeakValueDictionary": _weak_dictionary,
     "weakref.WeakKeyDictionary": _weak_dictionary,
+    "_thread._local": _thread_local,
     "typing.ParamSpec": _type_parameter,
     "typing.TypeVarTuple": _type_parameter,
     "typing.NewType": _new_type,

@@ -37,14 +37,15 @@ def name_of(item: Any) -> str:
     """The name of what takes the place of this object on a worker, '' where it is nothing of the shell."""
     if "IPython.core.interactiveshell" not in sys.modules:
         return ""
-    return _notebook()(item)
+    found: str = _of_notebook("ipython")(item)
+    return found
 
 
 def plain_table() -> dict[Any, Any]:
     """The `dispatch_table` for a plain pickler, by which the shell is refused before all that it holds is tried."""
     if "IPython.core.interactiveshell" not in sys.modules:
         return copyreg.dispatch_table
-    return {**copyreg.dispatch_table, registry.find("notebook", "shell_type")(): _refuse}
+    return {**copyreg.dispatch_table, _of_notebook("shell_type")(): _refuse}
 
 
 def _refuse(shell: object) -> NoReturn:
@@ -52,8 +53,8 @@ def _refuse(shell: object) -> NoReturn:
 
 
 @functools.cache
-def _notebook() -> Callable[[Any], str]:
-    found: Callable[[Any], str] = registry.find("notebook", "ipython")
+def _of_notebook(name: str) -> Callable[..., Any]:
+    found: Callable[..., Any] = registry.find("notebook", name)
     return found
 
 
