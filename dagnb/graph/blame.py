@@ -19,8 +19,11 @@ from typing import Any
 from dagnb.graph.by_value import ByValuePickler
 from dagnb.graph.reduction import full_name
 
-_MOST = 100_000
+_MOST = 200_000
 """objects that are looked at to find the way to one of them"""
+
+_PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), CodeType, ModuleType})
+"""types of objects that travel, and hold nothing that is looked at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,7 @@ def _way(start: object, wanted: object) -> _Way | None:
     while waiting and len(seen) < _MOST:
         holder = waiting.popleft()
         for step, part in _parts(holder):
-            if id(part) in seen:
+            if type(part) in _PLAIN or id(part) in seen:
                 continue
             seen.add(id(part))
             kept.append(part)
@@ -129,8 +132,6 @@ def _back(came: Mapping[int, tuple[int, _Step, Any]], at: int) -> _Way:
 
 def _parts(thing: Any) -> Iterable[tuple[_Step, Any]]:
     """What pickling an object by value goes on to."""
-    if isinstance(thing, str | bytes | int | float | CodeType | ModuleType):
-        return ()
     if isinstance(thing, FunctionType):
         return _parts_of_function(thing)
     if isinstance(thing, type):

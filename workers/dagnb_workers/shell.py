@@ -94,6 +94,10 @@ class TaskShell:
             obj=self,
         )
 
+    def __reduce__(self) -> str:
+        """Be the one of whichever process it is read in."""
+        return "shell"
+
     def _system(self, command: str, caller: FrameType | None) -> None:
         if command.rstrip().endswith("&"):
             raise OSError("Background processes not supported.")  # as IPython says it

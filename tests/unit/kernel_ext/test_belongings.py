@@ -1,0 +1,82 @@
+"""The shell of a notebook never travels; what functions use of it is replaced by what workers have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from dagnb_workers import shell
+
+from dagnb.graph.payload import decode_call, decode_function, encode_call, encode_function
+from dagnb.graph.task import Task
+from tests.unit.kernel_ext.conftest import Cells
+
+
+def elsewhere(cells: Cells, name: str) -> Any:
+    """The function of the notebook as a worker has it."""
+    function, _ = decode_function(encode_function(Task(cells[name])))
+    return function
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("def f():\n    out = !echo hi\n    return out[0]", "hi"),
+        ("word = 'hi'\ndef f():\n    out = !echo {word} $word\n    return out[0]", "hi hi"),
+        ("def f():\n    def g():\n        out = !echo inner\n        return out[0]\n    return g()", "inner"),
+        ("def f():\n    try: return bool(get_ipython())\n    except NameError: return 'a script'", "a script"),
+        ("from IPython import get_ipython\ndef f(): return get_ipython() is None", True),
+        ("ip = get_ipython()\nheld = {'shell': [ip]}\ndef f(): return type(held['shell'][0]).__name__", "TaskShell"),
+        ("ask = get_ipython().getoutput\ndef f(): return list(ask('echo bound'))", ["bound"]),
+        ("def f():\n    with open('/dev/null') as file: return file.read(), open.__module__", ("", "io")),
+        ("import sys\ndef f(): return exit is sys.exit", True),
+        ("def f(): return __IPYTHON__", True),
+    ],
+)
+def test_what_a_function_uses_of_the_shell_is_what_workers_have(cells: Cells, source: str, value: object) -> None:
+    """The last of them is a builtin of this process."""
+    cells.run(source)
+
+    assert elsewhere(cells, "f")() == value
+
+
+def test_display_is_that_of_workers_imported_or_not(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+    cells.run("from IPython.display import display as show\ndef f():\n    display('a')\n    show('b')")
+
+    function = elsewhere(cells, "f")
+    function()
+
+    assert capsys.readouterr().out == "'a'\n'b'\n"
+    assert function.__globals__["display"] is function.__globals__["show"] is shell.display
+
+
+def test_an_object_that_holds_the_shell_travels_without_it(cells: Cells) -> None:
+    cells.run("class Model:\n    def __init__(self): self.shell = get_ipython()\nmodel = Model()")
+
+    (model,), _ = decode_call(encode_call(Task(print)(cells["model"]), "print-0", {}, lambda _: ""), [], {})
+
+    assert model.shell is shell.shell
+
+
+def test_a_worker_needs_no_ipython_for_any_of_it(cells: Cells) -> None:
+    cells.run(
+        "def f():\n    display(1)\n    out = !echo hi\n    with open('/dev/null'): return out[0], len(list(exit.__name__))"
+    )
+    reads = (
+        "import sys; sys.modules['IPython'] = None\nfrom dagnb.graph.payload import decode_function\n"
+        f"print(decode_function(bytes.fromhex('{encode_function(Task(cells['f'])).hex()}'))[0]())"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", reads], capture_output=True, text=True, check=False)
+
+    assert (ended.stdout, ended.stderr) == ("1\n('hi', 4)\n", "")
+
+
+def test_commands_of_a_dag_cell_run_inside_and_outside_of_its_functions(cells: Cells) -> None:
+    cells.run(
+        "%%dag x\nhere = !echo outside\ndef f(word):\n    out = !echo inside {word}\n    return out[0]\nf(here[0])"
+    )
+
+    assert cells["x"] == "inside outside"
