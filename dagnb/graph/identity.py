@@ -22,20 +22,20 @@ def identity(function: Callable[..., Any]) -> str:
     Helpers from the same module or notebook count in, and what the function encloses; values of other globals do not.
     """
     digest = hashlib.sha256()
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}  # the functions themselves, so that no other takes the id of one
     waiting: list[Any] = [function]
     while waiting:
         waiting.extend(_feed(waiting.pop(), digest.update, seen))
     return digest.hexdigest()[:16]
 
 
-def _feed(function: Any, put: Callable[[bytes], None], seen: set[int]) -> list[Any]:
+def _feed(function: Any, put: Callable[[bytes], None], seen: dict[int, Any]) -> list[Any]:
     """Put one function. Returns the helpers it calls."""
+    if id(function) in seen:
+        return []
+    seen[id(function)] = function
     behind = _behind(function)
     if behind and not _is_own_wrapper(function, behind[0]):
-        if id(function) in seen:
-            return []
-        seen.add(id(function))
         return behind
     if isinstance(function, functools.partial):
         put(_told((function.args, function.keywords)).encode())
@@ -45,9 +45,6 @@ def _feed(function: Any, put: Callable[[bytes], None], seen: set[int]) -> list[A
         put(_name(function).encode())
         method = type(function).__call__  # of an object that is called like a function
         return [method] if isinstance(method, types.FunctionType) else []
-    if id(code) in seen:
-        return []
-    seen.add(id(code))
     enclosed = dict(_enclosed(function, code))
     put(_told((_told_code(code), function.__defaults__, function.__kwdefaults__, enclosed)).encode())
     return [*_helpers(function, code), *(held for held in enclosed.values() if _is_function(held)), *behind]

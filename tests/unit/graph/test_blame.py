@@ -46,23 +46,21 @@ def conn() -> Iterator[sqlite3.Connection]:
 
 
 PATHS = {
-    "def load(): return conn": "`conn`, used by task 'load',",
-    "def g(): return conn\ndef load(): return g()": "`conn` in `g`, used by task 'load',",
-    "def h(): return conn\ndef g(): return h()\ndef load(): return g()": "`conn` in `h` in `g`, used by task 'load',",
-    "def load(source=conn): return source": "`source`, used by task 'load',",
-    "def load(*, source=conn): return source": "`source`, used by task 'load',",
-    "def outer(db):\n    def load(): return db\n    return load\nload = outer(conn)": "`db`, used by task 'load',",
-    "settings = {'db': [1, conn]}\ndef load(): return settings": "`settings['db'][1]`, used by task 'load',",
-    "class Db:\n    opened = conn\ndef load(): return Db": "`Db.opened`, used by task 'load',",
-    "class Db:\n    def ask(self): return conn\ndef load(): return Db()": "`conn` in `Db.ask`, used by task 'load',",
-    "class Db:\n    def __init__(self): self.own = conn\ndb = Db()\ndef load(): return db": "`db.own`, used by task 'load',",
-    "class Db:\n    __slots__ = ('own',)\ndb = Db()\ndb.own = conn\ndef load(): return db": "`db.own`, used by task 'load',",
-    "import functools\nask = functools.partial(print, conn)\ndef load(): ask()": "`ask.args[0]`, used by task 'load',",
-    "import functools\n@functools.cache\ndef g(): return conn\ndef load(): g()": "`conn` in `g`, used by task 'load',",
-    "def load(): return 1\nload.source = conn": "`source`, used by task 'load',",
-    "class Db:\n    def __init__(self): self.own = conn\n    def ask(self): return 1\nask = Db().ask\ndef load(): return ask()": (
-        "`ask.__self__.own`, used by task 'load',"
-    ),
+    "def load(): return conn": "`conn`",
+    "def g(): return conn\ndef load(): return g()": "`conn` in `g`",
+    "def h(): return conn\ndef g(): return h()\ndef load(): return g()": "`conn` in `h` in `g`",
+    "def load(source=conn): return source": "`source`",
+    "def load(*, source=conn): return source": "`source`",
+    "def outer(db):\n    def load(): return db\n    return load\nload = outer(conn)": "`db`",
+    "settings = {'db': [1, conn]}\ndef load(): return settings": "`settings['db'][1]`",
+    "class Db:\n    opened = conn\ndef load(): return Db": "`Db.opened`",
+    "class Db:\n    def ask(self): return conn\ndef load(): return Db()": "`conn` in `Db.ask`",
+    "class Db:\n    def __init__(self): self.own = conn\ndb = Db()\ndef load(): return db": "`db.own`",
+    "class Db:\n    __slots__ = ('own',)\ndb = Db()\ndb.own = conn\ndef load(): return db": "`db.own`",
+    "import functools\nask = functools.partial(print, conn)\ndef load(): ask()": "`ask.args[0]`",
+    "import functools\n@functools.cache\ndef g(): return conn\ndef load(): g()": "`conn` in `g`",
+    "def load(): return 1\nload.source = conn": "`source`",
+    "class Db:\n    def ask(self): ...\ndb = Db()\ndb.own = conn\nask = db.ask\ndef load(): ask()": "`ask.__self__.own`",
 }
 
 
@@ -70,7 +68,10 @@ PATHS = {
 def test_the_path_leads_to_what_cannot_travel(source: str, conn: sqlite3.Connection) -> None:
     refused = refusal(source, conn=conn)
 
-    assert f"cannot be pickled: {PATHS[source]} is an open connection (sqlite3.Connection). " in str(refused)
+    assert (
+        f"cannot be pickled: {PATHS[source]}, used by task 'load', is an open connection (sqlite3.Connection). "
+        in str(refused)
+    )
     assert str(refused).endswith("Open it inside the task, and pass what opens it: a path, a URL.")
 
 
@@ -136,7 +137,7 @@ FILES: dict[str, Callable[[Path], Any]] = {
     "written": lambda path: path.open("w", encoding="utf-8"),
     "binary": lambda path: path.open("rb"),
     "raw": lambda path: path.open("rb", buffering=0),
-    "temporary": lambda path: tempfile.NamedTemporaryFile(dir=path.parent),
+    "temporary": lambda path: tempfile.NamedTemporaryFile(dir=path.parent),  # noqa: SIM115  # entered by the test
 }
 
 
@@ -175,7 +176,12 @@ def test_the_standard_streams_are_those_of_the_other_side() -> None:
 
 
 def test_an_object_that_refuses_for_a_reason_of_its_own_is_named_with_it() -> None:
-    source = "class Moody:\n    def __reduce__(self): raise ValueError('not today')\nheld = [Moody()]\ndef load(): return held"
+    source = """
+        class Moody:
+            def __reduce__(self): raise ValueError("not today")
+        held = [Moody()]
+        def load(): return held
+        """
 
     assert "`held[0]`, used by task 'load', is of type Moody: not today. Pass plain data" in str(refusal(source))
 

@@ -151,15 +151,24 @@ def test_a_helper_changes_it_wherever_it_is_called(calling: str) -> None:
     [
         "import functools\nhelper = functools.lru_cache(helper)\ndef f(x): return helper(x)",
         "import functools\nhelper = functools.cache(functools.lru_cache(helper))\ndef f(x): return helper(x)",
-        "import functools\ng = functools.singledispatch(lambda x: 0)\ng.__module__ = __name__\n"
-        "g.register(int, helper)\ndef f(x): return g(x)",
+        """import functools
+g = functools.singledispatch(lambda x: 0)
+g.register(int, helper)
+def f(x): return g(x)
+""",
         "import functools\nclass C:\n    m = functools.cached_property(helper)\ndef f(x): return C()",
         "import functools\nclass C:\n    m = functools.partialmethod(helper)\ndef f(x): return C()",
         "class C:\n    m = property(helper)\ndef f(x): return C()",
         "class C:\n    m = staticmethod(helper)\ndef f(x): return C.m(x)",
         "class C:\n    def m(self, x): return helper(x)\ndef f(x): return C().m(x)",
-        "import functools\ndef more(g):\n    @functools.wraps(g)\n    def w(*a): return g(*a)\n    return w\n"
-        "helper = more(more(more(helper)))\ndef f(x): return helper(x)",
+        """import functools
+def more(g):
+    @functools.wraps(g)
+    def w(*a): return g(*a)
+    return w
+helper = more(more(more(helper)))
+def f(x): return helper(x)
+""",
         "import contextlib\nhelper = contextlib.contextmanager(helper)\ndef f(x): return helper(x)",
     ],
     ids=[

@@ -15,7 +15,9 @@ CASES = {
         @functools.lru_cache(maxsize=7, typed=True)
         def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
         fib(3)
-        def f(): return fib.cache_info().currsize, fib(20), fib.cache_parameters(), fib.__name__, fib.__wrapped__.__name__
+        def f():
+            n_cached = fib.cache_info().currsize
+            return n_cached, fib(20), fib.cache_parameters(), fib.__name__, fib.__wrapped__.__name__
         """,
     "a cached function with a limit of its own": """
         import functools
@@ -50,7 +52,9 @@ CASES = {
         @show.register(list)
         def _(value): return [show(item) for item in value]
         show.unit = "cm"
-        def f(): return show([1, "a", [2]]), show.__doc__, show.__name__, show.unit, sorted(k.__name__ for k in show.registry)
+        def f():
+            kinds = sorted(kind.__name__ for kind in show.registry)
+            return show([1, "a", [2]]), show.__doc__, show.__name__, show.unit, kinds
         """,
     "a generic method": """
         import functools

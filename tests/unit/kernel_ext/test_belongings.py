@@ -61,9 +61,8 @@ def test_an_object_that_holds_the_shell_travels_without_it(cells: Cells) -> None
 
 
 def test_a_worker_needs_no_ipython_for_any_of_it(cells: Cells) -> None:
-    cells.run(
-        "def f():\n    display(1)\n    out = !echo hi\n    with open('/dev/null'): return out[0], len(list(exit.__name__))"
-    )
+    used = "display(1)\n    out = !echo hi\n    with open('/dev/null'): return out[0], len(exit.__name__)"
+    cells.run(f"def f():\n    {used}")
     reads = (
         "import sys; sys.modules['IPython'] = None\nfrom dagnb.graph.payload import decode_function\n"
         f"print(decode_function(bytes.fromhex('{encode_function(Task(cells['f'])).hex()}'))[0]())"
@@ -72,6 +71,27 @@ def test_a_worker_needs_no_ipython_for_any_of_it(cells: Cells) -> None:
     ended = subprocess.run([sys.executable, "-c", reads], capture_output=True, text=True, check=False)
 
     assert (ended.stdout, ended.stderr) == ("1\n('hi', 4)\n", "")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "echo {n} $n ${n}",
+        "echo '{n} $n' \"{n} $n\"",
+        "echo {rows[0:1]} {n!r} {n + 1}",
+        "echo $place.name $place.missing",
+        "echo {place.name:>4}",
+        "echo $HOME {n",
+        "echo $$HOME",
+        "printf 'a b' | awk '{print $2}'",
+        "echo $(echo $n)",
+    ],
+)
+def test_a_command_gives_what_ipython_itself_gives(cells: Cells, command: str) -> None:
+    cells.run("class Place: name = 'here'\nn, place, rows = 3, Place(), [1, 2]")
+    cells.run(f"def f():\n    out = !{command}\n    return list(out)")
+
+    assert elsewhere(cells, "f")() == cells["f"]()
 
 
 def test_commands_of_a_dag_cell_run_inside_and_outside_of_its_functions(cells: Cells) -> None:
