@@ -226,7 +226,7 @@ def test_a_result_that_cannot_travel_has_a_cure_of_its_own() -> None:
     assert str(given).endswith("Pass plain data (a path instead of an open file) or create the object inside the task.")
     assert str(returned) == (
         "the result of task 'f-0' cannot be pickled: TypeError: a lock. Return plain data (a path, a list) instead, "
-        "and let whoever needs it open or create the object."
+        "and let whoever needs it open or create the object inside the task."
     )
 
 

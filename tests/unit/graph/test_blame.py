@@ -60,7 +60,7 @@ PATHS = {
     "import functools\nask = functools.partial(print, conn)\ndef load(): ask()": "`ask.args[0]`",
     "import functools\n@functools.cache\ndef g(): return conn\ndef load(): g()": "`conn` in `g`",
     "def load(): return 1\nload.source = conn": "`source`",
-    "class Db:\n    def ask(self): ...\ndb = Db()\ndb.own = conn\nask = db.ask\ndef load(): ask()": "`ask.__self__.own`",
+    "class Db:\n    def q(self): ...\ndb = Db()\ndb.own = conn\nask = db.q\ndef load(): ask()": "`ask.__self__.own`",
 }
 
 

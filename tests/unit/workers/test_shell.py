@@ -154,6 +154,6 @@ def test_a_command_that_is_interrupted_is_killed(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(shell, "_print", interrupt)
 
     with pytest.raises(KeyboardInterrupt):
-        ran("def f(): get_ipython().system('echo $$$$ > {pid}; echo begun; exec sleep 100')", pid=pid)
+        ran("def f(): get_ipython().system('echo $$ > {pid}; echo begun; exec sleep 100')", pid=pid)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
