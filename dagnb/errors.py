@@ -78,8 +78,8 @@ class UnserialisableError(GraphError):
     def __init__(self, task: str, what: str, reason: str, cure: str = "") -> None:
         self.task, self.what, self.reason, self.cure = task, what, reason, cure
         if what == "the result":
-            cure = "Return plain data (a path, a list) instead, and let whoever needs it open or create the object"
-            cure += " inside the task."
+            returned = "Return plain data (a path, a list) instead, and let whoever needs it open or"
+            cure = f"{returned} create the object inside the task."
         elif not cure:
             cure = "Pass plain data (a path instead of an open file) or create the object inside the task."
         super().__init__(f"{what} of task '{task}' cannot be pickled: {reason}. {cure}")

@@ -48,13 +48,13 @@ class _Kind:
     cure: str
 
 
-def blame(value: object, reason: str, *, root: str = "", user: str = "") -> Blame:
+def blame(value: object, reason: str, *, root: str = "", user: str = "", apart: type | tuple[()] = ()) -> Blame:
     """Find the part of a value that pickling failed at, and say what it is; the reason alone where none is found.
 
     reason: what pickling raised. root: how the value itself is called, '' for a function whose globals are named.
-    user: the task whose function the value is, for "used by task".
+    user: the task whose function the value is, for "used by task". apart: objects of this class travel in another way.
     """
-    culprit = _last_met(value)
+    culprit = _last_met(value, apart)
     way = _way(value, culprit) if culprit is not None else None
     if not way:
         kind = _kind_of(value)
@@ -79,6 +79,11 @@ class _Tracer(ByValuePickler):
     """Remembers what it looks at."""
 
     last: Any = None
+    apart: type | tuple[()] = ()
+
+    def persistent_id(self, item: Any) -> object:
+        """Something for what is not pickled here."""
+        return "apart" if isinstance(item, self.apart) else None
 
     def reducer_override(self, item: Any) -> Any:
         """As of ByValuePickler."""
@@ -86,9 +91,9 @@ class _Tracer(ByValuePickler):
         return super().reducer_override(item)
 
 
-def _last_met(value: object) -> Any:
+def _last_met(value: object, apart: type | tuple[()]) -> Any:
     tracer = _Tracer(_Nowhere(), protocol=5, buffer_callback=lambda buffer: None)
-    tracer.files = set()
+    tracer.files, tracer.apart = set(), apart
     try:
         tracer.dump(value)
     except Exception as error:  # noqa: BLE001  # pickling runs the user's code: it may raise anything
@@ -276,7 +281,7 @@ _NODE = _Kind(
     "a node, whose value is not computed yet", "Pass it as an argument of the task, which then gets its value."
 )
 _LOCAL = _Kind("something that each thread has for itself", "Make it inside the task.")
-_WINDOW = _Kind("a part of a window", "Keep it in the notebook, and pass plain data.")
+_WINDOW = _Kind("a part of a window or page", "Keep it where it is, and pass what it holds: plain data.")
 _WEAK = _Kind("a weak reference", "Hold the object itself, or look it up inside the task.")
 _BUILTIN_ITERATORS = ("generator", "coroutine", "async_generator")
 
@@ -316,6 +321,7 @@ _KINDS: dict[str, _Kind] = {
     "_thread._local": _LOCAL,
     "_contextvars.ContextVar": _LOCAL,
     "tkinter.Misc": _WINDOW,
+    "ipywidgets.widgets.widget.Widget": _WINDOW,
     "weakref.ReferenceType": _WEAK,
     **{f"builtins.{name}": _ONCE for name in _BUILTIN_ITERATORS},
 }

@@ -252,5 +252,5 @@ def _blame(node: Node[Any], name: str, places: Mapping[Node[Any], int], share: C
             raise ForeignNodeError(name, f"'{argument}'", f"a {type(value).__name__}") from error
         except Exception as error:  # as above
             what = f"argument '{argument}' ({type(value).__name__})"
-            found = blame(value, reason_of(error), root=str(argument))
+            found = blame(value, reason_of(error), root=str(argument), apart=Node)
             raise UnserialisableError(name, what, found.reason, found.cure) from error

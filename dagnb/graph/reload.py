@@ -47,7 +47,8 @@ def newest(task: Task[..., Any]) -> Any:
     if origin is None or origin.spec is _spec(task):
         return task
     found: Any = sys.modules[task.__module__]
-    for part in task.__qualname__.split("."):
+    name: str = vars(task)["__qualname__"]
+    for part in name.split("."):
         found = getattr(found, part, None)
     if isinstance(found, type(task)):
         return found.with_options(**origin.changes) if origin.changes else found

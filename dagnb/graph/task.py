@@ -95,17 +95,17 @@ class Task(Generic[P, R]):
     def __wrapped__(self) -> Callable[P, R]:
         return self.function
 
-    def __getattr__(self, name: str) -> Any:
-        """An attribute of the function, such as `cache_clear` or `register`."""
-        if name.startswith("__") or "function" not in vars(self):  # pickle and copy ask before there is a function
-            raise AttributeError(f"a task has no {name!r}", name=name, obj=self)
-        try:
-            return getattr(self.function, name)
-        except AttributeError:
-            told = (
-                f"neither the task '{self.name}' nor its function has {name!r}. A call of it gives a node, with .run()."
-            )
-            raise AttributeError(told, name=name, obj=self) from None
+    if not TYPE_CHECKING:  # a checker of types should still find misspelt names
+
+        def __getattr__(self, name: str) -> Any:
+            """An attribute of the function, such as `cache_clear` or `register`."""
+            if name.startswith("__") or "function" not in vars(self):  # pickle and copy ask before there is a function
+                raise AttributeError(f"a task has no {name!r}", name=name, obj=self)
+            try:
+                return getattr(self.function, name)
+            except AttributeError:
+                told = f"neither the task '{self.name}' nor its function has {name!r}. A call of it gives a node."
+                raise AttributeError(told, name=name, obj=self) from None
 
     @property
     def __isabstractmethod__(self) -> bool:
@@ -164,11 +164,13 @@ class Method:
         """The same method of the same object with some options changed."""
         return Method(self.__func__.with_options(**changes), self.__self__)
 
-    def __getattr__(self, name: str) -> Any:
-        """An attribute of the task, such as its options."""
-        if name.startswith("__"):
-            raise AttributeError(f"a task of a method has no {name!r}", name=name, obj=self)
-        return getattr(self.__func__, name)
+    if not TYPE_CHECKING:  # as above
+
+        def __getattr__(self, name: str) -> Any:
+            """An attribute of the task, such as its options."""
+            if name.startswith("__"):
+                raise AttributeError(f"a task of a method has no {name!r}", name=name, obj=self)
+            return getattr(self.__func__, name)
 
     @property
     def __signature__(self) -> inspect.Signature:

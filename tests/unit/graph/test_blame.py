@@ -203,6 +203,13 @@ def test_the_argument_is_named_with_the_way_inside_it() -> None:
     )
 
 
+def test_a_node_beside_it_in_an_argument_is_not_to_blame() -> None:
+    node = Task(print)([Task(len)("a"), threading.Lock()])
+
+    with pytest.raises(UnserialisableError, match=r"`args\[0\]\[1\]` is a lock \(_thread\.lock\)\. "):
+        encode_call(node, "print-0", {node.upstream[0]: 0}, lambda _: "")
+
+
 def test_a_way_that_nobody_can_see_leaves_the_reason_alone() -> None:
     source = """
         class Hides:
