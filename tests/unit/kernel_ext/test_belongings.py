@@ -30,7 +30,7 @@ def elsewhere(cells: Cells, name: str) -> Any:
         ("from IPython import get_ipython\ndef f(): return get_ipython() is None", True),
         ("ip = get_ipython()\nheld = {'shell': [ip]}\ndef f(): return type(held['shell'][0]).__name__", "TaskShell"),
         ("ask = get_ipython().getoutput\ndef f(): return list(ask('echo bound'))", ["bound"]),
-        ("def f():\n    with open('/dev/null') as file: return file.read(), open.__module__", ("", "io")),
+        ("import builtins\ndef f(): return open is builtins.open, open('/dev/null').close()", (True, None)),
         ("import sys\ndef f(): return exit is sys.exit", True),
         ("def f(): return __IPYTHON__", True),
     ],
@@ -52,12 +52,25 @@ def test_display_is_that_of_workers_imported_or_not(cells: Cells, capsys: pytest
     assert function.__globals__["display"] is function.__globals__["show"] is shell.display
 
 
-def test_an_object_that_holds_the_shell_travels_without_it(cells: Cells) -> None:
+class Touched:
+    """Notes that it was pickled."""
+
+    times = 0
+
+    def __reduce__(self) -> Any:
+        Touched.times += 1
+        return Touched, ()
+
+
+def test_an_object_that_holds_the_shell_travels_without_it(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even an attempt is made to pickle the shell: it may have effects, and takes long."""
     cells.run("class Model:\n    def __init__(self): self.shell = get_ipython()\nmodel = Model()")
+    monkeypatch.setattr(type(cells.shell), "__getstate__", lambda self: {"first": Touched()})
 
     (model,), _ = decode_call(encode_call(Task(print)(cells["model"]), "print-0", {}, lambda _: ""), [], {})
 
     assert model.shell is shell.shell
+    assert Touched.times == 0
 
 
 def test_a_worker_needs_no_ipython_for_any_of_it(cells: Cells) -> None:
