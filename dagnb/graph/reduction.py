@@ -71,18 +71,21 @@ def _function(item: FunctionType) -> Reduction | None:
 
 
 def _generic_function(item: Any) -> Reduction | None:
-    """One of singledispatch. One that workers import is given the implementations that the notebook added."""
+    """One of singledispatch, with all its implementations."""
     if is_importable(item):
-        added = {kind: made for kind, made in item.registry.items() if made.__module__ == "__main__"}
-        return (
-            (_found, (item.__module__, item.__qualname__), (added, {}, {}), None, None, _fill_generic)
-            if added
-            else None
-        )
+        return _imported_generic_function(item)
     names = {name: getattr(item, name) for name in _NAMES}
     attributes = {name: value for name, value in vars(item).items() if name not in vars(_dispatching)}
     state = (dict(item.registry), names, attributes)
     return functools.singledispatch, (item.__wrapped__,), state, None, None, _fill_generic
+
+
+def _imported_generic_function(item: Any) -> Reduction | None:
+    """One that workers import, with the implementations that the notebook added to it."""
+    added = {kind: made for kind, made in item.registry.items() if made.__module__ == "__main__"}
+    if not added:
+        return None
+    return _found, (item.__module__, item.__qualname__), (added, {}, {}), None, None, _fill_generic
 
 
 def _found(module: str, name: str) -> Any:

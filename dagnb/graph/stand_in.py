@@ -24,10 +24,15 @@ _SHELL_CALLS = frozenset({"system", "getoutput", "run_line_magic", "run_cell_mag
 _DOLLAR = re.compile(r"\$(\w+)")
 
 
+_COPIES: dict[str, Callable[[Any], Any]] = {"lines": list, "text": str}
+"""name of a stand-in that is made anew -> what it is made of"""
+
+
 def stand_in(item: Any) -> tuple[Any, ...] | None:
     """How workers make what they have in the place of this object of the shell; None for all else."""
     if name := name_of(item):
-        return _itself, (registry.find("stand-in", name),)
+        made = registry.find("stand-in", name)
+        return (made, (_COPIES[name](item),)) if name in _COPIES else (_itself, (made,))
     if type(item) is MethodType and name_of(item.__self__):
         return getattr, (item.__self__, item.__name__)
     return None
@@ -42,10 +47,11 @@ def name_of(item: Any) -> str:
 
 
 def plain_table() -> dict[Any, Any]:
-    """The `dispatch_table` for a plain pickler, by which the shell is refused before all that it holds is tried."""
+    """The `dispatch_table` for a plain pickler: the shell is refused before all that it holds is tried."""
     if "IPython.core.interactiveshell" not in sys.modules:
         return copyreg.dispatch_table
-    return {**copyreg.dispatch_table, _of_notebook("shell_type")(): _refuse}
+    ours = {kind: _refuse if name == "shell" else stand_in for kind, name in _of_notebook("types")().items()}
+    return {**copyreg.dispatch_table, **ours}
 
 
 def _refuse(shell: object) -> NoReturn:

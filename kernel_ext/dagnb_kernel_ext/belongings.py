@@ -8,6 +8,7 @@ from IPython.core import getipython, interactiveshell
 from IPython.core.autocall import ExitAutocall
 from IPython.core.display_functions import display
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.text import LSString, SList
 
 _FUNCTIONS: dict[object, str] = {
     display: "display",
@@ -17,9 +18,14 @@ _FUNCTIONS: dict[object, str] = {
 }
 
 
-def shell_type() -> type:
-    """The class of this process's shell; the common one where there is none."""
-    return type(InteractiveShell.instance()) if InteractiveShell.initialized() else InteractiveShell
+_OUTPUTS: dict[type, str] = {SList: "lines", LSString: "text"}
+"""what `x = !command` gives"""
+
+
+def types() -> dict[type, str]:
+    """The exact classes of which objects are replaced, as far as plain pickle must know them: class -> name."""
+    shell = type(InteractiveShell.instance()) if InteractiveShell.initialized() else InteractiveShell
+    return {shell: "shell", **_OUTPUTS}
 
 
 def stand_in_name(item: object) -> str:
@@ -29,6 +35,8 @@ def stand_in_name(item: object) -> str:
         return _FUNCTIONS.get(item, "")
     if isinstance(item, MethodType):
         return "get_ipython" if item.__func__ is InteractiveShell.get_ipython else ""
+    if kind in _OUTPUTS:
+        return _OUTPUTS[kind]
     if issubclass(kind, InteractiveShell):
         return "shell"
     return "exit" if issubclass(kind, ExitAutocall) else ""

@@ -86,6 +86,16 @@ def test_a_worker_needs_no_ipython_for_any_of_it(cells: Cells) -> None:
     assert (ended.stdout, ended.stderr) == ("1\n('hi', 4)\n", "")
 
 
+def test_the_output_of_a_command_of_the_notebook_is_for_a_task_what_its_own_commands_give(cells: Cells) -> None:
+    cells.run("lines = !echo given\ndef f(): return lines")
+    node = Task(print)(cells["lines"], cells["lines"].n)
+
+    (lines, text), _ = decode_call(encode_call(node, "print-0", {}, lambda _: ""), [], {})
+
+    assert (lines, lines.s, text) == (["given"], "given", "given")
+    assert type(lines) is type(elsewhere(cells, "f")()) is shell.Lines
+
+
 @pytest.mark.parametrize(
     "command",
     [
