@@ -13,7 +13,7 @@ import string
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
@@ -69,15 +69,9 @@ class TaskShell:
             return None
         if name in {"system", "sx"}:
             return self.getoutput(line, depth=_stack_depth)
-        line = _expanded(line, caller)
-        if name == "cd":
-            os.chdir(os.path.expanduser(line.strip() or "~"))
-            return None
-        if name == "pwd":
-            return os.getcwd()
-        if name == "time":
-            return _timed(line, caller)
-        raise _refused(f"%{name}")
+        if name not in _MAGICS:
+            raise _refused(f"%{name}")
+        return _MAGICS[name](_expanded(line, caller).strip(), caller)
 
     def run_cell_magic(self, name: str, line: str, cell: str) -> object:
         """Run the text of a `%%bash` or `%%sh`. Raises GraphError naming any other."""
@@ -198,6 +192,32 @@ def _timed(statement: str, caller: FrameType) -> object:
     spent_s, cpu_s = time.perf_counter() - begin_s, time.process_time() - begin_cpu_s
     _print(f"CPU times: total: {cpu_s:.3g} s\nWall time: {spent_s:.3g} s\n")
     return value
+
+
+def _cd(line: str, caller: FrameType) -> None:
+    os.chdir(os.path.expanduser(line or "~"))
+
+
+def _env(line: str, caller: FrameType) -> object:
+    """All variables, the value of one, or nothing after setting one: by `NAME=value` or `NAME value`."""
+    if not line:
+        return dict(os.environ)
+    name, equals, value = line.partition("=") if "=" in line else line.partition(" ")
+    if not equals:
+        return os.environ.get(name)
+    os.environ[name.strip()] = value.strip()
+    _print(f"env: {name.strip()}={value.strip()}\n")
+    return None
+
+
+_MAGICS: dict[str, Callable[[str, FrameType], object]] = {
+    "cd": _cd,
+    "env": _env,
+    "pwd": lambda line, caller: os.getcwd(),
+    "set_env": _env,
+    "time": _timed,
+}
+"""those that have a plain meaning in a task"""
 
 
 def _refused(magic: str) -> GraphError:

@@ -96,6 +96,20 @@ def test_a_magic_that_has_a_plain_meaning_is_run(tmp_path: Path, monkeypatch: py
     assert ran(source, folder=tmp_path, word="hi") == (str(tmp_path), ["hi"])
 
 
+def test_a_variable_of_the_environment_is_set_and_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGNB_TEST_WORD", "before")
+    source = """
+        def f():
+            get_ipython().run_line_magic("env", "DAGNB_TEST_WORD={word}")
+            return get_ipython().run_line_magic("env", "DAGNB_TEST_WORD")
+        """
+
+    assert ran(source, word="after") == os.environ["DAGNB_TEST_WORD"] == "after"
+    assert capsys.readouterr().out == "env: DAGNB_TEST_WORD=after\n"
+
+
 def test_time_prints_how_long_it_took_and_gives_the_value(capsys: pytest.CaptureFixture[str]) -> None:
     value = ran("def f():\n    n = 4\n    return get_ipython().run_line_magic('time', 'n + 1')")
 
