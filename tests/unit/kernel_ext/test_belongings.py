@@ -103,7 +103,7 @@ def test_the_output_of_a_command_of_the_notebook_is_for_a_task_what_its_own_comm
         "echo '{n} $n' \"{n} $n\"",
         "echo {rows[0:1]} {n!r} {n + 1}",
         "echo $place.name $place.missing",
-        "echo {place.name:>4}",
+        "echo {place.name:04}",
         "echo $HOME {n",
         "echo $$HOME",
         "printf 'a b' | awk '{print $2}'",
