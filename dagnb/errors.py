@@ -72,16 +72,19 @@ class ArgumentChangedError(GraphError):
 
 
 class UnserialisableError(GraphError):
-    """A function, argument or result cannot travel to another process."""
+    """A function, argument or result cannot travel to another process.
 
-    def __init__(self, task: str, what: str, reason: str) -> None:
-        self.task, self.what, self.reason = task, what, reason
-        cure = "Pass plain data (a path instead of an open file) or"
+    reason: names the part of it that cannot, by its path, where that could be found. cure: of its kind, where known.
+    """
+
+    def __init__(self, task: str, what: str, reason: str, cure: str = "") -> None:
+        self.task, self.what, self.reason, self.cure = task, what, reason, cure
         if what == "the result":
-            cure = "Return plain data (a path, a list) instead, and let whoever needs it open or"
-        super().__init__(
-            f"{what} of task '{task}' cannot be pickled: {reason}. {cure} create the object inside the task."
-        )
+            returned = "Return plain data (a path, a list) instead, and let whoever needs it open or"
+            cure = f"{returned} create the object inside the task."
+        elif not cure:
+            cure = "Pass plain data (a path instead of an open file) or create the object inside the task."
+        super().__init__(f"{what} of task '{task}' cannot be pickled: {reason}. {cure}")
 
 
 class PlanError(DagnbError):

@@ -14,6 +14,8 @@ GROUPS = {
     "extension": "dagnb.extension",
     "program": "dagnb.programs",
     "host": "dagnb.hosts",
+    "notebook": "dagnb.notebooks",
+    "stand-in": "dagnb.stand_ins",
 }
 """kind of thing -> entry-point group that holds it"""
 

@@ -11,6 +11,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from dagnb.graph.reduction import is_generic
+
 _PLAIN = (int, float, complex, str, bytes, type(None), type(...))
 
 
@@ -20,16 +22,21 @@ def identity(function: Callable[..., Any]) -> str:
     Helpers from the same module or notebook count in, and what the function encloses; values of other globals do not.
     """
     digest = hashlib.sha256()
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}  # the functions themselves, so that no other takes the id of one
     waiting: list[Any] = [function]
     while waiting:
         waiting.extend(_feed(waiting.pop(), digest.update, seen))
     return digest.hexdigest()[:16]
 
 
-def _feed(function: Any, put: Callable[[bytes], None], seen: set[int]) -> list[Any]:
+def _feed(function: Any, put: Callable[[bytes], None], seen: dict[int, Any]) -> list[Any]:
     """Put one function. Returns the helpers it calls."""
-    function = getattr(function, "__wrapped__", function)
+    if id(function) in seen:
+        return []
+    seen[id(function)] = function
+    behind = _behind(function)
+    if behind and not _is_own_wrapper(function, behind[0]):
+        return behind
     if isinstance(function, functools.partial):
         put(_told((function.args, function.keywords)).encode())
         return [function.func]
@@ -38,19 +45,45 @@ def _feed(function: Any, put: Callable[[bytes], None], seen: set[int]) -> list[A
         put(_name(function).encode())
         method = type(function).__call__  # of an object that is called like a function
         return [method] if isinstance(method, types.FunctionType) else []
-    if id(code) in seen:
-        return []
-    seen.add(id(code))
     enclosed = dict(_enclosed(function, code))
     put(_told((_told_code(code), function.__defaults__, function.__kwdefaults__, enclosed)).encode())
-    return [*_helpers(function, code), *(held for held in enclosed.values() if isinstance(held, types.FunctionType))]
+    return [*_helpers(function, code), *(held for held in enclosed.values() if _is_function(held)), *behind]
 
 
-def _helpers(function: Any, code: types.CodeType) -> Iterator[types.FunctionType]:
+def _behind(thing: Any) -> list[Any]:
+    """The functions for which a decorated function stands: cached, generic, wrapped, of a task, of a property."""
+    if is_generic(thing):
+        return [thing.registry[kind] for kind in sorted(thing.registry, key=_name)]
+    if isinstance(thing, property):
+        return [part for part in (thing.fget, thing.fset, thing.fdel) if part is not None]
+    if isinstance(thing, functools.cached_property | functools.partialmethod):
+        return [thing.func]
+    if isinstance(thing, functools.singledispatchmethod):
+        return [thing.dispatcher]
+    wrapped = getattr(thing, "__wrapped__", None)  # of class methods and static methods, too
+    return [] if wrapped is None else [wrapped]
+
+
+def _is_own_wrapper(function: Any, wrapped: Any) -> bool:
+    """Whether the wrapper was written beside what it wraps: then its code counts. That of a library's does not."""
+    if not isinstance(function, types.FunctionType) or is_generic(function):
+        return False
+    return function.__globals__.get("__name__") == getattr(wrapped, "__module__", None)
+
+
+def _is_function(thing: Any) -> bool:
+    return isinstance(thing, types.FunctionType) or bool(_behind(thing))
+
+
+def _helpers(function: Any, code: types.CodeType) -> Iterator[Any]:
+    """What a function uses of its own module: functions, decorated or not, and those of classes."""
     for name in sorted(set(_names(code))):
         helper = getattr(function, "__globals__", {}).get(name)
-        helper = getattr(helper, "__wrapped__", helper)
-        if isinstance(helper, types.FunctionType) and helper.__module__ == function.__module__:
+        if getattr(helper, "__module__", None) != function.__module__:
+            continue
+        if isinstance(helper, type):
+            yield from (held for _, held in sorted(vars(helper).items()) if _is_function(held))
+        elif _is_function(helper):
             yield helper
 
 
@@ -68,7 +101,7 @@ def _enclosed(function: Any, code: types.CodeType) -> Iterator[tuple[str, Any]]:
             held = cell.cell_contents
         except ValueError:  # not filled yet: a function that encloses what is defined after it
             continue
-        yield name, getattr(held, "__wrapped__", held)
+        yield name, held
 
 
 def _told_code(code: types.CodeType) -> str:

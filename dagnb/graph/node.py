@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from dagnb.errors import ArgumentChangedError, GraphError, UnserialisableError
 from dagnb.failure import reason_of
+from dagnb.graph.blame import blame
 from dagnb.graph.brief import cut
 from dagnb.graph.lineage import summary
 from dagnb.graph.packing import Content, Packed, pack, pack_call
@@ -65,7 +66,8 @@ class Node(Generic[R]):
     def arguments(self) -> dict[str, Any]:
         """Returns the arguments by name, or by position where the function does not tell its signature."""
         if self.task.signature is not None:
-            return self.task.signature.bind(*self.args, **self.kwargs).arguments
+            bound: dict[str, Any] = self.task.signature.bind(*self.args, **self.kwargs).arguments
+            return bound
         return {str(number): value for number, value in enumerate(self.args)} | self.kwargs
 
     def _blame(self) -> None:
@@ -75,7 +77,8 @@ class Node(Generic[R]):
                 pack(value, Node)
             except Exception as error:  # as above
                 what = f"argument '{argument}' ({type(value).__name__})"
-                raise UnserialisableError(self.task.name, what, reason_of(error)) from error
+                found = blame(value, reason_of(error), root=argument, apart=Node)
+                raise UnserialisableError(self.task.name, what, found.reason, found.cure) from error
 
     def changed(self, name: str, content: Content) -> ArgumentChangedError:
         """Returns the error that says which argument was changed since the call. name: of the call in its DAG."""

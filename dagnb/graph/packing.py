@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar
 
 from dagnb.graph.brief import brief
 from dagnb.graph.by_value import ByValuePickler
+from dagnb.graph.stand_in import plain_table
 
 K = TypeVar("K", bound=Hashable)
 
@@ -170,6 +171,11 @@ class _LeavesOut:
 
 class _Plain(_LeavesOut, pickle.Pickler):
     """For values of importable types."""
+
+    @property
+    def dispatch_table(self) -> Any:  # type: ignore[override]  # the pickler only reads it, as it is made
+        """See pickle.Pickler.dispatch_table."""
+        return plain_table()
 
     def reducer_override(self, item: Any) -> Any:
         """See left_out; pickle's own way for all else."""

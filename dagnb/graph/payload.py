@@ -17,6 +17,7 @@ from typing import Any
 
 from dagnb.errors import SignatureError, UnserialisableError
 from dagnb.failure import raised_text, reason_of
+from dagnb.graph.blame import blame
 from dagnb.graph.by_value import ByValuePickler
 from dagnb.graph.task import Task
 
@@ -71,7 +72,9 @@ def encode_function(task: Task[..., Any], files: set[str] | None = None) -> byte
     try:
         pickler.dump((task.function, task.options.retry_on))
     except Exception as error:  # pickling runs the user's code: it may raise anything
-        raise UnserialisableError(task.name, "the function (or a global it uses)", reason_of(error)) from error
+        found = blame(task.function, reason_of(error), user=task.name)
+        what = "the function (or a global it uses)"
+        raise UnserialisableError(task.name, what, found.reason, found.cure) from error
     return buffer.getvalue()
 
 
@@ -87,7 +90,8 @@ def encode_value(value: object, task: str, what: str = "the result") -> list[byt
     try:
         body = _dumps(value, buffers)
     except Exception as error:  # as above
-        raise UnserialisableError(task, what, raised_text(error)) from error
+        found = blame(value, raised_text(error), root=what.removeprefix("the "))
+        raise UnserialisableError(task, what, found.reason, found.cure) from error
     raws = [buffer.raw() for buffer in buffers]
     sizes = [len(body), *(len(raw) for raw in raws)]
     return [struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes), body, *raws]

@@ -9,10 +9,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, ParamSpec, TypeVar, get_overloads, overload
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, get_overloads, overload
 
 from dagnb.errors import GraphError
-from dagnb.graph import context
+from dagnb.graph import context, reload
 from dagnb.graph.brief import changed, cut
 from dagnb.graph.node import Node
 from dagnb.graph.options import TaskOptions, default_of, options_from
@@ -36,12 +37,13 @@ class Task(Generic[P, R]):
     def __post_init__(self) -> None:
         """Keep the signature, to check calls with; a builtin without one is checked when it runs."""
         if not callable(self.function):
-            raise GraphError(f"@task needs a function, not {type(self.function).__name__} {self.function!r}.")
+            _refuse(self.function)
         if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
             raise GraphError(
                 f"task '{self.name}' is a generator: its values cannot be stored. Return a list instead of yielding."
             )
         self._look_like_the_function()
+        reload.note(self)
         if self.signature is None:
             try:
                 signature = inspect.signature(self.function)
@@ -63,9 +65,12 @@ class Task(Generic[P, R]):
             if attribute != "__name__":  # a property, which strips the brackets of <lambda>
                 object.__setattr__(self, attribute, value)
 
-    def __get__(self, instance: object, owner: type | None = None) -> Task[P, R]:
-        """The task itself, also as an attribute of a class. `help` takes what has this method for a function."""
-        return self
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """The task of a method, bound to its object as a function would be; of the class, the task itself.
+
+        `help` takes what has this method for a function.
+        """
+        return self if instance is None else Method(self, instance)
 
     @property
     def name(self) -> str:
@@ -80,7 +85,24 @@ class Task(Generic[P, R]):
     def __wrapped__(self) -> Callable[P, R]:
         return self.function
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Node[R]:
+    if not TYPE_CHECKING:  # a checker of types should still find misspelt names
+
+        def __getattr__(self, name: str) -> Any:
+            """An attribute of the function, such as `cache_clear` or `register`."""
+            if name.startswith("__") or "function" not in vars(self):  # pickle and copy ask before there is a function
+                raise AttributeError(f"a task has no {name!r}", name=name, obj=self)
+            try:
+                return getattr(self.function, name)
+            except AttributeError:
+                told = f"neither the task '{self.name}' nor its function has {name!r}. A call of it gives a node."
+                raise AttributeError(told, name=name, obj=self) from None
+
+    @property
+    def __isabstractmethod__(self) -> bool:
+        return bool(getattr(self.function, "__isabstractmethod__", False))
+
+    # Positional-only, here and wherever a call passes through: a function may have parameters of any name.
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Node[R]:
         """Build the node of this call, with the arguments as they are now. Any of them may be a node, or hold nodes.
 
         Raises TypeError for wrong arguments, UnserialisableError naming one that cannot be pickled.
@@ -88,24 +110,88 @@ class Task(Generic[P, R]):
         # Types cannot say that a node may stand for any argument, or inside one: hence Any.
         if context.is_inside():
             return self.function(*args, **kwargs)  # type: ignore[return-value]  # ordinary call inside a task
-        if self.signature is not None:
+        current: Task[P, R] = reload.newest(self)
+        if current.signature is not None:
             try:
-                self.signature.bind(*args, **kwargs)
+                current.signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise TypeError(f"{self.name}(): {error}") from None
-        return Node(self, args, kwargs)
+                raise TypeError(f"{current.name}(): {error}") from None
+        return Node(current, args, kwargs)
 
     def with_options(self, **changes: Any) -> Task[P, R]:
         """The same function with some options changed."""
-        chosen = replace(self.options, **changes)
-        _warn_of_no_effect(chosen, self.options)
-        return replace(self, options=chosen)
+        current: Task[P, R] = reload.newest(self)
+        chosen = replace(current.options, **changes)
+        _warn_of_no_effect(chosen, current.options)
+        changed = replace(current, options=chosen)
+        reload.note_changes(changed, current, changes)
+        return changed
 
     def __repr__(self) -> str:
-        parameters = "..." if self.signature is None else ", ".join(self.signature.parameters)
-        options = changed(self.options).removeprefix("TaskOptions(").removesuffix(")")
+        current: Task[P, R] = reload.newest(self)
+        parameters = "..." if current.signature is None else ", ".join(current.signature.parameters)
+        options = changed(current.options).removeprefix("TaskOptions(").removesuffix(")")
         told = f"{cut(self.name)}({cut(parameters)})"
         return f"<task {told}{': ' if options else ''}{options}>"
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """A task of a method, bound to its object: the object is the first argument of each call, and travels like one."""
+
+    __func__: Task[..., Any]
+    __self__: Any
+
+    def __post_init__(self) -> None:
+        """Be shown as the function by help and inspect, as the task is."""
+        names: tuple[str, ...] = functools.WRAPPER_ASSIGNMENTS
+        for name in names:
+            with contextlib.suppress(AttributeError):
+                object.__setattr__(self, name, getattr(self.__func__, name))
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Build the node of this call, or call the method inside a task."""
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def with_options(self, **changes: Any) -> Method:
+        """The same method of the same object with some options changed."""
+        return Method(self.__func__.with_options(**changes), self.__self__)
+
+    if not TYPE_CHECKING:  # as above
+
+        def __getattr__(self, name: str) -> Any:
+            """An attribute of the task, such as its options."""
+            if name.startswith("__"):
+                raise AttributeError(f"a task of a method has no {name!r}", name=name, obj=self)
+            return getattr(self.__func__, name)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(MethodType(self.__func__, self.__self__))
+
+    def __get__(self, instance: object, owner: type | None = None) -> Method:
+        """Itself: it is bound already."""
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Method):
+            return NotImplemented
+        return self.__self__ is other.__self__ and self.__func__ is other.__func__
+
+    def __hash__(self) -> int:
+        return hash((id(self.__self__), self.__func__))
+
+    def __repr__(self) -> str:
+        return f"<bound {repr(self.__func__)[1:-1]} of {cut(object.__repr__(self.__self__))}>"
+
+
+def _refuse(thing: Any) -> NoReturn:
+    cure = ""
+    if isinstance(thing, property):
+        cure = " Put @task below it: @property, then @task."
+    elif isinstance(thing, Node):
+        cure = f" It is a call of the task '{thing.task.name}': leave @task off what makes functions."
+    raise GraphError(f"@task needs a function, not {type(thing).__name__} {thing!r}.{cure}")
 
 
 @overload
@@ -153,10 +239,17 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     backoff_s: upper bound of the random wait before the first retry, in seconds; doubled each time, at most 60.
     """
     if function is not None:
-        return function if isinstance(function, Task) else Task(function)
+        return function if isinstance(function, Task) else _marked(function, TaskOptions())
     chosen = options_from(**options)
     _warn_of_no_effect(chosen)
-    return lambda function: Task(function, chosen)
+    return lambda function: _marked(function, chosen)
+
+
+def _marked(function: Any, options: TaskOptions) -> Any:
+    """The task of a function; of a class method or a static method again one, whichever decorator stands first."""
+    if isinstance(function, classmethod | staticmethod):
+        return type(function)(_marked(function.__func__, options))
+    return Task(function, options)
 
 
 def _signature_of_task() -> inspect.Signature:

@@ -17,6 +17,7 @@ from dagnb.errors import GraphError
 from dagnb.graph.node import Node
 from dagnb.graph.targets import Targets
 from dagnb.graph.task import Task
+from dagnb_kernel_ext.maker import makers
 from dagnb_kernel_ext.output import cell_label
 
 _MARK = "__dagnb_task__"
@@ -102,14 +103,20 @@ def checked(shell: InteractiveShell, line: str, cell: str) -> CodeType:
 
 
 def compiled(shell: InteractiveShell, line: str, cell: str) -> Body:
-    """The cell with its functions made tasks. Raises SyntaxError, or GraphError when no expression ends it."""
+    """The cell with its functions made tasks, but for those of `makers`.
+
+    Raises SyntaxError, or GraphError when no expression ends it.
+    """
     __tracebackhide__ = True
     tree, file = _parsed(shell, line, cell)
     tree = shell.transform_ast(tree)  # type: ignore[no-untyped-call]  # IPython has no types here
+    helpers = makers(tree)
     last = tree.body.pop() if tree.body else None
     if not isinstance(last, ast.Expr):
         raise GraphError(f"the %%dag cell ends in {_kind(last)}, which gives no node. {_CURE}")
     for function in _functions(tree):
+        if function.name in helpers:
+            continue
         function.decorator_list.insert(0, ast.copy_location(ast.Name(_MARK, ast.Load()), _first(function)))
     return Body(
         statements=_compiled(shell, tree, file, "exec"),
@@ -166,6 +173,11 @@ def _kind(last: ast.stmt | None) -> str:
 
 def _as_task(function: Any) -> Any:
     """A task of whatever the decorators made; generators, which cannot be tasks, stay helpers."""
+    if isinstance(function, Node):
+        raise GraphError(
+            f"a decorator of this cell is the task '{function.task.name}', so it gave a node instead of a function. "
+            "Define decorators in a cell of their own, without %%dag."
+        )
     if not callable(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         return function
     return task(function)

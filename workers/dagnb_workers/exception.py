@@ -65,7 +65,7 @@ def crash_frames(lines: Iterable[tuple[str, int, str]], label: Label) -> list[Fr
 
 def of_result(refused: UnserialisableError, task: str) -> UnserialisableError:
     """The refusal of a result, of its task; with its cause where that lies in the user's own lines."""
-    error, cause = UnserialisableError(task, "the result", refused.reason), refused.__cause__
+    error, cause = UnserialisableError(task, "the result", refused.reason, refused.cure), refused.__cause__
     if cause is not None and any(not frame.is_library for frame in user_frames(cause.__traceback__)):
         error.__cause__ = cause
     return error

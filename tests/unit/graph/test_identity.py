@@ -146,6 +146,62 @@ def test_a_helper_changes_it_wherever_it_is_called(calling: str) -> None:
     assert identity(made(before + calling)) != identity(made(after + calling))
 
 
+@pytest.mark.parametrize(
+    "calling",
+    [
+        "import functools\nhelper = functools.lru_cache(helper)\ndef f(x): return helper(x)",
+        "import functools\nhelper = functools.cache(functools.lru_cache(helper))\ndef f(x): return helper(x)",
+        """import functools
+g = functools.singledispatch(lambda x: 0)
+g.register(int, helper)
+def f(x): return g(x)
+""",
+        "import functools\nclass C:\n    m = functools.cached_property(helper)\ndef f(x): return C()",
+        "import functools\nclass C:\n    m = functools.partialmethod(helper)\ndef f(x): return C()",
+        "class C:\n    m = property(helper)\ndef f(x): return C()",
+        "class C:\n    m = staticmethod(helper)\ndef f(x): return C.m(x)",
+        "class C:\n    def m(self, x): return helper(x)\ndef f(x): return C().m(x)",
+        """import functools
+def more(g):
+    @functools.wraps(g)
+    def w(*a): return g(*a)
+    return w
+helper = more(more(more(helper)))
+def f(x): return helper(x)
+""",
+        "import contextlib\nhelper = contextlib.contextmanager(helper)\ndef f(x): return helper(x)",
+    ],
+    ids=[
+        "cached",
+        "twice",
+        "generic",
+        "cached property",
+        "partial method",
+        "property",
+        "static",
+        "method",
+        "wrapped",
+        "library",
+    ],
+)
+def test_a_decorated_helper_changes_it_too(calling: str) -> None:
+    before, after = "def helper(x): return x + 1\n", "def helper(x): return x + 2\n"
+
+    assert identity(made(before + calling)) == identity(made("\n" + before + calling))
+    assert identity(made(before + calling)) != identity(made(after + calling))
+
+
+def test_a_decorator_of_the_notebook_changes_it_and_one_of_a_library_does_not() -> None:
+    own = (
+        "import functools\ndef more(g):\n    @functools.wraps(g)\n    def w(*a): return g(*a) + 1\n    return w\n"
+        "@more\ndef f(x): return x"
+    )
+    library = "import contextlib\n@contextlib.contextmanager\ndef f(x): yield x"
+
+    assert identity(made(own)) != identity(made(own.replace("+ 1", "+ 2")))
+    assert identity(made(library)) == identity(made("def f(x): yield x"))
+
+
 def test_a_helper_at_the_end_of_a_long_line_of_helpers_changes_it() -> None:
     line = "".join(f"def h{i}(x): return h{i + 1}(x)\n" for i in range(500)) + "def f(x): return h0(x)\n"
 

@@ -78,12 +78,15 @@ def test_a_task_of_a_callable_object_has_its_names_and_no_annotations() -> None:
     assert (made.name, made.__doc__, typing.get_type_hints(made)) == ("Caller", "Is called like a function.", {})
 
 
-def test_a_task_in_a_class_is_the_task_itself() -> None:
+def test_a_task_of_a_class_is_the_task_itself_and_of_an_object_it_is_bound_to_it() -> None:
     class Steps:
         first = marked
 
+    steps = Steps()
+
     assert Steps.first is marked
-    assert Steps().first is marked
+    assert steps.first(n=2).args == (steps,)
+    assert steps.first(n=2).task is marked
 
 
 def test_a_task_comes_through_pickle_as_it_was() -> None:

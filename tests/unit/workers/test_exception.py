@@ -194,7 +194,9 @@ def test_a_refused_result_has_a_cause_where_a_class_of_the_user_refused(cell: di
 
     user, generator = refused([cell["Refuses"]()]), refused(n for n in "ab")
 
-    assert user["message"].startswith("the result of task 'f-3' cannot be pickled: RuntimeError: not me.")
+    assert user["message"].startswith(
+        "the result of task 'f-3' cannot be pickled: `result[0]` is of type Refuses: RuntimeError: not me."
+    )
     assert [frame["line"] for frame in user["causes"][0]["frames"]] == [20]
     assert generator["causes"] == []
 
