@@ -177,6 +177,22 @@ async def test_a_result_that_finds_no_room_leaves_no_chunk_behind(little_room: s
         await store.store("run", 0, "t", bytes(40 * MB), is_sink=True)
 
 
+async def test_a_server_needs_no_more_room_for_large_content_than_its_bytes(small_pieces: str) -> None:
+    """A twentieth more at most; with pieces of 1 MiB it was a quarter."""
+    async with opened(small_pieces) as store:
+
+        async def used_bytes() -> int:
+            (told,) = await store.link.ask([("INFO", "memory")])
+            return int(told["used_memory"])
+
+        await store.share({"g": b"small"}, run="run", ttl_s=60)
+        before = await used_bytes()
+        await store.share({"h": bytes(50 * MB)}, run="run", ttl_s=60)
+
+        assert 50 * MB < await used_bytes() - before < 52.5 * MB
+        await store.forget("run")
+
+
 # ---- forgotten meanwhile ----
 
 

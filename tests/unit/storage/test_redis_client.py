@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from dagnb.errors import ConfigError, RunMissingError, StorageFullError, StorageUnavailableError
+from dagnb.errors import (
+    ConfigError,
+    RunMissingError,
+    StorageFullError,
+    StorageLimitError,
+    StorageUnavailableError,
+)
 from dagnb.storage.redis_link import Link
 from dagnb.storage.redis_wire import moment_of
 from tests.unit.storage.server import Answer, Command, Server, answering_server, bulk
@@ -94,6 +100,32 @@ async def test_the_answer_to_info_is_a_dictionary_and_that_to_time_two_numbers(t
         (clock,) = await link.ask([("TIME",)])
 
         assert moment_of(clock) == 12.5
+
+
+async def test_the_answer_to_config_get_is_the_name_and_the_value_as_text(tmp_path: Path) -> None:
+    async def answer(command: Command) -> bytes | None:
+        if command[0] == b"CONFIG":
+            return b"*2\r\n" + bulk(command[2]) + bulk(b"1500000")
+        return None if len(command[-1]) > 1_500_000 else b"+OK\r\n"
+
+    async with linked(tmp_path, answer) as (link, server):
+        await link.ask([("SET", "key", bytes(1_500_000))])
+        with pytest.raises(StorageLimitError) as raised:
+            await link.ask([("SET", "key", bytes(1_500_001))])
+
+        assert (raised.value.n_bytes, raised.value.limit_bytes) == (1_500_001, 1_500_000)
+        assert server.received[-1] == [b"CONFIG", b"GET", b"proto-max-bulk-len"]
+
+
+async def test_a_small_command_whose_answer_is_lost_is_no_reason_to_ask_for_limits(tmp_path: Path) -> None:
+    async def hang_up(command: Command) -> None:
+        return None
+
+    async with linked(tmp_path, hang_up) as (link, server):
+        with pytest.raises(StorageUnavailableError):
+            await link.ask([("SET", "key", bytes(1_000_000))])
+
+        assert [command[0] for command in server.received] == [b"SET"]
 
 
 @pytest.mark.parametrize(
