@@ -172,7 +172,6 @@ _REFUSED = {
     "cannot be put into a text yet": ("format it inside a task", ["format"]),
     "is no number yet": ("convert it inside a task", _CONVERSIONS.split()),
     "cannot be compared yet": ("compare it inside a task", _COMPARISONS.split()),
-    "cannot be called yet": ("call it inside a task", ["call"]),
     "cannot be calculated with yet": ("calculate inside a task", _CALCULATIONS),
 }
 """refusal -> the cure, and the special methods that are refused so"""

@@ -21,6 +21,7 @@ from dagnb.graph.brief import brief
 from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.node import Node
+from dagnb.graph.packing import unpack
 from dagnb.graph.payload import Signer, encode_function
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import Task
@@ -30,6 +31,9 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import python_version
 from dagnb.protocol.layout import Kinds, lay_out
 from dagnb.protocol.messages import Submission
+
+INLINE_CALL_BYTES = 256 * 1024
+"""Argument bytes up to this size lie in the record of their call, larger ones among the contents"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +90,10 @@ def unpack_cells(packed: bytes) -> Cells:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One call: the number of its function, its ordinal among calls of that name, contents it takes, argument bytes."""
+    """One call: the number of its function, its ordinal among calls of that name, contents it takes, argument bytes.
+
+    Without argument bytes they are the last of the contents, if there are any.
+    """
 
     function: int
     ordinal: int
@@ -99,6 +106,13 @@ class Body:
         """Signed bytes, bound to this task of this run and to whose values it reads."""
         packed: bytes = msgpack.packb([self.function, self.ordinal, self.contents, self.call])
         return signer.seal(_call_name(run, task, upstream), packed)
+
+    def arguments(self, inputs: Sequence[Any], contents: Mapping[str, bytes]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Returns positional and named arguments, unpickled: verified bytes only. contents: bytes by name."""
+        parts = [contents[name] for name in self.contents]
+        call = self.call or (parts.pop() if parts else b"")
+        found: tuple[tuple[Any, ...], dict[str, Any]] = unpack(call, inputs, parts) if call else ((), {})
+        return found
 
     @classmethod
     def open(cls, sealed: bytes, signer: Signer, run: str, task: int, upstream: Sequence[int]) -> Body:
@@ -209,8 +223,10 @@ def _bodies(plan: Plan, shelf: _Shelf, functions: dict[int, int], lines: list[Fu
         if id(node.task) not in functions:
             functions[id(node.task)] = len(lines)
             lines.append(_line(node.task, shelf))
-        contents = shelf.share(node, name)
-        yield Body(functions[id(node.task)], int(name.rsplit("-", 1)[1]), contents, node.packed.body)
+        contents, call = shelf.share(node, name), node.packed.body
+        if len(call) > INLINE_CALL_BYTES:
+            contents, call = (*contents, shelf.put(call)), b""
+        yield Body(functions[id(node.task)], int(name.rsplit("-", 1)[1]), contents, call)
 
 
 def _line(task: Task[..., Any], shelf: _Shelf) -> FunctionLine:

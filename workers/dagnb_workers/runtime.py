@@ -10,7 +10,6 @@ from typing import Any
 
 from dagnb.errors import BlobMissingError, SignatureError, StorageFullError, UnserialisableError
 from dagnb.graph.context import TaskContext
-from dagnb.graph.packing import unpack
 from dagnb.graph.payload import Signer, decode_value, encode_value
 from dagnb.metrics.upload import DEFAULT, strategy
 from dagnb.protocol.invocation import Invocation
@@ -144,8 +143,7 @@ class Runtime:
                 for u, sealed in zip(self._record(offer).upstream, inputs.inputs, strict=True):
                     verified = self._signer.open(self._value_name(u, tokens[u]), sealed)
                     values.append(decode_value(verified))  # one by one: told how far it came
-                contents = [inputs.constants[name] for name in body.contents]
-                call = unpack(body.call, values, contents) if body.call else ((), {})
+                call = body.arguments(values, inputs.constants)
                 here = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._mishaps.failure(offer, error)

@@ -25,8 +25,8 @@ from typing import Any
 import pytest
 
 from dagnb.errors import UnserialisableError
-from dagnb.graph.payload import decode_function, decode_value, encode_call, encode_function, encode_value
-from dagnb.graph.task import Node, Task
+from dagnb.graph.payload import decode_function, decode_value, encode_function, encode_value
+from dagnb.graph.task import Task
 
 
 def refusal(source: str, **names: Any) -> UnserialisableError:
@@ -149,15 +149,13 @@ def test_an_open_file_is_refused_as_global_argument_and_result(way: str, tmp_pat
     with FILES[way](path) as file:
         used = refusal("def load(): return file.read()", file=file)
         with pytest.raises(UnserialisableError) as given:
-            encode_call(Task(print)({"file": file}), "print-0", {}, lambda _: "")
+            Task(print)({"file": file})
         with pytest.raises(UnserialisableError) as returned:
             encode_value({"file": file}, "load-0")
 
     assert "`file`, used by task 'load', is an open file (" in str(used)
     assert used.cure == given.value.cure == "Open it inside the task, and pass its path."
-    assert "argument 'args' (tuple) of task 'print-0' cannot be pickled: `args[0]['file']` is an open" in str(
-        given.value
-    )
+    assert "argument 'args' (tuple) of task 'print' cannot be pickled: `args[0]['file']` is an open" in str(given.value)
     assert "the result of task 'load-0' cannot be pickled: `result['file']` is an open file" in str(returned.value)
 
 
@@ -193,21 +191,17 @@ def test_the_argument_is_named_with_the_way_inside_it() -> None:
 
     def fit(settings: object) -> None: ...
 
-    node: Node[None] = Task(fit)(Settings({"a": threading.RLock()}))
-
     with pytest.raises(UnserialisableError) as caught:
-        encode_call(node, "fit-0", {}, lambda _: "")
+        Task(fit)(Settings({"a": threading.RLock()}))
 
-    assert "argument 'settings' (Settings) of task 'fit-0' cannot be pickled: `settings.lock['a']` is a lock" in str(
+    assert "argument 'settings' (Settings) of task 'fit' cannot be pickled: `settings.lock['a']` is a lock" in str(
         caught.value
     )
 
 
 def test_a_node_beside_it_in_an_argument_is_not_to_blame() -> None:
-    node = Task(print)([Task(len)("a"), threading.Lock()])
-
     with pytest.raises(UnserialisableError, match=r"`args\[0\]\[1\]` is a lock \(_thread\.lock\)\. "):
-        encode_call(node, "print-0", {node.upstream[0]: 0}, lambda _: "")
+        Task(print)([Task(len)("a"), threading.Lock()])
 
 
 def test_a_way_that_nobody_can_see_leaves_the_reason_alone() -> None:

@@ -156,7 +156,6 @@ def test_nodes_may_be_kept_in_sets_and_as_keys() -> None:
         (round, "is no number yet"),
         (lambda node: [1, 2][node], "is no number yet"),
         (range, "is no number yet"),
-        (lambda node: node(), "cannot be called yet"),
     ],
 )
 def test_using_a_node_as_its_value_is_refused_with_the_cure(use: Callable[[Any], Any], complaint: str) -> None:
@@ -176,6 +175,12 @@ def test_an_attribute_of_a_result_is_refused_with_the_cure_and_seems_not_to_be_t
         _ = node.shape  # type: ignore[attr-defined]  # what is tested
     assert not hasattr(node, "shape")
     assert not hasattr(node, "_repr_html_")
+
+
+def test_a_node_is_not_callable() -> None:
+    assert not callable(leaf(1))
+    with pytest.raises(TypeError, match="'Node' object is not callable"):
+        leaf(1)()  # type: ignore[operator]  # what is tested
 
 
 def test_a_node_can_be_printed() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from dagnb_workers import shell
 
-from dagnb.graph.payload import decode_call, decode_function, encode_call, encode_function
+from dagnb.graph.packing import unpack
+from dagnb.graph.payload import decode_function, encode_function
 from dagnb.graph.task import Task
 from tests.unit.kernel_ext.conftest import Cells
 
@@ -67,7 +68,7 @@ def test_an_object_that_holds_the_shell_travels_without_it(cells: Cells, monkeyp
     cells.run("class Model:\n    def __init__(self): self.shell = get_ipython()\nmodel = Model()")
     monkeypatch.setattr(type(cells.shell), "__getstate__", lambda self: {"first": Touched()})
 
-    (model,), _ = decode_call(encode_call(Task(print)(cells["model"]), "print-0", {}, lambda _: ""), [], {})
+    (model,), _ = unpack(Task(print)(cells["model"]).packed.body, [], [])
 
     assert model.shell is shell.shell
     assert Touched.times == 0
@@ -90,7 +91,7 @@ def test_the_output_of_a_command_of_the_notebook_is_for_a_task_what_its_own_comm
     cells.run("lines = !echo given\ndef f(): return lines")
     node = Task(print)(cells["lines"], cells["lines"].n)
 
-    (lines, text), _ = decode_call(encode_call(node, "print-0", {}, lambda _: ""), [], {})
+    (lines, text), _ = unpack(node.packed.body, [], [])
 
     assert (lines, lines.s, text) == (["given"], "given", "given")
     assert type(lines) is type(elsewhere(cells, "f")()) is shell.Lines

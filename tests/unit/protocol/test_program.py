@@ -12,7 +12,6 @@ from dagnb.errors import ArgumentChangedError, SignatureError
 from dagnb.graph.dag import Dag
 from dagnb.graph.identity import identity
 from dagnb.graph.node import Node
-from dagnb.graph.packing import unpack
 from dagnb.graph.payload import Signer, decode_function
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import task
@@ -113,7 +112,7 @@ def test_a_program_holds_all_that_a_worker_needs_to_call() -> None:
 
     last = body(made, 2)
     function, retry_on = decode_function(made.contents[header(made).functions[last.function].content])
-    args, kwargs = unpack(last.call, ["one", "two"], [])
+    args, kwargs = last.arguments(["one", "two"], made.contents)
 
     assert function(*args, **kwargs) == ["one", "two"]
     assert retry_on == (Exception,)
@@ -325,6 +324,18 @@ def test_a_large_array_that_was_changed_since_the_call_is_named_with_its_task() 
 
     assert (caught.value.task, caught.value.argument, caught.value.kind) == ("same-1", "value", "dict")
     assert "was changed in place after the call" in str(caught.value)
+
+
+def test_many_small_arguments_that_are_large_together_are_a_content_of_their_call() -> None:
+    node = collect([same(str(i) * 10) for i in range(2)] + ["x" * 1_000 + str(i) for i in range(400)])
+    made = built(node)
+
+    last = body(made, 2)
+    (values,), _ = last.arguments(["one", "two"], made.contents)
+
+    assert len(record(made, 2).body) < 300
+    assert values[:2] == ["one", "two"]
+    assert values[-1] == "x" * 1_000 + "399"
 
 
 def test_a_large_array_that_many_calls_take_is_stored_once_and_not_pickled() -> None:
