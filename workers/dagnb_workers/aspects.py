@@ -1,7 +1,7 @@
 """What a task can change of the process it runs in: for each aspect how to look at it, and how to put it back.
 
 A look is cheap, since it is taken after every task: where nothing changed it gives something equal to what it gave
-before. Of objects of the user's it gives the identity, because comparing them would run code of the user's.
+before. Of a single object of the user's it gives the identity, because comparing might run code of the user's.
 
 Not here: the state of modules (seeds of random numbers, caches, attributes set on them), which nobody knows but they.
 """
@@ -67,26 +67,29 @@ def _joined(kept: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
 
 
 def _list(name: str, found: Callable[[], list[Any]]) -> Aspect[list[Any]]:
-    """An aspect that is a list, whose items are compared by identity."""
-
-    def look() -> tuple[int, ...]:
-        return tuple(map(id, found()))
+    """An aspect that is a list."""
 
     def restore(kept: list[Any]) -> None:
         found()[:] = kept
 
-    return Aspect(name=name, look=look, keep=lambda: list(found()), restore=restore, merge=_joined)
+    def keep() -> list[Any]:
+        return found()[:]
+
+    return Aspect(name=name, look=keep, keep=keep, restore=restore, merge=_joined)
 
 
 # ---- signals -----------------------------------------------------------------------------------------------------
 
-_NEVER = {signal.SIGKILL, signal.SIGSTOP, signal.SIGINT}
-"""the first two have no handlers; that of the third is set anew for each call"""
+_SIGNALS = tuple(
+    int(getattr(signal, name))
+    for name in "SIGALRM SIGCHLD SIGHUP SIGPIPE SIGQUIT SIGTERM SIGUSR1 SIGUSR2".split()  # noqa: SIM905  # reads well
+)
+"""Those for which programs set handlers. That of SIGINT is set anew for each call."""
 
-_SIGNALS = tuple(int(number) for number in signal.valid_signals() if number < 32 and number not in _NEVER)
+_signals = importlib.import_module("_signal")
+"""What signal.getsignal and signal.pthread_sigmask call; they turn the answers into enumerations, which takes long."""
 
-_handler: Callable[[int], Any] = importlib.import_module("_signal").getsignal
-"""signal.getsignal looks for each answer in an enumeration, which takes ten times as long"""
+_handler: Callable[[int], Any] = _signals.getsignal
 
 
 def _handlers() -> tuple[Any, ...]:
@@ -112,20 +115,25 @@ def report_crashes() -> None:
     faulthandler.register(signal.SIGTERM, file=2, chain=True)
 
 
-def _timers() -> tuple[tuple[float, float], ...]:
-    return signal.getitimer(signal.ITIMER_REAL), signal.getitimer(signal.ITIMER_PROF)
+def report_no_end() -> None:
+    """In a process that a task forked: it is the task's own, and pools end theirs by SIGTERM."""
+    faulthandler.unregister(signal.SIGTERM)
 
 
-def _stop_timers(kept: tuple[tuple[float, float], ...]) -> None:
-    for which in (signal.ITIMER_REAL, signal.ITIMER_PROF):
-        signal.setitimer(which, 0)
+def _timer() -> tuple[float, float]:
+    return signal.getitimer(signal.ITIMER_REAL)
 
 
-def _mask() -> Any:
-    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+def _stop_timer(kept: tuple[float, float]) -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _set_mask(kept: Any) -> None:
+def _mask() -> set[int]:
+    blocked: set[int] = _signals.pthread_sigmask(signal.SIG_BLOCK, ())
+    return blocked
+
+
+def _set_mask(kept: set[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, kept)
 
 
@@ -145,8 +153,12 @@ def _set_folder(kept: str) -> None:
         os.chdir(kept)
 
 
+_IS_GLIBC = "CS_GNU_LIBC_VERSION" in os.confstr_names
+_POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
+
+
 class _Environment:
-    """The variables as the C library has them: reading them there takes a twentieth of reading os.environ."""
+    """The variables as the C library has them: looking there takes a fiftieth of reading os.environ."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None)
@@ -156,23 +168,30 @@ class _Environment:
         else:
             self._first = ctypes.c_void_p.in_dll(library, "environ")
         self._address: int | None = None
-        self._block: type[ctypes.Array[ctypes.c_char_p]] = ctypes.c_char_p * 0
+        self._n = 0
 
-    def look(self) -> list[bytes | None] | None:
-        """The variables that were kept and the end behind them; None when they lie somewhere else by now."""
+    def look(self) -> object:
+        """The variables that were kept and the end behind them; None when they lie somewhere else by now.
+
+        Of glibc only where they lie: it never writes over a variable, and never gives its memory to another one.
+        """
         address = self._first.value
-        if address is None or address != self._address:  # what lies there may be shorter than the block
+        if address is None or address != self._address:  # what lies there may be shorter
             return None
-        return self._block.from_address(address)[:]
+        if _IS_GLIBC:
+            return ctypes.string_at(address, self._n * _POINTER_BYTES)
+        return (ctypes.c_char_p * self._n).from_address(address)[:]
 
     def keep(self) -> dict[str, str]:
         """All variables."""
-        self._address, n = self._first.value, 0
-        if self._address is not None:
-            while ctypes.c_void_p.from_address(self._address + n * ctypes.sizeof(ctypes.c_void_p)).value is not None:
-                n += 1
-            self._block = ctypes.c_char_p * (n + 1)
+        self._address, self._n = self._first.value, 1
+        while self._address is not None and self._at(self._n - 1) is not None:
+            self._n += 1
         return dict(os.environ)
+
+    def _at(self, number: int) -> int | None:
+        assert self._address is not None
+        return ctypes.c_void_p.from_address(self._address + number * _POINTER_BYTES).value
 
     @staticmethod
     def restore(kept: dict[str, str]) -> None:
@@ -288,22 +307,18 @@ def _set_filters(kept: list[Any]) -> None:
         pass  # forgets what was decided by the filters that were there
 
 
-def _logging() -> tuple[Any, ...]:
-    root = logging.getLogger()
-    return root.level, root.manager.disable, *map(id, root.handlers), *map(id, root.filters)
+_root = logging.getLogger()
 
 
-def _logging_kept() -> tuple[int, int, list[Any], list[Any]]:
-    root = logging.getLogger()
-    return root.level, root.manager.disable, list(root.handlers), list(root.filters)
+def _logging() -> tuple[int, int, list[Any], list[Any]]:
+    return _root.level, _root.manager.disable, _root.handlers[:], _root.filters[:]
 
 
 def _set_logging(kept: tuple[int, int, list[Any], list[Any]]) -> None:
-    root = logging.getLogger()
     level, disabled, handlers, filters = kept
-    root.setLevel(level)
+    _root.setLevel(level)
     logging.disable(disabled)
-    root.handlers[:], root.filters[:] = handlers, filters
+    _root.handlers[:], _root.filters[:] = handlers, filters
 
 
 def _zone() -> tuple[Any, ...]:
@@ -346,11 +361,16 @@ def _forget_loop(kept: object) -> None:
 # ---- of libraries that a task may have imported --------------------------------------------------------------------
 
 
+def _from_loaded(module: str, name: str) -> Any:
+    """An attribute of a module, None where that was not imported, or is being imported just now."""
+    found = sys.modules.get(module)
+    return None if found is None else vars(found).get(name)
+
+
 def _floats() -> Any:
     """How numpy 1 treats overflow and the like. numpy 2 has a context variable for it: each task has its own."""
-    numpy = sys.modules.get("numpy")
-    look = vars(numpy).get("geterrobj") if numpy is not None else None
-    return look() if look is not None else None
+    look = _from_loaded("numpy", "geterrobj")
+    return None if look is None else look()
 
 
 def _set_floats(kept: Any) -> None:
@@ -358,9 +378,9 @@ def _set_floats(kept: Any) -> None:
         sys.modules["numpy"].seterrobj(kept)
 
 
-def _start_method() -> str | None:
-    module = sys.modules.get("multiprocessing")
-    return module.get_start_method(allow_none=True) if module is not None else None
+def _start_method() -> Any:
+    look = _from_loaded("multiprocessing", "get_start_method")
+    return None if look is None else look(allow_none=True)
 
 
 def _set_start_method(kept: str | None) -> None:
@@ -377,7 +397,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
     """
     streams, environment = _Streams(opened), _Environment()
     return (
-        _value("interval timers, alarms", _timers, _stop_timers),
+        _value("alarm, real-time interval timer", _timer, _stop_timer),
         Aspect(name="signal handlers", look=_handlers_look, keep=_handlers, restore=_set_handlers),
         *OF_THREAD,
         _descriptors(),
@@ -390,7 +410,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
             restore=environment.restore,
             merge=environment.merge,
         ),
-        _value("umask", _umask, os.umask),
+        Aspect(name="umask", look=None, keep=_umask, restore=os.umask),
         _value("locale", _locale, _set_locale),
         _value("time zone", _zone, _set_zone),
         _list("sys.path", lambda: sys.path),
@@ -398,7 +418,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
         _list("import hooks (sys.meta_path, sys.path_hooks)", lambda: sys.meta_path),
         _list("import hooks (sys.path_hooks)", lambda: sys.path_hooks),
         Aspect(name="warning filters", look=_filters, keep=_filters, restore=_set_filters, merge=_joined),
-        Aspect(name="logging: root logger, logging.disable", look=_logging, keep=_logging_kept, restore=_set_logging),
+        Aspect(name="logging: root logger, logging.disable", look=_logging, keep=_logging, restore=_set_logging),
         Aspect(name="hooks of sys, threading and warnings", look=_hooks_look, keep=_hooks, restore=_set_hooks),
         _value("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
         _value("switch interval", sys.getswitchinterval, sys.setswitchinterval),

@@ -25,6 +25,7 @@ class Isolation:
     def __init__(self, aspects: Sequence[Aspect[Any]], *, watches_imports: bool = True) -> None:
         """aspects: in the order in which they are put back."""
         self._aspects = [(aspect, aspect.look) for aspect in aspects if aspect.look is not None]
+        self._looks = [look for _, look in self._aspects]
         self._unseen = [aspect for aspect in aspects if aspect.look is None]
         self._watches_imports = watches_imports
         self._kept: dict[str, Any] = {}
@@ -37,7 +38,7 @@ class Isolation:
         value = task()
         for aspect in self._unseen:
             aspect.restore(self._kept[aspect.name])
-        now = self._look()
+        now = [look() for look in self._looks]
         if now != self._seen:
             self._restore(now)
         return value
@@ -46,22 +47,19 @@ class Isolation:
         if self._watches_imports:
             sys.meta_path.insert(0, ImportWatch(self._importing))
         self._kept = {aspect.name: aspect.keep() for aspect in (*self._unseen, *(one for one, _ in self._aspects))}
-        self._seen = self._look()
-
-    def _look(self) -> list[Any]:
-        return [look() for _, look in self._aspects]
+        self._seen = [look() for look in self._looks]
 
     def _restore(self, now: list[Any]) -> None:
         for (aspect, _), found, seen in zip(self._aspects, now, self._seen, strict=True):
             if found != seen:
                 aspect.restore(self._kept[aspect.name])
                 self._kept[aspect.name] = aspect.keep()
-        self._seen = self._look()
+        self._seen = [look() for look in self._looks]
 
     @contextmanager
     def _importing(self) -> Iterator[None]:
         """Keep what an import changes, and only that: the task may have changed something before."""
-        begin = self._look()
+        begin = [look() for look in self._looks]
         before = {
             aspect.name: self._kept[aspect.name] if found == seen else aspect.keep()
             for (aspect, _), found, seen in zip(self._aspects, begin, self._seen, strict=True)

@@ -78,7 +78,7 @@ class Alone:
         return await self._turns.call(lambda: self._called(function, call, here))
 
     def _called(self, function: Callable[..., Any], call: Call, here: TaskContext) -> Any:
-        user_main.show(function)
+        user_main.show(function, call)
         return left_behind.around(lambda: self._isolation.around(lambda: call_here(function, call, here)), here.task)
 
 

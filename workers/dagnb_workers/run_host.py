@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from dagnb.protocol.invocation import Invocation
-from dagnb_workers.aspects import report_crashes
+from dagnb_workers.aspects import report_crashes, report_no_end
 from dagnb_workers.chronicle import chronicle
 from dagnb_workers.ledger import Entry, hold
 from dagnb_workers.link import Link
@@ -99,6 +99,7 @@ def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[
     capture.start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     report_crashes()
+    os.register_at_fork(after_in_child=report_no_end)
     with contextlib.suppress(OSError):  # when memory runs out, take the task and not who watches it
         Path("/proc/self/oom_score_adj").write_text("1000")
     return work(invocation.again() if args["again"] else invocation, args["instance"], page)

@@ -12,12 +12,13 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
 from dagnb.errors import GraphError
+from dagnb_workers.executor import Call
 
 _NEW_PROCESS = "__mp_main__"
 """the name under which multiprocessing runs the main module in a process that it started anew"""
@@ -33,14 +34,17 @@ class UserMain(ModuleType):
     def __getattr__(self, name: str) -> Any:
         """The name in the module of the running function."""
         if not name.startswith("__"):
-            names = _names[-1] if _names else {}
-            if name in names:
-                return names[name]
+            for found in (_names, _given(name), _classes(name)):
+                if name in found:
+                    return found[name]
         raise AttributeError(f"module '__main__' has no attribute {name!r}")
 
 
-_names: list[dict[str, Any]] = []
+_names: Mapping[str, Any] = {}
 """of the running function; here and not in the module, whose own attributes are for the user's"""
+
+_values: list[Any] = []
+"""what the running function was given"""
 
 
 def install() -> None:
@@ -48,9 +52,10 @@ def install() -> None:
     sys.modules["__main__"] = UserMain()
 
 
-def show(function: Callable[..., Any]) -> None:
+def show(function: Callable[..., Any], call: Call) -> None:
     """Let `__main__` have the names of this function's module, and forget what was set there before."""
-    _names[:] = [_globals(function)]
+    global _names  # a module has one main module
+    _names, _values[:] = _globals(function), [*call[0], *call[1].values()]
     own = vars(sys.modules["__main__"])
     if len(own) > _N_OWN:
         for name in [name for name in own if not name.startswith("__")]:
@@ -72,11 +77,39 @@ def _globals(function: Callable[..., Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _given(name: str) -> dict[str, Any]:
+    """The function of that name among what the running function was given."""
+    functions = [value for value in _values if isinstance(value, FunctionType) and _is_of_main(value, name)]
+    return {name: functions[-1]} if functions else {}
+
+
+def _classes(name: str) -> dict[str, Any]:
+    """The class of that name: it may have come with a value, and be no name of the function's module."""
+    found: dict[str, Any] = {}
+    waiting: list[type] = [object]
+    seen = set(waiting)
+    while waiting:
+        below: list[type] = type.__subclasses__(waiting.pop())
+        for one in below:
+            if one in seen:
+                continue
+            seen.add(one)
+            waiting.append(one)
+            if _is_of_main(one, name):
+                found[name] = one
+    return found
+
+
+def _is_of_main(item: FunctionType | type, name: str) -> bool:
+    return item.__module__ == "__main__" and item.__qualname__ == name
+
+
 def __getattr__(name: str) -> Any:
     """In a process that a task started anew: something in the place of the name."""
     if __name__ != _NEW_PROCESS or name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return _Absent(name, (), {})
+    uses = dict.fromkeys(_USES, _refuse)
+    return _Absent(name, (), {"__getattr__": _refuse_attribute, **uses})
 
 
 class _Absent(type):
@@ -87,10 +120,23 @@ class _Absent(type):
         raise _error(cls.__name__)
 
     def __getattr__(cls, name: str) -> NoReturn:
-        """Say that it is not there, unless Python itself asks."""
-        if name.startswith("__"):
-            raise AttributeError(name)
-        raise _error(cls.__name__)
+        """As for its instances."""
+        _refuse_attribute(cls, name)
+
+
+_USES = ("__str__", "__repr__", "__eq__", "__hash__", "__bool__", "__len__", "__iter__", "__getitem__")
+"""A few of the ways to use an object for which it is not asked for an attribute"""
+
+
+def _refuse(instance: object, *args: object) -> NoReturn:
+    raise _error(type(instance).__name__)
+
+
+def _refuse_attribute(item: object, name: str) -> NoReturn:
+    """Say that it is not there, unless it is Python that asks, as while it reads a pickle."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise _error((item if isinstance(item, type) else type(item)).__name__)
 
 
 def _error(name: str) -> GraphError:
