@@ -171,13 +171,13 @@ class _Environment:
         self._n = 0
 
     def look(self) -> object:
-        """The variables that were kept and the end behind them; None when they lie somewhere else by now.
+        """The variables that were kept and the end behind them; equal to nothing when they lie elsewhere by now.
 
         Of glibc only where they lie: it never writes over a variable, and never gives its memory to another one.
         """
         address = self._first.value
         if address is None or address != self._address:  # what lies there may be shorter
-            return None
+            return object()
         if _IS_GLIBC:
             return ctypes.string_at(address, self._n * _POINTER_BYTES)
         return (ctypes.c_char_p * self._n).from_address(address)[:]
@@ -229,8 +229,13 @@ class _Streams:
         self._own = self.keep()
 
     def look(self) -> tuple[Any, ...]:
-        """Identities of the streams, and that none of those that were kept is closed."""
-        return id(sys.stdin), id(sys.stdout), id(sys.stderr), *map(_is_closed, self._own)
+        """Identities of the streams, and whether one of those that were kept is closed."""
+        first, second, third = self._own
+        try:
+            closed = first.closed or second.closed or third.closed
+        except (AttributeError, ValueError):  # it is no real stream, or was detached
+            closed = True
+        return id(sys.stdin), id(sys.stdout), id(sys.stderr), closed
 
     def keep(self) -> tuple[Any, ...]:
         """Those that are there."""
@@ -246,13 +251,6 @@ class _Streams:
             stream = self._opened(name)
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
-
-
-def _is_closed(stream: Any) -> bool:
-    try:
-        return bool(stream.closed)
-    except (AttributeError, ValueError):  # it was detached, or is no real stream
-        return True
 
 
 def _descriptors() -> Aspect[tuple[int, ...]]:

@@ -18,6 +18,8 @@ from types import FrameType
 from typing import Any
 
 from dagnb.graph.context import TaskContext, entered
+from dagnb_workers.aspects import of_thread
+from dagnb_workers.isolation import Isolation
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """positional and keyword arguments"""
@@ -74,10 +76,15 @@ def _end_forked(pid: int, error: BaseException | None = None) -> None:
 
 
 async def call_in_thread(pool: Executor, function: Callable[..., Any], call: Call, here: TaskContext) -> Any:
-    """As call_here, in a thread of the pool, so that the loop of this process goes on; nothing can interrupt it."""
+    """As call_here, in a thread of the pool, so that the loop of this process goes on; nothing can interrupt it.
+
+    Only what the thread has of its own is put back: all else belongs to the user's process, where another task or the
+    user may have changed it meanwhile.
+    """
 
     def run() -> Any:
-        return call_here(function, call, here, whole_process=False)
+        isolation = Isolation(of_thread(), watches_imports=False)
+        return isolation.around(lambda: call_here(function, call, here, whole_process=False))
 
     return await asyncio.get_running_loop().run_in_executor(pool, run)
 
