@@ -189,17 +189,21 @@ class _Environment:
             self._n += 1
         return dict(os.environ)
 
-    def _at(self, number: int) -> int | None:
-        assert self._address is not None
-        return ctypes.c_void_p.from_address(self._address + number * _POINTER_BYTES).value
-
-    @staticmethod
-    def restore(kept: dict[str, str]) -> None:
+    def restore(self, kept: dict[str, str]) -> None:
         """Set and unset variables, also those that only the C library knows."""
         for name in [name for name in os.environ if name not in kept]:
             del os.environ[name]
+        self.keep()
+        lines = (ctypes.c_char_p * (self._n - 1)).from_address(self._address)[:] if self._address is not None else []
+        for name in [os.fsdecode(line).partition("=")[0] for line in lines if line is not None]:
+            if name not in kept:
+                os.unsetenv(name)
         for name, value in kept.items():
             os.environ[name] = value
+
+    def _at(self, number: int) -> int | None:
+        assert self._address is not None
+        return ctypes.c_void_p.from_address(self._address + number * _POINTER_BYTES).value
 
     @staticmethod
     def merge(kept: dict[str, str], before: dict[str, str], after: dict[str, str]) -> dict[str, str]:
