@@ -62,7 +62,6 @@ def work(invocation: Invocation, instance: str, page: Page) -> int:
             os.chdir(invocation.cwd)
             sys.path.insert(0, "")
     invocation.check_versions()
-    user_main.install()
     turns = Turns()
     return turns.run(_work(invocation, instance, page, Alone(turns)))
 
@@ -71,14 +70,14 @@ class Alone:
     """How a process that runs one task at a time calls functions: in its main thread, and nothing is left of a call."""
 
     def __init__(self, turns: Turns) -> None:
-        self._turns, self._isolation = turns, Isolation(of_process(opened))
+        self._turns, self._isolation, self._main = turns, Isolation(of_process(opened)), user_main.install()
 
     async def __call__(self, function: Callable[..., Any], call: Call, here: TaskContext) -> Any:
         """See Caller."""
         return await self._turns.call(lambda: self._called(function, call, here))
 
     def _called(self, function: Callable[..., Any], call: Call, here: TaskContext) -> Any:
-        user_main.show(function, call)
+        self._main.show(function, call)
         return left_behind.around(lambda: self._isolation.around(lambda: call_here(function, call, here)), here.task)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from types import FunctionType, ModuleType
 from typing import Any, NoReturn
@@ -27,42 +27,39 @@ _NEW_PROCESS = "__mp_main__"
 class UserMain(ModuleType):
     """The module of a worker. It has no file; its spec is how a new process finds this one."""
 
+    __slots__ = ("_given", "_n_own", "_shown")  # not in the module's own dictionary, which is the user's
+
     def __init__(self) -> None:
         super().__init__("__main__")
-        self.__spec__ = ModuleSpec("dagnb_workers.user_main", None)
+        self.__spec__ = ModuleSpec(__name__, None)
+        self._shown: dict[str, Any] = {}
+        self._given: list[Any] = []
+        self._n_own = len(vars(self))
+
+    def show(self, function: Callable[..., Any], call: Call) -> None:
+        """Have the names of this function's module from now on, and forget what was set here before."""
+        self._shown, self._given = _globals(function), [*call[0], *call[1].values()]
+        own = vars(self)
+        if len(own) > self._n_own:
+            for name in [name for name in own if not name.startswith("__")]:
+                del own[name]
 
     def __getattr__(self, name: str) -> Any:
-        """The name in the module of the running function."""
+        """The name in the module of the running function, or of a function or class that came as a value."""
         if not name.startswith("__"):
-            for found in (_names, _given(name), _classes(name)):
-                if name in found:
-                    return found[name]
+            if name in self._shown:
+                return self._shown[name]
+            found = [value for value in self._given if isinstance(value, FunctionType)] + _classes_of_main()
+            for item in reversed(found):
+                if item.__module__ == "__main__" and item.__qualname__ == name:
+                    return item
         raise AttributeError(f"module '__main__' has no attribute {name!r}")
 
 
-_names: Mapping[str, Any] = {}
-"""of the running function; here and not in the module, whose own attributes are for the user's"""
-
-_values: list[Any] = []
-"""what the running function was given"""
-
-
-def install() -> None:
+def install() -> UserMain:
     """Become the main module of this process."""
-    sys.modules["__main__"] = UserMain()
-
-
-def show(function: Callable[..., Any], call: Call) -> None:
-    """Let `__main__` have the names of this function's module, and forget what was set there before."""
-    global _names  # a module has one main module
-    _names, _values[:] = _globals(function), [*call[0], *call[1].values()]
-    own = vars(sys.modules["__main__"])
-    if len(own) > _N_OWN:
-        for name in [name for name in own if not name.startswith("__")]:
-            del own[name]
-
-
-_N_OWN = len(vars(UserMain()))
+    sys.modules["__main__"] = made = UserMain()
+    return made
 
 
 def _globals(function: Callable[..., Any]) -> dict[str, Any]:
@@ -77,31 +74,18 @@ def _globals(function: Callable[..., Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _given(name: str) -> dict[str, Any]:
-    """The function of that name among what the running function was given."""
-    functions = [value for value in _values if isinstance(value, FunctionType) and _is_of_main(value, name)]
-    return {name: functions[-1]} if functions else {}
-
-
-def _classes(name: str) -> dict[str, Any]:
-    """The class of that name: it may have come with a value, and be no name of the function's module."""
-    found: dict[str, Any] = {}
+def _classes_of_main() -> list[type]:
+    """Classes of the notebook or script. One that came with a value may be no name of the function's module."""
+    found: list[type] = []
     waiting: list[type] = [object]
     seen = set(waiting)
     while waiting:
         below: list[type] = type.__subclasses__(waiting.pop())
-        for one in below:
-            if one in seen:
-                continue
-            seen.add(one)
-            waiting.append(one)
-            if _is_of_main(one, name):
-                found[name] = one
+        new = [one for one in below if one not in seen]
+        seen.update(new)
+        waiting += new
+        found += [one for one in new if one.__module__ == "__main__"]
     return found
-
-
-def _is_of_main(item: FunctionType | type, name: str) -> bool:
-    return item.__module__ == "__main__" and item.__qualname__ == name
 
 
 def __getattr__(name: str) -> Any:
