@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,12 @@ def left_child() -> int:
     return subprocess.Popen(["sleep", "600"]).pid
 
 
+@task
+def left_memory() -> str:
+    """Shared memory that nobody removes."""
+    return SharedMemory(create=True, size=100).name
+
+
 def said(node: Any, workers: Any) -> Any:
     """The value, or what the error says."""
     run = node.run(workers=workers)
@@ -360,6 +367,7 @@ def pools(workers: Any) -> dict[str, Any]:
         "spawn, object": pool_map("spawn", str, [Pair(1, 2)]),
         "spawn, importable": pool_map("spawn", abs, [-1, -2]),
         "left child": left_child(),
+        "left memory": left_memory(),
     }
     return {name: said(node, workers) for name, node in nodes.items()}
 

@@ -119,6 +119,13 @@ def test_a_child_that_a_task_left_ends_with_the_run() -> None:
     assert eventually(lambda: not is_running(pid))
 
 
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory has no folder")
+def test_shared_memory_that_a_task_left_is_removed_at_the_end_of_the_run() -> None:
+    memory = Path("/dev/shm", told("pools")["left memory"])
+
+    assert eventually(lambda: not memory.exists())
+
+
 @pytest.mark.parametrize("where", [(), ("inline",)], ids=["process", "inline"])
 @pytest.mark.parametrize(
     ("act", "gives"),
