@@ -122,6 +122,7 @@ def names() -> dict[str, Any]:
     found: dict[str, Any] = {name: importlib.import_module(name) for name in modules.split()}
     found |= {name: importlib.import_module(name) for name in ("tempfile", "threading", "time", "warnings")}
     return found | {
+        "__name__": "__main__",  # asyncio asks who asks for a loop
         "Loops": Loops,
         "closed_loop": closed_loop,
         "loop_module": lambda: asyncio.run(module()),
