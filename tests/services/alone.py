@@ -17,9 +17,10 @@ import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from enum import Enum
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dagnb_workers import Inline, Processes
 
@@ -282,6 +283,26 @@ class Pair:
         self.left, self.right = left, right
 
 
+class Colour(Enum):
+    """Of this program."""
+
+    RED = 1
+
+
+class Point(NamedTuple):
+    """Of this program."""
+
+    x: int
+
+
+class Names(dict[str, int]):
+    """Of this program."""
+
+
+class RefusedError(Exception):
+    """Of this program."""
+
+
 def square(number: int) -> int:
     """Of this program."""
     return number * number
@@ -366,6 +387,10 @@ def pools(workers: Any) -> dict[str, Any]:
         "spawn": pool_map("spawn", None, [1, 2, 3]),
         "forkserver": executor_map("forkserver"),
         "spawn, object": pool_map("spawn", str, [Pair(1, 2)]),
+        "spawn, member": pool_map("spawn", str, [Colour.RED]),
+        "spawn, tuple": pool_map("spawn", len, [Point(1)]),
+        "spawn, dict": pool_map("spawn", len, [Names(a=1)]),
+        "spawn, exception": pool_map("spawn", str, [RefusedError("no")]),
         "spawn, importable": pool_map("spawn", abs, [-1, -2]),
         "left child": left_child(),
         "left memory": left_memory(),

@@ -104,7 +104,18 @@ def test_pools_of_processes_work_inside_a_task(how: str, value: object) -> None:
     assert told("pools")[how] == value
 
 
-@pytest.mark.parametrize(("how", "name"), [("spawn", "square"), ("forkserver", "square"), ("spawn, object", "Pair")])
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ("spawn", "square"),
+        ("forkserver", "square"),
+        ("spawn, object", "Pair"),
+        ("spawn, member", "Colour"),
+        ("spawn, tuple", "Point"),
+        ("spawn, dict", "Names"),
+        ("spawn, exception", "RefusedError"),
+    ],
+)
 def test_a_process_started_anew_says_that_it_has_no_notebook(how: str, name: str) -> None:
     assert told("pools")[how] == REFUSED.format(name)
 

@@ -372,12 +372,12 @@ def _from_loaded(module: str, name: str) -> Any:
 def _floats() -> Any:
     """How numpy 1 treats overflow and the like. numpy 2 has a context variable for it: each task has its own."""
     look = _from_loaded("numpy", "geterrobj")
-    return None if look is None else look()
+    return None if look is None else list(look())  # it gives its own list
 
 
 def _set_floats(kept: Any) -> None:
     if kept is not None:
-        sys.modules["numpy"].seterrobj(kept)
+        sys.modules["numpy"].seterrobj(list(kept))
 
 
 def _start_method() -> Any:

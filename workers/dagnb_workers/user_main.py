@@ -92,15 +92,16 @@ def __getattr__(name: str) -> Any:
     """In a process that a task started anew: something in the place of the name."""
     if __name__ != _NEW_PROCESS or name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    uses = dict.fromkeys(_USES, _refuse)
-    return _Absent(name, (), {"__getattr__": _refuse_attribute, **uses})
+    return _Absent(name, (), {**dict.fromkeys(_USES, _refuse), **_READING, "__getattr__": _refuse_attribute})
 
 
 class _Absent(type):
     """A class in the place of a function or class of the notebook. It can be read from a pickle, and not be used."""
 
-    def __call__(cls, *args: object, **kwargs: object) -> NoReturn:
-        """Say that it is not there."""
+    def __call__(cls, *args: object, **kwargs: object) -> Any:
+        """Say that it is not there, unless it is a pickle that makes an object."""
+        if sys._getframe(1).f_globals.get("__name__") in _READERS:
+            return _made(cls)
         raise _error(cls.__name__)
 
     def __getattr__(cls, name: str) -> NoReturn:
@@ -108,8 +109,23 @@ class _Absent(type):
         _refuse_attribute(cls, name)
 
 
+_READERS = {"multiprocessing.connection", "multiprocessing.queues", "multiprocessing.spawn", "pickle"}
+"""Where an error would end the process: a pool would then start the next one, for ever"""
+
 _USES = ("__str__", "__repr__", "__eq__", "__hash__", "__bool__", "__len__", "__iter__", "__getitem__")
 """A few of the ways to use an object for which it is not asked for an attribute"""
+
+
+def _made(cls: type, *args: object, **kwargs: object) -> object:
+    return object.__new__(cls)
+
+
+def _taken(instance: object, *args: object) -> None:
+    """Whatever the object is filled with."""
+
+
+_READING = {"__new__": _made, "__setstate__": _taken, "__setitem__": _taken, "append": _taken, "extend": _taken}
+"""By what a pickle makes and fills an object"""
 
 
 def _refuse(instance: object, *args: object) -> NoReturn:
