@@ -22,7 +22,7 @@ LAST_S = 0.5
 LOOK_S = 0.005
 """so long the last processes may take, and how often it is seen whether they are there"""
 
-GRACE_S = 0.05
+GRACE_S = 0.2
 """so long they may take to end before they are told: those of a pool that nobody holds any more end by themselves"""
 
 
