@@ -64,6 +64,11 @@ ASPECTS: dict[str, tuple[str, str]] = {
     "trace function": ("sys.gettrace() is None", "sys.settrace(lambda *_: None)"),
     "profile function": ("sys.getprofile() is None", "sys.setprofile(lambda *_: None)"),
     "garbage collection": ("gc.isenabled()", "gc.disable()"),
+    "garbage collection threshold": ("gc.get_threshold()", "gc.set_threshold(5, 5, 5)"),
+    "digits of numbers": ("sys.get_int_max_str_digits()", "sys.set_int_max_str_digits(0)"),
+    "tracemalloc": ("tracemalloc.is_tracing()", "tracemalloc.start()"),
+    "crash reports": ("faulthandler.is_enabled()", "faulthandler.disable()"),
+    "crash reports to come": ("time.sleep(0.02), 'lives'", "faulthandler.dump_traceback_later(0.01, exit=True)"),
     "signal handler": ("str(signal.getsignal(signal.SIGTERM))", "signal.signal(signal.SIGTERM, lambda *_: None)"),
     "interrupt handler": (
         "signal.getsignal(signal.SIGINT) is signal.default_int_handler", "signal.signal(signal.SIGINT, signal.SIG_IGN)"
@@ -121,7 +126,7 @@ def names() -> dict[str, Any]:
 
     modules = "asyncio decimal functools gc importlib io locale logging multiprocessing numpy os signal socket sys"
     found: dict[str, Any] = {name: importlib.import_module(name) for name in modules.split()}
-    found |= {name: importlib.import_module(name) for name in ("tempfile", "threading", "time", "warnings")}
+    found |= {name: importlib.import_module(name) for name in MORE_MODULES}
     return found | {
         "__name__": "__main__",  # asyncio asks who asks for a loop
         "Loops": Loops,
@@ -134,6 +139,7 @@ def names() -> dict[str, Any]:
     }
 
 
+MORE_MODULES = ("faulthandler", "tempfile", "threading", "time", "tracemalloc", "warnings")
 VARIABLES: dict[str, Any] = {}
 
 

@@ -22,6 +22,7 @@ import socket
 import sys
 import threading
 import time
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -349,6 +350,26 @@ def _set_traces(kept: tuple[Any, Any]) -> None:
     sys.setprofile(kept[1])
 
 
+def _collection() -> tuple[bool, tuple[int, int, int]]:
+    return gc.isenabled(), gc.get_threshold()
+
+
+def _set_collection(kept: tuple[bool, tuple[int, int, int]]) -> None:
+    gc.set_threshold(*kept[1])
+    if kept[0]:
+        gc.enable()
+    else:
+        gc.disable()
+
+
+def _nothing() -> None:
+    """Nothing is to be kept."""
+
+
+def _cancel_dump(kept: None) -> None:
+    faulthandler.cancel_dump_traceback_later()
+
+
 def _policy() -> asyncio.AbstractEventLoopPolicy | None:
     """The policy, None for the usual one, which is made anew: the loop that a task left in it is not to be seen."""
     found = asyncio.get_event_loop_policy()
@@ -424,7 +445,11 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
         Aspect(name="hooks of sys, threading and warnings", look=_hooks_look, keep=_hooks, restore=_set_hooks),
         _value("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
         _value("switch interval", sys.getswitchinterval, sys.setswitchinterval),
-        _value("garbage collection", gc.isenabled, lambda kept: gc.enable() if kept else gc.disable()),
+        _value("digits of whole numbers as text", sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+        _value("garbage collection", _collection, _set_collection),
+        _value("tracemalloc", tracemalloc.is_tracing, lambda kept: None if kept else tracemalloc.stop()),
+        _value("faulthandler", faulthandler.is_enabled, lambda kept: report_crashes()),
+        Aspect(name="dumps of faulthandler to come", look=None, keep=_nothing, restore=_cancel_dump),
         _value("default timeout of sockets", socket.getdefaulttimeout, socket.setdefaulttimeout),
         Aspect(name="event loop policy, current loop", look=None, keep=_policy, restore=asyncio.set_event_loop_policy),
         _value("start method of multiprocessing", _start_method, _set_start_method),
@@ -433,7 +458,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
 
 def of_thread() -> tuple[Aspect[Any], ...]:
     """The aspects that a thread has of its own, of one that shares the process with others."""
-    loop: Aspect[None] = Aspect(name="current event loop", look=None, keep=lambda: None, restore=_forget_loop)
+    loop: Aspect[None] = Aspect(name="current event loop", look=None, keep=_nothing, restore=_forget_loop)
     return *OF_THREAD, loop
 
 
