@@ -39,7 +39,7 @@ def took_us(act: Callable[[], object], n: int = N) -> float:
 
 
 def row(what: str, us: float, note: str = "") -> None:
-    print(f"{what:58} {us:8.2f}  {note}".rstrip())
+    print(f"{what:64} {us:8.2f}  {note}".rstrip())
 
 
 def with_turns(n: int = N) -> float:
@@ -86,7 +86,7 @@ def hooked(how: str) -> list[float]:
 
 
 def main() -> None:
-    print(f"{'microseconds a task where nothing changed':58} {'us':>8}")
+    print(f"{'microseconds a task where nothing changed':64} {'us':>8}")
     isolation = Isolation(of_process(opened))
     isolation.around(nothing)
     plain = took_us(nothing)

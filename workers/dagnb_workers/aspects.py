@@ -67,16 +67,13 @@ def _joined(kept: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
     return [*in_front, *kept, *(item for item in new if item not in in_front)]
 
 
-def _list(name: str, found: Callable[[], list[Any]]) -> Aspect[list[Any]]:
-    """An aspect that is a list."""
+def _list(name: str, look: Callable[[], list[Any]], found: Callable[[], list[Any]]) -> Aspect[list[Any]]:
+    """An aspect that is a list. look: a copy of it."""
 
     def restore(kept: list[Any]) -> None:
         found()[:] = kept
 
-    def keep() -> list[Any]:
-        return found()[:]
-
-    return Aspect(name=name, look=keep, keep=keep, restore=restore, merge=_joined)
+    return Aspect(name=name, look=look, keep=look, restore=restore, merge=_joined)
 
 
 # ---- signals -----------------------------------------------------------------------------------------------------
@@ -121,12 +118,9 @@ def report_no_end() -> None:
     faulthandler.unregister(signal.SIGTERM)
 
 
-def _timer() -> tuple[float, float]:
-    return signal.getitimer(signal.ITIMER_REAL)
-
-
-def _stop_timer(kept: tuple[float, float]) -> None:
-    signal.setitimer(signal.ITIMER_REAL, 0)
+def _stop_alarm(kept: None) -> None:
+    """The real-time interval timer is the same one."""
+    signal.alarm(0)
 
 
 def _mask() -> set[int]:
@@ -350,16 +344,30 @@ def _set_traces(kept: tuple[Any, Any]) -> None:
     sys.setprofile(kept[1])
 
 
-def _collection() -> tuple[bool, tuple[int, int, int]]:
-    return gc.isenabled(), gc.get_threshold()
+def _settings() -> tuple[Any, ...]:
+    return (
+        sys.getrecursionlimit(),
+        sys.getswitchinterval(),
+        sys.get_int_max_str_digits(),
+        gc.isenabled(),
+        gc.get_threshold(),
+        socket.getdefaulttimeout(),
+        tracemalloc.is_tracing(),
+        faulthandler.is_enabled(),
+    )
 
 
-def _set_collection(kept: tuple[bool, tuple[int, int, int]]) -> None:
-    gc.set_threshold(*kept[1])
-    if kept[0]:
-        gc.enable()
-    else:
-        gc.disable()
+def _set_settings(kept: tuple[Any, ...]) -> None:
+    depth, interval_s, digits, collects, threshold, timeout_s, traces, _ = kept
+    sys.setrecursionlimit(depth)
+    sys.setswitchinterval(interval_s)
+    sys.set_int_max_str_digits(digits)
+    (gc.enable if collects else gc.disable)()
+    gc.set_threshold(*threshold)
+    socket.setdefaulttimeout(timeout_s)
+    if not traces:
+        tracemalloc.stop()
+    report_crashes()
 
 
 def _nothing() -> None:
@@ -420,7 +428,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
     """
     streams, environment = _Streams(opened), _Environment()
     return (
-        _value("alarm, real-time interval timer", _timer, _stop_timer),
+        Aspect(name="alarm, real-time interval timer", look=None, keep=_nothing, restore=_stop_alarm),
         Aspect(name="signal handlers", look=_handlers_look, keep=_handlers, restore=_set_handlers),
         *OF_THREAD,
         _descriptors(),
@@ -436,21 +444,15 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
         Aspect(name="umask", look=None, keep=_umask, restore=os.umask),
         _value("locale", _locale, _set_locale),
         _value("time zone", _zone, _set_zone),
-        _list("sys.path", lambda: sys.path),
-        _list("sys.argv", lambda: sys.argv),
-        _list("import hooks (sys.meta_path, sys.path_hooks)", lambda: sys.meta_path),
-        _list("import hooks (sys.path_hooks)", lambda: sys.path_hooks),
+        _list("sys.path", lambda: sys.path[:], lambda: sys.path),
+        _list("sys.argv", lambda: sys.argv[:], lambda: sys.argv),
+        _list("import hooks (sys.meta_path, sys.path_hooks)", lambda: sys.meta_path[:], lambda: sys.meta_path),
+        _list("import hooks (sys.path_hooks)", lambda: sys.path_hooks[:], lambda: sys.path_hooks),
         Aspect(name="warning filters", look=_filters, keep=_filters, restore=_set_filters, merge=_joined),
         Aspect(name="logging: root logger, logging.disable", look=_logging, keep=_logging, restore=_set_logging),
         Aspect(name="hooks of sys, threading and warnings", look=_hooks_look, keep=_hooks, restore=_set_hooks),
-        _value("recursion limit", sys.getrecursionlimit, sys.setrecursionlimit),
-        _value("switch interval", sys.getswitchinterval, sys.setswitchinterval),
-        _value("digits of whole numbers as text", sys.get_int_max_str_digits, sys.set_int_max_str_digits),
-        _value("garbage collection", _collection, _set_collection),
-        _value("tracemalloc", tracemalloc.is_tracing, lambda kept: None if kept else tracemalloc.stop()),
-        _value("faulthandler", faulthandler.is_enabled, lambda kept: report_crashes()),
+        _value("settings of the interpreter (limits, garbage collection, ...)", _settings, _set_settings),
         Aspect(name="dumps of faulthandler to come", look=None, keep=_nothing, restore=_cancel_dump),
-        _value("default timeout of sockets", socket.getdefaulttimeout, socket.setdefaulttimeout),
         Aspect(name="event loop policy, current loop", look=None, keep=_policy, restore=asyncio.set_event_loop_policy),
         _value("start method of multiprocessing", _start_method, _set_start_method),
     )

@@ -30,14 +30,15 @@ class Isolation:
         self._watches_imports = watches_imports
         self._kept: dict[str, Any] = {}
         self._seen: list[Any] = []
+        self._undo: list[tuple[Callable[[Any], object], Any]] = []
 
     def around(self, task: Callable[[], T]) -> T:
         """Call the task, which must not raise, and put back what it changed. Gives its value."""
         if not self._kept:
             self._begin()
         value = task()
-        for aspect in self._unseen:
-            aspect.restore(self._kept[aspect.name])
+        for restore, kept in self._undo:
+            restore(kept)
         now = [look() for look in self._looks]
         if now != self._seen:
             self._restore(now)
@@ -47,6 +48,7 @@ class Isolation:
         if self._watches_imports:
             sys.meta_path.insert(0, ImportWatch(self._importing))
         self._kept = {aspect.name: aspect.keep() for aspect in (*self._unseen, *(one for one, _ in self._aspects))}
+        self._undo = [(aspect.restore, self._kept[aspect.name]) for aspect in self._unseen]
         self._seen = [look() for look in self._looks]
 
     def _restore(self, now: list[Any]) -> None:
@@ -69,6 +71,7 @@ class Isolation:
         for aspect in self._unseen:
             if (after := aspect.keep()) != before[aspect.name]:
                 self._kept[aspect.name] = after
+        self._undo = [(aspect.restore, self._kept[aspect.name]) for aspect in self._unseen]
         for at, ((aspect, look), found) in enumerate(zip(self._aspects, begin, strict=True)):
             if look() == found:
                 continue
