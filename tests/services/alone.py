@@ -85,6 +85,10 @@ ASPECTS: dict[str, tuple[str, str]] = {
     "stdout replaced": ("shown('stdout')", "sys.stdout = io.StringIO()"),
     "stdout wrapped": ("shown('stdout')", "sys.stdout = io.TextIOWrapper(sys.stdout.buffer); print('wrapped')"),
     "stdout closed": ("shown('stdout')", "sys.stdout.close()"),
+    "stdout redirected": (
+        "shown('stdout')",
+        "exec('with contextlib.redirect_stdout(io.StringIO()): import this'); sys.stdout.close()",
+    ),
     "stdout detached": ("shown('stdout')", "sys.stdout.detach()"),
     "stdout deleted": ("shown('stdout')", "sys.stdout = None"),
     "stderr closed": ("shown('stderr')", "sys.stderr.close()"),
@@ -139,7 +143,7 @@ def names() -> dict[str, Any]:
     }
 
 
-MORE_MODULES = ("faulthandler", "tempfile", "threading", "time", "tracemalloc", "warnings")
+MORE_MODULES = ("contextlib", "faulthandler", "tempfile", "threading", "time", "tracemalloc", "warnings")
 VARIABLES: dict[str, Any] = {}
 
 

@@ -225,21 +225,21 @@ class _Streams:
     def __init__(self, opened: Callable[[str], Any]) -> None:
         """opened: a stream of that name, new, on its descriptor."""
         self._opened = opened
-        self._own = self.keep()
 
-    def look(self) -> tuple[Any, ...]:
-        """Identities of the streams, and whether one of those that were kept is closed."""
-        first, second, third = self._own
+    @staticmethod
+    def look() -> tuple[Any, ...]:
+        """Identities of the streams, and whether one of them is closed."""
+        first, second, third = sys.stdin, sys.stdout, sys.stderr
         try:
             closed = first.closed or second.closed or third.closed
-        except (AttributeError, ValueError):  # it is no real stream, or was detached
+        except Exception:  # noqa: BLE001  # one was detached, or is of a class of the user's own
             closed = True
-        return id(sys.stdin), id(sys.stdout), id(sys.stderr), closed
+        return id(first), id(second), id(third), bool(closed)
 
-    def keep(self) -> tuple[Any, ...]:
+    @staticmethod
+    def keep() -> tuple[Any, ...]:
         """Those that are there."""
-        self._own = sys.stdin, sys.stdout, sys.stderr
-        return self._own
+        return sys.stdin, sys.stdout, sys.stderr
 
     def restore(self, kept: tuple[Any, ...]) -> None:
         """Bring what the task wrote to its end, then open new streams: whoever holds the old ones may close them."""
