@@ -57,6 +57,7 @@ ASPECTS: dict[str, tuple[str, str]] = {
     "decimals": ("decimal.getcontext().prec", "decimal.getcontext().prec = 5"),
     "numpy errors": ("numpy.geterr()['divide']", "numpy.seterr(all='raise')"),
     "context variable": ("variable.get('nothing')", "variable.set('left')"),
+    "built-in function": ("str(print)", "sys.modules['builtins'].print = lambda *_: None"),
     "excepthook": ("sys.excepthook is sys.__excepthook__", "sys.excepthook = print"),
     "thread excepthook": (
         "threading.excepthook is threading.__excepthook__", "threading.excepthook = print"

@@ -9,6 +9,7 @@ Not here: the state of modules (seeds of random numbers, caches, attributes set 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import ctypes
 import faulthandler
@@ -271,6 +272,10 @@ _HOOKS = (
     (threading, "excepthook"),
     (warnings, "showwarning"),
     (warnings, "formatwarning"),
+    (builtins, "print"),
+    (builtins, "open"),
+    (builtins, "input"),
+    (builtins, "__import__"),
 )
 
 
@@ -286,6 +291,10 @@ def _hooks_look() -> tuple[int, ...]:
         id(threading.excepthook),
         id(warnings.showwarning),
         id(warnings.formatwarning),
+        id(builtins.print),
+        id(builtins.open),
+        id(builtins.input),
+        id(builtins.__import__),
     )
 
 
@@ -450,7 +459,12 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
         _list("import hooks (sys.path_hooks)", lambda: sys.path_hooks[:], lambda: sys.path_hooks),
         Aspect(name="warning filters", look=_filters, keep=_filters, restore=_set_filters, merge=_joined),
         Aspect(name="logging: root logger, logging.disable", look=_logging, keep=_logging, restore=_set_logging),
-        Aspect(name="hooks of sys, threading and warnings", look=_hooks_look, keep=_hooks, restore=_set_hooks),
+        Aspect(
+            name="hooks of sys, threading and warnings; print, open, input, import",
+            look=_hooks_look,
+            keep=_hooks,
+            restore=_set_hooks,
+        ),
         _value("settings of the interpreter (limits, garbage collection, ...)", _settings, _set_settings),
         Aspect(name="dumps of faulthandler to come", look=None, keep=_nothing, restore=_cancel_dump),
         Aspect(name="event loop policy, current loop", look=None, keep=_policy, restore=asyncio.set_event_loop_policy),
