@@ -137,6 +137,8 @@ def message_of(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"the task called sys.exit({error.code!r}); return a value instead"
     try:
+        if isinstance(error, EOFError) and str(error) == "EOF when reading a line":
+            return f"{error}: nobody can type into input() of a task; give it what it needs as an argument"
         return str(error)[:_TEXT_LIMIT]
     except Exception as second:  # noqa: BLE001  # an exception whose __str__ raises
         return f"(its message cannot be shown: {type(second).__name__} in __str__)"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from types import FrameType
 from typing import Any
 
 from dagnb.graph.context import TaskContext, entered
+from dagnb_workers.aspects import of_thread
+from dagnb_workers.isolation import Isolation
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""positional and keyword arguments"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +32,29 @@ class Raised:
     error: BaseException
 
 
-async def call_here(
-    function: Callable[..., Any], call: tuple[tuple[Any, ...], dict[str, Any]], here: TaskContext
-) -> Any:
-    """The function's value, or Raised; run in this thread, where SIGINT interrupts it."""
+def call_here(function: Callable[..., Any], call: Call, here: TaskContext, *, whole_process: bool = True) -> Any:
+    """The function's value, or Raised. A coroutine is run to its end, in a loop of its own.
+
+    Context variables are those of a new thread, so no task sees what another one has set. The current thread must
+    have no running loop. whole_process: this is the main thread and nothing else runs here; SIGINT interrupts it.
+    """
     pid = os.getpid()
+    guard = interruptible() if whole_process else contextlib.nullcontext()
+    # All is caught here: a future refuses StopIteration, and takes a CancelledError of the user's for our own.
     try:
-        with entered(here, whole_process=True), interruptible():
-            value = function(*call[0], **call[1])
+        with guard:
+            value = contextvars.Context().run(_called, function, call, here, whole_process)
         _end_forked(pid)
-        if inspect.iscoroutine(value):
-            with entered(here, whole_process=True):
-                value = await _awaited(value)
     except BaseException as error:  # noqa: BLE001  # the user's function may raise anything, SystemExit included
         _end_forked(pid, error)
         return Raised(error)
     return value
+
+
+def _called(function: Callable[..., Any], call: Call, here: TaskContext, whole_process: bool) -> Any:
+    with entered(here, whole_process=whole_process):
+        value = function(*call[0], **call[1])
+        return asyncio.run(value) if inspect.iscoroutine(value) else value
 
 
 def _end_forked(pid: int, error: BaseException | None = None) -> None:
@@ -62,47 +75,27 @@ def _end_forked(pid: int, error: BaseException | None = None) -> None:
     os._exit(code & 0xFF)
 
 
-async def _awaited(work: Coroutine[Any, Any, Any]) -> Any:
-    """The coroutine's value; SIGINT cancels it, so that it may clean up."""
-    running = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    signal.signal(signal.SIGINT, lambda *_: loop.call_soon_threadsafe(running.cancel))
-    try:
-        return await running
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-    finally:
-        signal.signal(signal.SIGINT, ignore)
+async def call_in_thread(pool: Executor, function: Callable[..., Any], call: Call, here: TaskContext) -> Any:
+    """As call_here, in a thread of the pool, so that the loop of this process goes on; nothing can interrupt it.
 
-
-async def call_in_thread(
-    pool: Executor, function: Callable[..., Any], call: tuple[tuple[Any, ...], dict[str, Any]], here: TaskContext
-) -> Any:
-    """As call_here, in a thread of the pool, so that the loop of this process goes on; nothing can interrupt it."""
+    Only what the thread has of its own is put back: all else belongs to the user's process, where another task or the
+    user may have changed it meanwhile.
+    """
 
     def run() -> Any:
-        pid = os.getpid()
-        # Caught in the thread: a future refuses StopIteration, and takes a CancelledError of the user's for our own.
-        try:
-            with entered(here, whole_process=False):
-                value = function(*call[0], **call[1])
-                _end_forked(pid)
-                return asyncio.run(value) if inspect.iscoroutine(value) else value
-        except BaseException as error:  # noqa: BLE001  # as above
-            _end_forked(pid, error)
-            return Raised(error)
+        isolation = Isolation(of_thread(), watches_imports=False)
+        return isolation.around(lambda: call_here(function, call, here, whole_process=False))
 
     return await asyncio.get_running_loop().run_in_executor(pool, run)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt inside the block, and is ignored outside it."""
+    """SIGINT raises KeyboardInterrupt inside the block, and is ignored outside it.
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
+    Python's own handler does it, so that asyncio.run cancels what it runs, as it does in a script.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:

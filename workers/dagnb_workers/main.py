@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from dagnb.errors import RunMissingError, StorageUnavailableError
+from dagnb.graph.context import TaskContext
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.worker import Worker
 from dagnb.storage.open import open_store
-from dagnb_workers.executor import call_here, ignore
+from dagnb_workers import left_behind, user_main
+from dagnb_workers.aspects import of_process
+from dagnb_workers.executor import Call, call_here, ignore
+from dagnb_workers.isolation import Isolation
 from dagnb_workers.loaded import Loaded
-from dagnb_workers.output import take_printed
+from dagnb_workers.output import opened, take_printed
 from dagnb_workers.page import Page
 from dagnb_workers.patience import STORE_GONE
 from dagnb_workers.runtime import Runtime
+from dagnb_workers.turns import Turns
+from dagnb_workers.watch import Caller
 
 
 class PageWatch:
@@ -55,12 +62,28 @@ def work(invocation: Invocation, instance: str, page: Page) -> int:
             os.chdir(invocation.cwd)
             sys.path.insert(0, "")
     invocation.check_versions()
-    return asyncio.run(_work(invocation, instance, page))
+    turns = Turns()
+    return turns.run(_work(invocation, instance, page, Alone(turns)))
 
 
-async def _work(invocation: Invocation, instance: str, page: Page) -> int:
+class Alone:
+    """How a process that runs one task at a time calls functions: in its main thread, and nothing is left of a call."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns, self._isolation, self._main = turns, Isolation(of_process(opened)), user_main.install()
+
+    async def __call__(self, function: Callable[..., Any], call: Call, here: TaskContext) -> Any:
+        """See Caller."""
+        return await self._turns.call(lambda: self._called(function, call, here))
+
+    def _called(self, function: Callable[..., Any], call: Call, here: TaskContext) -> Any:
+        self._main.show(function, call)
+        return left_behind.around(lambda: self._isolation.around(lambda: call_here(function, call, here)), here.task)
+
+
+async def _work(invocation: Invocation, instance: str, page: Page, call: Caller) -> int:
     store = await open_store(invocation.store, namespace=invocation.namespace, allow_insecure=True, allow_eviction=True)
-    world = Runtime(store, invocation, instance, call_here, PageWatch(page))
+    world = Runtime(store, invocation, instance, call, PageWatch(page))
     worker: Worker[Loaded, object] = Worker(world)
     try:
         await worker.work()

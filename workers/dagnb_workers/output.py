@@ -10,11 +10,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import io
 import os
 import struct
 import sys
 import tempfile
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 TAIL_BYTES = 64 * 1024
 TRIM_BYTES = 8 * 1024 * 1024
@@ -52,9 +56,9 @@ class Capture:
         """Worker: from now on whatever this process and its children print goes there."""
         os.dup2(self.stdout, 1)
         os.dup2(self.stderr, 2)
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # by lines: the last words of a killed process must not stay in a buffer
-                stream.reconfigure(line_buffering=True, errors="backslashreplace")
+        for name in ("stdout", "stderr"):
+            setattr(sys, name, opened(name))
+            setattr(sys, f"__{name}__", getattr(sys, name))
         _started.append(self)
 
     def take(self) -> tuple[str, str]:
@@ -84,6 +88,36 @@ class Capture:
         text = _tail(fd)
         os.ftruncate(fd, 0)
         return text
+
+
+class Printed(io.TextIOWrapper):
+    """sys.stdout or sys.stderr of a worker: a class of our own, so that threads can be silenced. See silence."""
+
+
+def opened(name: str) -> Any:
+    """A new stream for sys.stdin, sys.stdout or sys.stderr, by its name; closing it leaves the descriptor open."""
+    number = ("stdin", "stdout", "stderr").index(name)
+    if number == 0:
+        return open(0, closefd=False)  # it stays open
+    file = open(number, "wb", closefd=False)  # noqa: SIM115  # as above
+    # By lines: the last words of a killed process must not stay in a buffer.
+    return Printed(file, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+_silent: set[threading.Thread] = set()
+
+
+def silence(threads: Iterable[threading.Thread]) -> None:
+    """From now on nothing is shown of what these threads print by sys.stdout and sys.stderr.
+
+    As long as there is no such thread, `write` is that of TextIOWrapper, so printing costs what it costs everywhere.
+    """
+    _silent.update(threads)
+    Printed.write = _write_unless_silent  # type: ignore[method-assign,assignment]
+
+
+def _write_unless_silent(self: Printed, text: str) -> int:
+    return len(text) if threading.current_thread() in _silent else io.TextIOWrapper.write(self, text)
 
 
 _started: list[Capture] = []

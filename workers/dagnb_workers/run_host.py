@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import faulthandler
 import functools
 import importlib
 import logging
@@ -24,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from dagnb.protocol.invocation import Invocation
+from dagnb_workers.aspects import report_crashes, report_no_end
 from dagnb_workers.chronicle import chronicle
 from dagnb_workers.ledger import Entry, hold
+from dagnb_workers.left_behind import end_processes
 from dagnb_workers.link import Link
 from dagnb_workers.nursery import Nursery, live
 from dagnb_workers.output import Capture
@@ -98,11 +99,13 @@ def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[
     page, capture = Page(fds[0]), Capture.of(fds[1], fds[2])
     capture.start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    faulthandler.enable()
-    faulthandler.register(signal.SIGTERM, chain=True)  # shows where a task hung that its time limit ended
+    report_crashes()
+    os.register_at_fork(after_in_child=report_no_end)
     with contextlib.suppress(OSError):  # when memory runs out, take the task and not who watches it
         Path("/proc/self/oom_score_adj").write_text("1000")
-    return work(invocation.again() if args["again"] else invocation, args["instance"], page)
+    code = work(invocation.again() if args["again"] else invocation, args["instance"], page)
+    end_processes()
+    return code
 
 
 def _default_work() -> Work:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dagnb_workers.exception import error_json, of_result, unread_text, user_frames
+from dagnb_workers.exception import error_json, message_of, of_result, unread_text, user_frames
 
 from dagnb.errors import UnserialisableError
 from dagnb.graph.payload import encode_value
@@ -206,3 +206,10 @@ def test_what_could_not_be_unpickled_is_named() -> None:
         "the function of task 'f-0' cannot be unpickled: No module named 'x'. "
         "Use plain data, or classes that come back from their pickle and that workers can import."
     )
+
+
+def test_who_asks_for_input_in_a_task_is_told_that_nobody_can_type() -> None:
+    told = message_of(EOFError("EOF when reading a line"))
+
+    assert told.startswith("EOF when reading a line: nobody can type into input() of a task; give it")
+    assert message_of(EOFError("of a socket")) == "of a socket"
