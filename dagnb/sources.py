@@ -12,10 +12,12 @@ import sysconfig
 import traceback
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
+from importlib.machinery import ModuleSpec, all_suffixes
 from itertools import groupby
 from types import CodeType, ModuleType, TracebackType
 
 from dagnb.errors import Frame, GraphError
+from dagnb.graph.made_module import pack_modules
 
 LIMIT_BYTES = 16_000_000
 CELLS_BYTES = 1_000_000
@@ -28,6 +30,9 @@ _MAX_LINE, _MAX_NEAR = 500, 200
 _DEEPEST = 10_000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _ARMS = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
+_PROGRAMS = {"__main__", "__mp_main__"}
+_CYTHON = ("_cython_", "cython_runtime")
+"""modules that what Cython compiled makes in each process for itself"""
 
 
 def archive() -> bytes:
@@ -65,6 +70,35 @@ def _zipped(files: tuple[tuple[str, str, int, int], ...]) -> bytes:
                 ) from error
             bundle.writestr(zipfile.ZipInfo(name, _EPOCH), text, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
+
+
+def made_modules() -> bytes:
+    """Loaded modules of the user that no file holds, pickled by value; b'' for none."""
+    installed = _installed_folders()
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in _PROGRAMS | _ARMS or name.startswith(_CYTHON) or not _is_made(module):
+            continue
+        parent = sys.modules.get(name.partition(".")[0])
+        if not (getattr(parent, "__file__", None) or "").startswith(
+            installed
+        ):  # a library that makes some does so there
+            found[name] = module
+    return pack_modules(found)
+
+
+def _is_made(module: object) -> bool:
+    """Whether a module could not be found again by Python's own import."""
+    if not isinstance(module, ModuleType):
+        return False
+    spec: object = getattr(module, "__spec__", None)
+    if not isinstance(spec, ModuleSpec):
+        return True
+    if spec.origin in {"built-in", "frozen"} or spec.submodule_search_locations:
+        return False
+    if not spec.has_location or not isinstance(spec.origin, str):
+        return True
+    return not spec.origin.endswith(tuple(all_suffixes())) or not hasattr(spec.loader, "get_filename")
 
 
 def _files() -> Iterator[tuple[str, str]]:

@@ -44,27 +44,32 @@ class FunctionLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What every worker of a run reads first. archive, cells: content hash of the user's modules and cells, or ''."""
+    """What every worker of a run reads first.
+
+    archive, cells, modules: content hash of the user's modules in files, of cells, of modules made in memory, or ''.
+    """
 
     functions: tuple[FunctionLine, ...]
     archive: str = ""
     cells: str = ""
+    modules: str = ""
 
     __repr__ = brief
 
     def pack(self) -> bytes:
         """MessagePack."""
         lines = [[f.name, f.content, f.identity, f.timeout_s, f.backoff_s, f.pure] for f in self.functions]
-        packed: bytes = msgpack.packb([lines, self.archive, self.cells])
+        packed: bytes = msgpack.packb([lines, self.archive, self.cells, self.modules])
         return packed
 
     @classmethod
     def unpack(cls, packed: bytes) -> Header:
         """What pack wrote."""
-        lines, archive, cells = msgpack.unpackb(packed)
+        lines, *contents = msgpack.unpackb(packed)
         names = ("name", "content", "identity", "timeout_s", "backoff_s", "pure")
         functions = tuple(FunctionLine(**dict(zip(names, line, strict=True))) for line in lines)
-        return cls(functions=functions, archive=archive, cells=cells)
+        archive, cells, modules = contents
+        return cls(functions=functions, archive=archive, cells=cells, modules=modules)
 
 
 Cells: TypeAlias = Mapping[str, tuple[str, str]]
@@ -162,12 +167,14 @@ def build(
     *,
     cap: int,
     archive: bytes = b"",
+    modules: bytes = b"",
     cells: Callable[[Iterable[str]], Cells] = lambda files: {},
     by_kind: bool = False,
     **terms: Any,
 ) -> Program:
     """Pickle, sign and lay out everything. terms: further fields of Submission. O(steps + edges + bytes).
 
+    archive, modules: the user's modules, in files and made in memory.
     cells: asked for the text of the files that the code which travels was written in.
     by_kind: workers of different resources are staffed by different instances; else any instance may staff any.
     Raises UnserialisableError or ForeignNodeError naming the task and argument.
@@ -184,6 +191,7 @@ def build(
         functions=tuple(lines),
         archive=shelf.put(archive) if archive else "",
         cells=shelf.put(pack_cells(told)) if told else "",
+        modules=shelf.put(modules) if modules else "",
     )
     laid = lay_out(plan, cap=cap, kinds=Kinds.RESOURCES if by_kind else Kinds.ONE)
     submission = laid.submission(run, bodies, **terms)

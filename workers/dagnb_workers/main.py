@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
-import sys
 
 from dagnb.errors import RunMissingError, StorageUnavailableError
 from dagnb.protocol.invocation import Invocation
@@ -18,6 +15,7 @@ from dagnb_workers.output import take_printed
 from dagnb_workers.page import Page
 from dagnb_workers.patience import STORE_GONE
 from dagnb_workers.runtime import Runtime
+from dagnb_workers.surroundings import Surroundings
 
 
 class PageWatch:
@@ -50,10 +48,7 @@ class PageWatch:
 def work(invocation: Invocation, instance: str, page: Page) -> int:
     """Everything one worker process does. Returns its exit code: 0, or STORE_GONE."""
     signal.signal(signal.SIGINT, ignore)
-    if invocation.cwd:
-        with contextlib.suppress(OSError):  # a folder of another machine: relative paths then fail in the task itself
-            os.chdir(invocation.cwd)
-            sys.path.insert(0, "")
+    Surroundings.of(invocation.surroundings).enter()
     invocation.check_versions()
     return asyncio.run(_work(invocation, instance, page))
 

@@ -1,0 +1,160 @@
+"""From which file each module comes: what the client can import, a task imports, from the same file, no more and no less.
+
+sys.path decides that, but not alone. A module that is loaded stays what it is, wherever it was found: before the path was
+changed, or by a path to its file. And a fork server has modules loaded which the user's own hide from the client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.machinery
+import importlib.util
+import os
+import pkgutil
+import sys
+import sysconfig
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import FrozenImporter, ModuleSpec, PathFinder
+from types import ModuleType
+
+from dagnb.graph.made_module import MadeModules
+
+Place = tuple[str, tuple[str, ...] | None]
+"""File of a module, '' for a package without one; the folders of a package, None for what is none"""
+
+_KEPT = frozenset({"__main__", "__mp_main__", "dagnb", "dagnb_workers"})
+"""top-level modules that each process has of its own"""
+
+_SUFFIXES = tuple(importlib.machinery.all_suffixes())
+
+
+def path_of_this_process() -> tuple[str, ...]:
+    """sys.path. A relative entry from which was imported before the folder was changed still means the folder of then."""
+    return tuple(_meant(entry) for entry in sys.path)
+
+
+def _meant(entry: str) -> str:
+    finder = sys.path_importer_cache.get(entry)
+    if entry == "" or os.path.isabs(entry) or not isinstance(finder, importlib.machinery.FileFinder):
+        return entry
+    with contextlib.suppress(OSError):  # the current folder was removed
+        if os.path.abspath(entry) == os.path.abspath(finder.path):
+            return entry
+    return finder.path
+
+
+def places() -> dict[str, Place]:
+    """Modules that are loaded from a place which a search along sys.path would not give, each with its place."""
+    installed = _installed_folders()
+    hidden = set(_names_in(_of_user(sys.path, installed)))
+    found = {}
+    for name, module in list(sys.modules.items()):
+        place = _place(module)
+        if place is None or name.partition(".")[0] in _KEPT:
+            continue
+        if place[0].startswith(installed) and name not in hidden:
+            continue
+        if _searched(name) != place[0] and (not place[0] or os.path.exists(place[0])):
+            found[name] = place
+    return found
+
+
+def set_path(path: Sequence[str], places: Mapping[str, Place]) -> None:
+    """Have this sys.path, and these modules at these places; forget loaded modules that then come from elsewhere."""
+    sys.path[:] = path
+    importlib.invalidate_caches()
+    if places:
+        sys.meta_path.insert(0, _PlaceFinder(places))
+    hidden = set(_names_in(_of_user(path, _installed_folders())))
+    for name in (hidden | places.keys()) & sys.modules.keys():
+        if name.partition(".")[0] in _KEPT:
+            continue
+        place = _place(sys.modules[name])
+        file = None if place is None else place[0]
+        if file != (places[name][0] if name in places else _searched(name)):
+            forget(name)
+
+
+def put_first(made: MadeModules) -> None:
+    """Have modules made in memory imported from what travelled, as they hide others of their names in the client."""
+    sys.meta_path.insert(0, made)
+    for name in made.names:
+        forget(name)
+
+
+def forget(name: str) -> None:
+    """Take a module and those within it out of sys.modules; whoever imported them keeps them."""
+    for loaded in list(sys.modules):
+        if loaded == name or loaded.startswith(f"{name}."):
+            del sys.modules[loaded]
+
+
+def _searched(name: str) -> str | None:
+    """The file that a search along the path would give, '' for a package without one; None: what is not searched for."""
+    parent = name.rpartition(".")[0]
+    path = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
+    if name in sys.builtin_module_names or FrozenImporter.find_spec(name) is not None:
+        return None
+    try:
+        spec = PathFinder.find_spec(name, path)
+    except (ImportError, OSError, ValueError):  # an entry that is no folder, a name that is none
+        return None
+    if spec is None:
+        return None
+    return os.path.abspath(spec.origin) if spec.has_location and spec.origin else ""
+
+
+def _place(module: ModuleType | None) -> Place | None:
+    """Where a module was imported from; None for what is built in, or was made in memory."""
+    spec: object = getattr(module, "__spec__", None)
+    if not isinstance(spec, ModuleSpec):
+        return None
+    inside = spec.submodule_search_locations
+    folders = None if inside is None else tuple(inside)
+    if spec.origin is None and folders:
+        return "", folders
+    if not spec.has_location or spec.origin is None or not spec.origin.endswith(_SUFFIXES):
+        return None
+    return os.path.abspath(spec.origin), folders
+
+
+def _names_in(entries: Iterable[str]) -> Iterable[str]:
+    """Names of what could be imported from these entries of a path, and some that could not."""
+    for entry in entries:
+        if os.path.isfile(entry):
+            yield from (info.name for info in pkgutil.iter_modules([entry]))
+            continue
+        with contextlib.suppress(OSError):
+            yield from (name.partition(".")[0] for name in os.listdir(entry or "."))
+
+
+def _of_user(path: Iterable[str], installed: tuple[str, ...]) -> list[str]:
+    return [entry for entry in path if not f"{entry}{os.sep}".startswith(installed)]
+
+
+def _installed_folders() -> tuple[str, ...]:
+    found = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return tuple(f"{path}{os.sep}" for path in found if path)
+
+
+class _PlaceFinder(MetaPathFinder):
+    """Finds modules at the places where the client has them."""
+
+    def __init__(self, places: Mapping[str, Place]) -> None:
+        self._places = places
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """See importlib.abc.MetaPathFinder."""
+        if fullname not in self._places:
+            return None
+        file, folders = self._places[fullname]
+        inside = None if folders is None else list(folders)
+        if file:
+            return importlib.util.spec_from_file_location(fullname, file, submodule_search_locations=inside)
+        spec = ModuleSpec(fullname, None, is_package=True)
+        spec.submodule_search_locations = inside
+        return spec
