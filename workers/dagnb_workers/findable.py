@@ -1,7 +1,7 @@
-"""From which file each module comes: what the client can import, a task imports, from the same file, no more and no less.
+"""From which file a module comes: a task imports what the client can import, from the same file, no more and no less.
 
-sys.path decides that, but not alone. A module that is loaded stays what it is, wherever it was found: before the path was
-changed, or by a path to its file. And a fork server has modules loaded which the user's own hide from the client.
+sys.path decides that, but not alone. A module that is loaded stays what it is, wherever it was found: before the path
+was changed, or by a path to its file. And a fork server has modules loaded that the user's own ones hide in the client.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
 
 def path_of_this_process() -> tuple[str, ...]:
-    """sys.path. A relative entry from which was imported before the folder was changed still means the folder of then."""
+    """sys.path. A relative entry that was used before the current folder was changed still means what it meant then."""
     return tuple(_meant(entry) for entry in sys.path)
 
 
@@ -92,7 +92,7 @@ def forget(name: str) -> None:
 
 
 def _searched(name: str) -> str | None:
-    """The file that a search along the path would give, '' for a package without one; None: what is not searched for."""
+    """The file that a search along the path would give, '' for a package without one; None for no file at all."""
     parent = name.rpartition(".")[0]
     path = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
     if name in sys.builtin_module_names or FrozenImporter.find_spec(name) is not None:

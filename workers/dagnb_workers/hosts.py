@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Whose:
     host: str
     python: str
     code: str
-    start: Start = Start()
+    start: Start = field(default_factory=Start)
 
     @classmethod
     def of(cls, request: dict[str, Any]) -> Whose:
@@ -102,10 +102,8 @@ class Hosts:
         spare = [whose for whose in self._links if whose.host == "process" and whose not in at_work]
         spare.sort(key=lambda whose: self._used[whose], reverse=True)
         now = time.monotonic()
-        for place, whose in enumerate(spare):
-            if place and (
-                place >= MOST_SPARE or now - self._used[whose] > SPARE_S
-            ):  # the latest is kept for the next run
+        for place, whose in enumerate(spare[1:], 1):  # the latest is kept for the next run
+            if place >= MOST_SPARE or now - self._used[whose] > SPARE_S:
                 del self._used[whose]
                 await self._links.pop(whose).leave()
 

@@ -1,7 +1,7 @@
 """How another Python is started that must find dagnb, and must meet nothing else of the user's before it is told to.
 
-What an interpreter takes only at its start belongs to the client: its options, the variables that Python, the loader and
-the C library read then. Processes of equal starts can be forked from one fork server.
+What an interpreter takes only at its start belongs to the client: its options, the variables that Python, the loader
+and the C library read then. Processes of equal starts can be forked from one fork server.
 """
 
 from __future__ import annotations
@@ -42,16 +42,7 @@ _READ_LATER = frozenset(
 _FLAGS = "bBdEIOPsS"
 """options without a value that are handed over; others are about a terminal, or print"""
 
-_BOOT = """\
-import sys
-sys.path[:1] = [] if not sys.flags.safe_path else sys.path[:1]
-n = int(sys.argv[1])
-sys.path += [folder for folder in sys.argv[2:2 + n] if folder not in sys.path]
-module, sys.argv[1:] = sys.argv[2 + n], sys.argv[3 + n:]
-from importlib import import_module
-sys.exit(import_module(module).main(sys.argv[1:]))
-"""
-"""The current folder is no place to import from; the folders of dagnb come last, so that they hide nothing."""
+_BOOT = Path(__file__).with_name("boot.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +100,7 @@ def program(
 ) -> list[str]:
     """The command line that calls `main` of a module of dagnb. folders: where dagnb is found, as here by default."""
     places = own_folders() if folders is None else folders
-    command = [python or interpreter(), *options, "-c", _BOOT, str(len(places)), *places, module]
-    return [*command, *arguments]
+    return [python or interpreter(), *options, str(_BOOT), str(len(places)), *places, module, *arguments]
 
 
 def plain_environment() -> dict[str, str]:

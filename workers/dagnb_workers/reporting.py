@@ -118,10 +118,10 @@ def _is_of_a_task(record: logging.LogRecord) -> bool:
 
 def of_warnings() -> Filters:
     """The filters of this process."""
-    lines = []
+    lines: list[tuple[str, str, str, str, str, int]] = []
     for action, message, category, module, line in warnings.filters:
         if isinstance(category, type):
-            texts = [getattr(pattern, "pattern", pattern) or "" for pattern in (message, module)]
+            texts = [str(getattr(pattern, "pattern", pattern) or "") for pattern in (message, module)]
             lines.append((action, texts[0], category.__module__, category.__qualname__, texts[1], line))
     return Filters(lines=tuple(lines))
 
