@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from dagnb import registry, session, sources
+from dagnb import archive, registry, session, sources
 from dagnb.errors import (
     ConfigError,
     DagnbError,
@@ -122,8 +122,8 @@ async def _start(
         Signer(key),
         cap=launcher.cap,
         by_kind=launcher.by_kind,
-        archive=b"" if shares_files(launcher) else sources.archive(),
-        modules=sources.made_modules(),
+        archive=None if shares_files(launcher) else archive.archive,
+        modules=archive.made_modules(),
         cells=sources.cells,
         **terms,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeAlias
 
@@ -145,6 +145,8 @@ class _Shelf:
     known: dict[int, tuple[object, str]] = field(default_factory=dict)
     used: list[str] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
+    functions: list[bytes] = field(default_factory=list)
+    calls: list[bytes] = field(default_factory=list)
 
     def put(self, data: bytes) -> str:
         name = self.signer.content_name(data)
@@ -166,7 +168,7 @@ def build(
     signer: Signer,
     *,
     cap: int,
-    archive: bytes = b"",
+    archive: Callable[[Collection[bytes], Collection[bytes]], bytes] | None = None,
     modules: bytes = b"",
     cells: Callable[[Iterable[str]], Cells] = lambda files: {},
     by_kind: bool = False,
@@ -174,7 +176,8 @@ def build(
 ) -> Program:
     """Pickle, sign and lay out everything. terms: further fields of Submission. O(steps + edges + bytes).
 
-    archive, modules: the user's modules, in files and made in memory.
+    archive: asked for the user's modules that these pickles of functions and of arguments need; None where workers
+    share files with this process. modules: those made in memory.
     cells: asked for the text of the files that the code which travels was written in.
     by_kind: workers of different resources are staffed by different instances; else any instance may staff any.
     Raises UnserialisableError or ForeignNodeError naming the task and argument.
@@ -187,9 +190,10 @@ def build(
         for i, body in enumerate(_bodies(plan, shelf, functions, lines))
     ]
     told = cells(shelf.files)
+    packed = archive(shelf.functions, [*shelf.calls, *shelf.contents.values()]) if archive is not None else b""
     header = Header(
         functions=tuple(lines),
-        archive=shelf.put(archive) if archive else "",
+        archive=shelf.put(packed) if packed else "",
         cells=shelf.put(pack_cells(told)) if told else "",
         modules=shelf.put(modules) if modules else "",
     )
@@ -216,13 +220,16 @@ def _bodies(plan: Plan, shelf: _Shelf, functions: dict[int, int], lines: list[Fu
         shelf.used.clear()
         places: dict[Node[Any], int] = {u: i for i, u in enumerate(node.upstream)}
         call = encode_call(node, name, places, shelf.share, shelf.files)
+        shelf.calls.append(call)
         yield Body(functions[id(node.task)], int(name.rsplit("-", 1)[1]), tuple(dict.fromkeys(shelf.used)), call)
 
 
 def _line(task: Task[..., Any], shelf: _Shelf) -> FunctionLine:
+    pickled = encode_function(task, shelf.files)
+    shelf.functions.append(pickled)
     return FunctionLine(
         name=task.name,
-        content=shelf.put(encode_function(task, shelf.files)),
+        content=shelf.put(pickled),
         identity=identity(task.function),
         timeout_s=task.options.timeout_s,
         backoff_s=task.options.backoff_s,

@@ -36,7 +36,7 @@ class Project:
         return path
 
     def run(self, *command: str, cwd: str = "", options: tuple[str, ...] = (), **environ: str) -> str:
-        """What Python prints when it is called so in a folder of the project; '' for a variable that is not to be set."""
+        """What Python prints when it is called so in a folder of the project. environ: '' for what is not to be set."""
         told = {**os.environ, "PYTHONPATH": str(self.root / "tools"), **environ}
         done = subprocess.run(
             [sys.executable, *options, *command],
