@@ -17,7 +17,7 @@ import sys
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, PathFinder, all_suffixes
+from importlib.machinery import FrozenImporter, ModuleSpec, PathFinder, all_suffixes
 from types import ModuleType
 
 from dagnb.errors import GraphError
@@ -235,8 +235,8 @@ def _zipped(files: tuple[_File, ...]) -> bytes:
                 if not _is_loaded(file.path):
                     continue
                 raise GraphError(
-                    f"a module beside this notebook cannot be read: {error}. Workers need it: make it readable, "
-                    "or move it away and restart the kernel."
+                    f"the module in {file.path} cannot be read: {error}. Workers need it: make it readable, or move it "
+                    "away and restart the kernel."
                 ) from error
             bundle.writestr(zipfile.ZipInfo(file.name, _EPOCH), text, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
@@ -265,8 +265,8 @@ def _is_made(module: object) -> bool:
     spec: object = getattr(module, "__spec__", None)
     if not isinstance(spec, ModuleSpec):
         return True
-    if spec.origin in {"built-in", "frozen"} or spec.submodule_search_locations:
+    if spec.submodule_search_locations and spec.origin is None:  # a package without a file
         return False
     if not spec.has_location or not isinstance(spec.origin, str):
-        return True
+        return spec.name not in sys.builtin_module_names and FrozenImporter.find_spec(spec.name) is None
     return not spec.origin.endswith(tuple(all_suffixes())) or not hasattr(spec.loader, "get_filename")

@@ -86,7 +86,7 @@ class Mishaps:
 def _not_in_container(module: str) -> str:
     return (
         f"The container of this worker has no module '{module}'. If a package brings it, name that in "
-        "@task(requirements=[...]) or Docker(requirements=[...]). Modules of your own travel when tasks, or modules that "
+        "@task(requirements=[...]) or Docker(requirements=[...]). Your own modules travel when tasks, or modules that "
         "they need, import them by name; else mount their folder with Docker(mounts=[...]), or take workers='process'."
     )
 
