@@ -15,9 +15,14 @@ COMPARED = """
 def compared(look, *arguments):
     import dagnb
     here, there = look(*arguments), dagnb.task(look)(*arguments).run(workers="process").result(60)
-    print("same" if here == there else "other", ascii(here), "" if here == there else ascii(there))
+    print(*(["same", ascii(here)] if here == there else ["other", ascii(here), ascii(there)]))
 """
 """Text of a module `compared`: its function prints "same" and what was seen, or "other" and both"""
+
+
+def asking(body: str) -> str:
+    """A script that compares what this body of a function returns here and there."""
+    return f"from compared import compared\ndef look():\n{textwrap.indent(body, '    ')}\ncompared(look)\n"
 
 
 class Project:
@@ -35,11 +40,11 @@ class Project:
         path.write_text(textwrap.dedent(text))
         return path
 
-    def run(self, *command: str, cwd: str = "", options: tuple[str, ...] = (), **environ: str) -> str:
+    def run(self, *command: str, cwd: str = "", options: tuple[str, ...] = (), python: str = "", **environ: str) -> str:
         """What Python prints when it is called so in a folder of the project. environ: '' for what is not to be set."""
         told = {**os.environ, "PYTHONPATH": str(self.root / "tools"), **environ}
         done = subprocess.run(
-            [sys.executable, *options, *command],
+            [python or sys.executable, *options, *command],
             cwd=self.root / cwd,
             env={name: value for name, value in told.items() if value},
             capture_output=True,

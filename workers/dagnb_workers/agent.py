@@ -155,6 +155,7 @@ class Agent:
             "runs": {entry.run: entry.holder().pid for entry in entries(self._directory)},
             "server": self._server and self._server.pid,
             "clients": self._n_clients,
+            "hosts": self._hosts.n_running,
             "idle_s": time.monotonic() - self._used,
         }
 

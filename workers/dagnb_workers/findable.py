@@ -27,6 +27,9 @@ Place = tuple[str, tuple[str, ...] | None]
 _KEPT = frozenset({"__main__", "__mp_main__", "dagnb", "dagnb_workers"})
 """top-level modules that each process has of its own"""
 
+_INSTALLED = tuple(f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
+"""found once, in the fork server: it takes milliseconds"""
+
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
 
@@ -47,14 +50,13 @@ def _meant(entry: str) -> str:
 
 def places() -> dict[str, Place]:
     """Modules that are loaded from a place which a search along sys.path would not give, each with its place."""
-    installed = _installed_folders()
-    hidden = set(_names_in(_of_user(sys.path, installed)))
+    hidden = set(_names_in(_of_user(sys.path)))
     found = {}
     for name, module in list(sys.modules.items()):
         place = _place(module)
         if place is None or name.partition(".")[0] in _KEPT:
             continue
-        if place[0].startswith(installed) and name not in hidden:
+        if place[0].startswith(_INSTALLED) and name not in hidden:
             continue
         if _searched(name) != place[0] and (not place[0] or os.path.exists(place[0])):
             found[name] = place
@@ -67,7 +69,7 @@ def set_path(path: Sequence[str], places: Mapping[str, Place]) -> None:
     importlib.invalidate_caches()
     if places:
         sys.meta_path.insert(0, _PlaceFinder(places))
-    hidden = set(_names_in(_of_user(path, _installed_folders())))
+    hidden = set(_names_in(_of_user(path)))
     for name in (hidden | places.keys()) & sys.modules.keys():
         if name.partition(".")[0] in _KEPT:
             continue
@@ -130,13 +132,8 @@ def _names_in(entries: Iterable[str]) -> Iterable[str]:
             yield from (name.partition(".")[0] for name in os.listdir(entry or "."))
 
 
-def _of_user(path: Iterable[str], installed: tuple[str, ...]) -> list[str]:
-    return [entry for entry in path if not f"{entry}{os.sep}".startswith(installed)]
-
-
-def _installed_folders() -> tuple[str, ...]:
-    found = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return tuple(f"{path}{os.sep}" for path in found if path)
+def _of_user(path: Iterable[str]) -> list[str]:
+    return [entry for entry in path if not f"{entry}{os.sep}".startswith(_INSTALLED)]
 
 
 class _PlaceFinder(MetaPathFinder):

@@ -33,7 +33,7 @@ MOST_SPARE = 4
 """Fork servers without a run that are kept, for clients that start their interpreters differently"""
 
 SPARE_S = 60.0
-"""and so long, but for the one that was used last; starting one takes about a quarter of a second"""
+"""and so long, or as long as an idle agent stays, but for the one that was used last"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,11 @@ class Hosts:
         self._used[whose] = time.monotonic()
         return link
 
+    @property
+    def n_running(self) -> int:
+        """How many hosts there are."""
+        return len(self._links)
+
     async def end_spare(self) -> None:
         """End fork servers that nobody has used for long, and of more than a few those that were used longest ago."""
         at_work = {child.whose for child in self._children.values()}
@@ -103,7 +108,7 @@ class Hosts:
         spare.sort(key=lambda whose: self._used[whose], reverse=True)
         now = time.monotonic()
         for place, whose in enumerate(spare[1:], 1):  # the latest is kept for the next run
-            if place >= MOST_SPARE or now - self._used[whose] > SPARE_S:
+            if place >= MOST_SPARE or now - self._used[whose] > min(SPARE_S, self._idle_s):
                 del self._used[whose]
                 await self._links.pop(whose).leave()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from dagnb.graph.context import is_inside
 
@@ -69,12 +70,15 @@ def _settings(name: str) -> LoggerSettings:
         level=logger.level,
         propagate=logger.propagate,
         disabled=logger.disabled,
-        printing=tuple(
-            _printing(handler)
-            for handler in logger.handlers
-            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
-        ),
+        printing=tuple(_printing(handler) for handler in logger.handlers if _is_printing(handler)),
     )
+
+
+def _is_printing(handler: logging.Handler) -> TypeGuard[logging.StreamHandler[Any]]:
+    """Whether it writes to a terminal or a notebook, rather than to a file of its own, or into memory."""
+    if not isinstance(handler, logging.StreamHandler) or isinstance(handler, logging.FileHandler):
+        return False
+    return not isinstance(handler.stream, io.StringIO)
 
 
 def _printing(handler: logging.StreamHandler[Any]) -> Printing:
