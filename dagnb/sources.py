@@ -109,7 +109,7 @@ def installed_folders() -> tuple[str, ...]:
     """Where installed modules live, with a separator at the end."""
     paths = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
     paths |= {sys.prefix + os.sep + "lib", sys.base_prefix + os.sep + "lib"}
-    paths |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
+    paths |= {path for path in map(str, sys.path) if path.endswith(("site-packages", "dist-packages"))}
     return tuple(real_path(path) + os.sep for path in paths if path)
 
 

@@ -195,6 +195,24 @@ def test_a_package_installed_in_the_editable_way_after_the_fork_server_started(t
     assert project.run("main.py", cwd="nb", python=python) == "same 'data'"
 
 
+def test_a_package_that_a_finder_of_a_folder_of_packages_gives_and_nobody_has_loaded(tmp_path: Path) -> None:
+    """site.addsitedir does for a folder what Python does at its start for those it knows."""
+    begin = "import site\nsite.addsitedir('packages')\n"
+    script = begin + asking("import importlib.util as u\nreturn u.find_spec('edited').origin")
+    project = Project(tmp_path, {"src/edited/__init__.py": "", "main.py": script})
+    project.write("packages/edited_finder.py", FINDER.format(place=str(tmp_path / "src/edited")))
+    project.write("packages/edited.pth", "import edited_finder")
+
+    assert project.run("main.py") == f"same '{tmp_path}/src/edited/__init__.py'"
+
+
+def test_entries_of_the_path_that_python_passes_over_are_passed_over(tmp_path: Path) -> None:
+    begin = "import pathlib, sys\nsys.path.insert(0, pathlib.Path('../lib'))\nsys.argv.append(3)\n"
+    project = Project(tmp_path, {"lib/colorsys.py": "", "nb/main.py": begin + where("colorsys")})
+
+    assert project.run("main.py", cwd="nb").startswith("same")
+
+
 MADE = """
 import sys, types
 import dagnb

@@ -35,22 +35,25 @@ _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
 def path_of_this_process() -> tuple[str, ...]:
     """sys.path. A relative entry that was used before the current folder was changed still means what it meant then."""
-    return tuple(_meant(entry) for entry in sys.path)
+    return tuple(map(_meant, _entries()))
+
+
+def _entries() -> list[str]:
+    """The entries of sys.path that Python takes; whatever else was put there, such as a Path, it passes over."""
+    entries: list[object] = [*sys.path]
+    return [entry for entry in entries if isinstance(entry, str)]
 
 
 def _meant(entry: str) -> str:
     finder = sys.path_importer_cache.get(entry)
     if entry == "" or os.path.isabs(entry) or not isinstance(finder, importlib.machinery.FileFinder):
         return entry
-    with contextlib.suppress(OSError):  # the current folder was removed
-        if os.path.abspath(entry) == os.path.abspath(finder.path):
-            return entry
-    return finder.path
+    return entry if _absolute(entry) == finder.path else finder.path
 
 
 def places() -> dict[str, Place]:
     """Modules that are loaded from a place which a search along sys.path would not give, each with its place."""
-    hidden = set(_names_in(_of_user(sys.path)))
+    hidden = set(_names_in(_of_user(_entries())))
     found = {}
     for name, module in list(sys.modules.items()):
         place = _place(module)
@@ -61,6 +64,24 @@ def places() -> dict[str, Place]:
         if _searched(name) != place[0] and (not place[0] or os.path.exists(place[0])):
             found[name] = place
     return found
+
+
+def finders() -> tuple[str, ...]:
+    """Classes on sys.meta_path that can be imported, 'module:class': so packages are installed in the editable way."""
+    found: list[object] = [*sys.meta_path]
+    names = [f"{each.__module__}:{each.__qualname__}" for each in found if isinstance(each, type)]
+    return tuple(name for name in names if not name.startswith(("_frozen_importlib", "importlib.", "__main__")))
+
+
+def add_finders(names: Iterable[str]) -> None:
+    """Have these finders as well. One that cannot be imported is left out: its modules are then not found."""
+    known = set(finders())
+    for name in names:
+        module, _, qualname = name.partition(":")
+        with contextlib.suppress(ImportError, AttributeError):
+            finder = getattr(importlib.import_module(module), qualname)
+            if name not in known:
+                sys.meta_path.append(finder)
 
 
 def set_path(path: Sequence[str], places: Mapping[str, Place]) -> None:
@@ -105,7 +126,7 @@ def _searched(name: str) -> str | None:
         return None
     if spec is None:
         return None
-    return os.path.abspath(spec.origin) if spec.has_location and spec.origin else ""
+    return _absolute(spec.origin) if spec.has_location and spec.origin else ""
 
 
 def _place(module: ModuleType | None) -> Place | None:
@@ -119,7 +140,15 @@ def _place(module: ModuleType | None) -> Place | None:
         return "", folders
     if not spec.has_location or spec.origin is None or not spec.origin.endswith(_SUFFIXES):
         return None
-    return os.path.abspath(spec.origin), folders
+    return _absolute(spec.origin), folders
+
+
+def _absolute(path: str) -> str:
+    """The absolute path; as it is when it is relative to a current folder that was removed."""
+    try:
+        return os.path.abspath(path)
+    except OSError:
+        return path
 
 
 def _names_in(entries: Iterable[str]) -> Iterable[str]:

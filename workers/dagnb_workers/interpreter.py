@@ -49,12 +49,14 @@ _BOOT = Path(__file__).with_name("boot.py")
 class Start:
     """What a process is started with, once and for all. Equal ones can share a fork server.
 
-    options: of the command line. variables: of the environment, '' for one that is not to be set. folders: where dagnb
-    is found. site: changes with the .pth files that Python reads at its start, as editable installs write them.
+    options: of the command line. variables: of the environment, '' for one that is not to be set. is_client: they are
+    all that is read at the start, and nothing else may be. folders: where dagnb is found. site: changes with the .pth
+    files that Python reads at its start, as editable installs write them.
     """
 
     options: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
+    is_client: bool = False
     folders: tuple[str, ...] = ()
     site: str = ""
 
@@ -66,7 +68,7 @@ class Start:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        told = {"options": self.options, "variables": dict(self.variables)}
+        told = {"options": self.options, "variables": dict(self.variables), "is_client": self.is_client}
         return {**told, "folders": self.folders, "site": self.site}
 
     @classmethod
@@ -75,6 +77,7 @@ class Start:
         return cls(
             options=tuple(told.get("options", ())),
             variables=tuple(sorted(told.get("variables", {}).items())),
+            is_client=told.get("is_client", False),
             folders=tuple(told.get("folders", ())),
             site=told.get("site", ""),
         )
@@ -84,9 +87,11 @@ class Start:
         return program(module, arguments, python=python, options=self.options, folders=self.folders)
 
     def environment(self, present: Mapping[str, str]) -> dict[str, str]:
-        """The present variables, but for those read at the start: they are told here, and nobody else's may be left."""
+        """The present variables with those that are told; of another client's start none is left."""
         told = dict(self.variables)
-        kept = {name: value for name, value in present.items() if name not in told and not _is_of_python(name)}
+        kept = {name: value for name, value in present.items() if name not in {*told, *_READ_LATER}}
+        if self.is_client:
+            kept = {name: value for name, value in kept.items() if name == "HOME" or not _is_read_at_start(name)}
         return kept | {name: value for name, value in told.items() if value}
 
 
@@ -178,8 +183,3 @@ def _site_folders() -> list[str]:
 
 def _is_read_at_start(name: str) -> bool:
     return name in _NAMES or (name.startswith(_PREFIXES) and name not in _READ_LATER)
-
-
-def _is_of_python(name: str) -> bool:
-    """Whether a variable, if it were left of another process, would change how Python starts."""
-    return name.startswith(_PREFIXES) or name in _NAMES - {"HOME"}

@@ -28,12 +28,13 @@ class Surroundings:
     """Of one client. None or empty: what the worker has stays.
 
     path: sys.path; a relative entry keeps the place it had. places: file of each module that this path would not give
-    so, see `findable.places`. folder: the current one. environment: all variables, or only some where `is_whole` is
-    False. limits: soft limits of resources by name; None for no limit.
+    so, see `findable.places`. finders: see `findable.finders`. folder: the current one. environment: all variables, or
+    only some where `is_whole` is False. limits: soft limits of resources by name; None for no limit.
     """
 
     path: tuple[str, ...] | None = None
     places: Mapping[str, findable.Place] = field(default_factory=dict)
+    finders: tuple[str, ...] = ()
     folder: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     is_whole: bool = True
@@ -55,11 +56,12 @@ class Surroundings:
         return cls(
             path=findable.path_of_this_process(),
             places=findable.places(),
+            finders=findable.finders(),
             folder=_current_folder(),
             environment=dict(os.environ),
             umask=_umask(),
             limits=_limits(),
-            argv=tuple(getattr(sys, "argv", ())),
+            argv=tuple(map(str, getattr(sys, "argv", ()))),
             loggers=of_loggers(),
             warnings=of_warnings(),
             warn_options=tuple(sys.warnoptions),
@@ -71,7 +73,9 @@ class Surroundings:
     def portable(self) -> Surroundings:
         """What means the same on another file system, under other limits."""
         zone = {name: value for name, value in self.environment.items() if name == _TIME_ZONE}
-        return replace(self, path=None, places={}, folder="", environment=zone, is_whole=False, limits={}, locale="")
+        return replace(
+            self, path=None, places={}, finders=(), folder="", environment=zone, is_whole=False, limits={}, locale=""
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -82,7 +86,7 @@ class Surroundings:
         """What to_dict gave, read from JSON; what an older or newer version did not tell or invented is left out."""
         known = {item.name for item in fields(cls)}
         found = {name: value for name, value in told.items() if name in known}
-        for name in ("path", "argv", "warn_options"):
+        for name in ("path", "finders", "argv", "warn_options"):
             if found.get(name) is not None:
                 found[name] = tuple(found[name])
         found["places"] = {
@@ -113,6 +117,7 @@ class Surroundings:
                 os.chdir(self.folder)
         if self.path is not None:
             findable.set_path(self.path, self.places)
+            findable.add_finders(self.finders)
         if self.argv:
             sys.argv[:] = self.argv
         if self.umask is not None:

@@ -52,9 +52,13 @@ def test_variables_that_python_or_the_loader_reads_at_the_start_are_told_and_no_
 def test_no_variable_of_the_start_is_left_of_whoever_started_the_agent() -> None:
     agents = {"PYTHONPATH": "/a", "PYTHONOPTIMIZE": "2", "LANG": "de", "LD_PRELOAD": "x.so", "HOME": "/a", "KEPT": "1"}
 
-    environment = Start(variables=(("PYTHONHASHSEED", "0"), ("HOME", "/b"), ("DOCKER_HOST", ""))).environment(agents)
+    told = (("PYTHONHASHSEED", "0"), ("HOME", "/b"), ("DOCKER_HOST", ""))
 
-    assert environment == {"PYTHONHASHSEED": "0", "HOME": "/b", "KEPT": "1"}
+    assert Start(variables=told, is_client=True).environment(agents) == {
+        "PYTHONHASHSEED": "0", "HOME": "/b", "KEPT": "1",
+    }  # fmt: skip
+    del agents["PYTHONPATH"]
+    assert Start(variables=told).environment(agents) == {**agents, "PYTHONHASHSEED": "0", "HOME": "/b"}
 
 
 def test_a_start_reads_back_from_what_it_told() -> None:
