@@ -5,11 +5,12 @@ Each is pickled by itself. One that cannot be pickled travels as the reason, whi
 
 from __future__ import annotations
 
+import functools
 import importlib.abc
 import importlib.machinery
 import io
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -25,6 +26,9 @@ _OF_THE_IMPORT = ("__builtins__", "__loader__", "__spec__", "__cached__")
 """names in a module that each import sets anew"""
 
 _GLOBALS, _MODULE = "globals", "module"
+
+
+_CACHED = type(functools.lru_cache(len))
 
 
 class _TooLargeError(Exception):
@@ -53,7 +57,10 @@ class _Pickler(ByValuePickler):
         return _MODULE if item is self.module else None
 
     def reducer_override(self, item: Any) -> Any:
-        """The reduction of a function that was defined in the module; else as ByValuePickler does."""
+        """The reduction of a function that was defined in the module, or of its cache; else as ByValuePickler does."""
+        if type(item) is _CACHED and item.__module__ == self.module.__name__:  # else it would be asked of this module
+            terms = item.cache_parameters()
+            return _cached, (item.__wrapped__, terms["maxsize"], terms["typed"])
         if type(item) is not FunctionType or item.__globals__ is not vars(self.module):
             return super().reducer_override(item)
         cells = item.__closure__ or ()
@@ -61,6 +68,11 @@ class _Pickler(ByValuePickler):
         named = ("__defaults__", "__kwdefaults__", "__annotations__", "__qualname__", "__doc__", "__module__")
         state = ({name: getattr(item, name) for name in named}, dict(vars(item)), cells)
         return _function, made, state, None, None, _completed
+
+
+def _cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
+    """The function behind an empty cache. Pickles call this when they are read."""
+    return functools.lru_cache(maxsize, typed)(function)
 
 
 def _function(code: CodeType, space: dict[str, Any], name: str, n_cells: int) -> FunctionType:

@@ -92,6 +92,41 @@ import math
         module.hollow()
 
 
+CLASSES = """
+import abc, dataclasses, enum, functools, typing
+class Kind(enum.Enum):
+    A = 1
+@dataclasses.dataclass
+class Row:
+    x: int
+    kind: Kind = Kind.A
+    def up(self):
+        return Row(self.x + 1)
+class Pair(typing.NamedTuple):
+    a: int
+class Base(abc.ABC):
+    @property
+    def name(self):
+        return named(self)
+class Sub(Base):
+    def above(self):
+        return super().name
+@functools.lru_cache(maxsize=7)
+def named(thing):
+    return type(thing).__name__
+one = other = Row(5)
+"""
+
+
+def test_kinds_of_classes_cached_functions_and_shared_objects_come_back(made: Made) -> None:
+    module = travelled(made("made_kinds", CLASSES))
+
+    assert module.Row(1).up() == module.Row(2, module.Kind.A)
+    assert (module.Pair(3).a, module.Sub().above(), module.named.cache_parameters()["maxsize"]) == (3, "Sub", 7)
+    assert module.one is module.other
+    assert type(module.one) is module.Row
+
+
 def test_modules_made_in_memory_may_hold_one_another_and_be_in_packages(made: Made) -> None:
     package, inner = made("made_three"), made("made_three.inner", V=3)
     vars(package)["inner"] = inner
