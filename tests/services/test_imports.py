@@ -173,13 +173,14 @@ class Finder:
             place = {place!r}
             file = place + "/__init__.py"
             return importlib.util.spec_from_file_location(name, file, submodule_search_locations=[place])
-sys.meta_path.append(Finder)
+def install():
+    sys.meta_path.append(Finder)
 """
 
 
 def test_a_package_installed_in_the_editable_way_after_the_fork_server_started(tmp_path: Path) -> None:
-    """As setuptools does it: a .pth file that imports a finder, in an environment of the project's own."""
-    script = asking("import edited, importlib.resources as r\nreturn r.files('edited').joinpath('d.txt').read_text()")
+    """A .pth file makes a finder, in an environment of the project's own."""
+    script = asking("import importlib.util as u\nreturn u.find_spec('edited').origin")
     files = {"src/edited/__init__.py": "", "src/edited/d.txt": "data", "nb/first.py": asking("return 1")}
     project = Project(tmp_path, {**files, "nb/main.py": script})
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
@@ -190,9 +191,9 @@ def test_a_package_installed_in_the_editable_way_after_the_fork_server_started(t
     assert project.run("first.py", cwd="nb", python=python) == "same 1"
 
     (folder / "edited_finder.py").write_text(FINDER.format(place=str(tmp_path / "src/edited")))
-    (folder / "edited.pth").write_text("import edited_finder")
+    (folder / "edited.pth").write_text("import edited_finder, sys; sys.meta_path.append(edited_finder.Finder())")
 
-    assert project.run("main.py", cwd="nb", python=python) == "same 'data'"
+    assert project.run("main.py", cwd="nb", python=python) == f"same '{tmp_path}/src/edited/__init__.py'"
 
 
 def test_a_package_that_a_finder_of_a_folder_of_packages_gives_and_nobody_has_loaded(tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ def test_a_package_that_a_finder_of_a_folder_of_packages_gives_and_nobody_has_lo
     script = begin + asking("import importlib.util as u\nreturn u.find_spec('edited').origin")
     project = Project(tmp_path, {"src/edited/__init__.py": "", "main.py": script})
     project.write("packages/edited_finder.py", FINDER.format(place=str(tmp_path / "src/edited")))
-    project.write("packages/edited.pth", "import edited_finder")
+    project.write("packages/edited.pth", "import edited_finder; edited_finder.install()")
 
     assert project.run("main.py") == f"same '{tmp_path}/src/edited/__init__.py'"
 

@@ -117,6 +117,24 @@ def test_the_interpreter_of_a_task_was_started_as_that_of_the_client(
     assert project.run("main.py", options=options, **environ).startswith("same (")
 
 
+def test_nothing_of_how_the_agent_was_started_reaches_the_tasks_of_another_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`argparse` and `mmap` on the PYTHONPATH of who started the agent would end the agent and its fork servers."""
+    wrong = {f"bad/{name}.py": "raise SystemExit('the wrong module')" for name in ("argparse", "mmap")}
+    project = Project(tmp_path, {"main.py": asking(STARTED), **wrong})
+    with own_home(), monkeypatch.context() as starting:
+        for name, value in {"PYTHONPATH": str(tmp_path / "bad"), "PYTHONOPTIMIZE": "2", "PYTHONDEVMODE": "1"}.items():
+            starting.setenv(name, value)
+        session.wait(ask_agent("ping"))
+        starting.undo()
+
+        out = project.run("main.py", PYTHONHASHSEED="1", PYTHONOPTIMIZE="", PYTHONDEVMODE="")
+
+    assert out.startswith("same (")
+    assert out.endswith("True)")
+
+
 def test_an_isolated_client_has_isolated_tasks(tmp_path: Path) -> None:
     begin = "import sys\nsys.path.insert(0, 'tools')\n"
     project = Project(tmp_path, {"main.py": begin + asking("import sys\nreturn sys.flags.isolated, sys.path[0]")})

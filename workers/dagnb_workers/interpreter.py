@@ -64,7 +64,13 @@ class Start:
     def of_this_process(cls) -> Start:
         """As this process was started, by its environment of now."""
         found = sorted((name, value) for name, value in os.environ.items() if _is_read_at_start(name))
-        return cls(options=options_of(sys.orig_argv), variables=tuple(found), folders=own_folders(), site=site_mark())
+        return cls(
+            options=options_of(sys.orig_argv),
+            variables=tuple(found),
+            is_client=True,
+            folders=own_folders(),
+            site=site_mark(),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -80,16 +80,16 @@ def test_starts_differ_when_anything_does_that_a_fork_server_cannot_change() -> 
 
 
 def test_a_program_finds_dagnb_and_neither_the_current_folder_nor_what_lies_beside_dagnb_first(tmp_path: Path) -> None:
-    """`json` in that folder would end the program; `only_here` is found there, because it hides nothing."""
+    """`json` there would end the program; `only_here` is found there. A `code` of dagnb lies beside its first file."""
     (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
     (tmp_path / "only_here.py").write_text(
-        "import json, sys\ndef main(arguments):\n    print(arguments, sys.path[0] == '', sys.argv == arguments)\n"
+        "import code, json\ndef main(arguments):\n    print(arguments, hasattr(code, 'InteractiveConsole'))\n"
     )
     command = program("only_here", ["a", "b"], folders=(str(tmp_path),))
 
     done = subprocess.run(command, cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, check=False)
 
-    assert (done.stdout, done.stderr) == ("['a', 'b'] False False\n", "")
+    assert (done.stdout, done.stderr) == ("['a', 'b'] True\n", "")
 
 
 def test_a_program_of_dagnb_starts_where_dagnb_is_on_pythonpath_alone(tmp_path: Path) -> None:
