@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from dagnb import registry, session, sources
+from dagnb import archive, registry, session, sources
 from dagnb.errors import (
     ConfigError,
     DagnbError,
@@ -39,7 +39,7 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
-from dagnb.protocol.launcher import Launcher, Seat
+from dagnb.protocol.launcher import Launcher, Seat, shares_files
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
 from dagnb.trace.span import Phase, Span
@@ -117,6 +117,7 @@ async def _start(
     foretold: program.Terms,
 ) -> Run[Any]:
     began = time.monotonic()
+    _check_folder()
     opened, address = await session.store_for(chosen, launcher)
     key = session.key_for(opened)
     run_id = new_run_id()
@@ -126,7 +127,8 @@ async def _start(
         Signer(key),
         cap=launcher.cap,
         by_kind=launcher.by_kind,
-        archive=sources.archive(),
+        archive=None if shares_files(launcher) else archive.archive,
+        modules=archive.made_modules(),
         cells=sources.cells,
         **terms,
     )
@@ -145,7 +147,6 @@ async def _start(
             n_workers=min(launcher.cap, len(made.steps)),
             records=submission.records if ready.n_bytes <= INLINE_DAG_BYTES else (),
             asked_at=now,
-            cwd=_current_folder(),
             versions=versions(),
             metrics=upload.text,
         )
@@ -159,16 +160,15 @@ async def _start(
     return handle
 
 
-def _current_folder() -> str:
-    """Returns the folder in which tasks on this machine run; '' when it was removed."""
+def _check_folder() -> None:
+    """Tell when the folder in which tasks on this machine would run was removed."""
     try:
-        return os.getcwd()
+        os.getcwd()
     except OSError:
         _tell(
             "the current folder was removed, so tasks do not run in it: a relative path in them means another place. "
             "Go to a folder that exists with os.chdir(...)."
         )
-        return ""
 
 
 def plan(*targets: Any, planner: Any = None, workers: Any = None, percentile: float | None = None) -> Plan:

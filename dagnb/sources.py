@@ -1,23 +1,18 @@
-"""The user's own sources: modules that are not installed, as one archive; cells, which are no files; lines by frame."""
+"""The user's own sources as text: cells, which are no files; lines by frame; which files are installed ones."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import io
 import linecache
 import os
 import sys
 import sysconfig
 import traceback
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import groupby
-from types import CodeType, ModuleType, TracebackType
+from types import CodeType, TracebackType
 
-from dagnb.errors import Frame, GraphError
+from dagnb.errors import Frame
 
-LIMIT_BYTES = 16_000_000
 CELLS_BYTES = 1_000_000
 
 labellers: list[Callable[[str], str | None]] = []
@@ -26,82 +21,6 @@ labellers: list[Callable[[str], str | None]] = []
 _CONTEXT = 2
 _MAX_LINE, _MAX_NEAR = 500, 200
 _DEEPEST = 10_000
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-_ARMS = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
-
-
-def archive() -> bytes:
-    """The sources of loaded modules that a worker could not import by itself, as a zip; b'' for none.
-
-    Equal sources give equal bytes. Raises GraphError when they come to more than 16 MB.
-    """
-    files = []
-    for name, path in sorted(dict(_files()).items()):
-        with contextlib.suppress(FileNotFoundError):  # removed just now, or a link to nothing as editors leave them
-            facts = os.stat(path)
-            files.append((name, path, facts.st_mtime_ns, facts.st_size))
-    total = sum(size for *_, size in files)
-    if total > LIMIT_BYTES:
-        raise GraphError(
-            f"the modules beside this notebook come to {total // 1_000_000} MB of source, more than 16 MB. "
-            "Install them as a package, or move what the tasks do not need elsewhere."
-        )
-    return _zipped(tuple(files)) if files else b""
-
-
-@functools.lru_cache(maxsize=1)  # a notebook runs many DAGs, and its modules seldom change in between
-def _zipped(files: tuple[tuple[str, str, int, int], ...]) -> bytes:
-    """files: (name, path, modified, size); the last two tell when to pack again."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for name, path, *_ in files:
-            try:
-                with open(path, "rb") as source:
-                    text = source.read()
-            except OSError as error:
-                raise GraphError(
-                    f"a module beside this notebook cannot be read: {error}. Workers need it: make it readable, "
-                    "or move it away and restart the kernel."
-                ) from error
-            bundle.writestr(zipfile.ZipInfo(name, _EPOCH), text, zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
-
-
-def _files() -> Iterator[tuple[str, str]]:
-    """(name in the archive, path) of every source file of the user's top-level modules and packages."""
-    installed = _installed_folders()
-    for name, module in list(sys.modules.items()):
-        if "." in name or name in _ARMS or name.startswith("__"):
-            continue
-        for path in _places(module):
-            if path.startswith(installed) or _real(path).startswith(installed):
-                continue
-            if os.path.isdir(path):
-                yield from _package(path, name)
-            else:
-                yield f"{name}.py", path
-
-
-def _places(module: ModuleType) -> list[str]:
-    """The source file of a module, the folder of a package, the folders of a namespace package."""
-    if getattr(module, "__spec__", None) is None:
-        return []
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return [path for path in getattr(module, "__path__", ()) if os.path.isdir(path)]
-    if not isinstance(file, str) or not file.endswith(".py") or not os.path.isfile(file):
-        return []
-    return [os.path.dirname(file) if os.path.basename(file) == "__init__.py" else file]
-
-
-def _package(folder: str, name: str) -> Iterator[tuple[str, str]]:
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(f for f in folders if f != "__pycache__" and not f.startswith("."))
-        for file in sorted(files):
-            # A name that is no UTF-8 can be neither imported nor written into an archive.
-            if file.endswith(".py") and file.isprintable():
-                path = os.path.join(here, file)
-                yield os.path.join(name, os.path.relpath(path, folder)), path
 
 
 def cells(files: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -123,13 +42,13 @@ def frames(trace: TracebackType | None, label: Callable[[str], str] = str, *, mo
     codes = [frame.f_code for frame, _ in traceback.walk_tb(trace)]
     entries = zip(traceback.extract_tb(trace, -_DEEPEST), codes[-_DEEPEST:], strict=True)
     repeated = [list(same) for _, same in groupby(entries, lambda pair: (pair[1], pair[0].lineno))]
-    installed = _installed_folders()
+    installed = installed_folders()
     return [_frame(*same[0], label, installed, len(same)) for same in repeated[-most:]]
 
 
 def frame_at(file: str, line: int, function: str, label: Callable[[str], str] = str) -> Frame:
     """The frame of which no more is known than this, with its line of source. label: as for frames."""
-    is_library = _is_library(file, _installed_folders())
+    is_library = _is_library(file, installed_folders())
     return Frame(file=label(file), line=line, function=function, source=_line(file, line), is_library=is_library)
 
 
@@ -181,20 +100,20 @@ def _characters(source: str, n_bytes: int | None) -> int | None:
 
 def _is_library(file: str, installed: tuple[str, ...]) -> bool:
     """Installed, built in, or compiled from a file that is not here."""
-    if file.startswith((*installed, "<frozen ")) or _real(file).startswith(installed):
+    if file.startswith((*installed, "<frozen ")) or real_path(file).startswith(installed):
         return True
     return file.endswith((".pyx", ".pxi", ".pxd")) and not os.path.exists(file)
 
 
-def _installed_folders() -> tuple[str, ...]:
+def installed_folders() -> tuple[str, ...]:
     """Where installed modules live, with a separator at the end."""
     paths = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
     paths |= {sys.prefix + os.sep + "lib", sys.base_prefix + os.sep + "lib"}
-    paths |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
-    return tuple(_real(path) + os.sep for path in paths if path)
+    paths |= {path for path in map(str, sys.path) if path.endswith(("site-packages", "dist-packages"))}
+    return tuple(real_path(path) + os.sep for path in paths if path)
 
 
-def _real(path: str) -> str:
+def real_path(path: str) -> str:
     """The path without links; as it is when it is relative to a current folder that was removed."""
     try:
         return os.path.realpath(path)

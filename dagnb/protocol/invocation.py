@@ -9,7 +9,9 @@ import base64
 import json
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
 
 import cloudpickle
 
@@ -27,12 +29,13 @@ class Invocation:
 
     header: content hash of the program's header. records: the packed records of the whole DAG when it is small, else
     empty. nonce: set when it is for one worker only. kind: of the queues its instances may staff.
-    asked_at: moment of asking, by the store's clock. cwd: where process workers run, '' for anywhere.
-    cpus: CPUs of each worker, for thread limits of numeric libraries. lease_s, heartbeat_s: see the protocol.
-    linger_s: workers that are idle for so long leave; None: they stay until the run is over. place: the container they
-    are in, '' for none; the names of its instances begin with it. start: 'cold' or 'warm'. phases: (phase, begin, end)
-    of the start so far, told_at: when the container was told of this, epoch seconds of its machine. metrics: when spans
-    are uploaded, as text that dagnb.metrics.upload.strategy reads; '' for its default.
+    asked_at: moment of asking, by the store's clock. cpus: CPUs of each worker, for thread limits of numeric libraries.
+    lease_s, heartbeat_s: see the protocol. linger_s: workers that are idle for so long leave; None: they stay until the
+    run is over. place: the container they are in, '' for none; the names of its instances begin with it. start: 'cold'
+    or 'warm'. phases: (phase, begin, end) of the start so far, told_at: when the container was told of this, epoch
+    seconds of its machine. metrics: when spans are uploaded, as text that dagnb.metrics.upload.strategy reads; '' for
+    its default. surroundings: what tasks see around them, as the launcher and its workers agree on; {} for what the
+    workers have.
     """
 
     run: str
@@ -49,7 +52,6 @@ class Invocation:
     lease_s: float = 8.0
     heartbeat_s: float = 2.0
     asked_at: float = 0.0
-    cwd: str = ""
     versions: str = ""
     linger_s: float | None = None
     place: str = ""
@@ -57,6 +59,7 @@ class Invocation:
     phases: tuple[tuple[str, float, float], ...] = ()
     told_at: float = 0.0
     metrics: str = ""
+    surroundings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     __repr__ = brief
 

@@ -42,7 +42,7 @@ class Seat:
 
 @runtime_checkable
 class Launcher(Protocol):
-    """Its dataclass fields are its settings.
+    """Its dataclass fields are its settings. What it may have besides: `shares_files` below, `Hosting`.
 
     Laws (dagnb.testing.LauncherLaws): any DAG finishes with any cap >= 1; after the end of the run, of whatever
     kind, no instance is left; a second launch of the same run starts no second set of instances.
@@ -93,6 +93,14 @@ class Launcher(Protocol):
     async def seats(self) -> tuple[Seat, ...]:
         """Where its workers run or could at once. Starts nothing."""
         ...
+
+
+def shares_files(launcher: Launcher) -> bool:
+    """Whether its workers see the client's files at the same paths, so that none of the user's modules need travel.
+
+    A launcher says so by an attribute of that name; who says nothing is sent an archive of their sources.
+    """
+    return bool(getattr(launcher, "shares_files", False))
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeAlias
 
@@ -50,27 +50,32 @@ class FunctionLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What every worker of a run reads first. archive, cells: content hash of the user's modules and cells, or ''."""
+    """What every worker of a run reads first.
+
+    archive, cells, modules: content hash of the user's modules in files, of cells, of modules made in memory, or ''.
+    """
 
     functions: tuple[FunctionLine, ...]
     archive: str = ""
     cells: str = ""
+    modules: str = ""
 
     __repr__ = brief
 
     def pack(self) -> bytes:
         """MessagePack."""
         lines = [[f.name, f.content, f.identity, f.timeout_s, f.backoff_s, f.pure] for f in self.functions]
-        packed: bytes = msgpack.packb([lines, self.archive, self.cells])
+        packed: bytes = msgpack.packb([lines, self.archive, self.cells, self.modules])
         return packed
 
     @classmethod
     def unpack(cls, packed: bytes) -> Header:
         """What pack wrote."""
-        lines, archive, cells = msgpack.unpackb(packed)
+        lines, *contents = msgpack.unpackb(packed)
         names = ("name", "content", "identity", "timeout_s", "backoff_s", "pure")
         functions = tuple(FunctionLine(**dict(zip(names, line, strict=True))) for line in lines)
-        return cls(functions=functions, archive=archive, cells=cells)
+        archive, cells, modules = contents
+        return cls(functions=functions, archive=archive, cells=cells, modules=modules)
 
 
 Cells: TypeAlias = Mapping[str, tuple[str, str]]
@@ -155,6 +160,8 @@ class _Shelf:
     contents: dict[str, bytes] = field(default_factory=dict)
     known: dict[Hashable, str] = field(default_factory=dict)
     files: set[str] = field(default_factory=set)
+    functions: list[bytes] = field(default_factory=list)
+    calls: list[bytes] = field(default_factory=list)
 
     def put(self, data: bytes) -> str:
         name = self.signer.content_name(data)
@@ -170,6 +177,8 @@ class _Shelf:
                 if data is None:
                     raise node.changed(name, content)
                 self.known[content.key] = self.put(data)
+                if isinstance(content.data, bytes):  # a pickle; memory of the user's names no module
+                    self.calls.append(data)
         return tuple(self.known[content.key] for content in node.packed.contents)
 
 
@@ -179,13 +188,16 @@ def build(
     signer: Signer,
     *,
     cap: int,
-    archive: bytes = b"",
+    archive: Callable[[Collection[bytes], Collection[bytes]], bytes] | None = None,
+    modules: bytes = b"",
     cells: Callable[[Iterable[str]], Cells] = lambda files: {},
     by_kind: bool = False,
     **terms: Any,
 ) -> Program:
     """Pickle, sign and lay out everything. terms: further fields of Submission. O(steps + edges + bytes).
 
+    archive: asked for the user's modules that these pickles of functions and of arguments need; None where workers
+    share files with this process. modules: those made in memory.
     cells: asked for the text of the files that the code which travels was written in.
     by_kind: workers of different resources are staffed by different instances; else any instance may staff any.
     Raises UnserialisableError naming the task, ArgumentChangedError naming task and argument.
@@ -198,10 +210,12 @@ def build(
         for i, body in enumerate(_bodies(plan, shelf, functions, lines))
     ]
     told = cells(shelf.files)
+    packed = archive(shelf.functions, [*shelf.calls, *shelf.contents.values()]) if archive is not None else b""
     header = Header(
         functions=tuple(lines),
-        archive=shelf.put(archive) if archive else "",
+        archive=shelf.put(packed) if packed else "",
         cells=shelf.put(pack_cells(told)) if told else "",
+        modules=shelf.put(modules) if modules else "",
     )
     laid = lay_out(plan, cap=cap, kinds=Kinds.RESOURCES if by_kind else Kinds.ONE)
     submission = laid.submission(run, bodies, **terms)
@@ -224,15 +238,18 @@ def _bodies(plan: Plan, shelf: _Shelf, functions: dict[int, int], lines: list[Fu
             functions[id(node.task)] = len(lines)
             lines.append(_line(node.task, shelf))
         contents, call = shelf.share(node, name), node.packed.body
+        shelf.calls.append(call)
         if len(call) > INLINE_CALL_BYTES:
             contents, call = (*contents, shelf.put(call)), b""
         yield Body(functions[id(node.task)], int(name.rsplit("-", 1)[1]), contents, call)
 
 
 def _line(task: Task[..., Any], shelf: _Shelf) -> FunctionLine:
+    pickled = encode_function(task, shelf.files)
+    shelf.functions.append(pickled)
     return FunctionLine(
         name=task.name,
-        content=shelf.put(encode_function(task, shelf.files)),
+        content=shelf.put(pickled),
         identity=identity(task.function),
         timeout_s=task.options.timeout_s,
         backoff_s=task.options.backoff_s,

@@ -23,7 +23,7 @@ from dagnb.graph.resources import Resources
 from dagnb.graph.task import Task
 from dagnb.handle import Run
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.launcher import Launcher
+from dagnb.protocol.launcher import Launcher, shares_files
 from dagnb.testing import graphs
 
 LIMIT_S = 30.0
@@ -38,6 +38,7 @@ class Remembering:
         self.default_store, self.stop = launcher.default_store, launcher.stop
         self.pool, self.prepare = launcher.pool, launcher.prepare
         self.prewarm, self.seats = launcher.prewarm, launcher.seats
+        self.shares_files = shares_files(launcher)
         self.asked: list[tuple[Invocation, Collection[Resources]]] = []
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:

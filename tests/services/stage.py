@@ -121,7 +121,7 @@ def stage() -> Iterator[Stage]:
 
 
 def _note_pid(invocation: Invocation, name: str, pid: int) -> None:
-    with Path(invocation.cwd, f"{name}-{pid}").open("w") as file:
+    with Path(os.environ["STAGE_DIRECTORY"], f"{name}-{pid}").open("w") as file:
         file.write(json.dumps({setting: os.environ.get(setting) for setting in THREAD_SETTINGS}))
 
 

@@ -84,9 +84,7 @@ class Scene:
 
 @pytest.fixture
 async def scene(actors: Stage, server: ServerProcess, tmp_path: Path) -> Any:
-    invocation = Invocation(
-        run="r1", store=server.url, key=bytes(32), cwd=str(tmp_path), cpus=2.5, lease_s=LONG_LEASE_S, heartbeat_s=0.5
-    )
+    invocation = Invocation(run="r1", store=server.url, key=bytes(32), cpus=2.5, lease_s=LONG_LEASE_S, heartbeat_s=0.5)
     made = Scene(actors, tmp_path, invocation)
     await _submit(invocation)
     yield made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -117,7 +118,9 @@ def test_a_task_finds_the_source_of_its_helpers(cell: dict[str, Any]) -> None:
 
 
 def test_tracebacks_and_warnings_that_a_task_prints_name_the_cell_and_its_lines(cell: dict[str, Any]) -> None:
-    error = failure(dagnb.task(cell["prints"])())
+    with warnings.catch_warnings():  # workers have the filters of their client
+        warnings.simplefilter("default")
+        error = failure(dagnb.task(cell["prints"])())
 
     assert 'Cell In[7]:13: UserWarning: careful\n  warnings.warn("careful")\n' in error.stderr_tail
     assert 'File "Cell In[7]", line 15, in prints\n    1 / 0\n' in error.stderr_tail

@@ -4,7 +4,10 @@ Killing it loses nothing: server and supervisors live on, and the next agent fin
 Requests and answers are one JSON object a line on `agent.sock`:
 
     {"op": "ping"}                    -> {"pid": ...}
-    {"op": "store"}                   -> {"url": ...}   the server is started when there is none
+    {"op": "store"}                   -> {"url": ...}   the server is started when there is none; so is the host that is
+                                      named, as for "ready"
+    {"op": "ready", "host": ..., "python": ..., "code": ..., more for the host}
+                                      -> {"ready": true}   the host is started when it is not there
     {"op": "launch", "invocation": "...", "host": ..., "python": ..., "code": ..., more for the host}
                                       -> {"started": true; false: somebody looks after the run}
     {"op": "ask", "host": ..., "python": ..., "code": ..., "about": {...}}
@@ -38,6 +41,7 @@ from dagnb_workers.abandon import abandon
 from dagnb_workers.agent_client import stop
 from dagnb_workers.code import code_mark, interpreter
 from dagnb_workers.hosts import GONE_S, PAUSE_S, Hosts, Whose
+from dagnb_workers.interpreter import Start, own_folders
 from dagnb_workers.ledger import Entry, entries, lock_or_find
 
 HELP = """
@@ -76,7 +80,8 @@ class Agent:
             listener = await asyncio.start_unix_server(self._converse, path, limit=LINE_BYTES)
             if ready is not None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), ready)
-            self._hosts.link(Whose("process", interpreter(), code_mark()))
+            if await asyncio.to_thread(running_server, self._directory):  # it must not be left alone, see run_host
+                self._hosts.link(_anybodys())
             caring = group.create_task(self._care())
             await self._leaving.wait()
             listener.close()
@@ -116,7 +121,12 @@ class Agent:
     async def _op_ping(self, request: dict[str, Any]) -> dict[str, Any]:
         return {"pid": os.getpid()}
 
+    async def _op_ready(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._hosts.link(Whose.of(request))
+        return {"ready": True}
+
     async def _op_store(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._hosts.link(Whose.of(request) if "host" in request else _anybodys())
         async with self._starting:
             found = await asyncio.to_thread(_find_or_start, self._directory)
             if self._server is None or self._server.pid != found.pid:  # who started it can end it without its socket
@@ -128,7 +138,7 @@ class Agent:
         entry = Entry(self._directory, json.loads(invocation)["run"])
         if self._hosts.has(entry):
             return {"started": False}
-        launch = {"host": "process", "python": sys.executable, "code": "", "environment": {}, **request}
+        launch = {"host": "process", "python": sys.executable, "code": "", **request}
         entry.write(launch)
         await self._hosts.launch(entry, launch)
         return {"started": True}
@@ -145,6 +155,7 @@ class Agent:
             "runs": {entry.run: entry.holder().pid for entry in entries(self._directory)},
             "server": self._server and self._server.pid,
             "clients": self._n_clients,
+            "hosts": self._hosts.n_running,
             "idle_s": time.monotonic() - self._used,
         }
 
@@ -163,6 +174,7 @@ class Agent:
             _reap()
             for entry in entries(self._directory):
                 await self._hosts.look_after(entry)
+            await self._hosts.end_spare()
             if not self._directory.exists():  # somebody cleaned up: nobody can find this agent any more
                 self._leaving.set()
             elif self._n_clients or entries(self._directory):
@@ -192,6 +204,11 @@ class Agent:
         deadline = time.monotonic() + GONE_S
         while _reap() and time.monotonic() < deadline:  # noqa: ASYNC110  # children that other agents had
             await asyncio.sleep(PAUSE_S)
+
+
+def _anybodys() -> Whose:
+    """A fork server of this interpreter without options."""
+    return Whose("process", interpreter(), code_mark(), Start(folders=own_folders()))
 
 
 def _find_or_start(directory: Path) -> ServerProcess:

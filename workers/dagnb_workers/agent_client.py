@@ -15,6 +15,7 @@ from typing import Any
 from dagnb import errors
 from dagnb.errors import DagnbError, LaunchError
 from dagnb.storage.home import runtime_directory
+from dagnb_workers.interpreter import plain_environment, program
 from dagnb_workers.ledger import Entry, is_held
 
 START_S = 15.0
@@ -136,9 +137,12 @@ def stop() -> int:
     return 0
 
 
-async def store_url() -> str:
-    """The URL of the embedded server, with its password; the server is started when there is none."""
-    url: str = (await ask_agent("store"))["url"]
+async def store_url(**host: Any) -> str:
+    """The URL of the embedded server, with its password; the server is started when there is none.
+
+    host: who will be needed next, and is started meanwhile.
+    """
+    url: str = (await ask_agent("store", **host))["url"]
     return url
 
 
@@ -148,13 +152,14 @@ async def _connect(directory: Path) -> AgentClient:
 
 def _start(directory: Path, idle_s: float | None) -> None:
     """Start an agent and wait until it listens, which it tells by closing its stdout."""
-    command = [sys.executable, "-P", "-m", "dagnb_workers.agent", "--detach", "--directory", str(directory)]
+    arguments = ["--detach", "--directory", str(directory)]
     if idle_s is not None:
-        command += ["--idle-s", str(idle_s)]
+        arguments += ["--idle-s", str(idle_s)]
     try:
         with (directory / "agent.log").open("ab") as log:
             subprocess.run(
-                command,
+                program("dagnb_workers.agent", arguments),
+                env=plain_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

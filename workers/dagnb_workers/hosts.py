@@ -14,13 +14,14 @@ import signal
 import socket
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dagnb import registry
 from dagnb.errors import LaunchError
 from dagnb_workers.abandon import abandon
+from dagnb_workers.interpreter import Start
 from dagnb_workers.ledger import Entry
 from dagnb_workers.link import Link
 
@@ -28,29 +29,31 @@ GONE_S = 5.0
 PAUSE_S = 0.01
 MOST_RESTARTS = 5
 
+MOST_SPARE = 4
+"""Fork servers without a run that are kept, for clients that start their interpreters differently"""
+
+SPARE_S = 60.0
+"""and so long, or as long as an idle agent stays, but for the one that was used last"""
+
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """Which host is meant: of which platform, by which interpreter, of which state of dagnb's code.
-
-    variables: of the environment, which the platform is found by; '' for one that is not to be set.
-    """
+    """Which host is meant: of which platform, by which interpreter, of which state of dagnb's code, how started."""
 
     host: str
     python: str
     code: str
-    variables: tuple[tuple[str, str], ...] = ()
+    start: Start = field(default_factory=Start)
 
     @classmethod
     def of(cls, request: dict[str, Any]) -> Whose:
         """The host a request or a launch is for."""
-        variables = tuple(sorted(request.get("variables", {}).items()))
-        return cls(request["host"], request["python"], request["code"], variables)
+        return cls(request["host"], request["python"], request["code"], Start.of(request))
 
     @property
     def mark(self) -> str:
         """Tells the hosts of one platform apart, so that each knows what is its own."""
-        return hashlib.sha256(f"{self.python}\n{self.code}\n{self.variables}".encode()).hexdigest()[:8]
+        return hashlib.sha256(f"{self.python}\n{self.code}\n{self.start}".encode()).hexdigest()[:8]
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class Hosts:
         self._links: dict[Whose, Link] = {}
         self._children: dict[str, _Child] = {}
         self._restarts: dict[str, int] = {}
+        self._used: dict[Whose, float] = {}
 
     def link(self, whose: Whose) -> Link:
         """The host of a platform for an interpreter and a state of dagnb's code: others need other ones."""
@@ -76,12 +80,11 @@ class Hosts:
             module = registry.module("host", whose.host)
             here, there = socket.socketpair()
             facts = (str(there.fileno()), str(self._directory), str(self._idle_s), whose.mark)
-            command = [whose.python, "-P", "-m", module, *facts]
+            command, environment = whose.start.command(whose.python, module, facts), whose.start.environment(os.environ)
             try:
-                told = dict(whose.variables)
-                kept = {name: value for name, value in os.environ.items() if name not in told}
-                environment = kept | {name: value for name, value in told.items() if value}
-                subprocess.Popen(command, pass_fds=[there.fileno()], start_new_session=True, env=environment)
+                subprocess.Popen(
+                    command, pass_fds=[there.fileno()], start_new_session=True, env=environment, cwd=os.sep
+                )
             except OSError as error:
                 here.close()
                 raise LaunchError(f"{whose.python} cannot be started: {error}. Restart the kernel.") from error
@@ -90,7 +93,24 @@ class Hosts:
             link = self._links[whose] = Link(here)
             self._group.create_task(link.listen())
             self._group.create_task(self._hear(whose, link))
+        self._used[whose] = time.monotonic()
         return link
+
+    @property
+    def n_running(self) -> int:
+        """How many hosts there are."""
+        return len(self._links)
+
+    async def end_spare(self) -> None:
+        """End fork servers that nobody has used for long, and of more than a few those that were used longest ago."""
+        at_work = {child.whose for child in self._children.values()}
+        spare = [whose for whose in self._links if whose.host == "process" and whose not in at_work]
+        spare.sort(key=lambda whose: self._used[whose], reverse=True)
+        now = time.monotonic()
+        for place, whose in enumerate(spare[1:], 1):  # the latest is kept for the next run
+            if place >= MOST_SPARE or now - self._used[whose] > min(SPARE_S, self._idle_s):
+                del self._used[whose]
+                await self._links.pop(whose).leave()
 
     async def _hear(self, whose: Whose, link: Link) -> None:
         """Look after a run as soon as its supervisor ends."""
@@ -98,7 +118,7 @@ class Hosts:
             self._children.pop(ended.name, None)
             await self.look_after(Entry(self._directory, ended.name))
         if self._links.get(whose) is link:
-            del self._links[whose]
+            del self._links[whose], self._used[whose]
         for run in [run for run, child in self._children.items() if child.whose == whose]:
             del self._children[run]  # whoever lives holds a lock
         link.close()

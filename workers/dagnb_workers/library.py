@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dagnb.errors import BlobMissingError
+from dagnb.graph.made_module import MadeModules
 from dagnb.graph.payload import Signer, decode_function
 from dagnb.protocol.program import Cells, FunctionLine, Header, unpack_cells
 from dagnb.storage.interface import Store
-from dagnb_workers import modules
+from dagnb_workers import findable, modules
 from dagnb_workers.patience import persist
 from dagnb_workers.values import Values
 
@@ -47,7 +48,10 @@ class Library:
         if self._header is not None:
             return 0
         header = Header.unpack((await self._read([self._header_name]))[self._header_name])
-        found = await self._read([name for name in (header.archive if self._unpacks else "", header.cells) if name])
+        wanted = (header.archive, header.modules) if self._unpacks else ()
+        found = await self._read([name for name in (*wanted, header.cells) if name])
+        if header.modules in found:
+            findable.put_first(MadeModules(found[header.modules]))
         if header.archive in found:
             modules.install(header.archive, found[header.archive])
             self._folder = f"{modules.folder() / header.archive}{os.sep}"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +20,7 @@ from dagnb_workers.output import opened, take_printed
 from dagnb_workers.page import Page
 from dagnb_workers.patience import STORE_GONE
 from dagnb_workers.runtime import Runtime
+from dagnb_workers.surroundings import Surroundings
 from dagnb_workers.turns import Turns
 from dagnb_workers.watch import Caller
 
@@ -57,10 +55,7 @@ class PageWatch:
 def work(invocation: Invocation, instance: str, page: Page) -> int:
     """Everything one worker process does. Returns its exit code: 0, or STORE_GONE."""
     signal.signal(signal.SIGINT, ignore)
-    if invocation.cwd:
-        with contextlib.suppress(OSError):  # a folder of another machine: relative paths then fail in the task itself
-            os.chdir(invocation.cwd)
-            sys.path.insert(0, "")
+    Surroundings.of(invocation.surroundings).enter()
     invocation.check_versions()
     turns = Turns()
     return turns.run(_work(invocation, instance, page, Alone(turns)))

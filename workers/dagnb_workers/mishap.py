@@ -22,12 +22,21 @@ class Mishaps:
     """Of one instance. worker: whom it staffs."""
 
     def __init__(
-        self, store: Store, run: str, signer: Signer, library: Library, watch: Watch, now: Callable[[], float]
+        self,
+        store: Store,
+        run: str,
+        signer: Signer,
+        library: Library,
+        watch: Watch,
+        now: Callable[[], float],
+        *,
+        container: str = "",
     ) -> None:
-        """now: the store's clock."""
+        """now: the store's clock. container: in which this instance is, '' for none."""
         self.worker = ""
         self._store, self._run, self._signer = store, run, signer
         self._library, self._watch, self._now = library, watch, now
+        self._container = container
 
     def failure(
         self, offer: Offer, error: BaseException, *, delay_s: float | None = None, kind: str = "", message: str = ""
@@ -36,6 +45,8 @@ class Mishaps:
 
         What was printed is taken along: it can be asked for once.
         """
+        if self._container and isinstance(error, ModuleNotFoundError):
+            error.add_note(_not_in_container(error.name or "?"))
         stdout, stderr = self._watch.take_output()
         tails = {"stdout_tail": self._library.labelled(stdout), "stderr_tail": self._library.labelled(stderr)}
         facts = {"worker": self.worker, "at": self._now(), **tails}
@@ -70,6 +81,14 @@ class Mishaps:
         """What people call the task."""
         body = Body.open(record.body, self._signer, self._run, offer.task, record.upstream)
         return f"{self._library.lines[body.function].name}-{body.ordinal}"
+
+
+def _not_in_container(module: str) -> str:
+    return (
+        f"The container of this worker has no module '{module}'. If a package brings it, name that in "
+        "@task(requirements=[...]) or Docker(requirements=[...]). Your own modules travel when tasks, or modules that "
+        "they need, import them by name; else mount their folder with Docker(mounts=[...]), or take workers='process'."
+    )
 
 
 def _delay_s(offer: Offer, line: FunctionLine) -> float:

@@ -25,6 +25,7 @@ from typing import Any
 from dagnb.protocol.invocation import Invocation
 from dagnb_workers.aspects import report_crashes, report_no_end
 from dagnb_workers.chronicle import chronicle
+from dagnb_workers.interpreter import plain_environment, program
 from dagnb_workers.ledger import Entry, hold
 from dagnb_workers.left_behind import end_processes
 from dagnb_workers.link import Link
@@ -32,6 +33,7 @@ from dagnb_workers.nursery import Nursery, live
 from dagnb_workers.output import Capture
 from dagnb_workers.page import Page
 from dagnb_workers.supervisor import HURRY, Supervisor
+from dagnb_workers.surroundings import Surroundings
 
 Work = Callable[[Invocation, str, Page], int]
 
@@ -56,6 +58,7 @@ def supervise(invocation_json: str, directory: Path, work: Work | None = None) -
         return 0
     orphans = entry.holder().instances
     entry.sign(lock)
+    Surroundings.of(invocation.surroundings).enter_environment()
     for name in THREAD_SETTINGS:
         os.environ.setdefault(name, str(max(1, int(invocation.cpus))))
     control, nursery = _fork_nursery(invocation, work or _default_work(), lock)
@@ -115,9 +118,6 @@ def _default_work() -> Work:
 
 def _supervisor(directory: Path, args: dict[str, Any], fds: list[int]) -> int:
     """What a supervisor process does, in the environment of who asked for the run: at last, see that it is kept."""
-    if environment := args.get("environment"):
-        os.environ.clear()
-        os.environ.update(environment)
     code = supervise(args["invocation"], directory)
     asyncio.run(chronicle(Invocation.from_json(args["invocation"])))  # the run is struck: this keeps nobody waiting
     return code
@@ -139,8 +139,8 @@ def main(argv: Sequence[str]) -> int:
         live(born)
     control.close()
     if nursery.deserted and directory.exists():
-        agent = ["-P", "-m", "dagnb_workers.agent", "--heir", "--directory", str(directory), "--idle-s", argv[2]]
-        os.execv(sys.executable, [sys.executable, *agent])  # noqa: S606  # a list, no shell
+        agent = program("dagnb_workers.agent", ["--heir", "--directory", str(directory), "--idle-s", argv[2]])
+        os.execve(agent[0], agent, plain_environment())  # noqa: S606  # a list, no shell
     return 0
 
 

@@ -57,7 +57,9 @@ class Runtime:
         self._values: Values[tuple[int, str]] = Values()
         self._library = Library(store, self._signer, invocation.header, unpacks=not at_home)
         self._recorder = Recorder(strategy(invocation.metrics or DEFAULT))
-        self._mishaps = Mishaps(store, invocation.run, self._signer, self._library, watch, self.now)
+        self._mishaps = Mishaps(
+            store, invocation.run, self._signer, self._library, watch, self.now, container=invocation.place
+        )
         self._opened: Opened | None = None
         self._worker = ""
         self._is_member = False

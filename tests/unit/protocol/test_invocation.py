@@ -29,8 +29,8 @@ FULL = Invocation(
     lease_s=4.0,
     heartbeat_s=1.0,
     asked_at=1e9,
-    cwd="/tmp",
     versions=versions(),
+    surroundings={"umask": 18, "path": ["", "/lib"], "environment": {"A": "\udcff"}},
 )
 
 

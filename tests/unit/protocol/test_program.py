@@ -81,7 +81,7 @@ def spread(n: int) -> Node[Any]:
 
 def test_a_header_reads_back() -> None:
     line = FunctionLine(name="f", content="ab", identity="cd", timeout_s=None, backoff_s=0.5, pure=False)
-    full = Header(functions=(line, line), archive="ef", cells="gh")
+    full = Header(functions=(line, line), archive="ef", cells="gh", modules="ij")
 
     assert Header.unpack(full.pack()) == full
     assert Header.unpack(Header(functions=()).pack()) == Header(functions=())
@@ -123,7 +123,7 @@ def test_a_program_holds_all_that_a_worker_needs_to_call() -> None:
 
 
 def test_every_content_is_stored_under_its_own_name() -> None:
-    made = program.build(floating(same(MEGABYTE)), "01RUN", SIGNER, cap=1, archive=b"zip")
+    made = program.build(floating(same(MEGABYTE)), "01RUN", SIGNER, cap=1, archive=lambda functions, data: b"zip")
 
     assert all(SIGNER.content_name(data) == name for name, data in made.contents.items())
     assert made.contents[header(made).archive] == b"zip"

@@ -68,6 +68,7 @@ class Inline:
 
     name: ClassVar[str] = "inline"
     by_kind: ClassVar[bool] = False
+    shares_files: ClassVar[bool] = True
     n: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def __post_init__(self) -> None:

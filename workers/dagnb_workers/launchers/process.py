@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 from dagnb.errors import ConfigError
 from dagnb.graph.resources import Resources
@@ -18,7 +18,9 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import Seat
 from dagnb_workers.agent_client import ask_agent, ask_running, ensure_hosted, store_url
 from dagnb_workers.code import code_mark, interpreter
+from dagnb_workers.interpreter import Start
 from dagnb_workers.launchers.installed import absent
+from dagnb_workers.surroundings import Surroundings
 
 
 def usable_cpus() -> int:
@@ -32,6 +34,7 @@ class Processes:
 
     name: ClassVar[str] = "process"
     by_kind: ClassVar[bool] = False
+    shares_files: ClassVar[bool] = True
     n: int = field(default_factory=usable_cpus)
 
     def __post_init__(self) -> None:
@@ -46,7 +49,7 @@ class Processes:
 
     async def default_store(self) -> str:
         """URL of the embedded server, which the agent starts when there is none."""
-        return await store_url()
+        return await store_url(host=self.name, **_start())
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
         """The processes, which are forked anew for each run."""
@@ -63,19 +66,14 @@ class Processes:
 
     async def prewarm(self, resources: Resources, n: int) -> int:
         """Have the fork server ready; workers are forked from it in milliseconds."""
-        await ask_agent("ping")
+        await ask_agent("ready", host=self.name, **_start())
         return min(n, self.n)
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
         """Have the agent start a supervisor for the run, which starts the workers. Raises LaunchError."""
-        await ask_agent(
-            "launch",
-            host=self.name,
-            invocation=invocation.to_json(),
-            python=interpreter(),
-            code=code_mark(),
-            environment=dict(os.environ),
-        )
+        around = Surroundings.of_this_process().to_dict()
+        told = replace(invocation, surroundings=around)
+        await ask_agent("launch", host=self.name, invocation=told.to_json(), **_start())
 
     async def stop(self, run: str) -> None:
         """Kill the run's supervisor and workers."""
@@ -92,3 +90,8 @@ class Processes:
             Seat(name=f"pid {pid}", platform=self.name, state="lent", run=run, made_of=sys.executable)
             for run, pid in told.items()
         )
+
+
+def _start() -> dict[str, Any]:
+    """Which fork server is meant: one that was started as this process was, and as it would be started now."""
+    return {"python": interpreter(), "code": code_mark(), **Start.of_this_process().to_dict()}

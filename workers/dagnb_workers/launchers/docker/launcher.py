@@ -11,7 +11,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
 import docker.errors
@@ -27,6 +27,7 @@ from dagnb.protocol.launcher import Seat
 from dagnb.storage.home import runtime_directory
 from dagnb_workers.agent_client import ask_agent, ask_running, ensure_hosted, store_url
 from dagnb_workers.code import code_mark, interpreter
+from dagnb_workers.interpreter import own_folders
 from dagnb_workers.launchers.docker import engine
 from dagnb_workers.launchers.docker import spec as labels
 from dagnb_workers.launchers.docker.image import images
@@ -41,6 +42,7 @@ from dagnb_workers.launchers.docker.settings import (
 )
 from dagnb_workers.launchers.docker.spec import Mount, Spec
 from dagnb_workers.launchers.process import usable_cpus
+from dagnb_workers.surroundings import Surroundings
 
 LEAST_MB = 64
 """What Python, its supervisor and a worker need before any task does anything"""
@@ -134,15 +136,14 @@ class Docker:
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
         """Have the agent's fleet follow the run. Raises LaunchError."""
         place = store_place(invocation.store)
+        around = Surroundings.of_this_process().portable().to_dict()
         await ask_agent(
             "launch",
             host=self.name,
-            invocation=invocation.to_json(),
+            invocation=replace(invocation, surroundings=around).to_json(),
             inside=place.url,
             terms=await asyncio.to_thread(self._terms, needs, place),
-            python=interpreter(),
-            code=code_mark(),
-            variables=_engine(),
+            **_host(),
         )
 
     async def stop(self, run: str) -> None:
@@ -176,9 +177,7 @@ class Docker:
 
     async def _ask(self, *, start: bool, **about: Any) -> dict[str, Any]:
         ask = ask_agent if start else ask_running
-        return await ask(
-            "ask", host=self.name, python=interpreter(), code=code_mark(), variables=_engine(), start=start, about=about
-        )
+        return await ask("ask", host=self.name, start=start, about=about, **_host())
 
     def _prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         n_cpus, memory_mb = engine.size()
@@ -239,9 +238,10 @@ def _user() -> str:
     return f"{os.getuid()}:{os.getgid()}" if os.getuid() else "65534:65534"
 
 
-def _engine() -> dict[str, str]:
-    """Which engine is meant, for another process."""
-    return {name: os.environ.get(name, "") for name in engine.VARIABLES}
+def _host() -> dict[str, Any]:
+    """Which process is meant that owns containers: of which interpreter, code and engine."""
+    variables = {name: os.environ.get(name, "") for name in engine.VARIABLES}
+    return {"python": interpreter(), "code": code_mark(), "variables": variables, "folders": own_folders()}
 
 
 def _listed() -> dict[str, dict[str, Any]]:
