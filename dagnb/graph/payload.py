@@ -74,7 +74,7 @@ def encode_function(task: Task[..., Any], files: set[str] | None = None) -> byte
     pickler.files = files if files is not None else set()
     try:
         pickler.dump((task.function, task.options.retry_on))
-    except Exception as error:  # pickling runs the user's code: it may raise anything
+    except BaseException as error:  # pickling runs the user's code: it may raise anything, SystemExit included
         raise UnserialisableError(task.name, "the function (or a global it uses)", reason_of(error)) from error
     return buffer.getvalue()
 
@@ -101,7 +101,7 @@ def encode_call(
         return b""
     try:
         return _pickle_call((node.args, node.kwargs), places, share, files if files is not None else set())
-    except Exception:  # pickling runs __reduce__ of the user's own classes; _blame names the argument
+    except BaseException:  # pickling runs __reduce__ of the user's own classes; _blame names the argument
         _blame(node, name, places, share)
         raise
 
@@ -123,7 +123,7 @@ def encode_value(value: object, task: str, what: str = "the result") -> list[byt
     buffers: list[pickle.PickleBuffer] = []
     try:
         body = _dumps(value, buffers)
-    except Exception as error:  # as above
+    except BaseException as error:  # as above
         raise UnserialisableError(task, what, raised_text(error)) from error
     raws = [buffer.raw() for buffer in buffers]
     sizes = [len(body), *(len(raw) for raw in raws)]
@@ -240,6 +240,6 @@ def _blame(node: Node[Any], name: str, places: Mapping[Node[Any], int], share: C
             _pickle_call(value, places, share, set())
         except ForeignNodeError as error:
             raise ForeignNodeError(name, f"'{argument}'", f"a {type(value).__name__}") from error
-        except Exception as error:  # as above
+        except BaseException as error:  # as above
             what = f"argument '{argument}' ({type(value).__name__})"
             raise UnserialisableError(name, what, reason_of(error)) from error
