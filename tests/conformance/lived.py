@@ -25,15 +25,14 @@ def lived(program: Program, cell: ModuleType, launcher: Any) -> Outcome:
         return Outcome(refused=f"{type(error).__name__}: {error}")
     try:
         run.result(LIMIT_S)
-    except (DagnbError, ValueUnreadableError):
+    except DagnbError:
         pass  # each value and failure is read below
     seen, names = run.look(), run.story.names
-    logs = run.snapshot().logs
     return Outcome(
         states={name: state for name, state in zip(names, map(_word, seen.states), strict=True)},
         values={names[sink]: _value(run, names[sink], cell) for sink in seen.results},
         failures=tuple((f"{error.task} {error.attempt}", *_told(error)) for error in run.errors),
-        printed={names[task]: text for task, text in logs.items()},
+        printed={name: run.log(name) for name in names},
     )
 
 

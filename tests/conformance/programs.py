@@ -182,7 +182,7 @@ class Choice:
 @st.composite
 def programs(draw: st.DrawFn, choice: Choice = Choice()) -> Program:  # noqa: B008  # frozen
     """A DAG of calls with their values, some of them shared between arguments and calls."""
-    shared = [("shared", i, draw(_values(choice, ()))) for i in range(draw(st.integers(0, 2)))]
+    shared = [("shared", i, draw(_changeable(choice))) for i in range(draw(st.integers(0, 2)))]
     calls: list[Call] = []
     for i in range(draw(st.integers(2, MOST_CALLS))):
         calls.append(draw(_calls(choice, tuple(shared), i)))
@@ -196,7 +196,8 @@ def programs(draw: st.DrawFn, choice: Choice = Choice()) -> Program:  # noqa: B0
 @st.composite
 def _calls(draw: st.DrawFn, choice: Choice, shared: tuple[Spec, ...], n_before: int) -> Call:
     nodes = st.integers(max(0, n_before - 4), max(0, n_before - 1)).map(lambda i: ("node", i))
-    some = st.one_of(_values(choice, shared), *([nodes, nodes] if n_before else []), *([_held(nodes)] if n_before else []))
+    own = st.sampled_from(shared) if shared else _values(choice, ())
+    some = st.one_of(_values(choice, shared), own, *([nodes, nodes] if n_before else []), *([_held(nodes)] if n_before else []))
     function = draw(st.sampled_from(_FUNCTIONS))
     arguments = draw(st.lists(some, max_size=3))
     retries = draw(st.sampled_from((0, 0, 0, 1, 2)))
@@ -217,6 +218,20 @@ _FUNCTIONS = (
     *("look", "look", "keep", "first", "change", "change", "change_and_look", "change_and_look"),
     *("say", "within", "call", "wait", "give", "give", "flaky", "fail"),
 )
+
+
+def _changeable(choice: Choice) -> st.SearchStrategy[Spec]:
+    """Values that two arguments or calls may share, and that can be changed in place."""
+    inner = _values(choice, ())
+    return st.one_of(
+        st.builds(lambda one: ("items", "list", one), inner),
+        st.builds(lambda one: ("items", "tuple", ("items", "list", one)), inner),
+        st.builds(lambda one: ("items", "Card", ("items", "list", one)), inner),
+        st.builds(lambda key, one: ("pairs", "dict", ((key, one),)), _KEYS, inner),
+        choice.some(("large bytearray", "large array", "loop")).map(
+            lambda kind: ("given", kind) if kind == "loop" else (kind,)
+        ),
+    )
 
 
 def _held(nodes: st.SearchStrategy[Spec]) -> st.SearchStrategy[Spec]:
