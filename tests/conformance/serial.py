@@ -55,7 +55,7 @@ def serial(program: Program, cell: ModuleType) -> Outcome:
     def called(node: Node[Any]) -> None:
         try:
             written[node] = _written(node, large)
-        except Exception:  # noqa: BLE001  # pickling runs the cell's code
+        except BaseException:  # noqa: BLE001  # pickling runs the cell's code
             refused.append(node)
 
     try:
