@@ -101,7 +101,7 @@ class Quitter(NoWayBack):
         raise SystemExit("unpickled")
 
 
-class Odd(Exception):
+class Odd(Exception):  # noqa: N818  # as somebody may call it
     """An exception whose constructor takes other arguments than `args` holds, so its pickle cannot be read."""
 
     def __init__(self, code: int, body: str) -> None:
@@ -109,7 +109,7 @@ class Odd(Exception):
         self.code = code
 
 
-class Mute(Exception):
+class Mute(Exception):  # noqa: N818  # as somebody may call it
     """An exception whose message raises."""
 
     def __str__(self) -> str:
@@ -166,7 +166,7 @@ UNREADABLE = ("no way back", "quitter", "odd exception", "inside a list")
 # ---- telling ----
 
 
-def told(value: Any, seen: dict[int, Any] | None = None) -> str:
+def told(value: Any, seen: dict[int, Any] | None = None) -> str:  # noqa: PLR0911  # one a kind
     """Type, content and sharing of a value as text: equal texts for values that nobody can tell apart."""
     seen = {} if seen is None else seen
     kind = type(value).__qualname__
@@ -198,7 +198,9 @@ def _inside(value: Any, seen: dict[int, Any]) -> str:
     if isinstance(value, bytearray):
         parts.append(repr(bytes(value[:8])) + str(len(value)) + str(sum(value)))
     elif type(value).__name__ == "ndarray":
-        parts.append(f"{value.dtype} {value.shape} {value.flags.writeable} {value.tolist()[:9]} {value.tolist()[9:][-9:]}")
+        parts.append(
+            f"{value.dtype} {value.shape} {value.flags.writeable} {value.tolist()[:9]} {value.tolist()[9:][-9:]}"
+        )
     elif isinstance(value, functools.partial):
         parts.append(told((value.func, value.args, value.keywords), seen))
     elif isinstance(value, dict):
@@ -327,7 +329,7 @@ def _raise(error: Any) -> None:
 
 def _from_another() -> None:
     try:
-        {}["left"]  # noqa: B018  # it is there to raise
+        {}["left"]  # it is there to raise
     except KeyError as error:
         raise LookupError("from another") from error
 
@@ -363,7 +365,7 @@ RAISED = {
     "interrupt": lambda: _raise(KeyboardInterrupt("own")),
     "cancelled": lambda: _raise(asyncio.CancelledError("own")),
     "generator exit": lambda: _raise(GeneratorExit("own")),
-    "unicode": lambda: "\ud800".encode(),
+    "unicode": "\ud800".encode,
     "assertion": lambda: _raise(AssertionError),
     "zero": lambda: 1 // 0,
     "class": lambda: _raise(LookupError),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import ModuleType
 from typing import Any
 
 import dagnb
 from dagnb.errors import Cause, DagnbError, GraphError, TaskError, ValueUnreadableError
 from dagnb.handle import Run
+from dagnb.protocol.states import TaskState
 from tests.conformance.programs import Program, built
 from tests.conformance.serial import UNREADABLE, Outcome
 
@@ -23,13 +25,11 @@ def lived(program: Program, cell: ModuleType, launcher: Any) -> Outcome:
         run = dagnb.run(*nodes, workers=launcher, on_error="continue")
     except GraphError as error:
         return Outcome(refused=f"{type(error).__name__}: {error}")
-    try:
+    with contextlib.suppress(DagnbError):  # each value and failure is read below
         run.result(LIMIT_S)
-    except DagnbError:
-        pass  # each value and failure is read below
     seen, names = run.look(), run.story.names
     return Outcome(
-        states={name: state for name, state in zip(names, map(_word, seen.states), strict=True)},
+        states=dict(zip(names, map(_word, seen.states), strict=True)),
         values={names[sink]: _value(run, names[sink], cell) for sink in seen.results},
         failures=tuple((f"{error.task} {error.attempt}", *_told(error)) for error in run.errors),
         printed={name: run.log(name) for name in names},
@@ -37,8 +37,6 @@ def lived(program: Program, cell: ModuleType, launcher: Any) -> Outcome:
 
 
 def _word(state: str) -> str:
-    from dagnb.protocol.states import TaskState
-
     return TaskState(state).word
 
 

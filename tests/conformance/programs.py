@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-import datetime
+import datetime as dt
 import decimal
 import fractions
 import functools
@@ -53,14 +53,14 @@ class Program:
 
 @dataclass
 class Built:
-    """A program as nodes. shared: the values that stand in several places; called: told of each node once it is made."""
+    """A program as nodes. shared: the values that stand in several places, by number."""
 
     nodes: list[Node[Any]] = field(default_factory=list)
     shared: dict[int, Any] = field(default_factory=dict)
 
 
 def built(program: Program, cell: ModuleType, called: Callable[[Node[Any]], None] = lambda node: None) -> Built:
-    """Fresh nodes and values; then what the program changes is changed."""
+    """Fresh nodes and values; then what the program changes is changed. called: told of each node once it is made."""
     made = Built()
     for call in program.calls:
         task = getattr(cell, call.function)
@@ -121,7 +121,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "large text": lambda: "t" * LARGE,
     "fraction": lambda: fractions.Fraction(10**30, 7),
     "decimal": lambda: decimal.Decimal("-0.10"),
-    "moment": lambda: datetime.datetime(2024, 2, 29, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=5.5))),
+    "moment": lambda: dt.datetime(2024, 2, 29, 12, tzinfo=dt.timezone(dt.timedelta(hours=5.5))),
     "path": lambda: pathlib.PurePosixPath("some/where"),
     "slice": lambda: slice(1, None, 2),
     "bytearray": lambda: bytearray(b"abc"),
@@ -176,16 +176,16 @@ class Choice:
 
     def some(self, kinds: Iterable[str]) -> st.SearchStrategy[str]:
         """One of these that programs may hold."""
-        return st.sampled_from([kind for kind in kinds if kind not in self.left_out and (self.arrays or kind not in _ARRAYS)])
+        return st.sampled_from(
+            [kind for kind in kinds if kind not in self.left_out and (self.arrays or kind not in _ARRAYS)]
+        )
 
 
 @st.composite
-def programs(draw: st.DrawFn, choice: Choice = Choice()) -> Program:  # noqa: B008  # frozen
+def programs(draw: st.DrawFn, choice: Choice = Choice()) -> Program:  # frozen
     """A DAG of calls with their values, some of them shared between arguments and calls."""
     shared = [("shared", i, draw(_changeable(choice))) for i in range(draw(st.integers(0, 2)))]
-    calls: list[Call] = []
-    for i in range(draw(st.integers(2, MOST_CALLS))):
-        calls.append(draw(_calls(choice, tuple(shared), i)))
+    calls = [draw(_calls(choice, tuple(shared), i)) for i in range(draw(st.integers(2, MOST_CALLS)))]
     # One argument that cannot travel refuses the whole program, so it is rare.
     if draw(st.integers(0, 29)) == 17:
         calls.append(Call(function="look", arguments=(("given", draw(st.sampled_from(_UNGIVEN))),)))
@@ -197,7 +197,9 @@ def programs(draw: st.DrawFn, choice: Choice = Choice()) -> Program:  # noqa: B0
 def _calls(draw: st.DrawFn, choice: Choice, shared: tuple[Spec, ...], n_before: int) -> Call:
     nodes = st.integers(max(0, n_before - 4), max(0, n_before - 1)).map(lambda i: ("node", i))
     own = st.sampled_from(shared) if shared else _values(choice, ())
-    some = st.one_of(_values(choice, shared), own, *([nodes, nodes] if n_before else []), *([_held(nodes)] if n_before else []))
+    some = st.one_of(
+        _values(choice, shared), own, *([nodes, nodes] if n_before else []), *([_held(nodes)] if n_before else [])
+    )
     function = draw(st.sampled_from(_FUNCTIONS))
     arguments = draw(st.lists(some, max_size=3))
     retries = draw(st.sampled_from((0, 0, 0, 1, 2)))

@@ -78,9 +78,9 @@ class _Writer(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         if isinstance(item, Node):
             place: int = self.upstream.index(item)
             return place
-        if isinstance(item, bytearray) or type(item).__name__ == "ndarray":
-            if len(bytes(item)) >= LARGE // 2:
-                self.large.append(item)
+        is_buffer = isinstance(item, bytearray) or type(item).__name__ == "ndarray"
+        if is_buffer and len(bytes(item)) >= LARGE // 2:
+            self.large.append(item)
         return None
 
 

@@ -1,9 +1,8 @@
 """The client of the contract: a script that stands in surroundings of its own and asks tasks what they see of them.
 
-    python probes.py LAUNCHER FOLDER ROW...    prints JSON: row -> what the client sees, what a task sees, what it printed
+    python probes.py LAUNCHER FOLDER [ROW...]
 
-It is executed as `__main__`, as a notebook is. A probe is one function, or several of which each gets what the one
-before gave, all on one worker; what the last one gives is what is compared.
+It is executed as `__main__`, as a notebook is, so that its functions travel by value. See asking.py for what it prints.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import builtins
 import inspect
-import json
 import locale
 import logging
 import multiprocessing
@@ -25,37 +23,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import dagnb
-from dagnb import Resources, registry, task
-from dagnb.errors import DagnbError, TaskFailedError
+from asking import BUILT, LIMIT_S, asked, probe  # beside this script
 
-LIMIT_S = 60.0
-LOOKS = 20
+import dagnb
+from dagnb import task
+
 MARK = "of the notebook"
 counted: list[int] = []
-_STEPS: dict[str, tuple[Callable[..., Any], ...]] = {}
-_OPTIONS: dict[str, dict[str, Any]] = {}
-_NOT_IN_CLIENT: set[str] = set()
-
-
-def probe(
-    name: str, *before: Callable[..., Any], in_client: bool = True, **options: Any
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the last function of a probe. in_client: it may be called in the client as well. options: of its task."""
-
-    def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        _STEPS[name], _OPTIONS[name] = (*before, function), options
-        if not in_client:
-            _NOT_IN_CLIENT.add(name)
-        return function
-
-    return register
-
 
 # ---- what the client hands over ----
 
@@ -333,7 +311,7 @@ def _(before: Any) -> Any:
 
 @probe("children", in_client=False)
 def _() -> Any:
-    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     builtins.child = child  # type: ignore[attr-defined]  # else Python warns when it is collected
     return child.pid
 
@@ -490,10 +468,6 @@ def _flaky(values: list[int]) -> list[int]:
     return values
 
 
-def _build_unpicklable() -> Any:
-    return task(threading.Lock)()
-
-
 class NoWayBack:
     """Unpickling it raises."""
 
@@ -512,14 +486,6 @@ def _read(value: Any) -> Any:
     return value
 
 
-def _build_unreadable() -> Any:
-    return task(_read)(task(_give)())
-
-
-def _build_unreadable_here() -> Any:
-    return task(_give)()
-
-
 class OwnError(Exception):
     """Of the notebook, with a constructor of its own."""
 
@@ -529,30 +495,18 @@ class OwnError(Exception):
 
 def _raise() -> None:
     try:
-        {}["left"]  # noqa: B018  # it is there to raise
+        {}["left"]  # it is there to raise
     except KeyError as error:
         raise OwnError(4, "from a key") from error
 
 
-def _build_raising() -> Any:
-    return task(_raise)()
-
-
 def _build_open_file() -> Any:
-    return task(_read)(open(__file__))  # noqa: SIM115  # it is refused
-
-
-def _build_context() -> Any:
-    return task(_told)()
+    return task(_read)(open(__file__))  # it is refused
 
 
 def _told() -> list[Any]:
     here = dagnb.context()
     return [here.task, here.attempt, here.idempotency_key == f"{here.run}/{here.task}"]
-
-
-def _build_nested() -> Any:
-    return task(_outer)(3)
 
 
 @task
@@ -565,19 +519,21 @@ def _outer(number: int) -> Any:
     return [inner(number), squared(number)]
 
 
-_BUILT: dict[str, Callable[[], Any]] = {
-    "arguments before the run": _build_argument,
-    "sharing within a call": _build_sharing,
-    "sharing between tasks": _build_reader_twice,
-    "retries": _build_retry,
-    "unpicklable": _build_unpicklable,
-    "unreadable by a task": _build_unreadable,
-    "unreadable by the client": _build_unreadable_here,
-    "exceptions": _build_raising,
-    "open file": _build_open_file,
-    "context": _build_context,
-    "nested": _build_nested,
-}
+BUILT.update(
+    {
+        "arguments before the run": _build_argument,
+        "sharing within a call": _build_sharing,
+        "sharing between tasks": _build_reader_twice,
+        "retries": _build_retry,
+        "unpicklable": task(threading.Lock),
+        "unreadable by a task": lambda: task(_read)(task(_give)()),
+        "unreadable by the client": task(_give),
+        "exceptions": task(_raise),
+        "open file": _build_open_file,
+        "context": task(_told),
+        "nested": lambda: task(_outer)(3),
+    }
+)
 
 # ---- the script ----
 
@@ -618,69 +574,6 @@ def _prepare(folder: Path) -> socket.socket:
     return listening
 
 
-def _launcher(name: str) -> Any:
-    kind = registry.find("launcher", name)
-    return kind(cap=1, memory_mb=160) if name == "docker" else kind(n=1)
-
-
-def _in_client(row: str) -> Any:
-    if row in _BUILT or row in _NOT_IN_CLIENT:
-        return None
-    value = None
-    for i, step in enumerate(_STEPS[row]):
-        value = step(value) if i else step()
-    return asyncio.run(value) if inspect.iscoroutine(value) else value
-
-
-def _in_tasks(row: str, launcher: Any) -> dict[str, Any]:
-    try:
-        node = _BUILT[row]() if row in _BUILT else _chained(row)
-        run = dagnb.run(node, workers=launcher)
-    except DagnbError as error:
-        return {"error": f"{type(error).__name__}: {error}"}
-    seen: dict[str, Any] = {}
-    try:
-        seen["task"] = run.result(LIMIT_S)
-    except TaskFailedError as error:
-        told = error.errors[0]
-        seen["error"] = f"{told.type}: {told.message}"
-        seen["causes"] = [f"{cause.type}: {cause.message}" for cause in told.causes]
-        seen["caught"] = [kind.__name__ for kind in type(error).__mro__]
-    except DagnbError as error:
-        seen["error"] = f"{type(error).__name__}: {error}"
-    seen["log"] = run.log(run.story.names[-1])
-    return seen
-
-
-def _chained(row: str) -> Any:
-    steps = [task(step) for step in _STEPS[row]]
-    node = steps[0].with_options(**_OPTIONS[row])()
-    for step in steps[1:]:
-        node = step(node)
-    return node
-
-
-def _is_there(pid: int) -> bool:
-    return os.path.exists(f"/proc/{pid}")
-
-
-def _is_ended(pid: int, launcher: Any) -> bool:
-    """Whether a process that a task left ends once its run is over, as a task of a later run sees it."""
-    return any(not task(_is_there)(pid).run(workers=launcher).result(LIMIT_S) for _ in range(LOOKS))
-
-
-def _main() -> None:
-    launcher, folder = _launcher(sys.argv[1]), Path(sys.argv[2])
-    rows = sys.argv[3:] or [*_STEPS, *_BUILT]
-    seen = {}
-    with os.fdopen(os.dup(1), "w") as out, _prepare(folder):  # a task may close the client's own
-        for row in rows:
-            # What a task does to this process comes after what the client sees.
-            seen[row] = {"client": _in_client(row), **_in_tasks(row, launcher), "globals": len(counted)}
-            if row == "children":
-                seen[row]["task"] = _is_ended(seen[row]["task"], launcher)
-        out.write(f"\nSEEN {json.dumps(seen, default=repr)}\n")
-
-
 if __name__ == "__main__":
-    _main()
+    with _prepare(Path(sys.argv[2])):
+        asked()

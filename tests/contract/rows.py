@@ -199,7 +199,10 @@ OF_A_TASK = (
     alike(
         "spawn",
         "process pools by spawn, with functions of the notebook",
-        Cell("as in the client, or refused: take fork", lambda seen: seen.get("task") == [4, 9] or "spawn" in seen["error"]),
+        Cell(
+            "as in the client, or refused: take fork",
+            lambda seen: seen.get("task") == [4, 9] or "spawn" in seen["error"],
+        ),
     ),
     Row(
         probe="threads",
@@ -239,9 +242,13 @@ NEXT = (
 )
 
 VALUES = (
-    alike("arguments before the run", "a list changed between the call and the run", value("as it was at the call", [1])),
+    alike(
+        "arguments before the run", "a list changed between the call and the run", value("as it was at the call", [1])
+    ),
     alike("sharing within a call", "one list given to a task twice", value("is one list there", True)),
-    alike("sharing between tasks", "a list changed by one of its readers", value("the other reads it unchanged", [2, 1])),
+    alike(
+        "sharing between tasks", "a list changed by one of its readers", value("the other reads it unchanged", [2, 1])
+    ),
     alike("retries", "arguments of a second attempt", value("as in the first", [2])),
     alike(
         "unpicklable",
@@ -251,7 +258,9 @@ VALUES = (
     alike(
         "unreadable by a task",
         "a result that cannot be unpickled, read by a task",
-        fails("the failure of the reader", "ValueError: the value of task '_give-0', which task '_read-0' takes, cannot"),
+        fails(
+            "the failure of the reader", "ValueError: the value of task '_give-0', which task '_read-0' takes, cannot"
+        ),
     ),
     alike(
         "unreadable by the client",
@@ -263,12 +272,18 @@ VALUES = (
         "an exception of the notebook's own class, and its cause",
         Cell(
             "caught as that class; the cause is told",
-            lambda seen: seen["error"] == "OwnError: 4: from a key"
-            and {"TaskFailedError", "OwnError"} <= {*seen["caught"]}
-            and seen["causes"] == ["KeyError: 'left'"],
+            lambda seen: (
+                seen["error"] == "OwnError: 4: from a key"
+                and {"TaskFailedError", "OwnError"} <= {*seen["caught"]}
+                and seen["causes"] == ["KeyError: 'left'"]
+            ),
         ),
     ),
-    alike("open file", "an open file as argument", fails("`UnserialisableError` before anything runs", "UnserialisableError: ")),
+    alike(
+        "open file",
+        "an open file as argument",
+        fails("`UnserialisableError` before anything runs", "UnserialisableError: "),
+    ),
     alike("context", "`dagnb.context()`", value("task, attempt, key", ["_told-0", 1, True])),
     alike("nested", "a task called inside a task", value("an ordinary call", [4, 9])),
 )

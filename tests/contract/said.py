@@ -1,6 +1,6 @@
 """docs/contract.md: the sentences before the table, each with what checks it, then the table of the rows.
 
-    python -m tests.contract.said    writes the page
+python -m tests.contract.said    writes the page
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
     ),
     "Isolation": (
         Said(
-            "What one task changes of its surroundings is not met by the next task on that worker: folder, environment, "
-            "umask, `sys.path`, signal handlers, standard streams, numeric state, context variables.",
+            "What one task changes of its surroundings is not met by the next task on that worker: folder, "
+            "environment, umask, `sys.path`, signal handlers, standard streams, numeric state, context variables.",
             (
                 *("folder of the next", "environment of the next", "umask of the next", "sys.path of the next"),
                 *("signal handlers of the next", "stdout of the next", "numeric state of the next"),
@@ -103,12 +103,13 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
             ("name", "nested", PLACEMENT),
         ),
         Said(
-            "An argument that cannot be pickled is refused before anything runs, with an `UnserialisableError` that names "
-            "task and argument; so is an open file.",
+            "An argument that cannot be pickled is refused before anything runs, with an `UnserialisableError` that "
+            "names task and argument; so is an open file.",
             ("open file", "test_an_argument_that_cannot_be_pickled_is_refused_before_anything_runs"),
         ),
         Said(
-            "A result that cannot be pickled is the failure of its own task (`UnserialisableError`), and no reader runs.",
+            "A result that cannot be pickled is the failure of its own task (`UnserialisableError`), and no reader "
+            "runs.",
             (
                 "unpicklable",
                 "test_a_value_that_cannot_be_pickled_is_the_failure_of_who_gave_it_and_no_reader_runs",
