@@ -10,7 +10,9 @@ import collections
 import dataclasses
 import enum
 import functools
+import logging
 import operator
+import re
 import threading
 import types
 from typing import Any, NamedTuple
@@ -26,6 +28,38 @@ class Box:
 
     def __init__(self, content: Any) -> None:
         self.content = content
+
+    def opened(self, *values: Any) -> Any:
+        """A method that may be passed around."""
+        return [self.content, *values]
+
+
+class Tint(enum.Flag):
+    """Flags of the notebook, to be combined."""
+
+    LIGHT = 1
+    DARK = 2
+
+
+class Meta(type):
+    """A metaclass of the notebook."""
+
+    def __call__(cls, *args: Any) -> Any:
+        made = super().__call__(*args)
+        made.made_by = cls.__name__
+        return made
+
+
+class Made(metaclass=Meta):
+    """A class that it makes, and whose objects have more than their constructor gives."""
+
+
+class Keyed(dict):  # type: ignore[type-arg]
+    """A dictionary whose constructor takes something else."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+        self.name = name
 
 
 class Colour(enum.Enum):
@@ -121,6 +155,11 @@ def double(value: Any) -> Any:
     return [value, value]
 
 
+def countdown(values: Any) -> Any:
+    """A function that finds itself among its globals."""
+    return [*values[:1], *countdown(values[1:])] if values else []
+
+
 def adder(step: int) -> Any:
     """A closure."""
 
@@ -154,6 +193,18 @@ GIVEN = {
     "function": lambda: double,
     "partial": lambda: functools.partial(double, 4),
     "builtin": lambda: operator.neg,
+    "method": lambda: Box([5]).opened,
+    "recursive": lambda: countdown,
+    "flags": lambda: Tint.LIGHT | Tint.DARK,
+    "made": Made,
+    "keyed": lambda: Keyed("n"),
+    "module": lambda: operator,
+    "logger": lambda: logging.getLogger("mine"),
+    "namespace": lambda: types.SimpleNamespace(one=[1], two=None),
+    "chain map": lambda: collections.ChainMap({1: []}, {2: 3}),
+    "pattern": lambda: re.compile("a+", re.IGNORECASE),
+    "alias": lambda: dict[str, Box],
+    "error": lambda: ValueError("a value", [1]),
     "none": lambda: None,
     "large": lambda: bytearray(b"large") * 60_000,
     "shared": lambda: [[[]] * 2, {}],
@@ -166,7 +217,7 @@ UNREADABLE = ("no way back", "quitter", "odd exception", "inside a list")
 # ---- telling ----
 
 
-def told(value: Any, seen: dict[int, Any] | None = None) -> str:  # noqa: PLR0911  # one a kind
+def told(value: Any, seen: dict[int, Any] | None = None) -> str:  # noqa: C901, PLR0911, PLR0912  # a line a kind
     """Type, content and sharing of a value as text: equal texts for values that nobody can tell apart."""
     seen = {} if seen is None else seen
     kind = type(value).__qualname__
@@ -181,7 +232,11 @@ def told(value: Any, seen: dict[int, Any] | None = None) -> str:  # noqa: PLR091
     if isinstance(value, types.FunctionType):
         cells = [told(cell.cell_contents, seen) for cell in value.__closure__ or ()]
         return f"function {value.__qualname__} {told(value.__defaults__, seen)} {cells}"
-    if isinstance(value, type | types.BuiltinFunctionType):
+    if isinstance(value, types.ModuleType | logging.Logger):
+        return f"{kind} {getattr(value, 'name', getattr(value, '__name__', ''))}"
+    if isinstance(value, types.MethodType):
+        return f"method {value.__name__} of {told(value.__self__, seen)}"
+    if isinstance(value, type | types.BuiltinFunctionType) and not isinstance(value, types.GenericAlias):
         return f"{value.__qualname__}"
     if isinstance(value, set | frozenset):
         return f"{kind} {sorted(told(item) for item in value)}"

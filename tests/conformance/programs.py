@@ -129,6 +129,9 @@ MADE: dict[str, Callable[[], Any]] = {
     "small array": lambda: _arange(5),
     "large array": lambda: _arange(LARGE // 8),
     "matrix": lambda: _arange(6).reshape(2, 3).T,
+    "scalar of numpy": lambda: _arange(3)[2],
+    "array of no dimension": lambda: _arange(1).sum(keepdims=False).reshape(()),
+    "records": lambda: _arange(3).view([("a", "f4"), ("b", "f4")]),
     "array of objects": lambda: _arange(3).astype(object),
 }
 
@@ -155,8 +158,19 @@ _PLAIN = st.one_of(
     st.frozensets(st.integers(0, 3) | _TEXT, max_size=3),
 )
 _KEYS = st.one_of(st.integers(0, 4), _TEXT, st.sampled_from([(1, "a"), None, 1.5]))
-_ARRAYS = ("small array", "large array", "matrix", "array of objects")
-_READABLE = ("loop", "closure", "lambda", "class", "instance", "function", "partial", "builtin", "shared", "deque")
+_ARRAYS = (
+    "small array",
+    "large array",
+    "matrix",
+    "array of objects",
+    "scalar of numpy",
+    "array of no dimension",
+    "records",
+)
+_READABLE = (
+    *("loop", "closure", "lambda", "class", "instance", "function", "partial", "builtin", "shared", "deque", "method"),
+    *("recursive", "flags", "made", "keyed", "module", "logger", "namespace", "chain map", "pattern", "alias", "error"),
+)
 _LAME = ("no way back", "odd exception", "inside a list", "quitter")
 _UNGIVEN = ("lock", "generator", "no way out", "jumper")
 RAISED = (
@@ -211,7 +225,7 @@ def _calls(draw: st.DrawFn, choice: Choice, shared: tuple[Spec, ...], n_before: 
     elif function == "give":
         lead = [("plain", draw(st.sampled_from((*_READABLE, *_LAME, *_UNGIVEN, "none", "large"))))]
     elif function == "call":
-        lead = [("given", draw(st.sampled_from(("closure", "lambda", "function", "class"))))]
+        lead = [("given", draw(st.sampled_from(("closure", "lambda", "function", "class", "method", "recursive"))))]
     named = {"key": draw(some)} if function == "look" and draw(st.booleans()) else {}
     return Call(function=function, arguments=(*lead, *arguments), named=tuple(named.items()), retries=retries)
 
