@@ -7,6 +7,8 @@ from typing import Any
 
 import cloudpickle
 
+from dagnb.graph.slotted import with_slots
+
 _NO_FILE = "<no file>"
 """the file of code whose real file is pickled beside it"""
 
@@ -26,7 +28,9 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
     files: set[str]
 
     def reducer_override(self, item: Any) -> Any:
-        """The reduction of code; that of cloudpickle for all else."""
+        """The reduction of code and of classes with slots; that of cloudpickle for all else."""
+        if isinstance(item, type):
+            return with_slots(item, super().reducer_override(item))
         if type(item) is not CodeType:
             return super().reducer_override(item)
         if item.co_filename == _NO_FILE:
