@@ -13,10 +13,15 @@ _N_PARTS = 6
 
 
 def with_slots(kind: type, reduction: Any) -> Any:
-    """The reduction of a class, its slots among the names that the class is made with; as it is for all others."""
-    if "__slots__" not in vars(kind) or not isinstance(reduction, tuple) or len(reduction) != _N_PARTS:
+    """The reduction of a class, its slots among the names that the class is made with; as it is for all others.
+
+    Classes of tuples have none of their own, and those that NamedTuple makes refuse to be told so.
+    """
+    is_slotted = "__slots__" in vars(kind) and not issubclass(kind, tuple)
+    if not is_slotted or not isinstance(reduction, tuple) or len(reduction) != _N_PARTS:
         return reduction
     make, given, *rest = reduction
     slots = {"__slots__": vars(kind)["__slots__"]}
-    given = tuple({**part, **slots} if isinstance(part, dict) else part for part in given)
+    # An enumeration is given its members as another dictionary.
+    given = tuple({**part, **slots} if isinstance(part, dict) and "__module__" in part else part for part in given)
     return (make, given, *rest)

@@ -236,7 +236,9 @@ def told(value: Any, seen: dict[int, Any] | None = None) -> str:  # noqa: C901, 
         return f"{kind} {getattr(value, 'name', getattr(value, '__name__', ''))}"
     if isinstance(value, types.MethodType):
         return f"method {value.__name__} of {told(value.__self__, seen)}"
-    if isinstance(value, type | types.BuiltinFunctionType) and not isinstance(value, types.GenericAlias):
+    if isinstance(value, types.GenericAlias):
+        return repr(value)
+    if isinstance(value, type | types.BuiltinFunctionType):
         return f"{value.__qualname__}"
     if isinstance(value, set | frozenset):
         return f"{kind} {sorted(told(item) for item in value)}"

@@ -14,6 +14,19 @@ from dagnb.graph.payload import decode_value, encode_value
 
 CELL = """
 import dataclasses
+import enum
+from typing import NamedTuple
+
+class Pair(NamedTuple):
+    content: int = 5
+
+class Level(enum.Enum):
+    __slots__ = ("more",)
+    HIGH = 5
+
+    @property
+    def content(self):
+        return self.value
 
 class Plain:
     __slots__ = ("content",)
@@ -91,3 +104,11 @@ def test_a_class_with_slots_and_a_dictionary_keeps_both(cell: ModuleType, name: 
 
     assert told == "True 5"
     assert (type(back), back.content, vars(back)) == (type(value), 5, {"other": [6]})
+
+
+def test_named_tuples_and_enumerations_are_made_as_before(cell: ModuleType) -> None:
+    told, pair = there_and_back(cell.Pair())
+    _, level = there_and_back(cell.Level.HIGH)
+
+    assert (told.split()[1], pair, type(pair)) == ("5", (5,), cell.Pair)
+    assert level is cell.Level.HIGH
