@@ -5,8 +5,8 @@ May import: its own rooms.
 Must not know: the arms; they are found by name through entry points.
 Start at: client.py.
 
-The public names are loaded when first used, all together: agents and workers, which import rooms of this package only,
-start three times faster for it.
+A public name is loaded when it is first used, with the room it is of and no other: agents and workers start three times
+faster for it, and a task in a container, where the packages of the client are missing, still has `dagnb.context()`.
 """
 
 from __future__ import annotations
@@ -54,27 +54,29 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "dagnb.client": ("attach", "plan", "run", "runs", "simulate", "workers"),
-    "dagnb.errors": ("TaskFailedError",),
-    "dagnb.graph.context": ("context",),
-    "dagnb.graph.resources": ("Resources",),
-    "dagnb.graph.task": ("task",),
-    "dagnb.handle": ("Run",),
-    "dagnb.metrics.upload": ("AtExit", "EachTask", "Every", "WhenFull"),
-    "dagnb.session": ("Redis", "configure"),
-    "dagnb.whatif": ("compare", "export", "history", "predict"),
+    **dict.fromkeys(("attach", "plan", "run", "runs", "simulate", "workers"), "dagnb.client"),
+    "TaskFailedError": "dagnb.errors",
+    "context": "dagnb.graph.context",
+    "Resources": "dagnb.graph.resources",
+    "task": "dagnb.graph.task",
+    "Run": "dagnb.handle",
+    **dict.fromkeys(("AtExit", "EachTask", "Every", "WhenFull"), "dagnb.metrics.upload"),
+    **dict.fromkeys(("Redis", "configure"), "dagnb.session"),
+    **dict.fromkeys(("compare", "export", "history", "predict"), "dagnb.whatif"),
 }
+"""public name -> its room"""
 
 
 def __getattr__(name: str) -> Any:
     """A public name, on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'dagnb' has no attribute {name!r}")
-    for room, names in _ROOMS.items():
-        loaded = importlib.import_module(room)
-        globals().update({public: getattr(loaded, public) for public in names})
-    globals()["errors"] = importlib.import_module("dagnb.errors")
-    return globals()[name]
+    found = importlib.import_module("dagnb.errors") if name == "errors" else _of_room(name)
+    return globals().setdefault(name, found)
+
+
+def _of_room(name: str) -> Any:
+    return getattr(importlib.import_module(_ROOMS[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -115,7 +115,7 @@ def raised_text(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # noqa: BLE001  # the class is the user's: its __str__ may raise anything
+    except BaseException:  # noqa: BLE001  # the class is the user's: its __str__ may raise anything
         return ""
 
 

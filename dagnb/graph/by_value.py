@@ -8,6 +8,7 @@ from typing import Any
 import cloudpickle
 
 from dagnb.graph.reduction import reduction, without_hook
+from dagnb.graph.slotted import with_slots
 from dagnb.graph.stand_in import stand_in, with_names
 
 _NO_FILE = "<no file>"
@@ -42,7 +43,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
         if type(item) is FunctionType and isinstance(found, tuple):
             return with_names(item, found)
         if isinstance(item, type) and isinstance(found, tuple) and len(found) == 6:
-            return without_hook(item, found)
+            return without_hook(item, with_slots(item, found))
         return found
 
     def _code(self, code: CodeType) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
@@ -23,7 +24,16 @@ R = TypeVar("R")
 
 _serial = itertools.count()
 
-verbs: dict[str, Callable[..., Any]] = {}
+
+class _Verbs(dict[str, Callable[..., Any]]):
+    """The client is found by name, when a verb is first needed: this room may not import it, and workers lack it."""
+
+    def __missing__(self, verb: str) -> Callable[..., Any]:
+        importlib.import_module("dagnb.client")
+        return {**self}[verb]
+
+
+verbs: dict[str, Callable[..., Any]] = _Verbs()
 """`run`, `plan`, `simulate`: put here by the client, so that a node's methods are short for them"""
 
 

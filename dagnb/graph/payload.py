@@ -89,7 +89,7 @@ def encode_value(value: object, task: str, what: str = "the result") -> list[byt
     buffers: list[pickle.PickleBuffer] = []
     try:
         body = _dumps(value, buffers)
-    except Exception as error:  # as above
+    except BaseException as error:  # as above, SystemExit included
         found = blame(value, raised_text(error), root=what.removeprefix("the "))
         raise UnserialisableError(task, what, found.reason, found.cure) from error
     raws = [buffer.raw() for buffer in buffers]

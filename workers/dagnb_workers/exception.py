@@ -140,7 +140,7 @@ def message_of(error: BaseException) -> str:
         if isinstance(error, EOFError) and str(error) == "EOF when reading a line":
             return f"{error}: nobody can type into input() of a task; give it what it needs as an argument"
         return str(error)[:_TEXT_LIMIT]
-    except Exception as second:  # noqa: BLE001  # an exception whose __str__ raises
+    except BaseException as second:  # noqa: BLE001  # an exception whose __str__ raises
         return f"(its message cannot be shown: {type(second).__name__} in __str__)"
 
 
@@ -154,7 +154,7 @@ def _lines(error: BaseException, label: Label) -> list[str]:
         told = traceback.TracebackException(type(error), error, _strip(error.__traceback__))
         _name_files(told, label)
         lines = list(told.format())
-    except Exception:  # noqa: BLE001  # as above
+    except BaseException:  # noqa: BLE001  # as above
         lines = [headline(type(error).__qualname__, message_of(error)) + "\n"]
     text = "".join(lines)
     return [text[-_TEXT_LIMIT:]] if len(text) > _TEXT_LIMIT else lines

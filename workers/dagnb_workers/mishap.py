@@ -68,7 +68,7 @@ class Mishaps:
             return self.failure(offer, error, delay_s=delay_s, kind=exception.TIME_LIMIT, message=message)
         return self.failure(offer, error, delay_s=_delay_s(offer, line) if isinstance(error, retry_on) else None)
 
-    async def unread(self, offer: Offer, record: Record, error: Exception, n_read: int) -> Failure:
+    async def unread(self, offer: Offer, record: Record, error: BaseException, n_read: int) -> Failure:
         """What could not be unpickled: the function (n_read -1), the value after so many, or an argument."""
         task, upstream = self.task_name(offer, record), record.upstream
         what = f"{'the function' if n_read < 0 else 'an argument'} of task '{task}'"

@@ -149,7 +149,7 @@ class Runtime:
                 here = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._mishaps.failure(offer, error)
-        except Exception as error:  # noqa: BLE001  # unpickling runs the user's code: it may raise anything
+        except BaseException as error:  # noqa: BLE001  # unpickling runs the user's code: SystemExit would end the worker
             return await self._mishaps.unread(
                 offer, self._record(offer), error, -1 if function is None else len(values)
             )
