@@ -96,7 +96,7 @@ def _last_met(value: object, apart: type | tuple[()]) -> Any:
     tracer.files, tracer.apart = set(), apart
     try:
         tracer.dump(value)
-    except Exception as error:  # noqa: BLE001  # pickling runs the user's code: it may raise anything
+    except BaseException as error:  # noqa: BLE001  # pickling runs the user's code: it may raise SystemExit, too
         return None if isinstance(error.__cause__, RecursionError) else tracer.last
     return None
 

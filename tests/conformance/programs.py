@@ -19,12 +19,6 @@ from hypothesis import strategies as st
 
 from dagnb.graph.task import Node
 
-CHANGES_BEFORE_RUN = False
-"""whether programs change containers, and large buffers, between the call and the run"""
-
-PENDING = {"huge integer": "part 3", "long range": "part 4", "deque": "part 4"}
-"""kinds of arguments that dagnb.run breaks on as long as that part of issue 12 is not there: left out until then"""
-
 MOST_CALLS = 9
 LARGE = 40_000
 """bytes of a value that travels as a shared constant"""
@@ -172,7 +166,7 @@ _READABLE = (
     *("recursive", "flags", "made", "keyed", "module", "logger", "namespace", "chain map", "pattern", "alias", "error"),
 )
 _LAME = ("no way back", "odd exception", "inside a list", "quitter")
-_UNGIVEN = ("lock", "generator", "no way out", "jumper")
+_UNGIVEN = ("lock", "generator", "no way out")
 RAISED = (
     *("plain", "key", "system", "odd", "mute", "group", "base group", "cause", "context", "note", "stop", "stop async"),
     *("exit", "exit text", "interrupt", "cancelled", "generator exit", "unicode", "assertion", "zero", "class"),
@@ -182,17 +176,13 @@ RAISED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What programs may hold. arrays: of numpy. changes: between calls and run. left_out: kinds of values."""
+    """What programs may hold. arrays: of numpy."""
 
     arrays: bool = True
-    changes: bool = CHANGES_BEFORE_RUN
-    left_out: frozenset[str] = frozenset(PENDING)
 
     def some(self, kinds: Iterable[str]) -> st.SearchStrategy[str]:
         """One of these that programs may hold."""
-        return st.sampled_from(
-            [kind for kind in kinds if kind not in self.left_out and (self.arrays or kind not in _ARRAYS)]
-        )
+        return st.sampled_from([kind for kind in kinds if self.arrays or kind not in _ARRAYS])
 
 
 @st.composite
@@ -203,7 +193,7 @@ def programs(draw: st.DrawFn, choice: Choice = Choice()) -> Program:  # frozen
     # One argument that cannot travel refuses the whole program, so it is rare.
     if draw(st.integers(0, 29)) == 17:
         calls.append(Call(function="look", arguments=(("given", draw(st.sampled_from(_UNGIVEN))),)))
-    changed = draw(st.sets(st.integers(0, 1))) if choice.changes and shared else set()
+    changed = draw(st.sets(st.integers(0, 1))) if shared else set()
     return Program(calls=tuple(calls), changed=tuple(sorted(changed)))
 
 
@@ -223,7 +213,7 @@ def _calls(draw: st.DrawFn, choice: Choice, shared: tuple[Spec, ...], n_before: 
     elif function == "fail":
         lead = [("plain", draw(st.sampled_from(RAISED)))]
     elif function == "give":
-        lead = [("plain", draw(st.sampled_from((*_READABLE, *_LAME, *_UNGIVEN, "none", "large"))))]
+        lead = [("plain", draw(st.sampled_from((*_READABLE, *_LAME, *_UNGIVEN, "jumper", "none", "large"))))]
     elif function == "call":
         lead = [("given", draw(st.sampled_from(("closure", "lambda", "function", "class", "method", "recursive"))))]
     named = {"key": draw(some)} if function == "look" and draw(st.booleans()) else {}

@@ -18,11 +18,12 @@ from typing import Any
 
 import cloudpickle
 
-from dagnb.errors import GraphError
+from dagnb.errors import UnserialisableError
 from dagnb.graph.context import TaskContext, entered
 from dagnb.graph.dag import Dag
+from dagnb.graph.packing import SHARED_BYTES
 from dagnb.graph.task import Node
-from tests.conformance.programs import LARGE, Program, built
+from tests.conformance.programs import Program, built
 
 Problem = tuple[str, str, str, tuple[str, ...], tuple[Any, ...]]
 """What an attempt died of: its task and attempt, type, message (or how it begins), notes, causes"""
@@ -60,14 +61,13 @@ def serial(program: Program, cell: ModuleType) -> Outcome:
 
     try:
         nodes = built(program, cell, called).nodes
-    except GraphError:  # a container that holds itself, and a node
-        return Outcome(refused="GraphError")
+    except UnserialisableError as error:  # at the call, so wherever it would have been placed
+        return Outcome(refused=f"UnserialisableError {error.task}")
+    assert not refused
     dag = Dag.of(*nodes)
     names = {node: call.name for node, call in zip(dag.nodes, dag.calls, strict=True)}
-    if refused:
-        return Outcome(refused=f"UnserialisableError {names[next(n for n in dag.nodes if n in refused)]}")
     if changed := [node for node, thing, before in large if hash(bytes(thing)) != before]:
-        return Outcome(refused=f"GraphError {names[next(n for n in dag.nodes if n in changed)]}")
+        return Outcome(refused=f"ArgumentChangedError {names[next(n for n in dag.nodes if n in changed)]}")
     return _Play(cell, written, names).outcome(dag.nodes)
 
 
@@ -78,8 +78,7 @@ class _Writer(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         if isinstance(item, Node):
             place: int = self.upstream.index(item)
             return place
-        is_buffer = isinstance(item, bytearray) or type(item).__name__ == "ndarray"
-        if is_buffer and len(bytes(item)) >= LARGE // 2:
+        if type(item).__name__ == "ndarray" and item.nbytes >= SHARED_BYTES and not item.dtype.hasobject:
             self.large.append(item)
         return None
 

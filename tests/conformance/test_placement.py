@@ -19,7 +19,8 @@ from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 from hypothesis import HealthCheck, Phase, given, settings
 
 from dagnb import registry
-from dagnb.graph import payload
+from dagnb.graph import packing, payload
+from dagnb.protocol import program as protocol_program
 from tests.conformance.agent import private_agent
 from tests.conformance.lived import differences, lived
 from tests.conformance.programs import Call, Choice, Program, programs
@@ -201,7 +202,7 @@ def test_an_argument_that_cannot_be_pickled_is_refused_before_anything_runs(
     found = lived(program, cell, launcher)
 
     assert differences(serial(program, cell), found, prints=False) == []
-    assert found.refused.startswith("UnserialisableError: argument 'values' (tuple) of task 'look-0' cannot be pickled")
+    assert found.refused.startswith("UnserialisableError: argument 'values' (tuple) of task 'look' cannot be pickled")
 
 
 # ---- the comparison notices what is wrong ----
@@ -220,7 +221,7 @@ def _handed_over(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _apart(data: Any, *more: Any) -> Any:
-    args, named = payload.decode_call(data, *more)
+    args, named = packing.unpack(data, *more)
     return tuple(map(copy.deepcopy, args)), named
 
 
@@ -233,8 +234,8 @@ def _none_for_unreadable(data: Any) -> Any:
 
 FAULTS: dict[str, tuple[Any, str, Any]] = {
     "values are handed over without a copy": (runtime, "decode_value", _handed_over(payload.decode_value)),
-    "an attempt gets what the one before it changed": (runtime, "decode_call", _handed_over(payload.decode_call)),
-    "two arguments no longer share a value": (runtime, "decode_call", _apart),
+    "an attempt gets what the one before it changed": (protocol_program, "unpack", _handed_over(packing.unpack)),
+    "two arguments no longer share a value": (protocol_program, "unpack", _apart),
     "a value that cannot be read is none": (runtime, "decode_value", _none_for_unreadable),
     "messages are cut": (exception, "message_of", lambda error: str(error)[:9]),
     "causes are lost": (exception, "_others", lambda error: iter(())),

@@ -71,8 +71,22 @@ def isolated(probe: str, topic: str, docker: Cell, reason: str) -> Row:
     return Row(probe=probe, topic=topic, inline=SAME, process=SAME, docker=docker, reason=reason)
 
 
+def put_back(probe: str, topic: str, *, seen: Any, unseen: Any) -> Row:
+    """Of the next task: as the first task of that worker found it, where the worker is a process of its own."""
+    return Row(
+        probe=probe,
+        topic=topic,
+        inline=value("seen", seen),
+        process=value("not seen", unseen),
+        docker=value("not seen", unseen),
+        reason=OWN_PROCESS,
+    )
+
+
 OWN_FILES = "a container has file systems of its own"
 OWN_START = "a container starts an interpreter of its own, before the client is known"
+OWN_MODULE = "inline `__main__` is the notebook's own, and pickle takes the copies for other functions"
+OWN_PROCESS = "inline it is the client's own process, in which other tasks or the client may have changed it meanwhile"
 KEPT = "what is printed is kept with the task's result where workers are processes of their own"
 
 HANDED_OVER = (
@@ -91,17 +105,25 @@ HANDED_OVER = (
         value("those of `Docker(environment=...)`", None),
         "they often hold secrets",
     ),
-    isolated("time zone", "`TZ` and local time", value("UTC, unless the environment says", ["+0000", None]), OWN_START),
-    isolated("umask", "umask", value("022", 0o022), OWN_START),
+    isolated(
+        "time zone",
+        "`TZ` and local time",
+        Cell(
+            "`TZ` as in the client; UTC where the image has no tzdata",
+            lambda seen: seen["task"][1] == seen["client"][1],
+        ),
+        OWN_FILES,
+    ),
+    alike("umask", "umask"),
     isolated("limits", "limits of processes (`ulimit -n`)", other("those of the engine"), OWN_START),
-    isolated("argv", "`sys.argv`", other("those of the worker"), OWN_START),
-    isolated("log level", "level of the root logger", value("`WARNING`", 30), OWN_START),
+    alike("argv", "`sys.argv`"),
+    alike("log level", "level of the root logger"),
     isolated("hash seed", "hashes of text, with `PYTHONHASHSEED` set", other("another seed"), OWN_START),
-    isolated("warning options", "filters given with `-W`", value("none", False), OWN_START),
+    alike("warning options", "filters given with `-W`"),
     isolated("X options", "options given with `-X`", value("none", None), OWN_START),
     isolated("optimised", "optimisation with `-O`", value("off", 0), OWN_START),
-    isolated("recursion limit", "recursion limit", value("1000", 1000), OWN_START),
-    isolated("digits of integers", "longest integer that becomes text", value("4300 digits", 4300), OWN_START),
+    alike("recursion limit", "recursion limit"),
+    alike("digits of integers", "longest integer that becomes text"),
     alike("locale", "locale and encoding of file names"),
     alike("python", "version of Python"),
     alike("clock", "clock"),
@@ -133,11 +155,18 @@ AROUND = (
         reason=KEPT,
     ),
     alike("name", "`__name__` and other globals of the notebook"),
-    alike("main module", "functions of the notebook, looked up in `__main__`"),
+    Row(
+        probe="main module",
+        topic="functions of the notebook, looked up in `__main__`",
+        inline=value("those of the notebook, of which the task has copies", False),
+        process=SAME,
+        docker=SAME,
+        reason=OWN_MODULE,
+    ),
     isolated(
         "source",
         "source of a function of a script (`inspect.getsource`)",
-        fails("not there", "OSError: could not get source code"),
+        fails("not there", "OSError: could not get source code", "OSError: source code not available"),
         OWN_FILES,
     ),
     alike("running loop", "`asyncio.run` in a plain function"),
@@ -195,14 +224,21 @@ AROUND = (
 
 OF_A_TASK = (
     alike("subprocess", "`subprocess`"),
-    alike("fork", "process pools by fork, with functions of the notebook"),
-    alike(
-        "spawn",
-        "process pools by spawn, with functions of the notebook",
-        Cell(
-            "as in the client, or refused: take fork",
-            lambda seen: seen.get("task") == [4, 9] or "spawn" in seen["error"],
-        ),
+    Row(
+        probe="fork",
+        topic="process pools by fork, with functions of the notebook",
+        inline=fails("refused; with functions of modules as in the client", "PicklingError: Can't pickle"),
+        process=SAME,
+        docker=SAME,
+        reason=OWN_MODULE,
+    ),
+    Row(
+        probe="spawn",
+        topic="process pools by spawn, with functions of the notebook",
+        inline=fails("refused; with functions of modules as in the client", "PicklingError: Can't pickle"),
+        process=Cell("refused: take fork", lambda seen: "spawn" in seen["error"]),
+        docker=Cell("refused: take fork", lambda seen: "spawn" in seen["error"]),
+        reason="a process that is started anew has no functions of the notebook",
     ),
     Row(
         probe="threads",
@@ -223,12 +259,19 @@ OF_A_TASK = (
 )
 
 NEXT = (
-    alike("folder of the next", "current folder", value("not seen", True)),
-    alike("environment of the next", "environment variables", value("not seen", None)),
-    alike("umask of the next", "umask", value("not seen", True)),
-    alike("sys.path of the next", "`sys.path`", value("not seen", False)),
+    put_back("folder of the next", "current folder", seen=False, unseen=True),
+    put_back("environment of the next", "environment variables", seen="left", unseen=None),
+    put_back("umask of the next", "umask", seen=False, unseen=True),
+    put_back("sys.path of the next", "`sys.path`", seen=True, unseen=False),
     alike("signal handlers of the next", "signal handlers", value("not seen", True)),
-    alike("stdout of the next", "`sys.stdout`, closed", value("not seen", True)),
+    Row(
+        probe="stdout of the next",
+        topic="`sys.stdout`, closed",
+        inline=fails("seen", "ValueError: I/O operation on closed file"),
+        process=value("not seen", True),
+        docker=value("not seen", True),
+        reason=OWN_PROCESS,
+    ),
     alike("numeric state of the next", "error state of numpy, context of decimal", value("not seen", True)),
     alike("context variables of the next", "context variables", value("not seen", "default")),
     alike(
@@ -296,23 +339,3 @@ GROUPS: dict[str, tuple[Row, ...]] = {
     "Arguments, values and errors": VALUES,
 }
 ROWS = {row.probe: row for rows in GROUPS.values() for row in rows}
-
-PENDING: dict[tuple[str, str], str] = {
-    **{
-        (probe, "process"): "part 1"
-        for probe in (
-            *("sys.path", "imports", "shadow", "time zone", "umask", "limits", "argv", "log level", "hash seed"),
-            *("warning options", "X options", "optimised", "recursion limit", "digits of integers"),
-        )
-    },
-    **{(probe, launcher): "part 2" for probe in ("running loop", "threads") for launcher in ("process", "docker")},
-    **{
-        (probe, launcher): "part 2"
-        for probe in ("main module", "fork", "spawn", *(row.probe for row in NEXT if row.probe != "globals"))
-        for launcher in LAUNCHERS
-        if (probe, launcher) != ("signal handlers of the next", "inline")
-    },
-    **{("open file", launcher): "part 3" for launcher in LAUNCHERS},
-    **{("arguments before the run", launcher): "part 4" for launcher in LAUNCHERS},
-}
-"""cells that do not hold as long as this part of issue 12 is not there; the page marks them"""

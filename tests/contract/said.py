@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.contract.rows import GROUPS, LAUNCHERS, PAGE, PENDING, Row
+from tests.contract.rows import GROUPS, LAUNCHERS, PAGE, Row
 
 _WIDTH = 120
-_MARK = "\N{DAGGER}"
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,13 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
     "Arguments": (
         Said(
             "Arguments mean what they meant when the task was called: a list or dictionary that you change afterwards, "
-            "before the run, is not seen changed by the task.",
-            ("arguments before the run",),
+            "before the run, is not seen changed by the task. Large arrays are not copied at the call: a run refuses "
+            "one that was written to since, with an `ArgumentChangedError` that names it.",
+            ("arguments before the run", "test_a_change_of_a_large_array_is_noticed_wherever_it_is"),
+        ),
+        Said(
+            "Nodes may stand in any value that can be pickled, and a task finds values in their places.",
+            ("test_a_value_takes_the_place_of_its_node_in_every_kind_of_container",),
         ),
         Said(
             "Each task gets copies: what it changes in its arguments is seen neither by the client, nor by another "
@@ -43,8 +47,8 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
     "Surroundings": (
         Said(
             "Inline tasks run in threads of the client's process, so they have its surroundings; only its context "
-            "variables are not theirs.",
-            ("folder", "environment", "main thread", "context variables"),
+            "variables are not theirs, and what a task changes of it stays changed.",
+            ("folder", "environment", "main thread", "context variables", "folder of the next"),
         ),
         Said(
             "Tasks in processes on this machine find what the client has at the moment of the run: folders on "
@@ -58,7 +62,7 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
         Said("What the client can import, they import, from the same file.", ("imports", "shadow")),
         Said(
             "Tasks in containers find a machine of their own: your modules travel there as copies, while folders, "
-            "environment, network and rights are what you grant with `Docker(...)`.",
+            "environment variables, network and rights are what you grant with `Docker(...)`.",
             (
                 *("imports", "folder", "environment", "network", "user", "temporary folder"),
                 "test_a_folder_is_read_only_unless_it_was_granted_for_writing",
@@ -67,14 +71,17 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
             ),
         ),
         Said(
-            "A plain function may start an event loop, a program, or a pool of processes as it may in the notebook.",
+            "A plain function may start an event loop or a program as it may in the notebook, and on processes and in "
+            "containers a pool of forked processes, too.",
             ("running loop", "subprocess", "fork"),
         ),
     ),
     "Isolation": (
         Said(
-            "What one task changes of its surroundings is not met by the next task on that worker: folder, "
-            "environment, umask, `sys.path`, signal handlers, standard streams, numeric state, context variables.",
+            "What one task changes of its process is not met by the next task on that worker: folder, "
+            "environment, umask, `sys.path`, signal handlers, standard streams, numeric state, context variables. What "
+            "importing a module changes stays, as the module does, and so do seeds and caches of libraries. Inline "
+            "only what a thread has of its own is put back.",
             (
                 *("folder of the next", "environment of the next", "umask of the next", "sys.path of the next"),
                 *("signal handlers of the next", "stdout of the next", "numeric state of the next"),
@@ -92,8 +99,9 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
             ("exceptions", "sys.exit", "time limit", PLACEMENT),
         ),
         Said(
-            "Processes that a task left are ended with the run, except inline.",
-            ("children",),
+            "Threads that a task left are told in its output; processes that it left are ended with the run, except "
+            "inline.",
+            ("children", "test_threads_that_a_task_left_are_told_in_its_output_once"),
         ),
     ),
     "What travels": (
@@ -103,8 +111,8 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
             ("name", "nested", PLACEMENT),
         ),
         Said(
-            "An argument that cannot be pickled is refused before anything runs, with an `UnserialisableError` that "
-            "names task and argument; so is an open file.",
+            "An argument that cannot be pickled is refused at the call, a function when it is run, with an "
+            "`UnserialisableError` that names the part by its path; so is an open file.",
             ("open file", "test_an_argument_that_cannot_be_pickled_is_refused_before_anything_runs"),
         ),
         Said(
@@ -136,15 +144,13 @@ comes to the same results and the same errors as plain Python would, one call af
 surroundings is in the table below. The tests look at every cell of it on the real launcher, and write this page
 (`python -m tests.contract.said`)."""
 
-_PENDING = f"{_MARK} not there yet: it is being built."
-
 
 def page() -> str:
     """The whole text."""
     parts = [_INTRODUCTION]
     for title, sentences in SECTIONS.items():
         parts.append(f"## {title}\n\n" + _wrapped(" ".join(said.sentence for said in sentences)))
-    parts.append("## The table\n\n" + ("" if not PENDING else f"{_PENDING}\n"))
+    parts.append("## The table")
     for title, rows in GROUPS.items():
         lines = [f"| {title} | {' | '.join(LAUNCHERS)} | why they differ |", "|---|---|---|---|---|"]
         lines += [_line(row) for row in rows]
@@ -153,12 +159,8 @@ def page() -> str:
 
 
 def _line(row: Row) -> str:
-    told = [row.cell(launcher).text + _mark(row, launcher) for launcher in LAUNCHERS]
+    told = [row.cell(launcher).text for launcher in LAUNCHERS]
     return f"| {row.topic} | {' | '.join(told)} | {row.reason} |".replace("|  |", "| |")
-
-
-def _mark(row: Row, launcher: str) -> str:
-    return f" {_MARK}" if (row.probe, launcher) in PENDING else ""
 
 
 def _wrapped(text: str) -> str:
