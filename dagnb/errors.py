@@ -1,7 +1,8 @@
 """Every error dagnb raises on purpose; the class says whose move it is.
 
     DagnbError
-    |- GraphError        CycleError, ArgumentChangedError, UnserialisableError  the graph you drew
+    |- GraphError        CycleError, ArgumentChangedError, NoNodeError,         the graph you drew
+    |                    UnserialisableError
     |- PlanError         UnknownNameError, UnknownTaskError, InvalidPlanError   what was asked for, of a planner too
     |- ConfigError       RequirementError, AmbiguousNameError                   a setting, a name
     |- StorageError      BlobMissingError, StorageUnavailableError,             the store
@@ -57,6 +58,17 @@ class CycleError(GraphError):
         self.cycle = tuple(cycle)
         path = " -> ".join((*self.cycle, self.cycle[0]))
         super().__init__(f"the graph has a cycle: {path}. A task cannot wait for itself: break one of these edges.")
+
+
+class NoNodeError(GraphError):
+    """A run was asked for something that is no node, and holds none."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        self.kind, self.text = kind, text
+        super().__init__(
+            f"{kind} {text} is no node, and holds none. Call a @task function to get one; dagnb.run takes nodes, and "
+            "lists, tuples, dicts and other structures of nodes."
+        )
 
 
 class ArgumentChangedError(GraphError):

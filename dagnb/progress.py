@@ -105,11 +105,11 @@ def _follow(run: Run[Any], display: _Display) -> None:
     told: set[tuple[str, int]] = set()
     while True:
         began = time.monotonic()
+        display.show(seen, story)  # first: at the first look the run may have failed already
         for error in errors_of(seen, story) if len(told) < len(seen.errors) else ():
             if (error.task, error.attempt) not in told:
                 told.add((error.task, error.attempt))
                 _tell(error, len(told), display)
-        display.show(seen, story)
         if seen.state is not RunState.RUNNING:
             break
         time.sleep(max(0.0, TICK_S - (time.monotonic() - began)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dagnb.errors import GraphError
+from dagnb.errors import GraphError, NoNodeError
 from dagnb.failure import reason_of
 from dagnb.graph.brief import brief
 from dagnb.graph.node import Node
@@ -33,10 +33,7 @@ class Targets:
 
         for one in asked:
             if not isinstance(one, Node) and not _packed(one)[0]:
-                raise GraphError(
-                    f"{type(one).__name__} {one!r:.60} is no node, and holds none. Call a @task function to get one; "
-                    "dagnb.run takes nodes, and lists, tuples, dicts and other structures of nodes."
-                )
+                raise NoNodeError(type(one).__name__, f"{one!r:.60}")
         if not asked:
             raise GraphError("there is nothing to run. Give at least one node: dagnb.run(node).")
         return cls(*_packed(asked[0] if len(asked) == 1 else asked))

@@ -13,7 +13,7 @@ from typing import Any, cast
 from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb import task
-from dagnb.errors import GraphError
+from dagnb.errors import GraphError, NoNodeError
 from dagnb.graph.node import Node
 from dagnb.graph.targets import Targets
 from dagnb.graph.task import Task
@@ -22,7 +22,7 @@ from dagnb_kernel_ext.output import cell_label
 
 _MARK = "__dagnb_task__"
 _STRUCTURES = (list, tuple, dict, set, frozenset)
-_CURE = "End it with what shall be run: a call of one of its functions, e.g. `merge(parts)`, or a list of such calls."
+_CURE = "End it with what shall be run: a call of one of its functions, e.g. `merge(parts)`, or a list or dict of them."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +78,21 @@ def checked_targets(value: Any) -> Any:
         raise GraphError(f"the last line names the task '{value.name}', but does not call it. {_CURE}")
     try:
         Targets.of(value)
-    except GraphError as error:
-        if isinstance(error.__cause__, Exception):  # it cannot be pickled, which the error says
-            raise
+    except NoNodeError:
         kind = type(value).__name__
         if isinstance(value, _STRUCTURES):
             raise GraphError(f"the {kind} in the last line holds no node. {_CURE}") from None
         raise GraphError(f"the last line gives a value of type {kind}, not a node. {_CURE}") from None
     return value
+
+
+def holds_nodes(value: Any) -> bool:
+    """Returns whether dagnb.run takes the value."""
+    try:
+        Targets.of(value)
+    except GraphError:
+        return False
+    return True
 
 
 def is_runnable(value: object) -> bool:

@@ -14,7 +14,7 @@ import dagnb
 from dagnb.handle import Run
 from dagnb.views.show import bundle
 from dagnb_kernel_ext import manual
-from dagnb_kernel_ext.cell import Body, await_body, compiled, is_runnable, run_body
+from dagnb_kernel_ext.cell import Body, await_body, compiled, holds_nodes, is_runnable, run_body
 from dagnb_kernel_ext.commands import COMMANDS, Desk
 from dagnb_kernel_ext.complaint import Told
 from dagnb_kernel_ext.flags import HELP, Flags, parse, unknown_text
@@ -109,9 +109,8 @@ class DagMagics(Magics):
         if len(words) != 1:
             raise UsageError("%dag run: it takes one NAME, of a node or of a %%dag cell.")
         name = words[0]
-        held = self._space.get(name)
-        if is_runnable(held):
-            return value(_started(held, Flags(name=name)), self._gallery)
+        if name in self._space and holds_nodes(self._space[name]):
+            return value(_started(self._space[name], Flags(name=name)), self._gallery)
         if name in self._cells:
             found, flags = self._cells[name]
             self._space[name] = value(_started(found, flags), self._gallery)

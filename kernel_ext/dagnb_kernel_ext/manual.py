@@ -38,8 +38,8 @@ def _rows(rows: dict[str, str]) -> str:
 TEXT = f"""%%dag NAME [flags]: run this cell as a DAG and bind the result to NAME.
 
 Every function at the top of the cell becomes a task, with @task or without (generators and classes stay what they
-are). The last line is what is run: a call of a task, or a list or tuple of such calls, which gives a tuple. The
-rest is ordinary Python, `await` included, and its names stay in the notebook.
+are). The last line is what is run: a call of a task, or a list, dict or other structure of such calls, which gives
+the same structure of values. The rest is ordinary Python, `await` included, and its names stay in the notebook.
 
     %%dag total --planner heft
     def count(text): return len(text.split())

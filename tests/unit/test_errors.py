@@ -32,6 +32,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.GraphError("a graph"),
     errors.CycleError(["a-0", "b-0"]),
     errors.ArgumentChangedError("merge-0", "parts", "ndarray"),
+    errors.NoNodeError("int", "3"),
     errors.UnserialisableError("merge-0", "argument 'file'", "cannot pickle '_io.TextIOWrapper' object"),
     errors.PlanError("a plan"),
     errors.UnknownNameError("planner", "hefd", ["one_pass", "heft"]),
@@ -87,7 +88,7 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
             "GraphError", "PlanError", "ConfigError", "StorageError", "HistoryError", "LaunchError", "RunError",
             "OriginalError", "ProtocolError",
         },
-        "GraphError": {"ArgumentChangedError", "CycleError", "UnserialisableError"},
+        "GraphError": {"ArgumentChangedError", "CycleError", "NoNodeError", "UnserialisableError"},
         "PlanError": {"UnknownNameError", "InvalidPlanError"},
         "UnknownNameError": {"UnknownTaskError"},
         "StorageError": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import signal
@@ -93,6 +94,19 @@ def test_without_a_terminal_there_are_lines_and_no_control_characters() -> None:
     assert last.startswith(f"run {run.id} failed")
     assert "makespan " in last
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", out.getvalue())
+
+
+def test_an_error_that_is_there_at_the_first_look_comes_after_the_line_of_the_run() -> None:
+    out = io.StringIO()
+    run = dagnb.run(refuse(3), workers="inline", name="late")
+    with contextlib.suppress(dagnb.TaskFailedError):
+        run.result(30)
+
+    watch(run, stream=out)
+
+    first, second, *_ = out.getvalue().splitlines()
+    assert first == f"run {run.id}: late, 1 task"
+    assert second.startswith("error: task 'refuse-0'")
 
 
 def test_a_dumb_terminal_gets_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -395,6 +395,8 @@ def test_everything_that_run_takes_is_completed_behind_it(cells: Cells) -> None:
         assert _completions(cells, text) == ["one", "both", "value"]
     assert _completions(cells, "%dag run val") == ["value"]
     assert cells.run("%dag run both") == [4, 6]
+    cells.run("table = {'rows': [double(1), double(2)]}")
+    assert cells.run("%dag run table") == {"rows": [2, 4]}
 
 
 def test_a_task_is_shown_as_its_function_by_a_question_mark(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
