@@ -108,7 +108,10 @@ def _strings(pickled: bytes) -> set[str]:
 
 @functools.lru_cache(maxsize=1024)
 def _mentioned(path: str, modified_ns: int, n_bytes: int) -> frozenset[str]:
-    """The top-level names that a source imports, and texts in it that may be names of modules."""
+    """The top-level names that a source imports, and texts in it that may be names of modules.
+
+    modified_ns, n_bytes: of the file, so that an edited one is read anew.
+    """
     try:
         with open(path, "rb") as source:
             tree = ast.parse(source.read())
@@ -139,7 +142,10 @@ def _loaded() -> dict[str, list[str]]:
 
 
 def _findable(name: str) -> list[str]:
-    """Where a module that is not loaded would be found. A folder alone is none: any name might be one by chance."""
+    """Returns the places where a module that is not loaded would be found.
+
+    A folder alone is none: any name might be one by chance.
+    """
     if name in sys.modules or name in sys.builtin_module_names or name in sys.stdlib_module_names:
         return []
     try:
@@ -259,7 +265,7 @@ def made_modules() -> bytes:
 
 
 def _is_made(module: object) -> bool:
-    """Whether a module could not be found again by Python's own import."""
+    """Returns whether a module could not be found again by Python's own import."""
     if not isinstance(module, ModuleType):
         return False
     spec: object = getattr(module, "__spec__", None)

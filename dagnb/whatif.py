@@ -158,7 +158,9 @@ def _asked(of: Any, workers: Any, costs: str) -> tuple[str, Problem]:
         case Past():
             problem = of.measured(knowledge()) if costs == "measured" else of.predicted(knowledge())
             return of.story.name, problem if workers is None else _elsewhere(problem, workers)
-    raise ConfigError(f"{of!r:.80} cannot be compared: give a node, a run or its id, or a WfFormat file.")
+    raise ConfigError(
+        f"{of!r:.80} cannot be compared: give a node, a list or dict of nodes, a run or its id, or a WfFormat file."
+    )
 
 
 def _of_nodes(nodes: tuple[Node[Any], ...], workers: Any) -> tuple[str, Problem]:

@@ -1,4 +1,4 @@
-"""Which part of an object cannot be pickled, where it is held, and the cure that suits its kind.
+"""Finds the part of an object that cannot be pickled, where it is held, and the cure for its kind.
 
 The pickler itself says which part: the last one it looked at. A walk over what functions, classes, containers and
 objects hold then finds the shortest way there. Both run only after pickling has failed.
@@ -28,7 +28,7 @@ _PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), CodeType,
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Why something cannot travel: `reason` names the part by its path, `cure` says what to do instead."""
+    """The reason why something cannot travel, naming the part by its path, and the cure."""
 
     reason: str
     cure: str
@@ -86,7 +86,7 @@ class _Tracer(ByValuePickler):
         return "apart" if isinstance(item, self.apart) else None
 
     def reducer_override(self, item: Any) -> Any:
-        """As of ByValuePickler."""
+        """See ByValuePickler; notes what it is asked about."""
         self.last = item
         return super().reducer_override(item)
 

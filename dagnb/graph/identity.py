@@ -65,7 +65,7 @@ def _behind(thing: Any) -> list[Any]:
 
 
 def _is_own_wrapper(function: Any, wrapped: Any) -> bool:
-    """Whether the wrapper was written beside what it wraps: then its code counts. That of a library's does not."""
+    """Returns whether the wrapper was written beside what it wraps: then its code counts. A library's does not."""
     if not isinstance(function, types.FunctionType) or is_generic(function):
         return False
     return function.__globals__.get("__name__") == getattr(wrapped, "__module__", None)

@@ -81,7 +81,7 @@ class Node(Generic[R]):
         return {str(number): value for number, value in enumerate(self.args)} | self.kwargs
 
     def _blame(self) -> None:
-        """Raise an error that names the argument which cannot be pickled."""
+        """Raises an error that names the argument which cannot be pickled, if there is one that cannot alone."""
         for argument, value in self.arguments().items():
             try:
                 pack(value, Node)
@@ -90,7 +90,7 @@ class Node(Generic[R]):
                 found = blame(value, reason_of(error), root=argument, apart=Node)
                 raise UnserialisableError(self.task.name, what, found.reason, found.cure) from error
 
-    def changed(self, name: str, content: Content) -> ArgumentChangedError:
+    def change_error(self, name: str, content: Content) -> ArgumentChangedError:
         """Returns the error that says which argument was changed since the call. name: of the call in its DAG."""
         for argument, value in self.arguments().items():
             if any(content.is_of(found) for found in pack(value, Node).contents):

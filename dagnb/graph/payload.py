@@ -1,4 +1,4 @@
-"""Functions and results as bytes, and come back only when they carry our signature.
+"""Functions and results as bytes, which come back only when they carry our signature.
 
 A function is stored once, under the hash of its bytes. A result is a pickle, its large buffers out of band; arguments
 are in packing.py. Everything is signed: HMAC-SHA256, cut to 16 bytes (RFC 2104, RFC 4868), over what it is and what it

@@ -1,4 +1,4 @@
-"""How ordinary objects travel that neither pickle nor cloudpickle can take: by their documented parts.
+"""Reductions of ordinary objects that neither pickle nor cloudpickle can take, by their documented parts.
 
 Each kind has one function, which gives what `__reduce__` would: how to make the object again. None leaves it to others.
 """
@@ -23,11 +23,14 @@ _NAMES = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"
 
 _dispatching = functools.singledispatch(lambda argument: None)
 _CODE = getattr(_dispatching, "__code__", None)
-"""of a generic function: all of them have the same"""
+"""The code of every generic function."""
 
 
 def reduction(item: Any) -> Reduction | None:
-    """How to make the object again, or None where pickle and cloudpickle know it. Raises PicklingError to refuse."""
+    """Returns how to make the object again; None where pickle and cloudpickle know it.
+
+    Raises PicklingError to refuse.
+    """
     kind = type(item)
     try:
         reducer = _known[kind]
@@ -37,7 +40,7 @@ def reduction(item: Any) -> Reduction | None:
 
 
 def is_importable(thing: Any) -> bool:
-    """Whether a worker gets this very object by importing its module."""
+    """Returns whether a worker gets this very object by importing its module."""
     module = getattr(thing, "__module__", None)
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
     if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
@@ -62,7 +65,7 @@ def _cached_again(function: Callable[..., Any], maxsize: int | None, typed: bool
 
 
 def is_generic(thing: Any) -> bool:
-    """Whether this is a function of functools.singledispatch."""
+    """Returns whether this is a function of functools.singledispatch."""
     return isinstance(thing, FunctionType) and thing.__code__ is _CODE
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Which load of its module a task is of, by the module's spec; and the options it was given since."""
+    """The load of its module that a task is of, by the module's spec; and the options it was given since."""
 
     spec: object
     changes: dict[str, Any]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 _N_PARTS = 6
-"""of the reduction of a class that travels by value: its maker, what that is given, the state, how that is set"""
+"""Parts of the reduction of a class that travels by value: its maker, what that is given, the state, how it is set."""
 
 
 def with_slots(kind: type, reduction: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a function of a notebook uses of the notebook's own process, and what takes its place on a worker.
+"""Objects of the notebook's own process that a function uses, and those that take their place on a worker.
 
 The shell of IPython cannot leave its process, but `get_ipython`, `!command` and `display` stand in many functions. The
 arm of notebooks knows what is of the shell, that of workers what they have instead; both are found by name.
@@ -29,7 +29,7 @@ _COPIES: dict[str, Callable[[Any], Any]] = {"lines": list, "text": str}
 
 
 def stand_in(item: Any) -> tuple[Any, ...] | None:
-    """How workers make what they have in the place of this object of the shell; None for all else."""
+    """Returns how workers make what they have in the place of this object of the shell; None for all else."""
     if name := name_of(item):
         made = registry.find("stand-in", name)
         return (made, (_COPIES[name](item),)) if name in _COPIES else (_itself, (made,))

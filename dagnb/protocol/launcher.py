@@ -42,7 +42,9 @@ class Seat:
 
 @runtime_checkable
 class Launcher(Protocol):
-    """Its dataclass fields are its settings. What it may have besides: `shares_files` below, `Hosting`.
+    """Starts workers on one platform; its dataclass fields are its settings.
+
+    Optional parts: the attribute `shares_files`, see below, and `Hosting`.
 
     Laws (dagnb.testing.LauncherLaws): any DAG finishes with any cap >= 1; after the end of the run, of whatever
     kind, no instance is left; a second launch of the same run starts no second set of instances.
@@ -96,7 +98,7 @@ class Launcher(Protocol):
 
 
 def shares_files(launcher: Launcher) -> bool:
-    """Whether its workers see the client's files at the same paths, so that none of the user's modules need travel.
+    """Returns whether its workers see the client's files at the same paths, so that no module of the user travels.
 
     A launcher says so by an attribute of that name; who says nothing is sent an archive of their sources.
     """

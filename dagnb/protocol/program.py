@@ -175,7 +175,7 @@ class _Shelf:
             if content.key not in self.known:
                 data = content.copied()
                 if data is None:
-                    raise node.changed(name, content)
+                    raise node.change_error(name, content)
                 self.known[content.key] = self.put(data)
                 if isinstance(content.data, bytes):  # a pickle; memory of the user's names no module
                     self.calls.append(data)

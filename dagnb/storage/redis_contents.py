@@ -1,4 +1,4 @@
-"""Content in Redis: functions, large constants, sources. In pieces, shared by runs, gone with the last that uses it.
+"""Content in Redis: functions, large arguments, sources. In pieces, shared by runs, gone with the last that uses it.
 
 A run first says what it uses, and learns what is missing. So whatever another run forgets from then on, its content
 stays; and a piece whose run was forgotten meanwhile is refused, so that none is left behind.

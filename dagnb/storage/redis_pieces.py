@@ -1,4 +1,4 @@
-"""What is too large for one string in Redis: written and read in pieces, so many in a round trip as memory allows.
+"""Values too large for one string in Redis, written and read in pieces, as many in a round trip as memory allows.
 
 A server refuses strings over its proto-max-bulk-len, and holds all that one round trip asks for at once.
 """

@@ -18,8 +18,8 @@ class Phase(StrEnum):
     begins), CREATE (a container is made and started), BOOT (until Python's first line in it), IMPORT (until it can fork
     a worker), REGISTER (told of the run, until it has registered; PROGRAM, which comes before its first registration,
     is taken out of it); their `detail` says cold or warm. PROGRAM: what describes the run is read: its header, cells
-    and modules once a worker (task -1), then the functions and large constants that a task needs and that are not at
-    hand. Of a task: QUEUE (ready, until a worker took it), FETCH (inputs from the store), LOAD (inputs, constants and
+    and modules once a worker (task -1), then the functions and large arguments that a task needs and that are not at
+    hand. Of a task: QUEUE (ready, until a worker took it), FETCH (inputs from the store), LOAD (inputs and
     arguments, all at hand, are verified and unpickled; n_bytes of all of them), RUN (the user's function), DUMP (result
     pickled and signed, output collected), STORE (large result into the store), COMMIT (the completing round trip, which
     brings the next task; `detail` says failed where it reports a failed attempt).

@@ -33,7 +33,7 @@ _MEANING = {
     Phase.BOOT: "containers booted, until Python ran in them",
     Phase.IMPORT: "workers imported what they need",
     Phase.REGISTER: "workers joined the run",
-    Phase.PROGRAM: "workers read functions, constants and what describes the run",
+    Phase.PROGRAM: "workers read functions, large arguments and what describes the run",
     Phase.QUEUE: "ready tasks waited for a worker",
     Phase.FETCH: "inputs came from the store",
     Phase.LOAD: "inputs were unpickled",

@@ -1,4 +1,4 @@
-"""What belongs to IPython's own shell among the names of a notebook: it cannot leave the process."""
+"""Objects of IPython's shell among the names of a notebook: they cannot leave the process."""
 
 from __future__ import annotations
 

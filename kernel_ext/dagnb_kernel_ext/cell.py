@@ -96,7 +96,7 @@ def holds_nodes(value: Any) -> bool:
 
 
 def is_runnable(value: object) -> bool:
-    """Whether the value is a node, or a list, tuple or dict of nodes."""
+    """Returns whether the value is a node, or a list, tuple or dict of nodes."""
     if isinstance(value, Node):
         return True
     items = tuple(value.values()) if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""Which functions of a `%%dag` cell are no tasks, because the cell needs what they give while its body runs.
+"""Finds the functions of a `%%dag` cell that are no tasks, because the cell needs what they give while its body runs.
 
 A call of a task gives a node, which can neither be called nor entered. So a function is a helper if the cell calls what
 it gives, or enters it by `with`: decorators, makers of decorators, functions that wrap others, context managers.

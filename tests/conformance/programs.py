@@ -21,7 +21,7 @@ from dagnb.graph.task import Node
 
 MOST_CALLS = 9
 LARGE = 40_000
-"""bytes of a value that travels as a shared constant"""
+"""bytes of a value that travels as shared content"""
 
 Spec = tuple[Any, ...]
 """A value before it is made: its kind, then what it is made of"""

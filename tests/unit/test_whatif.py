@@ -275,5 +275,5 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
-    with pytest.raises(ConfigError, match="17 cannot be compared"):
+    with pytest.raises(ConfigError, match="17 cannot be compared: give a node, a list or dict of nodes, a run"):
         dagnb.compare(17)

@@ -1,4 +1,4 @@
-"""What a task can change of the process it runs in: for each aspect how to look at it, and how to put it back.
+"""Aspects of a process that a task can change: for each, how to look at it and how to put it back.
 
 A look is cheap, since it is taken after every task: where nothing changed it gives something equal to what it gave
 before. Of a single object of the user's it gives the identity, because comparing might run code of the user's.
@@ -57,7 +57,7 @@ def _value(name: str, look: Callable[[], K], restore: Callable[[K], object]) -> 
     return Aspect(name=name, look=look, keep=look, restore=restore)
 
 
-# ---- lists -------------------------------------------------------------------------------------------------------
+# ---- lists ----
 
 
 def _joined(kept: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
@@ -77,7 +77,7 @@ def _list(name: str, look: Callable[[], list[Any]], found: Callable[[], list[Any
     return Aspect(name=name, look=look, keep=look, restore=restore, merge=_joined)
 
 
-# ---- signals -----------------------------------------------------------------------------------------------------
+# ---- signals ----
 
 _SIGNALS = tuple(
     int(getattr(signal, name))
@@ -115,7 +115,7 @@ def report_crashes() -> None:
 
 
 def report_no_end() -> None:
-    """In a process that a task forked: it is the task's own, and pools end theirs by SIGTERM."""
+    """Leave SIGTERM alone in a process that a task forked: pools end their processes by it."""
     faulthandler.unregister(signal.SIGTERM)
 
 
@@ -133,7 +133,7 @@ def _set_mask(kept: set[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, kept)
 
 
-# ---- folder, environment, umask ----------------------------------------------------------------------------------
+# ---- folder, environment, umask ----
 
 
 def _folder() -> str:
@@ -215,7 +215,7 @@ def _umask() -> int:
     return found
 
 
-# ---- standard streams --------------------------------------------------------------------------------------------
+# ---- standard streams ----
 
 _STREAMS = ("stdin", "stdout", "stderr")
 
@@ -263,7 +263,7 @@ def _descriptors() -> Aspect[tuple[int, ...]]:
     return Aspect(name="descriptors 0, 1 and 2", look=None, keep=lambda: saved, restore=restore)
 
 
-# ---- of Python ---------------------------------------------------------------------------------------------------
+# ---- of Python ----
 
 _HOOKS = (
     (sys, "excepthook"),
@@ -398,7 +398,7 @@ def _forget_loop(kept: object) -> None:
     asyncio.set_event_loop(None)
 
 
-# ---- of libraries that a task may have imported --------------------------------------------------------------------
+# ---- of libraries that a task may have imported ----
 
 
 def _from_loaded(module: str, name: str) -> Any:
@@ -427,7 +427,14 @@ def _set_start_method(kept: str | None) -> None:
     sys.modules["multiprocessing"].set_start_method(kept, force=True)
 
 
-# ---- all of them ---------------------------------------------------------------------------------------------------
+# ---- all of them ----
+
+_EACH_THREAD: tuple[Aspect[Any], ...] = (
+    _value("blocked signals", _mask, _set_mask),
+    _value("trace and profile functions", _traces, _set_traces),
+    _value("floating-point errors of numpy 1", _floats, _set_floats),
+)
+"""What each thread has its own of"""
 
 
 def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
@@ -439,7 +446,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
     return (
         Aspect(name="alarm, real-time interval timer", look=None, keep=_nothing, restore=_stop_alarm),
         Aspect(name="signal handlers", look=_handlers_look, keep=_handlers, restore=_set_handlers),
-        *OF_THREAD,
+        *_EACH_THREAD,
         _descriptors(),
         Aspect(name="standard streams", look=streams.look, keep=streams.keep, restore=streams.restore),
         _value("current folder", _folder, _set_folder),
@@ -455,8 +462,8 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
         _value("time zone", _zone, _set_zone),
         _list("sys.path", lambda: sys.path[:], lambda: sys.path),
         _list("sys.argv", lambda: sys.argv[:], lambda: sys.argv),
-        _list("import hooks (sys.meta_path, sys.path_hooks)", lambda: sys.meta_path[:], lambda: sys.meta_path),
-        _list("import hooks (sys.path_hooks)", lambda: sys.path_hooks[:], lambda: sys.path_hooks),
+        _list("sys.meta_path", lambda: sys.meta_path[:], lambda: sys.meta_path),
+        _list("sys.path_hooks", lambda: sys.path_hooks[:], lambda: sys.path_hooks),
         Aspect(name="warning filters", look=_filters, keep=_filters, restore=_set_filters, merge=_joined),
         Aspect(name="logging: root logger, logging.disable", look=_logging, keep=_logging, restore=_set_logging),
         Aspect(
@@ -475,12 +482,4 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
 def of_thread() -> tuple[Aspect[Any], ...]:
     """The aspects that a thread has of its own, of one that shares the process with others."""
     loop: Aspect[None] = Aspect(name="current event loop", look=None, keep=_nothing, restore=_forget_loop)
-    return *OF_THREAD, loop
-
-
-OF_THREAD: tuple[Aspect[Any], ...] = (
-    _value("blocked signals", _mask, _set_mask),
-    _value("trace and profile functions", _traces, _set_traces),
-    _value("floating-point errors of numpy 1", _floats, _set_floats),
-)
-"""What each thread has its own of"""
+    return *_EACH_THREAD, loop

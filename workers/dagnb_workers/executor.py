@@ -76,10 +76,10 @@ def _end_forked(pid: int, error: BaseException | None = None) -> None:
 
 
 async def call_in_thread(pool: Executor, function: Callable[..., Any], call: Call, here: TaskContext) -> Any:
-    """As call_here, in a thread of the pool, so that the loop of this process goes on; nothing can interrupt it.
+    """Calls as call_here does, in a thread of the pool, so that the loop of this process goes on.
 
-    Only what the thread has of its own is put back: all else belongs to the user's process, where another task or the
-    user may have changed it meanwhile.
+    Nothing can interrupt it. Only what the thread has of its own is put back: all else belongs to the user's process,
+    where another task or the user may have changed it meanwhile.
     """
 
     def run() -> Any:

@@ -1,4 +1,4 @@
-"""From which file a module comes: a task imports what the client can import, from the same file, no more and no less.
+"""Files that modules come from: a task imports what the client can import, from the same file, no more and no less.
 
 sys.path decides that, but not alone. A module that is loaded stays what it is, wherever it was found: before the path
 was changed, or by a path to its file. And a fork server has modules loaded that the user's own ones hide in the client.

@@ -33,12 +33,12 @@ MOST_SPARE = 4
 """Fork servers without a run that are kept, for clients that start their interpreters differently"""
 
 SPARE_S = 60.0
-"""and so long, or as long as an idle agent stays, but for the one that was used last"""
+"""Seconds for which one that nobody uses is kept, less where the agent leaves earlier. The one used last stays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """Which host is meant: of which platform, by which interpreter, of which state of dagnb's code, how started."""
+    """The host that is meant: its platform, interpreter, state of dagnb's code, and start."""
 
     host: str
     python: str
@@ -98,7 +98,7 @@ class Hosts:
 
     @property
     def n_running(self) -> int:
-        """How many hosts there are."""
+        """Number of hosts."""
         return len(self._links)
 
     async def end_spare(self) -> None:

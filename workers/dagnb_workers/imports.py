@@ -17,7 +17,7 @@ from typing import Any
 
 
 class ImportWatch(importlib.abc.MetaPathFinder):
-    """Of the imports that the thread which made it begins; what a module itself imports belongs to its import."""
+    """Watches the imports that its own thread begins; what a module itself imports belongs to its import."""
 
     def __init__(self, around: Callable[[], AbstractContextManager[None]]) -> None:
         """around: entered while the code of a module runs."""

@@ -1,4 +1,4 @@
-"""How another Python is started that must find dagnb, and must meet nothing else of the user's before it is told to.
+"""The start of another Python that must find dagnb and must import nothing of the user's before it is told to.
 
 What an interpreter takes only at its start belongs to the client: its options, the variables that Python, the loader
 and the C library read then. Processes of equal starts can be forked from one fork server.
@@ -22,7 +22,10 @@ _OWN = ("dagnb", "dagnb_workers", "redis", "hiredis", "cloudpickle", "msgpack", 
 
 _PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_")
 _NAMES = frozenset({"LANG", "GLIBC_TUNABLES", "HOME"})
-"""with the prefixes: variables that are read before any code of ours. HOME: where packages of the user may lie"""
+"""Variables that are read before any code of ours, besides those with the prefixes.
+
+HOME: where packages of the user may lie.
+"""
 
 _READ_LATER = frozenset(
     {
@@ -47,7 +50,7 @@ _BOOT = Path(__file__).with_name("boot.py")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What a process is started with, once and for all. Equal ones can share a fork server.
+    """The options and variables a process is started with, once and for all. Equal ones can share a fork server.
 
     options: of the command line. variables: of the environment, '' for one that is not to be set. is_client: they are
     all that is read at the start, and nothing else may be. folders: where dagnb is found. site: changes with the .pth
@@ -73,13 +76,13 @@ class Start:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the fields as JSON has them."""
         told = {"options": self.options, "variables": dict(self.variables), "is_client": self.is_client}
         return {**told, "folders": self.folders, "site": self.site}
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Start:
-        """What to_dict gave, read from JSON; what is not told is left out."""
+        """Makes it of what to_dict gave, read from JSON; what is not told is left out."""
         return cls(
             options=tuple(told.get("options", ())),
             variables=tuple(sorted(told.get("variables", {}).items())),

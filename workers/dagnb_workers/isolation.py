@@ -20,7 +20,7 @@ _UNKNOWN = object()
 
 
 class Isolation:
-    """Of the thread that uses it. What is there when its first task begins is what every task begins with."""
+    """Keeps one thread as its first task found it."""
 
     def __init__(self, aspects: Sequence[Aspect[Any]], *, watches_imports: bool = True) -> None:
         """aspects: in the order in which they are put back."""

@@ -19,11 +19,13 @@ from dagnb_workers.output import silence
 T = TypeVar("T")
 
 LAST_S = 0.5
+"""Seconds that the last processes may take to end."""
+
 LOOK_S = 0.005
-"""so long the last processes may take, and how often it is seen whether they are there"""
+"""Seconds between two looks whether they are there."""
 
 GRACE_S = 0.2
-"""so long they may take to end before they are told: those of a pool that nobody holds any more end by themselves"""
+"""Seconds that threads may take to end before they are told: those of a pool that nobody holds end by themselves."""
 
 
 def around(task: Callable[[], T], name: str) -> T:

@@ -1,4 +1,4 @@
-"""What an instance reads by content: the header of its program, functions, large constants. Verified before use."""
+"""What an instance reads by content: the header of its program, functions, large arguments. Verified before use."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ class Library:
         for file, (_, text) in self._cells.items():
             linecache.cache.setdefault(file, (len(text), None, io.StringIO(text).readlines(), file))
 
-    async def need(self, line: FunctionLine, constants: Sequence[str]) -> dict[str, bytes]:
-        """The constants a call takes, by hash, and its function ready for function(). Raises BlobMissingError."""
-        names = list(dict.fromkeys(constants))
+    async def need(self, line: FunctionLine, contents: Sequence[str]) -> dict[str, bytes]:
+        """The contents a call takes, by hash, and its function ready for function(). Raises BlobMissingError."""
+        names = list(dict.fromkeys(contents))
         if line.content not in self._functions:
             names.append(line.content)
         found = {name: data for name in names if (data := self._held.find(name)) is not None}

@@ -15,12 +15,12 @@ class Loaded:
     line: FunctionLine | None = None
     body: Body | None = None
     inputs: list[bytes] = field(default_factory=list)
-    constants: dict[str, bytes] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
     problem: DagnbError | None = None
     begin_s: float = 0.0
 
     @property
     def n_bytes(self) -> int:
-        """What is to be unpickled for the call: values, constants, arguments."""
+        """What is to be unpickled for the call: values, contents, arguments."""
         call = self.body.call if self.body is not None else b""
-        return len(call) + sum(map(len, self.inputs)) + sum(map(len, self.constants.values()))
+        return len(call) + sum(map(len, self.inputs)) + sum(map(len, self.contents.values()))

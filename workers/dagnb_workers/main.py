@@ -62,7 +62,7 @@ def work(invocation: Invocation, instance: str, page: Page) -> int:
 
 
 class Alone:
-    """How a process that runs one task at a time calls functions: in its main thread, and nothing is left of a call."""
+    """Calls functions in a process that runs one task at a time: in its main thread, and nothing is left of a call."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns, self._isolation, self._main = turns, Isolation(of_process(opened)), user_main.install()

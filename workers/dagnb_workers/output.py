@@ -98,7 +98,8 @@ def opened(name: str) -> Any:
     """A new stream for sys.stdin, sys.stdout or sys.stderr, by its name; closing it leaves the descriptor open."""
     number = ("stdin", "stdout", "stderr").index(name)
     if number == 0:
-        return open(0, closefd=False)  # it stays open
+        # closing it must not free descriptor 0: the next file a task opens would be its standard input
+        return open(0, closefd=False)
     file = open(number, "wb", closefd=False)  # noqa: SIM115  # as above
     # By lines: the last words of a killed process must not stay in a buffer.
     return Printed(file, encoding="utf-8", errors="backslashreplace", line_buffering=True)

@@ -1,4 +1,4 @@
-"""What the client decided about messages: levels and handlers of its loggers, filters of its warnings."""
+"""The client's settings of messages: levels and handlers of its loggers, filters of its warnings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Printing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggerSettings:
-    """What was set of one logger; '' is the root."""
+    """Settings of one logger; '' is the root."""
 
     name: str
     level: int
@@ -75,7 +75,7 @@ def _settings(name: str) -> LoggerSettings:
 
 
 def _is_printing(handler: logging.Handler) -> TypeGuard[logging.StreamHandler[Any]]:
-    """Whether it writes to a terminal or a notebook, rather than to a file of its own, or into memory."""
+    """Returns whether it writes to a terminal or a notebook, rather than to a file of its own, or into memory."""
     if not isinstance(handler, logging.StreamHandler) or isinstance(handler, logging.FileHandler):
         return False
     return not isinstance(handler.stream, io.StringIO)
@@ -116,7 +116,10 @@ def _handler(printing: Printing) -> logging.Handler:
 
 
 def _is_of_a_task(record: logging.LogRecord) -> bool:
-    """Whether a task runs, or it is a warning: what a worker's own machinery says else is none of the user's output."""
+    """Returns whether a task runs, or it is a warning.
+
+    What a worker's own machinery says else is none of the user's output.
+    """
     return is_inside() or record.levelno >= logging.WARNING
 
 

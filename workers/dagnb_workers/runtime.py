@@ -121,7 +121,7 @@ class Runtime:
             loaded.line = self._library.lines[loaded.body.function]
             with self._recorder.span(self._worker, offer, Phase.PROGRAM) as span:
                 before = self._library.n_read
-                loaded.constants = await self._library.need(loaded.line, loaded.body.contents)
+                loaded.contents = await self._library.need(loaded.line, loaded.body.contents)
                 span.n_bytes = self._library.n_read - before
             if span.n_bytes:
                 loaded.begin_s = self.now()
@@ -145,7 +145,7 @@ class Runtime:
                 for u, sealed in zip(self._record(offer).upstream, inputs.inputs, strict=True):
                     verified = self._signer.open(self._value_name(u, tokens[u]), sealed)
                     values.append(decode_value(verified))  # one by one: told how far it came
-                call = body.arguments(values, inputs.constants)
+                call = body.arguments(values, inputs.contents)
                 here = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._mishaps.failure(offer, error)

@@ -1,4 +1,4 @@
-"""What a task has in the place of IPython's shell: `!command`, `display` and a few magics, without IPython.
+"""The shell of a task, in the place of IPython's: `!command`, `display` and a few magics, without IPython.
 
 A task runs as a script does, so whoever asks whether there is a notebook is told that there is none: `get_ipython` is
 undefined. Only the code that IPython makes of `!command` and `%magic` gets a shell, this one.
@@ -94,7 +94,10 @@ class TaskShell:
 
     def _system(self, command: str, caller: FrameType | None) -> None:
         if command.rstrip().endswith("&"):
-            raise OSError("Background processes not supported.")  # as IPython says it
+            raise OSError(  # as IPython says it, and the cure
+                "Background processes not supported. Start it with subprocess.Popen(...) in the task; it is ended with "
+                "the run."
+            )
         text = command if caller is None else _expanded(command, caller)
         code = _run(text, _print)
         if caller is not None:
@@ -113,7 +116,7 @@ def get_ipython() -> TaskShell:
 
 
 def imported_get_ipython() -> TaskShell | None:
-    """As get_ipython, but None where there is no shell, as IPython's own function gives."""
+    """Returns the shell as get_ipython does, None where there is no shell, as IPython's own function does."""
     return shell if _calls_shell(sys._getframe(1).f_code) else None
 
 
@@ -122,7 +125,7 @@ def _calls_shell(code: CodeType) -> bool:
 
 
 class Display:
-    """What display gives when it is asked for an id; an update is printed below."""
+    """The answer of display to whoever asks for an id; an update is printed below."""
 
     def __init__(self, display_id: str) -> None:
         self.display_id = display_id

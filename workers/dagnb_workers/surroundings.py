@@ -1,4 +1,4 @@
-"""What tasks see around them: the client's paths, folder, environment, time zone, limits, arguments, logging and so on.
+"""The surroundings of tasks: the client's paths, folder, environment, time zone, limits, arguments, logging and so on.
 
 They are taken in the client when a run is launched, and entered in each worker before any code of the user is unpickled
 or imported. What an interpreter takes only at its start is `interpreter.Start`.
@@ -25,7 +25,7 @@ _TIME_ZONE = "TZ"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """Of one client. None or empty: what the worker has stays.
+    """The surroundings of one client. None or empty: what the worker has stays.
 
     path: sys.path; a relative entry keeps the place it had. places: file of each module that this path would not give
     so, see `findable.places`. finders: see `findable.finders`. folder: the current one. environment: all variables, or
@@ -71,19 +71,22 @@ class Surroundings:
         )
 
     def portable(self) -> Surroundings:
-        """What means the same on another file system, under other limits."""
+        """Returns what means the same on another file system, under other limits."""
         zone = {name: value for name, value in self.environment.items() if name == _TIME_ZONE}
         return replace(
             self, path=None, places={}, finders=(), folder="", environment=zone, is_whole=False, limits={}, locale=""
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Returns the fields as JSON has them."""
         return asdict(self)
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> Surroundings:
-        """What to_dict gave, read from JSON; what an older or newer version did not tell or invented is left out."""
+        """Makes it of what to_dict gave, read from JSON.
+
+        What an older version did not tell, or a newer one invented, is left out.
+        """
         known = {item.name for item in fields(cls)}
         found = {name: value for name, value in told.items() if name in known}
         for name in ("path", "finders", "argv", "warn_options"):

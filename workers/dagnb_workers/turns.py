@@ -17,7 +17,7 @@ _Call = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 
 class Turns:
-    """Of one loop, which is made here and is nobody's current loop, so no call can find it."""
+    """Turns of one loop, which is made here and is nobody's current loop, so no call can find it."""
 
     def __init__(self) -> None:
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)

@@ -105,7 +105,7 @@ class _Absent(type):
         raise _error(cls.__name__)
 
     def __getattr__(cls, name: str) -> NoReturn:
-        """As for its instances."""
+        """Refuses, see _refuse_attribute."""
         _refuse_attribute(cls, name)
 
 

@@ -139,8 +139,8 @@ def test_a_cell_of_bash_is_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "a\nb\n"
 
 
-def test_a_command_in_the_background_is_refused_as_ipython_refuses_it() -> None:
-    with pytest.raises(OSError, match="Background processes not supported"):
+def test_a_command_in_the_background_is_refused_in_the_words_of_ipython_with_the_cure() -> None:
+    with pytest.raises(OSError, match=r"^Background processes not supported\. Start it with subprocess\.Popen"):
         ran("def f(): get_ipython().system('sleep 1 &')")
 
 
