@@ -1,4 +1,4 @@
-"""What a worker may ask of its surroundings. Two worlds exist: the runtime (asyncio, a store) and the virtual one."""
+"""What a worker may ask for outside itself. Two worlds exist: the runtime (asyncio, a store) and the virtual one."""
 
 from __future__ import annotations
 
