@@ -91,6 +91,8 @@ def _subclass(ours: type[Exception], theirs: type[Exception]) -> type[Exception]
     for name in ("__new__", "__class__", "__dict__", "__init_subclass__", "__subclasshook__"):
         fields.pop(name, None)
     fields |= dict.fromkeys(getattr(ours, "__annotations__", ()))  # else a property of theirs could take the place
+    # Whoever holds an exception asks whether there is one, as futures do: one that is empty is still an error.
+    fields |= {"__bool__": lambda self: True}
     fields |= {"__module__": ours.__module__, "__qualname__": ours.__qualname__, "__getattr__": _refuse}
     metaclass: Any = type(theirs)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import csv
 import inspect
 import locale
 import logging
@@ -139,6 +140,11 @@ def _() -> Any:
 @probe("random state")
 def _() -> Any:
     return hash(random.getstate())  # not used up by looking at it
+
+
+@probe("settings of libraries")
+def _() -> Any:
+    return csv.field_size_limit()
 
 
 @probe("context variables")
@@ -564,6 +570,7 @@ def _prepare(folder: Path) -> socket.socket:
     sys.argv.append("an argument")
     logging.basicConfig(level=logging.INFO, format="FORMAT %(message)s")
     sys.setrecursionlimit(2345)
+    csv.field_size_limit(123456)
     sys.set_int_max_str_digits(9999)
     random.seed(7)
     listening = socket.create_server(("127.0.0.1", 0))

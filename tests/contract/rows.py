@@ -118,7 +118,7 @@ HANDED_OVER = (
     isolated("limits", "limits of processes (`ulimit -n`)", other("those of the engine"), OWN_START),
     alike("argv", "`sys.argv`"),
     alike("log level", "level of the root logger"),
-    isolated("hash seed", "hashes of text, with `PYTHONHASHSEED` set", other("another seed"), OWN_START),
+    isolated("hash seed", "hashes of text, with `PYTHONHASHSEED` set", other("one seed for all containers"), OWN_START),
     alike("warning options", "filters given with `-W`"),
     isolated("X options", "options given with `-X`", value("none", None), OWN_START),
     isolated("optimised", "optimisation with `-O`", value("off", 0), OWN_START),
@@ -218,6 +218,14 @@ AROUND = (
         process=other("one of each worker's own"),
         docker=other("one of each worker's own"),
         reason="equal numbers in every worker would be wrong; `dagnb.context().seed` is equal in every attempt",
+    ),
+    Row(
+        probe="settings of libraries",
+        topic="settings that the client made in libraries",
+        inline=SAME,
+        process=value("those of a library that is just imported", 131072),
+        docker=value("those of a library that is just imported", 131072),
+        reason="inline it is the client's own process",
     ),
     alike("context variables", "context variables set in the client", value("not seen", "default")),
 )

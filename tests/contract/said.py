@@ -40,8 +40,17 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
             ("sharing between tasks", "retries", PLACEMENT),
         ),
         Said(
-            "Within one call identity is kept: a list given twice is one list in the task.",
-            ("sharing within a call", PLACEMENT),
+            "Within one call identity is kept: a list given twice is one list in the task. An object that is an "
+            "argument and a global as well becomes two.",
+            (
+                *("sharing within a call", PLACEMENT),
+                "test_an_object_that_is_an_argument_and_a_global_as_well_becomes_two",
+            ),
+        ),
+        Said(
+            "Functions are taken when the run starts: the globals, defaults and classes that they use are read then, "
+            "not at the call.",
+            ("test_globals_of_a_task_are_taken_when_the_run_starts",),
         ),
     ),
     "Surroundings": (
@@ -60,6 +69,18 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
             ),
         ),
         Said("What the client can import, they import, from the same file.", ("imports", "shadow")),
+        Said(
+            "Settings that the notebook made in libraries or in context variables (options of pandas, the precision of "
+            "`decimal`, the error state of numpy) are not handed over: make them in the task, or in a module that it "
+            "imports.",
+            ("settings of libraries", "context variables"),
+        ),
+        Said(
+            "A function finds the names of the notebook that stand in its code and in that of the functions it uses; "
+            "names that only stand in texts (`eval`, `df.query('a > @name')`, a pickle of a class of the notebook) it "
+            "does not.",
+            ("test_a_task_has_the_names_of_the_notebook_that_stand_in_its_code_alone",),
+        ),
         Said(
             "Tasks in containers find a machine of their own: your modules travel there as copies, while folders, "
             "environment variables, network and rights are what you grant with `Docker(...)`.",
@@ -80,8 +101,8 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
         Said(
             "What one task changes of its process is not met by the next task on that worker: folder, "
             "environment, umask, `sys.path`, signal handlers, standard streams, numeric state, context variables. What "
-            "importing a module changes stays, as the module does, and so do seeds and caches of libraries. Inline "
-            "only what a thread has of its own is put back.",
+            "importing a module changes stays, as the module does, and so do settings, seeds and caches of "
+            "libraries, limits and the affinity to CPUs. Inline only what a thread has of its own is put back.",
             (
                 *("folder of the next", "environment of the next", "umask of the next", "sys.path of the next"),
                 *("signal handlers of the next", "stdout of the next", "numeric state of the next"),

@@ -38,6 +38,10 @@ ASPECTS: dict[str, tuple[str, str]] = {
     "variable removed": ("'DAGNB_HOME' in os.environ", "del os.environ['DAGNB_HOME']"),
     "variables cleared": ("sorted(os.environ)", "os.environ.clear()"),
     "variable of the C library": ("sh('echo $LEFT')", "os.putenv('LEFT', 'x')"),
+    "environment replaced": (
+        "type(os.environ).__name__, 'LEFT' in os.environ",
+        "os.environ = {**os.environ, 'LEFT': 'x'}",
+    ),
     "umask": ("os.umask(os.umask(0o22))", "os.umask(0)"),
     "sys.path": ("sys.path[:]", "sys.path.insert(0, '/left')"),
     "sys.path replaced": ("sys.path[:]", "sys.path = ['/left']"),

@@ -24,7 +24,7 @@ from dagnb.errors import (
 )
 from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer, encode_value
-from dagnb.graph.task import task
+from dagnb.graph.task import Task, task
 from dagnb.handle import Run
 from dagnb.protocol.invocation import python_version
 from dagnb.protocol.messages import Address
@@ -53,6 +53,30 @@ def test_a_task_that_calls_other_tasks_runs_them_as_functions() -> None:
         return same(n) + sum(map(same, range(n)))
 
     assert outer(4).run().result() == 10
+
+
+def test_globals_of_a_task_are_taken_when_the_run_starts() -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "limit": 1}
+    exec("def above(values): return [value for value in values if value > limit]", space)
+    node = Task(space["above"])([1, 2, 3])
+
+    space["limit"] = 2
+
+    assert node.run().result() == [3]
+
+
+def test_a_task_has_the_names_of_the_notebook_that_stand_in_its_code_alone() -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "named": 1, "looked_up": 2}
+    exec("def look(): return named, 'looked_up' in globals()", space)
+
+    assert Task(space["look"])().run().result() == (1, False)
+
+
+def test_an_object_that_is_an_argument_and_a_global_as_well_becomes_two() -> None:
+    space: dict[str, Any] = {"__name__": "__main__", "missing": [0]}
+    exec("def look(value): return value is missing, value == missing", space)
+
+    assert Task(space["look"])(space["missing"]).run().result() == (False, True)
 
 
 def test_coroutine_functions_are_awaited() -> None:

@@ -50,6 +50,24 @@ class Picky(Exception):  # noqa: N818
         return Picky, (self.code, self.body)
 
 
+class Empty(Exception):  # noqa: N818
+    """A collection of errors, of which there may be none: then it is false."""
+
+    def __init__(self, items: list[str]) -> None:
+        super().__init__(items)
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+class Unsure(Exception):  # noqa: N818
+    """Has no truth value."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("neither true nor false")
+
+
 class Renewed(Exception):  # noqa: N818
     """Has a `__new__` that takes arguments."""
 
@@ -258,7 +276,18 @@ def raising(error: Exception) -> None:
     raise error
 
 
-@pytest.mark.parametrize("error", [KeyError("k"), TimeoutError("t"), ConnectionResetError("c"), Picky(404, "gone")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("k"),
+        TimeoutError("t"),
+        ConnectionResetError("c"),
+        Picky(404, "gone"),
+        Empty([]),
+        Empty(["one"]),
+        Unsure(),
+    ],
+)
 def test_result_and_await_raise_the_class_of_the_users_own_exception(error: Exception) -> None:
     run = task(raising)(error).run(workers="inline")
 

@@ -208,6 +208,10 @@ class _Environment:
         return merged | {name: value for name, value in after.items() if before.get(name) != value}
 
 
+def _set_environ(kept: Any) -> None:
+    os.environ = kept  # noqa: B003  # its variables are put back one by one afterwards
+
+
 def _umask() -> int:
     """The mask; asking for it takes setting it, so for a moment nobody else may read a new file."""
     found = os.umask(0o077)
@@ -450,6 +454,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
         _descriptors(),
         Aspect(name="standard streams", look=streams.look, keep=streams.keep, restore=streams.restore),
         _value("current folder", _folder, _set_folder),
+        Aspect(name="os.environ itself", look=lambda: id(os.environ), keep=lambda: os.environ, restore=_set_environ),
         Aspect(
             name="environment variables",
             look=environment.look,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent
+import inspect
 import json
 import os
 import traceback
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from itertools import dropwhile, groupby
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard, TypeVar
 
 import dagnb
 from dagnb import sources
@@ -23,6 +24,8 @@ _TEXT_LIMIT = 64 * 1024
 _CAUSE_LIMIT = 4 * 1024
 _FRAMES, _CAUSE_FRAMES, _CAUSES, _NOTES = 50, 20, 16, 20
 """how much is told at most: frames of the error, of each cause; causes and parts in all; notes of each"""
+
+E = TypeVar("E", bound=BaseException)
 
 Label = Callable[[str], str]
 """file -> how people call it"""
@@ -38,12 +41,21 @@ def error_json(error: BaseException, label: Label = str, *, kind: str = "", mess
         "type": kind or type(error).__qualname__,
         "message": message or message_of(error),
         "mro": class_names(TimeoutError if kind == TIME_LIMIT else type(error)),
+    }
+    try:
+        told |= _where(error, label)
+    except BaseException as second:  # noqa: BLE001  # a class whose attributes raise anything
+        told |= {"notes": [f"(its lines cannot be shown: {type(second).__name__} in its attributes)"]}
+    return json.dumps({**told, **facts})
+
+
+def _where(error: BaseException, label: Label) -> dict[str, Any]:
+    return {
         "frames": [asdict(frame) for frame in user_frames(error.__traceback__, label)],
         "notes": _notes(error),
         "causes": [asdict(cause) for cause in _causes(error, label, {id(error)})],
         "traceback": _lines(error, label),
     }
-    return json.dumps({**told, **facts})
 
 
 def user_frames(trace: TracebackType | None, label: Label = str, *, most: int = _FRAMES) -> list[Frame]:
@@ -103,7 +115,7 @@ def _others(error: BaseException) -> Iterator[tuple[Literal["cause", "context", 
         yield "cause", error.__cause__
     elif error.__context__ is not None and not error.__suppress_context__:
         yield "context", error.__context__
-    if isinstance(error, BaseExceptionGroup):
+    if is_of(error, BaseExceptionGroup):
         for part in error.exceptions:
             yield "part", part
 
@@ -132,12 +144,17 @@ def _is_house(file: str) -> bool:
     return file.startswith((_OURS, _HOUSE)) and not file.startswith(_DEMO)
 
 
+def is_of(error: BaseException, kind: type[E]) -> TypeGuard[E]:
+    """Returns what isinstance would, which asks the object for its class: that may run code of the user's."""
+    return issubclass(type(error), kind)
+
+
 def message_of(error: BaseException) -> str:
     """Its message, whatever its class does when it is asked for it."""
-    if isinstance(error, SystemExit):
+    if is_of(error, SystemExit):
         return f"the task called sys.exit({error.code!r}); return a value instead"
     try:
-        if isinstance(error, EOFError) and str(error) == "EOF when reading a line":
+        if is_of(error, EOFError) and str(error) == "EOF when reading a line":
             return f"{error}: nobody can type into input() of a task; give it what it needs as an argument"
         return str(error)[:_TEXT_LIMIT]
     except BaseException as second:  # noqa: BLE001  # an exception whose __str__ raises
@@ -145,7 +162,7 @@ def message_of(error: BaseException) -> str:
 
 
 def _notes(error: BaseException) -> list[str]:
-    notes = getattr(error, "__notes__", ())
+    notes = inspect.getattr_static(error, "__notes__", ())  # no __getattr__ of the user's class is asked
     return [note[:_CAUSE_LIMIT] for note in notes[:_NOTES] if isinstance(note, str)] if isinstance(notes, list) else []
 
 

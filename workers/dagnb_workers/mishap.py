@@ -45,7 +45,7 @@ class Mishaps:
 
         What was printed is taken along: it can be asked for once.
         """
-        if self._container and isinstance(error, ModuleNotFoundError):
+        if self._container and exception.is_of(error, ModuleNotFoundError):
             error.add_note(_not_in_container(error.name or "?"))
         stdout, stderr = self._watch.take_output()
         tails = {"stdout_tail": self._library.labelled(stdout), "stderr_tail": self._library.labelled(stderr)}
@@ -62,11 +62,11 @@ class Mishaps:
         self, offer: Offer, error: BaseException, line: FunctionLine, retry_on: tuple[type[BaseException], ...]
     ) -> Failure:
         """The function raised this, perhaps because it was interrupted when its time was up."""
-        if isinstance(error, KeyboardInterrupt) and self._watch.timed_out(offer.task, offer.attempt):
+        if exception.is_of(error, KeyboardInterrupt) and self._watch.timed_out(offer.task, offer.attempt):
             message = f"the task ran longer than its limit of {line.timeout_s:g} s and was interrupted"
             delay_s = _delay_s(offer, line) if issubclass(TimeoutError, retry_on) else None
             return self.failure(offer, error, delay_s=delay_s, kind=exception.TIME_LIMIT, message=message)
-        return self.failure(offer, error, delay_s=_delay_s(offer, line) if isinstance(error, retry_on) else None)
+        return self.failure(offer, error, delay_s=_delay_s(offer, line) if issubclass(type(error), retry_on) else None)
 
     async def unread(self, offer: Offer, record: Record, error: BaseException, n_read: int) -> Failure:
         """What could not be unpickled: the function (n_read -1), the value after so many, or an argument."""

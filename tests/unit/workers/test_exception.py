@@ -186,6 +186,37 @@ def test_what_an_exception_class_of_the_user_does_wrong_stops_nothing() -> None:
     assert error["notes"] == []
 
 
+class _Body(Exception):  # noqa: N818  # as users write them
+    """Its attributes are those of an answer, as in clients of web services."""
+
+    def __init__(self, body: dict[str, int]) -> None:
+        super().__init__("no answer")
+        self.body = body
+
+    def __getattr__(self, name: str) -> int:
+        return self.body[name]
+
+
+class _Notes(Exception):  # noqa: N818
+    @property
+    def __notes__(self) -> list[str]:
+        raise OSError("no notes")
+
+
+class _Nothing(Exception):  # noqa: N818
+    def __getattribute__(self, name: str) -> Any:
+        raise ValueError(name)
+
+
+@pytest.mark.parametrize(("make", "kind"), [(lambda: _Body({}), "_Body"), (_Notes, "_Notes"), (_Nothing, "_Nothing")])
+def test_an_exception_whose_attributes_raise_is_told_all_the_same(make: Callable[[], Exception], kind: str) -> None:
+    error = told(make())
+
+    assert error["type"] == kind
+    assert error["mro"][0].endswith(f":{kind}")
+    assert "no answer" in error["message"] or kind != "_Body"
+
+
 def test_a_refused_result_has_a_cause_where_a_class_of_the_user_refused(cell: dict[str, Any]) -> None:
     def refused(value: object) -> dict[str, Any]:
         with pytest.raises(UnserialisableError) as caught:

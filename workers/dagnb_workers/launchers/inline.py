@@ -145,8 +145,10 @@ async def _instance(invocation: Invocation, instance: str, pool: Executor) -> No
         await world.leave()
     except RunMissingError:
         raise
-    except DagnbError as error:  # without workers the run would wait for ever
+    except Exception as error:  # without workers the run would wait for ever
         await store.cancel(invocation.run, f"a worker could not go on: {error}")
+        if not isinstance(error, DagnbError):  # a defect of ours, to be seen
+            raise
 
 
 async def _beat(invocation: Invocation, instances: list[str]) -> None:

@@ -78,7 +78,7 @@ def test_a_container_is_made_with_all_that_shuts_it_in(engine: Engine) -> None:
     host = asked["HostConfig"]
     assert made.id == "c1"
     assert (asked["Image"], asked["User"], asked["Labels"]) == ("worker", "65534:65534", {"dagnb.run": "RUN"})
-    assert sorted(asked["Env"]) == ["A=b", "HOME=/tmp"]
+    assert sorted(asked["Env"]) == ["A=b", "HOME=/tmp", "PYTHONHASHSEED=0"]
     assert asked["OpenStdin"] is True
     assert asked.get("StdinOnce", False) is False
     assert host["LogConfig"] == {"Type": "none", "Config": {}}

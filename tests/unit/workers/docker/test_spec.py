@@ -51,7 +51,7 @@ def test_every_setting_that_shuts_a_container_in_reaches_the_engine() -> None:
         "memswap_limit": "512m",
         "nano_cpus": 1_500_000_000,
         "ulimits": [{"name": "core", "soft": 0, "hard": 0}],
-        "environment": {"HOME": "/tmp", "LANG": "C.UTF-8"},
+        "environment": {"HOME": "/tmp", "PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
         "working_dir": "/tmp",
         "mounts": [
             {"Type": "bind", "Source": "/home/me/run/store", "Target": "/run/dagnb", "ReadOnly": True},

@@ -112,7 +112,8 @@ def create_arguments(spec: Spec, name: str, labels: Mapping[str, str]) -> dict[s
         "memswap_limit": f"{spec.memory_mb}m",
         "nano_cpus": round(spec.cpus * 1e9),
         "ulimits": [{"name": "core", "soft": 0, "hard": 0}],
-        "environment": {"HOME": "/tmp", **dict(spec.environment)},  # noqa: S108
+        # One seed of hashes for all containers: tasks that share work by hash(key) run in several of them.
+        "environment": {"HOME": "/tmp", "PYTHONHASHSEED": "0", **dict(spec.environment)},  # noqa: S108
         "working_dir": "/tmp",  # noqa: S108
         "mounts": [
             {"Type": "bind", "Source": mount.source, "Target": mount.target, "ReadOnly": not mount.is_writable}
