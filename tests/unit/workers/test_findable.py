@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder, WindowsRegistryFinder
 from pathlib import Path
 
 import pytest
@@ -156,3 +157,16 @@ def test_a_loaded_library_that_the_client_had_before_it_was_hidden_is_kept() -> 
     findable.set_path([os.path.abspath("lib"), *sys.path], {"colorsys": (str(colorsys.__file__), None)})
 
     assert importlib.import_module("colorsys") is colorsys
+
+
+def test_finders_of_the_users_are_told_and_pythons_own_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(
+        "lib/given_finder.py", "class Finder:\n    find_spec = staticmethod(lambda name, path=None, target=None: None)"
+    )
+    sys.path.insert(0, "lib")
+    own = [BuiltinImporter, FrozenImporter, WindowsRegistryFinder, PathFinder]
+    monkeypatch.setattr(sys, "meta_path", [*own, importlib.import_module("given_finder").Finder])
+
+    assert findable.finders() == ("given_finder:Finder",)
+    findable.add_finders(["given_finder:Finder", "no_such_module:Finder"])
+    assert len(sys.meta_path) == len(own) + 1
