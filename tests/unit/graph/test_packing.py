@@ -556,13 +556,16 @@ def test_members_of_enums_stay_themselves() -> None:
     assert first(some([Colour.RED] * 3)) == [Colour.RED] * 3
 
 
+def new_word() -> str:
+    """An object of its own each time."""
+    return str(b"word", "ascii")
+
+
 def test_equal_plain_data_has_one_digest_of_whichever_objects_it_is_made() -> None:
     """marshal of a newer version than 2 tells an object that stands twice, and one that is interned, from others."""
     word = sys.intern("word")
     one = [word, b"b" * 20, 1.5, (1, word)] * 5_000
-    other = [
-        part for _ in range(5_000) for part in ("".join(list("word")), b"b" * 20, 3 / 2, (1, "".join(list("word"))))
-    ]
+    other = [part for _ in range(5_000) for part in (new_word(), b"b" * 20, 3 / 2, (1, new_word()))]
 
     digest = packing._plain_digest(one)
 

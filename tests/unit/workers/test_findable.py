@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder, WindowsRegistryFinder
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from pathlib import Path
 
 import pytest
@@ -160,11 +160,9 @@ def test_a_loaded_library_that_the_client_had_before_it_was_hidden_is_kept() -> 
 
 
 def test_finders_of_the_users_are_told_and_pythons_own_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    write(
-        "lib/given_finder.py", "class Finder:\n    find_spec = staticmethod(lambda name, path=None, target=None: None)"
-    )
+    write("lib/given_finder.py", "class Finder:\n    find_spec = staticmethod(lambda *what: None)")
     sys.path.insert(0, "lib")
-    own = [BuiltinImporter, FrozenImporter, WindowsRegistryFinder, PathFinder]
+    own = [BuiltinImporter, FrozenImporter, PathFinder]
     monkeypatch.setattr(sys, "meta_path", [*own, importlib.import_module("given_finder").Finder])
 
     assert findable.finders() == ("given_finder:Finder",)
