@@ -21,10 +21,9 @@ from importlib.machinery import FrozenImporter, ModuleSpec, PathFinder, all_suff
 from types import ModuleType
 
 from dagnb.errors import GraphError
-from dagnb.graph.made_module import pack_modules
-from dagnb.sources import installed_folders, real_path
+from dagnb.graph.made_module import LIMIT_BYTES, pack_modules
+from dagnb.sources import installed_folders, place_of, real_path
 
-LIMIT_BYTES = 16_000_000
 MOST_FILES = 10_000
 """Files and folders of a package, links followed: folders may be linked in more ways than can be walked"""
 
@@ -157,13 +156,12 @@ def _findable(name: str) -> list[str]:
 
 def _places(name: str, spec: object) -> list[str]:
     """The source file of a module, the folder of a package, the folders of a namespace package; [] for no user's."""
-    if name in _ARMS or name in _PROGRAMS or not isinstance(spec, ModuleSpec):
+    place = place_of(spec)
+    if name in _ARMS or name in _PROGRAMS or place is None:
         return []
-    if spec.has_location and isinstance(spec.origin, str):
-        is_package = spec.submodule_search_locations is not None
-        found = [os.path.dirname(spec.origin) if is_package else spec.origin]
-    else:
-        found = list(spec.submodule_search_locations or ())
+    file, folders = place
+    own = file if folders is None else os.path.dirname(file)
+    found = [own] if file else list(folders or ())
     installed = installed_folders()
     return [path for path in found if not path.startswith(installed) and not real_path(path).startswith(installed)]
 
@@ -271,8 +269,8 @@ def _is_made(module: object) -> bool:
     spec: object = getattr(module, "__spec__", None)
     if not isinstance(spec, ModuleSpec):
         return True
-    if spec.submodule_search_locations and spec.origin is None:  # a package without a file
-        return False
-    if not spec.has_location or not isinstance(spec.origin, str):
+    place = place_of(spec)
+    if place is None:
         return spec.name not in sys.builtin_module_names and FrozenImporter.find_spec(spec.name) is None
-    return not spec.origin.endswith(tuple(all_suffixes())) or not hasattr(spec.loader, "get_filename")
+    file, _ = place
+    return bool(file) and (not file.endswith(tuple(all_suffixes())) or not hasattr(spec.loader, "get_filename"))

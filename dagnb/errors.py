@@ -91,7 +91,7 @@ class UnserialisableError(GraphError):
 
     def __init__(self, task: str, what: str, reason: str, cure: str = "") -> None:
         self.task, self.what, self.reason, self.cure = task, what, reason, cure
-        if what == "the result":
+        if not cure and what == "the result":
             returned = "Return plain data (a path, a list) instead, and let whoever needs it open or"
             cure = f"{returned} create the object inside the task."
         elif not cure:

@@ -8,8 +8,10 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Iterable
+from importlib.machinery import ModuleSpec
 from itertools import groupby
 from types import CodeType, TracebackType
+from typing import TypeAlias
 
 from dagnb.errors import Frame
 
@@ -17,6 +19,9 @@ CELLS_BYTES = 1_000_000
 
 labellers: list[Callable[[str], str | None]] = []
 """asked in turn how people call the file of a cell; the notebook arm puts its own here"""
+
+Place: TypeAlias = tuple[str, tuple[str, ...] | None]
+"""File of a module, '' for a package without one; the folders of a package, None for what is none"""
 
 _CONTEXT = 2
 _MAX_LINE, _MAX_NEAR = 500, 200
@@ -111,6 +116,19 @@ def installed_folders() -> tuple[str, ...]:
     paths |= {sys.prefix + os.sep + "lib", sys.base_prefix + os.sep + "lib"}
     paths |= {path for path in map(str, sys.path) if path.endswith(("site-packages", "dist-packages"))}
     return tuple(real_path(path) + os.sep for path in paths if path)
+
+
+def place_of(spec: object) -> Place | None:
+    """Where what has this spec was found; None for what is in no file: built in, made in memory, without a spec."""
+    if not isinstance(spec, ModuleSpec):
+        return None
+    inside = spec.submodule_search_locations
+    folders = None if inside is None else tuple(inside)
+    if spec.origin is None and folders:
+        return "", folders
+    if not spec.has_location or not isinstance(spec.origin, str):
+        return None
+    return spec.origin, folders
 
 
 def real_path(path: str) -> str:

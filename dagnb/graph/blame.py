@@ -17,6 +17,7 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from dagnb.graph.by_value import ByValuePickler
+from dagnb.graph.code import names_and_texts
 from dagnb.graph.reduction import full_name
 
 _MOST = 200_000
@@ -28,10 +29,14 @@ _PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), CodeType,
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """The reason why something cannot travel, naming the part by its path, and the cure."""
+    """The reason why something cannot travel, naming the part by its path, and the cure.
+
+    result_cure: for a task that returns it, '' where only the general one fits.
+    """
 
     reason: str
-    cure: str
+    cure: str = ""
+    result_cure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +49,11 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
+    """What something is called. cure: for who gives it to a task; result_cure: for a task that returns it."""
+
     words: str
     cure: str
+    result_cure: str = ""
 
 
 def blame(value: object, reason: str, *, root: str = "", user: str = "", apart: type | tuple[()] = ()) -> Blame:
@@ -58,13 +66,13 @@ def blame(value: object, reason: str, *, root: str = "", user: str = "", apart: 
     way = _way(value, culprit) if culprit is not None else None
     if not way:
         kind = _kind_of(value)
-        return Blame(reason, kind.cure if kind is not None else "")
+        return Blame(reason) if kind is None else Blame(reason, kind.cure, kind.result_cure)
     way, kind = _outermost_known(way)
     where = f"`{_path(root, [step for step, _ in way])}`{f', used by task {user!r},' if user else ''}"
     name = _type_name(way[-1][1])
     if kind is None:
-        return Blame(f"{where} is of type {name}: {reason}", "")
-    return Blame(f"{where} is {kind.words} ({name})", kind.cure)
+        return Blame(f"{where} is of type {name}: {reason}")
+    return Blame(f"{where} is {kind.words} ({name})", kind.cure, kind.result_cure)
 
 
 class _Nowhere:
@@ -145,7 +153,8 @@ def _parts(thing: Any) -> Iterable[tuple[_Step, Any]]:
 
 
 def _parts_of_function(function: FunctionType) -> Iterator[tuple[_Step, Any]]:
-    for name in sorted(_global_names(function.__code__) & function.__globals__.keys()):
+    names, _ = names_and_texts(function.__code__)
+    for name in sorted(names & function.__globals__.keys()):
         yield _Step(name, own=True), function.__globals__[name]
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
         try:
@@ -166,14 +175,6 @@ def _defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:
     last = code.co_varnames[: code.co_argcount][code.co_argcount - len(positional) :]
     yield from zip(last, positional, strict=True)
     yield from (function.__kwdefaults__ or {}).items()
-
-
-def _global_names(code: CodeType) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= _global_names(constant)
-    return names
 
 
 def _parts_of_class(kind: type) -> Iterator[tuple[_Step, Any]]:
@@ -273,16 +274,32 @@ _LOCK = _Kind(
     "a lock", "It guards threads of one process, and a task has another one: make it inside the task, or leave it out."
 )
 _ACTIVITY = _Kind("something that runs in this process", "Start it inside the task.")
-_ONCE = _Kind("an iterator that is under way", "Make it inside the task, or pass a list of what it gives.")
+_ONCE = _Kind(
+    "an iterator that is under way",
+    "Make it inside the task, or pass a list of what it gives.",
+    "Return a list of what it gives instead.",
+)
 _POINTER = _Kind("something of a library that is loaded here", "Load the library inside the task.")
-_QUEUE = _Kind("a queue of this process", "Pass values as arguments and results of tasks instead.")
+_QUEUE = _Kind(
+    "a queue of this process",
+    "Pass values as arguments and results of tasks instead.",
+    "Return what is in it as a list instead.",
+)
 _HANDLER = _Kind("a handler of log records", "Take the logger instead: logging.getLogger(...) inside the task.")
 _NODE = _Kind(
-    "a node, whose value is not computed yet", "Pass it as an argument of the task, which then gets its value."
+    "a node, whose value is not computed yet",
+    "Pass it as an argument of the task, which then gets its value.",
+    "Pass it as an argument of the task, which then gets its value to return.",
 )
 _LOCAL = _Kind("something that each thread has for itself", "Make it inside the task.")
-_WINDOW = _Kind("a part of a window or page", "Keep it where it is, and pass what it holds: plain data.")
-_WEAK = _Kind("a weak reference", "Hold the object itself, or look it up inside the task.")
+_WINDOW = _Kind(
+    "a part of a window or page",
+    "Keep it where it is, and pass what it holds: plain data.",
+    "Return what it holds instead: plain data.",
+)
+_WEAK = _Kind(
+    "a weak reference", "Hold the object itself, or look it up inside the task.", "Return the object itself instead."
+)
 _BUILTIN_ITERATORS = ("generator", "coroutine", "async_generator")
 
 _KINDS: dict[str, _Kind] = {

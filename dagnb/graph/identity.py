@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from dagnb.graph.code import names_and_texts
 from dagnb.graph.reduction import is_generic
 
 _PLAIN = (int, float, complex, str, bytes, type(None), type(...))
@@ -77,7 +78,8 @@ def _is_function(thing: Any) -> bool:
 
 def _helpers(function: Any, code: types.CodeType) -> Iterator[Any]:
     """What a function uses of its own module: functions, decorated or not, and those of classes."""
-    for name in sorted(set(_names(code))):
+    names, _ = names_and_texts(code)
+    for name in sorted(names):
         helper = getattr(function, "__globals__", {}).get(name)
         if getattr(helper, "__module__", None) != function.__module__:
             continue
@@ -85,14 +87,6 @@ def _helpers(function: Any, code: types.CodeType) -> Iterator[Any]:
             yield from (held for _, held in sorted(vars(helper).items()) if _is_function(held))
         elif _is_function(helper):
             yield helper
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    """Names the code looks up, also within comprehensions, lambdas and inner functions."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)
 
 
 def _enclosed(function: Any, code: types.CodeType) -> Iterator[tuple[str, Any]]:

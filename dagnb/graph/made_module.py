@@ -5,20 +5,19 @@ Each is pickled by itself. One that cannot be pickled travels as the reason, whi
 
 from __future__ import annotations
 
-import functools
 import importlib.abc
 import importlib.machinery
 import io
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-import cloudpickle
 import msgpack
 
 from dagnb.failure import reason_of
 from dagnb.graph.by_value import ByValuePickler
+from dagnb.graph.reduction import taken_by_value
 
 LIMIT_BYTES = 16_000_000
 
@@ -28,20 +27,13 @@ _OF_THE_IMPORT = ("__builtins__", "__loader__", "__spec__", "__cached__")
 _GLOBALS, _MODULE = "globals", "module"
 
 
-_CACHED = type(functools.lru_cache(len))
-
-
-class _TooLargeError(Exception):
-    """A module has come to more bytes than may travel."""
-
-
 class _Buffer(io.BytesIO):
     """Refuses to hold more than may travel."""
 
     def write(self, data: Any) -> int:
-        """Raises _TooLargeError."""
+        """Raises ValueError."""
         if self.tell() + memoryview(data).nbytes > LIMIT_BYTES:
-            raise _TooLargeError(f"it comes to more than {LIMIT_BYTES // 1_000_000} MB")
+            raise ValueError(f"it comes to more than {LIMIT_BYTES // 1_000_000} MB")
         return super().write(data)
 
 
@@ -57,10 +49,7 @@ class _Pickler(ByValuePickler):
         return _MODULE if item is self.module else None
 
     def reducer_override(self, item: Any) -> Any:
-        """The reduction of a function that was defined in the module, or of its cache; else as ByValuePickler does."""
-        if type(item) is _CACHED and item.__module__ == self.module.__name__:  # else it would be asked of this module
-            terms = item.cache_parameters()
-            return _cached, (item.__wrapped__, terms["maxsize"], terms["typed"])
+        """The reduction of a function that was defined in the module; else as ByValuePickler does."""
         if type(item) is not FunctionType or item.__globals__ is not vars(self.module):
             return super().reducer_override(item)
         cells = item.__closure__ or ()
@@ -68,11 +57,6 @@ class _Pickler(ByValuePickler):
         named = ("__defaults__", "__kwdefaults__", "__annotations__", "__qualname__", "__doc__", "__module__")
         state = ({name: getattr(item, name) for name in named}, dict(vars(item)), cells)
         return _function, made, state, None, None, _completed
-
-
-def _cached(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
-    """The function behind an empty cache. Pickles call this when they are read."""
-    return functools.lru_cache(maxsize, typed)(function)
 
 
 def _function(code: CodeType, space: dict[str, Any], name: str, n_cells: int) -> FunctionType:
@@ -117,11 +101,8 @@ def _packed(name: str, module: ModuleType) -> tuple[bytes, str]:
     pickler = _Pickler(buffer, protocol=5)
     pickler.files, pickler.module = set(), module
     try:
-        cloudpickle.register_pickle_by_value(module)
-        try:
+        with taken_by_value(module):
             pickler.dump(content)
-        finally:
-            cloudpickle.unregister_pickle_by_value(module)
     except Exception as error:  # noqa: BLE001  # pickling runs the user's code: it may raise anything
         return b"", reason_of(error)
     return buffer.getvalue(), ""

@@ -20,11 +20,13 @@ import zlib
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Generic, TypeVar
 
 from dagnb.graph.brief import brief
-from dagnb.graph.by_value import ByValuePickler
+from dagnb.graph.by_value import ByValuePickler, plain_or_by_value
 from dagnb.graph.stand_in import plain_table
 
 K = TypeVar("K", bound=Hashable)
@@ -191,15 +193,16 @@ class _ByValue(_LeavesOut, ByValuePickler):
 
 
 def _packed(value: Any, kind: type[K], plain: type[_Plain], by_value: type[_ByValue], **notes: Any) -> Packed[K]:
-    """Pickle by plain pickle where that is enough, since it is ten times faster. notes: attributes of the picklers."""
-    try:
-        packed = _dumped(plain, value, kind, notes)
-    except (pickle.PicklingError, TypeError, AttributeError):
-        return _dumped(by_value, value, kind, notes)
-    return packed if b"__main__" not in packed.body else _dumped(by_value, value, kind, notes)
+    """Pickle by plain pickle where that is enough. notes: attributes of the picklers."""
+    return plain_or_by_value(partial(_dumped, (plain, by_value), value, kind, notes), _body)
 
 
-def _dumped(pickler: type[Any], value: Any, kind: type[K], notes: dict[str, Any]) -> Packed[K]:
+_body = attrgetter("body")
+
+
+def _dumped(
+    picklers: tuple[type[Any], type[Any]], value: Any, kind: type[K], notes: dict[str, Any], by_value: bool
+) -> Packed[K]:
     stream = io.BytesIO()
     buffers: list[Content] = []
 
@@ -216,7 +219,7 @@ def _dumped(pickler: type[Any], value: Any, kind: type[K], notes: dict[str, Any]
         buffers.append(Content(view))
         return False
 
-    writing = pickler(stream, protocol=5, buffer_callback=take)
+    writing = picklers[by_value](stream, protocol=5, buffer_callback=take)
     vars(writing).update(notes, kind=kind, references={}, files=set())
     writing.dump(value)
     return Packed(stream.getvalue(), tuple(buffers), tuple(writing.references), frozenset(writing.files))

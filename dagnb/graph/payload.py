@@ -18,7 +18,7 @@ from typing import Any
 from dagnb.errors import SignatureError, UnserialisableError
 from dagnb.failure import raised_text, reason_of
 from dagnb.graph.blame import blame
-from dagnb.graph.by_value import ByValuePickler
+from dagnb.graph.by_value import ByValuePickler, plain_or_by_value
 from dagnb.graph.task import Task
 
 _MAC_BYTES = 16
@@ -91,7 +91,8 @@ def encode_value(value: object, task: str, what: str = "the result") -> list[byt
         body = _dumps(value, buffers)
     except BaseException as error:  # as above, SystemExit included
         found = blame(value, raised_text(error), root=what.removeprefix("the "))
-        raise UnserialisableError(task, what, found.reason, found.cure) from error
+        cure = found.result_cure if what == "the result" else found.cure
+        raise UnserialisableError(task, what, found.reason, cure) from error
     raws = [buffer.raw() for buffer in buffers]
     sizes = [len(body), *(len(raw) for raw in raws)]
     return [struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes), body, *raws]
@@ -116,16 +117,18 @@ def value_parts(data: bytes | memoryview) -> list[memoryview]:
 
 
 def _dumps(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
-    """Plain pickle where it is enough (ten times faster), cloudpickle for what lives in __main__ or has no name."""
-    try:
-        data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    except (pickle.PicklingError, TypeError, AttributeError):
-        data = b"__main__"
-    if type(value) in _PLAIN or b"__main__" not in data:
-        return data
-    buffers.clear()
-    buffer = io.BytesIO()
-    pickler = ByValuePickler(buffer, protocol=5, buffer_callback=buffers.append)
-    pickler.files = set()
-    pickler.dump(value)
-    return buffer.getvalue()
+    """The pickle, and its large buffers apart. Of plain data no text is taken for a name of `__main__`."""
+    if type(value) in _PLAIN:
+        return pickle.dumps(value, protocol=5)
+
+    def dump(by_value: bool) -> bytes:
+        if not by_value:
+            return pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        buffers.clear()
+        buffer = io.BytesIO()
+        pickler = ByValuePickler(buffer, protocol=5, buffer_callback=buffers.append)
+        pickler.files = set()
+        pickler.dump(value)
+        return buffer.getvalue()
+
+    return plain_or_by_value(dump, lambda body: body)

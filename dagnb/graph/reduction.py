@@ -5,6 +5,7 @@ Each kind has one function, which gives what `__reduce__` would: how to make the
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import pickle
@@ -12,8 +13,10 @@ import sys
 import typing
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, TypeAlias
+
+import cloudpickle
 
 Reduction: TypeAlias = tuple[Any, ...]
 
@@ -24,6 +27,21 @@ _NAMES = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"
 _dispatching = functools.singledispatch(lambda argument: None)
 _CODE = getattr(_dispatching, "__code__", None)
 """The code of every generic function."""
+
+_by_value: set[str] = set()
+"""Names of modules that are pickled by value just now: nothing of them can be imported"""
+
+
+@contextlib.contextmanager
+def taken_by_value(module: ModuleType) -> Iterator[None]:
+    """Pickle by value what belongs to the module, within the block. Raises ValueError if it is not in sys.modules."""
+    cloudpickle.register_pickle_by_value(module)
+    _by_value.add(module.__name__)
+    try:
+        yield
+    finally:
+        _by_value.discard(module.__name__)
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 def reduction(item: Any) -> Reduction | None:
@@ -43,7 +61,7 @@ def is_importable(thing: Any) -> bool:
     """Returns whether a worker gets this very object by importing its module."""
     module = getattr(thing, "__module__", None)
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__":
+    if not isinstance(module, str) or not isinstance(name, str) or module == "__main__" or module in _by_value:
         return False
     found: Any = sys.modules.get(module)
     for part in name.split("."):
@@ -119,6 +137,22 @@ def _blank_property(kind: type) -> Any:
     made: Any = object.__new__(kind)
     vars(made).update(vars(functools.cached_property(lambda owner: None)))
     return made
+
+
+def with_slots(kind: type, reduced: Reduction) -> Reduction:
+    """The reduction of a class, its slots among the names that the class is made with; as it is for all others.
+
+    cloudpickle leaves the slots out where it makes such a class anew. Its objects then have a dictionary in a worker,
+    and the client, whose class has none, cannot read them. Classes of tuples have no slots of their own, and those that
+    NamedTuple makes refuse to be told so.
+    """
+    if "__slots__" not in vars(kind) or issubclass(kind, tuple):
+        return reduced
+    make, given, *rest = reduced
+    slots = {"__slots__": vars(kind)["__slots__"]}
+    # An enumeration is given its members as another dictionary.
+    given = tuple({**part, **slots} if isinstance(part, dict) and "__module__" in part else part for part in given)
+    return (make, given, *rest)
 
 
 def without_hook(kind: type, reduced: Reduction) -> Reduction:

@@ -15,13 +15,17 @@ import re
 import string
 import sys
 from collections.abc import Callable, Iterator
-from types import CodeType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import Any, NoReturn
 
 from dagnb import registry
+from dagnb.graph.code import names_and_texts
 
-_SHELL_CALLS = frozenset({"system", "getoutput", "run_line_magic", "run_cell_magic"})
+SHELL_CALLS = frozenset({"system", "getoutput", "run_line_magic", "run_cell_magic"})
+"""methods of the shell that IPython calls for `!command` and `%magic`"""
+
 _DOLLAR = re.compile(r"\$(\w+)")
+"""finds at least the names that the other one replaces, see `_DOLLAR` of dagnb_workers.shell"""
 
 
 _COPIES: dict[str, Callable[[Any], Any]] = {"lines": list, "text": str}
@@ -40,7 +44,7 @@ def stand_in(item: Any) -> tuple[Any, ...] | None:
 
 def name_of(item: Any) -> str:
     """The name of what takes the place of this object on a worker, '' where it is nothing of the shell."""
-    if "IPython.core.interactiveshell" not in sys.modules:
+    if not _is_notebook():
         return ""
     found: str = _of_notebook("ipython")(item)
     return found
@@ -48,10 +52,15 @@ def name_of(item: Any) -> str:
 
 def plain_table() -> dict[Any, Any]:
     """The `dispatch_table` for a plain pickler: the shell is refused before all that it holds is tried."""
-    if "IPython.core.interactiveshell" not in sys.modules:
+    if not _is_notebook():
         return copyreg.dispatch_table
     ours = {kind: _refuse if name == "shell" else stand_in for kind, name in _of_notebook("types")().items()}
     return {**copyreg.dispatch_table, **ours}
+
+
+def _is_notebook() -> bool:
+    """Whether there may be a shell of IPython in this process."""
+    return "IPython.core.interactiveshell" in sys.modules
 
 
 def _refuse(shell: object) -> NoReturn:
@@ -74,7 +83,7 @@ def with_names(function: FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, .
     IPython puts `display` and `get_ipython` among the builtins, and `!command` reads variables named within a string.
     """
     found = dict(_hidden(function))
-    if not found or len(reduced) != 6:
+    if not found:
         return reduced
     *parts, state, items, pairs, setter = reduced
     return (*parts, (setter, state, found), items, pairs, _set_with_names)
@@ -89,31 +98,17 @@ def _set_with_names(function: FunctionType, state: tuple[Any, Any, dict[str, Any
 
 def _hidden(function: FunctionType) -> Iterator[tuple[str, Any]]:
     space = function.__globals__
-    names, texts = _used(function.__code__)
+    names, texts = names_and_texts(function.__code__)
     for name in sorted(names - space.keys()):
         if name_of(getattr(builtins, name, None)):
             yield name, getattr(builtins, name)
-    if "get_ipython" in names and names & _SHELL_CALLS:
-        expanded = {name for text in texts for name in _expanded(text)}
+    if "get_ipython" in names and names & SHELL_CALLS:
+        expanded = {name for text in texts for name in _names_expanded(text)}
         for name in sorted(expanded & space.keys() - names):
             yield name, space[name]
 
 
-@functools.lru_cache(maxsize=1024)
-def _used(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The names that the code looks up and its texts, with those of the functions inside it."""
-    names, texts = set(code.co_names), set()
-    for constant in code.co_consts:
-        if isinstance(constant, str):
-            texts.add(constant)
-        elif isinstance(constant, CodeType):
-            inner = _used(constant)
-            names |= inner[0]
-            texts |= inner[1]
-    return frozenset(names), frozenset(texts)
-
-
-def _expanded(text: str) -> Iterator[str]:
+def _names_expanded(text: str) -> Iterator[str]:
     """The names that IPython would look up for a command of this text: of `$name`, and in `{expression}`."""
     yield from _DOLLAR.findall(text)
     try:

@@ -56,11 +56,7 @@ class Task(Generic[P, R]):
         # Not by functools.update_wrapper itself: it sets attributes, which a frozen class refuses.
         # A callable object has none of its own.
         taken: dict[str, Any] = {"__qualname__": self.name, "__annotations__": {}}
-        attributes: tuple[str, ...] = functools.WRAPPER_ASSIGNMENTS
-        for attribute in attributes:
-            with contextlib.suppress(AttributeError):
-                taken[attribute] = getattr(self.function, attribute)
-
+        taken |= _names_of(self.function)
         for attribute, value in taken.items():
             if attribute != "__name__":  # a property, which strips the brackets of <lambda>
                 object.__setattr__(self, attribute, value)
@@ -144,10 +140,8 @@ class Method:
 
     def __post_init__(self) -> None:
         """Be shown as the function by help and inspect, as the task is."""
-        names: tuple[str, ...] = functools.WRAPPER_ASSIGNMENTS
-        for name in names:
-            with contextlib.suppress(AttributeError):
-                object.__setattr__(self, name, getattr(self.__func__, name))
+        for name, value in _names_of(self.__func__).items():
+            object.__setattr__(self, name, value)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Build the node of this call, or call the method inside a task."""
@@ -183,6 +177,16 @@ class Method:
 
     def __repr__(self) -> str:
         return f"<bound {repr(self.__func__)[1:-1]} of {cut(object.__repr__(self.__self__))}>"
+
+
+def _names_of(function: Any) -> dict[str, Any]:
+    """The attributes that a wrapper takes over, of those the function has."""
+    names: tuple[str, ...] = functools.WRAPPER_ASSIGNMENTS
+    found = {}
+    for name in names:
+        with contextlib.suppress(AttributeError):
+            found[name] = getattr(function, name)
+    return found
 
 
 def _refuse(thing: Any) -> NoReturn:

@@ -71,10 +71,9 @@ class Header:
     @classmethod
     def unpack(cls, packed: bytes) -> Header:
         """What pack wrote."""
-        lines, *contents = msgpack.unpackb(packed)
+        lines, archive, cells, modules = msgpack.unpackb(packed)
         names = ("name", "content", "identity", "timeout_s", "backoff_s", "pure")
         functions = tuple(FunctionLine(**dict(zip(names, line, strict=True))) for line in lines)
-        archive, cells, modules = contents
         return cls(functions=functions, archive=archive, cells=cells, modules=modules)
 
 
@@ -210,7 +209,7 @@ def build(
         for i, body in enumerate(_bodies(plan, shelf, functions, lines))
     ]
     told = cells(shelf.files)
-    packed = archive(shelf.functions, [*shelf.calls, *shelf.contents.values()]) if archive is not None else b""
+    packed = archive(shelf.functions, shelf.calls) if archive is not None else b""
     header = Header(
         functions=tuple(lines),
         archive=shelf.put(packed) if packed else "",

@@ -54,8 +54,8 @@ _ANSWER_S = 2.5
 """limit of a first answer; a quarter of the patience where that is longer. Each silent attempt doubles it: a server
 that is only slow gets its time, and a connection that is dead is given up early"""
 
-_MOST = "proto-max-bulk-len"
-_MOST_BYTES = 512 * MIB
+_LIMIT_SETTING = "proto-max-bulk-len"
+_LIMIT_BYTES = 512 * MIB
 """the default of that setting. Source: redis.conf of Redis 7"""
 
 _SLOWEST_BYTES_S = 500_000
@@ -205,7 +205,7 @@ class Link:
                 self.commands, *self.step(function, prefix, *args, now=now, fresh=fresh, again=again)
             )
 
-        return await self._patiently(attempt, _Load(run, n_bytes, n_bytes, [args]))
+        return await self._patiently(attempt, _Request(run, n_bytes, n_bytes, [args]))
 
     def step(
         self, function: str, prefix: str, *args: Any, now: str = "", fresh: str = "", again: bool = False
@@ -224,8 +224,8 @@ class Link:
         async def attempt(_: bool) -> list[Any]:
             return await self._pipeline(commands)
 
-        load = _Load(run, n_bytes, n_bytes if whole is None else whole, commands)
-        answers: list[Any] = await self._patiently(attempt, load)
+        request = _Request(run, n_bytes, n_bytes if whole is None else whole, commands)
+        answers: list[Any] = await self._patiently(attempt, request)
         return answers
 
     async def scan(self, prefix: str) -> list[bytes]:
@@ -271,19 +271,19 @@ class Link:
                 pipe.execute_command(*command)
             return await pipe.execute()
 
-    async def _patiently(self, attempt: Callable[[bool], Awaitable[Any]], load: _Load) -> Any:
+    async def _patiently(self, attempt: Callable[[bool], Awaitable[Any]], request: _Request) -> Any:
         """The answer, through lost and silent connections and servers that do not know our library yet."""
         loop = asyncio.get_running_loop()
-        transfer_s = load.n_bytes / _SLOWEST_BYTES_S
+        transfer_s = request.n_bytes / _SLOWEST_BYTES_S
         until, pause_s, again = loop.time() + self.patience_s + transfer_s, 0.02, False
         answer_s = self.answer_s
         while True:
             self.round_trips += 1
-            with translated(self.url, load.run, load.whole):
+            with translated(self.url, request.run, request.whole):
                 try:
                     return await _within(answer_s + transfer_s, attempt(again))
                 except _LOST as error:
-                    await self._refuse_oversize(load, error)
+                    await self._refuse_oversize(request, error)
                     if isinstance(error, exceptions.AuthenticationError) or loop.time() + pause_s > until:
                         raise
                     again = True
@@ -292,9 +292,9 @@ class Link:
                         # What made this connection silent made the idle ones silent, too.
                         await self.commands.connection_pool.disconnect(inuse_connections=False)
                 except exceptions.OutOfMemoryError as error:
-                    raise StorageFullError(load.whole, await self._fullness()) from error
+                    raise exceptions.OutOfMemoryError(await self._fullness()) from error
                 except exceptions.ResponseError as error:
-                    await self._refuse_oversize(load, error)
+                    await self._refuse_oversize(request, error)
                     if "Function not found" not in str(error):
                         raise
                     await self._load()
@@ -302,12 +302,12 @@ class Link:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.5)
 
-    async def _refuse_oversize(self, load: _Load, error: Exception) -> None:
+    async def _refuse_oversize(self, request: _Request, error: Exception) -> None:
         """Raise StorageLimitError if a word of the commands is larger than the server takes.
 
         A server closes the connection in the midst of such a word: whether its reason is read before is chance.
         """
-        largest = load.largest()
+        largest = request.largest()
         if largest <= CHUNK_BYTES:
             return
         limit = await self._most_bytes()
@@ -318,10 +318,10 @@ class Link:
         """The proto-max-bulk-len of the server; the default of all servers where that may not be asked."""
         self.round_trips += 1
         try:
-            told = await _within(self.answer_s, self._execute(self.commands, "CONFIG", "GET", _MOST))
+            told = await _within(self.answer_s, self._execute(self.commands, "CONFIG", "GET", _LIMIT_SETTING))
         except exceptions.RedisError:
-            return _MOST_BYTES
-        return int(told[1]) if told else _MOST_BYTES
+            return _LIMIT_BYTES
+        return int(told[1]) if told else _LIMIT_BYTES
 
     async def _fullness(self) -> str:
         """How full the server is, with numbers where it may be asked."""
@@ -339,8 +339,8 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class _Load:
-    """What a request is about: run, bytes that travel, bytes of what they are a part of, the words sent."""
+class _Request:
+    """One request: its run, the bytes that travel, those of the whole it is a part of, the words sent."""
 
     run: str
     n_bytes: int

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import socket
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -321,3 +322,18 @@ def test_a_file_that_cannot_be_read_is_left_out_unless_it_is_loaded(imported: Im
     (tmp_path / "pack_shut" / "__init__.py").symlink_to("/proc/self/mem")
     with pytest.raises(GraphError, match=r"pack_shut/__init__.py.*make it readable"):
         held("pack_shut")
+
+
+CYTHON = """
+import sys
+import numpy.random
+from dagnb.archive import made_modules
+found = [name for name in sys.modules if name.startswith(("_cython_", "cython_runtime"))]
+print(bool(found), made_modules())
+"""
+
+
+def test_modules_that_compiled_ones_make_for_themselves_stay_in_their_process() -> None:
+    done = subprocess.run([sys.executable, "-c", CYTHON], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "True b''"

@@ -43,6 +43,7 @@ from dagnb_workers.code import code_mark, interpreter
 from dagnb_workers.hosts import GONE_S, PAUSE_S, Hosts, Whose
 from dagnb_workers.interpreter import Start, own_folders
 from dagnb_workers.ledger import Entry, entries, lock_or_find
+from dagnb_workers.left_behind import bury
 
 HELP = """
 The agent is a background process, one for each user. It owns the embedded server, in which runs keep their state, and
@@ -81,7 +82,7 @@ class Agent:
             if ready is not None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), ready)
             if await asyncio.to_thread(running_server, self._directory):  # it must not be left alone, see run_host
-                self._hosts.link(_anybodys())
+                self._hosts.link(_plain_host())
             caring = group.create_task(self._care())
             await self._leaving.wait()
             listener.close()
@@ -126,7 +127,7 @@ class Agent:
         return {"ready": True}
 
     async def _op_store(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._hosts.link(Whose.of(request) if "host" in request else _anybodys())
+        self._hosts.link(Whose.of(request) if "host" in request else _plain_host())
         async with self._starting:
             found = await asyncio.to_thread(_find_or_start, self._directory)
             if self._server is None or self._server.pid != found.pid:  # who started it can end it without its socket
@@ -171,7 +172,7 @@ class Agent:
         """Reap, restart, and count the time nobody needs this agent."""
         while not self._leaving.is_set():
             await asyncio.sleep(min(_TICK_S, self._idle_s / 4))
-            _reap()
+            bury()  # server, nurseries, supervisors of an agent that this process was
             for entry in entries(self._directory):
                 await self._hosts.look_after(entry)
             await self._hosts.end_spare()
@@ -202,27 +203,17 @@ class Agent:
             await asyncio.to_thread(stop_server, server)
         shutil.rmtree(self._directory / "modules", ignore_errors=True)
         deadline = time.monotonic() + GONE_S
-        while _reap() and time.monotonic() < deadline:  # noqa: ASYNC110  # children that other agents had
+        while bury() and time.monotonic() < deadline:  # noqa: ASYNC110  # children that other agents had
             await asyncio.sleep(PAUSE_S)
 
 
-def _anybodys() -> Whose:
+def _plain_host() -> Whose:
     """A fork server of this interpreter without options."""
     return Whose("process", interpreter(), code_mark(), Start(folders=own_folders()))
 
 
 def _find_or_start(directory: Path) -> ServerProcess:
     return running_server(directory) or start_server(directory)
-
-
-def _reap() -> bool:
-    """Bury children: server, nurseries, supervisors of an agent that this process was. Returns whether some live."""
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
-    except ChildProcessError:
-        return False
-    return True
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -136,7 +136,7 @@ def _set_mask(kept: set[int]) -> None:
 # ---- folder, environment, umask ----
 
 
-def _folder() -> str:
+def current_folder() -> str:
     """The current folder, '' when it was removed."""
     try:
         return os.getcwd()
@@ -212,7 +212,7 @@ def _set_environ(kept: Any) -> None:
     os.environ = kept  # noqa: B003  # its variables are put back one by one afterwards
 
 
-def _umask() -> int:
+def current_umask() -> int:
     """The mask; asking for it takes setting it, so for a moment nobody else may read a new file."""
     found = os.umask(0o077)
     os.umask(found)
@@ -397,9 +397,20 @@ def _policy() -> asyncio.AbstractEventLoopPolicy | None:
     return None if type(found).__module__.startswith("asyncio.") else found
 
 
+def _loop_of_process() -> Aspect[Any]:
+    """With its policy, where there is one: from Python 3.14 on asking for it warns that policies go away."""
+    if sys.version_info >= (3, 14):
+        return _LOOP
+    name = "event loop policy, current loop"
+    return Aspect(name=name, look=None, keep=_policy, restore=asyncio.set_event_loop_policy)
+
+
 def _forget_loop(kept: object) -> None:
     """The loop of this thread that a task left behind; a plain thread has none."""
     asyncio.set_event_loop(None)
+
+
+_LOOP: Aspect[None] = Aspect(name="current event loop", look=None, keep=_nothing, restore=_forget_loop)
 
 
 # ---- of libraries that a task may have imported ----
@@ -453,7 +464,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
         *_EACH_THREAD,
         _descriptors(),
         Aspect(name="standard streams", look=streams.look, keep=streams.keep, restore=streams.restore),
-        _value("current folder", _folder, _set_folder),
+        _value("current folder", current_folder, _set_folder),
         Aspect(name="os.environ itself", look=lambda: id(os.environ), keep=lambda: os.environ, restore=_set_environ),
         Aspect(
             name="environment variables",
@@ -462,7 +473,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
             restore=environment.restore,
             merge=environment.merge,
         ),
-        Aspect(name="umask", look=None, keep=_umask, restore=os.umask),
+        Aspect(name="umask", look=None, keep=current_umask, restore=os.umask),
         _value("locale", _locale, _set_locale),
         _value("time zone", _zone, _set_zone),
         _list("sys.path", lambda: sys.path[:], lambda: sys.path),
@@ -479,12 +490,11 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
         ),
         _value("settings of the interpreter (limits, garbage collection, ...)", _settings, _set_settings),
         Aspect(name="dumps of faulthandler to come", look=None, keep=_nothing, restore=_cancel_dump),
-        Aspect(name="event loop policy, current loop", look=None, keep=_policy, restore=asyncio.set_event_loop_policy),
+        _loop_of_process(),
         _value("start method of multiprocessing", _start_method, _set_start_method),
     )
 
 
 def of_thread() -> tuple[Aspect[Any], ...]:
     """The aspects that a thread has of its own, of one that shares the process with others."""
-    loop: Aspect[None] = Aspect(name="current event loop", look=None, keep=_nothing, restore=_forget_loop)
-    return *_EACH_THREAD, loop
+    return *_EACH_THREAD, _LOOP

@@ -20,9 +20,7 @@ from typing import Any
 from dagnb.graph.context import TaskContext, entered
 from dagnb_workers.aspects import of_thread
 from dagnb_workers.isolation import Isolation
-
-Call = tuple[tuple[Any, ...], dict[str, Any]]
-"""positional and keyword arguments"""
+from dagnb_workers.watch import Call
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,14 @@ from importlib.machinery import FrozenImporter, ModuleSpec, PathFinder
 from types import ModuleType
 
 from dagnb.graph.made_module import MadeModules
-
-Place = tuple[str, tuple[str, ...] | None]
-"""File of a module, '' for a package without one; the folders of a package, None for what is none"""
+from dagnb.sources import Place, place_of
 
 _KEPT = frozenset({"__main__", "__mp_main__", "dagnb", "dagnb_workers"})
 """top-level modules that each process has of its own"""
 
 _INSTALLED = tuple(f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "platstdlib", "purelib", "platlib"))
-"""found once, in the fork server: it takes milliseconds"""
+"""found once, in the fork server: it takes milliseconds. Not sources.installed_folders(), which counts in any
+site-packages that is on sys.path: one that leaves it takes its modules out of a worker's reach"""
 
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
@@ -131,16 +130,11 @@ def _searched(name: str) -> str | None:
 
 def _place(module: ModuleType | None) -> Place | None:
     """Where a module was imported from; None for what is built in, or was made in memory."""
-    spec: object = getattr(module, "__spec__", None)
-    if not isinstance(spec, ModuleSpec):
-        return None
-    inside = spec.submodule_search_locations
-    folders = None if inside is None else tuple(inside)
-    if spec.origin is None and folders:
-        return "", folders
-    if not spec.has_location or spec.origin is None or not spec.origin.endswith(_SUFFIXES):
-        return None
-    return _absolute(spec.origin), folders
+    place = place_of(getattr(module, "__spec__", None))
+    if place is None or not place[0]:
+        return place
+    file, folders = place
+    return (_absolute(file), folders) if file.endswith(_SUFFIXES) else None
 
 
 def _absolute(path: str) -> str:

@@ -50,6 +50,10 @@ class Whose:
         """The host a request or a launch is for."""
         return cls(request["host"], request["python"], request["code"], Start.of(request))
 
+    def to_dict(self) -> dict[str, Any]:
+        """What a request or a launch says of its host, for JSON."""
+        return {"host": self.host, "python": self.python, "code": self.code, **self.start.to_dict()}
+
     @property
     def mark(self) -> str:
         """Tells the hosts of one platform apart, so that each knows what is its own."""

@@ -47,17 +47,18 @@ def end_processes() -> None:
     They are asked first. Those that watch over shared memory and semaphores (the resource trackers of multiprocessing
     and loky) do not listen; they clean up and end once all others have let go of them.
     """
-    if not _has_children():
+    if not bury():
         return
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.killpg(0, signal.SIGTERM)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     until = time.monotonic() + LAST_S
-    while _has_children() and time.monotonic() < until:
+    while bury() and time.monotonic() < until:
         time.sleep(LOOK_S)
 
 
-def _has_children() -> bool:
+def bury() -> bool:
+    """Let go of children that have ended. Returns whether others live."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -13,7 +13,7 @@ from dagnb.protocol.worker import Worker
 from dagnb.storage.open import open_store
 from dagnb_workers import left_behind, user_main
 from dagnb_workers.aspects import of_process
-from dagnb_workers.executor import Call, call_here, ignore
+from dagnb_workers.executor import call_here, ignore
 from dagnb_workers.isolation import Isolation
 from dagnb_workers.loaded import Loaded
 from dagnb_workers.output import opened, take_printed
@@ -22,7 +22,7 @@ from dagnb_workers.patience import STORE_GONE
 from dagnb_workers.runtime import Runtime
 from dagnb_workers.surroundings import Surroundings
 from dagnb_workers.turns import Turns
-from dagnb_workers.watch import Caller
+from dagnb_workers.watch import Call, Caller
 
 
 class PageWatch:

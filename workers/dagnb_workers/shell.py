@@ -18,12 +18,13 @@ from types import CodeType, FrameType
 from typing import Any, NoReturn
 
 from dagnb.errors import GraphError
+from dagnb.graph.stand_in import SHELL_CALLS
 
-_CALLS = frozenset({"system", "getoutput", "run_line_magic", "run_cell_magic"})
 _SET_UP = frozenset({"autoreload", "config", "load_ext", "matplotlib", "reload_ext"})
 """magics that prepare a notebook: a task has nothing to prepare"""
 
 _DOLLAR = re.compile(r"(.*?)\$(\$?[\w.]+)(?=(?:[^']*'[^']*')*[^']*$)", re.DOTALL)
+"""the other one finds at least the names that this one replaces, see `_DOLLAR` of dagnb.graph.stand_in"""
 
 
 class Lines(list[str]):
@@ -121,7 +122,7 @@ def imported_get_ipython() -> TaskShell | None:
 
 
 def _calls_shell(code: CodeType) -> bool:
-    return not _CALLS.isdisjoint(code.co_names)
+    return not SHELL_CALLS.isdisjoint(code.co_names)
 
 
 class Display:

@@ -17,7 +17,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from dagnb.graph.brief import brief
+from dagnb.sources import Place
 from dagnb_workers import findable
+from dagnb_workers.aspects import current_folder, current_umask
 from dagnb_workers.reporting import Filters, LoggerSettings, of_loggers, of_warnings, set_loggers, set_warnings
 
 _TIME_ZONE = "TZ"
@@ -33,7 +35,7 @@ class Surroundings:
     """
 
     path: tuple[str, ...] | None = None
-    places: Mapping[str, findable.Place] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict)
     finders: tuple[str, ...] = ()
     folder: str = ""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -57,9 +59,9 @@ class Surroundings:
             path=findable.path_of_this_process(),
             places=findable.places(),
             finders=findable.finders(),
-            folder=_current_folder(),
+            folder=current_folder(),
             environment=dict(os.environ),
-            umask=_umask(),
+            umask=current_umask(),
             limits=_limits(),
             argv=tuple(map(str, getattr(sys, "argv", ()))),
             loggers=of_loggers(),
@@ -138,21 +140,6 @@ class Surroundings:
         if self.warnings is not None:
             sys.warnoptions[:] = self.warn_options
             set_warnings(self.warnings)
-
-
-def _current_folder() -> str:
-    """Returns '' when it was removed; the client has told so."""
-    try:
-        return os.getcwd()
-    except OSError:
-        return ""
-
-
-def _umask() -> int:
-    """The mask can only be read by setting it: to the strictest, in case another thread makes a file meanwhile."""
-    found = os.umask(0o077)
-    os.umask(found)
-    return found
 
 
 def _limits() -> dict[str, int | None]:

@@ -18,7 +18,7 @@ from types import FunctionType, ModuleType
 from typing import Any, NoReturn
 
 from dagnb.errors import GraphError
-from dagnb_workers.executor import Call
+from dagnb_workers.watch import Call
 
 _NEW_PROCESS = "__mp_main__"
 """the name under which multiprocessing runs the main module in a process that it started anew"""

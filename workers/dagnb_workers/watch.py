@@ -7,7 +7,10 @@ from typing import Any, Protocol
 
 from dagnb.graph.context import TaskContext
 
-Caller = Callable[[Callable[..., Any], tuple[tuple[Any, ...], dict[str, Any]], TaskContext], Awaitable[Any]]
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+"""positional and keyword arguments"""
+
+Caller = Callable[[Callable[..., Any], Call, TaskContext], Awaitable[Any]]
 
 
 class Watch(Protocol):

@@ -159,6 +159,45 @@ def test_an_open_file_is_refused_as_global_argument_and_result(way: str, tmp_pat
     assert "the result of task 'load-0' cannot be pickled: `result['file']` is an open file" in str(returned.value)
 
 
+RETURNED = (
+    "Return plain data (a path, a list) instead, and let whoever needs it open or create the object inside the task."
+)
+
+
+@pytest.mark.parametrize(
+    ("made", "cure"),
+    [
+        (lambda: (n for n in [1]), "Return a list of what it gives instead."),
+        (lambda: {"q": queue.Queue()}, "Return what is in it as a list instead."),
+        (lambda: [weakref.ref(Task(print))], "Return the object itself instead."),
+        (threading.Lock, RETURNED),  # as an argument: make it inside the task, where it was made
+        (lambda: [sqlite3.connect(":memory:")], RETURNED),
+        (lambda: {"t": threading.Thread()}, RETURNED),
+        (lambda: [Task(print)(1)], "Pass it as an argument of the task, which then gets its value to return."),
+    ],
+)
+def test_a_result_is_refused_with_a_cure_for_who_returns_it(made: Callable[[], object], cure: str) -> None:
+    with pytest.raises(UnserialisableError) as refused:
+        encode_value(made(), "f-0")
+
+    assert str(refused.value).endswith(f". {cure}")
+    assert "the result of task 'f-0' cannot be pickled" in str(refused.value)
+
+
+def test_a_cure_of_a_result_survives_that_its_task_is_named() -> None:
+    with pytest.raises(UnserialisableError) as refused:
+        encode_value([iter_of([1])], "?")
+
+    named = UnserialisableError("f-0", "the result", refused.value.reason, refused.value.cure)
+
+    told = "`result[0]` is an iterator that is under way (generator). Return a list of what it gives instead."
+    assert str(named).endswith(told)
+
+
+def iter_of(items: list[int]) -> Iterator[int]:
+    yield from items
+
+
 def test_streams_in_memory_travel() -> None:
     text, data = io.StringIO("abc"), io.BytesIO(b"abc")
 

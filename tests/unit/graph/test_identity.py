@@ -68,7 +68,7 @@ def test_every_fresh_interpreter_gives_the_same_identity() -> None:
 
     def there(seed: int) -> str:
         return subprocess.run(
-            [sys.executable, "-S", "-c", program],
+            [sys.executable, "-c", program],
             env={**os.environ, "PYTHONHASHSEED": str(seed)},
             capture_output=True,
             text=True,

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from dagnb.graph import made_module
 from dagnb.graph.made_module import MadeModules, pack_modules
+from dagnb.graph.reduction import is_importable, taken_by_value
 
 Made = Callable[..., ModuleType]
 
@@ -167,3 +169,62 @@ def test_a_module_under_another_name_than_its_own_is_told_by_the_import_alone(ma
 
 def test_no_modules_are_no_bytes() -> None:
     assert pack_modules({}) == b""
+
+
+ORDINARY = """
+import functools, typing
+Meters = typing.NewType("Meters", int)
+Parts = typing.ParamSpec("Parts")
+T = typing.TypeVar("T")
+made = {}
+class Base:
+    def __init_subclass__(cls, *, k, **terms):
+        super().__init_subclass__(**terms)
+        made[k] = cls
+class Sub(Base, k="sub"):
+    __slots__ = ("x",)
+@functools.lru_cache(maxsize=7)
+def half(n: Meters):
+    return n // divisor
+half.unit = Meters
+divisor = 2
+@functools.singledispatch
+def told(thing):
+    return "thing"
+@told.register
+def _told_int(thing: int):
+    return f"int {half(thing)}"
+told.mark = [Meters]
+"""
+
+
+def test_what_is_pickled_by_its_parts_belongs_to_the_module_it_travels_with(made: Made) -> None:
+    module = travelled(made("made_ordinary", ORDINARY))
+
+    assert (module.Meters(3), module.Meters.__supertype__, module.Parts.__name__) == (3, int, "Parts")
+    assert module.made == {"sub": module.Sub}
+    assert (module.half(9), module.half.cache_parameters(), module.half.unit) == (
+        4, {"maxsize": 7, "typed": False}, module.Meters,
+    )  # fmt: skip
+    assert (module.told("x"), module.told(8), module.told.mark) == ("thing", "int 4", [module.Meters])
+    assert module.told.dispatch(int).__globals__ is vars(module)
+
+
+def test_a_class_below_one_with_a_hook_can_be_made_where_the_module_is_imported(made: Made) -> None:
+    module = travelled(made("made_hook", ORDINARY))
+
+    later = type("Later", (module.Base,), {}, k="later")
+
+    assert module.made == {"sub": module.Sub, "later": later}
+    assert "x" in vars(module.Sub)
+
+
+def test_only_within_the_block_nothing_of_the_module_can_be_imported(made: Made) -> None:
+    module = made("made_now", ORDINARY)
+    other = made("made_beside", ORDINARY)
+
+    with taken_by_value(module):
+        assert [is_importable(part) for part in (module.Meters, module.Base, other.Base)] == [False, False, True]
+
+    assert [is_importable(part) for part in (module.Meters, module.Base, other.Base)] == [True, True, True]
+    assert module.__name__ not in cloudpickle.list_registry_pickle_by_value()

@@ -9,8 +9,10 @@ import datetime as dt
 import enum
 import functools
 import json
+import marshal
 import math
 import pickle
+import sys
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -552,3 +554,30 @@ def test_nothing_but_this_reader_reads_the_bytes_of_a_call() -> None:
 
 def test_members_of_enums_stay_themselves() -> None:
     assert first(some([Colour.RED] * 3)) == [Colour.RED] * 3
+
+
+def new_word() -> str:
+    """An object of its own each time."""
+    return str(b"word", "ascii")
+
+
+def test_equal_plain_data_has_one_digest_of_whichever_objects_it_is_made() -> None:
+    """marshal of a newer version than 2 tells an object that stands twice, and one that is interned, from others."""
+    word = sys.intern("word")
+    one = [word, b"b" * 20, 1.5, (1, word)] * 5_000
+    other = [part for _ in range(5_000) for part in (new_word(), b"b" * 20, 3 / 2, (1, new_word()))]
+
+    digest = packing._plain_digest(one)
+
+    assert one == other
+    assert digest is not None
+    assert digest == packing._plain_digest(other)
+    assert marshal.dumps(one, 4) != marshal.dumps(other, 4)
+
+
+def test_what_marshal_takes_for_bytes_is_no_plain_data() -> None:
+    of_numbers, of_bytes = [array.array("B", b"ab")] * 5_000, [b"ab"] * 5_000
+
+    assert marshal.dumps(of_numbers, 2) == marshal.dumps(of_bytes, 2)
+    assert packing._plain_digest(of_numbers) is None
+    assert packing._plain_digest(of_bytes) is not None

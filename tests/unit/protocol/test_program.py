@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -345,3 +345,21 @@ def test_a_large_array_that_many_calls_take_is_stored_once_and_not_pickled() -> 
     large = [data for data in made.contents.values() if len(data) > 100_000]
     assert large == [array.tobytes()]
     assert max(len(body(made, i).call) for i in range(20)) < 300
+
+
+def test_modules_are_looked_for_in_what_is_pickled_and_not_in_the_users_memory() -> None:
+    memory = np.frombuffer(b"module_of_chance" * 10_000, dtype=np.uint8).copy()
+    text = "module_of_text" * 10_000
+    asked: list[tuple[list[bytes], list[bytes]]] = []
+
+    def archive(functions: Collection[bytes], data: Collection[bytes]) -> bytes:
+        asked.append((list(functions), list(data)))
+        return b""
+
+    program.build(floating(same(memory), same(text), same(text)), "01RUN", SIGNER, cap=1, archive=archive)
+
+    ((functions, data),) = asked
+    assert len(functions) == 1
+    assert sum(b"module_of_text" in pickled for pickled in data) == 1
+    assert not any(b"module_of_chance" in pickled for pickled in (*functions, *data))
+    assert functions[0] not in data

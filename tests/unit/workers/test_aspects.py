@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import multiprocessing
 import os
+import sys
 
 import pytest
 from dagnb_workers import aspects
@@ -68,3 +72,57 @@ def test_every_aspect_has_a_name_of_its_own() -> None:
     names = [aspect.name for aspect in of_process(opened)]
 
     assert len(set(names)) == len(names) > 20
+
+
+def test_a_start_method_that_a_task_chose_is_forgotten() -> None:
+    aspect = found("start method of multiprocessing")
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method(None, force=True)
+    try:
+        kept = aspect.keep()
+        multiprocessing.set_start_method("spawn")
+        aspect.restore(kept)
+
+        assert kept is None
+        assert multiprocessing.get_start_method(allow_none=True) is None
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+
+
+def test_what_logging_disable_set_is_seen_and_put_back() -> None:
+    aspect = found("logging: root logger, logging.disable")
+    assert aspect.look is not None
+    kept, before = aspect.keep(), aspect.look()
+
+    logging.disable(logging.ERROR)
+    seen = aspect.look()
+    aspect.restore(kept)
+
+    assert seen != before
+    assert aspect.look() == before
+    assert logging.getLogger("dagnb.test").isEnabledFor(logging.ERROR)
+
+
+class Policy(asyncio.DefaultEventLoopPolicy if sys.version_info < (3, 14) else object):  # type: ignore[misc]  # of two kinds
+    """A policy of the user's own."""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="policies are deprecated, and left alone")
+def test_the_usual_policy_is_made_anew_and_one_of_the_users_is_kept() -> None:
+    aspect, before, own = found("event loop policy, current loop"), asyncio.get_event_loop_policy(), Policy()
+
+    usual = aspect.keep()
+    asyncio.set_event_loop_policy(own)
+    kept = aspect.keep()
+    asyncio.set_event_loop_policy(before)
+
+    assert (usual, kept) == (None, own)
+
+
+def test_from_python_3_14_on_no_policy_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as there:
+        there.setattr(sys, "version_info", (3, 14, 0, "final", 0))
+        names = [aspect.name for aspect in of_process(opened)]
+
+    assert "current event loop" in names
+    assert not [name for name in names if "policy" in name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import linecache
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -239,8 +240,13 @@ def test_what_could_not_be_unpickled_is_named() -> None:
     )
 
 
-def test_who_asks_for_input_in_a_task_is_told_that_nobody_can_type() -> None:
-    told = message_of(EOFError("EOF when reading a line"))
+def test_who_asks_for_input_in_a_task_is_told_that_nobody_can_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        with pytest.raises(EOFError) as raised:
+            input()
+
+    told = message_of(raised.value)
 
     assert told.startswith("EOF when reading a line: nobody can type into input() of a task; give it")
     assert message_of(EOFError("of a socket")) == "of a socket"

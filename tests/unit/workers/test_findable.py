@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from pathlib import Path
 
 import pytest
 from dagnb_workers import findable
+
+from dagnb.sources import Place
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +64,25 @@ def test_what_the_path_does_not_give_any_more_is_told_with_its_place() -> None:
     assert found["left_loose"][0] == ""
 
 
+LEFT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import left_library
+from dagnb_workers import findable
+sys.path.pop(0)
+print(findable.places().get("left_library"))
+"""
+
+
+def test_a_library_in_a_folder_that_has_left_the_path_is_told_with_its_place() -> None:
+    file = write("other/site-packages/left_library.py")
+
+    command = [sys.executable, "-c", LEFT, os.path.dirname(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == str((file, None))
+
+
 def test_a_library_that_is_hidden_since_it_was_loaded_is_told_with_its_place() -> None:
     import colorsys
 
@@ -97,7 +120,7 @@ def test_entering_a_path_gives_its_modules_and_those_with_a_place() -> None:
     write("far/entered_two/__init__.py", "V = 2")
     inner = write("far/entered_two/inner.py", "V = 3")
     write("loose/entered_three/part.py", "V = 4")
-    places: dict[str, findable.Place] = {
+    places: dict[str, Place] = {
         "entered_two": (os.path.abspath("far/entered_two/__init__.py"), (os.path.abspath("far/entered_two"),)),
         "entered_three": ("", (os.path.abspath("loose/entered_three"),)),
         "entered_two.alias": (inner, None),
@@ -134,3 +157,14 @@ def test_a_loaded_library_that_the_client_had_before_it_was_hidden_is_kept() -> 
     findable.set_path([os.path.abspath("lib"), *sys.path], {"colorsys": (str(colorsys.__file__), None)})
 
     assert importlib.import_module("colorsys") is colorsys
+
+
+def test_finders_of_the_users_are_told_and_pythons_own_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("lib/given_finder.py", "class Finder:\n    find_spec = staticmethod(lambda *what: None)")
+    sys.path.insert(0, "lib")
+    own = [BuiltinImporter, FrozenImporter, PathFinder]
+    monkeypatch.setattr(sys, "meta_path", [*own, importlib.import_module("given_finder").Finder])
+
+    assert findable.finders() == ("given_finder:Finder",)
+    findable.add_finders(["given_finder:Finder", "no_such_module:Finder"])
+    assert len(sys.meta_path) == len(own) + 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dagnb_workers.hosts import Hosts, Whose
+from dagnb_workers.interpreter import Start
 from dagnb_workers.ledger import Entry
 
 from dagnb.errors import LaunchError
@@ -82,3 +84,11 @@ def test_hosts_of_other_interpreters_or_code_have_other_marks() -> None:
     marks = {Whose(*told).mark for told in [("docker", "a", "1"), ("docker", "b", "1"), ("docker", "a", "2")]}
 
     assert len(marks) == 3
+
+
+def test_a_host_reads_back_from_what_a_request_says_of_it() -> None:
+    start = Start(options=("-O",), variables=(("A", "1"), ("B", "")), is_client=True, folders=("/lib",), site="s")
+    whose = Whose("process", "/usr/bin/python3", "c", start)
+
+    assert Whose.of(json.loads(json.dumps(whose.to_dict()))) == whose
+    assert Whose.of(Whose("docker", "p", "c").to_dict()).mark == Whose("docker", "p", "c").mark

@@ -18,6 +18,7 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import Seat
 from dagnb_workers.agent_client import ask_agent, ask_running, ensure_hosted, store_url
 from dagnb_workers.code import code_mark, interpreter
+from dagnb_workers.hosts import Whose
 from dagnb_workers.interpreter import Start
 from dagnb_workers.launchers.installed import absent
 from dagnb_workers.surroundings import Surroundings
@@ -49,7 +50,7 @@ class Processes:
 
     async def default_store(self) -> str:
         """URL of the embedded server, which the agent starts when there is none."""
-        return await store_url(host=self.name, **_start())
+        return await store_url(**_host())
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
         """The processes, which are forked anew for each run."""
@@ -66,14 +67,14 @@ class Processes:
 
     async def prewarm(self, resources: Resources, n: int) -> int:
         """Have the fork server ready; workers are forked from it in milliseconds."""
-        await ask_agent("ready", host=self.name, **_start())
+        await ask_agent("ready", **_host())
         return min(n, self.n)
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
         """Have the agent start a supervisor for the run, which starts the workers. Raises LaunchError."""
         around = Surroundings.of_this_process().to_dict()
         told = replace(invocation, surroundings=around)
-        await ask_agent("launch", host=self.name, invocation=told.to_json(), **_start())
+        await ask_agent("launch", invocation=told.to_json(), **_host())
 
     async def stop(self, run: str) -> None:
         """Kill the run's supervisor and workers."""
@@ -92,6 +93,6 @@ class Processes:
         )
 
 
-def _start() -> dict[str, Any]:
+def _host() -> dict[str, Any]:
     """Which fork server is meant: one that was started as this process was, and as it would be started now."""
-    return {"python": interpreter(), "code": code_mark(), **Start.of_this_process().to_dict()}
+    return Whose(Processes.name, interpreter(), code_mark(), Start.of_this_process()).to_dict()

@@ -27,7 +27,8 @@ from dagnb.protocol.launcher import Seat
 from dagnb.storage.home import runtime_directory
 from dagnb_workers.agent_client import ask_agent, ask_running, ensure_hosted, store_url
 from dagnb_workers.code import code_mark, interpreter
-from dagnb_workers.interpreter import own_folders
+from dagnb_workers.hosts import Whose
+from dagnb_workers.interpreter import Start, own_folders
 from dagnb_workers.launchers.docker import engine
 from dagnb_workers.launchers.docker import spec as labels
 from dagnb_workers.launchers.docker.image import images
@@ -139,7 +140,6 @@ class Docker:
         around = Surroundings.of_this_process().portable().to_dict()
         await ask_agent(
             "launch",
-            host=self.name,
             invocation=replace(invocation, surroundings=around).to_json(),
             inside=place.url,
             terms=await asyncio.to_thread(self._terms, needs, place),
@@ -177,7 +177,7 @@ class Docker:
 
     async def _ask(self, *, start: bool, **about: Any) -> dict[str, Any]:
         ask = ask_agent if start else ask_running
-        return await ask("ask", host=self.name, start=start, about=about, **_host())
+        return await ask("ask", start=start, about=about, **_host())
 
     def _prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         n_cpus, memory_mb = engine.size()
@@ -240,8 +240,9 @@ def _user() -> str:
 
 def _host() -> dict[str, Any]:
     """Which process is meant that owns containers: of which interpreter, code and engine."""
-    variables = {name: os.environ.get(name, "") for name in engine.VARIABLES}
-    return {"python": interpreter(), "code": code_mark(), "variables": variables, "folders": own_folders()}
+    variables = tuple((name, os.environ.get(name, "")) for name in engine.VARIABLES)
+    start = Start(variables=variables, folders=own_folders())
+    return Whose(Docker.name, interpreter(), code_mark(), start).to_dict()
 
 
 def _listed() -> dict[str, dict[str, Any]]:
