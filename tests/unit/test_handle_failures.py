@@ -160,8 +160,14 @@ def test_whatever_a_task_raises_is_told_and_its_worker_lives(
     assert run.status == {"done": 2, "failed": 1}
 
 
-@pytest.mark.parametrize("kind", ["lock", "generator"])
-def test_a_result_that_cannot_travel_fails_its_task_with_the_reason(kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "cure"),
+    [
+        ("lock", "and let whoever needs it open or create the object inside the task."),
+        ("generator", "Return a list of what it gives instead."),
+    ],
+)
+def test_a_result_that_cannot_travel_fails_its_task_with_the_reason(kind: str, cure: str) -> None:
     @task
     def giving() -> object:
         return threading.Lock() if kind == "lock" else (n for n in "ab")
@@ -171,7 +177,7 @@ def test_a_result_that_cannot_travel_fails_its_task_with_the_reason(kind: str) -
     told = failure(run)
     assert told.type == "UnserialisableError"
     assert told.message.startswith("the result of task 'giving-0' cannot be pickled: ")
-    assert told.message.endswith("or create the object inside the task.")
+    assert told.message.endswith(cure)
     assert run.status == {"done": 1, "failed": 1}
 
 
