@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import cloudpickle
 
-from dagnb.graph.reduction import reduction, with_slots, without_hook
+from dagnb.graph.reduction import keeping_own, reduction, with_slots, without_hook
 from dagnb.graph.stand_in import stand_in, with_names
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
         if type(item) is FunctionType:
             return with_names(item, found)
         if isinstance(item, type):
-            return without_hook(item, with_slots(item, found))
+            return keeping_own(item, without_hook(item, with_slots(item, found)))
         return found
 
     def _code(self, code: CodeType) -> Any:

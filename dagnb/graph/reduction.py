@@ -178,6 +178,33 @@ def _make_without_hook(owner: type, make: Callable[..., Any], terms: tuple[Any, 
         setattr(owner, _HOOK, hook)
 
 
+_own: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
+"""Classes of this process that were pickled by value, by id: a metaclass may refuse to be compared"""
+
+_read: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
+"""Classes that were made here by reading a pickle, by id"""
+
+
+def keeping_own(kind: type, reduced: Reduction) -> Reduction:
+    """The reduction of a class, which where it is read back leaves the class of that process as it is.
+
+    cloudpickle gives that class all attributes anew that it had when it was pickled: a result would take back what the
+    user has set since, and replace caches and registries.
+    """
+    if id(kind) not in _read:
+        _own[id(kind)] = kind
+    make, terms, state, items, pairs, fill = reduced
+    return make, terms, (fill, state), items, pairs, _fill_class
+
+
+def _fill_class(kind: type, told: tuple[Callable[..., Any], Any]) -> None:
+    if id(kind) in _own:
+        return
+    _read[id(kind)] = kind
+    fill, state = told
+    fill(kind, state)
+
+
 def _weak_dictionary(item: Any) -> Reduction:
     """With the entries that are alive; those that nothing else in the pickle holds vanish again."""
     return type(item), (), None, None, _pairs(item)

@@ -12,7 +12,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from dagnb.graph import made_module
+from dagnb.graph import made_module, reduction
 from dagnb.graph.made_module import MadeModules, pack_modules
 from dagnb.graph.reduction import is_importable, taken_by_value
 
@@ -42,6 +42,7 @@ def travelled(*modules: ModuleType) -> Any:
     for module in modules:
         del sys.modules[module.__name__]
     sys.meta_path.insert(0, MadeModules(packed))
+    reduction._own.clear()  # another process has none of these classes
     return importlib.import_module(modules[0].__name__)
 
 

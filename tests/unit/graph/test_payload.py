@@ -131,6 +131,29 @@ def test_an_instance_of_a_class_of_the_notebook_travels(notebook: Callable[[Any]
     assert elsewhere(stored([Point()]), "Point")[0].x == 7
 
 
+def test_reading_a_result_leaves_the_classes_of_this_process_as_they_are(notebook: Callable[[Any], None]) -> None:
+    class Model:
+        registry: list[str] = []  # noqa: RUF012  # as users write them
+        limit = 1
+
+        @functools.lru_cache  # noqa: B019  # as above
+        def slow(self) -> int:
+            return 1
+
+    notebook(Model)
+    data = stored([Model()])
+    registry, cached = Model.registry, vars(Model)["slow"]
+    Model.limit = 2
+    Model.registry.append("later")
+
+    (found,) = decode_value(data)
+
+    assert type(found) is Model
+    assert (Model.limit, Model.registry) == (2, ["later"])
+    assert Model.registry is registry
+    assert vars(Model)["slow"] is cached
+
+
 def test_numbers_and_texts_of_classes_of_the_notebook_travel(notebook: Callable[[Any], None]) -> None:
     """They are numbers and texts, too, and those are pickled plainly."""
 
