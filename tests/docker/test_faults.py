@@ -110,8 +110,10 @@ def test_a_task_that_once_ran_out_of_memory_is_not_what_its_container_is_killed_
 
 def test_an_agent_that_ends_takes_along_a_container_that_is_just_being_made(yard: Yard) -> None:
     """The yard looks for it at the end."""
-    for node in (Task(squared)(2), Task(squared)(3)):
-        dagnb.run(node, workers=yard.docker(cap=2))
+    gate = yard.gate()
+    dagnb.run(yard.waits(gate), workers=yard.docker(cap=2))
+    gate.until_there()
+    dagnb.run(Task(squared)(3), workers=yard.docker(cap=2))  # the only container is taken, so another one is made
     await_that(lambda: any(seat.state == "starting" for seat in yard.seats()), "one is being made", SOON_S)
 
 
