@@ -429,8 +429,11 @@ def _floats() -> Any:
 
 
 def _set_floats(kept: Any) -> None:
+    numpy = sys.modules["numpy"]
     if kept is not None:
-        sys.modules["numpy"].seterrobj(list(kept))
+        numpy.seterrobj(kept[:])
+    else:  # the task imported it: what an import leaves, by the documentation of seterr
+        numpy.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
 
 
 def _start_method() -> Any:
