@@ -249,8 +249,8 @@ class _Apart:
 
     def add_argument(self, value: Any, kind: type[K]) -> None:
         """Add an argument if it is large and has no object of the kind in it. Plain data is pickled once, see above."""
-        digest = None if self.places else _plain_digest(value)
-        if digest is not None and (known := _known.get(digest)) is not None:
+        known, key = (None, None) if self.places else _known_plain(value)
+        if known is not None:
             self._add(value, (known,), 0)
             return
 
@@ -261,8 +261,8 @@ class _Apart:
         if len(packed.body) < SHARED_BYTES or packed.references:
             return
         content = _interned(packed.body)
-        if digest is not None:
-            _known[digest] = content
+        if key is not None:
+            _known[key] = content
         self._add(value, (content, *packed.contents), len(packed.contents))
         self.files |= packed.files
 
@@ -287,34 +287,55 @@ def _digest(kind: bytes, data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16, person=kind).digest()
 
 
-def _plain_digest(value: Any) -> bytes | None:
-    """Returns a hash that is equal for equal long containers of plain data; None for all else.
+def _known_plain(value: Any) -> tuple[Content | None, bytes | None]:
+    """Returns the content of a long container of plain data, if it was pickled before, and its key among the known.
 
-    marshal is several times faster than pickle. It writes only plain data, but takes arrays for bytes, so the types
-    are looked at before.
+    marshal is several times faster than pickle. It refuses all but plain data, and arrays, which it takes for bytes.
     """
-    if not _is_long(value) or not _is_plain(value, _PLAIN_DEPTH):
-        return None
+    if not _is_long(value) or not _begins_plainly(value):
+        return None, None
     try:
-        return _digest(b"marshal", marshal.dumps(value, 2))
-    except ValueError:  # it holds itself
-        return None
+        key = _digest(b"marshal", marshal.dumps(value, 2))
+    except ValueError:  # it is not plain, or holds itself
+        return None, None
+    if (known := _known.get(key)) is not None:
+        return known, key
+
+    kinds = _kinds(value, _PLAIN_DEPTH)
+    if kinds is None:
+        return None, None
+    if bytes in kinds:  # the same key may be that of one with arrays, so the kinds have to be looked at each time
+        key += b"bytes"
+    return _known.get(key), key
 
 
 _PLAIN_DEPTH = 3
+_PLAIN_BEGIN = 64
 
 
-def _is_plain(container: Any, depth: int) -> bool:
-    """Returns whether this holds only atoms, and containers of them down to a depth."""
+def _begins_plainly(container: Any) -> bool:
+    """Returns whether the first items are plain, so that large arrays are not copied in vain."""
+    kinds = {type(item) for item in itertools.islice(_items(container), _PLAIN_BEGIN)}
+    return kinds.issubset((*_ATOMS, *_CONTAINERS))
+
+
+def _kinds(container: Any, depth: int) -> set[type] | None:
+    """Returns the types of the atoms in a container; None where it holds others, or containers below a depth."""
     kinds = set(map(type, container))
     if type(container) is dict:
         kinds.update(map(type, container.values()))
     if kinds.issubset(_ATOMS):
-        return True
+        return kinds
     if depth == 0 or not kinds.issubset((*_ATOMS, *_CONTAINERS)):
-        return False
-    inner = (item for item in _items(container) if type(item) in _CONTAINERS)
-    return all(_is_plain(item, depth - 1) for item in inner)
+        return None
+
+    for item in _items(container):
+        if type(item) in _CONTAINERS:
+            inner = _kinds(item, depth - 1)
+            if inner is None:
+                return None
+            kinds |= inner
+    return kinds
 
 
 def _items(container: Any) -> Iterable[Any]:
@@ -410,7 +431,7 @@ def _share_parts(values: Sequence[Any], kind: type[K]) -> bool:
 
 def _parts(value: Any, kind: type[K]) -> dict[int, Any]:
     """Returns the objects in a value, and itself, that may be changed, by id."""
-    if type(value) in _CONTAINERS and _is_plain(value, 0):
+    if type(value) in _CONTAINERS and _kinds(value, 0) is not None:
         return {id(value): value}
     met: dict[int, Any] = {}
     _packed(value, kind, _VisitingPlain, _VisitingByValue, met=met)

@@ -567,11 +567,11 @@ def test_equal_plain_data_has_one_digest_of_whichever_objects_it_is_made() -> No
     one = [word, b"b" * 20, 1.5, (1, word)] * 5_000
     other = [part for _ in range(5_000) for part in (new_word(), b"b" * 20, 3 / 2, (1, new_word()))]
 
-    digest = packing._plain_digest(one)
+    digest = packing._known_plain(one)[1]
 
     assert one == other
     assert digest is not None
-    assert digest == packing._plain_digest(other)
+    assert digest == packing._known_plain(other)[1]
     assert marshal.dumps(one, 4) != marshal.dumps(other, 4)
 
 
@@ -579,5 +579,5 @@ def test_what_marshal_takes_for_bytes_is_no_plain_data() -> None:
     of_numbers, of_bytes = [array.array("B", b"ab")] * 5_000, [b"ab"] * 5_000
 
     assert marshal.dumps(of_numbers, 2) == marshal.dumps(of_bytes, 2)
-    assert packing._plain_digest(of_numbers) is None
-    assert packing._plain_digest(of_bytes) is not None
+    assert packing._known_plain(of_numbers)[1] is None
+    assert packing._known_plain(of_bytes)[1] is not None
