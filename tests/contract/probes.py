@@ -488,6 +488,10 @@ def _give() -> Any:
     return NoWayBack()
 
 
+def _lock() -> Any:
+    return threading.Lock()
+
+
 def _read(value: Any) -> Any:
     return value
 
@@ -531,7 +535,7 @@ BUILT.update(
         "sharing within a call": _build_sharing,
         "sharing between tasks": _build_reader_twice,
         "retries": _build_retry,
-        "unpicklable": task(threading.Lock),
+        "unpicklable": task(_lock),
         "unreadable by a task": lambda: task(_read)(task(_give)()),
         "unreadable by the client": task(_give),
         "exceptions": task(_raise),

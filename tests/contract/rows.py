@@ -304,7 +304,7 @@ VALUES = (
     alike(
         "unpicklable",
         "a result that cannot be pickled",
-        fails("`UnserialisableError` of its task", "UnserialisableError: the result of task 'allocate_lock-0'"),
+        fails("`UnserialisableError` of its task", "UnserialisableError: the result of task '_lock-0' cannot"),
     ),
     alike(
         "unreadable by a task",
