@@ -1,4 +1,4 @@
-"""What it costs a task that nothing of its worker shows in it, and nothing of it in the next task.
+"""The cost to a task of isolation: nothing of its worker shows in it, and nothing of it in the next task.
 
 Microseconds a task, of one process without a store: stopping the loop for a call, looking at all a task could have
 changed (aspect by aspect), looking for threads; and beside them what the alternative of an audit hook would cost the

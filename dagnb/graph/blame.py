@@ -49,7 +49,7 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What something is called. cure: for who gives it to a task; result_cure: for a task that returns it."""
+    """A kind of object that cannot travel. words: its name; cure: for who gives it; result_cure: for who returns it."""
 
     words: str
     cure: str
@@ -144,7 +144,7 @@ def _back(came: Mapping[int, tuple[int, _Step, Any]], at: int) -> _Way:
 
 
 def _parts(thing: Any) -> Iterable[tuple[_Step, Any]]:
-    """What pickling an object by value goes on to."""
+    """The parts to which pickling an object by value goes on."""
     if isinstance(thing, FunctionType):
         return _parts_of_function(thing)
     if isinstance(thing, type):

@@ -22,7 +22,7 @@ _N_PARTS = 6
 
 
 def plain_or_by_value(dump: Callable[[bool], T], body: Callable[[T], bytes]) -> T:
-    """What dump gives by plain pickle, which is ten times faster; by value where that fails, or names `__main__`.
+    """Pickle plainly, which is ten times faster, and by value only where that fails or names `__main__`.
 
     dump: is told whether to pickle by value. body: the pickle in what it gives.
     """

@@ -1,4 +1,4 @@
-"""What code mentions, with the functions inside it: names that it looks up, and texts."""
+"""Names that code looks up and texts in it, with those of the functions inside it."""
 
 from __future__ import annotations
 

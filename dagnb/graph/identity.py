@@ -77,7 +77,7 @@ def _is_function(thing: Any) -> bool:
 
 
 def _helpers(function: Any, code: types.CodeType) -> Iterator[Any]:
-    """What a function uses of its own module: functions, decorated or not, and those of classes."""
+    """The functions of its own module that a function uses, decorated or not, and those of classes."""
     names, _ = names_and_texts(code)
     for name in sorted(names):
         helper = getattr(function, "__globals__", {}).get(name)

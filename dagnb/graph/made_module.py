@@ -81,7 +81,7 @@ class _Unpickler(pickle.Unpickler):
     module: ModuleType
 
     def persistent_load(self, reference: Any) -> Any:
-        """What persistent_id stood for."""
+        """Returns the module or its globals, for which persistent_id stood."""
         return vars(self.module) if reference == _GLOBALS else self.module
 
 

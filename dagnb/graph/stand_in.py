@@ -59,7 +59,7 @@ def plain_table() -> dict[Any, Any]:
 
 
 def _is_notebook() -> bool:
-    """Whether there may be a shell of IPython in this process."""
+    """Returns whether there may be a shell of IPython in this process."""
     return "IPython.core.interactiveshell" in sys.modules
 
 

@@ -25,7 +25,7 @@ def test_a_variable_of_another_value_is_seen_by_where_it_lies(
     monkeypatch: pytest.MonkeyPatch, value: str, is_glibc: bool
 ) -> None:
     if is_glibc and not aspects._IS_GLIBC:
-        pytest.skip("another C library")
+        pytest.skip("this C library is not glibc, whose way of keeping variables is tested here")
     monkeypatch.setattr(aspects, "_IS_GLIBC", is_glibc)
     monkeypatch.setenv("ASPECT", "a")
     environment = found("environment variables")
