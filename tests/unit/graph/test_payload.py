@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
 import hashlib
@@ -61,24 +60,6 @@ class Block:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[type[Block], tuple[pickle.PickleBuffer]]:
         return Block, (pickle.PickleBuffer(self.data),)
-
-
-@dataclasses.dataclass
-class Pair:
-    left: Any
-    right: Any
-
-
-@task
-def some(*args: Any, **kwargs: Any) -> Any:
-    """Any arguments."""
-    return args, kwargs
-
-
-@task
-def named(first: Any, *, handle: Any = None) -> Any:
-    """Arguments with names."""
-    return first, handle
 
 
 @pytest.fixture(autouse=True)
