@@ -22,8 +22,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dagnb import task
+from dagnb.forecast.makespans import Makespans
 from dagnb.graph.node import Node
-from dagnb.outlook.makespans import Makespans
 
 LIMIT_S = 300.0
 
@@ -84,7 +84,9 @@ def mesh(scale: float) -> Node[int]:
     halves = [gather(packed[:3]), gather(packed[3:])]
     sums = [digest(i, int(scale * (1_600 + 300 * (i % 4)))) for i in range(8)]
     pairs = [(int(scale * 300_000), int(scale * (200_000 + 40_000 * i))) for i in range(4)]
-    merged = [merge(table(20 + i, left), table(30 + i, right)) for i, (left, right) in enumerate(pairs)]
+    merged = [
+        merge(table(20 + i, left), table(30 + i, right)) for i, (left, right) in enumerate(pairs)
+    ]
     return total(*halves, *merged, *sums)
 
 
@@ -138,12 +140,16 @@ def line(workers: str, name: str, kept: list[Makespans]) -> str:
 
 def main() -> None:
     """Print a line a workflow and platform, and one over all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--workers", nargs="+", default=["process"])
     parser.add_argument("--learn", type=int, default=5)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--planner", default="heft")
-    parser.add_argument("--scale", type=float, default=1.0, help="so many times the work, for a quicker machine")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="so many times the work, for a quicker machine"
+    )
     parser.add_argument("--workflows", nargs="+", default=list(WORKFLOWS), choices=list(WORKFLOWS))
     asked = parser.parse_args()
     began = time.monotonic()
@@ -160,7 +166,9 @@ def main() -> None:
         finally:
             subprocess.run([sys.executable, "-m", "dagnb", "agent", "--stop"], check=False)
     print(line("all", "", every))
-    print(f"planner {asked.planner}, {asked.learn} runs of learning, {time.monotonic() - began:.0f} s")
+    print(
+        f"planner {asked.planner}, {asked.learn} runs of learning, {time.monotonic() - began:.0f} s"
+    )
 
 
 if __name__ == "__main__":

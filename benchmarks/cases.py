@@ -59,7 +59,9 @@ def load(path: str | Path) -> Workflow:
     data = json.loads(path.read_text(encoding="utf-8"))
     tasks, names = data["tasks"], [task["id"] for task in data["tasks"]]
     dag = Dag.from_edges(
-        names, ((names[a], names[b]) for a, b, _ in data["edges"]), functions=[task["fn"] for task in tasks]
+        names,
+        ((names[a], names[b]) for a, b, _ in data["edges"]),
+        functions=[task["fn"] for task in tasks],
     )
     place = [dag.positions[name] for name in names]
     edges = {(place[a], place[b]): int(n_bytes) for a, b, n_bytes in data["edges"]}
@@ -101,7 +103,9 @@ def scaled(workflow: Workflow, ccr: float) -> Workflow:
         run_s=run_s,
         output_bytes={task: round(n * factor) for task, n in workflow.output_bytes.items()},
         edge_bytes={edge: round(n * factor) for edge, n in workflow.edge_bytes.items()},
-        external_bytes={task: round(min(n, cap) * factor) for task, n in workflow.external_bytes.items()},
+        external_bytes={
+            task: round(min(n, cap) * factor) for task, n in workflow.external_bytes.items()
+        },
         makespan_s=None,
     )
 
@@ -114,7 +118,9 @@ def critical_path_s(dag: Dag, run_s: Mapping[int, float]) -> float:
     return max(ends)
 
 
-def load_stg(path: str | Path) -> list[tuple[str, Dag, dict[int, float], dict[int, tuple[float, float]]]]:
+def load_stg(
+    path: str | Path,
+) -> list[tuple[str, Dag, dict[int, float], dict[int, tuple[float, float]]]]:
     """Each graph of the Standard Task Graph Set as (name, DAG, run_s, bounds); nothing is passed along its edges.
 
     bounds: processors -> (lower, upper) of the optimal makespan on that many identical ones. The first and the last
@@ -124,7 +130,10 @@ def load_stg(path: str | Path) -> list[tuple[str, Dag, dict[int, float], dict[in
     for graph in json.loads(Path(path).read_text(encoding="utf-8"))["graphs"]:
         names = [f"t{i}" for i in range(len(graph["dur"]))]
         dag = Dag.from_edges(names, ((names[a], names[b]) for a, b in graph["edges"]))
-        run_s = {dag.positions[name]: float(seconds) for name, seconds in zip(names, graph["dur"], strict=True)}
+        run_s = {
+            dag.positions[name]: float(seconds)
+            for name, seconds in zip(names, graph["dur"], strict=True)
+        }
         bounds = {int(n): (float(low), float(high)) for n, (low, high) in graph["opt"].items()}
         graphs.append((graph["name"], dag, run_s, bounds))
     return graphs

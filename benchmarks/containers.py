@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dagnb_workers import Docker, Processes
-from dagnb_workers.agent_client import store_url
+from dagnb_workers.agent.client import store_url
 from dagnb_workers.launchers.docker.engine import connect
 from dagnb_workers.launchers.docker.settings import store_place
 from dagnb_workers.launchers.docker.spec import create_arguments
@@ -119,7 +119,9 @@ def starts(n: int, image: str) -> None:
     cold: list[dict[Phase, float]] = []
     bare, warm, process = [], [], []
     for i in range(n):
-        launcher = Docker(cap=1, memory_mb=256, idle_s=0.0, environment={"N": str(i)})  # another spec: never warm
+        launcher = Docker(
+            cap=1, memory_mb=256, idle_s=0.0, environment={"N": str(i)}
+        )  # another spec: never warm
         cold.append(phases(traced(moment().run(workers=launcher))))
         bare.append(timed(lambda: run_bare(image)))
     lasting = Docker(cap=1, memory_mb=256, idle_s=60)
@@ -128,18 +130,43 @@ def starts(n: int, image: str) -> None:
         process.append(sum(phases(traced(moment().run(workers=Processes(n=1)))).values()))
     wholes = [sum(each.values()) for each in cold]
     print(f"bare docker run, python -c pass      {spread(bare)}")
-    print(f"cold start, asked until registered   {spread(wholes)}   {ratio(wholes, bare)} times the bare one")
+    print(
+        f"cold start, asked until registered   {spread(wholes)}   {ratio(wholes, bare)} times the bare one"
+    )
     for phase in STARTING:
         print(f"    {phase:<32} {spread([each.get(phase, 0.0) for each in cold])}")
     print(f"warm start                           {spread(warm[1:])}   {ratio(warm[1:], bare)}")
-    print(f"start of a process worker            {spread(process[1:])}   {ratio(process[1:], bare)}")
+    print(
+        f"start of a process worker            {spread(process[1:])}   {ratio(process[1:], bare)}"
+    )
 
 
 def run_bare(image: str) -> None:
     """What a container with our limits costs by itself."""
-    flags = ["--network", "none", "--log-driver", "none", "--read-only", "--cap-drop", "ALL", "--user", "65534:65534"]
+    flags = [
+        "--network",
+        "none",
+        "--log-driver",
+        "none",
+        "--read-only",
+        "--cap-drop",
+        "ALL",
+        "--user",
+        "65534:65534",
+    ]
     limits = ["--memory", "256m", "--cpus", "1", "--pids-limit", "256", "--tmpfs", "/tmp"]
-    command = ["docker", "run", "--rm", *flags, *limits, "--entrypoint", PYTHON, image, "-c", "pass"]
+    command = [
+        "docker",
+        "run",
+        "--rm",
+        *flags,
+        *limits,
+        "--entrypoint",
+        PYTHON,
+        image,
+        "-c",
+        "pass",
+    ]
     subprocess.run(command, check=True)
 
 
@@ -152,7 +179,10 @@ def traced(run: Any) -> Trace:
 
 def phases(trace: Trace) -> dict[Phase, float]:
     """Seconds of each phase of the first start."""
-    return {phase: next((s.duration_s for s in trace.spans if s.phase is phase), 0.0) for phase in STARTING}
+    return {
+        phase: next((s.duration_s for s in trace.spans if s.phase is phase), 0.0)
+        for phase in STARTING
+    }
 
 
 # ---- hand-overs ----
@@ -175,7 +205,9 @@ def hand_overs(n: int, launcher: Docker, image: str) -> None:
             handed.append(begun[index] - spans[Phase.QUEUE].begin_s)
     sent = messages(n, image)
     print(f"bare message to a container          {spread(sent)}   one way, LPUSH to BLPOP")
-    print(f"ready until the function's 1st line  {spread(handed)}   {ratio(handed, sent)} times the bare message")
+    print(
+        f"ready until the function's 1st line  {spread(handed)}   {ratio(handed, sent)} times the bare message"
+    )
 
 
 def messages(n: int, image: str) -> list[float]:
@@ -215,7 +247,9 @@ def many(launcher: Docker) -> None:
         for _ in range(7):
             for each in (launcher, Processes(n=2)):
                 node = kept([busy(i, ms) for i in range(100)])
-                took[each.name].append(timed(lambda node=node, each=each: node.run(workers=each).result(120)))
+                took[each.name].append(
+                    timed(lambda node=node, each=each: node.run(workers=each).result(120))
+                )
         docker, process = took["docker"][1:], took["process"][1:]
         beside = f"{ratio(docker, process)} times 2 processes"
         print(f"100 tasks of {ms:g} ms, 2 containers      {spread(docker)}   {beside}")

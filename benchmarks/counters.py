@@ -44,18 +44,29 @@ def measure(name: str, build: Any, n_tasks: int, server: redis.Redis) -> None:
     after, calls_after = server.info("stats"), server.info("commandstats")
     reads = after["total_reads_processed"] - before["total_reads_processed"]
     calls = {
-        command.removeprefix("cmdstat_"): stats["calls"] - calls_before.get(command, {"calls": 0})["calls"]
+        command.removeprefix("cmdstat_"): stats["calls"]
+        - calls_before.get(command, {"calls": 0})["calls"]
         for command, stats in calls_after.items()
     }
     scripts = calls.get("fcall", 0)
-    used = sum(calls_after[c]["usec"] - calls_before.get(c, {"usec": 0})["usec"] for c in calls_after if "fcall" in c)
+    used = sum(
+        calls_after[c]["usec"] - calls_before.get(c, {"usec": 0})["usec"]
+        for c in calls_after
+        if "fcall" in c
+    )
     commits = len([event for event in run.look().events if event.kind == "done"])
     print(f"{name}: {n_tasks} tasks, {commits} commits, makespan {run.trace.makespan_s:.3f} s")
     each_us = used / max(1, scripts)
     shown = sorted(((c, k) for c, k in calls.items() if k), key=lambda pair: -pair[1])[:14]
     print(f"  round trips (reads of the server): {reads} = {reads / n_tasks:.3f} a task")
-    print(f"  script calls: {scripts} = {scripts / n_tasks:.3f} a task, {each_us:.0f} us each on the server")
-    print("  commands, inside scripts too: " + ", ".join(f"{c} {k / n_tasks:.2f}" for c, k in shown) + " a task")
+    print(
+        f"  script calls: {scripts} = {scripts / n_tasks:.3f} a task, {each_us:.0f} us each on the server"
+    )
+    print(
+        "  commands, inside scripts too: "
+        + ", ".join(f"{c} {k / n_tasks:.2f}" for c, k in shown)
+        + " a task"
+    )
     run.forget()
 
 

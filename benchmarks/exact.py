@@ -14,7 +14,7 @@ from dagnb_planners.exact import Exact
 from dagnb import registry
 from dagnb.errors import ConfigError, PlanError
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.simulate import outcome
@@ -32,7 +32,9 @@ class Duel:
     @property
     def losers(self) -> list[str]:
         """The planners that are better than exact."""
-        return [name for name, seconds in self.others.items() if self.exact_s > seconds * (1 + 1e-9)]
+        return [
+            name for name, seconds in self.others.items() if self.exact_s > seconds * (1 + 1e-9)
+        ]
 
 
 def main() -> None:
@@ -65,7 +67,11 @@ def fought(seeds: Iterable[int], names: Iterable[str]) -> Iterator[Duel]:
         begin_s = time.process_time()
         plan = Exact().plan(problem)
         took_s = time.process_time() - begin_s
-        others = {name: simulated(problem, other) for name in names if (other := planned(problem, name)) is not None}
+        others = {
+            name: simulated(problem, other)
+            for name in names
+            if (other := planned(problem, name)) is not None
+        }
         yield Duel(exact_s=simulated(problem, plan), others=others, notes=plan.notes, took_s=took_s)
 
 
@@ -79,10 +85,10 @@ def random_problem(seed: int) -> Problem:
         run_s={i: chance.choice((0.1, 1.0, 3.0, chance.uniform(0.05, 5.0))) for i in range(n)},
         output_bytes={i: chance.choice((100, 10**7, chance.randint(0, 10**8))) for i in range(n)},
         external_bytes={i: 10**7 for i in range(n) if chance.random() < 0.1},
-        fetch=Law(0.003, 1 / 80e6),
-        store=Law(0.003, 1 / 80e6),
-        cold=Start(create_s=chance.choice((0.02, 1.2))),
-        warm=Start(invoke_s=0.01),
+        fetch=LinearCost(0.003, 1 / 80e6),
+        store=LinearCost(0.003, 1 / 80e6),
+        cold=StartCost(create_s=chance.choice((0.02, 1.2))),
+        warm=StartCost(invoke_s=0.01),
     )
     pool = Pool(cap=chance.choice((1, 2, 3, 4, None)), eager=chance.random() < 0.5)
     return Problem(dag=Dag.from_edges(names, pairs), costs=costs, pool=pool)

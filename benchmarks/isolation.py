@@ -14,12 +14,12 @@ import timeit
 from collections.abc import Callable
 from typing import Any
 
-from dagnb_workers import left_behind
-from dagnb_workers.aspects import of_process
-from dagnb_workers.executor import call_here
-from dagnb_workers.isolation import Isolation
-from dagnb_workers.output import opened
-from dagnb_workers.turns import Turns
+from dagnb_workers.surroundings import left_behind
+from dagnb_workers.surroundings.aspects import of_process
+from dagnb_workers.surroundings.isolation import Isolation
+from dagnb_workers.surroundings.output import opened
+from dagnb_workers.worker.executor import call_here
+from dagnb_workers.worker.turns import Turns
 
 from dagnb.graph.context import TaskContext
 
@@ -62,7 +62,10 @@ def with_turns(n: int = N) -> float:
         turns = Turns()
         return turns.run(stopped(turns))
 
-    apart, within = min(taken() for _ in range(TIMES)), min(asyncio.run(running()) for _ in range(TIMES))
+    apart, within = (
+        min(taken() for _ in range(TIMES)),
+        min(asyncio.run(running()) for _ in range(TIMES)),
+    )
     return (apart - within) / n * 1e6
 
 
@@ -81,7 +84,9 @@ for act in (lambda: copy.deepcopy(value), lambda: log.warning("x"), lambda: open
 
 
 def hooked(how: str) -> list[float]:
-    done = subprocess.run([sys.executable, "-c", HOOKED, how], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", HOOKED, how], capture_output=True, text=True, check=True
+    )
     return [float(line) for line in done.stdout.split()]
 
 
@@ -91,16 +96,28 @@ def main() -> None:
     isolation.around(nothing)
     plain = took_us(nothing)
     row("stopping the loop for the call and running it again", with_turns())
-    row("looking at all aspects, as after each task", took_us(lambda: isolation.around(nothing)) - plain)
-    row("looking for threads, as before and after each task", took_us(lambda: left_behind.around(nothing, "x")) - plain)
+    row(
+        "looking at all aspects, as after each task",
+        took_us(lambda: isolation.around(nothing)) - plain,
+    )
+    row(
+        "looking for threads, as before and after each task",
+        took_us(lambda: left_behind.around(nothing, "x")) - plain,
+    )
     print("\nthe aspects")
     for aspect in of_process(opened):
         look, kept = aspect.look, aspect.keep()
         if look is not None:
             row(f"  {aspect.name}", took_us(look))
             continue
-        row(f"  {aspect.name}", took_us(lambda aspect=aspect, kept=kept: aspect.restore(kept)), "put back, no look")
-    print("\nwhat an audit hook for the environment would cost the user's code instead: without, with")
+        row(
+            f"  {aspect.name}",
+            took_us(lambda aspect=aspect, kept=kept: aspect.restore(kept)),
+            "put back, no look",
+        )
+    print(
+        "\nwhat an audit hook for the environment would cost the user's code instead: without, with"
+    )
     for what, without, hook in zip(
         ("copy.deepcopy of 100 lists", "a log record that nobody takes", "open and close a file"),
         hooked("none"),

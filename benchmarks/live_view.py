@@ -38,7 +38,9 @@ def gather(parts):
 """
 RUN = """run = gather([work(i) for i in range({n})]).run()
 run.result()"""
-MOMENTS = """print(json.dumps(sorted(event.at for event in run.look().events if event.kind == "done")))"""
+MOMENTS = (
+    """print(json.dumps(sorted(event.at for event in run.look().events if event.kind == "done")))"""
+)
 
 WATCH = """() => {
   window.shown = []; window.frames_ms = []; window.long_ms = 0;
@@ -74,7 +76,9 @@ Watched = tuple[dict[str, Any], dict[str, Any], list[float], int]
 
 def watched(window: Window, lab: Lab, n: int, run_s: float) -> Watched:
     """A run of n tasks under its cell: the page at rest, afterwards, when tasks were done, the size of the file."""
-    notebook = Notebook(window, lab, f"n{n}", (SETUP.format(run_s=run_s), RUN.format(n=n), MOMENTS)).open()
+    notebook = Notebook(
+        window, lab, f"n{n}", (SETUP.format(run_s=run_s), RUN.format(n=n), MOMENTS)
+    ).open()
     notebook.run_to_end(0)
     notebook.page.evaluate(WATCH)
     notebook.page.wait_for_timeout(3_000)
@@ -84,7 +88,9 @@ def watched(window: Window, lab: Lab, n: int, run_s: float) -> Watched:
     notebook.page.wait_for_function(ENDED, polling=250, timeout=240_000)
     busy = notebook.page.evaluate(READ)
     notebook.run_to_end(2)
-    until(notebook.page, lambda: notebook.output(2).inner_text().rstrip().endswith("]"), "the moments")
+    until(
+        notebook.page, lambda: notebook.output(2).inner_text().rstrip().endswith("]"), "the moments"
+    )
     moments = json.loads(notebook.output(2).inner_text())
     saved = len(json.dumps(notebook.save()))
     notebook.close()
@@ -105,11 +111,12 @@ def lags_s(shown: Sequence[tuple[float, int]], moments: Sequence[float]) -> list
 def frames(label: str, page: dict[str, Any]) -> None:
     """A line on the frames of a page."""
     times = page["frames_ms"][1:]
-    between = (
-        f"p50 {statistics.median(times):.1f} ms, p95 {percentile(times, 0.95):.1f} ms, longest {max(times):.1f} ms"
-    )
+    p50, p95, longest = statistics.median(times), percentile(times, 0.95), max(times)
+    between = f"p50 {p50:.1f} ms, p95 {p95:.1f} ms, longest {longest:.1f} ms"
     held = f"heap {page['heap_mb']:.1f} MB, {page['nodes']:,} elements"
-    print(f"  {label:<9} {len(times):>5} frames, {between}; long tasks {page['long_ms']:.0f} ms; {held}")
+    print(
+        f"  {label:<9} {len(times):>5} frames, {between}; long tasks {page['long_ms']:.0f} ms; {held}"
+    )
 
 
 def main() -> None:
@@ -121,7 +128,9 @@ def main() -> None:
         for n, run_s in ((300, 0.02), (10_000, 0.0)):
             rest, busy, moments, saved = watched(window, lab, n, run_s)
             lags = lags_s(busy["shown"], moments)
-            print(f"{n:,} tasks in {moments[-1] - moments[0]:.1f} s, the notebook's file {saved / 1e3:.0f} kB")
+            print(
+                f"{n:,} tasks in {moments[-1] - moments[0]:.1f} s, the notebook's file {saved / 1e3:.0f} kB"
+            )
             print(
                 f"  lag       p50 {statistics.median(lags) * 1e3:.0f} ms, p95 {percentile(lags, 0.95) * 1e3:.0f} ms,"
                 f" most {max(lags) * 1e3:.0f} ms (of {len(lags):,} tasks shown before the picture that stays)"

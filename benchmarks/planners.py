@@ -24,16 +24,25 @@ from dagnb import registry
 from dagnb.errors import DagnbError
 from dagnb.graph.dag import Dag
 from dagnb.planning.bounds import lower_bound
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.simulate import outcome, simulate
 
-TRANSFER = Law(0.004, 1 / cases.BYTES_PER_S)
+TRANSFER = LinearCost(0.004, 1 / cases.BYTES_PER_S)
 POOL = Pool(eager=False, linger_s=0.0, keep_alive_s=7.0)
 BASELINE = "wukong"
 EXACT_TASKS = 40
-PORTFOLIO = ("flexible", "one_pass", "wukong", "dask_like", "heft", "cpop", "peft", "heft_lookahead")
+PORTFOLIO = (
+    "flexible",
+    "one_pass",
+    "wukong",
+    "dask_like",
+    "heft",
+    "cpop",
+    "peft",
+    "heft_lookahead",
+)
 ORDER = (
     BASELINE,
     "flexible",
@@ -64,21 +73,24 @@ def priced(workflow: cases.Workflow) -> Costs:
     return workflow.costs(
         fetch=TRANSFER,
         store=TRANSFER,
-        load=Law(),
-        dump=Law(),
+        load=LinearCost(),
+        dump=LinearCost(),
         inline_bytes=0,
         commit_s=0.001,
         wake_s=0.001,
         invocation_s=0.01,
-        cold=Start(invoke_s=0.01, create_s=1.2),
-        warm=Start(invoke_s=0.01, register_s=0.06),
+        cold=StartCost(invoke_s=0.01, create_s=1.2),
+        warm=StartCost(invoke_s=0.01, register_s=0.06),
     )
 
 
 def names(asked: list[str]) -> list[str]:
     """The planners asked for, or all there are, the baseline first."""
     known = asked or [*ORDER, *(name for name in registry.names("planner") if name not in ORDER)]
-    return [BASELINE, *(name for name in known if name != BASELINE and name in registry.names("planner"))]
+    return [
+        BASELINE,
+        *(name for name in known if name != BASELINE and name in registry.names("planner")),
+    ]
 
 
 def made(name: str, budget_s: float | None) -> object:
@@ -87,7 +99,9 @@ def made(name: str, budget_s: float | None) -> object:
     return kind(budget_s=budget_s) if name == "best" and budget_s is not None else kind()
 
 
-def compare(problem: Problem, chosen: list[str], budget_s: float | None) -> dict[str, tuple[float, float, float]]:
+def compare(
+    problem: Problem, chosen: list[str], budget_s: float | None
+) -> dict[str, tuple[float, float, float]]:
     """planner -> (makespan, planning seconds, GB-s) of those that take the problem"""
     found = {}
     for name in chosen:
@@ -134,7 +148,9 @@ def run(folder: Path, chosen: list[str], *, every: bool, budget_s: float | None)
             note(tallies, found, bound_s)
             if is_worse(found):
                 worse.append(f"{name} {ccr}")
-            ratios = " ".join(f"{found[n][0] / base_s:9.3f}" if n in found else " " * 9 for n in chosen)
+            ratios = " ".join(
+                f"{found[n][0] / base_s:9.3f}" if n in found else " " * 9 for n in chosen
+            )
             print(f"{name[:34]:34} {ccr:3}  {bound_s / base_s:6.3f}  {ratios}", flush=True)
     summary(tallies)
     print(f"best worse than a member of its portfolio: {len(worse)} times {worse}")
@@ -142,7 +158,9 @@ def run(folder: Path, chosen: list[str], *, every: bool, budget_s: float | None)
     print(f"{time.monotonic() - began:.0f} s in all")
 
 
-def note(tallies: dict[str, Tally], found: dict[str, tuple[float, float, float]], bound_s: float) -> None:
+def note(
+    tallies: dict[str, Tally], found: dict[str, tuple[float, float, float]], bound_s: float
+) -> None:
     """Add one case."""
     base_s, _, base_gb_s = found[BASELINE]
     for planner, (makespan_s, seconds, gb_s) in found.items():
@@ -162,7 +180,9 @@ def is_worse(found: dict[str, tuple[float, float, float]]) -> bool:
 
 def summary(tallies: dict[str, Tally]) -> None:
     """A line a planner."""
-    print(f"\n{'planner':15} cases  geo-mean  GB-s  median gap  within 1 %  within 10 %   planning s: median     worst")
+    print(
+        f"\n{'planner':15} cases  geo-mean  GB-s  median gap  within 1 %  within 10 %   planning s: median     worst"
+    )
     for name, tally in tallies.items():
         if not tally.ratios:
             continue
@@ -197,11 +217,17 @@ def times(chosen: list[str]) -> None:
     began, x = time.process_time(), 0
     for i in range(10**7):
         x += i
-    print(f"this machine now: a bare loop of 10,000,000 additions takes {time.process_time() - began:.2f} s")
+    print(
+        f"this machine now: a bare loop of 10,000,000 additions takes {time.process_time() - began:.2f} s"
+    )
     for n in (100, 1_000, 10_000):
         dag = layered(n)
-        costs = Costs(run_s={i: 0.5 + (i * 7 % 13) / 10 for i in range(n)}, default_output_bytes=100_000)
-        steps = tuple(Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(dag.calls))
+        costs = Costs(
+            run_s={i: 0.5 + (i * 7 % 13) / 10 for i in range(n)}, default_output_bytes=100_000
+        )
+        steps = tuple(
+            Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(dag.calls)
+        )
         plan = Plan(dag=dag, steps=steps, planner="floating")
         for what, act in (("trace", simulate), ("outcome only", outcome)):
             began = time.process_time()
@@ -213,22 +239,31 @@ def times(chosen: list[str]) -> None:
             )
     for n in (1_000, 5_000):
         dag = layered(n)
-        costs = Costs(run_s={i: 0.5 + (i * 7 % 13) / 10 for i in range(n)}, default_output_bytes=100_000)
+        costs = Costs(
+            run_s={i: 0.5 + (i * 7 % 13) / 10 for i in range(n)}, default_output_bytes=100_000
+        )
         for name in chosen:
             if name == "exact":
                 continue
             began = time.process_time()
             made(name, None).plan(Problem(dag=dag, costs=costs, pool=Pool(cap=32)))  # type: ignore[attr-defined]
-            print(f"planning of {n:5,} tasks, {name:15} {time.process_time() - began:8.3f} s", flush=True)
+            print(
+                f"planning of {n:5,} tasks, {name:15} {time.process_time() - began:8.3f} s",
+                flush=True,
+            )
 
 
 def main() -> None:
     """Compare, or time."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--planners", nargs="+", default=[])
-    parser.add_argument("--budget", type=float, default=None, help="seconds of search of `best` a case")
+    parser.add_argument(
+        "--budget", type=float, default=None, help="seconds of search of `best` a case"
+    )
     parser.add_argument("--times", action="store_true")
     asked = parser.parse_args()
     if asked.times:

@@ -41,12 +41,19 @@ def main() -> None:
         learning_s += play(runs, scores, spent)
         for target, rows in scores.items():
             ape = statistics.median(row[0] for row in rows)
-            tables[target][family] = (ape, *(statistics.fmean(column) for column in list(zip(*rows, strict=True))[1:]))
+            tables[target][family] = (
+                ape,
+                *(statistics.fmean(column) for column in list(zip(*rows, strict=True))[1:]),
+            )
     for target, table in tables.items():
         show(target, table)
-    n_samples = sum(len(tasks) for runs in records.values() for run in runs.values() for tasks in run.values())
+    n_samples = sum(
+        len(tasks) for runs in records.values() for run in runs.values() for tasks in run.values()
+    )
     spent.sort()
-    print(f"\nmicroseconds a prediction: median {spent[len(spent) // 2]:.1f}, p99 {spent[len(spent) * 99 // 100]:.1f}")
+    print(
+        f"\nmicroseconds a prediction: median {spent[len(spent) // 2]:.1f}, p99 {spent[len(spent) * 99 // 100]:.1f}"
+    )
     print(f"microseconds to learn a sample (all quantities): {learning_s / n_samples * 1e6:.1f}")
 
 
@@ -55,7 +62,11 @@ def read(path: Path) -> dict[str, Runs]:
     found: dict[str, Runs] = {}
     with gzip.open(path, "rt", newline="") as lines:
         for row in csv.DictReader(lines):
-            tasks = found.setdefault(row["family"], {}).setdefault(row["run"], {}).setdefault(row["function"], [])
+            tasks = (
+                found.setdefault(row["family"], {})
+                .setdefault(row["run"], {})
+                .setdefault(row["function"], [])
+            )
             if len(tasks) < FIRST:
                 tasks.append(
                     Sample(
@@ -92,7 +103,13 @@ def score(target: Target, sample: Sample, p50: float, p90: float) -> Score:
     assert real is not None
     y, low, high = (math.log(max(value + target.plus, target.floor)) for value in (real, p50, p90))
     loss = 0.9 * (y - high) if y > high else 0.1 * (high - y)
-    return abs(p50 - real) / max(real, target.floor), abs(y - low), loss, y <= high + 1e-9, y <= low + 1e-9
+    return (
+        abs(p50 - real) / max(real, target.floor),
+        abs(y - low),
+        loss,
+        y <= high + 1e-9,
+        y <= low + 1e-9,
+    )
 
 
 def show(target: Target, table: dict[str, Score]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import cases
 from dagnb_planners.heft import by_rank, in_order
 from dagnb_planners.placing import Placing
-from dagnb_planners.ranks import Prices, upward
+from dagnb_planners.ranks import RankPrices, upward
 from stg import FREE
 
 from dagnb.graph.dag import Dag
@@ -33,16 +33,23 @@ PROCESSORS = (2, 4, 8)
 
 def main() -> None:
     """Print how many makespans are equal, and by how much the others differ."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--random", type=int, default=60, help="how many random DAGs")
     parser.add_argument("--tasks", type=int, default=40, help="tasks of a random DAG")
-    parser.add_argument("--stg", help="graphs of the Standard Task Graph Set, as benchmarks/cases.py reads them")
+    parser.add_argument(
+        "--stg", help="graphs of the Standard Task Graph Set, as benchmarks/cases.py reads them"
+    )
     parser.add_argument("--every", type=int, default=1, help="only every so many-th graph of it")
     options = parser.parse_args()
     logging.disable(logging.WARNING)  # SAGA says of each graph that it adds one source and one sink
     compare("random", list(randoms(options.random, options.tasks)))
     if options.stg:
-        compare("STG", [(dag, run_s) for _, dag, run_s, _ in cases.load_stg(options.stg)[:: options.every]])
+        compare(
+            "STG",
+            [(dag, run_s) for _, dag, run_s, _ in cases.load_stg(options.stg)[:: options.every]],
+        )
 
 
 def randoms(n: int, n_tasks: int) -> Iterator[tuple[Dag, dict[int, float]]]:
@@ -50,14 +57,21 @@ def randoms(n: int, n_tasks: int) -> Iterator[tuple[Dag, dict[int, float]]]:
     chance = random.Random(0)
     for _ in range(n):
         names, density = [f"t{i}" for i in range(n_tasks)], chance.choice((0.03, 0.08, 0.2))
-        edges = [(names[u], names[v]) for v in range(n_tasks) for u in range(v) if chance.random() < density]
+        edges = [
+            (names[u], names[v])
+            for v in range(n_tasks)
+            for u in range(v)
+            if chance.random() < density
+        ]
         dag = Dag.from_edges(names, edges)
         yield dag, {task: float(chance.randint(1, 20)) for task in range(n_tasks)}
 
 
 def compare(name: str, graphs: list[tuple[Dag, dict[int, float]]]) -> None:
     """One line."""
-    differences = [ours(dag, run_s, n) / theirs(dag, run_s, n) - 1 for dag, run_s in graphs for n in PROCESSORS]
+    differences = [
+        ours(dag, run_s, n) / theirs(dag, run_s, n) - 1 for dag, run_s in graphs for n in PROCESSORS
+    ]
     equal = sum(abs(difference) < 1e-9 for difference in differences)
     print(
         f"{name}: {len(differences)} cases, {equal} equal; here the makespan is "
@@ -68,7 +82,7 @@ def compare(name: str, graphs: list[tuple[Dag, dict[int, float]]]) -> None:
 
 def ours(dag: Dag, run_s: dict[int, float], n: int) -> float:
     """The makespan of the schedule of HEFT here."""
-    prices = Prices(Problem(dag=dag, costs=Costs(run_s=run_s, **FREE), pool=Pool(cap=n)))
+    prices = RankPrices(Problem(dag=dag, costs=Costs(run_s=run_s, **FREE), pool=Pool(cap=n)))
     return in_order(Placing(prices, n), by_rank(upward(prices))).makespan_s
 
 
@@ -78,11 +92,14 @@ def theirs(dag: Dag, run_s: dict[int, float], n: int) -> float:
     heft: Any = importlib.import_module("saga.schedulers.heft")
     nodes = [f"p{i}" for i in range(n)]
     network = saga.Network.create(
-        nodes=[(node, 1.0) for node in nodes], edges=[(a, b, 1.0) for a in nodes for b in nodes if a < b]
+        nodes=[(node, 1.0) for node in nodes],
+        edges=[(a, b, 1.0) for a in nodes for b in nodes if a < b],
     )
     graph = saga.TaskGraph.create(
         tasks=[(call.name, run_s[task]) for task, call in enumerate(dag.calls)],
-        dependencies=[(dag.calls[u].name, call.name, 0.0) for call in dag.calls for u in call.upstream],
+        dependencies=[
+            (dag.calls[u].name, call.name, 0.0) for call in dag.calls for u in call.upstream
+        ],
     )
     return float(heft.HeftScheduler().schedule(network, graph).makespan)
 

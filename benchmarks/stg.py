@@ -19,33 +19,37 @@ import cases
 
 from dagnb import registry
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.simulate import outcome
 
 FREE: dict[str, Any] = {
-    "fetch": Law(),
-    "store": Law(),
-    "load": Law(),
-    "dump": Law(),
+    "fetch": LinearCost(),
+    "store": LinearCost(),
+    "load": LinearCost(),
+    "dump": LinearCost(),
     "commit_s": 0.0,
     "wake_s": 0.0,
-    "cold": Start(),
-    "warm": Start(),
+    "cold": StartCost(),
+    "warm": StartCost(),
     "default_output_bytes": 0,
 }
 
 
 def main() -> None:
     """Print mean and largest excess over the optimum, and how many are optimal, for each number of processors."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("path", help="the graphs as JSON, as benchmarks/cases.py reads them")
     parser.add_argument("planners", nargs="*", default=["heft"])
     parser.add_argument("--every", type=int, default=1, help="only every so many-th graph")
     options = parser.parse_args()
     graphs = cases.load_stg(options.path)[:: options.every]
-    print(f"{len(graphs)} graphs; excess over the known optimum: mean %, largest %, share that is optimal")
+    print(
+        f"{len(graphs)} graphs; excess over the known optimum: mean %, largest %, share that is optimal"
+    )
     for name in options.planners:
         begin = time.process_time()
         found = list(excesses(name, graphs))
@@ -55,8 +59,12 @@ def main() -> None:
             if not every:
                 continue
             told = [line(kind, n, found) for n in (2, 4, 8, 16)]
-            print(f"{name:15} {kind:9} {'  '.join(told)}  all: {100 * statistics.mean(every):5.2f} %")
-        print(f"{name:15} {took_s:.1f} s of CPU for {sum(what == 'simulated' for what, *_ in found)} plans")
+            print(
+                f"{name:15} {kind:9} {'  '.join(told)}  all: {100 * statistics.mean(every):5.2f} %"
+            )
+        print(
+            f"{name:15} {took_s:.1f} s of CPU for {sum(what == 'simulated' for what, *_ in found)} plans"
+        )
 
 
 def excesses(
@@ -77,7 +85,9 @@ def excesses(
 def is_schedule(plan: Plan) -> bool:
     """Whether it says who runs what and when: plans that float, or were searched on the simulator, need not."""
     is_pinned = all(step.worker is not None for step in plan.steps)
-    return is_pinned and all(plan.steps[u].priority < step.priority for step in plan.steps for u in step.upstream)
+    return is_pinned and all(
+        plan.steps[u].priority < step.priority for step in plan.steps for u in step.upstream
+    )
 
 
 def planner(name: str, n: int) -> Any:
@@ -91,7 +101,9 @@ def end_s(plan: Plan, run_s: dict[int, float]) -> float:
     ends: dict[int, float] = {}
     free: dict[str | None, float] = {}
     for step in sorted(plan.steps, key=lambda step: step.priority):
-        begin = max([free.get(step.worker, 0.0) if step.worker else 0.0, *(ends[u] for u in step.upstream)])
+        begin = max(
+            [free.get(step.worker, 0.0) if step.worker else 0.0, *(ends[u] for u in step.upstream)]
+        )
         ends[step.task] = begin + run_s[step.task]
         free[step.worker] = ends[step.task]
     return max(ends.values())
@@ -103,7 +115,9 @@ def line(kind: str, n: int, found: list[tuple[str, int, float]]) -> str:
     if not some:
         return f"{n:2}: none"
     optimal = sum(excess < 1e-9 for excess in some) / len(some)
-    return f"{n:2}: {100 * statistics.mean(some):5.2f} {100 * max(some):5.2f} {100 * optimal:3.0f} %"
+    return (
+        f"{n:2}: {100 * statistics.mean(some):5.2f} {100 * max(some):5.2f} {100 * optimal:3.0f} %"
+    )
 
 
 if __name__ == "__main__":

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dagnb import errors
+    from dagnb.analysis import compare, export, history, predict
     from dagnb.client import attach, plan, run, runs, simulate, workers
     from dagnb.errors import TaskFailedError
     from dagnb.graph.context import context
     from dagnb.graph.resources import Resources
     from dagnb.graph.task import task
     from dagnb.handle import Run
-    from dagnb.metrics.upload import AtExit, EachTask, Every, WhenFull
     from dagnb.session import Redis, configure
-    from dagnb.whatif import compare, export, history, predict
+    from dagnb.trace.upload import AtExit, EachTask, Every, WhenFull
 
 __version__ = "0.1.0"
 
@@ -60,9 +60,9 @@ _ROOMS = {
     "Resources": "dagnb.graph.resources",
     "task": "dagnb.graph.task",
     "Run": "dagnb.handle",
-    **dict.fromkeys(("AtExit", "EachTask", "Every", "WhenFull"), "dagnb.metrics.upload"),
+    **dict.fromkeys(("AtExit", "EachTask", "Every", "WhenFull"), "dagnb.trace.upload"),
     **dict.fromkeys(("Redis", "configure"), "dagnb.session"),
-    **dict.fromkeys(("compare", "export", "history", "predict"), "dagnb.whatif"),
+    **dict.fromkeys(("compare", "export", "history", "predict"), "dagnb.analysis"),
 }
 """public name -> its room"""
 

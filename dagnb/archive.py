@@ -21,7 +21,7 @@ from importlib.machinery import FrozenImporter, ModuleSpec, PathFinder, all_suff
 from types import ModuleType
 
 from dagnb.errors import GraphError
-from dagnb.graph.made_module import LIMIT_BYTES, pack_modules
+from dagnb.graph.pickling.made_module import LIMIT_BYTES, pack_modules
 from dagnb.sources import installed_folders, place_of, real_path
 
 MOST_FILES = 10_000
@@ -77,7 +77,9 @@ def _too_large(files: Sequence[_File], total: int) -> GraphError:
 def _needed_files(functions: Collection[bytes], data: Collection[bytes]) -> list[_File]:
     """The files of all modules that are needed, sorted by name."""
     loaded = _loaded()
-    waiting = {name for name in loaded if any(name.encode() in pickled for pickled in (*functions, *data))}
+    waiting = {
+        name for name in loaded if any(name.encode() in pickled for pickled in (*functions, *data))
+    }
     for pickled in functions:
         waiting |= _strings(pickled)
     found: dict[str, _File] = {}
@@ -99,9 +101,13 @@ def _needed_files(functions: Collection[bytes], data: Collection[bytes]) -> list
 
 def _strings(pickled: bytes) -> set[str]:
     """The top-level names of whatever may be a module among the texts of a pickle: names that code uses are there."""
-    if len(pickled) > _READ_BYTES:  # a function that encloses data; what is loaded is found without reading it
+    if (
+        len(pickled) > _READ_BYTES
+    ):  # a function that encloses data; what is loaded is found without reading it
         return set()
-    texts = {argument for _, argument, _ in pickletools.genops(pickled) if isinstance(argument, str)}
+    texts = {
+        argument for _, argument, _ in pickletools.genops(pickled) if isinstance(argument, str)
+    }
     return _tops(texts)
 
 
@@ -114,7 +120,12 @@ def _mentioned(path: str, modified_ns: int, n_bytes: int) -> frozenset[str]:
     try:
         with open(path, "rb") as source:
             tree = ast.parse(source.read())
-    except (OSError, SyntaxError, ValueError, RecursionError):  # not needed: whoever imports it is told
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        RecursionError,
+    ):  # not needed: whoever imports it is told
         return frozenset()
     names: set[str] = set()
     for node in ast.walk(tree):
@@ -128,7 +139,11 @@ def _mentioned(path: str, modified_ns: int, n_bytes: int) -> frozenset[str]:
 
 
 def _tops(names: Iterable[str]) -> set[str]:
-    return {name.partition(".")[0] for name in names if all(part.isidentifier() for part in name.split("."))}
+    return {
+        name.partition(".")[0]
+        for name in names
+        if all(part.isidentifier() for part in name.split("."))
+    }
 
 
 def _loaded() -> dict[str, list[str]]:
@@ -163,7 +178,11 @@ def _places(name: str, spec: object) -> list[str]:
     own = file if folders is None else os.path.dirname(file)
     found = [own] if file else list(folders or ())
     installed = installed_folders()
-    return [path for path in found if not path.startswith(installed) and not real_path(path).startswith(installed)]
+    return [
+        path
+        for path in found
+        if not path.startswith(installed) and not real_path(path).startswith(installed)
+    ]
 
 
 # ---- which files ----
@@ -175,7 +194,9 @@ def _files(name: str, path: str) -> Iterator[_File]:
         is_regular = os.path.isfile(os.path.join(path, "__init__.py"))
         yield from _package(path, name, whole=is_regular)
     elif os.path.exists(path):
-        yield from _one(path, name + os.path.basename(path)[len(os.path.basename(path).partition(".")[0]) :])
+        yield from _one(
+            path, name + os.path.basename(path)[len(os.path.basename(path).partition(".")[0]) :]
+        )
 
 
 def _package(folder: str, name: str, *, whole: bool) -> Iterator[_File]:
@@ -227,7 +248,9 @@ def _is_loaded(path: str) -> bool:
     return any(getattr(module, "__file__", None) == path for module in list(sys.modules.values()))
 
 
-@functools.lru_cache(maxsize=1)  # a notebook runs many DAGs, and its modules seldom change in between
+@functools.lru_cache(
+    maxsize=1
+)  # a notebook runs many DAGs, and its modules seldom change in between
 def _zipped(files: tuple[_File, ...]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
@@ -257,7 +280,9 @@ def made_modules() -> bytes:
         top = name.partition(".")[0]
         if top in _PROGRAMS | _ARMS or name.startswith(_CYTHON) or not _is_made(module):
             continue
-        if not (getattr(sys.modules.get(top), "__file__", None) or "").startswith(installed):  # its import makes it
+        if not (getattr(sys.modules.get(top), "__file__", None) or "").startswith(
+            installed
+        ):  # its import makes it
             found[name] = module
     return pack_modules(found)
 
@@ -271,6 +296,11 @@ def _is_made(module: object) -> bool:
         return True
     place = place_of(spec)
     if place is None:
-        return spec.name not in sys.builtin_module_names and FrozenImporter.find_spec(spec.name) is None
+        return (
+            spec.name not in sys.builtin_module_names
+            and FrozenImporter.find_spec(spec.name) is None
+        )
     file, _ = place
-    return bool(file) and (not file.endswith(tuple(all_suffixes())) or not hasattr(spec.loader, "get_filename"))
+    return bool(file) and (
+        not file.endswith(tuple(all_suffixes())) or not hasattr(spec.loader, "get_filename")
+    )

@@ -33,7 +33,9 @@ def class_names(kind: type[BaseException]) -> list[str]:
     return names[:_MOST_CLASSES]
 
 
-def combined(ours: type[E], names: Iterable[str], never: tuple[type[Exception], ...] = ()) -> type[E]:
+def combined(
+    ours: type[E], names: Iterable[str], never: tuple[type[Exception], ...] = ()
+) -> type[E]:
     """A class that is `ours` and the first of the named classes that this process knows, so that both can be caught.
 
     `ours` itself when none of them is known, or none can be combined with it; subclasses of `never` are not.
@@ -55,7 +57,11 @@ def blank(kind: type[E]) -> E:
     Raises TypeError when Python refuses that.
     """
     # Python accepts only the `__new__` of the base that lays out the memory; which one that is, it does not tell.
-    builtin = [one for one in kind.__mro__ if one.__module__ == "builtins" and issubclass(one, BaseException)]
+    builtin = [
+        one
+        for one in kind.__mro__
+        if one.__module__ == "builtins" and issubclass(one, BaseException)
+    ]
     for base in builtin:
         with contextlib.suppress(TypeError):
             return base.__new__(kind)
@@ -87,13 +93,21 @@ def _subclass(ours: type[Exception], theirs: type[Exception]) -> type[Exception]
     """None where Python cannot combine them."""
     # Whatever Python does with an exception (print, compare, copy, set a field), it shall do as with one of ours:
     # the methods of their class may rely on fields that only its own constructor sets.
-    fields: dict[str, Any] = {name: inspect.getattr_static(ours, name) for name in dir(BaseException)}
+    fields: dict[str, Any] = {
+        name: inspect.getattr_static(ours, name) for name in dir(BaseException)
+    }
     for name in ("__new__", "__class__", "__dict__", "__init_subclass__", "__subclasshook__"):
         fields.pop(name, None)
-    fields |= dict.fromkeys(getattr(ours, "__annotations__", ()))  # else a property of theirs could take the place
+    fields |= dict.fromkeys(
+        getattr(ours, "__annotations__", ())
+    )  # else a property of theirs could take the place
     # Whoever holds an exception asks whether there is one, as futures do: one that is empty is still an error.
     fields |= {"__bool__": lambda self: True}
-    fields |= {"__module__": ours.__module__, "__qualname__": ours.__qualname__, "__getattr__": _refuse}
+    fields |= {
+        "__module__": ours.__module__,
+        "__qualname__": ours.__qualname__,
+        "__getattr__": _refuse,
+    }
     metaclass: Any = type(theirs)
     try:
         made: type[Exception] = metaclass(ours.__name__, (ours, theirs), fields)

@@ -21,6 +21,9 @@ from dagnb.errors import (
     RunNotStoredError,
     StorageError,
 )
+from dagnb.forecast.costs import expected_costs
+from dagnb.forecast.knowledge import knowledge
+from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import node as graph_node
 from dagnb.graph.dag import Dag
 from dagnb.graph.node import Node
@@ -28,32 +31,29 @@ from dagnb.graph.payload import Signer
 from dagnb.graph.resources import Resources
 from dagnb.graph.targets import Targets
 from dagnb.handle import Run, viewers
-from dagnb.metrics.known import kept_runs, known_runs
-from dagnb.metrics.upload import Upload
-from dagnb.outlook.costs import expected_costs
-from dagnb.outlook.knowledge import knowledge
-from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.costs import Costs
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
-from dagnb.protocol.launcher import Launcher, Seat, shares_files
+from dagnb.protocol.launcher import Launcher, WorkerSlot, shares_files
+from dagnb.run_history.known_runs import kept_runs, known_runs
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
 from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
+from dagnb.trace.upload import Upload
 from dagnb.views.show import bundle
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 START_S = 60.0
 """if this process ends between submitting and launching, the run is told as cancelled after so long"""
 
-FORETOLD_STEPS = 1_000
+PREDICTED_STEPS = 1_000
 """plans up to this size are foretold before they are submitted"""
 
-PRINTED_STEPS = FORETOLD_STEPS
+PRINTED_STEPS = PREDICTED_STEPS
 """the makespan of plans up to this size is predicted when they are printed, which takes a fifth of a second"""
 
 _LEARNING_S = 1.0
@@ -86,14 +86,18 @@ def run(
     if on_error not in _ON_ERROR:
         raise ConfigError(f"on_error={on_error!r}: must be 'fail' or 'continue'.")
     if deadline_s is not None and not deadline_s > 0:
-        raise ConfigError(f"deadline_s={deadline_s!r}: must be more than 0 seconds; leave it out for no deadline.")
-    chosen = session.settings(planner=planner, workers=workers, store=store, metrics=metrics, percentile=percentile)
+        raise ConfigError(
+            f"deadline_s={deadline_s!r}: must be more than 0 seconds; leave it out for no deadline."
+        )
+    chosen = session.settings(
+        planner=planner, workers=workers, store=store, metrics=metrics, percentile=percentile
+    )
     launcher, upload = chosen.launcher(), chosen.upload()
     asked = Targets.of(*targets)
     made = _planned(asked, chosen, launcher)
     session.wait(launcher.prepare(_needs(made), _tell))
     terms = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
-    foretold = program.Terms(
+    predicted = program.Terms(
         deadline_s=deadline_s,
         platform=launcher.name,
         pool=_problem(made).pool,
@@ -101,7 +105,7 @@ def run(
         structure=asked.structure,
     )
     name = name or made.dag.calls[made.dag.sinks[-1]].function
-    started = session.wait(_start(made, chosen, launcher, name, upload, terms, foretold))
+    started = session.wait(_start(made, chosen, launcher, name, upload, terms, predicted))
     for show in viewers:
         show(started)
     return started
@@ -114,7 +118,7 @@ async def _start(
     name: str,
     upload: Upload,
     terms: dict[str, Any],
-    foretold: program.Terms,
+    predicted: program.Terms,
 ) -> Run[Any]:
     began = time.monotonic()
     _check_folder()
@@ -132,10 +136,12 @@ async def _start(
         cells=sources.cells,
         **terms,
     )
-    story = program.describe(made, name, ready, Signer(key), run_id, foretold)
+    story = program.describe(made, name, ready, Signer(key), run_id, predicted)
     submission = replace(ready.submission, meta=story)
     try:
-        n_bytes = ready.n_bytes + await opened.share(ready.contents, run=run_id, ttl_s=submission.ttl_s)
+        n_bytes = ready.n_bytes + await opened.share(
+            ready.contents, run=run_id, ttl_s=submission.ttl_s
+        )
         now = await opened.submit(submission)
         submitted = Span(-1, "", Phase.SUBMIT, now - (time.monotonic() - began), now, n_bytes)
         invocation = Invocation(
@@ -171,7 +177,9 @@ def _check_folder() -> None:
         )
 
 
-def plan(*targets: Any, planner: Any = None, workers: Any = None, percentile: float | None = None) -> Plan:
+def plan(
+    *targets: Any, planner: Any = None, workers: Any = None, percentile: float | None = None
+) -> Plan:
     """Who would run what; nothing runs. The plan shows itself as the planning image."""
     chosen = session.settings(planner=planner, workers=workers, percentile=percentile)
     return _planned(Targets.of(*targets), chosen, chosen.launcher())
@@ -192,7 +200,7 @@ def _planned(asked: Targets, chosen: session.Settings, launcher: Launcher) -> Pl
 
 def _costs(dag: Dag, launcher: Launcher) -> Costs:
     """What past runs on this platform taught; the hints of @task alone where the history cannot be read."""
-    session.caught_up(_LEARNING_S)
+    session.wait_for_pending(_LEARNING_S)
     try:
         return expected_costs(dag, knowledge(), launcher.name)
     except HistoryError as error:
@@ -207,8 +215,8 @@ def _problem(made: Plan) -> Problem:
 
 def _forecast(made: Plan) -> Forecast | None:
     """None for a large plan: nobody waits for its start while it is simulated; `makespans` does it afterwards."""
-    outlook = outlook_of(made)
-    return outlook.forecast if outlook is not None and len(made.steps) <= FORETOLD_STEPS else None
+    outlook = forecast_of(made)
+    return outlook.forecast if outlook is not None and len(made.steps) <= PREDICTED_STEPS else None
 
 
 def _needs(made: Plan) -> set[Resources]:
@@ -221,13 +229,13 @@ def _tell(line: str) -> None:
     sys.stderr.flush()
 
 
-def workers(*, workers: Any = None) -> tuple[Seat, ...]:
+def workers(*, workers: Any = None) -> tuple[WorkerSlot, ...]:
     """The processes and containers where tasks run now, or could at once."""
     launcher = session.settings(workers=workers).launcher()
     return session.wait(launcher.seats())
 
 
-def everywhere() -> list[Seat]:
+def everywhere() -> list[WorkerSlot]:
     """The seats of the session's own launcher, then those of every other that is installed and can tell."""
     seats = list(workers())
     for name in registry.names("launcher"):
@@ -237,7 +245,9 @@ def everywhere() -> list[Seat]:
     return seats
 
 
-def simulate(*targets: Any, planner: Any = None, workers: Any = None, costs: Costs | None = None) -> Trace:
+def simulate(
+    *targets: Any, planner: Any = None, workers: Any = None, costs: Costs | None = None
+) -> Trace:
     """The run in virtual time, by the real worker's code; costs: what past runs taught, by default."""
     chosen = session.settings(planner=planner, workers=workers)
     made = _planned(Targets.of(*targets), chosen, chosen.launcher())
@@ -285,7 +295,9 @@ def find_run(
         instead = [other.run for other in found.others if other.is_stored]
         raise RunNotStoredError(found.run.run, *instead[:1])
     if found.others:
-        _tell(f"{len(found.others) + 1} runs are named '{text.strip()}'. The newest is taken: {found.run.line()}")
+        _tell(
+            f"{len(found.others) + 1} runs are named '{text.strip()}'. The newest is taken: {found.run.line()}"
+        )
     return found.run
 
 
@@ -322,7 +334,7 @@ def _show(thing: object) -> dict[str, str]:
 
 def _predicted_s(made: Plan) -> float | None:
     """The median makespan of a plan; None where it is not known and would take long to find out."""
-    outlook = outlook_of(made)
+    outlook = forecast_of(made)
     if outlook is None or (len(made.steps) > PRINTED_STEPS and "forecast" not in vars(outlook)):
         return None
     try:

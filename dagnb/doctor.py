@@ -69,7 +69,11 @@ def examine(environ: Mapping[str, str] = os.environ) -> list[Finding]:
         _workers(),
         _agent(environ),
         _graphviz(),
-        _packages("notebook", ("IPython", "ipywidgets", "anywidget"), "pip install ipython ipywidgets anywidget"),
+        _packages(
+            "notebook",
+            ("IPython", "ipywidgets", "anywidget"),
+            "pip install ipython ipywidgets anywidget",
+        ),
         _docker(environ),
         *_variables(environ),
     ]
@@ -102,9 +106,13 @@ def _python(version: tuple[int, ...]) -> Finding:
 def _dependencies() -> Finding:
     """Compare the versions of Python and of packages installed here with those that the tests run with."""
     tested = json.loads(files("dagnb").joinpath("tested.json").read_text("utf-8"))
-    outside = untested(tested, ".".join(map(str, sys.version_info[:2])), _installed(tested["packages"]))
+    outside = untested(
+        tested, ".".join(map(str, sys.version_info[:2])), _installed(tested["packages"])
+    )
     if not outside:
-        detail = f"Python and {len(tested['packages'])} packages have versions that dagnb is tested with"
+        detail = (
+            f"Python and {len(tested['packages'])} packages have versions that dagnb is tested with"
+        )
         return Finding(name="versions", health=Health.OK, detail=detail)
     cure = "Most work. If something fails, install a tested version first, as in `pip install 'redis>=5.3,<=8.1.0'`."
     return Finding(name="versions", health=Health.WARNING, detail="; ".join(outside), cure=cure)
@@ -135,7 +143,9 @@ def _installed(names: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def _directory(name: str, find: Callable[[Mapping[str, str]], Path], environ: Mapping[str, str]) -> Finding:
+def _directory(
+    name: str, find: Callable[[Mapping[str, str]], Path], environ: Mapping[str, str]
+) -> Finding:
     """A directory of the user's alone, in which a file can be made."""
     try:
         path = find(environ)
@@ -143,7 +153,9 @@ def _directory(name: str, find: Callable[[Mapping[str, str]], Path], environ: Ma
         return Finding(name=name, health=Health.MISSING, detail="cannot be used", cure=str(error))
     except OSError as error:
         cure = "Set DAGNB_HOME to a directory you may write to."
-        return Finding(name=name, health=Health.MISSING, detail=f"cannot be made: {error}", cure=cure)
+        return Finding(
+            name=name, health=Health.MISSING, detail=f"cannot be made: {error}", cure=cure
+        )
     if os.access(path, os.W_OK | os.X_OK):
         return Finding(name=name, health=Health.OK, detail=f"{path}, private")
     cure = "Set DAGNB_HOME to a directory you may write to."
@@ -158,7 +170,9 @@ def _store(environ: Mapping[str, str]) -> Finding:
         program = find_server()
     except ConfigError as error:
         return Finding(name="store", health=Health.MISSING, detail="no server", cure=str(error))
-    return Finding(name="store", health=Health.OK, detail=f"embedded server: {program} ({_version(program)})")
+    return Finding(
+        name="store", health=Health.OK, detail=f"embedded server: {program} ({_version(program)})"
+    )
 
 
 def _given_store(url: str, environ: Mapping[str, str]) -> Finding:
@@ -173,7 +187,9 @@ def _given_store(url: str, environ: Mapping[str, str]) -> Finding:
 def _version(program: Path) -> str:
     """What the program says of itself, in short."""
     try:
-        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+        told = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=5, check=False
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return "version unknown"
     return next((word[2:] for word in told.split() if word.startswith("v=")), "version unknown")
@@ -187,7 +203,9 @@ def _workers() -> Finding:
         launcher = session.settings().launcher()
     except (UnknownNameError, ImportError) as error:
         cure = f"{error}. Install dagnb again, or choose one of: {known or 'none is installed'}."
-        return Finding(name="workers", health=Health.MISSING, detail=f"'{chosen}' cannot be loaded", cure=cure)
+        return Finding(
+            name="workers", health=Health.MISSING, detail=f"'{chosen}' cannot be loaded", cure=cure
+        )
     return Finding(name="workers", health=Health.OK, detail=f"{launcher!r}; installed: {known}")
 
 
@@ -199,7 +217,9 @@ def _agent(environ: Mapping[str, str]) -> Finding:
             line.settimeout(_ANSWER_S)
             line.connect(str(path))
     except (ConfigError, OSError):
-        return Finding(name="agent", health=Health.OK, detail="none is running; the first run starts one")
+        return Finding(
+            name="agent", health=Health.OK, detail="none is running; the first run starts one"
+        )
     return Finding(name="agent", health=Health.OK, detail=f"listens at {path}")
 
 
@@ -207,13 +227,17 @@ def _graphviz() -> Finding:
     try:
         return Finding(name="Graphviz", health=Health.OK, detail=dot.program())
     except ConfigError as error:
-        return Finding(name="Graphviz", health=Health.WARNING, detail="no pictures of graphs", cure=str(error))
+        return Finding(
+            name="Graphviz", health=Health.WARNING, detail="no pictures of graphs", cure=str(error)
+        )
 
 
 def _packages(name: str, packages: tuple[str, ...], cure: str) -> Finding:
     absent = [package for package in packages if importlib.util.find_spec(package) is None]
     if absent:
-        return Finding(name=name, health=Health.WARNING, detail=f"{', '.join(absent)} not installed", cure=cure)
+        return Finding(
+            name=name, health=Health.WARNING, detail=f"{', '.join(absent)} not installed", cure=cure
+        )
     return Finding(name=name, health=Health.OK, detail=f"{', '.join(packages)} installed")
 
 
@@ -222,19 +246,27 @@ def _docker(environ: Mapping[str, str]) -> Finding:
     program, host = shutil.which("docker"), environ.get("DOCKER_HOST", "")
     cure = "Only for workers='docker': install Docker, start it, and put yourself into the group 'docker'."
     if host and not host.startswith("unix://"):
-        return Finding(name="Docker", health=Health.OK, detail=f"engine at {without_secrets(host)}, not asked")
+        return Finding(
+            name="Docker", health=Health.OK, detail=f"engine at {without_secrets(host)}, not asked"
+        )
     path = Path(host.removeprefix("unix://")) if host else _DOCKER_SOCKET
     told = f"{program or 'no docker on PATH'}, engine at {path}"
     if not path.exists():
         return Finding(name="Docker", health=Health.WARNING, detail=f"{told}: not there", cure=cure)
     if not os.access(path, os.R_OK | os.W_OK):
-        return Finding(name="Docker", health=Health.WARNING, detail=f"{told}: closed to you", cure=cure)
+        return Finding(
+            name="Docker", health=Health.WARNING, detail=f"{told}: closed to you", cure=cure
+        )
     try:
         of_engine = _engine_text(path)
     except (OSError, ValueError, KeyError) as error:
         cure = "Only for workers='docker': start it (`systemctl start docker`, or Docker Desktop)."
-        return Finding(name="Docker", health=Health.WARNING, detail=f"{told}: no answer, {error!r}", cure=cure)
-    return Finding(name="Docker", health=Health.OK, detail=f"{told}: {of_engine}; images: `dagnb image list`")
+        return Finding(
+            name="Docker", health=Health.WARNING, detail=f"{told}: no answer, {error!r}", cure=cure
+        )
+    return Finding(
+        name="Docker", health=Health.OK, detail=f"{told}: {of_engine}; images: `dagnb image list`"
+    )
 
 
 def _engine_text(path: Path) -> str:
@@ -245,7 +277,9 @@ def _engine_text(path: Path) -> str:
         line.sendall(b"GET /info HTTP/1.0\r\nHost: docker\r\n\r\n")
         answer = b"".join(iter(lambda: line.recv(65536), b""))
     info = json.loads(answer.partition(b"\r\n\r\n")[2])
-    return f"{info['ServerVersion']}, {counted(info['NCPU'], 'CPU')}, {bytes_text(info['MemTotal'])}"
+    return (
+        f"{info['ServerVersion']}, {counted(info['NCPU'], 'CPU')}, {bytes_text(info['MemTotal'])}"
+    )
 
 
 def _variables(environ: Mapping[str, str]) -> list[Finding]:
@@ -256,7 +290,9 @@ def _variables(environ: Mapping[str, str]) -> list[Finding]:
             found.append(Finding(name=name, health=Health.OK, detail=shown_variable(environ[name])))
         else:
             cure = f"Unset it. dagnb reads {', '.join(VARIABLES)}."
-            found.append(Finding(name=name, health=Health.WARNING, detail="is read by nobody", cure=cure))
+            found.append(
+                Finding(name=name, health=Health.WARNING, detail="is read by nobody", cure=cure)
+            )
     return found
 
 
@@ -284,7 +320,9 @@ def in_force(environ: Mapping[str, str] = os.environ) -> list[Setting]:
     values = {name: str(getattr(chosen, name)) for name in session.MEANINGS}
     values["store"] = shown_variable(_store_url(chosen, environ))
     found = [
-        Setting(name=name, value=values[name], origin=session.origin_of(name, environ), meaning=meaning)
+        Setting(
+            name=name, value=values[name], origin=session.origin_of(name, environ), meaning=meaning
+        )
         for name, meaning in session.MEANINGS.items()
     ]
     for name, meaning in VARIABLES.items():

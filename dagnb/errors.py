@@ -57,7 +57,9 @@ class CycleError(GraphError):
     def __init__(self, cycle: Sequence[str]) -> None:
         self.cycle = tuple(cycle)
         path = " -> ".join((*self.cycle, self.cycle[0]))
-        super().__init__(f"the graph has a cycle: {path}. A task cannot wait for itself: break one of these edges.")
+        super().__init__(
+            f"the graph has a cycle: {path}. A task cannot wait for itself: break one of these edges."
+        )
 
 
 class NoNodeError(GraphError):
@@ -92,7 +94,9 @@ class UnserialisableError(GraphError):
     def __init__(self, task: str, what: str, reason: str, cure: str = "") -> None:
         self.task, self.what, self.reason, self.cure = task, what, reason, cure
         if not cure and what == "the result":
-            returned = "Return plain data (a path, a list) instead, and let whoever needs it open or"
+            returned = (
+                "Return plain data (a path, a list) instead, and let whoever needs it open or"
+            )
             cure = f"{returned} create the object inside the task."
         elif not cure:
             cure = "Pass plain data (a path instead of an open file) or create the object inside the task."
@@ -111,7 +115,11 @@ class UnknownNameError(PlanError):
         in_lower_case = {each.casefold(): each for each in self.known}
         close = difflib.get_close_matches(name.casefold(), in_lower_case, n=1, cutoff=0.5)
         self.nearest = in_lower_case[close[0]] if close else None
-        hint = f"Did you mean '{self.nearest}'?" if self.nearest else f"Known: {', '.join(self.known) or 'none'}."
+        hint = (
+            f"Did you mean '{self.nearest}'?"
+            if self.nearest
+            else f"Known: {', '.join(self.known) or 'none'}."
+        )
         super().__init__(f"unknown {kind} '{name}'. {hint}")
 
 
@@ -144,7 +152,9 @@ class ConfigError(DagnbError):
 class AmbiguousNameError(ConfigError):
     """A name that may mean several things, or is empty; `candidates` lists them, a line each."""
 
-    def __init__(self, kind: str, name: str, problem: str, candidates: Sequence[str], cure: str) -> None:
+    def __init__(
+        self, kind: str, name: str, problem: str, candidates: Sequence[str], cure: str
+    ) -> None:
         self.kind, self.name, self.candidates = kind, name, tuple(candidates)
         shown = "".join(f"\n    {line}" for line in self.candidates)
         super().__init__(f"{problem}{shown}\n{cure}")
@@ -154,7 +164,13 @@ class RequirementError(ConfigError):
     """A line is no requirement that workers can have; `number` counts the lines of `source` from 1."""
 
     def __init__(self, source: str, number: int, line: str, problem: str, cure: str) -> None:
-        self.source, self.number, self.line, self.problem, self.cure = source, number, line, problem, cure
+        self.source, self.number, self.line, self.problem, self.cure = (
+            source,
+            number,
+            line,
+            problem,
+            cure,
+        )
         where = f"{source}, line {number}" if source else f"requirement {number}"
         super().__init__(f"{where}: {line!r} {problem}. {cure}")
 
@@ -219,7 +235,9 @@ class BlobMissingError(StorageError):
     def __init__(self, blobs: Sequence[str]) -> None:
         self.blobs = tuple(blobs)
         shown = ", ".join(self.blobs[:3]) + (", ..." if len(self.blobs) > 3 else "")
-        super().__init__(f"{len(self.blobs)} value(s) are missing from the store: {shown}. Run the DAG again.")
+        super().__init__(
+            f"{len(self.blobs)} value(s) are missing from the store: {shown}. Run the DAG again."
+        )
 
 
 class SignatureError(StorageError):
@@ -251,7 +269,9 @@ class RunNotStoredError(RunMissingError):
         super().__init__(run)
         self.instead = instead
         older = (
-            f"The newest of that name in this store is {instead}." if instead else "`dagnb runs` lists what it holds."
+            f"The newest of that name in this store is {instead}."
+            if instead
+            else "`dagnb runs` lists what it holds."
         )
         told = (
             f"run {run} is over and kept in the history, but this store holds nothing of it: it was forgotten, it "
@@ -269,7 +289,9 @@ class UnknownRunError(RunMissingError, UnknownNameError):
         if not self.known:
             self.args = (f"unknown run '{run}': there are no runs yet.",)
         elif self.nearest is None:
-            self.args = (f"{self.args[0]} `dagnb runs` lists what the store holds, `dagnb history` what is kept.",)
+            self.args = (
+                f"{self.args[0]} `dagnb runs` lists what the store holds, `dagnb history` what is kept.",
+            )
 
 
 class LaunchError(DagnbError):
@@ -280,7 +302,10 @@ class VersionMismatchError(LaunchError):
     """Two sides of a run have versions that do not fit."""
 
     def __init__(
-        self, ours: str, theirs: str, cure: str = "Install the same versions on both sides, then run again."
+        self,
+        ours: str,
+        theirs: str,
+        cure: str = "Install the same versions on both sides, then run again.",
     ) -> None:
         self.ours, self.theirs = ours, theirs
         super().__init__(f"the run was made by {theirs}, this side is {ours}. {cure}")
@@ -289,11 +314,20 @@ class VersionMismatchError(LaunchError):
 class ImageBuildError(LaunchError):
     """The image of Docker workers could not be built; `lines` are the last errors of pip, or of whatever failed."""
 
-    def __init__(self, base: str, requirements: Sequence[str], lines: Sequence[str], cure: str) -> None:
-        self.base, self.requirements, self.lines, self.cure = base, tuple(requirements), tuple(lines), cure
+    def __init__(
+        self, base: str, requirements: Sequence[str], lines: Sequence[str], cure: str
+    ) -> None:
+        self.base, self.requirements, self.lines, self.cure = (
+            base,
+            tuple(requirements),
+            tuple(lines),
+            cure,
+        )
         wanted = f" with {', '.join(requirements)}" if requirements else ""
         told = "".join(f"\n    {line}" for line in lines)
-        super().__init__(f"the image of workers on {base}{wanted} could not be built:{told}\n{cure}")
+        super().__init__(
+            f"the image of workers on {base}{wanted} could not be built:{told}\n{cure}"
+        )
 
 
 class RunError(DagnbError):
@@ -312,7 +346,9 @@ class TaskFailedError(RunError):
     def __init__(self, run: str, errors: Sequence[TaskError]) -> None:
         self.run, self.errors = run, tuple(errors)
         # Not by super(): the class that this one is combined with may have a constructor of its own.
-        BaseException.__init__(self, f"{first_failure(self.errors)} `dagnb errors {run}` shows everything.")
+        BaseException.__init__(
+            self, f"{first_failure(self.errors)} `dagnb errors {run}` shows everything."
+        )
         if (first := self.errors[0]).traceback:  # a worker that died raised nothing
             self.__cause__ = OriginalError(first.type, first.message, first.traceback)
 
@@ -354,7 +390,12 @@ class OriginalError(DagnbError):
 class RunTimeoutError(RunError, TimeoutError):
     """Waiting took longer than asked, or the run passed its deadline; see `run` for which."""
 
-    def __init__(self, run: str, limit_s: float, reason: str = "the run goes on; wait again with run.result()") -> None:
+    def __init__(
+        self,
+        run: str,
+        limit_s: float,
+        reason: str = "the run goes on; wait again with run.result()",
+    ) -> None:
         self.run, self.limit_s, self.reason = run, limit_s, reason
         super().__init__(f"run {run} gave no result within {limit_s:g} s: {reason}.")
 
@@ -376,7 +417,11 @@ class ValueUnreadableError(RunError):
     """
 
     def __init__(
-        self, run: str, reason: str, pickles: Mapping[str, tuple[bytes, tuple[bytes, ...]]], values: Mapping[str, Any]
+        self,
+        run: str,
+        reason: str,
+        pickles: Mapping[str, tuple[bytes, tuple[bytes, ...]]],
+        values: Mapping[str, Any],
     ) -> None:
         self.run, self.reason, self.pickles, self.values = run, reason, dict(pickles), dict(values)
         first = next(iter(self.pickles))

@@ -144,9 +144,13 @@ _TOLD = 5
 def first_failure(errors: Sequence[TaskError]) -> str:
     """Which task failed first, of what, and how many others did."""
     first = errors[0]
-    more = f" (and {len(errors) - 1} more). This is the first that failed" if len(errors) > 1 else ""
+    more = (
+        f" (and {len(errors) - 1} more). This is the first that failed" if len(errors) > 1 else ""
+    )
     raised = sentence(without_stop(headline(first.type, first.message[:2_000])) + more)
-    return f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: {raised}"
+    return (
+        f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: {raised}"
+    )
 
 
 def details(errors: Sequence[TaskError]) -> list[str]:

@@ -10,16 +10,24 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 from dagnb import session
-from dagnb.errors import ConfigError, DagnbError, HistoryError, RunError, RunTimeoutError, StorageError, TaskError
-from dagnb.metrics.history import History
-from dagnb.outlook.makespans import Makespans, makespans
+from dagnb.errors import (
+    ConfigError,
+    DagnbError,
+    HistoryError,
+    RunError,
+    RunTimeoutError,
+    StorageError,
+    TaskError,
+)
+from dagnb.forecast.makespans import Makespans, makespans
 from dagnb.planning.plan import Plan
 from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import find_task
 from dagnb.protocol.program import check_python
-from dagnb.protocol.story import Story, counts, errors_of
+from dagnb.protocol.run_description import RunDescription, counts, errors_of
 from dagnb.results import no_value, outcome, values
+from dagnb.run_history.history import History
 from dagnb.storage.interface import Store
 from dagnb.storage.open import MEMORY_URL
 from dagnb.trace.span import Phase, Span, is_last, packed, unpacked
@@ -48,7 +56,13 @@ class Run(Generic[R]):
     """A run: watch it, wait for it, end it. Made by dagnb.run and dagnb.attach."""
 
     def __init__(
-        self, run: str, store: Store, *, plan: Plan | None = None, launcher: Launcher | None = None, name: str = ""
+        self,
+        run: str,
+        store: Store,
+        *,
+        plan: Plan | None = None,
+        launcher: Launcher | None = None,
+        name: str = "",
     ) -> None:
         """A handle on a run of this store.
 
@@ -72,21 +86,31 @@ class Run(Generic[R]):
             return self._final
         return session.wait(self._look(before))
 
-    async def _look(self, before: Observation | None = None, *, is_waiting: bool = False) -> Observation:
+    async def _look(
+        self, before: Observation | None = None, *, is_waiting: bool = False
+    ) -> Observation:
         """As look; it also sees, about once a second, that a run is worked for. is_waiting: its caller does that."""
         seen = await self._store.observe(self.id, before.cursor if before is not None else "")
         if before is not None and before.cursor:
             seen = seen.after(before)
         elif seen.state is not RunState.RUNNING:
             self._final = seen
-        if seen.state is RunState.RUNNING and not is_waiting and time.monotonic() >= self._next_check:
+        if (
+            seen.state is RunState.RUNNING
+            and not is_waiting
+            and time.monotonic() >= self._next_check
+        ):
             self._next_check = time.monotonic() + _REAP_S
             try:
                 await self._ensure_hosted()
-                if not seen.n_instances:  # nobody else may be there to end a run that is overdue, or never started
+                if (
+                    not seen.n_instances
+                ):  # nobody else may be there to end a run that is overdue, or never started
                     await self._store.reap(self.id)
                     return await self._look(before, is_waiting=True)
-            except DagnbError as error:  # the state is shown all the same; _result raises it for who waits
+            except (
+                DagnbError
+            ) as error:  # the state is shown all the same; _result raises it for who waits
                 session.warn_once(error)  # looks come every second
         return seen
 
@@ -98,9 +122,9 @@ class Run(Generic[R]):
                     await self._launcher.ensure_hosted(self.id)
 
     @cached_property
-    def story(self) -> Story:
+    def story(self) -> RunDescription:
         """Names, functions and edges of the run's steps."""
-        return Story.read(self.look().meta)
+        return RunDescription.read(self.look().meta)
 
     @property
     def name(self) -> str:
@@ -264,7 +288,9 @@ class Run(Generic[R]):
         """Plan, replay and real makespan, and where they differ. Raises RunError unless the run ended well."""
         now = self.snapshot()
         if now.seen.state is not RunState.OK:
-            raise RunError(f"run {self.id} is {now.seen.state.value}: makespans are compared when a run ended well.")
+            raise RunError(
+                f"run {self.id} is {now.seen.state.value}: makespans are compared when a run ended well."
+            )
         return makespans(now.story, now.trace, self.plan)
 
     def _remember_later(self) -> None:
@@ -275,9 +301,13 @@ class Run(Generic[R]):
     async def _remember(self) -> None:
         """Keep a run that is over in the history; without it dagnb only predicts worse."""
         try:
-            with contextlib.suppress(StorageError):  # forgotten, or out of reach: there is nothing to learn from
+            with contextlib.suppress(
+                StorageError
+            ):  # forgotten, or out of reach: there is nothing to learn from
                 now = await self._settled(None, with_logs=False)
-                await asyncio.to_thread(History().record, self.id, now.story, now.seen.state, now.trace)
+                await asyncio.to_thread(
+                    History().record, self.id, now.story, now.seen.state, now.trace
+                )
         except (HistoryError, ConfigError) as error:
             session.warn_once(error)
 
@@ -310,7 +340,9 @@ class Run(Generic[R]):
 
     def forget(self) -> int:
         """Delete everything the store holds of the run. Returns how many keys went."""
-        session.caught_up(_KEEPING_S)  # what the history is just taking in comes from the store
+        session.wait_for_pending(
+            _KEEPING_S
+        )  # what the history is just taking in comes from the store
         return session.wait(self._store.forget(self.id))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -320,5 +352,7 @@ class Run(Generic[R]):
     def __repr__(self) -> str:
         """State without asking the store again once the run is over."""
         state = self._final.state if self._final is not None else "started"
-        cure = {"ok": ".result() gives its value", "started": ".result() waits for it"}.get(state, ".errors tells why")
+        cure = {"ok": ".result() gives its value", "started": ".result() waits for it"}.get(
+            state, ".errors tells why"
+        )
         return f"<run {self.id} {state}; {cure}>"

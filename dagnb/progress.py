@@ -21,7 +21,7 @@ from rich.text import Text
 from dagnb.errors import TaskError
 from dagnb.handle import Run
 from dagnb.protocol.messages import Observation, RunState, TaskState
-from dagnb.protocol.story import Story, counts, errors_of
+from dagnb.protocol.run_description import RunDescription, counts, errors_of
 from dagnb.views.markup import plain, shortened
 from dagnb.views.text import counts_text
 from dagnb.views.wording import counted, seconds_text
@@ -44,7 +44,7 @@ def watch(run: Run[Any], *, stream: TextIO | None = None) -> None:
     stream: standard output by default. What is no terminal gets lines without control characters.
     """
     out = sys.stdout if stream is None else stream
-    display = _Screen(out) if _is_terminal(out) else Lines(out)
+    display = _Screen(out) if _is_terminal(out) else PlainLines(out)
     try:
         _follow(run, display)
     except KeyboardInterrupt:
@@ -87,14 +87,18 @@ def rows(states: str, functions: Sequence[str]) -> list[Row]:
 
 def headline(seen: Observation, name: str) -> str:
     """Name, state, time, workers, failures, tasks: the run in one line."""
-    parts = [f"{_label(name)} {seen.state}", seconds_text(_elapsed_s(seen)), counted(seen.n_instances, "worker")]
+    parts = [
+        f"{_label(name)} {seen.state}",
+        seconds_text(_elapsed_s(seen)),
+        counted(seen.n_instances, "worker"),
+    ]
     if seen.errors:
         parts.append(counted(len(seen.errors), "failed attempt"))
     return " · ".join([*parts, counts_text(counts(seen))])
 
 
 class _Display(Protocol):
-    def show(self, seen: Observation, story: Story) -> None: ...
+    def show(self, seen: Observation, story: RunDescription) -> None: ...
     def say(self, line: str) -> None: ...
     def end(self, line: str) -> None: ...
 
@@ -131,7 +135,7 @@ def _verdict(seen: Observation) -> str:
     return f"{told} · {counts_text(counts(seen))} · makespan {seconds_text(_elapsed_s(seen))}"
 
 
-class Lines:
+class PlainLines:
     """For files, pipes and logs: few lines, each of them complete."""
 
     def __init__(self, out: TextIO) -> None:
@@ -139,12 +143,14 @@ class Lines:
         self._tenth = -1
         self._said_at = 0.0
 
-    def show(self, seen: Observation, story: Story) -> None:
+    def show(self, seen: Observation, story: RunDescription) -> None:
         """A line at the start, then when another tenth is done or some seconds have gone."""
         tenth = 10 * seen.states.count(TaskState.DONE) // len(seen.states)
         if self._tenth < 0:
             self.say(f"run {seen.run}: {_label(story.name)}, {counted(len(seen.states), 'task')}")
-        elif seen.state is RunState.RUNNING and (tenth > self._tenth or seen.now - self._said_at >= LINE_S):
+        elif seen.state is RunState.RUNNING and (
+            tenth > self._tenth or seen.now - self._said_at >= LINE_S
+        ):
             self.say(headline(seen, story.name))
         else:
             return
@@ -168,7 +174,7 @@ class _Screen:
         self._live = Live(console=self._console, auto_refresh=False)
         self._live.start()
 
-    def show(self, seen: Observation, story: Story) -> None:
+    def show(self, seen: Observation, story: RunDescription) -> None:
         """Draw the state."""
         style = f"bold {_STYLES.get(seen.state, 'red')}"
         title = Text(headline(seen, story.name), style=style, no_wrap=True, overflow="ellipsis")
@@ -188,8 +194,14 @@ def _bars(found: Sequence[Row]) -> Table:
     table = Table.grid(padding=(0, 1))
     for row in found:
         style = "red" if row.counts[TaskState.FAILED] else "blue"
-        bar = ProgressBar(row.n_tasks, row.n_done, width=32, complete_style=style, finished_style="green")
-        others = [(row.counts[state], state.word) for state in TaskState if state not in _CALM and row.counts[state]]
+        bar = ProgressBar(
+            row.n_tasks, row.n_done, width=32, complete_style=style, finished_style="green"
+        )
+        others = [
+            (row.counts[state], state.word)
+            for state in TaskState
+            if state not in _CALM and row.counts[state]
+        ]
         words = ", ".join(f"{n:,} {word}" for n, word in others)
         table.add_row(Text(row.label), bar, Text(f"{row.n_done:,}/{row.n_tasks:,}"), Text(words))
     return table

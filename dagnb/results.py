@@ -18,7 +18,7 @@ from dagnb.graph.payload import Signer, decode_value, value_parts
 from dagnb.graph.targets import shaped
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.program import verify
-from dagnb.protocol.story import Story, errors_of
+from dagnb.protocol.run_description import RunDescription, errors_of
 from dagnb.storage.interface import Store
 
 
@@ -31,9 +31,9 @@ async def outcome(store: Store, seen: Observation) -> Any:
     if seen.state is RunState.CANCELLED:
         raise RunCancelledError(seen.run, seen.reason)
     if seen.state is RunState.DEADLINE:
-        limit_s = Story.read(seen.meta).deadline_s or seen.finished_at - seen.submitted_at
+        limit_s = RunDescription.read(seen.meta).deadline_s or seen.finished_at - seen.submitted_at
         raise RunTimeoutError(seen.run, limit_s, "it passed its deadline and was ended")
-    story = Story.read(seen.meta)
+    story = RunDescription.read(seen.meta)
     if seen.state is RunState.FAILED:
         final = [error for error in errors_of(seen, story) if error.final]
         raise task_failed(seen.run, final or errors_of(seen, story)[-1:])
@@ -43,7 +43,7 @@ async def outcome(store: Store, seen: Observation) -> Any:
     return found[0] if story.is_single else found
 
 
-def _shaped(seen: Observation, story: Story, found: tuple[Any, ...]) -> Any:
+def _shaped(seen: Observation, story: RunDescription, found: tuple[Any, ...]) -> Any:
     """The values in the structure that was asked for; values() verified its signature. Raises ValueUnreadableError."""
     try:
         return shaped(story.structure, found)
@@ -53,7 +53,7 @@ def _shaped(seen: Observation, story: Story, found: tuple[Any, ...]) -> Any:
         raise ValueUnreadableError(seen.run, raised_text(error), pickles, others) from error
 
 
-def no_value(seen: Observation, story: Story, task: str) -> KeyError:
+def no_value(seen: Observation, story: RunDescription, task: str) -> KeyError:
     """The error when a task has no value that can be read, and what to do about it."""
     done = ", ".join(story.names[sink] for sink in seen.results) or "none"
     text = f"run {seen.run} has no value of {task!r}; done of what was asked for: {done}"
@@ -71,15 +71,20 @@ async def values(store: Store, seen: Observation, sinks: Sequence[int]) -> tuple
     blobs = await store.fetch(seen.run, wanted, is_sink=True)
     gone = [sink for (sink, _), blob in zip(wanted, blobs, strict=True) if blob is None]
     if gone:
-        raise BlobMissingError([Story.read(seen.meta).names[sink] for sink in gone])
+        raise BlobMissingError([RunDescription.read(seen.meta).names[sink] for sink in gone])
     signer = Signer(session.key_for(store))
     verify(seen.meta, signer, seen.run)
     sealed = zip(wanted, blobs, strict=True)
-    opened = [signer.open(f"value:{seen.run}:{sink}:{address.token}", blob or b"") for (sink, address), blob in sealed]
+    opened = [
+        signer.open(f"value:{seen.run}:{sink}:{address.token}", blob or b"")
+        for (sink, address), blob in sealed
+    ]
     return _unpickled(seen, sinks, opened)
 
 
-def _unpickled(seen: Observation, sinks: Sequence[int], opened: Sequence[memoryview]) -> tuple[Any, ...]:
+def _unpickled(
+    seen: Observation, sinks: Sequence[int], opened: Sequence[memoryview]
+) -> tuple[Any, ...]:
     """The values in these bytes, which carry our signature. Raises ValueUnreadableError with those it could read."""
     found: dict[int, Any] = {}
     failed: dict[int, BaseException] = {}
@@ -90,7 +95,7 @@ def _unpickled(seen: Observation, sinks: Sequence[int], opened: Sequence[memoryv
             failed[sink] = error
     if not failed:
         return tuple(found[sink] for sink in sinks)
-    names = Story.read(seen.meta).names
+    names = RunDescription.read(seen.meta).names
     pickles = {}
     for sink, data in zip(sinks, opened, strict=True):
         if sink in failed:

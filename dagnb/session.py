@@ -21,12 +21,12 @@ from typing import Any, TypeVar
 
 from dagnb import registry
 from dagnb.errors import ConfigError
-from dagnb.metrics.upload import DEFAULT, Upload, strategy
 from dagnb.planning.planner import Planner
 from dagnb.protocol.launcher import Launcher
 from dagnb.storage.home import signing_key
 from dagnb.storage.interface import Store
 from dagnb.storage.open import MEMORY_URL, open_store
+from dagnb.trace.upload import DEFAULT, Upload, strategy
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Redis:
 class Settings:
     """The session's defaults. workers, planner: short name or configuration object. store: URL, Redis(...), or None.
 
-    metrics: when workers upload their spans, see dagnb.metrics.upload. percentile: how cautious plans are, see Problem.
+    metrics: when workers upload their spans, see dagnb.trace.upload. percentile: how cautious plans are, see Problem.
     """
 
     workers: str | Launcher = "process"
@@ -78,22 +78,38 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what is no share."""
         if not 0 < self.percentile < 1:
-            raise ConfigError(f"percentile={self.percentile!r}: must be between 0 and 1, such as 0.9 to be cautious.")
+            raise ConfigError(
+                f"percentile={self.percentile!r}: must be between 0 and 1, such as 0.9 to be cautious."
+            )
 
     def launcher(self) -> Launcher:
         """The launcher meant."""
-        made = registry.find("launcher", self.workers)() if isinstance(self.workers, str) else self.workers
+        made = (
+            registry.find("launcher", self.workers)()
+            if isinstance(self.workers, str)
+            else self.workers
+        )
         if not isinstance(made, Launcher):
-            raise ConfigError(f"workers={made!r}: give a name such as 'process', or an object such as Processes(n=4).")
+            raise ConfigError(
+                f"workers={made!r}: give a name such as 'process', or an object such as Processes(n=4)."
+            )
         if isinstance(made, type):
-            raise ConfigError(f"workers={made.__name__}: that is the class. Write {made.__name__}().")
+            raise ConfigError(
+                f"workers={made.__name__}: that is the class. Write {made.__name__}()."
+            )
         return made
 
     def chosen_planner(self) -> Planner:
         """The planner meant."""
-        made = registry.find("planner", self.planner)() if isinstance(self.planner, str) else self.planner
+        made = (
+            registry.find("planner", self.planner)()
+            if isinstance(self.planner, str)
+            else self.planner
+        )
         if not isinstance(made, Planner):
-            raise ConfigError(f"planner={made!r}: give a name such as 'flexible', or an object such as OnePass().")
+            raise ConfigError(
+                f"planner={made!r}: give a name such as 'flexible', or an object such as OnePass()."
+            )
         return made
 
     def upload(self) -> Upload:
@@ -208,13 +224,13 @@ def later(work: Coroutine[Any, Any, Any]) -> None:
     future.add_done_callback(_later.discard)
 
 
-def caught_up(timeout_s: float) -> None:
+def wait_for_pending(timeout_s: float) -> None:
     """Wait for what was left for later, so long at most."""
     concurrent.futures.wait(set(_later), timeout=timeout_s)
 
 
 def _finish_later() -> None:
-    caught_up(_PARTING_S)
+    wait_for_pending(_PARTING_S)
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:
@@ -322,7 +338,9 @@ def _close_stores() -> None:
     concurrent.futures.wait(closing, timeout=_CLOSING_S)
 
 
-atexit.register(_close_stores)  # runs after what is registered later, so after what the process still has to keep
+atexit.register(
+    _close_stores
+)  # runs after what is registered later, so after what the process still has to keep
 
 
 async def reopened(terms: Redis) -> Store:

@@ -42,7 +42,9 @@ def cells(files: Iterable[str]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def frames(trace: TracebackType | None, label: Callable[[str], str] = str, *, most: int = 50) -> list[Frame]:
+def frames(
+    trace: TracebackType | None, label: Callable[[str], str] = str, *, most: int = 50
+) -> list[Frame]:
     """The innermost frames of a traceback, outermost first, a recursion as one. label: file -> how people call it."""
     codes = [frame.f_code for frame, _ in traceback.walk_tb(trace)]
     entries = zip(traceback.extract_tb(trace, -_DEEPEST), codes[-_DEEPEST:], strict=True)
@@ -54,15 +56,33 @@ def frames(trace: TracebackType | None, label: Callable[[str], str] = str, *, mo
 def frame_at(file: str, line: int, function: str, label: Callable[[str], str] = str) -> Frame:
     """The frame of which no more is known than this, with its line of source. label: as for frames."""
     is_library = _is_library(file, installed_folders())
-    return Frame(file=label(file), line=line, function=function, source=_line(file, line), is_library=is_library)
+    return Frame(
+        file=label(file),
+        line=line,
+        function=function,
+        source=_line(file, line),
+        is_library=is_library,
+    )
 
 
 def _frame(
-    entry: traceback.FrameSummary, code: CodeType, label: Callable[[str], str], installed: tuple[str, ...], times: int
+    entry: traceback.FrameSummary,
+    code: CodeType,
+    label: Callable[[str], str],
+    installed: tuple[str, ...],
+    times: int,
 ) -> Frame:
-    file, line, is_library = entry.filename, entry.lineno or 0, _is_library(entry.filename, installed)
+    file, line, is_library = (
+        entry.filename,
+        entry.lineno or 0,
+        _is_library(entry.filename, installed),
+    )
     first, last = _extent(code)
-    near = range(max(first, line - _CONTEXT), min(last, line + _CONTEXT) + 1) if not is_library else range(line, line)
+    near = (
+        range(max(first, line - _CONTEXT), min(last, line + _CONTEXT) + 1)
+        if not is_library
+        else range(line, line)
+    )
     source = _line(file, line)
     return Frame(
         file=label(file),
@@ -100,7 +120,11 @@ def _line(file: str, number: int) -> str:
 
 def _characters(source: str, n_bytes: int | None) -> int | None:
     """Python counts columns in bytes."""
-    return len(source.encode()[:n_bytes].decode(errors="replace")) if source and n_bytes is not None else None
+    return (
+        len(source.encode()[:n_bytes].decode(errors="replace"))
+        if source and n_bytes is not None
+        else None
+    )
 
 
 def _is_library(file: str, installed: tuple[str, ...]) -> bool:
@@ -114,7 +138,9 @@ def installed_folders() -> tuple[str, ...]:
     """Where installed modules live, with a separator at the end."""
     paths = {sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")}
     paths |= {sys.prefix + os.sep + "lib", sys.base_prefix + os.sep + "lib"}
-    paths |= {path for path in map(str, sys.path) if path.endswith(("site-packages", "dist-packages"))}
+    paths |= {
+        path for path in map(str, sys.path) if path.endswith(("site-packages", "dist-packages"))
+    }
     return tuple(real_path(path) + os.sep for path in paths if path)
 
 

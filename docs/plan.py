@@ -22,8 +22,8 @@ from pathlib import Path
 from dagnb_workers import Processes
 
 from dagnb import task
+from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.node import Node
-from dagnb.outlook.outlook import outlook_of
 from dagnb.views.wording import seconds_text, window_text
 
 LIMIT_S = 60.0
@@ -67,7 +67,7 @@ def draw(out: Path, n_runs: int) -> bool:
 
     run = workflow().run(**chosen)
     run.result(LIMIT_S)
-    outlook = outlook_of(run.plan)
+    outlook = forecast_of(run.plan)
     forecast = outlook.forecast  # made before the run, when it was planned
     took_s = run.trace.makespan_s
     is_close = forecast.covers(took_s)
@@ -83,7 +83,9 @@ def draw(out: Path, n_runs: int) -> bool:
 
 def main() -> int:
     """Draw in a home of its own, whose agent ends afterwards."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("plan.svg"))
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()

@@ -36,7 +36,9 @@ def missing_engine() -> str:
         client = engine.connect()
         if not os.environ.get(BASE_VARIABLE):
             tag = f"{offline.REPOSITORY}:test-{offline.mark()}"
-            os.environ[BASE_VARIABLE] = tag if engine.inspected(client, tag) else offline.make_base(tag)
+            os.environ[BASE_VARIABLE] = (
+                tag if engine.inspected(client, tag) else offline.make_base(tag)
+            )
     except LaunchError as error:
         return str(error)
     return ""

@@ -20,7 +20,9 @@ def main() -> int:
             version = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-        told.append(f"{name} {version}" if version == newest else f"{name} {version} (lock: {newest})")
+        told.append(
+            f"{name} {version}" if version == newest else f"{name} {version} (lock: {newest})"
+        )
     print("; ".join(told))
     return 0
 

@@ -40,7 +40,9 @@ def own_server(*options: str) -> Iterator[str]:
     binaries = server_binaries()
     name = os.environ.get("DAGNB_TEST_SERVER") or next(iter(binaries), "redis-server")
     if name not in binaries:
-        missing_service(f"no {name} on PATH and no such package; found: {', '.join(binaries) or 'none'}")
+        missing_service(
+            f"no {name} on PATH and no such package; found: {', '.join(binaries) or 'none'}"
+        )
     with running_server(binaries[name], *options) as url:
         yield url
 
@@ -67,10 +69,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
     """The first process takes the lines over."""
-    node.config.stash.setdefault(_LINES, []).extend(getattr(node, "workeroutput", {}).get("lines", []))
+    node.config.stash.setdefault(_LINES, []).extend(
+        getattr(node, "workeroutput", {}).get("lines", [])
+    )
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Print what tests had to say."""
     for line in config.stash.get(_LINES, []):
         terminalreporter.write_line(line)

@@ -48,7 +48,9 @@ def blocks(document: Path) -> list[Block]:
             opened = number
             continue
         before = lines[opened - 1]
-        reason = before.removeprefix(NOT_RUN).removesuffix(" -->") if before.startswith(NOT_RUN) else ""
+        reason = (
+            before.removeprefix(NOT_RUN).removesuffix(" -->") if before.startswith(NOT_RUN) else ""
+        )
         text = "\n".join(lines[opened + 1 : number])
         found.append(Block(language=lines[opened][3:], text=text, line=opened + 2, reason=reason))
         opened = None
@@ -58,12 +60,16 @@ def blocks(document: Path) -> list[Block]:
 
 def prose(document: Path) -> str:
     """The text without its blocks of code."""
-    return re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(
+        r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
 
 
 _LINK = re.compile(r"\]\(([^)#\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")
-_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*(/|\.(py|md|toml|lua|js|css|ipynb|svg|png|cfg))|[\w-]+(/[\w-]+)+")
+_PATH = re.compile(
+    r"[\w.-]+(/[\w.-]+)*(/|\.(py|md|toml|lua|js|css|ipynb|svg|png|cfg))|[\w-]+(/[\w-]+)+"
+)
 _SUFFIX = re.compile(r"\.(py|md|toml|lua|js|css|ipynb|svg|png|cfg)$")
 
 

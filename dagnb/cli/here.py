@@ -51,7 +51,7 @@ def doctor(options: argparse.Namespace) -> int:
 def config(options: argparse.Namespace) -> int:
     """`dagnb config [NAME]`."""
     from dagnb.doctor import IN_FORCE_HEADS, in_force
-    from dagnb.views.seats import lines
+    from dagnb.views.worker_slots import lines
 
     found = {setting.name: setting for setting in in_force()}
     if options.name is None:
@@ -66,8 +66,10 @@ def config(options: argparse.Namespace) -> int:
 def workers(options: argparse.Namespace) -> int:
     """`dagnb workers [--workers NAME]`."""
     from dagnb import client
-    from dagnb.views.seats import EMPTY, HEADS, lines, rows
+    from dagnb.views.worker_slots import EMPTY, HEADS, lines, rows
 
-    found = rows(client.workers(workers=options.workers) if options.workers else client.everywhere())
+    found = rows(
+        client.workers(workers=options.workers) if options.workers else client.everywhere()
+    )
     print("\n".join(lines(HEADS, found)) if found else EMPTY)
     return 0

@@ -23,7 +23,9 @@ PROGRAMS = {
 
 _RUN = "its name, its id, the beginning of that, or 'last'"
 
-_Adder: TypeAlias = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
+_Adder: TypeAlias = Callable[
+    [str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser
+]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=version)
     commands = made.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, act: Callable[[argparse.Namespace], int], told: str) -> argparse.ArgumentParser:
+    def add(
+        name: str, act: Callable[[argparse.Namespace], int], told: str
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=told, description=told)
         command.set_defaults(act=act)
         return command
@@ -60,50 +64,86 @@ def parser() -> argparse.ArgumentParser:
 def _add_starting(add: _Adder) -> None:
     """The commands that start something, and the list of what was started."""
     demo = add(
-        "demo", here.demo, "Count the identifiers in Python's own library on workers, check the counts, write a report."
+        "demo",
+        here.demo,
+        "Count the identifiers in Python's own library on workers, check the counts, write a report.",
     )
-    script = add("run", here.script, "Run a Python script, or the code cells of a notebook, with these defaults.")
+    script = add(
+        "run",
+        here.script,
+        "Run a Python script, or the code cells of a notebook, with these defaults.",
+    )
     for made in (demo, script):
         _add_defaults(made)
     demo.add_argument("--out", metavar="DIR", type=Path, help="folder to write the report to")
-    demo.add_argument("--limit-mb", metavar="MB", type=float, help="read at most this many megabytes of source")
-    script.add_argument("script", metavar="SCRIPT_OR_NOTEBOOK", type=Path, help="a .py or .ipynb file")
-    script.add_argument("arguments", metavar="...", nargs=argparse.REMAINDER, help="arguments of the script")
+    demo.add_argument(
+        "--limit-mb", metavar="MB", type=float, help="read at most this many megabytes of source"
+    )
+    script.add_argument(
+        "script", metavar="SCRIPT_OR_NOTEBOOK", type=Path, help="a .py or .ipynb file"
+    )
+    script.add_argument(
+        "arguments", metavar="...", nargs=argparse.REMAINDER, help="arguments of the script"
+    )
     _add_store(add("runs", runs.runs, "List the runs in the store, newest first."))
 
 
 def _add_of_run(add: _Adder) -> None:
     """The commands on one run."""
-    show = add("show", runs.show, "Show where the time of a run went, or all that is known of it as HTML or JSON.")
-    errors = add("errors", runs.errors, "Show every failed attempt of a run, with the code that failed.")
+    show = add(
+        "show",
+        runs.show,
+        "Show where the time of a run went, or all that is known of it as HTML or JSON.",
+    )
+    errors = add(
+        "errors", runs.errors, "Show every failed attempt of a run, with the code that failed."
+    )
     log = add("log", runs.log, "Show what a task printed in its last attempt.")
     why = add("why", runs.why, "Say what a task is waiting for.")
     cancel = add("cancel", runs.cancel, "End a run and its workers.")
     forget = add("forget", runs.forget, "Delete everything the store holds of a run.")
-    attach = add("attach", runs.attach, "Watch a run until it ends; the exit code is 0 if it succeeded.")
+    attach = add(
+        "attach", runs.attach, "Watch a run until it ends; the exit code is 0 if it succeeded."
+    )
     for made in (show, errors, log, why, cancel, forget, attach):
         _add_store(made)
         n = "?" if made is forget else None
         made.add_argument("run", metavar="RUN", nargs=n, help=_RUN)
     form = show.add_mutually_exclusive_group()
-    form.add_argument("--html", metavar="FILE", type=Path, help="write the report, which a browser opens, to FILE")
+    form.add_argument(
+        "--html", metavar="FILE", type=Path, help="write the report, which a browser opens, to FILE"
+    )
     form.add_argument("--json", action="store_true", help="print state, errors and spans as JSON")
     for made in (log, why):
-        made.add_argument("task", metavar="TASK", help="its name, as in 'merge-0'; 'merge' where that is called once")
+        made.add_argument(
+            "task",
+            metavar="TASK",
+            help="its name, as in 'merge-0'; 'merge' where that is called once",
+        )
     forget.add_argument("--all", action="store_true", help="every run that is over")
 
 
 def _add_of_past(add: _Adder) -> None:
     """The commands on what past runs taught."""
     simulate = add(
-        "simulate", past.simulate, "Compare planners on a past run, or on a workflow in WfFormat; nothing runs."
+        "simulate",
+        past.simulate,
+        "Compare planners on a past run, or on a workflow in WfFormat; nothing runs.",
     )
     predict = add(
-        "predict", past.predict, "Say how long a function is expected to run, and how large its result will be."
+        "predict",
+        past.predict,
+        "Say how long a function is expected to run, and how large its result will be.",
     )
-    history = add("history", past.history, "List the past runs from which later ones are predicted, newest first.")
+    history = add(
+        "history",
+        past.history,
+        "List the past runs from which later ones are predicted, newest first.",
+    )
     export = add(
-        "export", past.export, "Write a run to a file: a trace for Perfetto, or a workflow for other simulators."
+        "export",
+        past.export,
+        "Write a run to a file: a trace for Perfetto, or a workflow for other simulators.",
     )
     for made, what in ((simulate, "RUN_OR_FILE"), (export, "RUN")):
         _add_store(made)
@@ -111,23 +151,50 @@ def _add_of_past(add: _Adder) -> None:
     _add_whatif(simulate)
     predict.add_argument("function", metavar="FUNCTION", help="its name")
     predict.add_argument(
-        "--bytes", metavar="N", type=int, help="when it reads this many bytes; without it, what is usual"
+        "--bytes",
+        metavar="N",
+        type=int,
+        help="when it reads this many bytes; without it, what is usual",
     )
-    history.add_argument("--forget", action="store_true", help="delete them, and what was learnt from them")
+    history.add_argument(
+        "--forget", action="store_true", help="delete them, and what was learnt from them"
+    )
     export.add_argument("file", metavar="FILE", type=Path, help="the file to write")
-    export.add_argument("--to", metavar="FORMAT", default="chrome", help="chrome (default) or wfformat")
+    export.add_argument(
+        "--to", metavar="FORMAT", default="chrome", help="chrome (default) or wfformat"
+    )
 
 
 def _add_whatif(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "--planner", metavar="NAME", action="append", help="compare this planner only; may be given several times"
+        "--planner",
+        metavar="NAME",
+        action="append",
+        help="compare this planner only; may be given several times",
     )
-    made.add_argument("--predicted", action="store_true", help="with the durations expected now, not those of that run")
-    made.add_argument("--cap", metavar="N", type=int, help="assume at most this many workers at a time")
-    made.add_argument("--cold", metavar="SECONDS", type=float, help="assume that a cold start takes this long")
-    made.add_argument("--bandwidth", metavar="BYTES_PER_S", type=float, help="assume that transfers are this fast")
-    made.add_argument("--svg", metavar="FILE", type=Path, help="write the picture of the comparison to FILE")
-    made.add_argument("--trace", metavar="FILE", type=Path, help="write the best plan to FILE, as a trace for Perfetto")
+    made.add_argument(
+        "--predicted",
+        action="store_true",
+        help="with the durations expected now, not those of that run",
+    )
+    made.add_argument(
+        "--cap", metavar="N", type=int, help="assume at most this many workers at a time"
+    )
+    made.add_argument(
+        "--cold", metavar="SECONDS", type=float, help="assume that a cold start takes this long"
+    )
+    made.add_argument(
+        "--bandwidth", metavar="BYTES_PER_S", type=float, help="assume that transfers are this fast"
+    )
+    made.add_argument(
+        "--svg", metavar="FILE", type=Path, help="write the picture of the comparison to FILE"
+    )
+    made.add_argument(
+        "--trace",
+        metavar="FILE",
+        type=Path,
+        help="write the best plan to FILE, as a trace for Perfetto",
+    )
 
 
 def _add_of_machine(add: _Adder) -> None:
@@ -135,11 +202,25 @@ def _add_of_machine(add: _Adder) -> None:
     for name in registry.names("program"):
         add(name, _never, PROGRAMS.get(name, "A program of another package."))
     _add_workers(
-        add("workers", here.workers, "List the processes and containers where tasks run now, or could start at once.")
+        add(
+            "workers",
+            here.workers,
+            "List the processes and containers where tasks run now, or could start at once.",
+        )
     )
-    add("doctor", here.doctor, "Check what is installed and what is missing, and say what to do about it.")
-    config = add("config", here.config, "Show the settings and variables in force, and where each value comes from.")
-    config.add_argument("name", metavar="NAME", nargs="?", help="print only the value of this setting or variable")
+    add(
+        "doctor",
+        here.doctor,
+        "Check what is installed and what is missing, and say what to do about it.",
+    )
+    config = add(
+        "config",
+        here.config,
+        "Show the settings and variables in force, and where each value comes from.",
+    )
+    config.add_argument(
+        "name", metavar="NAME", nargs="?", help="print only the value of this setting or variable"
+    )
 
 
 def _never(options: argparse.Namespace) -> int:
@@ -157,17 +238,25 @@ def defaults_of_notebook(arguments: Sequence[str]) -> tuple[argparse.Namespace, 
 def _add_defaults(made: argparse.ArgumentParser) -> None:
     _add_store(made)
     known = ", ".join(registry.names("planner"))
-    made.add_argument("--planner", metavar="NAME", help=f"what decides which worker runs which task; one of: {known}")
+    made.add_argument(
+        "--planner",
+        metavar="NAME",
+        help=f"what decides which worker runs which task; one of: {known}",
+    )
 
 
 def _add_store(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "--store", metavar="URL", help="URL of the store, instead of DAGNB_REDIS_URL or the embedded server"
+        "--store",
+        metavar="URL",
+        help="URL of the store, instead of DAGNB_REDIS_URL or the embedded server",
     )
     _add_workers(made)
 
 
 def _add_workers(made: argparse.ArgumentParser) -> None:
     made.add_argument(
-        "--workers", metavar="NAME", help="what runs tasks; one of: " + ", ".join(registry.names("launcher"))
+        "--workers",
+        metavar="NAME",
+        help="what runs tasks; one of: " + ", ".join(registry.names("launcher")),
     )

@@ -14,9 +14,9 @@ from dagnb.storage.home import write_output
 from dagnb.views.wording import counted, moment_text, seconds_text
 
 if TYPE_CHECKING:
-    from dagnb.metrics.history import Kept
-    from dagnb.outlook.compare import Comparison, Line
-    from dagnb.outlook.past import Past
+    from dagnb.forecast.compare import Comparison, PlannerResult
+    from dagnb.forecast.past import Past
+    from dagnb.run_history.history import HistoryEntry
 
 _HEADS = ("run", "name", "planner", "platform", "state", "started", "plan P50", "real", "in band")
 _IN_BAND = {True: "yes", False: "no", None: ""}
@@ -24,11 +24,11 @@ _IN_BAND = {True: "yes", False: "no", None: ""}
 
 def simulate(options: argparse.Namespace) -> int:
     """`dagnb simulate RUN_OR_FILE [--planner NAME ...]`."""
-    from dagnb import whatif
-    from dagnb.outlook.makespans import makespans
+    from dagnb import analysis
+    from dagnb.forecast.makespans import makespans
 
     found = None if options.run.endswith(".json") else _past(options)
-    comparison = whatif.compare(
+    comparison = analysis.compare(
         found or Path(options.run),
         planners=options.planner,
         workers=options.workers if found is None else None,
@@ -39,7 +39,9 @@ def simulate(options: argparse.Namespace) -> int:
     )
     print(comparison)
     if found is not None and found.state is RunState.OK:
-        print(f"\nrun {found.run} itself, planned by {found.story.planner}\n{makespans(found.story, found.trace)}")
+        print(
+            f"\nrun {found.run} itself, planned by {found.story.planner}\n{makespans(found.story, found.trace)}"
+        )
     if options.svg:
         _written(options.svg, _picture(comparison))
     if options.trace:
@@ -49,19 +51,19 @@ def simulate(options: argparse.Namespace) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """`dagnb predict FUNCTION [--bytes N]`."""
-    from dagnb import whatif
+    from dagnb import analysis
 
-    print(whatif.predict(options.function, n_bytes=options.bytes))
+    print(analysis.predict(options.function, n_bytes=options.bytes))
     return 0
 
 
 def history(options: argparse.Namespace) -> int:
     """`dagnb history [--forget]`."""
-    from dagnb import whatif
-    from dagnb.metrics.history import RUNS, History
-    from dagnb.views.seats import lines
+    from dagnb import analysis
+    from dagnb.run_history.history import RUNS, History
+    from dagnb.views.worker_slots import lines
 
-    kept = whatif.history(limit=RUNS)
+    kept = analysis.history(limit=RUNS)
     if options.forget:
         History().forget()
         print(f"{counted(len(kept), 'run')} and what they taught are forgotten.")
@@ -74,20 +76,20 @@ def history(options: argparse.Namespace) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """`dagnb export RUN FILE [--to FORMAT]`."""
-    from dagnb import whatif
+    from dagnb import analysis
 
-    _written(options.file, whatif.export(_past(options), options.to))
+    _written(options.file, analysis.export(_past(options), options.to))
     return 0
 
 
 def _past(options: argparse.Namespace) -> Past:
     """The run meant, from the history, else from the store."""
-    from dagnb import whatif
+    from dagnb import analysis
 
-    return whatif.past(options.run, store=options.store, workers=options.workers)
+    return analysis.past(options.run, store=options.store, workers=options.workers)
 
 
-def _row(line: Kept) -> list[str]:
+def _row(line: HistoryEntry) -> list[str]:
     return [
         line.run,
         short_name(line.name),
@@ -122,12 +124,14 @@ def _trace(comparison: Comparison, past: Past | None) -> str:
     assert best.outlook is not None
     planned = best.outlook.trace
     if past is None:
-        return chrome_trace(planned, name=comparison.name, upstream=[s.upstream for s in best.outlook.plan.steps])
+        return chrome_trace(
+            planned, name=comparison.name, upstream=[s.upstream for s in best.outlook.plan.steps]
+        )
     upstream = past.story.upstream if planned.names == past.trace.names else None
     return chrome_trace(past.trace, planned=planned, name=comparison.name, upstream=upstream)
 
 
-def _best(comparison: Comparison) -> Line:
+def _best(comparison: Comparison) -> PlannerResult:
     if comparison.best is None:
         raise ConfigError(
             f"no planner found a plan: {comparison.lines[0].problem if comparison.lines else 'none asked'}"

@@ -49,7 +49,9 @@ def show(options: argparse.Namespace) -> int:
         print(write_output(options.html, run.to_html()))
     else:
         seen = run.look()
-        print(f"run {run.id}  {short_name(run.story.name)}  {seen.state}  {moment_text(seen.submitted_at)}")
+        print(
+            f"run {run.id}  {short_name(run.story.name)}  {seen.state}  {moment_text(seen.submitted_at)}"
+        )
         print(counts_text(run.status))
         print(trace_text(run.trace))
         if seen.errors:
@@ -81,7 +83,11 @@ def why(options: argparse.Namespace) -> int:
 def cancel(options: argparse.Namespace) -> int:
     """`dagnb cancel RUN`."""
     run = found_run(options, Purpose.CANCEL)
-    print(f"run {run.id} is cancelled." if run.cancel() else f"run {run.id} was over already: {run.state}.")
+    print(
+        f"run {run.id} is cancelled."
+        if run.cancel()
+        else f"run {run.id} was over already: {run.state}."
+    )
     return 0
 
 
@@ -96,7 +102,11 @@ def forget(options: argparse.Namespace) -> int:
     lines = _listed(options)
     over = [line.run for line in lines if line.state is not RunState.RUNNING]
     n_keys = sum(_attached(run, options).forget() for run in over)
-    going_on = f" {counted(len(lines) - len(over), 'run')} still going on." if len(lines) > len(over) else ""
+    going_on = (
+        f" {counted(len(lines) - len(over), 'run')} still going on."
+        if len(lines) > len(over)
+        else ""
+    )
     print(f"{counted(len(over), 'run')} forgotten, {counted(n_keys, 'key')}.{going_on}")
     return 0
 
@@ -125,7 +135,9 @@ def _attached(run: str, options: argparse.Namespace) -> Run[Any]:
 
 def found_run(options: argparse.Namespace, purpose: Purpose = Purpose.LOOK) -> Run[Any]:
     """The run meant. Raises UnknownRunError, RunNotStoredError, AmbiguousNameError."""
-    known = client.find_run(options.run, purpose=purpose, store=options.store, workers=options.workers)
+    known = client.find_run(
+        options.run, purpose=purpose, store=options.store, workers=options.workers
+    )
     return _attached(known.run, options)
 
 
@@ -147,7 +159,9 @@ def _as_json(run: Run[Any]) -> str:
         "submitted_at": seen.submitted_at,
         "finished_at": seen.finished_at or None,
         "makespan_s": trace.makespan_s,
-        "tasks": dict(zip(run.story.names, (TaskState(state).word for state in seen.states), strict=True)),
+        "tasks": dict(
+            zip(run.story.names, (TaskState(state).word for state in seen.states), strict=True)
+        ),
         "errors": [error.line() for error in run.errors],
         "trace": json.loads(trace.to_json()),
     }

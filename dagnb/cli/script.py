@@ -38,7 +38,9 @@ def _run_cells(path: Path) -> int:
     if not sys.stdout.isatty():
         settings["InteractiveShell"] = {"colors": "nocolor"}
     config = importlib.import_module("traitlets.config").Config(settings)
-    shell = importlib.import_module("IPython.core.interactiveshell").InteractiveShell.instance(config=config)
+    shell = importlib.import_module("IPython.core.interactiveshell").InteractiveShell.instance(
+        config=config
+    )
     for source in cells:
         result = shell.run_cell(source, store_history=True)
         if isinstance(result.error_in_exec, KeyboardInterrupt):

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from dagnb import client
 from dagnb.demo.identifiers import chunks, count_identifiers, library_sources, merged, top
-from dagnb.demo.seating import Onlooker, seats_text, starts_text
+from dagnb.demo.worker_log import WorkerWatcher, slots_text, starts_text
 from dagnb.graph.node import Node
 from dagnb.handle import Run
 from dagnb.planning.plan import Plan
@@ -49,17 +49,27 @@ def run_demo(choice: Choice, stream: TextIO) -> bool:
     """
     texts = library_sources(None if choice.limit_mb is None else choice.limit_mb * 1e6)
     size = sum(map(len, texts))
-    _say(stream, f"Identifiers of Python's own library: {counted(len(texts), 'file')}, {bytes_text(size)} of source.")
+    _say(
+        stream,
+        f"Identifiers of Python's own library: {counted(len(texts), 'file')}, {bytes_text(size)} of source.",
+    )
     nodes = _nodes(texts)
     terms = {"planner": choice.planner, "workers": choice.workers}
     plan = client.plan(*nodes, **terms)
     _say(stream, f"Graph: {_shape(plan)}.", f"Plan:  {plan_text(plan)}", "")
     run = client.run(*nodes, name="identifiers", store=choice.store, **terms)
-    with Onlooker(run.id, choice.workers) as onlooker:
+    with WorkerWatcher(run.id, choice.workers) as onlooker:
         watch(run, stream=stream)
         counts, best = run.result()
     trace = run.trace
-    _say(stream, "", _participants(trace), *seats_text(onlooker.seats), *starts_text(trace), onlooker.left_text())
+    _say(
+        stream,
+        "",
+        _participants(trace),
+        *slots_text(onlooker.seats),
+        *starts_text(trace),
+        onlooker.left_text(),
+    )
     _say(stream, "", trace_text(trace), "")
     is_equal = _check(texts, counts, best, trace, stream)
     _say(stream, "", *_leave(run, plan, trace, choice.out or state_directory() / "demo"))
@@ -78,7 +88,9 @@ def _nodes(texts: Sequence[str]) -> tuple[Node[Counts], Node[list[tuple[str, int
 def _shape(plan: Plan) -> str:
     """The graph in a line: which functions, how often."""
     functions = Counter(call.function for call in plan.dag.calls)
-    return f"{counted(len(plan.dag), 'task')}: " + ", ".join(f"{name} x{n}" for name, n in functions.items())
+    return f"{counted(len(plan.dag), 'task')}: " + ", ".join(
+        f"{name} x{n}" for name, n in functions.items()
+    )
 
 
 def _participants(trace: Trace) -> str:
@@ -88,7 +100,13 @@ def _participants(trace: Trace) -> str:
     return f"{counted(len(ran), 'worker')} took part: {shares}."
 
 
-def _check(texts: Sequence[str], counts: Counts, best: Sequence[tuple[str, int]], trace: Trace, stream: TextIO) -> bool:
+def _check(
+    texts: Sequence[str],
+    counts: Counts,
+    best: Sequence[tuple[str, int]],
+    trace: Trace,
+    stream: TextIO,
+) -> bool:
     """Count alone, in one go; compare every number."""
     began = time.perf_counter()
     alone = count_identifiers.function(list(texts))
@@ -98,11 +116,12 @@ def _check(texts: Sequence[str], counts: Counts, best: Sequence[tuple[str, int]]
     _say(stream, f"  {'identifier':<{wide}} {'run':>8} {'alone':>8}", *lines)
     is_equal = counts == alone and best == top.function(alone, N_TOP)
     _say(stream, "", _verdict(counts, alone, is_equal=is_equal))
-    begun_s = min(span.begin_s for span in trace.spans if span.phase is Phase.RUN) - trace.submitted_s
-    run_took = (
-        f"The run took {seconds_text(trace.makespan_s)}, {seconds_text(begun_s)} of it until its first function began"
+    begun_s = (
+        min(span.begin_s for span in trace.spans if span.phase is Phase.RUN) - trace.submitted_s
     )
-    _say(stream, f"{run_took}; one process alone took {seconds_text(took_s)}.")
+    run_took = f"The run took {seconds_text(trace.makespan_s)}"
+    before = f"{seconds_text(begun_s)} of it until its first function began"
+    _say(stream, f"{run_took}, {before}; one process alone took {seconds_text(took_s)}.")
     return is_equal
 
 

@@ -86,11 +86,20 @@ def _process(
             slices += [_Slice(span, thread, *ticks(span, trace.submitted_s)) for span in lane]
     slices.sort(key=lambda one: (one.begin, -one.end))
     events += [_slice(one, trace, pid) for one in slices]
-    events += [event for span in trace.spans if span.phase is Phase.QUEUE for event in _wait(span, trace, pid, numbers)]
+    events += [
+        event
+        for span in trace.spans
+        if span.phase is Phase.QUEUE
+        for event in _wait(span, trace, pid, numbers)
+    ]
     if upstream is not None:
         events += _arrows(slices, upstream, pid, numbers)
-    events += [_counter("active workers", "workers", at, level, pid) for at, level in active_workers(trace)]
-    events += [_counter("bytes in flight", "bytes", at, level, pid) for at, level in moving_bytes(trace)]
+    events += [
+        _counter("active workers", "workers", at, level, pid) for at, level in active_workers(trace)
+    ]
+    events += [
+        _counter("bytes in flight", "bytes", at, level, pid) for at, level in moving_bytes(trace)
+    ]
     return events
 
 
@@ -126,7 +135,13 @@ def _facts(span: Span, trace: Trace) -> dict[str, Any]:
 
 def _wait(span: Span, trace: Trace, pid: int, numbers: _Numbers) -> tuple[Event, Event]:
     begin, end = ticks(span, trace.submitted_s)
-    common = {"name": "queue", "cat": "queue", "pid": pid, "tid": 0, "id": f"wait{next(numbers.wait)}"}
+    common = {
+        "name": "queue",
+        "cat": "queue",
+        "pid": pid,
+        "tid": 0,
+        "id": f"wait{next(numbers.wait)}",
+    }
     facts = _facts(span, trace) | {"worker": span.worker}
     return (
         {"ph": "b", **common, "ts": begin / NS_PER_US, "args": facts},
@@ -151,7 +166,13 @@ def _arrows(
             common = {"name": "value", "cat": "dependency", "pid": pid, "id": next(numbers.arrow)}
             leaves = min(maker.end - 1, reader.begin)
             yield {"ph": "s", **common, "tid": maker.thread, "ts": leaves / NS_PER_US}
-            yield {"ph": "f", "bp": "e", **common, "tid": reader.thread, "ts": reader.begin / NS_PER_US}
+            yield {
+                "ph": "f",
+                "bp": "e",
+                **common,
+                "tid": reader.thread,
+                "ts": reader.begin / NS_PER_US,
+            }
 
 
 def _reading(slices: Sequence[_Slice]) -> _Slice | None:
@@ -166,4 +187,11 @@ def _making(slices: Sequence[_Slice], before: int) -> _Slice | None:
 
 
 def _counter(name: str, unit: str, at: int, level: int, pid: int) -> Event:
-    return {"ph": "C", "name": name, "pid": pid, "tid": 0, "ts": at / NS_PER_US, "args": {unit: level}}
+    return {
+        "ph": "C",
+        "name": name,
+        "pid": pid,
+        "tid": 0,
+        "ts": at / NS_PER_US,
+        "args": {unit: level},
+    }

@@ -21,7 +21,9 @@ def active_workers(trace: Trace) -> list[tuple[int, int]]:
 
 def moving_bytes(trace: Trace) -> list[tuple[int, int]]:
     """(nanoseconds since the submission, bytes on their way to or from the store from then on), at each change."""
-    return _curve((*ticks(s, trace.submitted_s), s.n_bytes) for s in trace.spans if s.phase in MOVING)
+    return _curve(
+        (*ticks(s, trace.submitted_s), s.n_bytes) for s in trace.spans if s.phase in MOVING
+    )
 
 
 def _union(spans: Sequence[Span], submitted_s: float) -> list[tuple[int, int]]:

@@ -23,7 +23,9 @@ def lanes(spans: Sequence[Span], submitted_s: float) -> list[list[Span]]:
     """
     ordered = sorted(spans, key=lambda span: _outer_first(ticks(span, submitted_s)))
     lines: list[list[Span]] = []
-    open_: list[list[tuple[int, Span]]] = []  # of each line, what encloses the present moment: end, span
+    open_: list[
+        list[tuple[int, Span]]
+    ] = []  # of each line, what encloses the present moment: end, span
     for span in ordered:
         begin, end = ticks(span, submitted_s)
         for line, stack in zip(lines, open_, strict=True):

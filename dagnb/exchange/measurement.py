@@ -52,4 +52,6 @@ def _position(dag: Dag, name: str) -> int:
     for known in (name, name.rstrip("'")):
         if known in dag.positions:
             return dag.positions[known]
-    raise GraphError(f"the trace holds task '{name}', which the DAG lacks. Give the DAG of the same run.")
+    raise GraphError(
+        f"the trace holds task '{name}', which the DAG lacks. Give the DAG of the same run."
+    )

@@ -62,7 +62,9 @@ class Section:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise GraphError(f"{self.at(key)} is {value!r:.60}, not a number. {_CURE}")
         if not 0 <= value < math.inf:
-            raise GraphError(f"{self.at(key)} is {value}. Give a number of 0 or more, or leave it out.")
+            raise GraphError(
+                f"{self.at(key)} is {value}. Give a number of 0 or more, or leave it out."
+            )
         return value
 
     def at(self, key: str) -> str:

@@ -62,7 +62,11 @@ def read(text: str) -> Workflow:
 def _split(workflow: Section) -> tuple[list[_Task], dict[str, int], float | None]:
     """Tasks, sizes of files and makespan of version 1.5 or 1.6."""
     specification = workflow.section("specification")
-    execution = workflow.section("execution") if "execution" in workflow else Section({}, workflow.at("execution"))
+    execution = (
+        workflow.section("execution")
+        if "execution" in workflow
+        else Section({}, workflow.at("execution"))
+    )
     measured = {task.text("id"): task for task in execution.sections("tasks")}
     tasks = []
     for task in specification.sections("tasks"):
@@ -72,7 +76,9 @@ def _split(workflow: Section) -> tuple[list[_Task], dict[str, int], float | None
             _Task(
                 name=task.text(NAME) if NAME in task else name,
                 aliases=(name,),
-                function=task.text("name") if task.text("name") != name else _program(facts) or name,
+                function=task.text("name")
+                if task.text("name") != name
+                else _program(facts) or name,
                 parents=task.texts("parents"),
                 children=task.texts("children"),
                 inputs=task.texts("inputFiles"),
@@ -124,28 +130,42 @@ def _first(section: Section, *keys: str) -> float | None:
 
 def _file(file: Section) -> str:
     """The id of a file: up to 1.4 its name, below a path that may be given."""
-    return file.text("id") if "id" in file else (file.text("path") if "path" in file else "") + file.text("name")
+    return (
+        file.text("id")
+        if "id" in file
+        else (file.text("path") if "path" in file else "") + file.text("name")
+    )
 
 
 def _sizes(files: Iterable[Section]) -> dict[str, int]:
     return {_file(file): int(_first(file, "sizeInBytes", "size") or 0) for file in files}
 
 
-def _assembled(name: str, tasks: Sequence[_Task], sizes: Mapping[str, int], makespan_s: float | None) -> Workflow:
+def _assembled(
+    name: str, tasks: Sequence[_Task], sizes: Mapping[str, int], makespan_s: float | None
+) -> Workflow:
     declared = _declared(tasks)
     passed = _passed(tasks, declared)
     names = [task.name for task in tasks]
     edges = dict.fromkeys((*declared, *passed))
-    dag = Dag.from_edges(names, ((names[u], names[d]) for u, d in edges), functions=[task.function for task in tasks])
+    dag = Dag.from_edges(
+        names, ((names[u], names[d]) for u, d in edges), functions=[task.function for task in tasks]
+    )
     place = [dag.positions[name] for name in names]
     outside = [set(task.inputs) for task in tasks]
     for (_, d), files in passed.items():
         outside[d].difference_update(files)
-    made = {place[i]: _total(task.outputs, sizes) for i, task in enumerate(tasks) if task.outputs is not None}
+    made = {
+        place[i]: _total(task.outputs, sizes)
+        for i, task in enumerate(tasks)
+        if task.outputs is not None
+    }
     return Workflow(
         name=name,
         dag=dag,
-        run_s={place[i]: float(task.run_s) for i, task in enumerate(tasks) if task.run_s is not None},
+        run_s={
+            place[i]: float(task.run_s) for i, task in enumerate(tasks) if task.run_s is not None
+        },
         output_bytes=made,
         edge_bytes={(place[u], place[d]): _total(files, sizes) for (u, d), files in passed.items()},
         external_bytes={place[d]: _total(files, sizes) for d, files in enumerate(outside) if files},
@@ -158,7 +178,9 @@ def _total(files: Iterable[str], sizes: Mapping[str, int]) -> int:
     distinct = set(files)
     for file in distinct:
         if file not in sizes:
-            raise GraphError(f"file '{file}' is read or written, and has no size. List it in specification.files.")
+            raise GraphError(
+                f"file '{file}' is read or written, and has no size. List it in specification.files."
+            )
     return sum(sizes[file] for file in distinct)
 
 
@@ -177,11 +199,15 @@ def _declared(tasks: Sequence[_Task]) -> dict[tuple[int, int], None]:
                         f"task '{task.name}' has the {kind} '{other}', which does not exist. "
                         f"Add that task, or leave the {kind} out."
                     )
-                edges[(known[other], position) if kind == "parent" else (position, known[other])] = None
+                edges[
+                    (known[other], position) if kind == "parent" else (position, known[other])
+                ] = None
     return edges
 
 
-def _passed(tasks: Sequence[_Task], declared: Mapping[tuple[int, int], None]) -> dict[tuple[int, int], list[str]]:
+def _passed(
+    tasks: Sequence[_Task], declared: Mapping[tuple[int, int], None]
+) -> dict[tuple[int, int], list[str]]:
     """(upstream, task) -> the files that go there, one at least."""
     writers: dict[str, list[int]] = defaultdict(list)
     for position, task in enumerate(tasks):
@@ -191,7 +217,9 @@ def _passed(tasks: Sequence[_Task], declared: Mapping[tuple[int, int], None]) ->
     for position, task in enumerate(tasks):
         for file in dict.fromkeys(task.inputs):
             makers = [u for u in writers.get(file, ()) if u != position]
-            upstream = [u for u in makers if (u, position) in declared] or (makers if len(makers) == 1 else [])
+            upstream = [u for u in makers if (u, position) in declared] or (
+                makers if len(makers) == 1 else []
+            )
             for u in upstream:
                 passed[u, position].append(file)
     return dict(passed)

@@ -28,11 +28,18 @@ def write(dag: Dag, known: Trace | Costs, *, name: str = "dagnb") -> str:
     """
     if isinstance(known, Costs):
         return text(Workflow.expected(dag, known, name=name))
-    return text(Workflow.measured(dag, known, name=name), facts=measurements(dag, known), submitted_s=known.submitted_s)
+    return text(
+        Workflow.measured(dag, known, name=name),
+        facts=measurements(dag, known),
+        submitted_s=known.submitted_s,
+    )
 
 
 def text(
-    workflow: Workflow, *, facts: Mapping[int, Measurement] | None = None, submitted_s: float | None = None
+    workflow: Workflow,
+    *,
+    facts: Mapping[int, Measurement] | None = None,
+    submitted_s: float | None = None,
 ) -> str:
     """WfFormat 1.5 of a workflow; `read` gives it back.
 
@@ -83,10 +90,15 @@ def _specification(workflow: Workflow, ids: Sequence[str]) -> dict[str, Any]:
         if i in outputs:
             task["outputFiles"] = outputs[i]
         tasks.append(task)
-    return {"tasks": tasks, "files": [{"id": file, "sizeInBytes": size} for file, size in sizes.items()]}
+    return {
+        "tasks": tasks,
+        "files": [{"id": file, "sizeInBytes": size} for file, size in sizes.items()],
+    }
 
 
-def _files(workflow: Workflow, ids: Sequence[str]) -> tuple[dict[int, list[str]], list[list[str]], dict[str, int]]:
+def _files(
+    workflow: Workflow, ids: Sequence[str]
+) -> tuple[dict[int, list[str]], list[list[str]], dict[str, int]]:
     """Files that add up to the bytes: (of each task that gives some, read by each task, file -> size).
 
     The files of a task are stairs: whoever is passed n bytes reads the first few, n bytes together. So any sizes of
@@ -96,7 +108,11 @@ def _files(workflow: Workflow, ids: Sequence[str]) -> tuple[dict[int, list[str]]
     outputs: dict[int, list[str]] = {}
     inputs: list[list[str]] = [[] for _ in ids]
     for u, total in workflow.output_bytes.items():
-        readers = {d: workflow.edge_bytes[u, d] for d in workflow.dag.downstream[u] if (u, d) in workflow.edge_bytes}
+        readers = {
+            d: workflow.edge_bytes[u, d]
+            for d in workflow.dag.downstream[u]
+            if (u, d) in workflow.edge_bytes
+        }
         steps = sorted({*readers.values(), *((total,) if total else ())})
         count = {n_bytes: k + 1 for k, n_bytes in enumerate(steps)}
         outputs[u] = [f"{ids[u]}.out{k}" for k in range(len(steps))]

@@ -43,7 +43,9 @@ class Workflow:
             dag=dag,
             run_s={task: found[task].run_s for task in sorted(found)},
             output_bytes=outputs,
-            edge_bytes={(u, d): outputs[u] for u, d in _edges(dag) if u in outputs},  # read whole, as dagnb does it
+            edge_bytes={
+                (u, d): outputs[u] for u, d in _edges(dag) if u in outputs
+            },  # read whole, as dagnb does it
             makespan_s=max(0.0, trace.makespan_s),
         )
 
@@ -72,11 +74,17 @@ class Workflow:
 
     def __post_init__(self) -> None:
         """Check the laws: positions and edges of the DAG, nothing negative, no more passed on than was made."""
-        facts = (("run_s", self.run_s), ("output_bytes", self.output_bytes), ("external_bytes", self.external_bytes))
+        facts = (
+            ("run_s", self.run_s),
+            ("output_bytes", self.output_bytes),
+            ("external_bytes", self.external_bytes),
+        )
         for what, values in facts:
             for position, value in values.items():
                 if not 0 <= position < len(self.dag):
-                    raise GraphError(f"{what} names task {position}; the DAG has {len(self.dag)}. Count from 0.")
+                    raise GraphError(
+                        f"{what} names task {position}; the DAG has {len(self.dag)}. Count from 0."
+                    )
                 if not value >= 0:  # also what is not a number
                     raise GraphError(
                         f"{what} of task '{self.dag.calls[position].name}' is {value}. "
@@ -87,7 +95,9 @@ class Workflow:
 
     def _check_edge(self, upstream: int, position: int, n_bytes: int) -> None:
         if not 0 <= position < len(self.dag) or upstream not in self.dag.calls[position].upstream:
-            raise GraphError(f"edge_bytes names ({upstream}, {position}), which is no edge of the DAG. Leave it out.")
+            raise GraphError(
+                f"edge_bytes names ({upstream}, {position}), which is no edge of the DAG. Leave it out."
+            )
         made = self.output_bytes.get(upstream, -1)
         if not 0 <= n_bytes <= made:
             raise GraphError(

@@ -25,7 +25,14 @@ def brief(thing: Any) -> str:
 
 def changed(thing: Any) -> str:
     """Give the repr of a data class with only those fields that differ from their defaults; short as in brief."""
-    return _told(thing, [field for field in dataclasses.fields(thing) if getattr(thing, field.name) != field.default])
+    return _told(
+        thing,
+        [
+            field
+            for field in dataclasses.fields(thing)
+            if getattr(thing, field.name) != field.default
+        ],
+    )
 
 
 def _told(thing: Any, fields: Iterable[dataclasses.Field[Any]]) -> str:

@@ -52,7 +52,9 @@ class Dag:
         if any(not 0 <= s < len(self.calls) for s in self.sinks):
             raise GraphError(f"sinks {self.sinks} point outside the {len(self.calls)} tasks.")
         if len({call.name for call in self.calls}) != len(self.calls):
-            doubled = [name for name, n in Counter(call.name for call in self.calls).items() if n > 1]
+            doubled = [
+                name for name, n in Counter(call.name for call in self.calls).items() if n > 1
+            ]
             raise GraphError(f"two tasks are called '{doubled[0]}'. Names must differ.")
 
     def __repr__(self) -> str:
@@ -132,7 +134,9 @@ class Dag:
                 raise GraphError(f"sink {sink!r} names a task that does not exist.")
         order = _topological(upstream, downstream)
         if len(order) < len(names):
-            raise CycleError([names[i] for i in _a_cycle(upstream, set(range(len(names))) - set(order))])
+            raise CycleError(
+                [names[i] for i in _a_cycle(upstream, set(range(len(names))) - set(order))]
+            )
         rank = {old: new for new, old in enumerate(order)}
         calls = tuple(
             Call(
@@ -142,7 +146,11 @@ class Dag:
             )
             for old in order
         )
-        ends = [rank[place[s]] for s in sinks] if sinks else sorted(rank[i] for i in order if not downstream[i])
+        ends = (
+            [rank[place[s]] for s in sinks]
+            if sinks
+            else sorted(rank[i] for i in order if not downstream[i])
+        )
         return cls(calls, tuple(ends))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -166,12 +174,19 @@ def _reachable(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:
             names = [n.task.name for n in ordered]
             place = {n: i for i, n in enumerate(ordered)}
             raise CycleError(
-                [names[i] for i in _a_cycle([[place[u] for u in n.upstream] for n in ordered], set(place.values()))]
+                [
+                    names[i]
+                    for i in _a_cycle(
+                        [[place[u] for u in n.upstream] for n in ordered], set(place.values())
+                    )
+                ]
             )
     return ordered
 
 
-def _topological(upstream: Sequence[Sequence[int]], downstream: Sequence[Sequence[int]]) -> list[int]:
+def _topological(
+    upstream: Sequence[Sequence[int]], downstream: Sequence[Sequence[int]]
+) -> list[int]:
     """Kahn's order, the smallest position first; shorter than the input when there is a cycle."""
     waiting = [len(u) for u in upstream]
     ready = [i for i, n in enumerate(waiting) if n == 0]

@@ -11,8 +11,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from dagnb.graph.code import names_and_texts
-from dagnb.graph.reduction import is_generic
+from dagnb.graph.pickling.code import names_and_texts
+from dagnb.graph.pickling.reduction import is_generic
 
 _PLAIN = (int, float, complex, str, bytes, type(None), type(...))
 
@@ -47,8 +47,14 @@ def _feed(function: Any, put: Callable[[bytes], None], seen: dict[int, Any]) -> 
         method = type(function).__call__  # of an object that is called like a function
         return [method] if isinstance(method, types.FunctionType) else []
     enclosed = dict(_enclosed(function, code))
-    put(_told((_told_code(code), function.__defaults__, function.__kwdefaults__, enclosed)).encode())
-    return [*_helpers(function, code), *(held for held in enclosed.values() if _is_function(held)), *behind]
+    put(
+        _told((_told_code(code), function.__defaults__, function.__kwdefaults__, enclosed)).encode()
+    )
+    return [
+        *_helpers(function, code),
+        *(held for held in enclosed.values() if _is_function(held)),
+        *behind,
+    ]
 
 
 def _behind(thing: Any) -> list[Any]:
@@ -90,7 +96,9 @@ def _helpers(function: Any, code: types.CodeType) -> Iterator[Any]:
 
 
 def _enclosed(function: Any, code: types.CodeType) -> Iterator[tuple[str, Any]]:
-    for name, cell in zip(code.co_freevars, getattr(function, "__closure__", None) or (), strict=False):
+    for name, cell in zip(
+        code.co_freevars, getattr(function, "__closure__", None) or (), strict=False
+    ):
         try:
             held = cell.cell_contents
         except ValueError:  # not filled yet: a function that encloses what is defined after it
@@ -100,7 +108,13 @@ def _enclosed(function: Any, code: types.CodeType) -> Iterator[tuple[str, Any]]:
 
 def _told_code(code: types.CodeType) -> str:
     """The code without its place: no file, no line numbers."""
-    names = (code.co_names, code.co_varnames, code.co_freevars, code.co_argcount, code.co_kwonlyargcount)
+    names = (
+        code.co_names,
+        code.co_varnames,
+        code.co_freevars,
+        code.co_argcount,
+        code.co_kwonlyargcount,
+    )
     return repr((code.co_code, code.co_exceptiontable, names, _told(code.co_consts)))
 
 

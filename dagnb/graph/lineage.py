@@ -80,9 +80,15 @@ class _Walk:
         yield f"{type(value).__name__}{n_items}"
         if base in (set, frozenset):
             if n_items <= _LOOKED_AT:  # the first of a larger one are others in every process
-                yield from sorted(part for item in base.__iter__(value) for part in self.parts(item, depth))
+                yield from sorted(
+                    part for item in base.__iter__(value) for part in self.parts(item, depth)
+                )
             return
-        items = itertools.chain.from_iterable(dict.items(value)) if base is dict else base.__iter__(value)
+        items = (
+            itertools.chain.from_iterable(dict.items(value))
+            if base is dict
+            else base.__iter__(value)
+        )
         for item in itertools.islice(items, 2 * _LOOKED_AT if base is dict else _LOOKED_AT):
             yield from self.parts(item, depth)
 
@@ -92,7 +98,9 @@ def _plain(value: Any) -> str | None:
     if value is None or isinstance(value, bool):
         return str(value)
     if isinstance(value, int):
-        return int.__format__(value, "x")  # decimal digits of a large one take long, and Python refuses them
+        return int.__format__(
+            value, "x"
+        )  # decimal digits of a large one take long, and Python refuses them
     if isinstance(value, float):
         return float.__repr__(value)
     if isinstance(value, complex):
@@ -109,4 +117,6 @@ def _shape(value: Any) -> str:
         shape = getattr(value, "shape", ())
     except Exception:  # noqa: BLE001  # the attribute may be code of the user's, which raises anything
         return ""
-    return str(shape) if type(shape) is tuple and all(type(length) is int for length in shape) else ""
+    return (
+        str(shape) if type(shape) is tuple and all(type(length) is int for length in shape) else ""
+    )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from dagnb.errors import ArgumentChangedError, GraphError, UnserialisableError
 from dagnb.failure import reason_of
-from dagnb.graph.blame import blame
 from dagnb.graph.brief import cut
 from dagnb.graph.lineage import summary
-from dagnb.graph.packing import Content, Packed, pack, pack_call
+from dagnb.graph.pickling.blame import blame
+from dagnb.graph.pickling.packing import Content, Packed, pack, pack_call
 
 if TYPE_CHECKING:
     from dagnb.graph.task import Task
@@ -121,7 +121,9 @@ class Node(Generic[R]):
         return f"<node {cut(self.task.name)} of {len(self.upstream)} upstream; .run() computes it>"
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise GraphError(f"a node cannot be changed (tried to set {name!r}). Call the task again for another node.")
+        raise GraphError(
+            f"a node cannot be changed (tried to set {name!r}). Call the task again for another node."
+        )
 
     def __reduce__(self) -> NoReturn:
         raise GraphError(
@@ -148,7 +150,9 @@ class Node(Generic[R]):
         return not self == other
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):  # looked up by protocols of Python and IPython, which try whether it is there
+        if name.startswith(
+            "_"
+        ):  # looked up by protocols of Python and IPython, which try whether it is there
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         told = self._told(f"has no attribute {name!r} yet", "take it inside a task")
         raise AttributeError(told, name=name, obj=self)
@@ -173,7 +177,10 @@ _ITEMS = "getitem setitem delitem contains"
 _UNARY = "neg pos abs invert"
 _BINARY = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and or xor"
 
-_CALCULATIONS = [*_UNARY.split(), *(prefix + name for name in _BINARY.split() for prefix in ("", "r", "i"))]
+_CALCULATIONS = [
+    *_UNARY.split(),
+    *(prefix + name for name in _BINARY.split() for prefix in ("", "r", "i")),
+]
 
 _REFUSED = {
     "has no truth value yet": ("test it inside a task", ["bool"]),

@@ -51,7 +51,9 @@ class TaskOptions:
         """Refuse values that mean nothing."""
         self._check_kinds()
         if self.resources is not None and not isinstance(self.resources, Resources):
-            raise ConfigError(f"@task(resources={self.resources!r}): write Resources(cpus=..., memory_mb=...).")
+            raise ConfigError(
+                f"@task(resources={self.resources!r}): write Resources(cpus=..., memory_mb=...)."
+            )
         if not 0 <= self.retries <= _MOST_RETRIES:
             raise ConfigError(f"@task(retries={self.retries}): must be 0 to {_MOST_RETRIES:,}.")
         if self.timeout_s is not None and not self.timeout_s > 0:
@@ -61,11 +63,17 @@ class TaskOptions:
         if self.backoff_s < 0:
             raise ConfigError(f"@task(backoff_s={self.backoff_s}): must be 0 seconds or more.")
         if self.io is not None and not _IO_RELATION.fullmatch(self.io):
-            raise ConfigError(f"@task(io={self.io!r}): must be 'constant', 'linear', 'affine' or 'power:EXPONENT'.")
+            raise ConfigError(
+                f"@task(io={self.io!r}): must be 'constant', 'linear', 'affine' or 'power:EXPONENT'."
+            )
         if self.time_s is not None and not self.time_s >= 0:
-            raise ConfigError(f"@task(time_s={self.time_s}): must be 0 seconds or more; leave it out if unknown.")
+            raise ConfigError(
+                f"@task(time_s={self.time_s}): must be 0 seconds or more; leave it out if unknown."
+            )
         if self.output_bytes is not None and not self.output_bytes >= 0:
-            raise ConfigError(f"@task(output_bytes={self.output_bytes}): must be 0 or more; leave it out if unknown.")
+            raise ConfigError(
+                f"@task(output_bytes={self.output_bytes}): must be 0 or more; leave it out if unknown."
+            )
 
     def _check_kinds(self) -> None:
         """Refuse what is no number or no switch where there must be one; None stands only for an absent value."""
@@ -75,7 +83,9 @@ class TaskOptions:
             if value is None and may_be_none:
                 continue
             if not isinstance(value, kind) or isinstance(value, bool):
-                raise ConfigError(f"@task({name}={value!r}): must be a number, not {type(value).__name__}.")
+                raise ConfigError(
+                    f"@task({name}={value!r}): must be a number, not {type(value).__name__}."
+                )
 
         for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
@@ -121,7 +131,9 @@ def options_from(**options: Any) -> TaskOptions:
 
 def _exception_types(told: object) -> tuple[type[BaseException], ...]:
     """The types of `retry_on`, one or several. Raises ConfigError for anything else, such as the name of a type."""
-    kinds = tuple(told) if isinstance(told, Iterable) and not isinstance(told, str | type) else (told,)
+    kinds = (
+        tuple(told) if isinstance(told, Iterable) and not isinstance(told, str | type) else (told,)
+    )
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise ConfigError(
@@ -139,7 +151,9 @@ def requirements_from(told: Any) -> tuple[str, ...]:
         return ()
     if isinstance(told, os.PathLike) or (isinstance(told, str) and told.endswith(".txt")):
         return read(os.fspath(told))
-    lines: list[Any] = [told] if isinstance(told, str) else list(told) if isinstance(told, Iterable) else [told]
+    lines: list[Any] = (
+        [told] if isinstance(told, str) else list(told) if isinstance(told, Iterable) else [told]
+    )
     if not all(isinstance(line, str) for line in lines):
         write = "write 'pandas>=2', a list of such texts, or the path of a requirements.txt."
         raise ConfigError(f"@task(requirements={told!r}): {write}")

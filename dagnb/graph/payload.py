@@ -17,8 +17,8 @@ from typing import Any
 
 from dagnb.errors import SignatureError, UnserialisableError
 from dagnb.failure import raised_text, reason_of
-from dagnb.graph.blame import blame
-from dagnb.graph.by_value import ByValuePickler, plain_or_by_value
+from dagnb.graph.pickling.blame import blame
+from dagnb.graph.pickling.by_value import ByValuePickler, plain_or_by_value
 from dagnb.graph.task import Task
 
 _MAC_BYTES = 16
@@ -40,7 +40,9 @@ class Signer:
     def open(self, what: str, sealed: bytes) -> memoryview:
         """The bytes without their signature. Raises SignatureError when it is not ours."""
         view = memoryview(sealed)
-        if len(view) < _MAC_BYTES or not hmac.compare_digest(view[:_MAC_BYTES], self._mac(what, (view[_MAC_BYTES:],))):
+        if len(view) < _MAC_BYTES or not hmac.compare_digest(
+            view[:_MAC_BYTES], self._mac(what, (view[_MAC_BYTES:],))
+        ):
             raise SignatureError(what)
         return view[_MAC_BYTES:]
 

@@ -38,7 +38,9 @@ def note_changes(task: Task[..., Any], before: Task[..., Any], changes: dict[str
     """Remember the options by which a task differs from the one it was made of."""
     if task in _origins:
         known = _origins.get(before)
-        _origins[task] = _Origin(_origins[task].spec, {**(known.changes if known else {}), **changes})
+        _origins[task] = _Origin(
+            _origins[task].spec, {**(known.changes if known else {}), **changes}
+        )
 
 
 def newest(task: Task[..., Any]) -> Any:

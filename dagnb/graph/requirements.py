@@ -22,12 +22,22 @@ LONGEST_LINE = 2_000
 _COMMENT = re.compile(r"(^|\s)#.*$")
 _OPTION = re.compile(r"(?:^|\s)(-[A-Za-z](?![A-Za-z0-9])|--[a-z][a-z-]*)")
 _PATH = re.compile(
-    r"[./~\\]|[A-Za-z]:[\\/]|file:|[^;@\s]+\.(?:whl|zip|tar\.\w+|tgz)(?:$|[\s;\[])|[\w.-]+[\\/]", re.ASCII
+    r"[./~\\]|[A-Za-z]:[\\/]|file:|[^;@\s]+\.(?:whl|zip|tar\.\w+|tgz)(?:$|[\s;\[])|[\w.-]+[\\/]",
+    re.ASCII,
 )
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
-_INDEX = {"-i", "-f", "--index-url", "--pypi-url", "--extra-index-url", "--find-links", "--no-index", "--trusted-host"}
+_INDEX = {
+    "-i",
+    "-f",
+    "--index-url",
+    "--pypi-url",
+    "--extra-index-url",
+    "--find-links",
+    "--no-index",
+    "--trusted-host",
+}
 _NESTED = {"-r", "-c", "--requirement", "--constraint"}
 _LOCAL = "Build a wheel of it for your index. Modules that lie beside your notebook reach the workers by themselves."
 _CURE_INDEX = "Set the index with pip config, as in `pip config set global.index-url URL`: images are built with it."
@@ -41,7 +51,9 @@ def parse(lines: Iterable[str], source: str = "", *, allow_urls: bool = False) -
     Raises RequirementError for the first line that is no requirement, an option, a path or a URL.
     """
     given = lines.split("\n") if isinstance(lines, str) else lines
-    found = {_canonical(line, source, number, allow_urls) for number, line in _logical(given, source)}
+    found = {
+        _canonical(line, source, number, allow_urls) for number, line in _logical(given, source)
+    }
     return tuple(sorted(found))
 
 
@@ -83,12 +95,18 @@ def _logical(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
 def _check_characters(line: str, source: str, number: int) -> None:
     if len(line) > LONGEST_LINE:
         problem = f"is {len(line)} characters long"
-        raise RequirementError(source, number, line[:40] + "...", problem, f"At most {LONGEST_LINE} are taken.")
+        raise RequirementError(
+            source, number, line[:40] + "...", problem, f"At most {LONGEST_LINE} are taken."
+        )
     for character in line:
         if (character < " " and character != "\t") or "\x7f" <= character <= "\x9f":
             problem = f"holds the control character U+{ord(character):04X}"
             raise RequirementError(
-                source, number, masked(line), problem, "Write one requirement a line, as plain text."
+                source,
+                number,
+                masked(line),
+                problem,
+                "Write one requirement a line, as plain text.",
             )
 
 
@@ -99,7 +117,9 @@ def _canonical(line: str, source: str, number: int, allow_urls: bool) -> str:
         return RequirementError(source, number, masked(line), problem, cure)
 
     if len(line) > LONGEST_LINE:
-        raise RequirementError(source, number, line[:40] + "...", "is too long", f"At most {LONGEST_LINE} are taken.")
+        raise RequirementError(
+            source, number, line[:40] + "...", "is too long", f"At most {LONGEST_LINE} are taken."
+        )
     if option := _OPTION.search(line.partition(";")[0]):
         raise refused(*_option_words(option.group(1)))
     if _URL.match(line):
@@ -110,11 +130,16 @@ def _canonical(line: str, source: str, number: int, allow_urls: bool) -> str:
         requirement = Requirement(line)
     except InvalidRequirement as error:
         reason = " ".join(str(error).split("\n")[0].split())
-        raise refused(f"is no requirement: {reason}", "Write it as `name`, `name==1.2` or `name>=1,<2`.") from error
+        raise refused(
+            f"is no requirement: {reason}", "Write it as `name`, `name==1.2` or `name>=1,<2`."
+        ) from error
     if requirement.url is not None and not allow_urls:
         raise refused("names a URL", "Take the package from your index, or pass allow_urls=True.")
     if requirement.url is not None and not requirement.url.startswith("https://"):
-        raise refused("names a URL that is not https://", "Take the package from your index, or from an https:// URL.")
+        raise refused(
+            "names a URL that is not https://",
+            "Take the package from your index, or from an https:// URL.",
+        )
     return _text(requirement)
 
 
@@ -123,9 +148,15 @@ def _option_words(option: str) -> tuple[str, str]:
     if option in _INDEX:
         return f"has the option {option}, which is no requirement", _CURE_INDEX
     if option in _NESTED:
-        return f"has the option {option}: other files are not read", "Put the lines of that file here."
+        return (
+            f"has the option {option}: other files are not read",
+            "Put the lines of that file here.",
+        )
     if option in {"-e", "--editable"}:
-        return "is an editable install: a path of this machine, which a worker does not have", _LOCAL
+        return (
+            "is an editable install: a path of this machine, which a worker does not have",
+            _LOCAL,
+        )
     return f"has the option {option}, which is no requirement", "Leave the option out."
 
 
@@ -140,5 +171,7 @@ def _text(requirement: Requirement) -> str:
     else:
         text += ",".join(sorted(str(clause) for clause in requirement.specifier))
     if requirement.marker is not None:
-        text += f" ; {requirement.marker}" if requirement.url is not None else f"; {requirement.marker}"
+        text += (
+            f" ; {requirement.marker}" if requirement.url is not None else f"; {requirement.marker}"
+        )
     return text

@@ -44,7 +44,9 @@ class Resources:
         if self.network:
             parts.append("net")
         if self.requirements:
-            parts.append("env" + hashlib.sha256("\n".join(self.requirements).encode()).hexdigest()[:8])
+            parts.append(
+                "env" + hashlib.sha256("\n".join(self.requirements).encode()).hexdigest()[:8]
+            )
         return "-".join(parts)
 
     def over(self, asked: Resources) -> tuple[float, float]:

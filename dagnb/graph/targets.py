@@ -10,7 +10,7 @@ from dagnb.errors import GraphError, NoNodeError
 from dagnb.failure import reason_of
 from dagnb.graph.brief import brief
 from dagnb.graph.node import Node
-from dagnb.graph.packing import pack, unpack
+from dagnb.graph.pickling.packing import pack, unpack
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,16 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, get_overloads, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    get_overloads,
+    overload,
+)
 
 from dagnb.errors import GraphError
 from dagnb.graph import context, reload
@@ -85,7 +94,9 @@ class Task(Generic[P, R]):
 
         def __getattr__(self, name: str) -> Any:
             """An attribute of the function, such as `cache_clear` or `register`."""
-            if name.startswith("__") or "function" not in vars(self):  # pickle and copy ask before there is a function
+            if name.startswith("__") or "function" not in vars(
+                self
+            ):  # pickle and copy ask before there is a function
                 raise AttributeError(f"a task has no {name!r}", name=name, obj=self)
             try:
                 return getattr(self.function, name)
@@ -194,7 +205,9 @@ def _refuse(thing: Any) -> NoReturn:
     if isinstance(thing, property):
         cure = " Put @task below it: @property, then @task."
     elif isinstance(thing, Node):
-        cure = f" It is a call of the task '{thing.task.name}': leave @task off what makes functions."
+        cure = (
+            f" It is a call of the task '{thing.task.name}': leave @task off what makes functions."
+        )
     raise GraphError(f"@task needs a function, not {type(thing).__name__} {thing!r}.{cure}")
 
 

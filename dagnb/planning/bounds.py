@@ -72,10 +72,14 @@ class Work:
         reads, outside, load, window = [], [], [], []
         for v, call in enumerate(dag.calls):
             sizes = [(u, costs.edge(u, v)) for u in dict.fromkeys(call.upstream)]
-            reads.append([(u, costs.fetching(v, [n]) if n > costs.inline_bytes else 0.0) for u, n in sizes])
+            reads.append(
+                [(u, costs.fetching(v, [n]) if n > costs.inline_bytes else 0.0) for u, n in sizes]
+            )
             n_outside = costs.external_bytes.get(v, 0)
             outside.append(costs.fetching(v, [n_outside]) if n_outside else 0.0)
-            load.append(costs.loading(v, sum([n for _, n in sizes]) + costs.argument_bytes.get(v, 0)))
+            load.append(
+                costs.loading(v, sum([n for _, n in sizes]) + costs.argument_bytes.get(v, 0))
+            )
             done_s = costs.run(v) + costs.dumping(v) + costs.storing(v) + costs.commit_s
             window.append(outside[v] + load[v] + done_s)
         again, pause = [0.0] * len(dag), [0.0] * len(dag)
@@ -108,7 +112,8 @@ def lower_bound(dag: Dag, costs: Costs, pool: Pool) -> Bound:
     found = heads(dag, costs, pool)
     last = max(dag.sinks, key=lambda sink: found.commit[sink])
     best = Bound(
-        found.commit[last], f"the longest way through the DAG, transfers included, to '{dag.calls[last].name}'"
+        found.commit[last],
+        f"the longest way through the DAG, transfers included, to '{dag.calls[last].name}'",
     )
     return max((best, *_areas(dag, costs, pool, found)), key=lambda bound: bound.seconds)
 
@@ -153,8 +158,13 @@ def heads(dag: Dag, costs: Costs, pool: Pool) -> Heads:
             floors[needs] = earliest(costs, pool, needs)
         begin[v] = floors[needs]
         if reads := work.reads[v]:
-            parents = [(commit[u] + min(s, shortcut.get(u, math.inf)), release[u], work.window[u]) for u, s in reads]
-            begin[v] = max(begin[v], _joined(parents, max([commit[u] for u, _ in reads]), work.outside[v]))
+            parents = [
+                (commit[u] + min(s, shortcut.get(u, math.inf)), release[u], work.window[u])
+                for u, s in reads
+            ]
+            begin[v] = max(
+                begin[v], _joined(parents, max([commit[u] for u, _ in reads]), work.outside[v])
+            )
         release[v] = begin[v] + work.again[v] + work.pause[v]
         commit[v] = release[v] + work.window[v] - half_s
     is_needed = _needed(dag)
@@ -258,11 +268,17 @@ def _areas(dag: Dag, costs: Costs, pool: Pool, found: Heads) -> Iterable[Bound]:
         yield _packed(found, work, n, half_s, what)
     if pool.memory_mb is not None and not pool.eager:
         held = {v: pool.memory_of(dag.calls[v].options.needs) * work[v] for v in tasks}
-        limit = max(pool.memory_mb, sum(n * pool.memory_of(needs) for needs, n in pool.warm.items()))
-        yield _packed(found, held, limit, half_s, f"the memory of {{}} of {len(dag)} tasks in {limit} MB")
+        limit = max(
+            pool.memory_mb, sum(n * pool.memory_of(needs) for needs, n in pool.warm.items())
+        )
+        yield _packed(
+            found, held, limit, half_s, f"the memory of {{}} of {len(dag)} tasks in {limit} MB"
+        )
 
 
-def _packed(found: Heads, work: dict[int, float], capacity: float, half_s: float, what: str) -> Bound:
+def _packed(
+    found: Heads, work: dict[int, float], capacity: float, half_s: float, what: str
+) -> Bound:
     """The highest area bound of the sets of tasks that begin late and have long tails, of some tails. O(tasks log)."""
     best, size = 0.0, 0
     late = sorted(work, key=lambda v: -found.begin[v])
@@ -282,7 +298,9 @@ def _seats(costs: Costs, pool: Pool, n: int) -> list[float]:
     starts = costs.start_series[: pool.cap]
     n = n if pool.cap is None else min(n, pool.cap)
     cold = costs.start(DEFAULT, is_warm=False)
-    return sorted(start.total_s + costs.program_s for start in (*starts[:n], *[cold] * (n - len(starts))))
+    return sorted(
+        start.total_s + costs.program_s for start in (*starts[:n], *[cold] * (n - len(starts)))
+    )
 
 
 def _filled(seats: list[float], work: float) -> float:

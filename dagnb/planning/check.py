@@ -80,7 +80,11 @@ def stops(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
 def _counts(plan: Plan) -> tuple[list[int], list[int]]:
     """For each pinned step, how many steps of its worker are above it, and how many above its gates. 0 for others."""
     above, gated = [0] * len(plan.steps), [0] * len(plan.steps)
-    waiting = [mine for mine in _by_worker(plan).values() if len(mine) > 1 and any(_gates(plan, s) for s in mine)]
+    waiting = [
+        mine
+        for mine in _by_worker(plan).values()
+        if len(mine) > 1 and any(_gates(plan, s) for s in mine)
+    ]
     columns = [step for mine in waiting for step in mine]
     for begin in range(0, len(columns), _COLUMNS):
         bits = {step: 1 << bit for bit, step in enumerate(columns[begin : begin + _COLUMNS])}
@@ -125,8 +129,13 @@ def _advice(plan: Plan, worker: str, firsts: Sequence[int]) -> Advice:
     terms = plan.workers.get(worker)
     linger_s = terms.linger_s if terms else 0.0
     waiting = _listed([plan.names[step] for step in firsts], "or")
-    gates = _listed([plan.names[u] for u in dict.fromkeys(u for step in firsts for u in _gates(plan, step))], "and")
-    ending = f"it idles, at most {linger_s:g} s" if linger_s > 0 else "it leaves and is started again"
+    gates = _listed(
+        [plan.names[u] for u in dict.fromkeys(u for step in firsts for u in _gates(plan, step))],
+        "and",
+    )
+    ending = (
+        f"it idles, at most {linger_s:g} s" if linger_s > 0 else "it leaves and is started again"
+    )
     return Advice(
         kind="idle" if linger_s > 0 else "restart",
         worker=worker,

@@ -19,7 +19,7 @@ _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Law:
+class LinearCost:
     """Seconds of an act on n bytes: base_s + n * s_per_byte."""
 
     base_s: float = 0.0
@@ -31,7 +31,7 @@ class Law:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
+class StartCost:
     """Seconds of each act of a worker's start, one after the other; see the phases of `trace.span`."""
 
     invoke_s: float = 0.0
@@ -45,15 +45,17 @@ class Start:
         """From the demand until the worker has registered."""
         return self.invoke_s + self.create_s + self.boot_s + self.import_s + self.register_s
 
-    def times(self, factor: float) -> Start:
+    def times(self, factor: float) -> StartCost:
         """All acts longer by a factor."""
         acts = (self.invoke_s, self.create_s, self.boot_s, self.import_s, self.register_s)
         invoke, create, boot, imports, register = (factor * act for act in acts)
-        return Start(invoke_s=invoke, create_s=create, boot_s=boot, import_s=imports, register_s=register)
+        return StartCost(
+            invoke_s=invoke, create_s=create, boot_s=boot, import_s=imports, register_s=register
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Doubt:
+class Uncertainty:
     """How uncertain prices are: standard deviations of their natural logarithms, 0 for certainty.
 
     run: task -> what is its own; batch: shared by all tasks of a run (a slow day); start, transfer: of each act.
@@ -74,7 +76,9 @@ class Doubt:
     @property
     def is_certain(self) -> bool:
         """Whether every scenario is the same."""
-        return not (any(self.run.values()) or self.default_run or self.batch or self.start or self.transfer)
+        return not (
+            any(self.run.values()) or self.default_run or self.batch or self.start or self.transfer
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,24 +109,26 @@ class Costs:
     default_run_s: float = 0.1
     default_output_bytes: int = 1_000
     inline_bytes: int = 16 * 1024
-    fetch: Law = Law(0.0003, 2e-9)
-    store: Law = Law(0.0003, 2e-9)
-    load: Law = Law(0.0, 1e-9)
-    dump: Law = Law(0.0, 1e-9)
+    fetch: LinearCost = LinearCost(0.0003, 2e-9)
+    store: LinearCost = LinearCost(0.0003, 2e-9)
+    load: LinearCost = LinearCost(0.0, 1e-9)
+    dump: LinearCost = LinearCost(0.0, 1e-9)
     commit_s: float = 0.0003
-    release: Law = Law()
+    release: LinearCost = LinearCost()
     wake_s: float = 0.001
     program_s: float = 0.0
     submit_s: float = 0.002
     return_s: float = 0.001
     invocation_s: float = 0.0
-    cold: Start = Start(invoke_s=0.02)
-    warm: Start = Start(invoke_s=0.001)
-    starts: Mapping[tuple[Resources, bool], Start] = field(default_factory=lambda: _NOTHING)
-    start_series: tuple[Start, ...] = ()
+    cold: StartCost = StartCost(invoke_s=0.02)
+    warm: StartCost = StartCost(invoke_s=0.001)
+    starts: Mapping[tuple[Resources, bool], StartCost] = field(default_factory=lambda: _NOTHING)
+    start_series: tuple[StartCost, ...] = ()
     scaling: Mapping[int, tuple[float, float]] = field(default_factory=lambda: _NOTHING)
-    failures: Mapping[int, tuple[tuple[float, float], ...]] = field(default_factory=lambda: _NOTHING)
-    doubt: Doubt = Doubt()
+    failures: Mapping[int, tuple[tuple[float, float], ...]] = field(
+        default_factory=lambda: _NOTHING
+    )
+    doubt: Uncertainty = Uncertainty()
     basis: Mapping[int, str] = field(default_factory=lambda: _NOTHING)
 
     __repr__ = brief
@@ -147,7 +153,7 @@ class Costs:
                 return found
         return self.output(upstream)
 
-    def start(self, resources: Resources, *, is_warm: bool) -> Start:
+    def start(self, resources: Resources, *, is_warm: bool) -> StartCost:
         """A worker's start."""
         return self.starts.get((resources, is_warm), self.warm if is_warm else self.cold)
 
@@ -194,7 +200,13 @@ class Costs:
     @classmethod
     def hinted(cls, dag: Dag, **known: Any) -> Costs:
         """Costs from the hints of the decorator alone: @task(time_s=..., output_bytes=...)."""
-        run_s = {i: c.options.time_s for i, c in enumerate(dag.calls) if c.options.time_s is not None}
-        sizes = {i: c.options.output_bytes for i, c in enumerate(dag.calls) if c.options.output_bytes is not None}
+        run_s = {
+            i: c.options.time_s for i, c in enumerate(dag.calls) if c.options.time_s is not None
+        }
+        sizes = {
+            i: c.options.output_bytes
+            for i, c in enumerate(dag.calls)
+            if c.options.output_bytes is not None
+        }
         basis = {i: "hint of @task" if i in run_s else "unknown" for i in range(len(dag.calls))}
         return cls(run_s=run_s, output_bytes=sizes, basis=basis, **known)

@@ -3,5 +3,5 @@
 Holds: `Predictor` (learns runs, gives estimates), `Estimate` (a distribution), transfers, starts of workers.
 May import: trace, planning, graph, errors, units.
 Must not know: stores, clocks, the simulation, how samples were measured.
-Start at: predictor.py, then bank.py.
+Start at: predictor.py, then function_model.py.
 """

@@ -59,7 +59,9 @@ def point(n_bytes: int, y: float, resources: Resources, key: str = "") -> Point:
 
 def thinned(points: Sequence[Point], ended_at: float) -> Batch:
     """Evenly spaced by resources, size and value: the quantiles of the run. O(n log n)."""
-    ordered = sorted(points, key=lambda p: (p.cpus or 0.0, p.memory_mb or 0.0, p.n_bytes, p.y, p.key))
+    ordered = sorted(
+        points, key=lambda p: (p.cpus or 0.0, p.memory_mb or 0.0, p.n_bytes, p.y, p.key)
+    )
     n = len(ordered)
     if n > POINTS:
         ordered = [ordered[(2 * i + 1) * n // (2 * POINTS)] for i in range(POINTS)]

@@ -51,14 +51,20 @@ class Calls:
     def missed(self, task: Point, scale: Scaling) -> float | None:
         """What it would have missed this task by; None for a call never seen."""
         before = self.of(task.key)
-        return task.y + scale.gain(task.cpus, task.memory_mb) - usual(before, scale) if before else None
+        return (
+            task.y + scale.gain(task.cpus, task.memory_mb) - usual(before, scale)
+            if before
+            else None
+        )
 
     def scored(self, tasks: Sequence[Point], share: float, keep: float) -> Calls:
         """With the misses of one more run, each worth a share; keep: of what was before."""
         both = [(t.again, t.missed) for t in tasks if t.again is not None and t.missed is not None]
         if not both:
             return self
-        own, other = (share * sum(min(WORST, abs(miss)) for miss in side) for side in zip(*both, strict=True))
+        own, other = (
+            share * sum(min(WORST, abs(miss)) for miss in side) for side in zip(*both, strict=True)
+        )
         return replace(self, loss=keep * self.loss + own, otherwise=keep * self.otherwise + other)
 
     def learnt(self, tasks: Sequence[Point]) -> Calls:
@@ -85,7 +91,9 @@ class Calls:
 def usual(seen: Sequence[Point], scale: Scaling) -> float:
     """The middle of what equal calls gave, the newer the weightier, at the scale's origin. O(VALUES)."""
     n = len(seen)
-    return middle([(p.y + scale.gain(p.cpus, p.memory_mb), RECENT ** (n - 1 - i)) for i, p in enumerate(seen)])
+    return middle(
+        [(p.y + scale.gain(p.cpus, p.memory_mb), RECENT ** (n - 1 - i)) for i, p in enumerate(seen)]
+    )
 
 
 def _by_value(task: Point) -> tuple[float, ...]:

@@ -30,7 +30,8 @@ def widened(shape: Shape, sigma: float) -> Shape:
     if sigma <= 0:
         return shape
     return tuple(
-        math.copysign(math.hypot(offset, sigma * score), score) for offset, score in zip(shape, SCORES, strict=True)
+        math.copysign(math.hypot(offset, sigma * score), score)
+        for offset, score in zip(shape, SCORES, strict=True)
     )
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from dagnb.graph.brief import brief
 from dagnb.prediction.batch import Batch
-from dagnb.prediction.line import Line, line, moments
+from dagnb.prediction.linear_model import LinearModel, line, moments
 from dagnb.prediction.prior import Prior
 from dagnb.prediction.scaling import Scaling
 
@@ -124,12 +124,16 @@ def weights(batches: Sequence[Batch]) -> list[float]:
     return found[::-1]
 
 
-def experts(batches: Sequence[Batch], scale: Scaling, prior: Prior) -> tuple[tuple[Expert, ...], Line]:
+def experts(
+    batches: Sequence[Batch], scale: Scaling, prior: Prior
+) -> tuple[tuple[Expert, ...], LinearModel]:
     """All of EXPERTS in their order, of shares at the scale's origin; and the likeliest line. O(points log points)."""
     flat: list[tuple[int, float, float, int]] = []
     for i, (batch, weight) in enumerate(zip(batches, weights(batches), strict=True)):
         age = len(batches) - 1 - i
-        flat += [(p.n_bytes, p.y + scale.gain(p.cpus, p.memory_mb), weight, age) for p in batch.points]
+        flat += [
+            (p.n_bytes, p.y + scale.gain(p.cpus, p.memory_mb), weight, age) for p in batch.points
+        ]
     last = [(n_bytes, y) for n_bytes, y, _, age in flat if age == 0]
     xs, ys = _by_size(flat)
     average, best = _bayes(flat, prior)
@@ -147,16 +151,23 @@ def experts(batches: Sequence[Batch], scale: Scaling, prior: Prior) -> tuple[tup
     return found, best
 
 
-def _by_size(flat: Sequence[tuple[int, float, float, int]]) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+def _by_size(
+    flat: Sequence[tuple[int, float, float, int]],
+) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
     """Sizes, ascending, and at most NEAREST values at each: newest first, and any few of one run a fair choice of it.
 
     A run lists its values ascending, so the first few would be the smallest: steps of the golden ratio mix them.
     """
-    ranked = sorted((n_bytes, age, rank * 0.6180339887498949 % 1, y) for rank, (n_bytes, y, _, age) in enumerate(flat))
+    ranked = sorted(
+        (n_bytes, age, rank * 0.6180339887498949 % 1, y)
+        for rank, (n_bytes, y, _, age) in enumerate(flat)
+    )
     sizes: dict[int, list[float]] = {}
     for n_bytes, _, _, y in ranked:
         sizes.setdefault(n_bytes, []).append(y)
-    return tuple(math.log(size + 1) for size in sizes), tuple(tuple(ys[:NEAREST]) for ys in sizes.values())
+    return tuple(math.log(size + 1) for size in sizes), tuple(
+        tuple(ys[:NEAREST]) for ys in sizes.values()
+    )
 
 
 def middle(pairs: Sequence[tuple[float, float]]) -> float:
@@ -169,10 +180,15 @@ def middle(pairs: Sequence[tuple[float, float]]) -> float:
     return max(pairs)[0]
 
 
-def _bayes(flat: Sequence[tuple[int, float, float, int]], prior: Prior) -> tuple[Average, Line]:
+def _bayes(
+    flat: Sequence[tuple[int, float, float, int]], prior: Prior
+) -> tuple[Average, LinearModel]:
     ys, ws = [y for _, y, _, _ in flat], [weight for _, _, weight, _ in flat]
-    found: list[tuple[float, Growth, Line]] = []
-    by_bend = {bend: moments([math.log(n_bytes + bend) for n_bytes, _, _, _ in flat], ys, ws) for _, _, bend in _LINES}
+    found: list[tuple[float, Growth, LinearModel]] = []
+    by_bend = {
+        bend: moments([math.log(n_bytes + bend) for n_bytes, _, _, _ in flat], ys, ws)
+        for _, _, bend in _LINES
+    }
     for relation, fixed, bend in _LINES:
         seen = by_bend[bend]
         slope = prior.slope if fixed is None else fixed
@@ -183,7 +199,11 @@ def _bayes(flat: Sequence[tuple[int, float, float, int]], prior: Prior) -> tuple
     top = max(log_weight for log_weight, _, _ in found)
     odds = [math.exp(log_weight - top) for log_weight, _, _ in found]
     total = sum(odds)
-    parts = tuple((o / total, growth) for o, (_, growth, _) in zip(odds, found, strict=True) if o > 1e-4 * total)
+    parts = tuple(
+        (o / total, growth)
+        for o, (_, growth, _) in zip(odds, found, strict=True)
+        if o > 1e-4 * total
+    )
     return Average(parts), max(found, key=lambda f: f[0])[2]
 
 

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.prediction import state
-from dagnb.prediction.bank import Bank
 from dagnb.prediction.batch import Point, point
 from dagnb.prediction.estimate import Estimate, normal
-from dagnb.prediction.line import GUESS_SIGMA, Line, line, moments
+from dagnb.prediction.function_model import FunctionModel
+from dagnb.prediction.linear_model import GUESS_SIGMA, LinearModel, line, moments
 from dagnb.prediction.prior import VAGUE, Prior, hinted
 from dagnb.prediction.spread import Sigma, sigma
 from dagnb.prediction.target import Target
-from dagnb.prediction.totals import RUNS, Share, Total, run_sigma, totals
+from dagnb.prediction.totals import RUNS, TaskContribution, Total, run_sigma, totals
 from dagnb.trace.sample import Sample
 
 CHANGED_SIGMA = 0.5
@@ -36,25 +36,27 @@ class Predictor:
     """Learns runs, predicts tasks. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._banks: dict[Key, Bank] = {}
+        self._models: dict[Key, FunctionModel] = {}
         self._newest: dict[str, str] = {}
         self._runs: deque[dict[str, Total]] = deque(maxlen=RUNS)
         self._memo: dict[tuple[object, ...], Estimate] = {}
-        self._pools: dict[Target, Line | None] = {}
+        self._pools: dict[Target, LinearModel | None] = {}
 
     def learn(self, samples: Sequence[Sample]) -> None:
         """Take in one whole run; what was foretold before it is scored. O(samples log samples)."""
         runs: dict[str, list[Sample]] = {}
         for sample in samples:
             runs.setdefault(sample.function, []).append(sample)
-        learnt: dict[Key, Bank] = {}
+        learnt: dict[Key, FunctionModel] = {}
         for function, tasks in runs.items():
             name, ended_at = min(task.name for task in tasks), max(task.ended_at for task in tasks)
             for target in Target:
                 points = _points(tasks, target)
                 if points:
-                    learnt[target, function] = self._learnt(target, function, name, points, ended_at)
-        self._banks |= learnt
+                    learnt[target, function] = self._learnt(
+                        target, function, name, points, ended_at
+                    )
+        self._models |= learnt
         self._remember(runs)
         newest = sorted(samples, key=lambda sample: (sample.ended_at, sample.function))
         self._newest |= {sample.name: sample.function for sample in newest}
@@ -88,7 +90,7 @@ class Predictor:
                 found = self._unmeasured(target, n_bytes, prior or VAGUE)
             else:
                 found = bank.estimate(n_bytes, resources.cpus, resources.memory_mb, key)
-                if (target, function) not in self._banks:
+                if (target, function) not in self._models:
                     found = found.doubted(CHANGED_SIGMA, f"{found.source}, of earlier code")
             self._memo[asked] = found
         return found
@@ -100,69 +102,96 @@ class Predictor:
 
         is_same_call: when they are predicted from equal calls.
         """
-        bank = self._bank(target, function, name)
+        bank = self._model(target, function, name)
         return sigma(bank.batches if bank is not None else (), of_calls=is_same_call)
 
-    def run_sigma(self, tasks: Sequence[Share]) -> float:
+    def run_sigma(self, tasks: Sequence[TaskContribution]) -> float:
         """How far a run of these tasks may be off as a whole, as whole runs were before. O(tasks + functions)."""
         return run_sigma(self._runs, tasks)
 
     def to_json(self) -> str:
         """All that was learnt. Equal predictors give equal text."""
-        return state.dumped(self._banks, self._newest, self._runs)
+        return state.dumped(self._models, self._newest, self._runs)
 
     @classmethod
     def from_json(cls, text: str) -> Predictor:
         """The predictor that gave this text. Raises ConfigError if it is of another version."""
         found = cls()
-        found._banks, found._newest, runs = state.loaded(text)
+        found._models, found._newest, runs = state.loaded(text)
         found._runs.extend(runs)
         return found
 
-    def _bank(self, target: Target, function: str, name: str) -> Bank | None:
-        return self._banks.get((target, function)) or self._banks.get((target, self._newest.get(name, "")))
+    def _model(self, target: Target, function: str, name: str) -> FunctionModel | None:
+        return self._models.get((target, function)) or self._models.get(
+            (target, self._newest.get(name, ""))
+        )
 
-    def _learnt(self, target: Target, function: str, name: str, points: list[Point], ended_at: float) -> Bank:
-        own, before = self._banks.get((target, function)), self._bank(target, function, name)
+    def _learnt(
+        self, target: Target, function: str, name: str, points: list[Point], ended_at: float
+    ) -> FunctionModel:
+        own, before = self._models.get((target, function)), self._model(target, function, name)
         if own is not None:
             return own.learnt(points, ended_at).ready()
-        bank = Bank(target).learnt(points, ended_at) if before is None else before.succeeded(points, ended_at)
+        bank = (
+            FunctionModel(target).learnt(points, ended_at)
+            if before is None
+            else before.succeeded(points, ended_at)
+        )
         return bank.ready()
 
     def _remember(self, run: dict[str, list[Sample]]) -> None:
         """What its functions came to as a whole, against what was foretold."""
-        banks = {min(task.name for task in tasks): self._banks.get((Target.RUN, f)) for f, tasks in run.items()}
+        banks = {
+            min(task.name for task in tasks): self._models.get((Target.RUN, f))
+            for f, tasks in run.items()
+        }
         found = totals({name: bank.batches[-1] for name, bank in banks.items() if bank is not None})
         if found:
             self._runs.append(found)
 
-    def _hinted(self, target: Target, function: str, name: str, prior: Prior | None) -> Bank | None:
+    def _hinted(
+        self, target: Target, function: str, name: str, prior: Prior | None
+    ) -> FunctionModel | None:
         """The bank in the light of hints."""
-        bank = self._bank(target, function, name)
+        bank = self._model(target, function, name)
         if bank is not None and prior is not None and bank.prior != prior:
             bank = bank.believing(prior)
-            self._banks[target, function if (target, function) in self._banks else self._newest[name]] = bank
+            self._models[
+                target, function if (target, function) in self._models else self._newest[name]
+            ] = bank
         return bank
 
     def _unmeasured(self, target: Target, n_bytes: int, prior: Prior) -> Estimate:
         if prior.level is not None:
             said = max(0.0, math.exp(prior.level) - target.plus)
-            return Estimate(said, normal(GUESS_SIGMA), prior.count, "hint of @task", is_known=True, plus=target.plus)
+            return Estimate(
+                said,
+                normal(GUESS_SIGMA),
+                prior.count,
+                "hint of @task",
+                is_known=True,
+                plus=target.plus,
+            )
         median, spread = target.default
         if target not in self._pools:
             self._pools[target] = self._pooled(target)
         pool = self._pools[target]
         if pool is None:
             return Estimate(median, normal(spread), plus=target.plus)
-        others = sum(1 for other, _ in self._banks if other is target)
+        others = sum(1 for other, _ in self._models if other is target)
         median = math.exp(min(pool.at(math.log(n_bytes + 1)), 600.0)) - target.plus
         doubt = normal(math.hypot(pool.sigma, spread / math.sqrt(others)))
-        return Estimate(max(0.0, median), doubt, source=f"unknown; as {others} other functions", plus=target.plus)
+        return Estimate(
+            max(0.0, median),
+            doubt,
+            source=f"unknown; as {others} other functions",
+            plus=target.plus,
+        )
 
-    def _pooled(self, target: Target) -> Line | None:
+    def _pooled(self, target: Target) -> LinearModel | None:
         """One line through all functions, each one point: its mean size and level."""
         xs, ys = [], []
-        for (other, _), bank in self._banks.items():
+        for (other, _), bank in self._models.items():
             if other is target:
                 points = bank.batches[-1].points
                 xs.append(sum(math.log(p.n_bytes + 1) for p in points) / len(points))
@@ -177,5 +206,12 @@ def _points(tasks: Sequence[Sample], target: Target) -> list[Point]:
     for task in tasks:
         n_bytes, value = target.read(task)
         if value is not None:
-            found.append(point(n_bytes, math.log(max(value + target.plus, target.floor)), task.resources, task.key))
+            found.append(
+                point(
+                    n_bytes,
+                    math.log(max(value + target.plus, target.floor)),
+                    task.resources,
+                    task.key,
+                )
+            )
     return found

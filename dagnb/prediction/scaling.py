@@ -24,7 +24,7 @@ Matrix = list[Vector]
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ResourceExponent:
     """One resource: exponent with its doubt, and the log share it is measured from; None: no sample says."""
 
     gamma: float
@@ -46,19 +46,21 @@ class Share:
 class Scaling:
     """Both resources. The exponent of memory starts at 0 where CPUs are known: then memory buys no CPU time."""
 
-    cpus: Share = Share(GAMMA, GAMMA_SD)
-    memory: Share = Share(GAMMA, GAMMA_SD)
+    cpus: ResourceExponent = ResourceExponent(GAMMA, GAMMA_SD)
+    memory: ResourceExponent = ResourceExponent(GAMMA, GAMMA_SD)
 
     def gain(self, cpus: float | None, memory_mb: float | None) -> float:
         """What to subtract from log t at the origin to have it at these shares."""
-        return self.cpus.gamma * self.cpus.distance(cpus) + self.memory.gamma * self.memory.distance(memory_mb)
+        return self.cpus.gamma * self.cpus.distance(
+            cpus
+        ) + self.memory.gamma * self.memory.distance(memory_mb)
 
     def doubt(self, cpus: float | None, memory_mb: float | None) -> float:
         """Standard deviation of the gain."""
         return math.hypot(self.cpus.doubt(cpus), self.memory.doubt(memory_mb))
 
 
-FIXED = Scaling(Share(0.0, 0.0), Share(0.0, 0.0))
+FIXED = Scaling(ResourceExponent(0.0, 0.0), ResourceExponent(0.0, 0.0))
 """sizes depend on no share"""
 
 
@@ -66,7 +68,10 @@ def scaling(batches: Sequence[Batch]) -> Scaling:
     """The exponents by generalised least squares; the prior where shares do not vary. O(points)."""
     points = [point for batch in batches for point in batch.points]
     cpus, memory = _origin([p.cpus for p in points]), _origin([p.memory_mb for p in points])
-    start = Scaling(Share(GAMMA, GAMMA_SD, cpus), Share(GAMMA if cpus is None else 0.0, GAMMA_SD, memory))
+    start = Scaling(
+        ResourceExponent(GAMMA, GAMMA_SD, cpus),
+        ResourceExponent(GAMMA if cpus is None else 0.0, GAMMA_SD, memory),
+    )
     if not any(_varies([getattr(p, name) for p in points]) for name in ("cpus", "memory_mb")):
         return start
     inside = between = NOISE
@@ -74,7 +79,8 @@ def scaling(batches: Sequence[Batch]) -> Scaling:
         found, covariance = _fit(batches, start, inside, between)
         inside, between = _variances(batches, start, found)
     return Scaling(
-        Share(-found[2], math.sqrt(covariance[2][2]), cpus), Share(-found[3], math.sqrt(covariance[3][3]), memory)
+        ResourceExponent(-found[2], math.sqrt(covariance[2][2]), cpus),
+        ResourceExponent(-found[3], math.sqrt(covariance[3][3]), memory),
     )
 
 
@@ -93,7 +99,9 @@ def _row(point: Point, start: Scaling) -> Vector:
     return [1.0, x, start.cpus.distance(point.cpus), start.memory.distance(point.memory_mb)]
 
 
-def _fit(batches: Sequence[Batch], start: Scaling, inside: float, between: float) -> tuple[Vector, Matrix]:
+def _fit(
+    batches: Sequence[Batch], start: Scaling, inside: float, between: float
+) -> tuple[Vector, Matrix]:
     """Posterior mean of (level, slope, -gamma of CPUs, of memory) and its covariance."""
     means = (0.0, SLOPE, -start.cpus.gamma, -start.memory.gamma)
     weights = (1e-6, SLOPE_SD**-2, GAMMA_SD**-2, GAMMA_SD**-2)
@@ -105,9 +113,13 @@ def _fit(batches: Sequence[Batch], start: Scaling, inside: float, between: float
         shrink = between / (inside + len(rows) * between)
         sums, total = [sum(column) for column in zip(*rows, strict=True)], sum(ys)
         for i in range(4):
-            target[i] += (sum(r[i] * y for r, y in zip(rows, ys, strict=True)) - shrink * sums[i] * total) / inside
+            target[i] += (
+                sum(r[i] * y for r, y in zip(rows, ys, strict=True)) - shrink * sums[i] * total
+            ) / inside
             for j in range(4):
-                precision[i][j] += (sum(r[i] * r[j] for r in rows) - shrink * sums[i] * sums[j]) / inside
+                precision[i][j] += (
+                    sum(r[i] * r[j] for r in rows) - shrink * sums[i] * sums[j]
+                ) / inside
     covariance = _inverse(precision)
     return [sum(c * t for c, t in zip(row, target, strict=True)) for row in covariance], covariance
 
@@ -116,7 +128,10 @@ def _variances(batches: Sequence[Batch], start: Scaling, found: Vector) -> tuple
     """Of residuals in a run and of the runs' means; each as if two samples of NOISE had been seen."""
     inside, degrees, means = 2 * NOISE * 0.1, 2.0, []
     for batch in batches:
-        missed = [p.y - sum(a * b for a, b in zip(_row(p, start), found, strict=True)) for p in batch.points]
+        missed = [
+            p.y - sum(a * b for a, b in zip(_row(p, start), found, strict=True))
+            for p in batch.points
+        ]
         mean = sum(missed) / len(missed)
         inside += sum((m - mean) ** 2 for m in missed)
         degrees += len(missed) - 1

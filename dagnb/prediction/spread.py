@@ -68,5 +68,7 @@ def sigma(batches: Sequence[Batch], *, of_calls: bool = False) -> Sigma:
     means = [sum(run) / len(run) for run in runs]
     squares = sum((miss - mean) ** 2 for run, mean in zip(runs, means, strict=True) for miss in run)
     own = (prior.own**2 + squares) / (1 + sum(len(run) - 1 for run in runs))
-    between = sum(max(0.0, mean * mean - own / len(run)) for run, mean in zip(runs, means, strict=True))
+    between = sum(
+        max(0.0, mean * mean - own / len(run)) for run, mean in zip(runs, means, strict=True)
+    )
     return Sigma(math.sqrt((prior.shared**2 + between) / (1 + len(runs))), math.sqrt(own))

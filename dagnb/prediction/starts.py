@@ -24,7 +24,7 @@ FLOOR_S = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class MeasuredStart:
     """One start that was measured."""
 
     resources: Resources
@@ -33,7 +33,7 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class StartModel:
     """Starts of one temperature: log level over all, spread of one start, of kinds; and each kind's (n, level)."""
 
     level: float
@@ -58,7 +58,7 @@ class Pool:
 class Starts:
     """What is known of the starts of one launcher."""
 
-    pools: Mapping[bool, Pool] = field(default_factory=lambda: MappingProxyType({}))
+    pools: Mapping[bool, StartModel] = field(default_factory=lambda: MappingProxyType({}))
 
     __repr__ = brief
 
@@ -70,20 +70,22 @@ class Starts:
         return pool.estimate(resources.kind)
 
 
-def starts(seen: Sequence[Start]) -> Starts:
+def starts(seen: Sequence[MeasuredStart]) -> Starts:
     """Of starts of one launcher. O(n)."""
     pools = {}
     for is_cold in (True, False):
         kinds: dict[str, list[float]] = {}
         for start in seen:
             if start.is_cold is is_cold:
-                kinds.setdefault(start.resources.kind, []).append(math.log(max(FLOOR_S, start.seconds)))
+                kinds.setdefault(start.resources.kind, []).append(
+                    math.log(max(FLOOR_S, start.seconds))
+                )
         if kinds:
             pools[is_cold] = _pool(kinds)
     return Starts(pools)
 
 
-def _pool(kinds: Mapping[str, Sequence[float]]) -> Pool:
+def _pool(kinds: Mapping[str, Sequence[float]]) -> StartModel:
     means = {kind: (len(logs), sum(logs) / len(logs)) for kind, logs in kinds.items()}
     n = sum(count for count, _ in means.values())
     squares = sum((y - means[kind][1]) ** 2 for kind, logs in kinds.items() for y in logs)
@@ -91,4 +93,4 @@ def _pool(kinds: Mapping[str, Sequence[float]]) -> Pool:
     level = sum(mean for _, mean in means.values()) / len(means)
     apart = sum(max(0.0, (mean - level) ** 2 - own / count) for count, mean in means.values())
     between = (2 * KIND_SIGMA**2 + apart) / (2 + len(means) - 1)
-    return Pool(level, math.sqrt(own), math.sqrt(between), n, means)
+    return StartModel(level, math.sqrt(own), math.sqrt(between), n, means)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dagnb.errors import ConfigError
-from dagnb.prediction.bank import Bank
 from dagnb.prediction.batch import Batch, Point
 from dagnb.prediction.calls import Calls
 from dagnb.prediction.experts import EXPERTS
+from dagnb.prediction.function_model import FunctionModel
 from dagnb.prediction.prior import Prior
 from dagnb.prediction.target import Target
 from dagnb.prediction.totals import Total
@@ -19,7 +19,9 @@ VERSION = 2
 
 
 def dumped(
-    banks: Mapping[tuple[Target, str], Bank], newest: Mapping[str, str], runs: Iterable[Mapping[str, Total]]
+    banks: Mapping[tuple[Target, str], FunctionModel],
+    newest: Mapping[str, str],
+    runs: Iterable[Mapping[str, Total]],
 ) -> str:
     """The text of these banks, and of what whole runs came to."""
     rows = [[function, _row(bank)] for (_, function), bank in banks.items()]
@@ -27,17 +29,24 @@ def dumped(
     return json.dumps({"version": VERSION, "experts": list(EXPERTS), **known})
 
 
-def loaded(text: str) -> tuple[dict[tuple[Target, str], Bank], dict[str, str], list[dict[str, Total]]]:
+def loaded(
+    text: str,
+) -> tuple[dict[tuple[Target, str], FunctionModel], dict[str, str], list[dict[str, Total]]]:
     """What was dumped. Raises ConfigError for a text of other experts or another version."""
     found = json.loads(text)
-    if not isinstance(found, dict) or (found.get("version"), found.get("experts")) != (VERSION, list(EXPERTS)):
-        raise ConfigError("this state of predictions is of another version of dagnb. Learn again from the history.")
-    banks = ((function, _bank(row)) for function, row in found["banks"])
+    if not isinstance(found, dict) or (found.get("version"), found.get("experts")) != (
+        VERSION,
+        list(EXPERTS),
+    ):
+        raise ConfigError(
+            "this state of predictions is of another version of dagnb. Learn again from the history."
+        )
+    banks = ((function, _model(row)) for function, row in found["banks"])
     runs = [{name: Total(*total) for name, total in run.items()} for run in found["runs"]]
     return {(bank.target, function): bank for function, bank in banks}, found["newest"], runs
 
 
-def _row(bank: Bank) -> dict[str, Any]:
+def _row(bank: FunctionModel) -> dict[str, Any]:
     prior = bank.prior
     return {
         "target": bank.target.value,
@@ -49,11 +58,13 @@ def _row(bank: Bank) -> dict[str, Any]:
     }
 
 
-def _bank(row: Mapping[str, Any]) -> Bank:
+def _model(row: Mapping[str, Any]) -> FunctionModel:
     loss, otherwise, seen = row["calls"]
     calls = {key: tuple(Point(*point) for point in points) for key, points in seen.items()}
-    batches = (Batch(tuple(Point(*point) for point in points), n, at) for n, at, points in row["batches"])
-    return Bank(
+    batches = (
+        Batch(tuple(Point(*point) for point in points), n, at) for n, at, points in row["batches"]
+    )
+    return FunctionModel(
         target=Target(row["target"]),
         prior=Prior(*row["prior"]),
         batches=tuple(batches),

@@ -27,7 +27,7 @@ class Total(NamedTuple):
     by_call: float | None
 
 
-class Share(NamedTuple):
+class TaskContribution(NamedTuple):
     """What a task adds to a run: its function's name, predicted seconds, its own doubt, and from what."""
 
     name: str
@@ -38,7 +38,9 @@ class Share(NamedTuple):
 
 def totals(run: Mapping[str, Batch]) -> dict[str, Total]:
     """name -> what it came to, of the batches of one run; functions that were never foretold are left out."""
-    seconds = {name: sum(math.exp(p.y) for p in b.points) * b.n / len(b.points) for name, b in run.items()}
+    seconds = {
+        name: sum(math.exp(p.y) for p in b.points) * b.n / len(b.points) for name, b in run.items()
+    }
     longest = sorted(run, key=lambda name: (-seconds[name], name))[:FUNCTIONS]
     found = {
         name: Total(
@@ -50,7 +52,7 @@ def totals(run: Mapping[str, Batch]) -> dict[str, Total]:
     return {name: total for name, total in found.items() if total != (None, None)}
 
 
-def run_sigma(runs: Iterable[Mapping[str, Total]], tasks: Sequence[Share]) -> float:
+def run_sigma(runs: Iterable[Mapping[str, Total]], tasks: Sequence[TaskContribution]) -> float:
     """Standard deviation of the factor that a run of these tasks has as a whole; a prior counts as one more run.
 
     What the tasks' own doubts explain is taken off. O(tasks + functions of runs).
@@ -62,7 +64,9 @@ def run_sigma(runs: Iterable[Mapping[str, Total]], tasks: Sequence[Share]) -> fl
     again: dict[str, float] = {}
     for task in tasks:
         weights[task.name] = weights.get(task.name, 0.0) + task.seconds / whole
-        again[task.name] = again.get(task.name, 0.0) + (task.seconds / whole if task.is_same_call else 0.0)
+        again[task.name] = again.get(task.name, 0.0) + (
+            task.seconds / whole if task.is_same_call else 0.0
+        )
     is_again = {name: again[name] > weight / 2 for name, weight in weights.items()}
     off = [miss for run in runs if (miss := _together(run, weights, is_again)) is not None]
     noise = sum((task.seconds / whole * task.own) ** 2 for task in tasks)
@@ -72,7 +76,9 @@ def run_sigma(runs: Iterable[Mapping[str, Total]], tasks: Sequence[Share]) -> fl
     return math.sqrt((max(0.0, prior) + shared) / (1 + len(off)))
 
 
-def _together(run: Mapping[str, Total], weights: Mapping[str, float], again: Mapping[str, bool]) -> float | None:
+def _together(
+    run: Mapping[str, Total], weights: Mapping[str, float], again: Mapping[str, bool]
+) -> float | None:
     """What the run would have been off by with these weights; None when it had too little of them."""
     covered = real = 0.0
     for name, weight in weights.items():
@@ -86,7 +92,9 @@ def _together(run: Mapping[str, Total], weights: Mapping[str, float], again: Map
 
 def _off(points: Sequence[tuple[Point, float]]) -> float | None:
     """Log of real over foretold, both in all."""
-    foretold = sum(math.exp(point.y - miss) for point, miss in points)
-    if foretold <= 0:
+    predicted = sum(math.exp(point.y - miss) for point, miss in points)
+    if predicted <= 0:
         return None
-    return max(-LARGEST, min(LARGEST, math.log(sum(math.exp(point.y) for point, _ in points) / foretold)))
+    return max(
+        -LARGEST, min(LARGEST, math.log(sum(math.exp(point.y) for point, _ in points) / predicted))
+    )

@@ -47,7 +47,13 @@ class Transfer:
     def seconds(self, n_bytes: int) -> Estimate:
         """How long so many bytes take."""
         source = f"{self.n} transfers" if self.n else "unknown"
-        return Estimate(self.latency_s + n_bytes * self.s_per_byte, self.shape, self.n, source, is_known=self.n > 0)
+        return Estimate(
+            self.latency_s + n_bytes * self.s_per_byte,
+            self.shape,
+            self.n,
+            source,
+            is_known=self.n > 0,
+        )
 
 
 def transfer(pairs: Sequence[tuple[int, float]]) -> Transfer:
@@ -70,7 +76,9 @@ def _bend(sizes: Sequence[float], logs: Sequence[float]) -> float:
     """Bytes that take as long as the latency: where the loss is least."""
     best, bend = min((_loss(sizes, logs, b), b) for b in _BENDS)
     for step in _STEPS:
-        best, bend = min((best, bend), *((_loss(sizes, logs, b), b) for b in (bend * 10**-step, bend * 10**step)))
+        best, bend = min(
+            (best, bend), *((_loss(sizes, logs, b), b) for b in (bend * 10**-step, bend * 10**step))
+        )
     return bend
 
 

@@ -33,7 +33,7 @@ class Invocation:
     lease_s, heartbeat_s: see the protocol. linger_s: workers that are idle for so long leave; None: they stay until the
     run is over. place: the container they are in, '' for none; the names of its instances begin with it. start: 'cold'
     or 'warm'. phases: (phase, begin, end) of the start so far, told_at: when the container was told of this, epoch
-    seconds of its machine. metrics: when spans are uploaded, as text that dagnb.metrics.upload.strategy reads; '' for
+    seconds of its machine. metrics: when spans are uploaded, as text that dagnb.trace.upload.strategy reads; '' for
     its default. surroundings: what tasks see around them, as the launcher and its workers agree on; {} for what the
     workers have.
     """

@@ -13,7 +13,7 @@ from dagnb.protocol.invocation import Invocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
+class WorkerSlot:
     """A process or container where workers run, or could at once.
 
     name: as its platform lists it. what: the platform's word for it. state: 'starting', 'idle' (warm), 'lent' (at work
@@ -92,7 +92,7 @@ class Launcher(Protocol):
         """End every instance of the run, now; nothing happens when there is none."""
         ...
 
-    async def seats(self) -> tuple[Seat, ...]:
+    async def seats(self) -> tuple[WorkerSlot, ...]:
         """Where its workers run or could at once. Starts nothing."""
         ...
 

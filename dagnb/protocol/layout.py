@@ -44,7 +44,9 @@ class Layout:
         """What is put in the store. terms: further fields of Submission."""
         records = self.records
         if bodies:
-            records = tuple(replace(record, body=body) for record, body in zip(records, bodies, strict=True))
+            records = tuple(
+                replace(record, body=body) for record, body in zip(records, bodies, strict=True)
+            )
         return self.bare(run, tuple(record.pack() for record in records), **terms)
 
     def bare(self, run: str, records: tuple[bytes, ...] = (), **terms: Any) -> Submission:
@@ -116,6 +118,13 @@ def _edges(plan: Plan, place: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
     for child, step in enumerate(plan.steps):
         for position, u in enumerate(step.upstream):
             lists[u].append(
-                (child, starts[child] + position, starts[child], len(step.upstream), place[child], step.priority)
+                (
+                    child,
+                    starts[child] + position,
+                    starts[child],
+                    len(step.upstream),
+                    place[child],
+                    step.priority,
+                )
             )
     return [tuple(edges) for edges in lists], n_bits

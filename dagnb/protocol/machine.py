@@ -73,10 +73,14 @@ class Machine(Tasks):
         self._promote(now)
         return self._next(instance, want, [], now, fresh)
 
-    def complete(self, instance: str, commits: Sequence[Commit], *, now: float, fresh: str, want: int = 1) -> Reply:
+    def complete(
+        self, instance: str, commits: Sequence[Commit], *, now: float, fresh: str, want: int = 1
+    ) -> Reply:
         """Commit results and take the next tasks. Without commits it is `pull`."""
         if self._is_over(now):
-            self.discarded.extend((c.task, c.address) for c in commits if self.results.get(c.task) != c.address)
+            self.discarded.extend(
+                (c.task, c.address) for c in commits if self.results.get(c.task) != c.address
+            )
             return Reply(status=Status.STOP, now=now)
         made_ready: list[tuple[int, str, int]] = []
         missing = tuple(c.task for c in commits if not self._commit(c, now, made_ready))
@@ -84,11 +88,15 @@ class Machine(Tasks):
             self._finish_if_sound(now)
         if missing:
             self._route(fresh)
-            return Reply(status=Status.NO_BLOB, worker=self._worker_of(instance), missing=missing, now=now)
+            return Reply(
+                status=Status.NO_BLOB, worker=self._worker_of(instance), missing=missing, now=now
+            )
         self._promote(now)
         return self._next(instance, want, sorted(made_ready), now, fresh)
 
-    def fail(self, instance: str, failure: Failure, *, now: float, fresh: str, want: int = 1) -> Reply:
+    def fail(
+        self, instance: str, failure: Failure, *, now: float, fresh: str, want: int = 1
+    ) -> Reply:
         """An attempt raised: retry after its delay while the user's retries last, else the task failed. Then pull."""
         if self._is_over(now):
             return Reply(status=Status.STOP, now=now)
@@ -96,11 +104,27 @@ class Machine(Tasks):
         mine = self.states[task] is TaskState.RUNNING and self.owner[task] == instance
         if mine and failure.attempt == self.attempt(task):
             self._leave_running(task)
-            self._charge(task, Charge.EXCEPTION, failure.error, failure.delay_s, self._worker_of(instance), now)
+            self._charge(
+                task,
+                Charge.EXCEPTION,
+                failure.error,
+                failure.delay_s,
+                self._worker_of(instance),
+                now,
+            )
         self._promote(now)
         return self._next(instance, want, [], now, fresh)
 
-    def lost(self, instance: str, task: int, missing: Sequence[int], *, now: float, fresh: str, want: int = 1) -> Reply:
+    def lost(
+        self,
+        instance: str,
+        task: int,
+        missing: Sequence[int],
+        *,
+        now: float,
+        fresh: str,
+        want: int = 1,
+    ) -> Reply:
         """Inputs of a running task are gone: compute them again, as far back as needed; the task waits. Then pull."""
         if self._is_over(now):
             return Reply(status=Status.STOP, now=now)
@@ -118,7 +142,9 @@ class Machine(Tasks):
 
     # ---- steps of supervisors, agents, clients ------------------------------------------------------------------
 
-    def heartbeat(self, instances: Sequence[str], *, now: float, fresh: str, lease_s: float) -> dict[str, Status]:
+    def heartbeat(
+        self, instances: Sequence[str], *, now: float, fresh: str, lease_s: float
+    ) -> dict[str, Status]:
         """Renew leases, start what is due, take work back from whoever let a lease run out."""
         if self._is_over(now):
             return dict.fromkeys(instances, Status.STOP)
@@ -136,7 +162,9 @@ class Machine(Tasks):
         """Take work back from expired instances, promote what is due. Returns how many instances were expired."""
         if self._is_over(now):
             return 0
-        expired = sorted((until, instance) for instance, until in self.leases.items() if until < now)
+        expired = sorted(
+            (until, instance) for instance, until in self.leases.items() if until < now
+        )
         for _, instance in expired:
             worker = self._worker_of(instance)
             for task in self._drop(instance, now):
@@ -152,7 +180,9 @@ class Machine(Tasks):
         self.reap(now=now, fresh=fresh)
         if self.state is not RunState.RUNNING:
             return Demand(state=self.state, wanted={}, instances={}, now=now)
-        instances = {name: (self.roster.kinds.get(name, ""), self._worker_of(name)) for name in self.leases}
+        instances = {
+            name: (self.roster.kinds.get(name, ""), self._worker_of(name)) for name in self.leases
+        }
         return Demand(state=self.state, wanted=self.roster.wanted(), instances=instances, now=now)
 
     def dead(self, death: Death, *, now: float, fresh: str) -> bool:
@@ -179,7 +209,9 @@ class Machine(Tasks):
 
     # ---- parts of steps: who does what next ---------------------------------------------------------------------
 
-    def _next(self, instance: str, want: int, prefer: list[tuple[int, str, int]], now: float, fresh: str) -> Reply:
+    def _next(
+        self, instance: str, want: int, prefer: list[tuple[int, str, int]], now: float, fresh: str
+    ) -> Reply:
         """What the instance does next: its own running tasks again, or new ones, of this worker or of another."""
         if self.state is not RunState.RUNNING:
             return Reply(status=Status.STOP, now=now)
@@ -196,7 +228,9 @@ class Machine(Tasks):
         offers = tuple(self._offer(task) for task in tasks)
         return Reply(status=Status.TASKS, worker=self._worker_of(instance), offers=offers, now=now)
 
-    def _take(self, instance: str, want: int, prefer: list[tuple[int, str, int]], now: float) -> list[int]:
+    def _take(
+        self, instance: str, want: int, prefer: list[tuple[int, str, int]], now: float
+    ) -> list[int]:
         """New tasks; a worker without any is left in the same step, and another one adopted."""
         while True:
             member = self.roster.held.get(instance)
@@ -227,7 +261,9 @@ class Machine(Tasks):
         return None
 
     def _offer(self, task: int) -> Offer:
-        inputs = tuple(Input(u, self.results[u]) for u in self.records[task].upstream if u in self.results)
+        inputs = tuple(
+            Input(u, self.results[u]) for u in self.records[task].upstream if u in self.results
+        )
         return Offer(
             task=task,
             attempt=self.attempt(task),

@@ -59,14 +59,24 @@ class Record:
         """MessagePack array: [queue, priority, sink, retries, upstream, edges flat, body]."""
         flat = [number for edge in self.edges for number in edge]
         packed: bytes = msgpack.packb(
-            [self.queue, self.priority, int(self.is_sink), self.retries, self.upstream, flat, self.body]
+            [
+                self.queue,
+                self.priority,
+                int(self.is_sink),
+                self.retries,
+                self.upstream,
+                flat,
+                self.body,
+            ]
         )
         return packed
 
     @classmethod
     def unpack(cls, packed: bytes) -> Record:
         """What pack wrote."""
-        queue, priority, sink, retries, upstream, flat, body = msgpack.unpackb(packed, max_array_len=2**31 - 1)
+        queue, priority, sink, retries, upstream, flat, body = msgpack.unpackb(
+            packed, max_array_len=2**31 - 1
+        )
         edges = tuple(tuple(flat[i : i + 6]) for i in range(0, len(flat), 6))
         return cls(
             queue=queue,

@@ -89,7 +89,13 @@ def find_run(text: str, known: Iterable[KnownRun], purpose: Purpose = Purpose.LO
     if not wanted and purpose is not Purpose.LOOK:
         runs = [run for run in runs if run.is_stored]
     if not wanted:
-        raise _several("run", text, "an empty name means no run; those known are:", runs, "Give a name or an id.")
+        raise _several(
+            "run",
+            text,
+            "an empty name means no run; those known are:",
+            runs,
+            "Give a name or an id.",
+        )
 
     by_id = [run for run in runs if run.run.upper() == wanted.upper()]
     last = runs[:1] if wanted.lower() == LAST else []
@@ -138,10 +144,14 @@ def _to_end(
 
 
 def _several_begin(wanted: str, runs: Sequence[KnownRun]) -> AmbiguousNameError:
-    return _several("run", wanted, f"'{wanted}' begins the ids of {len(runs)} runs:", runs, "Give more of it.")
+    return _several(
+        "run", wanted, f"'{wanted}' begins the ids of {len(runs)} runs:", runs, "Give more of it."
+    )
 
 
-def _several(kind: str, text: str, what: str, runs: Sequence[KnownRun], cure: str) -> AmbiguousNameError:
+def _several(
+    kind: str, text: str, what: str, runs: Sequence[KnownRun], cure: str
+) -> AmbiguousNameError:
     lines = [run.line() for run in runs[:_LISTED]]
     if len(runs) > _LISTED:
         lines.append(f"and {len(runs) - _LISTED} more")
@@ -184,7 +194,9 @@ def _near(wanted: str, known: Sequence[str]) -> Sequence[str]:
     """The names that are spelt much alike, else the first of all."""
     in_lower_case = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(wanted.casefold(), in_lower_case, n=_LISTED, cutoff=0.5)
-    return [_shown(in_lower_case[name]) for name in close] or [_shown(name) for name in known[:_LISTED]]
+    return [_shown(in_lower_case[name]) for name in close] or [
+        _shown(name) for name in known[:_LISTED]
+    ]
 
 
 def _shown(name: str) -> str:

@@ -21,8 +21,8 @@ from dagnb.graph.brief import brief
 from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.node import Node
-from dagnb.graph.packing import unpack
 from dagnb.graph.payload import Signer, encode_function
+from dagnb.graph.pickling.packing import unpack
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import Task
 from dagnb.planning.forecast import Forecast
@@ -64,7 +64,10 @@ class Header:
 
     def pack(self) -> bytes:
         """MessagePack."""
-        lines = [[f.name, f.content, f.identity, f.timeout_s, f.backoff_s, f.pure] for f in self.functions]
+        lines = [
+            [f.name, f.content, f.identity, f.timeout_s, f.backoff_s, f.pure]
+            for f in self.functions
+        ]
         packed: bytes = msgpack.packb([lines, self.archive, self.cells, self.modules])
         return packed
 
@@ -83,13 +86,18 @@ Cells: TypeAlias = Mapping[str, tuple[str, str]]
 
 def pack_cells(cells: Cells) -> bytes:
     """MessagePack; equal cells give equal bytes."""
-    packed: bytes = msgpack.packb(sorted((file, *told) for file, told in cells.items()), unicode_errors="surrogatepass")
+    packed: bytes = msgpack.packb(
+        sorted((file, *told) for file, told in cells.items()), unicode_errors="surrogatepass"
+    )
     return packed
 
 
 def unpack_cells(packed: bytes) -> Cells:
     """What pack_cells wrote."""
-    return {file: (name, text) for file, name, text in msgpack.unpackb(packed, unicode_errors="surrogatepass")}
+    return {
+        file: (name, text)
+        for file, name, text in msgpack.unpackb(packed, unicode_errors="surrogatepass")
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +119,25 @@ class Body:
         packed: bytes = msgpack.packb([self.function, self.ordinal, self.contents, self.call])
         return signer.seal(_call_name(run, task, upstream), packed)
 
-    def arguments(self, inputs: Sequence[Any], contents: Mapping[str, bytes]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def arguments(
+        self, inputs: Sequence[Any], contents: Mapping[str, bytes]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Returns positional and named arguments, unpickled: verified bytes only. contents: bytes by name."""
         parts = [contents[name] for name in self.contents]
         call = self.call or (parts.pop() if parts else b"")
-        found: tuple[tuple[Any, ...], dict[str, Any]] = unpack(call, inputs, parts) if call else ((), {})
+        found: tuple[tuple[Any, ...], dict[str, Any]] = (
+            unpack(call, inputs, parts) if call else ((), {})
+        )
         return found
 
     @classmethod
-    def open(cls, sealed: bytes, signer: Signer, run: str, task: int, upstream: Sequence[int]) -> Body:
+    def open(
+        cls, sealed: bytes, signer: Signer, run: str, task: int, upstream: Sequence[int]
+    ) -> Body:
         """What seal made. Raises SignatureError."""
-        function, ordinal, contents, call = msgpack.unpackb(signer.open(_call_name(run, task, upstream), sealed))
+        function, ordinal, contents, call = msgpack.unpackb(
+            signer.open(_call_name(run, task, upstream), sealed)
+        )
         return cls(function, ordinal, tuple(contents), call)
 
 
@@ -176,7 +192,9 @@ class _Shelf:
                 if data is None:
                     raise node.change_error(name, content)
                 self.known[content.key] = self.put(data)
-                if isinstance(content.data, bytes):  # a pickle; memory of the user's names no module
+                if isinstance(
+                    content.data, bytes
+                ):  # a pickle; memory of the user's names no module
                     self.calls.append(data)
         return tuple(self.known[content.key] for content in node.packed.contents)
 
@@ -229,7 +247,9 @@ def build(
     )
 
 
-def _bodies(plan: Plan, shelf: _Shelf, functions: dict[int, int], lines: list[FunctionLine]) -> Iterator[Body]:
+def _bodies(
+    plan: Plan, shelf: _Shelf, functions: dict[int, int], lines: list[FunctionLine]
+) -> Iterator[Body]:
     for step in plan.steps:
         node = plan.dag.nodes[step.task]
         name = plan.dag.calls[step.task].name
@@ -272,7 +292,9 @@ class Terms:
     __repr__ = brief
 
 
-def describe(plan: Plan, name: str, program: Program, signer: Signer, run: str, terms: Terms = Terms()) -> str:
+def describe(
+    plan: Plan, name: str, program: Program, signer: Signer, run: str, terms: Terms = Terms()
+) -> str:
     """What whoever attaches must know, as JSON: names, functions, edges, placement; and the signature of all that."""
     used = sorted({step.resources for step in plan.steps}, key=Resources.label)
     told = {
@@ -289,7 +311,9 @@ def describe(plan: Plan, name: str, program: Program, signer: Signer, run: str, 
         "workers": [step.worker for step in plan.steps] if not plan.is_floating else [],
         "priorities": [step.priority for step in plan.steps],
         "sinks": plan.sinks,
-        "resources": [step.resources.label() for step in plan.steps] if any(r.label() for r in used) else [],
+        "resources": [step.resources.label() for step in plan.steps]
+        if any(r.label() for r in used)
+        else [],
         "needs": {r.label(): [r.cpus, r.memory_mb, r.requirements, r.network] for r in used},
         "structure": base64.b64encode(terms.structure).decode(),
         "deadline_s": terms.deadline_s,

@@ -20,7 +20,7 @@ Member = tuple[int, int]
 
 
 @dataclass(slots=True)
-class Line:
+class QueueState:
     """One queue: ready tasks as (priority, text of the position, position), smallest first, and counts of members."""
 
     queue: Queue
@@ -38,10 +38,12 @@ class Roster:
 
     def __init__(self, queues: tuple[Queue, ...]) -> None:
         """Nothing is ready, nobody is asked for."""
-        self.lines = [Line(queue) for queue in queues]
+        self.lines = [QueueState(queue) for queue in queues]
         self.names: dict[Member, str] = {}  # asked for again and again
         self.invoked: dict[Member, tuple[int, str]] = {}
-        self.urgent: dict[str, list[tuple[int, str, str, Member]]] = {}  # kind -> heap of invoked, and stale ones
+        self.urgent: dict[
+            str, list[tuple[int, str, str, Member]]
+        ] = {}  # kind -> heap of invoked, and stale ones
         self.n_wanted: dict[str, int] = {}
         self.nonces: dict[Member, str] = {}
         self.held: dict[str, Member] = {}
@@ -77,7 +79,9 @@ class Roster:
         asked: list[Member] = []
         for queue in sorted(self.touched):
             line = self.lines[queue]
-            while len(line.ready) > line.n_invoked and line.n_invoked + line.n_active < line.queue.cap:
+            while (
+                len(line.ready) > line.n_invoked and line.n_invoked + line.n_active < line.queue.cap
+            ):
                 serial += 1
                 member = (queue, self._free_member(line))
                 line.n_invoked += 1
@@ -137,7 +141,9 @@ class Roster:
         kind = self.kind(member)
         self.invoked[member] = (priority, nonce)
         self.n_wanted[kind] = self.n_wanted.get(kind, 0) + 1
-        heapq.heappush(self.urgent.setdefault(kind, []), (priority, f"{member[0]}/{member[1]}", nonce, member))
+        heapq.heappush(
+            self.urgent.setdefault(kind, []), (priority, f"{member[0]}/{member[1]}", nonce, member)
+        )
 
     def _most_urgent(self, kind: str) -> Member | None:
         heap = self.urgent.get(kind, [])
@@ -148,7 +154,7 @@ class Roster:
             heapq.heappop(heap)  # adopted since
         return None
 
-    def _free_member(self, line: Line) -> int:
+    def _free_member(self, line: QueueState) -> int:
         if line.free:
             return heapq.heappop(line.free)
         line.highest += 1

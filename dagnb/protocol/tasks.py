@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from dagnb.protocol.messages import Address, Charge, Commit, Event, Record, RunState, Submission, TaskState
+from dagnb.protocol.messages import (
+    Address,
+    Charge,
+    Commit,
+    Event,
+    Record,
+    RunState,
+    Submission,
+    TaskState,
+)
 from dagnb.protocol.roster import Roster
 
 HasBlob = Callable[[int, Address], bool]
@@ -32,12 +41,16 @@ class Tasks:
     ) -> None:
         """The step `submit`: sources are ready, members are asked for. records: when they are not packed yet."""
         self.submission = submission
-        self.records = [Record.unpack(packed) for packed in submission.records] if records is None else records
+        self.records = (
+            [Record.unpack(packed) for packed in submission.records] if records is None else records
+        )
         self.has_blob = has_blob
         self.state = RunState.RUNNING
         self.reason = ""
         self.submitted_at, self.finished_at = now, 0.0
-        self.deadline_at = now + submission.deadline_s if submission.deadline_s is not None else None
+        self.deadline_at = (
+            now + submission.deadline_s if submission.deadline_s is not None else None
+        )
         self.start_by = now + submission.start_s if submission.start_s is not None else None
         self.states = [TaskState.WAITING] * len(self.records)
         self.bits: set[int] = set()
@@ -99,7 +112,11 @@ class Tasks:
     def _is_over(self, now: float) -> bool:
         if self.state is RunState.RUNNING and self.start_by is not None and now >= self.start_by:
             self._finish(RunState.CANCELLED, NEVER_STARTED, now)
-        if self.state is RunState.RUNNING and self.deadline_at is not None and now >= self.deadline_at:
+        if (
+            self.state is RunState.RUNNING
+            and self.deadline_at is not None
+            and now >= self.deadline_at
+        ):
             self._finish(RunState.DEADLINE, "the deadline passed", now)
         return self.state is not RunState.RUNNING
 
@@ -147,7 +164,9 @@ class Tasks:
         """Back-offs that ended: the tasks are ready."""
         if not self.due:
             return
-        for task in sorted((t for t, at in self.due.items() if at <= now), key=lambda t: (self.due[t], str(t))):
+        for task in sorted(
+            (t for t, at in self.due.items() if at <= now), key=lambda t: (self.due[t], str(t))
+        ):
             del self.due[task]
             self._ready(task, now)
 
@@ -159,7 +178,9 @@ class Tasks:
         self.running[owner].remove(task)
         return self._worker_of(owner)
 
-    def _charge(self, task: int, charge: Charge, error: str, delay_s: float | None, worker: str, now: float) -> None:
+    def _charge(
+        self, task: int, charge: Charge, error: str, delay_s: float | None, worker: str, now: float
+    ) -> None:
         """End an attempt: note the error, then back off, go back to ready, or fail for good."""
         if self.state is not RunState.RUNNING:
             return
@@ -209,7 +230,9 @@ class Tasks:
 
     def _is_gone(self, task: int) -> bool:
         """Whether a task has no readable result: not done, or done and the bytes are gone."""
-        return self.states[task] is not TaskState.DONE or not self.has_blob(task, self.results[task])
+        return self.states[task] is not TaskState.DONE or not self.has_blob(
+            task, self.results[task]
+        )
 
     def _uncomplete(self, tasks: Sequence[int], now: float) -> None:
         """Done tasks whose bytes are gone wait again, and their inputs too, as far as those are gone."""
@@ -228,7 +251,9 @@ class Tasks:
             self._event(now, "lost", task, "")
             undone.append(task)
             stack.extend(
-                u for u in self.records[task].upstream if self.states[u] is TaskState.DONE and self._is_gone(u)
+                u
+                for u in self.records[task].upstream
+                if self.states[u] is TaskState.DONE and self._is_gone(u)
             )
         for task in undone:
             self._ready_or_skip(task, now)

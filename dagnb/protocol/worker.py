@@ -42,7 +42,9 @@ class Worker(Generic[Inputs, Value]):
             if isinstance(value, Failure | Missing):
                 if commits:
                     await self.commit(commits, stored)
-                return await (self.world.fail(value) if isinstance(value, Failure) else self.world.lost(value))
+                return await (
+                    self.world.fail(value) if isinstance(value, Failure) else self.world.lost(value)
+                )
             commit, result = value
             commits.append(commit)
             stored.append((offer, result))

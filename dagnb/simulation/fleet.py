@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dagnb.graph.brief import brief
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import Start
+from dagnb.planning.costs import StartCost
 from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import Charge, Death, RunState
 from dagnb.protocol.worker import Worker
@@ -28,7 +28,7 @@ _OWN_INVOCATIONS = 10
 """a caller invokes fewer than so many itself (Wukong's max_task_fanout)"""
 
 
-class Left(Exception):  # noqa: N818  # no error: how an instance that rested long enough leaves its worker's code
+class InstanceLeft(Exception):  # noqa: N818  # no error: how an instance that rested long enough leaves its worker's code
     """The instance gives its container back."""
 
 
@@ -58,7 +58,7 @@ class _Idle:
 
 
 @dataclass(slots=True)
-class Fleet:
+class VirtualFleet:
     """The containers or processes of one simulated run. used: those that served it, in order of their return."""
 
     universe: Universe
@@ -76,7 +76,9 @@ class Fleet:
 
     def open(self) -> None:
         """Begin: whoever is there at once, or for whom the first tasks ask."""
-        self._idle = [_Idle(resources, 0.0) for resources, n in self.pool.warm.items() for _ in range(n)]
+        self._idle = [
+            _Idle(resources, 0.0) for resources, n in self.pool.warm.items() for _ in range(n)
+        ]
         steps = len(self.universe.plan.steps)
         hints = self.universe.machine.take_hints()
         if not self.pool.eager:
@@ -106,14 +108,16 @@ class Fleet:
         if machine.state is not RunState.RUNNING or machine.roster.n_wanted.get(kind):
             return
         if self._lacking - {kind}:
-            raise Left  # somebody else needs the room
+            raise InstanceLeft  # somebody else needs the room
         rest = _Rest(Bell(self.universe.kernel))
         self._resting.setdefault(kind, {})[instance] = rest
         if not self.pool.eager and self.pool.linger_s < float("inf"):
-            self.universe.kernel.later(self.pool.linger_s, lambda: self._send_away(kind, instance, rest))
+            self.universe.kernel.later(
+                self.pool.linger_s, lambda: self._send_away(kind, instance, rest)
+            )
         await rest.bell
         if rest.is_leaving:
-            raise Left
+            raise InstanceLeft
         self._waking[kind] -= 1
 
     def close(self) -> None:
@@ -161,7 +165,11 @@ class Fleet:
 
     def _serve(self, kind: str, resources: Resources, wait_s: float) -> bool:
         now, keep_s = self.universe.kernel.now, self.pool.keep_alive_s
-        self._idle = [idle for idle in self._idle if now - idle.since <= keep_s] if self._idle else self._idle
+        self._idle = (
+            [idle for idle in self._idle if now - idle.since <= keep_s]
+            if self._idle
+            else self._idle
+        )
         warm = next((idle for idle in reversed(self._idle) if idle.resources == resources), None)
         if warm is not None:
             self._idle.remove(warm)
@@ -192,17 +200,29 @@ class Fleet:
         memory = sum(self.pool.memory_of(r) for r in (*held, *self._at_work.values(), resources))
         return memory <= self.pool.memory_mb
 
-    def _start(self, kind: str, resources: Resources, *, is_warm: bool, wait_s: float = 0.0) -> None:
+    def _start(
+        self, kind: str, resources: Resources, *, is_warm: bool, wait_s: float = 0.0
+    ) -> None:
         name, costs = f"v{self.n_started}", self.universe.costs
         series = costs.start_series
-        start = series[self.n_started] if self.n_started < len(series) else costs.start(resources, is_warm=is_warm)
+        start = (
+            series[self.n_started]
+            if self.n_started < len(series)
+            else costs.start(resources, is_warm=is_warm)
+        )
         self.n_started += 1
         self._at_work[name] = resources
         self._coming[kind] += 1
         self.universe.kernel.spawn(self._live(name, kind, resources, start, is_warm, wait_s))
 
     async def _live(
-        self, name: str, kind: str, resources: Resources, start: Start, is_warm: bool, wait_s: float
+        self,
+        name: str,
+        kind: str,
+        resources: Resources,
+        start: StartCost,
+        is_warm: bool,
+        wait_s: float,
     ) -> None:
         """One instance, from its demand to its end."""
         universe, begin = self.universe, self.universe.kernel.now
@@ -210,9 +230,11 @@ class Fleet:
         world = VirtualWorld(universe, name, kind, ("warm" if is_warm else "cold", start))
         try:
             await Worker(world).work()
-        except Left:
+        except InstanceLeft:
             universe.machine.dead(
-                Death(instance=name, task=None, charge=Charge.LOSS, error=""), now=universe.kernel.now, fresh="sim"
+                Death(instance=name, task=None, charge=Charge.LOSS, error=""),
+                now=universe.kernel.now,
+                fresh="sim",
             )
             universe.settle()
         end = universe.kernel.now

@@ -8,13 +8,23 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
 
 
-class Prices:
+class StepPrices:
     """Of each step: seconds of its acts, bytes it reads and gives. O(steps + edges), once a simulation.
 
     far: inputs that cost a transfer unless they are at hand, (bytes, upstream step), the largest first.
     """
 
-    __slots__ = ("dump_s", "far", "gives", "load_s", "outside", "reads", "release_s", "run_s", "store_s")
+    __slots__ = (
+        "dump_s",
+        "far",
+        "gives",
+        "load_s",
+        "outside",
+        "reads",
+        "release_s",
+        "run_s",
+        "store_s",
+    )
 
     def __init__(self, plan: Plan, costs: Costs) -> None:
         tasks = [step.task for step in plan.steps]
@@ -28,14 +38,18 @@ class Prices:
         for task, step in zip(tasks, plan.steps, strict=True):
             sizes = self._sizes(costs, task, tasks, step.upstream)
             self.reads.append(sum(sizes) + costs.argument_bytes.get(task, 0))
-            far = [(n, u) for n, u in zip(sizes, step.upstream, strict=True) if n > costs.inline_bytes]
+            far = [
+                (n, u) for n, u in zip(sizes, step.upstream, strict=True) if n > costs.inline_bytes
+            ]
             if len(far) > 1:
                 far.sort(reverse=True)
             self.far.append(far)
         self.load_s = [costs.loading(task, n) for task, n in zip(tasks, self.reads, strict=True)]
         self.release_s = self._releases(costs, tasks)
 
-    def _sizes(self, costs: Costs, task: int, tasks: Sequence[int], upstream: Sequence[int]) -> list[int]:
+    def _sizes(
+        self, costs: Costs, task: int, tasks: Sequence[int], upstream: Sequence[int]
+    ) -> list[int]:
         """Bytes read of each upstream step."""
         if costs.edge_bytes:
             return [costs.edge(tasks[u], task) for u in upstream]

@@ -9,12 +9,12 @@ from statistics import median
 from typing import Any
 
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import Costs, Start
+from dagnb.planning.costs import Costs, StartCost
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import simulate
 from dagnb.trace.span import Phase, Span
-from dagnb.trace.starts import Coming, comings, starts
+from dagnb.trace.starts import WorkerStart, comings, starts
 from dagnb.trace.trace import Trace
 
 ALIKE = 1e-6
@@ -40,10 +40,14 @@ def measured(trace: Trace, n_steps: int) -> Costs:
         if phase in acts
     }
     commit_s = quick_commit_s(trace)
-    known |= {(task, "release"): max(0.0, seconds - commit_s) for task, seconds in commits(trace).items()}
+    known |= {
+        (task, "release"): max(0.0, seconds - commit_s) for task, seconds in commits(trace).items()
+    }
     return Costs(
         run_s={task: max(0.0, seconds) for task, seconds in runs.items() if task < n_steps},
-        output_bytes={task: acts[Phase.DUMP].n_bytes for task, acts in last.items() if Phase.DUMP in acts},
+        output_bytes={
+            task: acts[Phase.DUMP].n_bytes for task, acts in last.items() if Phase.DUMP in acts
+        },
         argument_bytes={},
         known_s=known,
         default_run_s=median(runs.values()) if runs else 0.0,
@@ -65,15 +69,15 @@ def quick_commit_s(trace: Trace) -> float:
     return max(0.0, ordered[len(ordered) // 5]) if ordered else Costs.commit_s
 
 
-def started(trace: Trace) -> tuple[Start, ...]:
+def started(trace: Trace) -> tuple[StartCost, ...]:
     """The starts of the run's instances, in the order of demand."""
     return tuple(map(_start, starts(trace)))
 
 
-def _start(coming: Coming) -> Start:
+def _start(coming: WorkerStart) -> StartCost:
     """Reading the program counts to registering."""
     seconds = coming.acts.get
-    return Start(
+    return StartCost(
         invoke_s=seconds(Phase.INVOKE, 0.0),
         create_s=seconds(Phase.CREATE, 0.0),
         boot_s=seconds(Phase.BOOT, 0.0),
@@ -96,19 +100,19 @@ def _starts(trace: Trace, needs: Mapping[int, Resources] | None) -> dict[str, An
     instances start at submission and are alike.
     """
     where = {span.worker: needs[span.task] for span in trace.spans if needs and span.task in needs}
-    found: dict[tuple[Resources, bool], list[Start]] = defaultdict(list)
+    found: dict[tuple[Resources, bool], list[StartCost]] = defaultdict(list)
     for coming in starts(trace):
         found[where.get(coming.worker, DEFAULT), coming.detail == "warm"].append(_start(coming))
     if not found or not all(map(_are_alike, found.values())):
         return {}
-    never = Start(invoke_s=trace.makespan_s)
+    never = StartCost(invoke_s=trace.makespan_s)
     kinds = {kind: alike[0] for kind, alike in found.items()}
     if needs is None:
         return {"cold": kinds.get((DEFAULT, False), never), "start_series": ()}
     return {"starts": kinds, "cold": never, "warm": never, "start_series": ()}
 
 
-def _are_alike(starts: Sequence[Start]) -> bool:
+def _are_alike(starts: Sequence[StartCost]) -> bool:
     totals = [start.total_s for start in starts]
     return max(totals) - min(totals) <= ALIKE * max(totals) + 1e-6
 
@@ -122,7 +126,9 @@ def _last_attempts(trace: Trace) -> dict[int, dict[Phase, Span]]:
             continue
         if span.attempt > attempts.get(span.task, 0):
             attempts[span.task] = span.attempt
-            found[span.task] = {p: s for p, s in found.get(span.task, {}).items() if p is Phase.FETCH}
+            found[span.task] = {
+                p: s for p, s in found.get(span.task, {}).items() if p is Phase.FETCH
+            }
         if span.attempt == attempts[span.task]:
             found[span.task][span.phase] = span
     return found

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from statistics import NormalDist
 
-from dagnb.planning.costs import Costs, Law
+from dagnb.planning.costs import Costs, LinearCost
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
@@ -39,21 +39,24 @@ def scenarios(costs: Costs, n_tasks: int, n: int, seed: int = 0) -> Iterator[Cos
 def _drawn(costs: Costs, n_tasks: int, shared: float, chance: random.Random) -> Costs:
     doubt = costs.doubt
     run_s = {
-        task: costs.run(task) * shared * math.exp(doubt.of(task) * chance.gauss(0.0, 1.0)) for task in range(n_tasks)
+        task: costs.run(task) * shared * math.exp(doubt.of(task) * chance.gauss(0.0, 1.0))
+        for task in range(n_tasks)
     }
     moving = math.exp(doubt.transfer * chance.gauss(0.0, 1.0))
     starting = math.exp(doubt.start * chance.gauss(0.0, 1.0))
     return costs.with_(
         run_s=run_s,
-        fetch=Law(costs.fetch.base_s * moving, costs.fetch.s_per_byte * moving),
-        store=Law(costs.store.base_s * moving, costs.store.s_per_byte * moving),
+        fetch=LinearCost(costs.fetch.base_s * moving, costs.fetch.s_per_byte * moving),
+        store=LinearCost(costs.store.base_s * moving, costs.store.s_per_byte * moving),
         cold=costs.cold.times(starting),
         warm=costs.warm.times(starting),
         starts={key: start.times(starting) for key, start in costs.starts.items()},
     )
 
 
-def forecast(plan: Plan, costs: Costs, pool: Pool, n: int | None = None, *, known: float = 0.0) -> Forecast:
+def forecast(
+    plan: Plan, costs: Costs, pool: Pool, n: int | None = None, *, known: float = 0.0
+) -> Forecast:
     """Quantiles of the plan's makespan over its scenarios: see makespans."""
     return quantiles(makespans(plan, costs, pool, n), costs, known=known)
 

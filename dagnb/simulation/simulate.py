@@ -63,10 +63,14 @@ def outcome_of(universe: Universe) -> Outcome:
     )
 
 
-def play(plan: Plan, costs: Costs, pool: Pool, layout: Layout | None = None, *, is_traced: bool = True) -> Universe:
+def play(
+    plan: Plan, costs: Costs, pool: Pool, layout: Layout | None = None, *, is_traced: bool = True
+) -> Universe:
     """As simulate, but gives the universe at its end, with the coordinator's own story of the run."""
     universe = Universe(plan, costs, pool, layout or layout_for(plan, pool), is_traced=is_traced)
     universe.kernel.run()
     if universe.machine.state is not RunState.OK:
-        raise ProtocolError(f"a simulated run ended as '{universe.machine.state}'. Please report the plan.")
+        raise ProtocolError(
+            f"a simulated run ended as '{universe.machine.state}'. Please report the plan."
+        )
     return universe

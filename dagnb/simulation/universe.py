@@ -12,9 +12,9 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.layout import Kinds, Layout, lay_out
 from dagnb.protocol.machine import Machine
 from dagnb.protocol.messages import Offer, Record, RunState
-from dagnb.simulation.fleet import Fleet
+from dagnb.simulation.fleet import VirtualFleet
 from dagnb.simulation.kernel import Kernel
-from dagnb.simulation.prices import Prices
+from dagnb.simulation.prices import StepPrices
 from dagnb.trace.span import Phase, Span
 
 
@@ -29,7 +29,11 @@ class _Machine(Machine):
 
     def _offer(self, task: int) -> Offer:
         return Offer(
-            task=task, attempt=self.attempt(task), record=None, inputs=(), ready_at=self.ready_at.get(task, 0.0)
+            task=task,
+            attempt=self.attempt(task),
+            record=None,
+            inputs=(),
+            ready_at=self.ready_at.get(task, 0.0),
         )
 
 
@@ -43,18 +47,24 @@ class _SilentMachine(_Machine):
 class Universe:
     """A run that begins at 0. tasks: DAG position of each step."""
 
-    def __init__(self, plan: Plan, costs: Costs, pool: Pool, layout: Layout, *, is_traced: bool = True) -> None:
+    def __init__(
+        self, plan: Plan, costs: Costs, pool: Pool, layout: Layout, *, is_traced: bool = True
+    ) -> None:
         """Submit; nobody works yet. is_traced: keep spans."""
         self.plan, self.costs, self.layout, self.is_traced = plan, costs, layout, is_traced
         self.kernel = Kernel()
         self.tasks = [step.task for step in plan.steps]
-        self.prices = Prices(plan, costs)
+        self.prices = StepPrices(plan, costs)
         self.notes: list[tuple[Any, ...]] = []
         kind = _Machine if is_traced else _SilentMachine
         self.machine: Machine = kind(
-            layout.bare("simulation"), 0.0, "sim", lambda task, address: True, records=self._records()
+            layout.bare("simulation"),
+            0.0,
+            "sim",
+            lambda task, address: True,
+            records=self._records(),
         )
-        self.fleet = Fleet(self, pool)
+        self.fleet = VirtualFleet(self, pool)
         self.fleet.open()
 
     def _records(self) -> Sequence[Record]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dagnb.planning.costs import Start
+from dagnb.planning.costs import StartCost
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply
 from dagnb.protocol.world import Missing
 from dagnb.simulation.kernel import Sleep
@@ -27,7 +27,11 @@ class VirtualWorld:
     __slots__ = ("at", "at_hand", "instance", "kind", "start", "universe", "worker")
 
     def __init__(
-        self, universe: Universe, instance: str, kind: str = "", start: tuple[str, Start] | None = None
+        self,
+        universe: Universe,
+        instance: str,
+        kind: str = "",
+        start: tuple[str, StartCost] | None = None,
     ) -> None:
         """An instance that has started at the present moment; start: 'cold' or 'warm', and what it took."""
         self.universe, self.instance, self.kind = universe, instance, kind
@@ -68,10 +72,14 @@ class VirtualWorld:
             self.at += universe.costs.fetching(universe.tasks[step], sizes)
             moved = sum(n for n, _ in far) + outside
             universe.note(step, self.worker, Phase.FETCH, begin, self.at, moved, offer.attempt)
-            at_hand.update(u for n, u in far if n >= prices.gives[u])  # a part of a value is none for other readers
+            at_hand.update(
+                u for n, u in far if n >= prices.gives[u]
+            )  # a part of a value is none for other readers
             begin = self.at
         self.at += prices.load_s[step]
-        universe.note(step, self.worker, Phase.LOAD, begin, self.at, prices.reads[step], offer.attempt)
+        universe.note(
+            step, self.worker, Phase.LOAD, begin, self.at, prices.reads[step], offer.attempt
+        )
         return prices.reads[step]
 
     async def run(self, offer: Offer, inputs: int) -> int | Failure:
@@ -94,22 +102,33 @@ class VirtualWorld:
         if value > universe.costs.inline_bytes:
             begin = self.at
             self.at += universe.prices.store_s[offer.task]
-            universe.note(offer.task, self.worker, Phase.STORE, begin, self.at, value, offer.attempt)
+            universe.note(
+                offer.task, self.worker, Phase.STORE, begin, self.at, value, offer.attempt
+            )
         self.at_hand.add(offer.task)
         return Commit(task=offer.task, address=Address(self.instance, value))
 
     async def complete(self, commits: Sequence[Commit]) -> Reply:
         """One round trip: half of it there, the step, half of it back; then letting go of what was held."""
-        universe, begin, half, worker = self.universe, self.at, self.universe.costs.commit_s / 2, self.worker
+        universe, begin, half, worker = (
+            self.universe,
+            self.at,
+            self.universe.costs.commit_s / 2,
+            self.worker,
+        )
         self.at += half
         await self._meet()
-        reply = universe.machine.complete(self.instance, commits, now=universe.kernel.now, fresh="sim")
+        reply = universe.machine.complete(
+            self.instance, commits, now=universe.kernel.now, fresh="sim"
+        )
         self.at += half
         for commit in commits:
             self.at += universe.prices.release_s[commit.task]
             value = universe.prices.gives[commit.task]
             rides_along = value <= universe.costs.inline_bytes
-            universe.note(commit.task, worker, Phase.COMMIT, begin, self.at, value if rides_along else 0, 1)
+            universe.note(
+                commit.task, worker, Phase.COMMIT, begin, self.at, value if rides_along else 0, 1
+            )
         return self._took(reply)
 
     async def fail(self, failure: Failure) -> Reply:
@@ -126,7 +145,11 @@ class VirtualWorld:
         self.at += self.universe.costs.commit_s
         await self._meet()
         now = self.universe.kernel.now
-        return self._took(self.universe.machine.lost(self.instance, missing.task, missing.inputs, now=now, fresh="sim"))
+        return self._took(
+            self.universe.machine.lost(
+                self.instance, missing.task, missing.inputs, now=now, fresh="sim"
+            )
+        )
 
     async def _meet(self) -> None:
         """Let the common clock come to this instance's."""
@@ -139,7 +162,15 @@ class VirtualWorld:
             self.worker = reply.worker
         for offer in reply.offers:
             if reply.now > offer.ready_at:
-                universe.note(offer.task, self.worker, Phase.QUEUE, offer.ready_at, reply.now, 0, offer.attempt)
+                universe.note(
+                    offer.task,
+                    self.worker,
+                    Phase.QUEUE,
+                    offer.ready_at,
+                    reply.now,
+                    0,
+                    offer.attempt,
+                )
         return reply
 
     def _note_start(self, worker: str, begin: float) -> None:

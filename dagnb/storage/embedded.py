@@ -36,7 +36,9 @@ OLDEST = (7, 0)
 """Functions (FCALL) came with 7.0."""
 
 _GUEST = "worker"
-_GUEST_RIGHTS = "+@read +@write +@connection +@pubsub +@blocking +time -@dangerous -@scripting +fcall"
+_GUEST_RIGHTS = (
+    "+@read +@write +@connection +@pubsub +@blocking +time -@dangerous -@scripting +fcall"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,11 @@ def start_server(directory: Path, program: Path | None = None) -> ServerProcess:
     folder.mkdir(mode=0o755, exist_ok=True)
     folder.chmod(0o755)
     child = subprocess.Popen(
-        [program, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, cwd=directory
+        [program, "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd=directory,
     )
     assert child.stdin is not None
     with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
@@ -107,7 +113,10 @@ def start_server(directory: Path, program: Path | None = None) -> ServerProcess:
 def is_embedded(url: str) -> bool:
     """Whether the URL, with or without its password, is that of this user's embedded server, running or not."""
     parts = urlsplit(url)
-    return parts.scheme == "unix" and Path(unquote(parts.path)) == socket_folder(runtime_path()) / "redis.sock"
+    return (
+        parts.scheme == "unix"
+        and Path(unquote(parts.path)) == socket_folder(runtime_path()) / "redis.sock"
+    )
 
 
 def running_server(directory: Path) -> ServerProcess | None:
@@ -143,7 +152,9 @@ def stop_server(server: ServerProcess) -> None:
     try:
         _ask(server, "SHUTDOWN NOSAVE")
     except OSError:
-        if server.child is not None:  # its socket went with its directory; our own child we may end all the same
+        if (
+            server.child is not None
+        ):  # its socket went with its directory; our own child we may end all the same
             server.child.terminate()
     deadline = time.monotonic() + ANSWER_S
     while is_alive(server) and time.monotonic() < deadline:
@@ -202,7 +213,9 @@ def _await_answer(server: ServerProcess, child: subprocess.Popen[bytes], program
         child.kill()
         child.wait()
         log = server.directory / "redis.log"
-        tail = log.read_text(errors="replace")[-500:].strip() if log.exists() else "it logged nothing"
+        tail = (
+            log.read_text(errors="replace")[-500:].strip() if log.exists() else "it logged nothing"
+        )
         place = socket_folder(server.directory) / "redis.sock"
         raise StorageUnavailableError(str(place), f"{program} did not start: {tail}")
 
@@ -231,7 +244,9 @@ def _answer(answers: BinaryIO) -> bytes:
 
 def _version(program: str) -> tuple[int, int]:
     try:
-        told = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+        told = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, timeout=5, check=False
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return (0, 0)
     found = re.search(r"v=(\d+)\.(\d+)", told)

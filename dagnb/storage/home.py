@@ -69,10 +69,14 @@ def private_directory(path: Path) -> Path:
         with contextlib.suppress(FileExistsError):  # whatever is there is judged below
             path.mkdir(mode=0o700)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be made: {error}. Set DAGNB_HOME to a directory of yours.") from error
+        raise ConfigError(
+            f"{path} cannot be made: {error}. Set DAGNB_HOME to a directory of yours."
+        ) from error
     facts = path.lstat()
     if not stat.S_ISDIR(facts.st_mode):
-        raise ConfigError(f"{path} is not a directory of its own. Remove it, or set DAGNB_HOME to another place.")
+        raise ConfigError(
+            f"{path} is not a directory of its own. Remove it, or set DAGNB_HOME to another place."
+        )
     if facts.st_uid != os.getuid():
         raise ConfigError(
             f"{path} belongs to uid {facts.st_uid}, not to you ({os.getuid()}). Set DAGNB_HOME to a directory of yours."
@@ -118,7 +122,9 @@ def _place(environ: Mapping[str, str], name: str, variable: str, usual: str) -> 
     try:
         return Path.home() / usual / "dagnb"
     except RuntimeError as error:
-        raise ConfigError(f"{error}: this user has no home directory. Set DAGNB_HOME to a directory.") from error
+        raise ConfigError(
+            f"{error}: this user has no home directory. Set DAGNB_HOME to a directory."
+        ) from error
 
 
 def _absolute(home: str) -> Path:
@@ -141,7 +147,10 @@ def _wanted_runtime_directory(environ: Mapping[str, str]) -> Path:
 
 def _fits_a_socket(directory: Path) -> bool:
     """Also not where a line break or bytes that are no UTF-8 would get into URLs and the server's settings."""
-    return str(directory).isprintable() and len(os.fsencode(directory)) + _LONGEST_NAME < SOCKET_PATH_BYTES
+    return (
+        str(directory).isprintable()
+        and len(os.fsencode(directory)) + _LONGEST_NAME < SOCKET_PATH_BYTES
+    )
 
 
 def _store_name(store_url: str) -> str:
@@ -167,9 +176,13 @@ def _read_key(path: Path) -> bytes:
         facts = os.fstat(file.fileno())
         key = file.read()
     if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
-        raise ConfigError(f"the key file {path} is not yours alone. Remove it: a new key is made at the next run.")
+        raise ConfigError(
+            f"the key file {path} is not yours alone. Remove it: a new key is made at the next run."
+        )
     if len(key) != KEY_BYTES:
-        raise ConfigError(f"the key file {path} is damaged. Remove it: a new key is made at the next run.")
+        raise ConfigError(
+            f"the key file {path} is damaged. Remove it: a new key is made at the next run."
+        )
     return key
 
 

@@ -52,7 +52,9 @@ class RunLine:
 class Blobs(Protocol):
     """Bytes by address. All methods raise StorageUnavailableError when the store is out of reach."""
 
-    async def store(self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool) -> Address:
+    async def store(
+        self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool
+    ) -> Address:
         """Put the result of one attempt, in chunks when it is large. Raises StorageFullError."""
         ...
 
@@ -62,7 +64,9 @@ class Blobs(Protocol):
         """The bytes of results, None for each that is missing or torn; small ones in one round trip together."""
         ...
 
-    async def share(self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float) -> int:
+    async def share(
+        self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float
+    ) -> int:
         """Put content under its hash, once for all runs, before the run is submitted. Returns bytes that travelled.
 
         From then on the run uses it: it is there as long as one of its runs is there, and goes with the last of them.
@@ -111,18 +115,34 @@ class Coordinator(Protocol):
         ...
 
     async def fail(
-        self, run: str, instance: str, failure: Failure, *, want: int = 1, spans: bytes = b"", slim: bool = False
+        self,
+        run: str,
+        instance: str,
+        failure: Failure,
+        *,
+        want: int = 1,
+        spans: bytes = b"",
+        slim: bool = False,
     ) -> Reply:
         """See Machine.fail."""
         ...
 
     async def lost(
-        self, run: str, instance: str, task: int, missing: Sequence[int], *, want: int = 1, slim: bool = False
+        self,
+        run: str,
+        instance: str,
+        task: int,
+        missing: Sequence[int],
+        *,
+        want: int = 1,
+        slim: bool = False,
     ) -> Reply:
         """See Machine.lost."""
         ...
 
-    async def heartbeat(self, run: str, instances: Sequence[str], *, lease_s: float) -> dict[str, Status]:
+    async def heartbeat(
+        self, run: str, instances: Sequence[str], *, lease_s: float
+    ) -> dict[str, Status]:
         """See Machine.heartbeat."""
         ...
 

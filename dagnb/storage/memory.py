@@ -66,7 +66,9 @@ class MemoryStore:
     async def close(self) -> None:
         """Nothing to give back."""
 
-    async def store(self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool) -> Address:
+    async def store(
+        self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool
+    ) -> Address:
         """See Blobs.store."""
         self._room(run).blobs[task, token] = bytes(data)
         n_chunks = 0 if len(data) <= SMALL_BYTES else -(-len(data) // CHUNK_BYTES)
@@ -79,7 +81,9 @@ class MemoryStore:
         blobs = self._room(run).blobs
         return [blobs.get((task, address.token)) for task, address in wanted]
 
-    async def share(self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float) -> int:
+    async def share(
+        self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float
+    ) -> int:
         """See Blobs.share."""
         now = self._clock()
         return self._contents.share(contents, run, now, now + ttl_s)
@@ -95,7 +99,12 @@ class MemoryStore:
         self._rooms = {run: room for run, room in self._rooms.items() if room.expires_at > now}
         if submission.run not in self._rooms:
             blobs: dict[tuple[int, str], bytes] = {}
-            machine = Machine(submission, now, secrets.token_hex(8), lambda task, where: (task, where.token) in blobs)
+            machine = Machine(
+                submission,
+                now,
+                secrets.token_hex(8),
+                lambda task, where: (task, where.token) in blobs,
+            )
             self._rooms[submission.run] = _Room(machine, now + submission.ttl_s, blobs)
             self._contents.renew(submission.run, now + submission.ttl_s)
             await self._settle(self._rooms[submission.run])
@@ -114,7 +123,9 @@ class MemoryStore:
     ) -> Reply:
         """See Machine.register."""
         room = self._room(run)
-        reply = room.machine.register(instance, lease_s=lease_s, want=want, worker=worker, kind=kind, **self._now())
+        reply = room.machine.register(
+            instance, lease_s=lease_s, want=want, worker=worker, kind=kind, **self._now()
+        )
         return await self._answer(room, reply, slim)
 
     async def complete(
@@ -138,7 +149,14 @@ class MemoryStore:
         return await self._answer(room, reply, slim, spans)
 
     async def fail(
-        self, run: str, instance: str, failure: Failure, *, want: int = 1, spans: bytes = b"", slim: bool = False
+        self,
+        run: str,
+        instance: str,
+        failure: Failure,
+        *,
+        want: int = 1,
+        spans: bytes = b"",
+        slim: bool = False,
     ) -> Reply:
         """See Machine.fail."""
         room = self._room(run)
@@ -148,14 +166,23 @@ class MemoryStore:
         return await self._answer(room, reply, slim, spans)
 
     async def lost(
-        self, run: str, instance: str, task: int, missing: Sequence[int], *, want: int = 1, slim: bool = False
+        self,
+        run: str,
+        instance: str,
+        task: int,
+        missing: Sequence[int],
+        *,
+        want: int = 1,
+        slim: bool = False,
     ) -> Reply:
         """See Machine.lost."""
         room = self._room(run)
         reply = room.machine.lost(instance, task, missing, want=want, **self._now())
         return await self._answer(room, reply, slim)
 
-    async def heartbeat(self, run: str, instances: Sequence[str], *, lease_s: float) -> dict[str, Status]:
+    async def heartbeat(
+        self, run: str, instances: Sequence[str], *, lease_s: float
+    ) -> dict[str, Status]:
         """See Machine.heartbeat."""
         room = self._room(run)
         pulses = room.machine.heartbeat(instances, lease_s=lease_s, **self._now())
@@ -195,7 +222,9 @@ class MemoryStore:
     def part_from_parent(self) -> None:
         """In a forked process: its workers and whoever waits live in the parent."""
         for room in self._rooms.values():
-            room.machine.cancel("it goes on in the process that this one was forked from", now=self._clock())
+            room.machine.cancel(
+                "it goes on in the process that this one was forked from", now=self._clock()
+            )
             room.bell = asyncio.Condition()
 
     async def record(self, run: str, spans: bytes) -> None:
@@ -272,7 +301,9 @@ class MemoryStore:
         """Until there is news, or the run is over, or the time is up."""
         with suppress(TimeoutError):
             async with room.bell, asyncio.timeout(timeout_s):
-                await room.bell.wait_for(lambda: is_news() or room.machine.state is not RunState.RUNNING)
+                await room.bell.wait_for(
+                    lambda: is_news() or room.machine.state is not RunState.RUNNING
+                )
 
     async def _answer(self, room: _Room, reply: Reply, slim: bool, spans: bytes = b"") -> Reply:
         """The reply with small inputs aboard."""
@@ -288,7 +319,11 @@ class MemoryStore:
             room.blobs.pop((task, address.token), None)
         machine.discarded.clear()
         if machine.state is not RunState.RUNNING:
-            kept = {(s, machine.results[s].token) for s in machine.submission.sinks if s in machine.results}
+            kept = {
+                (s, machine.results[s].token)
+                for s in machine.submission.sinks
+                if s in machine.results
+            }
             for key in [key for key in room.blobs if key not in kept]:
                 del room.blobs[key]
         room.is_needed = room.is_needed or machine.needs()

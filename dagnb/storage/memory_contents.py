@@ -13,7 +13,9 @@ class MemoryContents:
         self.data: dict[str, bytes] = {}
         self.users: dict[str, dict[str, float]] = {}
 
-    def share(self, contents: Mapping[str, bytes | memoryview], run: str, now: float, until: float) -> int:
+    def share(
+        self, contents: Mapping[str, bytes | memoryview], run: str, now: float, until: float
+    ) -> int:
         """The run uses these from now on. Returns bytes that were not there."""
         self.leave_expired(now)
         fresh = {name: bytes(data) for name, data in contents.items() if name not in self.data}
@@ -44,6 +46,9 @@ class MemoryContents:
 
     def leave_expired(self, now: float) -> None:
         """Take away uses that have ended, and content without any."""
-        left = {name: {run: until for run, until in users.items() if until > now} for name, users in self.users.items()}
+        left = {
+            name: {run: until for run, until in users.items() if until > now}
+            for name, users in self.users.items()
+        }
         self.users = {name: users for name, users in left.items() if users}
         self.data = {name: data for name, data in self.data.items() if name in self.users}

@@ -17,7 +17,10 @@ def observation(run: str, machine: Machine, cursor: str, now: float) -> Observat
     """Everything there is to see; with a cursor only events and errors since then, the last 20,000 events at most."""
     first = max(int(cursor or 0), len(machine.events) - EVENTS_KEPT)
     failing = {event.task for event in machine.events[first:] if event.kind in {"fail", "retry"}}
-    workers = {machine.roster.name(member): ("active", instance) for instance, member in machine.roster.held.items()}
+    workers = {
+        machine.roster.name(member): ("active", instance)
+        for instance, member in machine.roster.held.items()
+    }
     workers |= {machine.roster.name(member): ("invoked", "") for member in machine.roster.invoked}
     return Observation(
         run=run,
@@ -29,7 +32,9 @@ def observation(run: str, machine: Machine, cursor: str, now: float) -> Observat
         finished_at=machine.finished_at,
         reason=machine.reason,
         events=tuple(machine.events[first:]),
-        errors={key: text for key, text in machine.errors.items() if not cursor or key[0] in failing},
+        errors={
+            key: text for key, text in machine.errors.items() if not cursor or key[0] in failing
+        },
         workers=workers,
         results={s: machine.results[s] for s in machine.submission.sinks if s in machine.results},
         n_instances=len(machine.leases),
@@ -55,7 +60,9 @@ def with_inputs(reply: Reply, blobs: Mapping[tuple[int, str], bytes], *, slim: b
     for offer in reply.offers:
         inputs = []
         for item in offer.inputs:
-            blob = blobs.get((item.task, item.address.token)) if item.address.n_chunks == 0 else None
+            blob = (
+                blobs.get((item.task, item.address.token)) if item.address.n_chunks == 0 else None
+            )
             inputs.append(replace(item, blob=blob))
         offers.append(replace(offer, inputs=tuple(inputs), record=None if slim else offer.record))
     return replace(reply, offers=tuple(offers))

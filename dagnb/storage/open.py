@@ -31,7 +31,11 @@ os.register_at_fork(after_in_child=_part_from_parent)
 
 
 async def open_store(
-    url: str, *, namespace: str = "dagnb", allow_insecure: bool = False, allow_eviction: bool = False
+    url: str,
+    *,
+    namespace: str = "dagnb",
+    allow_insecure: bool = False,
+    allow_eviction: bool = False,
 ) -> Store:
     """The store at a URL: redis://, rediss://, unix:// or memory:// (one a process). Raises ConfigError."""
     scheme = urlsplit(url).scheme
@@ -43,4 +47,6 @@ async def open_store(
         raise ConfigError(
             f"store '{without_secrets(url)}': the scheme must be redis://, rediss://, unix:// or memory://."
         )
-    return await RedisStore.open(url, namespace=namespace, allow_insecure=allow_insecure, allow_eviction=allow_eviction)
+    return await RedisStore.open(
+        url, namespace=namespace, allow_insecure=allow_insecure, allow_eviction=allow_eviction
+    )

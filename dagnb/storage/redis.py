@@ -23,7 +23,7 @@ from dagnb.storage.interface import RunLine
 from dagnb.storage.keys import hint_name, run_prefix
 from dagnb.storage.redis_blobs import RedisBlobs
 from dagnb.storage.redis_contents import RedisContents
-from dagnb.storage.redis_link import Command, Link, refuse_exposed
+from dagnb.storage.redis_link import Command, RedisConnection, refuse_exposed
 from dagnb.storage.redis_pieces import WINDOW_BYTES, portions
 from dagnb.storage.redis_runs import RedisRuns
 from dagnb.storage.redis_wire import (
@@ -42,7 +42,7 @@ _LOG_BYTES = 64 * 1024
 class RedisStore:
     """See dagnb.storage.interface.Store. Made by `open`."""
 
-    def __init__(self, link: Link, namespace: str) -> None:
+    def __init__(self, link: RedisConnection, namespace: str) -> None:
         """A store on an open link; namespace begins every key."""
         self.link = link
         self.namespace = namespace
@@ -63,7 +63,7 @@ class RedisStore:
         """A store that works. Raises ConfigError, StorageUnavailableError. patience_s: how long an outage may last."""
         if not allow_insecure:
             refuse_exposed(url)
-        link = Link(url, patience_s)
+        link = RedisConnection(url, patience_s)
         try:
             if not (allow_insecure and allow_eviction):  # else whoever submitted the run has looked
                 await link.check(allow_eviction=allow_eviction)
@@ -88,7 +88,9 @@ class RedisStore:
 
     # ---- blobs ----
 
-    async def store(self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool) -> Address:
+    async def store(
+        self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool
+    ) -> Address:
         """See Blobs.store."""
         return await self.blobs.store(run, task, token, data, is_sink=is_sink)
 
@@ -98,7 +100,9 @@ class RedisStore:
         """See Blobs.fetch."""
         return await self.blobs.fetch(run, wanted, is_sink=is_sink)
 
-    async def share(self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float) -> int:
+    async def share(
+        self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float
+    ) -> int:
         """See Blobs.share."""
         return await self.contents.share(contents, run=run, ttl_s=ttl_s)
 
@@ -115,12 +119,16 @@ class RedisStore:
         first = 0
         for portion in portions(records, len, WINDOW_BYTES):
             n_bytes = sum(map(len, portion))
-            known = not await self.link.call("records", prefix, ttl_ms, first, *portion, run=run, n_bytes=n_bytes)
+            known = not await self.link.call(
+                "records", prefix, ttl_ms, first, *portion, run=run, n_bytes=n_bytes
+            )
             if known:
                 break
             first += len(portion)
         packed = pack_submission(submission)
-        submitted_at = float(await self.link.call("submit", prefix, packed, run=run, n_bytes=len(packed)))
+        submitted_at = float(
+            await self.link.call("submit", prefix, packed, run=run, n_bytes=len(packed))
+        )
         await self._runs.note(run, submitted_at, submission.ttl_s)
         return submitted_at
 
@@ -160,7 +168,14 @@ class RedisStore:
         return reply_of(answer)
 
     async def fail(
-        self, run: str, instance: str, failure: Failure, *, want: int = 1, spans: bytes = b"", slim: bool = False
+        self,
+        run: str,
+        instance: str,
+        failure: Failure,
+        *,
+        want: int = 1,
+        spans: bytes = b"",
+        slim: bool = False,
     ) -> Reply:
         """See Coordinator.fail."""
         delay = "" if failure.delay_s is None else failure.delay_s
@@ -168,25 +183,43 @@ class RedisStore:
         return reply_of(await self._step("fail", run, instance, want, int(slim), spans, *story))
 
     async def lost(
-        self, run: str, instance: str, task: int, missing: Sequence[int], *, want: int = 1, slim: bool = False
+        self,
+        run: str,
+        instance: str,
+        task: int,
+        missing: Sequence[int],
+        *,
+        want: int = 1,
+        slim: bool = False,
     ) -> Reply:
         """See Coordinator.lost."""
         return reply_of(await self._step("lost", run, instance, want, int(slim), task, *missing))
 
     # ---- steps of supervisors, agents, clients ----
 
-    async def heartbeat(self, run: str, instances: Sequence[str], *, lease_s: float) -> dict[str, Status]:
+    async def heartbeat(
+        self, run: str, instances: Sequence[str], *, lease_s: float
+    ) -> dict[str, Status]:
         """See Coordinator.heartbeat."""
         touched, *pulses = await self._step("heartbeat", run, lease_s, *instances)
         if touched:
-            clock, ttl_ms = await self.link.ask([("TIME",), ("HGET", self._prefix(run) + "m", "ttl_ms")])
+            clock, ttl_ms = await self.link.ask(
+                [("TIME",), ("HGET", self._prefix(run) + "m", "ttl_ms")]
+            )
             await self._runs.note(run, moment_of(clock), float(ttl_ms or 0) / 1000)
-        return {instance: Status(pulse.decode()) for instance, pulse in zip(instances, pulses, strict=True)}
+        return {
+            instance: Status(pulse.decode())
+            for instance, pulse in zip(instances, pulses, strict=True)
+        }
 
     async def dead(self, run: str, death: Death) -> bool:
         """See Coordinator.dead."""
         task, delay = ("" if told is None else told for told in (death.task, death.delay_s))
-        return bool(await self._step("dead", run, death.instance, task, death.charge.value, death.error, delay))
+        return bool(
+            await self._step(
+                "dead", run, death.instance, task, death.charge.value, death.error, delay
+            )
+        )
 
     async def reap(self, run: str) -> int:
         """See Coordinator.reap."""
@@ -224,7 +257,9 @@ class RedisStore:
     async def spans(self, run: str, begin: int = 0) -> list[bytes]:
         """See Coordinator.spans."""
         prefix = self._prefix(run)
-        there, chunks = await self.link.ask([("EXISTS", prefix + "m"), ("LRANGE", prefix + "sp", begin, -1)])
+        there, chunks = await self.link.ask(
+            [("EXISTS", prefix + "m"), ("LRANGE", prefix + "sp", begin, -1)]
+        )
         self.link.require_run(run, there)
         found: list[bytes] = chunks
         return found
@@ -265,7 +300,12 @@ class RedisStore:
         """For an element of a list. A back-off that ends earlier shortens the wait: nobody else would wake us."""
         prefix = self._prefix(run)
         state, due, clock = await self.link.ask(
-            [("HGET", prefix + "m", "state"), ("ZRANGE", prefix + "d", 0, 0, "WITHSCORES"), ("TIME",)], run=run
+            [
+                ("HGET", prefix + "m", "state"),
+                ("ZRANGE", prefix + "d", 0, 0, "WITHSCORES"),
+                ("TIME",),
+            ],
+            run=run,
         )
         self.link.require_run(run, state)
         timeout_s = min(timeout_s, float(due[1]) - moment_of(clock)) if due else timeout_s

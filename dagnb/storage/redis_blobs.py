@@ -8,7 +8,7 @@ from dagnb.errors import RunMissingError, StorageFullError
 from dagnb.protocol.messages import Address
 from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES
 from dagnb.storage.keys import chunk_key, run_prefix, small_field
-from dagnb.storage.redis_link import Command, Link
+from dagnb.storage.redis_link import Command, RedisConnection
 from dagnb.storage.redis_pieces import WINDOW_BYTES, pieces, portions, read_pieces
 
 _KEYS = 1000
@@ -18,19 +18,23 @@ _KEYS = 1000
 class RedisBlobs:
     """See dagnb.storage.interface.Blobs."""
 
-    def __init__(self, link: Link, namespace: str) -> None:
+    def __init__(self, link: RedisConnection, namespace: str) -> None:
         """Values of the runs of one namespace."""
         self.link = link
         self.namespace = namespace
         self._ttl_ms: dict[str, int] = {}
 
-    async def store(self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool) -> Address:
+    async def store(
+        self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool
+    ) -> Address:
         """See Blobs.store."""
         prefix = run_prefix(self.namespace, run)
         view = memoryview(data).cast("B")
         size = len(view)
         if size <= SMALL_BYTES:
-            await self.link.call("put", prefix, task, int(is_sink), token, bytes(view), run=run, n_bytes=size)
+            await self.link.call(
+                "put", prefix, task, int(is_sink), token, bytes(view), run=run, n_bytes=size
+            )
             return Address(token, size)
         ttl_ms = await self._ttl_of(run)
         cut = list(pieces(view))
@@ -42,13 +46,19 @@ class RedisBlobs:
             raise
         return Address(token, size, len(cut))
 
-    async def _store_chunks(self, run: str, chunks: Mapping[str, memoryview], ttl_ms: int, whole: int) -> None:
+    async def _store_chunks(
+        self, run: str, chunks: Mapping[str, memoryview], ttl_ms: int, whole: int
+    ) -> None:
         """Raises RunMissingError when the run was forgotten: whoever did that may have looked for chunks before."""
-        commands: list[Command] = [("SET", key, chunk, "PX", ttl_ms) for key, chunk in chunks.items()]
+        commands: list[Command] = [
+            ("SET", key, chunk, "PX", ttl_ms) for key, chunk in chunks.items()
+        ]
         commands.append(("EXISTS", run_prefix(self.namespace, run) + "m"))
         is_there: object = None
         for window in portions(commands, lambda _: CHUNK_BYTES, WINDOW_BYTES + CHUNK_BYTES):
-            *_, is_there = await self.link.ask(window, run=run, n_bytes=len(window) * CHUNK_BYTES, whole=whole)
+            *_, is_there = await self.link.ask(
+                window, run=run, n_bytes=len(window) * CHUNK_BYTES, whole=whole
+            )
         self.link.require_run(run, is_there)
 
     async def _discard(self, keys: Sequence[str]) -> None:
@@ -60,9 +70,13 @@ class RedisBlobs:
     ) -> list[bytes | None]:
         """See Blobs.fetch. An input may be a sink too, so both hashes are asked; small ones and chunks go together."""
         prefix = run_prefix(self.namespace, run)
-        small = [small_field(task, address.token) for task, address in wanted if address.n_chunks == 0]
+        small = [
+            small_field(task, address.token) for task, address in wanted if address.n_chunks == 0
+        ]
         large = [(task, address) for task, address in wanted if address.n_chunks]
-        head: list[Command] = [("HMGET", prefix + name, *small) for name in ("z", "v")[: 1 if is_sink else 2] if small]
+        head: list[Command] = [
+            ("HMGET", prefix + name, *small) for name in ("z", "v")[: 1 if is_sink else 2] if small
+        ]
 
         def chunk(value: int, piece: int) -> Command:
             task, address = large[value]
@@ -75,14 +89,24 @@ class RedisBlobs:
             head=head,
             head_bytes=sum(address.n_bytes for _, address in wanted if address.n_chunks == 0),
         )
-        held = iter([next((v for v in column if v is not None), None) for column in zip(*columns, strict=True)])
+        held = iter(
+            [
+                next((v for v in column if v is not None), None)
+                for column in zip(*columns, strict=True)
+            ]
+        )
         chunked = iter(whole)
-        return [next(chunked) if address.n_chunks else _sound(next(held), address.n_bytes) for _, address in wanted]
+        return [
+            next(chunked) if address.n_chunks else _sound(next(held), address.n_bytes)
+            for _, address in wanted
+        ]
 
     async def _ttl_of(self, run: str) -> int:
         """Time to live of a run, looked up once."""
         if run not in self._ttl_ms:
-            (ttl_ms,) = await self.link.ask([("HGET", run_prefix(self.namespace, run) + "m", "ttl_ms")])
+            (ttl_ms,) = await self.link.ask(
+                [("HGET", run_prefix(self.namespace, run) + "m", "ttl_ms")]
+            )
             self.link.require_run(run, ttl_ms)
             self._ttl_ms[run] = int(ttl_ms)
         return self._ttl_ms[run]

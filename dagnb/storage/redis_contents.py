@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dagnb.errors import RunMissingError
 from dagnb.storage.interface import CHUNK_BYTES
 from dagnb.storage.keys import content_key, run_prefix
-from dagnb.storage.redis_link import Link
+from dagnb.storage.redis_link import RedisConnection
 from dagnb.storage.redis_pieces import WINDOW_BYTES, n_pieces, pieces, portions, read_pieces
 
 _NAMES = 10_000
@@ -27,12 +27,14 @@ _Piece = tuple[str, int, int | str, memoryview]
 class RedisContents:
     """The part of dagnb.storage.interface.Blobs that is content."""
 
-    def __init__(self, link: Link, namespace: str) -> None:
+    def __init__(self, link: RedisConnection, namespace: str) -> None:
         """Content of one namespace."""
         self._link = link
         self._namespace = namespace
 
-    async def share(self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float) -> int:
+    async def share(
+        self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float
+    ) -> int:
         """See Blobs.share. One round trip where all is there, and one more for every 16 MB that are not."""
         prefix, ttl_ms = run_prefix(self._namespace, run), int(ttl_s * 1000)
         names = list(contents)
@@ -46,10 +48,14 @@ class RedisContents:
         cut = (piece for name in missing for piece in _cut(name, contents[name]))
         for window in portions(cut, _size, WINDOW_BYTES):
             commands = [
-                self._link.step("bring", prefix, ttl_ms, *(word for piece in together for word in piece))
+                self._link.step(
+                    "bring", prefix, ttl_ms, *(word for piece in together for word in piece)
+                )
                 for together in portions(window, _size, CHUNK_BYTES)
             ]
-            answers = await self._link.ask(commands, run=run, n_bytes=sum(map(_size, window)), whole=whole)
+            answers = await self._link.ask(
+                commands, run=run, n_bytes=sum(map(_size, window)), whole=whole
+            )
             if not all(answers):
                 raise RunMissingError(run)
         return whole

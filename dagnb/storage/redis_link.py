@@ -63,7 +63,9 @@ _SLOWEST_BYTES_S = 500_000
 # To say who we are costs a round trip, and reading it from the metadata as long again. From redis-py 7 on the old names
 # of these settings warn, and before it the new one is unknown.
 _IS_NEW = "driver_info" in inspect.signature(Redis.__init__).parameters
-_NAMELESS: Final[dict[str, Any]] = {"driver_info": None} if _IS_NEW else {"lib_name": None, "lib_version": None}
+_NAMELESS: Final[dict[str, Any]] = (
+    {"driver_info": None} if _IS_NEW else {"lib_name": None, "lib_version": None}
+)
 
 
 def _library() -> tuple[str, str]:
@@ -88,7 +90,11 @@ def refuse_exposed(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme == "unix" or _is_loopback(parts.hostname or "localhost"):
         return
-    lacks = [what for what, there in (("TLS", parts.scheme == "rediss"), ("a password", parts.password)) if not there]
+    lacks = [
+        what
+        for what, there in (("TLS", parts.scheme == "rediss"), ("a password", parts.password))
+        if not there
+    ]
     if lacks:
         raise ConfigError(
             f"the store at {without_secrets(url)} is reached over a network without {' and without '.join(lacks)}: "
@@ -121,7 +127,7 @@ def translated(url: str, run: str = "", n_bytes: int = 0) -> Iterator[None]:
         raise kind(url, reason_of(error)) from error
 
 
-class Link:
+class RedisConnection:
     """One server. `round_trips` counts flushes to it, those that block included."""
 
     def __init__(self, url: str, patience_s: float) -> None:
@@ -135,7 +141,9 @@ class Link:
 
     def _connect(self) -> None:
         self._pid = os.getpid()
-        self._commands = _client(self._full_url, None)  # the limits of these two depend on the command: see _within
+        self._commands = _client(
+            self._full_url, None
+        )  # the limits of these two depend on the command: see _within
         self._blocking = _client(self._full_url, None)
         self._listening = _client(self._full_url, self.answer_s)
 
@@ -195,26 +203,45 @@ class Link:
             )
 
     async def call(
-        self, function: str, prefix: str, *args: Any, run: str = "", now: str = "", fresh: str = "", n_bytes: int = 0
+        self,
+        function: str,
+        prefix: str,
+        *args: Any,
+        run: str = "",
+        now: str = "",
+        fresh: str = "",
+        n_bytes: int = 0,
     ) -> Any:
         """One step: a function of the library on the run's keys. Repeated, marked as such, when its reply was lost."""
         fresh = fresh or secrets.token_hex(8)
 
         async def attempt(again: bool) -> Any:
             return await self._execute(
-                self.commands, *self.step(function, prefix, *args, now=now, fresh=fresh, again=again)
+                self.commands,
+                *self.step(function, prefix, *args, now=now, fresh=fresh, again=again),
             )
 
         return await self._patiently(attempt, _Request(run, n_bytes, n_bytes, [args]))
 
     def step(
-        self, function: str, prefix: str, *args: Any, now: str = "", fresh: str = "", again: bool = False
+        self,
+        function: str,
+        prefix: str,
+        *args: Any,
+        now: str = "",
+        fresh: str = "",
+        again: bool = False,
     ) -> Command:
         """The command that calls a function of the library, for `ask` where it bears repetition."""
         return ("FCALL", f"{LIBRARY}_{function}", 1, prefix, now, fresh, int(again), *args)
 
     async def ask(
-        self, commands: Sequence[Command], *, run: str = "", n_bytes: int = 0, whole: int | None = None
+        self,
+        commands: Sequence[Command],
+        *,
+        run: str = "",
+        n_bytes: int = 0,
+        whole: int | None = None,
     ) -> list[Any]:
         """Several commands in one round trip; they must bear repetition.
 
@@ -241,7 +268,9 @@ class Link:
             popped = self._execute(self.blocking, "BLPOP", key, max(timeout_s, 0.001))
             await _within(timeout_s + self.answer_s, popped)
 
-    async def hear(self, channel: str, is_over: Callable[[], Awaitable[bool]], timeout_s: float) -> None:
+    async def hear(
+        self, channel: str, is_over: Callable[[], Awaitable[bool]], timeout_s: float
+    ) -> None:
         """Return when a message comes, or it is over already, or the time is up, or the server went away.
 
         Nothing is cancelled when the time is up: who connects may swallow that, and listen for ever.
@@ -284,7 +313,10 @@ class Link:
                     return await _within(answer_s + transfer_s, attempt(again))
                 except _LOST as error:
                     await self._refuse_oversize(request, error)
-                    if isinstance(error, exceptions.AuthenticationError) or loop.time() + pause_s > until:
+                    if (
+                        isinstance(error, exceptions.AuthenticationError)
+                        or loop.time() + pause_s > until
+                    ):
                         raise
                     again = True
                     if isinstance(error, exceptions.TimeoutError):
@@ -318,7 +350,9 @@ class Link:
         """The proto-max-bulk-len of the server; the default of all servers where that may not be asked."""
         self.round_trips += 1
         try:
-            told = await _within(self.answer_s, self._execute(self.commands, "CONFIG", "GET", _LIMIT_SETTING))
+            told = await _within(
+                self.answer_s, self._execute(self.commands, "CONFIG", "GET", _LIMIT_SETTING)
+            )
         except exceptions.RedisError:
             return _LIMIT_BYTES
         return int(told[1]) if told else _LIMIT_BYTES

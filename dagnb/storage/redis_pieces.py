@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from dagnb.storage.interface import CHUNK_BYTES
-from dagnb.storage.redis_link import Command, Link
+from dagnb.storage.redis_link import Command, RedisConnection
 
 T = TypeVar("T")
 
@@ -26,12 +26,16 @@ def n_pieces(n_bytes: int) -> int:
 def pieces(data: bytes | memoryview) -> Iterator[memoryview]:
     """Views of the pieces, in order. Nothing is copied."""
     view = memoryview(data)
-    view = view.cast("B") if view.nbytes else memoryview(b"")  # what has a length of 0 cannot be cast
+    view = (
+        view.cast("B") if view.nbytes else memoryview(b"")
+    )  # what has a length of 0 cannot be cast
     for piece in range(n_pieces(len(view))):
         yield view[piece * CHUNK_BYTES : (piece + 1) * CHUNK_BYTES]
 
 
-def portions(items: Iterable[T], size: Callable[[T], int], most_bytes: int, most: int = 1000) -> Iterator[list[T]]:
+def portions(
+    items: Iterable[T], size: Callable[[T], int], most_bytes: int, most: int = 1000
+) -> Iterator[list[T]]:
     """The items in order, in lists of at most so many bytes and so many items; one that is larger alone."""
     portion: list[T] = []
     n_bytes = 0
@@ -46,7 +50,7 @@ def portions(items: Iterable[T], size: Callable[[T], int], most_bytes: int, most
 
 
 async def read_pieces(
-    link: Link,
+    link: RedisConnection,
     wanted: Sequence[tuple[int, int]],
     command: Callable[[int, int], Command],
     *,
@@ -59,7 +63,9 @@ async def read_pieces(
     At no time more than the values and one window are held.
     """
     places = [(value, piece) for value, (_, n) in enumerate(wanted) for piece in range(n)]
-    windows = list(portions(places, lambda place: min(CHUNK_BYTES, wanted[place[0]][0]), WINDOW_BYTES)) or [[]]
+    windows = list(
+        portions(places, lambda place: min(CHUNK_BYTES, wanted[place[0]][0]), WINDOW_BYTES)
+    ) or [[]]
     buffers = [io.BytesIO() for _ in wanted]
     torn: set[int] = set()
     told: list[Any] = []
@@ -79,5 +85,8 @@ async def read_pieces(
                 buffers[value].write(found)
 
     values = [buffer.getvalue() for buffer in buffers]
-    sound = [data if value not in torn and len(data) == wanted[value][0] else None for value, data in enumerate(values)]
+    sound = [
+        data if value not in torn and len(data) == wanted[value][0] else None
+        for value, data in enumerate(values)
+    ]
     return told, sound

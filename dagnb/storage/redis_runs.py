@@ -5,7 +5,7 @@ from __future__ import annotations
 from dagnb.protocol.messages import RunState
 from dagnb.storage.interface import RunLine
 from dagnb.storage.keys import index_key, run_prefix
-from dagnb.storage.redis_link import Link
+from dagnb.storage.redis_link import RedisConnection
 from dagnb.storage.redis_wire import line_of
 
 _FIELDS = ("state", "submitted_at", "finished_at", "n_tasks", "meta")
@@ -15,7 +15,7 @@ _ENDS = ("start_by", "deadline_at")
 class RedisRuns:
     """The runs of one namespace."""
 
-    def __init__(self, link: Link, namespace: str) -> None:
+    def __init__(self, link: RedisConnection, namespace: str) -> None:
         """A list on an open link."""
         self._link = link
         self._namespace = namespace
@@ -39,7 +39,9 @@ class RedisRuns:
         """Newest first; and those that go on and have a moment at which they end. Runs that expired leave the list."""
         (names,) = await self._link.ask([("ZRANGE", index_key(self._namespace), 0, -1)])
         keys = [run_prefix(self._namespace, name.decode()) + "m" for name in names]
-        answers = await self._link.ask([("HMGET", key, *_FIELDS, *_ENDS) for key in keys]) if keys else []
+        answers = (
+            await self._link.ask([("HMGET", key, *_FIELDS, *_ENDS) for key in keys]) if keys else []
+        )
 
         lines, limited, gone = [], [], []
         for name, answer in zip(names, answers, strict=True):

@@ -65,7 +65,9 @@ def reply_of(answer: Sequence[Any]) -> Reply:
     )
 
 
-def _offer_of(task: bytes, attempt: int, since: bytes, record: bytes | None, flat: Sequence[Any]) -> Offer:
+def _offer_of(
+    task: bytes, attempt: int, since: bytes, record: bytes | None, flat: Sequence[Any]
+) -> Offer:
     inputs = tuple(Input(int(up), _address_of(place), blob) for up, place, blob in _groups(flat, 3))
     ready_at = struct.unpack(">d", since)[0] if since else 0.0
     return Offer(task=int(task), attempt=attempt, record=record, inputs=inputs, ready_at=ready_at)
@@ -78,7 +80,20 @@ def _address_of(place: bytes) -> Address:
 
 def observation_of(run: str, answer: Sequence[Any], cursor: str) -> Observation:
     """See the function `observe`."""
-    state, states, meta, now, submitted_at, finished_at, reason, entries, errors, workers, results, n_instances = answer
+    (
+        state,
+        states,
+        meta,
+        now,
+        submitted_at,
+        finished_at,
+        reason,
+        entries,
+        errors,
+        workers,
+        results,
+        n_instances,
+    ) = answer
     return Observation(
         run=run,
         state=RunState(state.decode()),
@@ -90,8 +105,12 @@ def observation_of(run: str, answer: Sequence[Any], cursor: str) -> Observation:
         reason=reason.decode(),
         events=tuple(event for _, fields in entries for event in events_of(fields)),
         errors={_attempt_of(field): text.decode() for field, text in _groups(errors, 2)},
-        workers={name.decode(): (phase.decode(), instance.decode()) for name, phase, instance in workers},
-        results={int(sink): Address.decode(address.decode()) for sink, address in _groups(results, 2)},
+        workers={
+            name.decode(): (phase.decode(), instance.decode()) for name, phase, instance in workers
+        },
+        results={
+            int(sink): Address.decode(address.decode()) for sink, address in _groups(results, 2)
+        },
         n_instances=n_instances,
         cursor=entries[-1][0].decode() if entries else cursor,
     )
@@ -103,12 +122,17 @@ def demand_of(answer: Sequence[Any]) -> Demand:
     return Demand(
         state=RunState(state.decode()),
         wanted={kind.decode(): n for kind, n in _groups(wanted, 2)},
-        instances={name.decode(): (kind.decode(), worker.decode()) for name, kind, worker in _groups(instances, 3)},
+        instances={
+            name.decode(): (kind.decode(), worker.decode())
+            for name, kind, worker in _groups(instances, 3)
+        },
         now=float(now),
     )
 
 
-def line_of(run: str, state: bytes, submitted_at: bytes, finished_at: bytes, n_tasks: bytes, meta: bytes) -> RunLine:
+def line_of(
+    run: str, state: bytes, submitted_at: bytes, finished_at: bytes, n_tasks: bytes, meta: bytes
+) -> RunLine:
     """One line of the list of runs, from fields of its hash `m`."""
     return RunLine(
         run=run,

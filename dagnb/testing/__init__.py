@@ -32,7 +32,8 @@ _PLACES = {
 }
 
 _ASSERTING = tuple(
-    f"dagnb.testing.{name}" for name in ("content_laws", "launcher_laws", "planner_laws", "run_laws", "step_laws")
+    f"dagnb.testing.{name}"
+    for name in ("content_laws", "launcher_laws", "planner_laws", "run_laws", "step_laws")
 )
 
 
@@ -41,10 +42,14 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'dagnb.testing' has no attribute {name!r}")
     try:
-        fresh = (place for place in _ASSERTING if place not in sys.modules)  # an import asks for a name twice
+        fresh = (
+            place for place in _ASSERTING if place not in sys.modules
+        )  # an import asks for a name twice
         importlib.import_module("pytest").register_assert_rewrite(*fresh)
         return getattr(importlib.import_module(f"dagnb.testing.{_PLACES[name]}"), name)
     except ModuleNotFoundError as error:
         if error.name not in {"pytest", "hypothesis"}:
             raise
-        raise ImportError(f"dagnb.testing needs {error.name}. Install it: pip install 'dagnb[testing]'") from error
+        raise ImportError(
+            f"dagnb.testing needs {error.name}. Install it: pip install 'dagnb[testing]'"
+        ) from error

@@ -39,10 +39,14 @@ class ContentLaws:
 
         assert await subject.store.content(["h2", "h1"]) == [b"beside", patterned(n_bytes)]
 
-    async def test_content_may_be_a_view_of_memory_that_is_not_copied(self, subject: Subject) -> None:
+    async def test_content_may_be_a_view_of_memory_that_is_not_copied(
+        self, subject: Subject
+    ) -> None:
         numbers = array.array("d", range(200_000))
 
-        assert await subject.store.share({"h": memoryview(numbers)}, run="run", ttl_s=60) == 1_600_000
+        assert (
+            await subject.store.share({"h": memoryview(numbers)}, run="run", ttl_s=60) == 1_600_000
+        )
 
         assert await subject.store.content(["h"]) == [numbers.tobytes()]
 
@@ -80,7 +84,9 @@ class ContentLaws:
 
         assert await store.content(["h1", "h2"]) == [b"one", b"two!"]
 
-    async def test_content_of_a_run_that_was_never_submitted_goes_when_it_is_forgotten(self, subject: Subject) -> None:
+    async def test_content_of_a_run_that_was_never_submitted_goes_when_it_is_forgotten(
+        self, subject: Subject
+    ) -> None:
         store = subject.store
         await store.share(CONTENTS, run="run", ttl_s=60)
 
@@ -97,7 +103,9 @@ class ContentLaws:
 
         assert await store.content(["h1", "h2"]) == [b"one", b"two!"]
 
-    async def test_a_run_whose_time_to_live_is_over_keeps_no_content(self, subject: Subject) -> None:
+    async def test_a_run_whose_time_to_live_is_over_keeps_no_content(
+        self, subject: Subject
+    ) -> None:
         store = subject.store
         await store.share(CONTENTS, run="of a client that died", ttl_s=60)
         subject.advance(50)

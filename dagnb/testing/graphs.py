@@ -78,7 +78,10 @@ def tree_in(depth: int) -> Dag:
     l3 -/
     """
     names = [f"t{k}_{i}" for k in range(depth + 1) for i in range(2 ** (depth - k))]
-    return drawn(*names, *(f"t{k}_{i} t{k + 1}_{i // 2}" for k in range(depth) for i in range(2 ** (depth - k))))
+    return drawn(
+        *names,
+        *(f"t{k}_{i} t{k + 1}_{i // 2}" for k in range(depth) for i in range(2 ** (depth - k))),
+    )
 
 
 def tree_out(depth: int) -> Dag:
@@ -89,7 +92,9 @@ def tree_out(depth: int) -> Dag:
     """
     if depth == 0:
         return drawn("t0_0")
-    return drawn(*(f"t{k}_{i // 2} t{k + 1}_{i}" for k in range(depth) for i in range(2 ** (k + 1))))
+    return drawn(
+        *(f"t{k}_{i // 2} t{k + 1}_{i}" for k in range(depth) for i in range(2 ** (k + 1)))
+    )
 
 
 def bipartite(n: int, m: int) -> Dag:
@@ -136,7 +141,12 @@ def layered(width: int, depth: int) -> Dag:
     t0_1 -> t1_1 -> ...
     """
     names = [f"t{k}_{i}" for k in range(depth) for i in range(width)]
-    edges = [f"t{k}_{j} t{k + 1}_{i}" for k in range(depth - 1) for i in range(width) for j in (i, (i + 1) % width)]
+    edges = [
+        f"t{k}_{j} t{k + 1}_{i}"
+        for k in range(depth - 1)
+        for i in range(width)
+        for j in (i, (i + 1) % width)
+    ]
     return drawn(*names, *edges)
 
 

@@ -152,7 +152,9 @@ class LauncherLaws:
         assert awaited(lambda: all(seat.run != run.id for seat in session.wait(launcher.seats())))
 
     @pytest.mark.parametrize("n", [1, 2])
-    @pytest.mark.parametrize("shape", ["diamond_of_diamonds", "bipartite", "ladder", "two_components"])
+    @pytest.mark.parametrize(
+        "shape", ["diamond_of_diamonds", "bipartite", "ladder", "two_components"]
+    )
     def test_any_dag_finishes_with_any_cap(self, shape: str, n: int) -> None:
         dag: Dag = graphs.SMALL[shape]
         nodes = graphs.built(dag, graphs.told)
@@ -199,7 +201,9 @@ class LauncherLaws:
         self.nothing_is_left(run)
 
     def test_nothing_is_left_after_a_deadline(self, gate: Gate) -> None:
-        run = client.run(waiting(str(gate.came), str(gate.go)), workers=self.launcher(1), deadline_s=0.5)
+        run = client.run(
+            waiting(str(gate.came), str(gate.go)), workers=self.launcher(1), deadline_s=0.5
+        )
 
         with pytest.raises(RunTimeoutError, match="deadline"):
             run.result(LIMIT_S)

@@ -55,7 +55,10 @@ def _attempted(n: int, law: Callable[[Problem], None]) -> None:
         deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow],
-        phases=(Phase.generate, Phase.shrink),  # to explain what broke a law takes longer than to find it
+        phases=(
+            Phase.generate,
+            Phase.shrink,
+        ),  # to explain what broke a law takes longer than to find it
     )
     @given(problem=strategies.problems())
     def attempt(problem: Problem) -> None:
@@ -74,7 +77,8 @@ def renamed(dag: Dag) -> Dag:
     functions = list(dict.fromkeys(call.function for call in dag.calls))
     others = {function: f"y{len(functions) - i:06}" for i, function in enumerate(functions)}
     calls = tuple(
-        replace(call, name=f"z{len(dag) - i:06}", function=others[call.function]) for i, call in enumerate(dag.calls)
+        replace(call, name=f"z{len(dag) - i:06}", function=others[call.function])
+        for i, call in enumerate(dag.calls)
     )
     return Dag(calls, dag.sinks)
 
@@ -124,13 +128,19 @@ class PlannerLaws:
 
     @any_problem
     def test_equal_problems_give_equal_plans(self, problem: Problem) -> None:
-        same = Problem(dag=copy.deepcopy(problem.dag), costs=replace(problem.costs), pool=replace(problem.pool))
+        same = Problem(
+            dag=copy.deepcopy(problem.dag), costs=replace(problem.costs), pool=replace(problem.pool)
+        )
 
         assert self.planner.plan(problem) == self.planner.plan(same)
 
     @any_problem
     def test_planning_leaves_the_problem_as_it_was(self, problem: Problem) -> None:
-        dag, run_s, sizes = copy.deepcopy(problem.dag), dict(problem.costs.run_s), dict(problem.costs.output_bytes)
+        dag, run_s, sizes = (
+            copy.deepcopy(problem.dag),
+            dict(problem.costs.run_s),
+            dict(problem.costs.output_bytes),
+        )
 
         self.planner.plan(problem)
 
@@ -143,20 +153,34 @@ class PlannerLaws:
         assert self.planner.plan(problem).steps == self.planner.plan(other).steps
 
     @any_problem
-    def test_no_more_workers_are_named_than_the_pool_has_or_one_a_kind_of_resources(self, problem: Problem) -> None:
+    def test_no_more_workers_are_named_than_the_pool_has_or_one_a_kind_of_resources(
+        self, problem: Problem
+    ) -> None:
         steps = [step for step in self.planner.plan(problem).steps if step.worker is not None]
 
         cap = problem.pool.cap if problem.pool.cap is not None else len(problem.dag)
-        assert len({step.worker for step in steps}) <= cap + len({step.resources for step in steps}) - 1 or not steps
+        assert (
+            len({step.worker for step in steps})
+            <= cap + len({step.resources for step in steps}) - 1
+            or not steps
+        )
 
     @any_problem
-    def test_what_is_upstream_goes_first_on_a_worker_even_where_nothing_takes_time(self, problem: Problem) -> None:
-        free = Costs(run_s=dict.fromkeys(range(len(problem.dag)), 0.0), default_output_bytes=0, commit_s=0.0)
+    def test_what_is_upstream_goes_first_on_a_worker_even_where_nothing_takes_time(
+        self, problem: Problem
+    ) -> None:
+        free = Costs(
+            run_s=dict.fromkeys(range(len(problem.dag)), 0.0), default_output_bytes=0, commit_s=0.0
+        )
         for costs in (problem.costs, free):
             steps = self.planner.plan(replace(problem, costs=costs)).steps
             for step in steps:
                 above = (steps[u] for u in step.upstream)
-                assert all(u.priority <= step.priority for u in above if u.worker == step.worker is not None)
+                assert all(
+                    u.priority <= step.priority
+                    for u in above
+                    if u.worker == step.worker is not None
+                )
 
     @any_problem
     def test_every_plan_comes_to_an_end(self, problem: Problem) -> None:

@@ -10,7 +10,17 @@ import pytest
 
 from dagnb.errors import RunMissingError
 from dagnb.protocol.messages import Charge, Death, Demand, Failure, Queue, RunState, Status
-from dagnb.testing.step_laws import LEASE_S, Subject, apart, chain, finish, run_of, small, tasks_of, woken
+from dagnb.testing.step_laws import (
+    LEASE_S,
+    Subject,
+    apart,
+    chain,
+    finish,
+    run_of,
+    small,
+    tasks_of,
+    woken,
+)
 
 
 class TimeLaws:
@@ -21,7 +31,9 @@ class TimeLaws:
         await store.submit(chain(1, retries=1))
         await store.register("run", "i1", lease_s=LEASE_S)
 
-        reply = await store.fail("run", "i1", Failure(task=0, attempt=1, error="{}", delay_s=2.0, log="printed"))
+        reply = await store.fail(
+            "run", "i1", Failure(task=0, attempt=1, error="{}", delay_s=2.0, log="printed")
+        )
         assert (reply.status, (await store.observe("run")).states) == (Status.IDLE, "B")
         subject.advance(2.5)
         reply = await woken(store)
@@ -55,7 +67,9 @@ class TimeLaws:
         await store.submit(run_of([(), ()], queue=Queue("w0", 1), crash_budget=0))
         assert tasks_of(await store.register("run", "i1", lease_s=LEASE_S, want=2)) == [0, 1]
 
-        death = Death(instance="i1", task=1, charge=Charge.CRASH, error='{"type": "WorkerDied"}', delay_s=0.0)
+        death = Death(
+            instance="i1", task=1, charge=Charge.CRASH, error='{"type": "WorkerDied"}', delay_s=0.0
+        )
         assert await store.dead("run", death)
 
         seen = await store.observe("run")
@@ -70,7 +84,9 @@ class TimeLaws:
         assert await store.heartbeat("run", ["i1"], lease_s=LEASE_S) == {"i1": Status.STOP}
         assert (await store.observe("run")).state is RunState.DEADLINE
 
-    async def test_a_failure_skips_what_is_below_and_the_rest_goes_on(self, subject: Subject) -> None:
+    async def test_a_failure_skips_what_is_below_and_the_rest_goes_on(
+        self, subject: Subject
+    ) -> None:
         """0 -> 1, 2"""
         store = subject.store
         await store.submit(run_of([(), (0,), ()], on_error="continue"))
@@ -83,7 +99,9 @@ class TimeLaws:
         seen = await store.observe("run")
         assert (seen.state, seen.states) == (RunState.FAILED, "FSD")
 
-    async def test_tasks_whose_only_reader_is_skipped_are_run_all_the_same(self, subject: Subject) -> None:
+    async def test_tasks_whose_only_reader_is_skipped_are_run_all_the_same(
+        self, subject: Subject
+    ) -> None:
         """0 -> 3, 1 -> 2 -> 3: when 0 fails, 3 is skipped, and nobody will read 1 and 2."""
         store = subject.store
         await store.submit(run_of([(), (), (1,), (0, 2)], on_error="continue"))
@@ -145,7 +163,12 @@ class KindLaws:
             kind: await store.register("run", f"of {kind}", lease_s=LEASE_S, want=3, kind=kind)
             for kind in ("c", "b", "", "a")
         }
-        assert {kind: tasks_of(reply) for kind, reply in got.items()} == {"c": [], "b": [1], "": [2], "a": [0]}
+        assert {kind: tasks_of(reply) for kind, reply in got.items()} == {
+            "c": [],
+            "b": [1],
+            "": [2],
+            "a": [0],
+        }
 
         ended = await store.complete("run", "of b", [small(got["b"].offers[0])])
         assert ended.status is Status.IDLE
@@ -169,16 +192,24 @@ class KindLaws:
 
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             others = [group.create_task(store.wait_work("run", 60, kind)) for kind in ("a", "")]
-            await store.dead("run", Death(instance="of b", task=None, charge=Charge.LOSS, error="{}"))
+            await store.dead(
+                "run", Death(instance="of b", task=None, charge=Charge.LOSS, error="{}")
+            )
             await store.wait_work("run", 60, "b")
             assert not any(other.done() for other in others)
             await store.cancel("run", "enough")
 
-    async def test_demand_counts_whom_nobody_staffs_and_tells_who_is_here(self, subject: Subject) -> None:
+    async def test_demand_counts_whom_nobody_staffs_and_tells_who_is_here(
+        self, subject: Subject
+    ) -> None:
         store = subject.store
         await store.submit(apart("a", "", "a", "b"))
         first = await store.demand("run")
-        assert (first.state, first.wanted, first.instances) == (RunState.RUNNING, {"a": 2, "b": 1, "": 1}, {})
+        assert (first.state, first.wanted, first.instances) == (
+            RunState.RUNNING,
+            {"a": 2, "b": 1, "": 1},
+            {},
+        )
 
         for instance, kind in (("i1", "a"), ("i2", "c"), ("i3", "")):
             await store.register("run", instance, lease_s=LEASE_S, kind=kind)
@@ -190,7 +221,9 @@ class KindLaws:
         assert second.instances == {"i1": ("a", "w0"), "i2": ("c", ""), "i3": ("", "w1")}
         assert third == Demand(state=RunState.CANCELLED, wanted={}, instances={}, now=third.now)
 
-    async def test_demand_ends_back_offs_and_takes_back_what_silent_instances_held(self, subject: Subject) -> None:
+    async def test_demand_ends_back_offs_and_takes_back_what_silent_instances_held(
+        self, subject: Subject
+    ) -> None:
         store = subject.store
         await store.submit(chain(1, queue=Queue("~", 1, "a"), retries=1))
         await store.register("run", "i1", lease_s=LEASE_S, kind="a")
@@ -208,7 +241,9 @@ class KindLaws:
         late = await store.demand("run")
         assert (late.wanted, late.instances) == ({"a": 1}, {})
 
-    async def test_waiting_for_demand_ends_when_a_kind_is_wanted_or_the_run_ends(self, subject: Subject) -> None:
+    async def test_waiting_for_demand_ends_when_a_kind_is_wanted_or_the_run_ends(
+        self, subject: Subject
+    ) -> None:
         store = subject.store
         await store.submit(apart("a", ""))
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
@@ -240,11 +275,16 @@ class RoomLaws:
         await store.complete("run", "i1", [small(reply.offers[0])])
         second = await store.observe("run", first.cursor)
 
-        assert [(e.kind, e.task, e.worker) for e in first.events] == [("worker", -1, "~/1"), ("start", 0, "~/1")]
+        assert [(e.kind, e.task, e.worker) for e in first.events] == [
+            ("worker", -1, "~/1"),
+            ("start", 0, "~/1"),
+        ]
         assert [(e.kind, e.task) for e in second.events] == [("done", 0), ("start", 1)]
         assert (second.workers, second.n_instances) == ({"~/1": ("active", "i1")}, 1)
 
-    async def test_a_cursor_brings_only_newer_errors_and_no_description(self, subject: Subject) -> None:
+    async def test_a_cursor_brings_only_newer_errors_and_no_description(
+        self, subject: Subject
+    ) -> None:
         store = subject.store
         await store.submit(replace(run_of([(), ()], retries=1), meta='{"name": "two"}'))
         await store.register("run", "i1", lease_s=LEASE_S, want=2)

@@ -15,7 +15,9 @@ START_S = 60.0
 class StartLaws:
     """What becomes of a run whose client died before it launched workers."""
 
-    async def test_a_run_that_nobody_took_part_in_is_cancelled_by_whoever_takes_a_step(self, subject: Subject) -> None:
+    async def test_a_run_that_nobody_took_part_in_is_cancelled_by_whoever_takes_a_step(
+        self, subject: Subject
+    ) -> None:
         store = subject.store
         await store.submit(chain(1, start_s=START_S))
         subject.advance(START_S - 1)
@@ -28,7 +30,9 @@ class StartLaws:
         assert told(await store.observe("run")) == (RunState.CANCELLED, NEVER_STARTED)
         assert (await store.register("run", "i1", lease_s=LEASE_S)).status is Status.STOP
 
-    async def test_the_list_of_runs_shows_none_as_running_that_is_overdue(self, subject: Subject) -> None:
+    async def test_the_list_of_runs_shows_none_as_running_that_is_overdue(
+        self, subject: Subject
+    ) -> None:
         store = subject.store
         await store.submit(chain(1, start_s=START_S))
         await store.submit(chain(1, run="late", deadline_s=START_S))
@@ -37,12 +41,20 @@ class StartLaws:
 
         listed = {line.run: line.state for line in await store.runs()}
 
-        assert listed == {"run": RunState.CANCELLED, "late": RunState.DEADLINE, "third": RunState.RUNNING}
+        assert listed == {
+            "run": RunState.CANCELLED,
+            "late": RunState.DEADLINE,
+            "third": RunState.RUNNING,
+        }
         for run in listed:
             await store.forget(run)
 
-    @pytest.mark.parametrize("who", ["an instance", "its supervisor", "who starts instances", "the client"])
-    async def test_a_run_that_somebody_took_part_in_goes_on(self, subject: Subject, who: str) -> None:
+    @pytest.mark.parametrize(
+        "who", ["an instance", "its supervisor", "who starts instances", "the client"]
+    )
+    async def test_a_run_that_somebody_took_part_in_goes_on(
+        self, subject: Subject, who: str
+    ) -> None:
         store = subject.store
         await store.submit(chain(1, start_s=START_S))
         subject.advance(START_S - 1)

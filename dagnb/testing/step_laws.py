@@ -41,7 +41,9 @@ class Subject(Protocol):
     async def evict(self, run: str, task: int, address: Address) -> None: ...
 
 
-def run_of(upstreams: Sequence[tuple[int, ...]], *, queue: Queue = POOL, retries: int = 0, **more: Any) -> Submission:
+def run_of(
+    upstreams: Sequence[tuple[int, ...]], *, queue: Queue = POOL, retries: int = 0, **more: Any
+) -> Submission:
     """A run on one queue; its sinks are the tasks without downstream."""
     starts, n_bits = bits_of(upstreams)
     edges: list[list[tuple[int, int, int, int, int, int]]] = [[] for _ in upstreams]
@@ -75,8 +77,14 @@ def run_of(upstreams: Sequence[tuple[int, ...]], *, queue: Queue = POOL, retries
 def apart(*kinds: str, **more: Any) -> Submission:
     """Tasks apart, each of a worker of its own of such a kind: 0 of w0, 1 of w1, ..."""
     plain = run_of([()] * len(kinds), **more)
-    records = tuple(replace(Record.unpack(packed), queue=i).pack() for i, packed in enumerate(plain.records))
-    return replace(plain, records=records, queues=tuple(Queue(f"w{i}", 1, kind) for i, kind in enumerate(kinds)))
+    records = tuple(
+        replace(Record.unpack(packed), queue=i).pack() for i, packed in enumerate(plain.records)
+    )
+    return replace(
+        plain,
+        records=records,
+        queues=tuple(Queue(f"w{i}", 1, kind) for i, kind in enumerate(kinds)),
+    )
 
 
 def chain(n: int, **more: Any) -> Submission:
@@ -105,7 +113,9 @@ async def woken(store: Store, instance: str = "i1") -> Reply:
 async def finish(store: Store, reply: Reply, instance: str = "i1", want: int = 1) -> Reply:
     """Run whatever is offered until nothing is."""
     while reply.status is Status.TASKS:
-        reply = await store.complete("run", instance, [small(o) for o in reply.offers], want=want, slim=True)
+        reply = await store.complete(
+            "run", instance, [small(o) for o in reply.offers], want=want, slim=True
+        )
     return reply
 
 
@@ -123,12 +133,18 @@ class StepLaws:
         seen = await store.observe("run")
         assert (seen.state, seen.states, seen.submitted_at) == (RunState.RUNNING, "XW", first)
 
-    async def test_a_chain_runs_in_order_and_small_inputs_ride_along(self, subject: Subject) -> None:
+    async def test_a_chain_runs_in_order_and_small_inputs_ride_along(
+        self, subject: Subject
+    ) -> None:
         store, submission = subject.store, chain(3)
         await store.submit(submission)
 
         reply = await store.register("run", "i1", lease_s=LEASE_S)
-        assert (reply.worker, tasks_of(reply), reply.offers[0].record) == ("~/1", [0], submission.records[0])
+        assert (reply.worker, tasks_of(reply), reply.offers[0].record) == (
+            "~/1",
+            [0],
+            submission.records[0],
+        )
         reply = await store.complete("run", "i1", [small(reply.offers[0], b"zero")])
         assert [(i.task, i.blob) for i in reply.offers[0].inputs] == [(0, b"zero")]
         reply = await store.complete("run", "i1", [small(reply.offers[0])], slim=True)
@@ -162,12 +178,16 @@ class StepLaws:
         assert sorted(seen.errors) == [(1, 1), (1, 2)]
         assert [e.kind for e in seen.events].count("done") == 1
 
-    async def test_who_dies_with_all_it_knew_is_charged_for_whatever_it_ran(self, subject: Subject) -> None:
+    async def test_who_dies_with_all_it_knew_is_charged_for_whatever_it_ran(
+        self, subject: Subject
+    ) -> None:
         store = subject.store
         await store.submit(run_of([(), (), ()], queue=Queue("w0", 1), crash_budget=1))
         assert tasks_of(await store.register("run", "i1", lease_s=LEASE_S, want=2)) == [0, 1]
 
-        assert await store.dead("run", Death(instance="i1", task=HELD, charge=Charge.CRASH, error="[]", delay_s=0.0))
+        assert await store.dead(
+            "run", Death(instance="i1", task=HELD, charge=Charge.CRASH, error="[]", delay_s=0.0)
+        )
 
         seen = await store.observe("run")
         assert (seen.states, seen.errors) == ("RRR", {(0, 1): "[]", (1, 1): "[]"})
@@ -186,7 +206,10 @@ class StepLaws:
         assert seen.errors == {(1, 1): '{"type": "E"}'}
         assert seen.results == {0: none.address}
         missing = Address("nobody", 2)
-        assert await store.fetch("run", [(0, none.address), (0, missing)], is_sink=True) == [b"N.", None]
+        assert await store.fetch("run", [(0, none.address), (0, missing)], is_sink=True) == [
+            b"N.",
+            None,
+        ]
 
     async def test_a_commit_without_its_bytes_is_asked_for_them(self, subject: Subject) -> None:
         store = subject.store
@@ -244,7 +267,9 @@ class StepLaws:
         await finish(store, reply)
         assert sorted((await store.observe("run")).results) == [0, 1]
 
-    async def test_the_first_commit_wins_and_the_other_attempt_is_deleted(self, subject: Subject) -> None:
+    async def test_the_first_commit_wins_and_the_other_attempt_is_deleted(
+        self, subject: Subject
+    ) -> None:
         store = subject.store
         await store.submit(run_of([(), ()]))
         await store.register("run", "i1", lease_s=LEASE_S)
@@ -254,7 +279,10 @@ class StepLaws:
         await store.complete("run", "i1", [Commit(task=0, address=late)])
 
         assert (await store.observe("run")).results == {0: Address("mine", 1)}
-        assert await store.fetch("run", [(0, late), (0, Address("mine", 1))], is_sink=True) == [None, b"1"]
+        assert await store.fetch("run", [(0, late), (0, Address("mine", 1))], is_sink=True) == [
+            None,
+            b"1",
+        ]
 
     async def test_a_lost_input_is_computed_again(self, subject: Subject) -> None:
         """0 -> 1 -> 2: the bytes of 0 and of 1 vanish before 2 reads them."""
@@ -271,9 +299,14 @@ class StepLaws:
         await finish(store, reply)
 
         seen = await store.observe("run")
-        assert (seen.state, [e.task for e in seen.events if e.kind == "lost"]) == (RunState.OK, [2, 1, 0])
+        assert (seen.state, [e.task for e in seen.events if e.kind == "lost"]) == (
+            RunState.OK,
+            [2, 1, 0],
+        )
 
-    async def test_a_sink_that_vanished_is_computed_again_at_the_end(self, subject: Subject) -> None:
+    async def test_a_sink_that_vanished_is_computed_again_at_the_end(
+        self, subject: Subject
+    ) -> None:
         store = subject.store
         await store.submit(run_of([(), ()]))
         reply = await store.register("run", "i1", lease_s=LEASE_S)

@@ -32,7 +32,11 @@ def windows(trace: Trace) -> dict[int, Window]:
             continue
         begin, end = span.begin_s - trace.submitted_s, span.end_s - trace.submitted_s
         known = found.get(span.task)
-        found[span.task] = Window(min(begin, known.begin_s), max(end, known.end_s)) if known else Window(begin, end)
+        found[span.task] = (
+            Window(min(begin, known.begin_s), max(end, known.end_s))
+            if known
+            else Window(begin, end)
+        )
     return found
 
 
@@ -41,7 +45,9 @@ def critical_path(plan: Plan, trace: Trace) -> tuple[int, ...]:
     return critical_steps([step.upstream for step in plan.steps], plan.sinks, trace)
 
 
-def critical_steps(upstream: Sequence[Sequence[int]], sinks: Sequence[int], trace: Trace) -> tuple[int, ...]:
+def critical_steps(
+    upstream: Sequence[Sequence[int]], sinks: Sequence[int], trace: Trace
+) -> tuple[int, ...]:
     """Steps from the first to the sink that ended last, each begun no sooner because of the one before it.
 
     That one is the upstream step that ended last, or what its worker did just before if that ended later still.
@@ -124,7 +130,9 @@ _OWN = {
 _ORDER = {phase: place for place, phase in enumerate(_OWN)}
 
 
-def explained(upstream: Sequence[Sequence[int]], sinks: Sequence[int], trace: Trace) -> tuple[Segment, ...]:
+def explained(
+    upstream: Sequence[Sequence[int]], sinks: Sequence[int], trace: Trace
+) -> tuple[Segment, ...]:
     """The makespan, cut by what held the run up: back from the sink that ended last, over the inputs it waited for.
 
     The segments follow one another without gaps from 0 to the makespan. Unlike critical_steps, a task that waited for
@@ -152,7 +160,9 @@ def shares(segments: Iterable[Segment]) -> dict[Reason, float]:
     for segment in segments:
         totals[segment.cause] += segment.duration_s
     whole = sum(totals.values())
-    return {reason: totals[reason] / whole for reason in sorted(totals, key=lambda r: (-totals[r], r))}
+    return {
+        reason: totals[reason] / whole for reason in sorted(totals, key=lambda r: (-totals[r], r))
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +211,9 @@ def _cut(step: int, begin: float, end: float, acts: _Acts, *, is_told: bool) -> 
         if done:
             found.append((_OWN[min(done, key=lambda phase: _ORDER[phase])], lo, hi))
             continue
-        told = Reason.HANDOVER if hi <= first and (is_told or len(own) < len(places)) else Reason.OTHER
+        told = (
+            Reason.HANDOVER if hi <= first and (is_told or len(own) < len(places)) else Reason.OTHER
+        )
         idle = Reason.WORKER if here else told  # ready, and nobody took it: they were all busy
         found += _waited(step, own[0][0].worker if own else "", lo, hi, acts, idle)
     return _joined(step, found)
@@ -219,7 +231,11 @@ def _waited(
         is_start = span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0)
         reason = Reason.START if is_start else Reason.WORKER
         if at < lo:
-            yield (reason if is_start else idle), at, lo  # before a start: a place for it was waited for
+            yield (
+                (reason if is_start else idle),
+                at,
+                lo,
+            )  # before a start: a place for it was waited for
         yield reason, max(at, lo), min(end, hi)
         at = min(end, hi)
     if at < end:

@@ -34,7 +34,9 @@ class Trace:
 
     def __repr__(self) -> str:
         told = f"{number(len(self.names), 'task')} on {number(len(self.workers), 'worker')}"
-        return f"<trace: {told}, {number(len(self.spans), 'span')}, makespan {self.makespan_s:.4g} s>"
+        return (
+            f"<trace: {told}, {number(len(self.spans), 'span')}, makespan {self.makespan_s:.4g} s>"
+        )
 
     @cached_property
     def workers(self) -> tuple[str, ...]:
@@ -103,10 +105,14 @@ class Trace:
         """The trace that to_json wrote."""
         data = json.loads(text)
         spans = [Span(s[0], s[1], Phase(s[2]), *s[3:]) for s in data["spans"]]
-        return cls.of(spans, data["names"], submitted_s=data["submitted_s"], finished_s=data["finished_s"])
+        return cls.of(
+            spans, data["names"], submitted_s=data["submitted_s"], finished_s=data["finished_s"]
+        )
 
     @classmethod
-    def of(cls, spans: Iterable[Span], names: Iterable[str], *, submitted_s: float, finished_s: float) -> Trace:
+    def of(
+        cls, spans: Iterable[Span], names: Iterable[str], *, submitted_s: float, finished_s: float
+    ) -> Trace:
         """A trace of these spans, sorted."""
         ordered = sorted(spans, key=lambda s: (s.begin_s, s.end_s, s.worker, s.task))
         return cls(tuple(ordered), tuple(names), submitted_s, finished_s)

@@ -97,6 +97,13 @@ def mark(scale: Scale, moment: float, what: str, role: str, *, row: int) -> str:
     low = scale.bottom + 6 + 13 * row
     d = f"M{number(x)} {number(scale.top - 6)}V{number(low)}"
     text = f"{what} {seconds_text(moment)}"
-    line = element("path", d=d, class_=f"mark stroke-{role}", stroke_width=1.2, stroke_dasharray="4 3")
+    line = element(
+        "path", d=d, class_=f"mark stroke-{role}", stroke_width=1.2, stroke_dasharray="4 3"
+    )
     fits = x - text_width(text, 10.5) > 8
-    return line + words(x - 4 if fits else x + 4, low + 6, text, look=f"small fill-dim {'end' if fits else ''}".strip())
+    return line + words(
+        x - 4 if fits else x + 4,
+        low + 6,
+        text,
+        look=f"small fill-dim {'end' if fits else ''}".strip(),
+    )

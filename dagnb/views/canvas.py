@@ -24,7 +24,7 @@ TYPE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class LegendEntry:
     """One entry of a legend: a mark drawn in a square of 10 by 10, and its words."""
 
     mark: str
@@ -44,7 +44,9 @@ def stacked(*pieces: Piece, label: str, is_styled: bool = True) -> str:
     """Pieces below one another as one SVG file."""
     parts, y = [], 0.0
     for piece in pieces:
-        parts.append(element("g", piece.body, transform=f"translate(0,{number(y)})") if y else piece.body)
+        parts.append(
+            element("g", piece.body, transform=f"translate(0,{number(y)})") if y else piece.body
+        )
         y += piece.height
     return sheet(max(piece.width for piece in pieces), y, label, *parts, is_styled=is_styled)
 
@@ -67,7 +69,9 @@ def sheet(width: float, height: float, label: str, *body: str, is_styled: bool =
     )
 
 
-def words(x: float, y: float, text: str, *, look: str = "fill-ink", room: float | None = None) -> str:
+def words(
+    x: float, y: float, text: str, *, look: str = "fill-ink", room: float | None = None
+) -> str:
     """A line of text with its base line at y, shortened to `room` pixels. look: classes; `small` makes it so."""
     size = 10.5 if "small" in look.split() else 12.0
     shown = text if room is None else fitted(text, room, size)
@@ -123,7 +127,9 @@ def chip(colour: str) -> str:
     return element("rect", width=10, height=10, rx=2, fill=colour)
 
 
-def legend(entries: Iterable[Entry], *, x: float, y: float, right: float) -> tuple[str, float]:
+def legend(
+    entries: Iterable[LegendEntry], *, x: float, y: float, right: float
+) -> tuple[str, float]:
     """The entries side by side in as many rows as it takes, first row at y; and the y below the last row."""
     drawn, left = [], x
     for entry in entries:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dagnb.outlook.makespans import Cause, Makespans
+from dagnb.forecast.makespans import DelayCause, Makespans
 from dagnb.trace.critical import explained, windows
 from dagnb.trace.trace import Trace
 from dagnb.views.canvas import MARGIN, Piece, stacked, tooltip, words, wrapped
@@ -57,15 +57,21 @@ def compared_svg(
     planned one is called.
     """
     span_s = max(planned.makespan_s, real.makespan_s) or 1.0
-    title = title or f"{word} {seconds_text(planned.makespan_s)}, real {seconds_text(real.makespan_s)}"
+    title = (
+        title or f"{word} {seconds_text(planned.makespan_s)}, real {seconds_text(real.makespan_s)}"
+    )
     late = slips(planned, real)
     pieces = [_head(title, said)]
     for name, trace in ((word, planned), ("real", real)) if upstream else ():
         width = 2 * MARGIN + (WIDTH - 2 * MARGIN) * trace.makespan_s / span_s
         said_of = f"{name}: where {seconds_text(trace.makespan_s)} go"
-        pieces.append(explained_bar(explained(upstream, sinks, trace), width=width, room=WIDTH, title=said_of))
+        pieces.append(
+            explained_bar(explained(upstream, sinks, trace), width=width, room=WIDTH, title=said_of)
+        )
     notes = {task: _late_text(seconds, word) for task, (_, seconds) in late.items()}
-    bars = timeline(real, functions, width=WIDTH, planned=planned, word=word, notes=notes, max_bars=_MAX_BARS)
+    bars = timeline(
+        real, functions, width=WIDTH, planned=planned, word=word, notes=notes, max_bars=_MAX_BARS
+    )
     pieces += [bars, _slip_chart(late, planned, real, word)]
     return stacked(*pieces, label=f"{title}, {counted(len(real.workers), 'worker')}")
 
@@ -81,7 +87,9 @@ def makespans_lines(makespans: Makespans) -> list[str]:
     if makespans.prediction_s is not None:
         lines = [f"predictions {_signed(makespans.prediction_s)} (replay - plan) · {lines[0]}"]
     if makespans.forecast is not None:
-        band = f"{seconds_text(makespans.forecast.p10_s)} to {seconds_text(makespans.forecast.p90_s)}"
+        band = (
+            f"{seconds_text(makespans.forecast.p10_s)} to {seconds_text(makespans.forecast.p90_s)}"
+        )
         lines.append(
             f"{'inside' if makespans.in_band else 'outside'} the band that was foretold for 8 of 10 runs, {band}"
         )
@@ -94,7 +102,9 @@ def slips(planned: Trace, real: Trace) -> dict[int, tuple[float, float]]:
     """step -> when it really ended, seconds after submission, and how much later than planned; below 0 sooner."""
     then = windows(planned)
     return {
-        step: (window.end_s, window.end_s - then[step].end_s) for step, window in windows(real).items() if step in then
+        step: (window.end_s, window.end_s - then[step].end_s)
+        for step, window in windows(real).items()
+        if step in then
     }
 
 
@@ -107,7 +117,9 @@ def _head(title: str, said: Sequence[str]) -> Piece:
     return Piece("".join(drawn), WIDTH, MARGIN + 24 + 16 * len(rows))
 
 
-def _slip_chart(late: Mapping[int, tuple[float, float]], planned: Trace, real: Trace, word: str) -> Piece:
+def _slip_chart(
+    late: Mapping[int, tuple[float, float]], planned: Trace, real: Trace, word: str
+) -> Piece:
     """A stem a task at its end: up how much later than planned, down how much sooner; a pixel shows its largest."""
     if not late:
         return Piece("", WIDTH, 0.0)
@@ -118,11 +130,15 @@ def _slip_chart(late: Mapping[int, tuple[float, float]], planned: Trace, real: T
         x = round(left + (WIDTH - MARGIN - left) * at / span_s)
         if x not in tallest or abs(seconds) > abs(late[tallest[x]][1]):
             tallest[x] = task
-    title = f"how much later than {word} each task ended: a stem a task, {seconds_text(most)} at most"
+    title = (
+        f"how much later than {word} each task ended: a stem a task, {seconds_text(most)} at most"
+    )
     line = f"M{number(left)} {number(_MIDDLE)}H{number(WIDTH - MARGIN)}"
     drawn = [words(MARGIN, 14, title, look="strong fill-ink")]
     for x, task in sorted(tallest.items()):
-        drawn.append(_stem(x, late[task][1] / most, f"{real.names[task]} {_late_text(late[task][1], word)}"))
+        drawn.append(
+            _stem(x, late[task][1] / most, f"{real.names[task]} {_late_text(late[task][1], word)}")
+        )
     drawn.append(element("path", d=line, class_="stroke-edge"))
     return Piece("".join(drawn), WIDTH, _MIDDLE + _HIGH + MARGIN)
 
@@ -132,7 +148,11 @@ def _stem(x: float, share: float, said: str) -> str:
     high = share * _HIGH if abs(share * _HIGH) >= 1 else 1.0
     look = "stroke-failed" if share > 0 else "stroke-done"
     return element(
-        "path", tooltip(said), d=f"M{number(x)} {number(_MIDDLE)}v{number(-high)}", class_=look, stroke_width=2
+        "path",
+        tooltip(said),
+        d=f"M{number(x)} {number(_MIDDLE)}v{number(-high)}",
+        class_=look,
+        stroke_width=2,
     )
 
 
@@ -152,5 +172,5 @@ def _signed(seconds: float) -> str:
     return f"{'+' if seconds >= 0 else ''}{seconds_text(seconds)}"
 
 
-def _cause(cause: Cause) -> str:
+def _cause(cause: DelayCause) -> str:
     return f"{_signed(cause.seconds)} {cause.phase} of {cause.task or 'workers'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dagnb.outlook.compare import Comparison, Line
+from dagnb.forecast.compare import Comparison, PlannerResult
 from dagnb.views.axis import Scale, axis, mark
 from dagnb.views.canvas import LEGEND_ROW, MARGIN, Piece, legend, stacked, text_width, words
 from dagnb.views.lanes import Bar, Lanes, lanes
@@ -15,7 +15,16 @@ from dagnb.views.timeline import bars, entries, length
 from dagnb.views.wording import bytes_text, counted, held_text, seconds_text
 
 WIDTH = 900.0
-_HEADS = ("planner", "P50", "P90", "cost", "cold starts", "through the store", "above the bound", "planned in")
+_HEADS = (
+    "planner",
+    "P50",
+    "P90",
+    "cost",
+    "cold starts",
+    "through the store",
+    "above the bound",
+    "planned in",
+)
 _MAX_BARS = 250
 _MOST = 16
 """so many plans are drawn"""
@@ -29,11 +38,14 @@ def comparison_html(comparison: Comparison) -> str:
     title = element("h3", escaped(comparison.name))
     rows = [_row(line, is_best=line is comparison.best) for line in comparison.lines]
     failed = [
-        element("p", escaped(f"{x.planner}: {x.problem}"), class_="text-dim") for x in comparison.lines if x.problem
+        element("p", escaped(f"{x.planner}: {x.problem}"), class_="text-dim")
+        for x in comparison.lines
+        if x.problem
     ]
     picture = comparison_svg(comparison)
     note = (
-        "Half of the runs end by P50, 9 of 10 by P90. Cost: gigabytes held times seconds. Timelines at median prices."
+        "Half of the runs end by P50, 9 of 10 by P90. Cost: gigabytes held times seconds. "
+        "Timelines at median prices."
     )
     drawn = [scrolled(picture), element("p", escaped(note), class_="text-dim")] if picture else []
     return fragment(title, table(_HEADS, rows, right=range(1, len(_HEADS))), *failed, *drawn)
@@ -41,7 +53,9 @@ def comparison_html(comparison: Comparison) -> str:
 
 def comparison_svg(comparison: Comparison) -> str:
     """The simulated timelines of the plans, best first, on one time axis; nothing if no plan was made."""
-    found = [line for line in comparison.lines if line.plan is not None and line.outlook is not None][:_MOST]
+    found = [
+        line for line in comparison.lines if line.plan is not None and line.outlook is not None
+    ][:_MOST]
     if not found:
         return ""
     span_s = max(length(line.outlook.trace, None) for line in found if line.outlook is not None)
@@ -56,7 +70,7 @@ def comparison_svg(comparison: Comparison) -> str:
     return stacked(*pieces, label=label)
 
 
-def _row(line: Line, *, is_best: bool) -> tuple[str, ...]:
+def _row(line: PlannerResult, *, is_best: bool) -> tuple[str, ...]:
     name = escaped(line.planner)
     planned = seconds_text(line.planning_s)
     if line.forecast is None or line.outcome is None:
@@ -73,7 +87,7 @@ def _row(line: Line, *, is_best: bool) -> tuple[str, ...]:
     )
 
 
-def _timeline(line: Line, span_s: float, *, is_first: bool) -> tuple[Piece, Lanes]:
+def _timeline(line: PlannerResult, span_s: float, *, is_first: bool) -> tuple[Piece, Lanes]:
     """One small timeline, its planner above it; the moments are written above the first alone."""
     assert line.plan is not None
     assert line.outlook is not None
@@ -95,7 +109,12 @@ def _timeline(line: Line, span_s: float, *, is_first: bool) -> tuple[Piece, Lane
     )
     body = [
         words(MARGIN, 20, line.planner, look="strong fill-ink", room=200),
-        words(MARGIN + min(200.0, text_width(line.planner)) + 14, 20, _said(line), look="small fill-dim"),
+        words(
+            MARGIN + min(200.0, text_width(line.planner)) + 14,
+            20,
+            _said(line),
+            look="small fill-dim",
+        ),
         axis(scale, is_labelled=is_first),
         bars(drawn.bars, trace, scale, colours(functions), {}, is_bare=False),
         mark(scale, trace.makespan_s, "end", "ink", row=0),
@@ -103,7 +122,7 @@ def _timeline(line: Line, span_s: float, *, is_first: bool) -> tuple[Piece, Lane
     return Piece("".join(body), WIDTH, scale.bottom + 18), drawn
 
 
-def _said(line: Line) -> str:
+def _said(line: PlannerResult) -> str:
     assert line.outlook is not None
     n_workers = counted(len(line.outlook.trace.workers), "worker")
     median = f"P50 {seconds_text(line.forecast.p50_s)} · " if line.forecast is not None else ""

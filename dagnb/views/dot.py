@@ -48,15 +48,23 @@ class Placed:
 def place(picture: Picture, *, box_width: float, box_height: float) -> Placed:
     """Places for boxes of one size. Raises ConfigError with the cure when there is no Graphviz."""
     source = _source(picture, box_width, box_height)
-    return _read(_plain(source), len(picture.boxes), [(edge.tail, edge.head) for edge in picture.edges])
+    return _read(
+        _plain(source), len(picture.boxes), [(edge.tail, edge.head) for edge in picture.edges]
+    )
 
 
 def program() -> str:
     """Path of `dot`, or of `graphviz-pure` beside this interpreter. Raises ConfigError with the cure."""
     scripts = sysconfig.get_path("scripts")
-    found = shutil.which("dot") or shutil.which("graphviz-pure", path=scripts) or shutil.which("graphviz-pure")
+    found = (
+        shutil.which("dot")
+        or shutil.which("graphviz-pure", path=scripts)
+        or shutil.which("graphviz-pure")
+    )
     if found is None:
-        raise ConfigError(f"no Graphviz here: neither 'dot' on PATH nor 'graphviz-pure' in {scripts}. {_CURE}")
+        raise ConfigError(
+            f"no Graphviz here: neither 'dot' on PATH nor 'graphviz-pure' in {scripts}. {_CURE}"
+        )
     return found
 
 
@@ -64,7 +72,9 @@ def _source(picture: Picture, box_width: float, box_height: float) -> str:
     """The picture in DOT; ids hold letters, digits and underscores only."""
     rightwards = _is_rightwards(picture, box_width)
     graph = graphviz.Digraph("dagnb")
-    direction, ranksep, tail, head = ("LR", "0.6", "e", "w") if rightwards else ("TB", "0.38", "s", "n")
+    direction, ranksep, tail, head = (
+        ("LR", "0.6", "e", "w") if rightwards else ("TB", "0.38", "s", "n")
+    )
     graph.attr("graph", rankdir=direction, nodesep="0.22", ranksep=ranksep, splines="true")
     size = {"width": f"{box_width / _INCH:.4f}", "height": f"{box_height / _INCH:.4f}"}
     graph.attr("node", shape="box", fixedsize="true", label="", **size)
@@ -90,11 +100,20 @@ def _plain(source: str) -> str:
     """Graphviz' plain output; a live view asks for the same picture again and again."""
     command = [program(), "-Kdot", "-Tplain"]
     try:
-        done = subprocess.run(command, input=source, encoding="utf-8", capture_output=True, timeout=LIMIT_S, check=True)
+        done = subprocess.run(
+            command,
+            input=source,
+            encoding="utf-8",
+            capture_output=True,
+            timeout=LIMIT_S,
+            check=True,
+        )
     except subprocess.TimeoutExpired as error:
         raise ConfigError(f"'{command[0]}' placed nothing within {LIMIT_S:g} s. {_CURE}") from error
     except subprocess.CalledProcessError as error:
-        raise ConfigError(f"'{command[0]}' cannot be used: {error} It said: {error.stderr.strip()}. {_CURE}") from error
+        raise ConfigError(
+            f"'{command[0]}' cannot be used: {error} It said: {error.stderr.strip()}. {_CURE}"
+        ) from error
     except OSError as error:
         raise ConfigError(f"'{command[0]}' cannot be used: {error}. {_CURE}") from error
     return str(done.stdout)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dagnb.errors import TaskError
 from dagnb.views.markup import element, escaped, plain
 from dagnb.views.page import fragment, pre
-from dagnb.views.stack import Line, lead_lines, message_lines, raised_lines, rest_lines
+from dagnb.views.stack import StackLine, lead_lines, message_lines, raised_lines, rest_lines
 from dagnb.views.wording import counted
 
 MAX_ERRORS = 30
@@ -32,13 +32,15 @@ def errors_text(errors: Sequence[TaskError]) -> str:
     return "\n".join(line.text for line in errors_lines(errors)) if errors else "No errors."
 
 
-def errors_lines(errors: Sequence[TaskError], *, most: int = MAX_ERRORS, n_output: int = MAX_OUTPUT) -> list[Line]:
+def errors_lines(
+    errors: Sequence[TaskError], *, most: int = MAX_ERRORS, n_output: int = MAX_OUTPUT
+) -> list[StackLine]:
     """As errors_text, by lines. most: errors at most. n_output: characters of each of their outputs."""
-    lines: list[Line] = []
+    lines: list[StackLine] = []
     for error in errors[:most]:
-        lines += [*([Line("")] if lines else []), *_paragraph(error, n_output)]
+        lines += [*([StackLine("")] if lines else []), *_paragraph(error, n_output)]
     if len(errors) > most:
-        lines += [Line(""), Line(f"and {counted(len(errors) - most, 'more error')}")]
+        lines += [StackLine(""), StackLine(f"and {counted(len(errors) - most, 'more error')}")]
     return lines
 
 
@@ -50,11 +52,11 @@ def trace_lines(error: TaskError) -> list[str]:
     return [line.text for line in _trace(error)]
 
 
-def _trace(error: TaskError) -> list[Line]:
+def _trace(error: TaskError) -> list[StackLine]:
     if not _is_told(error):
         return _python_lines(error)
     rest = rest_lines(error)
-    return [*lead_lines(error), *([Line(""), *message_lines(error), *rest] if rest else [])]
+    return [*lead_lines(error), *([StackLine(""), *message_lines(error), *rest] if rest else [])]
 
 
 def _is_told(error: TaskError) -> bool:
@@ -62,8 +64,8 @@ def _is_told(error: TaskError) -> bool:
     return bool(error.frames or error.causes or error.notes)
 
 
-def _python_lines(error: TaskError) -> list[Line]:
-    return [Line(line) for line in _capped(error.text(), MAX_OUTPUT).splitlines()]
+def _python_lines(error: TaskError) -> list[StackLine]:
+    return [StackLine(line) for line in _capped(error.text(), MAX_OUTPUT).splitlines()]
 
 
 def _capped(text: str, limit: int) -> str:
@@ -95,7 +97,9 @@ def _outputs(error: TaskError, limit: int) -> list[tuple[str, str]]:
 def article(error: TaskError) -> str:
     """One error as an element: whose, where, the lines of code, what it wrote last."""
     head, *more = message_lines(error)
-    title = element("h3", escaped(error.task), " ", element("span", escaped(head.text), class_="text-failed"))
+    title = element(
+        "h3", escaped(error.task), " ", element("span", escaped(head.text), class_="text-failed")
+    )
     parts = [title, element("p", escaped(_where(error)), class_="text-dim")]
     code = [*more, *_trace(error)]
     if any(line.text.strip() for line in code):
@@ -105,17 +109,17 @@ def article(error: TaskError) -> str:
     return element("article", *parts)
 
 
-def _marked(line: Line) -> str:
+def _marked(line: StackLine) -> str:
     look = _LOOKS.get(line.kind)
     return element("span", escaped(line.text), class_=look) if look else escaped(line.text)
 
 
-def _paragraph(error: TaskError, n_output: int) -> list[Line]:
-    lines = [Line(f"task '{plain(error.task)}', {_where(error)}")]
+def _paragraph(error: TaskError, n_output: int) -> list[StackLine]:
+    lines = [StackLine(f"task '{plain(error.task)}', {_where(error)}")]
     if _is_told(error):
         lines += raised_lines(error)
     else:
         lines += [*_python_lines(error), *message_lines(error)]
     for name, text in _outputs(error, n_output):
-        lines += [Line(f"{name}:"), *(Line(f"  {line}") for line in text.splitlines())]
+        lines += [StackLine(f"{name}:"), *(StackLine(f"  {line}") for line in text.splitlines())]
     return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dagnb.trace.critical import Reason, Segment, shares
-from dagnb.views.canvas import MARGIN, Entry, Piece, legend, tooltip, words
+from dagnb.views.canvas import MARGIN, LegendEntry, Piece, legend, tooltip, words
 from dagnb.views.markup import element, number
 from dagnb.views.palette import PLAIN
 from dagnb.views.timeline import TRAFFIC_COLOURS, hatch
@@ -33,7 +33,11 @@ _MEANING = {
 
 
 def explained_bar(
-    segments: Iterable[Segment], *, width: float, room: float = 0.0, title: str = "makespan explained"
+    segments: Iterable[Segment],
+    *,
+    width: float,
+    room: float = 0.0,
+    title: str = "makespan explained",
 ) -> Piece:
     """The bar with its title above and its legend below; nothing where there is nothing to cut.
 
@@ -50,10 +54,15 @@ def explained_bar(
         wide = max((width - 2 * MARGIN) * share, 0.5)
         shape = f"M{number(x)} {number(y)}h{number(wide)}v{number(_HIGH)}h-{number(wide)}z"
         shape += hatch(x, y, wide, _HIGH) if reason is Reason.START else ""
-        told = tooltip(f"{share_text(reason, share)}: {seconds_text(share * whole_s)}", _MEANING[reason])
+        told = tooltip(
+            f"{share_text(reason, share)}: {seconds_text(share * whole_s)}", _MEANING[reason]
+        )
         drawn.append(element("path", told, d=shape, data_reason=reason.value, **_PAINT[reason]))
         x += (width - 2 * MARGIN) * share
-    entries = [Entry(mark=_mark(reason), words=share_text(reason, share)) for reason, share in parts.items()]
+    entries = [
+        LegendEntry(mark=_mark(reason), words=share_text(reason, share))
+        for reason, share in parts.items()
+    ]
     below, end = legend(entries, x=MARGIN, y=y + _HIGH + 10, right=room - MARGIN)
     return Piece("".join([*drawn, below]), room, end + 6)
 

@@ -47,7 +47,7 @@ class Fact:
         return self.phases_s[MEASURED.index(Phase.RUN)]
 
 
-class Facts:
+class RunFacts:
     """Of all tasks and workers. Times are seconds after submission."""
 
     def __init__(self, submitted_s: float) -> None:
@@ -62,7 +62,11 @@ class Facts:
         touched = set()
         for span in spans:
             if span.phase in STARTING:
-                _, so_far_s = self.starts.get(span.worker, ("", 0.0)) if span.phase is not Phase.INVOKE else ("", 0.0)
+                _, so_far_s = (
+                    self.starts.get(span.worker, ("", 0.0))
+                    if span.phase is not Phase.INVOKE
+                    else ("", 0.0)
+                )
                 took_s = so_far_s + max(0.0, span.duration_s)
                 self.starts[span.worker] = ("cold" if "cold" in span.detail else "warm", took_s)
             elif span.task >= 0 and span.phase in MEASURED:

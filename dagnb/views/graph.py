@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from dagnb.graph.dag import Dag
 from dagnb.views import layout
-from dagnb.views.canvas import Entry
+from dagnb.views.canvas import LegendEntry
 from dagnb.views.layout import Box, Picture, Progress
 from dagnb.views.palette import PLAIN, STATES, colours
 from dagnb.views.sketch import Look, Stroke, icon, sketch
@@ -34,7 +34,13 @@ def dag_svg(dag: Dag) -> str:
         stripe = tint[box.function] if box.function is not None else PLAIN
         looks.append(Look(tip=_tip(dag, box), lines=lines, stripe=stripe, frame="stroke-edge"))
     notes = (_FOLDED,) if picture.is_folded else ()
-    return sketch(picture, looks, _strokes(picture), label=f"graph of {counted(len(dag), 'task')}", notes=notes)
+    return sketch(
+        picture,
+        looks,
+        _strokes(picture),
+        label=f"graph of {counted(len(dag), 'task')}",
+        notes=notes,
+    )
 
 
 def graph_svg(dag: Dag, states: Mapping[int, str] | None, *, is_styled: bool = True) -> str:
@@ -50,7 +56,15 @@ def graph_svg(dag: Dag, states: Mapping[int, str] | None, *, is_styled: bool = T
     entries = _legend(states.get(i, "waiting") for i in range(len(dag)))
     label = f"graph of {counted(len(dag), 'task')} and their states"
     notes = (_FOLDED,) if picture.is_folded else ()
-    return sketch(picture, looks, _strokes(picture), label=label, entries=entries, notes=notes, is_styled=is_styled)
+    return sketch(
+        picture,
+        looks,
+        _strokes(picture),
+        label=label,
+        entries=entries,
+        notes=notes,
+        is_styled=is_styled,
+    )
 
 
 def live_svg(dag: Dag, picture: Picture) -> str:
@@ -92,15 +106,19 @@ def _stated(dag: Dag, box: Box, now: Progress) -> Look:
         frame=f"stroke-{now.state}",
         weight=2.0 if now.state in {"failed", "running", "retrying"} else 1.2,
         dash="4 3" if now.state in {"waiting", "skipped"} else None,
-        bar=[(state, now.counts[state] / n) for state in _FILLED if state in now.counts] if n > 1 else (),
+        bar=[(state, now.counts[state] / n) for state in _FILLED if state in now.counts]
+        if n > 1
+        else (),
     )
 
 
-def _legend(states: Iterable[str]) -> list[Entry]:
+def _legend(states: Iterable[str]) -> list[LegendEntry]:
     """Every state that occurs, with its count."""
     present = list(states)
     counts = {state: present.count(state) for state in STATES}
-    return [Entry(mark=icon(state), words=f"{n:,} {state}") for state, n in counts.items() if n]
+    return [
+        LegendEntry(mark=icon(state), words=f"{n:,} {state}") for state, n in counts.items() if n
+    ]
 
 
 def _tip(dag: Dag, box: Box) -> tuple[str, ...]:

@@ -56,7 +56,9 @@ class Lanes:
     __repr__ = brief
 
 
-def lanes(trace: Trace, functions: Sequence[str], *, pixel_s: float, max_bars: int = MAX_BARS) -> Lanes:
+def lanes(
+    trace: Trace, functions: Sequence[str], *, pixel_s: float, max_bars: int = MAX_BARS
+) -> Lanes:
     """The bars of a trace when one pixel lasts pixel_s. O(spans log spans). functions: by step."""
     lane_of, names, n_hidden = _assigned(trace)
     cell_s = pixel_s
@@ -64,7 +66,9 @@ def lanes(trace: Trace, functions: Sequence[str], *, pixel_s: float, max_bars: i
     while len(merged) > max_bars and cell_s < pixel_s * 1_024:
         cell_s *= 2
         narrow = [bar for bar in merged if bar.end_s - bar.begin_s < cell_s]
-        merged = _merged([bar for bar in merged if bar.end_s - bar.begin_s >= cell_s], narrow, cell_s)
+        merged = _merged(
+            [bar for bar in merged if bar.end_s - bar.begin_s >= cell_s], narrow, cell_s
+        )
     return Lanes(names=names, bars=tuple(merged), n_hidden=n_hidden)
 
 
@@ -129,7 +133,10 @@ def _kind(span: Span, functions: Sequence[str]) -> str:
 def _assigned(trace: Trace) -> tuple[dict[str, int], tuple[tuple[str, ...], ...], int]:
     """worker -> lane, the workers of each lane, and how many workers got none."""
     spans_of = {worker: spans for worker, spans in trace.by_worker.items() if worker}
-    lives = {w: (min(s.begin_s for s in spans), max(s.end_s for s in spans)) for w, spans in spans_of.items()}
+    lives = {
+        w: (min(s.begin_s for s in spans), max(s.end_s for s in spans))
+        for w, spans in spans_of.items()
+    }
     workers = sorted(lives, key=lambda w: (len(w), w))
     if len(lives) > OWN_LANES:
         workers.sort(key=lambda w: lives[w][0])
@@ -174,7 +181,11 @@ def _runs(cells: Mapping[tuple[int, bool, int], Mapping[str, Bar]], cell_s: floa
 
 def _is_next(a: Bar, b: Bar, cell_s: float) -> bool:
     """Whether b goes on where a ended, in the same row and kind."""
-    return (a.lane, a.is_traffic, a.kind) == (b.lane, b.is_traffic, b.kind) and b.begin_s - a.end_s < cell_s
+    return (a.lane, a.is_traffic, a.kind) == (
+        b.lane,
+        b.is_traffic,
+        b.kind,
+    ) and b.begin_s - a.end_s < cell_s
 
 
 def _joined(a: Bar, b: Bar) -> Bar:

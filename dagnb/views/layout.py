@@ -89,13 +89,21 @@ class Picture:
         """The picture for JSON; with states also each box's state and counts."""
         boxes = []
         for box in self.boxes:
-            entry: dict[str, object] = {"id": box.id, "label": box.label, "function": box.function, "level": box.level}
+            entry: dict[str, object] = {
+                "id": box.id,
+                "label": box.label,
+                "function": box.function,
+                "level": box.level,
+            }
             entry |= {"place": box.place, "tasks": list(box.tasks)}
             if states is not None:
                 now = progress(box, states)
                 entry |= {"state": now.state, "counts": dict(now.counts)}
             boxes.append(entry)
-        return {"boxes": boxes, "edges": [{"tail": e.tail, "head": e.head, "n": e.n} for e in self.edges]}
+        return {
+            "boxes": boxes,
+            "edges": [{"tail": e.tail, "head": e.head, "n": e.n} for e in self.edges],
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +140,10 @@ def of_plan(plan: Plan) -> Picture:
             levels=[levels[step.task] for step in plan.steps],
             functions=[plan.dag.calls[step.task].function for step in plan.steps],
             upstream=[step.upstream for step in plan.steps],
-            places=[f"~{step.resources.label()}" if step.worker is None else step.worker for step in plan.steps],
+            places=[
+                f"~{step.resources.label()}" if step.worker is None else step.worker
+                for step in plan.steps
+            ],
         )
     )
 

@@ -51,7 +51,16 @@ def meter(share: float, role: str = "running") -> str:
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """A table of cells that are markup already. right: columns of numbers."""
     sides = ["right" if i in right else None for i in range(len(heads))]
-    head = element("tr", *(element("th", escaped(text), class_=side) for text, side in zip(heads, sides, strict=True)))
-    cells = ([element("td", cell, class_=side) for cell, side in zip(row, sides, strict=True)] for row in rows)
+    head = element(
+        "tr",
+        *(
+            element("th", escaped(text), class_=side)
+            for text, side in zip(heads, sides, strict=True)
+        ),
+    )
+    cells = (
+        [element("td", cell, class_=side) for cell, side in zip(row, sides, strict=True)]
+        for row in rows
+    )
     body = element("tbody", *(element("tr", *row) for row in cells))
     return element("table", element("thead", head), body)

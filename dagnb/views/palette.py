@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class StateStyle:
     """How a state of a task looks. icon: SVG path data in a square of 10 by 10; a hollow one is stroked."""
 
     light: str
@@ -28,14 +28,18 @@ _CHEVRONS = "M1 1.6 4.6 5 1 8.4M5.2 1.6 8.8 5 5.2 8.4"
 
 STATES = MappingProxyType(
     {
-        "done": State(light="#1e7e46", dark="#6fcf97", icon="M1 5.4 3.9 8.4 9.2 1.9", is_hollow=True),
-        "running": State(light="#1a66d0", dark="#8ab4f8", icon="M2 .8 9 5 2 9.2z"),
-        "retrying": State(light="#a05600", dark="#fbbc5c", icon=_ARROW, is_hollow=True),
-        "ready": State(light="#00707f", dark="#4dd0e1", icon=_DISC),
-        "waiting": State(light="#5f6368", dark="#9aa0a6", icon=_DISC, is_hollow=True),
-        "failed": State(light="#c5221f", dark="#f28b82", icon="M1.3 1.3 8.7 8.7M8.7 1.3 1.3 8.7", is_hollow=True),
-        "skipped": State(light="#6b7075", dark="#8b9197", icon=_CHEVRONS, is_hollow=True),
-        "cancelled": State(light="#7b3fa0", dark="#c58af9", icon="M1.4 1.4H8.6V8.6H1.4z"),
+        "done": StateStyle(
+            light="#1e7e46", dark="#6fcf97", icon="M1 5.4 3.9 8.4 9.2 1.9", is_hollow=True
+        ),
+        "running": StateStyle(light="#1a66d0", dark="#8ab4f8", icon="M2 .8 9 5 2 9.2z"),
+        "retrying": StateStyle(light="#a05600", dark="#fbbc5c", icon=_ARROW, is_hollow=True),
+        "ready": StateStyle(light="#00707f", dark="#4dd0e1", icon=_DISC),
+        "waiting": StateStyle(light="#5f6368", dark="#9aa0a6", icon=_DISC, is_hollow=True),
+        "failed": StateStyle(
+            light="#c5221f", dark="#f28b82", icon="M1.3 1.3 8.7 8.7M8.7 1.3 1.3 8.7", is_hollow=True
+        ),
+        "skipped": StateStyle(light="#6b7075", dark="#8b9197", icon=_CHEVRONS, is_hollow=True),
+        "cancelled": StateStyle(light="#7b3fa0", dark="#c58af9", icon="M1.4 1.4H8.6V8.6H1.4z"),
     }
 )
 """state -> look, in the order legends and progress bars take"""

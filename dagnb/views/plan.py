@@ -6,17 +6,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dagnb.outlook.outlook import outlook_of
+from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.planning.plan import Plan, Way
 from dagnb.trace.critical import Segment, Window, critical_path, explained, windows
 from dagnb.trace.trace import Trace
 from dagnb.views import layout
-from dagnb.views.canvas import Entry, Piece, chip, stacked
+from dagnb.views.canvas import LegendEntry, Piece, chip, stacked
 from dagnb.views.explained import explained_bar, explained_text
-from dagnb.views.foretold import outlook_lines
 from dagnb.views.layout import Box, Edge, Picture
 from dagnb.views.markup import element
 from dagnb.views.palette import PLAIN, colours
+from dagnb.views.predicted import forecast_lines
 from dagnb.views.sketch import Look, Stroke, sketched
 from dagnb.views.timeline import timeline
 from dagnb.views.wording import counted, seconds_text, window_text
@@ -29,7 +29,11 @@ _LEAST, _MOST = 720.0, 1_100.0
 """bars and pixels of the timeline of a plan"""
 
 _DASHES = {Way.STORE: None, Way.LOCAL: None, Way.INLINE: "1.5 3", Way.STREAM: "7 3"}
-_WORDS = {Way.LOCAL: "stays on its worker", Way.INLINE: "travels with the message", Way.STREAM: "streamed while stored"}
+_WORDS = {
+    Way.LOCAL: "stays on its worker",
+    Way.INLINE: "travels with the message",
+    Way.STREAM: "streamed while stored",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,14 +59,18 @@ def plan_svg(plan: Plan, predicted: Trace | None = None) -> str:
     predicted: instead of the outlook of a plan that knows what it was made for. With either also times, the critical
     path bold, the makespan explained, and a timeline. Raises ConfigError with the cure when there is no Graphviz.
     """
-    outlook = outlook_of(plan) if predicted is None else None
+    outlook = forecast_of(plan) if predicted is None else None
     if outlook is not None:
         predicted = outlook.trace
     title = summary(plan)
     if predicted is not None and outlook is None:
         title += f", predicted {seconds_text(predicted.makespan_s)}"
-    segments = explained([step.upstream for step in plan.steps], plan.sinks, predicted) if predicted else ()
-    said = outlook_lines(outlook) if outlook is not None else []
+    segments = (
+        explained([step.upstream for step in plan.steps], plan.sinks, predicted)
+        if predicted
+        else ()
+    )
+    said = forecast_lines(outlook) if outlook is not None else []
     pieces = [_graph(_facts(plan, predicted, segments), title, said)]
     if predicted is not None:
         width = min(max(pieces[0].width, _LEAST), _MOST)
@@ -182,9 +190,15 @@ def _tip(facts: _Facts, box: Box, times: str | None) -> list[str]:
     lines.append(f"resources {first.resources.label() or 'default'}, priority {first.priority}")
     if times is not None:
         lines.append(f"predicted {times}")
-    lines += [_cause(facts, step) for step in [step for step in box.tasks if step in facts.hot][:_LISTED]]
-    if why := explained_text([segment for step in box.tasks for segment in facts.why.get(step, ())]):
-        held_s = sum(segment.duration_s for step in box.tasks for segment in facts.why.get(step, ()))
+    lines += [
+        _cause(facts, step) for step in [step for step in box.tasks if step in facts.hot][:_LISTED]
+    ]
+    if why := explained_text(
+        [segment for step in box.tasks for segment in facts.why.get(step, ())]
+    ):
+        held_s = sum(
+            segment.duration_s for step in box.tasks for segment in facts.why.get(step, ())
+        )
         lines.append(f"{seconds_text(held_s)} of the makespan: {why}")
     if any(step in facts.copies for step in box.tasks):
         lines.append("a copy: computed again here instead of waiting for its value")
@@ -205,27 +219,43 @@ def _stroke(facts: _Facts, edge: Edge) -> Stroke:
     """Bold where the critical path runs along; dashed as the value travels, if all of the edge travel alike."""
     boxes = facts.picture.boxes
     tails, heads = set(boxes[edge.tail].tasks), set(boxes[edge.head].tasks)
-    is_hot = any(facts.hot.get(b) in tails and facts.hot[b] in facts.plan.steps[b].upstream for b in heads)
+    is_hot = any(
+        facts.hot.get(b) in tails and facts.hot[b] in facts.plan.steps[b].upstream for b in heads
+    )
     ways = {facts.plan.way(a, b) for b in heads for a in facts.plan.steps[b].upstream if a in tails}
     way = ways.pop() if len(ways) == 1 else Way.STORE
     role = "ink" if is_hot else "done" if way is Way.LOCAL else "edge"
     return Stroke(role=role, weight=2.6 if is_hot else 1.4, dash=_DASHES[way])
 
 
-def _legend(facts: _Facts) -> list[Entry]:
+def _legend(facts: _Facts) -> list[LegendEntry]:
     plan = facts.plan
     shown = sorted(facts.tint, key=lambda worker: (len(worker), worker))
-    entries = [Entry(mark=chip(facts.tint[worker]), words=_terms(plan, worker)) for worker in shown[:_LISTED]]
+    entries = [
+        LegendEntry(mark=chip(facts.tint[worker]), words=_terms(plan, worker))
+        for worker in shown[:_LISTED]
+    ]
     if len(shown) > _LISTED:
-        entries.append(Entry(mark=chip(PLAIN), words=f"{len(shown) - _LISTED:,} more workers"))
+        entries.append(
+            LegendEntry(mark=chip(PLAIN), words=f"{len(shown) - _LISTED:,} more workers")
+        )
     if any(step.worker is None for step in plan.steps):
-        entries.append(Entry(mark=_box_mark("stroke-edge", 1.0, "3 2"), words="floating: any worker of the pool"))
+        entries.append(
+            LegendEntry(
+                mark=_box_mark("stroke-edge", 1.0, "3 2"), words="floating: any worker of the pool"
+            )
+        )
     if facts.copies:
-        entries.append(Entry(mark=_box_mark("stroke-edge", 1.0) + _box_mark("stroke-edge", 1.0, inset=3), words="copy"))
+        entries.append(
+            LegendEntry(
+                mark=_box_mark("stroke-edge", 1.0) + _box_mark("stroke-edge", 1.0, inset=3),
+                words="copy",
+            )
+        )
     if facts.hot:
-        entries.append(Entry(mark=_box_mark("stroke-ink", 2.4), words="critical path"))
+        entries.append(LegendEntry(mark=_box_mark("stroke-ink", 2.4), words="critical path"))
     ways = [way for way in _WORDS if way in set(plan.ways.values())]
-    return entries + [Entry(mark=_line_mark(way), words=_WORDS[way]) for way in ways]
+    return entries + [LegendEntry(mark=_line_mark(way), words=_WORDS[way]) for way in ways]
 
 
 def _terms(plan: Plan, worker: str) -> str:
@@ -241,21 +271,29 @@ def _terms(plan: Plan, worker: str) -> str:
 def _box_mark(look: str, weight: float, dash: str | None = None, inset: float = 0) -> str:
     size = 10 - 2 * inset
     frame = {"x": inset, "y": inset, "width": size, "height": size, "rx": 2.0}
-    return element("rect", class_=look, fill="none", stroke_width=weight, stroke_dasharray=dash, **frame)
+    return element(
+        "rect", class_=look, fill="none", stroke_width=weight, stroke_dasharray=dash, **frame
+    )
 
 
 def _line_mark(way: Way) -> str:
     role = "done" if way is Way.LOCAL else "edge"
     look, dash = f"stroke-{role}", _DASHES[way]
-    return element("path", d="M-1 5H12", class_=look, fill="none", stroke_width=2, stroke_dasharray=dash)
+    return element(
+        "path", d="M-1 5H12", class_=look, fill="none", stroke_width=2, stroke_dasharray=dash
+    )
 
 
 def _notes(plan: Plan) -> list[str]:
     """Prewarms and what the planner itself remarks."""
     notes = []
     for prewarm in plan.prewarms:
-        after = "submission" if prewarm.anchor is None else f"'{plan.dag.calls[prewarm.anchor].name}'"
-        wait = f"{seconds_text(prewarm.offset_s)} after {after}" if prewarm.offset_s else f"at {after}"
+        after = (
+            "submission" if prewarm.anchor is None else f"'{plan.dag.calls[prewarm.anchor].name}'"
+        )
+        wait = (
+            f"{seconds_text(prewarm.offset_s)} after {after}" if prewarm.offset_s else f"at {after}"
+        )
         resources = prewarm.resources.label() or "default"
         notes.append(f"prewarm {counted(prewarm.n, 'container')} of {resources} resources {wait}")
     return [*notes[:_LISTED], *plan.notes[:_LISTED]]

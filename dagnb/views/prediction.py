@@ -7,9 +7,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dagnb.outlook.function import FunctionOutlook
+from dagnb.forecast.function_forecast import FunctionForecast
 from dagnb.views.axis import ticks
-from dagnb.views.canvas import MARGIN, Entry, Piece, legend, stacked, tooltip
+from dagnb.views.canvas import MARGIN, LegendEntry, Piece, legend, stacked, tooltip
 from dagnb.views.canvas import words as line_of_words
 from dagnb.views.markup import element, number
 from dagnb.views.wording import bytes_text, counted, seconds_text
@@ -63,11 +63,13 @@ class _Axis:
         return [value for value in found if self.low * 0.999 <= value <= self.high * 1.001]
 
 
-def function_svg(outlook: FunctionOutlook) -> str:
+def function_svg(outlook: FunctionForecast) -> str:
     """The samples of a function and what is predicted from them."""
     first = outlook.lines[0]
     said = f"{outlook.basis} · {first.relation}"
-    return prediction_svg(outlook.name, [(p.n_bytes, p.run_s) for p in outlook.points], outlook.curve, said)
+    return prediction_svg(
+        outlook.name, [(p.n_bytes, p.run_s) for p in outlook.points], outlook.curve, said
+    )
 
 
 def prediction_svg(name: str, points: Sequence[tuple[int, float]], curve: Curve, words: str) -> str:
@@ -78,7 +80,13 @@ def prediction_svg(name: str, points: Sequence[tuple[int, float]], curve: Curve,
     y = _Axis.of(times, _TOP + _HIGH, _TOP, 1e-6)
     body = [
         line_of_words(MARGIN, MARGIN + 12, name, look="strong fill-ink", room=WIDTH - 2 * MARGIN),
-        line_of_words(MARGIN, MARGIN + 29, said(points, curve, words), look="small fill-dim", room=WIDTH - 2 * MARGIN),
+        line_of_words(
+            MARGIN,
+            MARGIN + 29,
+            said(points, curve, words),
+            look="small fill-dim",
+            room=WIDTH - 2 * MARGIN,
+        ),
         _grid(x, y),
         _band(x, y, curve),
         _dots(x, y, points),
@@ -121,12 +129,24 @@ def _grid(x: _Axis, y: _Axis) -> str:
     drawn = []
     for value in x.ticks():
         at = number(x.at(value))
-        drawn.append(element("path", d=f"M{at} {number(y.end)}V{number(y.begin)}", class_="stroke-line"))
-        drawn.append(line_of_words(x.at(value), y.begin + 15, bytes_text(round(value)), look="small fill-dim mid"))
+        drawn.append(
+            element("path", d=f"M{at} {number(y.end)}V{number(y.begin)}", class_="stroke-line")
+        )
+        drawn.append(
+            line_of_words(
+                x.at(value), y.begin + 15, bytes_text(round(value)), look="small fill-dim mid"
+            )
+        )
     for value in y.ticks():
         at = number(y.at(value))
-        drawn.append(element("path", d=f"M{number(x.begin)} {at}H{number(x.end)}", class_="stroke-line"))
-        drawn.append(line_of_words(x.begin - 6, y.at(value) + 4, seconds_text(value), look="small fill-dim end"))
+        drawn.append(
+            element("path", d=f"M{number(x.begin)} {at}H{number(x.end)}", class_="stroke-line")
+        )
+        drawn.append(
+            line_of_words(
+                x.begin - 6, y.at(value) + 4, seconds_text(value), look="small fill-dim end"
+            )
+        )
     drawn.append(line_of_words(x.end, y.begin + 30, "bytes read", look="small fill-dim end"))
     return "".join([*drawn, line_of_words(MARGIN, y.end - 8, "ran", look="small fill-dim")])
 
@@ -135,10 +155,17 @@ def _band(x: _Axis, y: _Axis, curve: Curve) -> str:
     if not curve:
         return ""
     low, middle, high = (
-        [f"{number(x.at(line[0]))} {number(y.at(line[column]))}" for line in curve] for column in (1, 2, 3)
+        [f"{number(x.at(line[0]))} {number(y.at(line[column]))}" for line in curve]
+        for column in (1, 2, 3)
     )
     band = element("path", d=f"M{'L'.join([*low, *reversed(high)])}z", class_="band fill-cold")
-    return band + element("path", d=f"M{'L'.join(middle)}", class_="median stroke-running", fill="none", stroke_width=2)
+    return band + element(
+        "path",
+        d=f"M{'L'.join(middle)}",
+        class_="median stroke-running",
+        fill="none",
+        stroke_width=2,
+    )
 
 
 def _dots(x: _Axis, y: _Axis, points: Sequence[tuple[int, float]]) -> str:
@@ -151,13 +178,23 @@ def _dots(x: _Axis, y: _Axis, points: Sequence[tuple[int, float]]) -> str:
     return element("g", *drawn, class_="dots fill-ink", fill_opacity=0.55) if drawn else ""
 
 
-def _entries(points: Sequence[tuple[int, float]], curve: Curve) -> list[Entry]:
+def _entries(points: Sequence[tuple[int, float]], curve: Curve) -> list[LegendEntry]:
     found = []
     if points:
-        dot = element("path", d="M2.5 5a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0 -5 0z", class_="fill-ink", fill_opacity=0.55)
-        found.append(Entry(mark=dot, words="sample"))
+        dot = element(
+            "path",
+            d="M2.5 5a2.5 2.5 0 1 0 5 0a2.5 2.5 0 1 0 -5 0z",
+            class_="fill-ink",
+            fill_opacity=0.55,
+        )
+        found.append(LegendEntry(mark=dot, words="sample"))
     if curve:
         line = element("path", d="M0 5H11", class_="stroke-running", fill="none", stroke_width=2)
-        found.append(Entry(mark=line, words="predicted median"))
-        found.append(Entry(mark=element("path", d="M0 0h10v10h-10z", class_="fill-cold"), words="8 of 10 lie within"))
+        found.append(LegendEntry(mark=line, words="predicted median"))
+        found.append(
+            LegendEntry(
+                mark=element("path", d="M0 0h10v10h-10z", class_="fill-cold"),
+                words="8 of 10 lie within",
+            )
+        )
     return found

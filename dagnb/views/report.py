@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dagnb.errors import ProtocolError
-from dagnb.outlook.makespans import makespans
-from dagnb.outlook.outlook import outlook_of
+from dagnb.forecast.makespans import makespans
+from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.planning.plan import Plan
 from dagnb.protocol.messages import RunState
-from dagnb.protocol.story import counts
+from dagnb.protocol.run_description import counts
 from dagnb.trace.span import Phase
 from dagnb.trace.trace import Trace
 from dagnb.views.compared import makespans_svg
@@ -45,10 +45,12 @@ _MEANING = {
 }
 
 
-def report_html(now: Snapshot, *, plan: Plan | None = None, predicted: Trace | None = None, created: str = "") -> str:
+def report_html(
+    now: Snapshot, *, plan: Plan | None = None, predicted: Trace | None = None, created: str = ""
+) -> str:
     """The page. predicted: instead of the outlook of the plan; created: when, as text."""
     trace = now.trace
-    outlook = outlook_of(plan) if plan is not None and predicted is None else None
+    outlook = forecast_of(plan) if plan is not None and predicted is None else None
     planned = outlook.trace if outlook is not None else predicted
     body = [
         _head(now, trace, created),
@@ -58,9 +60,13 @@ def report_html(now: Snapshot, *, plan: Plan | None = None, predicted: Trace | N
         _compared(now, trace, plan),
     ]
     if plan is not None:
-        body.append(_section("Plan", _drawn(lambda: plan_svg(plan, predicted), lambda: plan_text(plan))))
+        body.append(
+            _section("Plan", _drawn(lambda: plan_svg(plan, predicted), lambda: plan_text(plan)))
+        )
     title = element("title", escaped(f"{now.story.name}: {now.seen.state}"))
-    meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    meta = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    )
     page = element("body", fragment(element("style", _PAGE), *body), class_="dagnb")
     return f'<!doctype html>\n<html lang="en"><head>{meta}{title}</head>{page}</html>\n'
 
@@ -83,13 +89,19 @@ def _section(title: str, *body: str) -> str:
 def _drawn(draw: Callable[[], str], say: Callable[[], str]) -> str:
     """The picture, or the text and how to get the picture."""
     picture, missing = picture_or(draw)
-    return scrolled(picture) if picture else element("p", escaped(missing), class_="text-dim") + pre(say())
+    return (
+        scrolled(picture)
+        if picture
+        else element("p", escaped(missing), class_="text-dim") + pre(say())
+    )
 
 
 def _head(now: Snapshot, trace: Trace, created: str) -> str:
     """Name, state, run, and the numbers of the whole."""
     state = now.seen.state
-    title = element("h1", escaped(now.story.name), " ", element("span", escaped(state), class_=RUN_LOOKS[state]))
+    title = element(
+        "h1", escaped(now.story.name), " ", element("span", escaped(state), class_=RUN_LOOKS[state])
+    )
     facts = [f"run {now.seen.run}", *([created] if created else [])]
     facts.append(f"makespan {seconds_text(trace.makespan_s)}")
     facts.append(counted(len(trace.workers), "worker"))
@@ -102,8 +114,15 @@ def _phases(trace: Trace) -> str:
     totals = trace.by_phase()
     most = max(totals.values(), default=0.0) or 1.0
     rows = [
-        (escaped(phase), escaped(_MEANING[phase]), seconds_text(total), meter(max(total, 0.0) / most))
+        (
+            escaped(phase),
+            escaped(_MEANING[phase]),
+            seconds_text(total),
+            meter(max(total, 0.0) / most),
+        )
         for phase, total in totals.items()
     ]
     note = "Seconds over all workers; phases overlap between workers, so they add up to more than the makespan."
-    return table(("phase", "", "together", ""), rows, right=(2,)) + element("p", note, class_="text-dim")
+    return table(("phase", "", "together", ""), rows, right=(2,)) + element(
+        "p", note, class_="text-dim"
+    )

@@ -6,21 +6,21 @@ from collections.abc import Callable
 from functools import singledispatch
 
 from dagnb.errors import ConfigError
+from dagnb.forecast.compare import Comparison
+from dagnb.forecast.function_forecast import FunctionForecast
+from dagnb.forecast.makespans import Makespans
+from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.dag import Dag
 from dagnb.graph.node import Node
-from dagnb.outlook.compare import Comparison
-from dagnb.outlook.function import FunctionOutlook
-from dagnb.outlook.makespans import Makespans
-from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.plan import Plan
 from dagnb.trace.trace import Trace
 from dagnb.views.compared import makespans_lines, makespans_svg
 from dagnb.views.comparison import comparison_html
-from dagnb.views.foretold import forecast_text
 from dagnb.views.graph import dag_svg
 from dagnb.views.markup import element, escaped, plain
 from dagnb.views.page import fragment, scrolled
 from dagnb.views.plan import plan_svg, summary
+from dagnb.views.predicted import forecast_text
 from dagnb.views.prediction import function_svg
 from dagnb.views.text import dag_text, plan_text, trace_text
 from dagnb.views.timeline import timeline_svg
@@ -48,8 +48,12 @@ def _(dag: Dag) -> dict[str, str]:
 
 @bundle.register
 def _(plan: Plan) -> dict[str, str]:
-    outlook = outlook_of(plan)
-    said = f"{summary(plan)}, predicted {forecast_text(outlook.forecast)}" if outlook is not None else summary(plan)
+    outlook = forecast_of(plan)
+    said = (
+        f"{summary(plan)}, predicted {forecast_text(outlook.forecast)}"
+        if outlook is not None
+        else summary(plan)
+    )
     return _pictured(lambda: plan_svg(plan), plan_text(plan), caption=said)
 
 
@@ -73,8 +77,12 @@ def _(comparison: Comparison) -> dict[str, str]:
 
 
 @bundle.register
-def _(outlook: FunctionOutlook) -> dict[str, str]:
-    return _pictured(lambda: function_svg(outlook), plain(str(outlook)), caption=f"{outlook.name}: {outlook.basis}")
+def _(outlook: FunctionForecast) -> dict[str, str]:
+    return _pictured(
+        lambda: function_svg(outlook),
+        plain(str(outlook)),
+        caption=f"{outlook.name}: {outlook.basis}",
+    )
 
 
 def _pictured(draw: Callable[[], str], text: str, *, caption: str | None = None) -> dict[str, str]:
@@ -84,7 +92,9 @@ def _pictured(draw: Callable[[], str], text: str, *, caption: str | None = None)
         return {"text/plain": f"{text}\n\n{missing}"}
     found = {"image/svg+xml": shown, "text/plain": text}
     if caption is not None:
-        found["text/html"] = fragment(scrolled(shown), element("p", escaped(caption), class_="text-dim"))
+        found["text/html"] = fragment(
+            scrolled(shown), element("p", escaped(caption), class_="text-dim")
+        )
     return found
 
 

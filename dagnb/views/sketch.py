@@ -6,7 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dagnb.graph.brief import brief
-from dagnb.views.canvas import MARGIN, Entry, Piece, legend, stacked, text_width, tooltip, words
+from dagnb.views.canvas import (
+    MARGIN,
+    LegendEntry,
+    Piece,
+    legend,
+    stacked,
+    text_width,
+    tooltip,
+    words,
+)
 from dagnb.views.dot import Placed, Point, place
 from dagnb.views.layout import Box, Picture, ranges
 from dagnb.views.markup import element, number
@@ -52,7 +61,9 @@ def icon(state: str) -> str:
     if not look.is_hollow:
         return element("path", d=look.icon, class_=f"icon fill-{state}")
     colour = f"icon stroke-{state}"
-    return element("path", d=look.icon, class_=colour, fill="none", stroke_width=1.8, stroke_linecap="round")
+    return element(
+        "path", d=look.icon, class_=colour, fill="none", stroke_width=1.8, stroke_linecap="round"
+    )
 
 
 def sketch(
@@ -62,7 +73,7 @@ def sketch(
     *,
     label: str,
     title: str = "",
-    entries: Iterable[Entry] = (),
+    entries: Iterable[LegendEntry] = (),
     notes: Sequence[str] = (),
     is_styled: bool = True,
 ) -> str:
@@ -81,7 +92,7 @@ def sketched(
     *,
     title: str = "",
     facts: Sequence[str] = (),
-    entries: Iterable[Entry] = (),
+    entries: Iterable[LegendEntry] = (),
     notes: Sequence[str] = (),
     least: float = 420.0,
 ) -> Piece:
@@ -103,10 +114,15 @@ def sketched(
     ]
     offset = f"translate({number(_centred(right, placed))},{number(top)})"
     below, bottom = legend(entries, x=MARGIN, y=top + placed.height + 18, right=right - MARGIN)
-    said = [words(MARGIN, bottom + 10 + 16 * i, note, look="small fill-dim") for i, note in enumerate(notes)]
+    said = [
+        words(MARGIN, bottom + 10 + 16 * i, note, look="small fill-dim")
+        for i, note in enumerate(notes)
+    ]
     heading = words(MARGIN, MARGIN + 12, title, look="strong fill-ink") if title else ""
     for i, fact in enumerate(facts):
-        heading += words(MARGIN, MARGIN + 29 + 16 * i, fact, look="small fill-dim", room=right - 2 * MARGIN)
+        heading += words(
+            MARGIN, MARGIN + 29 + 16 * i, fact, look="small fill-dim", room=right - 2 * MARGIN
+        )
     body = element("g", *arrows, *boxes, transform=offset)
     high = bottom + 16 * len(notes) + MARGIN - 4
     return Piece("".join([heading, body, below, *said]), right, high)
@@ -121,7 +137,11 @@ def _box_size(picture: Picture, looks: Sequence[Look]) -> tuple[float, float]:
     widest = 64.0
     for box, look in zip(picture.boxes, looks, strict=True):
         indent = _indent(look)
-        widest = max(widest, indent + text_width(box.label), *(indent + text_width(line, 10.5) for line in look.lines))
+        widest = max(
+            widest,
+            indent + text_width(box.label),
+            *(indent + text_width(line, 10.5) for line in look.lines),
+        )
     lines = max(len(look.lines) for look in looks)
     bar = 5 if any(look.bar for look in looks) else 0
     return min(widest + 12, _WIDEST), 30.0 + 14 * lines + bar
@@ -152,7 +172,9 @@ def _drawn(box: Box, look: Look, corner: Point, size: tuple[float, float]) -> st
         parts.append(_inner_frame(look, width, height))
     if look.stripe:
         line = f"M5 6V{number(height - 6)}"
-        parts.append(element("path", d=line, stroke=look.stripe, stroke_width=4, stroke_linecap="round"))
+        parts.append(
+            element("path", d=line, stroke=look.stripe, stroke_width=4, stroke_linecap="round")
+        )
     if look.mark:
         parts.append(element("g", look.mark, transform="translate(10,10)"))
     parts.append(words(indent, 19.5, box.label, look="strong fill-ink", room=room))
@@ -171,7 +193,9 @@ def _drawn(box: Box, look: Look, corner: Point, size: tuple[float, float]) -> st
 
 
 def _inner_frame(look: Look, width: float, height: float) -> str:
-    return element("rect", x=3, y=3, width=width - 6, height=height - 6, rx=4, class_=look.frame, fill="none")
+    return element(
+        "rect", x=3, y=3, width=width - 6, height=height - 6, rx=4, class_=look.frame, fill="none"
+    )
 
 
 def _bar(shares: Sequence[tuple[str, float]], x: float, width: float, y: float) -> str:
@@ -180,7 +204,9 @@ def _bar(shares: Sequence[tuple[str, float]], x: float, width: float, y: float) 
         return ""
     parts = [element("rect", x=x, y=y, width=width, height=4, class_="track fill-line")]
     for role, share in shares:
-        parts.append(element("rect", x=x, y=y, width=width * share, height=4, class_=f"part fill-{role}"))
+        parts.append(
+            element("rect", x=x, y=y, width=width * share, height=4, class_=f"part fill-{role}")
+        )
         x += width * share
     return "".join(parts)
 
@@ -207,6 +233,10 @@ def _arrow(curve: Sequence[Point], stroke: Stroke, edge: str) -> str:
         data_edge=edge,
     )
     wing = 0.45
-    corners = ((x, y), (base[0] - dy * wing, base[1] + dx * wing), (base[0] + dy * wing, base[1] - dx * wing))
+    corners = (
+        (x, y),
+        (base[0] - dy * wing, base[1] + dx * wing),
+        (base[0] + dy * wing, base[1] - dx * wing),
+    )
     head = "M" + "L".join(f"{number(a)},{number(b)}" for a, b in corners) + "z"
     return line + element("path", d=head, class_=f"head fill-{stroke.role}", data_edge=edge)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dagnb.graph.brief import brief
 from dagnb.protocol.messages import Observation, RunState, TaskState
-from dagnb.protocol.story import Story
+from dagnb.protocol.run_description import RunDescription
 from dagnb.trace.span import Span
 from dagnb.trace.trace import Trace
 
@@ -17,7 +17,9 @@ MAX_LOG = 2_000
 LATE_S = 2.0
 """so long after the end of a run spans are waited for: workers upload what they hold when they leave"""
 
-_ENDED = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.RETRYING, TaskState.READY, TaskState.CANCELLED})
+_ENDED = frozenset(
+    {TaskState.DONE, TaskState.FAILED, TaskState.RETRYING, TaskState.READY, TaskState.CANCELLED}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,7 @@ class Snapshot:
     started: task -> (epoch seconds, worker) of its latest start. n_left: instances that have uploaded all their spans.
     """
 
-    story: Story
+    story: RunDescription
     seen: Observation
     spans: tuple[Span, ...]
     n_chunks: int
@@ -54,13 +56,17 @@ class Snapshot:
     @property
     def elapsed_s(self) -> float:
         """From submission until now, or until the end."""
-        return max(0.0, (self.seen.finished_at if self.is_over else self.seen.now) - self.seen.submitted_at)
+        return max(
+            0.0, (self.seen.finished_at if self.is_over else self.seen.now) - self.seen.submitted_at
+        )
 
     @property
     def trace(self) -> Trace:
         """The spans so far; its makespan is final when the run is."""
         finished = self.seen.finished_at or self.seen.now
-        return Trace.of(self.spans, self.story.names, submitted_s=self.seen.submitted_at, finished_s=finished)
+        return Trace.of(
+            self.spans, self.story.names, submitted_s=self.seen.submitted_at, finished_s=finished
+        )
 
 
 def ended(seen: Observation, before: Snapshot | None) -> list[int]:
@@ -81,9 +87,13 @@ def joined(
     n_left: int = 0,
 ) -> Snapshot:
     """The moment after `before`: what was known and what is new. seen: a look with the cursor of `before`."""
-    started = {event.task: (event.at, event.worker) for event in seen.events if event.kind == "start"}
+    started = {
+        event.task: (event.at, event.worker) for event in seen.events if event.kind == "start"
+    }
     printed = {task: text[-2 * MAX_LOG - 1 :] for task, text in logs.items() if text}
-    then = before or Snapshot(story=Story.read(seen.meta), seen=seen, spans=(), n_chunks=0, logs={}, started={})
+    then = before or Snapshot(
+        story=RunDescription.read(seen.meta), seen=seen, spans=(), n_chunks=0, logs={}, started={}
+    )
     return Snapshot(
         story=then.story,
         seen=seen,

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import shape
 from dagnb.graph.dag import Dag
-from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.plan import Plan
 from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.trace.trace import Trace
 from dagnb.views import layout
-from dagnb.views.foretold import outlook_lines
 from dagnb.views.lanes import TRAFFIC
 from dagnb.views.markup import plain, shortened
 from dagnb.views.palette import STATES
 from dagnb.views.plan import place_text, summary
+from dagnb.views.predicted import forecast_lines
 from dagnb.views.wording import bytes_text, counted, seconds_text
 
 MAX_WORKERS = 40
@@ -30,7 +30,10 @@ _PER_LINE = 6
 def dag_text(dag: Dag) -> str:
     """The DAG, a line a box of its picture: what it is, how many tasks, and where its values go."""
     picture = layout.of_dag(dag)
-    labels = [_name(box.label) + (f" x{len(box.tasks):,}" if len(box.tasks) > 1 else "") for box in picture.boxes]
+    labels = [
+        _name(box.label) + (f" x{len(box.tasks):,}" if len(box.tasks) > 1 else "")
+        for box in picture.boxes
+    ]
     heads: dict[int, list[str]] = defaultdict(list)
     for edge in picture.edges:
         heads[edge.tail].append(labels[edge.head])
@@ -46,13 +49,20 @@ def plan_text(plan: Plan) -> str:
     """The plan: its summary, what is foretold of it, then the steps of each worker in the order it prefers."""
     steps_of: dict[str, list[int]] = defaultdict(list)
     for position, step in enumerate(plan.steps):
-        steps_of[step.worker if step.worker is not None else f"~{step.resources.label()}"].append(position)
+        steps_of[step.worker if step.worker is not None else f"~{step.resources.label()}"].append(
+            position
+        )
     workers = sorted(steps_of, key=lambda worker: (len(worker), worker))
-    outlook = outlook_of(plan)
-    lines = [summary(plan), *(f"  {plain(line)}" for line in (outlook_lines(outlook) if outlook is not None else ()))]
+    outlook = forecast_of(plan)
+    lines = [
+        summary(plan),
+        *(f"  {plain(line)}" for line in (forecast_lines(outlook) if outlook is not None else ())),
+    ]
     for worker in workers[:MAX_WORKERS]:
         mine = sorted(steps_of[worker], key=lambda position: plan.steps[position].priority)
-        lines.append(f"  {_name(place_text(worker))}: {_listed([_name(plan.names[position]) for position in mine])}")
+        lines.append(
+            f"  {_name(place_text(worker))}: {_listed([_name(plan.names[position]) for position in mine])}"
+        )
     if len(workers) > MAX_WORKERS:
         lines.append(f"  and {counted(len(workers) - MAX_WORKERS, 'more worker')}")
     return "\n".join([*lines, *(f"  note: {plain(note)}" for note in plan.notes)])
@@ -66,10 +76,14 @@ def trace_text(trace: Trace) -> str:
     most = max(totals.values(), default=0.0) or 1.0
     lines = [head]
     for phase, total in totals.items():
-        lines.append(f"  {phase:<8} {seconds_text(total):>12}  {'#' * round(30 * max(total, 0.0) / most)}".rstrip())
+        lines.append(
+            f"  {phase:<8} {seconds_text(total):>12}  {'#' * round(30 * max(total, 0.0) / most)}".rstrip()
+        )
     names = sorted(trace.workers, key=lambda worker: (len(worker), worker))
     wide = max((len(_name(worker)) for worker in names[:MAX_WORKERS]), default=0)
-    lines += [f"  {_name(worker):<{wide}} |{_lane(trace, worker)}|" for worker in names[:MAX_WORKERS]]
+    lines += [
+        f"  {_name(worker):<{wide}} |{_lane(trace, worker)}|" for worker in names[:MAX_WORKERS]
+    ]
     if len(names) > MAX_WORKERS:
         lines.append(f"  and {counted(len(names) - MAX_WORKERS, 'more worker')}")
     return "\n".join(lines)
@@ -79,8 +93,12 @@ def counts_text(counts: Mapping[str, int]) -> str:
     """How many tasks are in which state: "221 of 359 tasks done, 8 running, 1 failed"."""
     total = sum(counts.values())
     parts = [f"{counts.get('done', 0):,} of {counted(total, 'task')} done"]
-    order = [state for state in STATES if state != "done"] + [state for state in counts if state not in STATES]
-    return ", ".join([*parts, *(f"{counts[state]:,} {plain(state)}" for state in order if counts.get(state))])
+    order = [state for state in STATES if state != "done"] + [
+        state for state in counts if state not in STATES
+    ]
+    return ", ".join(
+        [*parts, *(f"{counts[state]:,} {plain(state)}" for state in order if counts.get(state))]
+    )
 
 
 def _name(text: str) -> str:
@@ -102,7 +120,9 @@ def _lane(trace: Trace, worker: str) -> str:
     for span in trace.by_worker[worker]:
         if (sign := _sign(span)) is None:
             continue
-        begin, end = ((moment - trace.submitted_s) / cell_s for moment in (span.begin_s, span.end_s))
+        begin, end = (
+            (moment - trace.submitted_s) / cell_s for moment in (span.begin_s, span.end_s)
+        )
         for i in range(max(0, int(begin)), min(_COLUMNS, int(end) + 1)):
             share = min(end, i + 1) - max(begin, i)
             cells[i][sign] = cells[i].get(sign, 0.0) + max(share, 0.0)

@@ -9,16 +9,34 @@ from collections.abc import Mapping, Sequence
 from dagnb.trace.span import STARTING, Phase
 from dagnb.trace.trace import Trace
 from dagnb.views.axis import Scale, axis, mark
-from dagnb.views.canvas import LEGEND_ROW, MARGIN, Entry, Piece, chip, legend, stacked, text_width, tooltip, words
+from dagnb.views.canvas import (
+    LEGEND_ROW,
+    MARGIN,
+    LegendEntry,
+    Piece,
+    chip,
+    legend,
+    stacked,
+    text_width,
+    tooltip,
+    words,
+)
 from dagnb.views.lanes import MAX_BARS, Bar, Lanes, lanes
 from dagnb.views.markup import element, number
 from dagnb.views.palette import PLAIN, colours
 from dagnb.views.wording import bytes_text, counted, seconds_text
 
-TRAFFIC_COLOURS = {"program": "#72761c", "fetch": "#c2554d", "store": "#8e5bb5", "commit": "#127f86"}
+TRAFFIC_COLOURS = {
+    "program": "#72761c",
+    "fetch": "#c2554d",
+    "store": "#8e5bb5",
+    "commit": "#127f86",
+}
 """phase on the thin row -> colour"""
 
-_SAID = {"cold": "cold start", "warm": "warm start", "load": "load, dump"} | {kind: kind for kind in TRAFFIC_COLOURS}
+_SAID = {"cold": "cold start", "warm": "warm start", "load": "load, dump"} | {
+    kind: kind for kind in TRAFFIC_COLOURS
+}
 _SQUARE = "M0 0h10v10h-10z"
 _NUMBER = re.compile(r"(-\d+)?'*$")
 _LISTED = 12
@@ -43,7 +61,13 @@ def timeline_svg(
     one task (`data-task`) is; other bars carry their words in `data-say`.
     """
     drawn = timeline(
-        trace, functions, width=width, planned=planned, is_over=is_over, is_bare=is_bare, max_bars=max_bars
+        trace,
+        functions,
+        width=width,
+        planned=planned,
+        is_over=is_over,
+        is_bare=is_bare,
+        max_bars=max_bars,
     )
     label = f"timeline of {counted(len(trace.workers), 'worker')}, {seconds_text(trace.makespan_s)}"
     return stacked(drawn, label=label, is_styled=not is_bare)
@@ -103,7 +127,16 @@ def gutter(trace: Trace) -> float:
 def _scale(span_s: float, left: float, right: float, n_lanes: int) -> Scale:
     work, traffic, gap = (16.0, 4.0, 10.0) if n_lanes <= 30 else (8.0, 2.0, 3.0)
     top = MARGIN + 18
-    return Scale(span_s=span_s, left=left, right=right, top=top, n_lanes=n_lanes, work=work, traffic=traffic, gap=gap)
+    return Scale(
+        span_s=span_s,
+        left=left,
+        right=right,
+        top=top,
+        n_lanes=n_lanes,
+        work=work,
+        traffic=traffic,
+        gap=gap,
+    )
 
 
 def _below(drawn: Lanes, tint: Mapping[str, str], scale: Scale, outlined: str) -> tuple[str, float]:
@@ -123,14 +156,22 @@ def _names(drawn: Lanes, scale: Scale) -> str:
     for lane, workers in enumerate(drawn.names):
         text = workers[0] if len(workers) == 1 else f"{workers[0]} +{len(workers) - 1}"
         y = scale.y(lane) + scale.work - rise
-        label = words(MARGIN, y, text, look=f"strong fill-ink {small}".strip(), room=scale.left - MARGIN - 6)
+        label = words(
+            MARGIN, y, text, look=f"strong fill-ink {small}".strip(), room=scale.left - MARGIN - 6
+        )
         more = f" and {len(workers) - _LISTED} more" if len(workers) > _LISTED else ""
         found.append(element("g", tooltip(", ".join(workers[:_LISTED]) + more), label))
     return "".join(found)
 
 
 def bars(
-    bars: Sequence[Bar], trace: Trace, scale: Scale, tint: Mapping[str, str], notes: Mapping[int, str], *, is_bare: bool
+    bars: Sequence[Bar],
+    trace: Trace,
+    scale: Scale,
+    tint: Mapping[str, str],
+    notes: Mapping[int, str],
+    *,
+    is_bare: bool,
 ) -> str:
     """All bars, grouped by their looks: an attribute is written once for thousands of bars."""
     groups: dict[str, list[str]] = defaultdict(list)
@@ -145,13 +186,17 @@ def _seams(bars: Sequence[Bar], scale: Scale) -> str:
     """A thin line between two wide bars of one colour that follow at once."""
     last: dict[tuple[int, str], Bar] = {}
     cuts = []
-    for bar in sorted((bar for bar in bars if bar.kind.startswith("run ")), key=lambda bar: bar.begin_s):
+    for bar in sorted(
+        (bar for bar in bars if bar.kind.startswith("run ")), key=lambda bar: bar.begin_s
+    ):
         before = last.get((bar.lane, bar.kind))
         last[bar.lane, bar.kind] = bar
         if before is None or min(b.end_s - b.begin_s for b in (before, bar)) * scale.per_s < _WIDE:
             continue
         if (bar.begin_s - before.end_s) * scale.per_s < 1:
-            cuts.append(f"M{number(scale.x(bar.begin_s))} {number(scale.y(bar.lane))}v{number(scale.work)}")
+            cuts.append(
+                f"M{number(scale.x(bar.begin_s))} {number(scale.y(bar.lane))}v{number(scale.work)}"
+            )
     return element("path", d="".join(cuts), class_="stroke-bg") if cuts else ""
 
 
@@ -175,7 +220,9 @@ def _drawn(bar: Bar, trace: Trace, scale: Scale, notes: Mapping[int, str], *, is
     if is_bare:
         says = task is None or bar.first.attempt > 1
         return element("path", d=path, data_task=task, data_say=_tip(bar, trace) if says else None)
-    note = [notes[task]] if task is not None and task in notes and bar.first.phase is Phase.RUN else []
+    note = (
+        [notes[task]] if task is not None and task in notes and bar.first.phase is Phase.RUN else []
+    )
     return element("path", tooltip(_tip(bar, trace), *note), d=path, data_task=task)
 
 
@@ -192,7 +239,9 @@ def hatch(x: float, y: float, wide: float, high: float) -> str:
     lines = []
     for far in range(6, min(1_200, int(wide + high)), 6):
         a, b = max(0.0, far - high), min(wide, float(far))
-        lines.append(f"M{number(x + a)} {number(y + far - a)}L{number(x + b)} {number(y + far - b)}")
+        lines.append(
+            f"M{number(x + a)} {number(y + far - a)}L{number(x + b)} {number(y + far - b)}"
+        )
     return "".join(lines)
 
 
@@ -220,25 +269,36 @@ def _outlines(planned: Trace, drawn: Lanes, scale: Scale) -> str:
     parts = []
     for bar in lanes(planned, functions_of(planned), pixel_s=2 / scale.per_s).bars:
         if bar.kind.startswith("run ") and bar.first.worker in lane_of:
-            y, wide = scale.y(lane_of[bar.first.worker]) - 2, (bar.end_s - bar.begin_s) * scale.per_s
+            y, wide = (
+                scale.y(lane_of[bar.first.worker]) - 2,
+                (bar.end_s - bar.begin_s) * scale.per_s,
+            )
             parts.append(_rectangle(scale.x(bar.begin_s), y, wide, scale.work + 4))
     if not parts:
         return ""
-    return element("path", d="".join(parts), class_="planned stroke-dim", fill="none", stroke_dasharray="2 2")
+    return element(
+        "path", d="".join(parts), class_="planned stroke-dim", fill="none", stroke_dasharray="2 2"
+    )
 
 
-def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[Entry]:
+def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[LegendEntry]:
     """The legend. Kinds that occur: functions first, then what is not the user's; traffic as thin as its row."""
     kinds = {("load" if bar.kind == "dump" else bar.kind) for bar in drawn.bars}
     runs = sorted(kind[4:] for kind in kinds if kind.startswith("run "))
-    found = [Entry(mark=chip(tint.get(name, PLAIN)), words=name) for name in runs[:_LISTED]]
+    found = [LegendEntry(mark=chip(tint.get(name, PLAIN)), words=name) for name in runs[:_LISTED]]
     if len(runs) > _LISTED:
-        found.append(Entry(mark=chip(PLAIN), words=f"{len(runs) - _LISTED:,} more functions"))
+        found.append(LegendEntry(mark=chip(PLAIN), words=f"{len(runs) - _LISTED:,} more functions"))
     for kind in (kind for kind in _SAID if kind in kinds):
         shape = "M0 4h10v4h-10z" if kind in TRAFFIC_COLOURS else _SQUARE
         shape += hatch(0, 0, 10, 10) if kind == "cold" else ""
-        found.append(Entry(mark=element("g", element("path", d=shape), **_paint(kind, tint)), words=_SAID[kind]))
+        found.append(
+            LegendEntry(
+                mark=element("g", element("path", d=shape), **_paint(kind, tint)), words=_SAID[kind]
+            )
+        )
     if outlined:
-        outline = element("path", d=_SQUARE, class_="stroke-dim", fill="none", stroke_dasharray="2 2")
-        found.append(Entry(mark=outline, words=outlined))
+        outline = element(
+            "path", d=_SQUARE, class_="stroke-dim", fill="none", stroke_dasharray="2 2"
+        )
+        found.append(LegendEntry(mark=outline, words=outlined))
     return found

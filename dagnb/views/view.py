@@ -14,19 +14,19 @@ from collections import Counter
 from collections.abc import Mapping
 
 from dagnb.protocol.messages import RunState, TaskState
-from dagnb.protocol.story import counts, errors_of
+from dagnb.protocol.run_description import counts, errors_of
 from dagnb.trace.trace import Trace
 from dagnb.views.canvas import TYPE
 from dagnb.views.errors import errors_text
-from dagnb.views.facts import Facts, Row
+from dagnb.views.facts import Row, RunFacts
 from dagnb.views.graph import graph_svg
 from dagnb.views.markup import element, escaped, plain
 from dagnb.views.page import fragment, pre, table
 from dagnb.views.palette import STATES
 from dagnb.views.show import picture_or
 from dagnb.views.snapshot import Snapshot
-from dagnb.views.telling import Message, Telling, graph_of
 from dagnb.views.text import counts_text, dag_text
+from dagnb.views.view_updates import Message, ViewUpdates, graph_of
 from dagnb.views.wording import seconds_text
 
 MAX_TASKS = 1_500
@@ -57,7 +57,9 @@ _COMMENT = re.compile(r"^\s*//.*\n|^\s+", re.MULTILINE)
 @functools.cache
 def script() -> str:
     """What makes a view of elements and data, to be run in a scope of its own: comments and indents are left out."""
-    return _COMMENT.sub("", "".join((_FOLDER / part).read_text(encoding="utf-8") for part in _PARTS))
+    return _COMMENT.sub(
+        "", "".join((_FOLDER / part).read_text(encoding="utf-8") for part in _PARTS)
+    )
 
 
 @functools.cache
@@ -66,18 +68,22 @@ def look() -> str:
     return TYPE + (_FOLDER / "view.css").read_text(encoding="utf-8").replace("\n", "")
 
 
-def bundle(now: Snapshot, telling: Telling | None = None) -> dict[str, str]:
+def bundle(now: Snapshot, telling: ViewUpdates | None = None) -> dict[str, str]:
     """MIME type -> what to show of a run as it stands. telling: one that told this moment last, if there is one."""
     return {"text/html": view_html(now, telling), "text/plain": view_text(now)}
 
 
-def view_html(now: Snapshot, telling: Telling | None = None) -> str:
+def view_html(now: Snapshot, telling: ViewUpdates | None = None) -> str:
     """The view for a notebook's output."""
     return fragment(view_section(now, telling=telling, is_stripped=True))
 
 
 def view_section(
-    now: Snapshot, planned: Trace | None = None, *, telling: Telling | None = None, is_stripped: bool = False
+    now: Snapshot,
+    planned: Trace | None = None,
+    *,
+    telling: ViewUpdates | None = None,
+    is_stripped: bool = False,
 ) -> str:
     """The view: what shows by itself, and the data and the script that make it answer to clicks.
 
@@ -85,13 +91,20 @@ def view_section(
     allowed.
     """
     if telling is None:
-        telling = Telling(now.story, now.seen.submitted_at, planned)
+        telling = ViewUpdates(now.story, now.seen.submitted_at, planned)
         telling.tell(now)
     drawn = telling.draw()
     data, errors = _apart(telling.everything())
     data = {**data, "graph": _limited(graph_of(now.story), len(now.story.names), now)}
-    data = {**data, **_kept(data, telling.facts, now), "drawn": {**drawn, "lanes": ""}, "title": plain(now.story.name)}
-    told = json.dumps({**data, "run": now.seen.run, "icons": icons()}, separators=(",", ":"), ensure_ascii=False)
+    data = {
+        **data,
+        **_kept(data, telling.facts, now),
+        "drawn": {**drawn, "lanes": ""},
+        "title": plain(now.story.name),
+    }
+    told = json.dumps(
+        {**data, "run": now.seen.run, "icons": icons()}, separators=(",", ":"), ensure_ascii=False
+    )
     body = element(
         "section",
         _head(now),
@@ -117,7 +130,8 @@ def icons() -> dict[str, Mapping[str, object]]:
     """state -> how its icon is drawn, for the browser; with the byte that stands for it."""
     bytes_of = {state.word: state.value for state in TaskState}
     return {
-        bytes_of[name]: {"word": name, "path": state.icon, "hollow": state.is_hollow} for name, state in STATES.items()
+        bytes_of[name]: {"word": name, "path": state.icon, "hollow": state.is_hollow}
+        for name, state in STATES.items()
     }
 
 
@@ -136,10 +150,12 @@ def _limited(graph: Message, n_tasks: int, now: Snapshot) -> Message:
     return {**graph, **small}
 
 
-def _kept(data: Message, facts: Facts, now: Snapshot) -> Message:
+def _kept(data: Message, facts: RunFacts, now: Snapshot) -> Message:
     """The rows and outputs that stay: of failed tasks first, then of the slowest."""
     failed = {task for task, _ in now.seen.errors}
-    order = sorted(facts.of, key=lambda task: (task not in failed, -(facts.of[task].run_s or 0.0), task))
+    order = sorted(
+        facts.of, key=lambda task: (task not in failed, -(facts.of[task].run_s or 0.0), task)
+    )
     chosen = set(order[:MAX_TASKS])
     rows: list[Row] = [facts.row(task) for task in sorted(chosen)]
     logs: dict[str, str] = {}
@@ -152,12 +168,19 @@ def _kept(data: Message, facts: Facts, now: Snapshot) -> Message:
             logs[str(task)] = text
             room -= len(text)
     n_left_out = len(facts.of) - len(rows)
-    return {"rows": rows, "logs": logs, "n_left_out": n_left_out, "totals": _totals(facts, now) if n_left_out else None}
+    return {
+        "rows": rows,
+        "logs": logs,
+        "n_left_out": n_left_out,
+        "totals": _totals(facts, now) if n_left_out else None,
+    }
 
 
-def _totals(facts: Facts, now: Snapshot) -> list[list[float]]:
+def _totals(facts: RunFacts, now: Snapshot) -> list[list[float]]:
     """How often each function ran, for how many milliseconds together and at most: rows that are left out count too."""
-    found: dict[str, list[float]] = {function: [0, 0.0, 0.0] for function in dict.fromkeys(now.story.functions)}
+    found: dict[str, list[float]] = {
+        function: [0, 0.0, 0.0] for function in dict.fromkeys(now.story.functions)
+    }
     for task, fact in facts.of.items():
         if fact.run_s is not None:
             total = found[now.story.functions[task]]
@@ -168,16 +191,25 @@ def _totals(facts: Facts, now: Snapshot) -> list[list[float]]:
 
 
 def _head(now: Snapshot) -> str:
-    reason = f" ({now.seen.reason})" if now.seen.reason and now.seen.reason != now.seen.state else ""
+    reason = (
+        f" ({now.seen.reason})" if now.seen.reason and now.seen.reason != now.seen.state else ""
+    )
     state = element("span", escaped(now.seen.state + reason), class_=RUN_LOOKS[now.seen.state])
-    return element("p", element("b", escaped(now.story.name)), " ", state, escaped(f" · {_facts(now)}"), class_="head")
+    return element(
+        "p",
+        element("b", escaped(now.story.name)),
+        " ",
+        state,
+        escaped(f" · {_facts(now)}"),
+        class_="head",
+    )
 
 
 def _facts(now: Snapshot) -> str:
     return f"{counts_text(counts(now.seen))} · {seconds_text(now.elapsed_s)} · run {now.seen.run}"
 
 
-def _graph(telling: Telling, now: Snapshot) -> str:
+def _graph(telling: ViewUpdates, now: Snapshot) -> str:
     states = {i: _WORDS[state] for i, state in enumerate(now.seen.states)}
     picture, missing = picture_or(lambda: graph_svg(telling.dag, states, is_styled=False))
     return picture or element("p", escaped(missing), class_="text-dim") + pre(dag_text(telling.dag))
@@ -185,10 +217,14 @@ def _graph(telling: Telling, now: Snapshot) -> str:
 
 def _carried(picture: str, is_stripped: bool) -> str:
     """The picture, or a script that holds it."""
-    return element("script", picture, type="image/svg+xml") if is_stripped and picture.startswith("<svg") else picture
+    return (
+        element("script", picture, type="image/svg+xml")
+        if is_stripped and picture.startswith("<svg")
+        else picture
+    )
 
 
-def _functions(telling: Telling, now: Snapshot) -> str:
+def _functions(telling: ViewUpdates, now: Snapshot) -> str:
     """A table: a row a function, a column a state; it is what is left where pictures are not allowed."""
     tally: dict[str, Counter[str]] = {}
     for function, state in zip(telling.story.functions, now.seen.states, strict=True):
@@ -198,5 +234,9 @@ def _functions(telling: Telling, now: Snapshot) -> str:
         (escaped(function), f"{found.total():,}", *(f"{found[state]:,}" for state in present))
         for function, found in list(tally.items())[:MAX_ROWS]
     ]
-    more = element("p", f"and {len(tally) - MAX_ROWS:,} more functions") if len(tally) > MAX_ROWS else ""
+    more = (
+        element("p", f"and {len(tally) - MAX_ROWS:,} more functions")
+        if len(tally) > MAX_ROWS
+        else ""
+    )
     return table(("function", "tasks", *present), rows, right=range(1, len(present) + 2)) + more

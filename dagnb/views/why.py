@@ -10,7 +10,9 @@ from dagnb.protocol.naming import find_task
 _SHOWN = 3
 
 
-def why(seen: Observation, names: Sequence[str], upstream: Sequence[Sequence[int]], task: str) -> str:
+def why(
+    seen: Observation, names: Sequence[str], upstream: Sequence[Sequence[int]], task: str
+) -> str:
     """One or two sentences on the task's state. Raises UnknownTaskError, AmbiguousNameError."""
     task = find_task(task, names)
     place = names.index(task)

@@ -17,7 +17,7 @@ from dagnb.errors import GraphError, NoNodeError
 from dagnb.graph.node import Node
 from dagnb.graph.targets import Targets
 from dagnb.graph.task import Task
-from dagnb_kernel_ext.maker import makers
+from dagnb_kernel_ext.functions_called_early import makers
 from dagnb_kernel_ext.output import cell_label
 
 _MARK = "__dagnb_task__"
@@ -26,7 +26,7 @@ _CURE = "End it with what shall be run: a call of one of its functions, e.g. `me
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Body:
+class CellBody:
     """A cell's code: its statements, then the expression that gives what shall be run."""
 
     statements: CodeType
@@ -43,7 +43,7 @@ def awaits(code: CodeType) -> bool:
     return bool(code.co_flags & inspect.CO_COROUTINE)
 
 
-def run_body(body: Body, space: dict[str, Any]) -> Any:
+def run_body(body: CellBody, space: dict[str, Any]) -> Any:
     """Run the cell's statements in the notebook's namespace; what its last expression gives, to be run.
 
     Raises GraphError when that holds no node, and whatever the cell's own code raises.
@@ -57,7 +57,7 @@ def run_body(body: Body, space: dict[str, Any]) -> Any:
         space.pop(_MARK, None)
 
 
-async def await_body(body: Body, space: dict[str, Any]) -> Any:
+async def await_body(body: CellBody, space: dict[str, Any]) -> Any:
     """As run_body, for code that awaits."""
     __tracebackhide__ = True
     space[_MARK] = _as_task
@@ -75,14 +75,18 @@ def checked_targets(value: Any) -> Any:
     """The value, when it is a node or a structure that holds nodes. Raises GraphError with the cure."""
     __tracebackhide__ = True
     if isinstance(value, Task):
-        raise GraphError(f"the last line names the task '{value.name}', but does not call it. {_CURE}")
+        raise GraphError(
+            f"the last line names the task '{value.name}', but does not call it. {_CURE}"
+        )
     try:
         Targets.of(value)
     except NoNodeError:
         kind = type(value).__name__
         if isinstance(value, _STRUCTURES):
             raise GraphError(f"the {kind} in the last line holds no node. {_CURE}") from None
-        raise GraphError(f"the last line gives a value of type {kind}, not a node. {_CURE}") from None
+        raise GraphError(
+            f"the last line gives a value of type {kind}, not a node. {_CURE}"
+        ) from None
     return value
 
 
@@ -100,7 +104,11 @@ def is_runnable(value: object) -> bool:
     if isinstance(value, Node):
         return True
     items = tuple(value.values()) if isinstance(value, dict) else value
-    return isinstance(items, list | tuple) and bool(items) and all(isinstance(item, Node) for item in items)
+    return (
+        isinstance(items, list | tuple)
+        and bool(items)
+        and all(isinstance(item, Node) for item in items)
+    )
 
 
 def checked(shell: InteractiveShell, line: str, cell: str) -> CodeType:
@@ -109,7 +117,7 @@ def checked(shell: InteractiveShell, line: str, cell: str) -> CodeType:
     return _compiled(shell, tree, file, "exec")
 
 
-def compiled(shell: InteractiveShell, line: str, cell: str) -> Body:
+def compiled(shell: InteractiveShell, line: str, cell: str) -> CellBody:
     """The cell with its functions made tasks, but for those of `makers`.
 
     Raises SyntaxError, or GraphError when no expression ends it.
@@ -124,8 +132,10 @@ def compiled(shell: InteractiveShell, line: str, cell: str) -> Body:
     for function in _functions(tree):
         if function.name in helpers:
             continue
-        function.decorator_list.insert(0, ast.copy_location(ast.Name(_MARK, ast.Load()), _first(function)))
-    return Body(
+        function.decorator_list.insert(
+            0, ast.copy_location(ast.Name(_MARK, ast.Load()), _first(function))
+        )
+    return CellBody(
         statements=_compiled(shell, tree, file, "exec"),
         last=_compiled(shell, ast.fix_missing_locations(ast.Expression(last.value)), file, "eval"),
     )
@@ -151,7 +161,9 @@ def _transformed(shell: InteractiveShell, cell: str) -> str:
     return text
 
 
-def _compiled(shell: InteractiveShell, tree: ast.Module | ast.Expression, file: str, mode: str) -> CodeType:
+def _compiled(
+    shell: InteractiveShell, tree: ast.Module | ast.Expression, file: str, mode: str
+) -> CodeType:
     """As the shell compiles: with the notebook's `from __future__` imports, with `await` unless %autoawait is off."""
     with shell.compile.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if shell.autoawait else 0):
         return shell.compile(tree, file, mode)  # type: ignore[arg-type]  # it takes trees too
@@ -185,7 +197,11 @@ def _as_task(function: Any) -> Any:
             f"a decorator of this cell is the task '{function.task.name}', so it gave a node instead of a function. "
             "Define decorators in a cell of their own, without %%dag."
         )
-    if not callable(function) or inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+    if (
+        not callable(function)
+        or inspect.isgeneratorfunction(function)
+        or inspect.isasyncgenfunction(function)
+    ):
         return function
     return task(function)
 

@@ -20,23 +20,23 @@ from dagnb.storage.interface import RunLine
 from dagnb.views.errors import errors_html, errors_text
 from dagnb.views.markup import escaped, plain
 from dagnb.views.page import fragment, pre, table
-from dagnb.views.place import attach_command
-from dagnb.views.seats import EMPTY, HEADS, lines, rows
+from dagnb.views.placeholder import attach_command
 from dagnb.views.text import counts_text
 from dagnb.views.wording import moment_text, seconds_text
+from dagnb.views.worker_slots import EMPTY, HEADS, lines, rows
 from dagnb_kernel_ext.output import put, say
-from dagnb_kernel_ext.widgets import Gallery
+from dagnb_kernel_ext.widgets import LiveViews
 
 _SHOWN = 20
 
 
-class Desk:
+class CommandContext:
     """Where the subcommands find what they are about."""
 
-    def __init__(self, shell: InteractiveShell, gallery: Gallery) -> None:
+    def __init__(self, shell: InteractiveShell, live_views: LiveViews) -> None:
         """No run was started yet. tasks: the names of the latest run's. cells: of the %%dag cells that were run."""
         self.shell = shell
-        self.gallery = gallery
+        self.live_views = live_views
         self.tasks: tuple[str, ...] = ()
         self.cells: Collection[str] = ()
         self._runs: dict[str, Run[object]] = {}
@@ -81,7 +81,9 @@ class Desk:
             raise UsageError(f"%dag {command}: it takes one RUN, not {' '.join(words)!r}.")
         if not words:
             if self.latest is None:
-                raise UsageError(f"%dag {command}: this notebook started no run yet; `%dag runs` lists others.")
+                raise UsageError(
+                    f"%dag {command}: this notebook started no run yet; `%dag runs` lists others."
+                )
             return self.latest
         held = self.shell.user_ns.get(words[0])
         if isinstance(held, Run):
@@ -111,28 +113,37 @@ def _refusing(command: str) -> Iterator[None]:
         raise UsageError(f"%dag {command}: {error}") from error
 
 
-def _runs(desk: Desk, words: Sequence[str]) -> None:
+def _runs(desk: CommandContext, words: Sequence[str]) -> None:
     _nothing("runs", words)
     listed = dagnb.runs()[:_SHOWN]
     desk.note(listed)
     rows = [
-        (line.run, line.name, str(line.state), f"{line.n_tasks:,}", moment_text(line.submitted_at), _lasted(line))
+        (
+            line.run,
+            line.name,
+            str(line.state),
+            f"{line.n_tasks:,}",
+            moment_text(line.submitted_at),
+            _lasted(line),
+        )
         for line in listed
     ]
-    _show_table(("run", "name", "state", "tasks", "started", "took"), rows, empty="The store knows no runs.")
+    _show_table(
+        ("run", "name", "state", "tasks", "started", "took"), rows, empty="The store knows no runs."
+    )
 
 
-def _status(desk: Desk, words: Sequence[str]) -> None:
+def _status(desk: CommandContext, words: Sequence[str]) -> None:
     run = desk.run("status", words)
     say(f"run {run.id} {run.state}: {counts_text(run.status)}")
 
 
-def _errors(desk: Desk, words: Sequence[str]) -> None:
+def _errors(desk: CommandContext, words: Sequence[str]) -> None:
     errors = desk.run("errors", words).errors
     put({"text/html": errors_html(errors), "text/plain": errors_text(errors)})
 
 
-def _log(desk: Desk, words: Sequence[str]) -> None:
+def _log(desk: CommandContext, words: Sequence[str]) -> None:
     task, run = desk.task("log", words)
     text = run.log(task)
     if text:
@@ -141,22 +152,26 @@ def _log(desk: Desk, words: Sequence[str]) -> None:
         say(f"there is no output of task '{task}'{'' if run.done else ' yet'}.")
 
 
-def _why(desk: Desk, words: Sequence[str]) -> None:
+def _why(desk: CommandContext, words: Sequence[str]) -> None:
     task, run = desk.task("why", words)
     say(run.why(task))
 
 
-def _cancel(desk: Desk, words: Sequence[str]) -> None:
+def _cancel(desk: CommandContext, words: Sequence[str]) -> None:
     run = desk.run("cancel", words)
-    say(f"run {run.id} is cancelled." if run.cancel() else f"run {run.id} was over already ({run.state}).")
+    say(
+        f"run {run.id} is cancelled."
+        if run.cancel()
+        else f"run {run.id} was over already ({run.state})."
+    )
 
 
-def _attach(desk: Desk, words: Sequence[str]) -> Run[object] | None:
+def _attach(desk: CommandContext, words: Sequence[str]) -> Run[object] | None:
     is_unnamed = not words and desk.latest is None
     run = _only_running() if is_unnamed else desk.run("attach", words)
     if run is not None:
         desk.remember(run)
-        desk.gallery.show(run)
+        desk.live_views.show(run)
     return run
 
 
@@ -173,18 +188,26 @@ def _only_running() -> Run[object] | None:
         )
     if len(running) == 1:
         (line,) = running
-        say(f"attached to the only run that is going on: {line.name}, started {moment_text(line.submitted_at)}.")
+        say(
+            f"attached to the only run that is going on: {line.name}, started {moment_text(line.submitted_at)}."
+        )
         return dagnb.attach(line.run)
 
     rows = [
-        (line.name, str(line.state), moment_text(line.submitted_at), f"{line.n_tasks:,}", attach_command(line.run))
+        (
+            line.name,
+            str(line.state),
+            moment_text(line.submitted_at),
+            f"{line.n_tasks:,}",
+            attach_command(line.run),
+        )
         for line in running
     ]
     _show_table(("name", "state", "started", "tasks", "to see it, type"), rows)
     return None
 
 
-def _forget(desk: Desk, words: Sequence[str]) -> None:
+def _forget(desk: CommandContext, words: Sequence[str]) -> None:
     if not words:
         raise UsageError("%dag forget: it takes a RUN; `%dag runs` lists them.")
     run = desk.run("forget", words)
@@ -193,14 +216,16 @@ def _forget(desk: Desk, words: Sequence[str]) -> None:
     say(f"run {run.id} is forgotten.")
 
 
-def _workers(desk: Desk, words: Sequence[str]) -> None:
+def _workers(desk: CommandContext, words: Sequence[str]) -> None:
     _nothing("workers", words)
     _show_table(HEADS, rows(client.everywhere()), empty=EMPTY)
 
 
-def _predict(desk: Desk, words: Sequence[str]) -> None:
+def _predict(desk: CommandContext, words: Sequence[str]) -> None:
     if not 1 <= len(words) <= 2 or not all(word.isdecimal() for word in words[1:]):
-        raise UsageError("%dag predict: it takes the name of a FUNCTION, and the BYTES it reads if you like.")
+        raise UsageError(
+            "%dag predict: it takes the name of a FUNCTION, and the BYTES it reads if you like."
+        )
     held = desk.shell.user_ns.get(words[0])
     n_bytes = int(words[1]) if words[1:] else None
     try:
@@ -210,17 +235,17 @@ def _predict(desk: Desk, words: Sequence[str]) -> None:
     put(found._repr_mimebundle_())
 
 
-def _config(desk: Desk, words: Sequence[str]) -> None:
+def _config(desk: CommandContext, words: Sequence[str]) -> None:
     _nothing("config", words)
     _show_table(IN_FORCE_HEADS, [setting.cells for setting in in_force()])
 
 
-def _doctor(desk: Desk, words: Sequence[str]) -> None:
+def _doctor(desk: CommandContext, words: Sequence[str]) -> None:
     _nothing("doctor", words)
     say(findings_text(examine()))
 
 
-COMMANDS: dict[str, Callable[[Desk, Sequence[str]], object]] = {
+COMMANDS: dict[str, Callable[[CommandContext, Sequence[str]], object]] = {
     "runs": _runs,
     "status": _status,
     "errors": _errors,

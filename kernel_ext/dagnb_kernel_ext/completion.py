@@ -11,16 +11,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from IPython.core.completer import CompletionContext, SimpleCompletion, SimpleMatcherResult, context_matcher
+from IPython.core.completer import (
+    CompletionContext,
+    SimpleCompletion,
+    SimpleMatcherResult,
+    context_matcher,
+)
 
 from dagnb import registry
 from dagnb.graph.task import Task
 from dagnb.handle import Run
 from dagnb.protocol.naming import LAST
 from dagnb_kernel_ext.cell import is_runnable
-from dagnb_kernel_ext.commands import Desk
+from dagnb_kernel_ext.commands import CommandContext
 from dagnb_kernel_ext.flags import FLAGS, KINDS
-from dagnb_kernel_ext.manual import SUBCOMMANDS
+from dagnb_kernel_ext.help_text import SUBCOMMANDS
 
 Matcher: TypeAlias = Callable[[CompletionContext], SimpleMatcherResult]
 
@@ -30,7 +35,7 @@ _OF_A_RUN = {"status", "errors", "cancel", "attach", "forget"}
 _OF_A_TASK = {"why", "log"}
 
 
-def matcher_for(desk: Desk) -> Matcher:
+def matcher_for(desk: CommandContext) -> Matcher:
     """The matcher of the desk's shell."""
 
     def match(context: CompletionContext) -> SimpleMatcherResult:
@@ -50,13 +55,17 @@ def _words_after(context: CompletionContext) -> list[str] | None:
     return [head, *rest.split(" ")] if is_ours and " " in line else None
 
 
-def _result(words: list[str] | None, desk: Desk) -> SimpleMatcherResult:
+def _result(words: list[str] | None, desk: CommandContext) -> SimpleMatcherResult:
     if words is None:
         return {"completions": [], "suppress": False}
     typed = words[-1]
     before = [word for word in words[1:-1] if word]
     offers = _flags(before) if words[0] == "%%dag" else _arguments(before, desk)
-    found = [SimpleCompletion(text, type="param") for text in dict.fromkeys(offers) if text.startswith(typed)]
+    found = [
+        SimpleCompletion(text, type="param")
+        for text in dict.fromkeys(offers)
+        if text.startswith(typed)
+    ]
     return {"completions": found, "suppress": True, "ordered": True, "matched_fragment": typed}
 
 
@@ -66,7 +75,7 @@ def _flags(before: list[str]) -> Iterable[str]:
     return [flag for flag in FLAGS if flag not in before]
 
 
-def _arguments(before: list[str], desk: Desk) -> Iterable[str]:
+def _arguments(before: list[str], desk: CommandContext) -> Iterable[str]:
     match before:
         case []:
             return SUBCOMMANDS
@@ -85,18 +94,22 @@ def _arguments(before: list[str], desk: Desk) -> Iterable[str]:
     return ()
 
 
-def _variables(desk: Desk, is_meant: Callable[[object], bool]) -> list[str]:
+def _variables(desk: CommandContext, is_meant: Callable[[object], bool]) -> list[str]:
     space = desk.shell.user_ns
     return [name for name, held in space.items() if not name.startswith("_") and is_meant(held)]
 
 
-def _runs(desk: Desk, *, only_unique: bool = False) -> list[str]:
+def _runs(desk: CommandContext, *, only_unique: bool = False) -> list[str]:
     """What the lookup of runs accepts, as far as this notebook knows.
 
     only_unique: without names of several runs, which are not enough to end or delete one.
     """
     known = desk.names
     times = Counter(known.values())
-    names = [shlex.quote(name) for name in times if name.strip() and not (only_unique and times[name] > 1)]
+    names = [
+        shlex.quote(name)
+        for name in times
+        if name.strip() and not (only_unique and times[name] > 1)
+    ]
     last = [LAST] if known else []
     return [*_variables(desk, lambda held: isinstance(held, Run)), *last, *names, *known]

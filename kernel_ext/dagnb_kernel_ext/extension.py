@@ -16,13 +16,13 @@ from dagnb_kernel_ext.completion import Matcher, matcher_for
 from dagnb_kernel_ext.magics import DagMagics
 from dagnb_kernel_ext.output import cell_label
 from dagnb_kernel_ext.shutdown import ShutdownNotice
-from dagnb_kernel_ext.widgets import Gallery
+from dagnb_kernel_ext.widgets import LiveViews
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     magics: DagMagics
-    gallery: Gallery
+    live_views: LiveViews
     matcher: Matcher
     label: Callable[[str], str | None]
     shutdown: ShutdownNotice
@@ -36,10 +36,10 @@ def load(ipython: InteractiveShell) -> None:
     """Register the magics and their completion; in a notebook, show every run that starts. Twice is once."""
     if id(ipython) in _loaded:
         return
-    gallery = Gallery(ipython)
+    live_views = LiveViews(ipython)
     label = functools.partial(cell_label, ipython)
-    magics = DagMagics(ipython, gallery)
-    given = _Loaded(magics, gallery, matcher_for(magics.desk), label, ShutdownNotice(ipython))
+    magics = DagMagics(ipython, live_views)
+    given = _Loaded(magics, live_views, matcher_for(magics.desk), label, ShutdownNotice(ipython))
     _loaded[id(ipython)] = given
     ipython.register_magics(magics)
     ipython.input_transformers_cleanup.append(magics.intake)
@@ -48,12 +48,12 @@ def load(ipython: InteractiveShell) -> None:
     if _has_completer(ipython):
         ipython.Completer.custom_matchers.append(given.matcher)
     handle.viewers.append(magics.desk.remember)
-    if gallery.is_notebook:
-        handle.viewers.append(gallery.show)
-        ipython.events.register("post_run_cell", gallery.after_cell)
+    if live_views.is_notebook:
+        handle.viewers.append(live_views.show)
+        ipython.events.register("post_run_cell", live_views.after_cell)
         given.shutdown.watch()
         session.use_shutdown_event(given.shutdown.event)
-        _display_formatter(ipython).for_type(handle.Run, gallery.show_again)  # type: ignore[no-untyped-call]
+        _display_formatter(ipython).for_type(handle.Run, live_views.show_again)  # type: ignore[no-untyped-call]
 
 
 def unload(ipython: InteractiveShell) -> None:
@@ -68,12 +68,12 @@ def unload(ipython: InteractiveShell) -> None:
         ipython.magics_manager.magics[kind].pop("dag", None)
     if _has_completer(ipython) and given.matcher in ipython.Completer.custom_matchers:
         ipython.Completer.custom_matchers.remove(given.matcher)
-    for viewer in (given.magics.desk.remember, given.gallery.show):
+    for viewer in (given.magics.desk.remember, given.live_views.show):
         if viewer in handle.viewers:
             handle.viewers.remove(viewer)
-    if given.gallery.is_notebook:
-        ipython.events.unregister("post_run_cell", given.gallery.after_cell)
-        given.gallery.close()
+    if given.live_views.is_notebook:
+        ipython.events.unregister("post_run_cell", given.live_views.after_cell)
+        given.live_views.close()
         given.shutdown.unwatch()
         session.use_shutdown_event(None)
     _display_formatter(ipython).pop(handle.Run, None)  # type: ignore[no-untyped-call]

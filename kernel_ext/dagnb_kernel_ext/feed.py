@@ -12,13 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
-from dagnb.client import FORETOLD_STEPS
+from dagnb.client import PREDICTED_STEPS
 from dagnb.errors import RunMissingError, StorageLostError, StorageUnavailableError
 from dagnb.failure import raised_text
+from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.handle import Run
-from dagnb.outlook.outlook import outlook_of
 from dagnb.views.snapshot import Snapshot
-from dagnb.views.telling import Message, Telling
+from dagnb.views.view_updates import Message, ViewUpdates
 
 PERIOD_S = 0.1
 """time between two looks"""
@@ -45,7 +45,7 @@ _PATIENCE = 60
 class Audience(Protocol):
     """Who is told; in the feed's thread."""
 
-    def begin(self, telling: Telling) -> None:
+    def begin(self, telling: ViewUpdates) -> None:
         """The run's tasks and boxes, once, first."""
         ...
 
@@ -76,7 +76,9 @@ class Feed:
         self._period_s = period_s
         self._cost_s = 0.0
         self._is_stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name=f"dagnb-feed-{run.id}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._watch, name=f"dagnb-feed-{run.id}", daemon=True
+        )
         self._thread.start()
 
     def wait(self, timeout_s: float) -> bool:
@@ -100,7 +102,7 @@ class Feed:
 
     def _follow(self) -> None:
         now = self._patiently(self._run.snapshot)
-        telling = self._telling(now)
+        telling = self._updates(now)
         self._audience.begin(telling)
         pace = _Pace(self._audience, telling)
         while not self._is_stopped.is_set():
@@ -112,13 +114,15 @@ class Feed:
             before = now
             now = self._patiently(lambda before=before: self._run.snapshot(before))  # type: ignore[misc]  # this look's
 
-    def _telling(self, now: Snapshot) -> Telling:
+    def _updates(self, now: Snapshot) -> ViewUpdates:
         """With what was foretold, where this process made the plan and foretold it before the run."""
         plan = self._run.plan
-        outlook = outlook_of(plan) if plan is not None and len(plan.steps) <= FORETOLD_STEPS else None
+        outlook = (
+            forecast_of(plan) if plan is not None and len(plan.steps) <= PREDICTED_STEPS else None
+        )
         if outlook is None:
-            return Telling(now.story, now.seen.submitted_at)
-        return Telling(now.story, now.seen.submitted_at, outlook.trace, outlook.forecast)
+            return ViewUpdates(now.story, now.seen.submitted_at)
+        return ViewUpdates(now.story, now.seen.submitted_at, outlook.trace, outlook.forecast)
 
     def _patiently(self, look: Callable[[], Snapshot]) -> Snapshot:
         """One look; a store that is away for a moment is asked again."""
@@ -139,9 +143,9 @@ class Feed:
 class _Pace:
     """Keeps quiet when there is nothing to say, draws and checkpoints no more often than they are worth."""
 
-    def __init__(self, audience: Audience, telling: Telling) -> None:
+    def __init__(self, audience: Audience, telling: ViewUpdates) -> None:
         self._audience = audience
-        self._telling = telling
+        self._updates = telling
         self._pulse_at = self._draw_at = 0.0
         self._keep_at = time.monotonic() + _CHECKPOINT_S
         self._is_drawn = False
@@ -150,7 +154,7 @@ class _Pace:
 
     def tell(self, now: Snapshot) -> None:
         """A message if something changed or it is time for a pulse."""
-        message, is_news = self._telling.tell(now)
+        message, is_news = self._updates.tell(now)
         self._is_drawn = self._is_drawn and not is_news
         at = time.monotonic()
         drawn = self._drawn(now, at)
@@ -161,7 +165,7 @@ class _Pace:
         self._audience.hear(message)
         self._pulse_at = at + _PULSE_S
         if at >= self._keep_at and not now.is_over:
-            whole = self._telling.everything()
+            whole = self._updates.everything()
             self._audience.keep(whole)
             self._keep_at = at + max(_CHECKPOINT_LATER_S, len(json.dumps(whole)) / _CHECKPOINT_RATE)
 
@@ -174,9 +178,9 @@ class _Pace:
             self._draw_at = at + max(_DRAW_S, cost_s / _DRAW_SHARE)
         if now.is_over:
             self._artist.shutdown()
-            return self._telling.draw()
+            return self._updates.draw()
         if self._drawing is None and ready is None and at >= self._draw_at and not self._is_drawn:
-            self._drawing = self._artist.submit(_timed, self._telling.draw)
+            self._drawing = self._artist.submit(_timed, self._updates.draw)
             self._is_drawn = not now.seen.states.count("X")  # what runs grows
         return ready
 

@@ -14,7 +14,7 @@ from IPython.core.error import UsageError
 
 from dagnb import registry
 from dagnb.errors import ConfigError, UnknownNameError
-from dagnb.metrics.upload import strategy
+from dagnb.trace.upload import strategy
 
 FLAGS = {
     "--planner": "what decides which worker runs which task: flexible, heft, best, ...",
@@ -51,16 +51,18 @@ class Flags:
     wants_help: bool = False
 
 
-class _Parser(argparse.ArgumentParser):
+class _FlagParser(argparse.ArgumentParser):
     """As argparse, but it never ends the kernel and knows what was meant."""
 
     def error(self, message: str) -> NoReturn:
         """Raise what IPython shows as one line."""
-        raise UsageError(f"%%dag: {message}{'' if message.endswith('?') else '.'} `%%dag -h` explains.")
+        raise UsageError(
+            f"%%dag: {message}{'' if message.endswith('?') else '.'} `%%dag -h` explains."
+        )
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="%dag", add_help=False, allow_abbrev=False)
+def _parser() -> _FlagParser:
+    parser = _FlagParser(prog="%dag", add_help=False, allow_abbrev=False)
     parser.add_argument("name", nargs="?", default="")
     parser.add_argument("--planner")
     parser.add_argument("--workers")
@@ -88,7 +90,7 @@ def parse(line: str) -> Flags:
     return flags
 
 
-def _check(parser: _Parser, flags: Flags) -> None:
+def _check(parser: _FlagParser, flags: Flags) -> None:
     if not flags.name:
         parser.error("it needs a name for the result, as in `%%dag total`")
     if not flags.name.isidentifier() or keyword.iskeyword(flags.name):

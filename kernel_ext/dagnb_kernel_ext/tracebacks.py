@@ -15,7 +15,7 @@ from dagnb.errors import DagnbError, Frame, TaskFailedError
 from dagnb.failure import headline
 from dagnb.views.errors import errors_lines
 from dagnb.views.markup import plain
-from dagnb.views.stack import Line, frame_lines
+from dagnb.views.stack import StackLine, frame_lines
 from dagnb_kernel_ext.output import labels
 
 MAX_ERRORS = 10
@@ -35,12 +35,20 @@ def render(error: BaseException, shell: InteractiveShell) -> list[str]:
     kind = type(error).__name__
     asked = frame_lines([_as_typed(frame) for frame in _asked(error.__traceback__, shell)])
     header = f"{kind}{'Traceback (most recent call last)':>{_WIDTH - len(kind)}}"
-    lines = [Line("-" * _WIDTH, "error"), Line(header, "error"), *asked, Line("")] if asked else []
+    lines = (
+        [StackLine("-" * _WIDTH, "error"), StackLine(header, "error"), *asked, StackLine("")]
+        if asked
+        else []
+    )
     first, *more = plain(str(error.args[0]) if error.args else "").split("\n")
-    lines += [Line(headline(kind, first), "error"), *map(Line, more)]
+    lines += [StackLine(headline(kind, first), "error"), *map(StackLine, more)]
     if isinstance(error, TaskFailedError):
-        lines += [Line(""), *errors_lines(error.errors, most=MAX_ERRORS, n_output=MAX_OUTPUT)]
-    return [_coloured(line) for line in lines] if shell.colors.lower() != "nocolor" else [line.text for line in lines]
+        lines += [StackLine(""), *errors_lines(error.errors, most=MAX_ERRORS, n_output=MAX_OUTPUT)]
+    return (
+        [_coloured(line) for line in lines]
+        if shell.colors.lower() != "nocolor"
+        else [line.text for line in lines]
+    )
 
 
 def install(shell: InteractiveShell) -> None:
@@ -86,6 +94,6 @@ def _as_typed(frame: Frame) -> Frame:
     return replace(frame, source=typed, column=None, end_column=None)
 
 
-def _coloured(line: Line) -> str:
+def _coloured(line: StackLine) -> str:
     colour = _COLOURS.get(line.kind)
     return f"\x1b[{colour}m{line.text}\x1b[0m" if colour and line.text else line.text

@@ -14,32 +14,36 @@ from typing import Any
 
 from dagnb import progress
 from dagnb.handle import Run
-from dagnb_kernel_ext.widgets import Gallery
+from dagnb_kernel_ext.widgets import LiveViews
 
 _WAKE_S = 0.1
 
 
-def value(run: Run[Any], gallery: Gallery) -> Any:
+def value(run: Run[Any], live_views: LiveViews) -> Any:
     """The value. Raises as Run.result does; an interrupt cancels the run and says so."""
     __tracebackhide__ = True
     try:
-        if not gallery.is_notebook:
+        if not live_views.is_notebook:
             _watch(run)
         return run.result()
     finally:
-        gallery.settle(run)
+        live_views.settle(run)
 
 
-async def awaited_value(run: Run[Any], gallery: Gallery) -> Any:
+async def awaited_value(run: Run[Any], live_views: LiveViews) -> Any:
     """As value, in a running loop; there an interrupt comes as CancelledError."""
     __tracebackhide__ = True
-    watching = None if gallery.is_notebook else asyncio.ensure_future(asyncio.to_thread(progress.watch, run))
+    watching = (
+        None
+        if live_views.is_notebook
+        else asyncio.ensure_future(asyncio.to_thread(progress.watch, run))
+    )
     try:
         return await run
     finally:
         if watching is not None:
             await asyncio.gather(watching, return_exceptions=True)  # it ends when the run does
-        gallery.settle(run)
+        live_views.settle(run)
 
 
 async def interruptible(work: Coroutine[Any, Any, None]) -> None:

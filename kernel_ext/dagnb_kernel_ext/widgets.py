@@ -21,12 +21,12 @@ from dagnb.views import view
 from dagnb.views.graph import live_svg
 from dagnb.views.markup import plain
 from dagnb.views.palette import style
-from dagnb.views.place import attach_command, place_bundle
+from dagnb.views.placeholder import attach_command, place_bundle
 from dagnb.views.show import picture_or
 from dagnb.views.snapshot import Snapshot
-from dagnb.views.telling import Message, Telling, graph_of
-from dagnb_kernel_ext.arrivals import Arrivals, publishing_port
+from dagnb.views.view_updates import Message, ViewUpdates, graph_of
 from dagnb_kernel_ext.feed import Feed
+from dagnb_kernel_ext.opened_pages import Arrivals, publishing_port
 from dagnb_kernel_ext.output import change, put
 
 _STATIC = importlib.resources.files("dagnb_kernel_ext") / "static"
@@ -52,7 +52,9 @@ class LiveView(anywidget.AnyWidget):
 
     def __init__(self, run: Run[Any]) -> None:
         """Of this run, of which nothing is known yet."""
-        super().__init__(icons=view.icons(), graph={"title": run.id, "run": run.id}, source=uuid.uuid4().hex)
+        super().__init__(
+            icons=view.icons(), graph={"title": run.id, "run": run.id}, source=uuid.uuid4().hex
+        )
         self._run = run
         self.on_msg(self._hear)
         # ipykernel 7.4 hands what the browser sends to the shell that spoke last, and a cell may block it. Without
@@ -68,7 +70,9 @@ class LiveView(anywidget.AnyWidget):
     def _hear(self, widget: object, content: Message, buffers: object) -> None:
         """Do what the browser asks for; in any thread, perhaps late."""
         if content.get("kind") == "cancel":
-            with contextlib.suppress(DagnbError):  # the run is gone or its store is: the feed says so in the view
+            with contextlib.suppress(
+                DagnbError
+            ):  # the run is gone or its store is: the feed says so in the view
                 self._run.cancel("cancelled in the notebook")
 
 
@@ -84,7 +88,7 @@ class _Showing:
         self._outputs: list[str] = []
         self._last: dict[str, str] | None = None
         self._feed: Feed | None = None
-        self._telling: Telling | None = None
+        self._updates: ViewUpdates | None = None
         self._has_arrivals = threading.Event()
         self._tell_again_at: float | None = None
         self.is_lost = False
@@ -113,13 +117,18 @@ class _Showing:
         """End the widget; what pages show of it stays."""
         self._widget.close()
 
-    def begin(self, telling: Telling) -> None:
+    def begin(self, telling: ViewUpdates) -> None:
         """Draw the boxes."""
         svg, missing = picture_or(lambda: live_svg(telling.dag, telling.picture))
         attach = attach_command(self.run.id) if self.run.outlives_process else ""
-        shown = {"title": plain(telling.story.name), "run": self.run.id, "svg": svg, "missing": missing}
+        shown = {
+            "title": plain(telling.story.name),
+            "run": self.run.id,
+            "svg": svg,
+            "missing": missing,
+        }
         with self._lock:
-            self._telling = telling
+            self._updates = telling
             if not self._is_widget_output:
                 for output in self._outputs:
                     change(output, self._live_bundle())
@@ -137,7 +146,7 @@ class _Showing:
 
     def end(self, last: Snapshot) -> None:
         """Put the picture that stays in the place of the widget."""
-        self._replace(view.bundle(last, self._telling))
+        self._replace(view.bundle(last, self._updates))
 
     def lose(self, reason: str) -> None:
         """Say why there is no more to see."""
@@ -146,14 +155,14 @@ class _Showing:
 
     def _tell_arrivals(self) -> None:
         """Tell everything to pages that have come since the last message, and again when they have loaded."""
-        assert self._telling is not None, "a feed begins before it tells"
+        assert self._updates is not None, "a feed begins before it tells"
         if self._has_arrivals.is_set():
             self._has_arrivals.clear()
-            self._widget.told = self._telling.everything()
+            self._widget.told = self._updates.everything()
             self._widget.open_again()
             self._tell_again_at = time.monotonic() + _MISSED_S
         elif self._tell_again_at is not None and time.monotonic() >= self._tell_again_at:
-            self._widget.told = self._telling.everything()
+            self._widget.told = self._updates.everything()
             self._tell_again_at = None
 
     def _replace(self, bundle: dict[str, str], **said: str) -> None:
@@ -163,21 +172,26 @@ class _Showing:
                 change(output, bundle)
         # A page that was loaded again, or made by Voila, does not know outputs by our ids: there the view stays, and
         # tells the end.
-        if self._telling is not None:
-            self._widget.told = {**self._telling.everything(), **said}
+        if self._updates is not None:
+            self._widget.told = {**self._updates.everything(), **said}
 
     def _live_bundle(self) -> dict[str, Any]:
         if self._is_widget_output:
             model = {"version_major": 2, "version_minor": 0, "model_id": self._widget.model_id}
-            return {"application/vnd.jupyter.widget-view+json": model, "text/plain": f"run {self.run.id}"}
+            return {
+                "application/vnd.jupyter.widget-view+json": model,
+                "text/plain": f"run {self.run.id}",
+            }
 
         name, started_at = "", 0.0
-        if self._telling is not None:
-            name, started_at = self._telling.story.name, self._telling.submitted_s
-        return place_bundle(self.run.id, name=name, started_at=started_at, can_attach=self.run.outlives_process)
+        if self._updates is not None:
+            name, started_at = self._updates.story.name, self._updates.submitted_s
+        return place_bundle(
+            self.run.id, name=name, started_at=started_at, can_attach=self.run.outlives_process
+        )
 
 
-class Gallery:
+class LiveViews:
     """Every run on show in this kernel."""
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -215,7 +229,9 @@ class Gallery:
         if showing is not None and showing.is_lost:
             self._over.append(self._showings.pop(run.id))
             return
-        with contextlib.suppress(StorageError):  # what went wrong is said by whoever waits for the run
+        with contextlib.suppress(
+            StorageError
+        ):  # what went wrong is said by whoever waits for the run
             if showing is not None and run.done and showing.settle(_SETTLE_S):
                 self._over.append(self._showings.pop(run.id))
 

@@ -59,10 +59,12 @@ class Best:
 
     def plan(self, problem: Problem) -> Plan:
         """The plan of the shortest simulated run, at the percentile asked for."""
-        ranked = sorted(members(problem), key=lambda plan: score(outcome(plan, problem.costs, problem.pool)))
+        ranked = sorted(
+            members(problem), key=lambda plan: score(outcome(plan, problem.costs, problem.pool))
+        )
         bound = lower_bound(problem.dag, problem.costs, problem.pool)
         ranked.insert(0, self._improved(problem, ranked, bound.seconds))
-        chosen = ranked[0] if problem.costs.doubt.is_certain else sturdiest(problem, ranked)
+        chosen = ranked[0] if problem.costs.doubt.is_certain else most_robust(problem, ranked)
         makespan_s = outcome(chosen, problem.costs, problem.pool).makespan_s
         told = f"from {chosen.planner}; {certificate(makespan_s, bound)}"
         return replace(chosen, planner=self.name, notes=(*chosen.notes, told))
@@ -70,13 +72,17 @@ class Best:
     def _improved(self, problem: Problem, ranked: list[Plan], bound_s: float) -> Plan:
         """Local search from the best two, half of the budget each; of equal ones the first."""
         best = outcome(ranked[0], problem.costs, problem.pool).makespan_s
-        seconds = min(max(SHARE * best, LEAST_S), MOST_S) if self.budget_s is None else self.budget_s
+        seconds = (
+            min(max(SHARE * best, LEAST_S), MOST_S) if self.budget_s is None else self.budget_s
+        )
         starts = [plan for plan in ranked if any(step.worker for step in plan.steps)][:2]
         if not starts:
             return ranked[0]
         evaluations = int(seconds / (STEP_S * len(problem.dag) * len(starts)))
         found = [Search(problem, plan).run(evaluations, bound_s) for plan in starts]
-        return min([*found, ranked[0]], key=lambda plan: score(outcome(plan, problem.costs, problem.pool)))
+        return min(
+            [*found, ranked[0]], key=lambda plan: score(outcome(plan, problem.costs, problem.pool))
+        )
 
 
 def members(problem: Problem) -> Iterator[Plan]:
@@ -91,9 +97,11 @@ def members(problem: Problem) -> Iterator[Plan]:
             continue
 
 
-def sturdiest(problem: Problem, ranked: list[Plan]) -> Plan:
+def most_robust(problem: Problem, ranked: list[Plan]) -> Plan:
     """Of all plans, and of variants of the first few, the one of the smallest makespan at the percentile."""
-    variants = [variant for plan in ranked[:FINALISTS] for variant in loosened(problem, plan)]
+    variants = [
+        variant for plan in ranked[:FINALISTS] for variant in relaxed_variants(problem, plan)
+    ]
 
     def at_percentile(plan: Plan) -> float:
         return quantile(makespans(plan, problem.costs, problem.pool), problem.percentile)
@@ -101,12 +109,13 @@ def sturdiest(problem: Problem, ranked: list[Plan]) -> Plan:
     return min([*ranked, *variants], key=at_percentile)
 
 
-def loosened(problem: Problem, plan: Plan) -> Iterator[Plan]:
+def relaxed_variants(problem: Problem, plan: Plan) -> Iterator[Plan]:
     """The plan with uncertain steps floating, where that makes a difference."""
     before = plan.steps
     for doubt in DOUBTS:
         steps = tuple(
-            replace(step, worker=None) if problem.costs.doubt.of(step.task) > doubt else step for step in plan.steps
+            replace(step, worker=None) if problem.costs.doubt.of(step.task) > doubt else step
+            for step in plan.steps
         )
         if steps != before:
             before = steps

@@ -20,8 +20,8 @@ from dagnb.graph.resources import Resources
 from dagnb.graph.shape import sources
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
-from dagnb_planners.placing import Bench, Placing
-from dagnb_planners.ranks import Prices, downward, upward
+from dagnb_planners.placing import Placing, PlannedWorker
+from dagnb_planners.ranks import RankPrices, downward, upward
 from dagnb_planners.sweep import check_workers, swept
 
 
@@ -39,16 +39,20 @@ class Cpop:
 
     def plan(self, problem: Problem) -> Plan:
         """Every step pinned. O(tasks log tasks + edges) a number of workers as a rule, and a simulation of a few."""
-        prices = Prices(problem)
+        prices = RankPrices(problem)
         priorities = [up + down for up, down in zip(upward(prices), downward(prices), strict=True)]
         path = frozenset(critical_path(problem.dag, priorities))
 
         def place(n: int) -> Placing:
             placing = Placing(prices, n)
-            homes: dict[Resources, Bench] = {}
+            homes: dict[Resources, PlannedWorker] = {}
             for task in ready_first(problem.dag, priorities):
                 home = homes.get(placing.needs[task]) if task in path else None
-                offer = placing.best(task) if home is None else placing.offer(task, placing.ready(task), home)
+                offer = (
+                    placing.best(task)
+                    if home is None
+                    else placing.offer(task, placing.ready(task), home)
+                )
                 bench = placing.put(task, offer)
                 if task in path:
                     homes[bench.resources] = bench

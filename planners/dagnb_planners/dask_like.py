@@ -26,8 +26,8 @@ from dagnb.graph.resources import Resources
 from dagnb.graph.shape import depth_first, sources
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
-from dagnb_planners.placing import Bench, Placing
-from dagnb_planners.ranks import Prices
+from dagnb_planners.placing import Placing, PlannedWorker
+from dagnb_planners.ranks import RankPrices
 from dagnb_planners.sweep import check_workers, swept
 
 Rooms = dict[Resources, int]
@@ -52,7 +52,7 @@ class DaskLike:
 
     def plan(self, problem: Problem) -> Plan:
         """Every step pinned, its priority the depth-first number. O(edges x workers that hold an input)."""
-        prices, numbers = Prices(problem), depth_first(problem.dag)
+        prices, numbers = RankPrices(problem), depth_first(problem.dag)
 
         def place(n: int) -> Placing:
             decisions = _Decisions(Placing(prices, n, inserts=False), numbers, self.everywhere)
@@ -73,7 +73,7 @@ class _Decisions:
         self.dag = placing.prices.dag
         self.rooms = rooms_of(placing.prices, placing.needs, placing.n_workers)
         self.blocks = in_blocks(self.dag, numbers, placing.needs, self.rooms)
-        self.homes: dict[Block | None, Bench] = {}
+        self.homes: dict[Block | None, PlannedWorker] = {}
 
     def run(self) -> None:
         """From the sources on, whatever ends first."""
@@ -97,11 +97,13 @@ class _Decisions:
         """Decide and note."""
         placing, block = self.placing, self.blocks.get(task)
         bench = self.homes[block] if block in self.homes else self.soonest(task, now)
-        found = placing.put(task, placing.fresh(task, now) if bench is None else placing.offer(task, now, bench))
+        found = placing.put(
+            task, placing.fresh(task, now) if bench is None else placing.offer(task, now, bench)
+        )
         if block is not None:
             self.homes[block] = found
 
-    def soonest(self, task: int, now: float) -> Bench | None:
+    def soonest(self, task: int, now: float) -> PlannedWorker | None:
         """The worker with the smallest occupancy and missing seconds; None for one that nobody used yet."""
         placing, needs = self.placing, self.placing.needs[task]
         crew = placing.crews[needs]
@@ -116,17 +118,19 @@ class _Decisions:
                 benches.append(crew.idlest())
         return min(benches, key=lambda bench: (self.objective(task, bench, now), bench.number))
 
-    def objective(self, task: int, bench: Bench, now: float) -> float:
+    def objective(self, task: int, bench: PlannedWorker, now: float) -> float:
         """Seconds until the worker would start: what it has to do, and what it has to fetch."""
         return max(0.0, bench.busy[-1][1] - now) + self.missing_s(task, bench)
 
-    def missing_s(self, task: int, bench: Bench | None) -> float:
+    def missing_s(self, task: int, bench: PlannedWorker | None) -> float:
         """Dask adds up all transfers."""
         inputs = self.placing.prices.inputs[task]
         return sum(seconds for seconds, u in inputs if bench is None or u not in bench.at_hand)
 
 
-def in_blocks(dag: Dag, numbers: Sequence[int], needs: Sequence[Resources], rooms: Rooms) -> dict[int, Block]:
+def in_blocks(
+    dag: Dag, numbers: Sequence[int], needs: Sequence[Resources], rooms: Rooms
+) -> dict[int, Block]:
     """Source -> its block, where there are so many of its function; consecutive in the order share one."""
     groups: dict[tuple[str, Resources], list[int]] = {}
     for task in sorted(sources(dag), key=numbers.__getitem__):
@@ -139,7 +143,7 @@ def in_blocks(dag: Dag, numbers: Sequence[int], needs: Sequence[Resources], room
     return blocks
 
 
-def rooms_of(prices: Prices, needs: Sequence[Resources], n: int) -> Rooms:
+def rooms_of(prices: RankPrices, needs: Sequence[Resources], n: int) -> Rooms:
     """How many workers each kind of resources has: by its share of the work, n in all or one a kind."""
     work: dict[Resources, float] = {}
     for kind, seconds in zip(needs, prices.busy, strict=True):

@@ -49,9 +49,13 @@ class Exact:
         if not self.limit_s > 0:
             raise ConfigError(f"Exact(limit_s={self.limit_s!r}): must be more than 0 s.")
         if self.max_tasks < 1:
-            raise ConfigError(f"Exact(max_tasks={self.max_tasks!r}): at least 1 task must be allowed.")
+            raise ConfigError(
+                f"Exact(max_tasks={self.max_tasks!r}): at least 1 task must be allowed."
+            )
         if self.workers is not None and self.workers < 1:
-            raise ConfigError(f"Exact(workers={self.workers!r}): at least 1 worker; leave it out for the pool's cap.")
+            raise ConfigError(
+                f"Exact(workers={self.workers!r}): at least 1 worker; leave it out for the pool's cap."
+            )
 
     def plan(self, problem: Problem) -> Plan:
         """The best simulated plan. Its notes say whether it is optimal. Raises PlanError where there are many tasks."""
@@ -70,7 +74,10 @@ class Exact:
         answer = model.solve(self.limit_s)
         plan, made_s = _shortest(problem, [plan, *answer.plans])
         if answer.bound_s > bound.seconds and not problem.costs.failures:
-            bound = Bound(answer.bound_s, f"of plans without copies of tasks, on at most {model.n_workers} workers")
+            bound = Bound(
+                answer.bound_s,
+                f"of plans without copies of tasks, on at most {model.n_workers} workers",
+            )
         if gap(made_s, bound) > 2 * EXACT:
             plan, made_s = _shortest(problem, [plan, *asked(problem, RIVALS)])
         return replace(plan, planner=self.name, notes=(_verdict(made_s, bound), answer.figures))

@@ -15,7 +15,7 @@ from typing import ClassVar
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb_planners.placing import Placing
-from dagnb_planners.ranks import Prices, upward
+from dagnb_planners.ranks import RankPrices, upward
 from dagnb_planners.sweep import check_workers, swept
 
 
@@ -33,9 +33,11 @@ class Heft:
 
     def plan(self, problem: Problem) -> Plan:
         """Every step pinned. O(tasks log tasks + edges) a number of workers as a rule, and a simulation of a few."""
-        prices = Prices(problem)
+        prices = RankPrices(problem)
         order = by_rank(upward(prices))
-        return swept(problem, self.name, lambda n: in_order(Placing(prices, n), order), self.n_workers)
+        return swept(
+            problem, self.name, lambda n: in_order(Placing(prices, n), order), self.n_workers
+        )
 
 
 def by_rank(ranks: Sequence[float]) -> list[int]:

@@ -22,8 +22,8 @@ from typing import ClassVar
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb_planners.heft import by_rank, in_order
-from dagnb_planners.placing import Bench, Offer, Placing
-from dagnb_planners.ranks import Prices, upward
+from dagnb_planners.placing import Placement, Placing, PlannedWorker
+from dagnb_planners.ranks import RankPrices, upward
 from dagnb_planners.sweep import best_of, check_workers, schedules
 
 OFFERS = 4
@@ -45,10 +45,13 @@ class HeftLookahead:
 
     def plan(self, problem: Problem) -> Plan:
         """Every step pinned. HEFT's cost, and OFFERS x CHILDREN times its placing."""
-        prices = Prices(problem)
+        prices = RankPrices(problem)
         ranks = upward(prices)
         order = by_rank(ranks)
-        children = [heapq.nlargest(CHILDREN, below, key=lambda d: (ranks[d], -d)) for below in problem.dag.downstream]
+        children = [
+            heapq.nlargest(CHILDREN, below, key=lambda d: (ranks[d], -d))
+            for below in problem.dag.downstream
+        ]
 
         def place(n: int) -> Placing:
             placing = Placing(prices, n)
@@ -66,27 +69,35 @@ class HeftLookahead:
         return best_of(problem, self.name, [place(placing.n_workers) for placing in suited])
 
 
-def foreseen(placing: Placing, task: int, children: list[int], known: list[float]) -> Offer:
+def foreseen(placing: Placing, task: int, children: list[int], known: list[float]) -> Placement:
     """The offer after which the worst of these ends first; of equal ones the earliest end, then the first worker.
 
     known: of each task, when its inputs that have a place are there.
     """
     ready = placing.ready(task)
-    offers = heapq.nsmallest(OFFERS, placing.leading(task, ready), key=Offer.end_then_number)
+    offers = heapq.nsmallest(OFFERS, placing.leading(task, ready), key=Placement.end_then_number)
     if not children:
         return offers[0]
     seen = {offer.bench.number for offer in offers if offer.bench is not None}
     offers += [
-        placing.offer(task, ready, bench) for bench in beside(placing, task, children) if bench.number not in seen
+        placing.offer(task, ready, bench)
+        for bench in beside(placing, task, children)
+        if bench.number not in seen
     ]
     if len(offers) == 1:
         return offers[0]
-    return min(offers, key=lambda offer: (worst_end(placing, task, offer, children, known), offer.end_then_number()))
+    return min(
+        offers,
+        key=lambda offer: (
+            worst_end(placing, task, offer, children, known),
+            offer.end_then_number(),
+        ),
+    )
 
 
-def beside(placing: Placing, task: int, children: list[int]) -> Iterable[Bench]:
+def beside(placing: Placing, task: int, children: list[int]) -> Iterable[PlannedWorker]:
     """Workers, each once, with the largest input that each of the downstream tasks has from somewhere else so far."""
-    found: dict[int, Bench] = {}
+    found: dict[int, PlannedWorker] = {}
     for child in children:
         others = (placing.worker[u] for _, u in placing.prices.inputs[child] if u != task)
         number = next((number for number in others if number >= 0), None)
@@ -95,7 +106,9 @@ def beside(placing: Placing, task: int, children: list[int]) -> Iterable[Bench]:
     return found.values()
 
 
-def worst_end(placing: Placing, task: int, offer: Offer, children: list[int], known: list[float]) -> float:
+def worst_end(
+    placing: Placing, task: int, offer: Placement, children: list[int], known: list[float]
+) -> float:
     """The last end of the downstream tasks if the task went there, each where it would end first."""
     prices, worst, free = placing.prices, offer.end, offer.end
     at_hand = {task, *prices.kept[task], *(offer.bench.at_hand if offer.bench else ())}

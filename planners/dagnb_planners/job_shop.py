@@ -50,7 +50,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class ModelWorker:
     """A worker of the model. start: its start in ticks, from submission or from the task that asked for it."""
 
     needs: Resources | None
@@ -69,7 +69,9 @@ class Model:
         self.tick_s = known_s * EXACT / (_ROUNDINGS * len(problem.dag))
         self.most = self.ticks(known_s)
         self.tasks = [v for v in range(len(problem.dag)) if self.heads.is_needed[v]]
-        self.needs = [None if problem.pool.eager else call.options.needs for call in problem.dag.calls]
+        self.needs = [
+            None if problem.pool.eager else call.options.needs for call in problem.dag.calls
+        ]
         self.seats = list(_seats(problem, n_workers, self.ticks))
         self.half = self.ticks(problem.costs.commit_s / 2)
         self.together: dict[tuple[int, int], Any] = {}
@@ -95,11 +97,16 @@ class Model:
             least = self.ticks(work.outside[v])
             far = max([least, *(self.ticks(s) for _, s in work.reads[v])])
             body = self.ticks(work.window[v] - work.outside[v] - self.problem.costs.commit_s / 2)
-            self.begin[v], self.fetch[v] = model.new_int_var(0, self.most, ""), model.new_int_var(least, far, "")
+            self.begin[v], self.fetch[v] = (
+                model.new_int_var(0, self.most, ""),
+                model.new_int_var(least, far, ""),
+            )
             self.commit[v] = model.new_int_var(0, self.most, "")
             model.add(self.commit[v] == self.begin[v] + self.fetch[v] + body)
             self.size[v] = self.fetch[v] + body + self.half
-            self.window[v] = model.new_interval_var(self.begin[v], self.size[v], self.commit[v] + self.half, "")
+            self.window[v] = model.new_interval_var(
+                self.begin[v], self.size[v], self.commit[v] + self.half, ""
+            )
             model.add(self.commit[v] >= self.ticks(self.heads.commit[v]) - _ROUNDINGS)
             model.add_exactly_one(self.on[v, p] for p in self._seats_of(v))
             delay = self.ticks(work.again[v] + work.pause[v])
@@ -117,7 +124,9 @@ class Model:
 
     def _maybe(self, v: int, p: int) -> Any:
         end = self.commit[v] + self.half
-        return self.model.new_optional_interval_var(self.begin[v], self.size[v], end, self.on[v, p], "")
+        return self.model.new_optional_interval_var(
+            self.begin[v], self.size[v], end, self.on[v, p], ""
+        )
 
     def _transfers(self) -> None:
         """An input that is not at hand is fetched: no upstream task and no other reader of it ran here before."""
@@ -125,7 +134,9 @@ class Model:
             for u, seconds in self.heads.work.reads[v]:
                 if (ticks := self.ticks(seconds)) > 0:
                     near = [*self._here(u, v), *self._read_here(u, v)]
-                    self.model.add(self.fetch[v] >= ticks).only_enforce_if([literal.negated() for literal in near])
+                    self.model.add(self.fetch[v] >= ticks).only_enforce_if(
+                        [literal.negated() for literal in near]
+                    )
 
     def _here(self, u: int, v: int) -> Iterator[Any]:
         """A literal that is true only where both run on one worker; none where they cannot."""
@@ -164,7 +175,9 @@ class Model:
                 if (v, p) in self.on:
                     model.add(self.begin[v] >= at).only_enforce_if(self.on[v, p])
                     if not seat.is_at_once:
-                        model.add_bool_or([asks[w, p] for w in self._askers(p)]).only_enforce_if(self.on[v, p])
+                        model.add_bool_or([asks[w, p] for w in self._askers(p)]).only_enforce_if(
+                            self.on[v, p]
+                        )
         for v in {v for v, _ in asks}:
             model.add_at_most_one(literal for (w, _), literal in asks.items() if w == v)
 
@@ -177,15 +190,20 @@ class Model:
             if seat == other:
                 mine = [v for v in self.tasks if (v, p) in self.on]
                 for n, v in enumerate(mine):
-                    self.model.add_bool_or([self.on[v, p + 1].negated(), *(self.on[w, p] for w in mine[:n])])
+                    self.model.add_bool_or(
+                        [self.on[v, p + 1].negated(), *(self.on[w, p] for w in mine[:n])]
+                    )
 
     def _objective(self) -> None:
         """The makespan, cut by the bounds of dagnb.planning."""
         bound = lower_bound(self.problem.dag, self.problem.costs, self.problem.pool)
-        self.makespan = self.model.new_int_var(min(self.ticks(bound.seconds), self.most), self.most, "")
+        self.makespan = self.model.new_int_var(
+            min(self.ticks(bound.seconds), self.most), self.most, ""
+        )
         for v in self.tasks:
             self.model.add(
-                self.makespan >= self.commit[v] + self.ticks(self.heads.tail[v]) - _ROUNDINGS * len(self.tasks)
+                self.makespan
+                >= self.commit[v] + self.ticks(self.heads.tail[v]) - _ROUNDINGS * len(self.tasks)
             )
         for sink in self.problem.dag.sinks:
             self.model.add(self.makespan >= self.commit[sink])
@@ -204,7 +222,11 @@ class Model:
         seen = {-1}
         for span in trace.spans:
             task = plan.steps[span.task].task if span.task >= 0 else -1
-            if task in seen or task not in self.begin or span.phase not in (Phase.FETCH, Phase.LOAD):
+            if (
+                task in seen
+                or task not in self.begin
+                or span.phase not in (Phase.FETCH, Phase.LOAD)
+            ):
                 continue
             seen.add(task)
             worker, mine = (self.needs[task], span.worker), self._seats_of(task)
@@ -218,21 +240,30 @@ class Model:
     def solve(self, limit_s: float) -> Answer:
         """Search on one core with a fixed seed, so that equal problems have equal answers."""
         solver = self.cp.CpSolver()
-        solver.parameters.catch_sigint_signal = False  # its handler leaves none behind: Ctrl-C would kill the kernel
+        solver.parameters.catch_sigint_signal = (
+            False  # its handler leaves none behind: Ctrl-C would kill the kernel
+        )
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 0
         solver.parameters.max_deterministic_time = limit_s
         status = solver.solve(self.model)
         said = f"CP-SAT: {solver.status_name(status).lower()}, {solver.num_branches} branches, "
         said += f"{solver.num_conflicts} conflicts"
-        if status == self.cp.INFEASIBLE:  # the known plan uses more workers, and on so few none is as short
+        if (
+            status == self.cp.INFEASIBLE
+        ):  # the known plan uses more workers, and on so few none is as short
             return Answer(plans=(), bound_s=self.most * self.tick_s, is_closed=True, figures=said)
         bound_s = solver.best_objective_bound * self.tick_s
         if status not in (self.cp.OPTIMAL, self.cp.FEASIBLE):
-            return Answer(plans=(), bound_s=bound_s, is_closed=False, figures=f"{said}, bound {bound_s:.6g} s")
+            return Answer(
+                plans=(), bound_s=bound_s, is_closed=False, figures=f"{said}, bound {bound_s:.6g} s"
+            )
         said += f", makespan {solver.objective_value * self.tick_s:.6g} s, bound {bound_s:.6g} s"
         return Answer(
-            plans=tuple(self._plans(solver)), bound_s=bound_s, is_closed=status == self.cp.OPTIMAL, figures=said
+            plans=tuple(self._plans(solver)),
+            bound_s=bound_s,
+            is_closed=status == self.cp.OPTIMAL,
+            figures=said,
         )
 
     def _plans(self, solver: Any) -> Iterator[Plan]:
@@ -243,7 +274,9 @@ class Model:
         order = sorted(range(len(dag)), key=lambda v: (begins.get(v, math.inf), v))
         turn = {v: number for number, v in enumerate(order)}
         needs = [call.options.needs for call in dag.calls]
-        names: dict[tuple[int, Resources], str] = {}  # a worker has one kind of resources, a seat of processes any
+        names: dict[
+            tuple[int, Resources], str
+        ] = {}  # a worker has one kind of resources, a seat of processes any
         for v in order:
             names.setdefault((seat.get(v, 0), needs[v]), f"w{len(names)}")
         steps = tuple(
@@ -252,26 +285,40 @@ class Model:
         )
         yield Plan(dag=dag, steps=steps, planner="exact")
         if pool.cap is None or len(names) < pool.cap + len(set(needs)):
-            pinned = (replace(step, worker=names[seat.get(step.task, 0), step.resources]) for step in steps)
+            pinned = (
+                replace(step, worker=names[seat.get(step.task, 0), step.resources])
+                for step in steps
+            )
             yield Plan(dag=dag, steps=tuple(pinned), planner="exact")
 
 
-def _seats(problem: Problem, n_workers: int, ticks: Callable[[float], int]) -> Iterator[Seat]:
+def _seats(
+    problem: Problem, n_workers: int, ticks: Callable[[float], int]
+) -> Iterator[ModelWorker]:
     """The workers that there may be: of an eager pool the first to come, else so many of each kind of resources."""
     dag, costs, pool = problem.dag, problem.costs, problem.pool
     known = [start.total_s for start in costs.start_series]
     if pool.eager:
         n = min(pool.cap or len(dag), len(dag))
-        starts = sorted([*known[:n], *[costs.start(DEFAULT, is_warm=False).total_s] * (n - len(known))])
-        yield from (Seat(None, ticks(start_s + costs.program_s), True) for start_s in starts[:n_workers])
+        starts = sorted(
+            [*known[:n], *[costs.start(DEFAULT, is_warm=False).total_s] * (n - len(known))]
+        )
+        yield from (
+            ModelWorker(None, ticks(start_s + costs.program_s), True)
+            for start_s in starts[:n_workers]
+        )
         return
     before = costs.program_s + (costs.invocation_s if pool.single else 0.0)
     needs = [call.options.needs for call in dag.calls]
     for kind in dict.fromkeys(needs):
         warm_s, cold_s = (costs.start(kind, is_warm=is_warm).total_s for is_warm in (True, False))
-        if pool.single and pool.linger_s < math.inf:  # who left its worker has left a warm container
+        if (
+            pool.single and pool.linger_s < math.inf
+        ):  # who left its worker has left a warm container
             cold_s = min(warm_s, cold_s)
-        n_first = sum(n == kind and not call.upstream for n, call in zip(needs, dag.calls, strict=True))
+        n_first = sum(
+            n == kind and not call.upstream for n, call in zip(needs, dag.calls, strict=True)
+        )
         for number in range(min(n_workers, needs.count(kind))):
             start_s = min(warm_s, cold_s) if number < pool.warm.get(kind, 0) else cold_s
-            yield Seat(kind, ticks(min([start_s, *known]) + before), number < n_first)
+            yield ModelWorker(kind, ticks(min([start_s, *known]) + before), number < n_first)

@@ -20,7 +20,7 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import outcome
 from dagnb_planners.one_pass import OnePass
-from dagnb_planners.ranks import Prices
+from dagnb_planners.ranks import RankPrices
 from dagnb_planners.sweep import score
 from dagnb_planners.uniform import UNSIZED, fitted, given, scaled, sized
 
@@ -41,7 +41,9 @@ class NonUniform:
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
         if not (self.epsilon >= 0 and math.isfinite(self.epsilon)):
-            raise ConfigError(f"NonUniform(epsilon={self.epsilon!r}): must be 0 or more; 0.02 allows 2 % more time.")
+            raise ConfigError(
+                f"NonUniform(epsilon={self.epsilon!r}): must be 0 or more; 0.02 allows 2 % more time."
+            )
         if self.tries < 0:
             raise ConfigError(f"NonUniform(tries={self.tries!r}): must be 0 simulations or more.")
 
@@ -65,19 +67,27 @@ class _Downgrades:
         result = outcome(plan, problem.costs, problem.pool)
         self.limit_s = result.makespan_s * (1 + settings.epsilon) * (1 + _SLIP)
         self.gb_s, self.left = result.gb_s, settings.tries
-        path = critical_path(problem.dag, Prices(problem).busy.__getitem__)
+        path = critical_path(problem.dag, RankPrices(problem).busy.__getitem__)
         critical = dict.fromkeys(plan.steps[task].worker or "" for task in path)
-        groups: list[Sequence[str]] = [[worker for worker in self.tasks if worker not in critical], list(critical)]
+        groups: list[Sequence[str]] = [
+            [worker for worker in self.tasks if worker not in critical],
+            list(critical),
+        ]
         while groups and self.left:
             groups.extend(self._halves(groups.pop(0)))
 
     def _halves(self, workers: Sequence[str]) -> Iterator[Sequence[str]]:
         """Make these smaller; where that is too much, what to try instead."""
-        changes = {worker: size for worker in workers if (size := self._smaller(worker)) is not None}
+        changes = {
+            worker: size for worker in workers if (size := self._smaller(worker)) is not None
+        }
         if not changes:
             return
         self.left -= 1
-        steps = (replace(step, resources=changes.get(step.worker or "", step.resources)) for step in self.plan.steps)
+        steps = (
+            replace(step, resources=changes.get(step.worker or "", step.resources))
+            for step in self.plan.steps
+        )
         tried = replace(self.plan, steps=tuple(steps))
         result = outcome(tried, self.problem.costs, self.problem.pool)
         if result.makespan_s <= self.limit_s and result.gb_s < self.gb_s:

@@ -44,9 +44,13 @@ class OnePass:
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
         if self.short_s is not None and not self.short_s >= 0:
-            raise ConfigError(f"OnePass(short_s={self.short_s!r}): must be 0 s or more; leave it out for the median.")
+            raise ConfigError(
+                f"OnePass(short_s={self.short_s!r}): must be 0 s or more; leave it out for the median."
+            )
         if self.keep < 1:
-            raise ConfigError(f"OnePass(keep={self.keep!r}): at least 1 task of a fan-out stays with its upstream.")
+            raise ConfigError(
+                f"OnePass(keep={self.keep!r}): at least 1 task of a fan-out stays with its upstream."
+            )
 
     def plan(self, problem: Problem) -> Plan:
         """One pinned step a task; at most `pool.cap` workers or one a kind of resources. O(tasks log tasks + edges)."""
@@ -54,7 +58,13 @@ class OnePass:
         placed.walk()
         numbers = depth_first(problem.dag)
         steps = tuple(
-            Step(task=i, upstream=call.upstream, worker=f"w{placed.worker[i]}", resources=needs, priority=numbers[i])
+            Step(
+                task=i,
+                upstream=call.upstream,
+                worker=f"w{placed.worker[i]}",
+                resources=needs,
+                priority=numbers[i],
+            )
             for i, (call, needs) in enumerate(zip(problem.dag.calls, placed.needs, strict=True))
         )
         return Plan(dag=problem.dag, steps=steps, planner=self.name)
@@ -67,7 +77,9 @@ class _Placing:
         self.dag: Dag = problem.dag
         self.costs = problem.costs
         self.run_s = [problem.costs.run(i) for i in range(len(problem.dag))]
-        self.short_s = statistics.median(self.run_s) if settings.short_s is None else settings.short_s
+        self.short_s = (
+            statistics.median(self.run_s) if settings.short_s is None else settings.short_s
+        )
         self.keep = settings.keep
         self.needs: list[Resources] = [call.options.needs for call in problem.dag.calls]
         self.worker = [-1] * len(problem.dag)
@@ -90,7 +102,9 @@ class _Placing:
         for u in self.dag.calls[task].upstream:
             if self.needs[u] == self.needs[task]:
                 held[self.worker[u]] = held.get(self.worker[u], 0) + self.costs.output(u)
-        self.put(task, max(held, key=lambda w: held[w]) if held else self.crew.another(self.needs[task]))
+        self.put(
+            task, max(held, key=lambda w: held[w]) if held else self.crew.another(self.needs[task])
+        )
 
     def share_out(self, tasks: Sequence[int], home: int | None) -> None:
         """Share a fan-out out, each kind of resources for itself; only tasks of its upstream's kind may stay."""
@@ -112,7 +126,10 @@ class _Placing:
     def groups(self, by_length: Sequence[int]) -> Iterator[Sequence[int]]:
         """Pairs of longest and shortest, then what is left: long ones alone, short ones by `keep`."""
         n_short = sum(self.run_s[i] <= self.short_s for i in by_length)
-        short, long = by_length[:n_short], sorted(by_length[n_short:], key=lambda i: (-self.run_s[i], i))
+        short, long = (
+            by_length[:n_short],
+            sorted(by_length[n_short:], key=lambda i: (-self.run_s[i], i)),
+        )
         pairs = min(len(short), len(long))
         yield from zip(long, short, strict=False)
         yield from ((task,) for task in long[pairs:])

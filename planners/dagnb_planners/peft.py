@@ -22,7 +22,7 @@ from dagnb.planning.planner import Problem
 from dagnb_planners.cpop import ready_first
 from dagnb_planners.heft import in_order
 from dagnb_planners.placing import Placing
-from dagnb_planners.ranks import Prices
+from dagnb_planners.ranks import RankPrices
 from dagnb_planners.sweep import check_workers, swept
 
 
@@ -40,12 +40,14 @@ class Peft:
 
     def plan(self, problem: Problem) -> Plan:
         """Every step pinned. O(tasks log tasks + edges) a number of workers as a rule, and a simulation of a few."""
-        prices = Prices(problem)
+        prices = RankPrices(problem)
         order = ready_first(problem.dag, optimistic(prices))
-        return swept(problem, self.name, lambda n: in_order(Placing(prices, n), order), self.n_workers)
+        return swept(
+            problem, self.name, lambda n: in_order(Placing(prices, n), order), self.n_workers
+        )
 
 
-def optimistic(prices: Prices) -> list[float]:
+def optimistic(prices: RankPrices) -> list[float]:
     """The table's entry of each task: seconds from its end to the end of the run, at best. O(tasks + edges)."""
     dag, entries = prices.dag, [0.0] * len(prices.dag)
     needs = [call.options.needs for call in dag.calls]
@@ -53,5 +55,7 @@ def optimistic(prices: Prices) -> list[float]:
         fetch_s = {u: seconds for seconds, u in prices.inputs[d]}
         for u in dag.calls[d].upstream:
             fetch = fetch_s.get(u, 0.0) if needs[u] != needs[d] else 0.0
-            entries[u] = max(entries[u], entries[d] + prices.busy[d] + max(fetch, prices.outside_s[d]))
+            entries[u] = max(
+                entries[u], entries[d] + prices.busy[d] + max(fetch, prices.outside_s[d])
+            )
     return entries

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dagnb.planning.planner import Problem
 
 
-class Prices:
+class RankPrices:
     """What each task costs its worker, seconds, by DAG position, whoever runs it.
 
     busy: unpickling, function, pickling, storing, handing over, letting go. outside_s: bringing inputs from outside.
@@ -35,7 +35,8 @@ class Prices:
         self.outside_s = [self.fetch(n, v) if n else 0.0 for v, n in enumerate(self.outside)]
         self.inputs = [self._transfers(v) for v in range(len(dag))]
         self.kept = [
-            [u for _, u in inputs if costs.edge(u, v) >= costs.output(u)] for v, inputs in enumerate(self.inputs)
+            [u for _, u in inputs if costs.edge(u, v) >= costs.output(u)]
+            for v, inputs in enumerate(self.inputs)
         ]
 
     def fetch(self, n_bytes: int, task: int) -> float:
@@ -49,7 +50,7 @@ class Prices:
         return [(self.fetch(n_bytes, v), u) for n_bytes, u in far]
 
 
-def upward(prices: Prices) -> list[float]:
+def upward(prices: RankPrices) -> list[float]:
     """The longest way from the begin of each task to the end of the run, transfers included. O(tasks + edges)."""
     dag, ranks = prices.dag, [0.0] * len(prices.dag)
     carried = _carried(prices)
@@ -59,18 +60,21 @@ def upward(prices: Prices) -> list[float]:
     return ranks
 
 
-def downward(prices: Prices) -> list[float]:
+def downward(prices: RankPrices) -> list[float]:
     """The longest way from the begin of the run to the begin of each task, transfers included. O(tasks + edges)."""
     dag, ranks = prices.dag, [0.0] * len(prices.dag)
     carried = _carried(prices)
     for v, call in enumerate(dag.calls):
         ranks[v] = max(
-            (ranks[u] + prices.outside_s[u] + prices.busy[u] + carried.get((u, v), 0.0) for u in call.upstream),
+            (
+                ranks[u] + prices.outside_s[u] + prices.busy[u] + carried.get((u, v), 0.0)
+                for u in call.upstream
+            ),
             default=0.0,
         )
     return ranks
 
 
-def _carried(prices: Prices) -> dict[tuple[int, int], float]:
+def _carried(prices: RankPrices) -> dict[tuple[int, int], float]:
     """(u, v) -> seconds, of edges that cost a transfer"""
     return {(u, v): seconds for v, inputs in enumerate(prices.inputs) for seconds, u in inputs}

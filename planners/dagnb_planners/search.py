@@ -20,7 +20,9 @@ from dagnb.simulation.simulate import outcome_of, play
 from dagnb.simulation.universe import layout_for
 from dagnb.trace.span import Phase
 
-_BUSY = frozenset({Phase.FETCH, Phase.LOAD, Phase.RUN, Phase.DUMP, Phase.STORE, Phase.COMMIT, Phase.PROGRAM})
+_BUSY = frozenset(
+    {Phase.FETCH, Phase.LOAD, Phase.RUN, Phase.DUMP, Phase.STORE, Phase.COMMIT, Phase.PROGRAM}
+)
 _SLIP = 1e-9
 
 Score = tuple[float, float, float]
@@ -89,7 +91,9 @@ class Search:
     def live(self, candidate: Candidate) -> Lived:
         """Simulate it."""
         plan = self.as_plan(candidate)
-        universe = play(plan, self.problem.costs, self.problem.pool, layout_for(plan, self.problem.pool))
+        universe = play(
+            plan, self.problem.costs, self.problem.pool, layout_for(plan, self.problem.pool)
+        )
         n = len(plan.steps)
         begin, end, staffed = [float("inf")] * n, [0.0] * n, [""] * n
         for task, worker, phase, begin_s, end_s, *_ in universe.notes:
@@ -110,7 +114,10 @@ class Search:
         here = max(self.plan.sinks, key=lambda sink: (lived.end[sink], sink))
         found = [here]
         while True:
-            causes = [*self.upstream[here], *((lived.before[here],) if lived.before[here] >= 0 else ())]
+            causes = [
+                *self.upstream[here],
+                *((lived.before[here],) if lived.before[here] >= 0 else ()),
+            ]
             if not causes:
                 return found
             here = max(causes, key=lambda step: (lived.end[step], step))
@@ -122,7 +129,9 @@ class Search:
         for _ in range(8):
             step = self.chance.choice(path)
             blocker = self.lived.before[step]
-            is_blocked = blocker >= 0 and all(self.lived.end[u] <= self.lived.end[blocker] for u in self.upstream[step])
+            is_blocked = blocker >= 0 and all(
+                self.lived.end[u] <= self.lived.end[blocker] for u in self.upstream[step]
+            )
             if is_blocked and self.chance.random() < 0.4:
                 if self.chance.random() < 0.5 and blocker not in self.upstream[step]:
                     return self.swapped(step, blocker)
@@ -137,11 +146,19 @@ class Search:
         needs = self.plan.steps[step].resources
         draw = self.chance.random()
         around: Sequence[int] = (
-            self.upstream[step] if draw < 0.45 else self.plan.downstream[step] if draw < 0.65 else ()
+            self.upstream[step]
+            if draw < 0.45
+            else self.plan.downstream[step]
+            if draw < 0.65
+            else ()
         )
-        choices = [w for s in around if (w := self.best.workers[s]) is not None and self.fits(s, needs)]
+        choices = [
+            w for s in around if (w := self.best.workers[s]) is not None and self.fits(s, needs)
+        ]
         if not choices and draw < 0.85:
-            alike = (w for s, w in enumerate(self.best.workers) if w is not None and self.fits(s, needs))
+            alike = (
+                w for s, w in enumerate(self.best.workers) if w is not None and self.fits(s, needs)
+            )
             choices = list(dict.fromkeys(alike))
         elif draw >= 0.85 and self.may_grow():
             self.fresh += 1
@@ -156,7 +173,9 @@ class Search:
     def may_grow(self) -> bool:
         """Whether one more worker may be named."""
         cap = self.problem.pool.cap
-        return cap is None or len({worker for worker in self.best.workers if worker is not None}) < cap
+        return (
+            cap is None or len({worker for worker in self.best.workers if worker is not None}) < cap
+        )
 
     def placed(self, step: int, worker: str) -> Candidate:
         """The step on that worker; the order as things began last."""

@@ -15,7 +15,7 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import Outcome, outcome
 from dagnb_planners.placing import Placing
-from dagnb_planners.ranks import Prices
+from dagnb_planners.ranks import RankPrices
 
 MARGIN = 1.3
 """tasks of several levels overlap, so a few more workers than the widest level has tasks may pay"""
@@ -46,10 +46,14 @@ def score(result: Outcome) -> tuple[float, float]:
 def check_workers(planner: str, n_workers: int | None) -> None:
     """Raises ConfigError for a number of workers that means nothing."""
     if n_workers is not None and n_workers < 1:
-        raise ConfigError(f"{planner}(n_workers={n_workers}): at least 1 worker; leave it out to have it chosen.")
+        raise ConfigError(
+            f"{planner}(n_workers={n_workers}): at least 1 worker; leave it out to have it chosen."
+        )
 
 
-def swept(problem: Problem, planner: str, place: Callable[[int], Placing], n_workers: int | None) -> Plan:
+def swept(
+    problem: Problem, planner: str, place: Callable[[int], Placing], n_workers: int | None
+) -> Plan:
     """The plan with so many workers, or with the best number of them."""
     if n_workers is not None:
         return place(n_workers).plan(planner)
@@ -58,7 +62,7 @@ def swept(problem: Problem, planner: str, place: Callable[[int], Placing], n_wor
 
 def schedules(problem: Problem, place: Callable[[int], Placing]) -> Iterator[Placing]:
     """Schedules with ever fewer workers, without those that cannot be best: there is more work than time for them."""
-    work_s, soonest = sum(Prices(problem).busy), math.inf
+    work_s, soonest = sum(RankPrices(problem).busy), math.inf
     for n in sorted(counts(problem), reverse=True):
         if work_s / n <= TRUST * soonest:
             placing = place(n)
@@ -90,4 +94,6 @@ def _candidates(problem: Problem, placings: list[Placing]) -> list[Placing]:
     ordered = list(found.values())
     if len(problem.dag) <= LARGE:
         return ordered
-    return [placing for placing in ordered[:FEW] if placing.makespan_s <= CLOSE * ordered[0].makespan_s]
+    return [
+        placing for placing in ordered[:FEW] if placing.makespan_s <= CLOSE * ordered[0].makespan_s
+    ]

@@ -49,7 +49,9 @@ class Uniform:
 def sized(problem: Problem, sizes: Sequence[Resources], may_shrink: bool) -> Iterator[Plan]:
     """A one-pass plan of each size, as large as the tasks need it at least. None where nothing names a size."""
     tasks = range(len(problem.dag))
-    found = (fitted(problem, tasks, wish, may_shrink) for wish in sizes or tuple(scaled(problem, tasks)))
+    found = (
+        fitted(problem, tasks, wish, may_shrink) for wish in sizes or tuple(scaled(problem, tasks))
+    )
     for size in dict.fromkeys(found):
         yield one_pass(problem, size)
 
@@ -58,7 +60,9 @@ def scaled(problem: Problem, tasks: Sequence[int]) -> Iterator[Resources]:
     """Half, once and twice the most CPUs and the most memory that these tasks name."""
     asked = [problem.dag.calls[task].options.needs for task in tasks]
     cpus = max((needs.cpus for needs in asked if needs.cpus is not None), default=None)
-    memory_mb = max((needs.memory_mb for needs in asked if needs.memory_mb is not None), default=None)
+    memory_mb = max(
+        (needs.memory_mb for needs in asked if needs.memory_mb is not None), default=None
+    )
     for factor in FACTORS if cpus is not None or memory_mb is not None else ():
         yield Resources(
             cpus=cpus * factor if cpus is not None else None,
@@ -74,7 +78,11 @@ def fitted(problem: Problem, tasks: Sequence[int], wish: Resources, may_shrink: 
     asked = {task: problem.dag.calls[task].options.needs for task in tasks}
     scaling = problem.costs.scaling
     firm = [needs for task, needs in asked.items() if not may_shrink and task not in scaling]
-    cpus = [needs.cpus for needs in (firm if wish.cpus is not None else asked.values()) if needs.cpus is not None]
+    cpus = [
+        needs.cpus
+        for needs in (firm if wish.cpus is not None else asked.values())
+        if needs.cpus is not None
+    ]
     if wish.cpus is not None:
         cpus.append(wish.cpus)
     if wish.memory_mb is not None:
@@ -100,5 +108,7 @@ def one_pass(problem: Problem, size: Resources) -> Plan:
         for call, needs in zip(dag.calls, asked, strict=True)
     )
     run_s = {task: costs.run(task, size.over(needs)) for task, needs in enumerate(asked)}
-    changed = replace(problem, dag=Dag(calls, dag.sinks), costs=costs.with_(run_s=run_s, scaling={}))
+    changed = replace(
+        problem, dag=Dag(calls, dag.sinks), costs=costs.with_(run_s=run_s, scaling={})
+    )
     return replace(OnePass().plan(changed), dag=dag)

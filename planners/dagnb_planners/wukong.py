@@ -50,7 +50,9 @@ class Wukong:
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
         if self.threshold_bytes < 0:
-            raise ConfigError(f"Wukong(threshold_bytes={self.threshold_bytes}): must be 0 bytes or more.")
+            raise ConfigError(
+                f"Wukong(threshold_bytes={self.threshold_bytes}): must be 0 bytes or more."
+            )
 
     def plan(self, problem: Problem) -> Plan:
         """One pinned step a task, in the order of emulated begins. O(tasks log tasks + edges)."""
@@ -147,12 +149,20 @@ class Emulation:
 
     def _hand_over(self, executor: _Executor) -> None:
         """Arrive at what is downstream; become one that is ready, invoke others for the rest."""
-        task, is_big = executor.task, self.costs.output(executor.task) >= self.settings.threshold_bytes
+        task, is_big = (
+            executor.task,
+            self.costs.output(executor.task) >= self.settings.threshold_bytes,
+        )
         if task in self.sinks:
             self.makespan_s = max(self.makespan_s, self.now)
         ready = []
         for child in dict.fromkeys(self.dag.downstream[task]):
-            if is_big and self.settings.delays_io and self.missing[child] > 1 and self._alike(executor, child):
+            if (
+                is_big
+                and self.settings.delays_io
+                and self.missing[child] > 1
+                and self._alike(executor, child)
+            ):
                 executor.held[child] = executor.held.get(child, 0) + 1
             elif self._arrive(child):
                 ready.append(child)
@@ -261,7 +271,11 @@ class Emulation:
         warm = next((pair for pair in reversed(self.idle) if pair[0] == executor.needs), None)
         if warm is not None:
             self.idle.remove(warm)
-        while self.idle and self.pool.cap is not None and len(self.idle) + self.at_work >= self.pool.cap:
+        while (
+            self.idle
+            and self.pool.cap is not None
+            and len(self.idle) + self.at_work >= self.pool.cap
+        ):
             self.idle.pop(0)
         self.at_work += 1
         start = self.costs.start(executor.needs, is_warm=warm is not None)

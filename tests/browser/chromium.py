@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page, Request
+    from playwright.sync_api import Browser, BrowserContext, Request, SharedStatus
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -49,7 +49,9 @@ def running_chromium(path: str) -> Iterator[Browser]:
 
     with tempfile.TemporaryDirectory(prefix="dnb") as home, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=path, args=list(FLAGS), env={**os.environ, "HOME": home, "XDG_CONFIG_HOME": home}
+            executable_path=path,
+            args=list(FLAGS),
+            env={**os.environ, "HOME": home, "XDG_CONFIG_HOME": home},
         )
         try:
             yield browser
@@ -71,9 +73,13 @@ class Window:
 
     def complaints(self) -> list[str]:
         """Errors and strangers that are not forgiven."""
-        return [said for said in (*self.errors, *self.strangers) if not any(word in said for word in self.forgiven)]
+        return [
+            said
+            for said in (*self.errors, *self.strangers)
+            if not any(word in said for word in self.forgiven)
+        ]
 
-    def page(self) -> Page:
+    def page(self) -> SharedStatus:
         """Another tab."""
         return self.context.new_page()
 
@@ -96,12 +102,18 @@ def opened_window(browser: Browser, *, allowed: str = LOOPBACK) -> Iterator[Wind
         if outside.match(request.url):
             window.strangers.append(request.url)
 
-    def note_tab(page: Page) -> None:
-        page.on("websocket", lambda socket: outside.match(socket.url) and window.strangers.append(socket.url))
+    def note_tab(page: SharedStatus) -> None:
+        page.on(
+            "websocket",
+            lambda socket: outside.match(socket.url) and window.strangers.append(socket.url),
+        )
 
     context.on("request", note)
     context.on("page", note_tab)
-    context.on("console", lambda said: said.type == "error" and window.errors.append(f"{said.text} {said.location}"))
+    context.on(
+        "console",
+        lambda said: said.type == "error" and window.errors.append(f"{said.text} {said.location}"),
+    )
     context.on("weberror", lambda thrown: window.errors.append(str(thrown.error)))
     context.route(outside, lambda route: route.abort())
     try:

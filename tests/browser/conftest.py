@@ -50,7 +50,9 @@ def window(browser: Browser) -> Iterator[Window]:
 
 
 @pytest.fixture
-def notebook(window: Window, lab: Lab, request: pytest.FixtureRequest) -> Iterator[Callable[..., Notebook]]:
+def notebook(
+    window: Window, lab: Lab, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., Notebook]]:
     """A function: sources of cells -> a new notebook, which is not open yet. Its kernel ends with the test."""
     names = (f"{_plain(request.node.name)}{i or ''}" for i in range(100))
     yield lambda *cells: Notebook(window, lab, next(names), cells)
@@ -66,7 +68,9 @@ def gates(tmp_path: Path) -> Gates:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
     """A test that fails leaves a picture of each tab in its folder."""
     report = yield
     used = getattr(item, "funcargs", {})

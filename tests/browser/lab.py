@@ -51,7 +51,12 @@ class Lab:
 
     def start_kernel(self, notebook: Path) -> None:
         """A kernel for this file, or the one it has; returns before it is ready."""
-        body = {"path": notebook.name, "name": notebook.name, "type": "notebook", "kernel": {"name": "python3"}}
+        body = {
+            "path": notebook.name,
+            "name": notebook.name,
+            "type": "notebook",
+            "kernel": {"name": "python3"},
+        }
         self.ask("api/sessions", "POST", body)
 
     def end_kernels(self) -> None:
@@ -76,13 +81,19 @@ class Lab:
 @contextlib.contextmanager
 def running_lab() -> Iterator[Lab]:
     """A fresh server, which ends with the block, and with it its kernels, their agent and its folder."""
-    root = Path(tempfile.mkdtemp(prefix="dnb"))  # short, because a socket's path holds about 100 letters
+    root = Path(
+        tempfile.mkdtemp(prefix="dnb")
+    )  # short, because a socket's path holds about 100 letters
     token, environ = secrets.token_hex(16), _environ(root)
     (root / "n").mkdir()
     Lab.be_quiet(root)
     with (root / "log").open("wb") as log:
         process = subprocess.Popen(
-            _command(root), env={**environ, "JUPYTER_TOKEN": token}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            _command(root),
+            env={**environ, "JUPYTER_TOKEN": token},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
     try:
         yield Lab(url=_url(process, root), token=token, root=root, environ=environ)

@@ -14,7 +14,7 @@ from tests.browser.view import View
 from tests.browser.wait import LIMIT_S, until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, SharedStatus
 
     from tests.browser.chromium import Window
     from tests.browser.lab import Lab
@@ -23,7 +23,11 @@ Place = Literal["lab", "notebook", "voila"]
 RUNNING = "[*]:"
 _ENDED = re.compile(r"^\[\d+\]:$")
 _THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
-_PLACES = {"lab": "lab/workspaces/{name}/tree/{file}", "notebook": "notebooks/{file}", "voila": "voila/render/{file}"}
+_PLACES = {
+    "lab": "lab/workspaces/{name}/tree/{file}",
+    "notebook": "notebooks/{file}",
+    "voila": "voila/render/{file}",
+}
 
 _HAS_KERNEL = """(isBusy) => {
   const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;
@@ -42,7 +46,7 @@ _ERROR = """(k) => {
 class Notebook:
     """One notebook file, open in a tab. Cells are counted from 0."""
 
-    page: Page
+    page: SharedStatus
 
     def __init__(self, window: Window, lab: Lab, name: str, cells: tuple[str, ...]) -> None:
         """Write the file; it is not open yet."""
@@ -53,7 +57,8 @@ class Notebook:
         self._n_cells = len(cells)
         spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         written = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(source) for source in cells], metadata={"kernelspec": spec}
+            cells=[nbformat.v4.new_code_cell(source) for source in cells],
+            metadata={"kernelspec": spec},
         )
         nbformat.write(written, self.path)
 
@@ -65,7 +70,9 @@ class Notebook:
         self.page = self._window.page()
         self.page.set_default_timeout(1000 * LIMIT_S)
         if place != "voila":
-            self._lab.start_kernel(self.path)  # the page would ask for it last; so they start side by side
+            self._lab.start_kernel(
+                self.path
+            )  # the page would ask for it last; so they start side by side
         path = _PLACES[place].format(name=self.name, file=self.path.name)
         self.page.goto(f"{self._lab.url}{path}?token={self._lab.token}")
         if place != "voila":
@@ -139,15 +146,22 @@ class Notebook:
 
     def save(self) -> dict[str, Any]:
         """Ctrl+S; returns what is in the file then."""
-        with self.page.expect_response(lambda answer: _is_saving(answer.request.method, answer.url)):
+        with self.page.expect_response(
+            lambda answer: _is_saving(answer.request.method, answer.url)
+        ):
             self.page.keyboard.press("Control+s")
         saved: dict[str, Any] = json.loads(self.path.read_text())
         return saved
 
     def set_theme(self, theme: Literal["light", "dark"]) -> None:
         """The whole application's."""
-        self.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', { theme })", _THEMES[theme])
-        self.page.locator(f"body[data-jp-theme-light='{str(theme == 'light').lower()}']").wait_for(state="attached")
+        self.page.evaluate(
+            "theme => jupyterapp.commands.execute('apputils:change-theme', { theme })",
+            _THEMES[theme],
+        )
+        self.page.locator(f"body[data-jp-theme-light='{str(theme == 'light').lower()}']").wait_for(
+            state="attached"
+        )
 
     def screenshot(self, name: str) -> None:
         """Of the tab, into $DAGNB_SCREENSHOTS if there is such a folder."""

@@ -31,7 +31,9 @@ VOILA = {
 DONE = {"first": "done", "second": "done"}
 
 
-def test_boxes_change_colour_in_notebook_7(notebook: Callable[..., Notebook], gates: Gates, window: Window) -> None:
+def test_boxes_change_colour_in_notebook_7(
+    notebook: Callable[..., Notebook], gates: Gates, window: Window
+) -> None:
     """first -> second"""
     window.forgiven["(reading 'schema')"] = "Notebook 7 misses a setting of its own"
     opened = notebook(gates.setup, f"{CHAIN}run.result()").open("notebook")
@@ -47,7 +49,9 @@ def test_boxes_change_colour_in_notebook_7(notebook: Callable[..., Notebook], ga
     last = view.until_over()
 
     assert (last.state, last.boxes) == ("ok", DONE)
-    assert [set(output["data"]) for output in opened.save()["cells"][1]["outputs"]] == [{"text/html", "text/plain"}]
+    assert [set(output["data"]) for output in opened.save()["cells"][1]["outputs"]] == [
+        {"text/html", "text/plain"}
+    ]
 
 
 def test_a_page_of_voila_shows_the_last_picture(

@@ -105,7 +105,9 @@ def test_the_view_can_be_used_by_keyboard_alone(notebook: Make, gates: Gates) ->
     assert visited[7:] == ["second: waiting", "Graph", "Timeline"]
 
 
-def test_several_views_of_a_run_and_one_after_a_reload_show_the_same(notebook: Make, gates: Gates) -> None:
+def test_several_views_of_a_run_and_one_after_a_reload_show_the_same(
+    notebook: Make, gates: Gates
+) -> None:
     """first -> second"""
     opened = notebook(gates.setup, CHAIN, "run").open()
     opened.run_to_end(0)
@@ -129,7 +131,10 @@ def test_several_views_of_a_run_and_one_after_a_reload_show_the_same(notebook: M
     assert [seen.count for seen in ended] == ["2 of 2 tasks"] * 2
 
 
-@pytest.mark.skipif(version_info < (7, 1), reason="older kernels hear nothing while a cell blocks; the button says so")
+@pytest.mark.skipif(
+    version_info < (7, 1),
+    reason="older kernels hear nothing while a cell blocks; the button says so",
+)
 def test_the_cancel_button_ends_the_run_while_the_cell_sleeps(notebook: Make, gates: Gates) -> None:
     """first -> second"""
     opened = notebook(gates.setup, CHAIN + BLOCK).open()
@@ -187,7 +192,9 @@ def test_a_saved_picture_answers_to_clicks_without_kernel_and_network(
     assert found == []
 
 
-def test_a_notebook_that_is_not_trusted_shows_a_table_in_the_place_of_the_picture(notebook: Make, gates: Gates) -> None:
+def test_a_notebook_that_is_not_trusted_shows_a_table_in_the_place_of_the_picture(
+    notebook: Make, gates: Gates
+) -> None:
     """first -> second"""
     opened = _ended(notebook, gates)
     changed = json.loads(opened.path.read_text())

@@ -17,16 +17,24 @@ pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("default")]
 FAINT = '<section class="dagnb dagnb-view"><p style="color:#999;background:#aaa">faint</p><button></button></section>'
 
 
-def test_what_leaves_this_machine_and_what_goes_wrong_in_a_page_is_noticed(browser: Browser) -> None:
+def test_what_leaves_this_machine_and_what_goes_wrong_in_a_page_is_noticed(
+    browser: Browser,
+) -> None:
     with opened_window(browser) as window:
         page = window.page()
         page.set_content(
             "<img src='https://example.org/a.png'><script>setTimeout(() => { throw Error('oh') })</script>"
         )
-        page.evaluate("new Promise((done) => { new WebSocket('wss://example.org/b').onerror = done })")
+        page.evaluate(
+            "new Promise((done) => { new WebSocket('wss://example.org/b').onerror = done })"
+        )
         page.evaluate("fetch('https://192.0.2.1/c').catch(() => 0)")
 
-    assert set(window.strangers) == {"https://example.org/a.png", "wss://example.org/b", "https://192.0.2.1/c"}
+    assert set(window.strangers) == {
+        "https://example.org/a.png",
+        "wss://example.org/b",
+        "https://192.0.2.1/c",
+    }
     assert any("oh" in said for said in window.errors)
     assert sum("net::ERR" in said for said in window.errors) == 3
 

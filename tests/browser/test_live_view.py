@@ -69,14 +69,18 @@ def test_boxes_change_colour_whatever_the_cell_does_meanwhile(notebook: Make, ga
         assert was_running, way
 
 
-def test_an_error_appears_before_the_run_ends_and_can_be_read_in_both_themes(notebook: Make, gates: Gates) -> None:
+def test_an_error_appears_before_the_run_ends_and_can_be_read_in_both_themes(
+    notebook: Make, gates: Gates
+) -> None:
     """lucky, unlucky"""
     opened = notebook(gates.setup, FAILING).open()
     opened.run_to_end(0)
     opened.run(1)
     view = opened.view(1)
 
-    early = view.until(lambda seen: bool(seen.errors) and seen.boxes["lucky"] == "running", "the error")
+    early = view.until(
+        lambda seen: bool(seen.errors) and seen.boxes["lucky"] == "running", "the error"
+    )
     live = _violations(opened, "light")
     was_running = opened.is_running(1)
     gates.open("lucky")

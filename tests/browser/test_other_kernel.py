@@ -25,7 +25,9 @@ def test_a_page_opened_while_a_cell_waits_shows_its_run_and_a_restarted_kernel_g
     notebook: Callable[..., Notebook], gates: Gates, window: Window
 ) -> None:
     """first -> second"""
-    window.forgiven["before replies were done"] = "JupyterLab tells what it asked a busy kernel before the restart"
+    window.forgiven["before replies were done"] = (
+        "JupyterLab tells what it asked a busy kernel before the restart"
+    )
     opened = notebook(gates.setup, CELL, "run = %dag attach", "run.result()").open()
     opened.run_to_end(0)
     opened.run(1)
@@ -37,7 +39,9 @@ def test_a_page_opened_while_a_cell_waits_shows_its_run_and_a_restarted_kernel_g
     gates.open("first")
     late = opened.view(1).until_boxes(first="done", second="running")
     opened.restart()
-    gone = opened.view(1).until_hint("No news from the kernel", "restarted or shut down", "%dag attach")
+    gone = opened.view(1).until_hint(
+        "No news from the kernel", "restarted or shut down", "%dag attach"
+    )
 
     opened.save()
     opened.reopen()

@@ -59,7 +59,10 @@ def test_the_last_picture_is_in_the_file_and_needs_no_kernel(
         is_visible = view.picture.is_visible()
 
     outputs = saved["cells"][1]["outputs"]
-    assert [set(output["data"]) for output in outputs] == [{"text/html", "text/plain"}, {"text/plain"}]
+    assert [set(output["data"]) for output in outputs] == [
+        {"text/html", "text/plain"},
+        {"text/plain"},
+    ]
     assert "<svg" in "".join(outputs[0]["data"]["text/html"])
     assert fresh.boxes == again.boxes == out.boxes == DONE
     assert {seen.count[:12] for seen in (fresh, again, out)} == {"2 of 2 tasks"}

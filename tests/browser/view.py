@@ -108,7 +108,9 @@ class View:
 
     def box(self, label: str) -> Locator:
         """The box of this name in the graph."""
-        return self.root.locator("[data-box]").filter(has=self._within.page.get_by_text(label, exact=True))
+        return self.root.locator("[data-box]").filter(
+            has=self._within.page.get_by_text(label, exact=True)
+        )
 
     def details(self) -> str:
         """What stands beside the picture; empty when nothing is chosen."""
@@ -174,7 +176,9 @@ class View:
         try:
             found = Axe().run(self._within.page, context=f"[{_MARK}]").response["violations"]
         finally:
-            self._within.page.evaluate(f"document.querySelector('[{_MARK}]')?.removeAttribute('{_MARK}')")
+            self._within.page.evaluate(
+                f"document.querySelector('[{_MARK}]')?.removeAttribute('{_MARK}')"
+            )
         return [
             f"{rule['id']} ({rule['impact']}) {node['target']}: {node['failureSummary']}"
             for rule in found

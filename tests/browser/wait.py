@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import SharedStatus
 
 LIMIT_S = 30.0
 POLL_MS = 20
 
 
-def until(page: Page, condition: Callable[[], bool], what: str, told: Callable[[], object] = str) -> None:
+def until(
+    page: SharedStatus, condition: Callable[[], bool], what: str, told: Callable[[], object] = str
+) -> None:
     """Look until it is so; fail with the name of what never came and what was there instead."""
     end = time.monotonic() + LIMIT_S
     while not condition():

@@ -271,7 +271,10 @@ def _inside(value: Any, seen: dict[int, Any]) -> str:
     if hasattr(value, "__dict__"):
         parts.append(told(vars(value), seen))
     elif dataclasses.is_dataclass(value):
-        parts += [f"{field.name}={told(getattr(value, field.name), seen)}" for field in dataclasses.fields(value)]
+        parts += [
+            f"{field.name}={told(getattr(value, field.name), seen)}"
+            for field in dataclasses.fields(value)
+        ]
     elif not parts:
         parts.append(repr(value))  # Fraction, Decimal, datetime, Path
     return ", ".join(parts)
@@ -410,7 +413,9 @@ RAISED = {
     "system": lambda: _raise(OSError(2, "not there", "/file")),
     "odd": lambda: _raise(Odd(404, "nope")),
     "mute": lambda: _raise(Mute("x")),
-    "group": lambda: _raise(ExceptionGroup("many", [ValueError("one"), ExceptionGroup("more", [Odd(1, "two")])])),
+    "group": lambda: _raise(
+        ExceptionGroup("many", [ValueError("one"), ExceptionGroup("more", [Odd(1, "two")])])
+    ),
     "base group": lambda: _raise(BaseExceptionGroup("many", [KeyboardInterrupt("one")])),
     "cause": _from_another,
     "context": _while_handling,

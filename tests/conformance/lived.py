@@ -15,7 +15,7 @@ from tests.conformance.serial import UNREADABLE, Outcome
 
 LIMIT_S = 60.0
 
-Told = tuple[str, str, tuple[str, ...], tuple[Any, ...]]
+ShortTraceback = tuple[str, str, tuple[str, ...], tuple[Any, ...]]
 
 
 def lived(program: Program, cell: ModuleType, launcher: Any) -> Outcome:
@@ -47,7 +47,7 @@ def _value(run: Run[Any], task: str, cell: ModuleType) -> str:
         return UNREADABLE
 
 
-def _told(error: TaskError | Cause) -> Told:
+def _told(error: TaskError | Cause) -> ShortTraceback:
     causes = tuple((cause.how, *_told(cause)) for cause in error.causes)
     return error.type, error.message, error.notes, causes
 
@@ -58,10 +58,14 @@ def differences(expected: Outcome, found: Outcome, *, prints: bool) -> list[str]
         kind, _, name = expected.refused.partition(" ")
         fits = kind and found.refused.startswith(kind) and name in found.refused
         return [] if fits else [f"refused: {found.refused!r} instead of {expected.refused!r}"]
-    told = _unlike("state", expected.states, found.states) + _unlike("value", expected.values, found.values)
+    told = _unlike("state", expected.states, found.states) + _unlike(
+        "value", expected.values, found.values
+    )
     told += _failures(expected, found)
     printed = {name: text for name, text in expected.printed.items() if text} if prints else {}
-    return told + _unlike("output", printed, {name: text for name, text in found.printed.items() if text})
+    return told + _unlike(
+        "output", printed, {name: text for name, text in found.printed.items() if text}
+    )
 
 
 def _unlike(what: str, expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
@@ -77,6 +81,10 @@ def _failures(expected: Outcome, found: Outcome) -> list[str]:
     got = {attempt: told for attempt, *told in found.failures}
     for attempt, told in wanted.items():
         beginning = told[1]
-        if beginning.endswith("pickled: ") and attempt in got and got[attempt][1].startswith(beginning):
+        if (
+            beginning.endswith("pickled: ")
+            and attempt in got
+            and got[attempt][1].startswith(beginning)
+        ):
             told[1:] = got[attempt][1:]  # what follows are the words of Python and its libraries
     return _unlike("failure", wanted, got)

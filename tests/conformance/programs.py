@@ -53,7 +53,9 @@ class Built:
     shared: dict[int, Any] = field(default_factory=dict)
 
 
-def built(program: Program, cell: ModuleType, called: Callable[[Node[Any]], None] = lambda node: None) -> Built:
+def built(
+    program: Program, cell: ModuleType, called: Callable[[Node[Any]], None] = lambda node: None
+) -> Built:
     """Fresh nodes and values; then what the program changes is changed. called: told of each node once it is made."""
     made = Built()
     for call in program.calls:
@@ -138,7 +140,9 @@ def _arange(n: int) -> Any:
 
 # ---- strategies ----
 
-_TEXT = st.text(st.characters(codec=None), max_size=4) | st.sampled_from(["", "\ud800", "a\0b", "naïve", "\u2028"])
+_TEXT = st.text(st.characters(codec=None), max_size=4) | st.sampled_from(
+    ["", "\ud800", "a\0b", "naïve", "\u2028"]
+)
 _PLAIN = st.one_of(
     st.none(),
     st.booleans(),
@@ -148,7 +152,9 @@ _PLAIN = st.one_of(
     st.sampled_from([math.nan, math.inf, -math.inf, -0.0]),
     _TEXT,
     st.binary(max_size=4),
-    st.sampled_from([range(0, 10, 3), complex(0.0, -0.0), int, KeyError, len, Ellipsis, NotImplemented]),
+    st.sampled_from(
+        [range(0, 10, 3), complex(0.0, -0.0), int, KeyError, len, Ellipsis, NotImplemented]
+    ),
     st.frozensets(st.integers(0, 3) | _TEXT, max_size=3),
 )
 _KEYS = st.one_of(st.integers(0, 4), _TEXT, st.sampled_from([(1, "a"), None, 1.5]))
@@ -162,14 +168,61 @@ _ARRAYS = (
     "records",
 )
 _READABLE = (
-    *("loop", "closure", "lambda", "class", "instance", "function", "partial", "builtin", "shared", "deque", "method"),
-    *("recursive", "flags", "made", "keyed", "module", "logger", "namespace", "chain map", "pattern", "alias", "error"),
+    *(
+        "loop",
+        "closure",
+        "lambda",
+        "class",
+        "instance",
+        "function",
+        "partial",
+        "builtin",
+        "shared",
+        "deque",
+        "method",
+    ),
+    *(
+        "recursive",
+        "flags",
+        "made",
+        "keyed",
+        "module",
+        "logger",
+        "namespace",
+        "chain map",
+        "pattern",
+        "alias",
+        "error",
+    ),
 )
 _LAME = ("no way back", "odd exception", "inside a list", "quitter")
 _UNGIVEN = ("lock", "generator", "no way out")
 RAISED = (
-    *("plain", "key", "system", "odd", "mute", "group", "base group", "cause", "context", "note", "stop", "stop async"),
-    *("exit", "exit text", "interrupt", "cancelled", "generator exit", "unicode", "assertion", "zero", "class"),
+    *(
+        "plain",
+        "key",
+        "system",
+        "odd",
+        "mute",
+        "group",
+        "base group",
+        "cause",
+        "context",
+        "note",
+        "stop",
+        "stop async",
+    ),
+    *(
+        "exit",
+        "exit text",
+        "interrupt",
+        "cancelled",
+        "generator exit",
+        "unicode",
+        "assertion",
+        "zero",
+        "class",
+    ),
     *("no exception", "surrogate", "ours"),
 )
 
@@ -189,7 +242,9 @@ class Choice:
 def programs(draw: st.DrawFn, choice: Choice = Choice()) -> Program:  # frozen
     """A DAG of calls with their values, some of them shared between arguments and calls."""
     shared = [("shared", i, draw(_changeable(choice))) for i in range(draw(st.integers(0, 2)))]
-    calls = [draw(_calls(choice, tuple(shared), i)) for i in range(draw(st.integers(2, MOST_CALLS)))]
+    calls = [
+        draw(_calls(choice, tuple(shared), i)) for i in range(draw(st.integers(2, MOST_CALLS)))
+    ]
     # One argument that cannot travel refuses the whole program, so it is rare.
     if draw(st.integers(0, 29)) == 17:
         calls.append(Call(function="look", arguments=(("given", draw(st.sampled_from(_UNGIVEN))),)))
@@ -202,7 +257,10 @@ def _calls(draw: st.DrawFn, choice: Choice, shared: tuple[Spec, ...], n_before: 
     nodes = st.integers(max(0, n_before - 4), max(0, n_before - 1)).map(lambda i: ("node", i))
     own = st.sampled_from(shared) if shared else _values(choice, ())
     some = st.one_of(
-        _values(choice, shared), own, *([nodes, nodes] if n_before else []), *([_held(nodes)] if n_before else [])
+        _values(choice, shared),
+        own,
+        *([nodes, nodes] if n_before else []),
+        *([_held(nodes)] if n_before else []),
     )
     function = draw(st.sampled_from(_FUNCTIONS))
     arguments = draw(st.lists(some, max_size=3))
@@ -213,11 +271,30 @@ def _calls(draw: st.DrawFn, choice: Choice, shared: tuple[Spec, ...], n_before: 
     elif function == "fail":
         lead = [("plain", draw(st.sampled_from(RAISED)))]
     elif function == "give":
-        lead = [("plain", draw(st.sampled_from((*_READABLE, *_LAME, *_UNGIVEN, "jumper", "none", "large"))))]
+        lead = [
+            (
+                "plain",
+                draw(st.sampled_from((*_READABLE, *_LAME, *_UNGIVEN, "jumper", "none", "large"))),
+            )
+        ]
     elif function == "call":
-        lead = [("given", draw(st.sampled_from(("closure", "lambda", "function", "class", "method", "recursive"))))]
+        lead = [
+            (
+                "given",
+                draw(
+                    st.sampled_from(
+                        ("closure", "lambda", "function", "class", "method", "recursive")
+                    )
+                ),
+            )
+        ]
     named = {"key": draw(some)} if function == "look" and draw(st.booleans()) else {}
-    return Call(function=function, arguments=(*lead, *arguments), named=tuple(named.items()), retries=retries)
+    return Call(
+        function=function,
+        arguments=(*lead, *arguments),
+        named=tuple(named.items()),
+        retries=retries,
+    )
 
 
 _FUNCTIONS = (
@@ -262,19 +339,31 @@ def _values(choice: Choice, shared: tuple[Spec, ...]) -> st.SearchStrategy[Spec]
     ]
     few = st.sampled_from(_LAME).map(lambda name: ("given", name))
     return st.recursive(
-        st.one_of(*ends, *ends, *ends, few) if shared else st.one_of(*ends),  # shared ones go to many calls
+        st.one_of(*ends, *ends, *ends, few)
+        if shared
+        else st.one_of(*ends),  # shared ones go to many calls
         lambda inner: st.one_of(
             st.builds(
                 lambda kind, items: ("items", kind, *items),
                 choice.some(("list", "list", "tuple", "deque", "Bag")),
                 st.lists(inner, max_size=3),
-            ).map(lambda spec: ("items", "Bag", ("items", "list", *spec[2:])) if spec[1] == "Bag" else spec),
+            ).map(
+                lambda spec: (
+                    ("items", "Bag", ("items", "list", *spec[2:])) if spec[1] == "Bag" else spec
+                )
+            ),
             st.builds(
                 lambda kind, pairs: ("pairs", kind, tuple(pairs.items())),
-                st.sampled_from(("dict", "dict", "Counter", "OrderedDict", "defaultdict", "UserDict")),
+                st.sampled_from(
+                    ("dict", "dict", "Counter", "OrderedDict", "defaultdict", "UserDict")
+                ),
                 st.dictionaries(_KEYS, inner, max_size=3),
             ),
-            st.builds(lambda kind, one: ("items", kind, one), choice.some(("Box", "Card", "Frozen", "Slim")), inner),
+            st.builds(
+                lambda kind, one: ("items", kind, one),
+                choice.some(("Box", "Card", "Frozen", "Slim")),
+                inner,
+            ),
             st.builds(lambda one, other: ("items", "Pair", one, other), inner, inner),
         ),
         max_leaves=5,

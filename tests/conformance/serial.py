@@ -21,7 +21,7 @@ import cloudpickle
 from dagnb.errors import UnserialisableError
 from dagnb.graph.context import TaskContext, entered
 from dagnb.graph.dag import Dag
-from dagnb.graph.packing import SHARED_BYTES
+from dagnb.graph.pickling.packing import SHARED_BYTES
 from dagnb.graph.task import Node
 from tests.conformance.programs import Program, built
 
@@ -67,7 +67,9 @@ def serial(program: Program, cell: ModuleType) -> Outcome:
     dag = Dag.of(*nodes)
     names = {node: call.name for node, call in zip(dag.nodes, dag.calls, strict=True)}
     if changed := [node for node, thing, before in large if hash(bytes(thing)) != before]:
-        return Outcome(refused=f"ArgumentChangedError {names[next(n for n in dag.nodes if n in changed)]}")
+        return Outcome(
+            refused=f"ArgumentChangedError {names[next(n for n in dag.nodes if n in changed)]}"
+        )
     return _Play(cell, written, names).outcome(dag.nodes)
 
 
@@ -78,7 +80,11 @@ class _Writer(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
         if isinstance(item, Node):
             place: int = self.upstream.index(item)
             return place
-        if type(item).__name__ == "ndarray" and item.nbytes >= SHARED_BYTES and not item.dtype.hasobject:
+        if (
+            type(item).__name__ == "ndarray"
+            and item.nbytes >= SHARED_BYTES
+            and not item.dtype.hasobject
+        ):
             self.large.append(item)
         return None
 
@@ -115,7 +121,9 @@ class _Play:
             else:
                 states[self.names[node]] = "skipped"
         values = {self.names[node]: self._read(node) for node in nodes if node in self.pickles}
-        return Outcome(states=states, values=values, failures=tuple(self.failures), printed=self.printed)
+        return Outcome(
+            states=states, values=values, failures=tuple(self.failures), printed=self.printed
+        )
 
     def _read(self, node: Node[Any]) -> str:
         try:
@@ -138,7 +146,9 @@ class _Play:
         try:
             args, kwargs = self._arguments(node)
         except _UnreadableError as error:
-            self.failures.append((f"{name} {attempt}", type(error.__cause__).__qualname__, str(error), (), ()))
+            self.failures.append(
+                (f"{name} {attempt}", type(error.__cause__).__qualname__, str(error), (), ())
+            )
             return False
         here = TaskContext(run="", task=name, attempt=attempt, seed=0, worker="")
         try:
@@ -162,14 +172,18 @@ class _Play:
             try:
                 inputs.append(pickle.loads(self.pickles[up]))
             except BaseException as error:
-                told = f"the value of task '{self.names[up]}', which task '{self.names[node]}' takes,"
+                told = (
+                    f"the value of task '{self.names[up]}', which task '{self.names[node]}' takes,"
+                )
                 raise _UnreadableError(f"{told} cannot be unpickled: ") from error
         reader = _Reader(io.BytesIO(self.written[node]))
         reader.inputs = inputs
         try:
             return reader.load()
         except BaseException as error:
-            raise _UnreadableError(f"an argument of task '{self.names[node]}' cannot be unpickled: ") from error
+            raise _UnreadableError(
+                f"an argument of task '{self.names[node]}' cannot be unpickled: "
+            ) from error
 
 
 class _UnreadableError(Exception):
@@ -177,7 +191,12 @@ class _UnreadableError(Exception):
 
 
 def _told(error: BaseException) -> tuple[str, str, tuple[str, ...], tuple[Any, ...]]:
-    return type(error).__qualname__, _message(error), tuple(getattr(error, "__notes__", ())), tuple(_causes(error))
+    return (
+        type(error).__qualname__,
+        _message(error),
+        tuple(getattr(error, "__notes__", ())),
+        tuple(_causes(error)),
+    )
 
 
 def _message(error: BaseException) -> str:

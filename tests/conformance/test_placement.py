@@ -14,12 +14,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from dagnb_workers import exception, mishap, runtime
 from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
+from dagnb_workers.worker import exception, failure_reporter, runtime
 from hypothesis import HealthCheck, Phase, given, settings
 
 from dagnb import registry
-from dagnb.graph import packing, payload
+from dagnb.graph import payload
+from dagnb.graph.pickling import packing
 from dagnb.protocol import program as protocol_program
 from tests.conformance.agent import private_agent
 from tests.conformance.lived import differences, lived
@@ -61,7 +62,9 @@ def cell() -> Iterator[ModuleType]:
     text = CELL.read_text(encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "__main__", made)
-        patch.setitem(linecache.cache, "<cell>", (len(text), None, text.splitlines(keepends=True), "<cell>"))
+        patch.setitem(
+            linecache.cache, "<cell>", (len(text), None, text.splitlines(keepends=True), "<cell>")
+        )
         exec(compile(text, "<cell>", "exec"), vars(made))
         yield made
 
@@ -138,7 +141,9 @@ def test_placement_shows_in_nothing(cell: ModuleType, launcher: Any, summary: li
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_placement_shows_in_nothing_in_many_more_programs(cell: ModuleType, launcher: Any, summary: list[str]) -> None:
+def test_placement_shows_in_nothing_in_many_more_programs(
+    cell: ModuleType, launcher: Any, summary: list[str]
+) -> None:
     """Of another seed each time. DAGNB_SOAK_PROGRAMS says how many; in containers a tenth of them."""
     tally = Tally(launcher.name)
 
@@ -159,7 +164,9 @@ UNPICKLED = ("lock", "generator", "no way out", "jumper")
 def given_to(*readers: str, what: str) -> Program:
     """give(what) -> each reader"""
     source = Call(function="give", arguments=(("plain", what),))
-    return Program(calls=(source, *(Call(function=name, arguments=(("node", 0),)) for name in readers)))
+    return Program(
+        calls=(source, *(Call(function=name, arguments=(("node", 0),)) for name in readers))
+    )
 
 
 @pytest.mark.parametrize("what", UNREADABLE)
@@ -176,7 +183,9 @@ def test_a_value_that_cannot_be_unpickled_is_the_failure_of_whoever_reads_it(
     assert found.values == {"give-0": "ValueUnreadableError"}
     read = "the value of task 'give-0', which task '{}' takes, cannot be unpickled: "
     assert sorted(failure[0] for failure in found.failures) == ["keep-0 1", "look-0 1"]
-    assert all(failure[2].startswith(read.format(failure[0].split()[0])) for failure in found.failures)
+    assert all(
+        failure[2].startswith(read.format(failure[0].split()[0])) for failure in found.failures
+    )
 
 
 @pytest.mark.parametrize("what", UNPICKLED)
@@ -202,7 +211,9 @@ def test_an_argument_that_cannot_be_pickled_is_refused_before_anything_runs(
     found = lived(program, cell, launcher)
 
     assert differences(serial(program, cell), found, prints=False) == []
-    assert found.refused.startswith("UnserialisableError: argument 'values' (tuple) of task 'look' cannot be pickled")
+    assert found.refused.startswith(
+        "UnserialisableError: argument 'values' (tuple) of task 'look' cannot be pickled"
+    )
 
 
 # ---- the comparison notices what is wrong ----
@@ -233,13 +244,21 @@ def _none_for_unreadable(data: Any) -> Any:
 
 
 FAULTS: dict[str, tuple[Any, str, Any]] = {
-    "values are handed over without a copy": (runtime, "decode_value", _handed_over(payload.decode_value)),
-    "an attempt gets what the one before it changed": (protocol_program, "unpack", _handed_over(packing.unpack)),
+    "values are handed over without a copy": (
+        runtime,
+        "decode_value",
+        _handed_over(payload.decode_value),
+    ),
+    "an attempt gets what the one before it changed": (
+        protocol_program,
+        "unpack",
+        _handed_over(packing.unpack),
+    ),
     "two arguments no longer share a value": (protocol_program, "unpack", _apart),
     "a value that cannot be read is none": (runtime, "decode_value", _none_for_unreadable),
     "messages are cut": (exception, "message_of", lambda error: str(error)[:9]),
     "causes are lost": (exception, "_others", lambda error: iter(())),
-    "nothing is tried again": (mishap, "_delay_s", lambda offer, line: None),
+    "nothing is tried again": (failure_reporter, "_delay_s", lambda offer, line: None),
 }
 
 
@@ -251,7 +270,9 @@ ON_PURPOSE = (
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_that_was_put_in_is_noticed(cell: ModuleType, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_a_fault_that_was_put_in_is_noticed(
+    cell: ModuleType, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     monkeypatch.setattr(*FAULTS[fault])
     inline, tally = registry.find("launcher", "inline")(n=1), Tally("inline")
 

@@ -43,7 +43,9 @@ def launched(workers: str) -> Callable[[int], Any]:
 @pytest.fixture
 def tally(request: pytest.FixtureRequest, workers: str, summary: list[str]) -> Iterator[Tally]:
     """Counts the plans of a test, told at the end."""
-    counted = Tally(f"{workers}, {request.node.originalname.removeprefix('test_').replace('_', ' ')}")
+    counted = Tally(
+        f"{workers}, {request.node.originalname.removeprefix('test_').replace('_', ' ')}"
+    )
     yield counted
     summary.append(counted.line())
 
@@ -67,7 +69,9 @@ def agree(case: Case, dream: Lived, life: Lived) -> None:
     for world in (dream, life):
         assert world.times("start") == world.times("done")
         ran_on = world.ran_on()
-        assert {i: ran_on[i] for i in pinned if i in ran_on} == {i: pinned[i] for i in pinned if i in ran_on}
+        assert {i: ran_on[i] for i in pinned if i in ran_on} == {
+            i: pinned[i] for i in pinned if i in ran_on
+        }
 
 
 def test_with_one_instance_the_two_stories_are_equal_event_by_event(
@@ -117,7 +121,11 @@ def test_with_several_instances_the_same_order_of_endings_gives_the_same_hand_ov
             agree(case, dream, life)
             assert life.story == dream.story
             for step, told in dream.phases.items():
-                assert {**life.phases[step], "fetch": 0, "queue": 0} == {**told, "fetch": 0, "queue": 0}
+                assert {**life.phases[step], "fetch": 0, "queue": 0} == {
+                    **told,
+                    "fetch": 0,
+                    "queue": 0,
+                }
 
     each(cases(st.integers(2, 3), gated=True), workers, compare)
 
@@ -136,7 +144,9 @@ def test_with_several_instances_and_no_order_forced_every_task_is_done_once(
     each(cases(st.integers(2, 3)), workers, compare)
 
 
-def test_every_phase_is_met_in_both_worlds(workers: str, launched: Callable[[int], Any], tally: Tally) -> None:
+def test_every_phase_is_met_in_both_worlds(
+    workers: str, launched: Callable[[int], Any], tally: Tally
+) -> None:
     """a -> c, b -> c, large values, two instances: whoever runs c has one of them at hand and fetches the other."""
     case = drawn(graphs.fan_in(2), n=2, large={"a0", "a1"})
 
@@ -149,7 +159,18 @@ def test_every_phase_is_met_in_both_worlds(workers: str, launched: Callable[[int
         assert life.phases == dream.phases
         assert life.met == dream.met
         assert life.met == {
-            *("submit", "invoke", "register", "program", "queue", "fetch", "load", "run", "dump", "store"),
+            *(
+                "submit",
+                "invoke",
+                "register",
+                "program",
+                "queue",
+                "fetch",
+                "load",
+                "run",
+                "dump",
+                "store",
+            ),
             *("commit", "return"),
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -20,7 +21,7 @@ import dagnb
 from dagnb.graph.dag import Dag
 from dagnb.graph.node import Node
 from dagnb.handle import Run
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.simulate import play, simulate
@@ -36,7 +37,7 @@ PATIENCE_S = 20.0
 _UNEVEN = (Phase.SUBMIT, Phase.REGISTER, Phase.PROGRAM, Phase.RETURN)
 """phases of which reality has more: a program is read in parts, and who never got a task leaves no start"""
 
-Story = list[tuple[str, int, str]]
+EventLog = list[tuple[str, int, str]]
 """(kind, step, worker) of each event, in order; kinds 'worker', 'start', 'done', 'end'"""
 
 
@@ -58,10 +59,10 @@ class Case:
         return Costs(
             run_s={task: 0.1 * 2**place for task, place in enumerate(self.rank)},
             output_bytes={i: LARGE for i, call in enumerate(self._drawn) if call in self.large},
-            fetch=Law(1e-6, 1e-12),
-            store=Law(1e-6, 1e-12),
+            fetch=LinearCost(1e-6, 1e-12),
+            store=LinearCost(1e-6, 1e-12),
             commit_s=1e-6,
-            cold=Start(invoke_s=1e-6, register_s=1e-7),
+            cold=StartCost(invoke_s=1e-6, register_s=1e-7),
             program_s=1e-7,
             wake_s=1e-6,
         )
@@ -79,7 +80,7 @@ class Case:
 class Lived:
     """What both worlds leave: the story, who ran what, the phases of each step; met: all phases there are."""
 
-    story: Story
+    story: EventLog
     phases: dict[int, Counter[str]]
     met: frozenset[str]
     values: Any = None
@@ -138,27 +139,47 @@ def computing(large: frozenset[str], folder: str) -> Callable[[str, list[Any]], 
 
 @st.composite
 def cases(
-    draw: st.DrawFn, n: st.SearchStrategy[int], *, max_tasks: int = 7, copies: bool = False, gated: bool = False
+    draw: st.DrawFn,
+    n: st.SearchStrategy[int],
+    *,
+    max_tasks: int = 7,
+    copies: bool = False,
+    gated: bool = False,
 ) -> Case:
     """A random DAG of real functions, and any plan of it."""
     dag = draw(strategies.dags(max_tasks))
     large = frozenset(draw(st.sets(st.sampled_from([call.name for call in dag.calls]), max_size=3)))
     rank = tuple(draw(st.permutations(range(len(dag)))))
-    return _case(dag, lambda real: draw(strategies.plans(real, copies=copies)), draw(n), large, rank, gated=gated)
+    return _case(
+        dag,
+        lambda real: draw(strategies.plans(real, copies=copies)),
+        draw(n),
+        large,
+        rank,
+        gated=gated,
+    )
 
 
 def drawn(dag: Dag, *, n: int, large: Iterable[str] = ()) -> Case:
     """This shape, floating, its functions ending in order."""
 
     def floating(real: Dag) -> Plan:
-        steps = tuple(Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(real.calls))
+        steps = tuple(
+            Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(real.calls)
+        )
         return Plan(dag=real, steps=steps, planner="floating")
 
     return _case(dag, floating, n, frozenset(large), tuple(range(len(dag))), gated=True)
 
 
 def _case(
-    dag: Dag, planned: Callable[[Dag], Plan], n: int, large: frozenset[str], rank: tuple[int, ...], *, gated: bool
+    dag: Dag,
+    planned: Callable[[Dag], Plan],
+    n: int,
+    large: frozenset[str],
+    rank: tuple[int, ...],
+    *,
+    gated: bool,
 ) -> Case:
     gates = Gates([call.name for call in dag.calls]) if gated else None
     nodes = graphs.built(dag, computing(large, str(gates.folder) if gates else ""))
@@ -189,7 +210,11 @@ def imagined(case: Case) -> Lived:
     """The case in virtual time."""
     universe = play(case.plan, case.costs, Pool(cap=case.n))
     story = [(e.kind, e.task, e.worker) for e in universe.machine.events]
-    return Lived(story=story, phases=phases(universe.spans), met=met(simulate(case.plan, case.costs, Pool(cap=case.n))))
+    return Lived(
+        story=story,
+        phases=phases(universe.spans),
+        met=met(simulate(case.plan, case.costs, Pool(cap=case.n))),
+    )
 
 
 def lived(case: Case, launcher: Any, dream: Lived | None = None) -> Lived:
@@ -205,7 +230,7 @@ def lived(case: Case, launcher: Any, dream: Lived | None = None) -> Lived:
     return Lived(story=story, phases=phases(trace.spans), met=met(trace), values=values)
 
 
-def follow(run: Run[Any], case: Case, dream: Story) -> None:
+def follow(run: Run[Any], case: Case, dream: EventLog) -> None:
     """Open the gate of each step when everything has happened that the dream has before its end."""
     assert case.gates is not None
     for place, (kind, step, _) in enumerate(dream):
@@ -214,8 +239,13 @@ def follow(run: Run[Any], case: Case, dream: Story) -> None:
             if not awaited(lambda: sum(e.kind == "start" for e in run.look().events) >= started):  # noqa: B023
                 return  # it came differently: the comparison will tell
             case.gates.open(case.name(step))
-            if not awaited(lambda: any(e.kind == "done" and e.task == step for e in run.look().events)):  # noqa: B023
+            if not awaited(functools.partial(has_ended, run, step)):
                 return
+
+
+def has_ended(run: Run[Any], step: int) -> bool:
+    """Whether a step is done, by one look at the store."""
+    return any(event.kind == "done" and event.task == step for event in run.look().events)
 
 
 def awaited(happened: Callable[[], bool]) -> bool:

@@ -281,7 +281,9 @@ def squared(number: int) -> int:
 
 @probe("subprocess")
 def _() -> Any:
-    return subprocess.run([sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, "-c", "print(6 * 7)"], capture_output=True, text=True, check=True
+    ).stdout
 
 
 @probe("fork")
@@ -570,7 +572,9 @@ def _prepare(folder: Path) -> socket.socket:
     os.environ["DAGNB_PROBE"], os.environ["TZ"] = "set by the client", "Asia/Kathmandu"
     time.tzset()
     os.umask(0o027)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (1000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
     sys.argv.append("an argument")
     logging.basicConfig(level=logging.INFO, format="FORMAT %(message)s")
     sys.setrecursionlimit(2345)

@@ -85,7 +85,9 @@ def put_back(probe: str, topic: str, *, seen: Any, unseen: Any) -> Row:
 
 OWN_FILES = "a container has file systems of its own"
 OWN_START = "a container starts an interpreter of its own, before the client is known"
-OWN_MODULE = "inline `__main__` is the notebook's own, and pickle takes the copies for other functions"
+OWN_MODULE = (
+    "inline `__main__` is the notebook's own, and pickle takes the copies for other functions"
+)
 OWN_PROCESS = "inline it is the client's own process, in which other tasks or the client may have changed it meanwhile"
 KEPT = "what is printed is kept with the task's result where workers are processes of their own"
 
@@ -97,7 +99,9 @@ HANDED_OVER = (
         OWN_FILES,
     ),
     isolated("imports", "a module of yours", other("a copy of its source"), OWN_FILES),
-    alike("shadow", "a module of the standard library, with a file of its name in the current folder"),
+    alike(
+        "shadow", "a module of the standard library, with a file of its name in the current folder"
+    ),
     isolated("folder", "current folder", value("`/tmp`", "/tmp"), OWN_FILES),
     isolated(
         "environment",
@@ -115,10 +119,17 @@ HANDED_OVER = (
         OWN_FILES,
     ),
     alike("umask", "umask"),
-    isolated("limits", "limits of processes (`ulimit -n`)", other("those of the engine"), OWN_START),
+    isolated(
+        "limits", "limits of processes (`ulimit -n`)", other("those of the engine"), OWN_START
+    ),
     alike("argv", "`sys.argv`"),
     alike("log level", "level of the root logger"),
-    isolated("hash seed", "hashes of text, with `PYTHONHASHSEED` set", other("one seed for all containers"), OWN_START),
+    isolated(
+        "hash seed",
+        "hashes of text, with `PYTHONHASHSEED` set",
+        other("one seed for all containers"),
+        OWN_START,
+    ),
     alike("warning options", "filters given with `-W`"),
     isolated("X options", "options given with `-X`", value("none", None), OWN_START),
     isolated("optimised", "optimisation with `-O`", value("off", 0), OWN_START),
@@ -142,8 +153,12 @@ AROUND = (
         probe="stdout",
         topic="what is printed, by C code and child processes too",
         inline=Cell("the client's output", lambda seen: seen["log"] == ""),
-        process=Cell("`run.log(task)`", lambda seen: seen["log"] == "by print\nby descriptor\nby child\n"),
-        docker=Cell("`run.log(task)`", lambda seen: seen["log"] == "by print\nby descriptor\nby child\n"),
+        process=Cell(
+            "`run.log(task)`", lambda seen: seen["log"] == "by print\nby descriptor\nby child\n"
+        ),
+        docker=Cell(
+            "`run.log(task)`", lambda seen: seen["log"] == "by print\nby descriptor\nby child\n"
+        ),
         reason=KEPT,
     ),
     Row(
@@ -166,7 +181,9 @@ AROUND = (
     isolated(
         "source",
         "source of a function of a script (`inspect.getsource`)",
-        fails("not there", "OSError: could not get source code", "OSError: source code not available"),
+        fails(
+            "not there", "OSError: could not get source code", "OSError: source code not available"
+        ),
         OWN_FILES,
     ),
     alike("running loop", "`asyncio.run` in a plain function"),
@@ -195,7 +212,11 @@ AROUND = (
         docker=fails("the task is interrupted, then killed", "TimeLimit: "),
         reason="a thread cannot be interrupted",
     ),
-    alike("sys.exit", "`sys.exit()`", fails("fails the task alone", "SystemExit: the task called sys.exit(3)")),
+    alike(
+        "sys.exit",
+        "`sys.exit()`",
+        fails("fails the task alone", "SystemExit: the task called sys.exit(3)"),
+    ),
     alike("get_ipython", "`get_ipython`, outside a notebook", value("not there", False)),
     isolated("user", "user id", value("nobody", 65534), "a container has no rights"),
     isolated(
@@ -204,7 +225,12 @@ AROUND = (
         fails("none, unless one is granted", "ConnectionRefusedError", "OSError"),
         "a container reaches nobody",
     ),
-    isolated("temporary folder", "files in `/tmp`", fails("its own `/tmp`", "FileNotFoundError"), OWN_FILES),
+    isolated(
+        "temporary folder",
+        "files in `/tmp`",
+        fails("its own `/tmp`", "FileNotFoundError"),
+        OWN_FILES,
+    ),
     isolated(
         "memory limit",
         "limit of memory",
@@ -235,7 +261,9 @@ OF_A_TASK = (
     Row(
         probe="fork",
         topic="process pools by fork, with functions of the notebook",
-        inline=fails("refused; with functions of modules as in the client", "PicklingError: Can't pickle"),
+        inline=fails(
+            "refused; with functions of modules as in the client", "PicklingError: Can't pickle"
+        ),
         process=SAME,
         docker=SAME,
         reason=OWN_MODULE,
@@ -243,7 +271,9 @@ OF_A_TASK = (
     Row(
         probe="spawn",
         topic="process pools by spawn, with functions of the notebook",
-        inline=fails("refused; with functions of modules as in the client", "PicklingError: Can't pickle"),
+        inline=fails(
+            "refused; with functions of modules as in the client", "PicklingError: Can't pickle"
+        ),
         process=Cell("refused: take fork", lambda seen: "spawn" in seen["error"]),
         docker=Cell("refused: take fork", lambda seen: "spawn" in seen["error"]),
         reason="a process that is started anew has no functions of the notebook",
@@ -280,7 +310,11 @@ NEXT = (
         docker=value("not seen", True),
         reason=OWN_PROCESS,
     ),
-    alike("numeric state of the next", "error state of numpy, context of decimal", value("not seen", True)),
+    alike(
+        "numeric state of the next",
+        "error state of numpy, context of decimal",
+        value("not seen", True),
+    ),
     alike("context variables of the next", "context variables", value("not seen", "default")),
     alike(
         "globals",
@@ -294,29 +328,42 @@ NEXT = (
 
 VALUES = (
     alike(
-        "arguments before the run", "a list changed between the call and the run", value("as it was at the call", [1])
+        "arguments before the run",
+        "a list changed between the call and the run",
+        value("as it was at the call", [1]),
     ),
-    alike("sharing within a call", "one list given to a task twice", value("is one list there", True)),
     alike(
-        "sharing between tasks", "a list changed by one of its readers", value("the other reads it unchanged", [2, 1])
+        "sharing within a call", "one list given to a task twice", value("is one list there", True)
+    ),
+    alike(
+        "sharing between tasks",
+        "a list changed by one of its readers",
+        value("the other reads it unchanged", [2, 1]),
     ),
     alike("retries", "arguments of a second attempt", value("as in the first", [2])),
     alike(
         "unpicklable",
         "a result that cannot be pickled",
-        fails("`UnserialisableError` of its task", "UnserialisableError: the result of task '_lock-0' cannot"),
+        fails(
+            "`UnserialisableError` of its task",
+            "UnserialisableError: the result of task '_lock-0' cannot",
+        ),
     ),
     alike(
         "unreadable by a task",
         "a result that cannot be unpickled, read by a task",
         fails(
-            "the failure of the reader", "ValueError: the value of task '_give-0', which task '_read-0' takes, cannot"
+            "the failure of the reader",
+            "ValueError: the value of task '_give-0', which task '_read-0' takes, cannot",
         ),
     ),
     alike(
         "unreadable by the client",
         "a result that cannot be unpickled, read by `run.result()`",
-        fails("`ValueUnreadableError`", "ValueUnreadableError: the value of task '_give-0' cannot be read here"),
+        fails(
+            "`ValueUnreadableError`",
+            "ValueUnreadableError: the value of task '_give-0' cannot be read here",
+        ),
     ),
     alike(
         "exceptions",

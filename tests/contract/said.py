@@ -28,7 +28,10 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
             "Arguments mean what they meant when the task was called: a list or dictionary that you change afterwards, "
             "before the run, is not seen changed by the task. Large arrays are not copied at the call: a run refuses "
             "one that was written to since, with an `ArgumentChangedError` that names it.",
-            ("arguments before the run", "test_a_change_of_a_large_array_is_noticed_wherever_it_is"),
+            (
+                "arguments before the run",
+                "test_a_change_of_a_large_array_is_noticed_wherever_it_is",
+            ),
         ),
         Said(
             "Nodes may stand in any value that can be pickled, and a task finds values in their places.",
@@ -64,7 +67,16 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
             "`sys.path`, current folder, environment, time zone, umask, limits, `sys.argv`, log level, and the options "
             "that Python was started with.",
             (
-                *("sys.path", "folder", "environment", "time zone", "umask", "limits", "argv", "log level"),
+                *(
+                    "sys.path",
+                    "folder",
+                    "environment",
+                    "time zone",
+                    "umask",
+                    "limits",
+                    "argv",
+                    "log level",
+                ),
                 *("hash seed", "warning options", "X options", "optimised"),
             ),
         ),
@@ -104,7 +116,12 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
             "importing a module changes stays, as the module does, and so do settings, seeds and caches of "
             "libraries, limits and the affinity to CPUs. Inline only what a thread has of its own is put back.",
             (
-                *("folder of the next", "environment of the next", "umask of the next", "sys.path of the next"),
+                *(
+                    "folder of the next",
+                    "environment of the next",
+                    "umask of the next",
+                    "sys.path of the next",
+                ),
                 *("signal handlers of the next", "stdout of the next", "numeric state of the next"),
                 "context variables of the next",
             ),
@@ -134,7 +151,10 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
         Said(
             "An argument that cannot be pickled is refused at the call, a function when it is run, with an "
             "`UnserialisableError` that names the part by its path; so is an open file.",
-            ("open file", "test_an_argument_that_cannot_be_pickled_is_refused_before_anything_runs"),
+            (
+                "open file",
+                "test_an_argument_that_cannot_be_pickled_is_refused_before_anything_runs",
+            ),
         ),
         Said(
             "A result that cannot be pickled is the failure of its own task (`UnserialisableError`), and no reader "
@@ -173,7 +193,10 @@ def page() -> str:
         parts.append(f"## {title}\n\n" + _wrapped(" ".join(said.sentence for said in sentences)))
     parts.append("## The table")
     for title, rows in GROUPS.items():
-        lines = [f"| {title} | {' | '.join(LAUNCHERS)} | why they differ |", "|---|---|---|---|---|"]
+        lines = [
+            f"| {title} | {' | '.join(LAUNCHERS)} | why they differ |",
+            "|---|---|---|---|---|",
+        ]
         lines += [_line(row) for row in rows]
         parts.append("\n".join(lines))
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"

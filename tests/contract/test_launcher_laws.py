@@ -53,7 +53,7 @@ class TestProcesses(LauncherLaws):
 
     def leftovers(self, run: str) -> list[str]:
         """Processes below this run's supervisor, and the supervisor."""
-        from dagnb_workers.agent_client import ask_agent
+        from dagnb_workers.agent.client import ask_agent
 
         pid = session.wait(ask_agent("status"))["runs"].get(run)
         return sorted(family(str(pid))) if pid else []
@@ -87,7 +87,9 @@ class TestDocker(LauncherLaws):
 
     def leftovers(self, run: str) -> list[str]:
         """Containers that work for this run, or are meant to."""
-        return sorted(seat.name for seat in session.wait(self.launcher(1).seats()) if seat.run == run)
+        return sorted(
+            seat.name for seat in session.wait(self.launcher(1).seats()) if seat.run == run
+        )
 
 
 def family(pid: str) -> set[str]:

@@ -77,7 +77,9 @@ class RedisSubject:
 
     async def evict(self, run: str, task: int, address: Address) -> None:
         prefix, field = run_prefix(self.namespace, run), small_field(task, address.token)
-        assert sum(await self.link.ask([("HDEL", prefix + name, field) for name in ("v", "z")])) == 1
+        assert (
+            sum(await self.link.ask([("HDEL", prefix + name, field) for name in ("v", "z")])) == 1
+        )
 
     async def keys(self) -> list[bytes]:
         return await self.link.scan(self.namespace)
@@ -97,7 +99,9 @@ class TestRedisStore(StoreLaws):
             await subject.link.ask([("UNLINK", *keys)])
         await subject.store.close()
 
-    async def test_forgetting_leaves_no_key_but_the_list_of_other_runs(self, subject: RedisSubject) -> None:
+    async def test_forgetting_leaves_no_key_but_the_list_of_other_runs(
+        self, subject: RedisSubject
+    ) -> None:
         store = subject.store
         await store.submit(chain(2, retries=1))
         await store.register("run", "i1", lease_s=LEASE_S)
@@ -108,7 +112,9 @@ class TestRedisStore(StoreLaws):
 
         assert await subject.keys() == []
 
-    async def test_kinds_are_forgotten_with_the_other_keys_of_their_run(self, subject: RedisSubject) -> None:
+    async def test_kinds_are_forgotten_with_the_other_keys_of_their_run(
+        self, subject: RedisSubject
+    ) -> None:
         store = subject.store
         await store.submit(apart("a", "b"))
         await store.register("run", "i1", lease_s=LEASE_S, kind="a")
@@ -117,7 +123,9 @@ class TestRedisStore(StoreLaws):
 
         await subject.link.call("forget", subject.prefix)
 
-        assert [key for key in await subject.keys() if key.startswith(subject.prefix.encode())] == []
+        assert [
+            key for key in await subject.keys() if key.startswith(subject.prefix.encode())
+        ] == []
 
     async def test_a_run_without_kinds_has_no_key_for_them(self, subject: RedisSubject) -> None:
         store = subject.store
@@ -151,7 +159,16 @@ class TestRedisStore(StoreLaws):
         seen = await store.observe("run")
         assert (link.n_lost, seen.state, seen.states) == (7, RunState.OK, "DD")
         assert await store.spans("run") == [b"s1", b"s2", b"s3", b"s4"]
-        assert [e.kind for e in seen.events] == ["worker", "start", "retry", "start", "done", "start", "done", "end"]
+        assert [e.kind for e in seen.events] == [
+            "worker",
+            "start",
+            "retry",
+            "start",
+            "done",
+            "start",
+            "done",
+            "end",
+        ]
 
     async def test_a_torn_value_is_a_missing_value(self, subject: RedisSubject) -> None:
         store = subject.store
@@ -162,10 +179,14 @@ class TestRedisStore(StoreLaws):
         await subject.link.ask([("DEL", chunk_key(subject.prefix, 0, "t", 1))])
 
         assert await store.fetch("run", [(0, address)]) == [None]
-        assert (await store.complete("run", "i1", [Commit(task=0, address=address)])).status is Status.NO_BLOB
+        assert (
+            await store.complete("run", "i1", [Commit(task=0, address=address)])
+        ).status is Status.NO_BLOB
 
     @pytest.mark.parametrize("kind", ["", "a"])
-    async def test_the_list_of_runs_and_times_to_live_are_renewed(self, subject: RedisSubject, kind: str) -> None:
+    async def test_the_list_of_runs_and_times_to_live_are_renewed(
+        self, subject: RedisSubject, kind: str
+    ) -> None:
         store = subject.store
         await store.submit(chain(1, ttl_s=1000.0, queue=Queue("~", 1, kind)))
         await store.register("run", "i1", lease_s=2000.0, kind=kind)
@@ -191,7 +212,10 @@ class TestRedisStore(StoreLaws):
         async def lives() -> set[int]:
             """Times to live, in hundreds of seconds."""
             keys = [key for key in await subject.keys() if b":p:" in key or b":u:" in key]
-            return {round(ttl_ms / 100_000) for ttl_ms in await subject.link.ask([("PTTL", key) for key in keys])}
+            return {
+                round(ttl_ms / 100_000)
+                for ttl_ms in await subject.link.ask([("PTTL", key) for key in keys])
+            }
 
         await store.share({"h": b"x" * 3_000_000}, run="run", ttl_s=1000)
         await store.submit(chain(1, ttl_s=1000.0))
@@ -218,12 +242,19 @@ class TestServerOfItsOwn:
     async def store(self, redis_url: str) -> AsyncIterator[RedisStore]:
         store = await RedisStore.open(redis_url, namespace=f"own{secrets.token_hex(4)}")
         yield store
-        await store.link.ask([("CONFIG", "SET", "maxmemory", "0"), ("CONFIG", "SET", "maxmemory-policy", "noeviction")])
+        await store.link.ask(
+            [
+                ("CONFIG", "SET", "maxmemory", "0"),
+                ("CONFIG", "SET", "maxmemory-policy", "noeviction"),
+            ]
+        )
         for line in await store.runs():
             await store.forget(line.run)
         await store.close()
 
-    async def test_a_full_server_refuses_values_and_goes_on_with_control(self, store: RedisStore) -> None:
+    async def test_a_full_server_refuses_values_and_goes_on_with_control(
+        self, store: RedisStore
+    ) -> None:
         await store.submit(chain(2))
         reply = await store.register("run", "i1", lease_s=LEASE_S)
         await store.link.ask([("CONFIG", "SET", "maxmemory", "1")])
@@ -236,10 +267,14 @@ class TestServerOfItsOwn:
             await store.submit(chain(3, run="other"))
 
         assert (await store.observe("run")).states == "XW"
-        await store.fail("run", "i1", Failure(task=0, attempt=1, error='{"type": "StorageFullError"}'))
+        await store.fail(
+            "run", "i1", Failure(task=0, attempt=1, error='{"type": "StorageFullError"}')
+        )
         assert (await store.observe("run")).state is RunState.FAILED
 
-    async def test_a_server_that_may_evict_is_refused(self, store: RedisStore, redis_url: str) -> None:
+    async def test_a_server_that_may_evict_is_refused(
+        self, store: RedisStore, redis_url: str
+    ) -> None:
         await store.link.ask([("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")])
 
         with pytest.raises(ConfigError, match=r"allkeys-lru.*noeviction"):
@@ -247,7 +282,9 @@ class TestServerOfItsOwn:
 
         await (await RedisStore.open(redis_url, allow_eviction=True)).close()
 
-    async def test_the_cures_it_names_for_such_a_server_work(self, store: RedisStore, redis_url: str) -> None:
+    async def test_the_cures_it_names_for_such_a_server_work(
+        self, store: RedisStore, redis_url: str
+    ) -> None:
         await store.link.ask([("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")])
         with pytest.raises(ConfigError) as refused:
             await session.reopened(session.terms_of(redis_url, {}))
@@ -255,17 +292,31 @@ class TestServerOfItsOwn:
         assert "DAGNB_ALLOW_EVICTION=1" in str(refused.value)
         assert "dagnb.Redis(url=..., allow_eviction=True)" in str(refused.value)
         for terms in (
-            session.terms_of(redis_url, {"DAGNB_ALLOW_EVICTION": "1", "DAGNB_NAMESPACE": "by-variable"}),
+            session.terms_of(
+                redis_url, {"DAGNB_ALLOW_EVICTION": "1", "DAGNB_NAMESPACE": "by-variable"}
+            ),
             session.Redis(url=redis_url, allow_eviction=True, namespace="by-argument"),
         ):
             await (await session.reopened(terms)).close()
 
-    async def test_workers_need_no_more_than_calls_of_functions(self, store: RedisStore, redis_url: str) -> None:
+    async def test_workers_need_no_more_than_calls_of_functions(
+        self, store: RedisStore, redis_url: str
+    ) -> None:
         await store.submit(chain(2))
         namespace, password = store.namespace, secrets.token_hex(8)
-        rules = (f"~{namespace}:*", f"&{namespace}:*", "+@read", "+@write", "+@connection", "+@pubsub", "+@blocking")
+        rules = (
+            f"~{namespace}:*",
+            f"&{namespace}:*",
+            "+@read",
+            "+@write",
+            "+@connection",
+            "+@pubsub",
+            "+@blocking",
+        )
         more = ("+fcall", "+time", "-@dangerous", "-@scripting", "+fcall")
-        await store.link.ask([("ACL", "SETUSER", "worker", "reset", "on", f">{password}", *rules, *more)])
+        await store.link.ask(
+            [("ACL", "SETUSER", "worker", "reset", "on", f">{password}", *rules, *more)]
+        )
         place = redis_url.rsplit("@", 1)[1]
 
         await store.share({"h": bytes(3_000_000)}, run="run", ttl_s=60)
@@ -288,7 +339,9 @@ class TestServerOfItsOwn:
 
         assert store.round_trips - before == 10
 
-    async def test_a_server_that_forgot_its_functions_is_taught_again(self, store: RedisStore) -> None:
+    async def test_a_server_that_forgot_its_functions_is_taught_again(
+        self, store: RedisStore
+    ) -> None:
         await store.submit(chain(1))
         await store.link.ask([("FUNCTION", "FLUSH")])
 
@@ -302,12 +355,16 @@ async def test_a_server_out_of_reach_is_named_without_its_password() -> None:
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["redis://:pw@example.org:6379", "rediss://example.org", "redis://10.0.0.1/0"])
+@pytest.mark.parametrize(
+    "url", ["redis://:pw@example.org:6379", "rediss://example.org", "redis://10.0.0.1/0"]
+)
 def test_a_server_off_this_host_needs_tls_and_a_password(url: str) -> None:
     with pytest.raises(ConfigError, match="allow_insecure"):
         refuse_exposed(url)
 
 
-@pytest.mark.parametrize("url", ["redis://localhost", "redis://127.0.0.1:1/0", "redis://[::1]", "rediss://u:p@x.org"])
+@pytest.mark.parametrize(
+    "url", ["redis://localhost", "redis://127.0.0.1:1/0", "redis://[::1]", "rediss://u:p@x.org"]
+)
 def test_a_server_on_this_host_or_with_both_is_accepted(url: str) -> None:
     refuse_exposed(url)

@@ -15,7 +15,7 @@ from dagnb.protocol.messages import Commit, Record, RunState
 from dagnb.storage.interface import CHUNK_BYTES
 from dagnb.storage.keys import run_prefix
 from dagnb.storage.redis import RedisStore
-from dagnb.storage.redis_link import Link
+from dagnb.storage.redis_link import RedisConnection
 from dagnb.storage.redis_pieces import WINDOW_BYTES
 from dagnb.testing.content_laws import patterned
 from dagnb.testing.step_laws import LEASE_S, chain, run_of
@@ -53,7 +53,7 @@ async def opened(url: str) -> AsyncIterator[RedisStore]:
         await store.close()
 
 
-class InterruptedLink(Link):
+class InterruptedLink(RedisConnection):
     """Does something once, before the first commands for which `at` is true are sent."""
 
     def __init__(self, url: str) -> None:
@@ -76,7 +76,9 @@ def is_second_window(command: Sequence[Any]) -> bool:
 # ---- in pieces ----
 
 
-async def test_content_and_results_of_any_size_fit_a_server_that_takes_1_mib_in_one_piece(small_pieces: str) -> None:
+async def test_content_and_results_of_any_size_fit_a_server_that_takes_1_mib_in_one_piece(
+    small_pieces: str,
+) -> None:
     large = patterned(33 * CHUNK_BYTES + 1)
     async with opened(small_pieces) as store:
         await store.share({"h": large, "g": b"small"}, run="run", ttl_s=60)
@@ -94,7 +96,9 @@ async def test_records_travel_in_portions_of_16_mb(small_pieces: str) -> None:
     """Sixty of 700 kB are three portions; the run itself and the list of runs are two more round trips."""
     async with opened(small_pieces) as store:
         plain = run_of([()] * 60)
-        records = tuple(replace(Record.unpack(packed), body=bytes(700_000)).pack() for packed in plain.records)
+        records = tuple(
+            replace(Record.unpack(packed), body=bytes(700_000)).pack() for packed in plain.records
+        )
         before = store.round_trips
 
         await store.submit(replace(plain, records=records))
@@ -104,10 +108,14 @@ async def test_records_travel_in_portions_of_16_mb(small_pieces: str) -> None:
         assert reply.offers[0].record == records[0]
 
 
-async def test_what_cannot_be_cut_is_refused_with_its_size_and_the_limit_of_the_server(small_pieces: str) -> None:
+async def test_what_cannot_be_cut_is_refused_with_its_size_and_the_limit_of_the_server(
+    small_pieces: str,
+) -> None:
     async with opened(small_pieces) as store:
         submission = chain(1, meta=f'{{"name": "{"x" * 2 * MB}"}}')
-        with pytest.raises(StorageLimitError, match="takes at most 1048576: that is its proto-max-bulk-len") as caught:
+        with pytest.raises(
+            StorageLimitError, match="takes at most 1048576: that is its proto-max-bulk-len"
+        ) as caught:
             await store.submit(submission)
 
         assert 2 * MB < caught.value.n_bytes < 2 * MB + 1000
@@ -119,9 +127,20 @@ async def test_a_server_that_does_not_tell_its_limit_is_taken_to_have_that_of_al
 ) -> None:
     """A guest may not ask; and 2 MB are no reason to tell of 512."""
     async with opened(small_pieces) as store:
-        rules = ("reset", "on", ">pw", "~*", "&*", "+@read", "+@write", "+@connection", "+fcall", "-@dangerous")
+        rules = (
+            "reset",
+            "on",
+            ">pw",
+            "~*",
+            "&*",
+            "+@read",
+            "+@write",
+            "+@connection",
+            "+fcall",
+            "-@dangerous",
+        )
         await store.link.ask([("ACL", "SETUSER", "guest", *rules)])
-        link = Link(f"unix://guest:pw@{small_pieces.rsplit('@', 1)[1]}", patience_s=0.0)
+        link = RedisConnection(f"unix://guest:pw@{small_pieces.rsplit('@', 1)[1]}", patience_s=0.0)
 
         assert await link._most_bytes() == 512 * MIB
         assert await store.link._most_bytes() == MIB
@@ -173,11 +192,15 @@ async def test_a_result_that_finds_no_room_leaves_no_chunk_behind(little_room: s
         with pytest.raises(StorageFullError, match="60000000 bytes were refused"):
             await store.store("run", 0, "t", bytes(60 * MB), is_sink=True)
 
-        assert [key for key in await store.link.scan(run_prefix(NAMESPACE, "run")) if b"}:b:" in key] == []
+        assert [
+            key for key in await store.link.scan(run_prefix(NAMESPACE, "run")) if b"}:b:" in key
+        ] == []
         await store.store("run", 0, "t", bytes(40 * MB), is_sink=True)
 
 
-async def test_a_server_needs_no_more_room_for_large_content_than_its_bytes(small_pieces: str) -> None:
+async def test_a_server_needs_no_more_room_for_large_content_than_its_bytes(
+    small_pieces: str,
+) -> None:
     """A twentieth more at most; with pieces of 1 MiB it was a quarter."""
     async with opened(small_pieces) as store:
 
@@ -196,7 +219,9 @@ async def test_a_server_needs_no_more_room_for_large_content_than_its_bytes(smal
 # ---- forgotten meanwhile ----
 
 
-async def test_content_of_a_run_that_is_forgotten_while_it_travels_is_refused(small_pieces: str) -> None:
+async def test_content_of_a_run_that_is_forgotten_while_it_travels_is_refused(
+    small_pieces: str,
+) -> None:
     link = InterruptedLink(small_pieces)
     store = RedisStore(link, NAMESPACE)
     link.at, link.act = lambda command: command[0] == "FCALL", lambda: store.forget("run")
@@ -208,7 +233,9 @@ async def test_content_of_a_run_that_is_forgotten_while_it_travels_is_refused(sm
     await store.close()
 
 
-async def test_a_result_whose_run_is_forgotten_while_it_travels_leaves_nothing_behind(small_pieces: str) -> None:
+async def test_a_result_whose_run_is_forgotten_while_it_travels_leaves_nothing_behind(
+    small_pieces: str,
+) -> None:
     link = InterruptedLink(small_pieces)
     store = RedisStore(link, NAMESPACE)
     await store.submit(chain(1))
@@ -267,7 +294,10 @@ async def test_pieces_that_vanish_while_others_come_make_no_whole(small_pieces: 
     await store.share({"h": patterned(20 * CHUNK_BYTES)}, run="run", ttl_s=60)
     assert await store.content(["h"]) == [None]
 
-    assert await store.share({"h": patterned(20 * CHUNK_BYTES)}, run="run", ttl_s=60) == 20 * CHUNK_BYTES
+    assert (
+        await store.share({"h": patterned(20 * CHUNK_BYTES)}, run="run", ttl_s=60)
+        == 20 * CHUNK_BYTES
+    )
     assert await store.content(["h"]) == [patterned(20 * CHUNK_BYTES)]
     await store.forget("run")
     await store.close()

@@ -20,7 +20,11 @@ from tests.contract.said import SAID, page
 from tests.docker.conftest import docker_engine, offline_base  # noqa: F401  # fixtures
 
 PROBES = Path(__file__).with_name("probes.py")
-MARKS = {"inline": (), "process": (pytest.mark.redis,), "docker": (pytest.mark.redis, pytest.mark.docker)}
+MARKS = {
+    "inline": (),
+    "process": (pytest.mark.redis,),
+    "docker": (pytest.mark.redis, pytest.mark.docker),
+}
 LIMIT_S = 300
 pytestmark = pytest.mark.timeout(LIMIT_S)
 
@@ -68,7 +72,9 @@ def seen(request: pytest.FixtureRequest) -> dict[str, dict[str, Seen]]:
 
 
 @pytest.fixture
-def look(request: pytest.FixtureRequest, launcher: str, seen: dict[str, dict[str, Seen]]) -> dict[str, Seen]:
+def look(
+    request: pytest.FixtureRequest, launcher: str, seen: dict[str, dict[str, Seen]]
+) -> dict[str, Seen]:
     """Everything of this launcher, by one client."""
     if launcher not in seen:
         with pytest.MonkeyPatch.context() as patch:
@@ -86,11 +92,15 @@ def test_a_task_sees_what_the_contract_says(look: dict[str, Seen], launcher: str
 
 
 def test_the_page_says_what_the_rows_say() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "write it anew: python -m tests.contract.said"
+    assert PAGE.read_text(encoding="utf-8") == page(), (
+        "write it anew: python -m tests.contract.said"
+    )
 
 
 def test_every_sentence_before_the_table_is_checked_by_a_row_or_a_test() -> None:
-    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("test_*.py"))
+    tests = "".join(
+        path.read_text(encoding="utf-8") for path in Path(__file__).parents[1].rglob("test_*.py")
+    )
 
     for said in SAID:
         assert said.checked_by, said.sentence

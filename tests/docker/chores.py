@@ -62,7 +62,9 @@ def leave_things() -> tuple[str, int]:
     Path("/tmp/left/deep/file").write_bytes(bytes(1_000_000))
     Path("/tmp/left/deep").chmod(0)
     for _ in range(3):
-        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+        subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
+        )
     return "left", sum(name.isdigit() for name in os.listdir("/proc"))
 
 
@@ -81,7 +83,11 @@ def reach_the_first_process() -> list[str]:
     reached = []
     for place in ("/proc/1/fd", "/proc/1/environ", "/proc/1/mem"):
         try:
-            found = [f"{place}/{name}" for name in os.listdir(place)] if place.endswith("fd") else [place]
+            found = (
+                [f"{place}/{name}" for name in os.listdir(place)]
+                if place.endswith("fd")
+                else [place]
+            )
         except OSError:
             continue
         for path in found:

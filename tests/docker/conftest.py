@@ -16,7 +16,7 @@ from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 from dagnb.errors import LaunchError
 from tests.conftest import missing_service
 from tests.docker.index import Index, serving
-from tests.docker.yard import Yard, a_yard
+from tests.docker.made_containers import Containers, a_yard
 
 _REPOSITORY = "dagnb-base"
 _STALE_S = 86_400.0
@@ -65,7 +65,9 @@ def package_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 
 
 @pytest.fixture
-def yard(offline_base: str, worker_image: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
+def yard(
+    offline_base: str, worker_image: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Containers]:
     """A yard of the test's own, with images on the base without a registry."""
     monkeypatch.setenv(BASE_VARIABLE, offline_base)
     with a_yard() as made:

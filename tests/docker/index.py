@@ -78,13 +78,34 @@ def serving(folder: Path) -> Iterator[Index]:
 
 
 def _certify(key: Path, certificate: Path) -> None:
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=dagnb-test"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=dagnb-test",
+    ]
+    command += [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        str(key),
+        "-out",
+        str(certificate),
+    ]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 def _digest(text: str) -> str:
-    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+    return (
+        "sha256="
+        + base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+    )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -99,13 +120,17 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != wanted:
             self._answer(401, b"", "text/plain", "WWW-Authenticate")
         elif self.path.startswith("/files/"):
-            self._answer(200, (self._wheels / Path(self.path).name).read_bytes(), "application/octet-stream")
+            self._answer(
+                200, (self._wheels / Path(self.path).name).read_bytes(), "application/octet-stream"
+            )
         else:
             name = self.path.strip("/").rpartition("/")[2].replace("-", "_")
             wheels = sorted(path.name for path in self._wheels.glob(f"{name}-*.whl"))
             links = "".join(f'<a href="/files/{wheel}">{wheel}</a>\n' for wheel in wheels)
             self._answer(
-                200 if wheels else 404, f"<!DOCTYPE html><html><body>{links}</body></html>".encode(), "text/html"
+                200 if wheels else 404,
+                f"<!DOCTYPE html><html><body>{links}</body></html>".encode(),
+                "text/html",
             )
 
     def _answer(self, code: int, content: bytes, kind: str, challenge: str | None = None) -> None:

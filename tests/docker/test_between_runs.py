@@ -12,14 +12,16 @@ from dagnb import Resources, session
 from dagnb.errors import LaunchError, RunCancelledError
 from dagnb.graph.task import Task
 from tests.docker.chores import leave_things, look_around, reach_the_first_process, squared
-from tests.docker.yard import LIMIT_S, Yard
+from tests.docker.made_containers import LIMIT_S, Containers
 from tests.services.processes import await_that
 from tests.services.server import server_binaries
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.timeout(180)]
 
 
-def test_a_warm_container_holds_neither_files_nor_processes_of_an_earlier_run(yard: Yard) -> None:
+def test_a_warm_container_holds_neither_files_nor_processes_of_an_earlier_run(
+    yard: Containers,
+) -> None:
     launcher = yard.docker(cap=1)
     name, n_before = Task(leave_things)().run(workers=launcher).result(LIMIT_S)
     container = yard.only().id
@@ -31,13 +33,13 @@ def test_a_warm_container_holds_neither_files_nor_processes_of_an_earlier_run(ya
     assert n_processes < n_before
 
 
-def test_tasks_cannot_reach_the_descriptors_of_the_first_process(yard: Yard) -> None:
+def test_tasks_cannot_reach_the_descriptors_of_the_first_process(yard: Containers) -> None:
     reached = Task(reach_the_first_process)().run(workers=yard.docker(cap=1)).result(LIMIT_S)
 
     assert reached == []
 
 
-def test_a_run_whose_containers_cannot_reach_the_store_is_told_so(yard: Yard) -> None:
+def test_a_run_whose_containers_cannot_reach_the_store_is_told_so(yard: Containers) -> None:
     program, port = next(iter(server_binaries().values())), _free_port()
     command = [str(program), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
@@ -47,13 +49,16 @@ def test_a_run_whose_containers_cannot_reach_the_store_is_told_so(yard: Yard) ->
                 await_that(lambda: _answers(client), "the server answers")
             run = Task(squared)(3).run(workers=yard.docker(cap=1, network="none"), store=url)
 
-            with pytest.raises(RunCancelledError, match=r"registered within 20 s: can it reach the store at .*'none'"):
+            with pytest.raises(
+                RunCancelledError,
+                match=r"registered within 20 s: can it reach the store at .*'none'",
+            ):
                 run.result(LIMIT_S + 30)
         finally:
             server.terminate()
 
 
-def test_a_prewarm_that_fails_leaves_no_container_that_nobody_may_use(yard: Yard) -> None:
+def test_a_prewarm_that_fails_leaves_no_container_that_nobody_may_use(yard: Containers) -> None:
     wrong = yard.docker(cap=1, environment={"PYTHONHOME": "/nowhere"})
 
     with pytest.raises(LaunchError, match="ended before it was ready"):
@@ -63,7 +68,7 @@ def test_a_prewarm_that_fails_leaves_no_container_that_nobody_may_use(yard: Yard
     assert [container.status for container in yard.containers()] == ["running"]
 
 
-def test_what_is_in_the_environment_of_tasks_does_not_stand_in_labels(yard: Yard) -> None:
+def test_what_is_in_the_environment_of_tasks_does_not_stand_in_labels(yard: Containers) -> None:
     launcher = yard.docker(cap=1, environment={"TOKEN": "very-secret"})
     assert Task(squared)(2).run(workers=launcher).result(LIMIT_S) == 4
 

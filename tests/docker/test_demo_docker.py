@@ -22,11 +22,15 @@ from tests.conformance.agent import private_agent
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]  # an image may have to be built
 
 LIMIT_MB = 0.3
-CONTAINER = re.compile(r"  (dagnb-\S+)  dagnb\.run=(\w+) dagnb\.worker=\S+ dagnb\.instance=([0-9a-f]{8})")
+CONTAINER = re.compile(
+    r"  (dagnb-\S+)  dagnb\.run=(\w+) dagnb\.worker=\S+ dagnb\.instance=([0-9a-f]{8})"
+)
 
 
 @pytest.fixture
-def at_home(worker_image: str, offline_base: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def at_home(
+    worker_image: str, offline_base: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """An agent and a folder of this test's own; the image is there."""
     monkeypatch.setenv(BASE_VARIABLE, offline_base)
     with private_agent():
@@ -48,12 +52,23 @@ def test_the_demo_counts_the_same_tells_its_containers_and_keeps_none(
     told = [found.groups() for found in map(CONTAINER.fullmatch, text.splitlines()) if found]
     assert told
     assert {of_run for _, of_run, _ in told} == {run}
-    assert all(name.startswith(f"dagnb-{run[-6:].lower()}-") and name.endswith(one) for name, _, one in told)
+    assert all(
+        name.startswith(f"dagnb-{run[-6:].lower()}-") and name.endswith(one)
+        for name, _, one in told
+    )
     assert re.search(r"^Starts: [1-9]\d* cold, \d+ warm\.$", text, re.MULTILINE)
-    assert re.search(r"^  \S+ cold, \S+ m?s: invoke .*, create .*, boot .*, import .*, register ", text, re.MULTILINE)
-    after = re.search(r"^After the run: 0 containers still lent to it, (\d+) idle and warm", text, re.MULTILINE)
+    assert re.search(
+        r"^  \S+ cold, \S+ m?s: invoke .*, create .*, boot .*, import .*, register ",
+        text,
+        re.MULTILINE,
+    )
+    after = re.search(
+        r"^After the run: 0 containers still lent to it, (\d+) idle and warm", text, re.MULTILINE
+    )
     assert after
-    there = docker_engine.api.containers(filters={"label": f"{HOME}={home_mark(runtime_directory())}"})
+    there = docker_engine.api.containers(
+        filters={"label": f"{HOME}={home_mark(runtime_directory())}"}
+    )
     assert {container["Labels"][RUN] for container in there} == {run}
     # another than those told may have been started, and come too late to be lent
     assert len(told) <= int(after[1]) <= len(there)

@@ -19,7 +19,7 @@ from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 import dagnb
 from dagnb.graph.task import Task
 from tests.docker.chores import after, squared
-from tests.docker.yard import LIMIT_S, SOON_S, Yard, a_yard
+from tests.docker.made_containers import LIMIT_S, SOON_S, Containers, a_yard
 from tests.services.processes import await_that
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis, pytest.mark.timeout(300)]
@@ -31,9 +31,19 @@ class Engine:
     def __init__(self, folder: Path) -> None:
         self.folder, self.url = folder, f"unix://{folder}/d.sock"
         self._process: subprocess.Popen[bytes] | None = None
-        command = ["containerd", "--address", f"{folder}/c.sock", "--root", f"{folder}/c", "--state", f"{folder}/cs"]
+        command = [
+            "containerd",
+            "--address",
+            f"{folder}/c.sock",
+            "--root",
+            f"{folder}/c",
+            "--state",
+            f"{folder}/cs",
+        ]
         with (folder / "containerd.log").open("ab") as log:
-            self._containerd = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._containerd = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True
+            )
 
     def start(self) -> None:
         """Returns when it answers. Skips where the user may not run one."""
@@ -53,7 +63,9 @@ class Engine:
         command += ["--pidfile", f"{self.folder}/d.pid", "--containerd", f"{self.folder}/c.sock"]
         (self.folder / "d.pid").unlink(missing_ok=True)
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True
+            )
         until = time.monotonic() + 30
         while not self.answers():
             if self._process.poll() is not None or time.monotonic() > until:
@@ -68,12 +80,19 @@ class Engine:
 
     def docker(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """The engine's own command line."""
-        return subprocess.run(["docker", "-H", self.url, *command], capture_output=True, check=check, timeout=120)
+        return subprocess.run(
+            ["docker", "-H", self.url, *command], capture_output=True, check=check, timeout=120
+        )
 
     def load(self, *tags: str) -> None:
         """Images of the machine's engine."""
         with subprocess.Popen(["docker", "save", *tags], stdout=subprocess.PIPE) as saved:
-            subprocess.run(["docker", "-H", self.url, "load"], stdin=saved.stdout, check=True, capture_output=True)
+            subprocess.run(
+                ["docker", "-H", self.url, "load"],
+                stdin=saved.stdout,
+                check=True,
+                capture_output=True,
+            )
 
     def kill(self) -> None:
         """As a crash does: containers are left to themselves."""
@@ -94,7 +113,9 @@ class Engine:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(shim, signal.SIGKILL)
         mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for place in sorted((place for place in mounted if place.startswith(f"{self.folder}/")), reverse=True):
+        for place in sorted(
+            (place for place in mounted if place.startswith(f"{self.folder}/")), reverse=True
+        ):
             subprocess.run(["umount", "--lazy", place], check=False)
 
     def _shims(self) -> Iterator[int]:
@@ -130,14 +151,14 @@ def own(worker_image: str, offline_base: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def yard(own: Engine) -> Iterator[Yard]:
+def yard(own: Engine) -> Iterator[Containers]:
     with a_yard() as made:
         yield made
 
 
 @pytest.mark.parametrize("when", ["while it is away", "when it is back"])
 def test_an_engine_that_crashes_in_mid_run_and_comes_back_costs_an_attempt_at_most(
-    yard: Yard, own: Engine, summary: list[str], when: str
+    yard: Containers, own: Engine, summary: list[str], when: str
 ) -> None:
     """The task ends while the engine is away; or it would end later, but a returning engine ends what it finds."""
     gate = yard.gate()
@@ -148,7 +169,9 @@ def test_an_engine_that_crashes_in_mid_run_and_comes_back_costs_an_attempt_at_mo
     killed = time.monotonic()
     if when == "while it is away":
         gate.open()
-        await_that(lambda: run.status.get("done", 0) >= 1, "the container finished its task", SOON_S)
+        await_that(
+            lambda: run.status.get("done", 0) >= 1, "the container finished its task", SOON_S
+        )
     own.start()
     back = time.monotonic()
     gate.open()
@@ -165,11 +188,14 @@ def test_an_engine_that_crashes_in_mid_run_and_comes_back_costs_an_attempt_at_mo
     gate.close()
 
 
-def test_a_run_that_starts_while_there_is_no_engine_is_refused_and_says_so(yard: Yard, own: Engine) -> None:
+def test_a_run_that_starts_while_there_is_no_engine_is_refused_and_says_so(
+    yard: Containers, own: Engine
+) -> None:
     own.kill()
 
     with pytest.raises(
-        dagnb.errors.LaunchError, match=r"the Docker engine at unix://.*/d\.sock is not running\. Start it"
+        dagnb.errors.LaunchError,
+        match=r"the Docker engine at unix://.*/d\.sock is not running\. Start it",
     ):
         dagnb.run(Task(squared)(3), workers=yard.docker(cap=1))
 

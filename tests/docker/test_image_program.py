@@ -55,7 +55,9 @@ def test_list_shows_what_dagnb_made_and_of_what(
 
 
 def test_remove_removes_what_is_named_and_refuses_what_dagnb_did_not_make(
-    tags: tuple[str, str], docker_engine: docker.DockerClient, said: Callable[..., tuple[int, str, str]]
+    tags: tuple[str, str],
+    docker_engine: docker.DockerClient,
+    said: Callable[..., tuple[int, str, str]],
 ) -> None:
     assert said("remove", tags[0]) == (0, "1 image removed.\n", "")
     assert engine.inspected(docker_engine, tags[0]) is None
@@ -67,7 +69,9 @@ def test_remove_removes_what_is_named_and_refuses_what_dagnb_did_not_make(
 
 
 def test_remove_keeps_what_a_container_uses_and_says_so(
-    tags: tuple[str, str], docker_engine: docker.DockerClient, said: Callable[..., tuple[int, str, str]]
+    tags: tuple[str, str],
+    docker_engine: docker.DockerClient,
+    said: Callable[..., tuple[int, str, str]],
 ) -> None:
     container = docker_engine.api.create_container(tags[0], labels={"dagnb.test": "1"})
     try:

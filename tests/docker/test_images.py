@@ -29,10 +29,16 @@ from dagnb.graph.requirements import parse
 from tests.conftest import missing_service
 from tests.docker.index import Index
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]  # a build may be the first, on a machine that is busy
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.timeout(300),
+]  # a build may be the first, on a machine that is busy
 
 PYTHON = "/opt/dagnb/env/bin/python"
-PROXY = {"HTTP_PROXY": "http://proxy-user-77aa:proxy-password-31bb@127.0.0.1:9", "NO_PROXY": "no-proxy-4c4c.example"}
+PROXY = {
+    "HTTP_PROXY": "http://proxy-user-77aa:proxy-password-31bb@127.0.0.1:9",
+    "NO_PROXY": "no-proxy-4c4c.example",
+}
 ENSURE = """
 import functools, os, secrets, sys
 from dagnb_workers.launchers.docker.image.images import Recipe, ensure
@@ -47,7 +53,12 @@ def printed_in(image: str, code: str) -> str:
     """What the code prints in a container as workers have it: no network, nothing writable."""
     client = engine.connect()
     told = client.containers.run(
-        image, [code], entrypoint=[PYTHON, "-P", "-c"], remove=True, read_only=True, network_mode="none"
+        image,
+        [code],
+        entrypoint=[PYTHON, "-P", "-c"],
+        remove=True,
+        read_only=True,
+        network_mode="none",
     )
     return str(told.decode()).strip()
 
@@ -85,8 +96,15 @@ def built(offline_base: str, package_index: Index) -> Iterator[Built]:
     package_index.add("dagnb_probe_one", version)
     package_index.add("dagnb_probe_two", version)
     package_index.add("dagnb_probe_two", "0.1")
-    recipe = Recipe(base=offline_base, requirements=parse([f"dagnb_probe_one=={version}", "dagnb_probe_two>0.2"]))
-    settings = {"PIP_INDEX_URL": package_index.url, "PIP_CERT": str(package_index.authority), **PROXY}
+    recipe = Recipe(
+        base=offline_base,
+        requirements=parse([f"dagnb_probe_one=={version}", "dagnb_probe_two>0.2"]),
+    )
+    settings = {
+        "PIP_INDEX_URL": package_index.url,
+        "PIP_CERT": str(package_index.authority),
+        **PROXY,
+    }
     both = [ensuring(offline_base, *recipe.requirements, **settings) for _ in range(2)]
     said = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -96,7 +114,9 @@ def built(offline_base: str, package_index: Index) -> Iterator[Built]:
         engine.connect().api.remove_image(tag, force=True)
 
 
-def test_two_processes_that_want_an_image_at_once_get_the_same_one_built_by_either(built: Built) -> None:
+def test_two_processes_that_want_an_image_at_once_get_the_same_one_built_by_either(
+    built: Built,
+) -> None:
     first, second = built.tags
     assert first == second
     assert re.fullmatch(r"dagnb-worker:[0-9a-f]{16}", first)
@@ -129,7 +149,9 @@ def test_an_image_that_is_there_is_found_without_a_build(built: Built) -> None:
     assert min(took_s) < 0.05  # 2 to 4 ms where the machine is not busy
 
 
-def test_order_comments_and_spelling_of_lines_make_no_other_image_and_a_version_does(built: Built) -> None:
+def test_order_comments_and_spelling_of_lines_make_no_other_image_and_a_version_does(
+    built: Built,
+) -> None:
     one, two = built.recipe.requirements
     again = parse([f"{two}  # why", "", one.replace("-", "_").upper()])
     other = parse([one, "dagnb_probe_two>0.3"])
@@ -141,18 +163,27 @@ def test_order_comments_and_spelling_of_lines_make_no_other_image_and_a_version_
 def test_nothing_of_index_proxy_and_authority_is_left_in_any_layer_or_setting(
     built: Built, package_index: Index, docker_engine: docker.DockerClient
 ) -> None:
-    needles = {**package_index.secrets, **{value: value.encode() for value in ("proxy-user-77aa", "no-proxy-4c4c")}}
+    needles = {
+        **package_index.secrets,
+        **{value: value.encode() for value in ("proxy-user-77aa", "no-proxy-4c4c")},
+    }
     needles["settings"] = b"/opt/dagnb/build/"
     api = docker_engine.api
 
-    said = json.dumps([api.history(built.tags[0]), engine.inspected(docker_engine, built.tags[0])]).encode()
+    said = json.dumps(
+        [api.history(built.tags[0]), engine.inspected(docker_engine, built.tags[0])]
+    ).encode()
     found = {name for name, needle in needles.items() if needle in said and name != "settings"}
     tail = b""
-    for chunk in api.get_image(built.tags[0]):  # every layer, uncompressed: also what a later layer hides
+    for chunk in api.get_image(
+        built.tags[0]
+    ):  # every layer, uncompressed: also what a later layer hides
         found |= {name for name, needle in needles.items() if needle in tail + chunk}
         tail = chunk[-200:]
 
-    assert found <= {"settings"}  # the program that reads them is part of the image and knows where they were
+    assert found <= {
+        "settings"
+    }  # the program that reads them is part of the image and knows where they were
 
 
 def test_no_stage_is_left_of_a_build(built: Built, docker_engine: docker.DockerClient) -> None:
@@ -165,29 +196,48 @@ def test_no_stage_is_left_of_a_build(built: Built, docker_engine: docker.DockerC
     assert docker_engine.api.containers(all=True, filters=of_build) == []
 
 
-def test_two_packages_of_the_users_own_index_by_the_command(offline_base: str, tmp_path: Path) -> None:
+def test_two_packages_of_the_users_own_index_by_the_command(
+    offline_base: str, tmp_path: Path
+) -> None:
     file = tmp_path / "requirements.txt"
     file.write_text("tabulate  # tables\nhumanize>=4\n")
-    command = [sys.executable, "-m", "dagnb", "image", "build", "-r", str(file), "--base", offline_base]
+    command = [
+        sys.executable,
+        "-m",
+        "dagnb",
+        "image",
+        "build",
+        "-r",
+        str(file),
+        "--base",
+        offline_base,
+    ]
 
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
 
     first = run()
-    if first.returncode and ("could not be reached" in first.stderr or "(from versions: none)" in first.stderr):
+    if first.returncode and (
+        "could not be reached" in first.stderr or "(from versions: none)" in first.stderr
+    ):
         missing_service(f"no package index in reach of a build: {first.stderr}")
     second = run()
 
     tag = first.stdout.strip()
     assert first.returncode == 0, first.stderr
     assert second.stdout == first.stdout
-    assert re.fullmatch(rf"image {tag} was there already; looking took \d+(\.\d+)? ms\n", second.stderr)
+    assert re.fullmatch(
+        rf"image {tag} was there already; looking took \d+(\.\d+)? ms\n", second.stderr
+    )
     code = "import tabulate, humanize; print(humanize.naturalsize(10**6), tabulate.tabulate([[1]], tablefmt='plain'))"
     assert printed_in(tag, code) == "1.0 MB 1"
 
 
 def test_a_requirement_that_does_not_exist_is_told_in_pips_own_words(
-    offline_base: str, package_index: Index, docker_engine: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+    offline_base: str,
+    package_index: Index,
+    docker_engine: docker.DockerClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     package_index.add("dagnb_probe_three", "1.0")
     monkeypatch.setenv("PIP_INDEX_URL", package_index.url)
@@ -206,7 +256,9 @@ def test_a_requirement_that_does_not_exist_is_told_in_pips_own_words(
     assert images.find(recipe) is None
 
 
-def test_another_cloudpickle_than_the_notebooks_is_refused_with_the_reason(offline_base: str) -> None:
+def test_another_cloudpickle_than_the_notebooks_is_refused_with_the_reason(
+    offline_base: str,
+) -> None:
     with pytest.raises(ImageBuildError) as failed:
         images.ensure(Recipe(base=offline_base, requirements=("cloudpickle<3",)), lambda line: None)
 
@@ -217,7 +269,10 @@ def test_another_cloudpickle_than_the_notebooks_is_refused_with_the_reason(offli
 @pytest.mark.parametrize(
     ("base", "words"),
     [
-        ("dagnb-no-such-image:1", ("is not here and could not be pulled", "dagnb image base", images.BASE_VARIABLE)),
+        (
+            "dagnb-no-such-image:1",
+            ("is not here and could not be pulled", "dagnb image base", images.BASE_VARIABLE),
+        ),
         ("No Name", ("names no image", "python:3.12-slim")),
     ],
 )
@@ -243,7 +298,10 @@ def test_an_interrupted_build_leaves_no_container_and_no_image(
     process = ensuring(offline_base, requirement, BUILD=build)
     _wait_until(running, process)
     if n_stages:
-        _wait_until(lambda: not running() and docker_engine.api.images(filters=of_build, all=True)[3:], process)
+        _wait_until(
+            lambda: not running() and docker_engine.api.images(filters=of_build, all=True)[3:],
+            process,
+        )
 
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -261,9 +319,11 @@ def _wait_until(come: Callable[[], object], process: subprocess.Popen[str]) -> N
         assert process.poll() is None
 
 
-def test_the_image_runs_as_nobody_with_bytecode_of_all_that_a_worker_imports(worker_image: str) -> None:
+def test_the_image_runs_as_nobody_with_bytecode_of_all_that_a_worker_imports(
+    worker_image: str,
+) -> None:
     code = (
-        "import os, sys, dagnb_workers.container, dagnb_workers.main;"
+        "import os, sys, dagnb_workers.hosting.container_main, dagnb_workers.worker.main;"
         "made = [m for m in list(sys.modules.values()) if getattr(m, '__cached__', None)];"
         "print(os.getuid(), os.getgid(), sys.flags.safe_path, [m for m in made if not os.path.exists(m.__cached__)])"
     )
@@ -285,9 +345,14 @@ def test_a_worker_has_the_versions_of_the_notebook(worker_image: str) -> None:
     assert printed_in(worker_image, code) == str(versions())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # docker leaves its socket open
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # docker leaves its socket open
 def test_no_engine_is_told_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    for host, word in (("unix:///nowhere/docker.sock", "DOCKER_HOST"), ("tcp://127.0.0.1:1", "is not running")):
+    for host, word in (
+        ("unix:///nowhere/docker.sock", "DOCKER_HOST"),
+        ("tcp://127.0.0.1:1", "is not running"),
+    ):
         monkeypatch.setenv("DOCKER_HOST", host)
         with pytest.raises(LaunchError, match=word) as failed:
             images.ensure(Recipe(base="any"), no_news)

@@ -13,13 +13,13 @@ from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
 import dagnb
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import Task
-from tests.docker.yard import LIMIT_S, MEMORY_MB, Yard, a_yard, failed_with
+from tests.docker.made_containers import LIMIT_S, MEMORY_MB, Containers, a_yard, failed_with
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis]
 
 
 @pytest.fixture(scope="module")
-def yard(offline_base: str) -> Iterator[Yard]:
+def yard(offline_base: str) -> Iterator[Containers]:
     """One for all tests here: the container of one is warm for the next."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(BASE_VARIABLE, offline_base)
@@ -27,12 +27,12 @@ def yard(offline_base: str) -> Iterator[Yard]:
             yield made
 
 
-def seen(yard: Yard, look: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+def seen(yard: Containers, look: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
     """What the function sees from inside."""
     return dagnb.run(Task(look)(*arguments), workers=yard.docker(**settings)).result(LIMIT_S)
 
 
-def test_no_network_is_in_reach(yard: Yard) -> None:
+def test_no_network_is_in_reach(yard: Containers) -> None:
     def look() -> tuple[list[str], list[str]]:
         import socket
 
@@ -50,7 +50,7 @@ def test_no_network_is_in_reach(yard: Yard) -> None:
     assert not [name for name in interfaces if name.startswith(("eth", "en", "docker"))]
 
 
-def test_the_root_cannot_be_written_to_and_tmp_can(yard: Yard) -> None:
+def test_the_root_cannot_be_written_to_and_tmp_can(yard: Containers) -> None:
     def look() -> tuple[list[str | None], str, str, str]:
         import os
         from pathlib import Path
@@ -71,19 +71,25 @@ def test_the_root_cannot_be_written_to_and_tmp_can(yard: Yard) -> None:
     assert (text, cwd, home) == ("fits", "/tmp", "/tmp")
 
 
-def test_a_task_is_nobody_without_rights_and_cannot_get_any(yard: Yard) -> None:
+def test_a_task_is_nobody_without_rights_and_cannot_get_any(yard: Containers) -> None:
     def look() -> dict[str, Any]:
         import os
         from pathlib import Path
 
-        status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        status = dict(
+            line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines()
+        )
         names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
         try:
             os.setuid(0)
             became = "root"
         except OSError as error:
             became = str(error.strerror)
-        return {"uids": (os.getuid(), os.geteuid()), "became": became, **{name: status[name] for name in names}}
+        return {
+            "uids": (os.getuid(), os.geteuid()),
+            "became": became,
+            **{name: status[name] for name in names},
+        }
 
     told = seen(yard, look)
 
@@ -94,7 +100,7 @@ def test_a_task_is_nobody_without_rights_and_cannot_get_any(yard: Yard) -> None:
     }  # fmt: skip
 
 
-def test_the_limits_are_the_ones_asked_for(yard: Yard) -> None:
+def test_the_limits_are_the_ones_asked_for(yard: Containers) -> None:
     def look() -> dict[str, Any]:
         import resource
         from pathlib import Path
@@ -104,8 +110,13 @@ def test_the_limits_are_the_ones_asked_for(yard: Yard) -> None:
 
         return {
             "pids": first("/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max"),
-            "memory": first("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-            "swap": first("/sys/fs/cgroup/memory.swap.max", "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"),
+            "memory": first(
+                "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+            ),
+            "swap": first(
+                "/sys/fs/cgroup/memory.swap.max",
+                "/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes",
+            ),
             "cpu": first("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
             "core": resource.getrlimit(resource.RLIMIT_CORE),
         }
@@ -119,12 +130,18 @@ def test_the_limits_are_the_ones_asked_for(yard: Yard) -> None:
     assert told["cpu"].split()[0] == "50000"
 
 
-def test_neither_the_engines_socket_nor_our_keys_nor_other_processes_are_inside(yard: Yard) -> None:
+def test_neither_the_engines_socket_nor_our_keys_nor_other_processes_are_inside(
+    yard: Containers,
+) -> None:
     def look(home: str) -> dict[str, Any]:
         import os
         from pathlib import Path
 
-        lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in os.listdir("/proc") if pid.isdigit()]
+        lines = [
+            Path(f"/proc/{pid}/cmdline").read_bytes()
+            for pid in os.listdir("/proc")
+            if pid.isdigit()
+        ]
         environment = Path("/proc/self/environ").read_bytes()
         try:
             first = str(Path("/proc/1/environ").read_bytes())
@@ -132,11 +149,17 @@ def test_neither_the_engines_socket_nor_our_keys_nor_other_processes_are_inside(
             first = str(error.strerror)
         return {
             "sockets": [str(path) for path in Path("/run").rglob("*") if path.is_socket()],
-            "docker": [path for path in ("/var/run/docker.sock", "/run/docker.sock") if os.path.exists(path)],
+            "docker": [
+                path
+                for path in ("/var/run/docker.sock", "/run/docker.sock")
+                if os.path.exists(path)
+            ],
             "home": os.path.exists(home),
             "first": first,
             "python": all(b"dagnb_workers.container" in line for line in lines),
-            "secrets": [word for word in (b"redis://", b"unix://", b"dagnb.key") if word in environment],
+            "secrets": [
+                word for word in (b"redis://", b"unix://", b"dagnb.key") if word in environment
+            ],
         }
 
     told = seen(yard, look, str(yard.directory))
@@ -147,9 +170,11 @@ def test_neither_the_engines_socket_nor_our_keys_nor_other_processes_are_inside(
     }  # fmt: skip
 
 
-def test_the_store_lets_a_task_do_what_workers_need_and_nothing_to_the_server(yard: Yard) -> None:
+def test_the_store_lets_a_task_do_what_workers_need_and_nothing_to_the_server(
+    yard: Containers,
+) -> None:
     """A task is told the credentials of its worker by nobody; here it is."""
-    from dagnb_workers.agent_client import store_url
+    from dagnb_workers.agent.client import store_url
     from dagnb_workers.launchers.docker.settings import store_place
 
     from dagnb import session
@@ -178,7 +203,9 @@ def test_the_store_lets_a_task_do_what_workers_need_and_nothing_to_the_server(ya
     assert len(told) == 15
 
 
-def test_a_folder_is_read_only_unless_it_was_granted_for_writing(yard: Yard, tmp_path: Path) -> None:
+def test_a_folder_is_read_only_unless_it_was_granted_for_writing(
+    yard: Containers, tmp_path: Path
+) -> None:
     for name in ("in", "out"):
         (tmp_path / name).mkdir(mode=0o777)
         (tmp_path / name).chmod(0o777)
@@ -201,7 +228,9 @@ def test_a_folder_is_read_only_unless_it_was_granted_for_writing(yard: Yard, tmp
     assert (tmp_path / "out" / "result").read_text() == "done"
 
 
-def test_a_network_is_there_for_the_task_that_was_granted_one_and_for_no_other(yard: Yard) -> None:
+def test_a_network_is_there_for_the_task_that_was_granted_one_and_for_no_other(
+    yard: Containers,
+) -> None:
     def look() -> list[str]:
         import socket
 
@@ -212,7 +241,7 @@ def test_a_network_is_there_for_the_task_that_was_granted_one_and_for_no_other(y
     assert dagnb.run(granted, other, workers=yard.docker()).result(LIMIT_S) == (["eth0"], [])
 
 
-def test_a_task_that_fills_its_disk_is_told_so(yard: Yard) -> None:
+def test_a_task_that_fills_its_disk_is_told_so(yard: Containers) -> None:
     def fills() -> None:
         with open("/tmp/big", "wb") as file:
             file.writelines(bytes(1 << 20) for _ in range(16))
@@ -222,7 +251,7 @@ def test_a_task_that_fills_its_disk_is_told_so(yard: Yard) -> None:
     assert said == "OSError: [Errno 28] No space left on device"
 
 
-def test_variables_are_set_as_told(yard: Yard) -> None:
+def test_variables_are_set_as_told(yard: Containers) -> None:
     def look() -> str | None:
         import os
 
@@ -232,9 +261,9 @@ def test_variables_are_set_as_told(yard: Yard) -> None:
     assert seen(yard, look) is None
 
 
-def test_workers_have_the_memory_that_was_asked_for_by_default(yard: Yard) -> None:
+def test_workers_have_the_memory_that_was_asked_for_by_default(yard: Containers) -> None:
     def look() -> int | None:
-        from dagnb_workers.memory import container_limit
+        from dagnb_workers.hosting.memory import container_limit
 
         return container_limit()
 

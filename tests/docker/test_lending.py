@@ -1,6 +1,6 @@
 """Containers lent, shared and kept warm: who gets which, how many there are, how they start and end.
 
-Each test has a runtime directory of its own; at its end nothing is left of it (tests/docker/yard.py).
+Each test has a runtime directory of its own; at its end nothing is left of it (tests/docker/made_containers.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dagnb.graph.task import Task
 from dagnb.trace.span import STARTING, Phase
 from tests.docker.chores import squared
 from tests.docker.index import Index
-from tests.docker.yard import LIMIT_S, SOON_S, Watch, Yard, starts
+from tests.docker.made_containers import LIMIT_S, SOON_S, Containers, Watch, starts
 from tests.services.processes import await_that
 
 pytestmark = [pytest.mark.docker, pytest.mark.redis]
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.redis]
 # ---- the cap ----
 
 
-def test_one_container_at_a_time_runs_a_dag_of_three_kinds(yard: Yard) -> None:
+def test_one_container_at_a_time_runs_a_dag_of_three_kinds(yard: Containers) -> None:
     """Workers would linger for a minute; who is needed elsewhere is hurried."""
     sizes = (96, 128, 160)
     nodes: list[Node[int]] = [
@@ -48,7 +48,9 @@ def test_one_container_at_a_time_runs_a_dag_of_three_kinds(yard: Yard) -> None:
     yard.forgotten(run)
 
 
-def test_twenty_runs_in_a_row_and_five_at_once_keep_to_the_cap_and_are_warm(yard: Yard, summary: list[str]) -> None:
+def test_twenty_runs_in_a_row_and_five_at_once_keep_to_the_cap_and_are_warm(
+    yard: Containers, summary: list[str]
+) -> None:
     def in_a_row(n: int) -> dagnb.Run[tuple[int, ...]]:
         return dagnb.run(Task(squared)(n), Task(squared)(n + 1), workers=yard.docker(cap=2))
 
@@ -66,8 +68,12 @@ def test_twenty_runs_in_a_row_and_five_at_once_keep_to_the_cap_and_are_warm(yard
 
     assert watch.most <= 2
     counted = starts(*runs)
-    assert counted["cold"] <= watch.n_started <= 2  # one that came too late for its run is warm for the next
-    assert all(any(starts(run).values()) for run in runs)  # by one of the two alone, where that is quick
+    assert (
+        counted["cold"] <= watch.n_started <= 2
+    )  # one that came too late for its run is warm for the next
+    assert all(
+        any(starts(run).values()) for run in runs
+    )  # by one of the two alone, where that is quick
     assert counted["warm"] >= len(runs) - counted["cold"]
     summary.append(
         f"20 runs in a row {between - begin:.2f} s, 5 at once {end - between:.2f} s: {counted['cold']} cold starts, "
@@ -81,7 +87,7 @@ def test_twenty_runs_in_a_row_and_five_at_once_keep_to_the_cap_and_are_warm(yard
 
 
 def test_tasks_of_one_run_have_each_the_packages_they_ask_for(
-    yard: Yard, package_index: Index, monkeypatch: pytest.MonkeyPatch
+    yard: Containers, package_index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package_index.add("dagnbprobe", "1.0")
     package_index.add("dagnbprobe", "2.0")
@@ -98,7 +104,7 @@ def test_tasks_of_one_run_have_each_the_packages_they_ask_for(
     assert dagnb.run(old(new(old())), workers=yard.docker(cap=1)).result(LIMIT_S) == "1.0 2.0 1.0"
 
 
-def test_images_are_found_not_built_again(yard: Yard, worker_image: str) -> None:
+def test_images_are_found_not_built_again(yard: Containers, worker_image: str) -> None:
     run = dagnb.run(Task(squared)(2), workers=yard.docker(cap=1))
     run.result(LIMIT_S)
 
@@ -110,7 +116,7 @@ def test_images_are_found_not_built_again(yard: Yard, worker_image: str) -> None
 # ---- warm and cold ----
 
 
-def test_a_prewarm_makes_room_and_keeps_to_the_memory_there_is(yard: Yard) -> None:
+def test_a_prewarm_makes_room_and_keeps_to_the_memory_there_is(yard: Containers) -> None:
     launcher = yard.docker(cap=2, total_memory_mb=200)
     assert dagnb.run(Task(squared)(2), workers=launcher).result(LIMIT_S) == 4
     await_that(lambda: [seat.state for seat in yard.seats()] == ["idle"], "it is idle", SOON_S)
@@ -121,7 +127,7 @@ def test_a_prewarm_makes_room_and_keeps_to_the_memory_there_is(yard: Yard) -> No
     assert session.wait(launcher.prewarm(Resources(memory_mb=128), 1)) == 1
 
 
-def test_a_prewarmed_worker_starts_warm(yard: Yard) -> None:
+def test_a_prewarmed_worker_starts_warm(yard: Containers) -> None:
     launcher = yard.docker(cap=2)
 
     assert session.wait(launcher.prewarm(Resources(), 1)) == 1
@@ -131,17 +137,24 @@ def test_a_prewarmed_worker_starts_warm(yard: Yard) -> None:
     run = dagnb.run(Task(squared)(2), workers=launcher)
     assert run.result(LIMIT_S) == 4
     assert starts(run) == {"cold": 0, "warm": 1}
-    assert {span.phase for span in run.trace.spans} & {Phase.CREATE, Phase.BOOT, Phase.IMPORT} == set()
+    assert {span.phase for span in run.trace.spans} & {
+        Phase.CREATE,
+        Phase.BOOT,
+        Phase.IMPORT,
+    } == set()
 
 
-def test_a_cold_start_is_told_with_its_phases_one_after_the_other(yard: Yard) -> None:
+def test_a_cold_start_is_told_with_its_phases_one_after_the_other(yard: Containers) -> None:
     run = dagnb.run(Task(squared)(2), workers=yard.docker(cap=1))
     assert run.result(LIMIT_S) == 4
 
     told = [span for span in run.trace.spans if span.task == -1 and span.worker]
 
     told.sort(key=lambda span: span.begin_s)
-    reading = [Phase.PROGRAM, Phase.REGISTER]  # what describes the run is read in the middle of the registration
+    reading = [
+        Phase.PROGRAM,
+        Phase.REGISTER,
+    ]  # what describes the run is read in the middle of the registration
     assert [span.phase for span in told] == [*STARTING, *reading]
     assert {span.detail for span in told if span.phase is not Phase.PROGRAM} == {"cold"}
     assert all(one.end_s <= next_.begin_s + 1e-6 for one, next_ in itertools.pairwise(told))
@@ -150,16 +163,22 @@ def test_a_cold_start_is_told_with_its_phases_one_after_the_other(yard: Yard) ->
 # ---- whom they serve, and their end ----
 
 
-def test_containers_are_labelled_and_called_after_whom_they_serve(yard: Yard) -> None:
+def test_containers_are_labelled_and_called_after_whom_they_serve(yard: Containers) -> None:
     gate = yard.gate()
     run = dagnb.run(yard.waits(gate), workers=yard.docker(cap=1))
     gate.until_there()
     end = run.id[-6:].lower()
 
-    await_that(lambda: f"dagnb-{end}-1-" in yard.only().name, "it is called after its worker", SOON_S)
+    await_that(
+        lambda: f"dagnb-{end}-1-" in yard.only().name, "it is called after its worker", SOON_S
+    )
 
     labels = yard.only().labels
-    assert (labels["dagnb.run"], labels["dagnb.worker"], labels["dagnb.project"]) == (run.id, "default", "dagnb")
+    assert (labels["dagnb.run"], labels["dagnb.worker"], labels["dagnb.project"]) == (
+        run.id,
+        "default",
+        "dagnb",
+    )
     assert labels["dagnb.instance"] == labels["dagnb.name"]
     assert labels["dagnb.attempt"] == "1"
     gate.open()
@@ -167,14 +186,14 @@ def test_containers_are_labelled_and_called_after_whom_they_serve(yard: Yard) ->
     gate.close()
 
 
-def test_an_idle_container_is_ended_when_its_time_is_over(yard: Yard) -> None:
+def test_an_idle_container_is_ended_when_its_time_is_over(yard: Containers) -> None:
     run = dagnb.run(Task(squared)(2), workers=yard.docker(cap=1, idle_s=0.2, linger_s=0.1))
     run.result(LIMIT_S)
 
     await_that(lambda: not yard.containers(), "no container is left", SOON_S)
 
 
-def test_a_cancel_ends_the_work_and_keeps_the_container(yard: Yard) -> None:
+def test_a_cancel_ends_the_work_and_keeps_the_container(yard: Containers) -> None:
     gate = yard.gate()
     run = dagnb.run(yard.waits(gate), workers=yard.docker(cap=1))
     gate.until_there()
@@ -190,7 +209,7 @@ def test_a_cancel_ends_the_work_and_keeps_the_container(yard: Yard) -> None:
     gate.close()
 
 
-def test_a_killed_run_takes_its_container_along(yard: Yard) -> None:
+def test_a_killed_run_takes_its_container_along(yard: Containers) -> None:
     gate = yard.gate()
     run = dagnb.run(yard.waits(gate), workers=yard.docker(cap=1))
     gate.until_there()

@@ -29,7 +29,11 @@ def test_a_script_that_ends_after_errors_of_docker_prints_nothing_of_pythons_own
     """There is no agent yet: the first error comes while the question to it is under way."""
     with own_home():
         done = subprocess.run(
-            [sys.executable, "-X", "dev", "-c", SCRIPT], env=os.environ, capture_output=True, text=True, check=True
+            [sys.executable, "-X", "dev", "-c", SCRIPT],
+            env=os.environ,
+            capture_output=True,
+            text=True,
+            check=True,
         )
 
     assert done.stdout == "LaunchError\nLaunchError\nConfigError\n"

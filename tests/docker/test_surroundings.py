@@ -14,7 +14,7 @@ import pytest
 
 import dagnb
 from dagnb.errors import TaskFailedError
-from tests.docker.yard import LIMIT_S, Yard
+from tests.docker.made_containers import LIMIT_S, Containers
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]  # an image may have to be built
 
@@ -45,7 +45,7 @@ def _beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_beside")
-def test_modules_with_their_data_and_those_made_in_memory_come_along(yard: Yard) -> None:
+def test_modules_with_their_data_and_those_made_in_memory_come_along(yard: Containers) -> None:
     def look() -> object:
         import here_made  # type: ignore[import-not-found]  # made above
         import here_pack  # type: ignore[import-not-found]
@@ -55,7 +55,9 @@ def test_modules_with_their_data_and_those_made_in_memory_come_along(yard: Yard)
     assert dagnb.task(look)().run(workers=yard.docker()).result(LIMIT_S) == (("1,2", 7), "made")
 
 
-def test_settings_that_mean_the_same_there_are_those_of_the_client(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_mean_the_same_there_are_those_of_the_client(
+    yard: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def look() -> object:
         import os
         import sys
@@ -63,7 +65,13 @@ def test_settings_that_mean_the_same_there_are_those_of_the_client(yard: Yard, m
 
         mask = os.umask(0)
         os.umask(mask)
-        return mask, time.localtime(0).tm_hour, sys.argv, sys.getrecursionlimit(), "SECRET" in os.environ
+        return (
+            mask,
+            time.localtime(0).tm_hour,
+            sys.argv,
+            sys.getrecursionlimit(),
+            "SECRET" in os.environ,
+        )
 
     monkeypatch.setenv("TZ", "JST-9")
     monkeypatch.setenv("SECRET", "1")
@@ -81,7 +89,7 @@ def test_settings_that_mean_the_same_there_are_those_of_the_client(yard: Yard, m
     assert seen == (0o027, 9, ["me", "--flag"], limit + 321, False)
 
 
-def test_a_module_that_is_not_there_is_told_with_the_cure(yard: Yard) -> None:
+def test_a_module_that_is_not_there_is_told_with_the_cure(yard: Containers) -> None:
     def needs() -> None:
         import surely_not_there  # type: ignore[import-not-found]  # noqa: F401
 

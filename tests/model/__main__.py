@@ -16,14 +16,18 @@ from tests.model.seeded_work import WORK
 def main() -> int:
     """Exit code 0 when no configuration violates anything and every mutant is caught as foreseen."""
     parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
-    parser.add_argument("--large", action="store_true", help="the large configurations too: minutes")
+    parser.add_argument(
+        "--large", action="store_true", help="the large configurations too: minutes"
+    )
     options = parser.parse_args()
     sound = _configurations(large=options.large)
     return 0 if _mutants() and sound else 1
 
 
 def _configurations(*, large: bool) -> bool:
-    _print(f"{'configuration':56} {'states':>9} {'transitions':>12} {'violations':>11} {'seconds':>8}")
+    _print(
+        f"{'configuration':56} {'states':>9} {'transitions':>12} {'violations':>11} {'seconds':>8}"
+    )
     n_states = n_transitions = n_violations = 0
     for configuration in (*SMALL, *LARGE) if large else SMALL:
         found = explore(configuration)
@@ -49,7 +53,9 @@ def _mutants() -> bool:
             _print(f"{mutant.name:56} survives: {mutant.survives}")
             as_foreseen = as_foreseen and bool(mutant.survives)
         else:
-            _print(f"{mutant.name:56} {found.violation.invariant:14} {len(found.steps):5}  {found.configuration}")
+            _print(
+                f"{mutant.name:56} {found.violation.invariant:14} {len(found.steps):5}  {found.configuration}"
+            )
             as_foreseen = as_foreseen and found.violation.invariant == mutant.law
     return as_foreseen
 

@@ -12,22 +12,46 @@ from tests.model.configuration import Configuration, Fault
 PINNED = 0
 
 _ONE = Configuration(name="one", upstream=((),), queues=(1,), placement=(0,), sinks=(0,))
-_CHAIN_2 = Configuration(name="chain-2", upstream=((), (0,)), queues=(1,), placement=(0, 0), sinks=(1,))
-_CHAIN_3 = Configuration(name="chain-3", upstream=((), (0,), (1,)), queues=(1,), placement=(0, 0, 0), sinks=(2,))
-_THERE_AND_BACK = replace(_CHAIN_3, name="a on w0, b on w1, c on w0", queues=(PINNED, PINNED), placement=(0, 1, 0))
-_FAN_OUT = Configuration(name="fan-out", upstream=((), (0,), (0,)), queues=(2,), placement=(0, 0, 0), sinks=(1, 2))
-_FAN_IN = Configuration(name="fan-in", upstream=((), (), (0, 1)), queues=(2,), placement=(0, 0, 0), sinks=(2,))
+_CHAIN_2 = Configuration(
+    name="chain-2", upstream=((), (0,)), queues=(1,), placement=(0, 0), sinks=(1,)
+)
+_CHAIN_3 = Configuration(
+    name="chain-3", upstream=((), (0,), (1,)), queues=(1,), placement=(0, 0, 0), sinks=(2,)
+)
+_THERE_AND_BACK = replace(
+    _CHAIN_3, name="a on w0, b on w1, c on w0", queues=(PINNED, PINNED), placement=(0, 1, 0)
+)
+_FAN_OUT = Configuration(
+    name="fan-out", upstream=((), (0,), (0,)), queues=(2,), placement=(0, 0, 0), sinks=(1, 2)
+)
+_FAN_IN = Configuration(
+    name="fan-in", upstream=((), (), (0, 1)), queues=(2,), placement=(0, 0, 0), sinks=(2,)
+)
 _DIAMOND = Configuration(
-    name="diamond", upstream=((), (0,), (0,), (1, 2)), queues=(2,), placement=(0, 0, 0, 0), sinks=(3,)
+    name="diamond",
+    upstream=((), (0,), (0,), (1, 2)),
+    queues=(2,),
+    placement=(0, 0, 0, 0),
+    sinks=(3,),
 )
 _INNER_SINK = replace(_CHAIN_2, name="chain-2, both sinks", sinks=(0, 1))
 _TAIL = Configuration(
-    name="fan-out with a tail", upstream=((), (0,), (0,), (1,)), queues=(2,), placement=(0, 0, 0, 0), sinks=(2, 3)
+    name="fan-out with a tail",
+    upstream=((), (0,), (0,), (1,)),
+    queues=(2,),
+    placement=(0, 0, 0, 0),
+    sinks=(2, 3),
 )
 _BRANCHES = Configuration(
-    name="two branches meet", upstream=((), (), (1,), (0, 2)), queues=(1,), placement=(0, 0, 0, 0), sinks=(3,)
+    name="two branches meet",
+    upstream=((), (), (1,), (0, 2)),
+    queues=(1,),
+    placement=(0, 0, 0, 0),
+    sinks=(3,),
 )
-_TWO_PARTS = Configuration(name="two tasks apart", upstream=((), ()), queues=(1,), placement=(0, 0), sinks=(0, 1))
+_TWO_PARTS = Configuration(
+    name="two tasks apart", upstream=((), ()), queues=(1,), placement=(0, 0), sinks=(0, 1)
+)
 _KINDS = Configuration(
     name="a, c for kind x, b for y",
     upstream=((), (0,), (0,)),
@@ -37,11 +61,17 @@ _KINDS = Configuration(
     kinds=("x", "y"),
     instances=("x", "y"),
 )
-_SOME_KIND = replace(_KINDS, name="a for any, b, c for kind x", placement=(1, 0, 0), kinds=("x", ""))
-_TWO_KINDS = replace(_TWO_PARTS, name="two tasks apart of kind x", kinds=("x",), instances=("x", "y"))
+_SOME_KIND = replace(
+    _KINDS, name="a for any, b, c for kind x", placement=(1, 0, 0), kinds=("x", "")
+)
+_TWO_KINDS = replace(
+    _TWO_PARTS, name="two tasks apart of kind x", kinds=("x",), instances=("x", "y")
+)
 
 
-def _with(base: Configuration, suffix: str, faults: dict[Fault, int], **changes: object) -> Configuration:
+def _with(
+    base: Configuration, suffix: str, faults: dict[Fault, int], **changes: object
+) -> Configuration:
     return replace(base, name=f"{base.name}: {suffix}", faults=faults, **changes)  # type: ignore[arg-type]  # by name
 
 
@@ -52,16 +82,33 @@ _ZOMBIE = {Fault.RAISE: 1, Fault.SUSPECT: 1, Fault.VANISH: 1}
 SMALL = (
     _with(_ONE, "exception, suspicion, cancel", _RUDE, retries=1, delays=(1.0, None)),
     _with(_ONE, "crash, deadline", {Fault.CRASH: 1, Fault.DEADLINE: 1, Fault.RAISE: 1}, retries=1),
-    _with(_ONE, "nobody starts it in time, crash, lost reply", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}, start_s=1.0),
-    _with(_ONE, "2 crashes, stored apart", {Fault.CRASH: 2, Fault.VANISH: 1}, is_small=False, n_instances=1),
+    _with(
+        _ONE,
+        "nobody starts it in time, crash, lost reply",
+        {Fault.CRASH: 1, Fault.LOST_REPLY: 1},
+        start_s=1.0,
+    ),
+    _with(
+        _ONE,
+        "2 crashes, stored apart",
+        {Fault.CRASH: 2, Fault.VANISH: 1},
+        is_small=False,
+        n_instances=1,
+    ),
     _with(_CHAIN_2, "crash, lost reply", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}),
-    _with(_CHAIN_2, "lost blob, stored apart", {Fault.VANISH: 1, Fault.LOST_REPLY: 1}, is_small=False),
+    _with(
+        _CHAIN_2, "lost blob, stored apart", {Fault.VANISH: 1, Fault.LOST_REPLY: 1}, is_small=False
+    ),
     _with(_CHAIN_2, "zombie and back-off", _ZOMBIE, queues=(2,), retries=1, delays=(1.0,)),
     _with(_CHAIN_3, "2 lost blobs", {Fault.VANISH: 2}),
     _with(_THERE_AND_BACK, "crash, suspicion", {Fault.CRASH: 1, Fault.SUSPECT: 1}),
     _with(_THERE_AND_BACK, "hints", {Fault.HINT: 1}, with_hints=True),
     _with(
-        _FAN_OUT, "exceptions, lost blob, go on", {Fault.RAISE: 1, Fault.VANISH: 1}, on_error="continue", is_small=False
+        _FAN_OUT,
+        "exceptions, lost blob, go on",
+        {Fault.RAISE: 1, Fault.VANISH: 1},
+        on_error="continue",
+        is_small=False,
     ),
     _with(_FAN_OUT, "hints, one instance too many", {}, with_hints=True, n_instances=3),
     _with(_FAN_IN, "suspicion, lost reply", {Fault.SUSPECT: 1, Fault.LOST_REPLY: 1}),
@@ -74,17 +121,48 @@ SMALL = (
         is_bound=True,
     ),
     _with(_DIAMOND, "crash", {Fault.CRASH: 1}, queues=(2,)),
-    _with(_DIAMOND, "mixed, hints", {}, queues=(1, PINNED), placement=(0, 1, 0, 1), with_hints=True),
+    _with(
+        _DIAMOND, "mixed, hints", {}, queues=(1, PINNED), placement=(0, 1, 0, 1), with_hints=True
+    ),
     _with(_INNER_SINK, "lost blob, suspicion", {Fault.VANISH: 1, Fault.SUSPECT: 1}),
-    _with(_TAIL, "exception, lost blob, go on", {Fault.RAISE: 1, Fault.VANISH: 1}, on_error="continue", is_small=False),
+    _with(
+        _TAIL,
+        "exception, lost blob, go on",
+        {Fault.RAISE: 1, Fault.VANISH: 1},
+        on_error="continue",
+        is_small=False,
+    ),
     _with(_FAN_IN, "exception, suspicion, go on", _UPSET, on_error="continue", queues=(1,)),
-    _with(_FAN_IN, "exception, lost blob, go on", {Fault.RAISE: 1, Fault.VANISH: 1}, on_error="continue"),
+    _with(
+        _FAN_IN,
+        "exception, lost blob, go on",
+        {Fault.RAISE: 1, Fault.VANISH: 1},
+        on_error="continue",
+    ),
     _with(_BRANCHES, "exception, go on", {Fault.RAISE: 1}, on_error="continue"),
     _with(_TWO_PARTS, "batches of 2, crash", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}, want=2),
-    _with(_TWO_PARTS, "late repetition, exception", {Fault.LATE: 1, Fault.RAISE: 1}, retries=1, queues=(2,)),
-    _with(_KINDS, "suspicion, exception, back-off", {Fault.SUSPECT: 1, Fault.RAISE: 1}, retries=1, delays=(1.0,)),
+    _with(
+        _TWO_PARTS,
+        "late repetition, exception",
+        {Fault.LATE: 1, Fault.RAISE: 1},
+        retries=1,
+        queues=(2,),
+    ),
+    _with(
+        _KINDS,
+        "suspicion, exception, back-off",
+        {Fault.SUSPECT: 1, Fault.RAISE: 1},
+        retries=1,
+        delays=(1.0,),
+    ),
     _with(_SOME_KIND, "hints", {}, with_hints=True, instances=("x", "x", "")),
-    _with(_TWO_KINDS, "batches of 2, containers die", {Fault.CRASH: 1, Fault.LATE: 1}, want=2, in_containers=True),
+    _with(
+        _TWO_KINDS,
+        "batches of 2, containers die",
+        {Fault.CRASH: 1, Fault.LATE: 1},
+        want=2,
+        in_containers=True,
+    ),
 )
 
 _WORSE = {Fault.CRASH: 1, Fault.LOST_REPLY: 1, Fault.SUSPECT: 1, Fault.VANISH: 1}
@@ -92,15 +170,28 @@ _BAD = {Fault.CRASH: 1, Fault.VANISH: 1}
 _WRONG = {Fault.RAISE: 2, Fault.VANISH: 1, Fault.SUSPECT: 1}
 
 LARGE = (
-    _with(_ONE, "every fault", dict.fromkeys(Fault, 1) | {Fault.HINT: 0, Fault.LATE: 0}, retries=1, delays=(1.0, None)),
-    _with(_ONE, "three instances, stored apart", _WORSE, n_instances=3, is_small=False, loss_budget=2),
+    _with(
+        _ONE,
+        "every fault",
+        dict.fromkeys(Fault, 1) | {Fault.HINT: 0, Fault.LATE: 0},
+        retries=1,
+        delays=(1.0, None),
+    ),
+    _with(
+        _ONE, "three instances, stored apart", _WORSE, n_instances=3, is_small=False, loss_budget=2
+    ),
     _with(_CHAIN_2, "stored apart", _WORSE, is_small=False),
     _with(_CHAIN_2, "three instances", _WORSE, n_instances=3),
     _with(_CHAIN_2, "late repetitions", {Fault.LATE: 2, Fault.VANISH: 1, Fault.SUSPECT: 1}),
     _with(_CHAIN_3, "pool of 1", _WORSE | {Fault.VANISH: 2}),
     _with(_CHAIN_3, "exceptions", _WRONG, retries=1, delays=(0.0, 1.0), on_error="continue"),
     _with(_THERE_AND_BACK, "pinned", _WORSE),
-    _with(_THERE_AND_BACK, "pinned, hints", {Fault.CRASH: 1, Fault.HINT: 1, Fault.LOST_REPLY: 1}, with_hints=True),
+    _with(
+        _THERE_AND_BACK,
+        "pinned, hints",
+        {Fault.CRASH: 1, Fault.HINT: 1, Fault.LOST_REPLY: 1},
+        with_hints=True,
+    ),
     _with(
         _THERE_AND_BACK,
         "pinned, started for a worker",
@@ -109,7 +200,13 @@ LARGE = (
     ),
     _with(_THERE_AND_BACK, "pinned, 2 crashes", {Fault.CRASH: 2, Fault.SUSPECT: 1}, is_small=False),
     _with(_FAN_OUT, "pool of 2", _BAD),
-    _with(_FAN_OUT, "go on", {Fault.RAISE: 1, Fault.VANISH: 1, Fault.SUSPECT: 1}, on_error="continue", is_small=False),
+    _with(
+        _FAN_OUT,
+        "go on",
+        {Fault.RAISE: 1, Fault.VANISH: 1, Fault.SUSPECT: 1},
+        on_error="continue",
+        is_small=False,
+    ),
     _with(
         _FAN_OUT,
         "mixed, late",
@@ -118,12 +215,24 @@ LARGE = (
         placement=(0, 1, 0),
     ),
     _with(_FAN_IN, "pool of 2", _BAD),
-    _with(_FAN_IN, "pinned", {Fault.CRASH: 1, Fault.SUSPECT: 1}, queues=(PINNED, PINNED), placement=(0, 1, 1)),
+    _with(
+        _FAN_IN,
+        "pinned",
+        {Fault.CRASH: 1, Fault.SUSPECT: 1},
+        queues=(PINNED, PINNED),
+        placement=(0, 1, 1),
+    ),
     _with(_FAN_IN, "three instances", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}, n_instances=3),
     _with(_DIAMOND, "pool of 2", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}),
     _with(_DIAMOND, "pool of 1, lost blobs", {Fault.VANISH: 2, Fault.SUSPECT: 1}, queues=(1,)),
     _with(_DIAMOND, "pinned", _BAD, queues=(0, 0), placement=(0, 0, 1, 0)),
-    _with(_DIAMOND, "mixed", {Fault.SUSPECT: 1, Fault.LOST_REPLY: 1}, queues=(2, 0), placement=(0, 1, 0, 0)),
+    _with(
+        _DIAMOND,
+        "mixed",
+        {Fault.SUSPECT: 1, Fault.LOST_REPLY: 1},
+        queues=(2, 0),
+        placement=(0, 1, 0, 0),
+    ),
     _with(
         _DIAMOND,
         "exceptions, go on",
@@ -132,16 +241,35 @@ LARGE = (
         is_small=False,
     ),
     _with(
-        _DIAMOND, "hints", {Fault.CRASH: 1, Fault.HINT: 1}, with_hints=True, queues=(1, PINNED), placement=(0, 1, 0, 0)
+        _DIAMOND,
+        "hints",
+        {Fault.CRASH: 1, Fault.HINT: 1},
+        with_hints=True,
+        queues=(1, PINNED),
+        placement=(0, 1, 0, 0),
     ),
     _with(_DIAMOND, "cancel, deadline", {Fault.CANCEL: 1, Fault.DEADLINE: 1, Fault.SUSPECT: 1}),
     _with(_INNER_SINK, "all", _BAD | {Fault.RAISE: 1}, on_error="continue"),
     _with(_TAIL, "go on", {Fault.RAISE: 1, Fault.VANISH: 2}, on_error="continue", is_small=False),
     _with(
-        _TAIL, "go on, back-off", {Fault.RAISE: 2, Fault.VANISH: 1}, on_error="continue", retries=1, delays=(1.0, None)
+        _TAIL,
+        "go on, back-off",
+        {Fault.RAISE: 2, Fault.VANISH: 1},
+        on_error="continue",
+        retries=1,
+        delays=(1.0, None),
     ),
-    _with(_BRANCHES, "go on", {Fault.RAISE: 2, Fault.VANISH: 1}, on_error="continue", queues=(2,), is_small=False),
+    _with(
+        _BRANCHES,
+        "go on",
+        {Fault.RAISE: 2, Fault.VANISH: 1},
+        on_error="continue",
+        queues=(2,),
+        is_small=False,
+    ),
     _with(_KINDS, "crash, lost blob", _BAD, in_containers=True),
-    _with(_KINDS, "hints", {Fault.CRASH: 1, Fault.HINT: 1}, with_hints=True, instances=("x", "y", "")),
+    _with(
+        _KINDS, "hints", {Fault.CRASH: 1, Fault.HINT: 1}, with_hints=True, instances=("x", "y", "")
+    ),
     _with(_TWO_PARTS, "batches of 2", _WORSE | {Fault.RAISE: 1}, want=2, retries=1),
 )

@@ -71,7 +71,14 @@ class Configuration:
         records = []
         for task, upstream in enumerate(self.upstream):
             edges: list[Edge] = [
-                (child, starts[child] + ups.index(task), starts[child], len(ups), self.placement[child], child)
+                (
+                    child,
+                    starts[child] + ups.index(task),
+                    starts[child],
+                    len(ups),
+                    self.placement[child],
+                    child,
+                )
                 for child, ups in enumerate(self.upstream)
                 if task in ups
             ]
@@ -88,7 +95,14 @@ class Configuration:
         return Submission(
             run="model",
             records=tuple(record.pack() for record in records),
-            queues=tuple(map(Queue, names, (cap or 1 for cap in self.queues), self.kinds or ("",) * len(names))),
+            queues=tuple(
+                map(
+                    Queue,
+                    names,
+                    (cap or 1 for cap in self.queues),
+                    self.kinds or ("",) * len(names),
+                )
+            ),
             sinks=self.sinks,
             sources=tuple(task for task, upstream in enumerate(self.upstream) if not upstream),
             n_bits=n_bits,

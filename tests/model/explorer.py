@@ -119,7 +119,11 @@ class Explorer:
         waking = {i.kind for i in world.instances if i.phase is Phase.NEW}
         coming = {kind for kind, n in world.hints.items() if n}
         if (asleep - waking - coming) & world.machine.roster.wanted().keys():
-            raise _FoundError(ViolationError("I13 hints", "one sleeps, a worker is asked for, and no hint"), number, [])
+            raise _FoundError(
+                ViolationError("I13 hints", "one sleeps, a worker is asked for, and no hint"),
+                number,
+                [],
+            )
 
     def _check_progress(self) -> None:
         """Liveness: without further faults every way ends, and it ends with the run: no dead end, no circle."""
@@ -132,7 +136,9 @@ class Explorer:
         settled = [number for number, n in enumerate(n_out) if n == 0]
         stuck = min((number for number in settled if number not in self.ends), default=None)
         if stuck is not None:
-            raise _FoundError(ViolationError("liveness", "the run goes on and nothing more happens"), stuck, [])
+            raise _FoundError(
+                ViolationError("liveness", "the run goes on and nothing more happens"), stuck, []
+            )
         n_settled = 0
         while settled:
             n_settled += 1
@@ -142,7 +148,9 @@ class Explorer:
                     settled.append(source)
         if n_settled < len(self.labels):
             circle = next(number for number, n in enumerate(n_out) if n > 0)
-            raise _FoundError(ViolationError("liveness", "steps without faults may go on for ever"), circle, [])
+            raise _FoundError(
+                ViolationError("liveness", "steps without faults may go on for ever"), circle, []
+            )
 
     def _way(self, number: int) -> list[str]:
         way = []

@@ -51,16 +51,28 @@ def _inputs(world: World) -> None:
     for task, upstream in enumerate(world.configuration.upstream):
         state = states[task]
         if state in _STARTED:
-            absent = [u for u in upstream if states[u] is not TaskState.DONE and u not in world.was_lost]
+            absent = [
+                u for u in upstream if states[u] is not TaskState.DONE and u not in world.was_lost
+            ]
             expect(not absent, "I1 inputs", f"{task} is {state.word} before {absent}")
         elif state is TaskState.WAITING:
-            expect(any(states[u] is not TaskState.DONE for u in upstream), "I3 wake-up", f"{task} waits for nothing")
+            expect(
+                any(states[u] is not TaskState.DONE for u in upstream),
+                "I3 wake-up",
+                f"{task} waits for nothing",
+            )
             hopeless = [u for u in upstream if states[u] in _LOST_FOR_GOOD]
             expect(not hopeless, "I3 wake-up", f"{task} waits for {hopeless}, which never come")
         elif state is TaskState.SKIPPED:
-            expect(any(states[u] in _LOST_FOR_GOOD for u in upstream), "I8 cause", f"{task} skipped without a cause")
+            expect(
+                any(states[u] in _LOST_FOR_GOOD for u in upstream),
+                "I8 cause",
+                f"{task} skipped without a cause",
+            )
         else:
-            expect(state in _SETTLED, "I6 terminal", f"{task} is {state.word} in a run that goes on")
+            expect(
+                state in _SETTLED, "I6 terminal", f"{task} is {state.word} in a run that goes on"
+            )
 
 
 def _edges(world: World) -> None:
@@ -68,12 +80,22 @@ def _edges(world: World) -> None:
     machine = world.machine
     for task, record in enumerate(machine.records):
         done = machine.states[task] is TaskState.DONE
-        expect(done == (task in machine.results), "I4 edges", f"{task}: result without DONE, or DONE without result")
+        expect(
+            done == (task in machine.results),
+            "I4 edges",
+            f"{task}: result without DONE, or DONE without result",
+        )
         for edge in record.edges:
-            expect((edge[1] in machine.bits) == done, "I4 edges", f"bit of {task} -> {edge[0]} is wrong")
+            expect(
+                (edge[1] in machine.bits) == done,
+                "I4 edges",
+                f"bit of {task} -> {edge[0]} is wrong",
+            )
             n_set = sum(bit in machine.bits for bit in range(edge[2], edge[2] + edge[3]))
             expect(
-                machine.n_set.get(edge[2], 0) == n_set, "I4 edges", f"{edge[0]} has {n_set} bits set, counted otherwise"
+                machine.n_set.get(edge[2], 0) == n_set,
+                "I4 edges",
+                f"{edge[0]} has {n_set} bits set, counted otherwise",
             )
 
 
@@ -84,13 +106,21 @@ def _owners(world: World) -> None:
     for task, state in enumerate(machine.states):
         owner = machine.owner.get(task)
         expect(
-            (state is TaskState.RUNNING) == (owner is not None), "I9 owner", f"{task} is {state.word}, owner {owner}"
+            (state is TaskState.RUNNING) == (owner is not None),
+            "I9 owner",
+            f"{task} is {state.word}, owner {owner}",
         )
-        expect((state is TaskState.RETRYING) == (task in machine.due), "I9 owner", f"{task} is {state.word}: back-off")
+        expect(
+            (state is TaskState.RETRYING) == (task in machine.due),
+            "I9 owner",
+            f"{task} is {state.word}: back-off",
+        )
         if owner is None:
             continue
         expect(
-            machine.running.get(owner, []).count(task) == 1, "I9 owner", f"{owner} does not know that it runs {task}"
+            machine.running.get(owner, []).count(task) == 1,
+            "I9 owner",
+            f"{owner} does not know that it runs {task}",
         )
         expect(owner in machine.leases, "I3 wake-up", f"{task} runs on {owner}, which has no lease")
         member = machine.roster.held.get(owner)
@@ -100,8 +130,12 @@ def _owners(world: World) -> None:
             f"{task} runs on {owner}, which staffs {member}",
         )
     n_running = sum(len(tasks) for tasks in machine.running.values())
-    expect(n_running == len(machine.owner), "I9 owner", f"{machine.running} against {machine.owner}")
-    strangers = (machine.leases.keys() | machine.roster.held.keys() | machine.running.keys()) - names
+    expect(
+        n_running == len(machine.owner), "I9 owner", f"{machine.running} against {machine.owner}"
+    )
+    strangers = (
+        machine.leases.keys() | machine.roster.held.keys() | machine.running.keys()
+    ) - names
     expect(not strangers, "I9 owner", f"{strangers} are gone")
 
 
@@ -109,8 +143,14 @@ def _queues(world: World) -> None:
     """I3: READY tasks, and only they, are queued, once; members are asked for or active, as far as the cap allows."""
     machine = world.machine
     ready = sorted(t for t, state in enumerate(machine.states) if state is TaskState.READY)
-    queued = sorted((task, line) for line, each in enumerate(machine.roster.lines) for _, _, task in each.ready)
-    expect([task for task, _ in queued] == ready, "I3 wake-up", f"queues hold {queued}, ready are {ready}")
+    queued = sorted(
+        (task, line) for line, each in enumerate(machine.roster.lines) for _, _, task in each.ready
+    )
+    expect(
+        [task for task, _ in queued] == ready,
+        "I3 wake-up",
+        f"queues hold {queued}, ready are {ready}",
+    )
     misplaced = [task for task, line in queued if machine.records[task].queue != line]
     expect(not misplaced, "I3 wake-up", f"{misplaced} are in the wrong queue")
     for line in machine.roster.lines:
@@ -131,15 +171,29 @@ def _members(world: World) -> None:
     for number, line in enumerate(roster.lines):
         invoked = [member for queue, member in roster.invoked if queue == number]
         held = [member for queue, member in roster.held.values() if queue == number]
-        expect(line.n_invoked == len(invoked), "I3 members", f"{line.n_invoked} asked for, in truth {invoked}")
+        expect(
+            line.n_invoked == len(invoked),
+            "I3 members",
+            f"{line.n_invoked} asked for, in truth {invoked}",
+        )
         expect(line.n_active == len(held), "I3 members", f"{line.n_active} active, in truth {held}")
         members = Counter((*line.free, *invoked, *held))
-        expect(members == Counter(range(1, line.highest + 1)), "I3 members", f"members are {members} of {line.highest}")
-    expect(set(roster.nonces) == set(roster.held.values()), "I3 members", "nonces of members that nobody holds")
+        expect(
+            members == Counter(range(1, line.highest + 1)),
+            "I3 members",
+            f"members are {members} of {line.highest}",
+        )
+    expect(
+        set(roster.nonces) == set(roster.held.values()),
+        "I3 members",
+        "nonces of members that nobody holds",
+    )
     unleased = roster.held.keys() - world.machine.leases.keys()
     expect(not unleased, "I3 wake-up", f"{unleased} staff workers without a lease")
     if world.budget[FAULTS.index(Fault.LATE)] == world.configuration.faults.get(Fault.LATE, 0):
-        asleep = [i.name for i in world.instances if i.phase is Phase.IDLE and i.name in roster.held]
+        asleep = [
+            i.name for i in world.instances if i.phase is Phase.IDLE and i.name in roster.held
+        ]
         expect(not asleep, "I3 wake-up", f"{asleep} sleep and staff a worker")
 
 
@@ -147,7 +201,9 @@ def _kinds(world: World) -> None:
     """I14: an instance only staffs queues of its kind, and its kind is known as long as it has a lease, no longer."""
     roster = world.machine.roster
     kinds = {i.name: i.kind for i in world.instances}
-    misfits = [name for name, member in roster.held.items() if roster.kind(member) != kinds.get(name)]
+    misfits = [
+        name for name, member in roster.held.items() if roster.kind(member) != kinds.get(name)
+    ]
     expect(not misfits, "I14 kinds", f"{misfits} staff queues of another kind")
     known = {name: kinds.get(name) for name in world.machine.leases if kinds.get(name)}
     expect(roster.kinds == known, "I14 kinds", f"kinds are {known}, known are {roster.kinds}")
@@ -158,7 +214,11 @@ def _awaited(world: World) -> None:
     machine = world.machine
     awaited = range(len(machine.states)) if _goes_on(world) else set(machine.submission.sinks)
     unsettled = sum(machine.states[task] not in _SETTLED for task in awaited)
-    expect(machine.unsettled == unsettled, "I8 awaited", f"{machine.unsettled} unsettled tasks, in truth {unsettled}")
+    expect(
+        machine.unsettled == unsettled,
+        "I8 awaited",
+        f"{machine.unsettled} unsettled tasks, in truth {unsettled}",
+    )
     expect(unsettled > 0, "I8 awaited", "all that the run waits for is settled and it goes on")
 
 
@@ -169,7 +229,11 @@ def _errors(world: World) -> None:
     for task, state in enumerate(machine.states):
         spent = machine.spent.get(task, {})
         n_ended = sum(spent.values())
-        expect(noted[task] == n_ended, "I8 cause", f"{task}: {n_ended} attempts ended badly, {noted[task]} errors")
+        expect(
+            noted[task] == n_ended,
+            "I8 cause",
+            f"{task}: {n_ended} attempts ended badly, {noted[task]} errors",
+        )
         expect(
             all((task, attempt) in machine.errors for attempt in range(1, n_ended + 1)),
             "I8 cause",
@@ -206,7 +270,11 @@ def _going_on(world: World) -> None:
     expect(not left, "I16 going on", f"{left} were never run, though nothing that they need failed")
     for task, upstream in enumerate(world.configuration.upstream):
         if states[task] is TaskState.SKIPPED:
-            expect(any(states[u] in _LOST_FOR_GOOD for u in upstream), "I16 going on", f"{task} skipped without cause")
+            expect(
+                any(states[u] in _LOST_FOR_GOOD for u in upstream),
+                "I16 going on",
+                f"{task} skipped without cause",
+            )
 
 
 def _ending(world: World) -> None:
@@ -224,14 +292,27 @@ def _ending(world: World) -> None:
     for state, fault in ((RunState.CANCELLED, Fault.CANCEL), (RunState.DEADLINE, Fault.DEADLINE)):
         if machine.state is state:
             spent = world.configuration.faults.get(fault, 0) - world.budget[FAULTS.index(fault)]
-            never_started = state is RunState.CANCELLED and machine.start_by is not None and machine.start_by <= 0.0
+            never_started = (
+                state is RunState.CANCELLED
+                and machine.start_by is not None
+                and machine.start_by <= 0.0
+            )
             expect(spent > 0 or never_started, "I8 cause", f"the run is {state} without a cause")
-    expect(machine.start_by is None or not machine.leases, "I8 cause", "somebody is here, and the run may never start")
+    expect(
+        machine.start_by is None or not machine.leases,
+        "I8 cause",
+        "somebody is here, and the run may never start",
+    )
     if world.is_over:
-        open_tasks = [t for t, s in enumerate(machine.states) if s not in (*_SETTLED, TaskState.CANCELLED)]
+        open_tasks = [
+            t for t, s in enumerate(machine.states) if s not in (*_SETTLED, TaskState.CANCELLED)
+        ]
         expect(not open_tasks, "I6 terminal", f"{open_tasks} are open after the end")
         busy = (
-            machine.owner or machine.due or machine.roster.invoked or any(line.ready for line in machine.roster.lines)
+            machine.owner
+            or machine.due
+            or machine.roster.invoked
+            or any(line.ready for line in machine.roster.lines)
         )
         expect(not busy, "I6 terminal", "there is work left after the end")
     if _goes_on(world) and machine.state in (RunState.OK, RunState.FAILED):

@@ -35,7 +35,9 @@ def check_repetition(before: World, after: World, act: Act) -> None:
 
     Not so for a report of lost inputs that is out of date: it may hand out the very task it names, and be true again.
     """
-    if act.kind == "lost" and act.instance.task not in before.machine.running.get(act.instance.name, ()):
+    if act.kind == "lost" and act.instance.task not in before.machine.running.get(
+        act.instance.name, ()
+    ):
         return
     again = after.copy()
     if act.kind == "dead":
@@ -47,7 +49,11 @@ def check_repetition(before: World, after: World, act: Act) -> None:
     if act.reply.status is Status.IDLE:
         after = after.copy()
         after.call(Instance(act.instance.name, kind=act.instance.kind))
-    expect(again.key() == after.key(), "I11 repetition", f"{act.kind} of {act.instance.name} again changes something")
+    expect(
+        again.key() == after.key(),
+        "I11 repetition",
+        f"{act.kind} of {act.instance.name} again changes something",
+    )
 
 
 def check_end(world: World) -> None:
@@ -58,21 +64,37 @@ def check_end(world: World) -> None:
             after = world.copy()
             act = after.call(instance)
             assert act.reply is not None
-            expect(act.reply.status is Status.STOP, "I6 terminal", f"{act.kind} is answered {act.reply.status}")
-            expect((form_of(after.machine), after.machine.results) == form, "I6 terminal", f"{act.kind} after the end")
+            expect(
+                act.reply.status is Status.STOP,
+                "I6 terminal",
+                f"{act.kind} is answered {act.reply.status}",
+            )
+            expect(
+                (form_of(after.machine), after.machine.results) == form,
+                "I6 terminal",
+                f"{act.kind} after the end",
+            )
             _discarded(after, act)
     for instance in world.instances:
         for step in (World.expire, World.dead):
             after = world.copy()
             step(after, instance)
             expect(
-                (form_of(after.machine), after.machine.results) == form, "I6 terminal", f"{step.__name__} after the end"
+                (form_of(after.machine), after.machine.results) == form,
+                "I6 terminal",
+                f"{step.__name__} after the end",
             )
     after = world.copy()
     expect(not after.machine.cancel("", now=0.0), "I6 terminal", "cancel after the end is news")
     pulses = after.machine.heartbeat(["i0"], now=0.0, fresh="f", lease_s=1.0)
-    expect(set(pulses.values()) == {Status.STOP}, "I6 terminal", "a heartbeat after the end goes on")
-    expect((form_of(after.machine), after.machine.results) == form, "I6 terminal", "cancel, heartbeat after the end")
+    expect(
+        set(pulses.values()) == {Status.STOP}, "I6 terminal", "a heartbeat after the end goes on"
+    )
+    expect(
+        (form_of(after.machine), after.machine.results) == form,
+        "I6 terminal",
+        "cancel, heartbeat after the end",
+    )
 
 
 def _results(before: World, after: World) -> None:
@@ -82,10 +104,18 @@ def _results(before: World, after: World) -> None:
         if new.results.get(task) == address:
             continue
         is_lost = (task, address.token) not in before.blobs
-        expect(is_lost, "I2 overwritten", f"the result of {task} was {address.token}, is {new.results.get(task)}")
+        expect(
+            is_lost,
+            "I2 overwritten",
+            f"the result of {task} was {address.token}, is {new.results.get(task)}",
+        )
     for task, address in new.results.items():
         if old.results.get(task) != address:
-            expect((task, address.token) in after.blobs, "I5 result", f"{task} is done without its bytes")
+            expect(
+                (task, address.token) in after.blobs,
+                "I5 result",
+                f"{task} is done without its bytes",
+            )
 
 
 def _starts(before: World, after: World) -> None:
@@ -95,7 +125,9 @@ def _starts(before: World, after: World) -> None:
         if before.machine.states[task] in (*_STARTED, TaskState.RETRYING) or state not in _STARTED:
             continue
         upstream = after.configuration.upstream[task]
-        absent = [u for u in upstream if after.machine.states[u] is not TaskState.DONE and u not in lost]
+        absent = [
+            u for u in upstream if after.machine.states[u] is not TaskState.DONE and u not in lost
+        ]
         expect(not absent, "I1 inputs", f"{task} became {state.word} before {absent}")
 
 
@@ -108,14 +140,22 @@ def _charges(before: World, after: World, act: Act) -> None:
         for charge in Charge
     }
     actual = {key for key, n in charged.items() if n}
-    expect(all(n in (0, 1) for n in charged.values()), "I7 budgets", f"{act.kind} charges {charged}")
+    expect(
+        all(n in (0, 1) for n in charged.values()), "I7 budgets", f"{act.kind} charges {charged}"
+    )
     expect(actual <= due, "I7 budgets", f"{act.kind} charges {actual}, should charge {due}")
     expect(
-        actual == due or (after.is_over and bool(actual)), "I7 budgets", f"{act.kind} charges {actual}, should {due}"
+        actual == due or (after.is_over and bool(actual)),
+        "I7 budgets",
+        f"{act.kind} charges {actual}, should {due}",
     )
     for task, state in enumerate(after.machine.states):
         if state is TaskState.FAILED and before.machine.states[task] is not state:
-            expect(task in {t for t, _ in actual}, "I8 cause", f"{task} failed in {act.kind}, which did not charge it")
+            expect(
+                task in {t for t, _ in actual},
+                "I8 cause",
+                f"{task} failed in {act.kind}, which did not charge it",
+            )
 
 
 def _retries(before: World, after: World, act: Act) -> None:
@@ -123,13 +163,23 @@ def _retries(before: World, after: World, act: Act) -> None:
     for task, at in before.machine.due.items():
         waits = at <= 0.0 or after.machine.states[task] not in _STARTED
         expect(waits, "I7 budgets", f"{task} did not wait for its time")
-    if act.kind != "fail" or before.machine.spent.get(act.instance.task) == after.machine.spent.get(act.instance.task):
+    if act.kind != "fail" or before.machine.spent.get(act.instance.task) == after.machine.spent.get(
+        act.instance.task
+    ):
         return
     state, delay_s = after.machine.states[act.instance.task], act.instance.delay_s
     if delay_s is None:
-        expect(state is TaskState.FAILED, "I7 budgets", f"{act.instance.task} must not be retried and is {state.word}")
+        expect(
+            state is TaskState.FAILED,
+            "I7 budgets",
+            f"{act.instance.task} must not be retried and is {state.word}",
+        )
     elif delay_s > 0.0:
-        expect(state not in _STARTED, "I7 budgets", f"{act.instance.task} is {state.word}, not backing off")
+        expect(
+            state not in _STARTED,
+            "I7 budgets",
+            f"{act.instance.task} is {state.word}, not backing off",
+        )
 
 
 def _takings(before: World, after: World, act: Act) -> None:
@@ -139,14 +189,22 @@ def _takings(before: World, after: World, act: Act) -> None:
     for task, owner in before.machine.owner.items():
         if owner != act.instance.name and after.machine.owner.get(task) != owner:
             committed = act.kind == "complete" and act.instance.task == task
-            expect(committed, "I9 owner", f"{act.kind} of {act.instance.name} takes {task} from {owner}")
+            expect(
+                committed,
+                "I9 owner",
+                f"{act.kind} of {act.instance.name} takes {task} from {owner}",
+            )
 
 
 def _askings(before: World, after: World) -> None:
     """I3: nobody is asked for without a task to take."""
     for old, new in zip(before.machine.roster.lines, after.machine.roster.lines, strict=True):
         thrifty = new.n_invoked <= max(old.n_invoked, len(new.ready))
-        expect(thrifty, "I3 thrift", f"{new.queue.name}: {new.n_invoked} asked for, {len(new.ready)} ready")
+        expect(
+            thrifty,
+            "I3 thrift",
+            f"{new.queue.name}: {new.n_invoked} asked for, {len(new.ready)} ready",
+        )
 
 
 def _due_charges(before: World, act: Act) -> set[tuple[int, Charge]]:
@@ -158,7 +216,9 @@ def _due_charges(before: World, act: Act) -> set[tuple[int, Charge]]:
         counts = instance.task in running and instance.attempt == machine.attempt(instance.task)
         return {(instance.task, Charge.EXCEPTION)} if counts else set()
     if act.kind == "dead":
-        charged = running if before.configuration.in_containers else {instance.task}.intersection(running)
+        charged = (
+            running if before.configuration.in_containers else {instance.task}.intersection(running)
+        )
         return {(task, Charge.CRASH) for task in charged}
     if act.kind == "expire":
         return {(task, Charge.LOSS) for task in running}
@@ -179,7 +239,11 @@ def _demand(after: World, act: Act) -> None:
 def _discarded(after: World, act: Act) -> None:
     """I10: a result that was not taken is thrown away, one that was never is."""
     results = {(task, address.token) for task, address in after.machine.results.items()}
-    expect(results.isdisjoint(act.discarded), "I10 bytes", f"{act.discarded} are thrown away and wanted")
+    expect(
+        results.isdisjoint(act.discarded),
+        "I10 bytes",
+        f"{act.discarded} are thrown away and wanted",
+    )
     if act.kind != "complete" or act.reply is None or act.reply.status is Status.NO_BLOB:
         return
     mine = act.instance.task, act.instance.token
@@ -199,14 +263,26 @@ def _answer(before: World, after: World, act: Act) -> None:
     if act.kind != "register":
         known = name in before.machine.leases
         expect(known or name not in after.machine.leases, "I12 reply", f"{act.kind} gives a lease")
-        expect(known or status is not Status.TASKS, "I12 reply", f"{name} has no lease and gets tasks")
-        expect(not known or status is not Status.FENCED, "I12 reply", f"{name} has a lease and is fenced")
+        expect(
+            known or status is not Status.TASKS, "I12 reply", f"{name} has no lease and gets tasks"
+        )
+        expect(
+            not known or status is not Status.FENCED,
+            "I12 reply",
+            f"{name} has a lease and is fenced",
+        )
     if status is not Status.NO_BLOB:
         expect(
-            (status is Status.STOP) == after.is_over, "I12 reply", f"{act.kind} is answered {status}: {machine.state}"
+            (status is Status.STOP) == after.is_over,
+            "I12 reply",
+            f"{act.kind} is answered {status}: {machine.state}",
         )
     running = machine.running.get(name, [])
-    expect(status is not Status.IDLE or not running, "I12 reply", f"{name} is told to wait and runs {running}")
+    expect(
+        status is not Status.IDLE or not running,
+        "I12 reply",
+        f"{name} is told to wait and runs {running}",
+    )
     expect(
         [offer.task for offer in reply.offers] == (running if status is Status.TASKS else []),
         "I12 reply",
@@ -215,20 +291,38 @@ def _answer(before: World, after: World, act: Act) -> None:
     if status is Status.TASKS:
         held = machine.roster.held.get(name)
         expect(
-            held is not None and reply.worker == machine.roster.name(held), "I12 reply", f"{name} is not {reply.worker}"
+            held is not None and reply.worker == machine.roster.name(held),
+            "I12 reply",
+            f"{name} is not {reply.worker}",
         )
         expect(bool(running), "I12 reply", "tasks, but none")
     for offer in reply.offers:
-        expect(offer.attempt == machine.attempt(offer.task), "I12 reply", f"attempt of {offer.task} is {offer.attempt}")
-        results = [(u, machine.results[u]) for u in machine.records[offer.task].upstream if u in machine.results]
+        expect(
+            offer.attempt == machine.attempt(offer.task),
+            "I12 reply",
+            f"attempt of {offer.task} is {offer.attempt}",
+        )
+        results = [
+            (u, machine.results[u])
+            for u in machine.records[offer.task].upstream
+            if u in machine.results
+        ]
         expect(
             [(i.task, i.address) for i in offer.inputs] == results,
             "I12 reply",
             f"inputs of {offer.task} are not the results",
         )
     bound = act.instance.bound
-    if bound is not None and not before.is_current(bound) and name not in before.machine.roster.held:
-        expect(status in (Status.REFUSED, Status.STOP), "I12 reply", f"{name} is let in, though nobody asks for it")
+    if (
+        bound is not None
+        and not before.is_current(bound)
+        and name not in before.machine.roster.held
+    ):
+        expect(
+            status in (Status.REFUSED, Status.STOP),
+            "I12 reply",
+            f"{name} is let in, though nobody asks for it",
+        )
     if status is Status.REFUSED:
         expect(
             bound is not None and not before.is_current(bound),

@@ -22,7 +22,7 @@ def moves(world: World) -> Iterator[Move]:
         if is_calling(world, instance):
             yield from _calls(world, instance)
         yield from _own_steps(world, instance)
-        yield from _mishaps(world, instance)
+        yield from _failure_reporter(world, instance)
     yield from _arrivals(world)
     yield from _starts(world)
     yield from _losses(world)
@@ -31,7 +31,9 @@ def moves(world: World) -> Iterator[Move]:
 
 def is_calling(world: World, instance: Instance) -> bool:
     """Whether its next step is a call: the bytes of a small result ride along with the commit."""
-    return instance.phase in _CALLING or (instance.phase is Phase.RUN and world.configuration.is_small)
+    return instance.phase in _CALLING or (
+        instance.phase is Phase.RUN and world.configuration.is_small
+    )
 
 
 def _calls(world: World, instance: Instance) -> Iterator[Move]:
@@ -43,7 +45,12 @@ def _calls(world: World, instance: Instance) -> Iterator[Move]:
     if world.may(Fault.LATE):
         again = after.copy(Fault.LATE)
         again.flying = (*again.flying, instance)
-        yield Move(f"{instance.name} {act.kind} -> {act.reply.status}, sent twice", Fault.LATE, act, again.tidy())
+        yield Move(
+            f"{instance.name} {act.kind} -> {act.reply.status}, sent twice",
+            Fault.LATE,
+            act,
+            again.tidy(),
+        )
     if world.may(Fault.LOST_REPLY):
         after = world.copy(Fault.LOST_REPLY)
         act = after.call(instance)
@@ -75,7 +82,9 @@ def _own_steps(world: World, instance: Instance) -> Iterator[Move]:
     if instance.phase is Phase.FETCH:
         after = world.copy()
         after.put(instance, after.fetch(instance))
-        yield Move(f"{instance.name} fetches the inputs of {instance.task}", None, None, after.tidy())
+        yield Move(
+            f"{instance.name} fetches the inputs of {instance.task}", None, None, after.tidy()
+        )
     if instance.phase is Phase.RUN and not world.configuration.is_small:
         after = world.copy()
         after.blobs.add((instance.task, instance.token))
@@ -83,19 +92,32 @@ def _own_steps(world: World, instance: Instance) -> Iterator[Move]:
         yield Move(f"{instance.name} stores {instance.task}", None, None, after.tidy())
 
 
-def _mishaps(world: World, instance: Instance) -> Iterator[Move]:
+def _failure_reporter(world: World, instance: Instance) -> Iterator[Move]:
     if instance.phase is Phase.RUN and world.may(Fault.RAISE):
         for delay_s in world.configuration.delays:
             after = world.copy(Fault.RAISE)
-            after.put(instance, instance._replace(phase=Phase.FAIL, delay_s=delay_s, inputs=(), missing=()))
-            yield Move(f"{instance.name}: {instance.task} raises, delay {delay_s}", Fault.RAISE, None, after.tidy())
+            after.put(
+                instance,
+                instance._replace(phase=Phase.FAIL, delay_s=delay_s, inputs=(), missing=()),
+            )
+            yield Move(
+                f"{instance.name}: {instance.task} raises, delay {delay_s}",
+                Fault.RAISE,
+                None,
+                after.tidy(),
+            )
     if world.may(Fault.CRASH):
         after = world.copy(Fault.CRASH)
         after.put(instance, _dying(instance))
         yield Move(f"{instance.name} dies", Fault.CRASH, None, after.tidy())
     if world.may(Fault.SUSPECT) and instance.name in world.machine.leases:
         after = world.copy(Fault.SUSPECT)
-        yield Move(f"{instance.name} is taken for dead", Fault.SUSPECT, after.expire(instance), after.tidy())
+        yield Move(
+            f"{instance.name} is taken for dead",
+            Fault.SUSPECT,
+            after.expire(instance),
+            after.tidy(),
+        )
 
 
 def _endings(world: World, instance: Instance) -> Iterator[Move]:

@@ -41,19 +41,25 @@ class Mutant:
     survives: str = ""
 
 
-def in_machine(name: str, within: str, law: str, *edits: tuple[str, str, str], survives: str = "") -> Mutant:
+def in_machine(
+    name: str, within: str, law: str, *edits: tuple[str, str, str], survives: str = ""
+) -> Mutant:
     places = tuple(Edit(Machine, *edit) for edit in edits)
     return Mutant(name=name, within=within, law=law, edits=places, survives=survives)
 
 
 def in_roster(name: str, within: str, law: str, *edits: tuple[str, str, str]) -> Mutant:
-    return Mutant(name=name, within=within, law=law, edits=tuple(Edit(Roster, *edit) for edit in edits))
+    return Mutant(
+        name=name, within=within, law=law, edits=tuple(Edit(Roster, *edit) for edit in edits)
+    )
 
 
 @contextmanager
 def planted(mutant: Mutant) -> Iterator[None]:
     """Machine and Roster are the mutant's while this lasts."""
-    originals = {(edit.owner, edit.method): getattr(edit.owner, edit.method) for edit in mutant.edits}
+    originals = {
+        (edit.owner, edit.method): getattr(edit.owner, edit.method) for edit in mutant.edits
+    }
     try:
         for owner, method in originals:
             edits = [edit for edit in mutant.edits if (edit.owner, edit.method) == (owner, method)]

@@ -86,7 +86,10 @@ ENDS = (
         ("dead", "or death.instance not in self.leases", ""),
     ),
     in_machine(
-        "a back-off never ends", "chain-2: zombie and back-off", "liveness", ("_promote", "if at <= now", "if False")
+        "a back-off never ends",
+        "chain-2: zombie and back-off",
+        "liveness",
+        ("_promote", "if at <= now", "if False"),
     ),
     in_machine(
         "a back-off does not wait",
@@ -95,7 +98,10 @@ ENDS = (
         ("_promote", "if at <= now", "if True"),
     ),
     in_machine(
-        "a back-off ends twice", "chain-2: zombie and back-off", "I9 owner", ("_promote", "del self.due[task]", "pass")
+        "a back-off ends twice",
+        "chain-2: zombie and back-off",
+        "I9 owner",
+        ("_promote", "del self.due[task]", "pass"),
     ),
     in_machine(
         "lost: the caller is believed",
@@ -139,13 +145,21 @@ ENDS = (
         "lost: the sink still counts as settled",
         "chain-2, both sinks: lost blob, suspicion",
         "I8 cause",
-        ("_uncomplete", "self.unsettled += self.waits_for_all or self.records[task].is_sink", "pass"),
+        (
+            "_uncomplete",
+            "self.unsettled += self.waits_for_all or self.records[task].is_sink",
+            "pass",
+        ),
     ),
     in_machine(
         "lost: who needs a failed task waits for it",
         "fan-out: exceptions, lost blob, go on",
         "I3 wake-up",
-        ("_ready_or_skip", "if TaskState.FAILED in upstream or TaskState.SKIPPED in upstream:", "if False:"),
+        (
+            "_ready_or_skip",
+            "if TaskState.FAILED in upstream or TaskState.SKIPPED in upstream:",
+            "if False:",
+        ),
     ),
     in_machine(
         "lost: the last skipped sink does not end the run",
@@ -169,7 +183,11 @@ ENDS = (
         "a failed sink is not settled",
         "fan-out: exceptions, lost blob, go on",
         "I8 awaited",
-        ("_fail_for_good", "self.unsettled -= self.waits_for_all or self.records[task].is_sink", "pass"),
+        (
+            "_fail_for_good",
+            "self.unsettled -= self.waits_for_all or self.records[task].is_sink",
+            "pass",
+        ),
     ),
     in_machine(
         "a skipped sink is not settled",
@@ -267,7 +285,10 @@ ENDS = (
         ("_finish", "self.roster.clear()", "pass"),
     ),
     in_machine(
-        "register after the end", "fan-in: pinned, started for a worker", "I6 terminal", ("register", _STOP, "")
+        "register after the end",
+        "fan-in: pinned, started for a worker",
+        "I6 terminal",
+        ("register", _STOP, ""),
     ),
     in_machine("fail after the end", "one: crash, deadline", "I7 budgets", ("fail", _STOP, "")),
     in_machine(
@@ -289,7 +310,10 @@ ENDS = (
         ("register", "self.start_by = None", "pass"),
     ),
     in_machine(
-        "a fenced instance gets work", "chain-2, both sinks: lost blob, suspicion", "I12 reply", ("_next", _FENCED, "")
+        "a fenced instance gets work",
+        "chain-2, both sinks: lost blob, suspicion",
+        "I12 reply",
+        ("_next", _FENCED, ""),
     ),
     in_machine(
         "a call renews a lease that was taken",

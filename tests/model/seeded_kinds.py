@@ -13,7 +13,11 @@ KINDS = (
         "anybody may staff any queue",
         _OFTEN,
         "I14 kinds",
-        ("_most_urgent", "self.urgent.get(kind, [])", "next(filter(None, self.urgent.values()), [])"),
+        (
+            "_most_urgent",
+            "self.urgent.get(kind, [])",
+            "next(filter(None, self.urgent.values()), [])",
+        ),
     ),
     in_roster(
         "nobody may staff a queue of a kind",
@@ -33,9 +37,17 @@ KINDS = (
         "I14 kinds",
         ("_drop", "self.roster.kinds.pop(instance, None)", "pass"),
     ),
-    in_machine("hints of a kind lie where nobody of it looks", _HINTS, "I13 hints", ("_hint", "if kind", "if False")),
     in_machine(
-        "demand does not end back-offs", _OFTEN, "I15 demand", ("demand", "self.reap(now=now, fresh=fresh)", "pass")
+        "hints of a kind lie where nobody of it looks",
+        _HINTS,
+        "I13 hints",
+        ("_hint", "if kind", "if False"),
+    ),
+    in_machine(
+        "demand does not end back-offs",
+        _OFTEN,
+        "I15 demand",
+        ("demand", "self.reap(now=now, fresh=fresh)", "pass"),
     ),
     in_machine(
         "who dies with its container is charged with nothing",

@@ -45,7 +45,10 @@ WORK = (
         ("_uncomplete", "self.n_set[start] -= 1", "pass"),
     ),
     in_machine(
-        "the last writer wins", "fan-out: hints, one instance too many", "I11 repetition", ("_commit", _CLOSED, "")
+        "the last writer wins",
+        "fan-out: hints, one instance too many",
+        "I11 repetition",
+        ("_commit", _CLOSED, ""),
     ),
     in_machine(
         "commit without asking for the bytes",
@@ -102,7 +105,10 @@ WORK = (
         ("_commit", "if self.results.get(task) != commit.address:", "if True:"),
     ),
     in_machine(
-        "a worker without tasks is not left", "a on w0, b on w1, c on w0: hints", "I3 wake-up", ("_take", _EMPTY, _STAY)
+        "a worker without tasks is not left",
+        "a on w0, b on w1, c on w0: hints",
+        "I3 wake-up",
+        ("_take", _EMPTY, _STAY),
     ),
     in_machine(
         "a worker is left in two steps",
@@ -131,7 +137,11 @@ WORK = (
         "the reaper forgets the tasks",
         "chain-2, both sinks: lost blob, suspicion",
         "I7 budgets",
-        ("reap", "for task in self._drop(instance, now):", "self._drop(instance, now)\n        for task in ():"),
+        (
+            "reap",
+            "for task in self._drop(instance, now):",
+            "self._drop(instance, now)\n        for task in ():",
+        ),
     ),
     in_machine(
         "the reaper leaves the worker staffed",
@@ -149,10 +159,17 @@ WORK = (
         "the reaper charges nothing",
         "chain-2, both sinks: lost blob, suspicion",
         "I7 budgets",
-        ("reap", "self._charge(task, Charge.LOSS, error, 0.0, worker, now)", "self._ready(task, now)"),
+        (
+            "reap",
+            "self._charge(task, Charge.LOSS, error, 0.0, worker, now)",
+            "self._ready(task, now)",
+        ),
     ),
     in_machine(
-        "no reaper", "chain-2, both sinks: lost blob, suspicion", "I7 budgets", ("reap", "if until < now", "if False")
+        "no reaper",
+        "chain-2, both sinks: lost blob, suspicion",
+        "I7 budgets",
+        ("reap", "if until < now", "if False"),
     ),
     in_machine(
         "heartbeats do not reap",
@@ -176,7 +193,11 @@ WORK = (
         "asked for once is asked for ever",
         "diamond: mixed, hints",
         "I3 wake-up",
-        ("route", "line.n_invoked + line.n_active < line.queue.cap", "line.highest < line.queue.cap"),
+        (
+            "route",
+            "line.n_invoked + line.n_active < line.queue.cap",
+            "line.highest < line.queue.cap",
+        ),
     ),
     in_roster(
         "a released member is never free again",

@@ -9,17 +9,47 @@ from typing import TypeAlias
 
 from dagnb.protocol.machine import HasBlob, Machine
 from dagnb.protocol.messages import Charge
-from dagnb.protocol.roster import Line, Roster
+from dagnb.protocol.roster import QueueState, Roster
 
 Plain: TypeAlias = "int | float | str | tuple[Plain, ...]"
 """What a canonical form is made of"""
 
 _FIELDS = frozenset(
     (
-        *("submission", "records", "has_blob", "state", "reason", "submitted_at", "finished_at", "deadline_at"),
+        *(
+            "submission",
+            "records",
+            "has_blob",
+            "state",
+            "reason",
+            "submitted_at",
+            "finished_at",
+            "deadline_at",
+        ),
         "start_by",
-        *("states", "bits", "n_set", "results", "spent", "owner", "running", "due", "ready_at", "leases", "errors"),
-        *("unsettled", "waits_for_all", "roster", "serial", "events", "hints", "kind_hints", "discarded"),
+        *(
+            "states",
+            "bits",
+            "n_set",
+            "results",
+            "spent",
+            "owner",
+            "running",
+            "due",
+            "ready_at",
+            "leases",
+            "errors",
+        ),
+        *(
+            "unsettled",
+            "waits_for_all",
+            "roster",
+            "serial",
+            "events",
+            "hints",
+            "kind_hints",
+            "discarded",
+        ),
     )
 )
 
@@ -55,7 +85,10 @@ def form_of(machine: Machine) -> tuple[Plain, ...]:
         "".join(machine.states),
         tuple(sorted(machine.bits)),
         machine.unsettled,
-        tuple((task, *(spent[charge] for charge in Charge)) for task, spent in sorted(machine.spent.items())),
+        tuple(
+            (task, *(spent[charge] for charge in Charge))
+            for task, spent in sorted(machine.spent.items())
+        ),
         tuple(sorted(machine.due.items())),
         tuple(_form_of_line(line) for line in roster.lines),
         tuple(sorted((member, priority) for member, (priority, _) in roster.invoked.items())),
@@ -65,7 +98,7 @@ def form_of(machine: Machine) -> tuple[Plain, ...]:
     )
 
 
-def _form_of_line(line: Line) -> tuple[Plain, ...]:
+def _form_of_line(line: QueueState) -> tuple[Plain, ...]:
     ready = tuple(task for _, _, task in line.ready)
     return (ready, tuple(sorted(line.free)), line.highest, line.n_invoked, line.n_active)
 
@@ -73,7 +106,14 @@ def _form_of_line(line: Line) -> tuple[Plain, ...]:
 def _copy_of_roster(roster: Roster) -> Roster:
     copy = object.__new__(Roster)
     copy.lines = [
-        Line(line.queue, line.ready.copy(), line.free.copy(), line.highest, line.n_invoked, line.n_active)
+        QueueState(
+            line.queue,
+            line.ready.copy(),
+            line.free.copy(),
+            line.highest,
+            line.n_invoked,
+            line.n_active,
+        )
         for line in roster.lines
     ]
     copy.names = roster.names

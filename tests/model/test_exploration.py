@@ -20,7 +20,9 @@ def explorations() -> Iterator[list[Exploration]]:
     done: list[Exploration] = []
     yield done
     n_wrong = sum(exploration.violation is not None for exploration in done)
-    sys.stdout.write(f"\n{len(done)} configurations, {sum(e.n_states for e in done):,} states, {n_wrong} violations\n")
+    sys.stdout.write(
+        f"\n{len(done)} configurations, {sum(e.n_states for e in done):,} states, {n_wrong} violations\n"
+    )
 
 
 @pytest.mark.parametrize("configuration", SMALL, ids=name_of)
@@ -37,7 +39,9 @@ def test_every_state_is_sound_and_leads_to_the_end(
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("configuration", LARGE, ids=name_of)
-def test_every_state_of_large_ones_too(configuration: Configuration, explorations: list[Exploration]) -> None:
+def test_every_state_of_large_ones_too(
+    configuration: Configuration, explorations: list[Exploration]
+) -> None:
     exploration = explore(configuration)
 
     explorations.append(exploration)

@@ -18,7 +18,10 @@ class Run:
 
     def __post_init__(self) -> None:
         self.machine = Machine(
-            self.configuration.submission(), 0.0, "f", lambda task, where: (task, where) in self.blobs
+            self.configuration.submission(),
+            0.0,
+            "f",
+            lambda task, where: (task, where) in self.blobs,
         )
 
     def register(self, instance: str = "i0") -> Reply:
@@ -88,11 +91,21 @@ def test_a_done_task_lost_after_its_input_failed_for_good_is_skipped_with_all_be
     run.blobs.clear()
     assert tasks_of(run.lost(2, missing=0, instance="i1")) == [0]
     run.fail(0, "i1")
-    assert run.machine.states == [TaskState.FAILED, TaskState.DONE, TaskState.SKIPPED, TaskState.RUNNING]
+    assert run.machine.states == [
+        TaskState.FAILED,
+        TaskState.DONE,
+        TaskState.SKIPPED,
+        TaskState.RUNNING,
+    ]
 
     run.lost(3, missing=1)
 
-    assert run.machine.states == [TaskState.FAILED, TaskState.SKIPPED, TaskState.SKIPPED, TaskState.SKIPPED]
+    assert run.machine.states == [
+        TaskState.FAILED,
+        TaskState.SKIPPED,
+        TaskState.SKIPPED,
+        TaskState.SKIPPED,
+    ]
     assert run.machine.state is RunState.FAILED
 
 

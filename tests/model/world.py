@@ -13,7 +13,17 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from dagnb.protocol.machine import Machine
-from dagnb.protocol.messages import HELD, Address, Charge, Commit, Death, Failure, Reply, RunState, Status
+from dagnb.protocol.messages import (
+    HELD,
+    Address,
+    Charge,
+    Commit,
+    Death,
+    Failure,
+    Reply,
+    RunState,
+    Status,
+)
 from tests.model.configuration import FAULTS, Configuration, Fault
 from tests.model.snapshot import Plain, copy_of, form_of
 
@@ -35,7 +45,12 @@ class Phase(StrEnum):
     DEAD = "dead"
 
 
-_AFTER = {Status.REFUSED: Phase.LEFT, Status.STOP: Phase.LEFT, Status.IDLE: Phase.IDLE, Status.FENCED: Phase.NEW}
+_AFTER = {
+    Status.REFUSED: Phase.LEFT,
+    Status.STOP: Phase.LEFT,
+    Status.IDLE: Phase.IDLE,
+    Status.FENCED: Phase.NEW,
+}
 _GONE = (Phase.LEFT, Phase.DEAD)
 
 
@@ -91,7 +106,16 @@ class Move(NamedTuple):
 class World:
     """One state of everything. hints: kind -> how many lie there. was_lost: tasks whose result was lost some time."""
 
-    __slots__ = ("blobs", "budget", "configuration", "flying", "hints", "instances", "machine", "was_lost")
+    __slots__ = (
+        "blobs",
+        "budget",
+        "configuration",
+        "flying",
+        "hints",
+        "instances",
+        "machine",
+        "was_lost",
+    )
 
     def __init__(self, configuration: Configuration) -> None:
         """The moment after `submit`."""
@@ -115,7 +139,9 @@ class World:
         world.instances, world.flying, world.hints = self.instances, self.flying, self.hints.copy()
         world.was_lost, world.budget = self.was_lost, self.budget
         if fault is not None:
-            world.budget = tuple(n - (kind is fault) for n, kind in zip(self.budget, FAULTS, strict=True))
+            world.budget = tuple(
+                n - (kind is fault) for n, kind in zip(self.budget, FAULTS, strict=True)
+            )
         return world
 
     @property
@@ -139,12 +165,26 @@ class World:
         task = caller.task
         if caller.phase in (Phase.NEW, Phase.IDLE):
             reply = machine.register(
-                caller.name, now=0.0, fresh="f", lease_s=LEASE_S, want=want, worker=caller.bound, kind=caller.kind
+                caller.name,
+                now=0.0,
+                fresh="f",
+                lease_s=LEASE_S,
+                want=want,
+                worker=caller.bound,
+                kind=caller.kind,
             )
             return self.settle(Act("register", caller, reply))
         if caller.phase is Phase.FAIL:
-            failure = Failure(task=task, attempt=caller.attempt, error=ERROR, delay_s=caller.delay_s)
-            return self.settle(Act("fail", caller, machine.fail(caller.name, failure, now=0.0, fresh="f", want=want)))
+            failure = Failure(
+                task=task, attempt=caller.attempt, error=ERROR, delay_s=caller.delay_s
+            )
+            return self.settle(
+                Act(
+                    "fail",
+                    caller,
+                    machine.fail(caller.name, failure, now=0.0, fresh="f", want=want),
+                )
+            )
         if caller.phase is Phase.LOSE:
             reply = machine.lost(caller.name, task, caller.missing, now=0.0, fresh="f", want=want)
             return self.settle(Act("lost", caller, reply))
@@ -152,13 +192,19 @@ class World:
             self.blobs.add((task, caller.token))
         commit = Commit(task=task, address=Address(caller.token, 1, 0))
         return self.settle(
-            Act("complete", caller, machine.complete(caller.name, [commit], now=0.0, fresh="f", want=want))
+            Act(
+                "complete",
+                caller,
+                machine.complete(caller.name, [commit], now=0.0, fresh="f", want=want),
+            )
         )
 
     def expire(self, instance: Instance) -> Act:
         """The lease ends, and the next heartbeat of somebody else, or a waiting client, notices."""
         self.machine.leases[instance.name] = -1.0
-        others = [i.name for i in self.instances if i.phase not in _GONE and i.name != instance.name]
+        others = [
+            i.name for i in self.instances if i.phase not in _GONE and i.name != instance.name
+        ]
         alive = [name for name in others if name in self.machine.leases]
         if alive:
             self.machine.heartbeat(alive, now=0.0, fresh="f", lease_s=LEASE_S)
@@ -168,8 +214,16 @@ class World:
 
     def dead(self, instance: Instance) -> Act:
         """The supervisor saw it end; it knows the task the instance was at, if any."""
-        task = HELD if self.configuration.in_containers else instance.task if instance.task >= 0 else None
-        death = Death(instance=instance.name, task=task, charge=Charge.CRASH, error=ERROR, delay_s=0.0)
+        task = (
+            HELD
+            if self.configuration.in_containers
+            else instance.task
+            if instance.task >= 0
+            else None
+        )
+        death = Death(
+            instance=instance.name, task=task, charge=Charge.CRASH, error=ERROR, delay_s=0.0
+        )
         is_news = self.machine.dead(death, now=0.0, fresh="f")
         return self.settle(Act("dead", instance, is_news=is_news))
 
@@ -185,7 +239,9 @@ class World:
         self.blobs.difference_update(act.discarded)
         for kind, names in machine.take_hints().items():
             if kind in self.hints:
-                self.hints[kind] = min(self.hints[kind] + len(names), self.configuration.staff.count(kind))
+                self.hints[kind] = min(
+                    self.hints[kind] + len(names), self.configuration.staff.count(kind)
+                )
         lost = [event.task for event in machine.events if event.kind == "lost"]
         if lost:
             self.was_lost = self.was_lost.union(lost)
@@ -195,7 +251,9 @@ class World:
         """Without what has no future: instances that are gone for good, bytes that nobody can name."""
         flying = {i.name for i in self.flying}
         self.instances = tuple(
-            i for i in self.instances if i.phase not in _GONE or i.name in self.machine.leases or i.name in flying
+            i
+            for i in self.instances
+            if i.phase not in _GONE or i.name in self.machine.leases or i.name in flying
         )
         named = {(task, address.token) for task, address in self.machine.results.items()}
         for instance in (*self.instances, *self.flying):
@@ -220,11 +278,20 @@ class World:
         offer = reply.offers[0]
         used = {i.token for i in (*self.instances, *self.flying) if i.task == offer.task}
         used.update(token for task, token in self.blobs if task == offer.task)
-        used.update(address.token for task, address in self.machine.results.items() if task == offer.task)
-        used.update(token for i in (*self.instances, *self.flying) for task, token in i.inputs if task == offer.task)
+        used.update(
+            address.token for task, address in self.machine.results.items() if task == offer.task
+        )
+        used.update(
+            token
+            for i in (*self.instances, *self.flying)
+            for task, token in i.inputs
+            if task == offer.task
+        )
         token = next(str(n) for n in range(99) if str(n) not in used)
         inputs = tuple((i.task, i.address.token) for i in offer.inputs)
-        begun = Instance(instance.name, Phase.FETCH, offer.task, offer.attempt, token, inputs, kind=instance.kind)
+        begun = Instance(
+            instance.name, Phase.FETCH, offer.task, offer.attempt, token, inputs, kind=instance.kind
+        )
         return self.fetch(begun) if self.configuration.is_small else begun
 
     def fetch(self, instance: Instance) -> Instance:
@@ -232,7 +299,9 @@ class World:
         readable = {task for task, token in instance.inputs if (task, token) in self.blobs}
         upstream = self.configuration.upstream[instance.task]
         missing = tuple(task for task in upstream if task not in readable)
-        return instance._replace(phase=Phase.LOSE if missing else Phase.RUN, missing=missing, inputs=())
+        return instance._replace(
+            phase=Phase.LOSE if missing else Phase.RUN, missing=missing, inputs=()
+        )
 
     # ---- canonical form -------------------------------------------------------------------------------------------
 
@@ -240,7 +309,9 @@ class World:
         """Equal for two states only if they behave alike: instances in a fixed order, tokens numbered anew."""
         machine = self.machine
         results = {task: address.token for task, address in machine.results.items()}
-        rows = sorted(((self._row(i, results), i) for i in self.instances), key=lambda pair: pair[0])
+        rows = sorted(
+            ((self._row(i, results), i) for i in self.instances), key=lambda pair: pair[0]
+        )
         numbers: dict[tuple[int, str], int] = {}
         for named in self._named(results, [instance for _, instance in rows]):
             numbers.setdefault(named, len(numbers))
@@ -255,7 +326,9 @@ class World:
             tuple(sorted(self.was_lost)),
         )
 
-    def _named(self, results: dict[int, str], instances: Iterable[Instance]) -> Iterator[tuple[int, str]]:
+    def _named(
+        self, results: dict[int, str], instances: Iterable[Instance]
+    ) -> Iterator[tuple[int, str]]:
         yield from sorted(results.items())
         for instance in instances:
             for each in (instance, *(f for f in self.flying if f.name == instance.name)):
@@ -295,4 +368,6 @@ class World:
     def is_current(self, bound: tuple[str, str]) -> bool:
         """Whether the member the instance was started for still waits for just this instance."""
         roster = self.machine.roster
-        return any((roster.name(member), nonce) == bound for member, (_, nonce) in roster.invoked.items())
+        return any(
+            (roster.name(member), nonce) == bound for member, (_, nonce) in roster.invoked.items()
+        )

@@ -81,7 +81,9 @@ def test_a_failed_run_shows_the_lines_of_its_cell_and_no_way_through_dagnb() -> 
 def test_an_interrupt_ends_the_wait_and_the_run_and_says_so() -> None:
     cells = [
         nbformat.v4.new_code_cell(LOAD),
-        nbformat.v4.new_code_cell("%%dag value\ndef nap(n):\n    time.sleep(0.3)\n[nap(n) for n in range(100)]"),
+        nbformat.v4.new_code_cell(
+            "%%dag value\ndef nap(n):\n    time.sleep(0.3)\n[nap(n) for n in range(100)]"
+        ),
         nbformat.v4.new_code_cell("[line.state.value for line in dagnb.runs()]"),
     ]
     notebook = nbformat.v4.new_notebook(cells=cells)
@@ -90,7 +92,9 @@ def test_an_interrupt_ends_the_wait_and_the_run_and_says_so() -> None:
     with client.setup_kernel():
         client.execute_cell(cells[0], 0)
         began = time.monotonic()
-        timer = threading.Timer(2.0, lambda: client.km.provisioner.process.send_signal(signal.SIGINT))
+        timer = threading.Timer(
+            2.0, lambda: client.km.provisioner.process.send_signal(signal.SIGINT)
+        )
         timer.start()
         client.execute_cell(cells[1], 1)
         took_s = time.monotonic() - began
@@ -98,7 +102,10 @@ def test_an_interrupt_ends_the_wait_and_the_run_and_says_so() -> None:
 
     assert took_s < 10
     assert notebook.cells[1].outputs[-1].ename == "KeyboardInterrupt"
-    assert "was cancelled, because waiting for it was interrupted" in notebook.cells[1].outputs[-1].evalue
+    assert (
+        "was cancelled, because waiting for it was interrupted"
+        in notebook.cells[1].outputs[-1].evalue
+    )
     assert notebook.cells[2].outputs[0].data["text/plain"] == "['cancelled']"
 
 
@@ -111,9 +118,18 @@ TOLD = [
         "%%dag value --planer x\n1",
         "UsageError: %%dag: unknown flag '--planer'; did you mean '--planner'? `%%dag -h` explains.\n",
     ),
-    ("%%dag value --planner one_pas\n1", "UsageError: %%dag: unknown planner 'one_pas'. Did you mean 'one_pass'?\n"),
-    ("%%dag\n1", "UsageError: %%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains.\n"),
-    ("%%dag", "UsageError: %%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains.\n"),
+    (
+        "%%dag value --planner one_pas\n1",
+        "UsageError: %%dag: unknown planner 'one_pas'. Did you mean 'one_pass'?\n",
+    ),
+    (
+        "%%dag\n1",
+        "UsageError: %%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains.\n",
+    ),
+    (
+        "%%dag",
+        "UsageError: %%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains.\n",
+    ),
     ("%dag run valu", "UsageError: %dag run: unknown node 'valu'; there is none yet\n"),
     ("%dag status valu", "UsageError: %dag status: unknown run 'valu': there are no runs yet.\n"),
 ]
@@ -158,7 +174,9 @@ WAYS = {
 
 @pytest.mark.redis
 @pytest.mark.parametrize("way", WAYS)
-def test_an_interrupt_ends_the_run_and_its_workers_soon_and_says_so(kernel: Kernel, tmp_path: Path, way: str) -> None:
+def test_an_interrupt_ends_the_run_and_its_workers_soon_and_says_so(
+    kernel: Kernel, tmp_path: Path, way: str
+) -> None:
     folder = tmp_path / "workers"
     folder.mkdir()
     nap = f"def nap(n):\n    pathlib.Path({str(folder)!r}, str(os.getpid())).touch()\n    time.sleep(60)"
@@ -179,7 +197,9 @@ def test_an_interrupt_ends_the_run_and_its_workers_soon_and_says_so(kernel: Kern
 
 
 @pytest.mark.redis
-def test_restarting_the_kernel_leaves_the_run_going_however_the_cell_waits(kernel: Kernel, tmp_path: Path) -> None:
+def test_restarting_the_kernel_leaves_the_run_going_however_the_cell_waits(
+    kernel: Kernel, tmp_path: Path
+) -> None:
     states, results = {}, {}
     ways = [*((way, False) for way in WAYS), ("result", True)]
     for number, (way, now) in enumerate(ways):

@@ -31,7 +31,9 @@ class KindPair(Pair):
     def draw_register(self) -> Call:
         """Mostly with a kind that is wanted; who was started for a worker, mostly with that worker's."""
         name, args, options = super().draw_register()
-        members = {self.machine.roster.name(member): member for member in self.machine.roster.invoked}
+        members = {
+            self.machine.roster.name(member): member for member in self.machine.roster.invoked
+        }
         kinds = sorted(self.machine.roster.wanted()) or KINDS
         if options["worker"] is not None and self.draw(st.integers(0, 4)):
             kinds = [self.machine.roster.kind(members[options["worker"][0]])]
@@ -50,7 +52,9 @@ class KindPair(Pair):
         theirs["invoked"].update(more.pop("invoked"))
         theirs = {**theirs, **more, "hints": hints}
         ours = {**machine_state(self.machine, self.n_events, self.blobs), **self._machine_kinds()}
-        different = {name: (theirs[name], ours[name]) for name in ours if theirs[name] != ours[name]}
+        different = {
+            name: (theirs[name], ours[name]) for name in ours if theirs[name] != ours[name]
+        }
         assert not different, "\n".join((*self.story, f"after {kind} (theirs, ours): {different}"))
         self.n_events = len(self.machine.events)
         self.machine.take_hints()
@@ -63,7 +67,10 @@ class KindPair(Pair):
         over = machine.state.value != "running"
         ends = any(event.kind == "end" for event in machine.events[self.n_events :])
         wanted = roster.wanted()
-        kept = {k: len(names) if over else min(len(names), wanted.get(k, 0)) for k, names in hints.items()}
+        kept = {
+            k: len(names) if over else min(len(names), wanted.get(k, 0))
+            for k, names in hints.items()
+        }
         return {
             "hints": {k: n for k, n in kept.items() if n},
             "kinds": dict(roster.kinds),
@@ -83,15 +90,26 @@ class KindPair(Pair):
                 ("DEL", p + "need", *(p + hint_name(kind) for kind in asked)),
             ]
         )
-        lists, invoked, (instances, n_need, _) = answers[: n + 1], answers[n + 1 : 2 * n + 1], answers[2 * n + 1 :]
+        lists, invoked, (instances, n_need, _) = (
+            answers[: n + 1],
+            answers[n + 1 : 2 * n + 1],
+            answers[2 * n + 1 :],
+        )
         hints = {kind: names for kind, names in zip(("", *asked), lists, strict=True) if names}
         for kind, names in hints.items():
             ours = self.machine.kind_hints.get(kind, []) if kind else self.machine.hints
             assert not Counter(map(bytes.decode, names)) - Counter(ours), (kind, names, ours)
         members = [pair for flat in invoked for pair in zip(flat[::2], flat[1::2], strict=True)]
-        pairs = instances.items() if isinstance(instances, dict) else zip(instances[::2], instances[1::2], strict=True)
+        pairs = (
+            instances.items()
+            if isinstance(instances, dict)
+            else zip(instances[::2], instances[1::2], strict=True)
+        )
         return {kind: len(names) for kind, names in hints.items()}, {
-            "invoked": {tuple(map(int, member.decode().split("/"))): float(score) for member, score in members},
+            "invoked": {
+                tuple(map(int, member.decode().split("/"))): float(score)
+                for member, score in members
+            },
             "kinds": {name.decode(): kind.decode() for name, kind in pairs},
             "need": n_need,
         }

@@ -26,7 +26,11 @@ STEP_S = 30.0
 """more than a quarter of the time to live: so every heartbeat renews it"""
 
 ACTS: st.SearchStrategy[tuple[str, str, set[str]]] = st.one_of(
-    st.tuples(st.sampled_from(("share", "start")), st.sampled_from(RUNS), st.sets(st.sampled_from(HASHES), min_size=1)),
+    st.tuples(
+        st.sampled_from(("share", "start")),
+        st.sampled_from(RUNS),
+        st.sets(st.sampled_from(HASHES), min_size=1),
+    ),
     st.tuples(st.sampled_from(("wait", "work", "forget")), st.sampled_from(RUNS), st.just(set())),
 )
 """Share content; submit a run as well; let time pass; let it pass with a run that is worked for; forget a run."""
@@ -64,7 +68,11 @@ def linked(redis_url: str) -> Iterator[tuple[asyncio.Runner, SteeredLink]]:
 
 
 @settings(
-    max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=(Phase.generate,)
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.generate,),
 )
 @given(acts=st.lists(ACTS, min_size=3, max_size=30))
 def test_a_server_drops_content_when_the_memory_does_and_never_before(
@@ -79,7 +87,9 @@ def test_a_server_drops_content_when_the_memory_does_and_never_before(
     for what, run, hashes in acts:
         dropped: set[str] = set()
         if what in ("share", "start"):
-            both.ask("share", {name: name.encode() for name in sorted(hashes)}, run=run, ttl_s=TTL_S)
+            both.ask(
+                "share", {name: name.encode() for name in sorted(hashes)}, run=run, ttl_s=TTL_S
+            )
             uses[run] |= hashes
         if what == "start" and run not in submitted:
             both.ask("submit", chain(1, run=run, ttl_s=TTL_S))
@@ -92,9 +102,16 @@ def test_a_server_drops_content_when_the_memory_does_and_never_before(
             both.ask("forget", run)
             submitted.discard(run)
             dropped, uses[run] = uses[run], set()
-        theirs, ours = (dict(zip(HASHES, found, strict=True)) for found in both.ask("content", HASHES))
-        assert {name: theirs[name] for name in dropped} == {name: ours[name] for name in dropped}, (what, run)
-        assert {name: theirs[name] for name in HASHES if ours[name]} == {n: ours[n] for n in HASHES if ours[n]}
+        theirs, ours = (
+            dict(zip(HASHES, found, strict=True)) for found in both.ask("content", HASHES)
+        )
+        assert {name: theirs[name] for name in dropped} == {name: ours[name] for name in dropped}, (
+            what,
+            run,
+        )
+        assert {name: theirs[name] for name in HASHES if ours[name]} == {
+            n: ours[n] for n in HASHES if ours[n]
+        }
 
     for run in RUNS:
         both.ask("forget", run)

@@ -34,7 +34,9 @@ def reference(names: list[str], edges: Edges) -> graphlib.TopologicalSorter[str]
 
 
 @given(any_edges())
-def test_edges_make_a_dag_exactly_where_graphlib_finds_an_order(drawn: tuple[list[str], Edges]) -> None:
+def test_edges_make_a_dag_exactly_where_graphlib_finds_an_order(
+    drawn: tuple[list[str], Edges],
+) -> None:
     names, edges = drawn
     try:
         reference(names, edges).prepare()
@@ -112,7 +114,9 @@ def test_the_level_is_the_number_of_edges_on_the_longest_way(dag: Dag) -> None:
     longest = [max(map(len, ways_to(dag, i))) - 1 for i in range(len(dag))]
 
     assert list(shape.levels(dag)) == longest
-    assert [i for level in shape.by_level(dag) for i in level] == sorted(range(len(dag)), key=lambda i: (longest[i], i))
+    assert [i for level in shape.by_level(dag) for i in level] == sorted(
+        range(len(dag)), key=lambda i: (longest[i], i)
+    )
 
 
 @given(strategies.dags(8), st.data())

@@ -43,8 +43,13 @@ def server(redis_url: str, summary: list[str]) -> Iterator[Server]:
 def submissions(draw: st.DrawFn, run: str, kinds: Sequence[str] = ("",)) -> Submission:
     """A small DAG on pinned queues and pools, with whatever sinks, retries and limits. kinds: of its queues, some."""
     n = draw(st.integers(2, 12))
-    upstreams = [tuple(sorted(draw(st.sets(st.integers(0, t - 1), max_size=3)))) if t else () for t in range(n)]
-    queues = tuple(draw(st.lists(st.sampled_from(_QUEUES), min_size=1, max_size=3, unique_by=lambda q: q.name)))
+    upstreams = [
+        tuple(sorted(draw(st.sets(st.integers(0, t - 1), max_size=3)))) if t else ()
+        for t in range(n)
+    ]
+    queues = tuple(
+        draw(st.lists(st.sampled_from(_QUEUES), min_size=1, max_size=3, unique_by=lambda q: q.name))
+    )
     some = draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=2))
     queues = tuple(replace(queue, kind=draw(st.sampled_from(some))) for queue in queues)
     queue = [draw(st.integers(0, len(queues) - 1)) for _ in range(n)]
@@ -98,10 +103,12 @@ _QUEUES = (Queue("w0", 1), Queue("w 1", 1), Queue("~", 1), Queue("~", 3), Queue(
 
 # ---- stories: what random walks hardly find ----
 
-Story = tuple[str, tuple[tuple[int, ...], ...], tuple[int, ...], int, tuple[tuple[str, str, int, int], ...]]
+RunDescription = tuple[
+    str, tuple[tuple[int, ...], ...], tuple[int, ...], int, tuple[tuple[str, str, int, int], ...]
+]
 """Name, upstream of each task, sinks, cap of the pool, acts: (what, instance, task, missing input)"""
 
-STORIES: tuple[Story, ...] = (
+STORIES: tuple[RunDescription, ...] = (
     (
         "a ready task loses an input that then fails for good",
         ((), (0,), (0,)),
@@ -148,10 +155,14 @@ STORIES: tuple[Story, ...] = (
 
 
 @pytest.mark.parametrize("story", STORIES, ids=[story[0].replace(" ", "-") for story in STORIES])
-def test_the_scripts_end_the_stories_as_the_machine_does(server: Server, story: Story) -> None:
+def test_the_scripts_end_the_stories_as_the_machine_does(
+    server: Server, story: RunDescription
+) -> None:
     _, upstreams, sinks, cap, acts = story
     server.tally.runs += 1
-    records = _records(upstreams, [0] * len(upstreams), [0] * len(upstreams), set(sinks), [0] * len(upstreams))
+    records = _records(
+        upstreams, [0] * len(upstreams), [0] * len(upstreams), set(sinks), [0] * len(upstreams)
+    )
     sources = tuple(t for t, upstream in enumerate(upstreams) if not upstream)
     submission = Submission(
         run=f"story{server.tally.runs}",
@@ -202,7 +213,9 @@ def test_the_scripts_do_what_the_machine_does_with_instances_of_several_kinds(
     walk(server, data, KindPair, KINDS)
 
 
-def walk(server: Server, data: st.DataObject, kind_of_pair: type[Pair], kinds: Sequence[str]) -> None:
+def walk(
+    server: Server, data: st.DataObject, kind_of_pair: type[Pair], kinds: Sequence[str]
+) -> None:
     """A random run from its submission to four steps after its end, or not so far."""
     run = f"d{server.tally.runs}"
     server.tally.runs += 1

@@ -36,7 +36,9 @@ class Executions:
     def following(self, state: State) -> list[State]:
         done, running = state
         busy = {self.steps[s].worker for s in running} - {None}
-        fresh = [s for s in range(len(self.steps)) if s not in done | running and self.ready(s, done)]
+        fresh = [
+            s for s in range(len(self.steps)) if s not in done | running and self.ready(s, done)
+        ]
         begun = [(done, running | {s}) for s in fresh if self.steps[s].worker not in busy]
         return begun + [(done | {s}, running - {s}) for s in running]
 
@@ -47,7 +49,9 @@ class Executions:
         has_work = mine & running or any(self.ready(s, done) for s in mine - done)
         return frozenset() if has_work or mine <= done else frozenset(mine & done)
 
-    def reach_the_end(self, worker: str = "", without: frozenset[int] = frozenset()) -> set[frozenset[int]] | None:
+    def reach_the_end(
+        self, worker: str = "", without: frozenset[int] = frozenset()
+    ) -> set[frozenset[int]] | None:
         """All stops of the worker met on the way if an execution avoids the stop `without`; else None."""
         start: State = (frozenset(), frozenset())
         seen, stack, met = {start}, [start], set()
@@ -67,7 +71,9 @@ class Executions:
             for run in (self.reach_the_end(worker) or set()) - {frozenset()}:
                 if self.reach_the_end(worker, without=run) is None:
                     after = mine - run
-                    found.add((worker, tuple(sorted(s for s in after if not self.above(s) & after))))
+                    found.add(
+                        (worker, tuple(sorted(s for s in after if not self.above(s) & after)))
+                    )
         return found
 
     def above(self, step: int) -> set[int]:
@@ -83,7 +89,11 @@ def test_the_stops_of_a_plan_are_those_that_no_execution_avoids(plan: Plan) -> N
     assert set(stops(plan)) == Executions(plan).certain_stops()
 
 
-@given(strategies.planned(max_tasks=4, max_workers=2, copies=True).filter(lambda plan: len(plan.steps) <= 7))
+@given(
+    strategies.planned(max_tasks=4, max_workers=2, copies=True).filter(
+        lambda plan: len(plan.steps) <= 7
+    )
+)
 @settings(max_examples=60)
 def test_the_stops_of_a_plan_with_copies_are_those_that_no_execution_avoids(plan: Plan) -> None:
     assert set(stops(plan)) == Executions(plan).certain_stops()
@@ -98,7 +108,9 @@ def by_turns(draw: st.DrawFn) -> Plan:
 
 @given(by_turns())
 @settings(max_examples=100)
-def test_the_stops_of_a_plan_of_one_named_worker_are_those_that_no_execution_avoids(plan: Plan) -> None:
+def test_the_stops_of_a_plan_of_one_named_worker_are_those_that_no_execution_avoids(
+    plan: Plan,
+) -> None:
     assert set(stops(plan)) == Executions(plan).certain_stops()
 
 
@@ -122,7 +134,9 @@ def leavings(plan: Plan, seed: int) -> set[tuple[str, frozenset[int]]]:
                 ready = [s for s in steps - done if done.issuperset(plan.steps[s].upstream)]
                 if ready:
                     running[worker] = min(ready, key=lambda s: (plan.steps[s].priority, s))
-                    ends[running[worker]] = now + rng.choice((0.01, 1.0, 5.0)) * rng.uniform(0.5, 1.5)
+                    ends[running[worker]] = now + rng.choice((0.01, 1.0, 5.0)) * rng.uniform(
+                        0.5, 1.5
+                    )
                 elif steps & done and steps - done:
                     left.add((worker, frozenset(steps & done)))
         ending = min(running, key=lambda worker: ends[running[worker]])
@@ -133,7 +147,9 @@ def leavings(plan: Plan, seed: int) -> set[tuple[str, frozenset[int]]]:
 
 @given(strategies.planned(max_tasks=14, copies=True), st.integers(0, 10**6))
 @settings(max_examples=120)
-def test_every_stop_is_met_by_workers_that_keep_the_priorities_whatever_the_durations(plan: Plan, seed: int) -> None:
+def test_every_stop_is_met_by_workers_that_keep_the_priorities_whatever_the_durations(
+    plan: Plan, seed: int
+) -> None:
     executions = Executions(plan)
 
     left = leavings(plan, seed)

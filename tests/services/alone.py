@@ -148,7 +148,15 @@ def names() -> dict[str, Any]:
     }
 
 
-MORE_MODULES = ("contextlib", "faulthandler", "tempfile", "threading", "time", "tracemalloc", "warnings")
+MORE_MODULES = (
+    "contextlib",
+    "faulthandler",
+    "tempfile",
+    "threading",
+    "time",
+    "tracemalloc",
+    "warnings",
+)
 VARIABLES: dict[str, Any] = {}
 
 
@@ -195,7 +203,10 @@ def second_attempt(act: str) -> str:
 def after_failures(workers: Any) -> dict[str, Any]:
     """The folder in which the second attempt began, by how the first one ended."""
     acts = {"raised": "raise ValueError", "out of time": "while True: pass"}
-    return {name: second_attempt(act).run(workers=workers).result(60) == os.getcwd() for name, act in acts.items()}
+    return {
+        name: second_attempt(act).run(workers=workers).result(60) == os.getcwd()
+        for name, act in acts.items()
+    }
 
 
 # ---- imports ----
@@ -229,7 +240,11 @@ def importing(folder: str, before: object = None) -> list[str]:
 def changes(before: object = None) -> list[Any]:
     """What of all that is seen."""
     variables = sorted(name for name in os.environ if name.startswith("OF_"))
-    return [variables, [path for path in sys.path if path.startswith("/of/")], sys.getrecursionlimit()]
+    return [
+        variables,
+        [path for path in sys.path if path.startswith("/of/")],
+        sys.getrecursionlimit(),
+    ]
 
 
 def imports(workers: Any) -> list[Any]:
@@ -362,7 +377,11 @@ def commands() -> list[Any]:
     if pid == 0:
         print("by a fork")  # noqa: T201
         sys.exit(4)
-    return [done.returncode, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), os.system("echo by the system")]
+    return [
+        done.returncode,
+        os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]),
+        os.system("echo by the system"),
+    ]
 
 
 @task

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagnb_workers.agent_client import ask_agent
+from dagnb_workers.agent.client import ask_agent
 
 from dagnb import session
 from dagnb.errors import ConfigError
@@ -24,8 +24,12 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> It
     yield pid
     below = descendants(pid)
     session.wait(ask_agent("leave", force=True))
-    await_that(lambda: not any(is_alive(p) for p in (pid, *below)), "the agent and all it started left")
-    session.caught_up(60.0)  # a run that was just over must not be kept in the history of the next test
+    await_that(
+        lambda: not any(is_alive(p) for p in (pid, *below)), "the agent and all it started left"
+    )
+    session.wait_for_pending(
+        60.0
+    )  # a run that was just over must not be kept in the history of the next test
 
 
 @pytest.fixture
@@ -41,4 +45,4 @@ def embedded_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     monkeypatch.delenv(session.STORE_VARIABLE, raising=False)
     yield home
     session.wait(ask_agent("leave", force=True))
-    session.caught_up(60.0)  # as above
+    session.wait_for_pending(60.0)  # as above

@@ -9,7 +9,7 @@ from typing import Any
 from dagnb.protocol.machine import Machine
 from dagnb.protocol.messages import Address, Charge, Reply
 from dagnb.storage.keys import run_prefix
-from dagnb.storage.redis_link import Link
+from dagnb.storage.redis_link import RedisConnection
 from dagnb.storage.redis_wire import events_of
 
 State = dict[str, Any]
@@ -17,7 +17,7 @@ Blob = tuple[int, str, int]
 """(task, token, chunk; -1 for a small one)"""
 
 
-class SteeredLink(Link):
+class SteeredLink(RedisConnection):
     """A link whose calls happen at a given moment with a given `fresh`, perhaps marked as a repetition."""
 
     now = 0.0
@@ -26,7 +26,9 @@ class SteeredLink(Link):
     async def call(self, function: str, prefix: str, *args: Any, **options: Any) -> Any:
         """See Link.call."""
         now = repr(self.now) if self.now else ""
-        return await super().call(function, prefix, *args, **{**options, "now": now, "fresh": self.fresh})
+        return await super().call(
+            function, prefix, *args, **{**options, "now": now, "fresh": self.fresh}
+        )
 
 
 def blobs_at(task: int, address: Address) -> list[Blob]:
@@ -42,7 +44,13 @@ def machine_state(machine: Machine, n_events: int, blobs: set[Blob]) -> State:
     over = machine.state.value != "running"
     nonces = {member: nonce for member, (_, nonce) in roster.invoked.items()} | roster.nonces
     return {
-        "run": (machine.state.value, machine.reason, machine.submitted_at, machine.finished_at, machine.deadline_at),
+        "run": (
+            machine.state.value,
+            machine.reason,
+            machine.submitted_at,
+            machine.finished_at,
+            machine.deadline_at,
+        ),
         "start_by": machine.start_by,
         "unsettled": machine.unsettled,
         "serial": machine.serial,
@@ -86,7 +94,7 @@ def _sink_blobs(machine: Machine) -> set[Blob]:
     return {blob for s in sinks for blob in blobs_at(s, machine.results[s])}
 
 
-async def store_state(link: Link, namespace: str, machine: Machine) -> State:
+async def store_state(link: RedisConnection, namespace: str, machine: Machine) -> State:
     """The same of a server's run, which the machine mirrors. Takes the events and the hints away."""
     run, n_queues = machine.submission.run, len(machine.submission.queues)
     p = run_prefix(namespace, run)
@@ -107,7 +115,11 @@ async def store_state(link: Link, namespace: str, machine: Machine) -> State:
     over = m["state"] != "running"
     blobs = {_small(field) for field in (*v, *z)} | {_chunk(key, p) for key in chunks}
     return {
-        "run": (m["state"], m["reason"], *(_number(m.get(f)) for f in ("submitted_at", "finished_at", "deadline_at"))),
+        "run": (
+            m["state"],
+            m["reason"],
+            *(_number(m.get(f)) for f in ("submitted_at", "finished_at", "deadline_at")),
+        ),
         "start_by": _number(m.get("start_by")),
         "unsettled": int(m["unsettled"]),
         "serial": int(m["serial"]),
@@ -115,18 +127,26 @@ async def store_state(link: Link, namespace: str, machine: Machine) -> State:
         "bits": [i for i in range(len(bitmap) * 8) if bitmap[i // 8] >> (7 - i % 8) & 1],
         "results": {int(task): address[1:] for task, address in r.items()},
         "spent": {int(task): tuple(map(int, spent.split(","))) for task, spent in a.items()},
-        "running": {instance: [int(task) for task in tasks.split(",")] for instance, tasks in x.items()},
+        "running": {
+            instance: [int(task) for task in tasks.split(",")] for instance, tasks in x.items()
+        },
         "due": {int(task): at for task, at in due.items()},
         "ready_at": {i: at for i, (at,) in enumerate(struct.iter_unpack(">d", moments)) if at},
         "leases": leases,
         "errors": {(int(f.split(":")[0]), int(f.split(":")[1])): text for f, text in err.items()},
         "ready": ready,
         "free": free_members,
-        "counts": [tuple(int(m.get(f"{letter}{i}", 0)) for letter in "iah") for i in range(n_queues)],
+        "counts": [
+            tuple(int(m.get(f"{letter}{i}", 0)) for letter in "iah") for i in range(n_queues)
+        ],
         "invoked": {_member(member): urgency for member, urgency in invoked.items()},
         "nonces": {_member(member): nonce for member, nonce in w.items()},
         "held": {instance: _member(value.split(" ")[0]) for instance, value in h.items()},
-        "events": [event for _, fields in entries for event in events_of([x for pair in fields.items() for x in pair])],
+        "events": [
+            event
+            for _, fields in entries
+            for event in events_of([x for pair in fields.items() for x in pair])
+        ],
         "hints": len(hints) if all(hint.decode() in machine.hints for hint in hints) else hints,
         "blobs": {b for b in blobs if not over or b in _sink_blobs(machine)},
         "intermediates": sorted(v) if over else [],
@@ -136,7 +156,13 @@ async def store_state(link: Link, namespace: str, machine: Machine) -> State:
 def reply_state(reply: Reply) -> State:
     """A reply without the bytes that ride along, which are compared apart."""
     offers = [
-        (offer.task, offer.attempt, offer.record, [(i.task, i.address) for i in offer.inputs], offer.ready_at)
+        (
+            offer.task,
+            offer.attempt,
+            offer.record,
+            [(i.task, i.address) for i in offer.inputs],
+            offer.ready_at,
+        )
         for offer in reply.offers
     ]
     return {
@@ -154,7 +180,9 @@ def _words(flat: dict[bytes, bytes] | Sequence[bytes]) -> dict[str, str]:
 
 
 def _scores(flat: Sequence[bytes]) -> dict[str, float]:
-    return {member.decode(): float(score) for member, score in zip(flat[::2], flat[1::2], strict=True)}
+    return {
+        member.decode(): float(score) for member, score in zip(flat[::2], flat[1::2], strict=True)
+    }
 
 
 def _number(text: str | None) -> float | None:

@@ -10,10 +10,27 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dagnb.protocol.machine import Machine
-from dagnb.protocol.messages import Address, Charge, Commit, Death, Failure, Record, Reply, Submission, TaskState
+from dagnb.protocol.messages import (
+    Address,
+    Charge,
+    Commit,
+    Death,
+    Failure,
+    Record,
+    Reply,
+    Submission,
+    TaskState,
+)
 from dagnb.storage.keys import chunk_key, run_prefix, small_field
 from dagnb.storage.redis import RedisStore
-from tests.services.mirror import Blob, SteeredLink, blobs_at, machine_state, reply_state, store_state
+from tests.services.mirror import (
+    Blob,
+    SteeredLink,
+    blobs_at,
+    machine_state,
+    reply_state,
+    store_state,
+)
 
 NAMESPACE = "diff"
 INSTANCES = ("i1", "i2", "i3")
@@ -44,13 +61,18 @@ Call = tuple[str, tuple[Any, ...], dict[str, Any]]
 class Pair:
     """A machine and a run in the server, which are told the same."""
 
-    def __init__(self, server: Server, submission: Submission, draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
+    def __init__(
+        self, server: Server, submission: Submission, draw: Callable[[st.SearchStrategy[Any]], Any]
+    ) -> None:
         self.server, self.draw, self.run = server, draw, submission.run
         self.prefix = run_prefix(NAMESPACE, self.run)
         self.now, self.n_calls, self.n_events = 1000.5, 0, 0
         self.blobs: set[Blob] = set()
         self.last: Call | None = None
-        self.story = [repr([Record.unpack(record) for record in submission.records]), repr(submission.queues)]
+        self.story = [
+            repr([Record.unpack(record) for record in submission.records]),
+            repr(submission.queues),
+        ]
         self.steer()
         server.runner.run(server.store.submit(submission))
         self.machine = Machine(submission, self.now, server.link.fresh, self.has_blob)
@@ -82,10 +104,15 @@ class Pair:
         self.story.append(f"{self.now}: {name} {args} {options}")
         if name == "complete":
             self.blobs |= {
-                b for c in args[1] if c.blob is not None and self.is_open(c) for b in blobs_at(c.task, c.address)
+                b
+                for c in args[1]
+                if c.blob is not None and self.is_open(c)
+                for b in blobs_at(c.task, c.address)
             }
         self.steer()
-        theirs = self.server.runner.run(getattr(self.server.store, name)(self.run, *args, **options))
+        theirs = self.server.runner.run(
+            getattr(self.server.store, name)(self.run, *args, **options)
+        )
         fresh = {} if name == "cancel" else {"fresh": self.server.link.fresh}
         ours = getattr(self.machine, name)(*args, now=self.now, **fresh, **options)
         self.settle()
@@ -114,7 +141,9 @@ class Pair:
     def compare(self, kind: str) -> None:
         ours = machine_state(self.machine, self.n_events, self.blobs)
         theirs = self.server.runner.run(store_state(self.server.link, NAMESPACE, self.machine))
-        different = {name: (theirs[name], ours[name]) for name in ours if theirs[name] != ours[name]}
+        different = {
+            name: (theirs[name], ours[name]) for name in ours if theirs[name] != ours[name]
+        }
         assert not different, "\n".join((*self.story, f"after {kind} (theirs, ours)"))
         self.n_events = len(self.machine.events)
         self.machine.hints.clear()
@@ -133,7 +162,11 @@ class Pair:
         if what == "lost":
             self.remove(missing, 0)
             return "lost", (instance, task, [missing]), {}
-        return "complete", (instance, [Commit(task=task, address=Address(f"t{task}", 1), blob=b"v")]), {}
+        return (
+            "complete",
+            (instance, [Commit(task=task, address=Address(f"t{task}", 1), blob=b"v")]),
+            {},
+        )
 
     def call_of(self, kind: str) -> Call:
         call: Call = getattr(self, f"draw_{kind if kind != 'again' else 'reap'}")()
@@ -152,7 +185,11 @@ class Pair:
     def busy(self) -> str:
         """An instance, more likely one that runs something."""
         busy = [i for i, tasks in self.machine.running.items() if tasks]
-        name: str = self.draw(st.sampled_from(busy)) if busy and self.draw(st.integers(0, 5)) else self.instance()
+        name: str = (
+            self.draw(st.sampled_from(busy))
+            if busy and self.draw(st.integers(0, 5))
+            else self.instance()
+        )
         return name
 
     def options(self) -> dict[str, Any]:
@@ -184,7 +221,10 @@ class Pair:
         tasks = list(dict.fromkeys(self.any_task(*(late or running)) for _ in range(n_commits)))
         commits = []
         for task in tasks:
-            address, way = self.address(task), self.draw(st.sampled_from(("along", "along", "before", "not")))
+            address, way = (
+                self.address(task),
+                self.draw(st.sampled_from(("along", "along", "before", "not"))),
+            )
             along = way == "along" and address.n_chunks == 0
             if not along and way != "not":
                 self.bring(task, address)
@@ -196,13 +236,19 @@ class Pair:
         task = self.any_task(*self.machine.running.get(instance, []))
         attempt = self.machine.attempt(task) - (not self.draw(st.integers(0, 5)))
         delay_s = self.draw(st.sampled_from((0.0, 0.0, 0.0, 0.25, 0.25, 3.0, 3.0, None)))
-        return "fail", (instance, Failure(task=task, attempt=attempt, error="{}", delay_s=delay_s)), self.options()
+        return (
+            "fail",
+            (instance, Failure(task=task, attempt=attempt, error="{}", delay_s=delay_s)),
+            self.options(),
+        )
 
     def draw_lost(self) -> Call:
         """Mostly a running task whose inputs really go away, for that leads farthest."""
         reading = [t for t in self.machine.owner if self.machine.records[t].upstream]
         task = self.any_task(*sorted(reading))
-        instance = self.machine.owner.get(task, "") if self.draw(st.integers(0, 5)) else self.instance()
+        instance = (
+            self.machine.owner.get(task, "") if self.draw(st.integers(0, 5)) else self.instance()
+        )
         upstream = self.machine.records[task].upstream
         missing = [u for u in upstream if self.draw(st.integers(0, 3))]
         for up in missing:
@@ -213,7 +259,11 @@ class Pair:
         return "lost", (instance or self.instance(), task, missing), self.options()
 
     def draw_heartbeat(self) -> Call:
-        return "heartbeat", (sorted(self.draw(st.sets(st.sampled_from(INSTANCES)))),), {"lease_s": LEASE_S}
+        return (
+            "heartbeat",
+            (sorted(self.draw(st.sets(st.sampled_from(INSTANCES)))),),
+            {"lease_s": LEASE_S},
+        )
 
     def draw_reap(self) -> Call:
         return "reap", (), {}
@@ -229,7 +279,13 @@ class Pair:
         task = self.draw(st.sampled_from([None, *running]))
         charge = self.draw(st.sampled_from(tuple(Charge)))
         delay_s = self.draw(st.sampled_from((0.0, 0.5, 0.5, None)))
-        death = Death(instance=instance, task=task, charge=charge, error='{"type": "WorkerDied"}', delay_s=delay_s)
+        death = Death(
+            instance=instance,
+            task=task,
+            charge=charge,
+            error='{"type": "WorkerDied"}',
+            delay_s=delay_s,
+        )
         return "dead", (death,), {}
 
     # ---- bytes that come and go outside of steps ----
@@ -238,10 +294,13 @@ class Pair:
         """Store a result ahead of its commit, whatever becomes of it."""
         is_sink = self.machine.records[task].is_sink
         commands: list[tuple[Any, ...]] = [
-            ("SET", chunk_key(self.prefix, task, address.token, i), b"v", "PX", 60_000) for i in range(address.n_chunks)
+            ("SET", chunk_key(self.prefix, task, address.token, i), b"v", "PX", 60_000)
+            for i in range(address.n_chunks)
         ]
         if self.machine.state.value == "running" and not commands:
-            commands = [("HSET", self.prefix + "vz"[is_sink], small_field(task, address.token), b"v")]
+            commands = [
+                ("HSET", self.prefix + "vz"[is_sink], small_field(task, address.token), b"v")
+            ]
         if commands:
             self.server.runner.run(self.server.link.ask(commands))
             self.blobs.update(blobs_at(task, address))
@@ -269,8 +328,12 @@ class Pair:
         if address is None or self.machine.states[task] is not TaskState.DONE:
             return
         blob = blobs_at(task, address)[chunk % max(1, address.n_chunks)]
-        commands: list[tuple[Any, ...]] = [("DEL", chunk_key(self.prefix, task, address.token, blob[2]))]
+        commands: list[tuple[Any, ...]] = [
+            ("DEL", chunk_key(self.prefix, task, address.token, blob[2]))
+        ]
         if blob[2] < 0:
-            commands = [("HDEL", self.prefix + name, small_field(task, address.token)) for name in "vz"]
+            commands = [
+                ("HDEL", self.prefix + name, small_field(task, address.token)) for name in "vz"
+            ]
         self.server.runner.run(self.server.link.ask(commands))
         self.blobs.discard(blob)

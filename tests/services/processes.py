@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from dagnb_workers.agent_client import ask_agent
+from dagnb_workers.agent.client import ask_agent
 
 from dagnb import session
 

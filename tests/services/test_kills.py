@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from dagnb_workers.agent_client import ask_agent
+from dagnb_workers.agent.client import ask_agent
 from dagnb_workers.launchers.process import Processes
 
 import dagnb
@@ -90,16 +90,22 @@ def kill_often(runs: int, redis_url: str, agent: int, summary: list[str]) -> Non
     assert deaths >= runs // 2, "the faults must have fired"
     assert keys_without_ttl(redis_url) == []
     await_that(lambda: not session.wait(ask_agent("status"))["runs"], "no supervisor is left")
-    summary.append(f"kills: {runs} runs, {deaths} workers killed, {runs} right results, slowest {slowest:.2f} s")
+    summary.append(
+        f"kills: {runs} runs, {deaths} workers killed, {runs} right results, slowest {slowest:.2f} s"
+    )
 
 
-def test_a_run_survives_the_death_of_any_worker_at_any_moment(redis_url: str, agent: int, summary: list[str]) -> None:
+def test_a_run_survives_the_death_of_any_worker_at_any_moment(
+    redis_url: str, agent: int, summary: list[str]
+) -> None:
     """Eight runs; scripts/soak does fifty."""
     kill_often(8, redis_url, agent, summary)
 
 
 @pytest.mark.soak
-def test_fifty_runs_survive_the_deaths_of_their_workers(redis_url: str, agent: int, summary: list[str]) -> None:
+def test_fifty_runs_survive_the_deaths_of_their_workers(
+    redis_url: str, agent: int, summary: list[str]
+) -> None:
     """As above, for longer."""
     kill_often(50, redis_url, agent, summary)
 
@@ -142,7 +148,9 @@ def test_a_result_that_kills_its_worker_while_it_is_pickled_is_to_blame_too(agen
     assert [error.attempt for error in run.errors] == [1, 2, 3]
 
 
-def test_a_full_server_fails_the_task_with_the_reason_and_no_endless_repetition(agent: int, redis_url: str) -> None:
+def test_a_full_server_fails_the_task_with_the_reason_and_no_endless_repetition(
+    agent: int, redis_url: str
+) -> None:
     gate = Path(os.environ["DAGNB_HOME"]) / "gate"
 
     @task
@@ -157,7 +165,9 @@ def test_a_full_server_fails_the_task_with_the_reason_and_no_endless_repetition(
         server.config_set("maxmemory", "1mb")
         try:
             gate.touch()
-            with pytest.raises(dagnb.errors.TaskFailedError, match="StorageFullError: the store is full"):
+            with pytest.raises(
+                dagnb.errors.TaskFailedError, match="StorageFullError: the store is full"
+            ):
                 run.result(60)
         finally:
             server.config_set("maxmemory", "0")
@@ -165,7 +175,9 @@ def test_a_full_server_fails_the_task_with_the_reason_and_no_endless_repetition(
     assert [error.attempt for error in run.errors] == [1]
 
 
-def test_workers_have_the_environment_of_who_asked_for_the_run(agent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_have_the_environment_of_who_asked_for_the_run(
+    agent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @task
     def look() -> str | None:
         return os.environ.get("DAGNB_TEST_COLOUR")

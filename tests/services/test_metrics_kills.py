@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from dagnb_workers.agent_client import ask_agent
+from dagnb_workers.agent.client import ask_agent
 from dagnb_workers.launchers.process import Processes
 
 import dagnb
 from dagnb import AtExit, EachTask, Every, WhenFull, session, task
 from dagnb.errors import RunCancelledError, RunTimeoutError
 from dagnb.handle import Run
-from dagnb.metrics.upload import Upload
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
 from dagnb.protocol.messages import Event
 from dagnb.trace.span import Phase
+from dagnb.trace.upload import Upload
 from tests.services.processes import await_that
 
 pytestmark = pytest.mark.redis
@@ -117,7 +117,9 @@ def killed(folder: Path, upload: Upload, after: int) -> Loss:
     nodes = [*(chore(str(folder), n) for n in range(N_CHORES)), hold(str(folder))]
     others = [*(chore(str(folder), N_CHORES + n) for n in range(N_CHORES)), hold(str(folder))]
     run = dagnb.run(*nodes, *others, planner=TwoWorkers(), workers=Processes(n=2), metrics=upload)
-    await_that(lambda: len(done_by(run, "w0")) >= after and (folder / "w0").exists(), "w0 has come so far")
+    await_that(
+        lambda: len(done_by(run, "w0")) >= after and (folder / "w0").exists(), "w0 has come so far"
+    )
     victim = int((folder / "w0").read_text())
     os.kill(victim, signal.SIGSTOP)  # at any moment; from now on its events are all known
     events = tuple(run.look().events)
@@ -125,7 +127,10 @@ def killed(folder: Path, upload: Upload, after: int) -> Loss:
     os.kill(victim, signal.SIGKILL)
     (folder / "gate").touch()
     assert run.result(60) == (*range(N_CHORES), 0, *range(N_CHORES, 2 * N_CHORES), 0)
-    await_that(lambda: run.id not in session.wait(ask_agent("status"))["runs"], "the workers and their supervisor left")
+    await_that(
+        lambda: run.id not in session.wait(ask_agent("status"))["runs"],
+        "the workers and their supervisor left",
+    )
     missing = missing_spans(run)
     strangers = set(missing) - {event.task for event in done}
     assert not strangers, "spans of instances that were not killed are lost"
@@ -139,7 +144,9 @@ def done_by(run: Run[Any], worker: str) -> list[Event]:
 
 def missing_spans(run: Run[Any]) -> dict[int, set[Phase]]:
     """task -> phases of which a done task must have spans, and has none"""
-    found: dict[int, set[Phase]] = {e.task: set(LEFT_BY_EACH) for e in run.look().events if e.kind == "done"}
+    found: dict[int, set[Phase]] = {
+        e.task: set(LEFT_BY_EACH) for e in run.look().events if e.kind == "done"
+    }
     for span in run.trace.spans:
         found.get(span.task, set()).discard(span.phase)
     return {task: phases for task, phases in found.items() if phases}
@@ -156,11 +163,17 @@ def promised(upload: Upload, loss: Loss) -> str:
             assert loss.n_spans <= upload.n
             return f"{upload.n} spans"
         case Every():
-            begun = [event.at for event in loss.events if event.kind == "start" and event.task == last]
-            early = [
-                event for event in loss.done if event.task in loss.missing and event.at < begun[-1] - upload.seconds
+            begun = [
+                event.at for event in loss.events if event.kind == "start" and event.task == last
             ]
-            assert not early, f"{len(early)} tasks were done earlier than {upload.seconds} s before the last commit"
+            early = [
+                event
+                for event in loss.done
+                if event.task in loss.missing and event.at < begun[-1] - upload.seconds
+            ]
+            assert not early, (
+                f"{len(early)} tasks were done earlier than {upload.seconds} s before the last commit"
+            )
             return f"tasks of the last {upload.seconds} s"
     assert loss.missing == {event.task: LEFT_BY_EACH for event in loss.done}
     return "all spans of the killed"
@@ -201,7 +214,9 @@ def chain(length: int) -> Any:
     return node
 
 
-def test_a_run_that_ends_while_workers_are_idle_has_all_its_spans(upload: Upload, agent: int, tmp_path: Path) -> None:
+def test_a_run_that_ends_while_workers_are_idle_has_all_its_spans(
+    upload: Upload, agent: int, tmp_path: Path
+) -> None:
     """Six chores for three workers, then one of them goes on alone."""
     nodes = [chore(str(tmp_path), n) for n in range(6)]
     run = dagnb.run(*nodes, chain(40), workers=Processes(n=3), metrics=upload)
@@ -209,7 +224,10 @@ def test_a_run_that_ends_while_workers_are_idle_has_all_its_spans(upload: Upload
     run.result(60)
 
     assert missing_spans(run) == {}
-    assert {span.phase for span in run.trace.spans if not span.worker} == {Phase.SUBMIT, Phase.RETURN}
+    assert {span.phase for span in run.trace.spans if not span.worker} == {
+        Phase.SUBMIT,
+        Phase.RETURN,
+    }
 
 
 def test_a_run_that_is_cancelled_has_all_its_spans_and_those_of_what_was_interrupted(
@@ -226,7 +244,9 @@ def test_a_run_that_is_cancelled_has_all_its_spans_and_those_of_what_was_interru
     await_that(lambda: not attempts_without_run(run), "the interrupted function has its span")
 
 
-def test_a_run_that_passes_its_deadline_has_all_its_spans(upload: Upload, agent: int, tmp_path: Path) -> None:
+def test_a_run_that_passes_its_deadline_has_all_its_spans(
+    upload: Upload, agent: int, tmp_path: Path
+) -> None:
     run = dagnb.run(*started(tmp_path), workers=Processes(n=3), metrics=upload, deadline_s=2.0)
 
     with pytest.raises(RunTimeoutError):
@@ -242,7 +262,9 @@ def started(folder: Path) -> Sequence[Any]:
     return [*(chore(str(folder), n) for n in range(6)), hold(str(folder))]
 
 
-def test_a_run_in_which_a_task_fails_has_all_its_spans(upload: Upload, agent: int, tmp_path: Path) -> None:
+def test_a_run_in_which_a_task_fails_has_all_its_spans(
+    upload: Upload, agent: int, tmp_path: Path
+) -> None:
     @task
     def refuse(number: int) -> int:
         raise ValueError(number)
@@ -258,12 +280,20 @@ def test_a_run_in_which_a_task_fails_has_all_its_spans(upload: Upload, agent: in
 
 
 @pytest.mark.parametrize("metrics", ["every:0.05", "each_task"])
-def test_a_worker_that_waits_for_work_uploads_meanwhile(metrics: str, agent: int, tmp_path: Path) -> None:
+def test_a_worker_that_waits_for_work_uploads_meanwhile(
+    metrics: str, agent: int, tmp_path: Path
+) -> None:
     """One worker is done and idle while the other one is held."""
-    run = dagnb.run(chore_meanwhile(str(tmp_path), 1), hold(str(tmp_path)), workers=Processes(n=2), metrics=metrics)
+    run = dagnb.run(
+        chore_meanwhile(str(tmp_path), 1),
+        hold(str(tmp_path)),
+        workers=Processes(n=2),
+        metrics=metrics,
+    )
 
     await_that(
-        lambda: run.status.get("done") == 1 and not missing_spans(run), "the chore is done and its spans are there"
+        lambda: run.status.get("done") == 1 and not missing_spans(run),
+        "the chore is done and its spans are there",
     )
 
     assert run.status == {"done": 1, "running": 1}

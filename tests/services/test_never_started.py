@@ -55,7 +55,9 @@ def server(redis_url: str) -> Iterator[redis.Redis]:
 
 def submitted_by_a_client_that_died() -> str:
     """Id of its run."""
-    told = subprocess.run([sys.executable, "-c", DIES], stdout=subprocess.PIPE, text=True, check=False, timeout=60)
+    told = subprocess.run(
+        [sys.executable, "-c", DIES], stdout=subprocess.PIPE, text=True, check=False, timeout=60
+    )
     return told.stdout.strip()
 
 
@@ -92,14 +94,18 @@ def test_whoever_looks_at_a_run_that_never_started_is_told_so_when_its_time_is_u
     assert dagnb.attach(run).look().reason.startswith("it never started")
 
 
-def test_a_run_whose_workers_were_launched_need_not_start_by_any_moment(agent: int, server: redis.Redis) -> None:
+def test_a_run_whose_workers_were_launched_need_not_start_by_any_moment(
+    agent: int, server: redis.Redis
+) -> None:
     run = one().run()
 
     assert server.hget(run_prefix("dagnb", run.id) + "m", "start_by") is None
     assert run.result(LIMIT_S) == 1
 
 
-def test_looking_at_a_run_that_is_worked_for_costs_one_round_trip_a_look(agent: int, tmp_path: Path) -> None:
+def test_looking_at_a_run_that_is_worked_for_costs_one_round_trip_a_look(
+    agent: int, tmp_path: Path
+) -> None:
     """What sees to it that somebody works for the run asks the store for nothing."""
     folder = tmp_path / "gate"
     folder.mkdir()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dagnb_workers.agent_client import ask_agent, ask_running
+from dagnb_workers.agent.client import ask_agent, ask_running
 
 from dagnb import session, task
 from dagnb.errors import LaunchError
@@ -50,17 +50,27 @@ def printed(*command: str, cwd: Path, home: Path | None = None) -> tuple[str, st
     environ = {**os.environ, **({"DAGNB_HOME": os.fspath(home)} if home is not None else {})}
     try:
         done = subprocess.run(
-            [sys.executable, *command], cwd=cwd, env=environ, capture_output=True, text=True, check=False, timeout=100
+            [sys.executable, *command],
+            cwd=cwd,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=100,
         )
     finally:
         if home is not None:
-            subprocess.run([sys.executable, "-m", "dagnb", "agent", "--stop"], env=environ, check=True)
+            subprocess.run(
+                [sys.executable, "-m", "dagnb", "agent", "--stop"], env=environ, check=True
+            )
     assert done.returncode == 0, done.stderr
     return done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("workers", ["inline", "process"])
-def test_a_run_from_a_folder_that_was_removed_works_and_says_so(tmp_path: Path, workers: str) -> None:
+def test_a_run_from_a_folder_that_was_removed_works_and_says_so(
+    tmp_path: Path, workers: str
+) -> None:
     with private_agent():
         out, told = printed("-c", GONE, workers, cwd=tmp_path)
 
@@ -69,7 +79,9 @@ def test_a_run_from_a_folder_that_was_removed_works_and_says_so(tmp_path: Path, 
     assert "os.chdir" in told
 
 
-@pytest.mark.parametrize("name", [b"a 'b\" $c", b"two\nlines", "ü漢".encode(), b"no\xffutf-8", b"%20\\?#"])
+@pytest.mark.parametrize(
+    "name", [b"a 'b\" $c", b"two\nlines", "ü漢".encode(), b"no\xffutf-8", b"%20\\?#"]
+)
 def test_any_folder_may_hold_the_notebook_and_the_home(short: Path, name: bytes) -> None:
     folder = short / os.fsdecode(name) / "folder"
     folder.mkdir(parents=True)
@@ -93,7 +105,9 @@ def test_a_file_in_the_place_of_a_folder_of_the_server_is_told_with_the_cure(
         session.wait(ask_running("leave", force=True))
 
 
-def test_an_agent_that_cannot_write_its_log_is_told_with_the_cure(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_cannot_write_its_log_is_told_with_the_cure(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DAGNB_HOME", str(short))
     (short / "run").mkdir(mode=0o700)
     (short / "run" / "agent.log").mkdir()

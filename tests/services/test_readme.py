@@ -41,7 +41,9 @@ def notebook(tmp_path: Path, embedded_home: Path, monkeypatch: pytest.MonkeyPatc
 def shell(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
     """IPython as it starts, without a history of inputs."""
     monkeypatch.setenv("IPYTHONDIR", str(notebook.parent))
-    config = Config({"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}})
+    config = Config(
+        {"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}}
+    )
     shell = InteractiveShell.instance(config=config)
     yield shell
     shell.run_line_magic("unload_ext", "dagnb")
@@ -91,9 +93,13 @@ def run_cell(shell: InteractiveShell, block: Block) -> None:
 
 def run_commands(block: Block) -> None:
     """As a terminal would, each command; the kernel goes on meanwhile."""
-    session.caught_up(KEPT_S)
+    session.wait_for_pending(KEPT_S)
     script = f"set -euo pipefail\n{block.text}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False, timeout=200
+    )
     if done.returncode:
-        pytest.fail(f"README.md, line {block.line}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
+        pytest.fail(
+            f"README.md, line {block.line}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
     sys.stdout.write(done.stdout)

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from dagnb_workers.agent_client import ask_agent
+from dagnb_workers.agent.client import ask_agent
 
 from dagnb import session
 from tests.services.processes import await_that, descendants, is_alive
@@ -14,7 +14,9 @@ from tests.services.processes import await_that, descendants, is_alive
 pytestmark = pytest.mark.redis
 
 
-def test_agent_and_server_end_when_their_directory_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agent_and_server_end_when_their_directory_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DAGNB_HOME", str(tmp_path / "h"))
     session.wait(ask_agent("store"))
     status = session.wait(ask_agent("status"))

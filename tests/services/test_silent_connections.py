@@ -39,7 +39,14 @@ async def store(proxy: SilentProxy) -> AsyncIterator[RedisStore]:
     made = await RedisStore.open(proxy.url, namespace="silent", patience_s=PATIENCE_S)
     record = Record(queue=0, priority=0, is_sink=True, retries=0, upstream=(), edges=())
     await made.submit(
-        Submission(run=RUN, records=(record.pack(),), queues=(Queue("~", 1),), sinks=(0,), sources=(), n_bits=0)
+        Submission(
+            run=RUN,
+            records=(record.pack(),),
+            queues=(Queue("~", 1),),
+            sinks=(0,),
+            sources=(),
+            n_bits=0,
+        )
     )
     await made.wait_work(RUN, 0.01)
     await made.wait_end(RUN, 0.01)
@@ -61,7 +68,9 @@ QUESTIONS: dict[str, Ask] = {
 }
 
 
-@pytest.mark.parametrize("ask", QUESTIONS.values(), ids=[name.replace(" ", "-") for name in QUESTIONS])
+@pytest.mark.parametrize(
+    "ask", QUESTIONS.values(), ids=[name.replace(" ", "-") for name in QUESTIONS]
+)
 async def test_a_question_on_a_silent_connection_is_asked_again_within_the_patience(
     store: RedisStore, proxy: SilentProxy, ask: Ask
 ) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagnb_workers.ledger import Entry
-from dagnb_workers.patience import STORE_GONE
-from dagnb_workers.run_host import THREAD_SETTINGS
+from dagnb_workers.hosting.run_host import THREAD_SETTINGS
+from dagnb_workers.hosting.run_locks import RunRecord
+from dagnb_workers.worker.retry import STORE_GONE
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Observation, Queue, Record, RunState, Submission
@@ -48,7 +48,7 @@ class Scene:
 
     def __init__(self, actors: Stage, directory: Path, invocation: Invocation) -> None:
         self.actors, self.directory, self.invocation = actors, directory, invocation
-        self.entry = Entry(directory, invocation.run)
+        self.entry = RunRecord(directory, invocation.run)
         self.pids: list[int] = []
 
     def play(self, work: str, **settings: float) -> None:
@@ -84,7 +84,9 @@ class Scene:
 
 @pytest.fixture
 async def scene(actors: Stage, server: ServerProcess, tmp_path: Path) -> Any:
-    invocation = Invocation(run="r1", store=server.url, key=bytes(32), cpus=2.5, lease_s=LONG_LEASE_S, heartbeat_s=0.5)
+    invocation = Invocation(
+        run="r1", store=server.url, key=bytes(32), cpus=2.5, lease_s=LONG_LEASE_S, heartbeat_s=0.5
+    )
     made = Scene(actors, tmp_path, invocation)
     await _submit(invocation)
     yield made
@@ -96,7 +98,12 @@ async def _submit(invocation: Invocation) -> None:
     """A run of one task."""
     record = Record(queue=0, priority=0, is_sink=True, retries=0, upstream=(), edges=())
     submission = Submission(
-        run=invocation.run, records=(record.pack(),), queues=(Queue("~", 1),), sinks=(0,), sources=(0,), n_bits=0
+        run=invocation.run,
+        records=(record.pack(),),
+        queues=(Queue("~", 1),),
+        sinks=(0,),
+        sources=(0,),
+        n_bits=0,
     )
     store = await open_store(invocation.store)
     await store.submit(submission)
@@ -154,7 +161,9 @@ async def test_a_crash_in_compiled_code_shows_the_python_lines(scene: Scene) -> 
     assert "in _crash" in error["stderr_tail"]
 
 
-async def test_a_loop_past_its_time_limit_is_interrupted_and_its_worker_lives_on(scene: Scene) -> None:
+async def test_a_loop_past_its_time_limit_is_interrupted_and_its_worker_lives_on(
+    scene: Scene,
+) -> None:
     scene.play("spin")
     scene.exit_code()
 
@@ -163,7 +172,9 @@ async def test_a_loop_past_its_time_limit_is_interrupted_and_its_worker_lives_on
 
 
 @pytest.mark.parametrize(("work", "killer"), [("spin_in_c", "SIGTERM"), ("spin_deaf", "SIGKILL")])
-async def test_a_loop_that_does_not_listen_is_killed_at_its_time_limit(scene: Scene, work: str, killer: str) -> None:
+async def test_a_loop_that_does_not_listen_is_killed_at_its_time_limit(
+    scene: Scene, work: str, killer: str
+) -> None:
     begun = time.monotonic()
     scene.play(work)
     scene.exit_code()
@@ -175,7 +186,9 @@ async def test_a_loop_that_does_not_listen_is_killed_at_its_time_limit(scene: Sc
     assert "after its time limit of 0.2 s" in error["message"]
     assert error["signal"] == signal.Signals[killer]
     assert took_s > (1 if killer == "SIGTERM" else 2)
-    assert (await scene.observe()).state is RunState.FAILED  # charged to the retries of the task: it had none
+    assert (
+        await scene.observe()
+    ).state is RunState.FAILED  # charged to the retries of the task: it had none
 
 
 async def test_workers_that_never_begin_end_the_run_with_their_last_line(scene: Scene) -> None:
@@ -215,7 +228,9 @@ async def test_a_killed_supervisor_takes_its_workers_and_their_children_along(sc
     assert scene.exit_code() == -signal.SIGKILL
 
 
-async def test_the_next_supervisor_knows_that_its_predecessors_workers_are_dead(scene: Scene) -> None:
+async def test_the_next_supervisor_knows_that_its_predecessors_workers_are_dead(
+    scene: Scene,
+) -> None:
     scene.play("wait")
     await _running(scene)
     end(scene.pids)
@@ -230,7 +245,7 @@ async def test_the_next_supervisor_knows_that_its_predecessors_workers_are_dead(
 
 
 async def test_a_second_supervisor_of_a_run_leaves(scene: Scene) -> None:
-    from dagnb_workers import run_host
+    from dagnb_workers.hosting import run_host
 
     scene.play("wait")
     await _running(scene)
@@ -244,7 +259,9 @@ async def test_a_second_supervisor_of_a_run_leaves(scene: Scene) -> None:
     scene.exit_code()
 
 
-async def test_a_worker_whose_nursery_was_killed_dies_and_the_supervisor_says_that_it_failed(scene: Scene) -> None:
+async def test_a_worker_whose_nursery_was_killed_dies_and_the_supervisor_says_that_it_failed(
+    scene: Scene,
+) -> None:
     scene.play("wait")
     await _running(scene)
     (worker,) = scene.noted()
@@ -273,7 +290,9 @@ async def test_a_store_that_stays_away_is_given_up(scene: Scene, server: ServerP
     assert scene.nobody_is_left()
 
 
-async def test_a_store_that_comes_back_finds_the_run_going_on(scene: Scene, server: ServerProcess) -> None:
+async def test_a_store_that_comes_back_finds_the_run_going_on(
+    scene: Scene, server: ServerProcess
+) -> None:
     scene.play("wait")
     (worker,) = await _running(scene)
 

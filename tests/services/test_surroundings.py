@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagnb_workers.agent_client import ask_agent, ensure_agent
-from dagnb_workers.code import interpreter
-from dagnb_workers.hosts import MOST_SPARE
-from dagnb_workers.interpreter import Start, own_folders
+from dagnb_workers.agent.client import ask_agent, ensure_agent
+from dagnb_workers.agent.hosts import MOST_SPARE
+from dagnb_workers.hosting.code_state import interpreter
+from dagnb_workers.hosting.interpreter import PythonStart, own_folders
 
 from dagnb import session
 from tests.conformance.agent import private_agent
@@ -75,8 +75,12 @@ def test_a_task_sees_what_was_set_in_the_client(tmp_path: Path) -> None:
     )
 
 
-def test_the_next_client_of_the_same_fork_server_meets_nothing_of_the_one_before(tmp_path: Path) -> None:
-    asked = asking("import os, sys, time\nreturn time.localtime(0).tm_hour, sys.argv, 'ODD' in os.environ, sys.path[0]")
+def test_the_next_client_of_the_same_fork_server_meets_nothing_of_the_one_before(
+    tmp_path: Path,
+) -> None:
+    asked = asking(
+        "import os, sys, time\nreturn time.localtime(0).tm_hour, sys.argv, 'ODD' in os.environ, sys.path[0]"
+    )
     project = Project(tmp_path, {"main.py": asked})
 
     first = project.run("main.py", "a", TZ="JST-9", ODD="1")
@@ -105,7 +109,10 @@ return (
         (("-W", "error", "-Wignore::UserWarning"), {"PYTHONHASHSEED": "1"}),
         (("-X", "dev", "-P"), {"PYTHONHASHSEED": "1"}),
         (("-Xutf8=1",), {"PYTHONHASHSEED": "1", "LC_ALL": "C"}),
-        ((), {"PYTHONHASHSEED": "1", "PYTHONOPTIMIZE": "1", "PYTHONWARNINGS": "error::UserWarning"}),
+        (
+            (),
+            {"PYTHONHASHSEED": "1", "PYTHONOPTIMIZE": "1", "PYTHONWARNINGS": "error::UserWarning"},
+        ),
     ],
     ids=lambda told: " ".join(told) or "none",
 )
@@ -121,10 +128,16 @@ def test_nothing_of_how_the_agent_was_started_reaches_the_tasks_of_another_clien
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`argparse` and `mmap` on the PYTHONPATH of who started the agent would end the agent and its fork servers."""
-    wrong = {f"bad/{name}.py": "raise SystemExit('the wrong module')" for name in ("argparse", "mmap")}
+    wrong = {
+        f"bad/{name}.py": "raise SystemExit('the wrong module')" for name in ("argparse", "mmap")
+    }
     project = Project(tmp_path, {"main.py": asking(STARTED), **wrong})
     with own_home(), monkeypatch.context() as starting:
-        for name, value in {"PYTHONPATH": str(tmp_path / "bad"), "PYTHONOPTIMIZE": "2", "PYTHONDEVMODE": "1"}.items():
+        for name, value in {
+            "PYTHONPATH": str(tmp_path / "bad"),
+            "PYTHONOPTIMIZE": "2",
+            "PYTHONDEVMODE": "1",
+        }.items():
             starting.setenv(name, value)
         session.wait(ask_agent("ping"))
         starting.undo()
@@ -137,7 +150,9 @@ def test_nothing_of_how_the_agent_was_started_reaches_the_tasks_of_another_clien
 
 def test_an_isolated_client_has_isolated_tasks(tmp_path: Path) -> None:
     begin = "import sys\nsys.path.insert(0, 'tools')\n"
-    project = Project(tmp_path, {"main.py": begin + asking("import sys\nreturn sys.flags.isolated, sys.path[0]")})
+    project = Project(
+        tmp_path, {"main.py": begin + asking("import sys\nreturn sys.flags.isolated, sys.path[0]")}
+    )
 
     assert project.run("main.py", options=("-I",)) == "same (1, 'tools')"
 
@@ -174,7 +189,9 @@ print(repr(run.log("work-0")))
 """
 
 
-def test_messages_of_tasks_have_the_level_and_the_form_of_the_client_and_the_worker_adds_none(tmp_path: Path) -> None:
+def test_messages_of_tasks_have_the_level_and_the_form_of_the_client_and_the_worker_adds_none(
+    tmp_path: Path,
+) -> None:
     project = Project(tmp_path, {"main.py": LOGGING})
 
     assert project.run("main.py") == repr("DEBUG|one\nINFO|three\n")
@@ -189,9 +206,11 @@ def test_fork_servers_of_many_ways_to_start_do_not_pile_up(tmp_path: Path) -> No
     eventually(lambda: session.wait(ask_agent("status"))["hosts"] <= MOST_SPARE)
 
 
-async def test_a_fork_server_that_nobody_used_for_long_ends_but_for_the_one_that_was_used_last(tmp_path: Path) -> None:
+async def test_a_fork_server_that_nobody_used_for_long_ends_but_for_the_one_that_was_used_last(
+    tmp_path: Path,
+) -> None:
     def whose(seed: str) -> dict[str, Any]:
-        start = Start(variables=(("PYTHONHASHSEED", seed),), folders=own_folders())
+        start = PythonStart(variables=(("PYTHONHASHSEED", seed),), folders=own_folders())
         return {"host": "process", "python": interpreter(), "code": "", **start.to_dict()}
 
     with own_home():

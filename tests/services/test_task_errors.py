@@ -77,7 +77,9 @@ def _agent() -> Iterator[None]:
 @pytest.fixture
 def cell(_agent: None, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The names of a cell whose text is in this process alone."""
-    monkeypatch.setitem(linecache.cache, FILE, (len(CELL), None, CELL.splitlines(keepends=True), FILE))
+    monkeypatch.setitem(
+        linecache.cache, FILE, (len(CELL), None, CELL.splitlines(keepends=True), FILE)
+    )
     monkeypatch.setattr(sources, "labellers", [{FILE: "Cell In[7]"}.get])
     space: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(CELL, FILE, "exec"), space)
@@ -107,7 +109,10 @@ def test_an_error_shows_the_lines_of_the_cell_and_its_name(cell: dict[str, Any])
         "",
         "ValueError: no rows left",
     ]
-    assert '  File "Cell In[7]", line 4, in helper\n    raise ValueError("no rows left")\n' in error.text()
+    assert (
+        '  File "Cell In[7]", line 4, in helper\n    raise ValueError("no rows left")\n'
+        in error.text()
+    )
     assert FILE not in error.text()
 
 
@@ -117,7 +122,9 @@ def test_a_task_finds_the_source_of_its_helpers(cell: dict[str, Any]) -> None:
     assert text == 'def helper(row):\n    raise ValueError("no rows left")\n'
 
 
-def test_tracebacks_and_warnings_that_a_task_prints_name_the_cell_and_its_lines(cell: dict[str, Any]) -> None:
+def test_tracebacks_and_warnings_that_a_task_prints_name_the_cell_and_its_lines(
+    cell: dict[str, Any],
+) -> None:
     with warnings.catch_warnings():  # workers have the filters of their client
         warnings.simplefilter("default")
         error = failure(dagnb.task(cell["prints"])())
@@ -126,7 +133,9 @@ def test_tracebacks_and_warnings_that_a_task_prints_name_the_cell_and_its_lines(
     assert 'File "Cell In[7]", line 15, in prints\n    1 / 0\n' in error.stderr_tail
 
 
-def test_an_input_that_does_not_come_back_is_named_by_the_task_that_gave_it(cell: dict[str, Any]) -> None:
+def test_an_input_that_does_not_come_back_is_named_by_the_task_that_gave_it(
+    cell: dict[str, Any],
+) -> None:
     error = failure(dagnb.task(cell["takes"])(dagnb.task(cell["makes"])()))
 
     assert (error.task, error.type) == ("takes-0", "ValueError")
@@ -142,9 +151,13 @@ def test_a_crash_shows_the_lines_of_the_cell_that_led_there(cell: dict[str, Any]
     outermost, *between, innermost = [frame for frame in error.frames if not frame.is_library]
     assert (outermost.file, outermost.function) == ("Cell In[7]", "crashes")
     assert (innermost.function, innermost.source) == ("deeper", "    ctypes.string_at(0)")
-    assert [(frame.source, frame.times) for frame in between] == [("        return deeper(n - 1)", 50)]
+    assert [(frame.source, frame.times) for frame in between] == [
+        ("        return deeper(n - 1)", 50)
+    ]
     assert "called from deeper at Cell In[7], line" in error.message
-    assert error.stderr_tail.startswith("just before\nFatal Python error: Segmentation fault\nMost recent call first:")
+    assert error.stderr_tail.startswith(
+        "just before\nFatal Python error: Segmentation fault\nMost recent call first:"
+    )
     assert "run_host" not in error.stderr_tail
     assert "ctypes.string_at(0)" in errors_text([error])
 

@@ -16,8 +16,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from dagnb_workers import modules
 from dagnb_workers.launchers.inline import Inline
+from dagnb_workers.worker import modules
 
 import dagnb
 from dagnb import archive
@@ -69,7 +69,9 @@ def test_a_module_beside_the_notebook_is_in_the_archive(imported: Imported) -> N
     assert held("helpers_one")["helpers_one.py"] == "def double(x): return 2 * x\n"
 
 
-def test_a_package_is_in_the_archive_whole_with_its_data_but_for_what_is_hidden(imported: Imported) -> None:
+def test_a_package_is_in_the_archive_whole_with_its_data_but_for_what_is_hidden(
+    imported: Imported,
+) -> None:
     files = {
         "pack_one/__init__.py": "",
         "pack_one/a.py": "A = 1\n",
@@ -84,22 +86,39 @@ def test_a_package_is_in_the_archive_whole_with_its_data_but_for_what_is_hidden(
     }
     imported("pack_one", **files)
 
-    assert held("pack_one").keys() == {name for name in files if "/." not in name and "__pyc" not in name}
+    assert held("pack_one").keys() == {
+        name for name in files if "/." not in name and "__pyc" not in name
+    }
 
 
 def test_of_a_package_without_init_the_sources_are_in_the_archive(imported: Imported) -> None:
-    imported("loose_one.part", **{"loose_one/part.py": "P = 1\n", "loose_one/more/q.py": "", "loose_one/much.bin": ""})
+    imported(
+        "loose_one.part",
+        **{"loose_one/part.py": "P = 1\n", "loose_one/more/q.py": "", "loose_one/much.bin": ""},
+    )
 
     assert held("loose_one").keys() == {"loose_one/part.py", "loose_one/more/q.py"}
 
 
 def test_installed_modules_the_standard_library_and_dagnb_itself_stay_out() -> None:
-    names = ("dagnb", "dagnb_workers", "dagnb_planners", "pytest", "hypothesis", "numpy", "json", "os", "__main__")
+    names = (
+        "dagnb",
+        "dagnb_workers",
+        "dagnb_planners",
+        "pytest",
+        "hypothesis",
+        "numpy",
+        "json",
+        "os",
+        "__main__",
+    )
 
     assert held(*names) == {}
 
 
-def test_equal_sources_give_equal_bytes_and_changed_ones_others(imported: Imported, tmp_path: Path) -> None:
+def test_equal_sources_give_equal_bytes_and_changed_ones_others(
+    imported: Imported, tmp_path: Path
+) -> None:
     imported("helpers_two", **{"helpers_two.py": "X = 1\n"})
     first = archive.archive((), [b"helpers_two"])
     path = tmp_path / "helpers_two.py"
@@ -138,7 +157,10 @@ def test_more_than_sixteen_megabytes_are_refused_with_the_largest_files_and_thei
     with pytest.raises(GraphError) as refused:
         held("pack_huge")
 
-    assert "that these tasks need, pack_huge, come to 18.5 MB in 4 files, more than the 16 MB" in str(refused.value)
+    assert (
+        "that these tasks need, pack_huge, come to 18.5 MB in 4 files, more than the 16 MB"
+        in str(refused.value)
+    )
     folder = tmp_path / "pack_huge"
     assert f"{folder}/table.bin (12.0 MB), {folder}/more.bin (6.5 MB)" in str(refused.value)
     assert "Docker(mounts=...)" in str(refused.value)
@@ -150,7 +172,10 @@ def test_what_was_archived_can_be_imported_where_it_is_unpacked(
 ) -> None:
     """modules.install is the other end."""
     monkeypatch.setenv("DAGNB_HOME", str(tmp_path / "home"))
-    files = {"pack_two/__init__.py": "from pack_two.inner import VALUE\n", "pack_two/inner.py": "VALUE = 42\n"}
+    files = {
+        "pack_two/__init__.py": "from pack_two.inner import VALUE\n",
+        "pack_two/inner.py": "VALUE = 42\n",
+    }
     imported("pack_two", **files)
     data = archive.archive((), [b"pack_two"])
     for name in ("pack_two", "pack_two.inner"):
@@ -168,7 +193,9 @@ def test_what_was_archived_can_be_imported_where_it_is_unpacked(
         sys.path[:] = before
 
 
-def test_an_archive_is_unpacked_once_for_all_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_is_unpacked_once_for_all_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as bundle:
@@ -184,7 +211,9 @@ def test_an_archive_is_unpacked_once_for_all_workers(tmp_path: Path, monkeypatch
         sys.path[:] = before
 
 
-def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_cannot_write_outside_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as bundle:
@@ -202,7 +231,9 @@ def test_an_archive_cannot_write_outside_its_folder(tmp_path: Path, monkeypatch:
         sys.path[:] = before
 
 
-def test_a_helper_beside_the_notebook_is_used_by_an_inline_run_as_it_is_here(imported: Imported) -> None:
+def test_a_helper_beside_the_notebook_is_used_by_an_inline_run_as_it_is_here(
+    imported: Imported,
+) -> None:
     """In one process nothing is unpacked: a copy in front of sys.path would hide later edits."""
     helpers = imported("helpers_three", **{"helpers_three.py": "def double(x): return 2 * x\n"})
     before = list(sys.path)
@@ -220,7 +251,9 @@ def test_the_archive_of_a_run_is_in_its_store(imported: Imported) -> None:
 
     assert run.result() == 42
     (header,) = wait(store.content([json.loads(run.look().meta)["header"]]))
-    assert wait(store.content([Header.unpack(header or b"").archive])) == [archive.archive((), [b"helpers_four"])]
+    assert wait(store.content([Header.unpack(header or b"").archive])) == [
+        archive.archive((), [b"helpers_four"])
+    ]
 
 
 def test_a_run_of_workers_that_share_files_has_no_archive(imported: Imported) -> None:
@@ -234,15 +267,21 @@ def test_a_run_of_workers_that_share_files_has_no_archive(imported: Imported) ->
     assert Header.unpack(header or b"").archive == ""
 
 
-def test_files_that_cannot_be_imported_stay_out_of_the_archive(imported: Imported, tmp_path: Path) -> None:
+def test_files_that_cannot_be_imported_stay_out_of_the_archive(
+    imported: Imported, tmp_path: Path
+) -> None:
     imported("pack_odd", **{"pack_odd/__init__.py": "", 'pack_odd/it\'s "one".py': "x = 1\n"})
     (tmp_path / "pack_odd" / os.fsdecode(b"no\xffutf-8.py")).write_text("")
-    (tmp_path / "pack_odd" / ".#one.py").symlink_to("me@host.1234:5678")  # as Emacs marks a file that is being edited
+    (tmp_path / "pack_odd" / ".#one.py").symlink_to(
+        "me@host.1234:5678"
+    )  # as Emacs marks a file that is being edited
 
     assert list(held("pack_odd")) == ["pack_odd/__init__.py", 'pack_odd/it\'s "one".py']
 
 
-def test_pipes_sockets_and_links_to_nothing_are_left_out(imported: Imported, tmp_path: Path) -> None:
+def test_pipes_sockets_and_links_to_nothing_are_left_out(
+    imported: Imported, tmp_path: Path
+) -> None:
     imported("pack_pipes", **{"pack_pipes/__init__.py": ""})
     os.mkfifo(tmp_path / "pack_pipes" / "pipe.py")
     with socket.socket(socket.AF_UNIX) as line:
@@ -252,9 +291,14 @@ def test_pipes_sockets_and_links_to_nothing_are_left_out(imported: Imported, tmp
     assert held("pack_pipes").keys() == {"pack_pipes/__init__.py"}
 
 
-def test_linked_folders_and_files_are_in_the_archive_and_circles_end(imported: Imported, tmp_path: Path) -> None:
+def test_linked_folders_and_files_are_in_the_archive_and_circles_end(
+    imported: Imported, tmp_path: Path
+) -> None:
     """elsewhere/rows.csv, linked as pack_links/data; pack_links/again links to pack_links itself."""
-    imported("pack_links", **{"pack_links/__init__.py": "", "elsewhere/rows.csv": "1,2", "elsewhere/deep/x.txt": "x"})
+    imported(
+        "pack_links",
+        **{"pack_links/__init__.py": "", "elsewhere/rows.csv": "1,2", "elsewhere/deep/x.txt": "x"},
+    )
     (tmp_path / "pack_links" / "data").symlink_to("../elsewhere")
     (tmp_path / "pack_links" / "again").symlink_to(".")
     (tmp_path / "elsewhere" / "up").symlink_to("../pack_links")
@@ -263,19 +307,27 @@ def test_linked_folders_and_files_are_in_the_archive_and_circles_end(imported: I
     found = held("pack_links")
 
     assert found.keys() == {
-        f"pack_links/{name}" for name in ("__init__.py", "data/rows.csv", "data/deep/x.txt", "one.csv")
+        f"pack_links/{name}"
+        for name in ("__init__.py", "data/rows.csv", "data/deep/x.txt", "one.csv")
     }
     assert found["pack_links/data/rows.csv"] == "1,2"
 
 
-def test_folders_that_are_linked_in_too_many_ways_are_refused(imported: Imported, tmp_path: Path) -> None:
+def test_folders_that_are_linked_in_too_many_ways_are_refused(
+    imported: Imported, tmp_path: Path
+) -> None:
     """Each of nine folders links to all others: 9! ways through them."""
-    imported("pack_knot", **{"pack_knot/__init__.py": "", **{f"pack_knot/f{i}/x.txt": "" for i in range(9)}})
+    imported(
+        "pack_knot",
+        **{"pack_knot/__init__.py": "", **{f"pack_knot/f{i}/x.txt": "" for i in range(9)}},
+    )
     for i in range(9):
         for j in range(9):
             (tmp_path / "pack_knot" / f"f{i}" / f"to{j}").symlink_to(f"../f{j}")
 
-    with pytest.raises(GraphError, match=r"the package 'pack_knot' in .* holds more than 10,000 files and folders"):
+    with pytest.raises(
+        GraphError, match=r"the package 'pack_knot' in .* holds more than 10,000 files and folders"
+    ):
         held("pack_knot")
 
 
@@ -300,7 +352,9 @@ def test_what_a_needed_module_imports_is_in_the_archive_loaded_or_not(imported: 
     assert held("chain_one").keys() == files.keys() - {"chain_four.py"}
 
 
-def test_what_the_code_of_a_task_imports_is_in_the_archive_though_it_is_not_loaded(imported: Imported) -> None:
+def test_what_the_code_of_a_task_imports_is_in_the_archive_though_it_is_not_loaded(
+    imported: Imported,
+) -> None:
     imported("os", **{"lazy_one.py": "V = 1\n", "lazy_two.py": ""})
     space: dict[str, Any] = {"__name__": "__main__"}
     exec("def use():\n    import lazy_one\n    return lazy_one.V\n", space)
@@ -311,7 +365,9 @@ def test_what_the_code_of_a_task_imports_is_in_the_archive_though_it_is_not_load
         assert bundle.namelist() == ["lazy_one.py"]
 
 
-def test_a_file_that_cannot_be_read_is_left_out_unless_it_is_loaded(imported: Imported, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_left_out_unless_it_is_loaded(
+    imported: Imported, tmp_path: Path
+) -> None:
     """The memory of a process cannot be read from its beginning, not even by root."""
     imported("pack_shut", **{"pack_shut/__init__.py": "", "pack_shut/fine.txt": ""})
     (tmp_path / "pack_shut" / "secret.txt").symlink_to("/proc/self/mem")
@@ -334,6 +390,8 @@ print(bool(found), made_modules())
 
 
 def test_modules_that_compiled_ones_make_for_themselves_stay_in_their_process() -> None:
-    done = subprocess.run([sys.executable, "-c", CYTHON], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CYTHON], capture_output=True, text=True, check=True
+    )
 
     assert done.stdout.strip() == "True b''"

@@ -19,9 +19,9 @@ from dagnb import registry, session, task
 from dagnb.cli import main
 from dagnb.errors import TaskFailedError
 from dagnb.handle import Run
-from dagnb.protocol.launcher import Seat
+from dagnb.protocol.launcher import WorkerSlot
 from dagnb.trace.trace import Trace
-from dagnb.views import seats
+from dagnb.views import worker_slots
 
 HERE = ["--workers", "inline"]
 PATIENCE_S = 20
@@ -134,7 +134,10 @@ def test_runs_lists_the_newest_first_with_state_and_number_of_tasks(
 def test_a_run_is_found_by_id_by_its_beginning_in_any_case_and_as_last(
     done: Run[int], said: Callable[..., str]
 ) -> None:
-    first_lines = {said("show", *HERE, name).splitlines()[0] for name in (done.id, done.id[:24].lower(), "last")}
+    first_lines = {
+        said("show", *HERE, name).splitlines()[0]
+        for name in (done.id, done.id[:24].lower(), "last")
+    }
 
     (line,) = first_lines
     assert line.startswith(f"run {done.id}  doubled  ok  ")
@@ -149,7 +152,15 @@ def test_a_beginning_of_several_runs_is_refused_with_their_ids(
     assert f"\n    {failed.id}  double  failed  " in message
 
 
-COMMANDS = (("show",), ("errors",), ("log", "total"), ("why", "total-0"), ("attach",), ("cancel",), ("forget",))
+COMMANDS = (
+    ("show",),
+    ("errors",),
+    ("log", "total"),
+    ("why", "total-0"),
+    ("attach",),
+    ("cancel",),
+    ("forget",),
+)
 """Every command on a run, and the task it is asked about if any"""
 
 
@@ -160,7 +171,9 @@ def test_no_command_takes_an_empty_name_for_a_run(
 ) -> None:
     name, *task = command
 
-    assert complained(name, *HERE, text, *task).startswith("dagnb: an empty name means no run; those known are:\n")
+    assert complained(name, *HERE, text, *task).startswith(
+        "dagnb: an empty name means no run; those known are:\n"
+    )
     assert held.state == "running"
 
 
@@ -177,7 +190,11 @@ def test_every_command_finds_a_run_in_every_way(
 
     told = said(name, *HERE, text, *task)
 
-    wanted = {"errors": "No errors.", "log": "no output of task 'total-0'", "why": "'total-0' is done"}
+    wanted = {
+        "errors": "No errors.",
+        "log": "no output of task 'total-0'",
+        "why": "'total-0' is done",
+    }
     assert wanted.get(name, run.id) in told
 
 
@@ -191,7 +208,9 @@ def test_a_name_of_several_runs_shows_the_newest_and_says_so_but_forgets_and_can
     assert main(["show", *HERE, "thrice"]) == 0
     shown = capsys.readouterr()
     assert shown.out.startswith(f"run {runs[2].id}  thrice  ok  ")
-    assert shown.err.startswith(f"dagnb: 3 runs are named 'thrice'. The newest is taken: {runs[2].id}  thrice  ok  ")
+    assert shown.err.startswith(
+        f"dagnb: 3 runs are named 'thrice'. The newest is taken: {runs[2].id}  thrice  ok  "
+    )
 
     for command in ("cancel", "forget"):
         assert main([command, *HERE, "thrice"]) == 1
@@ -201,7 +220,9 @@ def test_a_name_of_several_runs_shows_the_newest_and_says_so_but_forgets_and_can
         assert [run.state for run in runs] == ["ok", "ok", "ok"]
 
 
-def test_a_name_of_several_runs_cancels_the_only_one_that_is_running(held: Run[int], said: Callable[..., str]) -> None:
+def test_a_name_of_several_runs_cancels_the_only_one_that_is_running(
+    held: Run[int], said: Callable[..., str]
+) -> None:
     """The others of that name are over, so that nothing else can be meant."""
     assert double(1).run(workers="inline", name=held.name).result(PATIENCE_S) == 2
 
@@ -212,10 +233,15 @@ def test_a_name_of_several_runs_cancels_the_only_one_that_is_running(held: Run[i
 def test_a_misspelt_run_gets_the_nearest_id(done: Run[int], complained: Callable[..., str]) -> None:
     wrong = done.id[:-1] + ("0" if done.id[-1] != "0" else "1")
 
-    assert complained("errors", *HERE, wrong) == f"dagnb: unknown run '{wrong}'. Did you mean '{done.id}'?\n"
+    assert (
+        complained("errors", *HERE, wrong)
+        == f"dagnb: unknown run '{wrong}'. Did you mean '{done.id}'?\n"
+    )
 
 
-def test_a_misspelt_command_gets_the_nearest_one_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_misspelt_command_gets_the_nearest_one_and_exit_code_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["shwo", "last"])
 
@@ -344,7 +370,9 @@ def test_cancel_ends_a_run_once(held: Run[int], said: Callable[..., str]) -> Non
     assert said("cancel", *HERE, held.id) == f"run {held.id} was over already: cancelled.\n"
 
 
-def test_forget_deletes_one_run(done: Run[int], said: Callable[..., str], complained: Callable[..., str]) -> None:
+def test_forget_deletes_one_run(
+    done: Run[int], said: Callable[..., str], complained: Callable[..., str]
+) -> None:
     assert said("forget", *HERE, done.id).startswith(f"run {done.id} is forgotten")
     assert done.id not in said("runs", *HERE)
     assert f"run {done.id} is over and kept in the history" in complained("show", *HERE, done.id)
@@ -353,14 +381,16 @@ def test_forget_deletes_one_run(done: Run[int], said: Callable[..., str], compla
 def test_forgetting_the_last_run_again_does_not_forget_the_one_before(
     done: Run[int], failed: Run[int], said: Callable[..., str], complained: Callable[..., str]
 ) -> None:
-    session.caught_up(PATIENCE_S)
+    session.wait_for_pending(PATIENCE_S)
     assert said("forget", *HERE, "last").startswith(f"run {failed.id} is forgotten")
 
     assert f"run {failed.id} is over and kept in the history" in complained("forget", *HERE, "last")
     assert done.id in said("runs", *HERE)
 
 
-def test_forget_all_leaves_what_is_going_on(done: Run[int], held: Run[int], said: Callable[..., str]) -> None:
+def test_forget_all_leaves_what_is_going_on(
+    done: Run[int], held: Run[int], said: Callable[..., str]
+) -> None:
     shown = said("forget", *HERE, "--all")
 
     assert shown.endswith(" 1 run still going on.\n")
@@ -369,14 +399,18 @@ def test_forget_all_leaves_what_is_going_on(done: Run[int], held: Run[int], said
 
 
 @pytest.mark.parametrize("arguments", [(), ("last", "--all")])
-def test_forget_wants_one_run_or_all(arguments: Sequence[str], complained: Callable[..., str]) -> None:
+def test_forget_wants_one_run_or_all(
+    arguments: Sequence[str], complained: Callable[..., str]
+) -> None:
     assert "Give one RUN, or --all" in complained("forget", *HERE, *arguments)
 
 
 # ---- this machine ----
 
 
-def test_workers_lists_where_tasks_run_of_every_platform_or_of_one(held: Run[int], said: Callable[..., str]) -> None:
+def test_workers_lists_where_tasks_run_of_every_platform_or_of_one(
+    held: Run[int], said: Callable[..., str]
+) -> None:
     heads, row = said("workers", *HERE).splitlines()
 
     assert heads.split()[:5] == ["name", "platform", "state", "run", "worker"]
@@ -389,7 +423,7 @@ def test_no_workers_are_told_in_words(said: Callable[..., str]) -> None:
 
 
 def test_a_row_tells_what_is_known_of_a_seat_and_steers_no_terminal() -> None:
-    seat = Seat(
+    seat = WorkerSlot(
         name="dagnb-\x1b[2J1",
         platform="docker",
         state="idle",
@@ -401,10 +435,13 @@ def test_a_row_tells_what_is_known_of_a_seat_and_steers_no_terminal() -> None:
         n_lent=3,
     )
 
-    heads, row = seats.lines(seats.HEADS, seats.rows([seat]))
+    heads, row = worker_slots.lines(worker_slots.HEADS, worker_slots.rows([seat]))
 
-    assert row == "dagnb-1  docker    idle        ~/1     0.5   2,048 MB  image:1 x         1 min 15 s  3 x"
-    assert len(heads.split("  ")) >= len(seats.HEADS)
+    assert (
+        row
+        == "dagnb-1  docker    idle        ~/1     0.5   2,048 MB  image:1 x         1 min 15 s  3 x"
+    )
+    assert len(heads.split("  ")) >= len(worker_slots.HEADS)
 
 
 def test_config_shows_settings_and_variables_without_secrets(
@@ -461,11 +498,18 @@ def test_any_program_is_found_by_name_gets_its_own_arguments_and_stands_in_the_h
 def in_a_process(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run with this interpreter in this folder."""
     return subprocess.run(
-        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
-def test_the_agent_starts_before_clients_and_redis_are_imported_and_commands_before_rich(tmp_path: Path) -> None:
+def test_the_agent_starts_before_clients_and_redis_are_imported_and_commands_before_rich(
+    tmp_path: Path,
+) -> None:
     code = "import {}, sys; print([name for name in ('rich', 'redis', 'dagnb.client') if name in sys.modules])"
 
     assert in_a_process("-c", code.format("dagnb.cli"), folder=tmp_path).stdout == "[]\n"
@@ -489,19 +533,25 @@ if __name__ == "__main__":
 """
 
 
-def test_run_executes_a_script_with_its_arguments_its_modules_and_the_defaults_given(tmp_path: Path) -> None:
+def test_run_executes_a_script_with_its_arguments_its_modules_and_the_defaults_given(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
     (folder / "script.py").write_text(SCRIPT)
     (folder / "beside.py").write_text("def double(number): return 2 * number\n")
 
-    ended = in_a_process("-m", "dagnb", "run", *HERE, str(folder / "script.py"), "a", "--store", folder=tmp_path)
+    ended = in_a_process(
+        "-m", "dagnb", "run", *HERE, str(folder / "script.py"), "a", "--store", folder=tmp_path
+    )
 
     assert ended.stdout == "['a', '--store'] 42 here\n"
     assert ended.returncode == 5
 
 
-def test_run_executes_the_code_cells_of_a_notebook_and_stops_at_the_first_that_fails(tmp_path: Path) -> None:
+def test_run_executes_the_code_cells_of_a_notebook_and_stops_at_the_first_that_fails(
+    tmp_path: Path,
+) -> None:
     cells: list[tuple[str, Any]] = [
         ("markdown", "print('no code')"),
         ("code", ["from dagnb import task\n", "import os"]),
@@ -511,7 +561,10 @@ def test_run_executes_the_code_cells_of_a_notebook_and_stops_at_the_first_that_f
     ]
     folder = tmp_path / "work"
     folder.mkdir()
-    notebook = {"nbformat": 4, "cells": [{"cell_type": kind, "source": source} for kind, source in cells]}
+    notebook = {
+        "nbformat": 4,
+        "cells": [{"cell_type": kind, "source": source} for kind, source in cells],
+    }
     (folder / "book.ipynb").write_text(json.dumps(notebook))
 
     ended = in_a_process("-m", "dagnb", "run", *HERE, "work/book.ipynb", folder=tmp_path)
@@ -524,16 +577,26 @@ def test_run_executes_the_code_cells_of_a_notebook_and_stops_at_the_first_that_f
     assert ended.returncode == 1
 
 
-def test_defaults_may_stand_behind_a_notebook_which_gets_the_other_arguments(tmp_path: Path) -> None:
-    source = "import sys\nfrom dagnb import session\nprint(session.settings().workers, sys.argv[1:])"
-    (tmp_path / "book.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": source}]}))
+def test_defaults_may_stand_behind_a_notebook_which_gets_the_other_arguments(
+    tmp_path: Path,
+) -> None:
+    source = (
+        "import sys\nfrom dagnb import session\nprint(session.settings().workers, sys.argv[1:])"
+    )
+    (tmp_path / "book.ipynb").write_text(
+        json.dumps({"cells": [{"cell_type": "code", "source": source}]})
+    )
 
-    ended = in_a_process("-m", "dagnb", "run", "book.ipynb", "--workers", "inline", "more", folder=tmp_path)
+    ended = in_a_process(
+        "-m", "dagnb", "run", "book.ipynb", "--workers", "inline", "more", folder=tmp_path
+    )
 
     assert ended.stdout == "inline ['more']\n"
 
 
-def test_run_refuses_what_is_no_file_and_what_is_no_notebook(tmp_path: Path, complained: Callable[..., str]) -> None:
+def test_run_refuses_what_is_no_file_and_what_is_no_notebook(
+    tmp_path: Path, complained: Callable[..., str]
+) -> None:
     broken = tmp_path / "broken.ipynb"
     broken.write_text("{}")
     path, argv = sys.path[:], sys.argv[:]

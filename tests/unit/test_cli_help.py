@@ -7,14 +7,16 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from dagnb_workers.agent import main as agent
+from dagnb_workers.agent.agent import main as agent
 
 from dagnb.cli.parser import parser
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """Every command but the programs, which parse their own arguments."""
-    (found,) = [action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    (found,) = [
+        action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
+    ]
     return dict(found.choices)
 
 
@@ -28,7 +30,9 @@ def arguments() -> Iterator[tuple[str, argparse.Action]]:
 def test_a_command_says_in_a_sentence_what_it_does(name: str) -> None:
     said = commands()[name].description or ""
 
-    assert re.fullmatch(r"[A-Z][a-z]+,? .+\.", said), f"{said!r} is no sentence that begins with a verb"
+    assert re.fullmatch(r"[A-Z][a-z]+,? .+\.", said), (
+        f"{said!r} is no sentence that begins with a verb"
+    )
     assert said.split()[0] not in {"The", "What", "Where", "How", "Every"}
 
 
@@ -38,7 +42,9 @@ def test_every_argument_of_every_command_is_explained() -> None:
     assert silent == []
 
 
-def test_the_agent_explains_itself_and_its_options_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_agent_explains_itself_and_its_options_in_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as ended:
         agent(["--help"])
     shown = capsys.readouterr().out

@@ -78,7 +78,9 @@ def done() -> Run[int]:
 def test_simulate_prints_a_line_a_planner_and_the_three_makespans_of_the_run(
     done: Run[int], said: Callable[..., str]
 ) -> None:
-    printed = said("simulate", "doubled", "--planner", "flexible", "--planner", "one_pass", *HERE).splitlines()
+    printed = said(
+        "simulate", "doubled", "--planner", "flexible", "--planner", "one_pass", *HERE
+    ).splitlines()
 
     assert printed[0] == "doubled"
     assert printed[1].split("  ")[0] == "planner"
@@ -104,22 +106,30 @@ def test_simulate_finds_a_run_that_the_history_has_and_the_store_lacks(
 
 
 def test_simulate_changes_what_it_is_told_to(done: Run[int], said: Callable[..., str]) -> None:
-    colder = said("simulate", "last", "--planner", "flexible", "--cold", "9", "--cap", "2", *HERE).splitlines()[2]
+    colder = said(
+        "simulate", "last", "--planner", "flexible", "--cold", "9", "--cap", "2", *HERE
+    ).splitlines()[2]
 
     _, p50, _, _, starts, *_ = colder.split()
     assert 9.0 < float(p50) < 10.0
     assert starts == "2"
 
 
-def test_simulate_at_prices_expected_now_tells_a_band(done: Run[int], said: Callable[..., str]) -> None:
+def test_simulate_at_prices_expected_now_tells_a_band(
+    done: Run[int], said: Callable[..., str]
+) -> None:
     """A start of 9 s, because the band of tasks of a millisecond would be lost in the rounding of what is printed."""
-    told = said("simulate", "last", "--planner", "flexible", "--predicted", "--cold", "9", *HERE).splitlines()[2]
+    told = said(
+        "simulate", "last", "--planner", "flexible", "--predicted", "--cold", "9", *HERE
+    ).splitlines()[2]
 
     _, p50, p90, *_ = told.split()
     assert float(p90) > float(p50)
 
 
-def test_simulate_draws_into_a_file(done: Run[int], said: Callable[..., str], tmp_path: Path) -> None:
+def test_simulate_draws_into_a_file(
+    done: Run[int], said: Callable[..., str], tmp_path: Path
+) -> None:
     file = tmp_path / "plan.svg"
     printed = said("simulate", "last", "--planner", "flexible", "--svg", str(file), *HERE)
 
@@ -134,10 +144,15 @@ def test_simulate_writes_the_run_and_the_best_plan_as_one_trace(
     said("simulate", "last", "--planner", "flexible", "--trace", str(file), *HERE)
 
     events = json.loads(file.read_text())["traceEvents"]
-    assert [e["args"]["name"] for e in events if e["name"] == "process_name"] == ["doubled", "doubled (planned)"]
+    assert [e["args"]["name"] for e in events if e["name"] == "process_name"] == [
+        "doubled",
+        "doubled (planned)",
+    ]
 
 
-def test_simulate_takes_a_workflow_of_others(done: Run[int], said: Callable[..., str], tmp_path: Path) -> None:
+def test_simulate_takes_a_workflow_of_others(
+    done: Run[int], said: Callable[..., str], tmp_path: Path
+) -> None:
     workflow, trace = tmp_path / "doubled.json", tmp_path / "trace.json"
     said("export", "last", str(workflow), "--to", "wfformat", *HERE)
     printed = said("simulate", str(workflow), "--planner", "flexible", "--trace", str(trace), *HERE)
@@ -158,7 +173,9 @@ def test_simulate_of_a_failed_run_leaves_its_makespans_out(said: Callable[..., s
 
 def test_simulate_refuses_what_nobody_knows(done: Run[int], complained: Callable[..., str]) -> None:
     assert "unknown run 'nobody'" in complained("simulate", "nobody", *HERE)
-    assert "Did you mean 'flexible'" in complained("simulate", "last", "--planner", "flexibel", *HERE)
+    assert "Did you mean 'flexible'" in complained(
+        "simulate", "last", "--planner", "flexibel", *HERE
+    )
     assert "cannot be read" in complained("simulate", "nothing.json", *HERE)
 
 
@@ -177,8 +194,13 @@ def test_predict_takes_the_bytes_to_read(done: Run[int], said: Callable[..., str
     assert " 5,000 B " in said("predict", "double", "--bytes", "5000")
 
 
-def test_predict_of_an_unknown_function_names_the_nearest(done: Run[int], complained: Callable[..., str]) -> None:
-    assert complained("predict", "dubble") == "dagnb: unknown function 'dubble'. Did you mean 'double'?\n"
+def test_predict_of_an_unknown_function_names_the_nearest(
+    done: Run[int], complained: Callable[..., str]
+) -> None:
+    assert (
+        complained("predict", "dubble")
+        == "dagnb: unknown function 'dubble'. Did you mean 'double'?\n"
+    )
 
 
 # ---- history and export ----
@@ -187,7 +209,9 @@ def test_predict_of_an_unknown_function_names_the_nearest(done: Run[int], compla
 def test_history_lists_the_runs_that_are_kept(done: Run[int], said: Callable[..., str]) -> None:
     heads, line = said("history").splitlines()
 
-    assert " ".join(heads.split()) == "run name planner platform state started plan P50 real in band"
+    assert (
+        " ".join(heads.split()) == "run name planner platform state started plan P50 real in band"
+    )
     assert line.split()[:5] == [done.id, "doubled", "flexible", "inline", "ok"]
 
 

@@ -33,7 +33,7 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool, Problem
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
-from dagnb.protocol.launcher import Seat
+from dagnb.protocol.launcher import WorkerSlot
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.program import Header
 from dagnb.trace.span import Phase
@@ -105,7 +105,7 @@ class Recorder:
         if self.error is not None:
             raise self.error
 
-    async def seats(self) -> tuple[Seat, ...]:
+    async def seats(self) -> tuple[WorkerSlot, ...]:
         """None."""
         return ()
 
@@ -174,8 +174,16 @@ def test_run_returns_before_the_run_is_over() -> None:
         ({"on_error": "ignore"}, ConfigError, "on_error='ignore': must be 'fail' or 'continue'"),
         ({"deadline_s": 0}, ConfigError, "deadline_s=0: must be more than 0 seconds"),
         ({"deadline_s": -1.5}, ConfigError, "deadline_s=-1.5"),
-        ({"planner": "flexibel"}, UnknownNameError, "unknown planner 'flexibel'. Did you mean 'flexible'?"),
-        ({"workers": "inlin"}, UnknownNameError, "unknown launcher 'inlin'. Did you mean 'inline'?"),
+        (
+            {"planner": "flexibel"},
+            UnknownNameError,
+            "unknown planner 'flexibel'. Did you mean 'flexible'?",
+        ),
+        (
+            {"workers": "inlin"},
+            UnknownNameError,
+            "unknown launcher 'inlin'. Did you mean 'inline'?",
+        ),
         ({"store": "http://somewhere"}, ConfigError, "the scheme must be redis://"),
     ],
 )
@@ -207,7 +215,9 @@ def test_no_node_and_what_is_no_node_are_refused() -> None:
     ],
     ids=["list", "dict", "counter"],
 )
-def test_a_structure_of_nodes_gives_the_same_structure_of_values_also_to_who_attaches(make: Any) -> None:
+def test_a_structure_of_nodes_gives_the_same_structure_of_values_also_to_who_attaches(
+    make: Any,
+) -> None:
     run = dagnb.run(make(double(2)))
 
     assert run.result(30) == make(4)
@@ -221,7 +231,9 @@ def test_a_large_array_that_was_changed_after_the_call_is_refused_and_nothing_is
     node = total(array)
     array += 1
 
-    with pytest.raises(ArgumentChangedError, match=r"argument 'values' \(ndarray\) of task 'total-0' was changed"):
+    with pytest.raises(
+        ArgumentChangedError, match=r"argument 'values' \(ndarray\) of task 'total-0' was changed"
+    ):
         node.run()
 
     assert known() == before
@@ -318,7 +330,10 @@ def test_a_run_is_called_as_it_was_told_or_like_the_function_of_its_last_node() 
     assert [run.result() for run in runs] == [(2, 1), 2]
     lines = {line.run: line for line in dagnb.runs()}
     assert [lines[run.id].name for run in runs] == ["total", "mine"]
-    assert [(lines[run.id].state, lines[run.id].n_tasks) for run in runs] == [(RunState.OK, 2), (RunState.OK, 1)]
+    assert [(lines[run.id].state, lines[run.id].n_tasks) for run in runs] == [
+        (RunState.OK, 2),
+        (RunState.OK, 1),
+    ]
 
 
 def test_runs_are_listed_newest_first() -> None:
@@ -351,7 +366,9 @@ def test_the_plan_of_a_run_is_the_one_it_was_started_with() -> None:
     assert run.result() == 2
 
 
-def test_a_simulation_takes_the_hints_of_the_tasks_and_as_many_workers_as_the_launcher_has() -> None:
+def test_a_simulation_takes_the_hints_of_the_tasks_and_as_many_workers_as_the_launcher_has() -> (
+    None
+):
     @task(time_s=3.0)
     def never_run_before(i: int) -> int:
         return i
@@ -386,7 +403,8 @@ def test_attach_finds_a_run_with_its_story_and_its_result() -> None:
 
 def test_attach_to_what_was_never_there_says_where_to_look() -> None:
     with pytest.raises(
-        RunMissingError, match=r"unknown run 'qqqqq'\. Known: .*`dagnb runs` lists what the store holds"
+        RunMissingError,
+        match=r"unknown run 'qqqqq'\. Known: .*`dagnb runs` lists what the store holds",
     ):
         dagnb.attach("qqqqq")
     with pytest.raises(RunMissingError, match=r"unknown run '01ARZ3NDEKTSV4RRFFQ69G5FAV'"):
@@ -407,7 +425,9 @@ def test_attach_takes_every_way_to_call_a_run_and_says_which_of_several_it_took(
 
     assert dagnb.attach("called alike").id == newer.id
     (told,) = capsys.readouterr().err.splitlines()
-    assert told.startswith(f"dagnb: 2 runs are named 'called alike'. The newest is taken: {newer.id}  called alike  ok")
+    assert told.startswith(
+        f"dagnb: 2 runs are named 'called alike'. The newest is taken: {newer.id}  called alike  ok"
+    )
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n"])
@@ -420,16 +440,23 @@ def test_attach_to_an_empty_name_lists_what_there_is(text: str) -> None:
     assert caught.value.candidates[0].startswith(run.id)
 
 
-def test_attach_to_what_the_history_alone_knows_says_so_and_names_an_older_run_of_that_name() -> None:
+def test_attach_to_what_the_history_alone_knows_says_so_and_names_an_older_run_of_that_name() -> (
+    None
+):
     older, newer = (double(n).run(name="alike, one gone") for n in (1, 2))
     assert (older.result(), newer.result()) == (2, 4)
     dagnb.history()
     newer.forget()
 
     for text in (newer.id, "last"):
-        with pytest.raises(RunNotStoredError, match=f"run {newer.id} is over and kept in the history"):
+        with pytest.raises(
+            RunNotStoredError, match=f"run {newer.id} is over and kept in the history"
+        ):
             dagnb.attach(text)
-    with pytest.raises(RunNotStoredError, match=rf"{newer.id}.* The newest of that name in this store is {older.id}"):
+    with pytest.raises(
+        RunNotStoredError,
+        match=rf"{newer.id}.* The newest of that name in this store is {older.id}",
+    ):
         dagnb.attach("alike, one gone")
 
 
@@ -455,7 +482,8 @@ def test_what_was_configured_is_the_default_and_an_argument_goes_before() -> Non
 
 def test_an_unknown_setting_is_refused_with_those_there_are() -> None:
     with pytest.raises(
-        ConfigError, match=r"there is no setting 'worker'. Known: metrics, percentile, planner, store, workers"
+        ConfigError,
+        match=r"there is no setting 'worker'. Known: metrics, percentile, planner, store, workers",
     ):
         dagnb.configure(worker="inline")
 
@@ -486,7 +514,9 @@ def test_ids_of_runs_are_ulids_that_differ() -> None:
     assert [run[:10] for run in ids] == sorted(run[:10] for run in ids)
 
 
-def test_waiting_gives_the_value_however_often_it_looks_for_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_gives_the_value_however_often_it_looks_for_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A look that ends just when the value comes must not take its own time-out for the run's."""
     monkeypatch.setattr(session, "_INTERRUPT_CHECK_S", 0.0)
 

@@ -19,9 +19,9 @@ from dagnb.cli import main
 from dagnb.demo import identifiers, job
 from dagnb.demo.identifiers import chunks, count_identifiers, library_sources, merge, merged, top
 from dagnb.demo.job import Choice, run_demo
-from dagnb.demo.seating import MOST, Onlooker, seats_text, starts_text
+from dagnb.demo.worker_log import MOST, WorkerWatcher, slots_text, starts_text
 from dagnb.graph.dag import Dag
-from dagnb.protocol.launcher import Seat
+from dagnb.protocol.launcher import WorkerSlot
 from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
 
@@ -67,7 +67,9 @@ def test_counts_are_those_of_pythons_tokenizer_on_its_own_library() -> None:
         ("'a\\\nb' + c", {"c": 1}),
     ],
 )
-def test_strings_comments_numbers_and_keywords_hold_no_names(source: str, names: dict[str, int]) -> None:
+def test_strings_comments_numbers_and_keywords_hold_no_names(
+    source: str, names: dict[str, int]
+) -> None:
     assert count_identifiers.function([source]) == names
 
 
@@ -132,7 +134,9 @@ def test_the_demo_counts_as_one_process_does_and_leaves_a_report(tmp_path: Path)
 def test_a_run_that_loses_a_part_is_found_out_and_exits_with_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(job, "merged", lambda counts, fan_in: identifiers.merged(counts[1:], fan_in))
+    monkeypatch.setattr(
+        job, "merged", lambda counts, fan_in: identifiers.merged(counts[1:], fan_in)
+    )
 
     code = main(["demo", "--workers", "inline", "--limit-mb", "0.3", "--out", str(tmp_path)])
 
@@ -161,24 +165,29 @@ class Boxed(Inline):
     name: ClassVar[str] = "boxed"
     asked: ClassVar[threading.Semaphore] = threading.Semaphore(0)
 
-    async def seats(self) -> tuple[Seat, ...]:
+    async def seats(self) -> tuple[WorkerSlot, ...]:
         Boxed.asked.release()
         inline = await super().seats()
-        return tuple(replace(seat, what="container", labels=(("dagnb.run", seat.run),)) for seat in inline)
+        return tuple(
+            replace(seat, what="container", labels=(("dagnb.run", seat.run),)) for seat in inline
+        )
 
 
 def test_an_onlooker_keeps_who_was_lent_to_the_run_and_sees_them_leave() -> None:
     Gate.opened.clear()
     run = wait_at_the_gate().run(workers=Boxed())
 
-    with Onlooker(run.id, Boxed()) as onlooker:
+    with WorkerWatcher(run.id, Boxed()) as onlooker:
         for _ in range(2):  # when it asks again, it has taken in what it was told before
             assert Boxed.asked.acquire(timeout=PATIENCE_S)
         Gate.opened.set()
         assert run.result(PATIENCE_S)
 
     (seat,) = onlooker.seats
-    assert seats_text(onlooker.seats) == ["1 container was lent to it:", f"  {seat.name}  dagnb.run={run.id}"]
+    assert slots_text(onlooker.seats) == [
+        "1 container was lent to it:",
+        f"  {seat.name}  dagnb.run={run.id}",
+    ]
     assert onlooker.left_text() == "After the run: 0 containers still lent to it."
 
 
@@ -189,25 +198,33 @@ class Warm(Inline):
     name: ClassVar[str] = "warm"
     run: str
 
-    async def seats(self) -> tuple[Seat, ...]:
-        idle = Seat(name="box-1", platform=self.name, state="idle", what="container", last_run=self.run)
+    async def seats(self) -> tuple[WorkerSlot, ...]:
+        idle = WorkerSlot(
+            name="box-1", platform=self.name, state="idle", what="container", last_run=self.run
+        )
         return idle, replace(idle, name="box-2", last_run="another")
 
 
 def test_an_onlooker_that_looks_too_late_still_knows_who_served_the_run_last() -> None:
-    with Onlooker("this", Warm(run="this")) as onlooker:
+    with WorkerWatcher("this", Warm(run="this")) as onlooker:
         pass
 
     assert [seat.name for seat in onlooker.seats] == ["box-1"]
-    assert onlooker.left_text() == "After the run: 0 containers still lent to it, 2 idle and warm for the next."
+    assert (
+        onlooker.left_text()
+        == "After the run: 0 containers still lent to it, 2 idle and warm for the next."
+    )
 
 
 def test_seats_without_labels_are_not_listed_and_of_many_the_first() -> None:
-    plain = Seat(name="pid 1", platform="process", state="lent")
-    boxes = [replace(plain, name=f"b{n}\x1b[2J", what="container", labels=(("run", "1"),)) for n in range(MOST + 2)]
+    plain = WorkerSlot(name="pid 1", platform="process", state="lent")
+    boxes = [
+        replace(plain, name=f"b{n}\x1b[2J", what="container", labels=(("run", "1"),))
+        for n in range(MOST + 2)
+    ]
 
-    assert seats_text([plain]) == []
-    head, first, *_, last = seats_text(boxes)
+    assert slots_text([plain]) == []
+    head, first, *_, last = slots_text(boxes)
     assert head == "10 containers were lent to it:"
     assert first == "  b0  run=1"
     assert last == "  and 3 more"
@@ -225,9 +242,17 @@ def test_starts_are_told_with_their_phases_the_cold_and_the_warm() -> None:
             (Phase.REGISTER, 0.74, 0.8),
         )
     ]
-    later = [Span(-1, "~/1", Phase.INVOKE, 2.0, 2.01, detail="warm"), Span(-1, "~/2", Phase.INVOKE, 0.2, 0.3)]
+    later = [
+        Span(-1, "~/1", Phase.INVOKE, 2.0, 2.01, detail="warm"),
+        Span(-1, "~/2", Phase.INVOKE, 0.2, 0.3),
+    ]
     trace = Trace.of(
-        [*later, *cold, Span(-1, "~/1", Phase.PROGRAM, 0.72, 0.74), Span(0, "~/1", Phase.RUN, 1.0, 2.0)],
+        [
+            *later,
+            *cold,
+            Span(-1, "~/1", Phase.PROGRAM, 0.72, 0.74),
+            Span(0, "~/1", Phase.RUN, 1.0, 2.0),
+        ],
         ["a"],
         submitted_s=0.0,
         finished_s=3.0,

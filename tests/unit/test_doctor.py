@@ -98,7 +98,9 @@ def engine() -> Iterator[Callable[[bytes], Path]]:
 
         path = folder / f"{len(servers)}.sock"
         servers.append(socketserver.UnixStreamServer(str(path), Answer))
-        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         return path
 
     yield made
@@ -108,18 +110,26 @@ def engine() -> Iterator[Callable[[bytes], Path]]:
     shutil.rmtree(folder)
 
 
-def test_an_engine_that_answers_tells_its_version_and_size(home: Path, engine: Callable[[bytes], Path]) -> None:
+def test_an_engine_that_answers_tells_its_version_and_size(
+    home: Path, engine: Callable[[bytes], Path]
+) -> None:
     info = json.dumps({"ServerVersion": "20.10.24", "NCPU": 2, "MemTotal": 25_300_000_000}).encode()
     path = engine(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n" + info)
 
     finding = found("Docker", DAGNB_HOME=str(home), DOCKER_HOST=f"unix://{path}")
 
     assert finding.health is Health.OK
-    assert f"engine at {path}: 20.10.24, 2 CPUs, 25.3 GB; images: `dagnb image list`" in finding.detail
+    assert (
+        f"engine at {path}: 20.10.24, 2 CPUs, 25.3 GB; images: `dagnb image list`" in finding.detail
+    )
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 500 Error\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n{}"])
-def test_what_answers_otherwise_is_no_engine(home: Path, engine: Callable[[bytes], Path], answer: bytes) -> None:
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.0 500 Error\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n{}"]
+)
+def test_what_answers_otherwise_is_no_engine(
+    home: Path, engine: Callable[[bytes], Path], answer: bytes
+) -> None:
     finding = found("Docker", DAGNB_HOME=str(home), DOCKER_HOST=f"unix://{engine(answer)}")
 
     assert finding.health is Health.WARNING
@@ -128,7 +138,10 @@ def test_what_answers_otherwise_is_no_engine(home: Path, engine: Callable[[bytes
 
 
 def test_the_variable_of_the_base_image_is_read(home: Path) -> None:
-    assert found("DAGNB_DOCKER_BASE", DAGNB_HOME=str(home), DAGNB_DOCKER_BASE="mine:1").health is Health.OK
+    assert (
+        found("DAGNB_DOCKER_BASE", DAGNB_HOME=str(home), DAGNB_DOCKER_BASE="mine:1").health
+        is Health.OK
+    )
 
 
 def test_only_what_is_missing_keeps_the_default_job_from_running() -> None:
@@ -138,4 +151,7 @@ def test_only_what_is_missing_keeps_the_default_job_from_running() -> None:
 
     assert is_able([fine, poor])
     assert not is_able([fine, ill])
-    assert findings_text([fine, poor]) == "ok       a   here\nwarning  bb  not here\n             cure: Get it."
+    assert (
+        findings_text([fine, poor])
+        == "ok       a   here\nwarning  bb  not here\n             cure: Get it."
+    )

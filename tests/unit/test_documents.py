@@ -51,7 +51,9 @@ def test_the_readme_tells_the_forecast_of_the_picture_that_it_shows() -> None:
 
     assert found is not None
     assert "every function was measured" in picture
-    assert f"predicted\n{found[1]} ({found[2]} in 8 of 10 runs)" in README.read_text(encoding="utf-8")
+    assert f"predicted\n{found[1]} ({found[2]} in 8 of 10 runs)" in README.read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=names)
@@ -68,12 +70,23 @@ def exists(name: str, document: Path) -> bool:
     relative = name.rstrip("/")
     if (document.parent / relative).exists() or (ROOT / relative).exists():
         return True
-    return any((folder / relative).exists() or (folder / f"{relative}.py").exists() for folder in FOLDERS)
+    return any(
+        (folder / relative).exists() or (folder / f"{relative}.py").exists() for folder in FOLDERS
+    )
 
 
 FOLDERS = [
     path
-    for top in ("dagnb", "kernel_ext", "workers", "planners", "tests", "benchmarks", "docs", "notebooks")
+    for top in (
+        "dagnb",
+        "kernel_ext",
+        "workers",
+        "planners",
+        "tests",
+        "benchmarks",
+        "docs",
+        "notebooks",
+    )
     for path in (ROOT / top, *(ROOT / top).rglob("*"))
     if path.is_dir() and path.name != "__pycache__"
 ]
@@ -90,11 +103,20 @@ def test_every_room_that_architecture_draws_is_there() -> None:
         rooms += re.split(r" \| | -> ", first)
 
     assert len(rooms) > 20
-    assert [room for room in rooms if not exists(f"dagnb/{room}", README) and not exists(f"{room}.py", README)] == []
+    assert [
+        room
+        for room in rooms
+        if not exists(f"dagnb/{room}", README) and not exists(f"{room}.py", README)
+    ] == []
 
 
 def test_every_card_of_a_room_names_a_file_to_start_at_that_is_there() -> None:
-    cards = [path for folder in FOLDERS for path in folder.glob("__init__.py") if "Start at: " in path.read_text()]
+    cards = [
+        path
+        for folder in FOLDERS
+        for path in folder.glob("__init__.py")
+        if "Start at: " in path.read_text()
+    ]
 
     assert len(cards) > 15
     for card in cards:
@@ -104,7 +126,11 @@ def test_every_card_of_a_room_names_a_file_to_start_at_that_is_there() -> None:
 
 def test_planners_readme_has_a_row_for_every_planner() -> None:
     text = (ROOT / "planners" / "README.md").read_text(encoding="utf-8")
-    ours = [point.name for point in entry_points(group="dagnb.planners") if point.module.startswith("dagnb_planners.")]
+    ours = [
+        point.name
+        for point in entry_points(group="dagnb.planners")
+        if point.module.startswith("dagnb_planners.")
+    ]
 
     assert [name for name in ours if f"| `{name}` |" not in text] == []
 
@@ -118,7 +144,9 @@ def test_every_variable_that_a_document_names_is_read() -> None:
 
 def shown_planner() -> Any:
     """The class that CONTRIBUTING shows."""
-    (block,) = [block for block in blocks(ROOT / "CONTRIBUTING.md") if "class RoundRobin" in block.text]
+    (block,) = [
+        block for block in blocks(ROOT / "CONTRIBUTING.md") if "class RoundRobin" in block.text
+    ]
     module = ModuleType("shown_in_contributing")
     sys.modules[module.__name__] = module  # dataclasses looks there
     exec(block.text, vars(module))

@@ -25,7 +25,9 @@ FIRST = TaskError(
     traceback=("Traceback (most recent call last):\n", "MemoryError: no room\n"),
     exit_code=1,
 )
-SECOND = TaskError(task="merge-0", attempt=1, worker="w1", type="WorkerDied", message="SIGKILL", signal=9)
+SECOND = TaskError(
+    task="merge-0", attempt=1, worker="w1", type="WorkerDied", message="SIGKILL", signal=9
+)
 
 ONE_OF_EACH: list[DagnbError] = [
     errors.DagnbError("something"),
@@ -33,12 +35,16 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.CycleError(["a-0", "b-0"]),
     errors.ArgumentChangedError("merge-0", "parts", "ndarray"),
     errors.NoNodeError("int", "3"),
-    errors.UnserialisableError("merge-0", "argument 'file'", "cannot pickle '_io.TextIOWrapper' object"),
+    errors.UnserialisableError(
+        "merge-0", "argument 'file'", "cannot pickle '_io.TextIOWrapper' object"
+    ),
     errors.PlanError("a plan"),
     errors.UnknownNameError("planner", "hefd", ["one_pass", "heft"]),
     errors.InvalidPlanError("mine", ["first", "second"]),
     errors.ConfigError("a setting"),
-    errors.RequirementError("requirements.txt", 3, "-r more.txt", "has the option -r", "Leave it out."),
+    errors.RequirementError(
+        "requirements.txt", 3, "-r more.txt", "has the option -r", "Leave it out."
+    ),
     errors.StorageError("the store"),
     errors.StorageUnavailableError("redis://here", "refused"),
     errors.StorageLostError("unix:/here", "refused"),
@@ -50,16 +56,22 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.RunNotStoredError("01RUN", "01OLD"),
     errors.UnknownRunError("totel", ["total"]),
     errors.UnknownTaskError("merg", ["merge-0"]),
-    errors.AmbiguousNameError("task", "count", "'count' is called 2 times:", ["count-0", "count-1"], "Give one."),
+    errors.AmbiguousNameError(
+        "task", "count", "'count' is called 2 times:", ["count-0", "count-1"], "Give one."
+    ),
     errors.HistoryError("a file"),
     errors.LaunchError("no workers"),
     errors.VersionMismatchError("dagnb 2", "dagnb 1"),
-    errors.ImageBuildError("python:3.11-slim", ["pandas==99"], ["ERROR: none such"], "Correct the version."),
+    errors.ImageBuildError(
+        "python:3.11-slim", ["pandas==99"], ["ERROR: none such"], "Correct the version."
+    ),
     errors.RunError("a run"),
     errors.TaskFailedError("01RUN", [FIRST, SECOND]),
     errors.RunTimeoutError("01RUN", 2.5),
     errors.RunCancelledError("01RUN", "Ctrl-C"),
-    errors.ValueUnreadableError("01RUN", "TypeError: body", {"a-0": (b"pickle", (b"buffer",))}, {"b-0": 1}),
+    errors.ValueUnreadableError(
+        "01RUN", "TypeError: body", {"a-0": (b"pickle", (b"buffer",))}, {"b-0": 1}
+    ),
     errors.OriginalError("KeyError", "'left'", ["KeyError: 'left'\n"]),
     errors.ProtocolError("our fault"),
 ]
@@ -68,7 +80,9 @@ IDS = [type(error).__name__ for error in ONE_OF_EACH]
 
 def test_there_is_one_of_each_class_here() -> None:
     classes = [
-        thing for _, thing in inspect.getmembers(errors, inspect.isclass) if issubclass(thing, errors.DagnbError)
+        thing
+        for _, thing in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(thing, errors.DagnbError)
     ]
 
     assert sorted(IDS) == sorted(thing.__name__ for thing in classes)
@@ -76,7 +90,8 @@ def test_there_is_one_of_each_class_here() -> None:
 
 def test_the_tree_is_the_one_the_module_draws() -> None:
     parents = {
-        name: parent.__name__ for name, parent in ((type(e).__name__, type(e).__bases__[0]) for e in ONE_OF_EACH)
+        name: parent.__name__
+        for name, parent in ((type(e).__name__, type(e).__bases__[0]) for e in ONE_OF_EACH)
     }
     by_parent: dict[str, set[str]] = {}
     for name, parent in parents.items():
@@ -106,7 +121,9 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
 
 @pytest.mark.parametrize("error", ONE_OF_EACH, ids=IDS)
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
-def test_an_error_comes_through_pickle_with_its_message_and_fields(error: DagnbError, protocol: int) -> None:
+def test_an_error_comes_through_pickle_with_its_message_and_fields(
+    error: DagnbError, protocol: int
+) -> None:
     again = pickle.loads(pickle.dumps(error, protocol))
 
     assert type(again) is type(error)
@@ -163,22 +180,31 @@ def test_a_timeout_is_pythons_own_timeout_too() -> None:
             "requirement 3: '-r more.txt' has the option -r. Leave it out.",
         ),
         (
-            errors.ImageBuildError("slim", ["a", "b"], ["ERROR: one", "ERROR: two"], "Correct them."),
+            errors.ImageBuildError(
+                "slim", ["a", "b"], ["ERROR: one", "ERROR: two"], "Correct them."
+            ),
             (
                 "the image of workers on slim with a, b could not be built:\n"
                 "    ERROR: one\n    ERROR: two\nCorrect them."
             ),
         ),
-        (errors.RunCancelledError("01RUN", "Ctrl-C"), "run 01RUN was cancelled (Ctrl-C). Start it again with .run()."),
+        (
+            errors.RunCancelledError("01RUN", "Ctrl-C"),
+            "run 01RUN was cancelled (Ctrl-C). Start it again with .run().",
+        ),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_a_message_says_what_happened_and_ends_with_the_cure(error: DagnbError, message: str) -> None:
+def test_a_message_says_what_happened_and_ends_with_the_cure(
+    error: DagnbError, message: str
+) -> None:
     assert str(error) == message
 
 
 def test_one_failed_task_is_told_with_the_users_own_traceback_and_what_it_printed() -> None:
-    error = errors.TaskFailedError("01RUN", [replace(FIRST, stderr_tail="low on memory\n", stdout_tail=" \n")])
+    error = errors.TaskFailedError(
+        "01RUN", [replace(FIRST, stderr_tail="low on memory\n", stdout_tail=" \n")]
+    )
 
     assert str(error) == (
         "task 'resize-3' failed after 3 attempt(s) on w2: MemoryError: no room. "
@@ -203,7 +229,10 @@ def test_of_several_failed_tasks_each_is_told_with_its_own_lines() -> None:
 
 def test_of_many_failed_tasks_with_much_to_say_the_first_five_are_told_by_their_ends() -> None:
     huge = replace(
-        FIRST, message="m" * 10_000, traceback=("Traceback (\n" + "t" * 60_000, "the end"), stderr_tail="e" * 60_000
+        FIRST,
+        message="m" * 10_000,
+        traceback=("Traceback (\n" + "t" * 60_000, "the end"),
+        stderr_tail="e" * 60_000,
     )
     text = str(errors.TaskFailedError("01RUN", [huge] * 12))
 
@@ -226,7 +255,9 @@ def test_a_result_that_cannot_travel_has_a_cure_of_its_own() -> None:
     given = errors.UnserialisableError("f-0", "argument 'file'", "TypeError: a file")
     returned = errors.UnserialisableError("f-0", "the result", "TypeError: a lock")
 
-    assert str(given).endswith("Pass plain data (a path instead of an open file) or create the object inside the task.")
+    assert str(given).endswith(
+        "Pass plain data (a path instead of an open file) or create the object inside the task."
+    )
     assert str(returned) == (
         "the result of task 'f-0' cannot be pickled: TypeError: a lock. Return plain data (a path, a list) instead, "
         "and let whoever needs it open or create the object inside the task."
@@ -245,7 +276,9 @@ def test_the_line_of_a_task_error_names_task_attempt_worker_and_cause() -> None:
         ("xyz", None, "Known: heft, one_pass."),
     ],
 )
-def test_an_unknown_name_is_answered_with_the_nearest_or_with_all(name: str, nearest: str | None, hint: str) -> None:
+def test_an_unknown_name_is_answered_with_the_nearest_or_with_all(
+    name: str, nearest: str | None, hint: str
+) -> None:
     error = errors.UnknownNameError("planner", name, {"one_pass", "heft"})
 
     assert error.nearest == nearest
@@ -254,7 +287,10 @@ def test_an_unknown_name_is_answered_with_the_nearest_or_with_all(name: str, nea
 
 
 def test_an_unknown_name_where_nothing_is_known_says_so() -> None:
-    assert str(errors.UnknownNameError("launcher", "docker", [])) == "unknown launcher 'docker'. Known: none."
+    assert (
+        str(errors.UnknownNameError("launcher", "docker", []))
+        == "unknown launcher 'docker'. Known: none."
+    )
 
 
 def failed(kind: str, message: str) -> str:
@@ -282,8 +318,14 @@ def test_a_failed_attempt_without_a_message_is_told_by_its_type_alone() -> None:
 
 
 def test_a_run_that_was_cancelled_for_no_reason_names_none() -> None:
-    assert str(errors.RunCancelledError("01RUN")) == "run 01RUN was cancelled. Start it again with .run()."
-    assert str(errors.RunCancelledError("01RUN", "")) == "run 01RUN was cancelled. Start it again with .run()."
+    assert (
+        str(errors.RunCancelledError("01RUN"))
+        == "run 01RUN was cancelled. Start it again with .run()."
+    )
+    assert (
+        str(errors.RunCancelledError("01RUN", ""))
+        == "run 01RUN was cancelled. Start it again with .run()."
+    )
 
 
 class UnspeakableError(Exception):
@@ -314,5 +356,7 @@ class Mute:
 
 
 def test_what_refuses_to_be_pickled_without_a_word_is_told_by_the_type_it_raised() -> None:
-    with pytest.raises(errors.UnserialisableError, match=r"the result of task 'f' cannot be pickled: ValueError\. "):
+    with pytest.raises(
+        errors.UnserialisableError, match=r"the result of task 'f' cannot be pickled: ValueError\. "
+    ):
         encode_value(Mute(), "f")

@@ -24,7 +24,18 @@ from dagnb.errors import (
 )
 from dagnb.graph.task import task
 from dagnb.trace.span import Phase
-from tests.unit.inline_runs import LIMIT_S, awaited, divide, failure, gates, hold, inline, memory, same, under_way
+from tests.unit.inline_runs import (
+    LIMIT_S,
+    awaited,
+    divide,
+    failure,
+    gates,
+    hold,
+    inline,
+    memory,
+    same,
+    under_way,
+)
 
 __all__ = ["inline"]  # pytest finds the fixture by its name here
 
@@ -38,7 +49,9 @@ def test_none_is_a_result() -> None:
     assert (run.state, run.done, run.errors) == ("ok", True, [])
 
 
-@pytest.mark.parametrize("value", [b"", "", 0, False, [], float("inf"), b"x" * 3_000_000], ids=lambda v: repr(v)[:9])
+@pytest.mark.parametrize(
+    "value", [b"", "", 0, False, [], float("inf"), b"x" * 3_000_000], ids=lambda v: repr(v)[:9]
+)
 def test_empty_false_and_large_results_come_back(value: object) -> None:
     assert same(same(value)).run().result() == value
 
@@ -65,7 +78,9 @@ def test_a_failed_task_raises() -> None:
 def test_a_time_out_of_waiting_leaves_the_run_going_on() -> None:
     run = hold("a", 7).run()
 
-    with pytest.raises(RunTimeoutError, match=r"gave no result within 0.01 s: the run goes on") as caught:
+    with pytest.raises(
+        RunTimeoutError, match=r"gave no result within 0.01 s: the run goes on"
+    ) as caught:
         run.result(timeout_s=0.01)
 
     assert (caught.value.run, caught.value.limit_s) == (run.id, 0.01)
@@ -157,7 +172,9 @@ async def test_cancelling_the_wait_cancels_the_run() -> None:
 def test_several_may_wait_for_one_run() -> None:
     run = hold("a", 5).run()
     values: list[int] = []
-    threads = [threading.Thread(target=lambda: values.append(run.result(LIMIT_S))) for _ in range(3)]
+    threads = [
+        threading.Thread(target=lambda: values.append(run.result(LIMIT_S))) for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
 
@@ -241,18 +258,30 @@ def test_kill_ends_the_run_without_waiting_for_its_functions() -> None:
 def test_why_answers_in_every_state() -> None:
     """hold -> same-0; divide -> same-1; one worker, so that the rest is ready"""
     first = same("first")
-    run = dagnb.run(same(hold("a", first)), same(divide(1, 0)), hold("b"), on_error="continue", workers=Inline(n=1))
+    run = dagnb.run(
+        same(hold("a", first)),
+        same(divide(1, 0)),
+        hold("b"),
+        on_error="continue",
+        workers=Inline(n=1),
+    )
     names = run.story.names
     under_way("a")
 
     assert run.why("same-0") == "'same-0' is done."
     assert run.why("hold-0") == "'hold-0' is running."
     assert run.why("same-1") == "'same-1' waits for 1 of its 1 upstream tasks: 'hold-0' (running)."
-    assert run.why("divide-0") == "'divide-0' is ready and waits for a free worker; 1 of 1 worker process(es) are busy."
+    assert (
+        run.why("divide-0")
+        == "'divide-0' is ready and waits for a free worker; 1 of 1 worker process(es) are busy."
+    )
     assert run.status == {"waiting": 2, "ready": 2, "running": 1, "done": 1}
     gates["a"].set()
     under_way("b")
-    assert run.why("divide-0") == "'divide-0' failed for good after 1 failed attempt(s); run.errors tells why."
+    assert (
+        run.why("divide-0")
+        == "'divide-0' failed for good after 1 failed attempt(s); run.errors tells why."
+    )
     assert run.why("same-2") == "'same-2' was skipped, because a task it needs failed."
     run.cancel("enough")
     assert run.why("hold-1") == "'hold-1' did not finish: the run ended as cancelled (enough)."
@@ -318,7 +347,9 @@ def test_the_trace_of_a_run_has_its_makespan_and_a_span_of_each_run() -> None:
     assert trace.names == ("same-0", "same-1")
 
 
-def test_the_start_of_an_instance_ends_with_its_first_answer_even_if_there_is_no_work_for_it() -> None:
+def test_the_start_of_an_instance_ends_with_its_first_answer_even_if_there_is_no_work_for_it() -> (
+    None
+):
     """a -> b, c: the second instance waits while a runs, which is no part of its start"""
     first = hold("a")
     run = same([hold("b", first), hold("c", first)]).run()

@@ -17,7 +17,17 @@ from dagnb.errors import (
     TaskFailedError,
 )
 from dagnb.graph.task import task
-from tests.unit.inline_runs import LIMIT_S, awaited, divide, failing, failure, hold, inline, same, under_way
+from tests.unit.inline_runs import (
+    LIMIT_S,
+    awaited,
+    divide,
+    failing,
+    failure,
+    hold,
+    inline,
+    same,
+    under_way,
+)
 
 __all__ = ["inline"]  # pytest finds the fixture by its name here
 
@@ -31,7 +41,9 @@ def test_an_error_tells_where_by_whom_and_with_which_lines() -> None:
     assert (error.task, error.attempt, error.final) == ("divide-0", 1, True)
     assert error.worker == "~/1"
     assert before <= error.at <= time.time()
-    assert [(frame.function, frame.source.strip()) for frame in error.frames] == [("divide", "return left / right")]
+    assert [(frame.function, frame.source.strip()) for frame in error.frames] == [
+        ("divide", "return left / right")
+    ]
     assert error.frames[0].file == inspect.getfile(divide.function)
     assert error.traceback[0] == "Traceback (most recent call last):\n"
     assert error.traceback[-1] == "ZeroDivisionError: division by zero\n"
@@ -45,7 +57,9 @@ def test_the_message_names_the_task_the_cause_and_the_cure_and_shows_the_users_l
         run.result()
 
     text = str(caught.value)
-    assert text.startswith("task 'divide-0' failed after 1 attempt(s) on ~/1: ZeroDivisionError: division by zero.")
+    assert text.startswith(
+        "task 'divide-0' failed after 1 attempt(s) on ~/1: ZeroDivisionError: division by zero."
+    )
     assert f"`dagnb errors {run.id}` shows everything" in text
     assert "return left / right" in text
     assert "dagnb_workers" not in text
@@ -73,7 +87,9 @@ def test_with_continue_what_needs_a_failed_task_is_skipped_and_the_rest_is_done(
     assert [run.story.names[task] for task in run.look().results] == ["same-3"]
 
 
-def test_with_continue_every_task_above_a_skipped_one_is_run_and_all_their_failures_are_told() -> None:
+def test_with_continue_every_task_above_a_skipped_one_is_run_and_all_their_failures_are_told() -> (
+    None
+):
     """divide-0 ... divide-9 -> same-0 ... same-9 -> same-10; two of the divisions fail, on one worker."""
     quotients = [same(divide(1, n % 5)) for n in range(10)]
     run = dagnb.run(same(quotients), on_error="continue", workers=Inline(n=1))
@@ -101,7 +117,10 @@ def test_with_continue_tasks_that_back_off_are_tried_again_before_the_run_ends()
         run.result(LIMIT_S)
 
     assert run.status == {"done": 1, "failed": 1, "skipped": 1}
-    assert [(error.task, error.final) for error in run.errors] == [("again-0", False), ("divide-0", True)]
+    assert [(error.task, error.final) for error in run.errors] == [
+        ("again-0", False),
+        ("divide-0", True),
+    ]
 
 
 def test_with_continue_every_failure_is_told() -> None:
@@ -133,16 +152,32 @@ class MuteError(Exception):
     [
         (lambda: OddError(1, 3), "OddError", "1 is odd, and so is 3"),
         (MuteError, "MuteError", "(its message cannot be shown: RuntimeError in __str__)"),
-        (lambda: SystemExit(3), "SystemExit", "the task called sys.exit(3); return a value instead"),
-        (lambda: SystemExit(0), "SystemExit", "the task called sys.exit(0); return a value instead"),
+        (
+            lambda: SystemExit(3),
+            "SystemExit",
+            "the task called sys.exit(3); return a value instead",
+        ),
+        (
+            lambda: SystemExit(0),
+            "SystemExit",
+            "the task called sys.exit(0); return a value instead",
+        ),
         (lambda: KeyboardInterrupt("by hand"), "KeyboardInterrupt", "by hand"),
         (lambda: StopIteration(4), "StopIteration", "4"),
         (lambda: asyncio.CancelledError("mine"), "CancelledError", "mine"),
         (GeneratorExit, "GeneratorExit", ""),
         (MemoryError, "MemoryError", ""),
         (lambda: RecursionError("deep"), "RecursionError", "deep"),
-        (lambda: ExceptionGroup("both", [KeyError(1), OSError(2)]), "ExceptionGroup", "both (2 sub-exceptions)"),
-        (lambda: Exception("<img src=x onerror=alert(1)>"), "Exception", "<img src=x onerror=alert(1)>"),
+        (
+            lambda: ExceptionGroup("both", [KeyError(1), OSError(2)]),
+            "ExceptionGroup",
+            "both (2 sub-exceptions)",
+        ),
+        (
+            lambda: Exception("<img src=x onerror=alert(1)>"),
+            "Exception",
+            "<img src=x onerror=alert(1)>",
+        ),
         (lambda: type("Own", (BaseException,), {})("base"), "Own", "base"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -202,7 +237,9 @@ def test_a_result_whose_own_pickling_raises_fails_its_task_and_not_the_worker() 
 
     told = failure(dagnb.run(moody(), same(1), on_error="continue", workers=Inline(n=1)))
 
-    assert told.message.startswith("the result of task 'moody-0' cannot be pickled: RuntimeError: not today.")
+    assert told.message.startswith(
+        "the result of task 'moody-0' cannot be pickled: RuntimeError: not today."
+    )
 
 
 def test_an_input_that_cannot_be_read_fails_the_task_that_reads_it() -> None:

@@ -101,7 +101,11 @@ def test_a_coroutine_that_raises_fails_like_a_function() -> None:
 
     error = failure(broken().run())
 
-    assert (error.type, error.message, error.frames[-1].function) == ("StopAsyncIteration", "here", "broken")
+    assert (error.type, error.message, error.frames[-1].function) == (
+        "StopAsyncIteration",
+        "here",
+        "broken",
+    )
 
 
 @task(retries=1, backoff_s=0)
@@ -232,7 +236,9 @@ def test_a_run_whose_program_was_overwritten_ends_and_says_why() -> None:
 
     run = same(1).run(workers=Late(n=1))
 
-    with pytest.raises(RunCancelledError, match=r"a worker could not go on: content .* does not carry"):
+    with pytest.raises(
+        RunCancelledError, match=r"a worker could not go on: content .* does not carry"
+    ):
         run.result(LIMIT_S)
     memory()._contents.data.clear()  # type: ignore[attr-defined]  # for the next test
 
@@ -253,7 +259,9 @@ def fan_out(n: int) -> Node[list[int]]:
 
 
 @pytest.mark.parametrize("shape", [chain, fan_out])
-def test_a_graph_deeper_and_wider_than_the_stack_is_built_and_run(shape: Callable[[int], Node[Any]]) -> None:
+def test_a_graph_deeper_and_wider_than_the_stack_is_built_and_run(
+    shape: Callable[[int], Node[Any]],
+) -> None:
     assert shape(1_100).run().result(LIMIT_S) in (1, [1] * 1_100)
 
 
@@ -269,7 +277,9 @@ def test_thousands_of_tasks_are_built_and_run_in_this_process(
     value = node.run().result(100.0)
 
     ended = time.perf_counter()
-    summary.append(f"{shape.__name__} of {n:,}, inline: built in {built - begin:.2f} s, run in {ended - built:.2f} s")
+    summary.append(
+        f"{shape.__name__} of {n:,}, inline: built in {built - begin:.2f} s, run in {ended - built:.2f} s"
+    )
     assert value in (1, [1] * n)
 
 
@@ -308,16 +318,23 @@ def test_the_value_of_a_task_that_succeeded_is_there_although_another_failed() -
         run.result()
 
     assert run.value("same-0") == 5
-    with pytest.raises(KeyError, match="has no value of 'bad-0'; done of what was asked for: same-0"):
+    with pytest.raises(
+        KeyError, match="has no value of 'bad-0'; done of what was asked for: same-0"
+    ):
         run.value("bad-0")
 
 
-def test_the_value_of_a_task_that_nobody_asked_for_is_not_kept_and_the_error_says_how_to_keep_it() -> None:
+def test_the_value_of_a_task_that_nobody_asked_for_is_not_kept_and_the_error_says_how_to_keep_it() -> (
+    None
+):
     run = dagnb.run(same(divide(4, 2)), on_error="continue")
     run.result()
 
     assert run.status == {"done": 2}
-    with pytest.raises(KeyError, match=r"only values of what was asked for are kept, so give its node to dagnb\.run"):
+    with pytest.raises(
+        KeyError,
+        match=r"only values of what was asked for are kept, so give its node to dagnb\.run",
+    ):
         run.value("divide-0")
 
 
@@ -376,7 +393,9 @@ BOTH_VERSIONS = f"made by {OTHER}, this side is {python_version()}"
 
 
 @pytest.mark.parametrize("read", [lambda run: run.result(), lambda run: run.value("make_evil-0")])
-def test_values_that_another_python_made_are_refused_before_they_are_unpickled(read: Callable[[Run[Any]], Any]) -> None:
+def test_values_that_another_python_made_are_refused_before_they_are_unpickled(
+    read: Callable[[Run[Any]], Any],
+) -> None:
     unpickled.clear()
     run = make_evil().run()
     await_that(lambda: run.done, "the run is over")

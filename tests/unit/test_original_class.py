@@ -21,7 +21,14 @@ import pytest
 import dagnb
 from dagnb import task
 from dagnb.catchable import class_names
-from dagnb.errors import DagnbError, OriginalError, RunTimeoutError, TaskError, TaskFailedError, task_failed
+from dagnb.errors import (
+    DagnbError,
+    OriginalError,
+    RunTimeoutError,
+    TaskError,
+    TaskFailedError,
+    task_failed,
+)
 
 
 class Plain(Exception):  # noqa: N818  # here and below: classes as users write them
@@ -168,12 +175,22 @@ PLAIN: list[type[BaseException]] = [
 
 def failed(*mro: str, n: int = 1) -> TaskFailedError:
     """The error of a run whose first failure was of this class."""
-    told = TaskError(task="f-0", attempt=1, worker="w", type="It", message="text", mro=mro, traceback=("It: text\n",))
+    told = TaskError(
+        task="f-0",
+        attempt=1,
+        worker="w",
+        type="It",
+        message="text",
+        mro=mro,
+        traceback=("It: text\n",),
+    )
     return task_failed("01RUN", [told] * n)
 
 
 @pytest.mark.parametrize("kind", COMBINED, ids=lambda kind: kind.__name__)
-def test_an_error_is_of_the_class_that_the_task_raised_and_behaves_as_ours(kind: type[Exception]) -> None:
+def test_an_error_is_of_the_class_that_the_task_raised_and_behaves_as_ours(
+    kind: type[Exception],
+) -> None:
     error, ours = failed(*class_names(kind)), failed()
 
     assert isinstance(error, TaskFailedError)
@@ -204,7 +221,9 @@ def test_what_cannot_be_caught_safely_is_our_error_alone(kind: type[BaseExceptio
 
 
 def test_the_first_class_that_is_known_and_can_be_combined_counts() -> None:
-    assert isinstance(failed("nowhere:Strange", "builtins:LookupError", "builtins:Exception"), LookupError)
+    assert isinstance(
+        failed("nowhere:Strange", "builtins:LookupError", "builtins:Exception"), LookupError
+    )
     assert isinstance(failed(f"{__name__}:made.<locals>.Local", "builtins:ValueError"), ValueError)
     assert isinstance(failed(*class_names(Metal)), ArithmeticError)
     assert not isinstance(failed(*class_names(Metal)), Metal)
@@ -224,7 +243,9 @@ def test_names_that_are_no_exceptions_of_a_module_are_passed_over() -> None:
         assert type(failed(name)) is TaskFailedError
 
 
-def test_nothing_is_imported_because_an_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_imported_because_an_error_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "trap.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
     spec = importlib.util.find_spec("trap")
@@ -254,12 +275,15 @@ def test_an_error_that_is_unpickled_where_the_class_is_not_known_is_ours() -> No
     assert str(again) == str(error)
 
 
-def test_of_several_failures_the_first_gives_the_class_and_the_message_says_how_many_there_are() -> None:
+def test_of_several_failures_the_first_gives_the_class_and_the_message_says_how_many_there_are() -> (
+    None
+):
     error = failed("builtins:KeyError", n=3)
 
     assert isinstance(error, KeyError)
-    assert "task 'f-0' failed after 1 attempt(s) on w: It: text (and 2 more). This is the first that failed." in str(
-        error
+    assert (
+        "task 'f-0' failed after 1 attempt(s) on w: It: text (and 2 more). This is the first that failed."
+        in str(error)
     )
 
 

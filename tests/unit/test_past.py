@@ -15,7 +15,7 @@ from dagnb.errors import ConfigError, UnknownNameError
 from dagnb.exchange.wfformat import read
 from dagnb.graph.task import task
 from dagnb.handle import Run
-from dagnb.metrics.history import History
+from dagnb.run_history.history import History
 
 PATIENCE_S = 20
 
@@ -100,12 +100,21 @@ def test_the_history_lists_what_is_kept_newest_first(done: Run[int]) -> None:
     newer.result(PATIENCE_S)
     first, second = dagnb.history()
 
-    assert (first.run, first.name, first.planner, first.state) == (newer.id, "newer", "one_pass", "ok")
+    assert (first.run, first.name, first.planner, first.state) == (
+        newer.id,
+        "newer",
+        "one_pass",
+        "ok",
+    )
     assert (second.run, second.platform, second.n_steps) == (done.id, "inline", 4)
     assert second.makespan_s == pytest.approx(done.trace.makespan_s)
     assert second.p10_s is not None
     assert second.p90_s is not None
-    assert second.in_band == (second.p10_s <= second.makespan_s <= second.p90_s) == done.makespans.in_band
+    assert (
+        second.in_band
+        == (second.p10_s <= second.makespan_s <= second.p90_s)
+        == done.makespans.in_band
+    )
 
 
 def test_what_is_kept_again_after_all_was_forgotten_is_learnt(done: Run[int]) -> None:

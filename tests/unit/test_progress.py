@@ -14,7 +14,7 @@ import pytest
 import dagnb
 from dagnb import session, task
 from dagnb.handle import Run
-from dagnb.progress import LINE_S, MAX_ERRORS, MAX_ROWS, Lines, rows, watch
+from dagnb.progress import LINE_S, MAX_ERRORS, MAX_ROWS, PlainLines, rows, watch
 from dagnb.protocol.messages import RunState
 
 PATIENCE_S = 20
@@ -66,11 +66,15 @@ def count(*parts: object) -> int:
 
 def with_a_failure() -> Run[tuple[bool, int]]:
     """wait_at_the_gate, refuse: the second fails while the first still waits."""
-    return dagnb.run(wait_at_the_gate(), refuse(3), workers="inline", on_error="continue", name="both")
+    return dagnb.run(
+        wait_at_the_gate(), refuse(3), workers="inline", on_error="continue", name="both"
+    )
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
-def test_an_error_is_shown_while_the_run_still_goes(is_terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_shown_while_the_run_still_goes(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     out = Opening("refused", is_terminal=is_terminal)
 
@@ -121,7 +125,9 @@ def test_a_dumb_terminal_gets_the_same_lines(monkeypatch: pytest.MonkeyPatch) ->
     assert "\x1b" not in out.getvalue()
 
 
-def test_on_a_terminal_there_is_a_bar_a_function_and_errors_are_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_there_is_a_bar_a_function_and_errors_are_plain_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "200")
     out = Opening("refused", is_terminal=True)
@@ -141,7 +147,9 @@ def test_many_errors_are_told_up_to_a_limit() -> None:
     out = Opening("more attempts fail")
     refused = [refuse(n) for n in range(MAX_ERRORS + 5)]
 
-    watch(dagnb.run(wait_at_the_gate(), *refused, workers="inline", on_error="continue"), stream=out)
+    watch(
+        dagnb.run(wait_at_the_gate(), *refused, workers="inline", on_error="continue"), stream=out
+    )
 
     told = [line for line in out.getvalue().splitlines() if line.startswith("error:")]
     assert len(told) == MAX_ERRORS + 1
@@ -151,16 +159,26 @@ def test_many_errors_are_told_up_to_a_limit() -> None:
 def test_progress_is_a_line_a_tenth_and_a_line_after_a_silence() -> None:
     run = count().run(workers="inline")
     run.result(PATIENCE_S)
-    begin = replace(run.look(), state=RunState.RUNNING, states="W" * 200, n_instances=2, submitted_at=0, finished_at=0)
+    begin = replace(
+        run.look(),
+        state=RunState.RUNNING,
+        states="W" * 200,
+        n_instances=2,
+        submitted_at=0,
+        finished_at=0,
+    )
     out = io.StringIO()
-    lines = Lines(out)
+    lines = PlainLines(out)
 
     for n in range(200):
         lines.show(replace(begin, states="D" * n + "W" * (200 - n), now=n / 100), run.story)
     assert len(out.getvalue().splitlines()) == 10
     lines.show(replace(begin, states="D" * 199 + "X", now=2.0 + LINE_S), run.story)
 
-    assert out.getvalue().splitlines()[-1] == "count running · 7 s · 2 workers · 199 of 200 tasks done, 1 running"
+    assert (
+        out.getvalue().splitlines()[-1]
+        == "count running · 7 s · 2 workers · 199 of 200 tasks done, 1 running"
+    )
 
 
 def test_an_interrupt_cancels_the_run_and_says_so() -> None:
@@ -186,7 +204,9 @@ class Ringing(io.StringIO):
         written = self._out.write(text)
         if not self._has_rung:
             self._has_rung = True
-            signal.raise_signal(signal.SIGINT)  # to this very thread, so that it is not lost on the way
+            signal.raise_signal(
+                signal.SIGINT
+            )  # to this very thread, so that it is not lost on the way
         return written
 
 
@@ -197,4 +217,8 @@ def test_more_functions_than_rows_share_the_last_one() -> None:
 
     assert len(found) == MAX_ROWS
     assert (found[0].label, found[0].n_done, found[0].n_tasks) == ("f0", 2, 2)
-    assert (found[-1].label, found[-1].n_done, found[-1].n_tasks) == (f"{41 - MAX_ROWS} more functions", 9, 29)
+    assert (found[-1].label, found[-1].n_done, found[-1].n_tasks) == (
+        f"{41 - MAX_ROWS} more functions",
+        9,
+        29,
+    )

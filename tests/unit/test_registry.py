@@ -60,7 +60,9 @@ def test_an_entry_point_is_imported_only_when_it_is_asked_for(installed: Path) -
     assert "other_planner" in sys.modules
 
 
-def test_an_entry_point_that_cannot_be_imported_tells_which_module_is_missing(installed: Path) -> None:
+def test_an_entry_point_that_cannot_be_imported_tells_which_module_is_missing(
+    installed: Path,
+) -> None:
     with pytest.raises(ModuleNotFoundError, match="other_missing"):
         registry.find("planner", "broken")
 

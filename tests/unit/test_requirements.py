@@ -19,7 +19,10 @@ from dagnb.doctor import Health, examine, untested
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-TESTED = {"python": ["3.11", "3.13"], "packages": {"redis": ["5.3", "8.1.0"], "numpy": ["1.26", "2.5.5"]}}
+TESTED = {
+    "python": ["3.11", "3.13"],
+    "packages": {"redis": ["5.3", "8.1.0"], "numpy": ["1.26", "2.5.5"]},
+}
 
 
 def lock_script() -> ModuleType:
@@ -38,7 +41,9 @@ PYTHONS = LOCK.supported(PROJECT)
 def requirements(extras: bool) -> list[Requirement]:
     lines = [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"]]
     if extras:
-        lines += [line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra]
+        lines += [
+            line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra
+        ]
     return [Requirement(line) for line in lines]
 
 
@@ -50,19 +55,24 @@ def test_the_lock_of_each_python_holds_an_allowed_version_of_everything_named(
     locked = LOCK.versions_of(ROOT / "requirements" / f"python{python}-{kind}.txt")
 
     for requirement in requirements(extras):
-        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), str(requirement)
+        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), str(
+            requirement
+        )
 
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_what_dagnb_needs_has_one_version_whether_tests_are_installed_or_not(python: str) -> None:
     run, everything = (
-        LOCK.versions_of(ROOT / "requirements" / f"python{python}-{kind}.txt") for kind in ("run", "all")
+        LOCK.versions_of(ROOT / "requirements" / f"python{python}-{kind}.txt")
+        for kind in ("run", "all")
     )
 
     assert run.items() <= everything.items()
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda file: file.name
+)
 def test_every_locked_package_has_hashes_and_no_index_is_named(file: Path) -> None:
     text = file.read_text("utf-8")
     entries = re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).strip())

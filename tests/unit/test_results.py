@@ -88,7 +88,9 @@ def test_the_values_of_the_other_tasks_are_kept() -> None:
         run.value("api_error-0")
 
 
-def test_the_bytes_are_offered_and_can_be_read_once_the_class_is_cured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bytes_are_offered_and_can_be_read_once_the_class_is_cured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """SystemExit, too, must leave the loop of this process alone."""
     run = fragile(100_000).run(workers="inline")
     error = refused(run)

@@ -16,7 +16,9 @@ def cell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Lets this process know the text of a file that is none."""
 
     def know(file: str, text: str) -> None:
-        monkeypatch.setitem(linecache.cache, file, (len(text), None, text.splitlines(keepends=True), file))
+        monkeypatch.setitem(
+            linecache.cache, file, (len(text), None, text.splitlines(keepends=True), file)
+        )
 
     return know
 
@@ -38,14 +40,18 @@ def test_files_on_disk_and_texts_that_nobody_knows_are_left_out() -> None:
     assert sources.cells({__file__, "<string>", "/nowhere/at/all.py"}) == {}
 
 
-def test_the_name_that_all_executed_strings_share_is_left_out(cell: Callable[[str, str], None]) -> None:
+def test_the_name_that_all_executed_strings_share_is_left_out(
+    cell: Callable[[str, str], None],
+) -> None:
     """Generated code of dataclasses and named tuples is called so, too, and would be shown with lines of others."""
     cell("<string>", "a = 1\n")
 
     assert sources.cells({"<string>"}) == {}
 
 
-def test_of_more_than_a_megabyte_the_largest_cells_are_left_out(cell: Callable[[str, str], None]) -> None:
+def test_of_more_than_a_megabyte_the_largest_cells_are_left_out(
+    cell: Callable[[str, str], None],
+) -> None:
     sizes = {"<small>": 10, "<large>": 700_000, "<larger>": 800_000}
     for file, size in sizes.items():
         cell(file, "x" * size)

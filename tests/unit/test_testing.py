@@ -76,12 +76,16 @@ def suite(folder: Path, text: str, *arguments: str) -> str:
     (folder / "test_mine.py").write_text(text)
     plugins = ["-p", "no:cacheprovider", "-p", "no:nbval"]  # the latter takes seconds to import
     command = [sys.executable, "-m", "pytest", "-q", *plugins, *arguments, "test_mine.py"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False).stdout
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=100, check=False
+    ).stdout
 
 
 def python(code: str) -> str:
     """What Python printed last on its way out."""
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
     return (ended.stdout + ended.stderr).strip().splitlines()[-1]
 
 
@@ -92,7 +96,10 @@ def test_a_planner_that_obeys_passes(tmp_path: Path) -> None:
 def test_a_planner_that_forgets_a_task_is_told_which_law_it_breaks(tmp_path: Path) -> None:
     printed = suite(tmp_path, PLANNER.format(cut="[:-1]"), "-k", "fits_its_problem")
 
-    assert "FAILED test_mine.py::TestMine::test_a_plan_fits_its_problem_and_names_its_planner" in printed
+    assert (
+        "FAILED test_mine.py::TestMine::test_a_plan_fits_its_problem_and_names_its_planner"
+        in printed
+    )
     assert "InvalidPlanError" in printed
 
 
@@ -114,13 +121,18 @@ def test_a_launcher_is_held_against_its_laws(tmp_path: Path) -> None:
 def test_what_is_missing_is_told_with_the_cure(missing: str) -> None:
     code = f"import sys; sys.modules['{missing}'] = None\nfrom dagnb.testing import PlannerLaws"
 
-    assert python(code) == f"ImportError: dagnb.testing needs {missing}. Install it: pip install 'dagnb[testing]'"
+    assert (
+        python(code)
+        == f"ImportError: dagnb.testing needs {missing}. Install it: pip install 'dagnb[testing]'"
+    )
 
 
 def test_named_shapes_need_nothing_that_workers_lack() -> None:
     code = "import sys; sys.modules['pytest'] = sys.modules['hypothesis'] = None\n"
 
-    assert python(code + "from dagnb.testing.graphs import SMALL; print(len(SMALL['diamond']))") == "4"
+    assert (
+        python(code + "from dagnb.testing.graphs import SMALL; print(len(SMALL['diamond']))") == "4"
+    )
 
 
 def test_an_unknown_name_is_an_error() -> None:

@@ -1,9 +1,10 @@
 """Workers: doing it for real, as processes, in containers, elsewhere.
 
-Holds: the real world of the worker, its executor, supervisor, agent, fork server, and the launchers.
+Holds: launchers (launchers/), the agent of a user (agent/), what starts and watches worker processes (hosting/), the
+worker itself (worker/), what a task sees of its process (surroundings/).
 May import: the hub (dagnb), never another arm.
 Must not know: notebooks, planners; a platform is known by its launcher only.
-Start at: main.py (one worker), then supervisor.py (the workers of one run), then agent.py (what a user has of them).
+Start at: worker/main.py (one worker), then hosting/supervisor.py (the workers of one run), then agent/agent.py.
 """
 
 from __future__ import annotations

@@ -15,8 +15,16 @@ from dagnb.exchange.workflow import Workflow
 FILES = [["raw", 1000], ["x", 10], ["y", 30], ["log", 5], ["end", 8]]
 
 
-def told(number: int, fn: str, runtime_s: float, inputs: list[int], outputs: list[int]) -> dict[str, Any]:
-    return {"id": f"t{number}", "fn": fn, "runtime_s": runtime_s, "inputs": inputs, "outputs": outputs}
+def told(
+    number: int, fn: str, runtime_s: float, inputs: list[int], outputs: list[int]
+) -> dict[str, Any]:
+    return {
+        "id": f"t{number}",
+        "fn": fn,
+        "runtime_s": runtime_s,
+        "inputs": inputs,
+        "outputs": outputs,
+    }
 
 
 @pytest.fixture
@@ -63,11 +71,18 @@ def test_a_scaled_case_has_20_s_of_critical_path_and_the_ratio_asked_for(case: W
     mean_run_s, mean_edge = sum(half.run_s.values()) / 4, sum(half.edge_bytes.values()) / 3
     assert mean_edge / 80e6 == pytest.approx(0.5 * mean_run_s, rel=1e-6)
     assert half.output_bytes[1] / half.edge_bytes[0, 1] == pytest.approx(8 / 10, rel=1e-6)
-    assert half.external_bytes[0] == pytest.approx(3 * sum(half.output_bytes.values()) / 4, rel=1e-6)
+    assert half.external_bytes[0] == pytest.approx(
+        3 * sum(half.output_bytes.values()) / 4, rel=1e-6
+    )
 
 
 def test_graphs_of_the_standard_set_come_with_their_bounds(tmp_path: Path) -> None:
-    graph = {"name": "g", "dur": [0, 2, 3, 0], "edges": [[0, 1], [0, 2], [1, 3], [2, 3]], "opt": {"2": [3, 3]}}
+    graph = {
+        "name": "g",
+        "dur": [0, 2, 3, 0],
+        "edges": [[0, 1], [0, 2], [1, 3], [2, 3]],
+        "opt": {"2": [3, 3]},
+    }
     path = tmp_path / "stg.json"
     path.write_text(json.dumps({"graphs": [graph]}))
 

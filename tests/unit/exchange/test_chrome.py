@@ -24,10 +24,16 @@ Event = dict[str, Any]
 
 
 def of_kind(text: str, kind: str, pid: int = 1) -> list[Event]:
-    return [event for event in json.loads(text)["traceEvents"] if event["ph"] == kind and event["pid"] == pid]
+    return [
+        event
+        for event in json.loads(text)["traceEvents"]
+        if event["ph"] == kind and event["pid"] == pid
+    ]
 
 
-def traced(*spans: Span, names: tuple[str, ...] = ("a", "b", "c"), submitted_s: float = 0.0) -> Trace:
+def traced(
+    *spans: Span, names: tuple[str, ...] = ("a", "b", "c"), submitted_s: float = 0.0
+) -> Trace:
     end = max((span.end_s for span in spans), default=submitted_s)
     return Trace.of(spans, names, submitted_s=submitted_s, finished_s=end)
 
@@ -70,8 +76,15 @@ def test_workers_are_threads_with_names_and_phases_are_slices_since_the_submissi
     text = chrome_trace(trace, name="r1")
 
     process = next(event for event in of_kind(text, "M") if event["name"] == "process_name")
-    threads = {event["tid"]: event["args"]["name"] for event in of_kind(text, "M") if event["name"] == "thread_name"}
-    slices = [(threads[e["tid"]], e["name"], e["cat"], e["ts"], e["dur"], e["args"]) for e in of_kind(text, "X")]
+    threads = {
+        event["tid"]: event["args"]["name"]
+        for event in of_kind(text, "M")
+        if event["name"] == "thread_name"
+    }
+    slices = [
+        (threads[e["tid"]], e["name"], e["cat"], e["ts"], e["dur"], e["args"])
+        for e in of_kind(text, "X")
+    ]
     assert process["args"] == {"name": "r1"}
     assert slices == [
         ("w0", "invoke", "invoke", 0.0, 500_000.0, {"attempt": 1, "bytes": 0, "detail": "cold"}),
@@ -83,7 +96,9 @@ def test_workers_are_threads_with_names_and_phases_are_slices_since_the_submissi
 
 def test_waits_in_a_queue_are_async_pairs_apart_from_slices() -> None:
     trace = traced(
-        Span(0, "w0", Phase.QUEUE, 0.0, 2.0), Span(1, "w0", Phase.QUEUE, 1.0, 3.0), Span(2, "w0", Phase.RUN, 0.0, 2.5)
+        Span(0, "w0", Phase.QUEUE, 0.0, 2.0),
+        Span(1, "w0", Phase.QUEUE, 1.0, 3.0),
+        Span(2, "w0", Phase.RUN, 0.0, 2.5),
     )
 
     text = chrome_trace(trace)
@@ -112,8 +127,14 @@ def test_what_a_worker_does_beside_its_task_has_a_line_of_its_own() -> None:
 
     text = chrome_trace(trace)
 
-    threads = {event["tid"]: event["args"]["name"] for event in of_kind(text, "M") if event["name"] == "thread_name"}
-    assert [(threads[event["tid"]], event["cat"], event["args"]["task"]) for event in of_kind(text, "X")] == [
+    threads = {
+        event["tid"]: event["args"]["name"]
+        for event in of_kind(text, "M")
+        if event["name"] == "thread_name"
+    }
+    assert [
+        (threads[event["tid"]], event["cat"], event["args"]["task"]) for event in of_kind(text, "X")
+    ] == [
         ("w0", "run", "a"),
         ("w0", "load", "a"),
         ("w0 (2)", "fetch", "b"),
@@ -123,12 +144,24 @@ def test_what_a_worker_does_beside_its_task_has_a_line_of_its_own() -> None:
 
 
 def test_what_began_before_the_submission_begins_at_zero_and_says_what_was_cut() -> None:
-    trace = traced(Span(-1, "", Phase.SUBMIT, 99.5, 100.0), Span(-1, "w0", Phase.BOOT, 99.0, 101.0), submitted_s=100.0)
+    trace = traced(
+        Span(-1, "", Phase.SUBMIT, 99.5, 100.0),
+        Span(-1, "w0", Phase.BOOT, 99.0, 101.0),
+        submitted_s=100.0,
+    )
 
     slices = {event["name"]: event for event in of_kind(chrome_trace(trace), "X")}
 
-    assert (slices["submit"]["ts"], slices["submit"]["dur"], slices["submit"]["args"]["cut_s"]) == (0.0, 0.0, 0.5)
-    assert (slices["boot"]["ts"], slices["boot"]["dur"], slices["boot"]["args"]["cut_s"]) == (0.0, 1e6, 1.0)
+    assert (slices["submit"]["ts"], slices["submit"]["dur"], slices["submit"]["args"]["cut_s"]) == (
+        0.0,
+        0.0,
+        0.5,
+    )
+    assert (slices["boot"]["ts"], slices["boot"]["dur"], slices["boot"]["args"]["cut_s"]) == (
+        0.0,
+        1e6,
+        1.0,
+    )
 
 
 def test_a_span_that_the_clock_turned_round_takes_no_time() -> None:
@@ -151,7 +184,12 @@ def test_arrows_go_from_the_run_that_made_a_value_to_the_run_that_read_it() -> N
 
     assert set(opened(text).values()) == {"run a", "run b"}
     ((start,), (finish,)) = (of_kind(text, "s"), of_kind(text, "f"))
-    assert (start["id"], start["ts"], finish["ts"], finish["bp"]) == (finish["id"], 1_999_999.999, 3e6, "e")
+    assert (start["id"], start["ts"], finish["ts"], finish["bp"]) == (
+        finish["id"],
+        1_999_999.999,
+        3e6,
+        "e",
+    )
 
 
 def test_a_reader_that_began_before_the_value_was_whole_still_has_its_arrow() -> None:
@@ -188,7 +226,9 @@ def test_a_plan_stands_beside_the_run_as_a_process_of_its_own() -> None:
     plan = Plan(dag=dag, steps=steps, planner="x")
     real, expected = (simulate(plan, Costs(default_run_s=s), Pool(cap=2)) for s in (2.0, 1.0))
 
-    text = chrome_trace(real, planned=expected, name="r", upstream=[step.upstream for step in steps])
+    text = chrome_trace(
+        real, planned=expected, name="r", upstream=[step.upstream for step in steps]
+    )
 
     titles = [of_kind(text, "M", pid)[0]["args"]["name"] for pid in (1, 2)]
     assert titles == ["r", "r (planned)"]

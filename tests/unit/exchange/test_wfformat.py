@@ -27,7 +27,9 @@ from tests.unit.exchange.schema import WFFORMAT_1_5
 SCHEMA = jsonschema.Draft202012Validator(WFFORMAT_1_5)
 
 
-def task(name: str, parents: str = "", children: str = "", reads: str = "", writes: str = "", **more: Any) -> Any:
+def task(
+    name: str, parents: str = "", children: str = "", reads: str = "", writes: str = "", **more: Any
+) -> Any:
     return {
         "name": name.partition("_")[0],
         "id": name,
@@ -39,10 +41,18 @@ def task(name: str, parents: str = "", children: str = "", reads: str = "", writ
     }
 
 
-def told(*tasks: Any, files: dict[str, int] | None = None, run_s: dict[str, Any] | None = None, **more: Any) -> str:
+def told(
+    *tasks: Any,
+    files: dict[str, int] | None = None,
+    run_s: dict[str, Any] | None = None,
+    **more: Any,
+) -> str:
     """The text of a workflow, version 1.5."""
     workflow: dict[str, Any] = {
-        "specification": {"tasks": tasks, "files": [{"id": k, "sizeInBytes": n} for k, n in (files or {}).items()]}
+        "specification": {
+            "tasks": tasks,
+            "files": [{"id": k, "sizeInBytes": n} for k, n in (files or {}).items()],
+        }
     }
     if run_s is not None:
         workflow["execution"] = {
@@ -142,7 +152,10 @@ def test_version_1_4_keeps_files_and_times_in_the_task_and_names_parents() -> No
 
     workflow = read(json.dumps(data))
 
-    assert [(call.name, call.function) for call in workflow.dag.calls] == [("a_ID1", "a"), ("b_ID2", "b")]
+    assert [(call.name, call.function) for call in workflow.dag.calls] == [
+        ("a_ID1", "a"),
+        ("b_ID2", "b"),
+    ]
     assert (workflow.run_s, workflow.makespan_s) == ({0: 4.0}, 9)
     assert (workflow.edge_bytes, workflow.external_bytes) == ({(0, 1): 8}, {0: 7})
     assert workflow.output_bytes == {0: 8, 1: 0}
@@ -152,14 +165,20 @@ def test_version_1_3_calls_them_runtime_size_and_makespan() -> None:
     files = [{"name": "y", "path": "/d/", "size": 3, "link": "output"}]
     tasks = [{"name": "a", "type": "compute", "runtime": 2.0, "files": files}]
 
-    workflow = read(json.dumps({"name": "o", "schemaVersion": "1.3", "workflow": {"makespan": 5, "tasks": tasks}}))
+    workflow = read(
+        json.dumps(
+            {"name": "o", "schemaVersion": "1.3", "workflow": {"makespan": 5, "tasks": tasks}}
+        )
+    )
 
     assert (workflow.run_s, workflow.output_bytes, workflow.makespan_s) == ({0: 2.0}, {0: 3}, 5)
 
 
 def test_a_dependency_said_on_one_end_only_or_by_a_file_only_is_one() -> None:
     """a -> b by the child of a, b -> c by the file f"""
-    workflow = read(told(task("a", children="b"), task("b", writes="f"), task("c", reads="f"), files={"f": 1}))
+    workflow = read(
+        told(task("a", children="b"), task("b", writes="f"), task("c", reads="f"), files={"f": 1})
+    )
 
     assert [call.upstream for call in workflow.dag.calls] == [(), (0,), (1,)]
     assert workflow.edge_bytes == {(1, 2): 1}
@@ -222,7 +241,9 @@ def test_a_simulated_run_is_written_with_its_times_sizes_and_workers() -> None:
     """
     dag = diamond()
     plan = Plan(
-        dag=dag, steps=tuple(Step(task=i, upstream=call.upstream) for i, call in enumerate(dag.calls)), planner="x"
+        dag=dag,
+        steps=tuple(Step(task=i, upstream=call.upstream) for i, call in enumerate(dag.calls)),
+        planner="x",
     )
     known = Costs(run_s={0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0}, output_bytes={0: 10, 1: 20, 2: 30, 3: 40})
     trace = simulate(plan, known, Pool(cap=2))
@@ -289,7 +310,10 @@ def test_names_that_the_format_forbids_are_kept_beside_ids_that_it_allows() -> N
         ("{", "not JSON"),
         ("[1]", r"holds \[1\], not an object"),
         ('{"name": "w"}', "schemaVersion is missing"),
-        (told(task("a"), schemaVersion="1.1"), r"WfFormat '1\.1'; read are 1\.3, 1\.4, 1\.5, 1\.6\. Convert"),
+        (
+            told(task("a"), schemaVersion="1.1"),
+            r"WfFormat '1\.1'; read are 1\.3, 1\.4, 1\.5, 1\.6\. Convert",
+        ),
         (told(task("a"), workflow={}), r"workflow\.specification is missing"),
         (told(), "no tasks"),
         (told(task("a"), 5), r"specification\.tasks\[1\] is 5, not an object"),
@@ -300,7 +324,10 @@ def test_names_that_the_format_forbids_are_kept_beside_ids_that_it_allows() -> N
         (told(task("a", inputFiles="f")), r"inputFiles is 'f', not a list"),
         (told(task("a", inputFiles=[3])), r"inputFiles holds 3, which is no text"),
         (told(task("a", writes="f")), "file 'f' is read or written, and has no size"),
-        (told(task("a"), files={"f": -1}), r"files\[0\]\.sizeInBytes is -1\. Give a number of 0 or more"),
+        (
+            told(task("a"), files={"f": -1}),
+            r"files\[0\]\.sizeInBytes is -1\. Give a number of 0 or more",
+        ),
         (told(task("a"), run_s={"a": -2.5}), r"execution\.tasks\[0\]\.runtimeInSeconds is -2\.5"),
         (told(task("a"), run_s={"a": float("nan")}), "runtimeInSeconds is nan"),
         (told(task("a"), run_s={"a": "1"}), "runtimeInSeconds is '1', not a number"),
@@ -325,7 +352,10 @@ def test_tasks_that_wait_for_each_other_are_named() -> None:
     [
         ({"run_s": {2: 1.0}}, "run_s names task 2; the DAG has 2"),
         ({"run_s": {0: -1.0}}, "run_s of task 'a' is -1"),
-        ({"output_bytes": {0: 5}, "edge_bytes": {(0, 1): 6}}, "'a' passes 6 bytes to 'b' and gives 5 bytes in all"),
+        (
+            {"output_bytes": {0: 5}, "edge_bytes": {(0, 1): 6}},
+            "'a' passes 6 bytes to 'b' and gives 5 bytes in all",
+        ),
         ({"edge_bytes": {(0, 1): 6}}, "gives an unknown number of bytes"),
         ({"output_bytes": {1: 5}, "edge_bytes": {(1, 0): 1}}, "no edge of the DAG"),
     ],

@@ -88,7 +88,11 @@ def sockets() -> object:
 KINDS: dict[str, tuple[Callable[[], object], str, str]] = {
     "lock": (threading.Lock, "a lock (_thread.lock)", "make it inside the task"),
     "event": (threading.Event, "a lock (threading.Event)", "make it inside the task"),
-    "thread": (threading.Thread, "something that runs in this process (threading.Thread)", "Start it inside the task"),
+    "thread": (
+        threading.Thread,
+        "something that runs in this process (threading.Thread)",
+        "Start it inside the task",
+    ),
     "pool": (
         concurrent.futures.ThreadPoolExecutor,
         "something that runs in this process (concurrent.futures.thread.ThreadPoolExecutor)",
@@ -96,8 +100,16 @@ KINDS: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "queue": (queue.Queue, "a queue of this process (queue.Queue)", "as arguments and results"),
     "socket": (sockets, "an open connection (socket.socket)", "Open it inside the task"),
-    "generator": (lambda: (n for n in "ab"), "an iterator that is under way (generator)", "pass a list"),
-    "handler": (logging.StreamHandler, "a handler of log records (logging.StreamHandler)", "logging.getLogger"),
+    "generator": (
+        lambda: (n for n in "ab"),
+        "an iterator that is under way (generator)",
+        "pass a list",
+    ),
+    "handler": (
+        logging.StreamHandler,
+        "a handler of log records (logging.StreamHandler)",
+        "logging.getLogger",
+    ),
     "library": (
         lambda: ctypes.CDLL(None),
         "something of a library that is loaded here (ctypes.CDLL)",
@@ -108,9 +120,21 @@ KINDS: dict[str, tuple[Callable[[], object], str, str]] = {
         "something of a library that is loaded here",
         "Load the library",
     ),
-    "variable": (lambda: contextvars.ContextVar("v"), "something that each thread has for itself", "Make it inside"),
-    "node": (lambda: Task(len)("a"), "a node, whose value is not computed yet", "Pass it as an argument of the task"),
-    "reference": (lambda: weakref.ref(Model), "a weak reference (weakref.ReferenceType)", "Hold the object itself"),
+    "variable": (
+        lambda: contextvars.ContextVar("v"),
+        "something that each thread has for itself",
+        "Make it inside",
+    ),
+    "node": (
+        lambda: Task(len)("a"),
+        "a node, whose value is not computed yet",
+        "Pass it as an argument of the task",
+    ),
+    "reference": (
+        lambda: weakref.ref(Model),
+        "a weak reference (weakref.ReferenceType)",
+        "Hold the object itself",
+    ),
     "process": (
         lambda: subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.DEVNULL),
         "something that runs in this process (subprocess.Popen)",
@@ -155,12 +179,18 @@ def test_an_open_file_is_refused_as_global_argument_and_result(way: str, tmp_pat
 
     assert "`file`, used by task 'load', is an open file (" in str(used)
     assert used.cure == given.value.cure == "Open it inside the task, and pass its path."
-    assert "argument 'args' (tuple) of task 'print' cannot be pickled: `args[0]['file']` is an open" in str(given.value)
-    assert "the result of task 'load-0' cannot be pickled: `result['file']` is an open file" in str(returned.value)
+    assert (
+        "argument 'args' (tuple) of task 'print' cannot be pickled: `args[0]['file']` is an open"
+        in str(given.value)
+    )
+    assert "the result of task 'load-0' cannot be pickled: `result['file']` is an open file" in str(
+        returned.value
+    )
 
 
 RETURNED = (
-    "Return plain data (a path, a list) instead, and let whoever needs it open or create the object inside the task."
+    "Return plain data (a path, a list) instead, "
+    "and let whoever needs it open or create the object inside the task."
 )
 
 
@@ -173,10 +203,15 @@ RETURNED = (
         (threading.Lock, RETURNED),  # as an argument: make it inside the task, where it was made
         (lambda: [sqlite3.connect(":memory:")], RETURNED),
         (lambda: {"t": threading.Thread()}, RETURNED),
-        (lambda: [Task(print)(1)], "Pass it as an argument of the task, which then gets its value to return."),
+        (
+            lambda: [Task(print)(1)],
+            "Pass it as an argument of the task, which then gets its value to return.",
+        ),
     ],
 )
-def test_a_result_is_refused_with_a_cure_for_who_returns_it(made: Callable[[], object], cure: str) -> None:
+def test_a_result_is_refused_with_a_cure_for_who_returns_it(
+    made: Callable[[], object], cure: str
+) -> None:
     with pytest.raises(UnserialisableError) as refused:
         encode_value(made(), "f-0")
 
@@ -220,7 +255,9 @@ def test_an_object_that_refuses_for_a_reason_of_its_own_is_named_with_it() -> No
         def load(): return held
         """
 
-    assert "`held[0]`, used by task 'load', is of type Moody: not today. Pass plain data" in str(refusal(source))
+    assert "`held[0]`, used by task 'load', is of type Moody: not today. Pass plain data" in str(
+        refusal(source)
+    )
 
 
 def test_the_argument_is_named_with_the_way_inside_it() -> None:
@@ -233,13 +270,16 @@ def test_the_argument_is_named_with_the_way_inside_it() -> None:
     with pytest.raises(UnserialisableError) as caught:
         Task(fit)(Settings({"a": threading.RLock()}))
 
-    assert "argument 'settings' (Settings) of task 'fit' cannot be pickled: `settings.lock['a']` is a lock" in str(
-        caught.value
+    assert (
+        "argument 'settings' (Settings) of task 'fit' cannot be pickled: `settings.lock['a']` is a lock"
+        in str(caught.value)
     )
 
 
 def test_a_node_beside_it_in_an_argument_is_not_to_blame() -> None:
-    with pytest.raises(UnserialisableError, match=r"`args\[0\]\[1\]` is a lock \(_thread\.lock\)\. "):
+    with pytest.raises(
+        UnserialisableError, match=r"`args\[0\]\[1\]` is a lock \(_thread\.lock\)\. "
+    ):
         Task(print)([Task(len)("a"), threading.Lock()])
 
 
@@ -251,7 +291,9 @@ def test_a_way_that_nobody_can_see_leaves_the_reason_alone() -> None:
         def load(): return held
         """
 
-    assert "of task 'load' cannot be pickled: cannot pickle 'generator' object. " in str(refusal(source))
+    assert "of task 'load' cannot be pickled: cannot pickle 'generator' object. " in str(
+        refusal(source)
+    )
 
 
 def test_a_large_object_beside_it_is_no_trap() -> None:

@@ -15,11 +15,11 @@ from dagnb_planners.heft import Heft
 import dagnb
 from dagnb import client, task
 from dagnb.errors import Cause, Frame, TaskError
+from dagnb.forecast.compare import compare_plans
+from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.brief import brief, changed, cut
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.outlook.compare import compare_plans
-from dagnb.outlook.outlook import outlook_of
 from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem
@@ -31,7 +31,9 @@ ONE_LINE = 200
 AT_MOST = 2_500
 """characters of a class with many fields"""
 
-UNBOUNDED = re.compile(r"\b(tuple|list|dict|set|frozenset|deque|bytes|bytearray|Mapping|Sequence|Set)\b")
+UNBOUNDED = re.compile(
+    r"\b(tuple|list|dict|set|frozenset|deque|bytes|bytearray|Mapping|Sequence|Set)\b"
+)
 """in the type of a field: it may hold any number of things"""
 
 
@@ -67,18 +69,24 @@ def test_a_dag_tells_its_size_and_its_functions(large: Problem) -> None:
 
 
 def test_a_plan_tells_its_planner_its_size_its_workers_and_its_makespan(plan: Plan) -> None:
-    outlook = outlook_of(plan)
+    outlook = forecast_of(plan)
 
     assert outlook is not None
     predicted_s = outlook.forecast.p50_s
-    assert repr(plan) == f"<plan by heft: 3,301 tasks, on 2 workers, predicted makespan {predicted_s:.4g} s>"
+    assert (
+        repr(plan)
+        == f"<plan by heft: 3,301 tasks, on 2 workers, predicted makespan {predicted_s:.4g} s>"
+    )
     assert str(plan) == repr(plan)
 
 
 def test_a_plan_that_no_problem_is_known_of_tells_no_makespan() -> None:
     steps = Heft(n_workers=1).plan(tree(2)).steps
 
-    assert repr(Plan(dag=graphs.fan_in(2), steps=steps, planner="mine")) == "<plan by mine: 3 tasks, on 1 worker>"
+    assert (
+        repr(Plan(dag=graphs.fan_in(2), steps=steps, planner="mine"))
+        == "<plan by mine: 3 tasks, on 1 worker>"
+    )
 
 
 def test_a_plan_that_would_take_long_to_simulate_is_printed_without_it(plan: Plan) -> None:
@@ -95,16 +103,28 @@ def test_a_trace_and_a_comparison_are_told_in_a_line(large: Problem, plan: Plan)
     trace = simulate(plan, large.costs, large.pool)
     comparison = compare_plans(large, {"heft": Heft(n_workers=2)}, "merge")
 
-    assert re.fullmatch(r"<trace: 3,301 tasks on 2 workers, [\d,]+ spans, makespan [\d.e+]+ s>", repr(trace))
     assert re.fullmatch(
-        r"<comparison of 1 planner on merge: best heft, predicted makespan [\d.e+]+ s>", repr(comparison)
+        r"<trace: 3,301 tasks on 2 workers, [\d,]+ spans, makespan [\d.e+]+ s>", repr(trace)
+    )
+    assert re.fullmatch(
+        r"<comparison of 1 planner on merge: best heft, predicted makespan [\d.e+]+ s>",
+        repr(comparison),
     )
 
 
 def test_what_belongs_to_a_large_plan_is_short_too(large: Problem, plan: Plan) -> None:
     trace = simulate(plan, large.costs, large.pool)
     comparison = compare_plans(large, {"heft": Heft(n_workers=2)}, "merge")
-    for thing in (large, large.costs, plan, trace, outlook_of(plan), comparison, *comparison.lines, plan.steps[-1]):
+    for thing in (
+        large,
+        large.costs,
+        plan,
+        trace,
+        forecast_of(plan),
+        comparison,
+        *comparison.lines,
+        plan.steps[-1],
+    ):
         assert len(repr(thing)) <= AT_MOST, type(thing)
 
 
@@ -112,9 +132,14 @@ def test_tasks_and_nodes_are_told_in_a_line() -> None:
     node = merge([count("") for _ in range(MANY)])
 
     assert repr(count) == "<task count(text)>"
-    assert repr(count.with_options(retries=2, timeout_s=3)) == "<task count(text): retries=2, timeout_s=3>"
+    assert (
+        repr(count.with_options(retries=2, timeout_s=3))
+        == "<task count(text): retries=2, timeout_s=3>"
+    )
     assert repr(node) == "<node merge of 3300 upstream; .run() computes it>"
-    assert repr(count.with_options(resources=Resources(memory_mb=512)).options).startswith("TaskOptions(resources=Res")
+    assert repr(count.with_options(resources=Resources(memory_mb=512)).options).startswith(
+        "TaskOptions(resources=Res"
+    )
 
 
 def test_a_task_with_a_huge_default_is_told_in_a_line() -> None:
@@ -165,12 +190,17 @@ class Holder:
     [
         (Holder(), "Holder(text='', data=b'', items=(), table={})"),
         (Holder(items=(1, 2)), "Holder(text='', data=b'', items=(1, 2), table={})"),
-        (Holder(items=tuple(range(1_000))), "Holder(text='', data=b'', items=<1,000 items>, table={})"),
+        (
+            Holder(items=tuple(range(1_000))),
+            "Holder(text='', data=b'', items=<1,000 items>, table={})",
+        ),
         (Holder(data=bytes(5_000)), "Holder(text='', data=<5,000 bytes>, items=(), table={})"),
         (Holder(secret="hidden"), "Holder(text='', data=b'', items=(), table={})"),
     ],
 )
-def test_a_field_is_told_in_full_when_it_is_small_and_by_its_size_when_not(holder: Holder, told: str) -> None:
+def test_a_field_is_told_in_full_when_it_is_small_and_by_its_size_when_not(
+    holder: Holder, told: str
+) -> None:
     assert repr(holder) == told
 
 
@@ -204,9 +234,13 @@ def public_classes() -> Iterator[type]:
 def test_no_public_class_that_may_hold_thousands_of_things_has_a_generated_repr() -> None:
     unbounded = []
     for kind in public_classes():
-        told = [one for one in dataclasses.fields(kind) if one.repr and UNBOUNDED.search(str(one.type))]
+        told = [
+            one for one in dataclasses.fields(kind) if one.repr and UNBOUNDED.search(str(one.type))
+        ]
         if told and kind.__repr__.__qualname__.startswith(kind.__qualname__) and is_generated(kind):
-            unbounded.append(f"{kind.__module__}.{kind.__qualname__}: {', '.join(one.name for one in told)}")
+            unbounded.append(
+                f"{kind.__module__}.{kind.__qualname__}: {', '.join(one.name for one in told)}"
+            )
 
     assert unbounded == []
 

@@ -111,7 +111,9 @@ def test_a_node_used_in_many_places_is_one_task() -> None:
     assert names(dag, dag.downstream[0]) == ["join-0", "join-1", "join-2"]
 
 
-@pytest.mark.parametrize("thing", [3, "text", None, make, [1]], ids=lambda thing: type(thing).__name__)
+@pytest.mark.parametrize(
+    "thing", [3, "text", None, make, [1]], ids=lambda thing: type(thing).__name__
+)
 def test_what_is_no_node_is_refused_with_the_cure(thing: Any) -> None:
     with pytest.raises(GraphError, match=r"is no node. Call a @task function to get one"):
         Dag.of(make(1), thing)
@@ -157,7 +159,9 @@ def test_dags_of_equal_calls_are_equal_whatever_their_nodes() -> None:
     assert Dag.of(join(make(1))) != Dag.of(join(make(1), make(2)))
 
 
-def test_edges_in_any_order_give_a_topological_order_that_keeps_the_names_order_where_it_can() -> None:
+def test_edges_in_any_order_give_a_topological_order_that_keeps_the_names_order_where_it_can() -> (
+    None
+):
     """c -> a      b is free"""
     dag = Dag.from_edges("abcd", [("c", "a"), ("a", "d")])
 
@@ -197,7 +201,9 @@ def test_functions_are_given_beside_the_names_and_follow_them() -> None:
     ],
     ids=["three", "inner", "itself", "with tasks before and behind"],
 )
-def test_a_cycle_is_refused_and_named_along_its_edges(edges: list[tuple[str, str]], cycle: str) -> None:
+def test_a_cycle_is_refused_and_named_along_its_edges(
+    edges: list[tuple[str, str]], cycle: str
+) -> None:
     with pytest.raises(CycleError) as caught:
         Dag.from_edges("abcd", edges)
 
@@ -238,7 +244,11 @@ def test_an_edge_or_a_sink_of_an_unknown_task_is_refused() -> None:
         ((Call(name="a", function="a", upstream=(-1,)),), (0,), "'a' stands before one of its"),
         ((Call(name="a", function="a"),), (1,), "point outside the 1 tasks"),
         ((Call(name="a", function="a"),), (-1,), "point outside the 1 tasks"),
-        ((Call(name="a", function="a"), Call(name="a", function="b")), (0,), "two tasks are called 'a'"),
+        (
+            (Call(name="a", function="a"), Call(name="a", function="b")),
+            (0,),
+            "two tasks are called 'a'",
+        ),
     ],
     ids=["empty", "no sink", "order", "itself", "negative", "sink", "negative sink", "name"],
 )

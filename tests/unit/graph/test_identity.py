@@ -137,7 +137,16 @@ def test_what_a_try_block_covers_changes_it() -> None:
         "import functools\nf = functools.partial(helper, 3)",
         "from dagnb import task\nhelper = task(helper)\ndef f(x): return helper(x)",
     ],
-    ids=["direct", "comprehension", "lambda", "over another", "recursion", "enclosed", "partial", "task"],
+    ids=[
+        "direct",
+        "comprehension",
+        "lambda",
+        "over another",
+        "recursion",
+        "enclosed",
+        "partial",
+        "task",
+    ],
 )
 def test_a_helper_changes_it_wherever_it_is_called(calling: str) -> None:
     before, after = "def helper(x): return x + 1\n", "def helper(x): return x + 2\n"
@@ -203,14 +212,21 @@ def test_a_decorator_of_the_notebook_changes_it_and_one_of_a_library_does_not() 
 
 
 def test_a_helper_at_the_end_of_a_long_line_of_helpers_changes_it() -> None:
-    line = "".join(f"def h{i}(x): return h{i + 1}(x)\n" for i in range(500)) + "def f(x): return h0(x)\n"
+    line = (
+        "".join(f"def h{i}(x): return h{i + 1}(x)\n" for i in range(500))
+        + "def f(x): return h0(x)\n"
+    )
 
-    assert identity(made(line + "def h500(x): return 1")) != identity(made(line + "def h500(x): return 2"))
+    assert identity(made(line + "def h500(x): return 1")) != identity(
+        made(line + "def h500(x): return 2")
+    )
 
 
 def test_helpers_that_call_each_other_are_no_trap() -> None:
     source = (
-        "def even(n): return n == 0 or odd(n - 1)\ndef odd(n): return n != 0 and even(n - 1)\ndef f(n): return even(n)"
+        "def even(n): return n == 0 or odd(n - 1)\n"
+        "def odd(n): return n != 0 and even(n - 1)\n"
+        "def f(n): return even(n)"
     )
 
     assert identity(made(source)) == identity(made(source))
@@ -239,7 +255,11 @@ def test_values_of_other_globals_change_nothing() -> None:
 
 
 def test_a_partial_is_told_from_another_by_its_function_and_arguments() -> None:
-    partials = [functools.partial(made(PLAIN), 1), functools.partial(made(PLAIN), 2), functools.partial(len, 1)]
+    partials = [
+        functools.partial(made(PLAIN), 1),
+        functools.partial(made(PLAIN), 2),
+        functools.partial(len, 1),
+    ]
 
     assert len({identity(partial) for partial in partials}) == 3
 

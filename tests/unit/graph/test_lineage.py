@@ -57,7 +57,9 @@ def test_other_arguments_give_another_key(one: Any, two: Any) -> None:
     assert key(part(one)) != key(part(two))
 
 
-@pytest.mark.parametrize("value", [0.2, "text", b"bytes", [1, {"a": (2, None)}], {3, 1, 2}, "\ud800", 10**30, 1j])
+@pytest.mark.parametrize(
+    "value", [0.2, "text", b"bytes", [1, {"a": (2, None)}], {3, 1, 2}, "\ud800", 10**30, 1j]
+)
 def test_equal_arguments_give_equal_keys(value: Any) -> None:
     assert key(part(value)) == key(part(value))
     assert len(key(part(value))) == 8

@@ -12,9 +12,9 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from dagnb.graph import made_module, reduction
-from dagnb.graph.made_module import MadeModules, pack_modules
-from dagnb.graph.reduction import is_importable, taken_by_value
+from dagnb.graph.pickling import made_module, reduction
+from dagnb.graph.pickling.made_module import MadeModules, pack_modules
+from dagnb.graph.pickling.reduction import is_importable, taken_by_value
 
 Made = Callable[..., ModuleType]
 
@@ -125,7 +125,11 @@ def test_kinds_of_classes_cached_functions_and_shared_objects_come_back(made: Ma
     module = travelled(made("made_kinds", CLASSES))
 
     assert module.Row(1).up() == module.Row(2, module.Kind.A)
-    assert (module.Pair(3).a, module.Sub().above(), module.named.cache_parameters()["maxsize"]) == (3, "Sub", 7)
+    assert (module.Pair(3).a, module.Sub().above(), module.named.cache_parameters()["maxsize"]) == (
+        3,
+        "Sub",
+        7,
+    )
     assert module.one is module.other
     assert type(module.one) is module.Row
 
@@ -145,11 +149,16 @@ def test_what_cannot_be_pickled_is_told_by_the_import_alone(made: Made) -> None:
     fine, bad = made("made_fine", V=1), made("made_bad", lock=threading.Lock())
 
     assert travelled(fine, bad).V == 1
-    with pytest.raises(ImportError, match=r"'made_bad' was made in memory.*cannot pickle '_thread.lock' object.*file"):
+    with pytest.raises(
+        ImportError,
+        match=r"'made_bad' was made in memory.*cannot pickle '_thread.lock' object.*file",
+    ):
         importlib.import_module("made_bad")
 
 
-def test_more_than_may_travel_is_told_by_the_import_alone(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_may_travel_is_told_by_the_import_alone(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(made_module, "LIMIT_BYTES", 1_000_000)
     fine, large = made("made_small", V=1), made("made_large", content="x" * 2_000_000)
 
@@ -202,12 +211,20 @@ told.mark = [Meters]
 def test_what_is_pickled_by_its_parts_belongs_to_the_module_it_travels_with(made: Made) -> None:
     module = travelled(made("made_ordinary", ORDINARY))
 
-    assert (module.Meters(3), module.Meters.__supertype__, module.Parts.__name__) == (3, int, "Parts")
+    assert (module.Meters(3), module.Meters.__supertype__, module.Parts.__name__) == (
+        3,
+        int,
+        "Parts",
+    )
     assert module.made == {"sub": module.Sub}
     assert (module.half(9), module.half.cache_parameters(), module.half.unit) == (
         4, {"maxsize": 7, "typed": False}, module.Meters,
     )  # fmt: skip
-    assert (module.told("x"), module.told(8), module.told.mark) == ("thing", "int 4", [module.Meters])
+    assert (module.told("x"), module.told(8), module.told.mark) == (
+        "thing",
+        "int 4",
+        [module.Meters],
+    )
     assert module.told.dispatch(int).__globals__ is vars(module)
 
 
@@ -225,7 +242,15 @@ def test_only_within_the_block_nothing_of_the_module_can_be_imported(made: Made)
     other = made("made_beside", ORDINARY)
 
     with taken_by_value(module):
-        assert [is_importable(part) for part in (module.Meters, module.Base, other.Base)] == [False, False, True]
+        assert [is_importable(part) for part in (module.Meters, module.Base, other.Base)] == [
+            False,
+            False,
+            True,
+        ]
 
-    assert [is_importable(part) for part in (module.Meters, module.Base, other.Base)] == [True, True, True]
+    assert [is_importable(part) for part in (module.Meters, module.Base, other.Base)] == [
+        True,
+        True,
+        True,
+    ]
     assert module.__name__ not in cloudpickle.list_registry_pickle_by_value()

@@ -157,13 +157,17 @@ def test_an_abstract_task_keeps_its_class_abstract() -> None:
 
 
 def test_a_property_is_refused_at_its_definition_with_the_order_that_works() -> None:
-    with pytest.raises(GraphError, match=r"not property .* Put @task below it: @property, then @task\.$"):
+    with pytest.raises(
+        GraphError, match=r"not property .* Put @task below it: @property, then @task\.$"
+    ):
         task(property(lambda self: 1))  # type: ignore[call-overload]
 
 
 def test_parameters_may_have_any_name() -> None:
     @task
-    def odd(self: int, args: int, kwargs: int, task: int, name: int, run: int, function: int) -> tuple[int, ...]:
+    def odd(
+        self: int, args: int, kwargs: int, task: int, name: int, run: int, function: int
+    ) -> tuple[int, ...]:
         return self, args, kwargs, task, name, run, function
 
     @task
@@ -187,10 +191,15 @@ def test_attributes_of_the_function_are_those_of_the_task() -> None:
 
     assert cached.cache_info().currsize == 0
     assert value(generic(1)) == "int"
-    with pytest.raises(AttributeError, match=r"neither the task 'lambda' nor its function has 'result'. A call of it"):
+    with pytest.raises(
+        AttributeError,
+        match=r"neither the task 'lambda' nor its function has 'result'. A call of it",
+    ):
         _ = cached.result
 
 
 def test_a_node_in_the_place_of_a_function_is_refused_with_the_cure() -> None:
-    with pytest.raises(GraphError, match=r"It is a call of the task 'fit': leave @task off what makes functions\.$"):
+    with pytest.raises(
+        GraphError, match=r"It is a call of the task 'fit': leave @task off what makes functions\.$"
+    ):
         task(Model().fit(1))  # type: ignore[call-overload]

@@ -97,7 +97,9 @@ def test_a_container_without_a_node_is_passed_on_and_not_copied() -> None:
 def test_a_node_cannot_be_changed(name: str) -> None:
     node = leaf()
 
-    with pytest.raises(GraphError, match=rf"a node cannot be changed .*'{name}'.* Call the task again"):
+    with pytest.raises(
+        GraphError, match=rf"a node cannot be changed .*'{name}'.* Call the task again"
+    ):
         setattr(node, name, 1)
 
 
@@ -158,20 +160,28 @@ def test_nodes_may_be_kept_in_sets_and_as_keys() -> None:
         (range, "is no number yet"),
     ],
 )
-def test_using_a_node_as_its_value_is_refused_with_the_cure(use: Callable[[Any], Any], complaint: str) -> None:
+def test_using_a_node_as_its_value_is_refused_with_the_cure(
+    use: Callable[[Any], Any], complaint: str
+) -> None:
     with pytest.raises(GraphError) as caught:
         use(leaf(1))
 
     message = str(caught.value)
     assert message.startswith(f"the result of 'leaf' {complaint}: it is not computed.")
-    assert "leaf(...) only made a node, which stands for the result. Take .run().result(), or " in message
+    assert (
+        "leaf(...) only made a node, which stands for the result. Take .run().result(), or "
+        in message
+    )
     assert message.endswith("inside a task.")
 
 
 def test_an_attribute_of_a_result_is_refused_with_the_cure_and_seems_not_to_be_there() -> None:
     node = leaf(1)
 
-    with pytest.raises(AttributeError, match=r"the result of 'leaf' has no attribute 'shape' yet: it is not computed"):
+    with pytest.raises(
+        AttributeError,
+        match=r"the result of 'leaf' has no attribute 'shape' yet: it is not computed",
+    ):
         _ = node.shape  # type: ignore[attr-defined]  # what is tested
     assert not hasattr(node, "shape")
     assert not hasattr(node, "_repr_html_")
@@ -190,7 +200,9 @@ def test_a_node_can_be_printed() -> None:
 
 
 def test_pickling_a_node_is_refused_with_the_cure() -> None:
-    with pytest.raises(GraphError, match=r"the node of task 'leaf' cannot be pickled: .* Pass it as an argument"):
+    with pytest.raises(
+        GraphError, match=r"the node of task 'leaf' cannot be pickled: .* Pass it as an argument"
+    ):
         pickle.dumps([leaf(1)])
 
 

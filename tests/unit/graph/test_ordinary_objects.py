@@ -265,7 +265,12 @@ for line in sys.stdin:
 def printed(program: str, given: str) -> list[Any]:
     """What a Python of its own prints, line by line."""
     ended = subprocess.run(
-        [sys.executable, "-c", program], input=given, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, "-c", program],
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert ended.returncode == 0, ended.stderr
     return [json.loads(line) for line in ended.stdout.splitlines()]
@@ -275,7 +280,9 @@ def printed(program: str, given: str) -> list[Any]:
 def elsewhere() -> dict[str, Any]:
     """case -> what its function gives in another process than where it was defined."""
     pickled = printed(WRITE, json.dumps(list(CASES.values())))
-    return dict(zip(CASES, printed(READ, "".join(json.dumps(line) + "\n" for line in pickled)), strict=True))
+    return dict(
+        zip(CASES, printed(READ, "".join(json.dumps(line) + "\n" for line in pickled)), strict=True)
+    )
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -24,9 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagnb.errors import UnserialisableError
-from dagnb.graph import packing
 from dagnb.graph.node import Node
-from dagnb.graph.packing import SHARED_BYTES, pack_call, unpack
+from dagnb.graph.pickling import packing
+from dagnb.graph.pickling.packing import SHARED_BYTES, pack_call, unpack
 from dagnb.graph.task import Task, task
 
 LARGE = b"large" * SHARED_BYTES
@@ -48,7 +48,9 @@ def arrived(node: Node[Any], *inputs: Any) -> tuple[tuple[Any, ...], dict[str, A
     """The arguments of a call as its function gets them; inputs: the values of its upstream."""
     contents = [content.copied() for content in node.packed.contents]
     assert None not in contents
-    call: tuple[tuple[Any, ...], dict[str, Any]] = unpack(node.packed.body, inputs, [data or b"" for data in contents])
+    call: tuple[tuple[Any, ...], dict[str, Any]] = unpack(
+        node.packed.body, inputs, [data or b"" for data in contents]
+    )
     return call
 
 
@@ -149,7 +151,9 @@ CONTAINERS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("make", CONTAINERS.values(), ids=CONTAINERS)
-def test_a_value_takes_the_place_of_its_node_in_every_kind_of_container(make: Callable[[Any], Any]) -> None:
+def test_a_value_takes_the_place_of_its_node_in_every_kind_of_container(
+    make: Callable[[Any], Any],
+) -> None:
     node = some()
 
     call = some(make(node))
@@ -163,7 +167,11 @@ def test_a_value_takes_the_place_of_its_node_in_every_kind_of_container(make: Ca
         assert got.tolist() == [None, 7, 3]
     else:
         assert got == make(7)
-    assert vars(got) == vars(make(7)) if hasattr(got, "__dict__") and not isinstance(got, functools.partial) else True
+    assert (
+        vars(got) == vars(make(7))
+        if hasattr(got, "__dict__") and not isinstance(got, functools.partial)
+        else True
+    )
 
 
 def test_containers_keep_what_makes_them_special() -> None:
@@ -203,15 +211,28 @@ def test_a_deeply_nested_argument_is_refused_and_named() -> None:
     for _ in range(100_000):
         deep = [deep]
 
-    with pytest.raises(UnserialisableError, match=r"argument 'first' \(list\) of task 'named' cannot be pickled"):
+    with pytest.raises(
+        UnserialisableError, match=r"argument 'first' \(list\) of task 'named' cannot be pickled"
+    ):
         named(deep)
 
 
 # ---- plain values ----
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary() | st.dates(),
-    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner) | st.sets(st.text()),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.dates(),
+    lambda inner: (
+        st.lists(inner)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(), inner)
+        | st.sets(st.text())
+    ),
 )
 
 
@@ -220,7 +241,9 @@ def test_arguments_arrive_equal(value: Any, named_values: dict[str, Any]) -> Non
     assert arrived(some(value, **named_values)) == ((value,), named_values)
 
 
-@pytest.mark.parametrize("value", [10**10_000, -(10**5_000), range(10**20), 1e400, "\ud800"], ids=lambda _: "")
+@pytest.mark.parametrize(
+    "value", [10**10_000, -(10**5_000), range(10**20), 1e400, "\ud800"], ids=lambda _: ""
+)
 def test_numbers_and_texts_of_any_size_arrive(value: Any) -> None:
     assert first(some(value)) == value
 
@@ -291,7 +314,9 @@ def test_a_change_that_is_taken_back_before_the_run_is_no_change() -> None:
     assert content.copied() == numbers.tobytes()
 
 
-def test_very_large_memory_is_checked_in_samples_over_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_large_memory_is_checked_in_samples_over_all_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(packing, "CHECKED_BYTES", 8 * packing._SAMPLE_BYTES)
     data = bytearray(64 * packing._SAMPLE_BYTES)
     before = packing.checksum(memoryview(data))
@@ -411,7 +436,9 @@ def test_a_long_container_of_plain_data_is_pickled_once_while_it_stays_as_it_is(
     pickled: list[Any] = []
     pack_one = packing._packed
     monkeypatch.setattr(
-        packing, "_packed", lambda value, *rest, **notes: pickled.append(value) or pack_one(value, *rest, **notes)
+        packing,
+        "_packed",
+        lambda value, *rest, **notes: pickled.append(value) or pack_one(value, *rest, **notes),
     )
     words: dict[int, Any] = {i: [str(i)] for i in range(5_000)}
 
@@ -443,7 +470,9 @@ def test_contents_and_buffers_of_several_arguments_do_not_mix() -> None:
     words = {str(i): i for i in range(10_000)}
     table = {"numbers": np.full(10_000, 7.0), "words": [str(i) for i in range(10_000)]}
 
-    args, kwargs = arrived(some(np.ones(9_000), words, LARGE, table, late=np.full(8_000, 2.0), text=LARGE.decode()))
+    args, kwargs = arrived(
+        some(np.ones(9_000), words, LARGE, table, late=np.full(8_000, 2.0), text=LARGE.decode())
+    )
 
     assert args[0].tolist() == [1.0] * 9_000
     assert args[1:3] == (words, LARGE)
@@ -522,16 +551,30 @@ class Moody:
     [
         (lambda: named(1, handle=threading.Lock()), "argument 'handle' (lock)"),
         (lambda: named([threading.Lock()]), "argument 'first' (list)"),
-        (lambda: named(iter(Moody(KeyError("own error")) for _ in "a")), "argument 'first' (generator)"),
+        (
+            lambda: named(iter(Moody(KeyError("own error")) for _ in "a")),
+            "argument 'first' (generator)",
+        ),
         (lambda: named(Moody(KeyError("own error"))), "argument 'first' (Moody)"),
         (lambda: named(Moody(RuntimeError("own error"))), "argument 'first' (Moody)"),
         (lambda: some(1, 2, threading.Lock()), "argument 'args' (tuple)"),
         (lambda: some(lock=threading.Lock()), "argument 'kwargs' (dict)"),
         (lambda: some([LARGE, threading.Lock()]), "argument 'args' (tuple)"),
     ],
-    ids=["lock", "list", "generator", "own error", "own runtime error", "positional", "keywords", "large"],
+    ids=[
+        "lock",
+        "list",
+        "generator",
+        "own error",
+        "own runtime error",
+        "positional",
+        "keywords",
+        "large",
+    ],
 )
-def test_an_argument_that_cannot_travel_is_named_at_the_call(call: Callable[[], Any], argument: str) -> None:
+def test_an_argument_that_cannot_travel_is_named_at_the_call(
+    call: Callable[[], Any], argument: str
+) -> None:
     with pytest.raises(UnserialisableError) as caught:
         call()
 
@@ -548,7 +591,9 @@ def test_an_argument_of_a_builtin_without_a_signature_is_named_by_its_place() ->
 def test_nothing_but_this_reader_reads_the_bytes_of_a_call() -> None:
     body = some(some()).packed.body
 
-    with pytest.raises(pickle.UnpicklingError, match=r"input 0 of a call is known only where the call is read"):
+    with pytest.raises(
+        pickle.UnpicklingError, match=r"input 0 of a call is known only where the call is read"
+    ):
         pickle.loads(body)
 
 

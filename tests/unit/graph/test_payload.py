@@ -112,7 +112,9 @@ def test_an_instance_of_a_class_of_the_notebook_travels(notebook: Callable[[Any]
     assert elsewhere(stored([Point()]), "Point")[0].x == 7
 
 
-def test_reading_a_result_leaves_the_classes_of_this_process_as_they_are(notebook: Callable[[Any], None]) -> None:
+def test_reading_a_result_leaves_the_classes_of_this_process_as_they_are(
+    notebook: Callable[[Any], None],
+) -> None:
     class Model:
         registry: list[str] = []  # noqa: RUF012  # as users write them
         limit = 1
@@ -135,7 +137,9 @@ def test_reading_a_result_leaves_the_classes_of_this_process_as_they_are(noteboo
     assert vars(Model)["slow"] is cached
 
 
-def test_numbers_and_texts_of_classes_of_the_notebook_travel(notebook: Callable[[Any], None]) -> None:
+def test_numbers_and_texts_of_classes_of_the_notebook_travel(
+    notebook: Callable[[Any], None],
+) -> None:
     """They are numbers and texts, too, and those are pickled plainly."""
 
     class Colour(enum.IntEnum):
@@ -174,7 +178,9 @@ def test_a_function_that_holds_what_cannot_travel_is_refused() -> None:
         with lock:
             pass
 
-    with pytest.raises(UnserialisableError, match=r"the function \(or a global it uses\) of task 'locked'"):
+    with pytest.raises(
+        UnserialisableError, match=r"the function \(or a global it uses\) of task 'locked'"
+    ):
         encode_function(Task(locked))
 
 
@@ -206,7 +212,12 @@ def test_the_files_of_all_code_that_goes_along_are_told() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [threading.Lock(), Moody(RuntimeError("own error")), Moody(ZeroDivisionError("own error")), (n for n in "ab")],
+    [
+        threading.Lock(),
+        Moody(RuntimeError("own error")),
+        Moody(ZeroDivisionError("own error")),
+        (n for n in "ab"),
+    ],
     ids=["lock", "runtime error", "zero division", "generator"],
 )
 def test_a_result_that_cannot_travel_is_refused_whatever_its_class_raises(value: object) -> None:
@@ -275,7 +286,13 @@ def test_what_was_sealed_opens_under_the_same_name_only() -> None:
     sealed = SIGNER.seal("value:run:3:token", b"head", memoryview(b"body"))
 
     assert bytes(SIGNER.open("value:run:3:token", sealed)) == b"headbody"
-    for other in ("value:run:4:token", "value:other:3:token", "value:run:3:tokem", "call:run:3:token", ""):
+    for other in (
+        "value:run:4:token",
+        "value:other:3:token",
+        "value:run:3:tokem",
+        "call:run:3:token",
+        "",
+    ):
         with pytest.raises(SignatureError) as caught:
             SIGNER.open(other, sealed)
         assert caught.value.what == other
@@ -363,7 +380,9 @@ def test_a_function_keeps_its_file_and_so_does_every_function_inside_it() -> Non
 
 
 def test_a_function_that_is_returned_keeps_its_file() -> None:
-    helper = _written_in_a_cell("def helper(n):\n    return n + 1\n", "/tmp/ipykernel_1/33.py")["helper"]
+    helper = _written_in_a_cell("def helper(n):\n    return n + 1\n", "/tmp/ipykernel_1/33.py")[
+        "helper"
+    ]
 
     result = decode_value(b"".join(encode_value(helper, "apply")))
 
@@ -382,7 +401,9 @@ def test_functions_of_two_cells_keep_two_files() -> None:
 
 
 def test_the_same_function_gives_the_same_bytes() -> None:
-    function = _written_in_a_cell("def f(n):\n    return [n for _ in 'ab']\n", "/tmp/ipykernel_1/66.py")["f"]
+    function = _written_in_a_cell(
+        "def f(n):\n    return [n for _ in 'ab']\n", "/tmp/ipykernel_1/66.py"
+    )["f"]
 
     assert encode_function(task(function)) == encode_function(task(function))
 

@@ -78,7 +78,12 @@ def test_options_that_were_given_later_are_given_to_the_edited_one(edited: Edit)
     edited("retries=1", "retries=5")
 
     options = slow(1).task.options
-    assert (value(slow(1)), options.timeout_s, options.backoff_s, options.retries) == ("second", 9, 3, 5)
+    assert (value(slow(1)), options.timeout_s, options.backoff_s, options.retries) == (
+        "second",
+        9,
+        3,
+        5,
+    )
 
 
 def test_the_task_of_a_method_follows_too(edited: Edit) -> None:
@@ -104,7 +109,9 @@ def test_what_the_module_no_longer_has_stays_as_it_was(edited: Edit) -> None:
     assert value(load(1)) == "first"
 
 
-def test_another_task_of_that_name_in_the_same_load_of_a_module_is_not_taken_for_it(edited: Edit) -> None:
+def test_another_task_of_that_name_in_the_same_load_of_a_module_is_not_taken_for_it(
+    edited: Edit,
+) -> None:
     again = "\nfirst = load\n@task\ndef load(x):\n    return 'again'\n"
     module = edited("\nclass Model", again + "\nclass Model")
 

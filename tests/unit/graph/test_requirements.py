@@ -20,9 +20,16 @@ from tests import strategies  # noqa: F401  # its profile
 
 NAMES = st.from_regex(r"[A-Za-z][A-Za-z0-9]{0,5}([._-]{1,2}[A-Za-z0-9]{1,5}){0,2}", fullmatch=True)
 VERSIONS = st.builds("{}.{}".format, st.integers(0, 30), st.integers(0, 30))
-CLAUSES = st.lists(st.builds("{}{}".format, st.sampled_from(["==", ">=", "<", "!=", "~="]), VERSIONS), max_size=3)
+CLAUSES = st.lists(
+    st.builds("{}{}".format, st.sampled_from(["==", ">=", "<", "!=", "~="]), VERSIONS), max_size=3
+)
 MARKERS = st.sampled_from(
-    ["", "; python_version < '3.13'", ";sys_platform=='linux' and extra == \"x\"", " ; os_name=='nt'"]
+    [
+        "",
+        "; python_version < '3.13'",
+        ";sys_platform=='linux' and extra == \"x\"",
+        " ; os_name=='nt'",
+    ]
 )
 
 
@@ -31,7 +38,12 @@ def requirement_lines(draw: st.DrawFn) -> str:
     extras = draw(st.lists(NAMES, max_size=2))
     space = draw(st.sampled_from(["", " "]))
     line = draw(NAMES) + (f"[{','.join(extras)}]" if extras else "") + space
-    return line + f"{space},{space}".join(draw(CLAUSES)) + draw(MARKERS) + draw(st.sampled_from(["", "  # why"]))
+    return (
+        line
+        + f"{space},{space}".join(draw(CLAUSES))
+        + draw(MARKERS)
+        + draw(st.sampled_from(["", "  # why"]))
+    )
 
 
 @given(st.lists(requirement_lines(), max_size=6))
@@ -43,7 +55,9 @@ def test_what_was_parsed_parses_to_itself(lines: list[str]) -> None:
 
 
 @given(st.lists(requirement_lines(), max_size=6), st.randoms(use_true_random=False))
-def test_order_repetition_and_comments_make_no_difference(lines: list[str], chance: random.Random) -> None:
+def test_order_repetition_and_comments_make_no_difference(
+    lines: list[str], chance: random.Random
+) -> None:
     others = [*lines, *lines[:2], "", "   ", "# a comment", "\t# another"]
     chance.shuffle(others)
 
@@ -69,11 +83,18 @@ def test_names_are_canonical_sorted_and_unique_and_markers_stay() -> None:
         "PANDAS<3,>=2",
     ]
 
-    assert parse(lines) == ("pandas<3,>=2", 'zope-interface[a,test-x]==5.0; python_version < "3.12"')
+    assert parse(lines) == (
+        "pandas<3,>=2",
+        'zope-interface[a,test-x]==5.0; python_version < "3.12"',
+    )
 
 
 def test_a_backslash_continues_a_line_also_over_a_comment_and_at_the_end_of_the_file() -> None:
-    assert parse(["pandas \\", "  >=2 \\", "# not this", "numpy", "six \\"]) == ("numpy", "pandas>=2", "six")
+    assert parse(["pandas \\", "  >=2 \\", "# not this", "numpy", "six \\"]) == (
+        "numpy",
+        "pandas>=2",
+        "six",
+    )
 
 
 def test_two_versions_of_one_package_are_left_to_pip() -> None:
@@ -96,7 +117,11 @@ def test_one_text_is_split_into_its_lines() -> None:
         ("-e .", "editable", "wheel"),
         ("--pre", "the option --pre", "Leave the option out"),
         ("six==1 --hash=sha256:00", "the option --hash", "Leave the option out"),
-        ("six --global-option=x ; os_name == 'nt'", "the option --global-option", "Leave the option out"),
+        (
+            "six --global-option=x ; os_name == 'nt'",
+            "the option --global-option",
+            "Leave the option out",
+        ),
         (".", "a path", "wheel"),
         ("./here", "a path", "wheel"),
         ("../here[extra]", "a path", "wheel"),
@@ -121,7 +146,9 @@ def test_one_text_is_split_into_its_lines() -> None:
         ("${HOME}", "no requirement", "name==1.2"),
     ],
 )
-def test_a_line_that_names_no_package_of_an_index_is_refused_with_the_cure(line: str, problem: str, cure: str) -> None:
+def test_a_line_that_names_no_package_of_an_index_is_refused_with_the_cure(
+    line: str, problem: str, cure: str
+) -> None:
     with pytest.raises(RequirementError) as refused:
         parse(["numpy", "", line], "requirements.txt")
 
@@ -135,7 +162,9 @@ def test_a_line_that_names_no_package_of_an_index_is_refused_with_the_cure(line:
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
-@pytest.mark.parametrize("name", ["py-e", "foo-r", "foo-i", "foo--pre", "zip", "tar.gz2", "file", "a.whl2"])
+@pytest.mark.parametrize(
+    "name", ["py-e", "foo-r", "foo-i", "foo--pre", "zip", "tar.gz2", "file", "a.whl2"]
+)
 def test_a_name_that_looks_a_little_like_an_option_or_a_file_is_a_name(name: str) -> None:
     assert parse([f"{name}==1"])[0].endswith("==1")
 
@@ -164,14 +193,19 @@ def test_a_url_of_https_passes_where_urls_are_allowed() -> None:
     assert parse(once, allow_urls=True) == once
 
 
-@pytest.mark.parametrize("url", ["http://here/six.whl", "file:///opt/six.whl", "git+ssh://git@here/six.git"])
+@pytest.mark.parametrize(
+    "url", ["http://here/six.whl", "file:///opt/six.whl", "git+ssh://git@here/six.git"]
+)
 def test_other_urls_never_pass(url: str) -> None:
     with pytest.raises(RequirementError, match="https://"):
         parse([f"six @ {url}"], allow_urls=True)
 
 
 def test_credentials_are_not_told() -> None:
-    for line in ("--index-url https://me:hunter2@here/simple", "six @ https://me:hun@ter2@here/six.whl"):
+    for line in (
+        "--index-url https://me:hunter2@here/simple",
+        "six @ https://me:hun@ter2@here/six.whl",
+    ):
         with pytest.raises(RequirementError) as refused:
             parse([line])
         assert "ter2" not in str(refused.value)
@@ -205,6 +239,8 @@ def test_packaging_is_imported_for_the_first_requirement_only() -> None:
     code = "import sys, dagnb.graph.requirements as r; print('packaging' in sys.modules); r.parse(['a'])"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+    )
 
     assert told.stdout == "False\n"

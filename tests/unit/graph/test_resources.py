@@ -26,7 +26,9 @@ def test_the_label_names_what_was_asked_for(resources: Resources, label: str) ->
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"cpus": 0}, {"cpus": -1}, {"cpus": math.nan}, {"memory_mb": 15}, {"memory_mb": 0}], ids=repr
+    "wrong",
+    [{"cpus": 0}, {"cpus": -1}, {"cpus": math.nan}, {"memory_mb": 15}, {"memory_mb": 0}],
+    ids=repr,
 )
 def test_what_no_worker_can_have_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="a worker needs"):

@@ -69,7 +69,12 @@ def test_the_level_is_the_longest_way_from_a_source() -> None:
     dag = graphs.drawn("a b c d", "a d")
 
     assert by_name(dag, shape.levels(dag)) == {"a": 0, "b": 1, "c": 2, "d": 3}
-    assert [[dag.calls[i].name for i in level] for level in shape.by_level(dag)] == [["a"], ["b"], ["c"], ["d"]]
+    assert [[dag.calls[i].name for i in level] for level in shape.by_level(dag)] == [
+        ["a"],
+        ["b"],
+        ["c"],
+        ["d"],
+    ]
 
 
 def test_the_critical_path_is_the_chain_of_the_largest_cost_and_not_of_most_tasks() -> None:
@@ -146,7 +151,9 @@ def test_depth_first_keeps_few_values_of_a_deep_reduction_alive() -> None:
 
 
 @pytest.mark.parametrize(
-    "dag", [graphs.chain(5_000), graphs.wide(10_000), graphs.fan_in(10_000)], ids=["deep", "wide", "fan_in"]
+    "dag",
+    [graphs.chain(5_000), graphs.wide(10_000), graphs.fan_in(10_000)],
+    ids=["deep", "wide", "fan_in"],
 )
 def test_large_shapes_need_no_recursion(dag: Dag) -> None:
     assert sorted(shape.depth_first(dag)) == list(range(len(dag)))

@@ -77,13 +77,17 @@ def cell(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def there_and_back(value: Any) -> tuple[str, Any]:
     """What another process tells of the value, and what it gives back."""
     sent = base64.b64encode(b"".join(encode_value(value, "?"))).decode()
-    done = subprocess.run([sys.executable, "-c", THERE], input=sent, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", THERE], input=sent, capture_output=True, text=True, check=True
+    )
     told, back = done.stdout.splitlines()
     return told, decode_value(base64.b64decode(back))
 
 
 @pytest.mark.parametrize("name", ["Plain", "One", "Private", "Below", "Card", "Frozen"])
-def test_a_class_keeps_its_slots_in_another_process_and_its_objects_come_back(cell: ModuleType, name: str) -> None:
+def test_a_class_keeps_its_slots_in_another_process_and_its_objects_come_back(
+    cell: ModuleType, name: str
+) -> None:
     value = getattr(cell, name)()
     if name != "Frozen":
         value.content = 5

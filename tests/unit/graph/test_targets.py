@@ -77,12 +77,16 @@ def test_large_data_in_a_structure_comes_back_with_it() -> None:
     assert shaped(asked.structure, [5])["numbers"].tolist() == numbers.tolist()
 
 
-@pytest.mark.parametrize("asked", [(), ([],), (3,), ({"x": 1},), (leaf,), (leaf(), "text")], ids=repr)
+@pytest.mark.parametrize(
+    "asked", [(), ([],), (3,), ({"x": 1},), (leaf,), (leaf(), "text")], ids=repr
+)
 def test_what_holds_no_node_is_refused_with_the_cure(asked: tuple[Any, ...]) -> None:
     with pytest.raises(GraphError, match=r"no node, and holds none|nothing to run"):
         Targets.of(*asked)
 
 
 def test_a_structure_that_cannot_be_pickled_is_refused_with_the_reason() -> None:
-    with pytest.raises(GraphError, match=r"the list that was asked for cannot be pickled: .*lock.* Put only nodes"):
+    with pytest.raises(
+        GraphError, match=r"the list that was asked for cannot be pickled: .*lock.* Put only nodes"
+    ):
         Targets.of([leaf(), threading.Lock()])

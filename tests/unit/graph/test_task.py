@@ -75,7 +75,9 @@ def test_any_callable_can_be_a_task(function: Any, name: str) -> None:
     ],
     ids=["missing", "too many", "unknown", "twice"],
 )
-def test_wrong_arguments_raise_at_the_call_and_name_the_task(call: Callable[[Any], Any], complaint: str) -> None:
+def test_wrong_arguments_raise_at_the_call_and_name_the_task(
+    call: Callable[[Any], Any], complaint: str
+) -> None:
     with pytest.raises(TypeError) as caught:
         call(add)
 
@@ -93,7 +95,9 @@ def test_a_generator_function_is_refused_with_the_cure() -> None:
     def numbers() -> Iterator[int]:
         yield 1
 
-    with pytest.raises(GraphError, match=r"'numbers' is a generator: .* Return a list instead of yielding"):
+    with pytest.raises(
+        GraphError, match=r"'numbers' is a generator: .* Return a list instead of yielding"
+    ):
         task(numbers)
 
 
@@ -123,7 +127,10 @@ def test_inside_a_task_a_call_runs_the_function() -> None:
 def test_inside_a_task_wrong_arguments_are_pythons_own_error() -> None:
     here = TaskContext(run="r", task="outer-0", attempt=1, seed=1, worker="w0")
 
-    with entered(here, whole_process=False), pytest.raises(TypeError, match="missing 1 required positional argument"):
+    with (
+        entered(here, whole_process=False),
+        pytest.raises(TypeError, match="missing 1 required positional argument"),
+    ):
         add()  # type: ignore[call-arg]  # the mistake under test
 
 
@@ -159,7 +166,9 @@ def test_one_of_something_stands_for_a_tuple_of_one() -> None:
 
 
 def test_an_unknown_option_is_named_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"@task has no option 'retrys'\. Known: retries, timeout_s, "):
+    with pytest.raises(
+        ConfigError, match=r"@task has no option 'retrys'\. Known: retries, timeout_s, "
+    ):
         task(retrys=3)  # type: ignore[call-overload]  # the mistake under test
 
 
@@ -213,11 +222,17 @@ def test_with_options_changes_some_and_keeps_the_function() -> None:
         ({"requirements": [5]}, "requirements="),
     ],
 )
-def test_an_option_of_a_wrong_kind_is_refused_where_it_is_given(options: dict[str, Any], said: str) -> None:
+def test_an_option_of_a_wrong_kind_is_refused_where_it_is_given(
+    options: dict[str, Any], said: str
+) -> None:
     with pytest.raises(ConfigError, match=re.escape(said)):
         task(**options)(len)
 
 
 def test_one_exception_type_or_several_may_be_retried_on() -> None:
-    for given, kinds in ((OSError, (OSError,)), ([OSError, KeyError], (OSError, KeyError)), ((), ())):
+    for given, kinds in (
+        (OSError, (OSError,)),
+        ([OSError, KeyError], (OSError, KeyError)),
+        ((), ()),
+    ):
         assert task(retry_on=given)(len).options.retry_on == kinds

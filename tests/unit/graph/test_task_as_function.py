@@ -62,7 +62,10 @@ def test_signature_type_hints_and_source_are_those_of_the_function() -> None:
 def test_help_shows_the_function_and_nothing_of_the_class() -> None:
     shown = pydoc.render_doc(marked, renderer=pydoc.plaintext)
 
-    assert shown.splitlines()[2:] == ["marked(text: 'str', n: 'int' = 3) -> 'list[str]'", "    Split a text."]
+    assert shown.splitlines()[2:] == [
+        "marked(text: 'str', n: 'int' = 3) -> 'list[str]'",
+        "    Split a text.",
+    ]
 
 
 def test_help_of_a_task_without_a_docstring_shows_its_signature() -> None:
@@ -75,7 +78,11 @@ def test_help_of_a_task_without_a_docstring_shows_its_signature() -> None:
 def test_a_task_of_a_callable_object_has_its_names_and_no_annotations() -> None:
     made = Task(Caller())
 
-    assert (made.name, made.__doc__, typing.get_type_hints(made)) == ("Caller", "Is called like a function.", {})
+    assert (made.name, made.__doc__, typing.get_type_hints(made)) == (
+        "Caller",
+        "Is called like a function.",
+        {},
+    )
 
 
 def test_a_task_of_a_class_is_the_task_itself_and_of_an_object_it_is_bound_to_it() -> None:

@@ -42,7 +42,9 @@ def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cells]:
     """A shell with the extension loaded; inline workers by default."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     monkeypatch.setattr(session, "_settings", replace(session.settings(), workers="inline"))
-    config = Config({"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}})
+    config = Config(
+        {"HistoryManager": {"enabled": False}, "InteractiveShell": {"colors": "nocolor"}}
+    )
     shell = InteractiveShell.instance(config=config)
     shell.run_line_magic("load_ext", "dagnb")
     yield Cells(shell)

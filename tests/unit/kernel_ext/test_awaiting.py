@@ -38,11 +38,16 @@ def loop(cells: Cells) -> asyncio.AbstractEventLoop:
         ("double(await four)", 8),
         ("[double(n + await four) for n in range(2)]", [8, 10]),
         ("async with asyncio.timeout(9):\n    got = await four\ndouble(got)", 8),
-        ("async def each():\n    yield await four\nns = [n async for n in each()]\ndouble(ns[0])", 8),
+        (
+            "async def each():\n    yield await four\nns = [n async for n in each()]\ndouble(ns[0])",
+            8,
+        ),
         ("async def each():\n    yield await four\nasync for n in each():\n    pass\ndouble(n)", 8),
     ],
 )
-def test_a_cell_may_await_what_belongs_to_the_shells_own_loop(cells: Cells, body: str, value: object) -> None:
+def test_a_cell_may_await_what_belongs_to_the_shells_own_loop(
+    cells: Cells, body: str, value: object
+) -> None:
     cells.run(FOUR)
 
     shown = cells.run(f"%%dag total\n{DOUBLE}{body}")
@@ -58,7 +63,9 @@ def test_the_loop_goes_on_while_the_cell_waits_for_its_run(cells: Cells) -> None
     )
     cells.run("ticking = loop.create_task(tick())")
 
-    cells.run("%%dag total\ndef nap():\n    time.sleep(0.4)\nbefore = len(ticks)\nawait asyncio.sleep(0)\nnap()")
+    cells.run(
+        "%%dag total\ndef nap():\n    time.sleep(0.4)\nbefore = len(ticks)\nawait asyncio.sleep(0)\nnap()"
+    )
 
     assert len(cells["ticks"]) - cells["before"] > 10
     cells.run("ticking.cancel()\nawait asyncio.sleep(0)")
@@ -68,7 +75,9 @@ def test_flags_mean_the_same(cells: Cells, capsys: pytest.CaptureFixture[str]) -
     body = f"{DOUBLE}double(await asyncio.sleep(0, 4))"
     cells.run(f"%%dag node --plan\n{body}")
     cells.run(f"%%dag run --detach\n{body}")
-    late = cells.attempt("%%dag late --timeout 0.1\nawait asyncio.sleep(0)\ndef nap():\n    time.sleep(0.3)\nnap()")
+    late = cells.attempt(
+        "%%dag late --timeout 0.1\nawait asyncio.sleep(0)\ndef nap():\n    time.sleep(0.3)\nnap()"
+    )
     capsys.readouterr()
     cells.run(f"%%dag helped -h\n{body}")
 
@@ -91,11 +100,19 @@ def test_wrong_flags_are_refused_before_anything_is_awaited(cells: Cells) -> Non
 @pytest.mark.parametrize(
     ("body", "error", "words"),
     [
-        ("await asyncio.sleep(0)\nmissing = nowhere\ndouble(1)", NameError, "----> 5 missing = nowhere"),
+        (
+            "await asyncio.sleep(0)\nmissing = nowhere\ndouble(1)",
+            NameError,
+            "----> 5 missing = nowhere",
+        ),
         ("await nowhere\ndouble(1)", NameError, "----> 4 await nowhere"),
         ("await asyncio.sleep(0)", GraphError, "of type NoneType, not a node"),
         ("x = await asyncio.sleep(0)", GraphError, "ends in an assignment"),
-        ("async def bad():\n    raise ValueError('no rows')\nbad(await asyncio.sleep(0))", TypeError, "too many"),
+        (
+            "async def bad():\n    raise ValueError('no rows')\nbad(await asyncio.sleep(0))",
+            TypeError,
+            "too many",
+        ),
         (
             "def bad(n):\n    raise ValueError('no rows')\nbad(await asyncio.sleep(0))",
             TaskFailedError,
@@ -117,10 +134,16 @@ def test_errors_are_told_as_those_of_other_cells(
 
 @pytest.mark.parametrize(
     ("wrong", "line"),
-    [("x = = 1", 5), ("class A:\n    await asyncio.sleep(0)", 6), ("def f():\n    await asyncio.sleep(0)", 6)],
+    [
+        ("x = = 1", 5),
+        ("class A:\n    await asyncio.sleep(0)", 6),
+        ("def f():\n    await asyncio.sleep(0)", 6),
+    ],
 )
 def test_a_syntax_error_names_the_line_the_user_sees(cells: Cells, wrong: str, line: int) -> None:
-    error = cells.attempt(f"%%dag value\n{DOUBLE}await asyncio.sleep(0)\n{wrong}\ndouble(1)").error_before_exec
+    error = cells.attempt(
+        f"%%dag value\n{DOUBLE}await asyncio.sleep(0)\n{wrong}\ndouble(1)"
+    ).error_before_exec
 
     assert isinstance(error, SyntaxError)
     assert error.lineno == line
@@ -129,7 +152,9 @@ def test_a_syntax_error_names_the_line_the_user_sees(cells: Cells, wrong: str, l
 def test_await_is_refused_where_autoawait_is_off(cells: Cells) -> None:
     cells.run("%autoawait off")
 
-    error = cells.attempt(f"%%dag value\n{DOUBLE}await asyncio.sleep(0)\ndouble(1)").error_before_exec
+    error = cells.attempt(
+        f"%%dag value\n{DOUBLE}await asyncio.sleep(0)\ndouble(1)"
+    ).error_before_exec
 
     assert isinstance(error, SyntaxError)
     assert "'await' outside function" in str(error)
@@ -153,7 +178,9 @@ def test_an_interrupt_of_the_cells_own_code_ends_it_before_a_run_begins(cells: C
     before = len(dagnb.runs())
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 
-    result = cells.attempt(f"%%dag value\n{DOUBLE}await asyncio.sleep(0)\nwhile True:\n    pass\ndouble(1)")
+    result = cells.attempt(
+        f"%%dag value\n{DOUBLE}await asyncio.sleep(0)\nwhile True:\n    pass\ndouble(1)"
+    )
 
     assert isinstance(result.error_in_exec, KeyboardInterrupt)
     assert len(dagnb.runs()) == before
@@ -162,7 +189,11 @@ def test_an_interrupt_of_the_cells_own_code_ends_it_before_a_run_begins(cells: C
 def _interrupt_once_a_task_is_done(known: set[str]) -> None:
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        if any("done" in dagnb.attach(line.run).status for line in dagnb.runs() if line.run not in known):
+        if any(
+            "done" in dagnb.attach(line.run).status
+            for line in dagnb.runs()
+            if line.run not in known
+        ):
             os.kill(os.getpid(), signal.SIGINT)
             return
         time.sleep(0.01)

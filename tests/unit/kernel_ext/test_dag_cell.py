@@ -25,14 +25,20 @@ DOUBLE = "def double(n):\n    return 2 * n\n"
 
 def test_the_last_expression_is_run_and_its_value_gets_the_name(cells: Cells) -> None:
     """double x3 -> add"""
-    cells.run(f"%%dag total\n{DOUBLE}def add(ns):\n    return sum(ns)\nadd([double(n) for n in range(4)])")
+    cells.run(
+        f"%%dag total\n{DOUBLE}def add(ns):\n    return sum(ns)\nadd([double(n) for n in range(4)])"
+    )
 
     assert cells["total"] == 12
 
 
-def test_names_of_the_cell_stay_in_the_notebook_and_those_of_the_notebook_are_seen(cells: Cells) -> None:
+def test_names_of_the_cell_stay_in_the_notebook_and_those_of_the_notebook_are_seen(
+    cells: Cells,
+) -> None:
     cells.run("factor = 5")
-    cells.run("%%dag first\nimport math\ndef scale(n):\n    return factor * n\nbase = math.floor(2.5)\nscale(base)")
+    cells.run(
+        "%%dag first\nimport math\ndef scale(n):\n    return factor * n\nbase = math.floor(2.5)\nscale(base)"
+    )
     cells.run("%%dag second\nscale(first)")
 
     assert (cells["first"], cells["base"], cells["second"]) == (10, 2, 50)
@@ -75,13 +81,17 @@ def test_a_task_of_the_cell_may_call_another_as_an_ordinary_function(cells: Cell
         ("{'one': double(1), 'more': [double(2), 'x']}", {"one": 2, "more": [4, "x"]}),
     ],
 )
-def test_a_structure_of_nodes_gives_the_same_structure_of_values(cells: Cells, last: str, value: object) -> None:
+def test_a_structure_of_nodes_gives_the_same_structure_of_values(
+    cells: Cells, last: str, value: object
+) -> None:
     cells.run(f"%%dag both\n{DOUBLE}{last}")
 
     assert cells["both"] == value
 
 
-def test_plan_shows_the_plan_and_runs_nothing(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_shows_the_plan_and_runs_nothing(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = len(dagnb.runs())
     cells.run(f"%%dag value --plan --planner one_pass\n{DOUBLE}double(4)")
 
@@ -120,8 +130,12 @@ def test_detach_gives_the_run(cells: Cells) -> None:
     assert cells["run"].story.name == "run"
 
 
-def test_a_task_that_fails_raises_with_the_line_of_the_cell(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
-    result = cells.attempt("%%dag value\n\ndef broken(n):\n    if n:\n        raise ValueError('no rows')\nbroken(1)")
+def test_a_task_that_fails_raises_with_the_line_of_the_cell(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = cells.attempt(
+        "%%dag value\n\ndef broken(n):\n    if n:\n        raise ValueError('no rows')\nbroken(1)"
+    )
 
     assert isinstance(result.error_in_exec, TaskFailedError)
     (error,) = result.error_in_exec.errors
@@ -138,7 +152,9 @@ def test_the_deadline_ends_the_run(cells: Cells) -> None:
     assert dagnb.runs()[0].state == "deadline"
 
 
-def test_an_error_of_the_cell_itself_names_its_line(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_cell_itself_names_its_line(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = cells.attempt(f"%%dag value\n\n{DOUBLE}missing = nowhere\ndouble(1)")
 
     assert isinstance(result.error_in_exec, NameError)
@@ -151,7 +167,9 @@ def test_the_source_of_a_function_can_be_looked_up(cells: Cells) -> None:
     assert inspect.getsource(cells["double"].function) == DOUBLE
 
 
-def test_line_magics_in_the_body_work_and_lines_still_count(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_magics_in_the_body_work_and_lines_still_count(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = cells.attempt(f"%%dag value\n\n%env DAGNB_TEST_ANY=1\n{DOUBLE}1 / 0\ndouble(1)")
 
     assert isinstance(result.error_in_exec, ZeroDivisionError)
@@ -169,7 +187,9 @@ def test_line_magics_in_the_body_work_and_lines_still_count(cells: Cells, capsys
         (f"{DOUBLE}{{}}\n", "the dict in the last line holds no node"),
     ],
 )
-def test_a_last_line_that_is_no_node_is_refused_with_the_cure(cells: Cells, body: str, words: str) -> None:
+def test_a_last_line_that_is_no_node_is_refused_with_the_cure(
+    cells: Cells, body: str, words: str
+) -> None:
     result = cells.attempt(f"%%dag value\n{body}")
 
     assert isinstance(result.error_in_exec, GraphError)
@@ -203,8 +223,12 @@ def test_wrong_flags_are_refused_before_anything_runs(cells: Cells, line: str, w
     assert "total" not in cells
 
 
-@pytest.mark.parametrize("source", ["%%dag -h", "%%dag --help\n", f"%%dag total -h\n{DOUBLE}", "%dag", "%dag -h"])
-def test_help_explains_and_runs_nothing(cells: Cells, capsys: pytest.CaptureFixture[str], source: str) -> None:
+@pytest.mark.parametrize(
+    "source", ["%%dag -h", "%%dag --help\n", f"%%dag total -h\n{DOUBLE}", "%dag", "%dag -h"]
+)
+def test_help_explains_and_runs_nothing(
+    cells: Cells, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
     cells.run(source)
 
     printed = capsys.readouterr().out
@@ -213,7 +237,9 @@ def test_help_explains_and_runs_nothing(cells: Cells, capsys: pytest.CaptureFixt
     assert "double" not in cells
 
 
-def test_the_question_mark_explains_the_cell(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_question_mark_explains_the_cell(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.run("%%dag?")
 
     assert "Every function at the top of the cell becomes a task" in capsys.readouterr().out
@@ -223,7 +249,11 @@ def interrupt_once_a_task_is_done(known: set[str]) -> None:
     """By then the main thread waits for the result."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        if any("done" in dagnb.attach(line.run).status for line in dagnb.runs() if line.run not in known):
+        if any(
+            "done" in dagnb.attach(line.run).status
+            for line in dagnb.runs()
+            if line.run not in known
+        ):
             _thread.interrupt_main()
             return
         time.sleep(0.01)

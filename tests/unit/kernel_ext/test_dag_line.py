@@ -16,7 +16,7 @@ import dagnb
 from dagnb import registry, session
 from dagnb.doctor import in_force
 from dagnb.errors import AmbiguousNameError
-from dagnb.protocol.launcher import Seat
+from dagnb.protocol.launcher import WorkerSlot
 from tests.unit.kernel_ext.conftest import Cells
 
 DOUBLE = "def double(n):\n    return 2 * n\n"
@@ -38,7 +38,9 @@ def test_run_repeats_the_cell_of_that_name_and_binds_it_again(cells: Cells) -> N
     assert cells["value"] == 8
 
 
-def test_runs_status_why_and_errors_tell_of_the_latest_run(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_status_why_and_errors_tell_of_the_latest_run(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.run(f"%%dag value\n{DOUBLE}double(4)")
     cells.attempt(f"%%dag failing\n{BROKEN}")
     capsys.readouterr()
@@ -53,7 +55,11 @@ def test_runs_status_why_and_errors_tell_of_the_latest_run(cells: Cells, capsys:
     assert "ok: 1 of 1 task done" in capsys.readouterr().out
     cells.run("%dag runs")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1:3] for line in lines[:3]] == [["name", "state"], ["failing", "failed"], ["value", "ok"]]
+    assert [line.split()[1:3] for line in lines[:3]] == [
+        ["name", "state"],
+        ["failing", "failed"],
+        ["value", "ok"],
+    ]
 
 
 def test_a_run_may_be_named_by_a_variable_an_id_or_its_beginning(
@@ -66,7 +72,9 @@ def test_a_run_may_be_named_by_a_variable_an_id_or_its_beginning(
         assert f"run {cells['run'].id} ok" in capsys.readouterr().out
 
 
-def test_a_run_is_found_in_every_way_by_every_subcommand(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_found_in_every_way_by_every_subcommand(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     wanted = {
         "status": "ok: 1 of 1 task done",
         "errors": "No errors",
@@ -80,7 +88,12 @@ def test_a_run_is_found_in_every_way_by_every_subcommand(cells: Cells, capsys: p
             name = f"{command.replace(' ', '_')}_by_{way}"
             cells.run(f"%%dag {name}\n{DOUBLE}double(4)")
             run = dagnb.runs()[0].run
-            text = {"name": f"' {name} '", "id": run.lower(), "beginning": run[:24], "last": "Last"}[way]
+            text = {
+                "name": f"' {name} '",
+                "id": run.lower(),
+                "beginning": run[:24],
+                "last": "Last",
+            }[way]
             capsys.readouterr()
 
             cells.run(f"%dag {command} {text}")
@@ -88,7 +101,9 @@ def test_a_run_is_found_in_every_way_by_every_subcommand(cells: Cells, capsys: p
             assert told in capsys.readouterr().out, (command, way)
 
 
-@pytest.mark.parametrize("command", ["status", "errors", "log double", "why double", "cancel", "attach", "forget"])
+@pytest.mark.parametrize(
+    "command", ["status", "errors", "log double", "why double", "cancel", "attach", "forget"]
+)
 @pytest.mark.parametrize("text", ["''", "'  '"])
 def test_an_empty_name_is_no_run_and_nothing_is_done(cells: Cells, command: str, text: str) -> None:
     cells.run(f"%%dag kept --detach\n{DOUBLE}double(4)")
@@ -122,7 +137,9 @@ def test_a_name_of_several_runs_is_the_newest_to_look_at_and_none_to_forget(
     assert {newer, older} <= {line.run for line in dagnb.runs()}
 
 
-def test_names_that_are_offered_are_names_that_are_found(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_that_are_offered_are_names_that_are_found(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.run("import dagnb\nfrom dagnb import task\n@task\ndef double(n): return 2 * n")
     cells.run("dagnb.run(double(1), name='two words').result()")
     for number in (1, 2):
@@ -176,7 +193,9 @@ def test_attach_alone_gives_the_latest_run(cells: Cells) -> None:
 def test_attach_alone_in_a_new_kernel_finds_the_run_that_goes_on_or_lists_several(
     cells: Cells, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    wait = f"def wait():\n    while not os.path.exists({str(tmp_path / 'gate')!r}): time.sleep(0.01)\n"
+    wait = (
+        f"def wait():\n    while not os.path.exists({str(tmp_path / 'gate')!r}): time.sleep(0.01)\n"
+    )
     cells.run("import os, time")
     cells.run(f"%%dag only --detach\n{wait}wait()")
     cells.run("%unload_ext dagnb")
@@ -195,11 +214,18 @@ def test_attach_alone_in_a_new_kernel_finds_the_run_that_goes_on_or_lists_severa
     assert [cells[name].result(timeout_s=20) for name in ("other", "only")] == [None, None]
     assert (cells["found"].id, cells["nothing"]) == (cells["only"].id, None)
     assert "attached to the only run that is going on: only, started" in one
-    assert [line.split()[:2] for line in several.splitlines()[-2:]] == [["other", "running"], ["only", "running"]]
-    assert [line.split("  ")[-1] for line in several.splitlines()[-2:]] == [f"%dag attach {run}" for run in ids]
+    assert [line.split()[:2] for line in several.splitlines()[-2:]] == [
+        ["other", "running"],
+        ["only", "running"],
+    ]
+    assert [line.split("  ")[-1] for line in several.splitlines()[-2:]] == [
+        f"%dag attach {run}" for run in ids
+    ]
 
 
-def test_log_tells_of_a_task_that_left_no_output(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_tells_of_a_task_that_left_no_output(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.run(f"%%dag value\n{DOUBLE}double(4)")
     capsys.readouterr()
 
@@ -214,14 +240,24 @@ class Odd(Inline):
 
     name: ClassVar[str] = "odd"
 
-    async def seats(self) -> tuple[Seat, ...]:
+    async def seats(self) -> tuple[WorkerSlot, ...]:
         return (
-            Seat(name="<b>bold</b>", platform="odd", state="idle", memory_mb=512, made_of="image\x1b[2J", n_lent=2),
+            WorkerSlot(
+                name="<b>bold</b>",
+                platform="odd",
+                state="idle",
+                memory_mb=512,
+                made_of="image\x1b[2J",
+                n_lent=2,
+            ),
         )
 
 
 def test_workers_are_a_table_of_text_nobody_vouches_for(
-    cells: Cells, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cells: Cells,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setenv("DAGNB_HOME", str(tmp_path / "home"))
     cells.run("%dag workers")
@@ -284,12 +320,16 @@ def test_config_tells_of_each_value_where_it_comes_from(
     assert set(session.MEANINGS) == set(session.Settings.__dataclass_fields__)
 
 
-def test_a_store_that_is_configured_goes_before_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_is_configured_goes_before_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(session, "_origins", {})
     monkeypatch.setattr(session, "_settings", session.settings())
     dagnb.configure(store=dagnb.Redis(url="redis://me:hunter2@localhost:2/0"))
 
-    (store,) = [one for one in in_force({"DAGNB_REDIS_URL": "redis://localhost:1/0"}) if one.name == "store"]
+    (store,) = [
+        one for one in in_force({"DAGNB_REDIS_URL": "redis://localhost:1/0"}) if one.name == "store"
+    ]
 
     assert (store.value, store.origin) == ("redis://localhost:2/0", "configure() in this session")
 
@@ -301,7 +341,10 @@ def test_doctor_looks_at_what_is_here(cells: Cells, capsys: pytest.CaptureFixtur
 
 
 def test_predict_tells_what_past_runs_and_hints_taught_of_a_function(
-    cells: Cells, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: Cells,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
     cells.run("from dagnb import task\n@task(time_s=4.0)\ndef slow(): pass")
@@ -372,13 +415,17 @@ def _completions(cells: Cells, text: str) -> list[str]:
         ("%dag predict myt", ["mytask"]),
     ],
 )
-def test_our_lines_are_completed_with_our_words_alone(cells: Cells, text: str, found: list[str]) -> None:
+def test_our_lines_are_completed_with_our_words_alone(
+    cells: Cells, text: str, found: list[str]
+) -> None:
     cells.run("from dagnb import task\nmytask = task(abs)\nmynode = mytask(1)")
 
     assert _completions(cells, text) == found
 
 
-def test_a_comment_behind_a_magic_is_no_argument(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_comment_behind_a_magic_is_no_argument(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.run(f"%%dag value --planner heft  # twice four\n{DOUBLE}double(4)")
 
     cells.run("%dag status   # of the latest run")
@@ -389,7 +436,9 @@ def test_a_comment_behind_a_magic_is_no_argument(cells: Cells, capsys: pytest.Ca
 
 def test_everything_that_run_takes_is_completed_behind_it(cells: Cells) -> None:
     cells.run(f"%%dag value\n{DOUBLE}double(4)")
-    cells.run("one = double(1)\nboth = [double(2), double(3)]\n_hidden = double(5)\nother = [1, 2]\nempty = []")
+    cells.run(
+        "one = double(1)\nboth = [double(2), double(3)]\n_hidden = double(5)\nother = [1, 2]\nempty = []"
+    )
 
     for text in ("%dag run ", "again = %dag run ", "a, b = %dag run "):
         assert _completions(cells, text) == ["one", "both", "value"]
@@ -399,7 +448,9 @@ def test_everything_that_run_takes_is_completed_behind_it(cells: Cells) -> None:
     assert cells.run("%dag run table") == {"rows": [2, 4]}
 
 
-def test_a_task_is_shown_as_its_function_by_a_question_mark(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_is_shown_as_its_function_by_a_question_mark(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.run(
         "from dagnb import task\n@task(retries=2)\ndef count(text: str, n=3) -> int:\n    'Count words.'\n    return 1"
     )
@@ -412,15 +463,30 @@ def test_a_task_is_shown_as_its_function_by_a_question_mark(cells: Cells, capsys
     assert "Signature:       count(text: str, n=3) -> int\n" in shown
     assert "Docstring:       Count words.\n" in shown
     assert "String form:     <task count(text, n): retries=2>\n" in shown
-    assert "@task(retries=2)\ndef count(text: str, n=3) -> int:\n    'Count words.'\n    return 1\n" in source
+    assert (
+        "@task(retries=2)\ndef count(text: str, n=3) -> int:\n    'Count words.'\n    return 1\n"
+        in source
+    )
 
 
-def test_runs_and_tasks_are_completed_from_what_is_known_here(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_and_tasks_are_completed_from_what_is_known_here(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cells.run(f"%%dag mine --detach\n{DOUBLE}[double(4), double(5)]")
     cells["mine"].result(timeout_s=10)
-    monkeypatch.setattr(dagnb.session, "wait", lambda work: pytest.fail("completion asks the store"))
+    monkeypatch.setattr(
+        dagnb.session, "wait", lambda work: pytest.fail("completion asks the store")
+    )
 
-    for command in ("status", "errors", "cancel", "attach", "forget", "why double-0", "log double-1"):
+    for command in (
+        "status",
+        "errors",
+        "cancel",
+        "attach",
+        "forget",
+        "why double-0",
+        "log double-1",
+    ):
         assert _completions(cells, f"%dag {command} ") == ["mine", "last", cells["mine"].id]
     for command in ("why", "log"):
         assert _completions(cells, f"%dag {command} dou") == ["double-0", "double-1"]

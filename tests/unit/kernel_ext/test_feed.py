@@ -15,8 +15,8 @@ from dagnb import task
 from dagnb.handle import Run
 from dagnb.protocol.messages import RunState
 from dagnb.views.snapshot import Snapshot
-from dagnb.views.telling import Message, Telling
-from tests.unit.views.test_telling import states_after
+from dagnb.views.view_updates import Message, ViewUpdates
+from tests.unit.views.test_view_updates import states_after
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -33,13 +33,13 @@ class Listener:
 
     heard: list[Message] = field(default_factory=list)
     kept: list[Message] = field(default_factory=list)
-    begun: list[Telling] = field(default_factory=list)
+    begun: list[ViewUpdates] = field(default_factory=list)
     ended: list[Snapshot] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     failing: threading.Event = field(default_factory=threading.Event)
     keeping: threading.Event = field(default_factory=threading.Event)
 
-    def begin(self, telling: Telling) -> None:
+    def begin(self, telling: ViewUpdates) -> None:
         self.begun.append(telling)
 
     def hear(self, news: Message) -> None:
@@ -80,7 +80,9 @@ def _run(*nodes: dagnb.graph.task.Node[int], **options: str) -> Run[object]:
     return dagnb.run(*nodes, workers="inline", **options)  # type: ignore[arg-type]  # options of run
 
 
-def test_a_feed_tells_everything_until_the_run_is_over_and_then_ends(opened: threading.Event) -> None:
+def test_a_feed_tells_everything_until_the_run_is_over_and_then_ends(
+    opened: threading.Event,
+) -> None:
     listener = Listener()
     run = _run(wait_for_gate(1), wait_for_gate(2))
     feed = Feed(run, listener, period_s=0.01)

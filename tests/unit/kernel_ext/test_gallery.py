@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from dagnb_kernel_ext import feed, widgets
-from dagnb_kernel_ext.widgets import Gallery
+from dagnb_kernel_ext.widgets import LiveViews
 
 from dagnb.errors import StorageUnavailableError
 from tests.unit.kernel_ext.conftest import Cells
@@ -42,16 +42,16 @@ def shown(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
 def test_a_view_that_was_lost_says_why_and_a_later_look_opens_a_new_one(
     cells: Cells, shown: list[dict[str, Any]]
 ) -> None:
-    gallery, run = Gallery(cells.shell), Away()
-    gallery.show(run)  # type: ignore[arg-type]  # it has what a view needs
-    assert gallery._showings["01RUN"].settle(20)
-    gallery.show(run)  # type: ignore[arg-type]  # as above
-    assert gallery._showings["01RUN"].settle(20)
+    live_views, run = LiveViews(cells.shell), Away()
+    live_views.show(run)  # type: ignore[arg-type]  # it has what a view needs
+    assert live_views._showings["01RUN"].settle(20)
+    live_views.show(run)  # type: ignore[arg-type]  # as above
+    assert live_views._showings["01RUN"].settle(20)
 
     kinds = [sorted(bundle) for bundle in shown]
     live, lost = ["text/html", "text/plain"], ["text/plain"]
     assert kinds == [live, lost, live, lost]
     assert "%dag attach 01RUN" in shown[0]["text/html"]
     assert "the store at redis://here cannot be reached: it is away" in shown[1]["text/plain"]
-    gallery.after_cell(None)
-    assert gallery._showings == {}
+    live_views.after_cell(None)
+    assert live_views._showings == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from dagnb_kernel_ext.maker import makers
+from dagnb_kernel_ext.functions_called_early import makers
 
 from dagnb.errors import GraphError
 from tests.unit.kernel_ext.conftest import Cells
@@ -27,19 +27,29 @@ def plus_one(fn):
         ("again = plus_one\n@again\ndef f(n): return n\nf(1)", 2),
         ("def h(n): return n\ng = plus_one(h)\ndef f(n): return g(n) * 10\nf(1)", 20),
         ("class K:\n    @plus_one\n    def m(self): return 1\ndef f(): return K().m()\nf()", 2),
-        ("@contextlib.contextmanager\ndef opened(): yield 5\nwith opened() as v: w = v\ndef f(n): return n\nf(w)", 5),
-        ("@functools.singledispatch\ndef f(v): return 'any'\n@f.register\ndef _(v: int): return 'int'\nf(3)", "int"),
+        (
+            "@contextlib.contextmanager\ndef opened(): yield 5\nwith opened() as v: w = v\ndef f(n): return n\nf(w)",
+            5,
+        ),
+        (
+            "@functools.singledispatch\ndef f(v): return 'any'\n@f.register\ndef _(v: int): return 'int'\nf(3)",
+            "int",
+        ),
         ("@functools.lru_cache\ndef g(n): return n * 2\ndef f(n): return g(n)\nf(g(1))", 4),
     ],
 )
-def test_a_function_is_no_task_where_the_cell_calls_what_it_gives(cells: Cells, body: str, value: object) -> None:
+def test_a_function_is_no_task_where_the_cell_calls_what_it_gives(
+    cells: Cells, body: str, value: object
+) -> None:
     cells.run(f"%%dag x\n{PLUS}{body}")
 
     assert cells["x"] == value
 
 
 def test_a_function_whose_result_is_only_passed_on_is_a_task(cells: Cells) -> None:
-    cells.run("%%dag x\ndef load(n): return [n] * 3\ndef total(v): return sum(v)\nparts = load(2)\ntotal(parts)")
+    cells.run(
+        "%%dag x\ndef load(n): return [n] * 3\ndef total(v): return sum(v)\nparts = load(2)\ntotal(parts)"
+    )
 
     assert cells["x"] == 6
     assert type(cells["load"]).__name__ == "Task"
@@ -61,14 +71,19 @@ def test_a_function_whose_result_is_only_passed_on_is_a_task(cells: Cells) -> No
         ("async def g():\n    pass\nasync with a(): pass", {"a"}),
     ],
 )
-def test_what_is_called_or_entered_while_the_body_runs_was_made_by_a_helper(source: str, names: set[str]) -> None:
+def test_what_is_called_or_entered_while_the_body_runs_was_made_by_a_helper(
+    source: str, names: set[str]
+) -> None:
     assert makers(ast.parse(source)) == names
 
 
 @pytest.mark.parametrize("use", ["@{'a': plus_one}['a']", "@functools.partial(plus_one)"])
-def test_a_decorator_that_the_rule_does_not_see_is_told_with_the_cure(cells: Cells, use: str) -> None:
+def test_a_decorator_that_the_rule_does_not_see_is_told_with_the_cure(
+    cells: Cells, use: str
+) -> None:
     told = (
-        r"a decorator of this cell is the task 'plus_one', .* Define decorators in a cell of their own, without %%dag"
+        r"a decorator of this cell is the task 'plus_one', .* "
+        r"Define decorators in a cell of their own, without %%dag"
     )
     with pytest.raises(GraphError, match=told):
         cells.run(f"%%dag x\n{PLUS}{use}\ndef f(n): return n\nf(1)")

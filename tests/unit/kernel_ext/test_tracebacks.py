@@ -26,7 +26,9 @@ def printed(cells: Cells, source: str, capsys: pytest.CaptureFixture[str]) -> li
     """What the last cell shows as it fails, without ids of runs."""
     capsys.readouterr()
     assert isinstance(cells.attempt(source).error_in_exec, RunError)
-    return [re.sub(r"\b[0-9A-Z]{26}\b", "RUN", line) for line in capsys.readouterr().out.splitlines()]
+    return [
+        re.sub(r"\b[0-9A-Z]{26}\b", "RUN", line) for line in capsys.readouterr().out.splitlines()
+    ]
 
 
 def test_the_cell_that_asked_comes_first_and_the_lines_that_failed_after_it(
@@ -79,7 +81,9 @@ def test_a_helper_that_waits_for_the_run_is_shown_and_the_way_through_dagnb_is_n
     ]
 
 
-def test_a_dag_cell_shows_its_magic_as_it_was_typed(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dag_cell_shows_its_magic_as_it_was_typed(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     lines = printed(cells, "%%dag total\ndef bad(n):\n    return 1 / n\nbad(0)", capsys)
 
     assert "----> 1 %%dag total" in lines
@@ -87,16 +91,22 @@ def test_a_dag_cell_shows_its_magic_as_it_was_typed(cells: Cells, capsys: pytest
     assert not [line for line in lines if "get_ipython" in line]
 
 
-def test_a_line_magic_is_shown_as_it_was_typed(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_magic_is_shown_as_it_was_typed(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.run("from dagnb import task\nbad = task(lambda n: 1 / n)(0)")
 
     assert "----> 1 %dag run bad" in printed(cells, "%dag run bad", capsys)
 
 
-def test_every_task_that_failed_is_told_with_its_own_lines(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_task_that_failed_is_told_with_its_own_lines(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.run(DEFINE + "import dagnb")
 
-    lines = printed(cells, "dagnb.run(outer(5), outer(6), outer(1), on_error='continue').result()", capsys)
+    lines = printed(
+        cells, "dagnb.run(outer(5), outer(6), outer(1), on_error='continue').result()", capsys
+    )
 
     assert {line.partition(",")[0] for line in lines if line.startswith("task ")} == {
         "task 'outer-0'",
@@ -106,10 +116,14 @@ def test_every_task_that_failed_is_told_with_its_own_lines(cells: Cells, capsys:
     assert any("(and 1 more)" in line for line in lines)
 
 
-def test_of_many_failed_tasks_ten_are_told(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_many_failed_tasks_ten_are_told(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.run(DEFINE + "import dagnb")
 
-    lines = printed(cells, "dagnb.run(*[outer(9) for _ in range(15)], on_error='continue').result()", capsys)
+    lines = printed(
+        cells, "dagnb.run(*[outer(9) for _ in range(15)], on_error='continue').result()", capsys
+    )
 
     assert lines.count("ValueError: no rows left") == 10
     assert lines[-1] == "and 5 more errors"
@@ -122,11 +136,18 @@ def test_a_run_past_its_deadline_tells_the_limit_and_who_asked(
 
     lines = printed(cells, "dagnb.run(nap(), deadline_s=0.05).result()", capsys)
 
-    assert lines[2:4] == ["Cell In[2], line 1", "----> 1 dagnb.run(nap(), deadline_s=0.05).result()"]
-    assert lines[-1].endswith("run RUN gave no result within 0.05 s: it passed its deadline and was ended.")
+    assert lines[2:4] == [
+        "Cell In[2], line 1",
+        "----> 1 dagnb.run(nap(), deadline_s=0.05).result()",
+    ]
+    assert lines[-1].endswith(
+        "run RUN gave no result within 0.05 s: it passed its deadline and was ended."
+    )
 
 
-def test_there_are_colours_where_the_shell_has_colours(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_there_are_colours_where_the_shell_has_colours(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.run(DEFINE)
     cells.shell.colors = "linux"
 
@@ -164,7 +185,9 @@ def test_after_unload_nothing_is_left(cells: Cells) -> None:
 
 
 def test_a_class_of_the_notebook_can_be_caught_around_a_dag_cell(cells: Cells) -> None:
-    cells.run("class ApiError(Exception):\n    def __init__(self, code, body):\n        super().__init__(code, body)")
+    cells.run(
+        "class ApiError(Exception):\n    def __init__(self, code, body):\n        super().__init__(code, body)"
+    )
     source = "def call():\n    raise ApiError(404, 'gone')\ncall()"
 
     cells.run(

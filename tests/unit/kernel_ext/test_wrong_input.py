@@ -31,7 +31,11 @@ def heading(kind: str) -> list[str]:
         ("x = = 1", 6, "    x = = 1\n        ^\nSyntaxError: invalid syntax"),
         ("return 5", 6, "    return 5\n    ^\nSyntaxError: 'return' outside function"),
         ("for n in ns:\n    pass\n  y = 2", 8, "    y = 2\n"),
-        ("def f():\n    await g()", 7, "    await g()\n    ^\nSyntaxError: 'await' outside async function"),
+        (
+            "def f():\n    await g()",
+            7,
+            "    await g()\n    ^\nSyntaxError: 'await' outside async function",
+        ),
         ("%env A=1\nx = = 1", 7, "    x = = 1\n        ^\nSyntaxError: invalid syntax"),
     ],
 )
@@ -48,7 +52,9 @@ def test_a_syntax_error_is_its_line_and_a_caret(
     assert "double" not in cells
 
 
-def test_an_error_of_the_cells_own_code_begins_there(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_cells_own_code_begins_there(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.attempt(f"%%dag value\n{DOUBLE}x = nowhere\ndouble(1)")
 
     head, *shown = capsys.readouterr().out.split("\n\n")[0].partition("Cell In[1], line 4\n")
@@ -66,8 +72,12 @@ def test_an_error_below_the_cells_own_code_shows_the_way_there(
     assert shown == ["Cell In[2], line 4", "Cell In[1], line 2, in ask(n)"]
 
 
-def test_an_error_that_refuses_marks_is_shown_as_it_is(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
-    cells.run("class Hard(Exception):\n    def __setattr__(self, name, value):\n        raise AttributeError(name)")
+def test_an_error_that_refuses_marks_is_shown_as_it_is(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells.run(
+        "class Hard(Exception):\n    def __setattr__(self, name, value):\n        raise AttributeError(name)"
+    )
     cells.attempt(f"%%dag value\n{DOUBLE}raise Hard('no')\ndouble(1)")
 
     assert capsys.readouterr().out.rstrip().endswith("Hard: no")
@@ -76,8 +86,14 @@ def test_an_error_that_refuses_marks_is_shown_as_it_is(cells: Cells, capsys: pyt
 @pytest.mark.parametrize(
     ("last", "words"),
     [
-        ("5", "the last line gives a value of type int, not a node. End it with what shall be run: "),
-        ("x = double(1)", "the %%dag cell ends in an assignment, which gives no node. End it with what shall be run: "),
+        (
+            "5",
+            "the last line gives a value of type int, not a node. End it with what shall be run: ",
+        ),
+        (
+            "x = double(1)",
+            "the %%dag cell ends in an assignment, which gives no node. End it with what shall be run: ",
+        ),
     ],
 )
 def test_what_we_refuse_shows_none_of_our_frames(
@@ -93,26 +109,47 @@ def test_what_we_refuse_shows_none_of_our_frames(
 def test_a_store_that_is_away_shows_none_of_our_frames(
     cells: Cells, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "_settings", replace(session.settings(), store="unix:///tmp/nothing.here"))
+    monkeypatch.setattr(
+        session, "_settings", replace(session.settings(), store="unix:///tmp/nothing.here")
+    )
     cells.attempt("%dag runs")
 
     *shown, message = capsys.readouterr().out.splitlines()
-    assert shown == [*heading("StorageUnavailableError"), "Cell In[1], line 1", "----> 1 %dag runs", ""]
-    assert message.startswith("StorageUnavailableError: the store at unix:/tmp/nothing.here cannot be reached")
+    assert shown == [
+        *heading("StorageUnavailableError"),
+        "Cell In[1], line 1",
+        "----> 1 %dag runs",
+        "",
+    ]
+    assert message.startswith(
+        "StorageUnavailableError: the store at unix:/tmp/nothing.here cannot be reached"
+    )
 
 
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        (f"%%dag\n{DOUBLE}", "%%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains."),
-        ("%%dag", "%%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains."),
+        (
+            f"%%dag\n{DOUBLE}",
+            "%%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains.",
+        ),
+        (
+            "%%dag",
+            "%%dag: it needs a name for the result, as in `%%dag total`. `%%dag -h` explains.",
+        ),
         ("%%dag total\n\n", "%%dag: the cell is empty below its first line. `%%dag -h` explains."),
-        ("%%dag total --planer x", "%%dag: unknown flag '--planer'; did you mean '--planner'? `%%dag -h` explains."),
+        (
+            "%%dag total --planer x",
+            "%%dag: unknown flag '--planer'; did you mean '--planner'? `%%dag -h` explains.",
+        ),
         (
             f"%%dag total --planer x\n{DOUBLE}",
             "%%dag: unknown flag '--planer'; did you mean '--planner'? `%%dag -h` explains.",
         ),
-        (f"%%dag total --planner one_pas\n{DOUBLE}", "%%dag: unknown planner 'one_pas'. Did you mean 'one_pass'?"),
+        (
+            f"%%dag total --planner one_pas\n{DOUBLE}",
+            "%%dag: unknown planner 'one_pas'. Did you mean 'one_pass'?",
+        ),
         ("%dag run valu", "%dag run: unknown node 'valu'; there is none yet"),
         ("%dag status", "%dag status: this notebook started no run yet; `%dag runs` lists others."),
         ("%dag stats", "%dag: unknown subcommand 'stats'; did you mean 'status'?"),
@@ -127,7 +164,9 @@ def test_wrong_words_are_told_in_one_line(
     assert (printed.out, printed.err) == ("", f"UsageError: {told}\n")
 
 
-def test_a_name_that_is_nearly_one_is_told_the_nearest(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_is_nearly_one_is_told_the_nearest(
+    cells: Cells, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells.run(f"%%dag value\n{DOUBLE}double(1)")
     capsys.readouterr()
 
@@ -140,7 +179,9 @@ def test_a_name_that_is_nearly_one_is_told_the_nearest(cells: Cells, capsys: pyt
     ]
 
 
-@pytest.mark.parametrize("source", ["%%dag?", "%dag?", "%%dag -h", "%%dag total --help\nx", "%dag -h", "%dag"])
+@pytest.mark.parametrize(
+    "source", ["%%dag?", "%dag?", "%%dag -h", "%%dag total --help\nx", "%dag -h", "%dag"]
+)
 def test_help_is_the_same_wherever_it_is_asked_for(
     cells: Cells, capsys: pytest.CaptureFixture[str], source: str
 ) -> None:

@@ -5,25 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.planner import Planner, Pool, Problem
 
 FREE: dict[str, Any] = {
-    "fetch": Law(),
-    "store": Law(),
-    "load": Law(),
-    "dump": Law(),
+    "fetch": LinearCost(),
+    "store": LinearCost(),
+    "load": LinearCost(),
+    "dump": LinearCost(),
     "commit_s": 0.0,
     "wake_s": 0.0,
-    "cold": Start(),
-    "warm": Start(),
+    "cold": StartCost(),
+    "warm": StartCost(),
     "inline_bytes": 0,
     "default_run_s": 1.0,
     "default_output_bytes": 1,
 }
 
 
-def problem(dag: Dag, cap: int | None = None, seconds: dict[str, float] | None = None, **known: Any) -> Problem:
+def problem(
+    dag: Dag, cap: int | None = None, seconds: dict[str, float] | None = None, **known: Any
+) -> Problem:
     """seconds: of tasks by name. known: other fields of Costs."""
     run_s = {dag.positions[name]: spent for name, spent in (seconds or {}).items()}
     return Problem(dag=dag, costs=Costs(**{**FREE, "run_s": run_s, **known}), pool=Pool(cap=cap))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from dagnb_planners.cpop import Cpop, critical_path, ready_first
-from dagnb_planners.ranks import Prices, downward, upward
+from dagnb_planners.ranks import RankPrices, downward, upward
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Call, Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import Law
+from dagnb.planning.costs import LinearCost
 from tests import graphs
 from tests.unit.planners.prices import placed, problem
 
@@ -21,7 +21,7 @@ def test_the_critical_path_stays_on_one_worker_though_a_fan_in_could_end_sooner_
     f (6 s)
     """
     dag = graphs.drawn("a c e", "b d e", "f")
-    asked = problem(dag, 2, {"a": 3.0, "b": 2.0, "d": 4.0, "f": 6.0}, fetch=Law(2.0))
+    asked = problem(dag, 2, {"a": 3.0, "b": 2.0, "d": 4.0, "f": 6.0}, fetch=LinearCost(2.0))
 
     assert placed(Cpop(n_workers=2), asked) == {"w0": "b d e", "w1": "a c f"}
 
@@ -30,7 +30,12 @@ def test_the_path_has_a_worker_of_each_kind_that_it_passes() -> None:
     """a -> b [2 CPUs] -> c, on two workers"""
     kinds = (None, Resources(cpus=2.0), None)
     calls = tuple(
-        Call(name=name, function=name, upstream=(i - 1,) if i else (), options=TaskOptions(resources=kind))
+        Call(
+            name=name,
+            function=name,
+            upstream=(i - 1,) if i else (),
+            options=TaskOptions(resources=kind),
+        )
         for i, (name, kind) in enumerate(zip("abc", kinds, strict=True))
     )
 
@@ -40,7 +45,7 @@ def test_the_path_has_a_worker_of_each_kind_that_it_passes() -> None:
 def test_a_path_is_found_though_sums_differ_by_rounding() -> None:
     """0.1 + 0.2 + 0.3 s from above is not what it is from below"""
     dag = graphs.chain(4)
-    prices = Prices(problem(dag, seconds={"t0": 0.1, "t1": 0.2, "t2": 0.3, "t3": 0.7}))
+    prices = RankPrices(problem(dag, seconds={"t0": 0.1, "t1": 0.2, "t2": 0.3, "t3": 0.7}))
     priorities = [up + down for up, down in zip(upward(prices), downward(prices), strict=True)]
 
     assert critical_path(dag, priorities) == (0, 1, 2, 3)

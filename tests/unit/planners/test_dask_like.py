@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 from dagnb_planners.dask_like import DaskLike, rooms_of
-from dagnb_planners.ranks import Prices
+from dagnb_planners.ranks import RankPrices
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Call, Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.costs import Law
+from dagnb.planning.costs import LinearCost
 from tests import graphs
 from tests.unit.planners.prices import placed, problem
 
@@ -29,14 +29,20 @@ def test_a_fan_in_goes_where_it_could_start_first() -> None:
     """a (3 s) -> c     at 5 s both are idle; fetching a's value takes 4 s, b's 1 s
     b (5 s) -----/
     """
-    asked = problem(graphs.drawn("a c", "b c"), 2, {"a": 3.0, "b": 5.0}, fetch=Law(0.0, 1.0), output_bytes={0: 4, 1: 1})
+    asked = problem(
+        graphs.drawn("a c", "b c"),
+        2,
+        {"a": 3.0, "b": 5.0},
+        fetch=LinearCost(0.0, 1.0),
+        output_bytes={0: 4, 1: 1},
+    )
 
     assert placed(TWO, asked) == {"w0": "a c", "w1": "b"}
 
 
 def test_occupancy_may_outweigh_what_is_to_be_fetched() -> None:
     """a -> b0 (9 s), b1; fetching takes 2 s: b1 waits for w0 only where it may not go elsewhere"""
-    asked = problem(graphs.fan_out(2), 2, {"b0": 9.0}, fetch=Law(2.0))
+    asked = problem(graphs.fan_out(2), 2, {"b0": 9.0}, fetch=LinearCost(2.0))
 
     assert placed(TWO, asked) == {"w0": "a b0 b1"}
     assert placed(ANY, asked) == {"w0": "a b0", "w1": "b1"}
@@ -59,15 +65,18 @@ def test_few_sources_go_to_whoever_has_least_to_do() -> None:
 
 def test_ready_tasks_of_a_worker_go_depth_first() -> None:
     """a0 -> b0, a1 -> b1 on one worker"""
-    assert placed(DaskLike(n_workers=1), problem(graphs.drawn("a0", "a1", "a0 b0", "a1 b1"))) == {"w0": "a0 b0 a1 b1"}
+    assert placed(DaskLike(n_workers=1), problem(graphs.drawn("a0", "a1", "a0 b0", "a1 b1"))) == {
+        "w0": "a0 b0 a1 b1"
+    }
 
 
 def test_kinds_of_resources_have_workers_by_their_share_of_the_work() -> None:
     big = Resources(cpus=2.0)
     calls = tuple(
-        Call(name=f"f{i}", function="f", options=TaskOptions(resources=big if i < 6 else None)) for i in range(8)
+        Call(name=f"f{i}", function="f", options=TaskOptions(resources=big if i < 6 else None))
+        for i in range(8)
     )
-    prices = Prices(problem(Dag(calls, tuple(range(8)))))
+    prices = RankPrices(problem(Dag(calls, tuple(range(8)))))
     needs = [call.options.needs for call in calls]
 
     assert rooms_of(prices, needs, 4) == {big: 3, DEFAULT: 1}

@@ -18,21 +18,21 @@ from benchmarks.exact import fought, random_problem, simulated
 from dagnb.errors import ConfigError, PlanError
 from dagnb.graph.dag import Dag
 from dagnb.planning.bounds import lower_bound
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Planner, Pool, Problem
 from tests import graphs
 from tests.conftest import missing_service
 
 FREE: dict[str, Any] = {
-    "fetch": Law(),
-    "store": Law(),
-    "load": Law(),
-    "dump": Law(),
+    "fetch": LinearCost(),
+    "store": LinearCost(),
+    "load": LinearCost(),
+    "dump": LinearCost(),
     "commit_s": 0.0,
     "wake_s": 0.0,
-    "cold": Start(),
-    "warm": Start(),
+    "cold": StartCost(),
+    "warm": StartCost(),
     "default_run_s": 1.0,
 }
 """prices at which only functions take time"""
@@ -61,7 +61,9 @@ def solved(dag: Dag, pool: Pool, **prices: Any) -> tuple[Plan, float]:
         ((2.0, 1.0, 1.0), None, 2.0),
     ],
 )
-def test_independent_tasks_are_partitioned_optimally(run_s: tuple[float, ...], cap: int | None, best_s: float) -> None:
+def test_independent_tasks_are_partitioned_optimally(
+    run_s: tuple[float, ...], cap: int | None, best_s: float
+) -> None:
     dag = graphs.drawn(*"abcde"[: len(run_s)])
 
     plan, makespan_s = solved(dag, Pool(cap=cap), run_s=dict(enumerate(run_s)))
@@ -81,7 +83,11 @@ def test_branches_of_a_diamond_stay_together_where_a_transfer_is_longer_than_a_t
     edges = {(0, 1): 10**6, (0, 2): 10**6, (1, 3): 0, (2, 3): 0}
 
     plan, makespan_s = solved(
-        graphs.diamond(), Pool(cap=2), edge_bytes=edges, fetch=Law(transfer_s, 0.0), default_output_bytes=0
+        graphs.diamond(),
+        Pool(cap=2),
+        edge_bytes=edges,
+        fetch=LinearCost(transfer_s, 0.0),
+        default_output_bytes=0,
     )
 
     assert makespan_s == pytest.approx(best_s)
@@ -90,14 +96,18 @@ def test_branches_of_a_diamond_stay_together_where_a_transfer_is_longer_than_a_t
 
 def test_a_second_container_is_not_worth_its_start() -> None:
     """a, b of 1 s each; a cold start takes 5 s, so both begin at 5 s on two, and that is best."""
-    _, both_s = solved(graphs.drawn("a", "b"), Pool(eager=False), cold=Start(create_s=5.0))
-    _, later_s = solved(graphs.fan_out(2), Pool(eager=False), cold=Start(create_s=5.0), default_output_bytes=0)
+    _, both_s = solved(graphs.drawn("a", "b"), Pool(eager=False), cold=StartCost(create_s=5.0))
+    _, later_s = solved(
+        graphs.fan_out(2), Pool(eager=False), cold=StartCost(create_s=5.0), default_output_bytes=0
+    )
 
     assert both_s == pytest.approx(6.0)
     assert later_s == pytest.approx(8.0)  # one worker runs all three
 
 
-def test_on_sixty_random_dags_it_is_never_longer_than_another_planner(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_sixty_random_dags_it_is_never_longer_than_another_planner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """All 200 and all planners are for benchmarks/exact.py."""
     monkeypatch.setattr(exact, "RIVALS", ())
     planners: list[Planner] = [Flexible(), OnePass(), Heft()]
@@ -106,8 +116,12 @@ def test_on_sixty_random_dags_it_is_never_longer_than_another_planner(monkeypatc
         others = [simulated(problem, planner.plan(problem)) for planner in planners]
 
         assert duel.exact_s <= min(others) * (1 + 1e-9), seed
-        assert duel.exact_s >= lower_bound(problem.dag, problem.costs, problem.pool).seconds * (1 - 1e-9), seed
-        assert "infeasible" not in duel.notes[-1], seed  # the model admits whatever can be simulated
+        assert duel.exact_s >= lower_bound(problem.dag, problem.costs, problem.pool).seconds * (
+            1 - 1e-9
+        ), seed
+        assert "infeasible" not in duel.notes[-1], (
+            seed
+        )  # the model admits whatever can be simulated
         assert "CP-SAT: optimal" in duel.notes[-1], seed
 
 
@@ -128,7 +142,9 @@ def test_settings_that_mean_nothing_are_refused(terms: dict[str, Any]) -> None:
         Exact(**terms)
 
 
-def test_without_the_solver_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_solver_the_error_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def absent(name: str) -> None:
         raise ImportError(name)
 
@@ -153,6 +169,8 @@ try:
 except KeyboardInterrupt:
     print("interrupted, and alive")
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
 
     assert ended.stdout == "interrupted, and alive\n", ended.stderr

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 from dagnb_planners.heft import Heft
 from dagnb_planners.placing import Placing
-from dagnb_planners.ranks import Prices, downward, upward
+from dagnb_planners.ranks import RankPrices, downward, upward
 from dagnb_planners.sweep import counts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.simulate import outcome
 from tests import graphs, strategies
@@ -25,15 +25,20 @@ def test_the_longest_way_to_the_end_goes_first() -> None:
     """
     dag = graphs.drawn("a b", "c")
 
-    assert placed(Heft(), problem(dag, cap=1, run_s={1: 5.0, dag.positions["c"]: 2.0})) == {"w0": "a b c"}
+    assert placed(Heft(), problem(dag, cap=1, run_s={1: 5.0, dag.positions["c"]: 2.0})) == {
+        "w0": "a b c"
+    }
 
 
 def test_a_task_stays_with_a_value_that_takes_longer_to_fetch_than_to_wait_for_the_worker() -> None:
     """a -> b (2 s), c (1 s); fetching from elsewhere takes `far` s"""
     dag = graphs.fan_out(2)
 
-    assert placed(Heft(), problem(dag, run_s={1: 2.0}, fetch=Law(3.0))) == {"w0": "a b0 b1"}
-    assert placed(Heft(), problem(dag, run_s={1: 2.0}, fetch=Law(0.5))) == {"w0": "a b0", "w1": "b1"}
+    assert placed(Heft(), problem(dag, run_s={1: 2.0}, fetch=LinearCost(3.0))) == {"w0": "a b0 b1"}
+    assert placed(Heft(), problem(dag, run_s={1: 2.0}, fetch=LinearCost(0.5))) == {
+        "w0": "a b0",
+        "w1": "b1",
+    }
 
 
 def test_a_short_task_goes_into_the_gap_while_a_worker_waits() -> None:
@@ -46,14 +51,18 @@ def test_a_short_task_goes_into_the_gap_while_a_worker_waits() -> None:
     seconds = {"a": 1.0, "b": 4.0, "c": 9.0, "d": 5.0, "e": 4.0, "f": 3.0}
     run_s = {dag.positions[name]: spent for name, spent in seconds.items()}
 
-    assert placed(Heft(n_workers=3), problem(dag, cap=3, run_s=run_s)) == {"w0": "a c", "w1": "b d", "w2": "f e"}
+    assert placed(Heft(n_workers=3), problem(dag, cap=3, run_s=run_s)) == {
+        "w0": "a c",
+        "w1": "b d",
+        "w2": "f e",
+    }
 
 
 def test_ranks_are_the_longest_ways_with_transfers() -> None:
     """a (1 s) -> b (2 s) -> d (1 s)      fetching takes 10 s an edge
     `-> c (5 s) ------/
     """
-    prices = Prices(problem(graphs.diamond(), run_s={1: 2.0, 2: 5.0}, fetch=Law(10.0)))
+    prices = RankPrices(problem(graphs.diamond(), run_s={1: 2.0, 2: 5.0}, fetch=LinearCost(10.0)))
 
     assert upward(prices) == [27.0, 13.0, 16.0, 1.0]
     assert downward(prices) == [0.0, 11.0, 11.0, 26.0]
@@ -68,12 +77,14 @@ def test_no_more_workers_than_asked_for() -> None:
 def test_the_number_of_workers_is_the_best_by_simulation() -> None:
     """8 tasks of 1 s whose workers take 1.5 s each to start, in containers"""
     pool = Pool(eager=False, linger_s=0.0, keep_alive_s=60.0)
-    costs = Costs(**{**FREE, "cold": Start(create_s=1.5)})
+    costs = Costs(**{**FREE, "cold": StartCost(create_s=1.5)})
     asked = Problem(dag=graphs.fan_in(8), costs=costs, pool=pool)
 
     found = outcome(Heft().plan(asked), costs, pool).makespan_s
 
-    assert found == min(outcome(Heft(n_workers=n).plan(asked), costs, pool).makespan_s for n in counts(asked))
+    assert found == min(
+        outcome(Heft(n_workers=n).plan(asked), costs, pool).makespan_s for n in counts(asked)
+    )
 
 
 def test_counts_double_up_to_a_third_more_than_the_dag_is_wide() -> None:
@@ -116,7 +127,7 @@ def test_where_transfers_and_starts_are_free_it_is_the_classic_algorithm(
     run_s = [float(data.draw(st.integers(1, 9))) for _ in dag.calls]
     asked = problem(dag, cap=n_workers, run_s=dict(enumerate(run_s)))
 
-    prices = Prices(asked)
+    prices = RankPrices(asked)
     ranks = upward(prices)
     placing = Placing(prices, n_workers)
     for task in sorted(range(len(dag)), key=lambda task: (-ranks[task], task)):

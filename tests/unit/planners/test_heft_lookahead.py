@@ -7,7 +7,7 @@ from dagnb_planners.heft import Heft
 from dagnb_planners.heft_lookahead import HeftLookahead
 
 from dagnb.errors import ConfigError
-from dagnb.planning.costs import Law
+from dagnb.planning.costs import LinearCost
 from dagnb.simulation.simulate import outcome
 from tests import graphs
 from tests.unit.planners.prices import placed, problem
@@ -18,7 +18,9 @@ def test_a_task_waits_for_a_busy_worker_if_what_is_below_ends_sooner() -> None:
     a (2 s) --/            HEFT: b on w0, a beside it on w1; c fetches a until 7 s, ends at 8 s
     a ------> x (1 s)      looking ahead: a after b on w0, c ends at 6 s, x at 7 s
     """
-    asked = problem(graphs.drawn("a x", "b c", "a c"), 2, {"a": 2.0, "b": 3.0}, fetch=Law(4.0))
+    asked = problem(
+        graphs.drawn("a x", "b c", "a c"), 2, {"a": 2.0, "b": 3.0}, fetch=LinearCost(4.0)
+    )
 
     ahead, plain = HeftLookahead(n_workers=2), Heft(n_workers=2)
 
@@ -29,7 +31,9 @@ def test_a_task_waits_for_a_busy_worker_if_what_is_below_ends_sooner() -> None:
 
 
 def test_where_nothing_is_below_it_is_heft() -> None:
-    asked = problem(graphs.fan_out(6), 3, {f"b{i}": float(i + 1) for i in range(6)}, fetch=Law(1.0))
+    asked = problem(
+        graphs.fan_out(6), 3, {f"b{i}": float(i + 1) for i in range(6)}, fetch=LinearCost(1.0)
+    )
 
     assert placed(HeftLookahead(n_workers=3), asked) == placed(Heft(n_workers=3), asked)
 

@@ -26,7 +26,9 @@ def fan(n: int, **known: object) -> Problem:
     """a0 (8 s), a1 (1 s), ... -> b, each asks for 1,000 MB; run times fall with memory to the power of -1"""
     dag = graphs.fan_in(n)
     calls = tuple(replace(call, options=TaskOptions(resources=ONE)) for call in dag.calls)
-    costs = problem(dag, None, {"a0": 8.0}, **{"scaling": dict.fromkeys(range(n + 1), (0.0, 1.0)), **known}).costs  # type: ignore[arg-type]
+    costs = problem(
+        dag, None, {"a0": 8.0}, **{"scaling": dict.fromkeys(range(n + 1), (0.0, 1.0)), **known}
+    ).costs  # type: ignore[arg-type]
     return Problem(dag=Dag(calls, dag.sinks), costs=costs, pool=CONTAINERS)
 
 
@@ -41,8 +43,17 @@ def test_workers_that_nobody_waits_for_are_smaller() -> None:
     asked = fan(4, scaling=dict.fromkeys(range(5), (0.0, 0.5)))
 
     assert memory(Uniform(), asked) == dict.fromkeys(("a0", "a1", "a2", "a3", "b"), 2_000)
-    assert memory(NonUniform(epsilon=0.0), asked) == {"a0": 2_000, "a1": 2_000, "a2": 500, "a3": 500, "b": 2_000}
-    makespans = [outcome(p.plan(asked), asked.costs, asked.pool).makespan_s for p in (Uniform(), NonUniform())]
+    assert memory(NonUniform(epsilon=0.0), asked) == {
+        "a0": 2_000,
+        "a1": 2_000,
+        "a2": 500,
+        "a3": 500,
+        "b": 2_000,
+    }
+    makespans = [
+        outcome(p.plan(asked), asked.costs, asked.pool).makespan_s
+        for p in (Uniform(), NonUniform())
+    ]
     assert makespans == pytest.approx([10 / 2**0.5] * 2)
 
 

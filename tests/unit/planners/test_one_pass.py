@@ -63,7 +63,11 @@ def test_up_to_three_short_tasks_of_a_fan_out_stay_with_their_upstream() -> None
 
 def test_short_tasks_left_over_go_by_three() -> None:
     """a -> b0 ... b8, all short"""
-    assert crews(planned(graphs.fan_out(9))) == {"w0": "a b0 b1 b2", "w1": "b3 b4 b5", "w2": "b6 b7 b8"}
+    assert crews(planned(graphs.fan_out(9))) == {
+        "w0": "a b0 b1 b2",
+        "w1": "b3 b4 b5",
+        "w2": "b6 b7 b8",
+    }
 
 
 def test_how_many_stay_is_a_setting() -> None:
@@ -74,7 +78,9 @@ def test_how_many_stay_is_a_setting() -> None:
 
 def test_the_longest_is_paired_with_the_shortest() -> None:
     """a -> b0 ... b5: three stay, then the longest goes with the shortest that is left, then the next"""
-    plan = planned(graphs.fan_out(7), {"b0": 0.1, "b1": 0.2, "b2": 0.3, "b3": 0.4, "b4": 0.5, "b5": 5, "b6": 9})
+    plan = planned(
+        graphs.fan_out(7), {"b0": 0.1, "b1": 0.2, "b2": 0.3, "b3": 0.4, "b4": 0.5, "b5": 5, "b6": 9}
+    )
 
     assert crews(plan) == {"w0": "a b0 b1 b2", "w1": "b3 b6", "w2": "b4 b5"}
 
@@ -93,8 +99,12 @@ def test_short_is_up_to_the_median_of_the_dag_unless_said() -> None:
     assert crews(plan) == {"w0": "a b0 b1", "w1": "b2", "w2": "b3"}
 
 
-@pytest.mark.parametrize(("c_bytes", "expected"), [(20, {"w0": "a b d", "w1": "c"}), (30, {"w0": "a b", "w1": "c d"})])
-def test_a_fan_in_goes_to_the_worker_with_most_bytes_of_its_inputs(c_bytes: int, expected: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("c_bytes", "expected"), [(20, {"w0": "a b d", "w1": "c"}), (30, {"w0": "a b", "w1": "c d"})]
+)
+def test_a_fan_in_goes_to_the_worker_with_most_bytes_of_its_inputs(
+    c_bytes: int, expected: dict[str, str]
+) -> None:
     """a:w0 -> d     15 bytes      together 24
     b:w0 ---/     9 bytes
     c:w1 --/
@@ -122,7 +132,9 @@ def test_no_more_workers_are_named_than_the_pool_has() -> None:
 
 def test_at_the_cap_the_least_loaded_worker_is_named_again() -> None:
     """a -> b0 ... b4, long: b0 stays; then w1, w2, and again the one with least to do"""
-    plan = planned(graphs.fan_out(5), {"a": 0.5, "b0": 2, "b1": 9, "b2": 8, "b3": 7, "b4": 6}, cap=3)
+    plan = planned(
+        graphs.fan_out(5), {"a": 0.5, "b0": 2, "b1": 9, "b2": 8, "b3": 7, "b4": 6}, cap=3
+    )
 
     assert crews(plan) == {"w0": "a b0 b3", "w1": "b1", "w2": "b2 b4"}
 
@@ -131,13 +143,21 @@ def test_a_worker_goes_on_downwards_before_it_opens_another_branch() -> None:
     """a binary reduction of four leaves, all on one worker"""
     plan = planned(graphs.tree_in(2), cap=1)
 
-    names = [plan.dag.calls[step.task].name for step in sorted(plan.steps, key=lambda step: step.priority)]
+    names = [
+        plan.dag.calls[step.task].name
+        for step in sorted(plan.steps, key=lambda step: step.priority)
+    ]
     assert names == ["t0_0", "t0_1", "t1_0", "t0_2", "t0_3", "t1_1", "t2_0"]
 
 
 def with_resources(dag: Dag, needs: dict[str, Resources]) -> Dag:
     calls = tuple(
-        Call(name=c.name, function=c.function, upstream=c.upstream, options=TaskOptions(resources=needs.get(c.name)))
+        Call(
+            name=c.name,
+            function=c.function,
+            upstream=c.upstream,
+            options=TaskOptions(resources=needs.get(c.name)),
+        )
         for c in dag.calls
     )
     return Dag(calls, dag.sinks)
@@ -176,7 +196,9 @@ def test_each_kind_of_resources_has_a_worker_even_beyond_the_cap() -> None:
     assert crews(planned(dag, {"b": 5, "c": 5}, cap=1)) == {"w0": "a d", "w1": "b c"}
 
 
-@pytest.mark.parametrize("wrong", [{"keep": 0}, {"short_s": -1}, {"short_s": float("nan")}], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [{"keep": 0}, {"short_s": -1}, {"short_s": float("nan")}], ids=repr
+)
 def test_a_setting_that_means_nothing_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="OnePass"):
         OnePass(**wrong)

@@ -10,7 +10,11 @@ from importlib.metadata import entry_points
 import dagnb_planners
 import pytest
 
-OURS = [point for point in entry_points(group="dagnb.planners") if point.module.startswith("dagnb_planners.")]
+OURS = [
+    point
+    for point in entry_points(group="dagnb.planners")
+    if point.module.startswith("dagnb_planners.")
+]
 
 
 @pytest.mark.parametrize("point", OURS, ids=lambda point: point.name)
@@ -28,7 +32,9 @@ def test_the_public_names_are_those_of_the_registered_planners() -> None:
 def test_importing_the_package_loads_no_planner() -> None:
     program = "import sys, dagnb_planners; print([name for name in sys.modules if name.startswith('dagnb_planners.')])"
 
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
 
     assert told.strip() == "[]"
 

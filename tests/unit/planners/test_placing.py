@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 from dagnb_planners.placing import Placing
-from dagnb_planners.ranks import Prices
+from dagnb_planners.ranks import RankPrices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagnb.planning.costs import Start
+from dagnb.planning.costs import StartCost
 from dagnb.planning.planner import Pool, Problem
 from tests import strategies
 
@@ -25,8 +25,8 @@ def problems(draw: st.DrawFn) -> Problem:
         draw(strategies.costs(dag)),
         run_s=run_s,
         output_bytes=sizes,
-        cold=Start(create_s=draw(st.sampled_from((0.0, 1.0)))),
-        warm=Start(register_s=0.25),
+        cold=StartCost(create_s=draw(st.sampled_from((0.0, 1.0)))),
+        warm=StartCost(register_s=0.25),
     )
     seconds = st.sampled_from((0.0, 1.0, 1e9))
     pool = Pool(eager=draw(st.booleans()), linger_s=draw(seconds), keep_alive_s=draw(seconds))
@@ -34,12 +34,17 @@ def problems(draw: st.DrawFn) -> Problem:
 
 
 @settings(max_examples=60)
-@given(problem=problems(), n_workers=st.sampled_from((1, 3, 100)), inserts=st.booleans(), few=st.sampled_from((0, 16)))
+@given(
+    problem=problems(),
+    n_workers=st.sampled_from((1, 3, 100)),
+    inserts=st.booleans(),
+    few=st.sampled_from((0, 16)),
+)
 def test_the_best_offer_is_the_first_of_the_smallest_of_all(
     problem: Problem, n_workers: int, inserts: bool, few: int
 ) -> None:
     """few = 0 asks no worker one by one, as where hundreds hold an input"""
-    placing = Placing(Prices(problem), n_workers, inserts=inserts)
+    placing = Placing(RankPrices(problem), n_workers, inserts=inserts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dagnb_planners.placing._FEW", few)
         for task in range(len(problem.dag)):
@@ -50,8 +55,10 @@ def test_the_best_offer_is_the_first_of_the_smallest_of_all(
 
 @settings(max_examples=60)
 @given(problem=problems(), n_workers=st.sampled_from((1, 3, 100)))
-def test_a_worker_does_one_thing_at_a_time_and_nothing_before_its_inputs(problem: Problem, n_workers: int) -> None:
-    placing = Placing(Prices(problem), n_workers)
+def test_a_worker_does_one_thing_at_a_time_and_nothing_before_its_inputs(
+    problem: Problem, n_workers: int
+) -> None:
+    placing = Placing(RankPrices(problem), n_workers)
     for task in range(len(problem.dag)):
         placing.put(task, placing.best(task))
 

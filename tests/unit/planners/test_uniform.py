@@ -18,7 +18,12 @@ def calls(*needs: Resources | None) -> Dag:
     """t0 -> t1 -> ..., that ask for these"""
     return Dag(
         tuple(
-            Call(name=f"t{i}", function="t", upstream=(i - 1,) if i else (), options=TaskOptions(resources=kind))
+            Call(
+                name=f"t{i}",
+                function="t",
+                upstream=(i - 1,) if i else (),
+                options=TaskOptions(resources=kind),
+            )
             for i, kind in enumerate(needs)
         ),
         (len(needs) - 1,),
@@ -53,7 +58,9 @@ def test_tasks_of_several_sizes_share_a_worker_of_one() -> None:
 
 def test_more_is_given_where_it_is_known_to_help() -> None:
     """run time falls with CPUs to the power of -1"""
-    assert sizes(calls(ONE, ONE), scaling={0: (1.0, 0.0), 1: (1.0, 0.0)}) == {Resources(cpus=2.0, memory_mb=2_000)}
+    assert sizes(calls(ONE, ONE), scaling={0: (1.0, 0.0), 1: (1.0, 0.0)}) == {
+        Resources(cpus=2.0, memory_mb=2_000)
+    }
 
 
 def test_less_is_given_only_where_it_is_known_not_to_hurt_or_the_user_says_so() -> None:

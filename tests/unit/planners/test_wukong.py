@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.simulate import simulate
 from dagnb.trace.span import Phase
@@ -20,13 +20,13 @@ from tests import graphs, strategies
 
 LAMBDA = Pool(eager=False, linger_s=0.0, keep_alive_s=7.0, single=True)
 FREE: dict[str, Any] = {
-    "fetch": Law(),
-    "store": Law(),
-    "load": Law(),
-    "dump": Law(),
+    "fetch": LinearCost(),
+    "store": LinearCost(),
+    "load": LinearCost(),
+    "dump": LinearCost(),
     "commit_s": 0.0,
-    "cold": Start(),
-    "warm": Start(),
+    "cold": StartCost(),
+    "warm": StartCost(),
     "default_run_s": 1.0,
     "default_output_bytes": 10,
 }
@@ -68,7 +68,7 @@ def test_the_one_invoked_arrives_last_when_its_start_takes_longer() -> None:
     """a -> b (2 s) -> d
     `-> c (1 s) -/       c is invoked: its container takes 5 s
     """
-    found = branches(problem(graphs.diamond(), run_s={1: 2.0}, cold=Start(create_s=5.0)))
+    found = branches(problem(graphs.diamond(), run_s={1: 2.0}, cold=StartCost(create_s=5.0)))
 
     assert found == {"w0": "a b", "w1": "c d"}
 
@@ -78,7 +78,9 @@ BIG = {"output_bytes": {0: 200_000_000}}
 
 def test_the_executor_of_a_big_output_runs_what_waits_for_nothing_else() -> None:
     """a [200 MB] -> b0, b1, b2"""
-    assert branches(problem(graphs.fan_out(3), **BIG), Wukong(clusters=True)) == {"w0": "a b0 b1 b2"}
+    assert branches(problem(graphs.fan_out(3), **BIG), Wukong(clusters=True)) == {
+        "w0": "a b0 b1 b2"
+    }
     assert branches(problem(graphs.fan_out(3), **BIG)) == {"w0": "a b0", "w1": "b1", "w2": "b2"}
 
 
@@ -111,8 +113,14 @@ def test_a_holder_gives_up_after_twenty_sleeps() -> None:
     """1.5 + 3 + ... + 9 + 14 x 10 s"""
     dag = graphs.drawn("a c", "b c")
 
-    assert branches(problem(dag, run_s={1: 172.0}, **BIG), Wukong(delays_io=True)) == {"w0": "a c", "w1": "b"}
-    assert branches(problem(dag, run_s={1: 173.0}, **BIG), Wukong(delays_io=True)) == {"w0": "a", "w1": "b c"}
+    assert branches(problem(dag, run_s={1: 172.0}, **BIG), Wukong(delays_io=True)) == {
+        "w0": "a c",
+        "w1": "b",
+    }
+    assert branches(problem(dag, run_s={1: 173.0}, **BIG), Wukong(delays_io=True)) == {
+        "w0": "a",
+        "w1": "b c",
+    }
 
 
 def test_two_holders_that_wait_for_each_other_come_to_an_end() -> None:
@@ -155,14 +163,17 @@ def lambdas(draw: st.DrawFn) -> Problem:
     costs = replace(
         known,
         edge_bytes={(u, v): int(part * known.output(u)) for (u, v), part in parts.items()},
-        release=Law(0.0, draw(st.sampled_from((0.0, 1e-9)))),
+        release=LinearCost(0.0, draw(st.sampled_from((0.0, 1e-9)))),
         commit_s=draw(st.sampled_from((0.0, 0.001, 0.5))),
         invocation_s=draw(st.sampled_from((0.0, 0.01, 1.0))),
         program_s=draw(st.sampled_from((0.0, 0.3))),
-        cold=Start(invoke_s=0.01, create_s=draw(st.sampled_from((0.0, 1.2)))),
-        warm=Start(register_s=0.06),
+        cold=StartCost(invoke_s=0.01, create_s=draw(st.sampled_from((0.0, 1.2)))),
+        warm=StartCost(register_s=0.06),
     )
-    linger_s, keep_alive_s = draw(st.sampled_from((0.0, 0.5))), draw(st.sampled_from((0.0, 1.0, 7.0)))
+    linger_s, keep_alive_s = (
+        draw(st.sampled_from((0.0, 0.5))),
+        draw(st.sampled_from((0.0, 1.0, 7.0))),
+    )
     warm = {kind: draw(st.integers(0, 2)) for kind in strategies.KINDS}
     pool = replace(LAMBDA, linger_s=linger_s, keep_alive_s=keep_alive_s, warm=warm)
     return Problem(dag=dag, costs=costs, pool=pool)

@@ -17,21 +17,21 @@ from dagnb.graph.dag import Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.bounds import Bound, certificate, earliest, gap, lower_bound
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Planner, Pool, Problem
 from dagnb.simulation.simulate import outcome
 from tests import graphs, strategies
 
 PRICED: dict[str, Any] = {
-    "fetch": Law(0.5, 1e-6),
-    "store": Law(0.25, 1e-6),
-    "load": Law(0.0, 0.0),
-    "dump": Law(0.0, 0.0),
+    "fetch": LinearCost(0.5, 1e-6),
+    "store": LinearCost(0.25, 1e-6),
+    "load": LinearCost(0.0, 0.0),
+    "dump": LinearCost(0.0, 0.0),
     "commit_s": 0.02,
     "wake_s": 0.0,
-    "cold": Start(invoke_s=3.0),
-    "warm": Start(invoke_s=1.0),
+    "cold": StartCost(invoke_s=3.0),
+    "warm": StartCost(invoke_s=1.0),
     "inline_bytes": 100,
     "default_run_s": 1.0,
     "default_output_bytes": 1_000_000,
@@ -48,7 +48,9 @@ sizes = st.sampled_from((0, 50, 1_000_000)) | st.integers(0, 5_000_000)
 def dags(draw: st.DrawFn) -> Dag:
     """As random DAGs are, with resources at times, and tasks that may be tried again."""
     dag = draw(strategies.dags(8, resources=draw(st.booleans())))
-    return replace(dag, calls=tuple(replace(c, options=replace(c.options, retries=3)) for c in dag.calls))
+    return replace(
+        dag, calls=tuple(replace(c, options=replace(c.options, retries=3)) for c in dag.calls)
+    )
 
 
 @st.composite
@@ -56,10 +58,10 @@ def costs(draw: st.DrawFn, dag: Dag) -> Costs:
     """Every price that there is, some left out."""
     some = st.sampled_from(range(len(dag)))
     edges = [(u, v) for v, call in enumerate(dag.calls) for u in call.upstream]
-    laws = st.builds(Law, seconds, st.sampled_from((0.0, 1e-6)))
+    laws = st.builds(LinearCost, seconds, st.sampled_from((0.0, 1e-6)))
     acts = st.sampled_from(("fetch", "load", "dump", "store"))
     attempts = st.lists(st.tuples(seconds, st.just(0.0)), min_size=1, max_size=2).map(tuple)
-    starts = st.builds(Start, create_s=seconds)
+    starts = st.builds(StartCost, create_s=seconds)
     return Costs(
         run_s=draw(st.dictionaries(some, seconds)),
         output_bytes=draw(st.dictionaries(some, sizes)),
@@ -89,7 +91,9 @@ def pools(draw: st.DrawFn) -> Pool:
     return Pool(
         cap=draw(st.none() | st.integers(1, 4)),
         memory_mb=None if is_eager else draw(st.sampled_from((None, None, 1000, 2000))),
-        warm=draw(st.dictionaries(st.sampled_from(strategies.KINDS), st.integers(0, 2), max_size=2)),
+        warm=draw(
+            st.dictionaries(st.sampled_from(strategies.KINDS), st.integers(0, 2), max_size=2)
+        ),
         eager=is_eager,
         linger_s=draw(st.sampled_from((math.inf, 0.0, 1.0))),
         keep_alive_s=draw(st.sampled_from((math.inf, 0.0, 1.0))),
@@ -131,7 +135,9 @@ def test_no_simulated_run_is_shorter_than_the_bound_whatever_the_plan(data: st.D
 @pytest.mark.parametrize("planner", [Flexible(), OnePass()], ids=repr)
 @given(problem=problems())
 @settings(max_examples=30)
-def test_no_simulated_run_of_a_planner_is_shorter_than_the_bound(planner: Planner, problem: Problem) -> None:
+def test_no_simulated_run_of_a_planner_is_shorter_than_the_bound(
+    planner: Planner, problem: Problem
+) -> None:
     bound = lower_bound(problem.dag, problem.costs, problem.pool)
 
     result = outcome(planner.plan(problem), problem.costs, problem.pool)
@@ -178,7 +184,11 @@ def test_tasks_without_edges_on_workers_of_their_own_meet_their_bound() -> None:
 
 def test_a_fork_of_equal_tasks_meets_its_bound_where_one_branch_stays() -> None:
     """a -> b0, b1, b2, values that ride along: the others are there when they are handed over"""
-    dag, pool, prices = graphs.fan_out(3), Pool(cap=3), priced(default_output_bytes=10, commit_s=0.0)
+    dag, pool, prices = (
+        graphs.fan_out(3),
+        Pool(cap=3),
+        priced(default_output_bytes=10, commit_s=0.0),
+    )
 
     bound = lower_bound(dag, prices, pool)
 
@@ -193,11 +203,17 @@ def test_a_fork_of_equal_tasks_meets_its_bound_where_one_branch_stays() -> None:
         (5.0, 5.0 + 1.25 + 1.5, "xyx"),  # one here, the other's value fetched
     ],
 )
-def test_a_join_takes_the_better_of_running_all_here_and_fetching(run_s: float, begin_s: float, workers: str) -> None:
+def test_a_join_takes_the_better_of_running_all_here_and_fetching(
+    run_s: float, begin_s: float, workers: str
+) -> None:
     """a0 -> b
     a1 -/
     """
-    dag, pool, prices = graphs.fan_in(2), Pool(cap=2), priced(run_s={0: run_s, 1: run_s}, commit_s=0.0)
+    dag, pool, prices = (
+        graphs.fan_in(2),
+        Pool(cap=2),
+        priced(run_s={0: run_s, 1: run_s}, commit_s=0.0),
+    )
 
     bound = lower_bound(dag, prices, pool)
 
@@ -208,7 +224,9 @@ def test_a_join_takes_the_better_of_running_all_here_and_fetching(run_s: float, 
 def test_of_many_tasks_at_a_join_those_run_here_that_would_arrive_latest() -> None:
     """a0, a1, a2 -> b: the value of a0 takes 10.5 s to fetch, that of a1 and a2 1.5 s"""
     dag = graphs.fan_in(3)
-    prices = priced(output_bytes={0: 10_000_000}, known_s={(0, "store"): 1.25}, run_s={0: 1.0, 1: 1.0, 2: 1.0})
+    prices = priced(
+        output_bytes={0: 10_000_000}, known_s={(0, "store"): 1.25}, run_s={0: 1.0, 1: 1.0, 2: 1.0}
+    )
 
     bound = lower_bound(dag, prices, Pool())
 
@@ -227,12 +245,18 @@ def test_fewer_workers_than_tasks_share_the_work() -> None:
 
 
 def test_workers_that_start_later_do_less_of_the_work() -> None:
-    series = (Start(invoke_s=0.0), Start(invoke_s=4.0))
-    dag, pool, prices = graphs.drawn(*"abcd"), Pool(cap=2), priced(start_series=series, default_output_bytes=0)
+    series = (StartCost(invoke_s=0.0), StartCost(invoke_s=4.0))
+    dag, pool, prices = (
+        graphs.drawn(*"abcd"),
+        Pool(cap=2),
+        priced(start_series=series, default_output_bytes=0),
+    )
 
     bound = lower_bound(dag, prices, pool)
 
-    assert bound.seconds == pytest.approx(4 * 1.02 - 0.01 - 0.04)  # the second comes 0.04 s before the first is done
+    assert bound.seconds == pytest.approx(
+        4 * 1.02 - 0.01 - 0.04
+    )  # the second comes 0.04 s before the first is done
     assert earliest(prices, pool, DEFAULT) == 0.0
 
 
@@ -247,7 +271,10 @@ def test_what_comes_before_and_after_the_crowd_is_added_to_its_work() -> None:
 
 def test_little_memory_bounds_containers_as_few_workers_do() -> None:
     big = graphs.drawn(*"abcd")
-    calls = tuple(replace(c, options=replace(c.options, resources=Resources(memory_mb=800))) for c in big.calls)
+    calls = tuple(
+        replace(c, options=replace(c.options, resources=Resources(memory_mb=800)))
+        for c in big.calls
+    )
     dag, pool = replace(big, calls=calls), Pool(eager=False, memory_mb=1600)
 
     bound = lower_bound(dag, priced(), pool)
@@ -258,7 +285,9 @@ def test_little_memory_bounds_containers_as_few_workers_do() -> None:
 
 def test_external_inputs_and_attempts_that_fail_are_added() -> None:
     lone = graphs.lone()
-    dag = replace(lone, calls=tuple(replace(call, options=TaskOptions(retries=1)) for call in lone.calls))
+    dag = replace(
+        lone, calls=tuple(replace(call, options=TaskOptions(retries=1)) for call in lone.calls)
+    )
     prices = priced(external_bytes={0: 2_000_000}, failures={0: ((0.5, 4.0),)})
 
     bound = lower_bound(dag, prices, Pool())
@@ -282,7 +311,9 @@ def test_what_no_sink_needs_is_not_waited_for() -> None:
     """a is the sink; b runs longer"""
     dag = graphs.drawn("a", "b", sinks=["a"])
 
-    assert lower_bound(dag, priced(run_s={1: 100.0}), Pool(cap=1)).seconds == pytest.approx(3.0 + TASK_S)
+    assert lower_bound(dag, priced(run_s={1: 100.0}), Pool(cap=1)).seconds == pytest.approx(
+        3.0 + TASK_S
+    )
 
 
 # ---- what it proves --------------------------------------------------------------------------------------------------
@@ -297,7 +328,9 @@ def test_what_no_sink_needs_is_not_waited_for() -> None:
         (13.4, "no better plan known; the bound allows 34 %"),
     ],
 )
-def test_a_certificate_claims_proof_only_where_the_bound_is_tight(makespan_s: float, says: str) -> None:
+def test_a_certificate_claims_proof_only_where_the_bound_is_tight(
+    makespan_s: float, says: str
+) -> None:
     assert certificate(makespan_s, Bound(10.0, "")) == says
 
 
@@ -311,9 +344,13 @@ def test_the_gap_is_relative_to_the_bound_and_never_negative() -> None:
 
 @pytest.mark.stress
 @pytest.mark.parametrize("cap", [None, 8])
-@pytest.mark.parametrize("dag", [graphs.layered(50, 100), graphs.fan_in(4_999), graphs.chain(5_000)], ids=len)
+@pytest.mark.parametrize(
+    "dag", [graphs.layered(50, 100), graphs.fan_in(4_999), graphs.chain(5_000)], ids=len
+)
 def test_five_thousand_tasks_are_bounded_without_delay(dag: Dag, cap: int | None) -> None:
     begin_s = time.process_time()
     lower_bound(dag, priced(), Pool(cap=cap))
 
-    assert time.process_time() - begin_s < 1.0  # some 0.1 s alone; far below what anything quadratic would take
+    assert (
+        time.process_time() - begin_s < 1.0
+    )  # some 0.1 s alone; far below what anything quadratic would take

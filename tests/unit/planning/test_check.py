@@ -19,7 +19,10 @@ from tests import graphs
 def pinned(dag: Dag, workers: str = "", **terms: WorkerTerms) -> Plan:
     """The plan "a:w0 b:w1": tasks left out float."""
     place = dict(pair.split(":") for pair in workers.split())
-    steps = tuple(Step(task=i, upstream=call.upstream, worker=place.get(call.name)) for i, call in enumerate(dag.calls))
+    steps = tuple(
+        Step(task=i, upstream=call.upstream, worker=place.get(call.name))
+        for i, call in enumerate(dag.calls)
+    )
     return Plan(dag=dag, steps=steps, planner="by hand", workers=terms)
 
 
@@ -75,25 +78,52 @@ def test_every_misfit_is_told_at_once_and_the_message_ends_with_the_cure() -> No
     [
         (changed(FITTING, 1, task=9), "step 1 computes task 9, which does not exist"),
         (changed(FITTING, 1, task=-1), "step 1 computes task -1, which does not exist"),
-        (changed(FITTING, 1, upstream=(2,)), "step 1 ('b') reads a step that does not stand before it"),
-        (changed(FITTING, 1, upstream=(1,)), "step 1 ('b') reads a step that does not stand before it"),
-        (changed(FITTING, 1, upstream=(-4,)), "step 1 ('b') reads a step that does not stand before it"),
+        (
+            changed(FITTING, 1, upstream=(2,)),
+            "step 1 ('b') reads a step that does not stand before it",
+        ),
+        (
+            changed(FITTING, 1, upstream=(1,)),
+            "step 1 ('b') reads a step that does not stand before it",
+        ),
+        (
+            changed(FITTING, 1, upstream=(-4,)),
+            "step 1 ('b') reads a step that does not stand before it",
+        ),
         (changed(FITTING, 3, upstream=(1,)), "step 3 ('d') reads other tasks than the DAG says"),
         (changed(FITTING, 3, upstream=(1, 1)), "step 3 ('d') reads other tasks than the DAG says"),
         (changed(FITTING, 2, worker=" "), "step 2 ('c') is pinned to a worker without a name"),
         (changed(FITTING, 2, worker=""), "step 2 ('c') is pinned to a worker without a name"),
-        (changed(FITTING, 2, worker="~2cpu"), "step 2 ('c') is pinned to '~2cpu': names with ~ belong to pools"),
-        (changed(FITTING, 1, resources=Resources(cpus=2)), "worker 'w0' has steps of different resources"),
+        (
+            changed(FITTING, 2, worker="~2cpu"),
+            "step 2 ('c') is pinned to '~2cpu': names with ~ belong to pools",
+        ),
+        (
+            changed(FITTING, 1, resources=Resources(cpus=2)),
+            "worker 'w0' has steps of different resources",
+        ),
         (replace(FITTING, steps=FITTING.steps[:3]), "task 'd' is a sink without a step"),
         (replace(FITTING, steps=()), "task 'd' is a sink without a step"),
-        (replace(FITTING, ways={(0, 3): Way.LOCAL}), "it has a way from step 0 to step 3, which is no edge"),
-        (replace(FITTING, ways={(0, 9): Way.LOCAL}), "it has a way from step 0 to step 9, which is no edge"),
-        (replace(FITTING, ways={(0, -3): Way.LOCAL}), "it has a way from step 0 to step -3, which is no edge"),
+        (
+            replace(FITTING, ways={(0, 3): Way.LOCAL}),
+            "it has a way from step 0 to step 3, which is no edge",
+        ),
+        (
+            replace(FITTING, ways={(0, 9): Way.LOCAL}),
+            "it has a way from step 0 to step 9, which is no edge",
+        ),
+        (
+            replace(FITTING, ways={(0, -3): Way.LOCAL}),
+            "it has a way from step 0 to step -3, which is no edge",
+        ),
         (
             replace(FITTING, prewarms=(Prewarm(resources=Resources(), anchor=4),)),
             "a prewarm is anchored to task 4, which does not exist",
         ),
-        (replace(FITTING, workers={"w1": WorkerTerms(linger_s=-1)}), "worker 'w1' lingers -1 s: it must be 0 or more"),
+        (
+            replace(FITTING, workers={"w1": WorkerTerms(linger_s=-1)}),
+            "worker 'w1' lingers -1 s: it must be 0 or more",
+        ),
         (
             replace(FITTING, workers={"w1": WorkerTerms(linger_s=math.nan)}),
             "worker 'w1' lingers nan s: it must be 0 or more",
@@ -216,7 +246,9 @@ def test_two_steps_each_with_a_gate_must_both_be_waited_for() -> None:
     """a:w0 -> x:w1 -> d:w0     a, b in any order; then d waits
     b:w0 -> y:w2 ---/
     """
-    assert stops(pinned(graphs.drawn("a x d", "b y d"), "a:w0 x:w1 b:w0 y:w2 d:w0")) == [("w0", "d")]
+    assert stops(pinned(graphs.drawn("a x d", "b y d"), "a:w0 x:w1 b:w0 y:w2 d:w0")) == [
+        ("w0", "d")
+    ]
 
 
 def test_a_gate_below_only_one_of_two_lets_the_other_come_last() -> None:
@@ -235,7 +267,10 @@ def test_a_worker_may_stop_many_times() -> None:
 
 def test_workers_stop_in_each_others_places() -> None:
     """a:w0 -> b:w1 -> c:w0 -> d:w1"""
-    assert stops(pinned(graphs.drawn("a b c d"), "a:w0 b:w1 c:w0 d:w1")) == [("w0", "c"), ("w1", "d")]
+    assert stops(pinned(graphs.drawn("a b c d"), "a:w0 b:w1 c:w0 d:w1")) == [
+        ("w0", "c"),
+        ("w1", "d"),
+    ]
 
 
 def test_a_worker_that_stops_always_but_not_always_after_the_same_steps_gets_no_advice() -> None:
@@ -250,7 +285,10 @@ def test_many_names_are_cut_short() -> None:
 
     (advice,) = plan.check()
 
-    assert "until 'b0', 'b1' or 3 more is ready, which needs 'x0', 'x1' and 3 more from elsewhere" in advice.text
+    assert (
+        "until 'b0', 'b1' or 3 more is ready, which needs 'x0', 'x1' and 3 more from elsewhere"
+        in advice.text
+    )
 
 
 def test_more_steps_than_are_followed_at_a_time_are_all_counted() -> None:
@@ -259,4 +297,12 @@ def test_more_steps_than_are_followed_at_a_time_are_all_counted() -> None:
     everything = " ".join(f"a{i}:w0" for i in range(5_000))
 
     assert stops(pinned(dag, f"{everything} b:w0")) == [("w0", "b")]
-    assert stops(pinned(graphs.drawn(*(f"a{i} x" for i in range(5_000)), "x b", "f"), f"{everything} b:w0 f:w0")) == []
+    assert (
+        stops(
+            pinned(
+                graphs.drawn(*(f"a{i} x" for i in range(5_000)), "x b", "f"),
+                f"{everything} b:w0 f:w0",
+            )
+        )
+        == []
+    )

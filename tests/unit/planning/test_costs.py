@@ -6,7 +6,7 @@ import pytest
 
 from dagnb.graph.dag import Call, Dag
 from dagnb.graph.options import TaskOptions
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 
 
 def test_what_is_not_known_costs_the_default() -> None:
@@ -17,7 +17,12 @@ def test_what_is_not_known_costs_the_default() -> None:
 
 
 def test_a_transfer_costs_its_latency_and_its_bytes_and_a_small_value_nothing() -> None:
-    costs = Costs(fetch=Law(0.5, 0.01), store=Law(0.25, 0.01), inline_bytes=100, output_bytes={0: 200, 1: 100})
+    costs = Costs(
+        fetch=LinearCost(0.5, 0.01),
+        store=LinearCost(0.25, 0.01),
+        inline_bytes=100,
+        output_bytes={0: 200, 1: 100},
+    )
 
     assert costs.fetching(2, [150, 200]) == pytest.approx(2.5)
     assert costs.fetching(2, [100]) == 0.0
@@ -28,7 +33,12 @@ def test_what_is_better_known_than_by_a_law_goes_first() -> None:
     known = {(0, "fetch"): 1.0, (0, "load"): 2.0, (0, "dump"): 3.0, (0, "store"): 4.0}
     costs = Costs(known_s=known, output_bytes={0: 10**6})
 
-    assert (costs.fetching(0, [10**6]), costs.loading(0, 5), costs.dumping(0), costs.storing(0)) == (1.0, 2.0, 3.0, 4.0)
+    assert (
+        costs.fetching(0, [10**6]),
+        costs.loading(0, 5),
+        costs.dumping(0),
+        costs.storing(0),
+    ) == (1.0, 2.0, 3.0, 4.0)
 
 
 def test_an_edge_may_carry_less_than_the_value() -> None:
@@ -45,7 +55,7 @@ def test_run_time_falls_with_resources_as_learnt() -> None:
 
 
 def test_a_start_is_the_sum_of_its_acts() -> None:
-    start = Start(invoke_s=1.0, create_s=2.0, boot_s=3.0, import_s=4.0, register_s=5.0)
+    start = StartCost(invoke_s=1.0, create_s=2.0, boot_s=3.0, import_s=4.0, register_s=5.0)
 
     assert start.total_s == 15.0
     assert start.times(2.0).total_s == 30.0

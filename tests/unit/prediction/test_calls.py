@@ -8,9 +8,9 @@ import random
 import pytest
 
 from dagnb.prediction import calls
-from dagnb.prediction.bank import Bank
 from dagnb.prediction.batch import Point
 from dagnb.prediction.calls import Calls, usual
+from dagnb.prediction.function_model import FunctionModel
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.scaling import FIXED
 from dagnb.prediction.target import Target
@@ -41,7 +41,10 @@ def taught(*runs: list[Sample]) -> Predictor:
 
 def noisy(source: random.Random, sigma: float, function: str = "f1") -> list[Sample]:
     shared = math.exp(source.gauss(0, sigma))
-    return [sample(key, s * shared * math.exp(source.gauss(0, 0.02)), function) for key, s in SECONDS.items()]
+    return [
+        sample(key, s * shared * math.exp(source.gauss(0, 0.02)), function)
+        for key, s in SECONDS.items()
+    ]
 
 
 def test_one_run_teaches_what_each_call_takes_though_all_read_as_much() -> None:
@@ -89,7 +92,9 @@ def test_the_misses_of_equal_calls_are_split_into_shared_and_own() -> None:
 
     found = known.batch_sigma("f1", "f", is_same_call=True)
 
-    assert found.shared == pytest.approx(0.35, abs=0.1)  # of this run, and of those it is compared with
+    assert found.shared == pytest.approx(
+        0.35, abs=0.1
+    )  # of this run, and of those it is compared with
     assert found.own < 0.04
 
 
@@ -105,7 +110,7 @@ def test_keys_that_tell_nothing_are_not_believed_for_long() -> None:
 
 def test_calls_are_compared_on_those_calls_alone() -> None:
     """Unequal calls are foretold badly; that is no reason to believe equal ones more."""
-    bank = Bank(Target.RUN)
+    bank = FunctionModel(Target.RUN)
     for i in range(8):
         fresh = [Point(1000, 3.0 * (j % 2), key=f"{i}/{j}") for j in range(10)]
         bank = bank.learnt([Point(1000, 1.0, key="same"), *fresh], float(i))
@@ -136,7 +141,9 @@ def test_a_call_made_often_in_one_run_counts_once() -> None:
     assert [p.y for p in found.of("a")] == [4.0]
 
 
-def test_memory_is_bounded_and_drops_what_was_called_longest_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded_and_drops_what_was_called_longest_ago(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(calls, "KEYS", 5)
     found = Calls()
     for i in range(20):
@@ -163,8 +170,12 @@ def test_changed_code_that_takes_as_long_goes_on_and_other_code_begins_anew() ->
     alike = taught(*runs, [sample("a", SECONDS["a"], "f2")])
     slower = taught(*runs, [sample("a", 9 * SECONDS["a"], "f2")])
 
-    assert alike.predict(Target.RUN, "f2", "f", 1000, key="c").p50 == pytest.approx(SECONDS["c"], rel=0.06)
-    assert slower.predict(Target.RUN, "f2", "f", 1000, key="a").p50 == pytest.approx(9 * SECONDS["a"])
+    assert alike.predict(Target.RUN, "f2", "f", 1000, key="c").p50 == pytest.approx(
+        SECONDS["c"], rel=0.06
+    )
+    assert slower.predict(Target.RUN, "f2", "f", 1000, key="a").p50 == pytest.approx(
+        9 * SECONDS["a"]
+    )
     assert not slower.predict(Target.RUN, "f2", "f", 1000, key="c").is_same_call
 
 
@@ -175,4 +186,6 @@ def test_state_keeps_calls_and_whole_runs() -> None:
 
     assert again.to_json() == known.to_json()
     for key in ("a", "new", ""):
-        assert again.predict(Target.RUN, "f1", "f", 7, key=key) == known.predict(Target.RUN, "f1", "f", 7, key=key)
+        assert again.predict(Target.RUN, "f1", "f", 7, key=key) == known.predict(
+            Target.RUN, "f1", "f", 7, key=key
+        )

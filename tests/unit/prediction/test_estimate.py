@@ -18,7 +18,9 @@ estimates = st.builds(Estimate, st.floats(0, 1e9), shapes, plus=st.sampled_from(
 
 
 @given(estimates, probabilities, probabilities)
-def test_quantiles_ascend_in_p_and_are_never_negative(estimate: Estimate, p: float, q: float) -> None:
+def test_quantiles_ascend_in_p_and_are_never_negative(
+    estimate: Estimate, p: float, q: float
+) -> None:
     low, high = estimate.quantile(min(p, q)), estimate.quantile(max(p, q))
 
     assert 0 <= low <= high * (1 + 1e-9)

@@ -17,7 +17,9 @@ from dagnb.prediction.target import Target
 from dagnb.trace.sample import Sample
 
 
-def sample(function: str = "f1", run_s: float = 2.0, n_bytes: int = 1000, name: str = "", cpus: float = 0) -> Sample:
+def sample(
+    function: str = "f1", run_s: float = 2.0, n_bytes: int = 1000, name: str = "", cpus: float = 0
+) -> Sample:
     return Sample(
         function=function,
         name=name or function,
@@ -95,7 +97,9 @@ def test_a_hint_speaks_until_there_are_samples() -> None:
         True,
         5.0,
     )
-    assert Predictor().predict(Target.OUTPUT, "f1", "f1", 1000, options=options).p50 == pytest.approx(5000.0)
+    assert Predictor().predict(
+        Target.OUTPUT, "f1", "f1", 1000, options=options
+    ).p50 == pytest.approx(5000.0)
     assert not Predictor().predict(Target.LOAD, "f1", "f1", 1000, options=options).is_known
 
 
@@ -103,7 +107,9 @@ def test_samples_overrule_a_wrong_hint() -> None:
     options = TaskOptions(time_s=30.0, io="linear")
     known = taught(*[[sample(run_s=1.0)] * 10] * 4)
 
-    assert known.predict(Target.RUN, "f1", "f1", 1000, options=options).p50 == pytest.approx(1.0, rel=0.1)
+    assert known.predict(Target.RUN, "f1", "f1", 1000, options=options).p50 == pytest.approx(
+        1.0, rel=0.1
+    )
 
 
 def test_a_hint_of_the_relation_extrapolates() -> None:
@@ -137,7 +143,9 @@ def test_changed_code_that_takes_as_long_inherits_its_history() -> None:
 
 
 def test_changed_code_that_takes_much_longer_starts_anew() -> None:
-    known = taught(*[[sample("old", 3.0, name="work")] * 20] * 5, [sample("new", 90.0, name="work")] * 3)
+    known = taught(
+        *[[sample("old", 3.0, name="work")] * 20] * 5, [sample("new", 90.0, name="work")] * 3
+    )
 
     found = known.predict(Target.RUN, "new", "work", 1000)
 
@@ -147,7 +155,9 @@ def test_changed_code_that_takes_much_longer_starts_anew() -> None:
 
 
 def test_more_cpus_help_parallel_code_and_not_sequential_code() -> None:
-    run = [sample("par", 8.0 / c, cpus=c) for c in (1, 2, 4)] + [sample("seq", 8.0, cpus=c) for c in (1, 2, 4)]
+    run = [sample("par", 8.0 / c, cpus=c) for c in (1, 2, 4)] + [
+        sample("seq", 8.0, cpus=c) for c in (1, 2, 4)
+    ]
     known = taught(*[run] * 4)
 
     def at(function: str, cpus: float) -> float:
@@ -184,7 +194,10 @@ def test_acts_without_a_span_teach_nothing() -> None:
 
 
 def test_the_shared_part_of_the_doubt_is_learnt() -> None:
-    runs = [[sample(run_s=level * (1 + 0.001 * i)) for i in range(10)] for level in (1.0, 2.0, 0.7, 1.6, 1.0, 2.2)]
+    runs = [
+        [sample(run_s=level * (1 + 0.001 * i)) for i in range(10)]
+        for level in (1.0, 2.0, 0.7, 1.6, 1.0, 2.2)
+    ]
 
     found = taught(*runs).batch_sigma("f1", "f1")
 
@@ -201,9 +214,16 @@ def test_state_survives_as_text_exactly(runs: list[list[Sample]]) -> None:
     again = Predictor.from_json(known.to_json())
 
     assert again.to_json() == known.to_json()
-    for function, name, n_bytes in (("f1", "f", 10), ("f2", "g", 10**6), ("new", "g", 0), ("new", "new", 5)):
+    for function, name, n_bytes in (
+        ("f1", "f", 10),
+        ("f2", "g", 10**6),
+        ("new", "g", 0),
+        ("new", "new", 5),
+    ):
         for target in Target:
-            assert again.predict(target, function, name, n_bytes) == known.predict(target, function, name, n_bytes)
+            assert again.predict(target, function, name, n_bytes) == known.predict(
+                target, function, name, n_bytes
+            )
 
 
 @settings(max_examples=25, deadline=None)
@@ -221,7 +241,9 @@ def test_whatever_was_learnt_estimates_are_finite_and_ascend(
 
 @settings(max_examples=20, deadline=None)
 @given(random_runs, st.randoms(use_true_random=False))
-def test_the_order_of_samples_in_a_run_does_not_matter(runs: list[list[Sample]], source: random.Random) -> None:
+def test_the_order_of_samples_in_a_run_does_not_matter(
+    runs: list[list[Sample]], source: random.Random
+) -> None:
     mixed = [source.sample(run, len(run)) for run in runs]
     one, other = taught(*runs), taught(*mixed)
 

@@ -11,13 +11,17 @@ from dagnb.prediction.batch import Batch, Point, thinned
 from dagnb.prediction.scaling import GAMMA, GAMMA_SD, scaling
 
 
-def runs(gamma: float, shares: list[list[float]], noise: float = 0.1, between: float = 0.3) -> list[Batch]:
+def runs(
+    gamma: float, shares: list[list[float]], noise: float = 0.1, between: float = 0.3
+) -> list[Batch]:
     """One batch a list of CPUs; each run has a level of its own."""
     source = random.Random(1)
     found = []
     for i, cpus in enumerate(shares):
         level = source.gauss(0, between)
-        points = [Point(1000, level - gamma * math.log(c) + source.gauss(0, noise), cpus=c) for c in cpus]
+        points = [
+            Point(1000, level - gamma * math.log(c) + source.gauss(0, noise), cpus=c) for c in cpus
+        ]
         found.append(thinned(points, float(i)))
     return found
 
@@ -55,7 +59,9 @@ def test_runs_that_differ_as_a_whole_teach_less_than_tasks_of_one_run() -> None:
 def test_memory_is_told_from_cpus() -> None:
     points = [
         Point(1000, -1.0 * math.log(cpus) + 0.01 * i, cpus=cpus, memory_mb=memory)
-        for i, (cpus, memory) in enumerate([(1.0, 512.0), (1.0, 4096.0), (4.0, 512.0), (4.0, 4096.0)] * 4)
+        for i, (cpus, memory) in enumerate(
+            [(1.0, 512.0), (1.0, 4096.0), (4.0, 512.0), (4.0, 4096.0)] * 4
+        )
     ]
 
     found = scaling([thinned(points, 0.0)])

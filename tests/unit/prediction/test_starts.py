@@ -8,14 +8,18 @@ import random
 import pytest
 
 from dagnb.graph.resources import Resources
-from dagnb.prediction.starts import Start, Starts, starts
+from dagnb.prediction.starts import MeasuredStart, Starts, starts
 
 SMALL, LARGE, OTHER = Resources(cpus=1), Resources(cpus=8), Resources(cpus=2)
 
 
-def seen(resources: Resources, seconds: float, n: int, noise: float = 0.1, cold: bool = True) -> list[Start]:
+def seen(
+    resources: Resources, seconds: float, n: int, noise: float = 0.1, cold: bool = True
+) -> list[MeasuredStart]:
     source = random.Random(3)
-    return [Start(resources, cold, seconds * math.exp(source.gauss(0, noise))) for _ in range(n)]
+    return [
+        MeasuredStart(resources, cold, seconds * math.exp(source.gauss(0, noise))) for _ in range(n)
+    ]
 
 
 def test_nothing_seen_is_unknown_and_cold_is_longer_than_warm() -> None:
@@ -34,10 +38,12 @@ def test_many_starts_speak_for_themselves() -> None:
 
 
 def test_a_single_start_leans_on_the_other_resources() -> None:
-    one = Start(LARGE, True, 3.0)
+    one = MeasuredStart(LARGE, True, 3.0)
 
     alone = starts([one]).seconds(LARGE, is_cold=True)
-    pooled = starts([*seen(SMALL, 1.0, 20), *seen(OTHER, 1.0, 20), one]).seconds(LARGE, is_cold=True)
+    pooled = starts([*seen(SMALL, 1.0, 20), *seen(OTHER, 1.0, 20), one]).seconds(
+        LARGE, is_cold=True
+    )
 
     assert alone.p50 == pytest.approx(3.0)
     assert 1.0 < pooled.p50 < 3.0

@@ -8,11 +8,11 @@ import random
 import pytest
 
 from dagnb.prediction.batch import Batch, Point
-from dagnb.prediction.totals import FUNCTIONS, Share, Total, run_sigma, totals
+from dagnb.prediction.totals import FUNCTIONS, TaskContribution, Total, run_sigma, totals
 
 
-def shares(n: int = 4, own: float = 0.0, *, is_same_call: bool = False) -> list[Share]:
-    return [Share(f"f{i}", 1.0, own, is_same_call) for i in range(n)]
+def shares(n: int = 4, own: float = 0.0, *, is_same_call: bool = False) -> list[TaskContribution]:
+    return [TaskContribution(f"f{i}", 1.0, own, is_same_call) for i in range(n)]
 
 
 def test_functions_that_are_slow_together_leave_the_whole_doubt() -> None:

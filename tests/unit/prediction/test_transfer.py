@@ -14,7 +14,9 @@ from dagnb.prediction.transfer import Transfer, transfer
 pairs = st.lists(st.tuples(st.integers(0, 10**10), st.floats(0, 1e4)), max_size=30)
 
 
-def line(latency_s: float, speed: float, n: int = 60, noise: float = 0.0) -> list[tuple[int, float]]:
+def line(
+    latency_s: float, speed: float, n: int = 60, noise: float = 0.0
+) -> list[tuple[int, float]]:
     source = random.Random(5)
     sizes = [int(10 ** source.uniform(2, 8)) for _ in range(n)]
     return [(size, (latency_s + size / speed) * math.exp(source.gauss(0, noise))) for size in sizes]
@@ -80,7 +82,9 @@ def test_more_transfers_say_the_spread_better() -> None:
 
 
 @given(pairs)
-def test_it_is_never_negative_and_never_shorter_for_more_bytes(seen: list[tuple[int, float]]) -> None:
+def test_it_is_never_negative_and_never_shorter_for_more_bytes(
+    seen: list[tuple[int, float]],
+) -> None:
     found = transfer(seen)
 
     assert found.latency_s > 0
@@ -89,7 +93,9 @@ def test_it_is_never_negative_and_never_shorter_for_more_bytes(seen: list[tuple[
 
 
 @given(pairs, st.randoms(use_true_random=False))
-def test_the_order_of_transfers_does_not_matter(seen: list[tuple[int, float]], source: random.Random) -> None:
+def test_the_order_of_transfers_does_not_matter(
+    seen: list[tuple[int, float]], source: random.Random
+) -> None:
     mixed = list(seen)
     source.shuffle(mixed)
 

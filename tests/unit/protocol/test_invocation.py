@@ -34,7 +34,9 @@ FULL = Invocation(
 )
 
 
-@pytest.mark.parametrize("invocation", [FULL, Invocation(run="r", store="memory://", key=b"")], ids=["full", "bare"])
+@pytest.mark.parametrize(
+    "invocation", [FULL, Invocation(run="r", store="memory://", key=b"")], ids=["full", "bare"]
+)
 def test_an_invocation_reads_back_from_one_line(invocation: Invocation) -> None:
     text = invocation.to_json()
 
@@ -66,7 +68,10 @@ def test_other_versions_are_refused_and_both_are_named() -> None:
 
 
 def test_the_invocation_of_a_later_version_is_read_as_far_as_its_versions() -> None:
-    later = {**json.loads(replace(FULL, versions="CPython 9.9, protocol 7").to_json()), "invented": [1, 2]}
+    later = {
+        **json.loads(replace(FULL, versions="CPython 9.9, protocol 7").to_json()),
+        "invented": [1, 2],
+    }
 
     with pytest.raises(VersionMismatchError, match=r"made by CPython 9\.9, protocol 7"):
         Invocation.from_json(json.dumps(later)).check_versions()

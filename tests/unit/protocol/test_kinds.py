@@ -48,7 +48,9 @@ class Run:
         self.now = 0.0
         self.machine = Machine(submission, self.now, "f", lambda task, where: True)
 
-    def register(self, instance: str, kind: str = "", want: int = 1, worker: tuple[str, str] | None = None) -> Reply:
+    def register(
+        self, instance: str, kind: str = "", want: int = 1, worker: tuple[str, str] | None = None
+    ) -> Reply:
         return self.machine.register(
             instance, now=self.now, fresh="f", lease_s=LEASE_S, want=want, worker=worker, kind=kind
         )
@@ -62,7 +64,9 @@ class Run:
         return self.machine.complete(instance, [commit], now=self.now, fresh="f")
 
     def fail(self, instance: str, task: int, delay_s: float | None) -> Reply:
-        failure = Failure(task=task, attempt=self.machine.attempt(task), error="{}", delay_s=delay_s)
+        failure = Failure(
+            task=task, attempt=self.machine.attempt(task), error="{}", delay_s=delay_s
+        )
         return self.machine.fail(instance, failure, now=self.now, fresh="f")
 
     def demand(self) -> Demand:
@@ -70,7 +74,11 @@ class Run:
 
     def nonce(self, worker: str) -> tuple[str, str]:
         roster = self.machine.roster
-        return next((worker, nonce) for member, (_, nonce) in roster.invoked.items() if roster.name(member) == worker)
+        return next(
+            (worker, nonce)
+            for member, (_, nonce) in roster.invoked.items()
+            if roster.name(member) == worker
+        )
 
 
 def tasks_of(reply: Reply) -> list[int]:
@@ -108,7 +116,9 @@ def test_who_was_started_for_one_worker_is_refused_when_it_is_of_another_kind(ki
     assert tasks_of(run.register("i2", "a", worker=run.nonce("w0"))) == [0]
 
 
-def test_an_instance_keeps_its_kind_until_its_lease_is_gone_and_gives_one_again_when_it_is_fenced() -> None:
+def test_an_instance_keeps_its_kind_until_its_lease_is_gone_and_gives_one_again_when_it_is_fenced() -> (
+    None
+):
     run = Run("a", "b")
     run.register("i1", "a")
     assert run.fail("i1", 0, None).status is Status.IDLE
@@ -146,7 +156,9 @@ def test_whoever_starts_instances_is_told_of_whom_nobody_staffs_by_the_end_of_th
     assert run.machine.take_hints() == {"a": ["w1"], "b": ["w2"]}
 
 
-def test_whoever_starts_instances_is_not_told_of_a_worker_that_is_staffed_in_the_same_step() -> None:
+def test_whoever_starts_instances_is_not_told_of_a_worker_that_is_staffed_in_the_same_step() -> (
+    None
+):
     """0 -> 1"""
     run = Run("a", "a", upstream=((), (0,)))
     run.register("i1", "a")

@@ -28,7 +28,12 @@ def test_a_record_reads_back(record: Record) -> None:
 def test_a_record_of_a_hundred_thousand_edges_reads_back() -> None:
     edge = (1, 2, 3, 4, 5, 6)
     record = Record(
-        queue=0, priority=0, is_sink=False, retries=0, upstream=tuple(range(100_000)), edges=(edge,) * 100_000
+        queue=0,
+        priority=0,
+        is_sink=False,
+        retries=0,
+        upstream=tuple(range(100_000)),
+        edges=(edge,) * 100_000,
     )
 
     assert Record.unpack(record.pack()) == record

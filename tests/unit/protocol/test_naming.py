@@ -22,9 +22,22 @@ EVERY = tuple(Purpose)
 
 
 def known(
-    run: str, name: str, at: float = 0.0, state: RunState = RunState.OK, *, stored: bool = True, kept: bool = False
+    run: str,
+    name: str,
+    at: float = 0.0,
+    state: RunState = RunState.OK,
+    *,
+    stored: bool = True,
+    kept: bool = False,
 ) -> KnownRun:
-    return KnownRun(run=run.ljust(26, "0"), name=name, state=state, submitted_at=at, is_stored=stored, is_kept=kept)
+    return KnownRun(
+        run=run.ljust(26, "0"),
+        name=name,
+        state=state,
+        submitted_at=at,
+        is_stored=stored,
+        is_kept=kept,
+    )
 
 
 OLD = known("01A1", "total", 1.0)
@@ -42,9 +55,12 @@ def meant(text: str, purpose: Purpose = Purpose.LOOK, runs: Iterable[KnownRun] =
 
 @pytest.mark.parametrize("purpose", EVERY)
 @pytest.mark.parametrize(
-    "text", [OTHER.run, OTHER.run.lower(), "01B", "01b3", "mean", f"  {OTHER.run} ", "\tmean\n", " 01b "]
+    "text",
+    [OTHER.run, OTHER.run.lower(), "01B", "01b3", "mean", f"  {OTHER.run} ", "\tmean\n", " 01b "],
 )
-def test_a_run_is_meant_by_its_id_its_beginning_and_its_name_for_every_purpose(text: str, purpose: Purpose) -> None:
+def test_a_run_is_meant_by_its_id_its_beginning_and_its_name_for_every_purpose(
+    text: str, purpose: Purpose
+) -> None:
     assert meant(text, purpose) == OTHER
 
 
@@ -105,7 +121,9 @@ def test_a_long_list_of_candidates_is_cut() -> None:
 
 @pytest.mark.parametrize("purpose", ENDING)
 def test_a_name_of_several_runs_ends_none_of_them(purpose: Purpose) -> None:
-    with pytest.raises(AmbiguousNameError, match=f"'total' may mean 2 runs, so that none is chosen to {purpose}"):
+    with pytest.raises(
+        AmbiguousNameError, match=f"'total' may mean 2 runs, so that none is chosen to {purpose}"
+    ):
         meant("total", purpose)
 
 
@@ -118,7 +136,10 @@ def test_a_name_of_several_runs_of_which_one_is_running_cancels_that_one_and_for
 
 
 def test_a_name_of_two_running_runs_cancels_neither() -> None:
-    running = [known("01C4", "total", 4.0, RunState.RUNNING), known("01C5", "total", 5.0, RunState.RUNNING)]
+    running = [
+        known("01C4", "total", 4.0, RunState.RUNNING),
+        known("01C5", "total", 5.0, RunState.RUNNING),
+    ]
 
     with pytest.raises(AmbiguousNameError) as caught:
         meant("total", Purpose.CANCEL, running)
@@ -220,7 +241,13 @@ def test_a_name_in_a_list_is_one_short_line_that_steers_no_terminal() -> None:
 def test_whole_ids_are_told_from_beginnings_and_names() -> None:
     assert is_run_id("01ARZ3NDEKTSV4RRFFQ69G5FAV")
     assert is_run_id("01arz3ndektsv4rrffq69g5fav")
-    for text in ("", "last", "01ARZ3NDEKTSV4RRFFQ69G5FA", "01ARZ3NDEKTSV4RRFFQ69G5FAU", "a_long_name_of_26_letters__"):
+    for text in (
+        "",
+        "last",
+        "01ARZ3NDEKTSV4RRFFQ69G5FA",
+        "01ARZ3NDEKTSV4RRFFQ69G5FAU",
+        "a_long_name_of_26_letters__",
+    ):
         assert not is_run_id(text)
 
 

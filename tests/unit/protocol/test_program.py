@@ -22,7 +22,7 @@ from dagnb.protocol import program
 from dagnb.protocol.layout import Kinds, lay_out
 from dagnb.protocol.messages import Queue, Record
 from dagnb.protocol.program import Body, FunctionLine, Header, Program
-from dagnb.protocol.story import Story
+from dagnb.protocol.run_description import RunDescription
 
 SIGNER = Signer(b"k" * 32)
 MEGABYTE = b"m" * 1_000_000
@@ -42,7 +42,9 @@ def collect(values: list[Any]) -> list[Any]:
 
 def floating(*nodes: Node[Any]) -> Plan:
     dag = Dag.of(*nodes)
-    steps = tuple(Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(dag.calls))
+    steps = tuple(
+        Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(dag.calls)
+    )
     return Plan(dag=dag, steps=steps, planner="floating")
 
 
@@ -80,7 +82,9 @@ def spread(n: int) -> Node[Any]:
 
 
 def test_a_header_reads_back() -> None:
-    line = FunctionLine(name="f", content="ab", identity="cd", timeout_s=None, backoff_s=0.5, pure=False)
+    line = FunctionLine(
+        name="f", content="ab", identity="cd", timeout_s=None, backoff_s=0.5, pure=False
+    )
     full = Header(functions=(line, line), archive="ef", cells="gh", modules="ij")
 
     assert Header.unpack(full.pack()) == full
@@ -92,7 +96,12 @@ def test_a_body_opens_for_its_task_of_its_run_only() -> None:
     sealed = made.seal(SIGNER, "01RUN", 5, (1, 2))
 
     assert Body.open(sealed, SIGNER, "01RUN", 5, (1, 2)) == made
-    for run, position, upstream in (("02RUN", 5, (1, 2)), ("01RUN", 6, (1, 2)), ("01RUN", 5, (2, 1)), ("01RUN", 5, ())):
+    for run, position, upstream in (
+        ("02RUN", 5, (1, 2)),
+        ("01RUN", 6, (1, 2)),
+        ("01RUN", 5, (2, 1)),
+        ("01RUN", 5, ()),
+    ):
         with pytest.raises(SignatureError):
             Body.open(sealed, SIGNER, run, position, upstream)
     with pytest.raises(SignatureError):
@@ -111,19 +120,27 @@ def test_a_program_holds_all_that_a_worker_needs_to_call() -> None:
     made = built(collect([same(1), same(MEGABYTE)]))
 
     last = body(made, 2)
-    function, retry_on = decode_function(made.contents[header(made).functions[last.function].content])
+    function, retry_on = decode_function(
+        made.contents[header(made).functions[last.function].content]
+    )
     args, kwargs = last.arguments(["one", "two"], made.contents)
 
     assert function(*args, **kwargs) == ["one", "two"]
     assert retry_on == (Exception,)
-    assert [header(made).functions[body(made, i).function].name for i in range(3)] == ["same", "same", "collect"]
+    assert [header(made).functions[body(made, i).function].name for i in range(3)] == [
+        "same",
+        "same",
+        "collect",
+    ]
     assert [body(made, i).ordinal for i in range(3)] == [0, 1, 0]
     (name,) = body(made, 1).contents
     assert made.contents[name] == MEGABYTE
 
 
 def test_every_content_is_stored_under_its_own_name() -> None:
-    made = program.build(floating(same(MEGABYTE)), "01RUN", SIGNER, cap=1, archive=lambda functions, data: b"zip")
+    made = program.build(
+        floating(same(MEGABYTE)), "01RUN", SIGNER, cap=1, archive=lambda functions, data: b"zip"
+    )
 
     assert all(SIGNER.content_name(data) == name for name, data in made.contents.items())
     assert made.contents[header(made).archive] == b"zip"
@@ -131,7 +148,9 @@ def test_every_content_is_stored_under_its_own_name() -> None:
 
 
 def test_the_cells_of_all_code_that_travels_are_asked_for_and_stored_as_one_content() -> None:
-    cell = "def helper(n):\n    return n\ndef first(n):\n    return helper(n)\nconvert = lambda n: n\n"
+    cell = (
+        "def helper(n):\n    return n\ndef first(n):\n    return helper(n)\nconvert = lambda n: n\n"
+    )
     space: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(cell, "<a cell>", "exec"), space)
     exec(compile("key = lambda n: -n", "<another cell>", "exec"), space)
@@ -145,7 +164,9 @@ def test_the_cells_of_all_code_that_travels_are_asked_for_and_stored_as_one_cont
     made = program.build(plan, "01RUN", SIGNER, cap=1, cells=cells)
 
     assert asked == [{"<a cell>", "<another cell>", __file__}]
-    assert program.unpack_cells(made.contents[header(made).cells]) == {"<a cell>": ("Cell In[1]", cell)}
+    assert program.unpack_cells(made.contents[header(made).cells]) == {
+        "<a cell>": ("Cell In[1]", cell)
+    }
     assert header(built(same())).cells == ""
 
 
@@ -158,11 +179,11 @@ def test_equal_cells_give_equal_bytes_and_any_text_comes_back() -> None:
     assert packed == program.pack_cells(dict(sorted(cells.items())))
 
 
-def told(plan: Plan, **terms: Any) -> Story:
+def told(plan: Plan, **terms: Any) -> RunDescription:
     ready = program.build(plan, "01RUN", SIGNER, cap=2)
     text = program.describe(plan, "name", ready, SIGNER, "01RUN", program.Terms(**terms))
     program.verify(text, SIGNER, "01RUN")
-    return Story.read(text)
+    return RunDescription.read(text)
 
 
 def test_a_description_tells_the_deadline_under_its_signature() -> None:
@@ -183,7 +204,9 @@ def test_a_description_brings_back_the_plan_the_pool_and_the_forecast() -> None:
     pool = Pool(cap=3, warm={large: 2}, eager=False, linger_s=0.5)
     forecast = Forecast(p10_s=1.0, p50_s=2.0, p90_s=3.0, n_scenarios=8, known=0.5)
 
-    story = told(Plan(dag=dag, steps=steps, planner="p"), platform="docker", pool=pool, forecast=forecast)
+    story = told(
+        Plan(dag=dag, steps=steps, planner="p"), platform="docker", pool=pool, forecast=forecast
+    )
 
     assert story.plan.steps == steps
     assert story.plan.planner == "p"
@@ -202,7 +225,9 @@ def test_a_megabyte_given_to_a_thousand_tasks_is_stored_once() -> None:
 
 
 def test_equal_constants_in_two_objects_are_stored_once() -> None:
-    made = built(collect([same(b"m" * 500_000 + b"n" * 500_000), same(b"m" * 500_000 + b"n" * 500_000)]))
+    made = built(
+        collect([same(b"m" * 500_000 + b"n" * 500_000), same(b"m" * 500_000 + b"n" * 500_000)])
+    )
 
     assert sum(len(data) > 100_000 for data in made.contents.values()) == 1
     assert body(made, 0).contents == body(made, 1).contents
@@ -285,7 +310,9 @@ def test_links_say_who_reads_whom_where_and_when() -> None:
         Step(task=3, upstream=(1, 2), resources=Resources(memory_mb=512), priority=1),
     )
 
-    made = lay_out(Plan(dag=dag, steps=steps, planner="p"), cap=5).submission("r", (), on_error="continue")
+    made = lay_out(Plan(dag=dag, steps=steps, planner="p"), cap=5).submission(
+        "r", (), on_error="continue"
+    )
 
     records = [Record.unpack(packed) for packed in made.records]
     assert made.queues == (Queue("~", 5), Queue("w1", 1), Queue("~512mb", 5))
@@ -302,12 +329,20 @@ def test_queues_are_of_the_kind_of_their_resources_when_that_is_asked_for() -> N
     """a, b, c: in the pool of the default, on w1 with two CPUs, in the pool of 512 MB"""
     dag = Dag.of(collect([same(0), same(1)]))
     large, wide = Resources(memory_mb=512), Resources(cpus=2.0)
-    steps = (Step(task=0), Step(task=1, worker="w1", resources=wide), Step(task=2, upstream=(0, 1), resources=large))
+    steps = (
+        Step(task=0),
+        Step(task=1, worker="w1", resources=wide),
+        Step(task=2, upstream=(0, 1), resources=large),
+    )
     plan = Plan(dag=dag, steps=steps, planner="p")
 
     made = lay_out(plan, cap=5, kinds=Kinds.RESOURCES)
 
-    assert made.queues == (Queue("~", 5, "default"), Queue("w1", 1, "2cpu"), Queue("~512mb", 5, "512mb"))
+    assert made.queues == (
+        Queue("~", 5, "default"),
+        Queue("w1", 1, "2cpu"),
+        Queue("~512mb", 5, "512mb"),
+    )
     assert [queue.kind for queue in lay_out(plan, cap=5).queues] == ["", "", ""]
 
 
@@ -322,12 +357,18 @@ def test_a_large_array_that_was_changed_since_the_call_is_named_with_its_task() 
     with pytest.raises(ArgumentChangedError) as caught:
         built(collect(nodes))
 
-    assert (caught.value.task, caught.value.argument, caught.value.kind) == ("same-1", "value", "dict")
+    assert (caught.value.task, caught.value.argument, caught.value.kind) == (
+        "same-1",
+        "value",
+        "dict",
+    )
     assert "was changed in place after the call" in str(caught.value)
 
 
 def test_many_small_arguments_that_are_large_together_are_a_content_of_their_call() -> None:
-    node = collect([same(str(i) * 10) for i in range(2)] + ["x" * 1_000 + str(i) for i in range(400)])
+    node = collect(
+        [same(str(i) * 10) for i in range(2)] + ["x" * 1_000 + str(i) for i in range(400)]
+    )
     made = built(node)
 
     last = body(made, 2)
@@ -356,7 +397,9 @@ def test_modules_are_looked_for_in_what_is_pickled_and_not_in_the_users_memory()
         asked.append((list(functions), list(data)))
         return b""
 
-    program.build(floating(same(memory), same(text), same(text)), "01RUN", SIGNER, cap=1, archive=archive)
+    program.build(
+        floating(same(memory), same(text), same(text)), "01RUN", SIGNER, cap=1, archive=archive
+    )
 
     ((functions, data),) = asked
     assert len(functions) == 1

@@ -30,7 +30,7 @@ def failure(task: int) -> Failure:
     return Failure(task=task, attempt=1, error="{}")
 
 
-class Told:
+class ShortTraceback:
     """A world of prepared replies. odd: answers of an act that are not the usual ones, by 'run 3'."""
 
     def __init__(self, *replies: Reply, odd: dict[str, list[Any]] | None = None) -> None:
@@ -74,7 +74,7 @@ class Told:
         return self.replies.pop(0)
 
 
-def acts(world: Told) -> list[str]:
+def acts(world: ShortTraceback) -> list[str]:
     """What a worker asks of the world until the run is over; every reply must be used."""
     asyncio.run(Worker(world).work())
     assert world.replies == []
@@ -83,19 +83,30 @@ def acts(world: Told) -> list[str]:
 
 def test_the_worker_knows_no_clock_no_loop_and_no_store() -> None:
     tree = ast.parse(Path(str(worker.__file__)).read_text(encoding="utf-8"))
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
     assert imported == {"__future__", "typing", "dagnb.protocol.messages", "dagnb.protocol.world"}
-    assert not {name.split(".")[0] for name in imported} & {"asyncio", "time", "random", "redis", "threading"}
+    assert not {name.split(".")[0] for name in imported} & {
+        "asyncio",
+        "time",
+        "random",
+        "redis",
+        "threading",
+    }
 
 
 def test_a_worker_of_a_run_that_is_over_leaves() -> None:
-    assert acts(Told(STOP)) == ["register"]
+    assert acts(ShortTraceback(STOP)) == ["register"]
 
 
 def test_a_task_is_fetched_run_stored_and_committed_and_the_commit_brings_the_next() -> None:
-    world = Told(tasks(0), tasks(1), STOP)
+    world = ShortTraceback(tasks(0), tasks(1), STOP)
 
     assert acts(world) == [
         *("register", "fetch 0", "run 0", "store 0", "complete 0"),
@@ -104,40 +115,55 @@ def test_a_task_is_fetched_run_stored_and_committed_and_the_commit_brings_the_ne
 
 
 def test_without_work_it_waits_for_a_hint_and_registers_again() -> None:
-    world = Told(Reply(status=Status.IDLE), Reply(status=Status.IDLE), STOP)
+    world = ShortTraceback(Reply(status=Status.IDLE), Reply(status=Status.IDLE), STOP)
 
     assert acts(world) == ["register", "wait", "register", "wait", "register"]
 
 
 def test_who_is_refused_leaves_at_once() -> None:
-    world = Told(Reply(status=Status.REFUSED))
+    world = ShortTraceback(Reply(status=Status.REFUSED))
 
     assert acts(world) == ["register"]
 
 
 def test_a_worker_whose_lease_was_taken_registers_again_at_once() -> None:
-    world = Told(tasks(0), Reply(status=Status.FENCED), STOP)
+    world = ShortTraceback(tasks(0), Reply(status=Status.FENCED), STOP)
 
     assert acts(world) == ["register", "fetch 0", "run 0", "store 0", "complete 0", "register"]
 
 
 def test_several_offers_are_committed_in_one_step() -> None:
-    world = Told(tasks(0, 1), STOP)
+    world = ShortTraceback(tasks(0, 1), STOP)
 
-    assert acts(world) == ["register", "fetch 0", "run 0", "store 0", "fetch 1", "run 1", "store 1", "complete 0,1"]
+    assert acts(world) == [
+        "register",
+        "fetch 0",
+        "run 0",
+        "store 0",
+        "fetch 1",
+        "run 1",
+        "store 1",
+        "complete 0,1",
+    ]
 
 
 @pytest.mark.parametrize("act", ["run", "store"])
 def test_a_failure_is_reported_and_the_answer_brings_the_next(act: str) -> None:
-    world = Told(tasks(0), tasks(1), STOP, odd={f"{act} 0": [failure(0)]})
+    world = ShortTraceback(tasks(0), tasks(1), STOP, odd={f"{act} 0": [failure(0)]})
 
     told = acts(world)
 
-    assert told[told.index(f"{act} 0") + 1 :] == ["fail 0", "fetch 1", "run 1", "store 1", "complete 1"]
+    assert told[told.index(f"{act} 0") + 1 :] == [
+        "fail 0",
+        "fetch 1",
+        "run 1",
+        "store 1",
+        "complete 1",
+    ]
 
 
 def test_missing_inputs_are_reported_and_the_function_is_not_run() -> None:
-    world = Told(tasks(3), STOP, odd={"fetch 3": [Missing(3, (1, 2))]})
+    world = ShortTraceback(tasks(3), STOP, odd={"fetch 3": [Missing(3, (1, 2))]})
 
     assert acts(world) == ["register", "fetch 3", "lost 3 (1, 2)"]
 
@@ -150,7 +176,7 @@ def test_missing_inputs_are_reported_and_the_function_is_not_run() -> None:
 def test_what_succeeded_before_trouble_is_committed_first_and_what_comes_after_is_not_begun(
     odd: dict[str, list[Any]], report: str
 ) -> None:
-    world = Told(tasks(0, 1, 2), tasks(1, 2), STOP, odd=odd)
+    world = ShortTraceback(tasks(0, 1, 2), tasks(1, 2), STOP, odd=odd)
 
     told = acts(world)
 
@@ -161,7 +187,7 @@ def test_what_succeeded_before_trouble_is_committed_first_and_what_comes_after_i
 
 def test_a_result_that_the_store_does_not_hold_is_stored_again_and_committed_again() -> None:
     gone = Reply(status=Status.NO_BLOB, missing=(1,))
-    world = Told(tasks(0, 1), gone, gone, STOP)
+    world = ShortTraceback(tasks(0, 1), gone, gone, STOP)
 
     assert acts(world)[-5:] == ["complete 0,1", "store 1", "complete 1", "store 1", "complete 1"]
 
@@ -169,6 +195,6 @@ def test_a_result_that_the_store_does_not_hold_is_stored_again_and_committed_aga
 def test_a_result_that_cannot_be_stored_again_fails_its_task() -> None:
     gone = Reply(status=Status.NO_BLOB, missing=(0,))
     fine = Commit(task=0, address=Address("t", 1))
-    world = Told(tasks(0), gone, STOP, odd={"store 0": [fine, failure(0)]})
+    world = ShortTraceback(tasks(0), gone, STOP, odd={"store 0": [fine, failure(0)]})
 
     assert acts(world)[-3:] == ["complete 0", "store 0", "fail 0"]

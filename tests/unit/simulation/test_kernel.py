@@ -108,7 +108,9 @@ def test_a_coroutine_that_never_ends_is_a_defect_told_with_the_moment() -> None:
 
     with pytest.raises(ProtocolError) as caught:
         kernel.run()
-    assert str(caught.value) == "2 simulated worker(s) wait for ever at 2.5 s. Please report the plan."
+    assert (
+        str(caught.value) == "2 simulated worker(s) wait for ever at 2.5 s. Please report the plan."
+    )
 
 
 def test_an_error_of_a_coroutine_comes_out() -> None:

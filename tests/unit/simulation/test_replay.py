@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import Phase as Phases
 from hypothesis import strategies as st
 
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
 from dagnb.simulation.replay import measured, replay, started
@@ -19,10 +19,10 @@ from dagnb.trace.span import Phase, Span
 from dagnb.trace.starts import comings
 from dagnb.trace.trace import Trace
 from tests import graphs, strategies
-from tests.unit.outlook.past_runs import floating, story_of
+from tests.unit.forecast.past_runs import floating, story_of
 
 SECONDS = st.sampled_from((0.0, 0.001, 0.1)) | st.floats(0, 3)
-STARTS = st.builds(Start, invoke_s=SECONDS, boot_s=SECONDS, register_s=st.floats(0.001, 0.5))
+STARTS = st.builds(StartCost, invoke_s=SECONDS, boot_s=SECONDS, register_s=st.floats(0.001, 0.5))
 """whoever only wakes does not register anew, so registering takes some time"""
 PAUSES = st.just(0.0) | st.floats(0.001, 3)
 """whether a back-off of less than a rounding was one cannot be told from a trace"""
@@ -32,7 +32,9 @@ UNLIKE_S = 1.618e-5
 PHASES = (Phases.explicit, Phases.reuse, Phases.generate)
 """to shrink a run takes longer than a test may"""
 QUICK = settings(
-    max_examples=40, phases=PHASES, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=40,
+    phases=PHASES,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 
 
@@ -45,10 +47,14 @@ def runs(draw: st.DrawFn, *, eager: bool) -> tuple[Plan, Costs, Pool]:
     plan = story_of(draw(strategies.planned(max_tasks=10, copies=True))).plan
     some = st.sampled_from(range(len(plan.steps)))
     kinds = st.sampled_from(strategies.KINDS)
-    more: dict[str, Any] = {} if eager else {"starts": draw(st.dictionaries(st.tuples(kinds, st.booleans()), STARTS))}
+    more: dict[str, Any] = (
+        {} if eager else {"starts": draw(st.dictionaries(st.tuples(kinds, st.booleans()), STARTS))}
+    )
     usual = draw(strategies.costs(plan.dag))
     costs = usual.with_(
-        run_s={task: usual.run(task) + UNLIKE_S * math.sqrt(task + 2) for task in range(len(plan.dag))},
+        run_s={
+            task: usual.run(task) + UNLIKE_S * math.sqrt(task + 2) for task in range(len(plan.dag))
+        },
         wake_s=draw(st.sampled_from((0.0, 0.001, 0.05))),
         commit_s=draw(st.sampled_from((0.0, 0.0003, 0.02))),
         program_s=draw(SECONDS),
@@ -73,7 +79,9 @@ def test_a_replay_on_processes_takes_as_long(case: tuple[Plan, Costs, Pool]) -> 
     plan, costs, pool = case
     trace = simulate(plan, costs, pool)
 
-    assert replay(plan, trace, pool).makespan_s == pytest.approx(trace.makespan_s, rel=1e-6, abs=1e-9)
+    assert replay(plan, trace, pool).makespan_s == pytest.approx(
+        trace.makespan_s, rel=1e-6, abs=1e-9
+    )
 
 
 @QUICK
@@ -84,7 +92,9 @@ def test_a_replay_on_containers_takes_as_long(case: tuple[Plan, Costs, Pool]) ->
     assume(len(started(trace)) == play(plan, costs, pool).fleet.n_started)
     assume(tells_all(trace, costs))
 
-    assert replay(plan, trace, pool).makespan_s == pytest.approx(trace.makespan_s, rel=1e-6, abs=1e-9)
+    assert replay(plan, trace, pool).makespan_s == pytest.approx(
+        trace.makespan_s, rel=1e-6, abs=1e-9
+    )
 
 
 def tells_all(trace: Trace, costs: Costs) -> bool:
@@ -93,13 +103,19 @@ def tells_all(trace: Trace, costs: Costs) -> bool:
     An instance that was woken for nothing leaves no span, so neither does an unusual price of that. An attempt that
     failed, whose back-off outlasts the run, looks like one whose last spans were lost.
     """
-    ran, dumped = ({s.task for s in trace.spans if s.phase is phase} for phase in (Phase.RUN, Phase.DUMP))
+    ran, dumped = (
+        {s.task for s in trace.spans if s.phase is phase} for phase in (Phase.RUN, Phase.DUMP)
+    )
     fetched: dict[int, set[float]] = {}
     for span in trace.spans:
         if span.phase is Phase.FETCH:
             fetched.setdefault(span.task, set()).add(round(span.duration_s, 9))
-    is_waking_told = costs.wake_s == Costs.wake_s or any(not coming.is_start for coming in comings(trace))
-    return is_waking_told and ran == dumped and all(len(lengths) == 1 for lengths in fetched.values())
+    is_waking_told = costs.wake_s == Costs.wake_s or any(
+        not coming.is_start for coming in comings(trace)
+    )
+    return (
+        is_waking_told and ran == dumped and all(len(lengths) == 1 for lengths in fetched.values())
+    )
 
 
 def test_acts_replayed_are_those_measured() -> None:
@@ -107,15 +123,17 @@ def test_acts_replayed_are_those_measured() -> None:
     costs = Costs(
         run_s={0: 1.0, 1: 2.0, 2: 3.0, 3: 0.5, 4: 0.1},
         default_output_bytes=10**6,
-        fetch=Law(0.1, 1e-7),
-        load=Law(0.01),
+        fetch=LinearCost(0.1, 1e-7),
+        load=LinearCost(0.01),
         failures={2: ((0.3, 0.7), (0.2, 0.4))},
     )
     trace = simulate(plan, costs, pool)
 
     found, again = measured(trace, 5), replay(plan, trace, pool)
 
-    assert [part for failed in found.failures[2] for part in failed] == pytest.approx([0.3, 0.7, 0.2, 0.4])
+    assert [part for failed in found.failures[2] for part in failed] == pytest.approx(
+        [0.3, 0.7, 0.2, 0.4]
+    )
     assert [found.run(i) for i in range(5)] == pytest.approx([1.0, 2.0, 3.0, 0.5, 0.1])
     assert again.by_phase() == pytest.approx(trace.by_phase())
 
@@ -124,7 +142,9 @@ def test_a_container_that_comes_after_the_end_is_not_waited_for() -> None:
     """Two tasks, a warm container for the first; the cold one for the second is still on its way when both are done."""
     plan = story_of(floating(graphs.drawn("a", "b"))).plan
     pool = Pool(eager=False, warm={plan.steps[0].resources: 1})
-    costs = Costs(default_run_s=0.1, cold=Start(boot_s=60.0), warm=Start(invoke_s=0.1, register_s=0.1))
+    costs = Costs(
+        default_run_s=0.1, cold=StartCost(boot_s=60.0), warm=StartCost(invoke_s=0.1, register_s=0.1)
+    )
     trace = simulate(plan, costs, pool)
 
     assert trace.makespan_s == pytest.approx(0.4, abs=0.01)
@@ -133,7 +153,7 @@ def test_a_container_that_comes_after_the_end_is_not_waited_for() -> None:
 
 def test_starts_that_differ_are_replayed_in_the_order_of_demand() -> None:
     plan, pool = story_of(floating(graphs.drawn("a", "b"))).plan, Pool(cap=2)
-    starts = (Start(invoke_s=0.5, register_s=0.5), Start(invoke_s=3.0, register_s=0.5))
+    starts = (StartCost(invoke_s=0.5, register_s=0.5), StartCost(invoke_s=3.0, register_s=0.5))
     trace = simulate(plan, Costs(default_run_s=4.0, start_series=starts), pool)
 
     again = replay(plan, trace, pool)

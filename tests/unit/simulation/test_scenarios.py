@@ -9,19 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagnb.planning.costs import Costs, Doubt, Start
+from dagnb.planning.costs import Costs, StartCost, Uncertainty
 from dagnb.planning.planner import Pool
 from dagnb.simulation.scenarios import MOST, STEPS, forecast, quantile, scenarios
 from dagnb.simulation.simulate import simulate
 from tests import graphs
-from tests.unit.outlook.past_runs import floating
+from tests.unit.forecast.past_runs import floating
 
 CHAIN = floating(graphs.chain(3))
 POOL = Pool(cap=4)
 
 
 def doubted(**doubt: object) -> Costs:
-    return Costs(default_run_s=1.0, doubt=Doubt(**doubt))  # type: ignore[arg-type]  # its fields
+    return Costs(default_run_s=1.0, doubt=Uncertainty(**doubt))  # type: ignore[arg-type]  # its fields
 
 
 def test_without_doubt_there_is_one_scenario_and_no_band() -> None:
@@ -35,7 +35,9 @@ def test_without_doubt_there_is_one_scenario_and_no_band() -> None:
 
 
 def test_the_shared_factor_is_spread_evenly_and_the_same_for_all_tasks() -> None:
-    found = [[priced.run(task) for task in range(3)] for priced in scenarios(doubted(batch=0.5), 3, 8)]
+    found = [
+        [priced.run(task) for task in range(3)] for priced in scenarios(doubted(batch=0.5), 3, 8)
+    ]
 
     assert all(run == [run[0]] * 3 for run in found)
     logs = [math.log(run[0]) for run in found]
@@ -47,15 +49,21 @@ def test_the_shared_factor_is_spread_evenly_and_the_same_for_all_tasks() -> None
 def test_what_is_a_tasks_own_is_drawn_for_each() -> None:
     costs = doubted(run={0: 0.3, 1: 0.3})
 
-    found = [[math.log(priced.run(task)) for task in range(3)] for priced in scenarios(costs, 3, 400)]
+    found = [
+        [math.log(priced.run(task)) for task in range(3)] for priced in scenarios(costs, 3, 400)
+    ]
 
     assert statistics.pstdev(run[0] for run in found) == pytest.approx(0.3, rel=0.1)
-    assert statistics.correlation([run[0] for run in found], [run[1] for run in found]) == pytest.approx(0, abs=0.12)
+    assert statistics.correlation(
+        [run[0] for run in found], [run[1] for run in found]
+    ) == pytest.approx(0, abs=0.12)
     assert {run[2] for run in found} == {0.0}
 
 
 def test_transfers_and_starts_vary_each_as_a_whole() -> None:
-    costs = doubted(transfer=0.5, start=0.5).with_(cold=Start(invoke_s=1.0), warm=Start(invoke_s=0.1))
+    costs = doubted(transfer=0.5, start=0.5).with_(
+        cold=StartCost(invoke_s=1.0), warm=StartCost(invoke_s=0.1)
+    )
 
     for priced in scenarios(costs, 3, 5):
         assert priced.fetch.base_s / costs.fetch.base_s == pytest.approx(
@@ -91,7 +99,9 @@ def test_fan_ins_are_longer_than_their_medians_say() -> None:
     assert found.p50_s > 1.15 * simulate(plan, costs, Pool(cap=8)).makespan_s
 
 
-def test_a_plan_too_large_for_several_is_foretold_by_one_with_the_band_of_the_shared_factor() -> None:
+def test_a_plan_too_large_for_several_is_foretold_by_one_with_the_band_of_the_shared_factor() -> (
+    None
+):
     plan = floating(graphs.wide(STEPS))
     costs = doubted(batch=0.2, default_run=0.3)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dagnb.errors import ProtocolError
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import Costs, Law, Start
+from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import RunState
@@ -26,13 +26,13 @@ from dagnb.trace.trace import Trace
 from tests import graphs, strategies
 
 FREE: dict[str, Any] = {
-    "fetch": Law(),
-    "store": Law(),
-    "load": Law(),
-    "dump": Law(),
+    "fetch": LinearCost(),
+    "store": LinearCost(),
+    "load": LinearCost(),
+    "dump": LinearCost(),
     "commit_s": 0.0,
-    "cold": Start(),
-    "warm": Start(),
+    "cold": StartCost(),
+    "warm": StartCost(),
     "wake_s": 0.0,
     "submit_s": 0.0,
     "return_s": 0.0,
@@ -41,7 +41,9 @@ FREE: dict[str, Any] = {
 
 
 def floating(dag: Dag) -> Plan:
-    steps = tuple(Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(dag.calls))
+    steps = tuple(
+        Step(task=i, upstream=call.upstream, priority=i) for i, call in enumerate(dag.calls)
+    )
     return Plan(dag=dag, steps=steps, planner="floating")
 
 
@@ -62,12 +64,16 @@ def test_equal_inputs_give_equal_bytes(data: st.DataObject) -> None:
     costs = data.draw(strategies.costs(plan.dag))
     n = data.draw(st.integers(1, 4))
 
-    assert simulate(plan, costs, Pool(cap=n)).to_json() == simulate(plan, costs, Pool(cap=n)).to_json()
+    assert (
+        simulate(plan, costs, Pool(cap=n)).to_json() == simulate(plan, costs, Pool(cap=n)).to_json()
+    )
 
 
 @given(st.data())
 @settings(max_examples=25)
-def test_every_step_of_a_plan_without_copies_runs_once_after_its_upstream(data: st.DataObject) -> None:
+def test_every_step_of_a_plan_without_copies_runs_once_after_its_upstream(
+    data: st.DataObject,
+) -> None:
     plan = data.draw(strategies.planned(max_tasks=12))
     costs = data.draw(strategies.costs(plan.dag))
 
@@ -75,14 +81,18 @@ def test_every_step_of_a_plan_without_copies_runs_once_after_its_upstream(data: 
 
     begin = {s.task: s.begin_s for s in trace.spans if s.phase is Phase.RUN}
     end = {s.task: s.end_s for s in trace.spans if s.phase is Phase.DUMP}
-    assert Counter(s.task for s in trace.spans if s.phase is Phase.RUN) == Counter(range(len(plan.steps)))
+    assert Counter(s.task for s in trace.spans if s.phase is Phase.RUN) == Counter(
+        range(len(plan.steps))
+    )
     for position, step in enumerate(plan.steps):
         assert all(begin[position] >= end[u] for u in step.upstream)
 
 
 @given(st.data())
 @settings(max_examples=25)
-def test_no_worker_runs_two_functions_at_a_time_and_no_more_run_than_instances(data: st.DataObject) -> None:
+def test_no_worker_runs_two_functions_at_a_time_and_no_more_run_than_instances(
+    data: st.DataObject,
+) -> None:
     plan = data.draw(strategies.planned(max_tasks=12))
     n = data.draw(st.integers(1, 3))
 
@@ -109,7 +119,12 @@ def test_a_fan_out_runs_in_parallel_as_far_as_there_are_workers() -> None:
     costs = Costs(default_run_s=1.0, **FREE)
     plan = floating(graphs.fan_out(3))
 
-    assert [simulate(plan, costs, Pool(cap=n)).makespan_s for n in (1, 2, 3, 9)] == [4.0, 3.0, 2.0, 2.0]
+    assert [simulate(plan, costs, Pool(cap=n)).makespan_s for n in (1, 2, 3, 9)] == [
+        4.0,
+        3.0,
+        2.0,
+        2.0,
+    ]
 
 
 def test_pinned_tasks_wait_for_their_worker() -> None:
@@ -127,7 +142,9 @@ def test_priorities_decide_who_goes_first() -> None:
     order = {"a": 2, "b": 0, "c": 1}
     steps = tuple(Step(task=i, priority=order[call.name]) for i, call in enumerate(dag.calls))
 
-    trace = simulate(Plan(dag=dag, steps=steps, planner="p"), Costs(**FREE, default_run_s=1.0), Pool(cap=1))
+    trace = simulate(
+        Plan(dag=dag, steps=steps, planner="p"), Costs(**FREE, default_run_s=1.0), Pool(cap=1)
+    )
 
     assert list(runs(trace)) == ["b", "c", "a"]
 
@@ -137,19 +154,22 @@ def test_every_act_takes_the_time_it_is_priced_at() -> None:
     costs = Costs(
         run_s={0: 10.0, 1: 20.0},
         output_bytes={0: 1_000_000, 1: 10},
-        fetch=Law(0.5, 1e-6),
-        store=Law(0.5, 1e-6),
-        load=Law(0.0, 2e-6),
-        dump=Law(0.0, 1e-6),
+        fetch=LinearCost(0.5, 1e-6),
+        store=LinearCost(0.5, 1e-6),
+        load=LinearCost(0.0, 2e-6),
+        dump=LinearCost(0.0, 1e-6),
         commit_s=0.2,
-        cold=Start(invoke_s=3.0),
+        cold=StartCost(invoke_s=3.0),
         submit_s=0.75,
         return_s=0.25,
     )
 
     trace = simulate(pinned(graphs.chain(2), "w1", "w1"), costs, Pool(cap=1))
 
-    told = [(s.phase.value, s.worker, round(s.begin_s, 5), round(s.end_s, 5), s.n_bytes) for s in trace.spans]
+    told = [
+        (s.phase.value, s.worker, round(s.begin_s, 5), round(s.end_s, 5), s.n_bytes)
+        for s in trace.spans
+    ]
     assert sorted(told, key=lambda line: line[2:4]) == [
         ("submit", "", -0.75, 0.0, 0),
         ("invoke", "w1", 0.0, 3.0, 0),
@@ -175,7 +195,11 @@ def test_a_large_value_is_fetched_by_who_did_not_make_it() -> None:
     trace = simulate(floating(graphs.fan_in(2)), costs, Pool(cap=2))
 
     assert [(s.task, s.n_bytes) for s in trace.spans if s.phase is Phase.FETCH] == [(2, 1_000_000)]
-    assert [(s.task, s.n_bytes) for s in trace.spans if s.phase is Phase.LOAD] == [(0, 0), (1, 0), (2, 2_000_000)]
+    assert [(s.task, s.n_bytes) for s in trace.spans if s.phase is Phase.LOAD] == [
+        (0, 0),
+        (1, 0),
+        (2, 2_000_000),
+    ]
 
 
 def test_play_gives_the_story_that_simulate_draws() -> None:
@@ -259,24 +283,34 @@ def test_who_rests_gives_way_to_other_resources_also_when_it_comes_to_rest_later
     large, small = Resources(memory_mb=512), Resources(memory_mb=256)
     dag = graphs.chain(3)
     needs = (large, small, large)
-    steps = tuple(Step(task=i, upstream=call.upstream, resources=needs[i]) for i, call in enumerate(dag.calls))
+    steps = tuple(
+        Step(task=i, upstream=call.upstream, resources=needs[i]) for i, call in enumerate(dag.calls)
+    )
 
     trace = simulate(
-        Plan(dag=dag, steps=steps, planner="p"), Costs(default_run_s=1.0, **FREE), Pool(cap=1, eager=False)
+        Plan(dag=dag, steps=steps, planner="p"),
+        Costs(default_run_s=1.0, **FREE),
+        Pool(cap=1, eager=False),
     )
 
     assert trace.makespan_s == 3.0
     assert [s.detail for s in trace.spans if s.phase is Phase.INVOKE] == ["cold", "cold", "cold"]
 
 
-@pytest.mark.parametrize(("keep_alive_s", "last", "makespan_s"), [(9.0, "warm", 6.5), (1.0, "cold", 8.0)])
-def test_a_container_is_warm_for_as_long_as_it_is_kept(keep_alive_s: float, last: str, makespan_s: float) -> None:
+@pytest.mark.parametrize(
+    ("keep_alive_s", "last", "makespan_s"), [(9.0, "warm", 6.5), (1.0, "cold", 8.0)]
+)
+def test_a_container_is_warm_for_as_long_as_it_is_kept(
+    keep_alive_s: float, last: str, makespan_s: float
+) -> None:
     """a (1 s) and b (3 s) -> c, each on a worker of its own: c begins when a's container has been idle for 2 s"""
     plan = pinned(graphs.drawn("a c", "b c"), "w1", "w2", "w3")
-    prices = {**FREE, "cold": Start(invoke_s=2.0), "warm": Start(invoke_s=0.5)}
+    prices = {**FREE, "cold": StartCost(invoke_s=2.0), "warm": StartCost(invoke_s=0.5)}
     costs = Costs(run_s={0: 1.0, 1: 3.0, 2: 1.0}, **prices)
 
-    trace = simulate(plan, costs, Pool(eager=False, linger_s=0.0, keep_alive_s=keep_alive_s, single=True))
+    trace = simulate(
+        plan, costs, Pool(eager=False, linger_s=0.0, keep_alive_s=keep_alive_s, single=True)
+    )
 
     assert [s.detail for s in trace.spans if s.phase is Phase.INVOKE] == ["cold", "cold", last]
     assert trace.makespan_s == makespan_s

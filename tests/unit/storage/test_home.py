@@ -34,14 +34,20 @@ def test_dagnb_home_moves_everything(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     ("environ", "below"),
-    [({"DAGNB_HOME": "/T/h"}, "h/run"), ({"XDG_RUNTIME_DIR": "/T/x"}, "x/dagnb"), ({}, f"dagnb-{os.getuid()}")],
+    [
+        ({"DAGNB_HOME": "/T/h"}, "h/run"),
+        ({"XDG_RUNTIME_DIR": "/T/x"}, "x/dagnb"),
+        ({}, f"dagnb-{os.getuid()}"),
+    ],
 )
 def test_runtime_directory_is_the_first_that_is_set(
     environ: dict[str, str], below: str, short: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(short))
 
-    found = runtime_directory({name: value.replace("/T", str(short)) for name, value in environ.items()})
+    found = runtime_directory(
+        {name: value.replace("/T", str(short)) for name, value in environ.items()}
+    )
 
     assert found == short / below
     assert stat.S_IMODE(found.stat().st_mode) == 0o700
@@ -68,7 +74,9 @@ def test_a_path_too_long_for_a_socket_gets_a_short_one_always_the_same(
     assert found == runtime_directory(long) != runtime_directory(other)
 
 
-def test_no_short_path_anywhere_names_the_cure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_short_path_anywhere_names_the_cure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("x" * 100)))
 
     with pytest.raises(ConfigError, match="Set DAGNB_HOME to a short path"):
@@ -117,7 +125,9 @@ def test_one_key_per_store_whatever_the_password(tmp_path: Path) -> None:
     assert len(key) == 32
     assert signing_key("unix://default:two@/run/redis.sock", environ) == key
     assert signing_key("redis://localhost/0", environ) != key
-    assert signing_key("redis://localhost/1", environ) != signing_key("redis://localhost/0", environ)
+    assert signing_key("redis://localhost/1", environ) != signing_key(
+        "redis://localhost/0", environ
+    )
     assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "state").iterdir()} == {0o600}
 
 
@@ -131,8 +141,12 @@ def test_all_who_ask_for_a_new_key_at_once_get_the_same(tmp_path: Path) -> None:
     assert len(list((tmp_path / "state").iterdir())) == 1  # no draft is left
 
 
-@pytest.mark.parametrize(("content", "mode"), [(b"x" * 32, 0o644), (b"x" * 31, 0o600), (b"", 0o600)])
-def test_a_key_that_others_can_read_or_that_is_damaged_is_refused(tmp_path: Path, content: bytes, mode: int) -> None:
+@pytest.mark.parametrize(
+    ("content", "mode"), [(b"x" * 32, 0o644), (b"x" * 31, 0o600), (b"", 0o600)]
+)
+def test_a_key_that_others_can_read_or_that_is_damaged_is_refused(
+    tmp_path: Path, content: bytes, mode: int
+) -> None:
     environ = {"DAGNB_HOME": str(tmp_path)}
     signing_key("redis://h", environ)
     (file,) = (tmp_path / "state").iterdir()

@@ -16,16 +16,16 @@ from dagnb.errors import (
     StorageLimitError,
     StorageUnavailableError,
 )
-from dagnb.storage.redis_link import Link
+from dagnb.storage.redis_link import RedisConnection
 from dagnb.storage.redis_wire import moment_of
 from tests.unit.storage.server import Answer, Command, Server, answering_server, bulk
 
 
 @contextlib.asynccontextmanager
-async def linked(folder: Path, answer: Answer) -> AsyncIterator[tuple[Link, Server]]:
+async def linked(folder: Path, answer: Answer) -> AsyncIterator[tuple[RedisConnection, Server]]:
     """A link to a server that answers so; nothing is tried again."""
     async with answering_server(folder, answer) as server:
-        link = Link(server.url, patience_s=0.0)
+        link = RedisConnection(server.url, patience_s=0.0)
         try:
             yield link, server
         finally:
@@ -43,7 +43,9 @@ async def test_a_new_connection_sends_the_command_and_nothing_before_it(tmp_path
         assert server.received == [[b"GET", b"key"]]
 
 
-async def test_numbers_and_buffers_of_a_command_travel_as_text_and_as_they_are(tmp_path: Path) -> None:
+async def test_numbers_and_buffers_of_a_command_travel_as_text_and_as_they_are(
+    tmp_path: Path,
+) -> None:
     async def answer(command: Command) -> bytes:
         is_first = [word[0] for word in server.received].count(b"FCALL") == 1
         return b"-ERR Function not found\r\n" if command[0] == b"FCALL" and is_first else b"+OK\r\n"
@@ -57,7 +59,9 @@ async def test_numbers_and_buffers_of_a_command_travel_as_text_and_as_they_are(t
         assert load[:3] == [b"FUNCTION", b"LOAD", b"REPLACE"]
 
 
-async def test_a_command_whose_answer_is_lost_is_not_sent_again_behind_our_back(tmp_path: Path) -> None:
+async def test_a_command_whose_answer_is_lost_is_not_sent_again_behind_our_back(
+    tmp_path: Path,
+) -> None:
     async def hang_up(command: Command) -> None:
         return None
 
@@ -68,7 +72,9 @@ async def test_a_command_whose_answer_is_lost_is_not_sent_again_behind_our_back(
         assert server.received == [[b"GET", b"key"]]
 
 
-async def test_an_answer_to_a_command_that_was_cancelled_is_not_taken_for_that_of_the_next(tmp_path: Path) -> None:
+async def test_an_answer_to_a_command_that_was_cancelled_is_not_taken_for_that_of_the_next(
+    tmp_path: Path,
+) -> None:
     is_asked, may_answer = asyncio.Event(), asyncio.Event()
 
     async def answer(command: Command) -> bytes:
@@ -88,7 +94,9 @@ async def test_an_answer_to_a_command_that_was_cancelled_is_not_taken_for_that_o
         assert await link.ask([("GET", "next")]) == [b"next"]
 
 
-async def test_the_answer_to_info_is_a_dictionary_and_that_to_time_two_numbers(tmp_path: Path) -> None:
+async def test_the_answer_to_info_is_a_dictionary_and_that_to_time_two_numbers(
+    tmp_path: Path,
+) -> None:
     async def answer(command: Command) -> bytes:
         if command == [b"TIME"]:
             return b"*2\r\n" + bulk(b"12") + bulk(b"500000")
@@ -117,7 +125,9 @@ async def test_the_answer_to_config_get_is_the_name_and_the_value_as_text(tmp_pa
         assert server.received[-1] == [b"CONFIG", b"GET", b"proto-max-bulk-len"]
 
 
-async def test_a_small_command_whose_answer_is_lost_is_no_reason_to_ask_for_limits(tmp_path: Path) -> None:
+async def test_a_small_command_whose_answer_is_lost_is_no_reason_to_ask_for_limits(
+    tmp_path: Path,
+) -> None:
     async def hang_up(command: Command) -> None:
         return None
 

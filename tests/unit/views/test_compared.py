@@ -7,15 +7,27 @@ from dataclasses import replace
 
 import pytest
 
+from dagnb.forecast.makespans import DelayCause, Makespans, makespans
 from dagnb.graph.node import verbs
-from dagnb.outlook.makespans import Cause, Makespans, makespans
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.trace.span import Phase
 from dagnb.views.compared import compared_svg, makespans_lines, makespans_svg, slips
 from dagnb.views.show import bundle
 from tests import graphs
-from tests.unit.views.samples import HOSTILE, SVG, foretold, parsed, pinned, played, run, story_of, texts, titles, trace
+from tests.unit.views.samples import (
+    HOSTILE,
+    SVG,
+    parsed,
+    pinned,
+    played,
+    predicted,
+    run,
+    story_of,
+    texts,
+    titles,
+    trace,
+)
 
 
 def compared(plan: Plan, run_s: float = 1.5) -> Makespans:
@@ -37,7 +49,9 @@ def test_bars_say_how_late_they_were_over_outlines_of_what_was_planned() -> None
         "t0 run: 1.5 s, from 100 ms\n500 ms later than planned",
         "t1 run: 1.5 s, from 1.7 s\n1 s later than planned",
     } <= set(titles(root))
-    outline = next(node for node in root.iter(f"{SVG}path") if "planned" in (node.get("class") or ""))
+    outline = next(
+        node for node in root.iter(f"{SVG}path") if "planned" in (node.get("class") or "")
+    )
     assert outline.get("d", "").count("z") == 2
     assert texts(root)[0] == "planned 2.2 s, real 3.2 s"
 
@@ -52,13 +66,19 @@ def test_stems_are_as_high_as_tasks_were_late_and_hang_when_they_were_early() ->
         for node in root.iter(f"{SVG}path")
         if "v" in node.get("d", "") and len(node) and "z" not in node.get("d", "")
     }
-    high = {said: float(re.findall(r"v(-?[\d.]+)", node.get("d", ""))[0]) for said, node in stems.items()}
-    assert high == {"f-0 2 s later than planned": -34.0, "f-1 500 ms sooner than planned": pytest.approx(8.5)}
+    high = {
+        said: float(re.findall(r"v(-?[\d.]+)", node.get("d", ""))[0])
+        for said, node in stems.items()
+    }
+    assert high == {
+        "f-0 2 s later than planned": -34.0,
+        "f-1 500 ms sooner than planned": pytest.approx(8.5),
+    }
     assert [node.get("class") for node in stems.values()] == ["stroke-failed", "stroke-done"]
 
 
 def test_the_makespans_of_a_run_are_explained_beside_one_another() -> None:
-    found = compared(foretold(pinned(graphs.chain(3), ["w0"]), run_s=dict.fromkeys(range(3), 1.0)))
+    found = compared(predicted(pinned(graphs.chain(3), ["w0"]), run_s=dict.fromkeys(range(3), 1.0)))
     words = texts(parsed(makespans_svg(found)))
 
     assert words[0] == "plan 3 s, replay 4.52 s, real 4.8 s"
@@ -68,8 +88,10 @@ def test_the_makespans_of_a_run_are_explained_beside_one_another() -> None:
 
 
 def test_causes_too_many_for_one_line_go_on_in_the_next() -> None:
-    found = compared(foretold(pinned(graphs.chain(3), ["w0"])))
-    long = tuple(Cause(phase=Phase.RUN, task=f"{'long' * 10}-{i}", seconds=0.5) for i in range(5))
+    found = compared(predicted(pinned(graphs.chain(3), ["w0"])))
+    long = tuple(
+        DelayCause(phase=Phase.RUN, task=f"{'long' * 10}-{i}", seconds=0.5) for i in range(5)
+    )
     words = texts(parsed(makespans_svg(replace(found, causes=long))))
 
     said = " ".join(word for word in words if "run of long" in word)
@@ -87,12 +109,14 @@ def test_without_a_plan_the_replay_is_drawn_and_without_a_trace_nothing() -> Non
 
 def test_a_notebook_shows_the_picture_and_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(verbs, "show", bundle)
-    found = compared(foretold(pinned(graphs.chain(3), ["w0"])))
+    found = compared(predicted(pinned(graphs.chain(3), ["w0"])))
 
     shown = found._repr_mimebundle_()
     assert shown["image/svg+xml"] == makespans_svg(found)
     assert shown["text/plain"] == str(found)
-    assert bundle(Makespans(real_s=1.0, replay_s=1.0)) == {"text/plain": str(Makespans(real_s=1.0, replay_s=1.0))}
+    assert bundle(Makespans(real_s=1.0, replay_s=1.0)) == {
+        "text/plain": str(Makespans(real_s=1.0, replay_s=1.0))
+    }
 
 
 def test_lines_say_whether_the_band_held() -> None:
@@ -102,7 +126,7 @@ def test_lines_say_whether_the_band_held() -> None:
         replay_s=2.5,
         plan_s=1.5,
         forecast=forecast,
-        causes=(Cause(task="", phase=Phase.INVOKE, seconds=-0.5),),
+        causes=(DelayCause(task="", phase=Phase.INVOKE, seconds=-0.5),),
     )
 
     assert makespans_lines(found) == [

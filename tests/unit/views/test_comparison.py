@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 
 from dagnb.errors import ConfigError
-from dagnb.outlook.compare import Comparison, compare_plans
-from dagnb.planning.costs import Costs, Start
+from dagnb.forecast.compare import Comparison, compare_plans
+from dagnb.planning.costs import Costs, StartCost
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem
 from dagnb.views.comparison import comparison_html, comparison_svg
@@ -34,15 +34,21 @@ class Dealer:
 
 def compared(name: str = "total", **planners: int) -> Comparison:
     dag = job(8)
-    problem = Problem(dag=dag, costs=Costs(default_run_s=1.0, cold=Start(invoke_s=0.5)), pool=Pool(cap=4))
+    problem = Problem(
+        dag=dag, costs=Costs(default_run_s=1.0, cold=StartCost(invoke_s=0.5)), pool=Pool(cap=4)
+    )
     ticks = iter(range(100))
-    return compare_plans(problem, {n: Dealer(k) for n, k in planners.items()}, name, lambda: 0.25 * next(ticks))
+    return compare_plans(
+        problem, {n: Dealer(k) for n, k in planners.items()}, name, lambda: 0.25 * next(ticks)
+    )
 
 
 def test_a_row_a_planner_the_best_first_and_who_failed_last_with_the_reason() -> None:
     page = comparison_html(compared(one=1, four=4, none=0))
 
-    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)][1:]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", page)][
+        1:
+    ]
     assert [row[0] for row in rows] == ["<b>four, shortest</b>", "one", "none"]
     assert rows[1][1:5] == ["12.5 s", "12.5 s", "50 GB·s", "4"]
     assert [row[7] for row in rows] == ["250 ms"] * 3
@@ -53,7 +59,11 @@ def test_a_row_a_planner_the_best_first_and_who_failed_last_with_the_reason() ->
 def test_all_timelines_share_one_time_axis() -> None:
     root = parsed(comparison_svg(compared(one=1, four=4)))
 
-    ends = [path.get("d", "") for path in root.iter(f"{SVG}path") if (path.get("class") or "").startswith("mark")]
+    ends = [
+        path.get("d", "")
+        for path in root.iter(f"{SVG}path")
+        if (path.get("class") or "").startswith("mark")
+    ]
     found = [float(re.match(r"M([\d.]+)", d)[1]) - 16 for d in ends]  # type: ignore[index]  # every mark moves first
     moments = [float(word.split()[1]) for word in texts(root) if word.startswith("end ")]
     assert len(found) == 2
@@ -70,7 +80,9 @@ def test_a_function_wears_one_colour_in_all_of_them_and_one_legend_names_it() ->
         if (g.get("data-kind") or "").startswith("run ")
     ]
     functions = {kind[4:] for kind, _ in kinds if kind}
-    assert {(kind, fill) for kind, fill in kinds} == {(f"run {f}", c) for f, c in colours(functions).items()}
+    assert {(kind, fill) for kind, fill in kinds} == {
+        (f"run {f}", c) for f, c in colours(functions).items()
+    }
     assert all(texts(root).count(name) == 1 for name in functions)
 
 

@@ -15,7 +15,8 @@ from tests import graphs
 
 needs_dot = pytest.mark.skipif(shutil.which("dot") is None, reason="no dot on PATH")
 needs_wheel = pytest.mark.skipif(
-    shutil.which("graphviz-pure", path=sysconfig.get_path("scripts")) is None, reason="graphviz-pure is not installed"
+    shutil.which("graphviz-pure", path=sysconfig.get_path("scripts")) is None,
+    reason="graphviz-pure is not installed",
 )
 
 
@@ -42,8 +43,18 @@ def test_boxes_lie_apart_and_curves_lead_from_box_to_box(name: str) -> None:
         (x1, y1), (x2, y2) = placed.centres[edge.tail], placed.centres[edge.head]
         begin, end = curve[0], curve[-1]
         assert len(curve) % 3 == 1
-        rightwards = close(begin[0], x1 + 45) and close(begin[1], y1) and close(end[0], x2 - 45) and close(end[1], y2)
-        downwards = close(begin[1], y1 + 15) and close(begin[0], x1) and close(end[1], y2 - 15) and close(end[0], x2)
+        rightwards = (
+            close(begin[0], x1 + 45)
+            and close(begin[1], y1)
+            and close(end[0], x2 - 45)
+            and close(end[1], y2)
+        )
+        downwards = (
+            close(begin[1], y1 + 15)
+            and close(begin[0], x1)
+            and close(end[1], y2 - 15)
+            and close(end[0], x2)
+        )
         assert rightwards or downwards
 
 
@@ -58,7 +69,9 @@ def test_levels_go_from_left_to_right_unless_there_are_many() -> None:
 
 @needs_dot
 @needs_wheel
-def test_the_wheel_alone_gives_the_same_sizes_as_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_wheel_alone_gives_the_same_sizes_as_the_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     by_program = place(of_dag(graphs.diamond()), box_width=91, box_height=31)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert Path(program()).name == "graphviz-pure"
@@ -74,14 +87,18 @@ def bare(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(folder))
 
 
-def test_without_graphviz_the_error_tells_both_cures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_graphviz_the_error_tells_both_cures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     bare(monkeypatch, tmp_path)
 
     with pytest.raises(ConfigError, match=r"apt install graphviz.*pip install graphviz-pure"):
         place(of_dag(graphs.diamond()), box_width=92, box_height=32)
 
 
-def test_a_broken_graphviz_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_broken_graphviz_is_named_in_the_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     broken = tmp_path / "dot"
     broken.write_text("#!/bin/sh\necho no library >&2\nexit 3\n")
     broken.chmod(0o700)
@@ -91,7 +108,9 @@ def test_a_broken_graphviz_is_named_in_the_error(monkeypatch: pytest.MonkeyPatch
         place(of_dag(graphs.diamond()), box_width=93, box_height=33)
 
 
-def test_a_dot_on_the_path_goes_before_the_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_dot_on_the_path_goes_before_the_wheel(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for name in ("dot", "graphviz-pure"):
         (tmp_path / name).write_text("#!/bin/sh\n")
         (tmp_path / name).chmod(0o700)

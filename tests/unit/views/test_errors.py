@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 
 from dagnb.errors import Cause, Frame, TaskError
-from dagnb.views.errors import MAX_ERRORS, MAX_OUTPUT, errors_html, errors_lines, errors_text, trace_lines
+from dagnb.views.errors import (
+    MAX_ERRORS,
+    MAX_OUTPUT,
+    errors_html,
+    errors_lines,
+    errors_text,
+    trace_lines,
+)
 from dagnb.views.stack import MAX_MESSAGE
 from tests.unit.views.samples import HOSTILE, Tags
 
@@ -39,10 +46,18 @@ def test_an_error_tells_task_attempt_worker_type_and_message() -> None:
 
 def test_without_frames_pythons_own_traceback_is_shown() -> None:
     error = failed(
-        traceback=("Traceback (most recent call last):\n", '  File "a.py", line 1\n', "ValueError: no rows\n")
+        traceback=(
+            "Traceback (most recent call last):\n",
+            '  File "a.py", line 1\n',
+            "ValueError: no rows\n",
+        )
     )
 
-    assert trace_lines(error) == ["Traceback (most recent call last):", '  File "a.py", line 1', "ValueError: no rows"]
+    assert trace_lines(error) == [
+        "Traceback (most recent call last):",
+        '  File "a.py", line 1',
+        "ValueError: no rows",
+    ]
 
 
 def test_pythons_text_is_left_out_where_it_only_repeats_the_message() -> None:
@@ -65,10 +80,14 @@ def test_the_own_message_follows_the_frames_only_where_something_follows_it() ->
 
 
 def test_an_error_is_told_in_full_for_a_terminal() -> None:
-    frame = Frame(file="Cell In[4]", line=7, function="outliers", source="    raise ValueError('no rows')")
+    frame = Frame(
+        file="Cell In[4]", line=7, function="outliers", source="    raise ValueError('no rows')"
+    )
     cause = Cause(how="cause", type="KeyError", message="'z'")
 
-    assert errors_text([failed(frames=(frame,), causes=(cause,), stdout_tail="row 1\nrow 2\n")]).splitlines() == [
+    assert errors_text(
+        [failed(frames=(frame,), causes=(cause,), stdout_tail="row 1\nrow 2\n")]
+    ).splitlines() == [
         "task 'outliers-0', attempt 3 on w2",
         "KeyError: 'z'",
         "",
@@ -102,7 +121,13 @@ def test_stderr_is_shown_as_text_without_colours_and_progress_bars_once() -> Non
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nothing_from_a_task_becomes_markup(text: str) -> None:
     frame = Frame(file=text, line=1, function=text, source=text, column=0, end_column=3)
-    cause = Cause(how="part", type=text, message=text, frames=(replace(frame, is_library=True),), notes=(text,))
+    cause = Cause(
+        how="part",
+        type=text,
+        message=text,
+        frames=(replace(frame, is_library=True),),
+        notes=(text,),
+    )
     told = {"type": text, "message": text, "frames": (frame,), "causes": (cause,), "notes": (text,)}
     error = failed(task=text, worker=text, stderr_tail=text, stdout_tail=text, **told)
     page = Tags(errors_html([error, failed(traceback=(text,))]))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dagnb.trace.span import Phase, Span
-from dagnb.views.facts import Facts
+from dagnb.views.facts import RunFacts
 from tests.unit.views.samples import run
 
 
-def facts(*spans: Span) -> Facts:
-    made = Facts(1_000.0)
+def facts(*spans: Span) -> RunFacts:
+    made = RunFacts(1_000.0)
     made.add(spans)
     return made
 
@@ -27,16 +27,33 @@ def test_a_row_tells_worker_begin_phases_and_bytes() -> None:
 def test_only_the_latest_attempt_counts_whichever_arrives_first() -> None:
     first, second = run(0, "w0", 0, 1), run(0, "w1", 2, 5, attempt=2)
     for spans in ((first, second), (second, first)):
-        assert facts(*spans).row(0) == [0, 2, "w1", 2_000, None, None, None, 3_000, None, None, None, 0, 0]
+        assert facts(*spans).row(0) == [
+            0,
+            2,
+            "w1",
+            2_000,
+            None,
+            None,
+            None,
+            3_000,
+            None,
+            None,
+            None,
+            0,
+            0,
+        ]
 
 
 def test_spans_of_one_phase_add_up() -> None:
-    assert facts(run(0, "w0", 0, 1, Phase.FETCH), run(0, "w0", 4, 5, Phase.FETCH)).row(0)[5] == 2_000
+    assert (
+        facts(run(0, "w0", 0, 1, Phase.FETCH), run(0, "w0", 4, 5, Phase.FETCH)).row(0)[5] == 2_000
+    )
 
 
 def test_a_start_is_told_as_cold_or_warm_and_by_how_long_it_took() -> None:
     made = facts(
-        run(-1, "w0", 0, 0.5, Phase.INVOKE, detail="cold"), run(-1, "w1", 0, 0.02, Phase.INVOKE, detail="warm")
+        run(-1, "w0", 0, 0.5, Phase.INVOKE, detail="cold"),
+        run(-1, "w1", 0, 0.02, Phase.INVOKE, detail="warm"),
     )
 
     assert made.of == {}
@@ -47,7 +64,7 @@ def test_a_start_is_told_as_cold_or_warm_and_by_how_long_it_took() -> None:
 
 
 def test_what_was_touched_is_told() -> None:
-    made = Facts(1_000.0)
+    made = RunFacts(1_000.0)
 
     assert made.add([run(1, "w0", 0, 1), run(2, "w0", 1, 2)]) == {1, 2}
     assert made.add([run(1, "w0", 5, 6, attempt=1)]) == {1}

@@ -18,7 +18,11 @@ from tests.unit.views.samples import HOSTILE, SVG, arrows, boxes, frame, job, pa
 
 def parts(box: ET.Element) -> dict[str, float]:
     """role -> width of the parts of a progress bar, with its track"""
-    rects = [node for node in box.iter(f"{SVG}rect") if (node.get("class") or "").split()[0] in {"track", "part"}]
+    rects = [
+        node
+        for node in box.iter(f"{SVG}rect")
+        if (node.get("class") or "").split()[0] in {"track", "part"}
+    ]
     return {node.get("class", "").split("fill-")[1]: float(node.get("width", 0)) for node in rects}
 
 
@@ -31,7 +35,9 @@ def test_every_task_has_a_box_with_its_number_and_the_colour_of_its_function() -
         dag.calls[i].name: str(i) for i in range(len(dag))
     }
     tint = colours(call.function for call in dag.calls)
-    stripes = {label: next(p.get("stroke") for p in box.iter(f"{SVG}path")) for label, box in found.items()}
+    stripes = {
+        label: next(p.get("stroke") for p in box.iter(f"{SVG}path")) for label, box in found.items()
+    }
     assert stripes == {call.name: tint[call.function] for call in dag.calls}
     assert len(arrows(root)) == sum(len(call.upstream) for call in dag.calls)
 
@@ -58,11 +64,17 @@ def test_the_legend_counts_states_that_occur() -> None:
     root = parsed(graph_svg(job(4), {0: "done", 1: "done", 2: "failed"}))
 
     inside = {text for box in boxes(root).values() for text in texts(box)}
-    assert [text for text in texts(root) if text not in inside] == ["2 done", "5 waiting", "1 failed"]
+    assert [text for text in texts(root) if text not in inside] == [
+        "2 done",
+        "5 waiting",
+        "1 failed",
+    ]
 
 
 def test_a_folded_box_shows_its_progress_in_proportion() -> None:
-    states = {0: "done"} | dict.fromkeys(range(1, 51), "done") | dict.fromkeys(range(51, 61), "running")
+    states = (
+        {0: "done"} | dict.fromkeys(range(1, 51), "done") | dict.fromkeys(range(51, 61), "running")
+    )
     root = parsed(graph_svg(job(100), states))
 
     count = boxes(root)["count"]
@@ -71,7 +83,11 @@ def test_a_folded_box_shows_its_progress_in_proportion() -> None:
     assert widths["done"] / widths["line"] == pytest.approx(0.5, abs=0.01)
     assert widths["running"] / widths["line"] == pytest.approx(0.1, abs=0.01)
     assert titles(count)[0].splitlines()[-1] == "10 running, 40 waiting, 50 done"
-    assert (count.get("data-task"), count.get("data-tasks"), count.get("data-box")) == ("1", "1-100", "b1")
+    assert (count.get("data-task"), count.get("data-tasks"), count.get("data-box")) == (
+        "1",
+        "1-100",
+        "b1",
+    )
 
 
 def test_tooltips_say_what_the_user_said_of_a_task() -> None:
@@ -96,7 +112,9 @@ def test_hostile_names_stay_text() -> None:
     svg = graph_svg(dag, {0: "running"})
 
     tags = {node.tag for node in parsed(svg).iter()}
-    assert tags == {f"{SVG}{name}" for name in ("svg", "style", "rect", "g", "path", "title", "text")}
+    assert tags == {
+        f"{SVG}{name}" for name in ("svg", "style", "rect", "g", "path", "title", "text")
+    }
     assert "<img" not in svg
     assert "<script" not in svg
     assert any('<img src=x onerror="alert(1)">' in title for title in titles(parsed(svg)))

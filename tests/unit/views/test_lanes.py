@@ -51,7 +51,11 @@ def test_a_gap_that_can_be_seen_is_not_joined_over() -> None:
 
 
 def test_a_narrow_bar_does_not_disappear_into_another_lane_or_row() -> None:
-    spans = [run(0, "w0", 0, 0.001), run(0, "w1", 0, 0.001), run(0, "w0", 0.001, 0.002, Phase.COMMIT)]
+    spans = [
+        run(0, "w0", 0, 0.001),
+        run(0, "w1", 0, 0.001),
+        run(0, "w0", 0.001, 0.002, Phase.COMMIT),
+    ]
 
     assert len(lanes(trace(*spans), NAMES, pixel_s=0.01).bars) == 3
 
@@ -99,4 +103,6 @@ def test_a_span_that_clocks_put_before_submission_begins_at_zero() -> None:
 
 
 def test_a_span_of_no_known_step_is_still_shown() -> None:
-    assert [bar.kind for bar in lanes(trace(run(9, "w0", 0, 1)), NAMES, pixel_s=0.01).bars] == ["run ?"]
+    assert [bar.kind for bar in lanes(trace(run(9, "w0", 0, 1)), NAMES, pixel_s=0.01).bars] == [
+        "run ?"
+    ]

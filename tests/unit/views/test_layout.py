@@ -9,7 +9,17 @@ from hypothesis import given
 
 from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Plan, Step
-from dagnb.views.layout import MAX_BOXES, MAX_EDGES, Box, Edge, Picture, of_dag, of_plan, progress, ranges
+from dagnb.views.layout import (
+    MAX_BOXES,
+    MAX_EDGES,
+    Box,
+    Edge,
+    Picture,
+    of_dag,
+    of_plan,
+    progress,
+    ranges,
+)
 from tests import graphs, strategies
 from tests.unit.views.samples import floating, job, pinned
 
@@ -22,7 +32,14 @@ def shown(picture: Picture) -> dict[str, int]:
 def test_few_tasks_have_a_box_each_named_like_the_task_or_its_only_function() -> None:
     picture = of_dag(job(2))
 
-    assert shown(picture) == {"scan": 1, "count-0": 1, "count-1": 1, "stats": 1, "join": 1, "report": 1}
+    assert shown(picture) == {
+        "scan": 1,
+        "count-0": 1,
+        "count-1": 1,
+        "stats": 1,
+        "join": 1,
+        "report": 1,
+    }
     assert [box.level for box in picture.boxes] == [0, 1, 1, 1, 2, 3]
     assert not picture.is_folded
 
@@ -92,7 +109,9 @@ def test_ten_thousand_functions_on_a_level_share_a_box() -> None:
 def test_boxes_of_a_plan_keep_workers_apart() -> None:
     picture = of_plan(pinned(job(100), ["w0", "w1"]))
 
-    assert sorted((box.label, box.place, len(box.tasks)) for box in picture.boxes if box.label == "count") == [
+    assert sorted(
+        (box.label, box.place, len(box.tasks)) for box in picture.boxes if box.label == "count"
+    ) == [
         ("count", "w0", 50),
         ("count", "w1", 50),
     ]
@@ -101,7 +120,9 @@ def test_boxes_of_a_plan_keep_workers_apart() -> None:
 def test_a_plan_with_too_many_workers_gives_their_boxes_up() -> None:
     picture = of_plan(pinned(job(500), [f"w{i}" for i in range(100)]))
 
-    assert [(box.place, len(box.tasks)) for box in picture.boxes if box.label == "count"] == [("", 500)]
+    assert [(box.place, len(box.tasks)) for box in picture.boxes if box.label == "count"] == [
+        ("", 500)
+    ]
 
 
 def test_floating_steps_stand_in_the_place_of_their_pool() -> None:
@@ -110,7 +131,11 @@ def test_floating_steps_stand_in_the_place_of_their_pool() -> None:
 
 def test_copies_have_boxes_of_their_own() -> None:
     dag = graphs.chain(2)
-    steps = (Step(task=0, worker="w0"), Step(task=0, worker="w1"), Step(task=1, upstream=(1,), worker="w1"))
+    steps = (
+        Step(task=0, worker="w0"),
+        Step(task=0, worker="w1"),
+        Step(task=1, upstream=(1,), worker="w1"),
+    )
     picture = of_plan(Plan(dag=dag, steps=steps, planner="p"))
 
     assert [box.tasks for box in picture.boxes] == [(0,), (1,), (2,)]
@@ -123,11 +148,19 @@ def test_every_task_is_in_one_box_and_every_edge_is_drawn_or_inside_a_box(dag: D
 
     assert sorted(task for box in picture.boxes for task in box.tasks) == list(range(len(dag)))
     assert sum(edge.n for edge in picture.edges) == sum(len(call.upstream) for call in dag.calls)
-    assert all(picture.boxes[picture.box_of[task]].tasks.count(task) == 1 for task in range(len(dag)))
+    assert all(
+        picture.boxes[picture.box_of[task]].tasks.count(task) == 1 for task in range(len(dag))
+    )
 
 
 def test_any_shape_stays_small() -> None:
-    dags = [graphs.layered(30, 40), graphs.bipartite(60, 60), graphs.tree_in(9), graphs.ladder(700), graphs.wide(3_000)]
+    dags = [
+        graphs.layered(30, 40),
+        graphs.bipartite(60, 60),
+        graphs.tree_in(9),
+        graphs.ladder(700),
+        graphs.wide(3_000),
+    ]
 
     for picture in map(of_dag, dags):
         assert len(picture.boxes) <= MAX_BOXES
@@ -151,7 +184,11 @@ def test_the_dictionary_is_json_with_states_when_asked() -> None:
     told = json.loads(json.dumps(picture.to_dict(states)))
     count = next(box for box in told["boxes"] if box["label"] == "count")
     assert count["counts"] == {"waiting": 51, "done": 49}
-    assert (count["state"], count["tasks"], count["function"]) == ("waiting", list(range(1, 101)), "count")
+    assert (count["state"], count["tasks"], count["function"]) == (
+        "waiting",
+        list(range(1, 101)),
+        "count",
+    )
     assert told["edges"][0] == {"tail": 0, "head": 1, "n": 100}
     assert "state" not in picture.to_dict()["boxes"][0]  # type: ignore[index]
 

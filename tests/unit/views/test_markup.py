@@ -49,11 +49,20 @@ def test_any_text_makes_well_formed_elements_that_keep_it(text: str) -> None:
 
 
 def test_attributes_are_escaped_and_none_is_left_out() -> None:
-    assert element("a", class_="x", data_task='"><b>', id=None) == '<a class="x" data-task="&quot;&gt;&lt;b&gt;"/>'
+    assert (
+        element("a", class_="x", data_task='"><b>', id=None)
+        == '<a class="x" data-task="&quot;&gt;&lt;b&gt;"/>'
+    )
 
 
 def test_numbers_have_two_decimals_at_most() -> None:
-    assert [number(x) for x in (3, 3.0, 2.345678, 100.0, 1e6)] == ["3", "3", "2.35", "100", "1000000"]
+    assert [number(x) for x in (3, 3.0, 2.345678, 100.0, 1e6)] == [
+        "3",
+        "3",
+        "2.35",
+        "100",
+        "1000000",
+    ]
 
 
 def test_a_long_text_keeps_both_ends() -> None:

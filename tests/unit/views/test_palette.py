@@ -32,7 +32,9 @@ def test_state_words_can_be_read_on_light_and_dark(state: str, ground: str) -> N
 
 @pytest.mark.parametrize("role", ["ink", "dim"])
 def test_text_can_be_read_on_light_and_dark(role: str) -> None:
-    assert [contrast(ink, bg) >= 4.5 for ink, bg in zip(SHEET[role], SHEET["soft"], strict=True)] == [True, True]
+    assert [
+        contrast(ink, bg) >= 4.5 for ink, bg in zip(SHEET[role], SHEET["soft"], strict=True)
+    ] == [True, True]
 
 
 @pytest.mark.parametrize("colour", [*FUNCTIONS, PLAIN, *TRAFFIC_COLOURS.values()])
@@ -43,7 +45,11 @@ def test_bars_stand_out_on_light_and_dark(colour: str) -> None:
 def test_states_differ_by_icon_and_by_colour() -> None:
     looks = list(STATES.values())
 
-    assert len({(look.icon, look.is_hollow) for look in looks}) == len({look.light for look in looks}) == 8
+    assert (
+        len({(look.icon, look.is_hollow) for look in looks})
+        == len({look.light for look in looks})
+        == 8
+    )
     assert set(PRESSING) == set(STATES)
 
 

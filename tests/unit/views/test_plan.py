@@ -11,7 +11,7 @@ import pytest
 from dagnb.graph.dag import Dag
 from dagnb.graph.node import verbs
 from dagnb.graph.resources import Resources
-from dagnb.planning.costs import Doubt, Start
+from dagnb.planning.costs import StartCost, Uncertainty
 from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
 from dagnb.views.palette import PLAIN, colours
 from dagnb.views.plan import copied, plan_svg, summary
@@ -23,12 +23,12 @@ from tests.unit.views.samples import (
     arrows,
     boxes,
     floating,
-    foretold,
     frame,
     job,
     parsed,
     pinned,
     played,
+    predicted,
     texts,
     titles,
 )
@@ -46,9 +46,15 @@ def test_pinned_steps_say_their_worker_and_wear_its_colour() -> None:
     root = parsed(plan_svg(pinned(graphs.diamond(), ["w0", "w1"])))
 
     found = boxes(root)
-    assert {label: texts(box)[1] for label, box in found.items()} == {"a": "w0", "b": "w1", "c": "w0", "d": "w1"}
+    assert {label: texts(box)[1] for label, box in found.items()} == {
+        "a": "w0",
+        "b": "w1",
+        "c": "w0",
+        "d": "w1",
+    }
     assert {label: stripe(box) for label, box in found.items()} == {
-        label: colours(["w0", "w1"])[worker] for label, worker in zip("abcd", ("w0", "w1", "w0", "w1"), strict=True)
+        label: colours(["w0", "w1"])[worker]
+        for label, worker in zip("abcd", ("w0", "w1", "w0", "w1"), strict=True)
     }
     assert "dealt: 4 steps, 4 pinned to 2 workers" in texts(root)
 
@@ -64,12 +70,20 @@ def test_floating_steps_are_dashed_and_name_what_their_pool_has() -> None:
 
 
 def test_a_copy_has_a_second_frame_and_says_why() -> None:
-    steps = (Step(task=0, worker="w0"), Step(task=0, worker="w1"), Step(task=1, upstream=(1,), worker="w1"))
+    steps = (
+        Step(task=0, worker="w0"),
+        Step(task=0, worker="w1"),
+        Step(task=1, upstream=(1,), worker="w1"),
+    )
     plan = Plan(dag=graphs.chain(2), steps=steps, planner="p")
     found = boxes(parsed(plan_svg(plan)))
 
     assert copied(plan) == {1}
-    assert {label: len(list(box.iter(f"{SVG}rect"))) for label, box in found.items()} == {"t0": 1, "t0'": 2, "t1": 1}
+    assert {label: len(list(box.iter(f"{SVG}rect"))) for label, box in found.items()} == {
+        "t0": 1,
+        "t0'": 2,
+        "t1": 1,
+    }
     assert "copy" in titles(found["t0'"])[0]
     assert summary(plan) == "p: 3 steps, 3 pinned to 2 workers, 1 copy"
 
@@ -80,7 +94,10 @@ def test_a_prediction_gives_times_and_a_bold_critical_path() -> None:
     """
     plan = pinned(graphs.diamond(), ["w0", "w1"])
     long = played(plan)
-    spans = [replace(s, end_s=s.end_s - 0.5) if s.task == 2 and s.phase == "run" else s for s in long.spans]
+    spans = [
+        replace(s, end_s=s.end_s - 0.5) if s.task == 2 and s.phase == "run" else s
+        for s in long.spans
+    ]
     root = parsed(plan_svg(plan, replace(long, spans=tuple(spans))))
 
     assert bold(root) == ["a", "b", "d"]
@@ -90,7 +107,12 @@ def test_a_prediction_gives_times_and_a_bold_critical_path() -> None:
         "c": "1.1 to 1.7 s",
         "d": "2.2 to 3.3 s",
     }
-    assert sorted(arrow.get("stroke-width", "") for arrow in arrows(root)) == ["1.4", "1.4", "2.6", "2.6"]
+    assert sorted(arrow.get("stroke-width", "") for arrow in arrows(root)) == [
+        "1.4",
+        "1.4",
+        "2.6",
+        "2.6",
+    ]
     assert "critical path: d waits for b" in titles(boxes(root)["d"])[0]
     assert any("predicted 3.3 s" in text for text in texts(root))
 
@@ -98,7 +120,9 @@ def test_a_prediction_gives_times_and_a_bold_critical_path() -> None:
 def test_an_arrow_is_bold_only_where_the_path_follows_a_value() -> None:
     """f0 -> g0, ..., f34 -> g34 on one worker: g0 waits for the worker, busy with f34, and not for a value of f34"""
     names = [f"{function}-{i}" for function in "fg" for i in range(35)]
-    dag = Dag.from_edges(names, zip(names[:35], names[35:], strict=True), functions=[name[0] for name in names])
+    dag = Dag.from_edges(
+        names, zip(names[:35], names[35:], strict=True), functions=[name[0] for name in names]
+    )
     plan = pinned(dag, ["w0"])
     root = parsed(plan_svg(plan, played(plan)))
 
@@ -111,12 +135,12 @@ def test_a_plan_that_knows_its_problem_says_what_is_foretold_of_it() -> None:
     """a -> b -> d      b and c take 2 s each, on workers of their own that start cold in 1 s
     `-> c -/
     """
-    plan = foretold(
+    plan = predicted(
         pinned(graphs.diamond(), ["w0", "w1", "w2"]),
         run_s={0: 1.0, 1: 2.0, 2: 2.0, 3: 1.0},
-        cold=Start(invoke_s=1.0),
-        warm=Start(),
-        doubt=Doubt(batch=0.1),
+        cold=StartCost(invoke_s=1.0),
+        warm=StartCost(),
+        doubt=Uncertainty(batch=0.1),
         basis=dict.fromkeys(range(4), "5 samples"),
     )
     root = parsed(plan_svg(plan))
@@ -124,33 +148,51 @@ def test_a_plan_that_knows_its_problem_says_what_is_foretold_of_it() -> None:
     words = texts(root)
     assert words[0] == "dealt: 4 steps, 4 pinned to 3 workers"
     assert words[1] == "predicted 5 s, 4.52 to 5.55 s in 8 of 10 runs"
-    assert words[2] == "7.5 GB·s · 1 cold start, 1 warm · no better plan known; the bound allows 25 %"
+    assert (
+        words[2] == "7.5 GB·s · 1 cold start, 1 warm · no better plan known; the bound allows 25 %"
+    )
     assert words[3].startswith("no plan is shorter than 4 s at median prices: the longest way")
     assert words[4] == "known: every function was measured, or hinted at"
     assert texts(boxes(root)["d"])[2] == "4 to 5 s"
     assert {"cold start", "warm start", "80 % run", "20 % start-up"} <= set(words)
-    assert "3 s of the makespan: 67 % run, 33 % start-up, <1 % hand-over" in titles(boxes(root)["c"])[0]
+    assert (
+        "3 s of the makespan: 67 % run, 33 % start-up, <1 % hand-over"
+        in titles(boxes(root)["c"])[0]
+    )
 
 
 def test_a_plan_likely_longer_than_its_medians_says_both() -> None:
     """Four tasks at once, each in doubt: half of all runs wait for one that takes longer than its median."""
     dag = graphs.fan_in(4)
     plan = pinned(dag, [f"w{i}" for i in range(4)])
-    doubted = foretold(plan, run_s=dict.fromkeys(range(5), 1.0), doubt=Doubt(run=dict.fromkeys(range(5), 0.8)))
+    doubted = predicted(
+        plan,
+        run_s=dict.fromkeys(range(5), 1.0),
+        doubt=Uncertainty(run=dict.fromkeys(range(5), 0.8)),
+    )
 
     said = texts(parsed(plan_svg(doubted)))
 
     assert re.fullmatch(
-        r"predicted [\d.]+ s, [\d.]+ to [\d.]+ s in 8 of 10 runs · 2(\.\d+)? s if everything took its median", said[1]
+        r"predicted [\d.]+ s, [\d.]+ to [\d.]+ s in 8 of 10 runs · 2(\.\d+)? s if everything took its median",
+        said[1],
     )
     assert any(re.fullmatch(r"where 2(\.\d+)? s go, at median prices", word) for word in said)
 
 
 def test_the_makespan_is_explained_by_parts_that_fill_the_bar() -> None:
-    plan = foretold(pinned(graphs.chain(3), ["w0"]), run_s=dict.fromkeys(range(3), 1.0), warm=Start(invoke_s=1.0))
+    plan = predicted(
+        pinned(graphs.chain(3), ["w0"]),
+        run_s=dict.fromkeys(range(3), 1.0),
+        warm=StartCost(invoke_s=1.0),
+    )
     root = parsed(plan_svg(plan))
 
-    parts = {path.get("data-reason"): path.get("d", "") for path in root.iter(f"{SVG}path") if path.get("data-reason")}
+    parts = {
+        path.get("data-reason"): path.get("d", "")
+        for path in root.iter(f"{SVG}path")
+        if path.get("data-reason")
+    }
     wide = {reason: float(re.findall(r"h([\d.]+)", d)[0]) for reason, d in parts.items()}
     assert list(wide) == ["run", "start-up", "hand-over", "upload", "input"]
     assert wide["run"] / wide["start-up"] == pytest.approx(3.0, abs=0.01)
@@ -159,16 +201,21 @@ def test_the_makespan_is_explained_by_parts_that_fill_the_bar() -> None:
 
 def test_what_nobody_measured_is_named_before_anything_is_believed() -> None:
     dag = Dag.from_edges("abc", [], functions="fgh")
-    plan = foretold(pinned(dag, ["w0"]), basis={0: "hint of @task", 1: "unknown; as 3 other functions", 2: "unknown"})
+    plan = predicted(
+        pinned(dag, ["w0"]),
+        basis={0: "hint of @task", 1: "unknown; as 3 other functions", 2: "unknown"},
+    )
 
-    assert "unknown: 2 of 3 functions (g, h); 33 % of the predicted run time is known" in texts(parsed(plan_svg(plan)))
-    bare = foretold(pinned(dag, ["w0"]))
+    assert "unknown: 2 of 3 functions (g, h); 33 % of the predicted run time is known" in texts(
+        parsed(plan_svg(plan))
+    )
+    bare = predicted(pinned(dag, ["w0"]))
     assert "unknown: 3 of 3 functions (f, g, h)" in texts(parsed(plan_svg(bare)))
 
 
 def test_a_plan_gives_its_image_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(verbs, "show", bundle)
-    plan = foretold(pinned(graphs.diamond(), ["w0"]))
+    plan = predicted(pinned(graphs.diamond(), ["w0"]))
 
     assert plan.to_svg() == bundle(plan)["image/svg+xml"] == plan_svg(plan)
 
@@ -195,7 +242,9 @@ def test_edges_look_as_their_values_travel() -> None:
 
     assert [arrow.get("stroke-dasharray") for arrow in arrows(root)] == [None, "7 3", "1.5 3"]
     assert "stroke-done" in (arrows(root)[0].get("class") or "")
-    assert {"stays on its worker", "streamed while stored", "travels with the message"} <= set(texts(root))
+    assert {"stays on its worker", "streamed while stored", "travels with the message"} <= set(
+        texts(root)
+    )
 
 
 def test_terms_prewarms_and_notes_are_written_below() -> None:
@@ -233,7 +282,7 @@ def test_hostile_workers_and_notes_stay_text() -> None:
         f"{SVG}{name}" for name in ("svg", "style", "rect", "g", "path", "title", "text")
     }
     assert "<img" not in svg
-    made = foretold(Plan(dag=dag, steps=steps, planner=HOSTILE[0]))
+    made = predicted(Plan(dag=dag, steps=steps, planner=HOSTILE[0]))
     assert "<img" not in plan_svg(made)
     assert parsed(plan_svg(made)).tag == f"{SVG}svg"
 

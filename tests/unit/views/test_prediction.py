@@ -7,8 +7,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from dagnb.forecast.function_forecast import CurvePoint, Expected, FunctionForecast
 from dagnb.graph.resources import DEFAULT
-from dagnb.outlook.function import Expected, FunctionOutlook, Point
 from dagnb.prediction.estimate import Estimate, normal
 from dagnb.prediction.spread import Sigma
 from dagnb.views.prediction import coverage, function_svg, prediction_svg
@@ -36,7 +36,9 @@ def test_every_sample_is_a_dot_that_says_its_size_and_time() -> None:
 
 
 def test_wide_axes_are_logarithmic_and_narrow_ones_begin_at_nothing() -> None:
-    wide = dots(parsed(prediction_svg("f", [(1_000, 1.0), (100_000, 10.0), (10_000_000, 100.0)], (), "")))
+    wide = dots(
+        parsed(prediction_svg("f", [(1_000, 1.0), (100_000, 10.0), (10_000_000, 100.0)], (), ""))
+    )
     narrow = dots(parsed(prediction_svg("f", [(0, 1.0), (10, 2.0), (20, 3.0)], (), "")))
 
     (x0, y0), (x1, y1), (x2, y2) = wide.values()
@@ -49,7 +51,10 @@ def test_wide_axes_are_logarithmic_and_narrow_ones_begin_at_nothing() -> None:
 def test_the_median_runs_through_the_band() -> None:
     root = parsed(prediction_svg("f", [], CURVE, ""))
 
-    paths = {path.get("class"): re.findall(r"[\d.]+ [\d.]+", path.get("d", "")) for path in root.iter(f"{SVG}path")}
+    paths = {
+        path.get("class"): re.findall(r"[\d.]+ [\d.]+", path.get("d", ""))
+        for path in root.iter(f"{SVG}path")
+    }
     median, band = paths["median stroke-running"], paths["band fill-cold"]
     assert (len(median), len(band)) == (2, 4)
     heights = [float(place.split()[1]) for place in (band[0], median[0], band[-1])]
@@ -69,7 +74,9 @@ def test_thousands_of_samples_are_a_small_picture() -> None:
     assert len(svg) < 100_000
 
 
-@pytest.mark.parametrize("points", [[], [(0, 0.0)], [(5, 1.0)] * 3], ids=["none", "nothing", "equal"])
+@pytest.mark.parametrize(
+    "points", [[], [(0, 0.0)], [(5, 1.0)] * 3], ids=["none", "nothing", "equal"]
+)
 def test_almost_no_samples_have_a_picture(points: list[tuple[int, float]]) -> None:
     assert texts(parsed(prediction_svg("f", points, (), "")))[0] == "f"
 
@@ -77,17 +84,18 @@ def test_almost_no_samples_have_a_picture(points: list[tuple[int, float]]) -> No
 def test_a_function_shows_what_it_rests_on() -> None:
     run = Estimate(1.0, normal(0.2), 3.0, "3 samples, usual value", is_known=True)
     line = Expected(resources=DEFAULT, n=1, n_bytes=1_000, run=run, output=run)
-    outlook = FunctionOutlook(
+    outlook = FunctionForecast(
         name="count",
         lines=(line,),
         sigma=Sigma(),
         codes=1,
-        points=(Point(n_bytes=1_000, run_s=1.0, output_bytes=9),),
+        points=(CurvePoint(n_bytes=1_000, run_s=1.0, output_bytes=9),),
         curve=CURVE,
     )
 
     assert (
-        texts(parsed(function_svg(outlook)))[1] == "3 samples, usual value · constant · 100 % of them within the band"
+        texts(parsed(function_svg(outlook)))[1]
+        == "3 samples, usual value · constant · 100 % of them within the band"
     )
     assert bundle(outlook)["image/svg+xml"] == function_svg(outlook)
     assert bundle(outlook)["text/plain"] == str(outlook)

@@ -67,7 +67,10 @@ def test_every_phase_is_explained() -> None:
 
 
 def test_tables_hold_the_numbers() -> None:
-    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(.*?)</tr>", still(page()))]
+    rows = [
+        re.findall(r"<td[^>]*>(.*?)</td>", row)
+        for row in re.findall(r"<tr>(.*?)</tr>", still(page()))
+    ]
     cells = [[re.sub(r"<.*?>", "", cell).strip() for cell in row] for row in rows]
 
     assert ["fetch", "inputs came from the store", "800 ms", ""] in cells
@@ -100,8 +103,16 @@ def test_hostile_text_stays_text_everywhere() -> None:
     dag = Dag.from_edges(HOSTILE, [])
     plan = pinned(dag, HOSTILE)
     for text in HOSTILE:
-        now = moment(dag, HOSTILE, run=text, reason=text, errors={(0, 1): failure(text, type=text, worker=text)})
-        html = report_html(replace(now, story=replace(now.story, name=text)), plan=plan, created=text)
+        now = moment(
+            dag,
+            HOSTILE,
+            run=text,
+            reason=text,
+            errors={(0, 1): failure(text, type=text, worker=text)},
+        )
+        html = report_html(
+            replace(now, story=replace(now.story, name=text)), plan=plan, created=text
+        )
         assert Tags(html).tags <= quiet | {"pre", "details", "summary"}
         ET.fromstring(re.sub(r"<!doctype html>|<meta [^>]*>", "", still(html)))
 

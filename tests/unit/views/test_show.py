@@ -29,7 +29,11 @@ def test_a_dag_is_its_graph() -> None:
 def test_a_node_is_the_graph_of_all_it_needs() -> None:
     shown = bundle(twice(twice(1)))  # type: ignore[arg-type]  # a node stands for its value
 
-    assert shown["text/plain"].splitlines() == ["2 tasks, 2 levels", "  twice-0  -> twice-1", "  twice-1"]
+    assert shown["text/plain"].splitlines() == [
+        "2 tasks, 2 levels",
+        "  twice-0  -> twice-1",
+        "  twice-1",
+    ]
     assert shown["image/svg+xml"].startswith("<svg ")
 
 
@@ -47,7 +51,9 @@ def test_plans_and_traces_are_pictures_in_a_page_too_with_words_that_survive_wit
         assert f'<p class="text-dim">{caption}</p>' in shown["text/html"]
 
 
-def test_without_graphviz_there_is_text_and_the_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_graphviz_there_is_text_and_the_cure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
     dag = graphs.chain(13)

@@ -12,7 +12,9 @@ from tests.unit.views.samples import job, observed, run, snapped
 def test_what_was_known_stays_and_what_is_new_is_added() -> None:
     dag = job(2)
     before = snapped(dag, "DXWWWW", run(0, "w0", 0, 1), logs={0: "scanned"})
-    seen = observed(dag, "DDXWWW", events=(Event(1_003.0, "start", 2, "w1"), Event(1_003.0, "done", 1, "w0")))
+    seen = observed(
+        dag, "DDXWWW", events=(Event(1_003.0, "start", 2, "w1"), Event(1_003.0, "done", 1, "w0"))
+    )
 
     now = joined(before, seen, [run(1, "w0", 1, 2)], {1: "", 0: "scanned again"}, n_chunks=3)
 
@@ -52,7 +54,9 @@ def test_spans_are_complete_when_all_who_took_part_have_left_or_it_is_too_late()
 
 
 def test_who_has_left_is_counted_from_moment_to_moment() -> None:
-    before = joined(None, replace(observed(job(2), "DWWWWW"), meta=_META), [], {}, n_chunks=4, n_left=1)
+    before = joined(
+        None, replace(observed(job(2), "DWWWWW"), meta=_META), [], {}, n_chunks=4, n_left=1
+    )
 
     now = joined(before, observed(job(2), "DDWWWW"), [], {}, n_chunks=3, n_left=2)
 
@@ -60,7 +64,13 @@ def test_who_has_left_is_counted_from_moment_to_moment() -> None:
 
 
 def test_of_a_long_output_only_the_end_is_held() -> None:
-    now = joined(None, replace(observed(job(2), "DWWWWW"), meta=_META), [], {0: "a" * 99_999 + "end"}, n_chunks=0)
+    now = joined(
+        None,
+        replace(observed(job(2), "DWWWWW"), meta=_META),
+        [],
+        {0: "a" * 99_999 + "end"},
+        n_chunks=0,
+    )
 
     assert now.logs[0].endswith("aend")
     assert len(now.logs[0]) == 2 * MAX_LOG + 1

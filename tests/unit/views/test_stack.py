@@ -42,7 +42,9 @@ def told(error: TaskError | Cause) -> list[str]:
 
 
 def test_a_frame_of_the_user_shows_the_lines_around_with_an_arrow_at_its_own() -> None:
-    frame = replace(FRAME, source="    return clip(s)[0]", column=11, end_column=18, after=("", "    # done"))
+    frame = replace(
+        FRAME, source="    return clip(s)[0]", column=11, end_column=18, after=("", "    # done")
+    )
 
     assert shown(frame) == [
         "Cell In[4], line 7, in outliers",
@@ -87,7 +89,13 @@ def test_code_of_a_module_is_in_no_function() -> None:
 
 def test_frames_of_libraries_in_a_row_are_one_line() -> None:
     outer = replace(LIBRARY, function="loads", file="/usr/lib/python3.11/json/__init__.py")
-    numpy = replace(LIBRARY, file="/venv/lib64/site-packages/numpy/core/_methods.py", line=3, function="sum", source="")
+    numpy = replace(
+        LIBRARY,
+        file="/venv/lib64/site-packages/numpy/core/_methods.py",
+        line=3,
+        function="sum",
+        source="",
+    )
 
     assert shown(FRAME, outer, LIBRARY, replace(FRAME, before=()), numpy) == [
         "Cell In[4], line 7, in outliers",
@@ -149,7 +157,9 @@ def test_carets_stand_below_the_columns_that_failed() -> None:
     ],
     ids=["unknown", "whole line", "beyond", "changed by cleaning", "no source"],
 )
-def test_no_carets_where_they_would_say_nothing_or_stand_wrong(source: str, columns: dict[str, int]) -> None:
+def test_no_carets_where_they_would_say_nothing_or_stand_wrong(
+    source: str, columns: dict[str, int]
+) -> None:
     assert not any("^" in line for line in framed(source, **columns))
 
 
@@ -170,7 +180,9 @@ def test_carets_are_as_wide_as_a_terminal_draws_characters() -> None:
 
 def test_the_oldest_exception_is_told_first_as_python_does() -> None:
     oldest = Cause(how="context", type="KeyError", message="'z'")
-    middle = Cause(how="cause", type="LookupError", message="no z", notes=("in the table",), causes=(oldest,))
+    middle = Cause(
+        how="cause", type="LookupError", message="no z", notes=("in the table",), causes=(oldest,)
+    )
 
     assert told(replace(ERROR, causes=(middle,), notes=("try again",))) == [
         "KeyError: 'z'",
@@ -211,7 +223,10 @@ def test_the_parts_of_a_group_stand_below_it_each_with_its_frames() -> None:
 def test_the_first_line_of_a_message_is_told_from_the_others_and_its_length_is_limited() -> None:
     lines = raised_lines(replace(ERROR, message="first\nsecond"))
 
-    assert [(line.text, line.kind) for line in lines] == [("ValueError: first", "error"), ("second", "text")]
+    assert [(line.text, line.kind) for line in lines] == [
+        ("ValueError: first", "error"),
+        ("second", "text"),
+    ]
     assert len(told(replace(ERROR, message="m" * 1_000_000))[0]) == MAX_MESSAGE
 
 

@@ -38,7 +38,10 @@ def test_a_large_dag_folds() -> None:
 
 
 def test_many_downstream_are_listed_in_part() -> None:
-    assert dag_text(graphs.fan_out(20)).splitlines()[1] == "  a    -> b0, b1, b2, b3, b4, b5 and 14 more"
+    assert (
+        dag_text(graphs.fan_out(20)).splitlines()[1]
+        == "  a    -> b0, b1, b2, b3, b4, b5 and 14 more"
+    )
 
 
 def test_a_plan_lists_the_steps_of_each_worker_by_priority() -> None:
@@ -51,7 +54,10 @@ def test_a_plan_lists_the_steps_of_each_worker_by_priority() -> None:
         "  w1: b, d",
         "  note: good",
     ]
-    assert plan_text(floating(graphs.chain(2), resources=Resources(cpus=2))).splitlines()[1] == "  any 2cpu: t0, t1"
+    assert (
+        plan_text(floating(graphs.chain(2), resources=Resources(cpus=2))).splitlines()[1]
+        == "  any 2cpu: t0, t1"
+    )
 
 
 def test_many_workers_are_listed_in_part() -> None:
@@ -79,7 +85,10 @@ def test_a_trace_gives_makespan_phases_and_a_bar_a_worker() -> None:
 
 
 def test_an_empty_trace_has_its_text() -> None:
-    assert trace_text(trace()) == "makespan 0 s, 0 workers, 0.0 functions at a time, 0 B through the store"
+    assert (
+        trace_text(trace())
+        == "makespan 0 s, 0 workers, 0.0 functions at a time, 0 B through the store"
+    )
 
 
 def test_counts_begin_with_what_is_done() -> None:
@@ -93,7 +102,10 @@ def test_counts_begin_with_what_is_done() -> None:
 def test_names_cannot_steer_a_terminal_or_break_lines() -> None:
     names = (*HOSTILE, "two\nlines")
     dag = Dag.from_edges(names, pairwise(names))
-    steps = tuple(Step(task=i, worker=f"w\x1b[2J{i}", upstream=call.upstream) for i, call in enumerate(dag.calls))
+    steps = tuple(
+        Step(task=i, worker=f"w\x1b[2J{i}", upstream=call.upstream)
+        for i, call in enumerate(dag.calls)
+    )
     plan = Plan(dag=dag, steps=steps, planner="p", notes=("\x1b[2Jnote",))
 
     for text in (dag_text(dag), plan_text(plan), trace_text(played(plan))):

@@ -14,7 +14,18 @@ from dagnb.trace.trace import Trace
 from dagnb.views.axis import ticks
 from dagnb.views.palette import colours
 from dagnb.views.timeline import functions_of, timeline_svg
-from tests.unit.views.samples import HOSTILE, SVG, job, parsed, pinned, played, run, texts, titles, trace
+from tests.unit.views.samples import (
+    HOSTILE,
+    SVG,
+    job,
+    parsed,
+    pinned,
+    played,
+    run,
+    texts,
+    titles,
+    trace,
+)
 
 _BOX = re.compile(r"M([\d.]+) ([\d.]+)h([\d.]+)v([\d.]+)h")
 
@@ -46,7 +57,9 @@ def test_a_line_parts_wide_bars_of_one_colour_that_follow_at_once() -> None:
     )  # fmt: skip
     root = parsed(timeline_svg(seen))
 
-    (line,) = [path.get("d", "") for path in root.iter(f"{SVG}path") if path.get("class") == "stroke-bg"]
+    (line,) = [
+        path.get("d", "") for path in root.iter(f"{SVG}path") if path.get("class") == "stroke-bg"
+    ]
     _, second, *_ = sorted((y, x, high) for x, y, _, high in bars(root, "run f"))
     y, x, high = second
     assert line == f"M{x:g} {y:g}v{high:g}"
@@ -55,7 +68,11 @@ def test_a_line_parts_wide_bars_of_one_colour_that_follow_at_once() -> None:
 def test_a_run_wears_the_colour_of_its_function_wherever_it_is_named_so() -> None:
     root = parsed(timeline_svg(trace(run(0, "w0", 0, 1), run(2, "w0", 1, 2))))
 
-    fills = {node.get("data-kind"): node.get("fill") for node in root.iter(f"{SVG}g") if node.get("data-kind")}
+    fills = {
+        node.get("data-kind"): node.get("fill")
+        for node in root.iter(f"{SVG}g")
+        if node.get("data-kind")
+    }
     assert fills == {f"run {name}": colour for name, colour in colours(["f", "g"]).items()}
 
 
@@ -72,7 +89,10 @@ def test_functions_may_be_given_instead_of_taken_from_names() -> None:
 
 
 def test_a_cold_start_is_hatched_and_a_warm_one_is_not() -> None:
-    spans = [run(-1, "w0", 0, 1, Phase.INVOKE, detail="cold"), run(-1, "w1", 0, 1, Phase.INVOKE, detail="warm")]
+    spans = [
+        run(-1, "w0", 0, 1, Phase.INVOKE, detail="cold"),
+        run(-1, "w1", 0, 1, Phase.INVOKE, detail="warm"),
+    ]
     root = parsed(timeline_svg(trace(*spans, run(0, "w0", 1, 2))))
 
     kinds = [node for node in root.iter(f"{SVG}g") if node.get("data-kind")]
@@ -83,7 +103,9 @@ def test_a_cold_start_is_hatched_and_a_warm_one_is_not() -> None:
 
 
 def test_traffic_lies_below_the_work_of_its_lane() -> None:
-    root = parsed(timeline_svg(trace(run(0, "w0", 0, 2, Phase.FETCH), run(0, "w0", 1, 3), run(1, "w1", 0, 3))))
+    root = parsed(
+        timeline_svg(trace(run(0, "w0", 0, 2, Phase.FETCH), run(0, "w0", 1, 3), run(1, "w1", 0, 3)))
+    )
 
     ((_, fetch_y, _, fetch_high),) = bars(root, "fetch")
     (_, run_y, _, run_high), (_, next_y, _, _) = sorted(bars(root, "run f"), key=lambda bar: bar[1])
@@ -97,9 +119,10 @@ def test_tooltips_say_task_phase_time_size_and_attempt() -> None:
         run(0, "w0", 0.5, 2.5, attempt=2, detail="ValueError"),
     ]
 
-    assert {"f-0 fetch: 500 ms, from 0 s, 1.5 MB", "f-0 run: 2 s, from 500 ms, attempt 2, ValueError"} <= set(
-        titles(parsed(timeline_svg(trace(*spans))))
-    )
+    assert {
+        "f-0 fetch: 500 ms, from 0 s, 1.5 MB",
+        "f-0 run: 2 s, from 500 ms, attempt 2, ValueError",
+    } <= set(titles(parsed(timeline_svg(trace(*spans)))))
 
 
 def test_queueing_is_not_drawn() -> None:
@@ -130,7 +153,9 @@ def test_what_was_planned_is_outlined_and_both_ends_are_marked() -> None:
     plan = pinned(job(), ["w0", "w1"])
     root = parsed(timeline_svg(played(plan), planned=played(plan, run_s=1.3)))
 
-    outline = next(node for node in root.iter(f"{SVG}path") if "planned" in (node.get("class") or ""))
+    outline = next(
+        node for node in root.iter(f"{SVG}path") if "planned" in (node.get("class") or "")
+    )
     assert outline.get("d", "").count("z") == len(plan.steps)
     words = texts(root)
     assert [w for w in words if w.startswith(("end ", "planned "))] == [
@@ -180,15 +205,28 @@ def test_a_trace_of_almost_nothing_has_a_picture(spans: tuple[()]) -> None:
 
 
 def test_a_narrow_picture_keeps_bars_inside() -> None:
-    root = parsed(timeline_svg(played(pinned(job(), ["w0", "worker-with-a-name-that-is-far-too-long"])), width=400))
+    root = parsed(
+        timeline_svg(
+            played(pinned(job(), ["w0", "worker-with-a-name-that-is-far-too-long"])), width=400
+        )
+    )
 
     assert root.get("width") == "400"
-    assert all(x + wide <= 400 for kind in ("run count", "fetch") for x, _, wide, _ in bars(root, kind))
+    assert all(
+        x + wide <= 400 for kind in ("run count", "fetch") for x, _, wide, _ in bars(root, kind)
+    )
 
 
 @pytest.mark.parametrize(
     ("span_s", "last", "n"),
-    [(3.2, 3.0, 7), (0.0004, 0.0004, 9), (90.0, 90.0, 7), (700.0, 600.0, 6), (86_400.0, 86_400.0, 7), (0.0, 0.0, 1)],
+    [
+        (3.2, 3.0, 7),
+        (0.0004, 0.0004, 9),
+        (90.0, 90.0, 7),
+        (700.0, 600.0, 6),
+        (86_400.0, 86_400.0, 7),
+        (0.0, 0.0, 1),
+    ],
 )
 def test_ticks_are_round(span_s: float, last: float, n: int) -> None:
     found = ticks(span_s)

@@ -42,7 +42,11 @@ def test_a_thousand_tasks_take_less_than_200_kb() -> None:
     now = over(dag)
     logs = {i: f"line of task {i}\n" * 5 for i in range(0, 1_000, 3)}
 
-    html = view_html(Snapshot(**{name: getattr(now, name) for name in now.__slots__ if name != "logs"}, logs=logs))
+    html = view_html(
+        Snapshot(
+            **{name: getattr(now, name) for name in now.__slots__ if name != "logs"}, logs=logs
+        )
+    )
 
     assert len(html.encode()) < 200_000
     assert len(data(html)["rows"]) == 1_000
@@ -65,9 +69,13 @@ def without_scripts(html: str) -> str:
     return re.sub(r"<(script|style).*?</\1>", "", html, flags=re.DOTALL)
 
 
-def test_where_a_notebook_is_not_trusted_header_table_and_errors_are_there_and_a_word_on_the_rest() -> None:
+def test_where_a_notebook_is_not_trusted_header_table_and_errors_are_there_and_a_word_on_the_rest() -> (
+    None
+):
     dag = job(3)
-    html = view_html(over(dag, states="DDFDDDD", errors={(2, 1): failure("no rows")}, state=RunState.FAILED))
+    html = view_html(
+        over(dag, states="DDFDDDD", errors={(2, 1): failure("no rows")}, state=RunState.FAILED)
+    )
     page = Tags(without_scripts(html))
 
     assert {"table", "article"} <= page.tags
@@ -108,7 +116,11 @@ def test_outputs_that_stay_are_limited_and_those_of_failed_tasks_come_first() ->
     now = over(dag, errors={(99, 1): failure("x")})
     logs = {i: f"{i}" + "y" * 1_500 for i in range(100)}
     kept = data(
-        view_html(Snapshot(**{name: getattr(now, name) for name in now.__slots__ if name != "logs"}, logs=logs))
+        view_html(
+            Snapshot(
+                **{name: getattr(now, name) for name in now.__slots__ if name != "logs"}, logs=logs
+            )
+        )
     )
 
     assert sum(map(len, kept["logs"].values())) <= MAX_LOGS
@@ -119,8 +131,19 @@ def test_outputs_that_stay_are_limited_and_those_of_failed_tasks_come_first() ->
 def test_hostile_text_cannot_leave_the_data_or_become_markup(text: str) -> None:
     quiet = Tags(view_html(over(job(2), errors={(0, 1): failure("x")}))).tags
     dag = Dag.from_edges([text, "b"], [(text, "b")])
-    now = over(dag, errors={(0, 1): failure(text)}, reason=text, state=RunState.CANCELLED, run=text, name=text)
-    html = view_html(Snapshot(**{name: getattr(now, name) for name in now.__slots__ if name != "logs"}, logs={0: text}))
+    now = over(
+        dag,
+        errors={(0, 1): failure(text)},
+        reason=text,
+        state=RunState.CANCELLED,
+        run=text,
+        name=text,
+    )
+    html = view_html(
+        Snapshot(
+            **{name: getattr(now, name) for name in now.__slots__ if name != "logs"}, logs={0: text}
+        )
+    )
 
     assert Tags(html).tags <= quiet | {"pre", "details", "summary"}
     assert len(re.findall("<script", html)) == 4
@@ -137,7 +160,9 @@ def test_the_text_tells_state_counts_and_errors() -> None:
 def test_the_script_turns_text_of_a_run_into_text_and_asks_nobody_for_anything() -> None:
     source = view.script()
 
-    assert not re.search(r"(innerHTML|outerHTML)\s*=[^=]|insertAdjacentHTML|document\.write|eval\(", source)
+    assert not re.search(
+        r"(innerHTML|outerHTML)\s*=[^=]|insertAdjacentHTML|document\.write|eval\(", source
+    )
     assert not re.search(r"fetch\(|XMLHttp|import\(|https?://(?!www\.w3\.org/2000/svg)", source)
     assert "</" not in source
 

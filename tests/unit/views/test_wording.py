@@ -34,14 +34,20 @@ def test_a_window_has_one_unit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "text"), [(999, "999 B"), (999_600, "1 MB"), (1_234_000, "1.23 MB"), (5 * 10**18, "5,000 PB")]
+    ("n", "text"),
+    [(999, "999 B"), (999_600, "1 MB"), (1_234_000, "1.23 MB"), (5 * 10**18, "5,000 PB")],
 )
 def test_sizes_are_decimal(n: int, text: str) -> None:
     assert bytes_text(n) == text
 
 
 def test_one_is_singular_and_many_have_separators() -> None:
-    assert [counted(0, "task"), counted(1, "copy"), counted(2, "copy"), counted(12_345, "task")] == [
+    assert [
+        counted(0, "task"),
+        counted(1, "copy"),
+        counted(2, "copy"),
+        counted(12_345, "task"),
+    ] == [
         "0 tasks",
         "1 copy",
         "2 copies",

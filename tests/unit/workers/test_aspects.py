@@ -9,9 +9,9 @@ import os
 import sys
 
 import pytest
-from dagnb_workers import aspects
-from dagnb_workers.aspects import Aspect, of_process
-from dagnb_workers.output import opened
+from dagnb_workers.surroundings import aspects
+from dagnb_workers.surroundings.aspects import Aspect, of_process
+from dagnb_workers.surroundings.output import opened
 
 
 def found(name: str) -> Aspect[object]:
@@ -41,7 +41,9 @@ def test_a_variable_of_another_value_is_seen_by_where_it_lies(
 
 
 @pytest.mark.parametrize("is_glibc", [True, False])
-def test_variables_that_nobody_changed_look_as_before(monkeypatch: pytest.MonkeyPatch, is_glibc: bool) -> None:
+def test_variables_that_nobody_changed_look_as_before(
+    monkeypatch: pytest.MonkeyPatch, is_glibc: bool
+) -> None:
     monkeypatch.setattr(aspects, "_IS_GLIBC", is_glibc and aspects._IS_GLIBC)
     environment = found("environment variables")
     assert environment.look is not None
@@ -109,7 +111,11 @@ class Policy(asyncio.DefaultEventLoopPolicy if sys.version_info < (3, 14) else o
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="policies are deprecated, and left alone")
 def test_the_usual_policy_is_made_anew_and_one_of_the_users_is_kept() -> None:
-    aspect, before, own = found("event loop policy, current loop"), asyncio.get_event_loop_policy(), Policy()
+    aspect, before, own = (
+        found("event loop policy, current loop"),
+        asyncio.get_event_loop_policy(),
+        Policy(),
+    )
 
     usual = aspect.keep()
     asyncio.set_event_loop_policy(own)

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from dagnb_workers.crash import report
-from dagnb_workers.exception import crash_frames
+from dagnb_workers.hosting.crash import report
+from dagnb_workers.worker.exception import crash_frames
 
 SCRIPT = """\
 import ctypes, faulthandler, sys, threading

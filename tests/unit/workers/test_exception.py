@@ -11,7 +11,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dagnb_workers.exception import error_json, message_of, of_result, unread_text, user_frames
+from dagnb_workers.worker.exception import (
+    error_json,
+    message_of,
+    of_result,
+    unread_text,
+    user_frames,
+)
 
 from dagnb.errors import UnserialisableError
 from dagnb.graph.payload import encode_value
@@ -44,7 +50,9 @@ class Refuses:
 @pytest.fixture
 def cell(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The names that a cell defines; its text is known to this process."""
-    monkeypatch.setitem(linecache.cache, CELL, (len(TEXT), None, TEXT.splitlines(keepends=True), CELL))
+    monkeypatch.setitem(
+        linecache.cache, CELL, (len(TEXT), None, TEXT.splitlines(keepends=True), CELL)
+    )
     space: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(TEXT, CELL, "exec"), space)
     return space
@@ -68,7 +76,9 @@ def told(error: BaseException, **facts: Any) -> dict[str, Any]:
     return found
 
 
-def test_frames_bear_the_label_the_line_its_columns_and_its_neighbours(cell: dict[str, Any]) -> None:
+def test_frames_bear_the_label_the_line_its_columns_and_its_neighbours(
+    cell: dict[str, Any],
+) -> None:
     outer, inner = told(caught(cell["outer"], 5))["frames"]
 
     assert outer == {
@@ -86,7 +96,9 @@ def test_frames_bear_the_label_the_line_its_columns_and_its_neighbours(cell: dic
 def test_pythons_own_text_names_the_cell_and_has_its_lines(cell: dict[str, Any]) -> None:
     text = "".join(told(caught(cell["outer"], 5))["traceback"])
 
-    assert re.sub(r"\n +[~^]+\n", "\n", text) == (  # Python 3.13 underlines calls otherwise than 3.11
+    assert re.sub(
+        r"\n +[~^]+\n", "\n", text
+    ) == (  # Python 3.13 underlines calls otherwise than 3.11
         "Traceback (most recent call last):\n"
         '  File "Cell In[4]", line 10, in outer\n    return inner(row) + 1\n'
         '  File "Cell In[4]", line 6, in inner\n    raise ValueError("no rows")\n'
@@ -96,7 +108,9 @@ def test_pythons_own_text_names_the_cell_and_has_its_lines(cell: dict[str, Any])
 
 def test_columns_count_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "def f():\n    'größer', missing\n"
-    monkeypatch.setitem(linecache.cache, CELL, (len(text), None, text.splitlines(keepends=True), CELL))
+    monkeypatch.setitem(
+        linecache.cache, CELL, (len(text), None, text.splitlines(keepends=True), CELL)
+    )
     space: dict[str, Any] = {}
     exec(compile(text, CELL, "exec"), space)
 
@@ -138,7 +152,12 @@ def test_causes_contexts_and_notes_are_told() -> None:
     (cause,) = error["causes"]
     (context,) = cause["causes"]
 
-    assert (error["type"], cause["how"], cause["type"], cause["message"]) == ("LookupError", "cause", "KeyError", "'b'")
+    assert (error["type"], cause["how"], cause["type"], cause["message"]) == (
+        "LookupError",
+        "cause",
+        "KeyError",
+        "'b'",
+    )
     assert (cause["notes"], error["notes"]) == (["seen on the way"], [])
     assert (context["how"], context["type"], context["causes"]) == ("context", "ValueError", [])
     assert [frame["source"].strip() for frame in context["frames"]] == ['int("a")']
@@ -156,7 +175,9 @@ def test_a_context_that_was_suppressed_is_not_told() -> None:
 
 def test_the_parts_of_groups_are_told_within_limits() -> None:
     def grouped() -> None:
-        raise ExceptionGroup("many", [ExceptionGroup("inner", [OSError(1)]), *(KeyError(i) for i in range(1_000))])
+        raise ExceptionGroup(
+            "many", [ExceptionGroup("inner", [OSError(1)]), *(KeyError(i) for i in range(1_000))]
+        )
 
     inner, *keys = told(caught(grouped))["causes"]
 
@@ -209,8 +230,12 @@ class _Nothing(Exception):  # noqa: N818
         raise ValueError(name)
 
 
-@pytest.mark.parametrize(("make", "kind"), [(lambda: _Body({}), "_Body"), (_Notes, "_Notes"), (_Nothing, "_Nothing")])
-def test_an_exception_whose_attributes_raise_is_told_all_the_same(make: Callable[[], Exception], kind: str) -> None:
+@pytest.mark.parametrize(
+    ("make", "kind"), [(lambda: _Body({}), "_Body"), (_Notes, "_Notes"), (_Nothing, "_Nothing")]
+)
+def test_an_exception_whose_attributes_raise_is_told_all_the_same(
+    make: Callable[[], Exception], kind: str
+) -> None:
     error = told(make())
 
     assert error["type"] == kind
@@ -218,7 +243,9 @@ def test_an_exception_whose_attributes_raise_is_told_all_the_same(make: Callable
     assert "no answer" in error["message"] or kind != "_Body"
 
 
-def test_a_refused_result_has_a_cause_where_a_class_of_the_user_refused(cell: dict[str, Any]) -> None:
+def test_a_refused_result_has_a_cause_where_a_class_of_the_user_refused(
+    cell: dict[str, Any],
+) -> None:
     def refused(value: object) -> dict[str, Any]:
         with pytest.raises(UnserialisableError) as caught:
             encode_value(value, "?")
@@ -234,13 +261,17 @@ def test_a_refused_result_has_a_cause_where_a_class_of_the_user_refused(cell: di
 
 
 def test_what_could_not_be_unpickled_is_named() -> None:
-    assert unread_text("the function of task 'f-0'", ModuleNotFoundError("No module named 'x'.")) == (
+    assert unread_text(
+        "the function of task 'f-0'", ModuleNotFoundError("No module named 'x'.")
+    ) == (
         "the function of task 'f-0' cannot be unpickled: No module named 'x'. "
         "Use plain data, or classes that come back from their pickle and that workers can import."
     )
 
 
-def test_who_asks_for_input_in_a_task_is_told_that_nobody_can_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asks_for_input_in_a_task_is_told_that_nobody_can_type(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with open(os.devnull) as nothing:
         monkeypatch.setattr(sys, "stdin", nothing)
         with pytest.raises(EOFError) as raised:
@@ -248,5 +279,7 @@ def test_who_asks_for_input_in_a_task_is_told_that_nobody_can_type(monkeypatch: 
 
     told = message_of(raised.value)
 
-    assert told.startswith("EOF when reading a line: nobody can type into input() of a task; give it")
+    assert told.startswith(
+        "EOF when reading a line: nobody can type into input() of a task; give it"
+    )
     assert message_of(EOFError("of a socket")) == "of a socket"

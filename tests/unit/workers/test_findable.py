@@ -12,7 +12,7 @@ from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from pathlib import Path
 
 import pytest
-from dagnb_workers import findable
+from dagnb_workers.surroundings import findable
 
 from dagnb.sources import Place
 
@@ -60,7 +60,10 @@ def test_what_the_path_does_not_give_any_more_is_told_with_its_place() -> None:
 
     found = findable.places()
 
-    assert (found["left_one"], found["left_pack"]) == ((one, None), (pack, (os.path.dirname(pack),)))
+    assert (found["left_one"], found["left_pack"]) == (
+        (one, None),
+        (pack, (os.path.dirname(pack),)),
+    )
     assert found["left_loose"][0] == ""
 
 
@@ -121,14 +124,23 @@ def test_entering_a_path_gives_its_modules_and_those_with_a_place() -> None:
     inner = write("far/entered_two/inner.py", "V = 3")
     write("loose/entered_three/part.py", "V = 4")
     places: dict[str, Place] = {
-        "entered_two": (os.path.abspath("far/entered_two/__init__.py"), (os.path.abspath("far/entered_two"),)),
+        "entered_two": (
+            os.path.abspath("far/entered_two/__init__.py"),
+            (os.path.abspath("far/entered_two"),),
+        ),
         "entered_three": ("", (os.path.abspath("loose/entered_three"),)),
         "entered_two.alias": (inner, None),
     }
 
     findable.set_path([os.path.abspath("lib"), *sys.path], places)
 
-    names = ("entered_one", "entered_two", "entered_two.inner", "entered_three.part", "entered_two.alias")
+    names = (
+        "entered_one",
+        "entered_two",
+        "entered_two.inner",
+        "entered_three.part",
+        "entered_two.alias",
+    )
     assert [importlib.import_module(name).V for name in names] == [1, 2, 3, 4, 3]
 
 
@@ -154,12 +166,16 @@ def test_a_loaded_library_that_the_client_had_before_it_was_hidden_is_kept() -> 
 
     write("lib/colorsys.py")
 
-    findable.set_path([os.path.abspath("lib"), *sys.path], {"colorsys": (str(colorsys.__file__), None)})
+    findable.set_path(
+        [os.path.abspath("lib"), *sys.path], {"colorsys": (str(colorsys.__file__), None)}
+    )
 
     assert importlib.import_module("colorsys") is colorsys
 
 
-def test_finders_of_the_users_are_told_and_pythons_own_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finders_of_the_users_are_told_and_pythons_own_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     write("lib/given_finder.py", "class Finder:\n    find_spec = staticmethod(lambda *what: None)")
     sys.path.insert(0, "lib")
     own = [BuiltinImporter, FrozenImporter, PathFinder]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagnb_workers.hosts import Hosts, Whose
-from dagnb_workers.interpreter import Start
-from dagnb_workers.ledger import Entry
+from dagnb_workers.agent.hosts import HostKey, Hosts
+from dagnb_workers.hosting.interpreter import PythonStart
+from dagnb_workers.hosting.run_locks import RunRecord
 
 from dagnb.errors import LaunchError
 
@@ -33,9 +33,9 @@ class Line:
 
 
 @pytest.fixture
-def entry(tmp_path: Path) -> Entry:
+def entry(tmp_path: Path) -> RunRecord:
     """A run that was noted."""
-    made = Entry(tmp_path, "run-1")
+    made = RunRecord(tmp_path, "run-1")
     made.write(LAUNCH)
     return made
 
@@ -48,7 +48,7 @@ def hosts_with(tmp_path: Path, lines: Iterator[Line], monkeypatch: pytest.Monkey
 
 
 async def test_a_run_stays_noted_when_its_new_host_dies_too(
-    tmp_path: Path, entry: Entry, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, entry: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = Line(is_there=True)
     hosts = hosts_with(tmp_path, iter([Line(is_there=False), there]), monkeypatch)
@@ -60,7 +60,9 @@ async def test_a_run_stays_noted_when_its_new_host_dies_too(
     assert (there.spawned, hosts.has(entry)) == (["run-1"], True)
 
 
-async def test_a_launch_tries_another_host_once(tmp_path: Path, entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_launch_tries_another_host_once(
+    tmp_path: Path, entry: RunRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = Line(is_there=True)
     hosts = hosts_with(tmp_path, iter([Line(is_there=False), there]), monkeypatch)
 
@@ -70,7 +72,7 @@ async def test_a_launch_tries_another_host_once(tmp_path: Path, entry: Entry, mo
 
 
 async def test_a_launch_that_fails_twice_is_refused_and_forgotten(
-    tmp_path: Path, entry: Entry, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, entry: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts = hosts_with(tmp_path, iter([Line(is_there=False), Line(is_there=False)]), monkeypatch)
 
@@ -81,14 +83,25 @@ async def test_a_launch_that_fails_twice_is_refused_and_forgotten(
 
 
 def test_hosts_of_other_interpreters_or_code_have_other_marks() -> None:
-    marks = {Whose(*told).mark for told in [("docker", "a", "1"), ("docker", "b", "1"), ("docker", "a", "2")]}
+    marks = {
+        HostKey(*told).mark
+        for told in [("docker", "a", "1"), ("docker", "b", "1"), ("docker", "a", "2")]
+    }
 
     assert len(marks) == 3
 
 
 def test_a_host_reads_back_from_what_a_request_says_of_it() -> None:
-    start = Start(options=("-O",), variables=(("A", "1"), ("B", "")), is_client=True, folders=("/lib",), site="s")
-    whose = Whose("process", "/usr/bin/python3", "c", start)
+    start = PythonStart(
+        options=("-O",),
+        variables=(("A", "1"), ("B", "")),
+        is_client=True,
+        folders=("/lib",),
+        site="s",
+    )
+    whose = HostKey("process", "/usr/bin/python3", "c", start)
 
-    assert Whose.of(json.loads(json.dumps(whose.to_dict()))) == whose
-    assert Whose.of(Whose("docker", "p", "c").to_dict()).mark == Whose("docker", "p", "c").mark
+    assert HostKey.of(json.loads(json.dumps(whose.to_dict()))) == whose
+    assert (
+        HostKey.of(HostKey("docker", "p", "c").to_dict()).mark == HostKey("docker", "p", "c").mark
+    )

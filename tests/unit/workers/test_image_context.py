@@ -40,11 +40,17 @@ def test_the_context_holds_requirements_pins_dagnb_and_no_bytecode() -> None:
 
     assert files["build/requirements.txt"] == "numpy>=2\nsix\n"
     assert files["build/worker.txt"].split() == list(pins())
-    assert {"lib/dagnb/errors.py", "lib/dagnb/storage/scripts/dagnb.lua", "lib/dagnb_workers/main.py"} <= files.keys()
+    assert {
+        "lib/dagnb/errors.py",
+        "lib/dagnb/storage/scripts/dagnb.lua",
+        "lib/dagnb_workers/main.py",
+    } <= files.keys()
     assert not [name for name in files if name.endswith(".pyc")]
 
 
-def test_settings_are_files_of_the_first_stage_and_nothing_is_pasted_into_the_dockerfile(tmp_path: Path) -> None:
+def test_settings_are_files_of_the_first_stage_and_nothing_is_pasted_into_the_dockerfile(
+    tmp_path: Path,
+) -> None:
     authority = tmp_path / "ca.pem"
     authority.write_text("AUTHORITY")
     files = files_of(("numpy>=2",), authority=authority)
@@ -58,7 +64,9 @@ def test_settings_are_files_of_the_first_stage_and_nothing_is_pasted_into_the_do
     assert "numpy" not in first + final
     assert "COPY build " in first
     assert "COPY build " not in final
-    assert all(line.startswith('RUN ["') for line in (first + final).splitlines() if line.startswith("RUN"))
+    assert all(
+        line.startswith('RUN ["') for line in (first + final).splitlines() if line.startswith("RUN")
+    )
 
 
 def test_a_pythonpath_of_the_base_stays_behind_dagnbs_own() -> None:
@@ -66,7 +74,9 @@ def test_a_pythonpath_of_the_base_stays_behind_dagnbs_own() -> None:
         (found,) = re.findall(r"PYTHONPATH=(\S+)", files_of(has_path=has_path)["Dockerfile"])
         return str(found)
 
-    assert path(has_path=False) == "/opt/dagnb/lib"  # an empty entry at its end would be the current directory
+    assert (
+        path(has_path=False) == "/opt/dagnb/lib"
+    )  # an empty entry at its end would be the current directory
     assert path(has_path=True) == "/opt/dagnb/lib:$PYTHONPATH"
 
 
@@ -85,7 +95,9 @@ def test_a_base_of_another_python_is_refused_before_anything_is_installed(tmp_pa
         prepare.packages(tmp_path)
 
     ours = sys.implementation.cache_tag
-    assert refused.value.code == f"ERROR: this base has Python {ours}, and the notebook has cpython-27"
+    assert (
+        refused.value.code == f"ERROR: this base has Python {ours}, and the notebook has cpython-27"
+    )
 
 
 def test_a_build_that_ends_without_a_word_has_failed() -> None:
@@ -107,7 +119,10 @@ def test_of_a_failed_build_pips_errors_are_told_and_long_ones_by_both_ends() -> 
     told: list[str] = []
 
     with pytest.raises(FailedBuildError) as failed:
-        _followed([*({"stream": text} for text in said), {"error": "returned a non-zero code: 1"}], told.append)
+        _followed(
+            [*({"stream": text} for text in said), {"error": "returned a non-zero code: 1"}],
+            told.append,
+        )
 
     first, last = failed.value.lines
     assert told == ["Collecting six==9", "Downloading https://***@here/six.whl"]
@@ -118,6 +133,10 @@ def test_of_a_failed_build_pips_errors_are_told_and_long_ones_by_both_ends() -> 
 
 
 def test_the_id_of_the_image_is_that_of_the_last_line() -> None:
-    events = [{"aux": {"ID": "sha256:01"}}, {"stream": "Successfully "}, {"stream": "built 0123456789ab\n"}]
+    events = [
+        {"aux": {"ID": "sha256:01"}},
+        {"stream": "Successfully "},
+        {"stream": "built 0123456789ab\n"},
+    ]
 
     assert _followed(events, lambda line: None) == "0123456789ab"

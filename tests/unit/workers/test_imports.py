@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dagnb_workers.imports import ImportWatch
+from dagnb_workers.surroundings.imports import ImportWatch
 
 
-class Told:
+class ShortTraceback:
     """What a watch tells."""
 
     def __init__(self) -> None:
@@ -28,41 +28,51 @@ class Told:
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
-    (tmp_path / "watched_outer.py").write_text("import watched_inner\nloaded_by = type(__spec__.loader).__name__\n")
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShortTraceback]:
+    (tmp_path / "watched_outer.py").write_text(
+        "import watched_inner\nloaded_by = type(__spec__.loader).__name__\n"
+    )
     (tmp_path / "watched_inner.py").write_text("value = 1\n")
     (tmp_path / "watched_broken.py").write_text("raise ValueError('in the module')\n")
     (tmp_path / "watched_space").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    made = Told()
+    made = ShortTraceback()
     monkeypatch.setattr(sys, "meta_path", [ImportWatch(made.around), *sys.meta_path])
     yield made
     for name in [name for name in sys.modules if name.startswith("watched_")]:
         del sys.modules[name]
 
 
-def test_what_a_module_imports_belongs_to_its_import(told: Told) -> None:
+def test_what_a_module_imports_belongs_to_its_import(told: ShortTraceback) -> None:
     importlib.import_module("watched_outer")
 
     assert told.events == ["begin", "end"]
 
 
-def test_a_module_that_is_there_already_is_not_told(told: Told) -> None:
+def test_a_module_that_is_there_already_is_not_told(told: ShortTraceback) -> None:
     importlib.import_module("watched_inner")
     importlib.import_module("watched_inner")
 
     assert told.events == ["begin", "end"]
 
 
-def test_a_module_has_its_own_loader_while_its_code_runs_and_afterwards(told: Told) -> None:
+def test_a_module_has_its_own_loader_while_its_code_runs_and_afterwards(
+    told: ShortTraceback,
+) -> None:
     module = importlib.import_module("watched_outer")
 
     assert module.loaded_by == "SourceFileLoader"
-    assert type(module.__loader__).__name__ == type(module.__spec__.loader).__name__ == "SourceFileLoader"
+    assert (
+        type(module.__loader__).__name__
+        == type(module.__spec__.loader).__name__
+        == "SourceFileLoader"
+    )
     assert importlib.reload(module).loaded_by == "SourceFileLoader"
 
 
-def test_a_spec_that_is_asked_for_answers_as_the_modules_own_loader_does(told: Told) -> None:
+def test_a_spec_that_is_asked_for_answers_as_the_modules_own_loader_does(
+    told: ShortTraceback,
+) -> None:
     spec = importlib.util.find_spec("watched_inner")
 
     assert spec is not None
@@ -71,7 +81,7 @@ def test_a_spec_that_is_asked_for_answers_as_the_modules_own_loader_does(told: T
     assert told.events == []
 
 
-def test_a_spec_that_was_asked_for_can_be_executed_later(told: Told) -> None:
+def test_a_spec_that_was_asked_for_can_be_executed_later(told: ShortTraceback) -> None:
     spec = importlib.util.find_spec("watched_inner")
     assert spec is not None
     assert spec.loader is not None
@@ -83,7 +93,9 @@ def test_a_spec_that_was_asked_for_can_be_executed_later(told: Told) -> None:
     assert told.events == ["begin", "end"]
 
 
-def test_an_import_that_fails_raises_what_it_raises_and_the_next_one_is_told(told: Told) -> None:
+def test_an_import_that_fails_raises_what_it_raises_and_the_next_one_is_told(
+    told: ShortTraceback,
+) -> None:
     with pytest.raises(ValueError, match="in the module"):
         importlib.import_module("watched_broken")
     importlib.import_module("watched_inner")
@@ -91,11 +103,11 @@ def test_an_import_that_fails_raises_what_it_raises_and_the_next_one_is_told(tol
     assert told.events[-2:] == ["begin", "end"]
 
 
-def test_a_folder_without_a_module_is_still_a_package(told: Told) -> None:
+def test_a_folder_without_a_module_is_still_a_package(told: ShortTraceback) -> None:
     assert importlib.import_module("watched_space").__path__
 
 
-def test_imports_of_other_threads_are_not_told(told: Told) -> None:
+def test_imports_of_other_threads_are_not_told(told: ShortTraceback) -> None:
     thread = threading.Thread(target=importlib.import_module, args=("watched_outer",))
     thread.start()
     thread.join()

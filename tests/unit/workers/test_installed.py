@@ -45,7 +45,10 @@ def test_each_that_is_absent_is_named_once_in_order() -> None:
                 "Install it here, or take workers='docker', which makes an image with it."
             ),
         ),
-        (Inline(n=1), "no-such-package>=2 is not installed here. Install it, or take workers='docker'."),
+        (
+            Inline(n=1),
+            "no-such-package>=2 is not installed here. Install it, or take workers='docker'.",
+        ),
     ],
     ids=["process", "inline"],
 )

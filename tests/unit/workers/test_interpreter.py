@@ -8,7 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from dagnb_workers.interpreter import Start, options_of, own_folders, plain_environment, program, site_mark
+from dagnb_workers.hosting.interpreter import (
+    PythonStart,
+    options_of,
+    own_folders,
+    plain_environment,
+    program,
+    site_mark,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +32,10 @@ from dagnb_workers.interpreter import Start, options_of, own_folders, plain_envi
         ("python -OX dev -B script.py", ("-O", "-Xdev", "-B")),
         ("python -W error -Wignore -OWonce -B script.py", ("-O", "-B")),
         ("python -X importtime -B script.py", ("-B",)),
-        ("python --check-hash-based-pycs always -O script.py", ("--check-hash-based-pycs", "always", "-O")),
+        (
+            "python --check-hash-based-pycs always -O script.py",
+            ("--check-hash-based-pycs", "always", "-O"),
+        ),
         ("python", ()),
         ("", ()),
     ],
@@ -38,48 +48,73 @@ def test_options_are_read_as_python_reads_them(typed: str, handed: tuple[str, ..
 def test_variables_that_python_or_the_loader_reads_at_the_start_are_told_and_no_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = {"PYTHONHASHSEED": "7", "LC_ALL": "C", "LANG": "C", "LD_LIBRARY_PATH": "/l", "MALLOC_ARENA_MAX": "2"}
-    others = {"PYTHONPATH": "/p", "PYTHONWARNINGS": "error", "PYTHONSTARTUP": "/s", "TZ": "UTC", "OTHER": "1"}
+    told = {
+        "PYTHONHASHSEED": "7",
+        "LC_ALL": "C",
+        "LANG": "C",
+        "LD_LIBRARY_PATH": "/l",
+        "MALLOC_ARENA_MAX": "2",
+    }
+    others = {
+        "PYTHONPATH": "/p",
+        "PYTHONWARNINGS": "error",
+        "PYTHONSTARTUP": "/s",
+        "TZ": "UTC",
+        "OTHER": "1",
+    }
     for name, value in (told | others).items():
         monkeypatch.setenv(name, value)
 
-    found = dict(Start.of_this_process().variables)
+    found = dict(PythonStart.of_this_process().variables)
 
     assert told.items() <= found.items()
     assert not others.keys() & found.keys()
 
 
 def test_no_variable_of_the_start_is_left_of_whoever_started_the_agent() -> None:
-    agents = {"PYTHONPATH": "/a", "PYTHONOPTIMIZE": "2", "LANG": "de", "LD_PRELOAD": "x.so", "HOME": "/a", "KEPT": "1"}
+    agents = {
+        "PYTHONPATH": "/a",
+        "PYTHONOPTIMIZE": "2",
+        "LANG": "de",
+        "LD_PRELOAD": "x.so",
+        "HOME": "/a",
+        "KEPT": "1",
+    }
 
     told = (("PYTHONHASHSEED", "0"), ("HOME", "/b"), ("DOCKER_HOST", ""))
 
-    assert Start(variables=told, is_client=True).environment(agents) == {
+    assert PythonStart(variables=told, is_client=True).environment(agents) == {
         "PYTHONHASHSEED": "0", "HOME": "/b", "KEPT": "1",
     }  # fmt: skip
     del agents["PYTHONPATH"]
-    assert Start(variables=told).environment(agents) == {**agents, "PYTHONHASHSEED": "0", "HOME": "/b"}
+    assert PythonStart(variables=told).environment(agents) == {
+        **agents,
+        "PYTHONHASHSEED": "0",
+        "HOME": "/b",
+    }
 
 
 def test_a_start_reads_back_from_what_it_told() -> None:
-    start = Start(options=("-O",), variables=(("A", "1"),), folders=("/x",), site="5")
+    start = PythonStart(options=("-O",), variables=(("A", "1"),), folders=("/x",), site="5")
 
-    assert (Start.of(start.to_dict()), Start.of({})) == (start, Start())
+    assert (PythonStart.of(start.to_dict()), PythonStart.of({})) == (start, PythonStart())
 
 
 def test_starts_differ_when_anything_does_that_a_fork_server_cannot_change() -> None:
     starts = {
-        Start(),
-        Start(options=("-O",)),
-        Start(variables=(("PYTHONHASHSEED", "0"),)),
-        Start(folders=("/x",)),
-        Start(site="5"),
+        PythonStart(),
+        PythonStart(options=("-O",)),
+        PythonStart(variables=(("PYTHONHASHSEED", "0"),)),
+        PythonStart(folders=("/x",)),
+        PythonStart(site="5"),
     }
 
     assert len(starts) == 5
 
 
-def test_a_program_finds_dagnb_and_neither_the_current_folder_nor_what_lies_beside_dagnb_first(tmp_path: Path) -> None:
+def test_a_program_finds_dagnb_and_neither_the_current_folder_nor_what_lies_beside_dagnb_first(
+    tmp_path: Path,
+) -> None:
     """`json` there would end the program; `only_here` is found there. A `code` of dagnb lies beside its first file."""
     (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
     (tmp_path / "only_here.py").write_text(
@@ -87,23 +122,33 @@ def test_a_program_finds_dagnb_and_neither_the_current_folder_nor_what_lies_besi
     )
     command = program("only_here", ["a", "b"], folders=(str(tmp_path),))
 
-    done = subprocess.run(command, cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, check=False
+    )
 
     assert (done.stdout, done.stderr) == ("['a', 'b'] True\n", "")
 
 
 def test_a_program_of_dagnb_starts_where_dagnb_is_on_pythonpath_alone(tmp_path: Path) -> None:
     """-S leaves the folders of packages out, as if nothing were installed."""
-    command = program("dagnb_workers.agent", ["--help"], python=sys.executable, options=("-S",))
+    command = program(
+        "dagnb_workers.agent.agent", ["--help"], python=sys.executable, options=("-S",)
+    )
 
-    done = subprocess.run(command, cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=plain_environment(), capture_output=True, text=True, check=False
+    )
 
     assert done.stdout.startswith("usage: dagnb agent"), done.stderr
     assert str(Path(__file__).parents[3]) in own_folders()
 
 
-def test_the_mark_of_the_site_changes_with_its_pth_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("site.getsitepackages", lambda: [str(tmp_path), str(tmp_path / "is not there")])
+def test_the_mark_of_the_site_changes_with_its_pth_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "site.getsitepackages", lambda: [str(tmp_path), str(tmp_path / "is not there")]
+    )
     before = site_mark()
 
     (tmp_path / "other.txt").write_text("")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagnb_workers import modules
-from dagnb_workers.library import Library
+from dagnb_workers.worker import modules
+from dagnb_workers.worker.library import Library
 
 from dagnb.graph.payload import Signer
 from dagnb.protocol.program import Header, pack_cells
@@ -38,13 +38,17 @@ async def opened(*, unpacks: bool, archive: bytes = b"") -> Library:
     kept = SIGNER.content_name(archive) if archive else ""
     header = Header(functions=(), archive=kept, cells=SIGNER.content_name(cells)).pack()
     name = SIGNER.content_name(header)
-    await store.share({name: header, SIGNER.content_name(cells): cells, kept: archive}, run="run", ttl_s=60)
+    await store.share(
+        {name: header, SIGNER.content_name(cells): cells, kept: archive}, run="run", ttl_s=60
+    )
     library = Library(store, SIGNER, name, unpacks=unpacks)
     await library.open()
     return library
 
 
-async def test_inspect_finds_the_source_of_a_function_of_a_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_inspect_finds_the_source_of_a_function_of_a_cell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     await opened(unpacks=True)
     space: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(TEXT, FILE, "exec"), space)

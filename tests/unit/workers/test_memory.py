@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dagnb_workers import memory
-from dagnb_workers.memory import container_limit, count_oom_kills
+from dagnb_workers.hosting import memory
+from dagnb_workers.hosting.memory import container_limit, count_oom_kills
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the kernel's files, which are not there until a test writes them."""
     monkeypatch.setattr(memory, "_MACHINE", (tmp_path / "vmstat",))
-    monkeypatch.setattr(memory, "_CONTAINER", (tmp_path / "memory.events", tmp_path / "memory.oom_control"))
-    monkeypatch.setattr(memory, "_LIMITS", (tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes"))
+    monkeypatch.setattr(
+        memory, "_CONTAINER", (tmp_path / "memory.events", tmp_path / "memory.oom_control")
+    )
+    monkeypatch.setattr(
+        memory, "_LIMITS", (tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes")
+    )
     return tmp_path
 
 

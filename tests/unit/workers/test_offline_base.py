@@ -18,7 +18,9 @@ def test_the_interpreter_of_a_base_is_this_python_outside_of_its_environment() -
     interpreter = offline._interpreter()
 
     code = "import sys; print(sys.version); print(sys.prefix == sys.base_prefix)"
-    told = subprocess.run([interpreter, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [interpreter, "-I", "-c", code], capture_output=True, text=True, check=True
+    ).stdout
 
     assert told.splitlines() == [*sys.version.splitlines(), "True"]
     assert not interpreter.is_symlink()
@@ -33,7 +35,9 @@ def test_the_libraries_that_a_program_loads_are_found_with_the_loader() -> None:
     assert all(path.is_file() for path in found)
 
 
-def test_a_base_has_certificates_where_this_system_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_has_certificates_where_this_system_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(offline, "_BUNDLES", ())
     out = io.BytesIO()
 

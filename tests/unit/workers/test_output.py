@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from dagnb_workers.output import TAIL_BYTES, TRIM_BYTES, Capture, take_printed
+from dagnb_workers.surroundings.output import TAIL_BYTES, TRIM_BYTES, Capture, take_printed
 
 MEGABYTE = b"x" * 999_999 + b"\n"
 
@@ -87,7 +87,7 @@ def test_trimming_starts_anew_after_a_take(capture: Capture) -> None:
 
 CHATTERBOX = """
 import ctypes, os, subprocess, sys
-from dagnb_workers.output import Capture, take_printed
+from dagnb_workers.surroundings.output import Capture, take_printed
 here, err = int(sys.argv[1]), int(sys.argv[2])
 answers = os.dup(1)
 Capture.of(here, err).start()
@@ -106,7 +106,10 @@ def test_prints_of_python_c_code_and_children_are_caught(capture: Capture) -> No
     fds = (capture.stdout, capture.stderr)
 
     done = subprocess.run(
-        [sys.executable, "-c", CHATTERBOX, *map(str, fds)], pass_fds=fds, stdout=subprocess.PIPE, check=False
+        [sys.executable, "-c", CHATTERBOX, *map(str, fds)],
+        pass_fds=fds,
+        stdout=subprocess.PIPE,
+        check=False,
     )
 
     stdout, stderr = eval(done.stdout.decode())

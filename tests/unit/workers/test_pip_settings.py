@@ -17,7 +17,12 @@ def no_netrc(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_said_is_nothing_handed_over() -> None:
     settings = pip_settings("", {})
 
-    assert (settings.environment, settings.files, settings.ignored, settings.is_local) == ({}, {}, (), False)
+    assert (settings.environment, settings.files, settings.ignored, settings.is_local) == (
+        {},
+        {},
+        (),
+        False,
+    )
 
 
 def test_indexes_options_and_proxies_are_handed_over_the_environments_word_last() -> None:
@@ -40,7 +45,10 @@ freeze.index-url='https://other'
         "NO_PROXY": "inside",
     }
     assert not settings.is_local
-    assert pip_settings(listed + ":env:.index-url='https://env'", {}).environment["PIP_INDEX_URL"] == "https://env"
+    assert (
+        pip_settings(listed + ":env:.index-url='https://env'", {}).environment["PIP_INDEX_URL"]
+        == "https://env"
+    )
 
 
 def test_folders_and_file_indexes_stay_behind_and_are_told() -> None:
@@ -62,12 +70,16 @@ def test_folders_and_file_indexes_stay_behind_and_are_told() -> None:
         ("", {"HTTPS_PROXY": "http://me:secret@localhost:3128"}),
     ],
 )
-def test_an_index_or_proxy_on_this_machine_wants_its_network(listed: str, environ: dict[str, str]) -> None:
+def test_an_index_or_proxy_on_this_machine_wants_its_network(
+    listed: str, environ: dict[str, str]
+) -> None:
     assert pip_settings(listed, environ).is_local
 
 
 def test_what_needs_no_proxy_does_not_want_this_machines_network() -> None:
-    assert not pip_settings("", {"NO_PROXY": "localhost,127.0.0.1", "HTTP_PROXY": "http://far:1"}).is_local
+    assert not pip_settings(
+        "", {"NO_PROXY": "localhost,127.0.0.1", "HTTP_PROXY": "http://far:1"}
+    ).is_local
 
 
 def test_authorities_go_as_a_file_pips_own_setting_first(tmp_path: Path) -> None:
@@ -80,7 +92,10 @@ def test_authorities_go_as_a_file_pips_own_setting_first(tmp_path: Path) -> None
     from_environment = pip_settings("", environ)
 
     assert from_pip.files == {"cert.pem": mine, "client_cert.pem": mine}
-    assert from_pip.environment == {"PIP_CERT": f"{PLACE}/cert.pem", "PIP_CLIENT_CERT": f"{PLACE}/client_cert.pem"}
+    assert from_pip.environment == {
+        "PIP_CERT": f"{PLACE}/cert.pem",
+        "PIP_CLIENT_CERT": f"{PLACE}/client_cert.pem",
+    }
     assert from_environment.files == {"cert.pem": theirs}
 
 
@@ -91,13 +106,17 @@ def test_authorities_that_are_not_there_are_told() -> None:
     assert settings.ignored == ("/nowhere/ca.pem",)
 
 
-def test_credentials_of_a_netrc_go_with_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_of_a_netrc_go_with_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "netrc").write_text("machine here.example login me password p@ss/word\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
 
     settings = pip_settings("global.index-url='https://here.example:81/simple'", {})
 
-    assert settings.environment["PIP_INDEX_URL"] == "https://me:p%40ss%2Fword@here.example:81/simple"
+    assert (
+        settings.environment["PIP_INDEX_URL"] == "https://me:p%40ss%2Fword@here.example:81/simple"
+    )
 
 
 def test_pip_itself_says_its_settings_in_the_form_that_is_read_here(

@@ -6,12 +6,12 @@ import contextlib
 import math
 
 import pytest
-from dagnb_workers.recorder import Opened, Recorder
+from dagnb_workers.worker.recorder import Opened, Recorder
 
-from dagnb.metrics.upload import MOST_HELD, AtExit, EachTask, Every, Upload, WhenFull
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Offer
 from dagnb.trace.span import Phase, Span, is_last, unpacked
+from dagnb.trace.upload import MOST_HELD, AtExit, EachTask, Every, Upload, WhenFull
 
 OFFER = Offer(task=3, attempt=2, record=None, inputs=())
 
@@ -67,7 +67,9 @@ def test_what_could_not_be_sent_stays_in_order_before_what_came_since() -> None:
         assert [span.task for span in unpacked(chunk)] == [0, 1, 9]
 
 
-def test_an_idle_worker_waits_no_longer_than_its_spans_may_and_for_nothing_when_it_holds_none() -> None:
+def test_an_idle_worker_waits_no_longer_than_its_spans_may_and_for_nothing_when_it_holds_none() -> (
+    None
+):
     assert Recorder(EachTask()).wait_s() == math.inf
     assert holding(EachTask(), 1).wait_s() == 0.0
     assert 0.0 < holding(Every(seconds=3600.0), 1).wait_s() <= 3600.0
@@ -100,7 +102,10 @@ def test_what_moved_nothing_leaves_no_span_and_what_raised_leaves_one() -> None:
 
     with recorder.sending(everything=True) as chunk:
         spans = unpacked(chunk)
-    assert [(s.phase, s.task, s.attempt, s.n_bytes) for s in spans] == [(Phase.LOAD, 3, 2, 0), (Phase.DUMP, 3, 2, 7)]
+    assert [(s.phase, s.task, s.attempt, s.n_bytes) for s in spans] == [
+        (Phase.LOAD, 3, 2, 0),
+        (Phase.DUMP, 3, 2, 7),
+    ]
 
 
 def start(invocation: Invocation, opened: Opened | None) -> list[tuple[Phase, float, float]]:
@@ -111,7 +116,10 @@ def start(invocation: Invocation, opened: Opened | None) -> list[tuple[Phase, fl
         spans = unpacked(chunk)
     assert {(span.task, span.worker, span.detail) for span in spans} == {(-1, "w0", "cold")}
     assert spans[-1].end_s > 1e9
-    return [(span.phase, span.begin_s, span.end_s if span is not spans[-1] else math.inf) for span in spans]
+    return [
+        (span.phase, span.begin_s, span.end_s if span is not spans[-1] else math.inf)
+        for span in spans
+    ]
 
 
 def invocation(**fields: object) -> Invocation:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import pytest
-from dagnb_workers.reporting import (
+from dagnb_workers.surroundings.reporting import (
     Filters,
     LoggerSettings,
     Printing,
@@ -49,7 +49,13 @@ def test_the_level_and_the_form_of_a_root_logger_are_told(root: logging.Logger) 
     root.addHandler(handler)
     root.setLevel(logging.INFO)
 
-    printing = Printing(is_stdout=True, level=logging.ERROR, form="{message} at {asctime}", date_form="%H", style="{")
+    printing = Printing(
+        is_stdout=True,
+        level=logging.ERROR,
+        form="{message} at {asctime}",
+        date_form="%H",
+        style="{",
+    )
     assert told("") == LoggerSettings(name="", level=logging.INFO, printing=(printing,))
 
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import pytest
 from dagnb_workers.launchers.inline import Inline
-from dagnb_workers.loaded import Loaded
-from dagnb_workers.runtime import Runtime
+from dagnb_workers.worker.loaded import Loaded
+from dagnb_workers.worker.runtime import Runtime
 
 import dagnb
 from dagnb import session, task
@@ -31,7 +31,9 @@ class Idle(Inline):
         self.asked.append(invocation)
 
 
-async def call(function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, Any]], here: object) -> Any:
+async def call(
+    function: Callable[..., Any], args: tuple[tuple[Any, ...], dict[str, Any]], here: object
+) -> Any:
     return function(*args[0], **args[1])
 
 
@@ -101,13 +103,19 @@ def play(scene: Scene, act: Callable[[Scene], Coroutine[Any, Any, None]]) -> Non
 def test_who_may_be_dismissed_while_it_rests_uploads_before_it_rests() -> None:
     async def act(scene: Scene) -> None:
         assert (await scene.play()).status is Status.IDLE
-        assert [span.phase for span in await scene.spans()][-3:] == [Phase.RUN, Phase.DUMP, Phase.COMMIT]
+        assert [span.phase for span in await scene.spans()][-3:] == [
+            Phase.RUN,
+            Phase.DUMP,
+            Phase.COMMIT,
+        ]
         assert scene.chunks_at_end[-1] == 2
 
     play(Scene(metrics="at_exit", linger_s=60.0), act)
 
 
-@pytest.mark.parametrize(("metrics", "held"), [("at_exit", True), ("when_full:64", True), ("each_task", False)])
+@pytest.mark.parametrize(
+    ("metrics", "held"), [("at_exit", True), ("when_full:64", True), ("each_task", False)]
+)
 def test_a_commit_takes_along_what_is_due(metrics: str, held: bool) -> None:
     async def act(scene: Scene) -> None:
         assert (await scene.play()).status is Status.IDLE

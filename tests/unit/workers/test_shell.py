@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagnb_workers import shell
+from dagnb_workers.surroundings import shell
 
 from dagnb.errors import GraphError
 
@@ -27,8 +27,12 @@ def test_the_output_of_a_command_is_a_list_of_lines_with_those_of_stderr() -> No
     assert (lines.l, lines.n, lines.s) == (["one", "two"], "one\ntwo", "one two")
 
 
-def test_what_a_command_prints_is_printed_and_its_exit_code_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
-    code = ran("def f():\n    get_ipython().system('echo out; echo err >&2; exit 3')\n    return _exit_code")
+def test_what_a_command_prints_is_printed_and_its_exit_code_is_kept(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code = ran(
+        "def f():\n    get_ipython().system('echo out; echo err >&2; exit 3')\n    return _exit_code"
+    )
 
     assert code == 3
     assert capsys.readouterr().out == "out\nerr\n"
@@ -50,7 +54,9 @@ def test_variables_are_expanded_as_ipython_expands_them(command: str, line: str)
     class Place:
         name = "here"
 
-    source = f"def f():\n    name, place = 'you', Place\n    return get_ipython().getoutput({command!r})"
+    source = (
+        f"def f():\n    name, place = 'you', Place\n    return get_ipython().getoutput({command!r})"
+    )
 
     assert ran(source, greeting="hello", n=3, rows=[1, 2, 3], Place=Place) == [line]
 
@@ -58,7 +64,10 @@ def test_variables_are_expanded_as_ipython_expands_them(command: str, line: str)
 @pytest.mark.parametrize(
     ("asking", "answer"),
     [
-        ("def f():\n    try: return bool(get_ipython())\n    except NameError: return 'a script'", "a script"),
+        (
+            "def f():\n    try: return bool(get_ipython())\n    except NameError: return 'a script'",
+            "a script",
+        ),
         (
             "def f():\n    try: return get_ipython().__class__.__name__\n    except NameError: return 'a script'",
             "a script",
@@ -71,20 +80,28 @@ def test_variables_are_expanded_as_ipython_expands_them(command: str, line: str)
         ("def f(): return 'IPKernelApp' in shell.config", False),
     ],
 )
-def test_who_asks_whether_there_is_a_notebook_is_told_what_a_script_is_told(asking: str, answer: object) -> None:
+def test_who_asks_whether_there_is_a_notebook_is_told_what_a_script_is_told(
+    asking: str, answer: object
+) -> None:
     assert ran(asking, imported=shell.imported_get_ipython, shell=shell.shell) == answer
 
 
 def test_a_function_imported_from_ipython_runs_commands_too() -> None:
-    assert ran("def f(): return imported().getoutput('echo x')", imported=shell.imported_get_ipython) == ["x"]
+    assert ran(
+        "def f(): return imported().getoutput('echo x')", imported=shell.imported_get_ipython
+    ) == ["x"]
 
 
 def test_what_only_the_notebooks_shell_has_is_an_error_with_the_cure() -> None:
-    with pytest.raises(AttributeError, match=r"a task has no 'user_ns' of it\. Use it outside the task, and pass"):
+    with pytest.raises(
+        AttributeError, match=r"a task has no 'user_ns' of it\. Use it outside the task, and pass"
+    ):
         ran("def f(): return shell.user_ns", shell=shell.shell)
 
 
-def test_a_magic_that_has_a_plain_meaning_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_magic_that_has_a_plain_meaning_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir("/")
     source = """
         def f():
@@ -110,11 +127,16 @@ def test_a_variable_of_the_environment_is_set_and_told(
     assert capsys.readouterr().out == "env: DAGNB_TEST_WORD=after\n"
 
 
-def test_time_prints_how_long_it_took_and_gives_the_value(capsys: pytest.CaptureFixture[str]) -> None:
+def test_time_prints_how_long_it_took_and_gives_the_value(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     value = ran("def f():\n    n = 4\n    return get_ipython().run_line_magic('time', 'n + 1')")
 
     assert value == 5
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["CPU times", "Wall time"]
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "CPU times",
+        "Wall time",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +146,10 @@ def test_time_prints_how_long_it_took_and_gives_the_value(capsys: pytest.Capture
             "run_line_magic('timeit', '1 + 1')",
             "%timeit needs the notebook's shell, .* Write it in Python, or use it outside",
         ),
-        ("run_line_magic('pip', 'install x')", "%pip needs the notebook's shell, .* @task\\(requirements='pandas'\\)"),
+        (
+            "run_line_magic('pip', 'install x')",
+            "%pip needs the notebook's shell, .* @task\\(requirements='pandas'\\)",
+        ),
         ("run_cell_magic('html', '', '<b>')", "%%html needs the notebook's shell"),
     ],
 )
@@ -140,7 +165,9 @@ def test_a_cell_of_bash_is_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_command_in_the_background_is_refused_in_the_words_of_ipython_with_the_cure() -> None:
-    with pytest.raises(OSError, match=r"^Background processes not supported\. Start it with subprocess\.Popen"):
+    with pytest.raises(
+        OSError, match=r"^Background processes not supported\. Start it with subprocess\.Popen"
+    ):
         ran("def f(): get_ipython().system('sleep 1 &')")
 
 
@@ -158,7 +185,9 @@ def test_display_prints_what_ipython_shows_as_text(capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == "'text'\n{'a': 1}\nplain\n[1]\n[2]\n"
 
 
-def test_a_command_that_is_interrupted_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_is_interrupted_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it prints interrupts the task here, as a time limit would."""
     pid = tmp_path / "pid"
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from dagnb_workers.surroundings import Surroundings
+from dagnb_workers.surroundings.surroundings import Surroundings
 
 
 def test_surroundings_read_back_from_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,12 +44,17 @@ def test_nothing_told_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_taking_the_umask_leaves_it_as_it_is() -> None:
     before = os.umask(0o026)
     try:
-        assert (Surroundings.of_this_process().umask, Surroundings.of_this_process().umask) == (0o026, 0o026)
+        assert (Surroundings.of_this_process().umask, Surroundings.of_this_process().umask) == (
+            0o026,
+            0o026,
+        )
     finally:
         os.umask(before)
 
 
-def test_what_is_portable_names_no_file_and_no_variable_but_the_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_portable_names_no_file_and_no_variable_but_the_time_zone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TZ", "JST-9")
     monkeypatch.setenv("SECRET", "s3cret")
 
@@ -58,11 +63,17 @@ def test_what_is_portable_names_no_file_and_no_variable_but_the_time_zone(monkey
 
     assert (portable.path, portable.folder, portable.limits, portable.locale) == (None, "", {}, "")
     assert (portable.environment, portable.is_whole) == ({"TZ": "JST-9"}, False)
-    assert (portable.umask, portable.argv, portable.loggers) == (taken.umask, taken.argv, taken.loggers)
+    assert (portable.umask, portable.argv, portable.loggers) == (
+        taken.umask,
+        taken.argv,
+        taken.loggers,
+    )
     assert "s3cret" not in json.dumps(portable.to_dict())
 
 
-def test_a_portable_time_zone_gives_way_to_one_that_is_set_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_portable_time_zone_gives_way_to_one_that_is_set_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("TZ", "UTC-5")
 
     Surroundings(environment={"TZ": "JST-9", "OTHER_ONE": "1"}, is_whole=False).enter_environment()
@@ -75,7 +86,7 @@ def test_a_portable_time_zone_gives_way_to_one_that_is_set_there(monkeypatch: py
 
 ENTERS = """
 import json, os, resource, sys
-from dagnb_workers.surroundings import Surroundings
+from dagnb_workers.surroundings.surroundings import Surroundings
 Surroundings.of(json.loads(sys.stdin.read())).enter()
 print(resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_CORE), os.getcwd())
 """
@@ -110,5 +121,7 @@ def test_soft_limits_are_taken_over_as_far_as_the_hard_ones_allow_and_core_dumps
     assert "RLIMIT_CORE" not in Surroundings.of_this_process().limits
 
 
-def test_a_folder_that_is_not_there_is_no_error_before_the_task_asks_for_a_file(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_is_no_error_before_the_task_asks_for_a_file(
+    tmp_path: Path,
+) -> None:
     assert entered(Surroundings(folder=str(tmp_path / "gone")), n_files=300).endswith(" /")

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from dagnb_workers.user_main import UserMain, install
+from dagnb_workers.worker.user_main import UserMain, install
 
 from dagnb.errors import GraphError
 
@@ -79,7 +79,9 @@ KINDS: dict[str, Callable[[dict[str, Any]], Callable[..., Any]]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pickle_finds_the_very_same_function(main: UserMain, notebook: dict[str, Any], kind: str) -> None:
+def test_pickle_finds_the_very_same_function(
+    main: UserMain, notebook: dict[str, Any], kind: str
+) -> None:
     main.show(KINDS[kind](notebook), NOTHING)
 
     assert pickle.loads(pickle.dumps(notebook["square"])) is notebook["square"]
@@ -123,7 +125,9 @@ def test_an_object_that_answers_everything_wrongly_has_no_names(main: UserMain) 
     assert not hasattr(main, "square")
 
 
-def test_what_a_task_sets_there_is_gone_for_the_next_one(main: UserMain, notebook: dict[str, Any]) -> None:
+def test_what_a_task_sets_there_is_gone_for_the_next_one(
+    main: UserMain, notebook: dict[str, Any]
+) -> None:
     main.left = 1
     assert main.left == 1
 
@@ -154,7 +158,9 @@ def test_in_a_process_started_anew_a_function_can_be_read_and_says_at_its_call_t
         square(2)
 
 
-@pytest.mark.parametrize("use", [str, repr, len, list, bool, lambda item: item == 1, lambda item: item.other])
+@pytest.mark.parametrize(
+    "use", [str, repr, len, list, bool, lambda item: item == 1, lambda item: item.other]
+)
 def test_in_a_process_started_anew_an_object_can_be_read_and_not_be_used(
     anew: ModuleType, use: Callable[[Any], Any]
 ) -> None:

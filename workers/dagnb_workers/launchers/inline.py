@@ -19,13 +19,13 @@ from dagnb.errors import ConfigError, DagnbError, RunMissingError
 from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.launcher import Seat
+from dagnb.protocol.launcher import WorkerSlot
 from dagnb.protocol.worker import Worker
 from dagnb.storage.open import MEMORY_URL, open_store
-from dagnb_workers.executor import call_in_thread
 from dagnb_workers.launchers.installed import absent
-from dagnb_workers.loaded import Loaded
-from dagnb_workers.runtime import Runtime
+from dagnb_workers.worker.executor import call_in_thread
+from dagnb_workers.worker.loaded import Loaded
+from dagnb_workers.worker.runtime import Runtime
 
 
 class _Nobody:
@@ -91,18 +91,28 @@ class Inline:
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         """This process has what it has. Raises ConfigError naming packages that are not there."""
-        missing = absent(requirement for resources in needs for requirement in resources.requirements)
+        missing = absent(
+            requirement for resources in needs for requirement in resources.requirements
+        )
         if missing:
-            raise ConfigError(f"{', '.join(missing)} is not installed here. Install it, or take workers='docker'.")
+            raise ConfigError(
+                f"{', '.join(missing)} is not installed here. Install it, or take workers='docker'."
+            )
 
     async def prewarm(self, resources: Resources, n: int) -> int:
         """Nothing is to be started."""
         return min(n, self.n)
 
-    async def seats(self) -> tuple[Seat, ...]:
+    async def seats(self) -> tuple[WorkerSlot, ...]:
         """One for each run that goes on in this process."""
         return tuple(
-            Seat(name=f"pid {os.getpid()}", platform=self.name, state="lent", run=run, made_of="this process")
+            WorkerSlot(
+                name=f"pid {os.getpid()}",
+                platform=self.name,
+                state="lent",
+                run=run,
+                made_of="this process",
+            )
             for run in _running
         )
 
@@ -127,7 +137,9 @@ async def _work(invocation: Invocation) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             beating = group.create_task(_beat(invocation, instances))
-            workers = [group.create_task(_instance(invocation, instance, pool)) for instance in instances]
+            workers = [
+                group.create_task(_instance(invocation, instance, pool)) for instance in instances
+            ]
             await asyncio.wait(workers)
             beating.cancel()
     except* RunMissingError:
@@ -138,7 +150,14 @@ async def _work(invocation: Invocation) -> None:
 
 async def _instance(invocation: Invocation, instance: str, pool: Executor) -> None:
     store = await open_store(invocation.store)
-    world = Runtime(store, invocation, instance, functools.partial(call_in_thread, pool), _Nobody(), at_home=True)
+    world = Runtime(
+        store,
+        invocation,
+        instance,
+        functools.partial(call_in_thread, pool),
+        _Nobody(),
+        at_home=True,
+    )
     worker: Worker[Loaded, object] = Worker(world)
     try:
         await worker.work()

@@ -15,13 +15,13 @@ from dagnb.errors import ConfigError
 from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.launcher import Seat
-from dagnb_workers.agent_client import ask_agent, ask_running, ensure_hosted, store_url
-from dagnb_workers.code import code_mark, interpreter
-from dagnb_workers.hosts import Whose
-from dagnb_workers.interpreter import Start
+from dagnb.protocol.launcher import WorkerSlot
+from dagnb_workers.agent.client import ask_agent, ask_running, ensure_hosted, store_url
+from dagnb_workers.agent.hosts import HostKey
+from dagnb_workers.hosting.code_state import code_mark, interpreter
+from dagnb_workers.hosting.interpreter import PythonStart
 from dagnb_workers.launchers.installed import absent
-from dagnb_workers.surroundings import Surroundings
+from dagnb_workers.surroundings.surroundings import Surroundings
 
 
 def usable_cpus() -> int:
@@ -58,7 +58,9 @@ class Processes:
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         """Processes have what the kernel's environment has. Raises ConfigError naming packages that are not there."""
-        missing = absent(requirement for resources in needs for requirement in resources.requirements)
+        missing = absent(
+            requirement for resources in needs for requirement in resources.requirements
+        )
         if missing:
             raise ConfigError(
                 f"processes have the packages of this environment, and {', '.join(missing)} is not among them. "
@@ -84,15 +86,19 @@ class Processes:
         """See Hosting.ensure_hosted."""
         await ensure_hosted(run)
 
-    async def seats(self) -> tuple[Seat, ...]:
+    async def seats(self) -> tuple[WorkerSlot, ...]:
         """The supervisors that live, each with its workers."""
         told = (await ask_running("status")).get("runs", {})
         return tuple(
-            Seat(name=f"pid {pid}", platform=self.name, state="lent", run=run, made_of=sys.executable)
+            WorkerSlot(
+                name=f"pid {pid}", platform=self.name, state="lent", run=run, made_of=sys.executable
+            )
             for run, pid in told.items()
         )
 
 
 def _host() -> dict[str, Any]:
     """Which fork server is meant: one that was started as this process was, and as it would be started now."""
-    return Whose(Processes.name, interpreter(), code_mark(), Start.of_this_process()).to_dict()
+    return HostKey(
+        Processes.name, interpreter(), code_mark(), PythonStart.of_this_process()
+    ).to_dict()

@@ -43,9 +43,15 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         """Note the request, then answer it."""
         n_bytes = int(self.headers.get("Content-Length") or 0)
-        path = "/" + self.path.partition("?")[0].split("/", 2)[-1] if self.path.startswith("/v1.") else self.path
+        path = (
+            "/" + self.path.partition("?")[0].split("/", 2)[-1]
+            if self.path.startswith("/v1.")
+            else self.path
+        )
         self.request_line = (self.command, path)
-        self.engine.requests.append(Request(self.command, path, dict(self.headers), self.rfile.read(n_bytes)))
+        self.engine.requests.append(
+            Request(self.command, path, dict(self.headers), self.rfile.read(n_bytes))
+        )
         if path == "/version":
             self.say(VERSION)
         else:
@@ -84,7 +90,9 @@ def engine_at(path: Path) -> Iterator[Engine]:
     engine = Engine(url=f"unix://{path}")
     handler = type("BoundHandler", (Handler,), {"engine": engine})
     with _Server(str(path), handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         try:
             yield engine
         finally:

@@ -38,7 +38,9 @@ def frame(stream: int, data: bytes) -> bytes:
     return struct.pack(">BxxxL", stream, len(data)) + data
 
 
-async def test_what_is_sent_to_a_container_arrives_there_and_what_it_says_comes_back(engine: Engine) -> None:
+async def test_what_is_sent_to_a_container_arrives_there_and_what_it_says_comes_back(
+    engine: Engine,
+) -> None:
     heard: list[dict[str, Any]] = []
     is_gone = asyncio.Event()
     arrived: list[bytes] = []
@@ -46,7 +48,9 @@ async def test_what_is_sent_to_a_container_arrives_there_and_what_it_says_comes_
     def attach(handler: Handler) -> None:
         handler.wfile.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
         arrived.append(handler.rfile.readline())
-        handler.wfile.write(frame(2, b"a warning") + frame(1, b'{"child') + frame(1, b'ren": ["run"]}\n'))
+        handler.wfile.write(
+            frame(2, b"a warning") + frame(1, b'{"child') + frame(1, b'ren": ["run"]}\n')
+        )
         handler.hang_up()
 
     def hear(news: dict[str, Any]) -> None:
@@ -66,26 +70,44 @@ async def test_what_is_sent_to_a_container_arrives_there_and_what_it_says_comes_
 
 
 def test_a_container_is_made_with_all_that_shuts_it_in(engine: Engine) -> None:
-    engine.answers["POST", "/containers/create"] = lambda handler: handler.say({"Id": "c1", "Warnings": []}, 201)
+    engine.answers["POST", "/containers/create"] = lambda handler: handler.say(
+        {"Id": "c1", "Warnings": []}, 201
+    )
     engine.answers["GET", "/containers/c1/json"] = lambda handler: handler.say({"Id": "c1"})
     spec = Spec(
-        image="worker", cpus=0.5, memory_mb=64, mounts=(Mount(source="/data", target="/in"),), environment=(("A", "b"),)
+        image="worker",
+        cpus=0.5,
+        memory_mb=64,
+        mounts=(Mount(source="/data", target="/in"),),
+        environment=(("A", "b"),),
     )
 
-    made = engines.connect().containers.create(**create_arguments(spec, "name", {"dagnb.run": "RUN"}))
+    made = engines.connect().containers.create(
+        **create_arguments(spec, "name", {"dagnb.run": "RUN"})
+    )
 
     (asked,) = [json.loads(one.body) for one in engine.requests if one.path == "/containers/create"]
     host = asked["HostConfig"]
     assert made.id == "c1"
-    assert (asked["Image"], asked["User"], asked["Labels"]) == ("worker", "65534:65534", {"dagnb.run": "RUN"})
+    assert (asked["Image"], asked["User"], asked["Labels"]) == (
+        "worker",
+        "65534:65534",
+        {"dagnb.run": "RUN"},
+    )
     assert sorted(asked["Env"]) == ["A=b", "HOME=/tmp", "PYTHONHASHSEED=0"]
     assert asked["OpenStdin"] is True
     assert asked.get("StdinOnce", False) is False
     assert host["LogConfig"] == {"Type": "none", "Config": {}}
     assert host["Ulimits"] == [{"Name": "core", "Soft": 0, "Hard": 0}]
-    assert host["Mounts"] == [{"Type": "bind", "Source": "/data", "Target": "/in", "ReadOnly": True}]
+    assert host["Mounts"] == [
+        {"Type": "bind", "Source": "/data", "Target": "/in", "ReadOnly": True}
+    ]
     assert host["Tmpfs"] == {"/tmp": "size=256m,mode=1777"}
-    assert (host["NanoCpus"], host["Memory"], host["MemorySwap"]) == (500_000_000, 64 << 20, 64 << 20)
+    assert (host["NanoCpus"], host["Memory"], host["MemorySwap"]) == (
+        500_000_000,
+        64 << 20,
+        64 << 20,
+    )
     assert (host["CapDrop"], host["SecurityOpt"]) == (["ALL"], ["no-new-privileges"])
     assert (host["NetworkMode"], host["IpcMode"], host["PidsLimit"]) == ("none", "private", 256)
     assert host["ReadonlyRootfs"] is host["AutoRemove"] is True
@@ -103,7 +125,9 @@ def test_a_build_that_is_closed_hangs_up_so_that_the_engine_ends_it(engine: Engi
         handler.hang_up()
 
     engine.answers["POST", "/build"] = build
-    events = engines.connect().api.build(fileobj=io.BytesIO(b"tar"), custom_context=True, decode=True)
+    events = engines.connect().api.build(
+        fileobj=io.BytesIO(b"tar"), custom_context=True, decode=True
+    )
 
     assert next(events) == {"stream": "Step 1/9"}
     assert isinstance(events, Generator)
@@ -119,8 +143,12 @@ def test_an_engine_that_says_nothing_more_is_our_error(engine: Engine) -> None:
 
 
 def test_an_image_is_absent_or_no_name_at_all_as_the_engine_says(engine: Engine) -> None:
-    engine.answers["GET", "/images/absent/json"] = lambda handler: handler.say({"message": "No such image"}, 404)
-    engine.answers["GET", "/images/UPPER/json"] = lambda handler: handler.say({"message": "bad reference"}, 400)
+    engine.answers["GET", "/images/absent/json"] = lambda handler: handler.say(
+        {"message": "No such image"}, 404
+    )
+    engine.answers["GET", "/images/UPPER/json"] = lambda handler: handler.say(
+        {"message": "bad reference"}, 400
+    )
 
     assert engines.inspected(engines.connect(), "absent") is None
     with pytest.raises(LaunchError, match="'UPPER' names no image: bad reference"):
@@ -137,4 +165,8 @@ def test_what_the_environment_says_of_proxies_and_passwords_is_not_for_an_engine
 
     client.api.containers()
 
-    assert [one.headers.get("Authorization") for one in engine.requests if one.path == "/containers/json"] == [None]
+    assert [
+        one.headers.get("Authorization")
+        for one in engine.requests
+        if one.path == "/containers/json"
+    ] == [None]

@@ -42,7 +42,9 @@ def test_it_is_a_launcher_found_by_its_name_with_as_many_containers_as_usable_cp
         ),
     ],
 )
-def test_a_wrong_setting_is_refused_where_it_is_made(settings: dict[str, Any], message: str) -> None:
+def test_a_wrong_setting_is_refused_where_it_is_made(
+    settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError) as caught:
         Docker(**settings)
 
@@ -60,7 +62,10 @@ def test_requirements_are_lines_or_a_file_and_are_read_now(tmp_path: Path) -> No
     file.write_text("# mine\nNumPy >= 1.26\nrequests\n")
 
     assert Docker(requirements=str(file)).requirements == ("numpy>=1.26", "requests")
-    assert Docker(requirements=["requests", "NumPy>=1.26"]).requirements == ("numpy>=1.26", "requests")
+    assert Docker(requirements=["requests", "NumPy>=1.26"]).requirements == (
+        "numpy>=1.26",
+        "requests",
+    )
     with pytest.raises(RequirementError, match="--index-url"):
         Docker(requirements=["--index-url https://elsewhere"])
 
@@ -71,7 +76,9 @@ def test_mounts_and_environment_are_kept_in_one_form(tmp_path: Path) -> None:
     kept: Any = (made.mounts, made.environment)
     assert kept == ((Mount(source=str(tmp_path), target="/data"),), (("A", "1"), ("B", "2")))
     assert made == Docker(mounts=[f"{tmp_path}:/data:ro"], environment={"A": "1", "B": "2"})
-    assert hash(made) == hash(Docker(mounts=[f"{tmp_path}:/data:ro"], environment={"A": "1", "B": "2"}))
+    assert hash(made) == hash(
+        Docker(mounts=[f"{tmp_path}:/data:ro"], environment={"A": "1", "B": "2"})
+    )
 
 
 def test_the_values_of_its_variables_are_not_printed_with_it() -> None:

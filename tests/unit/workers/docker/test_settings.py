@@ -11,7 +11,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from dagnb_workers.launchers.docker.settings import StorePlace, check_writable, mounts_of, store_place
+from dagnb_workers.launchers.docker.settings import (
+    StorePlace,
+    check_writable,
+    mounts_of,
+    store_place,
+)
 from dagnb_workers.launchers.docker.spec import Mount
 
 from dagnb.errors import ConfigError
@@ -49,7 +54,9 @@ def test_a_mount_is_read_only_and_in_the_same_place_unless_said(
 
     (made,) = mounts_of(told.format(home, name=home.name))
 
-    assert made == Mount(source=str(home / "data"), target=target.format(home), is_writable=is_writable)
+    assert made == Mount(
+        source=str(home / "data"), target=target.format(home), is_writable=is_writable
+    )
 
 
 def test_paths_may_be_relative_or_objects_or_begin_at_home_or_be_files(
@@ -60,8 +67,16 @@ def test_paths_may_be_relative_or_objects_or_begin_at_home_or_be_files(
     (home / "data").write_text("a file")
     expected = Mount(source=str(home / "data"), target=str(home / "data"))
 
-    assert mounts_of("data") == mounts_of(home / "data") == mounts_of([Path("data")]) == mounts_of("~/data")
-    assert mounts_of(["data", "~/data:/other"]) == (expected, Mount(source=expected.source, target="/other"))
+    assert (
+        mounts_of("data")
+        == mounts_of(home / "data")
+        == mounts_of([Path("data")])
+        == mounts_of("~/data")
+    )
+    assert mounts_of(["data", "~/data:/other"]) == (
+        expected,
+        Mount(source=expected.source, target="/other"),
+    )
     with pytest.raises(ConfigError, match=f"two of them are mounted at {home}/data"):
         mounts_of(["data", "~/data"])
     assert mounts_of(()) == ()
@@ -75,31 +90,50 @@ def test_a_link_leads_to_what_it_names(home: Path) -> None:
     assert mounts_of(f"{home}/link:/data")[0].source == str(home / "data")
 
 
-@pytest.mark.parametrize("told", ["", ":/data", "data:there", "data:/", "data:/a:/b", "data:/a:rx", "a:b:c:d"])
-def test_what_is_no_mount_is_refused_with_the_forms(home: Path, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+@pytest.mark.parametrize(
+    "told", ["", ":/data", "data:there", "data:/", "data:/a:/b", "data:/a:rx", "a:b:c:d"]
+)
+def test_what_is_no_mount_is_refused_with_the_forms(
+    home: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
     monkeypatch.chdir(home)
     (home / "data").mkdir()
 
     with pytest.raises(ConfigError) as caught:
         mounts_of([told])
 
-    assert str(caught.value) == (f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'.")
+    assert str(caught.value) == (
+        f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'."
+    )
 
 
 def test_a_folder_that_is_not_there_is_refused(home: Path) -> None:
-    with pytest.raises(ConfigError, match=f"there is no {home}/data. Make it first, or correct the path"):
+    with pytest.raises(
+        ConfigError, match=f"there is no {home}/data. Make it first, or correct the path"
+    ):
         mounts_of(f"{home}/data")
 
 
-def test_the_engines_socket_and_our_own_keys_are_refused_with_all_that_is_above_and_below(home: Path) -> None:
+def test_the_engines_socket_and_our_own_keys_are_refused_with_all_that_is_above_and_below(
+    home: Path,
+) -> None:
     below = socket_folder(runtime_directory())
     below.mkdir()
     (home / "link").symlink_to(state_directory())
-    closed = ["/", "/run", runtime_directory(), runtime_directory().parent, home, state_directory(), below]
+    closed = [
+        "/",
+        "/run",
+        runtime_directory(),
+        runtime_directory().parent,
+        home,
+        state_directory(),
+        below,
+    ]
 
     for folder in (*closed, home / "link"):
         with pytest.raises(
-            ConfigError, match=r"holds the engine's socket or dagnb's own keys.*Mount a narrower folder"
+            ConfigError,
+            match=r"holds the engine's socket or dagnb's own keys.*Mount a narrower folder",
         ):
             mounts_of(f"{folder}:/data:rw")
 
@@ -132,7 +166,11 @@ def test_a_folder_granted_for_writing_must_be_writable_by_the_user_of_containers
     tmp_path.chmod(mode)
     who = user.format(other=os.getuid() + 4711, uid=os.getuid(), gid=tmp_path.stat().st_gid)
 
-    with pytest.raises(ConfigError, match="cannot write to") if is_refused else contextlib.nullcontext():
+    with (
+        pytest.raises(ConfigError, match="cannot write to")
+        if is_refused
+        else contextlib.nullcontext()
+    ):
         check_writable(granted(tmp_path), who)
     check_writable([Mount(source=str(tmp_path), target="/in")], who)
 
@@ -180,11 +218,16 @@ def test_the_embedded_server_is_reached_by_its_folder_as_a_guest_and_without_a_n
     told = urlsplit(place.url)
     assert (told.scheme, told.username, told.path) == ("unix", "worker", "/run/dagnb/redis.sock")
     assert told.password not in {None, "", "secret"}
-    assert (place.network, place.mounts) == ("none", (Mount(source=str(folder), target="/run/dagnb"),))
+    assert (place.network, place.mounts) == (
+        "none",
+        (Mount(source=str(folder), target="/run/dagnb"),),
+    )
     assert not place.mounts[0].is_writable
 
 
-def test_another_server_on_a_socket_is_reached_by_that_socket_with_the_users_own_credentials() -> None:
+def test_another_server_on_a_socket_is_reached_by_that_socket_with_the_users_own_credentials() -> (
+    None
+):
     assert store_place("unix://me:secret@/srv/my%20redis.sock?db=2") == StorePlace(
         url="unix://me:secret@/run/dagnb/my%20redis.sock?db=2",
         network="none",
@@ -206,5 +249,7 @@ def test_a_server_elsewhere_needs_a_network_and_nothing_else() -> None:
 
 
 def test_the_memory_of_this_process_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"containers cannot share a memory:// store. Leave store= out"):
+    with pytest.raises(
+        ConfigError, match=r"containers cannot share a memory:// store. Leave store= out"
+    ):
         store_place("memory://")

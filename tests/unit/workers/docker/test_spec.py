@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
-from dagnb_workers.launchers.docker.box import container_name
+from dagnb_workers.launchers.docker.container import container_name
 from dagnb_workers.launchers.docker.spec import Mount, Spec, create_arguments
 
 SPEC = Spec(
@@ -54,7 +54,12 @@ def test_every_setting_that_shuts_a_container_in_reaches_the_engine() -> None:
         "environment": {"HOME": "/tmp", "PYTHONHASHSEED": "0", "LANG": "C.UTF-8"},
         "working_dir": "/tmp",
         "mounts": [
-            {"Type": "bind", "Source": "/home/me/run/store", "Target": "/run/dagnb", "ReadOnly": True},
+            {
+                "Type": "bind",
+                "Source": "/home/me/run/store",
+                "Target": "/run/dagnb",
+                "ReadOnly": True,
+            },
             {"Type": "bind", "Source": "/o", "Target": "/out", "ReadOnly": False},
         ],
     }
@@ -65,7 +70,16 @@ def test_by_default_a_container_has_no_network_no_rights_and_no_folder_of_this_m
 
     assert (made["network_mode"], made["user"], made["mounts"]) == ("none", "65534:65534", [])
     assert (made["cap_drop"], made["read_only"], made["pids_limit"]) == (["ALL"], True, 256)
-    assert not {"privileged", "cap_add", "devices", "pid_mode", "volumes", "ports", "command", "entrypoint"} & set(made)
+    assert not {
+        "privileged",
+        "cap_add",
+        "devices",
+        "pid_mode",
+        "volumes",
+        "ports",
+        "command",
+        "entrypoint",
+    } & set(made)
 
 
 def test_a_spec_comes_through_json_and_equal_ones_have_equal_keys() -> None:

@@ -30,7 +30,9 @@ _CONNECTIONS = 32
 """kept open for threads that ask at the same time"""
 
 _lock = [threading.Lock()]
-os.register_at_fork(after_in_child=lambda: _lock.__setitem__(0, threading.Lock()))  # another thread may have held it
+os.register_at_fork(
+    after_in_child=lambda: _lock.__setitem__(0, threading.Lock())
+)  # another thread may have held it
 
 
 def connect() -> docker.DockerClient:
@@ -62,7 +64,9 @@ def answering() -> Iterator[None]:
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
         raise LaunchError(_told(_host(), error)) from error
     except docker.errors.DockerException as error:
-        raise LaunchError(f"the Docker engine refused: {reason_of(error)}. `docker info` tells how it is.") from error
+        raise LaunchError(
+            f"the Docker engine refused: {reason_of(error)}. `docker info` tells how it is."
+        ) from error
 
 
 def _host() -> str:
@@ -76,7 +80,9 @@ def inspected(client: docker.DockerClient, image: str) -> dict[str, Any] | None:
     except docker.errors.ImageNotFound:
         return None
     except docker.errors.APIError as error:
-        raise LaunchError(f"{image!r} names no image: {error.explanation}. Write it as 'python:3.12-slim'.") from error
+        raise LaunchError(
+            f"{image!r} names no image: {error.explanation}. Write it as 'python:3.12-slim'."
+        ) from error
     return found
 
 

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from dagnb.protocol.invocation import Invocation
-from dagnb_workers.chronicle import chronicle
-from dagnb_workers.launchers.docker.box import ENGINE_ERRORS, Box
+from dagnb_workers.hosting.history_writer import keep_in_history
+from dagnb_workers.launchers.docker.container import ENGINE_ERRORS, Container
 from dagnb_workers.launchers.docker.fleet import Fleet
-from dagnb_workers.launchers.docker.follower import Terms
+from dagnb_workers.launchers.docker.run_driver import DriverSettings
 
 _LINE_BYTES = 64 * 1024 * 1024
 
@@ -68,7 +68,7 @@ class Host:
             await self._fleet.follow(run, launch)
         finally:
             self._tell({"exited": run, "pid": os.getpid(), "status": 0})
-        await chronicle(Invocation.from_json(launch["invocation"]))
+        await keep_in_history(Invocation.from_json(launch["invocation"]))
 
     async def _answer(self, request: dict[str, Any]) -> None:
         told: dict[str, Any]
@@ -76,13 +76,17 @@ class Host:
             if request["op"] == "staff":
                 told = {"staff": [_line(box) for box in self._fleet.boxes]}
             else:
-                told = {"warm": await self._fleet.prewarm(request["n"], Terms.of(request["terms"]))}
+                told = {
+                    "warm": await self._fleet.prewarm(
+                        request["n"], DriverSettings.of(request["terms"])
+                    )
+                }
         except ENGINE_ERRORS as error:
             told = {"error": str(error), "type": "LaunchError"}
         self._tell({"answered": request["ask"], **told})
 
 
-def _line(box: Box) -> dict[str, Any]:
+def _line(box: Container) -> dict[str, Any]:
     return {
         "name": box.name,
         "state": box.state.value,

@@ -23,12 +23,12 @@ from dagnb.graph.requirements import parse
 from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.launcher import Seat
+from dagnb.protocol.launcher import WorkerSlot
 from dagnb.storage.home import runtime_directory
-from dagnb_workers.agent_client import ask_agent, ask_running, ensure_hosted, store_url
-from dagnb_workers.code import code_mark, interpreter
-from dagnb_workers.hosts import Whose
-from dagnb_workers.interpreter import Start, own_folders
+from dagnb_workers.agent.client import ask_agent, ask_running, ensure_hosted, store_url
+from dagnb_workers.agent.hosts import HostKey
+from dagnb_workers.hosting.code_state import code_mark, interpreter
+from dagnb_workers.hosting.interpreter import PythonStart, own_folders
 from dagnb_workers.launchers.docker import engine
 from dagnb_workers.launchers.docker import spec as labels
 from dagnb_workers.launchers.docker.image import images
@@ -43,7 +43,7 @@ from dagnb_workers.launchers.docker.settings import (
 )
 from dagnb_workers.launchers.docker.spec import Mount, Spec
 from dagnb_workers.launchers.process import usable_cpus
-from dagnb_workers.surroundings import Surroundings
+from dagnb_workers.surroundings.surroundings import Surroundings
 
 LEAST_MB = 64
 """What Python, its supervisor and a worker need before any task does anything"""
@@ -74,7 +74,9 @@ class Docker:
     requirements: str | os.PathLike[str] | Iterable[str] = ()
     mounts: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = ()
     network: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)  # values may be secrets
+    environment: Mapping[str, str] = field(
+        default_factory=dict, repr=False
+    )  # values may be secrets
     idle_s: float = 60.0
     linger_s: float = 0.5
     pids: int = 256
@@ -82,7 +84,10 @@ class Docker:
 
     def __post_init__(self) -> None:
         """Refuse a launcher that could run nothing; read files and paths now, so that errors come where they are."""
-        check_numbers(self, {"cap": 1, "memory_mb": LEAST_MB, "pids": 16, "tmp_mb": 1, "total_memory_mb": LEAST_MB})
+        check_numbers(
+            self,
+            {"cap": 1, "memory_mb": LEAST_MB, "pids": 16, "tmp_mb": 1, "total_memory_mb": LEAST_MB},
+        )
         check_numbers(self, {"cpus": 0.01, "idle_s": 0.0, "linger_s": 0.0})
         check_names(self, ("base", "image", "network"))
         keep = functools.partial(object.__setattr__, self)
@@ -90,7 +95,9 @@ class Docker:
         keep("mounts", mounts_of(self.mounts))
         keep("environment", environment_of(self.environment))
         if self.image is not None and self._requirements:
-            raise ConfigError("Docker(image=..., requirements=...): an image of your own must hold its packages.")
+            raise ConfigError(
+                "Docker(image=..., requirements=...): an image of your own must hold its packages."
+            )
 
     async def default_store(self) -> str:
         """URL of the embedded server, which the agent starts when there is none."""
@@ -117,7 +124,9 @@ class Docker:
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         """Make the images these needs ask for, unless they are there. Raises ConfigError, LaunchError."""
-        await asyncio.to_thread(engine.size)  # before a process is started for an engine that is not there
+        await asyncio.to_thread(
+            engine.size
+        )  # before a process is started for an engine that is not there
         asking = asyncio.ensure_future(self._ask(start=True, op="staff"))
         try:
             await asyncio.to_thread(self._prepare, needs, tell)
@@ -154,12 +163,13 @@ class Docker:
         """See Hosting.ensure_hosted."""
         await ensure_hosted(run)
 
-    async def seats(self) -> tuple[Seat, ...]:
+    async def seats(self) -> tuple[WorkerSlot, ...]:
         """The containers of this user: as the engine lists them, with what the fleet says of its own."""
         staff = {told["name"]: told for told in await self._seats()}
         listed = await asyncio.to_thread(_listed)
         return tuple(
-            _seat({**listed.get(name, {}), **staff.get(name, {})}) for name in dict.fromkeys([*staff, *listed])
+            _seat({**listed.get(name, {}), **staff.get(name, {})})
+            for name in dict.fromkeys([*staff, *listed])
         )
 
     @property
@@ -189,7 +199,9 @@ class Docker:
             cpus, wanted_mb = resources.cpus or self.cpus, resources.memory_mb or self.memory_mb
             limit_mb = min(memory_mb, self.total_memory_mb or memory_mb)
             if cpus > n_cpus:
-                raise ConfigError(f"Resources(cpus={cpus:g}): the engine has {n_cpus} CPUs. Ask for fewer.")
+                raise ConfigError(
+                    f"Resources(cpus={cpus:g}): the engine has {n_cpus} CPUs. Ask for fewer."
+                )
             if not LEAST_MB <= wanted_mb <= limit_mb:
                 raise ConfigError(
                     f"Resources(memory_mb={wanted_mb}): a container may have {LEAST_MB} to {limit_mb} MB here. "
@@ -204,7 +216,9 @@ class Docker:
 
     def _terms(self, needs: Collection[Resources], place: StorePlace) -> dict[str, Any]:
         """See follower.Terms."""
-        specs = {resources.kind: self._spec(resources, place, lambda line: None) for resources in needs}
+        specs = {
+            resources.kind: self._spec(resources, place, lambda line: None) for resources in needs
+        }
         return {
             "kinds": {kind: spec.to_json() for kind, spec in specs.items()},
             "cap": self.cap,
@@ -213,13 +227,17 @@ class Docker:
             "linger_s": self.linger_s,
         }
 
-    def _spec(self, resources: Resources, place: StorePlace, tell: Callable[[str], None] | None) -> Spec:
+    def _spec(
+        self, resources: Resources, place: StorePlace, tell: Callable[[str], None] | None
+    ) -> Spec:
         """tell None: an image that is not there is not made, and no container is of that spec."""
         image = self.image
         if image is None:
             recipe = self._recipe(resources)
             image = images.ensure(recipe, tell) if tell else images.find(recipe) or "?"
-        network = self.network or ("bridge" if resources.network and place.network == "none" else place.network)
+        network = self.network or (
+            "bridge" if resources.network and place.network == "none" else place.network
+        )
         return Spec(
             image=image,
             cpus=float(resources.cpus or self.cpus),
@@ -241,22 +259,26 @@ def _user() -> str:
 def _host() -> dict[str, Any]:
     """Which process is meant that owns containers: of which interpreter, code and engine."""
     variables = tuple((name, os.environ.get(name, "")) for name in engine.VARIABLES)
-    start = Start(variables=variables, folders=own_folders())
-    return Whose(Docker.name, interpreter(), code_mark(), start).to_dict()
+    start = PythonStart(variables=variables, folders=own_folders())
+    return HostKey(Docker.name, interpreter(), code_mark(), start).to_dict()
 
 
 def _listed() -> dict[str, dict[str, Any]]:
     """The containers of this user by name, whoever has them; none where no engine answers."""
     home = labels.home_mark(runtime_directory())
     try:
-        found = engine.connect().api.containers(all=True, filters={"label": f"{labels.HOME}={home}"})
+        found = engine.connect().api.containers(
+            all=True, filters={"label": f"{labels.HOME}={home}"}
+        )
     except (docker.errors.DockerException, requests.RequestException, LaunchError):
         return {}
     told = {}
     for container in found:
         known, spec = container["Labels"], Spec.from_json(container["Labels"][labels.SPEC])
         told[known[labels.NAME]] = {
-            "listed": container["Names"][0].removeprefix("/") if container["Names"] else known[labels.NAME],
+            "listed": container["Names"][0].removeprefix("/")
+            if container["Names"]
+            else known[labels.NAME],
             "labels": tuple((name, known[name]) for name in _SHOWN if name in known),
             "cpus": spec.cpus,
             "memory_mb": spec.memory_mb,
@@ -266,8 +288,8 @@ def _listed() -> dict[str, dict[str, Any]]:
     return told
 
 
-def _seat(told: dict[str, Any]) -> Seat:
-    return Seat(
+def _seat(told: dict[str, Any]) -> WorkerSlot:
+    return WorkerSlot(
         name=told.get("listed") or told["name"],
         platform=Docker.name,
         what="container",

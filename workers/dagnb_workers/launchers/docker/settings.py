@@ -38,13 +38,17 @@ def store_place(url: str) -> StorePlace:
     """A socket is mounted and needs no network; a server on this machine's loopback needs the machine's own network."""
     parts = urlsplit(url)
     if parts.scheme == "memory":
-        raise ConfigError("containers cannot share a memory:// store. Leave store= out, or give a Redis URL.")
+        raise ConfigError(
+            "containers cannot share a memory:// store. Leave store= out, or give a Redis URL."
+        )
     if parts.scheme != "unix":
         return StorePlace(url=url, network="host" if parts.hostname in _LOOPBACK else "bridge")
     path, own = Path(unquote(parts.path)), socket_folder(runtime_directory())
     if path.parent == own:
         inside = worker_url(url, Path(INSIDE, path.name))
-        return StorePlace(url=inside, network="none", mounts=(Mount(source=str(own), target=INSIDE),))
+        return StorePlace(
+            url=inside, network="none", mounts=(Mount(source=str(own), target=INSIDE),)
+        )
     target = f"{INSIDE}/{path.name}"
     inside = parts._replace(path=quote(target)).geturl()
     return StorePlace(url=inside, network="none", mounts=(Mount(source=str(path), target=target),))
@@ -73,23 +77,36 @@ def check_names(settings: object, names: Iterable[str]) -> None:
 def environment_of(told: object) -> tuple[tuple[str, str], ...]:
     """Variables and their values, sorted. Raises ConfigError."""
     if not isinstance(told, Mapping):
-        raise ConfigError(f"Docker(environment={told!r}): must be a dictionary of variables, {{'NAME': 'value'}}.")
+        raise ConfigError(
+            f"Docker(environment={told!r}): must be a dictionary of variables, {{'NAME': 'value'}}."
+        )
     for name, value in told.items():
-        if not isinstance(name, str) or not _VARIABLE.fullmatch(name) or not isinstance(value, str) or "\0" in value:
-            raise ConfigError(f"Docker(environment=...): {name!r} must be a name, and its value a text.")
+        if (
+            not isinstance(name, str)
+            or not _VARIABLE.fullmatch(name)
+            or not isinstance(value, str)
+            or "\0" in value
+        ):
+            raise ConfigError(
+                f"Docker(environment=...): {name!r} must be a name, and its value a text."
+            )
     return tuple(sorted(told.items()))
 
 
 def mounts_of(told: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[Mount, ...]:
     """'data', 'data:/data', 'out:/out:rw' -> mounts; where no target is said, at the same path as here."""
     if isinstance(told, Mapping) or not isinstance(told, str | os.PathLike | Iterable):
-        raise ConfigError(f"Docker(mounts={told!r}): write a list, as ['folder:/where', 'out:/out:rw'].")
+        raise ConfigError(
+            f"Docker(mounts={told!r}): write a list, as ['folder:/where', 'out:/out:rw']."
+        )
     several = (told,) if isinstance(told, str | os.PathLike) else tuple(told)
     mounts = tuple(_mount(os.fspath(one)) for one in several)
     targets = [mount.target for mount in mounts]
     for target in targets:
         if targets.count(target) > 1:
-            raise ConfigError(f"Docker(mounts=...): two of them are mounted at {target}. Give one another place.")
+            raise ConfigError(
+                f"Docker(mounts=...): two of them are mounted at {target}. Give one another place."
+            )
     return mounts
 
 
@@ -101,7 +118,9 @@ def check_writable(mounts: Iterable[Mount], user: str) -> None:
     uid, gid = map(int, user.split(":"))
     for mount in mounts:
         source = Path(mount.source)
-        if not mount.is_writable or any(_may_write(path, uid, gid) for path in _with_content(source)):
+        if not mount.is_writable or any(
+            _may_write(path, uid, gid) for path in _with_content(source)
+        ):
             continue
         facts, here = source.stat(), shlex.quote(mount.source)
         whole = stat.S_IMODE(facts.st_mode)
@@ -128,7 +147,9 @@ def _may_write(path: Path, uid: int, gid: int) -> bool:
     except OSError:
         return False
     shift = 6 if facts.st_uid == uid else 3 if facts.st_gid == gid else 0
-    wanted = 0o3 if stat.S_ISDIR(facts.st_mode) else 0o2  # nothing is made in a folder that cannot be entered
+    wanted = (
+        0o3 if stat.S_ISDIR(facts.st_mode) else 0o2
+    )  # nothing is made in a folder that cannot be entered
     return facts.st_mode >> shift & wanted == wanted
 
 
@@ -136,7 +157,10 @@ def _engine_sockets() -> list[Path]:
     named = os.environ.get("DOCKER_HOST", "")
     runtimes = (Path("/run"), Path("/var/run"), Path(f"/run/user/{os.getuid()}"))
     known = [runtime / socket for runtime in runtimes for socket in _SOCKETS]
-    return [path.resolve() for path in [*known, Path(named.removeprefix("unix://") or "/run/docker.sock")]]
+    return [
+        path.resolve()
+        for path in [*known, Path(named.removeprefix("unix://") or "/run/docker.sock")]
+    ]
 
 
 def _mount(told: str) -> Mount:
@@ -145,15 +169,26 @@ def _mount(told: str) -> Mount:
     path = Path(source).expanduser().resolve()
     target = rest.pop() if rest else str(path)
     if rest or not source or not target.startswith("/") or target == "/":
-        raise ConfigError(f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'.")
+        raise ConfigError(
+            f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'."
+        )
     if str(path).encode(errors="replace") != os.fsencode(path):
-        raise ConfigError(f"Docker(mounts=[{told!r}]): the engine takes no path that is not UTF-8. Rename the folder.")
+        raise ConfigError(
+            f"Docker(mounts=[{told!r}]): the engine takes no path that is not UTF-8. Rename the folder."
+        )
     if not path.exists():
-        raise ConfigError(f"Docker(mounts=[{told!r}]): there is no {path}. Make it first, or correct the path.")
+        raise ConfigError(
+            f"Docker(mounts=[{told!r}]): there is no {path}. Make it first, or correct the path."
+        )
     if any(Path(target) == Path(ours) or Path(target).is_relative_to(ours) for ours in _OURS):
-        raise ConfigError(f"Docker(mounts=[{told!r}]): {target} is the container's own. Mount it elsewhere, as /data.")
+        raise ConfigError(
+            f"Docker(mounts=[{told!r}]): {target} is the container's own. Mount it elsewhere, as /data."
+        )
     closed = [*_engine_sockets(), runtime_directory(), state_directory()]
-    if any(place == path or place.is_relative_to(path) or path.is_relative_to(place) for place in closed):
+    if any(
+        place == path or place.is_relative_to(path) or path.is_relative_to(place)
+        for place in closed
+    ):
         raise ConfigError(
             f"Docker(mounts=[{told!r}]): {path} holds the engine's socket or dagnb's own keys; a task that sees those "
             "can do whatever you can. Mount a narrower folder."

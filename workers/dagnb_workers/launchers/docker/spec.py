@@ -116,7 +116,12 @@ def create_arguments(spec: Spec, name: str, labels: Mapping[str, str]) -> dict[s
         "environment": {"HOME": "/tmp", "PYTHONHASHSEED": "0", **dict(spec.environment)},  # noqa: S108
         "working_dir": "/tmp",  # noqa: S108
         "mounts": [
-            {"Type": "bind", "Source": mount.source, "Target": mount.target, "ReadOnly": not mount.is_writable}
+            {
+                "Type": "bind",
+                "Source": mount.source,
+                "Target": mount.target,
+                "ReadOnly": not mount.is_writable,
+            }
             for mount in spec.mounts
         ],
     }

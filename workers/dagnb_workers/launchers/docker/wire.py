@@ -27,7 +27,9 @@ _LONGEST = 65536
 class Wire:
     """hear: called on the loop with each line of news, and with {"gone": True} at the end. stderr: the tail of it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, hear: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, hear: Callable[[dict[str, Any]], None]
+    ) -> None:
         self._loop, self._hear = loop, hear
         self._stream: Any = None
         self._begun, self._sending = b"", threading.Lock()
@@ -37,7 +39,9 @@ class Wire:
         """Join the container's input and output; begin to listen. Blocks; raises what the engine says."""
         self._stream = connect().api.attach_socket(container, params=_WANTED)
         self._socket.settimeout(None)
-        threading.Thread(target=self._listen, name=f"dagnb-wire-{container[:12]}", daemon=True).start()
+        threading.Thread(
+            target=self._listen, name=f"dagnb-wire-{container[:12]}", daemon=True
+        ).start()
 
     def send(self, request: dict[str, Any]) -> None:
         """Write one line. Blocks as long as the engine takes; nothing happens when the container is gone."""
@@ -73,7 +77,9 @@ class Wire:
         """(1 for stdout or 2 for stderr, what was written), as the engine interleaves them."""
         buffer = b""
         while True:
-            while len(buffer) < _HEAD.size or len(buffer) < _HEAD.size + _HEAD.unpack_from(buffer)[1]:
+            while (
+                len(buffer) < _HEAD.size or len(buffer) < _HEAD.size + _HEAD.unpack_from(buffer)[1]
+            ):
                 data = self._receive()
                 if not data:
                     return

@@ -85,7 +85,9 @@ def _clear_ending(client: docker.DockerClient, build: str) -> None:
     """Remove what is left of a build that the engine is just ending, until nothing more comes."""
     began = quiet_since = time.monotonic()
     while time.monotonic() - quiet_since < _QUIET_S and time.monotonic() - began < _CLEARING_S:
-        busy = client.api.containers(all=True, quiet=True, filters={"label": f"{BUILD_LABEL}={build}"})
+        busy = client.api.containers(
+            all=True, quiet=True, filters={"label": f"{BUILD_LABEL}={build}"}
+        )
         for container in busy:
             with contextlib.suppress(docker.errors.APIError):
                 client.api.remove_container(container["Id"], force=True)
@@ -111,7 +113,9 @@ def _remove_untagged(client: docker.DockerClient, label: str, before: float) -> 
 
 def _shortened(line: str) -> str:
     """Beginning and end: pip lists all versions there are, the newest last."""
-    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    return (
+        line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
+    )
 
 
 def _followed(events: Iterable[Mapping[str, Any]], tell: Callable[[str], None]) -> str:
@@ -131,6 +135,9 @@ def _followed(events: Iterable[Mapping[str, Any]], tell: Callable[[str], None]) 
         output.append(_COLOUR.sub("", begun).rstrip())
         told = [line.strip() for line in output if _ERROR.match(line)]
         if not told:  # it was not pip: the engine knows
-            told = [*[*filter(None, output)][1 - MOST_LINES :], failure or "the engine ended the build early"]
+            told = [
+                *[*filter(None, output)][1 - MOST_LINES :],
+                failure or "the engine ended the build early",
+            ]
         raise FailedBuildError(map(_shortened, told[-MOST_LINES:]), output)
     return image

@@ -54,7 +54,13 @@ def image_hash(base: str, requirements: Sequence[str]) -> str:
 
 
 def write_context(
-    out: IO[bytes], base: str, build: str, requirements: Sequence[str], settings: PipSettings, *, has_path: bool
+    out: IO[bytes],
+    base: str,
+    build: str,
+    requirements: Sequence[str],
+    settings: PipSettings,
+    *,
+    has_path: bool,
 ) -> None:
     """Write the archive that the engine builds from. has_path: the base sets a PYTHONPATH of its own, which stays."""
     dockerfile = _DOCKERFILE.format(base=base, build=build, more=":$PYTHONPATH" if has_path else "")

@@ -25,7 +25,11 @@ from dagnb_workers.launchers.docker import engine
 from dagnb_workers.launchers.docker.image import build, offline
 from dagnb_workers.launchers.docker.image.context import image_hash, write_context
 from dagnb_workers.launchers.docker.image.pins import pins
-from dagnb_workers.launchers.docker.image.pip_settings import PipSettings, are_unreachable, pip_settings
+from dagnb_workers.launchers.docker.image.pip_settings import (
+    PipSettings,
+    are_unreachable,
+    pip_settings,
+)
 
 BASE_VARIABLE = "DAGNB_DOCKER_BASE"
 REPOSITORY = "dagnb-worker"
@@ -114,7 +118,9 @@ def _no_base(base: str, reason: str) -> LaunchError:
 @contextlib.contextmanager
 def _alone(tag: str, tell: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other process or thread of this user builds the image."""
-    path = runtime_directory() / f"image-{tag[-1]}.lock"  # 16 files at most, which nobody has to remove
+    path = (
+        runtime_directory() / f"image-{tag[-1]}.lock"
+    )  # 16 files at most, which nobody has to remove
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,7 +131,11 @@ def _alone(tag: str, tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def _build(
-    client: docker.DockerClient, base: dict[str, Any], tag: str, recipe: Recipe, tell: Callable[[str], None]
+    client: docker.DockerClient,
+    base: dict[str, Any],
+    tag: str,
+    recipe: Recipe,
+    tell: Callable[[str], None],
 ) -> None:
     began, name = time.monotonic(), secrets.token_hex(8)
     wanted = [*map(masked, recipe.requirements)]
@@ -135,7 +145,10 @@ def _build(
         tell(f"not in reach of a build, so not used: {', '.join(settings.ignored)}")
     build.clear_stale(client)
     labels = {LABEL: "worker", REQUIREMENTS_LABEL: json.dumps(wanted), BASE_LABEL: recipe.base}
-    has_path = any(line.startswith("PYTHONPATH=") and line != "PYTHONPATH=" for line in base["Config"]["Env"] or ())
+    has_path = any(
+        line.startswith("PYTHONPATH=") and line != "PYTHONPATH="
+        for line in base["Config"]["Env"] or ()
+    )
     with tempfile.TemporaryFile() as context:
         write_context(context, base["Id"], name, recipe.requirements, settings, has_path=has_path)
         context.seek(0)
@@ -160,8 +173,12 @@ def _cure(output: Sequence[str], settings: PipSettings) -> str:
     if "ResolutionImpossible" in said:
         return f"Loosen the versions. Workers themselves need {', '.join(pins())}."
     if "No matching distribution" in said:
-        unused = f" The build could not use {', '.join(settings.ignored)}." if settings.ignored else ""
-        unknown = " Nothing of that name was found: either it is misspelt, or the index was not reached."
+        unused = (
+            f" The build could not use {', '.join(settings.ignored)}." if settings.ignored else ""
+        )
+        unknown = (
+            " Nothing of that name was found: either it is misspelt, or the index was not reached."
+        )
         hint = unknown if "(from versions: none)" in said else ""
         return f"Correct the name or version: `pip index versions NAME` lists what there is.{hint}{unused}"
     if "this base has Python" in said:

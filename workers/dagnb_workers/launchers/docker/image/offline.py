@@ -33,14 +33,29 @@ TAG_LABEL = "dagnb.tag"
 MARK_LABEL = "dagnb.mark"
 
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
-_BUNDLES = (_BUNDLE, "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem")
-_LEFT_OUT = frozenset({"test", "tests", "idlelib", "idle_test", "tkinter", "turtledemo", "ensurepip", "lib2to3"})
+_BUNDLES = (
+    _BUNDLE,
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+)
+_LEFT_OUT = frozenset(
+    {"test", "tests", "idlelib", "idle_test", "tkinter", "turtledemo", "ensurepip", "lib2to3"}
+)
 _OF_PACKAGES = frozenset({"site-packages", "dist-packages"})
-_OPENED_LATER = ("libgcc_s.so.1", "libstdc++.so.6", "libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2")
+_OPENED_LATER = (
+    "libgcc_s.so.1",
+    "libstdc++.so.6",
+    "libnss_files.so.2",
+    "libnss_dns.so.2",
+    "libresolv.so.2",
+)
 """by glibc when threads end or names are looked up, and by the wheels of others: ldd does not show them"""
 
 _LIBRARY = re.compile(r"^\s+(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
-_USERS = "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n"
+_USERS = (
+    "root:x:0:0:root:/root:/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/sbin/nologin\n"
+)
 _GROUP = "root:x:0:\nnogroup:x:65534:\n"
 
 
@@ -51,7 +66,13 @@ def default_tag() -> str:
 
 def mark() -> str:
     """Changes when an image made here now would be another: 16 hex digits of interpreter, pins and this file."""
-    parts = (sys.version, str(_interpreter()), *pins(), distribution("pip").version, Path(__file__).read_text("utf-8"))
+    parts = (
+        sys.version,
+        str(_interpreter()),
+        *pins(),
+        distribution("pip").version,
+        Path(__file__).read_text("utf-8"),
+    )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -75,10 +96,14 @@ def make_base(tag: str | None = None, tell: Callable[[str], None] = lambda line:
         file.flush()
         tell(f"importing {bytes_text(Path(file.name).stat().st_size)}")
         with engine.answering():
-            told = client.api.import_image_from_file(file.name, repository=name, tag=version, changes=_changes(tag))
+            told = client.api.import_image_from_file(
+                file.name, repository=name, tag=version, changes=_changes(tag)
+            )
     last = json.loads(told.strip().splitlines()[-1])
     if "error" in last:
-        raise LaunchError(f"the engine took no image {tag}: {last['error']}. Is its disk full? See `docker system df`.")
+        raise LaunchError(
+            f"the engine took no image {tag}: {last['error']}. Is its disk full? See `docker system df`."
+        )
     size = (engine.inspected(client, tag) or {}).get("Size", 0)
     tell(f"base image {tag} made in {seconds_text(time.monotonic() - began)}, {bytes_text(size)}")
     return tag
@@ -105,7 +130,9 @@ def _changes(tag: str) -> list[str]:
 
 def _interpreter() -> Path:
     """The real interpreter below whatever environment this is."""
-    installed = Path(sys.base_exec_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+    installed = Path(
+        sys.base_exec_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}"
+    )
     return (installed if installed.exists() else Path(sys.executable)).resolve()
 
 
@@ -135,17 +162,23 @@ def _is_useless(path: Path) -> bool:
     """A static library, what it was built of, or bytecode for other settings of the interpreter."""
     tag = f".{sys.implementation.cache_tag}.pyc"
     is_stale = path.suffix == ".pyc" and (
-        not path.name.endswith(tag) or not (path.parent.parent / path.name.replace(tag, ".py")).exists()
+        not path.name.endswith(tag)
+        or not (path.parent.parent / path.name.replace(tag, ".py")).exists()
     )
     return (
-        is_stale or path.suffix == ".a" or path.name.startswith("_tkinter.") or path.parent.name.startswith("config-")
+        is_stale
+        or path.suffix == ".a"
+        or path.name.startswith("_tkinter.")
+        or path.parent.name.startswith("config-")
     )
 
 
 def _site_packages(interpreter: Path) -> str:
     """Where the real interpreter looks for packages first."""
     code = "import site; print(site.getsitepackages()[0])"
-    asked = subprocess.run([interpreter, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    asked = subprocess.run(
+        [interpreter, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     return asked.stdout.strip().splitlines()[-1]
 
 
@@ -159,12 +192,23 @@ def _files(installed: metadata.Distribution) -> Iterator[tuple[Path, str]]:
 
 def _libraries(programs: Iterable[Path]) -> list[Path]:
     """All shared libraries the programs load, with the loader, and those that are opened later; sorted."""
-    asked = subprocess.run(["ldd", *map(str, programs)], capture_output=True, text=True, timeout=60, check=False)
+    asked = subprocess.run(
+        ["ldd", *map(str, programs)], capture_output=True, text=True, timeout=60, check=False
+    )
     found = {Path(path) for path in _LIBRARY.findall(asked.stdout)}
-    if not found and not any(line.endswith("statically linked") for line in asked.stdout.splitlines()):
-        raise LaunchError(f"ldd could not tell which libraries Python needs: {asked.stderr.strip()}. Is it installed?")
+    if not found and not any(
+        line.endswith("statically linked") for line in asked.stdout.splitlines()
+    ):
+        raise LaunchError(
+            f"ldd could not tell which libraries Python needs: {asked.stderr.strip()}. Is it installed?"
+        )
     folders = {library.parent for library in found}
-    later = (Path(f"{root}{folder}", name) for folder in folders for root in ("", "/usr") for name in _OPENED_LATER)
+    later = (
+        Path(f"{root}{folder}", name)
+        for folder in folders
+        for root in ("", "/usr")
+        for name in _OPENED_LATER
+    )
     return sorted(found | {path for path in later if path.is_file()})
 
 

@@ -30,7 +30,11 @@ def needed_distributions() -> tuple[metadata.Distribution, ...]:
             continue
         found[name] = distribution(name)
         wanted = map(Requirement, found[name].requires or ())
-        waiting += [need.name for need in wanted if need.marker is None or need.marker.evaluate({"extra": ""})]
+        waiting += [
+            need.name
+            for need in wanted
+            if need.marker is None or need.marker.evaluate({"extra": ""})
+        ]
     return tuple(found[name] for name in sorted(found))
 
 
@@ -39,4 +43,6 @@ def distribution(name: str) -> metadata.Distribution:
     try:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError as error:
-        raise LaunchError(f"{name} is not installed here, and workers need it. Run `pip install {name}`.") from error
+        raise LaunchError(
+            f"{name} is not installed here, and workers need it. Run `pip install {name}`."
+        ) from error

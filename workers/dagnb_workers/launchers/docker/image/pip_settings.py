@@ -20,7 +20,15 @@ PLACE = "/opt/dagnb/build"
 """where the first stage of a build finds the files"""
 
 _URLS = ("index-url", "extra-index-url", "find-links")
-_AS_THEY_ARE = ("no-index", "trusted-host", "timeout", "default-timeout", "retries", "prefer-binary", "pre")
+_AS_THEY_ARE = (
+    "no-index",
+    "trusted-host",
+    "timeout",
+    "default-timeout",
+    "retries",
+    "prefer-binary",
+    "pre",
+)
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 _LINE = re.compile(r"^(?P<section>[^.=]+)\.(?P<name>[^=]+)=(?P<value>.*)$")
@@ -62,11 +70,15 @@ def pip_settings(listed: str | None = None, environ: Mapping[str, str] = os.envi
     proxies = dict(_proxies(told, environ))
     files, missing = _certificates(told, environ)
     given |= proxies | {
-        f"PIP_{name.upper()}": f"{PLACE}/{name}.pem" for name in ("cert", "client_cert") if f"{name}.pem" in files
+        f"PIP_{name.upper()}": f"{PLACE}/{name}.pem"
+        for name in ("cert", "client_cert")
+        if f"{name}.pem" in files
     }
     reached = (url for name, url in proxies.items() if name.upper() != "NO_PROXY")
     is_local = any(_is_loopback(url) for url in (*hosts, *reached))
-    return PipSettings(environment=given, files=files, ignored=(*ignored, *missing), is_local=is_local)
+    return PipSettings(
+        environment=given, files=files, ignored=(*ignored, *missing), is_local=is_local
+    )
 
 
 def _listed() -> str:
@@ -133,7 +145,9 @@ def _proxies(told: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[tu
                 yield spelling, value
 
 
-def _certificates(told: Mapping[str, str], environ: Mapping[str, str]) -> tuple[dict[str, Path], list[str]]:
+def _certificates(
+    told: Mapping[str, str], environ: Mapping[str, str]
+) -> tuple[dict[str, Path], list[str]]:
     """The authorities to trust and the client's own certificate as files of the context; those that are no files."""
     bundle = told.get("cert") or next(filter(None, map(environ.get, _BUNDLES)), None)
     wanted = {"cert.pem": bundle, "client_cert.pem": told.get("client-cert")}

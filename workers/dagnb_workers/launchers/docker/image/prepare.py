@@ -19,7 +19,12 @@ from typing import NoReturn
 
 ENVIRONMENT = Path("/opt/dagnb/env")
 LIBRARY = Path("/opt/dagnb/lib")
-IMPORTED = ("dagnb_workers.container", "dagnb_workers.nursery", "dagnb_workers.main", "encodings.idna")
+IMPORTED = (
+    "dagnb_workers.hosting.container_main",
+    "dagnb_workers.hosting.fork_server",
+    "dagnb_workers.worker.main",
+    "encodings.idna",
+)
 """by every worker: Python images ship without bytecode, so what these import would be compiled at every start"""
 
 QUIET = {
@@ -35,11 +40,17 @@ def packages(folder: Path) -> int:
     """Make the environment, and have pip put into it what the base lacks. Returns pip's exit code."""
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     if sys.implementation.cache_tag != settings["python"]:
-        _refuse(f"this base has Python {sys.implementation.cache_tag}, and the notebook has {settings['python']}")
+        _refuse(
+            f"this base has Python {sys.implementation.cache_tag}, and the notebook has {settings['python']}"
+        )
     venv.create(ENVIRONMENT, system_site_packages=True, with_pip=False, symlinks=True)
-    if sys.prefix != sys.base_prefix:  # the base's Python is an environment itself, which `venv` would pass over
+    if (
+        sys.prefix != sys.base_prefix
+    ):  # the base's Python is an environment itself, which `venv` would pass over
         (own,) = (ENVIRONMENT / "lib").glob("python*/site-packages")
-        (own / "_dagnb_base.pth").write_text("\n".join(site.getsitepackages()) + "\n", encoding="utf-8")
+        (own / "_dagnb_base.pth").write_text(
+            "\n".join(site.getsitepackages()) + "\n", encoding="utf-8"
+        )
     command = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install"]
     command += ["-r", str(folder / "worker.txt"), "-r", str(folder / "requirements.txt")]
     return subprocess.call(command, env={**os.environ, **QUIET, **settings["environment"]})
@@ -47,7 +58,9 @@ def packages(folder: Path) -> int:
 
 def modules() -> int:
     """Compile dagnb, and what a worker imports. Returns 1 when a worker could not start in this image."""
-    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH  # nobody edits an image, so nothing is compared at a start
+    mode = (
+        py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )  # nobody edits an image, so nothing is compared at a start
     compileall.compile_dir(LIBRARY, quiet=1, invalidation_mode=mode)
     sys.dont_write_bytecode = False
     sys.path.insert(0, str(LIBRARY))

@@ -45,14 +45,26 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="dagnb image", description="The images of Docker workers.")
     commands = made.add_subparsers(metavar="COMMAND", required=True)
-    build = commands.add_parser("build", help="build the image of these requirements, if it is not there")
+    build = commands.add_parser(
+        "build", help="build the image of these requirements, if it is not there"
+    )
     build.add_argument("requirements", metavar="REQUIREMENT", nargs="*", help="as in 'pandas>=2'")
-    build.add_argument("-r", dest="files", metavar="FILE", action="append", default=[], help="a requirements.txt")
-    build.add_argument("--base", metavar="IMAGE", help=f"instead of {images.BASE_VARIABLE} or {images.default_base()}")
+    build.add_argument(
+        "-r", dest="files", metavar="FILE", action="append", default=[], help="a requirements.txt"
+    )
+    build.add_argument(
+        "--base",
+        metavar="IMAGE",
+        help=f"instead of {images.BASE_VARIABLE} or {images.default_base()}",
+    )
     build.add_argument("--allow-urls", action="store_true", help="let `name @ https://...` through")
     build.set_defaults(act=_build)
-    base = commands.add_parser("base", help="make a base image of this machine's Python, without a registry")
-    base.add_argument("--tag", metavar="TAG", default=offline.default_tag(), help="its name, else %(default)s")
+    base = commands.add_parser(
+        "base", help="make a base image of this machine's Python, without a registry"
+    )
+    base.add_argument(
+        "--tag", metavar="TAG", default=offline.default_tag(), help="its name, else %(default)s"
+    )
     base.set_defaults(act=_base)
     commands.add_parser("list", help="the images that dagnb made").set_defaults(act=_list)
     remove = commands.add_parser("remove", help="remove images that dagnb made")
@@ -64,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _build(options: argparse.Namespace) -> int:
     """Print the tag; how it came to be goes to stderr."""
-    read_ones = [line for file in options.files for line in read(file, allow_urls=options.allow_urls)]
+    read_ones = [
+        line for file in options.files for line in read(file, allow_urls=options.allow_urls)
+    ]
     given = parse(options.requirements, allow_urls=options.allow_urls)
     wanted = parse([*read_ones, *given], allow_urls=options.allow_urls)
     recipe = images.Recipe(base=options.base or images.default_base(), requirements=wanted)
@@ -72,14 +86,20 @@ def _build(options: argparse.Namespace) -> int:
     began = time.perf_counter()
     tag = images.find(recipe)
     if tag:
-        _tell(f"image {tag} was there already; looking took {seconds_text(time.perf_counter() - began)}")
+        _tell(
+            f"image {tag} was there already; looking took {seconds_text(time.perf_counter() - began)}"
+        )
     print(tag or images.ensure(recipe, _tell))
     return 0
 
 
 def _base(options: argparse.Namespace) -> int:
     tag = offline.make_base(options.tag, _tell)
-    told = "by default from now on" if tag == offline.default_tag() else f"with --base or {images.BASE_VARIABLE}={tag}"
+    told = (
+        "by default from now on"
+        if tag == offline.default_tag()
+        else f"with --base or {images.BASE_VARIABLE}={tag}"
+    )
     _tell(f"images of workers are built on it {told}")
     print(tag)
     return 0
@@ -90,7 +110,9 @@ def _list(options: argparse.Namespace) -> int:
     wide = max((len(image.tag) for image in found), default=0)
     for image in found:
         told = image.told if len(image.told) <= _ACROSS else image.told[:_ACROSS] + "..."
-        print(f"{image.tag:<{wide}}  {bytes_text(image.n_bytes):>7}  {moment_text(image.created_at)}  {told}")
+        print(
+            f"{image.tag:<{wide}}  {bytes_text(image.n_bytes):>7}  {moment_text(image.created_at)}  {told}"
+        )
     if not found:
         print("No images.")
     return 0
@@ -99,7 +121,9 @@ def _list(options: argparse.Namespace) -> int:
 def _remove(options: argparse.Namespace) -> int:
     """Remove what is named; what a container still uses stays, and is told."""
     if options.all == bool(options.tags):
-        raise ConfigError("remove what? Give one TAG or more, or --all for every image that dagnb made.")
+        raise ConfigError(
+            "remove what? Give one TAG or more, or --all for every image that dagnb made."
+        )
     known = [image.tag for image in sorted(_images(), key=lambda image: image.is_base)]
     for tag in options.tags:
         if tag not in known:
@@ -121,9 +145,19 @@ def _images() -> Iterator[_Image]:
         labels: dict[str, str] = found["Labels"] or {}
         is_base = labels[images.LABEL] == "base"
         for tag in found["RepoTags"] or ():
-            if tag == labels.get(offline.TAG_LABEL) if is_base else tag.startswith(f"{images.REPOSITORY}:"):
+            if (
+                tag == labels.get(offline.TAG_LABEL)
+                if is_base
+                else tag.startswith(f"{images.REPOSITORY}:")
+            ):
                 told = "a base" if is_base else _told(labels)
-                yield _Image(tag=tag, is_base=is_base, n_bytes=found["Size"], created_at=found["Created"], told=told)
+                yield _Image(
+                    tag=tag,
+                    is_base=is_base,
+                    n_bytes=found["Size"],
+                    created_at=found["Created"],
+                    told=told,
+                )
 
 
 def _told(labels: Mapping[str, str]) -> str:
@@ -131,7 +165,9 @@ def _told(labels: Mapping[str, str]) -> str:
     requirements: list[str] = []
     with contextlib.suppress(ValueError):  # the label of another version of dagnb
         requirements = json.loads(labels.get(images.REQUIREMENTS_LABEL, "[]"))
-    return f"on {labels.get(images.BASE_LABEL)}" + (f" with {', '.join(requirements)}" if requirements else "")
+    return f"on {labels.get(images.BASE_LABEL)}" + (
+        f" with {', '.join(requirements)}" if requirements else ""
+    )
 
 
 def _tell(line: str) -> None:

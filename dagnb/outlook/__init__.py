@@ -1,7 +1,0 @@
-"""Outlook: what is to be expected of a run, from what past runs taught, and how it came out.
-
-Holds: `expected_costs` (history to price list), `Outlook` of a plan, the three `Makespans` of a run, `compare`.
-May import: simulation, metrics, prediction, storage, protocol, trace, planning, graph, registry, errors, units.
-Must not know: sessions, launchers, pictures.
-Start at: costs.py.
-"""

@@ -1,0 +1,49 @@
+"""What becomes of a `%%dag` cell before IPython runs it: wrong code is told at once, and code that awaits is awaited.
+
+IPython calls a magic from the cell and takes its answer for the cell's value; a magic itself cannot await. So the call
+of a cell that awaits gets an `await` before it, which also tells IPython to run the cell on its loop.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+from IPython.core.error import UsageError
+from IPython.core.inputtransformer2 import cell_magic
+from IPython.core.interactiveshell import InteractiveShell
+
+from dagnb_kernel_ext.cell import awaits, checked
+from dagnb_kernel_ext.flags import HELP, parse
+
+
+class CellTransformer:
+    """An input transformer of one shell: the lines of a cell -> those that IPython goes on with."""
+
+    has_side_effects = (
+        True  # so IPython leaves it out where it only asks whether more lines will come
+    )
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        """Look into the cells of this shell."""
+        self._shell = shell
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        """Raise UsageError for a cell without a body, SyntaxError for one that is no Python; leave others alone."""
+        magic, _, line = lines[0].rstrip().partition(" ") if lines else ("", "", "")
+        if magic != "%%dag":
+            return lines
+        if HELP & set(line.split()):  # IPython refuses `%%dag -h` without a body
+            return ["%dag -h\n"]
+        cell = "".join(lines[1:])
+        if not cell.strip():
+            parse(line)
+            raise UsageError("%%dag: the cell is empty below its first line. `%%dag -h` explains.")
+        if self._awaits(line, cell):
+            (call,) = cell_magic(lines)  # type: ignore[no-untyped-call]  # IPython has no types here
+            return [f"await {call}"]
+        return lines
+
+    def _awaits(self, line: str, cell: str) -> bool:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come when the cell is compiled to be run
+            return awaits(checked(self._shell, line, cell))

@@ -1,0 +1,77 @@
+"""Notice pages that are opened while a cell keeps the kernel busy.
+
+A page asks the kernel for its widgets when it opens, and a busy kernel answers when the cell is over. But the server
+also makes a connection for each page, to the port where the kernel publishes its messages, and that can be seen from a
+thread. (The kernel's greeting of new subscribers, `iopub_welcome`, does not help: it greets the first one only.)
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+_PERIOD_S = 1.0
+_log = logging.getLogger(__name__)
+
+Peer = tuple[str, int]
+"""Address and port of the other end of a connection"""
+
+
+class Arrivals:
+    """Calls a function, in a thread of its own, soon after somebody connects to where this kernel publishes."""
+
+    def __init__(self, port: int, tell: Callable[[], None]) -> None:
+        """Begin to look. port: where the kernel publishes."""
+        self._port = port
+        self._tell = tell
+        self._is_stopped = threading.Event()
+        threading.Thread(target=self._watch, name="dagnb-arrivals", daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no longer; the thread ends within a second."""
+        self._is_stopped.set()
+
+    def _watch(self) -> None:
+        try:
+            known = connected_to(self._port)
+            while not self._is_stopped.wait(_PERIOD_S):
+                now = connected_to(self._port)
+                if now - known:
+                    self._tell()
+                known = now
+        except OSError as error:
+            _log.warning(
+                "Pages opened while a cell runs will show its run when the cell is over: %s", error
+            )
+
+
+def connected_to(port: int) -> set[Peer]:
+    """Who is connected to this port of this process. Raises OSError when the system does not tell."""
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  # comes with ipykernel, which a terminal may lack
+
+    process = psutil.Process()
+    # psutil 6 renamed it, and warns of the old name.
+    look = getattr(process, "net_connections", None) or process.connections
+    try:
+        connections = look(kind="tcp")
+    except psutil.Error as error:
+        raise OSError(f"connections to port {port} cannot be listed: {error}") from error
+    return {
+        (link.raddr.ip, link.raddr.port)
+        for link in connections
+        if link.laddr.port == port and link.raddr
+    }
+
+
+def publishing_port() -> int | None:
+    """Where the kernel of this process publishes; None when it uses no network, or is none of ipykernel's."""
+    try:
+        from ipykernel.connect import get_connection_info  # noqa: PLC0415  # a terminal may lack it
+
+        info = get_connection_info(unpack=True)
+    except (ImportError, RuntimeError, OSError):
+        return None
+    if not isinstance(info, dict) or info.get("transport") != "tcp":
+        return None
+    return int(info["iopub_port"])

@@ -1,0 +1,74 @@
+"""The outlook of a plan: what it comes to before it runs, from what past runs taught."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dagnb.forecast.plan_forecast import forecast_of, known_share
+from dagnb.planning.costs import Costs, Uncertainty
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Pool, Problem
+from dagnb.simulation.scenarios import MOST, forecast
+from dagnb.simulation.simulate import simulate
+from tests import graphs
+from tests.unit.forecast.past_runs import floating
+
+COSTS = Costs(
+    default_run_s=1.0,
+    doubt=Uncertainty(batch=0.3),
+    basis={0: "4 equal calls", 1: "unknown; as 2 other functions"},
+)
+POOL = Pool(cap=2)
+
+
+def planned(costs: Costs = COSTS) -> Plan:
+    dag = graphs.diamond()
+    return replace(floating(dag), problem=Problem(dag=dag, costs=costs, pool=POOL))
+
+
+def test_an_outlook_is_the_simulation_at_median_prices_with_a_band_around_it() -> None:
+    plan = planned()
+
+    found = forecast_of(plan)
+
+    assert found is not None
+    assert found.trace == simulate(plan, COSTS, POOL)
+    assert found.outcome.makespan_s == found.trace.makespan_s
+    assert found.forecast.p10_s < found.trace.makespan_s < found.forecast.p90_s
+    assert found.forecast.known == pytest.approx(0.25)
+
+
+def test_the_gap_is_how_much_longer_than_the_bound_a_plan_is() -> None:
+    found = forecast_of(planned())
+
+    assert found is not None
+    assert found.gap == pytest.approx(found.outcome.makespan_s / found.bound.seconds - 1)
+    assert 0 <= found.gap < 0.1
+
+
+@pytest.mark.parametrize("n", [10, 1_100])
+def test_a_forecast_is_that_of_the_scenarios_even_where_one_simulation_serves_both(n: int) -> None:
+    dag = graphs.fan_out(n)
+    plan = replace(floating(dag), problem=Problem(dag=dag, costs=COSTS, pool=POOL))
+
+    found = forecast_of(plan)
+
+    assert found is not None
+    assert found.forecast == forecast(plan, COSTS, POOL, known=known_share(COSTS, len(dag)))
+    assert found.forecast.n_scenarios == (MOST if n == 10 else 1)
+
+
+def test_a_plan_has_one_outlook_and_a_plan_for_nothing_none() -> None:
+    plan = planned()
+
+    assert forecast_of(plan) is forecast_of(plan)
+    assert forecast_of(floating(graphs.chain(2))) is None
+
+
+def test_the_share_that_is_known_is_of_run_time() -> None:
+    costs = Costs(run_s={0: 9.0, 1: 1.0}, basis={0: "hint of @task", 1: "unknown"})
+
+    assert known_share(costs, 2) == pytest.approx(0.9)
+    assert known_share(Costs(run_s={0: 0.0}, basis={0: "1 equal call"}), 1) == 0.0

@@ -1,0 +1,254 @@
+"""What a browser is told, and that it ends up knowing what is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from xml.etree import ElementTree as ET
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dagnb.graph.dag import Dag
+from dagnb.planning.forecast import Forecast
+from dagnb.protocol.messages import RunState
+from dagnb.views.errors import MAX_ERRORS
+from dagnb.views.snapshot import Snapshot
+from dagnb.views.view_updates import (
+    MAX_BARS,
+    MAX_LOG,
+    MAX_LOGS,
+    Message,
+    ViewUpdates,
+    graph_of,
+    tail,
+)
+from tests import graphs
+from tests.unit.views.samples import HOSTILE, failure, job, run, snapped, story_of
+
+
+def telling(now: Snapshot) -> ViewUpdates:
+    return ViewUpdates(now.story, now.seen.submitted_at)
+
+
+def positions(ranges: str) -> list[int]:
+    found: list[int] = []
+    for part in ranges.split(","):
+        first, _, last = part.partition("-")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def states_after(messages: list[Message], n: int) -> str:
+    """What a browser holds of the states after these messages."""
+    held = ["W"] * n
+    for message in messages:
+        for state, ranges in message["states"].items():  # type: ignore[attr-defined]  # a dict
+            for task in positions(ranges):
+                held[task] = state
+    return "".join(held)
+
+
+@given(st.lists(st.text("WRXBDFSC", min_size=12, max_size=12), min_size=1, max_size=6))
+def test_however_states_go_the_browser_ends_with_the_last(moments: list[str]) -> None:
+    dag = Dag.from_edges([f"f-{i}" for i in range(12)], [])
+    told = telling(snapped(dag, moments[0]))
+
+    messages = [told.tell(snapped(dag, states))[0] for states in moments]
+
+    assert states_after(messages, 12) == moments[-1]
+    assert states_after([told.everything()], 12) == moments[-1]
+    assert [message["serial"] for message in messages] == list(range(1, len(moments) + 1))
+
+
+def test_a_message_holds_only_what_is_new() -> None:
+    dag = job(2)
+    first = snapped(
+        dag, "DXWWWW", run(0, "w0", 0, 1), logs={0: "scanned"}, errors={(0, 1): failure("once")}
+    )
+    told = telling(first)
+    told.tell(first)
+    second = replace(
+        first,
+        seen=replace(
+            first.seen, states="DDXWWW", errors={**first.seen.errors, (1, 1): failure("twice")}
+        ),
+        spans=(*first.spans, run(1, "w1", 1, 2)),
+        logs={**first.logs, 1: "counted"},
+    )
+
+    message, is_news = told.tell(second)
+
+    assert is_news
+    assert message["states"] == {"D": "1", "X": "2"}
+    assert [row[0] for row in message["rows"]] == [1]  # type: ignore[attr-defined]  # a list
+    assert message["logs"] == {"1": "counted"}
+    assert [error["task"] for error in message["errors"]] == [1]  # type: ignore[attr-defined]  # a list
+    assert message["n_errors"] == 2
+    whole = told.everything()
+    assert [row[0] for row in whole["rows"]] == [0, 1]  # type: ignore[attr-defined]  # a list
+    assert whole["logs"] == {"0": "scanned", "1": "counted"}
+    assert [error["task"] for error in whole["errors"]] == [0, 1]  # type: ignore[attr-defined]  # a list
+
+
+def test_time_alone_is_no_news_but_a_worker_more_is() -> None:
+    dag = job(2)
+    told = telling(snapped(dag, "DXWWWW"))
+    told.tell(snapped(dag, "DXWWWW"))
+
+    assert told.tell(snapped(dag, "DXWWWW", now=1_020.0))[1] is False
+    assert told.tell(snapped(dag, "DXWWWW", n_instances=3))[1] is True
+    assert told.tell(snapped(dag, "DXWWWW", n_instances=3, state=RunState.CANCELLED))[1] is True
+
+
+def test_the_workers_that_took_part_are_told_after_they_left() -> None:
+    dag = job(2)
+    told = telling(snapped(dag, "DXWWWW"))
+    told.tell(snapped(dag, "DXWWWW", n_instances=4))
+
+    over = snapped(dag, "DDDDDD", state=RunState.OK, finished_at=1_006.0, n_instances=0)
+    assert told.tell(over)[0]["workers"] == 4
+
+
+def test_what_runs_now_is_drawn_up_to_now() -> None:
+    dag = job(2)
+    now = replace(
+        snapped(dag, "DXWWWW", run(0, "w0", 0, 1)), started={1: (1_002.0, "w1"), 0: (1_000.0, "w0")}
+    )
+    told = telling(now)
+    told.tell(now)
+
+    lanes = ET.fromstring(str(told.draw()["lanes"]))
+
+    assert [bar.get("data-task") for bar in lanes.iter() if bar.get("data-task")] == ["1", "0"]
+    assert "now 6 s" in "".join(lanes.itertext())
+
+
+def test_while_it_runs_the_critical_path_is_the_chain_expected_to_be_longest() -> None:
+    dag = Dag.from_edges(["a", "b", "c", "d"], [("a", "c"), ("b", "d")])
+    now = snapped(dag, "DDXX", run(0, "w0", 0, 1), run(1, "w1", 0, 3))
+    told = telling(now)
+    told.tell(now)
+
+    assert told.draw()["critical"] == ["1-3"]
+
+
+def test_afterwards_it_is_the_chain_that_was() -> None:
+    dag = Dag.from_edges(["a", "b", "c", "d"], [("a", "c"), ("b", "d")])
+    spans = (run(0, "w0", 0, 1), run(1, "w1", 0, 3), run(2, "w0", 1, 9), run(3, "w1", 3, 4))
+    now = snapped(dag, "DDDD", *spans, state=RunState.OK, finished_at=1_009.0)
+    told = telling(now)
+    told.tell(now)
+
+    assert told.draw()["critical"] == ["0-2"]
+
+
+def test_a_folded_graph_shows_the_critical_path_between_boxes() -> None:
+    dag = job(200)
+    now = snapped(dag, "W" * 204)
+    told = telling(now)
+    told.tell(now)
+
+    assert len(told.picture.boxes) < 10
+    assert all("-" in edge for edge in told.draw()["critical"])  # type: ignore[attr-defined]  # a list
+    assert len(told.draw()["critical"]) == 3  # type: ignore[arg-type]  # a list
+
+
+def test_ten_thousand_failing_tasks_that_print_a_lot_make_small_messages() -> None:
+    n = 10_000
+    dag = Dag.from_edges([f"f-{i}" for i in range(n)], [], functions=["f"] * n)
+    errors = {(i, 1): failure("x" * 10_000) for i in range(200)}
+    spans = [run(i, f"w{i % 8}", i / 100, i / 100 + 0.01) for i in range(n)]
+    now = snapped(dag, "F" * n, *spans, errors=errors, logs=dict.fromkeys(range(n), "y" * 9_000))
+    told = telling(now)
+    message, _ = told.tell(now)
+
+    assert message["n_errors"] == 200
+    assert len(message["errors"]) == MAX_ERRORS  # type: ignore[arg-type]  # a list
+    assert sum(map(len, message["logs"].values())) < MAX_LOGS + 2 * MAX_LOG  # type: ignore[attr-defined]  # a dict
+    assert message["states"] == {"F": "0-9999"}
+    assert str(told.draw()["lanes"]).count("<path") < MAX_BARS + 50
+    assert len(json.dumps(told.everything())) < 2_500_000
+
+
+def test_the_end_of_a_long_output_is_kept_and_its_escapes_are_not() -> None:
+    assert tail("\x1b[31mred\x1b[0m") == "red"
+    kept = tail("a" * 9_999 + "the end")
+    assert kept.startswith("... more before ...\n")
+    assert kept.endswith("athe end")
+    assert len(kept) < MAX_LOG + 30
+
+
+def test_hostile_names_and_errors_are_told_as_text() -> None:
+    dag = Dag.from_edges(HOSTILE, [])
+    now = snapped(
+        dag, "F" * len(HOSTILE), errors={(i, 1): failure(text) for i, text in enumerate(HOSTILE)}
+    )
+    told = telling(now)
+    message, _ = told.tell(now)
+
+    for error in message["errors"]:  # type: ignore[attr-defined]  # a list
+        ET.fromstring(error["html"])
+        assert not {"img", "script"} & {node.tag for node in ET.fromstring(error["html"]).iter()}
+    assert graph_of(story_of(dag))["names"][-1] == "red"  # type: ignore[index]  # a list
+
+
+def test_the_graph_is_told_by_functions_and_edges() -> None:
+    dag = job(3)
+    graph = graph_of(story_of(dag))
+
+    assert graph["functions"] == ["scan", "count", "stats", "join", "report"]
+    assert graph["function_of"] == [0, 1, 1, 1, 2, 3, 4]
+    assert graph["upstream"] == tuple(call.upstream for call in dag.calls)
+
+
+def test_where_errors_are_cut_off_no_attempt_is_told_to_be_the_last_that_is_not() -> None:
+    dag = Dag.from_edges([f"f-{i}" for i in range(9)], [])
+    errors = {(task, attempt): failure("no") for task in range(9) for attempt in (1, 2, 3, 4)}
+    now = snapped(dag, "F" * 9, errors=errors)
+    message, _ = telling(now).tell(now)
+
+    final = {(e["task"], e["attempt"]) for e in message["errors"] if "not tried again" in e["html"]}  # type: ignore[attr-defined]  # a list
+    assert final == {(task, 4) for task in range(7)}
+
+
+def test_a_bar_of_a_later_attempt_says_itself_how_long_it_was() -> None:
+    dag = Dag.from_edges(["f"], [])
+    now = snapped(
+        dag,
+        "D",
+        run(0, "w0", 0, 5),
+        run(0, "w0", 5, 6, attempt=2),
+        state=RunState.OK,
+        finished_at=1_006.0,
+    )
+    told = telling(now)
+    told.tell(now)
+
+    bars = [bar for bar in ET.fromstring(str(told.draw()["lanes"])).iter() if bar.get("data-task")]
+    assert [bar.get("data-say") for bar in bars] == [None, "f run: 1 s, from 5 s, attempt 2"]
+
+
+def test_how_much_longer_is_told_with_every_message_and_is_no_news() -> None:
+    told = replace(
+        story_of(graphs.chain(4)), forecast=Forecast(p10_s=8.0, p50_s=10.0, p90_s=15.0, known=1.0)
+    )
+    now = replace(snapped(graphs.chain(4), "WWWW"), story=told)
+    telling = ViewUpdates(told, 1_000.0)
+
+    assert telling.tell(now)[0]["left"] == [10.0, 8.0, 15.0]
+    message, is_news = telling.tell(replace(now, seen=replace(now.seen, states="DDWW")))
+    assert (message["left"], is_news) == ([5.0, 4.0, 7.5], True)
+    assert (
+        telling.tell(replace(now, seen=replace(now.seen, states="DDWW", now=1_007.0)))[1] is False
+    )
+    assert telling.everything()["left"] == [5.0, 4.0, 7.5]
+
+
+def test_how_much_longer_is_unknown_where_nobody_foretold() -> None:
+    assert (
+        ViewUpdates(story_of(graphs.chain(4)), 1_000.0).tell(snapped(graphs.chain(4), "WWWW"))[0][
+            "left"
+        ]
+        is None
+    )

@@ -1,0 +1,69 @@
+"""A fork server as a program, for test_fork_server.py.
+
+argv: descriptor of its connection, whether its children are mortal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from dagnb_workers.hosting.fork_server import ForkServer, live
+
+
+def _exit(args: dict[str, Any], fds: list[int]) -> int:
+    code: int = args["code"]
+    return code
+
+
+def _wait(args: dict[str, Any], fds: list[int]) -> int:
+    while True:
+        signal.pause()
+
+
+def _write(args: dict[str, Any], fds: list[int]) -> int:
+    for fd, text in zip(fds, args["texts"], strict=True):
+        os.write(fd, text.encode())
+    return 0
+
+
+def _tell_open(args: dict[str, Any], fds: list[int]) -> int:
+    """How many descriptors are open: the three standard ones and those that were passed."""
+    return len(
+        [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
+    )
+
+
+def _raise(args: dict[str, Any], fds: list[int]) -> int:
+    raise ValueError("no")
+
+
+def _start_child(args: dict[str, Any], fds: list[int]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        while True:
+            signal.pause()
+    os.write(fds[0], f"{pid}\n".encode())
+    return 0
+
+
+KINDS = {
+    "exit": _exit,
+    "wait": _wait,
+    "write": _write,
+    "open": _tell_open,
+    "raise": _raise,
+    "child": _start_child,
+}
+
+if __name__ == "__main__":
+    nursery = ForkServer(
+        socket.socket(fileno=int(sys.argv[1])), KINDS, mortal=sys.argv[2] == "mortal"
+    )
+    born = nursery.serve()
+    if born is not None:
+        live(born)
+    sys.exit(int(nursery.deserted))

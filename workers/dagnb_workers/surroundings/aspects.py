@@ -1,0 +1,543 @@
+"""Aspects of a process that a task can change: for each, how to look at it and how to put it back.
+
+A look is cheap, since it is taken after every task: where nothing changed it gives something equal to what it gave
+before. Of a single object of the user's it gives the identity, because comparing might run code of the user's.
+
+Not here: the state of modules (seeds of random numbers, caches, attributes set on them), which nobody knows but they.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import contextlib
+import ctypes
+import faulthandler
+import gc
+import importlib
+import locale
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+K = TypeVar("K")
+
+
+def _latest(kept: K, before: K, after: K) -> K:
+    return after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aspect(Generic[K]):
+    """One aspect. keep: all that `restore` needs to bring it back. look: equal as long as nothing changed.
+
+    look is None: it is put back after every task, because that is as cheap as a look, or because a look shows nothing.
+    merge: what is kept from now on, after an import changed the aspect: of what was kept, what was there before the
+    import (which the task may have changed) and after it.
+    """
+
+    name: str
+    look: Callable[[], Any] | None
+    keep: Callable[[], K]
+    restore: Callable[[K], object]
+    merge: Callable[[K, K, K], K] = _latest
+
+
+def _value(name: str, look: Callable[[], K], restore: Callable[[K], object]) -> Aspect[K]:
+    """An aspect that is one plain value."""
+    return Aspect(name=name, look=look, keep=look, restore=restore)
+
+
+# ---- lists ----
+
+
+def _joined(kept: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
+    """What was kept, with what the import put in front and behind."""
+    new = [item for item in after if item not in before]
+    first = next((at for at, item in enumerate(after) if item in before), len(after))
+    in_front = [item for item in after[:first] if item in new]
+    return [*in_front, *kept, *(item for item in new if item not in in_front)]
+
+
+def _list(
+    name: str, look: Callable[[], list[Any]], found: Callable[[], list[Any]]
+) -> Aspect[list[Any]]:
+    """An aspect that is a list. look: a copy of it."""
+
+    def restore(kept: list[Any]) -> None:
+        found()[:] = kept
+
+    return Aspect(name=name, look=look, keep=look, restore=restore, merge=_joined)
+
+
+# ---- signals ----
+
+_SIGNALS = tuple(
+    int(getattr(signal, name))
+    for name in "SIGALRM SIGCHLD SIGHUP SIGPIPE SIGQUIT SIGTERM SIGUSR1 SIGUSR2".split()  # noqa: SIM905  # reads well
+)
+"""Those for which programs set handlers. That of SIGINT is set anew for each call."""
+
+_signals = importlib.import_module("_signal")
+"""What signal.getsignal and signal.pthread_sigmask call; they turn the answers into enumerations, which takes long."""
+
+_handler: Callable[[int], Any] = _signals.getsignal
+
+
+def _handlers() -> tuple[Any, ...]:
+    return tuple(map(_handler, _SIGNALS))
+
+
+def _handlers_look() -> tuple[int, ...]:
+    return tuple(map(id, map(_handler, _SIGNALS)))
+
+
+def _set_handlers(kept: tuple[Any, ...]) -> None:
+    for number, handler in zip(_SIGNALS, kept, strict=True):
+        if handler is not None and _handler(number) is not handler:
+            signal.signal(number, handler)
+    report_crashes()
+
+
+def report_crashes() -> None:
+    """Have the Python lines written that led to a crash, or to where a task hung that its time limit ended."""
+    faulthandler.disable()
+    faulthandler.unregister(signal.SIGTERM)
+    faulthandler.enable(file=2)
+    faulthandler.register(signal.SIGTERM, file=2, chain=True)
+
+
+def report_no_end() -> None:
+    """Leave SIGTERM alone in a process that a task forked: pools end their processes by it."""
+    faulthandler.unregister(signal.SIGTERM)
+
+
+def _stop_alarm(kept: None) -> None:
+    """The real-time interval timer is the same one."""
+    signal.alarm(0)
+
+
+def _mask() -> set[int]:
+    blocked: set[int] = _signals.pthread_sigmask(signal.SIG_BLOCK, ())
+    return blocked
+
+
+def _set_mask(kept: set[int]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, kept)
+
+
+# ---- folder, environment, umask ----
+
+
+def current_folder() -> str:
+    """The current folder, '' when it was removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def _set_folder(kept: str) -> None:
+    with contextlib.suppress(OSError):  # it is gone: nobody can bring it back
+        os.chdir(kept)
+
+
+_IS_GLIBC = "CS_GNU_LIBC_VERSION" in os.confstr_names
+_POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
+
+
+class _Environment:
+    """The variables as the C library has them: looking there takes a fiftieth of reading os.environ."""
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(None)
+        if sys.platform == "darwin":
+            library._NSGetEnviron.restype = ctypes.POINTER(ctypes.c_void_p)
+            self._first = library._NSGetEnviron().contents
+        else:
+            self._first = ctypes.c_void_p.in_dll(library, "environ")
+        self._address: int | None = None
+        self._n = 0
+
+    def look(self) -> object:
+        """The variables that were kept and the end behind them; equal to nothing when they lie elsewhere by now.
+
+        Of glibc only where they lie: it never writes over a variable, and never gives its memory to another one.
+        """
+        address = self._first.value
+        if address is None or address != self._address:  # what lies there may be shorter
+            return object()
+        if _IS_GLIBC:
+            return ctypes.string_at(address, self._n * _POINTER_BYTES)
+        return (ctypes.c_char_p * self._n).from_address(address)[:]
+
+    def keep(self) -> dict[str, str]:
+        """All variables."""
+        self._address, self._n = self._first.value, 1
+        while self._address is not None and self._at(self._n - 1) is not None:
+            self._n += 1
+        return dict(os.environ)
+
+    def restore(self, kept: dict[str, str]) -> None:
+        """Set and unset variables, also those that only the C library knows."""
+        for name in [name for name in os.environ if name not in kept]:
+            del os.environ[name]
+        self.keep()
+        lines = (
+            (ctypes.c_char_p * (self._n - 1)).from_address(self._address)[:]
+            if self._address is not None
+            else []
+        )
+        for name in [os.fsdecode(line).partition("=")[0] for line in lines if line is not None]:
+            if name not in kept:
+                os.unsetenv(name)
+        for name, value in kept.items():
+            os.environ[name] = value
+
+    def _at(self, number: int) -> int | None:
+        assert self._address is not None
+        return ctypes.c_void_p.from_address(self._address + number * _POINTER_BYTES).value
+
+    @staticmethod
+    def merge(
+        kept: dict[str, str], before: dict[str, str], after: dict[str, str]
+    ) -> dict[str, str]:
+        """What was kept, with what the import changed."""
+        merged = {
+            name: value for name, value in kept.items() if name in after or name not in before
+        }
+        return merged | {name: value for name, value in after.items() if before.get(name) != value}
+
+
+def _set_environ(kept: Any) -> None:
+    os.environ = kept  # noqa: B003  # its variables are put back one by one afterwards
+
+
+def current_umask() -> int:
+    """The mask; asking for it takes setting it, so for a moment nobody else may read a new file."""
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
+
+
+# ---- standard streams ----
+
+_STREAMS = ("stdin", "stdout", "stderr")
+
+
+class _Streams:
+    """sys.stdin, sys.stdout and sys.stderr."""
+
+    def __init__(self, opened: Callable[[str], Any]) -> None:
+        """opened: a stream of that name, new, on its descriptor."""
+        self._opened = opened
+
+    @staticmethod
+    def look() -> tuple[Any, ...]:
+        """Identities of the streams, and whether one of them is closed."""
+        first, second, third = sys.stdin, sys.stdout, sys.stderr
+        try:
+            closed = first.closed or second.closed or third.closed
+        except Exception:  # noqa: BLE001  # one was detached, or is of a class of the user's own
+            closed = True
+        return id(first), id(second), id(third), bool(closed)
+
+    @staticmethod
+    def keep() -> tuple[Any, ...]:
+        """Those that are there."""
+        return sys.stdin, sys.stdout, sys.stderr
+
+    def restore(self, kept: tuple[Any, ...]) -> None:
+        """Bring what the task wrote to its end, then open new streams: whoever holds the old ones may close them."""
+        for stream in (sys.stdout, sys.stderr, *kept[1:]):
+            with contextlib.suppress(
+                Exception
+            ):  # a stream of the user's own class may raise anything
+                stream.flush()
+        for name in _STREAMS:
+            stream = self._opened(name)
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
+
+def _descriptors() -> Aspect[tuple[int, ...]]:
+    saved = tuple(map(os.dup, range(3)))
+
+    def restore(kept: tuple[int, ...]) -> None:
+        for number, original in enumerate(kept):
+            os.dup2(original, number)
+
+    return Aspect(name="descriptors 0, 1 and 2", look=None, keep=lambda: saved, restore=restore)
+
+
+# ---- of Python ----
+
+_HOOKS = (
+    (sys, "excepthook"),
+    (sys, "unraisablehook"),
+    (sys, "displayhook"),
+    (threading, "excepthook"),
+    (warnings, "showwarning"),
+    (warnings, "formatwarning"),
+    (builtins, "print"),
+    (builtins, "open"),
+    (builtins, "input"),
+    (builtins, "__import__"),
+)
+
+
+def _hooks() -> tuple[Any, ...]:
+    return tuple(getattr(module, name) for module, name in _HOOKS)
+
+
+def _hooks_look() -> tuple[int, ...]:
+    return (
+        id(sys.excepthook),
+        id(sys.unraisablehook),
+        id(sys.displayhook),
+        id(threading.excepthook),
+        id(warnings.showwarning),
+        id(warnings.formatwarning),
+        id(builtins.print),
+        id(builtins.open),
+        id(builtins.input),
+        id(builtins.__import__),
+    )
+
+
+def _set_hooks(kept: tuple[Any, ...]) -> None:
+    for (module, name), hook in zip(_HOOKS, kept, strict=True):
+        setattr(module, name, hook)
+
+
+def _filters() -> list[Any]:
+    return list(warnings.filters)
+
+
+def _set_filters(kept: list[Any]) -> None:
+    warnings.filters[:] = kept  # type: ignore[index]  # typed as a sequence
+    with warnings.catch_warnings():
+        pass  # forgets what was decided by the filters that were there
+
+
+_root = logging.getLogger()
+
+
+def _logging() -> tuple[int, int, list[Any], list[Any]]:
+    return _root.level, _root.manager.disable, _root.handlers[:], _root.filters[:]
+
+
+def _set_logging(kept: tuple[int, int, list[Any], list[Any]]) -> None:
+    level, disabled, handlers, filters = kept
+    _root.setLevel(level)
+    logging.disable(disabled)
+    _root.handlers[:], _root.filters[:] = handlers, filters
+
+
+def _zone() -> tuple[Any, ...]:
+    return time.tzname, time.timezone, time.altzone
+
+
+def _set_zone(kept: tuple[Any, ...]) -> None:
+    time.tzset()  # TZ is a variable, put back before
+
+
+def _locale() -> str:
+    return locale.setlocale(locale.LC_ALL)
+
+
+def _set_locale(kept: str) -> None:
+    with contextlib.suppress(locale.Error):
+        locale.setlocale(locale.LC_ALL, kept)
+
+
+def _traces() -> tuple[Any, Any]:
+    return sys.gettrace(), sys.getprofile()
+
+
+def _set_traces(kept: tuple[Any, Any]) -> None:
+    sys.settrace(kept[0])
+    sys.setprofile(kept[1])
+
+
+def _settings() -> tuple[Any, ...]:
+    return (
+        sys.getrecursionlimit(),
+        sys.getswitchinterval(),
+        sys.get_int_max_str_digits(),
+        gc.isenabled(),
+        gc.get_threshold(),
+        socket.getdefaulttimeout(),
+        tracemalloc.is_tracing(),
+        faulthandler.is_enabled(),
+    )
+
+
+def _set_settings(kept: tuple[Any, ...]) -> None:
+    depth, interval_s, digits, collects, threshold, timeout_s, traces, _ = kept
+    sys.setrecursionlimit(depth)
+    sys.setswitchinterval(interval_s)
+    sys.set_int_max_str_digits(digits)
+    (gc.enable if collects else gc.disable)()
+    gc.set_threshold(*threshold)
+    socket.setdefaulttimeout(timeout_s)
+    if not traces:
+        tracemalloc.stop()
+    report_crashes()
+
+
+def _nothing() -> None:
+    """Nothing is to be kept."""
+
+
+def _cancel_dump(kept: None) -> None:
+    faulthandler.cancel_dump_traceback_later()
+
+
+def _policy() -> asyncio.AbstractEventLoopPolicy | None:
+    """The policy, None for the usual one, which is made anew: the loop that a task left in it is not to be seen."""
+    found = asyncio.get_event_loop_policy()
+    return None if type(found).__module__.startswith("asyncio.") else found
+
+
+def _loop_of_process() -> Aspect[Any]:
+    """With its policy, where there is one: from Python 3.14 on asking for it warns that policies go away."""
+    if sys.version_info >= (3, 14):
+        return _LOOP
+    name = "event loop policy, current loop"
+    return Aspect(name=name, look=None, keep=_policy, restore=asyncio.set_event_loop_policy)
+
+
+def _forget_loop(kept: object) -> None:
+    """The loop of this thread that a task left behind; a plain thread has none."""
+    asyncio.set_event_loop(None)
+
+
+_LOOP: Aspect[None] = Aspect(
+    name="current event loop", look=None, keep=_nothing, restore=_forget_loop
+)
+
+
+# ---- of libraries that a task may have imported ----
+
+
+def _from_loaded(module: str, name: str) -> Any:
+    """An attribute of a module, None where that was not imported, or is being imported just now."""
+    found = sys.modules.get(module)
+    return None if found is None else vars(found).get(name)
+
+
+def _floats() -> Any:
+    """How numpy 1 treats overflow and the like. numpy 2 has a context variable for it: each task has its own."""
+    look = _from_loaded("numpy", "geterrobj")
+    return None if look is None else list(look())  # it gives its own list
+
+
+def _set_floats(kept: Any) -> None:
+    numpy = sys.modules["numpy"]
+    if kept is not None:
+        numpy.seterrobj(kept[:])
+    else:  # the task imported it: what an import leaves, by the documentation of seterr
+        numpy.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
+
+
+def _start_method() -> Any:
+    look = _from_loaded("multiprocessing", "get_start_method")
+    return None if look is None else look(allow_none=True)
+
+
+def _set_start_method(kept: str | None) -> None:
+    sys.modules["multiprocessing"].set_start_method(kept, force=True)
+
+
+# ---- all of them ----
+
+_EACH_THREAD: tuple[Aspect[Any], ...] = (
+    _value("blocked signals", _mask, _set_mask),
+    _value("trace and profile functions", _traces, _set_traces),
+    _value("floating-point errors of numpy 1", _floats, _set_floats),
+)
+"""What each thread has its own of"""
+
+
+def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
+    """All aspects of a process that runs one task at a time, in the order in which they are put back.
+
+    opened: a standard stream of that name, new, on its descriptor.
+    """
+    streams, environment = _Streams(opened), _Environment()
+    return (
+        Aspect(
+            name="alarm, real-time interval timer", look=None, keep=_nothing, restore=_stop_alarm
+        ),
+        Aspect(name="signal handlers", look=_handlers_look, keep=_handlers, restore=_set_handlers),
+        *_EACH_THREAD,
+        _descriptors(),
+        Aspect(
+            name="standard streams", look=streams.look, keep=streams.keep, restore=streams.restore
+        ),
+        _value("current folder", current_folder, _set_folder),
+        Aspect(
+            name="os.environ itself",
+            look=lambda: id(os.environ),
+            keep=lambda: os.environ,
+            restore=_set_environ,
+        ),
+        Aspect(
+            name="environment variables",
+            look=environment.look,
+            keep=environment.keep,
+            restore=environment.restore,
+            merge=environment.merge,
+        ),
+        Aspect(name="umask", look=None, keep=current_umask, restore=os.umask),
+        _value("locale", _locale, _set_locale),
+        _value("time zone", _zone, _set_zone),
+        _list("sys.path", lambda: sys.path[:], lambda: sys.path),
+        _list("sys.argv", lambda: sys.argv[:], lambda: sys.argv),
+        _list("sys.meta_path", lambda: sys.meta_path[:], lambda: sys.meta_path),
+        _list("sys.path_hooks", lambda: sys.path_hooks[:], lambda: sys.path_hooks),
+        Aspect(
+            name="warning filters",
+            look=_filters,
+            keep=_filters,
+            restore=_set_filters,
+            merge=_joined,
+        ),
+        Aspect(
+            name="logging: root logger, logging.disable",
+            look=_logging,
+            keep=_logging,
+            restore=_set_logging,
+        ),
+        Aspect(
+            name="hooks of sys, threading and warnings; print, open, input, import",
+            look=_hooks_look,
+            keep=_hooks,
+            restore=_set_hooks,
+        ),
+        _value(
+            "settings of the interpreter (limits, garbage collection, ...)",
+            _settings,
+            _set_settings,
+        ),
+        Aspect(
+            name="dumps of faulthandler to come", look=None, keep=_nothing, restore=_cancel_dump
+        ),
+        _loop_of_process(),
+        _value("start method of multiprocessing", _start_method, _set_start_method),
+    )
+
+
+def of_thread() -> tuple[Aspect[Any], ...]:
+    """The aspects that a thread has of its own, of one that shares the process with others."""
+    return *_EACH_THREAD, _LOOP

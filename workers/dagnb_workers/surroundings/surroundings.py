@@ -1,0 +1,185 @@
+"""The surroundings of tasks: the client's paths, folder, environment, time zone, limits, arguments, logging and so on.
+
+They are taken in the client when a run is launched, and entered in each worker before any code of the user is unpickled
+or imported. What an interpreter takes only at its start is `interpreter.Start`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import locale
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from dagnb.graph.brief import brief
+from dagnb.sources import Place
+from dagnb_workers.surroundings import findable
+from dagnb_workers.surroundings.aspects import current_folder, current_umask
+from dagnb_workers.surroundings.reporting import (
+    Filters,
+    LoggerSettings,
+    of_loggers,
+    of_warnings,
+    set_loggers,
+    set_warnings,
+)
+
+_TIME_ZONE = "TZ"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """The surroundings of one client. None or empty: what the worker has stays.
+
+    path: sys.path; a relative entry keeps the place it had. places: file of each module that this path would not give
+    so, see `findable.places`. finders: see `findable.finders`. folder: the current one. environment: all variables, or
+    only some where `is_whole` is False. limits: soft limits of resources by name; None for no limit.
+    """
+
+    path: tuple[str, ...] | None = None
+    places: Mapping[str, Place] = field(default_factory=dict)
+    finders: tuple[str, ...] = ()
+    folder: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    is_whole: bool = True
+    umask: int | None = None
+    limits: Mapping[str, int | None] = field(default_factory=dict)
+    argv: tuple[str, ...] = ()
+    loggers: tuple[LoggerSettings, ...] = ()
+    warnings: Filters | None = None
+    warn_options: tuple[str, ...] = ()
+    recursion_limit: int = 0
+    int_digits: int | None = None
+    locale: str = ""
+
+    __repr__ = brief
+
+    @classmethod
+    def of_this_process(cls) -> Surroundings:
+        """As this process has them now."""
+        return cls(
+            path=findable.path_of_this_process(),
+            places=findable.places(),
+            finders=findable.finders(),
+            folder=current_folder(),
+            environment=dict(os.environ),
+            umask=current_umask(),
+            limits=_limits(),
+            argv=tuple(map(str, getattr(sys, "argv", ()))),
+            loggers=of_loggers(),
+            warnings=of_warnings(),
+            warn_options=tuple(sys.warnoptions),
+            recursion_limit=sys.getrecursionlimit(),
+            int_digits=sys.get_int_max_str_digits(),
+            locale=locale.setlocale(locale.LC_ALL),
+        )
+
+    def portable(self) -> Surroundings:
+        """Returns what means the same on another file system, under other limits."""
+        zone = {name: value for name, value in self.environment.items() if name == _TIME_ZONE}
+        return replace(
+            self,
+            path=None,
+            places={},
+            finders=(),
+            folder="",
+            environment=zone,
+            is_whole=False,
+            limits={},
+            locale="",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as JSON has them."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Surroundings:
+        """Makes it of what to_dict gave, read from JSON.
+
+        What an older version did not tell, or a newer one invented, is left out.
+        """
+        known = {item.name for item in fields(cls)}
+        found = {name: value for name, value in told.items() if name in known}
+        for name in ("path", "finders", "argv", "warn_options"):
+            if found.get(name) is not None:
+                found[name] = tuple(found[name])
+        found["places"] = {
+            name: (file, None if folders is None else tuple(folders))
+            for name, (file, folders) in told.get("places", {}).items()
+        }
+        found["loggers"] = tuple(LoggerSettings.of(each) for each in told.get("loggers", ()))
+        if told.get("warnings") is not None:
+            found["warnings"] = Filters.of(told["warnings"])
+        if not told:
+            found["is_whole"] = False
+        return cls(**found)
+
+    def enter_environment(self) -> None:
+        """Take on the environment and its time zone: once a run, in the supervisor; its workers inherit them."""
+        if self.is_whole:
+            os.environ.clear()
+            os.environ.update(self.environment)
+        else:
+            for name, value in self.environment.items():
+                os.environ.setdefault(name, value)
+        time.tzset()
+
+    def enter(self) -> None:
+        """Take on the rest, in a worker. The folder comes before the path, whose entries may be relative to it."""
+        if self.folder:
+            with contextlib.suppress(
+                OSError
+            ):  # removed, or of another machine: relative paths fail in the task itself
+                os.chdir(self.folder)
+        if self.path is not None:
+            findable.set_path(self.path, self.places)
+            findable.add_finders(self.finders)
+        if self.argv:
+            sys.argv[:] = self.argv
+        if self.umask is not None:
+            os.umask(self.umask)
+        _set_limits(self.limits)
+        if self.locale:
+            with contextlib.suppress(locale.Error):
+                locale.setlocale(locale.LC_ALL, self.locale)
+        if self.int_digits is not None:
+            sys.set_int_max_str_digits(self.int_digits)
+        if self.recursion_limit:
+            with contextlib.suppress(RecursionError):  # lower than where we are
+                sys.setrecursionlimit(self.recursion_limit)
+        set_loggers(self.loggers)
+        if self.warnings is not None:
+            sys.warnoptions[:] = self.warn_options
+            set_warnings(self.warnings)
+
+
+def _limits() -> dict[str, int | None]:
+    found: dict[str, int | None] = {}
+    for name in dir(resource):
+        if (
+            name.startswith("RLIMIT_") and name != "RLIMIT_CORE"
+        ):  # a core dump of a task would lie about unasked for
+            soft, _ = resource.getrlimit(getattr(resource, name))
+            found[name] = None if soft == resource.RLIM_INFINITY else soft
+    return found
+
+
+def _set_limits(limits: Mapping[str, int | None]) -> None:
+    """Set each soft limit, as far as the hard one allows."""
+    for name, told in limits.items():
+        number = getattr(resource, name, None)
+        if number is None:
+            continue
+        soft, hard = resource.getrlimit(number)
+        wanted = hard if told is None else told
+        if hard != resource.RLIM_INFINITY:
+            wanted = min(wanted, hard)
+        if wanted != soft:
+            with contextlib.suppress(OSError, ValueError):  # below what is in use already
+                resource.setrlimit(number, (wanted, hard))

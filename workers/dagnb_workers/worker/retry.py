@@ -1,0 +1,36 @@
+"""Waiting for a store that is out of reach: every step of the protocol may be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from dagnb.errors import StorageLostError, StorageUnavailableError
+
+T = TypeVar("T")
+
+PATIENCE_S = 60.0
+STORE_GONE = 3
+"""Exit code of a process of ours for which the store stayed out of reach"""
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+
+
+async def until_available(step: Callable[[], Awaitable[T]]) -> T:
+    """What the step gives, repeated while the store is out of reach.
+
+    Raises StorageUnavailableError after a minute, StorageLostError at once.
+    """
+    begin, wait_s = time.monotonic(), _FIRST_WAIT_S
+    while True:
+        try:
+            return await step()
+        except StorageLostError:
+            raise
+        except StorageUnavailableError:
+            if time.monotonic() - begin > PATIENCE_S:
+                raise
+        await asyncio.sleep(random.uniform(0.0, wait_s))
+        wait_s = min(_LONGEST_WAIT_S, 2 * wait_s)
