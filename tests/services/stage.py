@@ -1,6 +1,6 @@
 """Processes for tests: supervisors with workers that misbehave on purpose, in a process that pytest can start and end.
 
-Run as a program it is a nursery that forks supervisors; their workers do what the function named by `work` does.
+Run as a program it is a fork server of supervisors; their workers do what the function named by `work` does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dagnb_workers.hosting import supervisor
-from dagnb_workers.hosting.fork_server import ForkServer, live
+from dagnb_workers.hosting.fork_server import ForkServer, run_child
 from dagnb_workers.hosting.run_host import THREAD_SETTINGS, supervise
 from dagnb_workers.worker.shared_status import SharedStatus
 
@@ -47,7 +47,7 @@ def eventually(look: Callable[[], T], limit_s: float = 10.0) -> T:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process lives; one that nobody buried does not."""
+    """Whether the process lives; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
     except (FileNotFoundError, ProcessLookupError):  # the second when it ends between open and read
@@ -67,7 +67,7 @@ def end(pids: Iterable[int]) -> None:
 
 
 class Stage:
-    """The asking side of this program."""
+    """The client of this program."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control, self._news, self._n = control, control.makefile("rb"), 0
@@ -253,8 +253,8 @@ def _supervisor(args: dict[str, Any], fds: list[int]) -> int:
 
 
 if __name__ == "__main__":
-    born = ForkServer(
-        socket.socket(fileno=int(sys.argv[1])), {"supervisor": _supervisor}, mortal=False
+    child = ForkServer(
+        socket.socket(fileno=int(sys.argv[1])), {"supervisor": _supervisor}, ends_children=False
     ).serve()
-    if born is not None:
-        live(born)
+    if child is not None:
+        run_child(child)

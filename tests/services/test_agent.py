@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from dagnb_workers.agent.client import AgentClient, ask_agent, ensure_agent, store_url
-from dagnb_workers.hosting.run_locks import RunRecord, is_held, run_records
+from dagnb_workers.hosting.run_locks import RunRecord, is_locked, run_records
 from dagnb_workers.launchers.process import Processes, usable_cpus
 
 from dagnb.errors import ConfigError, LaunchError
@@ -217,7 +217,7 @@ async def test_stop_ends_supervisor_and_workers_now(home: Path) -> None:
     await launcher.stop("r1")
 
     assert not is_running(pid)
-    assert not is_held(home / "run-r1.lock")
+    assert not is_locked(home / "run-r1.lock")
     assert not run_records(home)
     await launcher.stop("r1")  # nothing happens
 

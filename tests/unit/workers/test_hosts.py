@@ -33,7 +33,7 @@ class Line:
 
 
 @pytest.fixture
-def entry(tmp_path: Path) -> RunRecord:
+def record(tmp_path: Path) -> RunRecord:
     """A run that was noted."""
     made = RunRecord(tmp_path, "run-1")
     made.write(LAUNCH)
@@ -41,45 +41,45 @@ def entry(tmp_path: Path) -> RunRecord:
 
 
 def hosts_with(tmp_path: Path, lines: Iterator[Line], monkeypatch: pytest.MonkeyPatch) -> Hosts:
-    """Hosts whose links are these, one after the other."""
+    """Hosts key links are these, one after the other."""
     made = Hosts(tmp_path, 60.0, asyncio.TaskGroup())
-    monkeypatch.setattr(made, "link", lambda whose: next(lines))
+    monkeypatch.setattr(made, "ensure_host", lambda key: next(lines))
     return made
 
 
 async def test_a_run_stays_noted_when_its_new_host_dies_too(
-    tmp_path: Path, entry: RunRecord, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, record: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = Line(is_there=True)
     hosts = hosts_with(tmp_path, iter([Line(is_there=False), there]), monkeypatch)
 
-    await hosts.look_after(entry)
-    assert (entry.read(), hosts.has(entry)) == (LAUNCH, False)
-    await hosts.look_after(entry)
+    await hosts.restart_if_lost(record)
+    assert (record.read(), hosts.is_hosted(record)) == (LAUNCH, False)
+    await hosts.restart_if_lost(record)
 
-    assert (there.spawned, hosts.has(entry)) == (["run-1"], True)
+    assert (there.spawned, hosts.is_hosted(record)) == (["run-1"], True)
 
 
 async def test_a_launch_tries_another_host_once(
-    tmp_path: Path, entry: RunRecord, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, record: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = Line(is_there=True)
     hosts = hosts_with(tmp_path, iter([Line(is_there=False), there]), monkeypatch)
 
-    await hosts.launch(entry, LAUNCH)
+    await hosts.launch(record, LAUNCH)
 
-    assert (there.spawned, hosts.has(entry)) == (["run-1"], True)
+    assert (there.spawned, hosts.is_hosted(record)) == (["run-1"], True)
 
 
 async def test_a_launch_that_fails_twice_is_refused_and_forgotten(
-    tmp_path: Path, entry: RunRecord, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, record: RunRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hosts = hosts_with(tmp_path, iter([Line(is_there=False), Line(is_there=False)]), monkeypatch)
 
     with pytest.raises(LaunchError, match="gone"):
-        await hosts.launch(entry, LAUNCH)
+        await hosts.launch(record, LAUNCH)
 
-    assert (entry.read(), hosts.has(entry)) == (None, False)
+    assert (record.read(), hosts.is_hosted(record)) == (None, False)
 
 
 def test_hosts_of_other_interpreters_or_code_have_other_marks() -> None:
@@ -99,9 +99,9 @@ def test_a_host_reads_back_from_what_a_request_says_of_it() -> None:
         folders=("/lib",),
         site="s",
     )
-    whose = HostKey("process", "/usr/bin/python3", "c", start)
+    key = HostKey("process", "/usr/bin/python3", "c", start)
 
-    assert HostKey.of(json.loads(json.dumps(whose.to_dict()))) == whose
+    assert HostKey.of(json.loads(json.dumps(key.to_dict()))) == key
     assert (
         HostKey.of(HostKey("docker", "p", "c").to_dict()).mark == HostKey("docker", "p", "c").mark
     )

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from dagnb_workers.launchers.docker.settings import (
-    StorePlace,
+    StoreAccess,
     check_writable,
     mounts_of,
-    store_place,
+    store_access,
 )
 from dagnb_workers.launchers.docker.spec import Mount
 
@@ -213,22 +213,22 @@ def test_a_path_that_is_no_utf_8_is_refused(home: Path) -> None:
 def test_the_embedded_server_is_reached_by_its_folder_as_a_guest_and_without_a_network() -> None:
     folder = socket_folder(runtime_directory())
 
-    place = store_place(f"unix://default:secret@{folder}/redis.sock")
+    access = store_access(f"unix://default:secret@{folder}/redis.sock")
 
-    told = urlsplit(place.url)
-    assert (told.scheme, told.username, told.path) == ("unix", "worker", "/run/dagnb/redis.sock")
-    assert told.password not in {None, "", "secret"}
-    assert (place.network, place.mounts) == (
+    url = urlsplit(access.url)
+    assert (url.scheme, url.username, url.path) == ("unix", "worker", "/run/dagnb/redis.sock")
+    assert url.password not in {None, "", "secret"}
+    assert (access.network, access.mounts) == (
         "none",
         (Mount(source=str(folder), target="/run/dagnb"),),
     )
-    assert not place.mounts[0].is_writable
+    assert not access.mounts[0].is_writable
 
 
 def test_another_server_on_a_socket_is_reached_by_that_socket_with_the_users_own_credentials() -> (
     None
 ):
-    assert store_place("unix://me:secret@/srv/my%20redis.sock?db=2") == StorePlace(
+    assert store_access("unix://me:secret@/srv/my%20redis.sock?db=2") == StoreAccess(
         url="unix://me:secret@/run/dagnb/my%20redis.sock?db=2",
         network="none",
         mounts=(Mount(source="/srv/my redis.sock", target="/run/dagnb/my redis.sock"),),
@@ -239,17 +239,17 @@ def test_another_server_on_a_socket_is_reached_by_that_socket_with_the_users_own
 def test_a_server_on_this_machines_loopback_needs_the_machines_network(host: str) -> None:
     url = f"redis://:secret@{host}:6379/1"
 
-    assert store_place(url) == StorePlace(url=url, network="host")
+    assert store_access(url) == StoreAccess(url=url, network="host")
 
 
 def test_a_server_elsewhere_needs_a_network_and_nothing_else() -> None:
     url = "rediss://me:secret@redis.example:6380"
 
-    assert store_place(url) == StorePlace(url=url, network="bridge")
+    assert store_access(url) == StoreAccess(url=url, network="bridge")
 
 
 def test_the_memory_of_this_process_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"containers cannot share a memory:// store. Leave store= out"
     ):
-        store_place("memory://")
+        store_access("memory://")

@@ -102,10 +102,6 @@ def test_every_field_of_a_spec_was_tried() -> None:
     assert {field.name for field in fields(Spec)} == set(OTHERS)
 
 
-def test_people_are_told_size_and_image() -> None:
-    assert SPEC.told() == "1.5 CPU, 512 MB, dagnb-worker:0123456789abcdef"
-
-
 @pytest.mark.parametrize(
     ("run", "worker", "name"),
     [
