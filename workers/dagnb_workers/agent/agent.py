@@ -1,4 +1,4 @@
-"""The agent: one detached process per user, which owns the embedded server and the hosts of workers.
+"""The agent: one detached process per user, owner of the embedded server and the hosts of workers.
 
 It schedules nothing, and it leaves when it was idle for `idle_s`. Killing it loses nothing: server
 and supervisors live on, and the next agent finds them in the runtime directory.
@@ -17,7 +17,7 @@ each other.
                                       -> the host's answer; {} when it does not run and `start` is
                                       false
     {"op": "stop", "run": ...}        -> {"stopped": ...}   kills its supervisor and workers
-    {"op": "status"}                  -> {"pid": ..., "runs": {run: pid}, "server": pid or null, ...}
+    {"op": "status"}                  -> {"pid": ..., "runs": {run: pid}, "server": pid or null, ..}
     {"op": "leave", "force": false}   -> {"left": true}, or false: runs are going on
 
 HOST stands for "host", "python", "code" and the fields of its start (hosts.HostKey). Any request
@@ -62,8 +62,8 @@ next. The first run starts it, and the agent ends ten minutes after its last use
 no run is lost: workers go on, and the next agent takes them over. `dagnb doctor` says whether one is running.
 """
 
+# Longest request: an invocation may hold the records of a whole DAG.
 LINE_BYTES = 64 * 1024 * 1024
-"""Longest request: an invocation may hold the records of a whole DAG."""
 
 IDLE_S = 600.0
 _TICK_S = 0.5
@@ -207,15 +207,13 @@ class Agent:
                 await self._hosts.restart_if_lost(record)
             await self._hosts.end_unused()
 
+            unused_s = time.monotonic() - self._used_at
             if not self._directory.exists():
                 self._leaving.set()  # the user removed it: no client can find this agent any more
             elif self._n_clients or run_records(self._directory):
                 self._used_at = time.monotonic()
-            elif self._is_idle() and not await self._has_store_clients():
+            elif unused_s > self._idle_s and not await self._has_store_clients():
                 self._leaving.set()  # the server is asked last, because that is a round trip
-
-    def _is_idle(self) -> bool:
-        return time.monotonic() - self._used_at > self._idle_s
 
     async def _has_store_clients(self) -> bool:
         """Returns whether a client holds the store open, as a notebook that asks the agent rarely.

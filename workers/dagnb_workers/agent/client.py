@@ -22,8 +22,8 @@ from dagnb.storage.home import runtime_directory
 from dagnb_workers.hosting.interpreter import plain_environment, program
 from dagnb_workers.hosting.run_locks import RunRecord, is_locked
 
+# Seconds that an agent may take to listen, or to end with all its runs.
 START_S = 15.0
-"""Seconds that an agent may take to listen, or to end with all its runs."""
 
 _LINE_BYTES = 64 * 1024 * 1024
 _TRIES = 5

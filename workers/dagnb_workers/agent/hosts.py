@@ -33,19 +33,19 @@ from dagnb_workers.hosting.fork_server_client import ForkServerClient
 from dagnb_workers.hosting.interpreter import PythonStart
 from dagnb_workers.hosting.run_locks import RunRecord
 
+# Seconds that processes which were killed may take to end.
 STOP_S = 5.0
-"""Seconds that processes which were killed may take to end."""
 
 PAUSE_S = 0.01
 
+# Supervisors of one run that may die in a row before the run is cancelled.
 MAX_RESTARTS = 5
-"""Supervisors of one run that may die in a row before the run is cancelled."""
 
+# Fork servers without a run that are kept, for clients that start Python in other ways.
 MAX_UNUSED = 4
-"""Fork servers without a run that are kept, for clients that start Python in other ways."""
 
+# Seconds for which an unused fork server is kept; the one used last stays with the agent.
 UNUSED_S = 60.0
-"""Seconds for which an unused fork server is kept; the one used last stays with the agent."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class HostKey:
 
     @property
     def forks_supervisors(self) -> bool:
-        """Whether the host is a fork server, so that each of its runs has a process of its own."""
+        """True for a fork server: each of its runs has a process of its own, the supervisor."""
         return self.host == "process"
 
 

@@ -21,11 +21,8 @@ if __name__ == "__main__":
     module, *arguments = rest
 
     installed = [*site.getsitepackages(), site.getusersitepackages()]
-    n_standard = len(sys.path)
-    for position, entry in enumerate(sys.path):
-        if entry in installed:
-            n_standard = position
-            break
+    positions = [n for n, entry in enumerate(sys.path) if entry in installed]
+    n_standard = positions[0] if positions else len(sys.path)
     sys.path[n_standard:n_standard] = folders
 
     # Not at the top: it must not be looked for in this file's folder either.

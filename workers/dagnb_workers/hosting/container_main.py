@@ -31,11 +31,11 @@ from dagnb_workers.hosting.supervisor import END_WHEN_IDLE  # noqa: E402
 
 _PR_SET_DUMPABLE = 4
 
+# The only folder that can be written to, unless the user has mounted more.
 SCRATCH = Path("/tmp")  # noqa: S108  # the container's own
-"""The only folder that can be written to, unless the user has mounted more."""
 
+# Seconds without a message of the fleet after which an idle container ends: none would use it.
 IDLE_LIMIT_S = 120.0
-"""Seconds without a message of the fleet after which an idle container ends: none would use it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

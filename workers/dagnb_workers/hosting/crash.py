@@ -30,17 +30,17 @@ from dagnb_workers.surroundings.output import TAIL_BYTES
 from dagnb_workers.worker import exception, modules
 from dagnb_workers.worker.library import Library
 
+# Signals for which faulthandler writes a report as the process ends.
 SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
-"""Signals for which faulthandler writes a report as the process ends."""
 
+# Bytes of stderr that are searched: every thread may have a hundred lines in it.
 MAX_BYTES = 1 << 20
-"""Bytes of stderr that are searched: every thread may have a hundred lines in it."""
 
+# Characters of the frames in the text of stderr, of which messages show 2,000.
 _SHOWN_CHARACTERS = 1_500
-"""Characters of the frames in the text of stderr, of which messages show 2,000."""
 
+# Seconds for which the report of a death waits for the text of cells from the store.
 _CELLS_S = 5.0
-"""Seconds for which the report of a death waits for the text of cells from the store."""
 
 _FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
 _THREAD = re.compile(
@@ -65,13 +65,10 @@ def parse_report(stderr: str) -> CrashReport | None:
     if not threads:
         return None
 
-    # "Current thread" is the one that crashed. Without it, as when the GIL was not held, the last
-    # one is the main thread.
-    crashed = threads[-1]
-    for thread in reversed(threads):
-        if thread[0].startswith("Current"):
-            crashed = thread
-            break
+    # "Current thread" is the one that crashed. Where none held the GIL, no thread is called so, and
+    # the last one is the main thread.
+    current = [thread for thread in threads if thread[0].startswith("Current")]
+    crashed = (current or threads)[-1]
 
     lines: list[tuple[str, int, str]] = []
     for text in stderr[crashed.end() :].split("\n"):

@@ -19,7 +19,7 @@ code (agent/hosts.py). The fork server of workers belongs to one run. Both run t
 differ in what they fork (`kinds`) and in whether their children outlive them (`ends_children`):
 
                                   children              when this process or its connection ends
-    fork server of supervisors    supervisors           they live on: the next agent finds their locks
+    fork server of supervisors    supervisors           they live on: an agent finds their locks
     fork server of workers        workers of a run      they are killed: no supervisor watches them
     first process of a container  supervisors           they are killed, with the container
 
@@ -77,8 +77,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+# A function that a child runs with its arguments and file descriptors; returns its exit code.
 Kind = Callable[[dict[str, Any], list[int]], int]
-"""A function that a child runs with its arguments and file descriptors; returns its exit code."""
 
 _READ_BYTES = 65536
 _MAX_FDS = 16

@@ -23,11 +23,11 @@ from dagnb.trace.trace import Trace
 if TYPE_CHECKING:
     from dagnb.run_history.history import History
 
+# Seconds that the client has to write the history itself.
 CLIENT_FIRST_S = 1.0
-"""Seconds that the client has to write the history itself."""
 
+# Seconds after the end of a run for which its last spans are waited for, as the client does.
 LATE_S = 2.0
-"""Seconds after the end of a run for which its last spans are waited for, as the client does."""
 
 _LOOK_S = 0.1
 

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+# Packages that workers and hosts import; what these need lies in the same folders.
 _OWN = (
     "dagnb",
     "dagnb_workers",
@@ -35,9 +36,10 @@ _OWN = (
     "docker",
     "requests",
 )
-"""Packages that workers and hosts import; what these need lies in the same folders."""
 
 _PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_")
+
+# Variables that are read before any code of dagnb, besides those with the prefixes.
 _NAMES = frozenset(
     {
         "LANG",
@@ -45,8 +47,8 @@ _NAMES = frozenset(
         "HOME",  # packages of the user may lie below it
     }
 )
-"""Variables that are read before any code of dagnb, besides those with the prefixes."""
 
+# Variables with one of the prefixes that a fork server must not be started with.
 _READ_LATER = frozenset(
     {
         "PYTHONPATH",  # sys.path is handed over; a fork server must not import what lies there
@@ -61,10 +63,9 @@ _READ_LATER = frozenset(
         "PYTHONVERBOSE",
     }
 )
-"""Variables with one of the prefixes that a fork server must not be started with."""
 
+# Options without a value that are handed over; the others are about a terminal, or print.
 _FLAGS = "bBdEIOPsS"
-"""Options without a value that are handed over; the others are about a terminal, or print."""
 
 _BOOT = Path(__file__).with_name("boot.py")
 

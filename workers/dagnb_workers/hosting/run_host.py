@@ -38,21 +38,21 @@ from dagnb_workers.surroundings.output import Capture
 from dagnb_workers.surroundings.surroundings import Surroundings
 from dagnb_workers.worker.shared_status import SharedStatus
 
+# What a worker process does for an invocation, as an instance; returns its exit code.
 Work = Callable[[Invocation, str, SharedStatus], int]
-"""What a worker process does for an invocation, as an instance; returns its exit code."""
 
+# Variables that numeric libraries read once, when they are imported.
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-"""Variables that numeric libraries read once, when they are imported."""
 
 _PR_SET_DUMPABLE = 4
 
+# Seconds that the workers of a supervisor that was killed may take to end.
 PREDECESSOR_S = 5.0
-"""Seconds that the workers of a supervisor that was killed may take to end."""
 
 
 def supervise(invocation_json: str, directory: Path, work: Work | None = None) -> int:
@@ -108,7 +108,7 @@ def _fork_server_of_workers(
         return ours, pid
 
     ours.close()
-    # The agent may kill the group of the supervisor; this process must then live to end the workers.
+    # The agent may kill the group of the supervisor: this process must live to end the workers.
     os.setpgid(0, 0)
     kinds = {"worker": functools.partial(_worker, invocation, work)}
     # The lock is kept by the fork server and closed in workers: see run_locks.py.

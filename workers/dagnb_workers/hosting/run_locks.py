@@ -1,4 +1,4 @@
-"""Lock files that say which runs have live processes, and launch files from which a run can be restarted.
+"""Lock files say which runs have live processes; launch files, how to restart a run.
 
 Two files of a run lie in the private runtime directory (mode 0700):
 
@@ -39,8 +39,8 @@ from typing import Any
 from dagnb.errors import LaunchError
 from dagnb.storage.home import write_private
 
+# Seconds for which a new agent waits for the lock of one that is starting or leaving.
 LOCK_S = 10.0
-"""Seconds for which a new agent waits for the lock of one that is starting or leaving."""
 
 _POLL_S = 0.01
 

@@ -29,8 +29,8 @@ Exits come from the fork server, the parent of the workers, so they are proven a
 
     exit                                        reported as           then
     code 0, no task                             (heartbeat first: the run is most likely over)
-    killed because it was idle                  a loss                the last one ends the supervisor
-    any other, the store knew the instance      a crash or time limit another worker is started
+    killed because it was idle                  a loss                the last one ends all
+    any other, the store knew the instance      a crash or timeout    another worker is started
     any other, the store did not know it        -                     a failed start
 
 A failed start is repeated after 0.2, 0.4, 0.8, 1.6 s; MAX_FAILED_STARTS in a row cancel the run: a
@@ -66,22 +66,22 @@ from dagnb_workers.hosting.worker_process import WorkerProcess, container_limit,
 from dagnb_workers.surroundings.output import TAIL_BYTES
 from dagnb_workers.worker.retry import STORE_GONE
 
+# Seconds between two looks at the workers' status; also the first pause after a store error.
 LOOK_S = 0.05
-"""Seconds between two looks at the workers' status; also the first pause after a store error."""
 
+# Seconds without an answer of the store after which the run is given up.
 GIVE_UP_S = 60.0
-"""Seconds without an answer of the store after which the run is given up."""
 
+# Seconds that workers have to end by themselves after a run that succeeded.
 LEAVE_S = 1.0
-"""Seconds that workers have to end by themselves after a run that succeeded."""
 
+# Seconds that interrupted workers have to end before their fork server kills them.
 INTERRUPTED_S = 0.5
-"""Seconds that interrupted workers have to end before their fork server kills them."""
 
 MAX_FAILED_STARTS = 5
 
+# Signal to a supervisor in a container: another run needs it, so idle workers leave at once.
 END_WHEN_IDLE = signal.SIGUSR1
-"""Signal to a supervisor in a container: another run needs it, so idle workers leave at once."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from pathlib import Path
 from dagnb_workers.surroundings.output import Capture
 from dagnb_workers.worker.shared_status import SharedStatus
 
+# (seconds after its time limit, signal that a task gets then if it still runs)
 OVERTIME = ((0.0, signal.SIGINT), (1.0, signal.SIGTERM), (2.0, signal.SIGKILL))
-"""(seconds after its time limit, signal that a task gets then if it still runs)"""
 
 _MACHINE = (Path("/proc/vmstat"),)
 _CONTAINER = (
@@ -26,8 +26,9 @@ _CONTAINER = (
     Path("/sys/fs/cgroup/memory/memory.oom_control"),  # version 1
 )
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+# Version 1 of cgroups shows a number of about this size where there is no limit.
 _NO_LIMIT = 1 << 60
-"""Version 1 of cgroups shows a number of about this size where there is no limit."""
 
 
 @dataclass(slots=True)

@@ -60,10 +60,7 @@ class Processes:
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         """Raise ConfigError for packages that are missing: processes use this environment."""
-        requirements: list[str] = []
-        for resources in needs:
-            requirements += resources.requirements
-        missing = absent(requirements)
+        missing = absent(name for resources in needs for name in resources.requirements)
         if missing:
             raise ConfigError(
                 "processes have the packages of this environment, "
@@ -77,7 +74,7 @@ class Processes:
         return min(n, self.n)
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
-        """Make the agent start a supervisor for the run, which starts workers. Raises LaunchError."""
+        """Make the agent start a supervisor, which starts the workers. Raises LaunchError."""
         # Taken at the launch, not at the start of a worker: the agent's surroundings are others.
         surroundings = Surroundings.of_this_process().to_dict()
         invocation = replace(invocation, surroundings=surroundings)
@@ -94,18 +91,17 @@ class Processes:
     async def seats(self) -> tuple[WorkerSlot, ...]:
         """Returns the supervisors that live, each with its workers."""
         status = await ask_running("status")
-        slots = []
-        for run, pid in status.get("runs", {}).items():
-            slots.append(
-                WorkerSlot(
-                    name=f"pid {pid}",
-                    platform=self.name,
-                    state="lent",
-                    run=run,
-                    made_of=sys.executable,
-                )
-            )
-        return tuple(slots)
+        return tuple(_slot(run, pid) for run, pid in status.get("runs", {}).items())
+
+
+def _slot(run: str, pid: int) -> WorkerSlot:
+    return WorkerSlot(
+        name=f"pid {pid}",
+        platform=Processes.name,
+        state="lent",
+        run=run,
+        made_of=sys.executable,
+    )
 
 
 def _host() -> dict[str, Any]:

@@ -168,19 +168,14 @@ class _Allocator:
     def n_expected(self, request: ContainerRequest) -> int:
         """Returns how many containers will register in the run for this kind."""
         wanted = (request.run, request.kind)
-        n = 0
-        for container in self._in_states(ContainerState.STARTING, ContainerState.LENT):
-            n += container.is_expected and (container.run, container.kind) == wanted
-        return n
+        present = self._in_states(ContainerState.STARTING, ContainerState.LENT)
+        return sum(c.is_expected and (c.run, c.kind) == wanted for c in present)
 
     def may_hold_more(self, run: str) -> bool:
         """Returns whether the run may have one more; '' may have all that there is room for."""
-        if not run:
-            return True
-        n = sum(container.run == run for container in self.starting)
-        for container in self.containers.values():
-            n += container.run == run and container.state is not ContainerState.ENDING
-        return n < self.limits.per_run.get(run, self.limits.cap)
+        present = [c for c in self._all() if c.state is not ContainerState.ENDING]
+        n = sum(container.run == run for container in present)
+        return not run or n < self.limits.per_run.get(run, self.limits.cap)
 
     def serve(self, request: ContainerRequest) -> None:
         """Provide one container for the request, or make room for one."""
@@ -210,19 +205,17 @@ class _Allocator:
                 self.end_when_idle.append(container.name)
 
     def _find_warm(self, spec: Spec) -> ContainerFacts | None:
-        """Returns the idle container of this spec that was used last, else one that will be idle."""
+        """Returns the idle container of this spec that was used last, else one that becomes idle."""
         idle = [c for c in self._in_states(ContainerState.IDLE) if c.spec == spec]
         if idle:
             return max(idle, key=lambda container: container.idle_since)
-        for container in self._in_states(ContainerState.STARTING):
-            if container.spec == spec and not container.run:
-                return container
-        return None
+        starting = self._in_states(ContainerState.STARTING)
+        return next((c for c in starting if c.spec == spec and not c.run), None)
 
     def _has_room(self, spec: Spec, without: Iterable[str] = ()) -> bool:
         """Returns whether one more of this spec fits, as if those in `without` were gone."""
         gone = set(without)
-        present = [c for c in (*self.containers.values(), *self.starting) if c.name not in gone]
+        present = [c for c in self._all() if c.name not in gone]
         used_mb = sum(container.spec.memory_mb for container in present)
         has_memory = used_mb + spec.memory_mb <= self.limits.memory_mb
         return len(present) < self.limits.cap and has_memory
@@ -232,11 +225,10 @@ class _Allocator:
         # Those that end already make room by themselves: they must not be counted as missing.
         leaving = [container.name for container in self._in_states(ContainerState.ENDING)]
         idle = [c for c in self._in_states(ContainerState.IDLE) if c.spec != request.spec]
-        if not request.run:
-            # A request for no run must not end warm containers in vain.
-            all_idle = [container.name for container in idle]
-            if not self._has_room(request.spec, [*leaving, *all_idle]):
-                return
+        # A request for no run must not end warm containers in vain.
+        without_idle = [*leaving, *(container.name for container in idle)]
+        if not request.run and not self._has_room(request.spec, without_idle):
+            return
 
         while idle and not self._has_room(request.spec, leaving):
             chosen = self._choose_to_end(idle, request.spec, leaving)
@@ -255,6 +247,9 @@ class _Allocator:
         if enough:
             return min(enough, key=lambda c: (c.spec.memory_mb, c.idle_since, c.name))
         return min(idle, key=lambda c: (-c.spec.memory_mb, c.idle_since, c.name))
+
+    def _all(self) -> tuple[ContainerFacts, ...]:
+        return (*self.containers.values(), *self.starting)
 
     def _in_states(self, *states: ContainerState) -> list[ContainerFacts]:
         return [c for c in self.containers.values() if c.state in states]

@@ -24,8 +24,8 @@ from dagnb_workers.launchers.docker.image.images import REPOSITORY
 from dagnb_workers.launchers.docker.spec import RUN, WORKER, Spec, create_arguments
 from dagnb_workers.launchers.docker.wire import Wire
 
+# Seconds that a container may take from its creation until its first process has imports done.
 READY_S = 60.0
-"""Seconds that a container may take from its creation until its first process has imports done."""
 
 _BEING_REMOVED = 409
 _BAD_REQUEST = 400
@@ -173,10 +173,9 @@ class Container:
         except docker.errors.NotFound:
             return True
         except ENGINE_ERRORS as error:
-            if isinstance(error, docker.errors.APIError) and error.status_code == _BEING_REMOVED:
-                return True
             # Without an id it is not known to exist: waiting for it could take for ever.
-            return not self.id
+            status = getattr(error, "status_code", None)
+            return status == _BEING_REMOVED or not self.id
         return True
 
     def _receive(self, message: dict[str, Any]) -> None:
@@ -204,7 +203,7 @@ class Container:
 
 
 def cure(error: BaseException, image: str) -> str:
-    """Returns the user's cure where each container of the image would fail; '' where one might not."""
+    """Returns the user's cure where each container of an image would fail; '' where not."""
     if isinstance(error, docker.errors.ImageNotFound):
         return "Fetch it with `docker pull`, or leave image= out: dagnb then builds one"
     # An image of dagnb starts the right program, so a slow or crowded machine may be the reason.
@@ -225,9 +224,6 @@ def container_name(name: str, run: str, worker: str) -> str:
 
     Characters that the engine does not allow become '-'; empty parts are left out.
     """
-    parts = []
-    for part in ("dagnb", run[-6:].lower(), worker, name):
-        clean = re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.")
-        if clean:
-            parts.append(clean)
-    return "-".join(parts)
+    parts = ("dagnb", run[-6:].lower(), worker, name)
+    clean = [re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") for part in parts]
+    return "-".join(filter(None, clean))

@@ -16,13 +16,14 @@ from dagnb_workers.launchers.docker import spec as labels
 from dagnb_workers.launchers.docker.container import ENGINE_ERRORS
 from dagnb_workers.launchers.docker.engine import connect
 
+# Seconds for which the event of a container that has ended is waited for.
 _WAIT_S = 0.5
-"""Seconds for which the event of a container that has ended is waited for."""
 
 _RECONNECT_S = 1.0
 _POLL_S = 0.02
+
+# Seconds between "oom" and "die" within which the container ended for want of memory.
 _OOM_S = 2.0
-"""Seconds between "oom" and "die" within which the container ended for want of memory."""
 
 _MAX_KEPT = 1000
 

@@ -20,8 +20,8 @@ from dagnb_workers.launchers.docker.container import ENGINE_ERRORS, Container
 from dagnb_workers.launchers.docker.engine import connect
 from dagnb_workers.launchers.docker.spec import Spec
 
+# Seconds between two messages to idle containers, which end after 120 s without one.
 PING_S = 30.0
-"""Seconds between two messages to idle containers, which end after 120 s without one."""
 
 ADOPT_S = 5.0
 _RETRY_S = 1.0
@@ -69,7 +69,7 @@ class Containers:
         return container
 
     async def start(self, container: Container, *, attempt: int = 1, project: str = "") -> None:
-        """Start a container; returns when it can work. Raises the engine's error; then it is gone."""
+        """Start a container; returns when it can work. Raises engine errors; then it is gone."""
         # Labels cannot change later: they say what it was started for, and who owns it.
         values = {
             labels.HOME: self.home,

@@ -19,15 +19,16 @@ import urllib3.exceptions
 from dagnb.errors import LaunchError
 from dagnb.failure import reason_of
 
+# Variables that say where the engine is.
 VARIABLES = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
-"""Variables that say where the engine is."""
 
+# Seconds after which a silent engine is given up; builds and pulls wait longer.
 TIMEOUT_S = 60
-"""Seconds after which a silent engine is given up; builds and pulls wait longer."""
 
 _SOCKET = "/var/run/docker.sock"
+
+# Connections kept open, for threads that ask at the same time.
 _CONNECTIONS = 32
-"""Connections kept open, for threads that ask at the same time."""
 
 _lock = [threading.Lock()]
 # Another thread may hold the lock during a fork, and would never release it in the child.

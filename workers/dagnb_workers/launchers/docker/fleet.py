@@ -36,41 +36,30 @@ from dagnb_workers.launchers.docker.spec import Spec
 
 TICK_S = 0.5
 
+# Seconds that workers have to leave by themselves after the end of their run.
 LEAVE_S = 5.0
-"""Seconds that workers have to leave by themselves after the end of their run."""
 
+# Seconds after which a lent container whose worker has not registered is ended.
 REGISTER_S = 20.0
-"""Seconds after which a lent container whose worker has not registered is ended."""
 
 _log = logging.getLogger(__name__)
 
 
 class Fleet:
-    """All containers of a runtime directory and a host, and the runs that they work for."""
+    """All containers of a runtime directory and a host, and the runs that they work for.
+
+    _proven_images: images of which one container was ready: a later failure may be a passing one.
+    """
 
     def __init__(self, directory: Path, mark: str) -> None:
         self._directory = directory
-        self._containers = Containers(directory, mark, self._on_message)
+        self.containers = Containers(directory, mark, self._on_message)
         self._drivers: dict[str, RunDriver] = {}
         self._limits = Limits(cap=1, memory_mb=0)
-        self._exits = ContainerExits(self._containers.home)
+        self._exits = ContainerExits(self.containers.home)
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._proven_images: set[str] = set()
-        """Images of which one container was ready: a later failure may be a passing one."""
-
-    @property
-    def containers(self) -> tuple[Container, ...]:
-        """All containers."""
-        return self._containers.all()
-
-    async def adopt(self) -> None:
-        """Take over the containers of an earlier host."""
-        await self._containers.adopt()
-
-    async def leave(self) -> None:
-        """End all containers."""
-        await self._containers.leave()
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> None:
         """Run it beside the rest. An error in it is logged: other runs go on."""
@@ -108,7 +97,7 @@ class Fleet:
         if driver is not None:
             driver.is_over = True
             driver.wake()
-        await asyncio.gather(*map(self._containers.end, self._containers.of_run(run)))
+        await asyncio.gather(*map(self.containers.end, self.containers.of_run(run)))
         self.reallocate()
 
     async def prewarm(self, n: int, settings: DriverSettings) -> int:
@@ -122,48 +111,46 @@ class Fleet:
 
         # Make room first. Each turn there are fewer idle containers to end, so this comes to an end.
         while (allocation := self._allocate_warm(kind, spec, n)).end:
-            leaving = [self._containers.get(name) for name in allocation.end]
+            leaving = [self.containers.get(name) for name in allocation.end]
             for container in leaving:
                 container.state = ContainerState.ENDING  # before it is awaited: no run may get it
-            await asyncio.gather(*map(self._containers.end, leaving))
+            await asyncio.gather(*map(self.containers.end, leaving))
 
-        added = [self._containers.add(each, settings.idle_s) for each in allocation.start]
+        added = [self.containers.add(each, settings.idle_s) for each in allocation.start]
         # All of them are waited for: one error must not leave the others without a caller.
         results = await asyncio.gather(*map(self._start, added), return_exceptions=True)
         for error in results:
             if isinstance(error, BaseException):
                 raise error
-        idle = [c for c in self.containers if c.state is ContainerState.IDLE and c.spec == spec]
-        return len(idle)
+        idle = [c for c in self.containers.all() if c.state is ContainerState.IDLE]
+        return sum(container.spec == spec for container in idle)
 
     def _allocate_warm(self, kind: str, spec: Spec, n: int) -> Allocation:
         """Returns what to do so that `n` containers of a spec are warm."""
-        n_missing = min(n, self._limits.cap)
-        for container in self.containers:
-            is_alive = container.state is not ContainerState.ENDING
-            n_missing -= container.spec == spec and not container.run and is_alive
+        n_warm = sum(container.spec == spec for container in self.containers.of_run(""))
+        n_missing = min(n, self._limits.cap) - n_warm
         request = ContainerRequest(run="", kind=kind, spec=spec, n=n_missing)
         return self._allocate([request])
 
     async def _release(self, run: str) -> None:
         """Wait until the workers of a run that is over have left; end the containers of the rest."""
         # Those that are still starting have no worker: they become idle when they are ready.
-        for container in self._containers.of_run(run):
+        for container in self.containers.of_run(run):
             if container.state is ContainerState.STARTING:
                 container.run, container.is_expected = "", False
 
         deadline = time.monotonic() + LEAVE_S
-        while self._containers.of_run(run) and time.monotonic() < deadline:
+        while self.containers.of_run(run) and time.monotonic() < deadline:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), TICK_S)
-        await asyncio.gather(*map(self._containers.end, self._containers.of_run(run)))
+        await asyncio.gather(*map(self.containers.end, self.containers.of_run(run)))
 
     # ---- allocation ------------------------------------------------------------------------------
 
     def reallocate(self) -> None:
         """Decide by what is known now, and carry it out."""
-        for container in self.containers:
+        for container in self.containers.all():
             driver = self._drivers.get(container.run)
             if container.state is ContainerState.LENT and driver is not None:
                 self._note_worker(container, driver)
@@ -171,15 +158,15 @@ class Fleet:
         requests = [r for driver in self._drivers.values() for r in driver.requests()]
         allocation = self._allocate(requests)
         for name in allocation.end:
-            self._end(self._containers.get(name))
+            self._end(self.containers.get(name))
         for name, request in allocation.lend:
-            self._lend(self._containers.get(name), request)
+            self._lend(self.containers.get(name), request)
         for request in allocation.start:
             driver = self._drivers[request.run]
-            container = self._containers.add(request, driver.settings.idle_s)
+            container = self.containers.add(request, driver.settings.idle_s)
             self.start_task(self._start_for(driver, container))
         for name in allocation.end_when_idle:
-            self.start_task(self._containers.get(name).end_when_idle())
+            self.start_task(self.containers.get(name).end_when_idle())
         self._changed.set()
 
     def _note_worker(self, container: Container, driver: RunDriver) -> None:
@@ -194,7 +181,7 @@ class Fleet:
             self.start_task(container.rename(container.run, worker))
 
     def _allocate(self, requests: list[ContainerRequest]) -> Allocation:
-        return allocate([c.facts() for c in self.containers], requests, self._limits)
+        return allocate([c.facts() for c in self.containers.all()], requests, self._limits)
 
     def _update_limits(self) -> None:
         """Take the widest limits of the launchers of all runs, and each run's own number."""
@@ -211,14 +198,16 @@ class Fleet:
 
     async def _start(self, container: Container) -> None:
         """Start a container, then lend it or keep it warm. Raises the engine's error."""
-        attempt, project = 1, ""
-        if (driver := self._drivers.get(container.run)) is not None:
-            attempt, project = driver.n_failures + 1, driver.invocation.namespace
-        await self._containers.start(container, attempt=attempt, project=project)
+        driver = self._drivers.get(container.run)
+        await self.containers.start(
+            container,
+            attempt=driver.n_failures + 1 if driver else 1,
+            project=driver.invocation.namespace if driver else "",
+        )
         self._proven_images.add(container.spec.image)
 
         if container.is_gone:
-            await self._containers.end(container)
+            await self.containers.end(container)
             self.reallocate()
             return
         # Looked up again: its run may have ended, or another one may have been given it meanwhile.
@@ -239,13 +228,11 @@ class Fleet:
             is_gone = not await asyncio.to_thread(_engine_answers)
             reason, image = reason_of(error), container.spec.image
             # An error that each container of the image would have is not tried again.
-            hopeless = ""
-            if not is_gone and image not in self._proven_images:
-                hopeless = cure(error, image)
-            if hopeless:
-                reason = f"{reason}. {hopeless}"
-            weight = MAX_FAILURES if hopeless else 1
-            await self._on_failure(driver, reason, weight=weight, is_engine_gone=is_gone)
+            may_pass = is_gone or image in self._proven_images
+            if not may_pass and (advice := cure(error, image)):
+                await self._on_failure(driver, f"{reason}. {advice}", weight=MAX_FAILURES)
+            else:
+                await self._on_failure(driver, reason, is_engine_gone=is_gone)
 
     async def _on_failure(
         self, driver: RunDriver, reason: str, *, weight: int = 1, is_engine_gone: bool = False
@@ -276,8 +263,7 @@ class Fleet:
         lend_request = driver.lend_request(container)
         # A new container was created with the right name.
         has_name = container.n_lent == 0 and bool(container.phases)
-        container.n_lent += 1
-        container.last_run = request.run
+        container.n_lent, container.last_run = container.n_lent + 1, request.run
         container.phases = ()
         await container.send(lend_request)
         if not has_name:
@@ -297,7 +283,7 @@ class Fleet:
         self.start_task(self._end_and_reallocate(container))
 
     async def _end_and_reallocate(self, container: Container) -> None:
-        await self._containers.end(container)
+        await self.containers.end(container)
         self.reallocate()
 
     # ---- messages of containers ------------------------------------------------------------------
@@ -328,16 +314,15 @@ class Fleet:
 
         fault: why it did not come to work, which counts against its run; '' for a death.
         """
-        driver = None
-        if container.state is ContainerState.LENT:
-            driver = self._drivers.get(container.run)
+        was_lent = container.state is ContainerState.LENT
+        driver = self._drivers.get(container.run) if was_lent else None
         container.state = ContainerState.ENDING
         self.start_task(self._on_exit(container, driver, fault))
 
     async def _on_exit(self, container: Container, driver: RunDriver | None, fault: str) -> None:
         # First: instances that are reported dead must be dead. A connection that broke proves
         # nothing; only the engine's answer does.
-        await self._containers.end(container)
+        await self.containers.end(container)
         if driver is not None:
             ended = ContainerExit() if fault else await self._exits.exit_of(container.id)
             await driver.on_exit(container, ended)
@@ -353,7 +338,7 @@ class Fleet:
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            for container in self.containers:
+            for container in self.containers.all():
                 is_idle = container.state is ContainerState.IDLE
                 is_awaited = container.state is ContainerState.LENT and container.is_expected
                 if is_idle and now - container.idle_since > container.idle_s:
@@ -361,12 +346,12 @@ class Fleet:
                 elif is_awaited and now - container.lent_since > REGISTER_S:
                     self._discard(container, self._not_registered(container))
 
-            if self._containers.is_stuck:
+            if self.containers.is_stuck:
                 for driver in tuple(self._drivers.values()):
                     if any(driver.requests()):
                         await self._on_failure(driver, "it does not answer", is_engine_gone=True)
-            await self._containers.adopt()  # does nothing unless no engine answered before
-            await self._containers.ping()
+            await self.containers.adopt()  # does nothing unless no engine answered before
+            await self.containers.ping()
 
     def _not_registered(self, container: Container) -> str:
         driver = self._drivers.get(container.run)

@@ -46,12 +46,12 @@ class Host:
         """Serve until the agent is gone or asks to leave; then end this process."""
         self._fleet = Fleet(self._directory, self._mark)
         # First: containers of an earlier host count against the limits of every decision.
-        await self._fleet.adopt()
+        await self._fleet.containers.adopt()
         self._fleet.start_task(self._fleet.housekeeping())
         while line := await reader.readline():
             request = json.loads(line)
             if "leave" in request:
-                await self._fleet.leave()
+                await self._fleet.containers.leave()
                 break
             self._handle_request(request)
         os._exit(0)  # threads that wait for the engine would keep a normal exit waiting
@@ -80,7 +80,9 @@ class Host:
         answer: dict[str, Any]
         try:
             if request["op"] == "staff":
-                answer = {"staff": [_fields(container) for container in self._fleet.containers]}
+                answer = {
+                    "staff": [_fields(container) for container in self._fleet.containers.all()]
+                }
             else:
                 settings = DriverSettings.of(request["terms"])
                 answer = {"warm": await self._fleet.prewarm(request["n"], settings)}

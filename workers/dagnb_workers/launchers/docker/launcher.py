@@ -1,4 +1,4 @@
-"""The Docker launcher: workers in containers with the CPUs, memory and packages their tasks ask for.
+"""The Docker launcher: workers in containers with the CPUs, memory and packages tasks ask for.
 
 It makes images and says what may be used. The containers belong to a process of the agent, the
 fleet, which outlives the notebook's kernel and keeps containers warm between runs.
@@ -45,8 +45,8 @@ from dagnb_workers.launchers.docker.spec import Mount, Spec
 from dagnb_workers.launchers.process import usable_cpus
 from dagnb_workers.surroundings.surroundings import Surroundings
 
+# Megabytes that Python, its supervisor and a worker need before any task does anything.
 MIN_MEMORY_MB = 64
-"""Megabytes that Python, its supervisor and a worker need before any task does anything."""
 
 _SHOWN_LABELS = (labels.RUN, labels.WORKER, labels.INSTANCE)
 

@@ -36,17 +36,18 @@ from dagnb_workers.launchers.docker.spec import Spec
 from dagnb_workers.worker.retry import until_available
 
 LOOK_S = 2.0
+
+# Seconds for which the lock of a run's earlier host is waited for.
 LOCK_S = 5.0
-"""Seconds for which the lock of a run's earlier host is waited for."""
 
+# Seconds for which resting workers may take what became ready, before the demand is asked for.
 SETTLE_S = 0.005
-"""Seconds for which resting workers may take what became ready, before the demand is asked for."""
 
+# Containers in a row that may fail to work for a run before it is cancelled.
 MAX_FAILURES = 5
-"""Containers in a row that may fail to work for a run before it is cancelled."""
 
+# Seconds for which a run waits for an engine that is out of reach.
 ENGINE_GONE_S = 120.0
-"""Seconds for which a run waits for an engine that is out of reach."""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -152,10 +153,8 @@ class RunDriver:
         # asked for when it was launched.
         first_at = self.invocation.asked_at if self.demand is None else demand.now
         self.demand = demand
-        asked_at = {}
-        for kind in demand.wanted:
-            asked_at[kind] = self._asked_at.get(kind, first_at or demand.now)
-        self._asked_at = asked_at
+        first_at = first_at or demand.now
+        self._asked_at = {kind: self._asked_at.get(kind, first_at) for kind in demand.wanted}
 
     # ---- for the fleet ---------------------------------------------------------------------------
 
@@ -272,8 +271,10 @@ def _death_of(instance: str, worker: str, container: Container, ended: Container
     memory_mb, code = container.spec.memory_mb, ended.code
     how = "was removed or killed"
     if ended.is_out_of_memory:
-        how = f"ran out of memory: it may use {memory_mb} MB. "
-        how += "Give it more with Resources(memory_mb=...)"
+        how = (
+            f"ran out of memory: it may use {memory_mb} MB. "
+            "Give it more with Resources(memory_mb=...)"
+        )
     elif code == 128 + 9:
         how = f"ended with exit code {code}: it was killed"
     elif code is not None:

@@ -24,11 +24,12 @@ from dagnb_workers.launchers.docker.spec import INSIDE, Mount
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
 _SOCKETS = ("docker.sock", "docker/docker.sock", "podman/podman.sock", "containerd/containerd.sock")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_MAX_ENTRIES = 1_000
-"""Entries of a mounted folder that are looked at: a folder may have millions."""
 
+# Entries of a mounted folder that are looked at: a folder may have millions.
+_MAX_ENTRIES = 1_000
+
+# Folders of a container that nothing of the user may hide.
 _OWN = (INSIDE, "/opt/dagnb", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108  # of the container
-"""Folders of a container that nothing of the user may hide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,21 +14,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+# The folder of a container in which the store's socket lies.
 INSIDE = "/run/dagnb"
-"""The folder of a container in which the store's socket lies."""
 
-# Labels of containers. They cannot change, so RUN, WORKER, ATTEMPT and PROJECT say what a container
-# was started for; its name in the engine's list says what it works for now.
-HOME = "dagnb.home"  # hash of the runtime directory: which user's agent owns it
-HOST = "dagnb.host"  # mark of the host process that owns it
-NAME = "dagnb.name"  # its own name
-SPEC = "dagnb.spec"
-RUN = "dagnb.run"
-WORKER = "dagnb.worker"
-INSTANCE = "dagnb.instance"
-ATTEMPT = "dagnb.attempt"
-PROJECT = "dagnb.project"
-IDLE = "dagnb.idle_s"
+# Labels of containers. They cannot change after the start.
+# Its owner: a hash of the runtime directory, and the mark of the host process.
+HOME, HOST = "dagnb.home", "dagnb.host"
+# What it is.
+NAME, SPEC, IDLE = "dagnb.name", "dagnb.spec", "dagnb.idle_s"
+# What it was started for; its name in the engine's list says what it works for now.
+RUN, WORKER, INSTANCE = "dagnb.run", "dagnb.worker", "dagnb.instance"
+ATTEMPT, PROJECT = "dagnb.attempt", "dagnb.project"
 
 
 def home_mark(directory: Path) -> str:
