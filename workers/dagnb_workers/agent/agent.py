@@ -56,10 +56,11 @@ from dagnb_workers.hosting.run_locks import RunRecord, acquire_agent_lock, run_r
 from dagnb_workers.surroundings.left_behind import reap_child
 
 HELP = """
-The agent is a background process, one for each user. It owns the embedded server, in which runs keep their state, and
-starts the worker processes and containers of runs. It schedules nothing: workers decide among themselves what runs
-next. The first run starts it, and the agent ends ten minutes after its last use. If it is killed,
-no run is lost: workers go on, and the next agent takes them over. `dagnb doctor` says whether one is running.
+The agent is a background process, one for each user. It owns the embedded server, in which runs
+keep their state, and starts the worker processes and containers of runs. It schedules nothing:
+workers decide among themselves what runs next. The first run starts the agent, and it ends ten
+minutes after its last use. If it is killed, no run is lost: workers go on, and the next agent
+takes them over. `dagnb doctor` says whether one is running.
 """
 
 # Longest request: an invocation may hold the records of a whole DAG.
@@ -243,7 +244,8 @@ class Agent:
         shutil.rmtree(self._directory / "modules", ignore_errors=True)
 
         deadline = time.monotonic() + STOP_S
-        while reap_child() and time.monotonic() < deadline:  # noqa: ASYNC110  # also children of earlier agents
+        # Also children of earlier agents, of whose ends no event loop knows.
+        while reap_child() and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(PAUSE_S)
 
 

@@ -225,7 +225,8 @@ class Hosts:
                 os.kill(pid, signal.SIGKILL)
 
         deadline = time.monotonic() + STOP_S
-        while self.is_hosted(record) and time.monotonic() < deadline:  # noqa: ASYNC110  # a lock sends no event
+        # A lock that is released sends no event: poll.
+        while self.is_hosted(record) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(PAUSE_S)
         record.remove()
         return was_hosted

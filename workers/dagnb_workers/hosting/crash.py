@@ -79,10 +79,14 @@ def parse_report(stderr: str) -> CrashReport | None:
 
     # A task may have printed an older report: the fatal line that counts is the nearest before.
     fatal = list(_FATAL.finditer(stderr, 0, crashed.start()))
-    if not fatal:
-        return CrashReport(printed=stderr[: threads[0].start()], reason="", lines=tuple(lines))
-    begin, reason = fatal[-1].start(), fatal[-1][1]
-    return CrashReport(printed=stderr[:begin], reason=reason, lines=tuple(lines))
+    begin, reason = threads[0].start(), ""
+    if fatal:
+        begin, reason = fatal[-1].start(), fatal[-1][1]
+    return CrashReport(
+        printed=stderr[:begin],
+        reason=reason,
+        lines=tuple(lines),
+    )
 
 
 def _unescaped(text: str) -> str:

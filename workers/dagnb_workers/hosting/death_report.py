@@ -70,7 +70,12 @@ def report(facts: DeathFacts) -> Death:
 
 def loss(instance: str) -> Death:
     """Returns a death that charges no task: the process was ended, or its end was not seen."""
-    return Death(instance=instance, task=None, charge=Charge.LOSS, error="{}")
+    return Death(
+        instance=instance,
+        task=None,
+        charge=Charge.LOSS,
+        error="{}",
+    )
 
 
 def cause(facts: DeathFacts) -> str:

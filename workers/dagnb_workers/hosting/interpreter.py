@@ -121,7 +121,13 @@ class PythonStart:
 
     def command(self, python: str, module: str, arguments: Sequence[str]) -> list[str]:
         """Returns the command line that calls `main` of a module with these arguments."""
-        return program(module, arguments, python=python, options=self.options, folders=self.folders)
+        return program(
+            module,
+            arguments,
+            python=python,
+            options=self.options,
+            folders=self.folders,
+        )
 
     def environment(self, present: Mapping[str, str]) -> dict[str, str]:
         """Returns the present variables, changed to those of this start."""

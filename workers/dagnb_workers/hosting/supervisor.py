@@ -57,7 +57,7 @@ from typing import TypeVar
 
 from dagnb.errors import LaunchError, RunMissingError, StorageError, StorageLostError
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.messages import RunState, Status
+from dagnb.protocol.messages import Death, RunState, Status
 from dagnb.storage.interface import Store
 from dagnb.storage.open import open_store_of
 from dagnb_workers.hosting import crash, death_report
@@ -256,7 +256,7 @@ class Supervisor:
         death = death_report.report(facts)
         if worker.is_leaving:
             death = death_report.loss(worker.instance)
-        was_known = await self._ask(lambda store: store.dead(self._run, death))
+        was_known = await self._report(death)
 
         if worker.is_leaving:
             self._all_left = not self._workers
@@ -265,7 +265,7 @@ class Supervisor:
         elif was_known:
             self._n_failed_starts, self._has_started_one = 0, True
             await self._start_worker()
-        elif was_known is not None:  # None: the run is over
+        elif was_known is not None:
             *_, last_line = facts.printed[1].strip().splitlines() or [""]
             await self._on_failed_start(f"{death_report.cause(facts)}. {last_line}")
 
@@ -323,8 +323,11 @@ class Supervisor:
         They are dead for certain: the lock of the run was free.
         """
         for instance in self._orphans:
-            death = death_report.loss(instance)
-            await self._ask(lambda store, death=death: store.dead(self._run, death))  # type: ignore[misc]
+            await self._report(death_report.loss(instance))
+
+    async def _report(self, death: Death) -> bool | None:
+        """Returns whether the store knew the instance; None when the run is over."""
+        return await self._ask(lambda store: store.dead(self._run, death))
 
     # ---- the end ---------------------------------------------------------------------------------
 

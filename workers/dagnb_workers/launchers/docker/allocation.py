@@ -205,7 +205,7 @@ class _Allocator:
                 self.end_when_idle.append(container.name)
 
     def _find_warm(self, spec: Spec) -> ContainerFacts | None:
-        """Returns the idle container of this spec that was used last, else one that becomes idle."""
+        """Returns the idle container of this spec that was used last, else one that will be."""
         idle = [c for c in self._in_states(ContainerState.IDLE) if c.spec == spec]
         if idle:
             return max(idle, key=lambda container: container.idle_since)

@@ -50,7 +50,11 @@ class ContainerExits:
             "label": f"{labels.HOME}={home}",
         }
         self._exits: dict[str, ContainerExit] = {}
-        threading.Thread(target=self._listen, name="dagnb-container-exits", daemon=True).start()
+        threading.Thread(
+            target=self._listen,
+            name="dagnb-container-exits",
+            daemon=True,
+        ).start()
 
     async def exit_of(self, container_id: str) -> ContainerExit:
         """Returns the exit of a container; an unknown one if no event comes in half a second."""

@@ -76,7 +76,8 @@ def inspected(client: docker.DockerClient, image: str) -> dict[str, Any] | None:
     Raises LaunchError for a text that cannot name an image.
     """
     try:
-        facts: dict[str, Any] = client.api.inspect_image(image)  # type: ignore[no-untyped-call]  # types-docker has none
+        # types-docker has no types for it
+        facts: dict[str, Any] = client.api.inspect_image(image)  # type: ignore[no-untyped-call]
     except docker.errors.ImageNotFound:
         return None
     except docker.errors.APIError as error:

@@ -109,7 +109,7 @@ class Fleet:
         if not self._drivers:  # else the limits of the runs hold
             self._limits = Limits(cap=settings.cap, memory_mb=settings.memory_mb)
 
-        # Make room first. Each turn there are fewer idle containers to end, so this comes to an end.
+        # Room first. Each turn there are fewer idle containers to end, so this comes to an end.
         while (allocation := self._allocate_warm(kind, spec, n)).end:
             leaving = [self.containers.get(name) for name in allocation.end]
             for container in leaving:
@@ -129,11 +129,16 @@ class Fleet:
         """Returns what to do so that `n` containers of a spec are warm."""
         n_warm = sum(container.spec == spec for container in self.containers.of_run(""))
         n_missing = min(n, self._limits.cap) - n_warm
-        request = ContainerRequest(run="", kind=kind, spec=spec, n=n_missing)
+        request = ContainerRequest(
+            run="",
+            kind=kind,
+            spec=spec,
+            n=n_missing,
+        )
         return self._allocate([request])
 
     async def _release(self, run: str) -> None:
-        """Wait until the workers of a run that is over have left; end the containers of the rest."""
+        """Wait until the workers of a run that is over have left; end containers that remain."""
         # Those that are still starting have no worker: they become idle when they are ready.
         for container in self.containers.of_run(run):
             if container.state is ContainerState.STARTING:
@@ -218,7 +223,12 @@ class Fleet:
         driver.engine_gone_at = 0.0
         self._lend(
             container,
-            ContainerRequest(run=container.run, kind=container.kind, spec=container.spec, n=1),
+            ContainerRequest(
+                run=container.run,
+                kind=container.kind,
+                spec=container.spec,
+                n=1,
+            ),
         )
 
     async def _start_for(self, driver: RunDriver, container: Container) -> None:

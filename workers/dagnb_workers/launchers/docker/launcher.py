@@ -151,7 +151,12 @@ class Docker:
         await self.prepare([resources], lambda line: None)
         access = store_access(await self.default_store())
         settings = await asyncio.to_thread(self._driver_settings, [resources], access)
-        answer = await self._ask(start=True, op="prewarm", n=n, terms=settings)
+        answer = await self._ask(
+            start=True,
+            op="prewarm",
+            n=n,
+            terms=settings,
+        )
         return int(answer["warm"])
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
@@ -198,7 +203,12 @@ class Docker:
 
     async def _ask(self, *, start: bool, **about: Any) -> dict[str, Any]:
         ask = ask_agent if start else ask_running
-        return await ask("ask", start=start, about=about, **_host())
+        return await ask(
+            "ask",
+            start=start,
+            about=about,
+            **_host(),
+        )
 
     def _prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         n_cpus, engine_memory_mb = engine.size()

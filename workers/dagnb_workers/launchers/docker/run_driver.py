@@ -171,7 +171,12 @@ class RunDriver:
             # Resting instances, which staff no worker, take ready tasks by themselves.
             n = n_wanted - sum(instance == (kind, "") for instance in instances)
             if n > 0 and kind in self.settings.kinds:
-                yield ContainerRequest(run=self.run, kind=kind, spec=self.settings.kinds[kind], n=n)
+                yield ContainerRequest(
+                    run=self.run,
+                    kind=kind,
+                    spec=self.settings.kinds[kind],
+                    n=n,
+                )
 
     def worker_in(self, container: Container) -> str | None:
         """Returns the worker that a container staffs: '' for none yet, None before it registers."""
@@ -241,11 +246,13 @@ class RunDriver:
             demand = await self._ask(lambda store: store.demand(self.run))
             for instance, (_, worker) in demand.instances.items():
                 if _is_in(instance, container):
-                    death = _death_of(instance, worker, container, ended)
-                    await self._ask(lambda store, death=death: store.dead(self.run, death))  # type: ignore[misc]
+                    await self._report(_death_of(instance, worker, container, ended))
         self.wake()
 
     # ---- parts -----------------------------------------------------------------------------------
+
+    async def _report(self, death: Death) -> None:
+        await self._ask(lambda store: store.dead(self.run, death))
 
     async def _cancel(self, reason: str) -> None:
         _log.warning("run %s is given up: %s", self.run, reason)
@@ -293,4 +300,10 @@ def _death_of(instance: str, worker: str, container: Container, ended: Container
     # Only for want of memory is the task to blame; else the container may have been killed for any
     # reason. HELD: it is charged for whatever the instance ran, which died with its supervisor.
     charge = Charge.CRASH if ended.is_out_of_memory else Charge.LOSS
-    return Death(instance=instance, task=HELD, charge=charge, error=json.dumps(error), delay_s=0.0)
+    return Death(
+        instance=instance,
+        task=HELD,
+        charge=charge,
+        error=json.dumps(error),
+        delay_s=0.0,
+    )

@@ -64,11 +64,19 @@ def store_access(url: str) -> StoreAccess:
         # folder is mounted, not the socket, because a server that is restarted makes a new one.
         inside = worker_url(url, Path(INSIDE, path.name))
         mounts = (Mount(source=str(own_folder), target=INSIDE),)
-        return StoreAccess(url=inside, network="none", mounts=mounts)
+        return StoreAccess(
+            url=inside,
+            network="none",
+            mounts=mounts,
+        )
     target = f"{INSIDE}/{path.name}"
     inside = parts._replace(path=quote(target)).geturl()
     mounts = (Mount(source=str(path), target=target),)
-    return StoreAccess(url=inside, network="none", mounts=mounts)
+    return StoreAccess(
+        url=inside,
+        network="none",
+        mounts=mounts,
+    )
 
 
 def check_numbers(settings: object, least: Mapping[str, float]) -> None:
@@ -214,4 +222,8 @@ def _mount(text: str) -> Mount:
                 f"{where}: {path} holds the engine's socket or dagnb's own keys; "
                 "a task that sees those can do whatever you can. Mount a narrower folder."
             )
-    return Mount(source=str(path), target=target, is_writable=mode == "rw")
+    return Mount(
+        source=str(path),
+        target=target,
+        is_writable=mode == "rw",
+    )

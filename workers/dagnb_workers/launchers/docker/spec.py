@@ -112,8 +112,12 @@ def create_arguments(spec: Spec, name: str, labels: Mapping[str, str]) -> dict[s
         "memswap_limit": f"{spec.memory_mb}m",
         "nano_cpus": round(spec.cpus * 1e9),
         "ulimits": [{"name": "core", "soft": 0, "hard": 0}],
-        # One seed of hashes for all: tasks that share work by hash(key) run in several containers.
-        "environment": {"HOME": "/tmp", "PYTHONHASHSEED": "0", **dict(spec.environment)},  # noqa: S108
+        "environment": {
+            "HOME": "/tmp",  # noqa: S108
+            # One seed for all: tasks that share work by hash(key) run in several containers.
+            "PYTHONHASHSEED": "0",
+            **dict(spec.environment),
+        },
         "working_dir": "/tmp",  # noqa: S108
         "mounts": [_bind(mount) for mount in spec.mounts],
     }
