@@ -251,8 +251,7 @@ class Agent:
 
 def _plain_host() -> HostKey:
     """Returns a fork server of this interpreter without options."""
-    start = PythonStart(folders=own_folders())
-    return HostKey("process", python_path(), code_mark(), start)
+    return HostKey("process", python_path(), code_mark(), PythonStart(folders=own_folders()))
 
 
 def _find_or_start(directory: Path) -> ServerProcess:

@@ -152,7 +152,7 @@ def _default_work() -> Work:
 def _supervisor(directory: Path, args: dict[str, Any], fds: list[int]) -> int:
     """Run a supervisor process, in the environment of the client that launched the run."""
     code = supervise(args["invocation"], directory)
-    # Last: the run's record is removed by now, so nobody waits for this.
+    # Last: the run's record is removed by now, so no client waits for this.
     asyncio.run(keep_in_history(Invocation.from_json(args["invocation"])))
     return code
 

@@ -149,10 +149,9 @@ class RunRecord:
 
     def write_holder(self, lock: int, instances: Iterable[str] = ()) -> None:
         """Write this process and its worker instances into the locked file."""
-        holder = {"pid": os.getpid(), "instances": list(instances)}
         # In place: a renamed new file would not be the one that is locked.
         os.ftruncate(lock, 0)
-        os.pwrite(lock, json.dumps(holder).encode(), 0)
+        os.pwrite(lock, json.dumps({"pid": os.getpid(), "instances": list(instances)}).encode(), 0)
 
     def remove(self) -> None:
         """Remove both files: the run needs no process any more."""

@@ -275,9 +275,8 @@ class Supervisor:
         if running is not None:
             was_overtime = worker.status.timed_out(running.task, running.attempt)
 
-        # The report of a crash may be long, and only its end names the user's lines.
-        has_crashed = -ended.code in crash.SIGNALS
-        n_bytes = crash.MAX_BYTES if has_crashed else TAIL_BYTES
+        # The report of a crash may be long: it has the lines of every thread.
+        n_bytes = crash.MAX_BYTES if -ended.code in crash.SIGNALS else TAIL_BYTES
         n_oom_kills = count_oom_kills(in_container=self._in_container)
         return death_report.DeathFacts(
             instance=worker.instance,

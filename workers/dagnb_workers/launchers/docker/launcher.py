@@ -262,14 +262,12 @@ class Docker:
             recipe = self._recipe(resources)
             image = images.ensure(recipe, tell) if tell else images.find(recipe) or "?"
 
-        network = access.network
-        if resources.network and network == "none":
-            network = "bridge"
+        needs_network = resources.network and access.network == "none"
         return Spec(
             image=image,
             cpus=float(resources.cpus or self.cpus),
             memory_mb=resources.memory_mb or self.memory_mb,
-            network=self.network or network,
+            network=self.network or ("bridge" if needs_network else access.network),
             user=_user(),
             mounts=(*access.mounts, *cast(tuple[Mount, ...], self.mounts)),
             environment=cast(tuple[tuple[str, str], ...], self.environment),
@@ -279,7 +277,7 @@ class Docker:
 
 
 def _user() -> str:
-    """Returns 'uid:gid' of tasks in containers: this user's, but those of nobody for root."""
+    """Returns 'uid:gid' of tasks in containers: this user's, but never root's."""
     return f"{os.getuid()}:{os.getgid()}" if os.getuid() else "65534:65534"
 
 
