@@ -31,7 +31,7 @@ IDLE_S = 0.5
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime directory of this test's own; afterwards nothing of it is left, not even a process."""
+    """A runtime directory of this test's own; afterwards no process of it is left."""
     with tempfile.TemporaryDirectory(prefix="dnb", dir="/tmp") as short:
         monkeypatch.setenv("DAGNB_HOME", short)
         directory = runtime_directory()
@@ -48,7 +48,7 @@ async def _leave() -> None:
 
 
 def processes_of(directory: Path) -> list[int]:
-    """Every living process whose command line names the directory: agent, nurseries, supervisors, workers, server."""
+    """Returns the living processes whose command lines name the directory."""
     return [
         pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _names(pid, directory)
     ]

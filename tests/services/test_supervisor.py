@@ -1,4 +1,4 @@
-"""A supervisor with real workers on a real server: deaths, time limits, the end of a run, its own death."""
+"""A supervisor with real workers on a real server: deaths, time limits, the end of a run."""
 
 from __future__ import annotations
 

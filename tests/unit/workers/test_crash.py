@@ -1,4 +1,4 @@
-"""What faulthandler wrote is read back, whatever else is in stderr."""
+"""Reports of faulthandler are parsed, whatever else is in stderr."""
 
 from __future__ import annotations
 

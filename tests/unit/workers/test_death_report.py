@@ -1,4 +1,4 @@
-"""A death is death in words that help."""
+"""Reports of deaths name the cause, the cure and the budget that is charged."""
 
 from __future__ import annotations
 
@@ -55,20 +55,20 @@ def test_a_crash_names_the_users_line_that_called_into_compiled_code() -> None:
     assert json.loads(report(facts(-11, frames=(own,))).error)["frames"][0]["function"] == "resize"
 
 
-def test_out_of_memory_is_told_when_the_kernel_killed_for_it() -> None:
+def test_out_of_memory_is_reported_when_the_kernel_killed_for_it() -> None:
     assert "the machine ran out of memory" in cause(facts(-9, ran_out_of_memory=True))
     assert "of memory" not in cause(facts(-11, ran_out_of_memory=True))
 
 
-def test_out_of_memory_in_a_container_is_told_with_its_limit_and_the_cure() -> None:
+def test_out_of_memory_in_a_container_is_reported_with_its_limit_and_the_cure() -> None:
     assert cause(facts(-9, ran_out_of_memory=True, memory_bytes=256 << 20)) == (
-        "the worker process was killed by SIGKILL (9) while running this task: out of memory, its container may use "
-        "256 MB. Give it more with resources=Resources(memory_mb=...)"
+        "the worker process was killed by SIGKILL (9) while running this task: out of memory, "
+        "its container may use 256 MB. Give it more with resources=Resources(memory_mb=...)"
     )
     assert "256 MB" not in cause(facts(-9, memory_bytes=256 << 20))
 
 
-def test_who_was_ended_because_nothing_was_left_to_do_is_charged_nothing() -> None:
+def test_a_worker_that_was_ended_because_it_was_idle_is_charged_nothing() -> None:
     death = loss("i1")
 
     assert (death.instance, death.task, death.charge, death.error) == (
@@ -79,7 +79,7 @@ def test_who_was_ended_because_nothing_was_left_to_do_is_charged_nothing() -> No
     )
 
 
-def test_a_death_between_tasks_charges_nobody() -> None:
+def test_a_death_between_tasks_charges_no_task() -> None:
     death = report(facts(-9, running=None))
 
     assert death.task is None
@@ -107,6 +107,6 @@ def test_a_time_limit_is_charged_to_the_users_retries() -> None:
     assert "its time limit of 1.5 s" in json.loads(death.error)["message"]
 
 
-def test_people_are_told_the_worker_and_before_it_had_one_the_instance() -> None:
+def test_the_error_names_the_worker_and_before_there_is_one_the_instance() -> None:
     assert json.loads(report(facts(3)).error)["worker"] == "~/1"
     assert json.loads(report(facts(3, worker="")).error)["worker"] == "i1"

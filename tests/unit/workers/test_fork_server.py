@@ -1,4 +1,4 @@
-"""The fork server, from the side of who asks."""
+"""The fork server, seen by its client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def fork_server(
 ) -> AsyncIterator[tuple[ForkServerClient, subprocess.Popen[bytes]]]:
     here, there = socket.socketpair()
     program = Path(__file__).with_name("fork_server_stage.py")
-    process = subprocess.Popen(  # noqa: ASYNC220  # waited for below, also by tests that are no coroutine
+    process = subprocess.Popen(  # noqa: ASYNC220  # waited for below, also in plain functions
         [sys.executable, "-P", program, str(there.fileno()), kind],
         pass_fds=[there.fileno()],
         stderr=subprocess.PIPE,

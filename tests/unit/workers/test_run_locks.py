@@ -1,4 +1,4 @@
-"""Locks and notes that outlive processes."""
+"""Lock files and launch files outlive processes."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_a_lock_that_its_holder_removed_is_not_taken_for_the_new_one(tmp_path: P
     os.close(second)
 
 
-def test_a_lock_nobody_made_is_not_held(tmp_path: Path) -> None:
+def test_a_lock_without_a_file_is_not_held(tmp_path: Path) -> None:
     assert not is_locked(tmp_path / "l")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_entry_tells_who_works_for_the_run(tmp_path: Path) -> None:
+def test_a_record_names_the_processes_that_work_for_the_run(tmp_path: Path) -> None:
     record = RunRecord(tmp_path, "r1")
     assert record.holder() == Holder()
     lock = acquire_lock(record.lock_file)
@@ -81,7 +81,7 @@ def test_an_entry_tells_who_works_for_the_run(tmp_path: Path) -> None:
     assert not record.is_alive()
 
 
-def test_entries_lists_what_was_noted_until_it_is_struck(tmp_path: Path) -> None:
+def test_records_are_listed_until_they_are_removed(tmp_path: Path) -> None:
     one, two = RunRecord(tmp_path, "r1"), RunRecord(tmp_path, "r2")
     one.write({"invocation": "x"})
     two.write({})

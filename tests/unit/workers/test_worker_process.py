@@ -1,4 +1,4 @@
-"""A worker process, as its supervisor sees it: its time limit, and when it has rested long enough."""
+"""A worker process, as its supervisor sees it: time limits and lingering."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ def worker() -> Iterator[WorkerProcess]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """[seconds]: what the clock shows."""
+    """[seconds]: the time that the clock shows."""
     now = [time.monotonic()]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
-def test_who_has_not_asked_for_work_yet_is_busy(worker: WorkerProcess, clock: list[float]) -> None:
+def test_a_worker_that_has_not_asked_for_work_yet_is_busy(
+    worker: WorkerProcess, clock: list[float]
+) -> None:
     assert worker.is_busy()
     assert not worker.has_lingered(0.0)
     clock[0] += 100
     assert not worker.has_lingered(0.5)
 
 
-def test_who_has_nothing_to_do_has_rested_when_it_lingered_long_enough(
+def test_an_idle_worker_has_lingered_after_the_given_seconds(
     worker: WorkerProcess, clock: list[float]
 ) -> None:
-    worker.status.end()  # what a worker does when it is given nothing
+    worker.status.end()  # as a worker does that is given nothing
 
     assert not worker.is_busy()
     assert not worker.has_lingered(0.5)
@@ -45,7 +47,9 @@ def test_who_has_nothing_to_do_has_rested_when_it_lingered_long_enough(
     assert worker.has_lingered(0.5)
 
 
-def test_work_in_between_begins_the_rest_anew(worker: WorkerProcess, clock: list[float]) -> None:
+def test_work_in_between_starts_the_lingering_again(
+    worker: WorkerProcess, clock: list[float]
+) -> None:
     worker.status.end()
     assert not worker.has_lingered(0.5)
     clock[0] += 0.4
@@ -60,7 +64,7 @@ def test_work_in_between_begins_the_rest_anew(worker: WorkerProcess, clock: list
     assert worker.has_lingered(0.5)
 
 
-def test_in_a_hurry_a_rest_ends_at_once(worker: WorkerProcess) -> None:
+def test_without_lingering_an_idle_worker_may_be_ended_at_once(worker: WorkerProcess) -> None:
     worker.status.end()
 
     assert worker.has_lingered(0.0)

@@ -260,7 +260,7 @@ SOME = st.lists(
 ).map(
     lambda containers: [replace(container, name=f"b{n}") for n, container in enumerate(containers)]
 )
-WANTS = st.lists(
+REQUESTS = st.lists(
     st.builds(request, st.sampled_from(SPECS), st.integers(1, 4), st.sampled_from(["r", "s", ""])),
     max_size=4,
     unique_by=lambda w: (w.run, w.kind),
@@ -269,8 +269,8 @@ WANTS = st.lists(
 
 @st.composite
 def moments(draw: st.DrawFn) -> tuple[list[ContainerFacts], list[ContainerRequest], Limits]:
-    """What there is keeps to the limits."""
-    containers, requests = draw(SOME), draw(WANTS)
+    """Containers that keep to the limits, and requests."""
+    containers, requests = draw(SOME), draw(REQUESTS)
     used_mb = sum(container.spec.memory_mb for container in containers)
     limits = Limits(
         cap=max(1, len(containers)) + draw(st.integers(0, 2)),
@@ -329,7 +329,7 @@ def test_no_decision_goes_beyond_the_limits_or_gives_what_does_not_fit(
 def test_nothing_is_ended_or_asked_back_without_need(
     moment: tuple[list[ContainerFacts], list[ContainerRequest], Limits],
 ) -> None:
-    """Of several requests, a later one may need a place so large that an earlier one would have fitted beside it."""
+    """One request only: a later one may need so much room that the earlier one fits beside it."""
     containers, (only, *_), limits = moment
 
     allocation = allocate(containers, [only], limits)
@@ -357,7 +357,7 @@ def test_nothing_is_ended_or_asked_back_without_need(
 def test_making_room_for_no_run_comes_to_an_end(
     moment: tuple[list[ContainerFacts], list[ContainerRequest], Limits], spec: Spec, n: int
 ) -> None:
-    """Asked again when those that end are gone, it soon ends no more; what it ended was not in vain."""
+    """Repeated when those that end are gone, it soon ends no more, and ended none in vain."""
     containers, _, limits = moment
     there, n_ended = containers, 0
 
@@ -392,7 +392,9 @@ def test_equal_moments_give_equal_allocations(
 
 
 class Play:
-    """Containers that start, work and end one step at a time; a resting worker stays until it is asked back.
+    """Containers that start, work and end one step at a time.
+
+    A resting worker stays until it is asked back.
 
     todo: run -> kinds of its tasks, each of which needs one worker for one step.
     """
@@ -403,8 +405,8 @@ class Play:
         self.n_made, self.ended = 0, list[str]()
 
     def requests(self) -> list[ContainerRequest]:
-        """As a follower tells them: resting workers of the kind take what is ready by themselves."""
-        found = []
+        """Returns requests as run drivers do: resting workers take ready tasks by themselves."""
+        requests = []
         for run, specs in self.todo.items():
             for spec, n in Counter(specs).items():
                 n_there = sum(
@@ -415,8 +417,8 @@ class Play:
                     for container in self.containers.values()
                 )
                 if n > n_there:
-                    found.append(request(spec, n - n_there, run))
-        return found
+                    requests.append(request(spec, n - n_there, run))
+        return requests
 
     def obey(self, allocation: Allocation) -> None:
         for name in allocation.end:

@@ -1,4 +1,4 @@
-"""From what users say of folders and stores to what containers see of them."""
+"""Folders and stores of users, and how containers see them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("told", "target", "is_writable"),
+    ("text", "target", "is_writable"),
     [
         ("{}/data", "{}/data", False),
         ("{}/data:ro", "{}/data", False),
@@ -48,11 +48,11 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ],
 )
 def test_a_mount_is_read_only_and_in_the_same_place_unless_said(
-    home: Path, told: str, target: str, is_writable: bool
+    home: Path, text: str, target: str, is_writable: bool
 ) -> None:
     (home / "data").mkdir()
 
-    (made,) = mounts_of(told.format(home, name=home.name))
+    (made,) = mounts_of(text.format(home, name=home.name))
 
     assert made == Mount(
         source=str(home / "data"), target=target.format(home), is_writable=is_writable
@@ -91,19 +91,19 @@ def test_a_link_leads_to_what_it_names(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["", ":/data", "data:there", "data:/", "data:/a:/b", "data:/a:rx", "a:b:c:d"]
+    "text", ["", ":/data", "data:there", "data:/", "data:/a:/b", "data:/a:rx", "a:b:c:d"]
 )
 def test_what_is_no_mount_is_refused_with_the_forms(
-    home: Path, monkeypatch: pytest.MonkeyPatch, told: str
+    home: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.chdir(home)
     (home / "data").mkdir()
 
     with pytest.raises(ConfigError) as caught:
-        mounts_of([told])
+        mounts_of([text])
 
     assert str(caught.value) == (
-        f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'."
+        f"Docker(mounts=[{text!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'."
     )
 
 
@@ -193,9 +193,9 @@ def test_the_refusal_names_the_folder_its_owner_and_the_cure(tmp_path: Path) -> 
     facts = folder.stat()
     quoted = shlex.quote(str(folder))
     assert str(caught.value) == (
-        f"Docker(mounts=...): tasks run as uid 4711, gid 4712 and cannot write to {folder}, which belongs to uid "
-        f"{facts.st_uid}, gid {facts.st_gid} with mode 700. Let them with `chmod o+rwx {quoted}` or "
-        f"`chown 4711:4712 {quoted}`, or leave ':rw' out."
+        f"Docker(mounts=...): tasks run as uid 4711, gid 4712 and cannot write to {folder}, "
+        f"which belongs to uid {facts.st_uid}, gid {facts.st_gid} with mode 700. "
+        f"Let them with `chmod o+rwx {quoted}` or `chown 4711:4712 {quoted}`, or leave ':rw' out."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a container is made of, and how it is shut in."""
+"""The spec of a container and the arguments that shut it in."""
 
 from __future__ import annotations
 
