@@ -32,14 +32,14 @@ States of a child
 
 Between "forked" and "zombie" the child may start processes of its own. They are in its group, and
 are killed while it is a zombie: only as long as its pid is taken, the group's number cannot belong
-to unrelated processes. For the same reason only this process, the parent, sends signals: another
+to unrelated processes. For the same reason signals go through this process, the parent: another
 one could hit a process that got the number of a child that has ended.
 
 Messages
 --------
 One JSON object a line; file descriptors of a child travel beside its line (SCM_RIGHTS).
 
-    request to the fork server                  answers and news
+    request to the fork server                  answers and reports
     {"spawn": kind, "name": its name,           {"started": name, "pid": pid}, or
      "args": {...}, "fds": how many}            {"failed": name, "reason": text of the OSError}
     {"signal": number, "name": child}           none; goes to the child's whole group

@@ -17,6 +17,7 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.storage.interface import Store
+from dagnb.storage.open import open_store_of
 from dagnb.trace.span import is_last, unpacked
 from dagnb.trace.trace import Trace
 
@@ -52,10 +53,7 @@ async def keep_in_history(invocation: Invocation, client_first_s: float = CLIENT
 
 
 async def _keep(invocation: Invocation, history: History) -> bool:
-    # Imported here: the host of containers imports this module, and most of its runs are kept by
-    # the client.
-    opening = importlib.import_module("dagnb.storage.open")
-    store: Store = await opening.open_store_of(invocation)
+    store = await open_store_of(invocation)
     try:
         observation, chunks = await _observe_end(store, invocation.run)
     finally:

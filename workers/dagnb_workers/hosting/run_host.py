@@ -108,7 +108,7 @@ def _fork_server_of_workers(
         return ours, pid
 
     ours.close()
-    # The agent may kill the group of the supervisor: this process must live to end the workers.
+    # When the supervisor ends, its group is killed: this process must live on to end the workers.
     os.setpgid(0, 0)
     kinds = {"worker": functools.partial(_worker, invocation, work)}
     # The lock is kept by the fork server and closed in workers: see run_locks.py.
@@ -144,7 +144,7 @@ def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[
 
 
 def _default_work() -> Work:
-    # Imported late: tests give work of their own, and need nothing of it.
+    # `main` has imported it already; tests give other work, and never need it.
     work: Work = importlib.import_module("dagnb_workers.worker.main").work
     return work
 
@@ -164,8 +164,8 @@ def main(argv: Sequence[str]) -> int:
     """
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
     directory = Path(argv[1])
-    # Imported once here, shared by all workers. One that fails does so again in the worker, where
-    # the error reaches the user.
+    # Imported once here, and shared by all workers. A failure shows when a supervisor tries it
+    # again: its run is then cancelled.
     with contextlib.suppress(ImportError):
         importlib.import_module("dagnb_workers.worker.main")
 
