@@ -50,8 +50,19 @@ from dagnb.storage.embedded import (
 )
 from dagnb.storage.home import private_directory, runtime_directory
 from dagnb_workers.agent.client import stop
-from dagnb_workers.agent.hosts import PAUSE_S, STOP_S, HostKey, Hosts, fail_run
-from dagnb_workers.hosting.interpreter import PythonStart, code_mark, own_folders, python_path
+from dagnb_workers.agent.hosts import (
+    PAUSE_S,
+    STOP_S,
+    HostKey,
+    Hosts,
+    fail_run,
+)
+from dagnb_workers.hosting.interpreter import (
+    PythonStart,
+    code_mark,
+    own_folders,
+    python_path,
+)
 from dagnb_workers.hosting.run_locks import RunRecord, acquire_agent_lock, run_records
 from dagnb_workers.surroundings.left_behind import reap_child
 
@@ -135,10 +146,9 @@ class Agent:
         except DagnbError as error:
             return {"error": str(error), "type": type(error).__name__}
         except OSError as error:  # a full disk, or a file where a folder should be
-            home = self._directory.parent
             message = (
-                f"the agent cannot do {request['op']!r}: {error}. "
-                f"Correct that, or set DAGNB_HOME to another directory than {home}."
+                f"the agent cannot do {request['op']!r}: {error}. Correct that, "
+                f"or set DAGNB_HOME to another directory than {self._directory.parent}."
             )
             return {"error": message, "type": "LaunchError"}
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -52,10 +52,20 @@ import logging
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Sequence,
+)
 from typing import TypeVar
 
-from dagnb.errors import LaunchError, RunMissingError, StorageError, StorageLostError
+from dagnb.errors import (
+    LaunchError,
+    RunMissingError,
+    StorageError,
+    StorageLostError,
+)
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Death, RunState, Status
 from dagnb.storage.interface import Store

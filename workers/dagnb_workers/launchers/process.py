@@ -16,7 +16,12 @@ from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import WorkerSlot
-from dagnb_workers.agent.client import ask_agent, ask_running, ensure_hosted, store_url
+from dagnb_workers.agent.client import (
+    ask_agent,
+    ask_running,
+    ensure_hosted,
+    store_url,
+)
 from dagnb_workers.agent.hosts import HostKey
 from dagnb_workers.hosting.interpreter import PythonStart, code_mark, python_path
 from dagnb_workers.launchers.installed import absent

@@ -2,7 +2,7 @@
 
 Input is the present state of all containers of a user, the requests of all runs, and the limits;
 output is what to do now. The fleet calls `allocate` after every change, so nothing is remembered
-between calls, and a decision that became wrong is corrected by the next one.
+between calls, and the next one corrects a decision that has become wrong.
 
 States of a container
 ---------------------
@@ -222,7 +222,7 @@ class _Allocator:
 
     def _make_room(self, request: ContainerRequest) -> None:
         """End idle containers until one of the request's spec will fit, or none is left."""
-        # Those that end already make room by themselves: they must not be counted as missing.
+        # Those that end already will make room: no further container must end for that.
         leaving = [container.name for container in self._in_states(ContainerState.ENDING)]
         idle = [c for c in self._in_states(ContainerState.IDLE) if c.spec != request.spec]
         # A request for no run must not end warm containers in vain.

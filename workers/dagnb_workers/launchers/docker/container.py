@@ -21,7 +21,12 @@ from dagnb_workers.hosting.supervisor import END_WHEN_IDLE
 from dagnb_workers.launchers.docker.allocation import ContainerFacts, ContainerState
 from dagnb_workers.launchers.docker.engine import connect
 from dagnb_workers.launchers.docker.image.images import REPOSITORY
-from dagnb_workers.launchers.docker.spec import RUN, WORKER, Spec, create_arguments
+from dagnb_workers.launchers.docker.spec import (
+    RUN,
+    WORKER,
+    Spec,
+    create_arguments,
+)
 from dagnb_workers.launchers.docker.wire import Wire
 
 # Seconds that a container may take from its creation until its first process has imports done.
@@ -128,8 +133,7 @@ class Container:
     def _create(self, loop: asyncio.AbstractEventLoop, labels: Mapping[str, str]) -> None:
         name = container_name(self.name, labels.get(RUN, ""), labels.get(WORKER, ""))
         self._listed_name = name  # before the call: one that times out may create it all the same
-        arguments = create_arguments(self.spec, name, labels)
-        engine_container = connect().containers.create(**arguments)
+        engine_container = connect().containers.create(**create_arguments(self.spec, name, labels))
         self.id = str(engine_container.id)
         self._wire = Wire(loop, self._receive)
         try:

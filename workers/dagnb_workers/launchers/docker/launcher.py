@@ -11,7 +11,12 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+)
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -26,9 +31,19 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import WorkerSlot
 from dagnb.storage.home import runtime_directory
-from dagnb_workers.agent.client import ask_agent, ask_running, ensure_hosted, store_url
+from dagnb_workers.agent.client import (
+    ask_agent,
+    ask_running,
+    ensure_hosted,
+    store_url,
+)
 from dagnb_workers.agent.hosts import HostKey
-from dagnb_workers.hosting.interpreter import PythonStart, code_mark, own_folders, python_path
+from dagnb_workers.hosting.interpreter import (
+    PythonStart,
+    code_mark,
+    own_folders,
+    python_path,
+)
 from dagnb_workers.launchers.docker import engine
 from dagnb_workers.launchers.docker import spec as labels
 from dagnb_workers.launchers.docker.image import images
@@ -195,11 +210,10 @@ class Docker:
 
     async def _ask_fleet(self) -> list[dict[str, Any]]:
         """Returns the fleet's facts about each of its containers; none while it is not running."""
+        containers: list[dict[str, Any]] = []
         with contextlib.suppress(LaunchError):  # it died just now; the agent restarts it
-            answer = await self._ask(start=False, op="staff")
-            containers: list[dict[str, Any]] = answer.get("staff", [])
-            return containers
-        return []
+            containers = (await self._ask(start=False, op="staff")).get("staff", [])
+        return containers
 
     async def _ask(self, *, start: bool, **about: Any) -> dict[str, Any]:
         ask = ask_agent if start else ask_running
@@ -238,12 +252,9 @@ class Docker:
 
     def _driver_settings(self, needs: Collection[Resources], access: StoreAccess) -> dict[str, Any]:
         """Returns the settings for the fleet, as run_driver.DriverSettings.of reads them."""
-        kinds = {}
-        for resources in needs:
-            spec = self._spec(resources, access, lambda line: None)
-            kinds[resources.kind] = spec.to_json()
+        specs = {each.kind: self._spec(each, access, lambda line: None) for each in needs}
         return {
-            "kinds": kinds,
+            "kinds": {kind: spec.to_json() for kind, spec in specs.items()},
             "cap": self.cap,
             "memory_mb": self.total_memory_mb or engine.size()[1],
             "idle_s": self.idle_s,

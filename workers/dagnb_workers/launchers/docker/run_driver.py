@@ -19,13 +19,29 @@ import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from dagnb.errors import DagnbError, RunMissingError, StorageError, VersionMismatchError
+from dagnb.errors import (
+    DagnbError,
+    RunMissingError,
+    StorageError,
+    VersionMismatchError,
+)
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.messages import HELD, Charge, Death, Demand, RunState
+from dagnb.protocol.messages import (
+    HELD,
+    Charge,
+    Death,
+    Demand,
+    RunState,
+)
 from dagnb.storage.interface import Store
 from dagnb.storage.open import open_store_of
 from dagnb_workers.hosting.run_locks import RunRecord, acquire_lock
@@ -275,11 +291,11 @@ def _is_in(instance: str, container: Container) -> bool:
 
 
 def _death_of(instance: str, worker: str, container: Container, ended: ContainerExit) -> Death:
-    memory_mb, code = container.spec.memory_mb, ended.code
+    code = ended.code
     how = "was removed or killed"
     if ended.is_out_of_memory:
         how = (
-            f"ran out of memory: it may use {memory_mb} MB. "
+            f"ran out of memory: it may use {container.spec.memory_mb} MB. "
             "Give it more with Resources(memory_mb=...)"
         )
     elif code == 128 + 9:

@@ -62,20 +62,16 @@ def store_access(url: str) -> StoreAccess:
     if path.parent == own_folder:
         # The embedded server: tasks get a guest's password, and the folder has nothing else. The
         # folder is mounted, not the socket, because a server that is restarted makes a new one.
-        inside = worker_url(url, Path(INSIDE, path.name))
-        mounts = (Mount(source=str(own_folder), target=INSIDE),)
         return StoreAccess(
-            url=inside,
+            url=worker_url(url, Path(INSIDE, path.name)),
             network="none",
-            mounts=mounts,
+            mounts=(Mount(source=str(own_folder), target=INSIDE),),
         )
     target = f"{INSIDE}/{path.name}"
-    inside = parts._replace(path=quote(target)).geturl()
-    mounts = (Mount(source=str(path), target=target),)
     return StoreAccess(
-        url=inside,
+        url=parts._replace(path=quote(target)).geturl(),
         network="none",
-        mounts=mounts,
+        mounts=(Mount(source=str(path), target=target),),
     )
 
 

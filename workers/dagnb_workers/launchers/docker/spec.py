@@ -10,7 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import (
+    asdict,
+    dataclass,
+    fields,
+    replace,
+)
 from pathlib import Path
 from typing import Any
 
