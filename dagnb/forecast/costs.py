@@ -16,8 +16,8 @@ from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs, LinearCost, StartCost, Uncertainty
 from dagnb.prediction.estimate import Estimate
 from dagnb.prediction.predictor import Predictor
-from dagnb.prediction.target import Target
-from dagnb.prediction.totals import TaskContribution
+from dagnb.prediction.observation import Target
+from dagnb.prediction.spread import TaskContribution
 
 MOST_UNCERTAINTY = 1.5
 """a scenario of a task that nobody measured stays within a few orders of magnitude"""

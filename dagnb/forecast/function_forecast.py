@@ -15,7 +15,7 @@ from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.prediction.estimate import Estimate
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.spread import Sigma
-from dagnb.prediction.target import Target
+from dagnb.prediction.observation import Target
 from dagnb.trace.sample import Sample
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.prediction.predictor import Predictor
-from dagnb.prediction.starts import MeasuredStart, Starts, starts
-from dagnb.prediction.transfer import Transfer, transfer
+from dagnb.prediction.platform_model import MeasuredStart, Starts, starts
+from dagnb.prediction.platform_model import Transfer, transfer
 from dagnb.run_history.act import Act
 from dagnb.run_history.history import ACTS, History
 from dagnb.trace.span import STARTING, Phase

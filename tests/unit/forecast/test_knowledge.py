@@ -11,7 +11,7 @@ from dagnb.forecast.knowledge import Knowledge, knowledge, platform
 from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs, LinearCost
 from dagnb.planning.planner import Pool
-from dagnb.prediction.target import Target
+from dagnb.prediction.observation import Target
 from dagnb.run_history import history as history_module
 from dagnb.run_history.act import Act
 from dagnb.run_history.history import History

@@ -1,4 +1,4 @@
-"""The predictor: functions, names, hints, what is unknown, and its state as text."""
+"""The predictor: functions, names, hints, and what is unknown."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dagnb.errors import ConfigError
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import Resources
+from dagnb.prediction.observation import Target
 from dagnb.prediction.predictor import Predictor
-from dagnb.prediction.target import Target
 from dagnb.trace.sample import Sample
 
 
@@ -207,13 +206,14 @@ def test_the_shared_part_of_the_doubt_is_learnt() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(random_runs)
-def test_state_survives_as_text_exactly(runs: list[list[Sample]]) -> None:
-    known = taught(*runs)
-    known.predict(Target.RUN, "f1", "f", 10, options=TaskOptions(io="power:1.5", time_s=0.1))
+def test_equal_runs_teach_equal_predictions_whatever_was_asked_in_between(
+    runs: list[list[Sample]],
+) -> None:
+    known, again = taught(*runs), Predictor()
+    for run in runs:
+        again.predict(Target.RUN, "f1", "f", 10)
+        again.learn(run)
 
-    again = Predictor.from_json(known.to_json())
-
-    assert again.to_json() == known.to_json()
     for function, name, n_bytes in (
         ("f1", "f", 10),
         ("f2", "g", 10**6),
@@ -252,8 +252,18 @@ def test_the_order_of_samples_in_a_run_does_not_matter(
         assert found == pytest.approx(other.predict(Target.RUN, function, function, 77).p90)
 
 
-def test_state_of_another_version_is_refused_with_the_cure() -> None:
-    with pytest.raises(ConfigError, match="Learn again"):
-        Predictor.from_json('{"version": 0}')
-    with pytest.raises(ConfigError, match="Learn again"):
-        Predictor.from_json("[]")
+def test_a_hint_stays_until_another_is_given() -> None:
+    known = taught([sample(run_s=1.0, n_bytes=10**4)] * 5)
+    plain = known.predict(Target.RUN, "f1", "f1", 10**6)
+
+    hinted = known.predict(Target.RUN, "f1", "f1", 10**6, options=TaskOptions(io="linear"))
+
+    assert hinted.p50 > plain.p50
+    assert known.predict(Target.RUN, "f1", "f1", 10**6, options=TaskOptions()) == plain
+
+
+def test_an_estimate_names_the_expert_that_made_it() -> None:
+    known = taught([sample()] * 3)
+
+    assert known.predict(Target.RUN, "f1", "f1", 1000).basis.expert == "nearest sizes"
+    assert known.predict(Target.RUN, "new", "new", 1000).basis.expert == ""

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from dagnb.prediction.batch import Batch, Point, thinned
+from dagnb.prediction.observation import Batch, Point, thinned
 from dagnb.prediction.scaling import GAMMA, GAMMA_SD, scaling
 
 
@@ -46,7 +46,7 @@ def test_without_different_shares_the_prior_is_kept_with_its_doubt() -> None:
     assert (found.cpus.gamma, found.cpus.sd) == (GAMMA, GAMMA_SD)
     assert found.gain(2.0, None) == 0.0
     assert found.gain(8.0, None) == pytest.approx(0.5 * math.log(4))
-    assert found.doubt(8.0, None) == pytest.approx(0.3 * math.log(4))
+    assert found.uncertainty(8.0, None) == pytest.approx(0.3 * math.log(4))
 
 
 def test_runs_that_differ_as_a_whole_teach_less_than_tasks_of_one_run() -> None:
@@ -80,5 +80,5 @@ def test_a_share_that_no_sample_says_changes_nothing_but_the_doubt() -> None:
     found = scaling([thinned([Point(1000, 0.0)], 0.0)])
 
     assert found.gain(8.0, None) == 0.0
-    assert found.doubt(8.0, None) == pytest.approx(GAMMA_SD)
-    assert found.doubt(None, None) == 0.0
+    assert found.uncertainty(8.0, None) == pytest.approx(GAMMA_SD)
+    assert found.uncertainty(None, None) == 0.0

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from dagnb.graph.resources import Resources
-from dagnb.prediction.starts import MeasuredStart, Starts, starts
+from dagnb.prediction.platform_model import MeasuredStart, Starts, starts
 
 SMALL, LARGE, OTHER = Resources(cpus=1), Resources(cpus=8), Resources(cpus=2)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagnb.prediction.transfer import Transfer, transfer
+from dagnb.prediction.platform_model import Transfer, transfer
 
 pairs = st.lists(st.tuples(st.integers(0, 10**10), st.floats(0, 1e4)), max_size=30)
 
