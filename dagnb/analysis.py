@@ -24,6 +24,7 @@ from dagnb.graph.node import Node
 from dagnb.graph.targets import Targets
 from dagnb.graph.task import Task
 from dagnb.handle import Run
+from dagnb.planning.basis import Basis
 from dagnb.planning.planner import Planner, Problem
 from dagnb.protocol.messages import RunState
 from dagnb.run_history.history import RUNS, History, HistoryEntry
@@ -190,7 +191,7 @@ def _of_workflow(of: Workflow, workers: Any) -> Problem:
         external_bytes=of.external_bytes,
         known_s={},
         doubt=replace(problem.costs.doubt, run=dict.fromkeys(of.run_s, 0.0), batch=0.0),
-        basis={**problem.costs.basis, **dict.fromkeys(of.run_s, f"measured in {of.name}")},
+        basis={**problem.costs.basis, **dict.fromkeys(of.run_s, Basis(f"measured in {of.name}"))},
     )
     return replace(problem, costs=costs)
 

@@ -58,6 +58,8 @@ _LINES = (
     *(("affine", 1.0, bend) for bend in BEND_BYTES),
 )
 
+AFFINE = tuple(f"affine from {bend:.0e} bytes" for bend in BEND_BYTES)
+
 # Names and order of all experts; earlier ones are preferred until losses say otherwise.
 EXPERTS = (
     "nearest sizes",
@@ -65,7 +67,7 @@ EXPERTS = (
     "usual value",
     "last value",
     "last ratio",
-    *(f"affine from {bend:.0e} bytes" for bend in BEND_BYTES),
+    *AFFINE,
     "Bayes",
 )
 BAYES = len(EXPERTS) - 1

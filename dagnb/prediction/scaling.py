@@ -164,7 +164,8 @@ def _variances(batches: Sequence[Batch], start: Scaling, means: Vector) -> tuple
 
 
 def _dot(left: Sequence[float], right: Sequence[float]) -> float:
-    return sum(map(mul, left, right))
+    total: float = sum(map(mul, left, right))
+    return total
 
 
 def _inverse(matrix: Matrix) -> Matrix:

@@ -86,8 +86,8 @@ def done() -> Run[int]:
 def problem(found: Comparison) -> Problem:
     best = found.best
     assert best is not None
-    assert best.outlook is not None
-    return best.outlook.problem
+    assert best.plan_forecast is not None
+    return best.plan_forecast.problem
 
 
 def length(line: PlannerResult) -> float:
@@ -127,7 +127,8 @@ def test_a_run_is_compared_at_the_prices_that_are_expected_now(done: Run[int]) -
     found = dagnb.compare(done, planners=QUICK, costs="predicted")
 
     assert all(
-        "sample" in basis or "call" in basis for basis in problem(found).costs.basis.values()
+        "sample" in basis.text or "call" in basis.text
+        for basis in problem(found).costs.basis.values()
     )
 
 

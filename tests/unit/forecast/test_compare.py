@@ -128,8 +128,8 @@ def test_the_bytes_of_a_line_are_those_of_its_trace_small_values_too() -> None:
 
     found = line(compare_plans(problem, PLANNERS, "a join", ticking()), "apart")
 
-    assert found.outlook is not None
-    assert found.moved_bytes == found.outlook.trace.moved_bytes() == 30
+    assert found.plan_forecast is not None
+    assert found.moved_bytes == found.plan_forecast.trace.moved_bytes() == 30
 
 
 def test_the_gap_is_to_the_bound_that_no_plan_beats() -> None:
@@ -147,7 +147,12 @@ def test_a_planner_that_finds_nothing_becomes_a_line_with_its_problem() -> None:
     found = line(join(), "unable")
 
     assert found.problem == "there are too many tasks. Take fewer."
-    assert (found.plan, found.outlook, found.forecast, found.outcome) == (None, None, None, None)
+    assert (found.plan, found.plan_forecast, found.forecast, found.outcome) == (
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_plan_that_does_not_fit_becomes_a_line_with_its_problem() -> None:
@@ -168,8 +173,8 @@ def test_plans_keep_the_problem_so_that_their_pictures_tell_times() -> None:
     assert found.best is not None
     assert found.best.plan is not None
     assert found.best.plan.problem is not None
-    assert found.best.outlook is not None
-    assert found.best.outlook.trace.makespan_s == pytest.approx(5.0)
+    assert found.best.plan_forecast is not None
+    assert found.best.plan_forecast.trace.makespan_s == pytest.approx(5.0)
 
 
 def test_planners_keep_the_label_they_were_given_here() -> None:

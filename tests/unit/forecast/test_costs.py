@@ -67,7 +67,7 @@ def test_nothing_known_gives_wide_defaults(knowledge: Knowledge) -> None:
 
     found = expected_costs(dag, knowledge, "here")
 
-    assert set(found.basis.values()) == {"unknown"}
+    assert {basis.text for basis in found.basis.values()} == {"unknown"}
     assert known_share(found, 3) == 0.0
     assert found.doubt.of(0) == pytest.approx(1.5)
     assert found.doubt.batch == 0.0
@@ -93,7 +93,7 @@ def test_one_run_teaches_every_call_its_own_time_and_size(knowledge: Knowledge) 
     assert [found.run(i) for i in range(4)] == pytest.approx([0.2, 0.5, 5.0, 0.3], rel=0.08)
     assert [found.output(i) for i in range(4)] == [1200, 1500, 6000, 1300]
     assert [other.run(i) for i in range(2)] == [found.run(2), found.run(0)]
-    assert set(found.basis.values()) == {"1 equal call"}
+    assert {basis.text for basis in found.basis.values()} == {"1 equal call"}
     assert known_share(found, 4) == 1.0
     assert max(found.doubt.run.values()) <= 0.1
     assert found.doubt.batch == pytest.approx(0.15)
@@ -106,9 +106,9 @@ def test_new_arguments_fall_back_on_sizes_with_more_doubt(knowledge: Knowledge) 
 
     found = expected_costs(workflow(0.7, 0.5), knowledge, "here")
 
-    assert "samples" in found.basis[0]
+    assert "samples" in found.basis[0].text
     assert found.run(0) == pytest.approx(0.5)  # the middle one
-    assert found.basis[1] == "4 equal calls"
+    assert found.basis[1].text == "4 equal calls"
     assert found.doubt.of(0) > 5 * found.doubt.of(1)
 
 
@@ -132,7 +132,7 @@ def test_a_dag_without_nodes_is_told_its_codes_and_keys(knowledge: Knowledge) ->
     found = expected_costs(bare, knowledge, "here", codes_of(dag), lineage(dag))
 
     assert [found.run(i) for i in range(3)] == pytest.approx([0.2, 5.0, 0.3])
-    assert set(found.basis.values()) == {"1 equal call"}
+    assert {basis.text for basis in found.basis.values()} == {"1 equal call"}
 
 
 def test_changed_code_is_doubted_more(knowledge: Knowledge) -> None:
@@ -145,7 +145,7 @@ def test_changed_code_is_doubted_more(knowledge: Knowledge) -> None:
 
     assert changed.run(1) == kept.run(1)
     assert changed.doubt.of(1) > kept.doubt.of(1) + 0.3
-    assert changed.basis[1].endswith("of earlier code")
+    assert changed.basis[1].text.endswith("of earlier code")
 
 
 def test_what_a_machine_does_to_all_functions_is_one_doubt(knowledge: Knowledge) -> None:

@@ -12,9 +12,11 @@ from dagnb.forecast.knowledge import Knowledge
 from dagnb.graph.node import verbs
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
+from dagnb.planning.basis import Basis
 from dagnb.planning.costs import Costs
 from dagnb.planning.planner import Pool
 from dagnb.prediction.estimate import Estimate, normal
+from dagnb.prediction.experts import EXPERTS
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.run_history.history import History
@@ -55,16 +57,16 @@ def record(history: History, run: str, *, run_s: float, codes: tuple[str, ...]) 
     history.record(run, story, RunState.OK, simulate(story.plan, costs, Pool(cap=4, eager=False)))
 
 
-def outlook(taught: Knowledge) -> FunctionForecast:
+def forecast(taught: Knowledge) -> FunctionForecast:
     return function_forecast("resize", taught)
 
 
 def test_there_is_a_line_for_each_resources_most_samples_first(taught: Knowledge) -> None:
-    assert [(line.resources, line.n) for line in outlook(taught).lines] == [(DEFAULT, 6), (BIG, 2)]
+    assert [(line.resources, line.n) for line in forecast(taught).lines] == [(DEFAULT, 6), (BIG, 2)]
 
 
 def test_it_is_predicted_for_what_is_usually_read_or_for_so_many_bytes(taught: Knowledge) -> None:
-    usual = outlook(taught).lines[0]
+    usual = forecast(taught).lines[0]
 
     assert usual.n_bytes == ARGUMENTS
     assert (usual.run.p50, usual.output.p50) == pytest.approx((2.0, 200.0), rel=0.01)
@@ -72,7 +74,7 @@ def test_it_is_predicted_for_what_is_usually_read_or_for_so_many_bytes(taught: K
 
 
 def test_every_sample_is_a_point_and_the_curve_goes_beyond_them(taught: Knowledge) -> None:
-    found = outlook(taught)
+    found = forecast(taught)
     sizes = [n_bytes for n_bytes, *_ in found.curve]
 
     assert {(p.n_bytes, round(p.run_s, 3), p.output_bytes) for p in found.points} == {
@@ -84,7 +86,7 @@ def test_every_sample_is_a_point_and_the_curve_goes_beyond_them(taught: Knowledg
 
 
 def test_versions_of_the_code_are_counted_and_the_newest_predicts(taught: Knowledge) -> None:
-    found = outlook(taught)
+    found = forecast(taught)
 
     assert found.codes == 2
     assert "of earlier code" not in found.basis
@@ -92,7 +94,7 @@ def test_versions_of_the_code_are_counted_and_the_newest_predicts(taught: Knowle
 
 
 def test_the_text_is_a_table_with_what_it_rests_on(taught: Knowledge) -> None:
-    first, heads, *rows = str(outlook(taught)).splitlines()
+    first, heads, *rows = str(forecast(taught)).splitlines()
 
     assert first.startswith("resize: ")
     assert first.endswith(", 2 versions of its code")
@@ -129,19 +131,27 @@ def test_resources_that_the_task_at_hand_asks_for_have_a_line_though_nobody_meas
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("expert", "words"),
     [
-        ("6 samples, usual value", "constant"),
-        ("6 samples, last ratio", "linear"),
-        ("6 samples, affine from 1e+06 bytes", "affine"),
-        ("6 samples, Bayes", "mixed, by evidence"),
-        ("6 samples, nearest sizes, of earlier code", "as near by"),
-        ("6 samples, something new", "something new"),
-        ("hint of @task", "hinted"),
+        ("usual value", "constant"),
+        ("last ratio", "linear"),
+        ("affine from 1e+06 bytes", "affine"),
+        ("Bayes", "mixed, by evidence"),
+        ("nearest sizes", "median of similar sizes"),
+        ("something new", "something new"),
+        ("", "hinted"),
     ],
 )
-def test_the_way_to_predict_is_told_as_a_relation(source: str, words: str) -> None:
-    assert relation(Estimate(1.0, normal(0.1), source=source, is_known=True)) == words
+def test_the_expert_is_shown_as_a_relation(expert: str, words: str) -> None:
+    basis = Basis(f"6 samples, {expert}", expert=expert)
+
+    assert relation(Estimate(1.0, normal(0.1), basis=basis)) == words
+
+
+def test_every_expert_is_shown_as_a_relation_of_its_own_words() -> None:
+    shown = [relation(Estimate(1.0, normal(0.1), basis=Basis("", expert=e))) for e in EXPERTS]
+
+    assert not set(shown) & set(EXPERTS)
 
 
 def test_what_is_unknown_is_said_to_be(taught: Knowledge) -> None:
@@ -151,7 +161,7 @@ def test_what_is_unknown_is_said_to_be(taught: Knowledge) -> None:
 def test_it_shows_its_table_where_nobody_can_draw_it(
     taught: Knowledge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = outlook(taught)
+    found = forecast(taught)
     monkeypatch.setitem(verbs, "show", lambda thing: {"text/plain": repr(thing)})
 
     assert found._repr_mimebundle_() == {"text/plain": str(found)}

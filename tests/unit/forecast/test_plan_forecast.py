@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dagnb.forecast.plan_forecast import forecast_of, known_share
+from dagnb.planning.basis import HINTED, UNKNOWN, Basis
 from dagnb.planning.costs import Costs, Uncertainty
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem
@@ -18,7 +19,7 @@ from tests.unit.forecast.past_runs import floating
 COSTS = Costs(
     default_run_s=1.0,
     doubt=Uncertainty(batch=0.3),
-    basis={0: "4 equal calls", 1: "unknown; as 2 other functions"},
+    basis={0: Basis("4 equal calls"), 1: UNKNOWN},
 )
 POOL = Pool(cap=2)
 
@@ -68,7 +69,7 @@ def test_a_plan_has_one_outlook_and_a_plan_for_nothing_none() -> None:
 
 
 def test_the_share_that_is_known_is_of_run_time() -> None:
-    costs = Costs(run_s={0: 9.0, 1: 1.0}, basis={0: "hint of @task", 1: "unknown"})
+    costs = Costs(run_s={0: 9.0, 1: 1.0}, basis={0: HINTED, 1: UNKNOWN})
 
     assert known_share(costs, 2) == pytest.approx(0.9)
-    assert known_share(Costs(run_s={0: 0.0}, basis={0: "1 equal call"}), 1) == 0.0
+    assert known_share(Costs(run_s={0: 0.0}, basis={0: Basis("1 equal call")}), 1) == 0.0
