@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from dagnb_planners.dask_like import DaskLike, rooms_of
+from dagnb_planners.dask_like import DaskLike, worker_counts
 from dagnb_planners.ranks import RankPrices
 
 from dagnb.errors import ConfigError
@@ -79,8 +79,8 @@ def test_kinds_of_resources_have_workers_by_their_share_of_the_work() -> None:
     prices = RankPrices(problem(Dag(calls, tuple(range(8)))))
     needs = [call.options.needs for call in calls]
 
-    assert rooms_of(prices, needs, 4) == {big: 3, DEFAULT: 1}
-    assert rooms_of(prices, needs, 1) == {big: 1, DEFAULT: 1}
+    assert worker_counts(prices, needs, 4) == {big: 3, DEFAULT: 1}
+    assert worker_counts(prices, needs, 1) == {big: 1, DEFAULT: 1}
 
 
 def test_the_cap_is_the_number_of_workers() -> None:
