@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -83,19 +83,25 @@ class Comparison:
 
     def __str__(self) -> str:
         """Returns a table, and why some planners found no plan."""
-        cells = [HEADS, *[line.cells for line in self.lines]]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        text = [self.name]
-        for name, *numbers in cells:
-            row = [name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:])]
-            text.append("  ".join(row).rstrip())
-        text += [f"{line.planner}: {line.problem}" for line in self.lines if line.problem]
+        rows = aligned([HEADS, *[line.cells for line in self.lines]], str.rjust)
+        problems = [f"{line.planner}: {line.problem}" for line in self.lines if line.problem]
+        text = [self.name, *rows, *problems]
         return "\n".join(text)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Returns its picture where there is one, else the table."""
         shown = dict(verbs["show"](self)) if "show" in verbs else {}
         return shown if {"text/html", "image/svg+xml"} & set(shown) else {"text/plain": str(self)}
+
+
+def aligned(rows: Sequence[Sequence[str]], justify: Callable[[str, int], str]) -> list[str]:
+    """Returns the lines of a table. justify: for all columns but the first, which is left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        line = "  ".join([first.ljust(widths[0]), *map(justify, others, widths[1:])])
+        lines.append(line.rstrip())
+    return lines
 
 
 def compare_plans(
@@ -114,7 +120,10 @@ def compare_plans(
 
 
 def _result(
-    problem: Problem, planner: Planner, label: str, clock: Callable[[], float]
+    problem: Problem,
+    planner: Planner,
+    label: str,
+    clock: Callable[[], float],
 ) -> PlannerResult:
     begin = clock()
     try:

@@ -124,7 +124,10 @@ def _add_task(
 
 
 def _uncertainty(
-    tasks: _TaskCosts, predictor: Predictor, dag: Dag, codes: Sequence[str]
+    tasks: _TaskCosts,
+    predictor: Predictor,
+    dag: Dag,
+    codes: Sequence[str],
 ) -> tuple[dict[int, float], float]:
     """Returns each task's own uncertainty, and the one that all tasks of a run share."""
     contributions = []

@@ -8,6 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from dagnb.errors import UnknownNameError
+from dagnb.forecast.compare import aligned
 from dagnb.graph.brief import brief
 from dagnb.graph.node import verbs
 from dagnb.graph.options import TaskOptions
@@ -104,14 +105,11 @@ class FunctionForecast:
 
     def __str__(self) -> str:
         """Returns a line for each resources under HEADS, and the evidence."""
-        cells = [HEADS, *[self._cells(line) for line in self.lines]]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        versions = f", {self.codes} versions of its code" if self.codes > 1 else ""
-        text = [f"{self.name}: {self.basis}{versions}"]
-        for row in cells:
-            padded = map(str.ljust, row, widths)
-            text.append("  ".join(padded).rstrip())
-        return "\n".join(text)
+        title = f"{self.name}: {self.basis}"
+        if self.codes > 1:
+            title += f", {self.codes} versions of its code"
+        rows = aligned([HEADS, *map(self._cells, self.lines)], str.ljust)
+        return "\n".join([title, *rows])
 
     def _cells(self, line: Expected) -> tuple[str, ...]:
         # A question mark: the number is a default.
@@ -203,7 +201,10 @@ class _Function:
         )
 
     def line(
-        self, resources: Resources, samples: Sequence[Sample], n_bytes: int | None
+        self,
+        resources: Resources,
+        samples: Sequence[Sample],
+        n_bytes: int | None,
     ) -> Expected:
         size = 0
         if n_bytes is not None:
@@ -216,7 +217,9 @@ class _Function:
         return Expected(resources=resources, n=n, n_bytes=size, run=run, output=output)
 
     def curve(
-        self, resources: Resources, sizes: Sequence[int]
+        self,
+        resources: Resources,
+        sizes: Sequence[int],
     ) -> tuple[tuple[int, float, float, float], ...]:
         """Returns quantiles at sizes that grow by equal ratios, from below those seen to above."""
         low, high = max(1.0, min(sizes) / REACH), max(1.0, *sizes) * REACH

@@ -53,7 +53,7 @@ class Platform:
         usual = {phase: self.acts.get((phase, detail), 0.0) for phase in STARTING[1:]}
         usual_s = sum(usual.values())
         # Parts are medians of all resources, the whole is of these: together they may exceed it.
-        part = min(1.0, total_s / usual_s) if any(usual.values()) else 1.0
+        part = min(1.0, total_s / usual_s) if usual_s else 1.0
         return StartCost(
             invoke_s=total_s - part * usual_s,
             create_s=part * usual[Phase.CREATE],
@@ -174,7 +174,9 @@ def platform(acts: Sequence[Act]) -> Platform:
 
 def _transfer(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase) -> Transfer | None:
     acts = by_phase.get(phase)
-    return transfer([(act.n_bytes, act.seconds) for act in acts]) if acts else None
+    if not acts:
+        return None
+    return transfer([(act.n_bytes, act.seconds) for act in acts])
 
 
 def _cost(model: Transfer | None, default: LinearCost) -> LinearCost:

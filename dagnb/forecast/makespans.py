@@ -106,7 +106,10 @@ class Makespans:
 
 
 def causes(
-    planned: Trace, real: Trace, upstream: list[tuple[int, ...]], sinks: tuple[int, ...]
+    planned: Trace,
+    real: Trace,
+    upstream: list[tuple[int, ...]],
+    sinks: tuple[int, ...],
 ) -> tuple[DelayCause, ...]:
     """Returns the largest differences on the critical path of either, by size. O(spans)."""
     # Off both paths a delay changes nothing: another branch was waited for.
@@ -153,10 +156,11 @@ def makespans(story: RunDescription, trace: Trace, plan: Plan | None = None) -> 
         forecast = forecast or expected.forecast
         planned = expected.trace
         delays = causes(planned, trace, list(story.upstream), story.sinks)
+    plan_s = forecast.p50_s if forecast is not None else None
     return Makespans(
         real_s=trace.makespan_s,
         replay_s=replayed.makespan_s,
-        plan_s=forecast.p50_s if forecast is not None else None,
+        plan_s=plan_s,
         forecast=forecast,
         causes=delays,
         real=trace,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -90,10 +90,12 @@ class Past:
     def _expected(self, knowledge: Knowledge) -> Costs:
         story = self.story
         # Runs of earlier versions have neither codes nor keys.
-        codes = [story.codes[step] for step in self.steps] if story.codes else ()
-        keys = [story.keys[step] for step in self.steps] if story.keys else ()
+        codes, keys = self._by_task(story.codes), self._by_task(story.keys)
         arguments = self._argument_bytes()
         return expected_costs(self.dag, knowledge, story.platform, codes, keys, arguments)
+
+    def _by_task(self, by_step: Sequence[str]) -> Sequence[str]:
+        return [by_step[step] for step in self.steps] if by_step else ()
 
     def _argument_bytes(self) -> dict[int, int]:
         """Returns the bytes that each task unpickled beside the values of upstream tasks."""

@@ -181,7 +181,9 @@ def weights(batches: Sequence[Batch]) -> list[float]:
 
 
 def experts(
-    batches: Sequence[Batch], scale: Scaling, prior: Prior
+    batches: Sequence[Batch],
+    scale: Scaling,
+    prior: Prior,
 ) -> tuple[tuple[Expert, ...], LinearModel]:
     """Returns all of EXPERTS in their order, and the likeliest line. O(points log points).
 

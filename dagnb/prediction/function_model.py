@@ -179,7 +179,11 @@ class FunctionModel:
         return replace(self, batches=(replace(new, points=tuple(fresh)),), calls=calls)
 
     def estimate(
-        self, n_bytes: int, cpus: float | None, memory_mb: float | None, key: str = ""
+        self,
+        n_bytes: int,
+        cpus: float | None,
+        memory_mb: float | None,
+        key: str = "",
     ) -> Estimate:
         """Returns the prediction from equal calls if they are trusted, else from sizes."""
         fit = self.fit
@@ -218,7 +222,9 @@ class FunctionModel:
 
 
 def _rivals(
-    fitted: Sequence[Expert], scores: Sequence[float], chosen: int
+    fitted: Sequence[Expert],
+    scores: Sequence[float],
+    chosen: int,
 ) -> tuple[tuple[float, Expert], ...]:
     """Returns the other experts worth asking, weighted by how near their scores are to the best.
 

@@ -120,7 +120,11 @@ class LinearModel:
 
 
 def line(
-    seen: Moments, slope: float, slope_weight: float, level: float | None = None, count: float = 0.0
+    seen: Moments,
+    slope: float,
+    slope_weight: float,
+    level: float | None = None,
+    count: float = 0.0,
 ) -> LinearModel:
     """Returns the posterior. O(1).
 

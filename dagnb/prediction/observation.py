@@ -14,10 +14,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from dagnb.graph.brief import brief
 from dagnb.trace.sample import Sample
+
+T = TypeVar("T")
 
 # Correlation of tasks of one run. 0.1 caps a run of any size at 10 effective samples.
 CORRELATION = 0.1
@@ -128,11 +130,16 @@ def thinned(points: Sequence[Point], ended_at: float) -> Batch:
     """Returns the batch of a run: its quantiles by resources, size and value. O(n log n)."""
     # A total order, down to the key: the order in which tasks ended must not change what is learnt.
     ordered = sorted(points, key=_order)
+    return Batch(tuple(evenly(ordered, POINTS)), len(ordered), ended_at)
+
+
+def evenly(ordered: list[T], most: int) -> list[T]:
+    """Returns at most so many of these, evenly spaced."""
     n = len(ordered)
-    if n > POINTS:
-        # The middles of POINTS equal slices: the extremes of a large run are rarely representative.
-        ordered = [ordered[(2 * i + 1) * n // (2 * POINTS)] for i in range(POINTS)]
-    return Batch(tuple(ordered), n, ended_at)
+    if n <= most:
+        return ordered
+    # The middles of equal slices: the extremes of a large run are rarely representative.
+    return [ordered[(2 * i + 1) * n // (2 * most)] for i in range(most)]
 
 
 def appended(batches: tuple[Batch, ...], new: Batch) -> tuple[Batch, ...]:

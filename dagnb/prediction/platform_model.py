@@ -25,6 +25,7 @@ from dagnb.graph.resources import Resources
 from dagnb.planning.basis import UNKNOWN, Basis
 from dagnb.prediction.estimate import Estimate, Shape, normal
 from dagnb.prediction.experts import median
+from dagnb.prediction.observation import evenly
 from dagnb.prediction.spread import shape
 
 # Bytes that take as long as the latency: 0.3 ms at 500 MB/s. Used until sizes differ.
@@ -134,30 +135,30 @@ def transfer(pairs: Sequence[tuple[int, float]]) -> Transfer:
     """Returns the line through (bytes, seconds). O(n log n)."""
     if not pairs:
         return Transfer()
-    ordered = sorted(pairs)
-    n = len(ordered)
-    if n > POINTS:
-        ordered = [ordered[(2 * i + 1) * n // (2 * POINTS)] for i in range(POINTS)]
+    sizes, logs = [], []
+    for n_bytes, seconds in evenly(sorted(pairs), POINTS):
+        sizes.append(float(max(0, n_bytes)))
+        logs.append(math.log(max(FLOOR_S, seconds)))
 
-    sizes = [float(max(0, n_bytes)) for n_bytes, _ in ordered]
-    logs = [math.log(max(FLOOR_S, seconds)) for _, seconds in ordered]
     # Transfers of one size cannot tell latency from speed: the usual bend splits their time.
     bend = _best_bend(sizes, logs) if sizes[0] < sizes[-1] else BEND_BYTES
     level, errors = _level(sizes, logs, bend)
     s_per_byte = math.exp(level)
     spread = shape([(error, 1.0) for error in errors], SIGMA)
-    return Transfer(s_per_byte * bend, s_per_byte, spread, n)
+    return Transfer(s_per_byte * bend, s_per_byte, spread, len(pairs))
 
 
 def _best_bend(sizes: Sequence[float], logs: Sequence[float]) -> float:
     """Returns the bytes that take as long as the latency, where the loss is least."""
-    best, bend = min((_loss(sizes, logs, candidate), candidate) for candidate in _BENDS)
+    best = (math.inf, BEND_BYTES)
+    for bend in _BENDS:
+        best = min(best, (_loss(sizes, logs, bend), bend))
     # A search by ever smaller steps: an absolute loss has no derivative to follow.
     for step in _STEPS:
-        nearby = (bend * 10**-step, bend * 10**step)
-        tried = [(_loss(sizes, logs, candidate), candidate) for candidate in nearby]
-        best, bend = min((best, bend), *tried)
-    return bend
+        middle = best[1]
+        for bend in (middle * 10**-step, middle * 10**step):
+            best = min(best, (_loss(sizes, logs, bend), bend))
+    return best[1]
 
 
 def _level(sizes: Sequence[float], logs: Sequence[float], bend: float) -> tuple[float, list[float]]:

@@ -128,7 +128,12 @@ class Predictor:
         return estimate
 
     def batch_sigma(
-        self, function: str, name: str, target: Target = Target.RUN, *, is_same_call: bool = False
+        self,
+        function: str,
+        name: str,
+        target: Target = Target.RUN,
+        *,
+        is_same_call: bool = False,
     ) -> Sigma:
         """Returns the parts of the uncertainty: shared by the tasks of a run, and each task's own.
 
@@ -172,7 +177,12 @@ class Predictor:
         return model or self._models.get((target, self._newest.get(name, "")))
 
     def _learnt(
-        self, target: Target, function: str, name: str, points: list[Point], ended_at: float
+        self,
+        target: Target,
+        function: str,
+        name: str,
+        points: list[Point],
+        ended_at: float,
     ) -> FunctionModel:
         if (target, function) in self._models:
             return self._models[target, function].learnt(points, ended_at)

@@ -120,7 +120,10 @@ def _row(point: Point, start: Scaling) -> Vector:
 
 
 def _fit(
-    batches: Sequence[Batch], start: Scaling, within: float, between: float
+    batches: Sequence[Batch],
+    start: Scaling,
+    within: float,
+    between: float,
 ) -> tuple[Vector, Matrix]:
     """Returns the posterior mean of (level, slope, -gamma of CPUs, of memory), its covariance."""
     means = (0.0, SLOPE, -start.cpus.gamma, -start.memory.gamma)

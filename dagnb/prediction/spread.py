@@ -157,8 +157,8 @@ def run_totals(run: Mapping[str, Batch]) -> dict[str, Total]:
     for name in sorted(run, key=lambda name: (-seconds[name], name))[:FUNCTIONS]:
         points = run[name].points
         total = Total(
-            _total_error([(p, p.size_error) for p in points]),
-            _total_error([(p, p.call_error) for p in points]),
+            _total_error(points),
+            _total_error(points, of_calls=True),
         )
         if total != (None, None):
             totals[name] = total
@@ -181,24 +181,28 @@ def run_sigma(runs: Iterable[Mapping[str, Total]], tasks: Sequence[TaskContribut
     for task in tasks:
         share = task.seconds / whole
         shares[task.name] = shares.get(task.name, 0.0) + share
-        call_share = share if task.is_same_call else 0.0
-        call_shares[task.name] = call_shares.get(task.name, 0.0) + call_share
+        call_shares.setdefault(task.name, 0.0)
+        if task.is_same_call:
+            call_shares[task.name] += share
         noise += (share * task.own) ** 2
 
-    errors = []
+    n, squares = 0, 0.0
     for run in runs:
         error = _run_error(run, shares, call_shares)
         if error is not None:
-            errors.append(error)
+            n += 1
+            squares += error * error
 
     from_calls = sum(call_shares.values())
     prior = from_calls * CALL_RUN_SIGMA**2 + (1.0 - from_calls) * RUN_SIGMA**2
-    shared = max(0.0, sum(error * error for error in errors) - len(errors) * noise)
-    return math.sqrt((max(0.0, prior) + shared) / (1 + len(errors)))
+    shared = max(0.0, squares - n * noise)
+    return math.sqrt((max(0.0, prior) + shared) / (1 + n))
 
 
 def _run_error(
-    run: Mapping[str, Total], shares: Mapping[str, float], call_shares: Mapping[str, float]
+    run: Mapping[str, Total],
+    shares: Mapping[str, float],
+    call_shares: Mapping[str, float],
 ) -> float | None:
     """Returns the error that a past run would have had with these shares of time.
 
@@ -217,10 +221,11 @@ def _run_error(
     return math.log(real / covered) if covered >= COVERED else None
 
 
-def _total_error(pairs: Sequence[tuple[Point, float | None]]) -> float | None:
+def _total_error(points: Sequence[Point], *, of_calls: bool = False) -> float | None:
     """Returns log(real / predicted seconds) of all tasks together; None if none was predicted."""
     real = predicted = 0.0
-    for point, error in pairs:
+    for point in points:
+        error = point.call_error if of_calls else point.size_error
         if error is not None:
             real += math.exp(point.y)
             predicted += math.exp(point.y - error)

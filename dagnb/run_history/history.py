@@ -214,7 +214,10 @@ class History:
 
 
 def _prune(
-    db: sqlite3.Connection, names: set[str], platform: str, kinds: set[tuple[object, ...]]
+    db: sqlite3.Connection,
+    names: set[str],
+    platform: str,
+    kinds: set[tuple[object, ...]],
 ) -> None:
     """Deletes all but the newest samples, acts and runs. kinds: (phase, detail) of acts."""
     # Only of what this run added to: the rest was pruned before.

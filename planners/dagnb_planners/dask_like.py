@@ -79,7 +79,7 @@ class _Decisions:
     def __init__(self, placing: Placing, numbers: Sequence[int], everywhere: bool) -> None:
         self.placing, self.numbers, self.everywhere = placing, numbers, everywhere
         self.dag = placing.prices.dag
-        self.counts = worker_counts(placing.prices, placing.needs, placing.n_workers)
+        self.counts = worker_counts(placing.prices, placing.n_workers)
         self.blocks = in_blocks(self.dag, numbers, placing.needs, self.counts)
         self.block_workers: dict[Block | None, PlannedWorker] = {}
 
@@ -145,7 +145,10 @@ class _Decisions:
 
 
 def in_blocks(
-    dag: Dag, numbers: Sequence[int], needs: Sequence[Resources], counts: WorkerCounts
+    dag: Dag,
+    numbers: Sequence[int],
+    needs: Sequence[Resources],
+    counts: WorkerCounts,
 ) -> dict[int, Block]:
     """Returns source -> its block, where its function has enough sources.
 
@@ -165,13 +168,13 @@ def in_blocks(
     return blocks
 
 
-def worker_counts(prices: RankPrices, needs: Sequence[Resources], n: int) -> WorkerCounts:
+def worker_counts(prices: RankPrices, n: int) -> WorkerCounts:
     """Returns the number of workers with each resources: n in all, or one each.
 
     They are shared out by work: one more goes to those with most work a worker.
     """
     work: dict[Resources, float] = {}
-    for resources, seconds in zip(needs, prices.busy, strict=True):
+    for resources, seconds in zip(prices.needs, prices.busy, strict=True):
         work[resources] = work.get(resources, 0.0) + seconds
     counts = dict.fromkeys(work, 1)
     queue = [(-seconds, i, resources) for i, (resources, seconds) in enumerate(work.items())]

@@ -83,7 +83,10 @@ class HeftLookahead:
 
 
 def with_lookahead(
-    placing: Placing, task: int, children: list[int], known: list[float]
+    placing: Placing,
+    task: int,
+    children: list[int],
+    known: list[float],
 ) -> Placement:
     """Returns the placement after which the worst of the downstream tasks ends first.
 
@@ -112,7 +115,9 @@ def with_lookahead(
 
 
 def workers_of_other_inputs(
-    placing: Placing, task: int, children: list[int]
+    placing: Placing,
+    task: int,
+    children: list[int],
 ) -> Iterable[PlannedWorker]:
     """Returns the workers, each once, of the largest other input of each downstream task."""
     workers: dict[int, PlannedWorker] = {}
@@ -128,7 +133,11 @@ def workers_of_other_inputs(
 
 
 def worst_end(
-    placing: Placing, task: int, placement: Placement, children: list[int], known: list[float]
+    placing: Placing,
+    task: int,
+    placement: Placement,
+    children: list[int],
+    known: list[float],
 ) -> float:
     """Returns the last end of the downstream tasks, each where it would end first.
 

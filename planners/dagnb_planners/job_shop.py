@@ -326,7 +326,9 @@ class Model:
 
 
 def _workers(
-    problem: Problem, n_workers: int, ticks: Callable[[float], int]
+    problem: Problem,
+    n_workers: int,
+    ticks: Callable[[float], int],
 ) -> Iterator[ModelWorker]:
     """Yields the workers that there may be.
 

@@ -63,7 +63,7 @@ def optimistic(prices: RankPrices) -> list[float]:
     O(tasks + edges).
     """
     dag, entries = prices.dag, [0.0] * len(prices.dag)
-    needs = [call.options.needs for call in dag.calls]
+    needs = prices.needs
     for d in reversed(range(len(dag))):
         fetch_s = {u: seconds for seconds, u in prices.inputs[d]}
         for u in dag.calls[d].upstream:

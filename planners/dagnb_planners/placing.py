@@ -63,7 +63,7 @@ class Placing:
         n_workers: at most so many, or one for each resources. inserts: a task may go into a gap.
         """
         self.prices, self.n_workers, self.inserts = prices, max(1, n_workers), inserts
-        self.needs = [call.options.needs for call in prices.dag.calls]
+        self.needs = prices.needs
         self.workers: list[PlannedWorker] = []
         self.groups: dict[Resources, WorkerGroup] = {}
         for needs in dict.fromkeys(self.needs):
@@ -176,7 +176,11 @@ class Placing:
         yield from self._first(group, ready, self.lasts(task, None), None)
 
     def _first(
-        self, group: WorkerGroup, ready: float, lasts: float, among: Collection[int] | None
+        self,
+        group: WorkerGroup,
+        ready: float,
+        lasts: float,
+        among: Collection[int] | None,
     ) -> Iterator[Placement]:
         first = group.first(ready, lasts, among)
         if first is not None:
@@ -184,7 +188,9 @@ class Placing:
             yield Placement(begin + lasts, begin, group.workers[number], lasts)
 
     def _by_duration(
-        self, task: int, near: dict[int, PlannedWorker]
+        self,
+        task: int,
+        near: dict[int, PlannedWorker],
     ) -> Mapping[float, Collection[int]]:
         """Returns duration of the task -> workers on which it lasts so long, among these."""
         if len(self.prices.inputs[task]) == 1:

@@ -16,6 +16,7 @@ from dagnb.planning.planner import Problem
 class RankPrices:
     """The seconds that each task costs its worker, by position in the DAG, whichever worker it is.
 
+    needs: the resources of its decorator.
     busy: unpickling, function, pickling, storing, handing over, letting go.
     outside_s: fetching inputs from outside.
     inputs: (seconds, upstream) of those that need a transfer, the longest first: inputs come all at
@@ -28,6 +29,7 @@ class RankPrices:
         """Computes all of them. O(tasks + edges)."""
         dag, costs = problem.dag, problem.costs
         self.problem, self.dag, self.costs = problem, dag, costs
+        self.needs = [call.options.needs for call in dag.calls]
         self.busy: list[float] = []
         self.outside_s: list[float] = []
         self.inputs: list[list[tuple[float, int]]] = []
@@ -46,7 +48,8 @@ class RankPrices:
             )
             self.busy.append(busy)
             n_outside = costs.external_bytes.get(v, 0)
-            self.outside_s.append(self.fetch(n_outside, v) if n_outside else 0.0)
+            outside_s = self.fetch(n_outside, v) if n_outside else 0.0
+            self.outside_s.append(outside_s)
 
             sizes = sorted([(costs.edge(u, v), u) for u in call.upstream], reverse=True)
             inputs, kept = [], []

@@ -60,7 +60,10 @@ def check_workers(planner: str, n_workers: int | None) -> None:
 
 
 def swept(
-    problem: Problem, planner: str, place: Callable[[int], Placing], n_workers: int | None
+    problem: Problem,
+    planner: str,
+    place: Callable[[int], Placing],
+    n_workers: int | None,
 ) -> Plan:
     """Returns the plan with n_workers, or with the best number of them.
 

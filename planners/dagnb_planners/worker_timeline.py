@@ -57,7 +57,10 @@ class WorkerGroup:
         self._gaps: list[tuple[float, float, int]] = []
 
     def first(
-        self, ready: float, lasts: float, among: Collection[int] | None = None
+        self,
+        ready: float,
+        lasts: float,
+        among: Collection[int] | None = None,
     ) -> tuple[float, int] | None:
         """Returns (begin, number) of the earliest begin, of equal ones the first worker.
 
@@ -147,7 +150,10 @@ class WorkerGroup:
             insort(self._gaps, (end, begin, number))
 
     def _in_a_gap(
-        self, ready: float, lasts: float, among: Collection[int] | None
+        self,
+        ready: float,
+        lasts: float,
+        among: Collection[int] | None,
     ) -> tuple[float, int] | None:
         """Returns the earliest begin in a gap that is long enough."""
         gaps, best, worker = self._gaps, math.inf, -1

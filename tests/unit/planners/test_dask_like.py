@@ -77,10 +77,9 @@ def test_kinds_of_resources_have_workers_by_their_share_of_the_work() -> None:
         for i in range(8)
     )
     prices = RankPrices(problem(Dag(calls, tuple(range(8)))))
-    needs = [call.options.needs for call in calls]
 
-    assert worker_counts(prices, needs, 4) == {big: 3, DEFAULT: 1}
-    assert worker_counts(prices, needs, 1) == {big: 1, DEFAULT: 1}
+    assert worker_counts(prices, 4) == {big: 3, DEFAULT: 1}
+    assert worker_counts(prices, 1) == {big: 1, DEFAULT: 1}
 
 
 def test_the_cap_is_the_number_of_workers() -> None:
