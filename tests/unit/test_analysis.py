@@ -1,4 +1,7 @@
-"""What would be if: planners side by side, on nodes, on runs of the past, on workflows of others."""
+"""Questions that need no run.
+
+Planners side by side, on nodes, on runs of the past, on workflows of others.
+"""
 
 from __future__ import annotations
 
@@ -166,7 +169,7 @@ def test_a_beginning_of_several_ids_is_refused_with_the_ids(done: Run[int]) -> N
 
 
 def test_the_newest_run_is_last_before_the_history_has_taken_it_in(done: Run[int]) -> None:
-    """A run of which only the store knows: nobody of this process waited for its result."""
+    """A run of which only the store knows: this process never waited for its result."""
     newer = total([part(1)]).run(name="newer")
     session.wait(newer._store.wait_end(newer.id, PATIENCE_S))
 
@@ -194,7 +197,7 @@ def test_runs_of_the_history_are_found_while_the_store_is_out_of_reach(
     assert "only runs of the history are looked at" in caplog.text
 
 
-def test_a_run_that_nobody_knows_is_an_error() -> None:
+def test_an_unknown_run_is_an_error() -> None:
     with pytest.raises(RunMissingError, match="nobody"):
         dagnb.compare("nobody")
 
@@ -234,7 +237,7 @@ def test_what_cannot_be_is_refused(done: Run[int], changes: dict[str, Any]) -> N
         dagnb.compare(done, planners=QUICK, **changes)
 
 
-def test_planners_are_given_by_name_or_as_objects_and_told_apart(done: Run[int]) -> None:
+def test_planners_are_given_by_name_or_as_objects_and_distinguished(done: Run[int]) -> None:
     found = dagnb.compare(done, planners=["heft", Heft(n_workers=1)])
 
     assert {line.planner for line in found.lines} == {"heft", "Heft(n_workers=1)"}
@@ -247,9 +250,7 @@ def test_an_unknown_planner_is_an_error_with_the_nearest_name(done: Run[int]) ->
         dagnb.compare(done, planners="heft")
 
 
-def test_the_exact_planner_is_hurried_and_left_out_where_there_are_many_tasks_unless_it_is_asked_for() -> (
-    None
-):
+def test_the_exact_planner_is_hurried_and_left_out_of_large_dags_unless_asked_for() -> None:
     wide = total([part(1) for _ in range(analysis.EXACT_TASKS)])
 
     few = {line.planner for line in dagnb.compare(total([part(1)])).lines}

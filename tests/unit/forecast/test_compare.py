@@ -102,7 +102,7 @@ def test_the_shortest_plan_comes_first_and_those_without_one_last() -> None:
     assert found.best is found.lines[0]
 
 
-def test_a_line_tells_makespan_cost_and_bytes_of_the_simulated_run() -> None:
+def test_a_line_has_makespan_cost_and_bytes_of_the_simulated_run() -> None:
     together, apart = line(join(), "together"), line(join(), "apart")
 
     assert together.forecast is not None
@@ -162,12 +162,12 @@ def test_a_plan_that_does_not_fit_becomes_a_line_with_its_problem() -> None:
     assert found.plan is None
 
 
-def test_nobody_is_best_where_nobody_found_a_plan() -> None:
+def test_no_planner_is_best_where_none_found_a_plan() -> None:
     assert join(unable=Unable()).best is None
     assert Comparison("nothing", ()).best is None
 
 
-def test_plans_keep_the_problem_so_that_their_pictures_tell_times() -> None:
+def test_plans_keep_the_problem_so_that_their_pictures_have_times() -> None:
     found = join()
 
     assert found.best is not None
@@ -200,14 +200,14 @@ def test_the_text_is_an_aligned_table_and_the_problems_below() -> None:
     ]
 
 
-def test_it_shows_its_table_where_nobody_can_draw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_shows_its_table_where_nothing_can_draw_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(verbs, "show", raising=False)
     found = join()
 
     assert found._repr_mimebundle_() == {"text/plain": str(found)}
 
 
-def test_it_shows_the_picture_of_whoever_can_draw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_shows_the_picture_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = {"text/html": "<table></table>", "text/plain": "a table"}
     monkeypatch.setitem(verbs, "show", lambda thing: drawn)
 

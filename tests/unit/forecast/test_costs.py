@@ -1,4 +1,4 @@
-"""Expected costs: what runs taught, told call by call, and how far it may be off."""
+"""Expected costs: learnt from runs, call by call, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_one_run_teaches_every_call_its_own_time_and_size(knowledge: Knowledge) 
     assert found.doubt.batch == pytest.approx(0.15)
 
 
-def test_new_arguments_fall_back_on_sizes_with_more_doubt(knowledge: Knowledge) -> None:
+def test_new_arguments_fall_back_on_sizes_with_more_uncertainty(knowledge: Knowledge) -> None:
     dag = workflow(0.2, 0.5, 5.0)
     for i in range(5):
         remember(knowledge.history, f"r{i}", floating(dag), real(dag), POOL)
@@ -112,7 +112,7 @@ def test_new_arguments_fall_back_on_sizes_with_more_doubt(knowledge: Knowledge) 
     assert found.doubt.of(0) > 5 * found.doubt.of(1)
 
 
-def test_pickling_is_told_by_call_too(knowledge: Knowledge) -> None:
+def test_pickling_is_predicted_by_call_too(knowledge: Knowledge) -> None:
     dag = workflow(0.2, 5.0)
     slow = real(dag).with_(known_s={(0, "dump"): 0.4, (1, "dump"): 0.01, (2, "load"): 0.7})
     remember(knowledge.history, "r1", floating(dag), slow, POOL)
@@ -124,7 +124,7 @@ def test_pickling_is_told_by_call_too(knowledge: Knowledge) -> None:
     assert found.loading(2, 10) == pytest.approx(0.7)
 
 
-def test_a_dag_without_nodes_is_told_its_codes_and_keys(knowledge: Knowledge) -> None:
+def test_a_dag_without_nodes_is_given_its_codes_and_keys(knowledge: Knowledge) -> None:
     dag = workflow(0.2, 5.0)
     remember(knowledge.history, "r1", floating(dag), real(dag), POOL)
 
@@ -135,7 +135,7 @@ def test_a_dag_without_nodes_is_told_its_codes_and_keys(knowledge: Knowledge) ->
     assert {basis.text for basis in found.basis.values()} == {"1 equal call"}
 
 
-def test_changed_code_is_doubted_more(knowledge: Knowledge) -> None:
+def test_changed_code_is_more_uncertain(knowledge: Knowledge) -> None:
     dag = workflow(0.2, 5.0)
     for i in range(5):
         remember(knowledge.history, f"r{i}", floating(dag), real(dag), POOL)
@@ -148,7 +148,7 @@ def test_changed_code_is_doubted_more(knowledge: Knowledge) -> None:
     assert changed.basis[1].text.endswith("of earlier code")
 
 
-def test_what_a_machine_does_to_all_functions_is_one_doubt(knowledge: Knowledge) -> None:
+def test_what_a_machine_does_to_all_functions_is_one_uncertainty(knowledge: Knowledge) -> None:
     dag, source = workflow(0.2, 0.5, 1.0, 2.0), random.Random(2)
     for i in range(30):
         remember(
@@ -164,23 +164,26 @@ def test_what_a_machine_does_to_all_functions_is_one_doubt(knowledge: Knowledge)
     assert doubt.batch == pytest.approx(0.33, abs=0.08)
     assert all(
         doubt.of(i) == pytest.approx(0.06, abs=0.03) for i in range(4)
-    )  # of merge there is one a run: nothing tells
+    )  # of merge there is one a run: nothing says more
 
 
 def test_bands_hold_eight_of_ten_makespans_on_a_machine_of_slow_and_quick_days(
     knowledge: Knowledge, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """200 runs one after the other, each foretold from those before it; 0.2 is the machine's, 0.05 each task's."""
+    """200 runs one after the other, each predicted from those before it.
+
+    0.2 is the machine's, 0.05 each task's.
+    """
     dag, source = workflow(0.2, 0.5, 0.9, 1.4, 2.0, 0.1), random.Random(1)
     plan, inside, below = floating(dag), 0, 0
     for i in range(200):
         expected = expected_costs(dag, knowledge, "here")
-        told = forecast(plan, expected, POOL)
+        predicted = forecast(plan, expected, POOL)
         trace = remember(
             knowledge.history, f"r{i}", plan, on_a_day(real(dag), len(dag), source, 0.2, 0.05), POOL
         )
-        inside += told.covers(trace.makespan_s)
-        below += trace.makespan_s <= told.p50_s
+        inside += predicted.covers(trace.makespan_s)
+        below += trace.makespan_s <= predicted.p50_s
 
     with capsys.disabled():
         print(f" {inside / 2:.1f} % inside, {below / 2:.1f} % below the median")  # noqa: T201  # a figure to watch

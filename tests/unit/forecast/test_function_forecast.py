@@ -1,4 +1,4 @@
-"""What is known of a function: by resources, with its relation, its doubt and what it rests on."""
+"""The forecast of a function: by resources, with its relation, uncertainty and basis."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ ARGUMENTS = 1_000
 
 @pytest.fixture
 def taught(tmp_path: Path) -> Knowledge:
-    """`resize` in two runs: three times as usual and once with more memory, on 1000 bytes, giving 200."""
+    """`resize` in two runs.
+
+    Three times as usual and once with more memory, on 1000 bytes, giving 200.
+    """
     history = History(tmp_path / "history.sqlite")
     record(history, "old", run_s=2.0, codes=("first",))
     record(history, "new", run_s=2.0, codes=("second",))
@@ -103,7 +106,7 @@ def test_the_text_is_a_table_with_what_it_rests_on(taught: Knowledge) -> None:
     assert "1,000 B" in rows[0]
 
 
-def test_a_function_that_nobody_ran_is_an_error_unless_its_task_is_at_hand(
+def test_a_function_that_never_ran_is_an_error_unless_its_task_is_at_hand(
     taught: Knowledge,
 ) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown function 'resise'. Did you mean 'resize'"):
@@ -117,7 +120,7 @@ def test_a_function_that_nobody_ran_is_an_error_unless_its_task_is_at_hand(
     assert found.points == ()
 
 
-def test_resources_that_the_task_at_hand_asks_for_have_a_line_though_nobody_measured_them(
+def test_resources_that_the_task_at_hand_asks_for_have_a_line_though_unmeasured(
     taught: Knowledge,
 ) -> None:
     other = Resources(cpus=2.0)
@@ -158,7 +161,7 @@ def test_what_is_unknown_is_said_to_be(taught: Knowledge) -> None:
     assert relation(Estimate(1.0, normal(0.1))) == "unknown"
 
 
-def test_it_shows_its_table_where_nobody_can_draw_it(
+def test_it_shows_its_table_where_nothing_can_draw_it(
     taught: Knowledge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = forecast(taught)

@@ -158,7 +158,7 @@ def test_laws_of_transfers_and_typical_acts() -> None:
     assert (found.store, found.return_s) == (Costs.store, Costs.return_s)
 
 
-def test_starts_are_told_by_resources_and_temperature() -> None:
+def test_starts_are_known_by_resources_and_temperature() -> None:
     big = Resources(memory_mb=4000)
     seen = [act(Phase.INVOKE, 1.0, detail="cold")] * 9 + [
         act(Phase.INVOKE, 8.0, detail="cold", resources=big)

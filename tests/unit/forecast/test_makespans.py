@@ -59,18 +59,18 @@ def test_equal_traces_have_no_causes() -> None:
     assert causes(trace, trace, [step.upstream for step in plan.steps], plan.sinks) == ()
 
 
-def test_without_the_plan_the_story_tells_what_was_foretold() -> None:
+def test_without_the_plan_the_forecast_of_the_description_counts() -> None:
     plan = planned()
-    told = {"p10_s": 4.0, "p50_s": 4.5, "p90_s": 6.0, "n_scenarios": 16, "known": 1.0}
+    expected = {"p10_s": 4.0, "p50_s": 4.5, "p90_s": 6.0, "n_scenarios": 16, "known": 1.0}
 
-    found = makespans(story_of(plan, forecast=told, **TOLD), lived(plan, REAL, POOL))
+    found = makespans(story_of(plan, forecast=expected, **TOLD), lived(plan, REAL, POOL))
 
     assert found.forecast == Forecast(p10_s=4.0, p50_s=4.5, p90_s=6.0, n_scenarios=16, known=1.0)
     assert (found.plan_s, found.in_band) == (4.5, True)
     assert "plan       4.500 s, 4 to 6 s in 8 of 10" in str(found)
 
 
-def test_a_run_of_which_nothing_was_foretold_has_two_makespans() -> None:
+def test_a_run_without_forecast_has_two_makespans() -> None:
     plan = planned()
 
     found = makespans(story_of(plan), lived(plan, REAL, POOL))

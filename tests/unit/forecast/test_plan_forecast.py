@@ -1,4 +1,4 @@
-"""The outlook of a plan: what it comes to before it runs, from what past runs taught."""
+"""The forecast of a plan: its makespan, cost and bound before it runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def planned(costs: Costs = COSTS) -> Plan:
     return replace(floating(dag), problem=Problem(dag=dag, costs=costs, pool=POOL))
 
 
-def test_an_outlook_is_the_simulation_at_median_prices_with_a_band_around_it() -> None:
+def test_a_forecast_is_the_simulation_at_median_prices_with_a_band_around_it() -> None:
     plan = planned()
 
     found = forecast_of(plan)
@@ -61,7 +61,7 @@ def test_a_forecast_is_that_of_the_scenarios_even_where_one_simulation_serves_bo
     assert found.forecast.n_scenarios == (MOST if n == 10 else 1)
 
 
-def test_a_plan_has_one_outlook_and_a_plan_for_nothing_none() -> None:
+def test_a_plan_has_one_forecast_and_a_plan_without_problem_none() -> None:
     plan = planned()
 
     assert forecast_of(plan) is forecast_of(plan)

@@ -1,4 +1,4 @@
-"""HEFT: against the published example of equal workers by hand, and against the classic algorithm written again."""
+"""HEFT, against the published example by hand and the classic algorithm written again."""
 
 from __future__ import annotations
 

@@ -77,7 +77,10 @@ def test_how_many_stay_is_a_setting() -> None:
 
 
 def test_the_longest_is_paired_with_the_shortest() -> None:
-    """a -> b0 ... b5: three stay, then the longest goes with the shortest that is left, then the next"""
+    """a -> b0 ... b5.
+
+    Three stay, then the longest goes with the shortest that is left, then the next
+    """
     plan = planned(
         graphs.fan_out(7), {"b0": 0.1, "b1": 0.2, "b2": 0.3, "b3": 0.4, "b4": 0.5, "b5": 5, "b6": 9}
     )
@@ -86,7 +89,7 @@ def test_the_longest_is_paired_with_the_shortest() -> None:
 
 
 def test_long_tasks_left_over_go_alone() -> None:
-    """a -> b0 ... b2: the shortest stays though it is long, the others have nobody to pair with"""
+    """a -> b0 ... b2: the shortest stays though it is long, the others have no partner"""
     plan = planned(graphs.fan_out(3), {"b0": 7, "b1": 5, "b2": 6})
 
     assert tasks_of(plan) == {"w0": "a b1", "w1": "b0", "w2": "b2"}

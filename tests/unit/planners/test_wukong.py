@@ -1,4 +1,7 @@
-"""Executors that become one ready downstream task and invoke others for the rest. Prices are whole seconds."""
+"""Executors that become one ready downstream task and invoke others for the rest.
+
+Prices are whole seconds.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,9 @@ def test_an_executor_with_clustered_tasks_left_invokes_what_became_ready_below()
 
 
 def test_with_delayed_io_the_holder_of_a_big_output_waits_for_its_fan_in() -> None:
-    """a [200 MB, 1 s] -> c      c is run where a is, though b arrives last; looked for at 2.5 s and at 5.5 s
+    """c is run where a is, though b arrives last; it is looked for at 2.5 s and at 5.5 s.
+
+    a [200 MB, 1 s] -> c
     b (4 s) --------------/
     """
     dag, run_s = graphs.drawn("a c", "b c"), {1: 4.0}
@@ -139,7 +144,10 @@ def test_who_ends_goes_on_where_no_more_executors_may_be_named() -> None:
 
 @pytest.mark.parametrize("n", [9, 11])
 def test_a_fan_out_of_ten_or_more_is_invoked_by_others(n: int) -> None:
-    """n - 1 of them are invoked; each invocation takes 1 s of the caller, or all of them one round trip"""
+    """n - 1 of them are invoked.
+
+    Each invocation takes 1 s of the caller, or all of them one round trip
+    """
     emulation = Emulation(problem(graphs.fan_out(n), invocation_s=1.0, commit_s=0.5), Wukong())
 
     emulation.run()
@@ -155,7 +163,10 @@ def test_a_negative_threshold_is_refused() -> None:
 
 @st.composite
 def lambdas(draw: st.DrawFn) -> Problem:
-    """A random DAG in a pool of single workers without limits; round prices, so that many moments are equal."""
+    """A random DAG in a pool of single workers without limits.
+
+    Round prices, so that many moments are equal.
+    """
     dag = draw(strategies.dags(12, resources=True))
     known = draw(strategies.costs(dag))
     edges = [(u, v) for v, call in enumerate(dag.calls) for u in call.upstream]

@@ -1,4 +1,4 @@
-"""Equal calls: what they gave before foretells them, where sizes do not tell."""
+"""Equal calls: predicted from what they gave before, where sizes say nothing."""
 
 from __future__ import annotations
 
@@ -98,8 +98,11 @@ def test_the_misses_of_equal_calls_are_split_into_shared_and_own() -> None:
     assert found.own < 0.04
 
 
-def test_keys_that_tell_nothing_are_not_believed_for_long() -> None:
-    """The function takes any time whatever it is called with: what all calls take says more than the last of each."""
+def test_keys_without_information_are_not_trusted_for_long() -> None:
+    """The function takes any time whatever it is called with.
+
+    What all calls take says more than the last of each.
+    """
     source = random.Random(5)
     known = Predictor()
     for _ in range(12):
@@ -109,7 +112,7 @@ def test_keys_that_tell_nothing_are_not_believed_for_long() -> None:
 
 
 def test_calls_are_compared_on_those_calls_alone() -> None:
-    """Unequal calls are foretold badly; that is no reason to believe equal ones more."""
+    """Unequal calls are predicted badly, which is no reason to trust equal ones more."""
     model = FunctionModel(Target.RUN)
     for i in range(8):
         fresh = [Point(1000, 3.0 * (j % 2), key=f"{i}/{j}") for j in range(10)]
@@ -153,7 +156,7 @@ def test_memory_is_bounded_and_drops_what_was_called_longest_ago(
     assert [p.y for p in found.of("always")] == [16.0, 17.0, 18.0, 19.0]
 
 
-def test_changed_code_keeps_its_calls_with_more_doubt() -> None:
+def test_changed_code_keeps_its_calls_with_more_uncertainty() -> None:
     known = taught(*[noisy(random.Random(i), 0.0) for i in range(5)])
 
     before = known.predict(Target.RUN, "f1", "f", 1000, key="c")

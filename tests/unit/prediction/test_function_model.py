@@ -117,7 +117,10 @@ def test_a_jump_of_the_past_stays_in_the_spread() -> None:
 
 
 def test_old_runs_count_less_by_time_too() -> None:
-    """A level that wanders is averaged; of two equal histories the one with an older past believes it less."""
+    """A level that wanders is averaged.
+
+    Of two equal histories the one with an older past believes it less.
+    """
     pairs = [[(1000, value)] for value in (1.0, 1.0, 1.0, 1.0, 4.0)]
     models = []
     for pause_s in (0.0, 200 * DAY_S):

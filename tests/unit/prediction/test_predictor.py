@@ -192,7 +192,7 @@ def test_acts_without_a_span_teach_nothing() -> None:
     assert not known.predict(Target.LOAD, "f1", "f1", 10).is_known
 
 
-def test_the_shared_part_of_the_doubt_is_learnt() -> None:
+def test_the_shared_part_of_the_uncertainty_is_learnt() -> None:
     runs = [
         [sample(run_s=level * (1 + 0.001 * i)) for i in range(10)]
         for level in (1.0, 2.0, 0.7, 1.6, 1.0, 2.2)

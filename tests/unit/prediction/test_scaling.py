@@ -1,4 +1,4 @@
-"""What CPUs and memory do to times: learnt for each function, never assumed."""
+"""The effect of CPUs and memory on times: learnt for each function, never assumed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_sequential_code_is_known_as_such_after_six_tasks() -> None:
     assert abs(found.cpus.gamma) < 0.15
 
 
-def test_without_different_shares_the_prior_is_kept_with_its_doubt() -> None:
+def test_without_different_shares_the_prior_is_kept_with_its_uncertainty() -> None:
     found = scaling(runs(0.0, [[2.0] * 10] * 5))
 
     assert (found.cpus.gamma, found.cpus.sd) == (GAMMA, GAMMA_SD)
@@ -56,7 +56,7 @@ def test_runs_that_differ_as_a_whole_teach_less_than_tasks_of_one_run() -> None:
     assert inside.cpus.sd < across.cpus.sd < GAMMA_SD
 
 
-def test_memory_is_told_from_cpus() -> None:
+def test_memory_is_distinguished_from_cpus() -> None:
     points = [
         Point(1000, -1.0 * math.log(cpus) + 0.01 * i, cpus=cpus, memory_mb=memory)
         for i, (cpus, memory) in enumerate(
@@ -76,7 +76,7 @@ def test_memory_alone_is_held_to_buy_cpu_time_until_it_is_measured() -> None:
     assert found.gain(None, 1024.0) == pytest.approx(0.5 * math.log(2))
 
 
-def test_a_share_that_no_sample_says_changes_nothing_but_the_doubt() -> None:
+def test_a_share_that_no_sample_says_changes_nothing_but_the_uncertainty() -> None:
     found = scaling([thinned([Point(1000, 0.0)], 0.0)])
 
     assert found.gain(8.0, None) == 0.0

@@ -17,7 +17,7 @@ def contributions(
     return [TaskContribution(f"f{i}", 1.0, own, is_same_call) for i in range(n)]
 
 
-def test_functions_that_are_slow_together_leave_the_whole_doubt() -> None:
+def test_functions_that_are_slow_together_leave_the_whole_uncertainty() -> None:
     source = random.Random(1)
     days = [source.gauss(0, 0.4) for _ in range(40)]
     runs = [{f"f{i}": Total(day, None) for i in range(4)} for day in days]
