@@ -56,7 +56,9 @@ def expected_costs(
     function. keys: of its call. argument_bytes: of its arguments that are no nodes.
     Raises HistoryError.
     """
-    codes, keys = codes or codes_of(dag), keys or lineage(dag)
+    # Without nodes and without codes, functions are known by their names alone.
+    unknown = [""] * len(dag)
+    codes, keys = codes or codes_of(dag) or unknown, keys or lineage(dag) or unknown
     predictor = knowledge.predictor([call.function for call in dag.calls])
     tasks = _TaskCosts(argument_bytes=dict(argument_bytes))
     for task, call in enumerate(dag.calls):
@@ -65,8 +67,7 @@ def expected_costs(
         # Tasks come in topological order, so the sizes of all upstream values are predicted by now.
         input_bytes = sum(tasks.output_bytes[u] for u in call.upstream)
         input_bytes += tasks.argument_bytes.get(task, 0)
-        code = codes[task] if codes else ""
-        _add_task(tasks, predictor, dag, task, code, keys[task] if keys else "", input_bytes)
+        _add_task(tasks, predictor, dag, task, codes[task], keys[task], input_bytes)
 
     acts = knowledge.platform(platform)
     own, shared = _uncertainty(tasks, predictor, dag, codes)
@@ -141,18 +142,17 @@ def _uncertainty(
             own[task] = min(MOST_UNCERTAINTY, estimate.spread)
             continue
 
-        code, is_same_call = codes[task] if codes else "", estimate.is_same_call
-        kind = (code, call.function, is_same_call)
+        name, is_same_call = call.function, estimate.is_same_call
+        kind = (codes[task], name, is_same_call)
         if kind not in sigmas:
-            sigma = predictor.batch_sigma(code, call.function, is_same_call=is_same_call)
+            sigma = predictor.batch_sigma(codes[task], name, is_same_call=is_same_call)
             sigmas[kind] = sigma.own
         own[task] = min(MOST_UNCERTAINTY, math.hypot(sigmas[kind], estimate.unseen_sigma))
-        contributions.append(
-            TaskContribution(call.function, tasks.run_s[task], own[task], is_same_call)
-        )
+        contributions.append(TaskContribution(name, tasks.run_s[task], own[task], is_same_call))
 
-    shared = predictor.run_sigma(contributions) if contributions else 0.0
-    return own, min(MOST_UNCERTAINTY, shared)
+    if not contributions:
+        return own, 0.0
+    return own, min(MOST_UNCERTAINTY, predictor.run_sigma(contributions))
 
 
 def _starts(acts: Platform, needs: set[Resources]) -> dict[str, Any]:

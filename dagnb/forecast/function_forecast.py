@@ -234,7 +234,8 @@ class _Function:
 
 
 def _by_resources(
-    samples: Sequence[Sample], options: TaskOptions | None
+    samples: Sequence[Sample],
+    options: TaskOptions | None,
 ) -> list[tuple[Resources, list[Sample]]]:
     """Returns the samples of each resources, most samples first.
 

@@ -180,10 +180,14 @@ def _transfer(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase) -> Transfer
 
 
 def _cost(model: Transfer | None, default: LinearCost) -> LinearCost:
-    return LinearCost(model.latency_s, model.s_per_byte) if model is not None else default
+    if model is None:
+        return default
+    return LinearCost(model.latency_s, model.s_per_byte)
 
 
 def _typical_s(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase, default_s: float) -> float:
-    # A median: one slow submission after a pause must not become the price of all.
     acts = by_phase.get(phase)
-    return median(act.seconds for act in acts) if acts else default_s
+    if not acts:
+        return default_s
+    # A median: one slow submission after a pause must not become the price of all.
+    return median(act.seconds for act in acts)

@@ -75,12 +75,16 @@ class Makespans:
     @property
     def prediction_s(self) -> float | None:
         """The error of the predictions: replay - plan."""
-        return self.replay_s - self.plan_s if self.plan_s is not None else None
+        if self.plan_s is None:
+            return None
+        return self.replay_s - self.plan_s
 
     @property
     def in_band(self) -> bool | None:
         """True if the real makespan lies inside the forecast of 8 in 10 runs."""
-        return self.forecast.covers(self.real_s) if self.forecast is not None else None
+        if self.forecast is None:
+            return None
+        return self.forecast.covers(self.real_s)
 
     def __str__(self) -> str:
         """Returns three makespans and the causes of their differences, in lines."""

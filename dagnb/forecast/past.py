@@ -142,8 +142,9 @@ def changed(
         fetch = LinearCost(costs.fetch.base_s, 1 / bytes_per_s)
         store = LinearCost(costs.store.base_s, 1 / bytes_per_s)
         changes |= {"known_s": others, "fetch": fetch, "store": store}
-    pool = problem.pool if cap is None else replace(problem.pool, cap=cap)
-    return replace(problem, costs=costs.with_(**changes), pool=pool)
+    if cap is not None:
+        problem = replace(problem, pool=replace(problem.pool, cap=cap))
+    return replace(problem, costs=costs.with_(**changes))
 
 
 def _require(name: str, value: float | None, least: int) -> None:

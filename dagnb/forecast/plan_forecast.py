@@ -61,7 +61,9 @@ class PlanForecast:
     def gap(self) -> float:
         """The distance from the bound, relative to it: 0.1 for 10 %."""
         bound_s = self.bound.seconds
-        return self.outcome.makespan_s / bound_s - 1.0 if bound_s > 0 else 0.0
+        if bound_s <= 0:
+            return 0.0
+        return self.outcome.makespan_s / bound_s - 1.0
 
 
 def forecast_of(plan: Plan) -> PlanForecast | None:

@@ -259,10 +259,14 @@ def _bayes(seen: Sequence[_Sample], prior: Prior) -> tuple[Average, LinearModel]
 
 def _log_odds(relation: str, prior: Prior) -> float:
     """Returns the log prior odds of a relation."""
+    log_odds = 0.0
     # The five affine lines share one vote, else five of eight votes would be affine.
-    share = -math.log(len(BEND_BYTES)) if relation == "affine" else 0.0
+    if relation == "affine":
+        log_odds -= math.log(len(BEND_BYTES))
     # A hint is worth a factor of 20, which a few samples can outweigh.
-    return share + (3.0 if prior.relation == relation else 0.0)
+    if relation == prior.relation:
+        log_odds += 3.0
+    return log_odds
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +295,9 @@ class Calls:
     def error(self, task: Point, scale: Scaling) -> float | None:
         """Returns the error of the prediction of this task; None for a call never seen."""
         before = self.of(task.key)
-        return scale.at_origin(task) - usual(before, scale) if before else None
+        if not before:
+            return None
+        return scale.at_origin(task) - usual(before, scale)
 
     def scored(self, tasks: Sequence[Point], share: float, keep: float) -> Calls:
         """Returns the expert after one more run was predicted.

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from dagnb.graph.brief import brief
+from dagnb.graph.brief import brief, number
 from dagnb.planning.basis import Basis
 from dagnb.prediction import spread
 from dagnb.prediction.estimate import LARGEST_EXPONENT, Estimate, Shape, widened
@@ -191,7 +191,7 @@ class FunctionModel:
         before = self.calls.of(key) if self.calls.is_trusted else ()
         if before:
             y, shape, n_samples = usual(before, fit.scale), fit.call_shape, float(len(before))
-            basis = Basis(f"{len(before)} equal {'call' if len(before) == 1 else 'calls'}")
+            basis = Basis(number(len(before), "equal call"))
             beyond = 0.0  # the same call reads the same bytes
         else:
             y, shape, n_samples = fit.experts[fit.chosen].at(n_bytes), fit.shape, fit.n_samples

@@ -89,6 +89,10 @@ class Point(NamedTuple):
     key: str = ""
     call_error: float | None = None
 
+    def error(self, *, of_calls: bool) -> float | None:
+        """Returns the error of its prediction from equal calls, or else from sizes."""
+        return self.call_error if of_calls else self.size_error
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

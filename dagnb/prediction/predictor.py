@@ -233,8 +233,12 @@ class Predictor:
             if other is not target:
                 continue
             points = model.batches[-1].points
-            xs.append(sum(math.log(point.n_bytes + 1) for point in points) / len(points))
-            ys.append(sum(point.y for point in points) / len(points))
+            x = y = 0.0
+            for point in points:
+                x += math.log(point.n_bytes + 1)
+                y += point.y
+            xs.append(x / len(points))
+            ys.append(y / len(points))
         if not xs:
             return None
         slope_weight = POOLED_NOISE / VAGUE.slope_sd**2

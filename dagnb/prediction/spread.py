@@ -118,7 +118,7 @@ def past_errors(batches: Sequence[Batch], *, of_calls: bool = False) -> list[tup
     errors = []
     for batch in batches:
         for point in batch.points:
-            error = point.call_error if of_calls else point.size_error
+            error = point.error(of_calls=of_calls)
             if error is not None:
                 errors.append((error, batch.point_weight))
     return errors
@@ -218,18 +218,22 @@ def _run_error(
         if error is not None:
             covered += share
             real += share * math.exp(error)
-    return math.log(real / covered) if covered >= COVERED else None
+    if covered < COVERED:
+        return None
+    return math.log(real / covered)
 
 
 def _total_error(points: Sequence[Point], *, of_calls: bool = False) -> float | None:
     """Returns log(real / predicted seconds) of all tasks together; None if none was predicted."""
     real = predicted = 0.0
     for point in points:
-        error = point.call_error if of_calls else point.size_error
+        error = point.error(of_calls=of_calls)
         if error is not None:
             real += math.exp(point.y)
             predicted += math.exp(point.y - error)
-    return _cut(math.log(real / predicted)) if predicted > 0 else None
+    if predicted <= 0:
+        return None
+    return _cut(math.log(real / predicted))
 
 
 def _cut(error: float) -> float:

@@ -98,7 +98,9 @@ class Exact:
     def _workers(self, problem: Problem) -> int:
         """Returns the number of workers that the model has."""
         n, pool = len(problem.dag), problem.pool
-        most = n if n <= SMALL else math.ceil(MARGIN * width(problem.dag))
+        most = n
+        if n > SMALL:
+            most = math.ceil(MARGIN * width(problem.dag))
         if pool.cap is not None:
             # Warm containers are there even beyond the cap.
             warm = 0 if pool.eager else sum(pool.warm.values())

@@ -59,7 +59,6 @@ class Answer:
 
     plans: Sequence[Plan]
     bound_s: float
-    is_closed: bool
     figures: str
 
 
@@ -258,7 +257,9 @@ class Model:
         used: Counter[Resources | None] = Counter()
         hinted = set()
         for span in trace.spans:
-            task = plan.steps[span.task].task if span.task >= 0 else -1
+            if span.task < 0:
+                continue
+            task = plan.steps[span.task].task
             # The first of both phases is where a task begins; copies of it come later.
             is_begin = span.phase in (Phase.FETCH, Phase.LOAD)
             if task in hinted or task not in self.begin or not is_begin:
@@ -287,7 +288,7 @@ class Model:
         if status == self.cp.INFEASIBLE:
             # The known plan uses more workers, and on so few none is as short.
             known_s = self.most * self.tick_s
-            return Answer(plans=(), bound_s=known_s, is_closed=True, figures=figures)
+            return Answer(plans=(), bound_s=known_s, figures=figures)
 
         bound_s = solver.best_objective_bound * self.tick_s
         plans: tuple[Plan, ...] = ()
@@ -295,8 +296,7 @@ class Model:
             figures += f", makespan {solver.objective_value * self.tick_s:.6g} s"
             plans = tuple(self._plans(solver))
         figures += f", bound {bound_s:.6g} s"
-        is_closed = status == self.cp.OPTIMAL
-        return Answer(plans=plans, bound_s=bound_s, is_closed=is_closed, figures=figures)
+        return Answer(plans=plans, bound_s=bound_s, figures=figures)
 
     def _plans(self, solver: Any) -> Iterator[Plan]:
         """Yields the answer with every step floating, and pinned; earlier begins go first."""
@@ -344,7 +344,9 @@ def _workers(
             yield ModelWorker(None, ticks(start_s + costs.program_s), True)
         return
 
-    before = costs.program_s + (costs.invocation_s if pool.single else 0.0)
+    before = costs.program_s
+    if pool.single:
+        before += costs.invocation_s
     needs = [call.options.needs for call in dag.calls]
     # Sources are ready at submission, so their workers start then.
     n_sources = Counter(call.options.needs for call in dag.calls if not call.upstream)

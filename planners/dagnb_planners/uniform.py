@@ -68,9 +68,11 @@ def best_size(problem: Problem, sizes: Sequence[Resources], may_shrink: bool) ->
 
 def scaled(problem: Problem, tasks: Sequence[int]) -> Iterator[Resources]:
     """Yields half, once and twice the most CPUs and the most memory that these tasks name."""
-    asked = [problem.dag.calls[task].options.needs for task in tasks]
-    most_cpus = max((needs.cpus or 0.0 for needs in asked), default=0.0)
-    most_mb = max((needs.memory_mb or 0 for needs in asked), default=0)
+    most_cpus, most_mb = 0.0, 0
+    for task in tasks:
+        needs = problem.dag.calls[task].options.needs
+        most_cpus = max(most_cpus, needs.cpus or 0.0)
+        most_mb = max(most_mb, needs.memory_mb or 0)
     if not most_cpus and not most_mb:
         return
     for factor in FACTORS:

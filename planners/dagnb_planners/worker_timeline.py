@@ -111,8 +111,9 @@ class WorkerGroup:
         """
         if self.pool.eager:
             return max(ready, self.cold_s)
-        is_warm = self.n_warm > len(self.workers) or self._has_warm_container(ready)
-        return ready + (self.warm_s if is_warm else self.cold_s)
+        if self.n_warm > len(self.workers) or self._has_warm_container(ready):
+            return ready + self.warm_s
+        return ready + self.cold_s
 
     def put(self, worker: PlannedWorker, begin: float, end: float) -> None:
         """Makes the worker busy from begin to end, and keeps the sorted lists in step."""
@@ -165,7 +166,9 @@ class WorkerGroup:
                 continue
             if begin < best or (begin == best and number < worker):
                 best, worker = begin, number
-        return (best, worker) if worker >= 0 else None
+        if worker < 0:
+            return None
+        return best, worker
 
     def _idle_ranges(self, ready: float, at: int) -> tuple[tuple[int, int, float], ...]:
         """Returns ranges of `_free` that are idle when ready, and when they would begin.
@@ -187,14 +190,18 @@ class WorkerGroup:
 
     def _before_all(self, ready: float) -> float:
         """Returns the begin on a worker before its other tasks: it is started for this one."""
-        return max(ready, self.cold_s) if self.pool.eager else ready + self.cold_s
+        if self.pool.eager:
+            return max(ready, self.cold_s)
+        return ready + self.cold_s
 
     def _start_s(self, idle_s: float) -> float:
         """Returns the seconds until a worker begins that was idle for so long."""
         pool = self.pool
         if pool.eager or idle_s <= pool.linger_s:
             return self.wake_s
-        return self.warm_s if idle_s <= pool.linger_s + pool.keep_alive_s else self.cold_s
+        if idle_s <= pool.linger_s + pool.keep_alive_s:
+            return self.warm_s
+        return self.cold_s
 
     def _has_warm_container(self, at: float) -> bool:
         """Returns True if a container of these resources is idle then, and warm."""
@@ -217,4 +224,6 @@ def _sooner(
         if not workers:
             return best
     first = (begin, min(workers, key=_NUMBER)[1])
-    return first if best is None or first < best else best
+    if best is None or first < best:
+        return first
+    return best
