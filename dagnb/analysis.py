@@ -183,7 +183,8 @@ def _named_problem(of: Any, workers: Any, costs: str) -> tuple[str, Problem]:
         case str() | Run():
             return _named_problem(past(of), workers, costs)
         case Past():
-            problem = of.measured(knowledge()) if costs == "measured" else of.predicted(knowledge())
+            make = of.measured if costs == "measured" else of.predicted
+            problem = make(knowledge())
             if workers is not None:
                 problem = _on_other_workers(problem, workers)
             return of.story.name, problem

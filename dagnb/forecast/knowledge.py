@@ -164,7 +164,7 @@ def platform(acts: Sequence[Act]) -> Platform:
         program_s=_typical_s(by_phase, Phase.PROGRAM, Costs.program_s),
         submit_s=_typical_s(by_phase, Phase.SUBMIT, Costs.submit_s),
         return_s=_typical_s(by_phase, Phase.RETURN, Costs.return_s),
-        # Beyond a factor of e the scenarios would be about transfers alone.
+        # At most a factor of e: a few odd transfers must not dominate all scenarios.
         transfer_spread=min(1.0, max(spreads, default=Platform.transfer_spread)),
         starts=starts(measured_starts),
         acts={kind: median(seconds) for kind, seconds in by_start.items()},

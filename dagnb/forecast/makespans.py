@@ -117,7 +117,8 @@ def causes(
 ) -> tuple[DelayCause, ...]:
     """Returns the largest differences on the critical path of either, by size. O(spans)."""
     # Off both paths a delay changes nothing: another branch was waited for.
-    steps = {*critical_steps(upstream, sinks, planned), *critical_steps(upstream, sinks, real)}
+    steps = {*critical_steps(upstream, sinks, planned)}
+    steps |= {*critical_steps(upstream, sinks, real)}
     predicted, measured = _lengths(planned, steps), _lengths(real, steps)
 
     differences = []
@@ -156,7 +157,7 @@ def makespans(story: RunDescription, trace: Trace, plan: Plan | None = None) -> 
     forecast, planned = story.forecast, None
     delays: tuple[DelayCause, ...] = ()
     if expected is not None:
-        # The forecast that was stored with the run counts: the one made now may know more.
+        # The forecast that was stored with the run counts: it is the one that was shown.
         forecast = forecast or expected.forecast
         planned = expected.trace
         delays = causes(planned, trace, list(story.upstream), story.sinks)

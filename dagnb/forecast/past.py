@@ -40,7 +40,8 @@ class Past:
     @cached_property
     def steps(self) -> tuple[int, ...]:
         """The first step of each task; copies that the plan made are not planned again."""
-        return tuple(step for step, name in enumerate(self.story.names) if not name.endswith("'"))
+        names = enumerate(self.story.names)
+        return tuple(step for step, name in names if not name.endswith("'"))
 
     @cached_property
     def dag(self) -> Dag:
@@ -89,7 +90,7 @@ class Past:
 
     def _expected(self, knowledge: Knowledge) -> Costs:
         story = self.story
-        # Runs of earlier versions have neither codes nor keys.
+        # A description without codes or keys gives none: functions are known by their names then.
         codes, keys = self._by_task(story.codes), self._by_task(story.keys)
         arguments = self._argument_bytes()
         return expected_costs(self.dag, knowledge, story.platform, codes, keys, arguments)
@@ -138,7 +139,10 @@ def changed(
         warm = {key: start for key, start in costs.starts.items() if key[1]}
         changes |= {"cold": StartCost(invoke_s=cold_s), "starts": warm, "start_series": ()}
     if bytes_per_s is not None:
-        others = {key: s for key, s in costs.known_s.items() if key[1] not in {"fetch", "store"}}
+        others = dict(costs.known_s)
+        for key in costs.known_s:
+            if key[1] in {"fetch", "store"}:
+                del others[key]
         fetch = LinearCost(costs.fetch.base_s, 1 / bytes_per_s)
         store = LinearCost(costs.store.base_s, 1 / bytes_per_s)
         changes |= {"known_s": others, "fetch": fetch, "store": store}

@@ -175,7 +175,8 @@ def weights(batches: Sequence[Batch]) -> list[float]:
         # By samples since and by time since: a machine may change overnight without any run in
         # between.
         age = max(0.0, batches[-1].ended_at - batch.ended_at) / HALF_LIFE_S
-        newest_first.append(batch.point_weight * 0.5 ** (later_samples / HALF_LIFE + age))
+        half_lives = later_samples / HALF_LIFE + age
+        newest_first.append(batch.point_weight * 0.5**half_lives)
         later_samples += batch.weight
     return newest_first[::-1]
 
@@ -314,7 +315,8 @@ class Calls:
                 other += min(WORST, abs(task.size_error))
         if not n_compared:
             return self
-        loss, other_loss = keep * self.loss + share * own, keep * self.other_loss + share * other
+        loss = keep * self.loss + share * own
+        other_loss = keep * self.other_loss + share * other
         return replace(self, loss=loss, other_loss=other_loss)
 
     def learnt(self, tasks: Sequence[Point]) -> Calls:
@@ -345,8 +347,10 @@ def usual(seen: Sequence[Point], scale: Scaling) -> float:
     """Returns the weighted median of equal calls, newer ones heavier. O(CALL_RUNS)."""
     # With 0.7 neither a cold first call nor one odd run decides, and a lasting change does after
     # two runs.
-    n = len(seen)
-    pairs = [(scale.at_origin(point), RECENT ** (n - 1 - i)) for i, point in enumerate(seen)]
+    pairs = []
+    for i, point in enumerate(seen):
+        runs_since = len(seen) - 1 - i
+        pairs.append((scale.at_origin(point), RECENT**runs_since))
     return weighted_median(pairs)
 
 

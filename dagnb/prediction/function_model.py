@@ -99,21 +99,24 @@ class FunctionModel:
         fitted, best = experts(self.batches, scale, self.prior)
         scores = self._scores()
         chosen = scores.index(min(scores))
-        n = sum(batch.n for batch in self.batches)
-        xs = [math.log(point.n_bytes + 1) for batch in self.batches for point in batch.points]
+        n, n_samples, xs = 0, 0.0, []
+        for batch in self.batches:
+            n += batch.n
+            n_samples += batch.weight
+            xs += [math.log(point.n_bytes + 1) for point in batch.points]
 
+        errors = spread.past_errors(self.batches)
+        call_errors = spread.past_errors(self.batches, of_calls=True)
         call_sigma = math.hypot(spread.CALL_RUN_SIGMA, spread.CALL_TASK_SIGMA)
         return Fit(
             scale=scale,
             experts=fitted,
             chosen=chosen,
             rivals=_rivals(fitted, scores, chosen),
-            shape=spread.shape(
-                spread.past_errors(self.batches), math.hypot(best.sigma, spread.RUN_SIGMA)
-            ),
-            call_shape=spread.shape(spread.past_errors(self.batches, of_calls=True), call_sigma),
+            shape=spread.shape(errors, math.hypot(best.sigma, spread.RUN_SIGMA)),
+            call_shape=spread.shape(call_errors, call_sigma),
             sizes=(min(xs), max(xs)),
-            n_samples=sum(batch.weight for batch in self.batches),
+            n_samples=n_samples,
             basis=Basis(f"{n} samples, {EXPERTS[chosen]}", expert=EXPERTS[chosen]),
         )
 
@@ -165,9 +168,12 @@ class FunctionModel:
         """
         continued = self.learnt(points, ended_at)
         new = continued.batches[-1]
-        errors = [point.size_error or 0.0 for point in new.points]
+        errors, call_errors = [], []
+        for point in new.points:
+            errors.append(point.size_error or 0.0)
+            if point.call_error is not None:
+                call_errors.append(point.call_error)
         expected = self.fit.shape
-        call_errors = [point.call_error for point in new.points if point.call_error is not None]
         if call_errors and self.calls.is_trusted:
             errors, expected = call_errors, self.fit.call_shape
         # Between the p5 and the p95.
@@ -190,12 +196,14 @@ class FunctionModel:
         sigma = fit.scale.uncertainty(cpus, memory_mb)
         before = self.calls.of(key) if self.calls.is_trusted else ()
         if before:
-            y, shape, n_samples = usual(before, fit.scale), fit.call_shape, float(len(before))
+            y, shape = usual(before, fit.scale), fit.call_shape
+            n_samples = float(len(before))
             basis = Basis(number(len(before), "equal call"))
             beyond = 0.0  # the same call reads the same bytes
         else:
-            y, shape, n_samples = fit.experts[fit.chosen].at(n_bytes), fit.shape, fit.n_samples
-            basis, beyond = fit.basis, fit.beyond(n_bytes)
+            y, shape = fit.experts[fit.chosen].at(n_bytes), fit.shape
+            n_samples, basis = fit.n_samples, fit.basis
+            beyond = fit.beyond(n_bytes)
             sigma = math.hypot(sigma, fit.uncertainty(n_bytes, y))
 
         plus = self.target.plus

@@ -182,7 +182,11 @@ def starts(measured: Sequence[MeasuredStart]) -> Starts:
     for start in measured:
         logs = by_kind[start.is_cold].setdefault(start.resources.kind, [])
         logs.append(math.log(max(START_FLOOR_S, start.seconds)))
-    return Starts({is_cold: _start_model(kinds) for is_cold, kinds in by_kind.items() if kinds})
+    models = {}
+    for is_cold, kinds in by_kind.items():
+        if kinds:
+            models[is_cold] = _start_model(kinds)
+    return Starts(models)
 
 
 def _start_model(kinds: Mapping[str, Sequence[float]]) -> StartModel:
@@ -199,6 +203,8 @@ def _start_model(kinds: Mapping[str, Sequence[float]]) -> StartModel:
     own = (2 * OWN_SIGMA**2 + squares) / (2 + n - len(means))
     level = sum(mean for _, mean in means.values()) / len(means)
     # Means scatter by own / count even where kinds are equally fast: that part is taken off.
-    apart = sum(max(0.0, (mean - level) ** 2 - own / count) for count, mean in means.values())
+    apart = 0.0
+    for count, mean in means.values():
+        apart += max(0.0, (mean - level) ** 2 - own / count)
     between = (2 * KIND_SIGMA**2 + apart) / (2 + len(means) - 1)
     return StartModel(level, math.sqrt(own), math.sqrt(between), n, means)

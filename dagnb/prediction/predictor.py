@@ -115,7 +115,9 @@ class Predictor:
         gives.
         options: its hints; None leaves those that were given before.
         """
-        hints = (options.io, options.time_s, options.output_bytes) if options is not None else None
+        hints: tuple[object, ...] | None = None
+        if options is not None:
+            hints = (options.io, options.time_s, options.output_bytes)
         memo_key = (
             target, function, name, n_bytes, resources.cpus, resources.memory_mb, hints, key,
         )  # fmt: skip
@@ -140,7 +142,8 @@ class Predictor:
         is_same_call: of tasks predicted from equal calls. O(samples remembered).
         """
         model = self._model(target, function, name)
-        return spread.sigma(model.batches if model is not None else (), of_calls=is_same_call)
+        batches = model.batches if model is not None else ()
+        return spread.sigma(batches, of_calls=is_same_call)
 
     def run_sigma(self, tasks: Sequence[TaskContribution]) -> float:
         """Returns the uncertainty of a run of these tasks as a whole, from past runs."""

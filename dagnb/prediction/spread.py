@@ -151,7 +151,8 @@ def run_totals(run: Mapping[str, Batch]) -> dict[str, Total]:
     """Returns the errors of one run by function, without those never predicted."""
     seconds = {}
     for name, batch in run.items():
-        seconds[name] = sum(math.exp(p.y) for p in batch.points) * batch.n / len(batch.points)
+        stored_s = sum(math.exp(point.y) for point in batch.points)
+        seconds[name] = stored_s * batch.n / len(batch.points)
 
     totals = {}
     for name in sorted(run, key=lambda name: (-seconds[name], name))[:FUNCTIONS]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from dagnb.errors import ConfigError, PlanError
@@ -69,7 +70,7 @@ class Best:
 
     def plan(self, problem: Problem) -> Plan:
         """Returns the plan of the shortest simulated run, at the percentile asked for."""
-        ranked = sorted(members(problem), key=lambda plan: simulated_score(problem, plan))
+        ranked = sorted(members(problem), key=partial(simulated_score, problem))
         bound = lower_bound(problem.dag, problem.costs, problem.pool)
         ranked.insert(0, self._improved(problem, ranked, bound.seconds))
         chosen = ranked[0]
@@ -91,7 +92,7 @@ class Best:
             seconds = min(max(SHARE * makespan_s, LEAST_S), MOST_S)
         evaluations = int(seconds / (STEP_S * len(problem.dag) * len(starts)))
         improved = [Search(problem, plan).run(evaluations, bound_s) for plan in starts]
-        return min([*improved, ranked[0]], key=lambda plan: simulated_score(problem, plan))
+        return min([*improved, ranked[0]], key=partial(simulated_score, problem))
 
 
 def members(problem: Problem) -> Iterator[Plan]:

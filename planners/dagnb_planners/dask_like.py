@@ -130,7 +130,11 @@ class _Decisions:
             # Of workers without inputs the idlest has the smallest objective: one is enough.
             elif group.idlest() not in workers:
                 workers.append(group.idlest())
-        return min(workers, key=lambda worker: (self.objective(task, worker, now), worker.number))
+
+        def rank(worker: PlannedWorker) -> tuple[float, int]:
+            return self.objective(task, worker, now), worker.number
+
+        return min(workers, key=rank)
 
     def objective(self, task: int, worker: PlannedWorker, now: float) -> float:
         """Returns the seconds until the worker would start: its occupancy, and its transfers."""
@@ -177,8 +181,9 @@ def worker_counts(prices: RankPrices, n: int) -> WorkerCounts:
     for resources, seconds in zip(prices.needs, prices.busy, strict=True):
         work[resources] = work.get(resources, 0.0) + seconds
     counts = dict.fromkeys(work, 1)
-    queue = [(-seconds, i, resources) for i, (resources, seconds) in enumerate(work.items())]
-    heapq.heapify(queue)
+    queue: list[tuple[float, int, Resources]] = []
+    for i, (resources, seconds) in enumerate(work.items()):
+        heapq.heappush(queue, (-seconds, i, resources))
     for _ in range(n - len(counts)):
         _, i, resources = queue[0]
         counts[resources] += 1

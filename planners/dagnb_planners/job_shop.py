@@ -121,7 +121,9 @@ class Model:
                 self.on[v, p] = model.new_bool_var("")
         for v in self.tasks:
             least = self.ticks(work.outside[v])
-            longest = max([least, *[self.ticks(seconds) for _, seconds in work.reads[v]]])
+            longest = least
+            for _, seconds in work.reads[v]:
+                longest = max(longest, self.ticks(seconds))
             body_s = work.window[v] - work.outside[v] - self.problem.costs.commit_s / 2
             body = self.ticks(body_s)
             self.begin[v] = model.new_int_var(0, most, "")
@@ -131,7 +133,7 @@ class Model:
             self.size[v] = self.fetch[v] + body + self.half
             end = self.commit[v] + self.half
             self.window[v] = model.new_interval_var(self.begin[v], self.size[v], end, "")
-            # Implied, but the solver prunes better when the bound is spelt out.
+            # A bound of dagnb.planning, which the solver need not find by search.
             model.add(self.commit[v] >= self.ticks(self.heads.commit[v]) - _ROUNDINGS)
             model.add_exactly_one(self.on[v, p] for p in self._workers_of(v))
             delay = self.ticks(work.again[v] + work.pause[v])
@@ -146,7 +148,8 @@ class Model:
         model.add_cumulative(windows, [1] * len(self.tasks), self.n_workers)
         pool = self.problem.pool
         if pool.memory_mb is not None and not pool.eager:
-            held = [pool.memory_of(self.problem.dag.calls[v].options.needs) for v in self.tasks]
+            calls = self.problem.dag.calls
+            held = [pool.memory_of(calls[v].options.needs) for v in self.tasks]
             warm = sum(n * pool.memory_of(needs) for needs, n in pool.warm.items())
             model.add_cumulative(windows, held, max(pool.memory_mb, warm))
 
@@ -173,7 +176,8 @@ class Model:
         if pair not in self.together:
             literal = self.together[pair] = self.model.new_bool_var("")
             for p in self._workers_of(v):
-                self.model.add_implication(self.on[u, p], self.on[v, p]).only_enforce_if(literal)
+                implied = self.model.add_implication(self.on[u, p], self.on[v, p])
+                implied.only_enforce_if(literal)
         yield self.together[pair]
 
     def _read_before(self, u: int, v: int) -> Iterator[Any]:
@@ -270,14 +274,15 @@ class Model:
             if worker not in numbers:
                 numbers[worker] = used[needs]
                 used[needs] += 1
-            self.model.add_hint(self.begin[task], min(self.ticks(span.begin_s), self.most))
+            begin = min(self.ticks(span.begin_s), self.most)
+            self.model.add_hint(self.begin[task], begin)
             for number, p in enumerate(self._workers_of(task)):
                 self.model.add_hint(self.on[task, p], number == numbers[worker])
 
     def solve(self, limit_s: float) -> Answer:
         """Searches on one core with a fixed seed, so that equal problems have equal answers."""
         solver = self.cp.CpSolver()
-        # Its handler is not replaced when it is done: the next Ctrl-C would kill the kernel.
+        # It leaves the system's default handler behind: the next Ctrl-C would kill the kernel.
         solver.parameters.catch_sigint_signal = False
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 0

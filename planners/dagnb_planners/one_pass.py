@@ -87,7 +87,8 @@ class _Walk:
             if self.number[task] < 0:
                 self.join(task)
             alone = [d for d in downstream if len(self.dag.calls[d].upstream) == 1]
-            if len(downstream) == 1 and alone and self.needs[alone[0]] == self.needs[task]:
+            is_chain = len(downstream) == 1 and len(alone) == 1
+            if is_chain and self.needs[alone[0]] == self.needs[task]:
                 self.put(alone[0], self.number[task])
             else:
                 self.share_out(alone, upstream=task)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from dagnb.graph.dag import Dag
@@ -63,7 +64,7 @@ def best_size(problem: Problem, sizes: Sequence[Resources], may_shrink: bool) ->
     wishes = sizes or tuple(scaled(problem, tasks))
     fits = dict.fromkeys(fitted(problem, tasks, wish, may_shrink) for wish in wishes)
     plans = [one_pass(problem, size) for size in fits]
-    return min(plans, key=lambda plan: simulated_score(problem, plan), default=None)
+    return min(plans, key=partial(simulated_score, problem), default=None)
 
 
 def scaled(problem: Problem, tasks: Sequence[int]) -> Iterator[Resources]:

@@ -254,10 +254,12 @@ class Emulation:
 
     def _take_held(self, executor: _Executor) -> None:
         """Takes the tasks that wait only for outputs this executor holds back."""
-        for child in [child for child, n in executor.held.items() if self.missing[child] == n]:
-            executor.tries = 0
-            self.missing[child] -= executor.held.pop(child)
-            executor.local.append(child)
+        for child, n in list(executor.held.items()):
+            if self.missing[child] == n:
+                executor.tries = 0
+                self.missing[child] = 0
+                del executor.held[child]
+                executor.local.append(child)
 
     def _has_resources(self, executor: _Executor, task: int) -> bool:
         return self.needs[task] == executor.needs
@@ -269,7 +271,9 @@ class Emulation:
         n = sum(self._find_executor(task) for task in tasks)
         if not n:
             return 0.0
-        return n * self.costs.invocation_s if n < _OWN_INVOCATIONS else self.costs.commit_s
+        if n < _OWN_INVOCATIONS:
+            return n * self.costs.invocation_s
+        return self.costs.commit_s
 
     def _find_executor(self, task: int) -> bool:
         """Demands an executor. Returns False if the task has to wait for one that ends."""
