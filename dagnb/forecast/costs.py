@@ -1,9 +1,11 @@
 """The price list of a run, from history: sizes first, task by task down the DAG, then times.
 
-sources ----> bytes read ----> output size (predicted) ----> bytes the next tasks read ----> ...
-|                  |
-v                  v
-run, unpickle        pickle                      seconds, medians
+    bytes read ---> output size ---> bytes that the next tasks read ---> ...
+        |               |
+        v               v
+    run, unpickle     pickle
+
+Sizes and times are medians of predictions, bytes and seconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
 """The knowledge that this process has of the history, read once and then extended.
 
-samples of functions  ->  Predictor                             by name of the function
-acts of a platform    ->  Platform: transfers, starts, ...      by name of the platform
+    samples of functions  ->  Predictor                           by name of the function
+    acts of a platform    ->  Platform: transfers, starts, ...    by name of the platform
+
+Reading a history of thousands of runs takes seconds, so a process does it once and later asks only
+for what is new.
 """
 
 from __future__ import annotations

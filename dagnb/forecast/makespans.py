@@ -1,11 +1,10 @@
 """The three makespans of a run, and the causes of their differences.
 
-plan      forecast before the run
-replay    simulated again, with the times that the run measured
-real      measured
+    plan      forecast before the run
+    replay    simulated again, with the times that the run measured
+    real      measured
 
-real - replay   error of the simulator
-replay - plan   error of the predictions
+real - replay is the error of the simulator, replay - plan that of the predictions.
 """
 
 from __future__ import annotations

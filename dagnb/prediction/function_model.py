@@ -219,7 +219,7 @@ class FunctionModel:
         )
 
     def _scores(self) -> list[float]:
-        """Returns the mean loss of each expert, the least is chosen."""
+        """Returns the mean loss of each expert; the least is chosen."""
         first = [FIRST_LOSS * i for i in range(len(EXPERTS))]
         # Only Bayes reads hints: with one it goes first until losses say otherwise.
         if self.prior != VAGUE:

@@ -83,7 +83,11 @@ class Best:
     def _improved(self, problem: Problem, ranked: list[Plan], bound_s: float) -> Plan:
         """Returns the best of a local search from the best two, half of the budget each."""
         # Floating steps have no worker to be moved from.
-        starts = [plan for plan in ranked if any(step.worker for step in plan.steps)][:2]
+        starts: list[Plan] = []
+        for plan in ranked:
+            is_pinned = any(step.worker for step in plan.steps)
+            if is_pinned and len(starts) < 2:
+                starts.append(plan)
         if not starts:
             return ranked[0]
         seconds = self.budget_s

@@ -1,8 +1,8 @@
 """A plan as constraints: a job shop with optional intervals, one for each task and worker.
 
-                 fetch     load, run, dump, store     commit
-    window    |---------|--------------------------|----|----|
-              begin                                    ^commit: the value is there for all
+                fetch     load, run, dump, store    hand over
+    window   |---------|--------------------------|-----|-----|
+             ^begin                                     ^commit: the value is there for all
     on[v, p]  true for the one worker p that runs task v; its windows do not overlap
 
 Intervals after Laborie, "IBM ILOG CP Optimizer for detailed scheduling", CPAIOR 2009,

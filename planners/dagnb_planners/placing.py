@@ -1,13 +1,13 @@
 """A schedule while it is being made: the busy times of workers, and what a task would take there.
 
-    worker 0   [a ......][b ..]      [d ....]     holds values of a, b, d
-    worker 1      [c ....]                        holds values of a (fetched), c
-                        ^ready of d: its last input is there
+    worker 0   [a ...][b ..]      [d ....]     holds values of a, b, c (fetched), d
+    worker 1           [c ......]              holds values of a (fetched), c
+                                ^ready of d: its last input is there
 
 A list scheduler takes tasks in an order in which upstream tasks come first, looks at the possible
 placements of each, and puts it on one.
 
-Times follow the virtual world: a worker does one thing at a time; a value is there for everybody,
+Times follow the virtual world: a worker does one thing at a time; a value is there for all,
 its maker too, when its task has been handed over; a value that a worker made or fetched needs no
 transfer. Only the simulator is exact: here a worker keeps its container, and an idle one starts
 warm.

@@ -152,8 +152,8 @@ class Search:
             step = self.chance.choice(path)
             blocker = run.before[step]
             is_blocked = blocker >= 0
-            if is_blocked:
-                is_blocked = all(run.end[u] <= run.end[blocker] for u in self.upstream[step])
+            for u in self.upstream[step]:
+                is_blocked = is_blocked and run.end[u] <= run.end[blocker]
             if is_blocked and self.chance.random() < 0.4:
                 if self.chance.random() < 0.5 and blocker not in self.upstream[step]:
                     return self.swapped(step, blocker)

@@ -62,9 +62,13 @@ def best_size(problem: Problem, sizes: Sequence[Resources], may_shrink: bool) ->
     """
     tasks = range(len(problem.dag))
     wishes = sizes or tuple(scaled(problem, tasks))
-    fits = dict.fromkeys(fitted(problem, tasks, wish, may_shrink) for wish in wishes)
-    plans = [one_pass(problem, size) for size in fits]
-    return min(plans, key=partial(simulated_score, problem), default=None)
+    plans: dict[Resources, Plan] = {}
+    for wish in wishes:
+        # Several wishes may be too small for the tasks, and then come to the same size.
+        size = fitted(problem, tasks, wish, may_shrink)
+        if size not in plans:
+            plans[size] = one_pass(problem, size)
+    return min(plans.values(), key=partial(simulated_score, problem), default=None)
 
 
 def scaled(problem: Problem, tasks: Sequence[int]) -> Iterator[Resources]:
@@ -94,9 +98,8 @@ def fitted(problem: Problem, tasks: Sequence[int], wish: Resources, may_shrink: 
             firm.append(needs)
 
     # What is not wished for stays as asked, by all of them.
-    cpus = [
-        needs.cpus for needs in (asked if wish.cpus is None else firm) if needs.cpus is not None
-    ]
+    binding = asked if wish.cpus is None else firm
+    cpus = [needs.cpus for needs in binding if needs.cpus is not None]
     if wish.cpus is not None:
         cpus.append(wish.cpus)
     memory: list[int] = []
