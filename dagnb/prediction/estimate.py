@@ -27,8 +27,8 @@ SCORES = tuple(_inv_cdf(p) for p in PROBABILITIES)
 # Beyond this exponent math.exp overflows soon; a factor of e**600 is as good as infinite.
 LARGEST_EXPONENT = 600.0
 
+# Quantiles of log(value / median) at PROBABILITIES: ascending, 0 in the middle.
 Shape = tuple[float, ...]
-"""quantiles of log(value / median) at PROBABILITIES: ascending, 0 in the middle"""
 
 
 def normal(sigma: float) -> Shape:

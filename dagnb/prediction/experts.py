@@ -172,8 +172,7 @@ def weights(batches: Sequence[Batch]) -> list[float]:
     """Returns the weight of one point of each batch: older ones count less."""
     newest_first, later_samples = [], 0.0
     for batch in reversed(batches):
-        # By samples since and by time since: a machine may change overnight without any run in
-        # between.
+        # By samples since and by time since: a machine may change overnight without a run.
         age = max(0.0, batches[-1].ended_at - batch.ended_at) / HALF_LIFE_S
         half_lives = later_samples / HALF_LIFE + age
         newest_first.append(batch.point_weight * 0.5**half_lives)
@@ -345,8 +344,7 @@ class Calls:
 
 def usual(seen: Sequence[Point], scale: Scaling) -> float:
     """Returns the weighted median of equal calls, newer ones heavier. O(CALL_RUNS)."""
-    # With 0.7 neither a cold first call nor one odd run decides, and a lasting change does after
-    # two runs.
+    # With 0.7 neither a cold first call nor one odd run decides; a change that lasts two runs does.
     pairs = []
     for i, point in enumerate(seen):
         runs_since = len(seen) - 1 - i

@@ -84,8 +84,7 @@ def moments(xs: list[float], ys: list[float], weights: list[float]) -> Moments:
     total = sum(weights)
     x = sum(map(mul, weights, xs)) / total
     y = sum(map(mul, weights, ys)) / total
-    # About the means: raw sums of squares would cancel for large x. `map(mul)` is the fastest pure
-    # Python.
+    # About the means: raw sums of squares would cancel for large x. map is fastest here.
     dx = [value - x for value in xs]
     dy = [value - y for value in ys]
     weighted = list(map(mul, weights, dx))

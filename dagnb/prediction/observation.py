@@ -50,8 +50,7 @@ class Target(Enum):
     @property
     def default(self) -> tuple[float, float]:
         """(median, standard deviation of the logarithm) while nothing is known at all."""
-        # Spreads of 2 to 3 are two orders of magnitude to either side: a guess, and wide enough to
-        # say so.
+        # Spreads of 2 to 3 are a guess: two orders of magnitude to either side.
         return {
             Target.RUN: (0.1, 2.5),
             Target.OUTPUT: (1_000.0, 3.0),

@@ -171,8 +171,7 @@ def _level(sizes: Sequence[float], logs: Sequence[float], bend: float) -> tuple[
 def _loss(sizes: Sequence[float], logs: Sequence[float], bend: float) -> float:
     """Returns the sum of absolute errors, and a little for an unusual bend."""
     _, errors = _level(sizes, logs, bend)
-    # The last term decides only where sizes cannot: it keeps the bend from running off to either
-    # end.
+    # The last term decides only where sizes cannot: it keeps the bend from running off.
     return sum(map(abs, errors)) + 0.02 * abs(math.log(bend / BEND_BYTES))
 
 

@@ -59,8 +59,8 @@ POOLED_NOISE = 1.0
 # Estimates remembered. Equal tasks of wide DAGs ask for equal ones; more would only hold memory.
 MEMO = 100_000
 
+# (quantity, lasting hash of the function's code)
 Key = tuple[Target, str]
-"""(quantity, lasting hash of the function's code)"""
 
 
 class Predictor:
@@ -80,8 +80,7 @@ class Predictor:
         for sample in samples:
             run.setdefault(sample.function, []).append(sample)
 
-        # Collected first: a function of this run must not be predicted from another of the same
-        # run.
+        # Collected first: functions of one run must not be predicted from each other.
         learnt: dict[Key, FunctionModel] = {}
         for function, tasks in run.items():
             name = min(task.name for task in tasks)
@@ -111,16 +110,14 @@ class Predictor:
     ) -> Estimate:
         """Returns the distribution of one quantity of one task, in seconds or bytes.
 
-        function, name, key: as in its Sample. n_bytes: that the task reads; for DUMP, that it
-        gives.
+        function, name, key: as in its Sample. n_bytes: that it reads; for DUMP, that it gives.
         options: its hints; None leaves those that were given before.
         """
         hints: tuple[object, ...] | None = None
         if options is not None:
             hints = (options.io, options.time_s, options.output_bytes)
-        memo_key = (
-            target, function, name, n_bytes, resources.cpus, resources.memory_mb, hints, key,
-        )  # fmt: skip
+        cpus, memory_mb = resources.cpus, resources.memory_mb
+        memo_key = (target, function, name, n_bytes, cpus, memory_mb, hints, key)
         estimate = self._memo.get(memo_key)
         if estimate is None:
             if len(self._memo) >= MEMO:

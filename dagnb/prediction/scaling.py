@@ -21,8 +21,7 @@ from dagnb.prediction.observation import Batch, Point
 
 # Prior of an exponent: half-way between sequential and parallel, either within two deviations.
 GAMMA, GAMMA_SD = 0.5, 0.3
-# Prior of the growth with input size; learnt beside gamma, else large inputs would pass for few
-# CPUs.
+# Prior of the growth with input size; learnt beside gamma, else large inputs pass for few CPUs.
 SLOPE, SLOPE_SD = 0.5, 0.5
 # First guess of both variances, within a run and between runs; worth two samples.
 NOISE = 0.09
@@ -87,8 +86,7 @@ def scaling(batches: Sequence[Batch]) -> Scaling:
     cpus = [point.cpus for point in points if point.cpus is not None]
     memory = [point.memory_mb for point in points if point.memory_mb is not None]
     cpus_origin, memory_origin = _origin(cpus), _origin(memory)
-    # Some launchers sell CPU time by memory. Where CPUs are named, memory buys none: it starts at
-    # 0.
+    # Some launchers sell CPU time by memory; where CPUs are named, memory buys none.
     start = Scaling(
         ResourceExponent(GAMMA, GAMMA_SD, cpus_origin),
         ResourceExponent(GAMMA if cpus_origin is None else 0.0, GAMMA_SD, memory_origin),

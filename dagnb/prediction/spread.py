@@ -56,8 +56,7 @@ class Sigma:
     def correlation(self) -> float:
         """The correlation r of two tasks of a run, 0 to 1.
 
-        A scenario gives a task the score sqrt(r) * score of the run + sqrt(1 - r) * score of the
-        task.
+        In a scenario a task has the score sqrt(r) * run's score + sqrt(1 - r) * its own.
         """
         return self.shared**2 / (self.shared**2 + self.own**2)
 
@@ -99,8 +98,7 @@ def shape(errors: Sequence[tuple[float, float]], sigma: float) -> Shape:
         while i < len(pairs) - 1 and passed + pairs[i][1] / 2 < p * total:
             passed += pairs[i][1]
             i += 1
-        # Biased predictions would move the middle; but the median is what was predicted, so it
-        # stays 0.
+        # Biased predictions would move the middle, but the median is the prediction: it stays 0.
         if p == 0.5:
             quantiles.append(0.0)
         elif score > 0:

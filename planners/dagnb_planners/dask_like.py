@@ -156,8 +156,7 @@ def in_blocks(
 ) -> dict[int, Block]:
     """Returns source -> its block, where its function has enough sources.
 
-    Consecutive ones in depth-first order share a block, so that what reads them finds them
-    together.
+    Consecutive ones in depth-first order share a block, so that their reader finds them together.
     """
     groups: dict[tuple[str, Resources], list[int]] = {}
     for task in sorted(sources(dag), key=numbers.__getitem__):

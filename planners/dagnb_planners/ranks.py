@@ -21,8 +21,7 @@ class RankPrices:
     outside_s: fetching inputs from outside.
     inputs: (seconds, upstream) of those that need a transfer, the longest first: inputs come all at
     once, so the first that is not at hand decides.
-    kept: upstream whose whole value is at hand afterwards; a part of a value serves no other
-    reader.
+    kept: upstream whose whole value is at hand afterwards; a part serves no other reader.
     """
 
     def __init__(self, problem: Problem) -> None:

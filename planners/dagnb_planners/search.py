@@ -34,8 +34,8 @@ _SLIP = 1e-9
 # Steps of the chain that are tried before the search gives up: some have no other worker.
 _DRAWS = 8
 
+# (makespan, mean end of the steps, cost): smaller is better.
 Score = tuple[float, float, float]
-"""(makespan, mean end of the steps, cost): smaller is better"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,7 @@ class Candidate:
 class SimulatedCandidate:
     """The simulated run of a candidate.
 
-    begin, end: of each step on its worker. before: the step its worker ran just before, -1 for
-    none.
+    begin, end: of each step on its worker. before: the step its worker ran before, or -1.
     """
 
     score: Score
