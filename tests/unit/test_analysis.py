@@ -102,22 +102,22 @@ def length(line: PlannerResult) -> float:
 
 
 def test_a_node_is_compared_over_all_installed_planners_at_expected_costs() -> None:
-    found = dagnb.compare(total([promised(), promised()]))
+    comparison = dagnb.compare(total([promised(), promised()]))
 
-    assert found.name == "total"
-    assert {line.planner for line in found.lines} == set(registry.names("planner"))
-    assert problem(found).costs.run(0) == pytest.approx(3.0)
-    assert problem(found).pool.cap == 2
+    assert comparison.name == "total"
+    assert {line.planner for line in comparison.lines} == set(registry.names("planner"))
+    assert problem(comparison).costs.run(0) == pytest.approx(3.0)
+    assert problem(comparison).pool.cap == 2
 
 
 def test_a_run_is_compared_at_the_prices_it_paid(done: Run[int]) -> None:
-    found = dagnb.compare(done, planners=QUICK)
+    comparison = dagnb.compare(done, planners=QUICK)
     run_s = {span.task: span.duration_s for span in done.trace.spans if span.phase.value == "run"}
 
-    assert found.name == "parts"
-    assert [call.name for call in problem(found).dag.calls] == list(done.story.names)
-    assert dict(problem(found).costs.run_s) == pytest.approx(run_s)
-    assert set(problem(found).costs.basis.values()) == {MEASURED}
+    assert comparison.name == "parts"
+    assert [call.name for call in problem(comparison).dag.calls] == list(done.story.names)
+    assert dict(problem(comparison).costs.run_s) == pytest.approx(run_s)
+    assert set(problem(comparison).costs.basis.values()) == {MEASURED}
 
 
 def test_of_what_was_measured_the_percentiles_are_one(done: Run[int]) -> None:
@@ -127,11 +127,11 @@ def test_of_what_was_measured_the_percentiles_are_one(done: Run[int]) -> None:
 
 
 def test_a_run_is_compared_at_the_prices_that_are_expected_now(done: Run[int]) -> None:
-    found = dagnb.compare(done, planners=QUICK, costs="predicted")
+    comparison = dagnb.compare(done, planners=QUICK, costs="predicted")
 
     assert all(
         "sample" in basis.text or "call" in basis.text
-        for basis in problem(found).costs.basis.values()
+        for basis in problem(comparison).costs.basis.values()
     )
 
 
@@ -238,9 +238,9 @@ def test_what_cannot_be_is_refused(done: Run[int], changes: dict[str, Any]) -> N
 
 
 def test_planners_are_given_by_name_or_as_objects_and_distinguished(done: Run[int]) -> None:
-    found = dagnb.compare(done, planners=["heft", Heft(n_workers=1)])
+    comparison = dagnb.compare(done, planners=["heft", Heft(n_workers=1)])
 
-    assert {line.planner for line in found.lines} == {"heft", "Heft(n_workers=1)"}
+    assert {line.planner for line in comparison.lines} == {"heft", "Heft(n_workers=1)"}
 
 
 def test_an_unknown_planner_is_an_error_with_the_nearest_name(done: Run[int]) -> None:
@@ -261,11 +261,11 @@ def test_the_exact_planner_is_hurried_and_left_out_of_large_dags_unless_asked_fo
 
 
 def test_a_run_on_other_workers_starts_and_fits_as_those_do(done: Run[int]) -> None:
-    found = problem(dagnb.compare(done, planners=QUICK, workers=Inline(n=5)))
+    comparison = problem(dagnb.compare(done, planners=QUICK, workers=Inline(n=5)))
 
-    assert found.pool.cap == 5
-    assert found.costs.start_series == ()
-    assert set(found.costs.basis.values()) == {MEASURED}
+    assert comparison.pool.cap == 5
+    assert comparison.costs.start_series == ()
+    assert set(comparison.costs.basis.values()) == {MEASURED}
 
 
 def test_a_failed_run_is_compared_as_far_as_it_is_known() -> None:

@@ -77,22 +77,22 @@ def test_it_is_predicted_for_what_is_usually_read_or_for_so_many_bytes(taught: K
 
 
 def test_every_sample_is_a_point_and_the_curve_goes_beyond_them(taught: Knowledge) -> None:
-    found = forecast(taught)
-    sizes = [n_bytes for n_bytes, *_ in found.curve]
+    expected = forecast(taught)
+    sizes = [n_bytes for n_bytes, *_ in expected.curve]
 
-    assert {(p.n_bytes, round(p.run_s, 3), p.output_bytes) for p in found.points} == {
+    assert {(p.n_bytes, round(p.run_s, 3), p.output_bytes) for p in expected.points} == {
         (ARGUMENTS, 2.0, 200)
     }
-    assert len(found.points) == 8
+    assert len(expected.points) == 8
     assert (sizes[0], sizes[-1], len(sizes)) == (ARGUMENTS // 4, ARGUMENTS * 4, CURVE)
-    assert all(p10 < p50 < p90 for _, p10, p50, p90 in found.curve)
+    assert all(p10 < p50 < p90 for _, p10, p50, p90 in expected.curve)
 
 
 def test_versions_of_the_code_are_counted_and_the_newest_predicts(taught: Knowledge) -> None:
-    found = forecast(taught)
+    expected = forecast(taught)
 
-    assert found.codes == 2
-    assert "of earlier code" not in found.basis
+    assert expected.codes == 2
+    assert "of earlier code" not in expected.basis
     assert "of earlier code" in function_forecast("resize", taught, code="third").basis
 
 
@@ -112,21 +112,21 @@ def test_a_function_that_never_ran_is_an_error_unless_its_task_is_at_hand(
     with pytest.raises(UnknownNameError, match=r"unknown function 'resise'. Did you mean 'resize'"):
         function_forecast("resise", taught)
 
-    found = function_forecast(
+    expected = function_forecast(
         "fresh", taught, code="x", options=TaskOptions(time_s=9.0, resources=BIG)
     )
-    assert [(line.resources, line.n) for line in found.lines] == [(BIG, 0)]
-    assert found.lines[0].run.p50 == pytest.approx(9.0)
-    assert found.points == ()
+    assert [(line.resources, line.n) for line in expected.lines] == [(BIG, 0)]
+    assert expected.lines[0].run.p50 == pytest.approx(9.0)
+    assert expected.points == ()
 
 
 def test_resources_that_the_task_at_hand_asks_for_have_a_line_though_unmeasured(
     taught: Knowledge,
 ) -> None:
     other = Resources(cpus=2.0)
-    found = function_forecast("resize", taught, options=TaskOptions(resources=other))
+    expected = function_forecast("resize", taught, options=TaskOptions(resources=other))
 
-    assert [(line.resources, line.n) for line in found.lines] == [
+    assert [(line.resources, line.n) for line in expected.lines] == [
         (DEFAULT, 6),
         (BIG, 2),
         (other, 0),
@@ -164,7 +164,7 @@ def test_what_is_unknown_is_said_to_be(taught: Knowledge) -> None:
 def test_it_shows_its_table_where_nothing_can_draw_it(
     taught: Knowledge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = forecast(taught)
+    expected = forecast(taught)
     monkeypatch.setitem(verbs, "show", lambda thing: {"text/plain": repr(thing)})
 
-    assert found._repr_mimebundle_() == {"text/plain": str(found)}
+    assert expected._repr_mimebundle_() == {"text/plain": str(expected)}

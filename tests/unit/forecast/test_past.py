@@ -103,9 +103,9 @@ def test_nothing_changes_that_was_not_asked_for() -> None:
 
 
 def test_another_cap_is_that_of_the_pool() -> None:
-    found = changed(PROBLEM, cap=7)
+    result = changed(PROBLEM, cap=7)
 
-    assert (found.pool, found.costs) == (Pool(cap=7, eager=False), PROBLEM.costs)
+    assert (result.pool, result.costs) == (Pool(cap=7, eager=False), PROBLEM.costs)
 
 
 def test_other_cold_starts_are_so_long_for_all_resources_and_leave_warm_ones() -> None:

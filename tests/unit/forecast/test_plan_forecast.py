@@ -32,21 +32,21 @@ def planned(costs: Costs = COSTS) -> Plan:
 def test_a_forecast_is_the_simulation_at_median_prices_with_a_band_around_it() -> None:
     plan = planned()
 
-    found = forecast_of(plan)
+    expected = forecast_of(plan)
 
-    assert found is not None
-    assert found.trace == simulate(plan, COSTS, POOL)
-    assert found.outcome.makespan_s == found.trace.makespan_s
-    assert found.forecast.p10_s < found.trace.makespan_s < found.forecast.p90_s
-    assert found.forecast.known == pytest.approx(0.25)
+    assert expected is not None
+    assert expected.trace == simulate(plan, COSTS, POOL)
+    assert expected.outcome.makespan_s == expected.trace.makespan_s
+    assert expected.forecast.p10_s < expected.trace.makespan_s < expected.forecast.p90_s
+    assert expected.forecast.known == pytest.approx(0.25)
 
 
 def test_the_gap_is_how_much_longer_than_the_bound_a_plan_is() -> None:
-    found = forecast_of(planned())
+    expected = forecast_of(planned())
 
-    assert found is not None
-    assert found.gap == pytest.approx(found.outcome.makespan_s / found.bound.seconds - 1)
-    assert 0 <= found.gap < 0.1
+    assert expected is not None
+    assert expected.gap == pytest.approx(expected.outcome.makespan_s / expected.bound.seconds - 1)
+    assert 0 <= expected.gap < 0.1
 
 
 @pytest.mark.parametrize("n", [10, 1_100])
@@ -54,11 +54,11 @@ def test_a_forecast_is_that_of_the_scenarios_even_where_one_simulation_serves_bo
     dag = graphs.fan_out(n)
     plan = replace(floating(dag), problem=Problem(dag=dag, costs=COSTS, pool=POOL))
 
-    found = forecast_of(plan)
+    expected = forecast_of(plan)
 
-    assert found is not None
-    assert found.forecast == forecast(plan, COSTS, POOL, known=known_share(COSTS, len(dag)))
-    assert found.forecast.n_scenarios == (MOST if n == 10 else 1)
+    assert expected is not None
+    assert expected.forecast == forecast(plan, COSTS, POOL, known=known_share(COSTS, len(dag)))
+    assert expected.forecast.n_scenarios == (MOST if n == 10 else 1)
 
 
 def test_a_plan_has_one_forecast_and_a_plan_without_problem_none() -> None:

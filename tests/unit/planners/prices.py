@@ -36,7 +36,7 @@ def problem(
 
 def placed(planner: Planner, problem: Problem) -> dict[str, str]:
     """Returns worker -> its tasks by priority; workers in the order of their first task."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for step in sorted(planner.plan(problem).steps, key=lambda step: step.priority):
-        found.setdefault(step.worker or "", []).append(problem.dag.calls[step.task].name)
-    return {worker: " ".join(names) for worker, names in found.items()}
+        result.setdefault(step.worker or "", []).append(problem.dag.calls[step.task].name)
+    return {worker: " ".join(names) for worker, names in result.items()}

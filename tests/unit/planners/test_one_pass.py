@@ -38,11 +38,11 @@ def planned(
 
 def tasks_of(plan: Plan) -> dict[str, str]:
     """worker -> names of its tasks, in the DAG's order, in one string"""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for step in plan.steps:
         assert step.worker is not None
-        found.setdefault(step.worker, []).append(plan.dag.calls[step.task].name)
-    return {worker: " ".join(names) for worker, names in found.items()}
+        result.setdefault(step.worker, []).append(plan.dag.calls[step.task].name)
+    return {worker: " ".join(names) for worker, names in result.items()}
 
 
 def test_a_chain_stays_on_one_worker() -> None:

@@ -33,10 +33,10 @@ def sample(key: str, run_s: float, function: str = "f1", n_bytes: int = 1000) ->
 
 
 def taught(*runs: list[Sample]) -> Predictor:
-    found = Predictor()
+    predictor = Predictor()
     for run in runs:
-        found.learn(run)
-    return found
+        predictor.learn(run)
+    return predictor
 
 
 def noisy(source: random.Random, sigma: float, function: str = "f1") -> list[Sample]:
@@ -51,21 +51,25 @@ def test_one_run_teaches_what_each_call_takes_though_all_read_as_much() -> None:
     known = taught(noisy(random.Random(1), 0.0))
 
     for key, seconds in SECONDS.items():
-        found = known.predict(Target.RUN, "f1", "f", 1000, key=key)
+        estimate = known.predict(Target.RUN, "f1", "f", 1000, key=key)
 
-        assert found.p50 == pytest.approx(seconds, rel=0.06)
-        assert (found.is_same_call, found.is_known, found.source) == (True, True, "1 equal call")
-        assert found.p90 < 1.4 * found.p50
+        assert estimate.p50 == pytest.approx(seconds, rel=0.06)
+        assert (estimate.is_same_call, estimate.is_known, estimate.source) == (
+            True,
+            True,
+            "1 equal call",
+        )
+        assert estimate.p90 < 1.4 * estimate.p50
 
 
 def test_a_call_never_seen_is_predicted_from_sizes() -> None:
     known = taught(*[noisy(random.Random(i), 0.0) for i in range(3)])
 
-    found = known.predict(Target.RUN, "f1", "f", 1000, key="new")
+    estimate = known.predict(Target.RUN, "f1", "f", 1000, key="new")
 
-    assert found == known.predict(Target.RUN, "f1", "f", 1000)
-    assert not found.is_same_call
-    assert found.spread > 2 * known.predict(Target.RUN, "f1", "f", 1000, key="a").spread
+    assert estimate == known.predict(Target.RUN, "f1", "f", 1000)
+    assert not estimate.is_same_call
+    assert estimate.spread > 2 * known.predict(Target.RUN, "f1", "f", 1000, key="a").spread
 
 
 def test_every_quantity_is_known_by_call() -> None:
@@ -90,12 +94,12 @@ def test_the_misses_of_equal_calls_are_split_into_shared_and_own() -> None:
     source = random.Random(4)
     known = taught(*[noisy(source, 0.3) for _ in range(60)])
 
-    found = known.batch_sigma("f1", "f", is_same_call=True)
+    estimate = known.batch_sigma("f1", "f", is_same_call=True)
 
-    assert found.shared == pytest.approx(
+    assert estimate.shared == pytest.approx(
         0.35, abs=0.1
     )  # of this run, and of those it is compared with
-    assert found.own < 0.04
+    assert estimate.own < 0.04
 
 
 def test_keys_without_information_are_not_trusted_for_long() -> None:
@@ -139,21 +143,23 @@ def test_a_lasting_change_is_followed() -> None:
 
 
 def test_a_call_made_often_in_one_run_counts_once() -> None:
-    found = Calls().learnt([Point(1, float(y), key="a") for y in range(9)])
+    estimate = Calls().learnt([Point(1, float(y), key="a") for y in range(9)])
 
-    assert [p.y for p in found.of("a")] == [4.0]
+    assert [p.y for p in estimate.of("a")] == [4.0]
 
 
 def test_memory_is_bounded_and_drops_what_was_called_longest_ago(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(experts, "KEYS", 5)
-    found = Calls()
+    estimate = Calls()
     for i in range(20):
-        found = found.learnt([Point(1, float(i), key="always"), Point(1, 0.0, key=f"once {i}")])
+        estimate = estimate.learnt(
+            [Point(1, float(i), key="always"), Point(1, 0.0, key=f"once {i}")]
+        )
 
-    assert set(found.seen) == {"always", "once 16", "once 17", "once 18", "once 19"}
-    assert [p.y for p in found.of("always")] == [16.0, 17.0, 18.0, 19.0]
+    assert set(estimate.seen) == {"always", "once 16", "once 17", "once 18", "once 19"}
+    assert [p.y for p in estimate.of("always")] == [16.0, 17.0, 18.0, 19.0]
 
 
 def test_changed_code_keeps_its_calls_with_more_uncertainty() -> None:

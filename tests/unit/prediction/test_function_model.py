@@ -21,10 +21,10 @@ def run(pairs: list[tuple[int, float]]) -> list[Point]:
 
 
 def taught(*runs: list[tuple[int, float]], model: FunctionModel | None = None) -> FunctionModel:
-    found = model or FunctionModel(Target.RUN)
+    result = model or FunctionModel(Target.RUN)
     for pairs in runs:
-        found = found.learnt(run(pairs), 0.0)
-    return found
+        result = result.learnt(run(pairs), 0.0)
+    return result
 
 
 def at(model: FunctionModel, n_bytes: int) -> Estimate:
@@ -205,11 +205,11 @@ def test_misses_are_split_into_what_a_run_shares_and_what_is_each_tasks_own() ->
             run([(1000, math.exp(level + source.gauss(0, 0.1))) for _ in range(100)]), 0.0
         )
 
-    found = sigma(model.batches)
+    result = sigma(model.batches)
 
-    assert found.own == pytest.approx(0.1, rel=0.2)
-    assert found.shared > 0.3
-    assert found.correlation > 0.9
+    assert result.own == pytest.approx(0.1, rel=0.2)
+    assert result.shared > 0.3
+    assert result.correlation > 0.9
 
 
 def test_a_hint_of_the_relation_decides_where_data_cannot() -> None:

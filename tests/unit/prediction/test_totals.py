@@ -60,10 +60,10 @@ def test_a_total_is_of_seconds_not_of_tasks() -> None:
         Point(1, math.log(1.0), size_error=math.log(2.0)),
     )
 
-    found = run_totals({"f": Batch(points, 2)})
+    result = run_totals({"f": Batch(points, 2)})
 
-    assert found["f"].by_size == pytest.approx(math.log(101 / 100.5))
-    assert found["f"].by_call is None
+    assert result["f"].by_size == pytest.approx(math.log(101 / 100.5))
+    assert result["f"].by_call is None
     assert run_totals({"f": Batch((Point(1, 0.0),), 1)}) == {}
 
 

@@ -40,16 +40,16 @@ def _nothing_logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def mark(path: Path) -> str:
     """Use the file; gives the mark of its birth."""
     with opened(path) as db:
-        found: str = db.execute("select mark from birth").fetchone()[0]
-    return found
+        result: str = db.execute("select mark from birth").fetchone()[0]
+    return result
 
 
 def aside(path: Path) -> list[Path]:
     """The files that were set aside."""
     return [
-        found
-        for found in path.parent.glob("*.damaged-*")
-        if not found.name.endswith(("-wal", "-shm"))
+        result
+        for result in path.parent.glob("*.damaged-*")
+        if not result.name.endswith(("-wal", "-shm"))
     ]
 
 

@@ -86,20 +86,20 @@ def test_samples_come_run_by_run_oldest_first_and_only_what_is_new(history: Hist
 def test_acts_are_listed_by_platform(history: History) -> None:
     keep(history, "r1")
 
-    found = history.acts("here")[0]
+    result = history.acts("here")[0]
 
-    assert {act.phase for act in found} >= {
+    assert {act.phase for act in result} >= {
         Phase.INVOKE,
         Phase.STORE,
         Phase.COMMIT,
         Phase.SUBMIT,
         Phase.RETURN,
     }
-    assert {act.n_bytes for act in found if act.phase is Phase.STORE} == {50_000}
-    assert [a.seconds for a in found if a.phase is Phase.STORE] == pytest.approx(
+    assert {act.n_bytes for act in result if act.phase is Phase.STORE} == {50_000}
+    assert [a.seconds for a in result if a.phase is Phase.STORE] == pytest.approx(
         [COSTS.store.of(50_000)] * 3, rel=1e-3
     )
-    assert {act.resources for act in found} == {Resources()}
+    assert {act.resources for act in result} == {Resources()}
     assert history.acts("elsewhere") == ([], 0)
 
 
