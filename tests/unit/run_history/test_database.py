@@ -48,7 +48,7 @@ def aside(path: Path) -> list[Path]:
     """The files that were set aside."""
     return [
         result
-        for result in path.parent.glob("*.damaged-*")
+        for result in path.parent.glob(f"{path.name}.damaged-*")
         if not result.name.endswith(("-wal", "-shm"))
     ]
 
