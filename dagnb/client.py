@@ -24,9 +24,8 @@ from dagnb.errors import (
 from dagnb.forecast.costs import expected_costs
 from dagnb.forecast.knowledge import knowledge
 from dagnb.forecast.plan_forecast import forecast_of
-from dagnb.graph import node as graph_node
+from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer
 from dagnb.graph.resources import Resources
 from dagnb.graph.targets import Targets
@@ -328,10 +327,6 @@ def new_run_id() -> str:
     return "".join(_BASE32[(number >> shift) & 31] for shift in range(125, -5, -5))
 
 
-def _show(thing: object) -> dict[str, str]:
-    return bundle(Dag.of(thing) if isinstance(thing, Node) else thing)
-
-
 def _predicted_s(made: Plan) -> float | None:
     """The median makespan of a plan; None where it is not known and would take long to find out."""
     outlook = forecast_of(made)
@@ -343,4 +338,6 @@ def _predicted_s(made: Plan) -> float | None:
         return None
 
 
-graph_node.verbs.update(run=run, plan=plan, simulate=simulate, show=_show, predicted=_predicted_s)
+client_hook.set_client(
+    client_hook.Client(run=run, plan=plan, simulate=simulate, show=bundle, predicted_s=_predicted_s)
+)

@@ -27,6 +27,7 @@ from dagnb.protocol.naming import find_task
 from dagnb.protocol.program import check_python
 from dagnb.protocol.run_description import RunDescription, counts, errors_of
 from dagnb.results import no_value, outcome, values
+from dagnb.run_history.finished_run import record_finished
 from dagnb.run_history.history import History
 from dagnb.storage.interface import Store
 from dagnb.storage.open import MEMORY_URL
@@ -301,13 +302,9 @@ class Run(Generic[R]):
     async def _remember(self) -> None:
         """Keep a run that is over in the history; without it dagnb only predicts worse."""
         try:
-            with contextlib.suppress(
-                StorageError
-            ):  # forgotten, or out of reach: there is nothing to learn from
-                now = await self._settled(None, with_logs=False)
-                await asyncio.to_thread(
-                    History().record, self.id, now.story, now.seen.state, now.trace
-                )
+            # A run that was forgotten, or a store out of reach: there is nothing to learn from.
+            with contextlib.suppress(StorageError):
+                await record_finished(self._store, self.id, History())
         except (HistoryError, ConfigError) as error:
             session.warn_once(error)
 

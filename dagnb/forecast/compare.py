@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from dagnb.errors import DagnbError
 from dagnb.failure import reason_of
 from dagnb.forecast.plan_forecast import PlanForecast, forecast_of
 from dagnb.graph.brief import brief, cut, number
-from dagnb.graph.node import verbs
+from dagnb.graph.client_hook import ShownOrText
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Planner, Problem
@@ -56,7 +55,7 @@ class PlannerResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(ShownOrText):
     """Lines, best first; planners that found no plan come last. name: of what was planned."""
 
     name: str
@@ -86,11 +85,6 @@ class Comparison:
         ]
         told = [f"{line.planner}: {line.problem}" for line in self.lines if line.problem]
         return "\n".join([self.name, *rows, *told])
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Its picture where there is one; the table in any case."""
-        shown = dict(verbs["show"](self)) if "show" in verbs else {}
-        return shown if {"text/html", "image/svg+xml"} & set(shown) else {"text/plain": str(self)}
 
 
 def compare_plans(

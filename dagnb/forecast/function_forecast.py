@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dagnb.errors import UnknownNameError
 from dagnb.graph.brief import brief
-from dagnb.graph.node import verbs
+from dagnb.graph.client_hook import ShownOrText
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.prediction.estimate import Estimate
@@ -75,7 +75,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionForecast:
+class FunctionForecast(ShownOrText):
     """A function by resources, those with most samples first. codes: how many versions of it were seen.
 
     sigma: how much of the doubt of its time a whole run shares, and how much is each task's own. points: samples, in
@@ -118,11 +118,6 @@ class FunctionForecast:
             f"{100 * self.sigma.shared:.0f} %",
             f"{100 * self.sigma.own:.0f} %",
         )
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Its picture where there is one; the table in any case."""
-        shown = dict(verbs["show"](self)) if "show" in verbs else {}
-        return shown if {"text/html", "image/svg+xml"} & set(shown) else {"text/plain": str(self)}
 
 
 def function_forecast(

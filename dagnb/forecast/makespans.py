@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.brief import brief
-from dagnb.graph.node import verbs
+from dagnb.graph.client_hook import ShownOrText
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
@@ -36,7 +35,7 @@ class DelayCause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Makespans:
+class Makespans(ShownOrText):
     """Seconds from submission to the last sink in the store. plan_s, forecast: None when nothing was foretold.
 
     real, replayed, planned, upstream, sinks, functions: to be drawn; the traces by step.
@@ -90,10 +89,6 @@ class Makespans:
             for c in self.causes
         ]
         return "\n".join(lines)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The run beside its plan, where pictures can be shown."""
-        return dict(verbs["show"](self)) if "show" in verbs else {"text/plain": str(self)}
 
 
 def causes(

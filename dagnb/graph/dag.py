@@ -11,7 +11,8 @@ from typing import Any
 
 from dagnb.errors import CycleError, GraphError
 from dagnb.graph.brief import brief, cut, number
-from dagnb.graph.node import Node, verbs
+from dagnb.graph.client_hook import Shown
+from dagnb.graph.node import Node
 from dagnb.graph.options import TaskOptions
 
 NO_OPTIONS = TaskOptions()
@@ -30,7 +31,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Dag:
+class Dag(Shown):
     """Calls in topological order; `sinks` are the positions whose values were asked for, in the order asked.
 
     `nodes` holds the user's node of each call, or nothing for a DAG drawn from data alone.
@@ -152,11 +153,6 @@ class Dag:
             else sorted(rank[i] for i in order if not downstream[i])
         )
         return cls(calls, tuple(ends))
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The picture of the DAG."""
-        bundle: dict[str, str] = verbs["show"](self)
-        return bundle
 
 
 def _reachable(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from dagnb.errors import ArgumentChangedError, GraphError, UnserialisableError
 from dagnb.failure import reason_of
 from dagnb.graph.brief import cut
+from dagnb.graph.client_hook import Shown, client
 from dagnb.graph.lineage import summary
 from dagnb.graph.pickling.blame import blame
 from dagnb.graph.pickling.packing import Content, Packed, pack, pack_call
@@ -25,19 +25,7 @@ R = TypeVar("R")
 _serial = itertools.count()
 
 
-class _Verbs(dict[str, Callable[..., Any]]):
-    """The client is found by name, when a verb is first needed: this room may not import it, and workers lack it."""
-
-    def __missing__(self, verb: str) -> Callable[..., Any]:
-        importlib.import_module("dagnb.client")
-        return {**self}[verb]
-
-
-verbs: dict[str, Callable[..., Any]] = _Verbs()
-"""`run`, `plan`, `simulate`: put here by the client, so that a node's methods are short for them"""
-
-
-class Node(Generic[R]):
+class Node(Shown, Generic[R]):
     """One call of a task: a value that does not exist yet. Immutable; equal only to itself, and hashable.
 
     The arguments are pickled when the node is made: a later change of them does not reach the task. `packed` holds
@@ -99,23 +87,15 @@ class Node(Generic[R]):
 
     def run(self, **options: Any) -> Run[R]:
         """Start this node and all it needs; returns at once. See dagnb.run for the options."""
-        run: Run[R] = verbs["run"](self, **options)
-        return run
+        return client().run(self, **options)
 
     def plan(self, **options: Any) -> Plan:
         """Decide who would run what; nothing runs. See dagnb.plan for the options."""
-        plan: Plan = verbs["plan"](self, **options)
-        return plan
+        return client().plan(self, **options)
 
     def simulate(self, **options: Any) -> Trace:
         """The run as it would be, in virtual time. See dagnb.simulate for the options."""
-        trace: Trace = verbs["simulate"](self, **options)
-        return trace
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The picture of the DAG up to this node; nothing runs by being looked at."""
-        bundle: dict[str, str] = verbs["show"](self)
-        return bundle
+        return client().simulate(self, **options)
 
     def __repr__(self) -> str:
         return f"<node {cut(self.task.name)} of {len(self.upstream)} upstream; .run() computes it>"

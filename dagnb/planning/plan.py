@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dagnb.errors import ConfigError
 from dagnb.graph.brief import brief, cut, number
+from dagnb.graph.client_hook import Shown, client, loaded_client
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import verbs
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.check import Advice, check
 
@@ -68,7 +68,7 @@ class Prewarm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Shown):
     """Who runs what. Steps stand in topological order; every sink of the DAG has at least one step.
 
     ways: (upstream step, step) -> how the value travels, for edges that do not go through the store.
@@ -118,7 +118,8 @@ class Plan:
         where = f"on {number(workers, 'worker')}"
         if self.is_floating:
             where = "any free worker takes the next"
-        predicted_s = verbs["predicted"](self) if "predicted" in verbs else None
+        loaded = loaded_client()
+        predicted_s = loaded.predicted_s(self) if loaded is not None else None
         makespan = "" if predicted_s is None else f", predicted makespan {predicted_s:.4g} s"
         return f"<plan by {cut(self.planner, 40)}: {number(len(self.steps), 'task')}, {where}{makespan}>"
 
@@ -137,12 +138,7 @@ class Plan:
 
     def to_svg(self) -> str:
         """The planning image, to be kept in a file. Raises ConfigError where nothing can draw, with the cure."""
-        shown = verbs["show"](self)
+        shown = client().show(self)
         if "image/svg+xml" not in shown:
             raise ConfigError(shown["text/plain"].rpartition("\n\n")[2])
-        return str(shown["image/svg+xml"])
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The planning image."""
-        bundle: dict[str, str] = verbs["show"](self)
-        return bundle
+        return shown["image/svg+xml"]

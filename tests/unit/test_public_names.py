@@ -55,11 +55,32 @@ print(json.dumps([before, task(abs)(-3).run(workers="inline").result(30)]))
     assert json.loads(done.stdout) == [False, 3]
 
 
-def test_an_unknown_verb_is_still_unknown_when_the_client_is_there() -> None:
-    from dagnb.graph.node import verbs
+def test_a_node_in_a_process_without_the_client_finds_it_for_its_picture() -> None:
+    code = """
+import json
+from dagnb import task
+from dagnb.graph.client_hook import loaded_client
+before = loaded_client() is not None
+shown = task(abs)(-3)._repr_mimebundle_()
+print(json.dumps([before, "text/plain" in shown, loaded_client() is not None]))
+"""
 
-    with pytest.raises(KeyError, match="fly"):
-        verbs["fly"]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert json.loads(done.stdout) == [False, True, True]
+
+
+def test_a_table_is_shown_as_text_where_the_client_was_not_imported() -> None:
+    code = """
+import json, sys
+from dagnb.forecast.makespans import Makespans
+shown = Makespans(real_s=1.0, replay_s=1.0)._repr_mimebundle_()
+print(json.dumps([sorted(shown), "dagnb.client" in sys.modules]))
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert json.loads(done.stdout) == [["text/plain"], False]
 
 
 def test_every_public_name_is_there() -> None:

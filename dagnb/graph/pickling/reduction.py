@@ -113,14 +113,21 @@ def _imported_generic_function(item: Any) -> Reduction | None:
     added = {kind: made for kind, made in item.registry.items() if made.__module__ == "__main__"}
     if not added:
         return None
-    return _found, (item.__module__, item.__qualname__), (added, {}, {}), None, None, _fill_generic
+    return (
+        _imported,
+        (item.__module__, item.__qualname__),
+        (added, {}, {}),
+        None,
+        None,
+        _fill_generic,
+    )
 
 
-def _found(module: str, name: str) -> Any:
-    found: Any = __import__(module, fromlist=["*"])
+def _imported(module: str, name: str) -> Any:
+    thing: Any = __import__(module, fromlist=["*"])
     for part in name.split("."):
-        found = getattr(found, part)
-    return found
+        thing = getattr(thing, part)
+    return thing
 
 
 def _fill_generic(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from dagnb.errors import UnknownNameError
 from dagnb.forecast.function_forecast import CURVE, FunctionForecast, function_forecast, relation
 from dagnb.forecast.knowledge import Knowledge
-from dagnb.graph.node import verbs
+from dagnb.graph import client_hook
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.costs import Costs
@@ -152,6 +153,7 @@ def test_it_shows_its_table_where_nobody_can_draw_it(
     taught: Knowledge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = outlook(taught)
-    monkeypatch.setitem(verbs, "show", lambda thing: {"text/plain": repr(thing)})
+    wordy = replace(client_hook.client(), show=lambda thing: {"text/plain": repr(thing)})
+    monkeypatch.setattr(client_hook, "_client", wordy)
 
     assert found._repr_mimebundle_() == {"text/plain": str(found)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import enum
 import functools
 import hashlib
 import json
 import pickle
+import struct
 import sys
 import threading
 import types
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from dagnb_workers.surroundings import shell
 
 from dagnb.errors import SignatureError, UnserialisableError
 from dagnb.graph.payload import (
@@ -277,6 +280,76 @@ def test_arrays_travel_out_of_band_and_can_be_changed() -> None:
     assert len(buffer) == array.nbytes
     assert (found == array).all()
     found[0] = -1.0
+
+
+# ---- values that earlier releases stored ----
+
+STORED_BEFORE_THE_MOVE = base64.b64decode(
+    "AQAAAFgBAAAAAAAAgAWVTQEAAAAAAABdlCiMFWRhZ25iLmdyYXBoLnJlZHVjdGlvbpSMDV9jYWNoZWRfYWdhaW6Uk5SM"
+    "CGJ1aWx0aW5zlIwDbGVulJOUSwOJh5RSlH2UKIwKX19tb2R1bGVfX5RoBIwIX19uYW1lX1+UjANsZW6UjAxfX3F1YWxu"
+    "YW1lX1+UjANsZW6UjAdfX2RvY19flIwqUmV0dXJuIHRoZSBudW1iZXIgb2YgaXRlbXMgaW4gYSBjb250YWluZXIulIwL"
+    "X193cmFwcGVkX1+UaAZ1YmgBjA9fYmxhbmtfcHJvcGVydHmUk5SMCWZ1bmN0b29sc5SMD2NhY2hlZF9wcm9wZXJ0eZST"
+    "lIWUUpR9lCiMBGZ1bmOUaAaMCGF0dHJuYW1llE5oD4wqUmV0dXJuIHRoZSBudW1iZXIgb2YgaXRlbXMgaW4gYSBjb250"
+    "YWluZXIulHViZS4="
+)
+"""`[functools.lru_cache(maxsize=3)(len), functools.cached_property(len)]`, by encode_value of a release in which
+reduction.py stood in dagnb.graph; no byte code is in it, so every Python reads it"""
+
+
+def value_of(pickled: bytes) -> bytes:
+    """A stored value with this pickle."""
+    return struct.pack("<IQ", 1, len(pickled)) + pickled
+
+
+def test_a_value_that_an_earlier_release_stored_is_read_though_modules_have_moved() -> None:
+    cached, lazy = decode_value(STORED_BEFORE_THE_MOVE)
+
+    assert cached("abc") == 3
+    assert cached.cache_parameters() == {"maxsize": 3, "typed": False}
+    assert type(lazy) is functools.cached_property
+    assert lazy.func is len
+
+
+@pytest.mark.parametrize(
+    ("stored_name", "value"),
+    [
+        (b"cdagnb.graph.reduction\n_found\n(Vjson\nVdumps\ntR.", json.dumps),
+        (b"cdagnb.graph.stand_in\n_itself\n(I7\ntR.", 7),
+        (b"cdagnb_workers.shell\nget_ipython\n.", shell.get_ipython),
+    ],
+    ids=["renamed function", "stand-in", "stand-in of workers"],
+)
+def test_each_function_is_found_where_it_is_now(stored_name: bytes, value: object) -> None:
+    assert decode_value(value_of(stored_name)) == value
+
+
+def test_buffers_of_a_value_that_is_read_anew_are_whole() -> None:
+    number, data = decode_value(
+        struct.pack("<IQQ", 2, 48, 3)
+        + b"(cdagnb.graph.stand_in\n_itself\n(I7\ntR\x97t.".ljust(48, b".")
+        + b"abc"
+    )
+
+    assert number == 7
+    data[0] = ord("z")
+    assert data == b"zbc"
+
+
+def test_a_module_that_is_missing_for_another_reason_is_still_missing() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        decode_value(value_of(b"cno_such_module\nx\n."))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        decode_value(value_of(b"cdagnb.graph.reduction\nno_such_name\n."))
+
+
+def test_a_value_whose_reading_fails_is_read_once_unless_it_names_a_moved_module() -> None:
+    ran_once = f"(c{__name__}\nran\n(Vonce\ntRcno_such_module\nx\nt.".encode()
+
+    with pytest.raises(ModuleNotFoundError):
+        decode_value(value_of(ran_once))
+
+    assert unpickled == ["once"]
+    unpickled.clear()
 
 
 # ---- signatures ----

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import verbs
 from dagnb.graph.resources import Resources
 from dagnb.planning.costs import StartCost, Uncertainty
 from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
@@ -214,7 +214,7 @@ def test_what_nobody_measured_is_named_before_anything_is_believed() -> None:
 
 
 def test_a_plan_gives_its_image_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(verbs, "show", bundle)
+    monkeypatch.setattr(client_hook, "_client", replace(client_hook.client(), show=bundle))
     plan = predicted(pinned(graphs.diamond(), ["w0"]))
 
     assert plan.to_svg() == bundle(plan)["image/svg+xml"] == plan_svg(plan)
