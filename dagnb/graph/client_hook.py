@@ -2,8 +2,8 @@
 
 `node.run()`, the picture of a DAG and the makespan in the text of a plan need rooms far above this
 one: settings, stores, drawings. Rooms import downwards only, and a worker in a container lacks the
-packages of the client. So `dagnb.client` fills this hook when it is imported, and `client()` imports
-it by name when a method of a node needs it first.
+packages of the client. So `dagnb.client` fills this hook when it is imported, and `client()`
+imports it by name when a method of a node needs it first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PICTURES = frozenset({"text/html", "image/svg+xml"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """Functions of the client that rooms below it call; see dagnb.run, dagnb.plan and dagnb.simulate.
+    """Functions of the client that lower rooms call; see dagnb.run, dagnb.plan, dagnb.simulate.
 
     show: of a thing, MIME type -> content, as IPython's display takes it. predicted_s: median
     makespan of a plan, seconds; None where it is unknown, or would take long to simulate.
@@ -57,7 +57,7 @@ def loaded_client() -> Client | None:
 
 
 def client() -> Client:
-    """Returns the client, importing it if needed. Raises ImportError where its packages are missing."""
+    """Returns the client, importing it if needed; ImportError where its packages are missing."""
     if _client is None:
         importlib.import_module(_CLIENT)  # fills the hook
     assert _client is not None

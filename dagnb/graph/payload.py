@@ -39,8 +39,9 @@ _MOVED_MODULES = {
 }
 """earlier name -> present name of modules whose functions are named in pickles
 
-Results outlive releases: a notebook attaches to a run that an earlier release computed. Pickles name
-the functions that make an object again, such as `_cached_again`, with the module they stood in then.
+Results outlive releases: a notebook attaches to a run that an earlier release computed. Pickles
+name the functions that make an object again, such as `_cached_again`, with the module they stood in
+then.
 """
 
 _RENAMED = {("dagnb.graph.reduction", "_found"): "_imported"}
