@@ -189,7 +189,7 @@ def _of_workflow(of: Workflow, workers: Any) -> Problem:
         edge_bytes=of.edge_bytes,
         external_bytes=of.external_bytes,
         known_s={},
-        doubt=replace(problem.costs.doubt, run=dict.fromkeys(of.run_s, 0.0), batch=0.0),
+        uncertainty=replace(problem.costs.uncertainty, run=dict.fromkeys(of.run_s, 0.0), batch=0.0),
         basis={**problem.costs.basis, **dict.fromkeys(of.run_s, f"measured in {of.name}")},
     )
     return replace(problem, costs=costs)

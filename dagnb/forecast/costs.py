@@ -81,7 +81,7 @@ def expected_costs(
         submit_s=here.submit_s,
         return_s=here.return_s,
         **_starts(here, {call.options.needs for call in dag.calls}),
-        doubt=Uncertainty(run=own, batch=batch, transfer=here.transfer_spread, start=0.2),
+        uncertainty=Uncertainty(run=own, batch=batch, transfer=here.transfer_spread, start=0.2),
         basis={task: estimate.source for task, estimate in prices.run.items()},
     )
 

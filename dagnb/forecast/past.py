@@ -70,7 +70,7 @@ class Past:
             commit_s=found.commit_s,
             start_series=found.start_series,
             failures=_renumbered(found.failures, tasks),
-            doubt=Uncertainty(),
+            uncertainty=Uncertainty(),
             basis=dict.fromkeys(range(len(tasks)), MEASURED),
         )
         return self._problem(costs)

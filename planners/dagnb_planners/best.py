@@ -64,7 +64,7 @@ class Best:
         )
         bound = lower_bound(problem.dag, problem.costs, problem.pool)
         ranked.insert(0, self._improved(problem, ranked, bound.seconds))
-        chosen = ranked[0] if problem.costs.doubt.is_certain else most_robust(problem, ranked)
+        chosen = ranked[0] if problem.costs.uncertainty.is_certain else most_robust(problem, ranked)
         makespan_s = outcome(chosen, problem.costs, problem.pool).makespan_s
         told = f"from {chosen.planner}; {certificate(makespan_s, bound)}"
         return replace(chosen, planner=self.name, notes=(*chosen.notes, told))
@@ -114,7 +114,7 @@ def relaxed_variants(problem: Problem, plan: Plan) -> Iterator[Plan]:
     before = plan.steps
     for doubt in DOUBTS:
         steps = tuple(
-            replace(step, worker=None) if problem.costs.doubt.of(step.task) > doubt else step
+            replace(step, worker=None) if problem.costs.uncertainty.of(step.task) > doubt else step
             for step in plan.steps
         )
         if steps != before:

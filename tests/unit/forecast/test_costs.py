@@ -69,8 +69,8 @@ def test_nothing_known_gives_wide_defaults(knowledge: Knowledge) -> None:
 
     assert set(found.basis.values()) == {"unknown"}
     assert known_share(found, 3) == 0.0
-    assert found.doubt.of(0) == pytest.approx(1.5)
-    assert found.doubt.batch == 0.0
+    assert found.uncertainty.of(0) == pytest.approx(1.5)
+    assert found.uncertainty.batch == 0.0
     assert (found.fetch, found.cold) == (Costs.fetch, Costs.cold)
 
 
@@ -95,8 +95,8 @@ def test_one_run_teaches_every_call_its_own_time_and_size(knowledge: Knowledge) 
     assert [other.run(i) for i in range(2)] == [found.run(2), found.run(0)]
     assert set(found.basis.values()) == {"1 equal call"}
     assert known_share(found, 4) == 1.0
-    assert max(found.doubt.run.values()) <= 0.1
-    assert found.doubt.batch == pytest.approx(0.15)
+    assert max(found.uncertainty.run.values()) <= 0.1
+    assert found.uncertainty.batch == pytest.approx(0.15)
 
 
 def test_new_arguments_fall_back_on_sizes_with_more_doubt(knowledge: Knowledge) -> None:
@@ -109,7 +109,7 @@ def test_new_arguments_fall_back_on_sizes_with_more_doubt(knowledge: Knowledge) 
     assert "samples" in found.basis[0]
     assert found.run(0) == pytest.approx(0.5)  # the middle one
     assert found.basis[1] == "4 equal calls"
-    assert found.doubt.of(0) > 5 * found.doubt.of(1)
+    assert found.uncertainty.of(0) > 5 * found.uncertainty.of(1)
 
 
 def test_pickling_is_told_by_call_too(knowledge: Knowledge) -> None:
@@ -144,7 +144,7 @@ def test_changed_code_is_doubted_more(knowledge: Knowledge) -> None:
     changed = expected_costs(dag, knowledge, "here", ["new"] * 3)
 
     assert changed.run(1) == kept.run(1)
-    assert changed.doubt.of(1) > kept.doubt.of(1) + 0.3
+    assert changed.uncertainty.of(1) > kept.uncertainty.of(1) + 0.3
     assert changed.basis[1].endswith("of earlier code")
 
 
@@ -159,7 +159,7 @@ def test_what_a_machine_does_to_all_functions_is_one_doubt(knowledge: Knowledge)
             POOL,
         )
 
-    doubt = expected_costs(dag, knowledge, "here").doubt
+    doubt = expected_costs(dag, knowledge, "here").uncertainty
 
     assert doubt.batch == pytest.approx(0.33, abs=0.08)
     assert all(

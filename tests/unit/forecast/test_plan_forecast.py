@@ -17,7 +17,7 @@ from tests.unit.forecast.past_runs import floating
 
 COSTS = Costs(
     default_run_s=1.0,
-    doubt=Uncertainty(batch=0.3),
+    uncertainty=Uncertainty(batch=0.3),
     basis={0: "4 equal calls", 1: "unknown; as 2 other functions"},
 )
 POOL = Pool(cap=2)

@@ -140,7 +140,7 @@ def test_a_plan_that_knows_its_problem_says_what_is_foretold_of_it() -> None:
         run_s={0: 1.0, 1: 2.0, 2: 2.0, 3: 1.0},
         cold=StartCost(invoke_s=1.0),
         warm=StartCost(),
-        doubt=Uncertainty(batch=0.1),
+        uncertainty=Uncertainty(batch=0.1),
         basis=dict.fromkeys(range(4), "5 samples"),
     )
     root = parsed(plan_svg(plan))
@@ -168,7 +168,7 @@ def test_a_plan_likely_longer_than_its_medians_says_both() -> None:
     doubted = predicted(
         plan,
         run_s=dict.fromkeys(range(5), 1.0),
-        doubt=Uncertainty(run=dict.fromkeys(range(5), 0.8)),
+        uncertainty=Uncertainty(run=dict.fromkeys(range(5), 0.8)),
     )
 
     said = texts(parsed(plan_svg(doubted)))
