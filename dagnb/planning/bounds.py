@@ -131,7 +131,7 @@ def lower_bound(dag: Dag, costs: Costs, pool: Pool) -> Bound:
     """Returns the highest of the bounds. O((tasks + edges) log tasks)."""
     moments = heads(dag, costs, pool)
     last = max(dag.sinks, key=lambda sink: moments.commit[sink])
-    reason = f"the longest path through the DAG, transfers included, to '{dag.calls[last].name}'"
+    reason = f"the longest way through the DAG, transfers included, to '{dag.calls[last].name}'"
     bounds = [Bound(moments.commit[last], reason), *_areas(dag, costs, pool, moments)]
     return max(bounds, key=lambda bound: bound.seconds)
 

@@ -170,7 +170,7 @@ def test_a_chain_on_one_worker_meets_its_bound(eager: bool) -> None:
 
     assert bound.seconds == pytest.approx(3.0 + 4 * TASK_S + 3 * 0.01)
     assert best(dag, priced(), pool, "w", "w", "w", "w") == pytest.approx(bound.seconds)
-    assert bound.reason == "the longest path through the DAG, transfers included, to 't3'"
+    assert bound.reason == "the longest way through the DAG, transfers included, to 't3'"
 
 
 def test_tasks_without_edges_on_workers_of_their_own_meet_their_bound() -> None:
