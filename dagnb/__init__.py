@@ -5,9 +5,9 @@ May import: its own rooms.
 Must not know: the arms; they are found by name through entry points.
 Start at: client.py.
 
-A public name is loaded when it is first used, with its own room and no other: agents and workers start
-three times faster for it, and a task in a container, where the packages of the client are missing,
-still has `dagnb.context()`.
+A public name is loaded when it is first used, with its own room and no other: agents and workers
+start three times faster for it, and a task in a container, where the packages of the client are
+missing, still has `dagnb.context()`.
 """
 
 from __future__ import annotations

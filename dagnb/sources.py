@@ -18,7 +18,7 @@ from dagnb.errors import Frame
 CELLS_BYTES = 1_000_000
 
 labellers: list[Callable[[str], str | None]] = []
-"""functions that know the name of a cell by its file, tried in turn; the notebook arm adds its own"""
+"""file -> name of its cell or None; tried in turn; the notebook arm adds its own"""
 
 Place: TypeAlias = tuple[str, tuple[str, ...] | None]
 """file of a module, '' for a package without one; folders of a package, None for a module"""
@@ -74,7 +74,7 @@ def frames(
 
 
 def frame_at(file: str, line: int, function: str, label: Callable[[str], str] = str) -> Frame:
-    """Returns a frame of which only this is known, with its line of source. label: as for frames."""
+    """Returns a frame that is known only so far, with its line of source. label: as for frames."""
     is_library = _is_library(file, installed_folders())
     return Frame(
         file=label(file),
