@@ -55,7 +55,10 @@ __all__ = [
 ]
 
 _ROOMS = {
-    **dict.fromkeys(("attach", "plan", "run", "runs", "simulate", "workers"), "dagnb.client"),
+    **dict.fromkeys(
+        ("attach", "plan", "run", "runs", "simulate", "workers"),
+        "dagnb.client",
+    ),
     "TaskFailedError": "dagnb.errors",
     "context": "dagnb.graph.context",
     "Resources": "dagnb.graph.resources",

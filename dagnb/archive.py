@@ -21,7 +21,12 @@ import sys
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.machinery import FrozenImporter, ModuleSpec, PathFinder, all_suffixes
+from importlib.machinery import (
+    FrozenImporter,
+    ModuleSpec,
+    PathFinder,
+    all_suffixes,
+)
 from types import ModuleType
 
 from dagnb.errors import GraphError
@@ -236,7 +241,8 @@ def _package(folder: str, name: str, *, whole: bool) -> Iterator[_File]:
 
         is_whole = is_whole or "__init__.py" in entries
         for entry in entries:
-            path, inner = os.path.join(parent, entry), os.path.join(parent_name, entry)
+            path = os.path.join(parent, entry)
+            inner = os.path.join(parent_name, entry)
             if entry.startswith(".") or entry == "__pycache__" or not entry.isprintable():
                 continue
             if is_folder := os.path.isdir(path):

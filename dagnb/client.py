@@ -92,7 +92,11 @@ def run(
     """
     _check_ending(on_error, deadline_s)
     chosen = session.settings(
-        planner=planner, workers=workers, store=store, metrics=metrics, percentile=percentile
+        planner=planner,
+        workers=workers,
+        store=store,
+        metrics=metrics,
+        percentile=percentile,
     )
     launcher = chosen.launcher()
     upload = chosen.upload()  # before planning: a wrong name should fail at once
@@ -103,7 +107,11 @@ def run(
     session.wait(launcher.prepare(_needs(made), _report))
 
     last_sink = made.dag.calls[made.dag.sinks[-1]]
-    ending = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
+    ending = {
+        "deadline_s": deadline_s,
+        "on_error": on_error,
+        "start_s": START_S,
+    }
     terms = program.Terms(
         deadline_s=deadline_s,
         platform=launcher.name,
@@ -112,7 +120,15 @@ def run(
         structure=asked.structure,
     )
     started = session.wait(
-        _start(made, chosen, launcher, name or last_sink.function, upload, ending, terms)
+        _start(
+            made,
+            chosen,
+            launcher,
+            name or last_sink.function,
+            upload,
+            ending,
+            terms,
+        )
     )
     for show in viewers:
         show(started)
@@ -183,7 +199,11 @@ async def _start(
 
 
 def _build(
-    made: Plan, run_id: str, launcher: Launcher, signer: Signer, ending: dict[str, Any]
+    made: Plan,
+    run_id: str,
+    launcher: Launcher,
+    signer: Signer,
+    ending: dict[str, Any],
 ) -> program.Program:
     """Pickle and sign everything that workers of this launcher need."""
     return program.build(
@@ -212,7 +232,10 @@ def _warn_of_missing_folder() -> None:
 
 
 def plan(
-    *targets: Any, planner: Any = None, workers: Any = None, percentile: float | None = None
+    *targets: Any,
+    planner: Any = None,
+    workers: Any = None,
+    percentile: float | None = None,
 ) -> Plan:
     """Plan which worker runs which task; nothing runs. The plan shows itself as its image."""
     chosen = session.settings(planner=planner, workers=workers, percentile=percentile)
@@ -225,7 +248,12 @@ def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Probl
     It holds the expected costs, and the workers that the launcher has or may start.
     """
     pool = session.wait(launcher.pool({call.options.needs for call in dag.calls}))
-    return Problem(dag=dag, costs=_costs(dag, launcher), pool=pool, percentile=chosen.percentile)
+    return Problem(
+        dag=dag,
+        costs=_costs(dag, launcher),
+        pool=pool,
+        percentile=chosen.percentile,
+    )
 
 
 def _planned(asked: Targets, chosen: session.Settings, launcher: Launcher) -> Plan:
@@ -295,7 +323,10 @@ def everywhere() -> list[WorkerSlot]:
 
 
 def simulate(
-    *targets: Any, planner: Any = None, workers: Any = None, costs: Costs | None = None
+    *targets: Any,
+    planner: Any = None,
+    workers: Any = None,
+    costs: Costs | None = None,
 ) -> Trace:
     """Simulate the run in virtual time, with the code of real workers.
 
@@ -362,7 +393,8 @@ def _stored(store: Any, workers: Any, *, needs_store: bool) -> list[RunLine]:
         if needs_store:
             raise
         _log.warning(
-            "the store cannot be read, so only runs of the history are looked at: %s", error
+            "the store cannot be read, so only runs of the history are looked at: %s",
+            error,
         )
         return []
 
@@ -408,5 +440,11 @@ def _predicted_s(made: Plan) -> float | None:
 
 # Nodes, DAGs, plans and traces call the client by this hook: their rooms may not import it.
 client_hook.set_client(
-    client_hook.Client(run=run, plan=plan, simulate=simulate, show=bundle, predicted_s=_predicted_s)
+    client_hook.Client(
+        run=run,
+        plan=plan,
+        simulate=simulate,
+        show=bundle,
+        predicted_s=_predicted_s,
+    )
 )

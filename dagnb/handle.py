@@ -134,7 +134,7 @@ class Run(Generic[R]):
         return seen
 
     async def _ensure_hosted(self, limit: float | None = None) -> None:
-        """Have lost hosts started again, until the moment `limit` of the monotonic clock at most."""
+        """Have lost hosts started again, until `limit` of the monotonic clock at most."""
         if isinstance(self._launcher, Hosting):
             left_s = None if limit is None else limit - time.monotonic()
             # The caller, which set the limit, raises when the time is up.
@@ -252,8 +252,9 @@ class Run(Generic[R]):
     def result(self, timeout_s: float | None = None) -> R:
         """Returns the value; of several nodes a tuple, of a structure of nodes the same structure.
 
-        Raises TaskFailedError; RunCancelledError; RunTimeoutError when the time is up, and the run goes on.
-        An interrupt cancels the run and says so. Restarting or shutting down a kernel does not cancel it.
+        Raises TaskFailedError; RunCancelledError; RunTimeoutError when the time is up, and the run
+        goes on. An interrupt cancels the run and says so. Restarting or shutting down a kernel does
+        not cancel it.
         """
         try:
             return session.wait(self._result(timeout_s))
@@ -334,7 +335,8 @@ class Run(Generic[R]):
         """
         if not self._has_returned:
             self._has_returned = True
-            await self.record(Span(-1, "", Phase.RETURN, max(seen.finished_at, asked_s), held_s))
+            begin_s = max(seen.finished_at, asked_s)
+            await self.record(Span(-1, "", Phase.RETURN, begin_s, held_s))
 
     async def record(self, span: Span) -> None:
         """Add a span of the client to the trace.

@@ -119,7 +119,10 @@ def _unpickled(
     for sink, data in zip(sinks, opened, strict=True):
         if sink in failed:
             pickled, *buffers = value_parts(data)
-            pickles[names[sink]] = (bytes(pickled), tuple(map(bytes, buffers)))
+            pickles[names[sink]] = (
+                bytes(pickled),
+                tuple(map(bytes, buffers)),
+            )
     first = next(iter(failed.values()))
     others = {names[sink]: value for sink, value in read.items()}
     raise ValueUnreadableError(seen.run, raised_text(first), pickles, others) from first

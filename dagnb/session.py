@@ -228,7 +228,8 @@ def _part_from_parent() -> None:
     global _loop, _lock
     _parents.append((_loop, dict(_stores), set(_later)))
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_parents))  # one more than will ever be dropped
-    _loop, _lock = None, threading.Lock()  # another thread may have held the lock
+    _loop = None
+    _lock = threading.Lock()  # another thread may have held the old one at the fork
     _stores.clear()
     _later.clear()
 
@@ -354,7 +355,11 @@ def terms_of(url: str, environ: Mapping[str, str] = os.environ) -> Redis:
     Raises ConfigError.
     """
     namespace = environ.get(NAMESPACE_VARIABLE) or "dagnb"
-    return Redis(url=url, namespace=namespace, allow_eviction=_is_on(EVICTION_VARIABLE, environ))
+    return Redis(
+        url=url,
+        namespace=namespace,
+        allow_eviction=_is_on(EVICTION_VARIABLE, environ),
+    )
 
 
 def _is_on(variable: str, environ: Mapping[str, str]) -> bool:

@@ -58,7 +58,10 @@ def _label_of(file: str) -> str:
 
 
 def frames(
-    trace: TracebackType | None, label: Callable[[str], str] = str, *, most: int = 50
+    trace: TracebackType | None,
+    label: Callable[[str], str] = str,
+    *,
+    most: int = 50,
 ) -> list[Frame]:
     """Returns the innermost frames of a traceback, outermost first, a recursion as one frame.
 

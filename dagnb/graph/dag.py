@@ -123,7 +123,11 @@ class Dag(Shown):
                 )
             )
             n_calls[function] += 1
-        return cls(tuple(calls), tuple(positions[node] for node in nodes), tuple(ordered))
+        return cls(
+            tuple(calls),
+            tuple(positions[node] for node in nodes),
+            tuple(ordered),
+        )
 
     @classmethod
     def from_edges(

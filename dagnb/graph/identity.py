@@ -55,7 +55,12 @@ def _feed(function: Any, put: Callable[[bytes], None], seen: dict[int, Any]) -> 
         return [method] if isinstance(method, types.FunctionType) else []
 
     enclosed = dict(_enclosed(function, code))
-    parts = (_code_text(code), function.__defaults__, function.__kwdefaults__, enclosed)
+    parts = (
+        _code_text(code),
+        function.__defaults__,
+        function.__kwdefaults__,
+        enclosed,
+    )
     put(_text(parts).encode())
     enclosed_functions = [held for held in enclosed.values() if _is_function(held)]
     return [*_helpers(function, code), *enclosed_functions, *behind]

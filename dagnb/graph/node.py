@@ -41,7 +41,15 @@ class Node(Shown, Generic[R]):
     serial: larger than that of every node made before, so larger than those of its upstream nodes.
     """
 
-    __slots__ = ("__weakref__", "args", "kwargs", "packed", "serial", "summary", "task")
+    __slots__ = (
+        "__weakref__",
+        "args",
+        "kwargs",
+        "packed",
+        "serial",
+        "summary",
+        "task",
+    )
     task: Task[..., R]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -51,7 +59,12 @@ class Node(Shown, Generic[R]):
 
     __array_ufunc__ = None  # numpy then leaves operators to the node, which refuses them
 
-    def __init__(self, task: Task[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        task: Task[..., R],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
         """Pickle the arguments. Raises UnserialisableError naming the one that cannot be."""
         fill = object.__setattr__  # the node's own refuses
         fill(self, "task", task)
@@ -175,7 +188,8 @@ _UNARY = "neg pos abs invert"
 _BINARY = "add sub mul matmul truediv floordiv mod divmod pow lshift rshift and or xor"
 
 _CALCULATIONS = _UNARY.split()
-for _prefix in ("", "r", "i"):  # x + y, and its forms with the node on the right, and in place
+# x + y, and its forms with the node on the right, and in place
+for _prefix in ("", "r", "i"):
     _CALCULATIONS += [_prefix + _name for _name in _BINARY.split()]
 
 _REFUSED = {
@@ -184,8 +198,14 @@ _REFUSED = {
     "has no items yet": ("index it inside a task", _ITEMS.split()),
     "cannot be put into a text yet": ("format it inside a task", ["format"]),
     "is no number yet": ("convert it inside a task", _CONVERSIONS.split()),
-    "cannot be compared yet": ("compare it inside a task", _COMPARISONS.split()),
-    "cannot be calculated with yet": ("calculate inside a task", _CALCULATIONS),
+    "cannot be compared yet": (
+        "compare it inside a task",
+        _COMPARISONS.split(),
+    ),
+    "cannot be calculated with yet": (
+        "calculate inside a task",
+        _CALCULATIONS,
+    ),
 }
 """problem -> the cure, and the special methods that are refused for it"""
 

@@ -111,7 +111,9 @@ def encode_function(task: Task[..., Any], files: set[str] | None = None) -> byte
     return buffer.getvalue()
 
 
-def decode_function(data: bytes) -> tuple[Callable[..., Any], tuple[type[BaseException], ...]]:
+def decode_function(
+    data: bytes,
+) -> tuple[Callable[..., Any], tuple[type[BaseException], ...]]:
     """Returns the function and the exceptions on which it is retried."""
     pair: tuple[Callable[..., Any], tuple[type[BaseException], ...]] = pickle.loads(data)
     return pair

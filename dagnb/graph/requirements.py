@@ -117,7 +117,11 @@ def _check_characters(line: str, source: str, number: int) -> None:
     if len(line) > LONGEST_LINE:
         problem = f"is {len(line)} characters long"
         raise RequirementError(
-            source, number, line[:40] + "...", problem, f"At most {LONGEST_LINE} are taken."
+            source,
+            number,
+            line[:40] + "...",
+            problem,
+            f"At most {LONGEST_LINE} are taken.",
         )
     for character in line:
         if (character < " " and character != "\t") or "\x7f" <= character <= "\x9f":
@@ -135,24 +139,38 @@ def _canonical(line: str, source: str, number: int, allow_urls: bool) -> str:
 
     if len(line) > LONGEST_LINE:  # of several joined ones
         raise RequirementError(
-            source, number, line[:40] + "...", "is too long", f"At most {LONGEST_LINE} are taken."
+            source,
+            number,
+            line[:40] + "...",
+            "is too long",
+            f"At most {LONGEST_LINE} are taken.",
         )
     # A marker may compare with a text that looks like an option.
     if option := _OPTION.search(line.partition(";")[0]):
         raise refused(*_option_problem(option.group(1)))
     if _URL.match(line):
-        raise refused("is a URL", "Write it as `name @ https://...` and pass allow_urls=True.")
+        raise refused(
+            "is a URL",
+            "Write it as `name @ https://...` and pass allow_urls=True.",
+        )
     if _PATH.match(line):
-        raise refused("is a path of this machine, which a worker does not have", _LOCAL_CURE)
+        raise refused(
+            "is a path of this machine, which a worker does not have",
+            _LOCAL_CURE,
+        )
     try:
         requirement = Requirement(line)
     except InvalidRequirement as error:
         reason = " ".join(str(error).split("\n")[0].split())
         raise refused(
-            f"is no requirement: {reason}", "Write it as `name`, `name==1.2` or `name>=1,<2`."
+            f"is no requirement: {reason}",
+            "Write it as `name`, `name==1.2` or `name>=1,<2`.",
         ) from error
     if requirement.url is not None and not allow_urls:
-        raise refused("names a URL", "Take the package from your index, or pass allow_urls=True.")
+        raise refused(
+            "names a URL",
+            "Take the package from your index, or pass allow_urls=True.",
+        )
     if requirement.url is not None and not requirement.url.startswith("https://"):
         raise refused(
             "names a URL that is not https://",
@@ -164,14 +182,20 @@ def _canonical(line: str, source: str, number: int, allow_urls: bool) -> str:
 def _option_problem(option: str) -> tuple[str, str]:
     """Returns the problem of a line that holds this option, and the cure."""
     if option in _INDEX_OPTIONS:
-        return f"has the option {option}, which is no requirement", _INDEX_CURE
+        return (
+            f"has the option {option}, which is no requirement",
+            _INDEX_CURE,
+        )
     if option in _FILE_OPTIONS:
         problem = f"has the option {option}: other files are not read"
         return problem, "Put the lines of that file here."
     if option in {"-e", "--editable"}:
         problem = "is an editable install: a path of this machine, which a worker does not have"
         return problem, _LOCAL_CURE
-    return f"has the option {option}, which is no requirement", "Leave the option out."
+    return (
+        f"has the option {option}, which is no requirement",
+        "Leave the option out.",
+    )
 
 
 def _text(requirement: Requirement) -> str:

@@ -66,7 +66,10 @@ class Task(Generic[P, R]):
         """Take over what help, inspect and IPython's `?` show of a function."""
         # Not by functools.update_wrapper itself: it sets attributes, which a frozen class refuses.
         # A callable object has no such attributes of its own.
-        shown: dict[str, Any] = {"__qualname__": self.name, "__annotations__": {}}
+        shown: dict[str, Any] = {
+            "__qualname__": self.name,
+            "__annotations__": {},
+        }
         shown |= _names_of(self.function)
         for attribute, value in shown.items():
             if attribute != "__name__":  # a property, which strips the brackets of <lambda>

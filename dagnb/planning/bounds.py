@@ -105,7 +105,14 @@ class Work:
         for v, failing in costs.failures.items():
             again[v] = sum(outside[v] + load[v] + run_s + costs.commit_s for run_s, _ in failing)
             pause[v] = sum(pause_s for _, pause_s in failing)
-        return cls(reads=reads, outside=outside, load=load, window=window, again=again, pause=pause)
+        return cls(
+            reads=reads,
+            outside=outside,
+            load=load,
+            window=window,
+            again=again,
+            pause=pause,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +139,10 @@ def lower_bound(dag: Dag, costs: Costs, pool: Pool) -> Bound:
     moments = heads(dag, costs, pool)
     last = max(dag.sinks, key=lambda sink: moments.commit[sink])
     reason = f"the longest way through the DAG, transfers included, to '{dag.calls[last].name}'"
-    bounds = [Bound(moments.commit[last], reason), *_areas(dag, costs, pool, moments)]
+    bounds = [
+        Bound(moments.commit[last], reason),
+        *_areas(dag, costs, pool, moments),
+    ]
     return max(bounds, key=lambda bound: bound.seconds)
 
 
@@ -174,7 +184,9 @@ def heads(dag: Dag, costs: Costs, pool: Pool) -> Heads:
     work, half_s = Work.of(dag, costs), costs.commit_s / 2
     shortcut = _shortcuts(costs, work)
     first_worker: dict[Resources, float] = {}
-    begin, commit, release = [0.0] * len(dag), [0.0] * len(dag), [0.0] * len(dag)
+    begin = [0.0] * len(dag)
+    commit = [0.0] * len(dag)
+    release = [0.0] * len(dag)
     for v, call in enumerate(dag.calls):
         needs = call.options.needs
         if needs not in first_worker:
@@ -314,7 +326,11 @@ def _areas(dag: Dag, costs: Costs, pool: Pool, moments: Heads) -> Iterable[Bound
 
 
 def _packed(
-    moments: Heads, work: dict[int, float], capacity: float, half_s: float, reason: str
+    moments: Heads,
+    work: dict[int, float],
+    capacity: float,
+    half_s: float,
+    reason: str,
 ) -> Bound:
     """Returns the highest area bound over sets of tasks that begin late and have long tails.
 

@@ -1,7 +1,8 @@
 """Learning from a run that is over: wait for its last spans, then record it in the history.
 
-The client does so for the runs whose result it fetched, and the process that hosted the workers does so for runs whose
-client has ended. The second of the two finds the run recorded and changes nothing.
+The client does so for the runs whose result it fetched, and the process that hosted the workers
+does so for runs whose client has ended. The second of the two finds the run recorded and changes
+nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from dagnb.trace.span import Span, is_last, unpacked
 from dagnb.trace.trace import Trace
 
 if TYPE_CHECKING:
-    from dagnb.run_history.history import (
-        History,  # sqlite, which hosts load only when a run is over
-    )
+    # It loads sqlite, which hosts need only when a run is over.
+    from dagnb.run_history.history import History
 
 LATE_S = 2.0
-"""seconds after the end of a run for which its spans are awaited; later ones are lost to the history"""
+"""seconds after the end of a run for which its spans are awaited; later ones are not recorded"""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.1
 
@@ -29,7 +29,8 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.1
 async def record_finished(store: Store, run: str, history: History) -> bool:
     """Record a run that is over, once its trace is complete.
 
-    Returns False where nothing was recorded: the run goes on, has no description, or the history knows it.
+    Returns False where nothing was recorded: the run goes on, has no description, or the history
+    knows it.
     Raises RunMissingError, StorageError, HistoryError.
     """
     seen, spans = await _settled(store, run)
@@ -37,7 +38,12 @@ async def record_finished(store: Store, run: str, history: History) -> bool:
         return False
 
     story = RunDescription.read(seen.meta)
-    trace = Trace.of(spans, story.names, submitted_s=seen.submitted_at, finished_s=seen.finished_at)
+    trace = Trace.of(
+        spans,
+        story.names,
+        submitted_s=seen.submitted_at,
+        finished_s=seen.finished_at,
+    )
     # sqlite blocks, and the loop of this process serves other runs meanwhile.
     return await asyncio.to_thread(history.record, run, story, seen.state, trace)
 

@@ -67,7 +67,12 @@ class _Kind:
 
 
 def blame(
-    value: object, reason: str, *, root: str = "", user: str = "", apart: type | tuple[()] = ()
+    value: object,
+    reason: str,
+    *,
+    root: str = "",
+    user: str = "",
+    apart: type | tuple[()] = (),
 ) -> Blame:
     """Find the part of a value at which pickling failed; the reason alone where none is found.
 
@@ -180,7 +185,11 @@ def _parts_of_function(function: FunctionType) -> Iterator[tuple[_Step, Any]]:
     names, _ = names_and_texts(function.__code__)
     for name in sorted(names & function.__globals__.keys()):
         yield _Step(name, own=True), function.__globals__[name]
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+    for name, cell in zip(
+        function.__code__.co_freevars,
+        function.__closure__ or (),
+        strict=False,
+    ):
         try:
             yield _Step(name, own=True), cell.cell_contents
         except ValueError:  # not filled yet
@@ -260,7 +269,13 @@ def _slots(kind: type) -> Iterable[str]:
     return (slots,) if isinstance(slots, str) else slots
 
 
-_HOLDER_KINDS = (MethodType, functools.partial, property, classmethod, staticmethod)
+_HOLDER_KINDS = (
+    MethodType,
+    functools.partial,
+    property,
+    classmethod,
+    staticmethod,
+)
 
 
 def _is_holder(thing: Any) -> bool:
@@ -315,7 +330,8 @@ def _kind_of(thing: Any) -> _Kind | None:
 
 
 _CONNECTION = _Kind(
-    "an open connection", "Open it inside the task, and pass what opens it: a path, a URL."
+    "an open connection",
+    "Open it inside the task, and pass what opens it: a path, a URL.",
 )
 _FILE = _Kind("an open file", "Open it inside the task, and pass its path.")
 _LOCK = _Kind(
@@ -329,14 +345,18 @@ _ONCE = _Kind(
     "Make it inside the task, or pass a list of what it gives.",
     "Return a list of what it gives instead.",
 )
-_POINTER = _Kind("something of a library that is loaded here", "Load the library inside the task.")
+_POINTER = _Kind(
+    "something of a library that is loaded here",
+    "Load the library inside the task.",
+)
 _QUEUE = _Kind(
     "a queue of this process",
     "Pass values as arguments and results of tasks instead.",
     "Return what is in it as a list instead.",
 )
 _HANDLER = _Kind(
-    "a handler of log records", "Take the logger instead: logging.getLogger(...) inside the task."
+    "a handler of log records",
+    "Take the logger instead: logging.getLogger(...) inside the task.",
 )
 _NODE = _Kind(
     "a node, whose value is not computed yet",

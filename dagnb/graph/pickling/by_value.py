@@ -13,7 +13,12 @@ from typing import Any, TypeVar
 
 import cloudpickle
 
-from dagnb.graph.pickling.reduction import keeping_own, reduction, with_slots, without_hook
+from dagnb.graph.pickling.reduction import (
+    keeping_own,
+    reduction,
+    with_slots,
+    without_hook,
+)
 from dagnb.graph.pickling.stand_in import stand_in, with_names
 
 T = TypeVar("T")
@@ -85,4 +90,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
         if code.co_filename == _NO_FILE:
             return NotImplemented  # cloudpickle's own reduction, through its dispatch table
         self.files.add(code.co_filename)
-        return _code_of_file, (code.replace(co_filename=_NO_FILE), code.co_filename)
+        return _code_of_file, (
+            code.replace(co_filename=_NO_FILE),
+            code.co_filename,
+        )

@@ -84,7 +84,8 @@ def _function(code: CodeType, space: dict[str, Any], name: str, n_cells: int) ->
 
 
 def _completed(
-    function: FunctionType, state: tuple[dict[str, Any], dict[str, Any], Sequence[CellType]]
+    function: FunctionType,
+    state: tuple[dict[str, Any], dict[str, Any], Sequence[CellType]],
 ) -> None:
     """Give a function its attributes, and its cells their content."""
     attributes, more, cells = state
@@ -146,7 +147,10 @@ class MadeModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return self._known.keys()
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
         """See importlib.abc.MetaPathFinder."""
         if fullname not in self._known:

@@ -162,7 +162,10 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[K]) -> P
         apart.add_argument(value, kind)
     rest = _packed((args, kwargs), kind, _PlainApart, _ByValueApart, places=apart.places)
     return Packed(
-        rest.body, (*rest.contents, *apart.contents), rest.references, rest.files | apart.files
+        rest.body,
+        (*rest.contents, *apart.contents),
+        rest.references,
+        rest.files | apart.files,
     )
 
 
@@ -234,7 +237,11 @@ class _ByValue(_LeavesOut, ByValuePickler):
 
 
 def _packed(
-    value: Any, kind: type[K], plain: type[_Plain], by_value: type[_ByValue], **notes: Any
+    value: Any,
+    kind: type[K],
+    plain: type[_Plain],
+    by_value: type[_ByValue],
+    **notes: Any,
 ) -> Packed[K]:
     """Pickle by plain pickle where that is enough. notes: attributes for the picklers."""
     return plain_or_by_value(partial(_dumped, (plain, by_value), value, kind, notes), _body)
@@ -270,7 +277,10 @@ def _dumped(
     vars(writing).update(notes, kind=kind, references={}, files=set())
     writing.dump(value)
     return Packed(
-        stream.getvalue(), tuple(buffers), tuple(writing.references), frozenset(writing.files)
+        stream.getvalue(),
+        tuple(buffers),
+        tuple(writing.references),
+        frozenset(writing.files),
     )
 
 

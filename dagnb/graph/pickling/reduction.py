@@ -27,7 +27,13 @@ import cloudpickle
 Reduction: TypeAlias = tuple[Any, ...]
 
 _HOOK = "__init_subclass__"
-_NAMES = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
+_NAMES = (
+    "__module__",
+    "__name__",
+    "__qualname__",
+    "__doc__",
+    "__annotations__",
+)
 """attributes that functools.wraps copies of a function, in every version"""
 
 _generic = functools.singledispatch(lambda argument: None)
@@ -89,7 +95,11 @@ def _cached_function(item: Any) -> Reduction | None:
     # cache_parameters is a function of functools that encloses the old ones; the new cache has its
     # own.
     state = {name: value for name, value in vars(item).items() if name != "cache_parameters"}
-    return _cached_again, (item.__wrapped__, parameters["maxsize"], parameters["typed"]), state
+    return (
+        _cached_again,
+        (item.__wrapped__, parameters["maxsize"], parameters["typed"]),
+        state,
+    )
 
 
 def _cached_again(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
@@ -113,7 +123,14 @@ def _generic_function(item: Any) -> Reduction | None:
     # Without `register`, `dispatch` and the like, which the new one has.
     attributes = {name: value for name, value in vars(item).items() if name not in vars(_generic)}
     state = (dict(item.registry), names, attributes)
-    return functools.singledispatch, (item.__wrapped__,), state, None, None, _fill_generic
+    return (
+        functools.singledispatch,
+        (item.__wrapped__,),
+        state,
+        None,
+        None,
+        _fill_generic,
+    )
 
 
 def _imported_generic_function(item: Any) -> Reduction | None:
@@ -140,7 +157,8 @@ def _imported(module: str, name: str) -> Any:
 
 
 def _fill_generic(
-    made: Any, state: tuple[Mapping[type, Any], Mapping[str, Any], Mapping[str, Any]]
+    made: Any,
+    state: tuple[Mapping[type, Any], Mapping[str, Any], Mapping[str, Any]],
 ) -> None:
     registry, names, attributes = state
     for kind, implementation in registry.items():

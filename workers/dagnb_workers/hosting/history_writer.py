@@ -1,7 +1,7 @@
-"""Keeps runs in the history whose client has ended: the process that hosted the workers records them.
+"""Keeps runs in the history whose client has ended: the host of the workers records them.
 
-As a rule the client records its run, and its trace is the better one, since it says when the client held the result.
-Therefore the client goes first.
+As a rule the client records its run, and its trace is the better one, since it says when the client
+held the result. Therefore the client goes first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _log = logging.getLogger(__name__)
 async def keep_in_history(invocation: Invocation, client_first_s: float = CLIENT_FIRST_S) -> bool:
     """Record the run if it is over and the history does not know it.
 
-    Returns whether it was recorded. Logs what is wrong with the store or the history: a host goes on without either.
+    Returns whether it was recorded. Logs what is wrong with the store or the history: a host goes
+    on without either.
     """
     await asyncio.sleep(client_first_s)
     try:
