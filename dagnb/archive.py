@@ -99,7 +99,10 @@ def _needed_files(functions: Collection[bytes], data: Collection[bytes]) -> list
     loaded = _loaded()
     pickles = (*functions, *data)
     # A search for bytes is far faster than reading pickles, and finds more rather than less.
-    waiting = {name for name in loaded if any(name.encode() in pickled for pickled in pickles)}
+    waiting: set[str] = set()
+    for name in loaded:
+        if any(name.encode() in pickled for pickled in pickles):
+            waiting.add(name)
     for pickled in functions:
         waiting |= _strings(pickled)
 
@@ -128,8 +131,11 @@ def _strings(pickled: bytes) -> set[str]:
     # A function that encloses data; loaded modules are found without reading it.
     if len(pickled) > _READ_BYTES:
         return set()
-    arguments = [argument for _, argument, _ in pickletools.genops(pickled)]
-    return _tops(argument for argument in arguments if isinstance(argument, str))
+    texts: set[str] = set()
+    for _, argument, _ in pickletools.genops(pickled):
+        if isinstance(argument, str):
+            texts.add(argument)
+    return _tops(texts)
 
 
 @functools.lru_cache(maxsize=1024)

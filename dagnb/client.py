@@ -107,11 +107,7 @@ def run(
     session.wait(launcher.prepare(_needs(made), _report))
 
     last_sink = made.dag.calls[made.dag.sinks[-1]]
-    ending = {
-        "deadline_s": deadline_s,
-        "on_error": on_error,
-        "start_s": START_S,
-    }
+    ending = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
     terms = program.Terms(
         deadline_s=deadline_s,
         platform=launcher.name,
@@ -119,17 +115,8 @@ def run(
         forecast=_forecast(made),
         structure=asked.structure,
     )
-    started = session.wait(
-        _start(
-            made,
-            chosen,
-            launcher,
-            name or last_sink.function,
-            upload,
-            ending,
-            terms,
-        )
-    )
+    name = name or last_sink.function
+    started = session.wait(_start(made, chosen, launcher, name, upload, ending, terms))
     for show in viewers:
         show(started)
     return started
@@ -172,7 +159,7 @@ async def _start(
         span = Span(-1, "", Phase.SUBMIT, begin_s, submitted_at, n_bytes)
 
         # A small DAG travels with the invocation, which saves its workers a round trip.
-        travels_along = ready.n_bytes <= INLINE_DAG_BYTES
+        is_small = ready.n_bytes <= INLINE_DAG_BYTES
         invocation = Invocation(
             run=run_id,
             store=address.url,
@@ -180,7 +167,7 @@ async def _start(
             key=key,
             header=ready.header,
             n_workers=min(launcher.cap, len(made.steps)),
-            records=submission.records if travels_along else (),
+            records=submission.records if is_small else (),
             asked_at=submitted_at,
             versions=versions(),
             metrics=upload.text,

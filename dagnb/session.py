@@ -225,7 +225,7 @@ def _part_from_parent() -> None:
     so the parent's connections would receive nothing any more. Therefore the old loop is never
     freed, not even when the interpreter ends.
     """
-    global _loop, _lock
+    global _loop, _lock  # noqa: PLW0603  # as above
     _parents.append((_loop, dict(_stores), set(_later)))
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(_parents))  # one more than will ever be dropped
     _loop = None

@@ -38,8 +38,10 @@ def cells(files: Iterable[str]) -> dict[str, tuple[str, str]]:
     """
     # '<string>' names every text given to exec() or `python -c`; from 3.13 on Python keeps the
     # lines of one of them.
-    wanted = {file for file in files if file != "<string>" and not os.path.exists(file)}
-    texts = {file: "".join(linecache.getlines(file)) for file in wanted}
+    texts: dict[str, str] = {}
+    for file in files:
+        if file != "<string>" and not os.path.exists(file):
+            texts[file] = "".join(linecache.getlines(file))
     kept: dict[str, tuple[str, str]] = {}
     room = CELLS_BYTES
     for file, text in sorted(texts.items(), key=lambda item: (len(item[1]), item[0])):

@@ -196,7 +196,7 @@ def _reachable(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:
 def _cycle_of(nodes: Sequence[Node[Any]]) -> list[str]:
     """Returns the functions along a cycle; only a node changed by force is in one."""
     positions = {node: i for i, node in enumerate(nodes)}
-    upstream = [[positions[u] for u in node.upstream] for node in nodes]
+    upstream = [list(map(positions.__getitem__, node.upstream)) for node in nodes]
     return [nodes[i].task.name for i in _find_cycle(upstream, set(positions.values()))]
 
 

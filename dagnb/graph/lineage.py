@@ -131,7 +131,8 @@ def _shape(value: Any) -> str:
     """Returns the shape of an array or a table; '' for what has none."""
     try:
         shape = getattr(value, "shape", ())
-    except Exception:  # noqa: BLE001  # the attribute may be code of the user's, which raises anything
+    # The attribute may be code of the user's, which may raise anything.
+    except Exception:  # noqa: BLE001  # as above
         return ""
     is_shape = type(shape) is tuple and all(type(length) is int for length in shape)
     return str(shape) if is_shape else ""

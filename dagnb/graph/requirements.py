@@ -203,13 +203,13 @@ def _text(requirement: Requirement) -> str:
     from packaging.utils import canonicalize_name  # noqa: PLC0415  # see _canonical
 
     text: str = canonicalize_name(requirement.name)
-    extras = sorted({canonicalize_name(extra) for extra in requirement.extras})
+    extras = sorted(set(map(canonicalize_name, requirement.extras)))
     if extras:
         text += f"[{','.join(extras)}]"
     if requirement.url is not None:
         text += f" @ {requirement.url} "  # a blank must part the URL from a marker
     else:
-        text += ",".join(sorted(str(clause) for clause in requirement.specifier))
+        text += ",".join(sorted(map(str, requirement.specifier)))
     if requirement.marker is not None:
         text += f"; {requirement.marker}"
     return text.rstrip()

@@ -128,7 +128,8 @@ def _packed(name: str, module: ModuleType) -> tuple[bytes, str]:
     try:
         with taken_by_value(module):
             pickler.dump(content)
-    except Exception as error:  # noqa: BLE001  # pickling runs the user's code: it may raise anything
+    # Pickling runs the user's code, which may raise anything.
+    except Exception as error:  # noqa: BLE001  # as above
         return b"", reason_of(error)
     return buffer.getvalue(), ""
 

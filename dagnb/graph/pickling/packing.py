@@ -219,7 +219,7 @@ class _Plain(_LeavesOut, pickle.Pickler):
     """For values of importable types."""
 
     @property
-    def dispatch_table(self) -> Any:  # type: ignore[override]  # the pickler only reads it, as it is made
+    def dispatch_table(self) -> Any:  # type: ignore[override]  # read once
         """See pickle.Pickler.dispatch_table."""
         return plain_table()
 
