@@ -14,8 +14,8 @@ CLIENT_ONLY = ("graphviz", "rich", "docker", "IPython", "ipywidgets")
 """packages that a container of workers does not have"""
 
 
-def told(code: str) -> list[str]:
-    """What a fresh interpreter prints in which these packages cannot be imported."""
+def printed(code: str) -> list[str]:
+    """Returns the lines that a fresh interpreter prints in which these packages are missing."""
     text = f"import sys; sys.modules.update(dict.fromkeys({CLIENT_ONLY!r}))\n{code}"
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     return done.stdout.split()
@@ -23,7 +23,7 @@ def told(code: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["context", "errors", "task", "Resources", "TaskFailedError"])
 def test_what_tasks_use_is_there_where_the_packages_of_the_client_are_missing(name: str) -> None:
-    assert told(f"import dagnb; dagnb.{name}; print('dagnb.client' in sys.modules)") == ["False"]
+    assert printed(f"import dagnb; dagnb.{name}; print('dagnb.client' in sys.modules)") == ["False"]
 
 
 def test_a_task_is_defined_and_called_in_a_module_that_such_a_worker_imports() -> None:
@@ -35,11 +35,12 @@ from dagnb.graph.context import TaskContext, entered
 def twice(number):
     return [2 * number, context().task]
 
-with entered(TaskContext(run="r", task="twice-0", attempt=1, seed=0, worker="w"), whole_process=True):
+here = TaskContext(run="r", task="twice-0", attempt=1, seed=0, worker="w")
+with entered(here, whole_process=True):
     print(*twice(4))
 """
 
-    assert told(code) == ["8", "twice-0"]
+    assert printed(code) == ["8", "twice-0"]
 
 
 def test_a_node_finds_the_client_when_that_was_never_asked_for() -> None:

@@ -132,9 +132,9 @@ def test_reading_a_result_leaves_the_classes_of_this_process_as_they_are(
     Model.limit = 2
     Model.registry.append("later")
 
-    (found,) = decode_value(data)
+    (model,) = decode_value(data)
 
-    assert type(found) is Model
+    assert type(model) is Model
     assert (Model.limit, Model.registry) == (2, ["later"])
     assert Model.registry is registry
     assert vars(Model)["slow"] is cached
@@ -192,15 +192,18 @@ def test_a_function_whose_closure_raises_an_error_of_its_own_is_refused() -> Non
         encode_function(Task(functools.partial(print, Moody(KeyError("own error")))))
 
 
-def test_the_files_of_all_code_that_goes_along_are_told() -> None:
-    """Of the function, of what it calls and encloses, of functions within; of importable functions none."""
+def test_the_files_of_all_code_that_travels_are_collected() -> None:
+    """Of the function, of those it calls, encloses and contains; of importable functions none."""
     space: dict[str, Any] = {"__name__": "__main__", "json": json}
     for file, text in {
         "<helper>": "def helper(): return json.dumps([])",
         "<class>": "class Row:\n    def total(self): return 1",
         "<unused>": "def unused(): pass",
         "<inner>": "inner = lambda: 2",
-        "<main>": "def outer(held):\n    def run(): return helper(), Row(), [x for x in held()]\n    return run",
+        "<main>": (
+            "def outer(held):\n    def run(): return helper(), Row(), [x for x in held()]\n"
+            "    return run"
+        ),
     }.items():
         exec(compile(text, file, "exec"), space)
     files: set[str] = set()
@@ -274,12 +277,12 @@ def test_arrays_travel_out_of_band_and_can_be_changed() -> None:
     array = numpy.arange(100_000.0)
 
     _, body, buffer = encode_value(array, "f-0")
-    found = back(array)
+    read = back(array)
 
     assert len(body) < 300
     assert len(buffer) == array.nbytes
-    assert (found == array).all()
-    found[0] = -1.0
+    assert (read == array).all()
+    read[0] = -1.0
 
 
 # ---- values that earlier releases stored ----
@@ -292,8 +295,8 @@ STORED_BEFORE_THE_MOVE = base64.b64decode(
     "lIWUUpR9lCiMBGZ1bmOUaAaMCGF0dHJuYW1llE5oD4wqUmV0dXJuIHRoZSBudW1iZXIgb2YgaXRlbXMgaW4gYSBjb250"
     "YWluZXIulHViZS4="
 )
-"""`[functools.lru_cache(maxsize=3)(len), functools.cached_property(len)]`, by encode_value of a release in which
-reduction.py stood in dagnb.graph; no byte code is in it, so every Python reads it"""
+"""`[functools.lru_cache(maxsize=3)(len), functools.cached_property(len)]` by encode_value of an
+earlier release, when reduction.py stood in dagnb.graph; without byte code, so every Python reads it"""
 
 
 def value_of(pickled: bytes) -> bytes:
@@ -436,7 +439,8 @@ def _written_in_a_cell(source: str, file: str) -> dict[str, Any]:
 
 def test_a_function_keeps_its_file_and_so_does_every_function_inside_it() -> None:
     names = _written_in_a_cell(
-        "def outer(n):\n    def inner(k):\n        return [(lambda: k)() for _ in 'a']\n    return inner(n)\n",
+        "def outer(n):\n    def inner(k):\n        return [(lambda: k)() for _ in 'a']\n    "
+        "return inner(n)\n",
         "/tmp/ipykernel_1/22.py",
     )
     files: set[str] = set()
