@@ -1,7 +1,7 @@
-"""Keeps runs in the history whose client has ended: the host of the workers records them.
+"""Keep a run in the history when no client does, as after the end of a notebook's kernel.
 
-As a rule the client records its run, and its trace is the better one, since it says when the client
-held the result. Therefore the client goes first.
+The client writes the history as a rule, and its trace is better: it says when the client had the
+result. So the process that hosted the run waits a moment, then writes only what is missing.
 """
 
 from __future__ import annotations
@@ -14,34 +14,27 @@ import sqlite3
 from dagnb.errors import DagnbError
 from dagnb.protocol.invocation import Invocation
 from dagnb.run_history.finished_run import record_finished
-from dagnb.storage.interface import Store
+from dagnb.storage.open import open_store_of
 
+# Seconds that the client has to write the history itself.
 CLIENT_FIRST_S = 1.0
-"""seconds that the client has for recording the run itself"""
 
 _log = logging.getLogger(__name__)
 
 
 async def keep_in_history(invocation: Invocation, client_first_s: float = CLIENT_FIRST_S) -> bool:
-    """Record the run if it is over and the history does not know it.
+    """Keep the run if it is over and not in the history. Returns whether this call kept it.
 
-    Returns whether it was recorded. Logs what is wrong with the store or the history: a host goes
-    on without either.
+    Never raises for a fault of the store or the history: it logs a warning.
     """
     await asyncio.sleep(client_first_s)
     try:
-        # Imported late: sqlite, which a host needs only when a run is over.
+        # Imported here: it loads sqlite, which the worker processes forked from this one never use.
         history = importlib.import_module("dagnb.run_history.history").History()
         if await asyncio.to_thread(history.knows, invocation.run):
             return False
 
-        opening = importlib.import_module("dagnb.storage.open")
-        store: Store = await opening.open_store(
-            invocation.store,
-            namespace=invocation.namespace,
-            allow_insecure=True,
-            allow_eviction=True,
-        )
+        store = await open_store_of(invocation)
         try:
             return await record_finished(store, invocation.run, history)
         finally:
