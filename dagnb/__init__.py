@@ -54,6 +54,7 @@ __all__ = [
     "workers",
 ]
 
+# public name -> its room.
 _ROOMS = {
     **dict.fromkeys(
         ("attach", "plan", "run", "runs", "simulate", "workers"),
@@ -68,7 +69,6 @@ _ROOMS = {
     **dict.fromkeys(("Redis", "configure"), "dagnb.session"),
     **dict.fromkeys(("compare", "export", "history", "predict"), "dagnb.analysis"),
 }
-"""public name -> its room"""
 
 
 def __getattr__(name: str) -> Any:

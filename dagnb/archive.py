@@ -36,16 +36,19 @@ from dagnb.sources import installed_folders, place_of, real_path
 MOST_FILES = 10_000
 """files and folders of a package, links followed: links allow more ways than can be walked"""
 
+# Files that the error names.
 _SHOWN = 3
-"""files that the error names"""
+
+# Longer pickles are not searched for names: it would delay the start of the run.
 _READ_BYTES = 1_000_000
-"""longer pickles are not searched for names: it would delay the start of the run"""
+
+# Time of every file in the archive, so that equal sources give equal bytes; zip starts in 1980.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""time of every file in the archive, so that equal sources give equal bytes; zip starts in 1980"""
 _ARMS = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
 _PROGRAMS = {"__main__", "__mp_main__"}
+
+# Beginnings of modules that extensions compiled by Cython make in each process for themselves.
 _CYTHON = ("_cython_", "cython_runtime")
-"""beginnings of modules that extensions compiled by Cython make in each process for themselves"""
 
 
 @dataclass(frozen=True, slots=True)

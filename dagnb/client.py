@@ -61,8 +61,8 @@ PREDICTED_STEPS = 1_000
 PRINTED_STEPS = PREDICTED_STEPS
 """the makespan of plans up to this size is predicted for their text: a fifth of a second"""
 
+# A plan waits so long until the run before is recorded in the history, from which it learns.
 _LEARNING_S = 1.0
-"""a plan waits so long until the run before is recorded in the history, from which it learns"""
 
 _log = logging.getLogger(__name__)
 _ON_ERROR = ("fail", "continue")

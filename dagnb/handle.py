@@ -54,17 +54,20 @@ R = TypeVar("R")
 viewers: list[Callable[[Run[Any]], None]] = []
 """called with every run this process starts, in its thread; the notebook arm adds its live view"""
 
+# Seconds between looks for silent workers; leases last several times as long.
 _REAP_S = 1.0
-"""seconds between looks for silent workers; leases last several times as long"""
+
+# Seconds for which an interrupted wait waits for the cancellation to arrive.
 _CANCEL_S = 5.0
-"""seconds for which an interrupted wait waits for the cancellation to arrive"""
 _WAKE_S = 0.1
+
+# Logs in one request: 200 of 2,000 characters are 400 KB.
 _LOGS_AT_ONCE = 200
-"""logs in one request: 200 of 2,000 characters are 400 KB"""
 _LOOK_S = 0.01
 _RECORD_S = 1.0
+
+# Seconds for which forget() waits for the history, which still reads the run.
 _HISTORY_S = 5.0
-"""seconds for which forget() waits for the history, which still reads the run"""
 
 
 class Run(Generic[R]):

@@ -51,14 +51,17 @@ VARIABLES = {
 """environment variable of the client -> its meaning"""
 
 _log = logging.getLogger(__name__)
+
+# A wait without a limit cannot be interrupted on every platform.
 _INTERRUPT_CHECK_S = 0.1
-"""a wait without a limit cannot be interrupted on every platform"""
+
+# Seconds for which the end of the process waits for the history.
 _PARTING_S = 5.0
-"""seconds for which the end of the process waits for the history"""
 _ON = frozenset(("1", "true", "yes", "on"))
 _OFF = frozenset(("", "0", "false", "no", "off"))
+
+# Seconds for which the end of the process waits for connections to close.
 _CLOSING_S = 2.0
-"""seconds for which the end of the process waits for connections to close"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +153,9 @@ BY_CONFIGURE = "configure() in this session"
 BY_OPTION = "option of the command line"
 
 _settings = Settings()
+
+# setting -> source of its value, where it is not the default.
 _origins: dict[str, str] = {}
-"""setting -> source of its value, where it is not the default"""
 
 
 def settings(**changes: Any) -> Settings:
@@ -200,8 +204,9 @@ def origin_of(name: str, environ: Mapping[str, str] = os.environ) -> str:
 # ---- the loop ----
 
 _loop: asyncio.AbstractEventLoop | None = None
+
+# Guards the start of the loop, and the warnings that were logged.
 _lock = threading.Lock()
-"""guards the start of the loop, and the warnings that were logged"""
 
 
 def loop() -> asyncio.AbstractEventLoop:
@@ -214,8 +219,8 @@ def loop() -> asyncio.AbstractEventLoop:
         return _loop
 
 
+# In a forked process: the loop of its parent, with all that waits in it.
 _parents: list[object] = []
-"""in a forked process: the loop of its parent, with all that waits in it"""
 
 
 def _part_from_parent() -> None:
@@ -294,8 +299,8 @@ def warn_once(error: Exception) -> None:
 
 # ---- interrupts ----
 
+# Jupyter interrupts a kernel and asks it to shut down milliseconds later; 1 s if busy.
 _SHUTDOWN_NOTICE_S = 1.0
-"""Jupyter interrupts a kernel and asks it to shut down milliseconds later; 1 s if busy"""
 
 _shutdown: threading.Event | None = None
 

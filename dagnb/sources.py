@@ -23,12 +23,14 @@ labellers: list[Callable[[str], str | None]] = []
 Place: TypeAlias = tuple[str, tuple[str, ...] | None]
 """file of a module, '' for a package without one; folders of a package, None for a module"""
 
+# Lines before and after the one that raised.
 _CONTEXT = 2
-"""lines before and after the one that raised"""
+
+# Characters of a line, of a line near it; generated code has lines of megabytes.
 _MAX_LINE, _MAX_NEAR = 500, 200
-"""characters of a line, of a line near it; generated code has lines of megabytes"""
+
+# Frames that are looked at; a recursion of a raised limit may be deeper.
 _DEEPEST = 10_000
-"""frames that are looked at; a recursion of a raised limit may be deeper"""
 
 
 def cells(files: Iterable[str]) -> dict[str, tuple[str, str]]:

@@ -12,8 +12,8 @@ MOST_ITEMS = 6
 MOST_CHARACTERS = 120
 """of the text of one field"""
 
+# Longer bytes are shown as their number.
 _BYTES = 40
-"""longer bytes are shown as their number"""
 
 
 def brief(thing: Any) -> str:

@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from dagnb.graph.dag import Dag
     from dagnb.graph.node import Node
 
+# Items of a long container that are looked at.
 _LOOKED_AT = 64
-"""items of a long container that are looked at"""
+
+# Parts of all arguments of a call that are looked at.
 _MOST_PARTS = 1_000
-"""parts of all arguments of a call that are looked at"""
+
+# Characters of a text, bytes of bytes.
 _LONGEST = 80
-"""characters of a text, bytes of bytes"""
+
+# Containers within containers that are looked at.
 _DEPTH = 6
-"""containers within containers that are looked at"""
 
 _TEXTS: tuple[Any, ...] = (str, bytes, bytearray)
 _CONTAINERS: tuple[Any, ...] = (dict, list, tuple, set, frozenset, deque)

@@ -192,6 +192,7 @@ _CALCULATIONS = _UNARY.split()
 for _prefix in ("", "r", "i"):
     _CALCULATIONS += [_prefix + _name for _name in _BINARY.split()]
 
+# problem -> the cure, and the special methods that are refused for it.
 _REFUSED = {
     "has no truth value yet": ("test it inside a task", ["bool"]),
     "has no length yet": ("call len() inside a task", ["len"]),
@@ -207,7 +208,6 @@ _REFUSED = {
         _CALCULATIONS,
     ),
 }
-"""problem -> the cure, and the special methods that are refused for it"""
 
 
 def _refusing(problem: str, cure: str) -> Callable[..., NoReturn]:

@@ -14,12 +14,13 @@ from dagnb.graph.brief import changed
 from dagnb.graph.requirements import parse, read
 from dagnb.graph.resources import DEFAULT, Resources
 
+# Options that are kept for a later release.
 _WITHOUT_EFFECT = ("cache", "pure")
-"""options that are kept for a later release"""
 _IO_RELATION = re.compile(r"constant|linear|affine|power:[-+]?\d+(\.\d+)?")
 _SWITCHES = ("pure", "cache", "network")
+
+# Far beyond any use, and exact as a number of the store's Lua scripts.
 _MOST_RETRIES = 1_000_000
-"""far beyond any use, and exact as a number of the store's Lua scripts"""
 _NUMBERS: dict[str, Any] = {
     "retries": int,
     "timeout_s": int | float,

@@ -27,6 +27,11 @@ from dagnb.graph.task import Task
 _MAC_BYTES = 16
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
+# earlier name -> present name of modules whose functions are named in pickles.
+#
+# Results outlive releases: a notebook attaches to a run that an earlier release computed. Pickles
+# name the functions that make an object again, such as `_cached_again`, with the module they stood
+# in then.
 _MOVED_MODULES = {
     "dagnb.graph.packing": "dagnb.graph.pickling.packing",
     "dagnb.graph.by_value": "dagnb.graph.pickling.by_value",
@@ -37,15 +42,9 @@ _MOVED_MODULES = {
     "dagnb.graph.code": "dagnb.graph.pickling.code",
     "dagnb_workers.shell": "dagnb_workers.surroundings.shell",
 }
-"""earlier name -> present name of modules whose functions are named in pickles
 
-Results outlive releases: a notebook attaches to a run that an earlier release computed. Pickles
-name the functions that make an object again, such as `_cached_again`, with the module they stood in
-then.
-"""
-
+# (earlier module, earlier name) -> present name of a function in it.
 _RENAMED = {("dagnb.graph.reduction", "_found"): "_imported"}
-"""(earlier module, earlier name) -> present name of a function in it"""
 
 
 class Signer:

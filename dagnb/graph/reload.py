@@ -27,8 +27,8 @@ class _Origin:
     changes: dict[str, Any]
 
 
+# Beside the tasks, not in them: what a task holds travels with it.
 _origins: WeakKeyDictionary[Task[..., Any], _Origin] = WeakKeyDictionary()
-"""beside the tasks, not in them: what a task holds travels with it"""
 
 
 def note(task: Task[..., Any]) -> None:

@@ -51,10 +51,12 @@ from dagnb.planning.planner import Pool
 
 TIGHT = 0.10
 """up to this gap a bound says something about the plan; beyond it, about itself"""
+
+# Relative; smaller gaps are rounding errors.
 _EXACT = 1e-6
-"""relative; smaller gaps are rounding errors"""
+
+# Lengths of tails that are tried, evenly spaced in rank.
 _TAILS = 16
-"""lengths of tails that are tried, evenly spaced in rank"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,8 @@ from dagnb.graph.dag import Dag
 if TYPE_CHECKING:
     from dagnb.planning.plan import Plan
 
+# Steps whose descendants are followed at a time: limits the memory to steps * 512 bytes.
 _COLUMNS = 4096
-"""steps whose descendants are followed at a time: limits the memory to steps * 512 bytes"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

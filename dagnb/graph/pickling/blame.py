@@ -22,11 +22,11 @@ from dagnb.graph.pickling.by_value import ByValuePickler
 from dagnb.graph.pickling.code import names_and_texts
 from dagnb.graph.pickling.reduction import full_name
 
+# Objects that are looked at to find the way to one of them.
 _MOST = 200_000
-"""objects that are looked at to find the way to one of them"""
 
+# Types of objects that travel, and hold nothing that is looked at.
 _PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), CodeType, ModuleType})
-"""types of objects that travel, and hold nothing that is looked at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +233,7 @@ def _parts_of_object(thing: Any) -> Iterator[tuple[_Step, Any]]:
     yield _Step(type(thing).__name__, own=True), type(thing)
 
 
+# Attributes of methods, partials, properties and the like, which have no dictionary.
 _HOLDERS = (
     "__func__",
     "__self__",
@@ -245,7 +246,6 @@ _HOLDERS = (
     "fdel",
     "function",
 )
-"""attributes of methods, partials, properties and the like, which have no dictionary"""
 
 
 def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -307,8 +307,8 @@ def _path(root: str, steps: Iterable[_Step]) -> str:
     return "` in `".join(reversed(scopes))
 
 
+# Steps to the function that a decorator holds: it has the name of what it became.
 _SEEN_THROUGH = {".__wrapped__", ".__func__"}
-"""steps to the function that a decorator holds: it has the name of what it became"""
 
 
 def _type_name(thing: Any) -> str:
@@ -374,6 +374,10 @@ _WEAK = _Kind(
     "Hold the object itself, or look it up inside the task.",
     "Return the object itself instead.",
 )
+
+# full name of a class -> the kind of its instances.
+#
+# By name, because most programs never import these modules.
 _KINDS: dict[str, _Kind] = {
     "sqlite3.Connection": _CONNECTION,
     "sqlite3.Cursor": _CONNECTION,
@@ -416,7 +420,3 @@ _KINDS: dict[str, _Kind] = {
     "builtins.coroutine": _ONCE,
     "builtins.async_generator": _ONCE,
 }
-"""full name of a class -> the kind of its instances
-
-By name, because most programs never import these modules.
-"""

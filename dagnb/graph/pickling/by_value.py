@@ -23,11 +23,11 @@ from dagnb.graph.pickling.stand_in import stand_in, with_names
 
 T = TypeVar("T")
 
+# The file of code whose real file is pickled beside it.
 _NO_FILE = "<no file>"
-"""the file of code whose real file is pickled beside it"""
 
+# Length of the reduction of a function or class that travels by value; its last part fills it.
 _N_PARTS = 6
-"""length of the reduction of a function or class that travels by value; its last part fills it"""
 
 
 def plain_or_by_value(dump: Callable[[bool], T], body: Callable[[T], bytes]) -> T:

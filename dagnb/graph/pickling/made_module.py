@@ -23,8 +23,8 @@ from dagnb.graph.pickling.reduction import taken_by_value
 LIMIT_BYTES = 16_000_000
 """of one module that travels, and of all files of modules together"""
 
+# Names in a module that each import sets anew.
 _OF_THE_IMPORT = ("__builtins__", "__loader__", "__spec__", "__cached__")
-"""names in a module that each import sets anew"""
 
 _GLOBALS, _MODULE = "globals", "module"
 
@@ -39,6 +39,7 @@ class _Buffer(io.BytesIO):
         return super().write(data)
 
 
+# Of a function, beyond its code and its globals.
 _ATTRIBUTES = (
     "__defaults__",
     "__kwdefaults__",
@@ -47,7 +48,6 @@ _ATTRIBUTES = (
     "__doc__",
     "__module__",
 )
-"""of a function, beyond its code and its globals"""
 
 
 class _Pickler(ByValuePickler):

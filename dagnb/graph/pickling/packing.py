@@ -58,16 +58,16 @@ CHECKED_BYTES = 64 * 1024 * 1024
 
 _SAMPLE_BYTES = 64 * 1024
 
+# Items of arguments, and of each container in them, that are looked at for large texts.
 _LOOKED_AT = 1_000
-"""items of arguments, and of each container in them, that are looked at for large texts"""
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
+# Types whose objects are immutable, and hold nothing.
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), type(...))
-"""types whose objects are immutable, and hold nothing"""
 
+# Types whose objects travel by name or by value as code, and are no data that tasks share.
 _CODE = (type, FunctionType, BuiltinFunctionType, ModuleType)
-"""types whose objects travel by name or by value as code, and are no data that tasks share"""
 
 
 class Content:
@@ -340,8 +340,8 @@ class _Apart:
 
 _RAW = -1
 
+# Contents that a node still holds, by a hash of their bytes, or of the plain data they pickle.
 _known: weakref.WeakValueDictionary[bytes, Content] = weakref.WeakValueDictionary()
-"""contents that a node still holds, by a hash of their bytes, or of the plain data they pickle"""
 
 
 def _interned(data: bytes) -> Content:
@@ -378,8 +378,8 @@ def _known_plain(value: Any) -> tuple[Content | None, bytes | None]:
     return _known.get(key), key
 
 
+# Containers within containers up to which data counts as plain.
 _PLAIN_DEPTH = 3
-"""containers within containers up to which data counts as plain"""
 _PLAIN_BEGIN = 64
 
 

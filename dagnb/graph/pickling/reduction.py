@@ -27,6 +27,8 @@ import cloudpickle
 Reduction: TypeAlias = tuple[Any, ...]
 
 _HOOK = "__init_subclass__"
+
+# Attributes that functools.wraps copies of a function, in every version.
 _NAMES = (
     "__module__",
     "__name__",
@@ -34,14 +36,14 @@ _NAMES = (
     "__doc__",
     "__annotations__",
 )
-"""attributes that functools.wraps copies of a function, in every version"""
 
 _generic = functools.singledispatch(lambda argument: None)
-_GENERIC_CODE = getattr(_generic, "__code__", None)
-"""the code of every generic function: the only mark by which one is known"""
 
+# The code of every generic function: the only mark by which one is known.
+_GENERIC_CODE = getattr(_generic, "__code__", None)
+
+# Names of modules that are pickled by value just now: nothing of them can be imported.
 _by_value: set[str] = set()
-"""names of modules that are pickled by value just now: nothing of them can be imported"""
 
 
 @contextlib.contextmanager
@@ -226,11 +228,11 @@ def _make_without_hook(owner: type, make: Callable[..., Any], arguments: tuple[A
         setattr(owner, _HOOK, hook)
 
 
+# Own classes that were pickled by value; by id, as a metaclass may refuse comparison.
 _own: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
-"""own classes that were pickled by value; by id, as a metaclass may refuse comparison"""
 
+# Classes that were made here by reading a pickle, by id.
 _read: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
-"""classes that were made here by reading a pickle, by id"""
 
 
 def keeping_own(kind: type, reduced: Reduction) -> Reduction:
@@ -293,6 +295,9 @@ def _library(item: Any) -> Reduction:
     raise pickle.PicklingError(f"a library that is loaded here is not loaded there: {item!r}")
 
 
+# full name of a class -> the reducer of its instances.
+#
+# By name, because most programs never import these modules.
 _REDUCERS: dict[str, Callable[[Any], Reduction | None]] = {
     "functools._lru_cache_wrapper": _cached_function,
     "functools.cached_property": _cached_property,
@@ -305,15 +310,11 @@ _REDUCERS: dict[str, Callable[[Any], Reduction | None]] = {
     "typing.NewType": _new_type,
     "ctypes.CDLL": _library,
 }
-"""full name of a class -> the reducer of its instances
 
-By name, because most programs never import these modules.
-"""
-
+# type -> its reducer, for types already seen; weak, as cells define classes again and again.
 _reducers: weakref.WeakKeyDictionary[type, Callable[[Any], Reduction | None] | None] = (
     weakref.WeakKeyDictionary()
 )
-"""type -> its reducer, for types already seen; weak, as cells define classes again and again"""
 
 
 def _reducer_of(kind: type) -> Callable[[Any], Reduction | None] | None:

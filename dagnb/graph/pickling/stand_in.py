@@ -25,11 +25,11 @@ from dagnb.graph.pickling.code import names_and_texts
 SHELL_CALLS = frozenset({"system", "getoutput", "run_line_magic", "run_cell_magic"})
 """methods of the shell that IPython calls for `!command` and `%magic`"""
 
+# Finds at least the names that `_DOLLAR` of dagnb_workers.surroundings.shell replaces.
 _DOLLAR = re.compile(r"\$(\w+)")
-"""finds at least the names that `_DOLLAR` of dagnb_workers.surroundings.shell replaces"""
 
+# name of a stand-in that holds data -> how to take the data from the original.
 _COPIES: dict[str, Callable[[Any], Any]] = {"lines": list, "text": str}
-"""name of a stand-in that holds data -> how to take the data from the original"""
 
 
 def stand_in(item: Any) -> tuple[Any, ...] | None:
