@@ -21,6 +21,7 @@ from typing import Any
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
+from dagnb.planning.basis import HINTED, UNKNOWN, Basis
 
 # Immutable, so that all price lists may share it.
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
@@ -115,7 +116,7 @@ class Costs:
     scaling: task -> (exponent of cpus, of memory): run time falls with share ** -exponent.
     failures: task -> (seconds run, back-off before the next) of each attempt that fails before one
         succeeds.
-    basis: task -> the source of its run time, in words.
+    basis: task -> the evidence for its run time.
     """
 
     run_s: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
@@ -149,7 +150,7 @@ class Costs:
         default_factory=lambda: _NOTHING
     )
     uncertainty: Uncertainty = Uncertainty()
-    basis: Mapping[int, str] = field(default_factory=lambda: _NOTHING)
+    basis: Mapping[int, Basis] = field(default_factory=lambda: _NOTHING)
 
     __repr__ = brief
 
@@ -240,12 +241,12 @@ class Costs:
         """Returns costs from hints alone: @task(time_s=..., output_bytes=...)."""
         run_s: dict[int, float] = {}
         sizes: dict[int, int] = {}
-        basis: dict[int, str] = {}
+        basis: dict[int, Basis] = {}
         for position, call in enumerate(dag.calls):
-            basis[position] = "unknown"
+            basis[position] = UNKNOWN
             if call.options.time_s is not None:
                 run_s[position] = call.options.time_s
-                basis[position] = "hint of @task"
+                basis[position] = HINTED
             if call.options.output_bytes is not None:
                 sizes[position] = call.options.output_bytes
         return cls(run_s=run_s, output_bytes=sizes, basis=basis, **known)
