@@ -216,9 +216,9 @@ def test_the_value_of_a_task_that_ends_after_the_cancel_is_thrown_away() -> None
     gates["a"].set()
     awaited(lambda: not [thread for thread in threading.enumerate() if run.id in thread.name])
 
-    found = dagnb.attach(run.id)
-    assert found.look().results == {}
-    assert found.status == {"cancelled": 1}
+    attached = dagnb.attach(run.id)
+    assert attached.look().results == {}
+    assert attached.status == {"cancelled": 1}
 
 
 def test_forget_deletes_everything() -> None:
@@ -288,7 +288,7 @@ def test_why_answers_in_every_state() -> None:
     assert names == ("same-0", "hold-0", "same-1", "divide-0", "same-2", "hold-1")
 
 
-def test_why_of_a_task_that_is_not_there_tells_some_that_are() -> None:
+def test_why_of_an_unknown_task_names_some_that_exist() -> None:
     run = same(1).run()
     run.result()
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dagnb.forecast.makespans import DelayCause, Makespans, makespans
-from dagnb.graph.node import verbs
+from dagnb.graph import client_hook
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.trace.span import Phase
@@ -108,7 +108,7 @@ def test_without_a_plan_the_replay_is_drawn_and_without_a_trace_nothing() -> Non
 
 
 def test_a_notebook_shows_the_picture_and_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(verbs, "show", bundle)
+    monkeypatch.setattr(client_hook, "_client", replace(client_hook.client(), show=bundle))
     found = compared(predicted(pinned(graphs.chain(3), ["w0"])))
 
     shown = found._repr_mimebundle_()

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import verbs
 from dagnb.graph.resources import Resources
 from dagnb.planning.basis import HINTED, UNKNOWN, Basis
 from dagnb.planning.costs import StartCost, Uncertainty
@@ -141,7 +141,7 @@ def test_a_plan_that_knows_its_problem_says_what_is_foretold_of_it() -> None:
         run_s={0: 1.0, 1: 2.0, 2: 2.0, 3: 1.0},
         cold=StartCost(invoke_s=1.0),
         warm=StartCost(),
-        doubt=Uncertainty(batch=0.1),
+        uncertainty=Uncertainty(batch=0.1),
         basis=dict.fromkeys(range(4), Basis("5 samples")),
     )
     root = parsed(plan_svg(plan))
@@ -169,7 +169,7 @@ def test_a_plan_likely_longer_than_its_medians_says_both() -> None:
     doubted = predicted(
         plan,
         run_s=dict.fromkeys(range(5), 1.0),
-        doubt=Uncertainty(run=dict.fromkeys(range(5), 0.8)),
+        uncertainty=Uncertainty(run=dict.fromkeys(range(5), 0.8)),
     )
 
     said = texts(parsed(plan_svg(doubted)))
@@ -215,7 +215,7 @@ def test_what_nobody_measured_is_named_before_anything_is_believed() -> None:
 
 
 def test_a_plan_gives_its_image_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(verbs, "show", bundle)
+    monkeypatch.setattr(client_hook, "_client", replace(client_hook.client(), show=bundle))
     plan = predicted(pinned(graphs.diamond(), ["w0"]))
 
     assert plan.to_svg() == bundle(plan)["image/svg+xml"] == plan_svg(plan)
