@@ -18,8 +18,7 @@ from dagnb_workers.surroundings import left_behind
 from dagnb_workers.surroundings.aspects import of_process
 from dagnb_workers.surroundings.isolation import Isolation
 from dagnb_workers.surroundings.output import opened
-from dagnb_workers.worker.executor import call_here
-from dagnb_workers.worker.turns import Turns
+from dagnb_workers.worker.executor import Turns, call_here
 
 from dagnb.graph.context import TaskContext
 

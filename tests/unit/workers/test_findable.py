@@ -71,7 +71,7 @@ LEFT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import left_library
-from dagnb_workers import findable
+from dagnb_workers.surroundings import findable
 sys.path.pop(0)
 print(findable.places().get("left_library"))
 """

@@ -43,7 +43,7 @@ def test_the_context_holds_requirements_pins_dagnb_and_no_bytecode() -> None:
     assert {
         "lib/dagnb/errors.py",
         "lib/dagnb/storage/scripts/dagnb.lua",
-        "lib/dagnb_workers/main.py",
+        "lib/dagnb_workers/worker/main.py",
     } <= files.keys()
     assert not [name for name in files if name.endswith(".pyc")]
 

@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from dagnb_workers.launchers.inline import Inline
-from dagnb_workers.worker.loaded import Loaded
-from dagnb_workers.worker.runtime import Runtime
+from dagnb_workers.worker.runtime import CallInputs, Runtime
 
 import dagnb
 from dagnb import session, task
@@ -43,7 +42,7 @@ class Watching:
     def __init__(self, at_end: Callable[[], None]) -> None:
         self.end = at_end
 
-    def call(self, worker: str) -> None: ...
+    def staff(self, worker: str) -> None: ...
 
     def begin(self, task: int, attempt: int, limit_s: float) -> None: ...
 
@@ -83,7 +82,7 @@ class Scene:
     async def play(self) -> Reply:
         """One task is taken and held, the other one is run. Returns the answer to that."""
         await self.holder.register()
-        worker: Worker[Loaded, object] = Worker(self.one)
+        worker: Worker[CallInputs, object] = Worker(self.one)
         return await worker.branch(await self.one.register())
 
     async def chunks(self) -> list[bytes]:

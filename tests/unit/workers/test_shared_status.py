@@ -39,16 +39,16 @@ def test_what_one_side_begins_the_other_reads(page: SharedStatus) -> None:
 
 def test_the_name_of_the_worker_is_known_to_the_other_side(page: SharedStatus) -> None:
     other = SharedStatus(os.dup(page.fd))
-    assert other.called() == ""
+    assert other.staffed() == ""
 
     page.begin(3, 1, 0.5)
-    page.call("~512mb/12")
+    page.staff("~512mb/12")
 
-    assert other.called() == "~512mb/12"
-    page.call("wörker")
-    assert other.called() == "wörker"
-    page.call("x" * 9_999)
-    assert other.called() == "x" * 255
+    assert other.staffed() == "~512mb/12"
+    page.staff("wörker")
+    assert other.staffed() == "wörker"
+    page.staff("x" * 9_999)
+    assert other.staffed() == "x" * 255
     assert (other.read() or Running(0, 0, 0, 0)).task == 3
     other.close()
 
@@ -69,8 +69,8 @@ def test_task_zero_is_not_timed_out_on_a_new_page(page: SharedStatus) -> None:
 
 WRITER = """
 import sys
-from dagnb_workers.worker.shared_status import Page
-page = Page(int(sys.argv[1]))
+from dagnb_workers.worker.shared_status import SharedStatus
+page = SharedStatus(int(sys.argv[1]))
 print(flush=True)
 n = 0
 while True:
@@ -104,7 +104,7 @@ def test_what_a_writer_left_half_written_is_still_told(page: SharedStatus) -> No
     page.begin(5, 1, 2.0)
     page._words[0] += 1  # died after the serial number
 
-    running = page.read(of_the_dead=True)
+    running = page.read(is_dead=True)
 
     assert page.read() is None
     assert running is not None

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from dagnb_workers.worker.user_main import UserMain, install
+from dagnb_workers.surroundings.user_main import UserMain, install
 
 from dagnb.errors import GraphError
 

@@ -217,10 +217,10 @@ class Supervisor:
             await self._count_stillborn(f"{death_report.cause(facts)}. {last}")
 
     def _facts(self, place: WorkerProcess, ended: Exit) -> death_report.DeathFacts:
-        running = place.page.read(of_the_dead=True)
+        running = place.page.read(is_dead=True)
         return death_report.DeathFacts(
             instance=place.instance,
-            worker=place.page.called(),
+            worker=place.page.staffed(),
             code=ended.code,
             running=running,
             was_overtime=running is not None
