@@ -1,7 +1,7 @@
 """Workers: doing it for real, as processes, in containers, elsewhere.
 
-Holds: launchers (launchers/), the agent of a user (agent/), what starts and watches worker processes
-(hosting/), the worker itself (worker/), what a task sees of its process (surroundings/).
+Holds: launchers (launchers/), the agent of a user (agent/), what starts and watches worker
+processes (hosting/), the worker itself (worker/), what a task sees of its process (surroundings/).
 May import: the hub (dagnb), never another arm.
 Must not know: notebooks, planners; a platform is known by its launcher only.
 Start at: worker/main.py (one worker), then hosting/supervisor.py (the workers of one run), then
@@ -28,7 +28,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public class on first use (PEP 562): one launcher does not cost the import of all."""
+    """Import a public class on first use (PEP 562): one launcher costs no import of the others."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)

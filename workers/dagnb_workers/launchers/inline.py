@@ -1,7 +1,7 @@
-"""Workers in this process: coroutines on the client's own loop, functions in threads, the memory store.
+"""Workers in this process: coroutines on the client's loop, functions in threads, the memory store.
 
-For small graphs, tests and debugging. It shares the interpreter, so nothing is isolated: time limits
-cannot be enforced, output goes where it always goes, and a crash takes this process along.
+For small graphs, tests and debugging. It shares the interpreter, so nothing is isolated: time
+limits cannot be enforced, output goes where it always goes, and a crash takes this process along.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dagnb_workers.worker.runtime import CallInputs, Runtime
 
 
 class _NoWatch:
-    """A Watch that does nothing: a process cannot interrupt its own threads, nor tell their output."""
+    """A Watch that does nothing: no thread can be interrupted, nor its output told from others'."""
 
     def staff(self, worker: str) -> None:
         """Do nothing."""

@@ -1,11 +1,11 @@
 """Aspects of a process that a task can change: for each, a look at it, and a way to put it back.
 
-A look is cheap, since it is taken after every task: where nothing changed it gives something equal to
-what it gave before. For a single object of the user's it gives the identity, because a comparison might
-run code of the user's.
+A look is cheap, since it is taken after every task: where nothing changed it gives something equal
+to what it gave before. For a single object of the user's it gives the identity, because a
+comparison might run code of the user's.
 
-Left out is the state of modules (seeds of random numbers, caches, attributes set on them), which only
-the modules themselves know.
+Left out is the state of modules (seeds of random numbers, caches, attributes set on them), which
+only the modules themselves know.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def _latest(kept: K, before: K, after: K) -> K:
 class Aspect(Generic[K]):
     """One aspect.
 
-    look: gives something that is equal as long as nothing changed. None: the aspect is put back after
-    every task, because that is as cheap as a look, or because a look would show nothing.
+    look: gives something that is equal as long as nothing changed. None: the aspect is put back
+    after every task, because that is as cheap as a look, or because a look would show nothing.
     keep: gives all that `restore` needs to put it back.
     merge: gives what is kept after an import changed the aspect, from what was kept, what was there
     before the import (which the task may have changed) and what is there after it.
@@ -97,7 +97,7 @@ _SIGNALS = tuple(
 """Signals for which programs set handlers. The handler of SIGINT is set anew for each call."""
 
 _signals = importlib.import_module("_signal")
-"""The functions below signal.getsignal and signal.pthread_sigmask, which turn answers into enumerations.
+"""The module whose functions those of `signal` call, and whose answers they turn into enumerations.
 
 That takes ten times as long as the look itself.
 """
@@ -121,7 +121,7 @@ def _set_handlers(kept: tuple[Any, ...]) -> None:
 
 
 def report_crashes() -> None:
-    """Have Python write the lines that led to a crash, or to the point where a time limit struck."""
+    """Have Python write the lines that led to a crash, or that a time limit interrupted."""
     # Off first: enabling what is enabled does not install its handlers anew.
     faulthandler.disable()
     faulthandler.unregister(signal.SIGTERM)
@@ -186,8 +186,8 @@ class _Environment:
     def look(self) -> object:
         """Returns the variables that were kept, and the end behind them.
 
-        With glibc the pointers suffice: it never writes over a variable, and never gives its memory to
-        another one.
+        With glibc the pointers suffice: it never writes over a variable, and never gives its memory
+        to another one.
         """
         address = self._first.value
         # Another array may be shorter than the one that was kept, so it must not be read.
@@ -429,7 +429,7 @@ def _cancel_dump(kept: None) -> None:
 
 
 def _policy() -> asyncio.AbstractEventLoopPolicy | None:
-    """Returns the policy, None for Python's own: a new one lacks the loop that a task left in it."""
+    """Returns the policy, None for Python's own: a new one lacks the loop that a task left."""
     policy = asyncio.get_event_loop_policy()
     if type(policy).__module__.startswith("asyncio."):
         return None
@@ -501,8 +501,8 @@ _EACH_THREAD: tuple[Aspect[Any], ...] = (
 def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
     """Returns all aspects of a process that runs one task at a time, in the order of putting back.
 
-    The order matters: alarms stop first, so that none strikes while the rest is put back; descriptors
-    come before the streams on them, and variables before the time zone that is one of them.
+    The order matters: alarms stop first, so that none strikes while the rest is put back;
+    descriptors come before the streams on them, and variables before the time zone, which is one.
 
     opened: gives a new standard stream of that name, on its descriptor.
     """

@@ -2,10 +2,10 @@
 
 sys.path decides that, but not alone:
 
-- A module that is loaded stays what it is, although a search along the path might find another file by
-  now, or none. The client so sends its path, and the `places` of modules that the path would not give.
-- A fork server has modules loaded that modules of the user's hide in the client, such as a `colorsys.py`
-  beside the notebook. The worker forgets them, so that they are imported anew.
+- A module that is loaded stays what it is, although a search along the path might find another file
+  by now, or none. So the client sends its path, and the `places` of modules that are elsewhere.
+- A fork server has modules loaded that modules of the user's hide in the client, such as a
+  `colorsys.py` beside the notebook. The worker forgets them, so that they are imported anew.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _INSTALLED = tuple(
 )
 """Folders of Python and its packages. Asked once, in the fork server: it takes milliseconds.
 
-Not sources.installed_folders(), which includes each site-packages on sys.path: when one leaves the path,
-a worker no longer finds its modules, so they need their places.
+Not sources.installed_folders(), which includes each site-packages on sys.path: when one leaves the
+path, a worker no longer finds its modules, so they need their places.
 """
 
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
@@ -107,7 +107,7 @@ def add_finders(names: Iterable[str]) -> None:
 
 
 def set_path(path: Sequence[str], places: Mapping[str, Place]) -> None:
-    """Have this sys.path and these places, and forget loaded modules that then come from elsewhere."""
+    """Have this sys.path and these places; forget loaded modules that then come from elsewhere."""
     sys.path[:] = path
     importlib.invalidate_caches()
     if places:
@@ -131,14 +131,14 @@ def put_first(made: MadeModules) -> None:
 
 
 def forget(name: str) -> None:
-    """Take a module and those within it out of sys.modules; modules that imported them keep them."""
+    """Take a module and those within it out of sys.modules; its importers keep them."""
     for loaded in list(sys.modules):
         if loaded == name or loaded.startswith(f"{name}."):
             del sys.modules[loaded]
 
 
 def _searched(name: str) -> str | None:
-    """Returns the file that a search along sys.path gives: '' for a package without one, or None."""
+    """Returns the file that a search along sys.path gives; '' for a package without one; None."""
     parent = name.rpartition(".")[0]
     path = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
     if name in sys.builtin_module_names or FrozenImporter.find_spec(name) is not None:

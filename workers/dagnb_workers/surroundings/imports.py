@@ -1,8 +1,8 @@
 """Notices when a module is imported for the first time, while its code runs.
 
-A finder in front of all others (see importlib.abc.MetaPathFinder) has them find the module, and puts a
-loader of its own around theirs. That gives the module its own loader back before the module's code runs,
-as importlib.util.LazyLoader does.
+A finder in front of all others (see importlib.abc.MetaPathFinder) has them find the module, and
+puts a loader of its own around theirs. That gives the module its own loader back before the
+module's code runs, as importlib.util.LazyLoader does.
 
     import x -> ImportWatch.find_spec -> finders behind it -> spec, its loader wrapped
              -> _Loader.exec_module -> around: own loader's exec_module
@@ -21,7 +21,7 @@ from typing import Any
 
 
 class ImportWatch(importlib.abc.MetaPathFinder):
-    """Watches imports that its own thread begins; those that a module begins belong to its import."""
+    """Watches imports that its own thread begins; those within an import belong to that."""
 
     def __init__(self, around: Callable[[], AbstractContextManager[None]]) -> None:
         """around: entered while the code of a module runs."""
@@ -65,7 +65,7 @@ class ImportWatch(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.abc.Loader):
-    """The loader of one module until its code runs; all else is asked of the module's own loader."""
+    """The loader of one module until its code runs; its other attributes are those of the own one."""
 
     def __init__(
         self, spec: ModuleSpec, run: Callable[[Callable[[ModuleType], None], ModuleType], None]

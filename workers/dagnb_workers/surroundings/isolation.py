@@ -1,4 +1,4 @@
-"""Puts back what a task changed of its process, so that the next task of the worker does not see it.
+"""Puts back what a task changed of its process, so that the next task does not see it.
 
 The process has `aspects`: what a task can change and Python can put back. After each task
 
@@ -6,9 +6,9 @@ The process has `aspects`: what a task can change and Python can put back. After
     look       at all others, and compare with what was seen before the first task
     restore    those that look different
 
-Changes made by the import of a module stay, as the module does: the next task that imports it runs none
-of its code, and would miss what that has set up. `imports.py` says when such code runs; what it changed
-is merged into what is kept.
+Changes made by the import of a module stay, as the module does: the next task that imports it runs
+none of its code, and would miss what that has set up. `imports.py` says when such code runs; what
+it changed is merged into what is kept.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Isolation:
 
     @contextmanager
     def _importing(self) -> Iterator[None]:
-        """Keep what an import changes, and only that: the task may have changed something before."""
+        """Keep what an import changes, and only that: the task may have changed more before."""
         begin = [look() for look in self._looks]
         before: dict[str, Any] = {}
         for (aspect, _), state, seen in zip(self._aspects, begin, self._seen, strict=True):

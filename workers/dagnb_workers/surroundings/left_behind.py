@@ -1,8 +1,8 @@
 """Threads and processes that tasks left behind.
 
-Threads are named in the output of their task and silent from then on, so that they never print into the
-output of another task. Processes end with the worker; the last of them to end are those that remove
-shared memory and semaphores which other processes left.
+Threads are named in the output of their task and silent from then on, so that they never print into
+the output of another task. Processes end with the worker; the last of them to end are those that
+remove shared memory and semaphores which other processes left.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def around(task: Callable[[], T], name: str) -> T:
 def end_processes() -> None:
     """End the processes of this process's group, as it is about to end itself.
 
-    SIGTERM asks them first. The resource trackers of multiprocessing and loky, which remove shared memory
-    and semaphores, ignore it: they clean up and end once all other processes have let go of them.
+    SIGTERM asks them first. The resource trackers of multiprocessing and loky, which remove shared
+    memory and semaphores, ignore it: they clean up and end when all others have let go of them.
     """
     if not reap_child():
         return
@@ -85,7 +85,7 @@ def _warning(threads: list[threading.Thread], name: str) -> str:
     if len(threads) > 1:
         subject, they = f"{len(threads)} threads", "They go"
     return (
-        f"dagnb: task '{name}' left {subject} running: {names}. {they} on until this worker ends with "
-        "the run, and what is printed there from now on is not shown. Join threads, or shut their pool "
-        "down, before the task returns.\n"
+        f"dagnb: task '{name}' left {subject} running: {names}. {they} on until this worker ends "
+        "with the run, and what is printed there from now on is not shown. Join threads, or shut "
+        "their pool down, before the task returns.\n"
     )

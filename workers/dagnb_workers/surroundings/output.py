@@ -1,12 +1,12 @@
-"""Capture of what a worker prints, at the level of file descriptors: Python, C code, child processes.
+"""Capture of what a worker prints, by file descriptors: Python, C code and child processes alike.
 
     worker                                       supervisor
     descriptors 1 and 2 --append--> two files <--read-- tails, after a death
                                     without a name <--punch holes-- trim
 
 The supervisor gives back the memory of all but the tail by punching a hole before it: a gigabyte of
-stderr takes no more room than its end, and no byte moves while a process writes. A pipe would stall the
-task whenever its reader is late.
+stderr takes no more room than its end, and no byte moves while a process writes. A pipe would stall
+the task whenever its reader is late.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(slots=True)
 class Capture:
-    """The two files by their descriptors. trimmed: bytes at the front of each that were given back."""
+    """The two files by their descriptors. trimmed: bytes at the front of each, given back."""
 
     stdout: int
     stderr: int
@@ -67,7 +67,7 @@ class Capture:
         _started.append(self)
 
     def take(self) -> tuple[str, str]:
-        """Worker: returns the tails of stdout and stderr since the last call, and empties the files."""
+        """Worker: empty the files. Returns the tails of stdout and stderr since the last call."""
         _flush()
         return self._take(self.stdout), self._take(self.stderr)
 
@@ -96,7 +96,7 @@ class Capture:
 
 
 class Printed(io.TextIOWrapper):
-    """sys.stdout or sys.stderr of a worker: a class of its own, so that `silence` can change `write`."""
+    """sys.stdout or sys.stderr of a worker: a class of its own, which `silence` can change."""
 
 
 def opened(name: str) -> Any:
@@ -139,7 +139,9 @@ def take_printed() -> tuple[str, str]:
 
     Two empty strings where no capture was started.
     """
-    return _started[-1].take() if _started else ("", "")
+    if not _started:
+        return "", ""
+    return _started[-1].take()
 
 
 def _tail(fd: int, most: int = TAIL_BYTES) -> str:

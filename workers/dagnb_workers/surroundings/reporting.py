@@ -1,4 +1,4 @@
-"""The client's settings of messages: levels and handlers of its loggers, filters of its warnings."""
+"""The client's settings of messages: levels and handlers of loggers, filters of warnings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shell of a task in the place of IPython's: `!command`, `display`, a few magics, without IPython.
+"""The shell of a task in the place of IPython's: `!command`, `display` and a few magics.
 
 A task runs as a script does: `get_ipython` is undefined, by which libraries notice that there is no
 notebook. Only the code that IPython makes of `!command` and `%magic` gets a shell, this one.
@@ -26,7 +26,7 @@ _SET_UP = frozenset({"autoreload", "config", "load_ext", "matplotlib", "reload_e
 _DOLLAR = re.compile(r"(.*?)\$(\$?[\w.]+)(?=(?:[^']*'[^']*')*[^']*$)", re.DOTALL)
 """A name after a dollar sign outside single quotes, as IPython replaces it.
 
-`_DOLLAR` of dagnb.graph.pickling.stand_in must find at least these names: they travel with the function.
+`_DOLLAR` of dagnb.graph.pickling.stand_in must find at least these: they travel with the function.
 """
 
 
@@ -50,7 +50,7 @@ class Lines(list[str]):
 
 
 class TaskShell:
-    """Runs the code that IPython made of `!command` and `%magic`. All else is an error with a cure."""
+    """Runs the code that IPython made of `!command` and `%magic`; refuses all else with a cure."""
 
     config: Mapping[str, Any] = {}
 
@@ -100,13 +100,13 @@ class TaskShell:
         if command.rstrip().endswith("&"):
             # IPython's own words, and the cure.
             raise OSError(
-                "Background processes not supported. Start it with subprocess.Popen(...) in the task; "
-                "it is ended with the run."
+                "Background processes not supported. Start it with subprocess.Popen(...) in the "
+                "task; it is ended with the run."
             )
-        text = command if caller is None else _expanded(command, caller)
-        code = _run(text, _print)
-        if caller is not None:
-            caller.f_globals["_exit_code"] = code
+        if caller is None:
+            _run(command, _print)
+            return
+        caller.f_globals["_exit_code"] = _run(_expanded(command, caller), _print)
 
 
 shell = TaskShell()
@@ -153,7 +153,9 @@ def display(
             _print(f"{thing!r}\n")
     if not display_id:
         return None
-    return Display(display_id if isinstance(display_id, str) else os.urandom(16).hex())
+    if not isinstance(display_id, str):
+        display_id = os.urandom(16).hex()
+    return Display(display_id)
 
 
 def _print(text: str) -> None:
@@ -248,7 +250,8 @@ def _refused(magic: str) -> GraphError:
 def _expanded(command: str, caller: FrameType) -> str:
     """Returns the command with `{expression}` and `$name` replaced as IPython replaces them.
 
-    Where one of them fails, the command stays as it is, as with IPython: braces may be the command's own.
+    Where one of them fails, the command stays as it is, as with IPython: braces may be the
+    command's own.
     """
     try:
         return _Expansion().vformat(command, (), {**caller.f_globals, **caller.f_locals})
@@ -257,7 +260,7 @@ def _expanded(command: str, caller: FrameType) -> str:
 
 
 class _Expansion(string.Formatter):
-    """`{expression}` and `$name`; `$$` stands for `$`; nothing is expanded between single quotes."""
+    """Expands `{expression}` and `$name`; `$$` stands for `$`; not between single quotes."""
 
     def vformat(self, text: str, args: Any, names: Any) -> str:
         """Returns the text with all of them replaced."""

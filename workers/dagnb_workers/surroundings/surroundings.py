@@ -1,4 +1,4 @@
-"""The surroundings of tasks: the client's path, folder, environment, time zone, limits, logging, ...
+"""The surroundings of tasks: the client's path, folder, environment, limits, logging and so on.
 
     client   of_this_process, at the launch of a run -> to_dict -> JSON of the invocation
     run      of -> enter_environment, once, in its supervisor, from which workers inherit it

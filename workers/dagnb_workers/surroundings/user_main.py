@@ -3,13 +3,13 @@
 Functions and classes of `__main__` travel to a worker by value, but pickle, in a task that starts
 processes of its own, writes them down by name. There are three kinds of process:
 
-    worker                         sys.modules["__main__"] is a UserMain: pickle finds the very objects
-    process that a task forked     inherits it
-    process that a task started    has no notebook: multiprocessing runs this file as its main module,
-      anew ("spawn")               where all names stand for something absent
+    worker                       sys.modules["__main__"] is a UserMain: pickle finds the objects
+    process that a task forked   inherits it
+    process that a task started  has no notebook: multiprocessing runs this file as its main module,
+      anew ("spawn")             where all names stand for something absent
 
-Using an absent object says so. Without the stand-ins such a process would end while it reads its work,
-and a pool would start the next one for ever.
+Using an absent object says so. Without the stand-ins such a process would end while it reads its
+work, and a pool would start the next one for ever.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def install() -> UserMain:
 
 
 def _globals(function: Callable[..., Any]) -> dict[str, Any]:
-    """Returns the globals of the function inside a decorated one, a method, a partial, an object."""
+    """Returns the globals of the function inside: of a decorated one, a partial, an object."""
     try:
         while isinstance(function, functools.partial):
             function = function.func
@@ -119,7 +119,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Absent(type):
-    """A class in the place of a function or class of the notebook: pickle can read it, none can use it."""
+    """A class in the place of one of the notebook's, or a function: it can be read, not used."""
 
     def __call__(cls, *args: object, **kwargs: object) -> Any:
         """Refuse, unless it is a pickle that makes an object."""
@@ -138,7 +138,7 @@ _READERS = {
     "multiprocessing.spawn",
     "pickle",
 }
-"""modules in which an error would end the process: a pool would then start the next one, for ever"""
+"""modules in which an error would end the process: a pool would then start the next, for ever"""
 
 _USES = (
     "__str__",
@@ -176,7 +176,7 @@ def _refuse(instance: object, *args: object) -> NoReturn:
 
 
 def _refuse_attribute(item: object, name: str) -> NoReturn:
-    """Refuse, but let Python itself look for special methods, as it does while it reads a pickle."""
+    """Refuse, but let Python look for special methods, as it does while it reads a pickle."""
     if name.startswith("__"):
         raise AttributeError(name)
     raise _error((item if isinstance(item, type) else type(item)).__name__)
@@ -184,7 +184,7 @@ def _refuse_attribute(item: object, name: str) -> NoReturn:
 
 def _error(name: str) -> GraphError:
     return GraphError(
-        f"'{name}' is a name of the notebook or script, and a process that is started by 'spawn' or "
-        "'forkserver' has neither. Take multiprocessing.get_context('fork') in the task, or put it "
-        "into a module that can be imported."
+        f"'{name}' is a name of the notebook or script, and a process that is started by 'spawn' "
+        "or 'forkserver' has neither. Take multiprocessing.get_context('fork') in the task, or put "
+        "it into a module that can be imported."
     )

@@ -1,9 +1,10 @@
 """Calls of the user's functions: the only place where any exception may arrive.
 
-An exception of the user's becomes a value (`Raised`) here and a failure in `failure_reporter.py`. There are two ways:
+An exception of the user's becomes a value (`Raised`) here and a failure in `failure_reporter.py`.
+There are two ways:
 
-    call_here, within Turns    a worker process: in its main thread, between two runs of its event loop
-    call_in_thread             the client's own process (`Inline`): in a thread, while the loop goes on
+    call_here, within Turns    in a worker process: in its main thread, while its event loop stands
+    call_in_thread             in the client's own process (`Inline`), in a thread beside its loop
 
 The main thread of a worker process takes turns, because a task may do whatever a script may do:
 
@@ -11,7 +12,8 @@ The main thread of a worker process takes turns, because a task may do whatever 
 
 - SIGINT, the means of time limits, interrupts Python code of the main thread only.
 - Libraries with a synchronous interface over asyncio refuse to work beside a running loop.
-- A loop in a second thread would make every fork of a task unsafe: locks of that thread stay locked in the child.
+- A loop in a second thread would make every fork of a task unsafe: locks of that thread stay locked
+  in the child.
 
 Meanwhile heartbeats are renewed by the supervisor, so nothing suffers while the loop stands still.
 """
@@ -82,7 +84,7 @@ class Raised:
 def call_here(
     function: Callable[..., Any], call: Call, here: TaskContext, *, whole_process: bool = True
 ) -> Any:
-    """Call the function in this thread, which must have no running loop. Gives its value, or Raised.
+    """Call the function in this thread, which has no running loop. Gives its value, or Raised.
 
     A coroutine is run to its end, in a loop of its own. Context variables are those of a new
     thread, so no task sees what another one has set.
@@ -189,7 +191,7 @@ class Turns:
         return await done
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run the coroutine and the calls that it asks for. Gives its value, or raises its error."""
+        """Run the coroutine and the calls it asks for. Gives its value, or raises its error."""
         with self._runner:
             task = self._loop.create_task(main)
             task.add_done_callback(lambda _: self._loop.stop())

@@ -1,4 +1,4 @@
-"""Failures of attempts as they are reported: the cause, in the user's words, and a retry or none."""
+"""Failures of attempts as they are reported: their cause in the user's words, retried or not."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class FailureReporter:
     ) -> Failure:
         """Returns the failure of the attempt, with its output.
 
-        delay_s: wait before the retry; None for no retry. kind, message: instead of the error's own.
+        delay_s: wait before the retry, None for no retry.
+        kind, message: instead of the error's own.
         """
         if self._container and exception.is_of(error, ModuleNotFoundError):
             error.add_note(_not_in_container(error.name or "?"))
@@ -123,9 +124,9 @@ class FailureReporter:
 def _not_in_container(module: str) -> str:
     return (
         f"The container of this worker has no module '{module}'. If a package brings it, name that "
-        "package in @task(requirements=[...]) or Docker(requirements=[...]). Your own modules travel "
-        "when tasks, or modules that they need, import them by name; else mount their folder with "
-        "Docker(mounts=[...]), or take workers='process'."
+        "package in @task(requirements=[...]) or Docker(requirements=[...]). Your own modules "
+        "travel when tasks, or modules that they need, import them by name; else mount their "
+        "folder with Docker(mounts=[...]), or take workers='process'."
     )
 
 

@@ -1,7 +1,7 @@
 """Content that an instance reads by its hash: header of the program, functions, large arguments.
 
-All of it is verified before use. The header comes first: it lists the functions, and brings along the
-user's own modules and the text of cells, which tracebacks and `inspect.getsource` need.
+All of it is verified before use. The header comes first: it lists the functions, and brings along
+the user's own modules and the text of cells, which tracebacks and `inspect.getsource` need.
 """
 
 from __future__ import annotations

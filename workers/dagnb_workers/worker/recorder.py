@@ -143,7 +143,7 @@ class Recorder:
     # ---- spans go -------------------------------------------------------------------------------
 
     def wait_s(self) -> float:
-        """Returns the seconds that the spans held here may still be held; inf when there are none."""
+        """Returns seconds for which the spans here may still be held; inf when there are none."""
         if not self._spans:
             return math.inf
         if len(self._spans) >= MOST_HELD:

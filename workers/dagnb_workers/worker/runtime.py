@@ -1,17 +1,17 @@
 """The real world of a worker: asyncio and a store, each act recorded as spans by the store's clock.
 
-`dagnb.protocol.worker` decides what comes next and calls the acts of its world; here is what each of
-them does when it is not simulated. An instance goes through them like this:
+`dagnb.protocol.worker` decides what comes next and calls the acts of its world; here is what each
+of them does when it is not simulated. An instance goes through them like this:
 
-    act         does                                                round trips    spans
-    register    reads the program's header once, asks for work      1; first <= 3  INVOKE ... REGISTER
-    wait_work   waits for a hint while its queue is empty           1              none
-    fetch       collects upstream values, function, arguments       0 to 2         FETCH, PROGRAM
-    run         verifies and unpickles them, calls the function     0              LOAD, RUN
-    store       pickles and signs the result, stores a large one    0 or 1         DUMP, STORE
-    complete    commits results, brings the next tasks              1              COMMIT
-    fail, lost  reports an attempt without a result, likewise       1              COMMIT, none
-    leave       uploads the spans that are left                     0 or 1         none
+    act         does                                             round trips  spans
+    register    reads the program's header once, asks for work   1, first 3   INVOKE to REGISTER
+    wait_work   waits for a hint while its queue is empty        1            none
+    fetch       collects upstream values, function, arguments    0 to 2       FETCH, PROGRAM
+    run         verifies and unpickles them, calls the function  0            LOAD, RUN
+    store       pickles and signs the result, stores a large one 0 or 1       DUMP, STORE
+    complete    commits results, brings the next tasks           1            COMMIT
+    fail, lost  reports an attempt without a result, likewise    1            COMMIT, none
+    leave       uploads the spans that are left                  0 or 1       none
 
 A task with small inputs and a small result so costs a single round trip, its commit. QUEUE is noted
 when an offer arrives: the time since the task was ready.
@@ -61,7 +61,7 @@ _IDLE_S = 1.0
 
 @dataclass(slots=True)
 class CallInputs:
-    """Everything that one call needs, as bytes that are not verified yet, or why it cannot be called.
+    """Everything that one call needs, as bytes that are not verified yet, or why it is impossible.
 
     begin_s: when the last of it arrived, from which on its LOAD span counts.
     """
@@ -243,7 +243,7 @@ class Runtime:
         return value
 
     async def store(self, offer: Offer, value: Any) -> Commit | Failure:
-        """Pickle and sign the value. A large one is stored, a small one rides along with the commit."""
+        """Pickle and sign the value. A large one is stored, a small one rides with the commit."""
         with self._recorder.span(self._worker, offer, Phase.DUMP) as span:
             token, record = secrets.token_hex(6), self._record(offer)
             try:

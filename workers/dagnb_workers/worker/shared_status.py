@@ -1,7 +1,8 @@
-"""Memory that a worker shares with its supervisor: the attempt it is at, since when, how long it may.
+"""Memory that a worker shares with its supervisor: its attempt, since when, its time limit.
 
-The worker writes it twice a task, in about a microsecond and without a system call; the supervisor reads
-it at any moment, also after the worker died. There is no lock, which a dying worker would keep.
+The worker writes it twice a task, in about a microsecond and without a system call; the supervisor
+reads it at any moment, also after the worker died. There is no lock, which a dying worker would
+keep.
 
     word  0 serial   counts the writes
           1 task     position + 1; 0 while no attempt is at work
@@ -12,8 +13,8 @@ it at any moment, also after the worker died. There is no lock, which a dying wo
           6 late     attempt whose time is up, written by the supervisor
     byte 128         name of the worker: its length, then UTF-8
 
-Each word is aligned, so it is never seen half written. A copy whose check word does not fit was taken in
-the midst of a write, and is taken again.
+Each word is aligned, so it is never seen half written. A copy whose check word does not fit was
+taken in the midst of a write, and is taken again.
 """
 
 from __future__ import annotations
