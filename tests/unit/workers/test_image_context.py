@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from dagnb_workers.launchers.docker.image import prepare
-from dagnb_workers.launchers.docker.image.build import FailedBuildError, _followed
+from dagnb_workers.launchers.docker.image.build import FailedBuildError, _follow
 from dagnb_workers.launchers.docker.image.context import image_hash, write_context
 from dagnb_workers.launchers.docker.image.pins import pins
 from dagnb_workers.launchers.docker.image.pip_settings import PipSettings
@@ -104,7 +104,7 @@ def test_a_build_that_ends_without_a_word_has_failed() -> None:
     events = [{"stream": "Step 1/9 : FROM x\n"}, {"aux": {"ID": "sha256:01"}}]
 
     with pytest.raises(FailedBuildError) as failed:
-        _followed(events, lambda line: None)
+        _follow(events, lambda line: None)
 
     assert failed.value.lines == ("Step 1/9 : FROM x", "the engine ended the build early")
 
@@ -119,7 +119,7 @@ def test_of_a_failed_build_pips_errors_are_told_and_long_ones_by_both_ends() -> 
     told: list[str] = []
 
     with pytest.raises(FailedBuildError) as failed:
-        _followed(
+        _follow(
             [*({"stream": text} for text in said), {"error": "returned a non-zero code: 1"}],
             told.append,
         )
@@ -139,4 +139,4 @@ def test_the_id_of_the_image_is_that_of_the_last_line() -> None:
         {"stream": "built 0123456789ab\n"},
     ]
 
-    assert _followed(events, lambda line: None) == "0123456789ab"
+    assert _follow(events, lambda line: None) == "0123456789ab"
