@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from dagnb.failure import TIME_LIMIT
 from dagnb.graph.payload import Signer
 from dagnb.protocol.messages import Failure, Offer, Record
 from dagnb.protocol.program import Body, FunctionLine
@@ -62,9 +63,9 @@ class FailureReporter:
         return Failure(
             task=offer.task,
             attempt=offer.attempt,
-            error=exception.error_json(
+            error=exception.task_error(
                 error, self._library.label, kind=kind, message=message, **facts
-            ),
+            ).to_json(),
             delay_s=delay_s,
             log=stdout + stderr,
         )
@@ -84,9 +85,7 @@ class FailureReporter:
                 f"the task ran longer than its limit of {line.timeout_s:g} s and was interrupted"
             )
             delay_s = _delay_s(offer, line) if issubclass(TimeoutError, retry_on) else None
-            return self.failure(
-                offer, error, delay_s=delay_s, kind=exception.TIME_LIMIT, message=message
-            )
+            return self.failure(offer, error, delay_s=delay_s, kind=TIME_LIMIT, message=message)
         return self.failure(
             offer,
             error,
