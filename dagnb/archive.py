@@ -21,6 +21,7 @@ from importlib.machinery import FrozenImporter, ModuleSpec, PathFinder, all_suff
 from types import ModuleType
 
 from dagnb.errors import GraphError
+from dagnb.failure import OWN_PACKAGES
 from dagnb.graph.pickling.made_module import LIMIT_BYTES, pack_modules
 from dagnb.sources import installed_folders, place_of, real_path
 
@@ -30,7 +31,6 @@ MOST_FILES = 10_000
 _SHOWN = 3
 _READ_BYTES = 1_000_000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_ARMS = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
 _PROGRAMS = {"__main__", "__mp_main__"}
 _CYTHON = ("_cython_", "cython_runtime")
 """modules that what Cython compiled makes in each process for itself"""
@@ -172,7 +172,7 @@ def _findable(name: str) -> list[str]:
 def _places(name: str, spec: object) -> list[str]:
     """The source file of a module, the folder of a package, the folders of a namespace package; [] for no user's."""
     place = place_of(spec)
-    if name in _ARMS or name in _PROGRAMS or place is None:
+    if name in OWN_PACKAGES or name in _PROGRAMS or place is None:
         return []
     file, folders = place
     own = file if folders is None else os.path.dirname(file)
@@ -278,7 +278,7 @@ def made_modules() -> bytes:
     found: dict[str, ModuleType] = {}
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
-        if top in _PROGRAMS | _ARMS or name.startswith(_CYTHON) or not _is_made(module):
+        if top in _PROGRAMS | OWN_PACKAGES or name.startswith(_CYTHON) or not _is_made(module):
             continue
         if not (getattr(sys.modules.get(top), "__file__", None) or "").startswith(
             installed

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from dagnb_workers.worker.exception import (
-    error_json,
     message_of,
     of_result,
+    task_error,
     unread_text,
     user_frames,
 )
@@ -72,8 +72,9 @@ def caught(function: Callable[..., Any], *args: Any) -> BaseException:
 
 
 def told(error: BaseException, **facts: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(error_json(error, label, **facts))
-    return found
+    """The record as JSON; fields that it leaves out are empty."""
+    written: dict[str, Any] = json.loads(task_error(error, label, **facts).to_json())
+    return {key: [] for key in ("frames", "notes", "causes", "traceback")} | written
 
 
 def test_frames_bear_the_label_the_line_its_columns_and_its_neighbours(

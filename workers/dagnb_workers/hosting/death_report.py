@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from dagnb.catchable import class_names
-from dagnb.failure import Frame
+from dagnb.failure import TIME_LIMIT, WORKER_DIED, Frame, TaskError
 from dagnb.protocol.messages import Charge, Death
 from dagnb_workers.worker.shared_status import Running
 
@@ -36,23 +35,23 @@ def death(facts: DeathFacts) -> Death:
     """What is told to the store: who died, of what, and which budget it is charged to."""
     late = facts.was_overtime and facts.running is not None
     stdout, stderr = facts.printed
-    error = {
-        "type": "TimeLimit" if late else "WorkerDied",
-        "message": _overtime(facts) if late else cause(facts),
-        "mro": class_names(TimeoutError) if late else [],
-        "worker": facts.worker or facts.instance,
-        "frames": [asdict(frame) for frame in facts.frames],
-        "exit_code": facts.code if facts.code >= 0 else None,
-        "signal": -facts.code if facts.code < 0 else None,
-        "stderr_tail": stderr,
-        "stdout_tail": stdout,
-        "at": facts.at,
-    }
+    error = TaskError(
+        worker=facts.worker or facts.instance,
+        type=TIME_LIMIT if late else WORKER_DIED,
+        message=_overtime(facts) if late else cause(facts),
+        mro=tuple(class_names(TimeoutError)) if late else (),
+        frames=facts.frames,
+        exit_code=facts.code if facts.code >= 0 else None,
+        signal=-facts.code if facts.code < 0 else None,
+        stderr_tail=stderr,
+        stdout_tail=stdout,
+        at=facts.at,
+    )
     return Death(
         instance=facts.instance,
         task=None if facts.running is None else facts.running.task,
         charge=Charge.EXCEPTION if late else Charge.CRASH,
-        error=json.dumps(error),
+        error=error.to_json(),
         delay_s=0.0,
     )
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import concurrent
 import inspect
-import json
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import dropwhile, groupby
 from types import TracebackType
 from typing import Any, Literal, TypeGuard, TypeVar
@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeGuard, TypeVar
 import dagnb
 from dagnb import sources
 from dagnb.catchable import class_names
-from dagnb.errors import Cause, Frame, UnserialisableError
-from dagnb.failure import headline, reason_of
+from dagnb.errors import Cause, Frame, TaskError, UnserialisableError
+from dagnb.failure import OWN_PACKAGES, TIME_LIMIT, headline, reason_of
 
 _TEXT_LIMIT = 64 * 1024
 _CAUSE_LIMIT = 4 * 1024
@@ -31,34 +31,35 @@ Label = Callable[[str], str]
 """file -> how people call it"""
 
 
-TIME_LIMIT = "TimeLimit"
-"""the type of a failure whose time was up; for who catches or retries it, that is a TimeoutError"""
-
-
-def error_json(
+def task_error(
     error: BaseException, label: Label = str, *, kind: str = "", message: str = "", **facts: Any
-) -> str:
-    """The error with its causes as JSON. facts: worker, at, stderr_tail, stdout_tail."""
-    told = {
-        "type": kind or type(error).__qualname__,
-        "message": message or message_of(error),
-        "mro": class_names(TimeoutError if kind == TIME_LIMIT else type(error)),
-    }
+) -> TaskError:
+    """Returns the record of an exception and its causes. Never raises because of the user's class.
+
+    label: how people call a file. kind, message: instead of the exception's own.
+    facts: further fields of the record: worker, at, stderr_tail, stdout_tail.
+    """
     try:
-        told |= _where(error, label)
+        facts |= _details(error, label)
     except BaseException as second:  # noqa: BLE001  # a class whose attributes raise anything
-        told |= {
-            "notes": [f"(its lines cannot be shown: {type(second).__name__} in its attributes)"]
-        }
-    return json.dumps({**told, **facts})
+        facts["notes"] = (
+            f"(its lines cannot be shown: {type(second).__name__} in its attributes)",
+        )
+    return TaskError(
+        type=kind or type(error).__qualname__,
+        message=message or message_of(error),
+        # A task whose time was up was interrupted by us: its caller shall catch a TimeoutError.
+        mro=tuple(class_names(TimeoutError if kind == TIME_LIMIT else type(error))),
+        **facts,
+    )
 
 
-def _where(error: BaseException, label: Label) -> dict[str, Any]:
+def _details(error: BaseException, label: Label) -> dict[str, Any]:
     return {
-        "frames": [asdict(frame) for frame in user_frames(error.__traceback__, label)],
-        "notes": _notes(error),
-        "causes": [asdict(cause) for cause in _causes(error, label, {id(error)})],
-        "traceback": _lines(error, label),
+        "frames": tuple(user_frames(error.__traceback__, label)),
+        "notes": tuple(_notes(error)),
+        "causes": tuple(_causes(error, label, {id(error)})),
+        "traceback": tuple(_lines(error, label)),
     }
 
 
@@ -137,9 +138,12 @@ def _others(
             yield "part", part
 
 
-_HOUSE = os.path.dirname(os.path.abspath(dagnb.__file__)) + os.sep
-_DEMO = os.path.join(_HOUSE, "demo") + os.sep
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_OWN_FOLDERS = tuple(
+    os.path.dirname(os.path.abspath(str(sys.modules[name].__file__))) + os.sep
+    for name in sorted(OWN_PACKAGES & sys.modules.keys())
+)
+_DEMO = os.path.join(os.path.dirname(os.path.abspath(dagnb.__file__)), "demo") + os.sep
+"""The demo's tasks are code of a user, though dagnb ships them."""
 _ASYNCIO = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
 _THREADS = os.path.dirname(os.path.abspath(str(concurrent.__file__))) + os.sep
 
@@ -158,7 +162,7 @@ def _is_way(file: str) -> bool:
 
 def _is_house(file: str) -> bool:
     """Whether it is dagnb's own: a task called inside a task, the handler that interrupted it, a pickler."""
-    return file.startswith((_OURS, _HOUSE)) and not file.startswith(_DEMO)
+    return file.startswith(_OWN_FOLDERS) and not file.startswith(_DEMO)
 
 
 def is_of(error: BaseException, kind: type[E]) -> TypeGuard[E]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from dagnb.failure import TIME_LIMIT
 from dagnb.graph.payload import Signer
 from dagnb.protocol.messages import Failure, Offer, Record
 from dagnb.protocol.program import Body, FunctionLine
@@ -56,7 +57,7 @@ class FailureReporter:
             error.add_note(_not_in_container(error.name or "?"))
         # Taken once and for all: the next attempt must not report this output again.
         stdout, stderr = self._watch.take_output()
-        text = exception.error_json(
+        record = exception.task_error(
             error,
             self._library.label,
             kind=kind,
@@ -69,7 +70,7 @@ class FailureReporter:
         return Failure(
             task=offer.task,
             attempt=offer.attempt,
-            error=text,
+            error=record.to_json(),
             delay_s=delay_s,
             log=stdout + stderr,
         )
@@ -92,9 +93,7 @@ class FailureReporter:
             return self.failure(offer, error, delay_s=delay_s)
 
         message = f"the task ran longer than its limit of {line.timeout_s:g} s and was interrupted"
-        return self.failure(
-            offer, error, delay_s=delay_s, kind=exception.TIME_LIMIT, message=message
-        )
+        return self.failure(offer, error, delay_s=delay_s, kind=TIME_LIMIT, message=message)
 
     async def unread(
         self, offer: Offer, record: Record, error: BaseException, n_read: int

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import time
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from dagnb.errors import DagnbError, RunMissingError, StorageError, VersionMismatchError
+from dagnb.failure import WORKER_DIED, TaskError
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import HELD, Charge, Death, Demand, RunState
 from dagnb.storage.interface import Store
@@ -239,17 +239,15 @@ def _death_of(instance: str, worker: str, box: Container, ending: Ending) -> Dea
         how = f"ended with exit code {ending.code}" + (
             ": it was killed" if ending.code == 128 + 9 else ""
         )
-    error = {
-        "type": "WorkerDied",
-        "message": f"the container of this worker, {box.name}, {how}",
-        "worker": worker or instance,
-        "exit_code": ending.code,
-        "signal": None,
-        "stderr_tail": box.stderr,
-        "stdout_tail": "",
-        "at": time.time(),
-    }
+    error = TaskError(
+        worker=worker or instance,
+        type=WORKER_DIED,
+        message=f"the container of this worker, {box.name}, {how}",
+        exit_code=ending.code,
+        stderr_tail=box.stderr,
+        at=time.time(),
+    )
     charge = (
         Charge.CRASH if ending.is_out_of_memory else Charge.LOSS
     )  # who else killed it need not be the task
-    return Death(instance=instance, task=HELD, charge=charge, error=json.dumps(error), delay_s=0.0)
+    return Death(instance=instance, task=HELD, charge=charge, error=error.to_json(), delay_s=0.0)
