@@ -281,6 +281,6 @@ def test_who_asks_for_input_in_a_task_is_told_that_nobody_can_type(
     told = message_of(raised.value)
 
     assert told.startswith(
-        "EOF when reading a line: nobody can type into input() of a task; give it"
+        "EOF when reading a line: a task cannot ask with input(); give it"
     )
     assert message_of(EOFError("of a socket")) == "of a socket"
