@@ -280,7 +280,5 @@ def test_who_asks_for_input_in_a_task_is_told_that_nobody_can_type(
 
     told = message_of(raised.value)
 
-    assert told.startswith(
-        "EOF when reading a line: a task cannot ask with input(); give it"
-    )
+    assert told.startswith("EOF when reading a line: a task cannot ask with input(); give it")
     assert message_of(EOFError("of a socket")) == "of a socket"

@@ -49,9 +49,6 @@ class Watching:
     def timed_out(self, task: int, attempt: int) -> bool:
         return False
 
-    def take_output(self) -> tuple[str, str]:
-        return "", ""
-
 
 @task
 def number(value: int) -> int:

@@ -28,7 +28,7 @@ from dagnb_workers.worker.runtime import CallInputs, Runtime
 
 
 class _NoWatch:
-    """A Watch that does nothing: no thread can be interrupted, nor its output told from others'."""
+    """A Watch that does nothing, because a thread cannot be interrupted."""
 
     def staff(self, worker: str) -> None:
         """Do nothing."""
@@ -42,10 +42,6 @@ class _NoWatch:
     def timed_out(self, task: int, attempt: int) -> bool:
         """Returns False: no attempt is interrupted."""
         return False
-
-    def take_output(self) -> tuple[str, str]:
-        """Returns no output: it was printed where the user prints."""
-        return "", ""
 
 
 _running: dict[str, asyncio.Task[None]] = {}

@@ -92,7 +92,16 @@ def _list(
 
 _SIGNALS = tuple(
     int(getattr(signal, name))
-    for name in "SIGALRM SIGCHLD SIGHUP SIGPIPE SIGQUIT SIGTERM SIGUSR1 SIGUSR2".split()  # noqa: SIM905  # reads well
+    for name in (
+        "SIGALRM",
+        "SIGCHLD",
+        "SIGHUP",
+        "SIGPIPE",
+        "SIGQUIT",
+        "SIGTERM",
+        "SIGUSR1",
+        "SIGUSR2",
+    )
 )
 """Signals for which programs set handlers. The handler of SIGINT is set anew for each call."""
 

@@ -86,13 +86,9 @@ def finders() -> tuple[str, ...]:
     Packages that are installed in the editable way bring such finders.
     """
     entries: list[object] = [*sys.meta_path]
-    names = []
-    for entry in entries:
-        if isinstance(entry, type):
-            name = f"{entry.__module__}:{entry.__qualname__}"
-            if not name.startswith(("_frozen_importlib", "importlib.", "__main__")):
-                names.append(name)
-    return tuple(names)
+    names = [f"{item.__module__}:{item.__qualname__}" for item in entries if isinstance(item, type)]
+    own = ("_frozen_importlib", "importlib.", "__main__")  # every worker has Python's own finders
+    return tuple(name for name in names if not name.startswith(own))
 
 
 def add_finders(names: Iterable[str]) -> None:

@@ -65,7 +65,7 @@ class ImportWatch(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.abc.Loader):
-    """The loader of one module until its code runs; its other attributes are those of the own one."""
+    """The loader of one module until its code runs. Its other attributes are those of `_own`."""
 
     def __init__(
         self, spec: ModuleSpec, run: Callable[[Callable[[ModuleType], None], ModuleType], None]

@@ -55,10 +55,8 @@ class Isolation:
     def _begin(self) -> None:
         if self._watches_imports:
             sys.meta_path.insert(0, ImportWatch(self._importing))
-        for aspect in self._unseen:
-            self._kept[aspect.name] = aspect.keep()
-        for aspect, _ in self._aspects:
-            self._kept[aspect.name] = aspect.keep()
+        aspects = [*self._unseen, *(aspect for aspect, _ in self._aspects)]
+        self._kept = {aspect.name: aspect.keep() for aspect in aspects}
         self._prepare_undo()
         self._seen = [look() for look in self._looks]
 

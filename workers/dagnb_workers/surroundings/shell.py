@@ -268,7 +268,8 @@ class _Expansion(string.Formatter):
         for literal, field, rest, conversion in self.parse(text):
             parts.append(_with_dollars(literal, names))
             if field is not None:
-                value = eval(f"{field}:{rest}" if rest else field, dict(names))  # noqa: S307  # that is what `!` is for
+                code = f"{field}:{rest}" if rest else field  # a colon may be part of the expression
+                value = eval(code, dict(names))  # noqa: S307  # that is what `!` is for
                 parts.append(format(self.convert_field(value, conversion or None)))
         return "".join(parts)
 

@@ -87,9 +87,7 @@ class Surroundings:
 
     def portable(self) -> Surroundings:
         """Returns those that mean the same on another file system, under other limits."""
-        zone = {}
-        if _TIME_ZONE in self.environment:
-            zone[_TIME_ZONE] = self.environment[_TIME_ZONE]
+        zone = {name: value for name, value in self.environment.items() if name == _TIME_ZONE}
         return replace(
             self,
             path=None,

@@ -82,7 +82,7 @@ def _globals(function: Callable[..., Any]) -> dict[str, Any]:
         names = getattr(inside, "__globals__", None)
         if not names:
             names = getattr(type(inside).__call__, "__globals__", None)
-    except Exception:  # noqa: BLE001  # an object of the user's own class may raise anything when it is asked
+    except Exception:  # noqa: BLE001  # a class of the user's may raise anything
         return {}
     return names if isinstance(names, dict) else {}
 

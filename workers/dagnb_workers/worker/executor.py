@@ -48,7 +48,7 @@ Caller = Callable[[Callable[..., Any], Call, TaskContext], Awaitable[Any]]
 
 
 class Watch(Protocol):
-    """The observer of the calls of one instance: learns of begin and end, gives the output."""
+    """The supervision of the calls of one instance, which learns when an attempt begins and ends."""
 
     def staff(self, worker: str) -> None:
         """Note the worker of the plan that is staffed here from now on."""
@@ -66,9 +66,14 @@ class Watch(Protocol):
         """Returns whether the attempt was interrupted because its time was up."""
         ...
 
-    def take_output(self) -> tuple[str, str]:
-        """Returns the tails of stdout and stderr since the last call."""
-        ...
+
+TakeOutput = Callable[[], tuple[str, str]]
+"""Gives the tails of stdout and stderr since the last call."""
+
+
+def no_output() -> tuple[str, str]:
+    """Returns nothing: the output of tasks is not captured here."""
+    return "", ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +104,7 @@ def call_here(
         with guard:
             value = contextvars.Context().run(_call, function, call, here, whole_process)
         _end_forked(pid)
-    except BaseException as error:  # noqa: BLE001  # the user's function may raise anything, SystemExit included
+    except BaseException as error:  # noqa: BLE001  # SystemExit included
         _end_forked(pid, error)
         return Raised(error)
     return value

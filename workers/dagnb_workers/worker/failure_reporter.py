@@ -12,7 +12,7 @@ from dagnb.protocol.program import Body, FunctionLine
 from dagnb.protocol.run_description import RunDescription
 from dagnb.storage.interface import Store
 from dagnb_workers.worker import exception
-from dagnb_workers.worker.executor import Watch
+from dagnb_workers.worker.executor import TakeOutput, Watch
 from dagnb_workers.worker.library import Library
 from dagnb_workers.worker.retry import until_available
 
@@ -29,6 +29,7 @@ class FailureReporter:
         signer: Signer,
         library: Library,
         watch: Watch,
+        take_output: TakeOutput,
         now: Callable[[], float],
         *,
         container: str = "",
@@ -36,7 +37,8 @@ class FailureReporter:
         """now: the store's clock. container: name of the container around this instance, or ''."""
         self.worker = ""
         self._store, self._run, self._signer = store, run, signer
-        self._library, self._watch, self._now = library, watch, now
+        self._library, self._watch = library, watch
+        self._take_output, self._now = take_output, now
         self._container = container
 
     def failure(
@@ -56,7 +58,7 @@ class FailureReporter:
         if self._container and exception.is_of(error, ModuleNotFoundError):
             error.add_note(_not_in_container(error.name or "?"))
         # Taken once and for all: the next attempt must not report this output again.
-        stdout, stderr = self._watch.take_output()
+        stdout, stderr = self._take_output()
         record = exception.task_error(
             error,
             self._library.label,

@@ -70,15 +70,13 @@ class Library:
         unpacks: make the user's modules and cells known to this process, which lacks them.
         """
         self._store, self._signer = store, signer
-        self.n_read = 0
-        """bytes read so far"""
+        self.n_read = 0  # bytes
         self._header_name, self._unpacks = header, unpacks
         self._header: Header | None = None
         self._cells: Cells = {}
         self._folder = ""
         self._functions: dict[str, TaskFunction] = {}
-        self._pickled: dict[str, bytes] = {}
-        """functions that were read and not unpickled yet"""
+        self._pickled: dict[str, bytes] = {}  # functions that were not needed yet
         self._cache: BytesCache[str] = BytesCache()
 
     @property

@@ -38,7 +38,7 @@ async def _work(invocation: Invocation, instance: str, status: SharedStatus, cal
     store = await open_store(
         invocation.store, namespace=invocation.namespace, allow_insecure=True, allow_eviction=True
     )
-    world = Runtime(store, invocation, instance, call, SharedStatusWatch(status))
+    world = Runtime(store, invocation, instance, call, status, take_output=take_printed)
     worker: Worker[CallInputs, object] = Worker(world)
     try:
         await worker.work()
@@ -73,30 +73,3 @@ class IsolatedCalls:
         return left_behind.around(
             lambda: self._isolation.around(lambda: call_here(function, call, here)), here.task
         )
-
-
-class SharedStatusWatch:
-    """Tells the supervisor through shared memory what runs, and asks it whether the time was up."""
-
-    def __init__(self, status: SharedStatus) -> None:
-        self._status = status
-
-    def staff(self, worker: str) -> None:
-        """See Watch.staff."""
-        self._status.staff(worker)
-
-    def begin(self, task: int, attempt: int, limit_s: float) -> None:
-        """See Watch.begin."""
-        self._status.begin(task, attempt, limit_s)
-
-    def end(self) -> None:
-        """See Watch.end."""
-        self._status.end()
-
-    def timed_out(self, task: int, attempt: int) -> bool:
-        """See Watch.timed_out."""
-        return self._status.timed_out(task, attempt)
-
-    def take_output(self) -> tuple[str, str]:
-        """See Watch.take_output."""
-        return take_printed()

@@ -37,8 +37,7 @@ class Recorder:
         """upload: the strategy that says how long spans may be held."""
         self._upload = upload
         self._spans: list[Span] = []
-        self._since = 0.0
-        """moment at which the oldest span came, by the monotonic clock"""
+        self._since = 0.0  # the oldest span came, by the monotonic clock
         self._open: list[Span] = []
         self._offset_s, self._trip_s = 0.0, math.inf
 

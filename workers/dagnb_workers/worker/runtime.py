@@ -50,7 +50,7 @@ from dagnb.storage.interface import SMALL_BYTES, Store
 from dagnb.trace.span import Phase, Span
 from dagnb.trace.upload import DEFAULT, strategy
 from dagnb_workers.worker import exception
-from dagnb_workers.worker.executor import Caller, Raised, Watch
+from dagnb_workers.worker.executor import Caller, Raised, TakeOutput, Watch, no_output
 from dagnb_workers.worker.failure_reporter import FailureReporter
 from dagnb_workers.worker.library import BytesCache, Library
 from dagnb_workers.worker.recorder import HeaderRead, Recorder
@@ -91,9 +91,10 @@ class Runtime:
         call: Caller,
         watch: Watch,
         *,
+        take_output: TakeOutput = no_output,
         at_home: bool = False,
     ) -> None:
-        """call: the way of calling functions here. watch: supervises calls and captures output.
+        """call: the way of calling functions here. watch: supervises the calls.
 
         at_home: in the client's own process, where the user's modules are importable already.
         """
@@ -101,10 +102,9 @@ class Runtime:
         self._invocation = invocation
         self._run = invocation.run
         self._instance = instance
-        self._call, self._watch = call, watch
+        self._call, self._watch, self._take_output = call, watch, take_output
         self._signer = Signer(invocation.key)
-        self._cache: BytesCache[tuple[int, str]] = BytesCache()
-        """signed values by (task, token)"""
+        self._cache: BytesCache[tuple[int, str]] = BytesCache()  # signed values by (task, token)
         self._library = Library(store, self._signer, invocation.header, unpacks=not at_home)
         self._recorder = Recorder(strategy(invocation.metrics or DEFAULT))
         self._failure_reporter = FailureReporter(
@@ -113,17 +113,18 @@ class Runtime:
             self._signer,
             self._library,
             watch,
+            take_output,
             self.now,
             container=invocation.place,
         )
+        # Noted with the first tasks: before, there is no worker to note it for.
         self._header_read: HeaderRead | None = None
-        """noted with the first tasks: before, there is no worker to note it for"""
         self._worker = ""
         self._is_member = False
         self._offer: Offer | None = None
         self._start = invocation
+        # The DAG came with the invocation, so offers need not bring records.
         self._slim = bool(invocation.records)
-        """the DAG came with the invocation, so offers need not bring records"""
 
     def now(self) -> float:
         """Returns the store's clock, as exactly as it is known here."""
@@ -229,7 +230,8 @@ class Runtime:
                 here = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._failure_reporter.failure(offer, error)
-        except BaseException as error:  # noqa: BLE001  # unpickling runs the user's code: SystemExit would end the worker
+        except BaseException as error:  # noqa: BLE001  # SystemExit would end the worker
+            # Unpickling runs the user's code, which may raise anything.
             n_read = -1 if function is None else len(values)
             return await self._failure_reporter.unread(offer, self._record(offer), error, n_read)
 
@@ -253,7 +255,7 @@ class Runtime:
                 return self._failure_reporter.failure(offer, exception.of_result(error, name))
             sealed = self._signer.seal(self._value_name(offer.task, token), *parts)
             span.n_bytes = len(sealed)
-            log = "".join(self._watch.take_output())
+            log = "".join(self._take_output())
 
         if len(sealed) <= SMALL_BYTES:
             address = Address(token, len(sealed))

@@ -171,17 +171,10 @@ def _certificates(
         paths that are set, and are no files.
     """
     bundle = settings.get("cert") or next(filter(None, map(environ.get, _BUNDLES)), None)
-    files: dict[str, Path] = {}
-    missing: list[str] = []
-    for name, text in (("cert.pem", bundle), ("client_cert.pem", settings.get("client-cert"))):
-        if not text:
-            continue
-        path = Path(text).expanduser()
-        if path.is_file():
-            files[name] = path
-        else:
-            missing.append(str(path))
-    return files, missing
+    named = {"cert.pem": bundle, "client_cert.pem": settings.get("client-cert")}
+    paths = {name: Path(path).expanduser() for name, path in named.items() if path}
+    files = {name: path for name, path in paths.items() if path.is_file()}
+    return files, [str(path) for name, path in paths.items() if name not in files]
 
 
 def _is_loopback(url: str) -> bool:
