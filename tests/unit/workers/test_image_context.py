@@ -1,4 +1,4 @@
-"""What goes to the engine for an image of workers, and what its name depends on."""
+"""The context that goes to the engine for an image of workers, and the hash in its name."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_settings_are_files_of_the_first_stage_and_nothing_is_pasted_into_the_do
 
 def test_a_pythonpath_of_the_base_stays_behind_dagnbs_own() -> None:
     def path(*, has_path: bool) -> str:
-        (found,) = re.findall(r"PYTHONPATH=(\S+)", files_of(has_path=has_path)["Dockerfile"])
-        return str(found)
+        (path,) = re.findall(r"PYTHONPATH=(\S+)", files_of(has_path=has_path)["Dockerfile"])
+        return str(path)
 
     assert (
         path(has_path=False) == "/opt/dagnb/lib"
@@ -116,16 +116,16 @@ def test_of_a_failed_build_pips_errors_are_told_and_long_ones_by_both_ends() -> 
         "  Downloading https://me:hunter2@here/six.whl\n\x1b[91mERROR: Could not find",
         f" (from versions: {versions})\n\x1b[0m\x1b[91mERROR: none\n\x1b[0m",
     ]
-    told: list[str] = []
+    lines: list[str] = []
 
     with pytest.raises(FailedBuildError) as failed:
         _follow(
             [*({"stream": text} for text in said), {"error": "returned a non-zero code: 1"}],
-            told.append,
+            lines.append,
         )
 
     first, last = failed.value.lines
-    assert told == ["Collecting six==9", "Downloading https://***@here/six.whl"]
+    assert lines == ["Collecting six==9", "Downloading https://***@here/six.whl"]
     assert first.startswith("ERROR: Could not find (from versions: 1.0, 1.1,")
     assert first.endswith(" 1.498, 1.499)")
     assert len(first) < 320

@@ -1,4 +1,4 @@
-"""Which spans a recorder lets go, when, and what it makes of a start."""
+"""Spans that a recorder lets go, the moment of that, and the phases of a start."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_what_moved_nothing_leaves_no_span_and_what_raised_leaves_one() -> None:
 def start(
     invocation: Invocation, header_read: HeaderRead | None
 ) -> list[tuple[Phase, float, float]]:
-    """The phases of a start that was asked for at 100, and registers in the far future; its end is left out."""
+    """Returns the phases of a start that was asked for at 100. It ends in the far future: inf."""
     recorder = Recorder(AtExit())
     recorder.note_start("w0", 100.0, invocation, header_read)
     with recorder.sending(everything=True) as chunk:

@@ -48,7 +48,7 @@ Caller = Callable[[Callable[..., Any], Call, TaskContext], Awaitable[Any]]
 
 
 class Watch(Protocol):
-    """The supervision of the calls of one instance, which learns when an attempt begins and ends."""
+    """The supervision of the calls of one instance: it learns when an attempt begins and ends."""
 
     def staff(self, worker: str) -> None:
         """Note the worker of the plan that is staffed here from now on."""
