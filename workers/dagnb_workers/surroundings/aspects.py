@@ -61,6 +61,11 @@ def _value(name: str, look: Callable[[], K], restore: Callable[[K], object]) -> 
     return Aspect(name=name, look=look, keep=look, restore=restore)
 
 
+def _unseen(name: str, keep: Callable[[], K], restore: Callable[[K], object]) -> Aspect[K]:
+    """Returns an aspect without a look."""
+    return Aspect(name=name, look=None, keep=keep, restore=restore)
+
+
 # ---- lists ----
 
 
@@ -308,7 +313,7 @@ def _descriptors() -> Aspect[tuple[int, ...]]:
         for number, original in enumerate(kept):
             os.dup2(original, number)
 
-    return Aspect(name="descriptors 0, 1 and 2", look=None, keep=lambda: saved, restore=restore)
+    return _unseen("descriptors 0, 1 and 2", lambda: saved, restore)
 
 
 # ---- of Python ----
@@ -449,17 +454,14 @@ def _loop_of_process() -> Aspect[Any]:
     # From Python 3.14 on, asking for the policy warns that policies are going to be removed.
     if sys.version_info >= (3, 14):
         return _LOOP
-    name = "event loop policy, current loop"
-    return Aspect(name=name, look=None, keep=_policy, restore=asyncio.set_event_loop_policy)
+    return _unseen("event loop policy, current loop", _policy, asyncio.set_event_loop_policy)
 
 
-def _forget_loop(kept: object) -> None:
+def _forget_loop(kept: None) -> None:
     asyncio.set_event_loop(None)  # a thread that ran no task has none
 
 
-_LOOP: Aspect[None] = Aspect(
-    name="current event loop", look=None, keep=_nothing, restore=_forget_loop
-)
+_LOOP = _unseen("current event loop", _nothing, _forget_loop)
 
 
 # ---- of libraries that a task may have imported ----
@@ -517,9 +519,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
     """
     streams, environment = _Streams(opened), _Environment()
     return (
-        Aspect(
-            name="alarm, real-time interval timer", look=None, keep=_nothing, restore=_stop_alarm
-        ),
+        _unseen("alarm, real-time interval timer", _nothing, _stop_alarm),
         Aspect(name="signal handlers", look=_handlers_look, keep=_handlers, restore=_set_handlers),
         *_EACH_THREAD,
         _descriptors(),
@@ -540,7 +540,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
             restore=environment.restore,
             merge=environment.merge,
         ),
-        Aspect(name="umask", look=None, keep=current_umask, restore=os.umask),
+        _unseen("umask", current_umask, os.umask),
         _value("locale", _locale, _set_locale),
         _value("time zone", _zone, _set_zone),
         _list("sys.path", lambda: sys.path[:], lambda: sys.path),
@@ -554,12 +554,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
             restore=_set_filters,
             merge=_joined,
         ),
-        Aspect(
-            name="logging: root logger, logging.disable",
-            look=_logging,
-            keep=_logging,
-            restore=_set_logging,
-        ),
+        _value("logging: root logger, logging.disable", _logging, _set_logging),
         Aspect(
             name="hooks of sys, threading and warnings; print, open, input, import",
             look=_hooks_look,
@@ -571,9 +566,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
             _settings,
             _set_settings,
         ),
-        Aspect(
-            name="dumps of faulthandler to come", look=None, keep=_nothing, restore=_cancel_dump
-        ),
+        _unseen("dumps of faulthandler to come", _nothing, _cancel_dump),
         _loop_of_process(),
         _value("start method of multiprocessing", _start_method, _set_start_method),
     )

@@ -29,7 +29,7 @@ def install(name: str, archive: bytes) -> None:
     if not target.exists():
         _unpack(archive, target)
     if str(target) not in sys.path:
-        # The notebook's own folder stays first: there its modules may be newer than the archive.
+        # '' stays first: the notebook's own folder comes before all others in the client, too.
         first = 1 if sys.path[:1] == [""] else 0
         sys.path.insert(first, str(target))
         importlib.invalidate_caches()
