@@ -139,7 +139,8 @@ async def _work(invocation: Invocation) -> None:
     except* RunMissingError:
         pass  # the run was forgotten meanwhile: nothing is left to do
     finally:
-        pool.shutdown(wait=False)  # a function that runs on must not block the client's loop
+        # A function that runs on must not block the client's loop.
+        pool.shutdown(wait=False)
 
 
 async def _instance(invocation: Invocation, instance: str, pool: Executor) -> None:

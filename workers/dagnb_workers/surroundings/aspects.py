@@ -486,7 +486,8 @@ def _set_floats(kept: Any) -> None:
     numpy = sys.modules["numpy"]
     if kept is not None:
         numpy.seterrobj(kept[:])
-    else:  # the task imported numpy: these are its defaults, by the documentation of seterr
+    else:
+        # The task imported numpy: these are its defaults, by the documentation of seterr.
         numpy.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
 
 
@@ -524,7 +525,10 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
         *_EACH_THREAD,
         _descriptors(),
         Aspect(
-            name="standard streams", look=streams.look, keep=streams.keep, restore=streams.restore
+            name="standard streams",
+            look=streams.look,
+            keep=streams.keep,
+            restore=streams.restore,
         ),
         _value("current folder", current_folder, _set_folder),
         Aspect(

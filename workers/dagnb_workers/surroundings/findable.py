@@ -87,7 +87,8 @@ def finders() -> tuple[str, ...]:
     """
     entries: list[object] = [*sys.meta_path]
     names = [f"{item.__module__}:{item.__qualname__}" for item in entries if isinstance(item, type)]
-    own = ("_frozen_importlib", "importlib.", "__main__")  # every worker has Python's own finders
+    # Python's own are there in each worker, and no worker can import those of `__main__`.
+    own = ("_frozen_importlib", "importlib.", "__main__")
     return tuple(name for name in names if not name.startswith(own))
 
 
@@ -108,6 +109,7 @@ def set_path(path: Sequence[str], places: Mapping[str, Place]) -> None:
     importlib.invalidate_caches()
     if places:
         sys.meta_path.insert(0, _PlaceFinder(places))
+
     hidden = set(_names_in(_of_user(path)))
     for name in (hidden | places.keys()) & sys.modules.keys():
         if name.partition(".")[0] in _KEPT:
@@ -186,7 +188,10 @@ class _PlaceFinder(MetaPathFinder):
         self._places = places
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
     ) -> ModuleSpec | None:
         """See importlib.abc.MetaPathFinder."""
         if fullname not in self._places:

@@ -53,10 +53,12 @@ def end_processes() -> None:
     """
     if not reap_child():
         return
+
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the group includes this process
     os.killpg(0, signal.SIGTERM)
     # A tracker ends when no pipe to it is open any more, and this process holds one.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
     deadline = time.monotonic() + LAST_S
     while reap_child() and time.monotonic() < deadline:
         time.sleep(LOOK_S)

@@ -122,7 +122,10 @@ def _handler(printing: Printing) -> logging.Handler:
     handler = logging.StreamHandler(sys.stdout if printing.is_stdout else sys.stderr)
     handler.setLevel(printing.level)
     if printing.form is not None or printing.date_form is not None:
-        handler.setFormatter(logging.Formatter(printing.form, printing.date_form, printing.style))  # type: ignore[arg-type]  # one of three
+        # The style is one of three, as it was one there.
+        handler.setFormatter(
+            logging.Formatter(printing.form, printing.date_form, printing.style)  # type: ignore[arg-type]
+        )
     handler.addFilter(_is_of_a_task)
     return handler
 
@@ -170,4 +173,5 @@ def set_warnings(filters: Filters) -> None:
     for action, message, category_module, name, module, line in filters.lines:
         category = getattr(sys.modules.get(category_module), name, None)
         if isinstance(category, type) and issubclass(category, Warning):
-            warnings.filterwarnings(action, message, category, module, line, append=True)  # type: ignore[arg-type]  # an action that was one there
+            # The action is one of those that exist, as it was one in the client.
+            warnings.filterwarnings(action, message, category, module, line, append=True)  # type: ignore[arg-type]

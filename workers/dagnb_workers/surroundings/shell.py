@@ -143,7 +143,10 @@ class Display:
 
 
 def display(
-    *things: object, raw: bool = False, display_id: str | bool | None = None, **_options: Any
+    *things: object,
+    raw: bool = False,
+    display_id: str | bool | None = None,
+    **_options: Any,
 ) -> Display | None:
     """Print what IPython would show as text. raw: the things are texts by MIME type."""
     for thing in things:
@@ -169,6 +172,7 @@ def _run(command: str, tell: Callable[[str], object]) -> int:
     tell: gets each line that it prints.
     """
     program = os.environ.get("SHELL")
+
     process = subprocess.Popen(  # noqa: S602  # a shell is what `!` is for
         command,
         shell=True,
@@ -179,6 +183,7 @@ def _run(command: str, tell: Callable[[str], object]) -> int:
         text=True,
         errors="replace",
     )
+
     assert process.stdout is not None
     with process:
         try:
@@ -207,6 +212,7 @@ def _timed(statement: str, caller: FrameType) -> object:
         value = None
     else:
         value = eval(code, names)  # noqa: S307  # as above
+
     spent_s, cpu_s = time.perf_counter() - begin_s, time.process_time() - begin_cpu_s
     _print(f"CPU times: total: {cpu_s:.3g} s\nWall time: {spent_s:.3g} s\n")
     return value

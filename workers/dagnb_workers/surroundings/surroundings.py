@@ -115,14 +115,18 @@ class Surroundings:
         for name in ("path", "finders", "argv", "warn_options"):
             if values.get(name) is not None:
                 values[name] = tuple(values[name])
+
         places = {}
         for name, (file, folders) in data.get("places", {}).items():
             places[name] = (file, None if folders is None else tuple(folders))
         values["places"] = places
+
         values["loggers"] = tuple(LoggerSettings.of(each) for each in data.get("loggers", ()))
         if data.get("warnings") is not None:
             values["warnings"] = Filters.of(data["warnings"])
-        if not data:  # the launcher hands nothing over: an empty environment would not be meant
+
+        # A launcher that hands nothing over does not mean an empty environment.
+        if not data:
             values["is_whole"] = False
         return cls(**values)
 
@@ -146,6 +150,7 @@ class Surroundings:
             # It may be removed, or of another machine: relative paths then fail in the task itself.
             with contextlib.suppress(OSError):
                 os.chdir(self.folder)
+
         if self.path is not None:
             findable.set_path(self.path, self.places)
             findable.add_finders(self.finders)
@@ -153,6 +158,7 @@ class Surroundings:
             sys.argv[:] = self.argv
         if self.umask is not None:
             os.umask(self.umask)
+
         _set_limits(self.limits)
         if self.locale:
             with contextlib.suppress(locale.Error):
@@ -162,6 +168,7 @@ class Surroundings:
         if self.recursion_limit:
             with contextlib.suppress(RecursionError):  # the stack is deeper than that already
                 sys.setrecursionlimit(self.recursion_limit)
+
         set_loggers(self.loggers)
         if self.warnings is not None:
             sys.warnoptions[:] = self.warn_options
@@ -184,6 +191,7 @@ def _set_limits(limits: Mapping[str, int | None]) -> None:
         number = getattr(resource, name, None)
         if number is None:  # a resource of another system
             continue
+
         soft, hard = resource.getrlimit(number)
         wanted = hard if limit is None else limit
         if hard != resource.RLIM_INFINITY:

@@ -47,6 +47,7 @@ class UserMain(ModuleType):
     def show(self, function: Callable[..., Any], call: Call) -> None:
         """Have the names of this function's module, and forget what an earlier task set here."""
         self._shown, self._given = _globals(function), [*call[0], *call[1].values()]
+
         own = vars(self)
         if len(own) > self._n_own:
             for name in list(own):
@@ -78,6 +79,7 @@ def _globals(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         while isinstance(function, functools.partial):
             function = function.func
+
         inside = inspect.unwrap(function)
         names = getattr(inside, "__globals__", None)
         if not names:

@@ -39,7 +39,12 @@ Label = Callable[[str], str]
 
 
 def task_error(
-    error: BaseException, label: Label = str, *, kind: str = "", message: str = "", **facts: Any
+    error: BaseException,
+    label: Label = str,
+    *,
+    kind: str = "",
+    message: str = "",
+    **facts: Any,
 ) -> TaskError:
     """Returns the record of an exception and its causes. Never raises because of the user's class.
 
@@ -52,6 +57,7 @@ def task_error(
         facts["notes"] = (
             f"(its lines cannot be shown: {type(second).__name__} in its attributes)",
         )
+
     return TaskError(
         type=kind or type(error).__qualname__,
         message=message or message_of(error),

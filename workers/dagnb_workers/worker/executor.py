@@ -87,7 +87,11 @@ class Raised:
 
 
 def call_here(
-    function: Callable[..., Any], call: Call, here: TaskContext, *, whole_process: bool = True
+    function: Callable[..., Any],
+    call: Call,
+    here: TaskContext,
+    *,
+    whole_process: bool = True,
 ) -> Any:
     """Call the function in this thread, which has no running loop. Gives its value, or Raised.
 
@@ -138,7 +142,8 @@ def _end_forked(worker_pid: int, error: BaseException | None = None) -> None:
         # The user's code may have closed or replaced the stream.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    os._exit(code & 0xFF)  # without atexit: what the worker registered is not the child's
+    # Without atexit: functions that the worker registered are not for the child.
+    os._exit(code & 0xFF)
 
 
 @contextmanager

@@ -57,6 +57,7 @@ class FailureReporter:
         """
         if self._container and exception.is_of(error, ModuleNotFoundError):
             error.add_note(_not_in_container(error.name or "?"))
+
         # Taken once and for all: the next attempt must not report this output again.
         stdout, stderr = self._take_output()
         record = exception.task_error(
@@ -69,6 +70,7 @@ class FailureReporter:
             stdout_tail=self._library.labelled(stdout),
             stderr_tail=self._library.labelled(stderr),
         )
+
         return Failure(
             task=offer.task,
             attempt=offer.attempt,
@@ -90,6 +92,7 @@ class FailureReporter:
         )
         # The interrupt of a time limit counts as TimeoutError for `retry_on` as for `except`.
         kind = TimeoutError if is_late else type(error)
+
         delay_s = _delay_s(offer, line) if issubclass(kind, retry_on) else None
         if not is_late:
             return self.failure(offer, error, delay_s=delay_s)

@@ -96,6 +96,7 @@ class Library:
         header = Header.unpack((await self._read([self._header_name]))[self._header_name])
         wanted = (header.archive, header.modules) if self._unpacks else ()
         contents = await self._read([name for name in (*wanted, header.cells) if name])
+
         if header.modules in contents:
             findable.put_first(MadeModules(contents[header.modules]))
         if header.archive in contents:

@@ -36,7 +36,10 @@ def work(invocation: Invocation, instance: str, status: SharedStatus) -> int:
 
 async def _work(invocation: Invocation, instance: str, status: SharedStatus, call: Caller) -> int:
     store = await open_store(
-        invocation.store, namespace=invocation.namespace, allow_insecure=True, allow_eviction=True
+        invocation.store,
+        namespace=invocation.namespace,
+        allow_insecure=True,
+        allow_eviction=True,
     )
     world = Runtime(store, invocation, instance, call, status, take_output=take_printed)
     worker: Worker[CallInputs, object] = Worker(world)

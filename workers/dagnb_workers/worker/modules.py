@@ -28,6 +28,7 @@ def install(name: str, archive: bytes) -> None:
     target = folder() / name
     if not target.exists():
         _unpack(archive, target)
+
     if str(target) not in sys.path:
         # '' stays first: the notebook's own folder comes before all others in the client, too.
         first = 1 if sys.path[:1] == [""] else 0
@@ -46,6 +47,7 @@ def _unpack(archive: bytes, target: Path) -> None:
             name for name in bundle.namelist() if (draft / name).resolve().is_relative_to(root)
         ]
         bundle.extractall(draft, inside)
+
     with contextlib.suppress(OSError):  # it is there by now, with the same content
         draft.rename(target)
     shutil.rmtree(draft, ignore_errors=True)

@@ -83,7 +83,11 @@ class Recorder:
         self.note(Span(-1, worker, Phase.PROGRAM, begin_s, end_s, header_read.n_bytes))
 
     def note_start(
-        self, worker: str, begin_s: float, invocation: Invocation, header_read: HeaderRead | None
+        self,
+        worker: str,
+        begin_s: float,
+        invocation: Invocation,
+        header_read: HeaderRead | None,
     ) -> None:
         """Note the phases of a worker's start, which ends now.
 

@@ -103,9 +103,11 @@ class Runtime:
         self._run = invocation.run
         self._instance = instance
         self._call, self._watch, self._take_output = call, watch, take_output
+
         self._signer = Signer(invocation.key)
         self._cache: BytesCache[tuple[int, str]] = BytesCache()  # signed values by (task, token)
         self._library = Library(store, self._signer, invocation.header, unpacks=not at_home)
+
         self._recorder = Recorder(strategy(invocation.metrics or DEFAULT))
         self._failure_reporter = FailureReporter(
             store,
@@ -119,6 +121,7 @@ class Runtime:
         )
         # Noted with the first tasks: before, there is no worker to note it for.
         self._header_read: HeaderRead | None = None
+
         self._worker = ""
         self._is_member = False
         self._offer: Offer | None = None
@@ -136,6 +139,7 @@ class Runtime:
         """See World.register; the answer also sets the clock."""
         await self._open_library()
         invocation = self._invocation
+
         worker = (invocation.worker, invocation.nonce) if invocation.worker else None
         sent_s = time.time()
         begin_s = self._start.asked_at or self.now()
@@ -149,6 +153,7 @@ class Runtime:
                 kind=invocation.kind,
             )
         )
+
         self._recorder.set_clock(reply.now, sent_s, time.time())
 
         if reply.status is Status.TASKS:
@@ -173,6 +178,7 @@ class Runtime:
         self._recorder.close(until_now=False)
         if self._recorder.wait_s() <= 0.0:
             await self._upload()
+
         limit_s = min(_IDLE_S, self._recorder.wait_s())
         await until_available(
             lambda: self._store.wait_work(self._run, limit_s, self._invocation.kind)
@@ -267,7 +273,11 @@ class Runtime:
             try:
                 address = await until_available(
                     lambda: self._store.store(
-                        self._run, offer.task, token, sealed, is_sink=record.is_sink
+                        self._run,
+                        offer.task,
+                        token,
+                        sealed,
+                        is_sink=record.is_sink,
                     )
                 )
             except StorageFullError as error:
@@ -282,7 +292,11 @@ class Runtime:
             with self._recorder.sending() as spans:
                 reply = await until_available(
                     lambda: self._store.complete(
-                        self._run, self._instance, commits, spans=spans, slim=self._slim
+                        self._run,
+                        self._instance,
+                        commits,
+                        spans=spans,
+                        slim=self._slim,
                     )
                 )
         except StorageFullError as error:
@@ -300,7 +314,11 @@ class Runtime:
         with self._recorder.sending() as spans:
             reply = await until_available(
                 lambda: self._store.fail(
-                    self._run, self._instance, failure, spans=spans, slim=self._slim
+                    self._run,
+                    self._instance,
+                    failure,
+                    spans=spans,
+                    slim=self._slim,
                 )
             )
         self._note_commit(failure.task, begin_s, 0, "failed")
@@ -310,7 +328,11 @@ class Runtime:
         """See World.lost."""
         reply = await until_available(
             lambda: self._store.lost(
-                self._run, self._instance, missing.task, missing.inputs, slim=self._slim
+                self._run,
+                self._instance,
+                missing.task,
+                missing.inputs,
+                slim=self._slim,
             )
         )
         return await self._accept(reply)
@@ -366,10 +388,12 @@ class Runtime:
         if reply.status is Status.IDLE and self._invocation.linger_s is not None:
             # A container that rests may be ended at any moment, and its spans with it.
             await self._upload()
+
         self._watch.end()
         if reply.status is not Status.STOP:
             # STOP says nothing of membership: a run that is over answers all instances with it.
             self._is_member = reply.status not in {Status.FENCED, Status.REFUSED}
+
         if reply.worker and reply.worker != self._worker:
             self._worker = self._failure_reporter.worker = reply.worker
             self._watch.staff(reply.worker)
@@ -409,7 +433,11 @@ class Runtime:
         # Of the run and the task alone, so that a retry on another worker draws the same numbers.
         seed = random.Random(f"{self._run}/{offer.task}").getrandbits(63)
         return TaskContext(
-            run=self._run, task=name, attempt=offer.attempt, seed=seed, worker=self._worker
+            run=self._run,
+            task=name,
+            attempt=offer.attempt,
+            seed=seed,
+            worker=self._worker,
         )
 
     def _record(self, offer: Offer) -> Record:

@@ -136,4 +136,5 @@ def _check(serial: int, task: int, attempt: int, limit_s: float, started: float)
 
 
 def _attempt_word(task: int, attempt: int) -> int:
-    return (task + 1) << 32 | attempt  # task + 1: new memory is zero, and so would be task 0
+    # task + 1, because new memory is zero, and so would be the first attempt of task 0 otherwise.
+    return (task + 1) << 32 | attempt

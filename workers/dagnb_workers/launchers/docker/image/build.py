@@ -73,7 +73,8 @@ def built(
             network_mode=network,
         )
         return _follow(events, tell)
-    except FailedBuildError:  # before BaseException: the build has ended, so there is no waiting
+    except FailedBuildError:
+        # Unlike an interrupted build, this one has ended, so its leftovers are all there.
         clear(client, build)
         raise
     except docker.errors.APIError as error:

@@ -71,9 +71,12 @@ def write_context(
 
     has_path: the base sets a PYTHONPATH of its own, which stays.
     """
-    more = ":$PYTHONPATH" if has_path else ""  # an empty entry would mean the current folder
+    # Only then: an empty entry of the path would mean the current folder.
+    more = ":$PYTHONPATH" if has_path else ""
+
     dockerfile = _DOCKERFILE.format(base=base, build=build, more=more)
     pip = {"python": _python(), "environment": dict(settings.environment)}
+
     with Archive(out) as archive:
         archive.add_bytes(dockerfile.encode(), "Dockerfile")
         archive.add_bytes(json.dumps(pip).encode(), "build/settings.json")

@@ -66,6 +66,7 @@ def default_base() -> str:
     with contextlib.suppress(LaunchError):  # no engine: that is said when the base is used
         if engine.inspected(engine.connect(), own):
             return own
+
     return f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 
 
@@ -117,6 +118,7 @@ def _pulled(client: docker.DockerClient, base: str, tell: Callable[[str], None])
                 raise _no_base(base, event["error"])
     except docker.errors.APIError as error:
         raise _no_base(base, str(error.explanation)) from error
+
     image = engine.inspected(client, base)
     if image is None:
         raise _no_base(base, "the engine pulled it and has none")
@@ -159,10 +161,13 @@ def _build(
     settings = pip_settings()
     if settings.ignored and wanted:
         tell(f"not in reach of a build, so not used: {', '.join(settings.ignored)}")
+
     build.clear_stale(client)
     labels = {LABEL: "worker", REQUIREMENTS_LABEL: json.dumps(wanted), BASE_LABEL: recipe.base}
+    # Set to something: an empty PYTHONPATH counts as none.
     variables = base["Config"]["Env"] or ()
     has_path = any(re.match("PYTHONPATH=.", line) for line in variables)
+
     with tempfile.TemporaryFile() as context:
         write_context(context, base["Id"], name, recipe.requirements, settings, has_path=has_path)
         context.seek(0)
@@ -173,8 +178,11 @@ def _build(
         except build.FailedBuildError as error:
             cure = _cure(error.output, settings)
             raise ImageBuildError(recipe.base, wanted, [*map(masked, error.lines)], cure) from error
-    if not engine.inspected(client, tag):  # another user of the same engine may have been faster
+
+    # Another user of the same engine may have been faster.
+    if not engine.inspected(client, tag):
         client.api.tag(image, REPOSITORY, tag.partition(":")[2])
+
     build.clear(client, name)
     size = (engine.inspected(client, tag) or {}).get("Size", 0)
     tell(f"image {tag} built in {seconds_text(time.monotonic() - began)}, {bytes_text(size)}")

@@ -101,6 +101,7 @@ def make_base(tag: str | None = None, tell: Callable[[str], None] = lambda line:
     name, _, version = _with_version(tag or default_tag()).rpartition(":")
     tag = f"{name}:{version}"
     tell(f"copying Python {platform.python_version()} from {sys.base_prefix}")
+
     with tempfile.NamedTemporaryFile(prefix="dagnb-base-", suffix=".tar") as file:
         with Archive(file) as archive:
             _fill(archive)
@@ -110,6 +111,7 @@ def make_base(tag: str | None = None, tell: Callable[[str], None] = lambda line:
             answer = client.api.import_image_from_file(
                 file.name, repository=name, tag=version, changes=_changes(tag)
             )
+
     # Errors come in the answer, not as exceptions: it begins before the engine reads the file.
     last = json.loads(answer.strip().splitlines()[-1])
     if "error" in last:
@@ -117,6 +119,7 @@ def make_base(tag: str | None = None, tell: Callable[[str], None] = lambda line:
             f"the engine took no image {tag}: {last['error']}. "
             "Is its disk full? See `docker system df`."
         )
+
     size = (engine.inspected(client, tag) or {}).get("Size", 0)
     tell(f"base image {tag} made in {seconds_text(time.monotonic() - began)}, {bytes_text(size)}")
     return tag
@@ -154,19 +157,23 @@ def _fill(archive: Archive) -> None:
     interpreter, stdlib = _interpreter(), Path(sysconfig.get_path("stdlib"))
     programs = [interpreter, Path("/bin/sh")]
     programs += stdlib.glob("lib-dynload/*.so")
+
     for name in ("python", "python3", f"python3.{sys.version_info.minor}"):
         archive.add_link(f"/usr/local/bin/{name}", str(interpreter))
     archive.add_file(interpreter, str(interpreter))
     archive.add_file(Path("/bin/sh"), "/bin/sh")
+
     for path in files_below(stdlib, _LEFT_OUT | _OF_PACKAGES):
         if not _is_useless(path):
             archive.add_file(path, str(path))
+
     site = _site_packages(interpreter)
     for installed in (*needed_distributions(), distribution("pip")):
         for path, name in _files(installed):
             archive.add_file(path, f"{site}/{name}")
             if ".so" in path.suffixes:
                 programs.append(path)
+
     for library in _libraries(programs):
         archive.add_file(library, str(library))
     _add_settings(archive)
@@ -194,7 +201,11 @@ def _site_packages(interpreter: Path) -> str:
     """Returns the folder in which the real interpreter looks for packages first."""
     code = "import site; print(site.getsitepackages()[0])"
     asked = subprocess.run(
-        [interpreter, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [interpreter, "-I", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     return asked.stdout.strip().splitlines()[-1]
 
@@ -210,14 +221,20 @@ def _files(installed: metadata.Distribution) -> Iterator[tuple[Path, str]]:
 def _libraries(programs: Iterable[Path]) -> list[Path]:
     """Returns the shared libraries that the programs load, the loader, and those opened later."""
     asked = subprocess.run(
-        ["ldd", *map(str, programs)], capture_output=True, text=True, timeout=60, check=False
+        ["ldd", *map(str, programs)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
+
     libraries = {Path(path) for path in _LIBRARY.findall(asked.stdout)}
     if not libraries and "statically linked" not in asked.stdout:
         raise LaunchError(
             f"ldd could not tell which libraries Python needs: {asked.stderr.strip()}. "
             "Is it installed?"
         )
+
     # ldd may show folders below /lib alone, while these lie below /usr/lib.
     folders = {library.parent for library in libraries}
     for folder, root, name in itertools.product(folders, ("", "/usr"), _OPENED_LATER):
@@ -233,6 +250,7 @@ def _add_settings(archive: Archive) -> None:
     archive.add_bytes(_GROUP.encode(), "/etc/group")
     archive.add_bytes(b"hosts: files dns\n", "/etc/nsswitch.conf")
     archive.add_directory("/tmp", 0o1777)  # noqa: S108  # in the image
+
     bundle = next((path for path in map(Path, _BUNDLES) if path.is_file()), None)
     if bundle is None:
         bundle = Path(certifi.where())  # the Docker SDK brings it, by way of requests

@@ -76,7 +76,8 @@ def pip_settings(listed: str | None = None, environ: Mapping[str, str] = os.envi
 
     for name, value in _proxies(settings, environ):
         variables[name] = value
-        if name.upper() != "NO_PROXY":  # that one holds hosts which are reached without a proxy
+        # NO_PROXY holds hosts that are reached without a proxy.
+        if name.upper() != "NO_PROXY":
             urls.append(value)
 
     files, missing = _certificates(settings, environ)
@@ -93,8 +94,13 @@ def pip_settings(listed: str | None = None, environ: Mapping[str, str] = os.envi
 
 def _listed() -> str:
     """Returns the output of `pip config list`, nothing where there is no pip."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    asked = subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     return asked.stdout if asked.returncode == 0 else ""
 
 

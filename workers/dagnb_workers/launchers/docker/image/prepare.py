@@ -69,7 +69,9 @@ def modules() -> int:
     # Files of an image do not change, so a start need not compare times.
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     compileall.compile_dir(LIBRARY, quiet=1, invalidation_mode=mode)
-    sys.dont_write_bytecode = False  # the image's PYTHONDONTWRITEBYTECODE is meant for workers
+
+    # The image's PYTHONDONTWRITEBYTECODE is meant for workers.
+    sys.dont_write_bytecode = False
     sys.path.insert(0, str(LIBRARY))
     for name in IMPORTED:
         try:

@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.add_argument("--allow-urls", action="store_true", help="let `name @ https://...` through")
     build.set_defaults(act=_build)
+
     base = commands.add_parser(
         "base", help="make a base image of this machine's Python, without a registry"
     )
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "--tag", metavar="TAG", default=offline.default_tag(), help="its name, else %(default)s"
     )
     base.set_defaults(act=_base)
+
     commands.add_parser("list", help="the images that dagnb made").set_defaults(act=_list)
     remove = commands.add_parser("remove", help="remove images that dagnb made")
     remove.add_argument("tags", metavar="TAG", nargs="*")
@@ -86,6 +88,7 @@ def _build(options: argparse.Namespace) -> int:
         lines += read(file, allow_urls=options.allow_urls)
     lines += parse(options.requirements, allow_urls=options.allow_urls)
     wanted = parse(lines, allow_urls=options.allow_urls)
+
     recipe = images.Recipe(base=options.base or images.default_base(), requirements=wanted)
     engine.connect()
     began = time.perf_counter()
@@ -132,6 +135,7 @@ def _remove(options: argparse.Namespace) -> int:
     for tag in options.tags:
         if tag not in known:
             raise UnknownNameError("image of dagnb", tag, known)
+
     n_removed, api = 0, engine.connect().api
     for tag in options.tags or known:
         try:
@@ -139,6 +143,7 @@ def _remove(options: argparse.Namespace) -> int:
             n_removed += 1
         except docker.errors.APIError as error:
             _tell(f"{tag} stays: {error.explanation}")
+
     print(f"{counted(n_removed, 'image')} removed.")
     return 0 if n_removed == len(options.tags or known) else 1
 
