@@ -193,9 +193,9 @@ def _set_limits(limits: Mapping[str, int | None]) -> None:
             continue
 
         soft, hard = resource.getrlimit(number)
-        wanted = hard if limit is None else limit
+        new_soft = hard if limit is None else limit
         if hard != resource.RLIM_INFINITY:
-            wanted = min(wanted, hard)
-        if wanted != soft:
+            new_soft = min(new_soft, hard)
+        if new_soft != soft:
             with contextlib.suppress(OSError, ValueError):  # below what is in use already
-                resource.setrlimit(number, (wanted, hard))
+                resource.setrlimit(number, (new_soft, hard))

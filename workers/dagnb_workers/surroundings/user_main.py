@@ -70,8 +70,8 @@ class UserMain(ModuleType):
 
 def install() -> UserMain:
     """Make a UserMain the main module of this process."""
-    sys.modules["__main__"] = made = UserMain()
-    return made
+    sys.modules["__main__"] = main = UserMain()
+    return main
 
 
 def _globals(function: Callable[..., Any]) -> dict[str, Any]:

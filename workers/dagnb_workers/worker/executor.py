@@ -89,7 +89,7 @@ class Raised:
 def call_here(
     function: Callable[..., Any],
     call: Call,
-    here: TaskContext,
+    context: TaskContext,
     *,
     whole_process: bool = True,
 ) -> Any:
@@ -106,7 +106,7 @@ def call_here(
     # for a cancellation of the worker itself.
     try:
         with guard:
-            value = contextvars.Context().run(_call, function, call, here, whole_process)
+            value = contextvars.Context().run(_call, function, call, context, whole_process)
         _end_forked(pid)
     except BaseException as error:  # noqa: BLE001  # SystemExit included
         _end_forked(pid, error)
@@ -114,8 +114,10 @@ def call_here(
     return value
 
 
-def _call(function: Callable[..., Any], call: Call, here: TaskContext, whole_process: bool) -> Any:
-    with entered(here, whole_process=whole_process):
+def _call(
+    function: Callable[..., Any], call: Call, context: TaskContext, whole_process: bool
+) -> Any:
+    with entered(context, whole_process=whole_process):
         value = function(*call[0], **call[1])
         if inspect.iscoroutine(value):
             return asyncio.run(value)
@@ -164,7 +166,7 @@ def ignore(number: int, frame: FrameType | None) -> None:
 
 
 async def call_in_thread(
-    pool: Executor, function: Callable[..., Any], call: Call, here: TaskContext
+    pool: Executor, function: Callable[..., Any], call: Call, context: TaskContext
 ) -> Any:
     """Call as call_here does, in a thread of the pool, while the loop of this process goes on.
 
@@ -174,7 +176,7 @@ async def call_in_thread(
 
     def run() -> Any:
         isolation = Isolation(of_thread(), watches_imports=False)
-        return isolation.around(lambda: call_here(function, call, here, whole_process=False))
+        return isolation.around(lambda: call_here(function, call, context, whole_process=False))
 
     return await asyncio.get_running_loop().run_in_executor(pool, run)
 

@@ -66,13 +66,13 @@ class IsolatedCalls:
         self._isolation = Isolation(of_process(opened))
         self._main = user_main.install()
 
-    async def __call__(self, function: Callable[..., Any], call: Call, here: TaskContext) -> Any:
+    async def __call__(self, function: Callable[..., Any], call: Call, context: TaskContext) -> Any:
         """See Caller."""
-        return await self._turns.call(lambda: self._called(function, call, here))
+        return await self._turns.call(lambda: self._called(function, call, context))
 
-    def _called(self, function: Callable[..., Any], call: Call, here: TaskContext) -> Any:
+    def _called(self, function: Callable[..., Any], call: Call, context: TaskContext) -> Any:
         self._main.show(function, call)
         # Threads are looked for outside the isolation: its fresh stderr is where they are named.
         return left_behind.around(
-            lambda: self._isolation.around(lambda: call_here(function, call, here)), here.task
+            lambda: self._isolation.around(lambda: call_here(function, call, context)), context.task
         )

@@ -116,7 +116,7 @@ class Recorder:
 
         if acts:
             invoke_end_s = min(invoke_end_s, acts[0][1])
-        # begin_s comes from another process, whose idea of the store's clock may be ahead of ours.
+        # begin_s comes from another process, whose idea of the store's clock may be ahead.
         acts.insert(0, (Phase.INVOKE, min(begin_s, invoke_end_s), invoke_end_s))
         for phase, act_begin_s, act_end_s in acts:
             self.note(Span(-1, worker, phase, act_begin_s, act_end_s, 0, 1, invocation.start))

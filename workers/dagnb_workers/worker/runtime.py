@@ -233,7 +233,7 @@ class Runtime:
                     verified = self._signer.open(self._value_name(task, tokens[task]), sealed)
                     values.append(decode_value(verified))
                 call = body.arguments(values, inputs.contents)
-                here = self._context(offer, f"{line.name}-{body.ordinal}")
+                context = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._failure_reporter.failure(offer, error)
         except BaseException as error:  # noqa: BLE001  # SystemExit would end the worker
@@ -243,7 +243,7 @@ class Runtime:
 
         with self._recorder.span(self._worker, offer, Phase.RUN):
             self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0)
-            value = await self._call(function, call, here)
+            value = await self._call(function, call, context)
             del call, values  # freeing large arguments takes long: it belongs to this span
             self._watch.begin(offer.task, offer.attempt, 0.0)
         if isinstance(value, Raised):

@@ -155,15 +155,20 @@ def _build(
     tell: Callable[[str], None],
 ) -> None:
     began, name = time.monotonic(), secrets.token_hex(8)
-    wanted = [*map(masked, recipe.requirements)]
-    packages = f" with {', '.join(wanted)}" if wanted else ""
+    # Without passwords in URLs, because they are shown in progress, labels and errors.
+    requirements = [*map(masked, recipe.requirements)]
+    packages = f" with {', '.join(requirements)}" if requirements else ""
     tell(f"building {tag} on {recipe.base}{packages}")
     settings = pip_settings()
-    if settings.ignored and wanted:
+    if settings.ignored and requirements:
         tell(f"not in reach of a build, so not used: {', '.join(settings.ignored)}")
 
     build.clear_stale(client)
-    labels = {LABEL: "worker", REQUIREMENTS_LABEL: json.dumps(wanted), BASE_LABEL: recipe.base}
+    labels = {
+        LABEL: "worker",
+        REQUIREMENTS_LABEL: json.dumps(requirements),
+        BASE_LABEL: recipe.base,
+    }
     # Set to something: an empty PYTHONPATH counts as none.
     variables = base["Config"]["Env"] or ()
     has_path = any(re.match("PYTHONPATH=.", line) for line in variables)
@@ -177,7 +182,9 @@ def _build(
             image = build.built(client, context, name, labels, network=network, tell=tell)
         except build.FailedBuildError as error:
             cure = _cure(error.output, settings)
-            raise ImageBuildError(recipe.base, wanted, [*map(masked, error.lines)], cure) from error
+            raise ImageBuildError(
+                recipe.base, requirements, [*map(masked, error.lines)], cure
+            ) from error
 
     # Another user of the same engine may have been faster.
     if not engine.inspected(client, tag):

@@ -200,14 +200,14 @@ def _is_useless(path: Path) -> bool:
 def _site_packages(interpreter: Path) -> str:
     """Returns the folder in which the real interpreter looks for packages first."""
     code = "import site; print(site.getsitepackages()[0])"
-    asked = subprocess.run(
+    process = subprocess.run(
         [interpreter, "-I", "-c", code],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    return asked.stdout.strip().splitlines()[-1]
+    return process.stdout.strip().splitlines()[-1]
 
 
 def _files(installed: metadata.Distribution) -> Iterator[tuple[Path, str]]:
@@ -220,7 +220,7 @@ def _files(installed: metadata.Distribution) -> Iterator[tuple[Path, str]]:
 
 def _libraries(programs: Iterable[Path]) -> list[Path]:
     """Returns the shared libraries that the programs load, the loader, and those opened later."""
-    asked = subprocess.run(
+    process = subprocess.run(
         ["ldd", *map(str, programs)],
         capture_output=True,
         text=True,
@@ -228,10 +228,10 @@ def _libraries(programs: Iterable[Path]) -> list[Path]:
         check=False,
     )
 
-    libraries = {Path(path) for path in _LIBRARY.findall(asked.stdout)}
-    if not libraries and "statically linked" not in asked.stdout:
+    libraries = {Path(path) for path in _LIBRARY.findall(process.stdout)}
+    if not libraries and "statically linked" not in process.stdout:
         raise LaunchError(
-            f"ldd could not tell which libraries Python needs: {asked.stderr.strip()}. "
+            f"ldd could not tell which libraries Python needs: {process.stderr.strip()}. "
             "Is it installed?"
         )
 

@@ -94,14 +94,14 @@ def pip_settings(listed: str | None = None, environ: Mapping[str, str] = os.envi
 
 def _listed() -> str:
     """Returns the output of `pip config list`, nothing where there is no pip."""
-    asked = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    return asked.stdout if asked.returncode == 0 else ""
+    return process.stdout if process.returncode == 0 else ""
 
 
 def _values(listed: str) -> dict[str, str]:

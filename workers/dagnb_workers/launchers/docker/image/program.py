@@ -87,9 +87,9 @@ def _build(options: argparse.Namespace) -> int:
     for file in options.files:
         lines += read(file, allow_urls=options.allow_urls)
     lines += parse(options.requirements, allow_urls=options.allow_urls)
-    wanted = parse(lines, allow_urls=options.allow_urls)
+    requirements = parse(lines, allow_urls=options.allow_urls)
 
-    recipe = images.Recipe(base=options.base or images.default_base(), requirements=wanted)
+    recipe = images.Recipe(base=options.base or images.default_base(), requirements=requirements)
     engine.connect()
     began = time.perf_counter()
     tag = images.find(recipe)
