@@ -95,9 +95,10 @@ class Recorder:
         header_read: its reading on the way, which is no part of any phase of the start.
 
             |- INVOKE -|- CREATE, BOOT, IMPORT -|- REGISTER -|- header -|- REGISTER -|
-          begin_s        invocation.phases    told_at                               now
+          begin_s        invocation.phases                                          now
 
-        A process has neither phases nor told_at: its INVOKE lasts until the header is read.
+        The first REGISTER begins when the container receives the invocation. A process has none of
+        what containers report: its INVOKE lasts until the header is read.
         """
         now_s = self.now()
         acts: list[tuple[Phase, float, float]] = []
