@@ -30,6 +30,7 @@ from importlib.machinery import (
 from types import ModuleType
 
 from dagnb.errors import GraphError
+from dagnb.failure import OWN_PACKAGES
 from dagnb.graph.pickling.made_module import LIMIT_BYTES, pack_modules
 from dagnb.sources import installed_folders, place_of, real_path
 
@@ -44,7 +45,6 @@ _READ_BYTES = 1_000_000
 
 # Time of every file in the archive, so that equal sources give equal bytes; zip starts in 1980.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_ARMS = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
 _PROGRAMS = {"__main__", "__mp_main__"}
 
 # Beginnings of modules that extensions compiled by Cython make in each process for themselves.
@@ -203,7 +203,7 @@ def _places(name: str, spec: object) -> list[str]:
     Nothing for modules that are not the user's.
     """
     place = place_of(spec)
-    if name in _ARMS or name in _PROGRAMS or place is None:
+    if name in OWN_PACKAGES or name in _PROGRAMS or place is None:
         return []
     file, folders = place
     paths = list(folders or ())
@@ -316,7 +316,7 @@ def made_modules() -> bytes:
     made: dict[str, ModuleType] = {}
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
-        if top in _PROGRAMS | _ARMS or name.startswith(_CYTHON) or not _is_made(module):
+        if top in _PROGRAMS | OWN_PACKAGES or name.startswith(_CYTHON) or not _is_made(module):
             continue
         # The import of an installed package makes such modules again, as that of `six` does.
         package_file = getattr(sys.modules.get(top), "__file__", None) or ""

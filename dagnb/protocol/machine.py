@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dagnb.failure import LEASE_LOST, TaskError
 from dagnb.protocol.messages import (
     HELD,
     Charge,
@@ -35,6 +36,11 @@ from dagnb.protocol.roster import Member
 from dagnb.protocol.tasks import HasBlob, Tasks
 
 __all__ = ["HasBlob", "Machine"]
+
+LEASE_LOST_JSON = TaskError(
+    type=LEASE_LOST, message="the worker was not heard of in time"
+).to_json()
+"""The Redis scripts write the same text, letter for letter: LEASE_LOST in dagnb.lua."""
 
 
 class Machine(Tasks):
@@ -168,8 +174,7 @@ class Machine(Tasks):
         for _, instance in expired:
             worker = self._worker_of(instance)
             for task in self._drop(instance, now):
-                error = '{"type": "LeaseLost", "message": "the worker was not heard of in time"}'
-                self._charge(task, Charge.LOSS, error, 0.0, worker, now)
+                self._charge(task, Charge.LOSS, LEASE_LOST_JSON, 0.0, worker, now)
         self._promote(now)
         self._route(fresh)
         return len(expired)

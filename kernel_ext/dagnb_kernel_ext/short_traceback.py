@@ -10,12 +10,11 @@ from types import TracebackType
 from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb.errors import DagnbError
+from dagnb.failure import OWN_PACKAGES
 from dagnb_kernel_ext.tracebacks import render
 
 _HOOK = "_render_traceback_"
 """IPython asks an exception by this name how it is shown"""
-
-_OURS = {"dagnb", "dagnb_kernel_ext"}
 
 
 class ShortTraceback:
@@ -56,4 +55,4 @@ def _own(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _is_ours(trace: TracebackType) -> bool:
-    return str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] in _OURS
+    return str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] in OWN_PACKAGES

@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb import sources
 from dagnb.errors import DagnbError, Frame, TaskFailedError
-from dagnb.failure import headline
+from dagnb.failure import OWN_PACKAGES, headline
 from dagnb.views.errors import errors_lines
 from dagnb.views.markup import plain
 from dagnb.views.stack import StackLine, frame_lines
@@ -23,7 +23,6 @@ MAX_OUTPUT = 2_000
 """what is printed at most: failed tasks, characters of each of their outputs; `%dag errors` shows more"""
 
 _WIDTH = 75
-_HOUSE = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
 _COLOURS = {"error": "31", "current": "32", "place": "36", "carets": "31"}
 _MAGIC = re.compile(
     r"""(?:await )?get_ipython\(\)\.run_(cell|line)_magic\('dag', ('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*").*"""
@@ -73,7 +72,7 @@ def _asked(trace: TracebackType | None, shell: InteractiveShell) -> list[Frame]:
     """The user's own frames on the way to dagnb: of cells, and of modules beside the notebook."""
     kept: TracebackType | None = None
     for one in reversed(list(_each(trace))):
-        if str(one.tb_frame.f_globals.get("__name__")).partition(".")[0] not in _HOUSE:
+        if str(one.tb_frame.f_globals.get("__name__")).partition(".")[0] not in OWN_PACKAGES:
             kept = TracebackType(kept, one.tb_frame, one.tb_lasti, one.tb_lineno)
     return [frame for frame in sources.frames(kept, labels(shell)) if not frame.is_library]
 

@@ -158,7 +158,9 @@ def _working(act: Act) -> Callable[[Invocation, str, SharedStatus], int]:
                         else "KeyboardInterrupt"
                     )
                     failure = Failure(
-                        task=offer.task, attempt=offer.attempt, error=json.dumps({"type": error})
+                        task=offer.task,
+                        attempt=offer.attempt,
+                        error=json.dumps({"type": error, "message": ""}),
                     )
                     await store.fail(invocation.run, instance, failure)
                     continue

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dagnb_workers.hosting.run_host import THREAD_SETTINGS
 from dagnb_workers.hosting.run_locks import RunRecord
 from dagnb_workers.worker.retry import STORE_GONE
 
+from dagnb.failure import TaskError
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Observation, Queue, Record, RunState, Submission
 from dagnb.storage.embedded import ServerProcess, start_server, stop_server
@@ -73,7 +75,8 @@ class Scene:
         return seen
 
     async def error(self, attempt: int = 1) -> dict[str, Any]:
-        error: dict[str, Any] = json.loads((await self.observe()).errors[0, attempt])
+        text = (await self.observe()).errors[0, attempt]
+        error: dict[str, Any] = asdict(TaskError.from_json(text, task="f-0", attempt=attempt))
         return error
 
     async def cancel(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from dagnb_workers.hosting.death_report import DeathFacts, cause, loss, report
 from dagnb_workers.worker.shared_status import Running
 
-from dagnb.failure import Frame
+from dagnb.failure import Frame, TaskError
 from dagnb.protocol.messages import Charge
 
 RUNNING = Running(4, 2, 1.5, 0.0)
@@ -90,8 +90,8 @@ def test_a_crash_is_charged_to_crashes_and_carries_the_last_words() -> None:
     death = report(facts(-9))
 
     assert (death.instance, death.task, death.charge, death.delay_s) == ("i1", 4, Charge.CRASH, 0.0)
-    error = json.loads(death.error)
-    assert (error["stdout_tail"], error["stderr_tail"], error["signal"], error["exit_code"]) == (
+    error = TaskError.from_json(death.error, task="f-0", attempt=1)
+    assert (error.stdout_tail, error.stderr_tail, error.signal, error.exit_code) == (
         "out",
         "err",
         9,

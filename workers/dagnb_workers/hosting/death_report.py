@@ -6,12 +6,11 @@ crash.
 
 from __future__ import annotations
 
-import json
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from dagnb.catchable import class_names
-from dagnb.failure import Frame
+from dagnb.failure import TIME_LIMIT, WORKER_DIED, Frame, TaskError
 from dagnb.protocol.messages import Charge, Death
 from dagnb_workers.worker.shared_status import Running
 
@@ -47,23 +46,23 @@ def report(facts: DeathFacts) -> Death:
     """
     timed_out = facts.was_overtime and facts.running is not None
     stdout, stderr = facts.printed
-    error = {
-        "type": "TimeLimit" if timed_out else "WorkerDied",
-        "message": _overtime(facts) if timed_out else cause(facts),
-        "mro": class_names(TimeoutError) if timed_out else [],
-        "worker": facts.worker or facts.instance,
-        "frames": [asdict(frame) for frame in facts.frames],
-        "exit_code": facts.code if facts.code >= 0 else None,
-        "signal": -facts.code if facts.code < 0 else None,
-        "stderr_tail": stderr,
-        "stdout_tail": stdout,
-        "at": facts.at,
-    }
+    error = TaskError(
+        worker=facts.worker or facts.instance,
+        type=TIME_LIMIT if timed_out else WORKER_DIED,
+        message=_overtime(facts) if timed_out else cause(facts),
+        mro=tuple(class_names(TimeoutError)) if timed_out else (),
+        frames=facts.frames,
+        exit_code=facts.code if facts.code >= 0 else None,
+        signal=-facts.code if facts.code < 0 else None,
+        stderr_tail=stderr,
+        stdout_tail=stdout,
+        at=facts.at,
+    )
     return Death(
         instance=facts.instance,
         task=None if facts.running is None else facts.running.task,
         charge=Charge.EXCEPTION if timed_out else Charge.CRASH,
-        error=json.dumps(error),
+        error=error.to_json(),
         delay_s=0.0,
     )
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import time
@@ -34,6 +33,7 @@ from dagnb.errors import (
     StorageError,
     VersionMismatchError,
 )
+from dagnb.failure import WORKER_DIED, TaskError
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import (
     HELD,
@@ -303,16 +303,14 @@ def _death_of(instance: str, worker: str, container: Container, ended: Container
     elif code is not None:
         how = f"ended with exit code {code}"
 
-    error = {
-        "type": "WorkerDied",
-        "message": f"the container of this worker, {container.name}, {how}",
-        "worker": worker or instance,
-        "exit_code": code,
-        "signal": None,
-        "stderr_tail": container.stderr,
-        "stdout_tail": "",
-        "at": time.time(),
-    }
+    error = TaskError(
+        worker=worker or instance,
+        type=WORKER_DIED,
+        message=f"the container of this worker, {container.name}, {how}",
+        exit_code=code,
+        stderr_tail=container.stderr,
+        at=time.time(),
+    )
     # Only for want of memory is the task to blame; else the container may have been killed for any
     # reason. HELD: it is charged for whatever the instance ran, which died with its supervisor.
     charge = Charge.CRASH if ended.is_out_of_memory else Charge.LOSS
@@ -320,6 +318,6 @@ def _death_of(instance: str, worker: str, container: Container, ended: Container
         instance=instance,
         task=HELD,
         charge=charge,
-        error=json.dumps(error),
+        error=error.to_json(),
         delay_s=0.0,
     )
