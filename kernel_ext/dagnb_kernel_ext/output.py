@@ -1,4 +1,4 @@
-"""Outputs of cells: put one there, change it later; and how files are called there."""
+"""Outputs of cells: put one there, change it later; and the names of files in them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def put(bundle: Mapping[str, object], *, output: str = "") -> None:
 
 
 def change(output: str, bundle: Mapping[str, object]) -> None:
-    """Show this instead, wherever the output stands; from any thread."""
+    """Show another bundle in an output, on all pages that show it; from any thread."""
     update_display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]  # as above
 
 
@@ -29,11 +29,11 @@ def say(text: str) -> None:
 
 
 def cell_label(shell: InteractiveShell, file: str) -> str | None:
-    """How tracebacks call this file, 'Cell In[3]', or None when it is no cell of this kernel."""
+    """The name of a cell in tracebacks, 'Cell In[3]'; None for a file that is no cell here."""
     known = shell.compile.format_code_name(file)
     return " ".join(known) if known is not None else None
 
 
 def labels(shell: InteractiveShell) -> Callable[[str], str]:
-    """file -> how people call it."""
+    """A function from a file to its name in tracebacks."""
     return lambda file: cell_label(shell, file) or file

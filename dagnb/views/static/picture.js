@@ -21,9 +21,9 @@ class Picture {
     this.roving.refresh();
   }
 
-  paint(story, icons) {
-    for (const box of this.boxes.values()) box.paint(tally(story, box.tasks), icons);
-    this.paintCritical(story.drawn.critical || []);
+  paint(runState, icons) {
+    for (const box of this.boxes.values()) box.paint(tally(runState, box.tasks), icons);
+    this.paintCritical(runState.drawn.critical || []);
   }
 
   paintCritical(edges) {
@@ -101,8 +101,8 @@ class Timeline {
     this.panel = panel;
     this.view = view;
     this.roving = new Roving(panel, "[data-task],[data-say]", (bar) => this.open(bar));
-    panel.addEventListener("mouseover", (event) => this.tell(event.target.closest("[data-task],[data-say]")));
-    panel.addEventListener("focusin", (event) => this.tell(event.target.closest("[data-task],[data-say]")));
+    panel.addEventListener("mouseover", (event) => this.addTooltip(event.target.closest("[data-task],[data-say]")));
+    panel.addEventListener("focusin", (event) => this.addTooltip(event.target.closest("[data-task],[data-say]")));
   }
 
   // A new drawing; the focus stays on the bar of the same task.
@@ -130,14 +130,15 @@ class Timeline {
 
   words(bar) {
     if (bar.dataset.say) return bar.dataset.say;
-    const { graph, story } = this.view;
-    const [task, kind] = [Number(bar.dataset.task), bar.parentNode.dataset.kind.split(" ")[0]];
-    const row = story.rows.get(task);
+    const { graph, runState } = this.view;
+    const [task, { kind }] = [Number(bar.dataset.task), bar.parentNode.dataset];
+    const row = runState.rows.get(task);
     const ms = row && row[ROW.attempt] === 1 ? row[ROW.phases + PHASES.indexOf(kind)] : null; // a row is of the last attempt
     return `${graph ? graph.names[task] : ""} ${kind}${ms === null || ms === undefined ? "" : `: ${secondsText(ms / 1e3)}`}`;
   }
 
-  tell(bar) {
+  // Made when it is needed: thousands of bars would have thousands of tooltips.
+  addTooltip(bar) {
     if (bar && !bar.querySelector("title")) bar.append(Object.assign(document.createElementNS(SVG, "title"), { textContent: this.words(bar) }));
   }
 
@@ -191,7 +192,7 @@ class Roving {
     event.preventDefault();
   }
 
-  // The nearest whose middle lies that way; what is off the line counts double.
+  // Moves to the nearest element in a direction; a distance across counts double.
   move(here, dx, dy) {
     const middle = (element) => {
       const place = element.getBoundingClientRect();

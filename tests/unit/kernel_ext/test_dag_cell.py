@@ -95,7 +95,7 @@ def test_plan_shows_the_plan_and_runs_nothing(
     before = len(dagnb.runs())
     cells.run(f"%%dag value --plan --planner one_pass\n{DOUBLE}double(4)")
 
-    assert "one_pass: 1 step" in capsys.readouterr().out
+    assert "Planner one_pass: 1 task on 1 worker" in capsys.readouterr().out
     assert isinstance(cells["value"], Node)
     assert len(dagnb.runs()) == before
 
@@ -204,7 +204,7 @@ def test_a_last_line_that_is_no_node_is_refused_with_the_cure(
         ("total --planer heft", "did you mean '--planner'?"),
         ("total --planner one_pas", "Did you mean 'one_pass'?"),
         ("total --workers inlin", "Did you mean 'inline'?"),
-        ("total more", "what is 'more'"),
+        ("total more", "got also 'more'"),
         ("2nd", "no name a variable can have"),
         ("class", "no name a variable can have"),
         ("total --timeout soon", "invalid float value"),

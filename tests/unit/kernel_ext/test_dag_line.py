@@ -236,7 +236,7 @@ def test_log_tells_of_a_task_that_left_no_output(
 
 @dataclass(frozen=True, kw_only=True)
 class Odd(Inline):
-    """Seats that would like to be markup."""
+    """Worker slots that would like to be markup."""
 
     name: ClassVar[str] = "odd"
 
@@ -279,7 +279,6 @@ def test_workers_are_a_table_of_text_nobody_vouches_for(
         "MB",
         "image",
         "2",
-        "x",
     ]
 
 

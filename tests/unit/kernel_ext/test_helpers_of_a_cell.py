@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from dagnb_kernel_ext.functions_called_early import makers
+from dagnb_kernel_ext.functions_called_early import functions_called_early
 
 from dagnb.errors import GraphError
 from tests.unit.kernel_ext.conftest import Cells
@@ -74,7 +74,7 @@ def test_a_function_whose_result_is_only_passed_on_is_a_task(cells: Cells) -> No
 def test_what_is_called_or_entered_while_the_body_runs_was_made_by_a_helper(
     source: str, names: set[str]
 ) -> None:
-    assert makers(ast.parse(source)) == names
+    assert functions_called_early(ast.parse(source)) == names
 
 
 @pytest.mark.parametrize("use", ["@{'a': plus_one}['a']", "@functools.partial(plus_one)"])

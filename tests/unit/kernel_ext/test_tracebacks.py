@@ -48,7 +48,7 @@ def test_the_cell_that_asked_comes_first_and_the_lines_that_failed_after_it(
             "`dagnb errors RUN` shows everything."
         ),
         "",
-        "task 'outer-0', attempt 1 on ~/1, not tried again",
+        "task 'outer-0', attempt 1 on worker 1, not tried again",
         "Cell In[1], line 8, in outer",
         "      6 @task",
         "      7 def outer(row):",
