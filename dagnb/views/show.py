@@ -69,7 +69,7 @@ def _(trace: Trace) -> dict[str, str]:
 def _(makespans: Makespans) -> dict[str, str]:
     if makespans.real is None:
         return {"text/plain": plain(str(makespans))}
-    caption = ", ".join(makespans_lines(makespans))
+    caption = ". ".join(makespans_lines(makespans))
     return _pictured(lambda: makespans_svg(makespans), plain(str(makespans)), caption=caption)
 
 
