@@ -35,6 +35,7 @@ class Scale:
     @property
     def per_s(self) -> float:
         """Pixels a second."""
+        # Any scale will do for a trace without length: all is at second 0.
         return (self.right - self.left) / self.span_s if self.span_s > 0 else 1.0
 
     @property

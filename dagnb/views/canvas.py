@@ -115,6 +115,7 @@ def fitted(text: str, room: float, size: float = 12.0) -> str:
     """The text, its middle left out until it fits into `room` pixels."""
     limit = len(text)
     shown = text
+    # Three characters stay in any case: an empty label would look like a mistake.
     while limit > 3 and text_width(shown, size) > room:
         limit -= 1
         shown = shortened(text, limit)
@@ -168,4 +169,6 @@ def legend(
         text = words(16, 9, entry.words, look="small fill-dim")
         drawn.append(element("g", entry.mark, text, transform=f"translate({left:.1f},{y:.1f})"))
         left += wide
-    return "".join(drawn), y + LEGEND_ROW if drawn else y
+    if not drawn:
+        return "", y
+    return "".join(drawn), y + LEGEND_ROW

@@ -29,7 +29,9 @@ def makespans_svg(makespans: Makespans) -> str:
 
     Returns '' for makespans that were read back: they hold no trace.
     """
-    real, planned = makespans.real, makespans.planned or makespans.replayed
+    real, planned, word = makespans.real, makespans.planned, "planned"
+    if planned is None:
+        planned, word = makespans.replayed, "replay"
     if real is None or planned is None:
         return ""
     return compared_svg(
@@ -40,7 +42,7 @@ def makespans_svg(makespans: Makespans) -> str:
         functions=makespans.functions,
         lines=makespans_lines(makespans),
         title=_title(makespans),
-        word="planned" if makespans.planned is not None else "replay",
+        word=word,
     )
 
 
@@ -75,7 +77,13 @@ def compared_svg(
     late = delays(planned, real)
     notes = {task: _late_text(seconds, word) for task, (_, seconds) in late.items()}
     bars = timeline(
-        real, functions, width=WIDTH, planned=planned, word=word, notes=notes, max_bars=_MAX_BARS
+        real,
+        functions,
+        width=WIDTH,
+        planned=planned,
+        word=word,
+        notes=notes,
+        max_bars=_MAX_BARS,
     )
     pieces += [bars, _delay_chart(late, planned, real, word)]
     return stacked(*pieces, label=f"{title}, {counted(len(real.workers), 'worker')}")
@@ -111,9 +119,9 @@ def _difference_line(makespans: Makespans) -> str:
     late_s = makespans.prediction_s + makespans.model_s
     if round(late_s, 4) == 0:
         return f"As predicted ({scheduling})"
-    size = seconds_text(abs(late_s))
+    side = "late" if late_s > 0 else "early"
     tasks = f"task durations {difference_text(makespans.prediction_s)}"
-    return f"{size} {'late' if late_s > 0 else 'early'}: {tasks}, {scheduling}"
+    return f"{seconds_text(abs(late_s))} {side}: {tasks}, {scheduling}"
 
 
 def delays(planned: Trace, real: Trace) -> dict[int, tuple[float, float]]:
@@ -185,7 +193,8 @@ def _late_text(seconds: float, word: str) -> str:
     """The delay of a task, in words."""
     if round(seconds, 4) == 0:
         return f"as {word}"
-    return f"{seconds_text(abs(seconds))} {'later' if seconds > 0 else 'sooner'} than {word}"
+    side = "later" if seconds > 0 else "sooner"
+    return f"{seconds_text(abs(seconds))} {side} than {word}"
 
 
 def _cause(cause: DelayCause) -> str:

@@ -8,6 +8,7 @@ from dagnb.forecast.compare import Comparison, PlannerResult
 from dagnb.views.axis import Scale, axis, mark
 from dagnb.views.canvas import LEGEND_ROW, MARGIN, Piece, legend, stacked, text_width, words
 from dagnb.views.lanes import Bar, Lanes, lanes
+from dagnb.views.layout import step_functions
 from dagnb.views.markup import element, escaped
 from dagnb.views.page import fragment, scrolled, table
 from dagnb.views.palette import colours
@@ -81,6 +82,7 @@ def comparison_svg(comparison: Comparison) -> str:
 def _row(line: PlannerResult, *, is_best: bool) -> tuple[str, ...]:
     name = escaped(line.planner)
     planned = seconds_text(line.planning_s)
+    # A planner that found no plan has dashes here, and its reason below the table.
     if line.forecast is None or line.outcome is None:
         return (name, *[_DASH] * (len(_HEADS) - 2), planned)
     return (
@@ -103,9 +105,10 @@ def _timeline(line: PlannerResult, span_s: float, *, is_first: bool) -> tuple[Pi
     assert line.plan is not None
     assert line.outlook is not None
     trace = line.outlook.trace
-    functions = [line.plan.dag.calls[step.task].function for step in line.plan.steps]
+    functions = step_functions(line.plan)
     room = WIDTH - 2 * MARGIN
     drawn = lanes(trace, functions, pixel_s=span_s / room, max_bars=_MAX_BARS)
+    # Lanes get thinner, so that hundreds of workers take no more room than a dozen.
     pitch = min(_LANE, _LANES_HIGH / max(1, len(drawn.names)))
     top = 48.0 if is_first else 32.0
     scale = Scale(
@@ -123,7 +126,14 @@ def _timeline(line: PlannerResult, span_s: float, *, is_first: bool) -> tuple[Pi
         words(MARGIN, 20, line.planner, look="strong fill-ink", room=200),
         words(MARGIN + name_width + 14, 20, _facts(line), look="small fill-dim"),
         axis(scale, is_labelled=is_first),
-        bars(drawn.bars, trace, scale, colours(functions), {}, is_bare=False),
+        bars(
+            drawn.bars,
+            trace,
+            scale,
+            colours(functions),
+            {},
+            is_bare=False,
+        ),
         mark(scale, trace.makespan_s, "end", "ink", row=0),
     ]
     return Piece("".join(body), WIDTH, scale.bottom + 18), drawn

@@ -78,8 +78,15 @@ def _source(picture: Picture, box_width: float, box_height: float) -> str:
     if _is_rightwards(picture, box_width):
         direction, ranksep, tail, head = "LR", "0.6", "e", "w"
     graph = graphviz.Digraph("dagnb")
-    graph.attr("graph", rankdir=direction, nodesep="0.22", ranksep=ranksep, splines="true")
+    graph.attr(
+        "graph",
+        rankdir=direction,
+        nodesep="0.22",
+        ranksep=ranksep,
+        splines="true",
+    )
     size = {"width": f"{box_width / _INCH:.4f}", "height": f"{box_height / _INCH:.4f}"}
+    # Sizes are fixed, because Graphviz does not know our font; arrow heads are drawn by us.
     graph.attr("node", shape="box", fixedsize="true", label="", **size)
     graph.attr("edge", arrowhead="none", tailport=tail, headport=head)
     for position in range(len(picture.boxes)):

@@ -92,6 +92,7 @@ def _where(error: TaskError) -> str:
     parts = [f"attempt {error.attempt} on {worker}"]
     if error.final:
         parts.append("not tried again")
+    # Of the worker process, if that ended; a task that raised an exception has neither.
     if error.exit_code is not None:
         parts.append(f"exit code {error.exit_code}")
     if error.signal is not None:
@@ -126,8 +127,8 @@ def article(error: TaskError) -> str:
 
 
 def _marked(line: StackLine) -> str:
-    look = _LOOKS.get(line.kind)
-    return element("span", escaped(line.text), class_=look) if look else escaped(line.text)
+    text, look = escaped(line.text), _LOOKS.get(line.kind)
+    return element("span", text, class_=look) if look else text
 
 
 def _paragraph(error: TaskError, n_output: int) -> list[StackLine]:

@@ -66,8 +66,17 @@ def explained_bar(
         wide = (width - 2 * MARGIN) * share
         text = share_text(reason, share)
         tip = tooltip(f"{text}: {seconds_text(share * whole_s)}", _MEANINGS[reason])
+        # Half a pixel at least: every entry of the legend has a part in the bar.
         shape = _shape(reason, x, y, max(wide, 0.5), _HIGH)
-        drawn.append(element("path", tip, d=shape, data_reason=reason.value, **_PAINT[reason]))
+        drawn.append(
+            element(
+                "path",
+                tip,
+                d=shape,
+                data_reason=reason.value,
+                **_PAINT[reason],
+            )
+        )
         swatch = element("path", d=_shape(reason, 0, 0, 10, 10), **_PAINT[reason])
         entries.append(LegendEntry(mark=swatch, words=text))
         x += wide

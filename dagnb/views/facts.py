@@ -44,7 +44,8 @@ class Fact:
 
         # While it is queued, a task has no worker yet.
         if span.phase is not Phase.QUEUE:
-            self.begin_s = span.begin_s if self.begin_s is None else min(self.begin_s, span.begin_s)
+            if self.begin_s is None or span.begin_s < self.begin_s:  # spans may arrive out of order
+                self.begin_s = span.begin_s
             self.worker = span.worker
         if span.phase is Phase.FETCH:
             self.n_read += span.n_bytes

@@ -32,8 +32,8 @@ def dag_svg(dag: Dag) -> str:
     tint = colours(call.function for call in dag.calls)
     looks = []
     for box in picture.boxes:
-        lines = (counted(len(box.tasks), "task"),) if len(box.tasks) > 1 else ()
-        stripe = tint[box.function] if box.function is not None else PLAIN
+        lines = [counted(len(box.tasks), "task")] if len(box.tasks) > 1 else []
+        stripe = tint.get(box.function or "", PLAIN)
         looks.append(Look(tip=_tip(dag, box), lines=lines, stripe=stripe, frame="stroke-edge"))
     return sketch(
         picture,
@@ -75,7 +75,10 @@ def live_svg(dag: Dag, picture: Picture) -> str:
     looks = []
     for box in picture.boxes:
         n = len(box.tasks)
-        line = f"waiting{room}" if n == 1 else f"{n:,} / {n:,}"
+        line, bar = f"waiting{room}", []
+        if n > 1:
+            line = f"{n:,} / {n:,}"
+            bar = [("waiting", 0.0)]  # of no length: the browser fills its track
         looks.append(
             Look(
                 tip=_tip(dag, box),
@@ -83,12 +86,16 @@ def live_svg(dag: Dag, picture: Picture) -> str:
                 mark=icon("waiting"),
                 frame="stroke-waiting",
                 weight=1.2,
-                bar=(("waiting", 0.0),)
-                if n > 1
-                else (),  # of no length: the browser fills its track
+                bar=bar,
             )
         )
-    return sketch(picture, looks, _strokes(picture), label=_live_label(dag), is_styled=False)
+    return sketch(
+        picture,
+        looks,
+        _strokes(picture),
+        label=_live_label(dag),
+        is_styled=False,
+    )
 
 
 def _live_label(dag: Dag) -> str:
@@ -109,6 +116,7 @@ def _strokes(picture: Picture) -> list[Stroke]:
 def _stated(dag: Dag, box: Box, now: Progress) -> Look:
     """The look of a box: its most pressing state, and how many of its tasks are done."""
     n = len(box.tasks)
+    # One task shows its state; several show how many are done, and a bar.
     line = now.state
     bar = []
     if n > 1:

@@ -224,6 +224,7 @@ def _merged(wide: Iterable[Bar], narrow: Iterable[Bar], cell_s: float) -> list[B
 def _chains(cells: Mapping[_Cell, Mapping[tuple[str, str], Bar]], cell_s: float) -> list[Bar]:
     """One bar a cell, of the look with most time there; neighbours of equal look become one."""
     chains: list[Bar] = []
+    # By lane, row and number of the cell, so that neighbours follow one another.
     for key in sorted(cells):
         longest = max(cells[key].values(), key=lambda bar: (bar.busy_s, bar.look))
         if chains and _is_next(chains[-1], longest, cell_s):

@@ -24,7 +24,7 @@ from dagnb.graph import shape
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.plan import Plan
+from dagnb.planning.plan import Plan, Step
 
 MAX_BOXES = 60
 MAX_EDGES = 240
@@ -41,6 +41,13 @@ class Place(NamedTuple):
 
     worker: str | None
     pool: Resources | None
+
+    @classmethod
+    def of(cls, step: Step) -> Place:
+        """The place of a step."""
+        if step.worker is not None:
+            return cls(step.worker, None)
+        return cls(None, step.resources)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,19 +146,20 @@ def of_plan(plan: Plan) -> Picture:
     Steps of different workers are in different boxes, unless there are too many of them.
     """
     levels = shape.levels(plan.dag)
-    places = []
-    for step in plan.steps:
-        pool = step.resources if step.worker is None else None
-        places.append(Place(step.worker, pool))
     return _folded(
         _Cells(
             names=plan.names,
             levels=[levels[step.task] for step in plan.steps],
-            functions=[plan.dag.calls[step.task].function for step in plan.steps],
+            functions=step_functions(plan),
             upstream=[step.upstream for step in plan.steps],
-            places=places,
+            places=[Place.of(step) for step in plan.steps],
         )
     )
+
+
+def step_functions(plan: Plan) -> list[str]:
+    """The function of each step of a plan."""
+    return [plan.dag.calls[step.task].function for step in plan.steps]
 
 
 def progress(box: Box, states: Mapping[int, str]) -> Progress:
@@ -165,6 +173,7 @@ def _folded(cells: _Cells) -> Picture:
     """The finest picture with few enough boxes and edges."""
     groups: list[list[int]] = []
     edges: tuple[Edge, ...] = ()
+    # The last key gives one box without edges, so some key fits.
     for key in _keys(cells):
         groups = _grouped(key, len(cells.names))
         if len(groups) <= MAX_BOXES:
@@ -254,6 +263,6 @@ def ranges(positions: Sequence[int]) -> str:
     parts = []
     # Within a run of successive positions, position minus index is constant.
     for _, run in itertools.groupby(enumerate(positions), key=lambda pair: pair[1] - pair[0]):
-        numbers = [position for _, position in run]
-        parts.append(f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0]))
+        first, *others = [position for _, position in run]
+        parts.append(f"{first}-{others[-1]}" if others else str(first))
     return ",".join(parts)

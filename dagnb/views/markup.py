@@ -30,6 +30,7 @@ def plain(text: str) -> str:
     it. Dropped too is what XML forbids (control characters, lone surrogates) and what reorders the
     text around it (overrides of the writing direction).
     """
+    # First whole sequences: without its escape character the rest of one would look like text.
     text = _SEQUENCE.sub("", text)
     if "\r" in text:
         text = "\n".join(_overwritten(line) for line in text.split("\n"))

@@ -37,7 +37,13 @@ def placeholder_bundle(
     about = f" · {since} · run {run}" if name else f" · {since}"
     head = element("p", element("b", escaped(title)), escaped(about))
     note = element("p", *_note(run, can_attach=can_attach), class_="text-dim")
-    placeholder = element("div", head, note, class_="dagnb-placeholder", data_dagnb_run=run)
+    placeholder = element(
+        "div",
+        head,
+        note,
+        class_="dagnb-placeholder",
+        data_dagnb_run=run,
+    )
     # "<" must not stand in a script: a run's id that holds "</script>" would end it.
     script = element("script", _CALL.format(run=json.dumps(run).replace("<", "\\u003c")))
     return {

@@ -91,10 +91,10 @@ def place_text(place: Place | None) -> str:
     """A place in words: the worker, or the pool of which any worker may take a step."""
     if place is None:
         return "several workers"
-    if place.worker is not None:
-        return place.worker
-    label = place.pool.label() if place.pool is not None else ""
-    return f"any worker ({label_text(label)})" if label else "any worker"
+    if place.pool is None:
+        return place.worker or ""
+    label = label_text(place.pool.label())
+    return f"any worker ({label})" if label else "any worker"
 
 
 def forecast_lines(outlook: PlanForecast) -> list[str]:
@@ -190,9 +190,10 @@ def plan_svg(plan: Plan, predicted: Trace | None = None) -> str:
     pieces = [_graph(_facts(plan, predicted, segments), title, lines)]
     if predicted is not None:
         width = min(max(pieces[0].width, _LEAST), _MOST)
-        functions = [plan.dag.calls[step.task].function for step in plan.steps]
+        functions = layout.step_functions(plan)
         pieces.append(explained_bar(segments, width=width, title=_explained_title(predicted)))
         pieces.append(timeline(predicted, functions, width=width, max_bars=_MAX_BARS))
+    # The label is for screen readers: the planner and the forecast are enough.
     return stacked(*pieces, label=f"plan: {'; '.join([title, *lines[:1]])}")
 
 
@@ -205,12 +206,16 @@ def _facts(plan: Plan, predicted: Trace | None, segments: Iterable[Segment]) -> 
     why: dict[int, list[Segment]] = defaultdict(list)
     for segment in segments:
         why[segment.task].append(segment)
-    path = critical_path(plan, predicted) if predicted is not None else ()
+    path: tuple[int, ...] = ()
+    busy: Mapping[int, Window] = {}
+    if predicted is not None:
+        path, busy = critical_path(plan, predicted), windows(predicted)
     return _Facts(
         plan=plan,
         picture=layout.of_plan(plan),
         tint=colours(step.worker for step in plan.steps if step.worker is not None),
-        busy=windows(predicted) if predicted is not None else {},
+        busy=busy,
+        # Each step of the path with the one before it; the first has none.
         hot=dict(zip(path, (None, *path), strict=False)),
         copies=copied(plan),
         why=why,
@@ -232,20 +237,25 @@ def _graph(facts: _Facts, title: str, lines: Sequence[str]) -> Piece:
 
 
 def _look(facts: _Facts, box: Box) -> Look:
-    is_hot = not facts.hot.keys().isdisjoint(box.tasks)
-    n = len(box.tasks)
+    frame, weight = "stroke-edge", 1.0
+    if not facts.hot.keys().isdisjoint(box.tasks):
+        frame, weight = "stroke-ink", 2.4
     place = _place(facts.plan, box)
-    lines = [f"{n:,} on {place}" if n > 1 else place]
+    if len(box.tasks) > 1:
+        place = f"{len(box.tasks):,} on {place}"
+    lines = [place]
     times = _times(facts, box)
     if times is not None:
         lines.append(times)
-    worker = box.place.worker if box.place is not None else None
+    stripe = PLAIN
+    if box.place is not None and box.place.worker is not None:
+        stripe = facts.tint[box.place.worker]
     return Look(
         tip=_tip(facts, box, times),
         lines=lines,
-        stripe=facts.tint[worker] if worker is not None else PLAIN,
-        frame="stroke-ink" if is_hot else "stroke-edge",
-        weight=2.4 if is_hot else 1.0,
+        stripe=stripe,
+        frame=frame,
+        weight=weight,
         dash="5 3" if box.is_floating else None,
         is_double=not facts.copies.isdisjoint(box.tasks),
     )
@@ -266,6 +276,7 @@ def _times(facts: _Facts, box: Box) -> str | None:
     busy = [facts.busy[step] for step in box.tasks if step in facts.busy]
     if not busy:
         return None
+    # Below 0 where a worker's clock is behind the client's.
     begin = min(window.begin_s for window in busy)
     return window_text(max(begin, 0.0), max(window.end_s for window in busy))
 
@@ -315,8 +326,9 @@ def _stroke(facts: _Facts, edge: Edge) -> Stroke:
                 ways.add(facts.plan.way(before, step))
                 is_hot = is_hot or facts.hot.get(step) == before
     way = ways.pop() if len(ways) == 1 else Way.STORE
-    role = "ink" if is_hot else _role(way)
-    return Stroke(role=role, weight=2.6 if is_hot else 1.4, dash=_DASHES[way])
+    if is_hot:
+        return Stroke(role="ink", weight=2.6, dash=_DASHES[way])
+    return Stroke(role=_role(way), weight=1.4, dash=_DASHES[way])
 
 
 def _role(way: Way) -> str:
@@ -365,14 +377,24 @@ def _box_mark(look: str, weight: float, dash: str | None = None, inset: float = 
     size = 10 - 2 * inset
     frame = {"x": inset, "y": inset, "width": size, "height": size, "rx": 2.0}
     return element(
-        "rect", class_=look, fill="none", stroke_width=weight, stroke_dasharray=dash, **frame
+        "rect",
+        class_=look,
+        fill="none",
+        stroke_width=weight,
+        stroke_dasharray=dash,
+        **frame,
     )
 
 
 def _line_mark(way: Way) -> str:
     look, dash = f"stroke-{_role(way)}", _DASHES[way]
     return element(
-        "path", d="M-1 5H12", class_=look, fill="none", stroke_width=2, stroke_dasharray=dash
+        "path",
+        d="M-1 5H12",
+        class_=look,
+        fill="none",
+        stroke_width=2,
+        stroke_dasharray=dash,
     )
 
 

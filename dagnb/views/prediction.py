@@ -56,6 +56,7 @@ class _Axis:
         low, high = min(values), max(values)
         if high > _WIDE * max(low, floor):
             return cls(max(low, floor), high, begin, end, True)
+        # Some room above the largest value; without any value above 0, any axis will do.
         return cls(0.0, high * 1.05 or 1.0, begin, end, False)
 
     def at(self, value: float) -> float:
@@ -177,7 +178,13 @@ def _band(x: _Axis, y: _Axis, curve: Curve) -> str:
     # Forth along the lower edge, back along the upper one.
     band = element("path", d=f"M{'L'.join([*low, *reversed(high)])}z", class_="band fill-cold")
     line, look = f"M{'L'.join(middle)}", "median stroke-running"
-    return band + element("path", d=line, class_=look, fill="none", stroke_width=2)
+    return band + element(
+        "path",
+        d=line,
+        class_=look,
+        fill="none",
+        stroke_width=2,
+    )
 
 
 def _dots(x: _Axis, y: _Axis, samples: Samples) -> str:
@@ -198,7 +205,13 @@ def _entries(samples: Samples, curve: Curve) -> list[LegendEntry]:
         dot = element("path", d=f"M2.5 5{_DOT}", class_="fill-ink", fill_opacity=0.55)
         entries.append(LegendEntry(mark=dot, words="past call"))
     if curve:
-        line = element("path", d="M0 5H11", class_="stroke-running", fill="none", stroke_width=2)
+        line = element(
+            "path",
+            d="M0 5H11",
+            class_="stroke-running",
+            fill="none",
+            stroke_width=2,
+        )
         band = element("path", d="M0 0h10v10h-10z", class_="fill-cold")
         entries.append(LegendEntry(mark=line, words="predicted median"))
         entries.append(LegendEntry(mark=band, words="8 of 10 calls"))

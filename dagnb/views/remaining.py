@@ -133,6 +133,7 @@ class Remaining:
     def _reached(self, work: float) -> float:
         """The moment at which the plan has done so much work; linear between ends of its tasks."""
         position = bisect_right(self._sums, work)
+        # All work is done, but the run is not over: its last commits are on their way.
         if position == len(self._sums):
             return self._ends[-1]
         work_before = end_before = 0.0

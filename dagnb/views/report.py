@@ -79,6 +79,7 @@ def report_html(
 
 def _compared(now: Snapshot, trace: Trace, plan: Plan | None) -> str:
     """The run beside its plan and its replay; '' unless it ended well."""
+    # A run that failed stopped early: its makespan says nothing about the plan.
     if now.seen.state is not RunState.OK or not trace.spans:
         return ""
     try:

@@ -69,7 +69,12 @@ def icon(state: str) -> str:
         return element("path", d=look.icon, class_=f"icon fill-{state}")
     colour = f"icon stroke-{state}"
     return element(
-        "path", d=look.icon, class_=colour, fill="none", stroke_width=1.8, stroke_linecap="round"
+        "path",
+        d=look.icon,
+        class_=colour,
+        fill="none",
+        stroke_width=1.8,
+        stroke_linecap="round",
     )
 
 
@@ -88,7 +93,14 @@ def sketch(
 
     is_styled: False inside a page that has our style sheet already.
     """
-    drawn = sketched(picture, looks, strokes, title=title, entries=entries, notes=notes)
+    drawn = sketched(
+        picture,
+        looks,
+        strokes,
+        title=title,
+        entries=entries,
+        notes=notes,
+    )
     return stacked(drawn, label=label, is_styled=is_styled)
 
 
@@ -142,6 +154,7 @@ def _centred(right: float, placed: Placed) -> float:
 
 def _box_size(picture: Picture, looks: Sequence[Look]) -> tuple[float, float]:
     """One size for all boxes: as wide as the longest words, as high as the most lines."""
+    # Graphviz needs the size before it places boxes; equal ones keep levels aligned.
     widest = 64.0
     for box, look in zip(picture.boxes, looks, strict=True):
         indent = _indent(look)
@@ -172,7 +185,13 @@ def _box(box: Box, look: Look, corner: Point, size: tuple[float, float]) -> str:
     if look.stripe:
         line = f"M5 6V{number(height - 6)}"
         parts.append(
-            element("path", d=line, stroke=look.stripe, stroke_width=4, stroke_linecap="round")
+            element(
+                "path",
+                d=line,
+                stroke=look.stripe,
+                stroke_width=4,
+                stroke_linecap="round",
+            )
         )
     if look.mark:
         parts.append(element("g", look.mark, transform="translate(10,10)"))
@@ -205,7 +224,14 @@ def _frame(look: Look, width: float, height: float) -> str:
 
 def _inner_frame(look: Look, width: float, height: float) -> str:
     return element(
-        "rect", x=3, y=3, width=width - 6, height=height - 6, rx=4, class_=look.frame, fill="none"
+        "rect",
+        x=3,
+        y=3,
+        width=width - 6,
+        height=height - 6,
+        rx=4,
+        class_=look.frame,
+        fill="none",
     )
 
 
@@ -214,10 +240,28 @@ def _bar(shares: Sequence[tuple[str, float]], x: float, width: float, y: float) 
     if not shares:
         return ""
     # The live view finds the track and the parts by their classes, and draws the parts anew.
-    parts = [element("rect", x=x, y=y, width=width, height=4, class_="track fill-line")]
+    parts = [
+        element(
+            "rect",
+            x=x,
+            y=y,
+            width=width,
+            height=4,
+            class_="track fill-line",
+        )
+    ]
     for role, share in shares:
         look = f"part fill-{role}"
-        parts.append(element("rect", x=x, y=y, width=width * share, height=4, class_=look))
+        parts.append(
+            element(
+                "rect",
+                x=x,
+                y=y,
+                width=width * share,
+                height=4,
+                class_=look,
+            )
+        )
         x += width * share
     return "".join(parts)
 

@@ -103,8 +103,14 @@ def joined(
     seen: an observation with the cursor of `before`, so that its events are those since then.
     """
     then = before or Snapshot(
-        story=RunDescription.read(seen.meta), seen=seen, spans=(), n_chunks=0, logs={}, started={}
+        story=RunDescription.read(seen.meta),
+        seen=seen,
+        spans=(),
+        n_chunks=0,
+        logs={},
+        started={},
     )
+    # Only starts: other events are seen in the states.
     started = dict(then.started)
     for event in seen.events:
         if event.kind == "start":

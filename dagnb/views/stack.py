@@ -77,6 +77,7 @@ def lead_lines(error: TaskError | Cause) -> list[StackLine]:
 
 def message_lines(error: TaskError | Cause) -> list[StackLine]:
     """Type and message."""
+    # Cut before it is cleaned: a message may have megabytes.
     text = plain(error.type[: 4 * MAX_MESSAGE])
     if message := plain(error.message[: 4 * MAX_MESSAGE]):
         text += f": {message}"
@@ -99,6 +100,7 @@ def rest_lines(error: TaskError | Cause) -> list[StackLine]:
 def frame_lines(frames: Sequence[Frame]) -> list[StackLine]:
     """The frames, outermost first; where there are many, those at both ends."""
     blocks: list[list[StackLine]] = []
+    # Neighbours only: the user's frames between two parts of a library stay where they are.
     for is_library, group in groupby(frames, lambda frame: frame.is_library):
         neighbours = list(group)
         if is_library:
@@ -157,10 +159,12 @@ def _carets(frame: Frame, source: str, indent: int) -> str:
     # Cleaning or shortening the line has moved its columns.
     if frame.column is None or source != frame.source.rstrip():
         return ""
-    is_one_line = frame.end_line in {None, frame.line}
-    end = frame.end_column if is_one_line and frame.end_column is not None else len(source)
+    end = min(len(source), indent + MAX_LINE)
+    # A part that goes on in the next line has carets to the end of this one.
+    if frame.end_column is not None and frame.end_line in {None, frame.line}:
+        end = min(end, frame.end_column)
     own = len(source) - len(source.lstrip())
-    begin, end = max(frame.column, own), min(end, len(source), indent + MAX_LINE)
+    begin = max(frame.column, own)
     if begin >= end or (begin, end) == (own, len(source)):
         return ""
     blank = ""

@@ -32,8 +32,8 @@ def dag_text(dag: Dag) -> str:
     picture = layout.of_dag(dag)
     labels = []
     for box in picture.boxes:
-        times = f" x{len(box.tasks):,}" if len(box.tasks) > 1 else ""
-        labels.append(f"{_name(box.label)}{times}")
+        label = _name(box.label)
+        labels.append(f"{label} x{len(box.tasks):,}" if len(box.tasks) > 1 else label)
     heads: dict[int, list[str]] = defaultdict(list)
     for edge in picture.edges:
         heads[edge.tail].append(labels[edge.head])
@@ -58,8 +58,7 @@ def plan_text(plan: Plan) -> str:
 
     steps_of: dict[str, list[int]] = defaultdict(list)
     for position, step in enumerate(plan.steps):
-        pool = step.resources if step.worker is None else None
-        steps_of[place_text(Place(step.worker, pool))].append(position)
+        steps_of[place_text(Place.of(step))].append(position)
     names = _natural(steps_of)
     for name in names[:MAX_WORKERS]:
         order = sorted(steps_of[name], key=lambda position: plan.steps[position].priority)
@@ -132,7 +131,7 @@ def _lane(trace: Trace, worker: str) -> str:
         for i in range(max(0, int(begin)), min(_COLUMNS, int(end) + 1)):
             share = min(end, i + 1) - max(begin, i)
             cells[i][sign] = cells[i].get(sign, 0.0) + max(share, 0.0)
-    return "".join(max(cell, key=lambda sign: cell[sign]) if cell else " " for cell in cells)
+    return "".join(max(cell, key=cell.__getitem__, default=" ") for cell in cells)
 
 
 def _sign(span: Span) -> str | None:

@@ -106,14 +106,23 @@ def timeline(
     body = [axis(scale), _names(drawn, scale)]
     if planned is not None:
         body.append(_outlines(planned, drawn, scale))
-    body.append(bars(drawn.bars, trace, scale, tint, notes or {}, is_bare=is_bare))
+    body.append(
+        bars(
+            drawn.bars,
+            trace,
+            scale,
+            tint,
+            notes or {},
+            is_bare=is_bare,
+        )
+    )
     if is_over:
         body.append(mark(scale, trace.makespan_s, "end", "ink", row=0))
     else:
         body.append(mark(scale, trace.makespan_s, "now", "running", row=0))
     if planned is not None:
         body.append(mark(scale, planned.makespan_s, word, "edge", row=1))
-    below, end = _below(drawn, tint, scale, word if planned is not None else "")
+    below, end = _below(drawn, tint, scale, "" if planned is None else word)
     return Piece("".join([*body, below]), width, end + MARGIN - 6)
 
 
@@ -138,6 +147,7 @@ def gutter(trace: Trace) -> float:
 
 
 def _scale(span_s: float, left: float, right: float, n_lanes: int) -> Scale:
+    # Many lanes are half as high, so that the picture still fits a screen.
     work, traffic, gap = (16.0, 4.0, 10.0) if n_lanes <= 30 else (8.0, 2.0, 3.0)
     return Scale(
         span_s=span_s,
@@ -202,7 +212,15 @@ def bars(
         paint = _paint(kind, function, tint)
         group = groups[kind, function]
         name = function if kind == Phase.RUN else None
-        drawn.append(element("g", *group, data_kind=kind, data_function=name, **paint))
+        drawn.append(
+            element(
+                "g",
+                *group,
+                data_kind=kind,
+                data_function=name,
+                **paint,
+            )
+        )
     return "".join(drawn) + _seams(bars, scale)
 
 
@@ -314,7 +332,13 @@ def _outlines(planned: Trace, drawn: Lanes, scale: Scale) -> str:
     if not path:
         return ""
     look = "planned stroke-dim"
-    return element("path", d=path, class_=look, fill="none", stroke_dasharray="2 2")
+    return element(
+        "path",
+        d=path,
+        class_=look,
+        fill="none",
+        stroke_dasharray="2 2",
+    )
 
 
 def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[LegendEntry]:
@@ -343,7 +367,11 @@ def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[Legend
         made.append(LegendEntry(mark=swatch, words=name))
     if outlined:
         outline = element(
-            "path", d=_SQUARE, class_="stroke-dim", fill="none", stroke_dasharray="2 2"
+            "path",
+            d=_SQUARE,
+            class_="stroke-dim",
+            fill="none",
+            stroke_dasharray="2 2",
         )
         made.append(LegendEntry(mark=outline, words=outlined))
     return made

@@ -52,6 +52,7 @@ _UNTRUSTED = "Trust this notebook to see the picture, the timeline and the detai
 _WORDS = {state.value: state.word for state in TaskState}
 _PARTS = ("words.js", "run_state.js", "picture.js", "details.js", "view.js")
 _FOLDER = importlib.resources.files("dagnb.views") / "static"
+# Whole lines only: "//" is also in the middle of lines, in the name of the SVG namespace.
 _COMMENT = re.compile(r"^\s*//.*\n|^\s+", re.MULTILINE)
 
 
@@ -126,8 +127,9 @@ def view_section(
 def view_text(now: Snapshot) -> str:
     """The run in a few lines."""
     head = f"{plain(now.story.name)}: {now.seen.state}, {_facts(now).replace(' · ', ', ')}"
-    errors = errors_of(now.seen, now.story)
-    return f"{head}\n\n{errors_text(errors)}" if errors else head
+    if errors := errors_of(now.seen, now.story):
+        return f"{head}\n\n{errors_text(errors)}"
+    return head
 
 
 def icons() -> dict[str, Mapping[str, object]]:
@@ -170,6 +172,7 @@ def _limited_facts(message: Message, facts: RunFacts, now: Snapshot) -> Message:
     room = MAX_LOGS
     for task in chosen:
         text = all_logs.get(str(task), "")
+        # A long output is left out; a shorter one of a later task may still fit.
         if text and len(text) <= room:
             logs[str(task)] = text
             room -= len(text)
@@ -206,7 +209,14 @@ def _head(now: Snapshot) -> str:
         text += f" ({now.seen.reason})"
     name = element("b", escaped(now.story.name))
     state = element("span", escaped(text), class_=RUN_LOOKS[now.seen.state])
-    return element("p", name, " ", state, escaped(f" · {_facts(now)}"), class_="head")
+    return element(
+        "p",
+        name,
+        " ",
+        state,
+        escaped(f" · {_facts(now)}"),
+        class_="head",
+    )
 
 
 def _facts(now: Snapshot) -> str:

@@ -105,12 +105,16 @@ class ViewUpdates:
             the message with all that changed since the last call.
             whether anything but the time changed.
         """
-        before = self._now
-        states = _changed(now.seen.states, before.seen.states if before is not None else "")
+        states_before = ""
+        logs_before: Mapping[int, str] = {}
+        if self._now is not None:
+            states_before, logs_before = self._now.seen.states, self._now.logs
+        states = _changed(now.seen.states, states_before)
         touched = sorted(self._add_spans(now))
         errors = self._new_errors(now)
-        logs = self._new_logs(now, before)
+        logs = self._new_logs(now, logs_before)
         head = self._head(now)
+        # The time left is not asked: like the elapsed time, it changes without any news.
         is_news = bool(states or touched or errors or logs) or self._is_new(head)
         self._head_before = head
         self._now = now
@@ -139,7 +143,7 @@ class ViewUpdates:
             "starts": self._starts(),
             "errors": list(self._errors.values()),
             "logs": {str(task): text for task, text in self._logs.items()},
-            "drawn": self._drawn,
+            "drawn": self._drawn,  # perhaps older than the rest: drawing takes its time
         }
 
     def draw(self) -> Message:
@@ -173,7 +177,9 @@ class ViewUpdates:
 
     def _head(self, now: Snapshot) -> Message:
         # Workers leave at the end; the view goes on to say how many took part.
-        self._n_workers = max(now.seen.n_instances, self._n_workers if now.is_over else 0)
+        if not now.is_over:
+            self._n_workers = 0
+        self._n_workers = max(self._n_workers, now.seen.n_instances)
         running = {}
         for task in _running(now):
             since, worker = now.started[task]
@@ -207,6 +213,7 @@ class ViewUpdates:
 
     def _new_errors(self, now: Snapshot) -> list[Message]:
         new = [key for key in sorted(now.seen.errors) if key not in self._errors]
+        # Errors are large, and the pages keep all of them.
         new = new[: max(0, MAX_ERRORS - len(self._errors))]
         if not new:
             return []
@@ -222,8 +229,7 @@ class ViewUpdates:
                 messages.append(message)
         return messages
 
-    def _new_logs(self, now: Snapshot, before: Snapshot | None) -> dict[str, str]:
-        known = before.logs if before is not None else {}
+    def _new_logs(self, now: Snapshot, known: Mapping[int, str]) -> dict[str, str]:
         new = {}
         for task, text in now.logs.items():
             # The same string, not an equal one: comparing ten thousand outputs would take too long.
@@ -257,8 +263,9 @@ class ViewUpdates:
 def tail(text: str) -> str:
     """The end of an output, as much as a message holds."""
     cleaned = plain(text[-2 * MAX_LOG :])
-    is_whole = len(text) <= 2 * MAX_LOG and len(cleaned) <= MAX_LOG
-    return cleaned if is_whole else f"... more before ...\n{cleaned[-MAX_LOG:]}"
+    if len(text) <= 2 * MAX_LOG and len(cleaned) <= MAX_LOG:
+        return cleaned
+    return f"... more before ...\n{cleaned[-MAX_LOG:]}"
 
 
 def _changed(states: str, before: str) -> dict[str, str]:
@@ -288,7 +295,16 @@ def _with_running(now: Snapshot) -> Trace:
     spans = list(trace.spans)
     for task in _running(now):
         begin_s, worker = now.started[task]
-        spans.append(Span(task, worker, Phase.RUN, begin_s, now.seen.now, detail="so far"))
+        spans.append(
+            Span(
+                task,
+                worker,
+                Phase.RUN,
+                begin_s,
+                now.seen.now,
+                detail="so far",
+            )
+        )
     return Trace.of(spans, trace.names, submitted_s=trace.submitted_s, finished_s=trace.finished_s)
 
 

@@ -27,6 +27,7 @@ def why(
         return _ready(seen, task)
 
     n_failed = sum(1 for number, _ in seen.errors if number == position)
+    # Failed attempts count in every state: a task that is done may have been retried.
     after = f" after {counted(n_failed, 'failed attempt')}" if n_failed else ""
     reason = f" ({seen.reason})" if seen.reason else ""
     return {

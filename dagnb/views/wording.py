@@ -47,7 +47,7 @@ def _resource_text(part: str) -> str:
         return part
     if amount["unit"] == "mb":
         return f"{int(amount['amount']):,} MB"
-    return f"{amount['amount']} CPU" if amount["amount"] == "1" else f"{amount['amount']} CPUs"
+    return "1 CPU" if amount["amount"] == "1" else f"{amount['amount']} CPUs"
 
 
 def resources_text(resources: Resources) -> str:
@@ -142,5 +142,8 @@ def counted(n: int, thing: str) -> str:
     >>> counted(1, "task"), counted(12000, "copy"), counted(2, "key")
     ('1 task', '12,000 copies', '2 keys')
     """
-    plural = f"{thing[:-1]}ies" if thing.endswith("y") and thing[-2] not in "aeou" else f"{thing}s"
-    return f"{n:,} {thing if n == 1 else plural}"
+    if n == 1:
+        return f"1 {thing}"
+    if thing.endswith("y") and thing[-2] not in "aeou":
+        return f"{n:,} {thing[:-1]}ies"
+    return f"{n:,} {thing}s"

@@ -54,6 +54,7 @@ def lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
     Cells lose their line breaks, and all that could steer a terminal.
     """
+    # Before the widths: what is dropped must not count.
     cells = [[" ".join(plain(cell).split()) for cell in row] for row in (heads, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]

@@ -42,7 +42,7 @@ class CellTransformer:
             parse(line)  # what is wrong in the line comes first
             raise UsageError("%%dag: the cell is empty below its first line. `%%dag -h` explains.")
         if self._awaits(line, cell):
-            (call,) = cell_magic(lines)  # type: ignore[no-untyped-call]  # IPython has no types here
+            (call,) = cell_magic(lines)  # type: ignore[no-untyped-call]  # IPython's
             return [f"await {call}"]
         return lines
 

@@ -61,7 +61,8 @@ def load(ipython: InteractiveShell) -> None:
         ipython.events.register("post_run_cell", live_views.after_cell)
         given.shutdown.watch()
         session.use_shutdown_event(given.shutdown.event)
-        _display_formatter(ipython).for_type(handle.Run, live_views.show_again)  # type: ignore[no-untyped-call]
+        formatter = _display_formatter(ipython)
+        formatter.for_type(handle.Run, live_views.show_again)  # type: ignore[no-untyped-call]
 
 
 def unload(ipython: InteractiveShell) -> None:
@@ -94,5 +95,6 @@ def _has_completer(ipython: InteractiveShell) -> bool:
 
 def _display_formatter(ipython: InteractiveShell) -> IPythonDisplayFormatter:
     formatters = ipython.display_formatter
-    formatter: IPythonDisplayFormatter = formatters.ipython_display_formatter  # type: ignore[union-attr]
+    assert formatters is not None, "a shell has one from its start"
+    formatter: IPythonDisplayFormatter = formatters.ipython_display_formatter
     return formatter

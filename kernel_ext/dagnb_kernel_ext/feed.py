@@ -9,6 +9,7 @@ in the output of another cell.
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -116,8 +117,7 @@ class Feed:
                 self._listener.end(now)
                 return
             self._is_stopped.wait(max(self._period_s, self._cost_s / _LOOK_SHARE))
-            before = now
-            now = self._patiently(lambda before=before: self._run.snapshot(before))  # type: ignore[misc]  # this look's
+            now = self._patiently(functools.partial(self._run.snapshot, now))
 
     def _updates(self, now: Snapshot) -> ViewUpdates:
         """The updates of this run, with its forecast where this process planned it."""

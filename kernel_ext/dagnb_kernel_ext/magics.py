@@ -41,7 +41,7 @@ class DagMagics(Magics):
 
     @no_var_expand
     @line_cell_magic
-    def dag(self, line: str, cell: str | None = None) -> object:  # noqa: D102  # what users see is set below
+    def dag(self, line: str, cell: str | None = None) -> object:  # noqa: D102  # it is set below
         __tracebackhide__ = True
         with ShortTraceback(self._ipython):
             return self._command(line) if cell is None else self._cell(line, cell)

@@ -51,7 +51,8 @@ class PageWatcher:
 
 def connected_to(port: int) -> set[Peer]:
     """The peers connected to a port of this process. Raises OSError where these are not listed."""
-    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  # comes with ipykernel, which a terminal may lack
+    # It comes with ipykernel, which a terminal may lack.
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415
 
     process = psutil.Process()
     # psutil 6 renamed it, and warns of the old name.

@@ -13,14 +13,14 @@ from dagnb.views.markup import plain
 def put(bundle: Mapping[str, object], *, output: str = "") -> None:
     """Show a MIME bundle under the running cell. output: an id of ours, to change it later."""
     if output:
-        display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]  # IPython has no types here
+        display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]
     else:
-        display(dict(bundle), raw=True)  # type: ignore[no-untyped-call]  # as above
+        display(dict(bundle), raw=True)  # type: ignore[no-untyped-call]  # IPython's
 
 
 def change(output: str, bundle: Mapping[str, object]) -> None:
     """Show another bundle in an output, on all pages that show it; from any thread."""
-    update_display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]  # as above
+    update_display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]
 
 
 def say(text: str) -> None:

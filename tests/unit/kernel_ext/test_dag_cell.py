@@ -37,7 +37,8 @@ def test_names_of_the_cell_stay_in_the_notebook_and_those_of_the_notebook_are_se
 ) -> None:
     cells.run("factor = 5")
     cells.run(
-        "%%dag first\nimport math\ndef scale(n):\n    return factor * n\nbase = math.floor(2.5)\nscale(base)"
+        "%%dag first\nimport math\ndef scale(n):\n    return factor * n\n"
+        "base = math.floor(2.5)\nscale(base)"
     )
     cells.run("%%dag second\nscale(first)")
 

@@ -28,11 +28,17 @@ def plus_one(fn):
         ("def h(n): return n\ng = plus_one(h)\ndef f(n): return g(n) * 10\nf(1)", 20),
         ("class K:\n    @plus_one\n    def m(self): return 1\ndef f(): return K().m()\nf()", 2),
         (
-            "@contextlib.contextmanager\ndef opened(): yield 5\nwith opened() as v: w = v\ndef f(n): return n\nf(w)",
+            (
+                "@contextlib.contextmanager\ndef opened(): yield 5\n"
+                "with opened() as v: w = v\ndef f(n): return n\nf(w)"
+            ),
             5,
         ),
         (
-            "@functools.singledispatch\ndef f(v): return 'any'\n@f.register\ndef _(v: int): return 'int'\nf(3)",
+            (
+                "@functools.singledispatch\ndef f(v): return 'any'\n"
+                "@f.register\ndef _(v: int): return 'int'\nf(3)"
+            ),
             "int",
         ),
         ("@functools.lru_cache\ndef g(n): return n * 2\ndef f(n): return g(n)\nf(g(1))", 4),
@@ -48,7 +54,8 @@ def test_a_function_is_no_task_where_the_cell_calls_what_it_gives(
 
 def test_a_function_whose_result_is_only_passed_on_is_a_task(cells: Cells) -> None:
     cells.run(
-        "%%dag x\ndef load(n): return [n] * 3\ndef total(v): return sum(v)\nparts = load(2)\ntotal(parts)"
+        "%%dag x\ndef load(n): return [n] * 3\ndef total(v): return sum(v)\n"
+        "parts = load(2)\ntotal(parts)"
     )
 
     assert cells["x"] == 6

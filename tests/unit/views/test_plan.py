@@ -118,7 +118,7 @@ def test_a_prediction_gives_times_and_a_bold_critical_path() -> None:
 
 
 def test_an_arrow_is_bold_only_where_the_path_follows_a_value() -> None:
-    """f0 -> g0, ..., f34 -> g34 on one worker: g0 waits for the worker, busy with f34, and not for a value of f34"""
+    """f0 -> g0, ..., f34 -> g34 on one worker: g0 waits for the worker, not for a value of f34"""
     names = [f"{function}-{i}" for function in "fg" for i in range(35)]
     dag = Dag.from_edges(
         names, zip(names[:35], names[35:], strict=True), functions=[name[0] for name in names]
@@ -162,7 +162,7 @@ def test_a_plan_that_knows_its_problem_says_what_is_predicted_of_it() -> None:
 
 
 def test_a_plan_likely_longer_than_its_medians_says_both() -> None:
-    """Four tasks at once, each in doubt: half of all runs wait for one that takes longer than its median."""
+    """Four tasks at once: half of all runs wait for one that takes longer than its median."""
     dag = graphs.fan_in(4)
     plan = pinned(dag, [f"w{i}" for i in range(4)])
     doubted = predicted(

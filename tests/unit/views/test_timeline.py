@@ -56,7 +56,7 @@ def test_bars_are_as_wide_as_their_spans_are_long() -> None:
 
 
 def test_a_line_parts_wide_bars_of_one_colour_that_follow_at_once() -> None:
-    """Two f and one g on w0; on w1 two f with a pause between; on w2 an f and one too narrow to be hidden."""
+    """f, f and g on w0; f, a pause and f on w1; on w2 an f and one too narrow to be hidden."""
     seen = trace(
         run(0, "w0", 0, 10), run(1, "w0", 10, 20), run(2, "w0", 20, 30),
         run(0, "w1", 0, 10), run(1, "w1", 15, 20),
