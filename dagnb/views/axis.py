@@ -105,7 +105,9 @@ def _moment(moment: float, step: float) -> str:
         return f"{moment * 1e6:g} µs"
     if step < 0.1:
         return f"{moment * 1e3:g} ms"
-    return f"{moment:g} s" if step < 15 else seconds_text(moment)
+    if step < 15:
+        return f"{moment:g} s"
+    return seconds_text(moment)
 
 
 def mark(scale: Scale, moment: float, name: str, role: str, *, row: int) -> str:

@@ -110,7 +110,7 @@ def _timeline(line: PlannerResult, span_s: float, *, is_first: bool) -> tuple[Pi
     drawn = lanes(trace, functions, pixel_s=span_s / room, max_bars=_MAX_BARS)
     # Lanes get thinner, so that hundreds of workers take no more room than a dozen.
     pitch = min(_LANE, _LANES_HIGH / max(1, len(drawn.names)))
-    top = 48.0 if is_first else 32.0
+    top = 48.0 if is_first else 32.0  # room for the moments of the axis
     scale = Scale(
         span_s=span_s,
         left=MARGIN,

@@ -147,9 +147,11 @@ def _read(text: str, n_boxes: int, pairs: Sequence[tuple[int, int]]) -> Placed:
         elif kind == "node":
             centres[int(rest[0][1:])] = (float(rest[1]) * _INCH, height - float(rest[2]) * _INCH)
         elif kind == "edge":
-            flat = [float(number) * _INCH for number in rest[3 : 3 + 2 * int(rest[2])]]
-            points = tuple((x, height - y) for x, y in zip(flat[::2], flat[1::2], strict=True))
-            curves[int(rest[0][1:]), int(rest[1][1:])] = points
+            points = []
+            for i in range(3, 3 + 2 * int(rest[2]), 2):
+                x, y = float(rest[i]) * _INCH, float(rest[i + 1]) * _INCH
+                points.append((x, height - y))
+            curves[int(rest[0][1:]), int(rest[1][1:])] = tuple(points)
     return Placed(
         width=width,
         height=height,

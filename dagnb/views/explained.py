@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 from dagnb.trace.critical import Reason, Segment, shares
@@ -93,7 +94,7 @@ def _shape(reason: Reason, x: float, y: float, wide: float, high: float) -> str:
 
 def explained_text(segments: Sequence[Segment]) -> str:
     """The parts in words, the largest first: "61 % computing, 18 % reading inputs"."""
-    return ", ".join(share_text(reason, share) for reason, share in shares(segments).items())
+    return ", ".join(itertools.starmap(share_text, shares(segments).items()))
 
 
 def share_text(reason: Reason, share: float) -> str:

@@ -93,13 +93,15 @@ class RunFacts:
     def row(self, task: int) -> Row:
         """The row of a task that has facts."""
         fact = self.of[task]
-        begin = None if fact.begin_s is None else _ms(fact.begin_s - self._submitted_s)
-        phases = [None if seconds is None else _ms(seconds) for seconds in fact.phases_s]
         worker = worker_text(fact.worker)
+        begin = _ms(fact.begin_s, self._submitted_s)
+        phases = map(_ms, fact.phases_s)
         return [task, fact.attempt, worker, begin, *phases, fact.n_read, fact.n_written]
 
 
-def _ms(seconds: float) -> int | float:
-    """Milliseconds as fine as a reader needs them: whole from 100 on, hundredths below."""
-    ms = seconds * 1e3
+def _ms(seconds: float | None, since_s: float = 0.0) -> int | float | None:
+    """Milliseconds since a moment, as fine as readers need: hundredths below 100, else whole."""
+    if seconds is None:
+        return None
+    ms = (seconds - since_s) * 1e3
     return round(ms) if ms >= 100 else round(ms, 2)

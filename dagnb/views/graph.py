@@ -137,8 +137,12 @@ def _stated(dag: Dag, box: Box, now: Progress) -> Look:
 def _legend(states: Iterable[str]) -> list[LegendEntry]:
     """Every state that occurs, with its count."""
     counts = Counter(states)
-    present = [state for state in STATES if counts[state]]
-    return [LegendEntry(mark=icon(state), words=f"{counts[state]:,} {state}") for state in present]
+    entries = []
+    for state in STATES:
+        if n := counts[state]:
+            entry = LegendEntry(mark=icon(state), words=f"{n:,} {state}")
+            entries.append(entry)
+    return entries
 
 
 def _tip(dag: Dag, box: Box) -> list[str]:

@@ -103,8 +103,12 @@ def lanes(
     # Wider cells until there are few enough bars; 1,024 pixels are all that a picture has.
     while len(merged) > max_bars and cell_s < pixel_s * 1_024:
         cell_s *= 2
-        narrow = [bar for bar in merged if bar.end_s - bar.begin_s < cell_s]
-        wide = [bar for bar in merged if bar.end_s - bar.begin_s >= cell_s]
+        wide, narrow = [], []
+        for bar in merged:
+            if bar.end_s - bar.begin_s < cell_s:
+                narrow.append(bar)
+            else:
+                wide.append(bar)
         merged = _merged(wide, narrow, cell_s)
     return Lanes(names=names, bars=tuple(merged), n_hidden=n_hidden)
 

@@ -36,15 +36,15 @@ PRESSING = ("failed", "retrying", "running", "ready", "cancelled", "waiting", "s
 _Key: TypeAlias = Callable[[int], Hashable]
 
 
-class Place(NamedTuple):
-    """The place of steps of a plan: a worker with a name, or any worker of a pool."""
+class Placement(NamedTuple):
+    """The placement of steps of a plan: a worker with a name, or any worker of a pool."""
 
     worker: str | None
     pool: Resources | None
 
     @classmethod
-    def of(cls, step: Step) -> Place:
-        """The place of a step."""
+    def of(cls, step: Step) -> Placement:
+        """The placement of a step."""
         if step.worker is not None:
             return cls(step.worker, None)
         return cls(None, step.resources)
@@ -54,7 +54,7 @@ class Place(NamedTuple):
 class Box:
     """One box. tasks: positions it stands for, ascending. function: None when they are of several.
 
-    place: None in a DAG, or when its steps have several. level: of its first task, from the
+    placement: None in a DAG, or when its steps have several. level: of its first task, from the
     sources.
     """
 
@@ -63,14 +63,14 @@ class Box:
     function: str | None
     level: int
     tasks: tuple[int, ...]
-    place: Place | None = None
+    placement: Placement | None = None
 
     __repr__ = brief
 
     @property
     def is_floating(self) -> bool:
         """Returns whether any worker of one pool may take all its steps."""
-        return self.place is not None and self.place.pool is not None
+        return self.placement is not None and self.placement.pool is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ class _Cells:
     functions: Sequence[str]
     levels: Sequence[int]
     upstream: Sequence[Sequence[int]]
-    places: Sequence[Place | None]
+    placements: Sequence[Placement | None]
 
 
 def of_dag(dag: Dag) -> Picture:
@@ -135,7 +135,7 @@ def of_dag(dag: Dag) -> Picture:
             functions=[call.function for call in calls],
             levels=shape.levels(dag),
             upstream=[call.upstream for call in calls],
-            places=[None] * len(calls),
+            placements=[None] * len(calls),
         )
     )
 
@@ -152,7 +152,7 @@ def of_plan(plan: Plan) -> Picture:
             levels=[levels[step.task] for step in plan.steps],
             functions=step_functions(plan),
             upstream=[step.upstream for step in plan.steps],
-            places=[Place.of(step) for step in plan.steps],
+            placements=[Placement.of(step) for step in plan.steps],
         )
     )
 
@@ -203,10 +203,10 @@ def _edges(groups: Sequence[Sequence[int]], upstream: Sequence[Sequence[int]]) -
 
 def _keys(cells: _Cells) -> Iterator[_Key]:
     """The ways to fold, the finest first; the last gives one box."""
-    functions, levels, places = cells.functions, cells.levels, cells.places
+    functions, levels, placements = cells.functions, cells.levels, cells.placements
     bands = [2**i for i in range(1, (max(levels) + 1).bit_length() + 1)]
     yield lambda i: i
-    yield lambda i: (functions[i], levels[i], places[i])
+    yield lambda i: (functions[i], levels[i], placements[i])
     yield lambda i: (functions[i], levels[i])
     for band in bands:
         yield _by_function_and_band(functions, levels, band)
@@ -243,14 +243,14 @@ def _box(position: int, group: Sequence[int], cells: _Cells, calls: Counter[str]
         # The number of a call is noise where its function is called once.
         is_one_of_many = len(group) == 1 and calls[function] > 1
         label = cells.names[first] if is_one_of_many else function
-    places = {cells.places[i] for i in group}
+    placements = {cells.placements[i] for i in group}
     return Box(
         id=f"b{position}",
         label=label,
         function=function,
         level=cells.levels[first],
         tasks=tuple(group),
-        place=places.pop() if len(places) == 1 else None,
+        placement=placements.pop() if len(placements) == 1 else None,
     )
 
 

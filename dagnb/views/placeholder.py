@@ -32,9 +32,10 @@ def placeholder_bundle(
     name: of the run, where it is known. started_at: epoch seconds; 0 where unknown.
     can_attach: whether the run goes on without the kernel that started it.
     """
-    title = plain(name) if name else f"run {run}"
     since = f"started {moment_text(started_at)}" if started_at else "started"
-    about = f" · {since} · run {run}" if name else f" · {since}"
+    title, about = f"run {run}", f" · {since}"
+    if name:
+        title, about = plain(name), f" · {since} · run {run}"
     head = element("p", element("b", escaped(title)), escaped(about))
     note = element("p", *_note(run, can_attach=can_attach), class_="text-dim")
     placeholder = element(

@@ -23,7 +23,7 @@ from dagnb.trace.trace import Trace
 from dagnb.views import layout
 from dagnb.views.canvas import LegendEntry, Piece, chip, stacked
 from dagnb.views.explained import explained_bar, explained_text
-from dagnb.views.layout import Box, Edge, Picture, Place
+from dagnb.views.layout import Box, Edge, Picture, Placement
 from dagnb.views.markup import element
 from dagnb.views.palette import PLAIN, colours
 from dagnb.views.sketch import Look, Stroke, sketched
@@ -61,11 +61,15 @@ _WAYS = {
 
 def summary(plan: Plan) -> str:
     """The plan in one line: "Planner heft: 19 tasks on 2 workers"."""
-    n_floating = sum(step.worker is None for step in plan.steps)
-    n_pinned = len(plan.steps) - n_floating
+    n_pinned = 0
+    workers = set()
+    for step in plan.steps:
+        if step.worker is not None:
+            n_pinned += 1
+            workers.add(step.worker)
+    n_floating = len(plan.steps) - n_pinned
     n_copies = len(copied(plan))
     text = f"Planner {plan.planner}: {counted(len(plan.steps) - n_copies, 'task')}"
-    workers = {step.worker for step in plan.steps if step.worker is not None}
     on_workers = f"on {counted(len(workers), 'worker')}"
     if not n_pinned:
         text += ", any free worker takes the next"
@@ -73,7 +77,9 @@ def summary(plan: Plan) -> str:
         text += f" {on_workers}"
     else:
         text += f", {n_pinned:,} {on_workers}, {n_floating:,} for any free worker"
-    return f"{text}, {counted(n_copies, 'copy')}" if n_copies else text
+    if n_copies:
+        text += f", {counted(n_copies, 'copy')}"
+    return text
 
 
 def copied(plan: Plan) -> frozenset[int]:
@@ -87,13 +93,13 @@ def copied(plan: Plan) -> frozenset[int]:
     return frozenset(copies)
 
 
-def place_text(place: Place | None) -> str:
-    """A place in words: the worker, or the pool of which any worker may take a step."""
-    if place is None:
+def placement_text(placement: Placement | None) -> str:
+    """A placement in words: the worker, or the pool of which any worker may take a step."""
+    if placement is None:
         return "several workers"
-    if place.pool is None:
-        return place.worker or ""
-    label = label_text(place.pool.label())
+    if placement.pool is None:
+        return placement.worker or ""
+    label = label_text(placement.pool.label())
     return f"any worker ({label})" if label else "any worker"
 
 
@@ -240,7 +246,7 @@ def _look(facts: _Facts, box: Box) -> Look:
     frame, weight = "stroke-edge", 1.0
     if not facts.hot.keys().isdisjoint(box.tasks):
         frame, weight = "stroke-ink", 2.4
-    place = _place(facts.plan, box)
+    place = _placement(facts.plan, box)
     if len(box.tasks) > 1:
         place = f"{len(box.tasks):,} on {place}"
     lines = [place]
@@ -248,8 +254,8 @@ def _look(facts: _Facts, box: Box) -> Look:
     if times is not None:
         lines.append(times)
     stripe = PLAIN
-    if box.place is not None and box.place.worker is not None:
-        stripe = facts.tint[box.place.worker]
+    if box.placement is not None and box.placement.worker is not None:
+        stripe = facts.tint[box.placement.worker]
     return Look(
         tip=_tip(facts, box, times),
         lines=lines,
@@ -261,14 +267,14 @@ def _look(facts: _Facts, box: Box) -> Look:
     )
 
 
-def _place(plan: Plan, box: Box) -> str:
-    """The place of a box, with the resources of its workers where these are not the default."""
-    text = place_text(box.place)
+def _placement(plan: Plan, box: Box) -> str:
+    """The placement of a box, with the resources of its workers where these are not the default."""
+    text = placement_text(box.placement)
     labels = {plan.steps[step].resources.label() for step in box.tasks}
-    label = labels.pop() if len(labels) == 1 else ""
-    if not label or box.is_floating:  # a pool's text says its resources already
+    if len(labels) > 1 or box.is_floating:  # a pool's text says its resources already
         return text
-    return f"{text}, {label_text(label)}"
+    label = label_text(labels.pop())
+    return f"{text}, {label}" if label else text
 
 
 def _times(facts: _Facts, box: Box) -> str | None:
@@ -285,7 +291,7 @@ def _tip(facts: _Facts, box: Box, times: str | None) -> list[str]:
     first = facts.plan.steps[box.tasks[0]]
     lines = [
         listed([facts.plan.names[step] for step in box.tasks], _LISTED),
-        place_text(box.place),
+        placement_text(box.placement),
         f"resources: {resources_text(first.resources)}, priority {first.priority}",
     ]
     if times is not None:
@@ -294,10 +300,12 @@ def _tip(facts: _Facts, box: Box, times: str | None) -> list[str]:
     lines += [_cause(facts, step) for step in on_path[:_LISTED]]
 
     segments: list[Segment] = []
+    held_s = 0.0
     for step in box.tasks:
-        segments += facts.why.get(step, ())
+        for segment in facts.why.get(step, ()):
+            segments.append(segment)
+            held_s += segment.duration_s
     if why := explained_text(segments):
-        held_s = sum(segment.duration_s for segment in segments)
         lines.append(f"{seconds_text(held_s)} of the makespan: {why}")
     if not facts.copies.isdisjoint(box.tasks):
         lines.append("a copy: computed again here instead of waiting for its value")

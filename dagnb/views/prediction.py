@@ -95,11 +95,10 @@ def prediction_svg(name: str, samples: Samples, curve: Curve, basis: str = "") -
 
     basis: the evidence of the prediction, in words.
     """
-    sizes = [float(n_bytes) for n_bytes, _ in samples]
-    times = [seconds for _, seconds in samples]
-    for n_bytes, *quantiles in curve:
+    sizes, times = [], []
+    for n_bytes, *seconds in (*samples, *curve):
         sizes.append(float(n_bytes))
-        times += quantiles
+        times += seconds
     x = _Axis.of(sizes or [1.0], _LEFT, WIDTH - MARGIN, 1.0)
     y = _Axis.of(times or [1.0], _TOP + _HIGH, _TOP, 1e-6)
 
@@ -123,7 +122,7 @@ def evidence_text(samples: Samples, curve: Curve, basis: str = "") -> str:
     if not samples or not curve:
         return basis or calls
     share = f"{100 * coverage(samples, curve):.0f} % of {calls} in the predicted range"
-    return f"{basis} · {share}" if basis else share
+    return " · ".join(filter(None, (basis, share)))
 
 
 def coverage(samples: Samples, curve: Curve) -> float:

@@ -62,9 +62,10 @@ class Remaining:
             self._work = [1.0] * n_tasks
 
         self._run_s: dict[int, float] = {}  # planned seconds of each task's function
-        for span in planned.spans if planned is not None else ():
-            if span.phase is Phase.RUN:
-                self._run_s[span.task] = span.duration_s
+        if planned is not None:
+            for span in planned.spans:
+                if span.phase is Phase.RUN:
+                    self._run_s[span.task] = span.duration_s
 
         order = sorted(range(n_tasks), key=lambda task: ends[task])
         self._ends = [ends[task] for task in order]

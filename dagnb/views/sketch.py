@@ -155,16 +155,16 @@ def _centred(right: float, placed: Placed) -> float:
 def _box_size(picture: Picture, looks: Sequence[Look]) -> tuple[float, float]:
     """One size for all boxes: as wide as the longest words, as high as the most lines."""
     # Graphviz needs the size before it places boxes; equal ones keep levels aligned.
-    widest = 64.0
+    widest, n_lines, bar = 64.0, 0, 0.0
     for box, look in zip(picture.boxes, looks, strict=True):
         indent = _indent(look)
         widest = max(widest, indent + text_width(box.label))
         for line in look.lines:
             widest = max(widest, indent + text_width(line, SMALL))
-    height = 30.0 + 14 * max(len(look.lines) for look in looks)
-    if any(look.bar for look in looks):
-        height += 5
-    return min(widest + 12, _WIDEST), height
+        n_lines = max(n_lines, len(look.lines))
+        if look.bar:
+            bar = 5.0
+    return min(widest + 12, _WIDEST), 30.0 + 14 * n_lines + bar
 
 
 def _indent(look: Look) -> float:

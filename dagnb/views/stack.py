@@ -176,7 +176,8 @@ def _carets(frame: Frame, source: str, indent: int) -> str:
 
 def _columns(character: str) -> int:
     """The number of columns that a terminal gives a character."""
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    is_wide = unicodedata.east_asian_width(character) in "WF"
+    return 1 + is_wide
 
 
 def _folded(frames: Sequence[Frame]) -> StackLine:

@@ -13,10 +13,10 @@ from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.trace.trace import Trace
 from dagnb.views import layout
 from dagnb.views.lanes import TRAFFIC
-from dagnb.views.layout import Place
+from dagnb.views.layout import Placement
 from dagnb.views.markup import plain, shortened
 from dagnb.views.palette import STATES
-from dagnb.views.plan import forecast_lines, place_text, summary
+from dagnb.views.plan import forecast_lines, placement_text, summary
 from dagnb.views.wording import bytes_text, counted, listed, seconds_text, worker_text
 
 MAX_WORKERS = 40
@@ -58,7 +58,7 @@ def plan_text(plan: Plan) -> str:
 
     steps_of: dict[str, list[int]] = defaultdict(list)
     for position, step in enumerate(plan.steps):
-        steps_of[place_text(Place.of(step))].append(position)
+        steps_of[placement_text(Placement.of(step))].append(position)
     names = _natural(steps_of)
     for name in names[:MAX_WORKERS]:
         order = sorted(steps_of[name], key=lambda position: plan.steps[position].priority)

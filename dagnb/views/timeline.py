@@ -211,13 +211,12 @@ def bars(
     for kind, function in sorted(groups, key=lambda look: (look[0] == Phase.RUN, look)):
         paint = _paint(kind, function, tint)
         group = groups[kind, function]
-        name = function if kind == Phase.RUN else None
         drawn.append(
             element(
                 "g",
                 *group,
                 data_kind=kind,
-                data_function=name,
+                data_function=function or None,
                 **paint,
             )
         )
@@ -228,8 +227,9 @@ def _seams(bars: Sequence[Bar], scale: Scale) -> str:
     """Draw a thin line between two wide bars of one colour that follow one another at once."""
     latest: dict[tuple[int, str], Bar] = {}
     cuts = []
-    runs = [bar for bar in bars if bar.is_run]
-    for bar in sorted(runs, key=lambda bar: bar.begin_s):
+    for bar in sorted(bars, key=lambda bar: bar.begin_s):
+        if not bar.is_run:
+            continue
         before = latest.get((bar.lane, bar.function))
         latest[bar.lane, bar.function] = bar
         if before is None:
@@ -295,7 +295,7 @@ def hatch(x: float, y: float, wide: float, high: float) -> str:
 def _tip(bar: Bar, trace: Trace) -> str:
     span = bar.first
     if bar.n > 1:
-        name = bar.function if bar.is_run else bar.kind
+        name = bar.function or bar.kind
         return f"{bar.n:,} x {name}: {seconds_text(bar.busy_s)} in total"
     name = worker_text(span.worker)
     if 0 <= span.task < len(trace.names):

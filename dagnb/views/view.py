@@ -126,7 +126,7 @@ def view_section(
 
 def view_text(now: Snapshot) -> str:
     """The run in a few lines."""
-    head = f"{plain(now.story.name)}: {now.seen.state}, {_facts(now).replace(' · ', ', ')}"
+    head = f"{plain(now.story.name)}: {now.seen.state}, {', '.join(_facts(now))}"
     if errors := errors_of(now.seen, now.story):
         return f"{head}\n\n{errors_text(errors)}"
     return head
@@ -145,8 +145,11 @@ def _without_html(message: Message) -> tuple[Message, list[str]]:
     """A message without the HTML of its errors, and that HTML, which the page shows itself."""
     errors = message["errors"]
     assert isinstance(errors, list)
-    bare = [{"task": error["task"], "attempt": error["attempt"]} for error in errors]
-    return {**message, "errors": bare}, [error["html"] for error in errors]
+    bare, html = [], []
+    for error in errors:
+        bare.append({"task": error["task"], "attempt": error["attempt"]})
+        html.append(error["html"])
+    return {**message, "errors": bare}, html
 
 
 def _limited_graph(now: Snapshot) -> Message:
@@ -214,13 +217,13 @@ def _head(now: Snapshot) -> str:
         name,
         " ",
         state,
-        escaped(f" · {_facts(now)}"),
+        escaped(f" · {' · '.join(_facts(now))}"),
         class_="head",
     )
 
 
-def _facts(now: Snapshot) -> str:
-    return f"{counts_text(counts(now.seen))} · {seconds_text(now.elapsed_s)} · run {now.seen.run}"
+def _facts(now: Snapshot) -> tuple[str, ...]:
+    return counts_text(counts(now.seen)), seconds_text(now.elapsed_s), f"run {now.seen.run}"
 
 
 def _graph(updates: ViewUpdates, now: Snapshot) -> str:

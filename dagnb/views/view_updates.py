@@ -21,6 +21,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TypeAlias
 
 from dagnb.errors import TaskError
@@ -180,6 +181,10 @@ class ViewUpdates:
         if not now.is_over:
             self._n_workers = 0
         self._n_workers = max(self._n_workers, now.seen.n_instances)
+        # Some runs have their state as their reason; said once it is enough.
+        reason = plain(now.seen.reason)
+        if reason == now.seen.state:
+            reason = ""
         running = {}
         for task in _running(now):
             since, worker = now.started[task]
@@ -187,7 +192,7 @@ class ViewUpdates:
             running[str(task)] = [worker_text(worker), since_ms]
         return {
             "state": now.seen.state.value,
-            "reason": plain(now.seen.reason) if now.seen.reason != now.seen.state else "",
+            "reason": reason,
             "workers": self._n_workers,
             "elapsed_s": round(now.elapsed_s, 3),
             "n_errors": len(now.seen.errors),
@@ -248,8 +253,8 @@ class ViewUpdates:
         for task, fact in list(self.facts.of.items()):  # a copy: `update` may add facts meanwhile
             if fact.run_s is not None:
                 durations[self.story.functions[task]].append(fact.run_s)
-        means = {function: sum(times) / len(times) for function, times in durations.items()}
-        usual = sum(means.values()) / len(means) if means else 1.0
+        means = {function: fmean(times) for function, times in durations.items()}
+        usual = fmean(means.values()) if means else 1.0
         return shape.critical_path(self.dag, lambda task: self._expected_s(task, means, usual))
 
     def _expected_s(self, task: int, means: Mapping[str, float], usual: float) -> float:
@@ -322,6 +327,10 @@ def _running(now: Snapshot) -> list[int]:
 
 def _pairs(path: Sequence[int], picture: Picture) -> list[tuple[int, int]]:
     """The edges between boxes that a path of tasks takes."""
-    boxes = [picture.box_of[task] for task in path]
     known = {(edge.tail, edge.head) for edge in picture.edges}
-    return [pair for pair in itertools.pairwise(boxes) if pair in known]
+    pairs = []
+    for before, after in itertools.pairwise(path):
+        pair = picture.box_of[before], picture.box_of[after]
+        if pair in known:  # not within a box, nor from a worker's task to its next
+            pairs.append(pair)
+    return pairs

@@ -59,7 +59,9 @@ def _ready(seen: Observation, task: str) -> str:
             f"'{task}' is ready, but no worker of this run is alive. "
             f"Start some: `dagnb attach {seen.run}`."
         )
-    n_busy = sum(1 for phase, _ in seen.workers.values() if phase == "active")
+    n_busy = 0
+    for phase, _ in seen.workers.values():
+        n_busy += phase == "active"
     return (
         f"'{task}' is ready and waits for a free worker; "
         f"workers at work: {n_busy:,} of {seen.n_instances:,}."

@@ -85,9 +85,13 @@ def seconds_text(seconds: float) -> str:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+        return _in_two_units(minutes, "min", rest, "s")
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return _in_two_units(hours, "h", minutes, "min")
+
+
+def _in_two_units(large: int, unit: str, small: int, small_unit: str) -> str:
+    return f"{large} {unit} {small} {small_unit}" if small else f"{large} {unit}"
 
 
 def window_text(begin_s: float, end_s: float) -> str:

@@ -154,7 +154,8 @@ def _log(context: CommandContext, words: Sequence[str]) -> None:
     if text:
         put({"text/html": fragment(pre(text)), "text/plain": plain(text).rstrip("\n")})
     else:
-        say(f"there is no output of task '{task}'{'' if run.done else ' yet'}.")
+        yet = "" if run.done else " yet"
+        say(f"there is no output of task '{task}'{yet}.")
 
 
 def _why(context: CommandContext, words: Sequence[str]) -> None:
@@ -277,4 +278,6 @@ def _show_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, empty: s
 
 
 def _duration(line: RunLine) -> str:
-    return seconds_text(line.finished_at - line.submitted_at) if line.finished_at else ""
+    if not line.finished_at:  # it is running, or its end is unknown
+        return ""
+    return seconds_text(line.finished_at - line.submitted_at)

@@ -46,4 +46,6 @@ def stand_in_name(item: object) -> str:
         return _OUTPUTS[kind]
     if issubclass(kind, InteractiveShell):
         return "shell"
-    return "exit" if issubclass(kind, ExitAutocall) else ""
+    if issubclass(kind, ExitAutocall):
+        return "exit"
+    return ""

@@ -105,4 +105,6 @@ def _as_typed(frame: Frame) -> Frame:
 
 def _coloured(line: StackLine) -> str:
     colour = _COLOURS.get(line.kind)
-    return f"\x1b[{colour}m{line.text}\x1b[0m" if colour and line.text else line.text
+    if not colour or not line.text:
+        return line.text
+    return f"\x1b[{colour}m{line.text}\x1b[0m"

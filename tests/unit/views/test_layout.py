@@ -110,7 +110,7 @@ def test_boxes_of_a_plan_keep_workers_apart() -> None:
     picture = of_plan(pinned(job(100), ["w0", "w1"]))
 
     assert sorted(
-        (box.label, box.place, len(box.tasks)) for box in picture.boxes if box.label == "count"
+        (box.label, box.placement, len(box.tasks)) for box in picture.boxes if box.label == "count"
     ) == [
         ("count", ("w0", None), 50),
         ("count", ("w1", None), 50),
@@ -120,15 +120,15 @@ def test_boxes_of_a_plan_keep_workers_apart() -> None:
 def test_a_plan_with_too_many_workers_gives_their_boxes_up() -> None:
     picture = of_plan(pinned(job(500), [f"w{i}" for i in range(100)]))
 
-    assert [(box.place, len(box.tasks)) for box in picture.boxes if box.label == "count"] == [
+    assert [(box.placement, len(box.tasks)) for box in picture.boxes if box.label == "count"] == [
         (None, 500)
     ]
 
 
-def test_floating_steps_have_their_pool_as_their_place() -> None:
+def test_floating_steps_have_their_pool_as_their_placement() -> None:
     boxes = of_plan(floating(job(), resources=Resources(cpus=2))).boxes
 
-    assert {box.place for box in boxes} == {(None, Resources(cpus=2))}
+    assert {box.placement for box in boxes} == {(None, Resources(cpus=2))}
     assert all(box.is_floating for box in boxes)
     assert not any(box.is_floating for box in of_plan(pinned(job(), ["w0"])).boxes)
 
