@@ -1,4 +1,8 @@
-"""`%%dag` and `%dag`: parse, call dagnb, show; nothing else."""
+"""`%%dag` and `%dag`: parse, call dagnb, show; nothing else.
+
+%%dag cell --> compiled, run to its target --> dagnb.run or dagnb.plan --> value bound to NAME
+%dag line  --> a subcommand (commands.py), or `run`, which needs the cells of this notebook
+"""
 
 from __future__ import annotations
 

@@ -14,10 +14,7 @@ from types import TracebackType
 from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb.errors import DagnbError
-from dagnb_kernel_ext.tracebacks import render
-
-_HOOK = "_render_traceback_"
-"""name of the method that IPython asks for the lines of a traceback"""
+from dagnb_kernel_ext.tracebacks import HOOK, render
 
 _OURS = {"dagnb", "dagnb_kernel_ext"}
 
@@ -38,9 +35,9 @@ class ShortTraceback:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Add the method to an error, and let the error pass."""
-        if error is not None and not hasattr(error, _HOOK):
+        if error is not None and not hasattr(error, HOOK):
             with contextlib.suppress(AttributeError):  # a class may forbid it
-                setattr(error, _HOOK, functools.partial(_lines, error, self._shell))
+                setattr(error, HOOK, functools.partial(_lines, error, self._shell))
 
 
 def _lines(error: BaseException, shell: InteractiveShell) -> list[str]:

@@ -22,6 +22,9 @@ from dagnb.views.markup import plain
 from dagnb.views.stack import StackLine, frame_lines
 from dagnb_kernel_ext.output import labels
 
+HOOK = "_render_traceback_"
+"""name of the method that IPython asks an exception for the lines of its traceback"""
+
 MAX_ERRORS = 10
 MAX_OUTPUT = 2_000
 """failed tasks, and characters of each of their outputs; `%dag errors` shows more"""
@@ -63,16 +66,13 @@ def install(shell: InteractiveShell) -> None:
     def _render_traceback_(self: DagnbError) -> list[str]:
         return render(self, shell)
 
-    setattr(DagnbError, _NAME, _render_traceback_)
+    setattr(DagnbError, HOOK, _render_traceback_)
 
 
 def uninstall() -> None:
     """Let IPython render errors of dagnb as it does others."""
-    if _NAME in vars(DagnbError):
-        delattr(DagnbError, _NAME)
-
-
-_NAME = "_render_traceback_"
+    if HOOK in vars(DagnbError):
+        delattr(DagnbError, HOOK)
 
 
 def _asked(trace: TracebackType | None, shell: InteractiveShell) -> list[Frame]:

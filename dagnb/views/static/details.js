@@ -60,7 +60,7 @@ class Details {
       this.where(add, now[0]);
       add("began", `${secondsText(now[1] / 1e3)} after submission`);
     } else if (row) this.measured(add, row);
-    else if (runState.n_left_out) put(made, "p", "text-dim", `not stored here, as are ${counted(runState.n_left_out, "task")} in all, the fastest; run.trace has them`);
+    else if (runState.n_left_out) put(made, "p", "text-dim", "details are stored of failed and the slowest tasks only; run.trace has all");
     this.links(list, "needs", graph.upstream[task]);
     this.links(list, "needed by", graph.downstream(task));
     for (const error of this.view.errorsOf(task)) made.append(error.cloneNode(true));

@@ -112,3 +112,12 @@ def test_names_cannot_steer_a_terminal_or_break_lines() -> None:
         assert "\x1b" not in text
         assert "\x00" not in text
     assert len(dag_text(dag).splitlines()) == len(names) + 1
+
+
+def test_workers_of_a_trace_are_named_in_words() -> None:
+    lines = trace_text(trace(run(0, "~/1", 0, 1), run(2, "~200mb/1", 0, 1))).splitlines()
+
+    assert [line.split(" |")[0] for line in lines[-2:]] == [
+        "  worker 1         ",
+        "  worker 1 (200 MB)",
+    ]

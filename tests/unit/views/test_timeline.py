@@ -259,3 +259,10 @@ def test_a_trace_read_back_gives_the_same_picture() -> None:
     made = played(pinned(job(), ["w0", "w1"]))
 
     assert timeline_svg(Trace.from_json(made.to_json())) == timeline_svg(made)
+
+
+def test_workers_are_named_in_words() -> None:
+    root = parsed(timeline_svg(trace(run(0, "~/1", 0, 1), run(2, "~200mb/1", 0, 1))))
+
+    assert {"worker 1", "worker 1 (200 MB)"} <= set(titles(root))
+    assert not any("~" in text for text in [*texts(root), *titles(root)])

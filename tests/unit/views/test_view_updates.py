@@ -249,7 +249,7 @@ def test_how_much_longer_is_told_with_every_message_and_is_no_news() -> None:
     assert updates.everything()["left"] == [5.0, 4.0, 7.5]
 
 
-def test_how_much_longer_is_unknown_where_nobody_foretold() -> None:
+def test_how_much_longer_is_unknown_without_a_forecast() -> None:
     assert (
         ViewUpdates(story_of(graphs.chain(4)), 1_000.0).update(snapped(graphs.chain(4), "WWWW"))[0][
             "left"
