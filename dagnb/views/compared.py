@@ -157,7 +157,7 @@ def _delay_chart(
     if not late:
         return Piece("", WIDTH, 0.0)
     left, span_s = MARGIN + gutter(real), length(real, planned)
-    # One stem a pixel, the longest: more could not be told apart, and there may be thousands.
+    # One stem a pixel, the longest: a reader cannot part more, and there may be thousands.
     longest: dict[int, int] = {}
     for task, (end_s, seconds) in late.items():
         x = round(left + (WIDTH - MARGIN - left) * end_s / span_s)

@@ -162,22 +162,22 @@ class _Throttle:
         """Send a message if something changed or it is time for a pulse."""
         message, is_news = self._updates.update(now)
         self._is_drawn = self._is_drawn and not is_news
-        at = time.monotonic()
-        drawn = self._drawn(now, at)
+        now_s = time.monotonic()
+        drawn = self._drawn(now, now_s)
         if drawn:
             message["drawn"] = drawn
-        elif not is_news and at < self._pulse_at:
+        elif not is_news and now_s < self._pulse_at:
             return
         self._listener.receive(message)
-        self._pulse_at = at + _PULSE_S
+        self._pulse_at = now_s + _PULSE_S
         # At the end the picture that stays holds everything.
-        if at >= self._save_at and not now.is_over:
+        if now_s >= self._save_at and not now.is_over:
             whole = self._updates.everything()
             self._listener.save(whole)
             pause_s = len(json.dumps(whole)) / _CHECKPOINT_RATE
-            self._save_at = at + max(_CHECKPOINT_LATER_S, pause_s)
+            self._save_at = now_s + max(_CHECKPOINT_LATER_S, pause_s)
 
-    def _drawn(self, now: Snapshot, at: float) -> Message | None:
+    def _drawn(self, now: Snapshot, now_s: float) -> Message | None:
         """A drawing that is ready, if any.
 
         A thread draws, so that changes are sent meanwhile; the last drawing is made here.
@@ -186,11 +186,16 @@ class _Throttle:
         if self._drawing is not None and (now.is_over or self._drawing.done()):
             ready, cost_s = self._drawing.result()
             self._drawing = None
-            self._draw_at = at + max(_DRAW_S, cost_s / _DRAW_SHARE)
+            self._draw_at = now_s + max(_DRAW_S, cost_s / _DRAW_SHARE)
         if now.is_over:
             self._artist.shutdown()
             return self._updates.draw()
-        if self._drawing is None and ready is None and at >= self._draw_at and not self._is_drawn:
+        if (
+            self._drawing is None
+            and ready is None
+            and now_s >= self._draw_at
+            and not self._is_drawn
+        ):
             self._drawing = self._artist.submit(_timed, self._updates.draw)
             # Bars of running tasks grow, so a drawing with such is never up to date.
             self._is_drawn = not now.seen.states.count(TaskState.RUNNING)

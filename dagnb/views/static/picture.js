@@ -83,13 +83,13 @@ class Box {
 
   paintBar(counts, total, icons) {
     for (const part of this.group.querySelectorAll("rect.part")) part.remove();
-    const at = (name) => Number(this.track.getAttribute(name));
-    let x = at("x");
+    const number = (name) => Number(this.track.getAttribute(name));
+    let x = number("x");
     for (const state of FILLED) {
       if (!counts[state]) continue;
-      const width = (at("width") * counts[state]) / total;
+      const width = (number("width") * counts[state]) / total;
       const part = document.createElementNS(SVG, "rect");
-      mark(part, { x, y: at("y"), height: at("height"), width, class: `part fill-${icons[state].word}` });
+      mark(part, { x, y: number("y"), height: number("height"), width, class: `part fill-${icons[state].word}` });
       this.group.append(part);
       x += width;
     }
@@ -109,13 +109,13 @@ class Timeline {
   draw(markup) {
     const held = this.panel.contains(document.activeElement) ? document.activeElement : null;
     const bars = () => [...this.panel.querySelectorAll(this.roving.selector)];
-    const at = bars().indexOf(held);
+    const position = bars().indexOf(held);
     this.panel.replaceChildren(parsed(markup, "image/svg+xml"));
     this.adopt();
     if (!held) return;
     const kind = held.parentNode.dataset.kind;
     const same = held.dataset.task && this.panel.querySelector(`[data-kind="${CSS.escape(kind)}"] [data-task="${held.dataset.task}"]`);
-    const next = same || bars().at(Math.min(at, bars().length - 1));
+    const next = same || bars().at(Math.min(position, bars().length - 1));
     if (next) this.roving.focus(next);
   }
 

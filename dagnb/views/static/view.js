@@ -95,8 +95,8 @@ class View {
   }
 
   tabKey(event) {
-    const at = TABS.indexOf(this.shown);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1 + TABS.length, Home: 0, End: TABS.length - 1 }[event.key];
+    const shown = TABS.indexOf(this.shown);
+    const to = { ArrowRight: shown + 1, ArrowLeft: shown - 1 + TABS.length, Home: 0, End: TABS.length - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
     this.show(TABS[to % TABS.length]);
