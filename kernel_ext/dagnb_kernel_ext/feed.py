@@ -139,7 +139,7 @@ class Feed:
                 self._cost_s = time.monotonic() - begun
                 return now
             except StorageLostError:
-                raise  # a new store is there, without this run: waiting would not bring it back
+                raise  # the server has ended, and the run in its memory with it
             except StorageUnavailableError:
                 if self._is_stopped.wait(1.0):
                     raise
