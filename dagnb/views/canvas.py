@@ -89,8 +89,9 @@ def words(
     look: classes of the style sheet; `small` draws smaller words.
     """
     size = SMALL if "small" in look.split() else 12.0
-    shown = text if room is None else fitted(text, room, size)
-    return element("text", escaped(shown), x=x, y=y, class_=look)
+    if room is not None:
+        text = fitted(text, room, size)
+    return element("text", escaped(text), x=x, y=y, class_=look)
 
 
 def text_width(text: str, size: float = 12.0) -> float:

@@ -240,9 +240,10 @@ def _box(position: int, group: Sequence[int], cells: _Cells, calls: Counter[str]
         label = f"{len(functions)} functions"
     else:
         function = cells.functions[first]
+        label = function
         # The number of a call is noise where its function is called once.
-        is_one_of_many = len(group) == 1 and calls[function] > 1
-        label = cells.names[first] if is_one_of_many else function
+        if len(group) == 1 and calls[function] > 1:
+            label = cells.names[first]
     placements = {cells.placements[i] for i in group}
     return Box(
         id=f"b{position}",

@@ -49,6 +49,7 @@ _LEAST, _MOST = 720.0, 1_100.0
 """bars, least and greatest width in pixels of a plan's timeline"""
 
 _DASHES = {Way.STORE: None, Way.LOCAL: None, Way.INLINE: "1.5 3", Way.STREAM: "7 3"}
+_ROLES = {Way.LOCAL: "done"}
 _WAYS = {
     Way.LOCAL: "stays on its worker",
     Way.INLINE: "travels with the message",
@@ -340,7 +341,7 @@ def _stroke(facts: _Facts, edge: Edge) -> Stroke:
 
 
 def _role(way: Way) -> str:
-    return "done" if way is Way.LOCAL else "edge"
+    return _ROLES.get(way, "edge")
 
 
 def _legend(facts: _Facts) -> list[LegendEntry]:
@@ -378,7 +379,9 @@ def _terms(plan: Plan, worker: str) -> str:
     terms = plan.workers.get(worker)
     if terms is not None and terms.linger_s:
         details.append(f"lingers {seconds_text(terms.linger_s)}")
-    return f"{worker} ({', '.join(details)})" if details else worker
+    if not details:
+        return worker
+    return f"{worker} ({', '.join(details)})"
 
 
 def _box_mark(look: str, weight: float, dash: str | None = None, inset: float = 0) -> str:

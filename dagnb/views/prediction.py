@@ -73,7 +73,9 @@ class _Axis:
             return list(ticks(self.high, 5))
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         each = max(1, (last - first) // 7)
-        factors = (1, 2, 5) if last - first <= 2 else (1,)
+        factors = [1]
+        if last - first <= 2:
+            factors = [1, 2, 5]
         values = []
         for power in range(first, last + 1, each):
             for factor in factors:

@@ -50,16 +50,17 @@ class Remaining:
     ) -> None:
         """planned: the simulated run; without it, all tasks count as equally long."""
         self._forecast = forecast if forecast is not None and forecast.known > 0 else None
-        busy = windows(planned) if planned is not None else {}
-        # Plans with copies of tasks have more steps than tasks; the positions then do not fit.
-        if planned is not None and planned.makespan_s > 0 and len(busy) == n_tasks:
-            self._length_s = planned.makespan_s
-            ends = [busy[task].end_s for task in range(n_tasks)]
-            self._work = [busy[task].end_s - busy[task].begin_s for task in range(n_tasks)]
-        else:
-            self._length_s = float(n_tasks)
-            ends = [task + 1.0 for task in range(n_tasks)]
-            self._work = [1.0] * n_tasks
+        self._length_s = float(n_tasks)
+        self._work = [1.0] * n_tasks
+        ends = [task + 1.0 for task in range(n_tasks)]
+        if planned is not None and planned.makespan_s > 0:
+            busy = windows(planned)
+            # Plans with copies of tasks have more steps than tasks; the positions then do not fit.
+            if len(busy) == n_tasks:
+                self._length_s = planned.makespan_s
+                for task, window in busy.items():
+                    ends[task] = window.end_s
+                    self._work[task] = window.end_s - window.begin_s
 
         self._run_s: dict[int, float] = {}  # planned seconds of each task's function
         if planned is not None:

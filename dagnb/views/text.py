@@ -33,7 +33,9 @@ def dag_text(dag: Dag) -> str:
     labels = []
     for box in picture.boxes:
         label = _name(box.label)
-        labels.append(f"{label} x{len(box.tasks):,}" if len(box.tasks) > 1 else label)
+        if len(box.tasks) > 1:
+            label += f" x{len(box.tasks):,}"
+        labels.append(label)
     heads: dict[int, list[str]] = defaultdict(list)
     for edge in picture.edges:
         heads[edge.tail].append(labels[edge.head])

@@ -43,6 +43,7 @@ _KINDS = {
 """kind of a bar that is not a run -> its words, in the order of the legend"""
 
 _SQUARE = "M0 0h10v10h-10z"
+_THIN = "M0 4h10v4h-10z"
 _NUMBER = re.compile(r"(-\d+)?'*$")
 _LISTED = 12
 _WIDE = 4.0
@@ -166,7 +167,9 @@ def _below(drawn: Lanes, tint: Mapping[str, str], scale: Scale, outlined: str) -
 
     outlined: name of the trace that is outlined; '' when none is.
     """
-    y = scale.bottom + (44 if outlined else 31)  # a second row of marks, if there are two
+    y = scale.bottom + 31
+    if outlined:
+        y += 13  # the second row of marks
     below, end = legend(entries(drawn, tint, outlined), x=MARGIN, y=y, right=scale.right)
     if not drawn.n_hidden:
         return below, end
@@ -360,8 +363,10 @@ def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[Legend
     for kind, name in _KINDS.items():
         if kind not in kinds:
             continue
-        shape = "M0 4h10v4h-10z" if kind in TRAFFIC_COLOURS else _SQUARE
-        if kind == "cold":
+        shape = _SQUARE
+        if kind in TRAFFIC_COLOURS:
+            shape = _THIN
+        elif kind == "cold":
             shape += hatch(0, 0, 10, 10)
         swatch = element("g", element("path", d=shape), **_paint(kind, "", tint))
         made.append(LegendEntry(mark=swatch, words=name))

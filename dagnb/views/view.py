@@ -180,11 +180,13 @@ def _limited_facts(message: Message, facts: RunFacts, now: Snapshot) -> Message:
             logs[str(task)] = text
             room -= len(text)
     n_left_out = len(facts.of) - len(rows)
+    # With all rows the script can add them up itself.
+    totals = _totals(facts, now) if n_left_out else None
     return {
         "rows": rows,
         "logs": logs,
         "n_left_out": n_left_out,
-        "totals": _totals(facts, now) if n_left_out else None,
+        "totals": totals,
     }
 
 
