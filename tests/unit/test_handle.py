@@ -273,14 +273,14 @@ def test_why_answers_in_every_state() -> None:
     assert run.why("same-1") == "'same-1' waits for 1 of its 1 upstream tasks: 'hold-0' (running)."
     assert (
         run.why("divide-0")
-        == "'divide-0' is ready and waits for a free worker; 1 of 1 worker process(es) are busy."
+        == "'divide-0' is ready and waits for a free worker; workers at work: 1 of 1."
     )
     assert run.status == {"waiting": 2, "ready": 2, "running": 1, "done": 1}
     gates["a"].set()
     under_way("b")
     assert (
         run.why("divide-0")
-        == "'divide-0' failed for good after 1 failed attempt(s); run.errors tells why."
+        == "'divide-0' failed for good after 1 failed attempt; run.errors shows why."
     )
     assert run.why("same-2") == "'same-2' was skipped, because a task it needs failed."
     run.cancel("enough")
