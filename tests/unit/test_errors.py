@@ -260,7 +260,7 @@ def test_a_result_that_cannot_travel_has_a_cure_of_its_own() -> None:
     )
     assert str(returned) == (
         "the result of task 'f-0' cannot be pickled: TypeError: a lock. Return plain data (a path, a list) instead, "
-        "and let whoever needs it open or create the object inside the task."
+        "and open or create the object inside the task that needs it."
     )
 
 

@@ -198,7 +198,7 @@ def test_whatever_a_task_raises_is_told_and_its_worker_lives(
 @pytest.mark.parametrize(
     ("kind", "cure"),
     [
-        ("lock", "and let whoever needs it open or create the object inside the task."),
+        ("lock", "and open or create the object inside the task that needs it."),
         ("generator", "Return a list of what it gives instead."),
     ],
 )
