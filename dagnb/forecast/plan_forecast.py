@@ -48,8 +48,8 @@ class PlanForecast:
     @cached_property
     def _played(self) -> tuple[Trace, Outcome]:
         """One simulation gives both."""
-        universe = play(self.plan, self.problem.costs, self.problem.pool)
-        return trace_of(universe), outcome_of(universe)
+        simulated = play(self.plan, self.problem.costs, self.problem.pool)
+        return trace_of(simulated), outcome_of(simulated)
 
     @cached_property
     def bound(self) -> Bound:

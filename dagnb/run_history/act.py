@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dagnb.graph.resources import Resources
 from dagnb.trace.span import STARTING, Phase
-from dagnb.trace.starts import starts
+from dagnb.trace.starts import worker_starts
 from dagnb.trace.trace import Trace
 
 
@@ -48,7 +48,7 @@ def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
             yield Act(
                 phase=span.phase, detail="", resources=where, n_bytes=n_bytes, seconds=seconds
             )
-    for start in starts(trace):
+    for start in worker_starts(trace):
         where = of_worker.get(start.worker, Resources())
         seconds = start.total_s - start.acts.get(Phase.PROGRAM, 0.0)
         yield Act(

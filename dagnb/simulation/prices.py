@@ -1,4 +1,4 @@
-"""The price list laid out step by step, so that an act of a virtual worker is a look into a list."""
+"""The costs of a plan by step, so that each act of a virtual worker is one look into a list."""
 
 from __future__ import annotations
 
@@ -9,60 +9,68 @@ from dagnb.planning.plan import Plan
 
 
 class StepPrices:
-    """Of each step: seconds of its acts, bytes it reads and gives. O(steps + edges), once a simulation.
+    """Seconds and bytes of each step, lists by position. O(steps + edges), once a simulation.
 
-    far: inputs that cost a transfer unless they are at hand, (bytes, upstream step), the largest first.
+    input_bytes, output_bytes: pickled. external_bytes: read from elsewhere, such as files.
+    transfers: (bytes, upstream step) of the inputs that are too large to ride along with the task,
+        the largest first.
     """
 
     __slots__ = (
         "dump_s",
-        "far",
-        "gives",
+        "external_bytes",
+        "input_bytes",
         "load_s",
-        "outside",
-        "reads",
+        "output_bytes",
         "release_s",
         "run_s",
         "store_s",
+        "transfers",
     )
 
     def __init__(self, plan: Plan, costs: Costs) -> None:
         tasks = [step.task for step in plan.steps]
-        self.gives = [costs.output(task) for task in tasks]
-        self.run_s = [costs.run(task, _ratio(plan, step)) for step, task in enumerate(tasks)]
+        self.output_bytes = [costs.output(task) for task in tasks]
+        self.run_s = [costs.run(task, _resource_ratio(plan, i)) for i, task in enumerate(tasks)]
         self.dump_s = [costs.dumping(task) for task in tasks]
         self.store_s = [costs.storing(task) for task in tasks]
-        self.outside = [costs.external_bytes.get(task, 0) for task in tasks]
-        self.reads: list[int] = []
-        self.far: list[Sequence[tuple[int, int]]] = []
+        self.external_bytes = [costs.external_bytes.get(task, 0) for task in tasks]
+
+        self.input_bytes: list[int] = []
+        self.transfers: list[Sequence[tuple[int, int]]] = []
         for task, step in zip(tasks, plan.steps, strict=True):
-            sizes = self._sizes(costs, task, tasks, step.upstream)
-            self.reads.append(sum(sizes) + costs.argument_bytes.get(task, 0))
-            far = [
-                (n, u) for n, u in zip(sizes, step.upstream, strict=True) if n > costs.inline_bytes
+            sizes = self._upstream_bytes(costs, task, tasks, step.upstream)
+            self.input_bytes.append(sum(sizes) + costs.argument_bytes.get(task, 0))
+            transfers = [
+                (size, upstream)
+                for size, upstream in zip(sizes, step.upstream, strict=True)
+                if size > costs.inline_bytes
             ]
-            if len(far) > 1:
-                far.sort(reverse=True)
-            self.far.append(far)
-        self.load_s = [costs.loading(task, n) for task, n in zip(tasks, self.reads, strict=True)]
+            # Most steps have one transfer at most, and need no call.
+            if len(transfers) > 1:
+                transfers.sort(reverse=True)
+            self.transfers.append(transfers)
+
+        sizes_by_task = zip(tasks, self.input_bytes, strict=True)
+        self.load_s = [costs.loading(task, n_bytes) for task, n_bytes in sizes_by_task]
         self.release_s = self._releases(costs, tasks)
 
-    def _sizes(
+    def _upstream_bytes(
         self, costs: Costs, task: int, tasks: Sequence[int], upstream: Sequence[int]
     ) -> list[int]:
-        """Bytes read of each upstream step."""
         if costs.edge_bytes:
-            return [costs.edge(tasks[u], task) for u in upstream]
-        return [self.gives[u] for u in upstream]
+            return [costs.edge(tasks[step], task) for step in upstream]
+        return [self.output_bytes[step] for step in upstream]
 
     def _releases(self, costs: Costs, tasks: Sequence[int]) -> Sequence[float]:
         if not costs.release.s_per_byte and not any(act == "release" for _, act in costs.known_s):
-            return [0.0] * len(tasks)
-        return [costs.releasing(task, n) for task, n in zip(tasks, self.reads, strict=True)]
+            return [0.0] * len(tasks)  # the usual case, without a call a step
+        sizes_by_task = zip(tasks, self.input_bytes, strict=True)
+        return [costs.releasing(task, n_bytes) for task, n_bytes in sizes_by_task]
 
 
-def _ratio(plan: Plan, position: int) -> tuple[float, float]:
-    """What a step's worker has over what its task asks for."""
+def _resource_ratio(plan: Plan, position: int) -> tuple[float, float]:
+    """Returns the CPUs and memory of a step's worker, relative to those its task asks for."""
     step = plan.steps[position]
     asked = plan.dag.calls[step.task].options.resources
     return (1.0, 1.0) if asked is None else step.resources.over(asked)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import outcome_of, play
-from dagnb.simulation.universe import layout_for
+from dagnb.simulation.simulated_run import layout_for
 from dagnb.trace.span import Phase
 
 _BUSY = frozenset(
@@ -91,12 +91,12 @@ class Search:
     def live(self, candidate: Candidate) -> Lived:
         """Simulate it."""
         plan = self.as_plan(candidate)
-        universe = play(
+        simulated = play(
             plan, self.problem.costs, self.problem.pool, layout_for(plan, self.problem.pool)
         )
         n = len(plan.steps)
         begin, end, staffed = [float("inf")] * n, [0.0] * n, [""] * n
-        for task, worker, phase, begin_s, end_s, *_ in universe.notes:
+        for task, worker, phase, begin_s, end_s, *_ in simulated.rows:
             if task >= 0 and phase in _BUSY:
                 begin[task] = min(begin[task], begin_s)
                 end[task] = max(end[task], end_s)
@@ -105,7 +105,7 @@ class Search:
         for step in sorted(range(n), key=begin.__getitem__):
             before[step] = last.get(staffed[step], -1)
             last[staffed[step]] = step
-        result = outcome_of(universe)
+        result = outcome_of(simulated)
         return Lived((result.makespan_s, sum(end) / n, result.gb_s), begin, end, before, staffed)
 
     def path(self) -> list[int]:

@@ -16,7 +16,7 @@ from dagnb.planning.planner import Pool
 from dagnb.simulation.replay import measured, replay, started
 from dagnb.simulation.simulate import play, simulate
 from dagnb.trace.span import Phase, Span
-from dagnb.trace.starts import comings
+from dagnb.trace.starts import worker_starts
 from dagnb.trace.trace import Trace
 from tests import graphs, strategies
 from tests.unit.forecast.past_runs import floating, story_of
@@ -111,7 +111,7 @@ def tells_all(trace: Trace, costs: Costs) -> bool:
         if span.phase is Phase.FETCH:
             fetched.setdefault(span.task, set()).add(round(span.duration_s, 9))
     is_waking_told = costs.wake_s == Costs.wake_s or any(
-        not coming.is_start for coming in comings(trace)
+        start.was_woken for start in worker_starts(trace, include_woken=True)
     )
     return (
         is_waking_told and ran == dumped and all(len(lengths) == 1 for lengths in fetched.values())

@@ -19,7 +19,7 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.worker import Worker
 from dagnb.simulation.simulate import play, simulate
-from dagnb.simulation.universe import Universe, layout_for
+from dagnb.simulation.simulated_run import SimulatedRun, layout_for
 from dagnb.simulation.world import VirtualWorld
 from dagnb.trace.span import Phase
 from dagnb.trace.trace import Trace
@@ -203,39 +203,39 @@ def test_a_large_value_is_fetched_by_who_did_not_make_it() -> None:
 
 
 def test_play_gives_the_story_that_simulate_draws() -> None:
-    universe = play(floating(graphs.diamond()), Costs(), Pool(cap=2))
+    simulated = play(floating(graphs.diamond()), Costs(), Pool(cap=2))
 
-    assert universe.machine.state is RunState.OK
-    kinds = Counter(event.kind for event in universe.machine.events)
+    assert simulated.machine.state is RunState.OK
+    kinds = Counter(event.kind for event in simulated.machine.events)
     assert (kinds["start"], kinds["done"], kinds["end"]) == (4, 4, 1)
 
 
-def empty(plan: Plan) -> Universe:
-    """A universe where nobody has been started."""
+def empty(plan: Plan) -> SimulatedRun:
+    """A submitted run without instances."""
     pool = Pool(cap=0)
-    return Universe(plan, Costs(), pool, layout_for(plan, Pool(cap=1)))
+    return SimulatedRun(plan, Costs(), pool, layout_for(plan, Pool(cap=1)))
 
 
 def test_an_instance_of_a_run_that_is_over_does_nothing() -> None:
-    universe = empty(floating(graphs.lone()))
-    universe.machine.cancel("by hand", now=0.0)
+    simulated = empty(floating(graphs.lone()))
+    simulated.machine.cancel("by hand", now=0.0)
 
-    universe.kernel.spawn(Worker(VirtualWorld(universe, "v0")).work())
-    universe.kernel.run()
+    simulated.environment.start(Worker(VirtualWorld(simulated, "v0")).work())
+    simulated.environment.run()
 
-    assert universe.machine.state is RunState.CANCELLED
-    assert universe.spans == []
+    assert simulated.machine.state is RunState.CANCELLED
+    assert simulated.spans == []
 
 
 def test_a_worker_that_nobody_wakes_is_found_at_the_end() -> None:
     """An instance waits, while another one took the only task and vanished."""
-    universe = empty(floating(graphs.lone()))
-    universe.machine.register("vanished", now=0.0, fresh="x", lease_s=1e9)
+    simulated = empty(floating(graphs.lone()))
+    simulated.machine.register("vanished", now=0.0, fresh="x", lease_s=1e9)
 
-    universe.kernel.spawn(Worker(VirtualWorld(universe, "v0")).work())
+    simulated.environment.start(Worker(VirtualWorld(simulated, "v0")).work())
 
     with pytest.raises(ProtocolError, match=r"1 simulated worker\(s\) wait for ever at 0.001 s"):
-        universe.kernel.run()
+        simulated.environment.run()
 
 
 def test_two_thousand_tasks_side_by_side_are_simulated() -> None:
