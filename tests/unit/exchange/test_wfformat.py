@@ -312,7 +312,7 @@ def test_names_that_the_format_forbids_are_kept_beside_ids_that_it_allows() -> N
         ('{"name": "w"}', "schemaVersion is missing"),
         (
             told(task("a"), schemaVersion="1.1"),
-            r"WfFormat '1\.1'; read are 1\.3, 1\.4, 1\.5, 1\.6\. Convert",
+            r"WfFormat '1\.1'; dagnb reads 1\.3, 1\.4, 1\.5, 1\.6\. Convert",
         ),
         (told(task("a"), workflow={}), r"workflow\.specification is missing"),
         (told(), "no tasks"),
@@ -322,8 +322,8 @@ def test_names_that_the_format_forbids_are_kept_beside_ids_that_it_allows() -> N
         (told(task("a", children="x")), "task 'a' has the child 'x', which does not exist"),
         (told(task("a"), task("a")), "two tasks are called 'a'"),
         (told(task("a", inputFiles="f")), r"inputFiles is 'f', not a list"),
-        (told(task("a", inputFiles=[3])), r"inputFiles holds 3, which is no text"),
-        (told(task("a", writes="f")), "file 'f' is read or written, and has no size"),
+        (told(task("a", inputFiles=[3])), r"inputFiles holds 3, not a text"),
+        (told(task("a", writes="f")), "file 'f' is read or written but has no size"),
         (
             told(task("a"), files={"f": -1}),
             r"files\[0\]\.sizeInBytes is -1\. Give a number of 0 or more",
@@ -357,7 +357,7 @@ def test_tasks_that_wait_for_each_other_are_named() -> None:
             "'a' passes 6 bytes to 'b' and gives 5 bytes in all",
         ),
         ({"edge_bytes": {(0, 1): 6}}, "gives an unknown number of bytes"),
-        ({"output_bytes": {1: 5}, "edge_bytes": {(1, 0): 1}}, "no edge of the DAG"),
+        ({"output_bytes": {1: 5}, "edge_bytes": {(1, 0): 1}}, "not an edge of the DAG"),
     ],
 )
 def test_a_workflow_that_cannot_be_is_refused(facts: dict[str, Any], message: str) -> None:
