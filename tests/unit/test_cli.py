@@ -393,7 +393,7 @@ def test_forget_all_leaves_what_is_going_on(
 ) -> None:
     shown = said("forget", *HERE, "--all")
 
-    assert shown.endswith(" 1 run still going on.\n")
+    assert shown.endswith(" 1 run still running.\n")
     (left,) = said("runs", *HERE).splitlines()
     assert left.startswith(held.id)
 
@@ -602,7 +602,7 @@ def test_run_refuses_what_is_no_file_and_what_is_no_notebook(
     path, argv = sys.path[:], sys.argv[:]
 
     assert "there is no file nowhere.py" in complained("run", "nowhere.py")
-    assert "is no notebook of format 4" in complained("run", str(broken))
+    assert "is not a notebook of format 4" in complained("run", str(broken))
     sys.path[:], sys.argv[:] = path, argv
 
 

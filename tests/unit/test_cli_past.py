@@ -85,7 +85,7 @@ def test_simulate_prints_a_line_a_planner_and_the_three_makespans_of_the_run(
     assert printed[0] == "doubled"
     assert printed[1].split("  ")[0] == "planner"
     assert {line.split()[0] for line in printed[2:4]} == {"flexible", "one_pass"}
-    assert printed[5] == f"run {done.id} itself, planned by flexible"
+    assert printed[5] == f"The run {done.id} itself, planned by flexible:"
     assert [line.split()[0] for line in printed[6:9]] == ["plan", "replay", "real"]
 
 
@@ -210,14 +210,17 @@ def test_history_lists_the_runs_that_are_kept(done: Run[int], said: Callable[...
     heads, line = said("history").splitlines()
 
     assert (
-        " ".join(heads.split()) == "run name planner platform state started plan P50 real in band"
+        " ".join(heads.split())
+        == "run name planner platform state started forecast real in forecast"
     )
     assert line.split()[:5] == [done.id, "doubled", "flexible", "inline", "ok"]
 
 
 def test_history_forgets_everything_when_told_to(done: Run[int], said: Callable[..., str]) -> None:
-    assert said("history", "--forget") == "1 run and what they taught are forgotten.\n"
-    assert said("history") == "No runs are kept.\n"
+    assert (
+        said("history", "--forget") == "Deleted 1 past run and everything learnt from past runs.\n"
+    )
+    assert said("history") == "No past runs.\n"
 
 
 def test_export_writes_what_perfetto_opens_and_what_simulators_read(
