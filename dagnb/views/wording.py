@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from dagnb.units import moment_text as moment_text  # noqa: PLC0414  # how a moment is said, too
 
 
@@ -68,3 +70,22 @@ def counted(n: int, thing: str) -> str:
     """
     plural = f"{thing[:-1]}ies" if thing.endswith("y") and thing[-2] not in "aeou" else f"{thing}s"
     return f"{n:,} {thing if n == 1 else plural}"
+
+
+def worker_label(name: str) -> str:
+    """Returns the name of a worker for people.
+
+    >>> [worker_label(name) for name in ("~/1", "~200mb/12", "~2cpu-200mb/1", "trainer")]
+    ['worker 1', 'worker 12 (200 MB)', 'worker 1 (2 CPU, 200 MB)', 'trainer']
+    """
+    if not name.startswith("~"):
+        return name
+    resources, _, number = name[1:].rpartition("/")
+    label = f"worker {number}"
+    if resources:
+        parts = [_UNIT.sub(r"\1 \2", part) for part in resources.split("-")]
+        label += f" ({', '.join(parts).replace('mb', 'MB').replace('cpu', 'CPU')})"
+    return label
+
+
+_UNIT = re.compile(r"^([\d.]+)(cpu|mb)$")
