@@ -136,8 +136,9 @@ class TaskError:
     def text(self) -> str:
         """Returns the traceback as Python prints it; '' where it only repeats the message."""
         text = "".join(self.traceback).rstrip()
-        has_lines = "Traceback (" in text or '  File "' in text
-        return text if has_lines else ""
+        if "Traceback (" in text or '  File "' in text:
+            return text
+        return ""
 
     def line(self) -> str:
         """Returns one line for lists and logs."""

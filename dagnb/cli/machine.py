@@ -22,7 +22,8 @@ def demo(options: argparse.Namespace) -> int:
         out=options.out,
         limit_mb=options.limit_mb,
     )
-    return 0 if run_demo(choice, sys.stdout) else 1
+    is_equal = run_demo(choice, sys.stdout)
+    return int(not is_equal)
 
 
 def script(options: argparse.Namespace) -> int:
@@ -46,7 +47,7 @@ def doctor(options: argparse.Namespace) -> int:
 
     findings = examine()
     print(findings_text(findings))
-    return 0 if is_able(findings) else 1
+    return int(not is_able(findings))
 
 
 def config(options: argparse.Namespace) -> int:
@@ -69,7 +70,11 @@ def workers(options: argparse.Namespace) -> int:
     from dagnb import client
     from dagnb.views.worker_slots import EMPTY, HEADS, lines, rows
 
+    # Of one launcher, or of all that are installed.
     chosen = options.workers
     table = rows(client.workers(workers=chosen) if chosen else client.everywhere())
-    print("\n".join(lines(HEADS, table)) if table else EMPTY)
+    if table:
+        print("\n".join(lines(HEADS, table)))
+    else:
+        print(EMPTY)
     return 0

@@ -56,7 +56,7 @@ def simulate(options: argparse.Namespace) -> int:
         print(write_output(options.svg, _picture(comparison)))
     if options.trace:
         print(write_output(options.trace, _trace(comparison, past)))
-    return 0 if comparison.best is not None else 1
+    return int(comparison.best is None)
 
 
 def predict(options: argparse.Namespace) -> int:

@@ -118,7 +118,7 @@ def attach(options: argparse.Namespace) -> int:
 
     run = found_run(options)
     watch(run)
-    return 0 if run.state is RunState.OK else 1
+    return int(run.state is not RunState.OK)
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownNameError:

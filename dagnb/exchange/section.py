@@ -26,6 +26,12 @@ class Section:
         return self.values.get(key) is not None
 
     def section(self, key: str) -> Section:
+        """Returns the object under this key; an empty one if there is none."""
+        if key not in self:
+            return Section({}, self.at(key))
+        return self.required(key)
+
+    def required(self, key: str) -> Section:
         """Returns the object under this key, which must exist."""
         return Section(self._of(key, dict, "an object"), self.at(key))
 
@@ -39,8 +45,10 @@ class Section:
             sections.append(Section(value, place))
         return sections
 
-    def text(self, key: str) -> str:
-        """Returns the text under this key, which must exist and not be empty."""
+    def text(self, key: str, default: str | None = None) -> str:
+        """Returns the text under this key, which must not be empty, and exist without a default."""
+        if default is not None and key not in self:
+            return default
         value: str = self._of(key, str, "a text")
         if not value:
             raise GraphError(f"{self.at(key)} is empty. Give each task and file a name.")

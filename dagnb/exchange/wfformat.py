@@ -59,7 +59,7 @@ def read(text: str) -> Workflow:
             f"the text is WfFormat {version!r}; dagnb reads {', '.join(JOINT + SPLIT)}. "
             "Convert it with wfcommons-migrate-instance.py of github.com/wfcommons/WfFormat."
         )
-    workflow = top.section("workflow")
+    workflow = top.required("workflow")
     tasks, sizes, makespan_s = _split(workflow) if version in SPLIT else _joint(workflow)
     if not tasks:
         raise GraphError("the workflow has no tasks. Give at least one.")
@@ -68,10 +68,8 @@ def read(text: str) -> Workflow:
 
 def _split(workflow: Section) -> tuple[list[_Task], dict[str, int], float | None]:
     """Returns tasks, sizes of files and makespan of version 1.5 or 1.6."""
-    specification = workflow.section("specification")
-    execution = Section({}, workflow.at("execution"))
-    if "execution" in workflow:
-        execution = workflow.section("execution")
+    specification = workflow.required("specification")
+    execution = workflow.section("execution")
     measured = {task.text("id"): task for task in execution.sections("tasks")}
 
     tasks = []
@@ -82,7 +80,7 @@ def _split(workflow: Section) -> tuple[list[_Task], dict[str, int], float | None
             function = _program(measurement) or id_
         tasks.append(
             _Task(
-                name=task.text(NAME) if NAME in task else id_,
+                name=task.text(NAME, default=id_),
                 aliases=(id_,),
                 function=function,
                 parents=task.texts("parents"),
@@ -106,7 +104,7 @@ def _joint(workflow: Section) -> tuple[list[_Task], dict[str, int], float | None
     sizes: dict[str, int] = {}
     for task in workflow.sections("tasks"):
         name = task.text("name")
-        number = task.text("id") if "id" in task else ""
+        number = task.text("id", default="")
         files = task.sections("files")
         sizes |= _sizes(files)
         inputs: list[str] = []
@@ -119,7 +117,7 @@ def _joint(workflow: Section) -> tuple[list[_Task], dict[str, int], float | None
                 # In some texts all tasks of a function have the same name.
                 name=name if number in name else f"{name}_{number}",
                 aliases=(name, number) if number else (name,),
-                function=task.text("category") if "category" in task else _program(task) or name,
+                function=task.text("category", default=_program(task) or name),
                 parents=task.texts("parents"),
                 children=task.texts("children"),
                 inputs=inputs,
@@ -131,8 +129,7 @@ def _joint(workflow: Section) -> tuple[list[_Task], dict[str, int], float | None
 
 
 def _program(task: Section) -> str:
-    command = task.section("command") if "command" in task else Section({})
-    return command.text("program") if "program" in command else ""
+    return task.section("command").text("program", default="")
 
 
 def _first(section: Section, *keys: str) -> float | None:
@@ -146,8 +143,7 @@ def _file(file: Section) -> str:
     """Returns the id of a file; up to version 1.4 that is its path and name."""
     if "id" in file:
         return file.text("id")
-    path = file.text("path") if "path" in file else ""
-    return path + file.text("name")
+    return file.text("path", default="") + file.text("name")
 
 
 def _sizes(files: Iterable[Section]) -> dict[str, int]:

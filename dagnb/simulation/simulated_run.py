@@ -24,7 +24,8 @@ def layout_for(plan: Plan, pool: Pool) -> Layout:
     kinds = Kinds.ONE if pool.eager else Kinds.RESOURCES
     if pool.single:
         kinds = Kinds.WORKER
-    return lay_out(plan, cap=pool.cap if pool.cap is not None else len(plan.steps), kinds=kinds)
+    cap = pool.cap if pool.cap is not None else len(plan.steps)
+    return lay_out(plan, cap=cap, kinds=kinds)
 
 
 class _Machine(Machine):

@@ -161,13 +161,13 @@ def explained(
     busy, acts = windows(trace), _Acts.of(trace)
     end = trace.makespan_s
     ended = [step for step in sinks if step in busy]
-    step = max(ended, key=lambda step: busy[step].end_s) if ended else None
+    step = max(ended, key=lambda step: busy[step].end_s, default=None)
 
     segments: list[Segment] = []  # the last first
     while step is not None and end > 0:
         begin_s = busy[step].begin_s
         before = [up for up in upstream[step] if up in busy and busy[up].begin_s < begin_s]
-        last = max(before, key=lambda up: busy[up].end_s) if before else None
+        last = max(before, key=lambda up: busy[up].end_s, default=None)
         begin = 0.0
         if last is not None:
             # A copy of a task, or clock jitter, may have it end after the step that reads it.

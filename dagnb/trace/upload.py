@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +128,12 @@ class WhenFull:
 
 Upload = AtExit | EachTask | Every | WhenFull
 
-_KNOWN = ("at_exit", "each_task", "every", "when_full")
+_KNOWN: dict[str, Callable[[], Upload]] = {
+    "at_exit": AtExit,
+    "each_task": EachTask,
+    "every": Every,
+    "when_full": WhenFull,
+}
 _USAGE = (
     "Give 'at_exit', 'each_task', 'every:SECONDS', 'when_full:NUMBER', "
     "or an object such as Every(seconds=2.5)."
@@ -150,13 +156,13 @@ def strategy(chosen: object) -> Upload:
 
 def _read(text: str) -> Upload:
     name, colon, value = text.partition(":")
-    if name in {"at_exit", "each_task"} and not colon:
-        return AtExit() if name == "at_exit" else EachTask()
+    if not colon and name in _KNOWN:
+        return _KNOWN[name]()
     try:
         if name == "every":
-            return Every(seconds=float(value)) if colon else Every()
+            return Every(seconds=float(value))
         if name == "when_full":
-            return WhenFull(n=int(value)) if colon else WhenFull()
+            return WhenFull(n=int(value))
     except ValueError:
         raise ConfigError(f"metrics={text!r}: {value!r} is not a number. {_USAGE}") from None
     if name in _KNOWN:

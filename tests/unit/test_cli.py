@@ -438,8 +438,8 @@ def test_a_row_tells_what_is_known_of_a_seat_and_steers_no_terminal() -> None:
     heads, row = worker_slots.lines(worker_slots.HEADS, worker_slots.rows([seat]))
 
     assert (
-        row
-        == "dagnb-1  docker    idle        ~/1     0.5   2,048 MB  image:1 x         1 min 15 s  3 x"
+        row == "dagnb-1  docker    idle        ~/1     0.5   2,048 MB  image:1 x  "
+        "       1 min 15 s  3 x"
     )
     assert len(heads.split("  ")) >= len(worker_slots.HEADS)
 
@@ -510,7 +510,10 @@ def in_a_process(*command: str, folder: Path) -> subprocess.CompletedProcess[str
 def test_the_agent_starts_before_clients_and_redis_are_imported_and_commands_before_rich(
     tmp_path: Path,
 ) -> None:
-    code = "import {}, sys; print([name for name in ('rich', 'redis', 'dagnb.client') if name in sys.modules])"
+    code = (
+        "import {}, sys; "
+        "print([name for name in ('rich', 'redis', 'dagnb.client') if name in sys.modules])"
+    )
 
     assert in_a_process("-c", code.format("dagnb.cli"), folder=tmp_path).stdout == "[]\n"
     assert "rich" not in in_a_process("-c", code.format("dagnb.cli.parser"), folder=tmp_path).stdout

@@ -118,7 +118,7 @@ def test_simulate_changes_what_it_is_told_to(done: Run[int], said: Callable[...,
 def test_simulate_at_prices_expected_now_tells_a_band(
     done: Run[int], said: Callable[..., str]
 ) -> None:
-    """A start of 9 s, because the band of tasks of a millisecond would be lost in the rounding of what is printed."""
+    """A start of 9 s, because a forecast of milliseconds would be lost in the printed digits."""
     told = said(
         "simulate", "last", "--planner", "flexible", "--predicted", "--cold", "9", *HERE
     ).splitlines()[2]

@@ -193,7 +193,7 @@ def test_an_onlooker_keeps_who_was_lent_to_the_run_and_sees_them_leave() -> None
 
 @dataclass(frozen=True, kw_only=True)
 class Warm(Inline):
-    """Lists two seats that are idle whenever one looks: one served this run last, the other another one."""
+    """Lists two idle slots: one served this run last, the other one another run."""
 
     name: ClassVar[str] = "warm"
     run: str

@@ -65,7 +65,7 @@ def told(
 
 @st.composite
 def workflows(draw: st.DrawFn) -> Workflow:
-    """Any workflow that keeps the laws; its sinks are the tasks without downstream, as the format has it."""
+    """Draws valid workflows; their sinks are the tasks without downstream, as in the format."""
     drawn_dag = draw(dags())
     names = [call.name for call in drawn_dag.calls]
     edges = [(names[u], names[d]) for d, call in enumerate(drawn_dag.calls) for u in call.upstream]

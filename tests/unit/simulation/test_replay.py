@@ -1,4 +1,4 @@
-"""Replay: a simulated run, measured and simulated again, takes as long: what the simulator knows, a trace tells."""
+"""Replay: a simulated run that is measured and simulated again takes as long."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ QUICK = settings(
 
 @st.composite
 def runs(draw: st.DrawFn, *, eager: bool) -> tuple[Plan, Costs, Pool]:
-    """Any plan as a story tells it, values of all sizes, retries, processes or containers that come and go.
+    """Draws plans with values of all sizes, retries, and instances that start and leave.
 
-    No two tasks end at once: which of two acts of one instant comes first is a rounding's choice, and no replay's.
+    No two tasks end at once: the order of two acts of one moment would depend on rounding.
     """
     plan = story_of(draw(strategies.planned(max_tasks=10, copies=True))).plan
     some = st.sampled_from(range(len(plan.steps)))
@@ -98,10 +98,12 @@ def test_a_replay_on_containers_takes_as_long(case: tuple[Plan, Costs, Pool]) ->
 
 
 def tells_all(trace: Trace, costs: Costs) -> bool:
-    """Whether spans tell what waking takes, that every attempt of a task fetched what the last one did, and succeeded.
+    """Tells whether the spans say everything that a replay needs.
 
-    An instance that was woken for nothing leaves no span, so neither does an unusual price of that. An attempt that
-    failed, whose back-off outlasts the run, looks like one whose last spans were lost.
+    They must say how long waking takes; each attempt must have fetched what the last one did, and
+    succeeded. An instance that was woken for nothing leaves no span, so neither does an unusual
+    price of that. An attempt that failed, whose back-off outlasts the run, looks like one whose
+    last spans were lost.
     """
     ran, dumped = (
         {s.task for s in trace.spans if s.phase is phase} for phase in (Phase.RUN, Phase.DUMP)
@@ -139,7 +141,7 @@ def test_acts_replayed_are_those_measured() -> None:
 
 
 def test_a_container_that_comes_after_the_end_is_not_waited_for() -> None:
-    """Two tasks, a warm container for the first; the cold one for the second is still on its way when both are done."""
+    """Two tasks, and a warm container for the first; the cold one is still starting at the end."""
     plan = story_of(floating(graphs.drawn("a", "b"))).plan
     pool = Pool(eager=False, warm={plan.steps[0].resources: 1})
     costs = Costs(
