@@ -1,4 +1,4 @@
-"""A supervisor with real workers on a real server: deaths, time limits, the end of a run, its own death."""
+"""A supervisor with real workers on a real server: deaths, time limits, the end of a run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Scene:
 
     def __init__(self, actors: Stage, directory: Path, invocation: Invocation) -> None:
         self.actors, self.directory, self.invocation = actors, directory, invocation
-        self.entry = RunRecord(directory, invocation.run)
+        self.record = RunRecord(directory, invocation.run)
         self.pids: list[int] = []
 
     def play(self, work: str, **settings: float) -> None:
@@ -66,7 +66,7 @@ class Scene:
 
     def nobody_is_left(self) -> bool:
         everybody = [*self.pids, *self.noted(), *self.noted("child")]
-        return not any(map(is_running, everybody)) and not self.entry.is_alive()
+        return not any(map(is_running, everybody)) and not self.record.is_alive()
 
     async def observe(self) -> Observation:
         store = await open_store(self.invocation.store)
@@ -262,7 +262,7 @@ async def test_a_second_supervisor_of_a_run_leaves(scene: Scene) -> None:
     scene.exit_code()
 
 
-async def test_a_worker_whose_nursery_was_killed_dies_and_the_supervisor_says_that_it_failed(
+async def test_a_worker_whose_fork_server_was_killed_dies_and_the_supervisor_says_that_it_failed(
     scene: Scene,
 ) -> None:
     scene.play("wait")

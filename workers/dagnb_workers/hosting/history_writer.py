@@ -1,6 +1,7 @@
-"""A run is kept in the history also when nobody waits for it any more: whoever hosted it looks whether it is there.
+"""Keep a run in the history when no client does, as after the end of a notebook's kernel.
 
-The client does it as a rule, and its trace is the better one: it says when the client had the result. So it goes first.
+The client writes the history as a rule, and its trace is better: it says when the client had the
+result. So the process that hosted the run waits a moment, then writes only what is missing.
 """
 
 from __future__ import annotations
@@ -16,27 +17,33 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.storage.interface import Store
+from dagnb.storage.open import open_store_of
 from dagnb.trace.span import is_last, unpacked
 from dagnb.trace.trace import Trace
 
 if TYPE_CHECKING:
     from dagnb.run_history.history import History
 
+# Seconds that the client has to write the history itself.
 CLIENT_FIRST_S = 1.0
+
+# Seconds after the end of a run for which its last spans are waited for, as the client does.
 LATE_S = 2.0
-"""so long after the end spans are waited for, as the client does"""
+
 _LOOK_S = 0.1
 
 _log = logging.getLogger(__name__)
 
 
 async def keep_in_history(invocation: Invocation, client_first_s: float = CLIENT_FIRST_S) -> bool:
-    """Keep the run if it is over and nobody did. Never raises for what is wrong with the store or the history."""
+    """Keep the run if it is over and not in the history. Returns whether this call kept it.
+
+    Never raises for a fault of the store or the history: it logs a warning.
+    """
     await asyncio.sleep(client_first_s)
     try:
-        history = importlib.import_module(
-            "dagnb.run_history.history"
-        ).History()  # sqlite, which a worker need not load
+        # Imported here: it loads sqlite, which the worker processes forked from this one never use.
+        history = importlib.import_module("dagnb.run_history.history").History()
         if await asyncio.to_thread(history.knows, invocation.run):
             return False
         return await _keep(invocation, history)
@@ -46,35 +53,41 @@ async def keep_in_history(invocation: Invocation, client_first_s: float = CLIENT
 
 
 async def _keep(invocation: Invocation, history: History) -> bool:
-    opening = importlib.import_module("dagnb.storage.open")
-    store: Store = await opening.open_store(
-        invocation.store, namespace=invocation.namespace, allow_insecure=True, allow_eviction=True
-    )
+    store = await open_store_of(invocation)
     try:
-        seen, chunks = await _settled(store, invocation.run)
+        observation, chunks = await _observe_end(store, invocation.run)
     finally:
         await store.close()
-    if seen.state is RunState.RUNNING or not seen.meta:
+    if observation.state is RunState.RUNNING or not observation.meta:
         return False
-    story = RunDescription.read(seen.meta)
+
+    description = RunDescription.read(observation.meta)
     spans = [span for chunk in chunks for span in unpacked(chunk)]
-    trace = Trace.of(spans, story.names, submitted_s=seen.submitted_at, finished_s=seen.finished_at)
-    return await asyncio.to_thread(history.record, invocation.run, story, seen.state, trace)
+    trace = Trace.of(
+        spans,
+        description.names,
+        submitted_s=observation.submitted_at,
+        finished_s=observation.finished_at,
+    )
+    return await asyncio.to_thread(
+        history.record, invocation.run, description, observation.state, trace
+    )
 
 
-async def _settled(store: Store, run: str) -> tuple[Observation, list[bytes]]:
-    """The run as it ended, and its spans once all who took part have left or it is too late; at once while it goes on.
+async def _observe_end(store: Store, run: str) -> tuple[Observation, list[bytes]]:
+    """Returns a run and its span chunks.
 
+    Of a run that is over, waits until all instances have sent their final chunk, LATE_S at most.
     Raises RunMissingError, StorageError.
     """
     while True:
-        seen = await store.observe(run)
+        observation = await store.observe(run)
         chunks = await store.spans(run, 0)
+        if observation.state is RunState.RUNNING:
+            return observation, chunks
+
         n_left = sum(map(is_last, chunks))
-        if (
-            seen.state is RunState.RUNNING
-            or n_left >= seen.n_instances
-            or seen.now - seen.finished_at > LATE_S
-        ):
-            return seen, chunks
+        is_late = observation.now - observation.finished_at > LATE_S
+        if n_left >= observation.n_instances or is_late:
+            return observation, chunks
         await asyncio.sleep(_LOOK_S)

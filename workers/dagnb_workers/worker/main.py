@@ -10,7 +10,7 @@ from dagnb.errors import RunMissingError, StorageUnavailableError
 from dagnb.graph.context import TaskContext
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.worker import Worker
-from dagnb.storage.open import open_store
+from dagnb.storage.open import open_store_of
 from dagnb_workers.surroundings import left_behind
 from dagnb_workers.surroundings.aspects import of_process
 from dagnb_workers.surroundings.isolation import Isolation
@@ -84,9 +84,7 @@ class Alone:
 
 
 async def _work(invocation: Invocation, instance: str, page: SharedStatus, call: Caller) -> int:
-    store = await open_store(
-        invocation.store, namespace=invocation.namespace, allow_insecure=True, allow_eviction=True
-    )
+    store = await open_store_of(invocation)
     world = Runtime(store, invocation, instance, call, SharedStatusWatch(page))
     worker: Worker[Loaded, object] = Worker(world)
     try:
