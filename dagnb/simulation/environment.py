@@ -1,7 +1,7 @@
-"""Virtual time: a clock that jumps from event to event, and the coroutines that wait for it.
+"""Virtual time: a clock that jumps from moment to moment, and the coroutines that wait for it.
 
 The model is that of SimPy. An `Environment` has a clock `now` and runs *processes*; a process is a
-coroutine that awaits `Sleep(seconds)` or an `Event`. Nothing else can be awaited.
+coroutine that awaits `Sleep(seconds)` or a `Condition`. Nothing else can be awaited.
 
     ready    processes that go on at the present moment, first come, first served
     later    a heap of (time, serial number, process or callback)
@@ -45,8 +45,8 @@ class Sleep:
         environment.later(self.seconds, process)
 
 
-class Event:
-    """Awaited by processes until another one triggers it. It can be triggered again and again."""
+class Condition:
+    """Awaited by processes until another one notifies them; can be used again and again."""
 
     __slots__ = ("environment", "waiters")
 
@@ -58,10 +58,10 @@ class Event:
         yield self
 
     def suspend(self, environment: Environment, process: Process) -> None:
-        """Continues the process when the event is triggered."""
+        """Continues the process when it is notified."""
         self.waiters.append(process)
 
-    def trigger(self, n: int | None = None) -> int:
+    def notify(self, n: int | None = None) -> int:
         """Continues the n processes that waited longest, by default all. Returns their number."""
         n = len(self.waiters) if n is None else min(n, len(self.waiters))
         for _ in range(n):

@@ -35,7 +35,7 @@ from dagnb.planning.costs import StartCost
 from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import Charge, Death, RunState
 from dagnb.protocol.worker import Worker
-from dagnb.simulation.environment import Event, Sleep
+from dagnb.simulation.environment import Condition, Sleep
 from dagnb.simulation.world import VirtualWorld
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class InstanceLeft(Exception):  # noqa: N818  # no error: it ends the worker's c
 class _Waiting:
     """An instance without work. is_settled: it was woken or dismissed already."""
 
-    event: Event
+    condition: Condition
     is_dismissed: bool = False
     is_settled: bool = False
 
@@ -143,13 +143,13 @@ class VirtualFleet:
         if self._lacks_room - {kind}:
             raise InstanceLeft  # another kind of container needs the room
 
-        waiting = _Waiting(Event(self.simulated.environment))
+        waiting = _Waiting(Condition(self.simulated.environment))
         self._waiting.setdefault(kind, {})[instance] = waiting
         if not self.pool.eager and self.pool.linger_s < float("inf"):
             self.simulated.environment.later(
                 self.pool.linger_s, lambda: self._dismiss(kind, instance, waiting)
             )
-        await waiting.event
+        await waiting.condition
         if waiting.is_dismissed:
             raise InstanceLeft
         self._waking[kind] -= 1
@@ -165,7 +165,7 @@ class VirtualFleet:
             waiting = instances.pop(instance)
             waiting.is_settled = True
             self._waking[kind] += 1
-            waiting.event.trigger()
+            waiting.condition.notify()
 
     def _dismiss(self, kind: str, instance: str, waiting: _Waiting) -> None:
         # The end of linger_s comes for every instance, also for one that has work again.
@@ -173,7 +173,7 @@ class VirtualFleet:
             return
         waiting.is_dismissed = waiting.is_settled = True
         del self._waiting[kind][instance]
-        waiting.event.trigger()
+        waiting.condition.notify()
 
     def _start_missing(self, kind: str) -> int:
         """Starts the instances that a kind still needs, as far as there is room.

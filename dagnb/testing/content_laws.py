@@ -80,7 +80,7 @@ class ContentLaws:
         await store.submit(chain(1, ttl_s=60.0))
         assert await store.share(CONTENTS, run="next", ttl_s=60) == 0
 
-        # The client of "next" was told that it need not send them.
+        # The client of "next" has sent nothing, because the store had it all.
         await store.forget("run")
         await store.submit(chain(1, run="next", ttl_s=60.0))
 

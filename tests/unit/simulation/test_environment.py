@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dagnb.errors import ProtocolError
-from dagnb.simulation.environment import Environment, Event, Sleep
+from dagnb.simulation.environment import Condition, Environment, Sleep
 
 
 def test_time_jumps_to_the_next_event() -> None:
@@ -56,35 +56,35 @@ def test_a_sleep_of_no_time_lets_the_others_go_first() -> None:
     assert environment.now == 0.0
 
 
-def test_an_event_continues_as_many_as_asked_the_longest_waiting_first() -> None:
+def test_a_condition_continues_as_many_as_asked_the_longest_waiting_first() -> None:
     environment, seen = Environment(), []
-    event = Event(environment)
+    condition = Condition(environment)
 
     async def waiter(name: str) -> None:
-        await event
+        await condition
         seen.append((environment.now, name))
 
-    async def trigger() -> None:
+    async def notifier() -> None:
         await Sleep(1.0)
-        event.trigger(2)
+        condition.notify(2)
         await Sleep(1.0)
-        event.trigger()
+        condition.notify()
 
     for name in "abcd":
         environment.start(waiter(name))
-    environment.start(trigger())
+    environment.start(notifier())
     environment.run()
 
     assert seen == [(1.0, "a"), (1.0, "b"), (2.0, "c"), (2.0, "d")]
 
 
-def test_an_event_without_waiters_is_triggered_in_vain() -> None:
+def test_a_condition_without_waiters_is_notified_in_vain() -> None:
     environment = Environment()
-    event = Event(environment)
+    condition = Condition(environment)
 
     async def late() -> None:
-        event.trigger(3)
-        await event
+        condition.notify(3)
+        await condition
 
     environment.start(late())
 
@@ -94,11 +94,11 @@ def test_an_event_without_waiters_is_triggered_in_vain() -> None:
 
 def test_a_coroutine_that_never_ends_is_a_defect_told_with_the_moment() -> None:
     environment = Environment()
-    event = Event(environment)
+    condition = Condition(environment)
 
     async def forgotten() -> None:
         await Sleep(2.5)
-        await event
+        await condition
 
     async def fine() -> None:
         await Sleep(1.0)
