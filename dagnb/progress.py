@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console, Group
@@ -25,7 +25,7 @@ from dagnb.protocol.messages import Observation, RunState, TaskState
 from dagnb.protocol.run_description import RunDescription, counts, errors_of
 from dagnb.views.markup import plain, shortened
 from dagnb.views.text import counts_text
-from dagnb.views.wording import counted, seconds_text
+from dagnb.views.wording import counted, seconds_text, worker_text
 
 TICK_S = 0.1
 LINE_S = 5.0
@@ -133,7 +133,8 @@ def _follow(run: Run[Any], display: _Display) -> None:
 
 def _print_error(error: TaskError, n: int, display: _Display) -> None:
     if n <= MAX_ERRORS:
-        display.print(f"error: {_one_line(error.line())}")
+        shown = replace(error, worker=worker_text(error.worker))
+        display.print(f"error: {_one_line(shown.line())}")
     elif n == MAX_ERRORS + 1:
         display.print("error: more attempts fail; `dagnb errors RUN` shows them")
 

@@ -22,7 +22,7 @@ from dagnb.trace.trace import Trace
 from dagnb.views.plan import plan_svg
 from dagnb.views.show import picture_or
 from dagnb.views.text import plan_text, trace_text
-from dagnb.views.wording import bytes_text, counted, seconds_text, worker_label
+from dagnb.views.wording import bytes_text, counted, seconds_text, worker_text
 
 N_CHUNKS = 28
 FAN_IN = 4
@@ -92,7 +92,7 @@ def _functions_text(plan: Plan) -> str:
 
 def _workers_text(trace: Trace) -> str:
     ran = Counter(span.worker for span in trace.spans if span.phase is Phase.RUN)
-    shares = ", ".join(f"{worker_label(worker)} ran {n}" for worker, n in sorted(ran.items()))
+    shares = ", ".join(f"{worker_text(worker)} ran {n}" for worker, n in sorted(ran.items()))
     return f"{counted(len(ran), 'worker')} took part: {shares}."
 
 

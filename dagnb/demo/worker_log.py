@@ -15,7 +15,7 @@ from dagnb.protocol.launcher import WorkerSlot
 from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.trace.trace import Trace
 from dagnb.views.markup import plain
-from dagnb.views.wording import counted, seconds_text, worker_label
+from dagnb.views.wording import counted, seconds_text, worker_text
 
 POLL_S = 0.2
 LEAVE_S = 15.0
@@ -137,7 +137,7 @@ def _starts(trace: Trace) -> list[list[Span]]:
 def _start_text(spans: Sequence[Span]) -> str:
     first, last = spans[0], spans[-1]
     took = seconds_text(last.end_s - first.begin_s)
-    text = f"  {plain(worker_label(first.worker))} {first.detail or 'warm'}, {took}"
+    text = f"  {plain(worker_text(first.worker))} {first.detail or 'warm'}, {took}"
     if len(spans) == 1:
         return text
     took_s: dict[str, float] = {}

@@ -93,7 +93,7 @@ def test_without_a_terminal_there_are_lines_and_no_control_characters() -> None:
 
     first, *_, last = lines = out.getvalue().splitlines()
     assert first == f"run {run.id}: both, 2 tasks"
-    assert "error: task 'refuse-0' attempt 1 on ~/" in out.getvalue()
+    assert "error: task 'refuse-0' attempt 1 on worker " in out.getvalue()
     assert [line for line in lines if line.endswith("ValueError: [bold]3[/bold] refused late")]
     assert last.startswith(f"run {run.id} failed")
     assert "makespan " in last
