@@ -119,11 +119,11 @@ def test_simulate_at_prices_expected_now_tells_a_band(
     done: Run[int], said: Callable[..., str]
 ) -> None:
     """A start of 9 s, because a forecast of milliseconds would be lost in the printed digits."""
-    told = said(
+    printed = said(
         "simulate", "last", "--planner", "flexible", "--predicted", "--cold", "9", *HERE
     ).splitlines()[2]
 
-    _, p50, p90, *_ = told.split()
+    _, p50, p90, *_ = printed.split()
     assert float(p90) > float(p50)
 
 

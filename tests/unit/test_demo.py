@@ -36,14 +36,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def names_by_tokenizer(text: str) -> Counter[str]:
     """Names outside of strings, f-strings included, as Python's tokenizer sees them."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     depth = 0
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         kind = tokenize.tok_name[token.type]
         depth += (kind == "FSTRING_START") - (kind == "FSTRING_END")
         if kind == "NAME" and depth == 0 and not keyword.iskeyword(token.string):
-            found[token.string] += 1
-    return found
+            counts[token.string] += 1
+    return counts
 
 
 def test_counts_are_those_of_pythons_tokenizer_on_its_own_library() -> None:
@@ -173,12 +173,13 @@ class Boxed(Inline):
         )
 
 
-def test_an_onlooker_keeps_who_was_lent_to_the_run_and_sees_them_leave() -> None:
+def test_the_watcher_notes_the_slots_of_a_run_and_sees_them_leave() -> None:
     Gate.opened.clear()
     run = wait_at_the_gate().run(workers=Boxed())
 
     with WorkerWatcher(run.id, Boxed()) as watcher:
-        for _ in range(2):  # when it asks again, it has taken in what it was told before
+        # When it asks again, it has noted the answer to its first question.
+        for _ in range(2):
             assert Boxed.asked.acquire(timeout=PATIENCE_S)
         Gate.opened.set()
         assert run.result(PATIENCE_S)
@@ -205,7 +206,7 @@ class Warm(Inline):
         return idle, replace(idle, name="box-2", last_run="another")
 
 
-def test_an_onlooker_that_looks_too_late_still_knows_who_served_the_run_last() -> None:
+def test_a_watcher_that_polls_too_late_still_finds_the_slots_of_the_run() -> None:
     with WorkerWatcher("this", Warm(run="this")) as watcher:
         pass
 

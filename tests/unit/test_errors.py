@@ -304,7 +304,7 @@ def failed(kind: str, message: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "expected"),
     [
         ("", "on w1: KeyboardInterrupt. `dagnb errors"),
         ("   ", "on w1: KeyboardInterrupt. `dagnb errors"),
@@ -312,8 +312,10 @@ def failed(kind: str, message: str) -> str:
         ("write timeout_s=...", "on w1: KeyboardInterrupt: write timeout_s=... `dagnb errors"),
     ],
 )
-def test_a_failure_reads_as_a_sentence_whatever_the_exception_said(message: str, told: str) -> None:
-    assert told in failed("KeyboardInterrupt", message)
+def test_a_failure_reads_as_a_sentence_whatever_the_exception_said(
+    message: str, expected: str
+) -> None:
+    assert expected in failed("KeyboardInterrupt", message)
 
 
 def test_a_failed_attempt_without_a_message_is_told_by_its_type_alone() -> None:

@@ -1,4 +1,4 @@
-"""What a run looks like while it goes, on a terminal and elsewhere."""
+"""The progress of a run, on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -213,11 +213,11 @@ class Ringing(io.StringIO):
 def test_more_functions_than_rows_share_the_last_one() -> None:
     functions = [f"f{n}" for n in range(40)] + ["f0"]
 
-    found = rows("D" * 20 + "W" * 20 + "D", functions)
+    shown = rows("D" * 20 + "W" * 20 + "D", functions)
 
-    assert len(found) == MAX_ROWS
-    assert (found[0].label, found[0].n_done, found[0].n_tasks) == ("f0", 2, 2)
-    assert (found[-1].label, found[-1].n_done, found[-1].n_tasks) == (
+    assert len(shown) == MAX_ROWS
+    assert (shown[0].label, shown[0].n_done, shown[0].n_tasks) == ("f0", 2, 2)
+    assert (shown[-1].label, shown[-1].n_done, shown[-1].n_tasks) == (
         f"{41 - MAX_ROWS} more functions",
         9,
         29,

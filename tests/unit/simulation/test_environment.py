@@ -1,4 +1,4 @@
-"""Virtual time: who runs when, and that nobody is forgotten."""
+"""Virtual time: the order of processes, and processes that wait for ever."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ from tests.unit.forecast.past_runs import floating, story_of
 
 SECONDS = st.sampled_from((0.0, 0.001, 0.1)) | st.floats(0, 3)
 STARTS = st.builds(StartCost, invoke_s=SECONDS, boot_s=SECONDS, register_s=st.floats(0.001, 0.5))
-"""whoever only wakes does not register anew, so registering takes some time"""
+"""A worker that is woken does not register again, so registering takes some time here."""
 PAUSES = st.just(0.0) | st.floats(0.001, 3)
-"""whether a back-off of less than a rounding was one cannot be told from a trace"""
+"""A trace does not show a back-off that is shorter than a rounding error."""
 FAILURES = st.lists(st.tuples(SECONDS, PAUSES), min_size=1, max_size=2).map(tuple)
 UNLIKE_S = 1.618e-5
 """times a root, so that no sum of some is a sum of others"""
@@ -131,12 +131,12 @@ def test_acts_replayed_are_those_measured() -> None:
     )
     trace = simulate(plan, costs, pool)
 
-    found, again = measured(trace, 5), replay(plan, trace, pool)
+    costs_again, again = measured(trace, 5), replay(plan, trace, pool)
 
-    assert [part for failed in found.failures[2] for part in failed] == pytest.approx(
+    assert [part for failed in costs_again.failures[2] for part in failed] == pytest.approx(
         [0.3, 0.7, 0.2, 0.4]
     )
-    assert [found.run(i) for i in range(5)] == pytest.approx([1.0, 2.0, 3.0, 0.5, 0.1])
+    assert [costs_again.run(i) for i in range(5)] == pytest.approx([1.0, 2.0, 3.0, 0.5, 0.1])
     assert again.by_phase() == pytest.approx(trace.by_phase())
 
 

@@ -48,8 +48,10 @@ def floating(dag: Dag) -> Plan:
 
 
 def pinned(dag: Dag, *workers: str) -> Plan:
-    told = enumerate(zip(dag.calls, workers, strict=True))
-    steps = tuple(Step(task=i, upstream=call.upstream, worker=worker) for i, (call, worker) in told)
+    placed = enumerate(zip(dag.calls, workers, strict=True))
+    steps = tuple(
+        Step(task=i, upstream=call.upstream, worker=worker) for i, (call, worker) in placed
+    )
     return Plan(dag=dag, steps=steps, planner="pinned")
 
 
@@ -166,11 +168,11 @@ def test_every_act_takes_the_time_it_is_priced_at() -> None:
 
     trace = simulate(pinned(graphs.chain(2), "w1", "w1"), costs, Pool(cap=1))
 
-    told = [
+    spans = [
         (s.phase.value, s.worker, round(s.begin_s, 5), round(s.end_s, 5), s.n_bytes)
         for s in trace.spans
     ]
-    assert sorted(told, key=lambda line: line[2:4]) == [
+    assert sorted(spans, key=lambda line: line[2:4]) == [
         ("submit", "", -0.75, 0.0, 0),
         ("invoke", "w1", 0.0, 3.0, 0),
         ("queue", "w1", 0.0, 3.0, 0),
@@ -189,7 +191,7 @@ def test_every_act_takes_the_time_it_is_priced_at() -> None:
 
 
 def test_a_large_value_is_fetched_by_who_did_not_make_it() -> None:
-    """a, b -> c: whoever runs c has one of the two at hand"""
+    """a, b -> c: the worker of c still has one of the two values."""
     costs = Costs(default_run_s=1.0, default_output_bytes=1_000_000, **FREE)
 
     trace = simulate(floating(graphs.fan_in(2)), costs, Pool(cap=2))
@@ -227,7 +229,7 @@ def test_an_instance_of_a_run_that_is_over_does_nothing() -> None:
     assert simulated.spans == []
 
 
-def test_a_worker_that_nobody_wakes_is_found_at_the_end() -> None:
+def test_a_worker_that_is_never_woken_is_reported_at_the_end() -> None:
     """An instance waits, while another one took the only task and vanished."""
     simulated = empty(floating(graphs.lone()))
     simulated.machine.register("vanished", now=0.0, fresh="x", lease_s=1e9)
@@ -279,7 +281,7 @@ def test_a_back_off_ends_whatever_its_length(run_s: float, delay_s: float) -> No
 
 
 def test_who_rests_gives_way_to_other_resources_also_when_it_comes_to_rest_later() -> None:
-    """a -> b -> c of two sizes in turn, one container at a time, nobody leaves by itself"""
+    """a -> b -> c of two sizes in turn, one container at a time, which does not leave by itself."""
     large, small = Resources(memory_mb=512), Resources(memory_mb=256)
     dag = graphs.chain(3)
     needs = (large, small, large)
