@@ -66,7 +66,7 @@ class Workflow:
         )
 
     def costs(self, **known: Any) -> Costs:
-        """Returns a price list with these times and sizes; `known` are its other fields."""
+        """Returns costs with these times and sizes; `known` are their other fields."""
         return Costs(
             run_s=self.run_s,
             output_bytes=self.output_bytes,

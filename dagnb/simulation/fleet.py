@@ -5,17 +5,16 @@ Two kinds of pools (`Pool` in dagnb/planning/planner.py):
     eager        processes: all start at the submission and stay until the run is over
     not eager    containers: one starts when a task has no instance that could take it
 
-A container of a pool that is not eager:
+The states of a container:
 
-            hint, no idle one fits: cold start            the worker leaves
-    (none) --------------------------------> at work --------------------------> idle
-                                              ^   |  a hint wakes it               |
-                                              |   v                                |
-                                             waiting  -- linger_s is over ------>  |
-                                              ^                                    |
-                                              +------- hint: warm start -----------+
-                                                                                   |
-                                                  keep_alive_s is over, or its room is needed: ends
+    state     event                                             next state
+    (none)    a hint, and no idle container fits                at work, after a cold start
+    at work   its instance has nothing to do                    waiting
+    waiting   a hint                                            at work
+    waiting   linger_s is over, or another kind lacks room      idle
+    idle      a hint for its resources                          at work, after a warm start
+    idle      keep_alive_s is over, or its room is needed       (none)
+    any       the run is over                                   idle
 
 The caps of the pool (number, memory) count containers at work, waiting and idle. If a kind of
 container lacks room, idle ones end first, then waiting ones of other kinds are dismissed; what they
@@ -104,7 +103,7 @@ class VirtualFleet:
         for resources, n in self.pool.warm.items():
             self._idle += [_Idle(resources, 0.0) for _ in range(n)]
 
-        # An eager pool needs no hints, but they must be taken: the next step would repeat them.
+        # An eager pool needs no hints, but they are taken: else the next step would deliver them.
         hints = self.simulated.machine.take_hints()
         if not self.pool.eager:
             self.hint(hints)
@@ -250,8 +249,7 @@ class VirtualFleet:
         self, kind: str, resources: Resources, *, is_warm: bool, wait_s: float = 0.0
     ) -> None:
         name, costs = f"v{self.n_started}", self.simulated.costs
-        # A replay knows what the n-th start of the real run took; else the price list has one
-        # price.
+        # A replay knows what the n-th start of the real run took; else all have the same cost.
         if self.n_started < len(costs.start_series):
             start = costs.start_series[self.n_started]
         else:

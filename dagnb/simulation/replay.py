@@ -33,11 +33,11 @@ def replay(plan: Plan, trace: Trace, pool: Pool) -> Trace:
     """Simulates the plan with the durations of its trace; positions are those of the steps."""
     costs = measured(trace, len(plan.steps))
     resources = None if pool.eager else [step.resources for step in plan.steps]
-    return simulate(plan, costs.with_(**_start_prices(trace, resources)), pool)
+    return simulate(plan, costs.with_(**_start_costs(trace, resources)), pool)
 
 
 def measured(trace: Trace, n_steps: int) -> Costs:
-    """Returns the durations of a run as a price list, by step.
+    """Returns the durations of a run as costs, by step.
 
     A function that left no span takes the median of the others.
     """
@@ -111,13 +111,13 @@ def _wake_s(trace: Trace) -> float:
     return max(0.0, median(woken)) if woken else Costs.wake_s
 
 
-def _start_prices(trace: Trace, resources: Sequence[Resources] | None) -> dict[str, Any]:
-    """Returns changes of a price list: a price a kind of start, if all starts of a kind are alike.
+def _start_costs(trace: Trace, resources: Sequence[Resources] | None) -> dict[str, Any]:
+    """Returns changes of costs: one cost a kind of start, if all starts of a kind are alike.
 
     resources: of each step; None if all instances are alike and start at the submission.
     Returns nothing if starts of a kind differ: then the series of starts holds, which `measured`
     gave. A series is assigned in order of demand, and goes wrong after an instance that registered
-    too late to do anything, because such a start left no span. A price for the kind does not have
+    too late to do anything, because such a start left no span. A cost of the kind does not have
     that defect.
     """
     resources_of: dict[str, Resources] = {}
@@ -135,10 +135,10 @@ def _start_prices(trace: Trace, resources: Sequence[Resources] | None) -> dict[s
 
     # A kind without any finished start took until the end of the run.
     too_late = StartCost(invoke_s=trace.makespan_s)
-    price = {kind: alike[0] for kind, alike in by_kind.items()}
+    cost = {kind: alike[0] for kind, alike in by_kind.items()}
     if resources is None:
-        return {"cold": price.get((DEFAULT, False), too_late), "start_series": ()}
-    return {"starts": price, "cold": too_late, "warm": too_late, "start_series": ()}
+        return {"cold": cost.get((DEFAULT, False), too_late), "start_series": ()}
+    return {"starts": cost, "cold": too_late, "warm": too_late, "start_series": ()}
 
 
 def _are_alike(starts: Sequence[StartCost]) -> bool:

@@ -3,7 +3,7 @@
 A simulation with all costs at their medians gives too short a makespan: a fan-in waits for the
 slowest of its upstream tasks, and one of many is slower than its median nearly always.
 
-A scenario is a price list as reality may turn out. Two sources of noise, both log-normal:
+A scenario is a set of costs as reality may turn out. Two sources of noise, both log-normal:
 
     shared     one factor for all tasks of a run, such as a slow day. The n scenarios take its
                quantiles (0.5/n, 1.5/n, ...), not draws: few scenarios cover the whole range.
@@ -36,7 +36,7 @@ _SCORE_90 = NormalDist().inv_cdf(0.9)
 
 
 def scenarios(costs: Costs, n_tasks: int, n: int, seed: int = 0) -> Iterator[Costs]:
-    """Returns n price lists, equally likely. Of one, the medians. O(n_tasks) each."""
+    """Returns n sets of costs, equally likely. Of one, the medians. O(n_tasks) each."""
     if n == 1 or costs.doubt.is_certain:
         yield from repeat(costs, n)
         return
@@ -48,13 +48,13 @@ def scenarios(costs: Costs, n_tasks: int, n: int, seed: int = 0) -> Iterator[Cos
 
 
 def _scenario(costs: Costs, n_tasks: int, shared: float, chance: random.Random) -> Costs:
-    doubt = costs.doubt
+    uncertainty = costs.doubt
     run_s = {}
     for task in range(n_tasks):
-        own = math.exp(doubt.of(task) * chance.gauss(0.0, 1.0))
+        own = math.exp(uncertainty.of(task) * chance.gauss(0.0, 1.0))
         run_s[task] = costs.run(task) * shared * own
-    moving = math.exp(doubt.transfer * chance.gauss(0.0, 1.0))
-    starting = math.exp(doubt.start * chance.gauss(0.0, 1.0))
+    moving = math.exp(uncertainty.transfer * chance.gauss(0.0, 1.0))
+    starting = math.exp(uncertainty.start * chance.gauss(0.0, 1.0))
     return costs.with_(
         run_s=run_s,
         fetch=LinearCost(costs.fetch.base_s * moving, costs.fetch.s_per_byte * moving),
@@ -102,8 +102,8 @@ def makespans(plan: Plan, costs: Costs, pool: Pool, n: int | None = None) -> lis
     if n is None or costs.doubt.is_certain:
         n = affordable(plan, costs)
     layout = layout_for(plan, pool)
-    priced = scenarios(costs, len(plan.dag), n)
-    return sorted(outcome(plan, scenario, pool, layout).makespan_s for scenario in priced)
+    drawn = scenarios(costs, len(plan.dag), n)
+    return sorted(outcome(plan, scenario, pool, layout).makespan_s for scenario in drawn)
 
 
 def quantile(ordered: list[float], p: float) -> float:

@@ -4,12 +4,12 @@ What is modelled, and by what:
 
     a worker's decisions     its own code, dagnb/protocol/worker.py, as in reality
     the coordination         the protocol's own state machine, dagnb/protocol/machine.py
-    the seconds of an act    `Costs`, laid out by step (prices.py); only the clock moves (world.py)
-    processes, containers    when they start, wait, leave and are used again (fleet.py)
+    the seconds of an act    `Costs`, laid out by step (step_costs.py); only the clock moves
+    (world.py) processes, containers    when they start, wait, leave and are used again (fleet.py)
     time                     a heap of events (environment.py)
 
-So a simulated run and a real one differ in durations only: never in who takes which task from
-which state. tests/conformance sends the same plans through both.
+So simulated and real runs follow the same rules, and differ only in how long acts take.
+tests/conformance sends the same plans through both.
 
     Worker.work() --await fetch, run, store--> VirtualWorld      moves the clock of its instance
          |                                          |
@@ -76,7 +76,7 @@ def trace_of(simulated: SimulatedRun) -> Trace:
 def outcome(plan: Plan, costs: Costs, pool: Pool, layout: Layout | None = None) -> Outcome:
     """Returns the totals alone, faster than simulate.
 
-    layout: of layout_for; saves work when one plan is simulated with many price lists.
+    layout: of layout_for; saves work when one plan is simulated with many costs.
     """
     return outcome_of(play(plan, costs, pool, layout, is_traced=False))
 

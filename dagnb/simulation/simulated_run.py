@@ -14,12 +14,12 @@ from dagnb.protocol.machine import Machine
 from dagnb.protocol.messages import Offer, Record, RunState
 from dagnb.simulation.environment import Environment
 from dagnb.simulation.fleet import VirtualFleet
-from dagnb.simulation.prices import StepPrices
+from dagnb.simulation.step_costs import StepCosts
 from dagnb.trace.span import Phase, Span
 
 
 def layout_for(plan: Plan, pool: Pool) -> Layout:
-    """Returns the queues and records of a plan on such a pool; the same for every price list."""
+    """Returns the queues and records of a plan on such a pool; the same for all costs."""
     # Processes are all alike; a container fits the tasks of its resources, or of one worker.
     kinds = Kinds.ONE if pool.eager else Kinds.RESOURCES
     if pool.single:
@@ -61,7 +61,7 @@ class SimulatedRun:
         self.plan, self.costs, self.layout, self.is_traced = plan, costs, layout, is_traced
         self.environment = Environment()
         self.tasks = [step.task for step in plan.steps]
-        self.prices = StepPrices(plan, costs)
+        self.step_costs = StepCosts(plan, costs)
         # Tuples, and spans only at the end: planners that search simulate thousands of runs.
         self.rows: list[tuple[Any, ...]] = []
         machine_class = _Machine if is_traced else _SilentMachine

@@ -86,9 +86,9 @@ class VirtualWorld:
     async def fetch(self, offer: Offer) -> int | Missing:
         """Transfers the large inputs that are not cached, side by side; then unpickles all."""
         simulated, step, cached = self.simulated, offer.task, self.cached
-        prices, begin = simulated.prices, self.clock_s
-        transfers = [entry for entry in prices.transfers[step] if entry[1] not in cached]
-        external = prices.external_bytes[step]
+        step_costs, begin = simulated.step_costs, self.clock_s
+        transfers = [entry for entry in step_costs.transfers[step] if entry[1] not in cached]
+        external = step_costs.external_bytes[step]
         if transfers or external:
             # The largest transfer is the first, and lasts as long as all of them together.
             sizes = [transfers[0][0], external] if transfers else [external]
@@ -99,12 +99,12 @@ class VirtualWorld:
             )
             for size, upstream in transfers:
                 # A task may read a part of a value; other tasks cannot use that part.
-                if size >= prices.output_bytes[upstream]:
+                if size >= step_costs.output_bytes[upstream]:
                     cached.add(upstream)
             begin = self.clock_s
 
-        n_bytes = prices.input_bytes[step]
-        self.clock_s += prices.load_s[step]
+        n_bytes = step_costs.input_bytes[step]
+        self.clock_s += step_costs.load_s[step]
         simulated.record(step, self.worker, Phase.LOAD, begin, self.clock_s, n_bytes, offer.attempt)
         return n_bytes
 
@@ -116,21 +116,21 @@ class VirtualWorld:
         if fails:
             run_s, delay_s = failures[offer.attempt - 1]
         else:
-            run_s = simulated.prices.run_s[offer.task]
+            run_s = simulated.step_costs.run_s[offer.task]
         self.clock_s += run_s
         simulated.record(offer.task, self.worker, Phase.RUN, begin, self.clock_s, 0, offer.attempt)
         if fails:
             return Failure(task=offer.task, attempt=offer.attempt, error="{}", delay_s=delay_s)
-        return simulated.prices.output_bytes[offer.task]
+        return simulated.step_costs.output_bytes[offer.task]
 
     async def store(self, offer: Offer, value: int) -> Commit | Failure:
         """Pickles the result, and transfers it if it is large."""
         simulated, begin, task = self.simulated, self.clock_s, offer.task
-        self.clock_s += simulated.prices.dump_s[task]
+        self.clock_s += simulated.step_costs.dump_s[task]
         simulated.record(task, self.worker, Phase.DUMP, begin, self.clock_s, value, offer.attempt)
         if value > simulated.costs.inline_bytes:
             begin = self.clock_s
-            self.clock_s += simulated.prices.store_s[task]
+            self.clock_s += simulated.step_costs.store_s[task]
             simulated.record(
                 task, self.worker, Phase.STORE, begin, self.clock_s, value, offer.attempt
             )
@@ -148,8 +148,8 @@ class VirtualWorld:
         )
         self.clock_s += half_s
         for commit in commits:
-            self.clock_s += simulated.prices.release_s[commit.task]
-            n_bytes = simulated.prices.output_bytes[commit.task]
+            self.clock_s += simulated.step_costs.release_s[commit.task]
+            n_bytes = simulated.step_costs.output_bytes[commit.task]
             if n_bytes > simulated.costs.inline_bytes:
                 n_bytes = 0  # it was stored before, and did not ride along
             simulated.record(commit.task, worker, Phase.COMMIT, begin, self.clock_s, n_bytes, 1)

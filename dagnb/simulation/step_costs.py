@@ -8,7 +8,7 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan
 
 
-class StepPrices:
+class StepCosts:
     """Seconds and bytes of each step, lists by position. O(steps + edges), once a simulation.
 
     input_bytes, output_bytes: pickled. external_bytes: read from elsewhere, such as files.
