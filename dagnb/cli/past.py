@@ -29,7 +29,7 @@ _HEADS = (
     "real",
     "in forecast",
 )
-_IN_BAND = {True: "yes", False: "no", None: ""}
+_IN_FORECAST = {True: "yes", False: "no", None: ""}
 
 
 def simulate(options: argparse.Namespace) -> int:
@@ -41,7 +41,7 @@ def simulate(options: argparse.Namespace) -> int:
     comparison = analysis.compare(
         past or Path(options.run),
         planners=options.planner,
-        # A past run had workers; a workflow of a file has none.
+        # A past run is compared on its own pool; for a file, --workers says which pool to assume.
         workers=options.workers if past is None else None,
         costs="predicted" if options.predicted else "measured",
         cap=options.cap,
@@ -110,7 +110,7 @@ def _row(entry: HistoryEntry) -> list[str]:
         moment_text(entry.submitted_at),
         "" if entry.p50_s is None else seconds_text(entry.p50_s),
         seconds_text(entry.makespan_s),
-        _IN_BAND[entry.in_band],
+        _IN_FORECAST[entry.in_band],
     ]
 
 

@@ -42,8 +42,7 @@ def scenarios(costs: Costs, n_tasks: int, n: int, seed: int = 0) -> Iterator[Cos
         return
     for number in range(n):
         shared = math.exp(costs.doubt.batch * NormalDist().inv_cdf((number + 0.5) / n))
-        # A generator a scenario, seeded by its number: scenario 3 is the same in forecasts of 4 and
-        # of 16.
+        # Seeded by its number: the draws of a scenario do not depend on how many there are.
         yield _scenario(costs, n_tasks, shared, random.Random(f"{seed}/{number}"))
 
 

@@ -80,8 +80,7 @@ class SimulatedRun:
         failures = self.costs.failures
         if not failures:
             return self.layout.records
-        # A replay repeats the failures of a real run, which may have ended when retries were used
-        # up.
+        # A replay repeats crashes as failures, which a real run does not count as retries.
         records = list(self.layout.records)
         for step, task in enumerate(self.tasks):
             n_failures = len(failures.get(task, ()))

@@ -170,7 +170,7 @@ def explained(
         last = max(before, key=lambda up: busy[up].end_s, default=None)
         begin = 0.0
         if last is not None:
-            # A copy of a task, or clock jitter, may have it end after the step that reads it.
+            # A value that was computed again may end after the step that read it first.
             begin = min(end, max(0.0, busy[last].end_s))
         segments += reversed(_cut(step, begin, end, acts, has_upstream=last is not None))
         end, step = begin, last
