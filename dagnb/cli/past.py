@@ -118,9 +118,9 @@ def _picture(comparison: Comparison) -> str:
     """Returns the SVG of the comparison if that can be drawn, else of the best plan."""
     from dagnb.views.show import bundle
 
-    outlook = _best(comparison).outlook
-    assert outlook is not None
-    for subject in (comparison, outlook.trace):
+    forecast = _best(comparison).plan_forecast
+    assert forecast is not None
+    for subject in (comparison, forecast.trace):
         shown = bundle(subject)
         if "image/svg+xml" in shown:
             return shown["image/svg+xml"]
@@ -132,10 +132,10 @@ def _trace(comparison: Comparison, past: Past | None) -> str:
     from dagnb.exchange.chrome import chrome_trace
 
     best = _best(comparison)
-    assert best.outlook is not None
-    planned = best.outlook.trace
+    assert best.plan_forecast is not None
+    planned = best.plan_forecast.trace
     if past is None:
-        edges = [step.upstream for step in best.outlook.plan.steps]
+        edges = [step.upstream for step in best.plan_forecast.plan.steps]
         return chrome_trace(planned, name=comparison.name, upstream=edges)
     # Arrows need the same steps in both: a plan may have copies of tasks that the run had not.
     upstream = past.story.upstream if planned.names == past.trace.names else None

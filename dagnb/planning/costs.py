@@ -14,6 +14,7 @@ from typing import Any
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
+from dagnb.planning.basis import HINTED, UNKNOWN, Basis
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -97,7 +98,7 @@ class Costs:
     order, where they are known. invocation_s: what the caller pays for each invocation in a pool of single workers.
     scaling: task -> (exponent of cpus, of memory): run time falls with share ** -exponent.
     failures: task -> (seconds run, back-off before the next) of each attempt that fails before one succeeds.
-    basis: task -> where its run time is known from, in words.
+    basis: task -> the evidence for its run time.
     """
 
     run_s: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
@@ -129,7 +130,7 @@ class Costs:
         default_factory=lambda: _NOTHING
     )
     doubt: Uncertainty = Uncertainty()
-    basis: Mapping[int, str] = field(default_factory=lambda: _NOTHING)
+    basis: Mapping[int, Basis] = field(default_factory=lambda: _NOTHING)
 
     __repr__ = brief
 
@@ -208,5 +209,5 @@ class Costs:
             for i, c in enumerate(dag.calls)
             if c.options.output_bytes is not None
         }
-        basis = {i: "hint of @task" if i in run_s else "unknown" for i in range(len(dag.calls))}
+        basis = {i: HINTED if i in run_s else UNKNOWN for i in range(len(dag.calls))}
         return cls(run_s=run_s, output_bytes=sizes, basis=basis, **known)

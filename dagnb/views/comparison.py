@@ -54,11 +54,15 @@ def comparison_html(comparison: Comparison) -> str:
 def comparison_svg(comparison: Comparison) -> str:
     """The simulated timelines of the plans, best first, on one time axis; nothing if no plan was made."""
     found = [
-        line for line in comparison.lines if line.plan is not None and line.outlook is not None
+        line
+        for line in comparison.lines
+        if line.plan is not None and line.plan_forecast is not None
     ][:_MOST]
     if not found:
         return ""
-    span_s = max(length(line.outlook.trace, None) for line in found if line.outlook is not None)
+    span_s = max(
+        length(line.plan_forecast.trace, None) for line in found if line.plan_forecast is not None
+    )
     pieces: list[Piece] = []
     drawn: list[Lanes] = []
     for line in found:
@@ -90,8 +94,8 @@ def _row(line: PlannerResult, *, is_best: bool) -> tuple[str, ...]:
 def _timeline(line: PlannerResult, span_s: float, *, is_first: bool) -> tuple[Piece, Lanes]:
     """One small timeline, its planner above it; the moments are written above the first alone."""
     assert line.plan is not None
-    assert line.outlook is not None
-    trace = line.outlook.trace
+    assert line.plan_forecast is not None
+    trace = line.plan_forecast.trace
     functions = [line.plan.dag.calls[step.task].function for step in line.plan.steps]
     room = WIDTH - 2 * MARGIN
     drawn = lanes(trace, functions, pixel_s=span_s / room, max_bars=_MAX_BARS)
@@ -123,8 +127,8 @@ def _timeline(line: PlannerResult, span_s: float, *, is_first: bool) -> tuple[Pi
 
 
 def _said(line: PlannerResult) -> str:
-    assert line.outlook is not None
-    n_workers = counted(len(line.outlook.trace.workers), "worker")
+    assert line.plan_forecast is not None
+    n_workers = counted(len(line.plan_forecast.trace.workers), "worker")
     median = f"P50 {seconds_text(line.forecast.p50_s)} · " if line.forecast is not None else ""
     starts = f" · {counted(line.outcome.n_cold, 'cold start')}" if line.outcome is not None else ""
     return f"{median}{n_workers}{starts}"

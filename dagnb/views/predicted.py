@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dagnb.forecast.plan_forecast import PlanForecast
+from dagnb.planning.basis import UNKNOWN
 from dagnb.planning.bounds import certificate
 from dagnb.planning.costs import Costs
 from dagnb.planning.forecast import Forecast
@@ -74,7 +75,5 @@ def known_text(plan: Plan, costs: Costs, forecast: Forecast) -> str:
 def unknown_functions(plan: Plan, costs: Costs) -> tuple[str, ...]:
     """Functions that nobody measured nor hinted at, in the order of the DAG."""
     calls = enumerate(plan.dag.calls)
-    guessed = (
-        call.function for i, call in calls if costs.basis.get(i, "unknown").startswith("unknown")
-    )
+    guessed = (call.function for i, call in calls if not costs.basis.get(i, UNKNOWN).is_known)
     return tuple(dict.fromkeys(guessed))

@@ -10,6 +10,7 @@ from dagnb.errors import ConfigError
 from dagnb.forecast.knowledge import Knowledge
 from dagnb.forecast.past import MEASURED, Past, changed
 from dagnb.graph.resources import DEFAULT, Resources
+from dagnb.planning.basis import UNKNOWN
 from dagnb.planning.costs import Costs, LinearCost, StartCost, Uncertainty
 from dagnb.planning.planner import Pool, Problem
 from dagnb.protocol.messages import RunState
@@ -70,7 +71,7 @@ def test_where_nothing_is_known_what_is_predicted_is_said_to_be_unknown(
 ) -> None:
     costs = copied.predicted(nothing).costs
 
-    assert dict(costs.basis) == {0: "unknown", 1: "unknown"}
+    assert dict(costs.basis) == {0: UNKNOWN, 1: UNKNOWN}
     assert not costs.doubt.is_certain
 
 
@@ -102,9 +103,9 @@ def test_nothing_changes_that_was_not_asked_for() -> None:
 
 
 def test_another_cap_is_that_of_the_pool() -> None:
-    found = changed(PROBLEM, cap=7)
+    result = changed(PROBLEM, cap=7)
 
-    assert (found.pool, found.costs) == (Pool(cap=7, eager=False), PROBLEM.costs)
+    assert (result.pool, result.costs) == (Pool(cap=7, eager=False), PROBLEM.costs)
 
 
 def test_other_cold_starts_are_so_long_for_all_resources_and_leave_warm_ones() -> None:

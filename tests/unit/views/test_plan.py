@@ -11,6 +11,7 @@ import pytest
 from dagnb.graph.dag import Dag
 from dagnb.graph.node import verbs
 from dagnb.graph.resources import Resources
+from dagnb.planning.basis import HINTED, UNKNOWN, Basis
 from dagnb.planning.costs import StartCost, Uncertainty
 from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
 from dagnb.views.palette import PLAIN, colours
@@ -141,7 +142,7 @@ def test_a_plan_that_knows_its_problem_says_what_is_foretold_of_it() -> None:
         cold=StartCost(invoke_s=1.0),
         warm=StartCost(),
         doubt=Uncertainty(batch=0.1),
-        basis=dict.fromkeys(range(4), "5 samples"),
+        basis=dict.fromkeys(range(4), Basis("5 samples")),
     )
     root = parsed(plan_svg(plan))
 
@@ -203,7 +204,7 @@ def test_what_nobody_measured_is_named_before_anything_is_believed() -> None:
     dag = Dag.from_edges("abc", [], functions="fgh")
     plan = predicted(
         pinned(dag, ["w0"]),
-        basis={0: "hint of @task", 1: "unknown; as 3 other functions", 2: "unknown"},
+        basis={0: HINTED, 1: Basis("unknown; as 3 other functions", is_known=False), 2: UNKNOWN},
     )
 
     assert "unknown: 2 of 3 functions (g, h); 33 % of the predicted run time is known" in texts(

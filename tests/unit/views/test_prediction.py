@@ -9,6 +9,7 @@ import pytest
 
 from dagnb.forecast.function_forecast import CurvePoint, Expected, FunctionForecast
 from dagnb.graph.resources import DEFAULT
+from dagnb.planning.basis import Basis
 from dagnb.prediction.estimate import Estimate, normal
 from dagnb.prediction.spread import Sigma
 from dagnb.views.prediction import coverage, function_svg, prediction_svg
@@ -82,7 +83,7 @@ def test_almost_no_samples_have_a_picture(points: list[tuple[int, float]]) -> No
 
 
 def test_a_function_shows_what_it_rests_on() -> None:
-    run = Estimate(1.0, normal(0.2), 3.0, "3 samples, usual value", is_known=True)
+    run = Estimate(1.0, normal(0.2), 3.0, Basis("3 samples, usual value", expert="usual value"))
     line = Expected(resources=DEFAULT, n=1, n_bytes=1_000, run=run, output=run)
     outlook = FunctionForecast(
         name="count",
