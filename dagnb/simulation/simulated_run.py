@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import starmap
 from typing import Any
 
 from dagnb.planning.costs import Costs
@@ -91,7 +92,7 @@ class SimulatedRun:
     @property
     def spans(self) -> list[Span]:
         """The spans so far, in the order of `rows`."""
-        return [Span(*row) for row in self.rows]
+        return list(starmap(Span, self.rows))
 
     def record(
         self,

@@ -30,10 +30,10 @@ class StepCosts:
 
     def __init__(self, plan: Plan, costs: Costs) -> None:
         tasks = [step.task for step in plan.steps]
-        self.output_bytes = [costs.output(task) for task in tasks]
+        self.output_bytes = list(map(costs.output, tasks))
         self.run_s = [costs.run(task, _resource_ratio(plan, i)) for i, task in enumerate(tasks)]
-        self.dump_s = [costs.dumping(task) for task in tasks]
-        self.store_s = [costs.storing(task) for task in tasks]
+        self.dump_s = list(map(costs.dumping, tasks))
+        self.store_s = list(map(costs.storing, tasks))
         self.external_bytes = [costs.external_bytes.get(task, 0) for task in tasks]
 
         self.input_bytes: list[int] = []
@@ -51,8 +51,7 @@ class StepCosts:
                 transfers.sort(reverse=True)
             self.transfers.append(transfers)
 
-        sizes_by_task = zip(tasks, self.input_bytes, strict=True)
-        self.load_s = [costs.loading(task, n_bytes) for task, n_bytes in sizes_by_task]
+        self.load_s = list(map(costs.loading, tasks, self.input_bytes))
         self.release_s = self._releases(costs, tasks)
 
     def _upstream_bytes(
@@ -65,8 +64,7 @@ class StepCosts:
     def _releases(self, costs: Costs, tasks: Sequence[int]) -> Sequence[float]:
         if not costs.release.s_per_byte and not any(act == "release" for _, act in costs.known_s):
             return [0.0] * len(tasks)  # the usual case, without a call a step
-        sizes_by_task = zip(tasks, self.input_bytes, strict=True)
-        return [costs.releasing(task, n_bytes) for task, n_bytes in sizes_by_task]
+        return list(map(costs.releasing, tasks, self.input_bytes))
 
 
 def _resource_ratio(plan: Plan, position: int) -> tuple[float, float]:
