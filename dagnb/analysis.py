@@ -206,7 +206,7 @@ def _problem_of_workflow(of: Workflow, workers: Any) -> Problem:
         external_bytes=of.external_bytes,
         # Times to pickle were predicted for other sizes.
         known_s={},
-        doubt=replace(costs.doubt, run=dict.fromkeys(of.run_s, 0.0), batch=0.0),
+        uncertainty=replace(costs.uncertainty, run=dict.fromkeys(of.run_s, 0.0), batch=0.0),
         basis={**costs.basis, **measured},
     )
     return replace(problem, costs=costs)

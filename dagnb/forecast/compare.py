@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from dagnb.errors import DagnbError
 from dagnb.failure import reason_of
 from dagnb.forecast.plan_forecast import PlanForecast, forecast_of
 from dagnb.graph.brief import brief, cut, number
-from dagnb.graph.node import verbs
+from dagnb.graph.client_hook import ShownOrText
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Planner, Problem
@@ -58,7 +57,7 @@ class PlannerResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(ShownOrText):
     """The results of several planners, best first; those without a plan come last.
 
     name: of what was planned.
@@ -87,11 +86,6 @@ class Comparison:
         problems = [f"{line.planner}: {line.problem}" for line in self.lines if line.problem]
         text = [self.name, *rows, *problems]
         return "\n".join(text)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Returns its picture where there is one, else the table."""
-        shown = dict(verbs["show"](self)) if "show" in verbs else {}
-        return shown if {"text/html", "image/svg+xml"} & set(shown) else {"text/plain": str(self)}
 
 
 def aligned(rows: Sequence[Sequence[str]], justify: Callable[[str, int], str]) -> list[str]:

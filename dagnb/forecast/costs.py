@@ -86,7 +86,9 @@ def expected_costs(
         submit_s=acts.submit_s,
         return_s=acts.return_s,
         **_starts(acts, {call.options.needs for call in dag.calls}),
-        doubt=Uncertainty(run=own, batch=shared, transfer=acts.transfer_spread, start=_START_SIGMA),
+        uncertainty=Uncertainty(
+            run=own, batch=shared, transfer=acts.transfer_spread, start=_START_SIGMA
+        ),
         basis={task: estimate.basis for task, estimate in tasks.run.items()},
     )
 

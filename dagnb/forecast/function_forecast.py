@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dagnb.errors import UnknownNameError
 from dagnb.forecast.compare import aligned
 from dagnb.graph.brief import brief
-from dagnb.graph.node import verbs
+from dagnb.graph.client_hook import ShownOrText
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.prediction.estimate import Estimate
@@ -81,7 +81,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionForecast:
+class FunctionForecast(ShownOrText):
     """The forecast of a function.
 
     lines: by resources, those with most samples first. sigma: the uncertainty of its time, shared
@@ -126,11 +126,6 @@ class FunctionForecast:
             f"{100 * self.sigma.shared:.0f} %",
             f"{100 * self.sigma.own:.0f} %",
         )
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Returns its picture where there is one, else the table."""
-        shown = dict(verbs["show"](self)) if "show" in verbs else {}
-        return shown if {"text/html", "image/svg+xml"} & set(shown) else {"text/plain": str(self)}
 
 
 def function_forecast(

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.brief import brief
-from dagnb.graph.node import verbs
+from dagnb.graph.client_hook import ShownOrText
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
@@ -45,7 +44,7 @@ class DelayCause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Makespans:
+class Makespans(ShownOrText):
     """Seconds from submission to the last sink in the store.
 
     plan_s, forecast: None without prediction. real, replayed, planned: traces by step, and
@@ -102,10 +101,6 @@ class Makespans:
             where = cause.task or "of workers"
             lines.append(f"  {cause.seconds:+8.3f} s  {cause.phase.value:8} {where}")
         return "\n".join(lines)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Returns the run beside its plan, where pictures can be shown."""
-        return dict(verbs["show"](self)) if "show" in verbs else {"text/plain": str(self)}
 
 
 def causes(

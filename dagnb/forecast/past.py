@@ -76,7 +76,7 @@ class Past:
             commit_s=seen.commit_s,
             start_series=seen.start_series,
             failures=_renumbered(seen.failures, tasks),
-            doubt=Uncertainty(),
+            uncertainty=Uncertainty(),
             basis=dict.fromkeys(range(len(tasks)), MEASURED),
         )
         return self._problem(costs)

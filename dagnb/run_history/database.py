@@ -67,17 +67,16 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
     Raises HistoryError when it cannot be used, or turned out to be damaged and was set aside.
     """
-    with _uses.one():
-        db, inode = None, 0
+    with _uses.one(), contextlib.ExitStack() as using:
+        inode = 0
         try:
-            db, inode = _connected(path)
+            db, inode = _connected(path, using)
             with db:
                 yield db
         except (sqlite3.Error, OSError) as error:
+            # A damaged file is set aside next, which waits until no connection is open.
+            using.close()
             raise HistoryError(_problem(path, inode, error)) from error
-        finally:
-            if db is not None:
-                db.close()
 
 
 def _problem(path: Path, inode: int, error: Exception) -> str:
@@ -87,7 +86,7 @@ def _problem(path: Path, inode: int, error: Exception) -> str:
     """
     if inode and _is_damaged(error):
         with contextlib.suppress(OSError):
-            aside = _set_aside(path, inode)
+            aside = _set_aside(path, inode) or "another name by another process"
             return (
                 f"the history in {path} is damaged: {error}. "
                 f"It was set aside as {aside}; the next use begins anew."
@@ -114,40 +113,57 @@ def forget(db: sqlite3.Connection) -> None:
 # ---- the file ------------------------------------------------------------------------------------
 
 
-def _connected(path: Path) -> tuple[sqlite3.Connection, int]:
+def _connected(path: Path, using: contextlib.ExitStack) -> tuple[sqlite3.Connection, int]:
     """Returns a connection to a file with our tables, and its inode; sets a damaged one aside.
 
-    Another process may set the file aside at any moment, so each step compares inodes and begins
-    again when the path no longer leads to the file that was opened.
+    using: closes the connection, and says then that the file is not in use any more.
     """
     while True:
-        before = _inode(path)
-        db = sqlite3.connect(path, timeout=PATIENCE_S)
-        inode = _inode(path)
-        # Set aside while it was opened: the connection may be to either file.
-        if before not in {0, inode}:
-            db.close()
-            continue
-        try:
-            _prepare(db, path)
-        except (sqlite3.Error, HistoryError) as error:
-            db.close()
-            # Set aside meanwhile: the error belongs partly to the new file.
-            if _inode(path) not in {0, inode}:
-                continue
-            if not _is_damaged(error):
-                raise
-            # Where there was no file before, an empty one of ours is there now: nothing to keep.
-            if before:
-                aside = _set_aside(path, inode)
-                _log.warning(
-                    "the history in %s was damaged: %s. It was set aside as %s; a new one begins",
-                    path,
-                    error,
-                    aside,
-                )
-        else:
-            return db, inode
+        with contextlib.ExitStack() as attempt:
+            # Alone where the file has to be created: of several connections that switch a new file
+            # to a write-ahead log at once, each would wait for the others until it is busy.
+            had_file = path.exists()
+            attempt.enter_context(_locked(path, fcntl.LOCK_SH if had_file else fcntl.LOCK_EX))
+            had_file = path.exists()
+            db = attempt.enter_context(
+                contextlib.closing(sqlite3.connect(path, timeout=PATIENCE_S))
+            )
+            inode = _inode(path)
+            try:
+                _prepare(db, path)
+            except sqlite3.Error as error:
+                # Where there was no file before, an empty one of ours is there now.
+                if not (had_file and _is_damaged(error)):
+                    raise
+                damage = error
+            else:
+                using.push(attempt.pop_all())
+                return db, inode
+
+        aside = _set_aside(path, inode)
+        if aside:
+            _log.warning(
+                "the history in %s was damaged: %s. It was set aside as %s; a new one begins",
+                path,
+                damage,
+                aside,
+            )
+
+
+@contextlib.contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    """Holds a lock on the name of the file: shared while it is used, exclusive to set it aside.
+
+    SQLite finds the write-ahead log and its shared memory by the file's name. A connection that
+    outlived a renaming would mix those of the new file with the old one: lost runs, or SIGBUS.
+    """
+    with contextlib.ExitStack() as held:
+        # A file system that cannot be written to may still be read, and nothing is renamed there.
+        with contextlib.suppress(OSError):
+            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            held.callback(os.close, lock)
+            fcntl.flock(lock, how)
+        yield
 
 
 def _inode(path: Path) -> int:
@@ -190,18 +206,14 @@ def _code(error: Exception) -> int:
 
 
 def _set_aside(path: Path, inode: int) -> str:
-    """Renames the file with all that belongs to it, unless another process just did.
-
-    Returns its new name.
-    """
+    """Renames the file with all that belongs to it. Returns its new name, '' if it is gone."""
     stamp = time.strftime("%Y%m%dT%H%M%S")
     aside = f"{path.name}.damaged-{stamp}-{secrets.token_hex(2)}"
-    # The lock is on another file: two processes that both saw the damage must not rename twice,
-    # or the second would set the new file aside.
-    with (path.parent / f"{path.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(path, fcntl.LOCK_EX):
+        # Of several that saw the damage, only the first may rename: the second would set the new
+        # file aside.
         if _inode(path) != inode:
-            return "another name by another process"
+            return ""
         # The file itself goes last: before, a new one could find the old write-ahead log.
         for suffix in ("-wal", "-shm", ""):
             with contextlib.suppress(FileNotFoundError):

@@ -37,17 +37,17 @@ _SCORE_90 = NormalDist().inv_cdf(0.9)
 
 def scenarios(costs: Costs, n_tasks: int, n: int, seed: int = 0) -> Iterator[Costs]:
     """Returns n sets of costs, equally likely. Of one, the medians. O(n_tasks) each."""
-    if n == 1 or costs.doubt.is_certain:
+    if n == 1 or costs.uncertainty.is_certain:
         yield from repeat(costs, n)
         return
     for number in range(n):
-        shared = math.exp(costs.doubt.batch * NormalDist().inv_cdf((number + 0.5) / n))
+        shared = math.exp(costs.uncertainty.batch * NormalDist().inv_cdf((number + 0.5) / n))
         # Seeded by its number: the draws of a scenario do not depend on how many there are.
         yield _scenario(costs, n_tasks, shared, random.Random(f"{seed}/{number}"))
 
 
 def _scenario(costs: Costs, n_tasks: int, shared: float, chance: random.Random) -> Costs:
-    uncertainty = costs.doubt
+    uncertainty = costs.uncertainty
     run_s = {}
     for task in range(n_tasks):
         own = math.exp(uncertainty.of(task) * chance.gauss(0.0, 1.0))
@@ -79,7 +79,7 @@ def quantiles(ordered: list[float], costs: Costs, *, known: float = 0.0) -> Fore
     p50 = quantile(ordered, 0.5)
     if len(ordered) == 1:
         # One simulation has no spread of its own; the shared factor is known to scale everything.
-        reach = math.exp(_SCORE_90 * costs.doubt.batch)
+        reach = math.exp(_SCORE_90 * costs.uncertainty.batch)
         p10, p90 = p50 / reach, p50 * reach
     else:
         p10, p90 = quantile(ordered, 0.1), quantile(ordered, 0.9)
@@ -88,7 +88,7 @@ def quantiles(ordered: list[float], costs: Costs, *, known: float = 0.0) -> Fore
 
 def affordable(plan: Plan, costs: Costs) -> int:
     """Returns the number of scenarios for about STEPS simulated steps: 1 to MOST."""
-    if costs.doubt.is_certain:
+    if costs.uncertainty.is_certain:
         return 1  # all scenarios would be equal
     return max(1, min(MOST, STEPS // len(plan.steps)))
 
@@ -98,7 +98,7 @@ def makespans(plan: Plan, costs: Costs, pool: Pool, n: int | None = None) -> lis
 
     n: None takes as many as are affordable; certain costs have one scenario whatever n is.
     """
-    if n is None or costs.doubt.is_certain:
+    if n is None or costs.uncertainty.is_certain:
         n = affordable(plan, costs)
     layout = layout_for(plan, pool)
     drawn = scenarios(costs, len(plan.dag), n)

@@ -66,8 +66,9 @@ def listed(names: Sequence[str], limit: int) -> str:
     ('a, b and 1 more', 'a')
     """
     shown = ", ".join(names[:limit])
-    n_more = len(names) - limit
-    return f"{shown} and {n_more:,} more" if n_more > 0 else shown
+    if len(names) <= limit:
+        return shown
+    return f"{shown} and {len(names) - limit:,} more"
 
 
 def seconds_text(seconds: float) -> str:
@@ -113,8 +114,9 @@ def difference_text(seconds: float) -> str:
     >>> difference_text(0.25), difference_text(-1.5)
     ('+250 ms', '-1.5 s')
     """
-    sign = "+" if seconds >= 0 else ""
-    return f"{sign}{seconds_text(seconds)}"
+    if seconds < 0:
+        return seconds_text(seconds)  # with its minus
+    return f"+{seconds_text(seconds)}"
 
 
 def bytes_text(n_bytes: int) -> str:

@@ -74,7 +74,7 @@ class Best:
         bound = lower_bound(problem.dag, problem.costs, problem.pool)
         ranked.insert(0, self._improved(problem, ranked, bound.seconds))
         chosen = ranked[0]
-        if not problem.costs.doubt.is_certain:
+        if not problem.costs.uncertainty.is_certain:
             chosen = most_robust(problem, ranked)
         makespan_s = outcome(chosen, problem.costs, problem.pool).makespan_s
         note = f"from {chosen.planner}; {certificate(makespan_s, bound)}"
@@ -129,7 +129,7 @@ def relaxed_variants(problem: Problem, plan: Plan) -> Iterator[Plan]:
     for limit in UNCERTAINTIES:
         steps = []
         for step in plan.steps:
-            is_uncertain = problem.costs.doubt.of(step.task) > limit
+            is_uncertain = problem.costs.uncertainty.of(step.task) > limit
             steps.append(replace(step, worker=None) if is_uncertain else step)
         if tuple(steps) != before:
             before = tuple(steps)

@@ -47,10 +47,10 @@ def test_no_example_of_the_readme_takes_a_planner_that_is_a_baseline() -> None:
 
 def test_the_readme_tells_the_forecast_of_the_picture_that_it_shows() -> None:
     picture = (ROOT / "docs" / "plan.svg").read_text(encoding="utf-8")
-    found = re.search(r"predicted ([\d.]+ s), ([\d.]+ to [\d.]+ s) in 8 of 10 runs", picture)
+    found = re.search(r"Forecast: ([\d.]+ s) \(([\d.]+ to [\d.]+ s) in 8 of 10 runs\)", picture)
 
     assert found is not None
-    assert "every function was measured" in picture
+    assert "Durations from past runs" in picture
     assert f"predicted\n{found[1]} ({found[2]} in 8 of 10 runs)" in README.read_text(
         encoding="utf-8"
     )

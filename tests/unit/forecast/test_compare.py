@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import pytest
 
 from dagnb.errors import PlanError
 from dagnb.forecast.compare import Comparison, PlannerResult, compare_plans
-from dagnb.graph.node import verbs
+from dagnb.graph import client_hook
 from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Planner, Pool, Problem
@@ -201,7 +201,7 @@ def test_the_text_is_an_aligned_table_and_the_problems_below() -> None:
 
 
 def test_it_shows_its_table_where_nothing_can_draw_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(verbs, "show", raising=False)
+    monkeypatch.setattr(client_hook, "_client", None)
     comparison = join()
 
     assert comparison._repr_mimebundle_() == {"text/plain": str(comparison)}
@@ -209,6 +209,7 @@ def test_it_shows_its_table_where_nothing_can_draw_it(monkeypatch: pytest.Monkey
 
 def test_it_shows_the_picture_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = {"text/html": "<table></table>", "text/plain": "a table"}
-    monkeypatch.setitem(verbs, "show", lambda thing: drawn)
+    drawing = replace(client_hook.client(), show=lambda thing: drawn)
+    monkeypatch.setattr(client_hook, "_client", drawing)
 
     assert join()._repr_mimebundle_() == drawn

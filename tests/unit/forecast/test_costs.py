@@ -69,8 +69,8 @@ def test_nothing_known_gives_wide_defaults(knowledge: Knowledge) -> None:
 
     assert {basis.text for basis in costs.basis.values()} == {"unknown"}
     assert known_share(costs, 3) == 0.0
-    assert costs.doubt.of(0) == pytest.approx(1.5)
-    assert costs.doubt.batch == 0.0
+    assert costs.uncertainty.of(0) == pytest.approx(1.5)
+    assert costs.uncertainty.batch == 0.0
     assert (costs.fetch, costs.cold) == (Costs.fetch, Costs.cold)
 
 
@@ -95,8 +95,8 @@ def test_one_run_teaches_every_call_its_own_time_and_size(knowledge: Knowledge) 
     assert [other.run(i) for i in range(2)] == [costs.run(2), costs.run(0)]
     assert {basis.text for basis in costs.basis.values()} == {"1 equal call"}
     assert known_share(costs, 4) == 1.0
-    assert max(costs.doubt.run.values()) <= 0.1
-    assert costs.doubt.batch == pytest.approx(0.15)
+    assert max(costs.uncertainty.run.values()) <= 0.1
+    assert costs.uncertainty.batch == pytest.approx(0.15)
 
 
 def test_new_arguments_fall_back_on_sizes_with_more_uncertainty(knowledge: Knowledge) -> None:
@@ -109,7 +109,7 @@ def test_new_arguments_fall_back_on_sizes_with_more_uncertainty(knowledge: Knowl
     assert "samples" in costs.basis[0].text
     assert costs.run(0) == pytest.approx(0.5)  # the middle one
     assert costs.basis[1].text == "4 equal calls"
-    assert costs.doubt.of(0) > 5 * costs.doubt.of(1)
+    assert costs.uncertainty.of(0) > 5 * costs.uncertainty.of(1)
 
 
 def test_pickling_is_predicted_by_call_too(knowledge: Knowledge) -> None:
@@ -144,7 +144,7 @@ def test_changed_code_is_more_uncertain(knowledge: Knowledge) -> None:
     changed = expected_costs(dag, knowledge, "here", ["new"] * 3)
 
     assert changed.run(1) == kept.run(1)
-    assert changed.doubt.of(1) > kept.doubt.of(1) + 0.3
+    assert changed.uncertainty.of(1) > kept.uncertainty.of(1) + 0.3
     assert changed.basis[1].text.endswith("of earlier code")
 
 
@@ -159,7 +159,7 @@ def test_what_a_machine_does_to_all_functions_is_one_uncertainty(knowledge: Know
             POOL,
         )
 
-    doubt = expected_costs(dag, knowledge, "here").doubt
+    doubt = expected_costs(dag, knowledge, "here").uncertainty
 
     assert doubt.batch == pytest.approx(0.33, abs=0.08)
     assert all(

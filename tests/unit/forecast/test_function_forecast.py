@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from dagnb.errors import UnknownNameError
 from dagnb.forecast.function_forecast import CURVE, FunctionForecast, function_forecast, relation
 from dagnb.forecast.knowledge import Knowledge
-from dagnb.graph.node import verbs
+from dagnb.graph import client_hook
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.basis import Basis
@@ -165,6 +166,7 @@ def test_it_shows_its_table_where_nothing_can_draw_it(
     taught: Knowledge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = forecast(taught)
-    monkeypatch.setitem(verbs, "show", lambda thing: {"text/plain": repr(thing)})
+    wordy = replace(client_hook.client(), show=lambda thing: {"text/plain": repr(thing)})
+    monkeypatch.setattr(client_hook, "_client", wordy)
 
     assert expected._repr_mimebundle_() == {"text/plain": str(expected)}

@@ -16,7 +16,7 @@ from tests import graphs
 from tests.unit.forecast.past_runs import floating, lived, story_of
 
 POOL = Pool(cap=2)
-EXPECTED = Costs(default_run_s=1.0, doubt=Uncertainty(batch=0.1))
+EXPECTED = Costs(default_run_s=1.0, uncertainty=Uncertainty(batch=0.1))
 REAL = EXPECTED.with_(run_s={1: 3.0})
 TOLD = {"pool": {"cap": 2}}
 

@@ -59,7 +59,7 @@ def test_each_task_costs_what_its_first_step_did(copied: Past, nothing: Knowledg
     assert dict(costs.run_s) == pytest.approx({0: 1.0, 1: 3.0})
     assert dict(costs.output_bytes) == {0: 50_000, 1: 7}
     assert dict(costs.basis) == {0: MEASURED, 1: MEASURED}
-    assert costs.doubt.is_certain
+    assert costs.uncertainty.is_certain
 
 
 def test_the_pool_is_the_one_that_was_planned_for(copied: Past, nothing: Knowledge) -> None:
@@ -72,7 +72,7 @@ def test_where_nothing_is_known_what_is_predicted_is_said_to_be_unknown(
     costs = copied.predicted(nothing).costs
 
     assert dict(costs.basis) == {0: UNKNOWN, 1: UNKNOWN}
-    assert not costs.doubt.is_certain
+    assert not costs.uncertainty.is_certain
 
 
 def test_arguments_are_what_was_unpickled_beside_the_values_of_others(
@@ -92,7 +92,7 @@ PROBLEM = Problem(
         store=LinearCost(0.25, 0.1),
         starts={(BIG, True): StartCost(invoke_s=1.0), (BIG, False): StartCost(invoke_s=5.0)},
         start_series=(StartCost(invoke_s=9.0),),
-        doubt=Uncertainty(batch=0.3),
+        uncertainty=Uncertainty(batch=0.3),
     ),
     pool=Pool(cap=4, eager=False),
 )

@@ -18,7 +18,7 @@ from tests.unit.forecast.past_runs import floating
 
 COSTS = Costs(
     default_run_s=1.0,
-    doubt=Uncertainty(batch=0.3),
+    uncertainty=Uncertainty(batch=0.3),
     basis={0: Basis("4 equal calls"), 1: UNKNOWN},
 )
 POOL = Pool(cap=2)

@@ -48,7 +48,7 @@ def aside(path: Path) -> list[Path]:
     """The files that were set aside."""
     return [
         result
-        for result in path.parent.glob("*.damaged-*")
+        for result in path.parent.glob(f"{path.name}.damaged-*")
         if not result.name.endswith(("-wal", "-shm"))
     ]
 
@@ -99,13 +99,15 @@ def test_a_file_with_foreign_tables_is_set_aside(path: Path) -> None:
 
 
 def test_of_several_that_meet_a_damaged_file_one_sets_it_aside(path: Path) -> None:
-    path.write_bytes(b"damaged")
+    for number in range(20):
+        file = path.with_name(f"history-{number}.sqlite")
+        file.write_bytes(b"damaged")
 
-    with ThreadPoolExecutor(4) as pool:
-        marks = set(pool.map(mark, [path] * 12))
+        with ThreadPoolExecutor(8) as pool:
+            marks = set(pool.map(mark, [file] * 16))
 
-    assert len(marks) == 1
-    assert len(aside(path)) == 1
+        assert len(marks) == 1
+        assert len(aside(file)) == 1
 
 
 @contextlib.contextmanager

@@ -280,7 +280,7 @@ class Supervisor:
             await self._on_failed_start(f"{death_report.cause(facts)}. {last_line}")
 
     def _death_facts(self, worker: WorkerProcess, ended: Exit) -> death_report.DeathFacts:
-        running = worker.status.read(of_the_dead=True)
+        running = worker.status.read(is_dead=True)
         was_overtime = False
         if running is not None:
             was_overtime = worker.status.timed_out(running.task, running.attempt)
@@ -290,7 +290,7 @@ class Supervisor:
         n_oom_kills = count_oom_kills(in_container=self._in_container)
         return death_report.DeathFacts(
             instance=worker.instance,
-            worker=worker.status.called(),
+            worker=worker.status.staffed(),
             code=ended.code,
             running=running,
             was_overtime=was_overtime,
