@@ -1,7 +1,18 @@
-"""Classes of errors that can be caught as what a task raised, of which only the names of its classes travel.
+"""Exception classes of dagnb's and the user's at once: `except KeyError` catches a failed task.
 
-A failed task is raised as one of our errors. So that `except KeyError` catches it too, a class is made that is ours and
-KeyError. The names come from a worker: nothing is unpickled or imported because of them, and no code of theirs runs.
+The exception itself does not travel from the worker: its class may not exist here, and unpickling
+it would run foreign code. Only the names of its class and bases travel (`class_names`, in a
+worker). In the client, `combined(TaskFailedError, names)` makes a subclass of TaskFailedError and
+of the first named class that is already loaded:
+
+    TaskFailedError   KeyError
+            |             |
+            +------+------+
+                   |
+            TaskFailedError       the class of the error that run.result() raises
+
+No module is imported, and no constructor or method of the user's class runs. Otherwise a failed
+task could execute code in the notebook just by naming a class.
 """
 
 from __future__ import annotations
@@ -18,6 +29,7 @@ from weakref import WeakValueDictionary
 E = TypeVar("E", bound=Exception)
 
 _MOST_CLASSES = 50
+"""Names that a worker sends at most, of a class with a long line of bases."""
 
 _NEVER_COMBINED = (
     StopIteration,  # Python makes a RuntimeError of these two when a coroutine raises them
@@ -28,80 +40,86 @@ _NEVER_COMBINED = (
 
 
 def class_names(kind: type[BaseException]) -> list[str]:
-    """The class and its bases as 'module:qualified.name', the class itself first."""
-    names = [f"{one.__module__}:{one.__qualname__}" for one in kind.__mro__ if one is not object]
-    return names[:_MOST_CLASSES]
+    """Returns the class and its bases as 'module:qualified.name', the class itself first."""
+    bases = kind.__mro__[:-1]  # the last one is `object`
+    return [f"{base.__module__}:{base.__qualname__}" for base in bases[:_MOST_CLASSES]]
 
 
 def combined(
     ours: type[E], names: Iterable[str], never: tuple[type[Exception], ...] = ()
 ) -> type[E]:
-    """A class that is `ours` and the first of the named classes that this process knows, so that both can be caught.
+    """Returns a subclass of `ours` and of the first named class that this process has loaded.
 
-    `ours` itself when none of them is known, or none can be combined with it; subclasses of `never` are not.
-    Names alone decide: nothing is unpickled or imported, and no code of the named class runs.
+    names: of a class and its bases, as class_names gives them. never: classes that are passed over.
+    Returns `ours` itself if no named class is loaded, or none can be combined with it.
     """
-    for theirs in filter(None, map(_known_class, names)):
+    for name in names:
+        theirs = _loaded_class(name)
+        if theirs is None:
+            continue
         if issubclass(ours, theirs):
-            break  # only the general classes are left, such as Exception
-        if not issubclass(theirs, (*_NEVER_COMBINED, *never)) and type(theirs) in {type, ABCMeta}:
-            made = _made.get((ours, theirs)) or _subclass(ours, theirs)
-            if made is not None:
-                return cast("type[E]", made)
+            break  # the names that follow are more general still, such as Exception
+        if issubclass(theirs, (*_NEVER_COMBINED, *never)):
+            continue
+        if type(theirs) not in {type, ABCMeta}:
+            continue  # another metaclass is code of the user's, which would run
+
+        both = _combined.get((ours, theirs)) or _subclass(ours, theirs)
+        if both is not None:
+            return cast("type[E]", both)
     return ours
 
 
 def blank(kind: type[E]) -> E:
-    """A new instance whose fields are not set, without the constructors of the classes it was combined of.
+    """Returns an instance without fields; no constructor of the combined classes runs.
 
-    Raises TypeError when Python refuses that.
+    Raises TypeError if Python refuses to make one.
     """
-    # Python accepts only the `__new__` of the base that lays out the memory; which one that is, it does not tell.
-    builtin = [
-        one
-        for one in kind.__mro__
-        if one.__module__ == "builtins" and issubclass(one, BaseException)
-    ]
-    for base in builtin:
-        with contextlib.suppress(TypeError):
-            return base.__new__(kind)
-    raise TypeError(f"{kind} cannot be made by any of {builtin}")
+    # Python accepts only the `__new__` of the base class that lays out the memory, and there is no
+    # way to ask which one that is: each built-in base is tried.
+    for base in kind.__mro__:
+        if base.__module__ == "builtins" and issubclass(base, BaseException):
+            with contextlib.suppress(TypeError):
+                return base.__new__(kind)
+    raise TypeError(f"no built-in base of {kind} can make an instance of it")
 
 
-_made: WeakValueDictionary[tuple[type, type], type] = WeakValueDictionary()
-"""classes by what they were combined of, so that equal failures have the same class"""
+_combined: WeakValueDictionary[tuple[type, type], type] = WeakValueDictionary()
+"""Combined classes by their two bases: equal failures have the same class."""
 
 
-def _known_class(name: str) -> type[Exception] | None:
-    """The exception class of this name, unless it would have to be imported."""
+def _loaded_class(name: str) -> type[Exception] | None:
+    """Returns the exception class of this name; None if it would have to be imported."""
     module_name, _, path = name.partition(":")
     module = sys.modules.get(module_name)
     if not issubclass(type(module), ModuleType):
         return None
-    # Not by getattr: it would call the __getattr__ of a module, and import a module that is loaded lazily.
+    # Not by getattr: that would call the __getattr__ of the module, and import a module that loads
+    # lazily.
     names = object.__getattribute__(module, "__dict__")
-    found: Any = None
+    known: Any = None
     for part in path.split("."):
-        found = names.get(part)
-        if not issubclass(type(found), type):
+        known = names.get(part)
+        if not issubclass(type(known), type):
             return None
-        names = type.__getattribute__(found, "__dict__")
-    return found if issubclass(found, Exception) else None
+        names = type.__getattribute__(known, "__dict__")
+    return known if issubclass(known, Exception) else None
 
 
 def _subclass(ours: type[Exception], theirs: type[Exception]) -> type[Exception] | None:
-    """None where Python cannot combine them."""
-    # Whatever Python does with an exception (print, compare, copy, set a field), it shall do as with one of ours:
-    # the methods of their class may rely on fields that only its own constructor sets.
+    """Returns a class with both bases; None if Python cannot combine them."""
+    # Printing, comparing, copying and setting a field shall do what they do with an error of ours:
+    # the methods of the other class may rely on fields that only its own constructor sets.
     fields: dict[str, Any] = {
         name: inspect.getattr_static(ours, name) for name in dir(BaseException)
     }
     for name in ("__new__", "__class__", "__dict__", "__init_subclass__", "__subclasshook__"):
         fields.pop(name, None)
-    fields |= dict.fromkeys(
-        getattr(ours, "__annotations__", ())
-    )  # else a property of theirs could take the place
-    # Whoever holds an exception asks whether there is one, as futures do: one that is empty is still an error.
+    # Fields of ours are class attributes, too: else a property of the other class would take their
+    # place.
+    fields |= dict.fromkeys(getattr(ours, "__annotations__", ()))
+    # Futures test `if exception:`. A class with a length of 0 would make the failure look like a
+    # success.
     fields |= {"__bool__": lambda self: True}
     fields |= {
         "__module__": ours.__module__,
@@ -110,16 +128,18 @@ def _subclass(ours: type[Exception], theirs: type[Exception]) -> type[Exception]
     }
     metaclass: Any = type(theirs)
     try:
-        made: type[Exception] = metaclass(ours.__name__, (ours, theirs), fields)
-        blank(made)
+        both: type[Exception] = metaclass(ours.__name__, (ours, theirs), fields)
+        blank(both)
     except TypeError:
         return None
-    _made[ours, theirs] = made
-    return made
+    _combined[ours, theirs] = both
+    return both
 
 
 def _refuse(self: Exception, name: str) -> Any:
+    """Explains why a field of the user's exception class is missing."""
     raise AttributeError(
-        f"{name!r} is not here: an exception's own fields stay with the worker. Its message, lines and output are in "
-        ".errors; what else the caller needs, the task can write into the message or return as its value."
+        f"this error has no {name!r}: fields of the task's own exception stay with the worker. "
+        "Its message, traceback and output are in .errors. "
+        "If you need more, put it into the message, or return it as the task's value."
     )

@@ -1,22 +1,26 @@
-"""Every error dagnb raises on purpose; the class says whose move it is.
+"""Every error that dagnb raises on purpose; the class says who can fix it, and where.
 
     DagnbError
-    |- GraphError        CycleError, ArgumentChangedError, NoNodeError,         the graph you drew
-    |                    UnserialisableError
-    |- PlanError         UnknownNameError, UnknownTaskError, InvalidPlanError   what was asked for, of a planner too
-    |- ConfigError       RequirementError, AmbiguousNameError                   a setting, a name
-    |- StorageError      BlobMissingError, StorageUnavailableError,             the store
-    |                    StorageLostError, StorageFullError, StorageLimitError,
-    |                    SignatureError, RunMissingError, RunNotStoredError,
-    |                    UnknownRunError
-    |- HistoryError                                                             what past runs taught
-    |- LaunchError       VersionMismatchError, ImageBuildError                  starting workers
-    |- RunError          TaskFailedError, RunTimeoutError, RunCancelledError,   your task, your limit
-    |                    ValueUnreadableError
-    |- OriginalError                                                            what a failed task raised
-    `- ProtocolError                                                            a defect of dagnb itself
+    |- GraphError       the graph you built
+    |                   CycleError, ArgumentChangedError, NoNodeError, UnserialisableError
+    |- PlanError        a plan, or a name that is unknown
+    |                   UnknownNameError, UnknownTaskError, InvalidPlanError
+    |- ConfigError      a setting
+    |                   RequirementError, AmbiguousNameError
+    |- StorageError     the store
+    |                   BlobMissingError, StorageUnavailableError, StorageLostError,
+    |                   StorageFullError, StorageLimitError, SignatureError, RunMissingError,
+    |                   RunNotStoredError, UnknownRunError
+    |- HistoryError     the file of past runs
+    |- LaunchError      the start of workers
+    |                   VersionMismatchError, ImageBuildError
+    |- RunError         your task, your limit
+    |                   TaskFailedError, RunTimeoutError, RunCancelledError, ValueUnreadableError
+    |- OriginalError    what a failed task raised
+    `- ProtocolError    a defect of dagnb itself
 
-An error carries fields; its message is a template of them and ends with the cure. All of them can be pickled.
+The message of an error says what happened, with the values, and ends with the cure. The values are
+fields of the error, too, so that a program need not parse the message. All errors can be pickled.
 """
 
 from __future__ import annotations
@@ -33,10 +37,12 @@ from dagnb.failure import details, first_failure, without_stop
 
 
 class DagnbError(Exception):
-    """Root of the tree: catch this to catch whatever dagnb raises on purpose."""
+    """The base class of all errors that dagnb raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Rebuild from the fields, whatever the signature of the subclass."""
+        """Returns what pickle needs to rebuild the error from its fields."""
+        # Python would call the constructor with `args`, which is the message alone; the
+        # constructors of the subclasses take other arguments.
         return (_rebuild, (type(self), self.args, self.__dict__))
 
 
@@ -48,109 +54,130 @@ def _rebuild(kind: type[DagnbError], args: tuple[Any, ...], fields: dict[str, An
 
 
 class GraphError(DagnbError):
-    """The graph, or the use of a node, makes no sense."""
+    """The graph is invalid, or a node was used in an invalid way."""
 
 
 class CycleError(GraphError):
-    """The graph has a cycle; `cycle` names its tasks in order."""
+    """The graph has a cycle.
+
+    cycle: names of its tasks, in order.
+    """
 
     def __init__(self, cycle: Sequence[str]) -> None:
         self.cycle = tuple(cycle)
         path = " -> ".join((*self.cycle, self.cycle[0]))
         super().__init__(
-            f"the graph has a cycle: {path}. A task cannot wait for itself: break one of these edges."
+            f"the graph has a cycle: {path}. "
+            "A task cannot wait for itself: break one of these edges."
         )
 
 
 class NoNodeError(GraphError):
-    """A run was asked for something that is no node, and holds none."""
+    """A run was requested for a value that is not a node and contains none."""
 
     def __init__(self, kind: str, text: str) -> None:
         self.kind, self.text = kind, text
         super().__init__(
-            f"{kind} {text} is no node, and holds none. Call a @task function to get one; dagnb.run takes nodes, and "
-            "lists, tuples, dicts and other structures of nodes."
+            f"{kind} {text} is not a node and contains none. Call a @task function to get a node; "
+            "dagnb.run takes nodes, and lists, tuples, dicts and other structures of nodes."
         )
 
 
 class ArgumentChangedError(GraphError):
-    """Large memory of an argument was written to after the call and before the run."""
+    """A large argument was modified in place between the call of the task and the run."""
 
     def __init__(self, task: str, argument: str, kind: str) -> None:
         self.task, self.argument, self.kind = task, argument, kind
         what = f"argument '{argument}' ({kind})" if argument else "an argument"
         super().__init__(
-            f"{what} of task '{task}' was changed in place after the call and before the run. The call took it as it "
-            "was, but large arrays are not copied. Give the call a copy (array.copy()), or change it after the run."
+            f"{what} of task '{task}' was changed in place after the call and before the run. "
+            "A run uses arguments as they were at the call, but large arrays are not copied. "
+            "Pass a copy to the call (array.copy()), or change it after the run."
         )
 
 
 class UnserialisableError(GraphError):
-    """A function, argument or result cannot travel to another process.
+    """A function, argument or result cannot be sent to another process.
 
-    reason: names the part of it that cannot, by its path, where that could be found. cure: of its kind, where known.
+    what: 'the function', 'the result' or the argument. reason: names the part that cannot be
+    pickled, by its path where that is known. cure: for objects of its kind; '' for the general one.
     """
 
     def __init__(self, task: str, what: str, reason: str, cure: str = "") -> None:
         self.task, self.what, self.reason, self.cure = task, what, reason, cure
-        if not cure and what == "the result":
-            returned = (
-                "Return plain data (a path, a list) instead, and let whoever needs it open or"
-            )
-            cure = f"{returned} create the object inside the task."
-        elif not cure:
-            cure = "Pass plain data (a path instead of an open file) or create the object inside the task."
+        if not cure:
+            cure = _RETURN_PLAIN_DATA if what == "the result" else _GIVE_PLAIN_DATA
         super().__init__(f"{what} of task '{task}' cannot be pickled: {reason}. {cure}")
 
 
+_RETURN_PLAIN_DATA = (
+    "Return plain data (a path, a list) instead, "
+    "and open or create the object inside the task that needs it."
+)
+_GIVE_PLAIN_DATA = (
+    "Pass plain data (a path instead of an open file) or create the object inside the task."
+)
+
+
 class PlanError(DagnbError):
-    """A planner was asked for something impossible."""
+    """A planner cannot do what was asked, or a name is unknown."""
 
 
 class UnknownNameError(PlanError):
-    """A name nobody registered; `known` lists what there is, `nearest` the likeliest meant."""
+    """A name is unknown.
+
+    kind: of thing, such as 'planner'. known: all names. nearest: the most similar of them, or None.
+    """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, tuple(sorted(known))
-        in_lower_case = {each.casefold(): each for each in self.known}
+        in_lower_case = {known_name.casefold(): known_name for known_name in self.known}
         close = difflib.get_close_matches(name.casefold(), in_lower_case, n=1, cutoff=0.5)
         self.nearest = in_lower_case[close[0]] if close else None
-        hint = (
-            f"Did you mean '{self.nearest}'?"
-            if self.nearest
-            else f"Known: {', '.join(self.known) or 'none'}."
-        )
+        hint = f"Known: {', '.join(self.known) or 'none'}."
+        if self.nearest:
+            hint = f"Did you mean '{self.nearest}'?"
         super().__init__(f"unknown {kind} '{name}'. {hint}")
 
 
 class UnknownTaskError(UnknownNameError, KeyError):
-    """A run has no such task; `known` lists names that are near."""
+    """A run has no task of this name.
+
+    known: names of tasks that are similar.
+    """
 
     def __init__(self, task: str, known: Iterable[str]) -> None:
         super().__init__("task", task, known)
 
     def __str__(self) -> str:
-        """Give the message as it is, which a KeyError would put in quotes."""
+        """Returns the message."""
+        # KeyError would return its repr, in quotes.
         return str(self.args[0])
 
 
 class InvalidPlanError(PlanError):
-    """The plan does not fit its graph; `problems` says where, one sentence each."""
+    """A plan does not fit its graph.
+
+    problems: one sentence each.
+    """
 
     def __init__(self, planner: str, problems: Sequence[str]) -> None:
         self.planner, self.problems = planner, tuple(problems)
-        shown = "; ".join(self.problems[:5]) + ("; ..." if len(self.problems) > 5 else "")
         super().__init__(
-            f"the plan of '{planner}' does not fit its graph: {shown}. Correct the planner, or take planner='flexible'."
+            f"the plan of '{planner}' does not fit its graph: {_shown(problems, 5, '; ')}. "
+            "Correct the planner, or take planner='flexible'."
         )
 
 
 class ConfigError(DagnbError):
-    """A setting is wrong or missing; the message names it and the cure."""
+    """A setting is wrong or missing."""
 
 
 class AmbiguousNameError(ConfigError):
-    """A name that may mean several things, or is empty; `candidates` lists them, a line each."""
+    """A name is empty, or several things have it.
+
+    candidates: a line about each of them.
+    """
 
     def __init__(
         self, kind: str, name: str, problem: str, candidates: Sequence[str], cure: str
@@ -161,26 +188,24 @@ class AmbiguousNameError(ConfigError):
 
 
 class RequirementError(ConfigError):
-    """A line is no requirement that workers can have; `number` counts the lines of `source` from 1."""
+    """A line of requirements is none that workers can install.
+
+    source: name of the file, '' for a list. number: of the line, from 1.
+    """
 
     def __init__(self, source: str, number: int, line: str, problem: str, cure: str) -> None:
-        self.source, self.number, self.line, self.problem, self.cure = (
-            source,
-            number,
-            line,
-            problem,
-            cure,
-        )
+        self.source, self.number, self.line = source, number, line
+        self.problem, self.cure = problem, cure
         where = f"{source}, line {number}" if source else f"requirement {number}"
         super().__init__(f"{where}: {line!r} {problem}. {cure}")
 
 
 class StorageError(DagnbError):
-    """The store said no."""
+    """The store failed or refused."""
 
 
 class HistoryError(DagnbError):
-    """The file of past runs cannot be read or written; runs do without it."""
+    """The history file of past runs cannot be read or written. Runs work without it."""
 
 
 class StorageUnavailableError(StorageError):
@@ -190,24 +215,25 @@ class StorageUnavailableError(StorageError):
         self.url, self.reason = url, reason
         super().__init__(
             f"the store at {url} cannot be reached: {without_stop(reason)}. "
-            "Is the server up? `dagnb doctor` tells more."
+            "Is the server running? `dagnb doctor` checks it."
         )
 
 
 class StorageLostError(StorageUnavailableError):
-    """The embedded server has ended, and the runs it held in memory with it: waiting for it is of no use."""
+    """The embedded server has ended, and the runs that it held in memory are lost."""
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(url, reason)
         message = (
-            f"dagnb's own server at {url} was ended ({reason.rstrip('.')}), and with it the runs it held in memory. "
-            "Start them again; a server of yours keeps them if it writes to disk: store='redis://...'."
+            f"dagnb's own server at {url} has ended ({reason.rstrip('.')}), "
+            "and the runs that it held in memory are lost. Start them again. "
+            "A server of your own keeps runs if it writes to disk: store='redis://...'."
         )
         self.args = (message,)
 
 
 class StorageFullError(StorageError):
-    """The store has no room left for a value."""
+    """The store has no memory left for a value."""
 
     def __init__(self, n_bytes: int, reason: str) -> None:
         self.n_bytes, self.reason = n_bytes, reason
@@ -218,70 +244,80 @@ class StorageFullError(StorageError):
 
 
 class StorageLimitError(StorageError):
-    """The server takes nothing so large in one piece; `limit_bytes` is its proto-max-bulk-len."""
+    """A value is larger than the server accepts in one piece.
+
+    limit_bytes: the proto-max-bulk-len of the server.
+    """
 
     def __init__(self, url: str, n_bytes: int, limit_bytes: int) -> None:
         self.url, self.n_bytes, self.limit_bytes = url, n_bytes, limit_bytes
         super().__init__(
-            f"{n_bytes} bytes must travel in one piece, and the store at {url} takes at most {limit_bytes}: that is "
-            "its proto-max-bulk-len. Raise it with `CONFIG SET proto-max-bulk-len`, or pass large data as one array, "
-            "bytes object or string, which travels in pieces, or as the result of a task."
+            f"{n_bytes} bytes must be sent in one piece, and the store at {url} accepts at most "
+            f"{limit_bytes}, its proto-max-bulk-len. "
+            "Raise it with `CONFIG SET proto-max-bulk-len`, or pass large data as one array, "
+            "bytes object or string, which is sent in pieces, or as the result of a task."
         )
 
 
 class BlobMissingError(StorageError):
-    """A value that should be in the store is not."""
+    """A value that should be in the store is missing."""
 
     def __init__(self, blobs: Sequence[str]) -> None:
         self.blobs = tuple(blobs)
-        shown = ", ".join(self.blobs[:3]) + (", ..." if len(self.blobs) > 3 else "")
         super().__init__(
-            f"{len(self.blobs)} value(s) are missing from the store: {shown}. Run the DAG again."
+            f"{len(self.blobs)} value(s) are missing from the store: {_shown(blobs, 3, ', ')}. "
+            "Run the DAG again."
         )
 
 
 class SignatureError(StorageError):
-    """Bytes from the store do not carry our signature: they are refused before they are unpickled."""
+    """Bytes from the store lack this user's signature, and were not unpickled."""
 
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(
             f"{what} does not carry this user's signature and was not unpickled. "
-            "Somebody else wrote to the store, or the key file changed: compare DAGNB_HOME of both sides."
+            "Another user wrote to the store, or the key file changed: "
+            "compare DAGNB_HOME of both sides."
         )
 
 
 class RunMissingError(StorageError):
-    """The store knows no such run (any more)."""
+    """The store has no run of this id, or no longer."""
 
     def __init__(self, run: str) -> None:
         self.run = run
         super().__init__(
-            f"the store knows no run '{run}': it was forgotten, it expired, or the server restarted without its data. "
-            "`dagnb runs` lists what is there."
+            f"the store knows no run '{run}': it was forgotten, it expired, "
+            "or the server restarted without its data. `dagnb runs` lists the runs that are there."
         )
 
 
 class RunNotStoredError(RunMissingError):
-    """A run that the history keeps and this store does not hold; `instead`: one of that name which it does, or ''."""
+    """The history has this run, but the store does not.
+
+    instead: id of the newest run of the same name that the store holds, or ''.
+    """
 
     def __init__(self, run: str, instead: str = "") -> None:
         super().__init__(run)
         self.instead = instead
-        older = (
-            f"The newest of that name in this store is {instead}."
-            if instead
-            else "`dagnb runs` lists what it holds."
+        next_step = "`dagnb runs` lists the runs in this store."
+        if instead:
+            next_step = f"The newest run of that name in this store is {instead}."
+        message = (
+            f"run {run} is over and kept in the history, but this store has nothing of it: "
+            "it was forgotten, it expired, or it ran on another store. "
+            f"`dagnb simulate` and `dagnb export` still work on it. {next_step}"
         )
-        told = (
-            f"run {run} is over and kept in the history, but this store holds nothing of it: it was forgotten, it "
-            f"expired, or it ran on another store. `dagnb simulate` and `dagnb export` still work on it. {older}"
-        )
-        self.args = (told,)
+        self.args = (message,)
 
 
 class UnknownRunError(RunMissingError, UnknownNameError):
-    """Neither the store nor the history knows a run that could be meant; `known` lists names that are near."""
+    """Neither the store nor the history has a run of this name or id.
+
+    known: names of runs that are similar.
+    """
 
     def __init__(self, run: str, known: Iterable[str]) -> None:
         self.run = run
@@ -289,9 +325,8 @@ class UnknownRunError(RunMissingError, UnknownNameError):
         if not self.known:
             self.args = (f"unknown run '{run}': there are no runs yet.",)
         elif self.nearest is None:
-            self.args = (
-                f"{self.args[0]} `dagnb runs` lists what the store holds, `dagnb history` what is kept.",
-            )
+            lists = "`dagnb runs` lists the runs in the store, `dagnb history` those of the past."
+            self.args = (f"{self.args[0]} {lists}",)
 
 
 class LaunchError(DagnbError):
@@ -299,7 +334,7 @@ class LaunchError(DagnbError):
 
 
 class VersionMismatchError(LaunchError):
-    """Two sides of a run have versions that do not fit."""
+    """The client and the worker of a run have incompatible versions."""
 
     def __init__(
         self,
@@ -308,36 +343,37 @@ class VersionMismatchError(LaunchError):
         cure: str = "Install the same versions on both sides, then run again.",
     ) -> None:
         self.ours, self.theirs = ours, theirs
-        super().__init__(f"the run was made by {theirs}, this side is {ours}. {cure}")
+        super().__init__(f"the run was made with {theirs}, but this side has {ours}. {cure}")
 
 
 class ImageBuildError(LaunchError):
-    """The image of Docker workers could not be built; `lines` are the last errors of pip, or of whatever failed."""
+    """The image of Docker workers could not be built.
+
+    lines: the last errors of pip, or of the step that failed.
+    """
 
     def __init__(
         self, base: str, requirements: Sequence[str], lines: Sequence[str], cure: str
     ) -> None:
-        self.base, self.requirements, self.lines, self.cure = (
-            base,
-            tuple(requirements),
-            tuple(lines),
-            cure,
-        )
-        wanted = f" with {', '.join(requirements)}" if requirements else ""
-        told = "".join(f"\n    {line}" for line in lines)
+        self.base, self.requirements = base, tuple(requirements)
+        self.lines, self.cure = tuple(lines), cure
+        packages = f" with {', '.join(requirements)}" if requirements else ""
+        output = "".join(f"\n    {line}" for line in lines)
         super().__init__(
-            f"the image of workers on {base}{wanted} could not be built:{told}\n{cure}"
+            f"the image of workers on {base}{packages} could not be built:{output}\n{cure}"
         )
 
 
 class RunError(DagnbError):
-    """A run did not give its result, for a reason of yours: your task, your limit, your cancel."""
+    """A run has no result because of its user: a task failed, a limit passed, it was cancelled."""
 
 
 class TaskFailedError(RunError):
-    """Tasks failed for good; `errors` holds their last attempts, the first failure first.
+    """Tasks failed, retries included.
 
-    A run raises one that is of the first failure's own class, too: `except KeyError` catches it. See task_failed.
+    A run raises a subclass that is also a subclass of what the first task raised: `except KeyError`
+    catches it, too. See task_failed.
+    errors: the last attempt of each failed task, in order of failure.
     """
 
     run: str
@@ -345,41 +381,48 @@ class TaskFailedError(RunError):
 
     def __init__(self, run: str, errors: Sequence[TaskError]) -> None:
         self.run, self.errors = run, tuple(errors)
-        # Not by super(): the class that this one is combined with may have a constructor of its own.
-        BaseException.__init__(
-            self, f"{first_failure(self.errors)} `dagnb errors {run}` shows everything."
-        )
-        if (first := self.errors[0]).traceback:  # a worker that died raised nothing
+        # Not by super(): the class that this one is combined with may have a constructor of its
+        # own.
+        message = f"{first_failure(self.errors)} `dagnb errors {run}` shows everything."
+        BaseException.__init__(self, message)
+
+        first = self.errors[0]
+        if first.traceback:  # a worker that died raised nothing
             self.__cause__ = OriginalError(first.type, first.message, first.traceback)
 
     def __init_subclass__(cls) -> None:
-        """Keep such a hook of the class that this one is combined with from running."""
+        """Keeps this hook of the user's class from running when both are combined."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Rebuild from the fields; the class is looked up again where it is unpickled."""
+        """Returns what pickle needs; the combined class is made anew where it is unpickled."""
         notes = {name: value for name, value in vars(self).items() if name not in {"run", "errors"}}
         return task_failed, (self.run, self.errors), notes or None
 
     def __str__(self) -> str:
-        """Give the message, then what is known of the first failures: the user's own lines, and what was printed."""
+        """Returns the message, then traceback and output of the first failures."""
         return "\n\n".join([str(self.args[0]), *details(self.errors)])
 
 
 def task_failed(run: str, errors: Sequence[TaskError]) -> TaskFailedError:
-    """A TaskFailedError that can also be caught as the exception that the first failed task raised.
+    """Returns a TaskFailedError that can also be caught as the exception of the first failed task.
 
-    Of the exception's class and its bases, the first counts that this process has loaded: built in, of an imported
-    module, or of the notebook. dagnb's own errors are left out: they would say something about this run.
+    The second base is the first class, of the exception's class and its bases, that this process
+    has
+    loaded: a built-in one, one of an imported module, or one of the notebook.
     """
+    # Never one of dagnb's own: a StorageError raised in a task says nothing about the store of this
+    # run.
     error = blank(combined(TaskFailedError, errors[0].mro, never=(DagnbError,)))
-    error.__init__(run, errors)  # type: ignore[misc]  # `blank` skips the constructors of foreign classes
+    # `blank` skips the constructors of foreign classes.
+    error.__init__(run, errors)  # type: ignore[misc]  # a method, but the only one that sets fields
     return error
 
 
 class OriginalError(DagnbError):
-    """Stands for the exception that a task raised, as the cause of TaskFailedError; it did not travel itself.
+    """The cause of a TaskFailedError; stands for the exception, which stayed with the worker.
 
-    type: the name of its class. message: its own. lines: its traceback as Python writes it.
+    type: name of the exception's class. message: its text. lines: its traceback as Python prints
+    it.
     """
 
     def __init__(self, kind: str, message: str, lines: Sequence[str]) -> None:
@@ -388,7 +431,7 @@ class OriginalError(DagnbError):
 
 
 class RunTimeoutError(RunError, TimeoutError):
-    """Waiting took longer than asked, or the run passed its deadline; see `run` for which."""
+    """A run gave no result within the time limit of a wait, or passed its own deadline."""
 
     def __init__(
         self,
@@ -410,10 +453,12 @@ class RunCancelledError(RunError):
 
 
 class ValueUnreadableError(RunError):
-    """The run went well, but this process cannot unpickle a value of it.
+    """The run succeeded, but this process cannot unpickle one of its values.
 
-    pickles: task -> (pickle, buffers), signed by this user: `pickle.loads(pickle, buffers=buffers)` reads it once its
-    classes are here. values: task -> value of the others asked for, which could be read. reason: of the first.
+    pickles: task -> (pickle, buffers), with a valid signature of this user.
+        `pickle.loads(pickle, buffers=buffers)` reads it once its classes are defined.
+    values: task -> value, of those that could be read.
+    reason: message of the first error.
     """
 
     def __init__(
@@ -425,14 +470,24 @@ class ValueUnreadableError(RunError):
     ) -> None:
         self.run, self.reason, self.pickles, self.values = run, reason, dict(pickles), dict(values)
         first = next(iter(self.pickles))
-        also = f" (and {len(self.pickles) - 1} more)" if len(self.pickles) > 1 else ""
-        kept = f", and .values those of {', '.join(list(self.values)[:3])}" if self.values else ""
+        n_more = len(self.pickles) - 1
+        more = f" (and {n_more} more)" if n_more else ""
+        readable = f", and .values those of {', '.join(list(self.values)[:3])}" if values else ""
         super().__init__(
-            f"the value of task '{first}'{also} cannot be read here: {reason[:2_000].rstrip('.')}. Define its class "
-            f"as the task had it and ask again with run.value('{first}'), or have the task return plain data. "
-            f"Nothing is lost: .pickles of this error holds the bytes{kept}."
+            f"the value of task '{first}'{more} cannot be read here: "
+            f"{reason[:2_000].rstrip('.')}. Define its class as the task had it and ask again with "
+            f"run.value('{first}'), or have the task return plain data. "
+            f"Nothing is lost: .pickles of this error holds the bytes{readable}."
         )
 
 
 class ProtocolError(DagnbError):
-    """Our own invariant broke: a defect of dagnb. Please report it with `dagnb show RUN`."""
+    """A defect of dagnb: one of its invariants broke. Please report it with `dagnb show RUN`."""
+
+
+def _shown(names: Sequence[str], most: int, separator: str) -> str:
+    """Returns the first names as one text, with an ellipsis for the others."""
+    shown = list(names[:most])
+    if len(names) > most:
+        shown.append("...")
+    return separator.join(shown)

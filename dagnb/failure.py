@@ -1,9 +1,9 @@
 """The record of one failed attempt of a task: its fields, its JSON, and its texts for people.
 
-Workers, supervisors and the agent write the record with `TaskError.to_json`; the store keeps the text under
-(task, attempt) in the errors key; clients read it with `TaskError.from_json`. Both directions are in this file,
-so a new field is added in one place. Records of older and newer versions are read, too: a missing or null field
-has its default, an unknown field is ignored.
+Workers, supervisors and the agent write the record with `TaskError.to_json`; the store keeps the
+text under (task, attempt) in the errors key; clients read it with `TaskError.from_json`. Both
+directions are in this file, so a new field is added in one place. Records of older and newer
+versions are read, too: a missing or null field has its default, an unknown field is ignored.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ _SHOWN = 200
 class Frame:
     """One line of a remote traceback; columns are 0-based character offsets, None where unknown.
 
-    file: as people call it, 'Cell In[4]' or a path. source: the line with its indent. is_library: installed code.
-    before, after: its neighbours in the same function. times: how often it came in a row.
+    file: as people call it, 'Cell In[4]' or a path. source: the line with its indent.
+    is_library: the file is installed code. before, after: neighbouring lines of the same function.
+    times: number of identical frames in a row, as a recursion gives them.
     """
 
     file: str
@@ -48,11 +49,11 @@ class Frame:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Frame:
-        """Returns the frame of a parsed JSON object. A missing source line is looked up in this process."""
+        """Returns the frame of a JSON object; looks up a missing source line in this process."""
         frame = cls(**_known_fields(cls, data))
         if frame.source:
             return frame
-        # A worker that died could not read the text of a cell; the notebook's own process has it.
+        # A worker without the text of a cell writes no source; the notebook's own process has it.
         return replace(frame, source=linecache.getline(frame.file, frame.line).rstrip())
 
     def __repr__(self) -> str:
@@ -61,7 +62,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """An exception that another was raised from, or while handling it, or one that is part of a group."""
+    """An exception behind another one.
+
+    how: 'cause' (`raise ... from`), 'context' (raised while handling it) or 'part' (of a group).
+    """
 
     how: Literal["cause", "context", "part"]
     type: str
@@ -83,7 +87,8 @@ class Cause:
 class TaskError:
     """One failed attempt of a task, as the errors key of the store holds it.
 
-    task, attempt, final: are not part of the JSON; the reader knows them from the key and from the task's state.
+    task, attempt, final: are not part of the JSON; the reader knows them from the key and from the
+    task's state.
     worker: its name, or the id of the instance if it staffed no worker yet.
     type: name of the exception's class, or WORKER_DIED, TIME_LIMIT, LEASE_LOST.
     mro: the exception's class and its bases, as catchable.class_names gives them.
@@ -115,13 +120,13 @@ class TaskError:
         written = asdict(self)
         for field in fields(self):
             is_default = written[field.name] == field.default
-            if is_default or field.name in _OF_THE_READER:
+            if is_default or field.name in ("task", "attempt", "final"):
                 del written[field.name]
         return json.dumps(written)
 
     @classmethod
     def from_json(cls, text: str, *, task: str, attempt: int, final: bool = False) -> TaskError:
-        """Returns the error that to_json wrote, with what the key and the state of the task say."""
+        """Returns the error that to_json wrote; the arguments are the fields it leaves out."""
         known = _known_fields(cls, json.loads(text))
         return cls(**known | {"task": task, "attempt": attempt, "final": final})
 
@@ -129,21 +134,20 @@ class TaskError:
         return f"<{_cut(self.line())}>"
 
     def text(self) -> str:
-        """Python's own text; empty where it only repeats the message."""
+        """Returns the traceback as Python prints it; '' where it only repeats the message."""
         text = "".join(self.traceback).rstrip()
-        return text if "Traceback (" in text or '  File "' in text else ""
+        if "Traceback (" in text or '  File "' in text:
+            return text
+        return ""
 
     def line(self) -> str:
-        """One line for lists and logs."""
+        """Returns one line for lists and logs."""
         raised = headline(self.type, self.message)
         return f"task '{self.task}' attempt {self.attempt} on {self.worker}: {raised}"
 
 
-_OF_THE_READER = frozenset({"task", "attempt", "final"})
-
-
 def _known_fields(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the constructor arguments of a record that a JSON object holds; null counts as missing."""
+    """Returns the constructor arguments that a JSON object holds; null counts as missing."""
     known: dict[str, Any] = {}
     for field in fields(kind):
         value = data.get(field.name)
@@ -154,19 +158,12 @@ def _known_fields(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
         elif field.name == "causes":
             value = map(Cause.from_json, value)
         # JSON has no tuples, and the records are frozen and hashable.
-        known[field.name] = value if isinstance(value, _SCALARS) else tuple(value)
+        known[field.name] = value if isinstance(value, str | int | float) else tuple(value)
     return known
 
 
-_SCALARS = (str, int, float)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
 def headline(kind: str, message: str) -> str:
-    """The type of an exception and its message, as Python writes them: the type alone where there is no message.
+    """Returns the type of an exception and its message, as Python prints them.
 
     >>> headline("KeyError", "'x'"), headline("KeyboardInterrupt", "")
     ("KeyError: 'x'", 'KeyboardInterrupt')
@@ -175,12 +172,12 @@ def headline(kind: str, message: str) -> str:
 
 
 def reason_of(error: BaseException) -> str:
-    """The message of an exception, or its type where it has none, as part of a sentence: without a full stop."""
+    """Returns the message of an exception as part of a sentence; its type if it has no message."""
     return without_stop(_message(error).strip()) or type(error).__name__
 
 
 def raised_text(error: BaseException) -> str:
-    """The type of an exception and its message, as headline; the type alone where the message cannot be asked for."""
+    """Returns the headline of an exception; its type alone if its message cannot be read."""
     return headline(type(error).__name__, _message(error))
 
 
@@ -192,16 +189,18 @@ def _message(error: BaseException) -> str:
 
 
 def without_stop(text: str) -> str:
-    """The text without the full stop at its end; an ellipsis stays.
+    """Returns the text without the full stop at its end; an ellipsis stays.
 
     >>> without_stop("no such file."), without_stop("write timeout_s=...")
     ('no such file', 'write timeout_s=...')
     """
-    return text[:-1] if text.endswith(".") and not text.endswith("..") else text
+    if text.endswith(".."):
+        return text
+    return text.removesuffix(".")
 
 
 def sentence(text: str) -> str:
-    """The text with a full stop at its end, unless it has one.
+    """Returns the text with a full stop at its end.
 
     >>> sentence("no such file"), sentence("no such file."), sentence("write timeout_s=...")
     ('no such file.', 'no such file.', 'write timeout_s=...')
@@ -209,35 +208,45 @@ def sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-_TOLD = 5
-"""so many failures are told of at most"""
+_DETAILED = 5
+"""Failures that an error message describes in full; the others are counted."""
 
 
 def first_failure(errors: Sequence[TaskError]) -> str:
-    """Which task failed first, of what, and how many others did."""
+    """Returns a sentence about the first failure, which also counts the others."""
     first = errors[0]
-    more = (
-        f" (and {len(errors) - 1} more). This is the first that failed" if len(errors) > 1 else ""
-    )
-    raised = sentence(without_stop(headline(first.type, first.message[:2_000])) + more)
-    return (
-        f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}: {raised}"
-    )
+    # An exception's message may end with a full stop, or in an ellipsis, or with neither.
+    raised = without_stop(headline(first.type, first.message[:2_000]))
+    if len(errors) > 1:
+        raised += f" (and {len(errors) - 1} more). This is the first that failed"
+    where = f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}"
+    return f"{where}: {sentence(raised)}"
 
 
 def details(errors: Sequence[TaskError]) -> list[str]:
-    """A paragraph for each of the first failures: the user's own lines, and what was printed; '' is left out."""
-    parts = []
-    for error in errors[:_TOLD]:
-        told = [error.line()[:2_000]] if len(errors) > 1 else []
-        told += [_end(error.text(), 8_000)] if error.text() else []
-        tails = (("stderr", error.stderr_tail), ("stdout", error.stdout_tail))
-        told += [f"{name}:\n{_end(tail.rstrip(), 2_000)}" for name, tail in tails if tail.strip()]
-        parts.append("\n".join(told))
-    if len(errors) > _TOLD:
-        parts.append(f"and {len(errors) - _TOLD} more failed")
-    return [part for part in parts if part]
+    """Returns a paragraph for each of the first failures: its traceback, and what it printed."""
+    paragraphs = []
+    for error in errors[:_DETAILED]:
+        lines = []
+        if len(errors) > 1:
+            lines.append(error.line()[:2_000])
+        if text := error.text():
+            lines.append(_end(text, 8_000))
+        for name, tail in (("stderr", error.stderr_tail), ("stdout", error.stdout_tail)):
+            if tail.strip():
+                lines.append(f"{name}:\n{_end(tail.rstrip(), 2_000)}")
+        if lines:
+            paragraphs.append("\n".join(lines))
+
+    if len(errors) > _DETAILED:
+        paragraphs.append(f"and {len(errors) - _DETAILED} more failed")
+    return paragraphs
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _end(text: str, limit: int) -> str:
+    # A traceback and an output say most at their ends.
     return text if len(text) <= limit else f"... {text[-limit:]}"

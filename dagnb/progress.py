@@ -1,6 +1,7 @@
-"""A run as it goes, for whoever looks on: a picture that stays in place on a terminal, plain lines anywhere else.
+"""The progress of a run in a terminal: bars that stay in place, or plain lines in files and pipes.
 
-Everything is read from the run's state, at most ten times a second; who looks later, or twice, sees the same.
+Everything shown is read from the run's state, ten times a second at most. So several processes can
+watch one run, and one that starts late shows the same.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console, Group
@@ -24,24 +25,25 @@ from dagnb.protocol.messages import Observation, RunState, TaskState
 from dagnb.protocol.run_description import RunDescription, counts, errors_of
 from dagnb.views.markup import plain, shortened
 from dagnb.views.text import counts_text
-from dagnb.views.wording import counted, seconds_text
+from dagnb.views.wording import counted, seconds_text, worker_text
 
 TICK_S = 0.1
 LINE_S = 5.0
-"""without a terminal: a line after so many seconds at the latest, and after each tenth of the tasks"""
+"""Seconds between two lines without a terminal, at most."""
 
 MAX_ROWS = 12
 MAX_ERRORS = 20
-"""so many functions have a row, so many failed attempts a line"""
+"""Rows of functions, and lines of failed attempts, at most."""
 
 _NAME = 28
 _STYLES = {RunState.OK: "green", RunState.RUNNING: "blue"}
 
 
 def watch(run: Run[Any], *, stream: TextIO | None = None) -> None:
-    """Show the run until it is over, errors as they come. An interrupt cancels the run, says so, and is raised again.
+    """Shows the run, with its errors, until it is over.
 
-    stream: standard output by default. What is no terminal gets lines without control characters.
+    An interrupt cancels the run and is raised again. stream: standard output by default; one that
+    is not a terminal gets lines without control characters.
     """
     out = sys.stdout if stream is None else stream
     display = _Screen(out) if _is_terminal(out) else PlainLines(out)
@@ -49,44 +51,49 @@ def watch(run: Run[Any], *, stream: TextIO | None = None) -> None:
         _follow(run, display)
     except KeyboardInterrupt:
         was_running = run.cancel("interrupted")
-        said = "is cancelled" if was_running else f"was over already ({run.state})"
-        display.end(f"interrupted: run {run.id} {said}.")
+        outcome = "is cancelled" if was_running else f"was over already ({run.state})"
+        display.end(f"interrupted: run {run.id} {outcome}.")
         raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One function, or all the functions that have no row of their own. counts: state byte -> tasks."""
+    """The tasks of one function, or of all functions without a row of their own.
+
+    counts: state byte -> tasks.
+    """
 
     label: str
     counts: Counter[str]
 
     @property
     def n_tasks(self) -> int:
-        """How many tasks it has."""
+        """Number of tasks."""
         return self.counts.total()
 
     @property
     def n_done(self) -> int:
-        """How many of them are done."""
+        """Number of tasks that are done."""
         return self.counts[TaskState.DONE]
 
 
 def rows(states: str, functions: Sequence[str]) -> list[Row]:
-    """A row a function, in order of appearance; the last of MAX_ROWS stands for all that are left."""
+    """Returns a row for each function; the last of MAX_ROWS stands for all others."""
     by_function: dict[str, Counter[str]] = {}
     for state, function in zip(states, functions, strict=True):
         by_function.setdefault(function, Counter())[state] += 1
-    found = [Row(label=_label(function), counts=mine) for function, mine in by_function.items()]
-    if len(found) <= MAX_ROWS:
-        return found
-    shown, rest = found[: MAX_ROWS - 1], found[MAX_ROWS - 1 :]
-    together = sum((row.counts for row in rest), Counter[str]())
-    return [*shown, Row(label=f"{len(rest)} more functions", counts=together)]
+    all_rows = [Row(label=_label(name), counts=counts) for name, counts in by_function.items()]
+    if len(all_rows) <= MAX_ROWS:
+        return all_rows
+    shown, others = all_rows[: MAX_ROWS - 1], all_rows[MAX_ROWS - 1 :]
+    total = Counter[str]()
+    for row in others:
+        total += row.counts
+    return [*shown, Row(label=f"{len(others)} more functions", counts=total)]
 
 
 def headline(seen: Observation, name: str) -> str:
-    """Name, state, time, workers, failures, tasks: the run in one line."""
+    """Returns one line: name, state, time, workers, failures and tasks of the run."""
     parts = [
         f"{_label(name)} {seen.state}",
         seconds_text(_elapsed_s(seen)),
@@ -99,75 +106,78 @@ def headline(seen: Observation, name: str) -> str:
 
 class _Display(Protocol):
     def show(self, seen: Observation, story: RunDescription) -> None: ...
-    def say(self, line: str) -> None: ...
+    def print(self, line: str) -> None: ...
     def end(self, line: str) -> None: ...
 
 
 def _follow(run: Run[Any], display: _Display) -> None:
-    """Look, show, wait a tick, until the run is over."""
     seen, story = run.look(), run.story
-    told: set[tuple[str, int]] = set()
+    shown: set[tuple[str, int]] = set()  # (task, attempt) of the errors
     while True:
         began = time.monotonic()
-        display.show(seen, story)  # first: at the first look the run may have failed already
-        for error in errors_of(seen, story) if len(told) < len(seen.errors) else ():
-            if (error.task, error.attempt) not in told:
-                told.add((error.task, error.attempt))
-                _tell(error, len(told), display)
+        # Before the errors: at the first look the run may have failed already, and its headline
+        # goes first.
+        display.show(seen, story)
+        if len(shown) < len(seen.errors):  # parsing them all takes long when there are many
+            for error in errors_of(seen, story):
+                if (error.task, error.attempt) not in shown:
+                    shown.add((error.task, error.attempt))
+                    _print_error(error, len(shown), display)
+
         if seen.state is not RunState.RUNNING:
             break
         time.sleep(max(0.0, TICK_S - (time.monotonic() - began)))
         seen = run.look(seen)
-    display.end(_verdict(seen))
+    display.end(_summary(seen))
 
 
-def _tell(error: TaskError, n: int, display: _Display) -> None:
+def _print_error(error: TaskError, n: int, display: _Display) -> None:
     if n <= MAX_ERRORS:
-        display.say(f"error: {_one_line(error.line())}")
+        shown = replace(error, worker=worker_text(error.worker))
+        display.print(f"error: {_one_line(shown.line())}")
     elif n == MAX_ERRORS + 1:
-        display.say("error: more attempts fail; `dagnb errors RUN` shows them")
+        display.print("error: more attempts fail; `dagnb errors RUN` shows them")
 
 
-def _verdict(seen: Observation) -> str:
-    told = f"run {seen.run} {seen.state}"
+def _summary(seen: Observation) -> str:
+    text = f"run {seen.run} {seen.state}"
     if seen.reason and seen.state is not RunState.OK:
-        told += f" ({_one_line(seen.reason)})"
-    return f"{told} · {counts_text(counts(seen))} · makespan {seconds_text(_elapsed_s(seen))}"
+        text += f" ({_one_line(seen.reason)})"
+    return f"{text} · {counts_text(counts(seen))} · makespan {seconds_text(_elapsed_s(seen))}"
 
 
 class PlainLines:
-    """For files, pipes and logs: few lines, each of them complete."""
+    """The display for files, pipes and logs: few lines, each of them complete."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._tenth = -1
-        self._said_at = 0.0
+        self._printed_at = 0.0
 
     def show(self, seen: Observation, story: RunDescription) -> None:
-        """A line at the start, then when another tenth is done or some seconds have gone."""
+        """Prints a line at the start, after each tenth of the tasks, and after LINE_S seconds."""
         tenth = 10 * seen.states.count(TaskState.DONE) // len(seen.states)
+        is_due = tenth > self._tenth or seen.now - self._printed_at >= LINE_S
         if self._tenth < 0:
-            self.say(f"run {seen.run}: {_label(story.name)}, {counted(len(seen.states), 'task')}")
-        elif seen.state is RunState.RUNNING and (
-            tenth > self._tenth or seen.now - self._said_at >= LINE_S
-        ):
-            self.say(headline(seen, story.name))
+            self.print(f"run {seen.run}: {_label(story.name)}, {counted(len(seen.states), 'task')}")
+        elif is_due and seen.state is RunState.RUNNING:
+            self.print(headline(seen, story.name))
         else:
             return
-        self._tenth, self._said_at = tenth, seen.now
+        self._tenth, self._printed_at = tenth, seen.now
 
-    def say(self, line: str) -> None:
-        """One line, at once."""
+    def print(self, line: str) -> None:
+        """Writes one line at once."""
         self._out.write(f"{line}\n")
         self._out.flush()
 
     def end(self, line: str) -> None:
-        """The last line."""
-        self.say(line)
+        """Writes the last line."""
+        self.print(line)
 
 
 class _Screen:
-    """For a terminal: a headline and a bar a function, drawn over and over; errors above it."""
+    """The display for a terminal: a headline and a bar for each function, with errors above."""
 
     def __init__(self, out: TextIO) -> None:
         self._console = Console(file=out, markup=False, highlight=False, emoji=False)
@@ -175,39 +185,37 @@ class _Screen:
         self._live.start()
 
     def show(self, seen: Observation, story: RunDescription) -> None:
-        """Draw the state."""
+        """Draws the state in place of the last one."""
         style = f"bold {_STYLES.get(seen.state, 'red')}"
         title = Text(headline(seen, story.name), style=style, no_wrap=True, overflow="ellipsis")
         self._live.update(Group(title, _bars(rows(seen.states, story.functions))), refresh=True)
 
-    def say(self, line: str) -> None:
-        """A line that stays, above the picture."""
+    def print(self, line: str) -> None:
+        """Prints a line that stays, above the bars."""
         self._console.print(Text(line, style="red"))
 
     def end(self, line: str) -> None:
-        """Leave the picture as it is and go on below."""
+        """Leaves the bars as they are, and prints the last line below."""
         self._live.stop()
         self._console.print(Text(line))
 
 
-def _bars(found: Sequence[Row]) -> Table:
+def _bars(functions: Sequence[Row]) -> Table:
     table = Table.grid(padding=(0, 1))
-    for row in found:
+    for row in functions:
         style = "red" if row.counts[TaskState.FAILED] else "blue"
         bar = ProgressBar(
             row.n_tasks, row.n_done, width=32, complete_style=style, finished_style="green"
         )
-        others = [
-            (row.counts[state], state.word)
-            for state in TaskState
-            if state not in _CALM and row.counts[state]
-        ]
-        words = ", ".join(f"{n:,} {word}" for n, word in others)
-        table.add_row(Text(row.label), bar, Text(f"{row.n_done:,}/{row.n_tasks:,}"), Text(words))
+        # The bar shows how many are done; that the others wait goes without saying.
+        states = [state for state in TaskState if state not in _NOT_COUNTED]
+        active = [f"{row.counts[state]:,} {state.word}" for state in states if row.counts[state]]
+        done = Text(f"{row.n_done:,}/{row.n_tasks:,}")
+        table.add_row(Text(row.label), bar, done, Text(", ".join(active)))
     return table
 
 
-_CALM = (TaskState.DONE, TaskState.WAITING, TaskState.READY)
+_NOT_COUNTED = (TaskState.DONE, TaskState.WAITING, TaskState.READY)
 
 
 def _is_terminal(out: TextIO) -> bool:

@@ -1,9 +1,9 @@
-"""The command line: `dagnb demo`, `dagnb runs`, ... Each command is a few calls of what is below, and prints.
+"""The command line: `dagnb demo`, `dagnb runs`, ... A command calls other rooms and prints.
 
-Holds: what every command has in common (program.py), their options (parser.py); the commands on runs (runs.py), on what
-past runs taught (past.py), on this machine (here.py), and the execution of scripts and notebooks (script.py).
+Holds: the entry point (program.py), options (parser.py), commands on runs (runs.py), on past runs
+(past.py) and on this machine (machine.py), the execution of scripts and notebooks (script.py).
 May import: the hub below it.
-Must not know: the arms; the agent is found by name.
+Must not know: the arms; the agent is found by its name.
 Start at: program.py.
 """
 

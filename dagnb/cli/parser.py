@@ -1,4 +1,4 @@
-"""Which commands there are, and their options."""
+"""The commands and their options."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from typing import Any, NoReturn, TypeAlias
 
 import dagnb
 from dagnb import registry
-from dagnb.cli import here, past, runs
+from dagnb.cli import machine, past, runs
 from dagnb.errors import UnknownNameError
 
 USAGE = 2
+"""Exit code for wrong arguments."""
 
 PROGRAMS = {
-    "agent": "Start or stop the background process that owns the embedded server; runs start it when needed.",
+    "agent": (
+        "Start or stop the background process that owns the embedded server; "
+        "runs start it when they need it."
+    ),
     "image": "Build, list and remove the images of Docker workers.",
 }
-"""what --help says of programs: they are found by name, and not loaded for a sentence"""
+"""Help texts of programs. They are in other packages, which would have to be imported for them."""
 
-_RUN = "its name, its id, the beginning of that, or 'last'"
+_RUN = "name of the run, its id, the beginning of its id, or 'last'"
 
 _Adder: TypeAlias = Callable[
     [str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser
@@ -29,7 +33,7 @@ _Adder: TypeAlias = Callable[
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says `dagnb: ...` like every other error, and which command may have been meant."""
+    """Prints errors as `dagnb: ...`, like all commands do, and suggests the nearest command."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"dagnb: {message}\n{self.format_usage()}")
@@ -40,17 +44,20 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; `act` of what it gives runs the command."""
-    what = "Run the functions of notebooks and scripts as a DAG of tasks, on workers that coordinate over Redis."
-    made = _Parser(prog="dagnb", description=what)
+    """Returns the parser of all commands. Parsed options have `act`, which runs the command."""
+    made = _Parser(
+        prog="dagnb",
+        description="Run the functions of notebooks and scripts as a DAG of tasks, "
+        "on workers that coordinate over Redis.",
+    )
     version = f"dagnb {dagnb.__version__}, Python {platform.python_version()}"
     made.add_argument("--version", action="version", version=version)
     commands = made.add_subparsers(metavar="COMMAND", required=True)
 
     def add(
-        name: str, act: Callable[[argparse.Namespace], int], told: str
+        name: str, act: Callable[[argparse.Namespace], int], text: str
     ) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=told, description=told)
+        command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(act=act)
         return command
 
@@ -62,16 +69,16 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _add_starting(add: _Adder) -> None:
-    """The commands that start something, and the list of what was started."""
+    """Adds the commands that start runs, and the list of runs."""
     demo = add(
         "demo",
-        here.demo,
-        "Count the identifiers in Python's own library on workers, check the counts, write a report.",
+        machine.demo,
+        "Run an example: count the identifiers in Python's standard library, and write a report.",
     )
     script = add(
         "run",
-        here.script,
-        "Run a Python script, or the code cells of a notebook, with these defaults.",
+        machine.script,
+        "Run a Python script, or the code cells of a notebook, with these settings as defaults.",
     )
     for made in (demo, script):
         _add_defaults(made)
@@ -89,11 +96,11 @@ def _add_starting(add: _Adder) -> None:
 
 
 def _add_of_run(add: _Adder) -> None:
-    """The commands on one run."""
+    """Adds the commands on one run."""
     show = add(
         "show",
         runs.show,
-        "Show where the time of a run went, or all that is known of it as HTML or JSON.",
+        "Show where the time of a run went, or write everything about it as HTML or JSON.",
     )
     errors = add(
         "errors", runs.errors, "Show every failed attempt of a run, with the code that failed."
@@ -101,7 +108,7 @@ def _add_of_run(add: _Adder) -> None:
     log = add("log", runs.log, "Show what a task printed in its last attempt.")
     why = add("why", runs.why, "Say what a task is waiting for.")
     cancel = add("cancel", runs.cancel, "End a run and its workers.")
-    forget = add("forget", runs.forget, "Delete everything the store holds of a run.")
+    forget = add("forget", runs.forget, "Delete a run and all its values from the store.")
     attach = add(
         "attach", runs.attach, "Watch a run until it ends; the exit code is 0 if it succeeded."
     )
@@ -111,61 +118,64 @@ def _add_of_run(add: _Adder) -> None:
         made.add_argument("run", metavar="RUN", nargs=n, help=_RUN)
     form = show.add_mutually_exclusive_group()
     form.add_argument(
-        "--html", metavar="FILE", type=Path, help="write the report, which a browser opens, to FILE"
+        "--html", metavar="FILE", type=Path, help="write a report for the browser to FILE"
     )
     form.add_argument("--json", action="store_true", help="print state, errors and spans as JSON")
     for made in (log, why):
         made.add_argument(
             "task",
             metavar="TASK",
-            help="its name, as in 'merge-0'; 'merge' where that is called once",
+            help="name of the task, such as 'merge-0'; 'merge' is enough if it is called once",
         )
-    forget.add_argument("--all", action="store_true", help="every run that is over")
+    forget.add_argument("--all", action="store_true", help="delete every run that is over")
 
 
 def _add_of_past(add: _Adder) -> None:
-    """The commands on what past runs taught."""
+    """Adds the commands on past runs."""
     simulate = add(
         "simulate",
         past.simulate,
-        "Compare planners on a past run, or on a workflow in WfFormat; nothing runs.",
+        "Compare planners on a past run or a WfFormat file in simulations; no task is executed.",
     )
     predict = add(
         "predict",
         past.predict,
-        "Say how long a function is expected to run, and how large its result will be.",
+        "Show how long a function is expected to run, and how large its result will be.",
     )
     history = add(
         "history",
         past.history,
-        "List the past runs from which later ones are predicted, newest first.",
+        "List the past runs that forecasts are made from, newest first.",
     )
     export = add(
         "export",
         past.export,
-        "Write a run to a file: a trace for Perfetto, or a workflow for other simulators.",
+        "Write a run to a file: a trace for ui.perfetto.dev, or a workflow for other simulators.",
     )
     for made, what in ((simulate, "RUN_OR_FILE"), (export, "RUN")):
         _add_store(made)
         made.add_argument("run", metavar=what, help=_RUN)
-    _add_whatif(simulate)
-    predict.add_argument("function", metavar="FUNCTION", help="its name")
+    _add_assumptions(simulate)
+    predict.add_argument("function", metavar="FUNCTION", help="name of the function")
     predict.add_argument(
         "--bytes",
         metavar="N",
         type=int,
-        help="when it reads this many bytes; without it, what is usual",
+        help="size of its inputs in bytes (default: their usual size)",
     )
     history.add_argument(
-        "--forget", action="store_true", help="delete them, and what was learnt from them"
+        "--forget", action="store_true", help="delete the history and what was learnt from it"
     )
-    export.add_argument("file", metavar="FILE", type=Path, help="the file to write")
+    export.add_argument("file", metavar="FILE", type=Path, help="path of the file to write")
     export.add_argument(
-        "--to", metavar="FORMAT", default="chrome", help="chrome (default) or wfformat"
+        "--to",
+        metavar="FORMAT",
+        default="chrome",
+        help="chrome (default) or wfformat",
     )
 
 
-def _add_whatif(made: argparse.ArgumentParser) -> None:
+def _add_assumptions(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--planner",
         metavar="NAME",
@@ -175,7 +185,7 @@ def _add_whatif(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--predicted",
         action="store_true",
-        help="with the durations expected now, not those of that run",
+        help="use the durations that are expected now, not those of that run",
     )
     made.add_argument(
         "--cap", metavar="N", type=int, help="assume at most this many workers at a time"
@@ -187,36 +197,36 @@ def _add_whatif(made: argparse.ArgumentParser) -> None:
         "--bandwidth", metavar="BYTES_PER_S", type=float, help="assume that transfers are this fast"
     )
     made.add_argument(
-        "--svg", metavar="FILE", type=Path, help="write the picture of the comparison to FILE"
+        "--svg", metavar="FILE", type=Path, help="write a picture of the comparison to FILE"
     )
     made.add_argument(
         "--trace",
         metavar="FILE",
         type=Path,
-        help="write the best plan to FILE, as a trace for Perfetto",
+        help="write the best plan to FILE, as a trace for ui.perfetto.dev",
     )
 
 
 def _add_of_machine(add: _Adder) -> None:
-    """The commands on what is here."""
+    """Adds the commands on this machine, and the programs of other packages."""
     for name in registry.names("program"):
         add(name, _never, PROGRAMS.get(name, "A program of another package."))
     _add_workers(
         add(
             "workers",
-            here.workers,
-            "List the processes and containers where tasks run now, or could start at once.",
+            machine.workers,
+            "List the processes and containers where tasks run, or could start at once.",
         )
     )
     add(
         "doctor",
-        here.doctor,
-        "Check what is installed and what is missing, and say what to do about it.",
+        machine.doctor,
+        "Check what is installed and what is missing, and explain how to fix it.",
     )
     config = add(
         "config",
-        here.config,
-        "Show the settings and variables in force, and where each value comes from.",
+        machine.config,
+        "Show the current settings and variables, and where each value comes from.",
     )
     config.add_argument(
         "name", metavar="NAME", nargs="?", help="print only the value of this setting or variable"
@@ -224,12 +234,12 @@ def _add_of_machine(add: _Adder) -> None:
 
 
 def _never(options: argparse.Namespace) -> int:
-    """A program has begun before anything was parsed; it stands among the commands for --help."""
+    """Never called: program.py starts programs before it parses options. For --help alone."""
     return 1
 
 
 def defaults_of_notebook(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The defaults among the arguments behind a notebook, and the rest: a notebook has no arguments of its own."""
+    """Returns the options among the arguments behind a notebook's name, and the other arguments."""
     made = _Parser(prog="dagnb run", add_help=False, allow_abbrev=False)
     _add_defaults(made)
     return made.parse_known_args(arguments)
@@ -241,7 +251,7 @@ def _add_defaults(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--planner",
         metavar="NAME",
-        help=f"what decides which worker runs which task; one of: {known}",
+        help=f"planner, which decides which worker runs which task; one of: {known}",
     )
 
 
@@ -258,5 +268,5 @@ def _add_workers(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--workers",
         metavar="NAME",
-        help="what runs tasks; one of: " + ", ".join(registry.names("launcher")),
+        help="kind of workers; one of: " + ", ".join(registry.names("launcher")),
     )

@@ -1,7 +1,8 @@
-"""`dagnb COMMAND ...`: hand over to the command, and say how it ended.
+"""The entry point of `dagnb COMMAND ...`.
 
-Programs of the arms, such as the agent, are found by name and parse their own arguments. The agent is waited for and
-needs nothing of the other commands, so nothing of them is imported before it starts.
+Programs of other packages, such as the agent, are found by name and parse their own arguments. The
+first run of a user waits for the agent to start, so nothing of the other commands is imported
+before.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ FAILED, INTERRUPTED = 1, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0, 1 after an error that was printed, 130 after an interrupt."""
+    """Runs one command and returns its exit code.
+
+    0: success. 1: failure, with its message printed. 2: wrong arguments. 130: interrupted.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         is_program = bool(arguments) and arguments[0] in registry.names("program")
@@ -28,10 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or Python complains while it ends
+    except BrokenPipeError:  # the reader of our output has ended, as in `dagnb runs | head`
+        # Python flushes stdout when it ends, and would print a traceback.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 
@@ -44,5 +47,5 @@ def _command(arguments: Sequence[str]) -> int:
     from dagnb.cli.parser import parser  # noqa: PLC0415  # see above
 
     options = parser().parse_args(arguments)
-    done: int = options.act(options)
-    return done
+    code: int = options.act(options)
+    return code

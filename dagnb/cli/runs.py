@@ -1,4 +1,4 @@
-"""Commands on runs that the store knows: list, look, end, forget."""
+"""Commands on runs in the store: list, show, watch, cancel, forget."""
 # ruff: noqa: T201  # a command line prints
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from dagnb.views.text import counts_text, trace_text
 from dagnb.views.wording import counted, moment_text, seconds_text
 
 _NAME = 40
+"""Characters of a run's name that lists show."""
 _MOST = 6
-"""so many names are listed when one is unknown"""
+"""Names that an error suggests at most."""
 
 
 def runs(options: argparse.Namespace) -> int:
-    """`dagnb runs`."""
+    """Runs `dagnb runs`."""
     lines = _listed(options)
     for line in lines:
         took = seconds_text(line.finished_at - line.submitted_at) if line.finished_at else "so far"
@@ -41,7 +42,7 @@ def runs(options: argparse.Namespace) -> int:
 
 
 def show(options: argparse.Namespace) -> int:
-    """`dagnb show RUN [--html FILE | --json]`."""
+    """Runs `dagnb show RUN [--html FILE | --json]`."""
     run = found_run(options)
     if options.json:
         print(_as_json(run))
@@ -49,9 +50,8 @@ def show(options: argparse.Namespace) -> int:
         print(write_output(options.html, run.to_html()))
     else:
         seen = run.look()
-        print(
-            f"run {run.id}  {short_name(run.story.name)}  {seen.state}  {moment_text(seen.submitted_at)}"
-        )
+        submitted = moment_text(seen.submitted_at)
+        print(f"run {run.id}  {short_name(run.story.name)}  {seen.state}  {submitted}")
         print(counts_text(run.status))
         print(trace_text(run.trace))
         if seen.errors:
@@ -60,69 +60,71 @@ def show(options: argparse.Namespace) -> int:
 
 
 def errors(options: argparse.Namespace) -> int:
-    """`dagnb errors RUN`."""
+    """Runs `dagnb errors RUN`."""
     print(errors_text(found_run(options).errors))
     return 0
 
 
 def log(options: argparse.Namespace) -> int:
-    """`dagnb log RUN TASK`."""
+    """Runs `dagnb log RUN TASK`."""
     run, task = _of_task(options)
     text = plain(run.log(task)).rstrip("\n")
-    print(text or f"there is no output of task '{task}'{'' if run.done else ' yet'}.")
+    if text:
+        print(text)
+    else:
+        print(f"there is no output of task '{task}'{'' if run.done else ' yet'}.")
     return 0
 
 
 def why(options: argparse.Namespace) -> int:
-    """`dagnb why RUN TASK`."""
+    """Runs `dagnb why RUN TASK`."""
     run, task = _of_task(options)
     print(run.why(task))
     return 0
 
 
 def cancel(options: argparse.Namespace) -> int:
-    """`dagnb cancel RUN`."""
+    """Runs `dagnb cancel RUN`."""
     run = found_run(options, Purpose.CANCEL)
-    print(
-        f"run {run.id} is cancelled."
-        if run.cancel()
-        else f"run {run.id} was over already: {run.state}."
-    )
+    if run.cancel():
+        print(f"run {run.id} is cancelled.")
+    else:
+        print(f"run {run.id} was over already: {run.state}.")
     return 0
 
 
 def forget(options: argparse.Namespace) -> int:
-    """`dagnb forget RUN`, `dagnb forget --all`."""
+    """Runs `dagnb forget RUN` or `dagnb forget --all`."""
     if options.all == (options.run is not None):
-        raise ConfigError("forget what? Give one RUN, or --all for every run that is over.")
+        raise ConfigError("forget which run? Give one RUN, or --all for every run that is over.")
     if options.run is not None:
         run = found_run(options, Purpose.FORGET)
         print(f"run {run.id} is forgotten, {counted(run.forget(), 'key')}.")
         return 0
+
     lines = _listed(options)
     over = [line.run for line in lines if line.state is not RunState.RUNNING]
     n_keys = sum(_attached(run, options).forget() for run in over)
-    going_on = (
-        f" {counted(len(lines) - len(over), 'run')} still going on."
-        if len(lines) > len(over)
-        else ""
-    )
-    print(f"{counted(len(over), 'run')} forgotten, {counted(n_keys, 'key')}.{going_on}")
+    text = f"{counted(len(over), 'run')} forgotten, {counted(n_keys, 'key')}."
+    if len(lines) > len(over):
+        text += f" {counted(len(lines) - len(over), 'run')} still running."
+    print(text)
     return 0
 
 
 def attach(options: argparse.Namespace) -> int:
-    """`dagnb attach RUN`."""
-    from dagnb.progress import watch  # noqa: PLC0415  # importing rich takes longer than any other command
+    """Runs `dagnb attach RUN`."""
+    from dagnb.progress import watch  # noqa: PLC0415  # imports rich, which is slow
 
     run = found_run(options)
     watch(run)
-    return 0 if run.state is RunState.OK else 1
+    return int(run.state is not RunState.OK)
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> UnknownNameError:
-    """The error, listing what is near, else the first few of what there is."""
-    return UnknownNameError(kind, name, get_close_matches(name, known, _MOST, 0.5) or known[:_MOST])
+    """Returns an error that lists similar names; the first few names if none is similar."""
+    similar = get_close_matches(name, known, _MOST, 0.5)
+    return UnknownNameError(kind, name, similar or known[:_MOST])
 
 
 def _listed(options: argparse.Namespace) -> list[RunLine]:
@@ -134,7 +136,10 @@ def _attached(run: str, options: argparse.Namespace) -> Run[Any]:
 
 
 def found_run(options: argparse.Namespace, purpose: Purpose = Purpose.LOOK) -> Run[Any]:
-    """The run meant. Raises UnknownRunError, RunNotStoredError, AmbiguousNameError."""
+    """Returns the run of the options.
+
+    Raises UnknownRunError, RunNotStoredError, AmbiguousNameError.
+    """
     known = client.find_run(
         options.run, purpose=purpose, store=options.store, workers=options.workers
     )
@@ -142,14 +147,15 @@ def found_run(options: argparse.Namespace, purpose: Purpose = Purpose.LOOK) -> R
 
 
 def _of_task(options: argparse.Namespace) -> tuple[Run[Any], str]:
-    """The run meant, and the name of the task meant. Raises UnknownTaskError, AmbiguousNameError."""
+    """Returns the run and the name of the task. Raises UnknownTaskError, AmbiguousNameError."""
     run = found_run(options)
     return run, find_task(options.task, run.story.names)
 
 
 def _as_json(run: Run[Any]) -> str:
     seen, trace = run.look(), run.trace
-    told = {
+    states = [TaskState(state).word for state in seen.states]
+    data = {
         "run": run.id,
         "name": run.story.name,
         "planner": run.story.planner,
@@ -159,15 +165,13 @@ def _as_json(run: Run[Any]) -> str:
         "submitted_at": seen.submitted_at,
         "finished_at": seen.finished_at or None,
         "makespan_s": trace.makespan_s,
-        "tasks": dict(
-            zip(run.story.names, (TaskState(state).word for state in seen.states), strict=True)
-        ),
+        "tasks": dict(zip(run.story.names, states, strict=True)),
         "errors": [error.line() for error in run.errors],
         "trace": json.loads(trace.to_json()),
     }
-    return json.dumps(told, indent=2)
+    return json.dumps(data, indent=2)
 
 
 def short_name(text: str) -> str:
-    """The name of a run in one line, as much of it as fits."""
+    """Returns the name of a run on one line, shortened."""
     return shortened(" ".join(plain(text).split()), _NAME)

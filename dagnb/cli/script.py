@@ -1,7 +1,7 @@
-"""`dagnb run`: a script as Python would run it, or a notebook's code cells in order, in this very process.
+"""`dagnb run`: runs a script as Python would, or the code cells of a notebook in order.
 
-In this process, so that the defaults given on the command line hold for it. Notebooks run in a plain IPython shell:
-no kernel has to be installed, started and talked to.
+Both run in this process, so that the settings of the command line hold for them. A notebook runs in
+a plain IPython shell: no kernel has to be installed and started.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dagnb.errors import ConfigError
 
 
 def execute(path: Path, arguments: Sequence[str]) -> int:
-    """Run the file. Returns the exit code: 1 when a cell failed. What a script raises is raised here."""
+    """Runs the file. Returns 1 if a cell failed, else 0. Raises what a script raises."""
     if not path.is_file():
         raise ConfigError(f"there is no file {path}. Give the path of a .py or .ipynb file.")
     sys.argv[:] = [str(path), *arguments]
@@ -30,17 +30,16 @@ def execute(path: Path, arguments: Sequence[str]) -> int:
 
 
 def _run_cells(path: Path) -> int:
-    """Stops at the first cell that fails; IPython has shown why."""
+    """Runs cells up to the first one that fails; IPython prints its error."""
     cells = _code_cells(path)
     os.chdir(path.resolve().parent)  # as a kernel does
-    # By name: what is shown in a notebook, and how, is not known in this room.
+    # Imported by name: only the notebook arm may import IPython, and it need not be installed.
     settings: dict[str, dict[str, object]] = {"HistoryManager": {"enabled": False}}
     if not sys.stdout.isatty():
         settings["InteractiveShell"] = {"colors": "nocolor"}
     config = importlib.import_module("traitlets.config").Config(settings)
-    shell = importlib.import_module("IPython.core.interactiveshell").InteractiveShell.instance(
-        config=config
-    )
+    interactiveshell = importlib.import_module("IPython.core.interactiveshell")
+    shell = interactiveshell.InteractiveShell.instance(config=config)
     for source in cells:
         result = shell.run_cell(source, store_history=True)
         if isinstance(result.error_in_exec, KeyboardInterrupt):
@@ -56,4 +55,4 @@ def _code_cells(path: Path) -> list[str]:
         return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (ValueError, KeyError, TypeError) as error:
         cure = "Open it in Jupyter and save it again."
-        raise ConfigError(f"{path} is no notebook of format 4: {error!r}. {cure}") from error
+        raise ConfigError(f"{path} is not a notebook of format 4: {error!r}. {cure}") from error

@@ -1,6 +1,7 @@
-"""Which identifiers does Python's own library use, and how often? The tasks of the demo, and their input.
+"""The tasks of the demo, which count the identifiers in Python's standard library, and their input.
 
-Apart from job.py, because workers import this file, and a terminal's pictures would keep them waiting.
+Separate from job.py because workers import this file: the imports of job.py would delay their
+start.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from dagnb.graph.node import Node
 from dagnb.graph.task import task
 
 LARGE_BYTES = 10_000_000
-"""with more than this the tests of the library are left out"""
+"""A library larger than this is counted without its tests."""
 
 _OTHERS = {"site-packages", "dist-packages", "__pycache__"}
 _TESTS = {"test", "tests", "idle_test"}
 
-# One group, so that findall gives names alone, and "" for all else. Strings and comments are found first: what is
-# inside them is no name. A number swallows its own letters (0xFF, 1e5).
+# One group: findall returns the names, and "" for everything else. Strings and comments come first,
+# so that words inside them are not counted. A number includes its letters (0xFF, 1e5).
 _TOKEN = re.compile(
     r'''
     [rRbBuUfF]{0,2}(?:
@@ -43,18 +44,18 @@ _NO_NAMES = ("", *keyword.kwlist)
 
 @task
 def count_identifiers(texts: list[str]) -> Counter[str]:
-    """identifier -> how often it occurs in these sources, outside of strings and comments; keywords left out."""
-    found: Counter[str] = Counter()
+    """Returns identifier -> occurrences in the sources, without keywords, strings and comments."""
+    counts: Counter[str] = Counter()
     for text in texts:
-        found.update(_TOKEN.findall(text))
+        counts.update(_TOKEN.findall(text))
     for word in _NO_NAMES:
-        found.pop(word, None)
-    return found
+        counts.pop(word, None)
+    return counts
 
 
 @task
 def merge(counts: list[Counter[str]]) -> Counter[str]:
-    """Sum of counts."""
+    """Returns the sum of counts."""
     total: Counter[str] = Counter()
     for count in counts:
         total.update(count)
@@ -63,27 +64,27 @@ def merge(counts: list[Counter[str]]) -> Counter[str]:
 
 @task
 def top(counts: Counter[str], n: int) -> list[tuple[str, int]]:
-    """The n commonest identifiers with their counts; of equal ones the first by alphabet."""
+    """Returns the n most frequent identifiers with their counts; equal ones by alphabet."""
     return heapq.nsmallest(n, counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def merged(counts: Sequence[Node[Counter[str]]], fan_in: int) -> Node[Counter[str]]:
-    """The sum of all counts, as a tree of merges of at most `fan_in` upstream tasks each."""
+    """Returns the node of the sum: a tree of merges with at most `fan_in` upstream tasks each."""
     level = list(counts)
     while len(level) > 1:
-        groups = [level[begin : begin + fan_in] for begin in range(0, len(level), fan_in)]
-        level = [_one(group) for group in groups]
+        next_level = []
+        for begin in range(0, len(level), fan_in):
+            group = level[begin : begin + fan_in]
+            next_level.append(merge(group) if len(group) > 1 else group[0])
+        level = next_level
     return level[0]
 
 
-def _one(group: list[Node[Counter[str]]]) -> Node[Counter[str]]:
-    return merge(group) if len(group) > 1 else group[0]
-
-
 def library_sources(limit_bytes: float | None = None) -> list[str]:
-    """The sources of Python's standard library, in the order of their paths; so many bytes of them, at least one file.
+    """Returns the sources of Python's standard library, in the order of their paths.
 
-    Its tests are left out when the rest is more than LARGE_BYTES.
+    limit_bytes: stop after so many bytes; at least one file is returned. Tests of the library are
+    left out if the rest is larger than LARGE_BYTES.
     """
     library = Path(sysconfig.get_path("stdlib"))
     files = sorted(_python_files(library))
@@ -100,7 +101,7 @@ def library_sources(limit_bytes: float | None = None) -> list[str]:
 
 
 def _python_files(library: Path) -> Iterator[Path]:
-    """Every .py below, without what others have installed; no link to a folder is followed."""
+    """Yields every .py file below, without installed packages and linked folders."""
     for entry in library.iterdir():
         if entry.is_dir() and not entry.is_symlink() and entry.name not in _OTHERS:
             yield from _python_files(entry)
@@ -109,11 +110,12 @@ def _python_files(library: Path) -> Iterator[Path]:
 
 
 def chunks(texts: Sequence[str], n: int) -> list[list[str]]:
-    """The texts in at most n lists of about equal size: the longest first, each to the list that is shortest so far."""
+    """Returns the texts in at most n lists of about equal size."""
     lists: list[list[str]] = [[] for _ in range(min(n, len(texts)))]
-    heap = [(0, place) for place in range(len(lists))]
+    # The longest text first, each to the list that is shortest so far.
+    heap = [(0, position) for position in range(len(lists))]
     for text in sorted(texts, key=len, reverse=True):
-        size, place = heap[0]
-        lists[place].append(text)
-        heapq.heapreplace(heap, (size + len(text), place))
+        size, position = heap[0]
+        lists[position].append(text)
+        heapq.heapreplace(heap, (size + len(text), position))
     return lists

@@ -1,7 +1,13 @@
-"""A run in the trace event format of Chrome, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
+"""A run in Chrome's trace event format, which ui.perfetto.dev and chrome://tracing open.
 
-A process is a run: 1 is the real one, 2 the planned one. A thread is a worker, and a line more where it did two things
-at once, because slices of one thread have to nest. Waits in a queue overlap as they like, so they are async events.
+    process          a run: 1 is the real one, 2 the planned one
+    thread           a worker; further threads where it did two unrelated things at once, because
+    the
+                     slices of one thread have to nest
+    slice            a span
+    async event      a task's wait in its queue; waits overlap in any way
+    flow (arrow)     a dependency
+    counter          active workers, bytes in flight
 
 Source: Trace Event Format, docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU
 """
@@ -10,18 +16,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from dagnb.exchange.counts import active_workers, moving_bytes
-from dagnb.exchange.lanes import NS_PER_S, lanes, ticks
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.span import MOVING, Phase, Span
 from dagnb.trace.trace import Trace
 
 REAL, PLANNED = 1, 2
 MAKING = frozenset((Phase.RUN, Phase.DUMP, Phase.STORE, Phase.COMMIT))
+NS_PER_S = 1_000_000_000
 NS_PER_US = 1_000
 
 Event = dict[str, Any]
@@ -34,23 +39,23 @@ def chrome_trace(
     name: str = "run",
     upstream: Sequence[Sequence[int]] | None = None,
 ) -> str:
-    """The JSON of a run, and beside it of what was planned; microseconds since the submission of each.
+    """Returns the JSON of a run and of its plan; times are microseconds since each submission.
 
-    upstream: by step, as in the plan: each dependency is an arrow from its maker to its reader, where both have a
-    slice that takes time. What began before the submission begins at 0 here, and says in `cut_s` what is missing.
-    O(spans x lines of a worker + edges).
+    upstream: by step, as in the plan. Each dependency becomes an arrow between two slices that take
+    time. A span that began before the submission begins at 0; its argument `cut_s` says what is
+    missing. O(spans x threads of a worker + edges).
     """
     numbers = _Numbers()
-    events = _process(trace, REAL, name, upstream, numbers)
+    events = _run_events(trace, REAL, name, upstream, numbers)
     if planned is not None:
-        events += _process(planned, PLANNED, f"{name} (planned)", upstream, numbers)
+        events += _run_events(planned, PLANNED, f"{name} (planned)", upstream, numbers)
     data = {"traceEvents": events, "displayTimeUnit": "ms", "otherData": {"name": name}}
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
-    """Threads, waits and arrows are numbered through both processes: viewers mix up equal numbers of two of them."""
+    """Ids of threads, waits and arrows, unique over both runs: viewers confuse equal ones."""
 
     thread: Iterator[int] = field(default_factory=lambda: count(PLANNED + 1))
     wait: Iterator[int] = field(default_factory=lambda: count(1))
@@ -59,7 +64,7 @@ class _Numbers:
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    """Where a span stands, in nanoseconds."""
+    """A span on a thread, nanoseconds since the submission."""
 
     span: Span
     thread: int
@@ -67,10 +72,9 @@ class _Slice:
     end: int
 
 
-def _process(
+def _run_events(
     trace: Trace, pid: int, title: str, upstream: Sequence[Sequence[int]] | None, numbers: _Numbers
 ) -> list[Event]:
-    """All events of one run; slices before arrows, which bind to the slice that is open when they come."""
     events = [
         _named("process_name", pid, 0, name=title),
         _named("process_sort_index", pid, 0, sort_index=pid),
@@ -78,28 +82,29 @@ def _process(
     slices: list[_Slice] = []
     for worker in ("", *trace.workers):
         spans = [span for span in trace.by_worker.get(worker, ()) if span.phase is not Phase.QUEUE]
-        for line, lane in enumerate(lanes(spans, trace.submitted_s)):
+        for position, lane in enumerate(_lanes(spans, trace.submitted_s)):
             thread = next(numbers.thread)
-            label = f"{worker or 'client'}{f' ({line + 1})' if line else ''}"
+            label = worker or "client"
+            if position:
+                label += f" ({position + 1})"
             events.append(_named("thread_name", pid, thread, name=label))
             events.append(_named("thread_sort_index", pid, thread, sort_index=thread))
-            slices += [_Slice(span, thread, *ticks(span, trace.submitted_s)) for span in lane]
-    slices.sort(key=lambda one: (one.begin, -one.end))
-    events += [_slice(one, trace, pid) for one in slices]
-    events += [
-        event
-        for span in trace.spans
-        if span.phase is Phase.QUEUE
-        for event in _wait(span, trace, pid, numbers)
-    ]
+            slices += [_Slice(span, thread, *_interval(span, trace.submitted_s)) for span in lane]
+
+    # An arrow binds to the slice that is open when the arrow comes: slices go first, outer ones
+    # before inner.
+    slices.sort(key=lambda slice_: (slice_.begin, -slice_.end))
+    events += [_slice_event(slice_, trace, pid) for slice_ in slices]
+    for span in trace.spans:
+        if span.phase is Phase.QUEUE:
+            events += _wait_events(span, trace, pid, numbers)
     if upstream is not None:
         events += _arrows(slices, upstream, pid, numbers)
-    events += [
-        _counter("active workers", "workers", at, level, pid) for at, level in active_workers(trace)
-    ]
-    events += [
-        _counter("bytes in flight", "bytes", at, level, pid) for at, level in moving_bytes(trace)
-    ]
+
+    for moment, level in _active_workers(trace):
+        events.append(_counter("active workers", "workers", moment, level, pid))
+    for moment, level in _moving_bytes(trace):
+        events.append(_counter("bytes in flight", "bytes", moment, level, pid))
     return events
 
 
@@ -107,44 +112,42 @@ def _named(kind: str, pid: int, tid: int, **args: Any) -> Event:
     return {"ph": "M", "name": kind, "pid": pid, "tid": tid, "args": args}
 
 
-def _slice(one: _Slice, trace: Trace, pid: int) -> Event:
-    """Called as its task where the task runs, so that tasks catch the eye, and as its phase elsewhere."""
-    span, facts = one.span, _facts(one.span, trace)
+def _slice_event(slice_: _Slice, trace: Trace, pid: int) -> Event:
+    span, args = slice_.span, _args(slice_.span, trace)
+    # A run has the name of its task, so that tasks stand out; other acts have that of their phase.
+    name = span.phase.value
+    if span.phase is Phase.RUN:
+        name = args.get("task", name)
     return {
         "ph": "X",
-        "name": facts["task"] if span.phase is Phase.RUN and "task" in facts else span.phase.value,
+        "name": name,
         "cat": span.phase.value,
         "pid": pid,
-        "tid": one.thread,
-        "ts": one.begin / NS_PER_US,
-        "dur": (one.end - one.begin) / NS_PER_US,
-        "args": facts,
+        "tid": slice_.thread,
+        "ts": slice_.begin / NS_PER_US,
+        "dur": (slice_.end - slice_.begin) / NS_PER_US,
+        "args": args,
     }
 
 
-def _facts(span: Span, trace: Trace) -> dict[str, Any]:
-    facts: dict[str, Any] = {"attempt": span.attempt, "bytes": span.n_bytes}
+def _args(span: Span, trace: Trace) -> dict[str, Any]:
+    args: dict[str, Any] = {"attempt": span.attempt, "bytes": span.n_bytes}
     if 0 <= span.task < len(trace.names):
-        facts["task"] = trace.names[span.task]
+        args["task"] = trace.names[span.task]
     if span.detail:
-        facts["detail"] = span.detail
+        args["detail"] = span.detail
     if span.begin_s < trace.submitted_s - 0.5 / NS_PER_S:
-        facts["cut_s"] = min(trace.submitted_s, span.end_s) - span.begin_s
-    return facts
+        args["cut_s"] = min(trace.submitted_s, span.end_s) - span.begin_s
+    return args
 
 
-def _wait(span: Span, trace: Trace, pid: int, numbers: _Numbers) -> tuple[Event, Event]:
-    begin, end = ticks(span, trace.submitted_s)
-    common = {
-        "name": "queue",
-        "cat": "queue",
-        "pid": pid,
-        "tid": 0,
-        "id": f"wait{next(numbers.wait)}",
-    }
-    facts = _facts(span, trace) | {"worker": span.worker}
+def _wait_events(span: Span, trace: Trace, pid: int, numbers: _Numbers) -> tuple[Event, Event]:
+    begin, end = _interval(span, trace.submitted_s)
+    wait = f"wait{next(numbers.wait)}"
+    common = {"name": "queue", "cat": "queue", "pid": pid, "tid": 0, "id": wait}
+    args = _args(span, trace) | {"worker": span.worker}
     return (
-        {"ph": "b", **common, "ts": begin / NS_PER_US, "args": facts},
+        {"ph": "b", **common, "ts": begin / NS_PER_US, "args": args},
         {"ph": "e", **common, "ts": end / NS_PER_US, "args": {}},
     )
 
@@ -152,46 +155,115 @@ def _wait(span: Span, trace: Trace, pid: int, numbers: _Numbers) -> tuple[Event,
 def _arrows(
     slices: Sequence[_Slice], upstream: Sequence[Sequence[int]], pid: int, numbers: _Numbers
 ) -> Iterator[Event]:
-    """From within the slice that made a value, as late as can be, to the begin of the run that read it."""
+    """Yields an arrow for each dependency, from the maker of a value to its reader."""
     of_step: dict[int, list[_Slice]] = defaultdict(list)
-    for one in slices:
-        if one.span.phase in MAKING and one.end > one.begin:
-            of_step[one.span.task].append(one)
+    for slice_ in slices:
+        # Viewers attach no arrows to slices without length.
+        if slice_.span.phase in MAKING and slice_.end > slice_.begin:
+            of_step[slice_.span.task].append(slice_)
+
     for step, above in enumerate(upstream):
-        reader = _reading(of_step[step])
-        for u in above:
-            maker = _making(of_step[u], reader.begin) if reader else None
-            if reader is None or maker is None:
+        reader = _last_run(of_step[step])
+        if reader is None:
+            continue
+        for upstream_step in above:
+            # Of several attempts, the one that had begun when the reader began.
+            maker = _last_run([s for s in of_step[upstream_step] if s.begin <= reader.begin])
+            if maker is None:
                 continue
             common = {"name": "value", "cat": "dependency", "pid": pid, "id": next(numbers.arrow)}
-            leaves = min(maker.end - 1, reader.begin)
-            yield {"ph": "s", **common, "tid": maker.thread, "ts": leaves / NS_PER_US}
-            yield {
-                "ph": "f",
-                "bp": "e",
-                **common,
-                "tid": reader.thread,
-                "ts": reader.begin / NS_PER_US,
-            }
+            # As late as possible, but inside the maker's slice.
+            leaves, arrives = min(maker.end - 1, reader.begin) / NS_PER_US, reader.begin / NS_PER_US
+            yield {"ph": "s", **common, "tid": maker.thread, "ts": leaves}
+            yield {"ph": "f", "bp": "e", **common, "tid": reader.thread, "ts": arrives}
 
 
-def _reading(slices: Sequence[_Slice]) -> _Slice | None:
-    """The last run of a step; another slice of it where the run took no time."""
-    runs = [one for one in slices if one.span.phase is Phase.RUN]
+def _last_run(slices: Sequence[_Slice]) -> _Slice | None:
+    """Returns the last run of a step; another of its slices if the run took no time."""
+    runs = [slice_ for slice_ in slices if slice_.span.phase is Phase.RUN]
     return runs[-1] if runs else next(iter(slices), None)
 
 
-def _making(slices: Sequence[_Slice], before: int) -> _Slice | None:
-    """The last run that began before this moment, as _reading."""
-    return _reading([one for one in slices if one.begin <= before])
+def _counter(name: str, unit: str, moment: int, level: int, pid: int) -> Event:
+    ts = moment / NS_PER_US
+    return {"ph": "C", "name": name, "pid": pid, "tid": 0, "ts": ts, "args": {unit: level}}
 
 
-def _counter(name: str, unit: str, at: int, level: int, pid: int) -> Event:
-    return {
-        "ph": "C",
-        "name": name,
-        "pid": pid,
-        "tid": 0,
-        "ts": at / NS_PER_US,
-        "args": {unit: level},
-    }
+def _interval(span: Span, submitted_s: float) -> tuple[int, int]:
+    """Returns begin and end in nanoseconds since the submission; 0 <= begin <= end."""
+    begin = max(0, round((span.begin_s - submitted_s) * NS_PER_S))
+    return begin, max(begin, round((span.end_s - submitted_s) * NS_PER_S))
+
+
+def _lanes(spans: Sequence[Span], submitted_s: float) -> list[list[Span]]:
+    """Returns the spans of one worker on as few threads as possible, by begin, outer ones first.
+
+    Two spans of one thread do not overlap, or one lies inside the other and both are of one task or
+    one phase. So what a worker did beside its task, such as the fetch for its next one, has its own
+    thread. O(spans x threads).
+    """
+
+    def outer_first(span: Span) -> tuple[int, int]:
+        begin, end = _interval(span, submitted_s)
+        return begin, -end
+
+    lanes: list[list[Span]] = []
+    open_slices: list[list[tuple[int, Span]]] = []  # by lane, (end, span), the innermost last
+    for span in sorted(spans, key=outer_first):
+        begin, end = _interval(span, submitted_s)
+        for lane, stack in zip(lanes, open_slices, strict=True):
+            while stack and stack[-1][0] <= begin:
+                stack.pop()
+            if not stack or (end <= stack[-1][0] and _may_nest(span, stack[-1][1])):
+                lane.append(span)
+                stack.append((end, span))
+                break
+        else:
+            lanes.append([span])
+            open_slices.append([(end, span)])
+    return lanes
+
+
+def _may_nest(inner: Span, outer: Span) -> bool:
+    return inner.task == outer.task or inner.phase is outer.phase
+
+
+def _active_workers(trace: Trace) -> list[tuple[int, int]]:
+    """Returns (nanosecond, workers busy with a task from then on), at each change."""
+    weighted = []
+    for worker, spans in trace.by_worker.items():
+        if worker:
+            weighted += [(begin, end, 1) for begin, end in _busy(spans, trace.submitted_s)]
+    return _curve(weighted)
+
+
+def _moving_bytes(trace: Trace) -> list[tuple[int, int]]:
+    """Returns (nanosecond, bytes between workers and store from then on), at each change."""
+    moving = (span for span in trace.spans if span.phase in MOVING)
+    return _curve((*_interval(span, trace.submitted_s), span.n_bytes) for span in moving)
+
+
+def _busy(spans: Sequence[Span], submitted_s: float) -> list[tuple[int, int]]:
+    """Returns the intervals in which a worker is busy with tasks; adjacent ones are joined."""
+    merged: list[tuple[int, int]] = []
+    acts = (span for span in spans if span.task >= 0 and span.phase is not Phase.QUEUE)
+    for begin, end in sorted(_interval(span, submitted_s) for span in acts):
+        if merged and begin <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((begin, end))
+    return merged
+
+
+def _curve(weighted: Iterable[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """Returns (moment, sum of the weights from then on) of intervals (begin, end, weight)."""
+    changes: dict[int, int] = defaultdict(int)
+    for begin, end, weight in weighted:
+        changes[begin] += weight
+        changes[end] -= weight
+    level, points = 0, []
+    for moment in sorted(changes):
+        if changes[moment]:
+            level += changes[moment]
+            points.append((moment, level))
+    return points

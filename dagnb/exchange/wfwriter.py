@@ -1,4 +1,4 @@
-"""WfFormat 1.5, written: so that simulators and planners of others read our runs."""
+"""Writes WfFormat 1.5, which simulators and planners of other systems read."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dagnb import __version__
-from dagnb.exchange.measurement import Measurement, measurements
-from dagnb.exchange.workflow import Workflow
+from dagnb.exchange.workflow import Measurement, Workflow, measurements
 from dagnb.graph.dag import Dag
 from dagnb.planning.costs import Costs
 from dagnb.trace.trace import Trace
 
 VERSION = "1.5"
 NAME = "dagnbName"
-"""key of our own for the name of a task that the format does not allow as an id; the schema permits such keys"""
+"""Our key for the name of a task that the format does not allow as an id. The schema permits it."""
 
 
 def write(dag: Dag, known: Trace | Costs, *, name: str = "dagnb") -> str:
-    """WfFormat 1.5 of a DAG, with what a trace measured, or with what is expected of it by costs.
+    """Returns WfFormat 1.5 of a DAG, with the measurements of a trace or with expected costs.
 
-    Workers stand for machines; a value is read whole by each of its readers. Sinks are not kept: WfFormat has none.
-    Raises GraphError for a trace of another DAG. O(tasks + edges + spans).
+    Workers are written as machines. Each reader of a value reads the whole of it. Sinks are not
+    kept, because WfFormat has none. Raises GraphError for a trace of another DAG. O(tasks + edges +
+    spans).
     """
     if isinstance(known, Costs):
         return text(Workflow.expected(dag, known, name=name))
     return text(
         Workflow.measured(dag, known, name=name),
-        facts=measurements(dag, known),
+        measured=measurements(dag, known),
         submitted_s=known.submitted_s,
     )
 
@@ -38,13 +38,14 @@ def write(dag: Dag, known: Trace | Costs, *, name: str = "dagnb") -> str:
 def text(
     workflow: Workflow,
     *,
-    facts: Mapping[int, Measurement] | None = None,
+    measured: Mapping[int, Measurement] | None = None,
     submitted_s: float | None = None,
 ) -> str:
-    """WfFormat 1.5 of a workflow; `read` gives it back.
+    """Returns WfFormat 1.5 of a workflow, for `read`.
 
-    facts: by position, who ran a task and when. submitted_s: epoch seconds; the format wants a moment, so it is 1970
-    for what was not run. A makespan that is unknown is 0, as others write it; one without any run time has no place.
+    measured: by position, the worker of a task and the moment it began. submitted_s: epoch seconds.
+    The format requires values that may be unknown: a run that did not happen is written with 1970,
+    and an unknown makespan with 0, as other systems do.
     O(tasks + edges x distinct sizes of the edges of one task).
     """
     ids = _ids([call.name for call in workflow.dag.calls])
@@ -55,19 +56,20 @@ def text(
         "workflow": {"specification": _specification(workflow, ids)},
     }
     if workflow.run_s:  # the format has no execution without tasks
-        data["workflow"]["execution"] = _execution(workflow, ids, facts or {}, submitted_s or 0.0)
+        execution = _execution(workflow, ids, measured or {}, submitted_s or 0.0)
+        data["workflow"]["execution"] = execution
     return json.dumps(data, indent=1, ensure_ascii=False)
 
 
 def _ids(names: Sequence[str]) -> list[str]:
-    """An id of the format for each task: its name where the format allows it."""
+    """Returns unique ids; a name that the format allows is its own id."""
     clean = [re.sub(r"[^0-9A-Za-z_.-]", "_", name) or "_" for name in names]
     taken = {name for name, id_ in zip(names, clean, strict=True) if name == id_}
     ids = []
-    for name, wish in zip(names, clean, strict=True):
-        id_, number = wish, 2
+    for name, wanted in zip(names, clean, strict=True):
+        id_, number = wanted, 2
         while id_ != name and id_ in taken:
-            id_, number = f"{wish}_{number}", number + 1
+            id_, number = f"{wanted}_{number}", number + 1
         taken.add(id_)
         ids.append(id_)
     return ids
@@ -99,27 +101,35 @@ def _specification(workflow: Workflow, ids: Sequence[str]) -> dict[str, Any]:
 def _files(
     workflow: Workflow, ids: Sequence[str]
 ) -> tuple[dict[int, list[str]], list[list[str]], dict[str, int]]:
-    """Files that add up to the bytes: (of each task that gives some, read by each task, file -> size).
+    """Returns files that stand for the bytes: (written by task, read by task, file -> size).
 
-    The files of a task are stairs: whoever is passed n bytes reads the first few, n bytes together. So any sizes of
-    edges fit one output, which is as large as was said.
+    WfFormat has files, which are read whole; a workflow has edges of any size. So the output of a
+    task is cut at the size of each edge, and an edge of n bytes reads the first files, n bytes in
+    all:
+
+        output 100 |---- out0: 30 ----|---- out1: 50 ----|-- out2: 20 --|
+        edge of 30  out0
+        edge of 80  out0, out1
     """
     sizes: dict[str, int] = {}
     outputs: dict[int, list[str]] = {}
     inputs: list[list[str]] = [[] for _ in ids]
     for u, total in workflow.output_bytes.items():
-        readers = {
-            d: workflow.edge_bytes[u, d]
-            for d in workflow.dag.downstream[u]
-            if (u, d) in workflow.edge_bytes
-        }
-        steps = sorted({*readers.values(), *((total,) if total else ())})
-        count = {n_bytes: k + 1 for k, n_bytes in enumerate(steps)}
-        outputs[u] = [f"{ids[u]}.out{k}" for k in range(len(steps))]
-        for file, low, high in zip(outputs[u], [0, *steps], steps, strict=False):
+        readers: dict[int, int] = {}
+        for d in workflow.dag.downstream[u]:
+            if (u, d) in workflow.edge_bytes:
+                readers[d] = workflow.edge_bytes[u, d]
+        cuts = set(readers.values())
+        if total:
+            cuts.add(total)
+
+        ordered = sorted(cuts)
+        outputs[u] = [f"{ids[u]}.out{k}" for k in range(len(ordered))]
+        for file, low, high in zip(outputs[u], [0, *ordered], ordered, strict=False):
             sizes[file] = high - low
         for d, n_bytes in readers.items():
-            inputs[d] += outputs[u][: count[n_bytes]]
+            inputs[d] += outputs[u][: ordered.index(n_bytes) + 1]
+
     for i, n_bytes in workflow.external_bytes.items():
         inputs[i].append(f"{ids[i]}.in")
         sizes[f"{ids[i]}.in"] = n_bytes
@@ -127,29 +137,32 @@ def _files(
 
 
 def _execution(
-    workflow: Workflow, ids: Sequence[str], facts: Mapping[int, Measurement], submitted_s: float
+    workflow: Workflow, ids: Sequence[str], measured: Mapping[int, Measurement], submitted_s: float
 ) -> dict[str, Any]:
     tasks = []
     for i, run_s in workflow.run_s.items():
         task: dict[str, Any] = {"id": ids[i], "runtimeInSeconds": run_s}
         if workflow.dag.calls[i].function:
             task["command"] = {"program": workflow.dag.calls[i].function}
-        if i in facts:
-            task["executedAt"] = _moment(facts[i].began_s)
-            task["readBytes"], task["writtenBytes"] = facts[i].input_bytes, facts[i].output_bytes
-            task["machines"] = [_host(facts[i].worker)]
+        if i in measured:
+            task["executedAt"] = _moment(measured[i].began_s)
+            task["readBytes"] = measured[i].input_bytes
+            task["writtenBytes"] = measured[i].output_bytes
+            task["machines"] = [_host(measured[i].worker)]
         tasks.append(task)
-    execution = {
+    execution: dict[str, Any] = {
         "makespanInSeconds": workflow.makespan_s or 0.0,
         "executedAt": _moment(submitted_s),
         "tasks": tasks,
     }
-    hosts = dict.fromkeys(_host(fact.worker) for fact in facts.values())
-    return execution | ({"machines": [{"nodeName": host} for host in hosts]} if hosts else {})
+    hosts = dict.fromkeys(_host(measurement.worker) for measurement in measured.values())
+    if hosts:
+        execution["machines"] = [{"nodeName": host} for host in hosts]
+    return execution
 
 
 def _host(worker: str) -> str:
-    """The name of a worker in the letters of host names."""
+    """Returns the name of a worker with only the letters that host names may have."""
     return re.sub(r"[^0-9A-Za-z.-]", "-", worker) or "-"
 
 

@@ -49,8 +49,8 @@ class PlanForecast:
     @cached_property
     def _simulated(self) -> tuple[Trace, Outcome]:
         """The results of one simulation, which gives both."""
-        universe = play(self.plan, self.problem.costs, self.problem.pool)
-        return trace_of(universe), outcome_of(universe)
+        simulated = play(self.plan, self.problem.costs, self.problem.pool)
+        return trace_of(simulated), outcome_of(simulated)
 
     @cached_property
     def bound(self) -> Bound:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dagnb.graph.resources import Resources
 from dagnb.trace.span import STARTING, Phase
-from dagnb.trace.starts import starts
+from dagnb.trace.starts import worker_starts
 from dagnb.trace.trace import Trace
 
 # Transfers, round trips, and the client's own acts.
@@ -56,7 +56,7 @@ def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
         # Clocks of two machines may disagree by more than the act took.
         yield act(span.phase, span.worker, max(0.0, span.duration_s), n_bytes)
 
-    for start in starts(trace):
+    for start in worker_starts(trace):
         # Reading the program has a price of its own, see above.
         whole_s = start.total_s - start.acts.get(Phase.PROGRAM, 0.0)
         yield act(Phase.INVOKE, start.worker, whole_s, detail=start.detail)

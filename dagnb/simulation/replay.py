@@ -1,9 +1,16 @@
-"""Replay: the simulator fed with what a run measured. What then differs from reality is the simulator's own error."""
+"""Replay: a simulation in which every act takes as long as it did in a real run.
+
+The replayed makespan differs from the real one only by what the simulator does not model. So the
+error of a forecast has two parts:
+
+    real - plan  =  (real - replay)       error of the model
+                  + (replay - plan)       error of the predicted durations
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -14,43 +21,51 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import simulate
 from dagnb.trace.span import Phase, Span
-from dagnb.trace.starts import WorkerStart, comings, starts
+from dagnb.trace.starts import WorkerStart, worker_starts
 from dagnb.trace.trace import Trace
 
 ALIKE = 1e-6
-"""starts that differ by less of their length are as long"""
+"""Starts whose lengths differ by less than this share are taken as equally long."""
 _ACTS = {Phase.FETCH: "fetch", Phase.LOAD: "load", Phase.DUMP: "dump", Phase.STORE: "store"}
 
 
 def replay(plan: Plan, trace: Trace, pool: Pool) -> Trace:
-    """The run of this plan again, in virtual time, every act as long as it was. Positions are those of the steps."""
+    """Simulates the plan with the durations of its trace; positions are those of the steps."""
     costs = measured(trace, len(plan.steps))
-    needs = None if pool.eager else {step: found.resources for step, found in enumerate(plan.steps)}
-    return simulate(plan, costs.with_(**_starts(trace, needs)), pool)
+    resources = None if pool.eager else [step.resources for step in plan.steps]
+    return simulate(plan, costs.with_(**_start_costs(trace, resources)), pool)
 
 
 def measured(trace: Trace, n_steps: int) -> Costs:
-    """What each act of a run took, as a price list. Acts that left no span take the median of their kind."""
+    """Returns the durations of a run as costs, by step.
+
+    A function that left no span takes the median of the others.
+    """
     last = _last_attempts(trace)
-    runs = {task: acts[Phase.RUN].duration_s for task, acts in last.items() if Phase.RUN in acts}
-    known = {
-        (task, name): max(0.0, acts[phase].duration_s)
-        for task, acts in last.items()
-        for phase, name in _ACTS.items()
-        if phase in acts
-    }
+    run_s: dict[int, float] = {}
+    output_bytes: dict[int, int] = {}
+    known_s: dict[tuple[int, str], float] = {}
+    for task, acts in last.items():
+        if Phase.RUN in acts:
+            run_s[task] = acts[Phase.RUN].duration_s
+        if Phase.DUMP in acts:
+            output_bytes[task] = acts[Phase.DUMP].n_bytes
+        for phase, name in _ACTS.items():
+            if phase in acts:
+                # Clocks jitter: a very short act may end before it begins.
+                known_s[task, name] = max(0.0, acts[phase].duration_s)
+
+    # A commit also lets go of what the task held, which takes long for large values: that part is
+    # the task's own, the round trip is the same for all.
     commit_s = quick_commit_s(trace)
-    known |= {
-        (task, "release"): max(0.0, seconds - commit_s) for task, seconds in commits(trace).items()
-    }
+    for task, seconds in commits(trace).items():
+        known_s[task, "release"] = max(0.0, seconds - commit_s)
     return Costs(
-        run_s={task: max(0.0, seconds) for task, seconds in runs.items() if task < n_steps},
-        output_bytes={
-            task: acts[Phase.DUMP].n_bytes for task, acts in last.items() if Phase.DUMP in acts
-        },
+        run_s={task: max(0.0, seconds) for task, seconds in run_s.items() if task < n_steps},
+        output_bytes=output_bytes,
         argument_bytes={},
-        known_s=known,
-        default_run_s=median(runs.values()) if runs else 0.0,
+        known_s=known_s,
+        default_run_s=median(run_s.values()) if run_s else 0.0,
         commit_s=commit_s,
         wake_s=_wake_s(trace),
         start_series=started(trace),
@@ -59,24 +74,27 @@ def measured(trace: Trace, n_steps: int) -> Costs:
 
 
 def commits(trace: Trace) -> dict[int, float]:
-    """step -> seconds of its hand-over and of letting go of what it held"""
+    """Returns step -> seconds of its commit, in which it also let go of what it held."""
     return {span.task: span.duration_s for span in trace.spans if span.phase is Phase.COMMIT}
 
 
 def quick_commit_s(trace: Trace) -> float:
-    """What the round trip itself takes: the commit that a fifth of all were quicker than."""
+    """Returns the seconds of a round trip: the first quintile of all commits."""
     ordered = sorted(commits(trace).values())
-    return max(0.0, ordered[len(ordered) // 5]) if ordered else Costs.commit_s
+    if not ordered:
+        return Costs.commit_s
+    # Not the minimum, which clock jitter distorts; not the median, in which releases count.
+    return max(0.0, ordered[len(ordered) // 5])
 
 
 def started(trace: Trace) -> tuple[StartCost, ...]:
-    """The starts of the run's instances, in the order of demand."""
-    return tuple(map(_start, starts(trace)))
+    """Returns the starts of the run's instances, in the order of demand."""
+    return tuple(map(_start_cost, worker_starts(trace)))
 
 
-def _start(coming: WorkerStart) -> StartCost:
-    """Reading the program counts to registering."""
-    seconds = coming.acts.get
+def _start_cost(start: WorkerStart) -> StartCost:
+    """Returns the acts of a start; reading the program is counted as registering."""
+    seconds = start.acts.get
     return StartCost(
         invoke_s=seconds(Phase.INVOKE, 0.0),
         create_s=seconds(Phase.CREATE, 0.0),
@@ -87,29 +105,40 @@ def _start(coming: WorkerStart) -> StartCost:
 
 
 def _wake_s(trace: Trace) -> float:
-    """From a hint until an instance that waited has the task."""
-    woken = [coming.total_s for coming in comings(trace) if not coming.is_start]
+    """Returns the median time from a hint until a waiting instance has its task."""
+    starts = worker_starts(trace, include_woken=True)
+    woken = [start.total_s for start in starts if start.was_woken]
     return max(0.0, median(woken)) if woken else Costs.wake_s
 
 
-def _starts(trace: Trace, needs: Mapping[int, Resources] | None) -> dict[str, Any]:
-    """Prices of starts by resources, where starts of one kind are alike; else nothing, and their series holds.
+def _start_costs(trace: Trace, resources: Sequence[Resources] | None) -> dict[str, Any]:
+    """Returns changes of costs: one cost a kind of start, if all starts of a kind are alike.
 
-    A series goes wrong after an instance that came too late to do anything, because nothing tells of it. So does a
-    usual price where all of a kind came too late: then a start took until the end. needs: of each step; None where all
-    instances start at submission and are alike.
+    resources: of each step; None if all instances are alike and start at the submission.
+    Returns nothing if starts of a kind differ: then the series of starts holds, which `measured`
+    gave. A series is assigned in order of demand, and goes wrong after an instance that registered
+    too late to do anything, because such a start left no span. A cost of the kind does not have
+    that defect.
     """
-    where = {span.worker: needs[span.task] for span in trace.spans if needs and span.task in needs}
-    found: dict[tuple[Resources, bool], list[StartCost]] = defaultdict(list)
-    for coming in starts(trace):
-        found[where.get(coming.worker, DEFAULT), coming.detail == "warm"].append(_start(coming))
-    if not found or not all(map(_are_alike, found.values())):
+    resources_of: dict[str, Resources] = {}
+    if resources is not None:
+        for span in trace.spans:
+            if 0 <= span.task < len(resources):
+                resources_of[span.worker] = resources[span.task]
+
+    by_kind: dict[tuple[Resources, bool], list[StartCost]] = defaultdict(list)
+    for start in worker_starts(trace):
+        is_warm = start.detail == "warm"
+        by_kind[resources_of.get(start.worker, DEFAULT), is_warm].append(_start_cost(start))
+    if not by_kind or not all(map(_are_alike, by_kind.values())):
         return {}
-    never = StartCost(invoke_s=trace.makespan_s)
-    kinds = {kind: alike[0] for kind, alike in found.items()}
-    if needs is None:
-        return {"cold": kinds.get((DEFAULT, False), never), "start_series": ()}
-    return {"starts": kinds, "cold": never, "warm": never, "start_series": ()}
+
+    # A kind without any finished start took until the end of the run.
+    too_late = StartCost(invoke_s=trace.makespan_s)
+    cost = {kind: alike[0] for kind, alike in by_kind.items()}
+    if resources is None:
+        return {"cold": cost.get((DEFAULT, False), too_late), "start_series": ()}
+    return {"starts": cost, "cold": too_late, "warm": too_late, "start_series": ()}
 
 
 def _are_alike(starts: Sequence[StartCost]) -> bool:
@@ -118,45 +147,50 @@ def _are_alike(starts: Sequence[StartCost]) -> bool:
 
 
 def _last_attempts(trace: Trace) -> dict[int, dict[Phase, Span]]:
-    """step -> phase -> its span, of the last attempt; what it need not fetch again, of an earlier one"""
-    found: dict[int, dict[Phase, Span]] = {}
+    """Returns step -> phase -> its span, of the last attempt.
+
+    Its FETCH may be of an earlier attempt: a retry on the same worker has its inputs already.
+    """
+    last: dict[int, dict[Phase, Span]] = {}
     attempts: dict[int, int] = {}
     for span in trace.spans:
         if span.task < 0 or span.phase in (Phase.COMMIT, Phase.QUEUE):
             continue
+        acts = last.setdefault(span.task, {})
         if span.attempt > attempts.get(span.task, 0):
             attempts[span.task] = span.attempt
-            found[span.task] = {
-                p: s for p, s in found.get(span.task, {}).items() if p is Phase.FETCH
-            }
+            for phase in acts.keys() - {Phase.FETCH}:
+                del acts[phase]
         if span.attempt == attempts[span.task]:
-            found[span.task][span.phase] = span
-    return found
+            acts[span.phase] = span
+    return last
 
 
 def _failures(
     trace: Trace, last: dict[int, dict[Phase, Span]], commit_s: float
 ) -> dict[int, tuple[tuple[float, float], ...]]:
-    """step -> (seconds run, back-off until the next is ready) of each attempt before the last"""
+    """Returns step -> (seconds run, back-off until the next) of each attempt before the last."""
     runs: dict[int, dict[int, Span]] = defaultdict(dict)
-    ready: dict[tuple[int, int], float] = {}
+    ready_at: dict[tuple[int, int], float] = {}
     for span in trace.spans:
         if span.task not in last:
             continue
         if span.phase is Phase.RUN:
             runs[span.task][span.attempt] = span
         if span.phase is not Phase.COMMIT:
-            ready.setdefault((span.task, span.attempt), span.begin_s)
-    found = {}
+            # The first span of an attempt begins when the attempt is ready.
+            ready_at.setdefault((span.task, span.attempt), span.begin_s)
+
+    failures: dict[int, tuple[tuple[float, float], ...]] = {}
     for task, attempts in runs.items():
         ordered = [attempts[number] for number in sorted(attempts)]
-        found[task] = tuple(
-            (max(0.0, one.duration_s), _pause_s(ready[task, other.attempt] - one.end_s - commit_s))
-            for one, other in pairwise(ordered)
-        )
-    return {task: failed for task, failed in found.items() if failed}
-
-
-def _pause_s(seconds: float) -> float:
-    """A back-off, none where there is but a rounding: an instance goes on at once then, and does not leave."""
-    return seconds if seconds > 1e-9 else 0.0
+        failed = []
+        for run, retry in pairwise(ordered):
+            # The simulator adds the round trip that reports the failure.
+            back_off_s = ready_at[task, retry.attempt] - run.end_s - commit_s
+            # A rounding error is no back-off: with one, the instance would leave instead of going
+            # on.
+            failed.append((max(0.0, run.duration_s), back_off_s if back_off_s > 1e-9 else 0.0))
+        if failed:
+            failures[task] = tuple(failed)
+    return failures

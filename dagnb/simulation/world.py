@@ -1,7 +1,15 @@
-"""The virtual world: what each act of a worker costs.
+"""The virtual world: what each act of a worker does in a simulation, and how long it takes.
 
-Between two hand-overs an instance meets nobody, so its acts only move a clock of its own; it waits for the others'
-once a task, where it hands over. That makes a task one event of the kernel.
+An instance has a clock of its own (`clock_s`). Between two steps of the state machine it does not
+interact with the others, so its acts only advance that clock. Before each step it sleeps until the
+common clock has come to the same moment (`_synchronise`): steps of all instances are taken in the
+order of virtual time, as Redis would take them.
+
+    instance clock   fetch--load--run--dump--store--commit/2 | step | commit/2--fetch--...
+    common clock     ........................................^ one event a task, not one an act
+
+One event a task keeps simulations fast enough for planners that search. If a step were taken
+without synchronising, an instance could commit before another one that is earlier in virtual time.
 """
 
 from __future__ import annotations
@@ -12,157 +20,179 @@ from typing import TYPE_CHECKING
 from dagnb.planning.costs import StartCost
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply
 from dagnb.protocol.world import Missing
-from dagnb.simulation.kernel import Sleep
+from dagnb.simulation.environment import Sleep
 from dagnb.trace.span import Phase
 
 if TYPE_CHECKING:
-    from dagnb.simulation.universe import Universe
+    from dagnb.simulation.simulated_run import SimulatedRun
 
-FOR_EVER_S = 1e12
+ENDLESS_LEASE_S = 1e12
+"""Virtual instances do not die, and need no heartbeats."""
 
 
 class VirtualWorld:
-    """One instance's view of the universe. The value of a task is its size in bytes. at: the instance's own clock."""
+    """The world of one instance. The value of a task is its size in bytes.
 
-    __slots__ = ("at", "at_hand", "instance", "kind", "start", "universe", "worker")
+    clock_s: the instance's own time. cached: steps whose values the instance still holds.
+    """
+
+    __slots__ = ("cached", "clock_s", "instance", "kind", "simulated", "start", "worker")
 
     def __init__(
         self,
-        universe: Universe,
+        simulated: SimulatedRun,
         instance: str,
         kind: str = "",
         start: tuple[str, StartCost] | None = None,
     ) -> None:
-        """An instance that has started at the present moment; start: 'cold' or 'warm', and what it took."""
-        self.universe, self.instance, self.kind = universe, instance, kind
+        """An instance that has started at the present moment.
+
+        start: 'cold' or 'warm', and the seconds of its acts, which lie before this moment.
+        """
+        self.simulated, self.instance, self.kind = simulated, instance, kind
         self.start = start
         self.worker = ""
-        self.at_hand: set[int] = set()
-        self.at = universe.kernel.now
+        self.cached: set[int] = set()
+        self.clock_s = simulated.environment.now
 
     async def register(self) -> Reply:
-        """Read the program, the first time, or wake; then ask for work."""
-        universe, begin = self.universe, self.at
-        self.at += universe.costs.wake_s if self.start is None else universe.costs.program_s
-        await self._meet()
-        reply = universe.machine.register(
-            self.instance, now=universe.kernel.now, fresh="sim", lease_s=FOR_EVER_S, kind=self.kind
+        """Reads the program, or wakes up if the instance did that before; then asks for work."""
+        simulated, begin = self.simulated, self.clock_s
+        if self.start is None:
+            self.clock_s += simulated.costs.wake_s
+        else:
+            self.clock_s += simulated.costs.program_s
+        await self._synchronise()
+        reply = simulated.machine.register(
+            self.instance,
+            now=simulated.environment.now,
+            fresh="sim",
+            lease_s=ENDLESS_LEASE_S,
+            kind=self.kind,
         )
         if self.start is not None:
-            universe.fleet.came(self.kind)
+            simulated.fleet.registered(self.kind)
         if reply.worker:
-            self._note_start(reply.worker, begin)
+            self._record_start(reply.worker, begin)
         self.start = None
-        return self._took(reply)
+        return self._accept(reply)
 
     async def wait_work(self) -> None:
-        """Rest until somebody hints; leave when nobody did for long enough."""
-        await self._meet()
-        await self.universe.fleet.rest(self.instance, self.kind)
-        self.at = self.universe.kernel.now
+        """Waits for a hint. Raises InstanceLeft when the wait has been long enough."""
+        await self._synchronise()
+        await self.simulated.fleet.wait(self.instance, self.kind)
+        self.clock_s = self.simulated.environment.now
 
     async def fetch(self, offer: Offer) -> int | Missing:
-        """Transfer what is not at hand, all at once; small values came with the offer. Then unpickle."""
-        universe, step, at_hand = self.universe, offer.task, self.at_hand
-        prices, begin = universe.prices, self.at
-        far = [entry for entry in prices.far[step] if entry[1] not in at_hand]
-        if far or prices.outside[step]:
-            outside = prices.outside[step]
-            sizes = [far[0][0], outside] if far else [outside]
-            self.at += universe.costs.fetching(universe.tasks[step], sizes)
-            moved = sum(n for n, _ in far) + outside
-            universe.note(step, self.worker, Phase.FETCH, begin, self.at, moved, offer.attempt)
-            at_hand.update(
-                u for n, u in far if n >= prices.gives[u]
-            )  # a part of a value is none for other readers
-            begin = self.at
-        self.at += prices.load_s[step]
-        universe.note(
-            step, self.worker, Phase.LOAD, begin, self.at, prices.reads[step], offer.attempt
-        )
-        return prices.reads[step]
+        """Transfers the large inputs that are not cached, side by side; then unpickles all."""
+        simulated, step, cached = self.simulated, offer.task, self.cached
+        step_costs, begin = simulated.step_costs, self.clock_s
+        transfers = [entry for entry in step_costs.transfers[step] if entry[1] not in cached]
+        external = step_costs.external_bytes[step]
+        if transfers or external:
+            # The largest transfer is the first, and lasts as long as all of them together.
+            sizes = [transfers[0][0], external] if transfers else [external]
+            self.clock_s += simulated.costs.fetching(simulated.tasks[step], sizes)
+            n_bytes = sum(size for size, _ in transfers) + external
+            simulated.record(
+                step, self.worker, Phase.FETCH, begin, self.clock_s, n_bytes, offer.attempt
+            )
+            for size, upstream in transfers:
+                # A task may read a part of a value; other tasks cannot use that part.
+                if size >= step_costs.output_bytes[upstream]:
+                    cached.add(upstream)
+            begin = self.clock_s
+
+        n_bytes = step_costs.input_bytes[step]
+        self.clock_s += step_costs.load_s[step]
+        simulated.record(step, self.worker, Phase.LOAD, begin, self.clock_s, n_bytes, offer.attempt)
+        return n_bytes
 
     async def run(self, offer: Offer, inputs: int) -> int | Failure:
-        """Let the predicted time pass."""
-        universe, begin = self.universe, self.at
-        failing = universe.costs.failures.get(universe.tasks[offer.task], ())
-        fails = offer.attempt <= len(failing)
-        self.at += failing[offer.attempt - 1][0] if fails else universe.prices.run_s[offer.task]
-        universe.note(offer.task, self.worker, Phase.RUN, begin, self.at, 0, offer.attempt)
+        """Lets the seconds of the function pass; fails as often as the costs say."""
+        simulated, begin = self.simulated, self.clock_s
+        failures = simulated.costs.failures.get(simulated.tasks[offer.task], ())
+        fails = offer.attempt <= len(failures)
         if fails:
-            delay_s = failing[offer.attempt - 1][1]
+            run_s, delay_s = failures[offer.attempt - 1]
+        else:
+            run_s = simulated.step_costs.run_s[offer.task]
+        self.clock_s += run_s
+        simulated.record(offer.task, self.worker, Phase.RUN, begin, self.clock_s, 0, offer.attempt)
+        if fails:
             return Failure(task=offer.task, attempt=offer.attempt, error="{}", delay_s=delay_s)
-        return universe.prices.gives[offer.task]
+        return simulated.step_costs.output_bytes[offer.task]
 
     async def store(self, offer: Offer, value: int) -> Commit | Failure:
-        """Pickle, and transfer a large result."""
-        universe, begin = self.universe, self.at
-        self.at += universe.prices.dump_s[offer.task]
-        universe.note(offer.task, self.worker, Phase.DUMP, begin, self.at, value, offer.attempt)
-        if value > universe.costs.inline_bytes:
-            begin = self.at
-            self.at += universe.prices.store_s[offer.task]
-            universe.note(
-                offer.task, self.worker, Phase.STORE, begin, self.at, value, offer.attempt
+        """Pickles the result, and transfers it if it is large."""
+        simulated, begin, task = self.simulated, self.clock_s, offer.task
+        self.clock_s += simulated.step_costs.dump_s[task]
+        simulated.record(task, self.worker, Phase.DUMP, begin, self.clock_s, value, offer.attempt)
+        if value > simulated.costs.inline_bytes:
+            begin = self.clock_s
+            self.clock_s += simulated.step_costs.store_s[task]
+            simulated.record(
+                task, self.worker, Phase.STORE, begin, self.clock_s, value, offer.attempt
             )
-        self.at_hand.add(offer.task)
-        return Commit(task=offer.task, address=Address(self.instance, value))
+        self.cached.add(task)
+        return Commit(task=task, address=Address(self.instance, value))
 
     async def complete(self, commits: Sequence[Commit]) -> Reply:
-        """One round trip: half of it there, the step, half of it back; then letting go of what was held."""
-        universe, begin, half, worker = (
-            self.universe,
-            self.at,
-            self.universe.costs.commit_s / 2,
-            self.worker,
+        """Makes one round trip, with the step in its middle; then lets go of what was held."""
+        simulated, begin, worker = self.simulated, self.clock_s, self.worker
+        half_s = simulated.costs.commit_s / 2
+        self.clock_s += half_s
+        await self._synchronise()
+        reply = simulated.machine.complete(
+            self.instance, commits, now=simulated.environment.now, fresh="sim"
         )
-        self.at += half
-        await self._meet()
-        reply = universe.machine.complete(
-            self.instance, commits, now=universe.kernel.now, fresh="sim"
-        )
-        self.at += half
+        self.clock_s += half_s
         for commit in commits:
-            self.at += universe.prices.release_s[commit.task]
-            value = universe.prices.gives[commit.task]
-            rides_along = value <= universe.costs.inline_bytes
-            universe.note(
-                commit.task, worker, Phase.COMMIT, begin, self.at, value if rides_along else 0, 1
-            )
-        return self._took(reply)
+            self.clock_s += simulated.step_costs.release_s[commit.task]
+            n_bytes = simulated.step_costs.output_bytes[commit.task]
+            if n_bytes > simulated.costs.inline_bytes:
+                n_bytes = 0  # it was stored before, and did not ride along
+            simulated.record(commit.task, worker, Phase.COMMIT, begin, self.clock_s, n_bytes, 1)
+        return self._accept(reply)
 
     async def fail(self, failure: Failure) -> Reply:
-        """As complete; a back-off ends by itself."""
-        universe = self.universe
-        self.at += universe.costs.commit_s
-        await self._meet()
-        reply = universe.machine.fail(self.instance, failure, now=universe.kernel.now, fresh="sim")
-        universe.wake_when_due()
-        return self._took(reply)
+        """Reports a failed attempt, in one round trip."""
+        simulated = self.simulated
+        self.clock_s += simulated.costs.commit_s
+        await self._synchronise()
+        reply = simulated.machine.fail(
+            self.instance, failure, now=simulated.environment.now, fresh="sim"
+        )
+        # In reality heartbeats and other workers' steps end back-offs. Here all may have left.
+        simulated.wake_when_due()
+        return self._accept(reply)
 
     async def lost(self, missing: Missing) -> Reply:
-        """As complete: virtual values do not vanish yet."""
-        self.at += self.universe.costs.commit_s
-        await self._meet()
-        now = self.universe.kernel.now
-        return self._took(
-            self.universe.machine.lost(
-                self.instance, missing.task, missing.inputs, now=now, fresh="sim"
-            )
+        """Reports lost inputs. Not reached: virtual values do not get lost yet."""
+        self.clock_s += self.simulated.costs.commit_s
+        await self._synchronise()
+        reply = self.simulated.machine.lost(
+            self.instance,
+            missing.task,
+            missing.inputs,
+            now=self.simulated.environment.now,
+            fresh="sim",
         )
+        return self._accept(reply)
 
-    async def _meet(self) -> None:
-        """Let the common clock come to this instance's."""
-        await Sleep(self.at - self.universe.kernel.now)
+    async def _synchronise(self) -> None:
+        """Waits until the common clock has come to the time of this instance."""
+        await Sleep(self.clock_s - self.simulated.environment.now)
 
-    def _took(self, reply: Reply) -> Reply:
-        universe = self.universe
-        self.at += universe.settle()
+    def _accept(self, reply: Reply) -> Reply:
+        """Delivers the hints of the step, and records how long its tasks were ready."""
+        simulated = self.simulated
+        self.clock_s += simulated.deliver_hints()
         if reply.worker:
             self.worker = reply.worker
         for offer in reply.offers:
             if reply.now > offer.ready_at:
-                universe.note(
+                simulated.record(
                     offer.task,
                     self.worker,
                     Phase.QUEUE,
@@ -173,19 +203,26 @@ class VirtualWorld:
                 )
         return reply
 
-    def _note_start(self, worker: str, begin: float) -> None:
-        """The acts of the start, back from when it began; of who was only woken, that."""
-        note = self.universe.note
+    def _record_start(self, worker: str, begin: float) -> None:
+        """Records the acts of the start, which ended at `begin`; of an instance that woke, one."""
+        record = self.simulated.record
         if self.start is None:
-            note(-1, worker, Phase.INVOKE, begin, self.at, 0, 1, "warm")
+            record(-1, worker, Phase.INVOKE, begin, self.clock_s, 0, 1, "warm")
             return
-        how, start = self.start
-        if self.at > begin:
-            note(-1, worker, Phase.PROGRAM, begin, self.at, 0, 1, how)
-        at = begin - start.total_s
-        acts = (Phase.INVOKE, Phase.CREATE, Phase.BOOT, Phase.IMPORT, Phase.REGISTER)
-        lengths = (start.invoke_s, start.create_s, start.boot_s, start.import_s, start.register_s)
-        for phase, seconds in zip(acts, lengths, strict=True):
+
+        detail, start = self.start
+        if self.clock_s > begin:
+            record(-1, worker, Phase.PROGRAM, begin, self.clock_s, 0, 1, detail)
+        acts = (
+            (Phase.INVOKE, start.invoke_s),
+            (Phase.CREATE, start.create_s),
+            (Phase.BOOT, start.boot_s),
+            (Phase.IMPORT, start.import_s),
+            (Phase.REGISTER, start.register_s),
+        )
+        act_begin = begin - start.total_s
+        for phase, seconds in acts:
+            # Each start has one INVOKE, also an instantaneous one: starts are counted by it.
             if seconds > 0 or phase is Phase.INVOKE:
-                note(-1, worker, phase, at, at + seconds, 0, 1, how)
-                at += seconds
+                record(-1, worker, phase, act_begin, act_begin + seconds, 0, 1, detail)
+                act_begin += seconds

@@ -1,9 +1,11 @@
-"""Testing: the laws that planners, launchers and stores obey, for the pytest suites of those who write some.
+"""Testing: laws that every planner, launcher and store obeys, as test classes for pytest.
 
-Holds: PlannerLaws, LauncherLaws, StoreLaws, to derive from; named DAGs; random DAGs, costs and plans for hypothesis.
-May import: the hub below it; pytest and hypothesis, which `pip install 'dagnb[testing]'` brings.
-Must not know: the arms; what the laws are held against comes from who derives. Nothing else imports this.
+Holds: PlannerLaws, LauncherLaws, StoreLaws; named DAGs; random DAGs, costs, plans for hypothesis.
+May import: the hub below it; pytest and hypothesis, from `pip install 'dagnb[testing]'`.
+Must not know: the arms; a derived class brings what is tested. Nothing else imports this room.
 Start at: planner_laws.py.
+
+A suite for a planner of yours:
 
     from dagnb.testing import PlannerLaws
 
@@ -24,29 +26,35 @@ if TYPE_CHECKING:
 
 __all__ = ["LauncherLaws", "PlannerLaws", "StoreLaws", "Subject"]
 
-_PLACES = {
+_MODULES = {
     "LauncherLaws": "launcher_laws",
     "PlannerLaws": "planner_laws",
     "StoreLaws": "store_laws",
     "Subject": "store_laws",
 }
 
-_ASSERTING = tuple(
-    f"dagnb.testing.{name}"
-    for name in ("content_laws", "launcher_laws", "planner_laws", "run_laws", "step_laws")
+_WITH_ASSERTS = (
+    "content_laws",
+    "launcher_laws",
+    "planner_laws",
+    "run_laws",
+    "step_laws",
+    "store_laws",
 )
 
 
 def __getattr__(name: str) -> Any:
-    """The laws, when they are asked for: workers that run a task of `graphs` have no pytest."""
+    """Imports a class of laws when it is first used."""
+    # Not at the import of this package: workers that run tasks of graphs.py have no pytest.
     if name not in __all__:
         raise AttributeError(f"module 'dagnb.testing' has no attribute {name!r}")
     try:
-        fresh = (
-            place for place in _ASSERTING if place not in sys.modules
-        )  # an import asks for a name twice
-        importlib.import_module("pytest").register_assert_rewrite(*fresh)
-        return getattr(importlib.import_module(f"dagnb.testing.{_PLACES[name]}"), name)
+        # Failed asserts then show their values, as in test files. A module that is imported
+        # already, as by a second `from dagnb.testing import ...`, would give a warning.
+        modules = [f"dagnb.testing.{module}" for module in _WITH_ASSERTS]
+        new = [module for module in modules if module not in sys.modules]
+        importlib.import_module("pytest").register_assert_rewrite(*new)
+        return getattr(importlib.import_module(f"dagnb.testing.{_MODULES[name]}"), name)
     except ModuleNotFoundError as error:
         if error.name not in {"pytest", "hypothesis"}:
             raise

@@ -1,4 +1,4 @@
-"""Laws of every store: content, which runs share, is there as long as one of them uses it."""
+"""Laws of every store: content is shared by runs, and stays as long as one of them uses it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from dagnb.storage.interface import CHUNK_BYTES
 from dagnb.testing.step_laws import LEASE_S, Subject, chain
 
 CONTENTS = {"h1": b"one", "h2": b"two!"}
+# Around the size at which a value is cut into chunks.
 LARGE_SIZES = (0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 17 * CHUNK_BYTES + 5)
 
 
 def patterned(n_bytes: int) -> bytes:
-    """Bytes of which no two pieces are alike."""
+    """Returns bytes without two equal pieces: chunks in a wrong order are noticed."""
     return b"".join(i.to_bytes(8, "big") for i in range(-(-n_bytes // 8)))[:n_bytes]
 
 
 class ContentLaws:
-    """Sharing, reading, forgetting."""
+    """Laws about sharing, reading and forgetting content."""
 
     async def test_content_travels_once(self, subject: Subject) -> None:
         store = subject.store
@@ -79,6 +80,7 @@ class ContentLaws:
         await store.submit(chain(1, ttl_s=60.0))
         assert await store.share(CONTENTS, run="next", ttl_s=60) == 0
 
+        # The client of "next" has sent nothing, because the store had it all.
         await store.forget("run")
         await store.submit(chain(1, run="next", ttl_s=60.0))
 
@@ -123,7 +125,7 @@ class ContentLaws:
         await store.register("run", "i1", lease_s=3600.0)
         subject.advance(40)
         await store.heartbeat("run", ["i1"], lease_s=LEASE_S)
-        subject.advance(40)
+        subject.advance(40)  # 80 s, longer than the 60 s of the submission
 
         await store.share(CONTENTS, run="next", ttl_s=60)
         await store.forget("next")

@@ -1,6 +1,6 @@
-"""Named shapes. Each returns a `Dag` drawn from data alone; `built` makes real nodes of one.
+"""DAGs of named shapes, without functions; `built` makes real nodes of one.
 
-Tasks are named by letters as in the pictures, or a letter and a number where there are many. Arrows point downstream.
+In the pictures arrows point downstream. Tasks are named by letters, or a letter and a number.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from dagnb.graph.task import Task
 
 
 def drawn(*edges: str, sinks: Sequence[str] = ()) -> Dag:
-    """A DAG from chains such as "a b d", "a c d"; a single name is a lone task. Names stand in order of appearance."""
-    chains = [chain.split() for chain in edges]
-    names = list(dict.fromkeys(name for chain in chains for name in chain))
-    pairs = [pair for chain in chains for pair in itertools.pairwise(chain)]
-    return Dag.from_edges(names, pairs, sinks=sinks)
+    """Returns a DAG from chains such as "a b d", "a c d"; tasks are in order of appearance."""
+    names: dict[str, None] = {}  # a set that keeps its order
+    pairs: list[tuple[str, str]] = []
+    for edge in edges:
+        chain_names = edge.split()
+        names |= dict.fromkeys(chain_names)
+        pairs += itertools.pairwise(chain_names)
+    return Dag.from_edges(list(names), pairs, sinks=sinks)
 
 
 def lone() -> Dag:
@@ -64,37 +67,42 @@ def wide(n: int) -> Dag:
 
 
 def diamond_of_diamonds() -> Dag:
-    """a -> b -> d     where each letter x is a diamond itself:   x0 -> x1 -> x3     and an edge x -> y is x3 -> y0
-    `-> c -/                                                  `--> x2 --/
+    """a -> b -> d     each letter x is a diamond:   x0 -> x1 -> x3     an edge x -> y is x3 -> y0
+    `-> c -/                                      `-> x2 -/
     """
-    inner = [edge for x in "abcd" for edge in (f"{x}0 {x}1 {x}3", f"{x}0 {x}2 {x}3")]
+    inner = []
+    for x in "abcd":
+        inner += [f"{x}0 {x}1 {x}3", f"{x}0 {x}2 {x}3"]
     return drawn(*inner, "a3 b0", "a3 c0", "b3 d0", "c3 d0")
 
 
 def tree_in(depth: int) -> Dag:
-    """l0 -> m0 -> r       a binary reduction; level k holds t{k}_{i}, the leaves are level 0; in order of levels
+    """l0 -> m0 -> r       a binary reduction; level k has the tasks t{k}_{i}, leaves are level 0
     l1 -/      /
     l2 -> m1 -/
     l3 -/
     """
-    names = [f"t{k}_{i}" for k in range(depth + 1) for i in range(2 ** (depth - k))]
-    return drawn(
-        *names,
-        *(f"t{k}_{i} t{k + 1}_{i // 2}" for k in range(depth) for i in range(2 ** (depth - k))),
-    )
+    names, edges = [], []
+    for level in range(depth + 1):
+        for i in range(2 ** (depth - level)):
+            names.append(f"t{level}_{i}")
+            if level < depth:
+                edges.append(f"t{level}_{i} t{level + 1}_{i // 2}")
+    return drawn(*names, *edges)  # names first, for the order of levels
 
 
 def tree_out(depth: int) -> Dag:
-    """r -> m0 -> l0       a binary spread; level k holds t{k}_{i}, the root is t0_0
+    """r -> m0 -> l0       a binary spread; level k has the tasks t{k}_{i}, the root is t0_0
     |      `-> l1
     `-> m1 -> l2
            `-> l3
     """
     if depth == 0:
         return drawn("t0_0")
-    return drawn(
-        *(f"t{k}_{i // 2} t{k + 1}_{i}" for k in range(depth) for i in range(2 ** (k + 1)))
-    )
+    edges = []
+    for level in range(depth):
+        edges += [f"t{level}_{i // 2} t{level + 1}_{i}" for i in range(2 ** (level + 1))]
+    return drawn(*edges)
 
 
 def bipartite(n: int, m: int) -> Dag:
@@ -121,7 +129,7 @@ def two_components() -> Dag:
 
 
 def sink_inside() -> Dag:
-    """a -> [b] -> [c]      b is asked for, and needed by c, too"""
+    """a -> [b] -> [c]      b is a sink, and read by c, too"""
     return drawn("a b c", sinks=("c", "b"))
 
 
@@ -136,17 +144,16 @@ def ladder(n: int) -> Dag:
 
 
 def layered(width: int, depth: int) -> Dag:
-    """t0_0 -> t1_0 -> ...  each task reads its own and the next column (around) of the level above
+    """t0_0 -> t1_0 -> ...  each task reads two columns of the level above, its own and the next
          \\-> t1_1
     t0_1 -> t1_1 -> ...
     """
-    names = [f"t{k}_{i}" for k in range(depth) for i in range(width)]
-    edges = [
-        f"t{k}_{j} t{k + 1}_{i}"
-        for k in range(depth - 1)
-        for i in range(width)
-        for j in (i, (i + 1) % width)
-    ]
+    names, edges = [], []
+    for level in range(depth):
+        for i in range(width):
+            names.append(f"t{level}_{i}")
+            if level:
+                edges += [f"t{level - 1}_{j} t{level}_{i}" for j in (i, (i + 1) % width)]
     return drawn(*names, *edges)
 
 
@@ -167,13 +174,13 @@ SMALL: dict[str, Dag] = {
     "ladder": ladder(4),
     "layered": layered(4, 3),
 }
-"""name -> DAG of at most 16 tasks: every shape once, for tests that try them all"""
+"""Name -> DAG of at most 16 tasks: each shape once, for tests that try them all."""
 
 
 def built(dag: Dag, function: Callable[[str, list[Any]], Any]) -> tuple[Node[Any], ...]:
-    """Real nodes of the same shape: each task calls function(its name, values of its upstream); one node a sink.
+    """Returns nodes of the same shape, one for each sink. Tasks call function(name, inputs).
 
-    `Dag.of` of them holds the same tasks in the same order, as long as each is an ancestor of a sink.
+    `Dag.of` of them has the same tasks in the same order, if each is an ancestor of a sink.
     """
     marked = Task(function)
     nodes: list[Node[Any]] = []
@@ -183,12 +190,15 @@ def built(dag: Dag, function: Callable[[str, list[Any]], Any]) -> tuple[Node[Any
 
 
 def told(name: str, inputs: list[str]) -> str:
-    """A function for `built`: its value tells the whole computation, "d(b(a()),c(a()))". Only for small shapes."""
+    """Returns the whole computation as text, "d(b(a()),c(a()))": a function for `built`.
+
+    Only for small shapes: the text doubles with each diamond.
+    """
     return f"{name}({','.join(inputs)})"
 
 
 def reference(dag: Dag, function: Callable[[str, list[Any]], Any]) -> tuple[Any, ...]:
-    """The values of the sinks, computed here, in the DAG's order: what every run must give."""
+    """Returns the values of the sinks, computed here in the DAG's order, to compare runs with."""
     values: list[Any] = []
     for call in dag.calls:
         values.append(function(call.name, [values[u] for u in call.upstream]))

@@ -1,6 +1,7 @@
-"""The laws of dagnb.protocol.launcher.Launcher. Every launcher has a test class made of them.
+"""Laws of every launcher (dagnb.protocol.launcher.Launcher).
 
-Functions wait at named pipes, which work across threads, processes and whatever shares a file system.
+Tasks of these tests wait at named pipes: they work between threads, processes and containers that
+share a folder.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from dagnb.testing import graphs
 LIMIT_S = 30.0
 
 
-class Remembering:
-    """The launcher under test, which remembers what it was asked, so that it can be asked again."""
+class Recording:
+    """The launcher under test, with a record of its launches, so that they can be repeated."""
 
     def __init__(self, launcher: Launcher) -> None:
         self.launcher = launcher
@@ -39,18 +40,18 @@ class Remembering:
         self.pool, self.prepare = launcher.pool, launcher.prepare
         self.prewarm, self.seats = launcher.prewarm, launcher.seats
         self.shares_files = shares_files(launcher)
-        self.asked: list[tuple[Invocation, Collection[Resources]]] = []
+        self.launches: list[tuple[Invocation, Collection[Resources]]] = []
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
-        """Launch, and remember."""
-        self.asked.append((invocation, needs))
+        """Records the launch, and passes it on."""
+        self.launches.append((invocation, needs))
         await self.launcher.launch(invocation, needs)
 
 
 class Gate:
-    """A pipe that holds one function back. It tells who came (a line each), and lets go as many as asked.
+    """Two named pipes that hold a task back: it writes to `came`, and then reads from `go`.
 
-    Open to everybody: in a container a function may run as somebody else.
+    Every user may open the pipes: in a container a task may run as another user.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -63,23 +64,24 @@ class Gate:
         self._go = os.open(self.go, os.O_RDWR | os.O_NONBLOCK)
 
     def until_there(self) -> None:
-        """Return when a function waits."""
+        """Waits until a task is at the gate."""
         os.set_blocking(self._came, True)
         assert os.read(self._came, 1) == b"!"
 
     def open(self) -> None:
-        """Let it go."""
+        """Lets the task go on."""
+        # One byte lets one attempt go on; a task may have several.
         os.write(self._go, b"!" * 16)
 
     def close(self) -> None:
-        """Give the pipes back."""
+        """Lets the task go on, and closes the pipes."""
         self.open()
         os.close(self._came)
         os.close(self._go)
 
 
 def waiting(came: str, go: str) -> Node[str]:
-    """A task that stands at a gate."""
+    """Returns a task that waits at a gate."""
 
     def at_the_gate(came: str, go: str) -> str:
         with open(came, "wb", buffering=0) as pipe:
@@ -92,7 +94,7 @@ def waiting(came: str, go: str) -> Node[str]:
 
 
 def awaited(happened: Callable[[], bool]) -> bool:
-    """Look until it happened. False: it did not."""
+    """Waits until the condition holds. Returns False if it does not within LIMIT_S."""
     until = time.monotonic() + LIMIT_S
     while not happened():
         if time.monotonic() > until:
@@ -101,23 +103,23 @@ def awaited(happened: Callable[[], bool]) -> bool:
 
 
 class LauncherLaws:
-    """Derive, and give the two methods."""
+    """Laws of every launcher. Derive, and define `launcher` and `leftovers`."""
 
     def launcher(self, n: int) -> Launcher:
-        """The launcher with so many workers at most."""
+        """Returns the launcher, with at most n workers."""
         raise NotImplementedError
 
     def leftovers(self, run: str) -> list[str]:
-        """What lives of a run: threads, processes, containers."""
+        """Returns the threads, processes or containers that still belong to a run."""
         raise NotImplementedError
 
     def gates(self) -> str:
-        """A folder that functions see."""
+        """Returns a folder that tasks can reach."""
         return tempfile.gettempdir()
 
     @pytest.fixture
     def gate(self) -> Iterator[Gate]:
-        """A gate, open at the latest when the test ends."""
+        """A gate, which opens at the latest when the test ends."""
         folder = Path(tempfile.mkdtemp(prefix="dagnb-gate-", dir=self.gates()))
         gate = Gate(folder)
         yield gate
@@ -139,17 +141,17 @@ class LauncherLaws:
         assert session.wait(launcher.pool()).cap == 1
         assert session.wait(launcher.prewarm(Resources(), 3)) == 1
 
-    def test_seats_tell_of_a_run_as_long_as_it_goes_on(self, gate: Gate) -> None:
+    def test_slots_name_a_run_as_long_as_it_goes_on(self, gate: Gate) -> None:
         launcher = self.launcher(1)
         run = client.run(waiting(str(gate.came), str(gate.go)), workers=launcher)
         gate.until_there()
 
-        (seat,) = [seat for seat in session.wait(launcher.seats()) if seat.run == run.id]
+        (slot,) = [slot for slot in session.wait(launcher.seats()) if slot.run == run.id]
 
-        assert (seat.platform, seat.state) == (launcher.name, "lent")
+        assert (slot.platform, slot.state) == (launcher.name, "lent")
         gate.open()
         run.result(LIMIT_S)
-        assert awaited(lambda: all(seat.run != run.id for seat in session.wait(launcher.seats())))
+        assert awaited(lambda: all(slot.run != run.id for slot in session.wait(launcher.seats())))
 
     @pytest.mark.parametrize("n", [1, 2])
     @pytest.mark.parametrize(
@@ -214,13 +216,13 @@ class LauncherLaws:
     def test_stop_of_a_run_that_is_not_there_does_nothing(self) -> None:
         session.wait(self.launcher(1).stop("01NEVER"))
 
-    def test_a_second_launch_starts_nobody_while_the_run_goes_on(self, gate: Gate) -> None:
-        launcher = Remembering(self.launcher(1))
+    def test_a_second_launch_starts_no_worker_while_the_run_goes_on(self, gate: Gate) -> None:
+        launcher = Recording(self.launcher(1))
         run = waiting(str(gate.came), str(gate.go)).run(workers=launcher)
         gate.until_there()
         before = self.leftovers(run.id)
 
-        session.wait(launcher.launch(*launcher.asked[0]))
+        session.wait(launcher.launch(*launcher.launches[0]))
 
         assert self.leftovers(run.id) == before
         assert run.look().n_instances == 1
@@ -228,13 +230,14 @@ class LauncherLaws:
         assert run.result(LIMIT_S) == "through"
         self.nothing_is_left(run)
 
-    def test_a_second_launch_after_the_end_leaves_nobody(self) -> None:
-        launcher = Remembering(self.launcher(2))
+    def test_a_second_launch_after_the_end_leaves_no_worker(self) -> None:
+        launcher = Recording(self.launcher(2))
         run = graphs.built(graphs.diamond(), graphs.told)[0].run(workers=launcher)
         run.result(LIMIT_S)
         self.nothing_is_left(run)
 
-        session.wait(launcher.launch(*launcher.asked[0]))
+        session.wait(launcher.launch(*launcher.launches[0]))
 
+        # Workers may start, find that the run is over, and leave.
         self.nothing_is_left(run)
         assert [event.kind for event in run.look().events].count("done") == 4

@@ -1,4 +1,4 @@
-"""The laws of a planner. A test class of a planner inherits them and says which planner is meant."""
+"""Laws of every planner (dagnb.planning.planner.Planner), tried on random and on named DAGs."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from dagnb.testing import graphs, strategies
 
 
 def any_problem(law: Callable[[Any, Problem], None]) -> Callable[[Any], None]:
-    """Try the law on as many random problems as its class says, the same ones every time and for every law.
+    """Makes a test that tries the law on random problems: the same ones every time, for every law.
 
-    What breaks it is then searched for again, to be told as small as can be.
+    A problem that breaks the law is searched for again by hypothesis, which reports a small one.
     """
 
-    def tried(self: Any) -> None:
+    def test(self: Any) -> None:
         try:
-            for problem in _drawn(self.examples):
+            for problem in _random_problems(self.examples):
                 law(self, problem)
-        except Exception as error:  # noqa: BLE001  # the planner is somebody's own code: it may raise anything
+        except Exception as error:  # noqa: BLE001  # a planner of the user's may raise anything
             broken = error
         else:
             return
-        _attempted(self.examples, lambda problem: law(self, problem))
-        raise broken  # it kept the law this time, so it decides differently on equal problems
+        _try_with_hypothesis(self.examples, lambda problem: law(self, problem))
+        # The law was kept this time: the planner decides differently on equal problems.
+        raise broken
 
-    tried.__name__, tried.__qualname__, tried.__doc__ = law.__name__, law.__qualname__, law.__doc__
-    return tried
+    # Not functools.wraps: pytest would take `problem` for a fixture.
+    test.__name__, test.__qualname__, test.__doc__ = law.__name__, law.__qualname__, law.__doc__
+    return test
 
 
 @functools.cache
-def _drawn(n: int) -> tuple[Problem, ...]:
-    """So many random problems: to draw them takes longer than to plan them."""
-    found: list[Problem] = []
-    _attempted(n, found.append)
-    return tuple(found)
+def _random_problems(n: int) -> tuple[Problem, ...]:
+    """Returns n problems. Cached: drawing them takes longer than planning them."""
+    problems: list[Problem] = []
+    _try_with_hypothesis(n, problems.append)
+    return tuple(problems)
 
 
-def _attempted(n: int, law: Callable[[Problem], None]) -> None:
+def _try_with_hypothesis(n: int, law: Callable[[Problem], None]) -> None:
     @settings(
         max_examples=n,
         derandomize=True,
         deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow],
-        phases=(
-            Phase.generate,
-            Phase.shrink,
-        ),  # to explain what broke a law takes longer than to find it
+        # Without Phase.explain, which takes longer than the search.
+        phases=(Phase.generate, Phase.shrink),
     )
     @given(problem=strategies.problems())
     def attempt(problem: Problem) -> None:
@@ -68,25 +68,25 @@ def _attempted(n: int, law: Callable[[Problem], None]) -> None:
 
 
 def problem_of(dag: Dag, cap: int | None = None) -> Problem:
-    """The DAG at default costs."""
+    """Returns the problem of this DAG with default costs."""
     return Problem(dag=dag, costs=Costs(), pool=Pool(cap=cap))
 
 
 def renamed(dag: Dag) -> Dag:
-    """The same DAG under other names, whose alphabetical order is the reverse; what was one function still is."""
-    functions = list(dict.fromkeys(call.function for call in dag.calls))
-    others = {function: f"y{len(functions) - i:06}" for i, function in enumerate(functions)}
-    calls = tuple(
-        replace(call, name=f"z{len(dag) - i:06}", function=others[call.function])
-        for i, call in enumerate(dag.calls)
-    )
-    return Dag(calls, dag.sinks)
+    """Returns the DAG with other names of tasks and functions, in reverse alphabetical order."""
+    functions: dict[str, str] = {}
+    calls = []
+    for i, call in enumerate(dag.calls):
+        function = functions.setdefault(call.function, f"y{len(dag) - len(functions):06}")
+        calls.append(replace(call, name=f"z{len(dag) - i:06}", function=function))
+    return Dag(tuple(calls), dag.sinks)
 
 
 class PlannerLaws:
-    """Derive, and give the planner. examples: random problems a law; fewer for a slow planner.
+    """Laws of every planner. Derive, and define `planner`.
 
-    sizes: it gives workers more CPUs and memory than a task asks for, never less.
+    examples: random problems a law; fewer for a slow planner.
+    sizes: the planner may give a worker more CPUs and memory than its tasks ask for.
     """
 
     planner: ClassVar[Any]
@@ -136,15 +136,12 @@ class PlannerLaws:
 
     @any_problem
     def test_planning_leaves_the_problem_as_it_was(self, problem: Problem) -> None:
-        dag, run_s, sizes = (
-            copy.deepcopy(problem.dag),
-            dict(problem.costs.run_s),
-            dict(problem.costs.output_bytes),
-        )
+        dag, costs = copy.deepcopy(problem.dag), problem.costs
+        run_s, output_bytes = dict(costs.run_s), dict(costs.output_bytes)
 
         self.planner.plan(problem)
 
-        assert (problem.dag, problem.costs.run_s, problem.costs.output_bytes) == (dag, run_s, sizes)
+        assert (problem.dag, costs.run_s, costs.output_bytes) == (dag, run_s, output_bytes)
 
     @any_problem
     def test_names_of_tasks_decide_nothing(self, problem: Problem) -> None:
@@ -159,14 +156,13 @@ class PlannerLaws:
         steps = [step for step in self.planner.plan(problem).steps if step.worker is not None]
 
         cap = problem.pool.cap if problem.pool.cap is not None else len(problem.dag)
-        assert (
-            len({step.worker for step in steps})
-            <= cap + len({step.resources for step in steps}) - 1
-            or not steps
-        )
+        workers = {step.worker for step in steps}
+        kinds = {step.resources for step in steps}
+        # A worker has one kind of resources: even with a cap of 1 each kind needs a worker.
+        assert not steps or len(workers) <= cap + len(kinds) - 1
 
     @any_problem
-    def test_what_is_upstream_goes_first_on_a_worker_even_where_nothing_takes_time(
+    def test_upstream_steps_go_first_on_a_worker_even_if_nothing_takes_time(
         self, problem: Problem
     ) -> None:
         free = Costs(
@@ -174,16 +170,15 @@ class PlannerLaws:
         )
         for costs in (problem.costs, free):
             steps = self.planner.plan(replace(problem, costs=costs)).steps
+            # Else the worker would wait for a step that it has put off itself.
             for step in steps:
-                above = (steps[u] for u in step.upstream)
-                assert all(
-                    u.priority <= step.priority
-                    for u in above
-                    if u.worker == step.worker is not None
-                )
+                for upstream in (steps[u] for u in step.upstream):
+                    if upstream.worker == step.worker is not None:
+                        assert upstream.priority <= step.priority
 
     @any_problem
     def test_every_plan_comes_to_an_end(self, problem: Problem) -> None:
+        # Containers, too: an instance may leave while tasks of its worker are not ready yet.
         containers = replace(problem.pool, eager=False, linger_s=0.0, keep_alive_s=7.0)
         for pool in (problem.pool, containers, replace(containers, single=True)):
             plan = self.planner.plan(replace(problem, pool=pool))
@@ -198,4 +193,4 @@ class PlannerLaws:
         plan = self.planner.plan(problem_of(dag, cap))
 
         plan.check(dag)
-        assert len(plan.steps) >= len(dag)
+        assert len(plan.steps) >= len(dag)  # a task may have copies

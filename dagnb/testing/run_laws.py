@@ -1,4 +1,4 @@
-"""Laws of every store: time, waiting, looking, forgetting, width."""
+"""Laws of every store: time and waiting, kinds of instances, lists of runs, forgetting, width."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dagnb.testing.step_laws import (
 
 
 class TimeLaws:
-    """Leases, delays, deadlines, waiting."""
+    """Laws about leases, delays, deadlines and waiting."""
 
     async def test_a_retry_waits_for_its_delay(self, subject: Subject) -> None:
         store = subject.store
@@ -67,6 +67,7 @@ class TimeLaws:
         await store.submit(run_of([(), ()], queue=Queue("w0", 1), crash_budget=0))
         assert tasks_of(await store.register("run", "i1", lease_s=LEASE_S, want=2)) == [0, 1]
 
+        # Task 0 was held, but had not begun: it is ready again, until the run fails.
         death = Death(
             instance="i1", task=1, charge=Charge.CRASH, error='{"type": "WorkerDied"}', delay_s=0.0
         )
@@ -102,12 +103,13 @@ class TimeLaws:
     async def test_tasks_whose_only_reader_is_skipped_are_run_all_the_same(
         self, subject: Subject
     ) -> None:
-        """0 -> 3, 1 -> 2 -> 3: when 0 fails, 3 is skipped, and nobody will read 1 and 2."""
+        """0 -> 3, 1 -> 2 -> 3: when 0 fails, 3 is skipped, and 1 and 2 have no reader left."""
         store = subject.store
         await store.submit(run_of([(), (), (1,), (0, 2)], on_error="continue"))
         await store.register("run", "i1", lease_s=LEASE_S)
 
         reply = await store.fail("run", "i1", Failure(task=0, attempt=1, error="{}"))
+        # Rule 5 of the state machine: only what needs a failed task is skipped.
         assert tasks_of(reply) == [1]
         await finish(store, reply)
 
@@ -146,14 +148,16 @@ class TimeLaws:
         await subject.store.register("run", "i1", lease_s=LEASE_S)
 
         async with asyncio.timeout(20):
-            for wait_ms in range(20):  # some end while a connection is made
+            # Short waits, some of which end while a connection is being made.
+            for wait_ms in range(20):
                 await subject.store.wait_end("run", wait_ms / 1000)
-            for _ in range(3):  # hints may be waiting
+            # Hints of the submission may be left: they end a wait at once.
+            for _ in range(3):
                 await subject.store.wait_work("run", 0.01)
 
 
 class KindLaws:
-    """Instances of several kinds, and whoever starts them."""
+    """Laws about instances of several kinds, and about the demand for them."""
 
     async def test_an_instance_never_gets_a_task_of_another_kind(self, subject: Subject) -> None:
         store = subject.store
@@ -188,7 +192,7 @@ class KindLaws:
         await store.submit(apart("a", "b"))
         for kind in ("a", "b", ""):
             await store.register("run", f"of {kind}", lease_s=LEASE_S, kind=kind)
-            await store.wait_work("run", 0.01, kind)  # hints may be waiting
+            await store.wait_work("run", 0.01, kind)  # takes hints of the submission
 
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             others = [group.create_task(store.wait_work("run", 60, kind)) for kind in ("a", "")]
@@ -199,7 +203,7 @@ class KindLaws:
             assert not any(other.done() for other in others)
             await store.cancel("run", "enough")
 
-    async def test_demand_counts_whom_nobody_staffs_and_tells_who_is_here(
+    async def test_demand_counts_members_without_an_instance_and_lists_the_instances(
         self, subject: Subject
     ) -> None:
         store = subject.store
@@ -227,7 +231,7 @@ class KindLaws:
         store = subject.store
         await store.submit(chain(1, queue=Queue("~", 1, "a"), retries=1))
         await store.register("run", "i1", lease_s=LEASE_S, kind="a")
-        await store.wait_demand("run", 0.01)  # it may be set
+        await store.wait_demand("run", 0.01)  # the submission may have set it
         await store.fail("run", "i1", Failure(task=0, attempt=1, error="{}", delay_s=0.25))
         assert (await store.demand("run")).wanted == {}
 
@@ -257,13 +261,15 @@ class KindLaws:
             await store.dead("run", Death(instance="i2", task=None, charge=Charge.LOSS, error="{}"))
             await waiting
             waiting = group.create_task(store.wait_demand("run", 60))
-            await store.wait_work("run", 0.1, "nobody's")  # meanwhile it waits
+            await store.wait_work(
+                "run", 0.1, "other"
+            )  # time for `waiting` to end, if it were wrong
             assert not waiting.done()
             await store.cancel("run", "enough")
 
 
 class RoomLaws:
-    """Looking, lists, forgetting, width."""
+    """Laws about observing, listing and forgetting runs, and about a wide run."""
 
     async def test_a_cursor_brings_only_newer_events(self, subject: Subject) -> None:
         store = subject.store

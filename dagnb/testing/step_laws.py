@@ -1,4 +1,4 @@
-"""Laws of every store: steps of the protocol, values; and the runs that all laws of stores are tried on."""
+"""Laws of every store about steps and values, and the runs on which all laws are tried."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ SIZES = (0, 1, SMALL_BYTES, SMALL_BYTES + 1, 1024 * 1024, 3_670_016)
 
 
 class Subject(Protocol):
-    """A store, its clock, and a hand that deletes bytes behind its back."""
+    """A store under test, with control over its clock and its values.
+
+    advance: moves the clock. evict: deletes the bytes of a value, as a full server may do.
+    """
 
     store: Store
 
@@ -44,66 +47,76 @@ class Subject(Protocol):
 def run_of(
     upstreams: Sequence[tuple[int, ...]], *, queue: Queue = POOL, retries: int = 0, **more: Any
 ) -> Submission:
-    """A run on one queue; its sinks are the tasks without downstream."""
+    """Returns a run on one queue. upstreams: of each task. Tasks without downstream are its sinks.
+
+    more: further fields of the submission.
+    """
     starts, n_bits = bits_of(upstreams)
     edges: list[list[tuple[int, int, int, int, int, int]]] = [[] for _ in upstreams]
     for child, upstream in enumerate(upstreams):
         for i, up in enumerate(upstream):
+            # Child, its bit for this edge, its first bit, their number, its queue and its priority.
             edges[up].append((child, starts[child] + i, starts[child], len(upstream), 0, child))
-    records = tuple(
-        Record(
+
+    records: list[bytes] = []
+    sinks: list[int] = []
+    sources: list[int] = []
+    for task, upstream in enumerate(upstreams):
+        record = Record(
             queue=0,
-            priority=t,
-            is_sink=not edges[t],
+            priority=task,
+            is_sink=not edges[task],
             retries=retries,
             upstream=upstream,
-            edges=tuple(edges[t]),
+            edges=tuple(edges[task]),
             body=b"f",
-        ).pack()
-        for t, upstream in enumerate(upstreams)
-    )
-    plain = Submission(
+        )
+        records.append(record.pack())
+        if not edges[task]:
+            sinks.append(task)
+        if not upstream:
+            sources.append(task)
+    submission = Submission(
         run="run",
-        records=records,
+        records=tuple(records),
         queues=(queue,),
-        sinks=tuple(t for t in range(len(upstreams)) if not edges[t]),
-        sources=tuple(t for t, upstream in enumerate(upstreams) if not upstream),
+        sinks=tuple(sinks),
+        sources=tuple(sources),
         n_bits=n_bits,
         meta='{"name": "laws"}',
     )
-    return replace(plain, **more)
+    return replace(submission, **more)
 
 
 def apart(*kinds: str, **more: Any) -> Submission:
-    """Tasks apart, each of a worker of its own of such a kind: 0 of w0, 1 of w1, ..."""
+    """Returns a run of tasks without edges: task i is pinned to worker wi of the i-th kind."""
     plain = run_of([()] * len(kinds), **more)
-    records = tuple(
-        replace(Record.unpack(packed), queue=i).pack() for i, packed in enumerate(plain.records)
-    )
-    return replace(
-        plain,
-        records=records,
-        queues=tuple(Queue(f"w{i}", 1, kind) for i, kind in enumerate(kinds)),
-    )
+    records, queues = [], []
+    for i, kind in enumerate(kinds):
+        records.append(replace(Record.unpack(plain.records[i]), queue=i).pack())
+        queues.append(Queue(f"w{i}", 1, kind))
+    return replace(plain, records=tuple(records), queues=tuple(queues))
 
 
 def chain(n: int, **more: Any) -> Submission:
-    """0 -> 1 -> ... -> n-1"""
+    """Returns the run 0 -> 1 -> ... -> n-1."""
     return run_of([(t - 1,) if t else () for t in range(n)], **more)
 
 
 def small(offer: Offer, value: bytes = b"value") -> Commit:
-    """A commit whose bytes ride along."""
+    """Returns a commit that carries the bytes of its value."""
     return Commit(task=offer.task, address=Address(f"token{offer.task}", len(value)), blob=value)
 
 
 def tasks_of(reply: Reply) -> list[int]:
+    """Returns the tasks that a reply offers."""
     return [offer.task for offer in reply.offers]
 
 
 async def woken(store: Store, instance: str = "i1") -> Reply:
-    """What an idle instance gets: registering may be what asks for a worker, and only the hint brings the tasks."""
+    """Returns the reply to an idle instance, which waits for a hint and registers again."""
     reply = await store.register("run", instance, lease_s=LEASE_S)
+    # This step may have asked for a worker itself; the hint that follows brings its tasks.
     if reply.status is Status.IDLE:
         await store.wait_work("run", 5)
         reply = await store.register("run", instance, lease_s=LEASE_S)
@@ -111,16 +124,15 @@ async def woken(store: Store, instance: str = "i1") -> Reply:
 
 
 async def finish(store: Store, reply: Reply, instance: str = "i1", want: int = 1) -> Reply:
-    """Run whatever is offered until nothing is."""
+    """Completes all tasks that are offered, and returns the last reply, which offers none."""
     while reply.status is Status.TASKS:
-        reply = await store.complete(
-            "run", instance, [small(o) for o in reply.offers], want=want, slim=True
-        )
+        commits = [small(offer) for offer in reply.offers]
+        reply = await store.complete("run", instance, commits, want=want, slim=True)
     return reply
 
 
 class StepLaws:
-    """Coordination, time, waiting."""
+    """Laws about the steps of the protocol, and about values."""
 
     async def test_a_run_is_put_once(self, subject: Subject) -> None:
         store, submission = subject.store, chain(2)
@@ -163,6 +175,7 @@ class StepLaws:
         for _ in range(2):
             reply = await store.register("run", "i1", lease_s=LEASE_S)
             assert tasks_of(reply) == [0]
+        # A connection may break after a step and before its reply: clients repeat every step.
         commit = small(reply.offers[0])
         for _ in range(2):
             assert tasks_of(await store.complete("run", "i1", [commit], spans=b"")) == [1]
@@ -178,7 +191,7 @@ class StepLaws:
         assert sorted(seen.errors) == [(1, 1), (1, 2)]
         assert [e.kind for e in seen.events].count("done") == 1
 
-    async def test_who_dies_with_all_it_knew_is_charged_for_whatever_it_ran(
+    async def test_an_instance_that_dies_with_its_supervisor_is_charged_for_all_its_tasks(
         self, subject: Subject
     ) -> None:
         store = subject.store
@@ -205,7 +218,7 @@ class StepLaws:
         assert (seen.states, seen.state) == ("DF", RunState.FAILED)
         assert seen.errors == {(1, 1): '{"type": "E"}'}
         assert seen.results == {0: none.address}
-        missing = Address("nobody", 2)
+        missing = Address("other token", 2)
         assert await store.fetch("run", [(0, none.address), (0, missing)], is_sink=True) == [
             b"N.",
             None,

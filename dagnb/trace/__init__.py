@@ -1,8 +1,7 @@
-"""Trace: what happened, or what would.
+"""Trace: the acts of the workers of a run, real or simulated.
 
-Holds: `Span` (one act of a worker), `Trace` (all spans of a run, real or simulated), the strategies that say when
-workers upload spans (upload.py).
+Holds: `Span` (one act), `Trace` (all spans of a run), strategies for the upload of spans.
 May import: planning, graph, errors, units.
-Must not know: where a span came from.
+Must not know: whether a span is real or simulated.
 Start at: span.py, then trace.py.
 """

@@ -1,4 +1,21 @@
-"""What made a run as long as it was: the chain of steps that pictures draw bold, and the makespan cut by reasons."""
+"""Explains the makespan of a run: its critical path, and the makespan cut by reasons.
+
+Both go back in time from the sink that ended last:
+
+    critical_steps   from each step to the one that kept it from beginning sooner: the upstream step
+                     that ended last, or the step that its worker ran just before, whichever is
+                     later
+    explained        from each step to the upstream step that ended last; the stretch between the
+    two
+                     ends is cut into segments, each with a reason
+
+    upstream ends        the step runs                  the step ends
+         |--- busy worker ---|-- input --|---- run ----|- upload -|
+         |     (QUEUE)          (FETCH, LOAD)  (RUN)    (DUMP, STORE)
+
+Pictures draw the critical steps bold. The shares of the reasons say what could make a run shorter:
+more workers, smaller values, warm starts.
+"""
 
 from __future__ import annotations
 
@@ -18,76 +35,79 @@ _NOT_BUSY = (Phase.SUBMIT, *STARTING, Phase.QUEUE, Phase.RETURN)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """When a worker was busy with a step, all its attempts, seconds after submission."""
+    """The time in which a worker was busy with a step, all attempts; seconds after submission."""
 
     begin_s: float
     end_s: float
 
 
 def windows(trace: Trace) -> dict[int, Window]:
-    """step -> its window; steps that nobody began are missing."""
-    found: dict[int, Window] = {}
+    """Returns step -> its window; steps that never began are missing."""
+    busy: dict[int, Window] = {}
     for span in trace.spans:
         if span.task < 0 or span.phase in _NOT_BUSY:
             continue
         begin, end = span.begin_s - trace.submitted_s, span.end_s - trace.submitted_s
-        known = found.get(span.task)
-        found[span.task] = (
-            Window(min(begin, known.begin_s), max(end, known.end_s))
-            if known
-            else Window(begin, end)
-        )
-    return found
+        known = busy.get(span.task)
+        if known is not None:
+            begin, end = min(begin, known.begin_s), max(end, known.end_s)
+        busy[span.task] = Window(begin, end)
+    return busy
 
 
 def critical_path(plan: Plan, trace: Trace) -> tuple[int, ...]:
-    """The critical steps of a plan that ran as the trace says: see critical_steps."""
+    """Returns the critical steps of a plan that ran as the trace says; see critical_steps."""
     return critical_steps([step.upstream for step in plan.steps], plan.sinks, trace)
 
 
 def critical_steps(
     upstream: Sequence[Sequence[int]], sinks: Sequence[int], trace: Trace
 ) -> tuple[int, ...]:
-    """Steps from the first to the sink that ended last, each begun no sooner because of the one before it.
-
-    That one is the upstream step that ended last, or what its worker did just before if that ended later still.
-    """
+    """Returns steps up to the sink that ended last; each held up the next one."""
     busy = windows(trace)
-    ends = [step for step in sinks if step in busy]
-    if not ends:
+    ended = [step for step in sinks if step in busy]
+    if not ended:
         return ()
-    before = _before(trace, busy)
-    path = [max(ends, key=lambda step: busy[step].end_s)]
+
+    before = _previous_on_worker(trace, busy)
+    step = max(ended, key=lambda step: busy[step].end_s)
+    path = [step]
     while True:
-        here = path[-1]
-        causes = [step for step in upstream[here] if step in busy]
-        if here in before:
-            causes.append(before[here])
-        causes = [step for step in causes if busy[step].begin_s < busy[here].begin_s]
+        causes = [*upstream[step]]
+        if step in before:
+            causes.append(before[step])
+        # Only what began sooner: two attempts on one worker may come before each other, for ever.
+        begin_s = busy[step].begin_s
+        causes = [cause for cause in causes if cause in busy and busy[cause].begin_s < begin_s]
         if not causes:
             return tuple(reversed(path))
-        path.append(max(causes, key=lambda step: busy[step].end_s))
+        step = max(causes, key=lambda cause: busy[cause].end_s)
+        path.append(step)
 
 
-def _before(trace: Trace, busy: Mapping[int, Window]) -> dict[int, int]:
-    """step -> the step its worker ran just before it."""
-    found: dict[int, int] = {}
+def _previous_on_worker(trace: Trace, busy: Mapping[int, Window]) -> dict[int, int]:
+    """Returns step -> the step that its worker ran just before it."""
+    before: dict[int, int] = {}
     last: dict[str, int] = {}
     for span in trace.spans:
         if span.phase is Phase.RUN and span.task in busy:
             previous = last.get(span.worker)
             if previous is not None and previous != span.task:
-                found[span.task] = previous
+                before[span.task] = previous
             last[span.worker] = span.task
-    return found
+    return before
 
 
 class Reason(StrEnum):
-    """What a stretch of the makespan went into.
+    """The reason for a stretch of the makespan.
 
-    INPUT: values were fetched and unpickled. WORKER: the task was ready, its worker busy with others. START: its worker
-    started, or read what describes the run. UPLOAD: the result was pickled and stored. HANDOVER: one task was marked
-    done, and whoever takes the next was told. OTHER: the pause after a failed attempt, or nobody knows.
+    RUN: the function of a task ran.
+    INPUT: values were fetched and unpickled.
+    WORKER: the task was ready, but the workers were busy with others.
+    START: its worker started, or read the description of the run.
+    UPLOAD: the result was pickled and stored.
+    HANDOVER: one task was marked as done, and a worker learnt of the next.
+    OTHER: the pause after a failed attempt, or unknown.
     """
 
     RUN = "run"
@@ -101,9 +121,9 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of the makespan, seconds after submission, and why the run was no further at its end.
+    """A stretch of the makespan, seconds after submission, and the reason for it.
 
-    task: the step that ran, or was waited for; -1 where nobody knows which.
+    task: the step that ran, or that was waited for; -1 if unknown.
     """
 
     task: int
@@ -117,7 +137,7 @@ class Segment:
         return self.end_s - self.begin_s
 
 
-_OWN = {
+_REASONS = {
     Phase.RUN: Reason.RUN,
     Phase.DUMP: Reason.UPLOAD,
     Phase.STORE: Reason.UPLOAD,
@@ -126,48 +146,55 @@ _OWN = {
     Phase.PROGRAM: Reason.START,
     Phase.COMMIT: Reason.HANDOVER,
 }
-"""what an act of the step itself says; where several overlap, the first here"""
-_ORDER = {phase: place for place, phase in enumerate(_OWN)}
+"""Reasons by the act of a step. Where several acts overlap, the first one here counts."""
+_PRECEDENCE = {phase: position for position, phase in enumerate(_REASONS)}
 
 
 def explained(
     upstream: Sequence[Sequence[int]], sinks: Sequence[int], trace: Trace
 ) -> tuple[Segment, ...]:
-    """The makespan, cut by what held the run up: back from the sink that ended last, over the inputs it waited for.
+    """Returns the makespan as segments from 0 to its end, without gaps. O(spans log spans).
 
-    The segments follow one another without gaps from 0 to the makespan. Unlike critical_steps, a task that waited for
-    a busy worker is a segment of its own, which says how much more workers could save. O(spans log spans).
+    Unlike critical_steps, a task that waited for a busy worker is a segment of its own: these
+    segments say how much more workers could save.
     """
     busy, acts = windows(trace), _Acts.of(trace)
-    cursor = trace.makespan_s
-    ends = [step for step in sinks if step in busy]
-    here = max(ends, key=lambda step: busy[step].end_s) if ends else None
-    found: list[Segment] = []
-    while here is not None and cursor > 0:
-        before = [u for u in upstream[here] if u in busy and busy[u].begin_s < busy[here].begin_s]
-        last = max(before, key=lambda step: busy[step].end_s) if before else None
-        begin = min(cursor, max(0.0, busy[last].end_s)) if last is not None else 0.0
-        found += reversed(_cut(here, begin, cursor, acts, is_told=last is not None))
-        cursor, here = begin, last
-    if cursor > 0:
-        found.append(Segment(-1, Reason.OTHER, 0.0, cursor))
-    return tuple(reversed(found))
+    end = trace.makespan_s
+    ended = [step for step in sinks if step in busy]
+    step = max(ended, key=lambda step: busy[step].end_s, default=None)
+
+    segments: list[Segment] = []  # the last first
+    while step is not None and end > 0:
+        begin_s = busy[step].begin_s
+        before = [up for up in upstream[step] if up in busy and busy[up].begin_s < begin_s]
+        last = max(before, key=lambda up: busy[up].end_s, default=None)
+        begin = 0.0
+        if last is not None:
+            # A value that was computed again may end after the step that read it first.
+            begin = min(end, max(0.0, busy[last].end_s))
+        segments += reversed(_cut(step, begin, end, acts, has_upstream=last is not None))
+        end, step = begin, last
+    if end > 0:
+        segments.append(Segment(-1, Reason.OTHER, 0.0, end))
+    return tuple(reversed(segments))
 
 
 def shares(segments: Iterable[Segment]) -> dict[Reason, float]:
-    """reason -> its share of the makespan, 0 to 1, the largest first; nothing for a run without any length."""
+    """Returns reason -> share of the makespan, 0 to 1, largest first; empty for no segments."""
     totals: dict[Reason, float] = defaultdict(float)
     for segment in segments:
         totals[segment.cause] += segment.duration_s
     whole = sum(totals.values())
-    return {
-        reason: totals[reason] / whole for reason in sorted(totals, key=lambda r: (-totals[r], r))
-    }
+    largest_first = sorted(totals, key=lambda reason: (-totals[reason], reason))
+    return {reason: totals[reason] / whole for reason in largest_first}
 
 
 @dataclass(frozen=True, slots=True)
 class _Acts:
-    """Spans by step and by worker, the waiting of tasks apart; times are seconds after submission."""
+    """Spans by step and by worker; times are seconds after submission.
+
+    of_worker: without QUEUE, in which the task waits and not the worker. begins: of of_worker.
+    """
 
     of_step: Mapping[int, Sequence[Span]]
     of_worker: Mapping[str, Sequence[Span]]
@@ -186,68 +213,79 @@ class _Acts:
         begins = {worker: [span.begin_s for span in spans] for worker, spans in of_worker.items()}
         return cls(of_step, of_worker, begins, trace.submitted_s)
 
-    def place(self, span: Span) -> tuple[float, float]:
-        """When it was."""
+    def interval(self, span: Span) -> tuple[float, float]:
+        """Returns begin and end of a span."""
         return span.begin_s - self.zero_s, span.end_s - self.zero_s
 
     def during(self, worker: str, begin_s: float, end_s: float) -> Iterator[Span]:
-        """What the worker did between two moments, by begin; it does one thing after the other."""
+        """Yields the spans of a worker that may overlap an interval, by begin."""
         spans, begins = self.of_worker.get(worker, ()), self.begins.get(worker, ())
+        # One span earlier: it began before the interval and may last into it. A worker does one
+        # thing at a time, so no earlier one can.
         first = max(0, bisect_left(begins, begin_s + self.zero_s) - 1)
         yield from spans[first : bisect_left(begins, end_s + self.zero_s)]
 
 
-def _cut(step: int, begin: float, end: float, acts: _Acts, *, is_told: bool) -> list[Segment]:
-    """One step's part of the makespan, ascending. is_told: something handed the step over at its begin."""
-    spans = acts.of_step.get(step, ())
-    places = [(span, *acts.place(span)) for span in spans]
-    own = [place for place in places if place[0].phase in _OWN]
-    first = min((lo for _, lo, _ in own), default=end)
-    found: list[tuple[Reason, float, float]] = []
-    edges = {begin, end, *(min(end, max(begin, edge)) for place in places for edge in place[1:])}
-    for lo, hi in pairwise(sorted(edges)):
-        here = [span.phase for span, b, e in places if b <= lo and hi <= e]
-        done = [phase for phase in here if phase in _OWN]
-        if done:
-            found.append((_OWN[min(done, key=lambda phase: _ORDER[phase])], lo, hi))
+def _cut(step: int, begin: float, end: float, acts: _Acts, *, has_upstream: bool) -> list[Segment]:
+    """Returns one step's part of the makespan as segments, ascending.
+
+    has_upstream: an upstream step ended at `begin`, and handed over to this one.
+    """
+    intervals = [(span, *acts.interval(span)) for span in acts.of_step.get(step, ())]
+    own = [(span, span_begin) for span, span_begin, _ in intervals if span.phase in _REASONS]
+    own_begin = min((span_begin for _, span_begin in own), default=end)
+    worker = own[0][0].worker if own else ""
+    was_queued = len(own) < len(intervals)
+
+    edges = {begin, end}
+    for _, *span_edges in intervals:
+        edges |= {min(end, max(begin, edge)) for edge in span_edges}
+
+    parts: list[tuple[Reason, float, float]] = []
+    for low, high in pairwise(sorted(edges)):
+        phases = [span.phase for span, lo, hi in intervals if lo <= low and high <= hi]
+        acting = [phase for phase in phases if phase in _REASONS]
+        if acting:
+            parts.append((_REASONS[min(acting, key=_PRECEDENCE.__getitem__)], low, high))
             continue
-        told = (
-            Reason.HANDOVER if hi <= first and (is_told or len(own) < len(places)) else Reason.OTHER
-        )
-        idle = Reason.WORKER if here else told  # ready, and nobody took it: they were all busy
-        found += _waited(step, own[0][0].worker if own else "", lo, hi, acts, idle)
-    return _joined(step, found)
+        idle = Reason.OTHER
+        if phases:
+            idle = Reason.WORKER  # ready (QUEUE), and all workers were busy
+        elif high <= own_begin and (has_upstream or was_queued):
+            idle = Reason.HANDOVER
+        parts += _waited(step, worker, low, high, acts, idle)
+    return _joined(step, parts)
 
 
 def _waited(
     step: int, worker: str, begin: float, end: float, acts: _Acts, idle: Reason
 ) -> Iterator[tuple[Reason, float, float]]:
-    """What a step waited for while it did nothing itself. idle: what it was where its worker rested."""
-    at = begin
+    """Yields what a step waited for while it had no act of its own.
+
+    idle: the reason for the time in which its worker did nothing.
+    """
+    done = begin
     for span in acts.during(worker, begin, end):
-        lo, hi = acts.place(span)
-        if hi <= at or span.task == step:
+        low, high = acts.interval(span)
+        if high <= done or span.task == step:
             continue
         is_start = span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0)
         reason = Reason.START if is_start else Reason.WORKER
-        if at < lo:
-            yield (
-                (reason if is_start else idle),
-                at,
-                lo,
-            )  # before a start: a place for it was waited for
-        yield reason, max(at, lo), min(end, hi)
-        at = min(end, hi)
-    if at < end:
-        yield idle, at, end
+        if done < low:
+            # Before a start, the step waited for a free place in which the worker could start.
+            yield reason if is_start else idle, done, low
+        yield reason, max(done, low), min(end, high)
+        done = min(end, high)
+    if done < end:
+        yield idle, done, end
 
 
 def _joined(step: int, parts: Iterable[tuple[Reason, float, float]]) -> list[Segment]:
-    """Neighbours of one reason as one."""
-    found: list[Segment] = []
+    """Returns segments; neighbours with the same reason become one."""
+    segments: list[Segment] = []
     for reason, begin, end in parts:
-        if found and found[-1].cause is reason:
-            found[-1] = Segment(step, reason, found[-1].begin_s, end)
+        if segments and segments[-1].cause is reason:
+            segments[-1] = Segment(step, reason, segments[-1].begin_s, end)
         elif begin < end:
-            found.append(Segment(step, reason, begin, end))
-    return found
+            segments.append(Segment(step, reason, begin, end))
+    return segments

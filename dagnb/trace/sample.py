@@ -1,4 +1,4 @@
-"""What one finished task teaches: how long each act took on how many bytes. The food of predictions."""
+"""Measurements of finished tasks: seconds and bytes of each act. Predictions are made of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from dagnb.trace.trace import Trace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The last attempt of a task that was done. None: this act left no span, so its time is unknown, not 0.
+    """The last attempt of a task that succeeded.
 
     function: identity of its code, as graph.identity gives it. name: the function's own name.
-    input_bytes: pickled arguments, values of upstream tasks among them. output_bytes: the pickled result.
-    *_s: seconds of unpickling, of the user's function, of pickling. ended_at: epoch seconds.
-    key: of the call, equal for equal calls on equal inputs (see graph.lineage), '' where nobody knows.
+    input_bytes: pickled arguments, including values of upstream tasks.
+    output_bytes: the pickled result.
+    load_s, run_s, dump_s: seconds of unpickling, of the user's function, of pickling.
+        None means that the act left no span and its time is unknown, not 0.
+    ended_at: epoch seconds.
+    key: of the call, equal for equal calls on equal inputs (see graph.lineage); '' if unknown.
     """
 
     function: str
@@ -39,13 +42,16 @@ def samples(
     resources: Sequence[Resources] = (),
     keys: Sequence[str] = (),
 ) -> tuple[Sample, ...]:
-    """The samples of a trace, by end of run. functions, names, resources, keys: of each step, by position. O(spans)."""
-    found = []
+    """Returns the samples of a trace, in order of their ends. O(spans).
+
+    functions, names, resources, keys: of each step, by position.
+    """
+    measured = []
     for task, acts in trace.last_attempts.items():
         load, run, dump = acts.get(Phase.LOAD), acts.get(Phase.RUN), acts.get(Phase.DUMP)
         if run is None or dump is None:
-            continue  # it failed, or its spans were lost
-        found.append(
+            continue  # the task failed, or its spans were lost
+        measured.append(
             Sample(
                 function=functions[task],
                 name=names[task],
@@ -59,4 +65,4 @@ def samples(
                 key=keys[task] if keys else "",
             )
         )
-    return tuple(sorted(found, key=lambda sample: sample.ended_at))
+    return tuple(sorted(measured, key=lambda sample: sample.ended_at))

@@ -1,4 +1,4 @@
-"""Instances that came to a worker, found in a trace: started for it, or only woken, act by act."""
+"""The starts of workers in a trace, act by act."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from dagnb.trace.trace import Trace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStart:
-    """From the demand until registered. detail: 'cold' or 'warm'. is_start: not one that was there and was only woken.
+    """The time from the demand for an instance until it registered as a worker.
 
-    acts: phase -> seconds; what lies between two counts to the earlier one. PROGRAM is among them where the program was
-    read on the way.
+    detail: 'cold' or 'warm'. was_woken: the instance existed before, waited for work, and was
+    woken.
+    acts: phase -> seconds; a gap between two acts is counted to the earlier one.
+        PROGRAM is among them if the program was read before the registration.
     """
 
     worker: str
     detail: str
-    is_start: bool
+    was_woken: bool
     begin_s: float
     acts: Mapping[Phase, float]
 
@@ -29,55 +31,67 @@ class WorkerStart:
 
     @property
     def total_s(self) -> float:
-        """All acts."""
+        """Seconds of all acts."""
         return sum(self.acts.values())
 
 
-def comings(trace: Trace) -> tuple[WorkerStart, ...]:
-    """In order of demand; of those at once, warm ones first. O(spans log spans)."""
+def worker_starts(trace: Trace, *, include_woken: bool = False) -> tuple[WorkerStart, ...]:
+    """Returns the starts in order of demand; of simultaneous ones the warm first.
+
+    O(spans log spans). include_woken: also instances that waited for work and were woken.
+    """
     by_worker: dict[str, list[list[Span]]] = defaultdict(list)
     for span in sorted(trace.spans, key=lambda span: (span.begin_s, span.end_s)):
         if span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0):
-            _goes_on(by_worker[span.worker], span).append(span)
-    found = (spans for of_worker in by_worker.values() for spans in of_worker)
-    ordered = sorted(
-        found, key=lambda spans: (round(spans[0].begin_s, 6), spans[0].detail != "warm")
-    )
-    return tuple(map(_coming, ordered))
+            _start_of(span, by_worker[span.worker]).append(span)
+
+    starts = []
+    for starts_of_worker in by_worker.values():
+        for spans in starts_of_worker:
+            start = _worker_start(spans)
+            if include_woken or not start.was_woken:
+                starts.append(start)
+    starts.sort(key=_by_demand)
+    return tuple(starts)
 
 
-def starts(trace: Trace) -> tuple[WorkerStart, ...]:
-    """The comings that were starts."""
-    return tuple(coming for coming in comings(trace) if coming.is_start)
+def _by_demand(start: WorkerStart) -> tuple[float, bool]:
+    # Rounded to a microsecond: equal moments differ a little after floating point sums.
+    return round(start.begin_s, 6), start.detail != "warm"
 
 
-def _goes_on(comings: list[list[Span]], span: Span) -> list[Span]:
-    """The coming that the span is the next act of: two instances may come to one worker, one lent away.
+def _start_of(span: Span, starts: list[list[Span]]) -> list[Span]:
+    """Returns the start that a span is the next act of; adds a new one if there is none.
 
-    Of those alike, the one whose last act ended nearest before; a new one where there is none.
+    starts: of the same worker. Two instances may start for one worker at a time, because the first
+    one was given to another worker meanwhile.
     """
-    if span.phase is not Phase.INVOKE:
-        alike = [
-            spans
-            for spans in comings
-            if spans[0].detail == span.detail and all(one.phase is not span.phase for one in spans)
-        ]
-        if alike:
-            return min(alike, key=lambda spans: abs(span.begin_s - spans[-1].end_s))
-    comings.append([])
-    return comings[-1]
+    nearest: list[Span] | None = None
+    if span.phase is not Phase.INVOKE:  # each start begins with its own INVOKE
+        for spans in starts:
+            is_alike = spans[0].detail == span.detail
+            if not is_alike or any(act.phase is span.phase for act in spans):
+                continue
+            gap_s = abs(span.begin_s - spans[-1].end_s)
+            if nearest is None or gap_s < abs(span.begin_s - nearest[-1].end_s):
+                nearest = spans
+    if nearest is None:
+        nearest = []
+        starts.append(nearest)
+    return nearest
 
 
-def _coming(spans: list[Span]) -> WorkerStart:
-    """Whoever was only woken left a warm INVOKE and nothing else."""
-    ends = [span.begin_s for span in spans[1:]] + [max(span.end_s for span in spans)]
+def _worker_start(spans: list[Span]) -> WorkerStart:
+    ends = [span.begin_s for span in spans[1:]]
+    ends.append(max(span.end_s for span in spans))
     acts: dict[Phase, float] = defaultdict(float)
     for span, end in zip(spans, ends, strict=True):
         acts[span.phase] += max(0.0, end - span.begin_s)
     return WorkerStart(
         worker=spans[0].worker,
         detail=spans[0].detail or "cold",
-        is_start=len(spans) > 1 or spans[0].detail == "cold",
+        # A worker that was woken rather than started has one INVOKE span, marked warm.
+        was_woken=len(spans) == 1 and spans[0].detail != "cold",
         begin_s=spans[0].begin_s,
         acts=dict(acts),
     )

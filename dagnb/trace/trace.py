@@ -1,4 +1,4 @@
-"""All spans of a run. Makespan, timeline, pictures, history: everything reads this, whichever world it came from."""
+"""All spans of a run, real or simulated: what makespan, pictures and history are made of."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from dagnb.trace.span import MOVING, Phase, Span
 
 @dataclass(frozen=True)
 class Trace(Shown):
-    """Spans sorted by begin, with the two moments that define the makespan, both by the store's clock.
+    """Spans sorted by begin, and the two moments that define the makespan, by the store's clock.
 
-    submitted_s: the submission was accepted. finished_s: the last sink was committed, or the run ended otherwise.
-    names: name of each step by position.
+    submitted_s: the submission was accepted.
+    finished_s: the last sink was committed, or the run ended in another way.
+    names: of each step, by position.
     """
 
     spans: tuple[Span, ...]
@@ -28,23 +29,22 @@ class Trace(Shown):
 
     @property
     def makespan_s(self) -> float:
-        """From submission to the last sink in the store, seconds: the one definition of it everywhere."""
+        """Seconds from the submission until the last sink was stored."""
         return self.finished_s - self.submitted_s
 
     def __repr__(self) -> str:
-        told = f"{number(len(self.names), 'task')} on {number(len(self.workers), 'worker')}"
-        return (
-            f"<trace: {told}, {number(len(self.spans), 'span')}, makespan {self.makespan_s:.4g} s>"
-        )
+        tasks, workers = number(len(self.names), "task"), number(len(self.workers), "worker")
+        spans = number(len(self.spans), "span")
+        return f"<trace: {tasks} on {workers}, {spans}, makespan {self.makespan_s:.4g} s>"
 
     @cached_property
     def workers(self) -> tuple[str, ...]:
-        """Names of the workers that did something, in order of their first act."""
+        """Names of the workers, in order of their first act."""
         return tuple(dict.fromkeys(span.worker for span in self.spans if span.worker))
 
     @cached_property
     def by_worker(self) -> dict[str, tuple[Span, ...]]:
-        """worker -> its spans, by begin"""
+        """worker -> its spans, by begin."""
         lists: dict[str, list[Span]] = defaultdict(list)
         for span in self.spans:
             lists[span.worker].append(span)
@@ -52,44 +52,43 @@ class Trace(Shown):
 
     @cached_property
     def last_attempts(self) -> dict[int, dict[Phase, Span]]:
-        """step -> phase -> its span, of the last attempt of each step"""
-        found: dict[int, dict[Phase, Span]] = {}
+        """step -> phase -> its span, of the last attempt of each step."""
+        last: dict[int, dict[Phase, Span]] = {}
         attempts: dict[int, int] = {}
         for span in self.spans:
             if span.task < 0 or span.attempt < attempts.get(span.task, 1):
                 continue
             if span.attempt > attempts.get(span.task, 1):
-                found.pop(span.task, None)
+                last.pop(span.task, None)
             attempts[span.task] = span.attempt
-            found.setdefault(span.task, {})[span.phase] = span
-        return found
+            last.setdefault(span.task, {})[span.phase] = span
+        return last
 
     def of_task(self, task: int) -> tuple[Span, ...]:
-        """Every span of one step, all attempts, by begin."""
+        """Returns the spans of one step, of all attempts, by begin."""
         return tuple(span for span in self.spans if span.task == task)
 
     def total_s(self, phase: Phase) -> float:
-        """Seconds spent in a phase, summed over all workers."""
+        """Returns the seconds spent in a phase, summed over all workers."""
         return sum(span.duration_s for span in self.spans if span.phase is phase)
 
     def by_phase(self) -> dict[Phase, float]:
-        """phase -> seconds over all workers, phases that occurred, in the order of Phase"""
-        return {
-            phase: total
-            for phase in Phase
-            if (total := self.total_s(phase)) or any(s.phase is phase for s in self.spans)
-        }
+        """Returns phase -> seconds over all workers, of phases that occurred, in their order."""
+        occurred = {span.phase for span in self.spans}
+        return {phase: self.total_s(phase) for phase in Phase if phase in occurred}
 
     def moved_bytes(self) -> int:
-        """Bytes of values that went to the store and came from it: the one definition of it everywhere."""
+        """Returns the bytes of values that went to the store and came from it."""
         return sum(span.n_bytes for span in self.spans if span.phase in MOVING)
 
     def ran_parallel(self) -> float:
-        """Mean number of functions running at a time: total run time over makespan."""
-        return self.total_s(Phase.RUN) / self.makespan_s if self.makespan_s > 0 else 0.0
+        """Returns the average parallelism: seconds of all functions over the makespan."""
+        if self.makespan_s <= 0:
+            return 0.0
+        return self.total_s(Phase.RUN) / self.makespan_s
 
     def to_json(self) -> str:
-        """Everything, as JSON; from_json reads it back."""
+        """Returns the trace as JSON, for from_json."""
         return json.dumps(
             {
                 "names": self.names,
@@ -101,7 +100,7 @@ class Trace(Shown):
 
     @classmethod
     def from_json(cls, text: str) -> Trace:
-        """The trace that to_json wrote."""
+        """Returns the trace that to_json wrote."""
         data = json.loads(text)
         spans = [Span(s[0], s[1], Phase(s[2]), *s[3:]) for s in data["spans"]]
         return cls.of(
@@ -112,6 +111,6 @@ class Trace(Shown):
     def of(
         cls, spans: Iterable[Span], names: Iterable[str], *, submitted_s: float, finished_s: float
     ) -> Trace:
-        """A trace of these spans, sorted."""
+        """Returns a trace of these spans, in any order."""
         ordered = sorted(spans, key=lambda s: (s.begin_s, s.end_s, s.worker, s.task))
         return cls(tuple(ordered), tuple(names), submitted_s, finished_s)

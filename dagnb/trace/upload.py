@@ -1,18 +1,24 @@
-"""When a worker uploads its spans: four strategies, each a configuration class with a short name.
+"""Four strategies for the upload of spans, each a configuration class with a short text form.
 
-Spans ride with a round trip that the worker makes anyway; where none is due in time, with one command of their own.
-None of them loses anything when a worker leaves by itself: at the end of a run, of whatever kind, when it is dismissed
-from a container, or when the store was out of reach for less than a minute. What a worker loses that ends without a
-word (kill -9, out of memory, a time limit it does not heed, a lost machine) is promised by each class. Tasks lose
-nothing: only what is known of their times. While a task's function runs, nothing is sent.
+    text           uploads                                     a worker that is killed loses
+    at_exit        once, when the worker leaves                all its spans, 10,000 at most
+    each_task      with each commit                            the spans of its current task
+    every:2.5      with the first commit after 2.5 s           the spans of the last 2.5 s
+    when_full:64   with the first commit with 64 or more held  64 spans at most
 
-Text is what travels to workers and what people type: at_exit, each_task, every:2.5, when_full:64.
+Spans ride with a round trip that the worker makes anyway; if none is due in time, one command is
+sent for them. While a task's function runs, nothing is sent.
+
+A worker that leaves by itself loses nothing: at the end of a run, when it is dismissed from a
+container, or when the store is unreachable for less than a minute. A worker that is killed (kill
+-9, out of memory, a time limit it ignores, a lost machine) loses spans, never results of tasks.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,105 +27,121 @@ from dagnb.errors import ConfigError
 DEFAULT = "each_task"
 
 MOST_HELD = 10_000
-"""so many spans are uploaded with the next round trip whatever the strategy, so that memory is bounded"""
+"""With so many spans held every strategy uploads, so that memory is bounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtExit:
-    """Once, when the worker leaves. The fewest bytes beside the work, nothing to see of it meanwhile.
+    """Uploads once, when the worker leaves.
 
-    A worker that ends without a word loses all its spans (up to MOST_HELD); those of others are not touched.
+    The smallest overhead; a run cannot be watched. A worker that is killed loses all its spans, up
+    to MOST_HELD.
     """
 
     @property
     def text(self) -> str:
-        """at_exit"""
+        """The text 'at_exit'."""
         return "at_exit"
 
     def wait_s(self, n: int, age_s: float) -> float:
-        """So long n >= 1 spans, the oldest of them age_s old, may still be held: for ever."""
+        """Returns the seconds for which n >= 1 spans may still be held: infinity.
+
+        age_s: of the oldest span.
+        """
         return math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EachTask:
-    """With every commit: a task is done and its spans are there in one atomic step.
+    """Uploads with each commit: a task is done and its spans are stored in one atomic step.
 
-    The span of the commit itself is known only afterwards: it goes with the next commit, or at once when the worker
-    finds nothing to do. A worker that ends without a word loses that one, and the spans of the task in hand.
+    The span of the commit itself is known only afterwards. It goes with the next commit, or at once
+    if the worker has nothing to do. A worker that is killed loses that one, and the spans of its
+    current task.
     """
 
     @property
     def text(self) -> str:
-        """each_task"""
+        """The text 'each_task'."""
         return "each_task"
 
     def wait_s(self, n: int, age_s: float) -> float:
-        """As AtExit.wait_s: they go at once."""
+        """Returns the seconds for which n >= 1 spans may still be held: none."""
         return 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Every:
-    """With the first commit after so many seconds; a worker that waits for work does not wait longer with them.
+    """Uploads with the first commit after so many seconds; without commits, after those seconds.
 
-    A worker that ends without a word loses the spans of so many seconds before its last commit, and those since: of the
-    task in hand, or of its rest.
+    A worker that is killed loses the spans of so many seconds before its last commit, and those
+    since.
     """
 
     seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse what is no time."""
+        """Refuses what is not a time."""
         if not _is_a(self.seconds, int | float) or not 0 < self.seconds < math.inf:
             raise ConfigError(
-                f"Every(seconds={self.seconds!r}): more than 0 seconds; EachTask() uploads at once."
+                f"Every(seconds={self.seconds!r}): give more than 0 seconds; "
+                "EachTask() uploads at once."
             )
 
     @property
     def text(self) -> str:
-        """every:1"""
+        """The text, such as 'every:1'."""
         return f"every:{self.seconds!r}".removesuffix(".0")
 
     def wait_s(self, n: int, age_s: float) -> float:
-        """As AtExit.wait_s: until the oldest is so old."""
+        """Returns the seconds until the oldest of n >= 1 spans, age_s old now, is due."""
         return max(0.0, self.seconds - age_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhenFull:
-    """With the first commit that finds so many held. Few uploads under load, however long that takes.
+    """Uploads with the first commit that finds so many spans held.
 
-    A worker that ends without a word loses so many at most, and those of the task in hand.
+    Few uploads under load. A worker that is killed loses n spans at most, and those of its current
+    task.
     """
 
     n: int = 64
 
     def __post_init__(self) -> None:
-        """Refuse what is no number of spans."""
+        """Refuses what is not a number of spans."""
         if not _is_a(self.n, int) or not 1 <= self.n <= MOST_HELD:
             raise ConfigError(
-                f"WhenFull(n={self.n!r}): a whole number from 1 to {MOST_HELD:,}; AtExit() holds longer."
+                f"WhenFull(n={self.n!r}): give a whole number from 1 to {MOST_HELD:,}; "
+                "AtExit() holds spans longer."
             )
 
     @property
     def text(self) -> str:
-        """when_full:64"""
+        """The text, such as 'when_full:64'."""
         return f"when_full:{self.n}"
 
     def wait_s(self, n: int, age_s: float) -> float:
-        """As AtExit.wait_s: they go when they are so many, else for ever."""
+        """Returns the seconds for which n >= 1 spans may still be held: none, or infinity."""
         return 0.0 if n >= self.n else math.inf
 
 
 Upload = AtExit | EachTask | Every | WhenFull
 
-_KNOWN = ("at_exit", "each_task", "every", "when_full")
-_USAGE = "Give 'at_exit', 'each_task', 'every:SECONDS', 'when_full:NUMBER', or an object such as Every(seconds=2.5)."
+_KNOWN: dict[str, Callable[[], Upload]] = {
+    "at_exit": AtExit,
+    "each_task": EachTask,
+    "every": Every,
+    "when_full": WhenFull,
+}
+_USAGE = (
+    "Give 'at_exit', 'each_task', 'every:SECONDS', 'when_full:NUMBER', "
+    "or an object such as Every(seconds=2.5)."
+)
 
 
 def strategy(chosen: object) -> Upload:
-    """The strategy meant: 'at_exit', 'each_task', 'every:2.5', 'when_full:64' or an object. Raises ConfigError."""
+    """Returns the strategy of a text such as 'every:2.5', or of an object. Raises ConfigError."""
     match chosen:
         case str():
             return _read(chosen)
@@ -129,20 +151,20 @@ def strategy(chosen: object) -> Upload:
         raise ConfigError(
             f"metrics={chosen.__name__}: that is the class. Write {chosen.__name__}()."
         )
-    raise ConfigError(f"metrics={chosen!r}: no way to upload spans. {_USAGE}")
+    raise ConfigError(f"metrics={chosen!r} is not a way to upload spans. {_USAGE}")
 
 
 def _read(text: str) -> Upload:
     name, colon, value = text.partition(":")
-    if name in {"at_exit", "each_task"} and not colon:
-        return AtExit() if name == "at_exit" else EachTask()
+    if not colon and name in _KNOWN:
+        return _KNOWN[name]()
     try:
         if name == "every":
-            return Every(seconds=float(value)) if colon else Every()
+            return Every(seconds=float(value))
         if name == "when_full":
-            return WhenFull(n=int(value)) if colon else WhenFull()
+            return WhenFull(n=int(value))
     except ValueError:
-        raise ConfigError(f"metrics={text!r}: {value!r} is no number. {_USAGE}") from None
+        raise ConfigError(f"metrics={text!r}: {value!r} is not a number. {_USAGE}") from None
     if name in _KNOWN:
         raise ConfigError(f"metrics={text!r}: {name} takes no number. Write {name!r}.")
     near = difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.5)
@@ -151,5 +173,5 @@ def _read(text: str) -> Upload:
 
 
 def _is_a(value: object, kind: Any) -> bool:
-    """Whether it is a number of this kind; True and False are none."""
+    # True is an int of Python's, but not a number of anything.
     return isinstance(value, kind) and not isinstance(value, bool)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import outcome_of, play
-from dagnb.simulation.universe import layout_for
+from dagnb.simulation.simulated_run import layout_for
 from dagnb.trace.span import Phase
 from dagnb_planners.placing import turns
 
@@ -105,11 +105,11 @@ class Search:
         """Returns the simulated run of the candidate."""
         plan = self.as_plan(candidate)
         layout = layout_for(plan, self.problem.pool)
-        universe = play(plan, self.problem.costs, self.problem.pool, layout)
+        simulated = play(plan, self.problem.costs, self.problem.pool, layout)
         n = len(plan.steps)
         begin, end, worker_of = [float("inf")] * n, [0.0] * n, [""] * n
-        # The universe's own notes: a trace of them would take longer than the simulation.
-        for step, worker, phase, begin_s, end_s, *_ in universe.notes:
+        # The rows of the simulated run: a trace of them would take longer than the simulation.
+        for step, worker, phase, begin_s, end_s, *_ in simulated.rows:
             if step >= 0 and phase in _BUSY:
                 begin[step] = min(begin[step], begin_s)
                 end[step] = max(end[step], end_s)
@@ -119,7 +119,7 @@ class Search:
         for step in sorted(range(n), key=begin.__getitem__):
             before[step] = last.get(worker_of[step], -1)
             last[worker_of[step]] = step
-        result = outcome_of(universe)
+        result = outcome_of(simulated)
         # The mean end tells two runs of equal length apart, so that the search has a direction.
         score = (result.makespan_s, sum(end) / n, result.gb_s)
         return SimulatedCandidate(score, begin, end, before)

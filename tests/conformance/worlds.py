@@ -208,11 +208,11 @@ class Given:
 
 def imagined(case: Case) -> Lived:
     """The case in virtual time."""
-    universe = play(case.plan, case.costs, Pool(cap=case.n))
-    story = [(e.kind, e.task, e.worker) for e in universe.machine.events]
+    simulated = play(case.plan, case.costs, Pool(cap=case.n))
+    story = [(e.kind, e.task, e.worker) for e in simulated.machine.events]
     return Lived(
         story=story,
-        phases=phases(universe.spans),
+        phases=phases(simulated.spans),
         met=met(simulate(case.plan, case.costs, Pool(cap=case.n))),
     )
 

@@ -63,7 +63,7 @@ def test_the_demo_counts_the_same_tells_its_containers_and_keeps_none(
         re.MULTILINE,
     )
     after = re.search(
-        r"^After the run: 0 containers still lent to it, (\d+) idle and warm", text, re.MULTILINE
+        r"^After the run: 0 containers still running, (\d+) idle and ready", text, re.MULTILINE
     )
     assert after
     there = docker_engine.api.containers(

@@ -188,14 +188,14 @@ def test_every_command_finds_a_run_in_every_way(
     text = {"name": unique, "id": run.id.lower(), "beginning": run.id[:24], "last": "LAST"}[how]
     name, *task = command
 
-    told = said(name, *HERE, text, *task)
+    output = said(name, *HERE, text, *task)
 
     wanted = {
         "errors": "No errors.",
         "log": "no output of task 'total-0'",
         "why": "'total-0' is done",
     }
-    assert wanted.get(name, run.id) in told
+    assert wanted.get(name, run.id) in output
 
 
 def test_a_name_of_several_runs_shows_the_newest_and_says_so_but_forgets_and_cancels_none(
@@ -281,12 +281,12 @@ def test_show_html_writes_a_page_that_needs_nothing_else(
 def test_show_json_holds_states_errors_and_a_trace_that_can_be_read_back(
     failed: Run[int], said: Callable[..., str]
 ) -> None:
-    told = json.loads(said("show", *HERE, failed.id, "--json"))
+    shown = json.loads(said("show", *HERE, failed.id, "--json"))
 
-    assert told["state"] == "failed"
-    assert told["tasks"] == {"refuse-0": "failed", "double-0": "cancelled"}
-    assert "ValueError: 7 is refused" in told["errors"][0]
-    assert Trace.from_json(json.dumps(told["trace"])).names == ("refuse-0", "double-0")
+    assert shown["state"] == "failed"
+    assert shown["tasks"] == {"refuse-0": "failed", "double-0": "cancelled"}
+    assert "ValueError: 7 is refused" in shown["errors"][0]
+    assert Trace.from_json(json.dumps(shown["trace"])).names == ("refuse-0", "double-0")
 
 
 def test_errors_shows_the_line_that_failed(failed: Run[int], said: Callable[..., str]) -> None:
@@ -310,8 +310,8 @@ def test_a_function_that_is_called_several_times_is_no_task_and_its_tasks_are_to
     done: Run[int], complained: Callable[..., str]
 ) -> None:
     for command in ("why", "log"):
-        told = complained(command, *HERE, done.id, "double")
-        assert told.splitlines() == [
+        output = complained(command, *HERE, done.id, "double")
+        assert output.splitlines() == [
             "dagnb: 'double' is called 3 times:",
             "    double-0",
             "    double-1",
@@ -339,7 +339,7 @@ def test_attach_watches_till_the_end_and_its_exit_code_says_whether_it_went_well
 
 
 class Ringing(io.StringIO):
-    """Interrupts this process when a run is first told of."""
+    """Interrupts this process when a run is first written about."""
 
     def write(self, text: str) -> int:
         if not self.getvalue():
@@ -393,7 +393,7 @@ def test_forget_all_leaves_what_is_going_on(
 ) -> None:
     shown = said("forget", *HERE, "--all")
 
-    assert shown.endswith(" 1 run still going on.\n")
+    assert shown.endswith(" 1 run still running.\n")
     (left,) = said("runs", *HERE).splitlines()
     assert left.startswith(held.id)
 
@@ -510,7 +510,10 @@ def in_a_process(*command: str, folder: Path) -> subprocess.CompletedProcess[str
 def test_the_agent_starts_before_clients_and_redis_are_imported_and_commands_before_rich(
     tmp_path: Path,
 ) -> None:
-    code = "import {}, sys; print([name for name in ('rich', 'redis', 'dagnb.client') if name in sys.modules])"
+    code = (
+        "import {}, sys; "
+        "print([name for name in ('rich', 'redis', 'dagnb.client') if name in sys.modules])"
+    )
 
     assert in_a_process("-c", code.format("dagnb.cli"), folder=tmp_path).stdout == "[]\n"
     assert "rich" not in in_a_process("-c", code.format("dagnb.cli.parser"), folder=tmp_path).stdout
@@ -602,7 +605,7 @@ def test_run_refuses_what_is_no_file_and_what_is_no_notebook(
     path, argv = sys.path[:], sys.argv[:]
 
     assert "there is no file nowhere.py" in complained("run", "nowhere.py")
-    assert "is no notebook of format 4" in complained("run", str(broken))
+    assert "is not a notebook of format 4" in complained("run", str(broken))
     sys.path[:], sys.argv[:] = path, argv
 
 
@@ -612,7 +615,7 @@ def test_a_page_that_cannot_be_written_is_told_with_the_file_and_the_cure(
 ) -> None:
     (tmp_path / "a folder").mkdir()
 
-    told = complained("show", *HERE, done.id, "--html", str(tmp_path / file))
+    output = complained("show", *HERE, done.id, "--html", str(tmp_path / file))
 
-    assert f"'{tmp_path / file}' cannot be written: " in told
-    assert "Name a file in a folder that exists" in told
+    assert f"'{tmp_path / file}' cannot be written: " in output
+    assert "Name a file in a folder that exists" in output

@@ -1,4 +1,4 @@
-"""What `dagnb --help` and `dagnb COMMAND --help` say to somebody who has never seen the program."""
+"""The texts of `dagnb --help` and `dagnb COMMAND --help`, for readers who are new to dagnb."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dagnb.cli.parser import parser
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """Every command but the programs, which parse their own arguments."""
-    (found,) = [
+    (subparsers,) = [
         action for action in parser()._actions if isinstance(action, argparse._SubParsersAction)
     ]
-    return dict(found.choices)
+    return dict(subparsers.choices)
 
 
 def arguments() -> Iterator[tuple[str, argparse.Action]]:

@@ -85,7 +85,7 @@ def test_simulate_prints_a_line_a_planner_and_the_three_makespans_of_the_run(
     assert printed[0] == "doubled"
     assert printed[1].split("  ")[0] == "planner"
     assert {line.split()[0] for line in printed[2:4]} == {"flexible", "one_pass"}
-    assert printed[5] == f"run {done.id} itself, planned by flexible"
+    assert printed[5] == f"The run {done.id} itself, planned by flexible:"
     assert [line.split()[0] for line in printed[6:9]] == ["plan", "replay", "real"]
 
 
@@ -118,12 +118,12 @@ def test_simulate_changes_what_it_is_told_to(done: Run[int], said: Callable[...,
 def test_simulate_at_prices_expected_now_tells_a_band(
     done: Run[int], said: Callable[..., str]
 ) -> None:
-    """A start of 9 s, because the band of tasks of a millisecond would be lost in the rounding of what is printed."""
-    told = said(
+    """A start of 9 s, because a forecast of milliseconds would be lost in the printed digits."""
+    printed = said(
         "simulate", "last", "--planner", "flexible", "--predicted", "--cold", "9", *HERE
     ).splitlines()[2]
 
-    _, p50, p90, *_ = told.split()
+    _, p50, p90, *_ = printed.split()
     assert float(p90) > float(p50)
 
 
@@ -210,14 +210,17 @@ def test_history_lists_the_runs_that_are_kept(done: Run[int], said: Callable[...
     heads, line = said("history").splitlines()
 
     assert (
-        " ".join(heads.split()) == "run name planner platform state started plan P50 real in band"
+        " ".join(heads.split())
+        == "run name planner platform state started forecast real in forecast"
     )
     assert line.split()[:5] == [done.id, "doubled", "flexible", "inline", "ok"]
 
 
 def test_history_forgets_everything_when_told_to(done: Run[int], said: Callable[..., str]) -> None:
-    assert said("history", "--forget") == "1 run and what they taught are forgotten.\n"
-    assert said("history") == "No runs are kept.\n"
+    assert (
+        said("history", "--forget") == "Deleted 1 past run and everything learnt from past runs.\n"
+    )
+    assert said("history") == "No past runs.\n"
 
 
 def test_export_writes_what_perfetto_opens_and_what_simulators_read(

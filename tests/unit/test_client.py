@@ -202,7 +202,7 @@ def test_a_wrong_option_is_refused_and_nothing_is_left(
 def test_no_node_and_what_is_no_node_are_refused() -> None:
     with pytest.raises(GraphError, match="there is nothing to run"):
         dagnb.run()
-    with pytest.raises(GraphError, match="int 3 is no node, and holds none"):
+    with pytest.raises(GraphError, match="int 3 is not a node and contains none"):
         dagnb.run(double(1), 3)
 
 
@@ -404,7 +404,7 @@ def test_attach_finds_a_run_with_its_story_and_its_result() -> None:
 def test_attach_to_what_was_never_there_says_where_to_look() -> None:
     with pytest.raises(
         RunMissingError,
-        match=r"unknown run 'qqqqq'\. Known: .*`dagnb runs` lists what the store holds",
+        match=r"unknown run 'qqqqq'\. Known: .*`dagnb runs` lists the runs in the store",
     ):
         dagnb.attach("qqqqq")
     with pytest.raises(RunMissingError, match=r"unknown run '01ARZ3NDEKTSV4RRFFQ69G5FAV'"):
@@ -455,7 +455,7 @@ def test_attach_to_what_the_history_alone_knows_says_so_and_names_an_older_run_o
             dagnb.attach(text)
     with pytest.raises(
         RunNotStoredError,
-        match=rf"{newer.id}.* The newest of that name in this store is {older.id}",
+        match=rf"{newer.id}.* The newest run of that name in this store is {older.id}",
     ):
         dagnb.attach("alike, one gone")
 

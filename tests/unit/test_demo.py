@@ -36,14 +36,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def names_by_tokenizer(text: str) -> Counter[str]:
     """Names outside of strings, f-strings included, as Python's tokenizer sees them."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     depth = 0
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         kind = tokenize.tok_name[token.type]
         depth += (kind == "FSTRING_START") - (kind == "FSTRING_END")
         if kind == "NAME" and depth == 0 and not keyword.iskeyword(token.string):
-            found[token.string] += 1
-    return found
+            counts[token.string] += 1
+    return counts
 
 
 def test_counts_are_those_of_pythons_tokenizer_on_its_own_library() -> None:
@@ -123,9 +123,9 @@ def test_the_demo_counts_as_one_process_does_and_leaves_a_report(tmp_path: Path)
     text = said.getvalue()
     assert f"EQUAL: all {len(alone):,} identifiers, {alone.total():,} occurrences." in text
     assert f"  {top.function(alone, 1)[0][0]} " in text
-    assert "took part: ~/1 ran " in text
+    assert "took part: worker 1 ran " in text
     assert "\nStarts: " in text
-    assert "\nAfter the run: 0 processes still lent to it.\n" in text
+    assert "\nAfter the run: 0 processes still running.\n" in text
     assert (out / "report.html").as_uri() in text
     assert "count_identifiers" in (out / "report.html").read_text(encoding="utf-8")
     assert "top-0" in Trace.from_json((out / "trace.json").read_text(encoding="utf-8")).names
@@ -173,27 +173,28 @@ class Boxed(Inline):
         )
 
 
-def test_an_onlooker_keeps_who_was_lent_to_the_run_and_sees_them_leave() -> None:
+def test_the_watcher_notes_the_slots_of_a_run_and_sees_them_leave() -> None:
     Gate.opened.clear()
     run = wait_at_the_gate().run(workers=Boxed())
 
-    with WorkerWatcher(run.id, Boxed()) as onlooker:
-        for _ in range(2):  # when it asks again, it has taken in what it was told before
+    with WorkerWatcher(run.id, Boxed()) as watcher:
+        # When it asks again, it has noted the answer to its first question.
+        for _ in range(2):
             assert Boxed.asked.acquire(timeout=PATIENCE_S)
         Gate.opened.set()
         assert run.result(PATIENCE_S)
 
-    (seat,) = onlooker.seats
-    assert slots_text(onlooker.seats) == [
-        "1 container was lent to it:",
+    (seat,) = watcher.slots
+    assert slots_text(watcher.slots) == [
+        "The run used 1 container:",
         f"  {seat.name}  dagnb.run={run.id}",
     ]
-    assert onlooker.left_text() == "After the run: 0 containers still lent to it."
+    assert watcher.remaining_text() == "After the run: 0 containers still running."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Warm(Inline):
-    """Lists two seats that are idle whenever one looks: one served this run last, the other another one."""
+    """Lists two idle slots: one served this run last, the other one another run."""
 
     name: ClassVar[str] = "warm"
     run: str
@@ -205,14 +206,14 @@ class Warm(Inline):
         return idle, replace(idle, name="box-2", last_run="another")
 
 
-def test_an_onlooker_that_looks_too_late_still_knows_who_served_the_run_last() -> None:
-    with WorkerWatcher("this", Warm(run="this")) as onlooker:
+def test_a_watcher_that_polls_too_late_still_finds_the_slots_of_the_run() -> None:
+    with WorkerWatcher("this", Warm(run="this")) as watcher:
         pass
 
-    assert [seat.name for seat in onlooker.seats] == ["box-1"]
+    assert [seat.name for seat in watcher.slots] == ["box-1"]
     assert (
-        onlooker.left_text()
-        == "After the run: 0 containers still lent to it, 2 idle and warm for the next."
+        watcher.remaining_text()
+        == "After the run: 0 containers still running, 2 idle and ready for the next run."
     )
 
 
@@ -225,7 +226,7 @@ def test_seats_without_labels_are_not_listed_and_of_many_the_first() -> None:
 
     assert slots_text([plain]) == []
     head, first, *_, last = slots_text(boxes)
-    assert head == "10 containers were lent to it:"
+    assert head == "The run used 10 containers:"
     assert first == "  b0  run=1"
     assert last == "  and 3 more"
 
@@ -260,7 +261,7 @@ def test_starts_are_told_with_their_phases_the_cold_and_the_warm() -> None:
 
     assert starts_text(trace) == [
         "Starts: 1 cold, 2 warm.",
-        "  ~/1 cold, 800 ms: invoke 100 ms, create 500 ms, boot 100 ms, register 80 ms",
-        "  ~/2 warm, 100 ms",
-        "  ~/1 warm, 10 ms",
+        "  worker 1 cold, 800 ms: invoke 100 ms, create 500 ms, boot 100 ms, register 80 ms",
+        "  worker 2 warm, 100 ms",
+        "  worker 1 warm, 10 ms",
     ]

@@ -18,7 +18,7 @@ from dagnb.doctor import Finding, Health, examine, findings_text, is_able
 
 
 def found(name: str, **environ: str) -> Finding:
-    """What is found of one thing with this environment."""
+    """Returns the finding of this name, with these variables."""
     (finding,) = [finding for finding in examine(environ) if finding.name == name]
     return finding
 
@@ -61,11 +61,11 @@ def test_a_given_store_that_does_not_answer_is_missing_and_its_password_is_not_t
 
     code = main(["doctor"])
 
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert code == 1
-    assert "missing  store" in told
-    assert "nobody.sock" in told
-    assert "hunter2" not in told
+    assert "missing  store" in output
+    assert "nobody.sock" in output
+    assert "hunter2" not in output
 
 
 def test_a_misspelt_variable_is_warned_of_and_the_right_ones_are_named(home: Path) -> None:

@@ -100,21 +100,23 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
     assert by_parent == {
         "Exception": {"DagnbError"},
         "DagnbError": {
-            "GraphError", "PlanError", "ConfigError", "StorageError", "HistoryError", "LaunchError", "RunError",
-            "OriginalError", "ProtocolError",
+            "GraphError", "PlanError", "ConfigError", "StorageError", "HistoryError", "LaunchError",
+            "RunError", "OriginalError", "ProtocolError",
         },
         "GraphError": {"ArgumentChangedError", "CycleError", "NoNodeError", "UnserialisableError"},
         "PlanError": {"UnknownNameError", "InvalidPlanError"},
         "UnknownNameError": {"UnknownTaskError"},
         "StorageError": {
-            "BlobMissingError", "StorageUnavailableError", "StorageFullError", "StorageLimitError", "SignatureError",
-            "RunMissingError",
+            "BlobMissingError", "StorageUnavailableError", "StorageFullError", "StorageLimitError",
+            "SignatureError", "RunMissingError",
         },
         "StorageUnavailableError": {"StorageLostError"},
         "RunMissingError": {"RunNotStoredError", "UnknownRunError"},
         "ConfigError": {"RequirementError", "AmbiguousNameError"},
         "LaunchError": {"VersionMismatchError", "ImageBuildError"},
-        "RunError": {"TaskFailedError", "RunTimeoutError", "RunCancelledError", "ValueUnreadableError"},
+        "RunError": {
+            "TaskFailedError", "RunTimeoutError", "RunCancelledError", "ValueUnreadableError",
+        },
     }  # fmt: skip
     assert all(name in (errors.__doc__ or "") for name in parents)
 
@@ -158,7 +160,10 @@ def test_a_timeout_is_pythons_own_timeout_too() -> None:
     [
         (
             errors.CycleError(["a-0", "b-0"]),
-            "the graph has a cycle: a-0 -> b-0 -> a-0. A task cannot wait for itself: break one of these edges.",
+            (
+                "the graph has a cycle: a-0 -> b-0 -> a-0. "
+                "A task cannot wait for itself: break one of these edges."
+            ),
         ),
         (
             errors.InvalidPlanError("mine", list("abcdefg")),
@@ -218,8 +223,8 @@ def test_of_several_failed_tasks_each_is_told_with_its_own_lines() -> None:
     error = errors.TaskFailedError("01RUN", [FIRST, SECOND])
 
     assert str(error) == (
-        "task 'resize-3' failed after 3 attempt(s) on w2: MemoryError: no room (and 1 more). This is the first that "
-        "failed. "
+        "task 'resize-3' failed after 3 attempt(s) on w2: MemoryError: no room (and 1 more). "
+        "This is the first that failed. "
         "`dagnb errors 01RUN` shows everything.\n\n"
         "task 'resize-3' attempt 3 on w2: MemoryError: no room\n"
         "Traceback (most recent call last):\nMemoryError: no room\n\n"
@@ -259,8 +264,8 @@ def test_a_result_that_cannot_travel_has_a_cure_of_its_own() -> None:
         "Pass plain data (a path instead of an open file) or create the object inside the task."
     )
     assert str(returned) == (
-        "the result of task 'f-0' cannot be pickled: TypeError: a lock. Return plain data (a path, a list) instead, "
-        "and let whoever needs it open or create the object inside the task."
+        "the result of task 'f-0' cannot be pickled: TypeError: a lock. "
+        "Return plain data (a path, a list) instead, and open or create the object inside the task that needs it."
     )
 
 
@@ -299,7 +304,7 @@ def failed(kind: str, message: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "expected"),
     [
         ("", "on w1: KeyboardInterrupt. `dagnb errors"),
         ("   ", "on w1: KeyboardInterrupt. `dagnb errors"),
@@ -307,8 +312,10 @@ def failed(kind: str, message: str) -> str:
         ("write timeout_s=...", "on w1: KeyboardInterrupt: write timeout_s=... `dagnb errors"),
     ],
 )
-def test_a_failure_reads_as_a_sentence_whatever_the_exception_said(message: str, told: str) -> None:
-    assert told in failed("KeyboardInterrupt", message)
+def test_a_failure_reads_as_a_sentence_whatever_the_exception_said(
+    message: str, expected: str
+) -> None:
+    assert expected in failed("KeyboardInterrupt", message)
 
 
 def test_a_failed_attempt_without_a_message_is_told_by_its_type_alone() -> None:

@@ -196,7 +196,7 @@ def test_whatever_a_task_raises_is_reported_and_its_worker_goes_on(
 @pytest.mark.parametrize(
     ("kind", "cure"),
     [
-        ("lock", "and let whoever needs it open or create the object inside the task."),
+        ("lock", "and open or create the object inside the task that needs it."),
         ("generator", "Return a list of what it gives instead."),
     ],
 )

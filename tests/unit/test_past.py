@@ -58,13 +58,18 @@ def done() -> Run[int]:
 
 
 def test_a_function_is_predicted_from_its_samples_by_resources(done: Run[int]) -> None:
-    found = dagnb.predict("part")
-    (line,) = found.lines
+    prediction = dagnb.predict("part")
+    (line,) = prediction.lines
 
-    assert (line.n, line.resources, found.codes, len(found.points)) == (3, dagnb.Resources(), 1, 3)
+    assert (line.n, line.resources, prediction.codes, len(prediction.points)) == (
+        3,
+        dagnb.Resources(),
+        1,
+        3,
+    )
     assert line.run.is_known
     assert line.output.p50 == pytest.approx(100_000, rel=0.01)
-    assert all(low <= middle <= high for _, low, middle, high in found.curve)
+    assert all(low <= middle <= high for _, low, middle, high in prediction.curve)
 
 
 def test_a_task_that_never_ran_is_predicted_from_its_hints() -> None:
@@ -75,10 +80,10 @@ def test_a_task_that_never_ran_is_predicted_from_its_hints() -> None:
 
 
 def test_a_task_that_nobody_knows_is_said_to_be_unknown() -> None:
-    found = dagnb.predict(part)
+    prediction = dagnb.predict(part)
 
-    assert (found.lines[0].n, found.lines[0].relation) == (0, "unknown")
-    assert "?" in str(found)
+    assert (prediction.lines[0].n, prediction.lines[0].relation) == (0, "unknown")
+    assert "?" in str(prediction)
 
 
 def test_a_function_is_predicted_for_so_many_bytes(done: Run[int]) -> None:
@@ -136,11 +141,11 @@ def test_a_run_is_exported_for_perfetto_with_its_plan(done: Run[int]) -> None:
 
 
 def test_a_run_is_exported_as_a_workflow_that_can_be_read_back(done: Run[int]) -> None:
-    found = read(dagnb.export("last", "wfformat"))
+    workflow = read(dagnb.export("last", "wfformat"))
 
-    assert [call.name for call in found.dag.calls] == ["part-0", "part-1", "part-2", "total-0"]
-    assert found.dag.calls[3].upstream == (0, 1, 2)
-    assert found.makespan_s == pytest.approx(done.trace.makespan_s)
+    assert [call.name for call in workflow.dag.calls] == ["part-0", "part-1", "part-2", "total-0"]
+    assert workflow.dag.calls[3].upstream == (0, 1, 2)
+    assert workflow.makespan_s == pytest.approx(done.trace.makespan_s)
 
 
 def test_an_unknown_format_is_an_error(done: Run[int]) -> None:

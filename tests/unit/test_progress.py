@@ -1,4 +1,4 @@
-"""What a run looks like while it goes, on a terminal and elsewhere."""
+"""The progress of a run, on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_without_a_terminal_there_are_lines_and_no_control_characters() -> None:
 
     first, *_, last = lines = out.getvalue().splitlines()
     assert first == f"run {run.id}: both, 2 tasks"
-    assert "error: task 'refuse-0' attempt 1 on ~/" in out.getvalue()
+    assert "error: task 'refuse-0' attempt 1 on worker " in out.getvalue()
     assert [line for line in lines if line.endswith("ValueError: [bold]3[/bold] refused late")]
     assert last.startswith(f"run {run.id} failed")
     assert "makespan " in last
@@ -213,11 +213,11 @@ class Ringing(io.StringIO):
 def test_more_functions_than_rows_share_the_last_one() -> None:
     functions = [f"f{n}" for n in range(40)] + ["f0"]
 
-    found = rows("D" * 20 + "W" * 20 + "D", functions)
+    shown = rows("D" * 20 + "W" * 20 + "D", functions)
 
-    assert len(found) == MAX_ROWS
-    assert (found[0].label, found[0].n_done, found[0].n_tasks) == ("f0", 2, 2)
-    assert (found[-1].label, found[-1].n_done, found[-1].n_tasks) == (
+    assert len(shown) == MAX_ROWS
+    assert (shown[0].label, shown[0].n_done, shown[0].n_tasks) == ("f0", 2, 2)
+    assert (shown[-1].label, shown[-1].n_done, shown[-1].n_tasks) == (
         f"{41 - MAX_ROWS} more functions",
         9,
         29,

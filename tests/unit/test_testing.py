@@ -72,7 +72,7 @@ class TestMine(LauncherLaws):
 
 
 def suite(folder: Path, text: str, *arguments: str) -> str:
-    """What pytest printed of a suite of this one file."""
+    """Returns the output of pytest on a suite of this one file."""
     (folder / "test_mine.py").write_text(text)
     plugins = ["-p", "no:cacheprovider", "-p", "no:nbval"]  # the latter takes seconds to import
     command = [sys.executable, "-m", "pytest", "-q", *plugins, *arguments, "test_mine.py"]
@@ -82,7 +82,7 @@ def suite(folder: Path, text: str, *arguments: str) -> str:
 
 
 def python(code: str) -> str:
-    """What Python printed last on its way out."""
+    """Returns the last line that Python printed."""
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,4 +1,4 @@
-"""What WfFormat 1.5 asks of a text, as its documentation and its schema say it (github.com/wfcommons/WfFormat)."""
+"""The schema of WfFormat 1.5, after github.com/wfcommons/WfFormat."""
 
 from __future__ import annotations
 

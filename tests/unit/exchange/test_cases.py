@@ -15,7 +15,7 @@ from dagnb.exchange.workflow import Workflow
 FILES = [["raw", 1000], ["x", 10], ["y", 30], ["log", 5], ["end", 8]]
 
 
-def told(
+def case_text(
     number: int, fn: str, runtime_s: float, inputs: list[int], outputs: list[int]
 ) -> dict[str, Any]:
     return {
@@ -36,10 +36,10 @@ def case(tmp_path: Path) -> Workflow:
         "name": "recorded",
         "makespan_recorded_s": 0.0,
         "tasks": [
-            told(0, "f", 1.0, [1], [4]),
-            told(2, "f", 3.0, [2], []),
-            told(3, "g", 1.0, [], []),
-            told(1, "s", 0.0, [0], [1, 2, 3]),
+            case_text(0, "f", 1.0, [1], [4]),
+            case_text(2, "f", 3.0, [2], []),
+            case_text(3, "g", 1.0, [], []),
+            case_text(1, "s", 0.0, [0], [1, 2, 3]),
         ],
         "files": FILES,
         "edges": [[3, 0, 10], [3, 1, 30], [1, 2, 0]],

@@ -209,12 +209,12 @@ def test_counters_tell_busy_workers_and_bytes_on_their_way() -> None:
         Span(2, "w1", Phase.QUEUE, 0.0, 9.0, n_bytes=99),
     )
 
-    found: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    counters: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for event in of_kind(chrome_trace(trace), "C"):
-        found[event["name"]].append((event["ts"] / 1e6, next(iter(event["args"].values()))))
+        counters[event["name"]].append((event["ts"] / 1e6, next(iter(event["args"].values()))))
 
-    assert found["active workers"] == [(1.0, 1), (1.5, 2), (3.0, 1), (3.5, 0)]
-    assert found["bytes in flight"] == [(1.0, 10), (1.5, 15), (2.0, 5), (3.5, 0)]
+    assert counters["active workers"] == [(1.0, 1), (1.5, 2), (3.0, 1), (3.5, 0)]
+    assert counters["bytes in flight"] == [(1.0, 10), (1.5, 15), (2.0, 5), (3.5, 0)]
 
 
 def test_a_plan_stands_beside_the_run_as_a_process_of_its_own() -> None:

@@ -41,7 +41,7 @@ def task(
     }
 
 
-def told(
+def text_of(
     *tasks: Any,
     files: dict[str, int] | None = None,
     run_s: dict[str, Any] | None = None,
@@ -65,7 +65,7 @@ def told(
 
 @st.composite
 def workflows(draw: st.DrawFn) -> Workflow:
-    """Any workflow that keeps the laws; its sinks are the tasks without downstream, as the format has it."""
+    """Draws valid workflows; their sinks are the tasks without downstream, as in the format."""
     drawn_dag = draw(dags())
     names = [call.name for call in drawn_dag.calls]
     edges = [(names[u], names[d]) for d, call in enumerate(drawn_dag.calls) for u in call.upstream]
@@ -95,7 +95,7 @@ def test_tasks_files_and_times_are_read() -> None:
     `-> work_2 -/
     """
     workflow = read(
-        told(
+        text_of(
             task("work_2", "split", "join", "b", "d"),
             task("split", "", "work_1 work_2", "big", "a b"),
             task("work_1", "split", "join", "a b", "c"),
@@ -177,7 +177,9 @@ def test_version_1_3_calls_them_runtime_size_and_makespan() -> None:
 def test_a_dependency_said_on_one_end_only_or_by_a_file_only_is_one() -> None:
     """a -> b by the child of a, b -> c by the file f"""
     workflow = read(
-        told(task("a", children="b"), task("b", writes="f"), task("c", reads="f"), files={"f": 1})
+        text_of(
+            task("a", children="b"), task("b", writes="f"), task("c", reads="f"), files={"f": 1}
+        )
     )
 
     assert [call.upstream for call in workflow.dag.calls] == [(), (0,), (1,)]
@@ -187,7 +189,7 @@ def test_a_dependency_said_on_one_end_only_or_by_a_file_only_is_one() -> None:
 def test_a_file_of_several_writers_comes_from_those_declared_upstream() -> None:
     """a -> c, and b apart, both write f; d reads it and waits for neither"""
     workflow = read(
-        told(
+        text_of(
             task("a", writes="f"),
             task("b", writes="f"),
             task("c", "a", reads="f"),
@@ -203,7 +205,7 @@ def test_a_file_of_several_writers_comes_from_those_declared_upstream() -> None:
 def test_what_a_file_does_not_say_is_unknown_and_not_zero() -> None:
     silent = {"name": "a", "id": "a", "parents": [], "children": []}
 
-    workflow = read(told(silent, task("b", "a")))
+    workflow = read(text_of(silent, task("b", "a")))
 
     assert (workflow.run_s, workflow.output_bytes, workflow.makespan_s) == ({}, {1: 0}, None)
 
@@ -311,28 +313,31 @@ def test_names_that_the_format_forbids_are_kept_beside_ids_that_it_allows() -> N
         ("[1]", r"holds \[1\], not an object"),
         ('{"name": "w"}', "schemaVersion is missing"),
         (
-            told(task("a"), schemaVersion="1.1"),
-            r"WfFormat '1\.1'; read are 1\.3, 1\.4, 1\.5, 1\.6\. Convert",
+            text_of(task("a"), schemaVersion="1.1"),
+            r"WfFormat '1\.1'; dagnb reads 1\.3, 1\.4, 1\.5, 1\.6\. Convert",
         ),
-        (told(task("a"), workflow={}), r"workflow\.specification is missing"),
-        (told(), "no tasks"),
-        (told(task("a"), 5), r"specification\.tasks\[1\] is 5, not an object"),
-        (told({"id": "a"}), r"specification\.tasks\[0\]\.name is missing"),
-        (told(task("a", parents="x")), "task 'a' has the parent 'x', which does not exist"),
-        (told(task("a", children="x")), "task 'a' has the child 'x', which does not exist"),
-        (told(task("a"), task("a")), "two tasks are called 'a'"),
-        (told(task("a", inputFiles="f")), r"inputFiles is 'f', not a list"),
-        (told(task("a", inputFiles=[3])), r"inputFiles holds 3, which is no text"),
-        (told(task("a", writes="f")), "file 'f' is read or written, and has no size"),
+        (text_of(task("a"), workflow={}), r"workflow\.specification is missing"),
+        (text_of(), "no tasks"),
+        (text_of(task("a"), 5), r"specification\.tasks\[1\] is 5, not an object"),
+        (text_of({"id": "a"}), r"specification\.tasks\[0\]\.name is missing"),
+        (text_of(task("a", parents="x")), "task 'a' has the parent 'x', which does not exist"),
+        (text_of(task("a", children="x")), "task 'a' has the child 'x', which does not exist"),
+        (text_of(task("a"), task("a")), "two tasks are called 'a'"),
+        (text_of(task("a", inputFiles="f")), r"inputFiles is 'f', not a list"),
+        (text_of(task("a", inputFiles=[3])), r"inputFiles holds 3, not a text"),
+        (text_of(task("a", writes="f")), "file 'f' is read or written but has no size"),
         (
-            told(task("a"), files={"f": -1}),
+            text_of(task("a"), files={"f": -1}),
             r"files\[0\]\.sizeInBytes is -1\. Give a number of 0 or more",
         ),
-        (told(task("a"), run_s={"a": -2.5}), r"execution\.tasks\[0\]\.runtimeInSeconds is -2\.5"),
-        (told(task("a"), run_s={"a": float("nan")}), "runtimeInSeconds is nan"),
-        (told(task("a"), run_s={"a": "1"}), "runtimeInSeconds is '1', not a number"),
-        (told(task("a"), run_s={"b": 1}), "holds 'b', which the specification lacks"),
-        (told(task("a"), name=""), "name is empty"),
+        (
+            text_of(task("a"), run_s={"a": -2.5}),
+            r"execution\.tasks\[0\]\.runtimeInSeconds is -2\.5",
+        ),
+        (text_of(task("a"), run_s={"a": float("nan")}), "runtimeInSeconds is nan"),
+        (text_of(task("a"), run_s={"a": "1"}), "runtimeInSeconds is '1', not a number"),
+        (text_of(task("a"), run_s={"b": 1}), "holds 'b', which the specification lacks"),
+        (text_of(task("a"), name=""), "name is empty"),
     ],
 )
 def test_broken_texts_are_refused_with_the_place_and_the_cure(broken: str, message: str) -> None:
@@ -342,7 +347,7 @@ def test_broken_texts_are_refused_with_the_place_and_the_cure(broken: str, messa
 
 def test_tasks_that_wait_for_each_other_are_named() -> None:
     with pytest.raises(CycleError) as caught:
-        read(told(task("a", "b"), task("b", "a")))
+        read(text_of(task("a", "b"), task("b", "a")))
 
     assert set(caught.value.cycle) == {"a", "b"}
 
@@ -357,7 +362,7 @@ def test_tasks_that_wait_for_each_other_are_named() -> None:
             "'a' passes 6 bytes to 'b' and gives 5 bytes in all",
         ),
         ({"edge_bytes": {(0, 1): 6}}, "gives an unknown number of bytes"),
-        ({"output_bytes": {1: 5}, "edge_bytes": {(1, 0): 1}}, "no edge of the DAG"),
+        ({"output_bytes": {1: 5}, "edge_bytes": {(1, 0): 1}}, "not an edge of the DAG"),
     ],
 )
 def test_a_workflow_that_cannot_be_is_refused(facts: dict[str, Any], message: str) -> None:

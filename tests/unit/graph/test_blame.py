@@ -196,7 +196,7 @@ def test_an_open_file_is_refused_as_global_argument_and_result(way: str, tmp_pat
 
 RETURNED = (
     "Return plain data (a path, a list) instead, "
-    "and let whoever needs it open or create the object inside the task."
+    "and open or create the object inside the task that needs it."
 )
 
 

@@ -1,4 +1,4 @@
-"""Replay: a simulated run, measured and simulated again, takes as long: what the simulator knows, a trace tells."""
+"""Replay: a simulated run that is measured and simulated again takes as long."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dagnb.planning.planner import Pool
 from dagnb.simulation.replay import measured, replay, started
 from dagnb.simulation.simulate import play, simulate
 from dagnb.trace.span import Phase, Span
-from dagnb.trace.starts import comings
+from dagnb.trace.starts import worker_starts
 from dagnb.trace.trace import Trace
 from tests import graphs, strategies
 from tests.unit.forecast.past_runs import floating, story_of
 
 SECONDS = st.sampled_from((0.0, 0.001, 0.1)) | st.floats(0, 3)
 STARTS = st.builds(StartCost, invoke_s=SECONDS, boot_s=SECONDS, register_s=st.floats(0.001, 0.5))
-"""whoever only wakes does not register anew, so registering takes some time"""
+"""A worker that is woken does not register again, so registering takes some time here."""
 PAUSES = st.just(0.0) | st.floats(0.001, 3)
-"""whether a back-off of less than a rounding was one cannot be told from a trace"""
+"""A trace does not show a back-off that is shorter than a rounding error."""
 FAILURES = st.lists(st.tuples(SECONDS, PAUSES), min_size=1, max_size=2).map(tuple)
 UNLIKE_S = 1.618e-5
 """times a root, so that no sum of some is a sum of others"""
@@ -40,9 +40,9 @@ QUICK = settings(
 
 @st.composite
 def runs(draw: st.DrawFn, *, eager: bool) -> tuple[Plan, Costs, Pool]:
-    """Any plan as a story tells it, values of all sizes, retries, processes or containers that come and go.
+    """Draws plans with values of all sizes, retries, and instances that start and leave.
 
-    No two tasks end at once: which of two acts of one instant comes first is a rounding's choice, and no replay's.
+    No two tasks end at once: the order of two acts of one moment would depend on rounding.
     """
     plan = story_of(draw(strategies.planned(max_tasks=10, copies=True))).plan
     some = st.sampled_from(range(len(plan.steps)))
@@ -98,10 +98,12 @@ def test_a_replay_on_containers_takes_as_long(case: tuple[Plan, Costs, Pool]) ->
 
 
 def tells_all(trace: Trace, costs: Costs) -> bool:
-    """Whether spans tell what waking takes, that every attempt of a task fetched what the last one did, and succeeded.
+    """Tells whether the spans say everything that a replay needs.
 
-    An instance that was woken for nothing leaves no span, so neither does an unusual price of that. An attempt that
-    failed, whose back-off outlasts the run, looks like one whose last spans were lost.
+    They must say how long waking takes; each attempt must have fetched what the last one did, and
+    succeeded. An instance that was woken for nothing leaves no span, so neither does an unusual
+    price of that. An attempt that failed, whose back-off outlasts the run, looks like one whose
+    last spans were lost.
     """
     ran, dumped = (
         {s.task for s in trace.spans if s.phase is phase} for phase in (Phase.RUN, Phase.DUMP)
@@ -111,7 +113,7 @@ def tells_all(trace: Trace, costs: Costs) -> bool:
         if span.phase is Phase.FETCH:
             fetched.setdefault(span.task, set()).add(round(span.duration_s, 9))
     is_waking_told = costs.wake_s == Costs.wake_s or any(
-        not coming.is_start for coming in comings(trace)
+        start.was_woken for start in worker_starts(trace, include_woken=True)
     )
     return (
         is_waking_told and ran == dumped and all(len(lengths) == 1 for lengths in fetched.values())
@@ -129,17 +131,17 @@ def test_acts_replayed_are_those_measured() -> None:
     )
     trace = simulate(plan, costs, pool)
 
-    found, again = measured(trace, 5), replay(plan, trace, pool)
+    costs_again, again = measured(trace, 5), replay(plan, trace, pool)
 
-    assert [part for failed in found.failures[2] for part in failed] == pytest.approx(
+    assert [part for failed in costs_again.failures[2] for part in failed] == pytest.approx(
         [0.3, 0.7, 0.2, 0.4]
     )
-    assert [found.run(i) for i in range(5)] == pytest.approx([1.0, 2.0, 3.0, 0.5, 0.1])
+    assert [costs_again.run(i) for i in range(5)] == pytest.approx([1.0, 2.0, 3.0, 0.5, 0.1])
     assert again.by_phase() == pytest.approx(trace.by_phase())
 
 
 def test_a_container_that_comes_after_the_end_is_not_waited_for() -> None:
-    """Two tasks, a warm container for the first; the cold one for the second is still on its way when both are done."""
+    """Two tasks, and a warm container for the first; the cold one is still starting at the end."""
     plan = story_of(floating(graphs.drawn("a", "b"))).plan
     pool = Pool(eager=False, warm={plan.steps[0].resources: 1})
     costs = Costs(

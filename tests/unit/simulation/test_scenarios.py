@@ -27,20 +27,25 @@ def doubted(**doubt: object) -> Costs:
 def test_without_doubt_there_is_one_scenario_and_no_band() -> None:
     costs = Costs(default_run_s=1.0)
 
-    found = forecast(CHAIN, costs, POOL)
+    predicted = forecast(CHAIN, costs, POOL)
 
     assert list(scenarios(costs, 3, 4)) == [costs] * 4
-    assert found.n_scenarios == 1
-    assert found.p10_s == found.p50_s == found.p90_s == simulate(CHAIN, costs, POOL).makespan_s
+    assert predicted.n_scenarios == 1
+    assert (
+        predicted.p10_s
+        == predicted.p50_s
+        == predicted.p90_s
+        == simulate(CHAIN, costs, POOL).makespan_s
+    )
 
 
 def test_the_shared_factor_is_spread_evenly_and_the_same_for_all_tasks() -> None:
-    found = [
+    runs_s = [
         [priced.run(task) for task in range(3)] for priced in scenarios(doubted(batch=0.5), 3, 8)
     ]
 
-    assert all(run == [run[0]] * 3 for run in found)
-    logs = [math.log(run[0]) for run in found]
+    assert all(run == [run[0]] * 3 for run in runs_s)
+    logs = [math.log(run[0]) for run in runs_s]
     assert logs == sorted(logs)
     assert statistics.fmean(logs) == pytest.approx(0.0, abs=1e-9)
     assert statistics.pstdev(logs) == pytest.approx(0.5, rel=0.12)
@@ -49,15 +54,15 @@ def test_the_shared_factor_is_spread_evenly_and_the_same_for_all_tasks() -> None
 def test_what_is_a_tasks_own_is_drawn_for_each() -> None:
     costs = doubted(run={0: 0.3, 1: 0.3})
 
-    found = [
+    runs_s = [
         [math.log(priced.run(task)) for task in range(3)] for priced in scenarios(costs, 3, 400)
     ]
 
-    assert statistics.pstdev(run[0] for run in found) == pytest.approx(0.3, rel=0.1)
+    assert statistics.pstdev(run[0] for run in runs_s) == pytest.approx(0.3, rel=0.1)
     assert statistics.correlation(
-        [run[0] for run in found], [run[1] for run in found]
+        [run[0] for run in runs_s], [run[1] for run in runs_s]
     ) == pytest.approx(0, abs=0.12)
-    assert {run[2] for run in found} == {0.0}
+    assert {run[2] for run in runs_s} == {0.0}
 
 
 def test_transfers_and_starts_vary_each_as_a_whole() -> None:
@@ -82,21 +87,21 @@ def test_all_plans_meet_the_same_scenarios_and_other_seeds_others() -> None:
 
 
 def test_a_band_is_as_wide_as_its_doubt() -> None:
-    found = forecast(CHAIN, doubted(batch=0.2), POOL)
+    predicted = forecast(CHAIN, doubted(batch=0.2), POOL)
 
-    assert found.n_scenarios == MOST
-    assert found.p50_s == pytest.approx(3.0, rel=0.02)
-    assert found.p90_s / found.p50_s == pytest.approx(math.exp(0.2 * 1.2816), rel=0.03)
-    assert found.p50_s / found.p10_s == pytest.approx(math.exp(0.2 * 1.2816), rel=0.03)
+    assert predicted.n_scenarios == MOST
+    assert predicted.p50_s == pytest.approx(3.0, rel=0.02)
+    assert predicted.p90_s / predicted.p50_s == pytest.approx(math.exp(0.2 * 1.2816), rel=0.03)
+    assert predicted.p50_s / predicted.p10_s == pytest.approx(math.exp(0.2 * 1.2816), rel=0.03)
 
 
 def test_fan_ins_are_longer_than_their_medians_say() -> None:
     """a0, ..., a7 -> b: the longest of eight decides"""
     plan, costs = floating(graphs.fan_in(8)), doubted(default_run=0.3)
 
-    found = forecast(plan, costs, Pool(cap=8))
+    predicted = forecast(plan, costs, Pool(cap=8))
 
-    assert found.p50_s > 1.15 * simulate(plan, costs, Pool(cap=8)).makespan_s
+    assert predicted.p50_s > 1.15 * simulate(plan, costs, Pool(cap=8)).makespan_s
 
 
 def test_a_plan_too_large_for_several_is_foretold_by_one_with_the_band_of_the_shared_factor() -> (
@@ -105,10 +110,10 @@ def test_a_plan_too_large_for_several_is_foretold_by_one_with_the_band_of_the_sh
     plan = floating(graphs.wide(STEPS))
     costs = doubted(batch=0.2, default_run=0.3)
 
-    found = forecast(plan, costs, POOL)
+    predicted = forecast(plan, costs, POOL)
 
-    assert found.n_scenarios == 1
-    assert found.p90_s / found.p50_s == pytest.approx(math.exp(0.2 * 1.2816), rel=1e-3)
+    assert predicted.n_scenarios == 1
+    assert predicted.p90_s / predicted.p50_s == pytest.approx(math.exp(0.2 * 1.2816), rel=1e-3)
     assert forecast(CHAIN, costs, POOL, 5).n_scenarios == 5
 
 

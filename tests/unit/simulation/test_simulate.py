@@ -1,4 +1,4 @@
-"""simulate: the real worker in virtual time. Moments are checked by hand where the graph is small."""
+"""simulate: the worker's own code in virtual time. Moments of small graphs are checked by hand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.worker import Worker
 from dagnb.simulation.simulate import play, simulate
-from dagnb.simulation.universe import Universe, layout_for
+from dagnb.simulation.simulated_run import SimulatedRun, layout_for
 from dagnb.simulation.world import VirtualWorld
 from dagnb.trace.span import Phase
 from dagnb.trace.trace import Trace
@@ -48,8 +48,10 @@ def floating(dag: Dag) -> Plan:
 
 
 def pinned(dag: Dag, *workers: str) -> Plan:
-    told = enumerate(zip(dag.calls, workers, strict=True))
-    steps = tuple(Step(task=i, upstream=call.upstream, worker=worker) for i, (call, worker) in told)
+    placed = enumerate(zip(dag.calls, workers, strict=True))
+    steps = tuple(
+        Step(task=i, upstream=call.upstream, worker=worker) for i, (call, worker) in placed
+    )
     return Plan(dag=dag, steps=steps, planner="pinned")
 
 
@@ -166,11 +168,11 @@ def test_every_act_takes_the_time_it_is_priced_at() -> None:
 
     trace = simulate(pinned(graphs.chain(2), "w1", "w1"), costs, Pool(cap=1))
 
-    told = [
+    spans = [
         (s.phase.value, s.worker, round(s.begin_s, 5), round(s.end_s, 5), s.n_bytes)
         for s in trace.spans
     ]
-    assert sorted(told, key=lambda line: line[2:4]) == [
+    assert sorted(spans, key=lambda line: line[2:4]) == [
         ("submit", "", -0.75, 0.0, 0),
         ("invoke", "w1", 0.0, 3.0, 0),
         ("queue", "w1", 0.0, 3.0, 0),
@@ -189,7 +191,7 @@ def test_every_act_takes_the_time_it_is_priced_at() -> None:
 
 
 def test_a_large_value_is_fetched_by_who_did_not_make_it() -> None:
-    """a, b -> c: whoever runs c has one of the two at hand"""
+    """a, b -> c: the worker of c still has one of the two values."""
     costs = Costs(default_run_s=1.0, default_output_bytes=1_000_000, **FREE)
 
     trace = simulate(floating(graphs.fan_in(2)), costs, Pool(cap=2))
@@ -203,39 +205,39 @@ def test_a_large_value_is_fetched_by_who_did_not_make_it() -> None:
 
 
 def test_play_gives_the_story_that_simulate_draws() -> None:
-    universe = play(floating(graphs.diamond()), Costs(), Pool(cap=2))
+    simulated = play(floating(graphs.diamond()), Costs(), Pool(cap=2))
 
-    assert universe.machine.state is RunState.OK
-    kinds = Counter(event.kind for event in universe.machine.events)
+    assert simulated.machine.state is RunState.OK
+    kinds = Counter(event.kind for event in simulated.machine.events)
     assert (kinds["start"], kinds["done"], kinds["end"]) == (4, 4, 1)
 
 
-def empty(plan: Plan) -> Universe:
-    """A universe where nobody has been started."""
+def empty(plan: Plan) -> SimulatedRun:
+    """A submitted run without instances."""
     pool = Pool(cap=0)
-    return Universe(plan, Costs(), pool, layout_for(plan, Pool(cap=1)))
+    return SimulatedRun(plan, Costs(), pool, layout_for(plan, Pool(cap=1)))
 
 
 def test_an_instance_of_a_run_that_is_over_does_nothing() -> None:
-    universe = empty(floating(graphs.lone()))
-    universe.machine.cancel("by hand", now=0.0)
+    simulated = empty(floating(graphs.lone()))
+    simulated.machine.cancel("by hand", now=0.0)
 
-    universe.kernel.spawn(Worker(VirtualWorld(universe, "v0")).work())
-    universe.kernel.run()
+    simulated.environment.start(Worker(VirtualWorld(simulated, "v0")).work())
+    simulated.environment.run()
 
-    assert universe.machine.state is RunState.CANCELLED
-    assert universe.spans == []
+    assert simulated.machine.state is RunState.CANCELLED
+    assert simulated.spans == []
 
 
-def test_a_worker_that_nobody_wakes_is_found_at_the_end() -> None:
+def test_a_worker_that_is_never_woken_is_reported_at_the_end() -> None:
     """An instance waits, while another one took the only task and vanished."""
-    universe = empty(floating(graphs.lone()))
-    universe.machine.register("vanished", now=0.0, fresh="x", lease_s=1e9)
+    simulated = empty(floating(graphs.lone()))
+    simulated.machine.register("vanished", now=0.0, fresh="x", lease_s=1e9)
 
-    universe.kernel.spawn(Worker(VirtualWorld(universe, "v0")).work())
+    simulated.environment.start(Worker(VirtualWorld(simulated, "v0")).work())
 
     with pytest.raises(ProtocolError, match=r"1 simulated worker\(s\) wait for ever at 0.001 s"):
-        universe.kernel.run()
+        simulated.environment.run()
 
 
 def test_two_thousand_tasks_side_by_side_are_simulated() -> None:
@@ -279,7 +281,7 @@ def test_a_back_off_ends_whatever_its_length(run_s: float, delay_s: float) -> No
 
 
 def test_who_rests_gives_way_to_other_resources_also_when_it_comes_to_rest_later() -> None:
-    """a -> b -> c of two sizes in turn, one container at a time, nobody leaves by itself"""
+    """a -> b -> c of two sizes in turn, one container at a time, which does not leave by itself."""
     large, small = Resources(memory_mb=512), Resources(memory_mb=256)
     dag = graphs.chain(3)
     needs = (large, small, large)
@@ -303,7 +305,7 @@ def test_who_rests_gives_way_to_other_resources_also_when_it_comes_to_rest_later
 def test_a_container_is_warm_for_as_long_as_it_is_kept(
     keep_alive_s: float, last: str, makespan_s: float
 ) -> None:
-    """a (1 s) and b (3 s) -> c, each on a worker of its own: c begins when a's container has been idle for 2 s"""
+    """a (1 s) and b (3 s) -> c, each on its own worker: c begins when a's container was idle for 2 s."""
     plan = pinned(graphs.drawn("a c", "b c"), "w1", "w2", "w3")
     prices = {**FREE, "cold": StartCost(invoke_s=2.0), "warm": StartCost(invoke_s=0.5)}
     costs = Costs(run_s={0: 1.0, 1: 3.0, 2: 1.0}, **prices)

@@ -61,7 +61,7 @@ def test_a_deep_chain_is_its_own_path() -> None:
     assert critical_path(plan, played(plan)) == tuple(range(3_000))
 
 
-def told(segments: tuple[Segment, ...]) -> list[tuple[int, str, float, float]]:
+def rows(segments: tuple[Segment, ...]) -> list[tuple[int, str, float, float]]:
     return [(s.task, s.cause.value, s.begin_s, s.end_s) for s in segments]
 
 
@@ -81,9 +81,9 @@ def test_the_makespan_is_cut_by_what_held_the_run_up() -> None:
         run(1, "w1", 7.5, 9.5),
         run(1, "w1", 9.5, 10, Phase.COMMIT),
     ]
-    found = explained([(), (0,)], (1,), trace(*spans, names="ab"))
+    segments = explained([(), (0,)], (1,), trace(*spans, names="ab"))
 
-    assert told(found) == [
+    assert rows(segments) == [
         (0, "start-up", 0.0, 1.0),
         (0, "run", 1.0, 3.0),
         (0, "upload", 3.0, 4.0),
@@ -93,7 +93,7 @@ def test_the_makespan_is_cut_by_what_held_the_run_up() -> None:
         (1, "run", 7.5, 9.5),
         (1, "hand-over", 9.5, 10.0),
     ]
-    assert shares(found) == pytest.approx(
+    assert shares(segments) == pytest.approx(
         {
             Reason.RUN: 0.4,
             Reason.START: 0.3,
@@ -108,16 +108,16 @@ def test_a_ready_task_waits_for_the_worker_that_is_busy_with_others() -> None:
     """a and b need nothing; their worker takes b last"""
     spans = [run(1, "w0", 0, 5, Phase.QUEUE), run(0, "w0", 0, 5), run(1, "w0", 5, 6)]
 
-    assert told(explained([(), ()], (0, 1), trace(*spans, names="ab"))) == [
+    assert rows(explained([(), ()], (0, 1), trace(*spans, names="ab"))) == [
         (1, "busy worker", 0.0, 5.0),
         (1, "run", 5.0, 6.0),
     ]
 
 
-def test_the_pause_after_a_failed_attempt_is_nobody_s_work() -> None:
+def test_the_pause_after_a_failed_attempt_has_no_other_reason() -> None:
     spans = [run(0, "w0", 0, 2), run(0, "w0", 5, 6, attempt=2)]
 
-    assert told(explained([()], (0,), trace(*spans, names="a"))) == [
+    assert rows(explained([()], (0,), trace(*spans, names="a"))) == [
         (0, "run", 0.0, 2.0),
         (0, "other", 2.0, 5.0),
         (0, "run", 5.0, 6.0),
@@ -125,7 +125,7 @@ def test_the_pause_after_a_failed_attempt_is_nobody_s_work() -> None:
 
 
 def test_a_run_without_any_act_explains_nothing() -> None:
-    assert told(explained([()], (0,), Trace.of((), "a", submitted_s=0.0, finished_s=3.0))) == [
+    assert rows(explained([()], (0,), Trace.of((), "a", submitted_s=0.0, finished_s=3.0))) == [
         (-1, "other", 0.0, 3.0)
     ]
     assert explained([()], (0,), trace()) == ()
@@ -135,22 +135,22 @@ def test_a_run_without_any_act_explains_nothing() -> None:
 @settings(max_examples=40)
 @given(st.data())
 def test_segments_tile_the_makespan_of_any_simulated_plan(data: st.DataObject) -> None:
-    """Whatever the plan, the prices and the pool. What is first is a start, or a worker that nobody staffs yet."""
+    """For any plan, prices and pool. The first segment is a start, or a wait for a worker."""
     problem = data.draw(problems())
     plan = data.draw(plans(problem.dag, copies=True, linger=True))
     pool = data.draw(
         st.sampled_from((problem.pool, Pool(cap=problem.pool.cap, eager=False, linger_s=0.5)))
     )
     played_out = simulate(plan, problem.costs, pool)
-    found = explained([step.upstream for step in plan.steps], plan.sinks, played_out)
+    segments = explained([step.upstream for step in plan.steps], plan.sinks, played_out)
 
-    assert found[0].begin_s == 0.0
-    assert found[-1].end_s == played_out.makespan_s
-    assert all(a.end_s == b.begin_s for a, b in pairwise(found))
-    assert all(segment.duration_s > 0 for segment in found)
-    assert found[0].cause in {Reason.START, Reason.WORKER}
-    assert Reason.OTHER not in shares(found)
-    assert sum(shares(found).values()) == pytest.approx(1.0)
+    assert segments[0].begin_s == 0.0
+    assert segments[-1].end_s == played_out.makespan_s
+    assert all(a.end_s == b.begin_s for a, b in pairwise(segments))
+    assert all(segment.duration_s > 0 for segment in segments)
+    assert segments[0].cause in {Reason.START, Reason.WORKER}
+    assert Reason.OTHER not in shares(segments)
+    assert sum(shares(segments).values()) == pytest.approx(1.0)
 
 
 @settings(max_examples=40)
@@ -171,11 +171,11 @@ def test_many_tasks_that_wait_for_one_worker_are_explained_in_one_pass() -> None
         for i in range(20_000)
         for span in (run(i, "w0", 0, i, Phase.QUEUE), run(i, "w0", i, i + 1))
     ]
-    found = explained(
+    segments = explained(
         [()] * 20_000, tuple(range(20_000)), trace(*spans, names=[f"t{i}" for i in range(20_000)])
     )
 
-    assert told(found) == [
+    assert rows(segments) == [
         (19_999, "busy worker", 0.0, 19_999.0),
         (19_999, "run", 19_999.0, 20_000.0),
     ]

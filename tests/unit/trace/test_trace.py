@@ -1,4 +1,4 @@
-"""What a trace tells of its spans."""
+"""Facts that a trace derives from its spans."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def test_the_last_attempt_of_a_step_is_all_that_counts_of_it() -> None:
         Span(0, "w0", Phase.DUMP, 8.0, 9.0, 20, 1),
     ]
 
-    found = Trace.of(spans, ["a", "b"], submitted_s=0.0, finished_s=9.0).last_attempts
+    last = Trace.of(spans, ["a", "b"], submitted_s=0.0, finished_s=9.0).last_attempts
 
-    assert found == {0: {Phase.RUN: spans[4], Phase.DUMP: spans[5]}, 1: {Phase.RUN: spans[3]}}
+    assert last == {0: {Phase.RUN: spans[4], Phase.DUMP: spans[5]}, 1: {Phase.RUN: spans[3]}}
 
 
 def test_of_two_spans_of_one_phase_the_later_counts() -> None:
     spans = [Span(0, "w0", Phase.COMMIT, begin, begin + 1.0) for begin in (3.0, 1.0)]
 
-    found = Trace.of(spans, ["a"], submitted_s=0.0, finished_s=9.0).last_attempts
+    last = Trace.of(spans, ["a"], submitted_s=0.0, finished_s=9.0).last_attempts
 
-    assert found == {0: {Phase.COMMIT: spans[0]}}
+    assert last == {0: {Phase.COMMIT: spans[0]}}

@@ -1,5 +1,5 @@
-"""Commands that need no run: the demo, scripts and notebooks, the doctor, the settings."""
-# ruff: noqa: PLC0415, T201  # each command imports what it alone needs, or all would be slow; a command line prints
+"""Commands on this machine: the demo, scripts and notebooks, the doctor, settings, workers."""
+# ruff: noqa: PLC0415, T201  # each command imports only what it needs, to start fast; it prints
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dagnb.cli.runs import unknown
 
 
 def demo(options: argparse.Namespace) -> int:
-    """`dagnb demo`."""
+    """Runs `dagnb demo`."""
     from dagnb.demo.job import Choice, run_demo
 
     choice = Choice(
@@ -22,16 +22,18 @@ def demo(options: argparse.Namespace) -> int:
         out=options.out,
         limit_mb=options.limit_mb,
     )
-    return 0 if run_demo(choice, sys.stdout) else 1
+    is_equal = run_demo(choice, sys.stdout)
+    return int(not is_equal)
 
 
 def script(options: argparse.Namespace) -> int:
-    """`dagnb run SCRIPT_OR_NOTEBOOK`; behind a script all arguments are the script's."""
+    """Runs `dagnb run SCRIPT_OR_NOTEBOOK`."""
     from dagnb.cli.parser import defaults_of_notebook
     from dagnb.cli.script import execute
 
     arguments = options.arguments
     chosen = {field.name: vars(options).get(field.name) for field in fields(session.Settings)}
+    # Arguments behind a script belong to the script. A notebook has none, so they are ours.
     if options.script.suffix == ".ipynb":
         behind, arguments = defaults_of_notebook(arguments)
         chosen |= {name: value for name, value in vars(behind).items() if value is not None}
@@ -40,36 +42,39 @@ def script(options: argparse.Namespace) -> int:
 
 
 def doctor(options: argparse.Namespace) -> int:
-    """`dagnb doctor`."""
+    """Runs `dagnb doctor`."""
     from dagnb.doctor import examine, findings_text, is_able
 
     findings = examine()
     print(findings_text(findings))
-    return 0 if is_able(findings) else 1
+    return int(not is_able(findings))
 
 
 def config(options: argparse.Namespace) -> int:
-    """`dagnb config [NAME]`."""
+    """Runs `dagnb config [NAME]`."""
     from dagnb.doctor import IN_FORCE_HEADS, in_force
     from dagnb.views.worker_slots import lines
 
-    found = {setting.name: setting for setting in in_force()}
+    settings = {setting.name: setting for setting in in_force()}
     if options.name is None:
-        print("\n".join(lines(IN_FORCE_HEADS, [setting.cells for setting in found.values()])))
+        print("\n".join(lines(IN_FORCE_HEADS, [setting.cells for setting in settings.values()])))
         return 0
-    if options.name not in found:
-        raise unknown("setting", options.name, list(found))
-    print(found[options.name].value)
+    if options.name not in settings:
+        raise unknown("setting", options.name, list(settings))
+    print(settings[options.name].value)
     return 0
 
 
 def workers(options: argparse.Namespace) -> int:
-    """`dagnb workers [--workers NAME]`."""
+    """Runs `dagnb workers [--workers NAME]`."""
     from dagnb import client
     from dagnb.views.worker_slots import EMPTY, HEADS, lines, rows
 
-    found = rows(
-        client.workers(workers=options.workers) if options.workers else client.everywhere()
-    )
-    print("\n".join(lines(HEADS, found)) if found else EMPTY)
+    # Of one launcher, or of all that are installed.
+    chosen = options.workers
+    table = rows(client.workers(workers=chosen) if chosen else client.everywhere())
+    if table:
+        print("\n".join(lines(HEADS, table)))
+    else:
+        print(EMPTY)
     return 0

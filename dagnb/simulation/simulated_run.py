@@ -1,0 +1,137 @@
+"""The state that all instances of a simulated run share: clock, state machine, fleet, spans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import starmap
+from typing import Any
+
+from dagnb.planning.costs import Costs
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Pool
+from dagnb.protocol.layout import Kinds, Layout, lay_out
+from dagnb.protocol.machine import Machine
+from dagnb.protocol.messages import Offer, Record, RunState
+from dagnb.simulation.environment import Environment
+from dagnb.simulation.fleet import VirtualFleet
+from dagnb.simulation.step_costs import StepCosts
+from dagnb.trace.span import Phase, Span
+
+
+def layout_for(plan: Plan, pool: Pool) -> Layout:
+    """Returns the queues and records of a plan on such a pool; the same for all costs."""
+    # Processes are all alike; a container fits the tasks of its resources, or of one worker.
+    kinds = Kinds.ONE if pool.eager else Kinds.RESOURCES
+    if pool.single:
+        kinds = Kinds.WORKER
+    cap = pool.cap if pool.cap is not None else len(plan.steps)
+    return lay_out(plan, cap=cap, kinds=kinds)
+
+
+class _Machine(Machine):
+    """The state machine, with offers that carry no addresses: virtual values are not read."""
+
+    def _offer(self, task: int) -> Offer:
+        return Offer(
+            task=task,
+            attempt=self.attempt(task),
+            record=None,
+            inputs=(),
+            ready_at=self.ready_at.get(task, 0.0),
+        )
+
+
+class _SilentMachine(_Machine):
+    """The same without a list of events, for simulations that need the outcome alone."""
+
+    def _event(self, now: float, kind: str, task: int, worker: str) -> None:
+        return
+
+
+class SimulatedRun:
+    """One run that is submitted at virtual time 0.
+
+    tasks: DAG position of each step. rows: fields of the spans so far, in the order of Span.
+    """
+
+    def __init__(
+        self, plan: Plan, costs: Costs, pool: Pool, layout: Layout, *, is_traced: bool = True
+    ) -> None:
+        """Submits the run and orders the first instances. is_traced: keep spans."""
+        self.plan, self.costs, self.layout, self.is_traced = plan, costs, layout, is_traced
+        self.environment = Environment()
+        self.tasks = [step.task for step in plan.steps]
+        self.step_costs = StepCosts(plan, costs)
+        # Tuples, and spans only at the end: planners that search simulate thousands of runs.
+        self.rows: list[tuple[Any, ...]] = []
+        machine_class = _Machine if is_traced else _SilentMachine
+        self.machine: Machine = machine_class(
+            layout.bare("simulation"),
+            0.0,
+            "sim",
+            lambda task, address: True,  # every value is in the store
+            records=self._records(),
+        )
+        self.fleet = VirtualFleet(self, pool)
+        self.fleet.open()
+
+    def _records(self) -> Sequence[Record]:
+        """Returns the records of the tasks, with retries enough for the failures in the costs."""
+        failures = self.costs.failures
+        if not failures:
+            return self.layout.records
+        # A replay repeats crashes as failures, which a real run does not count as retries.
+        records = list(self.layout.records)
+        for step, task in enumerate(self.tasks):
+            n_failures = len(failures.get(task, ()))
+            if n_failures > records[step].retries:
+                records[step] = replace(records[step], retries=n_failures)
+        return tuple(records)
+
+    @property
+    def spans(self) -> list[Span]:
+        """The spans so far, in the order of `rows`."""
+        return list(starmap(Span, self.rows))
+
+    def record(
+        self,
+        task: int,
+        worker: str,
+        phase: Phase,
+        begin_s: float,
+        end_s: float,
+        n_bytes: int,
+        attempt: int,
+        detail: str = "",
+    ) -> None:
+        """Keeps a span."""
+        if self.is_traced:
+            self.rows.append((task, worker, phase, begin_s, end_s, n_bytes, attempt, detail))
+
+    def deliver_hints(self) -> float:
+        """Wakes or starts the instances that the last step of the state machine asked for.
+
+        Returns the seconds for which that occupies the caller.
+        """
+        machine = self.machine
+        if machine.state is not RunState.RUNNING:
+            machine.take_hints()
+            self.fleet.close()
+        elif machine.hints or machine.kind_hints:
+            return self.fleet.hint(machine.take_hints())
+        return 0.0
+
+    def wake_when_due(self) -> None:
+        """Plans the end of the next back-off: its task gets ready without a step of an instance."""
+        due = self.machine.next_due()
+        if due is not None:
+            wait_s = max(0.0, due - self.environment.now)
+            self.environment.later(wait_s, lambda: self._end_back_off(due))
+
+    def _end_back_off(self, due: float) -> None:
+        # `now` is the sum of a moment and a wait, and may be rounded to just below `due`: the task
+        # would not be ready yet, and this would be repeated for ever.
+        self.machine.reap(now=max(self.environment.now, due), fresh="sim")
+        self.deliver_hints()
+        self.wake_when_due()
