@@ -96,11 +96,14 @@ def export(run: Run[Any] | Past | str, to: str = "chrome") -> str:
         raise UnknownNameError("format", to, FORMATS)
     found = past(run)
     if to == "wfformat":
-        return write(found.story.dag, found.trace, name=found.story.name)
+        return write(found.description.dag, found.trace, name=found.description.name)
     outlook = forecast_of(run.plan) if isinstance(run, Run) and run.plan is not None else None
     planned = outlook.trace if outlook is not None else None
     return chrome_trace(
-        found.trace, planned=planned, name=found.story.name, upstream=found.story.upstream
+        found.trace,
+        planned=planned,
+        name=found.description.name,
+        upstream=found.description.upstream,
     )
 
 
@@ -120,7 +123,7 @@ def past(run: Run[Any] | Past | str, *, store: Any = None, workers: Any = None) 
         raise RunError(
             f"run {run.id} is still running: there is nothing to look back on. Wait for it."
         )
-    return Past(run=run.id, story=now.story, state=now.seen.state, trace=now.trace)
+    return Past(run=run.id, description=now.description, state=now.seen.state, trace=now.trace)
 
 
 def _called(text: str, store: Any, workers: Any) -> Past:
@@ -137,8 +140,8 @@ def _kept(run: str) -> Past | None:
     line = next((line for line in History().runs(RUNS) if line.run == run), None)
     if line is None:
         return None
-    story, trace = History().run(run)
-    return Past(run=run, story=story, state=RunState(line.state), trace=trace)
+    description, trace = History().run(run)
+    return Past(run=run, description=description, state=RunState(line.state), trace=trace)
 
 
 def workflow(path: Path) -> Workflow:
@@ -169,7 +172,7 @@ def _asked(of: Any, workers: Any, costs: str) -> tuple[str, Problem]:
             return _asked(past(of), workers, costs)
         case Past():
             problem = of.measured(knowledge()) if costs == "measured" else of.predicted(knowledge())
-            return of.story.name, problem if workers is None else _elsewhere(problem, workers)
+            return of.description.name, problem if workers is None else _elsewhere(problem, workers)
     raise ConfigError(
         f"{of!r:.80} cannot be compared: give a node, a list or dict of nodes, a run or its id, or a WfFormat file."
     )

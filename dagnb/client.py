@@ -136,8 +136,8 @@ async def _start(
         cells=sources.cells,
         **terms,
     )
-    story = program.describe(made, name, ready, Signer(key), run_id, predicted)
-    submission = replace(ready.submission, meta=story)
+    description = program.describe(made, name, ready, Signer(key), run_id, predicted)
+    submission = replace(ready.submission, meta=description)
     try:
         n_bytes = ready.n_bytes + await opened.share(
             ready.contents, run=run_id, ttl_s=submission.ttl_s

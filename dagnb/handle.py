@@ -122,14 +122,14 @@ class Run(Generic[R]):
                     await self._launcher.ensure_hosted(self.id)
 
     @cached_property
-    def story(self) -> RunDescription:
+    def description(self) -> RunDescription:
         """Names, functions and edges of the run's steps."""
         return RunDescription.read(self.look().meta)
 
     @property
     def name(self) -> str:
         """What the run is called: of `%%dag NAME` or dagnb.run(name=...), else its last function's name."""
-        return self._name or self.story.name
+        return self._name or self.description.name
 
     @property
     def state(self) -> RunState:
@@ -149,7 +149,7 @@ class Run(Generic[R]):
     @property
     def errors(self) -> list[TaskError]:
         """Every failed attempt so far, in order of time."""
-        return errors_of(self.look(), self.story)
+        return errors_of(self.look(), self.description)
 
     @property
     def trace(self) -> Trace:
@@ -188,12 +188,12 @@ class Run(Generic[R]):
 
         Raises UnknownTaskError, which is a KeyError, or AmbiguousNameError.
         """
-        return why(self.look(), self.story.names, self.story.upstream, task)
+        return why(self.look(), self.description.names, self.description.upstream, task)
 
     def log(self, task: str) -> str:
         """What the task, called as for `why`, printed in its last attempt, the tail of it; there when that ended."""
-        task = find_task(task, self.story.names)
-        (text,) = session.wait(self._store.logs(self.id, [self.story.names.index(task)]))
+        task = find_task(task, self.description.names)
+        (text,) = session.wait(self._store.logs(self.id, [self.description.names.index(task)]))
         died = [error for error in self.errors if error.task == task]
         return text or (died[-1].stdout_tail + died[-1].stderr_tail if died else "")
 
@@ -291,7 +291,7 @@ class Run(Generic[R]):
             raise RunError(
                 f"run {self.id} is {now.seen.state.value}: makespans are compared when a run ended well."
             )
-        return makespans(now.story, now.trace, self.plan)
+        return makespans(now.description, now.trace, self.plan)
 
     def _remember_later(self) -> None:
         if not self._is_remembered:
@@ -306,7 +306,7 @@ class Run(Generic[R]):
             ):  # forgotten, or out of reach: there is nothing to learn from
                 now = await self._settled(None, with_logs=False)
                 await asyncio.to_thread(
-                    History().record, self.id, now.story, now.seen.state, now.trace
+                    History().record, self.id, now.description, now.seen.state, now.trace
                 )
         except (HistoryError, ConfigError) as error:
             session.warn_once(error)
@@ -316,11 +316,11 @@ class Run(Generic[R]):
 
         task: called as for `why`. Raises KeyError for a task that is none of them or is not done.
         """
-        seen, names = self.look(), self.story.names
+        seen, names = self.look(), self.description.names
         task = find_task(task, names)
         ready = [sink for sink in seen.results if names[sink] == task]
         if not ready:
-            raise no_value(seen, self.story, task)
+            raise no_value(seen, self.description, task)
         return session.wait(values(self._store, seen, ready))[0]
 
     # ---- ending ----

@@ -98,19 +98,19 @@ def headline(seen: Observation, name: str) -> str:
 
 
 class _Display(Protocol):
-    def show(self, seen: Observation, story: RunDescription) -> None: ...
+    def show(self, seen: Observation, description: RunDescription) -> None: ...
     def say(self, line: str) -> None: ...
     def end(self, line: str) -> None: ...
 
 
 def _follow(run: Run[Any], display: _Display) -> None:
     """Look, show, wait a tick, until the run is over."""
-    seen, story = run.look(), run.story
+    seen, description = run.look(), run.description
     told: set[tuple[str, int]] = set()
     while True:
         began = time.monotonic()
-        display.show(seen, story)  # first: at the first look the run may have failed already
-        for error in errors_of(seen, story) if len(told) < len(seen.errors) else ():
+        display.show(seen, description)  # first: at the first look the run may have failed already
+        for error in errors_of(seen, description) if len(told) < len(seen.errors) else ():
             if (error.task, error.attempt) not in told:
                 told.add((error.task, error.attempt))
                 _tell(error, len(told), display)
@@ -143,15 +143,17 @@ class PlainLines:
         self._tenth = -1
         self._said_at = 0.0
 
-    def show(self, seen: Observation, story: RunDescription) -> None:
+    def show(self, seen: Observation, description: RunDescription) -> None:
         """A line at the start, then when another tenth is done or some seconds have gone."""
         tenth = 10 * seen.states.count(TaskState.DONE) // len(seen.states)
         if self._tenth < 0:
-            self.say(f"run {seen.run}: {_label(story.name)}, {counted(len(seen.states), 'task')}")
+            self.say(
+                f"run {seen.run}: {_label(description.name)}, {counted(len(seen.states), 'task')}"
+            )
         elif seen.state is RunState.RUNNING and (
             tenth > self._tenth or seen.now - self._said_at >= LINE_S
         ):
-            self.say(headline(seen, story.name))
+            self.say(headline(seen, description.name))
         else:
             return
         self._tenth, self._said_at = tenth, seen.now
@@ -174,11 +176,15 @@ class _Screen:
         self._live = Live(console=self._console, auto_refresh=False)
         self._live.start()
 
-    def show(self, seen: Observation, story: RunDescription) -> None:
+    def show(self, seen: Observation, description: RunDescription) -> None:
         """Draw the state."""
         style = f"bold {_STYLES.get(seen.state, 'red')}"
-        title = Text(headline(seen, story.name), style=style, no_wrap=True, overflow="ellipsis")
-        self._live.update(Group(title, _bars(rows(seen.states, story.functions))), refresh=True)
+        title = Text(
+            headline(seen, description.name), style=style, no_wrap=True, overflow="ellipsis"
+        )
+        self._live.update(
+            Group(title, _bars(rows(seen.states, description.functions))), refresh=True
+        )
 
     def say(self, line: str) -> None:
         """A line that stays, above the picture."""

@@ -33,31 +33,34 @@ async def outcome(store: Store, seen: Observation) -> Any:
     if seen.state is RunState.DEADLINE:
         limit_s = RunDescription.read(seen.meta).deadline_s or seen.finished_at - seen.submitted_at
         raise RunTimeoutError(seen.run, limit_s, "it passed its deadline and was ended")
-    story = RunDescription.read(seen.meta)
+    description = RunDescription.read(seen.meta)
     if seen.state is RunState.FAILED:
-        final = [error for error in errors_of(seen, story) if error.final]
-        raise task_failed(seen.run, final or errors_of(seen, story)[-1:])
-    found = await values(store, seen, story.sinks)
-    if story.structure:
-        return _shaped(seen, story, found)
-    return found[0] if story.is_single else found
+        final = [error for error in errors_of(seen, description) if error.final]
+        raise task_failed(seen.run, final or errors_of(seen, description)[-1:])
+    found = await values(store, seen, description.sinks)
+    if description.structure:
+        return _shaped(seen, description, found)
+    return found[0] if description.is_single else found
 
 
-def _shaped(seen: Observation, story: RunDescription, found: tuple[Any, ...]) -> Any:
+def _shaped(seen: Observation, description: RunDescription, found: tuple[Any, ...]) -> Any:
     """The values in the structure that was asked for; values() verified its signature. Raises ValueUnreadableError."""
     try:
-        return shaped(story.structure, found)
+        return shaped(description.structure, found)
     except BaseException as error:  # unpickling runs the user's code; SystemExit would end our loop
-        others = {story.names[sink]: value for sink, value in zip(story.sinks, found, strict=True)}
-        pickles = {"the structure of the results": (story.structure, ())}
+        others = {
+            description.names[sink]: value
+            for sink, value in zip(description.sinks, found, strict=True)
+        }
+        pickles = {"the structure of the results": (description.structure, ())}
         raise ValueUnreadableError(seen.run, raised_text(error), pickles, others) from error
 
 
-def no_value(seen: Observation, story: RunDescription, task: str) -> KeyError:
+def no_value(seen: Observation, description: RunDescription, task: str) -> KeyError:
     """The error when a task has no value that can be read, and what to do about it."""
-    done = ", ".join(story.names[sink] for sink in seen.results) or "none"
+    done = ", ".join(description.names[sink] for sink in seen.results) or "none"
     text = f"run {seen.run} has no value of {task!r}; done of what was asked for: {done}"
-    if story.names.index(task) not in story.sinks:
+    if description.names.index(task) not in description.sinks:
         text += "; only values of what was asked for are kept, so give its node to dagnb.run too"
     return KeyError(text)
 

@@ -40,7 +40,8 @@ def simulate(options: argparse.Namespace) -> int:
     print(comparison)
     if found is not None and found.state is RunState.OK:
         print(
-            f"\nrun {found.run} itself, planned by {found.story.planner}\n{makespans(found.story, found.trace)}"
+            f"\nrun {found.run} itself, planned by {found.description.planner}\n"
+            f"{makespans(found.description, found.trace)}"
         )
     if options.svg:
         _written(options.svg, _picture(comparison))
@@ -127,7 +128,7 @@ def _trace(comparison: Comparison, past: Past | None) -> str:
         return chrome_trace(
             planned, name=comparison.name, upstream=[s.upstream for s in best.outlook.plan.steps]
         )
-    upstream = past.story.upstream if planned.names == past.trace.names else None
+    upstream = past.description.upstream if planned.names == past.trace.names else None
     return chrome_trace(past.trace, planned=planned, name=comparison.name, upstream=upstream)
 
 

@@ -50,7 +50,7 @@ def show(options: argparse.Namespace) -> int:
     else:
         seen = run.look()
         print(
-            f"run {run.id}  {short_name(run.story.name)}  {seen.state}  {moment_text(seen.submitted_at)}"
+            f"run {run.id}  {short_name(run.description.name)}  {seen.state}  {moment_text(seen.submitted_at)}"
         )
         print(counts_text(run.status))
         print(trace_text(run.trace))
@@ -144,15 +144,15 @@ def found_run(options: argparse.Namespace, purpose: Purpose = Purpose.LOOK) -> R
 def _of_task(options: argparse.Namespace) -> tuple[Run[Any], str]:
     """The run meant, and the name of the task meant. Raises UnknownTaskError, AmbiguousNameError."""
     run = found_run(options)
-    return run, find_task(options.task, run.story.names)
+    return run, find_task(options.task, run.description.names)
 
 
 def _as_json(run: Run[Any]) -> str:
     seen, trace = run.look(), run.trace
     told = {
         "run": run.id,
-        "name": run.story.name,
-        "planner": run.story.planner,
+        "name": run.description.name,
+        "planner": run.description.planner,
         "state": seen.state,
         "reason": seen.reason,
         "counts": run.status,
@@ -160,7 +160,9 @@ def _as_json(run: Run[Any]) -> str:
         "finished_at": seen.finished_at or None,
         "makespan_s": trace.makespan_s,
         "tasks": dict(
-            zip(run.story.names, (TaskState(state).word for state in seen.states), strict=True)
+            zip(
+                run.description.names, (TaskState(state).word for state in seen.states), strict=True
+            )
         ),
         "errors": [error.line() for error in run.errors],
         "trace": json.loads(trace.to_json()),

@@ -129,15 +129,15 @@ def _lengths(trace: Trace, where: Iterable[int]) -> dict[tuple[int, Phase], floa
     return found
 
 
-def makespans(story: RunDescription, trace: Trace, plan: Plan | None = None) -> Makespans:
-    """Of a run that ended well. plan: as it was made, where this process has it; else what the story tells of it."""
-    pool = story.pool or Pool()
-    replayed = replay(story.plan, trace, pool)
+def makespans(description: RunDescription, trace: Trace, plan: Plan | None = None) -> Makespans:
+    """Of a run that ended well. plan: as it was made, where this process has it; else as described."""
+    pool = description.pool or Pool()
+    replayed = replay(description.plan, trace, pool)
     outlook = forecast_of(plan) if plan is not None else None
-    forecast = story.forecast or (outlook.forecast if outlook is not None else None)
+    forecast = description.forecast or (outlook.forecast if outlook is not None else None)
     found: tuple[DelayCause, ...] = ()
     if outlook is not None:
-        found = causes(outlook.trace, trace, list(story.upstream), story.sinks)
+        found = causes(outlook.trace, trace, list(description.upstream), description.sinks)
     return Makespans(
         real_s=trace.makespan_s,
         replay_s=replayed.makespan_s,
@@ -147,7 +147,7 @@ def makespans(story: RunDescription, trace: Trace, plan: Plan | None = None) -> 
         real=trace,
         replayed=replayed,
         planned=outlook.trace if outlook is not None else None,
-        upstream=story.upstream,
-        sinks=story.sinks,
-        functions=story.functions,
+        upstream=description.upstream,
+        sinks=description.sinks,
+        functions=description.functions,
     )

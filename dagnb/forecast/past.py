@@ -30,7 +30,7 @@ class Past:
     """A run that is over. state: how it ended."""
 
     run: str
-    story: RunDescription
+    description: RunDescription
     state: RunState
     trace: Trace
 
@@ -39,14 +39,16 @@ class Past:
     @cached_property
     def steps(self) -> tuple[int, ...]:
         """Of each task its first step: copies that a plan made are not planned again."""
-        return tuple(step for step, name in enumerate(self.story.names) if not name.endswith("'"))
+        return tuple(
+            step for step, name in enumerate(self.description.names) if not name.endswith("'")
+        )
 
     @cached_property
     def dag(self) -> Dag:
-        """The DAG that was planned, as far as the story tells."""
-        dag = self.story.dag
-        place = {self.story.names[step]: task for task, step in enumerate(self.steps)}
-        task_of = [place[name.rstrip("'")] for name in self.story.names]
+        """The DAG that was planned, as far as the description says."""
+        dag = self.description.dag
+        place = {self.description.names[step]: task for task, step in enumerate(self.steps)}
+        task_of = [place[name.rstrip("'")] for name in self.description.names]
         calls: list[Call] = [
             replace(
                 dag.calls[step],
@@ -58,7 +60,7 @@ class Past:
 
     def measured(self, knowledge: Knowledge) -> Problem:
         """At the prices that the run paid; what it did not do costs what the platform usually takes."""
-        found = measured(self.trace, len(self.story.names))
+        found = measured(self.trace, len(self.description.names))
         tasks = {step: task for task, step in enumerate(self.steps)}
         costs = self._expected(knowledge).with_(
             run_s=_renumbered(found.run_s, tasks),
@@ -80,14 +82,14 @@ class Past:
         return self._problem(self._expected(knowledge))
 
     def _problem(self, costs: Costs) -> Problem:
-        return Problem(dag=self.dag, costs=costs, pool=self.story.pool or Pool())
+        return Problem(dag=self.dag, costs=costs, pool=self.description.pool or Pool())
 
     def _expected(self, knowledge: Knowledge) -> Costs:
-        story = self.story
-        codes = [story.codes[step] for step in self.steps] if story.codes else ()
-        keys = [story.keys[step] for step in self.steps] if story.keys else ()
+        description = self.description
+        codes = [description.codes[step] for step in self.steps] if description.codes else ()
+        keys = [description.keys[step] for step in self.steps] if description.keys else ()
         return expected_costs(
-            self.dag, knowledge, story.platform, codes, keys, self._argument_bytes()
+            self.dag, knowledge, description.platform, codes, keys, self._argument_bytes()
         )
 
     def _argument_bytes(self) -> dict[int, int]:
@@ -95,7 +97,9 @@ class Past:
         loaded = {span.task: span.n_bytes for span in self.trace.spans if span.phase is Phase.LOAD}
         given = {span.task: span.n_bytes for span in self.trace.spans if span.phase is Phase.DUMP}
         return {
-            task: max(0, loaded[step] - sum(given.get(u, 0) for u in self.story.upstream[step]))
+            task: max(
+                0, loaded[step] - sum(given.get(u, 0) for u in self.description.upstream[step])
+            )
             for task, step in enumerate(self.steps)
             if step in loaded
         }

@@ -143,7 +143,7 @@ def counts(seen: Observation) -> dict[str, int]:
     return {word: found[value] for value, word in _STATES.items() if found[value]}
 
 
-def errors_of(seen: Observation, story: RunDescription) -> list[TaskError]:
+def errors_of(seen: Observation, description: RunDescription) -> list[TaskError]:
     """The errors key as TaskErrors, source lines of notebook cells filled in from this process."""
     last: dict[int, int] = {}
     for task, attempt in seen.errors:
@@ -152,7 +152,7 @@ def errors_of(seen: Observation, story: RunDescription) -> list[TaskError]:
     for (task, attempt), text in seen.errors.items():
         told = json.loads(text)
         final = last[task] == attempt and seen.states[task] == TaskState.FAILED
-        found.append(_error(told, story.names[task], attempt, final))
+        found.append(_error(told, description.names[task], attempt, final))
     return sorted(found, key=lambda error: (error.at, error.task, error.attempt))
 
 

@@ -73,31 +73,38 @@ class History:
         except ConfigError as error:
             raise HistoryError(f"there is no history of runs: {error}") from error
 
-    def record(self, run: str, story: RunDescription, state: RunState, trace: Trace) -> bool:
+    def record(self, run: str, description: RunDescription, state: RunState, trace: Trace) -> bool:
         """Keep a run that is over. False: it is known. Raises HistoryError."""
         if self.knows(run):
             return False
-        resources = [story.needs_of(step) for step in range(len(story.names))]
+        resources = [description.needs_of(step) for step in range(len(description.names))]
         taught = (
-            samples(trace, story.codes, story.functions, resources, story.keys)
-            if story.codes
+            samples(trace, description.codes, description.functions, resources, description.keys)
+            if description.codes
             else ()
         )
         blob = _blob(trace)
         with self._open() as db:
             row = (
                 run,
-                story.name,
-                story.planner,
-                story.platform,
+                description.name,
+                description.planner,
+                description.platform,
                 state.value,
                 trace.submitted_s,
                 trace.makespan_s,
             )
-            p50_s = story.forecast.p50_s if story.forecast is not None else None
+            p50_s = description.forecast.p50_s if description.forecast is not None else None
             kept = db.execute(
                 "insert or ignore into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row, p50_s, len(story.names), story.meta, blob, len(blob) + len(story.meta)),
+                (
+                    *row,
+                    p50_s,
+                    len(description.names),
+                    description.meta,
+                    blob,
+                    len(blob) + len(description.meta),
+                ),
             )
             if not kept.rowcount:
                 return False
@@ -108,10 +115,13 @@ class History:
             seen = [_act_row(act) for act in acts(trace, resources)]
             db.executemany(
                 "insert into acts values (null, ?, ?, ?, ?, ?, ?, ?)",
-                [(run, story.platform, *act) for act in seen],
+                [(run, description.platform, *act) for act in seen],
             )
             _prune(
-                db, {sample.name for sample in taught}, story.platform, {act[:2] for act in seen}
+                db,
+                {sample.name for sample in taught},
+                description.platform,
+                {act[:2] for act in seen},
             )
         return True
 

@@ -63,7 +63,7 @@ def report_html(
         body.append(
             _section("Plan", _drawn(lambda: plan_svg(plan, predicted), lambda: plan_text(plan)))
         )
-    title = element("title", escaped(f"{now.story.name}: {now.seen.state}"))
+    title = element("title", escaped(f"{now.description.name}: {now.seen.state}"))
     meta = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
     )
@@ -76,7 +76,7 @@ def _compared(now: Snapshot, trace: Trace, plan: Plan | None) -> str:
     if now.seen.state is not RunState.OK or not trace.spans:
         return ""
     try:
-        found = makespans(now.story, trace, plan)
+        found = makespans(now.description, trace, plan)
     except ProtocolError as error:  # the replay's; the report of the run is right without it
         return _section("Planned and real", element("p", escaped(str(error)), class_="text-dim"))
     return _section("Planned and real", _drawn(lambda: makespans_svg(found), lambda: str(found)))
@@ -100,7 +100,10 @@ def _head(now: Snapshot, trace: Trace, created: str) -> str:
     """Name, state, run, and the numbers of the whole."""
     state = now.seen.state
     title = element(
-        "h1", escaped(now.story.name), " ", element("span", escaped(state), class_=RUN_LOOKS[state])
+        "h1",
+        escaped(now.description.name),
+        " ",
+        element("span", escaped(state), class_=RUN_LOOKS[state]),
     )
     facts = [f"run {now.seen.run}", *([created] if created else [])]
     facts.append(f"makespan {seconds_text(trace.makespan_s)}")

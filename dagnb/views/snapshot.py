@@ -29,7 +29,7 @@ class Snapshot:
     started: task -> (epoch seconds, worker) of its latest start. n_left: instances that have uploaded all their spans.
     """
 
-    story: RunDescription
+    description: RunDescription
     seen: Observation
     spans: tuple[Span, ...]
     n_chunks: int
@@ -65,7 +65,10 @@ class Snapshot:
         """The spans so far; its makespan is final when the run is."""
         finished = self.seen.finished_at or self.seen.now
         return Trace.of(
-            self.spans, self.story.names, submitted_s=self.seen.submitted_at, finished_s=finished
+            self.spans,
+            self.description.names,
+            submitted_s=self.seen.submitted_at,
+            finished_s=finished,
         )
 
 
@@ -92,10 +95,15 @@ def joined(
     }
     printed = {task: text[-2 * MAX_LOG - 1 :] for task, text in logs.items() if text}
     then = before or Snapshot(
-        story=RunDescription.read(seen.meta), seen=seen, spans=(), n_chunks=0, logs={}, started={}
+        description=RunDescription.read(seen.meta),
+        seen=seen,
+        spans=(),
+        n_chunks=0,
+        logs={},
+        started={},
     )
     return Snapshot(
-        story=then.story,
+        description=then.description,
         seen=seen,
         spans=then.spans + tuple(spans),
         n_chunks=then.n_chunks + n_chunks,

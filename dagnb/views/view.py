@@ -91,16 +91,16 @@ def view_section(
     allowed.
     """
     if telling is None:
-        telling = ViewUpdates(now.story, now.seen.submitted_at, planned)
+        telling = ViewUpdates(now.description, now.seen.submitted_at, planned)
         telling.tell(now)
     drawn = telling.draw()
     data, errors = _apart(telling.everything())
-    data = {**data, "graph": _limited(graph_of(now.story), len(now.story.names), now)}
+    data = {**data, "graph": _limited(graph_of(now.description), len(now.description.names), now)}
     data = {
         **data,
         **_kept(data, telling.facts, now),
         "drawn": {**drawn, "lanes": ""},
-        "title": plain(now.story.name),
+        "title": plain(now.description.name),
     }
     told = json.dumps(
         {**data, "run": now.seen.run, "icons": icons()}, separators=(",", ":"), ensure_ascii=False
@@ -121,8 +121,8 @@ def view_section(
 
 def view_text(now: Snapshot) -> str:
     """The run in a few lines."""
-    head = f"{plain(now.story.name)}: {now.seen.state}, {_facts(now).replace(' · ', ', ')}"
-    errors = errors_of(now.seen, now.story)
+    head = f"{plain(now.description.name)}: {now.seen.state}, {_facts(now).replace(' · ', ', ')}"
+    errors = errors_of(now.seen, now.description)
     return f"{head}\n\n{errors_text(errors)}" if errors else head
 
 
@@ -145,7 +145,7 @@ def _apart(told: Message) -> tuple[Message, list[str]]:
 
 def _limited(graph: Message, n_tasks: int, now: Snapshot) -> Message:
     """The graph without what would be too much for a page that is kept."""
-    n_edges = sum(map(len, now.story.upstream))
+    n_edges = sum(map(len, now.description.upstream))
     small: Message = {} if n_edges <= MAX_EDGES else {"upstream": [[]] * n_tasks}
     return {**graph, **small}
 
@@ -179,11 +179,11 @@ def _kept(data: Message, facts: RunFacts, now: Snapshot) -> Message:
 def _totals(facts: RunFacts, now: Snapshot) -> list[list[float]]:
     """How often each function ran, for how many milliseconds together and at most: rows that are left out count too."""
     found: dict[str, list[float]] = {
-        function: [0, 0.0, 0.0] for function in dict.fromkeys(now.story.functions)
+        function: [0, 0.0, 0.0] for function in dict.fromkeys(now.description.functions)
     }
     for task, fact in facts.of.items():
         if fact.run_s is not None:
-            total = found[now.story.functions[task]]
+            total = found[now.description.functions[task]]
             total[0] += 1
             total[1] += fact.run_s * 1e3
             total[2] = max(total[2], fact.run_s * 1e3)
@@ -197,7 +197,7 @@ def _head(now: Snapshot) -> str:
     state = element("span", escaped(now.seen.state + reason), class_=RUN_LOOKS[now.seen.state])
     return element(
         "p",
-        element("b", escaped(now.story.name)),
+        element("b", escaped(now.description.name)),
         " ",
         state,
         escaped(f" · {_facts(now)}"),
@@ -227,7 +227,7 @@ def _carried(picture: str, is_stripped: bool) -> str:
 def _functions(telling: ViewUpdates, now: Snapshot) -> str:
     """A table: a row a function, a column a state; it is what is left where pictures are not allowed."""
     tally: dict[str, Counter[str]] = {}
-    for function, state in zip(telling.story.functions, now.seen.states, strict=True):
+    for function, state in zip(telling.description.functions, now.seen.states, strict=True):
         tally.setdefault(function, Counter())[_WORDS[state]] += 1
     present = [state for state in STATES if any(found[state] for found in tally.values())]
     rows = [

@@ -46,16 +46,16 @@ Message: TypeAlias = dict[str, object]
 """What goes to the browser: JSON"""
 
 
-def graph_of(story: RunDescription) -> Message:
+def graph_of(description: RunDescription) -> Message:
     """What does not change during a run: names, functions, edges."""
-    functions = list(dict.fromkeys(story.functions))
+    functions = list(dict.fromkeys(description.functions))
     place = {function: i for i, function in enumerate(functions)}
     return {
-        "names": [plain(name) for name in story.names],
+        "names": [plain(name) for name in description.names],
         "functions": [plain(function) for function in functions],
-        "function_of": [place[function] for function in story.functions],
-        "upstream": story.upstream,
-        "resources": story.resources,
+        "function_of": [place[function] for function in description.functions],
+        "upstream": description.upstream,
+        "resources": description.resources,
     }
 
 
@@ -64,22 +64,24 @@ class ViewUpdates:
 
     def __init__(
         self,
-        story: RunDescription,
+        description: RunDescription,
         submitted_s: float,
         planned: Trace | None = None,
         forecast: Forecast | None = None,
     ) -> None:
         """Nothing was told yet. planned: what the plan's simulation gave, outlined on the timeline.
 
-        forecast: where the story tells of none.
+        forecast: where the description has none.
         """
-        self.story = story
+        self.description = description
         self.submitted_s = submitted_s
         self.planned = planned
-        self.dag: Dag = story.dag
+        self.dag: Dag = description.dag
         self.picture: Picture = layout.of_dag(self.dag)
         self.facts = RunFacts(submitted_s)
-        self._remaining = Remaining(len(story.names), story.forecast or forecast, planned)
+        self._remaining = Remaining(
+            len(description.names), description.forecast or forecast, planned
+        )
         self._serial = 0
         self._n_workers = 0
         self._n_spans = 0
@@ -142,7 +144,7 @@ class ViewUpdates:
         self._drawn = {
             "lanes": timeline_svg(
                 trace,
-                self.story.functions,
+                self.description.functions,
                 width=860,
                 planned=self.planned,
                 is_over=now.is_over,
@@ -192,8 +194,10 @@ class ViewUpdates:
         fresh = fresh[: max(0, MAX_ERRORS - len(self._errors))]
         if not fresh:
             return []
-        place = {name: i for i, name in enumerate(self.story.names)}
-        errors = errors_of(now.seen, self.story)  # of all, for whether one is the last of its task
+        place = {name: i for i, name in enumerate(self.description.names)}
+        errors = errors_of(
+            now.seen, self.description
+        )  # of all, for whether one is the last of its task
         found = [_error(e, place[e.task]) for e in errors if (place[e.task], e.attempt) in fresh]
         self._errors.update({(place, attempt): told for told, place, attempt in found})
         return [told for told, _, _ in found]
@@ -212,11 +216,11 @@ class ViewUpdates:
     def _critical(self, now: Snapshot, trace: Trace) -> tuple[int, ...]:
         """What made a run so long, once it is over; before, what is most likely to."""
         if now.is_over:
-            return critical_steps(self.story.upstream, self.story.sinks, trace)
+            return critical_steps(self.description.upstream, self.description.sinks, trace)
         known: dict[str, list[float]] = defaultdict(list)
         for task, fact in list(self.facts.of.items()):
             if fact.run_s is not None:
-                known[self.story.functions[task]].append(fact.run_s)
+                known[self.description.functions[task]].append(fact.run_s)
         means = {function: sum(times) / len(times) for function, times in known.items()}
         usual = sum(means.values()) / len(means) if means else 1.0
         return shape.critical_path(self.dag, lambda task: self._expected_s(task, means, usual))
@@ -225,7 +229,7 @@ class ViewUpdates:
         """How long the task ran, or ran elsewhere on average, or anything ran on average."""
         fact = self.facts.of.get(task)
         ran = fact.run_s if fact is not None else None
-        return means.get(self.story.functions[task], usual) if ran is None else ran
+        return means.get(self.description.functions[task], usual) if ran is None else ran
 
 
 def tail(text: str) -> str:

@@ -64,7 +64,7 @@ class CommandContext:
 
     def remember(self, run: Run[object]) -> None:
         """Take the run for the latest. Asks the store only about a run that was planned elsewhere."""
-        self.tasks = run.plan.names if run.plan is not None else run.story.names
+        self.tasks = run.plan.names if run.plan is not None else run.description.names
         self._runs.pop(run.id, None)
         self._runs[run.id] = run
         for old in self.ids[_SHOWN:]:
@@ -98,7 +98,7 @@ class CommandContext:
             raise UsageError(f"%dag {command}: it takes the name of a task, such as merge-0.")
         run = self.run(command, words[1:])
         with _refusing(command):
-            return find_task(words[0], run.story.names), run
+            return find_task(words[0], run.description.names), run
 
 
 _PURPOSES = {"cancel": Purpose.CANCEL, "forget": Purpose.FORGET}

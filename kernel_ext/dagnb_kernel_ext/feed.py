@@ -121,8 +121,8 @@ class Feed:
             forecast_of(plan) if plan is not None and len(plan.steps) <= PREDICTED_STEPS else None
         )
         if outlook is None:
-            return ViewUpdates(now.story, now.seen.submitted_at)
-        return ViewUpdates(now.story, now.seen.submitted_at, outlook.trace, outlook.forecast)
+            return ViewUpdates(now.description, now.seen.submitted_at)
+        return ViewUpdates(now.description, now.seen.submitted_at, outlook.trace, outlook.forecast)
 
     def _patiently(self, look: Callable[[], Snapshot]) -> Snapshot:
         """One look; a store that is away for a moment is asked again."""

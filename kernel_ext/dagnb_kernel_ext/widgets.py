@@ -122,7 +122,7 @@ class _Showing:
         svg, missing = picture_or(lambda: live_svg(telling.dag, telling.picture))
         attach = attach_command(self.run.id) if self.run.outlives_process else ""
         shown = {
-            "title": plain(telling.story.name),
+            "title": plain(telling.description.name),
             "run": self.run.id,
             "svg": svg,
             "missing": missing,
@@ -132,7 +132,7 @@ class _Showing:
             if not self._is_widget_output:
                 for output in self._outputs:
                     change(output, self._live_bundle())
-        self._widget.graph = {**graph_of(telling.story), **shown, "attach": attach}
+        self._widget.graph = {**graph_of(telling.description), **shown, "attach": attach}
 
     def hear(self, news: Message) -> None:
         """Pass it on."""
@@ -185,7 +185,7 @@ class _Showing:
 
         name, started_at = "", 0.0
         if self._updates is not None:
-            name, started_at = self._updates.story.name, self._updates.submitted_s
+            name, started_at = self._updates.description.name, self._updates.submitted_s
         return place_bundle(
             self.run.id, name=name, started_at=started_at, can_attach=self.run.outlives_process
         )

@@ -265,7 +265,7 @@ def test_why_answers_in_every_state() -> None:
         on_error="continue",
         workers=Inline(n=1),
     )
-    names = run.story.names
+    names = run.description.names
     under_way("a")
 
     assert run.why("same-0") == "'same-0' is done."

@@ -31,7 +31,7 @@ def floating(dag: Dag) -> Plan:
     return Plan(dag=dag, steps=steps, planner="floating")
 
 
-def story_of(
+def description_of(
     plan: Plan, *, codes: Sequence[str] = (), keys: Sequence[str] = (), **told: Any
 ) -> RunDescription:
     """What a submission of this plan says."""
@@ -70,7 +70,7 @@ def remember(
 ) -> Trace:
     """A run at these prices, kept; returns its trace."""
     trace = lived(plan, costs, pool)
-    assert history.record(run, story_of(plan, **told), RunState.OK, trace)
+    assert history.record(run, description_of(plan, **told), RunState.OK, trace)
     return trace
 
 

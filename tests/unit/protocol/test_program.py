@@ -204,14 +204,20 @@ def test_a_description_brings_back_the_plan_the_pool_and_the_forecast() -> None:
     pool = Pool(cap=3, warm={large: 2}, eager=False, linger_s=0.5)
     forecast = Forecast(p10_s=1.0, p50_s=2.0, p90_s=3.0, n_scenarios=8, known=0.5)
 
-    story = told(
+    description = told(
         Plan(dag=dag, steps=steps, planner="p"), platform="docker", pool=pool, forecast=forecast
     )
 
-    assert story.plan.steps == steps
-    assert story.plan.planner == "p"
-    assert (story.pool, story.forecast, story.platform) == (pool, forecast, "docker")
-    assert story.codes == tuple(identity(dag.nodes[step.task].task.function) for step in steps)
+    assert description.plan.steps == steps
+    assert description.plan.planner == "p"
+    assert (description.pool, description.forecast, description.platform) == (
+        pool,
+        forecast,
+        "docker",
+    )
+    assert description.codes == tuple(
+        identity(dag.nodes[step.task].task.function) for step in steps
+    )
 
 
 # ---- once ----

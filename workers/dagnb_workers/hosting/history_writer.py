@@ -56,10 +56,12 @@ async def _keep(invocation: Invocation, history: History) -> bool:
         await store.close()
     if seen.state is RunState.RUNNING or not seen.meta:
         return False
-    story = RunDescription.read(seen.meta)
+    description = RunDescription.read(seen.meta)
     spans = [span for chunk in chunks for span in unpacked(chunk)]
-    trace = Trace.of(spans, story.names, submitted_s=seen.submitted_at, finished_s=seen.finished_at)
-    return await asyncio.to_thread(history.record, invocation.run, story, seen.state, trace)
+    trace = Trace.of(
+        spans, description.names, submitted_s=seen.submitted_at, finished_s=seen.finished_at
+    )
+    return await asyncio.to_thread(history.record, invocation.run, description, seen.state, trace)
 
 
 async def _settled(store: Store, run: str) -> tuple[Observation, list[bytes]]:
