@@ -38,6 +38,7 @@ from dagnb.planning.planner import Problem
 from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import Launcher, WorkerSlot, shares_files
+from dagnb.protocol.run_description import RunDetails, describe
 from dagnb.run_history.known_runs import kept_runs, known_runs
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
@@ -97,7 +98,7 @@ def run(
     made = _planned(asked, chosen, launcher)
     session.wait(launcher.prepare(_needs(made), _tell))
     terms = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
-    predicted = program.Terms(
+    details = RunDetails(
         deadline_s=deadline_s,
         platform=launcher.name,
         pool=_problem(made).pool,
@@ -105,7 +106,7 @@ def run(
         structure=asked.structure,
     )
     name = name or made.dag.calls[made.dag.sinks[-1]].function
-    started = session.wait(_start(made, chosen, launcher, name, upload, terms, predicted))
+    started = session.wait(_start(made, chosen, launcher, name, upload, terms, details))
     for show in viewers:
         show(started)
     return started
@@ -118,7 +119,7 @@ async def _start(
     name: str,
     upload: Upload,
     terms: dict[str, Any],
-    predicted: program.Terms,
+    details: RunDetails,
 ) -> Run[Any]:
     began = time.monotonic()
     _check_folder()
@@ -136,7 +137,7 @@ async def _start(
         cells=sources.cells,
         **terms,
     )
-    description = program.describe(made, name, ready, Signer(key), run_id, predicted)
+    description = describe(made, name, ready, Signer(key), run_id, details)
     submission = replace(ready.submission, meta=description)
     try:
         n_bytes = ready.n_bytes + await opened.share(

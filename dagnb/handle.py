@@ -24,8 +24,7 @@ from dagnb.planning.plan import Plan
 from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import find_task
-from dagnb.protocol.program import check_python
-from dagnb.protocol.run_description import RunDescription, counts, errors_of
+from dagnb.protocol.run_description import RunDescription, check_python, counts, errors_of
 from dagnb.results import no_value, outcome, values
 from dagnb.run_history.history import History
 from dagnb.storage.interface import Store

@@ -17,8 +17,7 @@ from dagnb.failure import raised_text
 from dagnb.graph.payload import Signer, decode_value, value_parts
 from dagnb.graph.targets import shaped
 from dagnb.protocol.messages import Observation, RunState
-from dagnb.protocol.program import verify
-from dagnb.protocol.run_description import RunDescription, errors_of
+from dagnb.protocol.run_description import RunDescription, errors_of, verify
 from dagnb.storage.interface import Store
 
 

@@ -39,16 +39,18 @@ class Past:
     @cached_property
     def steps(self) -> tuple[int, ...]:
         """Of each task its first step: copies that a plan made are not planned again."""
-        return tuple(
-            step for step, name in enumerate(self.description.names) if not name.endswith("'")
-        )
+        copy_of = self.description.copy_of
+        return tuple(step for step, first in enumerate(copy_of) if first is None)
 
     @cached_property
     def dag(self) -> Dag:
         """The DAG that was planned, as far as the description says."""
         dag = self.description.dag
-        place = {self.description.names[step]: task for task, step in enumerate(self.steps)}
-        task_of = [place[name.rstrip("'")] for name in self.description.names]
+        place = {step: task for task, step in enumerate(self.steps)}
+        task_of = [
+            place[step if first is None else first]
+            for step, first in enumerate(self.description.copy_of)
+        ]
         calls: list[Call] = [
             replace(
                 dag.calls[step],

@@ -144,23 +144,25 @@ def _queues(world: World) -> None:
     machine = world.machine
     ready = sorted(t for t, state in enumerate(machine.states) if state is TaskState.READY)
     queued = sorted(
-        (task, line) for line, each in enumerate(machine.roster.lines) for _, _, task in each.ready
+        (task, queue)
+        for queue, each in enumerate(machine.roster.queues)
+        for _, _, task in each.ready
     )
     expect(
         [task for task, _ in queued] == ready,
         "I3 wake-up",
         f"queues hold {queued}, ready are {ready}",
     )
-    misplaced = [task for task, line in queued if machine.records[task].queue != line]
+    misplaced = [task for task, queue in queued if machine.records[task].queue != queue]
     expect(not misplaced, "I3 wake-up", f"{misplaced} are in the wrong queue")
-    for line in machine.roster.lines:
-        staff, cap = line.n_invoked + line.n_active, line.queue.cap
-        expect(staff <= cap, "I3 cap", f"{staff} members of {line.queue.name}, cap {cap}")
-        enough = len(line.ready) <= line.n_invoked or staff == cap
+    for queue in machine.roster.queues:
+        staff, cap = queue.n_invoked + queue.n_active, queue.info.cap
+        expect(staff <= cap, "I3 cap", f"{staff} members of {queue.info.name}, cap {cap}")
+        enough = len(queue.ready) <= queue.n_invoked or staff == cap
         expect(
             enough,
             "I3 wake-up",
-            f"{line.queue.name}: {len(line.ready)} ready, {line.n_invoked} asked for, {staff} in all",
+            f"{queue.info.name}: {len(queue.ready)} ready, {queue.n_invoked} asked for, {staff} in all",
         )
     expect(not machine.roster.touched, "I3 wake-up", "a queue was changed and nobody was asked for")
 
@@ -168,20 +170,22 @@ def _queues(world: World) -> None:
 def _members(world: World) -> None:
     """I3: every member is free, asked for or held, once; counts are true; who holds one has a lease and is awake."""
     roster = world.machine.roster
-    for number, line in enumerate(roster.lines):
+    for number, queue in enumerate(roster.queues):
         invoked = [member for queue, member in roster.invoked if queue == number]
         held = [member for queue, member in roster.held.values() if queue == number]
         expect(
-            line.n_invoked == len(invoked),
+            queue.n_invoked == len(invoked),
             "I3 members",
-            f"{line.n_invoked} asked for, in truth {invoked}",
+            f"{queue.n_invoked} asked for, in truth {invoked}",
         )
-        expect(line.n_active == len(held), "I3 members", f"{line.n_active} active, in truth {held}")
-        members = Counter((*line.free, *invoked, *held))
         expect(
-            members == Counter(range(1, line.highest + 1)),
+            queue.n_active == len(held), "I3 members", f"{queue.n_active} active, in truth {held}"
+        )
+        members = Counter((*queue.free, *invoked, *held))
+        expect(
+            members == Counter(range(1, queue.highest + 1)),
             "I3 members",
-            f"members are {members} of {line.highest}",
+            f"members are {members} of {queue.highest}",
         )
     expect(
         set(roster.nonces) == set(roster.held.values()),
@@ -312,7 +316,7 @@ def _ending(world: World) -> None:
             machine.owner
             or machine.due
             or machine.roster.invoked
-            or any(line.ready for line in machine.roster.lines)
+            or any(queue.ready for queue in machine.roster.queues)
         )
         expect(not busy, "I6 terminal", "there is work left after the end")
     if _goes_on(world) and machine.state in (RunState.OK, RunState.FAILED):

@@ -198,12 +198,12 @@ def _takings(before: World, after: World, act: Act) -> None:
 
 def _askings(before: World, after: World) -> None:
     """I3: nobody is asked for without a task to take."""
-    for old, new in zip(before.machine.roster.lines, after.machine.roster.lines, strict=True):
+    for old, new in zip(before.machine.roster.queues, after.machine.roster.queues, strict=True):
         thrifty = new.n_invoked <= max(old.n_invoked, len(new.ready))
         expect(
             thrifty,
             "I3 thrift",
-            f"{new.queue.name}: {new.n_invoked} asked for, {len(new.ready)} ready",
+            f"{new.info.name}: {new.n_invoked} asked for, {len(new.ready)} ready",
         )
 
 

@@ -7,6 +7,7 @@ from tests.model.mutants import in_machine
 _STOP = """if self._is_over(now):
         return Reply(status=Status.STOP, now=now)"""
 _FENCED = """if instance not in self.leases:
+        # Its tasks were given away. What its commits made ready must find workers all the same.
         self._route(fresh)
         return Reply(status=Status.FENCED, now=now)"""
 _MINE = "if mine and failure.attempt == self.attempt(task):"
@@ -313,19 +314,19 @@ ENDS = (
         "a fenced instance gets work",
         "chain-2, both sinks: lost blob, suspicion",
         "I12 reply",
-        ("_next", _FENCED, ""),
+        ("_next_work", _FENCED, ""),
     ),
     in_machine(
         "a call renews a lease that was taken",
         "chain-2, both sinks: lost blob, suspicion",
         "I12 reply",
-        ("_next", _FENCED, "if instance not in self.leases: self.leases[instance] = now + 1"),
+        ("_next_work", _FENCED, "if instance not in self.leases: self.leases[instance] = now + 1"),
     ),
     in_machine(
         "a repeated register gives a second task",
         "chain-3: 2 lost blobs",
         "I11 repetition",
-        ("_next", "self.running.get(instance) or ", ""),
+        ("_next_work", "self.running.get(instance) or ", ""),
     ),
     in_machine(
         "anybody is let in for a worker",
@@ -341,7 +342,7 @@ ENDS = (
         "nobody is asked for",
         "chain-3: 2 lost blobs",
         "I3 wake-up",
-        ("_next", "self._route(fresh)\n    if not tasks", "if not tasks"),
+        ("_next_work", "self._route(fresh)\n    if not tasks", "if not tasks"),
     ),
     in_machine(
         "nobody is told that he is asked for",

@@ -10,6 +10,7 @@ _BIT = """if bit not in self.bits:
 _COUNT = """self.bits.add(bit)
         self.n_set[start] = self.n_set.get(start, 0) + 1"""
 _CLOSED = """if self.states[task] not in _OPEN:
+        # The first commit won. The same one again is a repetition, and its bytes are in use.
         if self.results.get(task) != commit.address:
             self.discarded.append((task, commit.address))
         return True"""
@@ -17,6 +18,7 @@ _EMPTY = """if tasks:
             break
         self.roster.release(instance)"""
 _TOUCH = """if member is not None:
+        # Its queue has room for a member again, and ready tasks that waited for one.
         self.roster.touched.add(member[0])"""
 
 _STAY = """if tasks:
@@ -108,13 +110,13 @@ WORK = (
         "a worker without tasks is not left",
         "a on w0, b on w1, c on w0: hints",
         "I3 wake-up",
-        ("_take", _EMPTY, _STAY),
+        ("_take_work", _EMPTY, _STAY),
     ),
     in_machine(
         "a worker is left in two steps",
         "a on w0, b on w1, c on w0: hints",
         "I3 wake-up",
-        ("_take", _EMPTY, _STAY),
+        ("_take_work", _EMPTY, _STAY),
         (
             "register",
             "self._promote(now)",
@@ -161,7 +163,7 @@ WORK = (
         "I7 budgets",
         (
             "reap",
-            "self._charge(task, Charge.LOSS, error, 0.0, worker, now)",
+            "self._charge(task, Charge.LOSS, _LEASE_LOST, 0.0, worker, now)",
             "self._ready(task, now)",
         ),
     ),
@@ -181,13 +183,13 @@ WORK = (
         "the cap is not looked at",
         "chain-2, both sinks: lost blob, suspicion",
         "I3 cap",
-        ("route", " and line.n_invoked + line.n_active < line.queue.cap", ""),
+        ("route", " and queue.n_invoked + queue.n_active < cap", ""),
     ),
     in_roster(
         "who is asked for already is not looked at",
         "fan-in: suspicion, lost reply",
         "I3 thrift",
-        ("route", "len(line.ready) > line.n_invoked and", "line.ready and"),
+        ("route", "len(queue.ready) > queue.n_invoked and", "queue.ready and"),
     ),
     in_roster(
         "asked for once is asked for ever",
@@ -195,27 +197,27 @@ WORK = (
         "I3 wake-up",
         (
             "route",
-            "line.n_invoked + line.n_active < line.queue.cap",
-            "line.highest < line.queue.cap",
+            "queue.n_invoked + queue.n_active < cap",
+            "queue.highest < cap",
         ),
     ),
     in_roster(
         "a released member is never free again",
         "diamond: mixed, hints",
         "I3 members",
-        ("release", "heapq.heappush(line.free, member[1])", "pass"),
+        ("release", "heapq.heappush(queue.free, member[1])", "pass"),
     ),
     in_roster(
         "a released member still counts as active",
         "diamond: mixed, hints",
         "I3 members",
-        ("release", "line.n_active -= 1", "pass"),
+        ("release", "queue.n_active -= 1", "pass"),
     ),
     in_roster(
         "an adopted member still counts as asked for",
         "chain-3: 2 lost blobs",
         "I3 cap",
-        ("adopt", "line.n_invoked -= 1", "pass"),
+        ("adopt", "queue.n_invoked -= 1", "pass"),
     ),
     in_roster(
         "an adopted member can be adopted again",
@@ -227,7 +229,7 @@ WORK = (
         "a taken task stays in its queue",
         "chain-3: 2 lost blobs",
         "I3 wake-up",
-        ("take", "_remove(line.ready, entry)", "entry in line.ready"),
-        ("take", "del line.ready[: len(rest)]", "pass"),
+        ("take", "_remove(state.ready, entry)", "entry in state.ready"),
+        ("take", "del state.ready[: len(rest)]", "pass"),
     ),
 )

@@ -63,9 +63,11 @@ def machine_state(machine: Machine, n_events: int, blobs: set[Blob]) -> State:
         "ready_at": dict(machine.ready_at),
         "leases": dict(machine.leases),
         "errors": dict(machine.errors),
-        "ready": [[(priority, task) for priority, _, task in line.ready] for line in roster.lines],
-        "free": [sorted(line.free) for line in roster.lines],
-        "counts": [(line.n_invoked, line.n_active, line.highest) for line in roster.lines],
+        "ready": [
+            [(priority, task) for priority, _, task in queue.ready] for queue in roster.queues
+        ],
+        "free": [sorted(queue.free) for queue in roster.queues],
+        "counts": [(queue.n_invoked, queue.n_active, queue.highest) for queue in roster.queues],
         "invoked": {member: urgency for member, (urgency, _) in roster.invoked.items()},
         "nonces": nonces,
         "held": dict(roster.held),

@@ -22,7 +22,7 @@ from dagnb.protocol import program
 from dagnb.protocol.layout import Kinds, lay_out
 from dagnb.protocol.messages import Queue, Record
 from dagnb.protocol.program import Body, FunctionLine, Header, Program
-from dagnb.protocol.run_description import RunDescription
+from dagnb.protocol.run_description import RunDescription, RunDetails, describe, verify
 
 SIGNER = Signer(b"k" * 32)
 MEGABYTE = b"m" * 1_000_000
@@ -181,8 +181,8 @@ def test_equal_cells_give_equal_bytes_and_any_text_comes_back() -> None:
 
 def told(plan: Plan, **terms: Any) -> RunDescription:
     ready = program.build(plan, "01RUN", SIGNER, cap=2)
-    text = program.describe(plan, "name", ready, SIGNER, "01RUN", program.Terms(**terms))
-    program.verify(text, SIGNER, "01RUN")
+    text = describe(plan, "name", ready, SIGNER, "01RUN", RunDetails(**terms))
+    verify(text, SIGNER, "01RUN")
     return RunDescription.read(text)
 
 
