@@ -122,6 +122,10 @@ class Machine(Tasks):
                 return member
         return None
 
+    def _adopt(self, instance: str, member: Member, now: float) -> None:
+        self.roster.adopt(instance, member)
+        self._event(now, "worker", -1, self.roster.name(member))
+
     def register(
         self,
         instance: str,
@@ -237,22 +241,18 @@ class Machine(Tasks):
 
     # ---- steps of supervisors, agents, clients --------------------------------------------------
 
-    def heartbeat(
-        self, instances: Sequence[str], *, now: float, fresh: str, lease_s: float
-    ) -> dict[str, Status]:
-        """Renew leases, then reap. Returns TASKS, FENCED or STOP for each instance."""
-        if self._is_over(now):
-            return dict.fromkeys(instances, Status.STOP)
-        self.start_by = None
-        pulses = {}
-        for instance in instances:
-            known = instance in self.leases
-            if known:
-                self.leases[instance] = now + lease_s
-            pulses[instance] = Status.TASKS if known else Status.FENCED
-        # After the renewals: an instance whose supervisor comes late, but comes, loses nothing.
-        self.reap(now=now, fresh=fresh)
-        return pulses
+    def _drop(self, instance: str, now: float) -> list[int]:
+        """Forget an instance; its worker is free. Returns the tasks it was running."""
+        tasks = list(self.running.pop(instance, ()))
+        for task in tasks:
+            del self.owner[task]
+        member = self.roster.release(instance)
+        if member is not None:
+            # Its queue has room for a member again, and ready tasks that waited for one.
+            self.roster.touched.add(member[0])
+        self.leases.pop(instance, None)
+        self.roster.kinds.pop(instance, None)
+        return tasks
 
     def reap(self, *, now: float, fresh: str) -> int:
         """Take work back from instances whose lease ran out. Returns their number.
@@ -272,6 +272,23 @@ class Machine(Tasks):
         self._promote(now)
         self._route(fresh)
         return len(expired)
+
+    def heartbeat(
+        self, instances: Sequence[str], *, now: float, fresh: str, lease_s: float
+    ) -> dict[str, Status]:
+        """Renew leases, then reap. Returns TASKS, FENCED or STOP for each instance."""
+        if self._is_over(now):
+            return dict.fromkeys(instances, Status.STOP)
+        self.start_by = None
+        pulses = {}
+        for instance in instances:
+            known = instance in self.leases
+            if known:
+                self.leases[instance] = now + lease_s
+            pulses[instance] = Status.TASKS if known else Status.FENCED
+        # After the renewals: an instance whose supervisor comes late, but comes, loses nothing.
+        self.reap(now=now, fresh=fresh)
+        return pulses
 
     def demand(self, *, now: float, fresh: str) -> Demand:
         """Reap; then return which instances are wanted and which are here, for their launcher."""
@@ -311,22 +328,3 @@ class Machine(Tasks):
             return False
         self._finish(RunState.CANCELLED, reason, now)
         return True
-
-    # ---- small things ---------------------------------------------------------------------------
-
-    def _adopt(self, instance: str, member: Member, now: float) -> None:
-        self.roster.adopt(instance, member)
-        self._event(now, "worker", -1, self.roster.name(member))
-
-    def _drop(self, instance: str, now: float) -> list[int]:
-        """Forget an instance; its worker is free. Returns the tasks it was running."""
-        tasks = list(self.running.pop(instance, ()))
-        for task in tasks:
-            del self.owner[task]
-        member = self.roster.release(instance)
-        if member is not None:
-            # Its queue has room for a member again, and ready tasks that waited for one.
-            self.roster.touched.add(member[0])
-        self.leases.pop(instance, None)
-        self.roster.kinds.pop(instance, None)
-        return tasks

@@ -33,7 +33,7 @@ from dagnb.protocol.roster import Roster
 HasBlob = Callable[[int, Address], bool]
 """Returns whether the store still holds the result of this task at this address."""
 
-NEVER_STARTED = "it never started: whoever submitted it ended before workers were launched"
+NEVER_STARTED = "it never started: its client ended before workers were launched"
 """Reason of the cancellation of a run in which no one took part by `start_by`."""
 
 _OPEN = (TaskState.WAITING, TaskState.READY, TaskState.RUNNING, TaskState.RETRYING)

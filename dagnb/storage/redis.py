@@ -1,4 +1,4 @@
-"""The store on a Redis or Valkey server. Every step is one call of the function library scripts/dagnb.lua."""
+"""The store on a Redis or Valkey server. Every step is one call of the function library in scripts/."""
 
 from __future__ import annotations
 

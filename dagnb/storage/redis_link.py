@@ -68,9 +68,18 @@ _NAMELESS: Final[dict[str, Any]] = (
 )
 
 
+_PARTS = ("context", "values", "contents", "roster", "tasks", "machine", "runs", "export")
+"""The files of the function library, in the order in which one may use what another defines."""
+
+
 def _library() -> tuple[str, str]:
-    """Name and source of the function library; the name holds a hash, so that versions may share a server."""
-    source = files("dagnb.storage").joinpath("scripts/dagnb.lua").read_text(encoding="utf-8")
+    """Returns name and source of the function library: its parts, joined.
+
+    The name holds a hash of the source, so old and new clients may share a server.
+    """
+    folder = files("dagnb.storage").joinpath("scripts")
+    parts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS]
+    source = "\n".join(parts)
     name = f"dagnb_{hashlib.sha256(source.encode()).hexdigest()[:8]}"
     source = source.replace("name=dagnb\n", f"name={name}\n", 1)
     return name, source.replace("LIBRARY = 'dagnb'", f"LIBRARY = '{name}'", 1)
