@@ -40,7 +40,7 @@ _STATES = {state.value: state.word for state in TaskState}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDescription:
-    """What the submission says of a run. Sequences have one item for each step, by position.
+    """A run, as its submission describes it. Sequences have one item for each step.
 
     names, functions: of each step and of its function; `count-0'` is a copy of `count-0`.
     copy_of: the first step that computes the same task; None for that step itself.
@@ -94,7 +94,7 @@ class RunDescription:
 
     @property
     def plan(self) -> Plan:
-        """The plan as it was carried out, on the graph of its steps: a copy is a task of its own."""
+        """The plan as it was carried out, on the graph of steps: a copy is a task of its own."""
         steps = []
         for step, upstream in enumerate(self.upstream):
             steps.append(

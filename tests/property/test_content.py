@@ -96,7 +96,7 @@ def test_a_server_drops_content_when_the_memory_does_and_never_before(
             submitted.add(run)
         if what in ("wait", "work"):
             link.now += STEP_S
-        if what == "work" and run in both.memory._rooms:
+        if what == "work" and run in both.memory._runs:
             both.ask("heartbeat", run, [], lease_s=8.0)
         if what == "forget":
             both.ask("forget", run)

@@ -358,7 +358,7 @@ def test_results_are_refused_when_somebody_changed_which_they_are() -> None:
     run.result()
     chosen = session.settings(workers="inline")
     store, _ = session.wait(session.store_for(chosen, chosen.launcher()))
-    machine = store._room(run.id).machine  # type: ignore[attr-defined]  # the memory store's own
+    machine = store._stored(run.id).machine  # type: ignore[attr-defined]  # the memory store's own
     told = json.loads(machine.submission.meta)
     told["sinks"].reverse()
     machine.submission = replace(machine.submission, meta=json.dumps(told))
@@ -372,7 +372,7 @@ def test_results_are_refused_when_somebody_changed_which_they_are() -> None:
 
 def redescribe(run: Run[Any], python: str | None) -> None:
     """Sign the run's description anew, as that Python would have written it; None: as a release that noted none."""
-    machine = memory()._rooms[run.id].machine  # type: ignore[attr-defined]  # no other interpreter shares this store
+    machine = memory()._runs[run.id].machine  # type: ignore[attr-defined]  # no other interpreter shares this store
     told = json.loads(machine.submission.meta)
     del told["seal"], told["python"]
     if python is not None:
@@ -427,7 +427,7 @@ def test_waiting_for_a_run_of_another_python_is_refused_while_it_goes_on() -> No
 def test_a_forged_python_version_is_refused_as_any_forged_description() -> None:
     run = same(1).run()
     run.result()
-    machine = memory()._rooms[run.id].machine  # type: ignore[attr-defined]  # an attacker keeps to no interface
+    machine = memory()._runs[run.id].machine  # type: ignore[attr-defined]  # an attacker keeps to no interface
     told = json.loads(machine.submission.meta) | {"python": ""}
     machine.submission = replace(machine.submission, meta=json.dumps(told))
 
