@@ -57,13 +57,11 @@ class Layout:
     __repr__ = brief
 
     def submission(self, run: str, bodies: Sequence[bytes], **terms: Any) -> Submission:
-        """Returns the submission with these bodies, one per step. terms: more fields of it."""
-        records = self.records
-        if bodies:
-            records = tuple(
-                replace(record, body=body) for record, body in zip(records, bodies, strict=True)
-            )
-        return self.bare(run, tuple(record.pack() for record in records), **terms)
+        """Returns the submission. bodies: one per step, or none at all. terms: more of its fields."""
+        packed = []
+        for record, body in zip(self.records, bodies or [b""] * len(self.records), strict=True):
+            packed.append(replace(record, body=body).pack())
+        return self.bare(run, tuple(packed), **terms)
 
     def bare(self, run: str, records: tuple[bytes, ...] = (), **terms: Any) -> Submission:
         """Returns the submission with records that are packed already.
@@ -86,24 +84,30 @@ def lay_out(plan: Plan, *, cap: int, kinds: Kinds = Kinds.ONE) -> Layout:
     queues, queue_of = _queues(plan, cap, kinds)
     edges, n_bits = _edges(plan, queue_of)
     sinks = set(plan.sinks)
-    records = tuple(
-        Record(
-            queue=queue_of[i],
-            priority=step.priority,
-            is_sink=i in sinks,
-            retries=plan.dag.calls[step.task].options.retries,
-            upstream=step.upstream,
-            edges=edges[i],
+    records = []
+    sources = []
+    resources = {}
+    for i, step in enumerate(plan.steps):
+        records.append(
+            Record(
+                queue=queue_of[i],
+                priority=step.priority,
+                is_sink=i in sinks,
+                retries=plan.dag.calls[step.task].options.retries,
+                upstream=step.upstream,
+                edges=edges[i],
+            )
         )
-        for i, step in enumerate(plan.steps)
-    )
+        if not step.upstream:
+            sources.append(i)
+        resources[kinds.of(step)] = step.resources
     return Layout(
-        records=records,
+        records=tuple(records),
         queues=queues,
         sinks=plan.sinks,
-        sources=tuple(i for i, step in enumerate(plan.steps) if not step.upstream),
+        sources=tuple(sources),
         n_bits=n_bits,
-        resources={kinds.of(step): step.resources for step in plan.steps},
+        resources=resources,
     )
 
 
@@ -148,4 +152,4 @@ def _edges(plan: Plan, queue_of: list[int]) -> tuple[list[tuple[Edge, ...]], int
                     step.priority,
                 )
             )
-    return [tuple(edges) for edges in lists], n_bits
+    return list(map(tuple, lists)), n_bits

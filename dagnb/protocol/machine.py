@@ -53,15 +53,16 @@ class Machine(Tasks):
     # ---- replies --------------------------------------------------------------------------------
 
     def _offer(self, task: int) -> Offer:
+        results = self.results
         # An input that is gone is left out: the worker reports it, and it is computed again.
-        inputs = tuple(
-            Input(u, self.results[u]) for u in self.records[task].upstream if u in self.results
-        )
+        inputs = [Input(u, results[u]) for u in self.records[task].upstream if u in results]
+        # A simulation submits no packed records: its workers hold the DAG.
+        packed = self.submission.records
         return Offer(
             task=task,
             attempt=self.attempt(task),
-            record=self.submission.records[task] if self.submission.records else None,
-            inputs=inputs,
+            record=packed[task] if packed else None,
+            inputs=tuple(inputs),
             ready_at=self.ready_at.get(task, 0.0),
         )
 
@@ -166,20 +167,20 @@ class Machine(Tasks):
         """Commit results and take the next tasks. Without commits it is `pull`."""
         if self._is_over(now):
             # The bytes of a late result would stay for ever; a repeated one is the result itself.
-            self.discarded.extend(
-                (c.task, c.address) for c in commits if self.results.get(c.task) != c.address
-            )
+            for commit in commits:
+                if self.results.get(commit.task) != commit.address:
+                    self.discarded.append((commit.task, commit.address))
             return Reply(status=Status.STOP, now=now)
+
         made_ready: list[tuple[int, str, int]] = []
-        missing = tuple(c.task for c in commits if not self._commit(c, now, made_ready))
+        missing = [c.task for c in commits if not self._commit(c, now, made_ready)]
         # Before the missing ones are reported: a sink among the others may have ended the run.
         if self.unsettled == 0:
             self._finish_if_sound(now)
         if missing:
             self._route(fresh)
-            return Reply(
-                status=Status.NO_BLOB, worker=self._worker_of(instance), missing=missing, now=now
-            )
+            worker = self._worker_of(instance)
+            return Reply(status=Status.NO_BLOB, worker=worker, missing=tuple(missing), now=now)
         self._promote(now)
         return self._next_work(instance, want, sorted(made_ready), now, fresh)
 
@@ -280,12 +281,11 @@ class Machine(Tasks):
         if self._is_over(now):
             return dict.fromkeys(instances, Status.STOP)
         self.start_by = None
-        pulses = {}
+        pulses = dict.fromkeys(instances, Status.FENCED)
         for instance in instances:
-            known = instance in self.leases
-            if known:
+            if instance in self.leases:
                 self.leases[instance] = now + lease_s
-            pulses[instance] = Status.TASKS if known else Status.FENCED
+                pulses[instance] = Status.TASKS
         # After the renewals: an instance whose supervisor comes late, but comes, loses nothing.
         self.reap(now=now, fresh=fresh)
         return pulses

@@ -12,7 +12,7 @@ graph. The text of the cells that code was written in travels along, to be shown
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, TypeAlias
 
 import msgpack
@@ -68,10 +68,7 @@ class Header:
 
     def pack(self) -> bytes:
         """Returns MessagePack: the functions as arrays, then three content hashes."""
-        lines = [
-            [f.name, f.content, f.identity, f.timeout_s, f.backoff_s, f.pure]
-            for f in self.functions
-        ]
+        lines = [astuple(function) for function in self.functions]
         packed: bytes = msgpack.packb([lines, self.archive, self.cells, self.modules])
         return packed
 
@@ -79,9 +76,19 @@ class Header:
     def unpack(cls, packed: bytes) -> Header:
         """Read what pack wrote."""
         lines, archive, cells, modules = msgpack.unpackb(packed)
-        names = ("name", "content", "identity", "timeout_s", "backoff_s", "pure")
-        functions = tuple(FunctionLine(**dict(zip(names, line, strict=True))) for line in lines)
-        return cls(functions=functions, archive=archive, cells=cells, modules=modules)
+        functions = []
+        for name, content, lasting, timeout_s, backoff_s, pure in lines:
+            functions.append(
+                FunctionLine(
+                    name=name,
+                    content=content,
+                    identity=lasting,
+                    timeout_s=timeout_s,
+                    backoff_s=backoff_s,
+                    pure=pure,
+                )
+            )
+        return cls(functions=tuple(functions), archive=archive, cells=cells, modules=modules)
 
 
 Cells: TypeAlias = Mapping[str, tuple[str, str]]
@@ -99,10 +106,8 @@ def pack_cells(cells: Cells) -> bytes:
 
 def unpack_cells(packed: bytes) -> Cells:
     """Read what pack_cells wrote."""
-    return {
-        file: (name, text)
-        for file, name, text in msgpack.unpackb(packed, unicode_errors="surrogatepass")
-    }
+    lines = msgpack.unpackb(packed, unicode_errors="surrogatepass")
+    return {file: (name, text) for file, name, text in lines}
 
 
 @dataclass(frozen=True, slots=True)

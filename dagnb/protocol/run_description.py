@@ -182,9 +182,16 @@ def describe(
     details: RunDetails = RunDetails(),
 ) -> str:
     """Returns the JSON that RunDescription.read reads, signed. O(steps + edges)."""
-    calls = [plan.dag.calls[step.task] for step in plan.steps]
+    functions = []
+    ordinals = []
+    labels = []
+    for step in plan.steps:
+        call = plan.dag.calls[step.task]
+        functions.append(call.function)
+        ordinals.append(TaskName.of(call.name).ordinal)
+        labels.append(step.resources.label())
+
     needs = sorted({step.resources for step in plan.steps}, key=Resources.label)
-    has_needs = any(resources.label() for resources in needs)
     copy_of = _first_steps([step.task for step in plan.steps])
     values = {
         "name": name,
@@ -192,9 +199,9 @@ def describe(
         "python": python_version(),
         "header": program.header,
         "names": plan.names,
-        "functions": [call.function for call in calls],
-        "copy_of": copy_of if any(first is not None for first in copy_of) else [],
-        "ordinals": [TaskName.of(call.name).ordinal for call in calls],
+        "functions": functions,
+        "copy_of": copy_of if copy_of.count(None) < len(copy_of) else [],
+        "ordinals": ordinals,
         "codes": program.codes,
         "code": program.code,
         "keys": program.keys,
@@ -202,7 +209,7 @@ def describe(
         "workers": [] if plan.is_floating else [step.worker for step in plan.steps],
         "priorities": [step.priority for step in plan.steps],
         "sinks": plan.sinks,
-        "resources": [step.resources.label() for step in plan.steps] if has_needs else [],
+        "resources": labels if any(labels) else [],
         "needs": _needs_to_json(needs),
         "structure": base64.b64encode(details.structure).decode(),
         "deadline_s": details.deadline_s,

@@ -147,9 +147,8 @@ class Tasks:
         if not self.due:
             return
         # Redis orders equal scores by text, so equal moments are ordered by the text of the task.
-        for task in sorted(
-            (t for t, at in self.due.items() if at <= now), key=lambda t: (self.due[t], str(t))
-        ):
+        due = sorted((at, str(task), task) for task, at in self.due.items() if at <= now)
+        for _, _, task in due:
             del self.due[task]
             self._ready(task, now)
 
@@ -157,7 +156,9 @@ class Tasks:
 
     def _finish(self, state: RunState, reason: str, now: float) -> None:
         self.state, self.reason, self.finished_at = state, reason, now
-        self.states = [TaskState.CANCELLED if s in _OPEN else s for s in self.states]
+        for task, task_state in enumerate(self.states):
+            if task_state in _OPEN:
+                self.states[task] = TaskState.CANCELLED
         # Every instance is woken where it waits, which is the list of its kind.
         for instance in self.leases:
             self._hint(self.roster.kinds.get(instance, ""), "stop")
@@ -180,11 +181,8 @@ class Tasks:
         """
         if self.state is RunState.RUNNING and self.start_by is not None and now >= self.start_by:
             self._finish(RunState.CANCELLED, NEVER_STARTED, now)
-        if (
-            self.state is RunState.RUNNING
-            and self.deadline_at is not None
-            and now >= self.deadline_at
-        ):
+        deadline_at = self.deadline_at
+        if self.state is RunState.RUNNING and deadline_at is not None and now >= deadline_at:
             self._finish(RunState.DEADLINE, "the deadline passed", now)
         return self.state is not RunState.RUNNING
 
@@ -258,9 +256,9 @@ class Tasks:
 
     def _is_gone(self, task: int) -> bool:
         """Returns whether a task has no readable result: not done, or the bytes are gone."""
-        return self.states[task] is not TaskState.DONE or not self.has_blob(
-            task, self.results[task]
-        )
+        if self.states[task] is not TaskState.DONE:
+            return True
+        return not self.has_blob(task, self.results[task])
 
     def _uncomplete(self, tasks: Sequence[int], now: float) -> None:
         """Make done tasks wait again whose bytes are gone, with those of their inputs also gone."""
@@ -279,11 +277,8 @@ class Tasks:
                 self.n_set[start] -= 1
             self._event(now, "lost", task, "")
             undone.append(task)
-            stack.extend(
-                u
-                for u in self.records[task].upstream
-                if self.states[u] is TaskState.DONE and self._is_gone(u)
-            )
+            done = [u for u in self.records[task].upstream if self.states[u] is TaskState.DONE]
+            stack.extend(filter(self._is_gone, done))
         # Only now: whether a task is ready depends on which of its inputs were undone above.
         for task in undone:
             self._ready_or_skip(task, now)
@@ -344,7 +339,7 @@ class Tasks:
 
     def _worker_of(self, instance: str) -> str:
         member = self.roster.held.get(instance)
-        return self.roster.name(member) if member is not None else ""
+        return "" if member is None else self.roster.name(member)
 
     def _event(self, now: float, kind: str, task: int, worker: str) -> None:
         self.events.append(Event(now, kind, task, worker))

@@ -358,11 +358,10 @@ class MemoryStore:
             stored.blobs.pop((task, address.token), None)
         machine.discarded.clear()
         if machine.state is not RunState.RUNNING:
-            kept = {
-                (s, machine.results[s].token)
-                for s in machine.submission.sinks
-                if s in machine.results
-            }
+            kept = set()
+            for sink in machine.submission.sinks:
+                if sink in machine.results:
+                    kept.add((sink, machine.results[sink].token))
             # In place: the machine's `has_blob` looks into this very dictionary.
             for key in stored.blobs.keys() - kept:
                 del stored.blobs[key]
@@ -382,11 +381,11 @@ def _observation(run: str, machine: Machine, cursor: str, now: float) -> Observa
     """
     first = max(int(cursor or 0), len(machine.events) - _EVENTS_KEPT)
     failing = {event.task for event in machine.events[first:] if event.kind in {"fail", "retry"}}
-    workers = {
-        machine.roster.name(member): ("active", instance)
-        for instance, member in machine.roster.held.items()
-    }
-    workers |= {machine.roster.name(member): ("invoked", "") for member in machine.roster.invoked}
+    workers = {}
+    for instance, member in machine.roster.held.items():
+        workers[machine.roster.name(member)] = ("active", instance)
+    for member in machine.roster.invoked:
+        workers[machine.roster.name(member)] = ("invoked", "")
     return Observation(
         run=run,
         state=machine.state,

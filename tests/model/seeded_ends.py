@@ -277,7 +277,7 @@ ENDS = (
         "open tasks stay open at the end",
         "two tasks apart: batches of 2, crash",
         "I6 terminal",
-        ("_finish", "if s in _OPEN", "if s is TaskState.READY"),
+        ("_finish", "if task_state in _OPEN", "if task_state is TaskState.READY"),
     ),
     in_machine(
         "queues keep their tasks at the end",
@@ -302,7 +302,7 @@ ENDS = (
         "the deadline is not looked at",
         "one: crash, deadline",
         "I7 budgets",
-        ("_is_over", "now >= self.deadline_at", "False"),
+        ("_is_over", "now >= deadline_at", "False"),
     ),
     in_machine(
         "who registers does not take part",

@@ -98,7 +98,7 @@ WORK = (
         "results that come after the end are not thrown away",
         "chain-2, both sinks: lost blob, suspicion",
         "I10 bytes",
-        ("complete", "if self.results.get(c.task) != c.address", "if False"),
+        ("complete", "if self.results.get(commit.task) != commit.address", "if False"),
     ),
     in_machine(
         "a repeated commit throws its own result away",
