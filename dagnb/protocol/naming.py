@@ -65,7 +65,7 @@ class KnownRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class RunMatch:
     """The run that is meant. others: more runs that the text may mean, newest first."""
 
     run: KnownRun
@@ -84,7 +84,7 @@ def newest_first(known: Iterable[KnownRun]) -> list[KnownRun]:
     return sorted(known, key=lambda run: (run.submitted_at, run.run), reverse=True)
 
 
-def find_run(text: str, known: Iterable[KnownRun], purpose: Purpose = Purpose.LOOK) -> Found:
+def find_run(text: str, known: Iterable[KnownRun], purpose: Purpose = Purpose.LOOK) -> RunMatch:
     """Returns the run meant by the text among those known, by the rules above.
 
     Raises AmbiguousNameError, UnknownRunError, or RunNotStoredError for a run that can no longer
@@ -110,14 +110,14 @@ def find_run(text: str, known: Iterable[KnownRun], purpose: Purpose = Purpose.LO
         raise _unknown_run(wanted, runs)
 
     if purpose is not Purpose.LOOK:
-        return Found(_to_end(wanted, by_id, last, named, beginning, purpose))
+        return RunMatch(_to_end(wanted, by_id, last, named, beginning, purpose))
     if by_id or last or named:
         first, *others = dict.fromkeys([*by_id, *last, *named])
         # A whole id and `last` mean one run, whatever others are called.
-        return Found(first, () if by_id or last else tuple(others))
+        return RunMatch(first, () if by_id or last else tuple(others))
     if len(beginning) > 1:
         raise _several_begin(wanted, beginning)
-    return Found(beginning[0])
+    return RunMatch(beginning[0])
 
 
 def _to_end(

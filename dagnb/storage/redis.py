@@ -383,7 +383,7 @@ class RedisStore:
             self.link.require_run(run, state)
             return bool(state.decode() != RunState.RUNNING)
 
-        await self.link.hear(prefix + "end", is_over, timeout_s)
+        await self.link.wait_message(prefix + "end", is_over, timeout_s)
 
     # ---- parts ----
 

@@ -306,7 +306,7 @@ class RedisConnection:
             popped = self._execute(self.blocking, "BLPOP", key, max(timeout_s, 0.001))
             await _within(timeout_s + self.answer_s, popped)
 
-    async def hear(
+    async def wait_message(
         self, channel: str, is_over: Callable[[], Awaitable[bool]], timeout_s: float
     ) -> None:
         """Return when a message comes, `is_over` says so, the time is up, or the server is lost.

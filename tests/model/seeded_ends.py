@@ -1,4 +1,4 @@
-"""Seeded mutants of how attempts, results and runs end: what each does wrong, what shows it, what breaks."""
+"""Seeded mutants of the ends of attempts, results and runs."""
 
 from __future__ import annotations
 
@@ -133,7 +133,8 @@ ENDS = (
         "chain-3: 2 lost blobs",
         "",
         ("_uncomplete", "stack.extend(", "(lambda gone: None)("),
-        survives="who computes the input again reports what it misses: one more round a level, the same end",
+        survives="the instance that computes the input again reports what it misses: "
+        "one more round a level, the same end",
     ),
     in_machine(
         "lost: the bits stay",

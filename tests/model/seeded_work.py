@@ -1,4 +1,4 @@
-"""Seeded mutants of how work is committed, given and taken back: what each does wrong, what shows it, what breaks."""
+"""Seeded mutants of the ways in which work is committed, given and taken back."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _TOUCH = """if member is not None:
         # Its queue has room for a member again, and ready tasks that waited for one.
         self.roster.touched.add(member[0])"""
 
+_LEAVE = "if not self.running.get(instance): self.roster.release(instance)"
 _STAY = """if tasks:
             break
         return []"""
@@ -38,7 +39,8 @@ WORK = (
         "diamond: mixed, hints",
         "",
         ("_commit", _BIT, _COUNT),
-        survives="a done task is not committed twice and a lost one takes its count back: the bit is a second defence",
+        survives="a done task is not committed twice and a lost one takes its count back: "
+        "the bit is a second defence",
     ),
     in_machine(
         "a counter that is not reset by a loss",
@@ -120,7 +122,7 @@ WORK = (
         (
             "register",
             "self._promote(now)",
-            "self._promote(now)\n    if not self.running.get(instance): self.roster.release(instance)",
+            f"self._promote(now)\n    {_LEAVE}",
         ),
     ),
     in_machine(

@@ -1,6 +1,7 @@
 """Copies of a machine, and the canonical form of one: what two states must share to behave alike.
 
-Left out: times, nonces, serial numbers, events, hints; errors, for the invariants tie them to what was spent.
+Left out are times, nonces, serial numbers, events, hints; and errors, which the invariants tie to
+the budgets that were spent.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _FIELDS = frozenset(
 
 
 def copy_of(machine: Machine, has_blob: HasBlob) -> Machine:
-    """A machine that shares nothing that changes. Its events, hints and discarded results start empty."""
+    """Returns a copy that shares nothing that changes; its events and hints start empty."""
     # A field unknown here would be shared by all copies, and no state would be what it seems.
     assert machine.__dict__.keys() == _FIELDS, machine.__dict__.keys() ^ _FIELDS
     copy = object.__new__(Machine)

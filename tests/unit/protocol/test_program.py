@@ -279,7 +279,8 @@ def test_a_task_weighs_at_most_150_bytes_beyond_its_arguments(
     n_bytes = (made.n_bytes - arguments) / 1_000
 
     summary.append(
-        f"bytes a task, {shape.__name__} of 1,000: {n_bytes:.0f} beyond {arguments / 1_000:.0f} of arguments"
+        f"bytes a task, {shape.__name__} of 1,000: {n_bytes:.0f} "
+        f"beyond {arguments / 1_000:.0f} of arguments"
     )
     assert n_bytes <= 150
 
