@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -191,6 +192,34 @@ def test_a_description_tells_the_deadline_under_its_signature() -> None:
 
     assert told(plan, deadline_s=2.5).deadline_s == 2.5
     assert told(plan).deadline_s is None
+
+
+def twice() -> Plan:
+    """same-0 is computed on w0 and, once more, on w1; same-1 reads the copy."""
+    first = same()
+    dag = Dag.of(same(first))
+    steps = (
+        Step(task=0, worker="w0"),
+        Step(task=0, worker="w1", priority=1),
+        Step(task=1, upstream=(1,), worker="w1", priority=2),
+    )
+    return Plan(dag=dag, steps=steps, planner="p")
+
+
+def test_a_description_says_which_steps_are_copies_and_which_call_each_one_is() -> None:
+    description = told(twice())
+
+    assert description.names == ("same-0", "same-0'", "same-1")
+    assert description.copy_of == (None, 0, None)
+    assert description.ordinals == (0, 0, 1)
+
+
+def test_copies_and_ordinals_of_an_older_description_follow_from_its_names() -> None:
+    description = told(twice())
+    older = json.loads(description.meta)
+    del older["copy_of"], older["ordinals"]
+
+    assert RunDescription.read(json.dumps(older)) == description
 
 
 def test_a_description_brings_back_the_plan_the_pool_and_the_forecast() -> None:
