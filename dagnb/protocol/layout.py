@@ -57,7 +57,7 @@ class Layout:
     __repr__ = brief
 
     def submission(self, run: str, bodies: Sequence[bytes], **terms: Any) -> Submission:
-        """Returns the submission. bodies: one per step, or none at all. terms: more of its fields."""
+        """Returns the submission. bodies: one per step, or none. terms: more of its fields."""
         packed = []
         for record, body in zip(self.records, bodies or [b""] * len(self.records), strict=True):
             packed.append(replace(record, body=body).pack())

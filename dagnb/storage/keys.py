@@ -26,7 +26,7 @@ All keys of a run share one hash tag, so one cluster slot.
 | `log`    | hash   | complete, fail    | position -> its output, shortened |
 | `v`, `z` | hash   | complete, put     | "position:token" -> small result; `z` those of sinks |
 | `b:...`  | string | plain SET         | chunk `b:<position>:<token>:<i>` of a large result |
-| `big`    | set    | complete          | "position:token:n_chunks" of large ones; unlinked at the end |
+| `big`    | set    | complete          | "position:token:n_chunks" of large ones, till the end |
 | `bigz`   | set    | complete          | the same for sinks, which stay |
 | `spawn`  | list   | route, end        | hints: names of invoked workers, "stop"; `spawn:<kind>` |
 | `use`    | set    | `use`             | hashes of the content that the run uses |

@@ -365,6 +365,7 @@ class MemoryStore:
             # In place: the machine's `has_blob` looks into this very dictionary.
             for key in stored.blobs.keys() - kept:
                 del stored.blobs[key]
+        # Before the hints are taken, which it looks at.
         stored.is_needed = stored.is_needed or machine.needs()
         hints = machine.take_hints()
         for kind, names in hints.items():

@@ -216,6 +216,8 @@ class RedisStore:
     ) -> dict[str, Status]:
         """See Coordinator.heartbeat."""
         touched, *pulses = await self._step("heartbeat", run, lease_s, *instances)
+        # The step renewed the keys of the run; the list of runs has another cluster slot, so it
+        # is written apart.
         if touched:
             clock, ttl_ms = await self.link.ask(
                 [("TIME",), ("HGET", self._prefix(run) + "m", "ttl_ms")]

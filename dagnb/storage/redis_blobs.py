@@ -233,7 +233,7 @@ async def read_pieces(
     time more than the values and one window are held.
     """
     places = [(value, piece) for value, (_, n) in enumerate(wanted) for piece in range(n)]
-    # With nothing in pieces, one empty window still carries the head.
+    # Without values in pieces, one empty window still carries the head.
     windows = list(
         portions(places, lambda place: min(CHUNK_BYTES, wanted[place[0]][0]), WINDOW_BYTES)
     ) or [[]]

@@ -66,14 +66,14 @@ local function bind()
   pack, unpack_one, unpack_limit = struct.pack, cmsgpack.unpack_one, cmsgpack.unpack_limit
 end
 
--- A float with all its digits: '%g' alone would move moments by microseconds.
+-- A float with all its digits. Lua itself prints 14, which would move a moment by 50 microseconds.
 local function text(number)
   return format('%.17g', number)
 end
 
 local TEXTS = {}
 
--- The text of a position, remembered: printing it is the dearest act of a small step.
+-- The text of a position, remembered, for printing a number is costly.
 local function id(position)
   local known = TEXTS[position]
   if not known then
@@ -121,7 +121,7 @@ local function count_keys(command, keys)
   return n
 end
 
--- Lists come sorted nearly always, and sorting them again costs more than looking.
+-- Most lists come sorted, and looking costs less than sorting.
 local function sort_if_needed(list)
   for i = 2, #list do
     if list[i] < list[i - 1] then

@@ -42,7 +42,12 @@ def test_an_error_written_before_causes_notes_and_context_were_told_reads() -> N
 
     assert read(worker="w", frames=[frame], traceback=["text"], at=2.0) == TaskError(
         task="f-0", attempt=1, worker="w", **RAISED, traceback=("text",), at=2.0, final=True,
-        frames=(Frame(file="a.py", line=3, function="f", source="1 / 0", end_line=3, column=0, end_column=5),),
+        frames=(
+            Frame(
+                file="a.py", line=3, function="f", source="1 / 0",
+                end_line=3, column=0, end_column=5,
+            ),
+        ),
     )  # fmt: skip
 
 

@@ -17,7 +17,8 @@ def test_every_script_is_a_part_of_the_library() -> None:
 
 def test_the_library_begins_with_its_name_and_uses_no_function_before_it_is_there() -> None:
     code = re.sub(r"--[^\n]*", lambda comment: " " * len(comment[0]), SOURCE)
-    began = {each[1]: each.start() for each in re.finditer(r"^local function (\w+)", code, re.MULTILINE)}
+    functions = re.finditer(r"^local function (\w+)", code, re.MULTILINE)
+    began = {function[1]: function.start() for function in functions}
 
     assert SOURCE.startswith(f"#!lua name={LIBRARY}\n")
     assert f"local LIBRARY = '{LIBRARY}'\n" in SOURCE
