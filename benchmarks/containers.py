@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 from dagnb_workers import Docker, Processes
 from dagnb_workers.agent.client import store_url
 from dagnb_workers.launchers.docker.engine import connect
-from dagnb_workers.launchers.docker.settings import store_place
+from dagnb_workers.launchers.docker.settings import store_access
 from dagnb_workers.launchers.docker.spec import create_arguments
 
 import dagnb
@@ -215,7 +215,7 @@ def messages(n: int, image: str) -> list[float]:
     import redis  # noqa: PLC0415  # the bare thing, for once
 
     url = session.wait(store_url())
-    place = store_place(url)
+    place = store_access(url)
     terms = create_arguments(_spec(image, place.mounts), "dagnb-bench-echo", {})
     container = connect().containers.create(**terms, entrypoint=[PYTHON, "-c", ECHO, place.url])
     container.start()

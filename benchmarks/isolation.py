@@ -1,8 +1,8 @@
-"""The cost to a task of isolation: nothing of its worker shows in it, and nothing of it in the next task.
+"""The cost of isolation to a task: the worker does not show in it, nor the task in the next one.
 
-Microseconds a task, of one process without a store: stopping the loop for a call, looking at all a task could have
-changed (aspect by aspect), looking for threads; and beside them what the alternative of an audit hook would cost the
-user's own code, for ever, since a hook cannot be taken off again.
+Microseconds a task, of one process without a store: stopping the loop for a call, looking at all a
+task could have changed (aspect by aspect), looking for threads; and beside them the cost of an
+audit hook in the user's own code, for ever, since a hook cannot be taken off again.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from dagnb_workers.surroundings import left_behind
 from dagnb_workers.surroundings.aspects import of_process
 from dagnb_workers.surroundings.isolation import Isolation
 from dagnb_workers.surroundings.output import opened
-from dagnb_workers.worker.executor import call_here
-from dagnb_workers.worker.turns import Turns
+from dagnb_workers.worker.executor import Turns, call_here
 
 from dagnb.graph.context import TaskContext
 
 N = 200
 TIMES = 300
-"""many short measurements, of which the shortest counts: few of them are interrupted by other processes"""
+"""many short measurements, of which the shortest counts: other processes interrupt few of them"""
 HERE = TaskContext(run="r", task="nothing-0", attempt=1, seed=0, worker="~/1")
 CALL: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
 
@@ -78,7 +77,8 @@ value = [[i] for i in range(100)]
 log = logging.getLogger("x")
 log.addHandler(logging.NullHandler())
 log.propagate = False
-for act in (lambda: copy.deepcopy(value), lambda: log.warning("x"), lambda: open("/dev/null").close()):
+acts = lambda: copy.deepcopy(value), lambda: log.warning("x"), lambda: open("/dev/null").close()
+for act in acts:
     print(min(timeit.repeat(act, number=50, repeat=300)) / 50 * 1e6)
 """
 

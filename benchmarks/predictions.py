@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from dagnb.prediction.observation import Target
 from dagnb.prediction.predictor import Predictor
-from dagnb.prediction.target import Target
 from dagnb.trace.sample import Sample
 
 FIRST = 250

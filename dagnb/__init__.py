@@ -1,12 +1,13 @@
-"""dagnb: notebook functions as a DAG, planned, and run by workers that coordinate over Redis without a scheduler.
+"""dagnb: notebook functions as a DAG, planned and run by workers that coordinate over Redis alone.
 
 Holds: the public names; the hub that the three arms (kernel_ext, workers, planners) import.
 May import: its own rooms.
 Must not know: the arms; they are found by name through entry points.
 Start at: client.py.
 
-A public name is loaded when it is first used, with the room it is of and no other: agents and workers start three times
-faster for it, and a task in a container, where the packages of the client are missing, still has `dagnb.context()`.
+A public name is loaded when it is first used, with its own room and no other: agents and workers
+start three times faster for it, and a task in a container, where the packages of the client are
+missing, still has `dagnb.context()`.
 """
 
 from __future__ import annotations
@@ -53,8 +54,12 @@ __all__ = [
     "workers",
 ]
 
+# public name -> its room.
 _ROOMS = {
-    **dict.fromkeys(("attach", "plan", "run", "runs", "simulate", "workers"), "dagnb.client"),
+    **dict.fromkeys(
+        ("attach", "plan", "run", "runs", "simulate", "workers"),
+        "dagnb.client",
+    ),
     "TaskFailedError": "dagnb.errors",
     "context": "dagnb.graph.context",
     "Resources": "dagnb.graph.resources",
@@ -64,33 +69,32 @@ _ROOMS = {
     **dict.fromkeys(("Redis", "configure"), "dagnb.session"),
     **dict.fromkeys(("compare", "export", "history", "predict"), "dagnb.analysis"),
 }
-"""public name -> its room"""
 
 
 def __getattr__(name: str) -> Any:
-    """A public name, on first use (PEP 562)."""
+    """Returns a public name, loaded on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module 'dagnb' has no attribute {name!r}")
-    found = importlib.import_module("dagnb.errors") if name == "errors" else _of_room(name)
-    return globals().setdefault(name, found)
-
-
-def _of_room(name: str) -> Any:
-    return getattr(importlib.import_module(_ROOMS[name]), name)
+    if name == "errors":  # the only public name that is a module
+        thing: Any = importlib.import_module("dagnb.errors")
+    else:
+        thing = getattr(importlib.import_module(_ROOMS[name]), name)
+    # Kept, so that this function is called once a name. Two threads may load it at once.
+    return globals().setdefault(name, thing)
 
 
 def __dir__() -> list[str]:
-    """The public names, loaded or not."""
+    """Returns the public names, loaded or not."""
     return sorted({*globals(), *__all__})
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """`%load_ext dagnb`: hand over to the notebook arm."""
+    """Load the arm of notebooks, for `%load_ext dagnb`."""
     _extension("ipython")(ipython)
 
 
 def unload_ipython_extension(ipython: Any) -> None:
-    """`%unload_ext dagnb`: take back what load_ipython_extension gave."""
+    """Undo load_ipython_extension, for `%unload_ext dagnb`."""
     _extension("ipython_unload")(ipython)
 
 

@@ -1,4 +1,4 @@
-"""What would be if: other planners and other prices on runs of the past, functions as they are known, the history."""
+"""Questions that need no run: other planners or costs, the forecast of a function, the history."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ from dagnb.graph.node import Node
 from dagnb.graph.targets import Targets
 from dagnb.graph.task import Task
 from dagnb.handle import Run
+from dagnb.planning.basis import Basis
 from dagnb.planning.planner import Planner, Problem
 from dagnb.protocol.messages import RunState
 from dagnb.run_history.history import RUNS, History, HistoryEntry
 
+# Above so many tasks, planners that prove their plan optimal are left out unless asked for by name.
 EXACT_TASKS = 40
-"""where there are more tasks, planners that prove their plan to be the best are left out, unless asked for"""
 FORMATS = ("chrome", "wfformat")
 
 _COSTS = ("measured", "predicted")
+# Planner -> settings that keep it short where it was not asked for by name.
 _HURRIED = {"exact": {"limit_s": 5.0}}
-"""planners that would let one wait long -> how they are kept short where nobody asked for them by name"""
+# Seconds to wait until the run before is in the history.
 _LEARNING_S = 1.0
-"""so long for the run before to be kept"""
 _WORKFLOW = ".json"
 
 
@@ -50,25 +51,26 @@ def compare(
     cold_s: float | None = None,
     bytes_per_s: float | None = None,
 ) -> Comparison:
-    """What several planners make of the same work, side by side; nothing runs.
+    """Compares planners on the same work, side by side; nothing runs.
 
-    of: a node or several; a run, its name, its id, the beginning of that, or 'last'; a workflow in WfFormat or the path
-    of its .json file. planners: names or objects, all that are installed by default. costs: of a run, what it measured,
-    or what is 'predicted' now. cap, cold_s, bytes_per_s: what if there were so many workers at a time, cold starts took
-    so long, transfers were so fast?
+    of: a node or several; a run, its name, its id, the beginning of that, or 'last'; a workflow in
+    WfFormat or the path of its .json file. planners: names or objects; all installed by default.
+    costs: those that a run 'measured', or those 'predicted' now. workers: to plan for, as in `run`.
+    cap: workers at a time. cold_s: seconds of a cold start. bytes_per_s: speed of transfers.
     Raises UnknownNameError, ConfigError, RunMissingError.
     """
     if costs not in _COSTS:
         raise ConfigError(f"costs={costs!r}: must be 'measured' or 'predicted'.")
     session.wait_for_pending(_LEARNING_S)
-    name, problem = _asked(of, workers, costs)
+    name, problem = _named_problem(of, workers, costs)
     problem = changed(problem, cap=cap, cold_s=cold_s, bytes_per_s=bytes_per_s)
     return compare_plans(problem, _planners(planners, len(problem.dag)), name, perf_counter)
 
 
 def predict(function: str | Task[..., Any], *, n_bytes: int | None = None) -> FunctionForecast:
-    """How long a function is expected to run and how much it gives, by resources; n_bytes: for so much to read.
+    """Returns the expected duration and output size of a function, by resources.
 
+    n_bytes: that it reads; the median of past runs by default.
     Raises UnknownNameError for the name of a function that never ran.
     """
     if n_bytes is not None and n_bytes < 0:
@@ -76,48 +78,56 @@ def predict(function: str | Task[..., Any], *, n_bytes: int | None = None) -> Fu
             f"n_bytes={n_bytes!r}: must be 0 or more; leave it out for what is usual."
         )
     session.wait_for_pending(_LEARNING_S)
-    if isinstance(function, Task):
-        code, options = identity(function.function), function.options
-        return function_forecast(
-            function.name, knowledge(), code=code, options=options, n_bytes=n_bytes
-        )
-    return function_forecast(function, knowledge(), n_bytes=n_bytes)
+    if not isinstance(function, Task):
+        return function_forecast(function, knowledge(), n_bytes=n_bytes)
+    # A task brings its code and hints: so a function that never ran has a forecast, too.
+    code, options = identity(function.function), function.options
+    return function_forecast(
+        function.name, knowledge(), code=code, options=options, n_bytes=n_bytes
+    )
 
 
 def history(limit: int = 100) -> list[HistoryEntry]:
-    """The runs that are kept to learn from, newest first."""
+    """Returns the runs in the history, newest first."""
     session.wait_for_pending(_LEARNING_S)
     return History().runs(limit)
 
 
 def export(run: Run[Any] | Past | str, to: str = "chrome") -> str:
-    """A run as JSON for others: 'chrome' for Perfetto and chrome://tracing, 'wfformat' for simulators of workflows."""
+    """Returns a run as JSON for other programs.
+
+    to: 'chrome' for Perfetto and chrome://tracing, 'wfformat' for simulators of workflows.
+    """
     if to not in FORMATS:
         raise UnknownNameError("format", to, FORMATS)
-    found = past(run)
+    done = past(run)
+    description = done.description
     if to == "wfformat":
-        return write(found.description.dag, found.trace, name=found.description.name)
-    outlook = forecast_of(run.plan) if isinstance(run, Run) and run.plan is not None else None
-    planned = outlook.trace if outlook is not None else None
+        return write(description.dag, done.trace, name=description.name)
+
+    # Only the process that planned a run has its plan; the timeline then shows it beside the run.
+    planned = None
+    if isinstance(run, Run) and run.plan is not None:
+        expected = forecast_of(run.plan)
+        planned = expected.trace if expected is not None else None
     return chrome_trace(
-        found.trace,
-        planned=planned,
-        name=found.description.name,
-        upstream=found.description.upstream,
+        done.trace, planned=planned, name=description.name, upstream=description.upstream
     )
 
 
 def past(run: Run[Any] | Past | str, *, store: Any = None, workers: Any = None) -> Past:
-    """A run that is over: by its id, the beginning of it, its name, or 'last'; from the history, else from the store.
+    """Returns a run that is over, from the history, else from the store.
 
-    store, workers: where the runs are that the history does not know yet.
-    Raises RunError while it goes on, RunMissingError when neither knows it, AmbiguousNameError.
+    run: its id, the beginning of that, its name, or 'last'. store, workers: where to look for runs
+    that are not in the history yet.
+    Raises RunError while it is running, RunMissingError when neither has it, AmbiguousNameError.
     """
     if isinstance(run, Past):
         return run
     if isinstance(run, str):
         session.wait_for_pending(_LEARNING_S)
-        return _kept(run.strip().upper()) or _called(run, store, workers)
+        # Ids first: they need no store, which may be out of reach.
+        return _in_history(run.strip().upper()) or _past_named(run, store, workers)
     now = run.snapshot()
     if now.seen.state is RunState.RUNNING:
         raise RunError(
@@ -126,26 +136,29 @@ def past(run: Run[Any] | Past | str, *, store: Any = None, workers: Any = None) 
     return Past(run=run.id, description=now.description, state=now.seen.state, trace=now.trace)
 
 
-def _called(text: str, store: Any, workers: Any) -> Past:
-    """The run meant by a text that is not the id of a run of the history."""
+def _past_named(text: str, store: Any, workers: Any) -> Past:
+    """Returns the run meant by a text that is not the id of a run in the history."""
     known = client.find_run(text, store=store, workers=workers, needs_store=False)
-    kept = _kept(known.run)
-    return (
-        kept if kept is not None else past(client.attach(known.run, store=store, workers=workers))
-    )
+    kept = _in_history(known.run)
+    if kept is not None:
+        return kept
+    return past(client.attach(known.run, store=store, workers=workers))
 
 
-def _kept(run: str) -> Past | None:
-    """The run of the history with this id; None where there is none."""
-    line = next((line for line in History().runs(RUNS) if line.run == run), None)
-    if line is None:
-        return None
-    description, trace = History().run(run)
-    return Past(run=run, description=description, state=RunState(line.state), trace=trace)
+def _in_history(run: str) -> Past | None:
+    """Returns the run of the history with this id, None where there is none."""
+    for entry in History().runs(RUNS):
+        if entry.run == run:
+            description, trace = History().run(run)
+            return Past(run=run, description=description, state=RunState(entry.state), trace=trace)
+    return None
 
 
 def workflow(path: Path) -> Workflow:
-    """What a file in WfFormat holds. Raises ConfigError when it cannot be read, GraphError when it makes no sense."""
+    """Returns the workflow in a WfFormat file.
+
+    Raises ConfigError when it cannot be read, GraphError when it is no DAG.
+    """
     try:
         return read(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -154,77 +167,84 @@ def workflow(path: Path) -> Workflow:
         ) from error
 
 
-# ---- what is asked about ----
+# ---- the problem ----
 
 
-def _asked(of: Any, workers: Any, costs: str) -> tuple[str, Problem]:
-    """The name of the work, and the problem that planners are given."""
+def _named_problem(of: Any, workers: Any, costs: str) -> tuple[str, Problem]:
+    """Returns the name of the work, and the problem that planners are given."""
     match of:
         case Node() | list() | tuple() | dict():
-            return _of_nodes(Targets.of(of).nodes, workers)
+            dag = Dag.of(*Targets.of(of).nodes)
+            return dag.calls[dag.sinks[-1]].function, _problem(dag, workers)
         case Workflow():
-            return of.name, _of_workflow(of, workers)
+            return of.name, _problem_of_workflow(of, workers)
         case Path():
-            return _asked(workflow(of), workers, costs)
+            return _named_problem(workflow(of), workers, costs)
         case str() if of.endswith(_WORKFLOW):
-            return _asked(Path(of), workers, costs)
+            return _named_problem(Path(of), workers, costs)
         case str() | Run():
-            return _asked(past(of), workers, costs)
+            return _named_problem(past(of), workers, costs)
         case Past():
-            problem = of.measured(knowledge()) if costs == "measured" else of.predicted(knowledge())
-            return of.description.name, problem if workers is None else _elsewhere(problem, workers)
+            make = of.measured if costs == "measured" else of.predicted
+            problem = make(knowledge())
+            if workers is not None:
+                problem = _on_other_workers(problem, workers)
+            return of.description.name, problem
     raise ConfigError(
-        f"{of!r:.80} cannot be compared: give a node, a list or dict of nodes, a run or its id, or a WfFormat file."
+        f"{of!r:.80} cannot be compared: give a node, a list or dict of nodes, a run or its id,"
+        " or a WfFormat file."
     )
 
 
-def _of_nodes(nodes: tuple[Node[Any], ...], workers: Any) -> tuple[str, Problem]:
-    dag = Dag.of(*nodes)
-    return dag.calls[dag.sinks[-1]].function, _here(dag, workers)
-
-
-def _of_workflow(of: Workflow, workers: Any) -> Problem:
-    """Times and sizes as the file tells them; what it leaves out is as past runs here lead to expect."""
-    problem = _here(of.dag, workers)
-    costs = problem.costs.with_(
-        run_s={**problem.costs.run_s, **of.run_s},
-        output_bytes={**problem.costs.output_bytes, **of.output_bytes},
+def _problem_of_workflow(of: Workflow, workers: Any) -> Problem:
+    """Returns a problem with the times and sizes of a file; the rest is predicted."""
+    problem = _problem(of.dag, workers)
+    costs = problem.costs
+    measured = dict.fromkeys(of.run_s, Basis(f"measured in {of.name}"))
+    costs = costs.with_(
+        run_s={**costs.run_s, **of.run_s},
+        output_bytes={**costs.output_bytes, **of.output_bytes},
         edge_bytes=of.edge_bytes,
         external_bytes=of.external_bytes,
+        # Times to pickle were predicted for other sizes.
         known_s={},
-        doubt=replace(problem.costs.doubt, run=dict.fromkeys(of.run_s, 0.0), batch=0.0),
-        basis={**problem.costs.basis, **dict.fromkeys(of.run_s, f"measured in {of.name}")},
+        uncertainty=replace(costs.uncertainty, run=dict.fromkeys(of.run_s, 0.0), batch=0.0),
+        basis={**costs.basis, **measured},
     )
     return replace(problem, costs=costs)
 
 
-def _here(dag: Dag, workers: Any) -> Problem:
+def _problem(dag: Dag, workers: Any) -> Problem:
+    """Returns the problem as a run of this DAG would be given it now."""
     chosen = session.settings(workers=workers)
     return client.problem_for(dag, chosen, chosen.launcher())
 
 
-def _elsewhere(problem: Problem, workers: Any) -> Problem:
-    """The same tasks on other workers, which start as those do."""
-    there = _here(problem.dag, workers)
-    starts = {"cold": there.costs.cold, "warm": there.costs.warm, "starts": there.costs.starts}
-    costs = problem.costs.with_(start_series=(), program_s=there.costs.program_s, **starts)
-    return replace(problem, costs=costs, pool=there.pool)
+def _on_other_workers(problem: Problem, workers: Any) -> Problem:
+    """Returns the same tasks on other workers, with the starts of those."""
+    other = _problem(problem.dag, workers)
+    costs = problem.costs.with_(
+        start_series=(),
+        program_s=other.costs.program_s,
+        cold=other.costs.cold,
+        warm=other.costs.warm,
+        starts=other.costs.starts,
+    )
+    return replace(problem, costs=costs, pool=other.pool)
 
 
 def _planners(asked: Iterable[str | Planner] | None, n_tasks: int) -> dict[str, Planner]:
-    """Label -> planner; all that are installed by default."""
+    """Returns label -> planner; all that are installed by default."""
     if isinstance(asked, str):
         raise ConfigError(f"planners={asked!r}: that is one name. Write planners=[{asked!r}].")
-    found: dict[str, Planner] = {}
-    for one in _fitting(n_tasks) if asked is None else asked:
-        planner: Any = session.settings(planner=one).chosen_planner()
-        if asked is None and planner.name in _HURRIED:
+    chosen: dict[str, Planner] = {}
+    for name in registry.names("planner") if asked is None else asked:
+        is_hurried = asked is None and name in _HURRIED
+        if is_hurried and n_tasks > EXACT_TASKS:
+            continue
+        planner: Any = session.settings(planner=name).chosen_planner()
+        if is_hurried:
             planner = replace(planner, **_HURRIED[planner.name])
-        found[planner.name if planner.name not in found else repr(planner)] = planner
-    return found
-
-
-def _fitting(n_tasks: int) -> list[str]:
-    return [
-        name for name in registry.names("planner") if name not in _HURRIED or n_tasks <= EXACT_TASKS
-    ]
+        # Two with one name differ in their settings, which the repr shows.
+        chosen[planner.name if planner.name not in chosen else repr(planner)] = planner
+    return chosen

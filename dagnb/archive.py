@@ -1,8 +1,12 @@
-"""The user's own modules for workers that do not share their files: the sources that tasks need, as one archive.
+"""The user's own modules for workers that do not share their files: sources in one archive.
 
-Needed is what the pickled tasks mention, and what the files of that import in turn, whether it is loaded or not. A
-module that is one file goes alone; a package goes whole, with its data; of a folder without `__init__.py` the sources
-go. Modules made in memory are in no file: they are pickled, for all workers but those in this process.
+Needed are the modules that pickled tasks mention, and those that their files import in turn, loaded
+or not. A module that is one file travels alone; a package travels whole, with its data; of a folder
+without `__init__.py` the sources travel. Modules made in memory are in no file: they are pickled,
+for all workers but those in this process.
+
+Too much is better than too little: a module that is missing fails a task, one too many costs its
+size.
 """
 
 from __future__ import annotations
@@ -17,28 +21,39 @@ import sys
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.machinery import FrozenImporter, ModuleSpec, PathFinder, all_suffixes
+from importlib.machinery import (
+    FrozenImporter,
+    ModuleSpec,
+    PathFinder,
+    all_suffixes,
+)
 from types import ModuleType
 
 from dagnb.errors import GraphError
+from dagnb.failure import OWN_PACKAGES
 from dagnb.graph.pickling.made_module import LIMIT_BYTES, pack_modules
 from dagnb.sources import installed_folders, place_of, real_path
 
 MOST_FILES = 10_000
-"""Files and folders of a package, links followed: folders may be linked in more ways than can be walked"""
+"""files and folders of a package, links followed: links allow more ways than can be walked"""
 
+# Files that the error names.
 _SHOWN = 3
+
+# Longer pickles are not searched for names: it would delay the start of the run.
 _READ_BYTES = 1_000_000
+
+# Time of every file in the archive, so that equal sources give equal bytes; zip starts in 1980.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_ARMS = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
 _PROGRAMS = {"__main__", "__mp_main__"}
+
+# Beginnings of modules that extensions compiled by Cython make in each process for themselves.
 _CYTHON = ("_cython_", "cython_runtime")
-"""modules that what Cython compiled makes in each process for itself"""
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One file of an archive: its name there, its path, when it was modified, its size."""
+    """One file of an archive: its name there, its path, time of modification, size."""
 
     name: str
     path: str
@@ -47,10 +62,12 @@ class _File:
 
 
 def archive(functions: Collection[bytes], data: Collection[bytes] = ()) -> bytes:
-    """The sources of the user's modules that these pickles need, as a zip; b'' for none.
+    """Returns the sources of the user's modules that these pickles need, as a zip; b'' for none.
 
-    Equal sources give equal bytes. functions: what they import is found also where it is not loaded here. data: pickles
-    of arguments. Raises GraphError when the files come to more than 16 MB, or a module that is loaded cannot be read.
+    Equal sources give equal bytes, so that they are stored once.
+    functions: what they import is found also where it is not loaded here. data: pickles of
+    arguments.
+    Raises GraphError when the files come to more than 16 MB, or a loaded module cannot be read.
     """
     files = _needed_files(functions, data)
     total = sum(file.n_bytes for file in files)
@@ -64,10 +81,13 @@ def _too_large(files: Sequence[_File], total: int) -> GraphError:
     shown = ", ".join(f"{file.path} ({file.n_bytes / 1e6:.1f} MB)" for file in largest)
     tops = sorted({file.name.partition(os.sep)[0] for file in files})
     return GraphError(
-        f"the user's modules that these tasks need, {', '.join(tops)}, come to {total / 1e6:.1f} MB in {len(files)} "
-        f"files, more than the {LIMIT_BYTES // 1_000_000} MB in {MOST_FILES:,} files that may travel to workers which "
-        f"do not share this file system. The largest are {shown}. Move data out of the packages and mount its folder "
-        "with Docker(mounts=...), or install the packages in the image."
+        f"the user's modules that these tasks need, {', '.join(tops)}, "
+        f"come to {total / 1e6:.1f} MB in {len(files)} files, "
+        f"more than the {LIMIT_BYTES // 1_000_000} MB in {MOST_FILES:,} files "
+        "that may travel to workers which do not share this file system. "
+        f"The largest are {shown}. "
+        "Move data out of the packages and mount its folder with Docker(mounts=...), "
+        "or install the packages in the image."
     )
 
 
@@ -75,14 +95,21 @@ def _too_large(files: Sequence[_File], total: int) -> GraphError:
 
 
 def _needed_files(functions: Collection[bytes], data: Collection[bytes]) -> list[_File]:
-    """The files of all modules that are needed, sorted by name."""
+    """Returns the files of all modules that are needed, sorted by name.
+
+    functions, data: pickles. Of data only loaded modules count: it was made by code that ran here.
+    """
     loaded = _loaded()
-    waiting = {
-        name for name in loaded if any(name.encode() in pickled for pickled in (*functions, *data))
-    }
+    pickles = (*functions, *data)
+    # A search for bytes is far faster than reading pickles, and finds more rather than less.
+    waiting: set[str] = set()
+    for name in loaded:
+        if any(name.encode() in pickled for pickled in pickles):
+            waiting.add(name)
     for pickled in functions:
         waiting |= _strings(pickled)
-    found: dict[str, _File] = {}
+
+    files: dict[str, _File] = {}
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
@@ -91,42 +118,40 @@ def _needed_files(functions: Collection[bytes], data: Collection[bytes]) -> list
         seen.add(name)
         for path in loaded.get(name) or _findable(name):
             for file in _files(name, path):
-                found[file.name] = file
+                files[file.name] = file
                 if file.name.endswith(".py"):
                     waiting |= _mentioned(file.path, file.modified_ns, file.n_bytes)
-        if len(found) > MOST_FILES:
-            break
-    return [found[name] for name in sorted(found)]
+        if len(files) > MOST_FILES:
+            break  # too large already, as the caller says
+    return [files[name] for name in sorted(files)]
 
 
 def _strings(pickled: bytes) -> set[str]:
-    """The top-level names of whatever may be a module among the texts of a pickle: names that code uses are there."""
-    if (
-        len(pickled) > _READ_BYTES
-    ):  # a function that encloses data; what is loaded is found without reading it
+    """Returns the top-level names of all texts of a pickle that may name a module.
+
+    Names that code uses are among them.
+    """
+    # A function that encloses data; loaded modules are found without reading it.
+    if len(pickled) > _READ_BYTES:
         return set()
-    texts = {
-        argument for _, argument, _ in pickletools.genops(pickled) if isinstance(argument, str)
-    }
+    texts: set[str] = set()
+    for _, argument, _ in pickletools.genops(pickled):
+        if isinstance(argument, str):
+            texts.add(argument)
     return _tops(texts)
 
 
 @functools.lru_cache(maxsize=1024)
 def _mentioned(path: str, modified_ns: int, n_bytes: int) -> frozenset[str]:
-    """The top-level names that a source imports, and texts in it that may be names of modules.
+    """Returns the top-level names that a source imports, and texts in it that may name modules.
 
-    modified_ns, n_bytes: of the file, so that an edited one is read anew.
+    modified_ns, n_bytes: of the file; an edited one is read anew.
     """
     try:
         with open(path, "rb") as source:
             tree = ast.parse(source.read())
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        RecursionError,
-    ):  # not needed: whoever imports it is told
-        return frozenset()
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return frozenset()  # a task that imports it fails with this error, which names the file
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -134,25 +159,28 @@ def _mentioned(path: str, modified_ns: int, n_bytes: int) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # An argument of importlib.import_module, perhaps.
             names.add(node.value)
     return frozenset(_tops(names))
 
 
 def _tops(names: Iterable[str]) -> set[str]:
-    return {
-        name.partition(".")[0]
-        for name in names
-        if all(part.isidentifier() for part in name.split("."))
-    }
+    tops = set()
+    for name in names:
+        parts = name.split(".")
+        if all(map(str.isidentifier, parts)):
+            tops.add(parts[0])
+    return tops
 
 
 def _loaded() -> dict[str, list[str]]:
-    """name -> places, of the user's top-level modules that are loaded."""
-    found = {}
+    """Returns name -> places, of the user's top-level modules that are loaded."""
+    loaded = {}
+    # A copy, as other threads import meanwhile.
     for name, module in list(sys.modules.items()):
         if "." not in name and (places := _places(name, getattr(module, "__spec__", None))):
-            found[name] = places
-    return found
+            loaded[name] = places
+    return loaded
 
 
 def _findable(name: str) -> list[str]:
@@ -163,26 +191,28 @@ def _findable(name: str) -> list[str]:
     if name in sys.modules or name in sys.builtin_module_names or name in sys.stdlib_module_names:
         return []
     try:
-        spec = PathFinder.find_spec(name)
+        spec = PathFinder.find_spec(name)  # runs no code of the module
     except (ImportError, OSError, ValueError):
         return []
     return _places(name, spec) if spec is not None and spec.has_location else []
 
 
 def _places(name: str, spec: object) -> list[str]:
-    """The source file of a module, the folder of a package, the folders of a namespace package; [] for no user's."""
+    """Returns the source file of a module, the folder of a package, or folders of a namespace.
+
+    Nothing for modules that are not the user's.
+    """
     place = place_of(spec)
-    if name in _ARMS or name in _PROGRAMS or place is None:
+    if name in OWN_PACKAGES or name in _PROGRAMS or place is None:
         return []
     file, folders = place
-    own = file if folders is None else os.path.dirname(file)
-    found = [own] if file else list(folders or ())
+    paths = list(folders or ())
+    if file:
+        paths = [file if folders is None else os.path.dirname(file)]
     installed = installed_folders()
-    return [
-        path
-        for path in found
-        if not path.startswith(installed) and not real_path(path).startswith(installed)
-    ]
+    own = [path for path in paths if not path.startswith(installed)]
+    # Nor what lies behind a link into an installed folder.
+    return [path for path in own if not real_path(path).startswith(installed)]
 
 
 # ---- which files ----
@@ -194,63 +224,71 @@ def _files(name: str, path: str) -> Iterator[_File]:
         is_regular = os.path.isfile(os.path.join(path, "__init__.py"))
         yield from _package(path, name, whole=is_regular)
     elif os.path.exists(path):
-        yield from _one(
-            path, name + os.path.basename(path)[len(os.path.basename(path).partition(".")[0]) :]
-        )
+        # `fast.cpython-311-x86_64-linux-gnu.so` keeps all its suffixes.
+        _, dot, suffixes = os.path.basename(path).partition(".")
+        yield from _one(path, f"{name}{dot}{suffixes}")
 
 
 def _package(folder: str, name: str, *, whole: bool) -> Iterator[_File]:
-    """All files below a folder; of a part without `__init__.py` only sources. Links are followed, but in no circle.
+    """All files below a folder; of a part without `__init__.py` only sources.
 
-    Raises GraphError when there are too many.
+    Links are followed, but in no circle. Raises GraphError when there are too many.
     """
+    # Each with the folders above it, by device and inode: a link to one of them is a circle.
     waiting = [(folder, name, whole, frozenset[tuple[int, int]]())]
     n_seen = 0
     while waiting:
-        here, called, is_whole, above = waiting.pop()
+        parent, parent_name, is_whole, above = waiting.pop()
         try:
-            facts = os.stat(here)
-            entries = sorted(os.listdir(here))
-        except OSError:
+            stats = os.stat(parent)
+            entries = sorted(os.listdir(parent))
+        except OSError:  # removed just now, or not readable
             continue
-        if (facts.st_dev, facts.st_ino) in above:
+        identity = (stats.st_dev, stats.st_ino)
+        if identity in above:
             continue
+
         is_whole = is_whole or "__init__.py" in entries
         for entry in entries:
-            path, inner = os.path.join(here, entry), os.path.join(called, entry)
+            path = os.path.join(parent, entry)
+            inner = os.path.join(parent_name, entry)
             if entry.startswith(".") or entry == "__pycache__" or not entry.isprintable():
                 continue
             if is_folder := os.path.isdir(path):
-                waiting.append((path, inner, is_whole, above | {(facts.st_dev, facts.st_ino)}))
+                waiting.append((path, inner, is_whole, above | {identity}))
             elif is_whole or entry.endswith(".py"):
                 yield from _one(path, inner)
             n_seen += is_folder or is_whole
             if n_seen > MOST_FILES:
-                raise GraphError(
-                    f"the package '{name}' in {folder}, which these tasks need, holds more than {MOST_FILES:,} files "
-                    "and folders, links followed; that many cannot travel to workers which do not share this file "
-                    "system. Move data out of it and mount its folder with Docker(mounts=...), or install the package "
-                    "in the image."
-                )
+                raise _too_many(name, folder)
+
+
+def _too_many(name: str, folder: str) -> GraphError:
+    return GraphError(
+        f"the package '{name}' in {folder}, which these tasks need, "
+        f"holds more than {MOST_FILES:,} files and folders, links followed; "
+        "that many cannot travel to workers which do not share this file system. "
+        "Move data out of it and mount its folder with Docker(mounts=...), "
+        "or install the package in the image."
+    )
 
 
 def _one(path: str, name: str) -> Iterator[_File]:
-    """The file, if it is a real one."""
+    """The file, if it is a regular one."""
     try:
-        facts = os.stat(path)
+        stats = os.stat(path)
     except OSError:  # removed just now, or a link to nothing as editors leave them
         return
-    if stat.S_ISREG(facts.st_mode):
-        yield _File(name, path, facts.st_mtime_ns, facts.st_size)
+    if stat.S_ISREG(stats.st_mode):  # to read a pipe would block
+        yield _File(name, path, stats.st_mtime_ns, stats.st_size)
 
 
 def _is_loaded(path: str) -> bool:
     return any(getattr(module, "__file__", None) == path for module in list(sys.modules.values()))
 
 
-@functools.lru_cache(
-    maxsize=1
-)  # a notebook runs many DAGs, and its modules seldom change in between
+# A notebook runs many DAGs, and its modules seldom change in between.
+@functools.lru_cache(maxsize=1)
 def _zipped(files: tuple[_File, ...]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as bundle:
@@ -260,10 +298,10 @@ def _zipped(files: tuple[_File, ...]) -> bytes:
                     text = source.read()
             except OSError as error:
                 if not _is_loaded(file.path):
-                    continue
+                    continue  # perhaps no task needs it
                 raise GraphError(
-                    f"the module in {file.path} cannot be read: {error}. Workers need it: make it readable, or move it "
-                    "away and restart the kernel."
+                    f"the module in {file.path} cannot be read: {error}. "
+                    "Workers need it: make it readable, or move it away and restart the kernel."
                 ) from error
             bundle.writestr(zipfile.ZipInfo(file.name, _EPOCH), text, zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
@@ -273,22 +311,22 @@ def _zipped(files: tuple[_File, ...]) -> bytes:
 
 
 def made_modules() -> bytes:
-    """Loaded modules of the user that no file holds, pickled by value; b'' for none."""
+    """Returns loaded modules of the user that no file holds, pickled by value; b'' for none."""
     installed = installed_folders()
-    found: dict[str, ModuleType] = {}
+    made: dict[str, ModuleType] = {}
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
-        if top in _PROGRAMS | _ARMS or name.startswith(_CYTHON) or not _is_made(module):
+        if top in _PROGRAMS | OWN_PACKAGES or name.startswith(_CYTHON) or not _is_made(module):
             continue
-        if not (getattr(sys.modules.get(top), "__file__", None) or "").startswith(
-            installed
-        ):  # its import makes it
-            found[name] = module
-    return pack_modules(found)
+        # The import of an installed package makes such modules again, as that of `six` does.
+        package_file = getattr(sys.modules.get(top), "__file__", None) or ""
+        if not package_file.startswith(installed):
+            made[name] = module
+    return pack_modules(made)
 
 
 def _is_made(module: object) -> bool:
-    """Returns whether a module could not be found again by Python's own import."""
+    """Returns whether Python's own import could not find the module again."""
     if not isinstance(module, ModuleType):
         return False
     spec: object = getattr(module, "__spec__", None)
@@ -296,11 +334,11 @@ def _is_made(module: object) -> bool:
         return True
     place = place_of(spec)
     if place is None:
-        return (
-            spec.name not in sys.builtin_module_names
-            and FrozenImporter.find_spec(spec.name) is None
-        )
+        is_builtin = spec.name in sys.builtin_module_names
+        return not is_builtin and FrozenImporter.find_spec(spec.name) is None
     file, _ = place
-    return bool(file) and (
-        not file.endswith(tuple(all_suffixes())) or not hasattr(spec.loader, "get_filename")
-    )
+    if not file:  # a namespace package
+        return False
+    # Loaded by a loader of the user's, from a file that the import would not know.
+    is_source = file.endswith(tuple(all_suffixes()))
+    return not is_source or not hasattr(spec.loader, "get_filename")

@@ -1,4 +1,10 @@
-"""From nodes to a run: plan, put in the store, launch. The verbs of the package."""
+"""From nodes to a run: plan, store, launch. The functions of `import dagnb`.
+
+run:       targets -> plan -> prepare workers -> store the run -> launch -> handle
+plan:      targets -> plan
+simulate:  targets -> plan -> virtual time -> trace
+attach, runs, find_run, workers: look at what is there
+"""
 
 from __future__ import annotations
 
@@ -24,9 +30,8 @@ from dagnb.errors import (
 from dagnb.forecast.costs import expected_costs
 from dagnb.forecast.knowledge import knowledge
 from dagnb.forecast.plan_forecast import forecast_of
-from dagnb.graph import node as graph_node
+from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer
 from dagnb.graph.resources import Resources
 from dagnb.graph.targets import Targets
@@ -47,18 +52,18 @@ from dagnb.trace.trace import Trace
 from dagnb.trace.upload import Upload
 from dagnb.views.show import bundle
 
-_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: without I, L, O, U
 START_S = 60.0
-"""if this process ends between submitting and launching, the run is told as cancelled after so long"""
+"""if this process ends between submitting and launching, the run is cancelled after so long"""
 
 PREDICTED_STEPS = 1_000
-"""plans up to this size are foretold before they are submitted"""
+"""the makespan of plans up to this size is predicted before they are submitted"""
 
 PRINTED_STEPS = PREDICTED_STEPS
-"""the makespan of plans up to this size is predicted when they are printed, which takes a fifth of a second"""
+"""the makespan of plans up to this size is predicted for their text: a fifth of a second"""
 
+# A plan waits so long until the run before is recorded in the history, from which it learns.
 _LEARNING_S = 1.0
-"""a plan waits so long for the history to take in the run before"""
 
 _log = logging.getLogger(__name__)
 _ON_ERROR = ("fail", "continue")
@@ -77,39 +82,54 @@ def run(
 ) -> Run[Any]:
     """Start the targets and all they need; returns at once.
 
-    targets: nodes, or structures that hold nodes. The result of one node is its value, of several a tuple of values, of
-    a structure such as [a, b] or {"x": a} the same structure with the values in the places of the nodes.
-    planner, workers, store, metrics, percentile: instead of the session's defaults, see Settings. deadline_s: end the
-    run after so many seconds. on_error: 'fail' ends the run at the first failed task; 'continue' runs every task that
-    does not need a failed one, also where its only reader is skipped.
-    Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; nothing is left behind then.
+    targets: nodes, or structures that hold nodes. The result of one node is its value, of several a
+        tuple of values, of a structure such as [a, b] or {"x": a} the same structure with values in
+        the places of the nodes.
+    planner, workers, store, metrics, percentile: instead of the session's defaults, see Settings.
+    deadline_s: end the run after so many seconds.
+    on_error: 'fail' ends the run at the first failed task; 'continue' runs every task that does not
+        need a failed one, also where its only reader is skipped.
+    Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; nothing is left behind.
     """
-    if on_error not in _ON_ERROR:
-        raise ConfigError(f"on_error={on_error!r}: must be 'fail' or 'continue'.")
-    if deadline_s is not None and not deadline_s > 0:
-        raise ConfigError(
-            f"deadline_s={deadline_s!r}: must be more than 0 seconds; leave it out for no deadline."
-        )
+    _check_ending(on_error, deadline_s)
     chosen = session.settings(
-        planner=planner, workers=workers, store=store, metrics=metrics, percentile=percentile
+        planner=planner,
+        workers=workers,
+        store=store,
+        metrics=metrics,
+        percentile=percentile,
     )
-    launcher, upload = chosen.launcher(), chosen.upload()
+    launcher = chosen.launcher()
+    upload = chosen.upload()  # before planning: a wrong name should fail at once
+
     asked = Targets.of(*targets)
     made = _planned(asked, chosen, launcher)
-    session.wait(launcher.prepare(_needs(made), _tell))
-    terms = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
-    details = RunDetails(
+    # Images are built here, which may take minutes, before anything of the run is stored.
+    session.wait(launcher.prepare(_needs(made), _report))
+
+    last_sink = made.dag.calls[made.dag.sinks[-1]]
+    ending = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
+    terms = RunDetails(
         deadline_s=deadline_s,
         platform=launcher.name,
         pool=_problem(made).pool,
         forecast=_forecast(made),
         structure=asked.structure,
     )
-    name = name or made.dag.calls[made.dag.sinks[-1]].function
-    started = session.wait(_start(made, chosen, launcher, name, upload, terms, details))
+    name = name or last_sink.function
+    started = session.wait(_start(made, chosen, launcher, name, upload, ending, terms))
     for show in viewers:
         show(started)
     return started
+
+
+def _check_ending(on_error: str, deadline_s: float | None) -> None:
+    if on_error not in _ON_ERROR:
+        raise ConfigError(f"on_error={on_error!r}: must be 'fail' or 'continue'.")
+    if deadline_s is not None and not deadline_s > 0:
+        raise ConfigError(
+            f"deadline_s={deadline_s!r}: must be more than 0 seconds; leave it out for no deadline."
+        )
 
 
 async def _start(
@@ -118,33 +138,29 @@ async def _start(
     launcher: Launcher,
     name: str,
     upload: Upload,
-    terms: dict[str, Any],
-    details: RunDetails,
+    ending: dict[str, Any],
+    terms: RunDetails,
 ) -> Run[Any]:
+    """Store the run and launch workers for it. ending: fields of Submission that end a run."""
     began = time.monotonic()
-    _check_folder()
-    opened, address = await session.store_for(chosen, launcher)
-    key = session.key_for(opened)
+    _warn_of_missing_folder()
+    store, address = await session.store_for(chosen, launcher)
+    key = session.key_for(store)
     run_id = new_run_id()
-    ready = program.build(
-        made,
-        run_id,
-        Signer(key),
-        cap=launcher.cap,
-        by_kind=launcher.by_kind,
-        archive=None if shares_files(launcher) else archive.archive,
-        modules=archive.made_modules(),
-        cells=sources.cells,
-        **terms,
-    )
-    description = describe(made, name, ready, Signer(key), run_id, details)
+    ready = _build(made, run_id, launcher, Signer(key), ending)
+    description = describe(made, name, ready, Signer(key), run_id, terms)
     submission = replace(ready.submission, meta=description)
+
     try:
-        n_bytes = ready.n_bytes + await opened.share(
-            ready.contents, run=run_id, ttl_s=submission.ttl_s
-        )
-        now = await opened.submit(submission)
-        submitted = Span(-1, "", Phase.SUBMIT, now - (time.monotonic() - began), now, n_bytes)
+        # Contents first: a submitted run may be started by workers that wait already.
+        n_shared = await store.share(ready.contents, run=run_id, ttl_s=submission.ttl_s)
+        submitted_at = await store.submit(submission)  # by the store's clock, as every span
+        begin_s = submitted_at - (time.monotonic() - began)
+        n_bytes = ready.n_bytes + n_shared
+        span = Span(-1, "", Phase.SUBMIT, begin_s, submitted_at, n_bytes)
+
+        # A small DAG travels with the invocation, which saves its workers a round trip.
+        is_small = ready.n_bytes <= INLINE_DAG_BYTES
         invocation = Invocation(
             run=run_id,
             store=address.url,
@@ -152,44 +168,80 @@ async def _start(
             key=key,
             header=ready.header,
             n_workers=min(launcher.cap, len(made.steps)),
-            records=submission.records if ready.n_bytes <= INLINE_DAG_BYTES else (),
-            asked_at=now,
+            records=submission.records if is_small else (),
+            asked_at=submitted_at,
             versions=versions(),
             metrics=upload.text,
         )
         await launcher.launch(invocation, _needs(made))
     except BaseException:
+        # Whatever went wrong, an interrupt included: the caller has no handle, so nothing may stay.
         with contextlib.suppress(StorageError):
-            await opened.forget(run_id)
+            await store.forget(run_id)
         raise
-    handle: Run[Any] = Run(run_id, opened, plan=made, launcher=launcher, name=name)
-    await handle.record(submitted)  # which also says that workers were launched
+
+    handle: Run[Any] = Run(run_id, store, plan=made, launcher=launcher, name=name)
+    # To record a span counts as taking part: from now on START_S does not end the run.
+    await handle.record(span)
     return handle
 
 
-def _check_folder() -> None:
-    """Tell when the folder in which tasks on this machine would run was removed."""
+def _build(
+    made: Plan,
+    run_id: str,
+    launcher: Launcher,
+    signer: Signer,
+    ending: dict[str, Any],
+) -> program.Program:
+    """Pickle and sign everything that workers of this launcher need."""
+    return program.build(
+        made,
+        run_id,
+        signer,
+        cap=launcher.cap,
+        by_kind=launcher.by_kind,
+        archive=None if shares_files(launcher) else archive.archive,
+        modules=archive.made_modules(),
+        cells=sources.cells,
+        **ending,
+    )
+
+
+def _warn_of_missing_folder() -> None:
+    """Warn if the current folder, in which tasks on this machine would run, was removed."""
     try:
         os.getcwd()
     except OSError:
-        _tell(
-            "the current folder was removed, so tasks do not run in it: a relative path in them means another place. "
+        _report(
+            "the current folder was removed, so tasks do not run in it: "
+            "a relative path in them means another place. "
             "Go to a folder that exists with os.chdir(...)."
         )
 
 
 def plan(
-    *targets: Any, planner: Any = None, workers: Any = None, percentile: float | None = None
+    *targets: Any,
+    planner: Any = None,
+    workers: Any = None,
+    percentile: float | None = None,
 ) -> Plan:
-    """Who would run what; nothing runs. The plan shows itself as the planning image."""
+    """Plan which worker runs which task; nothing runs. The plan shows itself as its image."""
     chosen = session.settings(planner=planner, workers=workers, percentile=percentile)
     return _planned(Targets.of(*targets), chosen, chosen.launcher())
 
 
 def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Problem:
-    """What a planner is asked for these nodes: what acts are expected to cost, and who could run them."""
+    """Returns the problem that a planner is asked to solve for this DAG.
+
+    It holds the expected costs, and the workers that the launcher has or may start.
+    """
     pool = session.wait(launcher.pool({call.options.needs for call in dag.calls}))
-    return Problem(dag=dag, costs=_costs(dag, launcher), pool=pool, percentile=chosen.percentile)
+    return Problem(
+        dag=dag,
+        costs=_costs(dag, launcher),
+        pool=pool,
+        percentile=chosen.percentile,
+    )
 
 
 def _planned(asked: Targets, chosen: session.Settings, launcher: Launcher) -> Plan:
@@ -200,7 +252,10 @@ def _planned(asked: Targets, chosen: session.Settings, launcher: Launcher) -> Pl
 
 
 def _costs(dag: Dag, launcher: Launcher) -> Costs:
-    """What past runs on this platform taught; the hints of @task alone where the history cannot be read."""
+    """Returns costs learned from past runs on this platform.
+
+    Where the history cannot be read, the hints of @task alone: a broken history stops no run.
+    """
     session.wait_for_pending(_LEARNING_S)
     try:
         return expected_costs(dag, knowledge(), launcher.name)
@@ -215,41 +270,56 @@ def _problem(made: Plan) -> Problem:
 
 
 def _forecast(made: Plan) -> Forecast | None:
-    """None for a large plan: nobody waits for its start while it is simulated; `makespans` does it afterwards."""
+    """Returns the forecast of a plan; None for a large one.
+
+    Its start would wait for the simulation; `makespans` simulates it afterwards.
+    """
+    if len(made.steps) > PREDICTED_STEPS:
+        return None
     outlook = forecast_of(made)
-    return outlook.forecast if outlook is not None and len(made.steps) <= PREDICTED_STEPS else None
+    return outlook.forecast if outlook is not None else None
 
 
 def _needs(made: Plan) -> set[Resources]:
     return {step.resources for step in made.steps}
 
 
-def _tell(line: str) -> None:
-    """What is prepared before a run, where it takes long."""
+def _report(line: str) -> None:
+    """Write a line about a preparation that takes long, or a choice that was made."""
     sys.stderr.write(f"dagnb: {line}\n")
-    sys.stderr.flush()
+    sys.stderr.flush()  # else a notebook shows it when the image is built
 
 
 def workers(*, workers: Any = None) -> tuple[WorkerSlot, ...]:
-    """The processes and containers where tasks run now, or could at once."""
+    """Returns the processes and containers where tasks run now, or could at once."""
     launcher = session.settings(workers=workers).launcher()
     return session.wait(launcher.seats())
 
 
 def everywhere() -> list[WorkerSlot]:
-    """The seats of the session's own launcher, then those of every other that is installed and can tell."""
-    seats = list(workers())
+    """Returns the processes and containers of all installed launchers, the session's own first.
+
+    Launchers that cannot be reached are left out.
+    """
+    slots = list(workers())
     for name in registry.names("launcher"):
         if name != session.settings().launcher().name:
+            # Without Docker, or without an agent, there is nothing to show.
             with contextlib.suppress(DagnbError, ImportError):
-                seats += workers(workers=name)
-    return seats
+                slots += workers(workers=name)
+    return slots
 
 
 def simulate(
-    *targets: Any, planner: Any = None, workers: Any = None, costs: Costs | None = None
+    *targets: Any,
+    planner: Any = None,
+    workers: Any = None,
+    costs: Costs | None = None,
 ) -> Trace:
-    """The run in virtual time, by the real worker's code; costs: what past runs taught, by default."""
+    """Simulate the run in virtual time, with the code of real workers.
+
+    costs: instead of those learned from past runs.
+    """
     chosen = session.settings(planner=planner, workers=workers)
     made = _planned(Targets.of(*targets), chosen, chosen.launcher())
     problem = _problem(made)
@@ -257,23 +327,24 @@ def simulate(
 
 
 def attach(run: str, *, store: Any = None, workers: Any = None) -> Run[Any]:
-    """A run that an earlier kernel started: by its id, the beginning of it, its name, or 'last'.
+    """Returns a handle on a run that an earlier kernel started.
 
+    run: its id, the beginning of it, its name, or 'last'.
     Raises RunMissingError, AmbiguousNameError.
     """
     chosen = session.settings(store=store, workers=workers)
     launcher = chosen.launcher()
 
-    async def found(run_id: str) -> Run[Any]:
+    async def handle_of(run_id: str) -> Run[Any]:
         opened, _ = await session.store_for(chosen, launcher)
         handle: Run[Any] = Run(run_id, opened, launcher=launcher)
-        await opened.observe(run_id)
+        await opened.observe(run_id)  # raises if there is no such run
         return handle
 
     if naming.is_run_id(run.strip()):  # the common case, which needs no list of all runs
         with contextlib.suppress(RunMissingError):
-            return session.wait(found(run.strip().upper()))
-    return session.wait(found(find_run(run, store=store, workers=workers).run))
+            return session.wait(handle_of(run.strip().upper()))
+    return session.wait(handle_of(find_run(run, store=store, workers=workers).run))
 
 
 def find_run(
@@ -284,22 +355,23 @@ def find_run(
     workers: Any = None,
     needs_store: bool = True,
 ) -> naming.KnownRun:
-    """The run meant by an id, the beginning of one, a name or 'last'; see protocol.naming for the rules.
+    """Returns the run meant by an id, the beginning of one, a name or 'last'; see protocol.naming.
 
-    Of several runs with one name it says on stderr which was taken. needs_store: when False, a run of the history is
-    enough, also when the store is out of reach.
+    Of several runs with one name the newest is taken, and a line on stderr says so.
+    needs_store: when False, a run of the history is enough, also when the store is out of reach.
     Raises AmbiguousNameError, UnknownRunError, RunNotStoredError.
     """
     known = known_runs(_stored(store, workers, needs_store=needs_store), kept_runs())
-    found = naming.find_run(text, known, purpose)
-    if needs_store and not found.run.is_stored:
-        instead = [other.run for other in found.others if other.is_stored]
-        raise RunNotStoredError(found.run.run, *instead[:1])
-    if found.others:
-        _tell(
-            f"{len(found.others) + 1} runs are named '{text.strip()}'. The newest is taken: {found.run.line()}"
+    match = naming.find_run(text, known, purpose)
+    if needs_store and not match.run.is_stored:
+        instead = [other.run for other in match.others if other.is_stored]
+        raise RunNotStoredError(match.run.run, *instead[:1])
+    if match.others:
+        n_runs = len(match.others) + 1
+        _report(
+            f"{n_runs} runs are named '{text.strip()}'. The newest is taken: {match.run.line()}"
         )
-    return found.run
+    return match.run
 
 
 def _stored(store: Any, workers: Any, *, needs_store: bool) -> list[RunLine]:
@@ -308,12 +380,15 @@ def _stored(store: Any, workers: Any, *, needs_store: bool) -> list[RunLine]:
     except (StorageError, LaunchError) as error:
         if needs_store:
             raise
-        _log.warning("only runs of the history are looked at: %s", error)
+        _log.warning(
+            "the store cannot be read, so only runs of the history are looked at: %s",
+            error,
+        )
         return []
 
 
 def runs(*, store: Any = None, workers: Any = None) -> list[RunLine]:
-    """What the store knows, newest first."""
+    """Returns the runs that the store holds, newest first."""
     chosen = session.settings(store=store, workers=workers)
 
     async def listed() -> list[RunLine]:
@@ -324,19 +399,26 @@ def runs(*, store: Any = None, workers: Any = None) -> list[RunLine]:
 
 
 def new_run_id() -> str:
-    """A ULID: 26 characters, sortable by the moment of making. Source: github.com/ulid/spec."""
+    """Returns a ULID: 26 characters, sortable by the moment of making.
+
+    Source: github.com/ulid/spec.
+    """
+    # 48 bits of milliseconds, then 80 random ones.
     number = (int(time.time() * 1000) << 80) | secrets.randbits(80)
     return "".join(_BASE32[(number >> shift) & 31] for shift in range(125, -5, -5))
 
 
-def _show(thing: object) -> dict[str, str]:
-    return bundle(Dag.of(thing) if isinstance(thing, Node) else thing)
-
-
 def _predicted_s(made: Plan) -> float | None:
-    """The median makespan of a plan; None where it is not known and would take long to find out."""
+    """Returns the median makespan of a plan, seconds.
+
+    None where it is unknown, or where a simulation would take long.
+    """
     outlook = forecast_of(made)
-    if outlook is None or (len(made.steps) > PRINTED_STEPS and "forecast" not in vars(outlook)):
+    if outlook is None:
+        return None
+    # A forecast that was made before is kept there, and costs nothing.
+    is_known = "forecast" in vars(outlook)
+    if len(made.steps) > PRINTED_STEPS and not is_known:
         return None
     try:
         return outlook.forecast.p50_s
@@ -344,4 +426,13 @@ def _predicted_s(made: Plan) -> float | None:
         return None
 
 
-graph_node.verbs.update(run=run, plan=plan, simulate=simulate, show=_show, predicted=_predicted_s)
+# Nodes, DAGs, plans and traces call the client by this hook: their rooms may not import it.
+client_hook.set_client(
+    client_hook.Client(
+        run=run,
+        plan=plan,
+        simulate=simulate,
+        show=bundle,
+        predicted_s=_predicted_s,
+    )
+)

@@ -1,13 +1,29 @@
-"""What is known of a failed attempt of a task, as data: the errors key holds it, pictures and errors tell it."""
+"""The record of one failed attempt of a task: its fields, its JSON, and its texts for people.
+
+Workers, supervisors and the agent write the record with `TaskError.to_json`; the store keeps the text under
+(task, attempt) in the errors key; clients read it with `TaskError.from_json`. Both directions are in this file,
+so a new field is added in one place. Records of older and newer versions are read, too: a missing or null field
+has its default, an unknown field is ignored.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+import json
+import linecache
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+OWN_PACKAGES = frozenset({"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"})
+"""The packages of dagnb. Tracebacks hide their frames, and workers have them installed."""
+
+WORKER_DIED = "WorkerDied"
+TIME_LIMIT = "TimeLimit"
+LEASE_LOST = "LeaseLost"
+"""Values of `TaskError.type` for a failure that is no exception of the user's function."""
 
 _SHOWN = 200
-"""characters of an error that its repr shows"""
+"""Characters of an error that its repr shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +46,15 @@ class Frame:
     is_library: bool = False
     times: int = 1
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Frame:
+        """Returns the frame of a parsed JSON object. A missing source line is looked up in this process."""
+        frame = cls(**_known_fields(cls, data))
+        if frame.source:
+            return frame
+        # A worker that died could not read the text of a cell; the notebook's own process has it.
+        return replace(frame, source=linecache.getline(frame.file, frame.line).rstrip())
+
     def __repr__(self) -> str:
         return f"<{_cut(self.file)}, line {self.line}, in {_cut(self.function)}>"
 
@@ -45,22 +70,32 @@ class Cause:
     notes: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Cause:
+        """Returns the cause of a parsed JSON object, with the causes below it."""
+        return cls(**_known_fields(cls, data))
+
     def __repr__(self) -> str:
         return f"<{self.how}: {_cut(headline(self.type, self.message))}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskError:
-    """Why one attempt of one task failed, as the errors key holds it.
+    """One failed attempt of a task, as the errors key of the store holds it.
 
-    `type` is the exception's name, or for a death without exception: "WorkerDied", "TimeLimit", "LeaseLost".
-    mro: the exception's class and its bases, as catchable.class_names gives them. traceback: Python's text.
-    causes: what it was raised from or while handling, and the parts of an exception group.
+    task, attempt, final: are not part of the JSON; the reader knows them from the key and from the task's state.
+    worker: its name, or the id of the instance if it staffed no worker yet.
+    type: name of the exception's class, or WORKER_DIED, TIME_LIMIT, LEASE_LOST.
+    mro: the exception's class and its bases, as catchable.class_names gives them.
+    traceback: the lines that Python would have printed.
+    causes: exceptions it was raised from or while handling, and the parts of an exception group.
+    exit_code, signal: of a process that died; None where unknown.
+    at: moment of the failure, epoch seconds.
     """
 
-    task: str
-    attempt: int
-    worker: str
+    task: str = ""
+    attempt: int = 0
+    worker: str = ""
     type: str
     message: str
     mro: tuple[str, ...] = ()
@@ -75,6 +110,21 @@ class TaskError:
     at: float = 0.0
     final: bool = False
 
+    def to_json(self) -> str:
+        """Returns the text for the errors key. Fields that hold their default are left out."""
+        written = asdict(self)
+        for field in fields(self):
+            is_default = written[field.name] == field.default
+            if is_default or field.name in _OF_THE_READER:
+                del written[field.name]
+        return json.dumps(written)
+
+    @classmethod
+    def from_json(cls, text: str, *, task: str, attempt: int, final: bool = False) -> TaskError:
+        """Returns the error that to_json wrote, with what the key and the state of the task say."""
+        known = _known_fields(cls, json.loads(text))
+        return cls(**known | {"task": task, "attempt": attempt, "final": final})
+
     def __repr__(self) -> str:
         return f"<{_cut(self.line())}>"
 
@@ -85,8 +135,30 @@ class TaskError:
 
     def line(self) -> str:
         """One line for lists and logs."""
-        told = headline(self.type, self.message)
-        return f"task '{self.task}' attempt {self.attempt} on {self.worker}: {told}"
+        raised = headline(self.type, self.message)
+        return f"task '{self.task}' attempt {self.attempt} on {self.worker}: {raised}"
+
+
+_OF_THE_READER = frozenset({"task", "attempt", "final"})
+
+
+def _known_fields(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the constructor arguments of a record that a JSON object holds; null counts as missing."""
+    known: dict[str, Any] = {}
+    for field in fields(kind):
+        value = data.get(field.name)
+        if value is None:
+            continue
+        if field.name == "frames":
+            value = map(Frame.from_json, value)
+        elif field.name == "causes":
+            value = map(Cause.from_json, value)
+        # JSON has no tuples, and the records are frozen and hashable.
+        known[field.name] = value if isinstance(value, _SCALARS) else tuple(value)
+    return known
+
+
+_SCALARS = (str, int, float)
 
 
 def _cut(text: str) -> str:

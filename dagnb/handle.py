@@ -1,4 +1,14 @@
-"""`Run`: what the user holds of a run. Everything it says is read from the store; nothing exists only in it."""
+"""`Run`, the user's handle on a run. All that it says is read from the store, and kept only there.
+
+Therefore a handle can be dropped, and another kernel can attach. It has three duties besides
+reading:
+
+    while the run goes on   about once a second it reaps: takes back tasks whose worker is silent,
+    and
+                            has lost hosts started again. There is no scheduler that would do it.
+    on an interrupt         it cancels the run, unless the kernel is being shut down or restarted.
+    at the end              it records the span RETURN, and the run in the history.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +36,7 @@ from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import find_task
 from dagnb.protocol.run_description import RunDescription, check_python, counts, errors_of
 from dagnb.results import no_value, outcome, values
+from dagnb.run_history.finished_run import record_finished
 from dagnb.run_history.history import History
 from dagnb.storage.interface import Store
 from dagnb.storage.open import MEMORY_URL
@@ -40,15 +51,22 @@ from dagnb.views.wording import moment_text
 R = TypeVar("R")
 
 viewers: list[Callable[[Run[Any]], None]] = []
-"""told of every run this process starts, in the thread that starts it; the notebook arm puts its live view here"""
+"""called with every run this process starts, in its thread; the notebook arm adds its live view"""
 
+# Seconds between looks for silent workers; leases last several times as long.
 _REAP_S = 1.0
-_FAREWELL_S = 5.0
+
+# Seconds for which an interrupted wait waits for the cancellation to arrive.
+_CANCEL_S = 5.0
 _WAKE_S = 0.1
+
+# Logs in one request: 200 of 2,000 characters are 400 KB.
 _LOGS_AT_ONCE = 200
 _LOOK_S = 0.01
 _RECORD_S = 1.0
-_KEEPING_S = 5.0
+
+# Seconds for which forget() waits for the history, which still reads the run.
+_HISTORY_S = 5.0
 
 
 class Run(Generic[R]):
@@ -63,9 +81,10 @@ class Run(Generic[R]):
         launcher: Launcher | None = None,
         name: str = "",
     ) -> None:
-        """A handle on a run of this store.
+        """Make a handle on a run of this store.
 
-        launcher: ends its instances at once, and starts lost hosts again. name: of the run, as far as known here.
+        launcher: ends its instances at once, and starts lost hosts again. name: of the run, if
+        known.
         """
         self.id = run
         self._name = name
@@ -80,7 +99,11 @@ class Run(Generic[R]):
     # ---- looking ----
 
     def look(self, before: Observation | None = None) -> Observation:
-        """One look at the run's state; after another look only the events since then, and only what is new travels."""
+        """Returns the state of the run now.
+
+        before: an earlier look; then only events since that one, and only what is new is
+        transferred.
+        """
         if self._final is not None and before is None:
             return self._final
         return session.wait(self._look(before))
@@ -88,36 +111,37 @@ class Run(Generic[R]):
     async def _look(
         self, before: Observation | None = None, *, is_waiting: bool = False
     ) -> Observation:
-        """As look; it also sees, about once a second, that a run is worked for. is_waiting: its caller does that."""
+        """Look at the state; about once a second also see to it that somebody works for the run.
+
+        is_waiting: the caller does that itself.
+        """
         seen = await self._store.observe(self.id, before.cursor if before is not None else "")
         if before is not None and before.cursor:
             seen = seen.after(before)
         elif seen.state is not RunState.RUNNING:
             self._final = seen
-        if (
-            seen.state is RunState.RUNNING
-            and not is_waiting
-            and time.monotonic() >= self._next_check
-        ):
+
+        is_due = not is_waiting and time.monotonic() >= self._next_check
+        if seen.state is RunState.RUNNING and is_due:
             self._next_check = time.monotonic() + _REAP_S
             try:
                 await self._ensure_hosted()
-                if (
-                    not seen.n_instances
-                ):  # nobody else may be there to end a run that is overdue, or never started
+                # Without instances nothing else may end a run that is overdue, or never started.
+                if not seen.n_instances:
                     await self._store.reap(self.id)
                     return await self._look(before, is_waiting=True)
-            except (
-                DagnbError
-            ) as error:  # the state is shown all the same; _result raises it for who waits
-                session.warn_once(error)  # looks come every second
+            except DagnbError as error:
+                # The state is shown all the same; _result raises the error where it is waited for.
+                session.warn_once(error)
         return seen
 
     async def _ensure_hosted(self, limit: float | None = None) -> None:
-        """See Hosting.ensure_hosted; limit: the moment until which it may take."""
+        """Have lost hosts started again, until `limit` of the monotonic clock at most."""
         if isinstance(self._launcher, Hosting):
-            with contextlib.suppress(TimeoutError):  # who set the limit tells that the time is up
-                async with asyncio.timeout(None if limit is None else limit - time.monotonic()):
+            left_s = None if limit is None else limit - time.monotonic()
+            # The caller, which set the limit, raises when the time is up.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
                     await self._launcher.ensure_hosted(self.id)
 
     @cached_property
@@ -127,22 +151,22 @@ class Run(Generic[R]):
 
     @property
     def name(self) -> str:
-        """What the run is called: of `%%dag NAME` or dagnb.run(name=...), else its last function's name."""
+        """The name of the run: of `%%dag NAME`, of dagnb.run(name=...), or of its last function."""
         return self._name or self.description.name
 
     @property
     def state(self) -> RunState:
-        """running, ok, failed, cancelled or deadline."""
+        """The state: running, ok, failed, cancelled or deadline."""
         return self.look().state
 
     @property
     def done(self) -> bool:
-        """Whether the run is over, one way or another."""
+        """True if the run is over, one way or another."""
         return self.state is not RunState.RUNNING
 
     @property
     def status(self) -> dict[str, int]:
-        """How many tasks are in each state; states without tasks are left out."""
+        """The number of tasks in each state; states without tasks are left out."""
         return counts(self.look())
 
     @property
@@ -152,13 +176,17 @@ class Run(Generic[R]):
 
     @property
     def trace(self) -> Trace:
-        """The spans so far, all of them when the run is over; `.makespan_s` is final then. Waits as snapshot does."""
+        """The spans so far; all of them, with the final `.makespan_s`, when the run is over.
+
+        Waits as snapshot does.
+        """
         return session.wait(self._settled(None, with_logs=False)).trace
 
     def snapshot(self, before: Snapshot | None = None) -> Snapshot:
-        """All that is known of the run at this moment; before: an earlier one, of which only what is new is read.
+        """Returns all that is known of the run at this moment.
 
-        Just after the end it waits for what workers upload when they leave; 2 s after the end it waits for nobody.
+        before: an earlier snapshot; then only what is new is read. Just after the end it waits for
+        spans that workers upload when they leave, until 2 s after the end.
         """
         return session.wait(self._settled(before))
 
@@ -172,46 +200,68 @@ class Run(Generic[R]):
         return now
 
     async def _snapshot(self, before: Snapshot | None, *, with_logs: bool = True) -> Snapshot:
-        seen = await self._look(before.seen if before is not None else None)
-        chunks = await self._store.spans(self.id, before.n_chunks if before is not None else 0)
-        spans = [span for chunk in chunks for span in unpacked(chunk)]
+        # The state first: spans read before it would lack those that came with the last commit.
+        seen_before, n_chunks = None, 0
+        if before is not None:
+            seen_before, n_chunks = before.seen, before.n_chunks
+        seen = await self._look(seen_before)
+        chunks = await self._store.spans(self.id, n_chunks)
+        spans: list[Span] = []
+        for chunk in chunks:
+            spans += unpacked(chunk)
+
         ended = snapshot.ended(seen, before) if with_logs else []
         logs: dict[int, str] = {}
-        for part in (ended[i : i + _LOGS_AT_ONCE] for i in range(0, len(ended), _LOGS_AT_ONCE)):
+        for begin in range(0, len(ended), _LOGS_AT_ONCE):
+            part = ended[begin : begin + _LOGS_AT_ONCE]
             logs |= zip(part, await self._store.logs(self.id, part), strict=True)
         n_left = sum(map(is_last, chunks))
         return snapshot.joined(before, seen, spans, logs, n_chunks=len(chunks), n_left=n_left)
 
     def why(self, task: str) -> str:
-        """What this task (merge-0, or merge where that is called once) is waiting for, in words, from the state alone.
+        """Returns what a task is waiting for, in words, from the state alone.
 
+        task: its name, such as merge-0; merge if that function is called once.
         Raises UnknownTaskError, which is a KeyError, or AmbiguousNameError.
         """
         return why(self.look(), self.description.names, self.description.upstream, task)
 
     def log(self, task: str) -> str:
-        """What the task, called as for `why`, printed in its last attempt, the tail of it; there when that ended."""
+        """Returns the end of what a task printed in its last attempt, once that has ended.
+
+        task: its name, as for `why`.
+        """
         task = find_task(task, self.description.names)
         (text,) = session.wait(self._store.logs(self.id, [self.description.names.index(task)]))
-        died = [error for error in self.errors if error.task == task]
-        return text or (died[-1].stdout_tail + died[-1].stderr_tail if died else "")
+        if text:
+            return text
+        # A worker that died has stored no log; the report of its death has the end of its output.
+        errors = [error for error in self.errors if error.task == task]
+        if not errors:
+            return ""
+        return errors[-1].stdout_tail + errors[-1].stderr_tail
 
     def to_html(self) -> str:
-        """The report: the view, where the time went, the plan if this process made it. It needs nothing else."""
+        """Returns the report: the view, where the time went, and the plan if this process made it.
+
+        It is one file that needs nothing else.
+        """
         now = self.snapshot()
         return report_html(now, plan=self.plan, created=moment_text(now.seen.submitted_at))
 
     # ---- waiting ----
 
     def result(self, timeout_s: float | None = None) -> R:
-        """The value; for several nodes a tuple of values, for a structure of nodes the same structure of values.
+        """Returns the value; of several nodes a tuple, of a structure of nodes the same structure.
 
-        Raises TaskFailedError, RunCancelledError, or RunTimeoutError when the time is up: then the run goes on.
-        Interrupting cancels the run and says so. Restarting or shutting down a kernel does not cancel it.
+        Raises TaskFailedError; RunCancelledError; RunTimeoutError when the time is up, and the run
+        goes on. An interrupt cancels the run and says so. Restarting or shutting down a kernel does
+        not cancel it.
         """
         try:
             return session.wait(self._result(timeout_s))
         except KeyboardInterrupt:
+            # Jupyter interrupts a kernel before it shuts it down; that is no wish to cancel.
             if session.shutdown_follows():
                 raise KeyboardInterrupt(self._interrupted(is_cancelled=False)) from None
             self.cancel("interrupted")
@@ -219,7 +269,7 @@ class Run(Generic[R]):
 
     @property
     def outlives_process(self) -> bool:
-        """Whether the run goes on when this process ends. Runs in this process's own memory do not."""
+        """True if the run goes on when this process ends; False if it lives in its memory."""
         return self._store.url != MEMORY_URL
 
     def _interrupted(self, *, is_cancelled: bool) -> str:
@@ -228,13 +278,13 @@ class Run(Generic[R]):
         return f"the kernel ends, and with it the wait for run {self.id}, which was not cancelled."
 
     def __await__(self) -> Generator[Any, None, R]:
-        """As result(), in a running loop; cancelling the wait cancels the run."""
+        """Await the result in a running loop; cancelling the wait cancels the run."""
         return self._awaited().__await__()
 
     async def _awaited(self) -> R:
         waiting = asyncio.wrap_future(session.start(self._result(None)))
         try:
-            # ipykernel hears of an interrupt when its loop next wakes (#881 there), so it is woken.
+            # ipykernel notices an interrupt when its loop wakes (#881 there), so it is woken.
             while not (await asyncio.wait((waiting,), timeout=_WAKE_S))[0]:
                 pass
             return waiting.result()
@@ -243,26 +293,22 @@ class Run(Generic[R]):
             if await session.shutdown_follows_soon():
                 raise asyncio.CancelledError(self._interrupted(is_cancelled=False)) from None
             ended = asyncio.wrap_future(session.start(self._cancel("interrupted")))
+            # Shielded: a second interrupt ends the wait, not the cancellation.
             with contextlib.suppress(TimeoutError, DagnbError):
-                await asyncio.wait_for(asyncio.shield(ended), _FAREWELL_S)
+                await asyncio.wait_for(asyncio.shield(ended), _CANCEL_S)
             raise asyncio.CancelledError(self._interrupted(is_cancelled=True)) from None
 
     async def _result(self, timeout_s: float | None) -> R:
         asked_at = time.monotonic()
         limit = None if timeout_s is None else asked_at + timeout_s
         while True:
-            left = _REAP_S if limit is None else min(_REAP_S, limit - time.monotonic())
-            await self._store.wait_end(self.id, max(0.0, left))
+            pause_s = _REAP_S
+            if limit is not None:
+                pause_s = max(0.0, min(_REAP_S, limit - time.monotonic()))
+            await self._store.wait_end(self.id, pause_s)
             seen = await self._look(is_waiting=True)
             if seen.state is not RunState.RUNNING:
-                seen_at = time.monotonic()
-                try:
-                    value = cast("R", await outcome(self._store, seen))
-                    held_s = seen.now + time.monotonic() - seen_at
-                    await self._note_return(seen, seen.now - (seen_at - asked_at), held_s)
-                finally:
-                    self._remember_later()
-                return value
+                return await self._final_value(seen, asked_at)
             if self.plan is None:  # attached: rather refused now than when the run is over
                 check_python(seen.meta)
             if limit is not None and time.monotonic() >= limit:
@@ -270,25 +316,50 @@ class Run(Generic[R]):
             await self._store.reap(self.id)
             await self._ensure_hosted(limit)
 
+    async def _final_value(self, seen: Observation, asked_at: float) -> R:
+        """Fetch the result of a run that is over, and record that. Raises as `outcome`."""
+        seen_at = time.monotonic()
+        try:
+            value = cast("R", await outcome(self._store, seen))
+            # Spans are times of the store's clock; this process only measures how much passed
+            # since.
+            held_s = seen.now + time.monotonic() - seen_at
+            await self._note_return(seen, seen.now - (seen_at - asked_at), held_s)
+        finally:
+            self._remember_later()  # a failed run teaches, too
+        return value
+
     async def _note_return(self, seen: Observation, asked_s: float, held_s: float) -> None:
-        """Once a handle: from the end, or from when the value was asked for, until it is held."""
+        """Record the span RETURN, once a handle.
+
+        It lasts from the end of the run, or from when the value was asked for, until the value is
+        held.
+        """
         if not self._has_returned:
             self._has_returned = True
-            await self.record(Span(-1, "", Phase.RETURN, max(seen.finished_at, asked_s), held_s))
+            begin_s = max(seen.finished_at, asked_s)
+            await self.record(Span(-1, "", Phase.RETURN, begin_s, held_s))
 
     async def record(self, span: Span) -> None:
-        """Add an act of the client's to the trace; a store that does not take it is no reason to fail."""
+        """Add a span of the client to the trace.
+
+        A store that does not take it is no reason to fail.
+        """
         with contextlib.suppress(StorageError, TimeoutError):
             async with asyncio.timeout(_RECORD_S):
                 await self._store.record(self.id, packed([span]))
 
     @property
     def makespans(self) -> Makespans:
-        """Plan, replay and real makespan, and where they differ. Raises RunError unless the run ended well."""
+        """Planned, replayed and real makespan, and the causes of their differences.
+
+        Raises RunError unless the run ended well.
+        """
         now = self.snapshot()
         if now.seen.state is not RunState.OK:
             raise RunError(
-                f"run {self.id} is {now.seen.state.value}: makespans are compared when a run ended well."
+                f"run {self.id} is {now.seen.state.value}: "
+                "makespans are compared when a run ended well."
             )
         return makespans(now.description, now.trace, self.plan)
 
@@ -298,22 +369,19 @@ class Run(Generic[R]):
             session.later(self._remember())
 
     async def _remember(self) -> None:
-        """Keep a run that is over in the history; without it dagnb only predicts worse."""
+        """Record the run in the history. Without it dagnb only predicts worse."""
         try:
-            with contextlib.suppress(
-                StorageError
-            ):  # forgotten, or out of reach: there is nothing to learn from
-                now = await self._settled(None, with_logs=False)
-                await asyncio.to_thread(
-                    History().record, self.id, now.description, now.seen.state, now.trace
-                )
+            # A run that was forgotten, or a store out of reach: there is nothing to learn from.
+            with contextlib.suppress(StorageError):
+                await record_finished(self._store, self.id, History())
         except (HistoryError, ConfigError) as error:
             session.warn_once(error)
 
     def value(self, task: str) -> Any:
-        """The value of one of the nodes asked for, as soon as it is done, whatever became of the others.
+        """Returns the value of one of the nodes asked for, as soon as it is done.
 
-        task: called as for `why`. Raises KeyError for a task that is none of them or is not done.
+        task: its name, as for `why`. Other tasks may have failed.
+        Raises KeyError for a task that was not asked for, or is not done.
         """
         seen, names = self.look(), self.description.names
         task = find_task(task, names)
@@ -325,33 +393,31 @@ class Run(Generic[R]):
     # ---- ending ----
 
     def cancel(self, reason: str = "cancelled") -> bool:
-        """End the run and its workers. False when it was over."""
+        """End the run and its workers. Returns False if it was over."""
         return session.wait(self._cancel(reason))
 
     async def _cancel(self, reason: str) -> bool:
         return await self._store.cancel(self.id, reason)
 
     def kill(self) -> None:
-        """Cancel, and end its workers without waiting for them."""
+        """Cancel the run, and end its workers without waiting for them."""
         self.cancel("killed")
         if self._launcher is not None:
             session.wait(self._launcher.stop(self.id))
 
     def forget(self) -> int:
-        """Delete everything the store holds of the run. Returns how many keys went."""
-        session.wait_for_pending(
-            _KEEPING_S
-        )  # what the history is just taking in comes from the store
+        """Delete everything the store holds of the run. Returns the number of keys deleted."""
+        session.wait_for_pending(_HISTORY_S)  # it reads the run from the store
         return session.wait(self._store.forget(self.id))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The run as it stands, where pictures can be shown; its text elsewhere."""
+        """Returns the view of the run as it stands; its text where there is no HTML."""
         return view.bundle(self.snapshot())
 
     def __repr__(self) -> str:
         """State without asking the store again once the run is over."""
-        state = self._final.state if self._final is not None else "started"
-        cure = {"ok": ".result() gives its value", "started": ".result() waits for it"}.get(
-            state, ".errors tells why"
-        )
-        return f"<run {self.id} {state}; {cure}>"
+        if self._final is None:
+            return f"<run {self.id} started; .result() waits for it>"
+        if self._final.state is RunState.OK:
+            return f"<run {self.id} ok; .result() gives its value>"
+        return f"<run {self.id} {self._final.state}; .errors tells why>"

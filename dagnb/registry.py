@@ -1,4 +1,8 @@
-"""Finds planners, launchers and programs by name, through entry points; nobody imports an arm directly."""
+"""Finds planners, launchers and programs by name.
+
+Entry points connect the hub with its arms: the hub imports no arm, and other packages add planners
+and launchers of their own to the same groups.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +23,23 @@ GROUPS = {
 }
 """kind of thing -> entry-point group that holds it"""
 
+# Things of this process come first, in find() alone: another process knows only entry points.
 _added: dict[tuple[str, str], Any] = {}
 
 
 def add(kind: str, name: str, thing: Any) -> None:
-    """Register a thing of this process under a name; it hides an entry point of the same name."""
+    """Register a thing of this process under a name.
+
+    It hides an entry point of the same name, so that a notebook may try a variant of a planner.
+    """
     _added[kind, name] = thing
 
 
 def find(kind: str, name: str) -> Any:
-    """The thing registered under the name. Raises UnknownNameError with the nearest name there is."""
+    """Returns the thing registered under the name.
+
+    Raises UnknownNameError, which suggests the nearest name.
+    """
     if (kind, name) in _added:
         return _added[kind, name]
     points = _points(kind)
@@ -38,7 +49,10 @@ def find(kind: str, name: str) -> Any:
 
 
 def module(kind: str, name: str) -> str:
-    """The module of what is registered under the name, for who executes it. Raises UnknownNameError."""
+    """Returns the module of an entry point without importing it, for a process that executes it.
+
+    Raises UnknownNameError.
+    """
     points = _points(kind)
     if name not in points:
         raise UnknownNameError(kind, name, names(kind))
@@ -46,10 +60,12 @@ def module(kind: str, name: str) -> str:
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """Every name of a kind, sorted."""
-    return tuple(sorted({*_points(kind), *(name for known, name in _added if known == kind)}))
+    """Returns every name of a kind, sorted."""
+    added = [name for known, name in _added if known == kind]
+    return tuple(sorted({*_points(kind), *added}))
 
 
+# Reading the metadata of all installed packages takes tens of milliseconds.
 @functools.cache
 def _points(kind: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUPS[kind])}

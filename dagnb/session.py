@@ -1,7 +1,11 @@
-"""This process's side of dagnb: its settings, the loop that talks to stores, the stores that are open.
+"""The session of this process: its settings, the loop that talks to stores, the open stores.
 
-User code is synchronous or lives in the notebook's own loop, so everything asynchronous runs on one loop in a daemon
-thread; `wait` hands it a coroutine and stays interruptible.
+User code is synchronous or lives in the notebook's own loop, so everything asynchronous runs on one
+loop in a daemon thread. `wait` gives it a coroutine and stays interruptible.
+
+    wait(work)    run it, return its value; an interrupt cancels it
+    start(work)   run it, return a future
+    later(work)   run it; only the end of the process waits for it, and only for a while
 """
 
 from __future__ import annotations
@@ -35,25 +39,39 @@ NAMESPACE_VARIABLE = "DAGNB_NAMESPACE"
 EVICTION_VARIABLE = "DAGNB_ALLOW_EVICTION"
 VARIABLES = {
     STORE_VARIABLE: "URL of the store; without it a private embedded server is used",
-    NAMESPACE_VARIABLE: "prefix of all keys, so that several projects may share one server (default: dagnb)",
-    EVICTION_VARIABLE: "1 accepts a store of DAGNB_REDIS_URL that may delete keys when its memory is full (default: 0)",
+    NAMESPACE_VARIABLE: (
+        "prefix of all keys, so that several projects may share one server (default: dagnb)"
+    ),
+    EVICTION_VARIABLE: (
+        "1 accepts a store of DAGNB_REDIS_URL that may delete keys when its memory is full "
+        "(default: 0)"
+    ),
     "DAGNB_HOME": "one directory for sockets, keys and state, instead of the XDG ones",
 }
-"""Every environment variable the client reads, and what it is for"""
+"""environment variable of the client -> its meaning"""
 
 _log = logging.getLogger(__name__)
+
+# A wait without a limit cannot be interrupted on every platform.
 _INTERRUPT_CHECK_S = 0.1
+
+# Seconds for which the end of the process waits for the history.
 _PARTING_S = 5.0
 _ON = frozenset(("1", "true", "yes", "on"))
 _OFF = frozenset(("", "0", "false", "no", "off"))
+
+# Seconds for which the end of the process waits for connections to close.
 _CLOSING_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redis:
-    """A store by URL. allow_insecure: accept a server elsewhere without TLS or password.
+    """A store by URL.
 
-    allow_eviction: accept a server that may delete results, or a run's state, when its memory is full.
+    allow_insecure: accept a server elsewhere without TLS or password.
+    allow_eviction: accept a server that may delete results, or the state of a run, when its memory
+    is
+        full.
     """
 
     url: str = field(repr=False)
@@ -64,9 +82,11 @@ class Redis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The session's defaults. workers, planner: short name or configuration object. store: URL, Redis(...), or None.
+    """Defaults of the session.
 
-    metrics: when workers upload their spans, see dagnb.trace.upload. percentile: how cautious plans are, see Problem.
+    workers, planner: short name or configuration object. store: URL, Redis(...), or None.
+    metrics: when workers upload their spans, see dagnb.trace.upload. percentile: how cautious plans
+    are, see Problem.
     """
 
     workers: str | Launcher = "process"
@@ -76,36 +96,34 @@ class Settings:
     percentile: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what is no share."""
+        """Raises ConfigError for a percentile that is none."""
         if not 0 < self.percentile < 1:
             raise ConfigError(
-                f"percentile={self.percentile!r}: must be between 0 and 1, such as 0.9 to be cautious."
+                f"percentile={self.percentile!r}: must be between 0 and 1, "
+                "such as 0.9 to be cautious."
             )
 
     def launcher(self) -> Launcher:
-        """The launcher meant."""
-        made = (
-            registry.find("launcher", self.workers)()
-            if isinstance(self.workers, str)
-            else self.workers
-        )
+        """Returns the launcher meant. Raises ConfigError, UnknownNameError."""
+        made: object = self.workers
+        if isinstance(made, str):
+            made = registry.find("launcher", made)()
         if not isinstance(made, Launcher):
             raise ConfigError(
-                f"workers={made!r}: give a name such as 'process', or an object such as Processes(n=4)."
+                f"workers={made!r}: give a name such as 'process', "
+                "or an object such as Processes(n=4)."
             )
-        if isinstance(made, type):
+        if isinstance(made, type):  # a class has the methods of a launcher, too
             raise ConfigError(
                 f"workers={made.__name__}: that is the class. Write {made.__name__}()."
             )
         return made
 
     def chosen_planner(self) -> Planner:
-        """The planner meant."""
-        made = (
-            registry.find("planner", self.planner)()
-            if isinstance(self.planner, str)
-            else self.planner
-        )
+        """Returns the planner meant. Raises ConfigError, UnknownNameError."""
+        made: object = self.planner
+        if isinstance(made, str):
+            made = registry.find("planner", made)()
         if not isinstance(made, Planner):
             raise ConfigError(
                 f"planner={made!r}: give a name such as 'flexible', or an object such as OnePass()."
@@ -113,28 +131,38 @@ class Settings:
         return made
 
     def upload(self) -> Upload:
-        """The upload strategy meant."""
+        """Returns the upload strategy that `metrics` names or is."""
         return strategy(self.metrics)
 
 
 MEANINGS = {
-    "workers": "what runs tasks: a name such as process or docker, or an object such as Processes(n=4)",
+    "workers": (
+        "what runs tasks: a name such as process or docker, or an object such as Processes(n=4)"
+    ),
     "planner": "what decides which worker runs which task",
-    "store": "where runs keep their state; not set: the embedded server, or memory for inline workers",
+    "store": (
+        "where runs keep their state; not set: the embedded server, or memory for inline workers"
+    ),
     "metrics": "when workers upload what they measured",
-    "percentile": "which percentile of the makespan planners keep short: 0.5 is the median, 0.9 is cautious",
+    "percentile": (
+        "which percentile of the makespan planners keep short: 0.5 is the median, 0.9 is cautious"
+    ),
 }
-"""setting -> what it is"""
+"""setting -> its meaning"""
 BY_CONFIGURE = "configure() in this session"
 BY_OPTION = "option of the command line"
 
 _settings = Settings()
+
+# setting -> source of its value, where it is not the default.
 _origins: dict[str, str] = {}
-"""setting -> where its value comes from, when it is not the default"""
 
 
 def settings(**changes: Any) -> Settings:
-    """The session's settings with some changed; None leaves one as it is. Raises ConfigError for an unknown name."""
+    """Returns the session's settings with some changed; None leaves one as it is.
+
+    Raises ConfigError for an unknown name.
+    """
     given = {name: value for name, value in changes.items() if value is not None}
     known = {field.name for field in dataclasses.fields(Settings)}
     for name in given:
@@ -144,14 +172,18 @@ def settings(**changes: Any) -> Settings:
 
 
 def configure(**changes: Any) -> Settings:
-    """Set the session's defaults, the fields of Settings. Returns the settings now in force."""
+    """Set defaults of the session, the fields of Settings. Returns the settings now in force."""
     return configure_by(BY_CONFIGURE, **changes)
 
 
 def configure_by(origin: str, **changes: Any) -> Settings:
-    """As configure. origin: where the values come from, as `%dag config` and `dagnb config` say it."""
+    """Set defaults, as configure does.
+
+    origin: the source of the values, as `%dag config` and `dagnb config` show it.
+    """
     global _settings  # noqa: PLW0603  # the session is one per process, as the kernel is
     chosen = settings(**changes)
+    # A wrong value should fail here, and not in the next run.
     chosen.launcher()
     chosen.chosen_planner()
     chosen.upload()
@@ -161,7 +193,7 @@ def configure_by(origin: str, **changes: Any) -> Settings:
 
 
 def origin_of(name: str, environ: Mapping[str, str] = os.environ) -> str:
-    """Where the value of a setting comes from: a call, an option, an environment variable, or 'default'."""
+    """Returns the source of a setting: a call, an option, an environment variable, or 'default'."""
     if name in _origins:
         return _origins[name]
     if name == "store" and _settings.store is None and environ.get(STORE_VARIABLE):
@@ -172,11 +204,13 @@ def origin_of(name: str, environ: Mapping[str, str] = os.environ) -> str:
 # ---- the loop ----
 
 _loop: asyncio.AbstractEventLoop | None = None
+
+# Guards the start of the loop, and the warnings that were logged.
 _lock = threading.Lock()
 
 
 def loop() -> asyncio.AbstractEventLoop:
-    """The loop of this process, started when first needed."""
+    """Returns the loop of this process, started when it is first needed."""
     global _loop  # noqa: PLW0603  # as above
     with _lock:
         if _loop is None or _loop.is_closed():
@@ -185,20 +219,22 @@ def loop() -> asyncio.AbstractEventLoop:
         return _loop
 
 
+# In a forked process: the loop of its parent, with all that waits in it.
 _parents: list[object] = []
-"""in a forked process: the loop of its parent, with all that waits in it"""
 
 
 def _part_from_parent() -> None:
     """Begin anew in a forked process, which has the memory of the loop but not its thread.
 
-    What it must not do is close what its parent has open: they share sockets and the loop's epoll set, so the parent's
-    connections would go deaf. So the old loop is never freed, not even when the interpreter ends.
+    The child must not close what its parent has open: they share sockets and the loop's epoll set,
+    so the parent's connections would receive nothing any more. Therefore the old loop is never
+    freed, not even when the interpreter ends.
     """
-    global _loop, _lock
+    global _loop, _lock  # noqa: PLW0603  # as above
     _parents.append((_loop, dict(_stores), set(_later)))
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_parents))
-    _loop, _lock = None, threading.Lock()  # another thread may have held the lock
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_parents))  # one more than will ever be dropped
+    _loop = None
+    _lock = threading.Lock()  # another thread may have held the old one at the fork
     _stores.clear()
     _later.clear()
 
@@ -215,7 +251,8 @@ _later: set[concurrent.futures.Future[Any]] = set()
 
 
 def later(work: Coroutine[Any, Any, Any]) -> None:
-    """Run a coroutine on the loop, which nobody waits for but the end of the process, and that not for long."""
+    """Run a coroutine on the loop; only the end of the process waits for it, for _PARTING_S."""
+    # Registered anew, so that it runs before what was registered earlier: the stores close last.
     if not _later:
         atexit.unregister(_finish_later)
         atexit.register(_finish_later)
@@ -225,7 +262,7 @@ def later(work: Coroutine[Any, Any, Any]) -> None:
 
 
 def wait_for_pending(timeout_s: float) -> None:
-    """Wait for what was left for later, so long at most."""
+    """Wait for the coroutines given to later(), at most so long."""
     concurrent.futures.wait(set(_later), timeout=timeout_s)
 
 
@@ -251,8 +288,9 @@ _warned: set[str] = set()
 
 
 def warn_once(error: Exception) -> None:
-    """Log an error that stops nothing: once in a process, however often it is met."""
-    with _lock:  # a plan and the keeping of the run before meet the same error in two threads
+    """Log an error that stops nothing: once in a process, however often it occurs."""
+    # A plan and the record of the run before may have the same error, in two threads.
+    with _lock:
         is_new = str(error) not in _warned
         _warned.add(str(error))
     if is_new:
@@ -261,22 +299,23 @@ def warn_once(error: Exception) -> None:
 
 # ---- interrupts ----
 
+# Jupyter interrupts a kernel and asks it to shut down milliseconds later; 1 s if busy.
 _SHUTDOWN_NOTICE_S = 1.0
-"""Jupyter interrupts a kernel, and asks it to shut down milliseconds later; a second covers a busy machine."""
 
 _shutdown: threading.Event | None = None
 
 
 def use_shutdown_event(event: threading.Event | None) -> None:
-    """Name the event that is set when this process is asked to shut down. None: there is no such event."""
+    """Set the event that tells that this process is asked to shut down; None: there is none."""
     global _shutdown  # noqa: PLW0603  # one per process, as the session is
     _shutdown = event
 
 
 def shutdown_follows() -> bool:
-    """Whether the interrupt that was just received announces the end of this process.
+    """Returns whether the interrupt that was just received announces the end of this process.
 
-    Waits a moment for the answer where there is an event for it. A second interrupt ends that wait: it is the user's.
+    Waits a moment for the answer if there is an event for it. A second interrupt ends that wait: it
+    comes from the user.
     """
     if _shutdown is None:
         return False
@@ -287,7 +326,7 @@ def shutdown_follows() -> bool:
 
 
 async def shutdown_follows_soon() -> bool:
-    """As shutdown_follows, in a running loop, where interrupts come as CancelledError."""
+    """Returns as shutdown_follows, in a running loop, where interrupts are CancelledError."""
     if _shutdown is None:
         return False
     try:
@@ -299,11 +338,14 @@ async def shutdown_follows_soon() -> bool:
 # ---- stores ----
 
 _stores: dict[tuple[str, str], Store] = {}
-_memory_key = secrets.token_bytes(32)
+_memory_key = secrets.token_bytes(32)  # a store in memory ends with the process, and so may its key
 
 
 async def store_for(chosen: Settings, launcher: Launcher) -> tuple[Store, Redis]:
-    """The open store of a run, and the terms that open it again elsewhere (its URL holds the credentials)."""
+    """Returns the open store of a run, and the terms by which workers open it, too.
+
+    The URL in the terms holds the credentials.
+    """
     terms = chosen.store
     if terms is None:
         terms = os.environ.get(STORE_VARIABLE) or await launcher.default_store()
@@ -313,9 +355,16 @@ async def store_for(chosen: Settings, launcher: Launcher) -> tuple[Store, Redis]
 
 
 def terms_of(url: str, environ: Mapping[str, str] = os.environ) -> Redis:
-    """The store at a URL that was given without terms: the environment says them. Raises ConfigError."""
+    """Returns the terms of a store given as a URL alone: the environment holds the others.
+
+    Raises ConfigError.
+    """
     namespace = environ.get(NAMESPACE_VARIABLE) or "dagnb"
-    return Redis(url=url, namespace=namespace, allow_eviction=_is_on(EVICTION_VARIABLE, environ))
+    return Redis(
+        url=url,
+        namespace=namespace,
+        allow_eviction=_is_on(EVICTION_VARIABLE, environ),
+    )
 
 
 def _is_on(variable: str, environ: Mapping[str, str]) -> bool:
@@ -328,9 +377,9 @@ def _is_on(variable: str, environ: Mapping[str, str]) -> bool:
 
 
 def _close_stores() -> None:
-    """At the end of the process: else Python complains of each connection that nobody closed, whatever came before.
+    """Close all stores at the end of the process; else Python warns of each open connection.
 
-    A thread that still asks then, such as that of a live view, opens another connection.
+    A thread that asks the store after that, such as that of a live view, opens another connection.
     """
     if not _stores or _loop is None or not _loop.is_running():
         return
@@ -338,13 +387,12 @@ def _close_stores() -> None:
     concurrent.futures.wait(closing, timeout=_CLOSING_S)
 
 
-atexit.register(
-    _close_stores
-)  # runs after what is registered later, so after what the process still has to keep
+# Runs after everything that is registered later, so after the last records for the history.
+atexit.register(_close_stores)
 
 
 async def reopened(terms: Redis) -> Store:
-    """The store of these terms; open ones are shared."""
+    """Returns the store of these terms; one that is open is shared."""
     key = (terms.url, terms.namespace)
     if key not in _stores:
         _stores[key] = await open_store(
@@ -357,5 +405,5 @@ async def reopened(terms: Redis) -> Store:
 
 
 def key_for(store: Store) -> bytes:
-    """The 32 bytes that sign for this user on this store."""
+    """Returns the 32 bytes that sign for this user on this store."""
     return _memory_key if store.url == MEMORY_URL else signing_key(store.url)

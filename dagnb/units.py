@@ -1,4 +1,4 @@
-"""Names for numbers that carry a unit: every time is float seconds, every size is int bytes."""
+"""Types of numbers with a unit: times are float seconds, sizes int bytes."""
 
 from datetime import UTC, datetime, tzinfo
 from typing import TypeAlias
@@ -7,6 +7,7 @@ Seconds: TypeAlias = float
 Bytes: TypeAlias = int
 EpochSeconds: TypeAlias = float
 
+# Decimal for sizes of values and memory; binary where the kernel and Docker count so.
 KB: Bytes = 1_000
 MB: Bytes = 1_000_000
 KIB: Bytes = 1024
@@ -14,7 +15,7 @@ MIB: Bytes = 1024 * 1024
 
 
 def moment_text(epoch_s: EpochSeconds, zone: tzinfo | None = None) -> str:
-    """A moment, in this machine's time zone unless another is given.
+    """Returns a moment as text, in this machine's time zone unless another is given.
 
     >>> moment_text(1.8e9, UTC)
     '2027-01-15 08:00:00'

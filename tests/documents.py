@@ -1,26 +1,14 @@
-"""The documents of this project as tests read them: their blocks of code, and the files they name."""
+"""The documents of this project as tests read them: their blocks of code, and their prose."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = tuple(
-    ROOT / name
-    for name in (
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "DECISIONS.md",
-        "GLOSSARY.md",
-        "STYLE.md",
-        "benchmarks/README.md",
-        "planners/README.md",
-    )
-)
+from scripts import house
+
+ROOT = house.ROOT
+DOCUMENTS = tuple(ROOT / name for name in house.DOCUMENTS)
 
 NOT_RUN = "<!-- not run: "
 """in the line before a block, with the reason: readers do not see it"""
@@ -60,25 +48,4 @@ def blocks(document: Path) -> list[Block]:
 
 def prose(document: Path) -> str:
     """The text without its blocks of code."""
-    return re.sub(
-        r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
-    )
-
-
-_LINK = re.compile(r"\]\(([^)#\s]+)\)")
-_CODE = re.compile(r"`([^`\n]+)`")
-_PATH = re.compile(
-    r"[\w.-]+(/[\w.-]+)*(/|\.(py|md|toml|lua|js|css|ipynb|svg|png|cfg))|[\w-]+(/[\w-]+)+"
-)
-_SUFFIX = re.compile(r"\.(py|md|toml|lua|js|css|ipynb|svg|png|cfg)$")
-
-
-def named_files(document: Path) -> Iterator[str]:
-    """What the prose names that looks like a file or a folder: in links, and in code."""
-    text = prose(document)
-    for link in _LINK.findall(text):
-        if "://" not in link:
-            yield link
-    for code in _CODE.findall(text):
-        if _PATH.fullmatch(code):
-            yield code
+    return house.prose(document.read_text(encoding="utf-8"))

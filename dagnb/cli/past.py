@@ -108,7 +108,7 @@ def _picture(comparison: Comparison) -> str:
     """Of the comparison where that can be drawn, else of the best plan."""
     from dagnb.views.show import bundle
 
-    outlook = _best(comparison).outlook
+    outlook = _best(comparison).plan_forecast
     assert outlook is not None
     for thing in (comparison, outlook.trace):
         shown = bundle(thing)
@@ -122,11 +122,13 @@ def _trace(comparison: Comparison, past: Past | None) -> str:
     from dagnb.exchange.chrome import chrome_trace
 
     best = _best(comparison)
-    assert best.outlook is not None
-    planned = best.outlook.trace
+    assert best.plan_forecast is not None
+    planned = best.plan_forecast.trace
     if past is None:
         return chrome_trace(
-            planned, name=comparison.name, upstream=[s.upstream for s in best.outlook.plan.steps]
+            planned,
+            name=comparison.name,
+            upstream=[s.upstream for s in best.plan_forecast.plan.steps],
         )
     upstream = past.description.upstream if planned.names == past.trace.names else None
     return chrome_trace(past.trace, planned=planned, name=comparison.name, upstream=upstream)

@@ -1,16 +1,15 @@
-"""What several planners make of one problem, side by side: every plan meets the same prices and the same scenarios."""
+"""Compare planners on one problem without running it, at the same costs and scenarios."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from dagnb.errors import DagnbError
 from dagnb.failure import reason_of
 from dagnb.forecast.plan_forecast import PlanForecast, forecast_of
 from dagnb.graph.brief import brief, cut, number
-from dagnb.graph.node import verbs
+from dagnb.graph.client_hook import ShownOrText
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Planner, Problem
@@ -21,14 +20,15 @@ HEADS = ("planner", "P50 s", "P90 s", "GB s", "cold starts", "moved MB", "gap %"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerResult:
-    """What one planner made. moved_bytes: as of Trace. gap: as of Outlook.
+    """The plan of one planner and what it comes to.
 
-    planning_s: it took, real time. problem: why there is no plan, in words; then what follows from a plan is None.
+    moved_bytes: as of Trace. gap: as of PlanForecast. planning_s: real seconds that planning took.
+    problem: in words, why there is no plan; then everything that follows from a plan is None.
     """
 
     planner: str
     plan: Plan | None = None
-    outlook: PlanForecast | None = None
+    plan_forecast: PlanForecast | None = None
     forecast: Forecast | None = None
     outcome: Outcome | None = None
     moved_bytes: int = 0
@@ -40,9 +40,10 @@ class PlannerResult:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The line under HEADS; what is not known is a dash."""
+        """The line under HEADS; a dash stands for what is not known."""
+        planned = f"{1e3 * self.planning_s:.1f}"
         if self.forecast is None or self.outcome is None:
-            return (self.planner, *["-"] * (len(HEADS) - 2), f"{1e3 * self.planning_s:.1f}")
+            return (self.planner, *["-"] * (len(HEADS) - 2), planned)
         return (
             self.planner,
             f"{self.forecast.p50_s:.3f}",
@@ -51,46 +52,50 @@ class PlannerResult:
             f"{self.outcome.n_cold}",
             f"{self.moved_bytes / 1e6:.3f}",
             f"{100 * self.gap:.1f}",
-            f"{1e3 * self.planning_s:.1f}",
+            planned,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Lines, best first; planners that found no plan come last. name: of what was planned."""
+class Comparison(ShownOrText):
+    """The results of several planners, best first; those without a plan come last.
+
+    name: of what was planned.
+    """
 
     name: str
     lines: tuple[PlannerResult, ...]
 
     @property
     def best(self) -> PlannerResult | None:
-        """The shortest plan by its median; None when nobody found one."""
+        """The shortest plan by its median; None when no planner found one."""
         return self.lines[0] if self.lines and self.lines[0].plan is not None else None
 
     def __repr__(self) -> str:
         best = self.best
-        told = "none found a plan"
+        result = "none found a plan"
         if best is not None and best.forecast is not None:
-            told = f"best {cut(best.planner, 40)}, predicted makespan {best.forecast.p50_s:.4g} s"
-        return (
-            f"<comparison of {number(len(self.lines), 'planner')} on {cut(self.name, 40)}: {told}>"
-        )
+            makespan_s = best.forecast.p50_s
+            result = f"best {cut(best.planner, 40)}, predicted makespan {makespan_s:.4g} s"
+        planners = number(len(self.lines), "planner")
+        return f"<comparison of {planners} on {cut(self.name, 40)}: {result}>"
 
     def __str__(self) -> str:
-        """A table, and why some planners found no plan."""
-        cells = [HEADS, *(line.cells for line in self.lines)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        rows = [
-            "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-            for row in cells
-        ]
-        told = [f"{line.planner}: {line.problem}" for line in self.lines if line.problem]
-        return "\n".join([self.name, *rows, *told])
+        """Returns a table, and why some planners found no plan."""
+        rows = aligned([HEADS, *[line.cells for line in self.lines]], str.rjust)
+        problems = [f"{line.planner}: {line.problem}" for line in self.lines if line.problem]
+        text = [self.name, *rows, *problems]
+        return "\n".join(text)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Its picture where there is one; the table in any case."""
-        shown = dict(verbs["show"](self)) if "show" in verbs else {}
-        return shown if {"text/html", "image/svg+xml"} & set(shown) else {"text/plain": str(self)}
+
+def aligned(rows: Sequence[Sequence[str]], justify: Callable[[str, int], str]) -> list[str]:
+    """Returns the lines of a table. justify: for all columns but the first, which is left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        line = "  ".join([first.ljust(widths[0]), *map(justify, others, widths[1:])])
+        lines.append(line.rstrip())
+    return lines
 
 
 def compare_plans(
@@ -99,50 +104,50 @@ def compare_plans(
     name: str,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Comparison:
-    """A line for each planner, by the name it has here; clock: tells how long each takes, seconds.
+    """Returns a line for each planner, under the name it has here.
 
-    A planner that raises a DagnbError gets a line that says so. O(planners x (planning + 17 simulations)).
+    clock: gives real seconds, to measure planning. A planner that raises a DagnbError gets a line
+    that says so. O(planners x (planning + 17 simulations)).
     """
-    lines = [_line(problem, planner, label, clock) for label, planner in planners.items()]
+    lines = [_result(problem, planner, label, clock) for label, planner in planners.items()]
     return Comparison(name, tuple(sorted(lines, key=_rank)))
 
 
-def _line(
-    problem: Problem, planner: Planner, label: str, clock: Callable[[], float]
+def _result(
+    problem: Problem,
+    planner: Planner,
+    label: str,
+    clock: Callable[[], float],
 ) -> PlannerResult:
     begin = clock()
     try:
         made = planner.plan(problem)
         planning_s = clock() - begin
+        # Planners may be a user's own: a plan that does not fit the DAG would fail in the
+        # simulator, far from its cause.
         made.check(problem.dag)
     except DagnbError as error:
-        return PlannerResult(
-            planner=label, planning_s=clock() - begin, problem=str(error) or reason_of(error)
-        )
+        reason = str(error) or reason_of(error)
+        return PlannerResult(planner=label, planning_s=clock() - begin, problem=reason)
+
     plan = replace(made, problem=problem)
-    outlook = forecast_of(plan)
-    assert outlook is not None
+    expected = forecast_of(plan)
+    assert expected is not None  # the plan has a problem
     return PlannerResult(
         planner=label,
         plan=plan,
-        outlook=outlook,
-        forecast=outlook.forecast,
-        outcome=outlook.outcome,
-        moved_bytes=outlook.trace.moved_bytes(),
-        gap=outlook.gap,
+        plan_forecast=expected,
+        forecast=expected.forecast,
+        outcome=expected.outcome,
+        moved_bytes=expected.trace.moved_bytes(),
+        gap=expected.gap,
         planning_s=planning_s,
     )
 
 
 def _rank(line: PlannerResult) -> tuple[object, ...]:
-    """Plans by their median, then by what else is better the smaller it is; at last by name."""
+    """Returns the sort key: plans by median, then by cost and bytes, at last by name."""
     if line.forecast is None or line.outcome is None:
         return (1, line.planner)
-    return (
-        0,
-        line.forecast.p50_s,
-        line.forecast.p90_s,
-        line.outcome.gb_s,
-        line.moved_bytes,
-        line.planner,
-    )
+    times = (line.forecast.p50_s, line.forecast.p90_s)
+    return (0, *times, line.outcome.gb_s, line.moved_bytes, line.planner)

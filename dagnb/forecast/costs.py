@@ -1,4 +1,12 @@
-"""From history to a price list: sizes first, task by task down the DAG, then times."""
+"""The price list of a run, from history: sizes first, task by task down the DAG, then times.
+
+    bytes read ---> output size ---> bytes that the next tasks read ---> ...
+        |               |
+        v               v
+    run, unpickle     pickle
+
+Sizes and times are medians of predictions, bytes and seconds.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +23,19 @@ from dagnb.graph.lineage import lineage
 from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs, LinearCost, StartCost, Uncertainty
 from dagnb.prediction.estimate import Estimate
+from dagnb.prediction.observation import Target
 from dagnb.prediction.predictor import Predictor
-from dagnb.prediction.target import Target
-from dagnb.prediction.totals import TaskContribution
+from dagnb.prediction.spread import TaskContribution
 
+# A scenario of an unmeasured task stays within a few orders of magnitude.
 MOST_UNCERTAINTY = 1.5
-"""a scenario of a task that nobody measured stays within a few orders of magnitude"""
+# Standard deviation of log start times: those of one platform are alike.
+_START_SIGMA = 0.2
 
 
 @dataclass(slots=True)
-class _Prices:
-    """Collected task by task."""
+class _TaskCosts:
+    """The costs of tasks, collected in the order of the DAG."""
 
     run: dict[int, Estimate] = field(default_factory=dict)
     run_s: dict[int, float] = field(default_factory=dict)
@@ -42,112 +52,121 @@ def expected_costs(
     keys: Sequence[str] = (),
     argument_bytes: Mapping[int, int] = MappingProxyType({}),
 ) -> Costs:
-    """What every act of a run of this DAG will cost there. O(tasks + edges) predictions. Raises HistoryError.
+    """Returns the expected cost of every act of a run of this DAG. O(tasks + edges) predictions.
 
-    codes: lasting hash of each task's function; keys: of its call; argument_bytes: of its arguments that are no nodes;
-    for a DAG without nodes.
+    codes, keys, argument_bytes: for a DAG without nodes. codes: lasting hash of each task's
+    function. keys: of its call. argument_bytes: of its arguments that are no nodes.
+    Raises HistoryError.
     """
-    codes, keys = codes or codes_of(dag), keys or lineage(dag)
-    names = [call.function for call in dag.calls]
-    predictor = knowledge.predictor(names)
-    prices = _Prices(argument_bytes=dict(argument_bytes))
+    # Without nodes and without codes, functions are known by their names alone.
+    unknown = [""] * len(dag)
+    codes, keys = codes or codes_of(dag) or unknown, keys or lineage(dag) or unknown
+    predictor = knowledge.predictor([call.function for call in dag.calls])
+    tasks = _TaskCosts(argument_bytes=dict(argument_bytes))
     for task, call in enumerate(dag.calls):
         if dag.nodes:
-            prices.argument_bytes[task] = dag.nodes[task].packed.n_bytes
-        given = sum(prices.output_bytes[u] for u in call.upstream) + prices.argument_bytes.get(
-            task, 0
-        )
-        _price(
-            prices,
-            predictor,
-            dag,
-            task,
-            codes[task] if codes else "",
-            keys[task] if keys else "",
-            given,
-        )
-    here = knowledge.platform(platform)
-    own, batch = _doubts(prices, predictor, dag, codes)
+            tasks.argument_bytes[task] = dag.nodes[task].packed.n_bytes
+        # Tasks come in topological order, so the sizes of all upstream values are predicted by now.
+        input_bytes = sum(tasks.output_bytes[u] for u in call.upstream)
+        input_bytes += tasks.argument_bytes.get(task, 0)
+        _add_task(tasks, predictor, dag, task, codes[task], keys[task], input_bytes)
+
+    acts = knowledge.platform(platform)
+    own, shared = _uncertainty(tasks, predictor, dag, codes)
     return Costs(
-        run_s=prices.run_s,
-        output_bytes=prices.output_bytes,
-        argument_bytes=prices.argument_bytes,
-        known_s=prices.known_s,
-        fetch=here.fetch,
-        store=here.store,
-        commit_s=here.commit.base_s,
-        release=LinearCost(0.0, here.commit.s_per_byte),
-        program_s=here.program_s,
-        submit_s=here.submit_s,
-        return_s=here.return_s,
-        **_starts(here, {call.options.needs for call in dag.calls}),
-        doubt=Uncertainty(run=own, batch=batch, transfer=here.transfer_spread, start=0.2),
-        basis={task: estimate.source for task, estimate in prices.run.items()},
+        run_s=tasks.run_s,
+        output_bytes=tasks.output_bytes,
+        argument_bytes=tasks.argument_bytes,
+        known_s=tasks.known_s,
+        fetch=acts.fetch,
+        store=acts.store,
+        commit_s=acts.commit.base_s,
+        release=LinearCost(0.0, acts.commit.s_per_byte),
+        program_s=acts.program_s,
+        submit_s=acts.submit_s,
+        return_s=acts.return_s,
+        **_starts(acts, {call.options.needs for call in dag.calls}),
+        uncertainty=Uncertainty(
+            run=own, batch=shared, transfer=acts.transfer_spread, start=_START_SIGMA
+        ),
+        basis={task: estimate.basis for task, estimate in tasks.run.items()},
     )
 
 
 def codes_of(dag: Dag) -> tuple[str, ...]:
-    """The lasting hash of each task's function; nothing for a DAG without nodes."""
-    found: dict[int, str] = {}
+    """Returns the lasting hash of each task's function; nothing for a DAG without nodes."""
+    # Hashing a function is slow, and a wide DAG calls few functions often.
+    by_task: dict[int, str] = {}
     for node in dag.nodes:
-        if id(node.task) not in found:
-            found[id(node.task)] = identity(node.task.function)
-    return tuple(found[id(node.task)] for node in dag.nodes)
+        if id(node.task) not in by_task:
+            by_task[id(node.task)] = identity(node.task.function)
+    return tuple(by_task[id(node.task)] for node in dag.nodes)
 
 
-def _price(
-    prices: _Prices, predictor: Predictor, dag: Dag, task: int, code: str, key: str, given: int
+def _add_task(
+    tasks: _TaskCosts,
+    predictor: Predictor,
+    dag: Dag,
+    task: int,
+    code: str,
+    key: str,
+    input_bytes: int,
 ) -> None:
-    """What one task reads, gives and takes."""
+    """Predicts one task: its run time, output size, and times to unpickle and pickle."""
     call = dag.calls[task]
-    needs, options = call.options.needs, call.options
+    options = call.options
 
-    def told(target: Target, n_bytes: int) -> Estimate:
+    def predicted(target: Target, n_bytes: int) -> Estimate:
+        needs = options.needs
         return predictor.predict(target, code, call.function, n_bytes, needs, options, key)
 
-    run, output = told(Target.RUN, given), told(Target.OUTPUT, given)
-    prices.run[task], prices.run_s[task] = run, run.p50
-    prices.output_bytes[task] = round(output.p50)
-    prices.known_s[task, "load"] = told(Target.LOAD, given).p50
-    prices.known_s[task, "dump"] = told(Target.DUMP, prices.output_bytes[task]).p50
+    run = predicted(Target.RUN, input_bytes)
+    tasks.run[task], tasks.run_s[task] = run, run.p50
+    output_bytes = round(predicted(Target.OUTPUT, input_bytes).p50)
+    tasks.output_bytes[task] = output_bytes
+    tasks.known_s[task, "load"] = predicted(Target.LOAD, input_bytes).p50
+    tasks.known_s[task, "dump"] = predicted(Target.DUMP, output_bytes).p50
 
 
-def _doubts(
-    prices: _Prices, predictor: Predictor, dag: Dag, codes: Sequence[str]
+def _uncertainty(
+    tasks: _TaskCosts,
+    predictor: Predictor,
+    dag: Dag,
+    codes: Sequence[str],
 ) -> tuple[dict[int, float], float]:
-    """What is each task's own doubt, and what all share. What nobody measured shares nothing that is known."""
-    shares = []
+    """Returns each task's own uncertainty, and the one that all tasks of a run share."""
+    contributions = []
     own: dict[int, float] = {}
-    found: dict[tuple[str, str, bool], float] = {}
+    # Equal functions share a sigma, which costs as much as a prediction.
+    sigmas: dict[tuple[str, str, bool], float] = {}
     for task, call in enumerate(dag.calls):
-        estimate, code = prices.run[task], codes[task] if codes else ""
+        estimate = tasks.run[task]
+        # Unmeasured functions have no shared error: there is no past run to learn it from.
         if not estimate.is_known:
             own[task] = min(MOST_UNCERTAINTY, estimate.spread)
             continue
-        kind = (code, call.function, estimate.is_same_call)
-        if kind not in found:
-            found[kind] = predictor.batch_sigma(*kind[:2], is_same_call=kind[2]).own
-        own[task] = min(MOST_UNCERTAINTY, math.hypot(found[kind], estimate.strange))
-        shares.append(
-            TaskContribution(call.function, prices.run_s[task], own[task], estimate.is_same_call)
-        )
-    return own, min(MOST_UNCERTAINTY, predictor.run_sigma(shares)) if shares else 0.0
+
+        name, is_same_call = call.function, estimate.is_same_call
+        kind = (codes[task], name, is_same_call)
+        if kind not in sigmas:
+            sigma = predictor.batch_sigma(codes[task], name, is_same_call=is_same_call)
+            sigmas[kind] = sigma.own
+        own[task] = min(MOST_UNCERTAINTY, math.hypot(sigmas[kind], estimate.unseen_sigma))
+        contributions.append(TaskContribution(name, tasks.run_s[task], own[task], is_same_call))
+
+    if not contributions:
+        return own, 0.0
+    return own, min(MOST_UNCERTAINTY, predictor.run_sigma(contributions))
 
 
-def _starts(here: Platform, needs: set[Resources]) -> dict[str, Any]:
-    """Starts by resources, and of others."""
-
-    def told(resources: Resources, *, is_warm: bool) -> StartCost:
-        return here.start(resources, is_warm=is_warm)
-
-    known = [is_warm for is_warm in (True, False) if (not is_warm) in here.starts.pools]
-    found: dict[str, Any] = {
-        "starts": {
-            (resources, is_warm): told(resources, is_warm=is_warm)
-            for resources in needs
-            for is_warm in known
-        }
-    }
-    for is_warm in known:
-        found["warm" if is_warm else "cold"] = told(Resources(), is_warm=is_warm)
-    return found
+def _starts(acts: Platform, needs: set[Resources]) -> dict[str, Any]:
+    """Returns the fields of Costs about starts; those never measured keep their defaults."""
+    starts: dict[tuple[Resources, bool], StartCost] = {}
+    fields: dict[str, Any] = {"starts": starts}
+    for is_warm, name in ((True, "warm"), (False, "cold")):
+        if (not is_warm) not in acts.starts.models:
+            continue
+        for resources in needs:
+            starts[resources, is_warm] = acts.start(resources, is_warm=is_warm)
+        fields[name] = acts.start(Resources(), is_warm=is_warm)
+    return fields

@@ -1,4 +1,11 @@
-"""What the history taught this process so far: read once, then only what is new."""
+"""The knowledge that this process has of the history, read once and then extended.
+
+    samples of functions  ->  Predictor                           by name of the function
+    acts of a platform    ->  Platform: transfers, starts, ...    by name of the platform
+
+Reading a history of thousands of runs takes seconds, so a process does it once and later asks only
+for what is new.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +21,8 @@ from statistics import median
 from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs, LinearCost, StartCost
+from dagnb.prediction.platform_model import MeasuredStart, Starts, Transfer, starts, transfer
 from dagnb.prediction.predictor import Predictor
-from dagnb.prediction.starts import MeasuredStart, Starts, starts
-from dagnb.prediction.transfer import Transfer, transfer
 from dagnb.run_history.act import Act
 from dagnb.run_history.history import ACTS, History
 from dagnb.trace.span import STARTING, Phase
@@ -24,9 +30,10 @@ from dagnb.trace.span import STARTING, Phase
 
 @dataclass(frozen=True, kw_only=True)
 class Platform:
-    """What acts of one platform cost. n: acts it rests on.
+    """The costs of one platform's own acts.
 
-    starts: whole ones, by resources. acts: (phase, 'cold' or 'warm') -> seconds of that part of a start.
+    starts: whole ones, by resources. acts: (phase, 'cold' or 'warm') -> median seconds of that part
+    of a start. n: measured acts this rests on.
     """
 
     fetch: LinearCost = Costs.fetch
@@ -43,13 +50,15 @@ class Platform:
     __repr__ = brief
 
     def start(self, resources: Resources, *, is_warm: bool) -> StartCost:
-        """A start, act by act: each as long as usual, the first as long as the whole leaves to it."""
+        """Returns a start, act by act: each as long as usual, the first takes the rest."""
         total_s = self.starts.seconds(resources, is_cold=not is_warm).p50
         detail = "warm" if is_warm else "cold"
         usual = {phase: self.acts.get((phase, detail), 0.0) for phase in STARTING[1:]}
-        part = min(1.0, total_s / sum(usual.values())) if any(usual.values()) else 1.0
+        usual_s = sum(usual.values())
+        # Parts are medians of all resources, the whole is of these: together they may exceed it.
+        part = min(1.0, total_s / usual_s) if usual_s else 1.0
         return StartCost(
-            invoke_s=total_s - part * sum(usual.values()),
+            invoke_s=total_s - part * usual_s,
             create_s=part * usual[Phase.CREATE],
             boot_s=part * usual[Phase.BOOT],
             import_s=part * usual[Phase.IMPORT],
@@ -58,24 +67,33 @@ class Platform:
 
 
 class Knowledge:
-    """Grows with the history. One a history and process; safe to use from several threads."""
+    """The knowledge of one history; grows with it. Safe to use from several threads."""
 
     def __init__(self, history: History) -> None:
-        """Nothing is read yet."""
+        """Reads nothing yet."""
         self.history = history
         self._lock = threading.Lock()
         self._birth = ""
-        self._begin()
+        self._clear()
 
-    def _begin(self) -> None:
+    def _clear(self) -> None:
         self._predictor = Predictor()
+        # Name of a function -> number of the last sample that was read.
         self._read: dict[str, int] = {}
+        # Name of a platform -> number of the last act that was read, the acts, what they come to.
         self._platforms: dict[str, tuple[int, list[Act], Platform]] = {}
 
     def predictor(self, names: Iterable[str]) -> Predictor:
-        """Knows all that past runs taught of functions of these names. Raises HistoryError."""
-        with self._known():
-            for after, group in self._groups(set(names)):
+        """Returns the predictor, after learning all runs of functions of these names.
+
+        Raises HistoryError.
+        """
+        with self._up_to_date():
+            groups: dict[int, list[str]] = {}
+            for name in sorted(set(names)):
+                groups.setdefault(self._read.get(name, 0), []).append(name)
+            # One query for all names read equally far, which in a notebook is mostly one.
+            for after, group in groups.items():
                 runs, last = self.history.samples(group, after)
                 for run in runs:
                     self._predictor.learn(run)
@@ -83,93 +101,96 @@ class Knowledge:
             return self._predictor
 
     def platform(self, name: str) -> Platform:
-        """What acts cost there. Raises HistoryError."""
-        with self._known():
-            after, acts, found = self._platforms.get(name, (0, [], Platform()))
+        """Returns the costs of acts there. Raises HistoryError."""
+        with self._up_to_date():
+            after, acts, model = self._platforms.get(name, (0, [], Platform()))
             new, last = self.history.acts(name, after)
             if new:
                 acts = newest([*new, *acts])
-                found = platform(acts)
-                self._platforms[name] = last, acts, found
-        return found
+                model = platform(acts)
+                self._platforms[name] = last, acts, model
+        return model
 
     @contextlib.contextmanager
-    def _known(self) -> Iterator[None]:
-        """One at a time, and without what was learnt of a history that has been forgotten since."""
+    def _up_to_date(self) -> Iterator[None]:
+        """Lets one thread in, without knowledge of a history that has been forgotten since."""
         with self._lock:
-            if (birth := self.history.birth()) != self._birth:
+            birth = self.history.birth()
+            if birth != self._birth:
                 self._birth = birth
-                self._begin()
+                self._clear()
             yield
-
-    def _groups(self, names: set[str]) -> list[tuple[int, list[str]]]:
-        """Names by how far their samples were read."""
-        groups: dict[int, list[str]] = {}
-        for name in sorted(names):
-            groups.setdefault(self._read.get(name, 0), []).append(name)
-        return list(groups.items())
 
 
 _known: dict[Path, Knowledge] = {}
 
-os.register_at_fork(
-    after_in_child=_known.clear
-)  # another thread may have been in the middle of one
+# In a forked child another thread of the parent may have held a lock: begin anew.
+os.register_at_fork(after_in_child=_known.clear)
 
 
 def knowledge(path: Path | None = None) -> Knowledge:
-    """Of the user's history, or of the one at this path."""
+    """Returns the knowledge of the user's history, or of the one at this path."""
     history = History(path)
     return _known.setdefault(history.path, Knowledge(history))
 
 
 def newest(acts: Iterable[Act]) -> list[Act]:
-    """So many of each kind as a history keeps. acts: newest first."""
-    seen: Counter[tuple[Phase, str]] = Counter()
-    found = []
+    """Returns as many acts of each kind as a history stores. acts: newest first."""
+    counts: Counter[tuple[Phase, str]] = Counter()
+    kept = []
     for act in acts:
-        seen[act.phase, act.detail] += 1
-        if seen[act.phase, act.detail] <= ACTS:
-            found.append(act)
-    return found
+        counts[act.phase, act.detail] += 1
+        if counts[act.phase, act.detail] <= ACTS:
+            kept.append(act)
+    return kept
 
 
 def platform(acts: Sequence[Act]) -> Platform:
-    """From measured acts, newest first; what was never measured keeps its default."""
+    """Returns the model of measured acts, newest first; those never measured keep their default."""
     by_phase: dict[Phase, list[Act]] = {}
+    by_start: dict[tuple[Phase, str], list[float]] = {}
     for act in acts:
         by_phase.setdefault(act.phase, []).append(act)
-    fetch, store = _moved(by_phase.get(Phase.FETCH, ())), _moved(by_phase.get(Phase.STORE, ()))
-    spreads = [found.spread for found in (fetch, store) if found is not None]
-    started = [
-        MeasuredStart(resources=act.resources, is_cold=act.detail == "cold", seconds=act.seconds)
-        for act in by_phase.get(Phase.INVOKE, ())
-    ]
+        if act.phase in STARTING[1:]:
+            by_start.setdefault((act.phase, act.detail), []).append(act.seconds)
+
+    fetch, store = _transfer(by_phase, Phase.FETCH), _transfer(by_phase, Phase.STORE)
+    spreads = [model.spread for model in (fetch, store) if model is not None]
+    measured_starts = []
+    for act in by_phase.get(Phase.INVOKE, ()):
+        is_cold = act.detail == "cold"
+        measured_starts.append(MeasuredStart(act.resources, is_cold, act.seconds))
     return Platform(
-        fetch=_law(fetch, Costs.fetch),
-        store=_law(store, Costs.store),
-        commit=_law(_moved(by_phase.get(Phase.COMMIT, ())), LinearCost(Costs.commit_s)),
-        program_s=_typical(by_phase.get(Phase.PROGRAM, ()), Costs.program_s),
-        submit_s=_typical(by_phase.get(Phase.SUBMIT, ()), Costs.submit_s),
-        return_s=_typical(by_phase.get(Phase.RETURN, ()), Costs.return_s),
+        fetch=_cost(fetch, Costs.fetch),
+        store=_cost(store, Costs.store),
+        commit=_cost(_transfer(by_phase, Phase.COMMIT), LinearCost(Costs.commit_s)),
+        program_s=_typical_s(by_phase, Phase.PROGRAM, Costs.program_s),
+        submit_s=_typical_s(by_phase, Phase.SUBMIT, Costs.submit_s),
+        return_s=_typical_s(by_phase, Phase.RETURN, Costs.return_s),
+        # At most a factor of e: a few odd transfers must not dominate all scenarios.
         transfer_spread=min(1.0, max(spreads, default=Platform.transfer_spread)),
-        starts=starts(started),
-        acts={
-            (phase, detail): median(act.seconds for act in by_phase[phase] if act.detail == detail)
-            for phase in STARTING[1:]
-            for detail in {act.detail for act in by_phase.get(phase, ())}
-        },
+        starts=starts(measured_starts),
+        acts={kind: median(seconds) for kind, seconds in by_start.items()},
         n=len(acts),
     )
 
 
-def _moved(acts: Sequence[Act]) -> Transfer | None:
-    return transfer([(act.n_bytes, act.seconds) for act in acts]) if acts else None
+def _transfer(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase) -> Transfer | None:
+    acts = by_phase.get(phase)
+    if not acts:
+        return None
+    return transfer([(act.n_bytes, act.seconds) for act in acts])
 
 
-def _law(found: Transfer | None, default: LinearCost) -> LinearCost:
-    return LinearCost(found.latency_s, found.s_per_byte) if found is not None else default
+def _cost(model: Transfer | None, default: LinearCost) -> LinearCost:
+    if model is None:
+        return default
+    return LinearCost(model.latency_s, model.s_per_byte)
 
 
-def _typical(acts: Sequence[Act], default: float) -> float:
-    return median(act.seconds for act in acts) if acts else default
+def _typical_s(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase, default_s: float) -> float:
+    acts = by_phase.get(phase)
+    if not acts:
+        return default_s
+    # A median: one slow submission after a pause must not become the price of all.
+    return median(act.seconds for act in acts)

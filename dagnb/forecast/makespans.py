@@ -1,7 +1,10 @@
-"""The three makespans of a run, and where the difference lies.
+"""The three makespans of a run, and the causes of their differences.
 
-plan: foretold. replay: simulated with what the run measured. real: what it was. real - replay is the simulator's error,
-replay - plan that of the predictions.
+    plan      forecast before the run
+    replay    simulated again, with the times that the run measured
+    real      measured
+
+real - replay is the error of the simulator, replay - plan that of the predictions.
 """
 
 from __future__ import annotations
@@ -9,11 +12,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.brief import brief
-from dagnb.graph.node import verbs
+from dagnb.graph.client_hook import ShownOrText
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
@@ -23,12 +25,18 @@ from dagnb.trace.critical import critical_steps
 from dagnb.trace.span import STARTING, Phase
 from dagnb.trace.trace import Trace
 
+# Causes that are listed: the rest is small beside them.
 CAUSES = 5
+# Differences below a microsecond are rounding.
+_LEAST_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DelayCause:
-    """A phase of a task that took longer (or, below 0, shorter) than foretold, seconds; task '' for workers' starts."""
+    """A phase of a task that took longer (or, below 0, shorter) than predicted, seconds.
+
+    task: its name, '' for the starts of workers.
+    """
 
     task: str
     phase: Phase
@@ -36,10 +44,11 @@ class DelayCause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Makespans:
-    """Seconds from submission to the last sink in the store. plan_s, forecast: None when nothing was foretold.
+class Makespans(ShownOrText):
+    """Seconds from submission to the last sink in the store.
 
-    real, replayed, planned, upstream, sinks, functions: to be drawn; the traces by step.
+    plan_s, forecast: None without prediction. real, replayed, planned: traces by step, and
+    upstream, sinks, functions: of the steps; all for pictures.
     """
 
     real_s: float
@@ -58,95 +67,104 @@ class Makespans:
 
     @property
     def model_s(self) -> float:
-        """What the simulator does not know: real - replay."""
+        """The error of the simulator: real - replay."""
         return self.real_s - self.replay_s
 
     @property
     def prediction_s(self) -> float | None:
-        """What was predicted wrongly: replay - plan."""
-        return self.replay_s - self.plan_s if self.plan_s is not None else None
+        """The error of the predictions: replay - plan."""
+        if self.plan_s is None:
+            return None
+        return self.replay_s - self.plan_s
 
     @property
     def in_band(self) -> bool | None:
-        """Whether the real one lies inside the 80 % band that was foretold."""
-        return self.forecast.covers(self.real_s) if self.forecast is not None else None
+        """True if the real makespan lies inside the forecast of 8 in 10 runs."""
+        if self.forecast is None:
+            return None
+        return self.forecast.covers(self.real_s)
 
     def __str__(self) -> str:
-        """Three makespans and the parts of the difference, in lines."""
+        """Returns three makespans and the causes of their differences, in lines."""
         lines = []
+        replayed = f"replay {self.replay_s:9.3f} s"
         if self.plan_s is not None and self.prediction_s is not None:
-            band = (
-                f", {self.forecast.p10_s:.3g} to {self.forecast.p90_s:.3g} s in 8 of 10"
-                if self.forecast
-                else ""
-            )
-            lines.append(f"plan   {self.plan_s:9.3f} s{band}")
-            lines.append(f"replay {self.replay_s:9.3f} s   predictions: {self.prediction_s:+.3f} s")
-        else:
-            lines.append(f"replay {self.replay_s:9.3f} s")
+            plan = f"plan   {self.plan_s:9.3f} s"
+            if self.forecast:
+                low, high = self.forecast.p10_s, self.forecast.p90_s
+                plan += f", {low:.3g} to {high:.3g} s in 8 of 10"
+            lines.append(plan)
+            replayed += f"   predictions: {self.prediction_s:+.3f} s"
+        lines.append(replayed)
         lines.append(f"real   {self.real_s:9.3f} s   model: {self.model_s:+.3f} s")
-        lines += [
-            f"  {c.seconds:+8.3f} s  {c.phase.value:8} {c.task or 'of workers'}"
-            for c in self.causes
-        ]
+        for cause in self.causes:
+            where = cause.task or "of workers"
+            lines.append(f"  {cause.seconds:+8.3f} s  {cause.phase.value:8} {where}")
         return "\n".join(lines)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The run beside its plan, where pictures can be shown."""
-        return dict(verbs["show"](self)) if "show" in verbs else {"text/plain": str(self)}
 
 
 def causes(
-    planned: Trace, real: Trace, upstream: list[tuple[int, ...]], sinks: tuple[int, ...]
+    planned: Trace,
+    real: Trace,
+    upstream: list[tuple[int, ...]],
+    sinks: tuple[int, ...],
 ) -> tuple[DelayCause, ...]:
-    """The largest differences on the critical paths of either, by size. O(spans)."""
-    where = {*critical_steps(upstream, sinks, planned), *critical_steps(upstream, sinks, real)}
-    predicted, came = _lengths(planned, where), _lengths(real, where)
-    found = [
-        DelayCause(
-            task=real.names[task] if task >= 0 else "",
-            phase=phase,
-            seconds=came[task, phase] - predicted[task, phase],
-        )
-        for task, phase in {**predicted, **came}
-    ]
-    found = [cause for cause in found if abs(cause.seconds) > 1e-6]
-    return tuple(sorted(found, key=lambda c: (-abs(c.seconds), c.task, c.phase.value))[:CAUSES])
+    """Returns the largest differences on the critical path of either, by size. O(spans)."""
+    # Off both paths a delay changes nothing: another branch was waited for.
+    steps = {*critical_steps(upstream, sinks, planned)}
+    steps |= {*critical_steps(upstream, sinks, real)}
+    predicted, measured = _lengths(planned, steps), _lengths(real, steps)
+
+    differences = []
+    for step, phase in {**predicted, **measured}:
+        seconds = measured[step, phase] - predicted[step, phase]
+        if abs(seconds) > _LEAST_S:
+            task = real.names[step] if step >= 0 else ""
+            differences.append(DelayCause(task=task, phase=phase, seconds=seconds))
+    differences.sort(key=lambda cause: (-abs(cause.seconds), cause.task, cause.phase.value))
+    return tuple(differences[:CAUSES])
 
 
-def _lengths(trace: Trace, where: Iterable[int]) -> dict[tuple[int, Phase], float]:
-    """(step, phase) -> seconds in all; starts of workers together as (-1, INVOKE), the mean of them."""
-    found: dict[tuple[int, Phase], float] = defaultdict(float)
-    steps, workers = set(where), set()
+def _lengths(trace: Trace, steps: Iterable[int]) -> dict[tuple[int, Phase], float]:
+    """Returns (step, phase) -> seconds in all; starts of workers as (-1, INVOKE), their mean."""
+    lengths: dict[tuple[int, Phase], float] = defaultdict(float)
+    wanted, workers = set(steps), set()
     for span in trace.spans:
-        if span.task in steps and span.phase is not Phase.QUEUE:
-            found[span.task, span.phase] += span.duration_s
+        # Time in a queue is the effect of other delays, not a cause.
+        if span.task in wanted and span.phase is not Phase.QUEUE:
+            lengths[span.task, span.phase] += span.duration_s
         elif span.phase in STARTING:
-            found[-1, Phase.INVOKE] += span.duration_s
+            lengths[-1, Phase.INVOKE] += span.duration_s
             workers.add(span.worker)
     if workers:
-        found[-1, Phase.INVOKE] /= len(workers)
-    return found
+        lengths[-1, Phase.INVOKE] /= len(workers)
+    return lengths
 
 
 def makespans(description: RunDescription, trace: Trace, plan: Plan | None = None) -> Makespans:
-    """Of a run that ended well. plan: as it was made, where this process has it; else as described."""
-    pool = description.pool or Pool()
-    replayed = replay(description.plan, trace, pool)
-    outlook = forecast_of(plan) if plan is not None else None
-    forecast = description.forecast or (outlook.forecast if outlook is not None else None)
-    found: tuple[DelayCause, ...] = ()
-    if outlook is not None:
-        found = causes(outlook.trace, trace, list(description.upstream), description.sinks)
+    """Returns the makespans of a run that ended well.
+
+    plan: as it was made, where this process has it; else that of the description of the run.
+    """
+    replayed = replay(description.plan, trace, description.pool or Pool())
+    expected = forecast_of(plan) if plan is not None else None
+    forecast, planned = description.forecast, None
+    delays: tuple[DelayCause, ...] = ()
+    if expected is not None:
+        # The forecast that was stored with the run counts: it is the one that was shown.
+        forecast = forecast or expected.forecast
+        planned = expected.trace
+        delays = causes(planned, trace, list(description.upstream), description.sinks)
+    plan_s = forecast.p50_s if forecast is not None else None
     return Makespans(
         real_s=trace.makespan_s,
         replay_s=replayed.makespan_s,
-        plan_s=forecast.p50_s if forecast is not None else None,
+        plan_s=plan_s,
         forecast=forecast,
-        causes=found,
+        causes=delays,
         real=trace,
         replayed=replayed,
-        planned=outlook.trace if outlook is not None else None,
+        planned=planned,
         upstream=description.upstream,
         sinks=description.sinks,
         functions=description.functions,

@@ -1,4 +1,4 @@
-"""What a plan comes to before it runs: its simulated trace, percentiles, cost, how far from the best it can be."""
+"""The forecast of a plan before it runs: trace, percentiles, cost, distance from the bound."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dagnb.graph.brief import brief
+from dagnb.planning.basis import UNKNOWN
 from dagnb.planning.bounds import Bound, lower_bound
 from dagnb.planning.costs import Costs
 from dagnb.planning.forecast import Forecast
@@ -18,7 +19,7 @@ from dagnb.trace.trace import Trace
 
 @dataclass(frozen=True)
 class PlanForecast:
-    """A plan and what it was made for; what is not asked for is not computed."""
+    """A plan and the problem it was made for. Each property is computed when first read."""
 
     plan: Plan
     problem: Problem
@@ -27,55 +28,59 @@ class PlanForecast:
 
     @cached_property
     def trace(self) -> Trace:
-        """The run as it would be at median prices."""
-        return self._played[0]
+        """The simulated run at median costs."""
+        return self._simulated[0]
 
     @cached_property
     def forecast(self) -> Forecast:
-        """Percentiles of the makespan."""
-        costs, known = self.problem.costs, known_share(self.problem.costs, len(self.problem.dag))
+        """The percentiles of the makespan, seconds."""
+        costs, pool = self.problem.costs, self.problem.pool
+        known = known_share(costs, len(self.problem.dag))
         if affordable(self.plan, costs) == 1:
-            return quantiles(
-                [self.outcome.makespan_s], costs, known=known
-            )  # the one scenario is the median one
-        return forecast(self.plan, costs, self.problem.pool, known=known)
+            # The one scenario is the median one, which `outcome` has simulated already.
+            return quantiles([self.outcome.makespan_s], costs, known=known)
+        return forecast(self.plan, costs, pool, known=known)
 
     @cached_property
     def outcome(self) -> Outcome:
-        """Cost and starts at median prices."""
-        return self._played[1]
+        """The makespan, cost and starts at median costs."""
+        return self._simulated[1]
 
     @cached_property
-    def _played(self) -> tuple[Trace, Outcome]:
-        """One simulation gives both."""
+    def _simulated(self) -> tuple[Trace, Outcome]:
+        """The results of one simulation, which gives both."""
         universe = play(self.plan, self.problem.costs, self.problem.pool)
         return trace_of(universe), outcome_of(universe)
 
     @cached_property
     def bound(self) -> Bound:
-        """No plan of this problem can be shorter, at median prices."""
+        """The makespan that no plan of this problem can be below, at median costs."""
         return lower_bound(self.problem.dag, self.problem.costs, self.problem.pool)
 
     @property
     def gap(self) -> float:
-        """How much longer than the bound, 0.1 for 10 %."""
-        return self.outcome.makespan_s / self.bound.seconds - 1.0 if self.bound.seconds > 0 else 0.0
+        """The distance from the bound, relative to it: 0.1 for 10 %."""
+        bound_s = self.bound.seconds
+        if bound_s <= 0:
+            return 0.0
+        return self.outcome.makespan_s / bound_s - 1.0
 
 
 def forecast_of(plan: Plan) -> PlanForecast | None:
-    """The outlook of a plan that knows what it was made for, the same at every call; None for others."""
+    """Returns the forecast of a plan, the same at every call; None if its problem is unknown."""
     if plan.problem is None:
         return None
-    kept: dict[str, PlanForecast] = plan.__dict__
-    return kept.setdefault("_outlook", PlanForecast(plan, plan.problem))
+    # Stored with the plan itself: a dictionary beside it would keep plans alive.
+    cache: dict[str, PlanForecast] = plan.__dict__
+    return cache.setdefault("_forecast", PlanForecast(plan, plan.problem))
 
 
 def known_share(costs: Costs, n_tasks: int) -> float:
-    """How much of the predicted run time rests on measurements or hints, 0 to 1."""
-    total = sum(costs.run(task) for task in range(n_tasks))
-    sure = sum(
-        costs.run(task)
-        for task in range(n_tasks)
-        if not costs.basis.get(task, "unknown").startswith("unknown")
-    )
-    return sure / total if total > 0 else 0.0
+    """Returns the share of predicted run time that rests on measurements or hints, 0 to 1."""
+    total = known = 0.0
+    for task in range(n_tasks):
+        run_s = costs.run(task)
+        total += run_s
+        if costs.basis.get(task, UNKNOWN).is_known:
+            known += run_s
+    return known / total if total > 0 else 0.0

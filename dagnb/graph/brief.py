@@ -1,4 +1,4 @@
-"""Short texts of things that hold thousands of things: what `repr` gives for data classes of this package."""
+"""Short texts of large things: the `repr` of this package's data classes."""
 
 from __future__ import annotations
 
@@ -8,48 +8,45 @@ from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 MOST_ITEMS = 6
-"""a collection with more items is told by their number"""
+"""a collection with more items is shown as their number"""
 MOST_CHARACTERS = 120
 """of the text of one field"""
 
+# Longer bytes are shown as their number.
 _BYTES = 40
 
 
 def brief(thing: Any) -> str:
-    """The repr of a data class, in which every field is short, whatever it holds.
+    """Returns the repr of a data class in which every field is short, whatever it holds.
 
     A class takes it by `__repr__ = brief`. Fields are those that a generated repr would show.
     """
-    return _told(thing, dataclasses.fields(thing))
+    return _with_fields(thing, dataclasses.fields(thing))
 
 
 def changed(thing: Any) -> str:
-    """Give the repr of a data class with only those fields that differ from their defaults; short as in brief."""
-    return _told(
-        thing,
-        [
-            field
-            for field in dataclasses.fields(thing)
-            if getattr(thing, field.name) != field.default
-        ],
-    )
+    """Returns the repr of a data class with only the fields that differ from their defaults."""
+    fields = dataclasses.fields(thing)
+    different = [field for field in fields if getattr(thing, field.name) != field.default]
+    return _with_fields(thing, different)
 
 
-def _told(thing: Any, fields: Iterable[dataclasses.Field[Any]]) -> str:
-    told = [f"{field.name}={_short(getattr(thing, field.name))}" for field in fields if field.repr]
-    return f"{type(thing).__qualname__}({', '.join(told)})"
+def _with_fields(thing: Any, fields: Iterable[dataclasses.Field[Any]]) -> str:
+    shown = [f"{field.name}={_short(getattr(thing, field.name))}" for field in fields if field.repr]
+    return f"{type(thing).__qualname__}({', '.join(shown)})"
 
 
 def cut(text: str, limit: int = MOST_CHARACTERS) -> str:
-    """The text, its middle left out where it is too long."""
+    """Returns the text, its middle left out where it is longer than the limit."""
     if len(text) <= limit:
         return text
+    # Two thirds from the front: names of modules and paths are recognised by how they begin.
     head = (limit - 3) * 2 // 3
     return f"{text[:head]}...{text[head + 3 - limit :]}"
 
 
 def number(n: int, noun: str) -> str:
-    """Give a number with its noun, in the plural where it is not 1.
+    """Returns a number with its noun, in the plural where it is not 1.
 
     >>> number(1, "task"), number(3301, "task")
     ('1 task', '3,301 tasks')
@@ -58,6 +55,7 @@ def number(n: int, noun: str) -> str:
 
 
 def _short(value: object) -> str:
+    # Lengths are known at once; reprlib would first write every item that it keeps.
     if isinstance(value, bytes | bytearray) and len(value) > _BYTES:
         return f"<{len(value):,} bytes>"
     if isinstance(value, tuple | list | Set | Mapping) and len(value) > MOST_ITEMS:
@@ -66,6 +64,7 @@ def _short(value: object) -> str:
 
 
 _TEXTS = reprlib.Repr()
-# What is not cut by us must be cut by reprlib: it stops in a collection before it has told all of it.
+# Values within values are cut by reprlib, which stops in a collection before it has shown all of
+# it.
 _TEXTS.maxtuple = _TEXTS.maxlist = _TEXTS.maxdict = _TEXTS.maxset = _TEXTS.maxfrozenset = MOST_ITEMS
 _TEXTS.maxstring = _TEXTS.maxlong = _TEXTS.maxother = MOST_CHARACTERS

@@ -1,4 +1,4 @@
-"""Where the running task is told which one it is; empty outside a task."""
+"""The identity of the running task, for code inside it; empty outside a task."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dagnb.errors import GraphError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskContext:
-    """What a running task may know of itself.
+    """Facts of the running task, as `dagnb.context()` gives them.
 
-    `seed` is equal in every attempt of the task and differs between tasks; `idempotency_key` is "run/task".
+    seed: equal in every attempt of the task, different between tasks.
     """
 
     run: str
@@ -25,38 +25,49 @@ class TaskContext:
 
     @property
     def idempotency_key(self) -> str:
-        """Equal in every attempt of this task of this run: hand it to services that must not act twice."""
+        """Returns "run/task", equal in every attempt.
+
+        Hand it to services that must not act twice.
+        """
         return f"{self.run}/{self.task}"
 
 
-_here: ContextVar[TaskContext | None] = ContextVar("dagnb_task", default=None)
-_process: list[TaskContext] = []
+# Two records, because neither covers both cases: a ContextVar does not reach threads that the task
+# starts, and one value a process would mix up tasks that run side by side in one process.
+_current: ContextVar[TaskContext | None] = ContextVar("dagnb_task", default=None)
+_of_process: list[TaskContext] = []
 
 
 def is_inside() -> bool:
-    """Whether the caller runs inside a task."""
-    return _here.get() is not None or bool(_process)
+    """Returns whether the caller runs inside a task."""
+    return _current.get() is not None or bool(_of_process)
 
 
 def context() -> TaskContext:
-    """The running task's own facts. Raises GraphError outside a task."""
-    found = _here.get() or (_process[-1] if _process else None)
-    if found is None:
+    """Returns the facts of the running task. Raises GraphError outside a task."""
+    running = _current.get()
+    if running is None and _of_process:
+        running = _of_process[-1]
+    if running is None:
         raise GraphError(
-            "dagnb.context() was called outside a task. Call it inside a function marked @task, while it runs."
+            "dagnb.context() was called outside a task. "
+            "Call it inside a function marked @task, while it runs."
         )
-    return found
+    return running
 
 
 @contextmanager
-def entered(here: TaskContext, *, whole_process: bool) -> Iterator[None]:
-    """Make the task current for the block; with `whole_process` for threads that the task starts as well."""
-    token = _here.set(here)
+def entered(running: TaskContext, *, whole_process: bool) -> Iterator[None]:
+    """Make the task the running one within the block.
+
+    whole_process: for threads that the task starts, too; only where one task runs at a time.
+    """
+    token = _current.set(running)
     if whole_process:
-        _process.append(here)
+        _of_process.append(running)
     try:
         yield
     finally:
-        _here.reset(token)
+        _current.reset(token)
         if whole_process:
-            _process.remove(here)
+            _of_process.remove(running)

@@ -1,4 +1,9 @@
-"""The frozen DAG: calls in topological order, edges as positions. Plans, stores and simulations see only this."""
+"""The frozen DAG: calls in topological order, edges as positions.
+
+Plans, stores and simulations see only this. A task's *position* is its index in `Dag.calls`; arrays
+everywhere in dagnb are indexed by it, and every edge leads from a smaller to a larger position, so
+one pass over the calls in order meets each task after all of its upstream tasks.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +16,18 @@ from typing import Any
 
 from dagnb.errors import CycleError, GraphError
 from dagnb.graph.brief import brief, cut, number
-from dagnb.graph.node import Node, verbs
+from dagnb.graph.client_hook import Shown
+from dagnb.graph.node import Node
 from dagnb.graph.options import TaskOptions
 
 NO_OPTIONS = TaskOptions()
 
+_FUNCTIONS_SHOWN = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One task of a DAG. `upstream` holds positions in Dag.calls, each smaller than this call's own."""
+    """One task of a DAG. upstream: positions in Dag.calls, each smaller than this call's own."""
 
     name: str
     function: str
@@ -30,10 +38,11 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Dag:
-    """Calls in topological order; `sinks` are the positions whose values were asked for, in the order asked.
+class Dag(Shown):
+    """Calls in topological order, and the sinks: the positions whose values are the result.
 
-    `nodes` holds the user's node of each call, or nothing for a DAG drawn from data alone.
+    sinks: in the order in which they were asked for. nodes: the user's node of each call; empty for
+    a DAG made from names alone.
     """
 
     calls: tuple[Call, ...]
@@ -41,30 +50,35 @@ class Dag:
     nodes: tuple[Node[Any], ...] = field(default=(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Check the laws: topological order, sinks that exist, one name a task."""
+        """Check the invariants: topological order, sinks that exist, one name per task."""
         if not self.calls or not self.sinks:
             raise GraphError("the DAG is empty. Give at least one node: dagnb.run(node).")
+
         for position, call in enumerate(self.calls):
             if any(not 0 <= u < position for u in call.upstream):
                 raise GraphError(
-                    f"task '{call.name}' stands before one of its upstream tasks. Build it with Dag.from_edges."
+                    f"task '{call.name}' stands before one of its upstream tasks. "
+                    "Build it with Dag.from_edges."
                 )
         if any(not 0 <= s < len(self.calls) for s in self.sinks):
             raise GraphError(f"sinks {self.sinks} point outside the {len(self.calls)} tasks.")
-        if len({call.name for call in self.calls}) != len(self.calls):
-            doubled = [
-                name for name, n in Counter(call.name for call in self.calls).items() if n > 1
-            ]
-            raise GraphError(f"two tasks are called '{doubled[0]}'. Names must differ.")
+
+        names = Counter(call.name for call in self.calls)
+        if len(names) != len(self.calls):
+            (doubled, _), *_ = names.most_common(1)
+            raise GraphError(f"two tasks are called '{doubled}'. Names must differ.")
 
     def __repr__(self) -> str:
         functions = Counter(call.function for call in self.calls).most_common()
-        told = ", ".join(f"{n:,} {cut(name, 40)}" for name, n in functions[:3])
-        more = f" and {number(len(functions) - 3, 'more function')}" if len(functions) > 3 else ""
-        return f"<DAG of {number(len(self.calls), 'task')}: {told}{more}>"
+        shown = [f"{n:,} {cut(name, 40)}" for name, n in functions[:_FUNCTIONS_SHOWN]]
+        text = f"<DAG of {number(len(self.calls), 'task')}: {', '.join(shown)}"
+        n_more = len(functions) - len(shown)
+        if n_more:
+            text += f" and {number(n_more, 'more function')}"
+        return text + ">"
 
     def __len__(self) -> int:
-        """How many tasks."""
+        """Returns the number of tasks."""
         return len(self.calls)
 
     @cached_property
@@ -83,29 +97,37 @@ class Dag:
 
     @classmethod
     def of(cls, *nodes: Node[Any]) -> Dag:
-        """The DAG of everything these nodes need. Raises GraphError for what is no node. O(tasks + edges)."""
+        """Returns the DAG of everything these nodes need. O(tasks + edges).
+
+        Raises GraphError for what is no node, CycleError.
+        """
         for node in nodes:
             if not isinstance(node, Node):
                 raise GraphError(
                     f"{type(node).__name__} {node!r:.60} is no node. "
                     "Call a @task function to get one; several go as dagnb.run(*nodes)."
                 )
+
         ordered = _reachable(nodes)
-        place = {node: position for position, node in enumerate(ordered)}
-        seen: Counter[str] = Counter()
+        positions = {node: position for position, node in enumerate(ordered)}
+        n_calls: Counter[str] = Counter()
         calls = []
         for node in ordered:
             function = node.task.name
             calls.append(
                 Call(
-                    name=f"{function}-{seen[function]}",
+                    name=f"{function}-{n_calls[function]}",
                     function=function,
-                    upstream=tuple(place[u] for u in node.upstream),
+                    upstream=tuple(positions[u] for u in node.upstream),
                     options=node.task.options,
                 )
             )
-            seen[function] += 1
-        return cls(tuple(calls), tuple(place[node] for node in nodes), tuple(ordered))
+            n_calls[function] += 1
+        return cls(
+            tuple(calls),
+            tuple(positions[node] for node in nodes),
+            tuple(ordered),
+        )
 
     @classmethod
     def from_edges(
@@ -116,101 +138,99 @@ class Dag:
         functions: Sequence[str] = (),
         sinks: Sequence[str] = (),
     ) -> Dag:
-        """A DAG drawn from names and (upstream, downstream) edges, in a stable topological order.
+        """Returns the DAG of these names and (upstream, downstream) edges, in a stable order.
 
-        functions: the function name of each task, its own name by default. sinks: tasks without downstream by default.
-        Raises CycleError naming one cycle in order; GraphError for an edge or sink of an unknown task.
+        functions: the function name of each task, its own name by default.
+        sinks: tasks without downstream by default.
+        Raises CycleError naming one cycle in order; GraphError for an edge or sink of an unknown
+        task.
         """
-        place = {name: i for i, name in enumerate(names)}
+        given = {name: i for i, name in enumerate(names)}  # name -> position as given
         upstream: list[list[int]] = [[] for _ in names]
         downstream: list[list[int]] = [[] for _ in names]
-        for a, b in dict.fromkeys(edges):
-            if a not in place or b not in place:
+        for a, b in dict.fromkeys(edges):  # each once, in the order given
+            if a not in given or b not in given:
                 raise GraphError(f"edge {a!r} -> {b!r} names a task that does not exist.")
-            upstream[place[b]].append(place[a])
-            downstream[place[a]].append(place[b])
+            upstream[given[b]].append(given[a])
+            downstream[given[a]].append(given[b])
         for sink in sinks:
-            if sink not in place:
+            if sink not in given:
                 raise GraphError(f"sink {sink!r} names a task that does not exist.")
+
         order = _topological(upstream, downstream)
         if len(order) < len(names):
-            raise CycleError(
-                [names[i] for i in _a_cycle(upstream, set(range(len(names))) - set(order))]
-            )
-        rank = {old: new for new, old in enumerate(order)}
-        calls = tuple(
-            Call(
-                name=names[old],
-                function=functions[old] if functions else names[old],
-                upstream=tuple(sorted(rank[u] for u in upstream[old])),
-            )
-            for old in order
-        )
-        ends = (
-            [rank[place[s]] for s in sinks]
-            if sinks
-            else sorted(rank[i] for i in order if not downstream[i])
-        )
-        return cls(calls, tuple(ends))
+            in_cycles = set(range(len(names))) - set(order)
+            raise CycleError([names[i] for i in _find_cycle(upstream, in_cycles)])
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The picture of the DAG."""
-        bundle: dict[str, str] = verbs["show"](self)
-        return bundle
+        position = {old: new for new, old in enumerate(order)}
+        calls = []
+        for old in order:
+            function = functions[old] if functions else names[old]
+            reads = sorted(position[u] for u in upstream[old])
+            calls.append(Call(name=names[old], function=function, upstream=tuple(reads)))
+        ends = [position[given[sink]] for sink in sinks]
+        if not ends:
+            ends = sorted(position[i] for i in order if not downstream[i])
+        return cls(tuple(calls), tuple(ends))
 
 
 def _reachable(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:
-    """All ancestors and the nodes themselves, in topological order: a node is born after what it holds."""
-    found: set[Node[Any]] = set()
+    """Returns the nodes and all their ancestors, in topological order."""
+    reached: set[Node[Any]] = set()
     stack = list(nodes)
     while stack:
         node = stack.pop()
-        if node not in found:
-            found.add(node)
+        if node not in reached:
+            reached.add(node)
             stack.extend(node.upstream)
-    ordered = sorted(found, key=lambda node: node.serial)
+
+    # A node is made after the nodes among its arguments, so its serial number is larger than
+    # theirs.
+    ordered = sorted(reached, key=lambda node: node.serial)
     for node in ordered:
         if any(u.serial >= node.serial for u in node.upstream):
-            names = [n.task.name for n in ordered]
-            place = {n: i for i, n in enumerate(ordered)}
-            raise CycleError(
-                [
-                    names[i]
-                    for i in _a_cycle(
-                        [[place[u] for u in n.upstream] for n in ordered], set(place.values())
-                    )
-                ]
-            )
+            raise CycleError(_cycle_of(ordered))
     return ordered
+
+
+def _cycle_of(nodes: Sequence[Node[Any]]) -> list[str]:
+    """Returns the functions along a cycle; only a node changed by force is in one."""
+    positions = {node: i for i, node in enumerate(nodes)}
+    upstream = [list(map(positions.__getitem__, node.upstream)) for node in nodes]
+    return [nodes[i].task.name for i in _find_cycle(upstream, set(positions.values()))]
 
 
 def _topological(
     upstream: Sequence[Sequence[int]], downstream: Sequence[Sequence[int]]
 ) -> list[int]:
     """Kahn's order, the smallest position first; shorter than the input when there is a cycle."""
-    waiting = [len(u) for u in upstream]
-    ready = [i for i, n in enumerate(waiting) if n == 0]
+    n_missing = [len(u) for u in upstream]
+    ready = [i for i, n in enumerate(n_missing) if n == 0]  # ascending, so already a heap
     order = []
     while ready:
-        here = heapq.heappop(ready)
-        order.append(here)
-        for d in downstream[here]:
-            waiting[d] -= 1
-            if waiting[d] == 0:
+        position = heapq.heappop(ready)
+        order.append(position)
+        for d in downstream[position]:
+            n_missing[d] -= 1
+            if n_missing[d] == 0:
                 heapq.heappush(ready, d)
     return order
 
 
-def _a_cycle(upstream: Sequence[Sequence[int]], among: set[int]) -> list[int]:
-    """One cycle among these positions, in the direction of the edges. Precondition: one lies behind each of them."""
-    here = min(among)
+def _find_cycle(upstream: Sequence[Sequence[int]], among: set[int]) -> list[int]:
+    """Returns one cycle among these positions, in the direction of the edges.
+
+    Precondition: there is one. A position may also lie downstream of a cycle without being in it.
+    """
+    position = min(among)
     path: list[int] = []
-    while here not in path:
-        path.append(here)
-        inside = [u for u in upstream[here] if u in among]
-        if not inside:
-            among = among - {here}
-            path, here = [], min(among)
-            continue
-        here = inside[0]
-    return path[path.index(here) :][::-1]
+    while position not in path:
+        path.append(position)
+        inside = [u for u in upstream[position] if u in among]
+        if inside:
+            position = inside[0]
+        else:  # a dead end: it is in no cycle, and the walk begins again without it
+            among = among - {position}
+            path, position = [], min(among)
+    # The walk went upstream, against the edges.
+    return path[path.index(position) :][::-1]

@@ -1,6 +1,10 @@
-"""The lasting identity of a function: of its code, constants and names, recursively; equal in every kernel.
+"""The lasting identity of a function: a hash of its code, constants and names, with its helpers.
 
-Bytes of a pickle differ between kernels (order of sets, hash seeds), so they identify a transport, not a function.
+It is equal in every kernel, so that the history recognises a function. Bytes of a pickle differ
+between kernels (order of sets, hash seeds), so they identify content that is stored, not a
+function.
+
+A change of the texts hashed here makes every function of every history unknown.
 """
 
 from __future__ import annotations
@@ -18,9 +22,10 @@ _PLAIN = (int, float, complex, str, bytes, type(None), type(...))
 
 
 def identity(function: Callable[..., Any]) -> str:
-    """16 hex digits that change when the function's code, defaults, constants or called helpers change. O(code).
+    """Returns 16 hex digits that change with the function's code, defaults, constants or helpers.
 
-    Helpers from the same module or notebook count in, and what the function encloses; values of other globals do not.
+    Helpers are functions of the same module or notebook that it calls, and what it encloses; values
+    of other globals do not count. O(code).
     """
     digest = hashlib.sha256()
     seen: dict[int, Any] = {}  # the functions themselves, so that no other takes the id of one
@@ -31,35 +36,40 @@ def identity(function: Callable[..., Any]) -> str:
 
 
 def _feed(function: Any, put: Callable[[bytes], None], seen: dict[int, Any]) -> list[Any]:
-    """Put one function. Returns the helpers it calls."""
-    if id(function) in seen:
+    """Hash one function. Returns the helpers it calls, which are hashed after it."""
+    if id(function) in seen:  # a recursion, or two callers of one helper
         return []
     seen[id(function)] = function
+
     behind = _behind(function)
     if behind and not _is_own_wrapper(function, behind[0]):
         return behind
     if isinstance(function, functools.partial):
-        put(_told((function.args, function.keywords)).encode())
+        put(_text((function.args, function.keywords)).encode())
         return [function.func]
+
     code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType):
         put(_name(function).encode())
         method = type(function).__call__  # of an object that is called like a function
         return [method] if isinstance(method, types.FunctionType) else []
+
     enclosed = dict(_enclosed(function, code))
-    put(
-        _told((_told_code(code), function.__defaults__, function.__kwdefaults__, enclosed)).encode()
+    parts = (
+        _code_text(code),
+        function.__defaults__,
+        function.__kwdefaults__,
+        enclosed,
     )
-    return [
-        *_helpers(function, code),
-        *(held for held in enclosed.values() if _is_function(held)),
-        *behind,
-    ]
+    put(_text(parts).encode())
+    enclosed_functions = [held for held in enclosed.values() if _is_function(held)]
+    return [*_helpers(function, code), *enclosed_functions, *behind]
 
 
 def _behind(thing: Any) -> list[Any]:
-    """The functions for which a decorated function stands: cached, generic, wrapped, of a task, of a property."""
+    """Returns the functions for which a decorated one stands: cached, generic, wrapped, a task."""
     if is_generic(thing):
+        # Sorted: the registry is in the order of registration, which changes when cells run again.
         return [thing.registry[kind] for kind in sorted(thing.registry, key=_name)]
     if isinstance(thing, property):
         return [part for part in (thing.fget, thing.fset, thing.fdel) if part is not None]
@@ -72,7 +82,10 @@ def _behind(thing: Any) -> list[Any]:
 
 
 def _is_own_wrapper(function: Any, wrapped: Any) -> bool:
-    """Returns whether the wrapper was written beside what it wraps: then its code counts. A library's does not."""
+    """Returns whether the wrapper was written beside what it wraps: then its code counts, too.
+
+    The code of a library's wrapper, such as one of functools, does not.
+    """
     if not isinstance(function, types.FunctionType) or is_generic(function):
         return False
     return function.__globals__.get("__name__") == getattr(wrapped, "__module__", None)
@@ -83,7 +96,7 @@ def _is_function(thing: Any) -> bool:
 
 
 def _helpers(function: Any, code: types.CodeType) -> Iterator[Any]:
-    """The functions of its own module that a function uses, decorated or not, and those of classes."""
+    """The functions of its own module that a function uses, and those of classes there."""
     names, _ = names_and_texts(code)
     for name in sorted(names):
         helper = getattr(function, "__globals__", {}).get(name)
@@ -96,9 +109,9 @@ def _helpers(function: Any, code: types.CodeType) -> Iterator[Any]:
 
 
 def _enclosed(function: Any, code: types.CodeType) -> Iterator[tuple[str, Any]]:
-    for name, cell in zip(
-        code.co_freevars, getattr(function, "__closure__", None) or (), strict=False
-    ):
+    cells = getattr(function, "__closure__", None) or ()
+    # Not strict: a callable object may carry code without the cells that belong to it.
+    for name, cell in zip(code.co_freevars, cells, strict=False):
         try:
             held = cell.cell_contents
         except ValueError:  # not filled yet: a function that encloses what is defined after it
@@ -106,8 +119,8 @@ def _enclosed(function: Any, code: types.CodeType) -> Iterator[tuple[str, Any]]:
         yield name, held
 
 
-def _told_code(code: types.CodeType) -> str:
-    """The code without its place: no file, no line numbers."""
+def _code_text(code: types.CodeType) -> str:
+    """The code without its place (file, line numbers), so that moving a cell changes nothing."""
     names = (
         code.co_names,
         code.co_varnames,
@@ -115,21 +128,22 @@ def _told_code(code: types.CodeType) -> str:
         code.co_argcount,
         code.co_kwonlyargcount,
     )
-    return repr((code.co_code, code.co_exceptiontable, names, _told(code.co_consts)))
+    return repr((code.co_code, code.co_exceptiontable, names, _text(code.co_consts)))
 
 
-def _told(value: object) -> str:
-    """Text of a constant: equal in every kernel, whatever the order of its sets; of other objects their type alone."""
+def _text(value: object) -> str:
+    """The text of a constant, equal in every kernel; of other objects the name of their type."""
     if isinstance(value, types.CodeType):
-        return _told_code(value)
+        return _code_text(value)
     if type(value) is bool or isinstance(value, _PLAIN):
         return repr(value)
-    if isinstance(value, set | frozenset):
-        return f"{{{','.join(sorted(map(_told, value)))}}}"
+    if isinstance(value, set | frozenset):  # in an order of its own in every process
+        return f"{{{','.join(sorted(map(_text, value)))}}}"
     if isinstance(value, tuple | list):
-        return f"[{','.join(map(_told, value))}]"
+        return f"[{','.join(map(_text, value))}]"
     if isinstance(value, dict):
-        return f"{{{','.join(f'{_told(key)}:{_told(held)}' for key, held in value.items())}}}"
+        items = [f"{_text(key)}:{_text(held)}" for key, held in value.items()]
+        return f"{{{','.join(items)}}}"
     return _name(value)
 
 

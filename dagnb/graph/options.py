@@ -1,4 +1,4 @@
-"""Options of a task, as `@task(...)` takes them: checked when they are given, and never changed."""
+"""Options of a task, as `@task(...)` takes them: checked when they are given, and immutable."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from dagnb.graph.brief import changed
 from dagnb.graph.requirements import parse, read
 from dagnb.graph.resources import DEFAULT, Resources
 
+# Options that are kept for a later release.
 _WITHOUT_EFFECT = ("cache", "pure")
 _IO_RELATION = re.compile(r"constant|linear|affine|power:[-+]?\d+(\.\d+)?")
 _SWITCHES = ("pure", "cache", "network")
+
+# Far beyond any use, and exact as a number of the store's Lua scripts.
 _MOST_RETRIES = 1_000_000
 _NUMBERS: dict[str, Any] = {
     "retries": int,
@@ -48,7 +51,7 @@ class TaskOptions:
     backoff_s: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
+        """Raises ConfigError for a value that makes no sense."""
         self._check_kinds()
         if self.resources is not None and not isinstance(self.resources, Resources):
             raise ConfigError(
@@ -58,13 +61,15 @@ class TaskOptions:
             raise ConfigError(f"@task(retries={self.retries}): must be 0 to {_MOST_RETRIES:,}.")
         if self.timeout_s is not None and not self.timeout_s > 0:
             raise ConfigError(
-                f"@task(timeout_s={self.timeout_s}): must be more than 0 seconds; leave it out for no limit."
+                f"@task(timeout_s={self.timeout_s}): must be more than 0 seconds; "
+                "leave it out for no limit."
             )
         if self.backoff_s < 0:
             raise ConfigError(f"@task(backoff_s={self.backoff_s}): must be 0 seconds or more.")
         if self.io is not None and not _IO_RELATION.fullmatch(self.io):
             raise ConfigError(
-                f"@task(io={self.io!r}): must be 'constant', 'linear', 'affine' or 'power:EXPONENT'."
+                f"@task(io={self.io!r}): "
+                "must be 'constant', 'linear', 'affine' or 'power:EXPONENT'."
             )
         if self.time_s is not None and not self.time_s >= 0:
             raise ConfigError(
@@ -72,35 +77,38 @@ class TaskOptions:
             )
         if self.output_bytes is not None and not self.output_bytes >= 0:
             raise ConfigError(
-                f"@task(output_bytes={self.output_bytes}): must be 0 or more; leave it out if unknown."
+                f"@task(output_bytes={self.output_bytes}): must be 0 or more; "
+                "leave it out if unknown."
             )
 
     def _check_kinds(self) -> None:
-        """Refuse what is no number or no switch where there must be one; None stands only for an absent value."""
+        """Raises ConfigError for what is no number, or no bool, where there must be one."""
         for name, kind in _NUMBERS.items():
             value = getattr(self, name)
-            may_be_none = default_of(name) is None
-            if value is None and may_be_none:
+            # None is no value of retries, whose default is a number.
+            if value is None and default_of(name) is None:
                 continue
+            # True is an int, and retries=True is surely a mistake.
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ConfigError(
                     f"@task({name}={value!r}): must be a number, not {type(value).__name__}."
                 )
 
         for name in _SWITCHES:
-            if not isinstance(getattr(self, name), bool):
-                raise ConfigError(f"@task({name}={getattr(self, name)!r}): must be True or False.")
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise ConfigError(f"@task({name}={value!r}): must be True or False.")
 
     __repr__ = changed
 
     @property
     def without_effect(self) -> tuple[str, ...]:
-        """Options that were given, are kept, and change nothing yet."""
+        """Names of the options that were given and change nothing yet."""
         return tuple(name for name in _WITHOUT_EFFECT if getattr(self, name) != default_of(name))
 
     @property
     def needs(self) -> Resources:
-        """Resources that its worker must have, with the packages and the network."""
+        """The resources that its worker must have, with the packages and the network."""
         return _needs(self.resources or DEFAULT, self.requirements, self.network)
 
 
@@ -116,7 +124,10 @@ def _needs(given: Resources, requirements: tuple[str, ...], network: bool) -> Re
 
 
 def options_from(**options: Any) -> TaskOptions:
-    """Options as a user writes them. Raises ConfigError naming an option that does not exist."""
+    """Returns the options that a user wrote.
+
+    Raises ConfigError, also for an option that does not exist; RequirementError.
+    """
     known = [field.name for field in fields(TaskOptions)]
     for name in options:
         if name not in known:
@@ -129,32 +140,39 @@ def options_from(**options: Any) -> TaskOptions:
     return TaskOptions(**options)
 
 
-def _exception_types(told: object) -> tuple[type[BaseException], ...]:
-    """The types of `retry_on`, one or several. Raises ConfigError for anything else, such as the name of a type."""
-    kinds = (
-        tuple(told) if isinstance(told, Iterable) and not isinstance(told, str | type) else (told,)
-    )
+def _exception_types(given: object) -> tuple[type[BaseException], ...]:
+    """Returns the types of `retry_on`, one or several.
+
+    Raises ConfigError for anything else, such as the name of a type.
+    """
+    kinds: tuple[Any, ...] = (given,)
+    if isinstance(given, Iterable) and not isinstance(given, str | type):
+        kinds = tuple(given)
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
             raise ConfigError(
-                f"@task(retry_on={told!r}): {kind!r} is no type of exception. Write retry_on=OSError, or a tuple."
+                f"@task(retry_on={given!r}): {kind!r} is no type of exception. "
+                "Write retry_on=OSError, or a tuple."
             )
     return kinds
 
 
-def requirements_from(told: Any) -> tuple[str, ...]:
-    """Requirements as a user writes them: one, several, or the path of a file of them.
+def requirements_from(given: Any) -> tuple[str, ...]:
+    """Returns requirements that a user wrote: one, several, or the path of a file of them.
 
-    Raises RequirementError for a line that is none, ConfigError for what is no text at all.
+    Raises RequirementError for a line that is no requirement, ConfigError for what is no text.
     """
-    if told is None:
+    if given is None:
         return ()
-    if isinstance(told, os.PathLike) or (isinstance(told, str) and told.endswith(".txt")):
-        return read(os.fspath(told))
-    lines: list[Any] = (
-        [told] if isinstance(told, str) else list(told) if isinstance(told, Iterable) else [told]
-    )
+    if isinstance(given, os.PathLike) or (isinstance(given, str) and given.endswith(".txt")):
+        return read(os.fspath(given))
+
+    lines: list[Any] = [given]
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        lines = list(given)
     if not all(isinstance(line, str) for line in lines):
-        write = "write 'pandas>=2', a list of such texts, or the path of a requirements.txt."
-        raise ConfigError(f"@task(requirements={told!r}): {write}")
+        raise ConfigError(
+            f"@task(requirements={given!r}): write 'pandas>=2', a list of such texts, "
+            "or the path of a requirements.txt."
+        )
     return parse(lines)

@@ -1,8 +1,11 @@
-"""Functions and results as bytes, which come back only when they carry our signature.
+"""Functions and results as signed bytes.
 
-A function is stored once, under the hash of its bytes. A result is a pickle, its large buffers out of band; arguments
-are in packing.py. Everything is signed: HMAC-SHA256, cut to 16 bytes (RFC 2104, RFC 4868), over what it is and what it
-belongs to; it is verified before it is unpickled.
+A function is stored once, under the hash of its bytes. A result is a pickle with its large buffers
+beside it; the arguments of calls are the business of pickling/packing.py.
+
+Unpickling runs code, so bytes are unpickled only when they carry the signature of this user. Signed
+is what the bytes are and what they belong to (kind, run, task, attempt), so that one value cannot
+stand in for another. HMAC-SHA256, truncated to 16 bytes: RFC 2104, RFC 4868.
 """
 
 from __future__ import annotations
@@ -24,9 +27,31 @@ from dagnb.graph.task import Task
 _MAC_BYTES = 16
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
+# earlier name -> present name of modules whose functions are named in pickles.
+#
+# Results outlive releases: a notebook attaches to a run that an earlier release computed. Pickles
+# name the functions that make an object again, such as `_cached_again`, with the module they stood
+# in then.
+_MOVED_MODULES = {
+    "dagnb.graph.packing": "dagnb.graph.pickling.packing",
+    "dagnb.graph.by_value": "dagnb.graph.pickling.by_value",
+    "dagnb.graph.reduction": "dagnb.graph.pickling.reduction",
+    "dagnb.graph.stand_in": "dagnb.graph.pickling.stand_in",
+    "dagnb.graph.made_module": "dagnb.graph.pickling.made_module",
+    "dagnb.graph.blame": "dagnb.graph.pickling.blame",
+    "dagnb.graph.code": "dagnb.graph.pickling.code",
+    "dagnb_workers.shell": "dagnb_workers.surroundings.shell",
+}
+
+# (earlier module, earlier name) -> present name of a function in it.
+_RENAMED = {("dagnb.graph.reduction", "_found"): "_imported"}
+
 
 class Signer:
-    """Signs and checks bytes with one secret. what: kind and owner of the bytes, so that they cannot be swapped."""
+    """Signs and verifies bytes with one secret key.
+
+    what: kind and owner of the bytes, such as "value:RUN:TASK:TOKEN"; equal in seal and open.
+    """
 
     __slots__ = ("_key",)
 
@@ -34,29 +59,33 @@ class Signer:
         self._key = key
 
     def seal(self, what: str, *parts: bytes | memoryview) -> bytes:
-        """The parts joined, behind their signature."""
+        """Returns the parts joined, behind their signature."""
         return b"".join((self._mac(what, parts), *parts))
 
     def open(self, what: str, sealed: bytes) -> memoryview:
-        """The bytes without their signature. Raises SignatureError when it is not ours."""
+        """Returns the bytes without their signature. Raises SignatureError when it is not ours."""
         view = memoryview(sealed)
-        if len(view) < _MAC_BYTES or not hmac.compare_digest(
-            view[:_MAC_BYTES], self._mac(what, (view[_MAC_BYTES:],))
-        ):
+        signature, data = view[:_MAC_BYTES], view[_MAC_BYTES:]
+        # compare_digest takes equally long for every wrong signature, so its time tells nothing.
+        if len(view) < _MAC_BYTES or not hmac.compare_digest(signature, self._mac(what, (data,))):
             raise SignatureError(what)
-        return view[_MAC_BYTES:]
+        return data
 
     def content_name(self, data: bytes) -> str:
-        """Name of shared content, 32 hex digits: a keyed hash, so that name and signature are one."""
+        """Returns the name of shared content, 32 hex digits.
+
+        It is a keyed hash, so name and signature are one.
+        """
         return self._mac("content", (data,)).hex()
 
     def check_content(self, name: str, data: bytes) -> bytes:
-        """The data, if it is what the name says. Raises SignatureError."""
+        """Returns the data if the name is that of its content. Raises SignatureError."""
         if not hmac.compare_digest(self.content_name(data), name):
             raise SignatureError(f"content {name}")
         return data
 
     def _mac(self, what: str, parts: Sequence[bytes | memoryview]) -> bytes:
+        # The zero byte ends `what`: without it, bytes could move from the name into the data.
         mac = hmac.new(self._key, what.encode() + b"\0", hashlib.sha256)
         for part in parts:
             mac.update(part)
@@ -64,69 +93,104 @@ class Signer:
 
 
 def encode_function(task: Task[..., Any], files: set[str] | None = None) -> bytes:
-    """The function and the exceptions it is retried on, as bytes. Raises UnserialisableError naming what cannot go.
+    """Pickle the function of a task and the exceptions on which it is retried.
 
-    files: the names of the files go there in which the code was written that goes along.
+    files: receives the names of the files in which the code was written that travels by value.
+    Raises UnserialisableError naming the part that cannot be pickled.
     """
     buffer = io.BytesIO()
     pickler = ByValuePickler(buffer, protocol=5)
     pickler.files = files if files is not None else set()
     try:
         pickler.dump((task.function, task.options.retry_on))
-    except Exception as error:  # pickling runs the user's code: it may raise anything
-        found = blame(task.function, reason_of(error), user=task.name)
+    except Exception as error:  # pickling runs the user's code, which may raise anything
+        part = blame(task.function, reason_of(error), user=task.name)
         what = "the function (or a global it uses)"
-        raise UnserialisableError(task.name, what, found.reason, found.cure) from error
+        raise UnserialisableError(task.name, what, part.reason, part.cure) from error
     return buffer.getvalue()
 
 
-def decode_function(data: bytes) -> tuple[Callable[..., Any], tuple[type[BaseException], ...]]:
-    """The function and the exceptions it is retried on."""
+def decode_function(
+    data: bytes,
+) -> tuple[Callable[..., Any], tuple[type[BaseException], ...]]:
+    """Returns the function and the exceptions on which it is retried."""
     pair: tuple[Callable[..., Any], tuple[type[BaseException], ...]] = pickle.loads(data)
     return pair
 
 
 def encode_value(value: object, task: str, what: str = "the result") -> list[bytes | memoryview]:
-    """A value as parts to be joined: header, pickle, large buffers. Raises UnserialisableError."""
+    """Pickle a value. Returns parts to be joined: header, pickle, large buffers.
+
+    The header holds the number of the other parts and their sizes: uint32, uint64 each, little
+    endian. Large buffers are views of the value's own memory, not copies.
+    Raises UnserialisableError naming the part that cannot be pickled.
+    """
     buffers: list[pickle.PickleBuffer] = []
     try:
         body = _dumps(value, buffers)
-    except BaseException as error:  # as above, SystemExit included
-        found = blame(value, raised_text(error), root=what.removeprefix("the "))
-        cure = found.result_cure if what == "the result" else found.cure
-        raise UnserialisableError(task, what, found.reason, cure) from error
-    raws = [buffer.raw() for buffer in buffers]
-    sizes = [len(body), *(len(raw) for raw in raws)]
-    return [struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes), body, *raws]
+    except BaseException as error:  # as above; SystemExit of user code must not end the worker
+        part = blame(value, raised_text(error), root=what.removeprefix("the "))
+        cure = part.result_cure if what == "the result" else part.cure
+        raise UnserialisableError(task, what, part.reason, cure) from error
+
+    views = [buffer.raw() for buffer in buffers]
+    sizes = [len(body), *map(len, views)]
+    return [struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes), body, *views]
 
 
 def decode_value(data: bytes | memoryview) -> Any:
-    """The value whose parts encode_value gave, joined."""
+    """Returns the value whose parts encode_value gave, joined.
+
+    Reads what earlier releases stored, too, although modules that their pickles name have moved.
+    """
     pickled, *buffers = value_parts(data)
-    return pickle.loads(pickled, buffers=[bytearray(part) for part in buffers])
+    # Buffers are copied, because the reader may write to its arrays, and these bytes are shared.
+    try:
+        return pickle.loads(pickled, buffers=map(bytearray, buffers))
+    except (ModuleNotFoundError, AttributeError):
+        # Reading again runs the user's code again, so only where that can be of use. Tried second,
+        # because a reader that looks at each name is slower, and old values are rare.
+        pickle_bytes = bytes(pickled)
+        if not any(name.encode() in pickle_bytes for name in _MOVED_MODULES):
+            raise
+        return _MovedNamesReader(io.BytesIO(pickle_bytes), buffers=map(bytearray, buffers)).load()
+
+
+class _MovedNamesReader(pickle.Unpickler):
+    """Reads pickles that name modules of earlier releases."""
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        """Returns what the pickle names, from the module where it is now."""
+        present = _RENAMED.get((module, name), name)
+        return super().find_class(_MOVED_MODULES.get(module, module), present)
 
 
 def value_parts(data: bytes | memoryview) -> list[memoryview]:
-    """The pickle of a value, then its large buffers: see `buffers` of pickle.loads. Nothing is unpickled."""
+    """Split a value into its pickle and its large buffers, without unpickling anything.
+
+    See `buffers` of pickle.loads.
+    """
     view = memoryview(data)
     (n,) = struct.unpack_from("<I", view)
     sizes = struct.unpack_from(f"<{n}Q", view, 4)
-    parts, at = [], 4 + 8 * n
+    parts, begin = [], 4 + 8 * n
     for size in sizes:
-        parts.append(view[at : at + size])
-        at += size
+        parts.append(view[begin : begin + size])
+        begin += size
     return parts
 
 
 def _dumps(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
-    """The pickle, and its large buffers apart. Of plain data no text is taken for a name of `__main__`."""
+    """Pickle a value, its large buffers apart."""
+    # A text that holds "__main__" would be taken for a name of the notebook, and pickled twice.
     if type(value) in _PLAIN:
         return pickle.dumps(value, protocol=5)
 
     def dump(by_value: bool) -> bytes:
         if not by_value:
             return pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-        buffers.clear()
+
+        buffers.clear()  # of the plain attempt, which failed half way
         buffer = io.BytesIO()
         pickler = ByValuePickler(buffer, protocol=5, buffer_callback=buffers.append)
         pickler.files = set()

@@ -1,6 +1,7 @@
-"""Tasks of a module that was reloaded: an older one, as `from module import task` left it, is what the module has now.
+"""Follows tasks of a module that was reloaded to the ones the module has now.
 
-`%autoreload` does the same for functions and classes, whose code it replaces in place; of tasks it knows nothing.
+After `from module import task` the notebook holds the task of that load. `%autoreload` replaces the
+code of functions and classes in place; it does not know tasks, so a call would run the old code.
 """
 
 from __future__ import annotations
@@ -17,18 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """The load of its module that a task is of, by the module's spec; and the options it was given since."""
+    """The load of its module in which a task was made, by the module's spec.
+
+    Each load has a spec of its own. changes: the options that the task was given since.
+    """
 
     spec: object
     changes: dict[str, Any]
 
 
+# Beside the tasks, not in them: what a task holds travels with it.
 _origins: WeakKeyDictionary[Task[..., Any], _Origin] = WeakKeyDictionary()
-"""beside the tasks, not in them: what a task holds travels with it"""
 
 
 def note(task: Task[..., Any]) -> None:
-    """Remember which load of its module a new task is of; those of a notebook or script have no such thing."""
+    """Remember in which load of its module a new task was made.
+
+    Modules of a notebook or script have no spec, and are not loaded again.
+    """
     spec = _spec(task)
     if spec is not None:
         _origins[task] = _Origin(spec, {})
@@ -36,27 +43,30 @@ def note(task: Task[..., Any]) -> None:
 
 def note_changes(task: Task[..., Any], before: Task[..., Any], changes: dict[str, Any]) -> None:
     """Remember the options by which a task differs from the one it was made of."""
-    if task in _origins:
-        known = _origins.get(before)
-        _origins[task] = _Origin(
-            _origins[task].spec, {**(known.changes if known else {}), **changes}
-        )
+    if task not in _origins:
+        return
+    known = _origins.get(before)
+    earlier = known.changes if known else {}
+    _origins[task] = _Origin(_origins[task].spec, {**earlier, **changes})
 
 
 def newest(task: Task[..., Any]) -> Any:
-    """The task that the module has now in the place of this one; itself where the module was not reloaded."""
+    """Returns the task by which the module has replaced this one; itself if it was not reloaded."""
     origin = _origins.get(task)
     if origin is None or origin.spec is _spec(task):
         return task
-    found: Any = sys.modules[task.__module__]
+
+    current: Any = sys.modules[task.__module__]
     name: str = vars(task)["__qualname__"]
     for part in name.split("."):
-        found = getattr(found, part, None)
-    if isinstance(found, type(task)):
-        return found.with_options(**origin.changes) if origin.changes else found
-    if isinstance(found, FunctionType) and isinstance(task.function, FunctionType):
-        return replace(task, function=found, signature=None)
-    return task
+        current = getattr(current, part, None)
+    if isinstance(current, type(task)):
+        # Options given in the notebook outlast the reload.
+        return current.with_options(**origin.changes) if origin.changes else current
+    if isinstance(current, FunctionType) and isinstance(task.function, FunctionType):
+        # The module has the bare function: the notebook made a task of it, as task(function).
+        return replace(task, function=current, signature=None)
+    return task  # the name is gone, or stands for something else
 
 
 def _spec(task: Task[..., Any]) -> object:

@@ -1,7 +1,8 @@
-"""Requirement lines as people write them, in one canonical form: what decides which environment a task runs in.
+"""Requirement lines in one canonical form, which names the environment of a task.
 
-Only what names a package of an index passes. Options of pip, paths of this machine and URLs would make the same lines
-mean something else elsewhere, or reach what the user did not mean to give; so they are refused, with the cure.
+Only names of packages of an index pass. Options of pip, paths of this machine and URLs would make
+the same lines mean something else elsewhere, or reach what the user did not mean to give; so they
+are refused, with the cure.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ LONGEST_LINE = 2_000
 """characters; pip's own lines are shorter, and a message has to show them"""
 
 _COMMENT = re.compile(r"(^|\s)#.*$")
+# A letter alone after one hyphen: `-r`, but not the `-dev` of a version.
 _OPTION = re.compile(r"(?:^|\s)(-[A-Za-z](?![A-Za-z0-9])|--[a-z][a-z-]*)")
 _PATH = re.compile(
     r"[./~\\]|[A-Za-z]:[\\/]|file:|[^;@\s]+\.(?:whl|zip|tar\.\w+|tgz)(?:$|[\s;\[])|[\w.-]+[\\/]",
@@ -28,7 +30,7 @@ _PATH = re.compile(
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
-_INDEX = {
+_INDEX_OPTIONS = {
     "-i",
     "-f",
     "--index-url",
@@ -38,43 +40,57 @@ _INDEX = {
     "--no-index",
     "--trusted-host",
 }
-_NESTED = {"-r", "-c", "--requirement", "--constraint"}
-_LOCAL = "Build a wheel of it for your index. Modules that lie beside your notebook reach the workers by themselves."
-_CURE_INDEX = "Set the index with pip config, as in `pip config set global.index-url URL`: images are built with it."
+_FILE_OPTIONS = {"-r", "-c", "--requirement", "--constraint"}
+_LOCAL_CURE = (
+    "Build a wheel of it for your index. "
+    "Modules that lie beside your notebook reach the workers by themselves."
+)
+_INDEX_CURE = (
+    "Set the index with pip config, as in `pip config set global.index-url URL`: "
+    "images are built with it."
+)
 
 
 def parse(lines: Iterable[str], source: str = "", *, allow_urls: bool = False) -> tuple[str, ...]:
-    """The requirements of these lines: canonical names, sorted, each once; markers stay, comments go.
+    """Returns the requirements of these lines: canonical names, sorted, each once.
 
-    Two lines on one package both stay, even when they contradict each other: pip says so better. A backslash at its end
-    continues a line. allow_urls: lets `name @ https://...` through. source: what errors call the lines.
+    Markers stay, comments go. Two lines on one package both stay, even when they contradict each
+    other: pip explains that better. A backslash at its end continues a line.
+    allow_urls: lets `name @ https://...` through. source: the name of the lines in errors.
     Raises RequirementError for the first line that is no requirement, an option, a path or a URL.
     """
     given = lines.split("\n") if isinstance(lines, str) else lines
-    found = {
-        _canonical(line, source, number, allow_urls) for number, line in _logical(given, source)
-    }
-    return tuple(sorted(found))
+    requirements = set()
+    for number, line in _logical(given, source):
+        requirements.add(_canonical(line, source, number, allow_urls))
+    return tuple(sorted(requirements))
 
 
 def read(path: Path | str, *, allow_urls: bool = False) -> tuple[str, ...]:
-    """The requirements of a requirements.txt. Raises RequirementError, or ConfigError when it cannot be read."""
+    """Returns the requirements of a requirements.txt.
+
+    Raises RequirementError, or ConfigError when the file cannot be read.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"requirements cannot be read from {path}: {error}. Give the path of a text file in UTF-8."
+            f"requirements cannot be read from {path}: {error}. "
+            "Give the path of a text file in UTF-8."
         ) from error
     return parse(text.split("\n"), str(path), allow_urls=allow_urls)
 
 
 def masked(text: str) -> str:
-    """The text with the credentials of its URLs replaced: for messages, lists and labels."""
+    """Returns the text with the credentials of its URLs replaced, to be shown."""
     return _CREDENTIALS.sub("***@", text)
 
 
 def _logical(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
-    """Lines that say something, put together where they are continued, without comments; the first is number 1."""
+    """Lines with content, joined where they are continued, without comments.
+
+    Each with the number of its first part, from 1. The rules are those of pip's own files.
+    """
     begun, so_far = 0, ""
     for number, line in enumerate(lines, 1):
         line = line.rstrip("\r\n")
@@ -84,57 +100,77 @@ def _logical(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
         if line.endswith("\\") and not is_comment:
             so_far += line[:-1]
             continue
-        said = _COMMENT.sub("", so_far if is_comment and so_far else so_far + line).strip()
-        if said:
-            yield begun, said
+        # A comment ends a line that was continued before it, and is no part of it.
+        if not (is_comment and so_far):
+            so_far += line
+        text = _COMMENT.sub("", so_far).strip()
+        if text:
+            yield begun, text
         begun, so_far = 0, ""
-    if said := _COMMENT.sub("", so_far).strip():
-        yield begun, said
+    # The last line may end in a backslash.
+    if text := _COMMENT.sub("", so_far).strip():
+        yield begun, text
 
 
 def _check_characters(line: str, source: str, number: int) -> None:
+    """Raises RequirementError for a control character: lines go into Dockerfiles and terminals."""
     if len(line) > LONGEST_LINE:
         problem = f"is {len(line)} characters long"
         raise RequirementError(
-            source, number, line[:40] + "...", problem, f"At most {LONGEST_LINE} are taken."
+            source,
+            number,
+            line[:40] + "...",
+            problem,
+            f"At most {LONGEST_LINE} are taken.",
         )
     for character in line:
         if (character < " " and character != "\t") or "\x7f" <= character <= "\x9f":
             problem = f"holds the control character U+{ord(character):04X}"
-            raise RequirementError(
-                source,
-                number,
-                masked(line),
-                problem,
-                "Write one requirement a line, as plain text.",
-            )
+            cure = "Write one requirement a line, as plain text."
+            raise RequirementError(source, number, masked(line), problem, cure)
 
 
 def _canonical(line: str, source: str, number: int, allow_urls: bool) -> str:
-    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415  # no worker parses, or has it
+    # Late, because workers have no packaging, and do not parse.
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
 
     def refused(problem: str, cure: str) -> RequirementError:
         return RequirementError(source, number, masked(line), problem, cure)
 
-    if len(line) > LONGEST_LINE:
+    if len(line) > LONGEST_LINE:  # of several joined ones
         raise RequirementError(
-            source, number, line[:40] + "...", "is too long", f"At most {LONGEST_LINE} are taken."
+            source,
+            number,
+            line[:40] + "...",
+            "is too long",
+            f"At most {LONGEST_LINE} are taken.",
         )
+    # A marker may compare with a text that looks like an option.
     if option := _OPTION.search(line.partition(";")[0]):
-        raise refused(*_option_words(option.group(1)))
+        raise refused(*_option_problem(option.group(1)))
     if _URL.match(line):
-        raise refused("is a URL", "Write it as `name @ https://...` and pass allow_urls=True.")
+        raise refused(
+            "is a URL",
+            "Write it as `name @ https://...` and pass allow_urls=True.",
+        )
     if _PATH.match(line):
-        raise refused("is a path of this machine, which a worker does not have", _LOCAL)
+        raise refused(
+            "is a path of this machine, which a worker does not have",
+            _LOCAL_CURE,
+        )
     try:
         requirement = Requirement(line)
     except InvalidRequirement as error:
         reason = " ".join(str(error).split("\n")[0].split())
         raise refused(
-            f"is no requirement: {reason}", "Write it as `name`, `name==1.2` or `name>=1,<2`."
+            f"is no requirement: {reason}",
+            "Write it as `name`, `name==1.2` or `name>=1,<2`.",
         ) from error
     if requirement.url is not None and not allow_urls:
-        raise refused("names a URL", "Take the package from your index, or pass allow_urls=True.")
+        raise refused(
+            "names a URL",
+            "Take the package from your index, or pass allow_urls=True.",
+        )
     if requirement.url is not None and not requirement.url.startswith("https://"):
         raise refused(
             "names a URL that is not https://",
@@ -143,35 +179,37 @@ def _canonical(line: str, source: str, number: int, allow_urls: bool) -> str:
     return _text(requirement)
 
 
-def _option_words(option: str) -> tuple[str, str]:
-    """What is wrong with a line that holds this option, and the cure."""
-    if option in _INDEX:
-        return f"has the option {option}, which is no requirement", _CURE_INDEX
-    if option in _NESTED:
+def _option_problem(option: str) -> tuple[str, str]:
+    """Returns the problem of a line that holds this option, and the cure."""
+    if option in _INDEX_OPTIONS:
         return (
-            f"has the option {option}: other files are not read",
-            "Put the lines of that file here.",
+            f"has the option {option}, which is no requirement",
+            _INDEX_CURE,
         )
+    if option in _FILE_OPTIONS:
+        problem = f"has the option {option}: other files are not read"
+        return problem, "Put the lines of that file here."
     if option in {"-e", "--editable"}:
-        return (
-            "is an editable install: a path of this machine, which a worker does not have",
-            _LOCAL,
-        )
-    return f"has the option {option}, which is no requirement", "Leave the option out."
+        problem = "is an editable install: a path of this machine, which a worker does not have"
+        return problem, _LOCAL_CURE
+    return (
+        f"has the option {option}, which is no requirement",
+        "Leave the option out.",
+    )
 
 
 def _text(requirement: Requirement) -> str:
-    """The same for all ways to write the same requirement."""
+    """Returns one text for all ways to write the same requirement."""
     from packaging.utils import canonicalize_name  # noqa: PLC0415  # see _canonical
 
-    extras = ",".join(sorted({canonicalize_name(extra) for extra in requirement.extras}))
-    text = canonicalize_name(requirement.name) + (f"[{extras}]" if extras else "")
+    text: str = canonicalize_name(requirement.name)
+    extras = sorted(set(map(canonicalize_name, requirement.extras)))
+    if extras:
+        text += f"[{','.join(extras)}]"
     if requirement.url is not None:
-        text += f" @ {requirement.url}"
+        text += f" @ {requirement.url} "  # a blank must part the URL from a marker
     else:
-        text += ",".join(sorted(str(clause) for clause in requirement.specifier))
+        text += ",".join(sorted(map(str, requirement.specifier)))
     if requirement.marker is not None:
-        text += (
-            f" ; {requirement.marker}" if requirement.url is not None else f"; {requirement.marker}"
-        )
-    return text
+        text += f"; {requirement.marker}"
+    return text.rstrip()

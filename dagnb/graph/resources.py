@@ -1,4 +1,4 @@
-"""What one worker is given: CPUs, memory, packages, a network."""
+"""Resources of one worker: CPUs, memory, packages, a network."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from dagnb.graph.brief import brief
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Resources:
-    """CPUs (may be fractional) and memory of one worker; None leaves a limit to the launcher.
+    """CPUs (may be fractional) and memory (MB) of one worker; None leaves a limit to the launcher.
 
-    requirements: packages it must have, as `requirements.parse` gives them. network: whether it may use one.
+    requirements: packages it must have, as `requirements.parse` gives them.
+    network: whether it may use one.
     """
 
     cpus: float | None = None
@@ -24,18 +25,25 @@ class Resources:
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        """Refuse what no worker can have."""
+        """Raises ConfigError for resources that no worker can have."""
         if self.cpus is not None and not self.cpus > 0:
             raise ConfigError(
-                f"Resources(cpus={self.cpus!r}): a worker needs more than 0 CPUs. Leave it out for the default."
+                f"Resources(cpus={self.cpus!r}): a worker needs more than 0 CPUs. "
+                "Leave it out for the default."
             )
+        # Less is not enough for Python itself, and Docker refuses less than 6.
         if self.memory_mb is not None and not self.memory_mb >= 16:
             raise ConfigError(
-                f"Resources(memory_mb={self.memory_mb!r}): a worker needs at least 16 MB, in whole megabytes."
+                f"Resources(memory_mb={self.memory_mb!r}): "
+                "a worker needs at least 16 MB, in whole megabytes."
             )
 
     def label(self) -> str:
-        """A short name, others for others: '' for the default, '2cpu', '2cpu-512mb', 'net-env1f0c5a27'."""
+        """Returns a short name, different for different resources; '' for the default.
+
+        Such as '2cpu', '2cpu-512mb', 'net-env1f0c5a27'. Queues, containers and the history are
+        named by it.
+        """
         parts = []
         if self.cpus is not None:
             parts.append(f"{self.cpus:g}cpu")
@@ -44,20 +52,19 @@ class Resources:
         if self.network:
             parts.append("net")
         if self.requirements:
-            parts.append(
-                "env" + hashlib.sha256("\n".join(self.requirements).encode()).hexdigest()[:8]
-            )
+            lines = "\n".join(self.requirements)
+            parts.append("env" + hashlib.sha256(lines.encode()).hexdigest()[:8])
         return "-".join(parts)
 
     def over(self, asked: Resources) -> tuple[float, float]:
-        """CPUs and memory over those asked for; 1 where either is left to the launcher."""
+        """Returns CPUs and memory, each over that asked for; 1 where a launcher decides either."""
         cpus = self.cpus / asked.cpus if self.cpus and asked.cpus else 1.0
         memory = self.memory_mb / asked.memory_mb if self.memory_mb and asked.memory_mb else 1.0
         return cpus, memory
 
     @property
     def kind(self) -> str:
-        """The label, in a word also for the default: what containers of these resources are called."""
+        """The label, a word for the default, too: the name of containers of these resources."""
         return self.label() or "default"
 
 

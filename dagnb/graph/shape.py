@@ -1,6 +1,7 @@
 """The shape of a DAG: levels, width, fan-ins, its critical path, its depth-first order.
 
-Functions of edges alone; what a task costs is handed in. None recurses, so a chain may be as long as memory allows.
+Functions of edges alone; costs of tasks are handed in. None recurses, so a chain may be as long as
+memory allows.
 """
 
 from __future__ import annotations
@@ -26,31 +27,39 @@ def fan_outs(dag: Dag) -> tuple[int, ...]:
 
 
 def levels(dag: Dag) -> tuple[int, ...]:
-    """The level of each task: edges on the longest way from a source, 0 for a source. O(tasks + edges)."""
-    found: list[int] = []
+    """The level of each task: edges on the longest way from a source, 0 for a source.
+
+    O(tasks + edges).
+    """
+    # Calls stand in topological order, so the levels of upstream tasks are known.
+    level: list[int] = []
     for call in dag.calls:
-        found.append(max((found[u] + 1 for u in call.upstream), default=0))
-    return tuple(found)
+        level.append(max((level[u] + 1 for u in call.upstream), default=0))
+    return tuple(level)
 
 
 def by_level(dag: Dag) -> tuple[tuple[int, ...], ...]:
     """Positions on each level, ascending; no level is empty. O(tasks + edges)."""
-    found = levels(dag)
-    lists: list[list[int]] = [[] for _ in range(max(found) + 1)]
-    for position, level in enumerate(found):
+    level_of = levels(dag)
+    lists: list[list[int]] = [[] for _ in range(max(level_of) + 1)]
+    for position, level in enumerate(level_of):
         lists[level].append(position)
     return tuple(map(tuple, lists))
 
 
 def width(dag: Dag) -> int:
-    """Most tasks on one level, >= 1. A hint of the parallelism, no bound: tasks of different levels may overlap."""
+    """The largest number of tasks on one level, >= 1.
+
+    A hint at the parallelism, no bound: tasks of different levels may run at the same time.
+    """
     return max(map(len, by_level(dag)))
 
 
 def critical_path(dag: Dag, cost: Callable[[int], float]) -> tuple[int, ...]:
-    """Positions along the chain of the largest total cost, source first; of equal ones the one of smaller positions.
+    """Positions along the chain of the largest total cost, source first.
 
-    cost: position -> seconds, >= 0. The total bounds every makespan below. O(tasks + edges).
+    Of equal chains the one of smaller positions. cost: position -> seconds, >= 0. No makespan is
+    shorter than the total. O(tasks + edges).
     """
     total: list[float] = []
     before: list[int | None] = []
@@ -58,42 +67,48 @@ def critical_path(dag: Dag, cost: Callable[[int], float]) -> tuple[int, ...]:
         best = max(call.upstream, key=lambda u: (total[u], -u), default=None)
         before.append(best)
         total.append(cost(position) + (0.0 if best is None else total[best]))
-    here: int | None = max(range(len(total)), key=lambda i: (total[i], -i))
+
+    end: int | None = max(range(len(total)), key=lambda i: (total[i], -i))
     path = []
-    while here is not None:
-        path.append(here)
-        here = before[here]
+    while end is not None:
+        path.append(end)
+        end = before[end]
     return tuple(reversed(path))
 
 
 def depth_first(dag: Dag) -> tuple[int, ...]:
-    """The number of each task in depth-first order: all that a task needs comes before it, branch by branch.
+    """The number of each task in depth-first order: after all it needs, branch by branch.
 
-    A post-order walk up from the sinks, the deepest upstream first. Run in this order, a task's inputs are consumed
-    soon after they are made: a tree of degree k and depth d holds at most about k * d values at a time, where
-    level by level it holds a whole level. Deepest first, since what takes long to make should not have others wait
-    beside it (Sethi and Ullman 1970, doi:10.1145/321607.321620, order trees by a like number). O(tasks + edges).
+    A post-order walk up from the sinks, the deepest upstream first. Run in this order, a task's
+    inputs are consumed soon after they are made: a tree of degree k and depth d holds at most about
+    k * d values at a time, where level by level it holds a whole level. The deepest comes first
+    because values that wait for it would occupy memory meanwhile (Sethi and Ullman 1970,
+    doi:10.1145/321607.321620, order trees by a similar number). O(tasks + edges).
     """
     number = [-1] * len(dag)
     upstream = _shallow_first(dag)
     count = 0
+    # The sinks on top; all tasks below them, for those that no sink needs.
     stack = [*reversed(range(len(dag))), *reversed(dag.sinks)]
     opened = [False] * len(dag)
     while stack:
-        here = stack[-1]
-        if not opened[here]:
-            opened[here] = True
-            stack.extend(u for u in upstream[here] if not opened[u])
+        task = stack[-1]
+        if not opened[task]:
+            opened[task] = True
+            stack.extend(u for u in upstream[task] if not opened[u])
             continue
         stack.pop()
-        if number[here] < 0:
-            number[here] = count
+        if number[task] < 0:  # it may be on the stack several times
+            number[task] = count
             count += 1
     return tuple(number)
 
 
 def _shallow_first(dag: Dag) -> list[list[int]]:
-    """The upstream of each task in the order to push on a stack: the deepest last, of equal ones the first."""
+    """The upstream of each task in the order to push on a stack: the deepest last.
+
+    Of equally deep ones the first comes last. Sorts by counting: no comparison.
+    """
     lists: list[list[int]] = [[] for _ in dag.calls]
     for level in by_level(dag):
         for u in reversed(level):

@@ -15,7 +15,10 @@ from dagnb.graph.pickling.packing import pack, unpack
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Nodes to compute. structure: the pickle of what they stand in; b'' for nodes that were given one by one."""
+    """Nodes to compute.
+
+    structure: the pickle of the structure in which they stand; b'' for nodes given one by one.
+    """
 
     nodes: tuple[Node[Any], ...]
     structure: bytes = b""
@@ -24,23 +27,26 @@ class Targets:
 
     @classmethod
     def of(cls, *asked: Any) -> Targets:
-        """The nodes asked for: one, several, or structures that hold nodes, such as a list or a dict of them.
+        """Returns the nodes asked for: one, several, or structures of nodes, such as a list.
 
-        Raises GraphError for what holds no node, or cannot be pickled.
+        Raises GraphError for a structure that holds no node, or cannot be pickled.
         """
-        if asked and all(isinstance(one, Node) for one in asked):
+        if asked and all(isinstance(target, Node) for target in asked):
             return cls(asked)
 
-        for one in asked:
-            if not isinstance(one, Node) and not _packed(one)[0]:
-                raise NoNodeError(type(one).__name__, f"{one!r:.60}")
+        for target in asked:
+            if not isinstance(target, Node) and not _packed(target)[0]:
+                raise NoNodeError(type(target).__name__, f"{target!r:.60}")
         if not asked:
             raise GraphError("there is nothing to run. Give at least one node: dagnb.run(node).")
         return cls(*_packed(asked[0] if len(asked) == 1 else asked))
 
 
 def shaped(structure: bytes, values: Sequence[Any]) -> Any:
-    """Returns the structure with a value in the place of each node. Verified bytes only: they are unpickled."""
+    """Returns the structure with a value in the place of each node.
+
+    Verified bytes only: they are unpickled.
+    """
     return unpack(structure, values, ())
 
 
@@ -49,7 +55,8 @@ def _packed(value: Any) -> tuple[tuple[Node[Any], ...], bytes]:
         packed = pack(value, Node, in_band=True)
     except Exception as error:  # pickling runs the user's code, which may raise anything
         raise GraphError(
-            f"the {type(value).__name__} that was asked for cannot be pickled: {reason_of(error)}. "
+            f"the {type(value).__name__} that was asked for cannot be pickled: "
+            f"{reason_of(error)}. "
             "Put only nodes and plain data into it."
         ) from error
     return packed.references, packed.body

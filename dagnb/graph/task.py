@@ -34,9 +34,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, eq=False)
 class Task(Generic[P, R]):
-    """A function marked with @task: calling it builds a node, and .run() of the node computes it on workers.
+    """A function marked with @task: calling it builds a node, which workers compute on .run().
 
     Inside a running task, calling it is an ordinary call of the function.
+    signature: to check calls with; None for a builtin without one, which is checked when it runs.
     """
 
     function: Callable[P, R]
@@ -44,12 +45,13 @@ class Task(Generic[P, R]):
     signature: inspect.Signature | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Keep the signature, to check calls with; a builtin without one is checked when it runs."""
+        """Raises GraphError for what cannot be a task. Takes over what is shown of the function."""
         if not callable(self.function):
             _refuse(self.function)
         if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
             raise GraphError(
-                f"task '{self.name}' is a generator: its values cannot be stored. Return a list instead of yielding."
+                f"task '{self.name}' is a generator: its values cannot be stored. "
+                "Return a list instead of yielding."
             )
         self._look_like_the_function()
         reload.note(self)
@@ -61,17 +63,20 @@ class Task(Generic[P, R]):
             object.__setattr__(self, "signature", signature)
 
     def _look_like_the_function(self) -> None:
-        """Be shown as the function by help, inspect, typing and IPython's `?`, as a wrapper of functools.wraps is."""
+        """Take over what help, inspect and IPython's `?` show of a function."""
         # Not by functools.update_wrapper itself: it sets attributes, which a frozen class refuses.
-        # A callable object has none of its own.
-        taken: dict[str, Any] = {"__qualname__": self.name, "__annotations__": {}}
-        taken |= _names_of(self.function)
-        for attribute, value in taken.items():
+        # A callable object has no such attributes of its own.
+        shown: dict[str, Any] = {
+            "__qualname__": self.name,
+            "__annotations__": {},
+        }
+        shown |= _names_of(self.function)
+        for attribute, value in shown.items():
             if attribute != "__name__":  # a property, which strips the brackets of <lambda>
                 object.__setattr__(self, attribute, value)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        """The task of a method, bound to its object as a function would be; of the class, the task itself.
+        """Bind the task of a method to its object, as a function is; of the class, the task itself.
 
         `help` takes what has this method for a function.
         """
@@ -94,29 +99,33 @@ class Task(Generic[P, R]):
 
         def __getattr__(self, name: str) -> Any:
             """An attribute of the function, such as `cache_clear` or `register`."""
-            if name.startswith("__") or "function" not in vars(
-                self
-            ):  # pickle and copy ask before there is a function
+            # pickle and copy ask before there is a function; without this they recurse for ever.
+            if name.startswith("__") or "function" not in vars(self):
                 raise AttributeError(f"a task has no {name!r}", name=name, obj=self)
             try:
                 return getattr(self.function, name)
             except AttributeError:
-                told = f"neither the task '{self.name}' nor its function has {name!r}. A call of it gives a node."
-                raise AttributeError(told, name=name, obj=self) from None
+                text = (
+                    f"neither the task '{self.name}' nor its function has {name!r}. "
+                    "A call of it gives a node."
+                )
+                raise AttributeError(text, name=name, obj=self) from None
 
     @property
     def __isabstractmethod__(self) -> bool:
         return bool(getattr(self.function, "__isabstractmethod__", False))
 
-    # Positional-only, here and wherever a call passes through: a function may have parameters of any name.
+    # Positional-only, here and wherever a call passes through: a function may have parameters of
+    # any name, also one called `self`. Types cannot say that a node may stand for any argument, or
+    # inside one: hence Any.
     def __call__(self, /, *args: Any, **kwargs: Any) -> Node[R]:
-        """Build the node of this call, with the arguments as they are now. Any of them may be a node, or hold nodes.
+        """Build the node of this call, with the arguments as they are now.
 
+        Any argument may be a node, or hold nodes. Inside a task it calls the function.
         Raises TypeError for wrong arguments, UnserialisableError naming one that cannot be pickled.
         """
-        # Types cannot say that a node may stand for any argument, or inside one: hence Any.
         if context.is_inside():
-            return self.function(*args, **kwargs)  # type: ignore[return-value]  # ordinary call inside a task
+            return self.function(*args, **kwargs)  # type: ignore[return-value]  # its value
         current: Task[P, R] = reload.newest(self)
         if current.signature is not None:
             try:
@@ -126,31 +135,34 @@ class Task(Generic[P, R]):
         return Node(current, args, kwargs)
 
     def with_options(self, **changes: Any) -> Task[P, R]:
-        """The same function with some options changed."""
+        """Returns a task of the same function with some options changed."""
         current: Task[P, R] = reload.newest(self)
         chosen = replace(current.options, **changes)
         _warn_of_no_effect(chosen, current.options)
-        changed = replace(current, options=chosen)
-        reload.note_changes(changed, current, changes)
-        return changed
+        variant = replace(current, options=chosen)
+        reload.note_changes(variant, current, changes)
+        return variant
 
     def __repr__(self) -> str:
         current: Task[P, R] = reload.newest(self)
         parameters = "..." if current.signature is None else ", ".join(current.signature.parameters)
         options = changed(current.options).removeprefix("TaskOptions(").removesuffix(")")
-        told = f"{cut(self.name)}({cut(parameters)})"
-        return f"<task {told}{': ' if options else ''}{options}>"
+        text = f"<task {cut(self.name)}({cut(parameters)})"
+        return f"{text}: {options}>" if options else f"{text}>"
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """A task of a method, bound to its object: the object is the first argument of each call, and travels like one."""
+    """A task of a method, bound to its object, which is the first argument of each call.
+
+    The object travels like every argument.
+    """
 
     __func__: Task[..., Any]
     __self__: Any
 
     def __post_init__(self) -> None:
-        """Be shown as the function by help and inspect, as the task is."""
+        """Take over what help and inspect show of the function, as the task does."""
         for name, value in _names_of(self.__func__).items():
             object.__setattr__(self, name, value)
 
@@ -159,7 +171,7 @@ class Method:
         return self.__func__(self.__self__, *args, **kwargs)
 
     def with_options(self, **changes: Any) -> Method:
-        """The same method of the same object with some options changed."""
+        """Returns a task of the same method and object with some options changed."""
         return Method(self.__func__.with_options(**changes), self.__self__)
 
     if not TYPE_CHECKING:  # as above
@@ -175,7 +187,7 @@ class Method:
         return inspect.signature(MethodType(self.__func__, self.__self__))
 
     def __get__(self, instance: object, owner: type | None = None) -> Method:
-        """Itself: it is bound already."""
+        """Returns itself: it is bound already."""
         return self
 
     def __eq__(self, other: object) -> bool:
@@ -191,13 +203,13 @@ class Method:
 
 
 def _names_of(function: Any) -> dict[str, Any]:
-    """The attributes that a wrapper takes over, of those the function has."""
+    """Returns the attributes that a wrapper takes over, of those the function has."""
     names: tuple[str, ...] = functools.WRAPPER_ASSIGNMENTS
-    found = {}
+    attributes = {}
     for name in names:
         with contextlib.suppress(AttributeError):
-            found[name] = getattr(function, name)
-    return found
+            attributes[name] = getattr(function, name)
+    return attributes
 
 
 def _refuse(thing: Any) -> NoReturn:
@@ -205,9 +217,8 @@ def _refuse(thing: Any) -> NoReturn:
     if isinstance(thing, property):
         cure = " Put @task below it: @property, then @task."
     elif isinstance(thing, Node):
-        cure = (
-            f" It is a call of the task '{thing.task.name}': leave @task off what makes functions."
-        )
+        name = thing.task.name
+        cure = f" It is a call of the task '{name}': leave @task off what makes functions."
     raise GraphError(f"@task needs a function, not {type(thing).__name__} {thing!r}.{cure}")
 
 
@@ -248,12 +259,15 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     pure: whether equal arguments always give equal results. It has no effect yet.
     cache: whether a result may be reused in later runs. It has no effect yet.
     network: whether the task may use a network, where workers are containers.
-    requirements: packages that its container needs: 'pandas>=2', several of them, or the path of a requirements.txt.
-    io: how output grows with input: 'constant', 'linear', 'affine' or 'power:EXPONENT'; a hint for plans.
+    requirements: packages that its container needs: 'pandas>=2', several of them, or the path of a
+        requirements.txt.
+    io: growth of the output with the input, a hint for plans: 'constant', 'linear', 'affine' or
+        'power:EXPONENT'.
     time_s: how long it runs, in seconds; a hint for plans until runs were measured.
     output_bytes: how big its result is; a hint for plans until runs were measured.
     retry_on: the exception type or types after which it is run again; every Exception by default.
-    backoff_s: upper bound of the random wait before the first retry, in seconds; doubled each time, at most 60.
+    backoff_s: upper bound of the random wait before the first retry, in seconds; doubled each time,
+        at most 60.
     """
     if function is not None:
         return function if isinstance(function, Task) else _marked(function, TaskOptions())
@@ -263,27 +277,36 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
 
 def _marked(function: Any, options: TaskOptions) -> Any:
-    """The task of a function; of a class method or a static method again one, whichever decorator stands first."""
+    """Returns the task of a function.
+
+    Of a class method or a static method again one, so that the order of decorators does not matter.
+    """
     if isinstance(function, classmethod | staticmethod):
         return type(function)(_marked(function.__func__, options))
     return Task(function, options)
 
 
 def _signature_of_task() -> inspect.Signature:
-    """How `task` may be called: the options as its last overload writes them, with the defaults of TaskOptions."""
+    """Returns the signature of `task`: the options of its last overload with their defaults."""
     parameters = [inspect.Parameter("function", inspect.Parameter.POSITIONAL_ONLY, default=None)]
     for option in inspect.signature(get_overloads(task)[-1]).parameters.values():
+        # An empty tuple is not what a user would write for "no requirements".
         default = None if option.name == "requirements" else default_of(option.name)
         parameters.append(option.replace(default=default))
     return inspect.Signature(parameters)
 
 
-task.__signature__ = _signature_of_task()  # type: ignore[attr-defined]  # inspect and help read it, PEP 362
+# inspect and help read it, PEP 362; of overloads they show none.
+task.__signature__ = _signature_of_task()  # type: ignore[attr-defined]  # functions take any
 
 
 def _warn_of_no_effect(chosen: TaskOptions, before: TaskOptions | None = None) -> None:
-    """Warn, at the line of the user's that gives them, of options that change nothing yet."""
+    """Warn of options that change nothing yet; the warning names the user's own line."""
     for name in chosen.without_effect:
-        if before is None or getattr(before, name) != getattr(chosen, name):
-            told = f"@task({name}={getattr(chosen, name)!r}) has no effect yet: this release accepts and ignores it."
-            warnings.warn(told, stacklevel=3)
+        value = getattr(chosen, name)
+        if before is not None and getattr(before, name) == value:
+            continue  # warned of when that task was made
+        warnings.warn(
+            f"@task({name}={value!r}) has no effect yet: this release accepts and ignores it.",
+            stacklevel=3,
+        )

@@ -1,22 +1,39 @@
-"""How short can a run be at best? Lower bounds on the makespan of any plan, and what a plan's distance to them proves.
+"""Lower bounds on the makespan of any plan, and the conclusion they allow about a given plan.
 
-The semantics are those of the simulator: an instance does one thing at a time; a value is there for everybody, its
-maker too, when its task was handed over, half a round trip after it was stored; a task begins when its last input is
-there; inputs at hand need no transfer, the others come all at once. Tasks have the resources of their decorators:
-a plan that gives them others may be below the bound, as `Costs.scaling` can make them run shorter.
+What is bounded
+    The makespan in the simulator: from submission until the last sink is stored. An instance does
+    one thing at a time. A value is available to all, its maker too, when its task was handed over,
+    half a round trip after it was stored. A task begins when its last input is there; inputs that
+    the worker holds need no transfer, the others come all at once. Tasks have the resources of
+    their decorators: a plan that gives them others may be below the bound, as `Costs.scaling` can
+    shorten their run.
 
-    head    the earliest moment each value can be there, upstream to downstream. At a join, either the upstream value
-            that arrives latest comes from elsewhere, or its task ran here; then the next, and so on: what ran here
-            ran one after the other. Papadimitriou, Yannakakis 1990, "Towards an architecture-independent analysis of
-            parallel algorithms", doi:10.1137/0219021, as Jung, Kirousis, Spirakis 1993, doi:10.1006/inco.1993.1030,
-            for joins whose releases differ.
-    area    the work of a set of tasks divided by the workers there may be, after the earliest begin and before the
-            shortest tail of the set, for the sets of tasks that begin late and have long tails; of memory likewise.
-            Carlier 1987, "Scheduling jobs with release dates and tails on identical machines",
-            doi:10.1016/0377-2217(87)90243-0.
+       window of a task, from its offer until the next one (at half a round trip before its end the
+       commit is valid; failed attempts and back-offs come before it):
 
-The head bound holds for plans with copies of tasks, and would hold if values were fetched ahead (preload) or
-containers started ahead (prewarm). Both need that values are stored before they are handed over.
+       |-- fetch outside --|-- load --|-- run --|-- dump --|-- store --|-- commit --|
+
+Head bound
+    The earliest moment at which each value can be available, from upstream to downstream; then the
+    latest of the sinks. At a join, either the upstream value that arrives latest comes from
+    elsewhere (its commit plus a transfer), or its task ran on this worker. In the second case the
+    same holds for the next value, and so on; and the tasks that ran on this worker ran one after
+    the other. The bound takes the best number k of tasks that ran here.
+
+        Papadimitriou, Yannakakis 1990, "Towards an architecture-independent analysis of parallel
+        algorithms", doi:10.1137/0219021; for joins whose tasks have different releases as in Jung,
+        Kirousis, Spirakis 1993, doi:10.1006/inco.1993.1030.
+
+Area bound
+    The work of a set of tasks divided by the number of workers there may be, after the earliest
+    begin and before the shortest tail in the set; of memory likewise, in MB * s. Sets that help are
+    those of tasks that begin late and have long tails.
+
+        Carlier 1987, "Scheduling jobs with release dates and tails on identical machines",
+        doi:10.1016/0377-2217(87)90243-0.
+
+The head bound also holds for plans with copies of tasks, and would hold with preload and prewarm.
+It needs that values are stored before they are handed over.
 """
 
 from __future__ import annotations
@@ -33,16 +50,18 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.planner import Pool
 
 TIGHT = 0.10
-"""up to this gap a bound says something about the plan; beyond it rather about the bound"""
+"""up to this gap a bound says something about the plan; beyond it, about itself"""
+
+# Relative; smaller gaps are rounding errors.
 _EXACT = 1e-6
-"""relative; below it are roundings"""
+
+# Lengths of tails that are tried, evenly spaced in rank.
 _TAILS = 16
-"""so many lengths of tails are tried, those of equal ranks between; all where there are no more"""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """No run is shorter than so many seconds; reason: which bound it was, in words."""
+    """A makespan that no run can beat, seconds; reason: the argument for it, in words."""
 
     seconds: float
     reason: str
@@ -50,11 +69,12 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What each task asks of whoever runs it, by DAG position, seconds.
+    """Times of each task that do not depend on the plan, by DAG position, seconds.
 
-    reads: of each upstream task once, its position and the transfer of its value from elsewhere. outside: the transfer
-    of external inputs. load: unpickling. window: from the offer until the next one, of the attempt that succeeds,
-    inputs at hand. again, pause: the attempts that fail before it, and the back-offs after those.
+    reads: each upstream task once, with the transfer of its value from elsewhere.
+    outside: transfer of external inputs. load: unpickling.
+    window: from the offer until the next one, of the attempt that succeeds, inputs at hand.
+    again, pause: the attempts that fail before it, and the back-offs after them.
     """
 
     reads: Sequence[Sequence[tuple[int, float]]]
@@ -68,34 +88,43 @@ class Work:
 
     @classmethod
     def of(cls, dag: Dag, costs: Costs) -> Work:
-        """O(tasks + edges)."""
+        """Returns the times of all tasks. O(tasks + edges)."""
         reads, outside, load, window = [], [], [], []
         for v, call in enumerate(dag.calls):
-            sizes = [(u, costs.edge(u, v)) for u in dict.fromkeys(call.upstream)]
-            reads.append(
-                [(u, costs.fetching(v, [n]) if n > costs.inline_bytes else 0.0) for u, n in sizes]
-            )
+            transfers: list[tuple[int, float]] = []
+            n_bytes = costs.argument_bytes.get(v, 0)
+            for u in dict.fromkeys(call.upstream):  # each once, in order
+                size = costs.edge(u, v)
+                transfers.append((u, costs.fetching(v, [size])))
+                n_bytes += size
+            reads.append(transfers)
             n_outside = costs.external_bytes.get(v, 0)
             outside.append(costs.fetching(v, [n_outside]) if n_outside else 0.0)
-            load.append(
-                costs.loading(v, sum([n for _, n in sizes]) + costs.argument_bytes.get(v, 0))
-            )
-            done_s = costs.run(v) + costs.dumping(v) + costs.storing(v) + costs.commit_s
-            window.append(outside[v] + load[v] + done_s)
+            load.append(costs.loading(v, n_bytes))
+            compute_s = costs.run(v) + costs.dumping(v) + costs.storing(v) + costs.commit_s
+            window.append(outside[v] + load[v] + compute_s)
         again, pause = [0.0] * len(dag), [0.0] * len(dag)
         for v, failing in costs.failures.items():
             again[v] = sum(outside[v] + load[v] + run_s + costs.commit_s for run_s, _ in failing)
             pause[v] = sum(pause_s for _, pause_s in failing)
-        return cls(reads=reads, outside=outside, load=load, window=window, again=again, pause=pause)
+        return cls(
+            reads=reads,
+            outside=outside,
+            load=load,
+            window=window,
+            again=again,
+            pause=pause,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heads:
-    """By DAG position, seconds: what no plan can beat.
+    """Moments and durations that no plan can beat, by DAG position, seconds.
 
-    begin, commit: the earliest moments of the first attempt, transfers from elsewhere done, and of the commit.
-    tail: the least from its commit until the run is over. is_needed: whether a sink needs it; the run does not wait
-    for other tasks.
+    begin: earliest begin of the first attempt, transfers from elsewhere done.
+    commit: earliest commit of the task.
+    tail: least time from its commit until the run is over.
+    is_needed: whether a sink needs the task; the run does not wait for others.
     """
 
     work: Work
@@ -108,38 +137,43 @@ class Heads:
 
 
 def lower_bound(dag: Dag, costs: Costs, pool: Pool) -> Bound:
-    """The highest of the bounds. O((tasks + edges) log tasks)."""
-    found = heads(dag, costs, pool)
-    last = max(dag.sinks, key=lambda sink: found.commit[sink])
-    best = Bound(
-        found.commit[last],
-        f"the longest way through the DAG, transfers included, to '{dag.calls[last].name}'",
-    )
-    return max((best, *_areas(dag, costs, pool, found)), key=lambda bound: bound.seconds)
+    """Returns the highest of the bounds. O((tasks + edges) log tasks)."""
+    moments = heads(dag, costs, pool)
+    last = max(dag.sinks, key=lambda sink: moments.commit[sink])
+    reason = f"the longest way through the DAG, transfers included, to '{dag.calls[last].name}'"
+    bounds = [
+        Bound(moments.commit[last], reason),
+        *_areas(dag, costs, pool, moments),
+    ]
+    return max(bounds, key=lambda bound: bound.seconds)
 
 
 def gap(makespan_s: float, bound: Bound) -> float:
-    """How much longer than the bound, relative to it: 0.1 for 10 %; at least 0."""
+    """Returns the distance of a makespan to the bound, relative to it, >= 0: 0.1 for 10 %."""
     if makespan_s <= bound.seconds:
         return 0.0
-    return makespan_s / bound.seconds - 1 if bound.seconds > 0 else math.inf
+    if bound.seconds <= 0:
+        return math.inf
+    return makespan_s / bound.seconds - 1
 
 
 def certificate(makespan_s: float, bound: Bound) -> str:
-    """What the bound proves of a plan with this makespan, in words."""
-    found = gap(makespan_s, bound)
-    if found <= _EXACT:
+    """Returns the conclusion about a plan with this makespan, in words."""
+    relative = gap(makespan_s, bound)
+    if relative <= _EXACT:
         return "proven optimal"
-    if found <= TIGHT:
-        return f"proven within {100 * found:.2g} %"
-    allows = f"the bound allows {100 * found:.0f} %" if found < math.inf else "nothing bounds it"
-    return f"no better plan known; {allows}"
+    if relative <= TIGHT:
+        return f"proven within {100 * relative:.2g} %"
+    if relative == math.inf:
+        return "no better plan known; nothing bounds it"
+    return f"no better plan known; the bound allows {100 * relative:.0f} %"
 
 
 def earliest(costs: Costs, pool: Pool, resources: Resources) -> float:
-    """The moment at which the first worker of these resources can take a task."""
+    """Returns the moment at which the first worker of these resources can take a task."""
     if pool.eager:
-        return _seats(costs, pool, len(costs.start_series) + 1)[0]
+        # One more than the series: the next start may be the first to be ready.
+        return _ready_times(costs, pool, len(costs.start_series) + 1)[0]
     start_s = costs.start(resources, is_warm=False).total_s
     if pool.warm.get(resources):
         start_s = min(start_s, costs.start(resources, is_warm=True).total_s)
@@ -148,43 +182,53 @@ def earliest(costs: Costs, pool: Pool, resources: Resources) -> float:
 
 
 def heads(dag: Dag, costs: Costs, pool: Pool) -> Heads:
-    """The earliest moments, by the head bound. O((tasks + edges) log tasks)."""
+    """Returns the moments of the head bound. O((tasks + edges) log tasks)."""
     work, half_s = Work.of(dag, costs), costs.commit_s / 2
     shortcut = _shortcuts(costs, work)
-    floors: dict[Resources, float] = {}
-    begin, commit, release = [0.0] * len(dag), [0.0] * len(dag), [0.0] * len(dag)
+    first_worker: dict[Resources, float] = {}
+    begin = [0.0] * len(dag)
+    commit = [0.0] * len(dag)
+    release = [0.0] * len(dag)
     for v, call in enumerate(dag.calls):
-        if (needs := call.options.needs) not in floors:
-            floors[needs] = earliest(costs, pool, needs)
-        begin[v] = floors[needs]
+        needs = call.options.needs
+        if needs not in first_worker:
+            first_worker[needs] = earliest(costs, pool, needs)
+        begin[v] = first_worker[needs]
         if reads := work.reads[v]:
-            parents = [
-                (commit[u] + min(s, shortcut.get(u, math.inf)), release[u], work.window[u])
-                for u, s in reads
-            ]
-            begin[v] = max(
-                begin[v], _joined(parents, max([commit[u] for u, _ in reads]), work.outside[v])
-            )
+            parents = []
+            for u, transfer_s in reads:
+                arrival = commit[u] + min(transfer_s, shortcut.get(u, math.inf))
+                parents.append((arrival, release[u], work.window[u]))
+            ready = max([commit[u] for u, _ in reads])
+            begin[v] = max(begin[v], _joined(parents, ready, work.outside[v]))
+        # A retry fetches and loads again, so the last attempt still needs its whole window.
         release[v] = begin[v] + work.again[v] + work.pause[v]
+        # The commit takes effect in the store half a round trip before the worker has its answer.
         commit[v] = release[v] + work.window[v] - half_s
+
     is_needed = _needed(dag)
-    tail = _tails(dag, is_needed, [end - start for start, end in zip(begin, commit, strict=True)])
+    lasts = [commit[v] - begin[v] for v in range(len(dag))]
+    tail = _tails(dag, is_needed, lasts)
     return Heads(work=work, begin=begin, commit=commit, tail=tail, is_needed=is_needed)
 
 
-# ---- head ------------------------------------------------------------------------------------------------------------
+# ---- head bound ----
 
 
 def _joined(parents: list[tuple[float, float, float]], ready: float, outside_s: float) -> float:
-    """When a task can begin, transfers from elsewhere done: parents are (arrival, release, window) of each upstream.
+    """Returns the begin of a task at a join, transfers from elsewhere done.
 
-    Least over k of: the k that would arrive latest ran here, the next one comes from elsewhere, meanwhile external
-    inputs. More tasks here take longer, arrivals get earlier, so the least is where the two cross.
-    O(n log n log n) for n upstream.
+    parents: (arrival from elsewhere, release, window) of each upstream task. ready: when all of
+    them have committed. It is the least over k of: the k values that would arrive latest were
+    computed here, the next one comes from elsewhere, and external inputs meanwhile. With k the time
+    on this worker rises and the next arrival falls, so the least is where the two cross. O(n log n
+    log n) for n parents.
     """
     latest, release, window = max(parents)
+    # External inputs take longer than every transfer.
     if ready + outside_s >= latest:
         return ready
+    # Most tasks; the search below would give the same.
     if len(parents) == 1:
         return min(latest - outside_s, max(ready, release + window))
     parents.sort(reverse=True)
@@ -200,115 +244,132 @@ def _joined(parents: list[tuple[float, float, float]], ready: float, outside_s: 
 
 
 def _one_by_one(parents: list[tuple[float, float, float]]) -> float:
-    """When one worker has run them all, each after its release: earliest release first is best."""
-    at = 0.0
+    """Returns the moment at which one worker has run all of them, each after its release.
+
+    Earliest release first is optimal.
+    """
+    end = 0.0
     for release, window in sorted([parent[1:] for parent in parents]):
-        at = max(at, release) + window
-    return at
+        end = max(end, release) + window
+    return end
 
 
 def _shortcuts(costs: Costs, work: Work) -> dict[int, float]:
-    """upstream -> least seconds until its value is at hand since another task here read it; none if that is no gain.
+    """Returns upstream -> least seconds until its value is here because another task here read it.
 
-    Readers of less than the whole value, or with transfers known to be short, may have it here sooner than who fetches
-    it whole.
+    Nothing where that is no gain. A task that reads only a part of a value, or with a transfer
+    known to be short, may bring the value here sooner than a fetch of the whole does.
     """
-    found: dict[int, float] = {}
+    least: dict[int, float] = {}
+    # With whole values and one law of transfers no reader is faster than another.
     if not costs.edge_bytes and not any(act == "fetch" for _, act in costs.known_s):
-        return found
+        return least
     for reader, reads in enumerate(work.reads):
         failing = costs.failures.get(reader)
         first_s = work.window[reader] - work.outside[reader]
-        if failing:
+        if failing:  # its first attempt already leaves the value here
             first_s = min(first_s, work.load[reader] + failing[0][0] + costs.commit_s)
         for u, fetch_s in reads:
-            found[u] = min(found.get(u, math.inf), fetch_s + first_s)
-    return found
+            least[u] = min(least.get(u, math.inf), fetch_s + first_s)
+    return least
 
 
 def _needed(dag: Dag) -> list[bool]:
-    found = [False] * len(dag)
+    """Returns for each task whether a sink needs it."""
+    is_needed = [False] * len(dag)
     for sink in dag.sinks:
-        found[sink] = True
+        is_needed[sink] = True
     for v in reversed(range(len(dag))):
-        if found[v]:
+        if is_needed[v]:
             for u in dag.calls[v].upstream:
-                found[u] = True
-    return found
+                is_needed[u] = True
+    return is_needed
 
 
 def _tails(dag: Dag, is_needed: list[bool], lasts: list[float]) -> list[float]:
-    """The longest way from the commit of each task, transfers left out: a copy of it may run wherever it is read.
+    """Returns the longest path from the commit of each task to the end, without transfers.
 
-    lasts: from the begin of each task until its commit.
+    Without, because a copy of the task may run wherever its value is read. lasts: from the begin of
+    each task until its commit.
     """
-    found = [0.0] * len(dag)
+    tail = [0.0] * len(dag)
     for v in reversed(range(len(dag))):
         if is_needed[v]:
-            behind = lasts[v] + found[v]
+            behind = lasts[v] + tail[v]
             for u in dag.calls[v].upstream:
-                found[u] = max(found[u], behind)
-    return found
+                tail[u] = max(tail[u], behind)
+    return tail
 
 
-# ---- area ------------------------------------------------------------------------------------------------------------
+# ---- area bound ----
 
 
-def _areas(dag: Dag, costs: Costs, pool: Pool, found: Heads) -> Iterable[Bound]:
-    """Bounds by workers and by memory, where there is a limit."""
-    tasks = [v for v in range(len(dag)) if found.is_needed[v]]
-    work = {v: found.work.window[v] + found.work.again[v] for v in tasks}
-    half_s = costs.commit_s / 2
+def _areas(dag: Dag, costs: Costs, pool: Pool, moments: Heads) -> Iterable[Bound]:
+    """Bounds by the number of workers and by memory, where there are limits."""
+    tasks = [v for v in range(len(dag)) if moments.is_needed[v]]
+    # Back-offs keep no worker busy.
+    work = {v: moments.work.window[v] + moments.work.again[v] for v in tasks}
+    half_s = costs.commit_s / 2  # the last worker is busy for longer than the run lasts
     if pool.cap is not None:
+        # Warm containers may all serve, even where there are more than may be started.
         n = pool.cap if pool.eager else max(pool.cap, sum(pool.warm.values()))
-        what = f"the work of {{}} of {len(dag)} tasks on {n} workers"
+        reason = f"the work of {{}} of {len(dag)} tasks on {n} workers"
         if pool.eager:
-            seconds = _filled(_seats(costs, pool, n), sum(work.values())) - half_s
-            yield Bound(seconds, what.format(len(tasks)))
-        yield _packed(found, work, n, half_s, what)
+            seconds = _filled(_ready_times(costs, pool, n), sum(work.values())) - half_s
+            yield Bound(seconds, reason.format(len(tasks)))
+        yield _packed(moments, work, n, half_s, reason)
+
     if pool.memory_mb is not None and not pool.eager:
         held = {v: pool.memory_of(dag.calls[v].options.needs) * work[v] for v in tasks}
-        limit = max(
-            pool.memory_mb, sum(n * pool.memory_of(needs) for needs, n in pool.warm.items())
-        )
-        yield _packed(
-            found, held, limit, half_s, f"the memory of {{}} of {len(dag)} tasks in {limit} MB"
-        )
+        warm_mb = sum(n * pool.memory_of(needs) for needs, n in pool.warm.items())
+        limit = max(pool.memory_mb, warm_mb)
+        reason = f"the memory of {{}} of {len(dag)} tasks in {limit} MB"
+        yield _packed(moments, held, limit, half_s, reason)
 
 
 def _packed(
-    found: Heads, work: dict[int, float], capacity: float, half_s: float, what: str
+    moments: Heads,
+    work: dict[int, float],
+    capacity: float,
+    half_s: float,
+    reason: str,
 ) -> Bound:
-    """The highest area bound of the sets of tasks that begin late and have long tails, of some tails. O(tasks log)."""
+    """Returns the highest area bound over sets of tasks that begin late and have long tails.
+
+    For some lengths of tails only, see _TAILS. O(tasks log tasks).
+    """
     best, size = 0.0, 0
-    late = sorted(work, key=lambda v: -found.begin[v])
-    tails = sorted({found.tail[v] for v in late})
-    for tail in tails[:: -(-len(tails) // _TAILS)]:
+    latest_first = sorted(work, key=lambda v: -moments.begin[v])
+    tails = sorted({moments.tail[v] for v in latest_first})
+    step = -(-len(tails) // _TAILS)  # rounded up
+    for tail in tails[::step]:
         total, n = 0.0, 0
-        for v in late:
-            if found.tail[v] >= tail:
+        # Each prefix of the tasks with such tails is a set: v is the one that begins earliest.
+        for v in latest_first:
+            if moments.tail[v] >= tail:
                 total, n = total + work[v], n + 1
-                if (seconds := found.begin[v] + total / capacity + tail - half_s) > best:
+                seconds = moments.begin[v] + total / capacity + tail - half_s
+                if seconds > best:
                     best, size = seconds, n
-    return Bound(best, what.format(size))
+    return Bound(best, reason.format(size))
 
 
-def _seats(costs: Costs, pool: Pool, n: int) -> list[float]:
-    """When each of the n workers of an eager pool can take its first task, ascending."""
+def _ready_times(costs: Costs, pool: Pool, n: int) -> list[float]:
+    """Returns when each of the n workers of an eager pool can take its first task, ascending."""
     starts = costs.start_series[: pool.cap]
     n = n if pool.cap is None else min(n, pool.cap)
     cold = costs.start(DEFAULT, is_warm=False)
-    return sorted(
-        start.total_s + costs.program_s for start in (*starts[:n], *[cold] * (n - len(starts)))
-    )
+    starts = (*starts[:n], *[cold] * (n - len(starts)))
+    return sorted(start.total_s + costs.program_s for start in starts)
 
 
-def _filled(seats: list[float], work: float) -> float:
-    """When seats that open at these moments, ascending, can have done so much work."""
-    total, at = 0.0, seats[0]
-    for n, opens in enumerate(seats, 1):
-        total += opens
-        at = (work + total) / n
-        if n == len(seats) or at <= seats[n]:
+def _filled(begins: list[float], work: float) -> float:
+    """Returns when workers that begin at these moments, ascending, can have done so much work."""
+    total, end = 0.0, begins[0]
+    for n, begin in enumerate(begins, 1):
+        total += begin
+        # n workers that end together have worked n * end - total seconds.
+        end = (work + total) / n
+        if n == len(begins) or end <= begins[n]:  # done before the next worker begins
             break
-    return at
+    return end

@@ -1,20 +1,28 @@
-"""Does a plan fit its graph, and where would a pinned worker run out of work?
+"""Checks that a plan fits its DAG, and finds moments at which a pinned worker runs out of work.
 
-Any assignment of workers runs, so the second answer is advice. When a worker runs out of work depends on how long
-everything takes; said here is only what holds however long it takes:
+Any assignment of workers can be executed, so the second part is advice. In most plans it depends on
+durations when a worker runs out of work; reported is only what holds for all durations:
 
-    A worker *stops after* D when in every execution there is a moment at which it has run exactly the steps D, some
-    but not all of its own, and none of the others is ready.
+    A worker *stops after* D if in every execution there is a moment at which it has run exactly the
+    steps D, some but not all of its own, and none of its other steps is ready.
 
-An execution is any timing the edges allow: steps begin when all upstream steps have ended, a pinned worker runs one
-at a time, a step that is ready may be kept waiting (it failed and is tried again later; another had priority).
-A worker that stops leaves and is started again, or idles if the plan lets it linger. One that runs out of work in
-every execution, but not always after the same steps, gets no advice.
+An execution is any timing that the edges allow: a step begins when all upstream steps have ended, a
+pinned worker runs one step at a time, and a ready step may be kept waiting (it failed and is tried
+again later; another had priority). A worker that stops leaves and is started again, or idles if the
+plan lets it linger. A worker that runs out of work in every execution, but not always after the
+same steps, gets no advice.
 
-Exact, by this law: worker w stops after D if and only if D is the set of w's steps above r, and also the set of w's
-steps above an upstream of r on another worker (a *gate*), for each first step r of the others. Why: then r can be
-ready only after a gate ended that began after all of D, and w meanwhile has nothing else. If some d in D were above
-no gate of r, an execution could run d last, for as long as the gates of r take, and go on to r without a pause.
+The criterion is exact. Call an upstream step of r on another worker a *gate* of r. Worker w stops
+after D if and only if, for each first step r of its other steps, D is the set of w's steps above r,
+and also the set of w's steps above the gates of r.
+
+    if       r can be ready only after a gate that began after all of D; w has nothing else to do.
+    only if  suppose some d in D is above no gate of r. An execution may run d last, for as long as
+             the gates of r take, and w goes on to r without a pause.
+
+Example: a and r on worker w, g on worker v, edges a -> g -> r. The gate of r is g, above it is a,
+so w stops after {a}. With a further edge a -> r nothing changes; with g on w, too, there is no
+gate.
 """
 
 from __future__ import annotations
@@ -29,16 +37,16 @@ from dagnb.graph.dag import Dag
 if TYPE_CHECKING:
     from dagnb.planning.plan import Plan
 
+# Steps whose descendants are followed at a time: limits the memory to steps * 512 bytes.
 _COLUMNS = 4096
-"""steps whose descendants are followed at a time: bounds the memory to steps * 512 bytes"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """One remark on a plan that runs all the same.
+    """A remark on a plan that can be executed all the same.
 
-    kind: "restart", the worker leaves and is started again for `step`; "idle", it lingers and waits for it.
-    `step` is a position in Plan.steps; of several that the worker then waits for, the first.
+    kind: "restart" if the worker leaves and is started again for `step`; "idle" if it lingers.
+    step: position in Plan.steps; of several for which the worker then waits, the first.
     """
 
     kind: str
@@ -48,7 +56,10 @@ class Advice:
 
 
 def check(plan: Plan, dag: Dag) -> tuple[Advice, ...]:
-    """Advice by step. Raises InvalidPlanError with every misfit. O((steps + edges) * steps / 64)."""
+    """Returns advice, sorted by step. Raises InvalidPlanError with every misfit.
+
+    O((steps + edges) * steps / 64).
+    """
     problems = list(dict.fromkeys(_problems(plan, dag)))
     if problems:
         raise InvalidPlanError(plan.planner, problems)
@@ -56,36 +67,40 @@ def check(plan: Plan, dag: Dag) -> tuple[Advice, ...]:
 
 
 def stops(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
-    """Each stop there is in every execution: the worker, and the first steps after it, ascending; by the first of them.
+    """Returns each stop that occurs in every execution: the worker, and the first steps after it.
 
-    The law above in numbers: put the steps of w in order of how many of its steps are above each. Where the count
-    rises, D is the n steps before; the steps r of the next count are the first of the others. w stops after D if each
-    r has n steps of w above its gates: those can only be D, since all of them have smaller counts.
+    Sorted by these steps, which are ascending. The criterion above in numbers: sort the steps of w
+    by the number of its steps above each. Where that number rises to n, D is the n steps before,
+    and the steps with that number are the first of the others. w stops after D if each of them has
+    n steps of w above
+    its gates: those can only be D, since all of D have smaller numbers.
     """
     above, gated = _counts(plan)
-    found = []
+    all_stops = []
     for worker, mine in _by_worker(plan).items():
         mine.sort(key=lambda step: above[step])
         begin = 0
         for end in range(1, len(mine) + 1):
             if end < len(mine) and above[mine[end]] == above[mine[begin]]:
-                continue
+                continue  # the same number of steps above: still the same group
             firsts = mine[begin:end]
             if begin and all(gated[r] == begin for r in firsts):
-                found.append((worker, tuple(sorted(firsts))))
+                all_stops.append((worker, tuple(sorted(firsts))))
             begin = end
-    return sorted(found, key=lambda stop: stop[1])
+    return sorted(all_stops, key=lambda stop: stop[1])
 
 
 def _counts(plan: Plan) -> tuple[list[int], list[int]]:
-    """For each pinned step, how many steps of its worker are above it, and how many above its gates. 0 for others."""
+    """Returns for each pinned step the number of its worker's steps above it, and above its gates.
+
+    0 for floating steps, and for workers that cannot stop.
+    """
     above, gated = [0] * len(plan.steps), [0] * len(plan.steps)
-    waiting = [
-        mine
-        for mine in _by_worker(plan).values()
-        if len(mine) > 1 and any(_gates(plan, s) for s in mine)
-    ]
-    columns = [step for mine in waiting for step in mine]
+    columns: list[int] = []
+    for mine in _by_worker(plan).values():
+        # Without a gate, or with one step, a worker never stops: most plans need no pass at all.
+        if len(mine) > 1 and any(_gates(plan, step) for step in mine):
+            columns += mine
     for begin in range(0, len(columns), _COLUMNS):
         bits = {step: 1 << bit for bit, step in enumerate(columns[begin : begin + _COLUMNS])}
         _count_some(plan, bits, above, gated)
@@ -93,12 +108,15 @@ def _counts(plan: Plan) -> tuple[list[int], list[int]]:
 
 
 def _count_some(plan: Plan, bits: dict[int, int], above: list[int], gated: list[int]) -> None:
-    """Add to the counts what these steps, each with a bit of its own, contribute."""
+    """Add to the counts the contribution of these steps, each with a bit of its own.
+
+    One pass over the plan: ancestors as bit sets in Python's integers, 64 steps an instruction.
+    """
     masks: dict[str | None, int] = {}
     for column, bit in bits.items():
         worker = plan.steps[column].worker
         masks[worker] = masks.get(worker, 0) | bit
-    ancestors: list[int] = []
+    ancestors: list[int] = []  # of each step, as a set of bits
     for position, step in enumerate(plan.steps):
         every = gates = 0
         for u in step.upstream:
@@ -112,49 +130,52 @@ def _count_some(plan: Plan, bits: dict[int, int], above: list[int], gated: list[
 
 
 def _gates(plan: Plan, step: int) -> list[int]:
-    """Upstream steps of another worker, or floating."""
+    """Returns the upstream steps of a step that are on another worker, or floating."""
     return [u for u in plan.steps[step].upstream if plan.steps[u].worker != plan.steps[step].worker]
 
 
 def _by_worker(plan: Plan) -> dict[str, list[int]]:
-    """Pinned worker -> its steps, ascending."""
-    found: dict[str, list[int]] = {}
+    """Returns pinned worker -> its steps, ascending."""
+    steps_of: dict[str, list[int]] = {}
     for position, step in enumerate(plan.steps):
         if step.worker is not None:
-            found.setdefault(step.worker, []).append(position)
-    return found
+            steps_of.setdefault(step.worker, []).append(position)
+    return steps_of
 
 
 def _advice(plan: Plan, worker: str, firsts: Sequence[int]) -> Advice:
     terms = plan.workers.get(worker)
     linger_s = terms.linger_s if terms else 0.0
+    kind, ending = "restart", "it leaves and is started again"
+    if linger_s > 0:
+        kind, ending = "idle", f"it idles, at most {linger_s:g} s"
+
     waiting = _listed([plan.names[step] for step in firsts], "or")
-    gates = _listed(
-        [plan.names[u] for u in dict.fromkeys(u for step in firsts for u in _gates(plan, step))],
-        "and",
+    all_gates: dict[int, None] = {}  # each once, in order
+    for step in firsts:
+        all_gates |= dict.fromkeys(_gates(plan, step))
+    gates = _listed([plan.names[u] for u in all_gates], "and")
+    text = (
+        f"worker '{worker}' has nothing to do until {waiting} is ready, "
+        f"which needs {gates} from elsewhere: {ending}. "
+        f"Pin {gates} to '{worker}' as well, or let {waiting} float."
     )
-    ending = (
-        f"it idles, at most {linger_s:g} s" if linger_s > 0 else "it leaves and is started again"
-    )
-    return Advice(
-        kind="idle" if linger_s > 0 else "restart",
-        worker=worker,
-        step=firsts[0],
-        text=f"worker '{worker}' has nothing to do until {waiting} is ready, which needs {gates} from elsewhere: "
-        f"{ending}. Pin {gates} to '{worker}' as well, or let {waiting} float.",
-    )
+    return Advice(kind=kind, worker=worker, step=firsts[0], text=text)
 
 
 def _listed(names: Sequence[str], word: str) -> str:
-    """'a', 'b' and 'c'; of more than three the first two and how many more."""
+    """Returns 'a', 'b' and 'c'; of more than three the first two and the number of the others."""
     quoted = [f"'{name}'" for name in names]
     if len(quoted) > 3:
         quoted = [*quoted[:2], f"{len(quoted) - 2} more"]
-    return f" {word} ".join(filter(None, (", ".join(quoted[:-1]), quoted[-1])))
+    if len(quoted) == 1:
+        return quoted[0]
+    return f"{', '.join(quoted[:-1])} {word} {quoted[-1]}"
 
 
 def _problems(plan: Plan, dag: Dag) -> Iterator[str]:
-    if plan.dag != dag:
+    """Misfits of the plan and the DAG, as texts without a subject."""
+    if plan.dag != dag:  # every other problem would only follow from this one
         yield "it was made for another DAG"
         return
     for position in range(len(plan.steps)):
@@ -184,14 +205,16 @@ def _step_problems(plan: Plan, position: int) -> Iterator[str]:
         yield f"{name} reads other tasks than the DAG says"
     if step.worker is not None and not step.worker.strip():
         yield f"{name} is pinned to a worker without a name"
+    # Queues of pools are named so, and those of workers by their names.
     if step.worker is not None and step.worker.startswith("~"):
         yield f"{name} is pinned to '{step.worker}': names with ~ belong to pools"
 
 
 def _worker_problems(plan: Plan) -> Iterator[str]:
     for worker, mine in _by_worker(plan).items():
-        if any(plan.steps[step].resources != plan.steps[mine[0]].resources for step in mine):
+        resources = {plan.steps[step].resources for step in mine}
+        if len(resources) > 1:  # a worker is one process, in one container
             yield f"worker '{worker}' has steps of different resources"
     for worker, terms in plan.workers.items():
-        if not terms.linger_s >= 0:
+        if not terms.linger_s >= 0:  # so that NaN is refused, too
             yield f"worker '{worker}' lingers {terms.linger_s:g} s: it must be 0 or more"

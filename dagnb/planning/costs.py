@@ -1,6 +1,13 @@
-"""The price list a planner and the simulator read: what each act costs, in seconds and bytes.
+"""The price list that planners and the simulator read: the cost of each act, in seconds and bytes.
 
-One list holds the medians; `Doubt` beside it says how far reality may be from them, for scenarios.
+`Costs` holds medians. `Uncertainty` beside them says how widely reality spreads around them; it is
+used only where scenarios are drawn. Every time below is the time of one act of a worker, in the
+order in which the worker acts:
+
+    start (invoke, create, boot, import, register), program
+    then per task: fetch inputs, load (unpickle), run, dump (pickle), store, commit, release
+
+All are indexed by position in the DAG, so equal functions may have different costs.
 """
 
 from __future__ import annotations
@@ -14,7 +21,9 @@ from typing import Any
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
+from dagnb.planning.basis import HINTED, UNKNOWN, Basis
 
+# Immutable, so that all price lists may share it.
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -26,13 +35,13 @@ class LinearCost:
     s_per_byte: float = 0.0
 
     def of(self, n_bytes: float) -> float:
-        """Seconds, >= 0."""
+        """Returns seconds, >= 0."""
         return self.base_s + n_bytes * self.s_per_byte
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartCost:
-    """Seconds of each act of a worker's start, one after the other; see the phases of `trace.span`."""
+    """Seconds of each act of a worker's start, one after the other; see `trace.span`."""
 
     invoke_s: float = 0.0
     create_s: float = 0.0
@@ -42,23 +51,26 @@ class StartCost:
 
     @property
     def total_s(self) -> float:
-        """From the demand until the worker has registered."""
+        """Seconds from the demand for a worker until it has registered."""
         return self.invoke_s + self.create_s + self.boot_s + self.import_s + self.register_s
 
     def times(self, factor: float) -> StartCost:
-        """All acts longer by a factor."""
-        acts = (self.invoke_s, self.create_s, self.boot_s, self.import_s, self.register_s)
-        invoke, create, boot, imports, register = (factor * act for act in acts)
+        """Returns the cost with all acts longer by a factor."""
         return StartCost(
-            invoke_s=invoke, create_s=create, boot_s=boot, import_s=imports, register_s=register
+            invoke_s=factor * self.invoke_s,
+            create_s=factor * self.create_s,
+            boot_s=factor * self.boot_s,
+            import_s=factor * self.import_s,
+            register_s=factor * self.register_s,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncertainty:
-    """How uncertain prices are: standard deviations of their natural logarithms, 0 for certainty.
+    """The spread of costs: standard deviations of their natural logarithms, 0 for certainty.
 
-    run: task -> what is its own; batch: shared by all tasks of a run (a slow day); start, transfer: of each act.
+    run: task -> its own spread. default_run: of tasks not in run. batch: shared by all tasks of a
+    run, as on a slow day. start, transfer: of each such act.
     """
 
     run: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
@@ -70,34 +82,41 @@ class Uncertainty:
     __repr__ = brief
 
     def of(self, task: int) -> float:
-        """The task's own."""
+        """Returns the task's own spread."""
         return self.run.get(task, self.default_run)
 
     @property
     def is_certain(self) -> bool:
-        """Whether every scenario is the same."""
-        return not (
-            any(self.run.values()) or self.default_run or self.batch or self.start or self.transfer
-        )
+        """True if every scenario is the same."""
+        shared = (self.default_run, self.batch, self.start, self.transfer)
+        return not (any(shared) or any(self.run.values()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Predicted costs, by DAG position; what is missing takes the default.
+    """Expected costs, by position in the DAG; missing entries take the default.
 
-    run_s: the user's function, with the resources its decorator asks for. output_bytes: of its pickled result.
-    argument_bytes: pickled arguments that travel with the task. external_bytes: fetched from outside before it runs.
+    run_s: the user's function, with the resources its decorator asks for.
+    output_bytes: of its pickled result.
+    argument_bytes: pickled arguments that travel with the task.
+    external_bytes: fetched from outside before the task runs.
     edge_bytes: (upstream, task) -> bytes, where a task reads less than the whole value.
-    known_s: (task, 'fetch' | 'load' | 'dump' | 'store' | 'release') -> seconds, where better known than by a law.
-    inline_bytes: values up to this ride along with hand-overs and cost no transfer.
-    commit_s: the round trip that hands over; release: then letting go of what the task read and gave.
-    wake_s: from a hint until a waiting worker has the task. program_s: a fresh worker reads the program.
-    submit_s, return_s: of the client, before and after the makespan.
-    starts: (resources, is warm) -> Start; cold, warm: of other resources. start_series: the first starts of a run, in
-    order, where they are known. invocation_s: what the caller pays for each invocation in a pool of single workers.
+    known_s: (task, 'fetch' | 'load' | 'dump' | 'store' | 'release') -> seconds, where they are
+    known
+        better than by a LinearCost.
+    inline_bytes: values up to this size travel with other messages and cost no transfer.
+    commit_s: the round trip that hands over a result.
+    release: freeing what the task has read and returned, afterwards.
+    wake_s: from a hint until a waiting worker has the task.
+    program_s: a fresh worker reads the program of the run.
+    submit_s, return_s: acts of the client, before and after the makespan.
+    cold, warm: start of a worker. starts: (resources, is warm) -> start, where it differs.
+    start_series: the first starts of a run, in order, where they are known.
+    invocation_s: paid by the caller for each invocation, in a pool of single workers.
     scaling: task -> (exponent of cpus, of memory): run time falls with share ** -exponent.
-    failures: task -> (seconds run, back-off before the next) of each attempt that fails before one succeeds.
-    basis: task -> where its run time is known from, in words.
+    failures: task -> (seconds run, back-off before the next) of each attempt that fails before one
+        succeeds.
+    basis: task -> the evidence for its run time.
     """
 
     run_s: Mapping[int, float] = field(default_factory=lambda: _NOTHING)
@@ -106,6 +125,8 @@ class Costs:
     external_bytes: Mapping[int, int] = field(default_factory=lambda: _NOTHING)
     edge_bytes: Mapping[tuple[int, int], int] = field(default_factory=lambda: _NOTHING)
     known_s: Mapping[tuple[int, str], float] = field(default_factory=lambda: _NOTHING)
+    # Where nothing was measured: the orders of magnitude of a Redis on the same machine (round
+    # trips of 0.3 ms, 500 MB/s), of pickle (1 GB/s) and of forked workers.
     default_run_s: float = 0.1
     default_output_bytes: int = 1_000
     inline_bytes: int = 16 * 1024
@@ -128,85 +149,104 @@ class Costs:
     failures: Mapping[int, tuple[tuple[float, float], ...]] = field(
         default_factory=lambda: _NOTHING
     )
-    doubt: Uncertainty = Uncertainty()
-    basis: Mapping[int, str] = field(default_factory=lambda: _NOTHING)
+    uncertainty: Uncertainty = Uncertainty()
+    basis: Mapping[int, Basis] = field(default_factory=lambda: _NOTHING)
 
     __repr__ = brief
 
     def run(self, task: int, ratio: tuple[float, float] = (1.0, 1.0)) -> float:
-        """Seconds the function of this task runs; ratio: cpus, memory given over what its decorator asks for."""
-        found = self.run_s.get(task, self.default_run_s)
+        """Returns the seconds for which the function of this task runs.
+
+        ratio: cpus and memory given, each over what its decorator asks for.
+        """
+        seconds = self.run_s.get(task, self.default_run_s)
         if ratio == (1.0, 1.0) or task not in self.scaling:
-            return found
+            return seconds
         by_cpus, by_memory = self.scaling[task]
-        return found * math.pow(ratio[0], -by_cpus) * math.pow(ratio[1], -by_memory)
+        return seconds * math.pow(ratio[0], -by_cpus) * math.pow(ratio[1], -by_memory)
 
     def output(self, task: int) -> int:
-        """Bytes of the result of this task."""
+        """Returns the bytes of the result of this task."""
         return self.output_bytes.get(task, self.default_output_bytes)
 
     def edge(self, upstream: int, task: int) -> int:
-        """Bytes that a task reads of an upstream value."""
+        """Returns the bytes that a task reads of an upstream value."""
+        # Planners ask for every edge, many times; most lists hold no such sizes.
         if self.edge_bytes:
-            found = self.edge_bytes.get((upstream, task))
-            if found is not None:
-                return found
+            n_bytes = self.edge_bytes.get((upstream, task))
+            if n_bytes is not None:
+                return n_bytes
         return self.output(upstream)
 
     def start(self, resources: Resources, *, is_warm: bool) -> StartCost:
-        """A worker's start."""
+        """Returns the cost of a worker's start."""
         return self.starts.get((resources, is_warm), self.warm if is_warm else self.cold)
 
     def fetching(self, task: int, sizes: list[int]) -> float:
-        """Seconds until values of these sizes are here, all fetched at once; small ones came with the task."""
+        """Returns the seconds until values of these sizes have arrived, all fetched at once.
+
+        Small ones came with the task.
+        """
         far = [n for n in sizes if n > self.inline_bytes]
         if not far:
             return 0.0
         known = self.known_s.get((task, "fetch"))
-        return known if known is not None else self.fetch.of(max(far))
+        if known is not None:
+            return known
+        # All at once, so the largest takes longest.
+        return self.fetch.of(max(far))
 
     def storing(self, task: int) -> float:
-        """Seconds until the result is in the store; 0 when it rides along."""
+        """Returns the seconds until the result is stored; 0 if it travels with the commit."""
         n_bytes = self.output(task)
         if n_bytes <= self.inline_bytes:
             return 0.0
         known = self.known_s.get((task, "store"))
-        return known if known is not None else self.store.of(n_bytes)
+        if known is not None:
+            return known
+        return self.store.of(n_bytes)
 
     def loading(self, task: int, n_bytes: int) -> float:
-        """Seconds to unpickle the arguments."""
+        """Returns the seconds to unpickle the arguments."""
         known = self.known_s.get((task, "load"))
-        return known if known is not None else self.load.of(n_bytes)
+        if known is not None:
+            return known
+        return self.load.of(n_bytes)
 
     def dumping(self, task: int) -> float:
-        """Seconds to pickle the result."""
+        """Returns the seconds to pickle the result."""
         known = self.known_s.get((task, "dump"))
-        return known if known is not None else self.dump.of(self.output(task))
+        if known is not None:
+            return known
+        return self.dump.of(self.output(task))
 
     def releasing(self, task: int, n_bytes: int) -> float:
-        """Seconds until what the task read, n_bytes, and gave is let go."""
+        """Returns the seconds to free what the task read, n_bytes, and returned."""
         known = self.known_s.get((task, "release"))
-        return known if known is not None else self.release.of(n_bytes + self.output(task))
+        if known is not None:
+            return known
+        return self.release.of(n_bytes + self.output(task))
 
     def arguments(self, dag: Dag, task: int) -> int:
-        """Bytes that are unpickled before the function runs."""
+        """Returns the bytes that are unpickled before the function runs."""
         values = sum(self.edge(u, task) for u in dag.calls[task].upstream)
         return values + self.argument_bytes.get(task, 0)
 
     def with_(self, **changes: Any) -> Costs:
-        """The same list with some prices changed."""
+        """Returns the same list with some prices changed."""
         return replace(self, **changes)
 
     @classmethod
     def hinted(cls, dag: Dag, **known: Any) -> Costs:
-        """Costs from the hints of the decorator alone: @task(time_s=..., output_bytes=...)."""
-        run_s = {
-            i: c.options.time_s for i, c in enumerate(dag.calls) if c.options.time_s is not None
-        }
-        sizes = {
-            i: c.options.output_bytes
-            for i, c in enumerate(dag.calls)
-            if c.options.output_bytes is not None
-        }
-        basis = {i: "hint of @task" if i in run_s else "unknown" for i in range(len(dag.calls))}
+        """Returns costs from hints alone: @task(time_s=..., output_bytes=...)."""
+        run_s: dict[int, float] = {}
+        sizes: dict[int, int] = {}
+        basis: dict[int, Basis] = {}
+        for position, call in enumerate(dag.calls):
+            basis[position] = UNKNOWN
+            if call.options.time_s is not None:
+                run_s[position] = call.options.time_s
+                basis[position] = HINTED
+            if call.options.output_bytes is not None:
+                sizes[position] = call.options.output_bytes
         return cls(run_s=run_s, output_bytes=sizes, basis=basis, **known)

@@ -1,4 +1,4 @@
-"""How long a run will be: not one number."""
+"""The expected makespan of a plan: three quantiles rather than one number."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Quantiles of the makespan of a plan, seconds: with probability 0.8 it lies between p10_s and p90_s.
+    """Quantiles of the makespan, seconds: with probability 0.8 it lies between p10_s and p90_s.
 
-    n_scenarios: simulated. known: share of the predicted run time that rests on measurements or hints, 0 to 1.
+    n_scenarios: number of simulations. known: share of the predicted run time that rests on
+    measurements or hints, 0 to 1.
     """
 
     p10_s: float
@@ -19,5 +20,5 @@ class Forecast:
     known: float = 0.0
 
     def covers(self, makespan_s: float) -> bool:
-        """Whether the makespan lies inside the 80 % band."""
+        """Returns whether the makespan lies inside the 80 % band."""
         return self.p10_s <= makespan_s <= self.p90_s

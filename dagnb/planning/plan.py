@@ -1,7 +1,8 @@
-"""The plan as an execution graph: steps compute tasks, copies of a task are steps of their own, edges carry values.
+"""The plan as an execution graph: steps compute tasks, and edges carry values between steps.
 
-A step without a worker is *floating*: any member of the pool of its resources may take it. A step with one is
-*pinned*: any assignment at all runs; leases answer whether the worker is active.
+Copies of a task are steps of their own. A step without a worker is *floating*: any member of the
+pool of its resources may take it. A step with a worker is *pinned*. Any assignment can be executed:
+a worker is started when a step that is pinned to it becomes ready.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dagnb.errors import ConfigError
 from dagnb.graph.brief import brief, cut, number
+from dagnb.graph.client_hook import Shown, client, loaded_client
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import verbs
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.check import Advice, check
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
 
 class Way(StrEnum):
-    """How a value travels along an edge. STORE always works; the others are wishes a worker honours when it can."""
+    """The way a value travels along an edge. STORE always works; the others are requests.
+
+    A worker honours a request when it can.
+    """
 
     STORE = "store"
     INLINE = "inline"
@@ -35,9 +39,10 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One node of the execution graph: who computes task number `task` of the DAG, when, from which steps' values.
+    """One node of the execution graph: the computation of one task of the DAG.
 
-    worker: its name, or None for floating. priority: the smallest ready number of a worker goes first.
+    task: position in Dag.calls. worker: its name, or None for floating.
+    priority: of the ready steps of a worker, the smallest number runs first.
     upstream: positions in Plan.steps, parallel to the task's upstream in the DAG.
     """
 
@@ -52,14 +57,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerTerms:
-    """What a plan says of one worker: how long it may linger idle before it leaves, seconds."""
+    """Terms of one worker: how long it may linger idle before it leaves, seconds."""
 
     linger_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prewarm:
-    """Start `n` containers of these resources, `offset_s` after task `anchor` (a DAG position; None: at submission)."""
+    """A request to start `n` containers of these resources before they are needed.
+
+    They start `offset_s` after task `anchor` (a position in the DAG; None: at submission).
+    """
 
     resources: Resources
     anchor: int | None = None
@@ -68,11 +76,12 @@ class Prewarm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Who runs what. Steps stand in topological order; every sink of the DAG has at least one step.
+class Plan(Shown):
+    """The assignment of steps to workers, in topological order; each sink of the DAG has a step.
 
-    ways: (upstream step, step) -> how the value travels, for edges that do not go through the store.
-    problem: what it was made for, where that is known: then its picture tells times.
+    ways: (upstream step, step) -> how the value travels, for edges that do not go through the
+    store.
+    problem: what the plan was made for, if known: then its picture shows times.
     """
 
     dag: Dag
@@ -95,7 +104,10 @@ class Plan:
 
     @cached_property
     def sinks(self) -> tuple[int, ...]:
-        """The step that gives each sink of the DAG, in the order of the sinks: the first step of its task."""
+        """The step that computes each sink of the DAG, in the order of the sinks.
+
+        Of several copies it is the first.
+        """
         first: dict[int, int] = {}
         for position, step in enumerate(self.steps):
             first.setdefault(step.task, position)
@@ -104,45 +116,53 @@ class Plan:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The name of each step: its task's, with ' for each copy after the first."""
-        seen: dict[int, int] = {}
+        n_copies: dict[int, int] = {}
         names = []
         for step in self.steps:
-            copy = seen.get(step.task, 0)
-            names.append(self.dag.calls[step.task].name + "'" * copy)
-            seen[step.task] = copy + 1
+            n_before = n_copies.get(step.task, 0)
+            names.append(self.dag.calls[step.task].name + "'" * n_before)
+            n_copies[step.task] = n_before + 1
         return tuple(names)
 
     def __repr__(self) -> str:
-        """How many tasks, who runs them, how long it will take where that is known: short for any size."""
-        workers = len({step.worker for step in self.steps} - {None})
-        where = f"on {number(workers, 'worker')}"
+        """Returns the number of tasks, the workers, and the makespan where it is known."""
+        text = f"<plan by {cut(self.planner, 40)}: {number(len(self.steps), 'task')}, "
         if self.is_floating:
-            where = "any free worker takes the next"
-        predicted_s = verbs["predicted"](self) if "predicted" in verbs else None
-        makespan = "" if predicted_s is None else f", predicted makespan {predicted_s:.4g} s"
-        return f"<plan by {cut(self.planner, 40)}: {number(len(self.steps), 'task')}, {where}{makespan}>"
+            text += "any free worker takes the next"
+        else:
+            n_workers = len({step.worker for step in self.steps} - {None})
+            text += f"on {number(n_workers, 'worker')}"
+
+        # Only the client can simulate, and printing a plan in a worker must not import it.
+        loaded = loaded_client()
+        predicted_s = loaded.predicted_s(self) if loaded is not None else None
+        if predicted_s is not None:
+            text += f", predicted makespan {predicted_s:.4g} s"
+        return text + ">"
 
     @property
     def is_floating(self) -> bool:
-        """Whether no step is pinned to a worker."""
+        """True if no step is pinned to a worker."""
         return all(step.worker is None for step in self.steps)
 
     def way(self, upstream: int, step: int) -> Way:
-        """How the value of one step reaches another."""
+        """Returns the way in which the value of one step reaches another."""
         return self.ways.get((upstream, step), Way.STORE)
 
     def check(self, dag: Dag | None = None) -> tuple[Advice, ...]:
-        """Advice on workers that idle or start again. Raises InvalidPlanError when the plan does not fit the DAG."""
+        """Returns advice on workers that idle or start again.
+
+        Raises InvalidPlanError when the plan does not fit the DAG.
+        """
         return check(self, dag or self.dag)
 
     def to_svg(self) -> str:
-        """The planning image, to be kept in a file. Raises ConfigError where nothing can draw, with the cure."""
-        shown = verbs["show"](self)
-        if "image/svg+xml" not in shown:
-            raise ConfigError(shown["text/plain"].rpartition("\n\n")[2])
-        return str(shown["image/svg+xml"])
+        """Returns the planning image, to be kept in a file.
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The planning image."""
-        bundle: dict[str, str] = verbs["show"](self)
-        return bundle
+        Raises ConfigError, with the cure, where nothing can draw.
+        """
+        shown = client().show(self)
+        if "image/svg+xml" not in shown:
+            # The last paragraph of the text says why there is no picture, with the cure.
+            raise ConfigError(shown["text/plain"].rpartition("\n\n")[2])
+        return shown["image/svg+xml"]

@@ -1,4 +1,4 @@
-"""How a planner is asked: a problem in, a plan out, no I/O and no clock."""
+"""The interface of planners: a problem in, a plan out, no I/O and no clock."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from dagnb.planning.plan import Plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """What there is to plan for, and how workers come and go there.
+    """The workers that a plan may use, and how they come and go.
 
-    cap: workers at a time, None without limit. memory_mb: of all workers together, None without limit.
-    warm: resources -> workers that would start at once.
-    eager: the workers start at submission, as many as the cap and the steps allow, and any of them runs any step
-    (processes). Otherwise a worker of the right resources starts when a ready task finds none (containers).
-    linger_s: a worker without work stays with the run for so long. keep_alive_s: then its container stays warm so long.
-    single: a worker's process serves that one worker only, and whoever makes a task ready pays for the invocation
-    (functions as a service, as Wukong uses them). worker_memory_mb: of workers whose resources name no memory.
+    cap: most workers at a time, None without limit.
+    memory_mb: of all workers together, None without limit.
+    warm: resources -> number of workers that would start at once.
+    eager: the workers start at submission, as many as the cap and the steps allow, and any of them
+    runs
+        any step (processes). Otherwise a worker of the right resources starts when a ready task
+        finds none (containers).
+    linger_s: a worker without work stays with the run for so long.
+    keep_alive_s: after that its container stays warm for so long.
+    single: the process of a worker serves that one worker only, and the worker that makes a task
+    ready
+        pays for the invocation (functions as a service, as Wukong uses them).
+    worker_memory_mb: of workers whose resources name no memory.
     """
 
     cap: int | None = None
@@ -39,15 +45,18 @@ class Pool:
     __repr__ = brief
 
     def memory_of(self, resources: Resources) -> int:
-        """Megabytes that a worker of these resources holds."""
-        return resources.memory_mb if resources.memory_mb is not None else self.worker_memory_mb
+        """Returns the megabytes that a worker of these resources holds."""
+        if resources.memory_mb is None:
+            return self.worker_memory_mb
+        return resources.memory_mb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """Everything a planner may know.
 
-    percentile: the quantile of the makespan that a planner which looks at scenarios minimises, between 0 and 1.
+    percentile: the quantile of the makespan, between 0 and 1, that a planner which looks at
+    scenarios minimises.
     """
 
     dag: Dag
@@ -64,9 +73,9 @@ class Planner(Protocol):
 
     @property
     def name(self) -> str:
-        """The short name users choose it by."""
+        """The short name by which users choose it."""
         ...
 
     def plan(self, problem: Problem) -> Plan:
-        """A plan that passes Plan.check. Pure."""
+        """Returns a plan that passes Plan.check. Pure."""
         ...

@@ -1,7 +1,12 @@
-"""A predicted quantity: a distribution on the log scale that says where it comes from.
+"""A predicted quantity: a distribution on the log scale, and the evidence for it.
 
-Quantiles at fixed probabilities instead of a normal law: measured residuals are skewed and have long tails, and what
-planners ask for are quantiles.
+    value = (median + plus) * exp(offset) - plus,   offset drawn from `shape`
+
+    shape   quantiles of log(value / median) at 13 fixed probabilities;
+            between them linear in the standard normal score
+
+Quantiles instead of a normal law, because measured residuals are skewed and have long tails, and
+quantiles are what planners ask for.
 """
 
 from __future__ import annotations
@@ -11,64 +16,82 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-PROBABILITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
-_inv_cdf = NormalDist().inv_cdf
-SCORES = tuple(_inv_cdf(p) for p in PROBABILITIES)
-"""standard normal quantiles at PROBABILITIES"""
+from dagnb.planning.basis import UNKNOWN, Basis
 
+PROBABILITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+# Bound once: a plan of thousands of tasks asks for tens of thousands of quantiles.
+_inv_cdf = NormalDist().inv_cdf
+# Standard normal quantiles at PROBABILITIES.
+SCORES = tuple(_inv_cdf(p) for p in PROBABILITIES)
+
+# Beyond this exponent math.exp overflows soon; a factor of e**600 is as good as infinite.
+LARGEST_EXPONENT = 600.0
+
+# Quantiles of log(value / median) at PROBABILITIES: ascending, 0 in the middle.
 Shape = tuple[float, ...]
-"""quantiles of log(value / median) at PROBABILITIES: ascending, 0 in the middle"""
 
 
 def normal(sigma: float) -> Shape:
-    """The shape of a lognormal law with this standard deviation of the logarithm."""
+    """Returns the shape of a lognormal law with this standard deviation of the logarithm."""
     return tuple(sigma * score for score in SCORES)
 
 
 def widened(shape: Shape, sigma: float) -> Shape:
-    """The shape with independent doubt added: each quantile moves out as variances add."""
+    """Returns the shape with independent uncertainty added, as variances add up."""
     if sigma <= 0:
         return shape
-    return tuple(
-        math.copysign(math.hypot(offset, sigma * score), score)
-        for offset, score in zip(shape, SCORES, strict=True)
-    )
+    # Each quantile by itself, with the sign of its score: the median stays, a skew stays.
+    quantiles = []
+    for offset, score in zip(shape, SCORES, strict=True):
+        quantiles.append(math.copysign(math.hypot(offset, sigma * score), score))
+    return tuple(quantiles)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A distribution of a quantity >= 0, in the unit of what was predicted: seconds or bytes.
 
-    n_samples: effective, as samples of one run count less than samples of several. source: in words.
-    is_known False: nothing was measured or said of this function, the numbers are a wide default.
-    is_same_call: it rests on equal calls of earlier runs. strange: standard deviation within the spread that comes of
-    what was never seen, sizes or code.
-    plus: was added before taking the logarithm (1 for sizes, which may be 0).
+    n_samples: effective samples; those of one run count less than those of several.
+    basis: the evidence. Where it is not known, the numbers are a wide default.
+    plus: added before taking the logarithm (1 for sizes, which may be 0).
+    is_same_call: True if it rests on equal calls of earlier runs.
+    unseen_sigma: the part of the spread that comes of sizes or code never seen before.
     """
 
     median: float
     shape: Shape
     n_samples: float = 0.0
-    source: str = "unknown"
-    is_known: bool = False
+    basis: Basis = UNKNOWN
     plus: float = 0.0
     is_same_call: bool = False
-    strange: float = 0.0
+    unseen_sigma: float = 0.0
+
+    @property
+    def source(self) -> str:
+        """The evidence in words."""
+        return self.basis.text
+
+    @property
+    def is_known(self) -> bool:
+        """True if this function was measured or hinted at."""
+        return self.basis.is_known
 
     def quantile(self, p: float) -> float:
-        """The value that is not exceeded with probability p, 0 < p < 1. Ascending in p. O(1)."""
+        """Returns the value not exceeded with probability p, 0 < p < 1. Ascending in p. O(1)."""
         return self.at_score(_inv_cdf(p))
 
     def at_score(self, score: float) -> float:
-        """The quantile whose probability is that of a standard normal below this score: for scenarios.
+        """Returns the quantile whose probability is that of a standard normal below this score.
 
-        Linear in the score between the known quantiles and beyond the outermost. Scores that share a part among the
-        tasks of a run give times that are correlated, see `Sigma`.
+        Linear in the score between the known quantiles and beyond the outermost. Scenarios use it:
+        scores that share a part among the tasks of a run give correlated times, see `Sigma`.
         """
         last = min(max(bisect_right(SCORES, score), 1), len(SCORES) - 1)
         low, high = self.shape[last - 1], self.shape[last]
-        offset = low + (high - low) * (score - SCORES[last - 1]) / (SCORES[last] - SCORES[last - 1])
-        return max(0.0, (self.median + self.plus) * math.exp(min(offset, 600.0)) - self.plus)
+        step = SCORES[last] - SCORES[last - 1]
+        offset = low + (high - low) * (score - SCORES[last - 1]) / step
+        grown = (self.median + self.plus) * math.exp(min(offset, LARGEST_EXPONENT))
+        return max(0.0, grown - self.plus)
 
     @property
     def p50(self) -> float:
@@ -85,7 +108,11 @@ class Estimate:
         """Standard deviation of the logarithm, from the p10 and p90; 0.1 is about 10 %."""
         return (self.shape[-3] - self.shape[2]) / (SCORES[-3] - SCORES[2])
 
-    def doubted(self, sigma: float, source: str) -> Estimate:
-        """The same median with more spread, for something that was never seen."""
-        strange = math.hypot(self.strange, sigma)
-        return replace(self, shape=widened(self.shape, sigma), source=source, strange=strange)
+    def less_certain(self, sigma: float, suffix: str) -> Estimate:
+        """Returns the same median with more spread, for something never seen; suffix: says why."""
+        return replace(
+            self,
+            shape=widened(self.shape, sigma),
+            basis=replace(self.basis, text=self.basis.text + suffix),
+            unseen_sigma=math.hypot(self.unseen_sigma, sigma),
+        )

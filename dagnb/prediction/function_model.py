@@ -1,10 +1,13 @@
-"""What is known of one quantity of one function: remembered runs, and how well each expert foretold them.
+"""The knowledge of one quantity of one function: remembered runs, and the scores of experts.
 
-The expert with the least loss predicts; the spread is that of what was missed before. Both are measured at plan time:
-a whole run is predicted from what was known before it, as plans are, and then learnt. Residuals within a run would be
-too small, because runs differ as a whole.
-Source: Dawid 1984, prequential statistics, doi:10.2307/2981683; Vovk et al. 2005, Algorithmic Learning in a Random
-World (conformal prediction).
+    learnt(run):     predict it with all experts -> errors -> losses, spread -> remember it
+    estimate(task):  equal calls, if they are trusted; else the expert of least loss
+                     spread = past errors + sizes never seen + disagreement of experts + resources
+
+A whole run is predicted from what was known before it, as plans are, and only then learnt.
+Residuals within a run would be too small, because runs differ as a whole.
+Source: Dawid 1984, prequential statistics, doi:10.2307/2981683; Vovk et al. 2005, Algorithmic
+Learning in a Random World (conformal prediction).
 """
 
 from __future__ import annotations
@@ -14,34 +17,37 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from dagnb.graph.brief import brief
-from dagnb.prediction.batch import Batch, Point, appended, thinned
-from dagnb.prediction.calls import Calls, usual
-from dagnb.prediction.estimate import Estimate, Shape, widened
-from dagnb.prediction.experts import BAYES, EXPERTS, Expert, experts, median
-from dagnb.prediction.prior import VAGUE, Prior
+from dagnb.graph.brief import brief, number
+from dagnb.planning.basis import Basis
+from dagnb.prediction import spread
+from dagnb.prediction.estimate import LARGEST_EXPONENT, Estimate, Shape, widened
+from dagnb.prediction.experts import BAYES, EXPERTS, WORST, Calls, Expert, experts, median, usual
+from dagnb.prediction.linear_model import VAGUE, Prior
+from dagnb.prediction.observation import Batch, Point, Target, appended, thinned
 from dagnb.prediction.scaling import FIXED, Scaling, scaling
-from dagnb.prediction.spread import CALL_RUN_SIGMA, CALL_TASK_SIGMA, RUN_SIGMA, misses
-from dagnb.prediction.spread import shape as quantiles
-from dagnb.prediction.target import Target
 
+# Part of its weight that a loss keeps for each effective sample that follows: half after 34.
 FORGET = 0.98
-"""what a loss keeps of its weight for each effective sample that follows"""
-WORST = 3.0
-"""a miss by e**3 is as bad as any larger one: one outlier shall not choose"""
+# Effective samples that the order of EXPERTS is worth before there are losses.
 PATIENCE = 5.0
-"""effective samples that the order of EXPERTS is worth before there are losses"""
+# Mean loss before there is evidence: a little more for each later expert.
+FIRST_LOSS = 0.02
+# An expert whose mean loss is larger than the least by so much weighs e times less.
 RIVALRY = 0.15
-"""an expert whose mean loss is larger than the least by so much weighs e times less"""
+# Part of the experts' disagreement that is added as spread; some of it is in past errors already.
 DISPUTE = 0.5
-"""how much of what rivals say otherwise is added as doubt; some of it is in the misses already"""
+# Uncertainty of the exponent outside the sizes seen.
 BEYOND_SIGMA = 0.25
-"""doubt of the exponent outside the sizes seen"""
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What a bank predicts with, made of its memory."""
+    """All that a model predicts with, computed once from its memory.
+
+    chosen: position of the expert that predicts. rivals: (weight, expert) of the others.
+    shape, call_shape: past errors of predictions from sizes, from equal calls.
+    sizes: (smallest, largest) log size seen. n_samples: effective.
+    """
 
     scale: Scaling
     experts: tuple[Expert, ...]
@@ -51,26 +57,30 @@ class Fit:
     call_shape: Shape
     sizes: tuple[float, float]
     n_samples: float
-    source: str
+    basis: Basis
 
     __repr__ = brief
 
     def beyond(self, n_bytes: int) -> float:
-        """Standard deviation that comes of a size never seen."""
+        """Returns the standard deviation that comes of a size never seen."""
         x = math.log(n_bytes + 1)
         return BEYOND_SIGMA * max(0.0, self.sizes[0] - x, x - self.sizes[1])
 
-    def doubt(self, n_bytes: int, said: float) -> float:
-        """Standard deviation that the misses do not show: sizes never seen, rivals that say otherwise."""
-        otherwise = sum(weight * (rival.at(n_bytes) - said) ** 2 for weight, rival in self.rivals)
-        return math.hypot(self.beyond(n_bytes), DISPUTE * math.sqrt(otherwise))
+    def uncertainty(self, n_bytes: int, y: float) -> float:
+        """Returns the standard deviation that past errors do not show.
+
+        It comes of sizes never seen, and of rivals that predict other than y.
+        """
+        squares = sum(weight * (rival.at(n_bytes) - y) ** 2 for weight, rival in self.rivals)
+        return math.hypot(self.beyond(n_bytes), DISPUTE * math.sqrt(squares))
 
 
 @dataclass(frozen=True)
 class FunctionModel:
-    """losses: of each of EXPERTS, sums of discounted absolute misses; weight: of the same discounted samples.
+    """One quantity of one function.
 
-    calls: the one expert more, for tasks that were called alike before.
+    batches: the runs remembered. losses: of each of EXPERTS, discounted sums of absolute errors.
+    weight: effective samples in these sums. calls: the expert of equal calls, scored by itself.
     """
 
     target: Target
@@ -84,132 +94,155 @@ class FunctionModel:
 
     @cached_property
     def fit(self) -> Fit:
-        """What it predicts with; of at least one run. O(points log points), once."""
+        """The fitted experts; needs at least one run. O(points log points), once."""
         scale = FIXED if self.target is Target.OUTPUT else scaling(self.batches)
-        found, best = experts(self.batches, scale, self.prior)
-        scores = _scores(self)
+        fitted, best = experts(self.batches, scale, self.prior)
+        scores = self._scores()
         chosen = scores.index(min(scores))
-        xs = [math.log(point.n_bytes + 1) for batch in self.batches for point in batch.points]
+        n, n_samples, xs = 0, 0.0, []
+        for batch in self.batches:
+            n += batch.n
+            n_samples += batch.weight
+            xs += [math.log(point.n_bytes + 1) for point in batch.points]
+
+        errors = spread.past_errors(self.batches)
+        call_errors = spread.past_errors(self.batches, of_calls=True)
+        call_sigma = math.hypot(spread.CALL_RUN_SIGMA, spread.CALL_TASK_SIGMA)
         return Fit(
             scale=scale,
-            experts=found,
+            experts=fitted,
             chosen=chosen,
-            rivals=_rivals(found, scores, chosen),
-            shape=quantiles(misses(self.batches), math.hypot(best.sigma, RUN_SIGMA)),
-            call_shape=quantiles(
-                misses(self.batches, of_calls=True), math.hypot(CALL_RUN_SIGMA, CALL_TASK_SIGMA)
-            ),
+            rivals=_rivals(fitted, scores, chosen),
+            shape=spread.shape(errors, math.hypot(best.sigma, spread.RUN_SIGMA)),
+            call_shape=spread.shape(call_errors, call_sigma),
             sizes=(min(xs), max(xs)),
-            n_samples=sum(batch.weight for batch in self.batches),
-            source=f"{sum(batch.n for batch in self.batches)} samples, {EXPERTS[chosen]}",
+            n_samples=n_samples,
+            basis=Basis(f"{n} samples, {EXPERTS[chosen]}", expert=EXPERTS[chosen]),
         )
 
-    def ready(self) -> FunctionModel:
-        """Itself, fitted now rather than when it is first asked."""
+    def fitted(self) -> FunctionModel:
+        """Returns itself, fitted now rather than at the first prediction, while a user waits."""
         _ = self.fit
         return self
 
-    def believing(self, prior: Prior) -> FunctionModel:
-        """The same experience in the light of other hints."""
+    def with_prior(self, prior: Prior) -> FunctionModel:
+        """Returns the same memory under other hints."""
         return replace(self, prior=prior)
 
     def learnt(self, points: Sequence[Point], ended_at: float) -> FunctionModel:
-        """With one more run, predicted before it is seen. O(points)."""
+        """Returns the model with one more run, predicted before it is learnt. O(points)."""
         batch = thinned(points, ended_at)
         if not self.batches:
             return replace(self, batches=(batch,), calls=self.calls.learnt(points))
-        known = self.fit
-        losses, missed = [0.0] * len(EXPERTS), []
+
+        fit = self.fit
+        run_losses = [0.0] * len(EXPERTS)
+        scored = []
         for point in batch.points:
-            gain = known.scale.gain(point.cpus, point.memory_mb)
-            each = [point.y + gain - expert.at(point.n_bytes) for expert in known.experts]
-            losses = [
-                total + min(abs(miss), WORST) for total, miss in zip(losses, each, strict=True)
-            ]
-            again = self.calls.missed(point, known.scale)
-            missed.append(point._replace(missed=each[known.chosen], again=again))
+            y = fit.scale.at_origin(point)
+            errors = [y - expert.at(point.n_bytes) for expert in fit.experts]
+            for i, error in enumerate(errors):
+                run_losses[i] += min(abs(error), WORST)
+            call_error = self.calls.error(point, fit.scale)
+            scored.append(point._replace(size_error=errors[fit.chosen], call_error=call_error))
+
+        # By effective samples: a run of a thousand tasks must not decide alone who is trusted.
         keep = FORGET**batch.weight
-        share = batch.weight / len(missed)
+        share = batch.point_weight
+        losses = []
+        for old, new in zip(self.losses, run_losses, strict=True):
+            losses.append(keep * old + share * new)
         return replace(
             self,
-            batches=appended(self.batches, replace(batch, points=tuple(missed))),
-            losses=tuple(
-                keep * old + share * new for old, new in zip(self.losses, losses, strict=True)
-            ),
+            batches=appended(self.batches, replace(batch, points=tuple(scored))),
+            losses=tuple(losses),
             weight=keep * self.weight + batch.weight,
-            calls=self.calls.scored(missed, share, keep).learnt(points),
+            calls=self.calls.scored(scored, share, keep).learnt(points),
         )
 
-    def succeeded(self, points: Sequence[Point], ended_at: float) -> FunctionModel:
-        """The bank of changed code, from its first run: if that fits what was predicted, history goes on.
+    def after_code_change(self, points: Sequence[Point], ended_at: float) -> FunctionModel:
+        """Returns the model of changed code, from the first run of that code.
 
-        If not, only the experience which expert to trust is kept.
+        If the run fits what was predicted, the history of the old code goes on. If not, only the
+        losses are kept: which expert suits a function rarely changes with its code.
         """
-        found = self.learnt(points, ended_at)
-        new = found.batches[-1]
-        missed, held = [point.missed or 0.0 for point in new.points], self.fit.shape
-        again = [point.again for point in new.points if point.again is not None]
-        if again and self.calls.is_trusted:
-            missed, held = again, self.fit.call_shape
-        if held[1] <= median(missed) <= held[-2]:
-            return found
-        fresh = replace(
-            new, points=tuple(point._replace(missed=None, again=None) for point in new.points)
-        )
-        return replace(self, batches=(fresh,), calls=self.calls.emptied().learnt(points))
+        continued = self.learnt(points, ended_at)
+        new = continued.batches[-1]
+        errors, call_errors = [], []
+        for point in new.points:
+            errors.append(point.size_error or 0.0)
+            if point.call_error is not None:
+                call_errors.append(point.call_error)
+        expected = self.fit.shape
+        if call_errors and self.calls.is_trusted:
+            errors, expected = call_errors, self.fit.call_shape
+        # Between the p5 and the p95.
+        if expected[1] <= median(errors) <= expected[-2]:
+            return continued
+
+        fresh = [point._replace(size_error=None, call_error=None) for point in new.points]
+        calls = self.calls.without_memory().learnt(points)
+        return replace(self, batches=(replace(new, points=tuple(fresh)),), calls=calls)
 
     def estimate(
-        self, n_bytes: int, cpus: float | None, memory_mb: float | None, key: str = ""
+        self,
+        n_bytes: int,
+        cpus: float | None,
+        memory_mb: float | None,
+        key: str = "",
     ) -> Estimate:
-        """What equal calls gave, if that is known and worth it; else what the chosen expert says.
-
-        The spread is that of what was missed so before.
-        """
-        known = self.fit
-        doubt = known.scale.doubt(cpus, memory_mb)
-        if seen := self.calls.of(key) if self.calls.is_trusted else ():
-            said, shape = usual(seen, known.scale), known.call_shape
-            n_samples, source = (
-                float(len(seen)),
-                f"{len(seen)} equal {'call' if len(seen) == 1 else 'calls'}",
-            )
+        """Returns the prediction from equal calls if they are trusted, else from sizes."""
+        fit = self.fit
+        sigma = fit.scale.uncertainty(cpus, memory_mb)
+        before = self.calls.of(key) if self.calls.is_trusted else ()
+        if before:
+            y, shape = usual(before, fit.scale), fit.call_shape
+            n_samples = float(len(before))
+            basis = Basis(number(len(before), "equal call"))
+            beyond = 0.0  # the same call reads the same bytes
         else:
-            said, shape = known.experts[known.chosen].at(n_bytes), known.shape
-            n_samples, source = known.n_samples, known.source
-            doubt = math.hypot(doubt, known.doubt(n_bytes, said))
-        middle = math.exp(min(said - known.scale.gain(cpus, memory_mb), 600.0)) - self.target.plus
+            y, shape = fit.experts[fit.chosen].at(n_bytes), fit.shape
+            n_samples, basis = fit.n_samples, fit.basis
+            beyond = fit.beyond(n_bytes)
+            sigma = math.hypot(sigma, fit.uncertainty(n_bytes, y))
+
+        plus = self.target.plus
+        exponent = min(y - fit.scale.gain(cpus, memory_mb), LARGEST_EXPONENT)
         return Estimate(
-            max(0.0, middle),
-            widened(shape, doubt),
+            max(0.0, math.exp(exponent) - plus),
+            widened(shape, sigma),
             n_samples=n_samples,
-            source=source,
-            is_known=True,
-            plus=self.target.plus,
-            is_same_call=bool(seen),
-            strange=0.0 if seen else known.beyond(n_bytes),
+            basis=basis,
+            plus=plus,
+            is_same_call=bool(before),
+            unseen_sigma=beyond,
         )
 
-
-def _scores(bank: FunctionModel) -> list[float]:
-    """Mean loss of each expert, with a little patience for the order they are listed in; a hint puts Bayes first."""
-    firsts = (
-        [0.02 * i for i in range(len(EXPERTS))] if bank.prior == VAGUE else [0.5] * BAYES + [0.0]
-    )
-    total = bank.weight + PATIENCE
-    return [
-        (loss + PATIENCE * first) / total for loss, first in zip(bank.losses, firsts, strict=True)
-    ]
+    def _scores(self) -> list[float]:
+        """Returns the mean loss of each expert; the least is chosen."""
+        first = [FIRST_LOSS * i for i in range(len(EXPERTS))]
+        # Only Bayes reads hints: with one it goes first until losses say otherwise.
+        if self.prior != VAGUE:
+            first = [0.5] * BAYES + [0.0]
+        total = self.weight + PATIENCE
+        pairs = zip(self.losses, first, strict=True)
+        return [(loss + PATIENCE * start) / total for loss, start in pairs]
 
 
 def _rivals(
-    found: Sequence[Expert], scores: Sequence[float], chosen: int
+    fitted: Sequence[Expert],
+    scores: Sequence[float],
+    chosen: int,
 ) -> tuple[tuple[float, Expert], ...]:
-    """The others that are worth asking, by how near their scores are to the best; with it, the weights make 1."""
+    """Returns the other experts worth asking, weighted by how near their scores are to the best.
+
+    With the weight of the chosen one, the weights add up to 1.
+    """
     least = min(scores)
     odds = [math.exp((least - score) / RIVALRY) for score in scores]
     total = sum(odds)
-    return tuple(
-        (o / total, expert)
-        for i, (o, expert) in enumerate(zip(odds, found, strict=True))
-        if i != chosen and o > 1e-3 * total
-    )
+    rivals = []
+    for i, expert in enumerate(fitted):
+        if i != chosen and odds[i] > 1e-3 * total:
+            rivals.append((odds[i] / total, expert))
+    return tuple(rivals)

@@ -1,7 +1,11 @@
-"""Bayesian straight line on the log scale: y = level + slope * x + noise, in closed form.
+"""A Bayesian straight line on the log scale, y = level + slope * x + noise, and its prior.
 
-Normal-inverse-gamma prior. With slope_weight = inf the slope is fixed and only the level is learnt.
-Source: Bishop 2006, Pattern Recognition and Machine Learning, section 3.5 (evidence) and exercise 3.12.
+    Prior (hints of @task) + Moments (weighted points)  ->  LinearModel (posterior, evidence)
+
+Normal-inverse-gamma prior, so everything is in closed form: a plan of thousands of tasks waits for
+these fits. With slope_weight = inf the slope is fixed and only the level is learnt.
+Source: Bishop 2006, Pattern Recognition and Machine Learning, section 3.5 (evidence) and exercise
+3.12.
 """
 
 from __future__ import annotations
@@ -10,16 +14,62 @@ import math
 from dataclasses import dataclass
 from operator import mul
 
+from dagnb.graph.options import TaskOptions
+from dagnb.prediction.observation import Target
+
+# Samples that the prior level counts for: next to none, the first measurement decides.
 LEVEL_WEIGHT = 1e-3
+# Prior of the noise variance, inverse gamma: worth two samples, its mode 0.05 (22 % noise).
 ALPHA, BETA = 1.0, 0.1
-"""prior of the noise variance: inverse gamma"""
+# Uncertainty of a number that a user wrote down, on the log scale: a factor of two either way.
 GUESS_SIGMA = 0.7
-"""doubt of a number that somebody wrote down, on the log scale: a factor of two either way"""
+# Samples that a hint of @task is worth.
+HINT_SAMPLES = 5.0
+# Standard deviation of a slope that a user named.
+HINT_SLOPE_SD = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """The knowledge of a function before it is measured.
+
+    relation: how the value grows with the input size ('constant', 'linear', ...); '' without hint.
+    slope, slope_sd: exponent of that growth, with its uncertainty.
+    level: log of the value at a usual size, None if unknown. count: samples this level is worth.
+    """
+
+    relation: str = ""
+    slope: float = 0.5
+    slope_sd: float = 0.5
+    level: float | None = None
+    count: float = 0.0
+
+
+VAGUE = Prior()
+_SLOPES = {"constant": 0.0, "linear": 1.0, "affine": 1.0}
+
+
+def hinted(options: TaskOptions, target: Target) -> Prior:
+    """Returns the prior that the decorator's hints stand for, VAGUE without any."""
+    # Hints are about run time and output size; they say nothing of pickling.
+    if target not in {Target.RUN, Target.OUTPUT}:
+        return VAGUE
+
+    value = options.time_s if target is Target.RUN else options.output_bytes
+    level, count = None, 0.0
+    if value is not None:
+        level, count = target.log(value), HINT_SAMPLES
+
+    if options.io is None:
+        return VAGUE if level is None else Prior(level=level, count=count)
+    relation, _, exponent = options.io.partition(":")
+    slope = float(exponent) if exponent else _SLOPES[relation]
+    return Prior(relation, slope, HINT_SLOPE_SD, level, count)
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Weighted sums of points (x, y), about their means."""
+    """Weighted sums of points (x, y), about their means: all that a line needs of them."""
 
     weight: float
     x: float
@@ -30,18 +80,31 @@ class Moments:
 
 
 def moments(xs: list[float], ys: list[float], weights: list[float]) -> Moments:
-    """Of at least one point with a positive weight. O(n)."""
+    """Returns the moments of at least one point with a positive weight. O(n)."""
     total = sum(weights)
-    x, y = sum(map(mul, weights, xs)) / total, sum(map(mul, weights, ys)) / total
-    dx, dy = [a - x for a in xs], [b - y for b in ys]
-    wx = list(map(mul, weights, dx))
-    yy = sum(map(mul, weights, map(mul, dy, dy)))
-    return Moments(total, x, y, sum(map(mul, wx, dx)), sum(map(mul, wx, dy)), yy)
+    x = sum(map(mul, weights, xs)) / total
+    y = sum(map(mul, weights, ys)) / total
+    # About the means: raw sums of squares would cancel for large x. map is fastest here.
+    dx = [value - x for value in xs]
+    dy = [value - y for value in ys]
+    weighted = list(map(mul, weights, dx))
+    return Moments(
+        weight=total,
+        x=x,
+        y=y,
+        xx=sum(map(mul, weighted, dx)),
+        xy=sum(map(mul, weighted, dy)),
+        yy=sum(map(mul, weights, map(mul, dy, dy))),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class LinearModel:
-    """What was learnt. sigma: predictive standard deviation at x; slope_sd: doubt of the slope."""
+    """A fitted line through (x, y) with this slope.
+
+    slope_sd: uncertainty of the slope. sigma: predictive standard deviation at x.
+    log_evidence: log probability of the points under the prior; compares lines of other kinds.
+    """
 
     x: float
     y: float
@@ -51,28 +114,36 @@ class LinearModel:
     log_evidence: float
 
     def at(self, x: float) -> float:
-        """The predicted y."""
+        """Returns the predicted y."""
         return self.y + self.slope * (x - self.x)
 
 
 def line(
-    seen: Moments, slope: float, slope_weight: float, level: float | None = None, count: float = 0.0
+    seen: Moments,
+    slope: float,
+    slope_weight: float,
+    level: float | None = None,
+    count: float = 0.0,
 ) -> LinearModel:
-    """The posterior. O(1).
+    """Returns the posterior. O(1).
 
-    level with count: so many earlier observations of y at the mean x, each as inexact as GUESS_SIGMA says; against
-    exact samples they are worth less.
+    slope, slope_weight: prior mean of the slope and its precision, in units of the noise.
+    level, count: so many earlier observations of y at the mean x, each as inexact as GUESS_SIGMA
+    says; against exact samples they are worth less.
     """
     squares, penalty, slope_sd = seen.yy, 0.0, 0.0
     if math.isinf(slope_weight):
         squares += slope * slope * seen.xx - 2 * slope * seen.xy
     else:
-        tilt = seen.xx + slope_weight
-        found = (seen.xy + slope_weight * slope) / tilt
-        squares += slope_weight * slope * slope - tilt * found * found
-        penalty = 0.5 * math.log(slope_weight / tilt)
-        slope, slope_sd = found, 1 / math.sqrt(tilt)
+        precision = seen.xx + slope_weight
+        learnt = (seen.xy + slope_weight * slope) / precision
+        squares += slope_weight * slope * slope - precision * learnt * learnt
+        penalty = 0.5 * math.log(slope_weight / precision)
+        slope, slope_sd = learnt, 1 / math.sqrt(precision)
+    # Rounding can leave a perfect line with a sum of squares just below 0.
     squares = max(0.0, squares)
+
+    # A written number is inexact: where the samples scatter less than it does, it counts for less.
     noise = (2 * BETA + squares) / (2 * ALPHA + seen.weight)
     prior_weight = LEVEL_WEIGHT + count * min(1.0, noise / GUESS_SIGMA**2)
     weight = prior_weight + seen.weight
@@ -80,6 +151,7 @@ def line(
     y = seen.y - prior_weight / weight * gap
     squares += prior_weight * seen.weight / weight * gap * gap
     penalty += 0.5 * math.log(prior_weight / weight)
+
     alpha, beta = ALPHA + seen.weight / 2, BETA + squares / 2
     variance = beta / alpha
     evidence = (

@@ -1,7 +1,29 @@
-"""What tasks will cost, learnt from what tasks cost: a bank for each function and quantity.
+"""The costs of tasks, learnt from earlier tasks: one model for each function and quantity.
 
-A function is its code. Changed code is foretold from its predecessor of the same name, with more doubt, until it ran.
-What nobody measured or said is marked as unknown; its numbers lean on other functions.
+Modelled is the logarithm of a positive quantity (run time, output size, time to unpickle, time to
+pickle), because errors of times are factors: twice as long is as likely as half as long.
+
+    samples of one run                    observation      thins a run and weighs it (Kish)
+      |  by function and quantity
+      v
+    FunctionModel                         function_model   predicts, scores, then learns (Dawid)
+      |-- effect of CPUs and memory       scaling          random intercepts (Laird and Ware)
+      |-- value from bytes read           experts          nearest, usual, last, lines by evidence
+      |                                   linear_model     evidence of a line (Bishop)
+      |-- value of equal calls            experts.Calls
+      v
+    Estimate: median, quantiles, basis    spread           quantiles of past errors (Vovk)
+
+    state of a function    median                              spread
+    ---------------------  ----------------------------------  ------------------------------
+    measured               its model                           its past errors
+    code changed           model of the name's newest code     these and CHANGED_SIGMA
+    hinted by @task        the hint                            GUESS_SIGMA
+    never seen             a line through all other functions  of that line and a wide default
+    no function seen       a constant                          a wide default
+
+Estimates of the last two states are marked as unknown.
+A run as a whole is uncertain in another way than the sum of its tasks; see `spread.run_sigma`.
 """
 
 from __future__ import annotations
@@ -9,59 +31,72 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.prediction import state
-from dagnb.prediction.batch import Point, point
-from dagnb.prediction.estimate import Estimate, normal
+from dagnb.planning.basis import HINTED, UNKNOWN
+from dagnb.prediction import spread
+from dagnb.prediction.estimate import LARGEST_EXPONENT, Estimate, normal
 from dagnb.prediction.function_model import FunctionModel
-from dagnb.prediction.linear_model import GUESS_SIGMA, LinearModel, line, moments
-from dagnb.prediction.prior import VAGUE, Prior, hinted
-from dagnb.prediction.spread import Sigma, sigma
-from dagnb.prediction.target import Target
-from dagnb.prediction.totals import RUNS, TaskContribution, Total, run_sigma, totals
+from dagnb.prediction.linear_model import (
+    GUESS_SIGMA,
+    VAGUE,
+    LinearModel,
+    Prior,
+    hinted,
+    line,
+    moments,
+)
+from dagnb.prediction.observation import Point, Target, points_of
+from dagnb.prediction.spread import Sigma, TaskContribution, Total
 from dagnb.trace.sample import Sample
 
+# Uncertainty that a change of code adds, on the log scale.
 CHANGED_SIGMA = 0.5
-"""doubt that changed code adds"""
-POOL_NOISE = 1.0
-"""variance in which the prior of the pooled slope is measured"""
+# Variance of the noise that the prior of the slope through all functions is measured in.
+POOLED_NOISE = 1.0
+# Estimates remembered. Equal tasks of wide DAGs ask for equal ones; more would only hold memory.
 MEMO = 100_000
 
+# (quantity, lasting hash of the function's code)
 Key = tuple[Target, str]
 
 
 class Predictor:
-    """Learns runs, predicts tasks. Not thread-safe."""
+    """Learns runs and predicts tasks. Not thread-safe."""
 
     def __init__(self) -> None:
         self._models: dict[Key, FunctionModel] = {}
+        # Name of a function -> hash of its newest code.
         self._newest: dict[str, str] = {}
-        self._runs: deque[dict[str, Total]] = deque(maxlen=RUNS)
+        self._runs: deque[dict[str, Total]] = deque(maxlen=spread.RUNS)
         self._memo: dict[tuple[object, ...], Estimate] = {}
-        self._pools: dict[Target, LinearModel | None] = {}
+        self._pooled: dict[Target, LinearModel | None] = {}
 
     def learn(self, samples: Sequence[Sample]) -> None:
-        """Take in one whole run; what was foretold before it is scored. O(samples log samples)."""
-        runs: dict[str, list[Sample]] = {}
+        """Learns one whole run, after scoring its predictions. O(samples log samples)."""
+        run: dict[str, list[Sample]] = {}
         for sample in samples:
-            runs.setdefault(sample.function, []).append(sample)
+            run.setdefault(sample.function, []).append(sample)
+
+        # Collected first: functions of one run must not be predicted from each other.
         learnt: dict[Key, FunctionModel] = {}
-        for function, tasks in runs.items():
-            name, ended_at = min(task.name for task in tasks), max(task.ended_at for task in tasks)
+        for function, tasks in run.items():
+            name = min(task.name for task in tasks)
+            ended_at = max(task.ended_at for task in tasks)
             for target in Target:
-                points = _points(tasks, target)
+                points = points_of(tasks, target)
                 if points:
-                    learnt[target, function] = self._learnt(
-                        target, function, name, points, ended_at
-                    )
+                    model = self._learnt(target, function, name, points, ended_at)
+                    learnt[target, function] = model.fitted()
         self._models |= learnt
-        self._remember(runs)
-        newest = sorted(samples, key=lambda sample: (sample.ended_at, sample.function))
-        self._newest |= {sample.name: sample.function for sample in newest}
+
+        self._remember_totals(run)
+        for sample in sorted(samples, key=lambda sample: (sample.ended_at, sample.function)):
+            self._newest[sample.name] = sample.function
         self._memo.clear()
-        self._pools.clear()
+        self._pooled.clear()
 
     def predict(
         self,
@@ -73,145 +108,138 @@ class Predictor:
         options: TaskOptions | None = None,
         key: str = "",
     ) -> Estimate:
-        """The distribution of one quantity of one task.
+        """Returns the distribution of one quantity of one task, in seconds or bytes.
 
-        function, name, key: as in its Sample. n_bytes: what the task reads; for DUMP, what it gives.
+        function, name, key: as in its Sample. n_bytes: that it reads; for DUMP, that it gives.
         options: its hints; None leaves those that were given before.
         """
-        hints = (options.io, options.time_s, options.output_bytes) if options is not None else None
-        asked = (target, function, name, n_bytes, resources.cpus, resources.memory_mb, hints, key)
-        found = self._memo.get(asked)
-        if found is None:
+        hints: tuple[object, ...] | None = None
+        if options is not None:
+            hints = (options.io, options.time_s, options.output_bytes)
+        cpus, memory_mb = resources.cpus, resources.memory_mb
+        memo_key = (target, function, name, n_bytes, cpus, memory_mb, hints, key)
+        estimate = self._memo.get(memo_key)
+        if estimate is None:
             if len(self._memo) >= MEMO:
                 self._memo.clear()
-            prior = None if options is None else hinted(options, target)
-            bank = self._hinted(target, function, name, prior)
-            if bank is None:
-                found = self._unmeasured(target, n_bytes, prior or VAGUE)
-            else:
-                found = bank.estimate(n_bytes, resources.cpus, resources.memory_mb, key)
-                if (target, function) not in self._models:
-                    found = found.doubted(CHANGED_SIGMA, f"{found.source}, of earlier code")
-            self._memo[asked] = found
-        return found
+            estimate = self._predicted(target, function, name, n_bytes, resources, options, key)
+            self._memo[memo_key] = estimate
+        return estimate
 
     def batch_sigma(
-        self, function: str, name: str, target: Target = Target.RUN, *, is_same_call: bool = False
+        self,
+        function: str,
+        name: str,
+        target: Target = Target.RUN,
+        *,
+        is_same_call: bool = False,
     ) -> Sigma:
-        """How much of the doubt all tasks of a run share, and how much is each task's own. O(samples kept).
+        """Returns the parts of the uncertainty: shared by the tasks of a run, and each task's own.
 
-        is_same_call: when they are predicted from equal calls.
+        is_same_call: of tasks predicted from equal calls. O(samples remembered).
         """
-        bank = self._model(target, function, name)
-        return sigma(bank.batches if bank is not None else (), of_calls=is_same_call)
+        model = self._model(target, function, name)
+        batches = model.batches if model is not None else ()
+        return spread.sigma(batches, of_calls=is_same_call)
 
     def run_sigma(self, tasks: Sequence[TaskContribution]) -> float:
-        """How far a run of these tasks may be off as a whole, as whole runs were before. O(tasks + functions)."""
-        return run_sigma(self._runs, tasks)
+        """Returns the uncertainty of a run of these tasks as a whole, from past runs."""
+        return spread.run_sigma(self._runs, tasks)
 
-    def to_json(self) -> str:
-        """All that was learnt. Equal predictors give equal text."""
-        return state.dumped(self._models, self._newest, self._runs)
+    def _predicted(
+        self,
+        target: Target,
+        function: str,
+        name: str,
+        n_bytes: int,
+        resources: Resources,
+        options: TaskOptions | None,
+        key: str,
+    ) -> Estimate:
+        prior = None if options is None else hinted(options, target)
+        model = self._model(target, function, name)
+        if model is None:
+            return self._unmeasured(target, n_bytes, prior or VAGUE)
 
-    @classmethod
-    def from_json(cls, text: str) -> Predictor:
-        """The predictor that gave this text. Raises ConfigError if it is of another version."""
-        found = cls()
-        found._models, found._newest, runs = state.loaded(text)
-        found._runs.extend(runs)
-        return found
+        is_changed = (target, function) not in self._models
+        if prior is not None and model.prior != prior:
+            # Stored, so that the model is fitted once for all tasks with these hints.
+            model = model.with_prior(prior)
+            self._models[target, self._newest[name] if is_changed else function] = model
+        estimate = model.estimate(n_bytes, resources.cpus, resources.memory_mb, key)
+        if is_changed:
+            estimate = estimate.less_certain(CHANGED_SIGMA, ", of earlier code")
+        return estimate
 
     def _model(self, target: Target, function: str, name: str) -> FunctionModel | None:
-        return self._models.get((target, function)) or self._models.get(
-            (target, self._newest.get(name, ""))
-        )
+        """Returns the model of this code, else that of the newest code of the same name."""
+        model = self._models.get((target, function))
+        return model or self._models.get((target, self._newest.get(name, "")))
 
     def _learnt(
-        self, target: Target, function: str, name: str, points: list[Point], ended_at: float
+        self,
+        target: Target,
+        function: str,
+        name: str,
+        points: list[Point],
+        ended_at: float,
     ) -> FunctionModel:
-        own, before = self._models.get((target, function)), self._model(target, function, name)
-        if own is not None:
-            return own.learnt(points, ended_at).ready()
-        bank = (
-            FunctionModel(target).learnt(points, ended_at)
-            if before is None
-            else before.succeeded(points, ended_at)
-        )
-        return bank.ready()
+        if (target, function) in self._models:
+            return self._models[target, function].learnt(points, ended_at)
+        earlier_code = self._model(target, function, name)
+        if earlier_code is not None:
+            return earlier_code.after_code_change(points, ended_at)
+        return FunctionModel(target).learnt(points, ended_at)
 
-    def _remember(self, run: dict[str, list[Sample]]) -> None:
-        """What its functions came to as a whole, against what was foretold."""
-        banks = {
-            min(task.name for task in tasks): self._models.get((Target.RUN, f))
-            for f, tasks in run.items()
-        }
-        found = totals({name: bank.batches[-1] for name, bank in banks.items() if bank is not None})
-        if found:
-            self._runs.append(found)
-
-    def _hinted(
-        self, target: Target, function: str, name: str, prior: Prior | None
-    ) -> FunctionModel | None:
-        """The bank in the light of hints."""
-        bank = self._model(target, function, name)
-        if bank is not None and prior is not None and bank.prior != prior:
-            bank = bank.believing(prior)
-            self._models[
-                target, function if (target, function) in self._models else self._newest[name]
-            ] = bank
-        return bank
+    def _remember_totals(self, run: dict[str, list[Sample]]) -> None:
+        """Remembers the errors of whole functions in this run."""
+        batches = {}
+        for function, tasks in run.items():
+            model = self._models.get((Target.RUN, function))
+            if model is not None:
+                batches[min(task.name for task in tasks)] = model.batches[-1]
+        totals = spread.run_totals(batches)
+        if totals:
+            self._runs.append(totals)
 
     def _unmeasured(self, target: Target, n_bytes: int, prior: Prior) -> Estimate:
+        """Returns the estimate of a function without samples: from its hint, or from the others."""
+        plus = target.plus
         if prior.level is not None:
-            said = max(0.0, math.exp(prior.level) - target.plus)
-            return Estimate(
-                said,
-                normal(GUESS_SIGMA),
-                prior.count,
-                "hint of @task",
-                is_known=True,
-                plus=target.plus,
-            )
-        median, spread = target.default
-        if target not in self._pools:
-            self._pools[target] = self._pooled(target)
-        pool = self._pools[target]
-        if pool is None:
-            return Estimate(median, normal(spread), plus=target.plus)
-        others = sum(1 for other, _ in self._models if other is target)
-        median = math.exp(min(pool.at(math.log(n_bytes + 1)), 600.0)) - target.plus
-        doubt = normal(math.hypot(pool.sigma, spread / math.sqrt(others)))
+            value = max(0.0, math.exp(prior.level) - plus)
+            return Estimate(value, normal(GUESS_SIGMA), prior.count, HINTED, plus)
+
+        median, sigma = target.default
+        if target not in self._pooled:
+            self._pooled[target] = self._pooled_line(target)
+        pooled = self._pooled[target]
+        if pooled is None:
+            return Estimate(median, normal(sigma), plus=plus)
+
+        # The more functions were seen, the more is known of functions here in general.
+        n_others = sum(1 for other, _ in self._models if other is target)
+        exponent = min(pooled.at(math.log(n_bytes + 1)), LARGEST_EXPONENT)
         return Estimate(
-            max(0.0, median),
-            doubt,
-            source=f"unknown; as {others} other functions",
-            plus=target.plus,
+            max(0.0, math.exp(exponent) - plus),
+            normal(math.hypot(pooled.sigma, sigma / math.sqrt(n_others))),
+            basis=replace(UNKNOWN, text=f"{UNKNOWN}; as {n_others} other functions"),
+            plus=plus,
         )
 
-    def _pooled(self, target: Target) -> LinearModel | None:
-        """One line through all functions, each one point: its mean size and level."""
+    def _pooled_line(self, target: Target) -> LinearModel | None:
+        """Returns a line through all functions, each one point: its mean log size and value."""
         xs, ys = [], []
-        for (other, _), bank in self._models.items():
-            if other is target:
-                points = bank.batches[-1].points
-                xs.append(sum(math.log(p.n_bytes + 1) for p in points) / len(points))
-                ys.append(sum(p.y for p in points) / len(points))
+        for (other, _), model in self._models.items():
+            if other is not target:
+                continue
+            points = model.batches[-1].points
+            x = y = 0.0
+            for point in points:
+                x += math.log(point.n_bytes + 1)
+                y += point.y
+            xs.append(x / len(points))
+            ys.append(y / len(points))
         if not xs:
             return None
-        return line(moments(xs, ys, [1.0] * len(xs)), VAGUE.slope, POOL_NOISE / VAGUE.slope_sd**2)
-
-
-def _points(tasks: Sequence[Sample], target: Target) -> list[Point]:
-    found = []
-    for task in tasks:
-        n_bytes, value = target.read(task)
-        if value is not None:
-            found.append(
-                point(
-                    n_bytes,
-                    math.log(max(value + target.plus, target.floor)),
-                    task.resources,
-                    task.key,
-                )
-            )
-    return found
+        slope_weight = POOLED_NOISE / VAGUE.slope_sd**2
+        return line(moments(xs, ys, [1.0] * len(xs)), VAGUE.slope, slope_weight)

@@ -1,7 +1,12 @@
-"""How time falls with CPUs and memory: log t = ... - gamma * log(share), gamma learnt for each function.
+"""The effect of CPUs and memory on run time, learnt for each function.
 
-Resources often change from run to run, when much else changes, too; so each run has a level of its own here (a random
-intercept), and what differs within a run teaches most.
+    log t = ... - gamma * log(share)
+
+    gamma = 0   sequential code: more CPUs do not help
+    gamma = 1   perfectly parallel code: twice the CPUs, half the time
+
+Resources often change from run to run, when much else changes, too; so each run has a level of its
+own here (a random intercept), and differences within a run teach most.
 Source: Laird and Ware 1982, Random-effects models for longitudinal data, doi:10.2307/2529876
 """
 
@@ -10,14 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import mul
 
-from dagnb.prediction.batch import Batch, Point
+from dagnb.prediction.observation import Batch, Point
 
+# Prior of an exponent: half-way between sequential and parallel, either within two deviations.
 GAMMA, GAMMA_SD = 0.5, 0.3
-"""prior of an exponent: 0 is sequential, 1 perfectly parallel"""
+# Prior of the growth with input size; learnt beside gamma, else large inputs pass for few CPUs.
 SLOPE, SLOPE_SD = 0.5, 0.5
+# First guess of both variances, within a run and between runs; worth two samples.
 NOISE = 0.09
-"""first guess of both variances, in a run and between runs, as good as two samples"""
 
 Vector = list[float]
 Matrix = list[Vector]
@@ -25,73 +32,84 @@ Matrix = list[Vector]
 
 @dataclass(frozen=True, slots=True)
 class ResourceExponent:
-    """One resource: exponent with its doubt, and the log share it is measured from; None: no sample says."""
+    """The exponent of one resource, with its uncertainty.
+
+    origin: log of the share that gains are relative to; None if no sample names a share.
+    """
 
     gamma: float
     sd: float
     origin: float | None = None
 
     def distance(self, share: float | None) -> float:
-        """Log ratio to the origin; 0 where either is left to the launcher."""
-        return 0.0 if share is None or self.origin is None else math.log(share) - self.origin
+        """Returns the log ratio to the origin; 0 where either is left to the launcher."""
+        if share is None or self.origin is None:
+            return 0.0
+        return math.log(share) - self.origin
 
-    def doubt(self, share: float | None) -> float:
-        """Standard deviation, on the log scale, of what this share does; as a factor of e where it is unknown."""
+    def uncertainty(self, share: float | None) -> float:
+        """Returns the standard deviation of this share's effect, on the log scale."""
         if share is None:
             return 0.0
+        # Without origin the share is compared with an unknown one: taken for a factor of e.
         return self.sd * (1.0 if self.origin is None else abs(self.distance(share)))
 
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Both resources. The exponent of memory starts at 0 where CPUs are known: then memory buys no CPU time."""
+    """The exponents of both resources."""
 
     cpus: ResourceExponent = ResourceExponent(GAMMA, GAMMA_SD)
     memory: ResourceExponent = ResourceExponent(GAMMA, GAMMA_SD)
 
     def gain(self, cpus: float | None, memory_mb: float | None) -> float:
-        """What to subtract from log t at the origin to have it at these shares."""
-        return self.cpus.gamma * self.cpus.distance(
-            cpus
-        ) + self.memory.gamma * self.memory.distance(memory_mb)
+        """Returns log(time at the origin / time with these shares)."""
+        by_cpus = self.cpus.gamma * self.cpus.distance(cpus)
+        return by_cpus + self.memory.gamma * self.memory.distance(memory_mb)
 
-    def doubt(self, cpus: float | None, memory_mb: float | None) -> float:
-        """Standard deviation of the gain."""
-        return math.hypot(self.cpus.doubt(cpus), self.memory.doubt(memory_mb))
+    def at_origin(self, point: Point) -> float:
+        """Returns the log value that this task would have had with the shares of the origin."""
+        return point.y + self.gain(point.cpus, point.memory_mb)
+
+    def uncertainty(self, cpus: float | None, memory_mb: float | None) -> float:
+        """Returns the standard deviation of the gain."""
+        return math.hypot(self.cpus.uncertainty(cpus), self.memory.uncertainty(memory_mb))
 
 
+# The scaling of output sizes: they depend on no share.
 FIXED = Scaling(ResourceExponent(0.0, 0.0), ResourceExponent(0.0, 0.0))
-"""sizes depend on no share"""
 
 
 def scaling(batches: Sequence[Batch]) -> Scaling:
-    """The exponents by generalised least squares; the prior where shares do not vary. O(points)."""
+    """Returns the exponents, by generalised least squares. O(points)."""
     points = [point for batch in batches for point in batch.points]
-    cpus, memory = _origin([p.cpus for p in points]), _origin([p.memory_mb for p in points])
+    cpus = [point.cpus for point in points if point.cpus is not None]
+    memory = [point.memory_mb for point in points if point.memory_mb is not None]
+    cpus_origin, memory_origin = _origin(cpus), _origin(memory)
+    # Some launchers sell CPU time by memory; where CPUs are named, memory buys none.
     start = Scaling(
-        ResourceExponent(GAMMA, GAMMA_SD, cpus),
-        ResourceExponent(GAMMA if cpus is None else 0.0, GAMMA_SD, memory),
+        ResourceExponent(GAMMA, GAMMA_SD, cpus_origin),
+        ResourceExponent(GAMMA if cpus_origin is None else 0.0, GAMMA_SD, memory_origin),
     )
-    if not any(_varies([getattr(p, name) for p in points]) for name in ("cpus", "memory_mb")):
-        return start
-    inside = between = NOISE
+    if len(set(cpus)) <= 1 and len(set(memory)) <= 1:
+        return start  # shares do not vary: the prior
+
+    # Coefficients depend on the variances and they on the residuals: three rounds settle both.
+    within = between = NOISE
     for _ in range(3):
-        found, covariance = _fit(batches, start, inside, between)
-        inside, between = _variances(batches, start, found)
+        means, covariance = _fit(batches, start, within, between)
+        within, between = _variances(batches, start, means)
     return Scaling(
-        ResourceExponent(-found[2], math.sqrt(covariance[2][2]), cpus),
-        ResourceExponent(-found[3], math.sqrt(covariance[3][3]), memory),
+        ResourceExponent(-means[2], math.sqrt(covariance[2][2]), cpus_origin),
+        ResourceExponent(-means[3], math.sqrt(covariance[3][3]), memory_origin),
     )
 
 
-def _origin(shares: Sequence[float | None]) -> float | None:
-    known = sorted(math.log(share) for share in shares if share is not None)
-    return known[len(known) // 2] if known else None
-
-
-def _varies(shares: Sequence[float | None]) -> bool:
-    known = {share for share in shares if share is not None}
-    return len(known) > 1
+def _origin(shares: Sequence[float]) -> float | None:
+    """Returns the log of the median share, None without any."""
+    if not shares:
+        return None
+    return math.log(sorted(shares)[len(shares) // 2])
 
 
 def _row(point: Point, start: Scaling) -> Vector:
@@ -100,55 +118,70 @@ def _row(point: Point, start: Scaling) -> Vector:
 
 
 def _fit(
-    batches: Sequence[Batch], start: Scaling, inside: float, between: float
+    batches: Sequence[Batch],
+    start: Scaling,
+    within: float,
+    between: float,
 ) -> tuple[Vector, Matrix]:
-    """Posterior mean of (level, slope, -gamma of CPUs, of memory) and its covariance."""
+    """Returns the posterior mean of (level, slope, -gamma of CPUs, of memory), its covariance."""
     means = (0.0, SLOPE, -start.cpus.gamma, -start.memory.gamma)
     weights = (1e-6, SLOPE_SD**-2, GAMMA_SD**-2, GAMMA_SD**-2)
-    precision = [[weights[i] if i == j else 0.0 for j in range(4)] for i in range(4)]
-    target = [weight * mean for weight, mean in zip(weights, means, strict=True)]
+    precision = [[0.0] * 4 for _ in range(4)]
+    for i in range(4):
+        precision[i][i] = weights[i]
+    target = list(map(mul, weights, means))
+
     for batch in batches:
         rows = [_row(point, start) for point in batch.points]
+        columns = list(zip(*rows, strict=True))
         ys = [point.y for point in batch.points]
-        shrink = between / (inside + len(rows) * between)
-        sums, total = [sum(column) for column in zip(*rows, strict=True)], sum(ys)
+        # Inverse of within * I + between * 11', by Sherman and Morrison: a run's own level is
+        # projected out.
+        shrink = between / (within + len(rows) * between)
+        sums = [sum(column) for column in columns]
+        total = sum(ys)
         for i in range(4):
-            target[i] += (
-                sum(r[i] * y for r, y in zip(rows, ys, strict=True)) - shrink * sums[i] * total
-            ) / inside
+            target[i] += (_dot(columns[i], ys) - shrink * sums[i] * total) / within
             for j in range(4):
-                precision[i][j] += (
-                    sum(r[i] * r[j] for r in rows) - shrink * sums[i] * sums[j]
-                ) / inside
+                covered = shrink * sums[i] * sums[j]
+                precision[i][j] += (_dot(columns[i], columns[j]) - covered) / within
+
     covariance = _inverse(precision)
-    return [sum(c * t for c, t in zip(row, target, strict=True)) for row in covariance], covariance
+    return [_dot(row, target) for row in covariance], covariance
 
 
-def _variances(batches: Sequence[Batch], start: Scaling, found: Vector) -> tuple[float, float]:
-    """Of residuals in a run and of the runs' means; each as if two samples of NOISE had been seen."""
-    inside, degrees, means = 2 * NOISE * 0.1, 2.0, []
+def _variances(batches: Sequence[Batch], start: Scaling, means: Vector) -> tuple[float, float]:
+    """Returns the variances of residuals within a run, and of the runs' mean residuals."""
+    # Each starts as if two samples had been seen, so that one run cannot make a variance 0.
+    within, degrees, run_means = 2 * NOISE * 0.1, 2.0, []
     for batch in batches:
-        missed = [
-            p.y - sum(a * b for a, b in zip(_row(p, start), found, strict=True))
-            for p in batch.points
-        ]
-        mean = sum(missed) / len(missed)
-        inside += sum((m - mean) ** 2 for m in missed)
-        degrees += len(missed) - 1
-        means.append(mean)
-    between = (2 * NOISE + sum(m * m for m in means)) / (2 + len(means))
-    return inside / degrees, between
+        residuals = [point.y - _dot(_row(point, start), means) for point in batch.points]
+        mean = sum(residuals) / len(residuals)
+        within += sum((residual - mean) ** 2 for residual in residuals)
+        degrees += len(residuals) - 1
+        run_means.append(mean)
+    between = (2 * NOISE + _dot(run_means, run_means)) / (2 + len(run_means))
+    return within / degrees, between
+
+
+def _dot(left: Sequence[float], right: Sequence[float]) -> float:
+    total: float = sum(map(mul, left, right))
+    return total
 
 
 def _inverse(matrix: Matrix) -> Matrix:
-    """Gauss-Jordan; the matrix is symmetric and positive definite, so no pivoting is needed."""
+    """Returns the inverse of a symmetric, positive definite matrix, by Gauss-Jordan."""
     n = len(matrix)
-    rows = [[*row, *(1.0 if i == j else 0.0 for j in range(n))] for i, row in enumerate(matrix)]
+    rows = [[*row, *[0.0] * n] for row in matrix]
+    for i in range(n):
+        rows[i][n + i] = 1.0
+    # Positive definite: the pivots on the diagonal are never 0, so rows need not be swapped.
     for i in range(n):
         pivot = rows[i][i]
         rows[i] = [value / pivot for value in rows[i]]
         for j in range(n):
-            if j != i:
-                factor = rows[j][i]
-                rows[j] = [a - factor * b for a, b in zip(rows[j], rows[i], strict=True)]
+            if j == i:
+                continue
+            factor = rows[j][i]
+            rows[j] = [a - factor * b for a, b in zip(rows[j], rows[i], strict=True)]
     return [row[n:] for row in rows]

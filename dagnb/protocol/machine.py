@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dagnb.failure import LEASE_LOST, TaskError
 from dagnb.protocol.messages import (
     HELD,
     Charge,
@@ -41,7 +42,10 @@ from dagnb.protocol.tasks import HasBlob, Tasks
 
 __all__ = ["HasBlob", "Machine"]
 
-_LEASE_LOST = '{"type": "LeaseLost", "message": "the worker was not heard of in time"}'
+LEASE_LOST_JSON = TaskError(
+    type=LEASE_LOST, message="the worker was not heard of in time"
+).to_json()
+"""The Redis scripts write the same text, letter for letter: LEASE_LOST in context.lua."""
 
 
 class Machine(Tasks):
@@ -269,7 +273,7 @@ class Machine(Tasks):
         for _, instance in expired:
             worker = self._worker_of(instance)
             for task in self._drop(instance, now):
-                self._charge(task, Charge.LOSS, _LEASE_LOST, 0.0, worker, now)
+                self._charge(task, Charge.LOSS, LEASE_LOST_JSON, 0.0, worker, now)
         self._promote(now)
         self._route(fresh)
         return len(expired)

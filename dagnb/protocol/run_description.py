@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import base64
 import json
-import linecache
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from dagnb.errors import Cause, Frame, TaskError, VersionMismatchError
+from dagnb.errors import TaskError, VersionMismatchError
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import NO_OPTIONS, Call, Dag
 from dagnb.graph.options import TaskOptions
@@ -310,54 +309,10 @@ def errors_of(seen: Observation, description: RunDescription) -> list[TaskError]
     last: dict[int, int] = {}
     for task, attempt in seen.errors:
         last[task] = max(attempt, last.get(task, 0))
-    found = []
+    errors = []
     for (task, attempt), text in seen.errors.items():
-        told = json.loads(text)
         final = last[task] == attempt and seen.states[task] == TaskState.FAILED
-        found.append(_error(told, description.names[task], attempt, final))
-    return sorted(found, key=lambda error: (error.at, error.task, error.attempt))
-
-
-def _error(told: dict[str, Any], task: str, attempt: int, final: bool) -> TaskError:
-    known = {
-        name: told[name]
-        for name in ("stderr_tail", "stdout_tail", "exit_code", "signal", "at")
-        if told.get(name) is not None
-    }
-    return TaskError(
-        task=task,
-        attempt=attempt,
-        worker=told.get("worker", ""),
-        traceback=tuple(told.get("traceback", ())),
-        mro=tuple(told.get("mro", ())),
-        final=final,
-        **known,
-        **_raised(told),
-    )
-
-
-def _raised(told: dict[str, Any]) -> dict[str, Any]:
-    """What a TaskError and each of its causes say of an exception. Fields that the writer did not know are empty."""
-    return {
-        "type": told["type"],
-        "message": told["message"],
-        "frames": tuple(map(_frame, told.get("frames", ()))),
-        "notes": tuple(told.get("notes", ())),
-        "causes": tuple(
-            Cause(how=cause["how"], **_raised(cause)) for cause in told.get("causes", ())
-        ),
-    }
-
-
-def _frame(told: dict[str, Any]) -> Frame:
-    """Its line filled in from this process, where the writer had none."""
-    known = {name: value for name, value in told.items() if name in _FRAME}
-    frame = Frame(**known | {side: tuple(told.get(side, ())) for side in ("before", "after")})
-    return (
-        frame
-        if frame.source
-        else replace(frame, source=linecache.getline(frame.file, frame.line).rstrip())
-    )
-
-
-_FRAME = {field.name for field in fields(Frame)}
+        errors.append(
+            TaskError.from_json(text, task=description.names[task], attempt=attempt, final=final)
+        )
+    return sorted(errors, key=lambda error: (error.at, error.task, error.attempt))

@@ -1,8 +1,8 @@
-"""Run history: what past runs taught, and which runs are known.
+"""Run history: the measurements of past runs, and the list of all known runs.
 
-Holds: the history file (`History`), what a run teaches of its platform, and the runs that are known to the store or to
-the history (known_runs.py).
+Holds: the history file (`History`), what a run teaches of its platform (act.py), and the runs that
+are known to the store or to the history (known_runs.py).
 May import: storage, protocol, trace, planning, graph, errors, units.
-Must not know: sessions, launchers, who wrote a span.
+Must not know: sessions, launchers, the process that recorded a span.
 Start at: history.py.
 """

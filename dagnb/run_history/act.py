@@ -1,4 +1,4 @@
-"""What a run teaches of the platform it ran on, whatever its functions are."""
+"""The acts of a platform that a run measured, whatever its functions are."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from dagnb.trace.span import STARTING, Phase
 from dagnb.trace.starts import starts
 from dagnb.trace.trace import Trace
 
+# Transfers, round trips, and the client's own acts.
+_PLATFORM_PHASES = frozenset(
+    {Phase.FETCH, Phase.STORE, Phase.COMMIT, Phase.SUBMIT, Phase.RETURN, Phase.PROGRAM}
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """What one act of a platform took. detail: 'cold' or 'warm' of a start; INVOKE stands for the whole of it."""
+    """One act of a platform.
+
+    detail: 'cold' or 'warm' for parts of a start, else ''. An INVOKE stands for a whole start.
+    n_bytes: transferred; of a COMMIT, those that the task read and gave. seconds: >= 0.
+    """
 
     phase: Phase
     detail: str
@@ -23,39 +32,43 @@ class Act:
 
 
 def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
-    """What a trace teaches of its platform: starts and their acts, transfers, round trips, the client's own acts."""
-    of_worker = {
-        span.worker: resources[span.task] for span in trace.spans if span.task >= 0 and span.worker
-    }
-    held: dict[int, int] = {}  # what a task read and gave, and lets go of when it was handed over
+    """Yields the acts of a trace: transfers, round trips, starts and their parts.
+
+    resources: of each step, by position.
+    """
+    resources_of: dict[str, Resources] = {}
+    for span in trace.spans:
+        if span.task >= 0 and span.worker:
+            resources_of[span.worker] = resources[span.task]
+
+    def act(phase: Phase, worker: str, seconds: float, n_bytes: int = 0, detail: str = "") -> Act:
+        where = resources_of.get(worker, Resources())
+        return Act(phase=phase, detail=detail, resources=where, n_bytes=n_bytes, seconds=seconds)
+
+    held = _held_bytes(trace)
+    for span in trace.spans:
+        if span.phase not in _PLATFORM_PHASES:
+            continue
+        # Content that one task needed is no part of a start.
+        if span.phase is Phase.PROGRAM and span.task >= 0:
+            continue
+        n_bytes = held.get(span.task, 0) if span.phase is Phase.COMMIT else span.n_bytes
+        # Clocks of two machines may disagree by more than the act took.
+        yield act(span.phase, span.worker, max(0.0, span.duration_s), n_bytes)
+
+    for start in starts(trace):
+        # Reading the program has a price of its own, see above.
+        whole_s = start.total_s - start.acts.get(Phase.PROGRAM, 0.0)
+        yield act(Phase.INVOKE, start.worker, whole_s, detail=start.detail)
+        for phase, seconds in start.acts.items():
+            if phase in STARTING and phase is not Phase.INVOKE:
+                yield act(phase, start.worker, seconds, detail=start.detail)
+
+
+def _held_bytes(trace: Trace) -> dict[int, int]:
+    """Returns the bytes that each task read and gave: a commit lets go of them."""
+    held: dict[int, int] = {}
     for span in trace.spans:
         if span.phase in (Phase.LOAD, Phase.DUMP):
             held[span.task] = held.get(span.task, 0) + span.n_bytes
-    for span in trace.spans:
-        if span.phase is Phase.PROGRAM and span.task >= 0:
-            continue  # content that one task needed is no part of a start
-        if span.phase in (
-            Phase.FETCH,
-            Phase.STORE,
-            Phase.COMMIT,
-            Phase.SUBMIT,
-            Phase.RETURN,
-            Phase.PROGRAM,
-        ):
-            where = of_worker.get(span.worker, Resources())
-            seconds = max(0.0, span.duration_s)
-            n_bytes = held.get(span.task, 0) if span.phase is Phase.COMMIT else span.n_bytes
-            yield Act(
-                phase=span.phase, detail="", resources=where, n_bytes=n_bytes, seconds=seconds
-            )
-    for start in starts(trace):
-        where = of_worker.get(start.worker, Resources())
-        seconds = start.total_s - start.acts.get(Phase.PROGRAM, 0.0)
-        yield Act(
-            phase=Phase.INVOKE, detail=start.detail, resources=where, n_bytes=0, seconds=seconds
-        )
-        for phase, seconds in start.acts.items():
-            if phase in STARTING and phase is not Phase.INVOKE:
-                yield Act(
-                    phase=phase, detail=start.detail, resources=where, n_bytes=0, seconds=seconds
-                )
+    return held

@@ -1,7 +1,15 @@
-"""The SQLite file of past runs: opened for each use, waited for when it is busy, set aside when it is damaged.
+"""The SQLite file of past runs: opened for each use, waited for when busy, set aside when damaged.
 
-Whoever forks while a connection is open gives SQLite's locks to a process that cannot release them, and its closing
-there could undo what is written here. So a fork waits until no thread of this process uses the file.
+    no file           -> created with our tables
+    older version     -> tables dropped and created again (none has been released)
+    later version     -> HistoryError: upgrade dagnb
+    locked            -> waited for PATIENCE_S, then HistoryError
+    damaged           -> renamed to NAME.damaged-TIME-RANDOM, a new one begins
+    cannot be written -> HistoryError; runs go on without history
+
+A fork while a connection is open would copy SQLite's locks into a process that cannot release
+them, and closing the copy there could undo what is written here. So a fork waits until no thread
+of this process uses the file.
 """
 
 from __future__ import annotations
@@ -19,15 +27,17 @@ from pathlib import Path
 
 from dagnb.errors import HistoryError
 
+# Stored in the file as user_version; raise it with every change of _SCHEMA.
 VERSION = 3
+# Seconds to wait for a file that another process has locked: a client must not hang at its end.
 PATIENCE_S = 5.0
-"""so long a file is waited for that another process has locked"""
 
+# Seconds that a fork waits for threads that use the file.
 _FORK_S = 2.0
 _TABLES = ("runs", "samples", "acts", "birth")
 _DAMAGED = {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}
+# SQLite has no code for a sound file whose tables are not ours, only these words.
 _FOREIGN = ("no such table", "no such column", "already exists", "has no column")
-"""what SQLite says of a sound file whose tables are not ours"""
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +53,8 @@ create table samples (
 );
 create index samples_by_name on samples (name, id);
 create table acts (
-    id integer primary key autoincrement, run text, platform text, phase text, detail text, resources text,
-    n_bytes int, seconds real
+    id integer primary key autoincrement, run text, platform text, phase text, detail text,
+    resources text, n_bytes int, seconds real
 );
 create index acts_by_kind on acts (platform, phase, detail, id);
 create table birth (mark text);
@@ -53,32 +63,38 @@ create table birth (mark text);
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A transaction on the file, which is made when missing.
+    """Opens a transaction on the file, which is created when missing.
 
-    Raises HistoryError when it cannot be used, or was found to be damaged in the middle and was set aside.
+    Raises HistoryError when it cannot be used, or turned out to be damaged and was set aside.
     """
-    with _uses.one():
-        db, inode = None, 0
+    with _uses.one(), contextlib.ExitStack() as using:
+        inode = 0
         try:
-            db, inode = _connected(path)
+            db, inode = _connected(path, using)
             with db:
                 yield db
         except (sqlite3.Error, OSError) as error:
+            # A damaged file is set aside next, which waits until no connection is open.
+            using.close()
             raise HistoryError(_problem(path, inode, error)) from error
-        finally:
-            if db is not None:
-                db.close()
 
 
 def _problem(path: Path, inode: int, error: Exception) -> str:
-    """What is wrong with the history, and the cure; a damaged file is set aside. inode: 0 before it was open."""
+    """Returns the problem with the history, and the cure; sets a damaged file aside.
+
+    inode: of the file that was open, 0 if there was none.
+    """
     if inode and _is_damaged(error):
         with contextlib.suppress(OSError):
-            aside = _set_aside(path, inode)
-            return f"the history in {path} is damaged: {error}. It was set aside as {aside}; the next use begins anew."
+            aside = _set_aside(path, inode) or "another name by another process"
+            return (
+                f"the history in {path} is damaged: {error}. "
+                f"It was set aside as {aside}; the next use begins anew."
+            )
     code = _code(error)
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        cure = f"Another process has held it for {PATIENCE_S:g} s; see which with `fuser {path}`."
+        held = f"Another process has held it for {PATIENCE_S:g} s"
+        cure = f"{held}; see which with `fuser {path}`."
     elif code == sqlite3.SQLITE_FULL:
         cure = "Make room on that disk, or set DAGNB_HOME to a folder on another."
     else:
@@ -87,49 +103,71 @@ def _problem(path: Path, inode: int, error: Exception) -> str:
 
 
 def forget(db: sqlite3.Connection) -> None:
-    """Delete everything that is kept."""
+    """Deletes everything that is stored."""
     for table in _TABLES:
         db.execute(f"delete from {table}")  # noqa: S608  # names of ours
-    _create_schema(db)
+    # A new mark: processes that have read the old content must not go on using it.
+    _create_mark(db)
 
 
-# ---- the file ---------------------------------------------------------------------------------------------------
+# ---- the file ------------------------------------------------------------------------------------
 
 
-def _connected(path: Path) -> tuple[sqlite3.Connection, int]:
-    """A connection to a file with our tables, and the file's inode; a damaged one is set aside first."""
+def _connected(path: Path, using: contextlib.ExitStack) -> tuple[sqlite3.Connection, int]:
+    """Returns a connection to a file with our tables, and its inode; sets a damaged one aside.
+
+    using: closes the connection, and says then that the file is not in use any more.
+    """
     while True:
-        before = _inode(path)
-        db = sqlite3.connect(path, timeout=PATIENCE_S)
-        inode = _inode(path)
-        if before not in {
-            0,
-            inode,
-        }:  # set aside by another just now: which of both files is open is unknown
-            db.close()
-            continue
-        try:
-            _prepare(db, path)
-        except (sqlite3.Error, HistoryError) as error:
-            db.close()
-            if _inode(path) not in {0, inode}:
-                continue  # set aside meanwhile: what this connection met belongs partly to the new file
-            if not _is_damaged(error):
-                raise
-            if before:
-                aside = _set_aside(path, inode)
-                _log.warning(
-                    "the history in %s was damaged: %s. It was set aside as %s; a new one begins",
-                    path,
-                    error,
-                    aside,
-                )
-        else:
-            return db, inode
+        with contextlib.ExitStack() as attempt:
+            # Alone where the file has to be created: of several connections that switch a new file
+            # to a write-ahead log at once, each would wait for the others until it is busy.
+            had_file = path.exists()
+            attempt.enter_context(_locked(path, fcntl.LOCK_SH if had_file else fcntl.LOCK_EX))
+            had_file = path.exists()
+            db = attempt.enter_context(
+                contextlib.closing(sqlite3.connect(path, timeout=PATIENCE_S))
+            )
+            inode = _inode(path)
+            try:
+                _prepare(db, path)
+            except sqlite3.Error as error:
+                # Where there was no file before, an empty one of ours is there now.
+                if not (had_file and _is_damaged(error)):
+                    raise
+                damage = error
+            else:
+                using.push(attempt.pop_all())
+                return db, inode
+
+        aside = _set_aside(path, inode)
+        if aside:
+            _log.warning(
+                "the history in %s was damaged: %s. It was set aside as %s; a new one begins",
+                path,
+                damage,
+                aside,
+            )
+
+
+@contextlib.contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    """Holds a lock on the name of the file: shared while it is used, exclusive to set it aside.
+
+    SQLite finds the write-ahead log and its shared memory by the file's name. A connection that
+    outlived a renaming would mix those of the new file with the old one: lost runs, or SIGBUS.
+    """
+    with contextlib.ExitStack() as held:
+        # A file system that cannot be written to may still be read, and nothing is renamed there.
+        with contextlib.suppress(OSError):
+            lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            held.callback(os.close, lock)
+            fcntl.flock(lock, how)
+        yield
 
 
 def _inode(path: Path) -> int:
-    """0 where there is no file."""
+    """Returns the inode of the file, 0 where there is none."""
     try:
         return path.stat().st_ino
     except FileNotFoundError:
@@ -137,9 +175,11 @@ def _inode(path: Path) -> int:
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    with contextlib.suppress(OSError):  # a file system that cannot be written to may still be read
+    # A file system that cannot be written to may still be read.
+    with contextlib.suppress(OSError):
         path.chmod(0o600)
-    db.execute("pragma synchronous = normal")  # a power cut may take the last run, never the file
+    # A power cut may lose the last run, never the file; "full" would sync at each run.
+    db.execute("pragma synchronous = normal")
     version = _version(db)
     if version > VERSION:
         raise HistoryError(
@@ -147,29 +187,34 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             "Upgrade dagnb, or move that file away."
         )
     if version < VERSION:
-        _begin(db)
+        _create_tables(db)
 
 
 def _is_damaged(error: Exception) -> bool:
-    is_foreign = isinstance(error, sqlite3.OperationalError) and any(
-        said in str(error) for said in _FOREIGN
-    )
-    return _code(error) in _DAMAGED or is_foreign
+    if _code(error) in _DAMAGED:
+        return True
+    if not isinstance(error, sqlite3.OperationalError):
+        return False
+    return any(words in str(error) for words in _FOREIGN)
 
 
 def _code(error: Exception) -> int:
-    """SQLite's number for the kind of error, which is the low byte of the whole; 0 for other errors."""
+    """Returns SQLite's number for the kind of error; 0 for other errors."""
+    # The low byte: the others say more of the cause, and there are many of them.
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF
 
 
 def _set_aside(path: Path, inode: int) -> str:
-    """Rename the file with all that belongs to it, unless another process just did. Returns its new name."""
-    aside = f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(2)}"
-    with (path.parent / f"{path.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists() or path.stat().st_ino != inode:
-            return "another name by another process"
+    """Renames the file with all that belongs to it. Returns its new name, '' if it is gone."""
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    aside = f"{path.name}.damaged-{stamp}-{secrets.token_hex(2)}"
+    with _locked(path, fcntl.LOCK_EX):
+        # Of several that saw the damage, only the first may rename: the second would set the new
+        # file aside.
+        if _inode(path) != inode:
+            return ""
+        # The file itself goes last: before, a new one could find the old write-ahead log.
         for suffix in ("-wal", "-shm", ""):
             with contextlib.suppress(FileNotFoundError):
                 path.with_name(path.name + suffix).rename(path.with_name(aside + suffix))
@@ -181,30 +226,36 @@ def _version(db: sqlite3.Connection) -> int:
     return version
 
 
-def _begin(db: sqlite3.Connection) -> None:
-    """Make the tables, unless somebody else just did. What was written before the first release is dropped."""
+def _create_tables(db: sqlite3.Connection) -> None:
+    """Creates the tables, unless another process just did."""
+    # Readers do not block the writer, and a kill leaves a readable file.
     db.execute("pragma journal_mode = wal")
     with db:
+        # The write lock at once: a transaction that begins as reader would fail when it upgrades.
         db.execute("begin immediate")
-        if (version := _version(db)) == VERSION:
+        version = _version(db)
+        if version == VERSION:
             return
-        for table in _TABLES if version else ():
-            db.execute(f"drop table if exists {table}")
+        # Versions from before the first release are dropped.
+        if version:
+            for table in _TABLES:
+                db.execute(f"drop table if exists {table}")
+        # Not executescript, which would commit first.
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
-        _create_schema(db)
+        _create_mark(db)
         db.execute(f"pragma user_version = {VERSION}")
 
 
-def _create_schema(db: sqlite3.Connection) -> None:
+def _create_mark(db: sqlite3.Connection) -> None:
     db.execute("insert into birth values (?)", (secrets.token_hex(8),))
 
 
-# ---- forks ------------------------------------------------------------------------------------------------------
+# ---- forks ---------------------------------------------------------------------------------------
 
 
 class _Uses:
-    """How many threads of this process use the file just now."""
+    """The number of threads of this process that use the file just now."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -212,7 +263,7 @@ class _Uses:
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
-        """Count as one of them; a fork that is under way is waited for."""
+        """Counts as one of them; waits for a fork that is under way."""
         with self._changed:
             self._n += 1
         try:
@@ -223,16 +274,17 @@ class _Uses:
                 self._changed.notify_all()
 
     def before_fork(self) -> None:
-        """Wait until there are none, but not for ever, and let none begin."""
+        """Waits until there are none, and lets none begin."""
         self._changed.acquire()
+        # Not for ever: a thread that forks inside a use of its own would wait for itself.
         self._changed.wait_for(lambda: not self._n, timeout=_FORK_S)
 
     def after_fork_here(self) -> None:
-        """Let them begin again."""
+        """Lets them begin again."""
         self._changed.release()
 
     def after_fork_in_child(self) -> None:
-        """Begin anew: no thread of the parent lives here."""
+        """Begins anew: threads of the parent do not exist in the child."""
         self.__init__()  # type: ignore[misc]  # exactly that
 
 

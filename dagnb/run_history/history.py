@@ -1,7 +1,12 @@
-"""What past runs taught, in one SQLite file: samples of functions, acts of platforms, whole runs for replays.
+"""The measurements of past runs, in one SQLite file.
 
-Written by whoever sees a run end first, the client or the agent; who comes second adds nothing. SQLite because it is in
-every Python, survives a kill at any moment, and lets several processes write.
+    samples   of functions: durations and sizes of single tasks     -> prediction
+    acts      of platforms: starts, transfers, round trips          -> costs of a platform
+    runs      whole runs: description and trace                     -> replays, comparisons
+
+The client or the agent records a run, whichever sees it end first; the second call changes nothing.
+SQLite because it is in every Python, survives a kill at any moment, and lets several processes
+write.
 """
 
 from __future__ import annotations
@@ -29,19 +34,23 @@ from dagnb.trace.sample import Sample, samples
 from dagnb.trace.span import Phase, packed, unpacked
 from dagnb.trace.trace import Trace
 
+# Whole runs stored; older ones are dropped.
 RUNS = 1_000
-"""whole runs kept, newest first"""
+# And no more bytes of them, packed: runs of many tasks are large.
 RUN_BYTES = 256 * 2**20
-"""and no more than so many bytes of them, packed"""
+# Samples stored of each function.
 SAMPLES = 2_000
-"""of each function"""
+# Acts stored of each kind (phase, and whether a start was cold) on each platform.
 ACTS = 300
-"""of each kind (phase, and whether a start was cold) on each platform"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """One line of the history. makespan_s: real. p10_s, p50_s, p90_s: foretold, None where nobody said."""
+    """One run in the history.
+
+    makespan_s: measured. p10_s, p50_s, p90_s: its forecast, None where there was none.
+    state: the value of a RunState.
+    """
 
     run: str
     name: str
@@ -57,85 +66,74 @@ class HistoryEntry:
 
     @property
     def in_band(self) -> bool | None:
-        """Whether it took as long as was foretold for 8 of 10; None where nobody said, or it did not end well."""
+        """True if it took as long as forecast for 8 in 10 runs.
+
+        None without forecast, or if it did not end well.
+        """
         if self.p10_s is None or self.p90_s is None or self.state != RunState.OK.value:
             return None
         return self.p10_s <= self.makespan_s <= self.p90_s
 
 
 class History:
-    """Opened for each use: no connection is held while nobody reads or writes."""
+    """The history file; opened for each use, so no connection is held between calls."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """By default the user's own, in the data directory. Raises HistoryError when there can be none."""
+        """Takes the user's own file by default, in the data directory.
+
+        Raises HistoryError when there can be none.
+        """
         try:
             self.path = path if path is not None else data_directory() / "history.sqlite"
         except ConfigError as error:
             raise HistoryError(f"there is no history of runs: {error}") from error
 
     def record(self, run: str, description: RunDescription, state: RunState, trace: Trace) -> bool:
-        """Keep a run that is over. False: it is known. Raises HistoryError."""
+        """Stores a run that is over. Returns False if it was stored before. Raises HistoryError."""
+        # Packing a large trace takes half a second: not for a run that is known.
         if self.knows(run):
             return False
         resources = [description.needs_of(step) for step in range(len(description.names))]
-        taught = (
-            samples(trace, description.codes, description.functions, resources, description.keys)
-            if description.codes
-            else ()
-        )
-        blob = _blob(trace)
+        measured: Sequence[Sample] = ()
+        if description.codes:
+            measured = samples(
+                trace, description.codes, description.functions, resources, description.keys
+            )
+        platform_acts = [_act_row(act) for act in acts(trace, resources)]
+        row = _run_row(run, description, state, trace)
+
         with self._open() as db:
-            row = (
-                run,
-                description.name,
-                description.planner,
-                description.platform,
-                state.value,
-                trace.submitted_s,
-                trace.makespan_s,
-            )
-            p50_s = description.forecast.p50_s if description.forecast is not None else None
             kept = db.execute(
-                "insert or ignore into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *row,
-                    p50_s,
-                    len(description.names),
-                    description.meta,
-                    blob,
-                    len(blob) + len(description.meta),
-                ),
+                "insert or ignore into runs values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row
             )
+            # Another process recorded it since.
             if not kept.rowcount:
                 return False
             db.executemany(
                 "insert into samples values (null, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(run, *_row(sample)) for sample in taught],
+                [(run, *_sample_row(sample)) for sample in measured],
             )
-            seen = [_act_row(act) for act in acts(trace, resources)]
             db.executemany(
                 "insert into acts values (null, ?, ?, ?, ?, ?, ?, ?)",
-                [(run, description.platform, *act) for act in seen],
+                [(run, description.platform, *act) for act in platform_acts],
             )
-            _prune(
-                db,
-                {sample.name for sample in taught},
-                description.platform,
-                {act[:2] for act in seen},
-            )
+            names = {sample.name for sample in measured}
+            _prune(db, names, description.platform, {act[:2] for act in platform_acts})
         return True
 
     def knows(self, run: str) -> bool:
-        """Whether this run is kept. Raises HistoryError."""
+        """Returns True if this run is stored. Raises HistoryError."""
         with self._open() as db:
             return db.execute("select 1 from runs where run = ?", (run,)).fetchone() is not None
 
     def runs(self, limit: int = 100) -> list[HistoryEntry]:
-        """The newest runs, newest first."""
+        """Returns the newest runs, newest first."""
         with self._open() as db:
+            # Lists need two numbers of the description, which may be megabytes: SQLite reads them.
             rows = db.execute(
-                "select run, name, planner, platform, state, submitted_at, makespan_s, p50_s, n_steps,"
-                " json_extract(story, '$.forecast.p10_s'), json_extract(story, '$.forecast.p90_s')"
+                "select run, name, planner, platform, state, submitted_at, makespan_s, p50_s,"
+                " n_steps, json_extract(story, '$.forecast.p10_s'),"
+                " json_extract(story, '$.forecast.p90_s')"
                 " from runs order by submitted_at desc limit ?",
                 (limit,),
             ).fetchall()
@@ -143,66 +141,73 @@ class History:
         return [HistoryEntry(**dict(zip(names, row, strict=True))) for row in rows]
 
     def run(self, run: str) -> tuple[RunDescription, Trace]:
-        """A whole run. Raises RunMissingError, HistoryError."""
+        """Returns a whole run. Raises RunMissingError, HistoryError."""
         with self._open() as db:
             row = db.execute("select story, trace from runs where run = ?", (run,)).fetchone()
         if row is None:
             raise RunMissingError(run)
         try:
-            return RunDescription.read(row[0]), _trace(row[1])
+            return RunDescription.read(row[0]), _unpacked_trace(row[1])
         except (zlib.error, ValueError, KeyError, TypeError) as error:
-            raise HistoryError(
-                f"run {run} is kept in {self.path} and cannot be read: {error!r}. Run it again."
-            ) from error
+            problem = f"run {run} is kept in {self.path} and cannot be read: {error!r}"
+            raise HistoryError(f"{problem}. Run it again.") from error
 
     def samples(self, names: Sequence[str], after: int = 0) -> tuple[list[list[Sample]], int]:
-        """What runs taught of functions of these names, run by run, oldest first; and the number to ask after next."""
+        """Returns the samples of functions of these names, run by run, oldest first.
+
+        after: number of the last sample that is known. The second value is that of the last one
+        returned, to be passed next time.
+        """
         with self._open() as db:
             rows = db.execute(
-                "select id, run, function, name, resources, input_bytes, output_bytes, load_s, run_s, dump_s,"
-                " ended_at, key from samples where id > ? and name in (select value from json_each(?)) order by id",
+                "select id, run, function, name, resources, input_bytes, output_bytes, load_s,"
+                " run_s, dump_s, ended_at, key from samples"
+                " where id > ? and name in (select value from json_each(?)) order by id",
                 (after, json.dumps(list(names))),
             ).fetchall()
-        found: dict[str, list[Sample]] = {}
+        runs: dict[str, list[Sample]] = {}
         for _, run, *row in rows:
-            found.setdefault(run, []).append(_sample(row))
-        return list(found.values()), rows[-1][0] if rows else after
+            runs.setdefault(run, []).append(_sample(row))
+        return list(runs.values()), rows[-1][0] if rows else after
 
     def acts(self, platform: str, after: int = 0) -> tuple[list[Act], int]:
-        """What is kept of the acts of a platform, newest first; and the number to ask after next."""
+        """Returns the acts of a platform, newest first; after, second value: as of `samples`."""
         with self._open() as db:
             rows = db.execute(
-                "select id, phase, detail, resources, n_bytes, seconds from acts where platform = ? and id > ?"
-                " order by id desc",
+                "select id, phase, detail, resources, n_bytes, seconds from acts"
+                " where platform = ? and id > ? order by id desc",
                 (platform, after),
             ).fetchall()
-        found = [
-            Act(
+        platform_acts = []
+        for _, phase, detail, text, n_bytes, seconds in rows:
+            act = Act(
                 phase=Phase(phase),
                 detail=detail,
-                resources=_resources(told),
+                resources=_resources(text),
                 n_bytes=n_bytes,
                 seconds=seconds,
             )
-            for _, phase, detail, told, n_bytes, seconds in rows
-        ]
-        return found, rows[0][0] if rows else after
+            platform_acts.append(act)
+        return platform_acts, rows[0][0] if rows else after
 
     def functions(self) -> list[tuple[str, int]]:
-        """(name, samples kept) of every function known, by name."""
+        """Returns (name, samples stored) of every known function, by name."""
         with self._open() as db:
             return db.execute(
                 "select name, count(*) from samples group by name order by name"
             ).fetchall()
 
     def birth(self) -> str:
-        """A mark that stays as long as nothing is forgotten: what was read under another is no longer true."""
+        """Returns a mark that stays until everything is forgotten.
+
+        Content that was read under another mark is no longer true.
+        """
         with self._open() as db:
             mark: str = db.execute("select mark from birth").fetchone()[0]
         return mark
 
     def forget(self) -> None:
-        """Delete everything."""
+        """Deletes everything."""
         with self._open() as db:
             forget(db)
 
@@ -211,9 +216,13 @@ class History:
 
 
 def _prune(
-    db: sqlite3.Connection, names: set[str], platform: str, kinds: set[tuple[object, ...]]
+    db: sqlite3.Connection,
+    names: set[str],
+    platform: str,
+    kinds: set[tuple[object, ...]],
 ) -> None:
-    """Only the newest stay. kinds: (phase, detail) of acts."""
+    """Deletes all but the newest samples, acts and runs. kinds: (phase, detail) of acts."""
+    # Only of what this run added to: the rest was pruned before.
     for name in names:
         db.execute(
             "delete from samples where name = ? and id <= (select id from samples where name = ?"
@@ -222,56 +231,73 @@ def _prune(
         )
     for kind in kinds:
         db.execute(
-            "delete from acts where platform = ? and phase = ? and detail = ? and id <= (select id from acts"
-            " where platform = ? and phase = ? and detail = ? order by id desc limit 1 offset ?)",
+            "delete from acts where platform = ? and phase = ? and detail = ? and id <="
+            " (select id from acts where platform = ? and phase = ? and detail = ?"
+            " order by id desc limit 1 offset ?)",
             (platform, *kind, platform, *kind, ACTS),
         )
+    # Counting uses the index runs_by_time; the window over all runs is only needed at a limit.
     count, total = db.execute("select count(*), sum(n_bytes) from runs").fetchone()
     if count > RUNS or total > RUN_BYTES:
+        # The newest run stays even if it alone is larger than all may be.
         db.execute(
-            "delete from runs where run in (select run from (select run, row_number() over newest as place,"
-            " sum(n_bytes) over newest as total from runs"
-            " window newest as (order by submitted_at desc, run desc)) where place > ? or (total > ? and place > 1))",
+            "delete from runs where run in (select run from"
+            " (select run, row_number() over newest as place, sum(n_bytes) over newest as total"
+            " from runs window newest as (order by submitted_at desc, run desc))"
+            " where place > ? or (total > ? and place > 1))",
             (RUNS, RUN_BYTES),
         )
 
 
-def _blob(trace: Trace) -> bytes:
-    """A tenth of what its JSON takes, in a tenth of the time."""
-    told = [trace.names, trace.submitted_s, trace.finished_s, packed(trace.spans)]
-    return zlib.compress(msgpack.packb(told), 6)
+def _packed_trace(trace: Trace) -> bytes:
+    """Returns the trace in a tenth of what its JSON takes, in a tenth of the time."""
+    parts = [trace.names, trace.submitted_s, trace.finished_s, packed(trace.spans)]
+    return zlib.compress(msgpack.packb(parts), 6)
 
 
-def _trace(blob: bytes) -> Trace:
+def _unpacked_trace(blob: bytes) -> Trace:
     names, submitted_s, finished_s, spans = msgpack.unpackb(zlib.decompress(blob))
     return Trace.of(unpacked(spans), names, submitted_s=submitted_s, finished_s=finished_s)
 
 
-def _row(sample: Sample) -> tuple[object, ...]:
+def _run_row(
+    run: str, description: RunDescription, state: RunState, trace: Trace
+) -> tuple[object, ...]:
+    """Returns the columns of the table `runs`, in their order."""
+    blob = _packed_trace(trace)
+    p50_s = description.forecast.p50_s if description.forecast is not None else None
+    n_bytes = len(blob) + len(description.meta)
+    times = (trace.submitted_s, trace.makespan_s, p50_s)
+    texts = (run, description.name, description.planner, description.platform, state.value)
+    return (*texts, *times, len(description.names), description.meta, blob, n_bytes)
+
+
+def _sample_row(sample: Sample) -> tuple[object, ...]:
     times = (sample.load_s, sample.run_s, sample.dump_s, sample.ended_at, sample.key)
     sizes = (sample.input_bytes, sample.output_bytes)
-    return (sample.function, sample.name, _told(sample.resources), *sizes, *times)
+    return (sample.function, sample.name, _resources_text(sample.resources), *sizes, *times)
 
 
 def _act_row(act: Act) -> tuple[object, ...]:
-    return act.phase.value, act.detail, _told(act.resources), act.n_bytes, act.seconds
+    return act.phase.value, act.detail, _resources_text(act.resources), act.n_bytes, act.seconds
 
 
 def _sample(row: Sequence[Any]) -> Sample:
     names = [field.name for field in fields(Sample)]
-    told: dict[str, Any] = dict(zip(names, row, strict=True))
-    return Sample(**told | {"resources": _resources(told["resources"])})
+    values: dict[str, Any] = dict(zip(names, row, strict=True))
+    return Sample(**values | {"resources": _resources(values["resources"])})
 
 
-def _told(resources: Resources) -> str:
+def _resources_text(resources: Resources) -> str:
     return json.dumps(
         [resources.cpus, resources.memory_mb, resources.requirements, resources.network]
     )
 
 
+# Thousands of samples name the same few resources.
 @functools.lru_cache(maxsize=1_000)
-def _resources(told: str) -> Resources:
-    cpus, memory_mb, requirements, network = json.loads(told)
+def _resources(text: str) -> Resources:
+    cpus, memory_mb, requirements, network = json.loads(text)
     return Resources(
         cpus=cpus, memory_mb=memory_mb, requirements=tuple(requirements), network=network
     )

@@ -1,4 +1,4 @@
-"""Every run that is known: those that the store holds, and those that the history keeps."""
+"""All known runs: those in the store, and those in the history."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ _log = logging.getLogger(__name__)
 
 
 def kept_runs() -> list[HistoryEntry]:
-    """The runs of the user's history; none where it cannot be read, for those of the store are found without."""
+    """Returns the runs of the user's history; none where it cannot be read."""
     try:
         return History().runs(RUNS)
     except HistoryError as error:
-        _log.warning("only runs of the store are looked at: %s", error)
+        # Runs of the store can be listed without it.
+        _log.warning("the history cannot be read, so only runs in the store are listed: %s", error)
         return []
 
 
 def known_runs(stored: Iterable[RunLine], kept: Iterable[HistoryEntry]) -> list[KnownRun]:
-    """Both lists as one, newest first; a run that stands in both is there once."""
-    in_history = {line.run: line for line in kept}
-    known = [
-        KnownRun(
+    """Returns both lists as one, newest first, each run once."""
+    in_history = {entry.run: entry for entry in kept}
+    known = []
+    for line in stored:
+        # Where both have a run the store counts: its state is the current one.
+        run = KnownRun(
             run=line.run,
             name=line.name,
             state=line.state,
             submitted_at=line.submitted_at,
             is_kept=in_history.pop(line.run, None) is not None,
         )
-        for line in stored
-    ]
-    known += [
-        KnownRun(
-            run=line.run,
-            name=line.name,
-            state=RunState(line.state),
-            submitted_at=line.submitted_at,
+        known.append(run)
+    for entry in in_history.values():
+        run = KnownRun(
+            run=entry.run,
+            name=entry.name,
+            state=RunState(entry.state),
+            submitted_at=entry.submitted_at,
             is_stored=False,
             is_kept=True,
         )
-        for line in in_history.values()
-    ]
+        known.append(run)
     return newest_first(known)

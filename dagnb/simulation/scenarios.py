@@ -27,17 +27,17 @@ _SCORE_90 = NormalDist().inv_cdf(0.9)
 
 def scenarios(costs: Costs, n_tasks: int, n: int, seed: int = 0) -> Iterator[Costs]:
     """n price lists as reality may turn out, equally likely. n 1 is the median one. O(n_tasks) each."""
-    if n == 1 or costs.doubt.is_certain:
+    if n == 1 or costs.uncertainty.is_certain:
         for _ in range(n):
             yield costs
         return
     for number in range(n):
-        shared = math.exp(costs.doubt.batch * NormalDist().inv_cdf((number + 0.5) / n))
+        shared = math.exp(costs.uncertainty.batch * NormalDist().inv_cdf((number + 0.5) / n))
         yield _drawn(costs, n_tasks, shared, random.Random(f"{seed}/{number}"))
 
 
 def _drawn(costs: Costs, n_tasks: int, shared: float, chance: random.Random) -> Costs:
-    doubt = costs.doubt
+    doubt = costs.uncertainty
     run_s = {
         task: costs.run(task) * shared * math.exp(doubt.of(task) * chance.gauss(0.0, 1.0))
         for task in range(n_tasks)
@@ -64,7 +64,7 @@ def forecast(
 def quantiles(found: list[float], costs: Costs, *, known: float = 0.0) -> Forecast:
     """Of makespans, ascending. Of one they are itself and what the shared factor alone does to it."""
     if len(found) == 1:
-        reach = math.exp(_SCORE_90 * costs.doubt.batch)
+        reach = math.exp(_SCORE_90 * costs.uncertainty.batch)
         p10, p50, p90 = found[0] / reach, found[0], found[0] * reach
     else:
         p10, p50, p90 = (quantile(found, p) for p in (0.1, 0.5, 0.9))
@@ -73,13 +73,13 @@ def quantiles(found: list[float], costs: Costs, *, known: float = 0.0) -> Foreca
 
 def affordable(plan: Plan, costs: Costs) -> int:
     """How many scenarios STEPS allow, 1 to MOST; 1 where nothing is in doubt."""
-    return 1 if costs.doubt.is_certain else max(1, min(MOST, STEPS // len(plan.steps)))
+    return 1 if costs.uncertainty.is_certain else max(1, min(MOST, STEPS // len(plan.steps)))
 
 
 def makespans(plan: Plan, costs: Costs, pool: Pool, n: int | None = None) -> list[float]:
     """In each of n scenarios, ascending; None takes as many as are affordable; 1 where nothing is in doubt."""
     n = affordable(plan, costs) if n is None else n
-    drawn = scenarios(costs, len(plan.dag), 1 if costs.doubt.is_certain else n)
+    drawn = scenarios(costs, len(plan.dag), 1 if costs.uncertainty.is_certain else n)
     layout = layout_for(plan, pool)
     return sorted(outcome(plan, priced, pool, layout).makespan_s for priced in drawn)
 

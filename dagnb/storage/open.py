@@ -6,12 +6,13 @@ import os
 from urllib.parse import urlsplit
 
 from dagnb.errors import ConfigError
+from dagnb.protocol.invocation import Invocation
 from dagnb.storage.interface import Store
 from dagnb.storage.memory import MemoryStore
 from dagnb.storage.redis import RedisStore
 from dagnb.storage.redis_link import without_secrets
 
-__all__ = ["MEMORY_URL", "open_store", "without_secrets"]
+__all__ = ["MEMORY_URL", "open_store", "open_store_of", "without_secrets"]
 
 MEMORY_URL = "memory://"
 
@@ -53,4 +54,18 @@ async def open_store(
         )
     return await RedisStore.open(
         url, namespace=namespace, allow_insecure=allow_insecure, allow_eviction=allow_eviction
+    )
+
+
+async def open_store_of(invocation: Invocation) -> Store:
+    """Returns the store of an invocation, as its workers and hosts open it. Raises StorageError.
+
+    The server is not checked again: the client that submitted the run decided whether a server
+    without a password, or one that may delete keys, is good enough.
+    """
+    return await open_store(
+        invocation.store,
+        namespace=invocation.namespace,
+        allow_insecure=True,
+        allow_eviction=True,
     )

@@ -7,15 +7,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
 
 from dagnb.graph.brief import number
-from dagnb.graph.node import verbs
+from dagnb.graph.client_hook import Shown
 from dagnb.trace.span import MOVING, Phase, Span
 
 
 @dataclass(frozen=True)
-class Trace:
+class Trace(Shown):
     """Spans sorted by begin, with the two moments that define the makespan, both by the store's clock.
 
     submitted_s: the submission was accepted. finished_s: the last sink was committed, or the run ended otherwise.
@@ -116,8 +115,3 @@ class Trace:
         """A trace of these spans, sorted."""
         ordered = sorted(spans, key=lambda s: (s.begin_s, s.end_s, s.worker, s.task))
         return cls(tuple(ordered), tuple(names), submitted_s, finished_s)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The timeline."""
-        bundle: dict[str, str] = verbs["show"](self)
-        return bundle

@@ -10,13 +10,17 @@ from dagnb.views.markup import element, number
 from dagnb.views.wording import seconds_text
 
 _STEPS_S = (15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400)
+"""round distances of ticks, where powers of ten would give odd minutes or hours"""
+
+_DAY_S = 86400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     """Seconds and lanes to pixels.
 
-    left, right: x of second 0 and of span_s. top: y of lane 0. work, traffic: heights of its rows; gap: below them.
+    left, right: x of second 0 and of span_s. top: y of lane 0. work, traffic: heights of a lane's
+    two rows. gap: height below them.
     """
 
     span_s: float
@@ -31,6 +35,7 @@ class Scale:
     @property
     def per_s(self) -> float:
         """Pixels a second."""
+        # Any scale will do for a trace without length: all is at second 0.
         return (self.right - self.left) / self.span_s if self.span_s > 0 else 1.0
 
     @property
@@ -39,16 +44,18 @@ class Scale:
         return self.y(max(self.n_lanes, 1)) - self.gap
 
     def x(self, second: float) -> float:
-        """Where a moment is."""
+        """The x of a moment."""
         return self.left + second * self.per_s
 
     def y(self, lane: int) -> float:
-        """Where a lane begins."""
+        """The y at which a lane begins."""
         return self.top + lane * (self.work + self.traffic + self.gap)
 
 
 def ticks(span_s: float, n: int = 8) -> tuple[float, ...]:
-    """Round moments from 0 to span_s, about n of them: 1, 2 or 5 of a power of ten, or round minutes, hours and days.
+    """About n round moments from 0 to span_s.
+
+    They are 1, 2 or 5 of a power of ten apart, or a round number of minutes, hours or days.
 
     >>> ticks(3.2)
     (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
@@ -61,12 +68,19 @@ def ticks(span_s: float, n: int = 8) -> tuple[float, ...]:
         steps = [power * k for k in (1, 2, 5, 10)]
     else:
         steps = [float(step) for step in _STEPS_S]
-    step = next((s for s in steps if s >= rough * 0.8), math.ceil(rough / 86400) * 86400.0)
-    return tuple(round(i * step, 9) for i in range(int(span_s / step + 1e-9) + 1))
+
+    whole_days = math.ceil(rough / _DAY_S) * _DAY_S
+    # A step may be a fifth too short: a few ticks more read better than half as many.
+    step = next((s for s in steps if s >= rough * 0.8), whole_days)
+    n_steps = int(span_s / step + 1e-9)  # the summand: 0.3 / 0.1 is 2.9999999999999996
+    return tuple(round(i * step, 9) for i in range(n_steps + 1))
 
 
 def axis(scale: Scale, *, is_labelled: bool = True) -> str:
-    """Grid lines with their moments above, unless another axis above them says these."""
+    """Draw a grid line for each tick, with its moment above.
+
+    is_labelled: False below another picture whose axis says the same moments.
+    """
     moments = ticks(scale.span_s)
     step = moments[1] if len(moments) > 1 else scale.span_s
     drawn = []
@@ -76,8 +90,11 @@ def axis(scale: Scale, *, is_labelled: bool = True) -> str:
         drawn.append(element("path", d=line, class_="tick stroke-line", stroke_width=1))
         if not is_labelled:
             continue
+
         text = _moment(moment, step)
-        side = "end" if x + text_width(text, 10.5) / 2 > scale.right + 12 else "mid"
+        # The last label ends at its line where half of it would stick out of the picture.
+        sticks_out = x + text_width(text, 10.5) / 2 > scale.right + 12
+        side = "end" if sticks_out else "mid"
         drawn.append(words(x, scale.top - 11, text, look=f"small fill-dim {side}"))
     return "".join(drawn)
 
@@ -88,22 +105,27 @@ def _moment(moment: float, step: float) -> str:
         return f"{moment * 1e6:g} µs"
     if step < 0.1:
         return f"{moment * 1e3:g} ms"
-    return f"{moment:g} s" if step < 15 else seconds_text(moment)
+    if step < 15:
+        return f"{moment:g} s"
+    return seconds_text(moment)
 
 
-def mark(scale: Scale, moment: float, what: str, role: str, *, row: int) -> str:
-    """A dashed line at a moment, named below the lanes in this row."""
+def mark(scale: Scale, moment: float, name: str, role: str, *, row: int) -> str:
+    """Draw a dashed line at a moment, with its name and time below the lanes.
+
+    role: of the palette, for the colour. row: of names, counted from 0, so that two do not overlap.
+    """
     x = scale.x(moment)
     low = scale.bottom + 6 + 13 * row
-    d = f"M{number(x)} {number(scale.top - 6)}V{number(low)}"
-    text = f"{what} {seconds_text(moment)}"
     line = element(
-        "path", d=d, class_=f"mark stroke-{role}", stroke_width=1.2, stroke_dasharray="4 3"
+        "path",
+        d=f"M{number(x)} {number(scale.top - 6)}V{number(low)}",
+        class_=f"mark stroke-{role}",
+        stroke_width=1.2,
+        stroke_dasharray="4 3",
     )
-    fits = x - text_width(text, 10.5) > 8
-    return line + words(
-        x - 4 if fits else x + 4,
-        low + 6,
-        text,
-        look=f"small fill-dim {'end' if fits else ''}".strip(),
-    )
+    text = f"{name} {seconds_text(moment)}"
+    # Left of its line, where the bars are behind it; right of it when there is no room on the left.
+    if x - text_width(text, 10.5) > 8:
+        return line + words(x - 4, low + 6, text, look="small fill-dim end")
+    return line + words(x + 4, low + 6, text, look="small fill-dim")

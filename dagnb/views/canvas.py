@@ -15,12 +15,17 @@ MARGIN = 16.0
 LEGEND_ROW = 20.0
 """pixels from one row of the legend to the next"""
 
+SMALL = 10.5
+"""font size, in pixels, of words with the class `small`"""
+
 _FONT = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif"
 TYPE = (
-    f".dagnb text{{font:12px {_FONT}}}.dagnb .strong{{font-weight:600}}.dagnb .small{{font-size:10.5px}}"
+    f".dagnb text{{font:12px {_FONT}}}"
+    ".dagnb .strong{font-weight:600}"
+    f".dagnb .small{{font-size:{SMALL}px}}"
     ".dagnb .mid{text-anchor:middle}.dagnb .end{text-anchor:end}"
 )
-"""how words and marks look, for whoever draws without a style sheet of its own"""
+"""style of the words in pictures, for pages that have no other style sheet"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +38,7 @@ class LegendEntry:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a picture, drawn from its own corner at 0, 0."""
+    """A part of a picture, drawn from its own corner at 0, 0; sizes in pixels."""
 
     body: str
     width: float
@@ -41,18 +46,24 @@ class Piece:
 
 
 def stacked(*pieces: Piece, label: str, is_styled: bool = True) -> str:
-    """Pieces below one another as one SVG file."""
-    parts, y = [], 0.0
+    """Draw pieces below one another as one SVG file."""
+    parts = []
+    y = 0.0
     for piece in pieces:
-        parts.append(
-            element("g", piece.body, transform=f"translate(0,{number(y)})") if y else piece.body
-        )
+        if y:
+            parts.append(element("g", piece.body, transform=f"translate(0,{number(y)})"))
+        else:
+            parts.append(piece.body)
         y += piece.height
-    return sheet(max(piece.width for piece in pieces), y, label, *parts, is_styled=is_styled)
+    width = max(piece.width for piece in pieces)
+    return sheet(width, y, label, *parts, is_styled=is_styled)
 
 
 def sheet(width: float, height: float, label: str, *body: str, is_styled: bool = True) -> str:
-    """A whole SVG file. It shrinks with a narrow page, but never below a size that can be read."""
+    """A whole SVG file. It shrinks with a narrow page, but never below a size that can be read.
+
+    is_styled: False inside a page that has our style sheet already.
+    """
     return element(
         "svg",
         element("style", style() + TYPE) if is_styled else "",
@@ -65,6 +76,7 @@ def sheet(width: float, height: float, label: str, *body: str, is_styled: bool =
         width=width,
         height=height,
         viewBox=f"0 0 {width:g} {height:g}",
+        # At 70 % of its size the smallest words have 7 pixels; a narrower page scrolls instead.
         style=f"max-width:max(100%,{round(width * 0.7)}px);height:auto",
     )
 
@@ -72,29 +84,39 @@ def sheet(width: float, height: float, label: str, *body: str, is_styled: bool =
 def words(
     x: float, y: float, text: str, *, look: str = "fill-ink", room: float | None = None
 ) -> str:
-    """A line of text with its base line at y, shortened to `room` pixels. look: classes; `small` makes it so."""
-    size = 10.5 if "small" in look.split() else 12.0
-    shown = text if room is None else fitted(text, room, size)
-    return element("text", escaped(shown), x=x, y=y, class_=look)
+    """Draw a line of text with its base line at y, shortened to `room` pixels.
+
+    look: classes of the style sheet; `small` draws smaller words.
+    """
+    size = SMALL if "small" in look.split() else 12.0
+    if room is not None:
+        text = fitted(text, room, size)
+    return element("text", escaped(text), x=x, y=y, class_=look)
 
 
 def text_width(text: str, size: float = 12.0) -> float:
-    """Pixels a text takes at most, guessed: whoever reads it brings the font."""
+    """Pixels that a text takes at most.
+
+    A guess from classes of letters: the font is the reader's, so widths cannot be measured here.
+    """
     units = 0.0
     for character in text:
         if character in "iljtf.,:;|'!()[] ":
             units += 0.4
         elif unicodedata.east_asian_width(character) in "WF":
             units += 1.0
+        elif character in "mwMW@%":
+            units += 0.95
         else:
-            units += 0.95 if character in "mwMW@%" else 0.65
+            units += 0.65
     return units * size
 
 
 def fitted(text: str, room: float, size: float = 12.0) -> str:
-    """The text, its middle left out until it fits."""
+    """The text, its middle left out until it fits into `room` pixels."""
     limit = len(text)
     shown = text
+    # Three characters stay in any case: an empty label would look like a mistake.
     while limit > 3 and text_width(shown, size) > room:
         limit -= 1
         shown = shortened(text, limit)
@@ -102,7 +124,9 @@ def fitted(text: str, room: float, size: float = 12.0) -> str:
 
 
 def wrapped(text: str, room: float, size: float = 12.0) -> list[str]:
-    """An enumeration in lines of `room` pixels at most, broken after commas; a longer part has a line of its own.
+    """Break an enumeration after commas into lines of at most `room` pixels.
+
+    A part that is longer than that has a line of its own.
 
     >>> wrapped("one cause, another cause", 90)
     ['one cause,', 'another cause']
@@ -118,7 +142,7 @@ def wrapped(text: str, room: float, size: float = 12.0) -> list[str]:
 
 
 def tooltip(*lines: str) -> str:
-    """What a browser shows while the pointer rests on the element around it."""
+    """Text that a browser shows while the pointer rests on the element around it."""
     return element("title", escaped("\n".join(lines)))
 
 
@@ -130,13 +154,22 @@ def chip(colour: str) -> str:
 def legend(
     entries: Iterable[LegendEntry], *, x: float, y: float, right: float
 ) -> tuple[str, float]:
-    """The entries side by side in as many rows as it takes, first row at y; and the y below the last row."""
-    drawn, left = [], x
+    """Draw entries side by side in as many rows as they need, the first at y.
+
+    Returns:
+        the markup.
+        the y below the last row; y itself when there are no entries.
+    """
+    drawn = []
+    left = x
     for entry in entries:
-        wide = 16 + text_width(entry.words, 10.5) + 16
+        wide = 16 + text_width(entry.words, SMALL) + 16  # mark, words, gap
         if left > x and left + wide > right:
-            left, y = x, y + LEGEND_ROW
+            left = x
+            y += LEGEND_ROW
         text = words(16, 9, entry.words, look="small fill-dim")
         drawn.append(element("g", entry.mark, text, transform=f"translate({left:.1f},{y:.1f})"))
         left += wide
-    return "".join(drawn), y + LEGEND_ROW if drawn else y
+    if not drawn:
+        return "", y
+    return "".join(drawn), y + LEGEND_ROW

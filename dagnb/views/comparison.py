@@ -8,6 +8,7 @@ from dagnb.forecast.compare import Comparison, PlannerResult
 from dagnb.views.axis import Scale, axis, mark
 from dagnb.views.canvas import LEGEND_ROW, MARGIN, Piece, legend, stacked, text_width, words
 from dagnb.views.lanes import Bar, Lanes, lanes
+from dagnb.views.layout import step_functions
 from dagnb.views.markup import element, escaped
 from dagnb.views.page import fragment, scrolled, table
 from dagnb.views.palette import colours
@@ -22,57 +23,66 @@ _HEADS = (
     "cost",
     "cold starts",
     "through the store",
-    "above the bound",
+    "above lower bound",
     "planned in",
+)
+_NOTE = (
+    "Half of the runs end by P50, 9 of 10 by P90. Cost: gigabytes held times seconds. "
+    "In the timelines every task takes its median duration."
 )
 _MAX_BARS = 250
 _MOST = 16
-"""so many plans are drawn"""
+"""plans that are drawn"""
 
 _LANE, _LANES_HIGH = 11.0, 150.0
+"""pixels of a lane, and of all lanes of a plan, at most"""
+
 _DASH = "-"
 
 
 def comparison_html(comparison: Comparison) -> str:
     """The table and the picture, to be shown in a notebook or kept in a file."""
-    title = element("h3", escaped(comparison.name))
     rows = [_row(line, is_best=line is comparison.best) for line in comparison.lines]
-    failed = [
-        element("p", escaped(f"{x.planner}: {x.problem}"), class_="text-dim")
-        for x in comparison.lines
-        if x.problem
+    body = [
+        element("h3", escaped(comparison.name)),
+        table(_HEADS, rows, right=range(1, len(_HEADS))),
     ]
-    picture = comparison_svg(comparison)
-    note = (
-        "Half of the runs end by P50, 9 of 10 by P90. Cost: gigabytes held times seconds. "
-        "Timelines at median prices."
-    )
-    drawn = [scrolled(picture), element("p", escaped(note), class_="text-dim")] if picture else []
-    return fragment(title, table(_HEADS, rows, right=range(1, len(_HEADS))), *failed, *drawn)
+    for line in comparison.lines:
+        if line.problem:
+            reason = escaped(f"{line.planner}: {line.problem}")
+            body.append(element("p", reason, class_="text-dim"))
+    if picture := comparison_svg(comparison):
+        body += [scrolled(picture), element("p", escaped(_NOTE), class_="text-dim")]
+    return fragment(*body)
 
 
 def comparison_svg(comparison: Comparison) -> str:
-    """The simulated timelines of the plans, best first, on one time axis; nothing if no plan was made."""
-    found = [
-        line for line in comparison.lines if line.plan is not None and line.outlook is not None
-    ][:_MOST]
-    if not found:
+    """The simulated timelines of the plans, best first, on one time axis; '' without plans."""
+    planned: list[PlannerResult] = []
+    span_s = 0.0
+    for line in comparison.lines:
+        if line.plan is not None and line.plan_forecast is not None and len(planned) < _MOST:
+            planned.append(line)
+            span_s = max(span_s, length(line.plan_forecast.trace, None))
+    if not planned:
         return ""
-    span_s = max(length(line.outlook.trace, None) for line in found if line.outlook is not None)
+
     pieces: list[Piece] = []
-    drawn: list[Lanes] = []
-    for line in found:
-        piece, lane = _timeline(line, span_s, is_first=not pieces)
+    bars_of_all: list[Bar] = []
+    for line in planned:
+        piece, drawn = _timeline(line, span_s, is_first=not pieces)
         pieces.append(piece)
-        drawn.append(lane)
-    pieces.append(_legend(drawn))
-    label = f"{comparison.name}: {counted(len(found), 'plan')}, the shortest by {found[0].planner}"
+        bars_of_all += drawn.bars
+    pieces.append(_legend(bars_of_all))
+    plans, shortest = counted(len(planned), "plan"), planned[0].planner
+    label = f"{comparison.name}: {plans}, the shortest by {shortest}"
     return stacked(*pieces, label=label)
 
 
 def _row(line: PlannerResult, *, is_best: bool) -> tuple[str, ...]:
     name = escaped(line.planner)
     planned = seconds_text(line.planning_s)
+    # A planner that found no plan has dashes here, and its reason below the table.
     if line.forecast is None or line.outcome is None:
         return (name, *[_DASH] * (len(_HEADS) - 2), planned)
     return (
@@ -88,15 +98,19 @@ def _row(line: PlannerResult, *, is_best: bool) -> tuple[str, ...]:
 
 
 def _timeline(line: PlannerResult, span_s: float, *, is_first: bool) -> tuple[Piece, Lanes]:
-    """One small timeline, its planner above it; the moments are written above the first alone."""
+    """Draw one small timeline, its planner above it.
+
+    is_first: only the first says the moments of the axis, which all share.
+    """
     assert line.plan is not None
-    assert line.outlook is not None
-    trace = line.outlook.trace
-    functions = [line.plan.dag.calls[step.task].function for step in line.plan.steps]
+    assert line.plan_forecast is not None
+    trace = line.plan_forecast.trace
+    functions = step_functions(line.plan)
     room = WIDTH - 2 * MARGIN
     drawn = lanes(trace, functions, pixel_s=span_s / room, max_bars=_MAX_BARS)
+    # Lanes get thinner, so that hundreds of workers take no more room than a dozen.
     pitch = min(_LANE, _LANES_HIGH / max(1, len(drawn.names)))
-    top = 48.0 if is_first else 32.0
+    top = 48.0 if is_first else 32.0  # room for the moments of the axis
     scale = Scale(
         span_s=span_s,
         left=MARGIN,
@@ -107,33 +121,37 @@ def _timeline(line: PlannerResult, span_s: float, *, is_first: bool) -> tuple[Pi
         traffic=0.15 * pitch,
         gap=0.15 * pitch,
     )
+    name_width = min(200.0, text_width(line.planner))
     body = [
         words(MARGIN, 20, line.planner, look="strong fill-ink", room=200),
-        words(
-            MARGIN + min(200.0, text_width(line.planner)) + 14,
-            20,
-            _said(line),
-            look="small fill-dim",
-        ),
+        words(MARGIN + name_width + 14, 20, _facts(line), look="small fill-dim"),
         axis(scale, is_labelled=is_first),
-        bars(drawn.bars, trace, scale, colours(functions), {}, is_bare=False),
+        bars(
+            drawn.bars,
+            trace,
+            scale,
+            colours(functions),
+            {},
+            is_bare=False,
+        ),
         mark(scale, trace.makespan_s, "end", "ink", row=0),
     ]
     return Piece("".join(body), WIDTH, scale.bottom + 18), drawn
 
 
-def _said(line: PlannerResult) -> str:
-    assert line.outlook is not None
-    n_workers = counted(len(line.outlook.trace.workers), "worker")
-    median = f"P50 {seconds_text(line.forecast.p50_s)} · " if line.forecast is not None else ""
-    starts = f" · {counted(line.outcome.n_cold, 'cold start')}" if line.outcome is not None else ""
-    return f"{median}{n_workers}{starts}"
+def _facts(line: PlannerResult) -> str:
+    assert line.plan_forecast is not None
+    parts = [counted(len(line.plan_forecast.trace.workers), "worker")]
+    if line.forecast is not None:
+        parts.insert(0, f"P50 {seconds_text(line.forecast.p50_s)}")
+    if line.outcome is not None:
+        parts.append(counted(line.outcome.n_cold, "cold start"))
+    return " · ".join(parts)
 
 
-def _legend(drawn: Sequence[Lanes]) -> Piece:
-    """Of all timelines together."""
-    together: list[Bar] = [bar for lane in drawn for bar in lane.bars]
-    names = sorted({bar.kind[4:] for bar in together if bar.kind.startswith("run ")})
-    found = entries(Lanes(names=(), bars=tuple(together), n_hidden=0), colours(names), "")
-    body, end = legend(found, x=MARGIN, y=14, right=WIDTH - MARGIN)
+def _legend(bars: Sequence[Bar]) -> Piece:
+    """One legend for all timelines."""
+    tint = colours(bar.function for bar in bars if bar.is_run)
+    shown = entries(Lanes(names=(), bars=tuple(bars), n_hidden=0), tint, "")
+    body, end = legend(shown, x=MARGIN, y=14, right=WIDTH - MARGIN)
     return Piece(body, WIDTH, end + LEGEND_ROW / 2)

@@ -1,7 +1,7 @@
-"""Where boxes and curves go: the only caller of Graphviz, and the only file of this room that starts a program.
+"""Places of boxes and curves, by Graphviz: the only file of this room that starts a program.
 
-Graphviz places; we draw. Its own SVG could neither carry data attributes and progress bars nor follow a notebook's
-theme.
+Graphviz places; we draw. Its own SVG could neither carry data attributes and progress bars nor
+follow a notebook's theme.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sysconfig
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -24,18 +25,22 @@ from dagnb.views.layout import Picture
 Point: TypeAlias = tuple[float, float]
 
 LIMIT_S = 60.0
-"""no picture of ours takes Graphviz longer, unless it hangs"""
+"""seconds; no picture of ours takes Graphviz longer, unless it hangs"""
 
 _CURE = (
     "Install Graphviz (apt install graphviz, brew install graphviz, conda install graphviz) "
     "or its wheel: pip install graphviz-pure."
 )
 _INCH = 72.0
+"""pixels of ours in an inch, in which Graphviz takes and gives lengths"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """Pixels from the top left. centres: one a box; curves: one an edge, points of a Bezier spline, 3n + 1 each."""
+    """Places in pixels from the top left.
+
+    centres: of each box. curves: of each edge, the 3n + 1 points of a Bezier spline.
+    """
 
     width: float
     height: float
@@ -46,37 +51,42 @@ class Placed:
 
 
 def place(picture: Picture, *, box_width: float, box_height: float) -> Placed:
-    """Places for boxes of one size. Raises ConfigError with the cure when there is no Graphviz."""
-    source = _source(picture, box_width, box_height)
-    return _read(
-        _plain(source), len(picture.boxes), [(edge.tail, edge.head) for edge in picture.edges]
-    )
+    """Place boxes of one size. Raises ConfigError with the cure when there is no Graphviz."""
+    placed = _plain(_source(picture, box_width, box_height))
+    pairs = [(edge.tail, edge.head) for edge in picture.edges]
+    return _read(placed, len(picture.boxes), pairs)
 
 
 def program() -> str:
-    """Path of `dot`, or of `graphviz-pure` beside this interpreter. Raises ConfigError with the cure."""
+    """Path of `dot`, or of `graphviz-pure`. Raises ConfigError with the cure."""
+    if dot := shutil.which("dot"):
+        return dot
+    # A kernel's PATH often lacks the scripts of its own environment, where pip puts graphviz-pure.
     scripts = sysconfig.get_path("scripts")
-    found = (
-        shutil.which("dot")
-        or shutil.which("graphviz-pure", path=scripts)
-        or shutil.which("graphviz-pure")
-    )
-    if found is None:
+    pure = shutil.which("graphviz-pure", path=scripts) or shutil.which("graphviz-pure")
+    if pure is None:
         raise ConfigError(
             f"no Graphviz here: neither 'dot' on PATH nor 'graphviz-pure' in {scripts}. {_CURE}"
         )
-    return found
+    return pure
 
 
 def _source(picture: Picture, box_width: float, box_height: float) -> str:
     """The picture in DOT; ids hold letters, digits and underscores only."""
-    rightwards = _is_rightwards(picture, box_width)
+    # Edges leave and enter at the middle of a side: e, w, s and n are sides of a box.
+    direction, ranksep, tail, head = "TB", "0.38", "s", "n"
+    if _is_rightwards(picture, box_width):
+        direction, ranksep, tail, head = "LR", "0.6", "e", "w"
     graph = graphviz.Digraph("dagnb")
-    direction, ranksep, tail, head = (
-        ("LR", "0.6", "e", "w") if rightwards else ("TB", "0.38", "s", "n")
+    graph.attr(
+        "graph",
+        rankdir=direction,
+        nodesep="0.22",
+        ranksep=ranksep,
+        splines="true",
     )
-    graph.attr("graph", rankdir=direction, nodesep="0.22", ranksep=ranksep, splines="true")
     size = {"width": f"{box_width / _INCH:.4f}", "height": f"{box_height / _INCH:.4f}"}
+    # Sizes are fixed, because Graphviz does not know our font; arrow heads are drawn by us.
     graph.attr("node", shape="box", fixedsize="true", label="", **size)
     graph.attr("edge", arrowhead="none", tailport=tail, headport=head)
     for position in range(len(picture.boxes)):
@@ -87,17 +97,19 @@ def _source(picture: Picture, box_width: float, box_height: float) -> str:
 
 
 def _is_rightwards(picture: Picture, box_width: float) -> bool:
-    """Whether levels go from left to right: unless that is too wide for a page and downwards is less so."""
-    on_level: dict[int, int] = {}
-    for box in picture.boxes:
-        on_level[box.level] = on_level.get(box.level, 0) + 1
-    across = len(on_level) * (box_width + 43)
-    return across <= 1100 or across <= max(on_level.values()) * (box_width + 16)
+    """Returns whether levels go from left to right.
+
+    They do unless that is too wide for a page, and from top to bottom is narrower.
+    """
+    on_level = Counter(box.level for box in picture.boxes)
+    rightwards = len(on_level) * (box_width + 43)  # ranksep of 0.6 inches
+    downwards = max(on_level.values()) * (box_width + 16)  # nodesep of 0.22 inches
+    return rightwards <= 1100 or rightwards <= downwards
 
 
 @functools.lru_cache(maxsize=64)
 def _plain(source: str) -> str:
-    """Graphviz' plain output; a live view asks for the same picture again and again."""
+    """Graphviz' plain output, kept: a live view and its last picture ask for the same places."""
     command = [program(), "-Kdot", "-Tplain"]
     try:
         done = subprocess.run(
@@ -120,20 +132,26 @@ def _plain(source: str) -> str:
 
 
 def _read(text: str, n_boxes: int, pairs: Sequence[tuple[int, int]]) -> Placed:
-    """The statements `graph`, `node` and `edge` of the plain format; y grows upwards there."""
+    """Read the statements `graph`, `node` and `edge` of the plain format.
+
+    graph SCALE WIDTH HEIGHT; node NAME X Y ...; edge TAIL HEAD N X1 Y1 ... XN YN ...; y grows
+    upwards. pairs: tails and heads of the edges, in the order of the picture.
+    """
     width = height = 0.0
     centres: dict[int, Point] = {}
     curves: dict[tuple[int, int], tuple[Point, ...]] = {}
-    for line in text.replace("\\\n", "").splitlines():
+    for line in text.replace("\\\n", "").splitlines():  # a backslash joins long lines
         kind, *rest = shlex.split(line)
         if kind == "graph":
             width, height = float(rest[1]) * _INCH, float(rest[2]) * _INCH
         elif kind == "node":
             centres[int(rest[0][1:])] = (float(rest[1]) * _INCH, height - float(rest[2]) * _INCH)
         elif kind == "edge":
-            flat = [float(number) * _INCH for number in rest[3 : 3 + 2 * int(rest[2])]]
-            points = tuple((x, height - y) for x, y in zip(flat[::2], flat[1::2], strict=True))
-            curves[int(rest[0][1:]), int(rest[1][1:])] = points
+            points = []
+            for i in range(3, 3 + 2 * int(rest[2]), 2):
+                x, y = float(rest[i]) * _INCH, float(rest[i + 1]) * _INCH
+                points.append((x, height - y))
+            curves[int(rest[0][1:]), int(rest[1][1:])] = tuple(points)
     return Placed(
         width=width,
         height=height,

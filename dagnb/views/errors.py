@@ -1,4 +1,8 @@
-"""Errors of tasks for people: whose, where, the lines of code with carets, and what the task last wrote."""
+"""Errors of tasks for people: the task, the lines of code with carets, and its last output.
+
+The same lines serve a terminal (text), a notebook (HTML) and IPython (colours): see
+`StackLine.kind`.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ from dagnb.errors import TaskError
 from dagnb.views.markup import element, escaped, plain
 from dagnb.views.page import fragment, pre
 from dagnb.views.stack import StackLine, lead_lines, message_lines, raised_lines, rest_lines
-from dagnb.views.wording import counted
+from dagnb.views.wording import counted, worker_text
 
 MAX_ERRORS = 30
 MAX_OUTPUT = 8_000
-"""what is shown at most: errors, characters of an output"""
+"""errors, and characters of each output, that are shown at most"""
 
 _LOOKS = {"error": "text-failed", "fold": "text-dim", "link": "text-dim"}
 
@@ -29,38 +33,44 @@ def errors_html(errors: Sequence[TaskError]) -> str:
 
 def errors_text(errors: Sequence[TaskError]) -> str:
     """The errors for a terminal, the first MAX_ERRORS of them."""
-    return "\n".join(line.text for line in errors_lines(errors)) if errors else "No errors."
+    if not errors:
+        return "No errors."
+    return "\n".join(line.text for line in errors_lines(errors))
 
 
 def errors_lines(
     errors: Sequence[TaskError], *, most: int = MAX_ERRORS, n_output: int = MAX_OUTPUT
 ) -> list[StackLine]:
-    """As errors_text, by lines. most: errors at most. n_output: characters of each of their outputs."""
+    """The lines of errors_text. most: errors at most. n_output: characters of an output."""
     lines: list[StackLine] = []
     for error in errors[:most]:
-        lines += [*([StackLine("")] if lines else []), *_paragraph(error, n_output)]
+        if lines:
+            lines.append(StackLine(""))
+        lines += _paragraph(error, n_output)
     if len(errors) > most:
         lines += [StackLine(""), StackLine(f"and {counted(len(errors) - most, 'more error')}")]
     return lines
 
 
 def trace_lines(error: TaskError) -> list[str]:
-    """The lines of code, of what led to them too: of frames if there are any, else as Python wrote it.
+    """The lines of code of an error and of its causes; Python's own text where frames are unknown.
 
-    Its own message is left out where nothing comes after it.
+    The message is left out where nothing comes after it: the caller shows it as a title.
     """
     return [line.text for line in _trace(error)]
 
 
 def _trace(error: TaskError) -> list[StackLine]:
-    if not _is_told(error):
+    if not _has_frames(error):
         return _python_lines(error)
-    rest = rest_lines(error)
-    return [*lead_lines(error), *([StackLine(""), *message_lines(error), *rest] if rest else [])]
+    lines = lead_lines(error)
+    if rest := rest_lines(error):
+        lines += [StackLine(""), *message_lines(error), *rest]
+    return lines
 
 
-def _is_told(error: TaskError) -> bool:
-    """Whether there is more than Python's text."""
+def _has_frames(error: TaskError) -> bool:
+    """Returns whether more is known than Python's text."""
     return bool(error.frames or error.causes or error.notes)
 
 
@@ -69,7 +79,8 @@ def _python_lines(error: TaskError) -> list[StackLine]:
 
 
 def _capped(text: str, limit: int) -> str:
-    """The end of a text, which is where errors say what they are, cleaned after most of it is cut away."""
+    """The end of a text, which is where Python says what the error is."""
+    # Cut first, clean then: an output may have gigabytes, and escape sequences take some room.
     kept = plain(text[-4 * limit :])
     if len(text) <= 4 * limit and len(kept) <= limit:
         return kept
@@ -77,9 +88,11 @@ def _capped(text: str, limit: int) -> str:
 
 
 def _where(error: TaskError) -> str:
-    parts = [f"attempt {error.attempt} on {plain(error.worker) or 'no worker'}"]
+    worker = plain(worker_text(error.worker)) or "no worker"
+    parts = [f"attempt {error.attempt} on {worker}"]
     if error.final:
         parts.append("not tried again")
+    # Of the worker process, if that ended; a task that raised an exception has neither.
     if error.exit_code is not None:
         parts.append(f"exit code {error.exit_code}")
     if error.signal is not None:
@@ -88,19 +101,23 @@ def _where(error: TaskError) -> str:
 
 
 def _outputs(error: TaskError, limit: int) -> list[tuple[str, str]]:
-    """What the task wrote last: (name of the stream, text), those with text."""
-    tails = (("stderr", error.stderr_tail), ("stdout", error.stdout_tail))
-    capped = ((name, _capped(tail, limit)) for name, tail in tails)
-    return [(name, text) for name, text in capped if text.strip()]
+    """The last output of the task: (name of the stream, text) of the streams that have text."""
+    outputs = []
+    for name, tail in (("stderr", error.stderr_tail), ("stdout", error.stdout_tail)):
+        text = _capped(tail, limit)
+        if text.strip():
+            outputs.append((name, text))
+    return outputs
 
 
 def article(error: TaskError) -> str:
-    """One error as an element: whose, where, the lines of code, what it wrote last."""
+    """One error as an element: task, attempt, lines of code, last output."""
     head, *more = message_lines(error)
-    title = element(
-        "h3", escaped(error.task), " ", element("span", escaped(head.text), class_="text-failed")
-    )
-    parts = [title, element("p", escaped(_where(error)), class_="text-dim")]
+    message = element("span", escaped(head.text), class_="text-failed")
+    parts = [
+        element("h3", escaped(error.task), " ", message),
+        element("p", escaped(_where(error)), class_="text-dim"),
+    ]
     code = [*more, *_trace(error)]
     if any(line.text.strip() for line in code):
         parts.append(element("pre", "\n".join(map(_marked, code))))
@@ -110,16 +127,17 @@ def article(error: TaskError) -> str:
 
 
 def _marked(line: StackLine) -> str:
-    look = _LOOKS.get(line.kind)
-    return element("span", escaped(line.text), class_=look) if look else escaped(line.text)
+    text, look = escaped(line.text), _LOOKS.get(line.kind)
+    return element("span", text, class_=look) if look else text
 
 
 def _paragraph(error: TaskError, n_output: int) -> list[StackLine]:
     lines = [StackLine(f"task '{plain(error.task)}', {_where(error)}")]
-    if _is_told(error):
+    if _has_frames(error):
         lines += raised_lines(error)
     else:
         lines += [*_python_lines(error), *message_lines(error)]
     for name, text in _outputs(error, n_output):
-        lines += [StackLine(f"{name}:"), *(StackLine(f"  {line}") for line in text.splitlines())]
+        lines.append(StackLine(f"{name}:"))
+        lines += [StackLine(f"  {line}") for line in text.splitlines()]
     return lines

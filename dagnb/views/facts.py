@@ -1,4 +1,4 @@
-"""What each task and each worker did, in a few numbers, read from spans as they arrive."""
+"""Facts of a run: a few numbers of each task and each worker, from spans as they arrive."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from dataclasses import dataclass, field
 
 from dagnb.graph.brief import brief
 from dagnb.trace.span import STARTING, Phase, Span
+from dagnb.views.lanes import start_kind
+from dagnb.views.wording import worker_text
 
 MEASURED = (Phase.QUEUE, Phase.FETCH, Phase.LOAD, Phase.RUN, Phase.DUMP, Phase.STORE, Phase.COMMIT)
-"""the phases of a task, in the order of `Row.phases_s`"""
+"""the phases of a task, in the order of `Fact.phases_s`; PHASES in run_state.js must be the same"""
 
 Row = list[int | float | str | None]
-"""For the browser: task, attempt, worker, begin (milliseconds after submission), the MEASURED phases in milliseconds
-(None: there was none), bytes read, bytes written"""
+"""Data of a task for the browser, by position: task, attempt, worker in words, begin (milliseconds
+after submission), the MEASURED phases in milliseconds (None: it did not happen), bytes read, bytes
+written. ROW in run_state.js must name the same positions."""
 
 
 @dataclass(slots=True)
 class Fact:
-    """The latest attempt of one task. phases_s: one a MEASURED phase, None when it did not happen."""
+    """The latest attempt of one task.
+
+    begin_s: epoch seconds. phases_s: seconds of each MEASURED phase, None when it did not happen.
+    n_read, n_written: bytes.
+    """
 
     attempt: int = 0
     worker: str = ""
@@ -31,62 +38,70 @@ class Fact:
 
     def add(self, span: Span) -> None:
         """Take in a span of this attempt."""
-        place = MEASURED.index(span.phase)
-        self.phases_s[place] = (self.phases_s[place] or 0.0) + max(0.0, span.duration_s)
+        position = MEASURED.index(span.phase)
+        # Clocks may be set back during a span.
+        self.phases_s[position] = (self.phases_s[position] or 0.0) + max(0.0, span.duration_s)
+
+        # While it is queued, a task has no worker yet.
         if span.phase is not Phase.QUEUE:
-            self.begin_s = span.begin_s if self.begin_s is None else min(self.begin_s, span.begin_s)
+            if self.begin_s is None or span.begin_s < self.begin_s:  # spans may arrive out of order
+                self.begin_s = span.begin_s
             self.worker = span.worker
         if span.phase is Phase.FETCH:
             self.n_read += span.n_bytes
-        elif span.phase in {Phase.STORE, Phase.COMMIT}:
+        elif span.phase in {Phase.STORE, Phase.COMMIT}:  # small values travel with the commit
             self.n_written += span.n_bytes
 
     @property
     def run_s(self) -> float | None:
-        """How long the function ran."""
+        """Seconds that the function ran; None when it did not."""
         return self.phases_s[MEASURED.index(Phase.RUN)]
 
 
 class RunFacts:
-    """Of all tasks and workers. Times are seconds after submission."""
+    """The facts of all tasks and workers of a run."""
 
     def __init__(self, submitted_s: float) -> None:
-        """Nothing is known yet."""
-        self._zero_s = submitted_s
+        """Begin without any facts. submitted_s: epoch seconds."""
+        self._submitted_s = submitted_s
         self.of: dict[int, Fact] = {}
         self.starts: dict[str, tuple[str, float]] = {}
-        """worker -> how its latest start was, "cold" or "warm", and how many seconds it took"""
+        """worker -> "cold" or "warm" for its latest start, and the seconds that it took"""
 
     def add(self, spans: Iterable[Span]) -> set[int]:
-        """Take in spans. Returns the tasks they were about."""
+        """Take in spans. Returns the tasks whose facts changed."""
         touched = set()
         for span in spans:
             if span.phase in STARTING:
-                _, so_far_s = (
-                    self.starts.get(span.worker, ("", 0.0))
-                    if span.phase is not Phase.INVOKE
-                    else ("", 0.0)
-                )
-                took_s = so_far_s + max(0.0, span.duration_s)
-                self.starts[span.worker] = ("cold" if "cold" in span.detail else "warm", took_s)
+                self._add_start(span)
             elif span.task >= 0 and span.phase in MEASURED:
                 fact = self.of.get(span.task)
                 if fact is None or span.attempt > fact.attempt:
                     fact = self.of[span.task] = Fact(attempt=span.attempt)
-                if span.attempt == fact.attempt:
+                if span.attempt == fact.attempt:  # spans of an older attempt may arrive late
                     fact.add(span)
                     touched.add(span.task)
         return touched
 
+    def _add_start(self, span: Span) -> None:
+        so_far_s = 0.0
+        # A start begins with INVOKE, so what is known of this worker was an earlier start.
+        if span.phase is not Phase.INVOKE and span.worker in self.starts:
+            so_far_s = self.starts[span.worker][1]
+        self.starts[span.worker] = (start_kind(span), so_far_s + max(0.0, span.duration_s))
+
     def row(self, task: int) -> Row:
-        """The row of a task of which something is known."""
+        """The row of a task that has facts."""
         fact = self.of[task]
-        begin = None if fact.begin_s is None else _ms(fact.begin_s - self._zero_s)
-        phases = [None if seconds is None else _ms(seconds) for seconds in fact.phases_s]
-        return [task, fact.attempt, fact.worker, begin, *phases, fact.n_read, fact.n_written]
+        worker = worker_text(fact.worker)
+        begin = _ms(fact.begin_s, self._submitted_s)
+        phases = map(_ms, fact.phases_s)
+        return [task, fact.attempt, worker, begin, *phases, fact.n_read, fact.n_written]
 
 
-def _ms(seconds: float) -> int | float:
-    """Milliseconds, no finer than a reader cares for: whole from 100 on, hundredths below."""
-    ms = seconds * 1e3
+def _ms(seconds: float | None, since_s: float = 0.0) -> int | float | None:
+    """Milliseconds since a moment, as fine as readers need: hundredths below 100, else whole."""
+    if seconds is None:
+        return None
+    ms = (seconds - since_s) * 1e3
     return round(ms) if ms >= 100 else round(ms, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from dagnb.graph.dag import Dag
@@ -10,10 +11,10 @@ from dagnb.views.canvas import LegendEntry
 from dagnb.views.layout import Box, Picture, Progress
 from dagnb.views.palette import PLAIN, STATES, colours
 from dagnb.views.sketch import Look, Stroke, icon, sketch
-from dagnb.views.wording import counted
+from dagnb.views.wording import counted, listed, resources_text
 
 _NAMED = 5
-"""so many tasks of a folded box are named in its tooltip"""
+"""tasks of a folded box that its tooltip names"""
 
 _FILLED = ("done", "failed", "cancelled", "skipped", "retrying", "running")
 """the parts of a progress bar, from the left"""
@@ -21,54 +22,52 @@ _FILLED = ("done", "failed", "cancelled", "skipped", "retrying", "running")
 _WIDEST_STATE = "\u00a0" * max(map(len, STATES))
 """blanks, so that a box is wide enough for the longest state"""
 
-_FOLDED = "A box with a number stands for that many tasks."
+_FOLDED = "Box = all tasks of one function."
+_MIXED = "Box = all tasks of one function, or of several."
 
 
 def dag_svg(dag: Dag) -> str:
-    """The DAG as SVG, a colour a function. Raises ConfigError with the cure when there is no Graphviz."""
+    """The DAG as SVG, a colour a function. Raises ConfigError where there is no Graphviz."""
     picture = layout.of_dag(dag)
     tint = colours(call.function for call in dag.calls)
     looks = []
     for box in picture.boxes:
-        lines = (counted(len(box.tasks), "task"),) if len(box.tasks) > 1 else ()
-        stripe = tint[box.function] if box.function is not None else PLAIN
+        lines = [counted(len(box.tasks), "task")] if len(box.tasks) > 1 else []
+        stripe = tint.get(box.function or "", PLAIN)
         looks.append(Look(tip=_tip(dag, box), lines=lines, stripe=stripe, frame="stroke-edge"))
-    notes = (_FOLDED,) if picture.is_folded else ()
     return sketch(
         picture,
         looks,
         _strokes(picture),
         label=f"graph of {counted(len(dag), 'task')}",
-        notes=notes,
+        notes=_notes(picture),
     )
 
 
 def graph_svg(dag: Dag, states: Mapping[int, str] | None, *, is_styled: bool = True) -> str:
-    """The DAG with states, by position; tasks without one are waiting. Without states it is dag_svg.
+    """The DAG with states by position; tasks without one are waiting. Without states: dag_svg.
 
-    For clicks: `data-task` holds a position, `data-tasks` all positions of a box (0-2,5), `data-box` its id in the
-    Picture. is_styled: bring the style sheet along.
+    For clicks, `data-task` holds a position, `data-tasks` all positions of a box (0-2,5),
+    `data-box` its id in the Picture. is_styled: False inside a page that has our style sheet
+    already.
     """
     if states is None:
         return dag_svg(dag)
     picture = layout.of_dag(dag)
     looks = [_stated(dag, box, layout.progress(box, states)) for box in picture.boxes]
-    entries = _legend(states.get(i, "waiting") for i in range(len(dag)))
-    label = f"graph of {counted(len(dag), 'task')} and their states"
-    notes = (_FOLDED,) if picture.is_folded else ()
     return sketch(
         picture,
         looks,
         _strokes(picture),
-        label=label,
-        entries=entries,
-        notes=notes,
+        label=_live_label(dag),
+        entries=_legend(states.get(i, "waiting") for i in range(len(dag))),
+        notes=_notes(picture),
         is_styled=is_styled,
     )
 
 
 def live_svg(dag: Dag, picture: Picture) -> str:
-    """The picture a live view starts from: every task waiting, room for what will be said, without a style sheet.
+    """The picture a live view starts from: every task waiting, room for its words, no style sheet.
 
     The browser recolours it: boxes are found by `data-box`, their words by class.
     """
@@ -76,18 +75,38 @@ def live_svg(dag: Dag, picture: Picture) -> str:
     looks = []
     for box in picture.boxes:
         n = len(box.tasks)
+        line, bar = f"waiting{room}", []
+        if n > 1:
+            line = f"{n:,} / {n:,}"
+            bar = [("waiting", 0.0)]  # of no length: the browser fills its track
         looks.append(
             Look(
                 tip=_tip(dag, box),
-                lines=(f"waiting{room}" if n == 1 else f"{n:,} / {n:,}",),
+                lines=(line,),
                 mark=icon("waiting"),
                 frame="stroke-waiting",
                 weight=1.2,
-                bar=(("waiting", 0.0),) if n > 1 else (),
+                bar=bar,
             )
         )
-    label = f"graph of {counted(len(dag), 'task')} and their states"
-    return sketch(picture, looks, _strokes(picture), label=label, is_styled=False)
+    return sketch(
+        picture,
+        looks,
+        _strokes(picture),
+        label=_live_label(dag),
+        is_styled=False,
+    )
+
+
+def _live_label(dag: Dag) -> str:
+    return f"graph of {counted(len(dag), 'task')} and their states"
+
+
+def _notes(picture: Picture) -> tuple[str, ...]:
+    if not picture.is_folded:
+        return ()
+    is_mixed = any(box.function is None for box in picture.boxes)
+    return (_MIXED,) if is_mixed else (_FOLDED,)
 
 
 def _strokes(picture: Picture) -> list[Stroke]:
@@ -97,41 +116,47 @@ def _strokes(picture: Picture) -> list[Stroke]:
 def _stated(dag: Dag, box: Box, now: Progress) -> Look:
     """The look of a box: its most pressing state, and how many of its tasks are done."""
     n = len(box.tasks)
-    words = now.state if n == 1 else f"{now.counts.get('done', 0):,} / {n:,}"
+    # One task shows its state; several show how many are done, and a bar.
+    line = now.state
+    bar = []
+    if n > 1:
+        line = f"{now.counts.get('done', 0):,} / {n:,}"
+        bar = [(state, now.counts[state] / n) for state in _FILLED if state in now.counts]
     counts = ", ".join(f"{count:,} {state}" for state, count in now.counts.items())
     return Look(
         tip=(*_tip(dag, box), counts),
-        lines=(words,),
+        lines=(line,),
         mark=icon(now.state),
         frame=f"stroke-{now.state}",
         weight=2.0 if now.state in {"failed", "running", "retrying"} else 1.2,
         dash="4 3" if now.state in {"waiting", "skipped"} else None,
-        bar=[(state, now.counts[state] / n) for state in _FILLED if state in now.counts]
-        if n > 1
-        else (),
+        bar=bar,
     )
 
 
 def _legend(states: Iterable[str]) -> list[LegendEntry]:
     """Every state that occurs, with its count."""
-    present = list(states)
-    counts = {state: present.count(state) for state in STATES}
-    return [
-        LegendEntry(mark=icon(state), words=f"{n:,} {state}") for state, n in counts.items() if n
-    ]
+    counts = Counter(states)
+    entries = []
+    for state in STATES:
+        if n := counts[state]:
+            entry = LegendEntry(mark=icon(state), words=f"{n:,} {state}")
+            entries.append(entry)
+    return entries
 
 
-def _tip(dag: Dag, box: Box) -> tuple[str, ...]:
-    """Tooltip: names, what goes in and out, what the user said of the task."""
-    names = [dag.calls[i].name for i in box.tasks[:_NAMED]]
-    more = f" and {len(box.tasks) - _NAMED:,} more" if len(box.tasks) > _NAMED else ""
-    lines = [", ".join(names) + more]
+def _tip(dag: Dag, box: Box) -> list[str]:
+    """Lines of a tooltip: names, edges, and the options of a single task."""
+    lines = [listed([dag.calls[i].name for i in box.tasks], _NAMED)]
     if len(box.tasks) == 1:
         task = box.tasks[0]
         call = dag.calls[task]
+        options = call.options
         lines.append(f"{len(call.upstream)} upstream, {len(dag.downstream[task])} downstream")
-        if call.options.resources is not None or call.options.needs.label():
-            lines.append(f"resources {call.options.needs.label() or 'default'}")
-        if call.options.retries:
-            lines.append(counted(call.options.retries, "retry"))
-    return (*lines, "its value is a result") if set(box.tasks) & set(dag.sinks) else tuple(lines)
+        if options.resources is not None or options.needs.label():
+            lines.append(f"resources: {resources_text(options.needs)}")
+        if options.retries:
+            lines.append(counted(options.retries, "retry"))
+    if not set(box.tasks).isdisjoint(dag.sinks):
+        lines.append("its value is a result")
+    return lines

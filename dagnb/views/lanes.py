@@ -1,7 +1,14 @@
-"""From spans to the bars of a timeline: who is in which lane, and what is too narrow to be drawn alone.
+"""Lanes and bars of a timeline: which lane a worker has, and what is too narrow to be drawn alone.
 
-A bar narrower than a pixel is not drawn: within each cell of a lane the kind with most time stands for all, and equal
-neighbours join. So a picture of a million spans is as small as one of a thousand, and a busy pixel is shown as busy.
+A bar narrower than a pixel is not drawn. Each lane is cut into cells of a pixel; within a cell the
+kind with most time stands for all, and equal neighbours join:
+
+    spans    |f|f|store|f|g|g|f|f|f|      each narrower than a pixel
+    cells    |    f    |  g  |  f  |      the kind with most time
+    bars     |    f    |  g  |  f  |      neighbours of one kind would be one bar
+
+So a picture of a million spans is as small as one of a thousand, and a busy pixel is shown as busy.
+When there are still too many bars, cells of two, four, ... pixels are tried.
 """
 
 from __future__ import annotations
@@ -10,13 +17,14 @@ import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from dagnb.graph.brief import brief
 from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.trace.trace import Trace
 
 MAX_BARS = 4_000
-"""so many bars and tooltips a browser shows at ease"""
+"""bars and tooltips that a browser shows without being slow"""
 
 MAX_LANES = 200
 OWN_LANES = 60
@@ -25,18 +33,25 @@ OWN_LANES = 60
 TRAFFIC = frozenset({Phase.PROGRAM, Phase.FETCH, Phase.STORE, Phase.COMMIT})
 """phases on the thin row of a lane, below the work: they overlap it when a worker preloads"""
 
+# The client's own acts belong to no worker, and a queued task occupies none.
 _UNSEEN = (Phase.SUBMIT, Phase.QUEUE, Phase.RETURN)
+
+_Cell: TypeAlias = tuple[int, bool, int]
+"""lane, whether it is the row of traffic, number of the cell"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """Spans of one kind drawn as one, in seconds from the begin of the picture. busy_s: what they lasted together.
+    """Spans of one kind drawn as one.
 
-    kind: the phase's value, "cold" or "warm" for a start, "run FUNCTION" for a run. first: one of its spans.
+    kind: the phase's value; "cold" or "warm" for a start. function: of a run, else ''.
+    begin_s, end_s: seconds from the begin of the picture. busy_s: total duration of its n spans.
+    first: one of the spans.
     """
 
     lane: int
     kind: str
+    function: str = ""
     is_traffic: bool
     begin_s: float
     end_s: float
@@ -44,10 +59,23 @@ class Bar:
     n: int
     first: Span
 
+    @property
+    def is_run(self) -> bool:
+        """Returns whether a function ran, which is drawn in the function's colour."""
+        return self.kind == Phase.RUN
+
+    @property
+    def look(self) -> tuple[str, str]:
+        """Kind and function: bars of equal looks have one colour and may join."""
+        return self.kind, self.function
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lanes:
-    """Bars by lane and begin. names: the workers of each lane. n_hidden: workers for whom there was no lane left."""
+    """Bars by lane and begin.
+
+    names: the workers of each lane. n_hidden: number of workers for which there was no lane left.
+    """
 
     names: tuple[tuple[str, ...], ...]
     bars: tuple[Bar, ...]
@@ -56,39 +84,55 @@ class Lanes:
     __repr__ = brief
 
 
+def start_kind(span: Span) -> str:
+    """Returns "cold" or "warm", as the detail of a span of a start says."""
+    return "cold" if "cold" in span.detail else "warm"
+
+
 def lanes(
     trace: Trace, functions: Sequence[str], *, pixel_s: float, max_bars: int = MAX_BARS
 ) -> Lanes:
-    """The bars of a trace when one pixel lasts pixel_s. O(spans log spans). functions: by step."""
+    """The bars of a trace when one pixel lasts pixel_s. O(spans log spans).
+
+    functions: of each step, by position.
+    """
     lane_of, names, n_hidden = _assigned(trace)
     cell_s = pixel_s
     merged = _merged(*_bars(trace, lane_of, functions, cell_s), cell_s)
+
+    # Wider cells until there are few enough bars; 1,024 pixels are all that a picture has.
     while len(merged) > max_bars and cell_s < pixel_s * 1_024:
         cell_s *= 2
-        narrow = [bar for bar in merged if bar.end_s - bar.begin_s < cell_s]
-        merged = _merged(
-            [bar for bar in merged if bar.end_s - bar.begin_s >= cell_s], narrow, cell_s
-        )
+        wide, narrow = [], []
+        for bar in merged:
+            if bar.end_s - bar.begin_s < cell_s:
+                narrow.append(bar)
+            else:
+                wide.append(bar)
+        merged = _merged(wide, narrow, cell_s)
     return Lanes(names=names, bars=tuple(merged), n_hidden=n_hidden)
 
 
 def _bars(
     trace: Trace, lane_of: Mapping[str, int], functions: Sequence[str], cell_s: float
 ) -> tuple[list[Bar], list[Bar]]:
-    """Wide bars, one a span; and narrow ones, one for all spans of a kind that begin in a cell, for there are many."""
+    """Wide bars, one a span; and narrow ones, one for all spans of a look that begin in a cell."""
     wide: list[Bar] = []
-    narrow: dict[tuple[int, str, int], _Sum] = {}
+    narrow: dict[tuple[int, tuple[str, str], int], _Sum] = {}
     for span in trace.spans:
         lane = lane_of.get(span.worker)
         if lane is None or span.phase in _UNSEEN:
             continue
+        # A worker's clock may be behind the client's, and may be set back during a span.
         begin = max(0.0, span.begin_s - trace.submitted_s)
         end = max(begin, span.end_s - trace.submitted_s)
-        kind = _kind(span, functions)
+        look = _look(span, functions)
         if cell_s <= 0 or end - begin >= cell_s:
-            wide.append(_Sum(begin, end, end - begin, 1, span).bar(lane, kind))
+            wide.append(_Sum(begin, end, end - begin, 1, span).bar(lane, look))
             continue
-        key = (lane, kind, int(begin / cell_s))
+
+        # Summed without a Bar for each span: a trace may have millions that are this narrow.
+        key = (lane, look, int(begin / cell_s))
         known = narrow.get(key)
         if known is None:
             narrow[key] = _Sum(begin, end, end - begin, 1, span)
@@ -96,7 +140,7 @@ def _bars(
             known.end_s = max(known.end_s, end)
             known.busy_s += end - begin
             known.n += 1
-    return wide, [total.bar(lane, kind) for (lane, kind, _), total in narrow.items()]
+    return wide, [total.bar(lane, look) for (lane, look, _), total in narrow.items()]
 
 
 @dataclass(slots=True)
@@ -109,10 +153,12 @@ class _Sum:
     n: int
     first: Span
 
-    def bar(self, lane: int, kind: str) -> Bar:
+    def bar(self, lane: int, look: tuple[str, str]) -> Bar:
+        kind, function = look
         return Bar(
             lane=lane,
             kind=kind,
+            function=function,
             is_traffic=self.first.phase in TRAFFIC,
             begin_s=self.begin_s,
             end_s=self.end_s,
@@ -122,76 +168,87 @@ class _Sum:
         )
 
 
-def _kind(span: Span, functions: Sequence[str]) -> str:
+def _look(span: Span, functions: Sequence[str]) -> tuple[str, str]:
     if span.phase is Phase.RUN:
-        return f"run {functions[span.task]}" if 0 <= span.task < len(functions) else "run ?"
+        is_known = 0 <= span.task < len(functions)
+        return span.phase.value, functions[span.task] if is_known else "?"
     if span.phase in STARTING:
-        return "cold" if "cold" in span.detail else "warm"
-    return span.phase.value
+        return start_kind(span), ""
+    return span.phase.value, ""
 
 
 def _assigned(trace: Trace) -> tuple[dict[str, int], tuple[tuple[str, ...], ...], int]:
-    """worker -> lane, the workers of each lane, and how many workers got none."""
-    spans_of = {worker: spans for worker, spans in trace.by_worker.items() if worker}
-    lives = {
-        w: (min(s.begin_s for s in spans), max(s.end_s for s in spans))
-        for w, spans in spans_of.items()
-    }
-    workers = sorted(lives, key=lambda w: (len(w), w))
-    if len(lives) > OWN_LANES:
-        workers.sort(key=lambda w: lives[w][0])
+    """Assign workers to lanes.
+
+    Returns:
+        worker -> lane.
+        the workers of each lane.
+        number of workers that got no lane.
+    """
+    lifetimes: dict[str, tuple[float, float]] = {}
+    for worker, spans in trace.by_worker.items():
+        if worker:  # spans of the client have none
+            begin_s = min(span.begin_s for span in spans)
+            lifetimes[worker] = (begin_s, max(span.end_s for span in spans))
+
+    is_shared = len(lifetimes) > OWN_LANES
+    workers = sorted(lifetimes, key=lambda worker: (len(worker), worker))  # w2 before w10
+    if is_shared:
+        workers.sort(key=lambda worker: lifetimes[worker][0])
+
     lane_of: dict[str, int] = {}
     names: list[list[str]] = []
-    free: list[tuple[float, int]] = []
+    taken_until: list[tuple[float, int]] = []  # a heap: the lane that is free first comes first
     for worker in workers:
-        begin, end = lives[worker]
-        if len(lives) > OWN_LANES and free and free[0][0] <= begin:
-            lane = heapq.heappop(free)[1]
+        begin, end = lifetimes[worker]
+        if is_shared and taken_until and taken_until[0][0] <= begin:
+            lane = heapq.heappop(taken_until)[1]
         elif len(names) < MAX_LANES:
             lane = len(names)
             names.append([])
         else:
             continue
-        heapq.heappush(free, (end, lane))
+        heapq.heappush(taken_until, (end, lane))
         lane_of[worker] = lane
         names[lane].append(worker)
-    return lane_of, tuple(map(tuple, names)), len(lives) - len(lane_of)
+    return lane_of, tuple(map(tuple, names)), len(lifetimes) - len(lane_of)
 
 
 def _merged(wide: Iterable[Bar], narrow: Iterable[Bar], cell_s: float) -> list[Bar]:
-    """Wide bars as they are, narrow ones joined cell by cell."""
-    cells: dict[tuple[int, bool, int], dict[str, Bar]] = defaultdict(dict)
+    """Wide bars unchanged, narrow ones joined cell by cell; by lane and begin."""
+    cells: dict[_Cell, dict[tuple[str, str], Bar]] = defaultdict(dict)
     for bar in narrow:
         cell = cells[bar.lane, bar.is_traffic, int(bar.begin_s / cell_s)]
-        cell[bar.kind] = _joined(cell[bar.kind], bar) if bar.kind in cell else bar
-    return sorted([*wide, *_runs(cells, cell_s)], key=lambda bar: (bar.lane, bar.begin_s, bar.kind))
+        known = cell.get(bar.look)
+        cell[bar.look] = bar if known is None else _joined(known, bar)
+    merged = [*wide, *_chains(cells, cell_s)]
+    return sorted(merged, key=lambda bar: (bar.lane, bar.begin_s, bar.look))
 
 
-def _runs(cells: Mapping[tuple[int, bool, int], Mapping[str, Bar]], cell_s: float) -> list[Bar]:
-    """One bar a cell, of the kind with most time there; neighbours of equal kind become one."""
-    found: list[Bar] = []
+def _chains(cells: Mapping[_Cell, Mapping[tuple[str, str], Bar]], cell_s: float) -> list[Bar]:
+    """One bar a cell, of the look with most time there; neighbours of equal look become one."""
+    chains: list[Bar] = []
+    # By lane, row and number of the cell, so that neighbours follow one another.
     for key in sorted(cells):
-        best = max(cells[key].values(), key=lambda bar: (bar.busy_s, bar.kind))
-        if found and _is_next(found[-1], best, cell_s):
-            found[-1] = _joined(found[-1], best)
+        longest = max(cells[key].values(), key=lambda bar: (bar.busy_s, bar.look))
+        if chains and _is_next(chains[-1], longest, cell_s):
+            chains[-1] = _joined(chains[-1], longest)
         else:
-            found.append(best)
-    return found
+            chains.append(longest)
+    return chains
 
 
 def _is_next(a: Bar, b: Bar, cell_s: float) -> bool:
-    """Whether b goes on where a ended, in the same row and kind."""
-    return (a.lane, a.is_traffic, a.kind) == (
-        b.lane,
-        b.is_traffic,
-        b.kind,
-    ) and b.begin_s - a.end_s < cell_s
+    """Returns whether b goes on where a ended, in the same row and look."""
+    is_alike = (a.lane, a.is_traffic, a.look) == (b.lane, b.is_traffic, b.look)
+    return is_alike and b.begin_s - a.end_s < cell_s
 
 
 def _joined(a: Bar, b: Bar) -> Bar:
     return Bar(
         lane=a.lane,
         kind=a.kind,
+        function=a.function,
         is_traffic=a.is_traffic,
         begin_s=min(a.begin_s, b.begin_s),
         end_s=max(a.end_s, b.end_s),

@@ -1,8 +1,14 @@
 """The picture of a DAG or a plan as data: boxes and edges, folded until a person can take it in.
 
-Live view, plan image, report and terminal all draw this. Few tasks are one box each. Above, tasks of one function,
-level and worker share a box; if that is still too much (a deep chain), bands of levels do; at last whatever a band
-holds.
+Live view, plan image, report and terminal all draw this. Few tasks are one box each. Otherwise
+these foldings are tried, the finest first, until boxes and edges are few enough:
+
+    a box a                                     shown as
+    task                                        count-0   count-1   count-2
+    function, level and worker                  count on w0   count on w1
+    function and level                          count
+    function and band of 2, 4, 8, ... levels    count      (deep chains)
+    level, then band of 2, 4, 8, ... levels     7 functions
 """
 
 from __future__ import annotations
@@ -12,29 +18,44 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from dagnb.graph import shape
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
-from dagnb.planning.plan import Plan
+from dagnb.graph.resources import Resources
+from dagnb.planning.plan import Plan, Step
 
 MAX_BOXES = 60
 MAX_EDGES = 240
-"""what a person can take in: no picture has more"""
+"""boxes and edges of a picture: what a person can take in"""
 
 PRESSING = ("failed", "retrying", "running", "ready", "cancelled", "waiting", "skipped", "done")
-"""states by how much they want to be seen: a box shows the first that any of its tasks is in"""
+"""states, the most urgent for a reader first: a box shows the first that any of its tasks is in"""
 
 _Key: TypeAlias = Callable[[int], Hashable]
+
+
+class Placement(NamedTuple):
+    """The placement of steps of a plan: a worker with a name, or any worker of a pool."""
+
+    worker: str | None
+    pool: Resources | None
+
+    @classmethod
+    def of(cls, step: Step) -> Placement:
+        """The placement of a step."""
+        if step.worker is not None:
+            return cls(step.worker, None)
+        return cls(None, step.resources)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
     """One box. tasks: positions it stands for, ascending. function: None when they are of several.
 
-    place: the worker in a plan, `~resources` for a pool, "" in a DAG or when the box holds several.
-    level: of its first task, counted from the sources.
+    placement: None in a DAG, or when its steps have several. level: of its first task, from the
+    sources.
     """
 
     id: str
@@ -42,14 +63,19 @@ class Box:
     function: str | None
     level: int
     tasks: tuple[int, ...]
-    place: str = ""
+    placement: Placement | None = None
 
     __repr__ = brief
+
+    @property
+    def is_floating(self) -> bool:
+        """Returns whether any worker of one pool may take all its steps."""
+        return self.placement is not None and self.placement.pool is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """An arrow between two boxes, by their positions in the picture; it stands for `n` edges between tasks."""
+    """An arrow between two boxes, by their positions; it stands for `n` edges between tasks."""
 
     tail: int
     head: int
@@ -58,7 +84,10 @@ class Edge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a box is. counts: state -> tasks, in the order of PRESSING; state: the most pressing of them."""
+    """States of the tasks of a box.
+
+    counts: state -> tasks, in the order of PRESSING. state: the first of them.
+    """
 
     state: str
     counts: Mapping[str, int]
@@ -68,7 +97,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Picture:
-    """Boxes in the order of their first tasks, and edges between different boxes, each pair once."""
+    """Boxes in the order of their first tasks, and edges between them, each pair once."""
 
     boxes: tuple[Box, ...]
     edges: tuple[Edge, ...]
@@ -77,44 +106,24 @@ class Picture:
 
     @cached_property
     def box_of(self) -> dict[int, int]:
-        """task position -> position of its box."""
+        """Position of a task -> position of its box."""
         return {task: i for i, box in enumerate(self.boxes) for task in box.tasks}
 
     @property
     def is_folded(self) -> bool:
-        """Whether some box stands for several tasks."""
+        """Returns whether some box stands for several tasks."""
         return any(len(box.tasks) > 1 for box in self.boxes)
-
-    def to_dict(self, states: Mapping[int, str] | None = None) -> dict[str, object]:
-        """The picture for JSON; with states also each box's state and counts."""
-        boxes = []
-        for box in self.boxes:
-            entry: dict[str, object] = {
-                "id": box.id,
-                "label": box.label,
-                "function": box.function,
-                "level": box.level,
-            }
-            entry |= {"place": box.place, "tasks": list(box.tasks)}
-            if states is not None:
-                now = progress(box, states)
-                entry |= {"state": now.state, "counts": dict(now.counts)}
-            boxes.append(entry)
-        return {
-            "boxes": boxes,
-            "edges": [{"tail": e.tail, "head": e.head, "n": e.n} for e in self.edges],
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cells:
-    """What folding needs of a DAG or plan, position by position."""
+    """The properties of a DAG's tasks or a plan's steps that folding needs, by position."""
 
     names: Sequence[str]
     functions: Sequence[str]
     levels: Sequence[int]
     upstream: Sequence[Sequence[int]]
-    places: Sequence[str]
+    placements: Sequence[Placement | None]
 
 
 def of_dag(dag: Dag) -> Picture:
@@ -126,39 +135,45 @@ def of_dag(dag: Dag) -> Picture:
             functions=[call.function for call in calls],
             levels=shape.levels(dag),
             upstream=[call.upstream for call in calls],
-            places=[""] * len(calls),
+            placements=[None] * len(calls),
         )
     )
 
 
 def of_plan(plan: Plan) -> Picture:
-    """The picture of a plan; tasks are positions in Plan.steps. Different workers have different boxes if possible."""
+    """The picture of a plan; tasks are positions in Plan.steps.
+
+    Steps of different workers are in different boxes, unless there are too many of them.
+    """
     levels = shape.levels(plan.dag)
     return _folded(
         _Cells(
             names=plan.names,
             levels=[levels[step.task] for step in plan.steps],
-            functions=[plan.dag.calls[step.task].function for step in plan.steps],
+            functions=step_functions(plan),
             upstream=[step.upstream for step in plan.steps],
-            places=[
-                f"~{step.resources.label()}" if step.worker is None else step.worker
-                for step in plan.steps
-            ],
+            placements=[Placement.of(step) for step in plan.steps],
         )
     )
 
 
+def step_functions(plan: Plan) -> list[str]:
+    """The function of each step of a plan."""
+    return [plan.dag.calls[step.task].function for step in plan.steps]
+
+
 def progress(box: Box, states: Mapping[int, str]) -> Progress:
-    """How far a box is; tasks without a state are waiting."""
+    """The states of a box; tasks without a state are waiting."""
     tally = Counter(states.get(task, "waiting") for task in box.tasks)
     counts = {state: tally[state] for state in PRESSING if tally[state]}
     return Progress(state=next(iter(counts), "waiting"), counts=counts)
 
 
 def _folded(cells: _Cells) -> Picture:
-    """The finest picture with few enough boxes."""
+    """The finest picture with few enough boxes and edges."""
     groups: list[list[int]] = []
     edges: tuple[Edge, ...] = ()
+    # The last key gives one box without edges, so some key fits.
     for key in _keys(cells):
         groups = _grouped(key, len(cells.names))
         if len(groups) <= MAX_BOXES:
@@ -166,13 +181,20 @@ def _folded(cells: _Cells) -> Picture:
             if len(edges) <= MAX_EDGES:
                 break
     calls = Counter(cells.functions)
-    return Picture(tuple(_box(i, group, cells, calls) for i, group in enumerate(groups)), edges)
+    boxes = [_box(i, group, cells, calls) for i, group in enumerate(groups)]
+    return Picture(tuple(boxes), edges)
 
 
 def _edges(groups: Sequence[Sequence[int]], upstream: Sequence[Sequence[int]]) -> tuple[Edge, ...]:
-    """Each pair of boxes once. Of two boxes that lead to one another only forth: a DAG has no cycles."""
+    """The edges between groups, each pair once."""
     box_of = {task: i for i, group in enumerate(groups) for task in group}
-    pairs = Counter((box_of[u], box_of[task]) for task, mine in enumerate(upstream) for u in mine)
+    pairs: Counter[tuple[int, int]] = Counter()
+    for task, before in enumerate(upstream):
+        for u in before:
+            pairs[box_of[u], box_of[task]] += 1
+
+    # Folding may give two boxes that lead to one another. Only the edge forth is drawn: with both,
+    # the picture would have a cycle, which the DAG does not have.
     for a, b in sorted(pairs):
         if a > b and (b, a) in pairs:
             pairs[b, a] += pairs.pop((a, b))
@@ -180,54 +202,68 @@ def _edges(groups: Sequence[Sequence[int]], upstream: Sequence[Sequence[int]]) -
 
 
 def _keys(cells: _Cells) -> Iterator[_Key]:
-    """Ways to fold, the finest first; the last gives one box."""
-    functions, levels, places = cells.functions, cells.levels, cells.places
+    """The ways to fold, the finest first; the last gives one box."""
+    functions, levels, placements = cells.functions, cells.levels, cells.placements
     bands = [2**i for i in range(1, (max(levels) + 1).bit_length() + 1)]
     yield lambda i: i
-    yield lambda i: (functions[i], levels[i], places[i])
+    yield lambda i: (functions[i], levels[i], placements[i])
     yield lambda i: (functions[i], levels[i])
     for band in bands:
-        yield lambda i, band=band: (functions[i], levels[i] // band)  # type: ignore[misc]  # the default binds the loop's value
+        yield _by_function_and_band(functions, levels, band)
     for band in (1, *bands):
-        yield lambda i, band=band: levels[i] // band  # type: ignore[misc]  # as above
+        yield _by_band(levels, band)
+
+
+def _by_function_and_band(functions: Sequence[str], levels: Sequence[int], band: int) -> _Key:
+    return lambda i: (functions[i], levels[i] // band)
+
+
+def _by_band(levels: Sequence[int], band: int) -> _Key:
+    return lambda i: levels[i] // band
 
 
 def _grouped(key: _Key, n: int) -> list[list[int]]:
-    """Positions by key, in order of first appearance."""
+    """Positions by key, in order of first appearance; too many groups are not completed."""
     groups: dict[Hashable, list[int]] = {}
     for i in range(n):
         groups.setdefault(key(i), []).append(i)
         if len(groups) > MAX_BOXES:
-            break  # too many already: whoever asked tries the next key
+            break  # too many already: the next key is tried
     return list(groups.values())
 
 
 def _box(position: int, group: Sequence[int], cells: _Cells, calls: Counter[str]) -> Box:
+    first = group[0]
     functions = {cells.functions[i] for i in group}
-    places = {cells.places[i] for i in group}
-    function = functions.pop() if len(functions) == 1 else None
-    if function is None:
+    function = None
+    if len(functions) > 1:
         label = f"{len(functions)} functions"
     else:
-        label = cells.names[group[0]] if len(group) == 1 and calls[function] > 1 else function
+        function = cells.functions[first]
+        label = function
+        # The number of a call is noise where its function is called once.
+        if len(group) == 1 and calls[function] > 1:
+            label = cells.names[first]
+    placements = {cells.placements[i] for i in group}
     return Box(
         id=f"b{position}",
         label=label,
         function=function,
-        level=cells.levels[group[0]],
+        level=cells.levels[first],
         tasks=tuple(group),
-        place=places.pop() if len(places) == 1 else "",
+        placement=placements.pop() if len(placements) == 1 else None,
     )
 
 
 def ranges(positions: Sequence[int]) -> str:
-    """Ascending positions in short.
+    """Ascending positions in short; a message about ten thousand tasks stays small.
 
     >>> ranges([0, 1, 2, 5, 7, 8])
     '0-2,5,7-8'
     """
     parts = []
+    # Within a run of successive positions, position minus index is constant.
     for _, run in itertools.groupby(enumerate(positions), key=lambda pair: pair[1] - pair[0]):
-        numbers = [position for _, position in run]
-        parts.append(f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0]))
+        first, *others = [position for _, position in run]
+        parts.append(f"{first}-{others[-1]}" if others else str(first))
     return ",".join(parts)

@@ -1,4 +1,9 @@
-"""Markup from text nobody vouches for: pictures and pages write their elements here, so nothing arrives unescaped."""
+"""Markup from text that cannot be trusted.
+
+Names, outputs and messages come from users' code. Pictures and pages write all their elements with
+`element`, which escapes attributes, and pass text through `escaped`, so that no text becomes
+markup.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +16,21 @@ _SEQUENCE = re.compile(
     r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
     r"|\x1b[ -/]*[0-~]"
 )
+# All characters but those that XML 1.0 allows and that do not reorder the text around them.
 _UNFIT = re.compile(
-    "[^\t\n\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]"
+    "[^\t\n\x20-\x7e\xa0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd"
+    "\U00010000-\U0010ffff]"
 )
 
 
 def plain(text: str) -> str:
     """The text as a terminal would leave it, without its controls.
 
-    Escape sequences go, a carriage return overwrites its line, and what XML forbids (control characters, lone
-    surrogates) or what reorders its surroundings (overrides of the writing direction) is dropped.
+    Escape sequences are dropped, and a carriage return overwrites its line, as progress bars need
+    it. Dropped too is what XML forbids (control characters, lone surrogates) and what reorders the
+    text around it (overrides of the writing direction).
     """
+    # First whole sequences: without its escape character the rest of one would look like text.
     text = _SEQUENCE.sub("", text)
     if "\r" in text:
         text = "\n".join(_overwritten(line) for line in text.split("\n"))
@@ -29,6 +38,7 @@ def plain(text: str) -> str:
 
 
 def _overwritten(line: str) -> str:
+    # The last part with text counts: a line that ends in "\r" still shows what stood before.
     return next((part for part in reversed(line.split("\r")) if part), "")
 
 
@@ -46,17 +56,23 @@ def shortened(text: str, limit: int) -> str:
 
 
 def element(tag: str, *inside: str, **attributes: str | float | None) -> str:
-    """One element. `inside` is markup already; attributes are escaped, None leaves one out, `_` becomes `-`.
+    """Write one element. `inside` is markup already.
+
+    Attributes are escaped; None leaves one out; `_` in a name becomes `-`, at its end it is
+    dropped.
 
     >>> element("a", escaped("1 < 2"), class_="x", data_task=3)
     '<a class="x" data-task="3">1 &lt; 2</a>'
     """
-    written = "".join(
-        f' {name.rstrip("_").replace("_", "-")}="{escaped(value) if isinstance(value, str) else number(value)}"'
-        for name, value in attributes.items()
-        if value is not None
-    )
-    return f"<{tag}{written}>{''.join(inside)}</{tag}>" if inside else f"<{tag}{written}/>"
+    head = tag
+    for name, value in attributes.items():
+        if value is None:
+            continue
+        written = escaped(value) if isinstance(value, str) else number(value)
+        head += f' {name.rstrip("_").replace("_", "-")}="{written}"'
+    if not inside:
+        return f"<{head}/>"
+    return f"<{head}>{''.join(inside)}</{tag}>"
 
 
 def number(value: float) -> str:

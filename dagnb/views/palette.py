@@ -1,7 +1,8 @@
-"""Colours, the same in every picture: of states, of functions and workers, and of the sheet they are drawn on.
+"""Colours, the same in every picture: of states, of functions and workers, and of the sheet itself.
 
-Text and state colours come in pairs, for light and dark surroundings, each with contrast 4.5 to 1 or better. Colours of
-functions are single: 4.5 to 1 under white text, more than 3 to 1 against either sheet. States differ by icon too.
+Colours of text and states come in pairs, for light and dark surroundings, each with a contrast of
+4.5 to 1 or better. Colours of functions are single: 4.5 to 1 under white text, more than 3 to 1
+against either sheet. States differ by icon too, for readers who cannot tell their colours apart.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateStyle:
-    """How a state of a task looks. icon: SVG path data in a square of 10 by 10; a hollow one is stroked."""
+    """Colours and icon of a task's state.
+
+    icon: SVG path data in a square of 10 by 10; a hollow one is stroked, others are filled.
+    """
 
     light: str
     dark: str
@@ -76,16 +80,21 @@ FUNCTIONS = (
 """colours a function or a worker may have"""
 
 PLAIN = "#757575"
-"""colour of what belongs to no function or worker in particular"""
+"""colour of marks that belong to no single function or worker"""
 
 
 def colours(names: Iterable[str]) -> dict[str, str]:
-    """name -> colour. A name has one colour in every picture, unless another name of this picture took it first."""
+    """Choose a colour for each name. Returns name -> colour.
+
+    A name has the same colour in every picture, unless another name of this picture took it first.
+    """
     chosen: dict[str, str] = {}
     for name in sorted(set(names)):
+        # Not `hash`: Python salts that of strings, so colours would change from process to process.
         first = zlib.crc32(name.encode("utf-8", "replace"))
         order = [FUNCTIONS[(first + i) % len(FUNCTIONS)] for i in range(len(FUNCTIONS))]
         taken = set(chosen.values())
+        # With more names than colours some share one.
         chosen[name] = next((colour for colour in order if colour not in taken), order[0])
     return chosen
 
@@ -93,18 +102,20 @@ def colours(names: Iterable[str]) -> dict[str, str]:
 def style() -> str:
     """The style sheet of everything inside class `dagnb`.
 
-    It follows the notebook's theme where there is one, else the system; print is light. Each role gives the
-    classes `fill-ROLE`, `stroke-ROLE` and `text-ROLE`; the plain colour before the variable is for programs without
-    variables.
+    It follows the notebook's theme where there is one, else the system; print is light. Each role
+    has the classes `fill-ROLE`, `stroke-ROLE` and `text-ROLE`.
     """
+    light = dark = classes = ""
     roles = SHEET | {name: (state.light, state.dark) for name, state in STATES.items()}
-    light = "".join(f"--dagnb-{role}:{pair[0]};" for role, pair in roles.items())
-    dark = "".join(f"--dagnb-{role}:{pair[1]};" for role, pair in roles.items())
-    classes = "".join(
-        f".dagnb .{kind}-{role}{{{name}:{pair[0]};{name}:var(--dagnb-{role})}}"
-        for role, pair in roles.items()
-        for kind, name in (("fill", "fill"), ("stroke", "stroke"), ("text", "color"))
-    )
+    for role, (on_light, on_dark) in roles.items():
+        light += f"--dagnb-{role}:{on_light};"
+        dark += f"--dagnb-{role}:{on_dark};"
+        for use, attribute in (("fill", "fill"), ("stroke", "stroke"), ("text", "color")):
+            # The plain colour first is for programs that know no CSS variables.
+            value = f"{attribute}:{on_light};{attribute}:var(--dagnb-{role})"
+            classes += f".dagnb .{use}-{role}{{{value}}}"
+
+    # Later rules win: the system's choice, then the notebook's theme, then print.
     return (
         f".dagnb{{{light}}}@media (prefers-color-scheme:dark){{.dagnb{{{dark}}}}}"
         f"[data-jp-theme-light=true] .dagnb,.vscode-light .dagnb{{{light}}}"

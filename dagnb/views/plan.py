@@ -1,4 +1,10 @@
-"""The planning image: who computes what, on which worker, and with a prediction also when, why and at what cost."""
+"""The planning image, and a plan in words: who computes what, when, why then, at what cost.
+
+Without a prediction the image shows steps and workers. With one it also shows times, the critical
+path in bold, the makespan explained, and a timeline. The forecast is a percentile of many simulated
+runs; the timeline is the one run in which every task takes its median duration. That run is
+shorter: at a fan-in, half of all runs wait for a task that takes longer than its median.
+"""
 
 from __future__ import annotations
 
@@ -6,42 +12,161 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dagnb.forecast.plan_forecast import forecast_of
+from dagnb.forecast.plan_forecast import PlanForecast, forecast_of
+from dagnb.planning.basis import UNKNOWN
+from dagnb.planning.bounds import certificate
+from dagnb.planning.costs import Costs
+from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan, Way
+from dagnb.simulation.simulate import Outcome
 from dagnb.trace.critical import Segment, Window, critical_path, explained, windows
 from dagnb.trace.trace import Trace
 from dagnb.views import layout
 from dagnb.views.canvas import LegendEntry, Piece, chip, stacked
 from dagnb.views.explained import explained_bar, explained_text
-from dagnb.views.layout import Box, Edge, Picture
+from dagnb.views.layout import Box, Edge, Picture, Placement
 from dagnb.views.markup import element
 from dagnb.views.palette import PLAIN, colours
-from dagnb.views.predicted import forecast_lines
 from dagnb.views.sketch import Look, Stroke, sketched
 from dagnb.views.timeline import timeline
-from dagnb.views.wording import counted, seconds_text, window_text
+from dagnb.views.wording import (
+    counted,
+    held_text,
+    label_text,
+    listed,
+    resources_text,
+    seconds_text,
+    window_text,
+)
 
 _LISTED = 12
-"""so many workers stand in the legend, and names in a tooltip"""
+"""workers in the legend, names in a tooltip, notes below"""
+
+_UNKNOWN = 4
+"""functions without measurements that are named"""
 
 _MAX_BARS = 600
 _LEAST, _MOST = 720.0, 1_100.0
-"""bars and pixels of the timeline of a plan"""
+"""bars, least and greatest width in pixels of a plan's timeline"""
 
 _DASHES = {Way.STORE: None, Way.LOCAL: None, Way.INLINE: "1.5 3", Way.STREAM: "7 3"}
-_WORDS = {
+_ROLES = {Way.LOCAL: "done"}
+_WAYS = {
     Way.LOCAL: "stays on its worker",
     Way.INLINE: "travels with the message",
     Way.STREAM: "streamed while stored",
 }
 
 
+# ---- words ---------------------------------------------------------------------------------------
+
+
+def summary(plan: Plan) -> str:
+    """The plan in one line: "Planner heft: 19 tasks on 2 workers"."""
+    n_pinned = 0
+    workers = set()
+    for step in plan.steps:
+        if step.worker is not None:
+            n_pinned += 1
+            workers.add(step.worker)
+    n_floating = len(plan.steps) - n_pinned
+    n_copies = len(copied(plan))
+    text = f"Planner {plan.planner}: {counted(len(plan.steps) - n_copies, 'task')}"
+    on_workers = f"on {counted(len(workers), 'worker')}"
+    if not n_pinned:
+        text += ", any free worker takes the next"
+    elif not n_floating:
+        text += f" {on_workers}"
+    else:
+        text += f", {n_pinned:,} {on_workers}, {n_floating:,} for any free worker"
+    if n_copies:
+        text += f", {counted(n_copies, 'copy')}"
+    return text
+
+
+def copied(plan: Plan) -> frozenset[int]:
+    """Steps that compute a task once more, after its first step."""
+    seen: set[int] = set()
+    copies = set()
+    for position, step in enumerate(plan.steps):
+        if step.task in seen:
+            copies.add(position)
+        seen.add(step.task)
+    return frozenset(copies)
+
+
+def placement_text(placement: Placement | None) -> str:
+    """A placement in words: the worker, or the pool of which any worker may take a step."""
+    if placement is None:
+        return "several workers"
+    if placement.pool is None:
+        return placement.worker or ""
+    label = label_text(placement.pool.label())
+    return f"any worker ({label})" if label else "any worker"
+
+
+def forecast_lines(outlook: PlanForecast) -> list[str]:
+    """The forecast of a plan, a line each: makespan; cost and starts; the bound; evidence."""
+    names = listed(unknown_functions(outlook.plan, outlook.problem.costs), _UNKNOWN)
+    known = outlook.forecast.known
+    if names and not known:
+        # Forecast, cost and bound would all be guesses.
+        return [f"No forecast yet: {names} never ran", "All times here are guesses."]
+
+    evidence = "Durations from past runs or hints"
+    if names:
+        evidence = f"{names} never ran: {100 * known:.0f} % of the run time is known"
+    bound = outlook.bound
+    least, proof = seconds_text(bound.seconds), certificate(outlook.outcome.makespan_s, bound)
+    return [
+        f"Forecast: {forecast_text(outlook.forecast)}",
+        f"{outcome_text(outlook.outcome)} · {proof}",
+        f"With these durations, no plan takes less than {least}: {bound.reason}",
+        evidence,
+    ]
+
+
+def forecast_text(forecast: Forecast) -> str:
+    """The median, and the band that holds 8 of 10 runs.
+
+    >>> forecast_text(Forecast(p10_s=6.9, p50_s=7.5, p90_s=8.4))
+    '7.5 s (6.9 to 8.4 s in 8 of 10 runs)'
+    """
+    median = seconds_text(forecast.p50_s)
+    if forecast.p10_s == forecast.p90_s:
+        return median
+    return f"{median} ({window_text(forecast.p10_s, forecast.p90_s)} in 8 of 10 runs)"
+
+
+def outcome_text(outcome: Outcome) -> str:
+    """Memory held over time, and how workers start.
+
+    >>> outcome_text(Outcome(makespan_s=1.0, gb_s=0.0312, n_cold=1, n_warm=2))
+    '0.0312 GB·s · 1 cold start, 2 warm'
+    """
+    cold = counted(outcome.n_cold, "cold start")
+    return f"{held_text(outcome.gb_s)} · {cold}, {outcome.n_warm:,} warm"
+
+
+def unknown_functions(plan: Plan, costs: Costs) -> list[str]:
+    """Functions without measurements and hints, in the order of the DAG."""
+    unknown = {}
+    for task, call in enumerate(plan.dag.calls):
+        if not costs.basis.get(task, UNKNOWN).is_known:
+            unknown[call.function] = True
+    return list(unknown)
+
+
+# ---- picture -------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
-    """What the image says beside the plan.
+    """The plan and what its image shows of it.
 
-    hot: step of the critical path -> the one before it, None for the first. copies: steps that compute again.
-    why: step -> its segments of the makespan.
+    tint: worker -> colour. busy: step -> its predicted window. hot: step of the critical path ->
+    the one before it, None for the first. copies: steps that compute again. why: step -> its
+    segments of the makespan.
     """
 
     plan: Plan
@@ -54,159 +179,143 @@ class _Facts:
 
 
 def plan_svg(plan: Plan, predicted: Trace | None = None) -> str:
-    """The plan as SVG: a colour a worker, floating steps dashed, copies doubled.
+    """The plan as SVG: a colour a worker, floating steps dashed, copies with a double frame.
 
-    predicted: instead of the outlook of a plan that knows what it was made for. With either also times, the critical
-    path bold, the makespan explained, and a timeline. Raises ConfigError with the cure when there is no Graphviz.
+    predicted: drawn instead of the forecast that a plan makes which knows its problem. A plan with
+    neither has no times. Raises ConfigError with the cure when there is no Graphviz.
     """
-    outlook = forecast_of(plan) if predicted is None else None
-    if outlook is not None:
-        predicted = outlook.trace
     title = summary(plan)
-    if predicted is not None and outlook is None:
-        title += f", predicted {seconds_text(predicted.makespan_s)}"
-    segments = (
-        explained([step.upstream for step in plan.steps], plan.sinks, predicted)
-        if predicted
-        else ()
-    )
-    said = forecast_lines(outlook) if outlook is not None else []
-    pieces = [_graph(_facts(plan, predicted, segments), title, said)]
+    lines: list[str] = []
+    if predicted is not None:
+        title += f", forecast {seconds_text(predicted.makespan_s)}"
+    elif (outlook := forecast_of(plan)) is not None:
+        predicted = outlook.trace
+        lines = forecast_lines(outlook)
+
+    segments: Sequence[Segment] = ()
+    if predicted is not None:
+        segments = explained([step.upstream for step in plan.steps], plan.sinks, predicted)
+    pieces = [_graph(_facts(plan, predicted, segments), title, lines)]
     if predicted is not None:
         width = min(max(pieces[0].width, _LEAST), _MOST)
-        functions = [plan.dag.calls[step.task].function for step in plan.steps]
+        functions = layout.step_functions(plan)
         pieces.append(explained_bar(segments, width=width, title=_explained_title(predicted)))
         pieces.append(timeline(predicted, functions, width=width, max_bars=_MAX_BARS))
-    return stacked(*pieces, label=f"plan: {'; '.join([title, *said[:1]])}")
+    # The label is for screen readers: the planner and the forecast are enough.
+    return stacked(*pieces, label=f"plan: {'; '.join([title, *lines[:1]])}")
 
 
 def _explained_title(predicted: Trace) -> str:
-    return f"where {seconds_text(predicted.makespan_s)} go, at median prices"
-
-
-def _graph(facts: _Facts, title: str, said: Sequence[str]) -> Piece:
-    """Boxes and arrows, below what is said."""
-    looks = [_look(facts, box) for box in facts.picture.boxes]
-    strokes = [_stroke(facts, edge) for edge in facts.picture.edges]
-    return sketched(
-        facts.picture,
-        looks,
-        strokes,
-        title=title,
-        facts=said,
-        entries=_legend(facts),
-        notes=_notes(facts.plan),
-        least=_LEAST if facts.busy else 420.0,
-    )
-
-
-def summary(plan: Plan) -> str:
-    """The plan in one line."""
-    pinned = {step.worker for step in plan.steps if step.worker is not None}
-    floating = sum(step.worker is None for step in plan.steps)
-    parts = [f"{plan.planner}: {counted(len(plan.steps), 'step')}"]
-    if pinned:
-        parts.append(f"{len(plan.steps) - floating:,} pinned to {counted(len(pinned), 'worker')}")
-    if floating:
-        parts.append(f"{floating:,} floating")
-    if copies := copied(plan):
-        parts.append(counted(len(copies), "copy"))
-    return ", ".join(parts)
-
-
-def copied(plan: Plan) -> frozenset[int]:
-    """Steps that compute a task once more, after its first step."""
-    seen: set[int] = set()
-    again = set()
-    for position, step in enumerate(plan.steps):
-        if step.task in seen:
-            again.add(position)
-        seen.add(step.task)
-    return frozenset(again)
-
-
-def place_text(place: str) -> str:
-    """The place of a box in words: a worker, or the pool any of whose members may take it."""
-    if not place.startswith("~"):
-        return place or "several workers"
-    return f"any {place[1:]}" if place[1:] else "any worker"
+    whole = seconds_text(predicted.makespan_s)
+    return f"Where the time goes: {whole} if every task takes its median duration"
 
 
 def _facts(plan: Plan, predicted: Trace | None, segments: Iterable[Segment]) -> _Facts:
     why: dict[int, list[Segment]] = defaultdict(list)
     for segment in segments:
         why[segment.task].append(segment)
-    path = critical_path(plan, predicted) if predicted is not None else ()
+    path: tuple[int, ...] = ()
+    busy: Mapping[int, Window] = {}
+    if predicted is not None:
+        path, busy = critical_path(plan, predicted), windows(predicted)
     return _Facts(
         plan=plan,
         picture=layout.of_plan(plan),
         tint=colours(step.worker for step in plan.steps if step.worker is not None),
-        busy=windows(predicted) if predicted is not None else {},
+        busy=busy,
+        # Each step of the path with the one before it; the first has none.
         hot=dict(zip(path, (None, *path), strict=False)),
         copies=copied(plan),
         why=why,
     )
 
 
-def _look(facts: _Facts, box: Box) -> Look:
-    is_hot = not facts.hot.keys().isdisjoint(box.tasks)
-    n = len(box.tasks)
-    where = place_text(box.place) + _resources(facts.plan, box)
-    lines = [f"{n:,} on {where}" if n > 1 else where]
-    if (times := _times(facts, box)) is not None:
-        lines.append(times)
-    return Look(
-        tip=_tip(facts, box, times),
-        lines=lines,
-        stripe=facts.tint.get(box.place, PLAIN),
-        frame="stroke-ink" if is_hot else "stroke-edge",
-        weight=2.4 if is_hot else 1.0,
-        dash="5 3" if box.place.startswith("~") else None,
-        is_double=any(step in facts.copies for step in box.tasks),
+def _graph(facts: _Facts, title: str, lines: Sequence[str]) -> Piece:
+    """Draw boxes and arrows, below the title and the lines of the forecast."""
+    return sketched(
+        facts.picture,
+        [_look(facts, box) for box in facts.picture.boxes],
+        [_stroke(facts, edge) for edge in facts.picture.edges],
+        title=title,
+        facts=lines,
+        entries=_legend(facts),
+        notes=_notes(facts.plan),
+        least=_LEAST if facts.busy else 420.0,  # as wide as the timeline below, if there is one
     )
 
 
-def _resources(plan: Plan, box: Box) -> str:
-    """What the workers of a box have, where it is not the default and the place does not say it."""
+def _look(facts: _Facts, box: Box) -> Look:
+    frame, weight = "stroke-edge", 1.0
+    if not facts.hot.keys().isdisjoint(box.tasks):
+        frame, weight = "stroke-ink", 2.4
+    place = _placement(facts.plan, box)
+    if len(box.tasks) > 1:
+        place = f"{len(box.tasks):,} on {place}"
+    lines = [place]
+    times = _times(facts, box)
+    if times is not None:
+        lines.append(times)
+    stripe = PLAIN
+    if box.placement is not None and box.placement.worker is not None:
+        stripe = facts.tint[box.placement.worker]
+    return Look(
+        tip=_tip(facts, box, times),
+        lines=lines,
+        stripe=stripe,
+        frame=frame,
+        weight=weight,
+        dash="5 3" if box.is_floating else None,
+        is_double=not facts.copies.isdisjoint(box.tasks),
+    )
+
+
+def _placement(plan: Plan, box: Box) -> str:
+    """The placement of a box, with the resources of its workers where these are not the default."""
+    text = placement_text(box.placement)
     labels = {plan.steps[step].resources.label() for step in box.tasks}
-    label = labels.pop() if len(labels) == 1 else ""
-    return f", {label}" if label and not box.place.startswith("~") else ""
+    if len(labels) > 1 or box.is_floating:  # a pool's text says its resources already
+        return text
+    label = label_text(labels.pop())
+    return f"{text}, {label}" if label else text
 
 
 def _times(facts: _Facts, box: Box) -> str | None:
     """From the first begin to the last end."""
-    found = [facts.busy[step] for step in box.tasks if step in facts.busy]
-    if not found:
+    busy = [facts.busy[step] for step in box.tasks if step in facts.busy]
+    if not busy:
         return None
-    begin, end = min(w.begin_s for w in found), max(w.end_s for w in found)
-    return window_text(max(begin, 0.0), end)
+    # Below 0 where a worker's clock is behind the client's.
+    begin = min(window.begin_s for window in busy)
+    return window_text(max(begin, 0.0), max(window.end_s for window in busy))
 
 
 def _tip(facts: _Facts, box: Box, times: str | None) -> list[str]:
-    names = [facts.plan.names[step] for step in box.tasks]
-    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
     first = facts.plan.steps[box.tasks[0]]
-    lines = [", ".join(names[:_LISTED]) + more, place_text(box.place)]
-    lines.append(f"resources {first.resources.label() or 'default'}, priority {first.priority}")
-    if times is not None:
-        lines.append(f"predicted {times}")
-    lines += [
-        _cause(facts, step) for step in [step for step in box.tasks if step in facts.hot][:_LISTED]
+    lines = [
+        listed([facts.plan.names[step] for step in box.tasks], _LISTED),
+        placement_text(box.placement),
+        f"resources: {resources_text(first.resources)}, priority {first.priority}",
     ]
-    if why := explained_text(
-        [segment for step in box.tasks for segment in facts.why.get(step, ())]
-    ):
-        held_s = sum(
-            segment.duration_s for step in box.tasks for segment in facts.why.get(step, ())
-        )
+    if times is not None:
+        lines.append(f"predicted: {times}")
+    on_path = [step for step in box.tasks if step in facts.hot]
+    lines += [_cause(facts, step) for step in on_path[:_LISTED]]
+
+    segments: list[Segment] = []
+    held_s = 0.0
+    for step in box.tasks:
+        for segment in facts.why.get(step, ()):
+            segments.append(segment)
+            held_s += segment.duration_s
+    if why := explained_text(segments):
         lines.append(f"{seconds_text(held_s)} of the makespan: {why}")
-    if any(step in facts.copies for step in box.tasks):
+    if not facts.copies.isdisjoint(box.tasks):
         lines.append("a copy: computed again here instead of waiting for its value")
     return lines
 
 
 def _cause(facts: _Facts, step: int) -> str:
-    """Why a step of the critical path began no sooner."""
+    """The reason why a step of the critical path began no sooner."""
     name, before = facts.plan.names[step], facts.hot[step]
     if before is None:
         return f"critical path: begins with {name}"
@@ -216,84 +325,101 @@ def _cause(facts: _Facts, step: int) -> str:
 
 
 def _stroke(facts: _Facts, edge: Edge) -> Stroke:
-    """Bold where the critical path runs along; dashed as the value travels, if all of the edge travel alike."""
+    """Bold where the critical path follows a value; dashed by the way that values travel."""
     boxes = facts.picture.boxes
-    tails, heads = set(boxes[edge.tail].tasks), set(boxes[edge.head].tasks)
-    is_hot = any(
-        facts.hot.get(b) in tails and facts.hot[b] in facts.plan.steps[b].upstream for b in heads
-    )
-    ways = {facts.plan.way(a, b) for b in heads for a in facts.plan.steps[b].upstream if a in tails}
+    tails = set(boxes[edge.tail].tasks)
+    is_hot = False
+    ways = set()
+    for step in boxes[edge.head].tasks:
+        for before in facts.plan.steps[step].upstream:
+            if before in tails:
+                ways.add(facts.plan.way(before, step))
+                is_hot = is_hot or facts.hot.get(step) == before
     way = ways.pop() if len(ways) == 1 else Way.STORE
-    role = "ink" if is_hot else "done" if way is Way.LOCAL else "edge"
-    return Stroke(role=role, weight=2.6 if is_hot else 1.4, dash=_DASHES[way])
+    if is_hot:
+        return Stroke(role="ink", weight=2.6, dash=_DASHES[way])
+    return Stroke(role=_role(way), weight=1.4, dash=_DASHES[way])
+
+
+def _role(way: Way) -> str:
+    return _ROLES.get(way, "edge")
 
 
 def _legend(facts: _Facts) -> list[LegendEntry]:
+    """Workers, then what frames and lines mean, as far as they occur."""
     plan = facts.plan
-    shown = sorted(facts.tint, key=lambda worker: (len(worker), worker))
+    workers = sorted(facts.tint, key=lambda worker: (len(worker), worker))
     entries = [
         LegendEntry(mark=chip(facts.tint[worker]), words=_terms(plan, worker))
-        for worker in shown[:_LISTED]
+        for worker in workers[:_LISTED]
     ]
-    if len(shown) > _LISTED:
-        entries.append(
-            LegendEntry(mark=chip(PLAIN), words=f"{len(shown) - _LISTED:,} more workers")
-        )
+    if len(workers) > _LISTED:
+        more = f"{len(workers) - _LISTED:,} more workers"
+        entries.append(LegendEntry(mark=chip(PLAIN), words=more))
     if any(step.worker is None for step in plan.steps):
-        entries.append(
-            LegendEntry(
-                mark=_box_mark("stroke-edge", 1.0, "3 2"), words="floating: any worker of the pool"
-            )
-        )
+        dashed = _box_mark("stroke-edge", 1.0, "3 2")
+        entries.append(LegendEntry(mark=dashed, words="any free worker"))
     if facts.copies:
-        entries.append(
-            LegendEntry(
-                mark=_box_mark("stroke-edge", 1.0) + _box_mark("stroke-edge", 1.0, inset=3),
-                words="copy",
-            )
-        )
+        double = _box_mark("stroke-edge", 1.0) + _box_mark("stroke-edge", 1.0, inset=3)
+        entries.append(LegendEntry(mark=double, words="copy"))
     if facts.hot:
         entries.append(LegendEntry(mark=_box_mark("stroke-ink", 2.4), words="critical path"))
-    ways = [way for way in _WORDS if way in set(plan.ways.values())]
-    return entries + [LegendEntry(mark=_line_mark(way), words=_WORDS[way]) for way in ways]
+    used = set(plan.ways.values())
+    for way, name in _WAYS.items():
+        if way in used:
+            entries.append(LegendEntry(mark=_line_mark(way), words=name))
+    return entries
 
 
 def _terms(plan: Plan, worker: str) -> str:
     """A worker with its resources and how long it may linger."""
-    resources = next(step.resources for step in plan.steps if step.worker == worker).label()
-    linger_s = plan.workers[worker].linger_s if worker in plan.workers else 0.0
-    details = [resources] if resources else []
-    if linger_s:
-        details.append(f"lingers {seconds_text(linger_s)}")
-    return f"{worker} ({', '.join(details)})" if details else worker
+    resources = next(step.resources for step in plan.steps if step.worker == worker)
+    details = []
+    if label := resources.label():
+        details.append(label_text(label))
+    terms = plan.workers.get(worker)
+    if terms is not None and terms.linger_s:
+        details.append(f"lingers {seconds_text(terms.linger_s)}")
+    if not details:
+        return worker
+    return f"{worker} ({', '.join(details)})"
 
 
 def _box_mark(look: str, weight: float, dash: str | None = None, inset: float = 0) -> str:
     size = 10 - 2 * inset
     frame = {"x": inset, "y": inset, "width": size, "height": size, "rx": 2.0}
     return element(
-        "rect", class_=look, fill="none", stroke_width=weight, stroke_dasharray=dash, **frame
+        "rect",
+        class_=look,
+        fill="none",
+        stroke_width=weight,
+        stroke_dasharray=dash,
+        **frame,
     )
 
 
 def _line_mark(way: Way) -> str:
-    role = "done" if way is Way.LOCAL else "edge"
-    look, dash = f"stroke-{role}", _DASHES[way]
+    look, dash = f"stroke-{_role(way)}", _DASHES[way]
     return element(
-        "path", d="M-1 5H12", class_=look, fill="none", stroke_width=2, stroke_dasharray=dash
+        "path",
+        d="M-1 5H12",
+        class_=look,
+        fill="none",
+        stroke_width=2,
+        stroke_dasharray=dash,
     )
 
 
 def _notes(plan: Plan) -> list[str]:
-    """Prewarms and what the planner itself remarks."""
+    """Prewarms, and remarks of the planner itself."""
     notes = []
-    for prewarm in plan.prewarms:
-        after = (
-            "submission" if prewarm.anchor is None else f"'{plan.dag.calls[prewarm.anchor].name}'"
-        )
-        wait = (
-            f"{seconds_text(prewarm.offset_s)} after {after}" if prewarm.offset_s else f"at {after}"
-        )
-        resources = prewarm.resources.label() or "default"
-        notes.append(f"prewarm {counted(prewarm.n, 'container')} of {resources} resources {wait}")
-    return [*notes[:_LISTED], *plan.notes[:_LISTED]]
+    for prewarm in plan.prewarms[:_LISTED]:
+        after = "submission"
+        if prewarm.anchor is not None:
+            after = f"'{plan.dag.calls[prewarm.anchor].name}'"
+        moment = f"at {after}"
+        if prewarm.offset_s:
+            moment = f"{seconds_text(prewarm.offset_s)} after {after}"
+        containers = counted(prewarm.n, "container")
+        notes.append(f"prewarm {containers} ({resources_text(prewarm.resources)}) {moment}")
+    return [*notes, *plan.notes[:_LISTED]]

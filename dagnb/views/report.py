@@ -1,4 +1,4 @@
-"""A run on one page: a file that needs no network and no server, and can be sent to anybody."""
+"""A run on one page: a file that needs no network and no server, and can be sent by mail."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ _PAGE = (
     "html,body{margin:0}body.dagnb{background:var(--dagnb-bg)}"
     "body>.dagnb{max-width:1100px;margin:0 auto;padding:28px 24px 60px}"
 )
-_MEANING = {
+_META = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+_MEANINGS = {
     Phase.SUBMIT: "the client pickled and wrote functions and DAG, before the makespan begins",
-    Phase.INVOKE: "workers started, or waited for a place to start at",
+    Phase.INVOKE: "workers started, or waited for a free worker process or container",
     Phase.CREATE: "containers were made",
     Phase.BOOT: "containers booted, until Python ran in them",
     Phase.IMPORT: "workers imported what they need",
     Phase.REGISTER: "workers joined the run",
-    Phase.PROGRAM: "workers read functions, large arguments and what describes the run",
+    Phase.PROGRAM: "workers read functions, large arguments and the description of the run",
     Phase.QUEUE: "ready tasks waited for a worker",
     Phase.FETCH: "inputs came from the store",
     Phase.LOAD: "inputs were unpickled",
@@ -43,15 +44,24 @@ _MEANING = {
     Phase.COMMIT: "tasks were marked done",
     Phase.RETURN: "the client fetched and unpickled the result, after the makespan has ended",
 }
+_PHASES_NOTE = (
+    "Seconds over all workers; phases overlap between workers, "
+    "so they add up to more than the makespan."
+)
 
 
 def report_html(
     now: Snapshot, *, plan: Plan | None = None, predicted: Trace | None = None, created: str = ""
 ) -> str:
-    """The page. predicted: instead of the outlook of the plan; created: when, as text."""
+    """The page of a run.
+
+    predicted: simulated run, drawn instead of the forecast of the plan. created: date, as text.
+    """
     trace = now.trace
-    outlook = forecast_of(plan) if plan is not None and predicted is None else None
-    planned = outlook.trace if outlook is not None else predicted
+    planned = predicted
+    if plan is not None and predicted is None:
+        outlook = forecast_of(plan)
+        planned = outlook.trace if outlook is not None else None
     body = [
         _head(now, trace, created),
         element("p", escaped(counts_text(counts(now.seen)))),
@@ -60,26 +70,24 @@ def report_html(
         _compared(now, trace, plan),
     ]
     if plan is not None:
-        body.append(
-            _section("Plan", _drawn(lambda: plan_svg(plan, predicted), lambda: plan_text(plan)))
-        )
+        drawn = _drawn(lambda: plan_svg(plan, predicted), lambda: plan_text(plan))
+        body.append(_section("Plan", drawn))
     title = element("title", escaped(f"{now.description.name}: {now.seen.state}"))
-    meta = (
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-    )
     page = element("body", fragment(element("style", _PAGE), *body), class_="dagnb")
-    return f'<!doctype html>\n<html lang="en"><head>{meta}{title}</head>{page}</html>\n'
+    return f'<!doctype html>\n<html lang="en"><head>{_META}{title}</head>{page}</html>\n'
 
 
 def _compared(now: Snapshot, trace: Trace, plan: Plan | None) -> str:
-    """The run beside its plan and its replay, if it ended well."""
+    """The run beside its plan and its replay; '' unless it ended well."""
+    # A run that failed stopped early: its makespan says nothing about the plan.
     if now.seen.state is not RunState.OK or not trace.spans:
         return ""
     try:
-        found = makespans(now.description, trace, plan)
-    except ProtocolError as error:  # the replay's; the report of the run is right without it
+        three = makespans(now.description, trace, plan)
+    except ProtocolError as error:
+        # The replay failed, which says nothing against the rest of the report.
         return _section("Planned and real", element("p", escaped(str(error)), class_="text-dim"))
-    return _section("Planned and real", _drawn(lambda: makespans_svg(found), lambda: str(found)))
+    return _section("Planned and real", _drawn(lambda: makespans_svg(three), lambda: str(three)))
 
 
 def _section(title: str, *body: str) -> str:
@@ -89,43 +97,34 @@ def _section(title: str, *body: str) -> str:
 def _drawn(draw: Callable[[], str], say: Callable[[], str]) -> str:
     """The picture, or the text and how to get the picture."""
     picture, missing = picture_or(draw)
-    return (
-        scrolled(picture)
-        if picture
-        else element("p", escaped(missing), class_="text-dim") + pre(say())
-    )
+    if picture:
+        return scrolled(picture)
+    return element("p", escaped(missing), class_="text-dim") + pre(say())
 
 
 def _head(now: Snapshot, trace: Trace, created: str) -> str:
-    """Name, state, run, and the numbers of the whole."""
-    state = now.seen.state
-    title = element(
-        "h1",
-        escaped(now.description.name),
-        " ",
-        element("span", escaped(state), class_=RUN_LOOKS[state]),
-    )
-    facts = [f"run {now.seen.run}", *([created] if created else [])]
-    facts.append(f"makespan {seconds_text(trace.makespan_s)}")
-    facts.append(counted(len(trace.workers), "worker"))
-    facts.append(f"{trace.ran_parallel():.1f} functions at a time")
-    facts.append(f"{bytes_text(trace.moved_bytes())} through the store")
+    """Name, state, run, and the numbers of the whole run."""
+    state = element("span", escaped(now.seen.state), class_=RUN_LOOKS[now.seen.state])
+    title = element("h1", escaped(now.description.name), " ", state)
+    facts = [f"run {now.seen.run}"]
+    if created:
+        facts.append(created)
+    facts += [
+        f"makespan {seconds_text(trace.makespan_s)}",
+        counted(len(trace.workers), "worker"),
+        f"average parallelism {trace.ran_parallel():.1f}",
+        f"{bytes_text(trace.moved_bytes())} through the store",
+    ]
     return title + element("p", escaped(" · ".join(facts)), class_="text-dim")
 
 
 def _phases(trace: Trace) -> str:
+    """A row a phase: its meaning, its seconds over all workers, a bar."""
     totals = trace.by_phase()
     most = max(totals.values(), default=0.0) or 1.0
-    rows = [
-        (
-            escaped(phase),
-            escaped(_MEANING[phase]),
-            seconds_text(total),
-            meter(max(total, 0.0) / most),
-        )
-        for phase, total in totals.items()
-    ]
-    note = "Seconds over all workers; phases overlap between workers, so they add up to more than the makespan."
-    return table(("phase", "", "together", ""), rows, right=(2,)) + element(
-        "p", note, class_="text-dim"
-    )
+    rows = []
+    for phase, total in totals.items():
+        bar = meter(max(total, 0.0) / most)
+        rows.append((escaped(phase), escaped(_MEANINGS[phase]), seconds_text(total), bar))
+    phases = table(("phase", "", "total", ""), rows, right=(2,))
+    return phases + element("p", _PHASES_NOTE, class_="text-dim")

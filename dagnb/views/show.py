@@ -1,4 +1,8 @@
-"""What a notebook shows for a thing: its picture, and its text where there can be no picture."""
+"""The MIME bundle of a thing for a notebook: its picture, and its text where there is no picture.
+
+Plans, traces and runs do not import this room: it knows them, and they ask for their bundle by a
+hook.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,7 @@ from dagnb.views.comparison import comparison_html
 from dagnb.views.graph import dag_svg
 from dagnb.views.markup import element, escaped, plain
 from dagnb.views.page import fragment, scrolled
-from dagnb.views.plan import plan_svg, summary
-from dagnb.views.predicted import forecast_text
+from dagnb.views.plan import forecast_lines, plan_svg, summary
 from dagnb.views.prediction import function_svg
 from dagnb.views.text import dag_text, plan_text, trace_text
 from dagnb.views.timeline import timeline_svg
@@ -29,9 +32,10 @@ from dagnb.views.wording import counted, seconds_text
 
 @singledispatch
 def bundle(thing: object) -> dict[str, str]:
-    """MIME type -> what to show, for `_repr_mimebundle_`. Without Graphviz the text, and how to get the picture.
+    """The bundle of `_repr_mimebundle_`; without Graphviz it is text, with the cure.
 
-    Plans and traces come as HTML too: in a page, unlike in an image, tooltips and the notebook's theme work.
+    Plans and traces come as HTML too: in a page, unlike in an image, tooltips and the notebook's
+    theme work.
     """
     return {"text/plain": plain(repr(thing))}
 
@@ -48,13 +52,11 @@ def _(dag: Dag) -> dict[str, str]:
 
 @bundle.register
 def _(plan: Plan) -> dict[str, str]:
+    caption = summary(plan)
     outlook = forecast_of(plan)
-    said = (
-        f"{summary(plan)}, predicted {forecast_text(outlook.forecast)}"
-        if outlook is not None
-        else summary(plan)
-    )
-    return _pictured(lambda: plan_svg(plan), plan_text(plan), caption=said)
+    if outlook is not None:
+        caption += f". {forecast_lines(outlook)[0]}"
+    return _pictured(lambda: plan_svg(plan), plan_text(plan), caption=caption)
 
 
 @bundle.register
@@ -67,7 +69,7 @@ def _(trace: Trace) -> dict[str, str]:
 def _(makespans: Makespans) -> dict[str, str]:
     if makespans.real is None:
         return {"text/plain": plain(str(makespans))}
-    caption = ", ".join(makespans_lines(makespans))
+    caption = ". ".join(makespans_lines(makespans))
     return _pictured(lambda: makespans_svg(makespans), plain(str(makespans)), caption=caption)
 
 
@@ -78,28 +80,28 @@ def _(comparison: Comparison) -> dict[str, str]:
 
 @bundle.register
 def _(outlook: FunctionForecast) -> dict[str, str]:
-    return _pictured(
-        lambda: function_svg(outlook),
-        plain(str(outlook)),
-        caption=f"{outlook.name}: {outlook.basis}",
-    )
+    caption = f"{outlook.name}: {outlook.basis}"
+    return _pictured(lambda: function_svg(outlook), plain(str(outlook)), caption=caption)
 
 
 def _pictured(draw: Callable[[], str], text: str, *, caption: str | None = None) -> dict[str, str]:
-    """A picture with its text. caption: makes HTML of it too, and is what a page that allows no pictures keeps."""
-    shown, missing = picture_or(draw)
+    """The bundle of a picture and its text.
+
+    caption: asks for HTML too. Pages that allow no pictures, such as GitHub's, show the caption
+    alone.
+    """
+    picture, missing = picture_or(draw)
     if missing:
         return {"text/plain": f"{text}\n\n{missing}"}
-    found = {"image/svg+xml": shown, "text/plain": text}
+    shown = {"image/svg+xml": picture, "text/plain": text}
     if caption is not None:
-        found["text/html"] = fragment(
-            scrolled(shown), element("p", escaped(caption), class_="text-dim")
-        )
-    return found
+        below = element("p", escaped(caption), class_="text-dim")
+        shown["text/html"] = fragment(scrolled(picture), below)
+    return shown
 
 
 def picture_or(draw: Callable[[], str]) -> tuple[str, str]:
-    """The picture and "", or "" and why there is none with the cure."""
+    """The picture and '', or '' and the reason why there is none, with the cure."""
     try:
         return draw(), ""
     except ConfigError as error:

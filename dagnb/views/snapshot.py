@@ -1,4 +1,8 @@
-"""All that is known of a run at one moment: what every view of a run is drawn from, live or afterwards."""
+"""Snapshot of a run: all that is known of it at one moment.
+
+Every view of a run is drawn from snapshots, live or afterwards. A snapshot is made from the one
+before it and from what is new, so that a look at a long run costs no more than what happened since.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +19,21 @@ MAX_LOG = 2_000
 """characters of a task's output that a view shows: its end"""
 
 LATE_S = 2.0
-"""so long after the end of a run spans are waited for: workers upload what they hold when they leave"""
+"""seconds after the end of a run in which spans may come: workers upload the last on leaving"""
 
 _ENDED = frozenset(
     {TaskState.DONE, TaskState.FAILED, TaskState.RETRYING, TaskState.READY, TaskState.CANCELLED}
 )
+"""states that may follow the end of an attempt; READY does after a lost worker"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One moment of a run. spans: as they arrived, in n_chunks chunks. logs: task -> tail of what it printed last.
+    """One moment of a run.
 
-    started: task -> (epoch seconds, worker) of its latest start. n_left: instances that have uploaded all their spans.
+    seen: the store's answer. spans: as they arrived, in n_chunks chunks. logs: task -> tail of its
+    latest output. started: task -> (epoch seconds, worker) of its latest start.
+    n_left: number of instances that have uploaded all their spans.
     """
 
     description: RunDescription
@@ -41,43 +48,45 @@ class Snapshot:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will happen."""
+        """Returns whether the run has ended."""
         return self.seen.state is not RunState.RUNNING
 
     @property
     def is_settled(self) -> bool:
-        """Whether the run is over and no more spans will come: all who took part have left, or it is too late."""
-        return self.is_over and (self.n_left >= self.seen.n_instances or self._late_s > LATE_S)
+        """Returns whether the run has ended and no more spans will come.
 
-    @property
-    def _late_s(self) -> float:
-        return self.seen.now - self.seen.finished_at
+        That is so when all instances have left, or when it is too late for what they still hold:
+        an instance that was killed never leaves.
+        """
+        is_too_late = self.seen.now - self.seen.finished_at > LATE_S
+        return self.is_over and (self.n_left >= self.seen.n_instances or is_too_late)
 
     @property
     def elapsed_s(self) -> float:
-        """From submission until now, or until the end."""
-        return max(
-            0.0, (self.seen.finished_at if self.is_over else self.seen.now) - self.seen.submitted_at
-        )
+        """Seconds from submission until now, or until the end."""
+        until = self.seen.finished_at if self.is_over else self.seen.now
+        return max(0.0, until - self.seen.submitted_at)
 
     @property
     def trace(self) -> Trace:
-        """The spans so far; its makespan is final when the run is."""
-        finished = self.seen.finished_at or self.seen.now
+        """The spans so far; its makespan is final when the run is over."""
         return Trace.of(
             self.spans,
             self.description.names,
             submitted_s=self.seen.submitted_at,
-            finished_s=finished,
+            finished_s=self.seen.finished_at or self.seen.now,
         )
 
 
 def ended(seen: Observation, before: Snapshot | None) -> list[int]:
-    """The tasks of which an attempt may have ended since: these may have printed something."""
+    """The tasks of which an attempt may have ended since `before`, with new output."""
     if before is None:
         return [task for task, state in enumerate(seen.states) if state in _ENDED]
-    pairs = enumerate(zip(seen.states, before.seen.states, strict=True))
-    return [task for task, (now, then) in pairs if now != then and now in _ENDED]
+    tasks = []
+    for task, (now, then) in enumerate(zip(seen.states, before.seen.states, strict=True)):
+        if now != then and now in _ENDED:
+            tasks.append(task)
+    return tasks
 
 
 def joined(
@@ -89,11 +98,10 @@ def joined(
     n_chunks: int,
     n_left: int = 0,
 ) -> Snapshot:
-    """The moment after `before`: what was known and what is new. seen: a look with the cursor of `before`."""
-    started = {
-        event.task: (event.at, event.worker) for event in seen.events if event.kind == "start"
-    }
-    printed = {task: text[-2 * MAX_LOG - 1 :] for task, text in logs.items() if text}
+    """The moment after `before`: what was known and what is new.
+
+    seen: an observation with the cursor of `before`, so that its events are those since then.
+    """
     then = before or Snapshot(
         description=RunDescription.read(seen.meta),
         seen=seen,
@@ -102,12 +110,23 @@ def joined(
         logs={},
         started={},
     )
+    # Only starts: other events are seen in the states.
+    started = dict(then.started)
+    for event in seen.events:
+        if event.kind == "start":
+            started[event.task] = (event.at, event.worker)
+
+    printed = dict(then.logs)
+    for task, text in logs.items():
+        if text:
+            # One character more than twice the limit, so that a view can say that there was more.
+            printed[task] = text[-2 * MAX_LOG - 1 :]
     return Snapshot(
         description=then.description,
         seen=seen,
         spans=then.spans + tuple(spans),
         n_chunks=then.n_chunks + n_chunks,
-        logs={**then.logs, **printed},
-        started={**then.started, **started},
+        logs=printed,
+        started=started,
         n_left=then.n_left + n_left,
     )

@@ -1,4 +1,14 @@
-"""What was raised, and where, line by line as IPython shows it: the user's code in full, installed code folded."""
+"""An exception and its frames, line by line as IPython shows them.
+
+The user's code is shown in full, installed code folded to a line:
+
+    Cell In[6], line 7, in read                                 place
+          6 def read(lines):                                    code
+    ----> 7     return dict(parse(line) for line in lines)      current
+                       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^           carets
+      ... 2 frames in numpy (core/x.py, line 9, in f) ...       fold
+    ValueError: could not convert string to float: 'tall'       error
+"""
 
 from __future__ import annotations
 
@@ -17,10 +27,14 @@ MAX_FRAMES = 20
 MAX_LINE = 300
 MAX_LINES = 400
 MAX_MESSAGE = 4_000
-"""what is shown at most: frames of an exception, characters of a code line, lines in all, characters of a message"""
+"""limits: frames of an exception, characters of a line, lines in all, characters of a message"""
 
 _GUTTER = 7
+"""columns of the line number, with the arrow before it"""
+
 _PREVIEW = 100
+"""characters of the last code line of folded frames"""
+
 _PACKAGES = re.compile(r".*[/\\](?:site-packages|dist-packages|python3\.\d+t?)[/\\]")
 _LINKS = {
     "cause": "The above exception was the direct cause of the following exception:",
@@ -30,7 +44,7 @@ _LINKS = {
 
 @dataclass(frozen=True, slots=True)
 class StackLine:
-    """One line; its kind is for who has colours."""
+    """One line; its kind is for viewers that have colours."""
 
     text: str
     kind: Literal["text", "place", "code", "current", "carets", "fold", "error", "link"] = "text"
@@ -40,22 +54,20 @@ _BLANK = StackLine("")
 
 
 def raised_lines(error: TaskError | Cause) -> list[StackLine]:
-    """The whole story, the oldest exception first, as Python tells it; the middle of a very long one is left out."""
-    lead = lead_lines(error)
-    gap = [_BLANK] if lead and lead[-1] != _BLANK else []
-    lines = [*lead, *gap, *message_lines(error), *rest_lines(error)]
+    """All lines, the oldest exception first, as Python prints them; very many lose their middle."""
+    lines = lead_lines(error)
+    if lines and lines[-1] != _BLANK:
+        lines.append(_BLANK)
+    lines += [*message_lines(error), *rest_lines(error)]
     if len(lines) <= MAX_LINES:
         return lines
     half = MAX_LINES // 2
-    return [
-        *lines[:half],
-        StackLine(f"  ... {counted(len(lines) - 2 * half, 'more line')} ...", "fold"),
-        *lines[-half:],
-    ]
+    gap = StackLine(f"  ... {counted(len(lines) - 2 * half, 'more line')} ...", "fold")
+    return [*lines[:half], gap, *lines[-half:]]
 
 
 def lead_lines(error: TaskError | Cause) -> list[StackLine]:
-    """What comes before the message: the exceptions that led to this one, and its own frames."""
+    """The lines before the message: the exceptions that led to this one, and its own frames."""
     lines: list[StackLine] = []
     for cause in error.causes:
         if cause.how in _LINKS:
@@ -65,16 +77,19 @@ def lead_lines(error: TaskError | Cause) -> list[StackLine]:
 
 def message_lines(error: TaskError | Cause) -> list[StackLine]:
     """Type and message."""
-    kind, message = (plain(text[: 4 * MAX_MESSAGE]) for text in (error.type, error.message))
-    first, *more = shortened(f"{kind}: {message}" if message else kind, MAX_MESSAGE).split("\n")
+    # Cut before it is cleaned: a message may have megabytes.
+    text = plain(error.type[: 4 * MAX_MESSAGE])
+    if message := plain(error.message[: 4 * MAX_MESSAGE]):
+        text += f": {message}"
+    first, *more = shortened(text, MAX_MESSAGE).split("\n")
     return [StackLine(first, "error"), *map(StackLine, more)]
 
 
 def rest_lines(error: TaskError | Cause) -> list[StackLine]:
-    """What comes after the message: notes, and the parts of a group."""
-    lines = [
-        StackLine(text) for note in error.notes for text in plain(note[:MAX_MESSAGE]).split("\n")
-    ]
+    """The lines after the message: notes, and the parts of an exception group."""
+    lines: list[StackLine] = []
+    for note in error.notes:
+        lines += [StackLine(text) for text in plain(note[:MAX_MESSAGE]).split("\n")]
     parts = [cause for cause in error.causes if cause.how == "part"]
     for i, part in enumerate(parts, 1):
         lines.append(StackLine(f"  +---------------- {i} of {len(parts)} ----------------", "link"))
@@ -85,44 +100,46 @@ def rest_lines(error: TaskError | Cause) -> list[StackLine]:
 def frame_lines(frames: Sequence[Frame]) -> list[StackLine]:
     """The frames, outermost first; where there are many, those at both ends."""
     blocks: list[list[StackLine]] = []
+    # Neighbours only: the user's frames between two parts of a library stay where they are.
     for is_library, group in groupby(frames, lambda frame: frame.is_library):
-        together = list(group)
-        blocks += [[_folded(together)]] if is_library else map(_block, together)
+        neighbours = list(group)
+        if is_library:
+            blocks.append([_folded(neighbours)])
+        else:
+            blocks += map(_block, neighbours)
     if len(blocks) > MAX_FRAMES:
         half = MAX_FRAMES // 2
         gap = [StackLine(f"  ... {counted(len(blocks) - 2 * half, 'more frame')} ...", "fold")]
         blocks = [*blocks[:half], gap, *blocks[-half:]]
     lines: list[StackLine] = []
     for block in blocks:
-        if (
-            lines
-            and block[0].kind == "place"
-            and (len(block) > 1 or lines[-1].kind not in {"place", "fold"})
-        ):
+        # A blank line before a frame with code, and after one; frames of one line stay together.
+        is_apart = len(block) > 1 or (lines and lines[-1].kind not in {"place", "fold"})
+        if lines and block[0].kind == "place" and is_apart:
             lines.append(_BLANK)
         lines += block
     return lines
 
 
 def _block(frame: Frame) -> list[StackLine]:
-    """Where, the code around, an arrow at the line and carets below what failed."""
-    function = "" if frame.function == "<module>" else f", in {_short(frame.function)}"
-    lines = [StackLine(f"{_short(frame.file)}, line {frame.line}{function}", "place")]
+    """File and line, the code around, an arrow at the line and carets below the failing part."""
+    place = f"{_short(frame.file)}, line {frame.line}"
+    if frame.function != "<module>":
+        place += f", in {_short(frame.function)}"
+    lines = [StackLine(place, "place")]
     if not frame.source.strip():
         return lines
-    first = frame.line - len(frame.before)
-    texts = [
-        plain(text[: 4 * MAX_LINE]).rstrip() for text in (*frame.before, frame.source, *frame.after)
-    ]
+
+    source = (*frame.before, frame.source, *frame.after)
+    texts = [plain(text[: 4 * MAX_LINE]).rstrip() for text in source]
     indent = _common_indent(texts)
-    for number, text in enumerate(texts, first):
+    for number, text in enumerate(texts, frame.line - len(frame.before)):
         code = text[indent:][:MAX_LINE]
         if number != frame.line:
             lines.append(StackLine(f"{number:>{_GUTTER}} {code}".rstrip(), "code"))
             continue
-        lines.append(
-            StackLine(f"{'> '.rjust(_GUTTER - len(str(number)), '-')}{number} {code}", "current")
-        )
+        arrow = "> ".rjust(_GUTTER - len(str(number)), "-")
+        lines.append(StackLine(f"{arrow}{number} {code}", "current"))
         if carets := _carets(frame, text, indent):
             lines.append(StackLine(" " * (_GUTTER + 1) + carets, "carets"))
     if frame.times > 1:
@@ -135,51 +152,55 @@ def _common_indent(texts: Iterable[str]) -> int:
 
 
 def _carets(frame: Frame, source: str, indent: int) -> str:
-    """Carets below the columns of a frame; nothing where columns are unknown, do not fit, or cover the whole line."""
+    """Carets below the columns of a frame.
+
+    Returns '' where columns are unknown, do not fit, or cover the whole line.
+    """
+    # Cleaning or shortening the line has moved its columns.
     if frame.column is None or source != frame.source.rstrip():
         return ""
-    is_one_line = frame.end_line in {None, frame.line}
-    end = frame.end_column if is_one_line and frame.end_column is not None else len(source)
+    end = min(len(source), indent + MAX_LINE)
+    # A part that goes on in the next line has carets to the end of this one.
+    if frame.end_column is not None and frame.end_line in {None, frame.line}:
+        end = min(end, frame.end_column)
     own = len(source) - len(source.lstrip())
-    begin, end = max(frame.column, own), min(end, len(source), indent + MAX_LINE)
+    begin = max(frame.column, own)
     if begin >= end or (begin, end) == (own, len(source)):
         return ""
-    blank = "".join(
-        " " * _columns(character) if character != "\t" else "\t"
-        for character in source[indent:begin]
-    )
+    blank = ""
+    for character in source[indent:begin]:
+        # A tab stays one: only the terminal knows how wide it is.
+        blank += "\t" if character == "\t" else " " * _columns(character)
     return blank + "^" * sum(map(_columns, source[begin:end]))
 
 
 def _columns(character: str) -> int:
-    """How many columns a terminal gives a character."""
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    """The number of columns that a terminal gives a character."""
+    is_wide = unicodedata.east_asian_width(character) in "WF"
+    return 1 + is_wide
 
 
 def _folded(frames: Sequence[Frame]) -> StackLine:
-    """Installed code as one line: how many frames, in which packages, and where it ended."""
+    """Installed code as one line: the number of frames, their packages, and the last of them."""
     files = [_within(_short(frame.file)) for frame in frames]
-    packages = list(
-        dict.fromkeys(
-            re.split(r"[/\\.]", file.removeprefix("<frozen "), maxsplit=1)[0] for file in files
-        )
-    )
-    last, code = frames[-1], shortened(plain(frames[-1].source[:MAX_LINE]).strip(), _PREVIEW)
-    where = (
-        f"{files[-1]}, line {last.line}, in {_short(last.function)}{f': {code}' if code else ''}"
-    )
-    return StackLine(
-        f"  ... {counted(len(frames), 'frame')} in {', '.join(packages[:3])} ({where})", "fold"
-    )
+    packages: dict[str, bool] = {}  # as a set that keeps its order
+    for file in files:
+        name = re.split(r"[/\\.]", file.removeprefix("<frozen "), maxsplit=1)[0]
+        packages[name] = True
+
+    last = frames[-1]
+    end = f"{files[-1]}, line {last.line}, in {_short(last.function)}"
+    if code := shortened(plain(last.source[:MAX_LINE]).strip(), _PREVIEW):
+        end += f": {code}"
+    n_frames = counted(len(frames), "frame")
+    return StackLine(f"  ... {n_frames} in {', '.join(list(packages)[:3])} ({end})", "fold")
 
 
 def _within(file: str) -> str:
-    """The path within the folder of installed code."""
-    return (
-        _PACKAGES.sub("", file)
-        if _PACKAGES.match(file)
-        else "/".join(re.split(r"[/\\]", file)[-2:])
-    )
+    """The path within the folder of installed code; elsewhere the last folder and the file."""
+    if _PACKAGES.match(file):
+        return _PACKAGES.sub("", file)
+    return "/".join(re.split(r"[/\\]", file)[-2:])
 
 
 def _short(text: str) -> str:

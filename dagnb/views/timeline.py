@@ -1,4 +1,4 @@
-"""Who did what when: a lane a worker, work above, traffic with the store on a thin row below."""
+"""The timeline of a trace: a lane a worker, work above, traffic with the store below."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dagnb.views.canvas import (
 from dagnb.views.lanes import MAX_BARS, Bar, Lanes, lanes
 from dagnb.views.markup import element, number
 from dagnb.views.palette import PLAIN, colours
-from dagnb.views.wording import bytes_text, counted, seconds_text
+from dagnb.views.wording import bytes_text, counted, listed, seconds_text, worker_text
 
 TRAFFIC_COLOURS = {
     "program": "#72761c",
@@ -34,10 +34,16 @@ TRAFFIC_COLOURS = {
 }
 """phase on the thin row -> colour"""
 
-_SAID = {"cold": "cold start", "warm": "warm start", "load": "load, dump"} | {
-    kind: kind for kind in TRAFFIC_COLOURS
+_KINDS = {
+    "cold": "cold start",
+    "warm": "warm start",
+    "load": "load, dump",
+    **{kind: kind for kind in TRAFFIC_COLOURS},
 }
+"""kind of a bar that is not a run -> its words, in the order of the legend"""
+
 _SQUARE = "M0 0h10v10h-10z"
+_THIN = "M0 4h10v4h-10z"
 _NUMBER = re.compile(r"(-\d+)?'*$")
 _LISTED = 12
 _WIDE = 4.0
@@ -54,12 +60,7 @@ def timeline_svg(
     is_bare: bool = False,
     max_bars: int = MAX_BARS,
 ) -> str:
-    """The trace as SVG, `width` pixels wide. O(spans log spans), and small however many spans there are.
-
-    functions: of each step, else taken from the names of the steps. planned: outlined where its workers are the same.
-    is_over: whether the makespan is final. is_bare: for a page that has our style sheet and says itself what a bar of
-    one task (`data-task`) is; other bars carry their words in `data-say`.
-    """
+    """The trace as SVG, `width` pixels wide; see `timeline` for the arguments."""
     drawn = timeline(
         trace,
         functions,
@@ -86,25 +87,43 @@ def timeline(
     is_bare: bool = False,
     max_bars: int = MAX_BARS,
 ) -> Piece:
-    """As timeline_svg, a part of a picture. span_s: the time axis is at least so long.
+    """Draw a trace. O(spans log spans), and small however many spans there are.
 
-    word: what `planned` is called. notes: step -> what its bar says besides.
+    functions: of each step, else taken from the names of the steps. span_s: least length of the
+    time axis, seconds. planned: outlined behind bars of the same workers; word: its name. notes:
+    step -> second line of its bar's tooltip. is_over: whether the makespan is final. is_bare: for a
+    page that has our style sheet and a script that words the tooltips: a bar of one task has
+    `data-task`, other bars carry their words in `data-say`.
     """
     functions = functions_of(trace) if functions is None else functions
     span_s = max(span_s, length(trace, planned))
     left = MARGIN + gutter(trace)
-    drawn = lanes(trace, functions, pixel_s=span_s / (width - MARGIN - left), max_bars=max_bars)
-    scale = _scale(span_s, left, width - MARGIN, len(drawn.names))
+    right = width - MARGIN
+    drawn = lanes(trace, functions, pixel_s=span_s / (right - left), max_bars=max_bars)
+    scale = _scale(span_s, left, right, len(drawn.names))
     tint = colours(functions)
-    body = [
-        axis(scale),
-        _names(drawn, scale),
-        _outlines(planned, drawn, scale) if planned else "",
-        bars(drawn.bars, trace, scale, tint, notes or {}, is_bare=is_bare),
-        mark(scale, trace.makespan_s, *(("end", "ink") if is_over else ("now", "running")), row=0),
-        mark(scale, planned.makespan_s, word, "edge", row=1) if planned else "",
-    ]
-    below, end = _below(drawn, tint, scale, word if planned is not None else "")
+
+    # What is drawn later covers what was drawn before: outlines stay behind the bars.
+    body = [axis(scale), _names(drawn, scale)]
+    if planned is not None:
+        body.append(_outlines(planned, drawn, scale))
+    body.append(
+        bars(
+            drawn.bars,
+            trace,
+            scale,
+            tint,
+            notes or {},
+            is_bare=is_bare,
+        )
+    )
+    if is_over:
+        body.append(mark(scale, trace.makespan_s, "end", "ink", row=0))
+    else:
+        body.append(mark(scale, trace.makespan_s, "now", "running", row=0))
+    if planned is not None:
+        body.append(mark(scale, planned.makespan_s, word, "edge", row=1))
+    below, end = _below(drawn, tint, scale, "" if planned is None else word)
     return Piece("".join([*body, below]), width, end + MARGIN - 6)
 
 
@@ -114,24 +133,28 @@ def functions_of(trace: Trace) -> list[str]:
 
 
 def length(trace: Trace, planned: Trace | None) -> float:
-    """Seconds that the picture shows: of the workers' acts; one for a trace without any length."""
-    last = max((span.end_s - trace.submitted_s for span in trace.spans if span.worker), default=0.0)
-    return max(trace.makespan_s, last, planned.makespan_s if planned else 0.0) or 1.0
+    """Seconds that the picture shows; 1 for a trace without any length."""
+    # Workers may act after the last sink is stored: a task whose value is not needed still runs.
+    ends = [span.end_s - trace.submitted_s for span in trace.spans if span.worker]
+    if planned is not None:
+        ends.append(planned.makespan_s)
+    return max([trace.makespan_s, *ends]) or 1.0
 
 
 def gutter(trace: Trace) -> float:
-    """Room for the names of the workers."""
-    return min(130.0, max((text_width(worker) for worker in trace.workers), default=30.0) + 12)
+    """Pixels for the names of the workers, left of the lanes."""
+    widths = [text_width(worker_text(worker)) for worker in trace.workers]
+    return min(130.0, max(widths, default=30.0) + 12)
 
 
 def _scale(span_s: float, left: float, right: float, n_lanes: int) -> Scale:
+    # Many lanes are half as high, so that the picture still fits a screen.
     work, traffic, gap = (16.0, 4.0, 10.0) if n_lanes <= 30 else (8.0, 2.0, 3.0)
-    top = MARGIN + 18
     return Scale(
         span_s=span_s,
         left=left,
         right=right,
-        top=top,
+        top=MARGIN + 18,
         n_lanes=n_lanes,
         work=work,
         traffic=traffic,
@@ -140,8 +163,13 @@ def _scale(span_s: float, left: float, right: float, n_lanes: int) -> Scale:
 
 
 def _below(drawn: Lanes, tint: Mapping[str, str], scale: Scale, outlined: str) -> tuple[str, float]:
-    """Legend and remarks below the lanes, and the y below them. outlined: what outlines, if any, are called."""
-    y = scale.bottom + (44 if outlined else 31)
+    """Legend and remarks below the lanes, and the y below them.
+
+    outlined: name of the trace that is outlined; '' when none is.
+    """
+    y = scale.bottom + 31
+    if outlined:
+        y += 13  # the second row of marks
     below, end = legend(entries(drawn, tint, outlined), x=MARGIN, y=y, right=scale.right)
     if not drawn.n_hidden:
         return below, end
@@ -151,17 +179,17 @@ def _below(drawn: Lanes, tint: Mapping[str, str], scale: Scale, outlined: str) -
 
 def _names(drawn: Lanes, scale: Scale) -> str:
     """The worker left of its lane; of workers that share a lane, the first and how many more."""
-    found = []
-    small, rise = ("small", 0) if scale.work < 12 else ("", 4)
+    look, rise = "strong fill-ink", 4
+    if scale.work < 12:
+        look, rise = "strong fill-ink small", 0
+    names = []
     for lane, workers in enumerate(drawn.names):
-        text = workers[0] if len(workers) == 1 else f"{workers[0]} +{len(workers) - 1}"
+        shown = [worker_text(worker) for worker in workers]
+        text = shown[0] if len(shown) == 1 else f"{shown[0]} +{len(shown) - 1}"
         y = scale.y(lane) + scale.work - rise
-        label = words(
-            MARGIN, y, text, look=f"strong fill-ink {small}".strip(), room=scale.left - MARGIN - 6
-        )
-        more = f" and {len(workers) - _LISTED} more" if len(workers) > _LISTED else ""
-        found.append(element("g", tooltip(", ".join(workers[:_LISTED]) + more), label))
-    return "".join(found)
+        label = words(MARGIN, y, text, look=look, room=scale.left - MARGIN - 6)
+        names.append(element("g", tooltip(listed(shown, _LISTED)), label))
+    return "".join(names)
 
 
 def bars(
@@ -173,87 +201,115 @@ def bars(
     *,
     is_bare: bool,
 ) -> str:
-    """All bars, grouped by their looks: an attribute is written once for thousands of bars."""
-    groups: dict[str, list[str]] = defaultdict(list)
+    """Draw all bars, grouped by look: an attribute is written once for thousands of bars.
+
+    tint: function -> colour. notes, is_bare: see `timeline`.
+    """
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for bar in bars:
-        groups[bar.kind].append(_drawn(bar, trace, scale, notes, is_bare=is_bare))
-    order = sorted(groups, key=lambda kind: (kind.startswith("run "), kind))
-    drawn = [element("g", *groups[kind], data_kind=kind, **_paint(kind, tint)) for kind in order]
+        groups[bar.look].append(_bar(bar, trace, scale, notes, is_bare=is_bare))
+
+    # Runs last: they are what a reader looks for, so nothing may cover them.
+    drawn = []
+    for kind, function in sorted(groups, key=lambda look: (look[0] == Phase.RUN, look)):
+        paint = _paint(kind, function, tint)
+        group = groups[kind, function]
+        drawn.append(
+            element(
+                "g",
+                *group,
+                data_kind=kind,
+                data_function=function or None,
+                **paint,
+            )
+        )
     return "".join(drawn) + _seams(bars, scale)
 
 
 def _seams(bars: Sequence[Bar], scale: Scale) -> str:
-    """A thin line between two wide bars of one colour that follow at once."""
-    last: dict[tuple[int, str], Bar] = {}
+    """Draw a thin line between two wide bars of one colour that follow one another at once."""
+    latest: dict[tuple[int, str], Bar] = {}
     cuts = []
-    for bar in sorted(
-        (bar for bar in bars if bar.kind.startswith("run ")), key=lambda bar: bar.begin_s
-    ):
-        before = last.get((bar.lane, bar.kind))
-        last[bar.lane, bar.kind] = bar
-        if before is None or min(b.end_s - b.begin_s for b in (before, bar)) * scale.per_s < _WIDE:
+    for bar in sorted(bars, key=lambda bar: bar.begin_s):
+        if not bar.is_run:
             continue
-        if (bar.begin_s - before.end_s) * scale.per_s < 1:
-            cuts.append(
-                f"M{number(scale.x(bar.begin_s))} {number(scale.y(bar.lane))}v{number(scale.work)}"
-            )
+        before = latest.get((bar.lane, bar.function))
+        latest[bar.lane, bar.function] = bar
+        if before is None:
+            continue
+        shorter_s = min(before.end_s - before.begin_s, bar.end_s - bar.begin_s)
+        pause_s = bar.begin_s - before.end_s
+        if shorter_s * scale.per_s >= _WIDE and pause_s * scale.per_s < 1:
+            x, y = scale.x(bar.begin_s), scale.y(bar.lane)
+            cuts.append(f"M{number(x)} {number(y)}v{number(scale.work)}")
     return element("path", d="".join(cuts), class_="stroke-bg") if cuts else ""
 
 
-def _paint(kind: str, tint: Mapping[str, str]) -> dict[str, str]:
+def _paint(kind: str, function: str, tint: Mapping[str, str]) -> dict[str, str]:
     if kind == "cold":
         return {"class_": "fill-cold stroke-running", "stroke_width": "0.7"}
     if kind == "warm":
         return {"class_": "fill-warm stroke-done", "stroke_width": "0.7"}
-    if kind.startswith("run "):
-        return {"fill": tint.get(kind[4:], PLAIN)}
+    if kind == Phase.RUN:
+        return {"fill": tint.get(function, PLAIN)}
     return {"fill": TRAFFIC_COLOURS.get(kind, PLAIN)}
 
 
-def _drawn(bar: Bar, trace: Trace, scale: Scale, notes: Mapping[int, str], *, is_bare: bool) -> str:
-    x, wide = scale.x(bar.begin_s), max((bar.end_s - bar.begin_s) * scale.per_s, 0.6)
-    y, high = scale.y(bar.lane), scale.work
+def _bar(bar: Bar, trace: Trace, scale: Scale, notes: Mapping[int, str], *, is_bare: bool) -> str:
+    x, y = scale.x(bar.begin_s), scale.y(bar.lane)
+    wide = max((bar.end_s - bar.begin_s) * scale.per_s, 0.6)  # thinner bars vanish on some screens
+    high = scale.work
     if bar.is_traffic:
-        y, high = y + scale.work + 1, scale.traffic
-    path = _rectangle(x, y, wide, high) + (hatch(x, y, wide, high) if bar.kind == "cold" else "")
-    task = _clicked(bar)
+        y += scale.work + 1
+        high = scale.traffic
+    path = rectangle(x, y, wide, high)
+    if bar.kind == "cold":
+        path += hatch(x, y, wide, high)
+
+    task = bar.first.task if bar.n == 1 and bar.first.task >= 0 else None
     if is_bare:
-        says = task is None or bar.first.attempt > 1
-        return element("path", d=path, data_task=task, data_say=_tip(bar, trace) if says else None)
-    note = (
-        [notes[task]] if task is not None and task in notes and bar.first.phase is Phase.RUN else []
-    )
-    return element("path", tooltip(_tip(bar, trace), *note), d=path, data_task=task)
+        # The page knows the latest attempt of a task; other bars say themselves how long they were.
+        says_itself = task is None or bar.first.attempt > 1
+        words_of_bar = _tip(bar, trace) if says_itself else None
+        return element("path", d=path, data_task=task, data_say=words_of_bar)
+    tip = [_tip(bar, trace)]
+    if task is not None and bar.is_run and task in notes:
+        tip.append(notes[task])
+    return element("path", tooltip(*tip), d=path, data_task=task)
 
 
-def _clicked(bar: Bar) -> int | None:
-    return bar.first.task if bar.n == 1 and bar.first.task >= 0 else None
-
-
-def _rectangle(x: float, y: float, wide: float, high: float) -> str:
+def rectangle(x: float, y: float, wide: float, high: float) -> str:
+    """Path data of a rectangle: shorter than an element, of which there would be thousands."""
     return f"M{number(x)} {number(y)}h{number(wide)}v{number(high)}h-{number(wide)}z"
 
 
 def hatch(x: float, y: float, wide: float, high: float) -> str:
-    """Slanted lines inside a bar, clipped by arithmetic: a pattern needs an id, which several pictures would share."""
-    lines = []
+    """Path data of slanted lines inside a bar, clipped by arithmetic.
+
+    An SVG pattern would need an id, and several pictures on a page would share it.
+    """
+    lines = ""
     for far in range(6, min(1_200, int(wide + high)), 6):
         a, b = max(0.0, far - high), min(wide, float(far))
-        lines.append(
-            f"M{number(x + a)} {number(y + far - a)}L{number(x + b)} {number(y + far - b)}"
-        )
-    return "".join(lines)
+        lines += f"M{number(x + a)} {number(y + far - a)}L{number(x + b)} {number(y + far - b)}"
+    return lines
 
 
 def _tip(bar: Bar, trace: Trace) -> str:
-    if bar.n > 1:
-        return f"{bar.n:,} x {bar.kind.removeprefix('run ')}: {seconds_text(bar.busy_s)} together"
     span = bar.first
-    what = trace.names[span.task] if 0 <= span.task < len(trace.names) else span.worker
-    kind = _SAID[bar.kind] if span.phase in STARTING else span.phase
-    if span.phase in STARTING and span.phase is not Phase.INVOKE:
-        kind = f"{kind}, {span.phase}"
-    parts = [f"{what} {kind}: {seconds_text(bar.busy_s)}", f"from {seconds_text(bar.begin_s)}"]
+    if bar.n > 1:
+        name = bar.function or bar.kind
+        return f"{bar.n:,} x {name}: {seconds_text(bar.busy_s)} in total"
+    name = worker_text(span.worker)
+    if 0 <= span.task < len(trace.names):
+        name = trace.names[span.task]
+    kind: str = span.phase
+    if span.phase in STARTING:
+        kind = _KINDS[bar.kind]
+        if span.phase is not Phase.INVOKE:
+            kind += f", {span.phase}"  # the part of the start: create, boot, import, register
+
+    parts = [f"{name} {kind}: {seconds_text(bar.busy_s)}", f"from {seconds_text(bar.begin_s)}"]
     if span.n_bytes:
         parts.append(bytes_text(span.n_bytes))
     if span.attempt > 1:
@@ -264,41 +320,63 @@ def _tip(bar: Bar, trace: Trace) -> str:
 
 
 def _outlines(planned: Trace, drawn: Lanes, scale: Scale) -> str:
-    """What was planned, as dotted outlines behind the bars of equally named workers."""
-    lane_of = {worker: lane for lane, workers in enumerate(drawn.names) for worker in workers}
-    parts = []
-    for bar in lanes(planned, functions_of(planned), pixel_s=2 / scale.per_s).bars:
-        if bar.kind.startswith("run ") and bar.first.worker in lane_of:
-            y, wide = (
-                scale.y(lane_of[bar.first.worker]) - 2,
-                (bar.end_s - bar.begin_s) * scale.per_s,
-            )
-            parts.append(_rectangle(scale.x(bar.begin_s), y, wide, scale.work + 4))
-    if not parts:
+    """Draw the planned runs as dotted outlines behind the bars of workers with the same name."""
+    lane_of: dict[str, int] = {}
+    for i, workers in enumerate(drawn.names):
+        lane_of.update(dict.fromkeys(workers, i))
+    # Bars of less than two pixels have no room for an outline, so they are joined.
+    outlined = lanes(planned, functions_of(planned), pixel_s=2 / scale.per_s)
+    path = ""
+    for bar in outlined.bars:
+        lane = lane_of.get(bar.first.worker)
+        if lane is not None and bar.is_run:
+            wide = (bar.end_s - bar.begin_s) * scale.per_s
+            path += rectangle(scale.x(bar.begin_s), scale.y(lane) - 2, wide, scale.work + 4)
+    if not path:
         return ""
+    look = "planned stroke-dim"
     return element(
-        "path", d="".join(parts), class_="planned stroke-dim", fill="none", stroke_dasharray="2 2"
+        "path",
+        d=path,
+        class_=look,
+        fill="none",
+        stroke_dasharray="2 2",
     )
 
 
 def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[LegendEntry]:
-    """The legend. Kinds that occur: functions first, then what is not the user's; traffic as thin as its row."""
-    kinds = {("load" if bar.kind == "dump" else bar.kind) for bar in drawn.bars}
-    runs = sorted(kind[4:] for kind in kinds if kind.startswith("run "))
-    found = [LegendEntry(mark=chip(tint.get(name, PLAIN)), words=name) for name in runs[:_LISTED]]
-    if len(runs) > _LISTED:
-        found.append(LegendEntry(mark=chip(PLAIN), words=f"{len(runs) - _LISTED:,} more functions"))
-    for kind in (kind for kind in _SAID if kind in kinds):
-        shape = "M0 4h10v4h-10z" if kind in TRAFFIC_COLOURS else _SQUARE
-        shape += hatch(0, 0, 10, 10) if kind == "cold" else ""
-        found.append(
-            LegendEntry(
-                mark=element("g", element("path", d=shape), **_paint(kind, tint)), words=_SAID[kind]
-            )
-        )
+    """The legend of the looks that occur: functions first, then starts and traffic.
+
+    Traffic is as thin as its row. outlined: see `_below`.
+    """
+    functions = sorted({bar.function for bar in drawn.bars if bar.is_run})
+    made = [
+        LegendEntry(mark=chip(tint.get(name, PLAIN)), words=name) for name in functions[:_LISTED]
+    ]
+    if len(functions) > _LISTED:
+        more = f"{len(functions) - _LISTED:,} more functions"
+        made.append(LegendEntry(mark=chip(PLAIN), words=more))
+
+    kinds = {
+        "load" if bar.kind == "dump" else bar.kind for bar in drawn.bars
+    }  # one colour for both
+    for kind, name in _KINDS.items():
+        if kind not in kinds:
+            continue
+        shape = _SQUARE
+        if kind in TRAFFIC_COLOURS:
+            shape = _THIN
+        elif kind == "cold":
+            shape += hatch(0, 0, 10, 10)
+        swatch = element("g", element("path", d=shape), **_paint(kind, "", tint))
+        made.append(LegendEntry(mark=swatch, words=name))
     if outlined:
         outline = element(
-            "path", d=_SQUARE, class_="stroke-dim", fill="none", stroke_dasharray="2 2"
+            "path",
+            d=_SQUARE,
+            class_="stroke-dim",
+            fill="none",
+            stroke_dasharray="2 2",
         )
-        found.append(LegendEntry(mark=outline, words=outlined))
-    return found
+        made.append(LegendEntry(mark=outline, words=outlined))
+    return made

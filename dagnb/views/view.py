@@ -1,7 +1,8 @@
-"""The view of a run as HTML that stays: the picture and its facts in one piece, clickable without kernel or network.
+"""The view of a run as HTML that stays: pictures and data, clickable without a kernel.
 
-Where scripts are not allowed, what they start from is left: header, table, errors; in a page of ours the pictures too.
-In a notebook these are carried by scripts of their own: front ends that strip SVG would leave its words as a heap.
+Where scripts are not allowed, header, table and errors are shown; in a page of ours the pictures
+too. In a notebook pictures are carried by scripts of their own: a front end that strips SVG
+elements would leave a heap of their words.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from dagnb.views.view_updates import Message, ViewUpdates, graph_of
 from dagnb.views.wording import seconds_text
 
 MAX_TASKS = 1_500
-"""tasks whose own numbers stay in the page: failed ones first, then the slowest"""
+"""tasks whose own numbers the page holds: failed ones first, then the slowest"""
 
 MAX_LOGS = 40_000
-"""characters of output that stay in the page"""
+"""characters of output that the page holds"""
 
 MAX_EDGES = 6_000
 MAX_ROWS = 20
@@ -45,75 +46,79 @@ RUN_LOOKS = {
     RunState.CANCELLED: "text-cancelled",
     RunState.RUNNING: "text-running",
 }
-"""state of a run -> class of the word"""
+"""state of a run -> class that colours its word"""
 
 _UNTRUSTED = "Trust this notebook to see the picture, the timeline and the details."
 _WORDS = {state.value: state.word for state in TaskState}
-_PARTS = ("words.js", "story.js", "picture.js", "details.js", "view.js")
+_PARTS = ("words.js", "run_state.js", "picture.js", "details.js", "view.js")
 _FOLDER = importlib.resources.files("dagnb.views") / "static"
+# Whole lines only: "//" is also in the middle of lines, in the name of the SVG namespace.
 _COMMENT = re.compile(r"^\s*//.*\n|^\s+", re.MULTILINE)
 
 
 @functools.cache
 def script() -> str:
-    """What makes a view of elements and data, to be run in a scope of its own: comments and indents are left out."""
-    return _COMMENT.sub(
-        "", "".join((_FOLDER / part).read_text(encoding="utf-8") for part in _PARTS)
-    )
+    """The script of a view, to be run in a scope of its own.
+
+    Comments and indents are left out: every notebook with a run holds a copy of it for each view.
+    """
+    source = "".join((_FOLDER / part).read_text(encoding="utf-8") for part in _PARTS)
+    return _COMMENT.sub("", source)
 
 
 @functools.cache
 def look() -> str:
-    """The style sheet of a view; the colours come with every page of ours."""
+    """The style sheet of a view; the colours come with `palette.style`."""
     return TYPE + (_FOLDER / "view.css").read_text(encoding="utf-8").replace("\n", "")
 
 
-def bundle(now: Snapshot, telling: ViewUpdates | None = None) -> dict[str, str]:
-    """MIME type -> what to show of a run as it stands. telling: one that told this moment last, if there is one."""
-    return {"text/html": view_html(now, telling), "text/plain": view_text(now)}
+def bundle(now: Snapshot, updates: ViewUpdates | None = None) -> dict[str, str]:
+    """The view of a run by MIME type. updates: made from `now` last, if there are any."""
+    return {"text/html": view_html(now, updates), "text/plain": view_text(now)}
 
 
-def view_html(now: Snapshot, telling: ViewUpdates | None = None) -> str:
+def view_html(now: Snapshot, updates: ViewUpdates | None = None) -> str:
     """The view for a notebook's output."""
-    return fragment(view_section(now, telling=telling, is_stripped=True))
+    return fragment(view_section(now, updates=updates, is_stripped=True))
 
 
 def view_section(
     now: Snapshot,
     planned: Trace | None = None,
     *,
-    telling: ViewUpdates | None = None,
+    updates: ViewUpdates | None = None,
     is_stripped: bool = False,
 ) -> str:
-    """The view: what shows by itself, and the data and the script that make it answer to clicks.
+    """The view: elements that show by themselves, and the data and script that answer to clicks.
 
-    planned: what the plan's simulation gave, outlined on the timeline. is_stripped: shown where perhaps no pictures are
-    allowed.
+    planned: simulated run of the plan, outlined on the timeline. updates: see `bundle`.
+    is_stripped: for places where pictures may not be allowed.
     """
-    if telling is None:
-        telling = ViewUpdates(now.description, now.seen.submitted_at, planned)
-        telling.tell(now)
-    drawn = telling.draw()
-    data, errors = _apart(telling.everything())
-    data = {**data, "graph": _limited(graph_of(now.description), len(now.description.names), now)}
+    if updates is None:
+        updates = ViewUpdates(now.description, now.seen.submitted_at, planned)
+        updates.update(now)
+    drawn = updates.draw()
+    message, errors = _without_html(updates.everything())
     data = {
-        **data,
-        **_kept(data, telling.facts, now),
-        "drawn": {**drawn, "lanes": ""},
+        **message,
+        **_limited_facts(message, updates.facts, now),
+        "graph": _limited_graph(now),
+        "drawn": {**drawn, "lanes": ""},  # the element below has the timeline
         "title": plain(now.description.name),
+        "run": now.seen.run,
+        "icons": icons(),
     }
-    told = json.dumps(
-        {**data, "run": now.seen.run, "icons": icons()}, separators=(",", ":"), ensure_ascii=False
-    )
+    encoded = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     body = element(
         "section",
         _head(now),
         element("noscript", _UNTRUSTED) if is_stripped else "",
-        element("div", _carried(_graph(telling, now), is_stripped), class_="graph scroll"),
-        element("div", _functions(telling, now), class_="functions"),
+        element("div", _carried(_graph(updates, now), is_stripped), class_="graph scroll"),
+        element("div", _functions(updates, now), class_="functions"),
         element("div", _carried(str(drawn["lanes"]), is_stripped), class_="lanes scroll"),
         element("div", "".join(errors), class_="errors"),
-        element("script", told.replace("<", "\\u003c"), type="application/json"),
+        # Text of a run that holds "</script>" would end the element.
+        element("script", encoded.replace("<", "\\u003c"), type="application/json"),
         class_="dagnb dagnb-view",
     )
     return element("style", look()) + body + element("script", f"(()=>{{{script()}mountAll();}})()")
@@ -121,122 +126,138 @@ def view_section(
 
 def view_text(now: Snapshot) -> str:
     """The run in a few lines."""
-    head = f"{plain(now.description.name)}: {now.seen.state}, {_facts(now).replace(' · ', ', ')}"
-    errors = errors_of(now.seen, now.description)
-    return f"{head}\n\n{errors_text(errors)}" if errors else head
+    head = f"{plain(now.description.name)}: {now.seen.state}, {', '.join(_facts(now))}"
+    if errors := errors_of(now.seen, now.description):
+        return f"{head}\n\n{errors_text(errors)}"
+    return head
 
 
 def icons() -> dict[str, Mapping[str, object]]:
-    """state -> how its icon is drawn, for the browser; with the byte that stands for it."""
-    bytes_of = {state.word: state.value for state in TaskState}
-    return {
-        bytes_of[name]: {"word": name, "path": state.icon, "hollow": state.is_hollow}
-        for name, state in STATES.items()
-    }
+    """The byte of each task state -> its word and icon, for the browser."""
+    looks: dict[str, Mapping[str, object]] = {}
+    for state in TaskState:
+        style = STATES[state.word]
+        looks[state.value] = {"word": state.word, "path": style.icon, "hollow": style.is_hollow}
+    return looks
 
 
-def _apart(told: Message) -> tuple[Message, list[str]]:
-    """What was told, and the HTML of its errors, which the page shows itself."""
-    errors = told["errors"]
+def _without_html(message: Message) -> tuple[Message, list[str]]:
+    """A message without the HTML of its errors, and that HTML, which the page shows itself."""
+    errors = message["errors"]
     assert isinstance(errors, list)
-    bare = [{name: value for name, value in error.items() if name != "html"} for error in errors]
-    return {**told, "errors": bare}, [error["html"] for error in errors]
+    bare, html = [], []
+    for error in errors:
+        bare.append({"task": error["task"], "attempt": error["attempt"]})
+        html.append(error["html"])
+    return {**message, "errors": bare}, html
 
 
-def _limited(graph: Message, n_tasks: int, now: Snapshot) -> Message:
-    """The graph without what would be too much for a page that is kept."""
-    n_edges = sum(map(len, now.description.upstream))
-    small: Message = {} if n_edges <= MAX_EDGES else {"upstream": [[]] * n_tasks}
-    return {**graph, **small}
+def _limited_graph(now: Snapshot) -> Message:
+    """The graph, without its edges where these are too many for a page that is kept."""
+    graph = graph_of(now.description)
+    if sum(map(len, now.description.upstream)) > MAX_EDGES:
+        graph["upstream"] = [[]] * len(now.description.names)
+    return graph
 
 
-def _kept(data: Message, facts: RunFacts, now: Snapshot) -> Message:
-    """The rows and outputs that stay: of failed tasks first, then of the slowest."""
+def _limited_facts(message: Message, facts: RunFacts, now: Snapshot) -> Message:
+    """The rows and outputs that the page holds: of failed tasks first, then of the slowest."""
     failed = {task for task, _ in now.seen.errors}
     order = sorted(
         facts.of, key=lambda task: (task not in failed, -(facts.of[task].run_s or 0.0), task)
     )
-    chosen = set(order[:MAX_TASKS])
+    chosen = order[:MAX_TASKS]
     rows: list[Row] = [facts.row(task) for task in sorted(chosen)]
+
+    all_logs = message["logs"]
+    assert isinstance(all_logs, dict)
     logs: dict[str, str] = {}
-    told = data["logs"]
-    assert isinstance(told, dict)
     room = MAX_LOGS
-    for task in order:
-        text = told.get(str(task), "") if task in chosen else ""
+    for task in chosen:
+        text = all_logs.get(str(task), "")
+        # A long output is left out; a shorter one of a later task may still fit.
         if text and len(text) <= room:
             logs[str(task)] = text
             room -= len(text)
     n_left_out = len(facts.of) - len(rows)
+    # With all rows the script can add them up itself.
+    totals = _totals(facts, now) if n_left_out else None
     return {
         "rows": rows,
         "logs": logs,
         "n_left_out": n_left_out,
-        "totals": _totals(facts, now) if n_left_out else None,
+        "totals": totals,
     }
 
 
 def _totals(facts: RunFacts, now: Snapshot) -> list[list[float]]:
-    """How often each function ran, for how many milliseconds together and at most: rows that are left out count too."""
-    found: dict[str, list[float]] = {
-        function: [0, 0.0, 0.0] for function in dict.fromkeys(now.description.functions)
-    }
+    """Each function's number of calls, total and longest milliseconds; left-out rows count too.
+
+    In the order of the functions in the graph's message.
+    """
+    totals: dict[str, list[float]] = {}
+    for function in now.description.functions:
+        totals.setdefault(function, [0, 0.0, 0.0])
     for task, fact in facts.of.items():
-        if fact.run_s is not None:
-            total = found[now.description.functions[task]]
-            total[0] += 1
-            total[1] += fact.run_s * 1e3
-            total[2] = max(total[2], fact.run_s * 1e3)
-    return [[n, round(together, 2), round(most, 2)] for n, together, most in found.values()]
+        if fact.run_s is None:
+            continue
+        total = totals[now.description.functions[task]]
+        total[0] += 1
+        total[1] += fact.run_s * 1e3
+        total[2] = max(total[2], fact.run_s * 1e3)
+    return [[n, round(total, 2), round(longest, 2)] for n, total, longest in totals.values()]
 
 
 def _head(now: Snapshot) -> str:
-    reason = (
-        f" ({now.seen.reason})" if now.seen.reason and now.seen.reason != now.seen.state else ""
-    )
-    state = element("span", escaped(now.seen.state + reason), class_=RUN_LOOKS[now.seen.state])
+    text: str = now.seen.state
+    if now.seen.reason and now.seen.reason != text:
+        text += f" ({now.seen.reason})"
+    name = element("b", escaped(now.description.name))
+    state = element("span", escaped(text), class_=RUN_LOOKS[now.seen.state])
     return element(
         "p",
-        element("b", escaped(now.description.name)),
+        name,
         " ",
         state,
-        escaped(f" · {_facts(now)}"),
+        escaped(f" · {' · '.join(_facts(now))}"),
         class_="head",
     )
 
 
-def _facts(now: Snapshot) -> str:
-    return f"{counts_text(counts(now.seen))} · {seconds_text(now.elapsed_s)} · run {now.seen.run}"
+def _facts(now: Snapshot) -> tuple[str, ...]:
+    return counts_text(counts(now.seen)), seconds_text(now.elapsed_s), f"run {now.seen.run}"
 
 
-def _graph(telling: ViewUpdates, now: Snapshot) -> str:
+def _graph(updates: ViewUpdates, now: Snapshot) -> str:
     states = {i: _WORDS[state] for i, state in enumerate(now.seen.states)}
-    picture, missing = picture_or(lambda: graph_svg(telling.dag, states, is_styled=False))
-    return picture or element("p", escaped(missing), class_="text-dim") + pre(dag_text(telling.dag))
+    picture, missing = picture_or(lambda: graph_svg(updates.dag, states, is_styled=False))
+    if picture:
+        return picture
+    return element("p", escaped(missing), class_="text-dim") + pre(dag_text(updates.dag))
 
 
 def _carried(picture: str, is_stripped: bool) -> str:
     """The picture, or a script that holds it."""
-    return (
-        element("script", picture, type="image/svg+xml")
-        if is_stripped and picture.startswith("<svg")
-        else picture
-    )
+    if is_stripped and picture.startswith("<svg"):
+        return element("script", picture, type="image/svg+xml")
+    return picture
 
 
-def _functions(telling: ViewUpdates, now: Snapshot) -> str:
-    """A table: a row a function, a column a state; it is what is left where pictures are not allowed."""
+def _functions(updates: ViewUpdates, now: Snapshot) -> str:
+    """A row a function, a column a state: shown where pictures are not allowed."""
     tally: dict[str, Counter[str]] = {}
-    for function, state in zip(telling.description.functions, now.seen.states, strict=True):
-        tally.setdefault(function, Counter())[_WORDS[state]] += 1
-    present = [state for state in STATES if any(found[state] for found in tally.values())]
-    rows = [
-        (escaped(function), f"{found.total():,}", *(f"{found[state]:,}" for state in present))
-        for function, found in list(tally.items())[:MAX_ROWS]
-    ]
-    more = (
-        element("p", f"and {len(tally) - MAX_ROWS:,} more functions")
-        if len(tally) > MAX_ROWS
-        else ""
-    )
-    return table(("function", "tasks", *present), rows, right=range(1, len(present) + 2)) + more
+    occurs = set()
+    for function, byte in zip(updates.description.functions, now.seen.states, strict=True):
+        state = _WORDS[byte]
+        tally.setdefault(function, Counter())[state] += 1
+        occurs.add(state)
+    present = [state for state in STATES if state in occurs]
+
+    rows = []
+    for function, counts_of in list(tally.items())[:MAX_ROWS]:
+        cells = [counts_of.total(), *(counts_of[state] for state in present)]
+        rows.append((escaped(function), *(f"{n:,}" for n in cells)))
+    html = table(("function", "tasks", *present), rows, right=range(1, len(present) + 2))
+    if len(tally) > MAX_ROWS:
+        html += element("p", f"and {len(tally) - MAX_ROWS:,} more functions")
+    return html

@@ -1,14 +1,19 @@
-"""What the browser is told of a run: everything once, then only what changed. The same words live and afterwards.
+"""Updates of the view of a run: the messages that its script gets, live and in a page that stays.
+
+The first message holds everything, the others what changed. Their fields:
 
 head      serial, state, reason, workers, elapsed_s
-left      how much longer, seconds: median, and the ends of what 8 of 10 lie within; None: unknown
+left      seconds until the end: median, and the ends of 8 of 10 cases; null: unknown
 states    byte of a state -> positions of the tasks that are in it now, "0-3,7"
 rows      what tasks did: see dagnb.views.facts.Row
-running   task that runs now -> [worker, milliseconds after submission]
-starts    worker -> ["cold" or "warm", milliseconds]
-errors    failed attempts: task, attempt, html; n_errors: how many there are
-logs      task -> tail of what it printed
-drawn     lanes (the timeline as SVG) and critical (edges between boxes, "3-7"); costly, so not every time
+running   task that runs now -> [worker in words, milliseconds after submission]
+starts    worker in words -> ["cold" or "warm", milliseconds]
+errors    failed attempts: task, attempt, html; n_errors: their number
+logs      task -> tail of its output
+drawn     lanes (the timeline as SVG) and critical (edges between boxes, "3-7"); rarely: slow
+
+The script reads them in `take` of static/run_state.js: a field is renamed in both files, or in
+none.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TypeAlias
 
 from dagnb.errors import TaskError
@@ -35,32 +41,33 @@ from dagnb.views.markup import plain
 from dagnb.views.remaining import Remaining
 from dagnb.views.snapshot import MAX_LOG, Snapshot
 from dagnb.views.timeline import timeline_svg
+from dagnb.views.wording import label_text, worker_text
 
 MAX_LOGS = 400_000
-"""characters of all outputs together; the rest is told by run.log(task)"""
+"""characters of all outputs together; run.log(task) has the rest"""
 
 MAX_BARS = 800
 """bars of a timeline that is drawn again and again, and kept in notebooks"""
 
 Message: TypeAlias = dict[str, object]
-"""What goes to the browser: JSON"""
+"""data for the browser, as JSON"""
 
 
 def graph_of(description: RunDescription) -> Message:
-    """What does not change during a run: names, functions, edges."""
+    """The data that do not change during a run: names, functions, edges, resources."""
     functions = list(dict.fromkeys(description.functions))
-    place = {function: i for i, function in enumerate(functions)}
+    position = {function: i for i, function in enumerate(functions)}
     return {
         "names": [plain(name) for name in description.names],
         "functions": [plain(function) for function in functions],
-        "function_of": [place[function] for function in description.functions],
+        "function_of": [position[function] for function in description.functions],
         "upstream": description.upstream,
-        "resources": description.resources,
+        "resources": [label_text(label) for label in description.resources],
     }
 
 
 class ViewUpdates:
-    """Tells one run, message by message."""
+    """Makes the messages of one run, one after the other."""
 
     def __init__(
         self,
@@ -69,9 +76,10 @@ class ViewUpdates:
         planned: Trace | None = None,
         forecast: Forecast | None = None,
     ) -> None:
-        """Nothing was told yet. planned: what the plan's simulation gave, outlined on the timeline.
+        """Begin without any message.
 
-        forecast: where the description has none.
+        planned: simulated run of the plan, outlined on the timeline. forecast: used where the description
+        holds none. submitted_s: epoch seconds.
         """
         self.description = description
         self.submitted_s = submitted_s
@@ -90,36 +98,44 @@ class ViewUpdates:
         self._errors: dict[tuple[int, int], Message] = {}
         self._logs: dict[int, str] = {}
         self._drawn: Message = {}
-        self._drawn_of: Snapshot | None = None
-        self._said: Message = {}
+        self._drawn_at: Snapshot | None = None
+        self._head_before: Message = {}
 
-    def tell(self, now: Snapshot) -> tuple[Message, bool]:
-        """What changed since the last call, and whether anything but the time did."""
-        before = self._now
-        states = _changed(now.seen.states, before.seen.states if before is not None else "")
-        touched = sorted(self._learn(now))
+    def update(self, now: Snapshot) -> tuple[Message, bool]:
+        """Take in a snapshot.
+
+        Returns:
+            the message with all that changed since the last call.
+            whether anything but the time changed.
+        """
+        states_before = ""
+        logs_before: Mapping[int, str] = {}
+        if self._now is not None:
+            states_before, logs_before = self._now.seen.states, self._now.logs
+        states = _changed(now.seen.states, states_before)
+        touched = sorted(self._add_spans(now))
         errors = self._new_errors(now)
-        logs = self._new_logs(now, before)
+        logs = self._new_logs(now, logs_before)
         head = self._head(now)
-        is_news = bool(states or touched or errors or logs) or head != {
-            **self._said,
-            "elapsed_s": head["elapsed_s"],
-        }
-        self._said = head
+        # The time left is not asked: like the elapsed time, it changes without any news.
+        is_news = bool(states or touched or errors or logs) or self._is_new(head)
+        self._head_before = head
         self._now = now
         self._serial += 1
-        rows = [self.facts.row(task) for task in touched]
-        told = {
+        message = {
+            "serial": self._serial,
+            **head,
+            "left": self._left(now),
             "states": states,
-            "rows": rows,
+            "rows": [self.facts.row(task) for task in touched],
             "starts": self._starts(),
             "errors": errors,
             "logs": logs,
         }
-        return {"serial": self._serial, **head, "left": self._left(now), **told}, is_news
+        return message, is_news
 
     def everything(self) -> Message:
-        """All that was told so far, as one message with the number of the last."""
+        """All that was sent so far, as one message with the number of the last."""
         assert self._now is not None
         return {
             "serial": self._serial,
@@ -130,162 +146,193 @@ class ViewUpdates:
             "starts": self._starts(),
             "errors": list(self._errors.values()),
             "logs": {str(task): text for task, text in self._logs.items()},
-            "drawn": self._drawn,
+            "drawn": self._drawn,  # perhaps older than the rest: drawing takes its time
         }
 
     def draw(self) -> Message:
-        """The drawings of the moment that was told last. O(spans log spans). Another thread may tell meanwhile."""
+        """The drawings of the latest snapshot. O(spans log spans).
+
+        Another thread may call `update` meanwhile, so the snapshot is read once.
+        """
         now = self._now
         assert now is not None
-        if now is self._drawn_of:
+        if now is self._drawn_at:
             return self._drawn
         trace = _with_running(now)
-        hot = set(_pairs(self._critical(now, trace), self.picture))
-        self._drawn = {
-            "lanes": timeline_svg(
-                trace,
-                self.description.functions,
-                width=860,
-                planned=self.planned,
-                is_over=now.is_over,
-                is_bare=True,
-                max_bars=MAX_BARS,
-            ),
-            "critical": [f"{tail}-{head}" for tail, head in sorted(hot)],
-        }
-        self._drawn_of = now
+        edges = set(_pairs(self._critical(now, trace), self.picture))
+        lanes = timeline_svg(
+            trace,
+            self.description.functions,
+            width=860,
+            planned=self.planned,
+            is_over=now.is_over,
+            is_bare=True,
+            max_bars=MAX_BARS,
+        )
+        critical = [f"{tail}-{head}" for tail, head in sorted(edges)]
+        self._drawn = {"lanes": lanes, "critical": critical}
+        self._drawn_at = now
         return self._drawn
 
+    def _is_new(self, head: Message) -> bool:
+        """Returns whether the head differs from the last one in more than the time."""
+        return head != {**self._head_before, "elapsed_s": head["elapsed_s"]}
+
     def _head(self, now: Snapshot) -> Message:
-        self._n_workers = max(now.seen.n_instances, self._n_workers if now.is_over else 0)
+        # Workers leave at the end; the view goes on to say how many took part.
+        if not now.is_over:
+            self._n_workers = 0
+        self._n_workers = max(self._n_workers, now.seen.n_instances)
+        # Some runs have their state as their reason; said once it is enough.
+        reason = plain(now.seen.reason)
+        if reason == now.seen.state:
+            reason = ""
+        running = {}
+        for task in _running(now):
+            since, worker = now.started[task]
+            since_ms = round((since - now.seen.submitted_at) * 1e3)
+            running[str(task)] = [worker_text(worker), since_ms]
         return {
             "state": now.seen.state.value,
-            "reason": plain(now.seen.reason) if now.seen.reason != now.seen.state else "",
+            "reason": reason,
             "workers": self._n_workers,
             "elapsed_s": round(now.elapsed_s, 3),
             "n_errors": len(now.seen.errors),
-            "running": {
-                str(task): [
-                    now.started[task][1],
-                    round((now.started[task][0] - now.seen.submitted_at) * 1e3),
-                ]
-                for task in _running(now)
-            },
+            "running": running,
         }
 
     def _left(self, now: Snapshot) -> list[float] | None:
         left = self._remaining.left(now)
-        return (
-            None
-            if left is None
-            else [round(seconds, 2) for seconds in (left.p50_s, left.p10_s, left.p90_s)]
-        )
+        if left is None:
+            return None
+        return [round(seconds, 2) for seconds in (left.p50_s, left.p10_s, left.p90_s)]
 
-    def _learn(self, now: Snapshot) -> set[int]:
-        fresh = now.spans[self._n_spans :]
+    def _add_spans(self, now: Snapshot) -> set[int]:
+        new = now.spans[self._n_spans :]
         self._n_spans = len(now.spans)
-        return self.facts.add(fresh)
+        return self.facts.add(new)
 
     def _starts(self) -> Message:
-        return {worker: [kind, round(s * 1e3)] for worker, (kind, s) in self.facts.starts.items()}
+        starts: Message = {}
+        for worker, (kind, seconds) in self.facts.starts.items():
+            starts[worker_text(worker)] = [kind, round(seconds * 1e3)]
+        return starts
 
     def _new_errors(self, now: Snapshot) -> list[Message]:
-        fresh = [key for key in sorted(now.seen.errors) if key not in self._errors]
-        fresh = fresh[: max(0, MAX_ERRORS - len(self._errors))]
-        if not fresh:
+        new = [key for key in sorted(now.seen.errors) if key not in self._errors]
+        # Errors are large, and the pages keep all of them.
+        new = new[: max(0, MAX_ERRORS - len(self._errors))]
+        if not new:
             return []
-        place = {name: i for i, name in enumerate(self.description.names)}
-        errors = errors_of(
-            now.seen, self.description
-        )  # of all, for whether one is the last of its task
-        found = [_error(e, place[e.task]) for e in errors if (place[e.task], e.attempt) in fresh]
-        self._errors.update({(place, attempt): told for told, place, attempt in found})
-        return [told for told, _, _ in found]
+        position = {name: i for i, name in enumerate(self.description.names)}
+        messages = []
+        # Of all errors, not of the new ones: whether an attempt is the last of its task depends on
+        # the others.
+        for error in errors_of(now.seen, self.description):
+            task = position[error.task]
+            if (task, error.attempt) in new:
+                message = _error_message(error, task)
+                self._errors[task, error.attempt] = message
+                messages.append(message)
+        return messages
 
-    def _new_logs(self, now: Snapshot, before: Snapshot | None) -> dict[str, str]:
-        known = before.logs if before is not None else {}
-        found = {}
+    def _new_logs(self, now: Snapshot, known: Mapping[int, str]) -> dict[str, str]:
+        new = {}
         for task, text in now.logs.items():
+            # The same string, not an equal one: comparing ten thousand outputs would take too long.
             if known.get(task) is text or self._n_logged > MAX_LOGS:
                 continue
             self._logs[task] = tail(text)
             self._n_logged += len(self._logs[task])
-            found[str(task)] = self._logs[task]
-        return found
+            new[str(task)] = self._logs[task]
+        return new
 
     def _critical(self, now: Snapshot, trace: Trace) -> tuple[int, ...]:
-        """What made a run so long, once it is over; before, what is most likely to."""
+        """The chain of tasks that made a run so long; before its end, the expected one."""
         if now.is_over:
             return critical_steps(self.description.upstream, self.description.sinks, trace)
-        known: dict[str, list[float]] = defaultdict(list)
-        for task, fact in list(self.facts.of.items()):
+        durations: dict[str, list[float]] = defaultdict(list)
+        for task, fact in list(self.facts.of.items()):  # a copy: `update` may add facts meanwhile
             if fact.run_s is not None:
-                known[self.description.functions[task]].append(fact.run_s)
-        means = {function: sum(times) / len(times) for function, times in known.items()}
-        usual = sum(means.values()) / len(means) if means else 1.0
+                durations[self.description.functions[task]].append(fact.run_s)
+        means = {function: fmean(times) for function, times in durations.items()}
+        usual = fmean(means.values()) if means else 1.0
         return shape.critical_path(self.dag, lambda task: self._expected_s(task, means, usual))
 
     def _expected_s(self, task: int, means: Mapping[str, float], usual: float) -> float:
-        """How long the task ran, or ran elsewhere on average, or anything ran on average."""
+        """The task's own duration; else the mean of its function; else that of all functions."""
         fact = self.facts.of.get(task)
-        ran = fact.run_s if fact is not None else None
-        return means.get(self.description.functions[task], usual) if ran is None else ran
+        if fact is not None and fact.run_s is not None:
+            return fact.run_s
+        return means.get(self.description.functions[task], usual)
 
 
 def tail(text: str) -> str:
-    """The end of an output, as much as travels."""
+    """The end of an output, as much as a message holds."""
     cleaned = plain(text[-2 * MAX_LOG :])
-    is_whole = len(text) <= 2 * MAX_LOG and len(cleaned) <= MAX_LOG
-    return cleaned if is_whole else f"... more before ...\n{cleaned[-MAX_LOG:]}"
+    if len(text) <= 2 * MAX_LOG and len(cleaned) <= MAX_LOG:
+        return cleaned
+    return f"... more before ...\n{cleaned[-MAX_LOG:]}"
 
 
 def _changed(states: str, before: str) -> dict[str, str]:
-    """Byte of a state -> which tasks are in it that were not before. Of tasks never told of, waiting is understood."""
-    lists: dict[str, list[int]] = defaultdict(list)
+    """Byte of a state -> the tasks that are in it now and were not before.
+
+    before: '' when nothing was sent yet; the script takes tasks it never heard of as waiting.
+    """
     old = before or TaskState.WAITING * len(states)
     if states == old:
         return {}
+    tasks_of: dict[str, list[int]] = defaultdict(list)
     for task, (now, then) in enumerate(zip(states, old, strict=True)):
         if now != then:
-            lists[now].append(task)
-    return {state: ranges(tasks) for state, tasks in lists.items()}
+            tasks_of[now].append(task)
+    return {state: ranges(tasks) for state, tasks in tasks_of.items()}
 
 
-def _error(error: TaskError, task: int) -> tuple[Message, int, int]:
-    told: Message = {"task": task, "attempt": error.attempt, "html": article(error)}
-    return told, task, error.attempt
+def _error_message(error: TaskError, task: int) -> Message:
+    return {"task": task, "attempt": error.attempt, "html": article(error)}
 
 
 def _with_running(now: Snapshot) -> Trace:
-    """The trace, with what is running drawn up to now."""
+    """The trace, with running tasks drawn up to now."""
     trace = now.trace
     if now.seen.state is not RunState.RUNNING:
         return trace
-    spans = [
-        Span(task, worker, Phase.RUN, begin_s, now.seen.now, detail="so far")
-        for task in _running(now)
-        for begin_s, worker in (now.started[task],)
-    ]
-    return Trace.of(
-        [*trace.spans, *spans],
-        trace.names,
-        submitted_s=trace.submitted_s,
-        finished_s=trace.finished_s,
-    )
+    spans = list(trace.spans)
+    for task in _running(now):
+        begin_s, worker = now.started[task]
+        spans.append(
+            Span(
+                task,
+                worker,
+                Phase.RUN,
+                begin_s,
+                now.seen.now,
+                detail="so far",
+            )
+        )
+    return Trace.of(spans, trace.names, submitted_s=trace.submitted_s, finished_s=trace.finished_s)
 
 
 def _running(now: Snapshot) -> list[int]:
-    """Tasks that run now, of which it is known since when. Found one by one: few do among many."""
-    found, at = [], now.seen.states.find(TaskState.RUNNING)
-    while at >= 0:
-        if at in now.started:
-            found.append(at)
-        at = now.seen.states.find(TaskState.RUNNING, at + 1)
-    return found
+    """Tasks that run now, and whose start is known."""
+    # `find` from one to the next: few of very many tasks run at once.
+    tasks = []
+    task = now.seen.states.find(TaskState.RUNNING)
+    while task >= 0:
+        if task in now.started:
+            tasks.append(task)
+        task = now.seen.states.find(TaskState.RUNNING, task + 1)
+    return tasks
 
 
 def _pairs(path: Sequence[int], picture: Picture) -> list[tuple[int, int]]:
     """The edges between boxes that a path of tasks takes."""
-    boxes = [picture.box_of[task] for task in path]
     known = {(edge.tail, edge.head) for edge in picture.edges}
-    return [pair for pair in itertools.pairwise(boxes) if pair in known]
+    pairs = []
+    for before, after in itertools.pairwise(path):
+        pair = picture.box_of[before], picture.box_of[after]
+        if pair in known:  # not within a box, nor from a worker's task to its next
+            pairs.append(pair)
+    return pairs

@@ -1,8 +1,74 @@
-"""How amounts are said to people: the only place that writes milliseconds or megabytes."""
+"""Wording of amounts, lists and workers: the only file that writes "250 ms" or "worker 1"."""
 
 from __future__ import annotations
 
-from dagnb.units import moment_text as moment_text  # noqa: PLC0414  # how a moment is said, too
+import re
+from collections.abc import Sequence
+
+from dagnb.graph.resources import Resources
+from dagnb.units import moment_text as moment_text  # noqa: PLC0414  # wording of moments, too
+
+# A pool's members are called '~/3' or '~512mb/1' (`protocol.messages.Queue.worker`). Spans and
+# errors hold that id alone, so its parts have to be read from it; this is the only place that does.
+_POOL_MEMBER = re.compile(r"~(?P<resources>[^/]*)/(?P<number>\d+)")
+_RESOURCE = re.compile(r"(?P<amount>[\d.]+)(?P<unit>cpu|mb)")
+
+
+def worker_text(worker: str) -> str:
+    """A worker's id as people read it; ids of workers that a planner named stay as they are.
+
+    >>> [worker_text(w) for w in ("~/1", "~200mb/1", "~0.5cpu-512mb/2", "w0")]
+    ['worker 1', 'worker 1 (200 MB)', 'worker 2 (0.5 CPUs, 512 MB)', 'w0']
+    """
+    member = _POOL_MEMBER.fullmatch(worker)
+    if member is None:
+        return worker
+    if not member["resources"]:
+        return f"worker {member['number']}"
+    return f"worker {member['number']} ({label_text(member['resources'])})"
+
+
+def label_text(label: str) -> str:
+    """The label of resources, as `Resources.label` writes it, in words; '' stays ''.
+
+    >>> label_text("2cpu-512mb"), label_text("1cpu-net"), label_text("")
+    ('2 CPUs, 512 MB', '1 CPU, network', '')
+    """
+    return ", ".join(_resource_text(part) for part in label.split("-") if part)
+
+
+def _resource_text(part: str) -> str:
+    if part == "net":
+        return "network"
+    if part.startswith("env"):
+        return f"packages {part[3:]}"  # a hash: it only tells different packages apart
+    amount = _RESOURCE.fullmatch(part)
+    if amount is None:
+        return part
+    if amount["unit"] == "mb":
+        return f"{int(amount['amount']):,} MB"
+    return "1 CPU" if amount["amount"] == "1" else f"{amount['amount']} CPUs"
+
+
+def resources_text(resources: Resources) -> str:
+    """CPUs, memory and packages in words; 'default' when the launcher chooses.
+
+    >>> resources_text(Resources(memory_mb=512)), resources_text(Resources())
+    ('512 MB', 'default')
+    """
+    return label_text(resources.label()) or "default"
+
+
+def listed(names: Sequence[str], limit: int) -> str:
+    """The first names, and how many more there are.
+
+    >>> listed(["a", "b", "c"], 2), listed(["a"], 2)
+    ('a, b and 1 more', 'a')
+    """
+    shown = ", ".join(names[:limit])
+    if len(names) <= limit:
+        return shown
+    return f"{shown} and {len(names) - limit:,} more"
 
 
 def seconds_text(seconds: float) -> str:
@@ -14,14 +80,19 @@ def seconds_text(seconds: float) -> str:
     if seconds < 0:
         return f"-{seconds_text(-seconds)}"
     if seconds < 1:
+        # Below a microsecond there is only noise of the clock.
         return f"{seconds * 1e3:.3g} ms" if round(seconds, 6) else "0 s"
-    if seconds < 59.95:
+    if seconds < 59.95:  # from here on three digits would round to '60 s'
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+        return _in_two_units(minutes, "min", rest, "s")
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return _in_two_units(hours, "h", minutes, "min")
+
+
+def _in_two_units(large: int, unit: str, small: int, small_unit: str) -> str:
+    return f"{large} {unit} {small} {small_unit}" if small else f"{large} {unit}"
 
 
 def window_text(begin_s: float, end_s: float) -> str:
@@ -37,6 +108,17 @@ def window_text(begin_s: float, end_s: float) -> str:
     return f"{seconds_text(begin_s)} to {seconds_text(end_s)}"
 
 
+def difference_text(seconds: float) -> str:
+    """A difference of durations, with its sign.
+
+    >>> difference_text(0.25), difference_text(-1.5)
+    ('+250 ms', '-1.5 s')
+    """
+    if seconds < 0:
+        return seconds_text(seconds)  # with its minus
+    return f"+{seconds_text(seconds)}"
+
+
 def bytes_text(n_bytes: int) -> str:
     """A size in decimal units.
 
@@ -45,14 +127,14 @@ def bytes_text(n_bytes: int) -> str:
     """
     size = float(n_bytes)
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 999.5:
+        if size < 999.5:  # 999.5 with three digits is '1e+03'
             return f"{size:.3g} {unit}"
         size /= 1e3
     return f"{size:,.0f} PB"
 
 
 def held_text(gb_s: float) -> str:
-    """Memory held over time.
+    """Memory held over time, in gigabytes times seconds.
 
     >>> [held_text(n) for n in (0.0312, 57.4, 15_300)]
     ['0.0312 GB·s', '57.4 GB·s', '15,300 GB·s']
@@ -66,5 +148,8 @@ def counted(n: int, thing: str) -> str:
     >>> counted(1, "task"), counted(12000, "copy"), counted(2, "key")
     ('1 task', '12,000 copies', '2 keys')
     """
-    plural = f"{thing[:-1]}ies" if thing.endswith("y") and thing[-2] not in "aeou" else f"{thing}s"
-    return f"{n:,} {thing if n == 1 else plural}"
+    if n == 1:
+        return f"1 {thing}"
+    if thing.endswith("y") and thing[-2] not in "aeou":
+        return f"{n:,} {thing[:-1]}ies"
+    return f"{n:,} {thing}s"

@@ -1,4 +1,4 @@
-"""Where tasks run now, or could at once, as the rows of a table: in a terminal and in a notebook the same."""
+"""The worker slots as a table: the same in a terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dagnb.protocol.launcher import WorkerSlot
 from dagnb.views.markup import plain
-from dagnb.views.wording import seconds_text
+from dagnb.views.wording import seconds_text, worker_text
 
 HEADS = (
     "name",
@@ -18,38 +18,43 @@ HEADS = (
     "memory",
     "image or program",
     "age",
-    "lent",
+    "runs served",
 )
 EMPTY = "no worker is running or warm"
 
+_STATES = {"lent": "busy", "elsewhere": "used by another session"}
+"""state of a slot -> its words, where the state itself does not say it"""
+
 _RUN = 12
-"""letters of a run's id: the moment it was made, to the millisecond, and a bit; commands take the beginning of an id"""
+"""letters of a run's id: they hold the moment it was made, and commands take a beginning"""
 
 
-def rows(seats: Sequence[WorkerSlot]) -> list[list[str]]:
-    """A row a seat, of text nobody vouches for; the cells of HEADS."""
+def rows(slots: Sequence[WorkerSlot]) -> list[list[str]]:
+    """The cells of HEADS for each slot; the text is not escaped yet."""
     return [
         [
-            seat.name,
-            seat.platform,
-            seat.state,
-            seat.run[:_RUN],
-            seat.worker,
-            "" if seat.cpus is None else f"{seat.cpus:g}",
-            "" if seat.memory_mb is None else f"{seat.memory_mb:,} MB",
-            seat.made_of,
-            "" if seat.age_s is None else seconds_text(max(0.0, seat.age_s)),
-            f"{seat.n_lent:,} x" if seat.n_lent else "",
+            slot.name,
+            slot.platform,
+            _STATES.get(slot.state, slot.state),
+            slot.run[:_RUN],
+            worker_text(slot.worker),
+            "" if slot.cpus is None else f"{slot.cpus:g}",
+            "" if slot.memory_mb is None else f"{slot.memory_mb:,} MB",
+            slot.made_of,
+            # A platform's clock may be ahead of ours by more than a young slot's age.
+            "" if slot.age_s is None else seconds_text(max(0.0, slot.age_s)),
+            f"{slot.n_lent:,}" if slot.n_lent else "",
         ]
-        for seat in seats
+        for slot in slots
     ]
 
 
-def lines(heads: Sequence[str], found: Sequence[Sequence[str]]) -> list[str]:
-    """The rows below their heads, in columns, without what could steer a terminal."""
-    cells = [[" ".join(plain(cell).split()) for cell in row] for row in (heads, *found)]
+def lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Any table as text: rows below their heads, in columns.
+
+    Cells lose their line breaks, and all that could steer a terminal.
+    """
+    # Before the widths: what is dropped must not count.
+    cells = [[" ".join(plain(cell).split()) for cell in row] for row in (heads, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in cells]

@@ -1,9 +1,14 @@
-"""The body of a `%%dag` cell: compiled with the line numbers the user sees, run in the notebook, down to its nodes."""
+"""The body of a `%%dag` cell: compiled with the user's line numbers, run in the notebook.
+
+The statements run as in any cell, but functions at the top become tasks. The last line must be an
+expression; its value, a node or a structure of nodes, is what `dagnb.run` gets.
+"""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,36 +22,42 @@ from dagnb.errors import GraphError, NoNodeError
 from dagnb.graph.node import Node
 from dagnb.graph.targets import Targets
 from dagnb.graph.task import Task
-from dagnb_kernel_ext.functions_called_early import makers
+from dagnb_kernel_ext.functions_called_early import functions_called_early
 from dagnb_kernel_ext.output import cell_label
 
 _MARK = "__dagnb_task__"
+"""name in the notebook, while a cell runs, of the decorator that makes tasks of its functions"""
+
+_NOT_DIGITS = re.compile(r"\D")
 _STRUCTURES = (list, tuple, dict, set, frozenset)
-_CURE = "End it with what shall be run: a call of one of its functions, e.g. `merge(parts)`, or a list or dict of them."
+_CURE = (
+    "End it with what shall be run: a call of one of its functions, e.g. `merge(parts)`, "
+    "or a list or dict of such calls."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellBody:
-    """A cell's code: its statements, then the expression that gives what shall be run."""
+    """A cell's code: its statements, then the expression whose value is run."""
 
     statements: CodeType
     last: CodeType
 
     @property
     def is_awaiting(self) -> bool:
-        """Whether it awaits outside its functions."""
+        """Returns whether it awaits outside its functions."""
         return awaits(self.statements) or awaits(self.last)
 
 
 def awaits(code: CodeType) -> bool:
-    """Whether running the code gives a coroutine."""
+    """Returns whether the code, when it is run, gives a coroutine."""
     return bool(code.co_flags & inspect.CO_COROUTINE)
 
 
 def run_body(body: CellBody, space: dict[str, Any]) -> Any:
-    """Run the cell's statements in the notebook's namespace; what its last expression gives, to be run.
+    """Run the cell's statements in the notebook's namespace. Returns the value of its last line.
 
-    Raises GraphError when that holds no node, and whatever the cell's own code raises.
+    Raises GraphError when that value holds no node, and all that the cell's own code raises.
     """
     __tracebackhide__ = True
     space[_MARK] = _as_task
@@ -58,7 +69,7 @@ def run_body(body: CellBody, space: dict[str, Any]) -> Any:
 
 
 async def await_body(body: CellBody, space: dict[str, Any]) -> Any:
-    """As run_body, for code that awaits."""
+    """Does the same as run_body, for code that awaits."""
     __tracebackhide__ = True
     space[_MARK] = _as_task
     try:
@@ -72,7 +83,7 @@ async def await_body(body: CellBody, space: dict[str, Any]) -> Any:
 
 
 def checked_targets(value: Any) -> Any:
-    """The value, when it is a node or a structure that holds nodes. Raises GraphError with the cure."""
+    """Returns the value if it is a node or holds nodes. Raises GraphError with the cure."""
     __tracebackhide__ = True
     if isinstance(value, Task):
         raise GraphError(
@@ -82,11 +93,10 @@ def checked_targets(value: Any) -> Any:
         Targets.of(value)
     except NoNodeError:
         kind = type(value).__name__
+        problem = f"the last line gives a value of type {kind}, not a node."
         if isinstance(value, _STRUCTURES):
-            raise GraphError(f"the {kind} in the last line holds no node. {_CURE}") from None
-        raise GraphError(
-            f"the last line gives a value of type {kind}, not a node. {_CURE}"
-        ) from None
+            problem = f"the {kind} in the last line holds no node."
+        raise GraphError(f"{problem} {_CURE}") from None
     return value
 
 
@@ -104,6 +114,7 @@ def is_runnable(value: object) -> bool:
     if isinstance(value, Node):
         return True
     items = tuple(value.values()) if isinstance(value, dict) else value
+    # Shallow, unlike `holds_nodes`: completion asks this of every variable at every key.
     return (
         isinstance(items, list | tuple)
         and bool(items)
@@ -112,32 +123,36 @@ def is_runnable(value: object) -> bool:
 
 
 def checked(shell: InteractiveShell, line: str, cell: str) -> CodeType:
-    """The cell as it is written, compiled to be looked at. Raises SyntaxError with the line the user sees."""
+    """Compile the cell as it is written, to look at the code.
+
+    Raises SyntaxError with the line the user sees.
+    """
     tree, file = _parsed(shell, line, cell)
     return _compiled(shell, tree, file, "exec")
 
 
 def compiled(shell: InteractiveShell, line: str, cell: str) -> CellBody:
-    """The cell with its functions made tasks, but for those of `makers`.
+    """Compile the cell with its functions made tasks, but for those of `functions_called_early`.
 
-    Raises SyntaxError, or GraphError when no expression ends it.
+    Raises SyntaxError, or GraphError when the last line is no expression.
     """
     __tracebackhide__ = True
     tree, file = _parsed(shell, line, cell)
     tree = shell.transform_ast(tree)  # type: ignore[no-untyped-call]  # IPython has no types here
-    helpers = makers(tree)
+    helpers = functions_called_early(tree)
     last = tree.body.pop() if tree.body else None
     if not isinstance(last, ast.Expr):
         raise GraphError(f"the %%dag cell ends in {_kind(last)}, which gives no node. {_CURE}")
     for function in _functions(tree):
         if function.name in helpers:
             continue
-        function.decorator_list.insert(
-            0, ast.copy_location(ast.Name(_MARK, ast.Load()), _first(function))
-        )
+        # Outermost, so that it gets what the user's own decorators made of the function.
+        mark = ast.copy_location(ast.Name(_MARK, ast.Load()), _first(function))
+        function.decorator_list.insert(0, mark)
+    expression = ast.fix_missing_locations(ast.Expression(last.value))
     return CellBody(
         statements=_compiled(shell, tree, file, "exec"),
-        last=_compiled(shell, ast.fix_missing_locations(ast.Expression(last.value)), file, "eval"),
+        last=_compiled(shell, expression, file, "eval"),
     )
 
 
@@ -153,9 +168,12 @@ def _parsed(shell: InteractiveShell, line: str, cell: str) -> tuple[ast.Module, 
 
 
 def _transformed(shell: InteractiveShell, cell: str) -> str:
-    """Without line magics and `!`. What cannot even be cut into tokens stays, for the parser to say where and why."""
+    """The cell with line magics and `!` turned into Python.
+
+    A cell that cannot even be cut into tokens stays, for the parser to say where and why.
+    """
     try:
-        text: str = shell.transform_cell(cell)  # type: ignore[no-untyped-call]  # IPython has no types here
+        text: str = shell.transform_cell(cell)  # type: ignore[no-untyped-call]  # IPython's
     except SyntaxError:
         return cell.lstrip("\n")
     return text
@@ -164,8 +182,13 @@ def _transformed(shell: InteractiveShell, cell: str) -> str:
 def _compiled(
     shell: InteractiveShell, tree: ast.Module | ast.Expression, file: str, mode: str
 ) -> CodeType:
-    """As the shell compiles: with the notebook's `from __future__` imports, with `await` unless %autoawait is off."""
-    with shell.compile.extra_flags(ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if shell.autoawait else 0):
+    """Compile as the shell does.
+
+    That is with the notebook's `from __future__` imports, and with `await` unless %autoawait is
+    off.
+    """
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if shell.autoawait else 0
+    with shell.compile.extra_flags(flags):
         return shell.compile(tree, file, mode)  # type: ignore[arg-type]  # it takes trees too
 
 
@@ -174,7 +197,7 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunction
 
 
 def _first(function: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
-    """Where the function begins, for inspect: at its first decorator, if it has one."""
+    """The node where inspect lets the function begin: its first decorator, if it has one."""
     return function.decorator_list[0] if function.decorator_list else function
 
 
@@ -183,27 +206,21 @@ def _kind(last: ast.stmt | None) -> str:
         return "nothing"
     if isinstance(last, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return f"the definition of '{last.name}'"
-    return (
-        "an assignment"
-        if isinstance(last, ast.Assign | ast.AnnAssign | ast.AugAssign)
-        else f"`{ast.unparse(last):.40}`"
-    )
+    if isinstance(last, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        return "an assignment"
+    return f"`{ast.unparse(last):.40}`"
 
 
 def _as_task(function: Any) -> Any:
-    """A task of whatever the decorators made; generators, which cannot be tasks, stay helpers."""
+    """Make a task of a decorated function; generators, which cannot be tasks, stay helpers."""
     if isinstance(function, Node):
         raise GraphError(
-            f"a decorator of this cell is the task '{function.task.name}', so it gave a node instead of a function. "
+            f"a decorator of this cell is the task '{function.task.name}', "
+            "so it gave a node instead of a function. "
             "Define decorators in a cell of their own, without %%dag."
         )
-    if (
-        not callable(function)
-        or inspect.isgeneratorfunction(function)
-        or inspect.isasyncgenfunction(function)
-    ):
-        return function
-    return task(function)
+    is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    return task(function) if callable(function) and not is_generator else function
 
 
 def _number(shell: InteractiveShell) -> int:
@@ -211,6 +228,6 @@ def _number(shell: InteractiveShell) -> int:
     frame: FrameType | None = sys._getframe()  # the only way to the calling cell
     while frame is not None:
         if (label := cell_label(shell, frame.f_code.co_filename)) is not None:
-            return int("".join(character for character in label if character.isdigit()) or 0)
+            return int(_NOT_DIGITS.sub("", label) or 0)  # 'Cell In[3]'
         frame = frame.f_back
     return shell.execution_count

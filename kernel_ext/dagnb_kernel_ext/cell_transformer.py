@@ -1,7 +1,8 @@
-"""What becomes of a `%%dag` cell before IPython runs it: wrong code is told at once, and code that awaits is awaited.
+"""The input transformer of `%%dag` cells: refuses wrong code, and awaits code that awaits.
 
-IPython calls a magic from the cell and takes its answer for the cell's value; a magic itself cannot await. So the call
-of a cell that awaits gets an `await` before it, which also tells IPython to run the cell on its loop.
+IPython calls a magic from the cell and takes its answer for the cell's value; a magic itself cannot
+await. So the call of a cell that awaits gets an `await` before it, which also tells IPython to run
+the cell on its loop.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from dagnb_kernel_ext.flags import HELP, parse
 class CellTransformer:
     """An input transformer of one shell: the lines of a cell -> those that IPython goes on with."""
 
-    has_side_effects = (
-        True  # so IPython leaves it out where it only asks whether more lines will come
-    )
+    # So IPython leaves it out where it only asks whether more lines will come.
+    has_side_effects = True
 
     def __init__(self, shell: InteractiveShell) -> None:
-        """Look into the cells of this shell."""
+        """Transform the cells of this shell."""
         self._shell = shell
 
     def __call__(self, lines: list[str]) -> list[str]:
-        """Raise UsageError for a cell without a body, SyntaxError for one that is no Python; leave others alone."""
+        """Transform a cell; cells without `%%dag` stay as they are.
+
+        Raises UsageError for a cell without a body, SyntaxError for one that is not Python.
+        """
         magic, _, line = lines[0].rstrip().partition(" ") if lines else ("", "", "")
         if magic != "%%dag":
             return lines
@@ -36,10 +39,10 @@ class CellTransformer:
             return ["%dag -h\n"]
         cell = "".join(lines[1:])
         if not cell.strip():
-            parse(line)
+            parse(line)  # what is wrong in the line comes first
             raise UsageError("%%dag: the cell is empty below its first line. `%%dag -h` explains.")
         if self._awaits(line, cell):
-            (call,) = cell_magic(lines)  # type: ignore[no-untyped-call]  # IPython has no types here
+            (call,) = cell_magic(lines)  # type: ignore[no-untyped-call]  # IPython's
             return [f"await {call}"]
         return lines
 

@@ -28,13 +28,17 @@ from dagnb_kernel_ext.output import put, say
 from dagnb_kernel_ext.widgets import LiveViews
 
 _SHOWN = 20
+"""runs that are listed, and that a notebook remembers"""
 
 
 class CommandContext:
-    """Where the subcommands find what they are about."""
+    """The runs, tasks and cells of a notebook, which subcommands are about."""
 
     def __init__(self, shell: InteractiveShell, live_views: LiveViews) -> None:
-        """No run was started yet. tasks: the names of the latest run's. cells: of the %%dag cells that were run."""
+        """Begin without runs.
+
+        tasks: the names of the latest run's. cells: names of the `%%dag` cells that were run.
+        """
         self.shell = shell
         self.live_views = live_views
         self.tasks: tuple[str, ...] = ()
@@ -44,39 +48,47 @@ class CommandContext:
 
     @property
     def latest(self) -> Run[object] | None:
-        """What is meant when no run is given: the one that was started or attached to last."""
+        """The run that was started or attached to last; commands without a RUN mean it."""
         return next(reversed(self._runs.values()), None)
 
     @property
     def ids(self) -> list[str]:
-        """Of the runs that were started here or attached to, the latest first."""
+        """Ids of the runs that were started here or attached to, the latest first."""
         return list(reversed(self._runs))
 
     @property
     def names(self) -> dict[str, str]:
-        """Id -> name of the runs that were started here, attached to or listed, the latest first; no store is asked."""
-        here = {run: self._runs[run].name for run in self.ids}
-        return here | {run: name for run, name in self._listed.items() if run not in here}
+        """Id -> name of the runs that this notebook started, attached to or listed.
+
+        The latest is first. No store is asked.
+        """
+        names = {run: self._runs[run].name for run in self.ids}
+        for run, name in self._listed.items():
+            names.setdefault(run, name)
+        return names
 
     def note(self, lines: Iterable[RunLine]) -> None:
-        """These runs were listed: they can be completed from now on."""
+        """Remember the names of runs that were listed, for completion."""
         self._listed = {line.run: line.name for line in lines}
 
     def remember(self, run: Run[object]) -> None:
-        """Take the run for the latest. Asks the store only about a run that was planned elsewhere."""
+        """Make the run the latest. Asks the store only about a run that was planned elsewhere."""
         self.tasks = run.plan.names if run.plan is not None else run.description.names
-        self._runs.pop(run.id, None)
+        self._runs.pop(run.id, None)  # a dict keeps the place of a key that it has
         self._runs[run.id] = run
         for old in self.ids[_SHOWN:]:
             del self._runs[old]
 
     def drop(self, run: Run[object]) -> None:
-        """It was forgotten."""
+        """Leave out a run that was forgotten."""
         self._runs.pop(run.id, None)
         self._listed.pop(run.id, None)
 
     def run(self, command: str, words: Sequence[str]) -> Run[object]:
-        """The run meant: a variable, or what dagnb.client.find_run finds; by default the latest of this notebook."""
+        """The run that a line means: a variable, else what dagnb.client.find_run finds.
+
+        Without words it is the latest run of this notebook. Raises UsageError.
+        """
         if len(words) > 1:
             raise UsageError(f"%dag {command}: it takes one RUN, not {' '.join(words)!r}.")
         if not words:
@@ -85,15 +97,15 @@ class CommandContext:
                     f"%dag {command}: this notebook started no run yet; `%dag runs` lists others."
                 )
             return self.latest
-        held = self.shell.user_ns.get(words[0])
-        if isinstance(held, Run):
-            return held
+        variable = self.shell.user_ns.get(words[0])
+        if isinstance(variable, Run):
+            return variable
         with _refusing(command):
             known = client.find_run(words[0], purpose=_PURPOSES.get(command, Purpose.LOOK))
             return self._runs.get(known.run) or dagnb.attach(known.run)
 
     def task(self, command: str, words: Sequence[str]) -> tuple[str, Run[object]]:
-        """The task meant, and its run."""
+        """The task that a line means, and its run. Raises UsageError."""
         if not words:
             raise UsageError(f"%dag {command}: it takes the name of a task, such as merge-0.")
         run = self.run(command, words[1:])
@@ -101,6 +113,7 @@ class CommandContext:
             return find_task(words[0], run.description.names), run
 
 
+# A name of several runs is enough to look at the latest, but not to end or delete one.
 _PURPOSES = {"cancel": Purpose.CANCEL, "forget": Purpose.FORGET}
 
 
@@ -113,65 +126,57 @@ def _refusing(command: str) -> Iterator[None]:
         raise UsageError(f"%dag {command}: {error}") from error
 
 
-def _runs(desk: CommandContext, words: Sequence[str]) -> None:
+def _runs(context: CommandContext, words: Sequence[str]) -> None:
     _nothing("runs", words)
     listed = dagnb.runs()[:_SHOWN]
-    desk.note(listed)
-    rows = [
-        (
-            line.run,
-            line.name,
-            str(line.state),
-            f"{line.n_tasks:,}",
-            moment_text(line.submitted_at),
-            _lasted(line),
-        )
-        for line in listed
-    ]
-    _show_table(
-        ("run", "name", "state", "tasks", "started", "took"), rows, empty="The store knows no runs."
-    )
+    context.note(listed)
+    rows = []
+    for line in listed:
+        started, n_tasks = moment_text(line.submitted_at), f"{line.n_tasks:,}"
+        rows.append((line.run, line.name, str(line.state), n_tasks, started, _duration(line)))
+    heads = ("run", "name", "state", "tasks", "started", "took")
+    _show_table(heads, rows, empty="The store knows no runs.")
 
 
-def _status(desk: CommandContext, words: Sequence[str]) -> None:
-    run = desk.run("status", words)
+def _status(context: CommandContext, words: Sequence[str]) -> None:
+    run = context.run("status", words)
     say(f"run {run.id} {run.state}: {counts_text(run.status)}")
 
 
-def _errors(desk: CommandContext, words: Sequence[str]) -> None:
-    errors = desk.run("errors", words).errors
+def _errors(context: CommandContext, words: Sequence[str]) -> None:
+    errors = context.run("errors", words).errors
     put({"text/html": errors_html(errors), "text/plain": errors_text(errors)})
 
 
-def _log(desk: CommandContext, words: Sequence[str]) -> None:
-    task, run = desk.task("log", words)
+def _log(context: CommandContext, words: Sequence[str]) -> None:
+    task, run = context.task("log", words)
     text = run.log(task)
     if text:
         put({"text/html": fragment(pre(text)), "text/plain": plain(text).rstrip("\n")})
     else:
-        say(f"there is no output of task '{task}'{'' if run.done else ' yet'}.")
+        yet = "" if run.done else " yet"
+        say(f"there is no output of task '{task}'{yet}.")
 
 
-def _why(desk: CommandContext, words: Sequence[str]) -> None:
-    task, run = desk.task("why", words)
+def _why(context: CommandContext, words: Sequence[str]) -> None:
+    task, run = context.task("why", words)
     say(run.why(task))
 
 
-def _cancel(desk: CommandContext, words: Sequence[str]) -> None:
-    run = desk.run("cancel", words)
-    say(
-        f"run {run.id} is cancelled."
-        if run.cancel()
-        else f"run {run.id} was over already ({run.state})."
-    )
+def _cancel(context: CommandContext, words: Sequence[str]) -> None:
+    run = context.run("cancel", words)
+    if run.cancel():
+        say(f"run {run.id} is cancelled.")
+    else:
+        say(f"run {run.id} was over already ({run.state}).")
 
 
-def _attach(desk: CommandContext, words: Sequence[str]) -> Run[object] | None:
-    is_unnamed = not words and desk.latest is None
-    run = _only_running() if is_unnamed else desk.run("attach", words)
+def _attach(context: CommandContext, words: Sequence[str]) -> Run[object] | None:
+    is_unnamed = not words and context.latest is None
+    run = _only_running() if is_unnamed else context.run("attach", words)
     if run is not None:
-        desk.remember(run)
-        desk.live_views.show(run)
+        context.remember(run)
+        context.live_views.show(run)
     return run
 
 
@@ -188,59 +193,55 @@ def _only_running() -> Run[object] | None:
         )
     if len(running) == 1:
         (line,) = running
-        say(
-            f"attached to the only run that is going on: {line.name}, started {moment_text(line.submitted_at)}."
-        )
+        started = moment_text(line.submitted_at)
+        say(f"attached to the only run that is going on: {line.name}, started {started}.")
         return dagnb.attach(line.run)
 
-    rows = [
-        (
-            line.name,
-            str(line.state),
-            moment_text(line.submitted_at),
-            f"{line.n_tasks:,}",
-            attach_command(line.run),
-        )
-        for line in running
-    ]
+    rows = []
+    for line in running:
+        started, n_tasks = moment_text(line.submitted_at), f"{line.n_tasks:,}"
+        rows.append((line.name, str(line.state), started, n_tasks, attach_command(line.run)))
     _show_table(("name", "state", "started", "tasks", "to see it, type"), rows)
     return None
 
 
-def _forget(desk: CommandContext, words: Sequence[str]) -> None:
+def _forget(context: CommandContext, words: Sequence[str]) -> None:
     if not words:
+        # Unlike the others it must be named: what it deletes cannot be brought back.
         raise UsageError("%dag forget: it takes a RUN; `%dag runs` lists them.")
-    run = desk.run("forget", words)
+    run = context.run("forget", words)
     run.forget()
-    desk.drop(run)
+    context.drop(run)
     say(f"run {run.id} is forgotten.")
 
 
-def _workers(desk: CommandContext, words: Sequence[str]) -> None:
+def _workers(context: CommandContext, words: Sequence[str]) -> None:
     _nothing("workers", words)
     _show_table(HEADS, rows(client.everywhere()), empty=EMPTY)
 
 
-def _predict(desk: CommandContext, words: Sequence[str]) -> None:
+def _predict(context: CommandContext, words: Sequence[str]) -> None:
     if not 1 <= len(words) <= 2 or not all(word.isdecimal() for word in words[1:]):
         raise UsageError(
             "%dag predict: it takes the name of a FUNCTION, and the BYTES it reads if you like."
         )
-    held = desk.shell.user_ns.get(words[0])
+    # A task at hand brings its hints along; a name finds past runs only.
+    variable = context.shell.user_ns.get(words[0])
+    function = variable if isinstance(variable, Task) else words[0]
     n_bytes = int(words[1]) if words[1:] else None
     try:
-        found = dagnb.predict(held if isinstance(held, Task) else words[0], n_bytes=n_bytes)
+        forecast = dagnb.predict(function, n_bytes=n_bytes)
     except UnknownNameError as error:
         raise UsageError(f"%dag predict: {error}") from None
-    put(found._repr_mimebundle_())
+    put(forecast._repr_mimebundle_())
 
 
-def _config(desk: CommandContext, words: Sequence[str]) -> None:
+def _config(context: CommandContext, words: Sequence[str]) -> None:
     _nothing("config", words)
     _show_table(IN_FORCE_HEADS, [setting.cells for setting in in_force()])
 
 
-def _doctor(desk: CommandContext, words: Sequence[str]) -> None:
+def _doctor(context: CommandContext, words: Sequence[str]) -> None:
     _nothing("doctor", words)
     say(findings_text(examine()))
 
@@ -259,7 +260,7 @@ COMMANDS: dict[str, Callable[[CommandContext, Sequence[str]], object]] = {
     "config": _config,
     "doctor": _doctor,
 }
-"""subcommand -> what it does; what it returns is the cell's value"""
+"""subcommand -> function; what it returns is the cell's value"""
 
 
 def _nothing(command: str, words: Sequence[str]) -> None:
@@ -267,15 +268,16 @@ def _nothing(command: str, words: Sequence[str]) -> None:
         raise UsageError(f"%dag {command}: it takes nothing, not {' '.join(words)!r}.")
 
 
-def _show_table(heads: Sequence[str], found: Iterable[Sequence[str]], *, empty: str = "") -> None:
-    """A table as HTML and as text."""
-    cells = list(found)
-    if not cells:
+def _show_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> None:
+    """Show a table as HTML and as text; `empty` instead of one without rows."""
+    if not rows:
         say(empty)
         return
-    html = fragment(table(heads, [[escaped(cell) for cell in row] for row in cells]))
-    put({"text/html": html, "text/plain": "\n".join(lines(heads, cells))})
+    html = fragment(table(heads, [[escaped(cell) for cell in row] for row in rows]))
+    put({"text/html": html, "text/plain": "\n".join(lines(heads, rows))})
 
 
-def _lasted(line: RunLine) -> str:
-    return seconds_text(line.finished_at - line.submitted_at) if line.finished_at else ""
+def _duration(line: RunLine) -> str:
+    if not line.finished_at:  # it is running, or its end is unknown
+        return ""
+    return seconds_text(line.finished_at - line.submitted_at)

@@ -1,6 +1,6 @@
-"""Completion after `%%dag` and `%dag`: flags, subcommands, names of planners, workers, nodes, tasks and runs.
+"""Completion after `%%dag` and `%dag`: flags, subcommands, names of planners, tasks and runs.
 
-It asks no store, which may be slow or away. Elsewhere it stays out.
+It asks no store, which may be slow or away. In other lines it offers nothing.
 """
 
 from __future__ import annotations
@@ -30,43 +30,47 @@ from dagnb_kernel_ext.help_text import SUBCOMMANDS
 Matcher: TypeAlias = Callable[[CompletionContext], SimpleMatcherResult]
 
 _ASSIGNED = re.compile(r"\A[\w.,\s]+=\s*(?=%dag\s)")
-"""what stands before `%dag` where its value is bound to names"""
+"""the part of a line before `%dag` where its value is bound to names"""
 _OF_A_RUN = {"status", "errors", "cancel", "attach", "forget"}
 _OF_A_TASK = {"why", "log"}
 
 
-def matcher_for(desk: CommandContext) -> Matcher:
-    """The matcher of the desk's shell."""
+def matcher_for(context: CommandContext) -> Matcher:
+    """The matcher of the context's shell."""
 
-    def match(context: CompletionContext) -> SimpleMatcherResult:
-        return _result(_words_after(context), desk)
+    def match(cursor: CompletionContext) -> SimpleMatcherResult:
+        return _result(_words_before(cursor), context)
 
     # The priority puts it before Jedi, which would offer keywords.
     made: Matcher = context_matcher(identifier="dagnb", priority=200)(match)
     return made
 
 
-def _words_after(context: CompletionContext) -> list[str] | None:
-    """Words of our line up to the cursor, the last being completed; None when the cursor is somewhere else."""
-    line = context.text_until_cursor
+def _words_before(cursor: CompletionContext) -> list[str] | None:
+    """The words of our line up to the cursor; the last is being completed.
+
+    None when the cursor is not in a line of ours.
+    """
+    line = cursor.text_until_cursor
     line = _ASSIGNED.sub("", line.lstrip())
     head, _, rest = line.partition(" ")
-    is_ours = head == "%dag" or (head == "%%dag" and context.cursor_line == 0)
+    is_ours = head == "%dag" or (head == "%%dag" and cursor.cursor_line == 0)
     return [head, *rest.split(" ")] if is_ours and " " in line else None
 
 
-def _result(words: list[str] | None, desk: CommandContext) -> SimpleMatcherResult:
+def _result(words: list[str] | None, context: CommandContext) -> SimpleMatcherResult:
     if words is None:
         return {"completions": [], "suppress": False}
     typed = words[-1]
     before = [word for word in words[1:-1] if word]
-    offers = _flags(before) if words[0] == "%%dag" else _arguments(before, desk)
-    found = [
-        SimpleCompletion(text, type="param")
-        for text in dict.fromkeys(offers)
-        if text.startswith(typed)
-    ]
-    return {"completions": found, "suppress": True, "ordered": True, "matched_fragment": typed}
+    offers = _flags(before) if words[0] == "%%dag" else _arguments(before, context)
+    fitting = [text for text in dict.fromkeys(offers) if text.startswith(typed)]
+    return {
+        "completions": [SimpleCompletion(text, type="param") for text in fitting],
+        "suppress": True,
+        "ordered": True,
+        "matched_fragment": typed,
+    }
 
 
 def _flags(before: list[str]) -> Iterable[str]:
@@ -75,41 +79,44 @@ def _flags(before: list[str]) -> Iterable[str]:
     return [flag for flag in FLAGS if flag not in before]
 
 
-def _arguments(before: list[str], desk: CommandContext) -> Iterable[str]:
+def _arguments(before: list[str], context: CommandContext) -> Iterable[str]:
     match before:
         case []:
             return SUBCOMMANDS
         case ["run"]:
-            return [*_variables(desk, is_runnable), *desk.cells]
+            return [*_variables(context, is_runnable), *context.cells]
         case ["predict"]:
-            return _variables(desk, lambda held: isinstance(held, Task))
+            return _variables(context, lambda value: isinstance(value, Task))
         case ["cancel"] | ["forget"]:
-            return _runs(desk, only_unique=True)
+            return _runs(context, only_unique=True)
         case [command] if command in _OF_A_RUN:
-            return _runs(desk)
+            return _runs(context)
         case [command] if command in _OF_A_TASK:
-            return desk.tasks
+            return context.tasks
         case [command, _] if command in _OF_A_TASK:
-            return _runs(desk)
+            return _runs(context)
     return ()
 
 
-def _variables(desk: CommandContext, is_meant: Callable[[object], bool]) -> list[str]:
-    space = desk.shell.user_ns
-    return [name for name, held in space.items() if not name.startswith("_") and is_meant(held)]
+def _variables(context: CommandContext, is_meant: Callable[[object], bool]) -> list[str]:
+    names = []
+    for name, value in context.shell.user_ns.items():
+        # IPython's own variables, such as _ and _i3, begin so.
+        if not name.startswith("_") and is_meant(value):
+            names.append(name)
+    return names
 
 
-def _runs(desk: CommandContext, *, only_unique: bool = False) -> list[str]:
-    """What the lookup of runs accepts, as far as this notebook knows.
+def _runs(context: CommandContext, *, only_unique: bool = False) -> list[str]:
+    """Variables, names and ids of runs, as far as this notebook knows them.
 
     only_unique: without names of several runs, which are not enough to end or delete one.
     """
-    known = desk.names
-    times = Counter(known.values())
-    names = [
-        shlex.quote(name)
-        for name in times
-        if name.strip() and not (only_unique and times[name] > 1)
-    ]
-    last = [LAST] if known else []
-    return [*_variables(desk, lambda held: isinstance(held, Run)), *last, *names, *known]
+    known = context.names
+    offers = _variables(context, lambda value: isinstance(value, Run))
+    if known:
+        offers.append(LAST)
+    for name, times in Counter(known.values()).items():
+        if name.strip() and not (only_unique and times > 1):
+            offers.append(shlex.quote(name))
+    return [*offers, *known]

@@ -1,4 +1,8 @@
-"""`%load_ext dagnb` and `%unload_ext dagnb`: what the shell gets, and how it is taken back."""
+"""`%load_ext dagnb` and `%unload_ext dagnb`: what the shell gets, and how it is taken back.
+
+`load` and `unload` name the same things in the same order. What a shell was given is remembered,
+because only the very same object can be taken back.
+"""
 
 from __future__ import annotations
 
@@ -29,31 +33,36 @@ class _Loaded:
 
 
 _loaded: dict[int, _Loaded] = {}
-"""id of the shell -> what it was given; a process has one shell, tests have several"""
+"""id of the shell -> the objects it was given; a process has one shell, tests have several"""
 
 
 def load(ipython: InteractiveShell) -> None:
-    """Register the magics and their completion; in a notebook, show every run that starts. Twice is once."""
+    """Register the magics and their completion; in a notebook, show every run that starts.
+
+    Loading twice does the same as loading once.
+    """
     if id(ipython) in _loaded:
         return
     live_views = LiveViews(ipython)
     label = functools.partial(cell_label, ipython)
     magics = DagMagics(ipython, live_views)
-    given = _Loaded(magics, live_views, matcher_for(magics.desk), label, ShutdownNotice(ipython))
+    matcher = matcher_for(magics.context)
+    given = _Loaded(magics, live_views, matcher, label, ShutdownNotice(ipython))
     _loaded[id(ipython)] = given
     ipython.register_magics(magics)
-    ipython.input_transformers_cleanup.append(magics.intake)
+    ipython.input_transformers_cleanup.append(magics.transformer)
     tracebacks.install(ipython)
     sources.labellers.append(label)
     if _has_completer(ipython):
         ipython.Completer.custom_matchers.append(given.matcher)
-    handle.viewers.append(magics.desk.remember)
+    handle.viewers.append(magics.context.remember)
     if live_views.is_notebook:
         handle.viewers.append(live_views.show)
         ipython.events.register("post_run_cell", live_views.after_cell)
         given.shutdown.watch()
         session.use_shutdown_event(given.shutdown.event)
-        _display_formatter(ipython).for_type(handle.Run, live_views.show_again)  # type: ignore[no-untyped-call]
+        formatter = _display_formatter(ipython)
+        formatter.for_type(handle.Run, live_views.show_again)  # type: ignore[no-untyped-call]
 
 
 def unload(ipython: InteractiveShell) -> None:
@@ -63,12 +72,12 @@ def unload(ipython: InteractiveShell) -> None:
         return
     tracebacks.uninstall()
     sources.labellers.remove(given.label)
-    ipython.input_transformers_cleanup.remove(given.magics.intake)
+    ipython.input_transformers_cleanup.remove(given.magics.transformer)
     for kind in ("line", "cell"):
         ipython.magics_manager.magics[kind].pop("dag", None)
     if _has_completer(ipython) and given.matcher in ipython.Completer.custom_matchers:
         ipython.Completer.custom_matchers.remove(given.matcher)
-    for viewer in (given.magics.desk.remember, given.live_views.show):
+    for viewer in (given.magics.context.remember, given.live_views.show):
         if viewer in handle.viewers:
             handle.viewers.remove(viewer)
     if given.live_views.is_notebook:
@@ -80,10 +89,12 @@ def unload(ipython: InteractiveShell) -> None:
 
 
 def _has_completer(ipython: InteractiveShell) -> bool:
-    """A shell in tests or scripts may have none."""
+    """Returns whether there is a completer; a shell in tests or scripts may have none."""
     return isinstance(getattr(ipython, "Completer", None), IPCompleter)
 
 
 def _display_formatter(ipython: InteractiveShell) -> IPythonDisplayFormatter:
-    found: IPythonDisplayFormatter = ipython.display_formatter.ipython_display_formatter  # type: ignore[union-attr]
-    return found
+    formatters = ipython.display_formatter
+    assert formatters is not None, "a shell has one from its start"
+    formatter: IPythonDisplayFormatter = formatters.ipython_display_formatter
+    return formatter

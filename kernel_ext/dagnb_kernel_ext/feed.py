@@ -1,10 +1,15 @@
-"""What happens in a run, for whoever watches it: one daemon thread a run, which looks a few times a second.
+"""The feed of a live view: one daemon thread a run, which looks a few times a second for news.
 
-A thread, because it goes on while a cell blocks the kernel's loop. It never prints: that would land in another cell.
+A thread, because it goes on while a cell blocks the kernel's loop. It never prints: that would land
+in the output of another cell.
+
+    Run.snapshot --> ViewUpdates --> _Throttle --> Listener (the widget)
+       a look         a message       when to send, draw, save
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 import time
@@ -17,17 +22,18 @@ from dagnb.errors import RunMissingError, StorageLostError, StorageUnavailableEr
 from dagnb.failure import raised_text
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.handle import Run
+from dagnb.protocol.messages import TaskState
 from dagnb.views.snapshot import Snapshot
 from dagnb.views.view_updates import Message, ViewUpdates
 
 PERIOD_S = 0.1
-"""time between two looks"""
+"""seconds between two looks"""
 
 _LOOK_SHARE = 0.2
 """share of the time that looking may take: large runs are looked at less often"""
 
 _PULSE_S = 0.9
-"""a message at least this often, so that a view knows it is still told"""
+"""a message at least this often, so that a view knows that the kernel is alive"""
 
 _DRAW_S = 0.6
 _DRAW_SHARE = 0.08
@@ -36,53 +42,53 @@ _DRAW_SHARE = 0.08
 _CHECKPOINT_S = 0.3
 _CHECKPOINT_LATER_S = 2.0
 _CHECKPOINT_RATE = 50_000
-"""the first checkpoint soon, before a page has loaded; later ones rarely, and so many bytes a second at most"""
+"""the first checkpoint is soon, before a page has loaded; later ones are rare, and so many bytes a
+second at most"""
 
-_PATIENCE = 60
+_MAX_FAILURES = 60
 """so many looks in a row may fail, a second apart, before the thread gives up"""
 
 
-class Audience(Protocol):
-    """Who is told; in the feed's thread."""
+class Listener(Protocol):
+    """The receiver of a feed; its methods are called in the feed's thread."""
 
-    def begin(self, telling: ViewUpdates) -> None:
-        """The run's tasks and boxes, once, first."""
+    def begin(self, updates: ViewUpdates) -> None:
+        """Take the run's tasks and boxes; called once, first."""
         ...
 
-    def hear(self, news: Message) -> None:
-        """What changed since the last message."""
+    def receive(self, message: Message) -> None:
+        """Take what changed since the last message."""
         ...
 
-    def keep(self, checkpoint: Message) -> None:
-        """Everything, now and then, for views that are opened later."""
+    def save(self, checkpoint: Message) -> None:
+        """Keep everything so far, for views that are opened later; called now and then."""
         ...
 
     def end(self, last: Snapshot) -> None:
-        """The run is over."""
+        """Show the end of the run; nothing more is called."""
         ...
 
     def lose(self, reason: str) -> None:
-        """There will be no more news, because the run or its store is gone."""
+        """Show that no more news will come, because the run or its store is gone."""
         ...
 
 
 class Feed:
     """One watched run."""
 
-    def __init__(self, run: Run[Any], audience: Audience, *, period_s: float = PERIOD_S) -> None:
+    def __init__(self, run: Run[Any], listener: Listener, *, period_s: float = PERIOD_S) -> None:
         """Start to watch."""
         self._run = run
-        self._audience = audience
+        self._listener = listener
         self._period_s = period_s
         self._cost_s = 0.0
         self._is_stopped = threading.Event()
-        self._thread = threading.Thread(
-            target=self._watch, name=f"dagnb-feed-{run.id}", daemon=True
-        )
+        name = f"dagnb-feed-{run.id}"
+        self._thread = threading.Thread(target=self._watch, name=name, daemon=True)
         self._thread.start()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until the last message is out; whether it is."""
+        """Wait until the last message is out. Returns whether it is."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -94,97 +100,109 @@ class Feed:
         try:
             self._follow()
         except RunMissingError:
-            self._audience.lose("the store no longer knows this run")
+            self._listener.lose("the store no longer knows this run")
         except StorageUnavailableError as error:
-            self._audience.lose(str(error))
-        except Exception as error:  # noqa: BLE001  # a thread that dies would say so in somebody's cell, and nobody else
-            self._audience.lose(f"the view cannot go on: {raised_text(error)}")
+            self._listener.lose(str(error))
+        except Exception as error:  # noqa: BLE001  # the thread's end would be silent
+            self._listener.lose(f"the view cannot go on: {raised_text(error)}")
 
     def _follow(self) -> None:
         now = self._patiently(self._run.snapshot)
-        telling = self._updates(now)
-        self._audience.begin(telling)
-        pace = _Pace(self._audience, telling)
+        updates = self._updates(now)
+        self._listener.begin(updates)
+        throttle = _Throttle(self._listener, updates)
         while not self._is_stopped.is_set():
-            pace.tell(now)
+            throttle.take(now)
             if now.is_over:
-                self._audience.end(now)
+                self._listener.end(now)
                 return
             self._is_stopped.wait(max(self._period_s, self._cost_s / _LOOK_SHARE))
-            before = now
-            now = self._patiently(lambda before=before: self._run.snapshot(before))  # type: ignore[misc]  # this look's
+            now = self._patiently(functools.partial(self._run.snapshot, now))
 
     def _updates(self, now: Snapshot) -> ViewUpdates:
-        """With what was foretold, where this process made the plan and foretold it before the run."""
+        """The updates of this run, with its forecast where this process planned it."""
         plan = self._run.plan
-        outlook = (
-            forecast_of(plan) if plan is not None and len(plan.steps) <= PREDICTED_STEPS else None
-        )
-        if outlook is None:
-            return ViewUpdates(now.description, now.seen.submitted_at)
-        return ViewUpdates(now.description, now.seen.submitted_at, outlook.trace, outlook.forecast)
+        # Larger plans were not simulated before the run; doing it now would delay the view.
+        if plan is not None and len(plan.steps) <= PREDICTED_STEPS:
+            outlook = forecast_of(plan)
+            if outlook is not None:
+                trace, forecast = outlook.trace, outlook.forecast
+                return ViewUpdates(now.description, now.seen.submitted_at, trace, forecast)
+        return ViewUpdates(now.description, now.seen.submitted_at)
 
     def _patiently(self, look: Callable[[], Snapshot]) -> Snapshot:
-        """One look; a store that is away for a moment is asked again."""
+        """Look once; a store that is away for a moment is asked again."""
         begun = time.monotonic()
-        for _ in range(_PATIENCE):
+        for _ in range(_MAX_FAILURES):
             try:
                 now = look()
                 self._cost_s = time.monotonic() - begun
                 return now
             except StorageLostError:
-                raise
+                raise  # the server has ended, and the run in its memory with it
             except StorageUnavailableError:
                 if self._is_stopped.wait(1.0):
                     raise
         return look()
 
 
-class _Pace:
-    """Keeps quiet when there is nothing to say, draws and checkpoints no more often than they are worth."""
+class _Throttle:
+    """Sends a message when there is news, draws and saves no more often than that is worth."""
 
-    def __init__(self, audience: Audience, telling: ViewUpdates) -> None:
-        self._audience = audience
-        self._updates = telling
+    def __init__(self, listener: Listener, updates: ViewUpdates) -> None:
+        self._listener = listener
+        self._updates = updates
         self._pulse_at = self._draw_at = 0.0
-        self._keep_at = time.monotonic() + _CHECKPOINT_S
+        self._save_at = time.monotonic() + _CHECKPOINT_S
         self._is_drawn = False
         self._artist = ThreadPoolExecutor(1, thread_name_prefix="dagnb-drawing")
         self._drawing: Future[tuple[Message, float]] | None = None
 
-    def tell(self, now: Snapshot) -> None:
-        """A message if something changed or it is time for a pulse."""
-        message, is_news = self._updates.tell(now)
+    def take(self, now: Snapshot) -> None:
+        """Send a message if something changed or it is time for a pulse."""
+        message, is_news = self._updates.update(now)
         self._is_drawn = self._is_drawn and not is_news
-        at = time.monotonic()
-        drawn = self._drawn(now, at)
+        now_s = time.monotonic()
+        drawn = self._drawn(now, now_s)
         if drawn:
             message["drawn"] = drawn
-        elif not is_news and at < self._pulse_at:
+        elif not is_news and now_s < self._pulse_at:
             return
-        self._audience.hear(message)
-        self._pulse_at = at + _PULSE_S
-        if at >= self._keep_at and not now.is_over:
+        self._listener.receive(message)
+        self._pulse_at = now_s + _PULSE_S
+        # At the end the picture that stays holds everything.
+        if now_s >= self._save_at and not now.is_over:
             whole = self._updates.everything()
-            self._audience.keep(whole)
-            self._keep_at = at + max(_CHECKPOINT_LATER_S, len(json.dumps(whole)) / _CHECKPOINT_RATE)
+            self._listener.save(whole)
+            pause_s = len(json.dumps(whole)) / _CHECKPOINT_RATE
+            self._save_at = now_s + max(_CHECKPOINT_LATER_S, pause_s)
 
-    def _drawn(self, now: Snapshot, at: float) -> Message | None:
-        """A drawing that is ready. A thread draws, so that what changes is told meanwhile; the last is drawn here."""
+    def _drawn(self, now: Snapshot, now_s: float) -> Message | None:
+        """A drawing that is ready, if any.
+
+        A thread draws, so that changes are sent meanwhile; the last drawing is made here.
+        """
         ready = None
         if self._drawing is not None and (now.is_over or self._drawing.done()):
             ready, cost_s = self._drawing.result()
             self._drawing = None
-            self._draw_at = at + max(_DRAW_S, cost_s / _DRAW_SHARE)
+            self._draw_at = now_s + max(_DRAW_S, cost_s / _DRAW_SHARE)
         if now.is_over:
             self._artist.shutdown()
             return self._updates.draw()
-        if self._drawing is None and ready is None and at >= self._draw_at and not self._is_drawn:
+        if (
+            self._drawing is None
+            and ready is None
+            and now_s >= self._draw_at
+            and not self._is_drawn
+        ):
             self._drawing = self._artist.submit(_timed, self._updates.draw)
-            self._is_drawn = not now.seen.states.count("X")  # what runs grows
+            # Bars of running tasks grow, so a drawing with such is never up to date.
+            self._is_drawn = not now.seen.states.count(TaskState.RUNNING)
         return ready
 
 
 def _timed(draw: Callable[[], Message]) -> tuple[Message, float]:
+    """Draw. Returns the drawing, and its cost in seconds of a processor."""
     begun = time.thread_time()
     return draw(), time.thread_time() - begun

@@ -1,4 +1,4 @@
-"""The flags of `%%dag`: parsed as a shell would, with help and the nearest right name for a wrong one."""
+"""The flags of `%%dag`: parsed as a shell would, with the nearest right name for a wrong one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import keyword
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from IPython.core.error import UsageError
 
@@ -16,29 +16,43 @@ from dagnb import registry
 from dagnb.errors import ConfigError, UnknownNameError
 from dagnb.trace.upload import strategy
 
+
+class Usage(NamedTuple):
+    """A line of the help: names of the arguments, '' for none, and the meaning."""
+
+    arguments: str
+    meaning: str
+
+
 FLAGS = {
-    "--planner": "what decides which worker runs which task: flexible, heft, best, ...",
-    "--workers": "what runs the tasks: process, docker, inline, ...",
-    "--percentile": "plan for this percentile of the makespan: 50 is the median, 90 is cautious",
-    "--metrics": "when workers upload their measurements: each_task, at_exit, every:2.5 (seconds), when_full:64",
-    "--plan": "show the plan; nothing runs, and NAME is the node",
-    "--detach": "do not wait: NAME is the run",
-    "--timeout": "end the run after this many seconds",
-    "--help": "show this text; -h is short for it",
+    "--planner": Usage("NAME", "how tasks are given to workers: flexible, heft, best, ..."),
+    "--workers": Usage("NAME", "where the tasks run: process, docker, inline, ..."),
+    "--percentile": Usage(
+        "P", "plan for this percentile of the duration: 50 is the median, 90 is cautious"
+    ),
+    "--metrics": Usage(
+        "WHEN",
+        "when workers upload measurements: each_task, at_exit, every:2.5 (seconds), when_full:64",
+    ),
+    "--plan": Usage("", "show the plan and run nothing; NAME is bound to the node"),
+    "--detach": Usage("", "do not wait; NAME is bound to the run"),
+    "--timeout": Usage("SECONDS", "end the run after so many seconds"),
+    "--help": Usage("", "show this text; -h for short"),
 }
-"""flag -> what it does"""
+"""flag -> its value and its meaning"""
 
 HELP = frozenset({"-h", "--help"})
 
 KINDS = {"--planner": "planner", "--workers": "launcher"}
 """flags whose value is a registered name -> the kind of name"""
 
-_TOLD = 8
+_LISTED = 8
+"""known names that a message lists"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """What stands after `%%dag`."""
+    """The words after `%%dag`, parsed."""
 
     name: str
     planner: str | None = None
@@ -52,16 +66,16 @@ class Flags:
 
 
 class _FlagParser(argparse.ArgumentParser):
-    """As argparse, but it never ends the kernel and knows what was meant."""
+    """An argparse parser that raises: argparse's own would end the kernel."""
 
     def error(self, message: str) -> NoReturn:
         """Raise what IPython shows as one line."""
-        raise UsageError(
-            f"%%dag: {message}{'' if message.endswith('?') else '.'} `%%dag -h` explains."
-        )
+        stop = "" if message.endswith("?") else "."
+        raise UsageError(f"%%dag: {message}{stop} `%%dag -h` explains.")
 
 
 def _parser() -> _FlagParser:
+    # Without abbreviations: `--plan` is one of `--planner`.
     parser = _FlagParser(prog="%dag", add_help=False, allow_abbrev=False)
     parser.add_argument("name", nargs="?", default="")
     parser.add_argument("--planner")
@@ -76,15 +90,18 @@ def _parser() -> _FlagParser:
 
 
 def parse(line: str) -> Flags:
-    """The flags of the line. Raises UsageError that says what is wrong and what may have been meant."""
+    """Parse the line after `%%dag`.
+
+    Raises UsageError, which says what is wrong and what may have been meant.
+    """
     parser = _parser()
     try:
-        found, unknown = parser.parse_known_args(shlex.split(line, comments=True))
+        known, unknown = parser.parse_known_args(shlex.split(line, comments=True))
     except ValueError as error:
         raise UsageError(f"%%dag: {error} in {line!r}. `%%dag -h` explains.") from None
     if unknown:
         parser.error(_unknown(unknown[0]))
-    flags = Flags(**vars(found))
+    flags = Flags(**vars(known))
     if not flags.wants_help:
         _check(parser, flags)
     return flags
@@ -118,14 +135,16 @@ def _check_metrics(text: str) -> None:
 
 def _unknown(argument: str) -> str:
     if not argument.startswith("-"):
-        return f"there is one NAME, so what is {argument!r}"
+        return f"expected one name, got also {argument!r}"
     return unknown_text("flag", argument.partition("=")[0], list(FLAGS))
 
 
 def unknown_text(kind: str, name: str, known: Sequence[str]) -> str:
-    """That there is no such thing, with the nearest that there is, or the first of them."""
+    """A message about an unknown name: the nearest known one, or the first of them."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"unknown {kind} '{name}'; did you mean '{close[0]}'?"
-    some = ", ".join(known[:_TOLD]) + (", ..." if len(known) > _TOLD else "")
-    return f"unknown {kind} '{name}'; there is {some or 'none yet'}"
+    some = ", ".join(known[:_LISTED]) or "none yet"
+    if len(known) > _LISTED:
+        some += ", ..."
+    return f"unknown {kind} '{name}'; there is {some}"

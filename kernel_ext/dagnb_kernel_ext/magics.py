@@ -1,4 +1,8 @@
-"""`%%dag` and `%dag`: parse, call dagnb, show; nothing else."""
+"""`%%dag` and `%dag`: parse, call dagnb, show; nothing else.
+
+%%dag cell --> compiled, run to its target --> dagnb.run or dagnb.plan --> value bound to NAME
+%dag line  --> a subcommand (commands.py), or `run`, which needs the cells of this notebook
+"""
 
 from __future__ import annotations
 
@@ -29,62 +33,64 @@ class DagMagics(Magics):
     """The magics of one shell."""
 
     def __init__(self, shell: InteractiveShell, live_views: LiveViews) -> None:
-        """Nothing was run yet."""
+        """Begin without cells."""
         super().__init__(shell)
-        self.intake = CellTransformer(shell)
-        self.desk = CommandContext(shell, live_views)
-        self._of = shell
+        self.transformer = CellTransformer(shell)
+        self.context = CommandContext(shell, live_views)
+        self._ipython = shell  # typed, which the trait `Magics.shell` is not
         self._space = shell.user_ns
         self._live_views = live_views
         self._cells: dict[str, tuple[Any, Flags]] = {}
-        self.desk.cells = self._cells.keys()
+        self.context.cells = self._cells.keys()
 
     @no_var_expand
     @line_cell_magic
-    def dag(self, line: str, cell: str | None = None) -> object:  # noqa: D102  # what users see is set below
+    def dag(self, line: str, cell: str | None = None) -> object:  # noqa: D102  # it is set below
         __tracebackhide__ = True
-        with ShortTraceback(self._of):
+        with ShortTraceback(self._ipython):
             return self._command(line) if cell is None else self._cell(line, cell)
 
     dag.__doc__ = help_text.TEXT
 
     def _cell(self, line: str, cell: str) -> Awaitable[None] | None:
-        """Run it; a cell that awaits is run by whoever awaits what is returned."""
+        """Run a cell. Returns a coroutine for one that awaits: IPython awaits it."""
         __tracebackhide__ = True
         flags = parse(line)
         if flags.wants_help:
             say(help_text.TEXT)
             return None
-        body = compiled(self._of, line, cell)
+        body = compiled(self._ipython, line, cell)
         if body.is_awaiting:
             return interruptible(self._awaited(body, flags))
-        found = run_body(body, self._space)
-        run = self._begun(found, flags)
+        target = run_body(body, self._space)
+        run = self._begin(target, flags)
         if run is not None:
             self._space[flags.name] = value(run, self._live_views)
         return None
 
     async def _awaited(self, body: CellBody, flags: Flags) -> None:
-        """As a cell that does not await, but the loop goes on meanwhile."""
+        """Run a cell that awaits; the kernel's loop goes on meanwhile."""
         __tracebackhide__ = True
-        with ShortTraceback(self._of):
-            found = await await_body(body, self._space)
-            run = self._begun(found, flags)
+        with ShortTraceback(self._ipython):
+            target = await await_body(body, self._space)
+            run = self._begin(target, flags)
             if run is not None:
                 self._space[flags.name] = await awaited_value(run, self._live_views)
 
-    def _begun(self, found: Any, flags: Flags) -> Run[Any] | None:
-        """The run that must be waited for, if any; the name is bound to what is known already."""
+    def _begin(self, target: Any, flags: Flags) -> Run[Any] | None:
+        """Plan or start the target of a cell. Returns the run to wait for, if any.
+
+        With `--plan` the name is bound to the target, with `--detach` to the run.
+        """
         __tracebackhide__ = True
-        self._cells[flags.name] = (found, flags)
-        self._space.pop(
-            flags.name, None
-        )  # an old value must not pass for this cell's when it fails
+        self._cells[flags.name] = (target, flags)
+        # When the cell fails, an old value must not be taken for its result.
+        self._space.pop(flags.name, None)
         if flags.plan:
-            put(bundle(dagnb.plan(found, **_chosen(flags))))
-            self._space[flags.name] = found
+            put(bundle(dagnb.plan(target, **_options(flags))))
+            self._space[flags.name] = target
             return None
-        run = _started(found, flags)
+        run = _start(target, flags)
         if flags.detach:
             self._space[flags.name] = run
             return None
@@ -100,40 +106,48 @@ class DagMagics(Magics):
             say(help_text.TEXT)
             return None
         if words[0] not in help_text.SUBCOMMANDS:
-            raise UsageError(
-                f"%dag: {unknown_text('subcommand', words[0], list(help_text.SUBCOMMANDS))}"
-            )
+            known = list(help_text.SUBCOMMANDS)
+            raise UsageError(f"%dag: {unknown_text('subcommand', words[0], known)}")
         if words[0] == "run":
             return self._run(words[1:])
-        return COMMANDS[words[0]](self.desk, words[1:])
+        return COMMANDS[words[0]](self.context, words[1:])
 
     def _run(self, words: list[str]) -> object:
-        """The value of a node, or of the last %%dag cell of that name, which it is bound to again."""
+        """Run a node, or the last %%dag cell of that name again. Returns the value.
+
+        The name of a cell is bound to the new value; that of a node stays bound to the node.
+        """
         __tracebackhide__ = True
         if len(words) != 1:
             raise UsageError("%dag run: it takes one NAME, of a node or of a %%dag cell.")
         name = words[0]
         if name in self._space and holds_nodes(self._space[name]):
-            return value(_started(self._space[name], Flags(name=name)), self._live_views)
+            return value(_start(self._space[name], Flags(name=name)), self._live_views)
         if name in self._cells:
-            found, flags = self._cells[name]
-            self._space[name] = value(_started(found, flags), self._live_views)
+            target, flags = self._cells[name]
+            self._space[name] = value(_start(target, flags), self._live_views)
             return self._space[name]
-        nodes = [
-            known for known, one in self._space.items() if is_runnable(one) and known[0] != "_"
-        ]
-        raise UsageError(
-            f"%dag run: {unknown_text('node', name, list(dict.fromkeys([*nodes, *self._cells])))}"
-        )
+
+        known: dict[str, bool] = {}  # a set that keeps its order
+        for variable, content in self._space.items():
+            if is_runnable(content) and not variable.startswith("_"):
+                known[variable] = True
+        for cell in self._cells:
+            known[cell] = True
+        raise UsageError(f"%dag run: {unknown_text('node', name, list(known))}")
 
 
-def _started(found: Any, flags: Flags) -> Run[Any]:
+def _start(target: Any, flags: Flags) -> Run[Any]:
     __tracebackhide__ = True
     return dagnb.run(
-        found, name=flags.name, deadline_s=flags.timeout_s, metrics=flags.metrics, **_chosen(flags)
+        target,
+        name=flags.name,
+        deadline_s=flags.timeout_s,
+        metrics=flags.metrics,
+        **_options(flags),
     )
 
 
-def _chosen(flags: Flags) -> dict[str, Any]:
+def _options(flags: Flags) -> dict[str, Any]:
     percentile = None if flags.percentile is None else flags.percentile / 100
     return {"planner": flags.planner, "workers": flags.workers, "percentile": percentile}

@@ -1,8 +1,9 @@
-"""Notice pages that are opened while a cell keeps the kernel busy.
+"""Pages that are opened while a cell keeps the kernel busy, noticed by their connections.
 
-A page asks the kernel for its widgets when it opens, and a busy kernel answers when the cell is over. But the server
-also makes a connection for each page, to the port where the kernel publishes its messages, and that can be seen from a
-thread. (The kernel's greeting of new subscribers, `iopub_welcome`, does not help: it greets the first one only.)
+A page asks the kernel for its widgets when it opens, and a busy kernel answers when the cell is
+over. But the server also makes a connection for each page, to the port where the kernel publishes
+its messages, and that can be seen from a thread. (The kernel's greeting of new subscribers,
+`iopub_welcome`, does not help: it greets the first one only.)
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ import threading
 from collections.abc import Callable
 
 _PERIOD_S = 1.0
+"""seconds between two looks: listing connections takes some milliseconds"""
+
 _log = logging.getLogger(__name__)
 
 Peer = tuple[str, int]
 """Address and port of the other end of a connection"""
 
 
-class Arrivals:
-    """Calls a function, in a thread of its own, soon after somebody connects to where this kernel publishes."""
+class PageWatcher:
+    """Calls a function, in a thread of its own, soon after a page has connected to this kernel."""
 
-    def __init__(self, port: int, tell: Callable[[], None]) -> None:
-        """Begin to look. port: where the kernel publishes."""
+    def __init__(self, port: int, on_opened: Callable[[], None]) -> None:
+        """Begin to look. port: of this process, where the kernel publishes."""
         self._port = port
-        self._tell = tell
+        self._on_opened = on_opened
         self._is_stopped = threading.Event()
-        threading.Thread(target=self._watch, name="dagnb-arrivals", daemon=True).start()
+        threading.Thread(target=self._watch, name="dagnb-pages", daemon=True).start()
 
     def stop(self) -> None:
         """Look no longer; the thread ends within a second."""
@@ -38,7 +41,7 @@ class Arrivals:
             while not self._is_stopped.wait(_PERIOD_S):
                 now = connected_to(self._port)
                 if now - known:
-                    self._tell()
+                    self._on_opened()
                 known = now
         except OSError as error:
             _log.warning(
@@ -47,8 +50,9 @@ class Arrivals:
 
 
 def connected_to(port: int) -> set[Peer]:
-    """Who is connected to this port of this process. Raises OSError when the system does not tell."""
-    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415  # comes with ipykernel, which a terminal may lack
+    """The peers connected to a port of this process. Raises OSError where these are not listed."""
+    # It comes with ipykernel, which a terminal may lack.
+    import psutil  # type: ignore[import-untyped]  # noqa: PLC0415
 
     process = psutil.Process()
     # psutil 6 renamed it, and warns of the old name.
@@ -57,15 +61,18 @@ def connected_to(port: int) -> set[Peer]:
         connections = look(kind="tcp")
     except psutil.Error as error:
         raise OSError(f"connections to port {port} cannot be listed: {error}") from error
-    return {
-        (link.raddr.ip, link.raddr.port)
-        for link in connections
-        if link.laddr.port == port and link.raddr
-    }
+    peers = set()
+    for connection in connections:
+        if connection.laddr.port == port and connection.raddr:  # a listening socket has no peer
+            peers.add((connection.raddr.ip, connection.raddr.port))
+    return peers
 
 
 def publishing_port() -> int | None:
-    """Where the kernel of this process publishes; None when it uses no network, or is none of ipykernel's."""
+    """The port where the kernel of this process publishes.
+
+    None when it uses no network, or is no kernel of ipykernel's.
+    """
     try:
         from ipykernel.connect import get_connection_info  # noqa: PLC0415  # a terminal may lack it
 

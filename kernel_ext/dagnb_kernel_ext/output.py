@@ -1,4 +1,4 @@
-"""Outputs of cells: put one there, change it later; and how files are called there."""
+"""Outputs of cells: put one there, change it later; and the names of files in them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dagnb.views.markup import plain
 def put(bundle: Mapping[str, object], *, output: str = "") -> None:
     """Show a MIME bundle under the running cell. output: an id of ours, to change it later."""
     if output:
-        display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]  # IPython has no types here
+        display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]
     else:
-        display(dict(bundle), raw=True)  # type: ignore[no-untyped-call]  # as above
+        display(dict(bundle), raw=True)  # type: ignore[no-untyped-call]  # IPython's
 
 
 def change(output: str, bundle: Mapping[str, object]) -> None:
-    """Show this instead, wherever the output stands; from any thread."""
-    update_display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]  # as above
+    """Show another bundle in an output, on all pages that show it; from any thread."""
+    update_display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]
 
 
 def say(text: str) -> None:
@@ -29,11 +29,11 @@ def say(text: str) -> None:
 
 
 def cell_label(shell: InteractiveShell, file: str) -> str | None:
-    """How tracebacks call this file, 'Cell In[3]', or None when it is no cell of this kernel."""
+    """The name of a cell in tracebacks, 'Cell In[3]'; None for a file that is no cell here."""
     known = shell.compile.format_code_name(file)
     return " ".join(known) if known is not None else None
 
 
 def labels(shell: InteractiveShell) -> Callable[[str], str]:
-    """file -> how people call it."""
+    """A function from a file to its name in tracebacks."""
     return lambda file: cell_label(shell, file) or file

@@ -1,4 +1,9 @@
-"""Objects of IPython's shell among the names of a notebook: they cannot leave the process."""
+"""Objects of IPython's shell among the names of a notebook, and the names of their stand-ins.
+
+They cannot leave the process, but a task may refer to them, as `display` or `get_ipython()`.
+Workers have stand-ins instead. Objects are recognised exactly: a user's own `display` is not
+IPython's.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +24,19 @@ _FUNCTIONS: dict[object, str] = {
 
 
 _OUTPUTS: dict[type, str] = {SList: "lines", LSString: "text"}
-"""what `x = !command` gives"""
+"""classes of the value of `x = !command`"""
 
 
 def types() -> dict[type, str]:
-    """The exact classes of which objects are replaced, as far as plain pickle must know them: class -> name."""
-    shell = (
-        type(InteractiveShell.instance()) if InteractiveShell.initialized() else InteractiveShell
-    )
+    """Exact class -> name of its stand-in, for classes that plain pickle would take by value."""
+    shell = InteractiveShell
+    if InteractiveShell.initialized():  # `instance()` would create one
+        shell = type(InteractiveShell.instance())
     return {shell: "shell", **_OUTPUTS}
 
 
 def stand_in_name(item: object) -> str:
-    """The name under which workers have something in the place of this object; '' for what is nothing of the shell."""
+    """The name of an object's stand-in on workers; '' for objects that are not the shell's."""
     kind = type(item)
     if kind is FunctionType:
         return _FUNCTIONS.get(item, "")
@@ -41,4 +46,6 @@ def stand_in_name(item: object) -> str:
         return _OUTPUTS[kind]
     if issubclass(kind, InteractiveShell):
         return "shell"
-    return "exit" if issubclass(kind, ExitAutocall) else ""
+    if issubclass(kind, ExitAutocall):
+        return "exit"
+    return ""

@@ -1,4 +1,8 @@
-"""How IPython shows what goes wrong in a `%%dag` cell or a `%dag` line: the user's own lines, none of ours."""
+"""Tracebacks of a `%%dag` cell or a `%dag` line without our own frames: the user's lines only.
+
+IPython asks an exception for its traceback by a method of its own. Errors of dagnb have it (see
+tracebacks.py); other exceptions that leave the cell get one here.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +14,36 @@ from types import TracebackType
 from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb.errors import DagnbError
-from dagnb_kernel_ext.tracebacks import render
-
-_HOOK = "_render_traceback_"
-"""IPython asks an exception by this name how it is shown"""
-
-_OURS = {"dagnb", "dagnb_kernel_ext"}
+from dagnb.failure import OWN_PACKAGES
+from dagnb_kernel_ext.tracebacks import HOOK, render
 
 
 class ShortTraceback:
-    """Lets what is raised inside be shown without our frames; what knows how to show itself stays as it is."""
+    """Gives exceptions raised inside a short traceback, unless they bring their own."""
 
     def __init__(self, shell: InteractiveShell) -> None:
-        """In this shell."""
+        """shell: the one that shows the traceback."""
         self._shell = shell
 
     def __enter__(self) -> None:
-        """Begin. (contextlib would set __traceback__ on the way out, which some exceptions forbid.)"""
+        """Begin.
+
+        A class, because contextlib would set __traceback__ on the way out, which some exceptions
+        forbid.
+        """
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Never swallows the error."""
-        if error is not None and not hasattr(error, _HOOK):
+        """Add the method to an error, and let the error pass."""
+        if error is not None and not hasattr(error, HOOK):
             with contextlib.suppress(AttributeError):  # a class may forbid it
-                setattr(error, _HOOK, functools.partial(_lines, error, self._shell))
+                setattr(error, HOOK, functools.partial(_lines, error, self._shell))
 
 
 def _lines(error: BaseException, shell: InteractiveShell) -> list[str]:
-    """What we say on purpose as errors of runs are shown; the rest as in any cell, from the user's own code on."""
+    """The lines of a traceback, from the user's own code on.
+
+    Messages that dagnb raises on purpose are shown as errors of runs are.
+    """
     if error.args and isinstance(error, DagnbError | KeyboardInterrupt | asyncio.CancelledError):
         return render(error, shell)
     own = _own(error.__traceback__)
@@ -47,7 +54,7 @@ def _lines(error: BaseException, shell: InteractiveShell) -> list[str]:
 
 
 def _own(trace: TracebackType | None) -> TracebackType | None:
-    """From where we called the user's code; None when we did not."""
+    """The part of a traceback below our frames, where the user's code begins; None without one."""
     while trace is not None and not _is_ours(trace):
         trace = trace.tb_next
     while trace is not None and _is_ours(trace):
@@ -56,4 +63,4 @@ def _own(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _is_ours(trace: TracebackType) -> bool:
-    return str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] in _OURS
+    return str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] in OWN_PACKAGES

@@ -1,8 +1,9 @@
-"""Notice that Jupyter ends this kernel, which an interrupt alone does not tell.
+"""The end of this kernel, noticed: an interrupt alone does not say that Jupyter ends it.
 
-Before Jupyter restarts or shuts down a kernel it interrupts the cell that runs, with the signal of the stop button.
-Its request to shut down arrives a few milliseconds later on the control channel, which a thread of its own answers
-while the cell is still handling the interrupt. That thread sets the shell's trait `exit_now`.
+Before Jupyter restarts or shuts down a kernel it interrupts the cell that runs, with the signal of
+the stop button. Its request to shut down arrives a few milliseconds later on the control channel,
+which a thread of its own answers while the cell is still handling the interrupt. That thread sets
+the shell's trait `exit_now`. An interrupt cancels a run; a shutdown lets it go on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class ShutdownNotice:
     """An event that is set from the moment the kernel is asked to shut down."""
 
     def __init__(self, shell: InteractiveShell) -> None:
-        """Of this shell's kernel; nothing is watched yet."""
+        """shell: of the kernel; it is not watched yet."""
         self.event = threading.Event()
         self._shell = shell
 
@@ -37,5 +38,8 @@ class ShutdownNotice:
             self.event.set()
 
     def _forget(self, info: object) -> None:
-        """Clear the event when another cell begins: `exit()` sets the trait too, and JupyterLab goes on after it."""
+        """Clear the event when another cell begins.
+
+        `exit()` sets the trait too, and JupyterLab goes on after it.
+        """
         self.event.clear()

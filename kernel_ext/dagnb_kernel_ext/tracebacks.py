@@ -1,4 +1,8 @@
-"""What IPython prints for an error of a run: where it was asked for, and the user's own lines, not the way between."""
+"""IPython's traceback of an error of a run: the line that asked for it, and the code that failed.
+
+The frames between, of dagnb and of installed packages, are left out: they say nothing about the
+user's code. Failed tasks bring the frames of their worker.
+"""
 
 from __future__ import annotations
 
@@ -12,69 +16,72 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from dagnb import sources
 from dagnb.errors import DagnbError, Frame, TaskFailedError
-from dagnb.failure import headline
+from dagnb.failure import OWN_PACKAGES, headline
 from dagnb.views.errors import errors_lines
 from dagnb.views.markup import plain
 from dagnb.views.stack import StackLine, frame_lines
 from dagnb_kernel_ext.output import labels
 
+HOOK = "_render_traceback_"
+"""name of the method that IPython asks an exception for the lines of its traceback"""
+
 MAX_ERRORS = 10
 MAX_OUTPUT = 2_000
-"""what is printed at most: failed tasks, characters of each of their outputs; `%dag errors` shows more"""
+"""failed tasks, and characters of each of their outputs; `%dag errors` shows more"""
 
 _WIDTH = 75
-_HOUSE = {"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"}
 _COLOURS = {"error": "31", "current": "32", "place": "36", "carets": "31"}
-_MAGIC = re.compile(
-    r"""(?:await )?get_ipython\(\)\.run_(cell|line)_magic\('dag', ('(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*").*"""
-)
+_STRING = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
+_MAGIC = re.compile(rf"(?:await )?get_ipython\(\)\.run_(cell|line)_magic\('dag', ({_STRING}).*")
 
 
 def render(error: BaseException, shell: InteractiveShell) -> list[str]:
-    """Lines for `_render_traceback_`: where it was asked for, what happened, and for failed tasks their code."""
+    """The lines of `_render_traceback_`.
+
+    They are the line that asked for the run, the message, and for failed tasks their code.
+    """
     kind = type(error).__name__
+    lines: list[StackLine] = []
     asked = frame_lines([_as_typed(frame) for frame in _asked(error.__traceback__, shell)])
-    header = f"{kind}{'Traceback (most recent call last)':>{_WIDTH - len(kind)}}"
-    lines = (
-        [StackLine("-" * _WIDTH, "error"), StackLine(header, "error"), *asked, StackLine("")]
-        if asked
-        else []
-    )
+    if asked:
+        header = f"{kind}{'Traceback (most recent call last)':>{_WIDTH - len(kind)}}"
+        lines += [StackLine("-" * _WIDTH, "error"), StackLine(header, "error")]
+        lines += [*asked, StackLine("")]
     first, *more = plain(str(error.args[0]) if error.args else "").split("\n")
     lines += [StackLine(headline(kind, first), "error"), *map(StackLine, more)]
     if isinstance(error, TaskFailedError):
         lines += [StackLine(""), *errors_lines(error.errors, most=MAX_ERRORS, n_output=MAX_OUTPUT)]
-    return (
-        [_coloured(line) for line in lines]
-        if shell.colors.lower() != "nocolor"
-        else [line.text for line in lines]
-    )
+    if shell.colors.lower() == "nocolor":
+        return [line.text for line in lines]
+    return [_coloured(line) for line in lines]
 
 
 def install(shell: InteractiveShell) -> None:
-    """Let every error of ours show itself so. IPython asks the top exception only, and only by this name."""
+    """Let every error of dagnb render itself.
+
+    IPython asks the outermost exception only, and only by a method of this name.
+    """
 
     def _render_traceback_(self: DagnbError) -> list[str]:
         return render(self, shell)
 
-    setattr(DagnbError, _NAME, _render_traceback_)
+    setattr(DagnbError, HOOK, _render_traceback_)
 
 
 def uninstall() -> None:
-    """Let them show as other exceptions do."""
-    if _NAME in vars(DagnbError):
-        delattr(DagnbError, _NAME)
-
-
-_NAME = "_render_traceback_"
+    """Let IPython render errors of dagnb as it does others."""
+    if HOOK in vars(DagnbError):
+        delattr(DagnbError, HOOK)
 
 
 def _asked(trace: TracebackType | None, shell: InteractiveShell) -> list[Frame]:
     """The user's own frames on the way to dagnb: of cells, and of modules beside the notebook."""
     kept: TracebackType | None = None
-    for one in reversed(list(_each(trace))):
-        if str(one.tb_frame.f_globals.get("__name__")).partition(".")[0] not in _HOUSE:
-            kept = TracebackType(kept, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    # From the innermost outwards: a traceback is built from its end.
+    for part in reversed(list(_each(trace))):
+        package = str(part.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        if package not in OWN_PACKAGES:
+            kept = TracebackType(kept, part.tb_frame, part.tb_lasti, part.tb_lineno)
     return [frame for frame in sources.frames(kept, labels(shell)) if not frame.is_library]
 
 
@@ -85,15 +92,18 @@ def _each(trace: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def _as_typed(frame: Frame) -> Frame:
-    """With the magic itself in the place of what IPython makes of it."""
-    found = _MAGIC.search(frame.source)
-    if found is None:
+    """The frame with `%dag` as it was typed, instead of the call that IPython makes of it."""
+    call = _MAGIC.search(frame.source)
+    if call is None:
         return frame
-    sign = "%%" if found[1] == "cell" else "%"
-    typed = f"{frame.source[: found.start()]}{sign}dag {ast.literal_eval(found[2])}".rstrip()
+    sign = "%%" if call[1] == "cell" else "%"
+    typed = f"{frame.source[: call.start()]}{sign}dag {ast.literal_eval(call[2])}".rstrip()
+    # The columns are those of the call.
     return replace(frame, source=typed, column=None, end_column=None)
 
 
 def _coloured(line: StackLine) -> str:
     colour = _COLOURS.get(line.kind)
-    return f"\x1b[{colour}m{line.text}\x1b[0m" if colour and line.text else line.text
+    if not colour or not line.text:
+        return line.text
+    return f"\x1b[{colour}m{line.text}\x1b[0m"

@@ -1,6 +1,7 @@
-"""Waiting for a run in a cell: one that blocks, and one that lets the loop go on. The cell ends with its last picture.
+"""Waiting for a run in a cell: one way blocks the kernel, one lets its loop go on.
 
-A kernel shows the run by a live view of its own; a terminal needs its progress printed meanwhile.
+In both the cell ends with the last picture of the run. A kernel shows the run by a live view; in a
+terminal its progress is printed meanwhile.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _WAKE_S = 0.1
 
 
 def value(run: Run[Any], live_views: LiveViews) -> Any:
-    """The value. Raises as Run.result does; an interrupt cancels the run and says so."""
+    """Wait for a run's value. Raises what Run.result does; an interrupt cancels the run."""
     __tracebackhide__ = True
     try:
         if not live_views.is_notebook:
@@ -31,13 +32,11 @@ def value(run: Run[Any], live_views: LiveViews) -> Any:
 
 
 async def awaited_value(run: Run[Any], live_views: LiveViews) -> Any:
-    """As value, in a running loop; there an interrupt comes as CancelledError."""
+    """Wait in a running loop, where an interrupt comes as CancelledError."""
     __tracebackhide__ = True
-    watching = (
-        None
-        if live_views.is_notebook
-        else asyncio.ensure_future(asyncio.to_thread(progress.watch, run))
-    )
+    watching = None
+    if not live_views.is_notebook:
+        watching = asyncio.ensure_future(asyncio.to_thread(progress.watch, run))
     try:
         return await run
     finally:
@@ -59,15 +58,20 @@ async def interruptible(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _wake() -> None:
-    """ipykernel hears of an interrupt when its loop next wakes, which may be never while a cell awaits (#881 there)."""
+    """Wake the loop now and then.
+
+    ipykernel takes notice of an interrupt when its loop next wakes, which may be never while a cell
+    awaits (issue 881 of ipykernel).
+    """
     while True:  # noqa: ASYNC110  # there is no event to wait for
         await asyncio.sleep(_WAKE_S)
 
 
 def _take_interrupts() -> Callable[[], object]:
-    """In a terminal Python's own handler would end the loop and leave the task behind, to go on later.
+    """Let an interrupt cancel the current task, where Python's own handler is installed.
 
-    Returns what puts that handler back.
+    In a terminal that handler would end the loop and leave the task behind, to go on later.
+    Returns a function that puts it back.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -88,6 +92,6 @@ def _watch(run: Run[Any]) -> None:
     __tracebackhide__ = True
     try:
         progress.watch(run)
-    except KeyboardInterrupt:  # by then it is cancelled
-        told = f"run {run.id} was cancelled, because waiting for it was interrupted."
-        raise KeyboardInterrupt(told) from None
+    except KeyboardInterrupt:  # `watch` has cancelled the run by then
+        message = f"run {run.id} was cancelled, because waiting for it was interrupted."
+        raise KeyboardInterrupt(message) from None

@@ -1,4 +1,11 @@
-"""The live view under a cell, and what it becomes when the run is over."""
+"""The live view under a cell, and the picture that replaces it when the run is over.
+
+    Feed --> _ShownRun --> LiveView (a widget) --> static/live.js, in every page
+                 |
+                 '--> outputs of cells: a placeholder first, the picture that stays at last
+
+A page gets everything from the widget's traits when it opens, and messages from then on.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +28,12 @@ from dagnb.views import view
 from dagnb.views.graph import live_svg
 from dagnb.views.markup import plain
 from dagnb.views.palette import style
-from dagnb.views.placeholder import attach_command, place_bundle
+from dagnb.views.placeholder import attach_command, placeholder_bundle
 from dagnb.views.show import picture_or
 from dagnb.views.snapshot import Snapshot
 from dagnb.views.view_updates import Message, ViewUpdates, graph_of
 from dagnb_kernel_ext.feed import Feed
-from dagnb_kernel_ext.opened_pages import Arrivals, publishing_port
+from dagnb_kernel_ext.opened_pages import PageWatcher, publishing_port
 from dagnb_kernel_ext.output import change, put
 
 _STATIC = importlib.resources.files("dagnb_kernel_ext") / "static"
@@ -34,67 +41,78 @@ _SETTLE_S = 3.0
 """how long a cell waits for the last picture of its run"""
 
 _MISSED_S = 0.5
-"""a page that was just told everything is told again after so long: it may have missed messages while it loaded"""
+"""seconds until a new page gets everything again: it may have missed messages while it loaded"""
 
 
 class LiveView(anywidget.AnyWidget):
-    """What the browser needs. told: everything as of now and then; what happens between comes as messages.
+    """The data of one run's view for the browser.
 
-    source: who numbers the messages; another kernel, or a later look at the same run, begins at 1 again.
+    graph: what does not change. checkpoint: everything, as of now and then; changes since then are
+    sent as messages. source: the numbering of the messages; another kernel, or a later look at the
+    same run, begins at 1 again.
     """
 
     _esm: ClassVar[str] = view.script() + (_STATIC / "live.js").read_text(encoding="utf-8")
     _css: ClassVar[str] = style() + view.look()
     icons = traitlets.Dict().tag(sync=True)
     graph = traitlets.Dict().tag(sync=True)
-    told = traitlets.Dict().tag(sync=True)
+    checkpoint = traitlets.Dict().tag(sync=True)
     source = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, run: Run[Any]) -> None:
-        """Of this run, of which nothing is known yet."""
-        super().__init__(
-            icons=view.icons(), graph={"title": run.id, "run": run.id}, source=uuid.uuid4().hex
-        )
+        """Begin without any data but the run's id."""
+        graph = {"title": run.id, "run": run.id}
+        super().__init__(icons=view.icons(), graph=graph, source=uuid.uuid4().hex)
         self._run = run
-        self.on_msg(self._hear)
-        # ipykernel 7.4 hands what the browser sends to the shell that spoke last, and a cell may block it. Without
-        # this it goes where JupyterLab sent it: to a thread that is free.
-        setattr(self.comm, "_reply_subshell_for", None)  # noqa: B010  # a name of theirs, which older ones do not have
+        self.on_msg(self._on_message)
+        # ipykernel 7.4 hands what the browser sends to the shell that spoke last, and a cell may
+        # block it. Without this it goes where JupyterLab sent it: to a thread that is free.
+        # Older ipykernels have no attribute of this name.
+        setattr(self.comm, "_reply_subshell_for", None)  # noqa: B010  # not known to the types
 
     def open_again(self) -> None:
-        """Tell every page of this widget anew, as when it was made; pages that know it take the new one for the old."""
-        for part in (self.layout, self):  # the widget refers to its layout
+        """Announce the widget to every page, as when it was made.
+
+        Pages that know it already take the new announcement for the old one.
+        """
+        for part in (
+            self.layout,
+            self,
+        ):  # the widget refers to its layout, which must be there first
             data = {"state": part.get_state(), "buffer_paths": []}
             part.comm.open(data=data, metadata={"version": ipywidgets.__protocol_version__})
 
-    def _hear(self, widget: object, content: Message, buffers: object) -> None:
+    def _on_message(self, widget: object, content: Message, buffers: object) -> None:
         """Do what the browser asks for; in any thread, perhaps late."""
         if content.get("kind") == "cancel":
-            with contextlib.suppress(
-                DagnbError
-            ):  # the run is gone or its store is: the feed says so in the view
+            # Where the run or its store is gone, the feed says so in the view.
+            with contextlib.suppress(DagnbError):
                 self._run.cancel("cancelled in the notebook")
 
 
-class _Showing:
-    """One run on show: its widget, the outputs it stands in, and the feed. Its methods run in the feed's thread."""
+class _ShownRun:
+    """One run that is shown: its widget, the outputs it stands in, and the feed.
+
+    It is the feed's listener, so most of its methods run in the feed's thread.
+    """
 
     def __init__(self, run: Run[Any], *, is_widget_output: bool) -> None:
-        """is_widget_output: the outputs are the widget itself, not places that the browser puts the view into."""
+        """is_widget_output: outputs are the widget itself, not placeholders for its script."""
         self.run = run
         self._is_widget_output = is_widget_output
         self._widget = LiveView(run)
+        # Over the outputs: a cell may add one while the feed replaces all of them.
         self._lock = threading.Lock()
         self._outputs: list[str] = []
         self._last: dict[str, str] | None = None
         self._feed: Feed | None = None
         self._updates: ViewUpdates | None = None
-        self._has_arrivals = threading.Event()
-        self._tell_again_at: float | None = None
+        self._has_new_pages = threading.Event()
+        self._repeat_at: float | None = None
         self.is_lost = False
 
     def add_output(self) -> None:
-        """Stand in the running cell's output too; the feed begins with the first."""
+        """Show the run in the running cell's output too; the feed begins with the first output."""
         with self._lock:
             if self._last is not None:
                 put(self._last)
@@ -106,74 +124,76 @@ class _Showing:
             self._feed = Feed(self.run, self)
 
     def settle(self, timeout_s: float) -> bool:
-        """Wait for the last picture, if the run is over."""
+        """Wait for the last picture. Returns whether it is out."""
         return self._feed is None or self._feed.wait(timeout_s)
 
-    def welcome(self) -> None:
-        """Have everything told to pages that have just come; in any thread."""
-        self._has_arrivals.set()
+    def on_page_opened(self) -> None:
+        """Let the feed send everything to pages that were just opened; in any thread."""
+        self._has_new_pages.set()
 
     def close(self) -> None:
         """End the widget; what pages show of it stays."""
         self._widget.close()
 
-    def begin(self, telling: ViewUpdates) -> None:
+    def begin(self, updates: ViewUpdates) -> None:
         """Draw the boxes."""
-        svg, missing = picture_or(lambda: live_svg(telling.dag, telling.picture))
-        attach = attach_command(self.run.id) if self.run.outlives_process else ""
-        shown = {
-            "title": plain(telling.description.name),
-            "run": self.run.id,
-            "svg": svg,
-            "missing": missing,
-        }
+        svg, missing = picture_or(lambda: live_svg(updates.dag, updates.picture))
         with self._lock:
-            self._updates = telling
+            self._updates = updates
+            # Placeholders learn the name of the run and its start.
             if not self._is_widget_output:
                 for output in self._outputs:
                     change(output, self._live_bundle())
-        self._widget.graph = {**graph_of(telling.description), **shown, "attach": attach}
+        self._widget.graph = {
+            **graph_of(updates.description),
+            "title": plain(updates.description.name),
+            "run": self.run.id,
+            "svg": svg,
+            "missing": missing,
+            "attach": attach_command(self.run.id) if self.run.outlives_process else "",
+        }
 
-    def hear(self, news: Message) -> None:
-        """Pass it on."""
+    def receive(self, message: Message) -> None:
+        """Send a message to the pages."""
         if not self._is_widget_output:
-            self._tell_arrivals()
-        self._widget.send(news)
+            self._update_new_pages()
+        self._widget.send(message)
 
-    def keep(self, checkpoint: Message) -> None:
-        """Keep it in the widget's state."""
-        self._widget.told = checkpoint
+    def save(self, checkpoint: Message) -> None:
+        """Keep everything in the widget's state, for pages that open it later."""
+        self._widget.checkpoint = checkpoint
 
     def end(self, last: Snapshot) -> None:
-        """Put the picture that stays in the place of the widget."""
+        """Replace the widget by the picture that stays."""
         self._replace(view.bundle(last, self._updates))
 
     def lose(self, reason: str) -> None:
-        """Say why there is no more to see."""
+        """Show why there is no more to see."""
         self.is_lost = True
         self._replace({"text/plain": f"run {self.run.id}: {reason}"}, state="lost", reason=reason)
 
-    def _tell_arrivals(self) -> None:
-        """Tell everything to pages that have come since the last message, and again when they have loaded."""
-        assert self._updates is not None, "a feed begins before it tells"
-        if self._has_arrivals.is_set():
-            self._has_arrivals.clear()
-            self._widget.told = self._updates.everything()
+    def _update_new_pages(self) -> None:
+        """Send everything to newly opened pages, and once more when they have loaded."""
+        assert self._updates is not None, "a feed begins before it sends messages"
+        if self._has_new_pages.is_set():
+            self._has_new_pages.clear()
+            self._widget.checkpoint = self._updates.everything()
             self._widget.open_again()
-            self._tell_again_at = time.monotonic() + _MISSED_S
-        elif self._tell_again_at is not None and time.monotonic() >= self._tell_again_at:
-            self._widget.told = self._updates.everything()
-            self._tell_again_at = None
+            self._repeat_at = time.monotonic() + _MISSED_S
+        elif self._repeat_at is not None and time.monotonic() >= self._repeat_at:
+            self._widget.checkpoint = self._updates.everything()
+            self._repeat_at = None
 
-    def _replace(self, bundle: dict[str, str], **said: str) -> None:
+    def _replace(self, bundle: dict[str, str], **fields: str) -> None:
+        """Show a bundle in all outputs. fields: of the last checkpoint, beside the usual ones."""
         with self._lock:
             self._last = bundle
             for output in self._outputs:
                 change(output, bundle)
-        # A page that was loaded again, or made by Voila, does not know outputs by our ids: there the view stays, and
-        # tells the end.
+        # A page that was loaded again, or made by Voila, does not know outputs by our ids: there
+        # the view stays, and the checkpoint says how the run ended.
         if self._updates is not None:
-            self._widget.told = {**self._updates.everything(), **said}
+            self._widget.checkpoint = {**self._updates.everything(), **fields}
 
     def _live_bundle(self) -> dict[str, Any]:
         if self._is_widget_output:
@@ -186,21 +206,21 @@ class _Showing:
         name, started_at = "", 0.0
         if self._updates is not None:
             name, started_at = self._updates.description.name, self._updates.submitted_s
-        return place_bundle(
+        return placeholder_bundle(
             self.run.id, name=name, started_at=started_at, can_attach=self.run.outlives_process
         )
 
 
 class LiveViews:
-    """Every run on show in this kernel."""
+    """All runs that are shown in this kernel."""
 
     def __init__(self, shell: InteractiveShell) -> None:
-        """Nothing is on show yet. Widgets need a kernel; a terminal has none."""
+        """Begin without runs. Widgets need a kernel; a terminal has none."""
         self._shell = shell
         self.is_notebook = hasattr(shell, "kernel")
-        self._showings: dict[str, _Showing] = {}
-        self._over: list[_Showing] = []
-        self._arrivals: Arrivals | None = None
+        self._shown: dict[str, _ShownRun] = {}
+        self._over: list[_ShownRun] = []
+        self._page_watcher: PageWatcher | None = None
         self._cells: dict[str, int] = {}
 
     def show(self, run: Run[Any]) -> None:
@@ -212,57 +232,68 @@ class LiveViews:
             self.settle(run)
             put(view.bundle(run.snapshot()))
             return
-        if run.id not in self._showings or self._showings[run.id].is_lost:
+        if run.id not in self._shown or self._shown[run.id].is_lost:
             self._close_old()
-            self._notice_arrivals()
-            self._showings[run.id] = _Showing(run, is_widget_output=self._is_widget_output)
-        self._showings[run.id].add_output()
+            self._watch_pages()
+            self._shown[run.id] = _ShownRun(run, is_widget_output=self._is_widget_output)
+        self._shown[run.id].add_output()
 
     def show_again(self, run: Run[Any]) -> None:
-        """As show, for a run that is a cell's value: once a cell is enough."""
+        """Show a run that is a cell's value, unless the cell shows it already."""
         if self._cells.get(run.id) != self._shell.execution_count:
             self.show(run)
 
     def settle(self, run: Run[Any]) -> None:
-        """If the run is over, let the cell end with its last picture, not before."""
-        showing = self._showings.get(run.id)
-        if showing is not None and showing.is_lost:
-            self._over.append(self._showings.pop(run.id))
+        """Wait for the last picture of a run that is over, so that the cell ends with it."""
+        shown = self._shown.get(run.id)
+        if shown is None:
             return
-        with contextlib.suppress(
-            StorageError
-        ):  # what went wrong is said by whoever waits for the run
-            if showing is not None and run.done and showing.settle(_SETTLE_S):
-                self._over.append(self._showings.pop(run.id))
+        if shown.is_lost:
+            self._over.append(self._shown.pop(run.id))
+            return
+        # `run.done` asks the store. If that is away, the wait for the run's result says so.
+        with contextlib.suppress(StorageError):
+            if run.done and shown.settle(_SETTLE_S):
+                self._over.append(self._shown.pop(run.id))
 
     def after_cell(self, result: object) -> None:
-        """Settle what ended during the cell, so that the last pictures are in the file before the next cell runs."""
-        for showing in list(self._showings.values()):
-            self.settle(showing.run)
+        """Settle runs that ended during the cell.
+
+        Their last pictures are then in the file before the next cell runs.
+        """
+        for shown in list(self._shown.values()):
+            self.settle(shown.run)
 
     def close(self) -> None:
-        """Notice no more pages; runs and their views go on."""
-        if self._arrivals is not None:
-            self._arrivals.stop()
-            self._arrivals = None
+        """Watch no pages any more; runs and their views go on."""
+        if self._page_watcher is not None:
+            self._page_watcher.stop()
+            self._page_watcher = None
 
     @property
     def _is_widget_output(self) -> bool:
-        """Whether HTML and widgets are kept apart here: Colab and VS Code show each output in a frame of its own."""
+        """Returns whether HTML and widgets are kept apart here.
+
+        Colab and VS Code show each output in a frame of its own, so a script in one cannot fill
+        placeholders in another.
+        """
         return "google.colab" in sys.modules or "__vsc_ipynb_file__" in self._shell.user_ns
 
     def _close_old(self) -> None:
-        """End the widgets of runs that are over. They stay until now for pages that come, or get an answer, late."""
-        for showing in self._over:
-            showing.close()
+        """End the widgets of runs that are over.
+
+        They stay until now for pages that open, or get an answer, late.
+        """
+        for shown in self._over:
+            shown.close()
         self._over.clear()
 
-    def _notice_arrivals(self) -> None:
-        """Begin to notice pages that are opened, in a kernel that can tell where it publishes."""
-        port = publishing_port() if self._arrivals is None else None
+    def _watch_pages(self) -> None:
+        """Begin to watch for pages that are opened, in a kernel whose port is known."""
+        port = publishing_port() if self._page_watcher is None else None
         if port is not None:
-            self._arrivals = Arrivals(port, self._welcome)
+            self._page_watcher = PageWatcher(port, self._on_page_opened)
 
-    def _welcome(self) -> None:
-        for showing in list(self._showings.values()):
-            showing.welcome()
+    def _on_page_opened(self) -> None:
+        for shown in list(self._shown.values()):
+            shown.on_page_opened()

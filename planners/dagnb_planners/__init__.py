@@ -1,8 +1,8 @@
-"""Planners: who runs what, decided before the run.
+"""Planners: which worker runs which task, decided before the run.
 
-Holds: one planner a file, each a frozen dataclass whose fields are its settings.
+Holds: one planner in each file, a frozen dataclass whose fields are its settings.
 May import: dagnb.
-Must not know: clocks, stores, workers, chance: equal problems give equal plans.
+Must not know: clocks, stores, workers, chance; equal problems give equal plans.
 Start at: flexible.py, the default; ../README.md says which planner decides what.
 """
 
@@ -40,7 +40,8 @@ __all__ = [
     "Wukong",
 ]
 
-_ROOMS = {
+# Class -> the module that is imported for it.
+_MODULES = {
     "Best": "dagnb_planners.best",
     "Cpop": "dagnb_planners.cpop",
     "DaskLike": "dagnb_planners.dask_like",
@@ -57,7 +58,10 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    """A public class, on first use (PEP 562): whoever needs one file does not pay for all."""
-    if name not in _ROOMS:
+    """Returns a public class, imported on first use (PEP 562).
+
+    OR-tools and the simulator are slow to import, and most users need one planner.
+    """
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_ROOMS[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)

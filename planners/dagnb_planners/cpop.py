@@ -1,11 +1,13 @@
 """CPOP: the critical path on one worker, everything else where it ends first.
 
-Source: Topcuoglu, Hariri, Wu, "Performance-effective and low-complexity task scheduling for heterogeneous computing",
-IEEE TPDS 13(3), 2002, doi:10.1109/71.993206, section 4.2: a task's priority is its upward plus its downward rank
-(eq. 8, 9); of ready tasks that of the largest goes first. Here equal workers of each kind of resources are one choice:
-the critical path has a worker for each kind it passes, since workers are as fast as one another. The path goes from the
-source of the largest priority on to the downstream task of the largest; sums that are equal but for rounding do not
-break it so.
+Source: Topcuoglu, Hariri, Wu, "Performance-effective and low-complexity task scheduling for
+heterogeneous computing", IEEE TPDS 13(3), 2002, doi:10.1109/71.993206, section 4.2: the priority of
+a task is its upward plus its downward rank (eq. 8, 9); of ready tasks the largest goes first.
+
+Here equal workers of each resources are one choice: the critical path has a worker for each
+resources it passes, since workers are as fast as one another. The path goes from the source of the
+largest priority on to the downstream task of the largest, so sums that differ only by rounding do
+not break it.
 """
 
 from __future__ import annotations
@@ -27,50 +29,70 @@ from dagnb_planners.sweep import check_workers, swept
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpop:
-    """n_workers: how many workers to plan for at most; None tries 1, 2, 4, ... and keeps the best by simulation."""
+    """Pins the critical path to one worker, other steps where they end first.
+
+    n_workers: to plan for at most; None tries 1, 2, 4, ... and keeps the best by simulation.
+    """
 
     name: ClassVar[str] = "cpop"
 
     n_workers: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing."""
+        """Raises ConfigError for impossible settings."""
         check_workers("Cpop", self.n_workers)
 
     def plan(self, problem: Problem) -> Plan:
-        """Every step pinned. O(tasks log tasks + edges) a number of workers as a rule, and a simulation of a few."""
+        """Returns a plan with every step pinned.
+
+        As a rule O(tasks log tasks + edges) for each number of workers, and a simulation of a few.
+        """
         prices = RankPrices(problem)
-        priorities = [up + down for up, down in zip(upward(prices), downward(prices), strict=True)]
+        priorities = list(map(sum, zip(upward(prices), downward(prices), strict=True)))
         path = frozenset(critical_path(problem.dag, priorities))
+        order = ready_first(problem.dag, priorities)
 
         def place(n: int) -> Placing:
             placing = Placing(prices, n)
-            homes: dict[Resources, PlannedWorker] = {}
-            for task in ready_first(problem.dag, priorities):
-                home = homes.get(placing.needs[task]) if task in path else None
-                offer = (
-                    placing.best(task)
-                    if home is None
-                    else placing.offer(task, placing.ready(task), home)
-                )
-                bench = placing.put(task, offer)
-                if task in path:
-                    homes[bench.resources] = bench
+            path_workers: dict[Resources, PlannedWorker] = {}
+            for task in order:
+                if task not in path:
+                    placing.put(task, placing.best(task))
+                    continue
+                # The first task of the path chooses its worker, the others follow it there.
+                worker = path_workers.get(placing.needs[task])
+                if worker is None:
+                    placement = placing.best(task)
+                else:
+                    placement = placing.on_worker(task, placing.ready(task), worker)
+                worker = placing.put(task, placement)
+                path_workers[worker.resources] = worker
             return placing
 
         return swept(problem, self.name, place, self.n_workers)
 
 
 def critical_path(dag: Dag, priorities: Sequence[float]) -> tuple[int, ...]:
-    """From the source of the largest priority down along the largest; of equal ones the first. O(tasks + edges)."""
-    path = [max(sources(dag), key=lambda task: (priorities[task], -task))]
+    """Returns the path from the source of the largest priority down along the largest.
+
+    Of equal ones the first. O(tasks + edges).
+    """
+
+    def priority(task: int) -> tuple[float, int]:
+        return priorities[task], -task
+
+    path = [max(sources(dag), key=priority)]
     while dag.downstream[path[-1]]:
-        path.append(max(dag.downstream[path[-1]], key=lambda task: (priorities[task], -task)))
+        path.append(max(dag.downstream[path[-1]], key=priority))
     return tuple(path)
 
 
 def ready_first(dag: Dag, priorities: Sequence[float]) -> list[int]:
-    """A topological order: of the tasks that are ready that of the largest priority, of equal ones the first."""
+    """Returns a topological order: of the tasks that are ready, the largest priority first.
+
+    Of equal ones the first.
+    """
+    # A task may read the same value twice: that is one arrival.
     missing = [len(set(call.upstream)) for call in dag.calls]
     ready = [(-priorities[task], task) for task in sources(dag)]
     heapq.heapify(ready)

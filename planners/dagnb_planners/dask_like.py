@@ -1,17 +1,18 @@
-"""What Dask's scheduler would decide: depth-first order, sources in blocks, then where a task would start soonest.
+"""The decisions of Dask's scheduler: depth-first order, sources in blocks, then the soonest start.
 
-Source: dask.distributed, `SchedulerState.decide_worker_rootish_queuing_disabled`, `decide_worker_non_rootish` and
-`worker_objective` (distributed/scheduler.py, https://distributed.dask.org/en/stable/scheduling-policies.html). The
-order stands for dask.order.
+Source: dask.distributed, `SchedulerState.decide_worker_rootish_queuing_disabled`,
+`decide_worker_non_rootish` and `worker_objective` (distributed/scheduler.py,
+https://distributed.dask.org/en/stable/scheduling-policies.html). The order stands for dask.order.
 
-    sources    more than two a worker of one function: consecutive ones in blocks of floor(tasks / workers) a worker
-    others     when the last input is there, of the workers that hold an input the one with the smallest
-               occupancy + seconds to fetch what it has not; of equal ones the first
+    sources    more than two a worker of one function: consecutive ones in blocks of
+               floor(tasks / workers) a worker
+    others     when the last input is there, of the workers that hold an input the one with the
+               smallest occupancy + seconds to fetch the rest; of equal ones the first
 
-Dask decides while it runs, so its decisions are emulated over the predicted costs. What it does besides is left out: it
-steals from busy workers, which mends that a task only ever goes to where an input is, and queues sources. So a tree
-that starts on one worker ends there; `everywhere` looks at all workers instead. Compare with real Dask before you say
-something about Dask.
+Dask decides while it runs, so its decisions are emulated over the predicted costs. Left out: Dask
+steals from busy workers, which mends that a task only ever goes where an input is, and it queues
+sources. So a tree that starts on one worker ends there; `everywhere` looks at all workers instead.
+Compare with real Dask before you say something about Dask.
 """
 
 from __future__ import annotations
@@ -30,16 +31,20 @@ from dagnb_planners.placing import Placing, PlannedWorker
 from dagnb_planners.ranks import RankPrices
 from dagnb_planners.sweep import check_workers, swept
 
-Rooms = dict[Resources, int]
+WorkerCounts = dict[Resources, int]
 Block = tuple[str, Resources, int]
 
+# More sources of one function than so many a worker go in blocks.
 _ROOTISH = 2
-"""more sources of one function than so many a worker go in blocks"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaskLike:
-    """everywhere: look at all workers. n_workers: how many there are; None takes the cap, or the best by simulation."""
+    """Pins every step where Dask would run it.
+
+    everywhere: look at all workers. n_workers: of the cluster; None takes the cap, or the best
+    number by simulation.
+    """
 
     name: ClassVar[str] = "dask_like"
 
@@ -47,11 +52,14 @@ class DaskLike:
     n_workers: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing."""
+        """Raises ConfigError for impossible settings."""
         check_workers("DaskLike", self.n_workers)
 
     def plan(self, problem: Problem) -> Plan:
-        """Every step pinned, its priority the depth-first number. O(edges x workers that hold an input)."""
+        """Returns a plan with every step pinned, its priority the depth-first number.
+
+        O(edges x workers that hold an input).
+        """
         prices, numbers = RankPrices(problem), depth_first(problem.dag)
 
         def place(n: int) -> Placing:
@@ -66,17 +74,17 @@ class DaskLike:
 
 
 class _Decisions:
-    """Dask's, one for each task when it becomes ready."""
+    """The decisions of Dask, one for each task when it becomes ready."""
 
     def __init__(self, placing: Placing, numbers: Sequence[int], everywhere: bool) -> None:
         self.placing, self.numbers, self.everywhere = placing, numbers, everywhere
         self.dag = placing.prices.dag
-        self.rooms = rooms_of(placing.prices, placing.needs, placing.n_workers)
-        self.blocks = in_blocks(self.dag, numbers, placing.needs, self.rooms)
-        self.homes: dict[Block | None, PlannedWorker] = {}
+        self.counts = worker_counts(placing.prices, placing.n_workers)
+        self.blocks = in_blocks(self.dag, numbers, placing.needs, self.counts)
+        self.block_workers: dict[Block | None, PlannedWorker] = {}
 
     def run(self) -> None:
-        """From the sources on, whatever ends first."""
+        """Plays the run from its sources on: tasks end in the order of their times."""
         missing = [len(set(call.upstream)) for call in self.dag.calls]
         ended: list[tuple[float, int, int]] = []
         ready: Iterable[int] = sources(self.dag)
@@ -88,71 +96,95 @@ class _Decisions:
             if not ended:
                 return
             now, _, task = heapq.heappop(ended)
-            children = dict.fromkeys(self.dag.downstream[task])
-            for child in children:
+            ready = []
+            for child in dict.fromkeys(self.dag.downstream[task]):
                 missing[child] -= 1
-            ready = [child for child in children if not missing[child]]
+                if not missing[child]:
+                    ready.append(child)
 
     def put(self, task: int, now: float) -> None:
-        """Decide and note."""
+        """Decides on a worker for the task."""
         placing, block = self.placing, self.blocks.get(task)
-        bench = self.homes[block] if block in self.homes else self.soonest(task, now)
-        found = placing.put(
-            task, placing.fresh(task, now) if bench is None else placing.offer(task, now, bench)
-        )
+        # Sources outside a block have the key None, which is never stored.
+        worker = self.block_workers.get(block) or self.soonest(task, now)
+        if worker is None:
+            worker = placing.put(task, placing.on_new_worker(task, now))
+        else:
+            placing.put(task, placing.on_worker(task, now, worker))
         if block is not None:
-            self.homes[block] = found
+            self.block_workers[block] = worker
 
     def soonest(self, task: int, now: float) -> PlannedWorker | None:
-        """The worker with the smallest occupancy and missing seconds; None for one that nobody used yet."""
+        """Returns the worker of the smallest objective; None for one that is unused so far."""
         placing, needs = self.placing, self.placing.needs[task]
-        crew = placing.crews[needs]
-        held = {n: b for u in self.dag.calls[task].upstream for n, b in placing.holders[u].items()}
-        benches = [held[n] for n in sorted(held) if held[n].resources == needs]
-        if self.everywhere or not benches:
-            if len(crew.benches) < self.rooms[needs]:
+        group = placing.groups[needs]
+        held: dict[int, PlannedWorker] = {}
+        for u in self.dag.calls[task].upstream:
+            held |= placing.holders[u]
+        workers = [held[n] for n in sorted(held) if held[n].resources == needs]
+        if self.everywhere or not workers:
+            if len(group.workers) < self.counts[needs]:
                 unused = self.missing_s(task, None)
-                if all(self.objective(task, bench, now) > unused for bench in benches):
+                if all(self.objective(task, worker, now) > unused for worker in workers):
                     return None
-            elif crew.idlest() not in benches:
-                benches.append(crew.idlest())
-        return min(benches, key=lambda bench: (self.objective(task, bench, now), bench.number))
+            # Of workers without inputs the idlest has the smallest objective: one is enough.
+            elif group.idlest() not in workers:
+                workers.append(group.idlest())
 
-    def objective(self, task: int, bench: PlannedWorker, now: float) -> float:
-        """Seconds until the worker would start: what it has to do, and what it has to fetch."""
-        return max(0.0, bench.busy[-1][1] - now) + self.missing_s(task, bench)
+        def rank(worker: PlannedWorker) -> tuple[float, int]:
+            return self.objective(task, worker, now), worker.number
 
-    def missing_s(self, task: int, bench: PlannedWorker | None) -> float:
-        """Dask adds up all transfers."""
+        return min(workers, key=rank)
+
+    def objective(self, task: int, worker: PlannedWorker, now: float) -> float:
+        """Returns the seconds until the worker would start: its occupancy, and its transfers."""
+        return max(0.0, worker.busy[-1][1] - now) + self.missing_s(task, worker)
+
+    def missing_s(self, task: int, worker: PlannedWorker | None) -> float:
+        """Returns the seconds to fetch what the worker does not hold."""
+        # Dask adds all transfers up, although they come at once.
+        at_hand: Iterable[int] = worker.at_hand if worker is not None else ()
         inputs = self.placing.prices.inputs[task]
-        return sum(seconds for seconds, u in inputs if bench is None or u not in bench.at_hand)
+        return sum(seconds for seconds, u in inputs if u not in at_hand)
 
 
 def in_blocks(
-    dag: Dag, numbers: Sequence[int], needs: Sequence[Resources], rooms: Rooms
+    dag: Dag,
+    numbers: Sequence[int],
+    needs: Sequence[Resources],
+    counts: WorkerCounts,
 ) -> dict[int, Block]:
-    """Source -> its block, where there are so many of its function; consecutive in the order share one."""
+    """Returns source -> its block, where its function has enough sources.
+
+    Consecutive ones in depth-first order share a block, so that their reader finds them together.
+    """
     groups: dict[tuple[str, Resources], list[int]] = {}
     for task in sorted(sources(dag), key=numbers.__getitem__):
         groups.setdefault((dag.calls[task].function, needs[task]), []).append(task)
     blocks: dict[int, Block] = {}
-    for (function, kind), tasks in groups.items():
-        length = len(tasks) // rooms[kind]
-        if len(tasks) > _ROOTISH * rooms[kind]:
-            blocks.update({task: (function, kind, i // length) for i, task in enumerate(tasks)})
+    for (function, resources), tasks in groups.items():
+        length = len(tasks) // counts[resources]
+        if len(tasks) <= _ROOTISH * counts[resources]:
+            continue
+        for i, task in enumerate(tasks):
+            blocks[task] = (function, resources, i // length)
     return blocks
 
 
-def rooms_of(prices: RankPrices, needs: Sequence[Resources], n: int) -> Rooms:
-    """How many workers each kind of resources has: by its share of the work, n in all or one a kind."""
+def worker_counts(prices: RankPrices, n: int) -> WorkerCounts:
+    """Returns the number of workers with each resources: n in all, or one each.
+
+    They are shared out by work: one more goes to those with most work a worker.
+    """
     work: dict[Resources, float] = {}
-    for kind, seconds in zip(needs, prices.busy, strict=True):
-        work[kind] = work.get(kind, 0.0) + seconds
-    rooms = dict.fromkeys(work, 1)
-    queue = [(-seconds, i, kind) for i, (kind, seconds) in enumerate(work.items())]
-    heapq.heapify(queue)
-    for _ in range(n - len(rooms)):
-        _, i, kind = queue[0]
-        rooms[kind] += 1
-        heapq.heapreplace(queue, (-work[kind] / rooms[kind], i, kind))
-    return rooms
+    for resources, seconds in zip(prices.needs, prices.busy, strict=True):
+        work[resources] = work.get(resources, 0.0) + seconds
+    counts = dict.fromkeys(work, 1)
+    queue: list[tuple[float, int, Resources]] = []
+    for i, (resources, seconds) in enumerate(work.items()):
+        heapq.heappush(queue, (-seconds, i, resources))
+    for _ in range(n - len(counts)):
+        _, i, resources = queue[0]
+        counts[resources] += 1
+        heapq.heapreplace(queue, (-work[resources] / counts[resources], i, resources))
+    return counts

@@ -1,7 +1,11 @@
-"""The best plan of a small DAG, by constraint programming: no guess, but a proof or a bound.
+"""The best plan of a small DAG, by constraint programming: a proof or a bound instead of a guess.
 
-The solver's bound holds for every plan without copies of tasks on so many workers. What counts is simulated: the model
-leaves some delays out (see job_shop), so of the plans of the solver and of other planners the best is kept.
+    plans of quick planners -> best simulated one -> solver, which starts from it -> plans, bound
+      -> nothing proven: ask slower planners, too -> best simulated one of all
+
+The solver's bound holds for every plan without copies of tasks on so many workers. Plans are
+compared by simulation: the model leaves some delays out (see job_shop), so of the plans of the
+solver and of other planners the best is kept.
 """
 
 from __future__ import annotations
@@ -22,20 +26,22 @@ from dagnb.simulation.simulate import outcome
 from dagnb_planners.job_shop import EXACT, Model
 from dagnb_planners.sweep import MARGIN, score
 
+# Planners asked first, if installed: the solver begins with the best of their plans.
 HINTS = ("flexible", "one_pass", "wukong", "heft")
-"""planners that are asked first, as far as they are there: the solver begins with the best of their plans"""
+# Planners asked where nothing was proven; they take longer.
 RIVALS = ("best",)
-"""planners that are asked where nothing was proven; they take longer"""
+# Up to so many tasks each may have a worker of its own: fewer workers could exclude the best plan.
 SMALL = 14
-"""up to so many tasks each may have a worker of its own"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exact:
-    """limit_s: of the solver, in its own deterministic seconds, about as long as real ones on an idle core.
+    """Searches all plans.
 
-    max_tasks: larger DAGs are refused. workers: how many at most; None takes the cap of the pool, or without one as
-    many as tasks, of more than 14 a third more than the DAG is wide.
+    limit_s: of the solver, in its own deterministic seconds, about as long as real ones on an idle
+    core. max_tasks: larger DAGs are refused.
+    workers: at most; None takes the cap of the pool, or without one as many as tasks, of more than
+    14 tasks a third more than the DAG is wide.
     """
 
     name: ClassVar[str] = "exact"
@@ -45,7 +51,7 @@ class Exact:
     workers: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing."""
+        """Raises ConfigError for impossible settings."""
         if not self.limit_s > 0:
             raise ConfigError(f"Exact(limit_s={self.limit_s!r}): must be more than 0 s.")
         if self.max_tasks < 1:
@@ -54,56 +60,67 @@ class Exact:
             )
         if self.workers is not None and self.workers < 1:
             raise ConfigError(
-                f"Exact(workers={self.workers!r}): at least 1 worker; leave it out for the pool's cap."
+                f"Exact(workers={self.workers!r}): at least 1 worker;"
+                " leave it out for the pool's cap."
             )
 
     def plan(self, problem: Problem) -> Plan:
-        """The best simulated plan. Its notes say whether it is optimal. Raises PlanError where there are many tasks."""
+        """Returns the best simulated plan; its notes say whether it is optimal.
+
+        Raises PlanError for more than max_tasks tasks.
+        """
         n = len(problem.dag)
         if n > self.max_tasks:
             raise PlanError(
-                f"the planner 'exact' was asked for {n} tasks, more than its {self.max_tasks}: the search would not "
-                f"end. Take planner='best', or Exact(max_tasks={n}) with patience."
+                f"the planner 'exact' was asked for {n} tasks, more than its {self.max_tasks}: the"
+                f" search would not end. Take planner='best', or Exact(max_tasks={n}) with"
+                " patience."
             )
         solver, bound = ortools(), lower_bound(problem.dag, problem.costs, problem.pool)
-        plan, made_s = _shortest(problem, asked(problem, HINTS))
-        if made_s <= 0:
+        plan, makespan_s = _shortest(problem, plans_of(problem, HINTS))
+        # The model counts time in parts of the makespan.
+        if makespan_s <= 0:
             return replace(plan, planner=self.name, notes=("optimal",))
-        model = Model(solver, problem, self._workers(problem), made_s)
+
+        model = Model(solver, problem, self._workers(problem), makespan_s)
         model.begin_with(plan)
         answer = model.solve(self.limit_s)
-        plan, made_s = _shortest(problem, [plan, *answer.plans])
+        plan, makespan_s = _shortest(problem, [plan, *answer.plans])
+        # With failing attempts the model can be longer than a simulation: its bound proves nothing.
         if answer.bound_s > bound.seconds and not problem.costs.failures:
-            bound = Bound(
-                answer.bound_s,
-                f"of plans without copies of tasks, on at most {model.n_workers} workers",
-            )
-        if gap(made_s, bound) > 2 * EXACT:
-            plan, made_s = _shortest(problem, [plan, *asked(problem, RIVALS)])
-        return replace(plan, planner=self.name, notes=(_verdict(made_s, bound), answer.figures))
+            reason = f"of plans without copies of tasks, on at most {model.n_workers} workers"
+            bound = Bound(answer.bound_s, reason)
+        if gap(makespan_s, bound) > 2 * EXACT:
+            plan, makespan_s = _shortest(problem, [plan, *plans_of(problem, RIVALS)])
+        notes = (_verdict(makespan_s, bound), answer.figures)
+        return replace(plan, planner=self.name, notes=notes)
 
     def _workers(self, problem: Problem) -> int:
-        n = len(problem.dag)
-        most = n if n <= SMALL else math.ceil(MARGIN * width(problem.dag))
-        if problem.pool.cap is not None:
-            warm = 0 if problem.pool.eager else sum(problem.pool.warm.values())
-            most = max(problem.pool.cap, warm)
+        """Returns the number of workers that the model has."""
+        n, pool = len(problem.dag), problem.pool
+        most = n
+        if n > SMALL:
+            most = math.ceil(MARGIN * width(problem.dag))
+        if pool.cap is not None:
+            # Warm containers are there even beyond the cap.
+            warm = 0 if pool.eager else sum(pool.warm.values())
+            most = max(pool.cap, warm)
         return min(n, most, self.workers or n)
 
 
 def ortools() -> Any:
-    """The module of the solver. Raises ConfigError when it is not installed."""
+    """Returns the module of the solver. Raises ConfigError when it is not installed."""
     try:
         return importlib.import_module("ortools.sat.python.cp_model")
     except ImportError as error:
         raise ConfigError(
-            "the planner 'exact' needs OR-tools, which is not installed here. Install it: pip install 'dagnb[exact]', "
-            "or take planner='best'."
+            "the planner 'exact' needs OR-tools, which is not installed here."
+            " Install it: pip install 'dagnb[exact]', or take planner='best'."
         ) from error
 
 
-def asked(problem: Problem, names: Iterable[str]) -> Iterator[Plan]:
-    """The plans of these planners, as far as they are there and do not refuse the problem."""
+def plans_of(problem: Problem, names: Iterable[str]) -> Iterator[Plan]:
+    """Yields the plans of these planners that are installed and do not refuse the problem."""
     for name in names:
         try:
             yield registry.find("planner", name)().plan(problem)
@@ -112,13 +129,18 @@ def asked(problem: Problem, names: Iterable[str]) -> Iterator[Plan]:
 
 
 def _shortest(problem: Problem, plans: Iterable[Plan]) -> tuple[Plan, float]:
-    """The plan of the shortest simulated run, and how long that is; of equal ones the cheaper, then the first."""
-    tried = [(outcome(plan, problem.costs, problem.pool), plan) for plan in plans]
-    found, plan = min(tried, key=lambda pair: score(pair[0]))
-    return plan, found.makespan_s
+    """Returns the plan of the shortest simulated run, and its makespan.
+
+    Of equal ones the cheaper, then the first.
+    """
+    simulated = [(outcome(plan, problem.costs, problem.pool), plan) for plan in plans]
+    best, plan = min(simulated, key=lambda pair: score(pair[0]))
+    return plan, best.makespan_s
 
 
-def _verdict(made_s: float, bound: Bound) -> str:
-    if gap(made_s, bound) <= 2 * EXACT:
-        return f"optimal: {bound.seconds:.6g} s is the bound ({bound.reason})"
-    return f"best found, bound {bound.seconds:.6g} s ({bound.reason}): {certificate(made_s, bound)}"
+def _verdict(makespan_s: float, bound: Bound) -> str:
+    bound_text = f"{bound.seconds:.6g} s"
+    # Both the known makespan and the bound are rounded to parts of EXACT.
+    if gap(makespan_s, bound) <= 2 * EXACT:
+        return f"optimal: {bound_text} is the bound ({bound.reason})"
+    return f"best found, bound {bound_text} ({bound.reason}): {certificate(makespan_s, bound)}"

@@ -1,9 +1,13 @@
-"""A size for each worker: the best for all, then smaller ones for workers that the end of the run does not wait for.
+"""A size for each worker: the best for all, then smaller ones where the run does not wait for them.
 
-Source: the planner `non_uniform` of the notes this project comes from: the best configuration first, then downgrades
-off the critical path while the run gets no longer. There each worker was tried in turn; here all of them at once, and
-in halves where that is too much, so that a plan of thousands of workers takes some tens of simulations, not thousands.
-Then those on the critical path, whose tasks may be no slower with less.
+    all workers of the best size
+      -> smaller for all workers off the critical path at once; if too much, for each half of them
+      -> the same on the critical path, whose tasks may be no slower with less
+
+Source: the planner `non_uniform` of the notes this project comes from: the best configuration
+first, then downgrades off the critical path while the run gets no longer. There each worker was
+tried in turn; with halves a plan of thousands of workers takes some tens of simulations, not
+thousands.
 """
 
 from __future__ import annotations
@@ -21,15 +25,19 @@ from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import outcome
 from dagnb_planners.one_pass import OnePass
 from dagnb_planners.ranks import RankPrices
-from dagnb_planners.sweep import score
-from dagnb_planners.uniform import UNSIZED, fitted, given, scaled, sized
+from dagnb_planners.uniform import UNSIZED, best_size, fitted, given, scaled
 
+# Equal runs may differ by rounding.
 _SLIP = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NonUniform:
-    """sizes, may_shrink: as of Uniform. epsilon: the run may get so much longer. tries: simulations of smaller ones."""
+    """Gives each worker a size of its own.
+
+    sizes, may_shrink: as of Uniform. epsilon: the run may get so much longer, 0.02 for 2 %.
+    tries: simulations of smaller sizes.
+    """
 
     name: ClassVar[str] = "non_uniform"
 
@@ -39,25 +47,28 @@ class NonUniform:
     tries: int = 40
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing."""
+        """Raises ConfigError for impossible settings."""
         if not (self.epsilon >= 0 and math.isfinite(self.epsilon)):
             raise ConfigError(
-                f"NonUniform(epsilon={self.epsilon!r}): must be 0 or more; 0.02 allows 2 % more time."
+                f"NonUniform(epsilon={self.epsilon!r}): must be 0 or more; 0.02 allows 2 % more"
+                " time."
             )
         if self.tries < 0:
             raise ConfigError(f"NonUniform(tries={self.tries!r}): must be 0 simulations or more.")
 
     def plan(self, problem: Problem) -> Plan:
-        """Every step pinned. A one-pass plan and a simulation a size, then `tries` simulations."""
-        plans = list(sized(problem, self.sizes, self.may_shrink))
-        if not plans:
+        """Returns a plan with every step pinned.
+
+        A one-pass plan and a simulation for each size, then `tries` simulations.
+        """
+        best = best_size(problem, self.sizes, self.may_shrink)
+        if best is None:
             return replace(OnePass().plan(problem), planner=self.name, notes=(UNSIZED,))
-        best = min(plans, key=lambda plan: score(outcome(plan, problem.costs, problem.pool)))
         return replace(_Downgrades(problem, best, self).plan, planner=self.name)
 
 
 class _Downgrades:
-    """plan: with the smaller workers that are accepted so far."""
+    """A plan whose workers are made smaller; plan: with all changes accepted so far."""
 
     def __init__(self, problem: Problem, plan: Plan, settings: NonUniform) -> None:
         self.problem, self.plan, self.settings = problem, plan, settings
@@ -67,45 +78,51 @@ class _Downgrades:
         result = outcome(plan, problem.costs, problem.pool)
         self.limit_s = result.makespan_s * (1 + settings.epsilon) * (1 + _SLIP)
         self.gb_s, self.left = result.gb_s, settings.tries
+
         path = critical_path(problem.dag, RankPrices(problem).busy.__getitem__)
         critical = dict.fromkeys(plan.steps[task].worker or "" for task in path)
-        groups: list[Sequence[str]] = [
-            [worker for worker in self.tasks if worker not in critical],
-            list(critical),
-        ]
+        others = [worker for worker in self.tasks if worker not in critical]
+        # First come workers that most likely have time to spare.
+        groups: list[Sequence[str]] = [others, list(critical)]
         while groups and self.left:
-            groups.extend(self._halves(groups.pop(0)))
+            groups.extend(self._try_smaller(groups.pop(0)))
 
-    def _halves(self, workers: Sequence[str]) -> Iterator[Sequence[str]]:
-        """Make these smaller; where that is too much, what to try instead."""
-        changes = {
-            worker: size for worker in workers if (size := self._smaller(worker)) is not None
-        }
+    def _try_smaller(self, workers: Sequence[str]) -> Iterator[Sequence[str]]:
+        """Makes these smaller if the run stays short enough. Yields what to try next."""
+        changes = {}
+        for worker in workers:
+            size = self._smaller(worker)
+            if size is not None:
+                changes[worker] = size
         if not changes:
             return
+
         self.left -= 1
-        steps = (
-            replace(step, resources=changes.get(step.worker or "", step.resources))
-            for step in self.plan.steps
-        )
+        steps = []
+        for step in self.plan.steps:
+            size = changes.get(step.worker or "", step.resources)
+            steps.append(replace(step, resources=size))
         tried = replace(self.plan, steps=tuple(steps))
         result = outcome(tried, self.problem.costs, self.problem.pool)
+        names = list(changes)
         if result.makespan_s <= self.limit_s and result.gb_s < self.gb_s:
             self.plan, self.gb_s = tried, result.gb_s
-            yield list(changes)  # a size smaller still
-        elif len(changes) > 1:
-            names = list(changes)
+            # A size smaller still.
+            yield names
+        elif len(names) > 1:
             yield names[: len(names) // 2]
             yield names[len(names) // 2 :]
 
     def _smaller(self, worker: str) -> Resources | None:
-        """The next size below that of the worker that its tasks can do with."""
+        """Returns the next size below that of the worker on which its tasks fit, or None."""
         tasks = self.tasks[worker]
         present = self.plan.steps[tasks[0]].resources
-        wishes = self.settings.sizes or tuple(scaled(self.problem, tasks))
-        fits = (fitted(self.problem, tasks, wish, self.settings.may_shrink) for wish in wishes)
-        sizes = {given(size, present) for size in fits}
-        below = [size for size in sizes if size != present and _size(size) < _size(present)]
+        below = set()
+        for wish in self.settings.sizes or tuple(scaled(self.problem, tasks)):
+            fit = fitted(self.problem, tasks, wish, self.settings.may_shrink)
+            size = given(fit, present)
+            if size != present and _size(size) < _size(present):
+                below.add(size)
         return max(below, key=_size, default=None)
 
 

@@ -1,15 +1,16 @@
-"""The planner that pins every task in one walk: chains stay, fan-outs are shared out, fan-ins go to the data.
+"""The planner that pins every task in one walk: chains stay, fan-outs are shared out, fan-ins join.
 
 Three rules, each task decided once and never again:
 
-    chain    the only downstream of a task, if it has no other upstream, stays on the worker of its upstream
-    fan-out  up to `keep` short tasks stay, or the shortest if none is short; of the others the longest is paired with
-             the shortest, each pair on a worker of its own; then long ones go alone, short ones by `keep`; the
-             sources are a fan-out of nobody
+    chain    the only downstream of a task, if it has no other upstream, stays on its worker
+    fan-out  up to `keep` short tasks stay, or the shortest if none is short; of the others the
+             longest is paired with the shortest, each pair on a worker of its own; then long ones
+             go alone, short ones by `keep`; the sources are a fan-out without upstream
     fan-in   to the worker that holds most bytes of the inputs
 
-Source: the simple planner of the notes this project comes from, kept as a baseline. It does not see that a worker
-runs one task at a time, nor that a fan-in waits for its slowest upstream; compare it with planners that do.
+Source: the simple planner of the notes this project comes from, kept as a baseline. It does not see
+that a worker runs one task at a time, nor that a fan-in waits for its slowest upstream; compare it
+with planners that do.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ from dagnb.errors import ConfigError
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
 from dagnb.graph.shape import depth_first, sources
-from dagnb.planning.plan import Plan, Step
+from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
+from dagnb_planners.placing import pinned_plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnePass:
-    """Every step pinned to w0, w1, ..., each worker of one kind of resources.
+    """Pins every step to w0, w1, ..., each worker with one kind of resources.
 
     short_s: tasks that run at most so long are short; None takes the median task of the DAG.
-    keep: how many short tasks of a fan-out stay with their upstream.
+    keep: short tasks of a fan-out that stay with their upstream.
     """
 
     name: ClassVar[str] = "one_pass"
@@ -42,125 +44,132 @@ class OnePass:
     keep: int = 3
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing."""
+        """Raises ConfigError for impossible settings."""
         if self.short_s is not None and not self.short_s >= 0:
             raise ConfigError(
-                f"OnePass(short_s={self.short_s!r}): must be 0 s or more; leave it out for the median."
+                f"OnePass(short_s={self.short_s!r}): must be 0 s or more;"
+                " leave it out for the median."
             )
         if self.keep < 1:
             raise ConfigError(
-                f"OnePass(keep={self.keep!r}): at least 1 task of a fan-out stays with its upstream."
+                f"OnePass(keep={self.keep!r}): at least 1 task of a fan-out stays with its"
+                " upstream."
             )
 
     def plan(self, problem: Problem) -> Plan:
-        """One pinned step a task; at most `pool.cap` workers or one a kind of resources. O(tasks log tasks + edges)."""
-        placed = _Placing(problem, self)
-        placed.walk()
-        numbers = depth_first(problem.dag)
-        steps = tuple(
-            Step(
-                task=i,
-                upstream=call.upstream,
-                worker=f"w{placed.worker[i]}",
-                resources=needs,
-                priority=numbers[i],
-            )
-            for i, (call, needs) in enumerate(zip(problem.dag.calls, placed.needs, strict=True))
-        )
-        return Plan(dag=problem.dag, steps=steps, planner=self.name)
+        """Returns one pinned step for each task. O(tasks log tasks + edges).
+
+        Takes at most `pool.cap` workers, or one for each resources.
+        """
+        walk = _Walk(problem, self)
+        walk.run()
+        return pinned_plan(problem.dag, self.name, walk.number, depth_first(problem.dag))
 
 
-class _Placing:
-    """The walk's memory. `worker`: position -> worker number, -1 before it is decided."""
+class _Walk:
+    """The walk down the DAG. number: task -> number of its worker, -1 before it is decided."""
 
     def __init__(self, problem: Problem, settings: OnePass) -> None:
         self.dag: Dag = problem.dag
         self.costs = problem.costs
-        self.run_s = [problem.costs.run(i) for i in range(len(problem.dag))]
-        self.short_s = (
-            statistics.median(self.run_s) if settings.short_s is None else settings.short_s
-        )
+        self.run_s = [problem.costs.run(task) for task in range(len(problem.dag))]
         self.keep = settings.keep
+        short_s = settings.short_s
+        self.short_s = statistics.median(self.run_s) if short_s is None else short_s
         self.needs: list[Resources] = [call.options.needs for call in problem.dag.calls]
-        self.worker = [-1] * len(problem.dag)
-        self.crew = _Crew(problem.pool.cap)
+        self.number = [-1] * len(problem.dag)
+        self.workers = _Workers(problem.pool.cap)
 
-    def walk(self) -> None:
-        self.share_out(sources(self.dag), home=None)
+    def run(self) -> None:
+        """Decides on every task, upstream before downstream."""
+        self.share_out(sources(self.dag), upstream=None)
         for task, downstream in enumerate(self.dag.downstream):
-            if self.worker[task] < 0:
+            if self.number[task] < 0:
                 self.join(task)
             alone = [d for d in downstream if len(self.dag.calls[d].upstream) == 1]
-            if len(downstream) == 1 and alone and self.needs[alone[0]] == self.needs[task]:
-                self.put(alone[0], self.worker[task])
+            is_chain = len(downstream) == 1 and len(alone) == 1
+            if is_chain and self.needs[alone[0]] == self.needs[task]:
+                self.put(alone[0], self.number[task])
             else:
-                self.share_out(alone, home=task)
+                self.share_out(alone, upstream=task)
 
     def join(self, task: int) -> None:
-        """Put a fan-in where most bytes of its inputs are; of equal workers the one of the first input."""
+        """Puts a fan-in where most bytes of its inputs are; of equal workers the first input's."""
         held: dict[int, int] = {}
         for u in self.dag.calls[task].upstream:
             if self.needs[u] == self.needs[task]:
-                held[self.worker[u]] = held.get(self.worker[u], 0) + self.costs.output(u)
-        self.put(
-            task, max(held, key=lambda w: held[w]) if held else self.crew.another(self.needs[task])
-        )
+                number = self.number[u]
+                held[number] = held.get(number, 0) + self.costs.output(u)
+        if held:
+            self.put(task, max(held, key=held.__getitem__))
+        else:
+            self.put(task, self.workers.another(self.needs[task]))
 
-    def share_out(self, tasks: Sequence[int], home: int | None) -> None:
-        """Share a fan-out out, each kind of resources for itself; only tasks of its upstream's kind may stay."""
-        kinds: dict[Resources, list[int]] = {}
+    def share_out(self, tasks: Sequence[int], upstream: int | None) -> None:
+        """Shares a fan-out out, each resources by itself.
+
+        upstream: the task before it, with which only tasks of its own resources may stay.
+        """
+        groups: dict[Resources, list[int]] = {}
         for task in tasks:
-            kinds.setdefault(self.needs[task], []).append(task)
-        for needs, same in kinds.items():
-            same.sort(key=lambda i: (self.run_s[i], i))
-            if home is not None and needs == self.needs[home]:
-                staying = sum(self.run_s[i] <= self.short_s for i in same[: self.keep]) or 1
-                for task in same[:staying]:
-                    self.put(task, self.worker[home])
-                same = same[staying:]
-            for group in self.groups(same):
-                worker = self.crew.another(needs)
+            groups.setdefault(self.needs[task], []).append(task)
+        for needs, alike in groups.items():
+            alike.sort(key=lambda task: (self.run_s[task], task))
+            if upstream is not None and needs == self.needs[upstream]:
+                # At least one stays: its input is there already.
+                n_staying = self.n_short(alike[: self.keep]) or 1
+                for task in alike[:n_staying]:
+                    self.put(task, self.number[upstream])
+                alike = alike[n_staying:]
+            for group in self.groups(alike):
+                number = self.workers.another(needs)
                 for task in group:
-                    self.put(task, worker)
+                    self.put(task, number)
 
     def groups(self, by_length: Sequence[int]) -> Iterator[Sequence[int]]:
-        """Pairs of longest and shortest, then what is left: long ones alone, short ones by `keep`."""
-        n_short = sum(self.run_s[i] <= self.short_s for i in by_length)
-        short, long = (
-            by_length[:n_short],
-            sorted(by_length[n_short:], key=lambda i: (-self.run_s[i], i)),
-        )
-        pairs = min(len(short), len(long))
+        """Yields pairs of longest and shortest, then the rest: long ones alone, short by `keep`."""
+        n_short = self.n_short(by_length)
+        short = by_length[:n_short]
+        long = sorted(by_length[n_short:], key=lambda task: (-self.run_s[task], task))
+        n_pairs = min(len(short), len(long))
         yield from zip(long, short, strict=False)
-        yield from ((task,) for task in long[pairs:])
-        for begin in range(pairs, len(short), self.keep):
+        for task in long[n_pairs:]:
+            yield (task,)
+        for begin in range(n_pairs, len(short), self.keep):
             yield short[begin : begin + self.keep]
 
-    def put(self, task: int, worker: int) -> None:
-        self.worker[task] = worker
-        self.crew.load(worker, self.needs[task], self.run_s[task])
+    def n_short(self, tasks: Sequence[int]) -> int:
+        """Returns how many of these tasks are short."""
+        return sum(self.run_s[task] <= self.short_s for task in tasks)
+
+    def put(self, task: int, number: int) -> None:
+        """Puts the task on this worker."""
+        self.number[task] = number
+        self.workers.add_load(number, self.needs[task], self.run_s[task])
 
 
-class _Crew:
-    """The workers named so far. Where no more may be named, the least loaded of the same resources is named again."""
+class _Workers:
+    """The workers named so far. At the cap the least loaded of the same resources is reused."""
 
     def __init__(self, cap: int | None) -> None:
         self.cap = cap
         self.load_s: list[float] = []
+        # Resources -> (load, number), a heap with outdated entries in it.
         self.queues: dict[Resources, list[tuple[float, int]]] = {}
 
     def another(self, needs: Resources) -> int:
-        """A fresh worker's number, or at the cap an old one's. O(log tasks), amortised."""
+        """Returns a new worker's number, or at the cap an old one's. O(log tasks), amortised."""
         if self.cap is None or len(self.load_s) < self.cap or needs not in self.queues:
             self.load_s.append(0.0)
             self.queues.setdefault(needs, [])
             return len(self.load_s) - 1
         queue = self.queues[needs]
+        # A worker that was given more since has a later entry, which is up to date.
         while queue[0][0] < self.load_s[queue[0][1]]:
-            heapq.heappop(queue)  # this worker was given more since; its later entry tells
+            heapq.heappop(queue)
         return queue[0][1]
 
-    def load(self, worker: int, needs: Resources, run_s: float) -> None:
-        """Count a task's time to its worker."""
-        self.load_s[worker] += run_s
-        heapq.heappush(self.queues[needs], (self.load_s[worker], worker))
+    def add_load(self, number: int, needs: Resources, run_s: float) -> None:
+        """Adds a task's time to its worker."""
+        self.load_s[number] += run_s
+        heapq.heappush(self.queues[needs], (self.load_s[number], number))

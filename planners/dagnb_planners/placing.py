@@ -1,186 +1,228 @@
-"""A schedule while it is being made: when each worker is busy, what it has at hand, what a task would take there.
+"""A schedule while it is being made: the busy times of workers, and what a task would take there.
 
-Estimates follow the virtual world: a worker does one thing at a time; a value is there for everybody, its maker too,
-when its task has been handed over; what a worker made or fetched is at hand. Only the simulator is exact: here a
-worker keeps its place, and an idle one starts warm.
+    worker 0   [a ...][b ..]      [d ....]     holds values of a, b, c (fetched), d
+    worker 1           [c ......]              holds values of a (fetched), c
+                                ^ready of d: its last input is there
+
+A list scheduler takes tasks in an order in which upstream tasks come first, looks at the possible
+placements of each, and puts it on one.
+
+Times follow the virtual world: a worker does one thing at a time; a value is there for all,
+its maker too, when its task has been handed over; a value that a worker made or fetched needs no
+transfer. Only the simulator is exact: here a worker keeps its container, and an idle one starts
+warm.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.plan import Plan, Step, WorkerTerms
+from dagnb.planning.plan import Plan, Step
 from dagnb_planners.ranks import RankPrices
 from dagnb_planners.worker_timeline import PlannedWorker, WorkerGroup
 
-__all__ = ["Placement", "Placing", "PlannedWorker"]
+__all__ = ["Placement", "Placing", "PlannedWorker", "pinned_plan", "turns"]
 
+# Up to so many workers that hold an input are looked at one by one; beyond, by equal durations.
 _FEW = 16
-"""so many workers are asked one by one"""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A task on a worker: from begin to end it would keep the worker busy. bench None: a fresh worker."""
+    """A possible place of a task: from begin to end it would keep the worker busy.
+
+    worker: None for a new one. lasts: end - begin, seconds.
+    """
 
     end: float
     begin: float
-    bench: PlannedWorker | None
+    worker: PlannedWorker | None
     lasts: float
 
     def end_then_number(self) -> tuple[float, float]:
-        """What is compared: the end, then which worker, a fresh one last."""
-        return self.end, self.bench.number if self.bench is not None else math.inf
+        """Returns the sort key: the end, then the number of the worker, a new one last."""
+        return self.end, self.worker.number if self.worker is not None else math.inf
 
 
 class Placing:
-    """Tasks are put in any order in which upstream tasks come first. end: task -> moment its value is there."""
+    """A schedule that grows by one task at a time.
+
+    begin, end: task -> moment it begins, its value is there; seconds after submission.
+    number: task -> number of its worker, -1 before it is placed.
+    workers: by number. groups: workers of equal resources.
+    holders: task -> the workers, by number, that hold its value.
+    """
 
     def __init__(self, prices: RankPrices, n_workers: int, *, inserts: bool = True) -> None:
-        """n_workers: at most so many, or one a kind of resources. inserts: a task may go into a gap."""
+        """Starts empty.
+
+        n_workers: at most so many, or one for each resources. inserts: a task may go into a gap.
+        """
         self.prices, self.n_workers, self.inserts = prices, max(1, n_workers), inserts
-        self.needs = [call.options.needs for call in prices.dag.calls]
-        self.benches: list[PlannedWorker] = []
-        self.crews: dict[Resources, WorkerGroup] = {
-            needs: WorkerGroup(prices.problem, needs, inserts=inserts)
-            for needs in dict.fromkeys(self.needs)
-        }
+        self.needs = prices.needs
+        self.workers: list[PlannedWorker] = []
+        self.groups: dict[Resources, WorkerGroup] = {}
+        for needs in dict.fromkeys(self.needs):
+            self.groups[needs] = WorkerGroup(prices.problem, needs, inserts=inserts)
         self.holders: list[dict[int, PlannedWorker]] = [{} for _ in prices.dag.calls]
         self.end = [math.inf] * len(prices.dag)
         self.begin = [0.0] * len(prices.dag)
-        self.worker = [-1] * len(prices.dag)
+        self.number = [-1] * len(prices.dag)
 
     def ready(self, task: int) -> float:
-        """When the last of its inputs is there."""
+        """Returns the moment at which the last of its inputs is there."""
         return max((self.end[u] for u in self.prices.dag.calls[task].upstream), default=0.0)
 
-    def offers(self, task: int) -> list[Placement]:
-        """The task on each worker of its resources, and on a fresh one where one more may be named."""
-        ready, crew = self.ready(task), self.crews[self.needs[task]]
-        found = [self.offer(task, ready, bench) for bench in crew.benches.values()]
-        if self.may_name(task):
-            found.append(self.fresh(task, ready))
-        return found
+    def placements(self, task: int) -> list[Placement]:
+        """Returns the task on each worker of its resources, and on a new one if allowed."""
+        ready, group = self.ready(task), self.groups[self.needs[task]]
+        placements = [self.on_worker(task, ready, worker) for worker in group.workers.values()]
+        if self.may_add_worker(task):
+            placements.append(self.on_new_worker(task, ready))
+        return placements
 
     def best(self, task: int) -> Placement:
-        """The earliest end; of equal ones a worker that is there, the first.
+        """Returns the placement of the earliest end; of equal ones the first existing worker.
 
-        The same as the smallest of offers(task), but only those are made that could be it: of the workers that hold
-        equally much of its inputs the one that could begin first. O(log workers) and those that hold its largest input.
+        The same as the smallest of `placements`, but only those are computed that could be it.
+        O(log workers), and the workers that hold its largest input.
         """
-        return min(self.leading(task, self.ready(task)), key=Placement.end_then_number)
+        return min(self.candidates(task, self.ready(task)), key=Placement.end_then_number)
 
-    def leading(self, task: int, ready: float) -> list[Placement]:
-        """The offers that could be best, not empty."""
-        found = list(self._leading(task, ready))
-        if self.may_name(task):
-            found.append(self.fresh(task, ready))
-        return found
+    def candidates(self, task: int, ready: float) -> list[Placement]:
+        """Returns the placements that could be best, not empty."""
+        candidates = list(self._on_existing(task, ready))
+        if self.may_add_worker(task):
+            candidates.append(self.on_new_worker(task, ready))
+        return candidates
 
-    def may_name(self, task: int) -> bool:
-        """Whether one more worker may be named for it."""
-        return len(self.benches) < self.n_workers or not self.crews[self.needs[task]].benches
+    def may_add_worker(self, task: int) -> bool:
+        """Returns True if one more worker may be named for it."""
+        return len(self.workers) < self.n_workers or not self.groups[self.needs[task]].workers
 
-    def offer(self, task: int, ready: float, bench: PlannedWorker) -> Placement:
-        """The task on this worker, as early as there is a gap."""
-        lasts = self.lasts(task, bench)
-        begin = self.crews[self.needs[task]].begin_on(bench, ready, lasts)
-        return Placement(begin + lasts, begin, bench, lasts)
+    def on_worker(self, task: int, ready: float, worker: PlannedWorker) -> Placement:
+        """Returns the task on this worker, as early as there is a gap."""
+        lasts = self.lasts(task, worker)
+        begin = self.groups[self.needs[task]].begin_on(worker, ready, lasts)
+        return Placement(begin + lasts, begin, worker, lasts)
 
-    def lasts(self, task: int, bench: PlannedWorker | None) -> float:
-        """How long it keeps the worker busy: fetching what is not at hand, then everything else."""
+    def on_new_worker(self, task: int, ready: float) -> Placement:
+        """Returns the task on a worker of its own.
+
+        It is started when the task is ready; in an eager pool all start at submission.
+        """
+        lasts = self.lasts(task, None)
+        begin = self.groups[self.needs[task]].begin_on_new(ready)
+        return Placement(begin + lasts, begin, None, lasts)
+
+    def lasts(self, task: int, worker: PlannedWorker | None) -> float:
+        """Returns the seconds it keeps the worker busy; None is a worker that holds nothing."""
         prices, fetch = self.prices, 0.0
+        # Inputs come all at once, and the longest transfer is listed first.
         for seconds, u in prices.inputs[task]:
-            if bench is None or u not in bench.at_hand:
+            if worker is None or u not in worker.at_hand:
                 fetch = seconds
                 break
         return max(fetch, prices.outside_s[task]) + prices.busy[task]
 
-    def fresh(self, task: int, ready: float) -> Placement:
-        """The task on a worker of its own, started when it is ready; in an eager pool all start at submission."""
-        lasts = self.lasts(task, None)
-        begin = self.crews[self.needs[task]].fresh(ready)
-        return Placement(begin + lasts, begin, None, lasts)
-
-    def put(self, task: int, offer: Placement) -> PlannedWorker:
-        """Decide."""
-        bench = offer.bench
-        if bench is None:
-            bench = PlannedWorker(len(self.benches), self.needs[task])
-            self.benches.append(bench)
-        self.crews[bench.resources].put(bench, offer.begin, offer.end)
+    def put(self, task: int, placement: Placement) -> PlannedWorker:
+        """Puts the task there. Returns its worker."""
+        worker = placement.worker
+        if worker is None:
+            worker = PlannedWorker(len(self.workers), self.needs[task])
+            self.workers.append(worker)
+        self.groups[worker.resources].put(worker, placement.begin, placement.end)
+        # Inputs that it fetched whole stay, too.
         for u in (task, *self.prices.kept[task]):
-            bench.at_hand.add(u)
-            self.holders[u][bench.number] = bench
-        self.begin[task], self.end[task], self.worker[task] = offer.begin, offer.end, bench.number
-        return bench
+            worker.at_hand.add(u)
+            self.holders[u][worker.number] = worker
+        self.begin[task], self.end[task] = placement.begin, placement.end
+        self.number[task] = worker.number
+        return worker
 
     @property
     def makespan_s(self) -> float:
         """The last end so far."""
         return max(self.end)
 
-    def plan(self, planner: str, *, linger_s: float = 0.0) -> Plan:
-        """Every step pinned; who begins earlier goes first."""
+    def plan(self, planner: str) -> Plan:
+        """Returns the plan with every step pinned; earlier begins go first."""
         dag = self.prices.dag
         order = sorted(range(len(dag)), key=lambda task: (self.begin[task], task))
-        turn = {task: number for number, task in enumerate(order)}
-        steps = tuple(
-            Step(
-                task=task,
-                upstream=call.upstream,
-                worker=f"w{self.worker[task]}",
-                resources=self.needs[task],
-                priority=turn[task],
-            )
-            for task, call in enumerate(dag.calls)
-        )
-        terms = (
-            {f"w{bench.number}": WorkerTerms(linger_s=linger_s) for bench in self.benches}
-            if linger_s
-            else {}
-        )
-        return Plan(dag=dag, steps=steps, planner=planner, workers=terms)
+        return pinned_plan(dag, planner, self.number, turns(order))
 
     # ---- parts ----
 
-    def _leading(self, task: int, ready: float) -> Iterator[Placement]:
-        """Of all workers of its resources, those that could be best: whom the largest input is at hand, and the first.
+    def _on_existing(self, task: int, ready: float) -> Iterator[Placement]:
+        """Yields the placements that could be best on the workers of its resources.
 
-        Who has not the largest input fetches it, whatever else is at hand.
+        Workers that lack the largest input fetch it, whatever else they hold, so they are all
+        equal: of those only the one that could begin first counts.
         """
-        crew, inputs = self.crews[self.needs[task]], self.prices.inputs[task]
+        group, inputs = self.groups[self.needs[task]], self.prices.inputs[task]
         if inputs:
             near = self.holders[inputs[0][1]]
             if len(near) <= _FEW:
-                yield from (
-                    self.offer(task, ready, b)
-                    for b in near.values()
-                    if b.resources == self.needs[task]
-                )
+                for worker in near.values():
+                    if worker.resources == self.needs[task]:
+                        yield self.on_worker(task, ready, worker)
             else:
-                for lasts, among in self._by_length(task, near).items():
-                    yield from self._first(crew, ready, lasts, among)
-        yield from self._first(crew, ready, self.lasts(task, None), None)
+                for lasts, among in self._by_duration(task, near).items():
+                    yield from self._first(group, ready, lasts, among)
+        yield from self._first(group, ready, self.lasts(task, None), None)
 
     def _first(
-        self, crew: WorkerGroup, ready: float, lasts: float, among: Collection[int] | None
+        self,
+        group: WorkerGroup,
+        ready: float,
+        lasts: float,
+        among: Collection[int] | None,
     ) -> Iterator[Placement]:
-        found = crew.first(ready, lasts, among)
-        if found is not None:
-            begin, number = found
-            yield Placement(begin + lasts, begin, crew.benches[number], lasts)
+        first = group.first(ready, lasts, among)
+        if first is not None:
+            begin, number = first
+            yield Placement(begin + lasts, begin, group.workers[number], lasts)
 
-    def _by_length(
-        self, task: int, near: dict[int, PlannedWorker]
+    def _by_duration(
+        self,
+        task: int,
+        near: dict[int, PlannedWorker],
     ) -> Mapping[float, Collection[int]]:
-        """How long the task lasts -> workers on which it does, of those that hold its largest input."""
+        """Returns duration of the task -> workers on which it lasts so long, among these."""
         if len(self.prices.inputs[task]) == 1:
             return {self.lasts(task, next(iter(near.values()))): near.keys()}
-        found: dict[float, set[int]] = {}
-        for number, bench in near.items():
-            found.setdefault(self.lasts(task, bench), set()).add(number)
-        return found
+        by_duration: dict[float, set[int]] = {}
+        for number, worker in near.items():
+            by_duration.setdefault(self.lasts(task, worker), set()).add(number)
+        return by_duration
+
+
+def pinned_plan(dag: Dag, planner: str, numbers: Sequence[int], priorities: Sequence[int]) -> Plan:
+    """Returns a plan of one step for each task. numbers: task -> number of its worker."""
+    steps = []
+    for task, call in enumerate(dag.calls):
+        step = Step(
+            task=task,
+            upstream=call.upstream,
+            worker=f"w{numbers[task]}",
+            resources=call.options.needs,
+            priority=priorities[task],
+        )
+        steps.append(step)
+    return Plan(dag=dag, steps=tuple(steps), planner=planner)
+
+
+def turns(order: Sequence[int]) -> list[int]:
+    """Returns the position of each item in the order.
+
+    >>> turns([2, 0, 1])
+    [1, 2, 0]
+    """
+    turns = [0] * len(order)
+    for turn, item in enumerate(order):
+        turns[item] = turn
+    return turns

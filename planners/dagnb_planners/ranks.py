@@ -1,7 +1,11 @@
-"""Ranks: how far a task is from the sinks and from the sources, by what everything costs.
+"""Ranks: the distance of each task from the sinks and from the sources, by costs.
 
-Source: Topcuoglu, Hariri, Wu, "Performance-effective and low-complexity task scheduling for heterogeneous computing",
-IEEE TPDS 2002, doi:10.1109/71.993206, equations 8 (upward) and 9 (downward).
+    source ----------> task ----------> sink
+           downward(task)   upward(task), the task included
+
+Source: Topcuoglu, Hariri, Wu, "Performance-effective and low-complexity task scheduling for
+heterogeneous computing", IEEE TPDS 2002, doi:10.1109/71.993206, equations 8 (upward) and 9
+(downward).
 """
 
 from __future__ import annotations
@@ -10,71 +14,86 @@ from dagnb.planning.planner import Problem
 
 
 class RankPrices:
-    """What each task costs its worker, seconds, by DAG position, whoever runs it.
+    """The seconds that each task costs its worker, by position in the DAG, whichever worker it is.
 
-    busy: unpickling, function, pickling, storing, handing over, letting go. outside_s: bringing inputs from outside.
-    inputs: (seconds, upstream) of those that cost a transfer, the longest first: the first not at hand decides.
-    kept: upstream whose whole value is at hand afterwards; a part of a value is none for other readers.
+    needs: the resources of its decorator.
+    busy: unpickling, function, pickling, storing, handing over, letting go.
+    outside_s: fetching inputs from outside.
+    inputs: (seconds, upstream) of those that need a transfer, the longest first: inputs come all at
+    once, so the first that is not at hand decides.
+    kept: upstream whose whole value is at hand afterwards; a part serves no other reader.
     """
 
     def __init__(self, problem: Problem) -> None:
-        """O(tasks + edges)."""
+        """Computes all of them. O(tasks + edges)."""
         dag, costs = problem.dag, problem.costs
         self.problem, self.dag, self.costs = problem, dag, costs
-        self.busy = [
-            costs.loading(v, costs.arguments(dag, v))
-            + sum(run_s for run_s, _ in costs.failures.get(v, ()))
-            + costs.run(v)
-            + costs.dumping(v)
-            + costs.storing(v)
-            + costs.commit_s
-            + costs.releasing(v, costs.arguments(dag, v))
-            for v in range(len(dag))
-        ]
-        self.outside = [costs.external_bytes.get(v, 0) for v in range(len(dag))]
-        self.outside_s = [self.fetch(n, v) if n else 0.0 for v, n in enumerate(self.outside)]
-        self.inputs = [self._transfers(v) for v in range(len(dag))]
-        self.kept = [
-            [u for _, u in inputs if costs.edge(u, v) >= costs.output(u)]
-            for v, inputs in enumerate(self.inputs)
-        ]
+        self.needs = [call.options.needs for call in dag.calls]
+        self.busy: list[float] = []
+        self.outside_s: list[float] = []
+        self.inputs: list[list[tuple[float, int]]] = []
+        self.kept: list[list[int]] = []
+        for v, call in enumerate(dag.calls):
+            arguments = costs.arguments(dag, v)
+            busy = (
+                costs.loading(v, arguments)
+                # Attempts that are known to fail keep the worker busy, too.
+                + sum(run_s for run_s, _ in costs.failures.get(v, ()))
+                + costs.run(v)
+                + costs.dumping(v)
+                + costs.storing(v)
+                + costs.commit_s
+                + costs.releasing(v, arguments)
+            )
+            self.busy.append(busy)
+            n_outside = costs.external_bytes.get(v, 0)
+            outside_s = self.fetch(n_outside, v) if n_outside else 0.0
+            self.outside_s.append(outside_s)
+
+            sizes = sorted([(costs.edge(u, v), u) for u in call.upstream], reverse=True)
+            inputs, kept = [], []
+            for n_bytes, u in sizes:
+                # Small values ride along with the hand-over.
+                if n_bytes <= costs.inline_bytes:
+                    break
+                inputs.append((self.fetch(n_bytes, v), u))
+                if n_bytes >= costs.output(u):
+                    kept.append(u)
+            self.inputs.append(inputs)
+            self.kept.append(kept)
 
     def fetch(self, n_bytes: int, task: int) -> float:
-        """Seconds until a value of this size is here."""
+        """Returns the seconds until a value of this size is here."""
         return self.costs.fetching(task, [n_bytes])
-
-    def _transfers(self, v: int) -> list[tuple[float, int]]:
-        costs = self.costs
-        sizes = [(costs.edge(u, v), u) for u in self.dag.calls[v].upstream]
-        far = sorted((pair for pair in sizes if pair[0] > costs.inline_bytes), reverse=True)
-        return [(self.fetch(n_bytes, v), u) for n_bytes, u in far]
 
 
 def upward(prices: RankPrices) -> list[float]:
-    """The longest way from the begin of each task to the end of the run, transfers included. O(tasks + edges)."""
+    """Returns the longest way from the begin of each task to the end. O(tasks + edges)."""
     dag, ranks = prices.dag, [0.0] * len(prices.dag)
-    carried = _carried(prices)
+    transfers = _transfers(prices)
     for v in reversed(range(len(dag))):
-        below = max((carried.get((v, d), 0.0) + ranks[d] for d in dag.downstream[v]), default=0.0)
+        below = 0.0
+        for d in dag.downstream[v]:
+            below = max(below, transfers.get((v, d), 0.0) + ranks[d])
         ranks[v] = prices.outside_s[v] + prices.busy[v] + below
     return ranks
 
 
 def downward(prices: RankPrices) -> list[float]:
-    """The longest way from the begin of the run to the begin of each task, transfers included. O(tasks + edges)."""
+    """Returns the longest way from the begin of the run to that of each task. O(tasks + edges)."""
     dag, ranks = prices.dag, [0.0] * len(prices.dag)
-    carried = _carried(prices)
+    transfers = _transfers(prices)
     for v, call in enumerate(dag.calls):
-        ranks[v] = max(
-            (
-                ranks[u] + prices.outside_s[u] + prices.busy[u] + carried.get((u, v), 0.0)
-                for u in call.upstream
-            ),
-            default=0.0,
-        )
+        for u in call.upstream:
+            way = ranks[u] + prices.outside_s[u] + prices.busy[u] + transfers.get((u, v), 0.0)
+            ranks[v] = max(ranks[v], way)
     return ranks
 
 
-def _carried(prices: RankPrices) -> dict[tuple[int, int], float]:
-    """(u, v) -> seconds, of edges that cost a transfer"""
-    return {(u, v): seconds for v, inputs in enumerate(prices.inputs) for seconds, u in inputs}
+def _transfers(prices: RankPrices) -> dict[tuple[int, int], float]:
+    """Returns (u, v) -> seconds, of edges that need a transfer."""
+    transfers = {}
+    for v, inputs in enumerate(prices.inputs):
+        for seconds, u in inputs:
+            transfers[u, v] = seconds
+    return transfers

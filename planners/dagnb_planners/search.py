@@ -1,11 +1,16 @@
-"""Local search on the simulator: what made the run as long as it is, is moved.
+"""Local search on the simulator: the cause of the run's length is moved.
 
-A candidate is an assignment of steps to workers and an order. It is simulated; the chain of steps that ends last is
-walked back, each step begun no sooner because of an input, a busy worker, or a worker's start; a move is chosen by that
-cause, and kept if the run does not get longer. Chance is seeded: equal problems give equal plans.
+    candidate: the worker of each step, and an order
+      -> simulate
+      -> critical chain: walked back from the step that ends last
+      -> one step of it, or the step that blocks it, goes elsewhere
+      -> kept if the run gets no longer
 
-Source: the move-by-cause idea follows the critical-path neighbourhoods of job-shop search, van Laarhoven, Aarts,
-Lenstra 1992, doi:10.1287/opre.40.1.113.
+Each step of the chain began no sooner because of an input, a busy worker, or a worker's start; the
+move is chosen by that cause. Chance is seeded: equal problems give equal plans.
+
+Source: moves by cause follow the critical-path neighbourhoods of job-shop search, van Laarhoven,
+Aarts, Lenstra 1992, doi:10.1287/opre.40.1.113.
 """
 
 from __future__ import annotations
@@ -19,33 +24,39 @@ from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import outcome_of, play
 from dagnb.simulation.universe import layout_for
 from dagnb.trace.span import Phase
+from dagnb_planners.placing import turns
 
 _BUSY = frozenset(
     {Phase.FETCH, Phase.LOAD, Phase.RUN, Phase.DUMP, Phase.STORE, Phase.COMMIT, Phase.PROGRAM}
 )
+# Equal runs may differ by rounding.
 _SLIP = 1e-9
+# Steps of the chain that are tried before the search gives up: some have no other worker.
+_DRAWS = 8
 
+# (makespan, mean end of the steps, cost): smaller is better.
 Score = tuple[float, float, float]
-"""(makespan, mean end of the steps, cost): what is compared, smaller is better"""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """workers: of each step, None for floating. order: steps, who goes first first."""
+    """A plan as it is searched. workers: of each step, None for floating. order: of the steps."""
 
     workers: tuple[str | None, ...]
     order: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Lived:
-    """How a candidate came out. begin, end: of each step on its worker. before: the step its worker did just before."""
+class SimulatedCandidate:
+    """The simulated run of a candidate.
+
+    begin, end: of each step on its worker. before: the step its worker ran before, or -1.
+    """
 
     score: Score
     begin: Sequence[float]
     end: Sequence[float]
     before: Sequence[int]
-    staffed: Sequence[str]
 
 
 class Search:
@@ -58,80 +69,90 @@ class Search:
         self.upstream = [step.upstream for step in plan.steps]
         order = sorted(range(len(plan.steps)), key=lambda step: (plan.steps[step].priority, step))
         self.best = Candidate(tuple(step.worker for step in plan.steps), tuple(order))
-        self.lived = self.live(self.best)
-        self.fresh = 0
+        self.simulated = self.simulate(self.best)
+        self.n_new = 0
 
     def run(self, evaluations: int, enough_s: float = 0.0) -> Plan:
-        """Try so many moves, fewer when the makespan is down to enough_s; the best plan met."""
+        """Tries so many moves, and returns the best plan.
+
+        enough_s: the search ends when the makespan is down to this, because nothing is shorter.
+        """
         for _ in range(evaluations):
-            if self.lived.score[0] <= enough_s * (1 + _SLIP):
+            if self.simulated.score[0] <= enough_s * (1 + _SLIP):
                 break
             tried = self.moved()
             if tried is None:
                 break
-            lived = self.live(tried)
-            if lived.score <= self.lived.score:
-                self.best, self.lived = tried, lived
+            simulated = self.simulate(tried)
+            # Equal ones are taken, too: the search wanders over plateaus.
+            if simulated.score <= self.simulated.score:
+                self.best, self.simulated = tried, simulated
         return self.as_plan(self.best)
 
     def as_plan(self, candidate: Candidate) -> Plan:
-        """The candidate as a plan, workers named w0, w1, ... in the order of their first step."""
-        turn = {step: number for number, step in enumerate(candidate.order)}
-        names: dict[str, str] = {}
+        """Returns the candidate as a plan, workers named in the order of their first step."""
+        priorities = turns(candidate.order)
+        names: dict[str | None, str | None] = {None: None}
         for step in candidate.order:
-            worker = candidate.workers[step]
-            if worker is not None:
-                names.setdefault(worker, f"w{len(names)}")
-        steps = tuple(
-            replace(step, worker=names[worker] if worker is not None else None, priority=turn[i])
-            for i, (step, worker) in enumerate(zip(self.plan.steps, candidate.workers, strict=True))
-        )
-        return replace(self.plan, steps=steps, workers={})
+            names.setdefault(candidate.workers[step], f"w{len(names) - 1}")
+        steps = []
+        for i, worker in enumerate(candidate.workers):
+            step_plan = replace(self.plan.steps[i], worker=names[worker], priority=priorities[i])
+            steps.append(step_plan)
+        return replace(self.plan, steps=tuple(steps), workers={})
 
-    def live(self, candidate: Candidate) -> Lived:
-        """Simulate it."""
+    def simulate(self, candidate: Candidate) -> SimulatedCandidate:
+        """Returns the simulated run of the candidate."""
         plan = self.as_plan(candidate)
-        universe = play(
-            plan, self.problem.costs, self.problem.pool, layout_for(plan, self.problem.pool)
-        )
+        layout = layout_for(plan, self.problem.pool)
+        universe = play(plan, self.problem.costs, self.problem.pool, layout)
         n = len(plan.steps)
-        begin, end, staffed = [float("inf")] * n, [0.0] * n, [""] * n
-        for task, worker, phase, begin_s, end_s, *_ in universe.notes:
-            if task >= 0 and phase in _BUSY:
-                begin[task] = min(begin[task], begin_s)
-                end[task] = max(end[task], end_s)
-                staffed[task] = worker
+        begin, end, worker_of = [float("inf")] * n, [0.0] * n, [""] * n
+        # The universe's own notes: a trace of them would take longer than the simulation.
+        for step, worker, phase, begin_s, end_s, *_ in universe.notes:
+            if step >= 0 and phase in _BUSY:
+                begin[step] = min(begin[step], begin_s)
+                end[step] = max(end[step], end_s)
+                worker_of[step] = worker
+
         before, last = [-1] * n, dict[str, int]()
         for step in sorted(range(n), key=begin.__getitem__):
-            before[step] = last.get(staffed[step], -1)
-            last[staffed[step]] = step
+            before[step] = last.get(worker_of[step], -1)
+            last[worker_of[step]] = step
         result = outcome_of(universe)
-        return Lived((result.makespan_s, sum(end) / n, result.gb_s), begin, end, before, staffed)
+        # The mean end tells two runs of equal length apart, so that the search has a direction.
+        score = (result.makespan_s, sum(end) / n, result.gb_s)
+        return SimulatedCandidate(score, begin, end, before)
 
     def path(self) -> list[int]:
-        """Steps from the last to end back to the first, each begun no sooner because of the next."""
-        lived = self.lived
-        here = max(self.plan.sinks, key=lambda sink: (lived.end[sink], sink))
-        found = [here]
+        """Returns steps from the last to end back to the first.
+
+        Each of them began no sooner because of the next.
+        """
+        run = self.simulated
+        step = max(self.plan.sinks, key=lambda sink: (run.end[sink], sink))
+        path = [step]
         while True:
-            causes = [
-                *self.upstream[here],
-                *((lived.before[here],) if lived.before[here] >= 0 else ()),
-            ]
+            causes = list(self.upstream[step])
+            if run.before[step] >= 0:
+                causes.append(run.before[step])
             if not causes:
-                return found
-            here = max(causes, key=lambda step: (lived.end[step], step))
-            found.append(here)
+                return path
+            step = max(causes, key=lambda cause: (run.end[cause], cause))
+            path.append(step)
 
     def moved(self) -> Candidate | None:
-        """A neighbour: one step of the critical path, or one in its way, goes elsewhere. None: there is no move."""
-        path = self.path()
-        for _ in range(8):
+        """Returns a neighbour, None if there is no move.
+
+        One step of the critical path, or the one in its way, goes elsewhere.
+        """
+        path, run = self.path(), self.simulated
+        for _ in range(_DRAWS):
             step = self.chance.choice(path)
-            blocker = self.lived.before[step]
-            is_blocked = blocker >= 0 and all(
-                self.lived.end[u] <= self.lived.end[blocker] for u in self.upstream[step]
-            )
+            blocker = run.before[step]
+            is_blocked = blocker >= 0
+            for u in self.upstream[step]:
+                is_blocked = is_blocked and run.end[u] <= run.end[blocker]
             if is_blocked and self.chance.random() < 0.4:
                 if self.chance.random() < 0.5 and blocker not in self.upstream[step]:
                     return self.swapped(step, blocker)
@@ -142,56 +163,57 @@ class Search:
         return None
 
     def target(self, step: int) -> str | None:
-        """Another worker for a step: where an input is, where a reader is, any of its kind, or a fresh one."""
+        """Returns another worker for a step, None if there is none.
+
+        45 % where an input is, 20 % where a reader is, 20 % any of its resources, 15 % a new one.
+        """
         needs = self.plan.steps[step].resources
         draw = self.chance.random()
-        around: Sequence[int] = (
-            self.upstream[step]
-            if draw < 0.45
-            else self.plan.downstream[step]
-            if draw < 0.65
-            else ()
-        )
-        choices = [
-            w for s in around if (w := self.best.workers[s]) is not None and self.fits(s, needs)
-        ]
+        around: Sequence[int] = ()
+        if draw < 0.45:
+            around = self.upstream[step]
+        elif draw < 0.65:
+            around = self.plan.downstream[step]
+
+        choices = self.workers_of(around, needs)
         if not choices and draw < 0.85:
-            alike = (
-                w for s, w in enumerate(self.best.workers) if w is not None and self.fits(s, needs)
-            )
-            choices = list(dict.fromkeys(alike))
-        elif draw >= 0.85 and self.may_grow():
-            self.fresh += 1
-            choices = [f"+{self.fresh}"]
+            choices = list(dict.fromkeys(self.workers_of(range(len(self.plan.steps)), needs)))
+        elif draw >= 0.85 and self.may_add_worker():
+            self.n_new += 1
+            choices = [f"+{self.n_new}"]
         choices = [worker for worker in choices if worker != self.best.workers[step]]
         return self.chance.choice(choices) if choices else None
 
-    def fits(self, step: int, needs: object) -> bool:
-        """Whether a step has these resources, so that its worker may take others of them."""
-        return self.plan.steps[step].resources == needs
+    def workers_of(self, steps: Sequence[int], needs: object) -> list[str]:
+        """Returns the workers of those steps that have these resources."""
+        workers = []
+        for step in steps:
+            worker = self.best.workers[step]
+            if worker is not None and self.plan.steps[step].resources == needs:
+                workers.append(worker)
+        return workers
 
-    def may_grow(self) -> bool:
-        """Whether one more worker may be named."""
+    def may_add_worker(self) -> bool:
+        """Returns True if one more worker may be named."""
         cap = self.problem.pool.cap
-        return (
-            cap is None or len({worker for worker in self.best.workers if worker is not None}) < cap
-        )
+        return cap is None or len(set(self.best.workers) - {None}) < cap
 
     def placed(self, step: int, worker: str) -> Candidate:
-        """The step on that worker; the order as things began last."""
+        """Returns the step on that worker, in the order in which steps began."""
         workers = list(self.best.workers)
         workers[step] = worker
         return Candidate(tuple(workers), self.ordered())
 
     def swapped(self, step: int, blocker: int) -> Candidate:
-        """The step before what was in its way."""
+        """Returns the step before the one in its way."""
         order = list(self.best.order)
         a, b = order.index(step), order.index(blocker)
+        # Before it already: then the order of begins differs from that of priorities.
         if a < b:
             return Candidate(self.best.workers, self.ordered())
         order.insert(b, order.pop(a))
         return Candidate(self.best.workers, tuple(order))
 
     def ordered(self) -> tuple[int, ...]:
-        """Steps in the order in which they began."""
-        return tuple(sorted(self.best.order, key=lambda step: self.lived.begin[step]))
+        """Returns steps in the order in which they began."""
+        return tuple(sorted(self.best.order, key=self.simulated.begin.__getitem__))

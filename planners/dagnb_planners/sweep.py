@@ -1,7 +1,9 @@
-"""How many workers? A list scheduler is tried with 1, 2, 4, ... of them; the simulator says which plan is best.
+"""The number of workers: a list scheduler is tried with 1, 2, 4, ... and the simulator decides.
 
-Not all of them are simulated: those that the schedules themselves, whose times are estimates, put far behind are not,
-nor those with too few workers for the work there is.
+    schedules (estimated times)  ->  candidates close to the best  ->  simulated  ->  best plan
+
+Not all are simulated: those far behind by their own estimates are not, nor those with too few
+workers for the work there is.
 """
 
 from __future__ import annotations
@@ -17,17 +19,18 @@ from dagnb.simulation.simulate import Outcome, outcome
 from dagnb_planners.placing import Placing
 from dagnb_planners.ranks import RankPrices
 
+# Tasks of several levels overlap, so a few more workers than the widest level has tasks may pay.
 MARGIN = 1.3
-"""tasks of several levels overlap, so a few more workers than the widest level has tasks may pay"""
+# Estimates are some 2 % off, seldom more than 15 %: a schedule that is estimated at so many times
+# the best simulated makespan is no candidate.
 TRUST = 1.25
-"""an estimate that is so many times the best simulated makespan is no candidate: the estimates are some 2 % off, seldom
-more than 15 %"""
+# Of DAGs with more than LARGE tasks the best FEW by estimate are simulated, if they are within a
+# factor of CLOSE; a single candidate is not simulated at all.
 LARGE, FEW, CLOSE = 1_000, 3, 1.05
-"""of larger DAGs the best few by estimate are simulated, if they are so close; a single candidate is not"""
 
 
 def counts(problem: Problem) -> Iterator[int]:
-    """1, 2, 4, ... up to the cap, or a third more than the DAG is wide; that number last."""
+    """Yields 1, 2, 4, ... and at last the cap, or a third more than the DAG is wide."""
     most = min(max(1, round(MARGIN * width(problem.dag))), len(problem.dag))
     if problem.pool.cap is not None:
         most = min(most, problem.pool.cap)
@@ -39,12 +42,17 @@ def counts(problem: Problem) -> Iterator[int]:
 
 
 def score(result: Outcome) -> tuple[float, float]:
-    """What is compared: the makespan, then the cost."""
+    """Returns the sort key of a simulated run: the makespan, then the cost."""
     return result.makespan_s, result.gb_s
 
 
+def simulated_score(problem: Problem, plan: Plan) -> tuple[float, float]:
+    """Returns the sort key of a plan: makespan and cost of its simulated run."""
+    return score(outcome(plan, problem.costs, problem.pool))
+
+
 def check_workers(planner: str, n_workers: int | None) -> None:
-    """Raises ConfigError for a number of workers that means nothing."""
+    """Raises ConfigError for an impossible number of workers."""
     if n_workers is not None and n_workers < 1:
         raise ConfigError(
             f"{planner}(n_workers={n_workers}): at least 1 worker; leave it out to have it chosen."
@@ -52,17 +60,24 @@ def check_workers(planner: str, n_workers: int | None) -> None:
 
 
 def swept(
-    problem: Problem, planner: str, place: Callable[[int], Placing], n_workers: int | None
+    problem: Problem,
+    planner: str,
+    place: Callable[[int], Placing],
+    n_workers: int | None,
 ) -> Plan:
-    """The plan with so many workers, or with the best number of them."""
+    """Returns the plan with n_workers, or with the best number of them.
+
+    place: makes a schedule with at most so many workers.
+    """
     if n_workers is not None:
         return place(n_workers).plan(planner)
     return best_of(problem, planner, list(schedules(problem, place)))
 
 
 def schedules(problem: Problem, place: Callable[[int], Placing]) -> Iterator[Placing]:
-    """Schedules with ever fewer workers, without those that cannot be best: there is more work than time for them."""
+    """Yields schedules with ever fewer workers, without those that cannot be best."""
     work_s, soonest = sum(RankPrices(problem).busy), math.inf
+    # Many workers first: their makespan shows which smaller numbers have too much work to do.
     for n in sorted(counts(problem), reverse=True):
         if work_s / n <= TRUST * soonest:
             placing = place(n)
@@ -71,29 +86,33 @@ def schedules(problem: Problem, place: Callable[[int], Placing]) -> Iterator[Pla
 
 
 def best_of(problem: Problem, planner: str, placings: list[Placing]) -> Plan:
-    """The plan of the shortest simulated run; of equal ones the cheaper, then that of fewer workers."""
+    """Returns the plan of the shortest simulated run.
+
+    Of equal ones the cheaper, then that of fewer workers.
+    """
     candidates = _candidates(problem, placings)
     if len(candidates) == 1:
         return candidates[0].plan(planner)
     best: tuple[tuple[float, float], int, Plan] | None = None
     for placing in candidates:
+        # In the order of their estimates, so that the rest is even further behind.
         if best is not None and placing.makespan_s > TRUST * best[0][0]:
             break
         plan = placing.plan(planner)
-        tried = (score(outcome(plan, problem.costs, problem.pool)), len(placing.benches), plan)
-        best = tried if best is None or tried[:2] < best[:2] else best
+        tried = (simulated_score(problem, plan), len(placing.workers), plan)
+        if best is None or tried[:2] < best[:2]:
+            best = tried
     assert best is not None  # counts() gives at least one
     return best[2]
 
 
 def _candidates(problem: Problem, placings: list[Placing]) -> list[Placing]:
-    """Those that may be best, by estimate, of equal ones that of fewer workers; equal schedules once."""
-    found: dict[tuple[int, ...], Placing] = {}
-    for placing in sorted(placings, key=lambda placing: (placing.makespan_s, len(placing.benches))):
-        found.setdefault(tuple(placing.worker), placing)
-    ordered = list(found.values())
+    """Returns those that may be best, by estimate, then fewer workers; equal schedules once."""
+    different: dict[tuple[int, ...], Placing] = {}
+    for placing in sorted(placings, key=lambda each: (each.makespan_s, len(each.workers))):
+        different.setdefault(tuple(placing.number), placing)
+    ordered = list(different.values())
     if len(problem.dag) <= LARGE:
         return ordered
-    return [
-        placing for placing in ordered[:FEW] if placing.makespan_s <= CLOSE * ordered[0].makespan_s
-    ]
+    limit_s = CLOSE * ordered[0].makespan_s
+    return [placing for placing in ordered[:FEW] if placing.makespan_s <= limit_s]

@@ -1,7 +1,14 @@
-"""The workers of equal resources in a schedule that is being made: who could begin a task first?
+"""The busy times of workers with equal resources: which of them could begin a task first?
 
-A list scheduler asks that of every task. Workers are kept sorted by when they are free, and the gaps between what they
-do by their end; so an answer takes O(log workers) and a look at those that could be first, not a look at all.
+    worker 3   opens |####|  gap  |######|     free ->
+                     ^begin       ^gap end     ^end of the last
+
+A list scheduler asks that for every task. So workers are kept sorted by the end of their last task,
+gaps by their end, and first begins by their moment: an answer takes O(log workers) and a look at
+those that could be first, not at all of them.
+
+A worker that was idle until a task begins waits for a start first: none in an eager pool or within
+`linger_s`, a warm one while its container is kept, else a cold one.
 """
 
 from __future__ import annotations
@@ -20,7 +27,10 @@ _NUMBER = itemgetter(1)
 
 @dataclass(slots=True, eq=False)
 class PlannedWorker:
-    """One worker of the plan. busy: (begin, end) of what it does, ascending. at_hand: tasks whose values it holds."""
+    """One worker of the plan.
+
+    busy: (begin, end) of its tasks, ascending. at_hand: tasks whose values it holds.
+    """
 
     number: int
     resources: Resources
@@ -29,101 +39,126 @@ class PlannedWorker:
 
 
 class WorkerGroup:
-    """benches: by number. Moments are seconds since the submission."""
+    """Workers of equal resources, by number. Moments are seconds since the submission."""
 
     def __init__(self, problem: Problem, resources: Resources, *, inserts: bool) -> None:
-        """inserts: a task may go into a gap."""
+        """Starts empty. inserts: a task may go into a gap."""
         costs, pool = problem.costs, problem.pool
         self.pool, self.inserts = pool, inserts
-        self.benches: dict[int, PlannedWorker] = {}
+        self.workers: dict[int, PlannedWorker] = {}
         self.wake_s = costs.wake_s
         self.warm_s = costs.start(resources, is_warm=True).total_s + costs.program_s
         self.cold_s = costs.start(resources, is_warm=False).total_s + costs.program_s
         self.n_warm = pool.warm.get(resources, 0)
+        # (end of its last task, number), ascending; likewise (begin of its first task, number).
         self._free: list[tuple[float, int]] = []
         self._opens: list[tuple[float, int]] = []
+        # (end, begin, number) of gaps between two tasks of a worker.
         self._gaps: list[tuple[float, float, int]] = []
 
     def first(
-        self, ready: float, lasts: float, among: Collection[int] | None = None
+        self,
+        ready: float,
+        lasts: float,
+        among: Collection[int] | None = None,
     ) -> tuple[float, int] | None:
-        """(begin, number) of the earliest begin, of equal ones the first worker; among: only of these."""
-        found = self._in_a_gap(ready, lasts, among) if self.inserts else None
+        """Returns (begin, number) of the earliest begin, of equal ones the first worker.
+
+        among: only these workers. None if there is none of them.
+        """
+        best = None
         if self.inserts:
-            early = self._early(ready)
+            best = self._in_a_gap(ready, lasts, among)
+            early = self._before_all(ready)
             low = bisect_left(self._opens, (early + lasts, -1))
-            found = _sooner(found, early, self._opens[low:], among)
+            best = _sooner(best, early, self._opens[low:], among)
+
+        # Busy workers in the order in which they end: the first of them begins first.
         at = bisect_left(self._free, (ready, -1))
-        later = (self._free[i] for i in range(at, len(self._free)))
-        busy = next((pair for pair in later if among is None or pair[1] in among), None)
-        if busy is not None and (found is None or busy < found):
-            found = busy
-        for low, high, begin in self._rested(ready, at):
-            found = _sooner(found, begin, self._free[low:high], among)
-        return found
+        for i in range(at, len(self._free)):
+            if among is None or self._free[i][1] in among:
+                if best is None or self._free[i] < best:
+                    best = self._free[i]
+                break
+        for low, high, begin in self._idle_ranges(ready, at):
+            best = _sooner(best, begin, self._free[low:high], among)
+        return best
 
     def idlest(self) -> PlannedWorker:
-        """Who is done first. Precondition: there is somebody."""
-        return self.benches[self._free[0][1]]
+        """Returns the worker that is done first; there must be one."""
+        return self.workers[self._free[0][1]]
 
-    def begin_on(self, bench: PlannedWorker, ready: float, lasts: float) -> float:
-        """The earliest begin on this worker, not before it is ready and the worker is awake."""
-        busy = bench.busy
+    def begin_on(self, worker: PlannedWorker, ready: float, lasts: float) -> float:
+        """Returns the earliest begin on this worker, once the task is ready and it is awake."""
+        busy = worker.busy
         end = busy[-1][1]
         if ready > end:
             return ready + self._start_s(ready - end)
         if not self.inserts or ready + lasts > busy[-1][0]:
             return end
         at = bisect_left(busy, (ready, math.inf))
-        free = max(ready, busy[at - 1][1]) if at else self._early(ready)
+        free = max(ready, busy[at - 1][1]) if at else self._before_all(ready)
         for begin, until in busy[at:]:
             if free + lasts <= begin:
                 return free
             free = until
         return end
 
-    def fresh(self, ready: float) -> float:
-        """The earliest begin on one more worker, started then; in an eager pool all start at submission."""
+    def begin_on_new(self, ready: float) -> float:
+        """Returns the earliest begin on one more worker.
+
+        It starts when the task is ready; in an eager pool all start at submission.
+        """
         if self.pool.eager:
             return max(ready, self.cold_s)
-        is_warm = self.n_warm > len(self.benches) or self._somebody_rests(ready)
-        return ready + (self.warm_s if is_warm else self.cold_s)
+        if self.n_warm > len(self.workers) or self._has_warm_container(ready):
+            return ready + self.warm_s
+        return ready + self.cold_s
 
-    def put(self, bench: PlannedWorker, begin: float, end: float) -> None:
-        """The worker is busy then."""
-        busy = bench.busy
+    def put(self, worker: PlannedWorker, begin: float, end: float) -> None:
+        """Makes the worker busy from begin to end, and keeps the sorted lists in step."""
+        busy, number = worker.busy, worker.number
         if not busy:
-            self.benches[bench.number] = bench
+            self.workers[number] = worker
             busy.append((begin, end))
-            insort(self._free, (end, bench.number))
-            insort(self._opens, (begin, bench.number))
+            insort(self._free, (end, number))
+            insort(self._opens, (begin, number))
             return
+
         at = bisect_left(busy, (begin, end))
         before = busy[at - 1][1] if at else -math.inf
         if at == len(busy):
-            del self._free[bisect_left(self._free, (before, bench.number))]
-            insort(self._free, (end, bench.number))
+            # Behind all others: it is free later.
+            del self._free[bisect_left(self._free, (before, number))]
+            insort(self._free, (end, number))
         elif before < busy[at][0] and self.inserts:
+            # Into a gap, of which the end may be left over. A gap that is full was never listed.
             if at:
-                del self._gaps[bisect_left(self._gaps, (busy[at][0], before, bench.number))]
-            self._gap(end, busy[at][0], bench.number)
+                del self._gaps[bisect_left(self._gaps, (busy[at][0], before, number))]
+            self._add_gap(end, busy[at][0], number)
         if at:
-            self._gap(before, begin, bench.number)
+            self._add_gap(before, begin, number)
         else:
-            del self._opens[bisect_left(self._opens, (busy[0][0], bench.number))]
-            insort(self._opens, (begin, bench.number))
+            # Before all others: it opens sooner.
+            del self._opens[bisect_left(self._opens, (busy[0][0], number))]
+            insort(self._opens, (begin, number))
         busy.insert(at, (begin, end))
 
     # ---- parts ----
 
-    def _gap(self, begin: float, end: float, number: int) -> None:
+    def _add_gap(self, begin: float, end: float, number: int) -> None:
         if begin < end and self.inserts:
             insort(self._gaps, (end, begin, number))
 
     def _in_a_gap(
-        self, ready: float, lasts: float, among: Collection[int] | None
+        self,
+        ready: float,
+        lasts: float,
+        among: Collection[int] | None,
     ) -> tuple[float, int] | None:
+        """Returns the earliest begin in a gap that is long enough."""
         gaps, best, worker = self._gaps, math.inf, -1
+        # Gaps that end too early are skipped by their order.
         for at in range(bisect_left(gaps, (ready + lasts, -math.inf)), len(gaps)):
             end, begin, number = gaps[at]
             begin = max(begin, ready)
@@ -131,10 +166,15 @@ class WorkerGroup:
                 continue
             if begin < best or (begin == best and number < worker):
                 best, worker = begin, number
-        return (best, worker) if worker >= 0 else None
+        if worker < 0:
+            return None
+        return best, worker
 
-    def _rested(self, ready: float, at: int) -> tuple[tuple[int, int, float], ...]:
-        """Ranges of workers that ended before, and when they would begin: awake, warm, cold."""
+    def _idle_ranges(self, ready: float, at: int) -> tuple[tuple[int, int, float], ...]:
+        """Returns ranges of `_free` that are idle when ready, and when they would begin.
+
+        at: the first that is still busy. Awake ones come first, then warm, then cold.
+        """
         pool = self.pool
         if not at:
             return ()
@@ -148,35 +188,42 @@ class WorkerGroup:
             (0, warm, ready + self.cold_s),
         )
 
-    def _early(self, ready: float) -> float:
-        """The begin on a worker before all that it does so far: it is started for this."""
-        return max(ready, self.cold_s) if self.pool.eager else ready + self.cold_s
+    def _before_all(self, ready: float) -> float:
+        """Returns the begin on a worker before its other tasks: it is started for this one."""
+        if self.pool.eager:
+            return max(ready, self.cold_s)
+        return ready + self.cold_s
 
-    def _start_s(self, rested_s: float) -> float:
-        """What it takes a worker to begin that had nothing to do for so long."""
-        if self.pool.eager or rested_s <= self.pool.linger_s:
+    def _start_s(self, idle_s: float) -> float:
+        """Returns the seconds until a worker begins that was idle for so long."""
+        pool = self.pool
+        if pool.eager or idle_s <= pool.linger_s:
             return self.wake_s
-        return (
-            self.warm_s if rested_s <= self.pool.linger_s + self.pool.keep_alive_s else self.cold_s
-        )
+        if idle_s <= pool.linger_s + pool.keep_alive_s:
+            return self.warm_s
+        return self.cold_s
 
-    def _somebody_rests(self, at: float) -> bool:
-        """Whether a container of these resources is idle then, and warm."""
+    def _has_warm_container(self, at: float) -> bool:
+        """Returns True if a container of these resources is idle then, and warm."""
         left = at - self.pool.linger_s
         low = bisect_left(self._free, (left - self.pool.keep_alive_s, -1))
         return low < len(self._free) and self._free[low][0] < left
 
 
 def _sooner(
-    found: tuple[float, int] | None,
+    best: tuple[float, int] | None,
     begin: float,
-    who: list[tuple[float, int]],
+    workers: list[tuple[float, int]],
     among: Collection[int] | None,
 ) -> tuple[float, int] | None:
-    """What was found, or the first of these, who can all begin then."""
-    if not who or (found is not None and found[0] < begin):
-        return found
+    """Returns the best so far, or the first of these workers, who can all begin then."""
+    if not workers or (best is not None and best[0] < begin):
+        return best
     if among is not None:
-        who = [pair for pair in who if pair[1] in among]
-    first = (begin, min(who, key=_NUMBER)[1]) if who else None
-    return min((pair for pair in (found, first) if pair is not None), default=None)
+        workers = [pair for pair in workers if pair[1] in among]
+        if not workers:
+            return best
+    first = (begin, min(workers, key=_NUMBER)[1])
+    if best is None or first < best:
+        return first
+    return best

@@ -1,16 +1,26 @@
-"""Wukong: executors walk the DAG from its sources, become one ready downstream task and invoke others for the rest.
+"""Wukong: executors walk the DAG from its sources, become one ready task and invoke others.
 
-Source: Carver, Zhang, Wang, Anwar, Wu, Cheng, "Wukong: a scalable and locality-enhanced framework for serverless
-parallel computing", SoCC 2020, doi:10.1145/3419111.3421286, sections 3.3 (static schedules, fan-outs, fan-ins) and 3.4
-(task clustering, delayed I/O). Parameters are those of its code: clusters at 200 MB, a fan-out of 10 or more is
-invoked by others (the simulator's part), sleeps of 1.5 k s, at most 10 s and 20 in a row.
+Source: Carver, Zhang, Wang, Anwar, Wu, Cheng, "Wukong: a scalable and locality-enhanced framework
+for serverless parallel computing", SoCC 2020, doi:10.1145/3419111.3421286, sections 3.3 (static
+schedules, fan-outs, fan-ins) and 3.4 (task clustering, delayed I/O). Parameters are those of its
+code: clusters at 200 MB, a fan-out of 10 or more is invoked by others (the simulator's part),
+sleeps of 1.5 k s, at most 10 s and 20 in a row.
 
-There executors decide while they run; here the plan says who runs what, so the executors are emulated over the
-predicted costs and each is a worker. In a pool of single workers without limits the simulated run of the plan is the
-emulated one, event by event, as long as nobody delays: a real executor sleeps where the plan's worker leaves and is
-started again. Elsewhere the plan simply runs pinned. Not in the paper: an executor becomes only tasks of its own
-resources; one that has clustered tasks left becomes nothing else; where no more workers may be named, who ends goes
-on with the oldest task that nobody took.
+There executors decide while they run; here the plan names the workers, so the executors are
+emulated over the predicted costs and each is a worker:
+
+    invoked --start--> run --> hand over --> become a ready task ----> run
+                                        |--> clustered tasks left ---> run
+                                        |--> holds outputs back -----> sleep, look again
+                                        '--> nothing to do ----------> idle --linger--> left
+
+In a pool of single workers without limits the simulated run of the plan is the emulated one, event
+by event, as long as none delays: a real executor sleeps where the plan's worker leaves and is
+started again. Elsewhere the plan simply runs pinned.
+
+Not in the paper: an executor becomes only tasks of its own resources; one that has clustered tasks
+left becomes nothing else; where no more workers may be named, an executor that ends goes on with
+the oldest task that none has taken.
 """
 
 from __future__ import annotations
@@ -24,9 +34,11 @@ from typing import ClassVar
 from dagnb.errors import ConfigError
 from dagnb.graph.resources import Resources
 from dagnb.graph.shape import sources
-from dagnb.planning.plan import Plan, Step
+from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
+from dagnb_planners.placing import pinned_plan, turns
 
+# Up to so many less one an executor invokes itself, one after the other; more are invoked for it.
 _OWN_INVOCATIONS = 10
 _FIRST_SLEEP_S = 1.5
 _LONGEST_SLEEP_S = 10.0
@@ -35,10 +47,11 @@ _TRIES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wukong:
-    """Every step pinned to the executor that would have run it.
+    """Pins every step to the executor that would have run it.
 
-    clusters: the executor of a big output runs every downstream task that waits for nothing else. delays_io: it waits
-    for those that wait for others, too. threshold_bytes: outputs of so much are big.
+    clusters: the executor of a big output runs every downstream task that waits for nothing else.
+    delays_io: it waits for those that wait for others, too.
+    threshold_bytes: outputs of so much are big.
     """
 
     name: ClassVar[str] = "wukong"
@@ -48,34 +61,31 @@ class Wukong:
     threshold_bytes: int = 200_000_000
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing."""
+        """Raises ConfigError for impossible settings."""
         if self.threshold_bytes < 0:
             raise ConfigError(
                 f"Wukong(threshold_bytes={self.threshold_bytes}): must be 0 bytes or more."
             )
 
     def plan(self, problem: Problem) -> Plan:
-        """One pinned step a task, in the order of emulated begins. O(tasks log tasks + edges)."""
+        """Returns one pinned step for each task, in the order of emulated begins.
+
+        O(tasks log tasks + edges).
+        """
         emulation = Emulation(problem, self)
         emulation.run()
-        order = sorted(range(len(problem.dag)), key=lambda task: emulation.begins[task])
-        turn = {task: number for number, task in enumerate(order)}
-        steps = tuple(
-            Step(
-                task=task,
-                upstream=call.upstream,
-                worker=f"w{emulation.executor[task]}",
-                resources=call.options.needs,
-                priority=turn[task],
-            )
-            for task, call in enumerate(problem.dag.calls)
-        )
-        return Plan(dag=problem.dag, steps=steps, planner=self.name)
+        order = sorted(range(len(problem.dag)), key=emulation.begins.__getitem__)
+        return pinned_plan(problem.dag, self.name, emulation.executor, turns(order))
 
 
 @dataclass(slots=True)
 class _Executor:
-    """at: its own clock. local: what it runs next. held: downstream task -> how many arrivals there it holds back."""
+    """One executor.
+
+    at: its own clock, which may be ahead of the emulation's. local: what it runs next.
+    tries: sleeps in a row. at_hand: tasks whose values it holds.
+    held: downstream task -> how many arrivals there it holds back.
+    """
 
     number: int
     needs: Resources
@@ -88,9 +98,12 @@ class _Executor:
 
 
 class Emulation:
-    """Executors in virtual time, in the arithmetic and order of the simulator, so that equal moments stay equal.
+    """Executors in virtual time.
 
-    executor: task -> number of who runs it. begins: task -> (moment, count). makespan_s: the last sink is handed over.
+    In the arithmetic and order of the simulator, so that equal moments stay equal.
+
+    executor: task -> number of its executor. begins: task -> (moment, count of begins).
+    makespan_s: the moment at which the last sink is handed over.
     """
 
     def __init__(self, problem: Problem, settings: Wukong) -> None:
@@ -104,15 +117,19 @@ class Emulation:
         self.now, self.makespan_s, self.n_begun, self.serial = 0.0, 0.0, 0, 0
         self.sinks = frozenset(problem.dag.sinks)
         self.n_executors = 0
+        # Executors that left, and tasks that wait for one, by resources.
         self.ended: dict[Resources, deque[_Executor]] = {}
         self.untaken: dict[Resources, deque[int]] = {}
-        self.idle = [(resources, 0.0) for resources, n in self.pool.warm.items() for _ in range(n)]
+        # (resources, idle since) of warm containers, longest idle first.
+        self.idle: list[tuple[Resources, float]] = []
+        for resources, n in self.pool.warm.items():
+            self.idle += [(resources, 0.0)] * n
         self.at_work = 0
         self.starting: list[tuple[float, _Executor]] = []
         self.events: list[tuple[float, int, Callable[[_Executor], None], _Executor]] = []
 
     def run(self) -> None:
-        """Until every task is done."""
+        """Plays until every task is done."""
         self._invoke(sources(self.dag))
         self._start()
         while self.events:
@@ -121,13 +138,13 @@ class Emulation:
 
     # ---- acts, each at one moment ----
 
-    def _up(self, executor: _Executor) -> None:
-        """A container is there; the program is read."""
+    def _on_started(self, executor: _Executor) -> None:
+        """Reads the program: the container is there."""
         executor.at = self.now + self.costs.program_s
         self._at(executor, self._run)
 
     def _run(self, executor: _Executor) -> None:
-        """Take the next local task and go on to where it is handed over."""
+        """Takes the next local task, and goes on to the moment of its hand-over."""
         costs, task = self.costs, executor.local.popleft()
         executor.task = task
         self.executor[task] = executor.number
@@ -135,6 +152,7 @@ class Emulation:
         self.n_begun += 1
         upstream = self.dag.calls[task].upstream
         far = [costs.edge(u, task) for u in upstream if u not in executor.at_hand]
+        # Added one by one, as the simulator does: another order would round differently.
         executor.at += costs.fetching(task, [*far, costs.external_bytes.get(task, 0)])
         executor.at += costs.loading(task, costs.arguments(self.dag, task))
         for run_s, _ in costs.failures.get(task, ()):
@@ -143,53 +161,55 @@ class Emulation:
         executor.at += costs.dumping(task)
         executor.at += costs.storing(task)
         executor.at += costs.commit_s / 2
-        executor.at_hand.update(u for u in upstream if costs.edge(u, task) >= costs.output(u))
+        # A part of a value serves no other reader.
+        for u in upstream:
+            if costs.edge(u, task) >= costs.output(u):
+                executor.at_hand.add(u)
         executor.at_hand.add(task)
         self._at(executor, self._hand_over)
 
     def _hand_over(self, executor: _Executor) -> None:
-        """Arrive at what is downstream; become one that is ready, invoke others for the rest."""
-        task, is_big = (
-            executor.task,
-            self.costs.output(executor.task) >= self.settings.threshold_bytes,
-        )
+        """Arrives downstream, becomes one task that is ready, invokes others for the rest."""
+        task = executor.task
+        is_big = self.costs.output(task) >= self.settings.threshold_bytes
         if task in self.sinks:
             self.makespan_s = max(self.makespan_s, self.now)
+
         ready = []
+        delays = is_big and self.settings.delays_io
         for child in dict.fromkeys(self.dag.downstream[task]):
-            if (
-                is_big
-                and self.settings.delays_io
-                and self.missing[child] > 1
-                and self._alike(executor, child)
-            ):
+            if delays and self.missing[child] > 1 and self._has_resources(executor, child):
                 executor.held[child] = executor.held.get(child, 0) + 1
             elif self._arrive(child):
                 ready.append(child)
         executor.at += self.costs.commit_s / 2
         executor.at += self.costs.releasing(task, self.costs.arguments(self.dag, task))
         executor.tries = 0
-        self._unhold(executor)
+        self._take_held(executor)
         if is_big and self.settings.clusters:
-            executor.local.extend(child for child in ready if self._alike(executor, child))
-            ready = [child for child in ready if not self._alike(executor, child)]
+            others: list[int] = []
+            for child in ready:
+                alike = self._has_resources(executor, child)
+                (executor.local if alike else others).append(child)
+            ready = others
         self._share(executor, ready)
 
     def _look_again(self, executor: _Executor) -> None:
-        """After a sleep: what is held may wait for nobody else by now."""
-        self._unhold(executor)
-        if not executor.local and executor.tries >= _TRIES:
-            ready = [child for child, n in executor.held.items() if self._arrive(child, n)]
-            executor.held.clear()
-            self._share(executor, ready)
-        else:
+        """After a sleep: tasks held back may wait for no other upstream by now."""
+        self._take_held(executor)
+        if executor.local or executor.tries < _TRIES:
             self._go_on(executor)
+            return
+        # Slept often enough: arrive there, so that another executor can go on.
+        ready = [child for child, n in executor.held.items() if self._arrive(child, n)]
+        executor.held.clear()
+        self._share(executor, ready)
 
-    def _rest(self, executor: _Executor) -> None:
-        self._push(self.linger_s, self._left, executor)
+    def _become_idle(self, executor: _Executor) -> None:
+        self._push(self.linger_s, self._on_left, executor)
 
-    def _left(self, executor: _Executor) -> None:
-        """The container is idle and warm; the worker may be named again."""
+    def _on_left(self, executor: _Executor) -> None:
+        """Leaves a warm container; the worker may be named again."""
         self.at_work -= 1
         self.idle.append((executor.needs, self.now))
         untaken = self.untaken.get(executor.needs)
@@ -199,15 +219,16 @@ class Emulation:
         else:
             self.ended[executor.needs].append(executor)
 
-    # ---- what an executor decides ----
+    # ---- decisions of an executor ----
 
     def _share(self, executor: _Executor, ready: list[int]) -> None:
-        """Become the first ready task, unless something is left to do, and invoke executors for the others."""
+        """Becomes the first ready task, unless something is left to do; invokes for the others."""
         if not executor.local:
-            own = next((child for child in ready if self._alike(executor, child)), None)
-            if own is not None:
-                executor.local.append(own)
-                ready.remove(own)
+            for child in ready:
+                if self._has_resources(executor, child):
+                    executor.local.append(child)
+                    ready.remove(child)
+                    break
         executor.at += self._invoke(ready)
         untaken = self.untaken.get(executor.needs)
         if not executor.local and not executor.held and untaken:
@@ -216,6 +237,7 @@ class Emulation:
         self._start()
 
     def _go_on(self, executor: _Executor) -> None:
+        """Runs, sleeps or becomes idle."""
         if executor.local:
             self._run(executor)
         elif executor.held:
@@ -223,34 +245,38 @@ class Emulation:
             executor.at += min(_FIRST_SLEEP_S * executor.tries, _LONGEST_SLEEP_S)
             self._at(executor, self._look_again)
         else:
-            self._at(executor, self._rest)
+            self._at(executor, self._become_idle)
 
     def _arrive(self, child: int, n: int = 1) -> bool:
-        """Whether these were the last it waited for."""
+        """Counts n arrivals. Returns True if they were the last it waited for."""
         self.missing[child] -= n
         return self.missing[child] == 0
 
-    def _unhold(self, executor: _Executor) -> None:
-        """Take what waits only for what this executor holds."""
-        for child in [child for child, n in executor.held.items() if self.missing[child] == n]:
-            executor.tries = 0
-            self.missing[child] -= executor.held.pop(child)
-            executor.local.append(child)
+    def _take_held(self, executor: _Executor) -> None:
+        """Takes the tasks that wait only for outputs this executor holds back."""
+        for child, n in list(executor.held.items()):
+            if self.missing[child] == n:
+                executor.tries = 0
+                self.missing[child] = 0
+                del executor.held[child]
+                executor.local.append(child)
 
-    def _alike(self, executor: _Executor, task: int) -> bool:
+    def _has_resources(self, executor: _Executor, task: int) -> bool:
         return self.needs[task] == executor.needs
 
     # ---- starts ----
 
     def _invoke(self, tasks: Iterable[int]) -> float:
-        """An executor for each. Returns how long that keeps the caller."""
-        n = sum(self._find(task) for task in tasks)
+        """Invokes an executor for each task. Returns the seconds that keep the caller busy."""
+        n = sum(self._find_executor(task) for task in tasks)
         if not n:
             return 0.0
-        return n * self.costs.invocation_s if n < _OWN_INVOCATIONS else self.costs.commit_s
+        if n < _OWN_INVOCATIONS:
+            return n * self.costs.invocation_s
+        return self.costs.commit_s
 
-    def _find(self, task: int) -> bool:
-        """Whether somebody could be invoked; else the task waits for who ends."""
+    def _find_executor(self, task: int) -> bool:
+        """Demands an executor. Returns False if the task has to wait for one that ends."""
         needs, cap = self.needs[task], self.pool.cap
         if cap is None or self.n_executors < cap or needs not in self.ended:
             self.ended.setdefault(needs, deque())
@@ -264,34 +290,39 @@ class Emulation:
         return True
 
     def _demand(self, executor: _Executor, task: int) -> None:
-        """A container for an executor: the one that is idle for the shortest time, or a new one."""
+        """Takes a container for an executor: the one idle for the shortest time, or a new one."""
         executor.local.append(task)
         executor.at_hand.clear()
-        self.idle = [pair for pair in self.idle if self.now - pair[1] <= self.pool.keep_alive_s]
-        warm = next((pair for pair in reversed(self.idle) if pair[0] == executor.needs), None)
-        if warm is not None:
-            self.idle.remove(warm)
-        while (
-            self.idle
-            and self.pool.cap is not None
-            and len(self.idle) + self.at_work >= self.pool.cap
-        ):
+        keep_alive_s, cap = self.pool.keep_alive_s, self.pool.cap
+        self.idle = [pair for pair in self.idle if self.now - pair[1] <= keep_alive_s]
+        is_warm = False
+        for pair in reversed(self.idle):
+            if pair[0] == executor.needs:
+                # Equal pairs are alike: the first of them goes.
+                self.idle.remove(pair)
+                is_warm = True
+                break
+        # Idle containers count towards the cap: the longest idle makes room.
+        while self.idle and cap is not None and len(self.idle) + self.at_work >= cap:
             self.idle.pop(0)
         self.at_work += 1
-        start = self.costs.start(executor.needs, is_warm=warm is not None)
+        start = self.costs.start(executor.needs, is_warm=is_warm)
         self.starting.append((self.costs.invocation_s + start.total_s, executor))
 
     def _start(self) -> None:
-        """Whoever was demanded comes; after the caller's next act, as in the simulator, where moments are equal."""
+        """Starts the executors that were demanded."""
+        # After the caller's next act, as in the simulator, where moments are equal.
         for seconds, executor in self.starting:
-            self._push(seconds, self._up, executor)
+            self._push(seconds, self._on_started, executor)
         self.starting.clear()
 
     # ---- time ----
 
     def _at(self, executor: _Executor, act: Callable[[_Executor], None]) -> None:
+        """Schedules an act at the executor's own time."""
         self._push(executor.at - self.now, act, executor)
 
     def _push(self, seconds: float, act: Callable[[_Executor], None], executor: _Executor) -> None:
+        # Events at one moment happen in the order in which they were scheduled.
         self.serial += 1
         heapq.heappush(self.events, (self.now + seconds, self.serial, act, executor))

@@ -50,7 +50,7 @@ def test_a_click_tells_of_a_task_while_the_cell_blocks_and_the_page_that_stays_g
     view.until_boxes(first="running")
 
     view.box("first").click()
-    running = view.until_details("first-0 running", "~/1", "needed by")
+    running = view.until_details("first-0 running", "worker 1", "needed by")
     gates.open("first")
     done = view.until_details("first-0 done", "cold start", "ran", "the first <i>line</i>")
     opened.screenshot("details")

@@ -175,7 +175,7 @@ def test_the_store_lets_a_task_do_what_workers_need_and_nothing_to_the_server(
 ) -> None:
     """A task is told the credentials of its worker by nobody; here it is."""
     from dagnb_workers.agent.client import store_url
-    from dagnb_workers.launchers.docker.settings import store_place
+    from dagnb_workers.launchers.docker.settings import store_access
 
     from dagnb import session
 
@@ -196,7 +196,7 @@ def test_the_store_lets_a_task_do_what_workers_need_and_nothing_to_the_server(
                 said[command] = "refused"
         return {**said, "PING": str(client.ping())}
 
-    told = seen(yard, look, store_place(session.wait(store_url())).url)
+    told = seen(yard, look, store_access(session.wait(store_url())).url)
 
     assert told.pop("PING") == "True"
     assert told == dict.fromkeys(told, "refused")
@@ -263,7 +263,7 @@ def test_variables_are_set_as_told(yard: Containers) -> None:
 
 def test_workers_have_the_memory_that_was_asked_for_by_default(yard: Containers) -> None:
     def look() -> int | None:
-        from dagnb_workers.hosting.memory import container_limit
+        from dagnb_workers.hosting.worker_process import container_limit
 
         return container_limit()
 

@@ -165,7 +165,7 @@ WORK = (
         "I7 budgets",
         (
             "reap",
-            "self._charge(task, Charge.LOSS, _LEASE_LOST, 0.0, worker, now)",
+            "self._charge(task, Charge.LOSS, LEASE_LOST_JSON, 0.0, worker, now)",
             "self._ready(task, now)",
         ),
     ),

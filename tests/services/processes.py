@@ -42,10 +42,12 @@ def descendants(pid: int) -> list[int]:
 
 
 def workers_of(supervisor: int) -> list[int]:
-    """The worker processes of a supervisor: the children of its nursery."""
+    """The worker processes of a supervisor: the children of its fork server."""
     assert supervisor > 1, "whoever kills below pid 0 or 1 kills strangers"
     tree = children()
-    return [worker for nursery in tree.get(supervisor, []) for worker in tree.get(nursery, [])]
+    return [
+        worker for fork_server in tree.get(supervisor, []) for worker in tree.get(fork_server, [])
+    ]
 
 
 def is_alive(pid: int) -> bool:

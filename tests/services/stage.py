@@ -1,6 +1,7 @@
-"""Processes for tests: supervisors with workers that misbehave on purpose, in a process that pytest can start and end.
+"""Processes for tests: supervisors with workers that misbehave on purpose, which pytest can end.
 
-Run as a program it is a nursery that forks supervisors; their workers do what the function named by `work` does.
+Run as a program it is a fork server of supervisors; their workers run the function named by
+`work`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dagnb_workers.hosting import supervisor
-from dagnb_workers.hosting.fork_server import ForkServer, live
+from dagnb_workers.hosting.fork_server import ForkServer, run_child
 from dagnb_workers.hosting.run_host import THREAD_SETTINGS, supervise
 from dagnb_workers.worker.shared_status import SharedStatus
 
@@ -38,7 +39,7 @@ Act = Callable[[Offer, SharedStatus], None]
 
 
 def eventually(look: Callable[[], T], limit_s: float = 10.0) -> T:
-    """What `look` gives as soon as it is true."""
+    """Returns the value of `look` as soon as it is true."""
     deadline = time.monotonic() + limit_s
     while not (seen := look()):
         assert time.monotonic() < deadline, f"not within {limit_s} s"
@@ -47,7 +48,7 @@ def eventually(look: Callable[[], T], limit_s: float = 10.0) -> T:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process lives; one that nobody buried does not."""
+    """Returns whether the process lives; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
     except (FileNotFoundError, ProcessLookupError):  # the second when it ends between open and read
@@ -67,15 +68,18 @@ def end(pids: Iterable[int]) -> None:
 
 
 class Stage:
-    """The asking side of this program."""
+    """The client of this program."""
 
     def __init__(self, control: socket.socket) -> None:
-        self._control, self._news, self._n = control, control.makefile("rb"), 0
+        self._control, self._messages, self._n = control, control.makefile("rb"), 0
 
     def supervise(
         self, invocation: Invocation, directory: Path, work: str, **settings: float
     ) -> tuple[str, int]:
-        """Start a supervisor; returns its name here and its pid. settings: constants of its module to change."""
+        """Start a supervisor; returns its name here and its pid.
+
+        settings: constants of its module to change.
+        """
         self._n += 1
         name = str(self._n)
         args = {
@@ -84,25 +88,25 @@ class Stage:
             "work": work,
             "settings": settings,
         }
-        self._tell({"spawn": "supervisor", "name": name, "args": args})
-        return name, self._hear("started", name)["pid"]
+        self._send({"spawn": "supervisor", "name": name, "args": args})
+        return name, self._wait_for("started", name)["pid"]
 
     def exit_code(self, name: str) -> int:
-        """How the supervisor ended; waits for it."""
-        return os.waitstatus_to_exitcode(self._hear("exited", name)["status"])
+        """Waits for the supervisor's end and returns its exit code."""
+        return os.waitstatus_to_exitcode(self._wait_for("exited", name)["status"])
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._news.close()
+        self._messages.close()
 
-    def _tell(self, request: dict[str, Any]) -> None:
+    def _send(self, request: dict[str, Any]) -> None:
         self._control.sendall(json.dumps(request).encode() + b"\n")
 
-    def _hear(self, what: str, name: str) -> dict[str, Any]:
-        for line in self._news:
-            news: dict[str, Any] = json.loads(line)
-            if news.get(what) == name:
-                return news
+    def _wait_for(self, what: str, name: str) -> dict[str, Any]:
+        for line in self._messages:
+            message: dict[str, Any] = json.loads(line)
+            if message.get(what) == name:
+                return message
         raise AssertionError("the stage ended")
 
 
@@ -154,7 +158,9 @@ def _working(act: Act) -> Callable[[Invocation, str, SharedStatus], int]:
                         else "KeyboardInterrupt"
                     )
                     failure = Failure(
-                        task=offer.task, attempt=offer.attempt, error=json.dumps({"type": error})
+                        task=offer.task,
+                        attempt=offer.attempt,
+                        error=json.dumps({"type": error, "message": ""}),
                     )
                     await store.fail(invocation.run, instance, failure)
                     continue
@@ -253,8 +259,8 @@ def _supervisor(args: dict[str, Any], fds: list[int]) -> int:
 
 
 if __name__ == "__main__":
-    born = ForkServer(
-        socket.socket(fileno=int(sys.argv[1])), {"supervisor": _supervisor}, mortal=False
+    child = ForkServer(
+        socket.socket(fileno=int(sys.argv[1])), {"supervisor": _supervisor}, ends_children=False
     ).serve()
-    if born is not None:
-        live(born)
+    if child is not None:
+        run_child(child)

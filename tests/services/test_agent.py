@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from dagnb_workers.agent.client import AgentClient, ask_agent, ensure_agent, store_url
-from dagnb_workers.hosting.run_locks import RunRecord, is_held, run_records
+from dagnb_workers.hosting.run_locks import RunRecord, is_locked, run_records
 from dagnb_workers.launchers.process import Processes, usable_cpus
 
 from dagnb.errors import ConfigError, LaunchError
@@ -31,7 +31,7 @@ IDLE_S = 0.5
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A runtime directory of this test's own; afterwards nothing of it is left, not even a process."""
+    """A runtime directory of this test's own; afterwards no process of it is left."""
     with tempfile.TemporaryDirectory(prefix="dnb", dir="/tmp") as short:
         monkeypatch.setenv("DAGNB_HOME", short)
         directory = runtime_directory()
@@ -48,7 +48,7 @@ async def _leave() -> None:
 
 
 def processes_of(directory: Path) -> list[int]:
-    """Every living process whose command line names the directory: agent, nurseries, supervisors, workers, server."""
+    """Returns the living processes whose command lines name the directory."""
     return [
         pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _names(pid, directory)
     ]
@@ -217,7 +217,7 @@ async def test_stop_ends_supervisor_and_workers_now(home: Path) -> None:
     await launcher.stop("r1")
 
     assert not is_running(pid)
-    assert not is_held(home / "run-r1.lock")
+    assert not is_locked(home / "run-r1.lock")
     assert not run_records(home)
     await launcher.stop("r1")  # nothing happens
 

@@ -328,7 +328,7 @@ def test_a_module_made_in_memory_that_cannot_travel_says_so_where_it_is_imported
 
     assert first == "7"
     assert second.startswith(
-        "ImportError the module 'made' was made in memory, and what is in it cannot be pickled: "
+        "ImportError the module 'made' was made in memory, and its content cannot be pickled: "
     )
 
 

@@ -1,4 +1,4 @@
-"""A supervisor with real workers on a real server: deaths, time limits, the end of a run, its own death."""
+"""A supervisor with real workers on a real server: deaths, time limits, the end of a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from dagnb_workers.hosting.run_host import THREAD_SETTINGS
 from dagnb_workers.hosting.run_locks import RunRecord
 from dagnb_workers.worker.retry import STORE_GONE
 
+from dagnb.failure import TaskError
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Observation, Queue, Record, RunState, Submission
 from dagnb.storage.embedded import ServerProcess, start_server, stop_server
@@ -48,7 +50,7 @@ class Scene:
 
     def __init__(self, actors: Stage, directory: Path, invocation: Invocation) -> None:
         self.actors, self.directory, self.invocation = actors, directory, invocation
-        self.entry = RunRecord(directory, invocation.run)
+        self.record = RunRecord(directory, invocation.run)
         self.pids: list[int] = []
 
     def play(self, work: str, **settings: float) -> None:
@@ -64,7 +66,7 @@ class Scene:
 
     def nobody_is_left(self) -> bool:
         everybody = [*self.pids, *self.noted(), *self.noted("child")]
-        return not any(map(is_running, everybody)) and not self.entry.is_alive()
+        return not any(map(is_running, everybody)) and not self.record.is_alive()
 
     async def observe(self) -> Observation:
         store = await open_store(self.invocation.store)
@@ -73,7 +75,8 @@ class Scene:
         return seen
 
     async def error(self, attempt: int = 1) -> dict[str, Any]:
-        error: dict[str, Any] = json.loads((await self.observe()).errors[0, attempt])
+        text = (await self.observe()).errors[0, attempt]
+        error: dict[str, Any] = asdict(TaskError.from_json(text, task="f-0", attempt=attempt))
         return error
 
     async def cancel(self) -> None:
@@ -259,7 +262,7 @@ async def test_a_second_supervisor_of_a_run_leaves(scene: Scene) -> None:
     scene.exit_code()
 
 
-async def test_a_worker_whose_nursery_was_killed_dies_and_the_supervisor_says_that_it_failed(
+async def test_a_worker_whose_fork_server_was_killed_dies_and_the_supervisor_says_that_it_failed(
     scene: Scene,
 ) -> None:
     scene.play("wait")

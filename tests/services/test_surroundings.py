@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from dagnb_workers.agent.client import ask_agent, ensure_agent
-from dagnb_workers.agent.hosts import MOST_SPARE
-from dagnb_workers.hosting.code_state import interpreter
-from dagnb_workers.hosting.interpreter import PythonStart, own_folders
+from dagnb_workers.agent.hosts import MAX_UNUSED
+from dagnb_workers.hosting.interpreter import PythonStart, own_folders, python_path
 
 from dagnb import session
 from tests.conformance.agent import private_agent
@@ -200,10 +199,10 @@ def test_messages_of_tasks_have_the_level_and_the_form_of_the_client_and_the_wor
 def test_fork_servers_of_many_ways_to_start_do_not_pile_up(tmp_path: Path) -> None:
     project = Project(tmp_path, {"main.py": asking("return 1")})
 
-    for seed in range(MOST_SPARE + 2):
+    for seed in range(MAX_UNUSED + 2):
         assert project.run("main.py", PYTHONHASHSEED=str(100 + seed)) == "same 1"
 
-    eventually(lambda: session.wait(ask_agent("status"))["hosts"] <= MOST_SPARE)
+    eventually(lambda: session.wait(ask_agent("status"))["hosts"] <= MAX_UNUSED)
 
 
 async def test_a_fork_server_that_nobody_used_for_long_ends_but_for_the_one_that_was_used_last(
@@ -211,7 +210,7 @@ async def test_a_fork_server_that_nobody_used_for_long_ends_but_for_the_one_that
 ) -> None:
     def whose(seed: str) -> dict[str, Any]:
         start = PythonStart(variables=(("PYTHONHASHSEED", seed),), folders=own_folders())
-        return {"host": "process", "python": interpreter(), "code": "", **start.to_dict()}
+        return {"host": "process", "python": python_path(), "code": "", **start.to_dict()}
 
     with own_home():
         async with await ensure_agent(idle_s=0.5) as agent:  # it stays as long as this connection

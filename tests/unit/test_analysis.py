@@ -1,4 +1,7 @@
-"""What would be if: planners side by side, on nodes, on runs of the past, on workflows of others."""
+"""Questions that need no run.
+
+Planners side by side, on nodes, on runs of the past, on workflows of others.
+"""
 
 from __future__ import annotations
 
@@ -86,8 +89,8 @@ def done() -> Run[int]:
 def problem(found: Comparison) -> Problem:
     best = found.best
     assert best is not None
-    assert best.outlook is not None
-    return best.outlook.problem
+    assert best.plan_forecast is not None
+    return best.plan_forecast.problem
 
 
 def length(line: PlannerResult) -> float:
@@ -99,22 +102,22 @@ def length(line: PlannerResult) -> float:
 
 
 def test_a_node_is_compared_over_all_installed_planners_at_expected_costs() -> None:
-    found = dagnb.compare(total([promised(), promised()]))
+    comparison = dagnb.compare(total([promised(), promised()]))
 
-    assert found.name == "total"
-    assert {line.planner for line in found.lines} == set(registry.names("planner"))
-    assert problem(found).costs.run(0) == pytest.approx(3.0)
-    assert problem(found).pool.cap == 2
+    assert comparison.name == "total"
+    assert {line.planner for line in comparison.lines} == set(registry.names("planner"))
+    assert problem(comparison).costs.run(0) == pytest.approx(3.0)
+    assert problem(comparison).pool.cap == 2
 
 
 def test_a_run_is_compared_at_the_prices_it_paid(done: Run[int]) -> None:
-    found = dagnb.compare(done, planners=QUICK)
+    comparison = dagnb.compare(done, planners=QUICK)
     run_s = {span.task: span.duration_s for span in done.trace.spans if span.phase.value == "run"}
 
-    assert found.name == "parts"
-    assert [call.name for call in problem(found).dag.calls] == list(done.description.names)
-    assert dict(problem(found).costs.run_s) == pytest.approx(run_s)
-    assert set(problem(found).costs.basis.values()) == {MEASURED}
+    assert comparison.name == "parts"
+    assert [call.name for call in problem(comparison).dag.calls] == list(done.description.names)
+    assert dict(problem(comparison).costs.run_s) == pytest.approx(run_s)
+    assert set(problem(comparison).costs.basis.values()) == {MEASURED}
 
 
 def test_of_what_was_measured_the_percentiles_are_one(done: Run[int]) -> None:
@@ -124,10 +127,11 @@ def test_of_what_was_measured_the_percentiles_are_one(done: Run[int]) -> None:
 
 
 def test_a_run_is_compared_at_the_prices_that_are_expected_now(done: Run[int]) -> None:
-    found = dagnb.compare(done, planners=QUICK, costs="predicted")
+    comparison = dagnb.compare(done, planners=QUICK, costs="predicted")
 
     assert all(
-        "sample" in basis or "call" in basis for basis in problem(found).costs.basis.values()
+        "sample" in basis.text or "call" in basis.text
+        for basis in problem(comparison).costs.basis.values()
     )
 
 
@@ -165,7 +169,7 @@ def test_a_beginning_of_several_ids_is_refused_with_the_ids(done: Run[int]) -> N
 
 
 def test_the_newest_run_is_last_before_the_history_has_taken_it_in(done: Run[int]) -> None:
-    """A run of which only the store knows: nobody of this process waited for its result."""
+    """A run of which only the store knows: this process never waited for its result."""
     newer = total([part(1)]).run(name="newer")
     session.wait(newer._store.wait_end(newer.id, PATIENCE_S))
 
@@ -193,7 +197,7 @@ def test_runs_of_the_history_are_found_while_the_store_is_out_of_reach(
     assert "only runs of the history are looked at" in caplog.text
 
 
-def test_a_run_that_nobody_knows_is_an_error() -> None:
+def test_an_unknown_run_is_an_error() -> None:
     with pytest.raises(RunMissingError, match="nobody"):
         dagnb.compare("nobody")
 
@@ -233,10 +237,10 @@ def test_what_cannot_be_is_refused(done: Run[int], changes: dict[str, Any]) -> N
         dagnb.compare(done, planners=QUICK, **changes)
 
 
-def test_planners_are_given_by_name_or_as_objects_and_told_apart(done: Run[int]) -> None:
-    found = dagnb.compare(done, planners=["heft", Heft(n_workers=1)])
+def test_planners_are_given_by_name_or_as_objects_and_distinguished(done: Run[int]) -> None:
+    comparison = dagnb.compare(done, planners=["heft", Heft(n_workers=1)])
 
-    assert {line.planner for line in found.lines} == {"heft", "Heft(n_workers=1)"}
+    assert {line.planner for line in comparison.lines} == {"heft", "Heft(n_workers=1)"}
 
 
 def test_an_unknown_planner_is_an_error_with_the_nearest_name(done: Run[int]) -> None:
@@ -246,9 +250,7 @@ def test_an_unknown_planner_is_an_error_with_the_nearest_name(done: Run[int]) ->
         dagnb.compare(done, planners="heft")
 
 
-def test_the_exact_planner_is_hurried_and_left_out_where_there_are_many_tasks_unless_it_is_asked_for() -> (
-    None
-):
+def test_the_exact_planner_is_hurried_and_left_out_of_large_dags_unless_asked_for() -> None:
     wide = total([part(1) for _ in range(analysis.EXACT_TASKS)])
 
     few = {line.planner for line in dagnb.compare(total([part(1)])).lines}
@@ -259,11 +261,11 @@ def test_the_exact_planner_is_hurried_and_left_out_where_there_are_many_tasks_un
 
 
 def test_a_run_on_other_workers_starts_and_fits_as_those_do(done: Run[int]) -> None:
-    found = problem(dagnb.compare(done, planners=QUICK, workers=Inline(n=5)))
+    comparison = problem(dagnb.compare(done, planners=QUICK, workers=Inline(n=5)))
 
-    assert found.pool.cap == 5
-    assert found.costs.start_series == ()
-    assert set(found.costs.basis.values()) == {MEASURED}
+    assert comparison.pool.cap == 5
+    assert comparison.costs.start_series == ()
+    assert set(comparison.costs.basis.values()) == {MEASURED}
 
 
 def test_a_failed_run_is_compared_as_far_as_it_is_known() -> None:

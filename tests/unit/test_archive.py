@@ -131,7 +131,7 @@ def test_equal_sources_give_equal_bytes_and_changed_ones_others(
     assert held("helpers_two")["helpers_two.py"] == "X = 2\n"
 
 
-def test_a_module_whose_file_is_gone_is_left_out(imported: Imported, tmp_path: Path) -> None:
+def test_a_module_whose_file_was_removed_is_left_out(imported: Imported, tmp_path: Path) -> None:
     imported("helpers_gone", **{"helpers_gone.py": ""})
     (tmp_path / "helpers_gone.py").unlink()
 
@@ -294,7 +294,7 @@ def test_pipes_sockets_and_links_to_nothing_are_left_out(
 def test_linked_folders_and_files_are_in_the_archive_and_circles_end(
     imported: Imported, tmp_path: Path
 ) -> None:
-    """elsewhere/rows.csv, linked as pack_links/data; pack_links/again links to pack_links itself."""
+    """elsewhere/rows.csv, linked as pack_links/data; pack_links/again links to pack_links."""
     imported(
         "pack_links",
         **{"pack_links/__init__.py": "", "elsewhere/rows.csv": "1,2", "elsewhere/deep/x.txt": "x"},
@@ -304,13 +304,13 @@ def test_linked_folders_and_files_are_in_the_archive_and_circles_end(
     (tmp_path / "elsewhere" / "up").symlink_to("../pack_links")
     (tmp_path / "pack_links" / "one.csv").symlink_to("../elsewhere/rows.csv")
 
-    found = held("pack_links")
+    files = held("pack_links")
 
-    assert found.keys() == {
+    assert files.keys() == {
         f"pack_links/{name}"
         for name in ("__init__.py", "data/rows.csv", "data/deep/x.txt", "one.csv")
     }
-    assert found["pack_links/data/rows.csv"] == "1,2"
+    assert files["pack_links/data/rows.csv"] == "1,2"
 
 
 def test_folders_that_are_linked_in_too_many_ways_are_refused(
@@ -341,7 +341,9 @@ def test_a_module_that_is_loaded_and_not_needed_stays_out(imported: Imported) ->
 def test_what_a_needed_module_imports_is_in_the_archive_loaded_or_not(imported: Imported) -> None:
     files = {
         "chain_one.py": "def f():\n    import chain_two\n",
-        "chain_two.py": "import importlib\nfrom chain_three import x\nimportlib.import_module('chain_five')\n",
+        "chain_two.py": (
+            "import importlib\nfrom chain_three import x\nimportlib.import_module('chain_five')\n"
+        ),
         "chain_three/__init__.py": "x = 1\n",
         "chain_three/data.txt": "",
         "chain_four.py": "",

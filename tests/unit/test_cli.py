@@ -414,7 +414,7 @@ def test_workers_lists_where_tasks_run_of_every_platform_or_of_one(
     heads, row = said("workers", *HERE).splitlines()
 
     assert heads.split()[:5] == ["name", "platform", "state", "run", "worker"]
-    assert row.split()[:5] == ["pid", str(os.getpid()), "inline", "lent", held.id[:12]]
+    assert row.split()[:5] == ["pid", str(os.getpid()), "inline", "busy", held.id[:12]]
     assert row in said("workers").splitlines()
 
 
@@ -422,8 +422,8 @@ def test_no_workers_are_told_in_words(said: Callable[..., str]) -> None:
     assert said("workers", "--workers", "docker") == "no worker is running or warm\n"
 
 
-def test_a_row_tells_what_is_known_of_a_seat_and_steers_no_terminal() -> None:
-    seat = WorkerSlot(
+def test_a_row_tells_what_is_known_of_a_worker_slot_and_steers_no_terminal() -> None:
+    slot = WorkerSlot(
         name="dagnb-\x1b[2J1",
         platform="docker",
         state="idle",
@@ -435,11 +435,11 @@ def test_a_row_tells_what_is_known_of_a_seat_and_steers_no_terminal() -> None:
         n_lent=3,
     )
 
-    heads, row = worker_slots.lines(worker_slots.HEADS, worker_slots.rows([seat]))
+    heads, row = worker_slots.lines(worker_slots.HEADS, worker_slots.rows([slot]))
 
     assert (
         row
-        == "dagnb-1  docker    idle        ~/1     0.5   2,048 MB  image:1 x         1 min 15 s  3 x"
+        == "dagnb-1  docker    idle        worker 1  0.5   2,048 MB  image:1 x         1 min 15 s  3"
     )
     assert len(heads.split("  ")) >= len(worker_slots.HEADS)
 

@@ -1,4 +1,4 @@
-"""The verbs: what run, plan, simulate, attach and runs take, give and refuse."""
+"""run, plan, simulate, attach and runs: what they take, return and refuse."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Recorder:
         return session.MEMORY_URL
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
-        """As many as it may have."""
+        """Returns as many workers as it may have."""
         return Pool(cap=self.cap)
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
@@ -301,7 +301,7 @@ def test_what_cannot_be_prepared_leaves_no_run_behind() -> None:
     assert (recorder.asked, known()) == ([], before)
 
 
-def test_the_seats_of_a_launcher_are_told_by_the_verb_workers() -> None:
+def test_workers_returns_the_slots_of_a_launcher() -> None:
     assert dagnb.workers(workers=Recorder()) == ()
 
 
@@ -323,7 +323,7 @@ def test_a_large_dag_does_not_travel_in_the_invocation_and_runs_all_the_same() -
     assert node.run().result() == 999_000
 
 
-def test_a_run_is_called_as_it_was_told_or_like_the_function_of_its_last_node() -> None:
+def test_a_run_has_the_name_given_or_that_of_the_function_of_its_last_node() -> None:
     runs = [dagnb.run(double(1), total([1])), dagnb.run(double(1), name="mine")]
 
     assert [run.description.name for run in runs] == ["total", "mine"]
@@ -394,11 +394,11 @@ def test_a_simulation_with_costs_of_ones_own() -> None:
 def test_attach_finds_a_run_with_its_story_and_its_result() -> None:
     run = dagnb.run(total([double(1)]), double(5), name="found again")
 
-    found = dagnb.attach(run.id)
+    attached = dagnb.attach(run.id)
 
-    assert found.result() == (2, 10)
-    assert (found.description, found.plan) == (run.description, None)
-    assert found.status == {"done": 3}
+    assert attached.result() == (2, 10)
+    assert (attached.description, attached.plan) == (run.description, None)
+    assert attached.status == {"done": 3}
 
 
 def test_attach_to_what_was_never_there_says_where_to_look() -> None:
@@ -555,7 +555,7 @@ class Asked:
         return Plan(dag=problem.dag, steps=(Step(task=0),), planner=self.name)
 
 
-def test_the_planner_is_told_the_percentile_of_the_session_or_of_the_call() -> None:
+def test_the_planner_gets_the_percentile_of_the_session_or_of_the_call() -> None:
     asked = Asked()
     dagnb.plan(double(1), planner=asked)
     dagnb.configure(percentile=0.8)

@@ -216,9 +216,9 @@ def test_the_value_of_a_task_that_ends_after_the_cancel_is_thrown_away() -> None
     gates["a"].set()
     awaited(lambda: not [thread for thread in threading.enumerate() if run.id in thread.name])
 
-    found = dagnb.attach(run.id)
-    assert found.look().results == {}
-    assert found.status == {"cancelled": 1}
+    attached = dagnb.attach(run.id)
+    assert attached.look().results == {}
+    assert attached.status == {"cancelled": 1}
 
 
 def test_forget_deletes_everything() -> None:
@@ -273,14 +273,14 @@ def test_why_answers_in_every_state() -> None:
     assert run.why("same-1") == "'same-1' waits for 1 of its 1 upstream tasks: 'hold-0' (running)."
     assert (
         run.why("divide-0")
-        == "'divide-0' is ready and waits for a free worker; 1 of 1 worker process(es) are busy."
+        == "'divide-0' is ready and waits for a free worker; workers at work: 1 of 1."
     )
     assert run.status == {"waiting": 2, "ready": 2, "running": 1, "done": 1}
     gates["a"].set()
     under_way("b")
     assert (
         run.why("divide-0")
-        == "'divide-0' failed for good after 1 failed attempt(s); run.errors tells why."
+        == "'divide-0' failed for good after 1 failed attempt; run.errors shows why."
     )
     assert run.why("same-2") == "'same-2' was skipped, because a task it needs failed."
     run.cancel("enough")
@@ -288,7 +288,7 @@ def test_why_answers_in_every_state() -> None:
     assert names == ("same-0", "hold-0", "same-1", "divide-0", "same-2", "hold-1")
 
 
-def test_why_of_a_task_that_is_not_there_tells_some_that_are() -> None:
+def test_why_of_an_unknown_task_names_some_that_exist() -> None:
     run = same(1).run()
     run.result()
 

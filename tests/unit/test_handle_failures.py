@@ -34,7 +34,7 @@ __all__ = ["inline"]  # pytest finds the fixture by its name here
 # ---- errors ----
 
 
-def test_an_error_tells_where_by_whom_and_with_which_lines() -> None:
+def test_an_error_has_its_place_its_worker_and_its_lines() -> None:
     before = time.time()
     error = failure(divide(1, 0).run())
 
@@ -87,10 +87,8 @@ def test_with_continue_what_needs_a_failed_task_is_skipped_and_the_rest_is_done(
     assert [run.description.names[task] for task in run.look().results] == ["same-3"]
 
 
-def test_with_continue_every_task_above_a_skipped_one_is_run_and_all_their_failures_are_told() -> (
-    None
-):
-    """divide-0 ... divide-9 -> same-0 ... same-9 -> same-10; two of the divisions fail, on one worker."""
+def test_with_continue_all_tasks_above_a_skipped_one_run_and_their_failures_are_reported() -> None:
+    """divide-0 ... divide-9 -> same-0 ... same-9 -> same-10; two divisions fail, on one worker."""
     quotients = [same(divide(1, n % 5)) for n in range(10)]
     run = dagnb.run(same(quotients), on_error="continue", workers=Inline(n=1))
 
@@ -103,7 +101,7 @@ def test_with_continue_every_task_above_a_skipped_one_is_run_and_all_their_failu
 
 
 def test_with_continue_tasks_that_back_off_are_tried_again_before_the_run_ends() -> None:
-    """again-0, divide-0 -> same-0: again-0 backs off, divide-0 fails, and nobody will read again-0."""
+    """again-0, divide-0 -> same-0: again-0 backs off, divide-0 fails; no task will read again-0."""
 
     @task(retries=1, backoff_s=0.2)
     def again() -> int:
@@ -123,7 +121,7 @@ def test_with_continue_tasks_that_back_off_are_tried_again_before_the_run_ends()
     ]
 
 
-def test_with_continue_every_failure_is_told() -> None:
+def test_with_continue_every_failure_is_reported() -> None:
     run = dagnb.run(divide(1, 0), divide(2, 0), divide(3, 1), on_error="continue")
 
     with pytest.raises(TaskFailedError, match=r"\(and 1 more\)") as caught:
@@ -182,7 +180,7 @@ class MuteError(Exception):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_whatever_a_task_raises_is_told_and_its_worker_lives(
+def test_whatever_a_task_raises_is_reported_and_its_worker_goes_on(
     error: Callable[[], BaseException], kind: str, message: str
 ) -> None:
     run = dagnb.run(failing(error), same(same(1)), on_error="continue", workers=Inline(n=1))
@@ -312,5 +310,5 @@ def test_a_retry_waits_for_its_back_off_while_others_go_on() -> None:
 
     awaited(lambda: run.status == {"retrying": 1, "running": 1})
 
-    assert "waits for its back-off to end after 1 failed attempt(s)" in run.why("third_time-0")
+    assert "waits for its back-off to end after 1 failed attempt" in run.why("third_time-0")
     run.cancel()

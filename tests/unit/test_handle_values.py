@@ -1,4 +1,4 @@
-"""What tasks may do and give: context, large graphs, values of others and of another Python."""
+"""Values of tasks: context, large graphs, values of others and of another Python."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_coroutine_that_raises_fails_like_a_function() -> None:
 
 @task(retries=1, backoff_s=0)
 def introspective(fail: bool) -> tuple[Any, ...]:
-    """What a task knows of itself, in its last attempt."""
+    """Returns what a task knows of itself, in its last attempt."""
     here = dagnb.context()
     if fail and here.attempt == 1:
         raise KeyError(here.seed)
@@ -136,7 +136,7 @@ def test_the_seed_differs_between_runs() -> None:
     assert node.run().result()[3] != node.run().result()[3]
 
 
-def test_a_task_that_changes_its_input_changes_nobody_elses() -> None:
+def test_a_task_that_changes_its_input_changes_no_other_input() -> None:
     @task
     def grow(values: list[int]) -> list[int]:
         values.append(len(values))
@@ -278,7 +278,8 @@ def test_thousands_of_tasks_are_built_and_run_in_this_process(
 
     ended = time.perf_counter()
     summary.append(
-        f"{shape.__name__} of {n:,}, inline: built in {built - begin:.2f} s, run in {ended - built:.2f} s"
+        f"{shape.__name__} of {n:,}, inline: built in {built - begin:.2f} s, run in "
+        f"{ended - built:.2f} s"
     )
     assert value in (1, [1] * n)
 
@@ -324,9 +325,7 @@ def test_the_value_of_a_task_that_succeeded_is_there_although_another_failed() -
         run.value("bad-0")
 
 
-def test_the_value_of_a_task_that_nobody_asked_for_is_not_kept_and_the_error_says_how_to_keep_it() -> (
-    None
-):
+def test_a_value_that_was_not_asked_for_is_not_kept_and_the_error_says_how_to_keep_it() -> None:
     run = dagnb.run(same(divide(4, 2)), on_error="continue")
     run.result()
 
@@ -353,7 +352,7 @@ def test_a_task_may_be_called_like_its_function_where_that_is_called_once() -> N
             ask(" ")
 
 
-def test_results_are_refused_when_somebody_changed_which_they_are() -> None:
+def test_results_are_refused_when_their_description_was_changed() -> None:
     run = dagnb.run(same("a"), same("b"))
     run.result()
     chosen = session.settings(workers="inline")
@@ -371,7 +370,7 @@ def test_results_are_refused_when_somebody_changed_which_they_are() -> None:
 
 
 def redescribe(run: Run[Any], python: str | None) -> None:
-    """Sign the run's description anew, as that Python would have written it; None: as a release that noted none."""
+    """Sign the run's description anew, as written by that Python; None: by a release without it."""
     machine = memory()._runs[run.id].machine  # type: ignore[attr-defined]  # no other interpreter shares this store
     told = json.loads(machine.submission.meta)
     del told["seal"], told["python"]
@@ -384,7 +383,7 @@ def redescribe(run: Run[Any], python: str | None) -> None:
 
 @task
 def make_evil() -> Any:
-    """What notes that it is unpickled."""
+    """Returns an object that notes when it is unpickled."""
     return Evil()
 
 

@@ -14,7 +14,7 @@ from dagnb.errors import UnknownNameError
 
 @pytest.fixture(autouse=True)
 def fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test adds is gone after it; entry points are read again."""
+    """Removes after a test what it added; entry points are read again."""
     monkeypatch.setattr(registry, "_added", {})
     registry._points.cache_clear()
     yield
@@ -44,9 +44,9 @@ def test_what_was_added_is_found_under_its_name_and_kind() -> None:
 
 
 def test_an_entry_point_of_an_installed_package_is_found(installed: Path) -> None:
-    found = registry.find("planner", "lucky")
+    planner = registry.find("planner", "lucky")
 
-    assert (found.__name__, found.name) == ("Lucky", "lucky")
+    assert (planner.__name__, planner.name) == ("Lucky", "lucky")
     assert "lucky" in registry.names("planner")
 
 
@@ -60,7 +60,7 @@ def test_an_entry_point_is_imported_only_when_it_is_asked_for(installed: Path) -
     assert "other_planner" in sys.modules
 
 
-def test_an_entry_point_that_cannot_be_imported_tells_which_module_is_missing(
+def test_an_entry_point_that_cannot_be_imported_names_the_missing_module(
     installed: Path,
 ) -> None:
     with pytest.raises(ModuleNotFoundError, match="other_missing"):

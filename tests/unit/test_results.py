@@ -48,7 +48,7 @@ def api_error() -> Exception:
 
 @task
 def fragile(size: int) -> Fragile:
-    """As api_error, with a large buffer."""
+    """Returns an error as api_error does, with a large buffer."""
     return Fragile(bytearray(b"x" * size))
 
 
@@ -59,7 +59,7 @@ def plain(value: int) -> int:
 
 
 def refused(run: Run[Any]) -> ValueUnreadableError:
-    """What result() raises."""
+    """Returns the error that result() raises."""
     with pytest.raises(ValueUnreadableError) as caught:
         run.result(LIMIT_S)
     return caught.value
@@ -70,8 +70,10 @@ def test_a_value_that_cannot_be_unpickled_names_its_task_the_cause_and_the_cure(
 
     assert isinstance(error.__cause__, TypeError)
     assert str(error).startswith(
-        "the value of task 'api_error-0' cannot be read here: TypeError: ApiError.__init__() missing 1 required "
-        "positional argument: 'body'. Define its class as the task had it and ask again with run.value('api_error-0'), "
+        "the value of task 'api_error-0' cannot be read here: TypeError: ApiError.__init__() "
+        "missing 1 required "
+        "positional argument: 'body'. Define its class as the task had it and ask again with "
+        "run.value('api_error-0'), "
         "or have the task return plain data."
     )
 

@@ -1,4 +1,4 @@
-"""Errors that stop nothing are told once, whatever thread meets them."""
+"""Errors that stop nothing are logged once, in whatever thread they occur."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def test_an_error_that_many_threads_meet_at_once_is_logged_once(
         """Lets another thread look, too, before the first one notes what it said."""
 
         def __contains__(self, text: object) -> bool:
-            found = super().__contains__(text)
+            is_known = super().__contains__(text)
             with contextlib.suppress(threading.BrokenBarrierError):
                 both_looked.wait(0.2)
-            return found
+            return is_known
 
     both_looked = threading.Barrier(2)
     monkeypatch.setattr(session, "_warned", Slow())

@@ -23,7 +23,7 @@ def cell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     return know
 
 
-def test_a_cell_is_told_with_its_text_and_as_people_call_it(
+def test_a_cell_comes_with_its_text_and_its_name_for_people(
     cell: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell("<one>", "a = 1\nb = 2\n")
@@ -36,14 +36,14 @@ def test_a_cell_is_told_with_its_text_and_as_people_call_it(
     }
 
 
-def test_files_on_disk_and_texts_that_nobody_knows_are_left_out() -> None:
+def test_files_on_disk_and_unknown_texts_are_left_out() -> None:
     assert sources.cells({__file__, "<string>", "/nowhere/at/all.py"}) == {}
 
 
 def test_the_name_that_all_executed_strings_share_is_left_out(
     cell: Callable[[str, str], None],
 ) -> None:
-    """Generated code of dataclasses and named tuples is called so, too, and would be shown with lines of others."""
+    """Generated code of dataclasses has this name, too, and would be shown with other lines."""
     cell("<string>", "a = 1\n")
 
     assert sources.cells({"<string>"}) == {}

@@ -1,10 +1,11 @@
 """Workers: doing it for real, as processes, in containers, elsewhere.
 
-Holds: launchers (launchers/), the agent of a user (agent/), what starts and watches worker processes (hosting/), the
-worker itself (worker/), what a task sees of its process (surroundings/).
+Holds: launchers (launchers/), the agent of a user (agent/), what starts and watches worker
+processes (hosting/), the worker itself (worker/), what a task sees of its process (surroundings/).
 May import: the hub (dagnb), never another arm.
 Must not know: notebooks, planners; a platform is known by its launcher only.
-Start at: worker/main.py (one worker), then hosting/supervisor.py (the workers of one run), then agent/agent.py.
+Start at: worker/main.py (one worker), then hosting/supervisor.py (the workers of one run), then
+agent/agent.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Docker", "Inline", "Processes"]
 
-_ROOMS = {
+_MODULES = {
     "Docker": "dagnb_workers.launchers.docker.launcher",
     "Inline": "dagnb_workers.launchers.inline",
     "Processes": "dagnb_workers.launchers.process",
@@ -27,7 +28,7 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    """A public class, on first use (PEP 562): whoever needs one file does not pay for all."""
-    if name not in _ROOMS:
+    """Import a public class on first use (PEP 562): one launcher costs no import of the others."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_ROOMS[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)

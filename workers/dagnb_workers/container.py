@@ -1,4 +1,7 @@
-"""Start of a worker container: `python -m dagnb_workers.container`. Images that users build themselves name it."""
+"""Start of a worker container: `python -m dagnb_workers.container`.
+
+Images that users build themselves name this module, so it stays where it is.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Finds the part of an object that cannot be pickled, where it is held, and the cure for its kind.
+"""Finds the part of an object that cannot be pickled, its place, and the cure for its kind.
 
-The pickler itself says which part: the last one it looked at. A walk over what functions, classes, containers and
-objects hold then finds the shortest way there. Both run only after pickling has failed.
+The culprit is the last object that the pickler looked at before it failed. A walk over the parts of
+functions, classes, containers and objects then finds the shortest path to it, as in "`conn` in
+`g`". Of an object of a known kind on that path, the outermost is named: a thread, not the lock
+inside it. Both run only after pickling has failed.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from dagnb.graph.pickling.by_value import ByValuePickler
 from dagnb.graph.pickling.code import names_and_texts
 from dagnb.graph.pickling.reduction import full_name
 
+# Objects that are looked at to find the way to one of them.
 _MOST = 200_000
-"""objects that are looked at to find the way to one of them"""
 
+# Types of objects that travel, and hold nothing that is looked at.
 _PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), CodeType, ModuleType})
-"""types of objects that travel, and hold nothing that is looked at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,11 @@ class Blame:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One step of a path. own: the text stands alone, as the name of a global does; other texts go on, as `.x` does."""
+    """One step of a path.
+
+    own: the text stands alone, as the name of a global does; other texts extend the one before, as
+    `.x`.
+    """
 
     text: str
     own: bool = False
@@ -49,7 +55,11 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of object that cannot travel. words: its name; cure: for who gives it; result_cure: for who returns it."""
+    """A kind of object that cannot travel.
+
+    words: its name. cure: for one that is passed to a task. result_cure: for one that a task
+    returns.
+    """
 
     words: str
     cure: str
@@ -57,58 +67,70 @@ class _Kind:
 
 
 def blame(
-    value: object, reason: str, *, root: str = "", user: str = "", apart: type | tuple[()] = ()
+    value: object,
+    reason: str,
+    *,
+    root: str = "",
+    user: str = "",
+    apart: type | tuple[()] = (),
 ) -> Blame:
-    """Find the part of a value that pickling failed at, and say what it is; the reason alone where none is found.
+    """Find the part of a value at which pickling failed; the reason alone where none is found.
 
-    reason: what pickling raised. root: how the value itself is called, '' for a function whose globals are named.
-    user: the task whose function the value is, for "used by task". apart: objects of this class travel in another way.
+    reason: the error of pickling. root: the name of the value, '' for a function whose globals are
+    named.
+    user: the task whose function the value is, for "used by task". apart: objects of this class
+    travel in another way.
     """
-    culprit = _last_met(value, apart)
+    culprit = _last_visited(value, apart)
     way = _way(value, culprit) if culprit is not None else None
-    if not way:
+    if not way:  # the value itself, or something that only the pickler can reach
         kind = _kind_of(value)
         return Blame(reason) if kind is None else Blame(reason, kind.cure, kind.result_cure)
+
     way, kind = _outermost_known(way)
-    where = (
-        f"`{_path(root, [step for step, _ in way])}`{f', used by task {user!r},' if user else ''}"
-    )
-    name = _type_name(way[-1][1])
+    subject = f"`{_path(root, [step for step, _ in way])}`"
+    if user:
+        subject += f", used by task {user!r},"
+    _, part = way[-1]
+    name = _type_name(part)
     if kind is None:
-        return Blame(f"{where} is of type {name}: {reason}")
-    return Blame(f"{where} is {kind.words} ({name})", kind.cure, kind.result_cure)
+        return Blame(f"{subject} is of type {name}: {reason}")
+    return Blame(f"{subject} is {kind.words} ({name})", kind.cure, kind.result_cure)
 
 
 class _Nowhere:
     """A file that keeps nothing."""
 
     def write(self, data: Any) -> int:
-        """Only count."""
+        """Returns the length, as files do."""
         return len(data)
 
 
 class _Tracer(ByValuePickler):
-    """Remembers what it looks at."""
+    """Remembers the last object that it was asked about."""
 
     last: Any = None
     apart: type | tuple[()] = ()
 
     def persistent_id(self, item: Any) -> object:
-        """Something for what is not pickled here."""
+        """Returns a name for objects that are not pickled here."""
         return "apart" if isinstance(item, self.apart) else None
 
     def reducer_override(self, item: Any) -> Any:
-        """See ByValuePickler; notes what it is asked about."""
+        """Note the object, and pickle it by value."""
         self.last = item
         return super().reducer_override(item)
 
 
-def _last_met(value: object, apart: type | tuple[()]) -> Any:
+def _last_visited(value: object, apart: type | tuple[()]) -> Any:
+    """Returns the object at which pickling fails; None if it does not, or fails for its depth."""
     tracer = _Tracer(_Nowhere(), protocol=5, buffer_callback=lambda buffer: None)
     tracer.files, tracer.apart = set(), apart
     try:
         tracer.dump(value)
-    except BaseException as error:  # noqa: BLE001  # pickling runs the user's code: it may raise SystemExit, too
+    # Pickling runs the user's code, which may raise anything, also SystemExit.
+    except BaseException as error:  # noqa: BLE001  # as above
+        # Nested too deep, no single part is the cause.
         return None if isinstance(error.__cause__, RecursionError) else tracer.last
     return None
 
@@ -117,10 +139,13 @@ _Way = list[tuple[_Step, Any]]
 
 
 def _way(start: object, wanted: object) -> _Way | None:
-    """The shortest way, by what holds what: each step with what it leads to."""
+    """Returns the shortest path from an object to a part of it: steps with what they lead to.
+
+    None if there is none among the first _MOST objects. Breadth first.
+    """
     if start is wanted:
         return []
-    came: dict[int, tuple[int, _Step, Any]] = {}
+    reached_from: dict[int, tuple[int, _Step, Any]] = {}  # id -> id of its holder, step, object
     kept: list[Any] = [start]  # so that no id is taken by another object meanwhile
     seen = {id(start)}
     waiting = deque([start])
@@ -131,19 +156,18 @@ def _way(start: object, wanted: object) -> _Way | None:
                 continue
             seen.add(id(part))
             kept.append(part)
-            came[id(part)] = (id(holder), step, part)
+            reached_from[id(part)] = (id(holder), step, part)
             if part is wanted:
-                return _back(came, id(part))
+                return _trace_back(reached_from, id(part))
             waiting.append(part)
     return None
 
 
-def _back(came: Mapping[int, tuple[int, _Step, Any]], at: int) -> _Way:
+def _trace_back(reached_from: Mapping[int, tuple[int, _Step, Any]], end: int) -> _Way:
     way: _Way = []
-    while at in came:
-        before, step, part = came[at]
+    while end in reached_from:
+        end, step, part = reached_from[end]
         way.append((step, part))
-        at = before
     return way[::-1]
 
 
@@ -157,10 +181,15 @@ def _parts(thing: Any) -> Iterable[tuple[_Step, Any]]:
 
 
 def _parts_of_function(function: FunctionType) -> Iterator[tuple[_Step, Any]]:
+    # Pickling by value takes of the globals only those that the code names.
     names, _ = names_and_texts(function.__code__)
     for name in sorted(names & function.__globals__.keys()):
         yield _Step(name, own=True), function.__globals__[name]
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+    for name, cell in zip(
+        function.__code__.co_freevars,
+        function.__closure__ or (),
+        strict=False,
+    ):
         try:
             yield _Step(name, own=True), cell.cell_contents
         except ValueError:  # not filled yet
@@ -182,7 +211,7 @@ def _defaults(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _parts_of_class(kind: type) -> Iterator[tuple[_Step, Any]]:
-    if kind.__module__ == "builtins":
+    if kind.__module__ == "builtins":  # importable everywhere
         return
     for name, value in vars(kind).items():
         yield _Step(f".{name}"), value
@@ -191,6 +220,7 @@ def _parts_of_class(kind: type) -> Iterator[tuple[_Step, Any]]:
 
 
 def _parts_of_object(thing: Any) -> Iterator[tuple[_Step, Any]]:
+    # Copies, as another thread may change a container meanwhile.
     if isinstance(thing, Mapping) and not isinstance(thing, type):
         for key, value in list(thing.items()):
             yield _Step(f"[{reprlib.repr(key)}]"), value
@@ -203,6 +233,7 @@ def _parts_of_object(thing: Any) -> Iterator[tuple[_Step, Any]]:
     yield _Step(type(thing).__name__, own=True), type(thing)
 
 
+# Attributes of methods, partials, properties and the like, which have no dictionary.
 _HOLDERS = (
     "__func__",
     "__self__",
@@ -215,17 +246,21 @@ _HOLDERS = (
     "fdel",
     "function",
 )
-"""attributes of methods, partials, properties and the like, which have no dictionary"""
 
 
 def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     held = getattr(thing, "__dict__", None)
     if isinstance(held, dict):
         yield from list(held.items())
-    slots = [name for kind in type(thing).__mro__ for name in _slots(kind)]
-    for name in (*slots, *(_HOLDERS if _is_holder(thing) else ())):
-        value = inspect.getattr_static(thing, name, None)
-        if value is not None:
+
+    names: list[str] = []
+    for kind in type(thing).__mro__:
+        names += _slots(kind)
+    if _is_holder(thing):
+        names += _HOLDERS
+    for name in names:
+        # Statically first: the user's __getattr__ must not run for names that are not there.
+        if inspect.getattr_static(thing, name, None) is not None:
             yield name, getattr(thing, name, None)
 
 
@@ -234,14 +269,23 @@ def _slots(kind: type) -> Iterable[str]:
     return (slots,) if isinstance(slots, str) else slots
 
 
+_HOLDER_KINDS = (
+    MethodType,
+    functools.partial,
+    property,
+    classmethod,
+    staticmethod,
+)
+
+
 def _is_holder(thing: Any) -> bool:
-    return isinstance(
-        thing, MethodType | functools.partial | property | classmethod | staticmethod
-    ) or type(thing).__module__ in {"functools", "dagnb.graph.task"}
+    # By the module's name, as task.py imports this file.
+    is_wrapper = type(thing).__module__ in {"functools", "dagnb.graph.task"}
+    return is_wrapper or isinstance(thing, _HOLDER_KINDS)
 
 
 def _outermost_known(way: _Way) -> tuple[_Way, _Kind | None]:
-    """The way up to the first object of a known kind: a thread rather than the lock inside it."""
+    """Returns the path up to the first object of a known kind, and that kind."""
     for i, (_, part) in enumerate(way):
         if (kind := _kind_of(part)) is not None:
             return way[: i + 1], kind
@@ -249,7 +293,7 @@ def _outermost_known(way: _Way) -> tuple[_Way, _Kind | None]:
 
 
 def _path(root: str, steps: Iterable[_Step]) -> str:
-    """'conn` in `g' for the global conn of the function g that the root uses."""
+    """Returns "conn` in `g" for the global conn of the function g that the root uses."""
     scopes = [root] if root else []
     for step in steps:
         if step.text in _SEEN_THROUGH:
@@ -258,13 +302,13 @@ def _path(root: str, steps: Iterable[_Step]) -> str:
             scopes.append(step.text)
         elif scopes:
             scopes[-1] += step.text
-        else:
+        else:  # an attribute of a root without a name
             scopes.append(step.text.lstrip("."))
     return "` in `".join(reversed(scopes))
 
 
+# Steps to the function that a decorator holds: it has the name of what it became.
 _SEEN_THROUGH = {".__wrapped__", ".__func__"}
-"""steps to the function that a decorator holds: it has the name of what it became"""
 
 
 def _type_name(thing: Any) -> str:
@@ -280,16 +324,20 @@ def _kind_of(thing: Any) -> _Kind | None:
     for base in type(thing).__mro__:
         if (kind := _KINDS.get(full_name(base))) is not None:
             return kind
-    return _CONNECTION if type(thing).__name__.lower().endswith(("connection", "cursor")) else None
+    # Drivers of databases are many, and their names alike.
+    is_connection = type(thing).__name__.lower().endswith(("connection", "cursor"))
+    return _CONNECTION if is_connection else None
 
 
 _CONNECTION = _Kind(
-    "an open connection", "Open it inside the task, and pass what opens it: a path, a URL."
+    "an open connection",
+    "Open it inside the task, and pass what opens it: a path, a URL.",
 )
 _FILE = _Kind("an open file", "Open it inside the task, and pass its path.")
 _LOCK = _Kind(
     "a lock",
-    "It guards threads of one process, and a task has another one: make it inside the task, or leave it out.",
+    "It guards threads of one process, and a task has another one: "
+    "make it inside the task, or leave it out.",
 )
 _ACTIVITY = _Kind("something that runs in this process", "Start it inside the task.")
 _ONCE = _Kind(
@@ -297,14 +345,18 @@ _ONCE = _Kind(
     "Make it inside the task, or pass a list of what it gives.",
     "Return a list of what it gives instead.",
 )
-_POINTER = _Kind("something of a library that is loaded here", "Load the library inside the task.")
+_POINTER = _Kind(
+    "something of a library that is loaded here",
+    "Load the library inside the task.",
+)
 _QUEUE = _Kind(
     "a queue of this process",
     "Pass values as arguments and results of tasks instead.",
     "Return what is in it as a list instead.",
 )
 _HANDLER = _Kind(
-    "a handler of log records", "Take the logger instead: logging.getLogger(...) inside the task."
+    "a handler of log records",
+    "Take the logger instead: logging.getLogger(...) inside the task.",
 )
 _NODE = _Kind(
     "a node, whose value is not computed yet",
@@ -322,8 +374,10 @@ _WEAK = _Kind(
     "Hold the object itself, or look it up inside the task.",
     "Return the object itself instead.",
 )
-_BUILTIN_ITERATORS = ("generator", "coroutine", "async_generator")
 
+# full name of a class -> the kind of its instances.
+#
+# By name, because most programs never import these modules.
 _KINDS: dict[str, _Kind] = {
     "sqlite3.Connection": _CONNECTION,
     "sqlite3.Cursor": _CONNECTION,
@@ -362,6 +416,7 @@ _KINDS: dict[str, _Kind] = {
     "tkinter.Misc": _WINDOW,
     "ipywidgets.widgets.widget.Widget": _WINDOW,
     "weakref.ReferenceType": _WEAK,
-    **{f"builtins.{name}": _ONCE for name in _BUILTIN_ITERATORS},
+    "builtins.generator": _ONCE,
+    "builtins.coroutine": _ONCE,
+    "builtins.async_generator": _ONCE,
 }
-"""full name of a class -> what its instances are; names, because most programs never import these modules"""

@@ -1,4 +1,4 @@
-"""Names that code looks up and texts in it, with those of the functions inside it."""
+"""Names and texts in compiled code: what it may need when it runs elsewhere."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from types import CodeType
 
 @functools.lru_cache(maxsize=1024)
 def names_and_texts(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """The names that the code looks up and its texts, with those of comprehensions, lambdas and inner functions."""
+    """Returns the names that code looks up, and its texts; with those of functions inside it."""
     names, texts = set(code.co_names), set()
     for constant in code.co_consts:
         if isinstance(constant, str):
             texts.add(constant)
-        elif isinstance(constant, CodeType):
+        elif isinstance(constant, CodeType):  # a lambda, a comprehension, an inner function
             inner = names_and_texts(constant)
             names |= inner[0]
             texts |= inner[1]

@@ -1,6 +1,7 @@
-"""Modules that were made in memory: no file holds them, so they travel by value, and are imported from what travelled.
+"""Modules that were made in memory: no file holds them, so they travel as pickles.
 
-Each is pickled by itself. One that cannot be pickled travels as the reason, which whoever imports it is told.
+Workers import them from what travelled. Each is pickled by itself; one that cannot be pickled
+travels as the reason, with which its import then fails.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from dagnb.graph.pickling.by_value import ByValuePickler
 from dagnb.graph.pickling.reduction import taken_by_value
 
 LIMIT_BYTES = 16_000_000
+"""of one module that travels, and of all files of modules together"""
 
+# Names in a module that each import sets anew.
 _OF_THE_IMPORT = ("__builtins__", "__loader__", "__spec__", "__cached__")
-"""names in a module that each import sets anew"""
 
 _GLOBALS, _MODULE = "globals", "module"
 
 
 class _Buffer(io.BytesIO):
-    """Refuses to hold more than may travel."""
+    """Refuses to hold more than may travel, so that pickling stops early."""
 
     def write(self, data: Any) -> int:
         """Raises ValueError."""
@@ -37,51 +39,62 @@ class _Buffer(io.BytesIO):
         return super().write(data)
 
 
+# Of a function, beyond its code and its globals.
+_ATTRIBUTES = (
+    "__defaults__",
+    "__kwdefaults__",
+    "__annotations__",
+    "__qualname__",
+    "__doc__",
+    "__module__",
+)
+
+
 class _Pickler(ByValuePickler):
-    """Pickles what is in one module. Its functions keep the module's own globals, also when they come back."""
+    """Pickles the content of one module.
+
+    Its functions keep the module's own globals: cloudpickle would give each a copy, and a function
+    that sets a global would set it for itself alone.
+    """
 
     module: ModuleType
 
     def persistent_id(self, item: object) -> str | None:
-        """Stands for the module, and for its globals."""
+        """Returns a name for the module, and one for its globals; None for all else."""
         if item is vars(self.module):
             return _GLOBALS
         return _MODULE if item is self.module else None
 
     def reducer_override(self, item: Any) -> Any:
-        """The reduction of a function that was defined in the module; else as ByValuePickler does."""
+        """Returns the reduction of a function of the module; else as ByValuePickler does."""
         if type(item) is not FunctionType or item.__globals__ is not vars(self.module):
             return super().reducer_override(item)
         cells = item.__closure__ or ()
         made = (item.__code__, vars(self.module), item.__name__, len(cells))
-        named = (
-            "__defaults__",
-            "__kwdefaults__",
-            "__annotations__",
-            "__qualname__",
-            "__doc__",
-            "__module__",
-        )
-        state = ({name: getattr(item, name) for name in named}, dict(vars(item)), cells)
+        # Filled after it is made, because each of these may refer to the function itself.
+        attributes = {name: getattr(item, name) for name in _ATTRIBUTES}
+        state = (attributes, dict(vars(item)), cells)
         return _function, made, state, None, None, _completed
 
 
+# Pickles name these two functions, so their names stay.
 def _function(code: CodeType, space: dict[str, Any], name: str, n_cells: int) -> FunctionType:
-    """A function without what it may refer to itself by. Pickles call this when they are read."""
+    """Returns a function without attributes, and with empty cells."""
     return FunctionType(code, space, name, None, tuple(CellType() for _ in range(n_cells)))
 
 
 def _completed(
-    function: FunctionType, state: tuple[dict[str, Any], dict[str, Any], Sequence[CellType]]
+    function: FunctionType,
+    state: tuple[dict[str, Any], dict[str, Any], Sequence[CellType]],
 ) -> None:
-    """Give a function the rest. Pickles call this when they are read."""
+    """Give a function its attributes, and its cells their content."""
     attributes, more, cells = state
     for name, value in attributes.items():
         setattr(function, name, value)
     vars(function).update(more)
-    for own, told in zip(function.__closure__ or (), cells, strict=True):
+    for own, given in zip(function.__closure__ or (), cells, strict=True):
         try:
-            own.cell_contents = told.cell_contents
+            own.cell_contents = given.cell_contents
         except ValueError:  # nothing was in it
             continue
 
@@ -95,16 +108,19 @@ class _Unpickler(pickle.Unpickler):
 
 
 def pack_modules(modules: Mapping[str, ModuleType]) -> bytes:
-    """The modules by the names they are imported by; b'' for none."""
+    """Pickle modules, given by the names under which they are imported; b'' for none.
+
+    Returns a MessagePack array of [name, pickle, reason why there is none].
+    """
     if not modules:
         return b""
-    told = [(name, *_packed(name, module)) for name, module in sorted(modules.items())]
-    packed: bytes = msgpack.packb(told)
+    lines = [(name, *_packed(name, module)) for name, module in sorted(modules.items())]
+    packed: bytes = msgpack.packb(lines)
     return packed
 
 
 def _packed(name: str, module: ModuleType) -> tuple[bytes, str]:
-    """Its bytes, or why there are none."""
+    """Returns the pickle of a module and "", or b"" and the reason."""
     content = {key: value for key, value in vars(module).items() if key not in _OF_THE_IMPORT}
     buffer = _Buffer()
     pickler = _Pickler(buffer, protocol=5)
@@ -112,19 +128,19 @@ def _packed(name: str, module: ModuleType) -> tuple[bytes, str]:
     try:
         with taken_by_value(module):
             pickler.dump(content)
-    except Exception as error:  # noqa: BLE001  # pickling runs the user's code: it may raise anything
+    # Pickling runs the user's code, which may raise anything.
+    except Exception as error:  # noqa: BLE001  # as above
         return b"", reason_of(error)
     return buffer.getvalue(), ""
 
 
 class MadeModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds and loads what pack_modules gave."""
+    """Finds and loads the modules that pack_modules packed, each unpickled when it is imported."""
 
     def __init__(self, packed: bytes) -> None:
-        """Nothing is unpickled before it is imported."""
-        self._known: dict[str, tuple[bytes, str]] = {
-            name: (data, why) for name, data, why in msgpack.unpackb(packed)
-        }
+        self._known: dict[str, tuple[bytes, str]] = {}
+        for name, data, reason in msgpack.unpackb(packed):
+            self._known[name] = (data, reason)
 
     @property
     def names(self) -> Iterable[str]:
@@ -132,7 +148,10 @@ class MadeModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return self._known.keys()
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
         """See importlib.abc.MetaPathFinder."""
         if fullname not in self._known:
@@ -142,18 +161,19 @@ class MadeModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Fill the module. Raises ImportError when it could not travel."""
-        data, why = self._known[module.__name__]
-        if why:
+        data, reason = self._known[module.__name__]
+        if reason:
             raise ImportError(
-                f"the module '{module.__name__}' was made in memory, and what is in it cannot be pickled: {why}. "
+                f"the module '{module.__name__}' was made in memory, "
+                f"and its content cannot be pickled: {reason}. "
                 "Write it to a file that can be imported, or make it inside the task.",
                 name=module.__name__,
             )
         unpickler = _Unpickler(io.BytesIO(data))
         unpickler.module = module
-        own = {
-            name: value
-            for name, value in vars(module).items()
-            if name in {*_OF_THE_IMPORT, "__path__"}
-        }
-        vars(module).update({**unpickler.load(), **own})
+        content = unpickler.load()
+        # The import machinery has set these for this process; the pickle holds those of the client.
+        for name in (*_OF_THE_IMPORT, "__path__"):
+            if name in vars(module):
+                content.pop(name, None)
+        vars(module).update(content)

@@ -1,11 +1,30 @@
-"""The arguments of a call, pickled at the call: what is changed between the call and the run does not reach the task.
+"""The arguments of a call, pickled at the call: changes between call and run have no effect.
 
-Objects of one kind, nodes, are left out and noted as references, wherever pickle meets them: in containers of every
-type, in attributes, as keys. When the bytes are read, the values of their tasks stand in their places.
+What is pickled when
+    At the call: everything but large buffers. The node keeps the result, a `Packed`: `body` (one
+    pickle), `contents` (bytes that are stored once, under their hash), `references`.
+    At the launch: the contents are copied and sent, together with the functions.
+    On a worker: `unpack` reads the body, with values in the places of references.
 
-Large memory is not copied. The buffers of arrays (PEP 574) are kept as views with a checksum taken at the call, which
-tells at the run whether somebody wrote to them. Other large arguments are pickled apart from the call, so that a
-dictionary given to a thousand tasks is pickled and stored once.
+What is left out
+    Objects of one kind, nodes, are left out wherever pickle reaches them: in containers of every
+    type, in attributes, as keys. The pickle holds `_reference(n)` for the n-th; the reader puts the
+    look-up in its list of inputs in the place of that function.
+
+Contents
+    buffer    the memory of an array (PEP 574) of SHARED_BYTES or more. It stays a view of the
+              caller's memory until the launch, with a checksum taken at the call. If the checksums
+              differ at the launch, the caller has written to the array in between, and the run is
+              refused: the values with which the call was made are lost.
+    apart     another large argument, pickled by itself, so that a dictionary given to a thousand
+              tasks is pickled and stored once. Its place in the call is its persistent id. An
+              argument goes apart only if it shares no mutable part with another one: in two pickles
+              a shared list would become two lists, and a change by the task would show in one.
+    raw       large texts or bytes, also those within containers: they have no parts to share.
+
+Two picklers write: pickle itself, and ByValuePickler, ten times slower, for what belongs to the
+notebook. The call of a small task costs tens of microseconds, and people make a hundred thousand
+calls: therefore the checks below stand cheapest first, and loops over items run in C.
 """
 
 from __future__ import annotations
@@ -32,25 +51,30 @@ from dagnb.graph.pickling.stand_in import plain_table
 K = TypeVar("K", bound=Hashable)
 
 SHARED_BYTES = 32 * 1024
-"""Buffers and arguments from this size on are stored by their content, once, and not within every call"""
+"""buffers and arguments from this size on are stored by their content, once, not in every call"""
 
 CHECKED_BYTES = 64 * 1024 * 1024
-"""A buffer up to this size is checked whole, of a larger one as many bytes in samples: about 10 ms"""
+"""up to this size a buffer is checked whole, beyond as many bytes in samples: about 10 ms"""
 
 _SAMPLE_BYTES = 64 * 1024
 
+# Items of arguments, and of each container in them, that are looked at for large texts.
 _LOOKED_AT = 1_000
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
+# Types whose objects are immutable, and hold nothing.
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), type(...))
-"""Types that cannot be changed, and hold nothing"""
 
+# Types whose objects travel by name or by value as code, and are no data that tasks share.
 _CODE = (type, FunctionType, BuiltinFunctionType, ModuleType)
 
 
 class Content:
-    """Bytes that are stored once. data: these, or a view of the caller's memory, which the caller may write to."""
+    """Bytes that are stored once, under their hash.
+
+    data: bytes, or a view of the caller's memory, to which the caller may write.
+    """
 
     __slots__ = ("__weakref__", "_checksum", "data")
 
@@ -59,19 +83,20 @@ class Content:
         self._checksum = 0 if isinstance(data, bytes) else checksum(data)
 
     def copied(self) -> bytes | None:
-        """Returns the bytes; None when memory holds others, as far as the checksum tells, than when this was made."""
+        """Returns the bytes; None if the caller's memory has changed since, by the checksum."""
         if isinstance(self.data, bytes):
             return self.data
+        # Copied first: the check is then one of the bytes that are sent, whatever is written now.
         data = bytes(self.data)
         return data if checksum(data) == self._checksum else None
 
     @property
     def key(self) -> Hashable:
-        """Equal for contents of the same object with the same checksum, while the object lives."""
+        """A key that is equal for contents of one object with one checksum, while it lives."""
         return id(self._owner), len(self.data), self._checksum
 
     def is_of(self, other: Content) -> bool:
-        """Returns whether both are views of the same memory, whatever it holds now."""
+        """Returns whether both are views of the same memory, whatever its bytes are now."""
         return self._owner is other._owner and len(self.data) == len(other.data)
 
     @property
@@ -83,9 +108,13 @@ class Content:
 class Packed(Generic[K]):
     """A pickled value.
 
-    body: the pickle. contents: the buffers it takes, in order, then what was pickled apart from it, each part followed
-    by the buffers it takes. references: the objects that were left out, each once, in the order in which pickle met
-    them. files: names of the files in which the code was written that goes along.
+    body: the pickle.
+    contents: the buffers of the body, in order; then each part that was pickled apart, followed by
+    its
+        own buffers.
+    references: the objects that were left out, each once, in the order in which pickle reached
+    them.
+    files: names of the files in which the code was written that travels by value.
     """
 
     body: bytes
@@ -97,70 +126,83 @@ class Packed(Generic[K]):
 
     @property
     def n_bytes(self) -> int:
-        """Bytes that a reader needs, without the values of the references."""
+        """Number of bytes that a reader needs, without the values of the references."""
         return len(self.body) + sum(len(content.data) for content in self.contents)
 
 
 def pack(value: Any, kind: type[K], *, in_band: bool = False) -> Packed[K]:
-    """Pickle a value. kind: type of the objects to leave out. in_band: without contents, all of it in the body.
+    """Pickle a value.
 
+    kind: type of the objects to leave out. in_band: all of it in the body, without contents.
     Raises whatever pickling raises.
     """
     return _packed(value, kind, _Plain, _ByValue, in_band=in_band)
 
 
 def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[K]) -> Packed[K]:
-    """Pickle arguments; no bytes for none. Large ones get contents of their own, see SHARED_BYTES. Raises as pack."""
+    """Pickle arguments. Large ones get contents of their own, see SHARED_BYTES. Raises as pack.
+
+    No bytes for a call without arguments.
+    """
     if not args and not kwargs:
         return Packed(b"")
 
     values = [*args, *kwargs.values()]
+    # Most calls are small: these are pickled once, and looked at no further.
     if not any(_is_large_text(value) or _is_long(value) for value in values):
         packed = pack((args, kwargs), kind)
         if len(packed.body) < SHARED_BYTES:
             return packed
 
     apart = _Apart()
+    # Texts first: an argument that holds some is then pickled without them.
     for text in _large_texts(values):
         apart.add_text(text)
     for value in _separable(values, kind):
         apart.add_argument(value, kind)
     rest = _packed((args, kwargs), kind, _PlainApart, _ByValueApart, places=apart.places)
     return Packed(
-        rest.body, (*rest.contents, *apart.contents), rest.references, rest.files | apart.files
+        rest.body,
+        (*rest.contents, *apart.contents),
+        rest.references,
+        rest.files | apart.files,
     )
 
 
 def unpack(body: bytes | memoryview, inputs: Sequence[Any], contents: Sequence[bytes]) -> Any:
-    """Read what pack or pack_call made. inputs: a value for each reference; contents: the bytes of each content.
+    """Returns the value that pack or pack_call pickled. Verified bytes only: they are unpickled.
 
-    Buffers are copied, so that the reader may write to what it gets. Verified bytes only: they are unpickled.
+    inputs: a value for each reference. contents: the bytes of each content. Buffers are copied, so
+    that the caller may write to its arrays.
     """
     return _Reader(body, contents, inputs, contents, {}).load()
 
 
 def checksum(data: bytes | memoryview) -> int:
-    """CRC-32 of the bytes, of samples spread over them beyond CHECKED_BYTES."""
+    """Returns the CRC-32 of the bytes; beyond CHECKED_BYTES that of samples spread over them.
+
+    It detects accidents, such as an array that is filled again in a loop, not forgery.
+    """
     n_bytes = len(data)
     if n_bytes <= CHECKED_BYTES:
         return zlib.crc32(data)
 
     n_samples = CHECKED_BYTES // _SAMPLE_BYTES
-    last = n_bytes - _SAMPLE_BYTES
-    found = 0
+    last = n_bytes - _SAMPLE_BYTES  # begin of the last sample, so both ends are covered
+    crc = 0
     for number in range(n_samples):
         begin = last * number // (n_samples - 1)
-        found = zlib.crc32(data[begin : begin + _SAMPLE_BYTES], found)
-    return found
+        crc = zlib.crc32(data[begin : begin + _SAMPLE_BYTES], crc)
+    return crc
 
 
 # ---- writing ----
 
 
 class _LeavesOut:
-    """The part that both picklers have in common.
+    """Leaves objects of one kind out of a pickle; common to both picklers.
 
-    kind: type of what is left out. references: what was left out, with its place.
+    references: the objects that were left out, each with its number.
     """
 
     kind: type[Any]
@@ -177,12 +219,12 @@ class _Plain(_LeavesOut, pickle.Pickler):
     """For values of importable types."""
 
     @property
-    def dispatch_table(self) -> Any:  # type: ignore[override]  # the pickler only reads it, as it is made
+    def dispatch_table(self) -> Any:  # type: ignore[override]  # read once
         """See pickle.Pickler.dispatch_table."""
         return plain_table()
 
     def reducer_override(self, item: Any) -> Any:
-        """See left_out; pickle's own way for all else."""
+        """Leave references out; pickle's own way for all else."""
         return self.left_out(item) or NotImplemented
 
 
@@ -190,14 +232,18 @@ class _ByValue(_LeavesOut, ByValuePickler):
     """For values with functions or classes of the notebook."""
 
     def reducer_override(self, item: Any) -> Any:
-        """See left_out; the reduction by value for all else."""
+        """Leave references out; the reduction by value for all else."""
         return self.left_out(item) or super().reducer_override(item)
 
 
 def _packed(
-    value: Any, kind: type[K], plain: type[_Plain], by_value: type[_ByValue], **notes: Any
+    value: Any,
+    kind: type[K],
+    plain: type[_Plain],
+    by_value: type[_ByValue],
+    **notes: Any,
 ) -> Packed[K]:
-    """Pickle by plain pickle where that is enough. notes: attributes of the picklers."""
+    """Pickle by plain pickle where that is enough. notes: attributes for the picklers."""
     return plain_or_by_value(partial(_dumped, (plain, by_value), value, kind, notes), _body)
 
 
@@ -215,14 +261,14 @@ def _dumped(
     buffers: list[Content] = []
 
     def take(buffer: pickle.PickleBuffer) -> bool:
-        """Keep a large buffer as it is; returns whether this one is pickled with the rest."""
+        """Keep a large buffer as a view. Returns True for one that goes into the pickle."""
         if notes.get("in_band"):
             return True
         try:
             view = buffer.raw()
         except BufferError:  # it is not contiguous, so pickle has to copy it
             return True
-        if view.nbytes < SHARED_BYTES:
+        if view.nbytes < SHARED_BYTES:  # a content costs a round trip, or a hash at least
             return True
         buffers.append(Content(view))
         return False
@@ -231,7 +277,10 @@ def _dumped(
     vars(writing).update(notes, kind=kind, references={}, files=set())
     writing.dump(value)
     return Packed(
-        stream.getvalue(), tuple(buffers), tuple(writing.references), frozenset(writing.files)
+        stream.getvalue(),
+        tuple(buffers),
+        tuple(writing.references),
+        frozenset(writing.files),
     )
 
 
@@ -241,8 +290,10 @@ def _dumped(
 class _Apart:
     """Objects that are pickled apart from the call that takes them.
 
-    places: id of the object -> its persistent id in the pickle of the call: the position of its content, counted from
-    the end of all, and how many of the contents after it are its buffers, _RAW for bytes that are not pickled.
+    places: id of the object -> its persistent id in the pickle of the call: the position of its
+    content counted from the end, and the number of its buffers after it, _RAW for bytes that are
+    not pickled. From the end, because contents are put in front of those that earlier pickles refer
+    to.
     """
 
     def __init__(self) -> None:
@@ -251,14 +302,18 @@ class _Apart:
         self.files: frozenset[str] = frozenset()
 
     def add_text(self, text: bytes | str) -> None:
-        """Add a text, or bytes, which are not pickled."""
+        """Add a large text, or large bytes, which need no pickling."""
         if isinstance(text, bytes):
             self._add(text, (Content(text),), _RAW)
         else:
             self._add(text, (_interned(pickle.dumps(text, protocol=5)),), 0)
 
     def add_argument(self, value: Any, kind: type[K]) -> None:
-        """Add an argument if it is large and has no object of the kind in it. Plain data is pickled once, see above."""
+        """Add an argument if it is large and holds no reference.
+
+        Plain data that an earlier call has pickled is not pickled again.
+        """
+        # With texts taken out of it, its pickle would not be the one that is known.
         known, key = (None, None) if self.places else _known_plain(value)
         if known is not None:
             self._add(value, (known,), 0)
@@ -268,6 +323,7 @@ class _Apart:
             packed = _packed(value, kind, _PlainApart, _ByValueApart, places=self.places)
         else:
             packed = pack(value, kind)
+        # References have numbers in the pickle of the call alone.
         if len(packed.body) < SHARED_BYTES or packed.references:
             return
         content = _interned(packed.body)
@@ -277,19 +333,19 @@ class _Apart:
         self.files |= packed.files
 
     def _add(self, value: Any, contents: tuple[Content, ...], n_buffers: int) -> None:
-        """Put contents before the others, so that the places of those, counted from the end, stay the same."""
+        """Put contents before the others, whose places, counted from the end, stay the same."""
         self.contents = (*contents, *self.contents)
         self.places[id(value)] = (len(self.contents), n_buffers)
 
 
 _RAW = -1
 
+# Contents that a node still holds, by a hash of their bytes, or of the plain data they pickle.
 _known: weakref.WeakValueDictionary[bytes, Content] = weakref.WeakValueDictionary()
-"""Contents that live, by a hash of their bytes, or of the plain data that they are the pickle of"""
 
 
 def _interned(data: bytes) -> Content:
-    """Returns the one content of these bytes, which calls share while one of them lives."""
+    """Returns the one content of these bytes, which calls share while one of them is alive."""
     return _known.setdefault(_digest(b"pickle", data), Content(data))
 
 
@@ -298,9 +354,10 @@ def _digest(kind: bytes, data: bytes) -> bytes:
 
 
 def _known_plain(value: Any) -> tuple[Content | None, bytes | None]:
-    """Returns the content of a long container of plain data, if it was pickled before, and its key among the known.
+    """Returns the content of a long container of plain data, if known, and the key to note it by.
 
-    marshal is several times faster than pickle. It refuses all but plain data, and arrays, which it takes for bytes.
+    The key is a hash of what marshal writes, which is several times faster than pickle, and refuses
+    all but plain data; arrays, however, it takes for bytes.
     """
     if not _is_long(value) or not _begins_plainly(value):
         return None, None
@@ -314,25 +371,27 @@ def _known_plain(value: Any) -> tuple[Content | None, bytes | None]:
     kinds = _kinds(value, _PLAIN_DEPTH)
     if kinds is None:
         return None, None
-    if (
-        bytes in kinds
-    ):  # the same key may be that of one with arrays, so the kinds have to be looked at each time
+    # A container of arrays instead of bytes would have the same key, so one with bytes gets another
+    # key, under which it is only found after its types were looked at.
+    if bytes in kinds:
         key += b"bytes"
     return _known.get(key), key
 
 
+# Containers within containers up to which data counts as plain.
 _PLAIN_DEPTH = 3
 _PLAIN_BEGIN = 64
 
 
 def _begins_plainly(container: Any) -> bool:
-    """Returns whether the first items are plain, so that large arrays are not copied in vain."""
+    """Returns whether the first items are plain; else marshal would copy large arrays in vain."""
     kinds = {type(item) for item in itertools.islice(_items(container), _PLAIN_BEGIN)}
     return kinds.issubset((*_ATOMS, *_CONTAINERS))
 
 
 def _kinds(container: Any, depth: int) -> set[type] | None:
-    """Returns the types of the atoms in a container; None where it holds others, or containers below a depth."""
+    """Returns the types in a container of plain data; None for other data, or deeper containers."""
+    # map and set run in C: a loop with isinstance would take longer than pickling.
     kinds = set(map(type, container))
     if type(container) is dict:
         kinds.update(map(type, container.values()))
@@ -351,12 +410,12 @@ def _kinds(container: Any, depth: int) -> set[type] | None:
 
 
 def _items(container: Any) -> Iterable[Any]:
-    """The items of a container, of a dict keys and values."""
+    """Returns the items of a container; of a dict its keys, then its values."""
     return itertools.chain(container, container.values()) if type(container) is dict else container
 
 
 class _TakesApart:
-    """Puts the persistent id of an object that is pickled apart in its place."""
+    """Writes its persistent id in the place of an object that is pickled apart."""
 
     places: dict[int, tuple[int, int]]
 
@@ -366,42 +425,46 @@ class _TakesApart:
 
 
 class _PlainApart(_TakesApart, _Plain):
-    """Plain pickling of what is left of a call."""
+    """Plain pickling of the rest of a call."""
 
 
 class _ByValueApart(_TakesApart, _ByValue):
-    """Pickling by value of what is left of a call."""
+    """Pickling by value of the rest of a call."""
 
 
 def _is_long(value: Any) -> bool:
-    """Returns whether this is a container that is likely to be pickled apart: then it is not pickled twice."""
+    """Returns whether a container will probably be pickled apart, so that it is pickled once.
+
+    An item takes 16 bytes or more in most pickles.
+    """
     return type(value) in _CONTAINERS and len(value) >= SHARED_BYTES // 16
 
 
 def _is_large_text(value: Any) -> bool:
-    """Returns whether this is text or bytes, and pickled apart."""
+    """Returns whether this is text or bytes of a size to be pickled apart."""
     return type(value) in (bytes, str) and len(value) >= SHARED_BYTES
 
 
 def _large_texts(values: Sequence[Any]) -> list[Any]:
-    """Returns the large texts and bytes among the first thousand items, level by level, each object once."""
-    found: dict[int, Any] = {}
+    """Returns the large texts and bytes among the first items, level by level, each object once."""
+    texts: dict[int, Any] = {}
     waiting = deque(values)
     for _ in range(_LOOKED_AT):
         if not waiting:
             break
         item = waiting.popleft()
         if _is_large_text(item):
-            found[id(item)] = item
+            texts[id(item)] = item
         elif type(item) in _CONTAINERS:
             waiting.extend(itertools.islice(_items(item), _LOOKED_AT))
-    return list(found.values())
+    return list(texts.values())
 
 
 def _separable(values: Sequence[Any], kind: type[K]) -> list[Any]:
     """Returns the arguments that may be pickled apart.
 
-    Where two arguments share a part, it must be one object for the task, too, so all have to stay in one pickle.
+    A part that two arguments share must be one object for the task, too: then all arguments stay in
+    one pickle.
     """
     different = {
         id(value): value
@@ -413,29 +476,32 @@ def _separable(values: Sequence[Any], kind: type[K]) -> list[Any]:
 
 
 class _Visits:
-    """Notes the objects that a pickler meets. They are kept alive, so that no other object gets the id of one."""
+    """Notes the mutable objects that a pickler reaches.
 
-    met: dict[int, Any]
+    They are kept alive, so that no other object gets the id of one.
+    """
+
+    visited: dict[int, Any]
 
     def persistent_id(self, item: Any) -> None:
-        """Note an object that may be changed, and let it be pickled."""
-        # What is hashed by its value, as tuples, dates and numpy's dtypes are, is never changed.
-        how: Any = type(item).__hash__
-        is_hashed_by_value = how is not None and how is not object.__hash__
+        """Note a mutable object; None has it pickled as always."""
+        # Objects hashed by their value, as tuples, dates and numpy's dtypes are, are immutable.
+        hash_method: Any = type(item).__hash__
+        is_hashed_by_value = hash_method is not None and hash_method is not object.__hash__
         if not is_hashed_by_value and not isinstance(item, _CODE):
-            self.met[id(item)] = item
+            self.visited[id(item)] = item
 
 
 class _VisitingPlain(_Visits, _Plain):
-    """Plain pickling that notes what it meets."""
+    """Plain pickling that notes mutable objects."""
 
 
 class _VisitingByValue(_Visits, _ByValue):
-    """Pickling by value that notes what it meets."""
+    """Pickling by value that notes mutable objects."""
 
 
 def _share_parts(values: Sequence[Any], kind: type[K]) -> bool:
-    """Returns whether one object that may be changed stands in two of the values, nodes aside. O(size)."""
+    """Returns whether one mutable object is part of two of the values, nodes aside. O(size)."""
     seen: dict[int, Any] = {}
     for value in values:
         parts = _parts(value, kind)
@@ -446,28 +512,29 @@ def _share_parts(values: Sequence[Any], kind: type[K]) -> bool:
 
 
 def _parts(value: Any, kind: type[K]) -> dict[int, Any]:
-    """Returns the objects in a value, and itself, that may be changed, by id."""
+    """Returns the mutable objects in a value, and the value itself, by id."""
+    # A list of numbers: pickling it a second time would double the cost of the call.
     if type(value) in _CONTAINERS and _kinds(value, 0) is not None:
         return {id(value): value}
-    met: dict[int, Any] = {}
-    _packed(value, kind, _VisitingPlain, _VisitingByValue, met=met)
-    return {number: item for number, item in met.items() if not isinstance(item, kind)}
+    visited: dict[int, Any] = {}
+    _packed(value, kind, _VisitingPlain, _VisitingByValue, visited=visited)
+    return {number: item for number, item in visited.items() if not isinstance(item, kind)}
 
 
 # ---- reading ----
 
 
 def _reference(place: int) -> Any:
-    """Pickles name this for the value at a place among the inputs. A reader has its own in its stead."""
+    """Stands in pickles for the input with this number; a reader replaces it by its own inputs."""
     raise pickle.UnpicklingError(
         f"input {place} of a call is known only where the call is read by unpack()"
     )
 
 
 class _Reader(pickle.Unpickler):
-    """Reads a pickle with the inputs in their places, and what was pickled apart from it.
+    """Reads a pickle, with inputs in the places of references, and parts that were pickled apart.
 
-    inputs, contents: as for unpack. made: by persistent id, what was pickled apart and has been read already.
+    inputs, contents: as for unpack. parts: by persistent id, the parts that have been read already.
     """
 
     def __init__(
@@ -476,26 +543,26 @@ class _Reader(pickle.Unpickler):
         buffers: Sequence[bytes],
         inputs: Sequence[Any],
         contents: Sequence[bytes],
-        made: dict[tuple[int, int], Any],
+        parts: dict[tuple[int, int], Any],
     ) -> None:
         super().__init__(io.BytesIO(body), buffers=map(bytearray, buffers))
-        self._inputs, self._contents, self._made = inputs, contents, made
+        self._inputs, self._contents, self._parts = inputs, contents, parts
 
     def find_class(self, module: str, name: str, /) -> Any:
-        """Returns what the pickle names, with this reader's own way to the inputs."""
+        """Returns the object that the pickle names; for `_reference` the look-up of an input."""
         if module == __name__ and name == _reference.__name__:
             return self._inputs.__getitem__
         return super().find_class(module, name)
 
     def persistent_load(self, place: Any) -> Any:
-        """Returns what was pickled apart, one object for all its places."""
-        if place not in self._made:
+        """Returns a part that was pickled apart, as one object for all its places."""
+        if place not in self._parts:
             from_end, n_buffers = place
-            content, *buffers = self._contents[len(self._contents) - from_end :][
-                : 1 + max(0, n_buffers)
-            ]
+            begin = len(self._contents) - from_end
+            content, *buffers = self._contents[begin : begin + 1 + max(0, n_buffers)]
             if n_buffers == _RAW:
-                self._made[place] = bytes(content)
+                self._parts[place] = bytes(content)
             else:
-                self._made[place] = _Reader(content, buffers, (), self._contents, self._made).load()
-        return self._made[place]
+                reader = _Reader(content, buffers, (), self._contents, self._parts)
+                self._parts[place] = reader.load()
+        return self._parts[place]

@@ -1,6 +1,12 @@
-"""Reductions of ordinary objects that neither pickle nor cloudpickle can take, by their documented parts.
+"""Reductions of ordinary objects that neither pickle nor cloudpickle can take.
 
-Each kind has one function, which gives what `__reduce__` would: how to make the object again. None leaves it to others.
+A *reduction* is what `__reduce__` returns: a function, its arguments, and state, by which a reader
+makes the object again. Each kind of object has one function here, which builds it from documented
+parts of the object; None leaves the object to pickle and cloudpickle.
+
+Pickles name the functions that make objects again (`_cached_again`, `_fill_class`, ...) with this
+module. Results outlive releases, so these names stay; `_MOVED_MODULES` in payload.py lists earlier
+ones.
 """
 
 from __future__ import annotations
@@ -21,20 +27,31 @@ import cloudpickle
 Reduction: TypeAlias = tuple[Any, ...]
 
 _HOOK = "__init_subclass__"
-_NAMES = ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__")
-"""what functools.wraps copies of a function, in every version"""
 
-_dispatching = functools.singledispatch(lambda argument: None)
-_CODE = getattr(_dispatching, "__code__", None)
-"""The code of every generic function."""
+# Attributes that functools.wraps copies of a function, in every version.
+_NAMES = (
+    "__module__",
+    "__name__",
+    "__qualname__",
+    "__doc__",
+    "__annotations__",
+)
 
+_generic = functools.singledispatch(lambda argument: None)
+
+# The code of every generic function: the only mark by which one is known.
+_GENERIC_CODE = getattr(_generic, "__code__", None)
+
+# Names of modules that are pickled by value just now: nothing of them can be imported.
 _by_value: set[str] = set()
-"""Names of modules that are pickled by value just now: nothing of them can be imported"""
 
 
 @contextlib.contextmanager
 def taken_by_value(module: ModuleType) -> Iterator[None]:
-    """Pickle by value what belongs to the module, within the block. Raises ValueError if it is not in sys.modules."""
+    """Pickle by value what belongs to the module, within the block.
+
+    Raises ValueError if it is not in sys.modules.
+    """
     cloudpickle.register_pickle_by_value(module)
     _by_value.add(module.__name__)
     try:
@@ -45,15 +62,16 @@ def taken_by_value(module: ModuleType) -> Iterator[None]:
 
 
 def reduction(item: Any) -> Reduction | None:
-    """Returns how to make the object again; None where pickle and cloudpickle know it.
+    """Returns how to make the object again; None where pickle and cloudpickle know that.
 
-    Raises PicklingError to refuse.
+    Raises PicklingError for an object that must not travel.
     """
+    # Called for every object that is pickled by value: one look-up, as most types have no reducer.
     kind = type(item)
     try:
-        reducer = _known[kind]
+        reducer = _reducers[kind]
     except KeyError:
-        reducer = _known[kind] = _reducer_of(kind)
+        reducer = _reducers[kind] = _reducer_of(kind)
     return reducer(item) if reducer is not None else None
 
 
@@ -61,26 +79,29 @@ def is_importable(thing: Any) -> bool:
     """Returns whether a worker gets this very object by importing its module."""
     module = getattr(thing, "__module__", None)
     name = getattr(thing, "__qualname__", None) or getattr(thing, "__name__", None)
-    if (
-        not isinstance(module, str)
-        or not isinstance(name, str)
-        or module == "__main__"
-        or module in _by_value
-    ):
+    if not isinstance(module, str) or not isinstance(name, str):
         return False
-    found: Any = sys.modules.get(module)
+    if module == "__main__" or module in _by_value:
+        return False
+    imported: Any = sys.modules.get(module)
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return found is thing
+        imported = getattr(imported, part, None)
+    return imported is thing  # another object may have taken its name
 
 
 def _cached_function(item: Any) -> Reduction | None:
-    """One of lru_cache or cache: with a new and empty cache of the same terms."""
+    """A function with lru_cache or cache: with a new, empty cache of the same parameters."""
     if is_importable(item):
         return None
-    terms = item.cache_parameters()
+    parameters = item.cache_parameters()
+    # cache_parameters is a function of functools that encloses the old ones; the new cache has its
+    # own.
     state = {name: value for name, value in vars(item).items() if name != "cache_parameters"}
-    return _cached_again, (item.__wrapped__, terms["maxsize"], terms["typed"]), state
+    return (
+        _cached_again,
+        (item.__wrapped__, parameters["maxsize"], parameters["typed"]),
+        state,
+    )
 
 
 def _cached_again(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
@@ -89,42 +110,57 @@ def _cached_again(function: Callable[..., Any], maxsize: int | None, typed: bool
 
 def is_generic(thing: Any) -> bool:
     """Returns whether this is a function of functools.singledispatch."""
-    return isinstance(thing, FunctionType) and thing.__code__ is _CODE
+    return isinstance(thing, FunctionType) and thing.__code__ is _GENERIC_CODE
 
 
 def _function(item: FunctionType) -> Reduction | None:
-    return _generic_function(item) if item.__code__ is _CODE else None
+    return _generic_function(item) if item.__code__ is _GENERIC_CODE else None
 
 
 def _generic_function(item: Any) -> Reduction | None:
-    """One of singledispatch, with all its implementations."""
+    """A function of singledispatch, with all its implementations."""
     if is_importable(item):
         return _imported_generic_function(item)
     names = {name: getattr(item, name) for name in _NAMES}
-    attributes = {
-        name: value for name, value in vars(item).items() if name not in vars(_dispatching)
-    }
+    # Without `register`, `dispatch` and the like, which the new one has.
+    attributes = {name: value for name, value in vars(item).items() if name not in vars(_generic)}
     state = (dict(item.registry), names, attributes)
-    return functools.singledispatch, (item.__wrapped__,), state, None, None, _fill_generic
+    return (
+        functools.singledispatch,
+        (item.__wrapped__,),
+        state,
+        None,
+        None,
+        _fill_generic,
+    )
 
 
 def _imported_generic_function(item: Any) -> Reduction | None:
-    """One that workers import, with the implementations that the notebook added to it."""
-    added = {kind: made for kind, made in item.registry.items() if made.__module__ == "__main__"}
+    """A generic function that workers import, with the implementations that the notebook added."""
+    registry = item.registry.items()
+    added = {kind: function for kind, function in registry if function.__module__ == "__main__"}
     if not added:
         return None
-    return _found, (item.__module__, item.__qualname__), (added, {}, {}), None, None, _fill_generic
+    return (
+        _imported,
+        (item.__module__, item.__qualname__),
+        (added, {}, {}),
+        None,
+        None,
+        _fill_generic,
+    )
 
 
-def _found(module: str, name: str) -> Any:
-    found: Any = __import__(module, fromlist=["*"])
+def _imported(module: str, name: str) -> Any:
+    thing: Any = __import__(module, fromlist=["*"])
     for part in name.split("."):
-        found = getattr(found, part)
-    return found
+        thing = getattr(thing, part)
+    return thing
 
 
 def _fill_generic(
-    made: Any, state: tuple[Mapping[type, Any], Mapping[str, Any], Mapping[str, Any]]
+    made: Any,
+    state: tuple[Mapping[type, Any], Mapping[str, Any], Mapping[str, Any]],
 ) -> None:
     registry, names, attributes = state
     for kind, implementation in registry.items():
@@ -135,90 +171,92 @@ def _fill_generic(
 
 
 def _cached_property(item: Any) -> Reduction | None:
-    """Up to Python 3.11 it holds a lock; the copy gets one of its own."""
+    """A cached property: up to Python 3.11 it holds a lock, and the copy gets one of its own."""
     state = dict(vars(item))
-    if state.pop("lock", None) is None:
+    if state.pop("lock", None) is None:  # a newer Python, where pickle can take it
         return None
     return _blank_property, (type(item),), state
 
 
 def _blank_property(kind: type) -> Any:
-    made: Any = object.__new__(kind)
+    made: Any = object.__new__(kind)  # a subclass may have an __init__ of other parameters
     vars(made).update(vars(functools.cached_property(lambda owner: None)))
     return made
 
 
 def with_slots(kind: type, reduced: Reduction) -> Reduction:
-    """The reduction of a class, its slots among the names that the class is made with; as it is for all others.
+    """Add its slots to the reduction of a class, among the names with which the class is made.
 
-    cloudpickle leaves the slots out where it makes such a class anew. Its objects then have a dictionary in a worker,
-    and the client, whose class has none, cannot read them. Classes of tuples have no slots of their own, and those that
-    NamedTuple makes refuse to be told so.
+    cloudpickle leaves them out. Objects of the class then have a dictionary in a worker, and the
+    client, whose class has none, cannot read them.
     """
+    # Classes of tuples have no slots of their own, and those that NamedTuple makes refuse the name.
     if "__slots__" not in vars(kind) or issubclass(kind, tuple):
         return reduced
-    make, given, *rest = reduced
+    make, arguments, *rest = reduced
     slots = {"__slots__": vars(kind)["__slots__"]}
-    # An enumeration is given its members as another dictionary.
-    given = tuple(
-        {**part, **slots} if isinstance(part, dict) and "__module__" in part else part
-        for part in given
-    )
-    return (make, given, *rest)
+    with_them = []
+    for argument in arguments:
+        # The namespace; of an enumeration the members are another dictionary.
+        is_namespace = isinstance(argument, dict) and "__module__" in argument
+        with_them.append({**argument, **slots} if is_namespace else argument)
+    return (make, tuple(with_them), *rest)
 
 
 def without_hook(kind: type, reduced: Reduction) -> Reduction:
-    """The reduction of a class, made again without `__init_subclass__` of a base that travels by value, too.
+    """Have a class made again without `__init_subclass__` of a base that travels by value.
 
-    What the hook did is in the class and in what it registered it with, and its keyword arguments are not known.
+    The effects of that hook are in the class and in the registry that travels along, and its
+    keyword
+    arguments are unknown: called again, it would register the class twice, or fail.
     """
     owner = next((base for base in kind.__mro__[1:] if _HOOK in vars(base)), object)
     if owner is object or is_importable(owner):
         return reduced
-    make, terms, *rest = reduced
-    return (_make_without_hook, (owner, make, terms), *rest)
+    make, arguments, *rest = reduced
+    return (_make_without_hook, (owner, make, arguments), *rest)
 
 
-def _make_without_hook(owner: type, make: Callable[..., Any], terms: tuple[Any, ...]) -> Any:
+def _make_without_hook(owner: type, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     hook = vars(owner).get(_HOOK)
     if hook is None:  # the owner is not filled yet: it uses its own subclass
-        return make(*terms)
-    setattr(owner, _HOOK, classmethod(lambda kind, **terms: None))
+        return make(*arguments)
+    setattr(owner, _HOOK, classmethod(lambda kind, **options: None))
     try:
-        return make(*terms)
+        return make(*arguments)
     finally:
         setattr(owner, _HOOK, hook)
 
 
+# Own classes that were pickled by value; by id, as a metaclass may refuse comparison.
 _own: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
-"""Classes of this process that were pickled by value, by id: a metaclass may refuse to be compared"""
 
+# Classes that were made here by reading a pickle, by id.
 _read: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
-"""Classes that were made here by reading a pickle, by id"""
 
 
 def keeping_own(kind: type, reduced: Reduction) -> Reduction:
-    """The reduction of a class, which where it is read back leaves the class of that process as it is.
+    """Have a class that comes back to its own process stay as it is there.
 
-    cloudpickle gives that class all attributes anew that it had when it was pickled: a result would take back what the
-    user has set since, and replace caches and registries.
+    cloudpickle would set all attributes again that the class had when it was pickled: reading a
+    result would undo what the user has set since, and replace caches and registries.
     """
     if id(kind) not in _read:
         _own[id(kind)] = kind
-    make, terms, state, items, pairs, fill = reduced
-    return make, terms, (fill, state), items, pairs, _fill_class
+    make, arguments, state, items, pairs, fill = reduced
+    return make, arguments, (fill, state), items, pairs, _fill_class
 
 
-def _fill_class(kind: type, told: tuple[Callable[..., Any], Any]) -> None:
+def _fill_class(kind: type, filling: tuple[Callable[..., Any], Any]) -> None:
     if id(kind) in _own:
         return
     _read[id(kind)] = kind
-    fill, state = told
+    fill, state = filling
     fill(kind, state)
 
 
 def _weak_dictionary(item: Any) -> Reduction:
-    """With the entries that are alive; those that nothing else in the pickle holds vanish again."""
+    """A weak dictionary with its live entries; the reader drops those that nothing else holds."""
     return type(item), (), None, None, _pairs(item)
 
 
@@ -227,7 +265,7 @@ def _pairs(item: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _thread_local(item: Any) -> Reduction | None:
-    """Empty, as every thread but the one that filled it finds it."""
+    """A thread local, empty: every thread but the one that filled it finds it so."""
     return (type(item), ()) if full_name(type(item)) == "_thread._local" else None
 
 
@@ -240,8 +278,12 @@ def _new_type(item: Any) -> Reduction | None:
 
 
 def _stream(item: Any) -> Reduction | None:
-    """The standard streams are those of the worker; cloudpickle would copy the content of other open files."""
+    """A standard stream becomes that of the worker; another open file is refused.
+
+    cloudpickle would copy the content of other open files.
+    """
     for name in ("stdout", "stderr"):
+        # IPython and pytest replace the streams, and user code may hold either.
         if item is getattr(sys, name) or item is getattr(sys, f"__{name}__"):
             return getattr, (sys, name)
     if type(item) is io.TextIOWrapper:
@@ -253,6 +295,9 @@ def _library(item: Any) -> Reduction:
     raise pickle.PicklingError(f"a library that is loaded here is not loaded there: {item!r}")
 
 
+# full name of a class -> the reducer of its instances.
+#
+# By name, because most programs never import these modules.
 _REDUCERS: dict[str, Callable[[Any], Reduction | None]] = {
     "functools._lru_cache_wrapper": _cached_function,
     "functools.cached_property": _cached_property,
@@ -265,9 +310,9 @@ _REDUCERS: dict[str, Callable[[Any], Reduction | None]] = {
     "typing.NewType": _new_type,
     "ctypes.CDLL": _library,
 }
-"""full name of a class -> the reducer of its instances; names, because most programs never import these modules"""
 
-_known: weakref.WeakKeyDictionary[type, Callable[[Any], Reduction | None] | None] = (
+# type -> its reducer, for types already seen; weak, as cells define classes again and again.
+_reducers: weakref.WeakKeyDictionary[type, Callable[[Any], Reduction | None] | None] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -283,5 +328,5 @@ def _reducer_of(kind: type) -> Callable[[Any], Reduction | None] | None:
 
 
 def full_name(kind: type) -> str:
-    """The name with that of its module: 'sqlite3.Connection'."""
+    """Returns the name of a class with that of its module, such as 'sqlite3.Connection'."""
     return f"{kind.__module__}.{kind.__qualname__}"

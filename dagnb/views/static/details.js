@@ -1,6 +1,6 @@
-// What is told of a task, of a box of tasks, of a bar: beside the picture, in words.
+// The details of a task, of a box of tasks, of a bar: beside the picture, in words.
 
-const SAID = {
+const PHASE_WORDS = {
   queue: "waited for a worker", fetch: "inputs fetched", load: "inputs unpickled", run: "ran",
   dump: "result pickled", store: "result stored", commit: "committed",
 };
@@ -13,7 +13,7 @@ class Details {
     this.view = view;
   }
 
-  // chosen: {task} or {box} or {words}. Built again only if what it says changed.
+  // chosen: {task} or {box} or {words}. The page changes only if the details did: it keeps focus and selection.
   paint(chosen) {
     const made = document.createElement("div");
     if (chosen.words) put(made, "p", "", chosen.words);
@@ -46,32 +46,32 @@ class Details {
   }
 
   task(made, task) {
-    const { graph, story, icons } = this.view;
-    const row = story.rows.get(task);
-    this.title(made, graph.names[task], icons[story.states[task] || "W"].word);
+    const { graph, runState, icons } = this.view;
+    const row = runState.rows.get(task);
+    this.title(made, graph.names[task], icons[runState.states[task] || "W"].word);
     const list = put(made, "dl");
     const add = (name, text) => {
       put(list, "dt", "", name);
       put(list, "dd", "", text);
     };
     add("resources", graph.resources[task] || "default");
-    const now = story.states[task] === "X" && story.running[task];
+    const now = runState.states[task] === "X" && runState.running[task];
     if (now) {
       this.where(add, now[0]);
       add("began", `${secondsText(now[1] / 1e3)} after submission`);
     } else if (row) this.measured(add, row);
-    else if (story.n_left_out) put(made, "p", "text-dim", `not kept here: ${counted(story.n_left_out, "task")}, the fastest; run.trace has all`);
+    else if (runState.n_left_out) put(made, "p", "text-dim", "details are stored of failed and the slowest tasks only; run.trace has all");
     this.links(list, "needs", graph.upstream[task]);
     this.links(list, "needed by", graph.downstream(task));
     for (const error of this.view.errorsOf(task)) made.append(error.cloneNode(true));
-    const log = story.logs.get(task);
+    const log = runState.logs.get(task);
     if (!log) return;
     put(made, "h4", "", "output");
     mark(put(made, "pre", "output", log), { tabindex: 0, role: "region", "aria-label": `output of ${graph.names[task]}` });
   }
 
   where(add, worker) {
-    const start = this.view.story.starts[worker];
+    const start = this.view.runState.starts[worker];
     add("worker", `${worker || "none"}${start ? `, ${start[0]} start ${secondsText(start[1] / 1e3)}` : ""}`);
   }
 
@@ -82,7 +82,7 @@ class Details {
     PHASES.forEach((phase, i) => {
       const ms = row[ROW.phases + i];
       const size = { fetch: row[ROW.read], store: row[ROW.written] }[phase];
-      if (ms !== null) add(SAID[phase], secondsText(ms / 1e3) + (size ? `, ${bytesText(size)}` : ""));
+      if (ms !== null) add(PHASE_WORDS[phase], secondsText(ms / 1e3) + (size ? `, ${bytesText(size)}` : ""));
     });
     if (row[ROW.written]) add("result", bytesText(row[ROW.written]));
   }
@@ -107,8 +107,8 @@ class Details {
       this.task(made, box.tasks[0]);
       return;
     }
-    const { story, icons } = this.view;
-    const counts = tally(story, box.tasks);
+    const { runState, icons } = this.view;
+    const counts = tally(runState, box.tasks);
     this.title(made, `${box.label} × ${grouped(box.tasks.length)}`);
     const list = put(made, "dl");
     for (const state of PRESSING) {
@@ -119,27 +119,27 @@ class Details {
     const runs = box.tasks.map((task) => this.ran(task)).filter((ms) => ms !== null);
     if (runs.length) {
       const total = runs.reduce((sum, ms) => sum + ms, 0);
-      put(list, "dt", "", story.n_left_out ? `ran, ${grouped(runs.length)} kept here` : "ran");
-      put(list, "dd", "", `${secondsText(total / runs.length / 1e3)} on average, ${secondsText(Math.max(...runs) / 1e3)} at most`);
+      put(list, "dt", "", runState.n_left_out ? `durations (${grouped(runs.length)} of ${grouped(box.tasks.length)} stored)` : "durations");
+      put(list, "dd", "", `mean ${secondsText(total / runs.length / 1e3)}, max ${secondsText(Math.max(...runs) / 1e3)}`);
     }
     this.members(made, box.tasks);
   }
 
   ran(task) {
-    const row = this.view.story.rows.get(task);
+    const row = this.view.runState.rows.get(task);
     return row ? row[ROW.phases + PHASES.indexOf("run")] : null;
   }
 
-  // The tasks of a box by how much they want to be seen, the slowest first.
+  // The tasks of a box, the most pressing state first, then the slowest.
   members(made, tasks) {
-    const { story, icons } = this.view;
-    const rank = (task) => PRESSING.indexOf(story.states[task] || "W");
+    const { runState, icons } = this.view;
+    const rank = (task) => PRESSING.indexOf(runState.states[task] || "W");
     const order = [...tasks].sort((a, b) => rank(a) - rank(b) || (this.ran(b) ?? 0) - (this.ran(a) ?? 0) || a - b);
     const list = put(made, "ul");
     for (const task of order.slice(0, MAX_MEMBERS)) {
       const item = put(list, "li");
       this.link(item, task);
-      const [word, ms] = [icons[story.states[task] || "W"].word, this.ran(task)];
+      const [word, ms] = [icons[runState.states[task] || "W"].word, this.ran(task)];
       put(item, "span", `text-${word}`, ` ${word}`);
       if (ms !== null) put(item, "span", "text-dim", ` ${secondsText(ms / 1e3)}`);
     }

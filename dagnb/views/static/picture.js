@@ -21,9 +21,9 @@ class Picture {
     this.roving.refresh();
   }
 
-  paint(story, icons) {
-    for (const box of this.boxes.values()) box.paint(tally(story, box.tasks), icons);
-    this.paintCritical(story.drawn.critical || []);
+  paint(runState, icons) {
+    for (const box of this.boxes.values()) box.paint(tally(runState, box.tasks), icons);
+    this.paintCritical(runState.drawn.critical || []);
   }
 
   paintCritical(edges) {
@@ -83,13 +83,13 @@ class Box {
 
   paintBar(counts, total, icons) {
     for (const part of this.group.querySelectorAll("rect.part")) part.remove();
-    const at = (name) => Number(this.track.getAttribute(name));
-    let x = at("x");
+    const number = (name) => Number(this.track.getAttribute(name));
+    let x = number("x");
     for (const state of FILLED) {
       if (!counts[state]) continue;
-      const width = (at("width") * counts[state]) / total;
+      const width = (number("width") * counts[state]) / total;
       const part = document.createElementNS(SVG, "rect");
-      mark(part, { x, y: at("y"), height: at("height"), width, class: `part fill-${icons[state].word}` });
+      mark(part, { x, y: number("y"), height: number("height"), width, class: `part fill-${icons[state].word}` });
       this.group.append(part);
       x += width;
     }
@@ -101,21 +101,21 @@ class Timeline {
     this.panel = panel;
     this.view = view;
     this.roving = new Roving(panel, "[data-task],[data-say]", (bar) => this.open(bar));
-    panel.addEventListener("mouseover", (event) => this.tell(event.target.closest("[data-task],[data-say]")));
-    panel.addEventListener("focusin", (event) => this.tell(event.target.closest("[data-task],[data-say]")));
+    panel.addEventListener("mouseover", (event) => this.addTooltip(event.target.closest("[data-task],[data-say]")));
+    panel.addEventListener("focusin", (event) => this.addTooltip(event.target.closest("[data-task],[data-say]")));
   }
 
   // A new drawing; the focus stays on the bar of the same task.
   draw(markup) {
     const held = this.panel.contains(document.activeElement) ? document.activeElement : null;
     const bars = () => [...this.panel.querySelectorAll(this.roving.selector)];
-    const at = bars().indexOf(held);
+    const position = bars().indexOf(held);
     this.panel.replaceChildren(parsed(markup, "image/svg+xml"));
     this.adopt();
     if (!held) return;
     const kind = held.parentNode.dataset.kind;
     const same = held.dataset.task && this.panel.querySelector(`[data-kind="${CSS.escape(kind)}"] [data-task="${held.dataset.task}"]`);
-    const next = same || bars().at(Math.min(at, bars().length - 1));
+    const next = same || bars().at(Math.min(position, bars().length - 1));
     if (next) this.roving.focus(next);
   }
 
@@ -130,14 +130,15 @@ class Timeline {
 
   words(bar) {
     if (bar.dataset.say) return bar.dataset.say;
-    const { graph, story } = this.view;
-    const [task, kind] = [Number(bar.dataset.task), bar.parentNode.dataset.kind.split(" ")[0]];
-    const row = story.rows.get(task);
+    const { graph, runState } = this.view;
+    const [task, { kind }] = [Number(bar.dataset.task), bar.parentNode.dataset];
+    const row = runState.rows.get(task);
     const ms = row && row[ROW.attempt] === 1 ? row[ROW.phases + PHASES.indexOf(kind)] : null; // a row is of the last attempt
     return `${graph ? graph.names[task] : ""} ${kind}${ms === null || ms === undefined ? "" : `: ${secondsText(ms / 1e3)}`}`;
   }
 
-  tell(bar) {
+  // Made when it is needed: thousands of bars would have thousands of tooltips.
+  addTooltip(bar) {
     if (bar && !bar.querySelector("title")) bar.append(Object.assign(document.createElementNS(SVG, "title"), { textContent: this.words(bar) }));
   }
 
@@ -191,7 +192,7 @@ class Roving {
     event.preventDefault();
   }
 
-  // The nearest whose middle lies that way; what is off the line counts double.
+  // Moves to the nearest element in a direction; a distance across counts double.
   move(here, dx, dy) {
     const middle = (element) => {
       const place = element.getBoundingClientRect();

@@ -1,17 +1,17 @@
-// The view of one run: header, tabs, panels, details. Live it is given messages; in a page that stays, all at once.
+// The view of one run: header, tabs, panels, details. Live it gets messages; in a page that stays, all at once.
 
 const RUN_LOOKS = { ok: "done", failed: "failed", deadline: "failed", cancelled: "cancelled", running: "running" };
 const TABS = ["Graph", "Timeline", "Errors", "Functions"];
 const SURE_MS = 4000; // how long the second press may take
-const PATIENCE_MS = 2500; // after that, a kernel that did not hear is busy
-const SILENT_MS = 6000; // a kernel says something every second; after that, it is gone or something blocks it
+const PATIENCE_MS = 2500; // after that, a kernel that did not answer is busy
+const SILENT_MS = 6000; // a kernel sends something every second; after that, it is gone or something blocks it
 const OPENED = (window.dagnbOpened ??= new Map()); // run -> what its view last showed: the page that stays goes on there
 let nViews = 0;
 
 class View {
-  // story, icons: as told. still: the section of a page that stays, whose parts are taken over. send: to the kernel.
-  constructor(el, run, story, icons, { still, send } = {}) {
-    Object.assign(this, { run, story, icons, send, chosen: null, errors: new Map(), key: `dagnb-${Date.now().toString(36)}-${nViews++}` });
+  // still: the section of a page that stays, whose parts are taken over. send: sends a message to the kernel.
+  constructor(el, run, runState, icons, { still, send } = {}) {
+    Object.assign(this, { run, runState, icons, send, chosen: null, errors: new Map(), key: `dagnb-${Date.now().toString(36)}-${nViews++}` });
     this.root = still || put(el, "section", "dagnb dagnb-view");
     mark(this.root, { "aria-label": "run", "data-lm-suppress-shortcuts": true, "data-live": Boolean(send) });
     const old = Object.fromEntries(["graph", "lanes", "errors"].map((name) => [name, still?.querySelector(`:scope > .${name}`)]));
@@ -75,8 +75,8 @@ class View {
   }
 
   // The graph: names and edges, and the drawing unless the page has it already.
-  setGraph(told, svg, missing) {
-    this.graph = new Graph(told);
+  setGraph(data, svg, missing) {
+    this.graph = new Graph(data);
     if (svg) this.panels.Graph.replaceChildren(parsed(svg, "image/svg+xml"));
     else if (missing) put(this.panels.Graph, "p", "text-dim", missing);
     this.picture.adopt();
@@ -95,8 +95,8 @@ class View {
   }
 
   tabKey(event) {
-    const at = TABS.indexOf(this.shown);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1 + TABS.length, Home: 0, End: TABS.length - 1 }[event.key];
+    const shown = TABS.indexOf(this.shown);
+    const to = { ArrowRight: shown + 1, ArrowLeft: shown - 1 + TABS.length, Home: 0, End: TABS.length - 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
     this.show(TABS[to % TABS.length]);
@@ -141,7 +141,7 @@ class View {
     this.cancel.textContent = "cancelling";
     this.cancel.disabled = true;
     setTimeout(() => {
-      if (this.story.state !== "running") return;
+      if (this.runState.state !== "running") return;
       Object.assign(this.cancel, { textContent: "cancel", disabled: false });
       say(this.hint, "Not cancelled yet: the kernel is busy with a cell, or the store is away. Interrupt the cell to cancel now, or try again.");
     }, PATIENCE_MS);
@@ -157,49 +157,49 @@ class View {
   }
 
   paint() {
-    const { story, graph } = this;
+    const { runState, graph } = this;
     if (!graph) return;
-    const counts = tally(story, graph.all);
+    const counts = tally(runState, graph.all);
     this.paintHead(counts, graph.names.length);
     this.paintErrors();
-    if (this.shown === "Graph") this.picture.paint(story, this.icons);
+    if (this.shown === "Graph") this.picture.paint(runState, this.icons);
     if (this.shown === "Timeline") this.paintLanes();
     if (this.shown === "Functions") this.paintFunctions();
     if (this.chosen) this.details.paint(this.chosen);
   }
 
   paintHead(counts, total) {
-    const { story } = this;
-    const isRunning = story.state === "running";
+    const { runState } = this;
+    const isRunning = runState.state === "running";
     say(this.title, this.name || "");
-    say(this.state, (story.state || "starting") + (story.reason ? ` (${story.reason})` : ""));
-    this.state.className = `state text-${RUN_LOOKS[story.state] || "dim"}`;
+    say(this.state, (runState.state || "starting") + (runState.reason ? ` (${runState.reason})` : ""));
+    this.state.className = `state text-${RUN_LOOKS[runState.state] || "dim"}`;
     say(this.count, `${grouped(counts.D || 0)} of ${counted(total, "task")}`);
-    say(this.workers, story.workers || !isRunning ? counted(story.workers, "worker") : "no worker yet");
+    say(this.workers, runState.workers || !isRunning ? counted(runState.workers, "worker") : "no worker yet");
     say(this.failed, counts.F ? `${grouped(counts.F)} failed` : "");
     this.paintTime();
     for (const [state, segment] of this.segments) segment.style.width = `${(100 * (counts[state] || 0)) / (total || 1)}%`;
     mark(this.bar, { "aria-valuemax": total, "aria-valuenow": counts.D || 0 });
     if (this.cancel) this.cancel.hidden = !isRunning;
-    say(this.badge, story.n_errors ? ` ${grouped(story.n_errors)}` : "");
+    say(this.badge, runState.n_errors ? ` ${grouped(runState.n_errors)}` : "");
     if (!isRunning && this.hint.textContent) say(this.hint, "");
   }
 
-  // Between two messages the time goes on here.
+  // The time goes on between two messages.
   paintTime() {
-    const { story } = this;
-    const since = story.state === "running" && this.send ? Math.min(2, (performance.now() - story.heard) / 1e3) : 0;
-    say(this.left, story.state === "running" && this.send ? leftText(story.left, since) : "");
-    say(this.elapsed, story.serial ? secondsText(story.elapsed_s + since) : "");
+    const { runState } = this;
+    const since = runState.state === "running" && this.send ? Math.min(2, (performance.now() - runState.heard) / 1e3) : 0;
+    say(this.left, runState.state === "running" && this.send ? leftText(runState.left, since) : "");
+    say(this.elapsed, runState.serial ? secondsText(runState.elapsed_s + since) : "");
     this.paintSilence();
   }
 
-  // A kernel that ended cannot say so: its silence is told instead, until it speaks again.
+  // A kernel that ended cannot say so. The view says that there is no news, until there is.
   paintSilence() {
-    const { story } = this;
-    const isSilent = Boolean(this.send) && story.state === "running" && performance.now() - story.heard > SILENT_MS;
+    const { runState } = this;
+    const isSilent = Boolean(this.send) && runState.state === "running" && performance.now() - runState.heard > SILENT_MS;
     if (isSilent && !this.wasSilent) {
-      const since = new Date(Date.now() - (performance.now() - story.heard)).toLocaleTimeString();
+      const since = new Date(Date.now() - (performance.now() - runState.heard)).toLocaleTimeString();
       const { attach } = this.graph ?? {};
       const cure = attach ? `The run goes on without it. To see it again, in a new cell: ${attach}` : "If it ended, so did the run.";
       say(this.hint, `No news from the kernel since ${since}: it was restarted or shut down, or something keeps it busy. ${cure}`);
@@ -209,7 +209,7 @@ class View {
   }
 
   paintLanes() {
-    const { lanes } = this.story.drawn;
+    const { lanes } = this.runState.drawn;
     if (lanes && lanes !== this.lanes) {
       this.lanes = lanes;
       this.timeline.draw(lanes);
@@ -217,9 +217,9 @@ class View {
   }
 
   paintErrors() {
-    const { story } = this;
+    const { runState } = this;
     const panel = this.panels.Errors;
-    for (const error of story.errors) {
+    for (const error of runState.errors) {
       const key = `${error.task}:${error.attempt}`;
       if (this.errors.has(key)) continue;
       const element = error.html ? parsed(error.html, "text/html") : this.stillErrors[this.errors.size];
@@ -230,26 +230,26 @@ class View {
       panel.append(element);
     }
     if (!this.errorsTitle) this.errorsTitle = panel.insertBefore(document.createElement("p"), panel.firstChild);
-    const more = story.n_errors - story.errors.length;
-    say(this.errorsTitle, story.n_errors ? `${counted(story.n_errors, "failed attempt")}${more > 0 ? `, ${grouped(story.errors.length)} of them here` : ""}` : "No errors.");
+    const more = runState.n_errors - runState.errors.length;
+    say(this.errorsTitle, runState.n_errors ? `${counted(runState.n_errors, "failed attempt")}${more > 0 ? `, ${grouped(runState.errors.length)} of them here` : ""}` : "No errors.");
   }
 
-  // A row a function; the words of it for whoever sees no picture.
+  // A row a function: the run in words, for readers who see no picture.
   paintFunctions() {
-    const { story, graph } = this;
+    const { runState, graph } = this;
     const rows = graph.functions.map((name) => ({ name, n: 0, runs: 0, total: 0, most: 0, counts: {} }));
     graph.all.forEach((task) => {
       const row = rows[graph.function_of[task]];
-      const state = story.states[task] || "W";
+      const state = runState.states[task] || "W";
       const ms = this.details.ran(task);
       row.n += 1;
       row.counts[state] = (row.counts[state] || 0) + 1;
       if (ms !== null) Object.assign(row, { runs: row.runs + 1, total: row.total + ms, most: Math.max(row.most, ms) });
     });
-    (story.totals ?? []).forEach(([runs, total, most], i) => Object.assign(rows[i], { runs, total, most }));
+    (runState.totals ?? []).forEach(([runs, total, most], i) => Object.assign(rows[i], { runs, total, most }));
     const made = document.createElement("table");
     const head = put(put(made, "thead"), "tr");
-    for (const name of ["function", "tasks", "done", "failed", "ran together", "on average", "at most"]) mark(put(head, "th", name === "function" ? "" : "right", name), { scope: "col" });
+    for (const name of ["function", "tasks", "done", "failed", "total", "mean", "max"]) mark(put(head, "th", name === "function" ? "" : "right", name), { scope: "col" });
     const body = put(made, "tbody");
     for (const { name, n, runs, total, most, counts } of rows) {
       const row = put(body, "tr");
@@ -267,12 +267,12 @@ function mountAll() {
   for (const root of document.querySelectorAll(".dagnb-view:not([data-lm-suppress-shortcuts])")) {
     const data = root.querySelector(":scope > script[type='application/json']");
     if (!data) continue;
-    const told = JSON.parse(data.textContent);
-    const story = blankStory();
-    take(story, told, true);
-    const view = new View(null, told.run, story, told.icons, { still: root });
-    view.name = told.title;
-    view.setGraph(told.graph);
+    const message = JSON.parse(data.textContent);
+    const runState = blankRunState();
+    take(runState, message, true);
+    const view = new View(null, message.run, runState, message.icons, { still: root });
+    view.name = message.title;
+    view.setGraph(message.graph);
     view.paint();
   }
 }

@@ -60,6 +60,6 @@ function eachOf(ranges, take) {
 }
 
 function parsed(markup, type) {
-  const found = new DOMParser().parseFromString(markup, type);
-  return document.importNode(type === "text/html" ? found.body.firstElementChild : found.documentElement, true);
+  const parsedDocument = new DOMParser().parseFromString(markup, type);
+  return document.importNode(type === "text/html" ? parsedDocument.body.firstElementChild : parsedDocument.documentElement, true);
 }

@@ -1,22 +1,22 @@
-// The view as a widget: the kernel sends what changed. It stands in the places of its run, wherever in the page they are.
+// The view as a widget: the kernel sends what changed. It fills the placeholders of its run, wherever in the page they are.
 
-const LIVE = (window.dagnbLive ??= new Map()); // run -> Live; a place looks here when it is shown after the widget
+const LIVE = (window.dagnbLive ??= new Map()); // run -> Live; a placeholder that is shown after the widget looks here
 const CLOCK_MS = 200;
 
-// All that a page knows of one run: one story, its views, and the model that it comes from.
+// One run in this page: its state, its views, and the widget's model, from which messages come.
 class Live {
   constructor(run) {
-    Object.assign(this, { run, source: "", model: null, story: blankStory(), views: new Set(), filled: new WeakSet() });
-    setInterval(() => this.story.state === "running" && this.views.forEach((view) => view.paintTime()), CLOCK_MS);
+    Object.assign(this, { run, source: "", model: null, runState: blankRunState(), views: new Set(), filled: new WeakSet() });
+    setInterval(() => this.runState.state === "running" && this.views.forEach((view) => view.paintTime()), CLOCK_MS);
   }
 
-  // Takes another model for the source of news: a kernel opens one anew for pages that came later.
+  // Goes on with another model: a kernel opens one anew for pages that were opened later.
   adopt(model) {
     this.model = model;
     // Another kernel counts its messages from 1.
-    if (this.source !== model.get("source")) Object.assign(this.story, blankStory(), { heard: this.story.heard });
+    if (this.source !== model.get("source")) Object.assign(this.runState, blankRunState(), { heard: this.runState.heard });
     this.source = model.get("source");
-    this.hear(model, model.get("told"), true);
+    this.receive(model, model.get("checkpoint"), true);
     this.learn(model);
   }
 
@@ -29,12 +29,12 @@ class Live {
     this.fill();
   }
 
-  hear(model, message, isWhole) {
+  receive(model, message, isWhole) {
     if (model !== this.model) {
-      if (performance.now() - this.story.heard > SILENT_MS) this.adopt(model);
+      if (performance.now() - this.runState.heard > SILENT_MS) this.adopt(model);
       return;
     }
-    if (take(this.story, message, isWhole)) this.views.forEach((view) => view.ask());
+    if (take(this.runState, message, isWhole)) this.views.forEach((view) => view.ask());
     this.fill();
   }
 
@@ -45,20 +45,20 @@ class Live {
   }
 
   show(el) {
-    const view = new View(el, this.run, this.story, this.icons, { send: (message) => this.model.send(message) });
+    const view = new View(el, this.run, this.runState, this.icons, { send: (message) => this.model.send(message) });
     this.views.add(view);
     this.introduce(view);
     return view;
   }
 
-  // Puts views into places that have none yet; until there is a graph they keep their own words.
+  // Puts views into placeholders that have none yet; until there is a graph they keep their own words.
   fill() {
     if (!this.graph?.names) return;
-    for (const place of document.querySelectorAll("[data-dagnb-run]")) {
-      if (place.dataset.dagnbRun !== this.run || this.filled.has(place)) continue;
-      this.filled.add(place);
-      place.replaceChildren();
-      this.show(place);
+    for (const placeholder of document.querySelectorAll("[data-dagnb-run]")) {
+      if (placeholder.dataset.dagnbRun !== this.run || this.filled.has(placeholder)) continue;
+      this.filled.add(placeholder);
+      placeholder.replaceChildren();
+      this.show(placeholder);
     }
   }
 }
@@ -73,8 +73,8 @@ export default {
   initialize({ model }) {
     const live = liveOf(model);
     live.adopt(model);
-    model.on("msg:custom", (message) => live.hear(model, message, false));
-    model.on("change:told", () => live.hear(model, model.get("told"), true));
+    model.on("msg:custom", (message) => live.receive(model, message, false));
+    model.on("change:checkpoint", () => live.receive(model, model.get("checkpoint"), true));
     model.on("change:graph", () => live.learn(model));
   },
   // For front ends where the output is the widget itself.

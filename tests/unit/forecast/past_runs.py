@@ -1,4 +1,7 @@
-"""Past runs for histories: a plan played in virtual time at real prices, told as the submission tells it."""
+"""Past runs for histories.
+
+A plan played in virtual time at real prices, described as its submission does.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +35,9 @@ def floating(dag: Dag) -> Plan:
 
 
 def description_of(
-    plan: Plan, *, codes: Sequence[str] = (), keys: Sequence[str] = (), **told: Any
+    plan: Plan, *, codes: Sequence[str] = (), keys: Sequence[str] = (), **fields: Any
 ) -> RunDescription:
-    """What a submission of this plan says."""
+    """Returns the description that a submission of this plan stores."""
     codes, keys = codes or codes_of(plan.dag), keys or lineage(plan.dag)
     kinds = sorted(set(codes))
     calls = [plan.dag.calls[step.task] for step in plan.steps]
@@ -51,7 +54,7 @@ def description_of(
         "workers": [step.worker for step in plan.steps],
         "priorities": [step.priority for step in plan.steps],
         "platform": "here",
-        **told,
+        **fields,
     }
     return RunDescription.read(json.dumps(meta))
 
@@ -66,16 +69,16 @@ def lived(plan: Plan, costs: Costs, pool: Pool, at: float = 1e9) -> Trace:
 
 
 def remember(
-    history: History, run: str, plan: Plan, costs: Costs, pool: Pool, **told: Any
+    history: History, run: str, plan: Plan, costs: Costs, pool: Pool, **fields: Any
 ) -> Trace:
     """A run at these prices, kept; returns its trace."""
     trace = lived(plan, costs, pool)
-    assert history.record(run, description_of(plan, **told), RunState.OK, trace)
+    assert history.record(run, description_of(plan, **fields), RunState.OK, trace)
     return trace
 
 
 def on_a_day(costs: Costs, n_tasks: int, source: random.Random, shared: float, own: float) -> Costs:
-    """Run times of a machine that is slow or quick as a whole, and of tasks that differ by themselves."""
+    """Run times of a machine that is slow or quick as a whole, and of tasks that differ."""
     day = math.exp(source.gauss(0, shared))
     run_s = {
         task: costs.run(task) * day * math.exp(source.gauss(0, own)) for task in range(n_tasks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ import pytest
 
 from dagnb.errors import PlanError
 from dagnb.forecast.compare import Comparison, PlannerResult, compare_plans
-from dagnb.graph.node import verbs
+from dagnb.graph import client_hook
 from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Planner, Pool, Problem
@@ -96,13 +96,13 @@ def line(found: Comparison, planner: str) -> PlannerResult:
 
 
 def test_the_shortest_plan_comes_first_and_those_without_one_last() -> None:
-    found = join()
+    comparison = join()
 
-    assert [line.planner for line in found.lines] == ["apart", "together", "unable"]
-    assert found.best is found.lines[0]
+    assert [line.planner for line in comparison.lines] == ["apart", "together", "unable"]
+    assert comparison.best is comparison.lines[0]
 
 
-def test_a_line_tells_makespan_cost_and_bytes_of_the_simulated_run() -> None:
+def test_a_line_has_makespan_cost_and_bytes_of_the_simulated_run() -> None:
     together, apart = line(join(), "together"), line(join(), "apart")
 
     assert together.forecast is not None
@@ -126,17 +126,17 @@ def test_the_bytes_of_a_line_are_those_of_its_trace_small_values_too() -> None:
     costs = SECOND.with_(output_bytes=dict.fromkeys(range(3), 10))
     problem = Problem(dag=graphs.fan_in(2), costs=costs, pool=Pool(cap=3, eager=False))
 
-    found = line(compare_plans(problem, PLANNERS, "a join", ticking()), "apart")
+    comparison = line(compare_plans(problem, PLANNERS, "a join", ticking()), "apart")
 
-    assert found.outlook is not None
-    assert found.moved_bytes == found.outlook.trace.moved_bytes() == 30
+    assert comparison.plan_forecast is not None
+    assert comparison.moved_bytes == comparison.plan_forecast.trace.moved_bytes() == 30
 
 
 def test_the_gap_is_to_the_bound_that_no_plan_beats() -> None:
-    found = join()
+    comparison = join()
 
-    assert line(found, "apart").gap == pytest.approx(0.0, abs=1e-9)
-    assert line(found, "together").gap == pytest.approx(0.2)
+    assert line(comparison, "apart").gap == pytest.approx(0.0, abs=1e-9)
+    assert line(comparison, "together").gap == pytest.approx(0.2)
 
 
 def test_planning_time_is_what_passes_on_the_clock_while_a_planner_plans() -> None:
@@ -144,44 +144,49 @@ def test_planning_time_is_what_passes_on_the_clock_while_a_planner_plans() -> No
 
 
 def test_a_planner_that_finds_nothing_becomes_a_line_with_its_problem() -> None:
-    found = line(join(), "unable")
+    comparison = line(join(), "unable")
 
-    assert found.problem == "there are too many tasks. Take fewer."
-    assert (found.plan, found.outlook, found.forecast, found.outcome) == (None, None, None, None)
+    assert comparison.problem == "there are too many tasks. Take fewer."
+    assert (comparison.plan, comparison.plan_forecast, comparison.forecast, comparison.outcome) == (
+        None,
+        None,
+        None,
+        None,
+    )
 
 
 def test_a_plan_that_does_not_fit_becomes_a_line_with_its_problem() -> None:
-    found = line(join(wrong=Wrong()), "wrong")
+    comparison = line(join(wrong=Wrong()), "wrong")
 
-    assert "the plan of 'wrong' does not fit its graph" in found.problem
-    assert found.plan is None
+    assert "the plan of 'wrong' does not fit its graph" in comparison.problem
+    assert comparison.plan is None
 
 
-def test_nobody_is_best_where_nobody_found_a_plan() -> None:
+def test_no_planner_is_best_where_none_found_a_plan() -> None:
     assert join(unable=Unable()).best is None
     assert Comparison("nothing", ()).best is None
 
 
-def test_plans_keep_the_problem_so_that_their_pictures_tell_times() -> None:
-    found = join()
+def test_plans_keep_the_problem_so_that_their_pictures_have_times() -> None:
+    comparison = join()
 
-    assert found.best is not None
-    assert found.best.plan is not None
-    assert found.best.plan.problem is not None
-    assert found.best.outlook is not None
-    assert found.best.outlook.trace.makespan_s == pytest.approx(5.0)
+    assert comparison.best is not None
+    assert comparison.best.plan is not None
+    assert comparison.best.plan.problem is not None
+    assert comparison.best.plan_forecast is not None
+    assert comparison.best.plan_forecast.trace.makespan_s == pytest.approx(5.0)
 
 
 def test_planners_keep_the_label_they_were_given_here() -> None:
-    found = join(mine=Together(), yours=Apart())
+    comparison = join(mine=Together(), yours=Apart())
 
-    assert [line.planner for line in found.lines] == ["yours", "mine"]
+    assert [line.planner for line in comparison.lines] == ["yours", "mine"]
 
 
 def test_equal_plans_stand_in_the_order_of_their_names() -> None:
-    found = join(b=Together(), a=Together())
+    comparison = join(b=Together(), a=Together())
 
-    assert [line.planner for line in found.lines] == ["a", "b"]
+    assert [line.planner for line in comparison.lines] == ["a", "b"]
 
 
 def test_the_text_is_an_aligned_table_and_the_problems_below() -> None:
@@ -195,15 +200,16 @@ def test_the_text_is_an_aligned_table_and_the_problems_below() -> None:
     ]
 
 
-def test_it_shows_its_table_where_nobody_can_draw_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(verbs, "show", raising=False)
-    found = join()
+def test_it_shows_its_table_where_nothing_can_draw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_hook, "_client", None)
+    comparison = join()
 
-    assert found._repr_mimebundle_() == {"text/plain": str(found)}
+    assert comparison._repr_mimebundle_() == {"text/plain": str(comparison)}
 
 
-def test_it_shows_the_picture_of_whoever_can_draw_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_shows_the_picture_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = {"text/html": "<table></table>", "text/plain": "a table"}
-    monkeypatch.setitem(verbs, "show", lambda thing: drawn)
+    drawing = replace(client_hook.client(), show=lambda thing: drawn)
+    monkeypatch.setattr(client_hook, "_client", drawing)
 
     assert join()._repr_mimebundle_() == drawn

@@ -1,4 +1,4 @@
-"""Expected costs: what runs taught, told call by call, and how far it may be off."""
+"""Expected costs: learnt from runs, call by call, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -65,21 +65,21 @@ def knowledge(tmp_path: Path) -> Knowledge:
 def test_nothing_known_gives_wide_defaults(knowledge: Knowledge) -> None:
     dag = workflow(0.2, 5.0)
 
-    found = expected_costs(dag, knowledge, "here")
+    costs = expected_costs(dag, knowledge, "here")
 
-    assert set(found.basis.values()) == {"unknown"}
-    assert known_share(found, 3) == 0.0
-    assert found.doubt.of(0) == pytest.approx(1.5)
-    assert found.doubt.batch == 0.0
-    assert (found.fetch, found.cold) == (Costs.fetch, Costs.cold)
+    assert {basis.text for basis in costs.basis.values()} == {"unknown"}
+    assert known_share(costs, 3) == 0.0
+    assert costs.uncertainty.of(0) == pytest.approx(1.5)
+    assert costs.uncertainty.batch == 0.0
+    assert (costs.fetch, costs.cold) == (Costs.fetch, Costs.cold)
 
 
 def test_hints_of_the_decorator_are_prices(knowledge: Knowledge) -> None:
-    found = expected_costs(Dag.of(said(1)), knowledge, "here")
+    costs = expected_costs(Dag.of(said(1)), knowledge, "here")
 
-    assert found.run(0) == pytest.approx(3.0)
-    assert found.output(0) == 7
-    assert known_share(found, 1) == 1.0
+    assert costs.run(0) == pytest.approx(3.0)
+    assert costs.output(0) == 7
+    assert known_share(costs, 1) == 1.0
 
 
 def test_one_run_teaches_every_call_its_own_time_and_size(knowledge: Knowledge) -> None:
@@ -87,55 +87,55 @@ def test_one_run_teaches_every_call_its_own_time_and_size(knowledge: Knowledge) 
     day = on_a_day(real(dag), len(dag), random.Random(1), 0.0, 0.03)
     remember(knowledge.history, "r1", floating(dag), day, POOL)
 
-    found = expected_costs(workflow(0.2, 0.5, 5.0), knowledge, "here")
+    costs = expected_costs(workflow(0.2, 0.5, 5.0), knowledge, "here")
     other = expected_costs(workflow(5.0, 0.2), knowledge, "here")
 
-    assert [found.run(i) for i in range(4)] == pytest.approx([0.2, 0.5, 5.0, 0.3], rel=0.08)
-    assert [found.output(i) for i in range(4)] == [1200, 1500, 6000, 1300]
-    assert [other.run(i) for i in range(2)] == [found.run(2), found.run(0)]
-    assert set(found.basis.values()) == {"1 equal call"}
-    assert known_share(found, 4) == 1.0
-    assert max(found.doubt.run.values()) <= 0.1
-    assert found.doubt.batch == pytest.approx(0.15)
+    assert [costs.run(i) for i in range(4)] == pytest.approx([0.2, 0.5, 5.0, 0.3], rel=0.08)
+    assert [costs.output(i) for i in range(4)] == [1200, 1500, 6000, 1300]
+    assert [other.run(i) for i in range(2)] == [costs.run(2), costs.run(0)]
+    assert {basis.text for basis in costs.basis.values()} == {"1 equal call"}
+    assert known_share(costs, 4) == 1.0
+    assert max(costs.uncertainty.run.values()) <= 0.1
+    assert costs.uncertainty.batch == pytest.approx(0.15)
 
 
-def test_new_arguments_fall_back_on_sizes_with_more_doubt(knowledge: Knowledge) -> None:
+def test_new_arguments_fall_back_on_sizes_with_more_uncertainty(knowledge: Knowledge) -> None:
     dag = workflow(0.2, 0.5, 5.0)
     for i in range(5):
         remember(knowledge.history, f"r{i}", floating(dag), real(dag), POOL)
 
-    found = expected_costs(workflow(0.7, 0.5), knowledge, "here")
+    costs = expected_costs(workflow(0.7, 0.5), knowledge, "here")
 
-    assert "samples" in found.basis[0]
-    assert found.run(0) == pytest.approx(0.5)  # the middle one
-    assert found.basis[1] == "4 equal calls"
-    assert found.doubt.of(0) > 5 * found.doubt.of(1)
+    assert "samples" in costs.basis[0].text
+    assert costs.run(0) == pytest.approx(0.5)  # the middle one
+    assert costs.basis[1].text == "4 equal calls"
+    assert costs.uncertainty.of(0) > 5 * costs.uncertainty.of(1)
 
 
-def test_pickling_is_told_by_call_too(knowledge: Knowledge) -> None:
+def test_pickling_is_predicted_by_call_too(knowledge: Knowledge) -> None:
     dag = workflow(0.2, 5.0)
     slow = real(dag).with_(known_s={(0, "dump"): 0.4, (1, "dump"): 0.01, (2, "load"): 0.7})
     remember(knowledge.history, "r1", floating(dag), slow, POOL)
 
-    found = expected_costs(dag, knowledge, "here")
+    costs = expected_costs(dag, knowledge, "here")
 
-    assert found.dumping(0) == pytest.approx(0.4)
-    assert found.dumping(1) == pytest.approx(0.01)
-    assert found.loading(2, 10) == pytest.approx(0.7)
+    assert costs.dumping(0) == pytest.approx(0.4)
+    assert costs.dumping(1) == pytest.approx(0.01)
+    assert costs.loading(2, 10) == pytest.approx(0.7)
 
 
-def test_a_dag_without_nodes_is_told_its_codes_and_keys(knowledge: Knowledge) -> None:
+def test_a_dag_without_nodes_is_given_its_codes_and_keys(knowledge: Knowledge) -> None:
     dag = workflow(0.2, 5.0)
     remember(knowledge.history, "r1", floating(dag), real(dag), POOL)
 
     bare = Dag(dag.calls, dag.sinks)
-    found = expected_costs(bare, knowledge, "here", codes_of(dag), lineage(dag))
+    costs = expected_costs(bare, knowledge, "here", codes_of(dag), lineage(dag))
 
-    assert [found.run(i) for i in range(3)] == pytest.approx([0.2, 5.0, 0.3])
-    assert set(found.basis.values()) == {"1 equal call"}
+    assert [costs.run(i) for i in range(3)] == pytest.approx([0.2, 5.0, 0.3])
+    assert {basis.text for basis in costs.basis.values()} == {"1 equal call"}
 
 
-def test_changed_code_is_doubted_more(knowledge: Knowledge) -> None:
+def test_changed_code_is_more_uncertain(knowledge: Knowledge) -> None:
     dag = workflow(0.2, 5.0)
     for i in range(5):
         remember(knowledge.history, f"r{i}", floating(dag), real(dag), POOL)
@@ -144,11 +144,11 @@ def test_changed_code_is_doubted_more(knowledge: Knowledge) -> None:
     changed = expected_costs(dag, knowledge, "here", ["new"] * 3)
 
     assert changed.run(1) == kept.run(1)
-    assert changed.doubt.of(1) > kept.doubt.of(1) + 0.3
-    assert changed.basis[1].endswith("of earlier code")
+    assert changed.uncertainty.of(1) > kept.uncertainty.of(1) + 0.3
+    assert changed.basis[1].text.endswith("of earlier code")
 
 
-def test_what_a_machine_does_to_all_functions_is_one_doubt(knowledge: Knowledge) -> None:
+def test_what_a_machine_does_to_all_functions_is_one_uncertainty(knowledge: Knowledge) -> None:
     dag, source = workflow(0.2, 0.5, 1.0, 2.0), random.Random(2)
     for i in range(30):
         remember(
@@ -159,28 +159,31 @@ def test_what_a_machine_does_to_all_functions_is_one_doubt(knowledge: Knowledge)
             POOL,
         )
 
-    doubt = expected_costs(dag, knowledge, "here").doubt
+    doubt = expected_costs(dag, knowledge, "here").uncertainty
 
     assert doubt.batch == pytest.approx(0.33, abs=0.08)
     assert all(
         doubt.of(i) == pytest.approx(0.06, abs=0.03) for i in range(4)
-    )  # of merge there is one a run: nothing tells
+    )  # of merge there is one a run: nothing says more
 
 
 def test_bands_hold_eight_of_ten_makespans_on_a_machine_of_slow_and_quick_days(
     knowledge: Knowledge, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """200 runs one after the other, each foretold from those before it; 0.2 is the machine's, 0.05 each task's."""
+    """200 runs one after the other, each predicted from those before it.
+
+    0.2 is the machine's, 0.05 each task's.
+    """
     dag, source = workflow(0.2, 0.5, 0.9, 1.4, 2.0, 0.1), random.Random(1)
     plan, inside, below = floating(dag), 0, 0
     for i in range(200):
         expected = expected_costs(dag, knowledge, "here")
-        told = forecast(plan, expected, POOL)
+        predicted = forecast(plan, expected, POOL)
         trace = remember(
             knowledge.history, f"r{i}", plan, on_a_day(real(dag), len(dag), source, 0.2, 0.05), POOL
         )
-        inside += told.covers(trace.makespan_s)
-        below += trace.makespan_s <= told.p50_s
+        inside += predicted.covers(trace.makespan_s)
+        below += trace.makespan_s <= predicted.p50_s
 
     with capsys.disabled():
         print(f" {inside / 2:.1f} % inside, {below / 2:.1f} % below the median")  # noqa: T201  # a figure to watch

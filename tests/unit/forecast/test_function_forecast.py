@@ -1,7 +1,8 @@
-"""What is known of a function: by resources, with its relation, its doubt and what it rests on."""
+"""The forecast of a function: by resources, with its relation, uncertainty and basis."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ import pytest
 from dagnb.errors import UnknownNameError
 from dagnb.forecast.function_forecast import CURVE, FunctionForecast, function_forecast, relation
 from dagnb.forecast.knowledge import Knowledge
-from dagnb.graph.node import verbs
+from dagnb.graph import client_hook
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.resources import DEFAULT, Resources
+from dagnb.planning.basis import Basis
 from dagnb.planning.costs import Costs
 from dagnb.planning.planner import Pool
 from dagnb.prediction.estimate import Estimate, normal
+from dagnb.prediction.experts import EXPERTS
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.run_history.history import History
@@ -26,7 +29,10 @@ ARGUMENTS = 1_000
 
 @pytest.fixture
 def taught(tmp_path: Path) -> Knowledge:
-    """`resize` in two runs: three times as usual and once with more memory, on 1000 bytes, giving 200."""
+    """`resize` in two runs.
+
+    Three times as usual and once with more memory, on 1000 bytes, giving 200.
+    """
     history = History(tmp_path / "history.sqlite")
     record(history, "old", run_s=2.0, codes=("first",))
     record(history, "new", run_s=2.0, codes=("second",))
@@ -57,16 +63,16 @@ def record(history: History, run: str, *, run_s: float, codes: tuple[str, ...]) 
     )
 
 
-def outlook(taught: Knowledge) -> FunctionForecast:
+def forecast(taught: Knowledge) -> FunctionForecast:
     return function_forecast("resize", taught)
 
 
 def test_there_is_a_line_for_each_resources_most_samples_first(taught: Knowledge) -> None:
-    assert [(line.resources, line.n) for line in outlook(taught).lines] == [(DEFAULT, 6), (BIG, 2)]
+    assert [(line.resources, line.n) for line in forecast(taught).lines] == [(DEFAULT, 6), (BIG, 2)]
 
 
 def test_it_is_predicted_for_what_is_usually_read_or_for_so_many_bytes(taught: Knowledge) -> None:
-    usual = outlook(taught).lines[0]
+    usual = forecast(taught).lines[0]
 
     assert usual.n_bytes == ARGUMENTS
     assert (usual.run.p50, usual.output.p50) == pytest.approx((2.0, 200.0), rel=0.01)
@@ -74,27 +80,27 @@ def test_it_is_predicted_for_what_is_usually_read_or_for_so_many_bytes(taught: K
 
 
 def test_every_sample_is_a_point_and_the_curve_goes_beyond_them(taught: Knowledge) -> None:
-    found = outlook(taught)
-    sizes = [n_bytes for n_bytes, *_ in found.curve]
+    expected = forecast(taught)
+    sizes = [n_bytes for n_bytes, *_ in expected.curve]
 
-    assert {(p.n_bytes, round(p.run_s, 3), p.output_bytes) for p in found.points} == {
+    assert {(p.n_bytes, round(p.run_s, 3), p.output_bytes) for p in expected.points} == {
         (ARGUMENTS, 2.0, 200)
     }
-    assert len(found.points) == 8
+    assert len(expected.points) == 8
     assert (sizes[0], sizes[-1], len(sizes)) == (ARGUMENTS // 4, ARGUMENTS * 4, CURVE)
-    assert all(p10 < p50 < p90 for _, p10, p50, p90 in found.curve)
+    assert all(p10 < p50 < p90 for _, p10, p50, p90 in expected.curve)
 
 
 def test_versions_of_the_code_are_counted_and_the_newest_predicts(taught: Knowledge) -> None:
-    found = outlook(taught)
+    expected = forecast(taught)
 
-    assert found.codes == 2
-    assert "of earlier code" not in found.basis
+    assert expected.codes == 2
+    assert "of earlier code" not in expected.basis
     assert "of earlier code" in function_forecast("resize", taught, code="third").basis
 
 
 def test_the_text_is_a_table_with_what_it_rests_on(taught: Knowledge) -> None:
-    first, heads, *rows = str(outlook(taught)).splitlines()
+    first, heads, *rows = str(forecast(taught)).splitlines()
 
     assert first.startswith("resize: ")
     assert first.endswith(", 2 versions of its code")
@@ -103,27 +109,27 @@ def test_the_text_is_a_table_with_what_it_rests_on(taught: Knowledge) -> None:
     assert "1,000 B" in rows[0]
 
 
-def test_a_function_that_nobody_ran_is_an_error_unless_its_task_is_at_hand(
+def test_a_function_that_never_ran_is_an_error_unless_its_task_is_at_hand(
     taught: Knowledge,
 ) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown function 'resise'. Did you mean 'resize'"):
         function_forecast("resise", taught)
 
-    found = function_forecast(
+    expected = function_forecast(
         "fresh", taught, code="x", options=TaskOptions(time_s=9.0, resources=BIG)
     )
-    assert [(line.resources, line.n) for line in found.lines] == [(BIG, 0)]
-    assert found.lines[0].run.p50 == pytest.approx(9.0)
-    assert found.points == ()
+    assert [(line.resources, line.n) for line in expected.lines] == [(BIG, 0)]
+    assert expected.lines[0].run.p50 == pytest.approx(9.0)
+    assert expected.points == ()
 
 
-def test_resources_that_the_task_at_hand_asks_for_have_a_line_though_nobody_measured_them(
+def test_resources_that_the_task_at_hand_asks_for_have_a_line_though_unmeasured(
     taught: Knowledge,
 ) -> None:
     other = Resources(cpus=2.0)
-    found = function_forecast("resize", taught, options=TaskOptions(resources=other))
+    expected = function_forecast("resize", taught, options=TaskOptions(resources=other))
 
-    assert [(line.resources, line.n) for line in found.lines] == [
+    assert [(line.resources, line.n) for line in expected.lines] == [
         (DEFAULT, 6),
         (BIG, 2),
         (other, 0),
@@ -131,29 +137,38 @@ def test_resources_that_the_task_at_hand_asks_for_have_a_line_though_nobody_meas
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("expert", "words"),
     [
-        ("6 samples, usual value", "constant"),
-        ("6 samples, last ratio", "linear"),
-        ("6 samples, affine from 1e+06 bytes", "affine"),
-        ("6 samples, Bayes", "mixed, by evidence"),
-        ("6 samples, nearest sizes, of earlier code", "as near by"),
-        ("6 samples, something new", "something new"),
-        ("hint of @task", "hinted"),
+        ("usual value", "constant"),
+        ("last ratio", "linear"),
+        ("affine from 1e+06 bytes", "affine"),
+        ("Bayes", "mixed, by evidence"),
+        ("nearest sizes", "median of similar sizes"),
+        ("something new", "something new"),
+        ("", "hinted"),
     ],
 )
-def test_the_way_to_predict_is_told_as_a_relation(source: str, words: str) -> None:
-    assert relation(Estimate(1.0, normal(0.1), source=source, is_known=True)) == words
+def test_the_expert_is_shown_as_a_relation(expert: str, words: str) -> None:
+    basis = Basis(f"6 samples, {expert}", expert=expert)
+
+    assert relation(Estimate(1.0, normal(0.1), basis=basis)) == words
+
+
+def test_every_expert_is_shown_as_a_relation_of_its_own_words() -> None:
+    shown = [relation(Estimate(1.0, normal(0.1), basis=Basis("", expert=e))) for e in EXPERTS]
+
+    assert not set(shown) & set(EXPERTS)
 
 
 def test_what_is_unknown_is_said_to_be(taught: Knowledge) -> None:
     assert relation(Estimate(1.0, normal(0.1))) == "unknown"
 
 
-def test_it_shows_its_table_where_nobody_can_draw_it(
+def test_it_shows_its_table_where_nothing_can_draw_it(
     taught: Knowledge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = outlook(taught)
-    monkeypatch.setitem(verbs, "show", lambda thing: {"text/plain": repr(thing)})
+    expected = forecast(taught)
+    wordy = replace(client_hook.client(), show=lambda thing: {"text/plain": repr(thing)})
+    monkeypatch.setattr(client_hook, "_client", wordy)
 
-    assert found._repr_mimebundle_() == {"text/plain": str(found)}
+    assert expected._repr_mimebundle_() == {"text/plain": str(expected)}

@@ -11,7 +11,7 @@ from dagnb.forecast.knowledge import Knowledge, knowledge, platform
 from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs, LinearCost
 from dagnb.planning.planner import Pool
-from dagnb.prediction.target import Target
+from dagnb.prediction.observation import Target
 from dagnb.run_history import history as history_module
 from dagnb.run_history.act import Act
 from dagnb.run_history.history import History
@@ -151,22 +151,22 @@ def test_laws_of_transfers_and_typical_acts() -> None:
     moved = [act(Phase.FETCH, 0.01 + n * 1e-8, n) for n in (10**4, 10**5, 10**6, 10**7)]
     rare = [act(Phase.SUBMIT, s) for s in (0.1, 0.2, 9.0)]
 
-    found = platform([*moved, *rare])
+    result = platform([*moved, *rare])
 
-    assert found.fetch.of(10**6) == pytest.approx(0.02, rel=0.05)
-    assert found.submit_s == 0.2
-    assert (found.store, found.return_s) == (Costs.store, Costs.return_s)
+    assert result.fetch.of(10**6) == pytest.approx(0.02, rel=0.05)
+    assert result.submit_s == 0.2
+    assert (result.store, result.return_s) == (Costs.store, Costs.return_s)
 
 
-def test_starts_are_told_by_resources_and_temperature() -> None:
+def test_starts_are_known_by_resources_and_temperature() -> None:
     big = Resources(memory_mb=4000)
     seen = [act(Phase.INVOKE, 1.0, detail="cold")] * 9 + [
         act(Phase.INVOKE, 8.0, detail="cold", resources=big)
     ] * 9
     seen += [act(Phase.INVOKE, 0.01, detail="warm")] * 9
 
-    found = platform(seen).starts
+    result = platform(seen).starts
 
-    assert found.seconds(Resources(), is_cold=True).p50 == pytest.approx(1.0, rel=0.2)
-    assert found.seconds(big, is_cold=True).p50 == pytest.approx(8.0, rel=0.2)
-    assert found.seconds(Resources(), is_cold=False).p50 == pytest.approx(0.01, rel=0.2)
+    assert result.seconds(Resources(), is_cold=True).p50 == pytest.approx(1.0, rel=0.2)
+    assert result.seconds(big, is_cold=True).p50 == pytest.approx(8.0, rel=0.2)
+    assert result.seconds(Resources(), is_cold=False).p50 == pytest.approx(0.01, rel=0.2)

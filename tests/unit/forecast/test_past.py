@@ -10,6 +10,7 @@ from dagnb.errors import ConfigError
 from dagnb.forecast.knowledge import Knowledge
 from dagnb.forecast.past import MEASURED, Past, changed
 from dagnb.graph.resources import DEFAULT, Resources
+from dagnb.planning.basis import UNKNOWN
 from dagnb.planning.costs import Costs, LinearCost, StartCost, Uncertainty
 from dagnb.planning.planner import Pool, Problem
 from dagnb.protocol.messages import RunState
@@ -63,7 +64,7 @@ def test_each_task_costs_what_its_first_step_did(copied: Past, nothing: Knowledg
     assert dict(costs.run_s) == pytest.approx({0: 1.0, 1: 3.0})
     assert dict(costs.output_bytes) == {0: 50_000, 1: 7}
     assert dict(costs.basis) == {0: MEASURED, 1: MEASURED}
-    assert costs.doubt.is_certain
+    assert costs.uncertainty.is_certain
 
 
 def test_the_pool_is_the_one_that_was_planned_for(copied: Past, nothing: Knowledge) -> None:
@@ -75,8 +76,8 @@ def test_where_nothing_is_known_what_is_predicted_is_said_to_be_unknown(
 ) -> None:
     costs = copied.predicted(nothing).costs
 
-    assert dict(costs.basis) == {0: "unknown", 1: "unknown"}
-    assert not costs.doubt.is_certain
+    assert dict(costs.basis) == {0: UNKNOWN, 1: UNKNOWN}
+    assert not costs.uncertainty.is_certain
 
 
 def test_arguments_are_what_was_unpickled_beside_the_values_of_others(
@@ -96,7 +97,7 @@ PROBLEM = Problem(
         store=LinearCost(0.25, 0.1),
         starts={(BIG, True): StartCost(invoke_s=1.0), (BIG, False): StartCost(invoke_s=5.0)},
         start_series=(StartCost(invoke_s=9.0),),
-        doubt=Uncertainty(batch=0.3),
+        uncertainty=Uncertainty(batch=0.3),
     ),
     pool=Pool(cap=4, eager=False),
 )
@@ -107,9 +108,9 @@ def test_nothing_changes_that_was_not_asked_for() -> None:
 
 
 def test_another_cap_is_that_of_the_pool() -> None:
-    found = changed(PROBLEM, cap=7)
+    result = changed(PROBLEM, cap=7)
 
-    assert (found.pool, found.costs) == (Pool(cap=7, eager=False), PROBLEM.costs)
+    assert (result.pool, result.costs) == (Pool(cap=7, eager=False), PROBLEM.costs)
 
 
 def test_other_cold_starts_are_so_long_for_all_resources_and_leave_warm_ones() -> None:

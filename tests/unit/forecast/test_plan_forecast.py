@@ -1,4 +1,4 @@
-"""The outlook of a plan: what it comes to before it runs, from what past runs taught."""
+"""The forecast of a plan: its makespan, cost and bound before it runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dagnb.forecast.plan_forecast import forecast_of, known_share
+from dagnb.planning.basis import HINTED, UNKNOWN, Basis
 from dagnb.planning.costs import Costs, Uncertainty
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem
@@ -17,8 +18,8 @@ from tests.unit.forecast.past_runs import floating
 
 COSTS = Costs(
     default_run_s=1.0,
-    doubt=Uncertainty(batch=0.3),
-    basis={0: "4 equal calls", 1: "unknown; as 2 other functions"},
+    uncertainty=Uncertainty(batch=0.3),
+    basis={0: Basis("4 equal calls"), 1: UNKNOWN},
 )
 POOL = Pool(cap=2)
 
@@ -28,24 +29,24 @@ def planned(costs: Costs = COSTS) -> Plan:
     return replace(floating(dag), problem=Problem(dag=dag, costs=costs, pool=POOL))
 
 
-def test_an_outlook_is_the_simulation_at_median_prices_with_a_band_around_it() -> None:
+def test_a_forecast_is_the_simulation_at_median_prices_with_a_band_around_it() -> None:
     plan = planned()
 
-    found = forecast_of(plan)
+    expected = forecast_of(plan)
 
-    assert found is not None
-    assert found.trace == simulate(plan, COSTS, POOL)
-    assert found.outcome.makespan_s == found.trace.makespan_s
-    assert found.forecast.p10_s < found.trace.makespan_s < found.forecast.p90_s
-    assert found.forecast.known == pytest.approx(0.25)
+    assert expected is not None
+    assert expected.trace == simulate(plan, COSTS, POOL)
+    assert expected.outcome.makespan_s == expected.trace.makespan_s
+    assert expected.forecast.p10_s < expected.trace.makespan_s < expected.forecast.p90_s
+    assert expected.forecast.known == pytest.approx(0.25)
 
 
 def test_the_gap_is_how_much_longer_than_the_bound_a_plan_is() -> None:
-    found = forecast_of(planned())
+    expected = forecast_of(planned())
 
-    assert found is not None
-    assert found.gap == pytest.approx(found.outcome.makespan_s / found.bound.seconds - 1)
-    assert 0 <= found.gap < 0.1
+    assert expected is not None
+    assert expected.gap == pytest.approx(expected.outcome.makespan_s / expected.bound.seconds - 1)
+    assert 0 <= expected.gap < 0.1
 
 
 @pytest.mark.parametrize("n", [10, 1_100])
@@ -53,14 +54,14 @@ def test_a_forecast_is_that_of_the_scenarios_even_where_one_simulation_serves_bo
     dag = graphs.fan_out(n)
     plan = replace(floating(dag), problem=Problem(dag=dag, costs=COSTS, pool=POOL))
 
-    found = forecast_of(plan)
+    expected = forecast_of(plan)
 
-    assert found is not None
-    assert found.forecast == forecast(plan, COSTS, POOL, known=known_share(COSTS, len(dag)))
-    assert found.forecast.n_scenarios == (MOST if n == 10 else 1)
+    assert expected is not None
+    assert expected.forecast == forecast(plan, COSTS, POOL, known=known_share(COSTS, len(dag)))
+    assert expected.forecast.n_scenarios == (MOST if n == 10 else 1)
 
 
-def test_a_plan_has_one_outlook_and_a_plan_for_nothing_none() -> None:
+def test_a_plan_has_one_forecast_and_a_plan_without_problem_none() -> None:
     plan = planned()
 
     assert forecast_of(plan) is forecast_of(plan)
@@ -68,7 +69,7 @@ def test_a_plan_has_one_outlook_and_a_plan_for_nothing_none() -> None:
 
 
 def test_the_share_that_is_known_is_of_run_time() -> None:
-    costs = Costs(run_s={0: 9.0, 1: 1.0}, basis={0: "hint of @task", 1: "unknown"})
+    costs = Costs(run_s={0: 9.0, 1: 1.0}, basis={0: HINTED, 1: UNKNOWN})
 
     assert known_share(costs, 2) == pytest.approx(0.9)
-    assert known_share(Costs(run_s={0: 0.0}, basis={0: "1 equal call"}), 1) == 0.0
+    assert known_share(Costs(run_s={0: 0.0}, basis={0: Basis("1 equal call")}), 1) == 0.0

@@ -1,4 +1,4 @@
-"""What cannot travel is named by its path, with its type and the cure of its kind."""
+"""Names the part that cannot travel by its path, its type and the cure of its kind."""
 
 from __future__ import annotations
 
@@ -55,12 +55,18 @@ PATHS = {
     "settings = {'db': [1, conn]}\ndef load(): return settings": "`settings['db'][1]`",
     "class Db:\n    opened = conn\ndef load(): return Db": "`Db.opened`",
     "class Db:\n    def ask(self): return conn\ndef load(): return Db()": "`conn` in `Db.ask`",
-    "class Db:\n    def __init__(self): self.own = conn\ndb = Db()\ndef load(): return db": "`db.own`",
-    "class Db:\n    __slots__ = ('own',)\ndb = Db()\ndb.own = conn\ndef load(): return db": "`db.own`",
+    (
+        "class Db:\n    def __init__(self): self.own = conn\ndb = Db()\ndef load(): return db"
+    ): "`db.own`",
+    (
+        "class Db:\n    __slots__ = ('own',)\ndb = Db()\ndb.own = conn\ndef load(): return db"
+    ): "`db.own`",
     "import functools\nask = functools.partial(print, conn)\ndef load(): ask()": "`ask.args[0]`",
     "import functools\n@functools.cache\ndef g(): return conn\ndef load(): g()": "`conn` in `g`",
     "def load(): return 1\nload.source = conn": "`source`",
-    "class Db:\n    def q(self): ...\ndb = Db()\ndb.own = conn\nask = db.q\ndef load(): ask()": "`ask.__self__.own`",
+    (
+        "class Db:\n    def q(self): ...\ndb = Db()\ndb.own = conn\nask = db.q\ndef load(): ask()"
+    ): "`ask.__self__.own`",
 }
 
 
@@ -69,8 +75,8 @@ def test_the_path_leads_to_what_cannot_travel(source: str, conn: sqlite3.Connect
     refused = refusal(source, conn=conn)
 
     assert (
-        f"cannot be pickled: {PATHS[source]}, used by task 'load', is an open connection (sqlite3.Connection). "
-        in str(refused)
+        f"cannot be pickled: {PATHS[source]}, used by task 'load', is an open connection "
+        f"(sqlite3.Connection). " in str(refused)
     )
     assert str(refused).endswith("Open it inside the task, and pass what opens it: a path, a URL.")
 
@@ -225,7 +231,10 @@ def test_a_cure_of_a_result_survives_that_its_task_is_named() -> None:
 
     named = UnserialisableError("f-0", "the result", refused.value.reason, refused.value.cure)
 
-    told = "`result[0]` is an iterator that is under way (generator). Return a list of what it gives instead."
+    told = (
+        "`result[0]` is an iterator that is under way (generator). "
+        "Return a list of what it gives instead."
+    )
     assert str(named).endswith(told)
 
 
@@ -271,8 +280,8 @@ def test_the_argument_is_named_with_the_way_inside_it() -> None:
         Task(fit)(Settings({"a": threading.RLock()}))
 
     assert (
-        "argument 'settings' (Settings) of task 'fit' cannot be pickled: `settings.lock['a']` is a lock"
-        in str(caught.value)
+        "argument 'settings' (Settings) of task 'fit' cannot be pickled: "
+        "`settings.lock['a']` is a lock" in str(caught.value)
     )
 
 
@@ -283,7 +292,7 @@ def test_a_node_beside_it_in_an_argument_is_not_to_blame() -> None:
         Task(print)([Task(len)("a"), threading.Lock()])
 
 
-def test_a_way_that_nobody_can_see_leaves_the_reason_alone() -> None:
+def test_a_part_that_only_the_pickler_reaches_leaves_the_reason_alone() -> None:
     source = """
         class Hides:
             def __reduce__(self): return (list, ((n for n in "ab"),))

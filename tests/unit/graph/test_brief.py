@@ -1,4 +1,4 @@
-"""What is printed stays short, whatever the size of what is printed."""
+"""Texts stay short, whatever the size of the thing that is printed."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def plan(large: Problem) -> Plan:
     return dataclasses.replace(Heft(n_workers=2).plan(large), problem=large)
 
 
-def test_a_dag_tells_its_size_and_its_functions(large: Problem) -> None:
+def test_the_repr_of_a_dag_has_its_size_and_its_functions(large: Problem) -> None:
     assert repr(large.dag) == "<DAG of 3,301 tasks: 3,300 count, 1 merge>"
     assert repr(graphs.chain(5)) == "<DAG of 5 tasks: 1 t0, 1 t1, 1 t2 and 2 more functions>"
 
 
-def test_a_plan_tells_its_planner_its_size_its_workers_and_its_makespan(plan: Plan) -> None:
+def test_the_repr_of_a_plan_has_planner_size_workers_and_makespan(plan: Plan) -> None:
     outlook = forecast_of(plan)
 
     assert outlook is not None
@@ -80,7 +80,7 @@ def test_a_plan_tells_its_planner_its_size_its_workers_and_its_makespan(plan: Pl
     assert str(plan) == repr(plan)
 
 
-def test_a_plan_that_no_problem_is_known_of_tells_no_makespan() -> None:
+def test_the_repr_of_a_plan_without_a_problem_has_no_makespan() -> None:
     steps = Heft(n_workers=1).plan(tree(2)).steps
 
     assert (
@@ -99,7 +99,7 @@ def test_a_plan_that_would_take_long_to_simulate_is_printed_without_it(plan: Pla
         client.PRINTED_STEPS = limit
 
 
-def test_a_trace_and_a_comparison_are_told_in_a_line(large: Problem, plan: Plan) -> None:
+def test_the_repr_of_a_trace_and_a_comparison_is_one_line(large: Problem, plan: Plan) -> None:
     trace = simulate(plan, large.costs, large.pool)
     comparison = compare_plans(large, {"heft": Heft(n_workers=2)}, "merge")
 
@@ -128,7 +128,7 @@ def test_what_belongs_to_a_large_plan_is_short_too(large: Problem, plan: Plan) -
         assert len(repr(thing)) <= AT_MOST, type(thing)
 
 
-def test_tasks_and_nodes_are_told_in_a_line() -> None:
+def test_the_repr_of_tasks_and_nodes_is_one_line() -> None:
     node = merge([count("") for _ in range(MANY)])
 
     assert repr(count) == "<task count(text)>"
@@ -142,7 +142,7 @@ def test_tasks_and_nodes_are_told_in_a_line() -> None:
     )
 
 
-def test_a_task_with_a_huge_default_is_told_in_a_line() -> None:
+def test_the_repr_of_a_task_with_a_huge_default_is_one_line() -> None:
     numbers = list(range(MANY))
 
     @task
@@ -152,7 +152,7 @@ def test_a_task_with_a_huge_default_is_told_in_a_line() -> None:
     assert repr(total) == "<task total(numbers)>"
 
 
-def test_an_error_that_says_much_is_told_in_a_line() -> None:
+def test_the_repr_of_an_error_with_a_long_message_is_one_line() -> None:
     frame = Frame(file="cell 3" * MANY, line=2, function="f" * MANY)
     cause = Cause(how="cause", type="ValueError", message="x" * MANY, frames=(frame,) * 50)
     error = TaskError(
@@ -198,7 +198,7 @@ class Holder:
         (Holder(secret="hidden"), "Holder(text='', data=b'', items=(), table={})"),
     ],
 )
-def test_a_field_is_told_in_full_when_it_is_small_and_by_its_size_when_not(
+def test_a_small_field_is_shown_in_full_and_a_large_one_by_its_size(
     holder: Holder, told: str
 ) -> None:
     assert repr(holder) == told
@@ -221,12 +221,12 @@ def test_a_text_is_cut_in_its_middle() -> None:
 
 
 def public_classes() -> Iterator[type]:
-    for found in pkgutil.walk_packages(dagnb.__path__, "dagnb."):
-        if found.name.startswith("dagnb.testing") or found.name.endswith("__main__"):
+    for module_info in pkgutil.walk_packages(dagnb.__path__, "dagnb."):
+        if module_info.name.startswith("dagnb.testing") or module_info.name.endswith("__main__"):
             continue
-        module = importlib.import_module(found.name)
+        module = importlib.import_module(module_info.name)
         for name, held in vars(module).items():
-            is_own = isinstance(held, type) and held.__module__ == found.name
+            is_own = isinstance(held, type) and held.__module__ == module_info.name
             if is_own and dataclasses.is_dataclass(held) and not name.startswith("_"):
                 yield held
 

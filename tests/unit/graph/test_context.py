@@ -1,4 +1,4 @@
-"""What a running task is told of itself."""
+"""The facts that a running task has about itself."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ HERE = TaskContext(run="01RUN", task="resize-3", attempt=2, seed=99, worker="w1"
 
 
 def seen_by_a_thread() -> bool:
-    found = []
-    thread = threading.Thread(target=lambda: found.append(is_inside()))
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(is_inside()))
     thread.start()
     thread.join(timeout=10)
-    return found == [True]
+    return answers == [True]
 
 
 def test_inside_the_block_the_task_knows_itself_and_outside_nothing() -> None:

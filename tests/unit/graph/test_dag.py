@@ -207,9 +207,11 @@ def test_a_cycle_is_refused_and_named_along_its_edges(
     with pytest.raises(CycleError) as caught:
         Dag.from_edges("abcd", edges)
 
-    found = caught.value.cycle
-    assert sorted(found) == list(cycle)
-    assert all(edge in edges for edge in zip(found, (*found[1:], found[0]), strict=True))
+    cycle_found = caught.value.cycle
+    assert sorted(cycle_found) == list(cycle)
+    assert all(
+        edge in edges for edge in zip(cycle_found, (*cycle_found[1:], cycle_found[0]), strict=True)
+    )
 
 
 def test_a_cycle_of_two_thousand_is_named_in_order() -> None:
@@ -218,9 +220,9 @@ def test_a_cycle_of_two_thousand_is_named_in_order() -> None:
     with pytest.raises(CycleError) as caught:
         Dag.from_edges(cycle, zip(cycle, [*cycle[1:], "t0"], strict=True))
 
-    found = caught.value.cycle
-    assert len(found) == 2_000
-    assert found[(found.index("t0") + 1) % 2_000] == "t1"
+    cycle_found = caught.value.cycle
+    assert len(cycle_found) == 2_000
+    assert cycle_found[(cycle_found.index("t0") + 1) % 2_000] == "t1"
 
 
 def test_an_edge_or_a_sink_of_an_unknown_task_is_refused() -> None:

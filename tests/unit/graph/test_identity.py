@@ -60,7 +60,8 @@ def test_identity_is_sixteen_hexadecimal_digits() -> None:
 
 def test_every_fresh_interpreter_gives_the_same_identity() -> None:
     program = (
-        f"import runpy; identity = runpy.run_path({sys.modules[identity.__module__].__file__!r})['identity']\n"
+        f"import runpy; identity = "
+        f"runpy.run_path({sys.modules[identity.__module__].__file__!r})['identity']\n"
         f"space = {{'__name__': 'notebook'}}; exec({IN_A_NOTEBOOK!r}, space)\n"
         "print(identity(space['f']), identity(space['outer'](3)))"
     )
@@ -159,13 +160,19 @@ def test_a_helper_changes_it_wherever_it_is_called(calling: str) -> None:
     "calling",
     [
         "import functools\nhelper = functools.lru_cache(helper)\ndef f(x): return helper(x)",
-        "import functools\nhelper = functools.cache(functools.lru_cache(helper))\ndef f(x): return helper(x)",
+        (
+            "import functools\nhelper = functools.cache(functools.lru_cache(helper))\ndef f(x): "
+            "return helper(x)"
+        ),
         """import functools
 g = functools.singledispatch(lambda x: 0)
 g.register(int, helper)
 def f(x): return g(x)
 """,
-        "import functools\nclass C:\n    m = functools.cached_property(helper)\ndef f(x): return C()",
+        (
+            "import functools\nclass C:\n    m = functools.cached_property(helper)\ndef f(x): "
+            "return C()"
+        ),
         "import functools\nclass C:\n    m = functools.partialmethod(helper)\ndef f(x): return C()",
         "class C:\n    m = property(helper)\ndef f(x): return C()",
         "class C:\n    m = staticmethod(helper)\ndef f(x): return C.m(x)",
@@ -202,7 +209,8 @@ def test_a_decorated_helper_changes_it_too(calling: str) -> None:
 
 def test_a_decorator_of_the_notebook_changes_it_and_one_of_a_library_does_not() -> None:
     own = (
-        "import functools\ndef more(g):\n    @functools.wraps(g)\n    def w(*a): return g(*a) + 1\n    return w\n"
+        "import functools\ndef more(g):\n    @functools.wraps(g)\n    def w(*a): return "
+        "g(*a) + 1\n    return w\n"
         "@more\ndef f(x): return x"
     )
     library = "import contextlib\n@contextlib.contextmanager\ndef f(x): yield x"
@@ -254,7 +262,7 @@ def test_values_of_other_globals_change_nothing() -> None:
     assert identity(made("OFFSET = 1\n" + using)) == identity(made("OFFSET = 2\n" + using))
 
 
-def test_a_partial_is_told_from_another_by_its_function_and_arguments() -> None:
+def test_partials_differ_by_function_and_arguments() -> None:
     partials = [
         functools.partial(made(PLAIN), 1),
         functools.partial(made(PLAIN), 2),
@@ -271,7 +279,7 @@ def test_the_code_of_an_object_that_is_called_counts() -> None:
     assert identity(made(source)) != identity(made(source.replace("+ 1", "+ 2")))
 
 
-def test_builtins_are_told_apart_by_their_names() -> None:
+def test_builtins_differ_by_their_names() -> None:
     assert identity(len) == identity(len)
     assert identity(len) != identity(sum)
     assert identity(str.upper) != identity(str.lower)

@@ -21,7 +21,7 @@ Made = Callable[..., ModuleType]
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
-    """Makes a module of a text, in sys.modules. At the end all that was made or imported is gone."""
+    """Makes a module of a text, in sys.modules; made and imported modules are removed after it."""
     before = set(sys.modules)
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
 
@@ -145,7 +145,7 @@ def test_modules_made_in_memory_may_hold_one_another_and_be_in_packages(made: Ma
     assert (module.inner.V, module.inner.up is module) == (3, True)
 
 
-def test_what_cannot_be_pickled_is_told_by_the_import_alone(made: Made) -> None:
+def test_only_the_import_fails_for_a_module_that_cannot_be_pickled(made: Made) -> None:
     fine, bad = made("made_fine", V=1), made("made_bad", lock=threading.Lock())
 
     assert travelled(fine, bad).V == 1
@@ -156,7 +156,7 @@ def test_what_cannot_be_pickled_is_told_by_the_import_alone(made: Made) -> None:
         importlib.import_module("made_bad")
 
 
-def test_more_than_may_travel_is_told_by_the_import_alone(
+def test_only_the_import_fails_for_a_module_that_is_too_large(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(made_module, "LIMIT_BYTES", 1_000_000)
@@ -167,7 +167,7 @@ def test_more_than_may_travel_is_told_by_the_import_alone(
         importlib.import_module("made_large")
 
 
-def test_a_module_under_another_name_than_its_own_is_told_by_the_import_alone(made: Made) -> None:
+def test_only_the_import_fails_for_a_module_under_another_name(made: Made) -> None:
     sys.modules["made_alias"] = ModuleType("is_not_there")
 
     packed = pack_modules({"made_alias": sys.modules.pop("made_alias")})

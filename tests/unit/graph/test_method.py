@@ -76,7 +76,7 @@ class Offset:
 
 
 def value(node: Node[Any]) -> Any:
-    """What the task gives on a worker."""
+    """Returns the value that the task has on a worker."""
     here = TaskContext(run="r", task="t-0", attempt=1, seed=0, worker="w")
     with entered(here, whole_process=False):
         return node.task.function(*node.args, **node.kwargs)

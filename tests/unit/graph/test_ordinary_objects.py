@@ -1,4 +1,4 @@
-"""Objects as notebooks define them, in `__main__`: what a task uses of them works in another process."""
+"""Objects as notebooks define them, in `__main__`: a task can use them in another process."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ CASES = {
         class Model(metaclass=Meta): value = 1
         def f(): return Model.value, Meta.known
         """,
-    "a class whose base is told of its subclasses": """
+    "a class whose base hears of its subclasses": """
         class Base:
             known = []
             def __init_subclass__(kind, *, key, **terms):
@@ -165,7 +165,8 @@ CASES = {
         import weakref
         class Model: pass
         model = Model()
-        by_name, by_model = weakref.WeakValueDictionary(a=model), weakref.WeakKeyDictionary({model: 1})
+        by_name = weakref.WeakValueDictionary(a=model)
+        by_model = weakref.WeakKeyDictionary({model: 1})
         model.registry = by_name
         def f(): return by_name["a"] is model, by_model[model], model.registry is by_name
         """,
@@ -227,7 +228,7 @@ EXPECTED: dict[str, Any] = {
     "enumerations, data classes and named tuples": ["RED", True, {"a": 2, "b": "x"}],
     "type parameters, protocols and new types": [3, True, "P", "Ts"],
     "a class made by a metaclass": [1, {"Model": 1}],
-    "a class whose base is told of its subclasses": ["a", ["a", "b"]],
+    "a class whose base hears of its subclasses": ["a", ["a", "b"]],
     "weak dictionaries": [True, 1, True],
     "what each thread has for itself": [False, None, 2],
     "loggers and the standard streams": ["mine", True],
@@ -263,7 +264,7 @@ for line in sys.stdin:
 
 
 def printed(program: str, given: str) -> list[Any]:
-    """What a Python of its own prints, line by line."""
+    """Returns the lines that another Python prints."""
     ended = subprocess.run(
         [sys.executable, "-c", program],
         input=given,

@@ -1,4 +1,4 @@
-"""Arguments as bytes: what the task gets, what is stored once, and what a later change does to it."""
+"""Arguments as bytes: the values of the task, contents stored once, and later changes."""
 
 from __future__ import annotations
 
@@ -252,7 +252,7 @@ def test_nan_arrives_as_nan() -> None:
     assert math.isnan(first(some(math.nan)))
 
 
-def test_functions_and_classes_without_a_module_arrive_and_their_files_are_told() -> None:
+def test_functions_and_classes_without_a_module_arrive_with_the_names_of_their_files() -> None:
     offset = 10
     space: dict[str, Any] = {"__name__": "__main__"}
     exec(compile("key = lambda n: -n", "<key>", "exec"), space)
@@ -607,7 +607,7 @@ def new_word() -> str:
 
 
 def test_equal_plain_data_has_one_digest_of_whichever_objects_it_is_made() -> None:
-    """marshal of a newer version than 2 tells an object that stands twice, and one that is interned, from others."""
+    """marshal of a newer version than 2 writes repeated and interned objects in another way."""
     word = sys.intern("word")
     one = [word, b"b" * 20, 1.5, (1, word)] * 5_000
     other = [part for _ in range(5_000) for part in (new_word(), b"b" * 20, 3 / 2, (1, new_word()))]

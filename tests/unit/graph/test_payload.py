@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import enum
 import functools
 import hashlib
 import json
 import pickle
+import struct
 import sys
 import threading
 import types
@@ -14,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from dagnb_workers.surroundings import shell
 
 from dagnb.errors import SignatureError, UnserialisableError
 from dagnb.graph.payload import (
@@ -129,9 +132,9 @@ def test_reading_a_result_leaves_the_classes_of_this_process_as_they_are(
     Model.limit = 2
     Model.registry.append("later")
 
-    (found,) = decode_value(data)
+    (model,) = decode_value(data)
 
-    assert type(found) is Model
+    assert type(model) is Model
     assert (Model.limit, Model.registry) == (2, ["later"])
     assert Model.registry is registry
     assert vars(Model)["slow"] is cached
@@ -189,15 +192,18 @@ def test_a_function_whose_closure_raises_an_error_of_its_own_is_refused() -> Non
         encode_function(Task(functools.partial(print, Moody(KeyError("own error")))))
 
 
-def test_the_files_of_all_code_that_goes_along_are_told() -> None:
-    """Of the function, of what it calls and encloses, of functions within; of importable functions none."""
+def test_the_files_of_all_code_that_travels_are_collected() -> None:
+    """Of the function, of those it calls, encloses and contains; of importable functions none."""
     space: dict[str, Any] = {"__name__": "__main__", "json": json}
     for file, text in {
         "<helper>": "def helper(): return json.dumps([])",
         "<class>": "class Row:\n    def total(self): return 1",
         "<unused>": "def unused(): pass",
         "<inner>": "inner = lambda: 2",
-        "<main>": "def outer(held):\n    def run(): return helper(), Row(), [x for x in held()]\n    return run",
+        "<main>": (
+            "def outer(held):\n    def run(): return helper(), Row(), [x for x in held()]\n"
+            "    return run"
+        ),
     }.items():
         exec(compile(text, file, "exec"), space)
     files: set[str] = set()
@@ -271,12 +277,82 @@ def test_arrays_travel_out_of_band_and_can_be_changed() -> None:
     array = numpy.arange(100_000.0)
 
     _, body, buffer = encode_value(array, "f-0")
-    found = back(array)
+    read = back(array)
 
     assert len(body) < 300
     assert len(buffer) == array.nbytes
-    assert (found == array).all()
-    found[0] = -1.0
+    assert (read == array).all()
+    read[0] = -1.0
+
+
+# ---- values that earlier releases stored ----
+
+STORED_BEFORE_THE_MOVE = base64.b64decode(
+    "AQAAAFgBAAAAAAAAgAWVTQEAAAAAAABdlCiMFWRhZ25iLmdyYXBoLnJlZHVjdGlvbpSMDV9jYWNoZWRfYWdhaW6Uk5SM"
+    "CGJ1aWx0aW5zlIwDbGVulJOUSwOJh5RSlH2UKIwKX19tb2R1bGVfX5RoBIwIX19uYW1lX1+UjANsZW6UjAxfX3F1YWxu"
+    "YW1lX1+UjANsZW6UjAdfX2RvY19flIwqUmV0dXJuIHRoZSBudW1iZXIgb2YgaXRlbXMgaW4gYSBjb250YWluZXIulIwL"
+    "X193cmFwcGVkX1+UaAZ1YmgBjA9fYmxhbmtfcHJvcGVydHmUk5SMCWZ1bmN0b29sc5SMD2NhY2hlZF9wcm9wZXJ0eZST"
+    "lIWUUpR9lCiMBGZ1bmOUaAaMCGF0dHJuYW1llE5oD4wqUmV0dXJuIHRoZSBudW1iZXIgb2YgaXRlbXMgaW4gYSBjb250"
+    "YWluZXIulHViZS4="
+)
+"""`[functools.lru_cache(maxsize=3)(len), functools.cached_property(len)]` by encode_value of an
+earlier release, when reduction.py stood in dagnb.graph; without byte code, so any Python reads it"""
+
+
+def value_of(pickled: bytes) -> bytes:
+    """A stored value with this pickle."""
+    return struct.pack("<IQ", 1, len(pickled)) + pickled
+
+
+def test_a_value_that_an_earlier_release_stored_is_read_though_modules_have_moved() -> None:
+    cached, lazy = decode_value(STORED_BEFORE_THE_MOVE)
+
+    assert cached("abc") == 3
+    assert cached.cache_parameters() == {"maxsize": 3, "typed": False}
+    assert type(lazy) is functools.cached_property
+    assert lazy.func is len
+
+
+@pytest.mark.parametrize(
+    ("stored_name", "value"),
+    [
+        (b"cdagnb.graph.reduction\n_found\n(Vjson\nVdumps\ntR.", json.dumps),
+        (b"cdagnb.graph.stand_in\n_itself\n(I7\ntR.", 7),
+        (b"cdagnb_workers.shell\nget_ipython\n.", shell.get_ipython),
+    ],
+    ids=["renamed function", "stand-in", "stand-in of workers"],
+)
+def test_each_function_is_found_where_it_is_now(stored_name: bytes, value: object) -> None:
+    assert decode_value(value_of(stored_name)) == value
+
+
+def test_buffers_of_a_value_that_is_read_anew_are_whole() -> None:
+    number, data = decode_value(
+        struct.pack("<IQQ", 2, 48, 3)
+        + b"(cdagnb.graph.stand_in\n_itself\n(I7\ntR\x97t.".ljust(48, b".")
+        + b"abc"
+    )
+
+    assert number == 7
+    data[0] = ord("z")
+    assert data == b"zbc"
+
+
+def test_a_module_that_is_missing_for_another_reason_is_still_missing() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        decode_value(value_of(b"cno_such_module\nx\n."))
+    with pytest.raises(AttributeError, match="no_such_name"):
+        decode_value(value_of(b"cdagnb.graph.reduction\nno_such_name\n."))
+
+
+def test_a_value_whose_reading_fails_is_read_once_unless_it_names_a_moved_module() -> None:
+    ran_once = f"(c{__name__}\nran\n(Vonce\ntRcno_such_module\nx\nt.".encode()
+
+    with pytest.raises(ModuleNotFoundError):
+        decode_value(value_of(ran_once))
+
+    assert unpickled == ["once"]
+    unpickled.clear()
 
 
 # ---- signatures ----
@@ -363,7 +439,8 @@ def _written_in_a_cell(source: str, file: str) -> dict[str, Any]:
 
 def test_a_function_keeps_its_file_and_so_does_every_function_inside_it() -> None:
     names = _written_in_a_cell(
-        "def outer(n):\n    def inner(k):\n        return [(lambda: k)() for _ in 'a']\n    return inner(n)\n",
+        "def outer(n):\n    def inner(k):\n        return [(lambda: k)() for _ in 'a']\n    "
+        "return inner(n)\n",
         "/tmp/ipykernel_1/22.py",
     )
     files: set[str] = set()

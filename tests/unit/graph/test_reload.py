@@ -48,7 +48,7 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Edit]:
 
 
 def value(node: Node[Any]) -> Any:
-    """What its function gives."""
+    """Returns the value of its function."""
     return node.task.function(*node.args, **node.kwargs)
 
 

@@ -201,7 +201,7 @@ def test_other_urls_never_pass(url: str) -> None:
         parse([f"six @ {url}"], allow_urls=True)
 
 
-def test_credentials_are_not_told() -> None:
+def test_credentials_are_not_shown() -> None:
     for line in (
         "--index-url https://me:hunter2@here/simple",
         "six @ https://me:hun@ter2@here/six.whl",
@@ -236,7 +236,10 @@ def test_a_file_that_is_not_there_or_no_text_is_a_wrong_setting(tmp_path: Path) 
 
 
 def test_packaging_is_imported_for_the_first_requirement_only() -> None:
-    code = "import sys, dagnb.graph.requirements as r; print('packaging' in sys.modules); r.parse(['a'])"
+    code = (
+        "import sys, dagnb.graph.requirements as r; "
+        "print('packaging' in sys.modules); r.parse(['a'])"
+    )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
     told = subprocess.run(

@@ -138,7 +138,7 @@ def test_depth_first_numbers_what_no_sink_needs_last() -> None:
 
 
 def test_depth_first_keeps_few_values_of_a_deep_reduction_alive() -> None:
-    """a binary reduction of 256 leaves: a worker that takes the smallest number holds at most 9 values, not 256"""
+    """A binary reduction of 256 leaves: taken in this order at most 9 values are held, not 256."""
     dag = graphs.tree_in(8)
     numbers = shape.depth_first(dag)
     live, most = set[int](), 0

@@ -75,7 +75,7 @@ def cell(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def there_and_back(value: Any) -> tuple[str, Any]:
-    """What another process tells of the value, and what it gives back."""
+    """Returns the description of a value by another process, and the value that comes back."""
     sent = base64.b64encode(b"".join(encode_value(value, "?"))).decode()
     done = subprocess.run(
         [sys.executable, "-c", THERE], input=sent, capture_output=True, text=True, check=True

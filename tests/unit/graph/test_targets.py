@@ -1,4 +1,4 @@
-"""What a run is asked for, and the shape of what it gives."""
+"""The targets of a run, and the shape of its result."""
 
 from __future__ import annotations
 

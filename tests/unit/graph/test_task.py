@@ -1,4 +1,4 @@
-"""`@task`: what can be marked, what it may be told, what a call of it does."""
+"""`@task`: the things that can be marked, its options, and calls of it."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ def test_names_of_the_cell_stay_in_the_notebook_and_those_of_the_notebook_are_se
 ) -> None:
     cells.run("factor = 5")
     cells.run(
-        "%%dag first\nimport math\ndef scale(n):\n    return factor * n\nbase = math.floor(2.5)\nscale(base)"
+        "%%dag first\nimport math\ndef scale(n):\n    return factor * n\n"
+        "base = math.floor(2.5)\nscale(base)"
     )
     cells.run("%%dag second\nscale(first)")
 
@@ -95,7 +96,7 @@ def test_plan_shows_the_plan_and_runs_nothing(
     before = len(dagnb.runs())
     cells.run(f"%%dag value --plan --planner one_pass\n{DOUBLE}double(4)")
 
-    assert "one_pass: 1 step" in capsys.readouterr().out
+    assert "Planner one_pass: 1 task on 1 worker" in capsys.readouterr().out
     assert isinstance(cells["value"], Node)
     assert len(dagnb.runs()) == before
 
@@ -204,7 +205,7 @@ def test_a_last_line_that_is_no_node_is_refused_with_the_cure(
         ("total --planer heft", "did you mean '--planner'?"),
         ("total --planner one_pas", "Did you mean 'one_pass'?"),
         ("total --workers inlin", "Did you mean 'inline'?"),
-        ("total more", "what is 'more'"),
+        ("total more", "got also 'more'"),
         ("2nd", "no name a variable can have"),
         ("class", "no name a variable can have"),
         ("total --timeout soon", "invalid float value"),

@@ -236,7 +236,7 @@ def test_log_tells_of_a_task_that_left_no_output(
 
 @dataclass(frozen=True, kw_only=True)
 class Odd(Inline):
-    """Seats that would like to be markup."""
+    """Worker slots that would like to be markup."""
 
     name: ClassVar[str] = "odd"
 
@@ -279,7 +279,6 @@ def test_workers_are_a_table_of_text_nobody_vouches_for(
         "MB",
         "image",
         "2",
-        "x",
     ]
 
 
@@ -437,7 +436,8 @@ def test_a_comment_behind_a_magic_is_no_argument(
 def test_everything_that_run_takes_is_completed_behind_it(cells: Cells) -> None:
     cells.run(f"%%dag value\n{DOUBLE}double(4)")
     cells.run(
-        "one = double(1)\nboth = [double(2), double(3)]\n_hidden = double(5)\nother = [1, 2]\nempty = []"
+        "one = double(1)\nboth = [double(2), double(3)]\n_hidden = double(5)\n"
+        "other = [1, 2]\nempty = []"
     )
 
     for text in ("%dag run ", "again = %dag run ", "a, b = %dag run "):
@@ -452,7 +452,8 @@ def test_a_task_is_shown_as_its_function_by_a_question_mark(
     cells: Cells, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells.run(
-        "from dagnb import task\n@task(retries=2)\ndef count(text: str, n=3) -> int:\n    'Count words.'\n    return 1"
+        "from dagnb import task\n@task(retries=2)\ndef count(text: str, n=3) -> int:\n"
+        "    'Count words.'\n    return 1"
     )
 
     cells.run("count?")

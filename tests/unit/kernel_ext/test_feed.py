@@ -1,4 +1,4 @@
-"""What a view is told of a run, and when."""
+"""The messages that a view gets of a run, and when."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Gate:
 
 
 @dataclass
-class Listener:
-    """An audience that remembers."""
+class Recorder:
+    """A listener that remembers."""
 
     heard: list[Message] = field(default_factory=list)
     kept: list[Message] = field(default_factory=list)
@@ -39,15 +39,15 @@ class Listener:
     failing: threading.Event = field(default_factory=threading.Event)
     keeping: threading.Event = field(default_factory=threading.Event)
 
-    def begin(self, telling: ViewUpdates) -> None:
-        self.begun.append(telling)
+    def begin(self, updates: ViewUpdates) -> None:
+        self.begun.append(updates)
 
-    def hear(self, news: Message) -> None:
-        self.heard.append(news)
-        if news["errors"]:
+    def receive(self, message: Message) -> None:
+        self.heard.append(message)
+        if message["errors"]:
             self.failing.set()
 
-    def keep(self, checkpoint: Message) -> None:
+    def save(self, checkpoint: Message) -> None:
         self.kept.append(checkpoint)
         self.keeping.set()
 
@@ -83,7 +83,7 @@ def _run(*nodes: dagnb.graph.task.Node[int], **options: str) -> Run[object]:
 def test_a_feed_tells_everything_until_the_run_is_over_and_then_ends(
     opened: threading.Event,
 ) -> None:
-    listener = Listener()
+    listener = Recorder()
     run = _run(wait_for_gate(1), wait_for_gate(2))
     feed = Feed(run, listener, period_s=0.01)
     opened.set()
@@ -99,7 +99,7 @@ def test_a_feed_tells_everything_until_the_run_is_over_and_then_ends(
 
 
 def test_a_view_that_opens_late_is_told_everything(opened: threading.Event) -> None:
-    listener = Listener()
+    listener = Recorder()
     feed = Feed(_run(wait_for_gate(1), wait_for_gate(2)), listener, period_s=0.01)
 
     assert listener.keeping.wait(20)
@@ -111,7 +111,7 @@ def test_a_view_that_opens_late_is_told_everything(opened: threading.Event) -> N
 
 def test_an_error_is_told_before_the_run_is_over(opened: threading.Event) -> None:
     """wait_for_gate   broken"""
-    listener = Listener()
+    listener = Recorder()
     run = _run(wait_for_gate(1), broken(), on_error="continue")
     feed = Feed(run, listener, period_s=0.01)
 
@@ -125,7 +125,7 @@ def test_an_error_is_told_before_the_run_is_over(opened: threading.Event) -> Non
 
 
 def test_a_feed_of_a_run_that_is_forgotten_says_so(opened: threading.Event) -> None:
-    listener = Listener()
+    listener = Recorder()
     run = _run(wait_for_gate(1))
     feed = Feed(run, listener, period_s=0.01)
     run.forget()
@@ -137,7 +137,7 @@ def test_a_feed_of_a_run_that_is_forgotten_says_so(opened: threading.Event) -> N
 def test_a_feed_that_cannot_go_on_says_so_and_nowhere_else(
     opened: threading.Event, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    listener = Listener()
+    listener = Recorder()
     run = _run(wait_for_gate(1))
 
     def broken_look(before: object = None) -> Snapshot:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from dagnb_kernel_ext.functions_called_early import makers
+from dagnb_kernel_ext.functions_called_early import functions_called_early
 
 from dagnb.errors import GraphError
 from tests.unit.kernel_ext.conftest import Cells
@@ -28,11 +28,17 @@ def plus_one(fn):
         ("def h(n): return n\ng = plus_one(h)\ndef f(n): return g(n) * 10\nf(1)", 20),
         ("class K:\n    @plus_one\n    def m(self): return 1\ndef f(): return K().m()\nf()", 2),
         (
-            "@contextlib.contextmanager\ndef opened(): yield 5\nwith opened() as v: w = v\ndef f(n): return n\nf(w)",
+            (
+                "@contextlib.contextmanager\ndef opened(): yield 5\n"
+                "with opened() as v: w = v\ndef f(n): return n\nf(w)"
+            ),
             5,
         ),
         (
-            "@functools.singledispatch\ndef f(v): return 'any'\n@f.register\ndef _(v: int): return 'int'\nf(3)",
+            (
+                "@functools.singledispatch\ndef f(v): return 'any'\n"
+                "@f.register\ndef _(v: int): return 'int'\nf(3)"
+            ),
             "int",
         ),
         ("@functools.lru_cache\ndef g(n): return n * 2\ndef f(n): return g(n)\nf(g(1))", 4),
@@ -48,7 +54,8 @@ def test_a_function_is_no_task_where_the_cell_calls_what_it_gives(
 
 def test_a_function_whose_result_is_only_passed_on_is_a_task(cells: Cells) -> None:
     cells.run(
-        "%%dag x\ndef load(n): return [n] * 3\ndef total(v): return sum(v)\nparts = load(2)\ntotal(parts)"
+        "%%dag x\ndef load(n): return [n] * 3\ndef total(v): return sum(v)\n"
+        "parts = load(2)\ntotal(parts)"
     )
 
     assert cells["x"] == 6
@@ -74,7 +81,7 @@ def test_a_function_whose_result_is_only_passed_on_is_a_task(cells: Cells) -> No
 def test_what_is_called_or_entered_while_the_body_runs_was_made_by_a_helper(
     source: str, names: set[str]
 ) -> None:
-    assert makers(ast.parse(source)) == names
+    assert functions_called_early(ast.parse(source)) == names
 
 
 @pytest.mark.parametrize("use", ["@{'a': plus_one}['a']", "@functools.partial(plus_one)"])

@@ -44,11 +44,12 @@ def test_the_cell_that_asked_comes_first_and_the_lines_that_failed_after_it(
         "----> 2 outer(n).run().result()",
         "",
         (
-            "TaskFailedError: task 'outer-0' failed after 1 attempt(s) on ~/1: ValueError: no rows left. "
+            "TaskFailedError: task 'outer-0' failed after 1 attempt(s) on ~/1: "
+            "ValueError: no rows left. "
             "`dagnb errors RUN` shows everything."
         ),
         "",
-        "task 'outer-0', attempt 1 on ~/1, not tried again",
+        "task 'outer-0', attempt 1 on worker 1, not tried again",
         "Cell In[1], line 8, in outer",
         "      6 @task",
         "      7 def outer(row):",
@@ -186,12 +187,14 @@ def test_after_unload_nothing_is_left(cells: Cells) -> None:
 
 def test_a_class_of_the_notebook_can_be_caught_around_a_dag_cell(cells: Cells) -> None:
     cells.run(
-        "class ApiError(Exception):\n    def __init__(self, code, body):\n        super().__init__(code, body)"
+        "class ApiError(Exception):\n    def __init__(self, code, body):\n"
+        "        super().__init__(code, body)"
     )
     source = "def call():\n    raise ApiError(404, 'gone')\ncall()"
 
     cells.run(
-        f"try:\n    get_ipython().run_cell_magic('dag', 'total', {source!r})\nexcept ApiError as error:\n"
+        f"try:\n    get_ipython().run_cell_magic('dag', 'total', {source!r})\n"
+        "except ApiError as error:\n"
         "    seen = type(error).__name__, str(error.__cause__)"
     )
 

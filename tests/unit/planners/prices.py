@@ -1,4 +1,7 @@
-"""Problems in which only functions take time, 1 s each, unless told otherwise; and how plans look."""
+"""Problems in which only functions take time, 1 s each, unless a test says otherwise.
+
+And how plans look.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +35,8 @@ def problem(
 
 
 def placed(planner: Planner, problem: Problem) -> dict[str, str]:
-    """worker -> its tasks, in the order of their priority; workers in the order of their first task"""
-    found: dict[str, list[str]] = {}
+    """Returns worker -> its tasks by priority; workers in the order of their first task."""
+    result: dict[str, list[str]] = {}
     for step in sorted(planner.plan(problem).steps, key=lambda step: step.priority):
-        found.setdefault(step.worker or "", []).append(problem.dag.calls[step.task].name)
-    return {worker: " ".join(names) for worker, names in found.items()}
+        result.setdefault(step.worker or "", []).append(problem.dag.calls[step.task].name)
+    return {worker: " ".join(names) for worker, names in result.items()}

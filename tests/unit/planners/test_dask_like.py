@@ -1,9 +1,9 @@
-"""What Dask's scheduler would decide."""
+"""The decisions of Dask's scheduler."""
 
 from __future__ import annotations
 
 import pytest
-from dagnb_planners.dask_like import DaskLike, rooms_of
+from dagnb_planners.dask_like import DaskLike, worker_counts
 from dagnb_planners.ranks import RankPrices
 
 from dagnb.errors import ConfigError
@@ -18,7 +18,7 @@ TWO, ANY = DaskLike(n_workers=2), DaskLike(n_workers=2, everywhere=True)
 
 
 def test_a_tree_stays_on_the_worker_of_its_root() -> None:
-    """nobody else holds an input"""
+    """no other worker holds an input"""
     asked = problem(graphs.tree_out(2))
 
     assert len(placed(TWO, asked)) == 1
@@ -56,7 +56,7 @@ def test_many_sources_of_one_function_go_in_blocks_of_neighbours() -> None:
     assert placed(TWO, problem(dag, 2, {"f0": 5.0})) == {"w0": "f0 f1 f2", "w1": "f3 f4 f5 f6"}
 
 
-def test_few_sources_go_to_whoever_has_least_to_do() -> None:
+def test_few_sources_go_to_the_worker_with_least_to_do() -> None:
     """4 of them are not more than 2 a worker"""
     dag = Dag.from_edges(["f0", "f1", "f2", "f3"], [], functions=["f"] * 4)
 
@@ -77,10 +77,9 @@ def test_kinds_of_resources_have_workers_by_their_share_of_the_work() -> None:
         for i in range(8)
     )
     prices = RankPrices(problem(Dag(calls, tuple(range(8)))))
-    needs = [call.options.needs for call in calls]
 
-    assert rooms_of(prices, needs, 4) == {big: 3, DEFAULT: 1}
-    assert rooms_of(prices, needs, 1) == {big: 1, DEFAULT: 1}
+    assert worker_counts(prices, 4) == {big: 3, DEFAULT: 1}
+    assert worker_counts(prices, 1) == {big: 1, DEFAULT: 1}
 
 
 def test_the_cap_is_the_number_of_workers() -> None:

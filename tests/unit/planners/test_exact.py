@@ -1,4 +1,4 @@
-"""The exact planner: proven optimal where that can be checked by hand, never longer than another planner."""
+"""The exact planner: optimal where checked by hand, never longer than another planner."""
 
 from __future__ import annotations
 
@@ -155,7 +155,10 @@ def test_without_the_solver_the_error_says_how_to_install_it(
 
 
 def test_an_interrupt_after_planning_is_python_s_own_again() -> None:
-    """A solver that takes SIGINT for itself leaves the system's default behind, and that ends the process."""
+    """A solver that takes SIGINT for itself leaves the system's default behind.
+
+    And that ends the process.
+    """
     code = """
 import signal
 from dagnb.planning.costs import Costs

@@ -39,14 +39,14 @@ def test_what_became_ready_below_goes_before_another_front() -> None:
     """a0 -> b0 -> d     when a0 is done b0 goes before a1
     a1 -> b1 --/
     """
-    found = priorities(graphs.drawn("a0", "a1", "a0 b0 d", "a1 b1 d"))
+    result = priorities(graphs.drawn("a0", "a1", "a0 b0 d", "a1 b1 d"))
 
-    assert found["b0"] < found["a1"]
+    assert result["b0"] < result["a1"]
 
 
 def test_a_reduction_goes_on_with_a_finished_pair_before_new_leaves() -> None:
     """a binary reduction of four leaves"""
-    found = priorities(graphs.tree_in(2))
+    result = priorities(graphs.tree_in(2))
 
-    assert found["t1_0"] < found["t0_2"]
-    assert found["t1_1"] < found["t2_0"]
+    assert result["t1_0"] < result["t0_2"]
+    assert result["t1_1"] < result["t2_0"]

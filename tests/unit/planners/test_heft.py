@@ -1,4 +1,4 @@
-"""HEFT: against the published example of equal workers by hand, and against the classic algorithm written again."""
+"""HEFT, against the published example by hand and the classic algorithm written again."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def test_the_number_of_workers_is_the_best_by_simulation() -> None:
     costs = Costs(**{**FREE, "cold": StartCost(create_s=1.5)})
     asked = Problem(dag=graphs.fan_in(8), costs=costs, pool=pool)
 
-    found = outcome(Heft().plan(asked), costs, pool).makespan_s
+    result = outcome(Heft().plan(asked), costs, pool).makespan_s
 
-    assert found == min(
+    assert result == min(
         outcome(Heft(n_workers=n).plan(asked), costs, pool).makespan_s for n in counts(asked)
     )
 

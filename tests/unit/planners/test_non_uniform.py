@@ -23,7 +23,10 @@ CONTAINERS = Pool(eager=False, linger_s=0.0, keep_alive_s=0.0)
 
 
 def fan(n: int, **known: object) -> Problem:
-    """a0 (8 s), a1 (1 s), ... -> b, each asks for 1,000 MB; run times fall with memory to the power of -1"""
+    """a0 (8 s), a1 (1 s), ... -> b, each asks for 1,000 MB.
+
+    Run times fall with memory to the power of -1
+    """
     dag = graphs.fan_in(n)
     calls = tuple(replace(call, options=TaskOptions(resources=ONE)) for call in dag.calls)
     costs = problem(
@@ -36,9 +39,11 @@ def memory(planner: NonUniform | Uniform, asked: Problem) -> dict[str, int | Non
     return {asked.dag.calls[s.task].name: s.resources.memory_mb for s in planner.plan(asked).steps}
 
 
-def test_workers_that_nobody_waits_for_are_smaller() -> None:
-    """one_pass: w0 has a0, a1, b and is critical; w1 has a2, a3. With twice the memory all take 1 / sqrt(2) of their
-    time: w0 10 s -> 7.07 s. With half of it w1 takes 2.83 s, long before w0 has a1.
+def test_workers_that_the_run_does_not_wait_for_are_smaller() -> None:
+    """one_pass: w0 has a0, a1, b and is critical; w1 has a2, a3.
+
+    With twice the memory all take 1 / sqrt(2) of their time: w0 10 s -> 7.07 s. With half of it w1
+    takes 2.83 s, long before w0 has a1.
     """
     asked = fan(4, scaling=dict.fromkeys(range(5), (0.0, 0.5)))
 

@@ -30,13 +30,14 @@ def test_the_public_names_are_those_of_the_registered_planners() -> None:
 
 
 def test_importing_the_package_loads_no_planner() -> None:
-    program = "import sys, dagnb_planners; print([name for name in sys.modules if name.startswith('dagnb_planners.')])"
+    names = "[name for name in sys.modules if name.startswith('dagnb_planners.')]"
+    program = f"import sys, dagnb_planners; print({names})"
 
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
 
-    assert told.strip() == "[]"
+    assert output.strip() == "[]"
 
 
 def test_a_name_that_is_no_planner_is_an_attribute_error() -> None:

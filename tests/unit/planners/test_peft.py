@@ -45,7 +45,9 @@ def test_the_table_keeps_the_transfer_to_other_resources() -> None:
 
 
 def test_what_is_below_a_task_decides_and_not_how_long_it_takes() -> None:
-    """a (2 s) -> c (1 s)     fetching takes 3 s; nothing is below c and d, and c is the first of them:
+    """Nothing is below c and d; fetching takes 3 s.
+
+    a (2 s) -> c (1 s)     c is the first of them:
     b (2 s) --/            w0: aa....c  ->  d, though longer, has to go to w1
     a -> d (5 s)
     """

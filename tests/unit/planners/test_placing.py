@@ -40,7 +40,7 @@ def problems(draw: st.DrawFn) -> Problem:
     inserts=st.booleans(),
     few=st.sampled_from((0, 16)),
 )
-def test_the_best_offer_is_the_first_of_the_smallest_of_all(
+def test_the_best_placement_is_the_first_of_the_smallest_of_all(
     problem: Problem, n_workers: int, inserts: bool, few: int
 ) -> None:
     """few = 0 asks no worker one by one, as where hundreds hold an input"""
@@ -49,7 +49,7 @@ def test_the_best_offer_is_the_first_of_the_smallest_of_all(
         patch.setattr("dagnb_planners.placing._FEW", few)
         for task in range(len(problem.dag)):
             best = placing.best(task)
-            assert best == min(placing.offers(task), key=lambda offer: offer.end)
+            assert best == min(placing.placements(task), key=lambda placement: placement.end)
             placing.put(task, best)
 
 
@@ -62,9 +62,9 @@ def test_a_worker_does_one_thing_at_a_time_and_nothing_before_its_inputs(
     for task in range(len(problem.dag)):
         placing.put(task, placing.best(task))
 
-    for bench in placing.benches:
-        assert all(a[1] <= b[0] for a, b in zip(bench.busy, bench.busy[1:], strict=False))
-        assert bench.busy == sorted(bench.busy)
+    for worker in placing.workers:
+        assert all(a[1] <= b[0] for a, b in zip(worker.busy, worker.busy[1:], strict=False))
+        assert worker.busy == sorted(worker.busy)
     for task, call in enumerate(problem.dag.calls):
         assert all(placing.end[u] <= placing.begin[task] for u in call.upstream)
     assert placing.makespan_s == max(placing.end)

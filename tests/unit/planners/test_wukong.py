@@ -1,4 +1,7 @@
-"""Executors that become one ready downstream task and invoke others for the rest. Prices are whole seconds."""
+"""Executors that become one ready downstream task and invoke others for the rest.
+
+Prices are whole seconds.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +43,10 @@ def problem(dag: Dag, pool: Pool = LAMBDA, **known: Any) -> Problem:
 def branches(problem: Problem, planner: Wukong | None = None) -> dict[str, str]:
     """worker -> its tasks, in the order of their priority"""
     plan = (planner or Wukong()).plan(problem)
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for step in sorted(plan.steps, key=lambda step: step.priority):
-        found.setdefault(step.worker or "", []).append(problem.dag.calls[step.task].name)
-    return {worker: " ".join(names) for worker, names in found.items()}
+        result.setdefault(step.worker or "", []).append(problem.dag.calls[step.task].name)
+    return {worker: " ".join(names) for worker, names in result.items()}
 
 
 def test_a_chain_is_one_executor() -> None:
@@ -59,18 +62,18 @@ def test_every_source_has_an_executor_and_the_last_to_arrive_goes_on() -> None:
     a1 (3 s) --/
     a2 (2 s) --/
     """
-    found = branches(problem(graphs.fan_in(3), run_s={0: 1.0, 1: 3.0, 2: 2.0}))
+    result = branches(problem(graphs.fan_in(3), run_s={0: 1.0, 1: 3.0, 2: 2.0}))
 
-    assert found == {"w0": "a0", "w1": "a1 b", "w2": "a2"}
+    assert result == {"w0": "a0", "w1": "a1 b", "w2": "a2"}
 
 
 def test_the_one_invoked_arrives_last_when_its_start_takes_longer() -> None:
     """a -> b (2 s) -> d
     `-> c (1 s) -/       c is invoked: its container takes 5 s
     """
-    found = branches(problem(graphs.diamond(), run_s={1: 2.0}, cold=StartCost(create_s=5.0)))
+    result = branches(problem(graphs.diamond(), run_s={1: 2.0}, cold=StartCost(create_s=5.0)))
 
-    assert found == {"w0": "a b", "w1": "c d"}
+    assert result == {"w0": "a b", "w1": "c d"}
 
 
 BIG = {"output_bytes": {0: 200_000_000}}
@@ -94,7 +97,9 @@ def test_an_executor_with_clustered_tasks_left_invokes_what_became_ready_below()
 
 
 def test_with_delayed_io_the_holder_of_a_big_output_waits_for_its_fan_in() -> None:
-    """a [200 MB, 1 s] -> c      c is run where a is, though b arrives last; looked for at 2.5 s and at 5.5 s
+    """c is run where a is, though b arrives last; it is looked for at 2.5 s and at 5.5 s.
+
+    a [200 MB, 1 s] -> c
     b (4 s) --------------/
     """
     dag, run_s = graphs.drawn("a c", "b c"), {1: 4.0}
@@ -132,14 +137,17 @@ def test_two_holders_that_wait_for_each_other_come_to_an_end() -> None:
 
 def test_who_ends_goes_on_where_no_more_executors_may_be_named() -> None:
     """a -> b0 (1 s), b1 (3 s), b2, b3 on two workers"""
-    found = branches(problem(graphs.fan_out(4), replace(LAMBDA, cap=2), run_s={2: 3.0}))
+    result = branches(problem(graphs.fan_out(4), replace(LAMBDA, cap=2), run_s={2: 3.0}))
 
-    assert found == {"w0": "a b0 b2 b3", "w1": "b1"}
+    assert result == {"w0": "a b0 b2 b3", "w1": "b1"}
 
 
 @pytest.mark.parametrize("n", [9, 11])
 def test_a_fan_out_of_ten_or_more_is_invoked_by_others(n: int) -> None:
-    """n - 1 of them are invoked; each invocation takes 1 s of the caller, or all of them one round trip"""
+    """n - 1 of them are invoked.
+
+    Each invocation takes 1 s of the caller, or all of them one round trip
+    """
     emulation = Emulation(problem(graphs.fan_out(n), invocation_s=1.0, commit_s=0.5), Wukong())
 
     emulation.run()
@@ -155,7 +163,10 @@ def test_a_negative_threshold_is_refused() -> None:
 
 @st.composite
 def lambdas(draw: st.DrawFn) -> Problem:
-    """A random DAG in a pool of single workers without limits; round prices, so that many moments are equal."""
+    """A random DAG in a pool of single workers without limits.
+
+    Round prices, so that many moments are equal.
+    """
     dag = draw(strategies.dags(12, resources=True))
     known = draw(strategies.costs(dag))
     edges = [(u, v) for v, call in enumerate(dag.calls) for u in call.upstream]

@@ -1,4 +1,4 @@
-"""Bounds: exact on small shapes, by hand; below every simulated run, whatever the plan, the prices and the pool."""
+"""Bounds: exact on small shapes, by hand; below every simulated run of random problems."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ sizes = st.sampled_from((0, 50, 1_000_000)) | st.integers(0, 5_000_000)
 
 @st.composite
 def dags(draw: st.DrawFn) -> Dag:
-    """As random DAGs are, with resources at times, and tasks that may be tried again."""
+    """Random DAGs, at times with resources, and with tasks that may be tried again."""
     dag = draw(strategies.dags(8, resources=draw(st.booleans())))
     return replace(
         dag, calls=tuple(replace(c, options=replace(c.options, retries=3)) for c in dag.calls)
@@ -145,7 +145,7 @@ def test_no_simulated_run_of_a_planner_is_shorter_than_the_bound(
     assert result.makespan_s >= bound.seconds * (1 - 1e-9)
 
 
-# ---- by hand ---------------------------------------------------------------------------------------------------------
+# ---- by hand ----
 
 
 def priced(**changes: Any) -> Costs:
@@ -162,7 +162,7 @@ def best(dag: Dag, prices: Costs, pool: Pool, *workers: str) -> float:
 
 
 @pytest.mark.parametrize("eager", [True, False])
-def test_a_chain_on_one_worker_meets_its_bound(eager: bool) -> None:
+def test_a_chain_on_one_worker_reaches_its_bound(eager: bool) -> None:
     """t0 -> t1 -> t2 -> t3"""
     dag, pool = graphs.chain(4), Pool(cap=4, eager=eager)
 
@@ -182,7 +182,7 @@ def test_tasks_without_edges_on_workers_of_their_own_meet_their_bound() -> None:
     assert best(dag, priced(), Pool(), "x", "y", "z") == pytest.approx(bound.seconds)
 
 
-def test_a_fork_of_equal_tasks_meets_its_bound_where_one_branch_stays() -> None:
+def test_a_fork_of_equal_tasks_reaches_its_bound_where_one_branch_stays() -> None:
     """a -> b0, b1, b2, values that ride along: the others are there when they are handed over"""
     dag, pool, prices = (
         graphs.fan_out(3),
@@ -234,7 +234,7 @@ def test_of_many_tasks_at_a_join_those_run_here_that_would_arrive_latest() -> No
 
 
 def test_fewer_workers_than_tasks_share_the_work() -> None:
-    """Six tasks of 2.27 s on two workers that are there after 3 s; the last round trip back is not waited for."""
+    """Six tasks of 2.27 s on two workers ready after 3 s; the last round trip is left out."""
     dag, pool = graphs.drawn(*"abcdef"), Pool(cap=2)
 
     bound = lower_bound(dag, priced(), pool)
@@ -316,7 +316,7 @@ def test_what_no_sink_needs_is_not_waited_for() -> None:
     )
 
 
-# ---- what it proves --------------------------------------------------------------------------------------------------
+# ---- what it proves ----
 
 
 @pytest.mark.parametrize(

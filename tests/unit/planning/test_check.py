@@ -59,7 +59,7 @@ def test_a_plan_fits_a_dag_that_is_equal_and_not_the_same() -> None:
     assert FITTING.check(graphs.diamond()) == ()
 
 
-def test_every_misfit_is_told_at_once_and_the_message_ends_with_the_cure() -> None:
+def test_every_misfit_is_reported_at_once_and_the_message_ends_with_the_cure() -> None:
     broken = changed(changed(FITTING, 0, worker="~"), 3, upstream=(2, 1))
 
     with pytest.raises(InvalidPlanError) as caught:
@@ -161,8 +161,8 @@ def test_a_worker_that_waits_for_a_detour_is_started_again() -> None:
         kind="restart",
         worker="w0",
         step=2,
-        text="worker 'w0' has nothing to do until 'b' is ready, which needs 'x' from elsewhere: it leaves and is "
-        "started again. Pin 'x' to 'w0' as well, or let 'b' float.",
+        text="worker 'w0' has nothing to do until 'b' is ready, which needs 'x' from elsewhere: "
+        "it leaves and is started again. Pin 'x' to 'w0' as well, or let 'b' float.",
     )
 
 

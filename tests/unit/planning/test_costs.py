@@ -74,4 +74,4 @@ def test_hints_of_the_decorator_are_prices_and_zero_is_a_hint() -> None:
     assert [costs.run(i) for i in range(3)] == [3.0, 0.0, 9.0]
     assert [costs.output(i) for i in range(3)] == [50, 1_000, 1_000]
     assert costs.commit_s == 0.25
-    assert [costs.basis[i] for i in range(3)] == ["hint of @task", "hint of @task", "unknown"]
+    assert [costs.basis[i].text for i in range(3)] == ["hint of @task", "hint of @task", "unknown"]

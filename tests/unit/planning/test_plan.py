@@ -1,4 +1,4 @@
-"""What a plan tells of itself."""
+"""The properties of a plan, and its text."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_a_size_may_be_predicted_as_zero() -> None:
 
 
 @given(shapes, st.floats(0, 3))
-def test_doubt_moves_every_quantile_outwards(shape: tuple[float, ...], sigma: float) -> None:
+def test_uncertainty_moves_every_quantile_outwards(shape: tuple[float, ...], sigma: float) -> None:
     wider = widened(shape, sigma)
 
     for p, before, after in zip(PROBABILITIES, shape, wider, strict=True):

@@ -1,4 +1,4 @@
-"""Banks: which expert predicts, how wide, and what is forgotten."""
+"""Function models: which expert predicts, how wide, and what is forgotten."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import random
 
 import pytest
 
-from dagnb.prediction.batch import POINTS, Point, appended, thinned
 from dagnb.prediction.estimate import Estimate
 from dagnb.prediction.function_model import FunctionModel
-from dagnb.prediction.prior import Prior
+from dagnb.prediction.linear_model import Prior
+from dagnb.prediction.observation import POINTS, Point, Target, appended, thinned
 from dagnb.prediction.spread import sigma
-from dagnb.prediction.target import Target
 
 DAY_S = 86_400.0
 
@@ -21,15 +20,15 @@ def run(pairs: list[tuple[int, float]]) -> list[Point]:
     return [Point(n_bytes, math.log(value)) for n_bytes, value in pairs]
 
 
-def taught(*runs: list[tuple[int, float]], bank: FunctionModel | None = None) -> FunctionModel:
-    found = bank or FunctionModel(Target.RUN)
+def taught(*runs: list[tuple[int, float]], model: FunctionModel | None = None) -> FunctionModel:
+    result = model or FunctionModel(Target.RUN)
     for pairs in runs:
-        found = found.learnt(run(pairs), 0.0)
-    return found
+        result = result.learnt(run(pairs), 0.0)
+    return result
 
 
-def at(bank: FunctionModel, n_bytes: int) -> Estimate:
-    return bank.estimate(n_bytes, None, None)
+def at(model: FunctionModel, n_bytes: int) -> Estimate:
+    return model.estimate(n_bytes, None, None)
 
 
 def sizes(seed: int, low: float = 3, high: float = 6, n: int = 20) -> list[int]:
@@ -52,16 +51,16 @@ def law(value: float, exponent: float, bend: float = 0.0) -> FunctionModel:
 
 
 def test_constant_times_give_a_tight_estimate() -> None:
-    bank = taught(*[[(1000, 2.0)] * 20 for _ in range(10)])
+    model = taught(*[[(1000, 2.0)] * 20 for _ in range(10)])
 
-    assert at(bank, 1000).p50 == pytest.approx(2.0)
-    assert at(bank, 1000).p90 == pytest.approx(2.0, rel=0.05)
+    assert at(model, 1000).p50 == pytest.approx(2.0)
+    assert at(model, 1000).p90 == pytest.approx(2.0, rel=0.05)
 
 
 def test_constant_times_of_single_tasks_become_tight_too() -> None:
-    bank = taught(*[[(1000, 2.0)] for _ in range(60)])
+    model = taught(*[[(1000, 2.0)] for _ in range(60)])
 
-    assert at(bank, 1000).p90 == pytest.approx(2.0, rel=0.2)
+    assert at(model, 1000).p90 == pytest.approx(2.0, rel=0.2)
 
 
 def test_the_more_runs_the_tighter() -> None:
@@ -77,37 +76,37 @@ def test_the_more_runs_the_tighter() -> None:
 def test_laws_of_growth_are_found_and_hold_beyond_the_sizes_seen(
     exponent: float, value: float
 ) -> None:
-    bank = law(value, exponent)
+    model = law(value, exponent)
 
-    estimate = at(bank, 10**8)
+    estimate = at(model, 10**8)
 
     assert estimate.p50 == pytest.approx(value * 1e8**exponent, rel=0.25)
-    assert at(bank, 10**5).p50 == pytest.approx(value * 1e5**exponent, rel=0.15)
+    assert at(model, 10**5).p50 == pytest.approx(value * 1e5**exponent, rel=0.15)
 
 
 def test_an_affine_law_is_flat_for_small_and_linear_for_large_sizes() -> None:
     source = random.Random(2)
-    bank = taught(
+    model = taught(
         *(
             [(s, 1e-6 * (s + 1e6) * math.exp(source.gauss(0, 0.02))) for s in sizes(k, 3, 8)]
             for k in range(5)
         )
     )
 
-    assert at(bank, 10).p50 == pytest.approx(1.0, rel=0.15)
-    assert at(bank, 10**9).p50 == pytest.approx(1000.0, rel=0.3)
+    assert at(model, 10).p50 == pytest.approx(1.0, rel=0.15)
+    assert at(model, 10**9).p50 == pytest.approx(1000.0, rel=0.3)
 
 
 def test_sizes_never_seen_widen_the_estimate() -> None:
-    bank = law(1e-5, 1.0)
+    model = law(1e-5, 1.0)
 
-    assert at(bank, 10**9).spread > at(bank, 10**7).spread > at(bank, 10**5).spread
+    assert at(model, 10**9).spread > at(model, 10**7).spread > at(model, 10**5).spread
 
 
 def test_what_happened_last_counts_most() -> None:
-    bank = taught(*[[(1000, 1.0)] * 20] * 6, *[[(1000, 8.0)] * 20] * 2)
+    model = taught(*[[(1000, 1.0)] * 20] * 6, *[[(1000, 8.0)] * 20] * 2)
 
-    assert at(bank, 1000).p50 == pytest.approx(8.0, rel=0.05)
+    assert at(model, 1000).p50 == pytest.approx(8.0, rel=0.05)
 
 
 def test_a_jump_of_the_past_stays_in_the_spread() -> None:
@@ -118,17 +117,20 @@ def test_a_jump_of_the_past_stays_in_the_spread() -> None:
 
 
 def test_old_runs_count_less_by_time_too() -> None:
-    """A level that wanders is averaged; of two equal histories the one with an older past believes it less."""
-    pairs = [[(1000, value)] for value in (1.0, 1.0, 1.0, 1.0, 4.0)]
-    banks = []
-    for pause_s in (0.0, 200 * DAY_S):
-        bank = FunctionModel(Target.RUN)
-        for i, one in enumerate(pairs):
-            bank = bank.learnt(run(one), i * pause_s)
-        banks.append(bank.fit.experts[-1].at(1000))
+    """A level that wanders is averaged.
 
-    assert math.exp(banks[0]) < 2.0
-    assert math.exp(banks[1]) > 3.5
+    Of two equal histories the one with an older past believes it less.
+    """
+    pairs = [[(1000, value)] for value in (1.0, 1.0, 1.0, 1.0, 4.0)]
+    models = []
+    for pause_s in (0.0, 200 * DAY_S):
+        model = FunctionModel(Target.RUN)
+        for i, one in enumerate(pairs):
+            model = model.learnt(run(one), i * pause_s)
+        models.append(model.fit.experts[-1].at(1000))
+
+    assert math.exp(models[0]) < 2.0
+    assert math.exp(models[1]) > 3.5
 
 
 def test_tasks_of_a_large_run_count_like_ten_at_most() -> None:
@@ -138,13 +140,13 @@ def test_tasks_of_a_large_run_count_like_ten_at_most() -> None:
 
 
 def test_memory_is_bounded_and_keeps_the_newest() -> None:
-    bank = FunctionModel(Target.RUN)
+    model = FunctionModel(Target.RUN)
     for i in range(100):
-        bank = bank.learnt(run([(k, 1.0 + k) for k in range(100)]), float(i))
+        model = model.learnt(run([(k, 1.0 + k) for k in range(100)]), float(i))
 
-    assert len(bank.batches) <= 10
-    assert bank.batches[-1].ended_at == 99
-    assert all(len(batch.points) <= POINTS for batch in bank.batches)
+    assert len(model.batches) <= 10
+    assert model.batches[-1].ended_at == 99
+    assert all(len(batch.points) <= POINTS for batch in model.batches)
 
 
 def test_two_runs_are_always_kept() -> None:
@@ -167,16 +169,16 @@ def test_the_order_of_tasks_in_a_run_does_not_matter() -> None:
 def test_equal_sizes_give_their_median_however_many_there_are() -> None:
     values = [float(value) for value in range(1, 102)]
 
-    bank = taught([(1000, value) for value in values])
+    model = taught([(1000, value) for value in values])
 
-    assert at(bank, 1000).p50 == pytest.approx(51.0, rel=0.15)
+    assert at(model, 1000).p50 == pytest.approx(51.0, rel=0.15)
 
 
 @pytest.mark.parametrize("tasks", [1, 30])
 def test_quantiles_cover_what_they_say_on_runs_that_differ(tasks: int) -> None:
     source = random.Random(7)
     below = {0.1: 0, 0.5: 0, 0.9: 0}
-    scored, bank = 0, FunctionModel(Target.RUN)
+    scored, model = 0, FunctionModel(Target.RUN)
     for i in range(160):
         level = source.gauss(0, 0.3)
         pairs = [
@@ -184,10 +186,10 @@ def test_quantiles_cover_what_they_say_on_runs_that_differ(tasks: int) -> None:
         ]
         if i >= 20:
             for n_bytes, value in pairs:
-                estimate = at(bank, n_bytes)
+                estimate = at(model, n_bytes)
                 below = {p: hits + (value <= estimate.quantile(p)) for p, hits in below.items()}
                 scored += 1
-        bank = bank.learnt(run(pairs), 0.0)
+        model = model.learnt(run(pairs), 0.0)
 
     assert below[0.9] / scored == pytest.approx(0.9, abs=0.05)
     assert below[0.5] / scored == pytest.approx(0.5, abs=0.08)
@@ -196,25 +198,25 @@ def test_quantiles_cover_what_they_say_on_runs_that_differ(tasks: int) -> None:
 
 def test_misses_are_split_into_what_a_run_shares_and_what_is_each_tasks_own() -> None:
     source = random.Random(9)
-    bank = FunctionModel(Target.RUN)
+    model = FunctionModel(Target.RUN)
     for _ in range(40):
         level = source.gauss(0, 0.5)
-        bank = bank.learnt(
+        model = model.learnt(
             run([(1000, math.exp(level + source.gauss(0, 0.1))) for _ in range(100)]), 0.0
         )
 
-    found = sigma(bank.batches)
+    result = sigma(model.batches)
 
-    assert found.own == pytest.approx(0.1, rel=0.2)
-    assert found.shared > 0.3
-    assert found.correlation > 0.9
+    assert result.own == pytest.approx(0.1, rel=0.2)
+    assert result.shared > 0.3
+    assert result.correlation > 0.9
 
 
 def test_a_hint_of_the_relation_decides_where_data_cannot() -> None:
     seen = [[(10**4, 1.0)] * 5]
 
     linear, constant = (
-        taught(*seen, bank=FunctionModel(Target.RUN, Prior(r, s, 0.1)))
+        taught(*seen, model=FunctionModel(Target.RUN, Prior(r, s, 0.1)))
         for r, s in (("linear", 1.0), ("constant", 0.0))
     )
 
@@ -223,29 +225,29 @@ def test_a_hint_of_the_relation_decides_where_data_cannot() -> None:
 
 
 def test_a_hint_of_the_exponent_is_followed() -> None:
-    bank = taught([(10**4, 1.0)] * 5, bank=FunctionModel(Target.RUN, Prior("power", 2.0, 0.1)))
+    model = taught([(10**4, 1.0)] * 5, model=FunctionModel(Target.RUN, Prior("power", 2.0, 0.1)))
 
-    assert at(bank, 10**5).p50 == pytest.approx(100.0, rel=0.4)
+    assert at(model, 10**5).p50 == pytest.approx(100.0, rel=0.4)
 
 
 def test_data_overrule_a_wrong_hint() -> None:
     runs = [[(s, 1e-5 * s) for s in sizes(k)] for k in range(4)]
 
-    bank = taught(
+    model = taught(
         *runs,
-        bank=FunctionModel(
+        model=FunctionModel(
             Target.RUN, Prior("constant", 0.0, 0.1, level=math.log(100.0), count=5.0)
         ),
     )
 
-    assert at(bank, 10**4).p50 == pytest.approx(0.1, rel=0.1)
-    assert at(bank, 10**7).p50 == pytest.approx(100.0, rel=0.1)
+    assert at(model, 10**4).p50 == pytest.approx(0.1, rel=0.1)
+    assert at(model, 10**7).p50 == pytest.approx(100.0, rel=0.1)
 
 
 def test_sizes_of_zero_are_predicted_as_zero() -> None:
-    bank = FunctionModel(Target.OUTPUT)
+    model = FunctionModel(Target.OUTPUT)
     for _ in range(5):
-        bank = bank.learnt([Point(0, math.log(0 + 1))] * 10, 0.0)
+        model = model.learnt([Point(0, math.log(0 + 1))] * 10, 0.0)
 
-    assert at(bank, 0).p50 == 0.0
-    assert at(bank, 0).p90 == pytest.approx(0.0, abs=0.2)
+    assert at(model, 0).p50 == 0.0
+    assert at(model, 0).p90 == pytest.approx(0.0, abs=0.2)

@@ -30,24 +30,24 @@ def test_the_evidence_prefers_the_line_that_made_the_points() -> None:
 
 
 def test_one_point_leaves_the_slope_to_the_prior() -> None:
-    found = line(moments([2.0], [5.0], [1.0]), 0.5, 0.36)
+    fitted = line(moments([2.0], [5.0], [1.0]), 0.5, 0.36)
 
-    assert found.slope == pytest.approx(0.5)
-    assert found.at(2.0) == pytest.approx(5.0)
+    assert fitted.slope == pytest.approx(0.5)
+    assert fitted.at(2.0) == pytest.approx(5.0)
 
 
 def test_a_prior_level_counts_as_so_many_samples_where_samples_are_as_inexact() -> None:
     seen = moments([1.0] * 6, [1.0, 3.0] * 3, [1.0] * 6)
 
-    found = line(seen, 0.0, math.inf, level=0.0, count=6.0)
+    fitted = line(seen, 0.0, math.inf, level=0.0, count=6.0)
 
-    assert found.at(1.0) == pytest.approx(1.0, abs=0.001)
+    assert fitted.at(1.0) == pytest.approx(1.0, abs=0.001)
 
 
 def test_a_prior_level_yields_to_exact_samples() -> None:
-    found = line(moments([1.0] * 20, [2.0] * 20, [1.0] * 20), 0.0, math.inf, level=0.0, count=5.0)
+    fitted = line(moments([1.0] * 20, [2.0] * 20, [1.0] * 20), 0.0, math.inf, level=0.0, count=5.0)
 
-    assert found.at(1.0) == pytest.approx(2.0, abs=0.02)
+    assert fitted.at(1.0) == pytest.approx(2.0, abs=0.02)
 
 
 def test_weights_are_worth_repetitions() -> None:

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from dagnb.graph.resources import Resources
-from dagnb.prediction.starts import MeasuredStart, Starts, starts
+from dagnb.prediction.platform_model import MeasuredStart, Starts, starts
 
 SMALL, LARGE, OTHER = Resources(cpus=1), Resources(cpus=8), Resources(cpus=2)
 
@@ -50,7 +50,7 @@ def test_a_single_start_leans_on_the_other_resources() -> None:
     assert pooled.source == "1 starts"
 
 
-def test_resources_never_started_take_the_level_of_all_with_more_doubt() -> None:
+def test_resources_never_started_take_the_level_of_all_with_more_uncertainty() -> None:
     known = starts(seen(SMALL, 1.0, 30))
 
     new, old = known.seconds(LARGE, is_cold=True), known.seconds(SMALL, is_cold=True)
@@ -60,7 +60,7 @@ def test_resources_never_started_take_the_level_of_all_with_more_doubt() -> None
     assert new.is_known
 
 
-def test_cold_and_warm_are_told_apart() -> None:
+def test_cold_and_warm_are_distinguished() -> None:
     known = starts(seen(SMALL, 1.0, 20) + seen(SMALL, 0.01, 20, cold=False))
 
     assert known.seconds(SMALL, is_cold=False).p50 == pytest.approx(0.01, rel=0.1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagnb.prediction.transfer import Transfer, transfer
+from dagnb.prediction.platform_model import Transfer, transfer
 
 pairs = st.lists(st.tuples(st.integers(0, 10**10), st.floats(0, 1e4)), max_size=30)
 
@@ -23,56 +23,56 @@ def line(
 
 
 def test_an_exact_line_is_found() -> None:
-    found = transfer(line(0.002, 100e6))
+    fitted = transfer(line(0.002, 100e6))
 
-    assert found.latency_s == pytest.approx(0.002, rel=0.03)
-    assert found.s_per_byte == pytest.approx(1e-8, rel=0.03)
+    assert fitted.latency_s == pytest.approx(0.002, rel=0.03)
+    assert fitted.s_per_byte == pytest.approx(1e-8, rel=0.03)
 
 
 def test_noise_and_outliers_do_not_move_it_far() -> None:
     seen = line(0.002, 100e6, 200, 0.2)
     seen = [(size, seconds * (50 if i % 10 == 0 else 1)) for i, (size, seconds) in enumerate(seen)]
 
-    found = transfer(seen)
+    fitted = transfer(seen)
 
-    assert found.latency_s == pytest.approx(0.002, rel=0.25)
-    assert found.s_per_byte == pytest.approx(1e-8, rel=0.25)
+    assert fitted.latency_s == pytest.approx(0.002, rel=0.25)
+    assert fitted.s_per_byte == pytest.approx(1e-8, rel=0.25)
 
 
 def test_the_cautious_transfer_is_the_longer_one() -> None:
-    found = transfer(line(0.002, 100e6, 200, 0.4))
+    fitted = transfer(line(0.002, 100e6, 200, 0.4))
 
-    cautious = found.seconds(10**6).p90
+    cautious = fitted.seconds(10**6).p90
 
-    assert cautious / found.seconds(10**6).p50 == pytest.approx(math.exp(0.4 * 1.28), rel=0.15)
+    assert cautious / fitted.seconds(10**6).p50 == pytest.approx(math.exp(0.4 * 1.28), rel=0.15)
 
 
 def test_nothing_seen_is_unknown_and_wide() -> None:
-    found = transfer([])
+    fitted = transfer([])
 
-    assert found == Transfer()
-    assert not found.seconds(1000).is_known
-    assert found.spread > 1
+    assert fitted == Transfer()
+    assert not fitted.seconds(1000).is_known
+    assert fitted.spread > 1
 
 
 def test_one_transfer_is_reproduced_and_split_between_latency_and_bytes() -> None:
-    found = transfer([(150_000, 0.01)])
+    fitted = transfer([(150_000, 0.01)])
 
-    assert found.seconds(150_000).p50 == pytest.approx(0.01)
-    assert found.latency_s == pytest.approx(0.005, rel=0.1)
-    assert found.seconds(150_000).is_known
+    assert fitted.seconds(150_000).p50 == pytest.approx(0.01)
+    assert fitted.latency_s == pytest.approx(0.005, rel=0.1)
+    assert fitted.seconds(150_000).is_known
 
 
 def test_equal_sizes_give_their_median_time() -> None:
-    found = transfer([(1000, 0.001), (1000, 0.002), (1000, 0.02)])
+    fitted = transfer([(1000, 0.001), (1000, 0.002), (1000, 0.02)])
 
-    assert found.seconds(1000).p50 == pytest.approx(0.002)
+    assert fitted.seconds(1000).p50 == pytest.approx(0.002)
 
 
 def test_time_without_bytes_is_latency() -> None:
-    found = transfer([(0, 0.004), (0, 0.004), (0, 0.004)])
+    fitted = transfer([(0, 0.004), (0, 0.004), (0, 0.004)])
 
-    assert found.latency_s == pytest.approx(0.004)
+    assert fitted.latency_s == pytest.approx(0.004)
 
 
 def test_more_transfers_say_the_spread_better() -> None:
@@ -85,11 +85,11 @@ def test_more_transfers_say_the_spread_better() -> None:
 def test_it_is_never_negative_and_never_shorter_for_more_bytes(
     seen: list[tuple[int, float]],
 ) -> None:
-    found = transfer(seen)
+    fitted = transfer(seen)
 
-    assert found.latency_s > 0
-    assert found.s_per_byte > 0
-    assert found.seconds(0).p90 <= found.seconds(1000).p90 < math.inf
+    assert fitted.latency_s > 0
+    assert fitted.s_per_byte > 0
+    assert fitted.seconds(0).p90 <= fitted.seconds(1000).p90 < math.inf
 
 
 @given(pairs, st.randoms(use_true_random=False))

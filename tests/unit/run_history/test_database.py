@@ -1,4 +1,7 @@
-"""The file of past runs when it is busy, damaged, full, read-only, or somebody else's: runs never notice."""
+"""The file of past runs when it is busy, damaged, full, read-only, or foreign.
+
+Runs never notice.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ from dagnb.run_history.history import History
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a history lies."""
+    """The path of a history."""
     return tmp_path / "history.sqlite"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_told(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _nothing_logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     session.wait_for_pending(30)  # what a test before left for later must not warn here
     monkeypatch.setattr(session, "_warned", set())
     yield
@@ -37,16 +40,16 @@ def _nothing_told(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def mark(path: Path) -> str:
     """Use the file; gives the mark of its birth."""
     with opened(path) as db:
-        found: str = db.execute("select mark from birth").fetchone()[0]
-    return found
+        result: str = db.execute("select mark from birth").fetchone()[0]
+    return result
 
 
 def aside(path: Path) -> list[Path]:
     """The files that were set aside."""
     return [
-        found
-        for found in path.parent.glob("*.damaged-*")
-        if not found.name.endswith(("-wal", "-shm"))
+        result
+        for result in path.parent.glob(f"{path.name}.damaged-*")
+        if not result.name.endswith(("-wal", "-shm"))
     ]
 
 
@@ -55,7 +58,7 @@ def aside(path: Path) -> list[Path]:
     [b"no database at all" * 100, b"SQLite format 3\x00" + bytes(2000), b"damaged"],
     ids=["text", "zeros", "short"],
 )
-def test_a_damaged_file_is_set_aside_told_once_and_a_new_one_begins(
+def test_a_damaged_file_is_set_aside_logged_once_and_a_new_one_begins(
     path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_bytes(content)
@@ -87,7 +90,7 @@ def test_damage_that_shows_in_the_middle_is_set_aside_as_well(path: Path) -> Non
     assert mark(path)
 
 
-def test_a_file_with_the_tables_of_somebody_else_is_set_aside(path: Path) -> None:
+def test_a_file_with_foreign_tables_is_set_aside(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("create table runs (other text)")
 
@@ -96,18 +99,20 @@ def test_a_file_with_the_tables_of_somebody_else_is_set_aside(path: Path) -> Non
 
 
 def test_of_several_that_meet_a_damaged_file_one_sets_it_aside(path: Path) -> None:
-    path.write_bytes(b"damaged")
+    for number in range(20):
+        file = path.with_name(f"history-{number}.sqlite")
+        file.write_bytes(b"damaged")
 
-    with ThreadPoolExecutor(4) as pool:
-        marks = set(pool.map(mark, [path] * 12))
+        with ThreadPoolExecutor(8) as pool:
+            marks = set(pool.map(mark, [file] * 16))
 
-    assert len(marks) == 1
-    assert len(aside(path)) == 1
+        assert len(marks) == 1
+        assert len(aside(file)) == 1
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """As long as another connection writes."""
+    """Holds the write lock of another connection."""
     with contextlib.closing(
         sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     ) as other:

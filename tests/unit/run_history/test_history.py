@@ -1,4 +1,7 @@
-"""The history: one file that survives kills and restarts, stays small, and is missed by nobody when it is broken."""
+"""The history.
+
+One file that survives kills and restarts, stays small, and is not missed when it is broken.
+"""
 
 from __future__ import annotations
 
@@ -82,27 +85,27 @@ def test_samples_come_run_by_run_oldest_first_and_only_what_is_new(history: Hist
     assert history.samples([]) == ([], 0)
 
 
-def test_acts_are_told_by_platform(history: History) -> None:
+def test_acts_are_listed_by_platform(history: History) -> None:
     keep(history, "r1")
 
-    found = history.acts("here")[0]
+    result = history.acts("here")[0]
 
-    assert {act.phase for act in found} >= {
+    assert {act.phase for act in result} >= {
         Phase.INVOKE,
         Phase.STORE,
         Phase.COMMIT,
         Phase.SUBMIT,
         Phase.RETURN,
     }
-    assert {act.n_bytes for act in found if act.phase is Phase.STORE} == {50_000}
-    assert [a.seconds for a in found if a.phase is Phase.STORE] == pytest.approx(
+    assert {act.n_bytes for act in result if act.phase is Phase.STORE} == {50_000}
+    assert [a.seconds for a in result if a.phase is Phase.STORE] == pytest.approx(
         [COSTS.store.of(50_000)] * 3, rel=1e-3
     )
-    assert {act.resources for act in found} == {Resources()}
+    assert {act.resources for act in result} == {Resources()}
     assert history.acts("elsewhere") == ([], 0)
 
 
-def test_acts_already_read_are_not_told_again(history: History) -> None:
+def test_acts_already_read_are_not_listed_again(history: History) -> None:
     keep(history, "r1")
     all_of_one, last = history.acts("here")
     keep(history, "r2")
@@ -170,7 +173,7 @@ for i in range({n}):
 
 
 def writer(history: History, prefix: str, n: int) -> subprocess.Popen[str]:
-    """A process that keeps so many runs as soon as it is told to."""
+    """A process that keeps so many runs as soon as it is asked to."""
     code = _WRITER.format(paths=sys.path, path=str(history.path), prefix=prefix, n=n)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     return subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3], **pipes)  # type: ignore[call-overload,no-any-return]  # pipes are of both kinds
@@ -180,10 +183,10 @@ def test_two_processes_write_at_once_and_every_run_is_kept_once(history: History
     """Both begin the file, both write runs of the same names."""
     both = [writer(history, "r", 12) for _ in range(2)]
 
-    told = [process.communicate("go\n", timeout=120)[0] for process in both]
+    outputs = [process.communicate("go\n", timeout=120)[0] for process in both]
 
     assert [process.returncode for process in both] == [0, 0]
-    assert sum(int(text.split()[-1]) for text in told) == 12
+    assert sum(int(text.split()[-1]) for text in outputs) == 12
     assert {kept.run for kept in history.runs()} == {f"r{i}" for i in range(12)}
     assert [len(run) for run in history.samples(NAMES)[0]] == [3] * 12
 
@@ -194,7 +197,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_readable_file(history: History
     assert process.stdout is not None
     process.stdin.write("go\n")
     process.stdin.flush()
-    told = [int(process.stdout.readline()) for _ in range(5)]
+    numbers = [int(process.stdout.readline()) for _ in range(5)]
 
     os.kill(process.pid, signal.SIGKILL)
     rest = (
@@ -202,10 +205,10 @@ def test_a_kill_in_the_middle_of_writing_leaves_a_readable_file(history: History
     )  # communicate would miss the lines that readline has in its buffer already
     process.communicate()
 
-    n = len(told) + rest.count("\n")
+    n = len(numbers) + rest.count("\n")
     kept = {line.run for line in history.runs(10_000)}
     assert kept >= {f"r{i}" for i in range(n)}
-    assert len(kept) <= n + 1  # the last may have been kept and not told
+    assert len(kept) <= n + 1  # the last may have been kept and not printed
     assert [len(run) for run in history.samples(NAMES)[0]] == [3] * len(kept)
     assert keep(history, "next")
 
@@ -341,6 +344,7 @@ def test_what_keeping_a_run_costs(history: History, n: int, summary: list[str]) 
     spent = time.process_time() - began
 
     summary.append(
-        f"keeping a run of {n} tasks: {spent:.3f} s of the processor, {history.path.stat().st_size} bytes"
+        f"keeping a run of {n} tasks: {spent:.3f} s of the processor,"
+        f" {history.path.stat().st_size} bytes"
     )
     assert history.run("r1")[1] == trace

@@ -21,7 +21,7 @@ POOL = Pool(cap=4)
 
 
 def doubted(**doubt: object) -> Costs:
-    return Costs(default_run_s=1.0, doubt=Uncertainty(**doubt))  # type: ignore[arg-type]  # its fields
+    return Costs(default_run_s=1.0, uncertainty=Uncertainty(**doubt))  # type: ignore[arg-type]  # its fields
 
 
 def test_without_doubt_there_is_one_scenario_and_no_band() -> None:

@@ -83,7 +83,7 @@ def floating(dag: Dag, *, resources: Resources = DEFAULT) -> Plan:
 
 
 def predicted(plan: Plan, **known: Any) -> Plan:
-    """The plan, with what it was made for: containers that start cold, one of them warm. known: prices."""
+    """The plan with its problem: containers start cold, one of them warm. known: prices."""
     pool = Pool(cap=4, eager=False, linger_s=0.5, warm={DEFAULT: 1})
     return replace(plan, problem=Problem(dag=plan.dag, costs=Costs(**known), pool=pool))
 

@@ -74,15 +74,13 @@ def test_all_timelines_share_one_time_axis() -> None:
 def test_a_function_wears_one_colour_in_all_of_them_and_one_legend_names_it() -> None:
     root = parsed(comparison_svg(compared(one=1, two=2, four=4)))
 
-    kinds = [
-        (g.get("data-kind"), g.get("fill"))
+    fills = {
+        (g.get("data-function") or "", g.get("fill"))
         for g in root.iter(f"{SVG}g")
-        if (g.get("data-kind") or "").startswith("run ")
-    ]
-    functions = {kind[4:] for kind, _ in kinds if kind}
-    assert {(kind, fill) for kind, fill in kinds} == {
-        (f"run {f}", c) for f, c in colours(functions).items()
+        if g.get("data-kind") == "run"
     }
+    functions = {function for function, _ in fills}
+    assert fills == set(colours(functions).items())
     assert all(texts(root).count(name) == 1 for name in functions)
 
 

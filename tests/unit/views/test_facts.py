@@ -73,3 +73,7 @@ def test_what_was_touched_is_told() -> None:
 
 def test_clock_jitter_makes_no_negative_times() -> None:
     assert facts(run(0, "w0", 1.0, 0.9)).row(0)[7] == 0
+
+
+def test_the_browser_gets_the_name_of_a_worker_in_words() -> None:
+    assert facts(run(0, "~0.5cpu-512mb/3", 0, 1)).row(0)[2] == "worker 3 (0.5 CPUs, 512 MB)"

@@ -101,7 +101,7 @@ def test_tooltips_say_what_the_user_said_of_a_task() -> None:
     assert titles(boxes(root)["heavy-1"])[0].splitlines() == [
         "heavy-1",
         "1 upstream, 0 downstream",
-        "resources 2cpu",
+        "resources: 2 CPUs",
         "2 retries",
         "its value is a result",
     ]

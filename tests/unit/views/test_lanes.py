@@ -19,11 +19,11 @@ def test_wide_spans_are_bars_of_their_own_with_work_and_traffic_apart() -> None:
     found = lanes(trace(*spans), NAMES, pixel_s=0.01)
 
     assert found.names == (("w0",), ("w1",))
-    assert [(b.lane, b.kind, b.is_traffic, b.begin_s, b.end_s, b.n) for b in found.bars] == [
-        (0, "cold", False, 0.0, 1.0, 1),
-        (0, "fetch", True, 1.0, 2.0, 1),
-        (0, "run f", False, 2.0, 4.0, 1),
-        (1, "run g", False, 0.0, 4.0, 1),
+    assert [(b.lane, *b.look, b.is_traffic, b.begin_s, b.end_s, b.n) for b in found.bars] == [
+        (0, "cold", "", False, 0.0, 1.0, 1),
+        (0, "fetch", "", True, 1.0, 2.0, 1),
+        (0, "run", "f", False, 2.0, 4.0, 1),
+        (1, "run", "g", False, 0.0, 4.0, 1),
     ]
 
 
@@ -32,7 +32,7 @@ def test_what_nobody_does_is_no_bar() -> None:
     spans = [*client, run(0, "w0", 0, 3, Phase.QUEUE), run(0, "w0", 3, 4)]
 
     assert lanes(trace(*spans), NAMES, pixel_s=0.01).names == (("w0",),)
-    assert [bar.kind for bar in lanes(trace(*spans), NAMES, pixel_s=0.01).bars] == ["run f"]
+    assert [bar.look for bar in lanes(trace(*spans), NAMES, pixel_s=0.01).bars] == [("run", "f")]
 
 
 def test_narrow_neighbours_of_one_kind_join_and_keep_their_sum() -> None:
@@ -64,7 +64,7 @@ def test_within_a_pixel_the_kind_with_most_time_is_shown() -> None:
     spans = [run(2, "w0", 0.0, 0.001), run(0, "w0", 0.002, 0.008), run(2, "w0", 0.009, 0.0095)]
     (bar,) = lanes(trace(*spans), NAMES, pixel_s=0.01).bars
 
-    assert (bar.kind, bar.n) == ("run f", 1)
+    assert (bar.look, bar.n) == (("run", "f"), 1)
 
 
 def test_there_are_never_too_many_bars() -> None:
@@ -103,6 +103,6 @@ def test_a_span_that_clocks_put_before_submission_begins_at_zero() -> None:
 
 
 def test_a_span_of_no_known_step_is_still_shown() -> None:
-    assert [bar.kind for bar in lanes(trace(run(9, "w0", 0, 1)), NAMES, pixel_s=0.01).bars] == [
-        "run ?"
+    assert [bar.look for bar in lanes(trace(run(9, "w0", 0, 1)), NAMES, pixel_s=0.01).bars] == [
+        ("run", "?")
     ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 
 from hypothesis import given
 
 from dagnb.graph.dag import Dag
+from dagnb.graph.resources import Resources
 from dagnb.planning.plan import Plan, Step
 from dagnb.views.layout import (
     MAX_BOXES,
@@ -110,23 +110,27 @@ def test_boxes_of_a_plan_keep_workers_apart() -> None:
     picture = of_plan(pinned(job(100), ["w0", "w1"]))
 
     assert sorted(
-        (box.label, box.place, len(box.tasks)) for box in picture.boxes if box.label == "count"
+        (box.label, box.placement, len(box.tasks)) for box in picture.boxes if box.label == "count"
     ) == [
-        ("count", "w0", 50),
-        ("count", "w1", 50),
+        ("count", ("w0", None), 50),
+        ("count", ("w1", None), 50),
     ]
 
 
 def test_a_plan_with_too_many_workers_gives_their_boxes_up() -> None:
     picture = of_plan(pinned(job(500), [f"w{i}" for i in range(100)]))
 
-    assert [(box.place, len(box.tasks)) for box in picture.boxes if box.label == "count"] == [
-        ("", 500)
+    assert [(box.placement, len(box.tasks)) for box in picture.boxes if box.label == "count"] == [
+        (None, 500)
     ]
 
 
-def test_floating_steps_stand_in_the_place_of_their_pool() -> None:
-    assert {box.place for box in of_plan(floating(job())).boxes} == {"~"}
+def test_floating_steps_have_their_pool_as_their_placement() -> None:
+    boxes = of_plan(floating(job(), resources=Resources(cpus=2))).boxes
+
+    assert {box.placement for box in boxes} == {(None, Resources(cpus=2))}
+    assert all(box.is_floating for box in boxes)
+    assert not any(box.is_floating for box in of_plan(pinned(job(), ["w0"])).boxes)
 
 
 def test_copies_have_boxes_of_their_own() -> None:
@@ -175,22 +179,6 @@ def test_a_box_shows_the_most_pressing_state_and_counts_all() -> None:
     assert list(now.counts.items()) == [("failed", 1), ("running", 1), ("waiting", 1), ("done", 2)]
     assert progress(box, {}).state == "waiting"
     assert progress(box, dict.fromkeys(range(5), "done")).state == "done"
-
-
-def test_the_dictionary_is_json_with_states_when_asked() -> None:
-    picture = of_dag(job(100))
-    states = dict.fromkeys(range(50), "done")
-
-    told = json.loads(json.dumps(picture.to_dict(states)))
-    count = next(box for box in told["boxes"] if box["label"] == "count")
-    assert count["counts"] == {"waiting": 51, "done": 49}
-    assert (count["state"], count["tasks"], count["function"]) == (
-        "waiting",
-        list(range(1, 101)),
-        "count",
-    )
-    assert told["edges"][0] == {"tail": 0, "head": 1, "n": 100}
-    assert "state" not in picture.to_dict()["boxes"][0]  # type: ignore[index]
 
 
 def test_ids_are_letters_and_digits() -> None:

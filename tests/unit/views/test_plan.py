@@ -8,9 +8,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag
-from dagnb.graph.node import verbs
 from dagnb.graph.resources import Resources
+from dagnb.planning.basis import HINTED, UNKNOWN, Basis
 from dagnb.planning.costs import StartCost, Uncertainty
 from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
 from dagnb.views.palette import PLAIN, colours
@@ -56,17 +57,17 @@ def test_pinned_steps_say_their_worker_and_wear_its_colour() -> None:
         label: colours(["w0", "w1"])[worker]
         for label, worker in zip("abcd", ("w0", "w1", "w0", "w1"), strict=True)
     }
-    assert "dealt: 4 steps, 4 pinned to 2 workers" in texts(root)
+    assert "Planner dealt: 4 tasks on 2 workers" in texts(root)
 
 
 def test_floating_steps_are_dashed_and_name_what_their_pool_has() -> None:
     root = parsed(plan_svg(floating(graphs.diamond(), resources=Resources(cpus=2))))
 
-    assert {texts(box)[1] for box in boxes(root).values()} == {"any 2cpu"}
+    assert {texts(box)[1] for box in boxes(root).values()} == {"any worker (2 CPUs)"}
     assert {frame(box).get("stroke-dasharray") for box in boxes(root).values()} == {"5 3"}
     assert {stripe(box) for box in boxes(root).values()} == {PLAIN}
-    assert "floating: any worker of the pool" in texts(root)
-    assert "loose: 4 steps, 4 floating" in texts(root)
+    assert "any free worker" in texts(root)
+    assert "Planner loose: 4 tasks, any free worker takes the next" in texts(root)
 
 
 def test_a_copy_has_a_second_frame_and_says_why() -> None:
@@ -85,7 +86,7 @@ def test_a_copy_has_a_second_frame_and_says_why() -> None:
         "t1": 1,
     }
     assert "copy" in titles(found["t0'"])[0]
-    assert summary(plan) == "p: 3 steps, 3 pinned to 2 workers, 1 copy"
+    assert summary(plan) == "Planner p: 2 tasks on 2 workers, 1 copy"
 
 
 def test_a_prediction_gives_times_and_a_bold_critical_path() -> None:
@@ -114,11 +115,11 @@ def test_a_prediction_gives_times_and_a_bold_critical_path() -> None:
         "2.6",
     ]
     assert "critical path: d waits for b" in titles(boxes(root)["d"])[0]
-    assert any("predicted 3.3 s" in text for text in texts(root))
+    assert any("forecast 3.3 s" in text for text in texts(root))
 
 
 def test_an_arrow_is_bold_only_where_the_path_follows_a_value() -> None:
-    """f0 -> g0, ..., f34 -> g34 on one worker: g0 waits for the worker, busy with f34, and not for a value of f34"""
+    """f0 -> g0, ..., f34 -> g34 on one worker: g0 waits for the worker, not for a value of f34"""
     names = [f"{function}-{i}" for function in "fg" for i in range(35)]
     dag = Dag.from_edges(
         names, zip(names[:35], names[35:], strict=True), functions=[name[0] for name in names]
@@ -131,7 +132,7 @@ def test_an_arrow_is_bold_only_where_the_path_follows_a_value() -> None:
     assert "g-0 waits for its worker, busy with f-34" in titles(boxes(root)["g"])[0]
 
 
-def test_a_plan_that_knows_its_problem_says_what_is_foretold_of_it() -> None:
+def test_a_plan_that_knows_its_problem_says_what_is_predicted_of_it() -> None:
     """a -> b -> d      b and c take 2 s each, on workers of their own that start cold in 1 s
     `-> c -/
     """
@@ -140,44 +141,49 @@ def test_a_plan_that_knows_its_problem_says_what_is_foretold_of_it() -> None:
         run_s={0: 1.0, 1: 2.0, 2: 2.0, 3: 1.0},
         cold=StartCost(invoke_s=1.0),
         warm=StartCost(),
-        doubt=Uncertainty(batch=0.1),
-        basis=dict.fromkeys(range(4), "5 samples"),
+        uncertainty=Uncertainty(batch=0.1),
+        basis=dict.fromkeys(range(4), Basis("5 samples")),
     )
     root = parsed(plan_svg(plan))
 
     words = texts(root)
-    assert words[0] == "dealt: 4 steps, 4 pinned to 3 workers"
-    assert words[1] == "predicted 5 s, 4.52 to 5.55 s in 8 of 10 runs"
+    assert words[0] == "Planner dealt: 4 tasks on 3 workers"
+    assert words[1] == "Forecast: 5 s (4.52 to 5.55 s in 8 of 10 runs)"
     assert (
         words[2] == "7.5 GB·s · 1 cold start, 1 warm · no better plan known; the bound allows 25 %"
     )
-    assert words[3].startswith("no plan is shorter than 4 s at median prices: the longest way")
-    assert words[4] == "known: every function was measured, or hinted at"
+    assert words[3].startswith("With these durations, no plan takes less than 4 s: the longest way")
+    assert words[4] == "Durations from past runs or hints"
     assert texts(boxes(root)["d"])[2] == "4 to 5 s"
-    assert {"cold start", "warm start", "80 % run", "20 % start-up"} <= set(words)
+    assert {"cold start", "warm start", "80 % computing", "20 % starting workers"} <= set(words)
     assert (
-        "3 s of the makespan: 67 % run, 33 % start-up, <1 % hand-over"
+        "3 s of the makespan: 67 % computing, 33 % starting workers, <1 % handing over"
         in titles(boxes(root)["c"])[0]
     )
 
 
 def test_a_plan_likely_longer_than_its_medians_says_both() -> None:
-    """Four tasks at once, each in doubt: half of all runs wait for one that takes longer than its median."""
+    """Four tasks at once: half of all runs wait for one that takes longer than its median."""
     dag = graphs.fan_in(4)
     plan = pinned(dag, [f"w{i}" for i in range(4)])
     doubted = predicted(
         plan,
         run_s=dict.fromkeys(range(5), 1.0),
-        doubt=Uncertainty(run=dict.fromkeys(range(5), 0.8)),
+        uncertainty=Uncertainty(run=dict.fromkeys(range(5), 0.8)),
+        basis=dict.fromkeys(range(5), Basis("5 samples")),
     )
 
     said = texts(parsed(plan_svg(doubted)))
 
-    assert re.fullmatch(
-        r"predicted [\d.]+ s, [\d.]+ to [\d.]+ s in 8 of 10 runs · 2(\.\d+)? s if everything took its median",
-        said[1],
+    forecast = re.fullmatch(r"Forecast: ([\d.]+) s \([\d.]+ to [\d.]+ s in 8 of 10 runs\)", said[1])
+    assert forecast is not None
+    assert float(forecast[1]) > 2.2
+    assert any(
+        re.fullmatch(
+            r"Where the time goes: 2(\.\d+)? s if every task takes its median duration", word
+        )
+        for word in said
     )
-    assert any(re.fullmatch(r"where 2(\.\d+)? s go, at median prices", word) for word in said)
 
 
 def test_the_makespan_is_explained_by_parts_that_fill_the_bar() -> None:
@@ -199,22 +205,23 @@ def test_the_makespan_is_explained_by_parts_that_fill_the_bar() -> None:
     assert sum(wide.values()) == pytest.approx(720 - 32, abs=2)
 
 
-def test_what_nobody_measured_is_named_before_anything_is_believed() -> None:
+def test_functions_that_never_ran_are_named_before_any_number_is_believed() -> None:
     dag = Dag.from_edges("abc", [], functions="fgh")
     plan = predicted(
         pinned(dag, ["w0"]),
-        basis={0: "hint of @task", 1: "unknown; as 3 other functions", 2: "unknown"},
+        basis={0: HINTED, 1: Basis("unknown; as 3 other functions", is_known=False), 2: UNKNOWN},
     )
 
-    assert "unknown: 2 of 3 functions (g, h); 33 % of the predicted run time is known" in texts(
-        parsed(plan_svg(plan))
-    )
+    assert "g, h never ran: 33 % of the run time is known" in texts(parsed(plan_svg(plan)))
     bare = predicted(pinned(dag, ["w0"]))
-    assert "unknown: 3 of 3 functions (f, g, h)" in texts(parsed(plan_svg(bare)))
+    assert texts(parsed(plan_svg(bare)))[1:3] == [
+        "No forecast yet: f, g, h never ran",
+        "All times here are guesses.",
+    ]
 
 
 def test_a_plan_gives_its_image_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(verbs, "show", bundle)
+    monkeypatch.setattr(client_hook, "_client", replace(client_hook.client(), show=bundle))
     plan = predicted(pinned(graphs.diamond(), ["w0"]))
 
     assert plan.to_svg() == bundle(plan)["image/svg+xml"] == plan_svg(plan)
@@ -259,9 +266,9 @@ def test_terms_prewarms_and_notes_are_written_below() -> None:
     )
 
     assert {
-        "w0 (512mb, lingers 2 s)",
-        "prewarm 3 containers of 2cpu resources at submission",
-        "prewarm 1 container of default resources 500 ms after 't0'",
+        "w0 (512 MB, lingers 2 s)",
+        "prewarm 3 containers (2 CPUs) at submission",
+        "prewarm 1 container (default) 500 ms after 't0'",
         "lower bound 2 s",
     } <= set(texts(parsed(plan_svg(plan))))
 

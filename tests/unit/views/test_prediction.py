@@ -9,6 +9,7 @@ import pytest
 
 from dagnb.forecast.function_forecast import CurvePoint, Expected, FunctionForecast
 from dagnb.graph.resources import DEFAULT
+from dagnb.planning.basis import Basis
 from dagnb.prediction.estimate import Estimate, normal
 from dagnb.prediction.spread import Sigma
 from dagnb.views.prediction import coverage, function_svg, prediction_svg
@@ -32,7 +33,10 @@ def test_every_sample_is_a_dot_that_says_its_size_and_time() -> None:
     root = parsed(prediction_svg("count", [(1_000, 1.0), (1_000_000, 9.0)], CURVE, "hint of @task"))
 
     assert set(dots(root)) == {"1 kB: 1 s", "1 MB: 9 s"}
-    assert texts(root)[:2] == ["count", "hint of @task · 2 samples · 100 % of them within the band"]
+    assert texts(root)[:2] == [
+        "count",
+        "hint of @task · 100 % of 2 past calls in the predicted range",
+    ]
 
 
 def test_wide_axes_are_logarithmic_and_narrow_ones_begin_at_nothing() -> None:
@@ -82,7 +86,7 @@ def test_almost_no_samples_have_a_picture(points: list[tuple[int, float]]) -> No
 
 
 def test_a_function_shows_what_it_rests_on() -> None:
-    run = Estimate(1.0, normal(0.2), 3.0, "3 samples, usual value", is_known=True)
+    run = Estimate(1.0, normal(0.2), 3.0, Basis("3 samples, usual value", expert="usual value"))
     line = Expected(resources=DEFAULT, n=1, n_bytes=1_000, run=run, output=run)
     outlook = FunctionForecast(
         name="count",
@@ -95,7 +99,7 @@ def test_a_function_shows_what_it_rests_on() -> None:
 
     assert (
         texts(parsed(function_svg(outlook)))[1]
-        == "3 samples, usual value · constant · 100 % of them within the band"
+        == "3 samples, usual value · 100 % of 1 past call in the predicted range"
     )
     assert bundle(outlook)["image/svg+xml"] == function_svg(outlook)
     assert bundle(outlook)["text/plain"] == str(outlook)

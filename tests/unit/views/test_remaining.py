@@ -111,7 +111,7 @@ def test_without_the_planned_run_tasks_count_alike() -> None:
 
 
 @pytest.mark.parametrize(
-    "forecast", [None, replace(FORECAST, known=0.0)], ids=["nobody foretold", "only guesses"]
+    "forecast", [None, replace(FORECAST, known=0.0)], ids=["no forecast", "only guesses"]
 )
 def test_nothing_is_left_to_say_where_nothing_is_known(forecast: Forecast | None) -> None:
     assert Remaining(3, forecast, PLANNED).left(moment("DRW", 3)) is None

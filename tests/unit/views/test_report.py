@@ -54,7 +54,7 @@ def test_the_page_has_everything_in_order() -> None:
     assert "stats ValueError: no rows" in text
     assert "end 6.6 s" in text
     assert "planned 7.8 s" in text
-    assert "dealt: 8 steps, 8 pinned to 2 workers, predicted" in text
+    assert "Planner dealt: 8 tasks on 2 workers, forecast" in text
     assert 'class="dagnb dagnb-view"' in html
 
 

@@ -42,7 +42,7 @@ def test_plans_and_traces_are_pictures_in_a_page_too_with_words_that_survive_wit
     made = played(plan)
 
     for thing, svg, text, caption in (
-        (plan, plan_svg(plan), plan_text(plan), "dealt: 8 steps, 8 pinned to 2 workers"),
+        (plan, plan_svg(plan), plan_text(plan), "Planner dealt: 8 tasks on 2 workers"),
         (made, timeline_svg(made), trace_text(made), "makespan 6.6 s, 2 workers"),
     ):
         shown = bundle(thing)

@@ -49,14 +49,14 @@ def test_a_plan_lists_the_steps_of_each_worker_by_priority() -> None:
     steps = (plan.steps[0], plan.steps[1], replace(plan.steps[2], priority=-1), plan.steps[3])
 
     assert plan_text(replace(plan, steps=steps, notes=("good",))).splitlines() == [
-        "dealt: 4 steps, 4 pinned to 2 workers",
+        "Planner dealt: 4 tasks on 2 workers",
         "  w0: c, a",
         "  w1: b, d",
         "  note: good",
     ]
     assert (
         plan_text(floating(graphs.chain(2), resources=Resources(cpus=2))).splitlines()[1]
-        == "  any 2cpu: t0, t1"
+        == "  any worker (2 CPUs): t0, t1"
     )
 
 
@@ -77,7 +77,7 @@ def test_a_trace_gives_makespan_phases_and_a_bar_a_worker() -> None:
     ]
     lines = trace_text(trace(*spans)).splitlines()
 
-    assert lines[0] == "makespan 10 s, 2 workers, 1.3 functions at a time, 2 MB through the store"
+    assert lines[0] == "makespan 10 s, 2 workers, average parallelism 1.3, 2 MB through the store"
     assert [line.split()[0] for line in lines[1:4]] == ["invoke", "fetch", "run"]
     assert lines[3].endswith("13 s  " + "#" * 30)
     assert lines[4] == "  w0  |" + "." * 5 + "~" * 5 + "#" * 40 + "|"
@@ -87,7 +87,7 @@ def test_a_trace_gives_makespan_phases_and_a_bar_a_worker() -> None:
 def test_an_empty_trace_has_its_text() -> None:
     assert (
         trace_text(trace())
-        == "makespan 0 s, 0 workers, 0.0 functions at a time, 0 B through the store"
+        == "makespan 0 s, 0 workers, average parallelism 0.0, 0 B through the store"
     )
 
 
@@ -112,3 +112,12 @@ def test_names_cannot_steer_a_terminal_or_break_lines() -> None:
         assert "\x1b" not in text
         assert "\x00" not in text
     assert len(dag_text(dag).splitlines()) == len(names) + 1
+
+
+def test_workers_of_a_trace_are_named_in_words() -> None:
+    lines = trace_text(trace(run(0, "~/1", 0, 1), run(2, "~200mb/1", 0, 1))).splitlines()
+
+    assert [line.split(" |")[0] for line in lines[-2:]] == [
+        "  worker 1         ",
+        "  worker 1 (200 MB)",
+    ]

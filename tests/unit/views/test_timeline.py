@@ -30,9 +30,16 @@ from tests.unit.views.samples import (
 _BOX = re.compile(r"M([\d.]+) ([\d.]+)h([\d.]+)v([\d.]+)h")
 
 
-def bars(root: ET.Element, kind: str) -> list[tuple[float, float, float, float]]:
-    """x, y, width and height of the bars of a kind"""
-    groups = [node for node in root.iter(f"{SVG}g") if node.get("data-kind") == kind]
+def bars(
+    root: ET.Element, kind: str, function: str | None = None
+) -> list[tuple[float, float, float, float]]:
+    """x, y, width and height of the bars of a kind; of runs, those of a function"""
+    looks = (kind, function)
+    groups = [
+        node
+        for node in root.iter(f"{SVG}g")
+        if (node.get("data-kind"), node.get("data-function")) == looks
+    ]
     found = [_BOX.match(path.get("d", "")) for group in groups for path in group.iter(f"{SVG}path")]
     return [tuple(map(float, match.groups())) for match in found if match]  # type: ignore[misc]  # four groups
 
@@ -40,8 +47,8 @@ def bars(root: ET.Element, kind: str) -> list[tuple[float, float, float, float]]
 def test_bars_are_as_wide_as_their_spans_are_long() -> None:
     root = parsed(timeline_svg(trace(run(0, "w0", 0, 1), run(2, "w1", 1, 4))))
 
-    ((x1, y1, wide1, high1),) = bars(root, "run f")
-    ((x2, y2, wide2, high2),) = bars(root, "run g")
+    ((x1, y1, wide1, high1),) = bars(root, "run", "f")
+    ((x2, y2, wide2, high2),) = bars(root, "run", "g")
     assert wide2 / wide1 == pytest.approx(3, abs=0.01)
     assert x2 == pytest.approx(x1 + wide1, abs=0.02)
     assert y2 > y1 + high1
@@ -49,7 +56,7 @@ def test_bars_are_as_wide_as_their_spans_are_long() -> None:
 
 
 def test_a_line_parts_wide_bars_of_one_colour_that_follow_at_once() -> None:
-    """Two f and one g on w0; on w1 two f with a pause between; on w2 an f and one too narrow to be hidden."""
+    """f, f and g on w0; f, a pause and f on w1; on w2 an f and one too narrow to be hidden."""
     seen = trace(
         run(0, "w0", 0, 10), run(1, "w0", 10, 20), run(2, "w0", 20, 30),
         run(0, "w1", 0, 10), run(1, "w1", 15, 20),
@@ -60,7 +67,7 @@ def test_a_line_parts_wide_bars_of_one_colour_that_follow_at_once() -> None:
     (line,) = [
         path.get("d", "") for path in root.iter(f"{SVG}path") if path.get("class") == "stroke-bg"
     ]
-    _, second, *_ = sorted((y, x, high) for x, y, _, high in bars(root, "run f"))
+    _, second, *_ = sorted((y, x, high) for x, y, _, high in bars(root, "run", "f"))
     y, x, high = second
     assert line == f"M{x:g} {y:g}v{high:g}"
 
@@ -69,17 +76,17 @@ def test_a_run_wears_the_colour_of_its_function_wherever_it_is_named_so() -> Non
     root = parsed(timeline_svg(trace(run(0, "w0", 0, 1), run(2, "w0", 1, 2))))
 
     fills = {
-        node.get("data-kind"): node.get("fill")
+        node.get("data-function"): node.get("fill")
         for node in root.iter(f"{SVG}g")
-        if node.get("data-kind")
+        if node.get("data-kind") == "run"
     }
-    assert fills == {f"run {name}": colour for name, colour in colours(["f", "g"]).items()}
+    assert fills == colours(["f", "g"])
 
 
 def test_functions_may_be_given_instead_of_taken_from_names() -> None:
     root = parsed(timeline_svg(trace(run(0, "w0", 0, 1)), ["resize", "resize", "merge"]))
 
-    assert len(bars(root, "run resize")) == 1
+    assert len(bars(root, "run", "resize")) == 1
     assert functions_of(trace(names=("my-task-12", "scan", "scan'", "count-3''"))) == [
         "my-task",
         "scan",
@@ -108,7 +115,9 @@ def test_traffic_lies_below_the_work_of_its_lane() -> None:
     )
 
     ((_, fetch_y, _, fetch_high),) = bars(root, "fetch")
-    (_, run_y, _, run_high), (_, next_y, _, _) = sorted(bars(root, "run f"), key=lambda bar: bar[1])
+    (_, run_y, _, run_high), (_, next_y, _, _) = sorted(
+        bars(root, "run", "f"), key=lambda bar: bar[1]
+    )
     assert run_y + run_high <= fetch_y
     assert fetch_y + fetch_high < next_y
 
@@ -213,7 +222,9 @@ def test_a_narrow_picture_keeps_bars_inside() -> None:
 
     assert root.get("width") == "400"
     assert all(
-        x + wide <= 400 for kind in ("run count", "fetch") for x, _, wide, _ in bars(root, kind)
+        x + wide <= 400
+        for look in (("run", "count"), ("fetch", None))
+        for x, _, wide, _ in bars(root, *look)
     )
 
 
@@ -248,3 +259,10 @@ def test_a_trace_read_back_gives_the_same_picture() -> None:
     made = played(pinned(job(), ["w0", "w1"]))
 
     assert timeline_svg(Trace.from_json(made.to_json())) == timeline_svg(made)
+
+
+def test_workers_are_named_in_words() -> None:
+    root = parsed(timeline_svg(trace(run(0, "~/1", 0, 1), run(2, "~200mb/1", 0, 1))))
+
+    assert {"worker 1", "worker 1 (200 MB)"} <= set(titles(root))
+    assert not any("~" in text for text in [*texts(root), *titles(root)])

@@ -69,9 +69,7 @@ def without_scripts(html: str) -> str:
     return re.sub(r"<(script|style).*?</\1>", "", html, flags=re.DOTALL)
 
 
-def test_where_a_notebook_is_not_trusted_header_table_and_errors_are_there_and_a_word_on_the_rest() -> (
-    None
-):
+def test_an_untrusted_notebook_shows_header_table_and_errors_and_a_word_on_the_rest() -> None:
     dag = job(3)
     html = view_html(
         over(dag, states="DDFDDDD", errors={(2, 1): failure("no rows")}, state=RunState.FAILED)

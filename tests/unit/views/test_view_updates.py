@@ -27,7 +27,7 @@ from tests import graphs
 from tests.unit.views.samples import HOSTILE, description_of, failure, job, run, snapped
 
 
-def telling(now: Snapshot) -> ViewUpdates:
+def updates_of(now: Snapshot) -> ViewUpdates:
     return ViewUpdates(now.description, now.seen.submitted_at)
 
 
@@ -52,12 +52,12 @@ def states_after(messages: list[Message], n: int) -> str:
 @given(st.lists(st.text("WRXBDFSC", min_size=12, max_size=12), min_size=1, max_size=6))
 def test_however_states_go_the_browser_ends_with_the_last(moments: list[str]) -> None:
     dag = Dag.from_edges([f"f-{i}" for i in range(12)], [])
-    told = telling(snapped(dag, moments[0]))
+    updates = updates_of(snapped(dag, moments[0]))
 
-    messages = [told.tell(snapped(dag, states))[0] for states in moments]
+    messages = [updates.update(snapped(dag, states))[0] for states in moments]
 
     assert states_after(messages, 12) == moments[-1]
-    assert states_after([told.everything()], 12) == moments[-1]
+    assert states_after([updates.everything()], 12) == moments[-1]
     assert [message["serial"] for message in messages] == list(range(1, len(moments) + 1))
 
 
@@ -66,8 +66,8 @@ def test_a_message_holds_only_what_is_new() -> None:
     first = snapped(
         dag, "DXWWWW", run(0, "w0", 0, 1), logs={0: "scanned"}, errors={(0, 1): failure("once")}
     )
-    told = telling(first)
-    told.tell(first)
+    updates = updates_of(first)
+    updates.update(first)
     second = replace(
         first,
         seen=replace(
@@ -77,7 +77,7 @@ def test_a_message_holds_only_what_is_new() -> None:
         logs={**first.logs, 1: "counted"},
     )
 
-    message, is_news = told.tell(second)
+    message, is_news = updates.update(second)
 
     assert is_news
     assert message["states"] == {"D": "1", "X": "2"}
@@ -85,7 +85,7 @@ def test_a_message_holds_only_what_is_new() -> None:
     assert message["logs"] == {"1": "counted"}
     assert [error["task"] for error in message["errors"]] == [1]  # type: ignore[attr-defined]  # a list
     assert message["n_errors"] == 2
-    whole = told.everything()
+    whole = updates.everything()
     assert [row[0] for row in whole["rows"]] == [0, 1]  # type: ignore[attr-defined]  # a list
     assert whole["logs"] == {"0": "scanned", "1": "counted"}
     assert [error["task"] for error in whole["errors"]] == [0, 1]  # type: ignore[attr-defined]  # a list
@@ -93,21 +93,23 @@ def test_a_message_holds_only_what_is_new() -> None:
 
 def test_time_alone_is_no_news_but_a_worker_more_is() -> None:
     dag = job(2)
-    told = telling(snapped(dag, "DXWWWW"))
-    told.tell(snapped(dag, "DXWWWW"))
+    updates = updates_of(snapped(dag, "DXWWWW"))
+    updates.update(snapped(dag, "DXWWWW"))
 
-    assert told.tell(snapped(dag, "DXWWWW", now=1_020.0))[1] is False
-    assert told.tell(snapped(dag, "DXWWWW", n_instances=3))[1] is True
-    assert told.tell(snapped(dag, "DXWWWW", n_instances=3, state=RunState.CANCELLED))[1] is True
+    assert updates.update(snapped(dag, "DXWWWW", now=1_020.0))[1] is False
+    assert updates.update(snapped(dag, "DXWWWW", n_instances=3))[1] is True
+    assert (
+        updates.update(snapped(dag, "DXWWWW", n_instances=3, state=RunState.CANCELLED))[1] is True
+    )
 
 
 def test_the_workers_that_took_part_are_told_after_they_left() -> None:
     dag = job(2)
-    told = telling(snapped(dag, "DXWWWW"))
-    told.tell(snapped(dag, "DXWWWW", n_instances=4))
+    updates = updates_of(snapped(dag, "DXWWWW"))
+    updates.update(snapped(dag, "DXWWWW", n_instances=4))
 
     over = snapped(dag, "DDDDDD", state=RunState.OK, finished_at=1_006.0, n_instances=0)
-    assert told.tell(over)[0]["workers"] == 4
+    assert updates.update(over)[0]["workers"] == 4
 
 
 def test_what_runs_now_is_drawn_up_to_now() -> None:
@@ -115,10 +117,10 @@ def test_what_runs_now_is_drawn_up_to_now() -> None:
     now = replace(
         snapped(dag, "DXWWWW", run(0, "w0", 0, 1)), started={1: (1_002.0, "w1"), 0: (1_000.0, "w0")}
     )
-    told = telling(now)
-    told.tell(now)
+    updates = updates_of(now)
+    updates.update(now)
 
-    lanes = ET.fromstring(str(told.draw()["lanes"]))
+    lanes = ET.fromstring(str(updates.draw()["lanes"]))
 
     assert [bar.get("data-task") for bar in lanes.iter() if bar.get("data-task")] == ["1", "0"]
     assert "now 6 s" in "".join(lanes.itertext())
@@ -127,31 +129,31 @@ def test_what_runs_now_is_drawn_up_to_now() -> None:
 def test_while_it_runs_the_critical_path_is_the_chain_expected_to_be_longest() -> None:
     dag = Dag.from_edges(["a", "b", "c", "d"], [("a", "c"), ("b", "d")])
     now = snapped(dag, "DDXX", run(0, "w0", 0, 1), run(1, "w1", 0, 3))
-    told = telling(now)
-    told.tell(now)
+    updates = updates_of(now)
+    updates.update(now)
 
-    assert told.draw()["critical"] == ["1-3"]
+    assert updates.draw()["critical"] == ["1-3"]
 
 
 def test_afterwards_it_is_the_chain_that_was() -> None:
     dag = Dag.from_edges(["a", "b", "c", "d"], [("a", "c"), ("b", "d")])
     spans = (run(0, "w0", 0, 1), run(1, "w1", 0, 3), run(2, "w0", 1, 9), run(3, "w1", 3, 4))
     now = snapped(dag, "DDDD", *spans, state=RunState.OK, finished_at=1_009.0)
-    told = telling(now)
-    told.tell(now)
+    updates = updates_of(now)
+    updates.update(now)
 
-    assert told.draw()["critical"] == ["0-2"]
+    assert updates.draw()["critical"] == ["0-2"]
 
 
 def test_a_folded_graph_shows_the_critical_path_between_boxes() -> None:
     dag = job(200)
     now = snapped(dag, "W" * 204)
-    told = telling(now)
-    told.tell(now)
+    updates = updates_of(now)
+    updates.update(now)
 
-    assert len(told.picture.boxes) < 10
-    assert all("-" in edge for edge in told.draw()["critical"])  # type: ignore[attr-defined]  # a list
-    assert len(told.draw()["critical"]) == 3  # type: ignore[arg-type]  # a list
+    assert len(updates.picture.boxes) < 10
+    assert all("-" in edge for edge in updates.draw()["critical"])  # type: ignore[attr-defined]  # a list
+    assert len(updates.draw()["critical"]) == 3  # type: ignore[arg-type]  # a list
 
 
 def test_ten_thousand_failing_tasks_that_print_a_lot_make_small_messages() -> None:
@@ -160,15 +162,15 @@ def test_ten_thousand_failing_tasks_that_print_a_lot_make_small_messages() -> No
     errors = {(i, 1): failure("x" * 10_000) for i in range(200)}
     spans = [run(i, f"w{i % 8}", i / 100, i / 100 + 0.01) for i in range(n)]
     now = snapped(dag, "F" * n, *spans, errors=errors, logs=dict.fromkeys(range(n), "y" * 9_000))
-    told = telling(now)
-    message, _ = told.tell(now)
+    updates = updates_of(now)
+    message, _ = updates.update(now)
 
     assert message["n_errors"] == 200
     assert len(message["errors"]) == MAX_ERRORS  # type: ignore[arg-type]  # a list
     assert sum(map(len, message["logs"].values())) < MAX_LOGS + 2 * MAX_LOG  # type: ignore[attr-defined]  # a dict
     assert message["states"] == {"F": "0-9999"}
-    assert str(told.draw()["lanes"]).count("<path") < MAX_BARS + 50
-    assert len(json.dumps(told.everything())) < 2_500_000
+    assert str(updates.draw()["lanes"]).count("<path") < MAX_BARS + 50
+    assert len(json.dumps(updates.everything())) < 2_500_000
 
 
 def test_the_end_of_a_long_output_is_kept_and_its_escapes_are_not() -> None:
@@ -184,8 +186,8 @@ def test_hostile_names_and_errors_are_told_as_text() -> None:
     now = snapped(
         dag, "F" * len(HOSTILE), errors={(i, 1): failure(text) for i, text in enumerate(HOSTILE)}
     )
-    told = telling(now)
-    message, _ = told.tell(now)
+    updates = updates_of(now)
+    message, _ = updates.update(now)
 
     for error in message["errors"]:  # type: ignore[attr-defined]  # a list
         ET.fromstring(error["html"])
@@ -206,7 +208,7 @@ def test_where_errors_are_cut_off_no_attempt_is_told_to_be_the_last_that_is_not(
     dag = Dag.from_edges([f"f-{i}" for i in range(9)], [])
     errors = {(task, attempt): failure("no") for task in range(9) for attempt in (1, 2, 3, 4)}
     now = snapped(dag, "F" * 9, errors=errors)
-    message, _ = telling(now).tell(now)
+    message, _ = updates_of(now).update(now)
 
     final = {(e["task"], e["attempt"]) for e in message["errors"] if "not tried again" in e["html"]}  # type: ignore[attr-defined]  # a list
     assert final == {(task, 4) for task in range(7)}
@@ -222,10 +224,12 @@ def test_a_bar_of_a_later_attempt_says_itself_how_long_it_was() -> None:
         state=RunState.OK,
         finished_at=1_006.0,
     )
-    told = telling(now)
-    told.tell(now)
+    updates = updates_of(now)
+    updates.update(now)
 
-    bars = [bar for bar in ET.fromstring(str(told.draw()["lanes"])).iter() if bar.get("data-task")]
+    bars = [
+        bar for bar in ET.fromstring(str(updates.draw()["lanes"])).iter() if bar.get("data-task")
+    ]
     assert [bar.get("data-say") for bar in bars] == [None, "f run: 1 s, from 5 s, attempt 2"]
 
 
@@ -235,20 +239,20 @@ def test_how_much_longer_is_told_with_every_message_and_is_no_news() -> None:
         forecast=Forecast(p10_s=8.0, p50_s=10.0, p90_s=15.0, known=1.0),
     )
     now = replace(snapped(graphs.chain(4), "WWWW"), description=told)
-    telling = ViewUpdates(told, 1_000.0)
+    updates = ViewUpdates(told, 1_000.0)
 
-    assert telling.tell(now)[0]["left"] == [10.0, 8.0, 15.0]
-    message, is_news = telling.tell(replace(now, seen=replace(now.seen, states="DDWW")))
+    assert updates.update(now)[0]["left"] == [10.0, 8.0, 15.0]
+    message, is_news = updates.update(replace(now, seen=replace(now.seen, states="DDWW")))
     assert (message["left"], is_news) == ([5.0, 4.0, 7.5], True)
     assert (
-        telling.tell(replace(now, seen=replace(now.seen, states="DDWW", now=1_007.0)))[1] is False
+        updates.update(replace(now, seen=replace(now.seen, states="DDWW", now=1_007.0)))[1] is False
     )
-    assert telling.everything()["left"] == [5.0, 4.0, 7.5]
+    assert updates.everything()["left"] == [5.0, 4.0, 7.5]
 
 
-def test_how_much_longer_is_unknown_where_nobody_foretold() -> None:
+def test_how_much_longer_is_unknown_without_a_forecast() -> None:
     assert (
-        ViewUpdates(description_of(graphs.chain(4)), 1_000.0).tell(
+        ViewUpdates(description_of(graphs.chain(4)), 1_000.0).update(
             snapped(graphs.chain(4), "WWWW")
         )[0]["left"]
         is None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dagnb.views.wording import bytes_text, counted, seconds_text, window_text
+from dagnb.graph.resources import Resources
+from dagnb.protocol.layout import pool_name
+from dagnb.protocol.messages import Queue
+from dagnb.views.wording import bytes_text, counted, seconds_text, window_text, worker_text
 
 
 @pytest.mark.parametrize(
@@ -53,3 +56,20 @@ def test_one_is_singular_and_many_have_separators() -> None:
         "2 copies",
         "12,345 tasks",
     ]
+
+
+@pytest.mark.parametrize(
+    ("resources", "text"),
+    [
+        (Resources(), "worker 2"),
+        (Resources(memory_mb=200), "worker 2 (200 MB)"),
+        (Resources(cpus=1, memory_mb=2_048), "worker 2 (1 CPU, 2,048 MB)"),
+        (Resources(cpus=0.5, network=True), "worker 2 (0.5 CPUs, network)"),
+    ],
+)
+def test_a_member_of_a_pool_is_named_with_its_resources(resources: Resources, text: str) -> None:
+    assert worker_text(Queue(pool_name(resources), cap=4).worker(2)) == text
+
+
+def test_a_worker_that_a_planner_named_keeps_its_name() -> None:
+    assert [worker_text(name) for name in ("w0", "w0.1", "a/1", "")] == ["w0", "w0.1", "a/1", ""]

@@ -1,6 +1,6 @@
 """A fork server as a program, for test_fork_server.py.
 
-argv: descriptor of its connection, whether its children are mortal.
+argv: descriptor of its connection, "ends_children", or another word.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import socket
 import sys
 from typing import Any
 
-from dagnb_workers.hosting.fork_server import ForkServer, live
+from dagnb_workers.hosting.fork_server import ForkServer, run_child
 
 
 def _exit(args: dict[str, Any], fds: list[int]) -> int:
@@ -31,7 +31,7 @@ def _write(args: dict[str, Any], fds: list[int]) -> int:
 
 
 def _tell_open(args: dict[str, Any], fds: list[int]) -> int:
-    """How many descriptors are open: the three standard ones and those that were passed."""
+    """Returns how many descriptors are open: the three standard ones and those that were passed."""
     return len(
         [name for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")]
     )
@@ -60,10 +60,10 @@ KINDS = {
 }
 
 if __name__ == "__main__":
-    nursery = ForkServer(
-        socket.socket(fileno=int(sys.argv[1])), KINDS, mortal=sys.argv[2] == "mortal"
+    fork_server = ForkServer(
+        socket.socket(fileno=int(sys.argv[1])), KINDS, ends_children=sys.argv[2] == "ends_children"
     )
-    born = nursery.serve()
-    if born is not None:
-        live(born)
-    sys.exit(int(nursery.deserted))
+    child = fork_server.serve()
+    if child is not None:
+        run_child(child)
+    sys.exit(int(fork_server.deserted))

@@ -14,7 +14,7 @@ from dagnb_workers.surroundings.aspects import Aspect, of_process
 from dagnb_workers.surroundings.output import opened
 
 
-def found(name: str) -> Aspect[object]:
+def aspect_of(name: str) -> Aspect[object]:
     (aspect,) = [aspect for aspect in of_process(opened) if aspect.name == name]
     return aspect
 
@@ -28,7 +28,7 @@ def test_a_variable_of_another_value_is_seen_by_where_it_lies(
         pytest.skip("this C library is not glibc, whose way of keeping variables is tested here")
     monkeypatch.setattr(aspects, "_IS_GLIBC", is_glibc)
     monkeypatch.setenv("ASPECT", "a")
-    environment = found("environment variables")
+    environment = aspect_of("environment variables")
     assert environment.look is not None
     kept = environment.keep()
     before = environment.look()
@@ -45,7 +45,7 @@ def test_variables_that_nobody_changed_look_as_before(
     monkeypatch: pytest.MonkeyPatch, is_glibc: bool
 ) -> None:
     monkeypatch.setattr(aspects, "_IS_GLIBC", is_glibc and aspects._IS_GLIBC)
-    environment = found("environment variables")
+    environment = aspect_of("environment variables")
     assert environment.look is not None
     environment.keep()
 
@@ -57,7 +57,7 @@ def test_of_variables_an_import_keeps_what_it_set_changed_and_removed() -> None:
     before = kept | {"of the task": "2", "new of the task": "1"}
     after = {"same": "1", "changed": "2", "new": "1", "of the task": "2", "new of the task": "1"}
 
-    merged = found("environment variables").merge(kept, before, after)
+    merged = aspect_of("environment variables").merge(kept, before, after)
 
     assert merged == {"same": "1", "changed": "2", "new": "1", "of the task": "1"}
 
@@ -67,7 +67,7 @@ def test_of_a_list_an_import_keeps_what_it_put_in_front_and_behind() -> None:
     before = ["task", "a", "b", "task too"]
     after = ["front", "task", "a", "b", "task too", "behind"]
 
-    assert found("sys.path").merge(kept, before, after) == ["front", "a", "b", "behind"]
+    assert aspect_of("sys.path").merge(kept, before, after) == ["front", "a", "b", "behind"]
 
 
 def test_every_aspect_has_a_name_of_its_own() -> None:
@@ -77,7 +77,7 @@ def test_every_aspect_has_a_name_of_its_own() -> None:
 
 
 def test_a_start_method_that_a_task_chose_is_forgotten() -> None:
-    aspect = found("start method of multiprocessing")
+    aspect = aspect_of("start method of multiprocessing")
     before = multiprocessing.get_start_method(allow_none=True)
     multiprocessing.set_start_method(None, force=True)
     try:
@@ -92,7 +92,7 @@ def test_a_start_method_that_a_task_chose_is_forgotten() -> None:
 
 
 def test_what_logging_disable_set_is_seen_and_put_back() -> None:
-    aspect = found("logging: root logger, logging.disable")
+    aspect = aspect_of("logging: root logger, logging.disable")
     assert aspect.look is not None
     kept, before = aspect.keep(), aspect.look()
 
@@ -112,7 +112,7 @@ class Policy(asyncio.DefaultEventLoopPolicy if sys.version_info < (3, 14) else o
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="policies are deprecated, and left alone")
 def test_the_usual_policy_is_made_anew_and_one_of_the_users_is_kept() -> None:
     aspect, before, own = (
-        found("event loop policy, current loop"),
+        aspect_of("event loop policy, current loop"),
         asyncio.get_event_loop_policy(),
         Policy(),
     )

@@ -1,4 +1,4 @@
-"""What faulthandler wrote is read back, whatever else is in stderr."""
+"""Reports of faulthandler are parsed, whatever else is in stderr."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dagnb_workers.hosting.crash import report
+from dagnb_workers.hosting.crash import parse_report
 from dagnb_workers.worker.exception import crash_frames
 
 SCRIPT = """\
@@ -38,19 +38,19 @@ def test_the_thread_that_crashed_is_read_from_a_real_crash(tmp_path: Path, n_thr
     folder = tmp_path / "a \"b' ü"
     folder.mkdir()
 
-    found = report(crashed(folder / "main.py", n_threads))
+    parsed = parse_report(crashed(folder / "main.py", n_threads))
 
-    assert found is not None
-    assert (found.printed, found.reason) == ("before\n", "Segmentation fault")
-    assert [line[2] for line in found.lines] == ["string_at", "höher", "<module>"]
-    assert found.lines[1] == (str(folder / "main.py"), 5, "höher")
+    assert parsed is not None
+    assert (parsed.printed, parsed.reason) == ("before\n", "Segmentation fault")
+    assert [line[2] for line in parsed.lines] == ["string_at", "höher", "<module>"]
+    assert parsed.lines[1] == (str(folder / "main.py"), 5, "höher")
 
 
 def test_frames_are_told_outermost_first_with_their_source(tmp_path: Path) -> None:
-    found = report(crashed(tmp_path / "main.py"))
-    assert found is not None
+    parsed = parse_report(crashed(tmp_path / "main.py"))
+    assert parsed is not None
 
-    frames = crash_frames(found.lines, lambda file: Path(file).name)
+    frames = crash_frames(parsed.lines, lambda file: Path(file).name)
 
     assert [(frame.file, frame.source, frame.is_library) for frame in frames[:2]] == [
         ("main.py", "höher()", False),
@@ -63,9 +63,9 @@ def test_the_last_report_counts_and_a_text_without_one_has_none() -> None:
     head = "Fatal Python error: Aborted\n\nCurrent thread 0x01 (most recent call first):\n"
     one = f'{head}  File "a", line 1 in f\n\nmore\n'
 
-    found = report(one + "printed\n" + one.replace('"a"', '"b"'))
+    parsed = parse_report(one + "printed\n" + one.replace('"a"', '"b"'))
 
-    assert found is not None
-    assert (found.lines, found.printed) == ((("b", 1, "f"),), one + "printed\n")
-    assert report("Traceback (most recent call last):\n") is None
-    assert report("") is None
+    assert parsed is not None
+    assert (parsed.lines, parsed.printed) == ((("b", 1, "f"),), one + "printed\n")
+    assert parse_report("Traceback (most recent call last):\n") is None
+    assert parse_report("") is None

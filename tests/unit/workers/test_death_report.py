@@ -1,4 +1,4 @@
-"""A death is told in words that help."""
+"""Reports of deaths name the cause, the cure and the budget that is charged."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import json
 import signal
 
 import pytest
-from dagnb_workers.hosting.death_report import DeathFacts, cause, death, leave
+from dagnb_workers.hosting.death_report import DeathFacts, cause, loss, report
 from dagnb_workers.worker.shared_status import Running
 
-from dagnb.failure import Frame
+from dagnb.failure import Frame, TaskError
 from dagnb.protocol.messages import Charge
 
 RUNNING = Running(4, 2, 1.5, 0.0)
@@ -30,7 +30,7 @@ def facts(code: int, **changes: object) -> DeathFacts:
         (0, "ended itself with exit code 0 while running this task"),
         (
             -signal.SIGKILL,
-            "killed by SIGKILL (9) while running this task: by somebody, or by the system",
+            "killed by SIGKILL (9) while running this task: by another process, or by the system",
         ),
         (
             -signal.SIGSEGV,
@@ -52,41 +52,46 @@ def test_a_crash_names_the_users_line_that_called_into_compiled_code() -> None:
     assert cause(facts(-11, frames=(own, installed))).endswith(
         "a crash in compiled code, called from resize at Cell In[4], line 3"
     )
-    assert json.loads(death(facts(-11, frames=(own,))).error)["frames"][0]["function"] == "resize"
+    assert json.loads(report(facts(-11, frames=(own,))).error)["frames"][0]["function"] == "resize"
 
 
-def test_out_of_memory_is_told_when_the_kernel_killed_for_it() -> None:
+def test_out_of_memory_is_reported_when_the_kernel_killed_for_it() -> None:
     assert "the machine ran out of memory" in cause(facts(-9, ran_out_of_memory=True))
     assert "of memory" not in cause(facts(-11, ran_out_of_memory=True))
 
 
-def test_out_of_memory_in_a_container_is_told_with_its_limit_and_the_cure() -> None:
+def test_out_of_memory_in_a_container_is_reported_with_its_limit_and_the_cure() -> None:
     assert cause(facts(-9, ran_out_of_memory=True, memory_bytes=256 << 20)) == (
-        "the worker process was killed by SIGKILL (9) while running this task: out of memory, its container may use "
-        "256 MB. Give it more with resources=Resources(memory_mb=...)"
+        "the worker process was killed by SIGKILL (9) while running this task: out of memory, "
+        "its container may use 256 MB. Give it more with resources=Resources(memory_mb=...)"
     )
     assert "256 MB" not in cause(facts(-9, memory_bytes=256 << 20))
 
 
-def test_who_was_ended_because_nothing_was_left_to_do_is_charged_nothing() -> None:
-    told = leave(facts(-9, running=None))
+def test_a_worker_that_was_ended_because_it_was_idle_is_charged_nothing() -> None:
+    death = loss("i1")
 
-    assert (told.instance, told.task, told.charge, told.error) == ("i1", None, Charge.LOSS, "{}")
+    assert (death.instance, death.task, death.charge, death.error) == (
+        "i1",
+        None,
+        Charge.LOSS,
+        "{}",
+    )
 
 
-def test_a_death_between_tasks_charges_nobody() -> None:
-    told = death(facts(-9, running=None))
+def test_a_death_between_tasks_charges_no_task() -> None:
+    death = report(facts(-9, running=None))
 
-    assert told.task is None
-    assert "between tasks" in json.loads(told.error)["message"]
+    assert death.task is None
+    assert "between tasks" in json.loads(death.error)["message"]
 
 
 def test_a_crash_is_charged_to_crashes_and_carries_the_last_words() -> None:
-    told = death(facts(-9))
+    death = report(facts(-9))
 
-    assert (told.instance, told.task, told.charge, told.delay_s) == ("i1", 4, Charge.CRASH, 0.0)
-    error = json.loads(told.error)
-    assert (error["stdout_tail"], error["stderr_tail"], error["signal"], error["exit_code"]) == (
+    assert (death.instance, death.task, death.charge, death.delay_s) == ("i1", 4, Charge.CRASH, 0.0)
+    error = TaskError.from_json(death.error, task="f-0", attempt=1)
+    assert (error.stdout_tail, error.stderr_tail, error.signal, error.exit_code) == (
         "out",
         "err",
         9,
@@ -95,13 +100,13 @@ def test_a_crash_is_charged_to_crashes_and_carries_the_last_words() -> None:
 
 
 def test_a_time_limit_is_charged_to_the_users_retries() -> None:
-    told = death(facts(-15, was_overtime=True))
+    death = report(facts(-15, was_overtime=True))
 
-    assert told.charge is Charge.EXCEPTION
-    assert json.loads(told.error)["type"] == "TimeLimit"
-    assert "its time limit of 1.5 s" in json.loads(told.error)["message"]
+    assert death.charge is Charge.EXCEPTION
+    assert json.loads(death.error)["type"] == "TimeLimit"
+    assert "its time limit of 1.5 s" in json.loads(death.error)["message"]
 
 
-def test_people_are_told_the_worker_and_before_it_had_one_the_instance() -> None:
-    assert json.loads(death(facts(3)).error)["worker"] == "~/1"
-    assert json.loads(death(facts(3, worker="")).error)["worker"] == "i1"
+def test_the_error_names_the_worker_and_before_there_is_one_the_instance() -> None:
+    assert json.loads(report(facts(3)).error)["worker"] == "~/1"
+    assert json.loads(report(facts(3, worker="")).error)["worker"] == "i1"

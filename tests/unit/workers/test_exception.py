@@ -1,4 +1,4 @@
-"""What a task raised, as the errors key holds it."""
+"""Exceptions of tasks as the errors key holds them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from dagnb_workers.worker.exception import (
-    error_json,
     message_of,
     of_result,
+    task_error,
     unread_text,
     user_frames,
 )
@@ -63,26 +63,28 @@ def label(file: str) -> str:
 
 
 def caught(function: Callable[..., Any], *args: Any) -> BaseException:
-    """What it raises, its traceback beginning with the function itself."""
-    with pytest.raises(BaseException) as found:
+    """Returns the exception that it raises, its traceback beginning with the function itself."""
+    with pytest.raises(BaseException) as raised:
         function(*args)
-    error = found.value
+    error = raised.value
     assert error.__traceback__ is not None
     return error.with_traceback(error.__traceback__.tb_next)
 
 
-def told(error: BaseException, **facts: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(error_json(error, label, **facts))
-    return found
+def recorded(error: BaseException, **facts: Any) -> dict[str, Any]:
+    """The record as JSON; fields that it leaves out are empty."""
+    written: dict[str, Any] = json.loads(task_error(error, label, **facts).to_json())
+    return {key: [] for key in ("frames", "notes", "causes", "traceback")} | written
 
 
 def test_frames_bear_the_label_the_line_its_columns_and_its_neighbours(
     cell: dict[str, Any],
 ) -> None:
-    outer, inner = told(caught(cell["outer"], 5))["frames"]
+    outer, inner = recorded(caught(cell["outer"], 5))["frames"]
 
     assert outer == {
-        "file": "Cell In[4]", "line": 10, "function": "outer", "source": "    return inner(row) + 1",
+        "file": "Cell In[4]", "line": 10, "function": "outer",
+        "source": "    return inner(row) + 1",
         "end_line": 10, "column": 11, "end_column": 21, "before": ["def outer(row):"], "after": [],
         "is_library": False, "times": 1,
     }  # fmt: skip
@@ -94,7 +96,7 @@ def test_frames_bear_the_label_the_line_its_columns_and_its_neighbours(
 
 
 def test_pythons_own_text_names_the_cell_and_has_its_lines(cell: dict[str, Any]) -> None:
-    text = "".join(told(caught(cell["outer"], 5))["traceback"])
+    text = "".join(recorded(caught(cell["outer"], 5))["traceback"])
 
     assert re.sub(
         r"\n +[~^]+\n", "\n", text
@@ -120,7 +122,7 @@ def test_columns_count_characters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_frames_of_libraries_are_marked_and_have_no_neighbours(cell: dict[str, Any]) -> None:
-    frames = told(caught(cell["parse"], "{"))["frames"]
+    frames = recorded(caught(cell["parse"], "{"))["frames"]
 
     assert [frame["function"] for frame in frames] == ["parse", "loads", "decode", "raw_decode"]
     assert [frame["is_library"] for frame in frames] == [False, True, True, True]
@@ -148,7 +150,7 @@ def test_causes_contexts_and_notes_are_told() -> None:
             error.add_note("seen on the way")
             raise LookupError("c") from error
 
-    error = told(caught(chained))
+    error = recorded(caught(chained))
     (cause,) = error["causes"]
     (context,) = cause["causes"]
 
@@ -170,7 +172,7 @@ def test_a_context_that_was_suppressed_is_not_told() -> None:
         except ValueError:
             raise KeyError("b") from None
 
-    assert told(caught(chained))["causes"] == []
+    assert recorded(caught(chained))["causes"] == []
 
 
 def test_the_parts_of_groups_are_told_within_limits() -> None:
@@ -179,7 +181,7 @@ def test_the_parts_of_groups_are_told_within_limits() -> None:
             "many", [ExceptionGroup("inner", [OSError(1)]), *(KeyError(i) for i in range(1_000))]
         )
 
-    inner, *keys = told(caught(grouped))["causes"]
+    inner, *keys = recorded(caught(grouped))["causes"]
 
     assert (inner["how"], inner["causes"][0]["type"]) == ("part", "OSError")
     assert {key["type"] for key in keys} == {"KeyError"}
@@ -190,7 +192,7 @@ def test_exceptions_that_lead_to_each_other_are_told_once() -> None:
     left, right = ValueError("left"), ValueError("right")
     left.__cause__, right.__cause__ = right, left
 
-    (cause,) = told(left)["causes"]
+    (cause,) = recorded(left)["causes"]
 
     assert (cause["message"], cause["causes"]) == ("right", [])
 
@@ -202,7 +204,7 @@ def test_what_an_exception_class_of_the_user_does_wrong_stops_nothing() -> None:
         def __str__(self) -> str:
             raise KeyError
 
-    error = told(OddError())
+    error = recorded(OddError())
 
     assert error["message"] == "(its message cannot be shown: KeyError in __str__)"
     assert error["notes"] == []
@@ -236,7 +238,7 @@ class _Nothing(Exception):  # noqa: N818
 def test_an_exception_whose_attributes_raise_is_told_all_the_same(
     make: Callable[[], Exception], kind: str
 ) -> None:
-    error = told(make())
+    error = recorded(make())
 
     assert error["type"] == kind
     assert error["mro"][0].endswith(f":{kind}")
@@ -249,12 +251,13 @@ def test_a_refused_result_has_a_cause_where_a_class_of_the_user_refused(
     def refused(value: object) -> dict[str, Any]:
         with pytest.raises(UnserialisableError) as caught:
             encode_value(value, "?")
-        return told(of_result(caught.value, "f-3"))
+        return recorded(of_result(caught.value, "f-3"))
 
     user, generator = refused([cell["Refuses"]()]), refused(n for n in "ab")
 
     assert user["message"].startswith(
-        "the result of task 'f-3' cannot be pickled: `result[0]` is of type Refuses: RuntimeError: not me."
+        "the result of task 'f-3' cannot be pickled: "
+        "`result[0]` is of type Refuses: RuntimeError: not me."
     )
     assert [frame["line"] for frame in user["causes"][0]["frames"]] == [20]
     assert generator["causes"] == []
@@ -277,9 +280,7 @@ def test_who_asks_for_input_in_a_task_is_told_that_nobody_can_type(
         with pytest.raises(EOFError) as raised:
             input()
 
-    told = message_of(raised.value)
+    message = message_of(raised.value)
 
-    assert told.startswith(
-        "EOF when reading a line: nobody can type into input() of a task; give it"
-    )
+    assert message.startswith("EOF when reading a line: a task cannot ask with input(); give it")
     assert message_of(EOFError("of a socket")) == "of a socket"

@@ -1,4 +1,4 @@
-"""Which file a module comes from, told by one process and obeyed by another."""
+"""Files of modules, as one process describes them and another one obeys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dagnb.sources import Place
 
 @pytest.fixture(autouse=True)
 def _restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The folder of the test is the current one; path, finders and modules are as before at the end."""
+    """Enter the folder of the test; at the end, path, finders and modules are as before."""
     before = dict(sys.modules)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
@@ -58,20 +58,20 @@ def test_what_the_path_does_not_give_any_more_is_told_with_its_place() -> None:
         importlib.import_module(name)
     sys.path.pop(0)
 
-    found = findable.places()
+    places = findable.places()
 
-    assert (found["left_one"], found["left_pack"]) == (
+    assert (places["left_one"], places["left_pack"]) == (
         (one, None),
         (pack, (os.path.dirname(pack),)),
     )
-    assert found["left_loose"][0] == ""
+    assert places["left_loose"][0] == ""
 
 
 LEFT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import left_library
-from dagnb_workers import findable
+from dagnb_workers.surroundings import findable
 sys.path.pop(0)
 print(findable.places().get("left_library"))
 """

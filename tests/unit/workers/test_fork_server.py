@@ -1,4 +1,4 @@
-"""The fork server, from the side of who asks."""
+"""The fork server, seen by its client."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at proces
 
 
 @asynccontextmanager
-async def nursery(
-    kind: str = "mortal",
+async def fork_server(
+    kind: str = "ends_children",
 ) -> AsyncIterator[tuple[ForkServerClient, subprocess.Popen[bytes]]]:
     here, there = socket.socketpair()
     program = Path(__file__).with_name("fork_server_stage.py")
-    process = subprocess.Popen(  # noqa: ASYNC220  # waited for below, also by tests that are no coroutine
+    process = subprocess.Popen(  # noqa: ASYNC220  # waited for below, also in plain functions
         [sys.executable, "-P", program, str(there.fileno()), kind],
         pass_fds=[there.fileno()],
         stderr=subprocess.PIPE,
     )
     there.close()
-    link = ForkServerClient(here)
-    listening = asyncio.create_task(link.listen())
+    client = ForkServerClient(here)
+    listening = asyncio.create_task(client.listen())
     try:
-        yield link, process
+        yield client, process
     finally:
         if process.poll() is None:
-            await link.leave()
+            await client.leave()
         await asyncio.wait_for(listening, 10)
-        link.close()
+        client.close()
         process.communicate(timeout=10)
 
 
-async def ended(link: ForkServerClient) -> Exit:
-    found = await asyncio.wait_for(link.exits.get(), 10)
-    assert found is not None
-    return found
+async def ended(client: ForkServerClient) -> Exit:
+    exited = await asyncio.wait_for(client.exits.get(), 10)
+    assert exited is not None
+    return exited
 
 
 async def gone(pid: int) -> None:
@@ -67,19 +67,19 @@ def _is_running(pid: int) -> bool:
 
 
 async def test_a_child_is_started_and_its_end_is_told() -> None:
-    async with nursery() as (link, _):
-        pid = await link.spawn("exit", "a", {"code": 3})
+    async with fork_server() as (client, _):
+        pid = await client.spawn("exit", "a", {"code": 3})
 
-        assert await ended(link) == Exit("a", pid, 3 << 8)
+        assert await ended(client) == Exit("a", pid, 3 << 8)
 
 
 async def test_many_children_are_started_fast_and_none_is_missed() -> None:
-    async with nursery() as (link, _):
-        await link.spawn("exit", "first", {"code": 0})
+    async with fork_server() as (client, _):
+        await client.spawn("exit", "first", {"code": 0})
         begun = time.monotonic()
-        await asyncio.gather(*(link.spawn("exit", str(n), {"code": n}) for n in range(50)))
+        await asyncio.gather(*(client.spawn("exit", str(n), {"code": n}) for n in range(50)))
         took_s = time.monotonic() - begun
-        exits = [await ended(link) for _ in range(51)]
+        exits = [await ended(client) for _ in range(51)]
 
     assert {(one.name, one.code) for one in exits} == {
         ("first", 0),
@@ -90,12 +90,12 @@ async def test_many_children_are_started_fast_and_none_is_missed() -> None:
 
 async def test_descriptors_reach_the_child_they_are_meant_for() -> None:
     pipes = [os.pipe() for _ in range(6)]
-    async with nursery() as (link, _):
+    async with fork_server() as (client, _):
         for n in range(3):
             fds = [write for _, write in pipes[2 * n : 2 * n + 2]]
-            await link.spawn("write", str(n), {"texts": [f"{n}a", f"{n}b"]}, fds)
+            await client.spawn("write", str(n), {"texts": [f"{n}a", f"{n}b"]}, fds)
         for _ in range(3):
-            await ended(link)
+            await ended(client)
 
     assert [os.read(read, 10).decode() for read, _ in pipes] == ["0a", "0b", "1a", "1b", "2a", "2b"]
     for pipe in pipes:
@@ -104,30 +104,30 @@ async def test_descriptors_reach_the_child_they_are_meant_for() -> None:
 
 
 async def test_a_child_inherits_only_its_own_descriptors() -> None:
-    async with nursery() as (link, _):
-        await link.spawn("wait", "other", {}, [0])
-        await link.spawn("open", "a", {}, [0, 0])
+    async with fork_server() as (client, _):
+        await client.spawn("wait", "other", {}, [0])
+        await client.spawn("open", "a", {}, [0, 0])
 
-        assert (await ended(link)).code == 5
+        assert (await ended(client)).code == 5
 
 
 async def test_a_signal_reaches_one_child_only() -> None:
-    async with nursery() as (link, _):
-        await link.spawn("wait", "a", {})
-        other = await link.spawn("wait", "b", {})
+    async with fork_server() as (client, _):
+        await client.spawn("wait", "a", {})
+        other = await client.spawn("wait", "b", {})
 
-        await link.signal("a", signal.SIGTERM)
-        await link.signal("unknown", signal.SIGTERM)
+        await client.signal("a", signal.SIGTERM)
+        await client.signal("unknown", signal.SIGTERM)
 
-        assert ((one := await ended(link)).name, one.code) == ("a", -signal.SIGTERM)
+        assert ((one := await ended(client)).name, one.code) == ("a", -signal.SIGTERM)
         assert _is_running(other)
 
 
 async def test_a_child_that_raises_prints_it_and_ends_with_1() -> None:
-    async with nursery() as (link, process):
-        await link.spawn("raise", "a", {})
-        assert (await ended(link)).code == 1
-        await link.leave()
+    async with fork_server() as (client, process):
+        await client.spawn("raise", "a", {})
+        assert (await ended(client)).code == 1
+        await client.leave()
         _, printed = process.communicate(timeout=10)
 
     assert printed.decode().endswith("ValueError: no\n")
@@ -135,41 +135,41 @@ async def test_a_child_that_raises_prints_it_and_ends_with_1() -> None:
 
 async def test_what_a_child_leaves_behind_is_ended() -> None:
     read, write = os.pipe()
-    async with nursery() as (link, _):
-        await link.spawn("child", "a", {}, [write])
+    async with fork_server() as (client, _):
+        await client.spawn("child", "a", {}, [write])
         grandchild = int(os.read(read, 20))
-        await ended(link)
+        await ended(client)
 
         await gone(grandchild)
     os.close(read)
     os.close(write)
 
 
-async def test_mortal_children_end_when_nobody_is_connected() -> None:
-    async with nursery() as (link, process):
-        pids = [await link.spawn("wait", str(n), {}) for n in range(3)]
-        link._control.shutdown(socket.SHUT_WR)
+async def test_children_end_with_the_connection() -> None:
+    async with fork_server() as (client, process):
+        pids = [await client.spawn("wait", str(n), {}) for n in range(3)]
+        client._control.shutdown(socket.SHUT_WR)
 
         for pid in pids:
             await gone(pid)
         assert process.wait(timeout=10) == 1  # it says that it was deserted
 
 
-async def test_mortal_children_die_with_a_nursery_that_is_killed() -> None:
-    async with nursery() as (link, process):
-        pid = await link.spawn("wait", "a", {})
+async def test_children_die_with_a_fork_server_that_is_killed() -> None:
+    async with fork_server() as (client, process):
+        pid = await client.spawn("wait", "a", {})
 
         process.kill()
 
         await gone(pid)
         with pytest.raises(LaunchError, match="fork server is gone"):
-            await link.spawn("exit", "b", {"code": 0})
+            await client.spawn("exit", "b", {"code": 0})
 
 
 async def test_other_children_live_on_without_it() -> None:
-    async with nursery("immortal") as (link, process):
-        pid = await link.spawn("wait", "a", {})
-        await link.leave()
+    async with fork_server("leaves_children") as (client, process):
+        pid = await client.spawn("wait", "a", {})
+        await client.leave()
         assert process.wait(timeout=10) == 0  # it left knowingly
 
         assert _is_running(pid)
@@ -177,9 +177,9 @@ async def test_other_children_live_on_without_it() -> None:
 
 
 async def test_a_terminal_interrupt_does_not_end_it() -> None:
-    async with nursery() as (link, process):
-        await link.spawn("exit", "a", {"code": 0})
+    async with fork_server() as (client, process):
+        await client.spawn("exit", "a", {"code": 0})
 
         process.send_signal(signal.SIGINT)
 
-        await link.spawn("exit", "b", {"code": 0})
+        await client.spawn("exit", "b", {"code": 0})

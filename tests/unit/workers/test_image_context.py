@@ -1,4 +1,4 @@
-"""What goes to the engine for an image of workers, and what its name depends on."""
+"""The context that goes to the engine for an image of workers, and the hash in its name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from dagnb_workers.launchers.docker.image import prepare
-from dagnb_workers.launchers.docker.image.build import FailedBuildError, _followed
+from dagnb_workers.launchers.docker.image.build import FailedBuildError, _follow
 from dagnb_workers.launchers.docker.image.context import image_hash, write_context
 from dagnb_workers.launchers.docker.image.pins import pins
 from dagnb_workers.launchers.docker.image.pip_settings import PipSettings
@@ -43,7 +43,7 @@ def test_the_context_holds_requirements_pins_dagnb_and_no_bytecode() -> None:
     assert {
         "lib/dagnb/errors.py",
         "lib/dagnb/storage/scripts/machine.lua",
-        "lib/dagnb_workers/main.py",
+        "lib/dagnb_workers/worker/main.py",
     } <= files.keys()
     assert not [name for name in files if name.endswith(".pyc")]
 
@@ -71,8 +71,8 @@ def test_settings_are_files_of_the_first_stage_and_nothing_is_pasted_into_the_do
 
 def test_a_pythonpath_of_the_base_stays_behind_dagnbs_own() -> None:
     def path(*, has_path: bool) -> str:
-        (found,) = re.findall(r"PYTHONPATH=(\S+)", files_of(has_path=has_path)["Dockerfile"])
-        return str(found)
+        (path,) = re.findall(r"PYTHONPATH=(\S+)", files_of(has_path=has_path)["Dockerfile"])
+        return str(path)
 
     assert (
         path(has_path=False) == "/opt/dagnb/lib"
@@ -104,7 +104,7 @@ def test_a_build_that_ends_without_a_word_has_failed() -> None:
     events = [{"stream": "Step 1/9 : FROM x\n"}, {"aux": {"ID": "sha256:01"}}]
 
     with pytest.raises(FailedBuildError) as failed:
-        _followed(events, lambda line: None)
+        _follow(events, lambda line: None)
 
     assert failed.value.lines == ("Step 1/9 : FROM x", "the engine ended the build early")
 
@@ -116,16 +116,16 @@ def test_of_a_failed_build_pips_errors_are_told_and_long_ones_by_both_ends() -> 
         "  Downloading https://me:hunter2@here/six.whl\n\x1b[91mERROR: Could not find",
         f" (from versions: {versions})\n\x1b[0m\x1b[91mERROR: none\n\x1b[0m",
     ]
-    told: list[str] = []
+    lines: list[str] = []
 
     with pytest.raises(FailedBuildError) as failed:
-        _followed(
+        _follow(
             [*({"stream": text} for text in said), {"error": "returned a non-zero code: 1"}],
-            told.append,
+            lines.append,
         )
 
     first, last = failed.value.lines
-    assert told == ["Collecting six==9", "Downloading https://***@here/six.whl"]
+    assert lines == ["Collecting six==9", "Downloading https://***@here/six.whl"]
     assert first.startswith("ERROR: Could not find (from versions: 1.0, 1.1,")
     assert first.endswith(" 1.498, 1.499)")
     assert len(first) < 320
@@ -139,4 +139,4 @@ def test_the_id_of_the_image_is_that_of_the_last_line() -> None:
         {"stream": "built 0123456789ab\n"},
     ]
 
-    assert _followed(events, lambda line: None) == "0123456789ab"
+    assert _follow(events, lambda line: None) == "0123456789ab"

@@ -1,4 +1,4 @@
-"""It is told when modules are imported for the first time, and modules do not notice."""
+"""A watch sees each module whose code runs for the first time, and modules do not notice."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from dagnb_workers.surroundings.imports import ImportWatch
 
 
-class ShortTraceback:
-    """What a watch tells."""
+class Events:
+    """The begins and ends that a watch reports."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
@@ -28,7 +28,7 @@ class ShortTraceback:
 
 
 @pytest.fixture
-def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShortTraceback]:
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Events]:
     (tmp_path / "watched_outer.py").write_text(
         "import watched_inner\nloaded_by = type(__spec__.loader).__name__\n"
     )
@@ -36,28 +36,28 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ShortTrace
     (tmp_path / "watched_broken.py").write_text("raise ValueError('in the module')\n")
     (tmp_path / "watched_space").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
-    made = ShortTraceback()
+    made = Events()
     monkeypatch.setattr(sys, "meta_path", [ImportWatch(made.around), *sys.meta_path])
     yield made
     for name in [name for name in sys.modules if name.startswith("watched_")]:
         del sys.modules[name]
 
 
-def test_what_a_module_imports_belongs_to_its_import(told: ShortTraceback) -> None:
+def test_what_a_module_imports_belongs_to_its_import(watched: Events) -> None:
     importlib.import_module("watched_outer")
 
-    assert told.events == ["begin", "end"]
+    assert watched.events == ["begin", "end"]
 
 
-def test_a_module_that_is_there_already_is_not_told(told: ShortTraceback) -> None:
+def test_a_module_that_is_there_already_is_not_told(watched: Events) -> None:
     importlib.import_module("watched_inner")
     importlib.import_module("watched_inner")
 
-    assert told.events == ["begin", "end"]
+    assert watched.events == ["begin", "end"]
 
 
 def test_a_module_has_its_own_loader_while_its_code_runs_and_afterwards(
-    told: ShortTraceback,
+    watched: Events,
 ) -> None:
     module = importlib.import_module("watched_outer")
 
@@ -71,17 +71,17 @@ def test_a_module_has_its_own_loader_while_its_code_runs_and_afterwards(
 
 
 def test_a_spec_that_is_asked_for_answers_as_the_modules_own_loader_does(
-    told: ShortTraceback,
+    watched: Events,
 ) -> None:
     spec = importlib.util.find_spec("watched_inner")
 
     assert spec is not None
     assert spec.loader is not None
     assert spec.loader.get_source("watched_inner") == "value = 1\n"  # type: ignore[attr-defined]
-    assert told.events == []
+    assert watched.events == []
 
 
-def test_a_spec_that_was_asked_for_can_be_executed_later(told: ShortTraceback) -> None:
+def test_a_spec_that_was_asked_for_can_be_executed_later(watched: Events) -> None:
     spec = importlib.util.find_spec("watched_inner")
     assert spec is not None
     assert spec.loader is not None
@@ -90,27 +90,27 @@ def test_a_spec_that_was_asked_for_can_be_executed_later(told: ShortTraceback) -
     spec.loader.exec_module(module)
 
     assert module.value == 1
-    assert told.events == ["begin", "end"]
+    assert watched.events == ["begin", "end"]
 
 
 def test_an_import_that_fails_raises_what_it_raises_and_the_next_one_is_told(
-    told: ShortTraceback,
+    watched: Events,
 ) -> None:
     with pytest.raises(ValueError, match="in the module"):
         importlib.import_module("watched_broken")
     importlib.import_module("watched_inner")
 
-    assert told.events[-2:] == ["begin", "end"]
+    assert watched.events[-2:] == ["begin", "end"]
 
 
-def test_a_folder_without_a_module_is_still_a_package(told: ShortTraceback) -> None:
+def test_a_folder_without_a_module_is_still_a_package(watched: Events) -> None:
     assert importlib.import_module("watched_space").__path__
 
 
-def test_imports_of_other_threads_are_not_told(told: ShortTraceback) -> None:
+def test_imports_of_other_threads_are_not_told(watched: Events) -> None:
     thread = threading.Thread(target=importlib.import_module, args=("watched_outer",))
     thread.start()
     thread.join()
 
     assert "watched_outer" in sys.modules
-    assert told.events == []
+    assert watched.events == []

@@ -41,7 +41,8 @@ def test_each_that_is_absent_is_named_once_in_order() -> None:
         (
             Processes(n=1),
             (
-                "processes have the packages of this environment, and no-such-package>=2 is not among them. "
+                "processes have the packages of this environment, "
+                "and no-such-package>=2 is not among them. "
                 "Install it here, or take workers='docker', which makes an image with it."
             ),
         ),

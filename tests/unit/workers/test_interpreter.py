@@ -1,4 +1,4 @@
-"""What an interpreter takes at its start: what is handed over, and what must not be."""
+"""Settings that an interpreter takes at its start: those handed over, and the others."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ from dagnb_workers.hosting.interpreter import (
     ],
 )
 def test_options_are_read_as_python_reads_them(typed: str, handed: tuple[str, ...]) -> None:
-    """Filters of warnings are not among them: those are handed over as they are when a run starts."""
+    """Filters of warnings are not among them: those are handed over when a run starts."""
     assert options_of(typed.split()) == handed
 
 
-def test_variables_that_python_or_the_loader_reads_at_the_start_are_told_and_no_others(
+def test_variables_that_python_or_the_loader_reads_at_the_start_are_taken_and_no_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told = {
+    expected = {
         "PYTHONHASHSEED": "7",
         "LC_ALL": "C",
         "LANG": "C",
@@ -62,13 +62,13 @@ def test_variables_that_python_or_the_loader_reads_at_the_start_are_told_and_no_
         "TZ": "UTC",
         "OTHER": "1",
     }
-    for name, value in (told | others).items():
+    for name, value in (expected | others).items():
         monkeypatch.setenv(name, value)
 
-    found = dict(PythonStart.of_this_process().variables)
+    variables = dict(PythonStart.of_this_process().variables)
 
-    assert told.items() <= found.items()
-    assert not others.keys() & found.keys()
+    assert expected.items() <= variables.items()
+    assert not others.keys() & variables.keys()
 
 
 def test_no_variable_of_the_start_is_left_of_whoever_started_the_agent() -> None:
@@ -81,13 +81,13 @@ def test_no_variable_of_the_start_is_left_of_whoever_started_the_agent() -> None
         "KEPT": "1",
     }
 
-    told = (("PYTHONHASHSEED", "0"), ("HOME", "/b"), ("DOCKER_HOST", ""))
+    expected = (("PYTHONHASHSEED", "0"), ("HOME", "/b"), ("DOCKER_HOST", ""))
 
-    assert PythonStart(variables=told, is_client=True).environment(agents) == {
+    assert PythonStart(variables=expected, is_client=True).environment(agents) == {
         "PYTHONHASHSEED": "0", "HOME": "/b", "KEPT": "1",
     }  # fmt: skip
     del agents["PYTHONPATH"]
-    assert PythonStart(variables=told).environment(agents) == {
+    assert PythonStart(variables=expected).environment(agents) == {
         **agents,
         "PYTHONHASHSEED": "0",
         "HOME": "/b",
@@ -115,10 +115,12 @@ def test_starts_differ_when_anything_does_that_a_fork_server_cannot_change() -> 
 def test_a_program_finds_dagnb_and_neither_the_current_folder_nor_what_lies_beside_dagnb_first(
     tmp_path: Path,
 ) -> None:
-    """`json` there would end the program; `only_here` is found there. A `code` of dagnb lies beside its first file."""
+    """`json` there would end the program; `only_here` is found there."""
     (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
     (tmp_path / "only_here.py").write_text(
-        "import code, json\ndef main(arguments):\n    print(arguments, hasattr(code, 'InteractiveConsole'))\n"
+        "import code, json\n"
+        "def main(arguments):\n"
+        "    print(arguments, hasattr(code, 'InteractiveConsole'))\n"
     )
     command = program("only_here", ["a", "b"], folders=(str(tmp_path),))
 

@@ -1,4 +1,4 @@
-"""What a library makes of a header: cells that inspect and people can read."""
+"""A library gives cells of its header to inspect, and their names to people."""
 
 from __future__ import annotations
 

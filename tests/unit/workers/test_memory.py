@@ -1,28 +1,28 @@
-"""What the kernel tells of memory, in both of its forms."""
+"""Kills for want of memory and limits, read from both versions of cgroups."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from dagnb_workers.hosting import memory
-from dagnb_workers.hosting.memory import container_limit, count_oom_kills
+from dagnb_workers.hosting import worker_process
+from dagnb_workers.hosting.worker_process import container_limit, count_oom_kills
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the kernel's files, which are not there until a test writes them."""
-    monkeypatch.setattr(memory, "_MACHINE", (tmp_path / "vmstat",))
+    monkeypatch.setattr(worker_process, "_MACHINE", (tmp_path / "vmstat",))
     monkeypatch.setattr(
-        memory, "_CONTAINER", (tmp_path / "memory.events", tmp_path / "memory.oom_control")
+        worker_process, "_CONTAINER", (tmp_path / "memory.events", tmp_path / "memory.oom_control")
     )
     monkeypatch.setattr(
-        memory, "_LIMITS", (tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes")
+        worker_process, "_LIMITS", (tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes")
     )
     return tmp_path
 
 
-def test_where_nobody_tells_nothing_is_known(files: Path) -> None:
+def test_without_the_files_of_the_kernel_nothing_is_known(files: Path) -> None:
     assert count_oom_kills(in_container=True) == count_oom_kills(in_container=False) == 0
     assert container_limit() is None
 

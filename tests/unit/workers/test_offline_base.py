@@ -1,4 +1,4 @@
-"""What of this machine goes into a base image that is made without a registry."""
+"""The parts of this machine in a base image that is made without a registry."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_the_interpreter_of_a_base_is_this_python_outside_of_its_environment() -
 
 
 def test_the_libraries_that_a_program_loads_are_found_with_the_loader() -> None:
-    found = offline._libraries([offline._interpreter()])
+    libraries = offline._libraries([offline._interpreter()])
 
-    names = {path.name for path in found}
+    names = {path.name for path in libraries}
     assert [name for name in names if name.startswith(("libc.", "libc-", "ld-musl"))]
     assert [name for name in names if name.startswith("ld-")]
-    assert all(path.is_file() for path in found)
+    assert all(path.is_file() for path in libraries)
 
 
 def test_a_base_has_certificates_where_this_system_has_none(

@@ -1,4 +1,4 @@
-"""What a worker prints is caught, shortened, and never fills the memory."""
+"""Output of a worker is caught, shortened, and never fills the memory."""
 
 from __future__ import annotations
 

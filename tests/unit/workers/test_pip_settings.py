@@ -1,4 +1,4 @@
-"""What of the user's pip settings goes into a build, and what is left out."""
+"""Settings of the user's pip for a build, and those that are left out."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ freeze.index-url='https://other'
 
 
 def test_folders_and_file_indexes_stay_behind_and_are_told() -> None:
-    listed = "global.find-links='/opt/wheels https://here/links'\nglobal.extra-index-url='file:///opt/simple'"
+    listed = (
+        "global.find-links='/opt/wheels https://here/links'\n"
+        "global.extra-index-url='file:///opt/simple'"
+    )
 
     settings = pip_settings(listed, {})
 
@@ -124,7 +127,8 @@ def test_pip_itself_says_its_settings_in_the_form_that_is_read_here(
 ) -> None:
     file = tmp_path / "pip.conf"
     file.write_text(
-        "[global]\nindex-url = https://old.example/simple\nextra-index-url = https://one.example\n    https://two.example\n"
+        "[global]\nindex-url = https://old.example/simple\n"
+        "extra-index-url = https://one.example\n    https://two.example\n"
         "[install]\nindex-url = https://me:p%40ss@new.example/simple\n"
     )
     for name in [name for name in os.environ if name.startswith("PIP_")]:

@@ -1,4 +1,4 @@
-"""Which spans a recorder lets go, when, and what it makes of a start."""
+"""Spans that a recorder lets go, the moment of that, and the phases of a start."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import math
 
 import pytest
-from dagnb_workers.worker.recorder import Opened, Recorder
+from dagnb_workers.worker.recorder import HeaderRead, Recorder
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Offer
@@ -108,10 +108,12 @@ def test_what_moved_nothing_leaves_no_span_and_what_raised_leaves_one() -> None:
     ]
 
 
-def start(invocation: Invocation, opened: Opened | None) -> list[tuple[Phase, float, float]]:
-    """The phases of a start that was asked for at 100, and registers in the far future; its end is left out."""
+def start(
+    invocation: Invocation, header_read: HeaderRead | None
+) -> list[tuple[Phase, float, float]]:
+    """Returns the phases of a start that was asked for at 100. It ends in the far future: inf."""
     recorder = Recorder(AtExit())
-    recorder.note_start("w0", 100.0, invocation, opened)
+    recorder.note_start("w0", 100.0, invocation, header_read)
     with recorder.sending(everything=True) as chunk:
         spans = unpacked(chunk)
     assert {(span.task, span.worker, span.detail) for span in spans} == {(-1, "w0", "cold")}
@@ -127,7 +129,7 @@ def invocation(**fields: object) -> Invocation:
 
 
 def test_reading_the_header_is_taken_out_of_the_start_of_a_process() -> None:
-    assert start(invocation(), Opened(103.0, 104.0, 9)) == [
+    assert start(invocation(), HeaderRead(103.0, 104.0, 9)) == [
         (Phase.INVOKE, 100.0, 103.0),
         (Phase.REGISTER, 104.0, math.inf),
     ]
@@ -136,7 +138,7 @@ def test_reading_the_header_is_taken_out_of_the_start_of_a_process() -> None:
 def test_reading_the_header_is_taken_out_of_the_registration_of_a_container() -> None:
     made = invocation(phases=(("create", 101.0, 102.0), ("boot", 102.0, 103.0)), told_at=103.0)
 
-    assert start(made, Opened(104.0, 105.0, 9)) == [
+    assert start(made, HeaderRead(104.0, 105.0, 9)) == [
         (Phase.INVOKE, 100.0, 101.0),
         (Phase.CREATE, 101.0, 102.0),
         (Phase.BOOT, 102.0, 103.0),

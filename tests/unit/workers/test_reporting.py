@@ -36,10 +36,10 @@ def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     logger.setLevel(level)
 
 
-def told(name: str) -> LoggerSettings:
-    """What is told of one logger, after it went through JSON."""
-    (found,) = [each for each in of_loggers() if each.name == name]
-    return LoggerSettings.of(json.loads(json.dumps(asdict(found))))
+def settings_of(name: str) -> LoggerSettings:
+    """Returns the settings of one logger, after they went through JSON."""
+    (settings,) = [each for each in of_loggers() if each.name == name]
+    return LoggerSettings.of(json.loads(json.dumps(asdict(settings))))
 
 
 def test_the_level_and_the_form_of_a_root_logger_are_told(root: logging.Logger) -> None:
@@ -56,7 +56,7 @@ def test_the_level_and_the_form_of_a_root_logger_are_told(root: logging.Logger) 
         date_form="%H",
         style="{",
     )
-    assert told("") == LoggerSettings(name="", level=logging.INFO, printing=(printing,))
+    assert settings_of("") == LoggerSettings(name="", level=logging.INFO, printing=(printing,))
 
 
 def test_handlers_that_do_not_print_are_not_told(root: logging.Logger, tmp_path: object) -> None:
@@ -64,7 +64,7 @@ def test_handlers_that_do_not_print_are_not_told(root: logging.Logger, tmp_path:
     root.addHandler(logging.NullHandler())
     root.addHandler(logging.StreamHandler(io.StringIO()))
 
-    assert told("").printing == ()
+    assert settings_of("").printing == ()
 
 
 def test_only_loggers_of_which_something_was_set_are_told(root: logging.Logger) -> None:
@@ -81,7 +81,7 @@ def test_only_loggers_of_which_something_was_set_are_told(root: logging.Logger) 
 def test_messages_are_printed_in_the_form_told_while_a_task_runs(
     root: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the worker itself says is printed from WARNING on, as without any setting."""
+    """Messages of the worker itself are printed from WARNING on, as without any setting."""
     printed = io.StringIO()
     monkeypatch.setattr(sys, "stderr", printed)
     printing = Printing(is_stdout=False, level=0, form="%(levelname)s|%(message)s")

@@ -1,4 +1,4 @@
-"""Locks and notes that outlive processes."""
+"""Lock files and launch files outlive processes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from dagnb_workers.hosting.run_locks import Holder, RunRecord, hold, is_held, run_records
+from dagnb_workers.hosting.run_locks import Holder, RunRecord, acquire_lock, is_locked, run_records
 
 from dagnb.errors import LaunchError
 
 
 def test_only_one_holds_a_lock(tmp_path: Path) -> None:
-    lock = hold(tmp_path / "l")
+    lock = acquire_lock(tmp_path / "l")
 
     assert lock is not None
-    assert hold(tmp_path / "l") is None
+    assert acquire_lock(tmp_path / "l") is None
     os.close(lock)
-    again = hold(tmp_path / "l")
+    again = acquire_lock(tmp_path / "l")
     assert again is not None
     os.close(again)
 
 
 def test_a_lock_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib, dagnb_workers.hosting.run_locks as ledger\n"
-        "print(ledger.hold(pathlib.Path(sys.argv[1])), flush=True)\n"
+        "import sys, pathlib, dagnb_workers.hosting.run_locks as run_locks\n"
+        "print(run_locks.acquire_lock(pathlib.Path(sys.argv[1])), flush=True)\n"
         "input()"
     )
     holder = subprocess.Popen(
@@ -38,20 +38,20 @@ def test_a_lock_is_free_when_its_holder_is_killed(tmp_path: Path) -> None:
     )
     assert holder.stdout is not None
     holder.stdout.readline()
-    assert is_held(tmp_path / "l")
+    assert is_locked(tmp_path / "l")
 
     holder.kill()
     holder.communicate()
 
-    assert not is_held(tmp_path / "l")
+    assert not is_locked(tmp_path / "l")
 
 
 def test_a_lock_that_its_holder_removed_is_not_taken_for_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "l"
-    first = hold(path)
+    first = acquire_lock(path)
     assert first is not None
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(hold, path, wait_s=5)
+        waiting = pool.submit(acquire_lock, path, wait_s=5)
         path.unlink()
         os.close(first)
         second = waiting.result()
@@ -61,36 +61,36 @@ def test_a_lock_that_its_holder_removed_is_not_taken_for_the_new_one(tmp_path: P
     os.close(second)
 
 
-def test_a_lock_nobody_made_is_not_held(tmp_path: Path) -> None:
-    assert not is_held(tmp_path / "l")
+def test_a_lock_without_a_file_is_not_held(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path / "l")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_entry_tells_who_works_for_the_run(tmp_path: Path) -> None:
-    entry = RunRecord(tmp_path, "r1")
-    assert entry.holder() == Holder()
-    lock = hold(entry.lock)
+def test_a_record_names_the_processes_that_work_for_the_run(tmp_path: Path) -> None:
+    record = RunRecord(tmp_path, "r1")
+    assert record.holder() == Holder()
+    lock = acquire_lock(record.lock_file)
     assert lock is not None
 
-    entry.sign(lock, ["a", "b"])
-    entry.sign(lock, ["c"])
+    record.write_holder(lock, ["a", "b"])
+    record.write_holder(lock, ["c"])
 
-    assert entry.holder() == Holder(os.getpid(), ("c",))
-    assert entry.is_alive()
+    assert record.holder() == Holder(os.getpid(), ("c",))
+    assert record.is_alive()
     os.close(lock)
-    assert not entry.is_alive()
+    assert not record.is_alive()
 
 
-def test_entries_lists_what_was_noted_until_it_is_struck(tmp_path: Path) -> None:
+def test_records_are_listed_until_they_are_removed(tmp_path: Path) -> None:
     one, two = RunRecord(tmp_path, "r1"), RunRecord(tmp_path, "r2")
     one.write({"invocation": "x"})
     two.write({})
 
-    assert [entry.run for entry in run_records(tmp_path)] == ["r1", "r2"]
+    assert [record.run for record in run_records(tmp_path)] == ["r1", "r2"]
     assert one.read() == {"invocation": "x"}
-    assert one.note.stat().st_mode & 0o777 == 0o600
-    one.strike()
-    assert [entry.run for entry in run_records(tmp_path)] == ["r2"]
+    assert one.launch_file.stat().st_mode & 0o777 == 0o600
+    one.remove()
+    assert [record.run for record in run_records(tmp_path)] == ["r2"]
     assert one.read() is None
 
 

@@ -1,4 +1,4 @@
-"""What an instance does with its spans when it has nothing to do, and when it leaves."""
+"""Spans of an instance when it has nothing to do, and when it leaves."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from dagnb_workers.launchers.inline import Inline
-from dagnb_workers.worker.loaded import Loaded
-from dagnb_workers.worker.runtime import Runtime
+from dagnb_workers.worker.runtime import CallInputs, Runtime
 
 import dagnb
 from dagnb import session, task
@@ -23,7 +22,7 @@ from dagnb.trace.span import Phase, Span, is_last, unpacked
 
 
 class Idle(Inline):
-    """Starts nobody; keeps the invocation."""
+    """Starts no workers; keeps the invocation."""
 
     asked: ClassVar[list[Invocation]] = []
 
@@ -38,20 +37,17 @@ async def call(
 
 
 class Watching:
-    """Calls what it was given whenever an attempt has ended."""
+    """Calls `at_end` whenever an attempt has ended."""
 
     def __init__(self, at_end: Callable[[], None]) -> None:
         self.end = at_end
 
-    def call(self, worker: str) -> None: ...
+    def staff(self, worker: str) -> None: ...
 
     def begin(self, task: int, attempt: int, limit_s: float) -> None: ...
 
     def timed_out(self, task: int, attempt: int) -> bool:
         return False
-
-    def take_output(self) -> tuple[str, str]:
-        return "", ""
 
 
 @task
@@ -60,7 +56,7 @@ def number(value: int) -> int:
 
 
 class Scene:
-    """A run of two tasks, one of which somebody holds, so that whoever runs the other one has nothing to do then."""
+    """A run of two tasks. `holder` holds one, so `one` has nothing to do after the other."""
 
     def __init__(self, **terms: Any) -> None:
         Idle.asked.clear()
@@ -74,20 +70,21 @@ class Scene:
         return Runtime(self.store, self.invocation, name, call, Watching(self.look), at_home=True)
 
     def look(self) -> None:
-        """How many chunks there are."""
+        """Note the number of chunks."""
         try:
-            self.store.spans(self.run.id).send(None)  # type: ignore[attr-defined]  # a coroutine that never waits
-        except StopIteration as found:
-            self.chunks_at_end.append(len(found.value))
+            # A coroutine that never waits, so its first step ends it.
+            self.store.spans(self.run.id).send(None)  # type: ignore[attr-defined]
+        except StopIteration as answer:
+            self.chunks_at_end.append(len(answer.value))
 
     async def play(self) -> Reply:
-        """One task is taken and held, the other one is run. Returns the answer to that."""
+        """Take and hold one task, and run the other one. Returns the answer to that."""
         await self.holder.register()
-        worker: Worker[Loaded, object] = Worker(self.one)
+        worker: Worker[CallInputs, object] = Worker(self.one)
         return await worker.branch(await self.one.register())
 
     async def chunks(self) -> list[bytes]:
-        """All but what the client recorded."""
+        """Returns all chunks but the client's."""
         return (await self.store.spans(self.run.id))[1:]
 
     async def spans(self) -> list[Span]:
@@ -95,7 +92,7 @@ class Scene:
 
 
 def play(scene: Scene, act: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
-    """On the loop of the store."""
+    """Run the act on the loop of the store."""
     session.wait(asyncio.wait_for(act(scene), 20.0))
     scene.run.cancel()
 
@@ -150,7 +147,7 @@ def test_who_leaves_uploads_all_it_has_and_says_that_no_more_will_come(metrics: 
 
 
 def test_who_never_took_part_does_not_say_that_it_leaves() -> None:
-    """It comes when the run is over; those who did take part are waited for."""
+    """It comes when the run is over; only instances that did take part are waited for."""
 
     async def act(scene: Scene) -> None:
         await scene.play()

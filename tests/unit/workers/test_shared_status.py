@@ -1,4 +1,4 @@
-"""The page that a worker shares with its supervisor."""
+"""The memory that a worker shares with its supervisor."""
 
 from __future__ import annotations
 
@@ -13,78 +13,78 @@ from dagnb_workers.worker.shared_status import Running, SharedStatus
 
 
 @pytest.fixture
-def page() -> Iterator[SharedStatus]:
+def status() -> Iterator[SharedStatus]:
     made = SharedStatus.create()
     yield made
     made.close()
 
 
-def test_a_new_page_says_that_nothing_runs(page: SharedStatus) -> None:
-    assert page.read() is None
+def test_new_memory_says_that_nothing_runs(status: SharedStatus) -> None:
+    assert status.read() is None
 
 
-def test_what_one_side_begins_the_other_reads(page: SharedStatus) -> None:
-    other = SharedStatus(os.dup(page.fd))
+def test_what_one_side_begins_the_other_reads(status: SharedStatus) -> None:
+    other = SharedStatus(os.dup(status.fd))
     before = time.monotonic()
 
-    page.begin(0, 3, 1.5)
+    status.begin(0, 3, 1.5)
 
     running = other.read()
     assert running == Running(0, 3, 1.5, running.started if running else 0)
     assert before <= running.started <= time.monotonic()
-    page.end()
+    status.end()
     assert other.read() is None
     other.close()
 
 
-def test_the_name_of_the_worker_is_known_to_the_other_side(page: SharedStatus) -> None:
-    other = SharedStatus(os.dup(page.fd))
-    assert other.called() == ""
+def test_the_name_of_the_worker_is_known_to_the_other_side(status: SharedStatus) -> None:
+    other = SharedStatus(os.dup(status.fd))
+    assert other.staffed() == ""
 
-    page.begin(3, 1, 0.5)
-    page.call("~512mb/12")
+    status.begin(3, 1, 0.5)
+    status.staff("~512mb/12")
 
-    assert other.called() == "~512mb/12"
-    page.call("wörker")
-    assert other.called() == "wörker"
-    page.call("x" * 9_999)
-    assert other.called() == "x" * 255
+    assert other.staffed() == "~512mb/12"
+    status.staff("wörker")
+    assert other.staffed() == "wörker"
+    status.staff("x" * 9_999)
+    assert other.staffed() == "x" * 255
     assert (other.read() or Running(0, 0, 0, 0)).task == 3
     other.close()
 
 
-def test_a_time_limit_is_flagged_for_one_attempt_only(page: SharedStatus) -> None:
-    page.begin(7, 1, 0.5)
+def test_a_time_limit_is_flagged_for_one_attempt_only(status: SharedStatus) -> None:
+    status.begin(7, 1, 0.5)
 
-    page.flag_timeout(7, 1)
+    status.flag_timeout(7, 1)
 
-    assert page.timed_out(7, 1)
-    assert not page.timed_out(7, 2)
-    assert not page.timed_out(0, 1)
+    assert status.timed_out(7, 1)
+    assert not status.timed_out(7, 2)
+    assert not status.timed_out(0, 1)
 
 
-def test_task_zero_is_not_timed_out_on_a_new_page(page: SharedStatus) -> None:
-    assert not page.timed_out(0, 0)
+def test_task_zero_is_not_timed_out_in_new_memory(status: SharedStatus) -> None:
+    assert not status.timed_out(0, 0)
 
 
 WRITER = """
 import sys
-from dagnb_workers.worker.shared_status import Page
-page = Page(int(sys.argv[1]))
+from dagnb_workers.worker.shared_status import SharedStatus
+status = SharedStatus(int(sys.argv[1]))
 print(flush=True)
 n = 0
 while True:
     n += 1
-    page.begin(n, n, float(n))
+    status.begin(n, n, float(n))
     if n % 3 == 0:
-        page.end()
+        status.end()
 """
 
 
-def test_a_reader_never_sees_parts_of_two_tasks(page: SharedStatus) -> None:
-    os.set_inheritable(page.fd, True)
+def test_a_reader_never_sees_parts_of_two_tasks(status: SharedStatus) -> None:
+    os.set_inheritable(status.fd, True)
     writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(page.fd)], pass_fds=[page.fd], stdout=subprocess.PIPE
+        [sys.executable, "-c", WRITER, str(status.fd)], pass_fds=[status.fd], stdout=subprocess.PIPE
     )
     assert writer.stdout is not None
     writer.stdout.readline()
@@ -92,7 +92,7 @@ def test_a_reader_never_sees_parts_of_two_tasks(page: SharedStatus) -> None:
     seen: set[Running] = set()
     deadline = time.monotonic() + 20
     while len(seen) < 200 and time.monotonic() < deadline:
-        seen |= {running for _ in range(1000) if (running := page.read()) is not None}
+        seen |= {running for _ in range(1000) if (running := status.read()) is not None}
     writer.kill()
     writer.communicate()
 
@@ -100,12 +100,12 @@ def test_a_reader_never_sees_parts_of_two_tasks(page: SharedStatus) -> None:
     assert all(running.task == running.attempt == running.limit_s for running in seen)
 
 
-def test_what_a_writer_left_half_written_is_still_told(page: SharedStatus) -> None:
-    page.begin(5, 1, 2.0)
-    page._words[0] += 1  # died after the serial number
+def test_what_a_writer_left_half_written_is_still_read(status: SharedStatus) -> None:
+    status.begin(5, 1, 2.0)
+    status._words[0] += 1  # died after the serial number
 
-    running = page.read(of_the_dead=True)
+    running = status.read(is_dead=True)
 
-    assert page.read() is None
+    assert status.read() is None
     assert running is not None
     assert running.task == 5

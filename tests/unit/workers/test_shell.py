@@ -1,4 +1,4 @@
-"""What a task has of a notebook's shell: commands, a few magics, display; and the answer that there is no notebook."""
+"""The shell of a task: commands, a few magics, display; otherwise there is no notebook."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from dagnb.errors import GraphError
 
 
 def ran(source: str, **names: Any) -> Any:
-    """What the function `f` of a notebook with these names gives; IPython has made its `!` and `%` into calls."""
+    """Returns the value of the function `f` of a notebook with these names.
+
+    IPython has made its `!` and `%` into calls.
+    """
     space: dict[str, Any] = {"get_ipython": shell.get_ipython, "display": shell.display, **names}
     exec(textwrap.dedent(source), space)
     return space["f"]()
@@ -31,7 +34,9 @@ def test_what_a_command_prints_is_printed_and_its_exit_code_is_kept(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code = ran(
-        "def f():\n    get_ipython().system('echo out; echo err >&2; exit 3')\n    return _exit_code"
+        "def f():\n"
+        "    get_ipython().system('echo out; echo err >&2; exit 3')\n"
+        "    return _exit_code"
     )
 
     assert code == 3
@@ -61,29 +66,25 @@ def test_variables_are_expanded_as_ipython_expands_them(command: str, line: str)
     assert ran(source, greeting="hello", n=3, rows=[1, 2, 3], Place=Place) == [line]
 
 
+def asking(expression: str) -> str:
+    """Returns a function that asks for a notebook as libraries do."""
+    return f"def f():\n    try: return {expression}\n    except NameError: return 'a script'"
+
+
 @pytest.mark.parametrize(
-    ("asking", "answer"),
+    ("source", "answer"),
     [
-        (
-            "def f():\n    try: return bool(get_ipython())\n    except NameError: return 'a script'",
-            "a script",
-        ),
-        (
-            "def f():\n    try: return get_ipython().__class__.__name__\n    except NameError: return 'a script'",
-            "a script",
-        ),
-        (
-            "def f():\n    try: return 'IPKernelApp' in get_ipython().config\n    except NameError: return 'a script'",
-            "a script",
-        ),
+        (asking("bool(get_ipython())"), "a script"),
+        (asking("get_ipython().__class__.__name__"), "a script"),
+        (asking("'IPKernelApp' in get_ipython().config"), "a script"),
         ("def f(): return imported() is None", True),
         ("def f(): return 'IPKernelApp' in shell.config", False),
     ],
 )
 def test_who_asks_whether_there_is_a_notebook_is_told_what_a_script_is_told(
-    asking: str, answer: object
+    source: str, answer: object
 ) -> None:
-    assert ran(asking, imported=shell.imported_get_ipython, shell=shell.shell) == answer
+    assert ran(source, imported=shell.imported_get_ipython, shell=shell.shell) == answer
 
 
 def test_a_function_imported_from_ipython_runs_commands_too() -> None:
@@ -107,7 +108,8 @@ def test_a_magic_that_has_a_plain_meaning_is_run(
         def f():
             get_ipython().run_line_magic("matplotlib", "inline")
             get_ipython().run_line_magic("cd", "{folder}")
-            return get_ipython().run_line_magic("pwd", ""), get_ipython().run_line_magic("sx", "echo $word")
+            folder = get_ipython().run_line_magic("pwd", "")
+            return folder, get_ipython().run_line_magic("sx", "echo $word")
         """
 
     assert ran(source, folder=tmp_path, word="hi") == (str(tmp_path), ["hi"])
@@ -140,7 +142,7 @@ def test_time_prints_how_long_it_took_and_gives_the_value(
 
 
 @pytest.mark.parametrize(
-    ("call", "told"),
+    ("call", "message"),
     [
         (
             "run_line_magic('timeit', '1 + 1')",
@@ -153,8 +155,8 @@ def test_time_prints_how_long_it_took_and_gives_the_value(
         ("run_cell_magic('html', '', '<b>')", "%%html needs the notebook's shell"),
     ],
 )
-def test_any_other_magic_is_refused_by_its_name_with_the_cure(call: str, told: str) -> None:
-    with pytest.raises(GraphError, match=told):
+def test_any_other_magic_is_refused_by_its_name_with_the_cure(call: str, message: str) -> None:
+    with pytest.raises(GraphError, match=message):
         ran(f"def f(): return get_ipython().{call}")
 
 
@@ -188,7 +190,7 @@ def test_display_prints_what_ipython_shows_as_text(capsys: pytest.CaptureFixture
 def test_a_command_that_is_interrupted_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it prints interrupts the task here, as a time limit would."""
+    """The output of the command interrupts the task here, as a time limit would."""
     pid = tmp_path / "pid"
 
     def interrupt(text: str) -> None:

@@ -1,4 +1,4 @@
-"""What is handed over of a client, and what of it means something elsewhere."""
+"""The surroundings of a client: those handed over, and those that mean the same elsewhere."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def test_surroundings_read_back_from_json(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_another_version_invented_is_left_out() -> None:
-    told = {**Surroundings(umask=0o77).to_dict(), "invented": [1]}
+    data = {**Surroundings(umask=0o77).to_dict(), "invented": [1]}
 
-    assert Surroundings.of(told) == Surroundings(umask=0o77)
+    assert Surroundings.of(data) == Surroundings(umask=0o77)
 
 
 def test_nothing_told_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,12 +88,16 @@ ENTERS = """
 import json, os, resource, sys
 from dagnb_workers.surroundings.surroundings import Surroundings
 Surroundings.of(json.loads(sys.stdin.read())).enter()
-print(resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_CORE), os.getcwd())
+files, core = resource.getrlimit(resource.RLIMIT_NOFILE), resource.getrlimit(resource.RLIMIT_CORE)
+print(files, core, os.getcwd())
 """
 
 
-def entered(told: Surroundings, *, n_files: int) -> str:
-    """What a process prints that has entered these surroundings; it may have so many files open at most."""
+def entered(surroundings: Surroundings, *, n_files: int) -> str:
+    """Returns the output of a process that has entered these surroundings.
+
+    n_files: hard limit of its open files.
+    """
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (n_files, n_files))
@@ -101,7 +105,7 @@ def entered(told: Surroundings, *, n_files: int) -> str:
 
     done = subprocess.run(
         [sys.executable, "-c", ENTERS],
-        input=json.dumps(told.to_dict()),
+        input=json.dumps(surroundings.to_dict()),
         capture_output=True,
         text=True,
         check=True,
@@ -111,11 +115,11 @@ def entered(told: Surroundings, *, n_files: int) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize(("told", "soft"), [(100, 100), (9999, 300), (None, 300)])
+@pytest.mark.parametrize(("limit", "soft"), [(100, 100), (9999, 300), (None, 300)])
 def test_soft_limits_are_taken_over_as_far_as_the_hard_ones_allow_and_core_dumps_stay_off(
-    told: int | None, soft: int
+    limit: int | None, soft: int
 ) -> None:
-    limits = {"RLIMIT_NOFILE": told, "RLIMIT_OF_ANOTHER_SYSTEM": 1}
+    limits = {"RLIMIT_NOFILE": limit, "RLIMIT_OF_ANOTHER_SYSTEM": 1}
 
     assert entered(Surroundings(limits=limits), n_files=300) == f"({soft}, 300) (0, 0) /"
     assert "RLIMIT_CORE" not in Surroundings.of_this_process().limits

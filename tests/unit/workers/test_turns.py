@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from dagnb_workers.worker.turns import Turns
+from dagnb_workers.worker.executor import Turns
 
 
 def running_loop() -> bool:

@@ -1,4 +1,4 @@
-"""`__main__` of a worker has the names of the running function; in a process started anew it has stand-ins."""
+"""`__main__` of a worker has the names of the running function; elsewhere it has stand-ins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from dagnb_workers.worker.user_main import UserMain, install
+from dagnb_workers.surroundings.user_main import UserMain, install
 
 from dagnb.errors import GraphError
 
@@ -138,7 +138,10 @@ def test_what_a_task_sets_there_is_gone_for_the_next_one(
 
 @pytest.fixture
 def anew(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """`__main__` of a process that multiprocessing started anew: it runs the main module by the name in its spec."""
+    """Returns `__main__` of a process that multiprocessing started anew.
+
+    It runs the main module by the name in its spec.
+    """
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     spec = install().__spec__
     assert spec is not None

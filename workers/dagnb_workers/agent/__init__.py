@@ -1,6 +1,6 @@
-"""The agent: one detached process per user, which owns the embedded server and the processes that have workers.
+"""The agent: one detached process per user, owner of embedded server and hosts of workers.
 
-Holds: the agent, how it is asked, and the processes that it keeps.
+Holds: the agent, its client, and the host processes that it starts.
 May import: hosting and below.
 Must not know: launchers, which start it.
 Start at: agent.py.

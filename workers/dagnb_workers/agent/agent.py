@@ -1,21 +1,27 @@
-"""One detached process per user: owns the embedded server and the fork server, schedules nothing, leaves when idle.
+"""The agent: one detached process per user, owner of the embedded server and the hosts of workers.
 
-Killing it loses nothing: server and supervisors live on, and the next agent finds them in the runtime directory.
-Requests and answers are one JSON object a line on `agent.sock`:
+It schedules nothing, and it leaves when it was idle for `idle_s`. Killing it loses nothing: server
+and supervisors live on, and the next agent finds them in the runtime directory.
+
+Requests and answers are one JSON object a line on `agent.sock`. The socket outlives an upgrade of
+dagnb, so keys are only ever added: an agent and a client of different versions must understand
+each other.
 
     {"op": "ping"}                    -> {"pid": ...}
-    {"op": "store"}                   -> {"url": ...}   the server is started when there is none; so is the host that is
-                                      named, as for "ready"
-    {"op": "ready", "host": ..., "python": ..., "code": ..., more for the host}
-                                      -> {"ready": true}   the host is started when it is not there
-    {"op": "launch", "invocation": "...", "host": ..., "python": ..., "code": ..., more for the host}
-                                      -> {"started": true; false: somebody looks after the run}
-    {"op": "ask", "host": ..., "python": ..., "code": ..., "about": {...}}
-                                      -> what the host answers; {} when it need not be started for that and is not
-    {"op": "stop", "run": ...}        -> {"stopped": ...}   its supervisor and workers are killed
-    {"op": "status"}                  -> {"pid": ..., "runs": {run: pid}, "server": pid or null, ...}
-    {"op": "leave", "force": false}   -> {"left": true, or false: runs are going on}
-Any of them may be answered by {"error": message, "type": class of dagnb.errors}.
+    {"op": "store", HOST}             -> {"url": ...}   starts the embedded server when there is
+                                      none; also starts the host, if the request names one
+    {"op": "ready", HOST}             -> {"ready": true}   starts the host when it does not run
+    {"op": "launch", "invocation": "...", HOST}
+                                      -> {"started": true}, or false: the run has processes already
+    {"op": "ask", "start": bool, "about": {...}, HOST}
+                                      -> the host's answer; {} when it does not run and `start` is
+                                      false
+    {"op": "stop", "run": ...}        -> {"stopped": ...}   kills its supervisor and workers
+    {"op": "status"}                  -> {"pid": ..., "runs": {run: pid}, "server": pid or null, ..}
+    {"op": "leave", "force": false}   -> {"left": true}, or false: runs are going on
+
+HOST stands for "host", "python", "code" and the fields of its start (hosts.HostKey). Any request
+may be answered by {"error": message, "type": name of a class in dagnb.errors}.
 """
 
 from __future__ import annotations
@@ -44,21 +50,33 @@ from dagnb.storage.embedded import (
 )
 from dagnb.storage.home import private_directory, runtime_directory
 from dagnb_workers.agent.client import stop
-from dagnb_workers.agent.fail_run import fail_run
-from dagnb_workers.agent.hosts import GONE_S, PAUSE_S, HostKey, Hosts
-from dagnb_workers.hosting.code_state import code_mark, interpreter
-from dagnb_workers.hosting.interpreter import PythonStart, own_folders
-from dagnb_workers.hosting.run_locks import RunRecord, lock_or_find, run_records
+from dagnb_workers.agent.hosts import (
+    PAUSE_S,
+    STOP_S,
+    HostKey,
+    Hosts,
+    fail_run,
+)
+from dagnb_workers.hosting.interpreter import (
+    PythonStart,
+    code_mark,
+    own_folders,
+    python_path,
+)
+from dagnb_workers.hosting.run_locks import RunRecord, acquire_agent_lock, run_records
 from dagnb_workers.surroundings.left_behind import reap_child
 
 HELP = """
-The agent is a background process, one for each user. It owns the embedded server, in which runs keep their state, and
-starts the worker processes and containers of runs. It schedules nothing: workers decide among themselves what runs
-next. Nobody has to start it: the first run does, and the agent ends ten minutes after its last use. If it is killed,
-no run is lost: workers go on, and the next agent takes them over. `dagnb doctor` says whether one is running.
+The agent is a background process, one for each user. It owns the embedded server, in which runs
+keep their state, and starts the worker processes and containers of runs. It schedules nothing:
+workers decide among themselves what runs next. The first run starts the agent, and it ends ten
+minutes after its last use. If it is killed, no run is lost: workers go on, and the next agent
+takes them over. `dagnb doctor` says whether one is running.
 """
 
+# Longest request: an invocation may hold the records of a whole DAG.
 LINE_BYTES = 64 * 1024 * 1024
+
 IDLE_S = 600.0
 _TICK_S = 0.5
 
@@ -66,51 +84,58 @@ _log = logging.getLogger(__name__)
 
 
 class Agent:
-    """What it knows can be lost: it is read again from the directory."""
+    """The agent of one runtime directory. Its state may be lost: the directory has what counts."""
 
     def __init__(self, directory: Path, idle_s: float) -> None:
         self._directory, self._idle_s = directory, idle_s
         self._server: ServerProcess | None = None
-        self._starting = asyncio.Lock()
+        self._starting_server = asyncio.Lock()
         self._n_clients = 0
-        self._used = time.monotonic()
+        self._used_at = time.monotonic()
         self._leaving = asyncio.Event()
 
     async def serve(self, ready: int | None = None) -> None:
-        """Answer until it is time to leave. ready: a descriptor that is let go of when the socket listens."""
+        """Answer requests until it is time to leave.
+
+        ready: a descriptor that is closed when the socket listens, for a process that waits.
+        """
         path = self._directory / "agent.sock"
-        path.unlink(missing_ok=True)  # of an agent that was killed; the lock says that none lives
+        path.unlink(missing_ok=True)  # left by an agent that was killed: the lock says none lives
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._leaving.set)
+
         async with asyncio.TaskGroup() as group:
             self._hosts = Hosts(self._directory, self._idle_s, group)
-            listener = await asyncio.start_unix_server(self._converse, path, limit=LINE_BYTES)
+            listener = await asyncio.start_unix_server(self._serve_client, path, limit=LINE_BYTES)
             if ready is not None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), ready)
-            if await asyncio.to_thread(
-                running_server, self._directory
-            ):  # it must not be left alone, see run_host
-                self._hosts.link(_plain_host())
-            caring = group.create_task(self._care())
+            # A server that an earlier agent started must not be left alone when this one is
+            # killed: a host becomes the next agent then (run_host.main).
+            if await asyncio.to_thread(running_server, self._directory):
+                self._hosts.ensure_host(_plain_host())
+
+            housekeeping = group.create_task(self._housekeeping())
             await self._leaving.wait()
             listener.close()
             path.unlink(missing_ok=True)
-            caring.cancel()
-            await self._leave()
+            housekeeping.cancel()
+            await self._end_all()
 
-    # ---- requests -----------------------------------------------------------------------------------------------
+    # ---- requests --------------------------------------------------------------------------------
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_client(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self._n_clients += 1
         try:
             while (line := await reader.readline()) and not self._leaving.is_set():
                 writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
                 await writer.drain()
-        except (ConnectionError, ValueError):  # it hung up, or its line was too long
-            pass
+        except (ConnectionError, ValueError):
+            pass  # the client has gone, or its line was too long
         finally:
             self._n_clients -= 1
-            self._used = time.monotonic()
+            self._used_at = time.monotonic()
             writer.close()
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
@@ -120,12 +145,12 @@ class Agent:
             answer: dict[str, Any] = await operation(request)
         except DagnbError as error:
             return {"error": str(error), "type": type(error).__name__}
-        except OSError as error:  # a full disk, a file in the place of a folder
-            cure = f"Correct that, or set DAGNB_HOME to another directory than {self._directory.parent}."
-            return {
-                "error": f"the agent cannot do {request['op']!r}: {error}. {cure}",
-                "type": "LaunchError",
-            }
+        except OSError as error:  # a full disk, or a file where a folder should be
+            message = (
+                f"the agent cannot do {request['op']!r}: {error}. Correct that, "
+                f"or set DAGNB_HOME to another directory than {self._directory.parent}."
+            )
+            return {"error": message, "type": "LaunchError"}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             return {"error": f"not a request this agent knows: {error}", "type": "ProtocolError"}
         return answer
@@ -134,27 +159,27 @@ class Agent:
         return {"pid": os.getpid()}
 
     async def _op_ready(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._hosts.link(HostKey.of(request))
+        self._hosts.ensure_host(HostKey.of(request))
         return {"ready": True}
 
     async def _op_store(self, request: dict[str, Any]) -> dict[str, Any]:
-        self._hosts.link(HostKey.of(request) if "host" in request else _plain_host())
-        async with self._starting:
-            found = await asyncio.to_thread(_find_or_start, self._directory)
-            if (
-                self._server is None or self._server.pid != found.pid
-            ):  # who started it can end it without its socket
-                self._server = found
+        # The client launches a run next: its host can start while the server does.
+        self._hosts.ensure_host(HostKey.of(request) if "host" in request else _plain_host())
+        async with self._starting_server:
+            server = await asyncio.to_thread(_find_or_start, self._directory)
+            # The first object is kept while the pid is the same: one that started the server can
+            # end it without its socket.
+            if self._server is None or self._server.pid != server.pid:
+                self._server = server
         return {"url": self._server.url}
 
     async def _op_launch(self, request: dict[str, Any]) -> dict[str, Any]:
-        invocation = request["invocation"]
-        entry = RunRecord(self._directory, json.loads(invocation)["run"])
-        if self._hosts.has(entry):
+        record = RunRecord(self._directory, json.loads(request["invocation"])["run"])
+        if self._hosts.is_hosted(record):
             return {"started": False}
         launch = {"host": "process", "python": sys.executable, "code": "", **request}
-        entry.write(launch)
-        await self._hosts.launch(entry, launch)
+        record.write(launch)  # before the start: an agent killed in between is replaced
+        await self._hosts.launch(record, launch)
         return {"started": True}
 
     async def _op_ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -164,13 +189,14 @@ class Agent:
         return {"stopped": await self._hosts.stop(RunRecord(self._directory, request["run"]))}
 
     async def _op_status(self, request: dict[str, Any]) -> dict[str, Any]:
+        records = run_records(self._directory)
         return {
             "pid": os.getpid(),
-            "runs": {entry.run: entry.holder().pid for entry in run_records(self._directory)},
+            "runs": {record.run: record.holder().pid for record in records},
             "server": self._server and self._server.pid,
             "clients": self._n_clients,
-            "hosts": self._hosts.n_running,
-            "idle_s": time.monotonic() - self._used,
+            "hosts": self._hosts.n_hosts,
+            "idle_s": time.monotonic() - self._used_at,
         }
 
     async def _op_leave(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -179,56 +205,63 @@ class Agent:
         self._leaving.set()
         return {"left": True}
 
-    # ---- the end ------------------------------------------------------------------------------------------------
+    # ---- housekeeping and the end ----------------------------------------------------------------
 
-    async def _care(self) -> None:
-        """Reap, restart, and count the time nobody needs this agent."""
+    async def _housekeeping(self) -> None:
+        """Reap processes, restart lost runs, end unused hosts; leave when idle for long."""
         while not self._leaving.is_set():
             await asyncio.sleep(min(_TICK_S, self._idle_s / 4))
-            reap_child()  # server, nurseries, supervisors of an agent that this process was
-            for entry in run_records(self._directory):
-                await self._hosts.look_after(entry)
-            await self._hosts.end_spare()
-            if (
-                not self._directory.exists()
-            ):  # somebody cleaned up: nobody can find this agent any more
-                self._leaving.set()
+            # The server, hosts, and supervisors of an agent that this process was before: exec
+            # keeps the children.
+            reap_child()
+            for record in run_records(self._directory):
+                await self._hosts.restart_if_lost(record)
+            await self._hosts.end_unused()
+
+            unused_s = time.monotonic() - self._used_at
+            if not self._directory.exists():
+                self._leaving.set()  # the user removed it: no client can find this agent any more
             elif self._n_clients or run_records(self._directory):
-                self._used = time.monotonic()
-            elif (
-                time.monotonic() - self._used > self._idle_s and not await self._has_store_clients()
-            ):
-                self._leaving.set()
+                self._used_at = time.monotonic()
+            elif unused_s > self._idle_s and not await self._has_store_clients():
+                self._leaving.set()  # the server is asked last, because that is a round trip
 
     async def _has_store_clients(self) -> bool:
-        """Whether a notebook that did not talk to the agent for long still holds the store open."""
-        server = await asyncio.to_thread(running_server, self._directory)
-        busy = server is not None and await asyncio.to_thread(n_clients, server) > 0
-        if busy:
-            self._used = time.monotonic()
-        return busy
+        """Returns whether a client holds the store open, as a notebook that asks the agent rarely.
 
-    async def _leave(self) -> None:
-        for entry in run_records(self._directory):
-            if (
-                launch := entry.read()
-            ) is not None:  # who waits for the run is told, also on a server that lives on
-                with contextlib.suppress(TimeoutError):  # that server is out of reach
-                    async with asyncio.timeout(GONE_S):
+        Counts as use of the agent.
+        """
+        server = await asyncio.to_thread(running_server, self._directory)
+        if server is None or await asyncio.to_thread(n_clients, server) == 0:
+            return False
+        self._used_at = time.monotonic()
+        return True
+
+    async def _end_all(self) -> None:
+        """End runs, hosts and the embedded server."""
+        for record in run_records(self._directory):
+            launch = record.read()
+            if launch is not None:
+                # Before its processes end: waiters see the reason, also on a server that lives on.
+                with contextlib.suppress(TimeoutError):  # that server may be out of reach
+                    async with asyncio.timeout(STOP_S):
                         await fail_run(launch, "the agent that hosted it was stopped")
-            await self._hosts.stop(entry)
+            await self._hosts.stop(record)
+
         await self._hosts.leave()
         if server := self._server or await asyncio.to_thread(running_server, self._directory):
             await asyncio.to_thread(stop_server, server)
         shutil.rmtree(self._directory / "modules", ignore_errors=True)
-        deadline = time.monotonic() + GONE_S
-        while reap_child() and time.monotonic() < deadline:  # noqa: ASYNC110  # children that other agents had
+
+        deadline = time.monotonic() + STOP_S
+        # Also children of earlier agents, of whose ends no event loop knows.
+        while reap_child() and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(PAUSE_S)
 
 
 def _plain_host() -> HostKey:
-    """A fork server of this interpreter without options."""
-    return HostKey("process", interpreter(), code_mark(), PythonStart(folders=own_folders()))
+    """Returns a fork server of this interpreter without options."""
+    return HostKey("process", python_path(), code_mark(), PythonStart(folders=own_folders()))
 
 
 def _find_or_start(directory: Path) -> ServerProcess:
@@ -253,23 +286,28 @@ def _parser() -> argparse.ArgumentParser:
         "--directory",
         metavar="DIR",
         type=Path,
-        help="where its socket and those of its server lie (default: in DAGNB_HOME, or in the runtime directory)",
+        help="where its socket and those of its server lie "
+        "(default: in DAGNB_HOME, or in the runtime directory)",
     )
     parser.add_argument(
         "--detach",
         action="store_true",
-        help="go to the background when ready, as an agent does that a run starts; without it, stay in the foreground",
+        help="go to the background when ready, as an agent does that a run starts; "
+        "without it, stay in the foreground",
     )
     parser.add_argument(
         "--heir",
         action="store_true",
-        help="take over what a killed agent left behind, and exit at once when that is nothing",
+        help="take over what a killed agent left running; exit at once when that is nothing",
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`dagnb agent`: run in the foreground, or detached for ensure_agent; 0 also when another agent lives."""
+    """Run `dagnb agent` in the foreground, or detached for ensure_agent.
+
+    Returns 0 also when another agent lives.
+    """
     options = _parser().parse_args(argv)
     if options.stop:
         return stop()
@@ -278,10 +316,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     directory = private_directory(options.directory) if options.directory else runtime_directory()
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
     try:
-        if lock_or_find(directory) is None:
+        if acquire_agent_lock(directory) is None:
             return 0
         if not options.heir or running_server(directory) or run_records(directory):
-            asyncio.run(Agent(directory, options.idle_s).serve(1 if options.detach else None))
+            ready = 1 if options.detach else None
+            asyncio.run(Agent(directory, options.idle_s).serve(ready))
+        # The log is of use only for an agent that did not end like this.
         (directory / "agent.log").unlink(missing_ok=True)
         (directory / "agent.lock").unlink(missing_ok=True)
     except OSError as error:

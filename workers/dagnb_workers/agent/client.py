@@ -1,4 +1,8 @@
-"""The asking side of the agent: find it, or start it, and ask."""
+"""The client of the agent: finds it, or starts it, and sends requests.
+
+The agent may be leaving at any moment, so a request whose connection breaks is sent again, to an
+agent that is started for it. All requests may be repeated.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +20,24 @@ from dagnb import errors
 from dagnb.errors import DagnbError, LaunchError
 from dagnb.storage.home import runtime_directory
 from dagnb_workers.hosting.interpreter import plain_environment, program
-from dagnb_workers.hosting.run_locks import RunRecord, is_held
+from dagnb_workers.hosting.run_locks import RunRecord, is_locked
 
+# Seconds that an agent may take to listen, or to end with all its runs.
 START_S = 15.0
+
 _LINE_BYTES = 64 * 1024 * 1024
 _TRIES = 5
 _LOG_TAIL = 1000
 
 
 class AgentClient:
-    """One connection; while it is open the agent stays."""
+    """A connection to the agent; while it is open, the agent does not leave."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     async def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
-        """The agent's answer. Raises the error it answers with; ConnectionError when it has gone."""
+        """Returns the agent's answer. Raises its error; ConnectionError when the agent has gone."""
         self._writer.write(json.dumps({"op": op, **arguments}).encode() + b"\n")
         await self._writer.drain()
         line = await self._reader.readline()
@@ -43,7 +49,7 @@ class AgentClient:
         return answer
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
@@ -63,43 +69,43 @@ class AgentClient:
 async def ensure_agent(
     directory: Path | None = None, *, idle_s: float | None = None
 ) -> AgentClient:
-    """A connection to the agent of this runtime directory, which is started when there is none. Raises LaunchError.
+    """Returns a connection to the agent of this runtime directory. Raises LaunchError.
 
-    idle_s: only for an agent that is started now.
+    Starts an agent when there is none. idle_s: only for an agent that is started now.
     """
     directory = directory or runtime_directory()
     for _ in range(_TRIES):
         try:
-            return await _answering(directory)
-        except OSError:  # none there, or just leaving
+            return await _connect_and_ping(directory)
+        except OSError:  # no agent, or one that is leaving
             await asyncio.to_thread(_start, directory, idle_s)
-    raise LaunchError(f"no agent stays in {directory}. It said: {_log_tail(directory)}")
+    raise LaunchError(f"no agent stays in {directory}. It wrote: {_log_tail(directory)}")
 
 
-async def _answering(directory: Path) -> AgentClient:
-    """A connection on which the agent has answered. Raises OSError."""
+async def _connect_and_ping(directory: Path) -> AgentClient:
+    """Returns a connection on which the agent has answered. Raises OSError."""
     client = await _connect(directory)
     try:
         await client.ask("ping")
-    except BaseException:  # cancelled as well: nobody else would close it
+    except BaseException:  # also when cancelled: the caller has no connection to close yet
         await client.close()
         raise
     return client
 
 
 async def ask_agent(op: str, **arguments: Any) -> dict[str, Any]:
-    """One question to the agent, which is started when there is none."""
+    """Returns the answer to one request; starts an agent when there is none. Raises LaunchError."""
     for _ in range(_TRIES):
         try:
             async with await ensure_agent() as agent:
                 return await agent.ask(op, **arguments)
-        except ConnectionError:  # it was just leaving
+        except ConnectionError:  # it was leaving
             continue
     raise LaunchError(f"no agent answers to {op!r}. Ask `dagnb doctor`.")
 
 
 async def ask_running(op: str, **arguments: Any) -> dict[str, Any]:
-    """One question to the agent; {} when there is none."""
+    """Returns the answer to one request; {} when no agent runs."""
     try:
         async with await _connect(runtime_directory()) as agent:
             return await agent.ask(op, **arguments)
@@ -108,57 +114,59 @@ async def ask_running(op: str, **arguments: Any) -> dict[str, Any]:
 
 
 async def ensure_hosted(run: str) -> None:
-    """Start an agent when a run noted here has lost everything that worked for it: see Hosting.ensure_hosted.
+    """Start an agent when all processes of a run have died: see Hosting.ensure_hosted.
 
-    The new agent reads the notes in its directory and starts a supervisor for the run. Costs two system calls while
-    an agent lives.
+    The new agent reads the launch files in its directory and starts a supervisor for the run. Costs
+    two system calls while an agent lives.
     """
     directory = runtime_directory()
-    if is_held(directory / "agent.lock"):
-        return  # it looks after every run that is noted in its directory
+    if is_locked(directory / "agent.lock"):
+        return  # that agent restarts every run that has a launch file
 
-    entry = RunRecord(directory, run)
-    if entry.read() is None or entry.is_alive():
+    record = RunRecord(directory, run)
+    if record.read() is None or record.is_alive():
         return
     await ask_agent("ping")
 
 
 def stop() -> int:
-    """`dagnb agent --stop`: the exit code, 0 also when there was no agent."""
+    """Run `dagnb agent --stop`. Returns the exit code, 0 also when there was no agent."""
 
-    async def ask() -> None:
+    async def ask_to_leave() -> None:
         async with await _connect(runtime_directory()) as agent:
             await agent.ask("leave", force=True)
 
     try:
-        asyncio.run(ask())
+        asyncio.run(ask_to_leave())
     except OSError:
         sys.stdout.write("no agent is running\n")
         return 0
+
+    # The agent holds its lock until its runs and its server have ended.
     deadline = time.monotonic() + START_S
-    while is_held(runtime_directory() / "agent.lock") and time.monotonic() < deadline:
+    while is_locked(runtime_directory() / "agent.lock") and time.monotonic() < deadline:
         time.sleep(0.01)
     sys.stdout.write("the agent, its server and its runs have ended\n")
     return 0
 
 
 async def store_url(**host: Any) -> str:
-    """The URL of the embedded server, with its password; the server is started when there is none.
+    """Returns the URL of the embedded server, with its password; starts it when there is none.
 
-    host: who will be needed next, and is started meanwhile.
+    host: fields of the host that will be needed next (HostKey.to_dict); it is started meanwhile.
     """
     url: str = (await ask_agent("store", **host))["url"]
     return url
 
 
 async def _connect(directory: Path) -> AgentClient:
-    return AgentClient(
-        *await asyncio.open_unix_connection(directory / "agent.sock", limit=_LINE_BYTES)
-    )
+    path = directory / "agent.sock"
+    reader, writer = await asyncio.open_unix_connection(path, limit=_LINE_BYTES)
+    return AgentClient(reader, writer)
 
 
 def _start(directory: Path, idle_s: float | None) -> None:
-    """Start an agent and wait until it listens, which it tells by closing its stdout."""
+    """Start an agent and wait until it listens: then it closes its stdout."""
     arguments = ["--detach", "--directory", str(directory)]
     if idle_s is not None:
         arguments += ["--idle-s", str(idle_s)]
@@ -177,25 +185,21 @@ def _start(directory: Path, idle_s: float | None) -> None:
             )
     except (subprocess.SubprocessError, OSError) as error:
         raise LaunchError(
-            f"the agent did not start: {error}. It said: {_log_tail(directory)}. "
+            f"the agent did not start: {error}. It wrote: {_log_tail(directory)}. "
             f"Correct what it says of {directory}, or set DAGNB_HOME to another directory."
         ) from error
 
 
 def _log_tail(directory: Path) -> str:
     try:
-        return (directory / "agent.log").read_text(errors="replace")[
-            -_LOG_TAIL:
-        ].strip() or "nothing"
+        log = (directory / "agent.log").read_text(errors="replace")
     except OSError:
         return "nothing"
+    return log[-_LOG_TAIL:].strip() or "nothing"
 
 
 def _error(answer: dict[str, Any]) -> DagnbError:
-    """The error itself where a message makes one, else a LaunchError with its message."""
-    kind = getattr(errors, answer["type"], None)
-    return (
-        errors.ConfigError(answer["error"])
-        if kind is errors.ConfigError
-        else LaunchError(answer["error"])
-    )
+    # Most classes of errors need more than a message. Callers tell apart only what the user wrote.
+    if getattr(errors, answer["type"], None) is errors.ConfigError:
+        return errors.ConfigError(answer["error"])
+    return LaunchError(answer["error"])

@@ -1,7 +1,13 @@
-"""The processes an agent keeps to have workers: for each platform, interpreter and state of dagnb's code one.
+"""The host processes of an agent, which start workers: one per platform, interpreter and code.
 
-A host speaks the words of a nursery. For process workers it is one, and forks supervisors; for a platform of containers
-it is the process that owns them, and a run takes the place of a child. Which module a host is, entry points say.
+A host answers the messages of a fork server. The host of process workers is one, and forks a
+supervisor for each run. The host of a platform of containers owns the containers, and a run takes
+the place of a child: "spawn" begins to serve it, "exited" says that it is over. The module of a
+host is named by the entry points `dagnb.hosts`.
+
+Nothing here has to survive the agent. Which run has live processes, its lock says; how to start a
+supervisor for it, its launch file (hosting/run_locks.py). So a new agent only has to call
+`restart_if_lost` for every record, which this one does as well, twice a second.
 """
 
 from __future__ import annotations
@@ -9,6 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import importlib
+import logging
 import os
 import signal
 import socket
@@ -19,26 +27,32 @@ from pathlib import Path
 from typing import Any
 
 from dagnb import registry
-from dagnb.errors import LaunchError
-from dagnb_workers.agent.fail_run import fail_run
+from dagnb.errors import DagnbError, LaunchError
+from dagnb.protocol.invocation import Invocation
 from dagnb_workers.hosting.fork_server_client import ForkServerClient
 from dagnb_workers.hosting.interpreter import PythonStart
 from dagnb_workers.hosting.run_locks import RunRecord
 
-GONE_S = 5.0
+# Seconds that processes which were killed may take to end.
+STOP_S = 5.0
+
 PAUSE_S = 0.01
-MOST_RESTARTS = 5
 
-MOST_SPARE = 4
-"""Fork servers without a run that are kept, for clients that start their interpreters differently"""
+# Supervisors of one run that may die in a row before the run is cancelled.
+MAX_RESTARTS = 5
 
-SPARE_S = 60.0
-"""Seconds for which one that nobody uses is kept, less where the agent leaves earlier. The one used last stays."""
+# Fork servers without a run that are kept, for clients that start Python in other ways.
+MAX_UNUSED = 4
+
+# Seconds for which an unused fork server is kept; the one used last stays with the agent.
+UNUSED_S = 60.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class HostKey:
-    """The host that is meant: its platform, interpreter, state of dagnb's code, and start."""
+    """The host that is meant: its platform, interpreter, version of dagnb's code, and start."""
 
     host: str
     python: str
@@ -47,165 +61,200 @@ class HostKey:
 
     @classmethod
     def of(cls, request: dict[str, Any]) -> HostKey:
-        """The host a request or a launch is for."""
+        """Returns the host that a request or a launch file names."""
         return cls(request["host"], request["python"], request["code"], PythonStart.of(request))
 
     def to_dict(self) -> dict[str, Any]:
-        """What a request or a launch says of its host, for JSON."""
+        """Returns the fields that a request or a launch file has, for JSON."""
         return {"host": self.host, "python": self.python, "code": self.code, **self.start.to_dict()}
 
     @property
     def mark(self) -> str:
-        """Tells the hosts of one platform apart, so that each knows what is its own."""
+        """A hash that hosts put on their containers, so that each finds its own again."""
         return hashlib.sha256(f"{self.python}\n{self.code}\n{self.start}".encode()).hexdigest()[:8]
+
+    @property
+    def forks_supervisors(self) -> bool:
+        """True for a fork server: each of its runs has a process of its own, the supervisor."""
+        return self.host == "process"
 
 
 @dataclass(slots=True)
-class _Child:
-    """Who looks after a run. pid 0: it is just being started."""
+class _HostedRun:
+    """A run that a host works for. pid: of its supervisor or its host; 0 while it is starting."""
 
     key: HostKey
     pid: int = 0
 
 
 class Hosts:
-    """What it knows can be lost: who looks after a run holds a lock, and how to start it stands in the ledger."""
+    """The hosts of one runtime directory and the runs that they work for."""
 
     def __init__(self, directory: Path, idle_s: float, group: asyncio.TaskGroup) -> None:
         self._directory, self._idle_s, self._group = directory, idle_s, group
-        self._links: dict[HostKey, ForkServerClient] = {}
-        self._children: dict[str, _Child] = {}
-        self._restarts: dict[str, int] = {}
-        self._used: dict[HostKey, float] = {}
-
-    def link(self, key: HostKey) -> ForkServerClient:
-        """The host of a platform for an interpreter and a state of dagnb's code: others need other ones."""
-        if (link := self._links.get(key)) is None or link.is_gone:
-            module = registry.module("host", key.host)
-            here, there = socket.socketpair()
-            facts = (str(there.fileno()), str(self._directory), str(self._idle_s), key.mark)
-            command, environment = (
-                key.start.command(key.python, module, facts),
-                key.start.environment(os.environ),
-            )
-            try:
-                subprocess.Popen(
-                    command,
-                    pass_fds=[there.fileno()],
-                    start_new_session=True,
-                    env=environment,
-                    cwd=os.sep,
-                )
-            except OSError as error:
-                here.close()
-                raise LaunchError(
-                    f"{key.python} cannot be started: {error}. Restart the kernel."
-                ) from error
-            finally:
-                there.close()
-            link = self._links[key] = ForkServerClient(here)
-            self._group.create_task(link.listen())
-            self._group.create_task(self._hear(key, link))
-        self._used[key] = time.monotonic()
-        return link
+        self._clients: dict[HostKey, ForkServerClient] = {}
+        self._used_at: dict[HostKey, float] = {}
+        self._runs: dict[str, _HostedRun] = {}
+        self._n_restarts: dict[str, int] = {}
 
     @property
-    def n_running(self) -> int:
-        """Number of hosts."""
-        return len(self._links)
+    def n_hosts(self) -> int:
+        """Number of host processes."""
+        return len(self._clients)
 
-    async def end_spare(self) -> None:
-        """End fork servers that nobody has used for long, and of more than a few those that were used longest ago."""
-        at_work = {child.key for child in self._children.values()}
-        spare = [key for key in self._links if key.host == "process" and key not in at_work]
-        spare.sort(key=lambda key: self._used[key], reverse=True)
-        now = time.monotonic()
-        for place, key in enumerate(spare[1:], 1):  # the latest is kept for the next run
-            if place >= MOST_SPARE or now - self._used[key] > min(SPARE_S, self._idle_s):
-                del self._used[key]
-                await self._links.pop(key).leave()
+    def ensure_host(self, key: HostKey) -> ForkServerClient:
+        """Returns the connection to a host, which is started when it is not there."""
+        client = self._clients.get(key)
+        if client is None or client.is_gone:
+            client = self._clients[key] = self._start_host(key)
+            self._group.create_task(client.listen())
+            self._group.create_task(self._watch_exits(key, client))
+        self._used_at[key] = time.monotonic()
+        return client
 
-    async def _hear(self, key: HostKey, link: ForkServerClient) -> None:
-        """Look after a run as soon as its supervisor ends."""
-        while (ended := await link.exits.get()) is not None:
-            self._children.pop(ended.name, None)
-            await self.look_after(RunRecord(self._directory, ended.name))
-        if self._links.get(key) is link:
-            del self._links[key], self._used[key]
-        for run in [run for run, child in self._children.items() if child.key == key]:
-            del self._children[run]  # whoever lives holds a lock
-        link.close()
-
-    def has(self, entry: RunRecord) -> bool:
-        """Whether somebody looks after the run."""
-        return entry.run in self._children or entry.is_alive()
-
-    async def launch(self, entry: RunRecord, launch: dict[str, Any]) -> None:
-        """Have somebody look after a run; a host that dies meanwhile is started once more. Raises LaunchError."""
-        self._restarts.pop(entry.run, None)
+    def _start_host(self, key: HostKey) -> ForkServerClient:
+        module = registry.module("host", key.host)
+        ours, theirs = socket.socketpair()
+        arguments = (str(theirs.fileno()), str(self._directory), str(self._idle_s), key.mark)
         try:
-            if not await self._spawned(entry, launch):
-                await self._spawn(entry, launch)
-        except LaunchError:
-            entry.strike()
-            raise
+            subprocess.Popen(
+                key.start.command(key.python, module, arguments),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env=key.start.environment(os.environ),
+                cwd=os.sep,
+            )
+        except OSError as error:
+            ours.close()
+            raise LaunchError(
+                f"{key.python} cannot be started: {error}. Restart the kernel."
+            ) from error
+        finally:
+            theirs.close()  # only the host may hold it, so that its end closes the connection
+        return ForkServerClient(ours)
 
     async def ask(self, key: HostKey, about: dict[str, Any], *, start: bool) -> dict[str, Any]:
-        """What a host answers; {} when it is not there and shall not be started."""
-        return await self.link(key).ask(about) if start or key in self._links else {}
+        """Returns a host's answer; {} when it does not run and shall not be started."""
+        if not start and key not in self._clients:
+            return {}
+        return await self.ensure_host(key).ask(about)
+
+    async def end_unused(self) -> None:
+        """End fork servers that were not used for long, and the oldest of more than MAX_UNUSED."""
+        busy = {run.key for run in self._runs.values()}
+        unused = [key for key in self._clients if key.forks_supervisors and key not in busy]
+        unused.sort(key=lambda key: self._used_at[key], reverse=True)
+
+        # The one that was used last stays: the next run most likely needs it.
+        keep_s, now = min(UNUSED_S, self._idle_s), time.monotonic()
+        for n_newer, key in enumerate(unused[1:], 1):
+            if n_newer >= MAX_UNUSED or now - self._used_at[key] > keep_s:
+                del self._used_at[key]
+                await self._clients.pop(key).leave()
 
     async def leave(self) -> None:
-        """None is needed any more."""
-        for link in tuple(self._links.values()):
-            await link.leave()
+        """Ask all hosts to end."""
+        for client in tuple(self._clients.values()):
+            await client.leave()
 
-    async def _spawn(self, entry: RunRecord, launch: dict[str, Any]) -> None:
-        child = self._children[entry.run] = _Child(
-            HostKey.of(launch)
-        )  # so that nobody starts a second one meanwhile
+    async def _watch_exits(self, key: HostKey, client: ForkServerClient) -> None:
+        """Restart runs whose supervisors ended early, until the host itself is gone."""
+        while (ended := await client.exits.get()) is not None:
+            self._runs.pop(ended.name, None)
+            await self.restart_if_lost(RunRecord(self._directory, ended.name))
+
+        # Another host may have been started for this key meanwhile.
+        if self._clients.get(key) is client:
+            del self._clients[key], self._used_at[key]
+        # Supervisors that outlive their fork server hold their locks; the others are restarted.
+        for run, hosted in tuple(self._runs.items()):
+            if hosted.key == key:
+                del self._runs[run]
+        client.close()
+
+    # ---- runs ------------------------------------------------------------------------------------
+
+    def is_hosted(self, record: RunRecord) -> bool:
+        """Returns whether any process works for the run, or is being started for it."""
+        return record.run in self._runs or record.is_alive()
+
+    async def launch(self, record: RunRecord, launch: dict[str, Any]) -> None:
+        """Have a host work for a run; one that dies meanwhile is started again. Raises LaunchError.
+
+        A run that cannot be launched leaves no record.
+        """
+        self._n_restarts.pop(record.run, None)
         try:
-            child.pid = await self.link(child.key).spawn("supervisor", entry.run, launch)
+            if not await self._try_start(record, launch):
+                await self._start(record, launch)
         except LaunchError:
-            self._children.pop(entry.run, None)
+            record.remove()
             raise
 
-    async def _spawned(self, entry: RunRecord, launch: dict[str, Any]) -> bool:
+    async def restart_if_lost(self, record: RunRecord) -> None:
+        """Start a supervisor for a run that lost its own before its end.
+
+        A supervisor that sees the end of its run removes the record before it exits.
+        """
+        launch = record.read()
+        if launch is None or self.is_hosted(record):
+            return
+
+        n_restarts = self._n_restarts.get(record.run, 0) + 1
+        self._n_restarts[record.run] = n_restarts
+        if n_restarts > MAX_RESTARTS:
+            await fail_run(launch, f"its supervisor died {n_restarts} times in a row")
+            record.remove()
+            return
+        await self._try_start(record, launch)  # after a failure the next look finds it lost again
+
+    async def stop(self, record: RunRecord) -> bool:
+        """End all processes of a run and return whether there were any.
+
+        A supervisor is killed, and the fork server of its workers then kills those. A host of
+        containers is asked to end them. Returns when the last process has released the lock.
+        """
+        was_hosted, run = self.is_hosted(record), self._runs.get(record.run)
+        launch = record.read() or {}
+        record.launch_file.unlink(missing_ok=True)  # first, or the run would be restarted
+
+        if run is not None and launch.get("host", "process") != "process":
+            await self.ensure_host(run.key).signal(record.run, signal.SIGKILL)
+        elif was_hosted and (pid := run.pid if run is not None else record.holder().pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+        deadline = time.monotonic() + STOP_S
+        # A lock that is released sends no event: poll.
+        while self.is_hosted(record) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(PAUSE_S)
+        record.remove()
+        return was_hosted
+
+    async def _start(self, record: RunRecord, launch: dict[str, Any]) -> None:
+        run = _HostedRun(HostKey.of(launch))
+        self._runs[record.run] = run  # before the first await, so that it is not started twice
         try:
-            await self._spawn(entry, launch)
+            run.pid = await self.ensure_host(run.key).spawn("supervisor", record.run, launch)
+        except LaunchError:
+            self._runs.pop(record.run, None)
+            raise
+
+    async def _try_start(self, record: RunRecord, launch: dict[str, Any]) -> bool:
+        try:
+            await self._start(record, launch)
         except LaunchError:
             return False
         return True
 
-    async def look_after(self, entry: RunRecord) -> None:
-        """Start a supervisor for a run that lost its own before its end; one that sees the end strikes the entry."""
-        launch = entry.read()
-        if launch is None or entry.run in self._children or entry.is_alive():
-            return
-        n_restarts = self._restarts[entry.run] = self._restarts.get(entry.run, 0) + 1
-        if n_restarts > MOST_RESTARTS:
-            await fail_run(launch, f"its supervisor died {n_restarts} times in a row")
-            entry.strike()
-            return
-        await self._spawned(entry, launch)  # if not, the next look finds the run alone again
 
-    async def stop(self, entry: RunRecord) -> bool:
-        """End who looks after a run, and its workers. Whoever is the last of them lets go of the lock.
-
-        A supervisor is killed, and its nursery then kills the workers; hosts that fork nobody are told.
-        """
-        was_alive, child = (
-            entry.is_alive() or entry.run in self._children,
-            self._children.get(entry.run),
-        )
-        host = (entry.read() or {}).get("host", "process")
-        entry.note.unlink(missing_ok=True)
-        if host != "process" and child is not None:
-            await self.link(child.key).signal(entry.run, signal.SIGKILL)
-        elif was_alive and (pid := child.pid if child is not None else entry.holder().pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + GONE_S
-        while (entry.is_alive() or entry.run in self._children) and time.monotonic() < deadline:  # noqa: ASYNC110  # a lock tells nobody
-            await asyncio.sleep(PAUSE_S)
-        entry.strike()
-        return was_alive
+async def fail_run(launch: dict[str, Any], reason: str) -> None:
+    """Mark a launched run as cancelled in the store, so that its waiters return with the reason."""
+    invocation = Invocation.from_json(launch["invocation"])
+    _log.warning("run %s is given up: %s", invocation.run, reason)
+    # Imported here: it is rarely needed, and slow to import for a process that starts often.
+    opening = importlib.import_module("dagnb.storage.open")
+    with contextlib.suppress(DagnbError):
+        store = await opening.open_store_of(invocation)
+        await store.cancel(invocation.run, reason)
+        await store.close()

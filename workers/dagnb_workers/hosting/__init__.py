@@ -1,7 +1,7 @@
-"""Hosting: how worker processes come to be, are watched, and end.
+"""Hosting: how worker processes are started, watched and ended.
 
-Holds: the fork server, the supervisor of a run, locks of runs, reports of deaths, the first process of a container.
+Holds: fork server, supervisor of a run, locks of runs, death reports, a container's first process.
 May import: worker and surroundings.
 Must not know: the agent and launchers, which use it.
-Start at: run_host.py, then supervisor.py.
+Start at: run_host.py, then fork_server.py and supervisor.py.
 """

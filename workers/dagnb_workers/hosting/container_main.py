@@ -1,8 +1,9 @@
-"""The first process in a container: imports what workers need, then forks a supervisor for each run it is lent to.
+"""The first process in a container: imports what workers need, then forks a supervisor per run.
 
-Its standard input and output are the connection to the fleet outside, in the words of a nursery; before them goes one
-line {"ready": {...}} with the versions in here and the moments it came to be. It reaps whatever is orphaned in the
-container, runs no user code itself, and leaves when nobody has spoken to it for long.
+Its standard input and output are the connection to the fleet outside; the messages are those of a
+fork server. Before them it writes one line, {"ready": {...}}, with the versions in the container
+and the moments of its start. It runs no user code, reaps every orphaned process of the container,
+and ends when it has not heard of its fleet for IDLE_LIMIT_S.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 
 _BEGUN = time.time()
 
-import contextlib  # noqa: E402  # the moment above is Python's first line in here
+import contextlib  # noqa: E402  # the moment above is the first line that Python runs in here
 import ctypes  # noqa: E402
 import importlib  # noqa: E402
 import json  # noqa: E402
@@ -24,58 +25,64 @@ from typing import Any  # noqa: E402
 
 from dagnb.protocol.invocation import versions  # noqa: E402
 from dagnb.storage.home import runtime_directory  # noqa: E402
-from dagnb_workers.hosting.fork_server import ForkServer, Pipes, live  # noqa: E402
+from dagnb_workers.hosting.fork_server import ForkServer, Pipes, run_child  # noqa: E402
 from dagnb_workers.hosting.run_host import supervise  # noqa: E402
-from dagnb_workers.hosting.supervisor import HURRY  # noqa: E402
+from dagnb_workers.hosting.supervisor import END_WHEN_IDLE  # noqa: E402
 
 _PR_SET_DUMPABLE = 4
 
+# The only folder that can be written to, unless the user has mounted more.
 SCRATCH = Path("/tmp")  # noqa: S108  # the container's own
-"""The only place that can be written to, unless the user has mounted more"""
 
-PATIENCE_S = 120.0
-"""An idle container whose fleet was not heard of for so long leaves: nobody would ever use or stop it."""
+# Seconds without a message of the fleet after which an idle container ends: none would use it.
+IDLE_LIMIT_S = 120.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until told to leave, or forsaken. argv: none."""
+    """Serve until asked to leave, or until no fleet is there any more. argv: not used."""
     pipes = Pipes(os.dup(0), os.dup(1))
-    os.dup2(
-        os.open(os.devnull, os.O_RDONLY), 0
-    )  # what forked processes print must not be taken for news
+    # What forked processes print must not be read as messages: they get stderr as their stdout.
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    ctypes.CDLL(None).prctl(
-        _PR_SET_DUMPABLE, 0
-    )  # tasks have our uid, but shall not reach our descriptors
-    signal.signal(HURRY, signal.SIG_IGN)  # until a supervisor listens to it
-    signal.signal(
-        signal.SIGTERM, _leave
-    )  # the first process of a container hears only what it has a handler for
+    # Tasks have the same uid. Undumpable processes keep their descriptors in /proc closed to them.
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
+    signal.signal(END_WHEN_IDLE, signal.SIG_IGN)  # until a supervisor has a handler
+    # The kernel ignores signals to the first process of a container unless it has a handler.
+    signal.signal(signal.SIGTERM, _exit)
     os.environ["DAGNB_HOME"] = str(SCRATCH / "dagnb")
     importlib.import_module("dagnb_workers.worker.main")
-    told = {"versions": versions(), "begun": _BEGUN, "imported": time.time()}
-    pipes.sendall(json.dumps({"ready": told}).encode() + b"\n")
-    born = ForkServer(
-        pipes, {"run": _run}, mortal=True, patience_s=PATIENCE_S, told=told, tidy=tidy
+
+    facts = {"versions": versions(), "begun": _BEGUN, "imported": time.time()}
+    pipes.sendall(json.dumps({"ready": facts}).encode() + b"\n")
+    child = ForkServer(
+        pipes,
+        {"run": _supervise_run},
+        ends_children=True,
+        idle_limit_s=IDLE_LIMIT_S,
+        facts=facts,
+        on_last_exit=clean_up,
     ).serve()
-    if born is not None:
-        live(born)
+    if child is not None:
+        run_child(child)
     return 0
 
 
-def _run(args: dict[str, Any], fds: list[int]) -> int:
-    """What the supervisor of a run does in here."""
+def _supervise_run(args: dict[str, Any], fds: list[int]) -> int:
     with contextlib.suppress(OSError):
         os.chdir(SCRATCH)
     return supervise(args["invocation"], runtime_directory())
 
 
-def tidy() -> None:
-    """Leave nothing of a run to the next: neither processes nor files. An error ends the container: as good."""
+def clean_up() -> None:
+    """Leave nothing of a run to the next one: neither processes nor files.
+
+    An error ends the container instead, which does the same.
+    """
+    # Outside a container, as in tests, kill(-1) would end all processes of the user.
     if os.getpid() != 1:
         return
     with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)  # all but ourselves
+        os.kill(-1, signal.SIGKILL)  # all processes of the container but this one
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, 0)[0]:
             pass
@@ -85,20 +92,27 @@ def tidy() -> None:
 
 
 def empty(folder: Path) -> None:
-    """Remove what lies in a folder and below it, but nothing that is mounted there."""
+    """Remove all that lies in a folder and below it, but nothing that is mounted there."""
     device = folder.stat().st_dev
-    for place, _, _ in os.walk(folder):
-        for below in os.scandir(place):
-            if below.is_dir(follow_symlinks=False):
-                Path(below.path).chmod(0o700)  # a task may have closed it
-    for place, folders, files in os.walk(folder, topdown=False):
-        here = Path(place)
-        for name in [*files, *folders] if here.stat().st_dev == device else ():
+    # A task may have closed a folder: first make all of them readable, top down.
+    for path, _, _ in os.walk(folder):
+        for entry in os.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                Path(entry.path).chmod(0o700)
+
+    # Then remove, bottom up, because only an empty folder can be removed.
+    for path, folders, files in os.walk(folder, topdown=False):
+        parent = Path(path)
+        if parent.stat().st_dev != device:
+            continue  # mounted by the user
+        for child in [parent / name for name in (*files, *folders)]:
             with contextlib.suppress(OSError):
-                is_folder = (here / name).is_dir() and not (here / name).is_symlink()
-                (here / name).rmdir() if is_folder else (here / name).unlink()
+                if child.is_dir() and not child.is_symlink():
+                    child.rmdir()
+                else:
+                    child.unlink()
 
 
-def _leave(number: int, frame: object) -> None:
+def _exit(number: int, frame: object) -> None:
     """End, and with the first process all others of the container."""
     sys.exit(0)

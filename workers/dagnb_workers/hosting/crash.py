@@ -1,7 +1,15 @@
-"""The Python lines that led to a crash, read back from what faulthandler wrote to stderr as the process died.
+"""The Python lines that led to a crash, parsed from what faulthandler wrote to stderr.
 
-It writes the most recent call first, so the front of its text is what people need: the user's own lines. Behind them
-come the lines of dagnb and a list of extension modules.
+The process that crashed cannot say anything any more, so its supervisor reads the file that was its
+stderr. faulthandler writes the most recent call first:
+
+    Fatal Python error: Segmentation fault
+
+    Current thread 0x00007f... (most recent call first):
+      File "/lib/numpy/core.py", line 9 in dot
+      File "<cell>", line 3 in resize
+
+Behind these lines come those of dagnb and a list of extension modules, which are left out.
 """
 
 from __future__ import annotations
@@ -12,7 +20,6 @@ import os
 import re
 import signal
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
 from dagnb.errors import DagnbError, Frame
 from dagnb.graph.payload import Signer
@@ -23,17 +30,17 @@ from dagnb_workers.surroundings.output import TAIL_BYTES
 from dagnb_workers.worker import exception, modules
 from dagnb_workers.worker.library import Library
 
+# Signals for which faulthandler writes a report as the process ends.
 SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
-"""faulthandler writes when one of these ends the process"""
 
-MOST_BYTES = 1 << 20
-"""so much of stderr is searched: every thread may have a hundred lines in it"""
+# Bytes of stderr that are searched: every thread may have a hundred lines in it.
+MAX_BYTES = 1 << 20
 
+# Characters of the frames in the text of stderr, of which messages show 2,000.
 _SHOWN_CHARACTERS = 1_500
-"""of the lines in the text of stderr, of which messages show 2,000 characters"""
 
+# Seconds for which the report of a death waits for the text of cells from the store.
 _CELLS_S = 5.0
-"""so long a death waits for the text of cells from the store"""
 
 _FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
 _THREAD = re.compile(
@@ -44,42 +51,59 @@ _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """What faulthandler wrote. printed: all that came before it. lines: (file, line, function), most recent first."""
+class CrashReport:
+    """A parsed report. printed: all text before it. lines: (file, line, function), latest first."""
 
     printed: str
     reason: str
     lines: tuple[tuple[str, int, str], ...]
 
 
-def report(stderr: str) -> Report | None:
-    """The last report in this text, the lines of the thread that crashed; None when there is none."""
+def parse_report(stderr: str) -> CrashReport | None:
+    """Returns the last report in this text, with the lines of the thread that crashed."""
     threads = list(_THREAD.finditer(stderr))
     if not threads:
         return None
-    current = next((one for one in reversed(threads) if one[0].startswith("Current")), threads[-1])
-    fatal = list(_FATAL.finditer(stderr, 0, current.start()))
-    begin = fatal[-1].start() if fatal else threads[0].start()
-    found = takewhile(bool, map(_LINE.match, stderr[current.end() :].split("\n")))
-    lines = tuple((_unescaped(one[1]), int(one[2]), _unescaped(one[3])) for one in found if one)
-    return Report(printed=stderr[:begin], reason=fatal[-1][1] if fatal else "", lines=lines)
+
+    # "Current thread" is the one that crashed. Where none held the GIL, no thread is called so, and
+    # the last one is the main thread.
+    current = [thread for thread in threads if thread[0].startswith("Current")]
+    crashed = (current or threads)[-1]
+
+    lines: list[tuple[str, int, str]] = []
+    for text in stderr[crashed.end() :].split("\n"):
+        match = _LINE.match(text)
+        if match is None:
+            break
+        lines.append((_unescaped(match[1]), int(match[2]), _unescaped(match[3])))
+
+    # A task may have printed an older report: the fatal line that counts is the nearest before.
+    fatal = list(_FATAL.finditer(stderr, 0, crashed.start()))
+    begin, reason = threads[0].start(), ""
+    if fatal:
+        begin, reason = fatal[-1].start(), fatal[-1][1]
+    return CrashReport(
+        printed=stderr[:begin],
+        reason=reason,
+        lines=tuple(lines),
+    )
 
 
 def _unescaped(text: str) -> str:
-    """With the characters that faulthandler, which writes ASCII alone, has replaced."""
-    return _ESCAPE.sub(lambda found: chr(int(found[1] or found[2] or found[3], 16)), text)
+    """Restores characters that faulthandler, which writes ASCII alone, has replaced."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1] or match[2] or match[3], 16)), text)
 
 
-async def explained(facts: DeathFacts, invocation: Invocation, store: Store) -> DeathFacts:
-    """The facts of a death with the user's frames in them, and at the end of stderr their lines, most recent first."""
+async def with_frames(facts: DeathFacts, invocation: Invocation, store: Store) -> DeathFacts:
+    """Returns the facts of a death with the user's frames, and their lines at the end of stderr."""
     stdout, stderr = facts.printed
-    found = report(stderr)
-    if found is None:
+    crash_report = parse_report(stderr)
+    if crash_report is None:
         return replace(facts, printed=(stdout[-TAIL_BYTES:], stderr[-TAIL_BYTES:]))
+
     library = Library(store, Signer(invocation.key), invocation.header, unpacks=False)
-    with contextlib.suppress(
-        DagnbError, TimeoutError
-    ):  # without the text of cells there are lines without source
+    # Without the text of cells the frames are there all the same, but have no source lines.
+    with contextlib.suppress(DagnbError, TimeoutError):
         async with asyncio.timeout(_CELLS_S):
             await library.open()
     library.show_cells()
@@ -87,28 +111,31 @@ async def explained(facts: DeathFacts, invocation: Invocation, store: Store) -> 
     def label(file: str) -> str:
         return _without_folder(library.label(file))
 
-    frames = exception.crash_frames(found.lines, label)
-    last_words = library.labelled(found.printed)[-TAIL_BYTES:] + _text(found.reason, frames)
-    return replace(facts, printed=(stdout[-TAIL_BYTES:], last_words), frames=tuple(frames))
+    frames = exception.crash_frames(crash_report.lines, label)
+    printed = library.labelled(crash_report.printed)[-TAIL_BYTES:]
+    stderr = printed + _text(crash_report.reason, frames)
+    return replace(facts, printed=(stdout[-TAIL_BYTES:], stderr), frames=tuple(frames))
 
 
 def _without_folder(file: str) -> str:
-    """A module of the user's without the folder that it was unpacked to."""
+    """Returns the path of a user's module without the folder that it was unpacked to."""
     folder = f"{modules.folder()}{os.sep}"
-    return file.removeprefix(folder).partition(os.sep)[2] if file.startswith(folder) else file
+    if not file.startswith(folder):
+        return file
+    return file.removeprefix(folder).partition(os.sep)[2]
 
 
 def _text(reason: str, frames: list[Frame]) -> str:
-    """As faulthandler writes it, the user's frames alone."""
+    """Returns a report as faulthandler writes it, with the user's frames alone."""
     lines = [f"Fatal Python error: {reason}\n"] if reason else []
     lines.append("Most recent call first:\n")
-    room = _SHOWN_CHARACTERS
+    n_left = _SHOWN_CHARACTERS
     for n_shown, frame in enumerate(reversed(frames)):
         line = f'  File "{frame.file}", line {frame.line} in {frame.function}\n'
         if frame.times > 1:
             line += f"  ... {frame.times - 1} more times\n"
-        room -= len(line)
-        if room < 0:
+        n_left -= len(line)
+        if n_left < 0:
             lines.append(f"  ... {len(frames) - n_shown} more\n")
             break
         lines.append(line)

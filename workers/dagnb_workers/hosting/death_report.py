@@ -1,23 +1,29 @@
-"""Why a worker process ended, in words a user can act on. Pure: facts in, the error of the errors key out."""
+"""The report of a worker's death: its cause in words, its cure, and the budget it is charged to.
+
+Pure: facts in, a `Death` for the store out. `crash.py` adds the user's lines to the facts of a
+crash.
+"""
 
 from __future__ import annotations
 
-import json
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from dagnb.catchable import class_names
-from dagnb.failure import Frame
+from dagnb.failure import TIME_LIMIT, WORKER_DIED, Frame, TaskError
 from dagnb.protocol.messages import Charge, Death
 from dagnb_workers.worker.shared_status import Running
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeathFacts:
-    """What the supervisor knows. worker: whom the process staffed, '' for nobody yet.
+    """Facts about the death of a worker process, collected by its supervisor.
 
-    code: exit code, or minus the signal. memory_bytes: what its container may use, None for no container.
-    printed: tails of stdout and stderr. frames: the user's, of a crash or of a task that hung, outermost first.
+    worker: its name in the plan, '' before it had one. code: exit code, or minus the signal.
+    running: the attempt it ran, None between tasks. was_overtime: its time limit was over.
+    memory_bytes: limit of its container, None for no container. printed: tails of stdout and
+    stderr. at: epoch seconds. frames: the user's, of a crash or of a task that hung, outermost
+    first.
     """
 
     instance: str
@@ -32,64 +38,79 @@ class DeathFacts:
     frames: tuple[Frame, ...] = ()
 
 
-def death(facts: DeathFacts) -> Death:
-    """What is told to the store: who died, of what, and which budget it is charged to."""
-    late = facts.was_overtime and facts.running is not None
+def report(facts: DeathFacts) -> Death:
+    """Returns the death of a worker as the store takes it.
+
+    A task that ran into its time limit is charged like an exception of the user's, and its error
+    can be caught as TimeoutError; any other death is charged to the budget for crashes.
+    """
+    timed_out = facts.was_overtime and facts.running is not None
     stdout, stderr = facts.printed
-    error = {
-        "type": "TimeLimit" if late else "WorkerDied",
-        "message": _overtime(facts) if late else cause(facts),
-        "mro": class_names(TimeoutError) if late else [],
-        "worker": facts.worker or facts.instance,
-        "frames": [asdict(frame) for frame in facts.frames],
-        "exit_code": facts.code if facts.code >= 0 else None,
-        "signal": -facts.code if facts.code < 0 else None,
-        "stderr_tail": stderr,
-        "stdout_tail": stdout,
-        "at": facts.at,
-    }
+    error = TaskError(
+        worker=facts.worker or facts.instance,
+        type=TIME_LIMIT if timed_out else WORKER_DIED,
+        message=_overtime(facts) if timed_out else cause(facts),
+        mro=tuple(class_names(TimeoutError)) if timed_out else (),
+        frames=facts.frames,
+        exit_code=facts.code if facts.code >= 0 else None,
+        signal=-facts.code if facts.code < 0 else None,
+        stderr_tail=stderr,
+        stdout_tail=stdout,
+        at=facts.at,
+    )
     return Death(
         instance=facts.instance,
         task=None if facts.running is None else facts.running.task,
-        charge=Charge.EXCEPTION if late else Charge.CRASH,
-        error=json.dumps(error),
+        charge=Charge.EXCEPTION if timed_out else Charge.CRASH,
+        error=error.to_json(),
         delay_s=0.0,
     )
 
 
-def leave(facts: DeathFacts) -> Death:
-    """It was ended because it had nothing to do: nobody is charged."""
-    return Death(instance=facts.instance, task=None, charge=Charge.LOSS, error="{}")
+def loss(instance: str) -> Death:
+    """Returns a death that charges no task: the process was ended, or its end was not seen."""
+    return Death(
+        instance=instance,
+        task=None,
+        charge=Charge.LOSS,
+        error="{}",
+    )
 
 
 def cause(facts: DeathFacts) -> str:
-    """One sentence or two."""
+    """Returns the cause of a death in one sentence or two, with the cure where there is one."""
     when = "while running this task" if facts.running is not None else "between tasks"
     if facts.code >= 0:
         return (
-            f"the worker process ended itself with exit code {facts.code} {when}: os._exit, or a library that exits. "
-            "Return a value or raise an exception instead"
+            f"the worker process ended itself with exit code {facts.code} {when}: os._exit, "
+            "or a library that exits. Return a value or raise an exception instead"
         )
-    return f"the worker process was killed by {_signal_name(-facts.code)} {when}{_hint(facts)}"
+    name = _signal_name(-facts.code)
+    return f"the worker process was killed by {name} {when}{_signal_cause(facts)}"
 
 
 def _overtime(facts: DeathFacts) -> str:
     assert facts.running is not None
     return (
-        f"the task was still running after its time limit of {facts.running.limit_s:g} s, did not stop when it was "
-        f"interrupted, and was killed. Give it longer with @task(timeout_s=...)"
+        f"the task was still running after its time limit of {facts.running.limit_s:g} s, "
+        "did not stop when it was interrupted, and was killed. "
+        "Give it longer with @task(timeout_s=...)"
     )
 
 
-def _hint(facts: DeathFacts) -> str:
+def _signal_cause(facts: DeathFacts) -> str:
     number = -facts.code
+    # The kernel counts kills for want of memory, but does not say which process it killed: only
+    # together with SIGKILL is the count evidence.
     if facts.ran_out_of_memory and number == signal.SIGKILL:
-        what = "the machine ran out of memory"
+        reason = "the machine ran out of memory"
         if facts.memory_bytes is not None:
-            what = f"out of memory, its container may use {facts.memory_bytes / 2**20:.0f} MB"
-        return f": {what}. Give it more with resources=Resources(memory_mb=...)"
+            limit_mb = facts.memory_bytes / 2**20
+            reason = f"out of memory, its container may use {limit_mb:.0f} MB"
+        return f": {reason}. Give it more with resources=Resources(memory_mb=...)"
+
     if number == signal.SIGKILL:
-        return ": by somebody, or by the system when memory ran out"
+        return ": by another process, or by the system when memory ran out"
     if number in {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}:
         return f": a crash in compiled code{_called_from(facts)}"
     if number == signal.SIGABRT:
@@ -98,6 +119,7 @@ def _hint(facts: DeathFacts) -> str:
 
 
 def _called_from(facts: DeathFacts) -> str:
+    # The user's innermost line: what lies below it is a library's.
     own = [frame for frame in facts.frames if not frame.is_library]
     if not own:
         return "; see the end of stderr"

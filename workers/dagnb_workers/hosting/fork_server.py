@@ -1,17 +1,63 @@
-"""A fork server: one thread, no event loop, only imports; it forks whoever is asked for and tells when they end.
+"""A fork server: a process with one thread and only imports, which forks children on request.
 
-Forking a process that has threads, connections or a running loop is asking for trouble, and starting Python anew takes
-thirty times as long. So the agent executes one nursery, which forks the supervisors; each supervisor forks one before
-it has a loop, which forks its workers.
+Starting Python and importing what workers need takes about thirty times as long as a fork of a
+process that has imported it. Forking a process with threads, connections or a running event loop
+is unsafe: locks of other threads stay locked in the child, and both processes read the same
+sockets. So forks happen only in fork servers, which have none of these.
 
-Protocol, one JSON object a line, file descriptors beside it:
-    {"spawn": kind, "name": ..., "args": {...}, "fds": 3}  ->  {"started": name, "pid": ...}
-                                                           or  {"failed": name, "reason": ...}
-    {"signal": number, "name": ...}                            to the child and whatever it started
-    {"who": true}                                          ->  {"children": {"children": [name, ...], ...}}
-    {"leave": true}                                            end, as when the connection ends, but knowingly
-    a child ends                                           ->  {"exited": name, "pid": ..., "status": wait status}
-Only the parent of a process can signal it without the risk of hitting another that got its number; hence "signal".
+What is forked from what
+------------------------
+    agent --exec--> fork server of supervisors --fork--> supervisor of a run
+                                                           |  forks, before it has an event loop:
+                                                           +-----> fork server of workers
+                                                                      +--fork--> worker, worker, ...
+
+    engine --exec--> first process of a container: a fork server --fork--> supervisor of a run, ...
+
+There is one fork server of supervisors for each interpreter, its options and version of dagnb's
+code (agent/hosts.py). The fork server of workers belongs to one run. Both run this loop; they
+differ in what they fork (`kinds`) and in whether their children outlive them (`ends_children`):
+
+                                  children              when this process or its connection ends
+    fork server of supervisors    supervisors           they live on: an agent finds their locks
+    fork server of workers        workers of a run      they are killed: no supervisor watches them
+    first process of a container  supervisors           they are killed, with the container
+
+States of a child
+-----------------
+    state      entered when                                 leaves it when
+    forked     fork() returned; it leads a process group    it ends, by itself or by a signal
+    zombie     it ended; its pid is still taken             its process group has been killed
+    reaped     waitpid() returned; the pid is free          (final) "exited" is sent
+
+Between "forked" and "zombie" the child may start processes of its own. They are in its group, and
+are killed while it is a zombie: only as long as its pid is taken, the group's number cannot belong
+to unrelated processes. For the same reason signals go through this process, the parent: another
+one could hit a process that got the number of a child that has ended.
+
+Messages
+--------
+One JSON object a line; file descriptors of a child travel beside its line (SCM_RIGHTS).
+
+    request to the fork server                  answers and reports
+    {"spawn": kind, "name": its name,           {"started": name, "pid": pid}, or
+     "args": {...}, "fds": how many}            {"failed": name, "reason": text of the OSError}
+    {"signal": number, "name": child}           none; goes to the child's whole group
+    {"who": true}                               {"children": {"children": [name, ...], **facts}}
+    {"leave": true}                             none; the loop ends, and `deserted` stays False
+                                                {"exited": name, "pid": pid, "status": of waitpid}
+
+The end of the connection also ends the loop, with `deserted` True: the other side died.
+
+Surprising lines, and what would break without them
+---------------------------------------------------
+- `set_wakeup_fd` and a handler for SIGCHLD that does nothing: `select` must wake for a request or
+  for the end of a child, whichever comes first. With the default action no byte is written.
+- `setpgid` in parent and child: a signal may be sent before the child's first line has run.
+- `PR_SET_PDEATHSIG`, and a look at the parent afterwards: a fork server killed by SIGKILL cannot
+  end its children itself. Without the look, one that died before `prctl` would leave an orphan.
+- `gc.freeze()`: a collection in a child would write to every object and so copy shared memory.
+- `os._exit` at the end of a child: threads that user code left would keep a normal exit waiting.
 """
 
 from __future__ import annotations
@@ -31,160 +77,184 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+# A function that a child runs with its arguments and file descriptors; returns its exit code.
 Kind = Callable[[dict[str, Any], list[int]], int]
-"""What a child does with its arguments and file descriptors; returns its exit code."""
 
 _READ_BYTES = 65536
-_MOST_FDS = 16
+_MAX_FDS = 16
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(slots=True)
-class Born:
-    """Returned in a forked child: what it is to do."""
+class Child:
+    """The work of a forked child: `ForkServer.serve` returns it in the child only."""
 
     kind: Kind
     args: dict[str, Any]
     fds: list[int]
 
-    def live(self) -> int:
-        """Do it."""
-        return self.kind(self.args, self.fds)
+
+def run_child(child: Child) -> None:
+    """Run a child to its end; an exception goes up to the interpreter, which prints it."""
+    code = child.kind(child.args, child.fds)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)  # without waiting for threads that user code left behind
 
 
 @dataclass(frozen=True, slots=True)
 class Pipes:
-    """A connection of two descriptors, as a container has; file descriptors cannot travel on it."""
+    """A connection of two descriptors, as a container has it; file descriptors cannot travel."""
 
     reading: int
     writing: int
 
     def fileno(self) -> int:
-        """What becomes readable."""
+        """Returns the descriptor that becomes readable."""
         return self.reading
 
     def sendall(self, data: bytes) -> None:
-        """Write all of it."""
+        """Write all of the data."""
         while data:
-            data = data[os.write(self.writing, data) :]
+            n_written = os.write(self.writing, data)
+            data = data[n_written:]
 
     def close(self) -> None:
-        """Let go of both."""
+        """Close both descriptors."""
         _close([self.reading, self.writing])
 
 
 @dataclass(slots=True)
 class ForkServer:
-    """kinds: what it can fork. mortal: whether its children die with it and with the connection.
+    """The loop of a fork server.
 
-    keep: descriptors it has open for its own sake, closed in children. patience_s: leave when it has no child and heard
-    nothing for so long. told: what else it answers to "who". tidy: called when the last child has ended, before
-    that is told. deserted: set when the other side has gone without a word.
+    kinds: what it can fork, by the name used in requests. ends_children: whether its children are
+    killed when it ends or its connection does. keep: its own descriptors, closed in children.
+    idle_limit_s: end after so long without a child and without a message; None: never.
+    facts: added to the answer to "who". on_last_exit: called when the last child has ended, before
+    its end is reported. deserted: set when the connection ended without a "leave".
     """
 
     control: socket.socket | Pipes
     kinds: Mapping[str, Kind]
-    mortal: bool
+    ends_children: bool
     keep: tuple[int, ...] = ()
-    patience_s: float | None = None
-    told: Mapping[str, Any] = field(default_factory=dict)
-    tidy: Callable[[], None] | None = None
+    idle_limit_s: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    on_last_exit: Callable[[], None] | None = None
     deserted: bool = False
     _children: dict[str, int] = field(default_factory=dict)
     _fds: list[int] = field(default_factory=list)
     _text: bytes = b""
-    _leaving: bool = False
+    _is_leaving: bool = False
 
-    def serve(self) -> Born | None:
-        """Return in each child with its task; in the nursery itself None, when nobody needs it any more."""
-        bell, line = self._prepare(), self.control.fileno()
-        while not self._leaving:
-            ready, _, _ = select.select([line, bell], [], [], self.patience_s)
+    def serve(self) -> Child | None:
+        """Serve requests. Returns the work in each forked child, None in the fork server itself."""
+        exits, control = self._prepare(), self.control.fileno()
+        while not self._is_leaving:
+            ready, _, _ = select.select([control, exits], [], [], self.idle_limit_s)
             if not ready and not self._children:
-                self._leaving = True
-            if bell in ready:
+                self._is_leaving = True
+
+            # Exits first: a name may be used again as soon as its child was reported.
+            if exits in ready:
                 with contextlib.suppress(BlockingIOError):
-                    os.read(bell, _READ_BYTES)
+                    os.read(exits, _READ_BYTES)
                 self._reap()
-            if line in ready:
-                born = self._listen()
-                if born is not None:
-                    os.close(bell)
-                    return born
-        if self.mortal:
+
+            if control in ready:
+                child = self._read_requests()
+                if child is not None:
+                    os.close(exits)
+                    return child
+        if self.ends_children:
             self._end_children()
         return None
 
     def _prepare(self) -> int:
-        """Quiet signals, no core dumps; returns what becomes readable when a child ends."""
+        """Set signals and limits. Returns a descriptor that becomes readable when a child ends."""
+        # A task that crashes must not fill the disk, and no child may raise the limit again.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        bell, ring = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
-        os.set_blocking(ring, False)
-        signal.set_wakeup_fd(ring, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, _ignore)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self.keep = (*self.keep, ring)
-        gc.freeze()  # what was imported stays shared between parent and children
-        return bell
 
-    def _listen(self) -> Born | None:
-        """Read requests; returns in a child what it is to do."""
+        if hasattr(os, "pipe2"):
+            exits, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        else:
+            exits, wakeup = os.pipe()  # macOS
+        os.set_blocking(wakeup, False)
+        # A full pipe already wakes the loop, which then reaps all that ended: no warning.
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _ignore)
+        # An interrupt in a terminal goes to the whole group; only children may act on it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.keep = (*self.keep, wakeup)
+
+        gc.freeze()  # imported objects stay shared between parent and children
+        return exits
+
+    def _read_requests(self) -> Child | None:
+        """Handle the requests that have arrived. Returns a child's work in the child."""
         try:
             data, fds = _receive(self.control)
         except ConnectionError:
             data, fds = b"", []
         if not data:
-            self.deserted = self._leaving = True
+            self.deserted = self._is_leaving = True
             return None
+
+        # Descriptors arrive no later than the line they belong to, and in the order of the lines.
         self._fds += fds
         *lines, self._text = (self._text + data).split(b"\n")
         for line in lines:
-            born = self._obey(json.loads(line))
-            if born is not None:
-                return born
+            child = self._handle_request(json.loads(line))
+            if child is not None:
+                return child
         return None
 
-    def _obey(self, request: dict[str, Any]) -> Born | None:
+    def _handle_request(self, request: dict[str, Any]) -> Child | None:
         if "spawn" in request:
             return self._spawn(request)
         if "signal" in request:
             self._signal(request["name"], request["signal"])
         elif "who" in request:
-            self._tell({"children": {"children": list(self._children), **self.told}})
+            self._send({"children": {"children": list(self._children), **self.facts}})
         elif "leave" in request:
-            self._leaving = True
+            self._is_leaving = True
         return None
 
-    def _spawn(self, request: dict[str, Any]) -> Born | None:
+    def _spawn(self, request: dict[str, Any]) -> Child | None:
         name, n_fds = request["name"], request.get("fds", 0)
         fds, self._fds = self._fds[:n_fds], self._fds[n_fds:]
-        me = os.getpid()
+
+        parent = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:
-            self._tell({"failed": name, "reason": str(error)})
+            self._send({"failed": name, "reason": str(error)})
             _close(fds)
             return None
         if pid == 0:
-            self._become_child(me)
-            return Born(self.kinds[request["spawn"]], request["args"], fds)
-        with contextlib.suppress(OSError):  # the child does the same: whoever comes first
+            self._become_child(parent)
+            return Child(self.kinds[request["spawn"]], request["args"], fds)
+
+        # The child does the same: whichever of the two runs first makes the group.
+        with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         _close(fds)
         self._children[name] = pid
-        self._tell({"started": name, "pid": pid})
+        self._send({"started": name, "pid": pid})
         return None
 
     def _become_child(self, parent: int) -> None:
-        """Let go of what is the nursery's; a group of its own, so that it can be ended with all it started."""
+        """Undo what belongs to the fork server; lead a group that can be killed as a whole."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setpgid(0, 0)
-        if self.mortal and sys.platform == "linux":
+        if self.ends_children and sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != parent:  # it died before it could be watched
+            if os.getppid() != parent:  # the parent died before prctl() took effect
                 os._exit(1)
         self.control.close()
         _close([*self.keep, *self._fds])
@@ -195,21 +265,24 @@ class ForkServer:
                 os.killpg(pid, number)
 
     def _reap(self) -> None:
-        """Tell of every child that has ended, and end what it started and left behind."""
+        """Report every child that has ended, and kill what it started and left running."""
+        # One signal may stand for several children: they do not queue.
         while (ended := _reap_one()) is not None:
             self._on_exit(*ended)
 
     def _on_exit(self, pid: int, status: int) -> None:
         name = next((name for name, child in self._children.items() if child == pid), None)
-        if name is not None:
-            del self._children[name]
-            if self.tidy is not None and not self._children:
-                self.tidy()
-            self._tell({"exited": name, "pid": pid, "status": status})
+        if name is None:
+            return  # an orphan of a container, which its first process inherited
+        del self._children[name]
+        if self.on_last_exit is not None and not self._children:
+            self.on_last_exit()
+        self._send({"exited": name, "pid": pid, "status": status})
 
-    def _tell(self, news: dict[str, Any]) -> None:
-        with contextlib.suppress(ConnectionError):  # reading will show that nobody is there
-            self.control.sendall(json.dumps(news).encode() + b"\n")
+    def _send(self, message: dict[str, Any]) -> None:
+        # When the other side is gone, reading returns nothing, and the loop ends there.
+        with contextlib.suppress(ConnectionError):
+            self.control.sendall(json.dumps(message).encode() + b"\n")
 
     def _end_children(self) -> None:
         for name in tuple(self._children):
@@ -219,45 +292,37 @@ class ForkServer:
             self._on_exit(pid, status)
 
 
-def live(born: Born) -> None:
-    """Be the child to the end; an exception goes up to the interpreter, which prints it."""
-    code = born.live()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(code)  # without waiting for threads that user code left behind
-
-
 def _receive(control: socket.socket | Pipes) -> tuple[bytes, list[int]]:
     if isinstance(control, Pipes):
         return os.read(control.reading, _READ_BYTES), []
-    data, fds, _, _ = socket.recv_fds(control, _READ_BYTES, _MOST_FDS)
+    data, fds, _, _ = socket.recv_fds(control, _READ_BYTES, _MAX_FDS)
     return data, fds
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Be there, so that the wake-up descriptor is written; the default for SIGCHLD would write nothing."""
+    """Do nothing: a Python handler makes the wake-up descriptor readable, SIG_DFL does not."""
 
 
 def _reap_one() -> tuple[int, int] | None:
-    """Pid and status of a child that has ended, whose group is ended too; None when there is none."""
+    """Returns pid and status of a child that has ended and kills its group; None without one."""
     try:
-        if not hasattr(
-            os, "waitid"
-        ):  # macOS before Python 3.13: its number is given back a moment too early
+        if not hasattr(os, "waitid"):
+            # macOS before Python 3.13: the pid is free a moment before the group is killed.
             pid, status = os.waitpid(-1, os.WNOHANG)
-            _end_group(pid)
+            _kill_group(pid)
             return (pid, status) if pid else None
-        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        # WNOWAIT leaves the child a zombie, so that its pid stays taken.
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return None
-    if found is None:
+    if ended is None:
         return None
-    _end_group(found.si_pid)
-    return os.waitpid(found.si_pid, 0)
+    _kill_group(ended.si_pid)
+    return os.waitpid(ended.si_pid, 0)
 
 
-def _end_group(pid: int) -> None:
+def _kill_group(pid: int) -> None:
+    # 0 would mean our own group. macOS refuses to signal a group that has only zombies.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if pid:
             os.killpg(pid, signal.SIGKILL)

@@ -1,4 +1,8 @@
-"""The asking side of a nursery, for an event loop."""
+"""The client of a fork server, for an event loop: asks for children and hears of their ends.
+
+The messages are those of fork_server.py. Hosts of containers answer the same requests, and
+questions ("ask") besides: see launchers/docker/host.py.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ _READ_BYTES = 65536
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """A child ended. status: as waitpid gives it."""
+    """The end of a child. status: as waitpid gives it."""
 
     name: str
     pid: int
@@ -32,65 +36,71 @@ class Exit:
 
 
 class ForkServerClient:
-    """exits: the children that ended, in order; then None, once, when the nursery itself is gone, as is_gone tells."""
+    """A connection to a fork server.
+
+    exits: the children that ended, in order; then None, once, when the fork server is gone.
+    is_gone: whether it is.
+    """
 
     def __init__(self, control: socket.socket) -> None:
         control.setblocking(False)
         self._control = control
         self._writing = asyncio.Lock()
-        self._births: dict[str, asyncio.Future[int]] = {}
-        self._questions: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._starting: dict[str, asyncio.Future[int]] = {}
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._n_asked = 0
         self.is_gone = False
         self.exits: asyncio.Queue[Exit | None] = asyncio.Queue()
 
     async def listen(self) -> None:
-        """Read news until the nursery is gone; run it as a task."""
+        """Read messages until the fork server is gone; run this as a task."""
         text = b""
         while data := await self._read():
             *lines, text = (text + data).split(b"\n")
             for line in lines:
-                self._note(json.loads(line))
+                self._handle_message(json.loads(line))
+
+        # is_gone first: a caller that is woken below must not send another request.
         self.is_gone = True
-        waiting: list[asyncio.Future[Any]] = [*self._births.values(), *self._questions.values()]
+        waiting: list[asyncio.Future[Any]] = [*self._starting.values(), *self._answers.values()]
         for future in waiting:
             if not future.done():
                 future.set_exception(_gone())
-        self._births.clear()
-        self._questions.clear()
+        self._starting.clear()
+        self._answers.clear()
         self.exits.put_nowait(None)
 
     async def spawn(
         self, kind: str, name: str, args: dict[str, Any], fds: Sequence[int] = ()
     ) -> int:
-        """Fork a child; returns its pid. Raises LaunchError."""
+        """Fork a child and return its pid. Raises LaunchError."""
         if self.is_gone:
             raise _gone()
-        birth: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._births[name] = birth
+        started: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._starting[name] = started
         await self._send({"spawn": kind, "name": name, "args": args, "fds": len(fds)}, fds)
-        return await birth
+        return await started
 
     async def ask(self, about: dict[str, Any]) -> dict[str, Any]:
-        """What a host answers to a question. Raises LaunchError when it is gone before it did."""
+        """Returns a host's answer to a question. Raises LaunchError when it ends before that."""
         if self.is_gone:
             raise _gone()
         self._n_asked += 1
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._questions[self._n_asked] = answer
+        self._answers[self._n_asked] = answer
         await self._send({"ask": self._n_asked, **about})
         return await answer
 
     async def signal(self, name: str, number: signal.Signals) -> None:
-        """Signal a child and what it started; nothing happens when it has ended."""
+        """Signal a child and all that it started; does nothing when it has ended."""
         await self._send({"signal": int(number), "name": name})
 
     async def leave(self) -> None:
-        """Tell the nursery that it is not needed any more."""
+        """Ask the fork server to end."""
         await self._send({"leave": True})
 
     def close(self) -> None:
-        """Hang up, which ends a nursery of workers."""
+        """Close the connection, which ends a fork server of workers."""
         self._control.close()
 
     async def _read(self) -> bytes:
@@ -100,37 +110,42 @@ class ForkServerClient:
             return b""
 
     async def _send(self, request: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        """Write one line. Whoever is not there to read it is missed by `listen`."""
+        """Write one line. A fork server that is gone is noticed by `listen`, not here."""
         line = json.dumps(request).encode() + b"\n"
+        # One writer at a time: descriptors are matched to lines by their order.
         async with self._writing:
             with contextlib.suppress(ConnectionError):
                 n_sent = await self._send_fds(line, fds) if fds else 0
                 await asyncio.get_running_loop().sock_sendall(self._control, line[n_sent:])
 
     async def _send_fds(self, line: bytes, fds: Sequence[int]) -> int:
+        # asyncio has no call that sends descriptors; a full socket is rare, so this polls.
         while True:
             try:
                 return socket.send_fds(self._control, [line], list(fds))
             except BlockingIOError:
                 await asyncio.sleep(0.001)
 
-    def _note(self, news: dict[str, Any]) -> None:
-        if "exited" in news:
-            self.exits.put_nowait(Exit(news["exited"], news["pid"], news["status"]))
-        elif "answered" in news:
-            if not (question := self._questions.pop(news["answered"])).done():
-                question.set_result(news)
-        elif (
-            birth := self._births.pop(news.get("started") or news["failed"], None)
-        ) is None or birth.done():
+    def _handle_message(self, message: dict[str, Any]) -> None:
+        if "exited" in message:
+            self.exits.put_nowait(Exit(message["exited"], message["pid"], message["status"]))
             return
-        elif "started" in news:
-            birth.set_result(news["pid"])
+        if "answered" in message:
+            answer = self._answers.pop(message["answered"])
+            if not answer.done():  # else its caller was cancelled
+                answer.set_result(message)
+            return
+
+        name = message.get("started") or message["failed"]
+        started = self._starting.pop(name, None)
+        if started is None or started.done():
+            return
+        if "started" in message:
+            started.set_result(message["pid"])
         else:
-            birth.set_exception(
-                LaunchError(
-                    f"a process could not be forked: {news['reason']}. Free memory or processes."
-                )
+            reason = message["reason"]
+            started.set_exception(
+                LaunchError(f"a process could not be forked: {reason}. Free memory or processes.")
             )
 
 

@@ -1,22 +1,30 @@
-"""The start of another Python that must find dagnb and must import nothing of the user's before it is told to.
+"""The start of another Python that must find dagnb and must import nothing of the user's too early.
 
-What an interpreter takes only at its start belongs to the client: its options, the variables that Python, the loader
-and the C library read then. Processes of equal starts can be forked from one fork server.
+Some settings of an interpreter are taken once, at its start: its options, and the variables that
+Python, the loader and the C library read then. They are those of the client, so that tasks behave
+as they would in the notebook. Processes with equal starts can be forked from one fork server.
+Everything else (sys.path, warning filters, the other variables) is handed over to running workers:
+see surroundings/.
+
+An agent outlives upgrades, its workers must not: `code_mark` changes with dagnb's own files, and a
+fork server serves clients of one mark only.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
+import importlib
 import os
 import site
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dagnb_workers.hosting.code_state import interpreter
-
+# Packages that workers and hosts import; what these need lies in the same folders.
 _OWN = (
     "dagnb",
     "dagnb_workers",
@@ -28,19 +36,23 @@ _OWN = (
     "docker",
     "requests",
 )
-"""what workers and hosts import; with them lie the packages that these need"""
 
 _PREFIXES = ("PYTHON", "LC_", "LD_", "DYLD_", "MALLOC_")
-_NAMES = frozenset({"LANG", "GLIBC_TUNABLES", "HOME"})
-"""Variables that are read before any code of ours, besides those with the prefixes.
 
-HOME: where packages of the user may lie.
-"""
+# Variables that are read before any code of dagnb, besides those with the prefixes.
+_NAMES = frozenset(
+    {
+        "LANG",
+        "GLIBC_TUNABLES",
+        "HOME",  # packages of the user may lie below it
+    }
+)
 
+# Variables with one of the prefixes that a fork server must not be started with.
 _READ_LATER = frozenset(
     {
-        "PYTHONPATH",  # sys.path is handed over as it is; a fork server must not import what lies there
-        "PYTHONWARNINGS",  # filters are handed over as they are
+        "PYTHONPATH",  # sys.path is handed over; a fork server must not import what lies there
+        "PYTHONWARNINGS",  # filters are handed over; -W error could stop the fork server's imports
         "PYTHONSTARTUP",
         "PYTHONINSPECT",
         "PYTHONBREAKPOINT",
@@ -52,19 +64,20 @@ _READ_LATER = frozenset(
     }
 )
 
+# Options without a value that are handed over; the others are about a terminal, or print.
 _FLAGS = "bBdEIOPsS"
-"""options without a value that are handed over; others are about a terminal, or print"""
 
 _BOOT = Path(__file__).with_name("boot.py")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PythonStart:
-    """The options and variables a process is started with, once and for all. Equal ones can share a fork server.
+    """The options and variables that a process is started with. Equal ones share a fork server.
 
-    options: of the command line. variables: of the environment, '' for one that is not to be set. is_client: they are
-    all that is read at the start, and nothing else may be. folders: where dagnb is found. site: changes with the .pth
-    files that Python reads at its start, as editable installs write them.
+    options: of the command line. variables: of the environment, '' for one that must not be set.
+    is_client: they are a client's, so no other variable that is read at the start may be set.
+    folders: where dagnb is found. site: changes with the .pth files that Python reads at its start,
+    as editable installs write them.
     """
 
     options: tuple[str, ...] = ()
@@ -75,13 +88,11 @@ class PythonStart:
 
     @classmethod
     def of_this_process(cls) -> PythonStart:
-        """As this process was started, by its environment of now."""
-        found = sorted(
-            (name, value) for name, value in os.environ.items() if _is_read_at_start(name)
-        )
+        """Returns the options of this process and the variables of its present environment."""
+        variables = [item for item in os.environ.items() if _is_read_at_start(item[0])]
         return cls(
             options=options_of(sys.orig_argv),
-            variables=tuple(found),
+            variables=tuple(sorted(variables)),
             is_client=True,
             folders=own_folders(),
             site=site_mark(),
@@ -89,39 +100,47 @@ class PythonStart:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as JSON has them."""
-        told = {
+        return {
             "options": self.options,
             "variables": dict(self.variables),
             "is_client": self.is_client,
+            "folders": self.folders,
+            "site": self.site,
         }
-        return {**told, "folders": self.folders, "site": self.site}
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> PythonStart:
-        """Makes it of what to_dict gave, read from JSON; what is not told is left out."""
+    def of(cls, fields: Mapping[str, Any]) -> PythonStart:
+        """Returns the start that to_dict wrote, read from JSON; absent fields get defaults."""
         return cls(
-            options=tuple(told.get("options", ())),
-            variables=tuple(sorted(told.get("variables", {}).items())),
-            is_client=told.get("is_client", False),
-            folders=tuple(told.get("folders", ())),
-            site=told.get("site", ""),
+            options=tuple(fields.get("options", ())),
+            variables=tuple(sorted(fields.get("variables", {}).items())),
+            is_client=fields.get("is_client", False),
+            folders=tuple(fields.get("folders", ())),
+            site=fields.get("site", ""),
         )
 
     def command(self, python: str, module: str, arguments: Sequence[str]) -> list[str]:
-        """The command line that calls `main` of a module with these arguments."""
-        return program(module, arguments, python=python, options=self.options, folders=self.folders)
+        """Returns the command line that calls `main` of a module with these arguments."""
+        return program(
+            module,
+            arguments,
+            python=python,
+            options=self.options,
+            folders=self.folders,
+        )
 
     def environment(self, present: Mapping[str, str]) -> dict[str, str]:
-        """The present variables with those that are told; of another client's start none is left."""
-        told = dict(self.variables)
-        kept = {name: value for name, value in present.items() if name not in {*told, *_READ_LATER}}
-        if self.is_client:
-            kept = {
-                name: value
-                for name, value in kept.items()
-                if name == "HOME" or not _is_read_at_start(name)
-            }
-        return kept | {name: value for name, value in told.items() if value}
+        """Returns the present variables, changed to those of this start."""
+        changes = dict(self.variables)
+        result = {}
+        for name, value in present.items():
+            if name in changes or name in _READ_LATER:
+                continue
+            # The agent was started by another client, whose variables must not stay.
+            if self.is_client and name != "HOME" and _is_read_at_start(name):
+                continue
+            result[name] = value
+        return result | {name: value for name, value in changes.items() if value}
 
 
 def program(
@@ -132,26 +151,69 @@ def program(
     options: Sequence[str] = (),
     folders: Sequence[str] | None = None,
 ) -> list[str]:
-    """The command line that calls `main` of a module of dagnb. folders: where dagnb is found, as here by default."""
-    places = own_folders() if folders is None else folders
-    return [
-        python or interpreter(),
-        *options,
-        str(_BOOT),
-        str(len(places)),
-        *places,
-        module,
-        *arguments,
-    ]
+    """Returns the command line that calls `main` of a module of dagnb.
+
+    folders: where dagnb is found, by default as in this process.
+    """
+    if folders is None:
+        folders = own_folders()
+    boot = [str(_BOOT), str(len(folders)), *folders]
+    return [python or python_path(), *options, *boot, module, *arguments]
 
 
 def plain_environment() -> dict[str, str]:
-    """The variables of this process, without those by which a program of ours would import what is the user's."""
+    """Returns this process's variables without those that would make Python import user code."""
     return {name: value for name, value in os.environ.items() if name not in _READ_LATER}
 
 
+def python_path() -> str:
+    """Returns the path of this Python, the same for 'python', 'python3' and 'python3.11'.
+
+    Clients that were started by different names of one interpreter then share a fork server.
+    """
+    common = Path(sys.executable).with_name("python3")
+    try:
+        return str(common) if common.samefile(sys.executable) else sys.executable
+    except OSError:
+        return sys.executable
+
+
+@functools.cache
+def code_mark() -> str:
+    """Returns a hash that changes with every change of dagnb's own files."""
+    mark = hashlib.sha256()
+    for package in ("dagnb", "dagnb_workers"):
+        folder = Path(str(importlib.import_module(package).__file__)).parent
+        for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".lua")):
+            _add_file(mark, path)
+    return mark.hexdigest()[:16]
+
+
+def site_mark() -> str:
+    """Returns a hash that changes when a package is installed as editable, or moves."""
+    mark = hashlib.sha256()
+    for folder in _site_folders():
+        try:
+            entries = sorted(entry.path for entry in os.scandir(folder))
+        except OSError:
+            continue  # a folder that Python looks into need not exist
+        for path in entries:
+            if path.endswith(".pth"):
+                with contextlib.suppress(OSError):
+                    _add_file(mark, path)
+    return mark.hexdigest()[:16]
+
+
+def _add_file(mark: Any, path: str | Path) -> None:
+    """Add a file's path, time and size to a hash: reading all files would take far longer."""
+    status = os.stat(path)
+    # A path may hold bytes that are not UTF-8, which Python shows as surrogates.
+    text = f"{path}:{status.st_mtime_ns}:{status.st_size};"
+    mark.update(text.encode(errors="surrogatepass"))
+
+
 def own_folders() -> tuple[str, ...]:
-    """The folders from which dagnb, and what it needs, was imported here."""
+    """Returns the folders from which dagnb, and the packages it needs, were imported here."""
     folders = []
     for name in _OWN:
         file = getattr(sys.modules.get(name), "__file__", None)
@@ -161,58 +223,41 @@ def own_folders() -> tuple[str, ...]:
 
 
 def options_of(command: Sequence[str]) -> tuple[str, ...]:
-    """The options of a command line of Python that another one must have to behave as it does.
+    """Returns the options in a command line of Python that change how programs behave.
 
     >>> options_of(["python3", "-OIu", "-Xdev", "-W", "error", "-m", "module", "-O"])
     ('-O', '-I', '-Xdev')
     """
-    found: list[str] = []
+    options: list[str] = []
     words = iter(command[1:])
     for word in words:
         if not word.startswith("-") or word in {"-", "--"}:
-            break
+            break  # the script's name: what follows is its own
         if word.startswith("--"):
-            found += _long_option(word, words)
+            options += _long_option(word, words)
             continue
-        for at, letter in enumerate(word[1:], 2):
+
+        # Several letters may stand in one word. One that takes a value ends the word.
+        for position, letter in enumerate(word[1:], 2):
             if letter in "cm":
-                return tuple(found)
+                return tuple(options)
             if letter in "WX":
-                value = word[at:] or next(words, "")
+                value = word[position:] or next(words, "")
                 if letter == "X" and not value.startswith("importtime"):
-                    found.append(f"-X{value}")
+                    options.append(f"-X{value}")
                 break
             if letter in _FLAGS:
-                found.append(f"-{letter}")
-    return tuple(found)
+                options.append(f"-{letter}")
+    return tuple(options)
 
 
-def _long_option(word: str, words: Any) -> list[str]:
-    """Of Python's long options only that about compiled files has a value, and is of use."""
+def _long_option(word: str, words: Iterator[str]) -> list[str]:
+    # The only long option of Python that has a value and changes how programs behave.
     if not word.startswith("--check-hash-based-pycs"):
         return []
-    return [word] if "=" in word else [word, next(words, "default")]
-
-
-def site_mark() -> str:
-    """Changes when a package is installed in the editable way, or its place changes."""
-    mark = hashlib.sha256()
-    for folder in _site_folders():
-        try:
-            found = sorted(
-                entry.path for entry in os.scandir(folder) if entry.name.endswith(".pth")
-            )
-        except OSError:
-            continue
-        for path in found:
-            try:
-                facts = os.stat(path)
-            except OSError:
-                continue
-            mark.update(
-                f"{path}:{facts.st_mtime_ns}:{facts.st_size};".encode(errors="surrogatepass")
-            )
-    return mark.hexdigest()[:16]
+    if "=" in word:
+        return [word]
+    return [word, next(words, "default")]
 
 
 def _site_folders() -> list[str]:

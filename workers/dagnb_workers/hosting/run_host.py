@@ -1,9 +1,12 @@
-"""How the processes of a run come to be.
+"""The processes of a run on this machine: a fork server of supervisors, and what they fork.
 
-    agent --exec--> nursery --fork--> supervisor of run A --fork--> nursery --fork--> worker, worker, ...
-                            --fork--> supervisor of run B ...
+    agent --exec--> fork server --fork--> supervisor of run A --fork--> fork server --fork--> worker
+                                |                                                  |--fork--> worker
+                                |--fork--> supervisor of run B ...
 
-Every fork happens in a process with one thread and no event loop.
+Every fork happens in a process with one thread and no event loop (fork_server.py says why). Hence
+the order in `supervise`: lock, environment, fork of the workers' fork server, and only then the
+event loop of the supervisor.
 """
 
 from __future__ import annotations
@@ -23,146 +26,162 @@ from pathlib import Path
 from typing import Any
 
 from dagnb.protocol.invocation import Invocation
-from dagnb_workers.hosting.fork_server import ForkServer, live
+from dagnb_workers.hosting.fork_server import ForkServer, run_child
 from dagnb_workers.hosting.fork_server_client import ForkServerClient
 from dagnb_workers.hosting.history_writer import keep_in_history
 from dagnb_workers.hosting.interpreter import plain_environment, program
-from dagnb_workers.hosting.run_locks import RunRecord, hold
-from dagnb_workers.hosting.supervisor import HURRY, Supervisor
+from dagnb_workers.hosting.run_locks import RunRecord, acquire_lock
+from dagnb_workers.hosting.supervisor import END_WHEN_IDLE, Supervisor
 from dagnb_workers.surroundings.aspects import report_crashes, report_no_end
 from dagnb_workers.surroundings.left_behind import end_processes
 from dagnb_workers.surroundings.output import Capture
 from dagnb_workers.surroundings.surroundings import Surroundings
 from dagnb_workers.worker.shared_status import SharedStatus
 
+# What a worker process does for an invocation, as an instance; returns its exit code.
 Work = Callable[[Invocation, str, SharedStatus], int]
 
+# Variables that numeric libraries read once, when they are imported.
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-"""Numeric libraries read them once, when they are imported; so they are set before any user code is."""
 
 _PR_SET_DUMPABLE = 4
 
+# Seconds that the workers of a supervisor that was killed may take to end.
 PREDECESSOR_S = 5.0
-"""How long the workers of a supervisor that was killed may take to go."""
 
 
 def supervise(invocation_json: str, directory: Path, work: Work | None = None) -> int:
-    """Start the workers of a run and return when it is over; at once when another supervisor lives for it.
+    """Start the workers of a run and return when it is over.
 
-    Returns an exit code: 0, or not when the store stayed out of reach.
+    Returns at once when another supervisor of the run lives. The exit code is 0, or another when
+    the store stayed out of reach.
     """
     invocation = Invocation.from_json(invocation_json)
-    entry = RunRecord(directory, invocation.run)
-    lock = hold(entry.lock, wait_s=PREDECESSOR_S)
+    record = RunRecord(directory, invocation.run)
+    lock = acquire_lock(record.lock_file, wait_s=PREDECESSOR_S)
     if lock is None:
         return 0
-    orphans = entry.holder().instances
-    entry.sign(lock)
+    orphans = record.holder().instances  # read before this process writes its own
+    record.write_holder(lock)
+
+    # Before any user code is imported, which would read the variables once and for all.
     Surroundings.of(invocation.surroundings).enter_environment()
     for name in THREAD_SETTINGS:
         os.environ.setdefault(name, str(max(1, int(invocation.cpus))))
-    control, nursery = _fork_nursery(invocation, work or _default_work(), lock)
+
+    control, fork_server = _fork_server_of_workers(invocation, work or _default_work(), lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    code = asyncio.run(
-        _watch_over(invocation, control, orphans, functools.partial(entry.sign, lock))
-    )
-    os.waitpid(nursery, 0)
-    entry.strike()
+    write_instances = functools.partial(record.write_holder, lock)
+    code = asyncio.run(_supervise(invocation, control, orphans, write_instances))
+
+    # The fork server holds the lock too: it must end before the record is removed.
+    os.waitpid(fork_server, 0)
+    record.remove()
     os.close(lock)
     return code
 
 
-async def _watch_over(
+async def _supervise(
     invocation: Invocation,
     control: socket.socket,
     orphans: Sequence[str],
-    tell: Callable[[Sequence[str]], None],
+    on_instances: Callable[[Sequence[str]], None],
 ) -> int:
-    supervisor = Supervisor(invocation, ForkServerClient(control), orphans, tell)
-    await supervisor.watch_over()
+    supervisor = Supervisor(invocation, ForkServerClient(control), orphans, on_instances)
+    await supervisor.supervise()
     return supervisor.exit_code
 
 
-def _fork_nursery(invocation: Invocation, work: Work, lock: int) -> tuple[socket.socket, int]:
-    """The connection to a nursery of workers, and its pid."""
-    here, there = socket.socketpair()
+def _fork_server_of_workers(
+    invocation: Invocation, work: Work, lock: int
+) -> tuple[socket.socket, int]:
+    """Returns the connection to a new fork server of workers, and its pid."""
+    ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid:
-        there.close()
-        return here, pid
-    here.close()
-    os.setpgid(0, 0)  # its supervisor's group may be killed; it must live on to end the workers
-    born = ForkServer(
-        there, {"worker": functools.partial(_worker, invocation, work)}, mortal=True, keep=(lock,)
-    ).serve()
-    if born is not None:
-        live(born)
+        theirs.close()
+        return ours, pid
+
+    ours.close()
+    # When the supervisor ends, its group is killed: this process must live on to end the workers.
+    os.setpgid(0, 0)
+    kinds = {"worker": functools.partial(_worker, invocation, work)}
+    # The lock is kept by the fork server and closed in workers: see run_locks.py.
+    child = ForkServer(theirs, kinds, ends_children=True, keep=(lock,)).serve()
+    if child is not None:
+        run_child(child)
     os._exit(0)
 
 
 def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[int]) -> int:
-    """What a worker process does."""
+    """Run a worker process: prepare it for user code, then work."""
     logging.getLogger().handlers.clear()  # logging belongs to the user's code here
-    signal.signal(HURRY, signal.SIG_DFL)
-    if (
-        sys.platform == "linux"
-    ):  # in a container its ancestors closed themselves to tasks; this is the task's own
+    signal.signal(END_WHEN_IDLE, signal.SIG_DFL)
+    if sys.platform == "linux":
+        # The first process of a container closed itself and its children to tasks. A worker is the
+        # task's own process, which it may inspect.
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1)
-    page, capture = SharedStatus(fds[0]), Capture.of(fds[1], fds[2])
+
+    status, capture = SharedStatus(fds[0]), Capture.of(fds[1], fds[2])
     capture.start()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     report_crashes()
     os.register_at_fork(after_in_child=report_no_end)
-    with contextlib.suppress(OSError):  # when memory runs out, take the task and not who watches it
+    # When memory runs out, the kernel shall kill the task's process, not one that watches it.
+    with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
-    code = work(invocation.again() if args["again"] else invocation, args["instance"], page)
+
+    if args["again"]:
+        invocation = invocation.again()
+    code = work(invocation, args["instance"], status)
     end_processes()
     return code
 
 
 def _default_work() -> Work:
+    # `main` has imported it already; tests give other work, and never need it.
     work: Work = importlib.import_module("dagnb_workers.worker.main").work
     return work
 
 
 def _supervisor(directory: Path, args: dict[str, Any], fds: list[int]) -> int:
-    """What a supervisor process does, in the environment of who asked for the run: at last, see that it is kept."""
+    """Run a supervisor process, in the environment of the client that launched the run."""
     code = supervise(args["invocation"], directory)
-    asyncio.run(
-        keep_in_history(Invocation.from_json(args["invocation"]))
-    )  # the run is struck: this keeps nobody waiting
+    # Last: the run's record is removed by now, so no client waits for this.
+    asyncio.run(keep_in_history(Invocation.from_json(args["invocation"])))
     return code
 
 
 def main(argv: Sequence[str]) -> int:
-    """What the agent executes: a nursery of supervisors. argv: descriptor of its connection, directory, agent's idle_s.
+    """Run a fork server of supervisors; the agent executes this.
 
-    The agent gone without a word, it becomes the agent: somebody must stop the server when nobody comes back.
+    argv: descriptor of the connection to the agent, runtime directory, the agent's idle_s.
     """
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
     directory = Path(argv[1])
-    with contextlib.suppress(
-        ImportError
-    ):  # a worker that needs it says so, where people can read it
+    # Imported once here, and shared by all workers. A failure shows when a supervisor tries it
+    # again: its run is then cancelled.
+    with contextlib.suppress(ImportError):
         importlib.import_module("dagnb_workers.worker.main")
+
     control = socket.socket(fileno=int(argv[0]))
-    nursery = ForkServer(
-        control, {"supervisor": functools.partial(_supervisor, directory)}, mortal=False
-    )
-    born = nursery.serve()
-    if born is not None:
-        live(born)
+    kinds = {"supervisor": functools.partial(_supervisor, directory)}
+    fork_server = ForkServer(control, kinds, ends_children=False)
+    child = fork_server.serve()
+    if child is not None:
+        run_child(child)
     control.close()
-    if nursery.deserted and directory.exists():
-        agent = program(
-            "dagnb_workers.agent.agent",
-            ["--heir", "--directory", str(directory), "--idle-s", argv[2]],
-        )
+
+    if fork_server.deserted and directory.exists():
+        # The agent was killed. This process becomes an agent: otherwise the embedded server would
+        # run for ever when no client comes back. It exits at once when there is nothing to own.
+        arguments = ["--heir", "--directory", str(directory), "--idle-s", argv[2]]
+        agent = program("dagnb_workers.agent.agent", arguments)
         os.execve(agent[0], agent, plain_environment())  # noqa: S606  # a list, no shell
     return 0
 

@@ -1,8 +1,25 @@
-"""Which supervisors live, told by the file system, so that it outlives every process.
+"""Lock files say which runs have live processes; launch files, how to restart a run.
 
-A lock is held by whoever has the file open, and the kernel lets go of it at the last one's death: the lock of a run is
-free only when its supervisor, its nursery and so its workers are gone. Beside it lies the invocation (mode 0600, in the
-private directory), from which whoever comes next can start another supervisor. Both go when the run is over.
+Two files of a run lie in the private runtime directory (mode 0700):
+
+    run-ID.lock   held by every process that works for the run; its content names the last holder
+    run-ID.json   the launch request (mode 0600: it holds secrets); from it any agent can start
+                  another supervisor
+
+Both are removed when the run is over.
+
+How a lock file is held: `flock` belongs to the open file, not to a process, and a forked child
+inherits the open file. The supervisor takes the lock before it forks the fork server of its
+workers, which keeps the descriptor open too. The kernel releases the lock when the last of these
+descriptors is closed, however the processes ended. Hence:
+
+- a killed supervisor does not free the lock while its fork server still has workers to end, so a
+  second supervisor never runs beside workers of the first;
+- no process has to clean up: there is no state "locked by a process that does not exist";
+- the answer survives the agent, the notebook's kernel, and a restart of either.
+
+Workers themselves close the descriptor: a task that starts a daemon would hold the lock for ever.
+Their fork server ends all of them before it exits, and then the lock is free.
 """
 
 from __future__ import annotations
@@ -22,20 +39,22 @@ from typing import Any
 from dagnb.errors import LaunchError
 from dagnb.storage.home import write_private
 
+# Seconds for which a new agent waits for the lock of one that is starting or leaving.
 LOCK_S = 10.0
+
 _POLL_S = 0.01
 
 
-def hold(path: Path, *, wait_s: float = 0.0) -> int | None:
-    """Take the lock and return its descriptor, or None when somebody else holds it all the time."""
+def acquire_lock(path: Path, *, wait_s: float = 0.0) -> int | None:
+    """Returns the descriptor that holds the lock, or None when it stayed locked for `wait_s`."""
     deadline = time.monotonic() + wait_s
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(
-                path.stat(), os.fstat(fd)
-            ):  # else its last holder removed it meanwhile
+            # A holder removes its file before it releases the lock. Then this descriptor belongs to
+            # the removed file, and another process may lock a new file of that name.
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(fd)):
                 return fd
         except BlockingIOError:
             if time.monotonic() >= deadline:
@@ -43,27 +62,32 @@ def hold(path: Path, *, wait_s: float = 0.0) -> int | None:
                 return None
             time.sleep(_POLL_S)
         except FileNotFoundError:
-            pass
+            pass  # removed between exists() and stat(): try again with a new file
         os.close(fd)
 
 
-def lock_or_find(directory: Path) -> int | None:
-    """The lock of the only agent; None when another one answers."""
+def acquire_agent_lock(directory: Path) -> int | None:
+    """Returns the lock of the only agent of this directory; None when another agent answers.
+
+    Raises LaunchError when an agent holds the lock for LOCK_S without answering.
+    """
     deadline = time.monotonic() + LOCK_S
-    while (lock := hold(directory / "agent.lock")) is None:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
-            line.connect(str(directory / "agent.sock"))
+    while (lock := acquire_lock(directory / "agent.lock")) is None:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(directory / "agent.sock"))
             return None
+
         if time.monotonic() > deadline:
             raise LaunchError(
-                f"another agent holds {directory / 'agent.lock'} but does not answer. End that process."
+                f"another agent holds {directory / 'agent.lock'} but does not answer. "
+                "End that process."
             )
-        time.sleep(0.01)  # it is about to start, or to leave
+        time.sleep(_POLL_S)  # it is about to start, or to leave
     return lock
 
 
-def is_held(path: Path) -> bool:
-    """Whether somebody holds the lock."""
+def is_locked(path: Path) -> bool:
+    """Returns whether any process holds the lock; a missing file is not created."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -75,64 +99,68 @@ def is_held(path: Path) -> bool:
     else:
         return False
     finally:
-        os.close(fd)
+        os.close(fd)  # which also releases the lock, if it was taken to find out
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A supervisor and the instances it started; pid 0: none."""
+    """The process that last held the lock of a run, and its worker instances; pid 0: none."""
 
     pid: int = 0
     instances: tuple[str, ...] = ()
 
 
 class RunRecord:
-    """One run in the runtime directory."""
+    """The lock file and the launch file of one run."""
 
     def __init__(self, directory: Path, run: str) -> None:
+        # The id becomes part of a path: a slash or a dot-dot must never leave the directory.
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", run):
             raise LaunchError(
                 f"{run!r} cannot name a run here. Use letters, digits, '-' and '_', 64 at most."
             )
         self.run = run
-        self.lock = directory / f"run-{run}.lock"
-        self.note = directory / f"run-{run}.json"
+        self.lock_file = directory / f"run-{run}.lock"
+        self.launch_file = directory / f"run-{run}.json"
 
     def write(self, launch: dict[str, Any]) -> None:
-        """Note how to start the run's supervisor."""
-        write_private(self.note, json.dumps(launch).encode())
+        """Store the launch request, from which a supervisor of the run can be started."""
+        write_private(self.launch_file, json.dumps(launch).encode())
 
     def read(self) -> dict[str, Any] | None:
-        """What was noted; None when the run is over."""
+        """Returns the launch request; None when the run is over."""
         try:
-            launch: dict[str, Any] = json.loads(self.note.read_bytes())
+            launch: dict[str, Any] = json.loads(self.launch_file.read_bytes())
         except (FileNotFoundError, ValueError):
             return None
         return launch
 
     def is_alive(self) -> bool:
-        """Whether a supervisor or a worker of the run lives."""
-        return is_held(self.lock)
+        """Returns whether a supervisor or a worker of the run lives."""
+        return is_locked(self.lock_file)
 
     def holder(self) -> Holder:
-        """Who held the lock last; whether it still does, `is_alive` tells."""
+        """Returns the last holder of the lock, which may have ended: see `is_alive`."""
         try:
-            facts = json.loads(self.lock.read_bytes())
-            return Holder(facts["pid"], tuple(facts["instances"]))
-        except (FileNotFoundError, ValueError):  # nobody yet, or it is just being written
+            fields = json.loads(self.lock_file.read_bytes())
+            return Holder(fields["pid"], tuple(fields["instances"]))
+        except (FileNotFoundError, ValueError):  # never locked, or being written right now
             return Holder()
 
-    def sign(self, lock: int, instances: Iterable[str] = ()) -> None:
-        """Tell who holds the lock: this process, with these workers."""
+    def write_holder(self, lock: int, instances: Iterable[str] = ()) -> None:
+        """Write this process and its worker instances into the locked file."""
+        # In place: a renamed new file would not be the one that is locked.
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps({"pid": os.getpid(), "instances": list(instances)}).encode(), 0)
 
-    def strike(self) -> None:
-        """Remove it: the run needs nobody any more."""
-        self.note.unlink(missing_ok=True)
-        self.lock.unlink(missing_ok=True)
+    def remove(self) -> None:
+        """Remove both files: the run needs no process any more."""
+        # The launch file first: an agent restarts a run that has one and no lock.
+        self.launch_file.unlink(missing_ok=True)
+        self.lock_file.unlink(missing_ok=True)
 
 
 def run_records(directory: Path) -> list[RunRecord]:
-    """Every run noted in the directory."""
-    return [RunRecord(directory, path.name[4:-5]) for path in sorted(directory.glob("run-*.json"))]
+    """Returns the records of all runs that have a launch file in the directory."""
+    paths = sorted(directory.glob("run-*.json"))
+    return [RunRecord(directory, path.stem.removeprefix("run-")) for path in paths]

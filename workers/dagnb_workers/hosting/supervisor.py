@@ -1,47 +1,104 @@
-"""The small process beside the workers of one run: it beats for them, keeps their time limits, sees their deaths.
+"""The process beside the workers of one run: sends their heartbeats, keeps limits, reports deaths.
 
-It runs no user code, so nothing a task does can keep it from its work. It decides nothing about tasks: what a death
-means for a task is decided by the store's scripts.
+It runs no user code, so no task can keep it from its work. It decides nothing about tasks: the
+store's scripts decide what a death means for a task. It is one event loop; each concern below is
+one task of it, and all of them end when `_over` is set.
+
+Heartbeats
+----------
+Leases belong to instances, and the supervisor renews them, all in one call every `heartbeat_s`. A
+task that holds the GIL for minutes therefore loses nothing. The answer also says whether the run
+is over. A cancelled run must stop at once, not at the next heartbeat: `_await_end` blocks on the
+store's hint and then makes the next heartbeat come early. The hint alone ends nothing, because it
+may be lost or late; only the answer to a heartbeat counts.
+
+Limits
+------
+Every LOOK_S the shared status of each worker is read (no system call):
+
+    a task runs longer than its limit        SIGINT; a second later SIGTERM; another one, SIGKILL
+    the worker is idle for `linger_s`        SIGKILL, where workers leave (containers); see below
+    the worker printed much                  the oldest output is dropped
+
+A worker that is idle may be handed a task in the very moment in which it is killed. That death is
+reported as a loss, not as a crash: the task goes back to its queue and is charged nothing.
+
+Deaths
+------
+Exits come from the fork server, the parent of the workers, so they are proven and not guessed.
+
+    exit                                        reported as           then
+    code 0, no task                             (heartbeat first: the run is most likely over)
+    killed because it was idle                  a loss                the last one ends all
+    any other, the store knew the instance      a crash or timeout    another worker is started
+    any other, the store did not know it        -                     a failed start
+
+A failed start is repeated after 0.2, 0.4, 0.8, 1.6 s; MAX_FAILED_STARTS in a row cancel the run: a
+worker that cannot import dagnb, say, would otherwise be started for ever. A heartbeat that shows a
+worker with a task resets the count.
+
+The supervisor itself
+---------------------
+If it is killed, its lock is freed (run_locks.py), the agent starts another one, and that one first
+reports the instances of the earlier one as lost (`orphans`), so that their tasks need not wait for
+leases to run out. A store that stays out of reach for GIVE_UP_S ends the supervisor.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import secrets
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Sequence,
+)
 from typing import TypeVar
 
-from dagnb.errors import LaunchError, RunMissingError, StorageError, StorageLostError
+from dagnb.errors import (
+    LaunchError,
+    RunMissingError,
+    StorageError,
+    StorageLostError,
+)
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.messages import Charge, Death, RunState, Status
+from dagnb.protocol.messages import Death, RunState, Status
 from dagnb.storage.interface import Store
-from dagnb.storage.open import open_store
+from dagnb.storage.open import open_store_of
 from dagnb_workers.hosting import crash, death_report
 from dagnb_workers.hosting.fork_server_client import Exit, ForkServerClient
-from dagnb_workers.hosting.memory import container_limit, count_oom_kills
-from dagnb_workers.hosting.worker_process import WorkerProcess
+from dagnb_workers.hosting.worker_process import WorkerProcess, container_limit, count_oom_kills
 from dagnb_workers.surroundings.output import TAIL_BYTES
 from dagnb_workers.worker.retry import STORE_GONE
 
+# Seconds between two looks at the workers' status; also the first pause after a store error.
 LOOK_S = 0.05
+
+# Seconds without an answer of the store after which the run is given up.
 GIVE_UP_S = 60.0
+
+# Seconds that workers have to end by themselves after a run that succeeded.
 LEAVE_S = 1.0
+
+# Seconds that interrupted workers have to end before their fork server kills them.
 INTERRUPTED_S = 0.5
-MOST_STILLBORN = 5
-HURRY = signal.SIGUSR1
-"""Tells a supervisor whose workers may linger that somebody else needs the place"""
+
+MAX_FAILED_STARTS = 5
+
+# Signal to a supervisor in a container: another run needs it, so idle workers leave at once.
+END_WHEN_IDLE = signal.SIGUSR1
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Of one run. `watch_over` returns when the run is over and no worker is left.
+    """The supervisor of one run. `supervise` returns when the run is over and no worker is left.
 
     exit_code: 0, or STORE_GONE when the store stayed out of reach.
     """
@@ -49,241 +106,255 @@ class Supervisor:
     def __init__(
         self,
         invocation: Invocation,
-        link: ForkServerClient,
+        fork_server: ForkServerClient,
         orphans: Sequence[str] = (),
-        tell: Callable[[Sequence[str]], None] = lambda instances: None,
+        on_instances: Callable[[Sequence[str]], None] = lambda instances: None,
     ) -> None:
-        """Begin nothing yet. orphans: dead instances of an earlier supervisor. tell: called with all that live."""
-        self._orphans, self._tell = orphans, tell
-        self._invocation, self._run, self._link = invocation, invocation.run, link
-        self._store: Store | None = None
-        self._places: dict[str, WorkerProcess] = {}
-        self._duties: set[asyncio.Task[None]] = set()
-        self._over, self._look = asyncio.Event(), asyncio.Event()
-        self._is_lost = False
-        self.exit_code = 0
-        self._reached = time.monotonic()
-        self._n_stillborn, self._has_staffed, self._has_left = 0, False, False
-        self._linger_s = invocation.linger_s
-        self._is_contained = bool(invocation.place)
-        self._n_oom_kills = count_oom_kills(in_container=self._is_contained)
+        """Start nothing yet.
 
-    async def watch_over(self) -> None:
+        orphans: instances of an earlier supervisor, all dead. on_instances: called with all
+        instances before another one is started.
+        """
+        self._orphans, self._on_instances = orphans, on_instances
+        self._invocation, self._run, self._fork_server = invocation, invocation.run, fork_server
+        self._store: Store | None = None
+        self._workers: dict[str, WorkerProcess] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._over, self._heartbeat_now = asyncio.Event(), asyncio.Event()
+        self._is_given_up = False
+        self.exit_code = 0
+        self._answered_at = time.monotonic()
+        self._n_failed_starts, self._has_started_one, self._all_left = 0, False, False
+        self._linger_s = invocation.linger_s
+        self._in_container = bool(invocation.place)
+        # Kills from before this run are not the fault of its tasks.
+        self._n_oom_kills = count_oom_kills(in_container=self._in_container)
+
+    async def supervise(self) -> None:
         """Start the workers, keep them going until the run is over, end them."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._link.listen())
+            group.create_task(self._fork_server.listen())
             self._group = group
             if self._linger_s is not None:
-                asyncio.get_running_loop().add_signal_handler(HURRY, self._hurry)
-            duties = (
-                self._beat(),
-                self._await_end(),
-                self._keep_limits(),
-                self._replace_the_dead(),
-                self._bury_orphans(),
-            )
-            for _ in range(self._invocation.n_workers):  # first: what a run waits for
-                self._begin(self._staff())
-            for duty in duties:
-                self._begin(duty)
+                loop = asyncio.get_running_loop()
+                loop.add_signal_handler(END_WHEN_IDLE, self._end_when_idle)
+
+            # Workers first: the run waits for them.
+            for _ in range(self._invocation.n_workers):
+                self._start_task(self._start_worker())
+            self._start_task(self._send_heartbeats())
+            self._start_task(self._await_end())
+            self._start_task(self._enforce_limits())
+            self._start_task(self._watch_exits())
+            self._start_task(self._report_orphans())
+
             await self._over.wait()
-            for task in self._duties:
+            for task in self._tasks:
                 task.cancel()
-            await self._dismiss()
+            await self._end_workers()
         if self._store is not None:
             await self._store.close()
 
-    def _begin(self, duty: Coroutine[None, None, None]) -> None:
-        """Do it beside the others, until it is done or the run is over."""
-        task = self._group.create_task(duty)
-        self._duties.add(task)
-        task.add_done_callback(self._duties.discard)
+    def _start_task(self, work: Coroutine[None, None, None]) -> None:
+        """Run it beside the others until it ends or the run is over."""
+        task = self._group.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    # ---- the run and the store ----------------------------------------------------------------------------------
+    # ---- the run and the store -------------------------------------------------------------------
 
-    async def _beat(self) -> None:
-        """Renew the leases of all workers in one call; the answer tells when the run is over."""
+    async def _send_heartbeats(self) -> None:
         while not self._over.is_set():
-            self._look.clear()
-            await self._pulse()
+            self._heartbeat_now.clear()
+            await self._send_heartbeat()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), self._invocation.heartbeat_s)
+                await asyncio.wait_for(self._heartbeat_now.wait(), self._invocation.heartbeat_s)
 
-    async def _pulse(self) -> None:
-        instances = tuple(self._places) or (
-            "nobody",
-        )  # with nobody to answer for, STOP could not be told
+    async def _send_heartbeat(self) -> None:
+        """Renew the leases of all workers in one call; the answer says whether the run is over."""
+        # The store answers for each instance it is asked about. Without any worker, a name that no
+        # instance has is asked about, so that STOP still arrives.
+        instances = tuple(self._workers) or ("nobody",)
         answers = await self._ask(
             lambda store: store.heartbeat(self._run, instances, lease_s=self._invocation.lease_s)
         )
         if answers is None:
             return
-        self._reached = time.monotonic()
+        self._answered_at = time.monotonic()
         if Status.STOP in answers.values():
             self._over.set()
         elif Status.TASKS in answers.values():
-            self._n_stillborn = 0
+            self._n_failed_starts = 0
 
     async def _await_end(self) -> None:
-        """Let a cancel reach the workers at once: the store's hint makes the next beat come early."""
+        """Send a heartbeat at once when the store hints that the run has ended."""
         while not self._over.is_set():
             await self._ask(lambda store: store.wait_end(self._run, self._invocation.heartbeat_s))
-            self._look.set()
-            await asyncio.sleep(LOOK_S)
+            self._heartbeat_now.set()
+            await asyncio.sleep(LOOK_S)  # a store that answers at once must not make this spin
 
-    async def _ask(self, question: Callable[[Store], Awaitable[_T]]) -> _T | None:
-        """The store's answer, waiting for it through an outage; None when the run is over or the store stays away."""
+    async def _ask(self, request: Callable[[Store], Awaitable[_T]]) -> _T | None:
+        """Returns the store's answer, repeating the request while the store is out of reach.
+
+        Returns None when the run is over or given up.
+        """
         pause_s = LOOK_S
         while not self._over.is_set():
             try:
-                store = await self._open()
-                answer = await question(store)
+                if self._store is None:
+                    self._store = await open_store_of(self._invocation)
+                return await request(self._store)
             except RunMissingError:
-                self._lose("the store does not know it any more")
+                self._give_up("the store does not know it any more")
             except StorageLostError as error:
                 self.exit_code = STORE_GONE
-                self._lose(str(error))
+                self._give_up(str(error))
             except StorageError as error:
-                if time.monotonic() - self._reached > GIVE_UP_S:
+                # Measured from the last heartbeat, not from this request: all tasks of this loop
+                # then give up together, however long each has been trying.
+                if time.monotonic() - self._answered_at > GIVE_UP_S:
                     self.exit_code = STORE_GONE
-                    self._lose(str(error))
+                    self._give_up(str(error))
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, self._invocation.heartbeat_s)
-            else:
-                return answer
         return None
 
-    async def _open(self) -> Store:
-        if self._store is None:
-            self._store = await open_store(  # whether it is safe enough was decided where the run was submitted
-                self._invocation.store,
-                namespace=self._invocation.namespace,
-                allow_insecure=True,
-                allow_eviction=True,
-            )
-        return self._store
-
-    def _lose(self, reason: str) -> None:
+    def _give_up(self, reason: str) -> None:
         _log.warning("run %s is given up: %s", self._run, reason)
-        self._is_lost = True
+        self._is_given_up = True
         self._over.set()
 
-    # ---- the workers --------------------------------------------------------------------------------------------
+    # ---- the workers -----------------------------------------------------------------------------
 
-    async def _staff(self, after_s: float = 0.0) -> None:
-        """Start one worker. When it cannot be forked, this counts as a worker that died before it began."""
+    async def _start_worker(self, after_s: float = 0.0) -> None:
+        """Start one worker. One that cannot be forked counts as a failed start."""
         await asyncio.sleep(after_s)
+        # The fleet recognises the instances of a container by this prefix.
         prefix = f"{self._invocation.place}-" if self._invocation.place else ""
-        place = WorkerProcess(f"{prefix}{secrets.token_hex(8)}")
-        self._places[place.instance] = place
-        self._tell(tuple(self._places))
-        try:
-            args = {"instance": place.instance, "again": self._has_staffed}
-            await self._link.spawn("worker", place.instance, args, place.fds)
-        except LaunchError as error:
-            self._places.pop(place.instance).close()
-            await self._count_stillborn(str(error))
+        worker = WorkerProcess(f"{prefix}{secrets.token_hex(8)}")
+        self._workers[worker.instance] = worker
 
-    async def _replace_the_dead(self) -> None:
-        while (ended := await self._link.exits.get()) is not None:
-            place = self._places.pop(ended.name)
-            self._begin(self._replace(place, ended))
+        # Written down before the fork: a supervisor killed right after it leaves no unknown orphan.
+        self._on_instances(tuple(self._workers))
+        args = {"instance": worker.instance, "again": self._has_started_one}
+        try:
+            await self._fork_server.spawn("worker", worker.instance, args, worker.fds)
+        except LaunchError as error:
+            self._workers.pop(worker.instance).close()
+            await self._on_failed_start(str(error))
+
+    async def _watch_exits(self) -> None:
+        while (ended := await self._fork_server.exits.get()) is not None:
+            worker = self._workers.pop(ended.name)
+            self._start_task(self._on_worker_exit(worker, ended))
         raise LaunchError(
             "the workers' fork server died. Another supervisor is started for the run."
         )
 
-    async def _replace(self, place: WorkerProcess, ended: Exit) -> None:
+    async def _on_worker_exit(self, worker: WorkerProcess, ended: Exit) -> None:
         """Report the death with its proof, then start another worker."""
-        facts = self._facts(place, ended)
-        place.close()
+        facts = self._death_facts(worker, ended)
+        worker.close()
         if facts.code == 0 and facts.running is None:
-            await self._pulse()  # it left knowingly; most likely the run is over
-        if facts.was_overtime or -facts.code in crash.SIGNALS:
-            facts = (
-                await self._ask(lambda store: crash.explained(facts, self._invocation, store))
-                or facts
-            )
-        told = death_report.leave(facts) if place.is_leaving else death_report.death(facts)
-        known = await self._ask(lambda store: store.dead(self._run, told))
-        if place.is_leaving:
-            self._has_left = not self._places
-            if self._has_left:
-                self._over.set()
-        elif known:
-            self._n_stillborn, self._has_staffed = 0, True
-            await self._staff()
-        elif known is not None:
-            *_, last = facts.printed[1].strip().splitlines() or [""]
-            await self._count_stillborn(f"{death_report.cause(facts)}. {last}")
+            await self._send_heartbeat()  # it left by itself; most likely the run is over
 
-    def _facts(self, place: WorkerProcess, ended: Exit) -> death_report.DeathFacts:
-        running = place.page.read(of_the_dead=True)
+        if facts.was_overtime or -facts.code in crash.SIGNALS:
+            explained = await self._ask(
+                lambda store: crash.with_frames(facts, self._invocation, store)
+            )
+            facts = explained or facts
+        death = death_report.report(facts)
+        if worker.is_leaving:
+            death = death_report.loss(worker.instance)
+        was_known = await self._report(death)
+
+        if worker.is_leaving:
+            self._all_left = not self._workers
+            if self._all_left:
+                self._over.set()
+        elif was_known:
+            self._n_failed_starts, self._has_started_one = 0, True
+            await self._start_worker()
+        elif was_known is not None:
+            *_, last_line = facts.printed[1].strip().splitlines() or [""]
+            await self._on_failed_start(f"{death_report.cause(facts)}. {last_line}")
+
+    def _death_facts(self, worker: WorkerProcess, ended: Exit) -> death_report.DeathFacts:
+        running = worker.status.read(is_dead=True)
+        was_overtime = False
+        if running is not None:
+            was_overtime = worker.status.timed_out(running.task, running.attempt)
+
+        # The report of a crash may be long: it has the lines of every thread.
+        n_bytes = crash.MAX_BYTES if -ended.code in crash.SIGNALS else TAIL_BYTES
+        n_oom_kills = count_oom_kills(in_container=self._in_container)
         return death_report.DeathFacts(
-            instance=place.instance,
-            worker=place.page.called(),
+            instance=worker.instance,
+            worker=worker.status.staffed(),
             code=ended.code,
             running=running,
-            was_overtime=running is not None
-            and place.page.timed_out(running.task, running.attempt),
-            ran_out_of_memory=count_oom_kills(in_container=self._is_contained) > self._n_oom_kills,
-            memory_bytes=container_limit() if self._is_contained else None,
-            printed=place.capture.tails(
-                crash.MOST_BYTES if -ended.code in crash.SIGNALS else TAIL_BYTES
-            ),
+            was_overtime=was_overtime,
+            ran_out_of_memory=n_oom_kills > self._n_oom_kills,
+            memory_bytes=container_limit() if self._in_container else None,
+            printed=worker.capture.tails(n_bytes),
             at=time.time(),
         )
 
-    async def _count_stillborn(self, reason: str) -> None:
-        """Try again, later each time; end the run when workers do not even begin."""
-        self._n_stillborn += 1
-        if self._n_stillborn < MOST_STILLBORN:
-            await self._staff(after_s=0.1 * 2**self._n_stillborn)
+    async def _on_failed_start(self, reason: str) -> None:
+        """Try again, later each time; cancel the run after MAX_FAILED_STARTS in a row."""
+        self._n_failed_starts += 1
+        if self._n_failed_starts < MAX_FAILED_STARTS:
+            await self._start_worker(after_s=0.1 * 2**self._n_failed_starts)
             return
-        reason = f"{MOST_STILLBORN} workers in a row died before they began: {reason}"
+        reason = f"{MAX_FAILED_STARTS} workers in a row died before they began: {reason}"
         await self._ask(lambda store: store.cancel(self._run, reason))
-        self._look.set()
+        self._heartbeat_now.set()
 
-    async def _keep_limits(self) -> None:
-        """Look at every page and every output file, twenty times a second."""
+    async def _enforce_limits(self) -> None:
+        """Look at the status and the output of every worker, twenty times a second."""
         while True:
-            for place in tuple(self._places.values()):
-                place.capture.trim()
-                while (warning := place.warning()) is not None:
-                    await self._link.signal(place.instance, warning)
-                if self._linger_s is not None and place.rested(self._linger_s):
-                    await self._dismiss_idle(place)
+            # A copy: workers come and go while a signal is being sent.
+            for worker in tuple(self._workers.values()):
+                worker.capture.trim()
+                while (number := worker.overtime_signal()) is not None:
+                    await self._fork_server.signal(worker.instance, number)
+                if self._linger_s is not None and worker.has_lingered(self._linger_s):
+                    worker.is_leaving = True  # before the signal: its exit is then no crash
+                    await self._fork_server.signal(worker.instance, signal.SIGKILL)
             await asyncio.sleep(LOOK_S)
 
-    async def _dismiss_idle(self, place: WorkerProcess) -> None:
-        """End a worker that has nothing to do. Should it get a task just now, that goes back uncharged."""
-        place.is_leaving = True
-        await self._link.signal(place.instance, signal.SIGKILL)
-
-    def _hurry(self) -> None:
-        """Somebody else needs the place: workers leave as soon as they have nothing to do."""
+    def _end_when_idle(self) -> None:
         self._linger_s = 0.0
 
-    async def _bury_orphans(self) -> None:
-        """The lock of the run was free, so whoever worked for it is dead: its tasks need not wait for a lease."""
+    async def _report_orphans(self) -> None:
+        """Report the instances of an earlier supervisor, so that no task waits for their leases.
+
+        They are dead for certain: the lock of the run was free.
+        """
         for instance in self._orphans:
-            orphan = Death(instance=instance, task=None, charge=Charge.LOSS, error="{}")
-            await self._ask(functools.partial(_report, run=self._run, death=orphan))
+            await self._report(death_report.loss(instance))
 
-    # ---- the end ------------------------------------------------------------------------------------------------
+    async def _report(self, death: Death) -> bool | None:
+        """Returns whether the store knew the instance; None when the run is over."""
+        return await self._ask(lambda store: store.dead(self._run, death))
 
-    async def _dismiss(self) -> None:
-        """The run is over: let workers leave, interrupt who still works for nothing, end who does not listen."""
-        if not self._is_lost and not self._has_left:
-            if await self._is_ok():
+    # ---- the end ---------------------------------------------------------------------------------
+
+    async def _end_workers(self) -> None:
+        """Let workers leave, interrupt those that still work, kill those that do not end."""
+        # After a failure or a cancel running tasks work for nothing: no time to leave.
+        if not self._is_given_up and not self._all_left:
+            if await self._has_succeeded():
                 await self._await_exits(LEAVE_S)
             await self._interrupt()
             await self._await_exits(INTERRUPTED_S)
-        await self._link.leave()
-        await self._await_exits(GIVE_UP_S, everything=True)
-        for place in self._places.values():
-            place.close()
 
-    async def _is_ok(self) -> bool:
+        await self._fork_server.leave()  # which kills what is left
+        await self._await_exits(GIVE_UP_S, and_fork_server=True)
+        for worker in self._workers.values():
+            worker.close()
+
+    async def _has_succeeded(self) -> bool:
         assert self._store is not None
         try:
             return (await self._store.observe(self._run)).state is RunState.OK
@@ -291,21 +362,17 @@ class Supervisor:
             return False
 
     async def _interrupt(self) -> None:
-        for place in self._places.values():
-            if place.page.read() is not None:
-                await self._link.signal(place.instance, signal.SIGINT)
+        for worker in self._workers.values():
+            if worker.status.read() is not None:
+                await self._fork_server.signal(worker.instance, signal.SIGINT)
 
-    async def _await_exits(self, limit_s: float, *, everything: bool = False) -> None:
-        """Wait until no worker is left; with `everything`, until their nursery has gone too."""
+    async def _await_exits(self, limit_s: float, *, and_fork_server: bool = False) -> None:
+        """Wait until no worker is left; with `and_fork_server`, until it has ended too."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
-                while self._places or everything:
-                    ended = await self._link.exits.get()
+                while self._workers or and_fork_server:
+                    ended = await self._fork_server.exits.get()
                     if ended is None:
                         return
-                    if (place := self._places.pop(ended.name, None)) is not None:
-                        place.close()
-
-
-async def _report(store: Store, run: str, death: Death) -> bool:
-    return await store.dead(run, death)
+                    if (worker := self._workers.pop(ended.name, None)) is not None:
+                        worker.close()

@@ -1,66 +1,118 @@
-"""Where a worker process runs, as its supervisor sees it: the shared page, what it prints, its time limit, its rest."""
+"""A worker process as its supervisor sees it: shared status, output, time limit, memory.
+
+The supervisor has no message from its workers: it looks at memory that a worker shares with it, at
+files that it prints to, and at what the kernel counts. So a task that blocks everything in its
+process, or kills it, is still seen.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from dagnb_workers.surroundings.output import Capture
 from dagnb_workers.worker.shared_status import SharedStatus
 
+# (seconds after its time limit, signal that a task gets then if it still runs)
 OVERTIME = ((0.0, signal.SIGINT), (1.0, signal.SIGTERM), (2.0, signal.SIGKILL))
-"""What a task gets that is still running so many seconds after its time limit."""
+
+_MACHINE = (Path("/proc/vmstat"),)
+_CONTAINER = (
+    Path("/sys/fs/cgroup/memory.events"),  # version 2 of cgroups
+    Path("/sys/fs/cgroup/memory/memory.oom_control"),  # version 1
+)
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+# Version 1 of cgroups shows a number of about this size where there is no limit.
+_NO_LIMIT = 1 << 60
 
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """One worker process. is_leaving: it was told to end because nothing was left to do.
+    """One worker process. is_leaving: it was killed because it had nothing to do.
 
-    _n_warnings: how much of OVERTIME its present attempt has had.
+    _signalled: (task, attempt) that the overtime signals were for; _n_signals: how many it got.
     """
 
     instance: str
-    page: SharedStatus = field(default_factory=SharedStatus.create)
+    status: SharedStatus = field(default_factory=SharedStatus.create)
     capture: Capture = field(default_factory=Capture.create)
     is_leaving: bool = False
-    _warned: tuple[int, int] = (-1, -1)
-    _n_warnings: int = 0
+    _signalled: tuple[int, int] = (-1, -1)
+    _n_signals: int = 0
     _idle_since: float | None = None
 
     @property
     def fds(self) -> tuple[int, int, int]:
-        """The descriptors that travel to the worker."""
-        return (self.page.fd, self.capture.stdout, self.capture.stderr)
+        """The descriptors that travel to the worker: shared status, stdout, stderr."""
+        return (self.status.fd, self.capture.stdout, self.capture.stderr)
 
     def close(self) -> None:
-        """Give memory and descriptors back on this side."""
-        self.page.close()
+        """Release memory and descriptors on this side."""
+        self.status.close()
         self.capture.close()
 
-    def is_at_work(self) -> bool:
-        """Whether it has a task, or has not asked for one yet."""
-        return not self.page.has_asked() or self.page.read() is not None
+    def is_busy(self) -> bool:
+        """Returns whether it has a task, or has not asked the store for one yet."""
+        return not self.status.has_asked() or self.status.read() is not None
 
-    def warning(self) -> signal.Signals | None:
-        """The next signal its task must get for running too long, once each; its page is marked before."""
-        running = self.page.read()
+    def overtime_signal(self) -> signal.Signals | None:
+        """Returns the next signal that its task must get for running too long, each once.
+
+        Marks the attempt in the shared status first, so that the worker can tell this interrupt
+        from one of the user's.
+        """
+        running = self.status.read()
         if running is None or running.limit_s <= 0:
             return None
-        if self._warned != (running.task, running.attempt):
-            self._warned, self._n_warnings = (running.task, running.attempt), 0
-        overtime_s = time.monotonic() - running.started - running.limit_s
-        if self._n_warnings >= len(OVERTIME) or overtime_s < OVERTIME[self._n_warnings][0]:
-            return None
-        self.page.flag_timeout(running.task, running.attempt)
-        self._n_warnings += 1
-        return OVERTIME[self._n_warnings - 1][1]
 
-    def rested(self, linger_s: float) -> bool:
-        """Whether it has had nothing to do for so long, as far as looks at it tell."""
-        if self.is_at_work():
+        attempt = (running.task, running.attempt)
+        if self._signalled != attempt:
+            self._signalled, self._n_signals = attempt, 0
+        if self._n_signals >= len(OVERTIME):
+            return None
+
+        after_s, number = OVERTIME[self._n_signals]
+        if time.monotonic() - running.started - running.limit_s < after_s:
+            return None
+        self.status.flag_timeout(running.task, running.attempt)
+        self._n_signals += 1
+        return number
+
+    def has_lingered(self, linger_s: float) -> bool:
+        """Returns whether it was idle each time this was called in the last `linger_s` seconds."""
+        if self.is_busy():
             self._idle_since = None
             return False
         if self._idle_since is None:
             self._idle_since = time.monotonic()
         return time.monotonic() - self._idle_since >= linger_s
+
+
+def count_oom_kills(*, in_container: bool) -> int:
+    """Returns how often the kernel killed for want of memory, in this container or machine.
+
+    The count only grows. 0 where the kernel does not say.
+    """
+    for line in _lines(_CONTAINER if in_container else _MACHINE):
+        if line.startswith("oom_kill "):
+            return int(line.split()[1])
+    return 0
+
+
+def container_limit() -> int | None:
+    """Returns the bytes that all processes of this container may use; None without a limit."""
+    for line in _lines(_LIMITS):
+        if line.isdigit() and int(line) < _NO_LIMIT:
+            return int(line)
+    return None
+
+
+def _lines(files: Iterable[Path]) -> Iterable[str]:
+    for file in files:
+        with contextlib.suppress(OSError):
+            yield from file.read_text().splitlines()

@@ -1,7 +1,7 @@
-"""Workers in this process: coroutines on the client's own loop, functions in threads, the memory store.
+"""Workers in this process: coroutines on the client's loop, functions in threads, the memory store.
 
-For small graphs, tests and debugging. It shares the interpreter, so nothing is isolated: time limits cannot be
-enforced, output goes where it always goes, and a crash takes this process along.
+For small graphs, tests and debugging. It shares the interpreter, so nothing is isolated: time
+limits cannot be enforced, output goes where it always goes, and a crash takes this process along.
 """
 
 from __future__ import annotations
@@ -24,29 +24,24 @@ from dagnb.protocol.worker import Worker
 from dagnb.storage.open import MEMORY_URL, open_store
 from dagnb_workers.launchers.installed import absent
 from dagnb_workers.worker.executor import call_in_thread
-from dagnb_workers.worker.loaded import Loaded
-from dagnb_workers.worker.runtime import Runtime
+from dagnb_workers.worker.runtime import CallInputs, Runtime
 
 
-class _Nobody:
-    """Nobody watches: this process cannot interrupt its own threads, and its output is the user's own."""
+class _NoWatch:
+    """A Watch that does nothing, because a thread cannot be interrupted."""
 
-    def call(self, worker: str) -> None:
-        """Not told."""
+    def staff(self, worker: str) -> None:
+        """Do nothing."""
 
     def begin(self, task: int, attempt: int, limit_s: float) -> None:
-        """Not told."""
+        """Do nothing."""
 
     def end(self) -> None:
-        """Not told."""
+        """Do nothing."""
 
     def timed_out(self, task: int, attempt: int) -> bool:
-        """Never."""
+        """Returns False: no attempt is interrupted."""
         return False
-
-    def take_output(self) -> tuple[str, str]:
-        """Nothing was caught."""
-        return "", ""
 
 
 _running: dict[str, asyncio.Task[None]] = {}
@@ -55,6 +50,7 @@ _of_parents: list[object] = []
 
 
 def _part_from_parent() -> None:
+    # Held, never freed: ending a task in the child would touch what the parent has open.
     _of_parents.append(dict(_running))
     _running.clear()
 
@@ -78,19 +74,19 @@ class Inline:
 
     @property
     def cap(self) -> int:
-        """How many functions run at a time."""
+        """Functions that run at a time."""
         return self.n
 
     async def default_store(self) -> str:
-        """The store of this process."""
+        """Returns the URL of the store of this process."""
         return MEMORY_URL
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
-        """The threads."""
+        """Returns the threads, as a pool of workers."""
         return Pool(cap=self.n)
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
-        """This process has what it has. Raises ConfigError naming packages that are not there."""
+        """Check the packages of this process. Raises ConfigError naming those that are missing."""
         missing = absent(
             requirement for resources in needs for requirement in resources.requirements
         )
@@ -100,21 +96,19 @@ class Inline:
             )
 
     async def prewarm(self, resources: Resources, n: int) -> int:
-        """Nothing is to be started."""
+        """Start nothing: the threads come with the run."""
         return min(n, self.n)
 
     async def seats(self) -> tuple[WorkerSlot, ...]:
-        """One for each run that goes on in this process."""
-        return tuple(
-            WorkerSlot(
-                name=f"pid {os.getpid()}",
-                platform=self.name,
-                state="lent",
-                run=run,
-                made_of="this process",
-            )
-            for run in _running
+        """Returns one for each run that goes on in this process."""
+        slot = functools.partial(
+            WorkerSlot,
+            name=f"pid {os.getpid()}",
+            platform=self.name,
+            state="lent",
+            made_of="this process",
         )
+        return tuple(slot(run=run) for run in _running)
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
         """Start the workers on the running loop."""
@@ -136,15 +130,16 @@ async def _work(invocation: Invocation) -> None:
     pool = ThreadPoolExecutor(invocation.n_workers, thread_name_prefix=f"dagnb-{invocation.run}")
     try:
         async with asyncio.TaskGroup() as group:
-            beating = group.create_task(_beat(invocation, instances))
+            heartbeats = group.create_task(_beat(invocation, instances))
             workers = [
                 group.create_task(_instance(invocation, instance, pool)) for instance in instances
             ]
             await asyncio.wait(workers)
-            beating.cancel()
+            heartbeats.cancel()
     except* RunMissingError:
-        pass  # forgotten while it ran: nothing is left to do
+        pass  # the run was forgotten meanwhile: nothing is left to do
     finally:
+        # A function that runs on must not block the client's loop.
         pool.shutdown(wait=False)
 
 
@@ -155,18 +150,19 @@ async def _instance(invocation: Invocation, instance: str, pool: Executor) -> No
         invocation,
         instance,
         functools.partial(call_in_thread, pool),
-        _Nobody(),
+        _NoWatch(),
         at_home=True,
     )
-    worker: Worker[Loaded, object] = Worker(world)
+    worker: Worker[CallInputs, object] = Worker(world)
     try:
         await worker.work()
         await world.leave()
     except RunMissingError:
         raise
-    except Exception as error:  # without workers the run would wait for ever
+    except Exception as error:
+        # Without workers the run would wait for ever.
         await store.cancel(invocation.run, f"a worker could not go on: {error}")
-        if not isinstance(error, DagnbError):  # a defect of ours, to be seen
+        if not isinstance(error, DagnbError):  # a defect of dagnb, which must be seen
             raise
 
 

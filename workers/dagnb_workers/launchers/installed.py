@@ -1,4 +1,4 @@
-"""Which packages this interpreter has, for workers that share it."""
+"""Packages that this interpreter lacks, for workers that share it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from packaging.requirements import Requirement
 
 
 def absent(requirements: Iterable[str]) -> tuple[str, ...]:
-    """Those of the requirements that are not met here, each once."""
-    return tuple(dict.fromkeys(line for line in requirements if not _is_met(Requirement(line))))
+    """Returns those of the requirements that are not met here, each once, in their order."""
+    distinct = dict.fromkeys(requirements)
+    return tuple(line for line in distinct if not _is_met(Requirement(line)))
 
 
 def _is_met(wanted: Requirement) -> bool:
     if wanted.marker is not None and not wanted.marker.evaluate():
-        return True
+        return True  # meant for other versions or systems
     try:
         return wanted.specifier.contains(metadata.version(wanted.name), prereleases=True)
     except metadata.PackageNotFoundError:

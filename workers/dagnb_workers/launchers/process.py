@@ -1,6 +1,6 @@
-"""Workers as processes on this machine, forked for each run from a server that holds only imports.
+"""The process launcher: workers on this machine, forked for each run by a fork server.
 
-The agent and the supervisor of the run do the work; they outlive the notebook's kernel.
+The agent and the run's supervisor do the work; they outlive the notebook's kernel.
 """
 
 from __future__ import annotations
@@ -16,22 +16,29 @@ from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import WorkerSlot
-from dagnb_workers.agent.client import ask_agent, ask_running, ensure_hosted, store_url
+from dagnb_workers.agent.client import (
+    ask_agent,
+    ask_running,
+    ensure_hosted,
+    store_url,
+)
 from dagnb_workers.agent.hosts import HostKey
-from dagnb_workers.hosting.code_state import code_mark, interpreter
-from dagnb_workers.hosting.interpreter import PythonStart
+from dagnb_workers.hosting.interpreter import PythonStart, code_mark, python_path
 from dagnb_workers.launchers.installed import absent
 from dagnb_workers.surroundings.surroundings import Surroundings
 
 
 def usable_cpus() -> int:
-    """How many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns the number of CPUs that this process may use, >= 1."""
+    # A container or `taskset` may allow fewer than the machine has. macOS cannot say.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """`n` worker processes for a run; as many as there are usable CPUs when not said."""
+    """`n` worker processes for a run; by default as many as there are usable CPUs."""
 
     name: ClassVar[str] = "process"
     by_kind: ClassVar[bool] = False
@@ -45,38 +52,38 @@ class Processes:
 
     @property
     def cap(self) -> int:
-        """How many tasks run at a time."""
+        """Number of tasks that run at a time."""
         return self.n
 
     async def default_store(self) -> str:
-        """URL of the embedded server, which the agent starts when there is none."""
+        """Returns the URL of the embedded server, which the agent starts when there is none."""
         return await store_url(**_host())
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
-        """The processes, which are forked anew for each run."""
+        """Returns the number of processes, which are forked anew for each run."""
         return Pool(cap=self.n)
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
-        """Processes have what the kernel's environment has. Raises ConfigError naming packages that are not there."""
-        missing = absent(
-            requirement for resources in needs for requirement in resources.requirements
-        )
+        """Raise ConfigError for packages that are missing: processes use this environment."""
+        missing = absent(name for resources in needs for name in resources.requirements)
         if missing:
             raise ConfigError(
-                f"processes have the packages of this environment, and {', '.join(missing)} is not among them. "
+                "processes have the packages of this environment, "
+                f"and {', '.join(missing)} is not among them. "
                 "Install it here, or take workers='docker', which makes an image with it."
             )
 
     async def prewarm(self, resources: Resources, n: int) -> int:
-        """Have the fork server ready; workers are forked from it in milliseconds."""
+        """Start the fork server; workers are forked from it in milliseconds."""
         await ask_agent("ready", **_host())
         return min(n, self.n)
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
-        """Have the agent start a supervisor for the run, which starts the workers. Raises LaunchError."""
-        around = Surroundings.of_this_process().to_dict()
-        told = replace(invocation, surroundings=around)
-        await ask_agent("launch", invocation=told.to_json(), **_host())
+        """Make the agent start a supervisor, which starts the workers. Raises LaunchError."""
+        # Taken at the launch, not at the start of a worker: the agent's surroundings are others.
+        surroundings = Surroundings.of_this_process().to_dict()
+        invocation = replace(invocation, surroundings=surroundings)
+        await ask_agent("launch", invocation=invocation.to_json(), **_host())
 
     async def stop(self, run: str) -> None:
         """Kill the run's supervisor and workers."""
@@ -87,18 +94,22 @@ class Processes:
         await ensure_hosted(run)
 
     async def seats(self) -> tuple[WorkerSlot, ...]:
-        """The supervisors that live, each with its workers."""
-        told = (await ask_running("status")).get("runs", {})
-        return tuple(
-            WorkerSlot(
-                name=f"pid {pid}", platform=self.name, state="lent", run=run, made_of=sys.executable
-            )
-            for run, pid in told.items()
-        )
+        """Returns the supervisors that live, each with its workers."""
+        status = await ask_running("status")
+        return tuple(_slot(run, pid) for run, pid in status.get("runs", {}).items())
+
+
+def _slot(run: str, pid: int) -> WorkerSlot:
+    return WorkerSlot(
+        name=f"pid {pid}",
+        platform=Processes.name,
+        state="lent",
+        run=run,
+        made_of=sys.executable,
+    )
 
 
 def _host() -> dict[str, Any]:
-    """Which fork server is meant: one that was started as this process was, and as it would be started now."""
-    return HostKey(
-        Processes.name, interpreter(), code_mark(), PythonStart.of_this_process()
-    ).to_dict()
+    """Returns the fields of a fork server that is started as this process would be started now."""
+    start = PythonStart.of_this_process()
+    return HostKey(Processes.name, python_path(), code_mark(), start).to_dict()

@@ -1,9 +1,11 @@
-"""Aspects of a process that a task can change: for each, how to look at it and how to put it back.
+"""Aspects of a process that a task can change: for each, a look at it, and a way to put it back.
 
-A look is cheap, since it is taken after every task: where nothing changed it gives something equal to what it gave
-before. Of a single object of the user's it gives the identity, because comparing might run code of the user's.
+A look is cheap, since it is taken after every task: where nothing changed it gives something equal
+to what it gave before. For a single object of the user's it gives the identity, because a
+comparison might run code of the user's.
 
-Not here: the state of modules (seeds of random numbers, caches, attributes set on them), which nobody knows but they.
+Left out is the state of modules (seeds of random numbers, caches, attributes set on them), which
+only the modules themselves know.
 """
 
 from __future__ import annotations
@@ -38,11 +40,13 @@ def _latest(kept: K, before: K, after: K) -> K:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aspect(Generic[K]):
-    """One aspect. keep: all that `restore` needs to bring it back. look: equal as long as nothing changed.
+    """One aspect.
 
-    look is None: it is put back after every task, because that is as cheap as a look, or because a look shows nothing.
-    merge: what is kept from now on, after an import changed the aspect: of what was kept, what was there before the
-    import (which the task may have changed) and after it.
+    look: gives something that is equal as long as nothing changed. None: the aspect is put back
+    after every task, because that is as cheap as a look, or because a look would show nothing.
+    keep: gives all that `restore` needs to put it back.
+    merge: gives what is kept after an import changed the aspect, from what was kept, what was there
+    before the import (which the task may have changed) and what is there after it.
     """
 
     name: str
@@ -53,28 +57,38 @@ class Aspect(Generic[K]):
 
 
 def _value(name: str, look: Callable[[], K], restore: Callable[[K], object]) -> Aspect[K]:
-    """An aspect that is one plain value."""
+    """Returns an aspect that is one plain value."""
     return Aspect(name=name, look=look, keep=look, restore=restore)
+
+
+def _unseen(name: str, keep: Callable[[], K], restore: Callable[[K], object]) -> Aspect[K]:
+    """Returns an aspect without a look."""
+    return Aspect(name=name, look=None, keep=keep, restore=restore)
 
 
 # ---- lists ----
 
 
 def _joined(kept: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
-    """What was kept, with what the import put in front and behind."""
-    new = [item for item in after if item not in before]
-    first = next((at for at, item in enumerate(after) if item in before), len(after))
-    in_front = [item for item in after[:first] if item in new]
-    return [*in_front, *kept, *(item for item in new if item not in in_front)]
+    """Returns what was kept, with what the import put in front of it and behind it."""
+    in_front: list[Any] = []
+    behind: list[Any] = []
+    target = in_front
+    for item in after:
+        if item in before:
+            target = behind  # what follows a known item is not in front
+        elif target is in_front or item not in in_front:
+            target.append(item)
+    return [*in_front, *kept, *behind]
 
 
 def _list(
-    name: str, look: Callable[[], list[Any]], found: Callable[[], list[Any]]
+    name: str, look: Callable[[], list[Any]], current: Callable[[], list[Any]]
 ) -> Aspect[list[Any]]:
-    """An aspect that is a list. look: a copy of it."""
+    """Returns an aspect that is a list. look: gives a copy. current: gives the list itself."""
 
     def restore(kept: list[Any]) -> None:
-        found()[:] = kept
+        current()[:] = kept
 
     return Aspect(name=name, look=look, keep=look, restore=restore, merge=_joined)
 
@@ -83,12 +97,24 @@ def _list(
 
 _SIGNALS = tuple(
     int(getattr(signal, name))
-    for name in "SIGALRM SIGCHLD SIGHUP SIGPIPE SIGQUIT SIGTERM SIGUSR1 SIGUSR2".split()  # noqa: SIM905  # reads well
+    for name in (
+        "SIGALRM",
+        "SIGCHLD",
+        "SIGHUP",
+        "SIGPIPE",
+        "SIGQUIT",
+        "SIGTERM",
+        "SIGUSR1",
+        "SIGUSR2",
+    )
 )
-"""Those for which programs set handlers. That of SIGINT is set anew for each call."""
+"""Signals for which programs set handlers. The handler of SIGINT is set anew for each call."""
 
 _signals = importlib.import_module("_signal")
-"""What signal.getsignal and signal.pthread_sigmask call; they turn the answers into enumerations, which takes long."""
+"""The module whose functions those of `signal` call, and whose answers they turn into enumerations.
+
+That takes ten times as long as the look itself.
+"""
 
 _handler: Callable[[int], Any] = _signals.getsignal
 
@@ -109,7 +135,8 @@ def _set_handlers(kept: tuple[Any, ...]) -> None:
 
 
 def report_crashes() -> None:
-    """Have the Python lines written that led to a crash, or to where a task hung that its time limit ended."""
+    """Have Python write the lines that led to a crash, or that a time limit interrupted."""
+    # Off first: enabling what is enabled does not install its handlers anew.
     faulthandler.disable()
     faulthandler.unregister(signal.SIGTERM)
     faulthandler.enable(file=2)
@@ -122,8 +149,7 @@ def report_no_end() -> None:
 
 
 def _stop_alarm(kept: None) -> None:
-    """The real-time interval timer is the same one."""
-    signal.alarm(0)
+    signal.alarm(0)  # stops the real-time interval timer as well: they are one
 
 
 def _mask() -> set[int]:
@@ -139,7 +165,7 @@ def _set_mask(kept: set[int]) -> None:
 
 
 def current_folder() -> str:
-    """The current folder, '' when it was removed."""
+    """Returns the current folder, '' when it was removed."""
     try:
         return os.getcwd()
     except OSError:
@@ -147,7 +173,7 @@ def current_folder() -> str:
 
 
 def _set_folder(kept: str) -> None:
-    with contextlib.suppress(OSError):  # it is gone: nobody can bring it back
+    with contextlib.suppress(OSError):  # the task has removed it
         os.chdir(kept)
 
 
@@ -156,7 +182,10 @@ _POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
 
 
 class _Environment:
-    """The variables as the C library has them: looking there takes a fiftieth of reading os.environ."""
+    """The variables as the C library has them: a look there takes a fiftieth of reading os.environ.
+
+    environ -> [ pointer to "A=1" | pointer to "B=2" | ... | NULL ]
+    """
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None)
@@ -169,19 +198,21 @@ class _Environment:
         self._n = 0
 
     def look(self) -> object:
-        """The variables that were kept and the end behind them; equal to nothing when they lie elsewhere by now.
+        """Returns the variables that were kept, and the end behind them.
 
-        Of glibc only where they lie: it never writes over a variable, and never gives its memory to another one.
+        With glibc the pointers suffice: it never writes over a variable, and never gives its memory
+        to another one.
         """
         address = self._first.value
-        if address is None or address != self._address:  # what lies there may be shorter
-            return object()
+        # Another array may be shorter than the one that was kept, so it must not be read.
+        if address is None or address != self._address:
+            return object()  # equal to nothing
         if _IS_GLIBC:
             return ctypes.string_at(address, self._n * _POINTER_BYTES)
         return (ctypes.c_char_p * self._n).from_address(address)[:]
 
     def keep(self) -> dict[str, str]:
-        """All variables."""
+        """Returns all variables, and remembers their array for `look`."""
         self._address, self._n = self._first.value, 1
         while self._address is not None and self._at(self._n - 1) is not None:
             self._n += 1
@@ -189,17 +220,19 @@ class _Environment:
 
     def restore(self, kept: dict[str, str]) -> None:
         """Set and unset variables, also those that only the C library knows."""
-        for name in [name for name in os.environ if name not in kept]:
-            del os.environ[name]
-        self.keep()
-        lines = (
-            (ctypes.c_char_p * (self._n - 1)).from_address(self._address)[:]
-            if self._address is not None
-            else []
-        )
-        for name in [os.fsdecode(line).partition("=")[0] for line in lines if line is not None]:
+        for name in list(os.environ):
             if name not in kept:
+                del os.environ[name]
+
+        self.keep()
+        lines: list[bytes | None] = []
+        if self._address is not None:
+            lines = (ctypes.c_char_p * (self._n - 1)).from_address(self._address)[:]
+        for line in lines:
+            name = os.fsdecode(line or b"").partition("=")[0]
+            if name and name not in kept:
                 os.unsetenv(name)
+
         for name, value in kept.items():
             os.environ[name] = value
 
@@ -211,11 +244,13 @@ class _Environment:
     def merge(
         kept: dict[str, str], before: dict[str, str], after: dict[str, str]
     ) -> dict[str, str]:
-        """What was kept, with what the import changed."""
-        merged = {
-            name: value for name, value in kept.items() if name in after or name not in before
-        }
-        return merged | {name: value for name, value in after.items() if before.get(name) != value}
+        """Returns what was kept, with what the import changed."""
+        merged = dict(kept)
+        for name in before:
+            if name not in after:
+                merged.pop(name, None)
+        changed = {name: value for name, value in after.items() if before.get(name) != value}
+        return merged | changed
 
 
 def _set_environ(kept: Any) -> None:
@@ -223,10 +258,10 @@ def _set_environ(kept: Any) -> None:
 
 
 def current_umask() -> int:
-    """The mask; asking for it takes setting it, so for a moment nobody else may read a new file."""
-    found = os.umask(0o077)
-    os.umask(found)
-    return found
+    """Returns the mask. It can only be read by setting it, for a moment to the strictest one."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 # ---- standard streams ----
@@ -238,12 +273,12 @@ class _Streams:
     """sys.stdin, sys.stdout and sys.stderr."""
 
     def __init__(self, opened: Callable[[str], Any]) -> None:
-        """opened: a stream of that name, new, on its descriptor."""
+        """opened: gives a new stream of that name, on its descriptor."""
         self._opened = opened
 
     @staticmethod
     def look() -> tuple[Any, ...]:
-        """Identities of the streams, and whether one of them is closed."""
+        """Returns identities of the streams, and whether one of them is closed."""
         first, second, third = sys.stdin, sys.stdout, sys.stderr
         try:
             closed = first.closed or second.closed or third.closed
@@ -253,16 +288,17 @@ class _Streams:
 
     @staticmethod
     def keep() -> tuple[Any, ...]:
-        """Those that are there."""
+        """Returns the streams themselves."""
         return sys.stdin, sys.stdout, sys.stderr
 
     def restore(self, kept: tuple[Any, ...]) -> None:
-        """Bring what the task wrote to its end, then open new streams: whoever holds the old ones may close them."""
+        """Flush what the task wrote, then open new streams."""
         for stream in (sys.stdout, sys.stderr, *kept[1:]):
             with contextlib.suppress(
                 Exception
             ):  # a stream of the user's own class may raise anything
                 stream.flush()
+        # New ones, because objects of the task may hold the old ones and close them when they go.
         for name in _STREAMS:
             stream = self._opened(name)
             setattr(sys, name, stream)
@@ -270,13 +306,14 @@ class _Streams:
 
 
 def _descriptors() -> Aspect[tuple[int, ...]]:
+    # Copies are made once: a number cannot tell what a task has put behind it.
     saved = tuple(map(os.dup, range(3)))
 
     def restore(kept: tuple[int, ...]) -> None:
         for number, original in enumerate(kept):
             os.dup2(original, number)
 
-    return Aspect(name="descriptors 0, 1 and 2", look=None, keep=lambda: saved, restore=restore)
+    return _unseen("descriptors 0, 1 and 2", lambda: saved, restore)
 
 
 # ---- of Python ----
@@ -300,6 +337,7 @@ def _hooks() -> tuple[Any, ...]:
 
 
 def _hooks_look() -> tuple[int, ...]:
+    # Written out, because a loop over _HOOKS takes longer.
     return (
         id(sys.excepthook),
         id(sys.unraisablehook),
@@ -325,8 +363,9 @@ def _filters() -> list[Any]:
 
 def _set_filters(kept: list[Any]) -> None:
     warnings.filters[:] = kept  # type: ignore[index]  # typed as a sequence
+    # Leaving the block forgets what earlier filters decided, in the registry of each module.
     with warnings.catch_warnings():
-        pass  # forgets what was decided by the filters that were there
+        pass
 
 
 _root = logging.getLogger()
@@ -348,7 +387,7 @@ def _zone() -> tuple[Any, ...]:
 
 
 def _set_zone(kept: tuple[Any, ...]) -> None:
-    time.tzset()  # TZ is a variable, put back before
+    time.tzset()  # reads TZ, a variable of the environment, which is put back before
 
 
 def _locale() -> str:
@@ -396,7 +435,7 @@ def _set_settings(kept: tuple[Any, ...]) -> None:
 
 
 def _nothing() -> None:
-    """Nothing is to be kept."""
+    """Keep nothing: the aspect has one state to be put back to."""
 
 
 def _cancel_dump(kept: None) -> None:
@@ -404,49 +443,51 @@ def _cancel_dump(kept: None) -> None:
 
 
 def _policy() -> asyncio.AbstractEventLoopPolicy | None:
-    """The policy, None for the usual one, which is made anew: the loop that a task left in it is not to be seen."""
-    found = asyncio.get_event_loop_policy()
-    return None if type(found).__module__.startswith("asyncio.") else found
+    """Returns the policy, None for Python's own: a new one lacks the loop that a task left."""
+    policy = asyncio.get_event_loop_policy()
+    if type(policy).__module__.startswith("asyncio."):
+        return None
+    return policy
 
 
 def _loop_of_process() -> Aspect[Any]:
-    """With its policy, where there is one: from Python 3.14 on asking for it warns that policies go away."""
+    # From Python 3.14 on, asking for the policy warns that policies are going to be removed.
     if sys.version_info >= (3, 14):
         return _LOOP
-    name = "event loop policy, current loop"
-    return Aspect(name=name, look=None, keep=_policy, restore=asyncio.set_event_loop_policy)
+    return _unseen("event loop policy, current loop", _policy, asyncio.set_event_loop_policy)
 
 
-def _forget_loop(kept: object) -> None:
-    """The loop of this thread that a task left behind; a plain thread has none."""
-    asyncio.set_event_loop(None)
+def _forget_loop(kept: None) -> None:
+    asyncio.set_event_loop(None)  # a thread that ran no task has none
 
 
-_LOOP: Aspect[None] = Aspect(
-    name="current event loop", look=None, keep=_nothing, restore=_forget_loop
-)
+_LOOP = _unseen("current event loop", _nothing, _forget_loop)
 
 
 # ---- of libraries that a task may have imported ----
 
 
 def _from_loaded(module: str, name: str) -> Any:
-    """An attribute of a module, None where that was not imported, or is being imported just now."""
-    found = sys.modules.get(module)
-    return None if found is None else vars(found).get(name)
+    """Returns an attribute of a module, None where the module is not, or not yet, imported."""
+    loaded = sys.modules.get(module)
+    return None if loaded is None else vars(loaded).get(name)
 
 
 def _floats() -> Any:
-    """How numpy 1 treats overflow and the like. numpy 2 has a context variable for it: each task has its own."""
+    """Returns the treatment of overflow and the like by numpy 1.
+
+    numpy 2 has a context variable for it, of which each task has its own.
+    """
     look = _from_loaded("numpy", "geterrobj")
-    return None if look is None else list(look())  # it gives its own list
+    return None if look is None else list(look())  # a copy: it gives its own list
 
 
 def _set_floats(kept: Any) -> None:
     numpy = sys.modules["numpy"]
     if kept is not None:
         numpy.seterrobj(kept[:])
-    else:  # the task imported it: what an import leaves, by the documentation of seterr
+    else:
+        # The task imported numpy: these are its defaults, by the documentation of seterr.
         numpy.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
 
 
@@ -466,24 +507,28 @@ _EACH_THREAD: tuple[Aspect[Any], ...] = (
     _value("trace and profile functions", _traces, _set_traces),
     _value("floating-point errors of numpy 1", _floats, _set_floats),
 )
-"""What each thread has its own of"""
+"""aspects that each thread has of its own"""
 
 
 def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
-    """All aspects of a process that runs one task at a time, in the order in which they are put back.
+    """Returns all aspects of a process that runs one task at a time, in the order of putting back.
 
-    opened: a standard stream of that name, new, on its descriptor.
+    The order matters: alarms stop first, so that none strikes while the rest is put back;
+    descriptors come before the streams on them, and variables before the time zone, which is one.
+
+    opened: gives a new standard stream of that name, on its descriptor.
     """
     streams, environment = _Streams(opened), _Environment()
     return (
-        Aspect(
-            name="alarm, real-time interval timer", look=None, keep=_nothing, restore=_stop_alarm
-        ),
+        _unseen("alarm, real-time interval timer", _nothing, _stop_alarm),
         Aspect(name="signal handlers", look=_handlers_look, keep=_handlers, restore=_set_handlers),
         *_EACH_THREAD,
         _descriptors(),
         Aspect(
-            name="standard streams", look=streams.look, keep=streams.keep, restore=streams.restore
+            name="standard streams",
+            look=streams.look,
+            keep=streams.keep,
+            restore=streams.restore,
         ),
         _value("current folder", current_folder, _set_folder),
         Aspect(
@@ -499,7 +544,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
             restore=environment.restore,
             merge=environment.merge,
         ),
-        Aspect(name="umask", look=None, keep=current_umask, restore=os.umask),
+        _unseen("umask", current_umask, os.umask),
         _value("locale", _locale, _set_locale),
         _value("time zone", _zone, _set_zone),
         _list("sys.path", lambda: sys.path[:], lambda: sys.path),
@@ -513,12 +558,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
             restore=_set_filters,
             merge=_joined,
         ),
-        Aspect(
-            name="logging: root logger, logging.disable",
-            look=_logging,
-            keep=_logging,
-            restore=_set_logging,
-        ),
+        _value("logging: root logger, logging.disable", _logging, _set_logging),
         Aspect(
             name="hooks of sys, threading and warnings; print, open, input, import",
             look=_hooks_look,
@@ -530,14 +570,12 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
             _settings,
             _set_settings,
         ),
-        Aspect(
-            name="dumps of faulthandler to come", look=None, keep=_nothing, restore=_cancel_dump
-        ),
+        _unseen("dumps of faulthandler to come", _nothing, _cancel_dump),
         _loop_of_process(),
         _value("start method of multiprocessing", _start_method, _set_start_method),
     )
 
 
 def of_thread() -> tuple[Aspect[Any], ...]:
-    """The aspects that a thread has of its own, of one that shares the process with others."""
+    """Returns the aspects of a thread that shares its process with others."""
     return *_EACH_THREAD, _LOOP

@@ -1,7 +1,11 @@
-"""Files that modules come from: a task imports what the client can import, from the same file, no more and no less.
+"""Files that modules come from: a task imports what the client can import, from the same files.
 
-sys.path decides that, but not alone. A module that is loaded stays what it is, wherever it was found: before the path
-was changed, or by a path to its file. And a fork server has modules loaded that the user's own ones hide in the client.
+sys.path decides that, but not alone:
+
+- A module that is loaded stays what it is, although a search along the path might find another file
+  by now, or none. So the client sends its path, and the `places` of modules that are elsewhere.
+- A fork server has modules loaded that modules of the user's hide in the client, such as a
+  `colorsys.py` beside the notebook. The worker forgets them, so that they are imported anew.
 """
 
 from __future__ import annotations
@@ -28,62 +32,68 @@ _KEPT = frozenset({"__main__", "__mp_main__", "dagnb", "dagnb_workers"})
 _INSTALLED = tuple(
     f"{sysconfig.get_path(kind)}{os.sep}" for kind in ("stdlib", "platstdlib", "purelib", "platlib")
 )
-"""found once, in the fork server: it takes milliseconds. Not sources.installed_folders(), which counts in any
-site-packages that is on sys.path: one that leaves it takes its modules out of a worker's reach"""
+"""Folders of Python and its packages. Asked once, in the fork server: it takes milliseconds.
+
+Not sources.installed_folders(), which includes each site-packages on sys.path: when one leaves the
+path, a worker no longer finds its modules, so they need their places.
+"""
 
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
 
 def path_of_this_process() -> tuple[str, ...]:
-    """sys.path. A relative entry that was used before the current folder was changed still means what it meant then."""
-    return tuple(map(_meant, _entries()))
+    """Returns sys.path, with a relative entry as the folder that it was first used in.
+
+    Python keeps finding modules there after the current folder was changed.
+    """
+    return tuple(map(_resolved, _entries()))
 
 
 def _entries() -> list[str]:
-    """The entries of sys.path that Python takes; whatever else was put there, such as a Path, it passes over."""
+    """Returns the entries of sys.path that Python regards: it skips all others, such as a Path."""
     entries: list[object] = [*sys.path]
     return [entry for entry in entries if isinstance(entry, str)]
 
 
-def _meant(entry: str) -> str:
-    finder = sys.path_importer_cache.get(entry)
-    if (
-        entry == ""
-        or os.path.isabs(entry)
-        or not isinstance(finder, importlib.machinery.FileFinder)
-    ):
+def _resolved(entry: str) -> str:
+    if entry == "" or os.path.isabs(entry):
         return entry
-    return entry if _absolute(entry) == finder.path else finder.path
+    finder = sys.path_importer_cache.get(entry)
+    if not isinstance(finder, importlib.machinery.FileFinder) or _absolute(entry) == finder.path:
+        return entry
+    return finder.path
 
 
 def places() -> dict[str, Place]:
-    """Modules that are loaded from a place which a search along sys.path would not give, each with its place."""
+    """Returns the places of loaded modules that a search along sys.path would not find there."""
     hidden = set(_names_in(_of_user(_entries())))
-    found = {}
+    elsewhere = {}
     for name, module in list(sys.modules.items()):
         place = _place(module)
         if place is None or name.partition(".")[0] in _KEPT:
             continue
+        # Not searched for: there are hundreds, and only a file of the user's could hide them.
         if place[0].startswith(_INSTALLED) and name not in hidden:
             continue
         if _searched(name) != place[0] and (not place[0] or os.path.exists(place[0])):
-            found[name] = place
-    return found
+            elsewhere[name] = place
+    return elsewhere
 
 
 def finders() -> tuple[str, ...]:
-    """Classes on sys.meta_path that can be imported, 'module:class': so packages are installed in the editable way."""
-    found: list[object] = [*sys.meta_path]
-    names = [f"{each.__module__}:{each.__qualname__}" for each in found if isinstance(each, type)]
-    return tuple(
-        name
-        for name in names
-        if not name.startswith(("_frozen_importlib", "importlib.", "__main__"))
-    )
+    """Returns classes on sys.meta_path that can be imported, as 'module:class'.
+
+    Packages that are installed in the editable way bring such finders.
+    """
+    entries: list[object] = [*sys.meta_path]
+    names = [f"{item.__module__}:{item.__qualname__}" for item in entries if isinstance(item, type)]
+    # Python's own are there in each worker, and no worker can import those of `__main__`.
+    own = ("_frozen_importlib", "importlib.", "__main__")
+    return tuple(name for name in names if not name.startswith(own))
 
 
 def add_finders(names: Iterable[str]) -> None:
-    """Have these finders as well. One that cannot be imported is left out: its modules are then not found."""
+    """Add these finders to sys.meta_path. One that cannot be imported is left out."""
     known = set(finders())
     for name in names:
         module, _, qualname = name.partition(":")
@@ -94,37 +104,39 @@ def add_finders(names: Iterable[str]) -> None:
 
 
 def set_path(path: Sequence[str], places: Mapping[str, Place]) -> None:
-    """Have this sys.path, and these modules at these places; forget loaded modules that then come from elsewhere."""
+    """Have this sys.path and these places; forget loaded modules that then come from elsewhere."""
     sys.path[:] = path
     importlib.invalidate_caches()
     if places:
         sys.meta_path.insert(0, _PlaceFinder(places))
+
     hidden = set(_names_in(_of_user(path)))
     for name in (hidden | places.keys()) & sys.modules.keys():
         if name.partition(".")[0] in _KEPT:
             continue
         place = _place(sys.modules[name])
         file = None if place is None else place[0]
-        if file != (places[name][0] if name in places else _searched(name)):
+        wanted = places[name][0] if name in places else _searched(name)
+        if file != wanted:
             forget(name)
 
 
 def put_first(made: MadeModules) -> None:
-    """Have modules made in memory imported from what travelled, as they hide others of their names in the client."""
+    """Import modules made in memory before others of their names, which they hide in the client."""
     sys.meta_path.insert(0, made)
     for name in made.names:
         forget(name)
 
 
 def forget(name: str) -> None:
-    """Take a module and those within it out of sys.modules; whoever imported them keeps them."""
+    """Take a module and those within it out of sys.modules; its importers keep them."""
     for loaded in list(sys.modules):
         if loaded == name or loaded.startswith(f"{name}."):
             del sys.modules[loaded]
 
 
 def _searched(name: str) -> str | None:
-    """The file that a search along the path would give, '' for a package without one; None for no file at all."""
+    """Returns the file that a search along sys.path gives; '' for a package without one; None."""
     parent = name.rpartition(".")[0]
     path = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
     if name in sys.builtin_module_names or FrozenImporter.find_spec(name) is not None:
@@ -139,7 +151,7 @@ def _searched(name: str) -> str | None:
 
 
 def _place(module: ModuleType | None) -> Place | None:
-    """Where a module was imported from; None for what is built in, or was made in memory."""
+    """Returns the place that a module came from; None if it is built in or was made in memory."""
     place = place_of(getattr(module, "__spec__", None))
     if place is None or not place[0]:
         return place
@@ -148,7 +160,7 @@ def _place(module: ModuleType | None) -> Place | None:
 
 
 def _absolute(path: str) -> str:
-    """The absolute path; as it is when it is relative to a current folder that was removed."""
+    """Returns the absolute path, or the path itself when the current folder was removed."""
     try:
         return os.path.abspath(path)
     except OSError:
@@ -156,7 +168,7 @@ def _absolute(path: str) -> str:
 
 
 def _names_in(entries: Iterable[str]) -> Iterable[str]:
-    """Names of what could be imported from these entries of a path, and some that could not."""
+    """Returns names of modules in these entries of a path, and of other files there."""
     for entry in entries:
         if os.path.isfile(entry):
             yield from (info.name for info in pkgutil.iter_modules([entry]))
@@ -170,23 +182,26 @@ def _of_user(path: Iterable[str]) -> list[str]:
 
 
 class _PlaceFinder(MetaPathFinder):
-    """Finds modules at the places where the client has them."""
+    """Finds modules at the places that they have in the client."""
 
     def __init__(self, places: Mapping[str, Place]) -> None:
         self._places = places
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
     ) -> ModuleSpec | None:
         """See importlib.abc.MetaPathFinder."""
         if fullname not in self._places:
             return None
         file, folders = self._places[fullname]
-        inside = None if folders is None else list(folders)
+        submodules = None if folders is None else list(folders)
         if file:
             return importlib.util.spec_from_file_location(
-                fullname, file, submodule_search_locations=inside
+                fullname, file, submodule_search_locations=submodules
             )
         spec = ModuleSpec(fullname, None, is_package=True)
-        spec.submodule_search_locations = inside
+        spec.submodule_search_locations = submodules
         return spec

@@ -1,7 +1,11 @@
-"""Tells when a module is imported for the first time: from then on it is there, and so is what its code changed.
+"""Notices when a module is imported for the first time, while its code runs.
 
-A finder in front of all others (see importlib.abc.MetaPathFinder) lets them find the module and puts a loader around
-theirs, which gives the module its own loader back before the module's code runs, as importlib.util.LazyLoader does.
+A finder in front of all others (see importlib.abc.MetaPathFinder) has them find the module, and
+puts a loader of its own around theirs. That gives the module its own loader back before the
+module's code runs, as importlib.util.LazyLoader does.
+
+    import x -> ImportWatch.find_spec -> finders behind it -> spec, its loader wrapped
+             -> _Loader.exec_module -> around: own loader's exec_module
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Any
 
 
 class ImportWatch(importlib.abc.MetaPathFinder):
-    """Watches the imports that its own thread begins; what a module itself imports belongs to its import."""
+    """Watches imports that its own thread begins; those within an import belong to that."""
 
     def __init__(self, around: Callable[[], AbstractContextManager[None]]) -> None:
         """around: entered while the code of a module runs."""
@@ -27,26 +31,29 @@ class ImportWatch(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """See MetaPathFinder.find_spec."""
-        if self._is_within or threading.get_ident() != self._thread:
+        if self._is_elsewhere():
             return None
-        spec = self._found(fullname, path, target)
+        spec = self._find(fullname, path, target)
         if spec is not None and hasattr(spec.loader, "exec_module"):
             spec.loader = _Loader(spec, self._run)
         return spec
 
-    def _found(self, *asked: Any) -> ModuleSpec | None:
+    def _is_elsewhere(self) -> bool:
+        return self._is_within or threading.get_ident() != self._thread
+
+    def _find(self, *arguments: Any) -> ModuleSpec | None:
+        # A copy: a finder may change the list.
         for finder in tuple(sys.meta_path):
             find = getattr(finder, "find_spec", None)
             if finder is not self and find is not None:
-                spec: ModuleSpec | None = find(*asked)
+                spec: ModuleSpec | None = find(*arguments)
                 if spec is not None:
                     return spec
         return None
 
     def _run(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-        if (
-            self._is_within or threading.get_ident() != self._thread
-        ):  # asked for a spec, and imported it later
+        # The user's code may have asked for a spec here, and load it in another import or thread.
+        if self._is_elsewhere():
             execute(module)
             return
         self._is_within = True
@@ -58,7 +65,7 @@ class ImportWatch(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.abc.Loader):
-    """The loader of one module until that is imported; whoever asks it for more asks the module's own."""
+    """The loader of one module until its code runs. Its other attributes are those of `_own`."""
 
     def __init__(
         self, spec: ModuleSpec, run: Callable[[Callable[[ModuleType], None], ModuleType], None]
@@ -73,6 +80,7 @@ class _Loader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         """See Loader.exec_module."""
         assert self._own is not None
+        # Before the code runs: it may ask for its own loader, as importlib.resources does.
         self._spec.loader = module.__loader__ = self._own
         self._run(self._own.exec_module, module)
 

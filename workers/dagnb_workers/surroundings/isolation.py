@@ -1,6 +1,14 @@
-"""Puts back what a task changed of its process, so that it is not met by the next task of the same worker.
+"""Puts back what a task changed of its process, so that the next task does not see it.
 
-What importing a module changed stays, as the module does: the next task that imports it runs none of its code.
+The process has `aspects`: what a task can change and Python can put back. After each task
+
+    restore    those that are put back in any case, because a look costs as much, or shows nothing
+    look       at all others, and compare with what was seen before the first task
+    restore    those that look different
+
+Changes made by the import of a module stay, as the module does: the next task that imports it runs
+none of its code, and would miss what that has set up. `imports.py` says when such code runs; what
+it changed is merged into what is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +24,7 @@ from dagnb_workers.surroundings.imports import ImportWatch
 T = TypeVar("T")
 
 _UNKNOWN = object()
-"""equal to nothing: a look will show a change"""
+"""equal to nothing: the next look shows a change"""
 
 
 class Isolation:
@@ -47,38 +55,45 @@ class Isolation:
     def _begin(self) -> None:
         if self._watches_imports:
             sys.meta_path.insert(0, ImportWatch(self._importing))
-        self._kept = {
-            aspect.name: aspect.keep()
-            for aspect in (*self._unseen, *(one for one, _ in self._aspects))
-        }
-        self._undo = [(aspect.restore, self._kept[aspect.name]) for aspect in self._unseen]
+        aspects = [*self._unseen, *(aspect for aspect, _ in self._aspects)]
+        self._kept = {aspect.name: aspect.keep() for aspect in aspects}
+        self._prepare_undo()
         self._seen = [look() for look in self._looks]
 
+    def _prepare_undo(self) -> None:
+        self._undo = [(aspect.restore, self._kept[aspect.name]) for aspect in self._unseen]
+
     def _restore(self, now: list[Any]) -> None:
-        for (aspect, _), found, seen in zip(self._aspects, now, self._seen, strict=True):
-            if found != seen:
+        for (aspect, _), state, seen in zip(self._aspects, now, self._seen, strict=True):
+            if state != seen:
                 aspect.restore(self._kept[aspect.name])
+                # What is there now may be other objects, such as streams that were opened anew.
                 self._kept[aspect.name] = aspect.keep()
+        # All looks anew: putting one aspect back may change another, as TZ does the time zone.
         self._seen = [look() for look in self._looks]
 
     @contextmanager
     def _importing(self) -> Iterator[None]:
-        """Keep what an import changes, and only that: the task may have changed something before."""
+        """Keep what an import changes, and only that: the task may have changed more before."""
         begin = [look() for look in self._looks]
-        before = {
-            aspect.name: self._kept[aspect.name] if found == seen else aspect.keep()
-            for (aspect, _), found, seen in zip(self._aspects, begin, self._seen, strict=True)
-        }
-        before |= {aspect.name: aspect.keep() for aspect in self._unseen}
+        before: dict[str, Any] = {}
+        for (aspect, _), state, seen in zip(self._aspects, begin, self._seen, strict=True):
+            before[aspect.name] = self._kept[aspect.name] if state == seen else aspect.keep()
+        for aspect in self._unseen:
+            before[aspect.name] = aspect.keep()
+
         yield
+
         for aspect in self._unseen:
             if (after := aspect.keep()) != before[aspect.name]:
                 self._kept[aspect.name] = after
-        self._undo = [(aspect.restore, self._kept[aspect.name]) for aspect in self._unseen]
-        for at, ((aspect, look), found) in enumerate(zip(self._aspects, begin, strict=True)):
-            if look() == found:
+        self._prepare_undo()
+        for position, (aspect, look) in enumerate(self._aspects):
+            if look() == begin[position]:
                 continue
             self._kept[aspect.name] = aspect.merge(
                 self._kept[aspect.name], before[aspect.name], aspect.keep()
             )
-            self._seen[at] = look() if found == self._seen[at] else _UNKNOWN
+            # Where the task had changed the aspect as well, it must be put back after the task.
+            is_clean = begin[position] == self._seen[position]
+            self._seen[position] = look() if is_clean else _UNKNOWN

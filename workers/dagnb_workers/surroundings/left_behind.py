@@ -1,7 +1,8 @@
 """Threads and processes that tasks left behind.
 
-Threads are told in the output of their task, and silent from then on, so that no other task's output has theirs.
-Processes end with the worker, those last that remove shared memory which nobody else removed.
+Threads are named in the output of their task and silent from then on, so that they never print into
+the output of another task. Processes end with the worker; the last of them to end are those that
+remove shared memory and semaphores which other processes left.
 """
 
 from __future__ import annotations
@@ -25,40 +26,46 @@ LOOK_S = 0.005
 """Seconds between two looks whether they are there."""
 
 GRACE_S = 0.2
-"""Seconds that threads may take to end before they are told: those of a pool that nobody holds end by themselves."""
+"""Seconds that threads may take to end before they count as left behind.
+
+Those of a pool to which no reference is left end by themselves.
+"""
 
 
 def around(task: Callable[[], T], name: str) -> T:
-    """Call the task, which must not raise, and tell of threads that it leaves. Gives its value."""
+    """Call the task, which must not raise, and report threads that it leaves. Gives its value."""
     before = threading.enumerate()
     value = task()
     now = threading.enumerate()
     if now != before:
-        left = _still_there([thread for thread in now if thread not in before])
+        left = _still_alive([thread for thread in now if thread not in before])
         if left:
             silence(left)
-            sys.stderr.write(_told(left, name))
+            sys.stderr.write(_warning(left, name))
     return value
 
 
 def end_processes() -> None:
     """End the processes of this process's group, as it is about to end itself.
 
-    They are asked first. Those that watch over shared memory and semaphores (the resource trackers of multiprocessing
-    and loky) do not listen; they clean up and end once all others have let go of them.
+    SIGTERM asks them first. The resource trackers of multiprocessing and loky, which remove shared
+    memory and semaphores, ignore it: they clean up and end when all others have let go of them.
     """
     if not reap_child():
         return
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the group includes this process
     os.killpg(0, signal.SIGTERM)
+    # A tracker ends when no pipe to it is open any more, and this process holds one.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-    until = time.monotonic() + LAST_S
-    while reap_child() and time.monotonic() < until:
+
+    deadline = time.monotonic() + LAST_S
+    while reap_child() and time.monotonic() < deadline:
         time.sleep(LOOK_S)
 
 
 def reap_child() -> bool:
-    """Let go of children that have ended. Returns whether others live."""
+    """Collect the exit codes of children that have ended. Returns whether others live."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
@@ -67,20 +74,20 @@ def reap_child() -> bool:
     return True
 
 
-def _still_there(threads: list[threading.Thread]) -> list[threading.Thread]:
-    until = time.monotonic() + GRACE_S
+def _still_alive(threads: list[threading.Thread]) -> list[threading.Thread]:
+    deadline = time.monotonic() + GRACE_S
     for thread in threads:
-        thread.join(max(0.0, until - time.monotonic()))
+        thread.join(max(0.0, deadline - time.monotonic()))
     return [thread for thread in threads if thread.is_alive()]
 
 
-def _told(threads: list[threading.Thread], name: str) -> str:
+def _warning(threads: list[threading.Thread], name: str) -> str:
     names = ", ".join(f"'{thread.name}'" for thread in threads)
-    what, they = (
-        ("a thread", "It goes") if len(threads) == 1 else (f"{len(threads)} threads", "They go")
-    )
+    subject, they = "a thread", "It goes"
+    if len(threads) > 1:
+        subject, they = f"{len(threads)} threads", "They go"
     return (
-        f"dagnb: task '{name}' left {what} running: {names}. {they} on until this worker ends with the run, and "
-        "what is printed there from now on is not shown. Join threads, or shut their pool down, before the task "
-        "returns.\n"
+        f"dagnb: task '{name}' left {subject} running: {names}. {they} on until this worker ends "
+        "with the run, and what is printed there from now on is not shown. Join threads, or shut "
+        "their pool down, before the task returns.\n"
     )

@@ -1,8 +1,12 @@
-"""What a worker prints, caught at the level of file descriptors: prints, C code and child processes alike.
+"""Capture of what a worker prints, by file descriptors: Python, C code and child processes alike.
 
-Two files without a name are shared with the supervisor, which reads the last words after a death and gives back the
-memory of what nobody will read: a hole is punched before the tail, so a gigabyte of stderr takes no more room than its
-end, and nothing is ever moved under the hands of the writer. A pipe would stall the task whenever its reader is late.
+    worker                                       supervisor
+    descriptors 1 and 2 --append--> two files <--read-- tails, after a death
+                                    without a name <--punch holes-- trim
+
+The supervisor gives back the memory of all but the tail by punching a hole before it: a gigabyte of
+stderr takes no more room than its end, and no byte moves while a process writes. A pipe would stall
+the task whenever its reader is late.
 """
 
 from __future__ import annotations
@@ -24,14 +28,14 @@ TAIL_BYTES = 64 * 1024
 TRIM_BYTES = 8 * 1024 * 1024
 _BLOCK = 4096
 _PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
-_F_PUNCHHOLE = 99
+_F_PUNCHHOLE = 99  # of macOS; the module fcntl does not name it
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(slots=True)
 class Capture:
-    """The two files by their descriptors. trimmed: up to where each has been given back (supervisor's side)."""
+    """The two files by their descriptors. trimmed: bytes at the front of each, given back."""
 
     stdout: int
     stderr: int
@@ -39,12 +43,12 @@ class Capture:
 
     @classmethod
     def create(cls) -> Capture:
-        """Two empty files, without a path, that append whoever writes."""
+        """Make two empty files, without a path, to which every process appends."""
         return cls.of(_appending_file(), _appending_file())
 
     @classmethod
     def of(cls, stdout: int, stderr: int) -> Capture:
-        """The files that another process made."""
+        """Take the files that another process made."""
         return cls(stdout, stderr, [0, 0])
 
     def close(self) -> None:
@@ -53,37 +57,38 @@ class Capture:
         os.close(self.stderr)
 
     def start(self) -> None:
-        """Worker: from now on whatever this process and its children print goes there."""
+        """Worker: send all that this process and its children print to the files from now on."""
         os.dup2(self.stdout, 1)
         os.dup2(self.stderr, 2)
         for name in ("stdout", "stderr"):
-            setattr(sys, name, opened(name))
-            setattr(sys, f"__{name}__", getattr(sys, name))
+            stream = opened(name)
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
         _started.append(self)
 
     def take(self) -> tuple[str, str]:
-        """Worker: the tails of stdout and stderr since the last call; they are gone then. Cheap when empty."""
+        """Worker: empty the files. Returns the tails of stdout and stderr since the last call."""
         _flush()
         return self._take(self.stdout), self._take(self.stderr)
 
     def tails(self, n_bytes: int = TAIL_BYTES) -> tuple[str, str]:
-        """Supervisor: the last words on stdout and stderr, so many bytes of each at most."""
+        """Supervisor: returns the ends of stdout and stderr. n_bytes: at most of each."""
         return _tail(self.stdout, n_bytes), _tail(self.stderr, n_bytes)
 
     def trim(self) -> None:
-        """Supervisor: give back the memory of all but the tails."""
+        """Supervisor: give back the memory of all but the tails of files that have grown large."""
         for which, fd in enumerate((self.stdout, self.stderr)):
             n_bytes = os.fstat(fd).st_size
-            if n_bytes < self.trimmed[which]:
+            if n_bytes < self.trimmed[which]:  # the worker has emptied it since
                 self.trimmed[which] = 0
             if n_bytes - self.trimmed[which] > TRIM_BYTES:
-                until = (n_bytes - TAIL_BYTES) // _BLOCK * _BLOCK
+                until = (n_bytes - TAIL_BYTES) // _BLOCK * _BLOCK  # holes consist of whole blocks
                 _give_back(fd, until)
                 self.trimmed[which] = until
 
     @staticmethod
     def _take(fd: int) -> str:
-        if os.fstat(fd).st_size == 0:
+        if os.fstat(fd).st_size == 0:  # as after most tasks
             return ""
         text = _tail(fd)
         os.ftruncate(fd, 0)
@@ -91,17 +96,20 @@ class Capture:
 
 
 class Printed(io.TextIOWrapper):
-    """sys.stdout or sys.stderr of a worker: a class of our own, so that threads can be silenced. See silence."""
+    """sys.stdout or sys.stderr of a worker: a class of its own, which `silence` can change."""
 
 
 def opened(name: str) -> Any:
-    """A new stream for sys.stdin, sys.stdout or sys.stderr, by its name; closing it leaves the descriptor open."""
+    """Open a new stream for sys.stdin, sys.stdout or sys.stderr, by its name.
+
+    Closing it leaves the descriptor open: the next file that a task opens would get its number, and
+    be its standard input or output.
+    """
     number = ("stdin", "stdout", "stderr").index(name)
     if number == 0:
-        # closing it must not free descriptor 0: the next file a task opens would be its standard input
         return open(0, closefd=False)
-    file = open(number, "wb", closefd=False)  # noqa: SIM115  # as above
-    # By lines: the last words of a killed process must not stay in a buffer.
+    file = open(number, "wb", closefd=False)  # noqa: SIM115  # it stays open
+    # Flushed at each line: what a killed process printed last must not stay in a buffer.
     return Printed(file, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
@@ -109,26 +117,31 @@ _silent: set[threading.Thread] = set()
 
 
 def silence(threads: Iterable[threading.Thread]) -> None:
-    """From now on nothing is shown of what these threads print by sys.stdout and sys.stderr.
+    """Show nothing more of what these threads print by sys.stdout and sys.stderr.
 
-    As long as there is no such thread, `write` is that of TextIOWrapper, so printing costs what it costs everywhere.
+    Before the first call, `write` is that of TextIOWrapper, so printing is as quick as anywhere.
     """
     _silent.update(threads)
     Printed.write = _write_unless_silent  # type: ignore[method-assign,assignment]
 
 
 def _write_unless_silent(self: Printed, text: str) -> int:
-    return (
-        len(text) if threading.current_thread() in _silent else io.TextIOWrapper.write(self, text)
-    )
+    if threading.current_thread() in _silent:
+        return len(text)
+    return io.TextIOWrapper.write(self, text)
 
 
 _started: list[Capture] = []
 
 
 def take_printed() -> tuple[str, str]:
-    """What this process printed since the last call: see Capture.take; two empty strings where nothing is caught."""
-    return _started[-1].take() if _started else ("", "")
+    """Returns what this process printed since the last call, see Capture.take.
+
+    Two empty strings where no capture was started.
+    """
+    if not _started:
+        return "", ""
+    return _started[-1].take()
 
 
 def _tail(fd: int, most: int = TAIL_BYTES) -> str:
@@ -140,25 +153,32 @@ def _tail(fd: int, most: int = TAIL_BYTES) -> str:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(
-            OSError, ValueError, AttributeError
-        ):  # user code may have closed or replaced it
+        # The user's code may have closed or replaced the stream.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    _libc.fflush(None)  # what C code printed is in a buffer of its own
+    _libc.fflush(None)  # C code has a buffer of its own
+
+
+def unnamed_file(name: str) -> int:
+    """Returns the descriptor of a new file without a path, in memory where the system can do that.
+
+    name: shown by tools that list open files.
+    """
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _appending_file() -> int:
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("dagnb-output")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
+    fd = unnamed_file("dagnb-output")
+    # Worker and child processes have offsets of their own: without O_APPEND they would overwrite.
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
     return fd
 
 
 def _give_back(fd: int, until: int) -> None:
-    """Punch a hole; a file system that cannot keeps the bytes until the task ends."""
+    """Punch a hole. Where the file system cannot, the bytes stay until the task ends."""
     if sys.platform == "darwin":
         with contextlib.suppress(OSError):
             fcntl.fcntl(fd, _F_PUNCHHOLE, struct.pack("IIqq", 0, 0, 0, until))

@@ -1,4 +1,4 @@
-"""The client's settings of messages: levels and handlers of its loggers, filters of its warnings."""
+"""The client's settings of messages: levels and handlers of loggers, filters of warnings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dagnb.graph.context import is_inside
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Printing:
-    """A handler that prints: where to, from which level on, and in which form."""
+    """A handler that prints to stdout or stderr: its level, format, format of dates, style."""
 
     is_stdout: bool
     level: int
@@ -35,32 +35,41 @@ class LoggerSettings:
     printing: tuple[Printing, ...] = ()
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> LoggerSettings:
-        """What dataclasses.asdict gave, read from JSON."""
-        return cls(**{**told, "printing": tuple(Printing(**each) for each in told["printing"])})
+    def of(cls, data: Mapping[str, Any]) -> LoggerSettings:
+        """Make it of what dataclasses.asdict gave, read from JSON."""
+        return cls(**{**data, "printing": tuple(Printing(**each) for each in data["printing"])})
+
+
+FilterLine = tuple[str, str, str, str, str, int]
+"""action, message, module and name of the category, module, line"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Warning filters, the first one first: (action, message, module and name of the category, module, line)."""
+    """Warning filters, the first one first."""
 
-    lines: tuple[tuple[str, str, str, str, str, int], ...]
+    lines: tuple[FilterLine, ...]
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Filters:
-        """What dataclasses.asdict gave, read from JSON."""
-        return cls(lines=tuple(tuple(line) for line in told["lines"]))
+    def of(cls, data: Mapping[str, Any]) -> Filters:
+        """Make it of what dataclasses.asdict gave, read from JSON."""
+        return cls(lines=tuple(tuple(line) for line in data["lines"]))
+
+
+# ---- loggers ----
 
 
 def of_loggers() -> tuple[LoggerSettings, ...]:
-    """The loggers of this process of which anything was set."""
-    known = dict(logging.root.manager.loggerDict)
-    found = [_settings("")]
-    for name in sorted(name for name, kept in known.items() if isinstance(kept, logging.Logger)):
+    """Returns the loggers of this process of which anything was set."""
+    loggers = [_settings("")]
+    # The dictionary also holds placeholders, of names that only have loggers below them.
+    for name, logger in sorted(dict(logging.root.manager.loggerDict).items()):
+        if not isinstance(logger, logging.Logger):
+            continue
         settings = _settings(name)
         if settings != LoggerSettings(name=name, level=logging.NOTSET):
-            found.append(settings)
-    return tuple(found)
+            loggers.append(settings)
+    return tuple(loggers)
 
 
 def _settings(name: str) -> LoggerSettings:
@@ -75,7 +84,7 @@ def _settings(name: str) -> LoggerSettings:
 
 
 def _is_printing(handler: logging.Handler) -> TypeGuard[logging.StreamHandler[Any]]:
-    """Returns whether it writes to a terminal or a notebook, rather than to a file of its own, or into memory."""
+    """Returns whether it writes to a terminal or a notebook, not to a file or into memory."""
     if not isinstance(handler, logging.StreamHandler) or isinstance(handler, logging.FileHandler):
         return False
     return not isinstance(handler.stream, io.StringIO)
@@ -96,13 +105,16 @@ def _printing(handler: logging.StreamHandler[Any]) -> Printing:
     )
 
 
-def set_loggers(settings: Sequence[LoggerSettings]) -> None:
-    """Set them here as they were set there. Their handlers print to the streams of this process, for tasks only."""
-    for told in settings:
-        logger = logging.getLogger(told.name or None)
-        logger.setLevel(told.level)
-        logger.propagate, logger.disabled = told.propagate, told.disabled
-        for printing in told.printing:
+def set_loggers(loggers: Sequence[LoggerSettings]) -> None:
+    """Set the loggers of this process like the client's.
+
+    Their handlers print to the streams of this process, and only what tasks log.
+    """
+    for settings in loggers:
+        logger = logging.getLogger(settings.name or None)
+        logger.setLevel(settings.level)
+        logger.propagate, logger.disabled = settings.propagate, settings.disabled
+        for printing in settings.printing:
             logger.addHandler(_handler(printing))
 
 
@@ -110,7 +122,10 @@ def _handler(printing: Printing) -> logging.Handler:
     handler = logging.StreamHandler(sys.stdout if printing.is_stdout else sys.stderr)
     handler.setLevel(printing.level)
     if printing.form is not None or printing.date_form is not None:
-        handler.setFormatter(logging.Formatter(printing.form, printing.date_form, printing.style))  # type: ignore[arg-type]  # one of three
+        # The style is one of three, as it was one there.
+        handler.setFormatter(
+            logging.Formatter(printing.form, printing.date_form, printing.style)  # type: ignore[arg-type]
+        )
     handler.addFilter(_is_of_a_task)
     return handler
 
@@ -118,29 +133,45 @@ def _handler(printing: Printing) -> logging.Handler:
 def _is_of_a_task(record: logging.LogRecord) -> bool:
     """Returns whether a task runs, or it is a warning.
 
-    What a worker's own machinery says else is none of the user's output.
+    The rest is said by the worker's own machinery, which does not belong to the user's output.
     """
     return is_inside() or record.levelno >= logging.WARNING
 
 
+# ---- warnings ----
+
+
 def of_warnings() -> Filters:
-    """The filters of this process."""
-    lines: list[tuple[str, str, str, str, str, int]] = []
+    """Returns the filters of this process."""
+    lines: list[FilterLine] = []
     for action, message, category, module, line in warnings.filters:
         if isinstance(category, type):
-            texts = [
-                str(getattr(pattern, "pattern", pattern) or "") for pattern in (message, module)
-            ]
             lines.append(
-                (action, texts[0], category.__module__, category.__qualname__, texts[1], line)
+                (
+                    action,
+                    _pattern(message),
+                    category.__module__,
+                    category.__qualname__,
+                    _pattern(module),
+                    line,
+                )
             )
     return Filters(lines=tuple(lines))
 
 
+def _pattern(pattern: object) -> str:
+    """Returns the text of a compiled pattern, of a text, or '' of None."""
+    return str(getattr(pattern, "pattern", pattern) or "")
+
+
 def set_warnings(filters: Filters) -> None:
-    """Have these filters only, but for those whose category is of a module that is not loaded: loading may be slow."""
+    """Have these filters only, except those whose category is of a module that is not loaded.
+
+    Loading it for that could be slow.
+    """
     warnings.resetwarnings()
-    for action, message, place, name, module, line in filters.lines:
-        category = getattr(sys.modules.get(place), name, None)
+    for action, message, category_module, name, module, line in filters.lines:
+        category = getattr(sys.modules.get(category_module), name, None)
         if isinstance(category, type) and issubclass(category, Warning):
-            warnings.filterwarnings(action, message, category, module, line, append=True)  # type: ignore[arg-type]  # an action that was one there
+            # The action is one of those that exist, as it was one in the client.
+            warnings.filterwarnings(action, message, category, module, line, append=True)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""The shell of a task, in the place of IPython's: `!command`, `display` and a few magics, without IPython.
+"""The shell of a task in the place of IPython's: `!command`, `display` and a few magics.
 
-A task runs as a script does, so whoever asks whether there is a notebook is told that there is none: `get_ipython` is
-undefined. Only the code that IPython makes of `!command` and `%magic` gets a shell, this one.
+A task runs as a script does: `get_ipython` is undefined, by which libraries notice that there is no
+notebook. Only the code that IPython makes of `!command` and `%magic` gets a shell, this one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import string
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import CodeType, FrameType
 from typing import Any, NoReturn
 
@@ -21,10 +21,13 @@ from dagnb.errors import GraphError
 from dagnb.graph.pickling.stand_in import SHELL_CALLS
 
 _SET_UP = frozenset({"autoreload", "config", "load_ext", "matplotlib", "reload_ext"})
-"""magics that prepare a notebook: a task has nothing to prepare"""
+"""magics that prepare a notebook: they do nothing in a task"""
 
 _DOLLAR = re.compile(r"(.*?)\$(\$?[\w.]+)(?=(?:[^']*'[^']*')*[^']*$)", re.DOTALL)
-"""the other one finds at least the names that this one replaces, see `_DOLLAR` of dagnb.graph.pickling.stand_in"""
+"""A name after a dollar sign outside single quotes, as IPython replaces it.
+
+`_DOLLAR` of dagnb.graph.pickling.stand_in must find at least these: they travel with the function.
+"""
 
 
 class Lines(list[str]):
@@ -47,16 +50,16 @@ class Lines(list[str]):
 
 
 class TaskShell:
-    """Runs what IPython made of `!command` and `%magic`; anything else it is asked for is an error with the cure."""
+    """Runs the code that IPython made of `!command` and `%magic`; refuses all else with a cure."""
 
     config: Mapping[str, Any] = {}
 
     def system(self, command: str) -> None:
-        """Run a command; what it prints is the task's output. Its exit code becomes the global `_exit_code`."""
+        """Run a command; it prints into the task's output. Sets the global `_exit_code`."""
         self._system(command, sys._getframe(1))
 
     def getoutput(self, command: str, split: bool = True, depth: int = 0) -> Lines | str:
-        """Run a command and give what it prints, stderr included; split: as lines."""
+        """Run a command. Returns what it prints, stderr included. split: as lines."""
         caller = sys._getframe(depth + 1)
         printed: list[str] = []
         caller.f_globals["_exit_code"] = _run(_expanded(command, caller), printed.append)
@@ -64,7 +67,7 @@ class TaskShell:
         return Lines(text.splitlines()) if split else text
 
     def run_line_magic(self, name: str, line: str, _stack_depth: int = 1) -> object:
-        """Run a magic that has a meaning in a task. Raises GraphError naming one that has not."""
+        """Run a magic that has a meaning in a task. Raises GraphError for one that has none."""
         caller = sys._getframe(_stack_depth)
         if name in _SET_UP:
             return None
@@ -75,7 +78,7 @@ class TaskShell:
         return _MAGICS[name](_expanded(line, caller).strip(), caller)
 
     def run_cell_magic(self, name: str, line: str, cell: str) -> object:
-        """Run the text of a `%%bash` or `%%sh`. Raises GraphError naming any other."""
+        """Run the text of a `%%bash` or `%%sh` cell. Raises GraphError for any other."""
         if name in {"bash", "sh"} and not line.strip():
             self._system(f"{name} -c {_quoted(cell)}", None)
             return None
@@ -90,34 +93,35 @@ class TaskShell:
         )
 
     def __reduce__(self) -> str:
-        """Be the one of whichever process it is read in."""
+        """Unpickle as the shell of the process that reads it."""
         return "shell"
 
     def _system(self, command: str, caller: FrameType | None) -> None:
         if command.rstrip().endswith("&"):
-            raise OSError(  # as IPython says it, and the cure
-                "Background processes not supported. Start it with subprocess.Popen(...) in the task; it is ended with "
-                "the run."
+            # IPython's own words, and the cure.
+            raise OSError(
+                "Background processes not supported. Start it with subprocess.Popen(...) in the "
+                "task; it is ended with the run."
             )
-        text = command if caller is None else _expanded(command, caller)
-        code = _run(text, _print)
-        if caller is not None:
-            caller.f_globals["_exit_code"] = code
+        if caller is None:
+            _run(command, _print)
+            return
+        caller.f_globals["_exit_code"] = _run(_expanded(command, caller), _print)
 
 
 shell = TaskShell()
-"""the one of this process"""
+"""the shell of this process"""
 
 
 def get_ipython() -> TaskShell:
-    """The shell, for the code of `!command` and `%magic`. Raises NameError for all other, as in a script."""
+    """Returns the shell to the code of `!command` and `%magic`. Raises NameError to other code."""
     if _calls_shell(sys._getframe(1).f_code):
         return shell
     raise NameError("name 'get_ipython' is not defined", name="get_ipython")
 
 
 def imported_get_ipython() -> TaskShell | None:
-    """Returns the shell as get_ipython does, None where there is no shell, as IPython's own function does."""
+    """Returns the shell as get_ipython does, but None to other code, as IPython's function does."""
     return shell if _calls_shell(sys._getframe(1).f_code) else None
 
 
@@ -126,7 +130,7 @@ def _calls_shell(code: CodeType) -> bool:
 
 
 class Display:
-    """The answer of display to whoever asks for an id; an update is printed below."""
+    """The handle that display gives with an id; an update is printed below what was shown."""
 
     def __init__(self, display_id: str) -> None:
         self.display_id = display_id
@@ -139,16 +143,22 @@ class Display:
 
 
 def display(
-    *things: object, raw: bool = False, display_id: str | bool | None = None, **_options: Any
+    *things: object,
+    raw: bool = False,
+    display_id: str | bool | None = None,
+    **_options: Any,
 ) -> Display | None:
-    """Print what IPython would show as text: it is the task's output. raw: the things are texts by type."""
+    """Print what IPython would show as text. raw: the things are texts by MIME type."""
     for thing in things:
-        _print(
-            f"{thing.get('text/plain', thing) if raw and isinstance(thing, Mapping) else repr(thing)}\n"
-        )
+        if raw and isinstance(thing, Mapping):
+            _print(f"{thing.get('text/plain', thing)}\n")
+        else:
+            _print(f"{thing!r}\n")
     if not display_id:
         return None
-    return Display(display_id if isinstance(display_id, str) else os.urandom(16).hex())
+    if not isinstance(display_id, str):
+        display_id = os.urandom(16).hex()
+    return Display(display_id)
 
 
 def _print(text: str) -> None:
@@ -156,9 +166,13 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
-def _run(command: str, tell: Any) -> int:
-    """Run it with the user's shell. tell: is given what it prints. Returns the exit code, negative for a signal."""
+def _run(command: str, tell: Callable[[str], object]) -> int:
+    """Run the command with the user's shell. Returns the exit code, negative for a signal.
+
+    tell: gets each line that it prints.
+    """
     program = os.environ.get("SHELL")
+
     process = subprocess.Popen(  # noqa: S602  # a shell is what `!` is for
         command,
         shell=True,
@@ -169,12 +183,15 @@ def _run(command: str, tell: Any) -> int:
         text=True,
         errors="replace",
     )
+
     assert process.stdout is not None
     with process:
         try:
             for line in process.stdout:
                 tell(line)
-        except BaseException:  # a time limit interrupts the task here
+        except (
+            BaseException
+        ):  # a time limit interrupts the task here, and must not leave the command
             process.kill()
             raise
     return process.returncode
@@ -185,7 +202,7 @@ def _quoted(text: str) -> str:
 
 
 def _timed(statement: str, caller: FrameType) -> object:
-    """The value of an expression, after printing how long it took; a statement has none."""
+    """Run the statement and print the time it took. Returns the value of an expression."""
     names = {**caller.f_globals, **caller.f_locals}
     begin_s, begin_cpu_s = time.perf_counter(), time.process_time()
     try:
@@ -195,6 +212,7 @@ def _timed(statement: str, caller: FrameType) -> object:
         value = None
     else:
         value = eval(code, names)  # noqa: S307  # as above
+
     spent_s, cpu_s = time.perf_counter() - begin_s, time.process_time() - begin_cpu_s
     _print(f"CPU times: total: {cpu_s:.3g} s\nWall time: {spent_s:.3g} s\n")
     return value
@@ -205,7 +223,7 @@ def _cd(line: str, caller: FrameType) -> None:
 
 
 def _env(line: str, caller: FrameType) -> object:
-    """All variables, the value of one, or nothing after setting one: by `NAME=value` or `NAME value`."""
+    """Set a variable, by `NAME=value` or `NAME value`; else returns the value of one, or all."""
     if not line:
         return dict(os.environ)
     name, equals, value = line.partition("=") if "=" in line else line.partition(" ")
@@ -223,7 +241,7 @@ _MAGICS: dict[str, Callable[[str, FrameType], object]] = {
     "set_env": _env,
     "time": _timed,
 }
-"""those that have a plain meaning in a task"""
+"""magics that have a plain meaning in a task"""
 
 
 def _refused(magic: str) -> GraphError:
@@ -236,36 +254,41 @@ def _refused(magic: str) -> GraphError:
 
 
 def _expanded(command: str, caller: FrameType) -> str:
-    """The command with `{expression}` and `$name` replaced as IPython does it; as it is where one of them fails."""
+    """Returns the command with `{expression}` and `$name` replaced as IPython replaces them.
+
+    Where one of them fails, the command stays as it is, as with IPython: braces may be the
+    command's own.
+    """
     try:
         return _Expansion().vformat(command, (), {**caller.f_globals, **caller.f_locals})
-    except Exception:  # noqa: BLE001  # an expression is the user's; IPython lets such a command go as it is
+    except Exception:  # noqa: BLE001  # an expression is the user's code
         return command
 
 
 class _Expansion(string.Formatter):
-    """`{expression}` and `$name`; `$$` stands for `$`; nothing is expanded between single quotes."""
+    """Expands `{expression}` and `$name`; `$$` stands for `$`; not between single quotes."""
 
     def vformat(self, text: str, args: Any, names: Any) -> str:
-        """The text with all of them replaced."""
+        """Returns the text with all of them replaced."""
         parts = []
         for literal, field, rest, conversion in self.parse(text):
             parts.append(_with_dollars(literal, names))
             if field is not None:
-                value = eval(f"{field}:{rest}" if rest else field, dict(names))  # noqa: S307  # that is what `!` is for
+                code = f"{field}:{rest}" if rest else field  # a colon may be part of the expression
+                value = eval(code, dict(names))  # noqa: S307  # that is what `!` is for
                 parts.append(format(self.convert_field(value, conversion or None)))
         return "".join(parts)
 
 
 def _with_dollars(literal: str, names: Mapping[str, Any]) -> str:
-    return "".join(_dollar_parts(literal, names))
-
-
-def _dollar_parts(literal: str, names: Mapping[str, Any]) -> Iterator[str]:
-    at = 0
-    for found in _DOLLAR.finditer(literal):
-        before, name = found.group(1, 2)
-        yield before
-        yield name if name.startswith("$") else format(eval(name, dict(names)))  # noqa: S307  # as above
-        at = found.end()
-    yield literal[at:]
+    parts = []
+    end = 0
+    for match in _DOLLAR.finditer(literal):
+        before, name = match.group(1, 2)
+        parts.append(before)
+        if name.startswith("$"):
+            parts.append(name)
+        else:
+            parts.append(format(eval(name, dict(names))))  # noqa: S307  # that is what `!` is for
+        end = match.end()
+    return "".join([*parts, literal[end:]])

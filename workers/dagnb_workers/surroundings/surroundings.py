@@ -1,7 +1,10 @@
-"""The surroundings of tasks: the client's paths, folder, environment, time zone, limits, arguments, logging and so on.
+"""The surroundings of tasks: the client's path, folder, environment, limits, logging and so on.
 
-They are taken in the client when a run is launched, and entered in each worker before any code of the user is unpickled
-or imported. What an interpreter takes only at its start is `interpreter.Start`.
+    client   of_this_process, at the launch of a run -> to_dict -> JSON of the invocation
+    run      of -> enter_environment, once, in its supervisor, from which workers inherit it
+    worker   of -> enter, before any code of the user's is unpickled or imported
+
+An interpreter takes some settings only at its start: see `PythonStart` in hosting/interpreter.py.
 """
 
 from __future__ import annotations
@@ -34,11 +37,14 @@ _TIME_ZONE = "TZ"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """The surroundings of one client. None or empty: what the worker has stays.
+    """The surroundings of one client. A field that is None or empty leaves the worker's own.
 
-    path: sys.path; a relative entry keeps the place it had. places: file of each module that this path would not give
-    so, see `findable.places`. finders: see `findable.finders`. folder: the current one. environment: all variables, or
-    only some where `is_whole` is False. limits: soft limits of resources by name; None for no limit.
+    path: sys.path; a relative entry keeps the place it had.
+    places: file of each module that this path would not find so, see `findable.places`.
+    finders: see `findable.finders`.
+    folder: the current one.
+    environment: all variables, or only some where `is_whole` is False.
+    limits: soft limits of resources by name; None for no limit.
     """
 
     path: tuple[str, ...] | None = None
@@ -61,7 +67,7 @@ class Surroundings:
 
     @classmethod
     def of_this_process(cls) -> Surroundings:
-        """As this process has them now."""
+        """Take those of this process as they are now."""
         return cls(
             path=findable.path_of_this_process(),
             places=findable.places(),
@@ -80,7 +86,7 @@ class Surroundings:
         )
 
     def portable(self) -> Surroundings:
-        """Returns what means the same on another file system, under other limits."""
+        """Returns those that mean the same on another file system, under other limits."""
         zone = {name: value for name, value in self.environment.items() if name == _TIME_ZONE}
         return replace(
             self,
@@ -99,29 +105,36 @@ class Surroundings:
         return asdict(self)
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Surroundings:
-        """Makes it of what to_dict gave, read from JSON.
+    def of(cls, data: Mapping[str, Any]) -> Surroundings:
+        """Make it of what to_dict gave, read from JSON, which has lists for tuples.
 
-        What an older version did not tell, or a newer one invented, is left out.
+        Fields that only an older or a newer version knows are left out.
         """
         known = {item.name for item in fields(cls)}
-        found = {name: value for name, value in told.items() if name in known}
+        values = {name: value for name, value in data.items() if name in known}
         for name in ("path", "finders", "argv", "warn_options"):
-            if found.get(name) is not None:
-                found[name] = tuple(found[name])
-        found["places"] = {
-            name: (file, None if folders is None else tuple(folders))
-            for name, (file, folders) in told.get("places", {}).items()
-        }
-        found["loggers"] = tuple(LoggerSettings.of(each) for each in told.get("loggers", ()))
-        if told.get("warnings") is not None:
-            found["warnings"] = Filters.of(told["warnings"])
-        if not told:
-            found["is_whole"] = False
-        return cls(**found)
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
+
+        places = {}
+        for name, (file, folders) in data.get("places", {}).items():
+            places[name] = (file, None if folders is None else tuple(folders))
+        values["places"] = places
+
+        values["loggers"] = tuple(LoggerSettings.of(each) for each in data.get("loggers", ()))
+        if data.get("warnings") is not None:
+            values["warnings"] = Filters.of(data["warnings"])
+
+        # A launcher that hands nothing over does not mean an empty environment.
+        if not data:
+            values["is_whole"] = False
+        return cls(**values)
 
     def enter_environment(self) -> None:
-        """Take on the environment and its time zone: once a run, in the supervisor; its workers inherit them."""
+        """Take on the environment and its time zone.
+
+        Once a run, in the supervisor: its workers inherit them.
+        """
         if self.is_whole:
             os.environ.clear()
             os.environ.update(self.environment)
@@ -131,12 +144,13 @@ class Surroundings:
         time.tzset()
 
     def enter(self) -> None:
-        """Take on the rest, in a worker. The folder comes before the path, whose entries may be relative to it."""
+        """Take on the rest, in a worker."""
+        # The folder comes before the path, whose entries may be relative to it.
         if self.folder:
-            with contextlib.suppress(
-                OSError
-            ):  # removed, or of another machine: relative paths fail in the task itself
+            # It may be removed, or of another machine: relative paths then fail in the task itself.
+            with contextlib.suppress(OSError):
                 os.chdir(self.folder)
+
         if self.path is not None:
             findable.set_path(self.path, self.places)
             findable.add_finders(self.finders)
@@ -144,6 +158,7 @@ class Surroundings:
             sys.argv[:] = self.argv
         if self.umask is not None:
             os.umask(self.umask)
+
         _set_limits(self.limits)
         if self.locale:
             with contextlib.suppress(locale.Error):
@@ -151,8 +166,9 @@ class Surroundings:
         if self.int_digits is not None:
             sys.set_int_max_str_digits(self.int_digits)
         if self.recursion_limit:
-            with contextlib.suppress(RecursionError):  # lower than where we are
+            with contextlib.suppress(RecursionError):  # the stack is deeper than that already
                 sys.setrecursionlimit(self.recursion_limit)
+
         set_loggers(self.loggers)
         if self.warnings is not None:
             sys.warnoptions[:] = self.warn_options
@@ -160,26 +176,26 @@ class Surroundings:
 
 
 def _limits() -> dict[str, int | None]:
-    found: dict[str, int | None] = {}
+    limits: dict[str, int | None] = {}
     for name in dir(resource):
-        if (
-            name.startswith("RLIMIT_") and name != "RLIMIT_CORE"
-        ):  # a core dump of a task would lie about unasked for
+        # Not that of core dumps: the user has not asked for a file of a crashed task's memory.
+        if name.startswith("RLIMIT_") and name != "RLIMIT_CORE":
             soft, _ = resource.getrlimit(getattr(resource, name))
-            found[name] = None if soft == resource.RLIM_INFINITY else soft
-    return found
+            limits[name] = None if soft == resource.RLIM_INFINITY else soft
+    return limits
 
 
 def _set_limits(limits: Mapping[str, int | None]) -> None:
     """Set each soft limit, as far as the hard one allows."""
-    for name, told in limits.items():
+    for name, limit in limits.items():
         number = getattr(resource, name, None)
-        if number is None:
+        if number is None:  # a resource of another system
             continue
+
         soft, hard = resource.getrlimit(number)
-        wanted = hard if told is None else told
+        new_soft = hard if limit is None else limit
         if hard != resource.RLIM_INFINITY:
-            wanted = min(wanted, hard)
-        if wanted != soft:
+            new_soft = min(new_soft, hard)
+        if new_soft != soft:
             with contextlib.suppress(OSError, ValueError):  # below what is in use already
-                resource.setrlimit(number, (wanted, hard))
+                resource.setrlimit(number, (new_soft, hard))

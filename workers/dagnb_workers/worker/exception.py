@@ -1,15 +1,22 @@
-"""What the user's function raised, as the errors key holds it: the user's own lines, what led to it, Python's text."""
+"""Exceptions of the user's functions as data: lines of the user's own code, causes, Python's text.
+
+    call_here, runtime -> [ dagnb, asyncio ] -> [ the user's code, libraries ] -> raise
+                          left out (_strip)      frames of the record
+
+Classes of exceptions are the user's code: each attribute that is read of one may raise anything, or
+lie. Everything here gets by with the real class of an object, and gives some record in any case.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import concurrent
 import inspect
-import json
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import dropwhile, groupby
 from types import TracebackType
 from typing import Any, Literal, TypeGuard, TypeVar
@@ -17,98 +24,110 @@ from typing import Any, Literal, TypeGuard, TypeVar
 import dagnb
 from dagnb import sources
 from dagnb.catchable import class_names
-from dagnb.errors import Cause, Frame, UnserialisableError
-from dagnb.failure import headline, reason_of
+from dagnb.errors import Cause, Frame, TaskError, UnserialisableError
+from dagnb.failure import OWN_PACKAGES, TIME_LIMIT, headline, reason_of
 
 _TEXT_LIMIT = 64 * 1024
 _CAUSE_LIMIT = 4 * 1024
 _FRAMES, _CAUSE_FRAMES, _CAUSES, _NOTES = 50, 20, 16, 20
-"""how much is told at most: frames of the error, of each cause; causes and parts in all; notes of each"""
+"""Limits of a record: frames of the error, of each cause; causes and parts in all; notes of each"""
 
 E = TypeVar("E", bound=BaseException)
 
 Label = Callable[[str], str]
-"""file -> how people call it"""
+"""file -> its name for people, as in 'Cell In[4]'"""
 
 
-TIME_LIMIT = "TimeLimit"
-"""the type of a failure whose time was up; for who catches or retries it, that is a TimeoutError"""
+def task_error(
+    error: BaseException,
+    label: Label = str,
+    *,
+    kind: str = "",
+    message: str = "",
+    **facts: Any,
+) -> TaskError:
+    """Returns the record of an exception and its causes. Never raises because of the user's class.
 
-
-def error_json(
-    error: BaseException, label: Label = str, *, kind: str = "", message: str = "", **facts: Any
-) -> str:
-    """The error with its causes as JSON. facts: worker, at, stderr_tail, stdout_tail."""
-    told = {
-        "type": kind or type(error).__qualname__,
-        "message": message or message_of(error),
-        "mro": class_names(TimeoutError if kind == TIME_LIMIT else type(error)),
-    }
+    label: how people call a file. kind, message: instead of the exception's own.
+    facts: further fields of the record: worker, at, stderr_tail, stdout_tail.
+    """
     try:
-        told |= _where(error, label)
+        facts |= _details(error, label)
     except BaseException as second:  # noqa: BLE001  # a class whose attributes raise anything
-        told |= {
-            "notes": [f"(its lines cannot be shown: {type(second).__name__} in its attributes)"]
-        }
-    return json.dumps({**told, **facts})
+        facts["notes"] = (
+            f"(its lines cannot be shown: {type(second).__name__} in its attributes)",
+        )
+
+    return TaskError(
+        type=kind or type(error).__qualname__,
+        message=message or message_of(error),
+        # A task whose time was up was interrupted by us: its caller shall catch a TimeoutError.
+        mro=tuple(class_names(TimeoutError if kind == TIME_LIMIT else type(error))),
+        **facts,
+    )
 
 
-def _where(error: BaseException, label: Label) -> dict[str, Any]:
+def _details(error: BaseException, label: Label) -> dict[str, Any]:
     return {
-        "frames": [asdict(frame) for frame in user_frames(error.__traceback__, label)],
-        "notes": _notes(error),
-        "causes": [asdict(cause) for cause in _causes(error, label, {id(error)})],
-        "traceback": _lines(error, label),
+        "frames": tuple(user_frames(error.__traceback__, label)),
+        "notes": tuple(_notes(error)),
+        "causes": tuple(_causes(error, label, {id(error)})),
+        "traceback": tuple(_lines(error, label)),
     }
 
 
 def user_frames(
     trace: TracebackType | None, label: Label = str, *, most: int = _FRAMES
 ) -> list[Frame]:
-    """The frames on the user's side, outermost first, the innermost at most."""
-    found = sources.frames(
-        _strip(trace), label, most=most + 10
-    )  # those of a task within a task are left out
-    return [frame for frame in found if not _is_house(frame.file)][-most:]
+    """Returns the frames of the user's code, outermost first; of many, the innermost ones."""
+    # Some more than asked for: frames of a task that is called inside a task are left out below.
+    frames = sources.frames(_strip(trace), label, most=most + 10)
+    return [frame for frame in frames if not _is_own(frame.file)][-most:]
 
 
 def crash_frames(lines: Iterable[tuple[str, int, str]], label: Label) -> list[Frame]:
-    """The frames on the user's side of (file, line, function), which come most recent first; outermost first."""
-    outermost_first = reversed(list(lines))
-    own = dropwhile(
-        lambda line: _is_way(line[0]) or line[0].startswith("<frozen "), outermost_first
-    )
-    found = []
-    for line, same in groupby(line for line in own if not _is_house(line[0])):
+    """Returns the frames of the user's code, outermost first.
+
+    lines: (file, line, function), the most recent first, as faulthandler writes them.
+    """
+
+    def is_ahead(line: tuple[str, int, str]) -> bool:
+        return _is_ahead(line[0]) or line[0].startswith("<frozen ")
+
+    inner = dropwhile(is_ahead, reversed(list(lines)))
+    frames = []
+    for line, repeats in groupby(line for line in inner if not _is_own(line[0])):
         frame = sources.frame_at(*line, label)
-        found.append(replace(frame, times=len(list(same))))
-    return found[-_FRAMES:]
+        frames.append(replace(frame, times=len(list(repeats))))
+    return frames[-_FRAMES:]
 
 
 def of_result(refused: UnserialisableError, task: str) -> UnserialisableError:
-    """The refusal of a result, of its task; with its cause where that lies in the user's own lines."""
-    error, cause = (
-        UnserialisableError(task, "the result", refused.reason, refused.cure),
-        refused.__cause__,
-    )
-    if cause is not None and any(
-        not frame.is_library for frame in user_frames(cause.__traceback__)
-    ):
+    """Returns the refusal of a result, with the name of its task."""
+    error = UnserialisableError(task, "the result", refused.reason, refused.cure)
+    cause = refused.__cause__
+    if cause is None:
+        return error
+    # A cause within pickle says nothing to the user; one in a __reduce__ of the user's does.
+    if not all(frame.is_library for frame in user_frames(cause.__traceback__)):
         error.__cause__ = cause
     return error
 
 
-def unread_text(what: str, error: BaseException) -> str:
-    """The message of an error that was raised when this was unpickled."""
+def unread_text(culprit: str, error: BaseException) -> str:
+    """Returns the message for an error that unpickling the culprit raised."""
     return (
-        f"{what} cannot be unpickled: {reason_of(error)[:_TEXT_LIMIT]}. "
+        f"{culprit} cannot be unpickled: {reason_of(error)[:_TEXT_LIMIT]}. "
         "Use plain data, or classes that come back from their pickle and that workers can import."
     )
 
 
 def _causes(error: BaseException, label: Label, seen: set[int]) -> list[Cause]:
-    """What this exception was raised from or while handling, and its parts if it is a group; none of them twice."""
-    found = []
+    """Returns the exceptions behind this one, and the parts of a group.
+
+    seen: ids of exceptions that are in the record already; chains may form a circle.
+    """
+    causes = []
     for how, other in _others(error):
         if id(other) in seen or len(seen) > _CAUSES:
             continue
@@ -121,8 +140,8 @@ def _causes(error: BaseException, label: Label, seen: set[int]) -> list[Cause]:
             notes=tuple(_notes(other)),
             causes=tuple(_causes(other, label, seen)),
         )
-        found.append(cause)
-    return found
+        causes.append(cause)
+    return causes
 
 
 def _others(
@@ -137,42 +156,48 @@ def _others(
             yield "part", part
 
 
-_HOUSE = os.path.dirname(os.path.abspath(dagnb.__file__)) + os.sep
-_DEMO = os.path.join(_HOUSE, "demo") + os.sep
-_OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_OWN_FOLDERS = tuple(
+    os.path.dirname(os.path.abspath(str(sys.modules[name].__file__))) + os.sep
+    for name in sorted(OWN_PACKAGES & sys.modules.keys())
+)
+_DEMO = os.path.join(os.path.dirname(os.path.abspath(dagnb.__file__)), "demo") + os.sep
+"""The demo's tasks are code of a user, though dagnb ships them."""
 _ASYNCIO = os.path.dirname(os.path.abspath(asyncio.__file__)) + os.sep
 _THREADS = os.path.dirname(os.path.abspath(str(concurrent.__file__))) + os.sep
 
 
 def _strip(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame on that is not ours."""
-    while trace is not None and _is_way(trace.tb_frame.f_code.co_filename):
+    """Returns the traceback from the first frame of the user's side on."""
+    while trace is not None and _is_ahead(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return trace
 
 
-def _is_way(file: str) -> bool:
-    """Whether it lies on the way from the worker to the user's function."""
-    return _is_house(file) or file.startswith((_ASYNCIO, _THREADS))
+def _is_ahead(file: str) -> bool:
+    """Returns whether its frames lie between the worker and the user's function."""
+    return _is_own(file) or file.startswith((_ASYNCIO, _THREADS))
 
 
-def _is_house(file: str) -> bool:
-    """Whether it is dagnb's own: a task called inside a task, the handler that interrupted it, a pickler."""
-    return file.startswith((_OURS, _HOUSE)) and not file.startswith(_DEMO)
+def _is_own(file: str) -> bool:
+    """Returns whether it is dagnb's own, such as a pickler, or a task called inside a task."""
+    return file.startswith(_OWN_FOLDERS) and not file.startswith(_DEMO)
 
 
 def is_of(error: BaseException, kind: type[E]) -> TypeGuard[E]:
-    """Returns what isinstance would, which asks the object for its class: that may run code of the user's."""
+    """Returns whether the error is of this kind.
+
+    Unlike isinstance, which asks the object for `__class__`, it runs no code of the user's.
+    """
     return issubclass(type(error), kind)
 
 
 def message_of(error: BaseException) -> str:
-    """Its message, whatever its class does when it is asked for it."""
+    """Returns its message, or a text in its place if its class cannot give one."""
     if is_of(error, SystemExit):
         return f"the task called sys.exit({error.code!r}); return a value instead"
     try:
         if is_of(error, EOFError) and str(error) == "EOF when reading a line":
-            return f"{error}: nobody can type into input() of a task; give it what it needs as an argument"
+            return f"{error}: a task cannot ask with input(); give it what it needs as an argument"
         return str(error)[:_TEXT_LIMIT]
     except BaseException as second:  # noqa: BLE001  # an exception whose __str__ raises
         return f"(its message cannot be shown: {type(second).__name__} in __str__)"
@@ -181,38 +206,39 @@ def message_of(error: BaseException) -> str:
 def _notes(error: BaseException) -> list[str]:
     notes = inspect.getattr_static(
         error, "__notes__", ()
-    )  # no __getattr__ of the user's class is asked
-    return (
-        [note[:_CAUSE_LIMIT] for note in notes[:_NOTES] if isinstance(note, str)]
-        if isinstance(notes, list)
-        else []
-    )
+    )  # without __getattr__ of the user's class
+    if not isinstance(notes, list):
+        return []
+    return [note[:_CAUSE_LIMIT] for note in notes[:_NOTES] if isinstance(note, str)]
 
 
 def _lines(error: BaseException, label: Label) -> list[str]:
+    """Returns Python's text of the exception, its end if it is long."""
     try:
-        told = traceback.TracebackException(type(error), error, _strip(error.__traceback__))
-        _name_files(told, label)
-        lines = list(told.format())
+        text = traceback.TracebackException(type(error), error, _strip(error.__traceback__))
+        _name_files(text, label)
+        lines = list(text.format())
     except BaseException:  # noqa: BLE001  # as above
         lines = [headline(type(error).__qualname__, message_of(error)) + "\n"]
-    text = "".join(lines)
-    return [text[-_TEXT_LIMIT:]] if len(text) > _TEXT_LIMIT else lines
+    joined = "".join(lines)
+    if len(joined) > _TEXT_LIMIT:
+        return [joined[-_TEXT_LIMIT:]]
+    return lines
 
 
-def _name_files(told: traceback.TracebackException, label: Label) -> None:
-    """Leave the house out, and call files as people do, in the whole chain; Python has broken its loops already."""
-    waiting = [told]
-    while waiting:
-        one = waiting.pop()
-        waiting += [
-            other
-            for other in (one.__cause__, one.__context__, *(one.exceptions or ()))
-            if other is not None
-        ]
-        one.stack = traceback.StackSummary.from_list(
-            [entry for entry in one.stack if not _is_house(entry.filename)]
-        )
-        for entry in one.stack:
-            _ = entry.line  # read before the file it is in loses its name
-            entry.filename = label(entry.filename)
+def _name_files(text: traceback.TracebackException, label: Label) -> None:
+    """Leave frames of dagnb out, and give files their names for people, in the whole chain.
+
+    The chain ends: Python has broken its circles when it made the TracebackException.
+    """
+    pending: list[traceback.TracebackException | None] = [text]
+    while pending:
+        each = pending.pop()
+        if each is None:
+            continue
+        pending += [each.__cause__, each.__context__, *(each.exceptions or ())]
+        frames = [frame for frame in each.stack if not _is_own(frame.filename)]
+        each.stack = traceback.StackSummary.from_list(frames)
+        for frame in each.stack:
+            _ = frame.line  # read now: the line is looked up by the file's real name
+            frame.filename = label(frame.filename)

@@ -1,4 +1,22 @@
-"""Runs the user's function: the one place where any exception may come by; it becomes a failure with its cause."""
+"""Calls of the user's functions: the only place where any exception may arrive.
+
+An exception of the user's becomes a value (`Raised`) here and a failure in `failure_reporter.py`.
+There are two ways:
+
+    call_here, within Turns    in a worker process: in its main thread, while its event loop stands
+    call_in_thread             in the client's own process (`Inline`), in a thread beside its loop
+
+The main thread of a worker process takes turns, because a task may do whatever a script may do:
+
+    loop runs -> stops -> the function runs -> loop runs -> ...
+
+- SIGINT, the means of time limits, interrupts Python code of the main thread only.
+- Libraries with a synchronous interface over asyncio refuse to work beside a running loop.
+- A loop in a second thread would make every fork of a task unsafe: locks of that thread stay locked
+  in the child.
+
+Meanwhile heartbeats are renewed by the supervisor, so nothing suffers while the loop stands still.
+"""
 
 from __future__ import annotations
 
@@ -10,96 +28,131 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from dagnb.graph.context import TaskContext, entered
 from dagnb_workers.surroundings.aspects import of_thread
 from dagnb_workers.surroundings.isolation import Isolation
-from dagnb_workers.worker.watch import Call
+from dagnb_workers.surroundings.user_main import Call
+
+T = TypeVar("T")
+
+Caller = Callable[[Callable[..., Any], Call, TaskContext], Awaitable[Any]]
+"""Calls a function; gives its value, or `Raised`."""
+
+
+class Watch(Protocol):
+    """The supervision of the calls of one instance: it learns when an attempt begins and ends."""
+
+    def staff(self, worker: str) -> None:
+        """Note the worker of the plan that is staffed here from now on."""
+        ...
+
+    def begin(self, task: int, attempt: int, limit_s: float) -> None:
+        """Note that this attempt is at work. limit_s: 0 for no limit, or outside its function."""
+        ...
+
+    def end(self) -> None:
+        """Note that the attempt is committed, or reported as failed."""
+        ...
+
+    def timed_out(self, task: int, attempt: int) -> bool:
+        """Returns whether the attempt was interrupted because its time was up."""
+        ...
+
+
+TakeOutput = Callable[[], tuple[str, str]]
+"""Gives the tails of stdout and stderr since the last call."""
+
+
+def no_output() -> tuple[str, str]:
+    """Returns nothing: the output of tasks is not captured here."""
+    return "", ""
 
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """The function raised. error: the exception itself, never sent anywhere."""
+    """An exception that the function raised. It never leaves this process."""
 
     error: BaseException
 
 
-def call_here(
-    function: Callable[..., Any], call: Call, here: TaskContext, *, whole_process: bool = True
-) -> Any:
-    """The function's value, or Raised. A coroutine is run to its end, in a loop of its own.
+# ---- a call ----
 
-    Context variables are those of a new thread, so no task sees what another one has set. The current thread must
-    have no running loop. whole_process: this is the main thread and nothing else runs here; SIGINT interrupts it.
+
+def call_here(
+    function: Callable[..., Any],
+    call: Call,
+    context: TaskContext,
+    *,
+    whole_process: bool = True,
+) -> Any:
+    """Call the function in this thread, which has no running loop. Gives its value, or Raised.
+
+    A coroutine is run to its end, in a loop of its own. Context variables are those of a new
+    thread, so no task sees what another one has set.
+
+    whole_process: this is the main thread and nothing else runs here, so SIGINT interrupts it.
     """
     pid = os.getpid()
     guard = interruptible() if whole_process else contextlib.nullcontext()
-    # All is caught here: a future refuses StopIteration, and takes a CancelledError of the user's for our own.
+    # Nothing may pass: a future refuses StopIteration, and takes a CancelledError of the user's
+    # for a cancellation of the worker itself.
     try:
         with guard:
-            value = contextvars.Context().run(_called, function, call, here, whole_process)
+            value = contextvars.Context().run(_call, function, call, context, whole_process)
         _end_forked(pid)
-    except BaseException as error:  # noqa: BLE001  # the user's function may raise anything, SystemExit included
+    except BaseException as error:  # noqa: BLE001  # SystemExit included
         _end_forked(pid, error)
         return Raised(error)
     return value
 
 
-def _called(
-    function: Callable[..., Any], call: Call, here: TaskContext, whole_process: bool
+def _call(
+    function: Callable[..., Any], call: Call, context: TaskContext, whole_process: bool
 ) -> Any:
-    with entered(here, whole_process=whole_process):
+    with entered(context, whole_process=whole_process):
         value = function(*call[0], **call[1])
-        return asyncio.run(value) if inspect.iscoroutine(value) else value
+        if inspect.iscoroutine(value):
+            return asyncio.run(value)
+        return value
 
 
-def _end_forked(pid: int, error: BaseException | None = None) -> None:
-    """End a process that the function forked and that came out of it: only the worker itself may report a result.
+def _end_forked(worker_pid: int, error: BaseException | None = None) -> None:
+    """End a process that the function forked and that came back from the function.
 
-    pid: of the worker. error: what the function raised there; the exit code is that of a script which ends so.
+    Only the worker itself may report a result: two processes would write to one connection.
+
+    error: exception of the function; it gives the exit code that a script would end with.
     """
-    if os.getpid() == pid:
+    if os.getpid() == worker_pid:
         return
+
     code = 0 if error is None else 1
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     elif error is not None:
         traceback.print_exception(error)
+
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(
-            OSError, ValueError, AttributeError
-        ):  # user code may have closed or replaced it
+        # The user's code may have closed or replaced the stream.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
+    # Without atexit: functions that the worker registered are not for the child.
     os._exit(code & 0xFF)
-
-
-async def call_in_thread(
-    pool: Executor, function: Callable[..., Any], call: Call, here: TaskContext
-) -> Any:
-    """Calls as call_here does, in a thread of the pool, so that the loop of this process goes on.
-
-    Nothing can interrupt it. Only what the thread has of its own is put back: all else belongs to the user's process,
-    where another task or the user may have changed it meanwhile.
-    """
-
-    def run() -> Any:
-        isolation = Isolation(of_thread(), watches_imports=False)
-        return isolation.around(lambda: call_here(function, call, here, whole_process=False))
-
-    return await asyncio.get_running_loop().run_in_executor(pool, run)
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt inside the block, and is ignored outside it.
+    """Let SIGINT raise KeyboardInterrupt inside the block; it is ignored outside.
 
-    Python's own handler does it, so that asyncio.run cancels what it runs, as it does in a script.
+    Python's own handler does it, so that asyncio.run cancels its coroutine, as it does in a script.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -109,4 +162,55 @@ def interruptible() -> Iterator[None]:
 
 
 def ignore(number: int, frame: FrameType | None) -> None:
-    """A signal handler that does nothing; unlike SIG_IGN it is not inherited by the processes a task starts."""
+    """Do nothing: a signal handler that, unlike SIG_IGN, processes of a task do not inherit."""
+
+
+async def call_in_thread(
+    pool: Executor, function: Callable[..., Any], call: Call, context: TaskContext
+) -> Any:
+    """Call as call_here does, in a thread of the pool, while the loop of this process goes on.
+
+    The call cannot be interrupted. Only what belongs to the thread is put back: the rest belongs to
+    the user's process, where another task or the user may have changed it meanwhile.
+    """
+
+    def run() -> Any:
+        isolation = Isolation(of_thread(), watches_imports=False)
+        return isolation.around(lambda: call_here(function, call, context, whole_process=False))
+
+    return await asyncio.get_running_loop().run_in_executor(pool, run)
+
+
+# ---- turns of the main thread ----
+
+
+class Turns:
+    """An event loop that stops for calls. It is never the current loop, so no call can find it."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        self._pending: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
+
+    async def call(self, act: Callable[[], T]) -> T:
+        """Call `act` once the loop has stopped; gives its value.
+
+        `act` must not raise: that would end the worker.
+        """
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._pending.append((act, done))
+        self._loop.stop()
+        return await done
+
+    def run(self, main: Coroutine[Any, Any, T]) -> T:
+        """Run the coroutine and the calls it asks for. Gives its value, or raises its error."""
+        with self._runner:
+            task = self._loop.create_task(main)
+            task.add_done_callback(lambda _: self._loop.stop())
+            while not task.done():
+                self._loop.run_forever()
+                # Several coroutines may have asked before the loop came to its stop.
+                while self._pending:
+                    act, done = self._pending.popleft()
+                    done.set_result(act())
+            return task.result()

@@ -1,42 +1,83 @@
-"""What an instance reads by content: the header of its program, functions, large arguments. Verified before use."""
+"""Content that an instance reads by its hash: header of the program, functions, large arguments.
+
+All of it is verified before use. The header comes first: it lists the functions, and brings along
+the user's own modules and the text of cells, which tracebacks and `inspect.getsource` need.
+"""
 
 from __future__ import annotations
 
 import io
 import linecache
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from dagnb.errors import BlobMissingError
 from dagnb.graph.payload import Signer, decode_function
 from dagnb.graph.pickling.made_module import MadeModules
 from dagnb.protocol.program import Cells, FunctionLine, Header, unpack_cells
 from dagnb.storage.interface import Store
+from dagnb.units import MIB
 from dagnb_workers.surroundings import findable
 from dagnb_workers.worker import modules
 from dagnb_workers.worker.retry import until_available
-from dagnb_workers.worker.values import Values
 
-Loaded = tuple[Callable[..., Any], tuple[type[BaseException], ...]]
+K = TypeVar("K")
+
+CACHE_BYTES = 256 * MIB
+
+TaskFunction = tuple[Callable[..., Any], tuple[type[BaseException], ...]]
 """A function, and the exceptions it is retried on"""
 
 
+class BytesCache(Generic[K]):
+    """Verified bytes by key, the least recently used dropped first.
+
+    Bytes, not objects: a task may change its input in place, and the next reader must not see that.
+    """
+
+    def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
+        """limit_bytes: of all together."""
+        self._limit = limit_bytes
+        self._held: OrderedDict[K, bytes] = OrderedDict()
+        self._n_bytes = 0
+
+    def keep(self, key: K, data: bytes) -> None:
+        """Add the bytes, unless they alone exceed the limit."""
+        if key in self._held or len(data) > self._limit:
+            return
+        self._held[key] = data
+        self._n_bytes += len(data)
+        while self._n_bytes > self._limit:
+            _, dropped = self._held.popitem(last=False)
+            self._n_bytes -= len(dropped)
+
+    def find(self, key: K) -> bytes | None:
+        """Returns the bytes, which count as used now, or None."""
+        data = self._held.get(key)
+        if data is not None:
+            self._held.move_to_end(key)
+        return data
+
+
 class Library:
-    """Content by hash; what was used last is at hand, up to a limit."""
+    """The program of one run, read from the store piece by piece, as calls need it."""
 
     def __init__(self, store: Store, signer: Signer, header: str, *, unpacks: bool) -> None:
-        """header: content hash of the program's header. unpacks: the user's modules and cells must be unpacked here."""
+        """header: content hash of the program's header.
+
+        unpacks: make the user's modules and cells known to this process, which lacks them.
+        """
         self._store, self._signer = store, signer
-        self.n_read = 0
-        """bytes read so far"""
+        self.n_read = 0  # bytes
         self._header_name, self._unpacks = header, unpacks
         self._header: Header | None = None
         self._cells: Cells = {}
         self._folder = ""
-        self._functions: dict[str, Loaded] = {}
-        self._unread: dict[str, bytes] = {}
-        self._held: Values[str] = Values()
+        self._functions: dict[str, TaskFunction] = {}
+        self._pickled: dict[str, bytes] = {}  # functions that were not needed yet
+        self._cache: BytesCache[str] = BytesCache()
 
     @property
     def lines(self) -> tuple[FunctionLine, ...]:
@@ -45,70 +86,87 @@ class Library:
         return self._header.functions
 
     async def open(self) -> int:
-        """Read the header, make the user's modules importable and cells readable. Gives bytes read, later 0."""
+        """Read the header; make the user's modules importable and cells readable.
+
+        Returns the bytes read, 0 when it was open already.
+        """
         if self._header is not None:
             return 0
+
         header = Header.unpack((await self._read([self._header_name]))[self._header_name])
         wanted = (header.archive, header.modules) if self._unpacks else ()
-        found = await self._read([name for name in (*wanted, header.cells) if name])
-        if header.modules in found:
-            findable.put_first(MadeModules(found[header.modules]))
-        if header.archive in found:
-            modules.install(header.archive, found[header.archive])
+        contents = await self._read([name for name in (*wanted, header.cells) if name])
+
+        if header.modules in contents:
+            findable.put_first(MadeModules(contents[header.modules]))
+        if header.archive in contents:
+            modules.install(header.archive, contents[header.archive])
             self._folder = f"{modules.folder() / header.archive}{os.sep}"
         if header.cells:
-            self._cells = unpack_cells(found[header.cells])
+            self._cells = unpack_cells(contents[header.cells])
         if self._unpacks:
             self.show_cells()
         self._header = header
         return self.n_read
 
     def label(self, file: str) -> str:
-        """How people call this file: a cell by its number, a module of theirs without the folder it is in here."""
+        """Returns a file's name for people: 'Cell In[4]', or a module without its folder here."""
         if file in self._cells:
             return self._cells[file][0]
         return file.removeprefix(self._folder)
 
     def labelled(self, printed: str) -> str:
-        """What a task printed, with the names of cells in the tracebacks and warnings in it."""
+        """Returns the output of a task with the names of cells in its tracebacks and warnings."""
         for file, (name, _) in self._cells.items():
             printed = printed.replace(file, name)
         return printed
 
     def show_cells(self) -> None:
-        """Let inspect, warnings and tracebacks find the text of cells. Without a time no file is looked for."""
+        """Let inspect, warnings and tracebacks find the text of cells."""
         for file, (_, text) in self._cells.items():
-            linecache.cache.setdefault(file, (len(text), None, io.StringIO(text).readlines(), file))
+            # An entry without a time is never compared with a file, of which there is none.
+            entry = (len(text), None, io.StringIO(text).readlines(), file)
+            linecache.cache.setdefault(file, entry)
 
     async def need(self, line: FunctionLine, contents: Sequence[str]) -> dict[str, bytes]:
-        """The contents a call takes, by hash, and its function ready for function(). Raises BlobMissingError."""
+        """Returns the contents that a call takes, by hash; its function is ready for function().
+
+        Raises BlobMissingError.
+        """
         names = list(dict.fromkeys(contents))
         if line.content not in self._functions:
             names.append(line.content)
-        found = {name: data for name in names if (data := self._held.find(name)) is not None}
-        found |= await self._read([name for name in names if name not in found])
-        if line.content in found:
-            self._unread[line.content] = found.pop(line.content)
-        return found
 
-    def function(self, line: FunctionLine) -> Loaded:
-        """The function, unpickled once. Raises whatever importing its modules raises."""
+        needed: dict[str, bytes] = {}
+        for name in names:
+            data = self._cache.find(name)
+            if data is not None:
+                needed[name] = data
+        needed |= await self._read([name for name in names if name not in needed])
+
+        if line.content in needed:
+            self._pickled[line.content] = needed.pop(line.content)
+        return needed
+
+    def function(self, line: FunctionLine) -> TaskFunction:
+        """Returns the function, unpickled once. Raises what importing its modules raises."""
         if line.content not in self._functions:
-            self._functions[line.content] = decode_function(self._unread.pop(line.content))
+            self._functions[line.content] = decode_function(self._pickled.pop(line.content))
         return self._functions[line.content]
 
     async def _read(self, names: Sequence[str]) -> dict[str, bytes]:
+        """Read contents in one round trip, verify them all, and keep them."""
         if not names:
             return {}
-        got = await until_available(lambda: self._store.content(names))
-        gone = [name for name, data in zip(names, got, strict=True) if data is None]
-        if gone:
-            raise BlobMissingError(gone)
-        found = {
-            name: self._signer.check_content(name, data or b"")
-            for name, data in zip(names, got, strict=True)
-        }
-        for name, data in found.items():
-            self._held.keep(name, data)
+        answers = await until_available(lambda: self._store.content(names))
+        missing = [name for name, data in zip(names, answers, strict=True) if data is None]
+        if missing:
+            raise BlobMissingError(missing)
+
+        contents: dict[str, bytes] = {}
+        for name, data in zip(names, answers, strict=True):
+            contents[name] = self._signer.check_content(name, data or b"")
+        for name, data in contents.items():
+            self._cache.keep(name, data)
             self.n_read += len(data)
-        return found
+        return contents

@@ -1,7 +1,7 @@
-"""The user's own modules that are not installed: an archive of their sources, unpacked once a machine, put on sys.path.
+"""The user's own modules that are not installed: sources in an archive, unpacked once a machine.
 
-The folder is named by the archive's content and lies in the private runtime directory; the agent removes it when it
-leaves. Workers end by being killed as a rule, so none of them could clean up behind itself.
+The folder is named by the archive's content and lies in the private runtime directory; the agent
+removes it when it leaves. Workers usually end by being killed, so they cannot clean up themselves.
 """
 
 from __future__ import annotations
@@ -19,33 +19,35 @@ from dagnb.storage.home import runtime_directory
 
 
 def folder() -> Path:
-    """Where unpacked archives lie."""
+    """Returns the folder of unpacked archives."""
     return runtime_directory() / "modules"
 
 
 def install(name: str, archive: bytes) -> None:
-    """Make the modules of an archive importable, before everything else of that name. Verified bytes only."""
-    place = folder() / name
-    if not place.exists():
-        _unpack(archive, place)
-    if str(place) not in sys.path:
-        sys.path.insert(
-            1 if sys.path[:1] == [""] else 0, str(place)
-        )  # the folder of the notebook itself comes first
+    """Put the modules of a verified archive on sys.path, before all others of their names."""
+    target = folder() / name
+    if not target.exists():
+        _unpack(archive, target)
+
+    if str(target) not in sys.path:
+        # '' stays first: the notebook's own folder comes before all others in the client, too.
+        first = 1 if sys.path[:1] == [""] else 0
+        sys.path.insert(first, str(target))
         importlib.invalidate_caches()
 
 
-def _unpack(archive: bytes, place: Path) -> None:
-    """All or nothing: several workers may unpack the same archive at a time, and the first one wins."""
-    place.parent.mkdir(mode=0o700, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=place.parent))
+def _unpack(archive: bytes, target: Path) -> None:
+    """Unpack all or nothing: several workers may do it at a time, and the first one wins."""
+    target.parent.mkdir(mode=0o700, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=target.parent))
     with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
+        root = draft.resolve()
+        # Without names such as '../x', which would be written outside the draft.
         inside = [
-            entry
-            for entry in bundle.namelist()
-            if (draft / entry).resolve().is_relative_to(draft.resolve())
+            name for name in bundle.namelist() if (draft / name).resolve().is_relative_to(root)
         ]
         bundle.extractall(draft, inside)
-    with contextlib.suppress(OSError):
-        draft.rename(place)
+
+    with contextlib.suppress(OSError):  # it is there by now, with the same content
+        draft.rename(target)
     shutil.rmtree(draft, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The spans of one instance until they are uploaded, and the store's clock as well as it is known here."""
+"""The spans of one instance until they are uploaded, and the store's clock as it is known here."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dagnb.trace.upload import MOST_HELD, Upload
 
 @dataclass(slots=True)
 class Moved:
-    """How many bytes an open span has moved so far."""
+    """Bytes that an open span has moved so far."""
 
     n_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """The program's header was read: when, by this machine's clock, and how many bytes."""
+class HeaderRead:
+    """The reading of the program's header: begin, end (this machine's clock), bytes."""
 
     begin_at: float
     end_at: float
@@ -31,26 +31,31 @@ class Opened:
 
 
 class Recorder:
-    """Spans and clock."""
+    """Holds spans, chooses those to upload, and converts this machine's times to the store's."""
 
     def __init__(self, upload: Upload) -> None:
-        """upload: how long spans are held."""
+        """upload: the strategy that says how long spans may be held."""
         self._upload = upload
         self._spans: list[Span] = []
-        self._since = 0.0
+        self._since = 0.0  # the oldest span came, by the monotonic clock
         self._open: list[Span] = []
         self._offset_s, self._trip_s = 0.0, math.inf
 
     def now(self) -> float:
-        """Epoch seconds of the store."""
+        """Returns epoch seconds by the store's clock."""
         return time.time() + self._offset_s
 
     def set_clock(self, store_s: float, sent_s: float, received_s: float) -> None:
-        """The store said store_s between our sent_s and received_s: take the middle, of the quickest answer so far."""
-        if received_s - sent_s <= self._trip_s:
-            self._offset_s, self._trip_s = store_s - (sent_s + received_s) / 2, received_s - sent_s
+        """Learn from an answer that gave the store's time between our sent_s and received_s.
 
-    # ---- spans come -----------------------------------------------------------------------------------------------
+        The middle of the two is taken, from the quickest answer so far: its error is at most half a
+        round trip. Source: Cristian 1989, doi:10.1007/BF01784024
+        """
+        if received_s - sent_s <= self._trip_s:
+            self._offset_s = store_s - (sent_s + received_s) / 2
+            self._trip_s = received_s - sent_s
+
+    # ---- spans come -----------------------------------------------------------------------------
 
     def note(self, span: Span) -> None:
         """Hold a span."""
@@ -59,52 +64,74 @@ class Recorder:
         self._spans.append(span)
 
     def hold_open(self, span: Span) -> None:
-        """Hold a span whose end is not known yet: a hand-over lasts until what the task held is let go."""
+        """Hold a span whose end is not known yet.
+
+        A commit lasts until the memory of its task is freed, which is after its reply was read.
+        """
         self._open.append(span)
 
     def close(self, *, until_now: bool = True) -> None:
-        """What was held open has ended, now or when it was noted."""
+        """End the open spans, now or at the end that they were noted with."""
         now_s = self.now()
         for span in self._open:
             self.note(replace(span, end_s=now_s) if until_now else span)
         self._open = []
 
-    def note_opened(self, worker: str, opened: Opened) -> None:
-        """The header was read, by whoever staffs this worker now."""
-        begin_s, end_s = opened.begin_at + self._offset_s, opened.end_at + self._offset_s
-        self.note(Span(-1, worker, Phase.PROGRAM, begin_s, end_s, opened.n_bytes))
+    def note_header_read(self, worker: str, header_read: HeaderRead) -> None:
+        """Note the reading of the header for the worker that the instance staffs now."""
+        begin_s, end_s = self._by_store(header_read.begin_at), self._by_store(header_read.end_at)
+        self.note(Span(-1, worker, Phase.PROGRAM, begin_s, end_s, header_read.n_bytes))
 
     def note_start(
-        self, worker: str, begin_s: float, invocation: Invocation, opened: Opened | None
+        self,
+        worker: str,
+        begin_s: float,
+        invocation: Invocation,
+        header_read: HeaderRead | None,
     ) -> None:
-        """A worker has started, now: asked for at begin_s of the store's clock; all else is of this machine's.
+        """Note the phases of a worker's start, which ends now.
 
-        opened: the header was read on the way, which is no part of any phase of the start.
+        begin_s: moment of asking for it, by the store's clock; all else is of this machine's.
+        header_read: its reading on the way, which is no part of any phase of the start.
+
+            |- INVOKE -|- CREATE, BOOT, IMPORT -|- REGISTER -|- header -|- REGISTER -|
+          begin_s        invocation.phases                                          now
+
+        The first REGISTER begins when the container receives the invocation. A process has none of
+        what containers report: its INVOKE lasts until the header is read.
         """
-        now_s, detail = self.now(), invocation.start
-        acts = [
-            (Phase(name), begin + self._offset_s, end + self._offset_s)
-            for name, begin, end in invocation.phases
-        ]
-        told_s = invocation.told_at + self._offset_s if invocation.told_at else None
-        if opened is not None:
-            begin, end = opened.begin_at + self._offset_s, opened.end_at + self._offset_s
-            if told_s is not None:
-                acts.append((Phase.REGISTER, told_s, begin))
-            acts.append((Phase.REGISTER, end, now_s))
-        elif told_s is not None:
+        now_s = self.now()
+        acts: list[tuple[Phase, float, float]] = []
+        for name, begin_at, end_at in invocation.phases:
+            acts.append((Phase(name), self._by_store(begin_at), self._by_store(end_at)))
+
+        told_s = self._by_store(invocation.told_at)
+        invoke_end_s = now_s
+        if header_read is not None:
+            read_s = invoke_end_s = self._by_store(header_read.begin_at)
+            if invocation.told_at:
+                acts.append((Phase.REGISTER, told_s, read_s))
+            acts.append((Phase.REGISTER, self._by_store(header_read.end_at), now_s))
+        elif invocation.told_at:
             acts.append((Phase.REGISTER, told_s, now_s))
-        acted_s = now_s if not acts else acts[0][1] if opened is None else min(acts[0][1], begin)
-        for phase, begin, end in [(Phase.INVOKE, min(begin_s, acted_s), acted_s), *acts]:
-            self.note(Span(-1, worker, phase, begin, end, 0, 1, detail))
+
+        if acts:
+            invoke_end_s = min(invoke_end_s, acts[0][1])
+        # begin_s comes from another process, whose idea of the store's clock may be ahead.
+        acts.insert(0, (Phase.INVOKE, min(begin_s, invoke_end_s), invoke_end_s))
+        for phase, act_begin_s, act_end_s in acts:
+            self.note(Span(-1, worker, phase, act_begin_s, act_end_s, 0, 1, invocation.start))
+
+    def _by_store(self, local_s: float) -> float:
+        return local_s + self._offset_s
 
     @contextlib.contextmanager
     def span(
         self, worker: str, offer: Offer, phase: Phase, begin_s: float = 0.0
     ) -> Iterator[Moved]:
-        """A span around the block, also when that raises; what should have moved bytes and did not leaves none.
+        """Note a span around the block, also when that raises. begin_s: its begin, if not now.
 
-        begin_s: when it began, if not now.
+        FETCH and PROGRAM are noted only if they moved bytes: else everything was here already.
         """
         moved, begin_s = Moved(), begin_s or self.now()
         try:
@@ -117,10 +144,10 @@ class Recorder:
                     )
                 )
 
-    # ---- spans go -------------------------------------------------------------------------------------------------
+    # ---- spans go -------------------------------------------------------------------------------
 
     def wait_s(self) -> float:
-        """So long the spans held here may still be held; inf when there are none."""
+        """Returns seconds for which the spans here may still be held; inf when there are none."""
         if not self._spans:
             return math.inf
         if len(self._spans) >= MOST_HELD:
@@ -129,9 +156,10 @@ class Recorder:
 
     @contextlib.contextmanager
     def sending(self, *, everything: bool = False, is_last: bool = False) -> Iterator[bytes]:
-        """The spans that are due as one chunk, b'' for none, for a block that uploads them; if it raises, they stay.
+        """Give the spans that are due to the block, which uploads them, as one chunk; b'' for none.
 
-        everything: all of them, due or not. is_last: the chunk says that no more will come.
+        If the block raises, they stay. everything: all spans, due or not.
+        is_last: the chunk says that no more will come from this instance.
         """
         taken: list[Span] = []
         since = self._since
@@ -141,5 +169,6 @@ class Recorder:
             yield packed(taken, is_last=is_last) if taken or is_last else b""
         except BaseException:
             if taken:
+                # In front: spans that were noted meanwhile are younger.
                 self._spans, self._since = taken + self._spans, since
             raise

@@ -1,4 +1,4 @@
-"""Waiting for a store that is out of reach: every step of the protocol may be repeated."""
+"""Patience with a store that is out of reach: every step of the protocol may be repeated."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ T = TypeVar("T")
 
 PATIENCE_S = 60.0
 STORE_GONE = 3
-"""Exit code of a process of ours for which the store stayed out of reach"""
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+"""Exit code of a process of dagnb for which the store stayed out of reach"""
+
+_FIRST_WAIT_S = 0.05
+_LONGEST_WAIT_S = 2.0
 
 
 async def until_available(step: Callable[[], Awaitable[T]]) -> T:
-    """What the step gives, repeated while the store is out of reach.
+    """Repeat the step while the store is out of reach; gives its value.
 
-    Raises StorageUnavailableError after a minute, StorageLostError at once.
+    Raises StorageUnavailableError after PATIENCE_S, StorageLostError at once.
     """
     begin, wait_s = time.monotonic(), _FIRST_WAIT_S
     while True:
         try:
             return await step()
         except StorageLostError:
-            raise
+            raise  # the data is gone: no patience brings it back
         except StorageUnavailableError:
             if time.monotonic() - begin > PATIENCE_S:
                 raise
+
+        # A random part of the wait, lest all workers of a run come back at the same moment.
         await asyncio.sleep(random.uniform(0.0, wait_s))
         wait_s = min(_LONGEST_WAIT_S, 2 * wait_s)

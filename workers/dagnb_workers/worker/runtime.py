@@ -1,4 +1,28 @@
-"""The real world of a worker: asyncio and a store, each act wrapped in a span by the store's clock."""
+"""The real world of a worker: asyncio and a store, each act recorded as spans by the store's clock.
+
+`dagnb.protocol.worker` decides what comes next and calls the acts of its world; here is what each
+of them does when it is not simulated. An instance goes through them like this:
+
+    act         does                                             round trips  spans
+    register    reads the program's header once, asks for work   1, first 3   INVOKE to REGISTER
+    wait_work   waits for a hint while its queue is empty        1            none
+    fetch       collects upstream values, function, arguments    0 to 2       FETCH, PROGRAM
+    run         verifies and unpickles them, calls the function  0            LOAD, RUN
+    store       pickles and signs the result, stores a large one 0 or 1       DUMP, STORE
+    complete    commits results, brings the next tasks           1            COMMIT
+    fail, lost  reports an attempt without a result, likewise    1            COMMIT, none
+    leave       uploads the spans that are left                  0 or 1       none
+
+A task with small inputs and a small result so costs a single round trip, its commit. QUEUE is noted
+when an offer arrives: the time since the task was ready.
+
+Rules:
+1. No exception of the user's code leaves `run` or `store`: it becomes a `Failure`.
+2. A store out of reach is waited for, a minute at most; each step may be repeated.
+3. Bytes are verified before they are unpickled.
+4. An attempt is announced to the watch from `fetch` until its reply, so that a death of the process
+   at any moment in between, pickling included, is charged to the task.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +30,58 @@ import random
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from dagnb.errors import BlobMissingError, SignatureError, StorageFullError, UnserialisableError
+from dagnb.errors import (
+    BlobMissingError,
+    DagnbError,
+    SignatureError,
+    StorageFullError,
+    UnserialisableError,
+)
 from dagnb.graph.context import TaskContext
 from dagnb.graph.payload import Signer, decode_value, encode_value
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Record, Reply, Status
-from dagnb.protocol.program import Body
+from dagnb.protocol.program import Body, FunctionLine
 from dagnb.protocol.world import Missing
 from dagnb.storage.interface import SMALL_BYTES, Store
 from dagnb.trace.span import Phase, Span
 from dagnb.trace.upload import DEFAULT, strategy
 from dagnb_workers.worker import exception
-from dagnb_workers.worker.executor import Raised
+from dagnb_workers.worker.executor import Caller, Raised, TakeOutput, Watch, no_output
 from dagnb_workers.worker.failure_reporter import FailureReporter
-from dagnb_workers.worker.library import Library
-from dagnb_workers.worker.loaded import Loaded
-from dagnb_workers.worker.recorder import Opened, Recorder
+from dagnb_workers.worker.library import BytesCache, Library
+from dagnb_workers.worker.recorder import HeaderRead, Recorder
 from dagnb_workers.worker.retry import until_available
-from dagnb_workers.worker.values import Values
-from dagnb_workers.worker.watch import Caller, Watch
 
 _IDLE_S = 1.0
 
 
+@dataclass(slots=True)
+class CallInputs:
+    """Everything that one call needs, as bytes that are not verified yet, or why it is impossible.
+
+    begin_s: when the last of it arrived, from which on its LOAD span counts.
+    """
+
+    line: FunctionLine | None = None
+    body: Body | None = None
+    values: list[bytes] = field(default_factory=list)
+    contents: dict[str, bytes] = field(default_factory=dict)
+    problem: DagnbError | None = None
+    begin_s: float = 0.0
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes to unpickle: upstream values, contents, arguments."""
+        call = self.body.call if self.body is not None else b""
+        return len(call) + sum(map(len, self.values)) + sum(map(len, self.contents.values()))
+
+
 class Runtime:
-    """One instance of one run. See dagnb.protocol.world.World for what each method is."""
+    """One instance of one run. See dagnb.protocol.world.World for the acts."""
 
     def __init__(
         self,
@@ -42,20 +91,23 @@ class Runtime:
         call: Caller,
         watch: Watch,
         *,
+        take_output: TakeOutput = no_output,
         at_home: bool = False,
     ) -> None:
-        """call: how functions are called here. watch: who supervises and captures.
+        """call: the way of calling functions here. watch: supervises the calls.
 
-        at_home: this is the client's own process, where the user's modules are importable without unpacking them.
+        at_home: in the client's own process, where the user's modules are importable already.
         """
         self._store = store
         self._invocation = invocation
         self._run = invocation.run
         self._instance = instance
-        self._call, self._watch = call, watch
+        self._call, self._watch, self._take_output = call, watch, take_output
+
         self._signer = Signer(invocation.key)
-        self._values: Values[tuple[int, str]] = Values()
+        self._cache: BytesCache[tuple[int, str]] = BytesCache()  # signed values by (task, token)
         self._library = Library(store, self._signer, invocation.header, unpacks=not at_home)
+
         self._recorder = Recorder(strategy(invocation.metrics or DEFAULT))
         self._failure_reporter = FailureReporter(
             store,
@@ -63,126 +115,143 @@ class Runtime:
             self._signer,
             self._library,
             watch,
+            take_output,
             self.now,
             container=invocation.place,
         )
-        self._opened: Opened | None = None
+        # Noted with the first tasks: before, there is no worker to note it for.
+        self._header_read: HeaderRead | None = None
+
         self._worker = ""
         self._is_member = False
         self._offer: Offer | None = None
         self._start = invocation
+        # The DAG came with the invocation, so offers need not bring records.
         self._slim = bool(invocation.records)
 
     def now(self) -> float:
-        """The store's clock, as well as it is known here."""
+        """Returns the store's clock, as exactly as it is known here."""
         return self._recorder.now()
 
-    # ---- the World ----
+    # ---- the acts of the World ----
 
     async def register(self) -> Reply:
         """See World.register; the answer also sets the clock."""
-        await self._open()
-        here = self._invocation
-        wanted = (here.worker, here.nonce) if here.worker else None
-        sent, begin = time.time(), self._start.asked_at or self.now()
+        await self._open_library()
+        invocation = self._invocation
+
+        worker = (invocation.worker, invocation.nonce) if invocation.worker else None
+        sent_s = time.time()
+        begin_s = self._start.asked_at or self.now()
         reply = await until_available(
             lambda: self._store.register(
                 self._run,
                 self._instance,
-                lease_s=here.lease_s,
-                worker=wanted,
+                lease_s=invocation.lease_s,
+                worker=worker,
                 slim=self._slim,
-                kind=here.kind,
+                kind=invocation.kind,
             )
         )
-        self._recorder.set_clock(reply.now, sent, time.time())
+
+        self._recorder.set_clock(reply.now, sent_s, time.time())
+
         if reply.status is Status.TASKS:
-            opened, self._opened = self._opened, None
-            if opened is not None:
-                self._recorder.note_opened(reply.worker, opened)
-            on_the_way = opened if self._start.asked_at else None
-            self._recorder.note_start(reply.worker, min(begin, self.now()), self._start, on_the_way)
+            header_read, self._header_read = self._header_read, None
+            if header_read is not None:
+                self._recorder.note_header_read(reply.worker, header_read)
+            # After an idle wait the header was not read as a part of this start.
+            on_the_way = header_read if self._start.asked_at else None
+            begin_s = min(begin_s, self.now())
+            self._recorder.note_start(reply.worker, begin_s, self._start, on_the_way)
         if self._start.asked_at:
-            self._start = self._start.again()  # what follows an idle wait is no part of the start
-        return await self._took(reply)
+            # What follows is a start of its own: the phases of this one must not count twice.
+            self._start = self._start.again()
+        return await self._accept(reply)
 
     async def wait_work(self) -> None:
-        """Wait for a hint, a second at most, and no longer than spans may be held."""
+        """Wait until there may be work, at most one second.
+
+        Returns earlier when the spans that are held must be uploaded by then. A hint may be lost or
+        come in vain: the worker registers again in any case, because only the store's state counts.
+        """
         self._recorder.close(until_now=False)
         if self._recorder.wait_s() <= 0.0:
             await self._upload()
+
         limit_s = min(_IDLE_S, self._recorder.wait_s())
         await until_available(
             lambda: self._store.wait_work(self._run, limit_s, self._invocation.kind)
         )
 
-    async def fetch(self, offer: Offer) -> Loaded | Missing:
-        """Everything the call needs: values at hand, those that came with the offer, the rest in one request."""
+    async def fetch(self, offer: Offer) -> CallInputs | Missing:
+        """Collect all that the call needs. Upstream values that the store has lost are Missing."""
         self._recorder.close()
-        loaded, self._offer = Loaded(begin_s=self.now()), offer
-        self._watch.begin(
-            offer.task, offer.attempt, 0.0
-        )  # who dies while pickling is to blame as well
-        found, n_bytes = await self._inputs(offer)
+        inputs, self._offer = CallInputs(begin_s=self.now()), offer
+        self._watch.begin(offer.task, offer.attempt, 0.0)
+
+        values, n_bytes = await self._fetch_values(offer)
         if n_bytes:
-            loaded.begin_s = self.now()
+            inputs.begin_s = self.now()
         record = self._record(offer)
-        gone = tuple(u for u in record.upstream if u not in found)
-        if gone:
-            return Missing(offer.task, gone)
-        loaded.inputs = [found[u] for u in record.upstream]
+        lost = tuple(task for task in record.upstream if task not in values)
+        if lost:
+            return Missing(offer.task, lost)
+        inputs.values = [values[task] for task in record.upstream]
+
         try:
-            loaded.body = Body.open(
+            inputs.body = Body.open(
                 record.body, self._signer, self._run, offer.task, record.upstream
             )
-            loaded.line = self._library.lines[loaded.body.function]
+            inputs.line = self._library.lines[inputs.body.function]
             with self._recorder.span(self._worker, offer, Phase.PROGRAM) as span:
                 before = self._library.n_read
-                loaded.contents = await self._library.need(loaded.line, loaded.body.contents)
+                inputs.contents = await self._library.need(inputs.line, inputs.body.contents)
                 span.n_bytes = self._library.n_read - before
             if span.n_bytes:
-                loaded.begin_s = self.now()
+                inputs.begin_s = self.now()
         except (SignatureError, BlobMissingError) as problem:
-            loaded.problem = problem
-        return loaded
+            inputs.problem = problem  # `run` reports it: a fetch cannot fail
+        return inputs
 
-    async def run(self, offer: Offer, inputs: Loaded) -> Any:
-        """Verify and unpickle, then call. Whatever goes wrong is a Failure."""
+    async def run(self, offer: Offer, inputs: CallInputs) -> Any:
+        """Verify, unpickle and call. Gives the function's value, or a Failure of any of them."""
         if inputs.problem is not None:
             return self._failure_reporter.failure(offer, inputs.problem)
         line, body = inputs.line, inputs.body
         assert line is not None
         assert body is not None
+
         function, values = None, []
-        tokens = {item.task: item.address.token for item in offer.inputs}
+        tokens = {upstream.task: upstream.address.token for upstream in offer.inputs}
         try:
             with self._recorder.span(self._worker, offer, Phase.LOAD, inputs.begin_s) as span:
                 span.n_bytes = inputs.n_bytes
                 function, retry_on = self._library.function(line)
-                for u, sealed in zip(self._record(offer).upstream, inputs.inputs, strict=True):
-                    verified = self._signer.open(self._value_name(u, tokens[u]), sealed)
-                    values.append(decode_value(verified))  # one by one: told how far it came
+                # One by one: their number tells which of them could not be unpickled.
+                for task, sealed in zip(self._record(offer).upstream, inputs.values, strict=True):
+                    verified = self._signer.open(self._value_name(task, tokens[task]), sealed)
+                    values.append(decode_value(verified))
                 call = body.arguments(values, inputs.contents)
-                here = self._context(offer, f"{line.name}-{body.ordinal}")
+                context = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._failure_reporter.failure(offer, error)
-        except BaseException as error:  # noqa: BLE001  # unpickling runs the user's code: SystemExit would end the worker
-            return await self._failure_reporter.unread(
-                offer, self._record(offer), error, -1 if function is None else len(values)
-            )
+        except BaseException as error:  # noqa: BLE001  # SystemExit would end the worker
+            # Unpickling runs the user's code, which may raise anything.
+            n_read = -1 if function is None else len(values)
+            return await self._failure_reporter.unread(offer, self._record(offer), error, n_read)
+
         with self._recorder.span(self._worker, offer, Phase.RUN):
             self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0)
-            value = await self._call(function, call, here)
-            del call, values  # frees what it was given, which may take long, within the span
+            value = await self._call(function, call, context)
+            del call, values  # freeing large arguments takes long: it belongs to this span
             self._watch.begin(offer.task, offer.attempt, 0.0)
-        return (
-            self._failure_reporter.raised(offer, value.error, line, retry_on)
-            if isinstance(value, Raised)
-            else value
-        )
+        if isinstance(value, Raised):
+            return self._failure_reporter.raised(offer, value.error, line, retry_on)
+        return value
 
     async def store(self, offer: Offer, value: Any) -> Commit | Failure:
-        """Pickle and sign; store a large result, let a small one ride along with the commit."""
+        """Pickle and sign the value. A large one is stored, a small one rides with the commit."""
         with self._recorder.span(self._worker, offer, Phase.DUMP) as span:
             token, record = secrets.token_hex(6), self._record(offer)
             try:
@@ -192,140 +261,145 @@ class Runtime:
                 return self._failure_reporter.failure(offer, exception.of_result(error, name))
             sealed = self._signer.seal(self._value_name(offer.task, token), *parts)
             span.n_bytes = len(sealed)
-            log = "".join(self._watch.take_output())
+            log = "".join(self._take_output())
+
         if len(sealed) <= SMALL_BYTES:
             address = Address(token, len(sealed))
-            self._values.keep((offer.task, token), sealed)
+            self._cache.keep((offer.task, token), sealed)
             return Commit(task=offer.task, address=address, blob=sealed, log=log)
+
         with self._recorder.span(self._worker, offer, Phase.STORE) as span:
             span.n_bytes = len(sealed)
             try:
                 address = await until_available(
                     lambda: self._store.store(
-                        self._run, offer.task, token, sealed, is_sink=record.is_sink
+                        self._run,
+                        offer.task,
+                        token,
+                        sealed,
+                        is_sink=record.is_sink,
                     )
                 )
             except StorageFullError as error:
                 return self._failure_reporter.failure(offer, error)
-        self._values.keep((offer.task, token), sealed)
+        self._cache.keep((offer.task, token), sealed)
         return Commit(task=offer.task, address=address, log=log)
 
     async def complete(self, commits: Sequence[Commit]) -> Reply:
         """See World.complete; the spans that are due ride along."""
-        begin = self.now()
+        begin_s = self.now()
         try:
             with self._recorder.sending() as spans:
                 reply = await until_available(
                     lambda: self._store.complete(
-                        self._run, self._instance, commits, spans=spans, slim=self._slim
+                        self._run,
+                        self._instance,
+                        commits,
+                        spans=spans,
+                        slim=self._slim,
                     )
                 )
         except StorageFullError as error:
+            # Small values lie in the commit itself, so here a full store is the task's failure.
             assert self._offer is not None
             return await self.fail(self._failure_reporter.failure(self._offer, error))
         for commit in commits:
             n_bytes = len(commit.blob) if commit.blob is not None else 0
-            self._note_commit(commit.task, begin, n_bytes)
-        return await self._took(reply)
+            self._note_commit(commit.task, begin_s, n_bytes)
+        return await self._accept(reply)
 
     async def fail(self, failure: Failure) -> Reply:
-        """See World.fail."""
-        begin = self.now()
+        """See World.fail; the spans that are due ride along."""
+        begin_s = self.now()
         with self._recorder.sending() as spans:
             reply = await until_available(
                 lambda: self._store.fail(
-                    self._run, self._instance, failure, spans=spans, slim=self._slim
+                    self._run,
+                    self._instance,
+                    failure,
+                    spans=spans,
+                    slim=self._slim,
                 )
             )
-        self._note_commit(failure.task, begin, 0, "failed")
-        return await self._took(reply)
+        self._note_commit(failure.task, begin_s, 0, "failed")
+        return await self._accept(reply)
 
     async def lost(self, missing: Missing) -> Reply:
         """See World.lost."""
-        return await self._took(
-            await until_available(
-                lambda: self._store.lost(
-                    self._run, self._instance, missing.task, missing.inputs, slim=self._slim
-                )
+        reply = await until_available(
+            lambda: self._store.lost(
+                self._run,
+                self._instance,
+                missing.task,
+                missing.inputs,
+                slim=self._slim,
             )
         )
+        return await self._accept(reply)
 
     async def leave(self) -> None:
-        """Upload what is left, and tell those who wait for complete spans that no more will come."""
+        """Upload the spans that are left. A member of the run marks their chunk as its last one.
+
+        A trace is complete when as many instances have said so as took part in the run.
+        """
         await self._upload(is_last=self._is_member)
 
-    # ---- parts ----
+    # ---- parts of acts ----
 
-    async def _upload(self, *, is_last: bool = False) -> None:
-        """Upload all spans, whether they are due or not."""
-        self._recorder.close(until_now=False)
-        with self._recorder.sending(everything=True, is_last=is_last) as spans:
-            if spans:
-                await until_available(lambda: self._store.record(self._run, spans))
-
-    async def _open(self) -> None:
+    async def _open_library(self) -> None:
         """Read the program's header, once."""
         begin_at = time.time()
-        if n_bytes := await self._library.open():
-            self._opened = Opened(begin_at, time.time(), n_bytes)
+        n_bytes = await self._library.open()
+        if n_bytes:
+            self._header_read = HeaderRead(begin_at, time.time(), n_bytes)
 
-    async def _inputs(self, offer: Offer) -> tuple[dict[int, bytes], int]:
-        """The sealed values of the upstream tasks, as far as the store still has them, and how many bytes travelled."""
-        found: dict[int, bytes] = {}
+    async def _fetch_values(self, offer: Offer) -> tuple[dict[int, bytes], int]:
+        """Collect the signed values of the upstream tasks.
+
+        Returns:
+            values by upstream task; a value that the store has lost is left out.
+            number of bytes that were downloaded.
+        """
+        values: dict[int, bytes] = {}
         with self._recorder.span(self._worker, offer, Phase.FETCH) as span:
-            for item in offer.inputs:
-                sealed = self._values.find((item.task, item.address.token)) or item.blob
+            # First what costs nothing: values held here, then those that came within the offer.
+            for upstream in offer.inputs:
+                sealed = self._cache.find((upstream.task, upstream.address.token)) or upstream.blob
                 if sealed is not None:
-                    found[item.task] = sealed
-            far = [item for item in offer.inputs if item.task not in found]
-            if far:
-                wanted = [(item.task, item.address) for item in far]
-                got = await until_available(lambda: self._store.fetch(self._run, wanted))
-                found.update(
-                    {
-                        item.task: data
-                        for item, data in zip(far, got, strict=True)
-                        if data is not None
-                    }
-                )
-                span.n_bytes = sum(len(data) for data in got if data is not None)
-        for item in offer.inputs:
-            if item.task in found:
-                self._values.keep((item.task, item.address.token), found[item.task])
-        return found, span.n_bytes
+                    values[upstream.task] = sealed
 
-    def _context(self, offer: Offer, name: str) -> TaskContext:
-        seed = random.Random(f"{self._run}/{offer.task}").getrandbits(63)
-        return TaskContext(
-            run=self._run, task=name, attempt=offer.attempt, seed=seed, worker=self._worker
-        )
+            remote = [upstream for upstream in offer.inputs if upstream.task not in values]
+            if remote:
+                # All in one request: a round trip takes as long as a short task.
+                wanted = [(upstream.task, upstream.address) for upstream in remote]
+                downloads = await until_available(lambda: self._store.fetch(self._run, wanted))
+                for upstream, sealed in zip(remote, downloads, strict=True):
+                    if sealed is not None:
+                        values[upstream.task] = sealed
+                        span.n_bytes += len(sealed)
 
-    def _note_commit(self, task: int, begin_s: float, n_bytes: int, detail: str = "") -> None:
-        attempt = self._offer.attempt if self._offer is not None and self._offer.task == task else 1
-        self._recorder.hold_open(
-            Span(task, self._worker, Phase.COMMIT, begin_s, self.now(), n_bytes, attempt, detail)
-        )
+        for upstream in offer.inputs:
+            if upstream.task in values:
+                self._cache.keep((upstream.task, upstream.address.token), values[upstream.task])
+        return values, span.n_bytes
 
-    def _record(self, offer: Offer) -> Record:
-        return Record.unpack(
-            offer.record if offer.record is not None else self._invocation.records[offer.task]
-        )
-
-    def _value_name(self, task: int, token: str) -> str:
-        return f"value:{self._run}:{task}:{token}"
-
-    async def _took(self, reply: Reply) -> Reply:
+    async def _accept(self, reply: Reply) -> Reply:
+        """Take on what a reply says: the end of the attempt, membership, the worker, new offers."""
         if reply.status is Status.IDLE and self._invocation.linger_s is not None:
-            await self._upload()  # whoever rests there is ended without a word
+            # A container that rests may be ended at any moment, and its spans with it.
+            await self._upload()
+
         self._watch.end()
-        if (
-            reply.status is not Status.STOP
-        ):  # then it is in the store as one of the run's instances, or it is not
+        if reply.status is not Status.STOP:
+            # STOP says nothing of membership: a run that is over answers all instances with it.
             self._is_member = reply.status not in {Status.FENCED, Status.REFUSED}
+
         if reply.worker and reply.worker != self._worker:
             self._worker = self._failure_reporter.worker = reply.worker
-            self._watch.call(reply.worker)
+            self._watch.staff(reply.worker)
+
         for offer in reply.offers:
+            # Without a moment, or with one ahead of the clock, there is no queueing to show.
             if 0.0 < offer.ready_at < reply.now:
                 self._recorder.note(
                     Span(
@@ -339,3 +413,39 @@ class Runtime:
                     )
                 )
         return reply
+
+    async def _upload(self, *, is_last: bool = False) -> None:
+        """Upload all spans, whether they are due or not."""
+        self._recorder.close(until_now=False)
+        with self._recorder.sending(everything=True, is_last=is_last) as spans:
+            if spans:
+                await until_available(lambda: self._store.record(self._run, spans))
+
+    def _note_commit(self, task: int, begin_s: float, n_bytes: int, detail: str = "") -> None:
+        attempt = 1  # shown of all tasks of a batch but the last, whose offer is remembered
+        if self._offer is not None and self._offer.task == task:
+            attempt = self._offer.attempt
+        self._recorder.hold_open(
+            Span(task, self._worker, Phase.COMMIT, begin_s, self.now(), n_bytes, attempt, detail)
+        )
+
+    def _context(self, offer: Offer, name: str) -> TaskContext:
+        # Of the run and the task alone, so that a retry on another worker draws the same numbers.
+        seed = random.Random(f"{self._run}/{offer.task}").getrandbits(63)
+        return TaskContext(
+            run=self._run,
+            task=name,
+            attempt=offer.attempt,
+            seed=seed,
+            worker=self._worker,
+        )
+
+    def _record(self, offer: Offer) -> Record:
+        packed = offer.record
+        if packed is None:
+            packed = self._invocation.records[offer.task]
+        return Record.unpack(packed)
+
+    def _value_name(self, task: int, token: str) -> str:
+        # The name is signed with the value, so that none can be passed off as another.
+        return f"value:{self._run}:{task}:{token}"

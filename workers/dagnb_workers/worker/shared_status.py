@@ -1,30 +1,42 @@
-"""A page of memory that a worker shares with its supervisor: what it is running, since when, how long it may.
+"""Memory that a worker shares with its supervisor: its attempt, since when, its time limit.
 
-The worker writes it twice a task, in about a microsecond, without a system call. The supervisor reads it whenever it
-likes, also after the worker died. Every field is one aligned word, so it is never seen half written; a serial number
-and a check word tell when the fields do not belong together.
+The worker writes it twice a task, in about a microsecond and without a system call; the supervisor
+reads it at any moment, also after the worker died. There is no lock, which a dying worker would
+keep.
+
+    word  0 serial   counts the writes
+          1 task     position + 1; 0 while no attempt is at work
+          2 attempt
+          3 limit    seconds, 0 for none           (a double)
+          4 started  by the monotonic clock         (a double)
+          5 check    hash of words 0 to 4, written last
+          6 late     attempt whose time is up, written by the supervisor
+    byte 128         name of the worker: its length, then UTF-8
+
+Each word is aligned, so it is never seen half written. A copy whose check word does not fit was
+taken in the midst of a write, and is taken again.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 import time
 from dataclasses import dataclass
 
+from dagnb_workers.surroundings.output import unnamed_file
+
 _N_BYTES = 4096
-_SERIAL, _TASK, _ATTEMPT, _LIMIT, _STARTED, _CHECK, _TIMED_OUT = range(7)
-_NOBODY = 0
+_SERIAL, _TASK, _ATTEMPT, _LIMIT, _STARTED, _CHECK, _LATE = range(7)
+_NO_TASK = 0
 _READS = 20
 _NAME = 128
 _NAME_BYTES = 256
-"""where the worker's name stands, behind the words: its length, then UTF-8"""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What a worker is at. limit_s: 0 for none. started: of the monotonic clock, which all processes share."""
+    """The attempt at work. limit_s: 0 for none. started: by the monotonic clock of the machine."""
 
     task: int
     attempt: int
@@ -33,7 +45,7 @@ class Running:
 
 
 class SharedStatus:
-    """Both ends of the page; `fd` is what travels to the other process."""
+    """Either end of the shared memory. fd: what the other process needs to map it."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -43,8 +55,8 @@ class SharedStatus:
 
     @classmethod
     def create(cls) -> SharedStatus:
-        """A new page; it belongs to no file system path."""
-        fd = os.memfd_create("dagnb-page") if hasattr(os, "memfd_create") else _unlinked_file()
+        """Make new shared memory, all zero; it has no path in a file system."""
+        fd = unnamed_file("dagnb-status")
         os.ftruncate(fd, _N_BYTES)
         return cls(fd)
 
@@ -55,22 +67,15 @@ class SharedStatus:
         self._map.close()
         os.close(self.fd)
 
-    def call(self, worker: str) -> None:
-        """Worker: which worker of the plan this process staffs from now on."""
+    # ---- the worker's side ----
+
+    def staff(self, worker: str) -> None:
+        """Write the name of the plan's worker that this process staffs from now on."""
         name = worker.encode()[: _NAME_BYTES - 1]
         self._map[_NAME : _NAME + 1 + len(name)] = bytes((len(name),)) + name
 
-    def called(self) -> str:
-        """Supervisor: the worker that the process staffs, '' before it has one; for people, so it need not be whole."""
-        n_bytes = self._map[_NAME]
-        return self._map[_NAME + 1 : _NAME + 1 + n_bytes].decode(errors="replace")
-
-    def has_asked(self) -> bool:
-        """Supervisor: whether the worker has had an answer from the store, with a task or without."""
-        return bool(self._words[_SERIAL])
-
     def begin(self, task: int, attempt: int, limit_s: float = 0.0) -> None:
-        """Worker: from now on it runs this attempt."""
+        """Write that this attempt is at work from now on."""
         words, floats, started = self._words, self._floats, time.monotonic()
         words[_SERIAL] = serial = words[_SERIAL] + 1
         words[_TASK], words[_ATTEMPT] = task + 1, attempt
@@ -78,50 +83,58 @@ class SharedStatus:
         words[_CHECK] = _check(serial, task + 1, attempt, limit_s, started)
 
     def end(self) -> None:
-        """Worker: it runs nothing any more."""
+        """Write that no attempt is at work."""
         words, floats = self._words, self._floats
         words[_SERIAL] = serial = words[_SERIAL] + 1
-        words[_TASK] = _NOBODY
-        words[_CHECK] = _check(serial, _NOBODY, words[_ATTEMPT], floats[_LIMIT], floats[_STARTED])
-
-    def read(self, *, of_the_dead: bool = False) -> Running | None:
-        """Supervisor: what runs; None also while the worker is just writing.
-
-        of_the_dead: nobody writes any more, so a half written page is as good as it gets.
-        """
-        for _ in range(1 if of_the_dead else _READS):
-            copy = memoryview(bytes(self._words[: _CHECK + 1]))
-            words, floats = copy.cast("Q"), copy.cast("d")
-            task, attempt, limit_s, started = (
-                words[_TASK],
-                words[_ATTEMPT],
-                floats[_LIMIT],
-                floats[_STARTED],
-            )
-            if of_the_dead or words[_CHECK] == _check(
-                words[_SERIAL], task, attempt, limit_s, started
-            ):
-                return Running(task - 1, attempt, limit_s, started) if task != _NOBODY else None
-        return None
-
-    def flag_timeout(self, task: int, attempt: int) -> None:
-        """Supervisor: this attempt has used up its time; what interrupts it next is its time limit."""
-        self._words[_TIMED_OUT] = _mark(task, attempt)
+        words[_TASK] = _NO_TASK
+        words[_CHECK] = _check(serial, _NO_TASK, words[_ATTEMPT], floats[_LIMIT], floats[_STARTED])
 
     def timed_out(self, task: int, attempt: int) -> bool:
-        """Whether flag_timeout was called for this attempt."""
-        return self._words[_TIMED_OUT] == _mark(task, attempt)
+        """Returns whether the supervisor called flag_timeout for this attempt."""
+        return self._words[_LATE] == _attempt_word(task, attempt)
+
+    # ---- the supervisor's side ----
+
+    def read(self, *, is_dead: bool = False) -> Running | None:
+        """Returns the attempt at work, if any; None also while the worker is writing.
+
+        is_dead: no write will complete what is half written, so it is taken as it is.
+        """
+        for _ in range(1 if is_dead else _READS):
+            copy = memoryview(bytes(self._words[: _CHECK + 1]))
+            words, floats = copy.cast("Q"), copy.cast("d")
+            task, attempt = words[_TASK], words[_ATTEMPT]
+            limit_s, started = floats[_LIMIT], floats[_STARTED]
+            check = _check(words[_SERIAL], task, attempt, limit_s, started)
+            if is_dead or words[_CHECK] == check:
+                return Running(task - 1, attempt, limit_s, started) if task != _NO_TASK else None
+        return None
+
+    def staffed(self) -> str:
+        """Returns the worker that the process staffs, '' before it has one.
+
+        For people: a name that is just being replaced may be read in parts.
+        """
+        n_bytes = self._map[_NAME]
+        return self._map[_NAME + 1 : _NAME + 1 + n_bytes].decode(errors="replace")
+
+    def has_asked(self) -> bool:
+        """Returns whether the worker has had an answer from the store, with a task or without."""
+        return bool(self._words[_SERIAL])
+
+    def flag_timeout(self, task: int, attempt: int) -> None:
+        """Write that the time of this attempt is up, before it is interrupted for that."""
+        self._words[_LATE] = _attempt_word(task, attempt)
 
 
 def _check(serial: int, task: int, attempt: int, limit_s: float, started: float) -> int:
-    """A word that fits these fields only; both ends are forked from one interpreter, so they agree on it."""
+    """Returns a word that fits these fields only.
+
+    Both ends are forked from one interpreter, so their hashes agree.
+    """
     return hash((serial, task, attempt, limit_s, started)) & 0xFFFF_FFFF_FFFF_FFFF
 
 
-def _mark(task: int, attempt: int) -> int:
+def _attempt_word(task: int, attempt: int) -> int:
+    # task + 1, because new memory is zero, and so would be the first attempt of task 0 otherwise.
     return (task + 1) << 32 | attempt
-
-
-def _unlinked_file() -> int:
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())

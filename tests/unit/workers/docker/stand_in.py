@@ -1,4 +1,4 @@
-"""An engine that speaks just enough HTTP for one test: it notes what it was asked, and answers as it was told."""
+"""An engine that speaks just enough HTTP for one test: notes requests, gives set answers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERSION = {"ApiVersion": "1.44", "MinAPIVersion": "1.24", "Version": "27.0"}
 
 @dataclass(slots=True)
 class Request:
-    """What the engine was asked; `path` without the version and without the query."""
+    """A request to the engine; `path` without the version and without the query."""
 
     verb: str
     path: str
@@ -35,7 +35,7 @@ class Engine:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request."""
+    """Handles one request."""
 
     protocol_version = "HTTP/1.1"
     engine: Engine

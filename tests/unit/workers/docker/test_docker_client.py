@@ -1,4 +1,4 @@
-"""What dagnb relies on in the Docker SDK beyond its documentation, seen from the engine's side of the connection."""
+"""Undocumented behaviour of the Docker SDK that dagnb relies on, seen from the engine's side."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def frame(stream: int, data: bytes) -> bytes:
 async def test_what_is_sent_to_a_container_arrives_there_and_what_it_says_comes_back(
     engine: Engine,
 ) -> None:
-    heard: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     is_gone = asyncio.Event()
     arrived: list[bytes] = []
 
@@ -53,19 +53,19 @@ async def test_what_is_sent_to_a_container_arrives_there_and_what_it_says_comes_
         )
         handler.hang_up()
 
-    def hear(news: dict[str, Any]) -> None:
-        heard.append(news)
-        if "gone" in news:
+    def on_message(message: dict[str, Any]) -> None:
+        messages.append(message)
+        if "gone" in message:
             is_gone.set()
 
     engine.answers["POST", "/containers/c1/attach"] = attach
-    wire = Wire(asyncio.get_running_loop(), hear)
+    wire = Wire(asyncio.get_running_loop(), on_message)
     await asyncio.to_thread(wire.attach, "c1")
     wire.send({"who": True})
     await asyncio.wait_for(is_gone.wait(), LIMIT_S)
 
     assert arrived == [b'{"who": true}\n']
-    assert heard == [{"children": ["run"]}, {"gone": True}]
+    assert messages == [{"children": ["run"]}, {"gone": True}]
     assert wire.stderr == "a warning"
 
 

@@ -1,4 +1,4 @@
-"""What `Docker(...)` takes and refuses, before there is an engine."""
+"""Settings that `Docker(...)` takes and refuses, before there is an engine."""
 
 from __future__ import annotations
 

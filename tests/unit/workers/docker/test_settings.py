@@ -1,4 +1,4 @@
-"""From what users say of folders and stores to what containers see of them."""
+"""Folders and stores of users, and how containers see them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from dagnb_workers.launchers.docker.settings import (
-    StorePlace,
+    StoreAccess,
     check_writable,
     mounts_of,
-    store_place,
+    store_access,
 )
 from dagnb_workers.launchers.docker.spec import Mount
 
@@ -36,7 +36,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("told", "target", "is_writable"),
+    ("text", "target", "is_writable"),
     [
         ("{}/data", "{}/data", False),
         ("{}/data:ro", "{}/data", False),
@@ -48,11 +48,11 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ],
 )
 def test_a_mount_is_read_only_and_in_the_same_place_unless_said(
-    home: Path, told: str, target: str, is_writable: bool
+    home: Path, text: str, target: str, is_writable: bool
 ) -> None:
     (home / "data").mkdir()
 
-    (made,) = mounts_of(told.format(home, name=home.name))
+    (made,) = mounts_of(text.format(home, name=home.name))
 
     assert made == Mount(
         source=str(home / "data"), target=target.format(home), is_writable=is_writable
@@ -91,19 +91,19 @@ def test_a_link_leads_to_what_it_names(home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", ["", ":/data", "data:there", "data:/", "data:/a:/b", "data:/a:rx", "a:b:c:d"]
+    "text", ["", ":/data", "data:there", "data:/", "data:/a:/b", "data:/a:rx", "a:b:c:d"]
 )
 def test_what_is_no_mount_is_refused_with_the_forms(
-    home: Path, monkeypatch: pytest.MonkeyPatch, told: str
+    home: Path, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     monkeypatch.chdir(home)
     (home / "data").mkdir()
 
     with pytest.raises(ConfigError) as caught:
-        mounts_of([told])
+        mounts_of([text])
 
     assert str(caught.value) == (
-        f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'."
+        f"Docker(mounts=[{text!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'."
     )
 
 
@@ -193,9 +193,9 @@ def test_the_refusal_names_the_folder_its_owner_and_the_cure(tmp_path: Path) -> 
     facts = folder.stat()
     quoted = shlex.quote(str(folder))
     assert str(caught.value) == (
-        f"Docker(mounts=...): tasks run as uid 4711, gid 4712 and cannot write to {folder}, which belongs to uid "
-        f"{facts.st_uid}, gid {facts.st_gid} with mode 700. Let them with `chmod o+rwx {quoted}` or "
-        f"`chown 4711:4712 {quoted}`, or leave ':rw' out."
+        f"Docker(mounts=...): tasks run as uid 4711, gid 4712 and cannot write to {folder}, "
+        f"which belongs to uid {facts.st_uid}, gid {facts.st_gid} with mode 700. "
+        f"Let them with `chmod o+rwx {quoted}` or `chown 4711:4712 {quoted}`, or leave ':rw' out."
     )
 
 
@@ -213,22 +213,22 @@ def test_a_path_that_is_no_utf_8_is_refused(home: Path) -> None:
 def test_the_embedded_server_is_reached_by_its_folder_as_a_guest_and_without_a_network() -> None:
     folder = socket_folder(runtime_directory())
 
-    place = store_place(f"unix://default:secret@{folder}/redis.sock")
+    access = store_access(f"unix://default:secret@{folder}/redis.sock")
 
-    told = urlsplit(place.url)
-    assert (told.scheme, told.username, told.path) == ("unix", "worker", "/run/dagnb/redis.sock")
-    assert told.password not in {None, "", "secret"}
-    assert (place.network, place.mounts) == (
+    url = urlsplit(access.url)
+    assert (url.scheme, url.username, url.path) == ("unix", "worker", "/run/dagnb/redis.sock")
+    assert url.password not in {None, "", "secret"}
+    assert (access.network, access.mounts) == (
         "none",
         (Mount(source=str(folder), target="/run/dagnb"),),
     )
-    assert not place.mounts[0].is_writable
+    assert not access.mounts[0].is_writable
 
 
 def test_another_server_on_a_socket_is_reached_by_that_socket_with_the_users_own_credentials() -> (
     None
 ):
-    assert store_place("unix://me:secret@/srv/my%20redis.sock?db=2") == StorePlace(
+    assert store_access("unix://me:secret@/srv/my%20redis.sock?db=2") == StoreAccess(
         url="unix://me:secret@/run/dagnb/my%20redis.sock?db=2",
         network="none",
         mounts=(Mount(source="/srv/my redis.sock", target="/run/dagnb/my redis.sock"),),
@@ -239,17 +239,17 @@ def test_another_server_on_a_socket_is_reached_by_that_socket_with_the_users_own
 def test_a_server_on_this_machines_loopback_needs_the_machines_network(host: str) -> None:
     url = f"redis://:secret@{host}:6379/1"
 
-    assert store_place(url) == StorePlace(url=url, network="host")
+    assert store_access(url) == StoreAccess(url=url, network="host")
 
 
 def test_a_server_elsewhere_needs_a_network_and_nothing_else() -> None:
     url = "rediss://me:secret@redis.example:6380"
 
-    assert store_place(url) == StorePlace(url=url, network="bridge")
+    assert store_access(url) == StoreAccess(url=url, network="bridge")
 
 
 def test_the_memory_of_this_process_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"containers cannot share a memory:// store. Leave store= out"
     ):
-        store_place("memory://")
+        store_access("memory://")

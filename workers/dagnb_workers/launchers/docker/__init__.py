@@ -1,8 +1,9 @@
 """Docker: workers in containers.
 
-Holds: the settings (launcher.py, settings.py), what a container is (spec.py, container.py, wire.py), who gets which
-(allocation.py), the process that owns them (host.py, fleet.py, containers.py, run_driver.py, container_exits.py), images (image/).
+Holds: the launcher (launcher.py, settings.py), one container (spec.py, container.py, wire.py), the
+  process that owns all of them (host.py, fleet.py, containers.py, container_exits.py), a run
+  (run_driver.py), the decision which run gets which container (allocation.py), images (image/).
 May import: dagnb_workers, the hub, and docker.
 Must not know: what a run computes.
-Start at: launcher.py, then fleet.py.
+Start at: launcher.py, then allocation.py and fleet.py.
 """

@@ -1,7 +1,53 @@
-"""Which container does what next: a pure decision over what there is and what is wanted.
+"""The allocation of containers: which one to lend, start or end next. Pure.
 
-The containers are shared by all runs of a user. One is *starting*, *idle* (warm), *lent* to a run, or *ending*; all
-count against the caps until they are gone. Wants are served in the order they arose, a container each in turn.
+Input is the present state of all containers of a user, the requests of all runs, and the limits;
+output is what to do now. The fleet calls `allocate` after every change, so nothing is remembered
+between calls, and the next one corrects a decision that has become wrong.
+
+States of a container
+---------------------
+    from        to          when
+    (none)      starting    `start`: there is room for it
+    starting    lent        it is ready, and a run is waiting for it
+    starting    idle        it is ready; it was started to be kept warm, or its run is over
+    idle        lent        `lend`: a run requests a container of the same spec
+    lent        idle        the supervisor in it has ended well: the run is over, or its worker left
+    idle        ending      `end`: room is needed; or it was idle for too long
+    any         ending      it failed, its process ended, or its run was stopped
+    ending      (none)      the engine says that it is gone
+
+All states count against the limits, "ending" too: its memory is used until the engine says that it
+is gone. A lent container is *expected* until its worker has registered in the run, and *resting*
+while that worker has nothing to do.
+
+    +----------+  ready   +------+   lend    +------+
+    | starting |--------->| idle |---------->| lent |
+    +----------+          |      |<----------|      |
+         |                +------+  returns  +------+
+         | failed             | end              | died
+         +--------------------+------------------+---------> ending ---> gone
+
+Requests
+--------
+A request is a number of containers of one spec for one run; those that are expected already are
+subtracted first. A request without a run keeps containers warm for whichever run comes next: it is
+lent none and asks no run to return one.
+
+Order of decisions
+------------------
+1. In turn: each request gets its first container before any gets its second. Requests keep the
+   order in which runs asked. A run with a thousand ready tasks does not starve the others.
+2. A run that holds as many containers as its launcher allows gets none. Its own resting containers
+   are asked to return (`end_when_idle`), because they may be of the wrong spec.
+3. An idle container of the spec is lent; the one used last, whose caches are warm. Failing that,
+   one of the spec that is being started for no run. Cheapest: milliseconds instead of a start.
+4. Otherwise a container is started, if number and memory allow.
+5. Otherwise room is made: idle containers of other specs end, the smallest one that makes enough
+   room, or else the largest ones first. So as few warm containers as possible are lost.
+6. If that is not enough, the resting containers of all runs are asked to return.
+
+Nothing is started in step 5: the container is started by a later call, when the ones that end are
+gone. Without that, limits would be exceeded for as long as an engine takes to end them.
 """
 
 from __future__ import annotations
@@ -14,7 +60,7 @@ from dagnb_workers.launchers.docker.spec import Spec
 
 
 class ContainerState(StrEnum):
-    """What a container is about."""
+    """The states of a container: see the table above."""
 
     STARTING = "starting"
     IDLE = "idle"
@@ -23,10 +69,12 @@ class ContainerState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A container as the decision sees it. run: whom it is lent to, or being started for.
+class ContainerFacts:
+    """A container as the allocation sees it.
 
-    is_expected: its worker has not registered in the run yet. is_resting: its worker has nothing to do, or leaves soon.
+    run, kind: for which it is lent or being started; '' for none. is_expected: its worker has not
+    registered in the run yet. is_resting: its worker has nothing to do, or leaves soon. idle_since:
+    seconds of a monotonic clock.
     """
 
     name: str
@@ -40,10 +88,10 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Want:
-    """A run has ready tasks that nobody staffs: so many workers of this kind, made like this spec.
+class ContainerRequest:
+    """A run needs `n` containers of this spec, for ready tasks of this kind.
 
-    run '': nobody yet; so many more containers are to be kept warm.
+    run '': for no run; `n` more containers are kept warm.
     """
 
     run: str
@@ -54,7 +102,10 @@ class Want:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Of all containers together: how many, and megabytes of memory. per_run: how many a run may hold."""
+    """Limits of all containers together: number, and megabytes of memory.
+
+    per_run: how many containers a run may hold; `cap` for a run that is not in it.
+    """
 
     cap: int
     memory_mb: int
@@ -62,124 +113,143 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
-    """What to do now. lend: idle container -> want. start: for these wants. end, hurry: names of containers."""
+class Allocation:
+    """A decision: what to do now.
 
-    lend: tuple[tuple[str, Want], ...] = ()
-    start: tuple[Want, ...] = ()
+    lend: (name of a container, request that gets it). start: a request for each container to start.
+    end: containers to end now. end_when_idle: lent ones to be asked back.
+    """
+
+    lend: tuple[tuple[str, ContainerRequest], ...] = ()
+    start: tuple[ContainerRequest, ...] = ()
     end: tuple[str, ...] = ()
-    hurry: tuple[str, ...] = ()
+    end_when_idle: tuple[str, ...] = ()
 
 
-def decide(held: Iterable[Held], wants: Sequence[Want], limits: Limits) -> Orders:
-    """Lend what fits and is warm; else start while there is room; else make room. Never more than the limits."""
-    desk = _Allocator({box.name: box for box in held}, limits)
-    missing = [(want, want.n - desk.on_the_way(want)) for want in wants]
+def allocate(
+    containers: Iterable[ContainerFacts], requests: Sequence[ContainerRequest], limits: Limits
+) -> Allocation:
+    """Returns what to do next, never more than the limits allow. O(requested * containers)."""
+    allocator = _Allocator({container.name: container for container in containers}, limits)
+    # Counted before anything is lent: what is lent below would be subtracted twice.
+    missing = [(request, request.n - allocator.n_expected(request)) for request in requests]
     for turn in range(max((n for _, n in missing), default=0)):
-        for want, n in missing:
-            if turn < n and desk.may_hold(want.run):
-                desk.serve(want)
-            elif turn < n:
-                desk.hurry(want.run)
-    return Orders(
-        lend=tuple(desk.lent),
-        start=tuple(desk.started),
-        end=tuple(desk.ended),
-        hurry=tuple(dict.fromkeys(desk.hurried)),
+        for request, n in missing:
+            if turn >= n:
+                continue
+            if allocator.may_hold_more(request.run):
+                allocator.serve(request)
+            else:
+                allocator.ask_back(request.run)
+
+    return Allocation(
+        lend=tuple(allocator.lend),
+        start=tuple(allocator.start),
+        end=tuple(allocator.end),
+        end_when_idle=tuple(dict.fromkeys(allocator.end_when_idle)),
     )
 
 
 class _Allocator:
-    """The containers while the decision is being made."""
+    """The containers while a decision is being made, as they will be when it has been carried out.
 
-    def __init__(self, boxes: dict[str, Held], limits: Limits) -> None:
-        self.boxes, self.limits = boxes, limits
-        self.lent: list[tuple[str, Want]] = []
-        self.started: list[Want] = []
-        self.ended: list[str] = []
-        self.hurried: list[str] = []
+    starting: those that the decision starts. They have no name yet, so they cannot be lent or
+    ended, but they count against the limits.
+    """
 
-    def on_the_way(self, want: Want) -> int:
-        """How many containers will register in the run for this kind."""
-        return sum(
-            box.is_expected and (box.run, box.kind) == (want.run, want.kind)
-            for box in self.boxes.values()
-            if box.state in (ContainerState.STARTING, ContainerState.LENT)
-        )
+    def __init__(self, containers: dict[str, ContainerFacts], limits: Limits) -> None:
+        self.containers, self.limits = containers, limits
+        self.starting: list[ContainerFacts] = []
+        self.lend: list[tuple[str, ContainerRequest]] = []
+        self.start: list[ContainerRequest] = []
+        self.end: list[str] = []
+        self.end_when_idle: list[str] = []
 
-    def may_hold(self, run: str) -> bool:
-        """Whether the run may have one more; '' stands for nobody, who may have what there is room for."""
-        n = sum(
-            box.run == run for box in self.boxes.values() if box.state is not ContainerState.ENDING
-        )
+    def n_expected(self, request: ContainerRequest) -> int:
+        """Returns how many containers will register in the run for this kind."""
+        wanted = (request.run, request.kind)
+        present = self._in_states(ContainerState.STARTING, ContainerState.LENT)
+        return sum(c.is_expected and (c.run, c.kind) == wanted for c in present)
+
+    def may_hold_more(self, run: str) -> bool:
+        """Returns whether the run may have one more; '' may have all that there is room for."""
+        present = [c for c in self._all() if c.state is not ContainerState.ENDING]
+        n = sum(container.run == run for container in present)
         return not run or n < self.limits.per_run.get(run, self.limits.cap)
 
-    def serve(self, want: Want) -> None:
-        """One container for the want, or room for one."""
-        if want.run and (warm := self._warm(want.spec)):
-            self.lent.append((warm.name, want))
-            self.boxes[warm.name] = replace(
-                warm, state=ContainerState.LENT, run=want.run, kind=want.kind, is_expected=True
-            )
-        elif self._has_room(want.spec):
-            self.started.append(want)
-            name = f"?{len(self.started)}"
-            self.boxes[name] = Held(
-                name=name,
-                spec=want.spec,
-                state=ContainerState.STARTING,
-                run=want.run,
+    def serve(self, request: ContainerRequest) -> None:
+        """Provide one container for the request, or make room for one."""
+        if request.run and (warm := self._find_warm(request.spec)):
+            self.lend.append((warm.name, request))
+            self.containers[warm.name] = replace(
+                warm,
+                state=ContainerState.LENT,
+                run=request.run,
+                kind=request.kind,
                 is_expected=True,
             )
+        elif self._has_room(request.spec):
+            self.start.append(request)
+            self.starting.append(
+                ContainerFacts(
+                    name="", spec=request.spec, state=ContainerState.STARTING, run=request.run
+                )
+            )
         else:
-            self._make_room(want)
+            self._make_room(request)
 
-    def _warm(self, spec: Spec) -> Held | None:
-        """The idle container of this spec that was used last, whose caches are warm; else one that will be idle."""
-        alike = [box for box in self.boxes.values() if box.spec == spec]
-        idle = [box for box in alike if box.state is ContainerState.IDLE]
-        coming = (
-            box
-            for box in alike
-            if box.state is ContainerState.STARTING and not box.run and not box.name.startswith("?")
-        )
-        return max(idle, key=lambda box: box.idle_since, default=next(coming, None))
+    def ask_back(self, run: str | None = None) -> None:
+        """Ask resting containers to return: those of one run, or of all runs."""
+        for container in self._in_states(ContainerState.LENT):
+            if container.is_resting and run in (None, container.run):
+                self.end_when_idle.append(container.name)
+
+    def _find_warm(self, spec: Spec) -> ContainerFacts | None:
+        """Returns the idle container of this spec that was used last, else one that will be."""
+        idle = [c for c in self._in_states(ContainerState.IDLE) if c.spec == spec]
+        if idle:
+            return max(idle, key=lambda container: container.idle_since)
+        starting = self._in_states(ContainerState.STARTING)
+        return next((c for c in starting if c.spec == spec and not c.run), None)
 
     def _has_room(self, spec: Spec, without: Iterable[str] = ()) -> bool:
+        """Returns whether one more of this spec fits, as if those in `without` were gone."""
         gone = set(without)
-        rest = [box for box in self.boxes.values() if box.name not in gone]
-        used_mb = sum(box.spec.memory_mb for box in rest)
-        return len(rest) < self.limits.cap and used_mb + spec.memory_mb <= self.limits.memory_mb
+        present = [c for c in self._all() if c.name not in gone]
+        used_mb = sum(container.spec.memory_mb for container in present)
+        has_memory = used_mb + spec.memory_mb <= self.limits.memory_mb
+        return len(present) < self.limits.cap and has_memory
 
-    def _make_room(self, want: Want) -> None:
-        """End idle containers, the smallest that is large enough or else the largest first; hurry who rests."""
-        leaving = [box.name for box in self.boxes.values() if box.state is ContainerState.ENDING]
-        idle = [
-            box
-            for box in self.boxes.values()
-            if box.state is ContainerState.IDLE and box.spec != want.spec
-        ]
-        if not want.run and not self._has_room(want.spec, [*leaving, *(box.name for box in idle)]):
-            return  # what is kept for nobody ends nothing in vain, and hurries nobody
-        while idle and not self._has_room(want.spec, leaving):
-            enough = [box for box in idle if self._has_room(want.spec, [*leaving, box.name])]
-            sign = 1 if enough else -1
-            chosen = min(
-                enough or idle,
-                key=lambda box: (sign * box.spec.memory_mb, box.idle_since, box.name),
-            )
+    def _make_room(self, request: ContainerRequest) -> None:
+        """End idle containers until one of the request's spec will fit, or none is left."""
+        # Those that end already will make room: no further container must end for that.
+        leaving = [container.name for container in self._in_states(ContainerState.ENDING)]
+        idle = [c for c in self._in_states(ContainerState.IDLE) if c.spec != request.spec]
+        # A request for no run must not end warm containers in vain.
+        without_idle = [*leaving, *(container.name for container in idle)]
+        if not request.run and not self._has_room(request.spec, without_idle):
+            return
+
+        while idle and not self._has_room(request.spec, leaving):
+            chosen = self._choose_to_end(idle, request.spec, leaving)
             idle.remove(chosen)
             leaving.append(chosen.name)
-            self.ended.append(chosen.name)
-            self.boxes[chosen.name] = replace(chosen, state=ContainerState.ENDING)
-        if not self._has_room(want.spec, leaving):
-            self.hurry()
+            self.end.append(chosen.name)
+            self.containers[chosen.name] = replace(chosen, state=ContainerState.ENDING)
+        if not self._has_room(request.spec, leaving):
+            self.ask_back()
 
-    def hurry(self, run: str | None = None) -> None:
-        """Hurry who rests, of all runs or of the one that holds as many as it may."""
-        resting = (
-            box
-            for box in self.boxes.values()
-            if box.state is ContainerState.LENT and box.is_resting
-        )
-        self.hurried += [box.name for box in resting if run in (None, box.run)]
+    def _choose_to_end(
+        self, idle: list[ContainerFacts], spec: Spec, leaving: list[str]
+    ) -> ContainerFacts:
+        """Returns the smallest container that is large enough, else the largest; oldest first."""
+        enough = [c for c in idle if self._has_room(spec, [*leaving, c.name])]
+        if enough:
+            return min(enough, key=lambda c: (c.spec.memory_mb, c.idle_since, c.name))
+        return min(idle, key=lambda c: (-c.spec.memory_mb, c.idle_since, c.name))
+
+    def _all(self) -> tuple[ContainerFacts, ...]:
+        return (*self.containers.values(), *self.starting)
+
+    def _in_states(self, *states: ContainerState) -> list[ContainerFacts]:
+        return [c for c in self.containers.values() if c.state in states]

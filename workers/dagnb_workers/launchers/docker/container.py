@@ -1,6 +1,6 @@
-"""One container, as the fleet holds it: made, lent to a run, hurried, ended.
+"""One container of the fleet: created, started, lent to runs, asked to return, removed.
 
-The engine's calls block, so they happen in threads.
+Calls of the engine block, so they happen in threads. allocation.py has the states of a container.
 """
 
 from __future__ import annotations
@@ -17,34 +17,46 @@ import docker.errors
 import requests
 
 from dagnb.errors import LaunchError
-from dagnb_workers.hosting.supervisor import HURRY
-from dagnb_workers.launchers.docker.allocation import ContainerState, Held
+from dagnb_workers.hosting.supervisor import END_WHEN_IDLE
+from dagnb_workers.launchers.docker.allocation import ContainerFacts, ContainerState
 from dagnb_workers.launchers.docker.engine import connect
 from dagnb_workers.launchers.docker.image.images import REPOSITORY
-from dagnb_workers.launchers.docker.spec import RUN, WORKER, Spec, create_arguments
+from dagnb_workers.launchers.docker.spec import (
+    RUN,
+    WORKER,
+    Spec,
+    create_arguments,
+)
 from dagnb_workers.launchers.docker.wire import Wire
 
+# Seconds that a container may take from its creation until its first process has imports done.
 READY_S = 60.0
+
 _BEING_REMOVED = 409
 _BAD_REQUEST = 400
 ENGINE_ERRORS = (docker.errors.DockerException, requests.RequestException, OSError, LaunchError)
 
 
 class ContainerError(LaunchError):
-    """A container ended, or said nothing, before it was ready."""
+    """A container ended, or sent nothing, before it was ready."""
 
 
 @dataclass(slots=True, eq=False)
 class Container:
-    """A container. name: its own for good; what the engine calls it tells whom it serves.
+    """A container. name: its own, which never changes; in the engine's list it has another one.
 
-    phases: (phase, begin, end) of its start, epoch seconds, for whom it was started. n_lent: how often it was lent.
-    last_run: to which run it was lent last, also when it is idle again.
+    on_message: called with every message of its first process. run, kind, worker: for which it is
+    lent or being started; '' for none. is_expected, is_resting: see allocation.ContainerFacts.
+    idle_s: it ends after so long without a run. idle_since, lent_since: monotonic seconds.
+    created_at: epoch seconds. n_lent: how often it was lent. last_run: the run of the last time.
+    phases: (phase, begin, end) of its start, epoch seconds, until the first run has reported them.
+    versions: of the Python and the packages in it. id: the engine's; '' before it is created.
+    is_gone: its connection has ended.
     """
 
     name: str
     spec: Spec
-    hear: Callable[[Container, dict[str, Any]], None]
+    on_message: Callable[[Container, dict[str, Any]], None]
     state: ContainerState = ContainerState.STARTING
     run: str = ""
     kind: str = ""
@@ -53,7 +65,7 @@ class Container:
     worker: str = ""
     idle_s: float = 60.0
     idle_since: float = 0.0
-    born: float = field(default_factory=time.time)
+    created_at: float = field(default_factory=time.time)
     n_lent: int = 0
     last_run: str = ""
     phases: tuple[tuple[str, float, float], ...] = ()
@@ -61,19 +73,19 @@ class Container:
     id: str = ""
     is_gone: bool = False
     lent_since: float = 0.0
-    called: str = ""
-    _making: asyncio.Future[None] | None = None
+    _listed_name: str = ""
+    _creating: asyncio.Future[None] | None = None
     _wire: Wire | None = None
-    _news: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
+    _messages: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
 
     @property
     def stderr(self) -> str:
-        """The last its first process wrote there."""
+        """The end of what its first process wrote to stderr."""
         return self._wire.stderr.strip() if self._wire is not None else ""
 
-    def held(self) -> Held:
-        """As the allotment sees it."""
-        return Held(
+    def facts(self) -> ContainerFacts:
+        """Returns the container as the allocation sees it."""
+        return ContainerFacts(
             name=self.name,
             spec=self.spec,
             state=self.state,
@@ -84,125 +96,138 @@ class Container:
             idle_since=self.idle_since,
         )
 
+    # ---- start -----------------------------------------------------------------------------------
+
     async def start(self, labels: Mapping[str, str]) -> None:
-        """Make it, and wait until it can work. Raises ContainerError, or what the engine says."""
+        """Create it and wait until it can work. Raises ContainerError, or the engine's error."""
         loop, begin = asyncio.get_running_loop(), time.time()
-        self._making = asyncio.ensure_future(asyncio.to_thread(self._create, loop, labels))
-        await asyncio.shield(self._making)
+        # Shielded, because a thread cannot be cancelled: `remove` waits for it.
+        self._creating = asyncio.ensure_future(asyncio.to_thread(self._create, loop, labels))
+        await asyncio.shield(self._creating)
         created = time.time()
-        told = await self._answer("ready", READY_S)
-        begun = max(created, told["begun"])
-        self.versions = told["versions"]
+
+        facts = await self._answer("ready", READY_S)
+        # The engine's machine may have another clock, a little behind this one.
+        begun = max(created, facts["begun"])
+        self.versions = facts["versions"]
         self.phases = (
             ("create", begin, created),
             ("boot", created, begun),
-            ("import", begun, told["imported"]),
+            ("import", begun, facts["imported"]),
         )
 
-    async def adopt(self, container: str, wait_s: float) -> list[str]:
-        """Take over a container that runs already. Returns the runs it works for. Raises ContainerError."""
-        self.id = container
+    async def adopt(self, container_id: str, wait_s: float) -> list[str]:
+        """Take over a container that runs already. Raises ContainerError.
+
+        Returns the runs that it works for.
+        """
+        self.id = container_id
         self._wire = Wire(asyncio.get_running_loop(), self._receive)
-        await asyncio.to_thread(self._wire.attach, container)
+        await asyncio.to_thread(self._wire.attach, container_id)
         await self.send({"who": True})
-        told = await self._answer("children", wait_s)
-        self.versions = told["versions"]
-        children: list[str] = told["children"]
+        answer = await self._answer("children", wait_s)
+        self.versions = answer["versions"]
+        children: list[str] = answer["children"]
         return children
 
+    def _create(self, loop: asyncio.AbstractEventLoop, labels: Mapping[str, str]) -> None:
+        name = container_name(self.name, labels.get(RUN, ""), labels.get(WORKER, ""))
+        self._listed_name = name  # before the call: one that times out may create it all the same
+        engine_container = connect().containers.create(**create_arguments(self.spec, name, labels))
+        self.id = str(engine_container.id)
+        self._wire = Wire(loop, self._receive)
+        try:
+            # Attached before it is started: its first line must not be missed.
+            self._wire.attach(self.id)
+            engine_container.start()
+        except BaseException:
+            with contextlib.suppress(*ENGINE_ERRORS):
+                engine_container.remove(force=True)
+            raise
+
+    # ---- while it runs ---------------------------------------------------------------------------
+
     async def send(self, request: dict[str, Any]) -> None:
-        """Tell its first process."""
+        """Send a request to its first process."""
         if self._wire is not None:
             await asyncio.to_thread(self._wire.send, request)
 
-    async def hurry(self) -> None:
-        """Have its worker leave as soon as it has nothing to do."""
-        await self.send({"signal": int(HURRY), "name": self.run})
+    async def end_when_idle(self) -> None:
+        """Ask its worker to leave as soon as it has nothing to do."""
+        await self.send({"signal": int(END_WHEN_IDLE), "name": self.run})
 
     async def rename(self, run: str, worker: str) -> None:
-        """Let people see in the engine's list whom it serves; the name it had when it cannot be changed."""
+        """Show in the engine's list for which run and worker it works now."""
         self.worker = worker
+        name = container_name(self.name, run, worker)
+        # Only for people: on an error it keeps the name it has.
         with contextlib.suppress(*ENGINE_ERRORS):
-            await asyncio.to_thread(
-                connect().api.rename, self.id, container_name(self.name, run, worker)
-            )
+            await asyncio.to_thread(connect().api.rename, self.id, name)
 
     async def remove(self) -> bool:
-        """End it with all that runs in it. Whether it is gone for certain, as far as it was known to be there."""
-        if self._making is not None:  # a thread that makes it cannot be stopped
+        """End it with all that runs in it. Returns whether it is gone for certain."""
+        if self._creating is not None:
             with contextlib.suppress(*ENGINE_ERRORS):
-                await asyncio.shield(self._making)
-        if not self.id and not self.called:
-            return True
+                await asyncio.shield(self._creating)
+        engine_name = self.id or self._listed_name
+        if not engine_name:
+            return True  # the engine was never asked to create it
         try:
-            await asyncio.to_thread(
-                connect().api.remove_container, self.id or self.called, force=True
-            )
+            await asyncio.to_thread(connect().api.remove_container, engine_name, force=True)
         except docker.errors.NotFound:
             return True
         except ENGINE_ERRORS as error:
-            is_going = (
-                isinstance(error, docker.errors.APIError) and error.status_code == _BEING_REMOVED
-            )
-            return is_going or not self.id
+            # Without an id it is not known to exist: waiting for it could take for ever.
+            status = getattr(error, "status_code", None)
+            return status == _BEING_REMOVED or not self.id
         return True
 
-    def _create(self, loop: asyncio.AbstractEventLoop, labels: Mapping[str, str]) -> None:
-        self.called = container_name(self.name, labels.get(RUN, ""), labels.get(WORKER, ""))
-        container = connect().containers.create(**create_arguments(self.spec, self.called, labels))
-        self.id = str(container.id)
-        self._wire = Wire(loop, self._receive)
-        try:
-            self._wire.attach(self.id)
-            container.start()
-        except BaseException:
-            with contextlib.suppress(*ENGINE_ERRORS):
-                container.remove(force=True)
-            raise
+    def _receive(self, message: dict[str, Any]) -> None:
+        self._messages.put_nowait(message)
+        self.on_message(self, message)
 
-    def _receive(self, news: dict[str, Any]) -> None:
-        self._news.put_nowait(news)
-        self.hear(self, news)
-
-    async def _answer(self, what: str, wait_s: float) -> dict[str, Any]:
-        """The news of this kind; whatever comes before it is not meant for us."""
+    async def _answer(self, key: str, wait_s: float) -> dict[str, Any]:
+        """Returns the content of the next message with this key; drops those before it."""
         try:
             async with asyncio.timeout(wait_s):
-                while what not in (news := await self._news.get()):
-                    if "gone" in news:
+                while key not in (message := await self._messages.get()):
+                    if "gone" in message:
                         raise ContainerError(
-                            f"container {self.name} ended before it was ready. {self._said()}"
+                            f"container {self.name} ended before it was ready. {self._written()}"
                         )
         except TimeoutError:
             raise ContainerError(
-                f"container {self.name} was not ready in {wait_s:g} s. {self._said()}"
+                f"container {self.name} was not ready in {wait_s:g} s. {self._written()}"
             ) from None
-        answer: dict[str, Any] = news[what]
+        answer: dict[str, Any] = message[key]
         return answer
 
-    def _said(self) -> str:
+    def _written(self) -> str:
         return f"It said: {self.stderr}" if self.stderr else "It said nothing."
 
 
 def cure(error: BaseException, image: str) -> str:
-    """What the user can do where every other container of that image would fail as well; '' where one might not."""
+    """Returns the user's cure where each container of an image would fail; '' where not."""
     if isinstance(error, docker.errors.ImageNotFound):
         return "Fetch it with `docker pull`, or leave image= out: dagnb then builds one"
-    # Python is not there, or what the image starts is another program than the first process of a worker.
-    is_refused = isinstance(error, docker.errors.APIError) and error.status_code == _BAD_REQUEST
+    # An image of dagnb starts the right program, so a slow or crowded machine may be the reason.
     if image.startswith(f"{REPOSITORY}:"):
-        return ""  # it starts what it should: a slow or crowded machine may be the reason
+        return ""
+    # In another image Python may be missing, or it may start another program.
+    is_refused = isinstance(error, docker.errors.APIError) and error.status_code == _BAD_REQUEST
     if is_refused or isinstance(error, ContainerError):
         return (
-            "An image of your own must start `python -m dagnb_workers.container` with dagnb installed: build it FROM "
-            "one that `dagnb image build` made, or leave image= out"
+            "An image of your own must start `python -m dagnb_workers.container` with dagnb "
+            "installed: build it FROM one that `dagnb image build` made, or leave image= out"
         )
     return ""
 
 
 def container_name(name: str, run: str, worker: str) -> str:
-    """What the engine calls it: 'dagnb-<end of the run's id>-<worker>-<its own name>', in the letters that allows."""
+    """Returns the name in the engine's list: 'dagnb-<end of the run's id>-<worker>-<own name>'.
+
+    Characters that the engine does not allow become '-'; empty parts are left out.
+    """
     parts = ("dagnb", run[-6:].lower(), worker, name)
-    return "-".join(
-        clean for part in parts if (clean := re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-."))
-    )
+    clean = [re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") for part in parts]
+    return "-".join(filter(None, clean))

@@ -1,4 +1,8 @@
-"""How containers ended, by the engine's events: a container that removes itself can no longer be asked."""
+"""Exit codes of containers, taken from the engine's events.
+
+Containers remove themselves at their end (`auto_remove`), so one that has ended can no longer be
+inspected. The stream of events is the only source that still has its exit code.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,24 @@ from dagnb_workers.launchers.docker import spec as labels
 from dagnb_workers.launchers.docker.container import ENGINE_ERRORS
 from dagnb_workers.launchers.docker.engine import connect
 
+# Seconds for which the event of a container that has ended is waited for.
 _WAIT_S = 0.5
-_AGAIN_S = 1.0
+
+_RECONNECT_S = 1.0
 _POLL_S = 0.02
+
+# Seconds between "oom" and "die" within which the container ended for want of memory.
 _OOM_S = 2.0
-_KEPT = 1000
+
+_MAX_KEPT = 1000
 
 
 @dataclass(slots=True)
-class Ending:
-    """How a container ended. code: its exit code, None when unknown. oom_at: when memory last ran out in it."""
+class ContainerExit:
+    """The end of a container. code: its exit code, None when unknown.
+
+    oom_at: epoch seconds at which memory last ran out in it.
+    """
 
     code: int | None = None
     is_out_of_memory: bool = False
@@ -29,7 +41,7 @@ class Ending:
 
 
 class ContainerExits:
-    """Listens in a thread of its own, and begins anew when the engine went away."""
+    """Listens in a thread of its own, and reconnects when the engine went away."""
 
     def __init__(self, home: str) -> None:
         self._filters = {
@@ -37,19 +49,22 @@ class ContainerExits:
             "event": ["die", "oom"],
             "label": f"{labels.HOME}={home}",
         }
-        self._known: dict[str, Ending] = {}
-        threading.Thread(target=self._listen, name="dagnb-container-exits", daemon=True).start()
+        self._exits: dict[str, ContainerExit] = {}
+        threading.Thread(
+            target=self._listen,
+            name="dagnb-container-exits",
+            daemon=True,
+        ).start()
 
-    async def of(self, container: str) -> Ending:
-        """How it ended; what the engine has not told in half a second is unknown."""
-        until = time.monotonic() + _WAIT_S
-        while not self._is_told(container) and time.monotonic() < until:  # noqa: ASYNC110  # a thread writes it
+    async def exit_of(self, container_id: str) -> ContainerExit:
+        """Returns the exit of a container; an unknown one if no event comes in half a second."""
+        deadline = time.monotonic() + _WAIT_S
+        while time.monotonic() < deadline:  # a thread writes the exit
+            ended = self._exits.get(container_id)
+            if ended is not None and ended.code is not None:
+                break
             await asyncio.sleep(_POLL_S)
-        return self._known.pop(container, Ending())
-
-    def _is_told(self, container: str) -> bool:
-        found = self._known.get(container)
-        return found is not None and found.code is not None
+        return self._exits.pop(container_id, ContainerExit())
 
     def _listen(self) -> None:
         while True:
@@ -58,16 +73,18 @@ class ContainerExits:
                     self._note(event)
             except ENGINE_ERRORS:
                 pass
-            time.sleep(_AGAIN_S)
+            time.sleep(_RECONNECT_S)
 
     def _note(self, event: dict[str, Any]) -> None:
-        while len(self._known) >= _KEPT:
-            self._known.pop(next(iter(self._known)))
-        ending, at = self._known.setdefault(event["id"], Ending()), event["timeNano"] / 1e9
+        # Most exits are never asked for: those of containers that were ended on purpose.
+        while len(self._exits) >= _MAX_KEPT:
+            self._exits.pop(next(iter(self._exits)))
+
+        ended = self._exits.setdefault(event["id"], ContainerExit())
+        happened_at = event["timeNano"] / 1e9
         if event["Action"] == "oom":
-            ending.oom_at = at
-        else:
-            ending.is_out_of_memory = (
-                at - ending.oom_at < _OOM_S
-            )  # else only a task of it died, some time ago
-            ending.code = int(event["Actor"]["Attributes"].get("exitCode", -1))
+            ended.oom_at = happened_at
+            return
+        # An "oom" long before was the end of one task in it, not of the container.
+        ended.is_out_of_memory = happened_at - ended.oom_at < _OOM_S
+        ended.code = int(event["Actor"]["Attributes"].get("exitCode", -1))

@@ -1,4 +1,7 @@
-"""The containers there are: made, found again, ended. A place is free when its container is gone for certain."""
+"""All containers of one host: created, found again after a restart, ended.
+
+A container stays in the list, and counts against the limits, until the engine says that it is gone.
+"""
 
 from __future__ import annotations
 
@@ -12,130 +15,143 @@ from typing import Any
 
 from dagnb.errors import LaunchError
 from dagnb_workers.launchers.docker import spec as labels
-from dagnb_workers.launchers.docker.allocation import ContainerState, Want
+from dagnb_workers.launchers.docker.allocation import ContainerRequest, ContainerState
 from dagnb_workers.launchers.docker.container import ENGINE_ERRORS, Container
 from dagnb_workers.launchers.docker.engine import connect
 from dagnb_workers.launchers.docker.spec import Spec
 
+# Seconds between two messages to idle containers, which end after 120 s without one.
 PING_S = 30.0
-ADOPT_S = 5.0
-_AGAIN_S = 1.0
 
-Hear = Callable[[Container, dict[str, Any]], None]
+ADOPT_S = 5.0
+_RETRY_S = 1.0
+
+OnMessage = Callable[[Container, dict[str, Any]], None]
 
 
 class Containers:
-    """Of one runtime directory and one agent's process. hear: told the news of every container.
+    """The containers of one runtime directory and one host. on_message: gets all their messages.
 
     is_stuck: a container cannot be ended because the engine does not answer.
     """
 
-    def __init__(self, directory: Path, mark: str, hear: Hear) -> None:
-        self.home, self._mark, self._hear = labels.home_mark(directory), mark, hear
+    def __init__(self, directory: Path, mark: str, on_message: OnMessage) -> None:
+        self.home, self._mark, self._on_message = labels.home_mark(directory), mark, on_message
         self.is_stuck, self._has_adopted = False, False
-        self._boxes: dict[str, Container] = {}
-        self._pinged = time.monotonic()
+        self._containers: dict[str, Container] = {}
+        self._pinged_at = time.monotonic()
 
-    @property
-    def boxes(self) -> tuple[Container, ...]:
-        """The containers."""
-        return tuple(self._boxes.values())
+    def all(self) -> tuple[Container, ...]:
+        """Returns all containers; a copy, since they come and go while callers wait."""
+        return tuple(self._containers.values())
 
-    def box(self, name: str) -> Container:
-        """The one of this name."""
-        return self._boxes[name]
+    def get(self, name: str) -> Container:
+        """Returns the container of this name."""
+        return self._containers[name]
 
-    def of(self, run: str) -> list[Container]:
-        """Those that work for a run, or will."""
-        return [
-            box for box in self.boxes if box.run == run and box.state is not ContainerState.ENDING
-        ]
+    def of_run(self, run: str) -> list[Container]:
+        """Returns the containers that work for a run, or will."""
+        of_run = [container for container in self.all() if container.run == run]
+        return [c for c in of_run if c.state is not ContainerState.ENDING]
 
-    def new(self, want: Want, idle_s: float) -> Container:
-        """One that is to be started."""
-        box = Container(
-            name=secrets.token_hex(4), spec=want.spec, hear=self._hear, run=want.run, kind=want.kind
+    def add(self, request: ContainerRequest, idle_s: float) -> Container:
+        """Returns a new container that is to be started for a request."""
+        container = Container(
+            name=secrets.token_hex(4),
+            spec=request.spec,
+            on_message=self._on_message,
+            run=request.run,
+            kind=request.kind,
+            is_expected=bool(request.run),
+            idle_s=idle_s,
         )
-        box.is_expected, box.idle_s = bool(want.run), idle_s
-        self._boxes[box.name] = box
-        return box
+        self._containers[container.name] = container
+        return container
 
-    async def start(self, box: Container, *, attempt: int = 1, project: str = "") -> None:
-        """Returns when it can work. Raises what the engine says; nothing is left then."""
-        told = {
+    async def start(self, container: Container, *, attempt: int = 1, project: str = "") -> None:
+        """Start a container; returns when it can work. Raises engine errors; then it is gone."""
+        # Labels cannot change later: they say what it was started for, and who owns it.
+        values = {
             labels.HOME: self.home,
             labels.HOST: self._mark,
-            labels.NAME: box.name,
-            labels.SPEC: box.spec.without_secrets().to_json(),
-            labels.RUN: box.run,
-            labels.WORKER: box.kind,
-            labels.INSTANCE: box.name,
+            labels.NAME: container.name,
+            labels.SPEC: container.spec.without_secrets().to_json(),
+            labels.RUN: container.run,
+            labels.WORKER: container.kind,
+            labels.INSTANCE: container.name,
             labels.ATTEMPT: str(attempt),
             labels.PROJECT: project,
-            labels.IDLE: f"{box.idle_s:g}",
+            labels.IDLE: f"{container.idle_s:g}",
         }
         try:
-            await box.start(told)
+            await container.start(values)
         except ENGINE_ERRORS:
-            await self.end(box)
+            await self.end(container)
             raise
 
-    async def end(self, box: Container) -> None:
-        """Returns when it is gone for certain; an engine that is out of reach is waited for."""
-        box.state = ContainerState.ENDING
-        while not await box.remove():  # an engine that does not answer cannot tell when it will
+    async def end(self, container: Container) -> None:
+        """End a container; returns when it is gone for certain.
+
+        Waits for an engine that is out of reach: until it answers, the container may still run.
+        """
+        container.state = ContainerState.ENDING
+        while not await container.remove():
             self.is_stuck = True
-            await asyncio.sleep(_AGAIN_S)
+            await asyncio.sleep(_RETRY_S)
         self.is_stuck = False
-        self._boxes.pop(box.name, None)
+        self._containers.pop(container.name, None)
 
     async def adopt(self) -> None:
-        """Take over what an earlier process like this one left at work, once; remove what does not answer."""
+        """Take over the containers of an earlier process, once; remove those that do not answer.
+
+        Does nothing while no engine answers: call it again later.
+        """
         if self._has_adopted:
             return
         with contextlib.suppress(*ENGINE_ERRORS):
-            found = await asyncio.to_thread(self._listed)
-            known = {box.id for box in self.boxes}
-            await asyncio.gather(
-                *(self._adopt_one(container) for container in found if container.id not in known)
-            )
+            listed = await asyncio.to_thread(self._listed)
+            known = {container.id for container in self.all()}
+            unknown = [listing for listing in listed if listing.id not in known]
+            await asyncio.gather(*map(self._adopt_one, unknown))
             self._has_adopted = True
 
     async def leave(self) -> None:
-        """End all, also those that are just being made."""
-        await asyncio.gather(*(box.remove() for box in self.boxes))
+        """End all containers, also those that are being created right now."""
+        await asyncio.gather(*(container.remove() for container in self.all()))
+        # What was created meanwhile, or by an earlier process, has the labels as well.
         with contextlib.suppress(*ENGINE_ERRORS):
-            for container in await asyncio.to_thread(self._listed):
-                await asyncio.to_thread(container.remove, force=True)
+            for engine_container in await asyncio.to_thread(self._listed):
+                await asyncio.to_thread(engine_container.remove, force=True)
 
     async def ping(self) -> None:
-        """Let all know now and then that somebody is here."""
-        if time.monotonic() - self._pinged > PING_S:
-            self._pinged = time.monotonic()
-            await asyncio.gather(*(box.send({"who": True}) for box in self.boxes))
+        """Send a message to all containers now and then, so that they know of their fleet."""
+        if time.monotonic() - self._pinged_at > PING_S:
+            self._pinged_at = time.monotonic()
+            await asyncio.gather(*(container.send({"who": True}) for container in self.all()))
 
     def _listed(self) -> list[Any]:
-        wanted: dict[str, Any] = {
-            "label": [f"{labels.HOME}={self.home}", f"{labels.HOST}={self._mark}"]
-        }
-        return list(connect().containers.list(all=True, filters=wanted))
+        label = [f"{labels.HOME}={self.home}", f"{labels.HOST}={self._mark}"]
+        return list(connect().containers.list(all=True, filters={"label": label}))
 
-    async def _adopt_one(self, container: Any) -> None:
-        told = container.labels
-        box = Container(
-            name=told[labels.NAME],
-            spec=Spec.from_json(told[labels.SPEC]),
-            hear=self._hear,
-            id=container.id,
+    async def _adopt_one(self, engine_container: Any) -> None:
+        values = engine_container.labels
+        container = Container(
+            name=values[labels.NAME],
+            spec=Spec.from_json(values[labels.SPEC]),
+            on_message=self._on_message,
+            id=engine_container.id,
+            n_lent=1,  # at least, as a rule: how often it was lent is written nowhere
         )
         try:
-            if container.status != "running":
+            if engine_container.status != "running":
                 raise LaunchError("it does not run")
-            runs = await box.adopt(container.id, ADOPT_S)
+            runs = await container.adopt(engine_container.id, ADOPT_S)
         except ENGINE_ERRORS:
-            await box.remove()
+            await container.remove()
             return
-        self._boxes[box.name], box.n_lent = box, 1
-        box.idle_s = float(told.get(labels.IDLE, box.idle_s))
-        box.run, box.state = (runs[0], ContainerState.LENT) if runs else ("", ContainerState.IDLE)
-        box.idle_since = time.monotonic()
+
+        self._containers[container.name] = container
+        container.idle_s = float(values.get(labels.IDLE, container.idle_s))
+        container.state, container.idle_since = ContainerState.IDLE, time.monotonic()
+        if runs:
+            container.run, container.state = runs[0], ContainerState.LENT

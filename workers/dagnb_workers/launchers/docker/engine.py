@@ -1,4 +1,4 @@
-"""The Docker engine of this process: one client, made when first asked for."""
+"""The Docker engine of this process: one client, made when first asked for; errors with cures."""
 
 from __future__ import annotations
 
@@ -19,71 +19,72 @@ import urllib3.exceptions
 from dagnb.errors import LaunchError
 from dagnb.failure import reason_of
 
+# Variables that say where the engine is.
 VARIABLES = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
-"""what says where the engine is"""
 
+# Seconds after which a silent engine is given up; builds and pulls wait longer.
 TIMEOUT_S = 60
-"""an engine that says nothing for so long is given up; builds and pulls wait longer"""
 
 _SOCKET = "/var/run/docker.sock"
+
+# Connections kept open, for threads that ask at the same time.
 _CONNECTIONS = 32
-"""kept open for threads that ask at the same time"""
 
 _lock = [threading.Lock()]
-os.register_at_fork(
-    after_in_child=lambda: _lock.__setitem__(0, threading.Lock())
-)  # another thread may have held it
+# Another thread may hold the lock during a fork, and would never release it in the child.
+os.register_at_fork(after_in_child=lambda: _lock.__setitem__(0, threading.Lock()))
 
 
 def connect() -> docker.DockerClient:
-    """The client of the engine that the environment names. Any thread may use it; a forked process gets its own.
+    """Returns the client of the engine that the environment names.
 
-    Raises LaunchError, saying why, when no engine answers. Costs some milliseconds the first time.
+    Any thread may use it; a forked process gets its own. Raises LaunchError with the reason when no
+    engine answers. Costs some milliseconds the first time.
     """
     with _lock[0]:
-        return _client(os.getpid(), *(os.environ.get(name, "") for name in VARIABLES))
+        return _client(os.getpid(), *_variables())
 
 
 @functools.cache
 def _client(*_identity: object) -> docker.DockerClient:
-    host = _host()
+    address = _address()
     try:
         client = docker.from_env(timeout=TIMEOUT_S, max_pool_size=_CONNECTIONS)
     except (docker.errors.DockerException, requests.RequestException) as error:
-        raise LaunchError(_told(host, error)) from error
-    # To a socket leads no proxy: looking through the environment for one would double the cost of a question.
-    client.api.trust_env = not host.startswith("unix:")
+        raise LaunchError(_no_answer(address, error)) from error
+    # No proxy leads to a socket; looking for one in the environment doubles the cost of a request.
+    client.api.trust_env = not address.startswith("unix:")
     return client
 
 
 @contextlib.contextmanager
 def answering() -> Iterator[None]:
-    """Errors of the engine inside become LaunchError: it is gone, or it refused."""
+    """Turn errors of the engine inside into LaunchError: it is gone, or it refused."""
     try:
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
-        raise LaunchError(_told(_host(), error)) from error
+        raise LaunchError(_no_answer(_address(), error)) from error
     except docker.errors.DockerException as error:
         raise LaunchError(
             f"the Docker engine refused: {reason_of(error)}. `docker info` tells how it is."
         ) from error
 
 
-def _host() -> str:
-    return os.environ.get(VARIABLES[0]) or f"unix://{_SOCKET}"
-
-
 def inspected(client: docker.DockerClient, image: str) -> dict[str, Any] | None:
-    """What the engine knows of an image; None when it is not there. Raises LaunchError for what cannot be a name."""
+    """Returns the engine's facts about an image; None when it is not there.
+
+    Raises LaunchError for a text that cannot name an image.
+    """
     try:
-        found: dict[str, Any] = client.api.inspect_image(image)  # type: ignore[no-untyped-call]  # types-docker has none
+        # types-docker has no types for it
+        facts: dict[str, Any] = client.api.inspect_image(image)  # type: ignore[no-untyped-call]
     except docker.errors.ImageNotFound:
         return None
     except docker.errors.APIError as error:
         raise LaunchError(
             f"{image!r} names no image: {error.explanation}. Write it as 'python:3.12-slim'."
         ) from error
-    return found
+    return facts
 
 
 def require(image: str) -> None:
@@ -91,66 +92,80 @@ def require(image: str) -> None:
     with answering():
         if inspected(connect(), image) is None:
             raise LaunchError(
-                f"the engine has no image {image!r}. Fetch it with `docker pull {image}`, correct the name, "
-                "or leave image= out: dagnb then builds one."
+                f"the engine has no image {image!r}. Fetch it with `docker pull {image}`, "
+                "correct the name, or leave image= out: dagnb then builds one."
             )
 
 
 def is_here() -> bool:
-    """Whether the engine is reached by a socket, so that it sees the folders of this machine."""
-    return _host().startswith("unix:")
+    """Returns whether the engine is reached by a socket, so that it sees this machine's folders."""
+    return _address().startswith("unix:")
 
 
-def _told(host: str, error: BaseException) -> str:
-    """Why no engine answers at this address, and the cure."""
+def size() -> tuple[int, int]:
+    """Returns CPUs and megabytes of memory of the engine's machine; asked once.
+
+    Raises LaunchError.
+    """
+    return _size(*_variables())
+
+
+@functools.cache
+def _size(*_identity: str) -> tuple[int, int]:
+    client = connect()
+    try:
+        info = client.info()
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        raise LaunchError(_no_answer(_address(), error)) from error
+    return int(info["NCPU"]), int(info["MemTotal"]) >> 20
+
+
+def _variables() -> tuple[str, ...]:
+    return tuple(os.environ.get(name, "") for name in VARIABLES)
+
+
+def _address() -> str:
+    return os.environ.get(VARIABLES[0]) or f"unix://{_SOCKET}"
+
+
+def _no_answer(address: str, error: BaseException) -> str:
+    """Returns why no engine answers at this address, and the cure."""
+    # The SDK wraps the reason several times; only its class says what to do.
     causes = list(_causes(error))
     if any(isinstance(cause, PermissionError) for cause in causes):
         me = getpass.getuser()
         return (
-            f"{me} may not use the Docker engine at {host}. Let root run `usermod -aG docker {me}` and log in again, "
+            f"{me} may not use the Docker engine at {address}. "
+            f"Let root run `usermod -aG docker {me}` and log in again, "
             "or use a rootless engine and set DOCKER_HOST to its socket."
         )
     is_absent = any(isinstance(cause, FileNotFoundError) for cause in causes)
     if is_absent and not (shutil.which("dockerd") or shutil.which("docker")):
         return (
-            f"no Docker engine is installed here: there is no {host}. "
-            "Install one (on Debian: `apt-get install docker.io`), or set DOCKER_HOST to one elsewhere, "
-            "or take workers='process'."
+            f"no Docker engine is installed here: there is no {address}. "
+            "Install one (on Debian: `apt-get install docker.io`), "
+            "or set DOCKER_HOST to one elsewhere, or take workers='process'."
         )
     if is_absent or any(isinstance(cause, ConnectionRefusedError) for cause in causes):
         return (
-            f"the Docker engine at {host} is not running. Start it (`systemctl start docker`, or Docker Desktop), "
+            f"the Docker engine at {address} is not running. "
+            "Start it (`systemctl start docker`, or Docker Desktop), "
             "or set DOCKER_HOST to another, or take workers='process'."
         )
     return (
-        f"no Docker engine answers at {host}: {reason_of(error)}. "
+        f"no Docker engine answers at {address}: {reason_of(error)}. "
         "`docker version` tells more; DOCKER_HOST says where it is."
     )
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error, what it was raised from, and the errors they carry as arguments, as requests does."""
+    """Yields the error, what it was raised from, and errors among its arguments (of requests)."""
     waiting, seen = [error], set[int]()
     while waiting:
         cause = waiting.pop()
-        if id(cause) in seen:
+        if id(cause) in seen:  # errors may refer to each other
             continue
         seen.add(id(cause))
         yield cause
         linked = (cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args)
         waiting += [part for part in linked if isinstance(part, BaseException)]
-
-
-def size() -> tuple[int, int]:
-    """CPUs and megabytes of memory of the machine the engine is on; asked once. Raises LaunchError."""
-    return _size(*(os.environ.get(name, "") for name in VARIABLES))
-
-
-@functools.cache
-def _size(*where: str) -> tuple[int, int]:
-    client = connect()
-    try:
-        told = client.info()
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        raise LaunchError(_told(where[0] or f"unix://{_SOCKET}", error)) from error
-    return int(told["NCPU"]), int(told["MemTotal"]) >> 20

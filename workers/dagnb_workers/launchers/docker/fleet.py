@@ -1,6 +1,9 @@
-"""The containers of one user and the runs they work for: asks the allotment what to do, and does it.
+"""The containers of one user and the runs they work for: asks for an allocation and carries it out.
 
-It holds no state that could be lost: containers are found again by their labels, runs by the ledger.
+The fleet holds no state that could be lost: containers are found again by their labels, runs by
+their records. Everything happens on one event loop, so a step without `await` is never interrupted:
+`reallocate` reads the state, decides, and changes the state of all containers concerned before any
+other step can decide again. What takes long then runs as a task.
 """
 
 from __future__ import annotations
@@ -17,320 +20,360 @@ from dagnb.failure import reason_of
 from dagnb.protocol.invocation import Invocation
 from dagnb.storage.open import without_secrets
 from dagnb_workers.hosting.run_locks import RunRecord
-from dagnb_workers.launchers.docker.allocation import ContainerState, Limits, Orders, Want, decide
+from dagnb_workers.launchers.docker.allocation import (
+    Allocation,
+    ContainerRequest,
+    ContainerState,
+    Limits,
+    allocate,
+)
 from dagnb_workers.launchers.docker.container import ENGINE_ERRORS, Container, cure
-from dagnb_workers.launchers.docker.container_exits import ContainerExits, Ending
+from dagnb_workers.launchers.docker.container_exits import ContainerExit, ContainerExits
 from dagnb_workers.launchers.docker.containers import Containers
 from dagnb_workers.launchers.docker.engine import connect
-from dagnb_workers.launchers.docker.run_driver import MOST_FAILURES, DriverSettings, RunDriver
+from dagnb_workers.launchers.docker.run_driver import MAX_FAILURES, DriverSettings, RunDriver
 from dagnb_workers.launchers.docker.spec import Spec
 
 TICK_S = 0.5
+
+# Seconds that workers have to leave by themselves after the end of their run.
 LEAVE_S = 5.0
+
+# Seconds after which a lent container whose worker has not registered is ended.
 REGISTER_S = 20.0
-"""A worker that has not registered so long after its container was lent will not come any more"""
 
 _log = logging.getLogger(__name__)
 
 
 class Fleet:
-    """All containers of a runtime directory, and the runs they work for."""
+    """All containers of a runtime directory and a host, and the runs that they work for.
+
+    _proven_images: images of which one container was ready: a later failure may be a passing one.
+    """
 
     def __init__(self, directory: Path, mark: str) -> None:
         self._directory = directory
-        self._containers = Containers(directory, mark, self._hear)
+        self.containers = Containers(directory, mark, self._on_message)
         self._drivers: dict[str, RunDriver] = {}
         self._limits = Limits(cap=1, memory_mb=0)
-        self._exits = ContainerExits(self._containers.home)
+        self._exits = ContainerExits(self.containers.home)
         self._changed = asyncio.Event()
-        self._acts: set[asyncio.Task[None]] = set()
-        self._proven: set[str] = set()
-        """images of which a container was ready once: what fails later may pass"""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._proven_images: set[str] = set()
 
-    @property
-    def boxes(self) -> tuple[Container, ...]:
-        """The containers."""
-        return self._containers.boxes
+    def start_task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it beside the rest. An error in it is logged: other runs go on."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # the loop holds only weak references
+        task.add_done_callback(self._on_task_done)
 
-    async def adopt(self) -> None:
-        """Take over what an earlier process like this one left at work."""
-        await self._containers.adopt()
-
-    async def leave(self) -> None:
-        """End all containers."""
-        await self._containers.leave()
-
-    def begin(self, act: Coroutine[Any, Any, None]) -> None:
-        """Do it beside the rest. What goes wrong in it is its own affair: other runs go on."""
-        task = asyncio.create_task(act)
-        self._acts.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._acts.discard(task)
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("an act of the fleet failed", exc_info=error)
+            _log.error("a task of the fleet failed", exc_info=error)
 
-    # ---- runs ---------------------------------------------------------------------------------------------------
+    # ---- runs ------------------------------------------------------------------------------------
 
-    async def follow(self, run: str, launch: dict[str, Any]) -> None:
-        """Give a run what it needs until it is over."""
-        follower = self._drivers[run] = RunDriver(
-            entry=RunRecord(self._directory, run),
+    async def serve_run(self, run: str, launch: dict[str, Any]) -> None:
+        """Give a run the containers that it needs, until it is over."""
+        driver = self._drivers[run] = RunDriver(
+            record=RunRecord(self._directory, run),
             invocation=Invocation.from_json(launch["invocation"]),
-            inside=launch["inside"],
-            terms=DriverSettings.of(launch["terms"]),
-            settle=self.settle,
+            store_url=launch["inside"],
+            settings=DriverSettings.of(launch["terms"]),
+            reallocate=self.reallocate,
         )
-        self._limit()
+        self._update_limits()
         try:
-            await follower.follow(self._retire)
+            await driver.drive(self._release)
         finally:
             self._drivers.pop(run, None)
-            self._limit()
-            self.settle()
+            self._update_limits()
+            self.reallocate()
 
     async def stop(self, run: str) -> None:
-        """End the containers that work for a run. Its follower then sees that it is over."""
-        follower = self._drivers.get(run)
-        if follower is not None:
-            follower.is_over = True
-            follower.poke()
-        await asyncio.gather(*(self._containers.end(box) for box in self._containers.of(run)))
-        self.settle()
+        """End the containers of a run now; its driver then sees that it is over."""
+        driver = self._drivers.get(run)
+        if driver is not None:
+            driver.is_over = True
+            driver.wake()
+        await asyncio.gather(*map(self.containers.end, self.containers.of_run(run)))
+        self.reallocate()
 
-    async def prewarm(self, n: int, terms: DriverSettings) -> int:
-        """Have so many idle containers of the one spec in the terms, as far as the caps allow. How many are idle then.
+    async def prewarm(self, n: int, settings: DriverSettings) -> int:
+        """Start containers until `n` of the settings' one spec are idle, or the limits are reached.
 
-        Raises what the engine says.
+        Returns how many are idle then. Raises the engine's error.
         """
-        ((kind, spec),) = terms.kinds.items()
-        self._limits = (
-            self._limits if self._drivers else Limits(cap=terms.cap, memory_mb=terms.memory_mb)
-        )
-        while (
-            orders := self._more(kind, spec, n)
-        ).end:  # room first; each turn there are fewer idle ones to end
-            leaving = [self._containers.box(name) for name in orders.end]
-            for box in leaving:
-                box.state = ContainerState.ENDING  # at once, else a run may get it before it goes
-            await asyncio.gather(*map(self._containers.end, leaving))
-        started = [self._containers.new(want, terms.idle_s) for want in orders.start]
-        went = await asyncio.gather(*(self._start(box) for box in started), return_exceptions=True)
-        for error in went:
+        ((kind, spec),) = settings.kinds.items()
+        if not self._drivers:  # else the limits of the runs hold
+            self._limits = Limits(cap=settings.cap, memory_mb=settings.memory_mb)
+
+        # Room first. Each turn there are fewer idle containers to end, so this comes to an end.
+        while (allocation := self._allocate_warm(kind, spec, n)).end:
+            leaving = [self.containers.get(name) for name in allocation.end]
+            for container in leaving:
+                container.state = ContainerState.ENDING  # before it is awaited: no run may get it
+            await asyncio.gather(*map(self.containers.end, leaving))
+
+        added = [self.containers.add(each, settings.idle_s) for each in allocation.start]
+        # All of them are waited for: one error must not leave the others without a caller.
+        results = await asyncio.gather(*map(self._start, added), return_exceptions=True)
+        for error in results:
             if isinstance(error, BaseException):
                 raise error
-        return sum(box.spec == spec and box.state is ContainerState.IDLE for box in self.boxes)
+        idle = [c for c in self.containers.all() if c.state is ContainerState.IDLE]
+        return sum(container.spec == spec for container in idle)
 
-    def _more(self, kind: str, spec: Spec, n: int) -> Orders:
-        """What to do for so many warm containers of a spec."""
-        warm = [
-            box
-            for box in self.boxes
-            if box.spec == spec and not box.run and box.state is not ContainerState.ENDING
-        ]
-        want = Want(run="", kind=kind, spec=spec, n=min(n, self._limits.cap) - len(warm))
-        return decide([box.held() for box in self.boxes], [want], self._limits)
+    def _allocate_warm(self, kind: str, spec: Spec, n: int) -> Allocation:
+        """Returns what to do so that `n` containers of a spec are warm."""
+        n_warm = sum(container.spec == spec for container in self.containers.of_run(""))
+        n_missing = min(n, self._limits.cap) - n_warm
+        request = ContainerRequest(
+            run="",
+            kind=kind,
+            spec=spec,
+            n=n_missing,
+        )
+        return self._allocate([request])
 
-    async def _retire(self, run: str) -> None:
-        """A run is over: its workers leave by themselves; who does not is ended with its container."""
-        for box in self._containers.of(run):
-            if box.state is ContainerState.STARTING:
-                box.run, box.is_expected = "", False
+    async def _release(self, run: str) -> None:
+        """Wait until the workers of a run that is over have left; end containers that remain."""
+        # Those that are still starting have no worker: they become idle when they are ready.
+        for container in self.containers.of_run(run):
+            if container.state is ContainerState.STARTING:
+                container.run, container.is_expected = "", False
+
         deadline = time.monotonic() + LEAVE_S
-        while self._containers.of(run) and time.monotonic() < deadline:
+        while self.containers.of_run(run) and time.monotonic() < deadline:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), TICK_S)
-        await asyncio.gather(*(self._containers.end(box) for box in self._containers.of(run)))
+        await asyncio.gather(*map(self.containers.end, self.containers.of_run(run)))
 
-    # ---- who gets which container -------------------------------------------------------------------------------
+    # ---- allocation ------------------------------------------------------------------------------
 
-    def settle(self) -> None:
-        """Do what is decided by what is known now."""
-        for box in self.boxes:
-            follower = self._drivers.get(box.run)
-            if box.state is ContainerState.LENT and follower is not None:
-                is_there, worker = follower.staffed(box.name)
-                if is_there:
-                    follower.n_failures = 0
-                box.is_expected = box.is_expected and not is_there
-                box.is_resting = is_there and not worker
-                if worker and worker != box.worker:
-                    self.begin(box.rename(box.run, worker))
-        wants = [want for follower in tuple(self._drivers.values()) for want in follower.wants()]
-        orders = decide([box.held() for box in self.boxes], wants, self._limits)
-        for name in orders.end:
-            self._end(self._containers.box(name))
-        for name, want in orders.lend:
-            self._lend(self._containers.box(name), want)
-        for want in orders.start:
-            follower = self._drivers[want.run]
-            self.begin(self._start_for(follower, self._containers.new(want, follower.terms.idle_s)))
-        for name in orders.hurry:
-            self.begin(self._containers.box(name).hurry())
+    def reallocate(self) -> None:
+        """Decide by what is known now, and carry it out."""
+        for container in self.containers.all():
+            driver = self._drivers.get(container.run)
+            if container.state is ContainerState.LENT and driver is not None:
+                self._note_worker(container, driver)
+
+        requests = [r for driver in self._drivers.values() for r in driver.requests()]
+        allocation = self._allocate(requests)
+        for name in allocation.end:
+            self._end(self.containers.get(name))
+        for name, request in allocation.lend:
+            self._lend(self.containers.get(name), request)
+        for request in allocation.start:
+            driver = self._drivers[request.run]
+            container = self.containers.add(request, driver.settings.idle_s)
+            self.start_task(self._start_for(driver, container))
+        for name in allocation.end_when_idle:
+            self.start_task(self.containers.get(name).end_when_idle())
         self._changed.set()
 
-    def _limit(self) -> None:
-        """The widest of what the launchers of the runs that go on allow, and what each run may hold."""
-        terms = {run: follower.terms for run, follower in self._drivers.items()}
-        if terms:
-            self._limits = Limits(
-                cap=max(term.cap for term in terms.values()),
-                memory_mb=max(term.memory_mb for term in terms.values()),
-                per_run={run: term.cap for run, term in terms.items()},
-            )
-
-    async def _start(self, box: Container) -> None:
-        """Start a container, for the run it is meant for or for whoever comes. Raises what the engine says."""
-        follower = self._drivers.get(box.run)
-        attempt = follower.n_failures + 1 if follower else 1
-        await self._containers.start(
-            box, attempt=attempt, project=follower.invocation.namespace if follower else ""
-        )
-        self._proven.add(box.spec.image)
-        if box.is_gone:
-            await self._containers.end(box)
-            self.settle()
-        elif (follower := self._drivers.get(box.run)) is not None:
-            follower.engine_gone_at = 0.0
-            self._lend(box, Want(run=box.run, kind=box.kind, spec=box.spec, n=1))
-        else:
-            self._rest(box)
-
-    async def _start_for(self, follower: RunDriver, box: Container) -> None:
-        try:
-            await self._start(box)
-        except ENGINE_ERRORS as error:
-            is_gone = not await asyncio.to_thread(_answers)
-            hopeless = (
-                "" if is_gone or box.spec.image in self._proven else cure(error, box.spec.image)
-            )
-            reason = f"{reason_of(error)}. {hopeless}" if hopeless else reason_of(error)
-            weight = MOST_FAILURES if hopeless else 1
-            await self._failed(follower, reason, weight=weight, is_engine_gone=is_gone)
-
-    async def _failed(
-        self, follower: RunDriver, reason: str, *, weight: int = 1, is_engine_gone: bool = False
-    ) -> None:
-        await follower.failed(reason, weight=weight, is_engine_gone=is_engine_gone)
-        wait_s = max(0.0, follower.blocked_until - time.monotonic())
-        asyncio.get_running_loop().call_later(wait_s, self.settle)
-
-    def _lend(self, box: Container, want: Want) -> None:
-        follower = self._drivers[want.run]
-        box.run, box.kind, box.is_expected, box.is_resting = want.run, want.kind, True, False
-        if box.state is ContainerState.STARTING and not box.versions:
-            return  # it is lent when it is ready
-        box.state, box.idle_s, box.lent_since = (
-            ContainerState.LENT,
-            follower.terms.idle_s,
-            time.monotonic(),
-        )
-        self.begin(self._send(box, follower, want))
-
-    async def _send(self, box: Container, follower: RunDriver, want: Want) -> None:
-        if await follower.refused(box.versions):
-            self._rest(box)
+    def _note_worker(self, container: Container, driver: RunDriver) -> None:
+        """Update a container by what the store says of the worker in it."""
+        worker = driver.worker_in(container)
+        container.is_resting = worker == ""
+        if worker is None:
             return
-        lease, is_called_so = follower.lease(box), box.n_lent == 0 and bool(box.phases)
-        box.n_lent, box.last_run, box.phases = box.n_lent + 1, want.run, ()
-        await box.send(lease)
-        if not is_called_so:
-            await box.rename(want.run, want.kind)
+        driver.n_failures = 0  # a worker that registers proves that containers can work
+        container.is_expected = False
+        if worker and worker != container.worker:
+            self.start_task(container.rename(container.run, worker))
 
-    def _rest(self, box: Container) -> None:
-        """Nobody needs it now."""
-        box.state, box.run, box.kind, box.is_expected, box.is_resting = (
-            ContainerState.IDLE,
-            "",
-            "",
-            False,
-            False,
+    def _allocate(self, requests: list[ContainerRequest]) -> Allocation:
+        return allocate([c.facts() for c in self.containers.all()], requests, self._limits)
+
+    def _update_limits(self) -> None:
+        """Take the widest limits of the launchers of all runs, and each run's own number."""
+        settings = {run: driver.settings for run, driver in self._drivers.items()}
+        # Without any run the last limits hold on: containers are still kept warm.
+        if settings:
+            self._limits = Limits(
+                cap=max(each.cap for each in settings.values()),
+                memory_mb=max(each.memory_mb for each in settings.values()),
+                per_run={run: each.cap for run, each in settings.items()},
+            )
+
+    # ---- start, lend, return, end ----------------------------------------------------------------
+
+    async def _start(self, container: Container) -> None:
+        """Start a container, then lend it or keep it warm. Raises the engine's error."""
+        driver = self._drivers.get(container.run)
+        await self.containers.start(
+            container,
+            attempt=driver.n_failures + 1 if driver else 1,
+            project=driver.invocation.namespace if driver else "",
         )
-        box.phases = ()  # whoever gets it now has a warm start
-        box.idle_since = time.monotonic()
-        self.settle()
+        self._proven_images.add(container.spec.image)
 
-    def _end(self, box: Container) -> None:
-        box.state = ContainerState.ENDING
-        self.begin(self._end_and_settle(box))
+        if container.is_gone:
+            await self.containers.end(container)
+            self.reallocate()
+            return
+        # Looked up again: its run may have ended, or another one may have been given it meanwhile.
+        driver = self._drivers.get(container.run)
+        if driver is None:
+            self._mark_idle(container)
+            return
+        driver.engine_gone_at = 0.0
+        self._lend(
+            container,
+            ContainerRequest(
+                run=container.run,
+                kind=container.kind,
+                spec=container.spec,
+                n=1,
+            ),
+        )
 
-    async def _end_and_settle(self, box: Container) -> None:
-        await self._containers.end(box)
-        self.settle()
-
-    # ---- news of containers -------------------------------------------------------------------------------------
-
-    def _hear(self, box: Container, news: dict[str, Any]) -> None:
-        if "gone" in news:
-            box.is_gone = True
-            if box.state in (
-                ContainerState.IDLE,
-                ContainerState.LENT,
-            ):  # else whoever starts or ends it learns it
-                self._lose(box, "")
-        elif box.state is ContainerState.LENT and box.run in (
-            news.get("exited"),
-            news.get("failed"),
-        ):
-            if news.get("status") == 0:
-                follower = self._drivers.get(box.run)
-                self._rest(box)
-                if follower is not None:
-                    follower.poke()
+    async def _start_for(self, driver: RunDriver, container: Container) -> None:
+        try:
+            await self._start(container)
+        except ENGINE_ERRORS as error:
+            is_gone = not await asyncio.to_thread(_engine_answers)
+            reason, image = reason_of(error), container.spec.image
+            # An error that each container of the image would have is not tried again.
+            may_pass = is_gone or image in self._proven_images
+            if not may_pass and (advice := cure(error, image)):
+                await self._on_failure(driver, f"{reason}. {advice}", weight=MAX_FAILURES)
             else:
-                said = f"{news.get('reason', 'its supervisor ended early')}. {box.stderr[-500:]}".strip()
-                self._lose(box, f"container {box.name} could not work: {said}")
+                await self._on_failure(driver, reason, is_engine_gone=is_gone)
 
-    def _lose(self, box: Container, fault: str) -> None:
-        """A container is gone, or of no use any more. fault: why a container does not come to work, '' for a death."""
-        follower = self._drivers.get(box.run) if box.state is ContainerState.LENT else None
-        box.state = ContainerState.ENDING
-        self.begin(self._on_exit(box, follower, fault))
+    async def _on_failure(
+        self, driver: RunDriver, reason: str, *, weight: int = 1, is_engine_gone: bool = False
+    ) -> None:
+        await driver.on_failure(reason, weight=weight, is_engine_gone=is_engine_gone)
+        # The driver requests nothing for a while; nothing else may happen that decides again then.
+        wait_s = max(0.0, driver.blocked_until - time.monotonic())
+        asyncio.get_running_loop().call_later(wait_s, self.reallocate)
 
-    async def _on_exit(self, box: Container, follower: RunDriver | None, fault: str) -> None:
-        await self._containers.end(box)  # first: who is reported dead must be dead
-        if follower is not None:
-            await follower.on_exit(box, Ending() if fault else await self._exits.of(box.id))
+    def _lend(self, container: Container, request: ContainerRequest) -> None:
+        container.run, container.kind = request.run, request.kind
+        container.is_expected, container.is_resting = True, False
+        if container.state is ContainerState.STARTING and not container.versions:
+            return  # `_start` lends it when it is ready
+
+        driver = self._drivers[request.run]
+        container.state, container.lent_since = ContainerState.LENT, time.monotonic()
+        container.idle_s = driver.settings.idle_s
+        self.start_task(self._send_lend_request(container, driver, request))
+
+    async def _send_lend_request(
+        self, container: Container, driver: RunDriver, request: ContainerRequest
+    ) -> None:
+        if await driver.refuses(container.versions):
+            self._mark_idle(container)
+            return
+
+        lend_request = driver.lend_request(container)
+        # A new container was created with the right name.
+        has_name = container.n_lent == 0 and bool(container.phases)
+        container.n_lent, container.last_run = container.n_lent + 1, request.run
+        container.phases = ()
+        await container.send(lend_request)
+        if not has_name:
+            await container.rename(request.run, request.kind)
+
+    def _mark_idle(self, container: Container) -> None:
+        """Mark a container idle and forget its run."""
+        container.state = ContainerState.IDLE
+        container.run, container.kind = "", ""
+        container.is_expected, container.is_resting = False, False
+        container.phases = ()  # its next start is a warm one
+        container.idle_since = time.monotonic()
+        self.reallocate()
+
+    def _end(self, container: Container) -> None:
+        container.state = ContainerState.ENDING
+        self.start_task(self._end_and_reallocate(container))
+
+    async def _end_and_reallocate(self, container: Container) -> None:
+        await self.containers.end(container)
+        self.reallocate()
+
+    # ---- messages of containers ------------------------------------------------------------------
+
+    def _on_message(self, container: Container, message: dict[str, Any]) -> None:
+        if "gone" in message:
+            container.is_gone = True
+            # In another state, a task that starts or ends it notices.
+            if container.state in (ContainerState.IDLE, ContainerState.LENT):
+                self._discard(container, "")
+            return
+
+        has_ended = container.run in (message.get("exited"), message.get("failed"))
+        if container.state is not ContainerState.LENT or not has_ended:
+            return
+        if message.get("status") == 0:
+            driver = self._drivers.get(container.run)
+            self._mark_idle(container)
+            if driver is not None:
+                driver.wake()
+            return
+        reason = message.get("reason", "its supervisor ended early")
+        fault = f"container {container.name} could not work: {reason}. {container.stderr[-500:]}"
+        self._discard(container, fault.strip())
+
+    def _discard(self, container: Container, fault: str) -> None:
+        """End a container that is gone or of no use.
+
+        fault: why it did not come to work, which counts against its run; '' for a death.
+        """
+        was_lent = container.state is ContainerState.LENT
+        driver = self._drivers.get(container.run) if was_lent else None
+        container.state = ContainerState.ENDING
+        self.start_task(self._on_exit(container, driver, fault))
+
+    async def _on_exit(self, container: Container, driver: RunDriver | None, fault: str) -> None:
+        # First: instances that are reported dead must be dead. A connection that broke proves
+        # nothing; only the engine's answer does.
+        await self.containers.end(container)
+        if driver is not None:
+            ended = ContainerExit() if fault else await self._exits.exit_of(container.id)
+            await driver.on_exit(container, ended)
             if fault:
-                await self._failed(
-                    follower, fault, weight=MOST_FAILURES // 2 + 1
-                )  # each took long to be noticed
-        self.settle()
+                # Each took long to be noticed: two of them end the run, not MAX_FAILURES.
+                await self._on_failure(driver, fault, weight=MAX_FAILURES // 2 + 1)
+        self.reallocate()
 
-    async def care(self) -> None:
-        """End who was idle for too long, or never came to work; let the others know that somebody is here."""
+    # ---- housekeeping ----------------------------------------------------------------------------
+
+    async def housekeeping(self) -> None:
+        """End containers that were idle for too long or never came to work; ping the others."""
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
-            for box in self.boxes:
-                if box.state is ContainerState.IDLE and now - box.idle_since > box.idle_s:
-                    self._end(box)
-                elif (
-                    box.state is ContainerState.LENT
-                    and box.is_expected
-                    and now - box.lent_since > REGISTER_S
-                ):
-                    self._lose(box, self._unheard(box))
-            if self._containers.is_stuck:
-                for follower in tuple(self._drivers.values()):
-                    if any(follower.wants()):
-                        await self._failed(follower, "it does not answer", is_engine_gone=True)
-            await self._containers.adopt()  # which failed, if there was no engine before
-            await self._containers.ping()
+            for container in self.containers.all():
+                is_idle = container.state is ContainerState.IDLE
+                is_awaited = container.state is ContainerState.LENT and container.is_expected
+                if is_idle and now - container.idle_since > container.idle_s:
+                    self._end(container)
+                elif is_awaited and now - container.lent_since > REGISTER_S:
+                    self._discard(container, self._not_registered(container))
 
-    def _unheard(self, box: Container) -> str:
-        follower = self._drivers.get(box.run)
-        store = without_secrets(follower.inside) if follower is not None else "?"
+            if self.containers.is_stuck:
+                for driver in tuple(self._drivers.values()):
+                    if any(driver.requests()):
+                        await self._on_failure(driver, "it does not answer", is_engine_gone=True)
+            await self.containers.adopt()  # does nothing unless no engine answered before
+            await self.containers.ping()
+
+    def _not_registered(self, container: Container) -> str:
+        driver = self._drivers.get(container.run)
+        store = without_secrets(driver.store_url) if driver is not None else "?"
         return (
-            f"no worker in container {box.name} registered within {REGISTER_S:g} s: can it reach the store at {store} "
-            f"over its network, {box.spec.network!r}? {box.stderr[-500:]}"
+            f"no worker in container {container.name} registered within {REGISTER_S:g} s: "
+            f"can it reach the store at {store} over its network, {container.spec.network!r}? "
+            f"{container.stderr[-500:]}"
         ).strip()
 
 
-def _answers() -> bool:
-    """Whether there is an engine."""
+def _engine_answers() -> bool:
     try:
         return bool(connect().ping())
     except ENGINE_ERRORS:

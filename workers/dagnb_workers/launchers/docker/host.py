@@ -1,11 +1,16 @@
-"""The agent's process for containers. It speaks the words of a nursery, runs taking the place of children.
+"""The agent's process that owns containers. It answers the messages of a fork server.
 
-    {"spawn": "supervisor", "name": run, "args": launch}  ->  {"started": run, "pid": ...}
-    {"signal": 9, "name": run}                                end its containers, now
-    {"ask": serial, "op": "staff" | "prewarm", ...}       ->  {"answered": serial, ...}
-    {"leave": true}                                           end all containers, then leave
-    the run is over                                       ->  {"exited": run, "pid": ..., "status": 0}
-The connection gone without a word, it ends and leaves the containers to work: the next agent's host takes them over.
+A run takes the place of a child, though no process is forked for it:
+
+    {"spawn": "supervisor", "name": run, "args": launch}  ->  {"started": run, "pid": own pid}
+    {"signal": 9, "name": run}                                end the run's containers now
+    {"ask": serial, "op": "staff"}                        ->  {"answered": serial, "staff": [...]}
+    {"ask": serial, "op": "prewarm", "n":, "terms":}      ->  {"answered": serial, "warm": n idle}
+    {"leave": true}                                           end all containers, then this process
+    a run is over                                         ->  {"exited": run, "pid":, "status": 0}
+
+When the connection ends without a "leave", the agent was killed. This process then ends and leaves
+the containers running: the host that the next agent starts takes them over.
 """
 
 from __future__ import annotations
@@ -32,73 +37,73 @@ _LINE_BYTES = 64 * 1024 * 1024
 
 
 class Host:
-    """The agent's requests, answered."""
+    """Answers the agent's requests."""
 
     def __init__(self, directory: Path, mark: str, writer: asyncio.StreamWriter) -> None:
         self._directory, self._mark, self._writer = directory, mark, writer
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
-        """Until the agent is gone, or says that nothing is needed any more; this process ends with it."""
+        """Serve until the agent is gone or asks to leave; then end this process."""
         self._fleet = Fleet(self._directory, self._mark)
-        await self._fleet.adopt()
-        self._fleet.begin(self._fleet.care())
+        # First: containers of an earlier host count against the limits of every decision.
+        await self._fleet.containers.adopt()
+        self._fleet.start_task(self._fleet.housekeeping())
         while line := await reader.readline():
             request = json.loads(line)
             if "leave" in request:
-                await self._fleet.leave()
+                await self._fleet.containers.leave()
                 break
-            self._obey(request)
-        os._exit(0)  # threads that wait for the engine would keep it
+            self._handle_request(request)
+        os._exit(0)  # threads that wait for the engine would keep a normal exit waiting
 
-    def _obey(self, request: dict[str, Any]) -> None:
+    def _handle_request(self, request: dict[str, Any]) -> None:
         if "spawn" in request:
-            self._fleet.begin(self._follow(request["name"], request["args"]))
+            self._fleet.start_task(self._serve_run(request["name"], request["args"]))
         elif "signal" in request:
-            self._fleet.begin(self._fleet.stop(request["name"]))
+            self._fleet.start_task(self._fleet.stop(request["name"]))
         elif "ask" in request:
-            self._fleet.begin(self._answer(request))
+            self._fleet.start_task(self._answer(request))
 
-    def _tell(self, news: dict[str, Any]) -> None:
+    def _send(self, message: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
-            self._writer.write(json.dumps(news).encode() + b"\n")
+            self._writer.write(json.dumps(message).encode() + b"\n")
 
-    async def _follow(self, run: str, launch: dict[str, Any]) -> None:
-        self._tell({"started": run, "pid": os.getpid()})
+    async def _serve_run(self, run: str, launch: dict[str, Any]) -> None:
+        self._send({"started": run, "pid": os.getpid()})
         try:
-            await self._fleet.follow(run, launch)
+            await self._fleet.serve_run(run, launch)
         finally:
-            self._tell({"exited": run, "pid": os.getpid(), "status": 0})
+            self._send({"exited": run, "pid": os.getpid(), "status": 0})
         await keep_in_history(Invocation.from_json(launch["invocation"]))
 
     async def _answer(self, request: dict[str, Any]) -> None:
-        told: dict[str, Any]
+        answer: dict[str, Any]
         try:
             if request["op"] == "staff":
-                told = {"staff": [_line(box) for box in self._fleet.boxes]}
-            else:
-                told = {
-                    "warm": await self._fleet.prewarm(
-                        request["n"], DriverSettings.of(request["terms"])
-                    )
+                answer = {
+                    "staff": [_fields(container) for container in self._fleet.containers.all()]
                 }
+            else:
+                settings = DriverSettings.of(request["terms"])
+                answer = {"warm": await self._fleet.prewarm(request["n"], settings)}
         except ENGINE_ERRORS as error:
-            told = {"error": str(error), "type": "LaunchError"}
-        self._tell({"answered": request["ask"], **told})
+            answer = {"error": str(error), "type": "LaunchError"}
+        self._send({"answered": request["ask"], **answer})
 
 
-def _line(box: Container) -> dict[str, Any]:
+def _fields(container: Container) -> dict[str, Any]:
     return {
-        "name": box.name,
-        "state": box.state.value,
-        "run": box.run,
-        "worker": box.worker,
-        "cpus": box.spec.cpus,
-        "memory_mb": box.spec.memory_mb,
-        "image": box.spec.image,
-        "age_s": time.time() - box.born,
-        "n_lent": box.n_lent,
-        "last_run": box.last_run,
-        "key": box.spec.key,
+        "name": container.name,
+        "state": container.state.value,
+        "run": container.run,
+        "worker": container.worker,
+        "cpus": container.spec.cpus,
+        "memory_mb": container.spec.memory_mb,
+        "image": container.spec.image,
+        "age_s": time.time() - container.created_at,
+        "n_lent": container.n_lent,
+        "last_run": container.last_run,
+        "key": container.spec.key,
     }
 
 
@@ -108,7 +113,11 @@ async def _serve(control: socket.socket, directory: Path, mark: str) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """What the agent executes. argv: descriptor of its connection, directory, agent's idle_s, mark of this host."""
+    """Run a host of containers; the agent executes this.
+
+    argv: descriptor of the connection to the agent, runtime directory, the agent's idle_s, mark of
+    this host.
+    """
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
     asyncio.run(_serve(socket.socket(fileno=int(argv[0])), Path(argv[1]), argv[3]))
     return 0

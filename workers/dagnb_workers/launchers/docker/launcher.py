@@ -1,6 +1,7 @@
-"""Workers in containers: isolated, with the CPUs, the memory and the packages their tasks ask for, warm when possible.
+"""The Docker launcher: workers in containers with the CPUs, memory and packages tasks ask for.
 
-The agent's fleet owns the containers and outlives the kernel; this side makes images and says what may be used.
+It makes images and says what may be used. The containers belong to a process of the agent, the
+fleet, which outlives the notebook's kernel and keeps containers warm between runs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,12 @@ import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+)
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
@@ -25,42 +31,54 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import WorkerSlot
 from dagnb.storage.home import runtime_directory
-from dagnb_workers.agent.client import ask_agent, ask_running, ensure_hosted, store_url
+from dagnb_workers.agent.client import (
+    ask_agent,
+    ask_running,
+    ensure_hosted,
+    store_url,
+)
 from dagnb_workers.agent.hosts import HostKey
-from dagnb_workers.hosting.code_state import code_mark, interpreter
-from dagnb_workers.hosting.interpreter import PythonStart, own_folders
+from dagnb_workers.hosting.interpreter import (
+    PythonStart,
+    code_mark,
+    own_folders,
+    python_path,
+)
 from dagnb_workers.launchers.docker import engine
 from dagnb_workers.launchers.docker import spec as labels
 from dagnb_workers.launchers.docker.image import images
 from dagnb_workers.launchers.docker.settings import (
-    StorePlace,
+    StoreAccess,
     check_names,
     check_numbers,
     check_writable,
     environment_of,
     mounts_of,
-    store_place,
+    store_access,
 )
 from dagnb_workers.launchers.docker.spec import Mount, Spec
 from dagnb_workers.launchers.process import usable_cpus
 from dagnb_workers.surroundings.surroundings import Surroundings
 
-LEAST_MB = 64
-"""What Python, its supervisor and a worker need before any task does anything"""
+# Megabytes that Python, its supervisor and a worker need before any task does anything.
+MIN_MEMORY_MB = 64
 
-_SHOWN = (labels.RUN, labels.WORKER, labels.INSTANCE)
+_SHOWN_LABELS = (labels.RUN, labels.WORKER, labels.INSTANCE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Docker:
-    """Up to `cap` containers at a time, of all runs together, and `total_memory_mb` of memory; both have defaults.
+    """Up to `cap` containers at a time, of all runs together, and `total_memory_mb` of memory.
 
-    cpus, memory_mb: of a worker whose tasks ask for none. base: image to build on, by default the official Python of
-    this minor version; image: one that holds dagnb already, nothing is built. requirements: packages all workers have,
-    or the path of a requirements.txt. mounts: 'folder', 'folder:/where', 'folder:/where:rw'. network: the engine's name
-    of a network that tasks may use; by default none. environment: variables set in containers. idle_s: an idle
-    container is kept warm so long; linger_s: a worker without work keeps its container so long. pids: processes and
-    threads in a container at a time; tmp_mb: size of its /tmp.
+    Both have defaults: the usable CPUs, the memory of the engine's machine.
+
+    cpus, memory_mb: of a worker whose tasks ask for none. base: image to build on, by default the
+    official Python of this minor version. image: one that holds dagnb already; nothing is built.
+    requirements: packages that all workers have, or the path of a requirements.txt. mounts:
+    'folder', 'folder:/where', 'folder:/where:rw'. network: the engine's name of a network that
+    tasks may use; by default none. environment: variables set in containers. idle_s: seconds for
+    which an idle container is kept warm. linger_s: seconds for which a worker without work keeps
+    its container. pids: processes and threads in a container at a time. tmp_mb: size of its /tmp.
     """
 
     name: ClassVar[str] = "docker"
@@ -74,23 +92,24 @@ class Docker:
     requirements: str | os.PathLike[str] | Iterable[str] = ()
     mounts: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = ()
     network: str | None = None
-    environment: Mapping[str, str] = field(
-        default_factory=dict, repr=False
-    )  # values may be secrets
+    # Not in repr: values may be passwords.
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     idle_s: float = 60.0
     linger_s: float = 0.5
     pids: int = 256
     tmp_mb: int = 256
 
     def __post_init__(self) -> None:
-        """Refuse a launcher that could run nothing; read files and paths now, so that errors come where they are."""
-        check_numbers(
-            self,
-            {"cap": 1, "memory_mb": LEAST_MB, "pids": 16, "tmp_mb": 1, "total_memory_mb": LEAST_MB},
-        )
+        """Refuse a launcher that could run nothing.
+
+        Reads files and paths now, so that an error is raised at the line that is wrong.
+        """
+        check_numbers(self, {"cap": 1, "pids": 16, "tmp_mb": 1})
+        check_numbers(self, {"memory_mb": MIN_MEMORY_MB, "total_memory_mb": MIN_MEMORY_MB})
         check_numbers(self, {"cpus": 0.01, "idle_s": 0.0, "linger_s": 0.0})
         check_names(self, ("base", "image", "network"))
-        keep = functools.partial(object.__setattr__, self)
+
+        keep = functools.partial(object.__setattr__, self)  # the dataclass is frozen
         keep("requirements", requirements_from(self.requirements))
         keep("mounts", mounts_of(self.mounts))
         keep("environment", environment_of(self.environment))
@@ -100,22 +119,24 @@ class Docker:
             )
 
     async def default_store(self) -> str:
-        """URL of the embedded server, which the agent starts when there is none."""
+        """Returns the URL of the embedded server, which the agent starts when there is none."""
         return await store_url()
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
-        """The caps, and what is warm for these needs."""
-        seats = [seat for seat in await self._seats() if seat["state"] == "idle"]
-        warm = dict.fromkeys(needs, 0)
-        if seats:
-            place = store_place(await store_url())
+        """Returns the limits, and how many containers are warm for these needs."""
+        idle = [fields for fields in await self._ask_fleet() if fields["state"] == "idle"]
+        warm = {}
+        if idle:  # else nothing needs to be known about images and the store
+            access = store_access(await store_url())
             for resources in needs:
-                spec = await asyncio.to_thread(self._spec, resources, place, None)
-                warm[resources] = sum(seat["key"] == spec.key for seat in seats)
+                spec = await asyncio.to_thread(self._spec, resources, access, None)
+                n_warm = sum(fields["key"] == spec.key for fields in idle)
+                if n_warm:
+                    warm[resources] = n_warm
         return Pool(
             cap=self.cap,
             memory_mb=self.total_memory_mb,
-            warm={r: n for r, n in warm.items() if n},
+            warm=warm,
             eager=False,
             linger_s=self.linger_s,
             keep_alive_s=self.idle_s,
@@ -123,35 +144,45 @@ class Docker:
         )
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
-        """Make the images these needs ask for, unless they are there. Raises ConfigError, LaunchError."""
-        await asyncio.to_thread(
-            engine.size
-        )  # before a process is started for an engine that is not there
-        asking = asyncio.ensure_future(self._ask(start=True, op="staff"))
+        """Make the images for these needs, unless they exist. Raises ConfigError, LaunchError."""
+        # Asked first: no process should be started for an engine that is not there.
+        await asyncio.to_thread(engine.size)
+
+        # The fleet starts while images are being made.
+        starting = asyncio.ensure_future(self._ask(start=True, op="staff"))
         try:
             await asyncio.to_thread(self._prepare, needs, tell)
-            await asking
+            await starting
         finally:
-            asking.cancel()  # where images fail nobody awaits it, and the interpreter would complain at its end
-            await asyncio.gather(asking, return_exceptions=True)
+            # After an error of an image it has no other waiter, and asyncio would complain of that.
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
 
     async def prewarm(self, resources: Resources, n: int) -> int:
-        """Start containers and import what workers need. Returns how many are idle then; the cap may allow fewer."""
+        """Start containers with imports done, up to `n` idle ones.
+
+        Returns how many are idle then; the limits may allow fewer.
+        """
         await self.prepare([resources], lambda line: None)
-        place = store_place(await self.default_store())
-        terms = await asyncio.to_thread(self._terms, [resources], place)
-        answer = await self._ask(start=True, op="prewarm", n=n, terms=terms)
+        access = store_access(await self.default_store())
+        settings = await asyncio.to_thread(self._driver_settings, [resources], access)
+        answer = await self._ask(
+            start=True,
+            op="prewarm",
+            n=n,
+            terms=settings,
+        )
         return int(answer["warm"])
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
-        """Have the agent's fleet follow the run. Raises LaunchError."""
-        place = store_place(invocation.store)
-        around = Surroundings.of_this_process().portable().to_dict()
+        """Make the agent's fleet serve the run. Raises LaunchError."""
+        access = store_access(invocation.store)
+        surroundings = Surroundings.of_this_process().portable().to_dict()
         await ask_agent(
             "launch",
-            invocation=replace(invocation, surroundings=around).to_json(),
-            inside=place.url,
-            terms=await asyncio.to_thread(self._terms, needs, place),
+            invocation=replace(invocation, surroundings=surroundings).to_json(),
+            inside=access.url,
+            terms=await asyncio.to_thread(self._driver_settings, needs, access),
             **_host(),
         )
 
@@ -164,61 +195,64 @@ class Docker:
         await ensure_hosted(run)
 
     async def seats(self) -> tuple[WorkerSlot, ...]:
-        """The containers of this user: as the engine lists them, with what the fleet says of its own."""
-        staff = {told["name"]: told for told in await self._seats()}
+        """Returns the containers of this user: the engine's list, with the fleet's facts added."""
+        of_fleet = {fields["name"]: fields for fields in await self._ask_fleet()}
         listed = await asyncio.to_thread(_listed)
-        return tuple(
-            _seat({**listed.get(name, {}), **staff.get(name, {})})
-            for name in dict.fromkeys([*staff, *listed])
-        )
+        names = dict.fromkeys([*of_fleet, *listed])
+        return tuple(_slot(listed.get(name, {}) | of_fleet.get(name, {})) for name in names)
+
+    # ---- parts -----------------------------------------------------------------------------------
 
     @property
     def _requirements(self) -> tuple[str, ...]:
-        """As __post_init__ left them."""
+        """The requirements as __post_init__ left them."""
         return cast(tuple[str, ...], self.requirements)
 
-    # ---- parts --------------------------------------------------------------------------------------------------
-
-    async def _seats(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        with contextlib.suppress(LaunchError):  # it died just now, and will be there again
-            found = (await self._ask(start=False, op="staff")).get("staff", [])
-        return found
+    async def _ask_fleet(self) -> list[dict[str, Any]]:
+        """Returns the fleet's facts about each of its containers; none while it is not running."""
+        containers: list[dict[str, Any]] = []
+        with contextlib.suppress(LaunchError):  # it died just now; the agent restarts it
+            containers = (await self._ask(start=False, op="staff")).get("staff", [])
+        return containers
 
     async def _ask(self, *, start: bool, **about: Any) -> dict[str, Any]:
         ask = ask_agent if start else ask_running
-        return await ask("ask", start=start, about=about, **_host())
+        return await ask(
+            "ask",
+            start=start,
+            about=about,
+            **_host(),
+        )
 
     def _prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
-        n_cpus, memory_mb = engine.size()
+        n_cpus, engine_memory_mb = engine.size()
         if engine.is_here():  # else the folders are those of another machine
             check_writable(cast(tuple[Mount, ...], self.mounts), _user())
         if self.image is not None:
             engine.require(self.image)
+
+        limit_mb = min(engine_memory_mb, self.total_memory_mb or engine_memory_mb)
         for resources in needs:
-            cpus, wanted_mb = resources.cpus or self.cpus, resources.memory_mb or self.memory_mb
-            limit_mb = min(memory_mb, self.total_memory_mb or memory_mb)
+            cpus, memory_mb = resources.cpus or self.cpus, resources.memory_mb or self.memory_mb
             if cpus > n_cpus:
                 raise ConfigError(
                     f"Resources(cpus={cpus:g}): the engine has {n_cpus} CPUs. Ask for fewer."
                 )
-            if not LEAST_MB <= wanted_mb <= limit_mb:
+            if not MIN_MEMORY_MB <= memory_mb <= limit_mb:
                 raise ConfigError(
-                    f"Resources(memory_mb={wanted_mb}): a container may have {LEAST_MB} to {limit_mb} MB here. "
-                    "Ask for that, or change Docker(total_memory_mb=...)."
+                    f"Resources(memory_mb={memory_mb}): a container may have {MIN_MEMORY_MB} to "
+                    f"{limit_mb} MB here. Ask for that, or change Docker(total_memory_mb=...)."
                 )
             if self.image is None:
                 images.ensure(self._recipe(resources), tell)
 
     def _recipe(self, resources: Resources) -> images.Recipe:
-        wanted = parse((*self._requirements, *resources.requirements))
-        return images.Recipe(base=self.base or images.default_base(), requirements=wanted)
+        requirements = parse((*self._requirements, *resources.requirements))
+        return images.Recipe(base=self.base or images.default_base(), requirements=requirements)
 
-    def _terms(self, needs: Collection[Resources], place: StorePlace) -> dict[str, Any]:
-        """See follower.Terms."""
-        specs = {
-            resources.kind: self._spec(resources, place, lambda line: None) for resources in needs
-        }
+    def _driver_settings(self, needs: Collection[Resources], access: StoreAccess) -> dict[str, Any]:
+        """Returns the settings for the fleet, as run_driver.DriverSettings.of reads them."""
+        specs = {each.kind: self._spec(each, access, lambda line: None) for each in needs}
         return {
             "kinds": {kind: spec.to_json() for kind, spec in specs.items()},
             "cap": self.cap,
@@ -228,23 +262,25 @@ class Docker:
         }
 
     def _spec(
-        self, resources: Resources, place: StorePlace, tell: Callable[[str], None] | None
+        self, resources: Resources, access: StoreAccess, tell: Callable[[str], None] | None
     ) -> Spec:
-        """tell None: an image that is not there is not made, and no container is of that spec."""
+        """Returns the spec of containers for these resources. tell: progress of making the image.
+
+        With tell None a missing image is not made; then no container has the spec.
+        """
         image = self.image
         if image is None:
             recipe = self._recipe(resources)
             image = images.ensure(recipe, tell) if tell else images.find(recipe) or "?"
-        network = self.network or (
-            "bridge" if resources.network and place.network == "none" else place.network
-        )
+
+        needs_network = resources.network and access.network == "none"
         return Spec(
             image=image,
             cpus=float(resources.cpus or self.cpus),
             memory_mb=resources.memory_mb or self.memory_mb,
-            network=network,
+            network=self.network or ("bridge" if needs_network else access.network),
             user=_user(),
-            mounts=(*place.mounts, *cast(tuple[Mount, ...], self.mounts)),
+            mounts=(*access.mounts, *cast(tuple[Mount, ...], self.mounts)),
             environment=cast(tuple[tuple[str, str], ...], self.environment),
             pids=self.pids,
             tmp_mb=self.tmp_mb,
@@ -252,55 +288,54 @@ class Docker:
 
 
 def _user() -> str:
-    """As whom tasks run in containers: as this user, but never as root."""
+    """Returns 'uid:gid' of tasks in containers: this user's, but never root's."""
     return f"{os.getuid()}:{os.getgid()}" if os.getuid() else "65534:65534"
 
 
 def _host() -> dict[str, Any]:
-    """Which process is meant that owns containers: of which interpreter, code and engine."""
+    """Returns the fields of the host that owns containers: its interpreter, code and engine."""
     variables = tuple((name, os.environ.get(name, "")) for name in engine.VARIABLES)
     start = PythonStart(variables=variables, folders=own_folders())
-    return HostKey(Docker.name, interpreter(), code_mark(), start).to_dict()
+    return HostKey(Docker.name, python_path(), code_mark(), start).to_dict()
 
 
 def _listed() -> dict[str, dict[str, Any]]:
-    """The containers of this user by name, whoever has them; none where no engine answers."""
-    home = labels.home_mark(runtime_directory())
+    """Returns the containers of this user by name, of all hosts; none when no engine answers."""
+    filters = {"label": f"{labels.HOME}={labels.home_mark(runtime_directory())}"}
     try:
-        found = engine.connect().api.containers(
-            all=True, filters={"label": f"{labels.HOME}={home}"}
-        )
+        containers = engine.connect().api.containers(all=True, filters=filters)
     except (docker.errors.DockerException, requests.RequestException, LaunchError):
         return {}
-    told = {}
-    for container in found:
-        known, spec = container["Labels"], Spec.from_json(container["Labels"][labels.SPEC])
-        told[known[labels.NAME]] = {
-            "listed": container["Names"][0].removeprefix("/")
-            if container["Names"]
-            else known[labels.NAME],
-            "labels": tuple((name, known[name]) for name in _SHOWN if name in known),
+
+    listed = {}
+    for container in containers:
+        values = container["Labels"]
+        spec = Spec.from_json(values[labels.SPEC])
+        names = container["Names"] or [values[labels.NAME]]  # none while it is being removed
+        listed[values[labels.NAME]] = {
+            "listed": names[0].removeprefix("/"),
+            "labels": tuple((name, values[name]) for name in _SHOWN_LABELS if name in values),
             "cpus": spec.cpus,
             "memory_mb": spec.memory_mb,
             "image": spec.image,
             "age_s": time.time() - container["Created"],
         }
-    return told
+    return listed
 
 
-def _seat(told: dict[str, Any]) -> WorkerSlot:
+def _slot(fields: dict[str, Any]) -> WorkerSlot:
     return WorkerSlot(
-        name=told.get("listed") or told["name"],
+        name=fields.get("listed") or fields["name"],
         platform=Docker.name,
         what="container",
-        state=told.get("state", "elsewhere"),
-        run=told.get("run", ""),
-        worker=told.get("worker", ""),
-        cpus=told["cpus"],
-        memory_mb=told["memory_mb"],
-        made_of=told["image"],
-        age_s=told["age_s"],
-        n_lent=told.get("n_lent", 0),
-        last_run=told.get("last_run", ""),
-        labels=told.get("labels", ()),
+        state=fields.get("state", "elsewhere"),  # the fleet of this host does not know it
+        run=fields.get("run", ""),
+        worker=fields.get("worker", ""),
+        cpus=fields["cpus"],
+        memory_mb=fields["memory_mb"],
+        made_of=fields["image"],
+        age_s=fields["age_s"],
+        n_lent=fields.get("n_lent", 0),
+        last_run=fields.get("last_run", ""),
+        labels=fields.get("labels", ()),
     )

@@ -1,39 +1,69 @@
-"""One run on containers: sees whom its tasks need, lends containers to it, tells the store which of them died.
+"""The driver of one run on containers: asks the store for its demand, reports containers that died.
 
-It decides nothing about tasks; which container goes to whom the allotment says.
+It decides nothing about tasks, and nothing about containers: `demand` of the store says how many
+workers ready tasks wait for, allocation.py which container each of them gets.
+
+    store --demand--> driver --requests--> fleet: allocate --lend--> container: spawn a supervisor
+                        ^                                                |
+                        +------- a worker registered, or the container died
+
+The driver looks again when the store hints that the demand changed, when the fleet wakes it, and
+every LOOK_S, because a hint may be lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from dagnb.errors import DagnbError, RunMissingError, StorageError, VersionMismatchError
+from dagnb.errors import (
+    DagnbError,
+    RunMissingError,
+    StorageError,
+    VersionMismatchError,
+)
+from dagnb.failure import WORKER_DIED, TaskError
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.messages import HELD, Charge, Death, Demand, RunState
+from dagnb.protocol.messages import (
+    HELD,
+    Charge,
+    Death,
+    Demand,
+    RunState,
+)
 from dagnb.storage.interface import Store
-from dagnb.storage.open import open_store
-from dagnb_workers.hosting.run_locks import RunRecord, hold
-from dagnb_workers.launchers.docker.allocation import Want
+from dagnb.storage.open import open_store_of
+from dagnb_workers.hosting.run_locks import RunRecord, acquire_lock
+from dagnb_workers.launchers.docker.allocation import ContainerRequest
 from dagnb_workers.launchers.docker.container import Container
-from dagnb_workers.launchers.docker.container_exits import Ending
+from dagnb_workers.launchers.docker.container_exits import ContainerExit
 from dagnb_workers.launchers.docker.spec import Spec
 from dagnb_workers.worker.retry import until_available
 
 LOOK_S = 2.0
+
+# Seconds for which the lock of a run's earlier host is waited for.
 LOCK_S = 5.0
-DAMP_S = 0.005
-"""So long a worker that rests may take what was just made ready, before anybody asks who else is wanted"""
-MOST_FAILURES = 5
+
+# Seconds for which resting workers may take what became ready, before the demand is asked for.
+SETTLE_S = 0.005
+
+# Containers in a row that may fail to work for a run before it is cancelled.
+MAX_FAILURES = 5
+
+# Seconds for which a run waits for an engine that is out of reach.
 ENGINE_GONE_S = 120.0
-"""How long a run waits for an engine that is out of reach"""
 
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
@@ -41,7 +71,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverSettings:
-    """What the user's launcher says of the containers: see launcher.Docker. kinds: kind -> what such a container is."""
+    """The settings of the user's launcher that concern containers: see launcher.Docker.
+
+    kinds: kind of resources -> spec of the containers for it. idle_s: seconds for which an idle
+    container is kept. linger_s: seconds for which an idle worker keeps its container.
+    """
 
     kinds: Mapping[str, Spec]
     cap: int
@@ -50,28 +84,34 @@ class DriverSettings:
     linger_s: float
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> DriverSettings:
-        """From JSON; the specs in it are JSON themselves."""
-        kinds = {kind: Spec.from_json(spec) for kind, spec in told["kinds"].items()}
-        return cls(**{**told, "kinds": kinds})
+    def of(cls, fields: Mapping[str, Any]) -> DriverSettings:
+        """Returns the settings that launcher.Docker wrote; the specs in it are JSON themselves."""
+        kinds = {kind: Spec.from_json(spec) for kind, spec in fields["kinds"].items()}
+        return cls(**{**fields, "kinds": kinds})
 
 
 @dataclass(slots=True, eq=False)
 class RunDriver:
-    """inside: URL of the store as containers see it. settle: have the allotment look again."""
+    """The driver of one run.
 
-    entry: RunRecord
+    store_url: of the store as containers see it. reallocate: makes the fleet decide again.
+    demand: the store's latest answer. blocked_until: monotonic seconds before which it requests
+    nothing, after a failure. n_failures: in a row. engine_gone_at: monotonic seconds since which
+    the engine is out of reach, 0 while it answers. is_over: set to end the run's driver.
+    """
+
+    record: RunRecord
     invocation: Invocation
-    inside: str
-    terms: DriverSettings
-    settle: Callable[[], None]
+    store_url: str
+    settings: DriverSettings
+    reallocate: Callable[[], None]
     demand: Demand | None = None
     blocked_until: float = 0.0
     n_failures: int = 0
     engine_gone_at: float = 0.0
     is_over: bool = False
-    _asked: dict[str, float] = field(default_factory=dict)
-    _poked: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked_at: dict[str, float] = field(default_factory=dict)
+    _woken: asyncio.Event = field(default_factory=asyncio.Event)
     _store: Store | None = None
 
     @property
@@ -79,12 +119,12 @@ class RunDriver:
         """The run's id."""
         return self.invocation.run
 
-    async def follow(self, retire: Callable[[str], Awaitable[None]]) -> None:
-        """From the launch to the end of the run. retire: gets the run's containers back."""
-        lock = await asyncio.to_thread(hold, self.entry.lock, wait_s=LOCK_S)
+    async def drive(self, release: Callable[[str], Awaitable[None]]) -> None:
+        """Drive the run from its launch to its end. release: gets its containers back."""
+        lock = await asyncio.to_thread(acquire_lock, self.record.lock_file, wait_s=LOCK_S)
         if lock is None:
-            return
-        self.entry.sign(lock)
+            return  # another host drives it
+        self.record.write_holder(lock)
         try:
             await self._watch()
         except RunMissingError:
@@ -93,8 +133,9 @@ class RunDriver:
             _log.warning("run %s is given up: %s", self.run, error)
         finally:
             self.is_over, self.demand = True, None
-            await retire(self.run)
-            self.entry.strike()
+            await release(self.run)
+            # Last: a run without processes but with a record would be started again.
+            self.record.remove()
             os.close(lock)
             if self._store is not None:
                 await self._store.close()
@@ -104,85 +145,99 @@ class RunDriver:
             demand = await self._ask(lambda store: store.demand(self.run))
             if demand.state is not RunState.RUNNING or self.is_over:
                 return
-            self._take_in(demand)
-            self.settle()
-            self._poked.clear()
-            await self._until_news()
+            self._note_demand(demand)
+            self.reallocate()
+            self._woken.clear()
+            await self._wait_for_change()
 
-    async def _until_news(self) -> None:
-        waiting = asyncio.ensure_future(
-            self._ask(lambda store: store.wait_demand(self.run, LOOK_S))
-        )
-        poked = asyncio.ensure_future(self._poked.wait())
+    async def _wait_for_change(self) -> None:
+        """Wait for a hint of the store, a call of `wake`, or LOOK_S."""
+        hint = asyncio.ensure_future(self._ask(lambda store: store.wait_demand(self.run, LOOK_S)))
+        woken = asyncio.ensure_future(self._woken.wait())
         try:
-            await asyncio.wait((waiting, poked), return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                waiting.result()
-                await asyncio.sleep(DAMP_S)
+            await asyncio.wait((hint, woken), return_when=asyncio.FIRST_COMPLETED)
+            if hint.done():
+                hint.result()  # raises its error
+                await asyncio.sleep(SETTLE_S)
         finally:
-            for task in (waiting, poked):
+            for task in (hint, woken):
                 task.cancel()
-            await asyncio.gather(waiting, poked, return_exceptions=True)
+            await asyncio.gather(hint, woken, return_exceptions=True)
 
-    def _take_in(self, demand: Demand) -> None:
+    def _note_demand(self, demand: Demand) -> None:
+        # Start-up time counts from when a kind was first asked for; the first kinds of a run were
+        # asked for when it was launched.
         first_at = self.invocation.asked_at if self.demand is None else demand.now
         self.demand = demand
-        self._asked = {
-            kind: self._asked.get(kind, first_at or demand.now) for kind in demand.wanted
-        }
+        first_at = first_at or demand.now
+        self._asked_at = {kind: self._asked_at.get(kind, first_at) for kind in demand.wanted}
 
-    # ---- for the fleet ------------------------------------------------------------------------------------------
+    # ---- for the fleet ---------------------------------------------------------------------------
 
-    def poke(self) -> None:
-        """Look again, now."""
-        self._poked.set()
+    def wake(self) -> None:
+        """Ask the store for the demand now."""
+        self._woken.set()
 
-    def wants(self) -> Iterable[Want]:
-        """What is wanted by the latest look; instances that rest take what is ready by themselves."""
+    def requests(self) -> Iterable[ContainerRequest]:
+        """Yields the requests of the latest demand, a kind each."""
         if self.demand is None or time.monotonic() < self.blocked_until:
             return
-        for kind, n in self.demand.wanted.items():
-            n_resting = sum(told == (kind, "") for told in self.demand.instances.values())
-            if n > n_resting and kind in self.terms.kinds:
-                yield Want(run=self.run, kind=kind, spec=self.terms.kinds[kind], n=n - n_resting)
+        instances = self.demand.instances.values()
+        for kind, n_wanted in self.demand.wanted.items():
+            # Resting instances, which staff no worker, take ready tasks by themselves.
+            n = n_wanted - sum(instance == (kind, "") for instance in instances)
+            if n > 0 and kind in self.settings.kinds:
+                yield ContainerRequest(
+                    run=self.run,
+                    kind=kind,
+                    spec=self.settings.kinds[kind],
+                    n=n,
+                )
 
-    def staffed(self, box: str) -> tuple[bool, str]:
-        """Whether a worker in this container has registered, and whom it staffs, '' for nobody."""
-        instances = self.demand.instances if self.demand is not None else {}
-        found = [
-            worker for instance, (_, worker) in instances.items() if instance.startswith(f"{box}-")
-        ]
-        return bool(found), found[0] if found else ""
+    def worker_in(self, container: Container) -> str | None:
+        """Returns the worker that a container staffs: '' for none yet, None before it registers."""
+        if self.demand is not None:
+            for instance, (_, worker) in self.demand.instances.items():
+                if _is_in(instance, container):
+                    return worker
+        return None
 
-    def lease(self, box: Container) -> dict[str, Any]:
-        """What the first process of the container is told: to work for this run."""
-        is_cold = bool(box.phases)
-        told = replace(
+    def lend_request(self, container: Container) -> dict[str, Any]:
+        """Returns the request to a container's first process to work for this run."""
+        is_cold = bool(container.phases)
+        now = self.demand.now if self.demand else 0.0
+        invocation = replace(
             self.invocation,
             n_workers=1,
-            kind=box.kind,
-            store=self.inside,
-            cpus=box.spec.cpus,
-            linger_s=self.terms.linger_s,
-            place=box.name,
-            asked_at=self._asked.get(box.kind, self.demand.now if self.demand else 0.0),
+            kind=container.kind,
+            store=self.store_url,
+            cpus=container.spec.cpus,
+            linger_s=self.settings.linger_s,
+            place=container.name,
+            asked_at=self._asked_at.get(container.kind, now),
             start="cold" if is_cold else "warm",
-            phases=box.phases if is_cold else (),
+            phases=container.phases,
             told_at=time.time(),
         )
-        return {"spawn": "run", "name": self.run, "args": {"invocation": told.to_json()}}
+        return {"spawn": "run", "name": self.run, "args": {"invocation": invocation.to_json()}}
 
-    async def refused(self, versions: str) -> bool:
-        """End the run when what is in a container cannot read what was pickled here. Whether it was so."""
+    async def refuses(self, versions: str) -> bool:
+        """Returns whether a container with these versions could not read what was pickled here.
+
+        Cancels the run then: all containers of its image have the same.
+        """
         if versions == self.invocation.versions:
             return False
         await self._cancel(str(VersionMismatchError(versions, self.invocation.versions)))
         return True
 
-    async def failed(self, reason: str, *, weight: int = 1, is_engine_gone: bool = False) -> None:
-        """A container did not come to work: try again later, each time later. Give up after MOST_FAILURES in a row.
+    async def on_failure(
+        self, reason: str, *, weight: int = 1, is_engine_gone: bool = False
+    ) -> None:
+        """Request nothing for a while, longer each time; cancel after MAX_FAILURES in a row.
 
-        weight: how many it counts for. is_engine_gone: count nothing, but give up when none comes back.
+        weight: number of failures that it counts for. is_engine_gone: it counts for none, but the
+        run is cancelled when the engine stays away for ENGINE_GONE_S.
         """
         now = time.monotonic()
         self.blocked_until = now + min(2.0, 0.1 * 2 ** (self.n_failures + 1))
@@ -193,63 +248,76 @@ class RunDriver:
                     f"the Docker engine stayed out of reach for {ENGINE_GONE_S:g} s: {reason}"
                 )
             return
+
         self.n_failures += weight
-        if self.n_failures >= MOST_FAILURES:
+        if self.n_failures >= MAX_FAILURES:
             n = -(-self.n_failures // weight)
             what = f"{n} containers in a row" if n > 1 else "a container"
             await self._cancel(f"{what} did not start: {reason}")
 
-    async def on_exit(self, box: Container, ending: Ending) -> None:
-        """A container is gone with whoever worked in it: tell the store, with the proof."""
+    async def on_exit(self, container: Container, ended: ContainerExit) -> None:
+        """Report all instances of a container that is gone as dead, with the proof."""
         with contextlib.suppress(StorageError):
+            # The latest demand may be older than an instance that registered just before.
             demand = await self._ask(lambda store: store.demand(self.run))
             for instance, (_, worker) in demand.instances.items():
-                if instance.startswith(f"{box.name}-"):
-                    told = _death_of(instance, worker, box, ending)
-                    await self._ask(lambda store, told=told: store.dead(self.run, told))  # type: ignore[misc]
-        self.poke()
+                if _is_in(instance, container):
+                    await self._report(_death_of(instance, worker, container, ended))
+        self.wake()
 
-    # ---- parts --------------------------------------------------------------------------------------------------
+    # ---- parts -----------------------------------------------------------------------------------
+
+    async def _report(self, death: Death) -> None:
+        await self._ask(lambda store: store.dead(self.run, death))
 
     async def _cancel(self, reason: str) -> None:
         _log.warning("run %s is given up: %s", self.run, reason)
         with contextlib.suppress(DagnbError):
             await self._ask(lambda store: store.cancel(self.run, reason))
-        self.poke()
+        self.wake()
 
-    async def _ask(self, question: Callable[[Store], Awaitable[_T]]) -> _T:
+    async def _ask(self, request: Callable[[Store], Awaitable[_T]]) -> _T:
         async def ask() -> _T:
             if self._store is None:
-                self._store = await open_store(
-                    self.invocation.store,
-                    namespace=self.invocation.namespace,
-                    allow_insecure=True,
-                    allow_eviction=True,
-                )
-            return await question(self._store)
+                self._store = await open_store_of(self.invocation)
+            return await request(self._store)
 
         return await until_available(ask)
 
 
-def _death_of(instance: str, worker: str, box: Container, ending: Ending) -> Death:
+def _is_in(instance: str, container: Container) -> bool:
+    # The supervisor in a container names instances like this: Invocation.place.
+    return instance.startswith(f"{container.name}-")
+
+
+def _death_of(instance: str, worker: str, container: Container, ended: ContainerExit) -> Death:
+    code = ended.code
     how = "was removed or killed"
-    if ending.is_out_of_memory:
-        how = f"ran out of memory: it may use {box.spec.memory_mb} MB. Give it more with Resources(memory_mb=...)"
-    elif ending.code is not None:
-        how = f"ended with exit code {ending.code}" + (
-            ": it was killed" if ending.code == 128 + 9 else ""
+    if ended.is_out_of_memory:
+        how = (
+            f"ran out of memory: it may use {container.spec.memory_mb} MB. "
+            "Give it more with Resources(memory_mb=...)"
         )
-    error = {
-        "type": "WorkerDied",
-        "message": f"the container of this worker, {box.name}, {how}",
-        "worker": worker or instance,
-        "exit_code": ending.code,
-        "signal": None,
-        "stderr_tail": box.stderr,
-        "stdout_tail": "",
-        "at": time.time(),
-    }
-    charge = (
-        Charge.CRASH if ending.is_out_of_memory else Charge.LOSS
-    )  # who else killed it need not be the task
-    return Death(instance=instance, task=HELD, charge=charge, error=json.dumps(error), delay_s=0.0)
+    elif code == 128 + 9:
+        how = f"ended with exit code {code}: it was killed"
+    elif code is not None:
+        how = f"ended with exit code {code}"
+
+    error = TaskError(
+        worker=worker or instance,
+        type=WORKER_DIED,
+        message=f"the container of this worker, {container.name}, {how}",
+        exit_code=code,
+        stderr_tail=container.stderr,
+        at=time.time(),
+    )
+    # Only for want of memory is the task to blame; else the container may have been killed for any
+    # reason. HELD: it is charged for whatever the instance ran, which died with its supervisor.
+    charge = Charge.CRASH if ended.is_out_of_memory else Charge.LOSS
+    return Death(
+        instance=instance,
+        task=HELD,
+        charge=charge,
+        error=error.to_json(),
+        delay_s=0.0,
+    )

@@ -1,4 +1,7 @@
-"""From what a user may say of containers to what they are: mounts, network, the store. Refuses what is unsafe."""
+"""The settings of `Docker(...)`, checked and turned into mounts, network and store of containers.
+
+Everything here refuses what is unsafe or cannot work, with the cure, before a container is tried.
+"""
 
 from __future__ import annotations
 
@@ -21,46 +24,68 @@ from dagnb_workers.launchers.docker.spec import INSIDE, Mount
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
 _SOCKETS = ("docker.sock", "docker/docker.sock", "podman/podman.sock", "containerd/containerd.sock")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_MOST_ENTRIES = 1_000
-_OURS = (INSIDE, "/opt/dagnb", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108  # of the container
+
+# Entries of a mounted folder that are looked at: a folder may have millions.
+_MAX_ENTRIES = 1_000
+
+# Folders of a container that nothing of the user may hide.
+_OWN = (INSIDE, "/opt/dagnb", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108  # of the container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StorePlace:
-    """How containers reach the store. url: with credentials, as seen inside; network: what that needs."""
+class StoreAccess:
+    """Access of containers to the store.
+
+    url: as seen inside, with credentials. network, mounts: what containers need for it.
+    """
 
     url: str
     network: str
     mounts: tuple[Mount, ...] = ()
 
 
-def store_place(url: str) -> StorePlace:
-    """A socket is mounted and needs no network; a server on this machine's loopback needs the machine's own network."""
+def store_access(url: str) -> StoreAccess:
+    """Returns how containers reach a store. Raises ConfigError for memory://.
+
+    A socket is mounted and needs no network. A server on this machine's loopback needs the
+    machine's own network, any other server a network with a way out.
+    """
     parts = urlsplit(url)
     if parts.scheme == "memory":
         raise ConfigError(
             "containers cannot share a memory:// store. Leave store= out, or give a Redis URL."
         )
     if parts.scheme != "unix":
-        return StorePlace(url=url, network="host" if parts.hostname in _LOOPBACK else "bridge")
-    path, own = Path(unquote(parts.path)), socket_folder(runtime_directory())
-    if path.parent == own:
-        inside = worker_url(url, Path(INSIDE, path.name))
-        return StorePlace(
-            url=inside, network="none", mounts=(Mount(source=str(own), target=INSIDE),)
+        return StoreAccess(url=url, network="host" if parts.hostname in _LOOPBACK else "bridge")
+
+    path, own_folder = Path(unquote(parts.path)), socket_folder(runtime_directory())
+    if path.parent == own_folder:
+        # The embedded server: tasks get a guest's password, and the folder has nothing else. The
+        # folder is mounted, not the socket, because a server that is restarted makes a new one.
+        return StoreAccess(
+            url=worker_url(url, Path(INSIDE, path.name)),
+            network="none",
+            mounts=(Mount(source=str(own_folder), target=INSIDE),),
         )
     target = f"{INSIDE}/{path.name}"
-    inside = parts._replace(path=quote(target)).geturl()
-    return StorePlace(url=inside, network="none", mounts=(Mount(source=str(path), target=target),))
+    return StoreAccess(
+        url=parts._replace(path=quote(target)).geturl(),
+        network="none",
+        mounts=(Mount(source=str(path), target=target),),
+    )
 
 
 def check_numbers(settings: object, least: Mapping[str, float]) -> None:
-    """Raise ConfigError for a field that is no number, a fraction where `least` is whole, or less than it."""
+    """Raise ConfigError for a field that is no number or less than its bound in `least`.
+
+    A field with a whole bound must be whole.
+    """
     for name, bound in least.items():
         value = getattr(settings, name)
         if value is None and name == "total_memory_mb":
             continue
         kind = int if isinstance(bound, int) else int | float
+        # "not >=", because a comparison with NaN is never true. A bool is an int for Python.
         if not isinstance(value, kind) or isinstance(value, bool) or not value >= bound:
             what = "a whole number" if kind is int else "a number"
             raise ConfigError(f"Docker({name}={value!r}): must be {what}, at least {bound}.")
@@ -74,123 +99,127 @@ def check_names(settings: object, names: Iterable[str]) -> None:
             raise ConfigError(f"Docker({name}={value!r}): must be the name of one, or be left out.")
 
 
-def environment_of(told: object) -> tuple[tuple[str, str], ...]:
-    """Variables and their values, sorted. Raises ConfigError."""
-    if not isinstance(told, Mapping):
+def environment_of(environment: object) -> tuple[tuple[str, str], ...]:
+    """Returns variables and their values, sorted. Raises ConfigError, which shows no value."""
+    if not isinstance(environment, Mapping):
         raise ConfigError(
-            f"Docker(environment={told!r}): must be a dictionary of variables, {{'NAME': 'value'}}."
+            f"Docker(environment={environment!r}): "
+            "must be a dictionary of variables, {'NAME': 'value'}."
         )
-    for name, value in told.items():
-        if (
-            not isinstance(name, str)
-            or not _VARIABLE.fullmatch(name)
-            or not isinstance(value, str)
-            or "\0" in value
-        ):
+    for name, value in environment.items():
+        is_name = isinstance(name, str) and _VARIABLE.fullmatch(name)
+        if not is_name or not isinstance(value, str) or "\0" in value:
             raise ConfigError(
                 f"Docker(environment=...): {name!r} must be a name, and its value a text."
             )
-    return tuple(sorted(told.items()))
+    return tuple(sorted(environment.items()))
 
 
-def mounts_of(told: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[Mount, ...]:
-    """'data', 'data:/data', 'out:/out:rw' -> mounts; where no target is said, at the same path as here."""
-    if isinstance(told, Mapping) or not isinstance(told, str | os.PathLike | Iterable):
+def mounts_of(
+    mounts: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+) -> tuple[Mount, ...]:
+    """Returns the mounts for 'data', 'data:/data' or 'out:/out:rw'. Raises ConfigError.
+
+    Without a target, a folder is mounted at the path that it has here.
+    """
+    if isinstance(mounts, Mapping) or not isinstance(mounts, str | os.PathLike | Iterable):
         raise ConfigError(
-            f"Docker(mounts={told!r}): write a list, as ['folder:/where', 'out:/out:rw']."
+            f"Docker(mounts={mounts!r}): write a list, as ['folder:/where', 'out:/out:rw']."
         )
-    several = (told,) if isinstance(told, str | os.PathLike) else tuple(told)
-    mounts = tuple(_mount(os.fspath(one)) for one in several)
-    targets = [mount.target for mount in mounts]
+    several = (mounts,) if isinstance(mounts, str | os.PathLike) else tuple(mounts)
+    made = tuple(_mount(os.fspath(text)) for text in several)
+    targets = [mount.target for mount in made]
     for target in targets:
         if targets.count(target) > 1:
             raise ConfigError(
                 f"Docker(mounts=...): two of them are mounted at {target}. Give one another place."
             )
-    return mounts
+    return made
 
 
 def check_writable(mounts: Iterable[Mount], user: str) -> None:
-    """Raise ConfigError for a mount granted for writing in which this user of containers, 'uid:gid', can write nothing.
+    """Raise ConfigError for a writable mount in which a container's user can write nothing.
 
-    What lies directly in a folder counts, too: a task may be meant to write to one of its files or subfolders.
+    user: 'uid:gid'. Entries that lie directly in a folder count as well: a task may be meant to
+    write to one of its files or subfolders.
     """
     uid, gid = map(int, user.split(":"))
     for mount in mounts:
-        source = Path(mount.source)
-        if not mount.is_writable or any(
-            _may_write(path, uid, gid) for path in _with_content(source)
-        ):
+        if not mount.is_writable:
             continue
-        facts, here = source.stat(), shlex.quote(mount.source)
-        whole = stat.S_IMODE(facts.st_mode)
+        source = Path(mount.source)
+        if any(_may_write(path, uid, gid) for path in _with_entries(source)):
+            continue
+        status, quoted = source.stat(), shlex.quote(mount.source)
         raise ConfigError(
-            f"Docker(mounts=...): tasks run as uid {uid}, gid {gid} and cannot write to {source}, which belongs to uid "
-            f"{facts.st_uid}, gid {facts.st_gid} with mode {whole:03o}. Let them with `chmod o+rwx {here}` or "
-            f"`chown {uid}:{gid} {here}`, or leave ':rw' out."
+            f"Docker(mounts=...): tasks run as uid {uid}, gid {gid} and cannot write to {source}, "
+            f"which belongs to uid {status.st_uid}, gid {status.st_gid} "
+            f"with mode {stat.S_IMODE(status.st_mode):03o}. Let them with `chmod o+rwx {quoted}` "
+            f"or `chown {uid}:{gid} {quoted}`, or leave ':rw' out."
         )
 
 
-def _with_content(source: Path) -> Iterator[Path]:
+def _with_entries(source: Path) -> Iterator[Path]:
     yield source
     if source.is_dir():
         with contextlib.suppress(OSError):
-            yield from islice(source.iterdir(), _MOST_ENTRIES)
+            yield from islice(source.iterdir(), _MAX_ENTRIES)
 
 
 def _may_write(path: Path, uid: int, gid: int) -> bool:
-    """By owner, group and mode; for this process's own user the system is asked, which knows of access lists."""
+    """Returns whether a user may write to a path, by owner, group and mode."""
     if uid == os.getuid():
-        return os.access(path, os.W_OK)
+        return os.access(path, os.W_OK)  # the system also knows of access control lists
     try:
-        facts = path.stat()
+        status = path.stat()
     except OSError:
         return False
-    shift = 6 if facts.st_uid == uid else 3 if facts.st_gid == gid else 0
-    wanted = (
-        0o3 if stat.S_ISDIR(facts.st_mode) else 0o2
-    )  # nothing is made in a folder that cannot be entered
-    return facts.st_mode >> shift & wanted == wanted
+
+    mode = status.st_mode  # bits of others
+    if status.st_uid == uid:
+        mode >>= 6
+    elif status.st_gid == gid:
+        mode >>= 3
+    # Nothing can be made in a folder that cannot be entered.
+    needed = 0o3 if stat.S_ISDIR(status.st_mode) else 0o2
+    return mode & needed == needed
 
 
 def _engine_sockets() -> list[Path]:
-    named = os.environ.get("DOCKER_HOST", "")
-    runtimes = (Path("/run"), Path("/var/run"), Path(f"/run/user/{os.getuid()}"))
-    known = [runtime / socket for runtime in runtimes for socket in _SOCKETS]
-    return [
-        path.resolve()
-        for path in [*known, Path(named.removeprefix("unix://") or "/run/docker.sock")]
-    ]
+    named = os.environ.get("DOCKER_HOST", "").removeprefix("unix://")
+    sockets = [Path(named or "/run/docker.sock").resolve()]
+    for folder in (Path("/run"), Path("/var/run"), Path(f"/run/user/{os.getuid()}")):
+        sockets += [(folder / socket).resolve() for socket in _SOCKETS]
+    return sockets
 
 
-def _mount(told: str) -> Mount:
-    source, *rest = told.split(":")
+def _mount(text: str) -> Mount:
+    source, *rest = text.split(":")
     mode = rest.pop() if rest and rest[-1] in ("ro", "rw") else "ro"
     path = Path(source).expanduser().resolve()
     target = rest.pop() if rest else str(path)
+    where = f"Docker(mounts=[{text!r}])"
     if rest or not source or not target.startswith("/") or target == "/":
-        raise ConfigError(
-            f"Docker(mounts=[{told!r}]): write 'folder', 'folder:/where' or 'folder:/where:rw'."
-        )
+        raise ConfigError(f"{where}: write 'folder', 'folder:/where' or 'folder:/where:rw'.")
     if str(path).encode(errors="replace") != os.fsencode(path):
         raise ConfigError(
-            f"Docker(mounts=[{told!r}]): the engine takes no path that is not UTF-8. Rename the folder."
+            f"{where}: the engine takes no path that is not UTF-8. Rename the folder."
         )
     if not path.exists():
+        raise ConfigError(f"{where}: there is no {path}. Make it first, or correct the path.")
+    if any(Path(target).is_relative_to(own) for own in _OWN):
         raise ConfigError(
-            f"Docker(mounts=[{told!r}]): there is no {path}. Make it first, or correct the path."
+            f"{where}: {target} is the container's own. Mount it elsewhere, as /data."
         )
-    if any(Path(target) == Path(ours) or Path(target).is_relative_to(ours) for ours in _OURS):
-        raise ConfigError(
-            f"Docker(mounts=[{told!r}]): {target} is the container's own. Mount it elsewhere, as /data."
-        )
-    closed = [*_engine_sockets(), runtime_directory(), state_directory()]
-    if any(
-        place == path or place.is_relative_to(path) or path.is_relative_to(place)
-        for place in closed
-    ):
-        raise ConfigError(
-            f"Docker(mounts=[{told!r}]): {path} holds the engine's socket or dagnb's own keys; a task that sees those "
-            "can do whatever you can. Mount a narrower folder."
-        )
-    return Mount(source=str(path), target=target, is_writable=mode == "rw")
+    # Neither these, nor anything that holds one of them, nor anything below them.
+    for secret in (*_engine_sockets(), runtime_directory(), state_directory()):
+        if secret.is_relative_to(path) or path.is_relative_to(secret):
+            raise ConfigError(
+                f"{where}: {path} holds the engine's socket or dagnb's own keys; "
+                "a task that sees those can do whatever you can. Mount a narrower folder."
+            )
+    return Mount(
+        source=str(path),
+        target=target,
+        is_writable=mode == "rw",
+    )

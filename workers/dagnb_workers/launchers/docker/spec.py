@@ -1,8 +1,8 @@
-"""What a container is made of, and how it is shut in. Pure: from settings to the arguments of the engine.
+"""The spec of a container: what it is made of, and how it is shut in. Pure.
 
-Nothing here comes from the store: image, mounts and limits are the user's own settings, which travel on private
-sockets. A container has no network unless one was granted, no rights, a root that cannot be written to, and limits on
-memory, CPUs and processes.
+Nothing here comes from the store: image, mounts and limits are the user's own settings, which
+travel on private sockets. A container has no network unless one was granted, no capabilities, a
+root that cannot be written to, and limits on memory, CPUs and processes.
 """
 
 from __future__ import annotations
@@ -10,31 +10,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import (
+    asdict,
+    dataclass,
+    fields,
+    replace,
+)
 from pathlib import Path
 from typing import Any
 
+# The folder of a container in which the store's socket lies.
 INSIDE = "/run/dagnb"
-"""Where the folder with the store's socket is seen in a container"""
 
-HOME, HOST, NAME, SPEC, RUN, WORKER, INSTANCE, ATTEMPT, PROJECT, IDLE = (
-    "dagnb.home",
-    "dagnb.host",
-    "dagnb.name",
-    "dagnb.spec",
-    "dagnb.run",
-    "dagnb.worker",
-    "dagnb.instance",
-    "dagnb.attempt",
-    "dagnb.project",
-    "dagnb.idle_s",
-)
-"""Labels. home, host: whose container it is, a hash of the runtime directory, the mark of the agent's process. run,
-worker, attempt: whom it was started for; it serves others later, as its name tells."""
+# Labels of containers. They cannot change after the start.
+# Its owner: a hash of the runtime directory, and the mark of the host process.
+HOME, HOST = "dagnb.home", "dagnb.host"
+# What it is.
+NAME, SPEC, IDLE = "dagnb.name", "dagnb.spec", "dagnb.idle_s"
+# What it was started for; its name in the engine's list says what it works for now.
+RUN, WORKER, INSTANCE = "dagnb.run", "dagnb.worker", "dagnb.instance"
+ATTEMPT, PROJECT = "dagnb.attempt", "dagnb.project"
 
 
 def home_mark(directory: Path) -> str:
-    """Tells by the runtime directory whose a container is."""
+    """Returns the value of the label HOME for a runtime directory."""
     return hashlib.sha256(str(directory).encode()).hexdigest()[:16]
 
 
@@ -49,7 +48,10 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """Containers of equal specs are alike: each can do the work of the other. user: 'uid:gid'. tmp_mb: size of /tmp."""
+    """The spec of a container; containers of equal specs can do each other's work.
+
+    user: 'uid:gid'. pids: processes and threads at a time. tmp_mb: megabytes of /tmp.
+    """
 
     image: str
     cpus: float
@@ -62,35 +64,36 @@ class Spec:
     tmp_mb: int = 256
 
     def to_json(self) -> str:
-        """One line; equal specs give equal lines."""
+        """Returns one line; equal specs give equal lines."""
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Spec:
-        """What to_json wrote."""
+        """Returns the spec that to_json wrote; fields of a later version are left out."""
         known = {field.name for field in fields(cls)}
-        told = {name: value for name, value in json.loads(text).items() if name in known}
-        told["mounts"] = tuple(Mount(**mount) for mount in told["mounts"])
-        told["environment"] = tuple((name, value) for name, value in told["environment"])
-        return cls(**told)
+        values = {name: value for name, value in json.loads(text).items() if name in known}
+        values["mounts"] = tuple(Mount(**mount) for mount in values["mounts"])
+        values["environment"] = tuple((name, value) for name, value in values["environment"])
+        return cls(**values)
 
     def without_secrets(self) -> Spec:
-        """The same with a hash in place of the environment, for labels, which everybody who may use the engine sees."""
+        """Returns the spec with a hash in place of the environment, for labels.
+
+        Labels are seen by everyone who may use the engine, and values may be passwords.
+        """
+        if not self.environment:
+            return self
         mark = hashlib.sha256(json.dumps(self.environment).encode()).hexdigest()
-        return replace(self, environment=(("sha256", mark),) if self.environment else ())
+        return replace(self, environment=(("sha256", mark),))
 
     @property
     def key(self) -> str:
-        """Names the spec."""
+        """A short hash of the spec."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
-
-    def told(self) -> str:
-        """For people: '1 CPU, 512 MB, dagnb-worker:...'."""
-        return f"{self.cpus:g} CPU, {self.memory_mb} MB, {self.image}"
 
 
 def create_arguments(spec: Spec, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
-    """What the engine's `create` is given. The log driver gets nothing: what tasks print travels with their results."""
+    """Returns the arguments of the engine's `create`."""
     return {
         "image": spec.image,
         "name": name,
@@ -98,7 +101,8 @@ def create_arguments(spec: Spec, name: str, labels: Mapping[str, str]) -> dict[s
         "stdin_open": True,
         "detach": True,  # else its input ends with the first connection to it
         "auto_remove": True,
-        "use_config_proxy": False,  # the user's own proxies, with their passwords, are not for tasks
+        "use_config_proxy": False,  # the user's proxies, with their passwords, are not for tasks
+        # What tasks print travels with their results; the engine must not keep it on its disk.
         "log_config": {"type": "none", "config": {}},
         "network_mode": spec.network,
         "user": spec.user,
@@ -108,20 +112,26 @@ def create_arguments(spec: Spec, name: str, labels: Mapping[str, str]) -> dict[s
         "tmpfs": {"/tmp": f"size={spec.tmp_mb}m,mode=1777"},  # noqa: S108  # the container's own
         "ipc_mode": "private",
         "pids_limit": spec.pids,
+        # Equal limits leave no swap: a task that needs too much ends instead of becoming slow.
         "mem_limit": f"{spec.memory_mb}m",
         "memswap_limit": f"{spec.memory_mb}m",
         "nano_cpus": round(spec.cpus * 1e9),
         "ulimits": [{"name": "core", "soft": 0, "hard": 0}],
-        # One seed of hashes for all containers: tasks that share work by hash(key) run in several of them.
-        "environment": {"HOME": "/tmp", "PYTHONHASHSEED": "0", **dict(spec.environment)},  # noqa: S108
+        "environment": {
+            "HOME": "/tmp",  # noqa: S108
+            # One seed for all: tasks that share work by hash(key) run in several containers.
+            "PYTHONHASHSEED": "0",
+            **dict(spec.environment),
+        },
         "working_dir": "/tmp",  # noqa: S108
-        "mounts": [
-            {
-                "Type": "bind",
-                "Source": mount.source,
-                "Target": mount.target,
-                "ReadOnly": not mount.is_writable,
-            }
-            for mount in spec.mounts
-        ],
+        "mounts": [_bind(mount) for mount in spec.mounts],
+    }
+
+
+def _bind(mount: Mount) -> dict[str, Any]:
+    return {
+        "Type": "bind",
+        "Source": mount.source,
+        "Target": mount.target,
+        "ReadOnly": not mount.is_writable,
     }

@@ -1,4 +1,7 @@
-"""A tar archive as Docker takes it: everything root's, readable by all, with the directories in between."""
+"""A tar archive as Docker takes it: everything is root's and readable by all.
+
+The directories in between are entries of their own.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,13 @@ from typing import IO, Self
 
 
 class Archive:
-    """Writes files, texts and links to a tar; each name once, whoever comes first. A context manager."""
+    """Writes files, texts and links to a tar, of several with one name the first.
+
+    A context manager.
+    """
 
     def __init__(self, out: IO[bytes]) -> None:
-        self._tar = tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115  # closed in __exit__
+        self._tar = tarfile.TarFile(fileobj=out, mode="w", format=tarfile.PAX_FORMAT)
         self._names = set[str]()
 
     def __enter__(self) -> Self:
@@ -24,46 +30,47 @@ class Archive:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._tar.close()
 
     def add_file(self, source: Path, name: str) -> None:
-        """A file of this machine, or what a link leads to. Its time stays, by which Python judges a .pyc."""
+        """Add a file of this machine, or the target of a link."""
         info = self._info(name, tarfile.REGTYPE)
         if info is None:
             return
         status = source.stat()
+        # The time stays: Python compares it with that in a .pyc, and compiles anew if they differ.
         info.size, info.mtime = status.st_size, int(status.st_mtime)
         info.mode = 0o755 if status.st_mode & 0o111 else 0o644
         with source.open("rb") as content:
             self._tar.addfile(info, content)
 
     def add_tree(self, source: Path, name: str, without: frozenset[str] = frozenset()) -> None:
-        """All files below a folder, except below and of the names left out."""
+        """Add all files below a folder, except those that are, or lie below, a name left out."""
         for path in files_below(source, without):
             self.add_file(path, f"{name}/{path.relative_to(source).as_posix()}")
 
     def add_bytes(self, content: bytes, name: str) -> None:
-        """A file of this content."""
+        """Add a file of this content."""
         if (info := self._info(name, tarfile.REGTYPE)) is not None:
             info.size = len(content)
             self._tar.addfile(info, io.BytesIO(content))
 
     def add_link(self, name: str, target: str) -> None:
-        """A symbolic link."""
+        """Add a symbolic link."""
         if (info := self._info(name, tarfile.SYMTYPE)) is not None:
             info.linkname = target
             self._tar.addfile(info)
 
     def add_directory(self, name: str, mode: int = 0o755) -> None:
-        """An empty directory."""
+        """Add an empty directory."""
         if (info := self._info(name, tarfile.DIRTYPE)) is not None:
             info.mode = mode
             self._tar.addfile(info)
 
     def _info(self, name: str, kind: bytes) -> tarfile.TarInfo | None:
-        """The header, its parents having been written; None when the name is taken."""
+        """Write the parents. Returns the header, None when the name is taken."""
         path = PurePosixPath(name.lstrip("/"))
         if str(path) in self._names:
             return None
@@ -71,16 +78,18 @@ class Archive:
         if path.parent.name:
             self.add_directory(str(path.parent))
         info = tarfile.TarInfo(str(path))
-        info.type, info.mode = kind, 0o755 if kind == tarfile.DIRTYPE else 0o644
+        info.type = kind
+        info.mode = 0o755 if kind == tarfile.DIRTYPE else 0o644
         return info
 
 
 def files_below(folder: Path, without: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Files below a folder in one order for all machines, except those whose name, or a folder's, is left out."""
+    """Yield the files below a folder, except those that are, or lie below, a name left out."""
+    # Sorted, because the hash of an image must not depend on the order that a disk lists files in.
     for path in sorted(folder.iterdir()):
         if path.name in without:
             continue
-        if path.is_dir() and not path.is_symlink():
+        if path.is_dir() and not path.is_symlink():  # a link may lead round in a circle
             yield from files_below(path, without)
         elif path.is_file():
             yield path

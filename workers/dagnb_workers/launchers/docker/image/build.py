@@ -1,4 +1,8 @@
-"""One build: its progress, what pip says when it fails, and nothing left of it but the image."""
+"""One build: its progress, the words of pip when it fails, and no leftovers but the image.
+
+The engine runs the build, and tells its events in the answer to one request. It ends the build when
+that connection is closed, but does not say when it is done with it.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +21,26 @@ from dagnb_workers.launchers.docker.image.context import BUILD_LABEL
 
 MOST_LINES = 10
 STALE_S = 3600.0
-"""a build whose leftovers are so old has died"""
+"""age of leftovers whose build cannot be going on any more"""
 
 _LONGEST = 300
-"""characters of a line in an error"""
+"""characters of a line in an error at most"""
+
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR = re.compile(r"\s*error\b\s*:|\s+The user requested |\s+\S+ \S+ depends on ", re.IGNORECASE)
 _ORIGIN = re.compile(r" \(from -r /opt/dagnb/build/[^()]*\(line \d+\)\)")
 _PROGRESS = re.compile(r"\s*(Collecting|Downloading|Building wheel|Installing|WARNING: Retrying) ?")
 _FINISHED = re.compile(r"Successfully built ([0-9a-f]+)$")
+
 _QUIET_S, _CLEARING_S = 1.0, 8.0
-"""an engine that nobody waits for ends a build in about half a second; how long it must be quiet, and may go on"""
+"""Seconds of quiet after which an interrupted build counts as ended, and at most in all.
+
+An engine whose client hung up ends the build in about half a second.
+"""
 
 
 class FailedBuildError(Exception):
-    """The engine could not build; `lines` are the last errors said, else the last lines of output."""
+    """The engine could not build. lines: the last errors, or the last lines of the output."""
 
     def __init__(self, lines: Iterable[str], output: Iterable[str]) -> None:
         self.lines, self.output = tuple(lines), tuple(output)
@@ -47,9 +56,10 @@ def built(
     network: str | None,
     tell: Callable[[str], None],
 ) -> str:
-    """The id of the image built from the context, without a tag. build: what BUILD_LABEL is in it.
+    """Build an image from the context. Returns its id; it has no tag.
 
-    Raises FailedBuildError. Then, or when interrupted, neither a container nor an image is left of it.
+    Raises FailedBuildError. Then, or when interrupted, neither a container nor an image is left.
+    build: the value of BUILD_LABEL in the context. tell: gets lines of progress.
     """
     events: Iterator[dict[str, Any]] | None = None
     try:
@@ -62,8 +72,9 @@ def built(
             labels=dict(labels),
             network_mode=network,
         )
-        return _followed(events, tell)
+        return _follow(events, tell)
     except FailedBuildError:
+        # Unlike an interrupted build, this one has ended, so its leftovers are all there.
         clear(client, build)
         raise
     except docker.errors.APIError as error:
@@ -77,12 +88,12 @@ def built(
 
 
 def clear(client: docker.DockerClient, build: str) -> int:
-    """Remove the images of a build that no tag names. Returns how many there were."""
+    """Remove the images of a build that have no tag. Returns their number."""
     return _remove_untagged(client, f"{BUILD_LABEL}={build}", before=time.time() + 1)
 
 
 def _clear_ending(client: docker.DockerClient, build: str) -> None:
-    """Remove what is left of a build that the engine is just ending, until nothing more comes."""
+    """Remove what the engine leaves of a build that it is ending, until nothing more appears."""
     began = quiet_since = time.monotonic()
     while time.monotonic() - quiet_since < _QUIET_S and time.monotonic() - began < _CLEARING_S:
         busy = client.api.containers(
@@ -97,14 +108,14 @@ def _clear_ending(client: docker.DockerClient, build: str) -> None:
 
 
 def clear_stale(client: docker.DockerClient) -> None:
-    """Remove what builds left that were killed an hour ago or earlier."""
+    """Remove what builds left that were killed STALE_S ago or earlier."""
     _remove_untagged(client, BUILD_LABEL, before=time.time() - STALE_S)
 
 
 def _remove_untagged(client: docker.DockerClient, label: str, before: float) -> int:
-    """Remove images without a tag; returns how many there were. Those in use stay."""
-    found = client.api.images(filters={"label": label, "dangling": True})
-    old = [image["Id"] for image in found if image["Created"] < before]
+    """Remove images without a tag, except those in use. Returns their number."""
+    untagged = client.api.images(filters={"label": label, "dangling": True})
+    old = [image["Id"] for image in untagged if image["Created"] < before]
     for image in old:
         with contextlib.suppress(docker.errors.APIError):
             client.api.remove_image(image)
@@ -112,15 +123,19 @@ def _remove_untagged(client: docker.DockerClient, label: str, before: float) -> 
 
 
 def _shortened(line: str) -> str:
-    """Beginning and end: pip lists all versions there are, the newest last."""
-    return (
-        line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
-    )
+    """Returns the line, of a long one begin and end: pip lists all versions, the newest last."""
+    if len(line) <= _LONGEST:
+        return line
+    return f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
 
 
-def _followed(events: Iterable[Mapping[str, Any]], tell: Callable[[str], None]) -> str:
-    """Tell how the build goes on. Returns the id of the last image."""
-    image, failure, begun = "", "", ""
+def _follow(events: Iterable[Mapping[str, Any]], tell: Callable[[str], None]) -> str:
+    """Report the progress of the build. Returns the id of the image that it made last.
+
+    Raises FailedBuildError.
+    """
+    image, failure = "", ""
+    begun = ""  # a line whose end comes with a later event
     output: deque[str] = deque(maxlen=500)
     for event in events:
         failure = event.get("error", failure)
@@ -128,16 +143,16 @@ def _followed(events: Iterable[Mapping[str, Any]], tell: Callable[[str], None]) 
         for line in lines:
             clean = _ORIGIN.sub("", _COLOUR.sub("", line)).rstrip()
             output.append(clean)
-            image = finished[1] if (finished := _FINISHED.match(clean)) else image
+            if finished := _FINISHED.match(clean):
+                image = finished[1]
             if _PROGRESS.match(clean):
                 tell(masked(clean.strip()))
-    if failure or not image:
-        output.append(_COLOUR.sub("", begun).rstrip())
-        told = [line.strip() for line in output if _ERROR.match(line)]
-        if not told:  # it was not pip: the engine knows
-            told = [
-                *[*filter(None, output)][1 - MOST_LINES :],
-                failure or "the engine ended the build early",
-            ]
-        raise FailedBuildError(map(_shortened, told[-MOST_LINES:]), output)
-    return image
+    if image and not failure:
+        return image
+
+    output.append(_COLOUR.sub("", begun).rstrip())
+    errors = [line.strip() for line in output if _ERROR.match(line)]
+    if not errors:  # it was not pip that failed, so the engine knows the reason
+        last_lines = list(filter(None, output))[1 - MOST_LINES :]
+        errors = [*last_lines, failure or "the engine ended the build early"]
+    raise FailedBuildError(map(_shortened, errors[-MOST_LINES:]), output)

@@ -1,4 +1,4 @@
-"""What an image of workers is made of: its Dockerfile, and the files that go with it."""
+"""The build context of an image of workers: its Dockerfile, and the files that go with it."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from dagnb_workers.launchers.docker.image.pip_settings import PLACE, PipSettings
 
 PACKAGES = ("dagnb", "dagnb_workers")
 BUILD_LABEL = "dagnb.build"
-"""on all that one build makes, so that its leftovers can be found"""
+"""label of all that one build makes, so that its leftovers can be found"""
 
 _WITHOUT = frozenset({"__pycache__"})
 _LIBRARY = str(prepare.LIBRARY)
 _PYTHON = f"{prepare.ENVIRONMENT}/bin/python"
 _COMPILER = f"{_LIBRARY}/dagnb_workers/launchers/docker/image/prepare.py"
 
-# Two stages: settings of the user's pip are files of the first, of which the second takes the environment only.
-# The exec form throughout, because a base need not have a shell. What changes most often comes last.
+# Two stages, because settings of the user's pip may hold passwords: they are files of the first,
+# of which the second takes the environment only, so the image does not have them.
+# The exec form throughout, because a base need not have a shell.
+# What changes most often comes last, so that the engine can reuse the layers before it.
 _DOCKERFILE = f"""\
 FROM {{base}} AS packages
 LABEL {BUILD_LABEL}={{build}}
@@ -48,7 +50,10 @@ ENTRYPOINT ["{_PYTHON}", "-P", "-m", "dagnb_workers.container"]
 
 
 def image_hash(base: str, requirements: Sequence[str]) -> str:
-    """16 hex digits that change with all that decides what the image of workers holds. base: the id of its image."""
+    """Returns 16 hex digits that change with all that decides what the image holds.
+
+    base: the id of the image that it is built on.
+    """
     parts = (base, _python(), _code(), pins(), sorted(requirements), _DOCKERFILE)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -62,12 +67,19 @@ def write_context(
     *,
     has_path: bool,
 ) -> None:
-    """Write the archive that the engine builds from. has_path: the base sets a PYTHONPATH of its own, which stays."""
-    dockerfile = _DOCKERFILE.format(base=base, build=build, more=":$PYTHONPATH" if has_path else "")
-    told = {"python": _python(), "environment": dict(settings.environment)}
+    """Write the archive that the engine builds from.
+
+    has_path: the base sets a PYTHONPATH of its own, which stays.
+    """
+    # Only then: an empty entry of the path would mean the current folder.
+    more = ":$PYTHONPATH" if has_path else ""
+
+    dockerfile = _DOCKERFILE.format(base=base, build=build, more=more)
+    pip = {"python": _python(), "environment": dict(settings.environment)}
+
     with Archive(out) as archive:
         archive.add_bytes(dockerfile.encode(), "Dockerfile")
-        archive.add_bytes(json.dumps(told).encode(), "build/settings.json")
+        archive.add_bytes(json.dumps(pip).encode(), "build/settings.json")
         archive.add_bytes(_lines(pins()), "build/worker.txt")
         archive.add_bytes(_lines(requirements), "build/requirements.txt")
         archive.add_file(Path(prepare.__file__), "build/prepare.py")
@@ -82,7 +94,7 @@ def _lines(requirements: Sequence[str]) -> bytes:
 
 
 def _python() -> str:
-    """What bytecode, and so a pickled function, depends on: 'cpython-311'."""
+    """Returns the version that bytecode, and so a pickled function, depends on: 'cpython-311'."""
     return str(sys.implementation.cache_tag)
 
 
@@ -92,12 +104,14 @@ def _folder(package: str) -> Path:
 
 @functools.cache
 def _code() -> str:
-    """Changes with the content of dagnb's own files; read once a process, some 5 ms."""
-    mark = hashlib.sha256()
+    """Returns a hash of dagnb's own files. Once a process: it takes some 5 ms."""
+    code = hashlib.sha256()
     for package in PACKAGES:
         folder = _folder(package)
         for path in files_below(folder, _WITHOUT):
             content = path.read_bytes()
-            mark.update(f"{package}/{path.relative_to(folder).as_posix()}:{len(content)}:".encode())
-            mark.update(content)
-    return mark.hexdigest()
+            name = f"{package}/{path.relative_to(folder).as_posix()}"
+            # With its length, so that no two sets of files give the same bytes.
+            code.update(f"{name}:{len(content)}:".encode())
+            code.update(content)
+    return code.hexdigest()

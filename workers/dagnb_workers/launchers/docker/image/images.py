@@ -1,4 +1,8 @@
-"""Images of workers: named by the hash of what is in them, so that each is built once and found in a millisecond."""
+"""Images of workers, named by the hash of what is in them: built once, found in a millisecond.
+
+Recipe -> find: base image here? image of that hash here? -> tag
+       -> ensure: pull the base -> take the lock of the tag -> build -> tag
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import sys
 import tempfile
@@ -40,25 +45,36 @@ BASE_LABEL = "dagnb.base"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """An image of workers: the image it is built on, and the user's requirements as `requirements.parse` gives them."""
+    """An image of workers.
+
+    base: the image it is built on. requirements: the user's, as `requirements.parse` gives them.
+    """
 
     base: str
     requirements: tuple[str, ...] = ()
 
 
 def default_base() -> str:
-    """$DAGNB_DOCKER_BASE, else what `dagnb image base` made here, else Python's own image of this minor version."""
-    if told := os.environ.get(BASE_VARIABLE):
-        return told
+    """Returns the base that is taken when none is named.
+
+    $DAGNB_DOCKER_BASE, else the image that `dagnb image base` made here, else Python's own image of
+    this minor version.
+    """
+    if named := os.environ.get(BASE_VARIABLE):
+        return named
     own = offline.default_tag()
-    with contextlib.suppress(LaunchError):
+    with contextlib.suppress(LaunchError):  # no engine: that is said when the base is used
         if engine.inspected(engine.connect(), own):
             return own
+
     return f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 
 
 def find(recipe: Recipe) -> str | None:
-    """The tag of the image if it is there. Two questions to the engine, 1 to 2 ms. Raises LaunchError."""
+    """Returns the tag of the image, None if it is not there. Raises LaunchError.
+
+    Asks the engine twice, 1 to 2 ms.
+    """
     client = engine.connect()
     with engine.answering():
         base = engine.inspected(client, recipe.base)
@@ -69,18 +85,19 @@ def find(recipe: Recipe) -> str | None:
 
 
 def ensure(recipe: Recipe, tell: Callable[[str], None]) -> str:
-    """The tag of the image, built when it is not there; `tell` gets lines on what takes so long.
+    """Returns the tag of the image, which is built if it is not there.
 
-    Of processes that want the same image at once, one builds. Raises ImageBuildError, or LaunchError when there is no
-    engine or no base.
+    Of processes that want the same image at once, one builds. tell: gets lines of progress.
+    Raises ImageBuildError, or LaunchError when there is no engine or no base.
     """
-    if found := find(recipe):
-        return found
+    if present := find(recipe):
+        return present
     client = engine.connect()
     with engine.answering():
         base = engine.inspected(client, recipe.base) or _pulled(client, recipe.base, tell)
         tag = _tag(base, recipe)
         with _alone(tag, tell):
+            # Another process may have built it while this one waited for the lock.
             if not engine.inspected(client, tag):
                 _build(client, base, tag, recipe, tell)
     return tag
@@ -91,7 +108,7 @@ def _tag(base: dict[str, Any], recipe: Recipe) -> str:
 
 
 def _pulled(client: docker.DockerClient, base: str, tell: Callable[[str], None]) -> dict[str, Any]:
-    """The base, fetched from its registry. Raises LaunchError."""
+    """Pull the base from its registry. Raises LaunchError."""
     tell(f"pulling base image {base}")
     try:
         for event in client.api.pull(base, stream=True, decode=True):
@@ -101,10 +118,11 @@ def _pulled(client: docker.DockerClient, base: str, tell: Callable[[str], None])
                 raise _no_base(base, event["error"])
     except docker.errors.APIError as error:
         raise _no_base(base, str(error.explanation)) from error
-    found = engine.inspected(client, base)
-    if found is None:
+
+    image = engine.inspected(client, base)
+    if image is None:
         raise _no_base(base, "the engine pulled it and has none")
-    return found
+    return image
 
 
 def _no_base(base: str, reason: str) -> LaunchError:
@@ -118,9 +136,8 @@ def _no_base(base: str, reason: str) -> LaunchError:
 @contextlib.contextmanager
 def _alone(tag: str, tell: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other process or thread of this user builds the image."""
-    path = (
-        runtime_directory() / f"image-{tag[-1]}.lock"
-    )  # 16 files at most, which nobody has to remove
+    # One lock for all tags of the same last digit: 16 files at most, which need not be removed.
+    path = runtime_directory() / f"image-{tag[-1]}.lock"
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,53 +155,70 @@ def _build(
     tell: Callable[[str], None],
 ) -> None:
     began, name = time.monotonic(), secrets.token_hex(8)
-    wanted = [*map(masked, recipe.requirements)]
-    tell(f"building {tag} on {recipe.base}" + (f" with {', '.join(wanted)}" if wanted else ""))
+    # Without passwords in URLs, because they are shown in progress, labels and errors.
+    requirements = [*map(masked, recipe.requirements)]
+    packages = f" with {', '.join(requirements)}" if requirements else ""
+    tell(f"building {tag} on {recipe.base}{packages}")
     settings = pip_settings()
-    if settings.ignored and wanted:
+    if settings.ignored and requirements:
         tell(f"not in reach of a build, so not used: {', '.join(settings.ignored)}")
+
     build.clear_stale(client)
-    labels = {LABEL: "worker", REQUIREMENTS_LABEL: json.dumps(wanted), BASE_LABEL: recipe.base}
-    has_path = any(
-        line.startswith("PYTHONPATH=") and line != "PYTHONPATH="
-        for line in base["Config"]["Env"] or ()
-    )
+    labels = {
+        LABEL: "worker",
+        REQUIREMENTS_LABEL: json.dumps(requirements),
+        BASE_LABEL: recipe.base,
+    }
+    # Set to something: an empty PYTHONPATH counts as none.
+    variables = base["Config"]["Env"] or ()
+    has_path = any(re.match("PYTHONPATH=.", line) for line in variables)
+
     with tempfile.TemporaryFile() as context:
         write_context(context, base["Id"], name, recipe.requirements, settings, has_path=has_path)
         context.seek(0)
+        # An index on this machine's loopback is only reached by a build that shares its network.
         network = "host" if settings.is_local else None
         try:
             image = build.built(client, context, name, labels, network=network, tell=tell)
         except build.FailedBuildError as error:
             cure = _cure(error.output, settings)
-            raise ImageBuildError(recipe.base, wanted, [*map(masked, error.lines)], cure) from error
-    if not engine.inspected(client, tag):  # another user of the same engine may have been faster
+            raise ImageBuildError(
+                recipe.base, requirements, [*map(masked, error.lines)], cure
+            ) from error
+
+    # Another user of the same engine may have been faster.
+    if not engine.inspected(client, tag):
         client.api.tag(image, REPOSITORY, tag.partition(":")[2])
+
     build.clear(client, name)
     size = (engine.inspected(client, tag) or {}).get("Size", 0)
     tell(f"image {tag} built in {seconds_text(time.monotonic() - began)}, {bytes_text(size)}")
 
 
 def _cure(output: Sequence[str], settings: PipSettings) -> str:
-    """What the user can do about what pip said."""
-    said = "\n".join(output)
+    """Returns advice about what pip said."""
+    text = "\n".join(output)
     if are_unreachable(output):
-        return "The package index could not be reached from the build: see `pip config list`, and the proxies set here."
-    if "ResolutionImpossible" in said:
+        return (
+            "The package index could not be reached from the build: see `pip config list`, "
+            "and the proxies set here."
+        )
+    if "ResolutionImpossible" in text:
         return f"Loosen the versions. Workers themselves need {', '.join(pins())}."
-    if "No matching distribution" in said:
-        unused = (
-            f" The build could not use {', '.join(settings.ignored)}." if settings.ignored else ""
-        )
-        unknown = (
-            " Nothing of that name was found: either it is misspelt, or the index was not reached."
-        )
-        hint = unknown if "(from versions: none)" in said else ""
-        return f"Correct the name or version: `pip index versions NAME` lists what there is.{hint}{unused}"
-    if "this base has Python" in said:
+    if "No matching distribution" in text:
+        cure = "Correct the name or version: `pip index versions NAME` lists what there is."
+        if "(from versions: none)" in text:
+            cure += " Nothing of that name was found: it is misspelt, or the index was not reached."
+        if settings.ignored:
+            cure += f" The build could not use {', '.join(settings.ignored)}."
+        return cure
+    if "this base has Python" in text:
         return f"Take a base of the same minor version as here, with --base or {BASE_VARIABLE}."
-    if "No module named pip" in said:
+    if "No module named pip" in text:
         return f"Take a base that has pip, with --base or {BASE_VARIABLE}."
-    if "gcc" in said or "compiler" in said:
-        return f"Take a version that has a wheel, or a base that has a compiler, with --base or {BASE_VARIABLE}."
+    if "gcc" in text or "compiler" in text:
+        return (
+            "Take a version that has a wheel, or a base that has a compiler, "
+            f"with --base or {BASE_VARIABLE}."
+        )
     return f"Correct the requirements, or take another base with --base or {BASE_VARIABLE}."

@@ -1,12 +1,14 @@
-"""A base image without a registry: this machine's own Python, and the shared libraries it needs, FROM scratch.
+"""A base image without a registry: this machine's own Python and the shared libraries it needs.
 
-It holds neither a package manager nor coreutils: enough for workers, and for tests on machines that can pull nothing.
-Each file keeps its path, because interpreters, and the places they look for libraries in, are not always relocatable.
+It holds neither a package manager nor coreutils: enough for workers, and for tests on machines that
+have no registry in reach. Each file keeps its path, because interpreters, and the folders in which
+they look for libraries, cannot always be moved.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import platform
 import re
@@ -50,7 +52,11 @@ _OPENED_LATER = (
     "libnss_dns.so.2",
     "libresolv.so.2",
 )
-"""by glibc when threads end or names are looked up, and by the wheels of others: ldd does not show them"""
+"""Libraries that ldd does not show.
+
+glibc opens them when threads end or names are looked up; wheels of others need libstdc++.
+"""
+
 
 _LIBRARY = re.compile(r"^\s+(?:\S+ => )?(/\S+) \(0x", re.MULTILINE)
 _USERS = (
@@ -60,12 +66,15 @@ _GROUP = "root:x:0:\nnogroup:x:65534:\n"
 
 
 def default_tag() -> str:
-    """The name of the base image of this Python."""
+    """Returns the name of the base image of this Python."""
     return f"{REPOSITORY}:{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def mark() -> str:
-    """Changes when an image made here now would be another: 16 hex digits of interpreter, pins and this file."""
+    """Returns 16 hex digits that change when an image made here and now would be another.
+
+    They depend on the interpreter, the pins and this file.
+    """
     parts = (
         sys.version,
         str(_interpreter()),
@@ -77,47 +86,54 @@ def mark() -> str:
 
 
 def make_base(tag: str | None = None, tell: Callable[[str], None] = lambda line: None) -> str:
-    """The tag of a new base image made of this machine's Python. About 10 s.
+    """Make a base image of this machine's Python, in about 10 s. Returns its tag.
 
+    tell: gets lines of progress.
     Raises LaunchError where the machine's programs would not run in a container of Linux.
     """
     if not sys.platform.startswith("linux"):
         raise LaunchError(
-            f"a base image can be made from this machine's Python on Linux only, and this is {platform.system()}. "
-            "Take one of a registry, as in DAGNB_DOCKER_BASE=python:3.12-slim."
+            "a base image can be made from this machine's Python on Linux only, and this is "
+            f"{platform.system()}. Take one of a registry, as in "
+            "DAGNB_DOCKER_BASE=python:3.12-slim."
         )
     client, began = engine.connect(), time.monotonic()
-    name, _, version = _whole(tag or default_tag()).rpartition(":")
+    name, _, version = _with_version(tag or default_tag()).rpartition(":")
     tag = f"{name}:{version}"
     tell(f"copying Python {platform.python_version()} from {sys.base_prefix}")
+
     with tempfile.NamedTemporaryFile(prefix="dagnb-base-", suffix=".tar") as file:
         with Archive(file) as archive:
             _fill(archive)
         file.flush()
         tell(f"importing {bytes_text(Path(file.name).stat().st_size)}")
         with engine.answering():
-            told = client.api.import_image_from_file(
+            answer = client.api.import_image_from_file(
                 file.name, repository=name, tag=version, changes=_changes(tag)
             )
-    last = json.loads(told.strip().splitlines()[-1])
+
+    # Errors come in the answer, not as exceptions: it begins before the engine reads the file.
+    last = json.loads(answer.strip().splitlines()[-1])
     if "error" in last:
         raise LaunchError(
-            f"the engine took no image {tag}: {last['error']}. Is its disk full? See `docker system df`."
+            f"the engine took no image {tag}: {last['error']}. "
+            "Is its disk full? See `docker system df`."
         )
+
     size = (engine.inspected(client, tag) or {}).get("Size", 0)
     tell(f"base image {tag} made in {seconds_text(time.monotonic() - began)}, {bytes_text(size)}")
     return tag
 
 
-def _whole(tag: str) -> str:
-    """The tag with its version, as the engine shows it. Raises ConfigError when it cannot be one."""
+def _with_version(tag: str) -> str:
+    """Returns the tag with its version, as the engine shows it. Raises ConfigError for no tag."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9._/:-]*?(:[\w][\w.-]{0,127})?", tag):
         raise ConfigError(f"{tag!r} cannot be the name of an image. Write it as {default_tag()!r}.")
     return tag if ":" in tag.rsplit("/", 1)[-1] else f"{tag}:latest"
 
 
 def _changes(tag: str) -> list[str]:
-    """The configuration of the image, as lines of a Dockerfile."""
+    """Returns the configuration of the image, as lines of a Dockerfile."""
     return [
         "ENV PATH=/usr/local/bin:/usr/bin:/bin",
         "ENV LANG=C.UTF-8",
@@ -129,7 +145,7 @@ def _changes(tag: str) -> list[str]:
 
 
 def _interpreter() -> Path:
-    """The real interpreter below whatever environment this is."""
+    """Returns the real interpreter, below virtual environments."""
     installed = Path(
         sys.base_exec_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}"
     )
@@ -141,25 +157,33 @@ def _fill(archive: Archive) -> None:
     interpreter, stdlib = _interpreter(), Path(sysconfig.get_path("stdlib"))
     programs = [interpreter, Path("/bin/sh")]
     programs += stdlib.glob("lib-dynload/*.so")
+
     for name in ("python", "python3", f"python3.{sys.version_info.minor}"):
         archive.add_link(f"/usr/local/bin/{name}", str(interpreter))
     archive.add_file(interpreter, str(interpreter))
     archive.add_file(Path("/bin/sh"), "/bin/sh")
+
     for path in files_below(stdlib, _LEFT_OUT | _OF_PACKAGES):
         if not _is_useless(path):
             archive.add_file(path, str(path))
+
     site = _site_packages(interpreter)
     for installed in (*needed_distributions(), distribution("pip")):
         for path, name in _files(installed):
             archive.add_file(path, f"{site}/{name}")
-            programs += [path] if ".so" in path.suffixes else []
+            if ".so" in path.suffixes:
+                programs.append(path)
+
     for library in _libraries(programs):
         archive.add_file(library, str(library))
     _add_settings(archive)
 
 
 def _is_useless(path: Path) -> bool:
-    """A static library, what it was built of, or bytecode for other settings of the interpreter."""
+    """Returns whether it is of no use in an image.
+
+    A static library, parts it was built of, or bytecode of another interpreter or without source.
+    """
     tag = f".{sys.implementation.cache_tag}.pyc"
     is_stale = path.suffix == ".pyc" and (
         not path.name.endswith(tag)
@@ -174,16 +198,20 @@ def _is_useless(path: Path) -> bool:
 
 
 def _site_packages(interpreter: Path) -> str:
-    """Where the real interpreter looks for packages first."""
+    """Returns the folder in which the real interpreter looks for packages first."""
     code = "import site; print(site.getsitepackages()[0])"
-    asked = subprocess.run(
-        [interpreter, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    process = subprocess.run(
+        [interpreter, "-I", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
-    return asked.stdout.strip().splitlines()[-1]
+    return process.stdout.strip().splitlines()[-1]
 
 
 def _files(installed: metadata.Distribution) -> Iterator[tuple[Path, str]]:
-    """The files of a package and their names below site-packages: no programs, no bytecode."""
+    """Yield files of a package, and their names below site-packages; no programs, no bytecode."""
     for file in installed.files or ():
         path = Path(str(file.locate()))
         if ".." not in file.parts and file.suffix != ".pyc" and path.is_file():
@@ -191,33 +219,38 @@ def _files(installed: metadata.Distribution) -> Iterator[tuple[Path, str]]:
 
 
 def _libraries(programs: Iterable[Path]) -> list[Path]:
-    """All shared libraries the programs load, with the loader, and those that are opened later; sorted."""
-    asked = subprocess.run(
-        ["ldd", *map(str, programs)], capture_output=True, text=True, timeout=60, check=False
+    """Returns the shared libraries that the programs load, the loader, and those opened later."""
+    process = subprocess.run(
+        ["ldd", *map(str, programs)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    found = {Path(path) for path in _LIBRARY.findall(asked.stdout)}
-    if not found and not any(
-        line.endswith("statically linked") for line in asked.stdout.splitlines()
-    ):
+
+    libraries = {Path(path) for path in _LIBRARY.findall(process.stdout)}
+    if not libraries and "statically linked" not in process.stdout:
         raise LaunchError(
-            f"ldd could not tell which libraries Python needs: {asked.stderr.strip()}. Is it installed?"
+            f"ldd could not tell which libraries Python needs: {process.stderr.strip()}. "
+            "Is it installed?"
         )
-    folders = {library.parent for library in found}
-    later = (
-        Path(f"{root}{folder}", name)
-        for folder in folders
-        for root in ("", "/usr")
-        for name in _OPENED_LATER
-    )
-    return sorted(found | {path for path in later if path.is_file()})
+
+    # ldd may show folders below /lib alone, while these lie below /usr/lib.
+    folders = {library.parent for library in libraries}
+    for folder, root, name in itertools.product(folders, ("", "/usr"), _OPENED_LATER):
+        path = Path(f"{root}{folder}", name)
+        if path.is_file():
+            libraries.add(path)
+    return sorted(libraries)
 
 
 def _add_settings(archive: Archive) -> None:
-    """What programs expect to find: users, how names are looked up, certificates, a place for files."""
+    """Write what programs expect: users, the lookup of names, certificates, a folder for files."""
     archive.add_bytes(_USERS.encode(), "/etc/passwd")
     archive.add_bytes(_GROUP.encode(), "/etc/group")
     archive.add_bytes(b"hosts: files dns\n", "/etc/nsswitch.conf")
     archive.add_directory("/tmp", 0o1777)  # noqa: S108  # in the image
+
     bundle = next((path for path in map(Path, _BUNDLES) if path.is_file()), None)
     if bundle is None:
         bundle = Path(certifi.where())  # the Docker SDK brings it, by way of requests

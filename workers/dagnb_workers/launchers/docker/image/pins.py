@@ -1,4 +1,4 @@
-"""What a worker imports besides dagnb itself: packages of exactly the versions installed here."""
+"""Packages that a worker imports besides dagnb itself, in exactly the versions installed here."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ from importlib import metadata
 from dagnb.errors import LaunchError
 
 NEEDED = ("cloudpickle", "hiredis", "msgpack", "redis")
-"""cloudpickle must be the same on both sides; the others are what dagnb was tried with here"""
+"""cloudpickle must be the same on both sides; the others work in the versions installed here"""
 
 
 @functools.cache
 def pins() -> tuple[str, ...]:
-    """One `name==version` a needed package, sorted. Raises LaunchError when one is not installed here."""
+    """Returns `name==version` of each needed package, sorted. Raises LaunchError."""
     return tuple(f"{name}=={distribution(name).version}" for name in NEEDED)
 
 
 def needed_distributions() -> tuple[metadata.Distribution, ...]:
-    """The needed packages and all that they need in turn, as installed here."""
+    """Returns the needed packages and all that they need in turn, as installed here."""
     from packaging.requirements import Requirement  # noqa: PLC0415  # offline bases alone want it
     from packaging.utils import canonicalize_name  # noqa: PLC0415
 
-    found: dict[str, metadata.Distribution] = {}
-    waiting = list(NEEDED)
-    while waiting:
-        name = canonicalize_name(waiting.pop())
-        if name in found:
+    installed: dict[str, metadata.Distribution] = {}
+    pending = list(NEEDED)
+    while pending:
+        name = canonicalize_name(pending.pop())
+        if name in installed:
             continue
-        found[name] = distribution(name)
-        wanted = map(Requirement, found[name].requires or ())
-        waiting += [
-            need.name
-            for need in wanted
-            if need.marker is None or need.marker.evaluate({"extra": ""})
+        installed[name] = distribution(name)
+        requirements = map(Requirement, installed[name].requires or ())
+        # Without extras, which a worker does not use, and without the needs of other systems.
+        pending += [
+            requirement.name
+            for requirement in requirements
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         ]
-    return tuple(found[name] for name in sorted(found))
+    return tuple(installed[name] for name in sorted(installed))
 
 
 def distribution(name: str) -> metadata.Distribution:
-    """What is installed here under the name. Raises LaunchError."""
+    """Returns the package that is installed here under the name. Raises LaunchError."""
     try:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What the user's own pip is told of indexes, proxies and certificates, for the pip inside a build."""
+"""Settings of the user's own pip (indexes, proxies, certificates), for the pip inside a build."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from urllib.parse import quote, urlsplit
 from dagnb.graph.requirements import masked
 
 PLACE = "/opt/dagnb/build"
-"""where the first stage of a build finds the files"""
+"""folder in which the first stage of a build finds the files"""
 
 _URLS = ("index-url", "extra-index-url", "find-links")
-_AS_THEY_ARE = (
+_PLAIN = (
     "no-index",
     "trusted-host",
     "timeout",
@@ -38,10 +38,12 @@ _SECTIONS = ("global", "install", ":env:")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipSettings:
-    """environment: of the pip in the build. files: file name at PLACE -> file here.
+    """Settings that a build can use.
 
-    ignored: sources of packages that only this machine can read. is_local: an index or proxy is this machine itself, so
-    the build has to share its network.
+    environment: variables of the pip in the build.
+    files: file name at PLACE -> file here.
+    ignored: sources of packages that only this machine can read.
+    is_local: an index or proxy is this machine itself, so the build has to share its network.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -51,51 +53,69 @@ class PipSettings:
 
 
 def pip_settings(listed: str | None = None, environ: Mapping[str, str] = os.environ) -> PipSettings:
-    """The settings of this interpreter's pip and of the environment. listed: what `pip config list` printed.
+    """Returns the settings of this interpreter's pip and of the environment.
 
-    Folders and file:// indexes are left out: a build cannot read them. Asking pip costs about 0.3 s.
+    Folders and file:// indexes are left out: a build cannot read them.
+    listed: output of `pip config list`; asking pip for it takes about 0.3 s.
     """
-    told = _values(_listed() if listed is None else listed)
-    given: dict[str, str] = {}
+    settings = _values(_listed() if listed is None else listed)
+    variables: dict[str, str] = {}
     ignored: list[str] = []
-    hosts: list[str] = []
+    urls: list[str] = []
     for name in _URLS:
-        sources = told.get(name, "").split()
-        ignored += [masked(source) for source in sources if not _is_remote(source)]
-        remote = [_with_credentials(source) for source in sources if _is_remote(source)]
-        hosts += remote
+        remote = []
+        for source in settings.get(name, "").split():
+            if _is_remote(source):
+                remote.append(_with_credentials(source))
+            else:
+                ignored.append(masked(source))
         if remote:
-            given[_variable(name)] = " ".join(remote)
-    given |= {_variable(name): told[name] for name in _AS_THEY_ARE if name in told}
-    proxies = dict(_proxies(told, environ))
-    files, missing = _certificates(told, environ)
-    given |= proxies | {
-        f"PIP_{name.upper()}": f"{PLACE}/{name}.pem"
-        for name in ("cert", "client_cert")
-        if f"{name}.pem" in files
-    }
-    reached = (url for name, url in proxies.items() if name.upper() != "NO_PROXY")
-    is_local = any(_is_loopback(url) for url in (*hosts, *reached))
+            variables[_variable(name)] = " ".join(remote)
+            urls += remote
+    variables |= {_variable(name): settings[name] for name in _PLAIN if name in settings}
+
+    for name, value in _proxies(settings, environ):
+        variables[name] = value
+        # NO_PROXY holds hosts that are reached without a proxy.
+        if name.upper() != "NO_PROXY":
+            urls.append(value)
+
+    files, missing = _certificates(settings, environ)
+    for name in ("cert", "client_cert"):
+        if f"{name}.pem" in files:
+            variables[f"PIP_{name.upper()}"] = f"{PLACE}/{name}.pem"
     return PipSettings(
-        environment=given, files=files, ignored=(*ignored, *missing), is_local=is_local
+        environment=variables,
+        files=files,
+        ignored=(*ignored, *missing),
+        is_local=any(map(_is_loopback, urls)),
     )
 
 
 def _listed() -> str:
-    """What pip says of its settings; nothing where there is no pip."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"]
-    asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    return asked.stdout if asked.returncode == 0 else ""
+    """Returns the output of `pip config list`, nothing where there is no pip."""
+    process = subprocess.run(
+        [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return process.stdout if process.returncode == 0 else ""
 
 
 def _values(listed: str) -> dict[str, str]:
-    """Name of a setting -> its value in force."""
-    found: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
+    """Returns settings by name, with the value that is in force."""
+    by_section: dict[str, dict[str, str]] = {section: {} for section in _SECTIONS}
     for line in listed.splitlines():
         match = _LINE.match(line)
-        if match and match["section"] in found:
-            found[match["section"]][match["name"].strip()] = str(ast.literal_eval(match["value"]))
-    return {name: value for section in _SECTIONS for name, value in found[section].items()}
+        if match and match["section"] in by_section:
+            value = str(ast.literal_eval(match["value"]))  # pip writes it as Python writes text
+            by_section[match["section"]][match["name"].strip()] = value
+    in_force: dict[str, str] = {}
+    for section in _SECTIONS:
+        in_force |= by_section[section]
+    return in_force
 
 
 def _variable(name: str) -> str:
@@ -107,38 +127,40 @@ def _is_remote(source: str) -> bool:
 
 
 def _with_credentials(url: str) -> str:
-    """The URL with what the user's .netrc has for its host, as pip would find it."""
+    """Returns the URL with the user's .netrc entry for its host, as pip would find it."""
     parts = urlsplit(url)
-    found = None if "@" in parts.netloc else _netrc_entry(parts.hostname or "")
-    if found is None:
+    if "@" in parts.netloc:
         return url
-    user, password = (quote(part, safe="") for part in found)
+    entry = _netrc_entry(parts.hostname or "")
+    if entry is None:
+        return url
+    user, password = (quote(part, safe="") for part in entry)
     return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
 
 
 def _netrc_entry(host: str) -> tuple[str, str] | None:
-    """User and password of a host in the user's .netrc, or in the file that NETRC names."""
+    """Returns user and password of a host in the user's .netrc, or the file that NETRC names."""
     named = os.environ.get("NETRC")
-    places = [named] if named is not None else ["~/.netrc", "~/_netrc"]
-    present = [path for path in map(os.path.expanduser, places) if os.path.exists(path)]
+    candidates = [named] if named is not None else ["~/.netrc", "~/_netrc"]
+    present = [path for path in map(os.path.expanduser, candidates) if os.path.exists(path)]
     if not present:
         return None
 
     try:
-        found = netrc.netrc(present[0]).authenticators(host)
+        entry = netrc.netrc(present[0]).authenticators(host)
     except (netrc.NetrcParseError, OSError):  # pip goes on without it, too
         return None
-    if found is None or not any(found):
+    if entry is None or not any(entry):
         return None
 
-    login, account, password = found
+    login, account, password = entry
     return login or account or "", password or ""
 
 
-def _proxies(told: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Variables that say which proxies to use, in both spellings."""
-    if "proxy" in told:
-        yield "PIP_PROXY", told["proxy"]
+def _proxies(settings: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the variables that name proxies, in both spellings: not all programs read both."""
+    if "proxy" in settings:
+        yield "PIP_PROXY", settings["proxy"]
     for name in (*_PROXIES, "NO_PROXY"):
         for spelling in (name, name.lower()):
             if value := environ.get(spelling):
@@ -146,14 +168,19 @@ def _proxies(told: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[tu
 
 
 def _certificates(
-    told: Mapping[str, str], environ: Mapping[str, str]
+    settings: Mapping[str, str], environ: Mapping[str, str]
 ) -> tuple[dict[str, Path], list[str]]:
-    """The authorities to trust and the client's own certificate as files of the context; those that are no files."""
-    bundle = told.get("cert") or next(filter(None, map(environ.get, _BUNDLES)), None)
-    wanted = {"cert.pem": bundle, "client_cert.pem": told.get("client-cert")}
-    named = {name: Path(path).expanduser() for name, path in wanted.items() if path}
-    missing = [str(path) for path in named.values() if not path.is_file()]
-    return {name: path for name, path in named.items() if path.is_file()}, missing
+    """Find the certificates: of authorities to trust, and the user's own.
+
+    Returns:
+        files by their names in the context.
+        paths that are set, and are no files.
+    """
+    bundle = settings.get("cert") or next(filter(None, map(environ.get, _BUNDLES)), None)
+    named = {"cert.pem": bundle, "client_cert.pem": settings.get("client-cert")}
+    paths = {name: Path(path).expanduser() for name, path in named.items() if path}
+    files = {name: path for name, path in paths.items() if path.is_file()}
+    return files, [str(path) for name, path in paths.items() if name not in files]
 
 
 def _is_loopback(url: str) -> bool:
@@ -165,7 +192,7 @@ def _is_loopback(url: str) -> bool:
 
 
 def are_unreachable(lines: Iterable[str]) -> bool:
-    """Whether pip said that it could not talk to an index."""
+    """Returns whether pip's output says that it could not reach an index."""
     signs = (
         "NewConnectionError",
         "NameResolutionError",

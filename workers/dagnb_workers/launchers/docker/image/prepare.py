@@ -1,6 +1,10 @@
-"""What runs inside a build, by the Python of the base image: packages in an environment, then bytecode.
+"""The program that runs inside a build, by the Python of the base image.
 
-A program without dagnb, which is not installed where it runs; and without a shell, which the base may not have.
+    packages   first stage: makes an environment, and has pip install into it
+    modules    second stage: compiles dagnb and what a worker imports
+
+It imports nothing of dagnb, which is not installed there, and needs no shell, which the base may
+lack.
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ IMPORTED = (
     "dagnb_workers.worker.main",
     "encodings.idna",
 )
-"""by every worker: Python images ship without bytecode, so what these import would be compiled at every start"""
+"""Modules that every worker imports.
+
+Python images ship without bytecode, so what these import would be compiled at every start.
+"""
 
 QUIET = {
     "PIP_NO_CACHE_DIR": "1",
@@ -37,31 +44,33 @@ QUIET = {
 
 
 def packages(folder: Path) -> int:
-    """Make the environment, and have pip put into it what the base lacks. Returns pip's exit code."""
+    """Make the environment; have pip put into it what the base lacks. Returns pip's exit code."""
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     if sys.implementation.cache_tag != settings["python"]:
         _refuse(
-            f"this base has Python {sys.implementation.cache_tag}, and the notebook has {settings['python']}"
+            f"this base has Python {sys.implementation.cache_tag}, "
+            f"and the notebook has {settings['python']}"
         )
+
     venv.create(ENVIRONMENT, system_site_packages=True, with_pip=False, symlinks=True)
-    if (
-        sys.prefix != sys.base_prefix
-    ):  # the base's Python is an environment itself, which `venv` would pass over
+    # The base's Python may be an environment itself: `venv` would pass it over, with its packages.
+    if sys.prefix != sys.base_prefix:
         (own,) = (ENVIRONMENT / "lib").glob("python*/site-packages")
-        (own / "_dagnb_base.pth").write_text(
-            "\n".join(site.getsitepackages()) + "\n", encoding="utf-8"
-        )
+        lines = "\n".join(site.getsitepackages()) + "\n"
+        (own / "_dagnb_base.pth").write_text(lines, encoding="utf-8")
+
     command = [str(ENVIRONMENT / "bin" / "python"), "-m", "pip", "install"]
     command += ["-r", str(folder / "worker.txt"), "-r", str(folder / "requirements.txt")]
     return subprocess.call(command, env={**os.environ, **QUIET, **settings["environment"]})
 
 
 def modules() -> int:
-    """Compile dagnb, and what a worker imports. Returns 1 when a worker could not start in this image."""
-    mode = (
-        py_compile.PycInvalidationMode.UNCHECKED_HASH
-    )  # nobody edits an image, so nothing is compared at a start
+    """Compile dagnb and what a worker imports. Exits with 1 when a worker could not start here."""
+    # Files of an image do not change, so a start need not compare times.
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     compileall.compile_dir(LIBRARY, quiet=1, invalidation_mode=mode)
+
+    # The image's PYTHONDONTWRITEBYTECODE is meant for workers.
     sys.dont_write_bytecode = False
     sys.path.insert(0, str(LIBRARY))
     for name in IMPORTED:

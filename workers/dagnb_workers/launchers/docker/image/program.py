@@ -25,17 +25,20 @@ _ACROSS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Image:
-    """One tag of an image that dagnb made; size in bytes, of which images on the same base share much."""
+    """One tag of an image that dagnb made.
+
+    n_bytes: size, of which images on the same base share much. contents: for people.
+    """
 
     tag: str
     is_base: bool
     n_bytes: int
     created_at: float
-    told: str
+    contents: str
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one of its commands. Returns the exit code: 1 when something asked for could not be removed."""
+    """Run a command. Returns the exit code: 1 when an image could not be removed."""
     options = _parser().parse_args(list(argv))
     with engine.answering():
         done: int = options.act(options)
@@ -43,8 +46,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="dagnb image", description="The images of Docker workers.")
-    commands = made.add_subparsers(metavar="COMMAND", required=True)
+    parser = argparse.ArgumentParser(
+        prog="dagnb image", description="The images of Docker workers."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
     build = commands.add_parser(
         "build", help="build the image of these requirements, if it is not there"
     )
@@ -59,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.add_argument("--allow-urls", action="store_true", help="let `name @ https://...` through")
     build.set_defaults(act=_build)
+
     base = commands.add_parser(
         "base", help="make a base image of this machine's Python, without a registry"
     )
@@ -66,68 +72,70 @@ def _parser() -> argparse.ArgumentParser:
         "--tag", metavar="TAG", default=offline.default_tag(), help="its name, else %(default)s"
     )
     base.set_defaults(act=_base)
+
     commands.add_parser("list", help="the images that dagnb made").set_defaults(act=_list)
     remove = commands.add_parser("remove", help="remove images that dagnb made")
     remove.add_argument("tags", metavar="TAG", nargs="*")
     remove.add_argument("--all", action="store_true", help="all of them, bases too")
     remove.set_defaults(act=_remove)
-    return made
+    return parser
 
 
 def _build(options: argparse.Namespace) -> int:
-    """Print the tag; how it came to be goes to stderr."""
-    read_ones = [
-        line for file in options.files for line in read(file, allow_urls=options.allow_urls)
-    ]
-    given = parse(options.requirements, allow_urls=options.allow_urls)
-    wanted = parse([*read_ones, *given], allow_urls=options.allow_urls)
-    recipe = images.Recipe(base=options.base or images.default_base(), requirements=wanted)
+    """Print the tag; progress goes to stderr, so that scripts can take the output as the tag."""
+    lines: list[str] = []
+    for file in options.files:
+        lines += read(file, allow_urls=options.allow_urls)
+    lines += parse(options.requirements, allow_urls=options.allow_urls)
+    requirements = parse(lines, allow_urls=options.allow_urls)
+
+    recipe = images.Recipe(base=options.base or images.default_base(), requirements=requirements)
     engine.connect()
     began = time.perf_counter()
     tag = images.find(recipe)
     if tag:
-        _tell(
-            f"image {tag} was there already; looking took {seconds_text(time.perf_counter() - began)}"
-        )
+        took = seconds_text(time.perf_counter() - began)
+        _tell(f"image {tag} was there already; looking took {took}")
     print(tag or images.ensure(recipe, _tell))
     return 0
 
 
 def _base(options: argparse.Namespace) -> int:
     tag = offline.make_base(options.tag, _tell)
-    told = (
-        "by default from now on"
-        if tag == offline.default_tag()
-        else f"with --base or {images.BASE_VARIABLE}={tag}"
-    )
-    _tell(f"images of workers are built on it {told}")
+    use = f"with --base or {images.BASE_VARIABLE}={tag}"
+    if tag == offline.default_tag():
+        use = "by default from now on"
+    _tell(f"images of workers are built on it {use}")
     print(tag)
     return 0
 
 
 def _list(options: argparse.Namespace) -> int:
-    found = sorted(_images(), key=lambda image: (image.is_base, -image.created_at))
-    wide = max((len(image.tag) for image in found), default=0)
-    for image in found:
-        told = image.told if len(image.told) <= _ACROSS else image.told[:_ACROSS] + "..."
-        print(
-            f"{image.tag:<{wide}}  {bytes_text(image.n_bytes):>7}  {moment_text(image.created_at)}  {told}"
-        )
-    if not found:
+    listed = sorted(_images(), key=lambda image: (image.is_base, -image.created_at))
+    wide = max((len(image.tag) for image in listed), default=0)
+    for image in listed:
+        contents = image.contents
+        if len(contents) > _ACROSS:
+            contents = contents[:_ACROSS] + "..."
+        size, created = bytes_text(image.n_bytes), moment_text(image.created_at)
+        print(f"{image.tag:<{wide}}  {size:>7}  {created}  {contents}")
+    if not listed:
         print("No images.")
     return 0
 
 
 def _remove(options: argparse.Namespace) -> int:
-    """Remove what is named; what a container still uses stays, and is told."""
+    """Remove the named images, except those that a container uses, which are named on stderr."""
     if options.all == bool(options.tags):
         raise ConfigError(
             "remove what? Give one TAG or more, or --all for every image that dagnb made."
         )
+    # Bases last: an image that others are built on cannot be removed before them.
     known = [image.tag for image in sorted(_images(), key=lambda image: image.is_base)]
     for tag in options.tags:
         if tag not in known:
             raise UnknownNameError("image of dagnb", tag, known)
+
     n_removed, api = 0, engine.connect().api
     for tag in options.tags or known:
         try:
@@ -135,39 +143,42 @@ def _remove(options: argparse.Namespace) -> int:
             n_removed += 1
         except docker.errors.APIError as error:
             _tell(f"{tag} stays: {error.explanation}")
+
     print(f"{counted(n_removed, 'image')} removed.")
     return 0 if n_removed == len(options.tags or known) else 1
 
 
 def _images() -> Iterator[_Image]:
-    """The tags of images that dagnb made itself. What users built on these has their labels, but other tags."""
-    for found in engine.connect().api.images(filters={"label": images.LABEL}):
-        labels: dict[str, str] = found["Labels"] or {}
+    """Yield the tags of images that dagnb made itself.
+
+    Images that users built on these inherit the labels, but have other tags.
+    """
+    for image in engine.connect().api.images(filters={"label": images.LABEL}):
+        labels: dict[str, str] = image["Labels"] or {}
         is_base = labels[images.LABEL] == "base"
-        for tag in found["RepoTags"] or ():
-            if (
-                tag == labels.get(offline.TAG_LABEL)
-                if is_base
-                else tag.startswith(f"{images.REPOSITORY}:")
-            ):
-                told = "a base" if is_base else _told(labels)
-                yield _Image(
-                    tag=tag,
-                    is_base=is_base,
-                    n_bytes=found["Size"],
-                    created_at=found["Created"],
-                    told=told,
-                )
+        for tag in image["RepoTags"] or ():
+            if is_base and tag != labels.get(offline.TAG_LABEL):
+                continue
+            if not is_base and not tag.startswith(f"{images.REPOSITORY}:"):
+                continue
+            yield _Image(
+                tag=tag,
+                is_base=is_base,
+                n_bytes=image["Size"],
+                created_at=image["Created"],
+                contents="a base" if is_base else _contents(labels),
+            )
 
 
-def _told(labels: Mapping[str, str]) -> str:
-    """What an image of workers is made of."""
+def _contents(labels: Mapping[str, str]) -> str:
+    """Returns the base and the requirements of an image of workers, as text."""
     requirements: list[str] = []
     with contextlib.suppress(ValueError):  # the label of another version of dagnb
         requirements = json.loads(labels.get(images.REQUIREMENTS_LABEL, "[]"))
-    return f"on {labels.get(images.BASE_LABEL)}" + (
-        f" with {', '.join(requirements)}" if requirements else ""
-    )
+    text = f"on {labels.get(images.BASE_LABEL)}"
+    if requirements:
+        text += f" with {', '.join(requirements)}"
+    return text
 
 
 def _tell(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Equal calls: what they gave before foretells them, where sizes do not tell."""
+"""Equal calls: predicted from what they gave before, where sizes say nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import random
 
 import pytest
 
-from dagnb.prediction import calls
-from dagnb.prediction.batch import Point
-from dagnb.prediction.calls import Calls, usual
+from dagnb.prediction import experts
+from dagnb.prediction.experts import Calls, usual
 from dagnb.prediction.function_model import FunctionModel
+from dagnb.prediction.observation import Point, Target
 from dagnb.prediction.predictor import Predictor
 from dagnb.prediction.scaling import FIXED
-from dagnb.prediction.target import Target
+from dagnb.prediction.spread import TaskContribution
 from dagnb.trace.sample import Sample
 
 SECONDS = {"a": 0.2, "b": 1.0, "c": 5.0}
@@ -33,10 +33,10 @@ def sample(key: str, run_s: float, function: str = "f1", n_bytes: int = 1000) ->
 
 
 def taught(*runs: list[Sample]) -> Predictor:
-    found = Predictor()
+    predictor = Predictor()
     for run in runs:
-        found.learn(run)
-    return found
+        predictor.learn(run)
+    return predictor
 
 
 def noisy(source: random.Random, sigma: float, function: str = "f1") -> list[Sample]:
@@ -51,21 +51,25 @@ def test_one_run_teaches_what_each_call_takes_though_all_read_as_much() -> None:
     known = taught(noisy(random.Random(1), 0.0))
 
     for key, seconds in SECONDS.items():
-        found = known.predict(Target.RUN, "f1", "f", 1000, key=key)
+        estimate = known.predict(Target.RUN, "f1", "f", 1000, key=key)
 
-        assert found.p50 == pytest.approx(seconds, rel=0.06)
-        assert (found.is_same_call, found.is_known, found.source) == (True, True, "1 equal call")
-        assert found.p90 < 1.4 * found.p50
+        assert estimate.p50 == pytest.approx(seconds, rel=0.06)
+        assert (estimate.is_same_call, estimate.is_known, estimate.source) == (
+            True,
+            True,
+            "1 equal call",
+        )
+        assert estimate.p90 < 1.4 * estimate.p50
 
 
 def test_a_call_never_seen_is_predicted_from_sizes() -> None:
     known = taught(*[noisy(random.Random(i), 0.0) for i in range(3)])
 
-    found = known.predict(Target.RUN, "f1", "f", 1000, key="new")
+    estimate = known.predict(Target.RUN, "f1", "f", 1000, key="new")
 
-    assert found == known.predict(Target.RUN, "f1", "f", 1000)
-    assert not found.is_same_call
-    assert found.spread > 2 * known.predict(Target.RUN, "f1", "f", 1000, key="a").spread
+    assert estimate == known.predict(Target.RUN, "f1", "f", 1000)
+    assert not estimate.is_same_call
+    assert estimate.spread > 2 * known.predict(Target.RUN, "f1", "f", 1000, key="a").spread
 
 
 def test_every_quantity_is_known_by_call() -> None:
@@ -90,16 +94,19 @@ def test_the_misses_of_equal_calls_are_split_into_shared_and_own() -> None:
     source = random.Random(4)
     known = taught(*[noisy(source, 0.3) for _ in range(60)])
 
-    found = known.batch_sigma("f1", "f", is_same_call=True)
+    estimate = known.batch_sigma("f1", "f", is_same_call=True)
 
-    assert found.shared == pytest.approx(
+    assert estimate.shared == pytest.approx(
         0.35, abs=0.1
     )  # of this run, and of those it is compared with
-    assert found.own < 0.04
+    assert estimate.own < 0.04
 
 
-def test_keys_that_tell_nothing_are_not_believed_for_long() -> None:
-    """The function takes any time whatever it is called with: what all calls take says more than the last of each."""
+def test_keys_without_information_are_not_trusted_for_long() -> None:
+    """The function takes any time whatever it is called with.
+
+    What all calls take says more than the last of each.
+    """
     source = random.Random(5)
     known = Predictor()
     for _ in range(12):
@@ -109,15 +116,15 @@ def test_keys_that_tell_nothing_are_not_believed_for_long() -> None:
 
 
 def test_calls_are_compared_on_those_calls_alone() -> None:
-    """Unequal calls are foretold badly; that is no reason to believe equal ones more."""
-    bank = FunctionModel(Target.RUN)
+    """Unequal calls are predicted badly, which is no reason to trust equal ones more."""
+    model = FunctionModel(Target.RUN)
     for i in range(8):
         fresh = [Point(1000, 3.0 * (j % 2), key=f"{i}/{j}") for j in range(10)]
-        bank = bank.learnt([Point(1000, 1.0, key="same"), *fresh], float(i))
+        model = model.learnt([Point(1000, 1.0, key="same"), *fresh], float(i))
 
-    assert bank.calls.loss == pytest.approx(0.0)
-    assert bank.calls.otherwise < 8 * 1.0
-    assert bank.calls.is_trusted
+    assert model.calls.loss == pytest.approx(0.0)
+    assert model.calls.other_loss < 8 * 1.0
+    assert model.calls.is_trusted
 
 
 def test_the_usual_value_is_neither_a_cold_first_nor_one_odd_run() -> None:
@@ -136,24 +143,26 @@ def test_a_lasting_change_is_followed() -> None:
 
 
 def test_a_call_made_often_in_one_run_counts_once() -> None:
-    found = Calls().learnt([Point(1, float(y), key="a") for y in range(9)])
+    estimate = Calls().learnt([Point(1, float(y), key="a") for y in range(9)])
 
-    assert [p.y for p in found.of("a")] == [4.0]
+    assert [p.y for p in estimate.of("a")] == [4.0]
 
 
 def test_memory_is_bounded_and_drops_what_was_called_longest_ago(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(calls, "KEYS", 5)
-    found = Calls()
+    monkeypatch.setattr(experts, "KEYS", 5)
+    estimate = Calls()
     for i in range(20):
-        found = found.learnt([Point(1, float(i), key="always"), Point(1, 0.0, key=f"once {i}")])
+        estimate = estimate.learnt(
+            [Point(1, float(i), key="always"), Point(1, 0.0, key=f"once {i}")]
+        )
 
-    assert set(found.seen) == {"always", "once 16", "once 17", "once 18", "once 19"}
-    assert [p.y for p in found.of("always")] == [16.0, 17.0, 18.0, 19.0]
+    assert set(estimate.seen) == {"always", "once 16", "once 17", "once 18", "once 19"}
+    assert [p.y for p in estimate.of("always")] == [16.0, 17.0, 18.0, 19.0]
 
 
-def test_changed_code_keeps_its_calls_with_more_doubt() -> None:
+def test_changed_code_keeps_its_calls_with_more_uncertainty() -> None:
     known = taught(*[noisy(random.Random(i), 0.0) for i in range(5)])
 
     before = known.predict(Target.RUN, "f1", "f", 1000, key="c")
@@ -179,13 +188,12 @@ def test_changed_code_that_takes_as_long_goes_on_and_other_code_begins_anew() ->
     assert not slower.predict(Target.RUN, "f2", "f", 1000, key="c").is_same_call
 
 
-def test_state_keeps_calls_and_whole_runs() -> None:
-    known = taught(*[noisy(random.Random(i), 0.1) for i in range(5)])
+def test_equal_runs_teach_equal_calls_and_equal_totals() -> None:
+    known, again = (taught(*[noisy(random.Random(i), 0.1) for i in range(5)]) for _ in range(2))
 
-    again = Predictor.from_json(known.to_json())
-
-    assert again.to_json() == known.to_json()
     for key in ("a", "new", ""):
         assert again.predict(Target.RUN, "f1", "f", 7, key=key) == known.predict(
             Target.RUN, "f1", "f", 7, key=key
         )
+    tasks = [TaskContribution("f", 1.0, 0.1, True)]
+    assert again.run_sigma(tasks) == known.run_sigma(tasks)

@@ -32,7 +32,7 @@ class Away:
 def shown(cells: Cells, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What was put under cells, or in the place of what was there."""
     found: list[dict[str, Any]] = []
-    monkeypatch.setattr(feed, "_PATIENCE", 0)
+    monkeypatch.setattr(feed, "_MAX_FAILURES", 0)
     monkeypatch.setattr(cells.shell, "kernel", object(), raising=False)
     monkeypatch.setattr(widgets, "put", lambda bundle, output="": found.append(dict(bundle)))
     monkeypatch.setattr(widgets, "change", lambda output, bundle: found.append(dict(bundle)))
@@ -44,9 +44,9 @@ def test_a_view_that_was_lost_says_why_and_a_later_look_opens_a_new_one(
 ) -> None:
     live_views, run = LiveViews(cells.shell), Away()
     live_views.show(run)  # type: ignore[arg-type]  # it has what a view needs
-    assert live_views._showings["01RUN"].settle(20)
+    assert live_views._shown["01RUN"].settle(20)
     live_views.show(run)  # type: ignore[arg-type]  # as above
-    assert live_views._showings["01RUN"].settle(20)
+    assert live_views._shown["01RUN"].settle(20)
 
     kinds = [sorted(bundle) for bundle in shown]
     live, lost = ["text/html", "text/plain"], ["text/plain"]
@@ -54,4 +54,4 @@ def test_a_view_that_was_lost_says_why_and_a_later_look_opens_a_new_one(
     assert "%dag attach 01RUN" in shown[0]["text/html"]
     assert "the store at redis://here cannot be reached: it is away" in shown[1]["text/plain"]
     live_views.after_cell(None)
-    assert live_views._showings == {}
+    assert live_views._shown == {}
