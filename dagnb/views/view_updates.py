@@ -78,8 +78,8 @@ class ViewUpdates:
     ) -> None:
         """Begin without any message.
 
-        planned: simulated run of the plan, outlined on the timeline. forecast: used where the description
-        holds none. submitted_s: epoch seconds.
+        planned: simulated run of the plan, outlined on the timeline. forecast: used where the
+        description holds none. submitted_s: epoch seconds.
         """
         self.description = description
         self.submitted_s = submitted_s
