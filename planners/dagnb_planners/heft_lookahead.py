@@ -28,7 +28,7 @@ from typing import ClassVar
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb_planners.heft import by_rank, in_order
-from dagnb_planners.placing import Placement, Placing, PlannedWorker
+from dagnb_planners.placing import PlacementOption, Placing, PlannedWorker
 from dagnb_planners.ranks import RankPrices, upward
 from dagnb_planners.sweep import best_of, check_workers, schedules
 
@@ -87,7 +87,7 @@ def with_lookahead(
     task: int,
     children: list[int],
     known: list[float],
-) -> Placement:
+) -> PlacementOption:
     """Returns the placement after which the worst of the downstream tasks ends first.
 
     Of equal ones the earliest end, then the first worker.
@@ -95,7 +95,7 @@ def with_lookahead(
     """
     ready = placing.ready(task)
     candidates = placing.candidates(task, ready)
-    nearby = heapq.nsmallest(PLACEMENTS, candidates, key=Placement.end_then_number)
+    nearby = heapq.nsmallest(PLACEMENTS, candidates, key=PlacementOption.end_then_number)
     if not children:
         return nearby[0]
 
@@ -107,7 +107,7 @@ def with_lookahead(
     if len(nearby) == 1:
         return nearby[0]
 
-    def rank(placement: Placement) -> tuple[float, tuple[float, float]]:
+    def rank(placement: PlacementOption) -> tuple[float, tuple[float, float]]:
         worst = worst_end(placing, task, placement, children, known)
         return worst, placement.end_then_number()
 
@@ -135,7 +135,7 @@ def workers_of_other_inputs(
 def worst_end(
     placing: Placing,
     task: int,
-    placement: Placement,
+    placement: PlacementOption,
     children: list[int],
     known: list[float],
 ) -> float:

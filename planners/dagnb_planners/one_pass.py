@@ -61,12 +61,12 @@ class OnePass:
 
         Takes at most `pool.cap` workers, or one for each resources.
         """
-        walk = _Walk(problem, self)
+        walk = _Assignment(problem, self)
         walk.run()
         return pinned_plan(problem.dag, self.name, walk.number, depth_first(problem.dag))
 
 
-class _Walk:
+class _Assignment:
     """The walk down the DAG. number: task -> number of its worker, -1 before it is decided."""
 
     def __init__(self, problem: Problem, settings: OnePass) -> None:

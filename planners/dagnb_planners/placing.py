@@ -25,14 +25,14 @@ from dagnb.planning.plan import Plan, Step
 from dagnb_planners.ranks import RankPrices
 from dagnb_planners.worker_timeline import PlannedWorker, WorkerGroup
 
-__all__ = ["Placement", "Placing", "PlannedWorker", "pinned_plan", "turns"]
+__all__ = ["PlacementOption", "Placing", "PlannedWorker", "pinned_plan", "turns"]
 
 # Up to so many workers that hold an input are looked at one by one; beyond, by equal durations.
 _FEW = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class PlacementOption:
     """A possible place of a task: from begin to end it would keep the worker busy.
 
     worker: None for a new one. lasts: end - begin, seconds.
@@ -77,7 +77,7 @@ class Placing:
         """Returns the moment at which the last of its inputs is there."""
         return max((self.end[u] for u in self.prices.dag.calls[task].upstream), default=0.0)
 
-    def placements(self, task: int) -> list[Placement]:
+    def placements(self, task: int) -> list[PlacementOption]:
         """Returns the task on each worker of its resources, and on a new one if allowed."""
         ready, group = self.ready(task), self.groups[self.needs[task]]
         placements = [self.on_worker(task, ready, worker) for worker in group.workers.values()]
@@ -85,15 +85,15 @@ class Placing:
             placements.append(self.on_new_worker(task, ready))
         return placements
 
-    def best(self, task: int) -> Placement:
+    def best(self, task: int) -> PlacementOption:
         """Returns the placement of the earliest end; of equal ones the first existing worker.
 
         The same as the smallest of `placements`, but only those are computed that could be it.
         O(log workers), and the workers that hold its largest input.
         """
-        return min(self.candidates(task, self.ready(task)), key=Placement.end_then_number)
+        return min(self.candidates(task, self.ready(task)), key=PlacementOption.end_then_number)
 
-    def candidates(self, task: int, ready: float) -> list[Placement]:
+    def candidates(self, task: int, ready: float) -> list[PlacementOption]:
         """Returns the placements that could be best, not empty."""
         candidates = list(self._on_existing(task, ready))
         if self.may_add_worker(task):
@@ -104,20 +104,20 @@ class Placing:
         """Returns True if one more worker may be named for it."""
         return len(self.workers) < self.n_workers or not self.groups[self.needs[task]].workers
 
-    def on_worker(self, task: int, ready: float, worker: PlannedWorker) -> Placement:
+    def on_worker(self, task: int, ready: float, worker: PlannedWorker) -> PlacementOption:
         """Returns the task on this worker, as early as there is a gap."""
         lasts = self.lasts(task, worker)
         begin = self.groups[self.needs[task]].begin_on(worker, ready, lasts)
-        return Placement(begin + lasts, begin, worker, lasts)
+        return PlacementOption(begin + lasts, begin, worker, lasts)
 
-    def on_new_worker(self, task: int, ready: float) -> Placement:
+    def on_new_worker(self, task: int, ready: float) -> PlacementOption:
         """Returns the task on a worker of its own.
 
         It is started when the task is ready; in an eager pool all start at submission.
         """
         lasts = self.lasts(task, None)
         begin = self.groups[self.needs[task]].begin_on_new(ready)
-        return Placement(begin + lasts, begin, None, lasts)
+        return PlacementOption(begin + lasts, begin, None, lasts)
 
     def lasts(self, task: int, worker: PlannedWorker | None) -> float:
         """Returns the seconds it keeps the worker busy; None is a worker that holds nothing."""
@@ -129,7 +129,7 @@ class Placing:
                 break
         return max(fetch, prices.outside_s[task]) + prices.busy[task]
 
-    def put(self, task: int, placement: Placement) -> PlannedWorker:
+    def put(self, task: int, placement: PlacementOption) -> PlannedWorker:
         """Puts the task there. Returns its worker."""
         worker = placement.worker
         if worker is None:
@@ -157,7 +157,7 @@ class Placing:
 
     # ---- parts ----
 
-    def _on_existing(self, task: int, ready: float) -> Iterator[Placement]:
+    def _on_existing(self, task: int, ready: float) -> Iterator[PlacementOption]:
         """Yields the placements that could be best on the workers of its resources.
 
         Workers that lack the largest input fetch it, whatever else they hold, so they are all
@@ -181,11 +181,11 @@ class Placing:
         ready: float,
         lasts: float,
         among: Collection[int] | None,
-    ) -> Iterator[Placement]:
+    ) -> Iterator[PlacementOption]:
         first = group.first(ready, lasts, among)
         if first is not None:
             begin, number = first
-            yield Placement(begin + lasts, begin, group.workers[number], lasts)
+            yield PlacementOption(begin + lasts, begin, group.workers[number], lasts)
 
     def _by_duration(
         self,
