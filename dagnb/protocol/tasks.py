@@ -9,7 +9,7 @@ Three lines surprise, and each keeps a promise:
 - Readiness is one bit per edge, never a counter: a commit that is repeated, or that comes from an
   instance given up long ago, sets bits that are set already. `n_set` only saves counting them.
 - A commit is accepted in every state before DONE, not only from the owner: the value is right
-  whoever computed it, and a second computation would cost more than it proves.
+  on whichever instance it was computed, and a second computation would prove nothing.
 - A run that looks finished is checked once more for the bytes of its sinks. A server that evicts,
   or a person who deletes keys, would else leave a run that is `ok` without results.
 """
