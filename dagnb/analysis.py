@@ -101,16 +101,18 @@ def export(run: Run[Any] | Past | str, to: str = "chrome") -> str:
     if to not in FORMATS:
         raise UnknownNameError("format", to, FORMATS)
     done = past(run)
-    story = done.story
+    description = done.description
     if to == "wfformat":
-        return write(story.dag, done.trace, name=story.name)
+        return write(description.dag, done.trace, name=description.name)
 
     # Only the process that planned a run has its plan; the timeline then shows it beside the run.
     planned = None
     if isinstance(run, Run) and run.plan is not None:
         expected = forecast_of(run.plan)
         planned = expected.trace if expected is not None else None
-    return chrome_trace(done.trace, planned=planned, name=story.name, upstream=story.upstream)
+    return chrome_trace(
+        done.trace, planned=planned, name=description.name, upstream=description.upstream
+    )
 
 
 def past(run: Run[Any] | Past | str, *, store: Any = None, workers: Any = None) -> Past:
@@ -131,7 +133,7 @@ def past(run: Run[Any] | Past | str, *, store: Any = None, workers: Any = None) 
         raise RunError(
             f"run {run.id} is still running: there is nothing to look back on. Wait for it."
         )
-    return Past(run=run.id, story=now.story, state=now.seen.state, trace=now.trace)
+    return Past(run=run.id, description=now.description, state=now.seen.state, trace=now.trace)
 
 
 def _past_named(text: str, store: Any, workers: Any) -> Past:
@@ -147,8 +149,8 @@ def _in_history(run: str) -> Past | None:
     """Returns the run of the history with this id, None where there is none."""
     for entry in History().runs(RUNS):
         if entry.run == run:
-            story, trace = History().run(run)
-            return Past(run=run, story=story, state=RunState(entry.state), trace=trace)
+            description, trace = History().run(run)
+            return Past(run=run, description=description, state=RunState(entry.state), trace=trace)
     return None
 
 
@@ -187,7 +189,7 @@ def _named_problem(of: Any, workers: Any, costs: str) -> tuple[str, Problem]:
             problem = make(knowledge())
             if workers is not None:
                 problem = _on_other_workers(problem, workers)
-            return of.story.name, problem
+            return of.description.name, problem
     raise ConfigError(
         f"{of!r:.80} cannot be compared: give a node, a list or dict of nodes, a run or its id,"
         " or a WfFormat file."

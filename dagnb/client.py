@@ -43,6 +43,7 @@ from dagnb.planning.planner import Problem
 from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import Launcher, WorkerSlot, shares_files
+from dagnb.protocol.run_description import RunDetails, describe
 from dagnb.run_history.known_runs import kept_runs, known_runs
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
@@ -108,7 +109,7 @@ def run(
 
     last_sink = made.dag.calls[made.dag.sinks[-1]]
     ending = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
-    terms = program.Terms(
+    terms = RunDetails(
         deadline_s=deadline_s,
         platform=launcher.name,
         pool=_problem(made).pool,
@@ -138,7 +139,7 @@ async def _start(
     name: str,
     upload: Upload,
     ending: dict[str, Any],
-    terms: program.Terms,
+    terms: RunDetails,
 ) -> Run[Any]:
     """Store the run and launch workers for it. ending: fields of Submission that end a run."""
     began = time.monotonic()
@@ -147,7 +148,7 @@ async def _start(
     key = session.key_for(store)
     run_id = new_run_id()
     ready = _build(made, run_id, launcher, Signer(key), ending)
-    description = program.describe(made, name, ready, Signer(key), run_id, terms)
+    description = describe(made, name, ready, Signer(key), run_id, terms)
     submission = replace(ready.submission, meta=description)
 
     try:

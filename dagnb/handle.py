@@ -34,8 +34,7 @@ from dagnb.planning.plan import Plan
 from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import find_task
-from dagnb.protocol.program import check_python
-from dagnb.protocol.run_description import RunDescription, counts, errors_of
+from dagnb.protocol.run_description import RunDescription, check_python, counts, errors_of
 from dagnb.results import no_value, outcome, values
 from dagnb.run_history.finished_run import record_finished
 from dagnb.run_history.history import History
@@ -112,9 +111,9 @@ class Run(Generic[R]):
     async def _look(
         self, before: Observation | None = None, *, is_waiting: bool = False
     ) -> Observation:
-        """Look at the state; about once a second also see to it that somebody works for the run.
+        """Look at the state; about once a second also make sure that processes work for the run.
 
-        is_waiting: the caller does that itself.
+        is_waiting: the caller makes sure of that itself.
         """
         seen = await self._store.observe(self.id, before.cursor if before is not None else "")
         if before is not None and before.cursor:
@@ -146,14 +145,14 @@ class Run(Generic[R]):
                     await self._launcher.ensure_hosted(self.id)
 
     @cached_property
-    def story(self) -> RunDescription:
+    def description(self) -> RunDescription:
         """Names, functions and edges of the run's steps."""
         return RunDescription.read(self.look().meta)
 
     @property
     def name(self) -> str:
         """The name of the run: of `%%dag NAME`, of dagnb.run(name=...), or of its last function."""
-        return self._name or self.story.name
+        return self._name or self.description.name
 
     @property
     def state(self) -> RunState:
@@ -173,7 +172,7 @@ class Run(Generic[R]):
     @property
     def errors(self) -> list[TaskError]:
         """Every failed attempt so far, in order of time."""
-        return errors_of(self.look(), self.story)
+        return errors_of(self.look(), self.description)
 
     @property
     def trace(self) -> Trace:
@@ -225,15 +224,15 @@ class Run(Generic[R]):
         task: its name, such as merge-0; merge if that function is called once.
         Raises UnknownTaskError, which is a KeyError, or AmbiguousNameError.
         """
-        return why(self.look(), self.story.names, self.story.upstream, task)
+        return why(self.look(), self.description.names, self.description.upstream, task)
 
     def log(self, task: str) -> str:
         """Returns the end of what a task printed in its last attempt, once that has ended.
 
         task: its name, as for `why`.
         """
-        task = find_task(task, self.story.names)
-        (text,) = session.wait(self._store.logs(self.id, [self.story.names.index(task)]))
+        task = find_task(task, self.description.names)
+        (text,) = session.wait(self._store.logs(self.id, [self.description.names.index(task)]))
         if text:
             return text
         # A worker that died has stored no log; the report of its death has the end of its output.
@@ -362,7 +361,7 @@ class Run(Generic[R]):
                 f"run {self.id} is {now.seen.state.value}: "
                 "makespans are compared when a run ended well."
             )
-        return makespans(now.story, now.trace, self.plan)
+        return makespans(now.description, now.trace, self.plan)
 
     def _remember_later(self) -> None:
         if not self._is_remembered:
@@ -384,11 +383,11 @@ class Run(Generic[R]):
         task: its name, as for `why`. Other tasks may have failed.
         Raises KeyError for a task that was not asked for, or is not done.
         """
-        seen, names = self.look(), self.story.names
+        seen, names = self.look(), self.description.names
         task = find_task(task, names)
         ready = [sink for sink in seen.results if names[sink] == task]
         if not ready:
-            raise no_value(seen, self.story, task)
+            raise no_value(seen, self.description, task)
         return session.wait(values(self._store, seen, ready))[0]
 
     # ---- ending ----

@@ -105,21 +105,21 @@ def headline(seen: Observation, name: str) -> str:
 
 
 class _Display(Protocol):
-    def show(self, seen: Observation, story: RunDescription) -> None: ...
+    def show(self, seen: Observation, description: RunDescription) -> None: ...
     def print(self, line: str) -> None: ...
     def end(self, line: str) -> None: ...
 
 
 def _follow(run: Run[Any], display: _Display) -> None:
-    seen, story = run.look(), run.story
+    seen, description = run.look(), run.description
     shown: set[tuple[str, int]] = set()  # (task, attempt) of the errors
     while True:
         began = time.monotonic()
         # Before the errors: at the first look the run may have failed already, and its headline
         # goes first.
-        display.show(seen, story)
+        display.show(seen, description)
         if len(shown) < len(seen.errors):  # parsing them all takes long when there are many
-            for error in errors_of(seen, story):
+            for error in errors_of(seen, description):
                 if (error.task, error.attempt) not in shown:
                     shown.add((error.task, error.attempt))
                     _print_error(error, len(shown), display)
@@ -154,14 +154,16 @@ class PlainLines:
         self._tenth = -1
         self._printed_at = 0.0
 
-    def show(self, seen: Observation, story: RunDescription) -> None:
+    def show(self, seen: Observation, description: RunDescription) -> None:
         """Prints a line at the start, after each tenth of the tasks, and after LINE_S seconds."""
         tenth = 10 * seen.states.count(TaskState.DONE) // len(seen.states)
         is_due = tenth > self._tenth or seen.now - self._printed_at >= LINE_S
         if self._tenth < 0:
-            self.print(f"run {seen.run}: {_label(story.name)}, {counted(len(seen.states), 'task')}")
+            self.print(
+                f"run {seen.run}: {_label(description.name)}, {counted(len(seen.states), 'task')}"
+            )
         elif is_due and seen.state is RunState.RUNNING:
-            self.print(headline(seen, story.name))
+            self.print(headline(seen, description.name))
         else:
             return
         self._tenth, self._printed_at = tenth, seen.now
@@ -184,11 +186,15 @@ class _Screen:
         self._live = Live(console=self._console, auto_refresh=False)
         self._live.start()
 
-    def show(self, seen: Observation, story: RunDescription) -> None:
+    def show(self, seen: Observation, description: RunDescription) -> None:
         """Draws the state in place of the last one."""
         style = f"bold {_STYLES.get(seen.state, 'red')}"
-        title = Text(headline(seen, story.name), style=style, no_wrap=True, overflow="ellipsis")
-        self._live.update(Group(title, _bars(rows(seen.states, story.functions))), refresh=True)
+        title = Text(
+            headline(seen, description.name), style=style, no_wrap=True, overflow="ellipsis"
+        )
+        self._live.update(
+            Group(title, _bars(rows(seen.states, description.functions))), refresh=True
+        )
 
     def print(self, line: str) -> None:
         """Prints a line that stays, above the bars."""

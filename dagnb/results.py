@@ -22,8 +22,7 @@ from dagnb.failure import raised_text
 from dagnb.graph.payload import Signer, decode_value, value_parts
 from dagnb.graph.targets import shaped
 from dagnb.protocol.messages import Observation, RunState
-from dagnb.protocol.program import verify
-from dagnb.protocol.run_description import RunDescription, errors_of
+from dagnb.protocol.run_description import RunDescription, errors_of, verify
 from dagnb.storage.interface import Store
 
 
@@ -39,37 +38,37 @@ async def outcome(store: Store, seen: Observation) -> Any:
     if seen.state is RunState.DEADLINE:
         limit_s = RunDescription.read(seen.meta).deadline_s or seen.finished_at - seen.submitted_at
         raise RunTimeoutError(seen.run, limit_s, "it passed its deadline and was ended")
-    story = RunDescription.read(seen.meta)
+    description = RunDescription.read(seen.meta)
     if seen.state is RunState.FAILED:
-        errors = errors_of(seen, story)
+        errors = errors_of(seen, description)
         final = [error for error in errors if error.final]
         raise task_failed(seen.run, final or errors[-1:])
 
-    results = await values(store, seen, story.sinks)
-    if story.structure:
-        return _shaped(seen, story, results)
-    return results[0] if story.is_single else results
+    results = await values(store, seen, description.sinks)
+    if description.structure:
+        return _shaped(seen, description, results)
+    return results[0] if description.is_single else results
 
 
-def _shaped(seen: Observation, story: RunDescription, results: tuple[Any, ...]) -> Any:
+def _shaped(seen: Observation, description: RunDescription, results: tuple[Any, ...]) -> Any:
     """Returns the values in the structure that was asked for, whose signature is verified.
 
     Raises ValueUnreadableError.
     """
     try:
-        return shaped(story.structure, results)
+        return shaped(description.structure, results)
     except BaseException as error:  # unpickling runs the user's code; SystemExit would end our loop
-        names = [story.names[sink] for sink in story.sinks]
+        names = [description.names[sink] for sink in description.sinks]
         others = dict(zip(names, results, strict=True))
-        pickles = {"the structure of the results": (story.structure, ())}
+        pickles = {"the structure of the results": (description.structure, ())}
         raise ValueUnreadableError(seen.run, raised_text(error), pickles, others) from error
 
 
-def no_value(seen: Observation, story: RunDescription, task: str) -> KeyError:
+def no_value(seen: Observation, description: RunDescription, task: str) -> KeyError:
     """Returns the error for a task without a value that can be read, with the cure."""
-    done = ", ".join(story.names[sink] for sink in seen.results) or "none"
+    done = ", ".join(description.names[sink] for sink in seen.results) or "none"
     text = f"run {seen.run} has no value of {task!r}; done of what was asked for: {done}"
-    if story.names.index(task) not in story.sinks:
+    if description.names.index(task) not in description.sinks:
         text += "; only values of what was asked for are kept, so give its node to dagnb.run too"
     return KeyError(text)
 

@@ -50,8 +50,8 @@ def simulate(options: argparse.Namespace) -> int:
     )
     print(comparison)
     if past is not None and past.state is RunState.OK:
-        print(f"\nThe run {past.run} itself, planned by {past.story.planner}:")
-        print(makespans(past.story, past.trace))
+        print(f"\nThe run {past.run} itself, planned by {past.description.planner}:")
+        print(makespans(past.description, past.trace))
     if options.svg:
         print(write_output(options.svg, _picture(comparison)))
     if options.trace:
@@ -138,7 +138,7 @@ def _trace(comparison: Comparison, past: Past | None) -> str:
         edges = [step.upstream for step in best.plan_forecast.plan.steps]
         return chrome_trace(planned, name=comparison.name, upstream=edges)
     # Arrows need the same steps in both: a plan may have copies of tasks that the run had not.
-    upstream = past.story.upstream if planned.names == past.trace.names else None
+    upstream = past.description.upstream if planned.names == past.trace.names else None
     return chrome_trace(past.trace, planned=planned, name=comparison.name, upstream=upstream)
 
 

@@ -51,7 +51,7 @@ def show(options: argparse.Namespace) -> int:
     else:
         seen = run.look()
         submitted = moment_text(seen.submitted_at)
-        print(f"run {run.id}  {short_name(run.story.name)}  {seen.state}  {submitted}")
+        print(f"run {run.id}  {short_name(run.description.name)}  {seen.state}  {submitted}")
         print(counts_text(run.status))
         print(trace_text(run.trace))
         if seen.errors:
@@ -149,7 +149,7 @@ def found_run(options: argparse.Namespace, purpose: Purpose = Purpose.LOOK) -> R
 def _of_task(options: argparse.Namespace) -> tuple[Run[Any], str]:
     """Returns the run and the name of the task. Raises UnknownTaskError, AmbiguousNameError."""
     run = found_run(options)
-    return run, find_task(options.task, run.story.names)
+    return run, find_task(options.task, run.description.names)
 
 
 def _as_json(run: Run[Any]) -> str:
@@ -157,15 +157,15 @@ def _as_json(run: Run[Any]) -> str:
     states = [TaskState(state).word for state in seen.states]
     data = {
         "run": run.id,
-        "name": run.story.name,
-        "planner": run.story.planner,
+        "name": run.description.name,
+        "planner": run.description.planner,
         "state": seen.state,
         "reason": seen.reason,
         "counts": run.status,
         "submitted_at": seen.submitted_at,
         "finished_at": seen.finished_at or None,
         "makespan_s": trace.makespan_s,
-        "tasks": dict(zip(run.story.names, states, strict=True)),
+        "tasks": dict(zip(run.description.names, states, strict=True)),
         "errors": [error.line() for error in run.errors],
         "trace": json.loads(trace.to_json()),
     }

@@ -141,20 +141,20 @@ def _lengths(trace: Trace, steps: Iterable[int]) -> dict[tuple[int, Phase], floa
     return lengths
 
 
-def makespans(story: RunDescription, trace: Trace, plan: Plan | None = None) -> Makespans:
+def makespans(description: RunDescription, trace: Trace, plan: Plan | None = None) -> Makespans:
     """Returns the makespans of a run that ended well.
 
     plan: as it was made, where this process has it; else that of the description of the run.
     """
-    replayed = replay(story.plan, trace, story.pool or Pool())
+    replayed = replay(description.plan, trace, description.pool or Pool())
     expected = forecast_of(plan) if plan is not None else None
-    forecast, planned = story.forecast, None
+    forecast, planned = description.forecast, None
     delays: tuple[DelayCause, ...] = ()
     if expected is not None:
         # The forecast that was stored with the run counts: it is the one that was shown.
         forecast = forecast or expected.forecast
         planned = expected.trace
-        delays = causes(planned, trace, list(story.upstream), story.sinks)
+        delays = causes(planned, trace, list(description.upstream), description.sinks)
     plan_s = forecast.p50_s if forecast is not None else None
     return Makespans(
         real_s=trace.makespan_s,
@@ -165,7 +165,7 @@ def makespans(story: RunDescription, trace: Trace, plan: Plan | None = None) -> 
         real=trace,
         replayed=replayed,
         planned=planned,
-        upstream=story.upstream,
-        sinks=story.sinks,
-        functions=story.functions,
+        upstream=description.upstream,
+        sinks=description.sinks,
+        functions=description.functions,
     )

@@ -31,7 +31,7 @@ class Past:
     """A run that is over. state: how it ended. trace: by step of the plan it ran with."""
 
     run: str
-    story: RunDescription
+    description: RunDescription
     state: RunState
     trace: Trace
 
@@ -40,16 +40,19 @@ class Past:
     @cached_property
     def steps(self) -> tuple[int, ...]:
         """The first step of each task; copies that the plan made are not planned again."""
-        names = enumerate(self.story.names)
-        return tuple(step for step, name in names if not name.endswith("'"))
+        copy_of = enumerate(self.description.copy_of)
+        return tuple(step for step, first in copy_of if first is None)
 
     @cached_property
     def dag(self) -> Dag:
         """The DAG that was planned, as far as the description of the run has it."""
-        dag = self.story.dag
-        number = {self.story.names[step]: task for task, step in enumerate(self.steps)}
-        # A copy is named like its task with quotes behind it, and stands for the same value.
-        task_of = [number[name.rstrip("'")] for name in self.story.names]
+        dag = self.description.dag
+        number = {step: task for task, step in enumerate(self.steps)}
+        # A copy stands for the same value as the first step of its task.
+        task_of = [
+            number[step if first is None else first]
+            for step, first in enumerate(self.description.copy_of)
+        ]
         calls: list[Call] = []
         for step in self.steps:
             call = dag.calls[step]
@@ -62,7 +65,7 @@ class Past:
 
         Acts that did not happen in it cost what the platform usually takes.
         """
-        seen = measured(self.trace, len(self.story.names))
+        seen = measured(self.trace, len(self.description.names))
         tasks = {step: task for task, step in enumerate(self.steps)}
         known_s = {}
         for (step, act), seconds in seen.known_s.items():
@@ -86,14 +89,14 @@ class Past:
         return self._problem(self._expected(knowledge))
 
     def _problem(self, costs: Costs) -> Problem:
-        return Problem(dag=self.dag, costs=costs, pool=self.story.pool or Pool())
+        return Problem(dag=self.dag, costs=costs, pool=self.description.pool or Pool())
 
     def _expected(self, knowledge: Knowledge) -> Costs:
-        story = self.story
+        description = self.description
         # A description without codes or keys gives none: functions are known by their names then.
-        codes, keys = self._by_task(story.codes), self._by_task(story.keys)
+        codes, keys = self._by_task(description.codes), self._by_task(description.keys)
         arguments = self._argument_bytes()
-        return expected_costs(self.dag, knowledge, story.platform, codes, keys, arguments)
+        return expected_costs(self.dag, knowledge, description.platform, codes, keys, arguments)
 
     def _by_task(self, by_step: Sequence[str]) -> Sequence[str]:
         return [by_step[step] for step in self.steps] if by_step else ()
@@ -111,7 +114,7 @@ class Past:
         arguments = {}
         for task, step in enumerate(self.steps):
             if step in loaded:
-                values = sum(dumped.get(u, 0) for u in self.story.upstream[step])
+                values = sum(dumped.get(u, 0) for u in self.description.upstream[step])
                 # Below 0 where a task reads less than the whole of a value.
                 arguments[task] = max(0, loaded[step] - values)
         return arguments

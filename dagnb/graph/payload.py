@@ -22,29 +22,11 @@ from dagnb.errors import SignatureError, UnserialisableError
 from dagnb.failure import raised_text, reason_of
 from dagnb.graph.pickling.blame import blame
 from dagnb.graph.pickling.by_value import ByValuePickler, plain_or_by_value
+from dagnb.graph.pickling.moved_names import names_moved_module, present_name
 from dagnb.graph.task import Task
 
 _MAC_BYTES = 16
 _PLAIN = (int, float, str, bytes, bool, type(None))
-
-# earlier name -> present name of modules whose functions are named in pickles.
-#
-# Results outlive releases: a notebook attaches to a run that an earlier release computed. Pickles
-# name the functions that make an object again, such as `_cached_again`, with the module they stood
-# in then.
-_MOVED_MODULES = {
-    "dagnb.graph.packing": "dagnb.graph.pickling.packing",
-    "dagnb.graph.by_value": "dagnb.graph.pickling.by_value",
-    "dagnb.graph.reduction": "dagnb.graph.pickling.reduction",
-    "dagnb.graph.stand_in": "dagnb.graph.pickling.stand_in",
-    "dagnb.graph.made_module": "dagnb.graph.pickling.made_module",
-    "dagnb.graph.blame": "dagnb.graph.pickling.blame",
-    "dagnb.graph.code": "dagnb.graph.pickling.code",
-    "dagnb_workers.shell": "dagnb_workers.surroundings.shell",
-}
-
-# (earlier module, earlier name) -> present name of a function in it.
-_RENAMED = {("dagnb.graph.reduction", "_found"): "_imported"}
 
 
 class Signer:
@@ -151,7 +133,7 @@ def decode_value(data: bytes | memoryview) -> Any:
         # Reading again runs the user's code again, so only where that can be of use. Tried second,
         # because a reader that looks at each name is slower, and old values are rare.
         pickle_bytes = bytes(pickled)
-        if not any(name.encode() in pickle_bytes for name in _MOVED_MODULES):
+        if not names_moved_module(pickle_bytes):
             raise
         return _MovedNamesReader(io.BytesIO(pickle_bytes), buffers=map(bytearray, buffers)).load()
 
@@ -161,8 +143,7 @@ class _MovedNamesReader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         """Returns what the pickle names, from the module where it is now."""
-        present = _RENAMED.get((module, name), name)
-        return super().find_class(_MOVED_MODULES.get(module, module), present)
+        return super().find_class(*present_name(module, name))
 
 
 def value_parts(data: bytes | memoryview) -> list[memoryview]:

@@ -1,4 +1,4 @@
-"""What a launcher must do: start instances somewhere. It decides nothing else."""
+"""The interface of launchers, which start instances somewhere and decide nothing else."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from dagnb.protocol.invocation import Invocation
 class WorkerSlot:
     """A process or container where workers run, or could at once.
 
-    name: as its platform lists it. what: the platform's word for it. state: 'starting', 'idle' (warm), 'lent' (at work
-    for a run), 'ending', 'elsewhere' (another interpreter or version of dagnb has it, and knows its state).
-    made_of: its image, or its program. age_s: since when, seconds. n_lent: how often it was lent to a run so far.
-    last_run: the run to which it was lent last, also after it has come back.
-    labels: what its platform lists with it.
+    name: as its platform lists it. what: the platform's word for it.
+    state: 'starting', 'idle' (warm), 'lent' (at work for a run), 'ending', or 'elsewhere' (another
+        interpreter or version of dagnb has it, and knows its state).
+    made_of: its image, or its program. age_s: seconds since it was made.
+    n_lent: number of times it was lent to a run. last_run: the run it was lent to last, also
+        after it has come back.
+    labels: (name, value) that its platform lists with it.
     """
 
     name: str
@@ -46,73 +48,88 @@ class Launcher(Protocol):
 
     Optional parts: the attribute `shares_files`, see below, and `Hosting`.
 
-    Laws (dagnb.testing.LauncherLaws): any DAG finishes with any cap >= 1; after the end of the run, of whatever
-    kind, no instance is left; a second launch of the same run starts no second set of instances.
+    Laws (dagnb.testing.LauncherLaws): any DAG finishes with any cap >= 1; after the end of the run,
+    of whatever kind, no instance is left; a second launch of the same run starts no second set of
+    instances.
     """
 
     @property
     def name(self) -> str:
-        """The short name users choose it by."""
+        """The short name by which users choose it."""
         ...
 
     @property
     def cap(self) -> int:
-        """How many instances may live at a time, >= 1."""
+        """The most instances at a time, >= 1."""
         ...
 
     @property
     def by_kind(self) -> bool:
-        """Whether an instance serves tasks of one kind of resources only; else any instance serves any task."""
+        """True when an instance serves tasks of one kind of resources only, else any task."""
         ...
 
     async def default_store(self) -> str:
-        """URL of the store its workers share when the user chose none. Raises LaunchError, ConfigError."""
+        """Returns the URL of the store that its workers share when the user chose none.
+
+        Raises LaunchError, ConfigError.
+        """
         ...
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
-        """What a planner may count on for these needs. Starts nothing."""
+        """Returns the workers that a planner may count on for these needs. Starts nothing."""
         ...
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
-        """Whatever takes long and can be done before the run, telling of it in short lines: making images.
+        """Do what takes long and can be done before the run, such as making images.
 
-        Raises ConfigError when workers with such resources cannot be had, LaunchError when it goes wrong.
+        tell: shows a short line of progress. Raises ConfigError when workers with such resources
+        cannot be had, LaunchError when it goes wrong.
         """
         ...
 
     async def prewarm(self, resources: Resources, n: int) -> int:
-        """Have so many workers with these resources ready to start at once. Returns how many are; the cap holds."""
+        """Make `n` workers with these resources ready to start at once, within the cap.
+
+        Returns how many are ready.
+        """
         ...
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
-        """Start instances and return at once. needs: of the plan's steps. Raises LaunchError when it is impossible."""
+        """Start instances and return at once. needs: resources of the plan's steps.
+
+        Raises LaunchError when it is impossible.
+        """
         ...
 
     async def stop(self, run: str) -> None:
-        """End every instance of the run, now; nothing happens when there is none."""
+        """End every instance of the run, now. Without any, do nothing."""
         ...
 
     async def seats(self) -> tuple[WorkerSlot, ...]:
-        """Where its workers run or could at once. Starts nothing."""
+        """Returns the processes or containers of its workers. Starts nothing."""
         ...
 
 
 def shares_files(launcher: Launcher) -> bool:
-    """Returns whether its workers see the client's files at the same paths, so that no module of the user travels.
+    """Returns whether its workers see the client's files at the same paths.
 
-    A launcher says so by an attribute of that name; who says nothing is sent an archive of their sources.
+    A launcher says so by an attribute of that name. Without it, an archive of the user's modules
+    travels with the run, which is slower and always right.
     """
     return bool(getattr(launcher, "shares_files", False))
 
 
 @runtime_checkable
 class Hosting(Launcher, Protocol):
-    """A launcher whose workers have hosts on this machine, which may all be killed at once. A launcher need not be."""
+    """A launcher whose workers have hosts on this machine, which may all be killed at once.
+
+    Optional: a platform that restarts its workers by itself needs none of it.
+    """
 
     async def ensure_hosted(self, run: str) -> None:
-        """Start the hosts of a run again when it was launched here, is not over, and all of them are gone.
+        """Start the hosts of a run again that was launched here, is not over, and has lost them.
 
-        Called about once a second by every client that waits: it must cost next to nothing while all is well, and
-        must not ask the store. Raises LaunchError when they cannot be started.
+        Every client that waits calls it about once a second: it must cost next to nothing while
+        all is well, and must not ask the store. Raises LaunchError when they cannot be started.
         """
         ...

@@ -1,4 +1,11 @@
-"""A plan as the coordinator sees it: queues of ready tasks, links, one bit an edge."""
+"""The layout of a run: a plan as queues of ready tasks, links between tasks, one bit per edge.
+
+    step pinned to w1         -> the queue "w1", with room for one member
+    step that floats          -> the queue "~" + label of its resources, with room for `cap` members
+    edge from u to a task t   -> bit number (first bit of t) + (position of u among its upstream)
+
+This is all that a coordinator knows of a plan: it never sees functions, costs or the DAG.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +21,31 @@ from dagnb.protocol.messages import Edge, Queue, Record, Submission, bits_of
 
 
 class Kinds(Enum):
-    """Which instances may staff which queue: all any; those of its resources; those started for that worker alone."""
+    """The rule by which instances may staff queues.
+
+    ONE: any instance staffs any queue. RESOURCES: those with the resources of the queue.
+    WORKER: those that were started for that worker or pool.
+    """
 
     ONE = "one"
     RESOURCES = "resources"
     WORKER = "worker"
 
     def of(self, step: Step) -> str:
-        """The kind of a step's queue."""
+        """Returns the kind of a step's queue, '' where all instances are alike."""
         if self is Kinds.ONE:
             return ""
-        return step.resources.kind if self is Kinds.RESOURCES else queue_name(step)
+        if self is Kinds.RESOURCES:
+            return step.resources.kind
+        return queue_name(step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """records: one a step, without bodies. resources: kind -> what its instances must have."""
+    """The parts of a submission that follow from the plan alone.
+
+    records: one per step, without bodies. resources: kind -> resources of its instances.
+    """
 
     records: tuple[Record, ...]
     queues: tuple[Queue, ...]
@@ -41,16 +57,17 @@ class Layout:
     __repr__ = brief
 
     def submission(self, run: str, bodies: Sequence[bytes], **terms: Any) -> Submission:
-        """What is put in the store. terms: further fields of Submission."""
-        records = self.records
-        if bodies:
-            records = tuple(
-                replace(record, body=body) for record, body in zip(records, bodies, strict=True)
-            )
-        return self.bare(run, tuple(record.pack() for record in records), **terms)
+        """Returns the submission. bodies: one per step, or none. terms: more of its fields."""
+        packed = []
+        for record, body in zip(self.records, bodies or [b""] * len(self.records), strict=True):
+            packed.append(replace(record, body=body).pack())
+        return self.bare(run, tuple(packed), **terms)
 
     def bare(self, run: str, records: tuple[bytes, ...] = (), **terms: Any) -> Submission:
-        """A submission with these packed records; without any for who hands the records over as they are."""
+        """Returns the submission with records that are packed already.
+
+        A simulation gives none: it hands `records` to the machine as they are.
+        """
         return Submission(
             run=run,
             records=records,
@@ -63,56 +80,64 @@ class Layout:
 
 
 def lay_out(plan: Plan, *, cap: int, kinds: Kinds = Kinds.ONE) -> Layout:
-    """cap: members of each pool. O(steps + edges)."""
-    queues, place = _queues(plan, cap, kinds)
-    edges, n_bits = _edges(plan, place)
+    """Lay a plan out. cap: members of each pool. O(steps + edges)."""
+    queues, queue_of = _queues(plan, cap, kinds)
+    edges, n_bits = _edges(plan, queue_of)
     sinks = set(plan.sinks)
-    records = tuple(
-        Record(
-            queue=place[i],
-            priority=step.priority,
-            is_sink=i in sinks,
-            retries=plan.dag.calls[step.task].options.retries,
-            upstream=step.upstream,
-            edges=edges[i],
+    records = []
+    sources = []
+    resources = {}
+    for i, step in enumerate(plan.steps):
+        records.append(
+            Record(
+                queue=queue_of[i],
+                priority=step.priority,
+                is_sink=i in sinks,
+                retries=plan.dag.calls[step.task].options.retries,
+                upstream=step.upstream,
+                edges=edges[i],
+            )
         )
-        for i, step in enumerate(plan.steps)
-    )
+        if not step.upstream:
+            sources.append(i)
+        resources[kinds.of(step)] = step.resources
     return Layout(
-        records=records,
+        records=tuple(records),
         queues=queues,
         sinks=plan.sinks,
-        sources=tuple(i for i, step in enumerate(plan.steps) if not step.upstream),
+        sources=tuple(sources),
         n_bits=n_bits,
-        resources={kinds.of(step): step.resources for step in plan.steps},
+        resources=resources,
     )
 
 
 def queue_name(step: Step) -> str:
-    """A queue a pinned worker, a queue a pool of equal resources."""
+    """Returns the name of a step's queue: its worker, or the pool of its resources."""
     return step.worker if step.worker is not None else pool_name(step.resources)
 
 
 def pool_name(resources: Resources) -> str:
-    """Name of the pool of floating workers with these resources."""
+    """Returns the name of the pool of floating workers with these resources."""
     return f"~{resources.label()}"
 
 
 def _queues(plan: Plan, cap: int, kinds: Kinds) -> tuple[tuple[Queue, ...], list[int]]:
-    """The queues of a plan, and the queue of each step."""
-    found: dict[str, int] = {}
+    """Returns the queues of a plan, and the number of the queue of each step."""
+    numbers: dict[str, int] = {}
     queues: list[Queue] = []
-    place = []
+    queue_of = []
     for step in plan.steps:
         name = queue_name(step)
-        if name not in found:
-            found[name] = len(queues)
+        if name not in numbers:
+            # Numbers follow the plan: the machine and the scripts visit queues in this order.
+            numbers[name] = len(queues)
             queues.append(Queue(name, 1 if step.worker is not None else cap, kinds.of(step)))
-        place.append(found[name])
-    return tuple(queues), place
+        queue_of.append(numbers[name])
+    return tuple(queues), queue_of
 
 
-def _edges(plan: Plan, place: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
+def _edges(plan: Plan, queue_of: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
+    """Returns the edges from each step to its downstream steps, and the number of bits."""
     starts, n_bits = bits_of([step.upstream for step in plan.steps])
     lists: list[list[Edge]] = [[] for _ in plan.steps]
     for child, step in enumerate(plan.steps):
@@ -123,8 +148,8 @@ def _edges(plan: Plan, place: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
                     starts[child] + position,
                     starts[child],
                     len(step.upstream),
-                    place[child],
+                    queue_of[child],
                     step.priority,
                 )
             )
-    return [tuple(edges) for edges in lists], n_bits
+    return list(map(tuple, lists)), n_bits

@@ -1,16 +1,21 @@
-"""The protocol as an executable, pure state machine of one run.
+"""The steps of the protocol: an executable, pure state machine of one run.
 
-It is the memory store's heart, the simulator's coordinator, the model the tests explore exhaustively, and the
-reference the Redis scripts are compared with, step by step. Each public method is one atomic step: it takes the
-moment `now` and returns what to tell the caller. Repeating a step changes nothing (idempotent by state).
+It is the heart of the memory store, the coordinator of the simulator, the model that the tests
+explore exhaustively, and the reference that the Redis scripts are compared with, step by step.
+states.py has the theory: states, transitions, and what holds after every step.
 
-Rules that hold at the end of every step:
-1. A task starts only when every upstream task is done: one bit an edge, never a counter.
-2. The first commit of a task wins; later ones are thrown away.
-3. A ready task has an invoked or active member on its queue, as far as the cap allows; a running task has an owner.
-4. A final state never changes.
-5. A run whose failures do not end it (`on_error="continue"`) skips a task if one that it needs failed or was skipped,
-   and only then. It ends when every task is done, failed or skipped: also tasks whose only reader is skipped are run.
+A step is atomic. It is given the moment `now`, asks nothing, and returns what to tell the caller.
+Every step has the same shape:
+
+    is the run over?  ->  the act itself  ->  promote  ->  route  ->  reply
+                                              |            |
+          back-offs that ended become ready --+            +-- ask for workers where work waits
+
+and every step may be repeated, because a reply may be lost on its way: a commit is recognised by
+the state of its task, a failure by its attempt, a registration and a pull by the instance, which
+gets its own running tasks once more.
+
+The twin of this file is scripts/machine.lua: the same verbs in the same order.
 """
 
 from __future__ import annotations
@@ -40,203 +45,35 @@ __all__ = ["HasBlob", "Machine"]
 LEASE_LOST_JSON = TaskError(
     type=LEASE_LOST, message="the worker was not heard of in time"
 ).to_json()
-"""The Redis scripts write the same text, letter for letter: LEASE_LOST in dagnb.lua."""
+"""The Redis scripts write the same text, letter for letter: LEASE_LOST in context.lua."""
 
 
 class Machine(Tasks):
-    """One run, and the steps that instances, supervisors and clients may take. Made by the step `submit`."""
+    """One run, and the steps that instances, supervisors and clients may take.
 
-    # ---- steps of instances -------------------------------------------------------------------------------------
+    Making one is the step `submit`. `Tasks` holds the state and the moves; here are the verbs.
+    """
 
-    def register(
-        self,
-        instance: str,
-        *,
-        now: float,
-        fresh: str,
-        lease_s: float,
-        want: int = 1,
-        worker: tuple[str, str] | None = None,
-        kind: str = "",
-    ) -> Reply:
-        """An instance is here and wants work; `worker` = (name, nonce) when it was started for one worker only.
+    # ---- replies --------------------------------------------------------------------------------
 
-        kind: of the queues it may staff, kept until its lease is gone.
-        """
-        if self._is_over(now):
-            return Reply(status=Status.STOP, now=now)
-        self.start_by = None
-        if instance in self.leases:
-            kind = self.roster.kinds.get(instance, "")
-        if worker is not None and instance not in self.roster.held:
-            member = self._invoked_as(worker, kind)
-            if member is None:
-                return Reply(status=Status.REFUSED, now=now)
-            self._adopt(instance, member, now)
-        if kind:
-            self.roster.kinds[instance] = kind
-        self.leases[instance] = now + lease_s
-        self._promote(now)
-        return self._next(instance, want, [], now, fresh)
-
-    def complete(
-        self, instance: str, commits: Sequence[Commit], *, now: float, fresh: str, want: int = 1
-    ) -> Reply:
-        """Commit results and take the next tasks. Without commits it is `pull`."""
-        if self._is_over(now):
-            self.discarded.extend(
-                (c.task, c.address) for c in commits if self.results.get(c.task) != c.address
-            )
-            return Reply(status=Status.STOP, now=now)
-        made_ready: list[tuple[int, str, int]] = []
-        missing = tuple(c.task for c in commits if not self._commit(c, now, made_ready))
-        if self.unsettled == 0:
-            self._finish_if_sound(now)
-        if missing:
-            self._route(fresh)
-            return Reply(
-                status=Status.NO_BLOB, worker=self._worker_of(instance), missing=missing, now=now
-            )
-        self._promote(now)
-        return self._next(instance, want, sorted(made_ready), now, fresh)
-
-    def fail(
-        self, instance: str, failure: Failure, *, now: float, fresh: str, want: int = 1
-    ) -> Reply:
-        """An attempt raised: retry after its delay while the user's retries last, else the task failed. Then pull."""
-        if self._is_over(now):
-            return Reply(status=Status.STOP, now=now)
-        task = failure.task
-        mine = self.states[task] is TaskState.RUNNING and self.owner[task] == instance
-        if mine and failure.attempt == self.attempt(task):
-            self._leave_running(task)
-            self._charge(
-                task,
-                Charge.EXCEPTION,
-                failure.error,
-                failure.delay_s,
-                self._worker_of(instance),
-                now,
-            )
-        self._promote(now)
-        return self._next(instance, want, [], now, fresh)
-
-    def lost(
-        self,
-        instance: str,
-        task: int,
-        missing: Sequence[int],
-        *,
-        now: float,
-        fresh: str,
-        want: int = 1,
-    ) -> Reply:
-        """Inputs of a running task are gone: compute them again, as far back as needed; the task waits. Then pull."""
-        if self._is_over(now):
-            return Reply(status=Status.STOP, now=now)
-        if self.states[task] is TaskState.RUNNING and self.owner[task] == instance:
-            gone = [u for u in missing if u in self.records[task].upstream and self._is_gone(u)]
-            if gone:
-                self._leave_running(task)
-                self.states[task] = TaskState.WAITING
-                self._event(now, "lost", task, self._worker_of(instance))
-                self._uncomplete(gone, now)
-                self._ready_or_skip(task, now)
-                if self.unsettled == 0:
-                    self._finish_if_sound(now)
-        return self._next(instance, want, [], now, fresh)
-
-    # ---- steps of supervisors, agents, clients ------------------------------------------------------------------
-
-    def heartbeat(
-        self, instances: Sequence[str], *, now: float, fresh: str, lease_s: float
-    ) -> dict[str, Status]:
-        """Renew leases, start what is due, take work back from whoever let a lease run out."""
-        if self._is_over(now):
-            return dict.fromkeys(instances, Status.STOP)
-        self.start_by = None
-        pulses = {}
-        for instance in instances:
-            known = instance in self.leases
-            if known:
-                self.leases[instance] = now + lease_s
-            pulses[instance] = Status.TASKS if known else Status.FENCED
-        self.reap(now=now, fresh=fresh)
-        return pulses
-
-    def reap(self, *, now: float, fresh: str) -> int:
-        """Take work back from expired instances, promote what is due. Returns how many instances were expired."""
-        if self._is_over(now):
-            return 0
-        expired = sorted(
-            (until, instance) for instance, until in self.leases.items() if until < now
+    def _offer(self, task: int) -> Offer:
+        results = self.results
+        # An input that is gone is left out: the worker reports it, and it is computed again.
+        inputs = [Input(u, results[u]) for u in self.records[task].upstream if u in results]
+        # A simulation submits no packed records: its workers hold the DAG.
+        packed = self.submission.records
+        return Offer(
+            task=task,
+            attempt=self.attempt(task),
+            record=packed[task] if packed else None,
+            inputs=tuple(inputs),
+            ready_at=self.ready_at.get(task, 0.0),
         )
-        for _, instance in expired:
-            worker = self._worker_of(instance)
-            for task in self._drop(instance, now):
-                self._charge(task, Charge.LOSS, LEASE_LOST_JSON, 0.0, worker, now)
-        self._promote(now)
-        self._route(fresh)
-        return len(expired)
 
-    def demand(self, *, now: float, fresh: str) -> Demand:
-        """As reap; then which instances are wanted and which are here, for whoever starts them."""
-        self.take_part(now=now)
-        self.reap(now=now, fresh=fresh)
-        if self.state is not RunState.RUNNING:
-            return Demand(state=self.state, wanted={}, instances={}, now=now)
-        instances = {
-            name: (self.roster.kinds.get(name, ""), self._worker_of(name)) for name in self.leases
-        }
-        return Demand(state=self.state, wanted=self.roster.wanted(), instances=instances, now=now)
-
-    def dead(self, death: Death, *, now: float, fresh: str) -> bool:
-        """An instance died, with proof: its task, or all, is charged; what else it held goes back. False: known."""
-        if self._is_over(now) or death.instance not in self.leases:
-            return False
-        worker = self._worker_of(death.instance)
-        for task in self._drop(death.instance, now):
-            if self.state is not RunState.RUNNING:
-                break
-            if death.task in (task, HELD):
-                self._charge(task, death.charge, death.error, death.delay_s, worker, now)
-            else:
-                self._ready(task, now)
-        self._route(fresh)
-        return True
-
-    def cancel(self, reason: str, *, now: float) -> bool:
-        """End the run. False: it was over."""
-        if self._is_over(now):
-            return False
-        self._finish(RunState.CANCELLED, reason, now)
-        return True
-
-    # ---- parts of steps: who does what next ---------------------------------------------------------------------
-
-    def _next(
-        self, instance: str, want: int, prefer: list[tuple[int, str, int]], now: float, fresh: str
-    ) -> Reply:
-        """What the instance does next: its own running tasks again, or new ones, of this worker or of another."""
-        if self.state is not RunState.RUNNING:
-            return Reply(status=Status.STOP, now=now)
-        if instance not in self.leases:
-            self._route(fresh)
-            return Reply(status=Status.FENCED, now=now)
-        tasks = self.running.get(instance) or self._take(instance, want, prefer, now)
-        if not tasks and self.roster.touched:  # what this step made ready on other queues
-            self._route(fresh)
-            tasks = self._take(instance, want, prefer, now)
-        self._route(fresh)
-        if not tasks:
-            return Reply(status=Status.IDLE, now=now)
-        offers = tuple(self._offer(task) for task in tasks)
-        return Reply(status=Status.TASKS, worker=self._worker_of(instance), offers=offers, now=now)
-
-    def _take(
+    def _take_work(
         self, instance: str, want: int, prefer: list[tuple[int, str, int]], now: float
     ) -> list[int]:
-        """New tasks; a worker without any is left in the same step, and another one adopted."""
+        """Take new tasks. A worker without any is left in the same step, and another adopted."""
         while True:
             member = self.roster.held.get(instance)
             if member is None:
@@ -255,27 +92,159 @@ class Machine(Tasks):
         self.running[instance] = list(tasks)
         return tasks
 
-    def _adopt(self, instance: str, member: Member, now: float) -> None:
-        self.roster.adopt(instance, member)
-        self._event(now, "worker", -1, self.roster.name(member))
+    def _next_work(
+        self, instance: str, want: int, prefer: list[tuple[int, str, int]], now: float, fresh: str
+    ) -> Reply:
+        """End a step of an instance: what it does next.
+
+        That is its own running tasks again, or new ones of its worker, or those of another worker.
+        want: most tasks to offer. prefer: tasks that this step made ready, most urgent first.
+        """
+        if self.state is not RunState.RUNNING:
+            return Reply(status=Status.STOP, now=now)
+        if instance not in self.leases:
+            # Its tasks were given away. What its commits made ready must find workers all the same.
+            self._route(fresh)
+            return Reply(status=Status.FENCED, now=now)
+        tasks = self.running.get(instance) or self._take_work(instance, want, prefer, now)
+        if not tasks and self.roster.touched:
+            # This step made tasks ready on other queues: ask for their members, and be the first
+            # to adopt one. Else a chain across workers would cost two round trips a hop.
+            self._route(fresh)
+            tasks = self._take_work(instance, want, prefer, now)
+        self._route(fresh)
+        if not tasks:
+            return Reply(status=Status.IDLE, now=now)
+        offers = tuple(self._offer(task) for task in tasks)
+        return Reply(status=Status.TASKS, worker=self._worker_of(instance), offers=offers, now=now)
+
+    # ---- steps of instances ---------------------------------------------------------------------
 
     def _invoked_as(self, worker: tuple[str, str], kind: str) -> Member | None:
+        """Returns the member of this kind that was asked for by this name and nonce."""
         for member, (_, nonce) in self.roster.invoked.items():
             if (self.roster.name(member), nonce) == worker and self.roster.kind(member) == kind:
                 return member
         return None
 
-    def _offer(self, task: int) -> Offer:
-        inputs = tuple(
-            Input(u, self.results[u]) for u in self.records[task].upstream if u in self.results
-        )
-        return Offer(
-            task=task,
-            attempt=self.attempt(task),
-            record=self.submission.records[task] if self.submission.records else None,
-            inputs=inputs,
-            ready_at=self.ready_at.get(task, 0.0),
-        )
+    def _adopt(self, instance: str, member: Member, now: float) -> None:
+        self.roster.adopt(instance, member)
+        self._event(now, "worker", -1, self.roster.name(member))
+
+    def register(
+        self,
+        instance: str,
+        *,
+        now: float,
+        fresh: str,
+        lease_s: float,
+        want: int = 1,
+        worker: tuple[str, str] | None = None,
+        kind: str = "",
+    ) -> Reply:
+        """Give an instance a lease, and work.
+
+        worker: (name, nonce) of the only worker that the instance was started for.
+        kind: of the queues that the instance may staff, kept until its lease is gone.
+        """
+        if self._is_over(now):
+            return Reply(status=Status.STOP, now=now)
+        self.start_by = None
+        if instance in self.leases:
+            # Repeated with another kind, it must not be found on queues it may not staff.
+            kind = self.roster.kinds.get(instance, "")
+        if worker is not None and instance not in self.roster.held:
+            # The nonce tells two invocations of one worker apart: the older one comes too late.
+            member = self._invoked_as(worker, kind)
+            if member is None:
+                return Reply(status=Status.REFUSED, now=now)
+            self._adopt(instance, member, now)
+        if kind:
+            self.roster.kinds[instance] = kind
+        self.leases[instance] = now + lease_s
+        self._promote(now)
+        return self._next_work(instance, want, [], now, fresh)
+
+    def complete(
+        self, instance: str, commits: Sequence[Commit], *, now: float, fresh: str, want: int = 1
+    ) -> Reply:
+        """Commit results and take the next tasks. Without commits it is `pull`."""
+        if self._is_over(now):
+            # The bytes of a late result would stay for ever; a repeated one is the result itself.
+            for commit in commits:
+                if self.results.get(commit.task) != commit.address:
+                    self.discarded.append((commit.task, commit.address))
+            return Reply(status=Status.STOP, now=now)
+
+        made_ready: list[tuple[int, str, int]] = []
+        missing = [c.task for c in commits if not self._commit(c, now, made_ready)]
+        # Before the missing ones are reported: a sink among the others may have ended the run.
+        if self.unsettled == 0:
+            self._finish_if_sound(now)
+        if missing:
+            self._route(fresh)
+            worker = self._worker_of(instance)
+            return Reply(status=Status.NO_BLOB, worker=worker, missing=tuple(missing), now=now)
+        self._promote(now)
+        return self._next_work(instance, want, sorted(made_ready), now, fresh)
+
+    def fail(
+        self, instance: str, failure: Failure, *, now: float, fresh: str, want: int = 1
+    ) -> Reply:
+        """Charge an attempt that raised, and take the next tasks.
+
+        The task is tried again after its delay while the user's retries last; else it has failed.
+        """
+        if self._is_over(now):
+            return Reply(status=Status.STOP, now=now)
+        task = failure.task
+        mine = self.states[task] is TaskState.RUNNING and self.owner[task] == instance
+        # The attempt recognises a repetition: the same instance may run the task again by now.
+        if mine and failure.attempt == self.attempt(task):
+            self._leave_running(task)
+            self._charge(
+                task,
+                Charge.EXCEPTION,
+                failure.error,
+                failure.delay_s,
+                self._worker_of(instance),
+                now,
+            )
+        self._promote(now)
+        return self._next_work(instance, want, [], now, fresh)
+
+    def lost(
+        self,
+        instance: str,
+        task: int,
+        missing: Sequence[int],
+        *,
+        now: float,
+        fresh: str,
+        want: int = 1,
+    ) -> Reply:
+        """Make a running task wait whose inputs are gone, have these computed again, and pull.
+
+        missing: upstream tasks whose values the instance did not get. Those of them that the store
+        still holds are no reason to wait.
+        """
+        if self._is_over(now):
+            return Reply(status=Status.STOP, now=now)
+        if self.states[task] is TaskState.RUNNING and self.owner[task] == instance:
+            gone = [u for u in missing if u in self.records[task].upstream and self._is_gone(u)]
+            # Otherwise the instance gets the task again, with its inputs: nothing is charged.
+            if gone:
+                self._leave_running(task)
+                self.states[task] = TaskState.WAITING
+                self._event(now, "lost", task, self._worker_of(instance))
+                self._uncomplete(gone, now)
+                self._ready_or_skip(task, now)
+                # Skipped, it may have been the last one that the run waited for.
+                if self.unsettled == 0:
+                    self._finish_if_sound(now)
+        return self._next_work(instance, want, [], now, fresh)
+
+    # ---- steps of supervisors, agents, clients --------------------------------------------------
 
     def _drop(self, instance: str, now: float) -> list[int]:
         """Forget an instance; its worker is free. Returns the tasks it was running."""
@@ -284,7 +253,82 @@ class Machine(Tasks):
             del self.owner[task]
         member = self.roster.release(instance)
         if member is not None:
+            # Its queue has room for a member again, and ready tasks that waited for one.
             self.roster.touched.add(member[0])
         self.leases.pop(instance, None)
         self.roster.kinds.pop(instance, None)
         return tasks
+
+    def reap(self, *, now: float, fresh: str) -> int:
+        """Take work back from instances whose lease ran out. Returns their number.
+
+        It also ends back-offs and asks for workers, so a caller who only looks keeps a run going.
+        """
+        if self._is_over(now):
+            return 0
+        # By the end of the lease, then by name, as a sorted set of Redis has them.
+        expired = sorted(
+            (until, instance) for instance, until in self.leases.items() if until < now
+        )
+        for _, instance in expired:
+            worker = self._worker_of(instance)
+            for task in self._drop(instance, now):
+                self._charge(task, Charge.LOSS, LEASE_LOST_JSON, 0.0, worker, now)
+        self._promote(now)
+        self._route(fresh)
+        return len(expired)
+
+    def heartbeat(
+        self, instances: Sequence[str], *, now: float, fresh: str, lease_s: float
+    ) -> dict[str, Status]:
+        """Renew leases, then reap. Returns TASKS, FENCED or STOP for each instance."""
+        if self._is_over(now):
+            return dict.fromkeys(instances, Status.STOP)
+        self.start_by = None
+        pulses = dict.fromkeys(instances, Status.FENCED)
+        for instance in instances:
+            if instance in self.leases:
+                self.leases[instance] = now + lease_s
+                pulses[instance] = Status.TASKS
+        # After the renewals: an instance whose supervisor comes late, but comes, loses nothing.
+        self.reap(now=now, fresh=fresh)
+        return pulses
+
+    def demand(self, *, now: float, fresh: str) -> Demand:
+        """Reap; then return which instances are wanted and which are here, for their launcher."""
+        self.take_part(now=now)
+        self.reap(now=now, fresh=fresh)
+        if self.state is not RunState.RUNNING:
+            return Demand(state=self.state, wanted={}, instances={}, now=now)
+        instances = {
+            name: (self.roster.kinds.get(name, ""), self._worker_of(name)) for name in self.leases
+        }
+        return Demand(state=self.state, wanted=self.roster.wanted(), instances=instances, now=now)
+
+    def dead(self, death: Death, *, now: float, fresh: str) -> bool:
+        """Take back what an instance held that died, with proof.
+
+        The task it ran is charged, or all of them (HELD); the others go back uncharged.
+        Returns False when the death was known already.
+        """
+        # Without a lease it was dropped before: a repeated report must not charge a second time.
+        if self._is_over(now) or death.instance not in self.leases:
+            return False
+        worker = self._worker_of(death.instance)
+        for task in self._drop(death.instance, now):
+            # The charge before may have failed a task for good and ended the run.
+            if self.state is not RunState.RUNNING:
+                break
+            if death.task in (task, HELD):
+                self._charge(task, death.charge, death.error, death.delay_s, worker, now)
+            else:
+                self._ready(task, now)
+        self._route(fresh)
+        return True
+
+    def cancel(self, reason: str, *, now: float) -> bool:
+        """End the run. Returns False when it was over."""
+        if self._is_over(now):
+            return False
+        self._finish(RunState.CANCELLED, reason, now)
+        return True

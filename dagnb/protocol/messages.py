@@ -1,4 +1,9 @@
-"""What travels between a client, workers and the store. Plain data; tasks are positions of steps in the plan."""
+"""The messages between a client, workers and the store. Plain data.
+
+A task is an integer: the position of its step in the plan. Times are epoch seconds by the clock of
+the store. The order of fields on the wire is part of the protocol: a change needs a new
+PROTOCOL_VERSION, or workers of an older image would misread what they get.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +13,30 @@ from dataclasses import dataclass, replace
 import msgpack
 
 from dagnb.graph.brief import brief
-from dagnb.protocol.states import Charge as Charge  # noqa: PLC0414  # one of the messages' names
-from dagnb.protocol.states import RunState as RunState  # noqa: PLC0414  # one of the messages' names
-from dagnb.protocol.states import Status as Status  # noqa: PLC0414  # one of the messages' names
-from dagnb.protocol.states import TaskState as TaskState  # noqa: PLC0414  # one of the messages' names
+from dagnb.protocol.states import Charge as Charge  # noqa: PLC0414  # re-exported
+from dagnb.protocol.states import RunState as RunState  # noqa: PLC0414  # re-exported
+from dagnb.protocol.states import Status as Status  # noqa: PLC0414  # re-exported
+from dagnb.protocol.states import TaskState as TaskState  # noqa: PLC0414  # re-exported
 
 PROTOCOL_VERSION = 4
 
 HELD = -1
-"""In `Death.task`: whatever the instance was running. Who dies with its whole container cannot tell which it was."""
+"""In `Death.task`: every task that the instance was running.
+
+An instance that dies with its whole container leaves no witness of which task it was.
+"""
 
 Edge = tuple[int, int, int, int, int, int]
-"""An edge to a downstream task: (task, its bit for this edge, its first bit, how many bits, its queue, its priority)"""
+"""An edge to a downstream task: (task, bit of the edge, first bit of the task, number of its bits,
+queue of the task, its priority). All that `complete` needs of a task that it may make ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the result of one attempt lies. n_chunks 0: small, in the hash of small values; else so many chunks."""
+    """The place of the result of one attempt.
+
+    n_chunks: 0 for a small value, which lies in a hash with others; else the number of its chunks.
+    """
 
     token: str
     n_bytes: int
@@ -36,14 +48,14 @@ class Address:
 
     @classmethod
     def decode(cls, text: str) -> Address:
-        """What encode wrote."""
+        """Read what encode wrote."""
         token, n_bytes, n_chunks = text.rsplit(":", 2)
         return cls(token, int(n_bytes), int(n_chunks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One task as the store holds it: its links, which the scripts read, and a body, which only workers read."""
+    """One task as the store holds it: links, which the scripts read, and a body for workers."""
 
     queue: int
     priority: int
@@ -56,7 +68,11 @@ class Record:
     __repr__ = brief
 
     def pack(self) -> bytes:
-        """MessagePack array: [queue, priority, sink, retries, upstream, edges flat, body]."""
+        """Returns a MessagePack array: [queue, priority, sink, retries, upstream, edges, body].
+
+        The scripts rely on the order: they read the first elements and stop there. Edges are flat
+        because a table for each edge is what costs in Lua.
+        """
         flat = [number for edge in self.edges for number in edge]
         packed: bytes = msgpack.packb(
             [
@@ -73,7 +89,8 @@ class Record:
 
     @classmethod
     def unpack(cls, packed: bytes) -> Record:
-        """What pack wrote."""
+        """Read what pack wrote."""
+        # The default limit of arrays is smaller than the edges of one wide fan-out.
         queue, priority, sink, retries, upstream, flat, body = msgpack.unpackb(
             packed, max_array_len=2**31 - 1
         )
@@ -91,9 +108,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """Ready tasks of one pinned worker (cap 1), or of one pool of floating workers (names begin with ~).
+    """Ready tasks of one pinned worker (cap 1), or of one pool of floating workers.
 
-    kind: which instances may staff it: those that registered with the same kind; '' for workers that are all alike.
+    name: begins with ~ for a pool. cap: most members at a time.
+    kind: only instances that registered with it may staff the queue; '' where all are alike.
     """
 
     name: str
@@ -102,11 +120,11 @@ class Queue:
 
     @property
     def is_pool(self) -> bool:
-        """Whether its tasks are floating."""
+        """True when its tasks are floating."""
         return self.name.startswith("~")
 
     def worker(self, member: int) -> str:
-        """Name of a member, counted from 1: the pinned worker's own name, or '~/3', '~512mb/1' in a pool."""
+        """Name of a member, counted from 1: the pinned worker's; in a pool '~/3', '~2gb/1'."""
         return f"{self.name}/{member}" if self.is_pool else self.name
 
 
@@ -114,10 +132,13 @@ class Queue:
 class Submission:
     """A run, as it is put in the store, once.
 
-    on_error: 'fail' ends the run at the first failure; 'continue' runs every task that does not need a failed one.
-    records: packed, by position. sources: positions without upstream. meta: JSON for whoever attaches.
-    crash_budget, loss_budget: how many deaths, lost leases a task survives. start_s: the run is cancelled when nobody
-    has taken part in it so long after its submission, because whoever submitted it died before launching workers.
+    records: packed, by position. sources: positions without upstream. n_bits: one for each edge.
+    meta: JSON, see RunDescription. ttl_s: the run's keys live so long after the last heartbeat.
+    on_error: 'fail' ends the run at the first failure; 'continue' runs every task that does not
+        need a failed one.
+    crash_budget, loss_budget: deaths, lost leases that a task survives.
+    start_s: the run is cancelled when no one has taken part so long after its submission: its
+        client died before launching workers. None: it waits for ever.
     """
 
     run: str
@@ -139,7 +160,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """One finished task. blob: the bytes of a small result, which ride along; None when they are stored already."""
+    """One finished task. blob: bytes of a small result; None when they are stored already."""
 
     task: int
     address: Address
@@ -151,7 +172,11 @@ class Commit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """One failed attempt. attempt: as offered, so that a repeated call counts once. delay_s None: do not retry."""
+    """One failed attempt.
+
+    attempt: as offered, so that a repeated call counts once. error: JSON of a TaskError.
+    delay_s: until the next attempt; None: there is none.
+    """
 
     task: int
     attempt: int
@@ -162,9 +187,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Death:
-    """How an instance died, with proof. task: the one it was running, charged; others it held go back uncharged.
+    """The death of an instance, with proof: its process is known to have ended.
 
-    HELD: every task it was running is charged.
+    task: the one to charge for it; others that the instance held go back uncharged.
+        HELD: every task it was running is charged. None: no task is.
     """
 
     instance: str
@@ -176,7 +202,7 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One upstream value of an offered task: where it is, and its bytes when they are small enough to ride along."""
+    """One upstream value of an offered task. blob: its bytes, when small enough to ride along."""
 
     task: int
     address: Address
@@ -187,7 +213,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A task to run. record: None for who holds the DAG already. inputs: one an upstream task, in their order."""
+    """A task to run. record: None for a worker that holds the DAG. inputs: in order of upstream."""
 
     task: int
     attempt: int
@@ -200,7 +226,11 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """Answer to register, pull, complete, fail, lost. worker: who the instance is while it runs the offers."""
+    """The answer to register, pull, complete, fail, lost.
+
+    worker: name of the worker that the instance staffs while it runs the offers.
+    missing: tasks whose results have to be stored again (NO_BLOB).
+    """
 
     status: Status
     worker: str = ""
@@ -213,9 +243,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """Which instances a run wants and has. wanted: kind -> members asked for that nobody staffs yet, if there are any.
+    """The instances that a run wants and has. Both are empty when the run is over.
 
-    instances: leased instance -> (its kind, name of the worker it staffs or ''). Both are empty when the run is over.
+    wanted: kind -> members asked for that no instance staffs yet; kinds without any are left out.
+    instances: leased instance -> (its kind, name of the worker it staffs or '').
     """
 
     state: RunState
@@ -228,7 +259,12 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the run's story: kind is 'start', 'done', 'retry', 'fail', 'skip', 'lost', 'worker', 'end'."""
+    """One event of a run.
+
+    kind: 'start', 'done', 'retry', 'fail', 'skip' or 'lost', of a task; 'worker': an instance
+        staffs it from now on; 'end': its `worker` is the final state of the run.
+    task: -1 for the kinds 'worker' and 'end'.
+    """
 
     at: float
     kind: str
@@ -238,10 +274,13 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What one look at a run shows. Pass `cursor` to the next look to get only newer events.
+    """One look at a run. Pass `cursor` to the next look to get only newer events.
 
-    Such a look brings no meta, which never changes, and only errors of tasks that failed since; `after` completes it.
-    states: one byte a task. errors: (task, attempt) -> JSON. workers: worker -> (phase, instance).
+    Such a look brings no meta, which never changes, and only errors of tasks that failed since;
+    `after` completes it.
+
+    states: one byte a task, see TaskState. errors: (task, attempt) -> JSON of a TaskError.
+    workers: worker -> ('active' or 'invoked', instance or '').
     results: sink -> address, of the sinks that are done.
     """
 
@@ -263,12 +302,18 @@ class Observation:
     __repr__ = brief
 
     def after(self, before: Observation) -> Observation:
-        """This look, made with the cursor of the one before, with all that was known then; events stay the new ones."""
+        """Returns this look with what `before` knew: it was made with the cursor of that one.
+
+        Events stay the new ones.
+        """
         return replace(self, meta=before.meta, errors={**before.errors, **self.errors})
 
 
 def bits_of(upstreams: Sequence[Sequence[int]]) -> tuple[list[int], int]:
-    """First edge bit of each task, and the number of bits in all."""
+    """Returns the first edge bit of each task, and the number of bits in all. O(tasks).
+
+    The bits of one task are neighbours, so one BITCOUNT tells whether its inputs are all there.
+    """
     starts, total = [], 0
     for upstream in upstreams:
         starts.append(total)

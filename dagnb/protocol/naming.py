@@ -1,15 +1,18 @@
-"""Which run and which task is meant by a text: one set of rules for the API, the notebook and the command line. Pure.
+"""The names of runs and tasks: one set of rules for API, notebook and command line. Pure.
 
 A run is called by, in this order:
+
 1. its id, in any case,
 2. `last`, in any case: the newest run of all,
 3. its name, exactly as it was given; of several runs with one name the newest is meant,
 4. the beginning of its id, in any case, when no other id begins so.
 
-That is enough to look at a run. Ending or deleting one must not hit another by accident: there a text that may mean
-several runs of the store is refused, but a name may be cancelled that a single running run has.
+That is enough to look at a run. Ending or deleting one must not hit another by accident: there a
+text that may mean several runs of the store is refused. Only a name may be cancelled that a single
+running run has.
 
 A task is called by its name (`merge-0`), or by its function (`merge`) when the run calls that once.
+`TaskName` is the only place where the name of a task is taken apart.
 
 Spaces around a text do not count. An empty text means nothing, and never everything.
 """
@@ -20,6 +23,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from dagnb.errors import AmbiguousNameError, RunNotStoredError, UnknownRunError, UnknownTaskError
 from dagnb.graph.brief import brief
@@ -32,11 +36,11 @@ _ID_LETTERS = frozenset("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 _ID_LENGTH = 26
 _NAME_LENGTH = 60
 _LISTED = 8
-"""An error lists so many runs or tasks"""
+"""An error lists so many runs or tasks."""
 
 
 class Purpose(StrEnum):
-    """What a run is wanted for; the verb of messages."""
+    """The reason for which a run is looked up; the value is the verb of messages."""
 
     LOOK = "look at"
     CANCEL = "cancel"
@@ -45,7 +49,7 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownRun:
-    """One run that a text may mean. is_stored: the store holds it. is_kept: the history does."""
+    """One run that a text may mean. is_stored: the store has it. is_kept: the history has it."""
 
     run: str
     name: str
@@ -55,14 +59,14 @@ class KnownRun:
     is_kept: bool = False
 
     def line(self) -> str:
-        """Id, name, state and start, for lists."""
+        """Returns id, name, state and start, for lists."""
         name = _shown(self.name) or "(no name)"
         return f"{self.run}  {name}  {self.state}  {moment_text(self.submitted_at)}"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The run that is meant. others: further ones that the text may mean too, newest first."""
+class RunMatch:
+    """The run that is meant. others: more runs that the text may mean, newest first."""
 
     run: KnownRun
     others: tuple[KnownRun, ...] = ()
@@ -71,19 +75,20 @@ class Found:
 
 
 def is_run_id(text: str) -> bool:
-    """Whether the text is a whole id, in any case."""
+    """Returns whether the text is a whole id, in any case."""
     return len(text) == _ID_LENGTH and _ID_LETTERS.issuperset(text.upper())
 
 
 def newest_first(known: Iterable[KnownRun]) -> list[KnownRun]:
-    """By the moment of submission; ids tell runs of one moment apart."""
+    """Sort by the moment of submission; ids order runs of one moment."""
     return sorted(known, key=lambda run: (run.submitted_at, run.run), reverse=True)
 
 
-def find_run(text: str, known: Iterable[KnownRun], purpose: Purpose = Purpose.LOOK) -> Found:
-    """The run meant by the text among those known, see above.
+def find_run(text: str, known: Iterable[KnownRun], purpose: Purpose = Purpose.LOOK) -> RunMatch:
+    """Returns the run meant by the text among those known, by the rules above.
 
-    Raises AmbiguousNameError, UnknownRunError, or RunNotStoredError for what can no longer be cancelled or forgotten.
+    Raises AmbiguousNameError, UnknownRunError, or RunNotStoredError for a run that can no longer
+    be cancelled or forgotten.
     """
     wanted, runs = text.strip(), newest_first(known)
     if not wanted and purpose is not Purpose.LOOK:
@@ -105,14 +110,14 @@ def find_run(text: str, known: Iterable[KnownRun], purpose: Purpose = Purpose.LO
         raise _unknown_run(wanted, runs)
 
     if purpose is not Purpose.LOOK:
-        return Found(_to_end(wanted, by_id, last, named, beginning, purpose))
+        return RunMatch(_to_end(wanted, by_id, last, named, beginning, purpose))
     if by_id or last or named:
         first, *others = dict.fromkeys([*by_id, *last, *named])
         # A whole id and `last` mean one run, whatever others are called.
-        return Found(first, () if by_id or last else tuple(others))
+        return RunMatch(first, () if by_id or last else tuple(others))
     if len(beginning) > 1:
         raise _several_begin(wanted, beginning)
-    return Found(beginning[0])
+    return RunMatch(beginning[0])
 
 
 def _to_end(
@@ -123,8 +128,9 @@ def _to_end(
     beginning: Sequence[KnownRun],
     purpose: Purpose,
 ) -> KnownRun:
-    """The one run that may be ended or deleted by this text."""
-    # `last` is the newest of all, stored or not: when that is gone already, it must not become the one before.
+    """Returns the one run that may be ended or deleted by this text."""
+    # `last` is the newest of all, stored or not: when that is gone already, it must not become the
+    # one before.
     stored = [run for run in (*named, *beginning) if run.is_stored]
     meant = newest_first({*by_id} or {*last, *stored})
     if not meant:
@@ -163,8 +169,28 @@ def _unknown_run(wanted: str, runs: Sequence[KnownRun]) -> UnknownRunError:
     return UnknownRunError(wanted, _near(wanted, list(dict.fromkeys(filter(None, names)))))
 
 
+class TaskName(NamedTuple):
+    """The parts of the name of a step: 'merge-0' is the first call of `merge`.
+
+    n_copy: a step that computes a task once more has the name of the task and as many apostrophes.
+    """
+
+    function: str
+    ordinal: int
+    n_copy: int
+
+    @classmethod
+    def of(cls, name: str) -> TaskName:
+        """Take a name apart. A name that is not of that form, of another system's, is call 0."""
+        task = name.rstrip("'")
+        function, _, ordinal = task.rpartition("-")
+        if not function or not ordinal.isdecimal():
+            return cls(task, 0, len(name) - len(task))
+        return cls(function, int(ordinal), len(name) - len(task))
+
+
 def find_task(text: str, names: Sequence[str]) -> str:
-    """The name of the task meant by the text among the names of a run's tasks, see above.
+    """Returns the name of the task meant by the text, among the names of a run's steps.
 
     Raises AmbiguousNameError or UnknownTaskError; the latter is a KeyError, too.
     """
@@ -174,8 +200,8 @@ def find_task(text: str, names: Sequence[str]) -> str:
     if not wanted:
         raise _several_tasks(text, "an empty name means no task; those of the run are:", names)
 
-    # A copy of a task, which a plan may make, has the task's name and an apostrophe: it is no task of its own.
-    calls = [name for name in names if name.rpartition("-")[0] == wanted and not name.endswith("'")]
+    # A copy of a task, which a plan may make, is no task of its own.
+    calls = [name for name in names if TaskName.of(name)[::2] == (wanted, 0)]
     if len(calls) > 1:
         raise _several_tasks(wanted, f"'{wanted}' is called {len(calls)} times:", calls)
     if not calls:
@@ -191,15 +217,15 @@ def _several_tasks(text: str, what: str, names: Sequence[str]) -> AmbiguousNameE
 
 
 def _near(wanted: str, known: Sequence[str]) -> Sequence[str]:
-    """The names that are spelt much alike, else the first of all."""
+    """Returns the names that are spelt much alike, else the first of all."""
     in_lower_case = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(wanted.casefold(), in_lower_case, n=_LISTED, cutoff=0.5)
-    return [_shown(in_lower_case[name]) for name in close] or [
-        _shown(name) for name in known[:_LISTED]
-    ]
+    near = [in_lower_case[name] for name in close] or known[:_LISTED]
+    return [_shown(name) for name in near]
 
 
 def _shown(name: str) -> str:
-    """A name as a list of names shows it: one line, not too long, nothing in it that would steer a terminal."""
+    """Returns a name as lists show it: one line, not too long."""
+    # Without control characters: a name is the user's text, and could steer the terminal.
     text = "".join(letter for letter in " ".join(name.split()) if letter.isprintable())
     return text if len(text) <= _NAME_LENGTH else f"{text[:_NAME_LENGTH]}..."

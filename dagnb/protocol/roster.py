@@ -1,8 +1,24 @@
-"""Who staffs which worker: queues of ready tasks, members of a queue, instances that hold one. Pure.
+"""Which instance staffs which worker: queues of ready tasks, members of a queue, instances. Pure.
 
-A *queue* belongs to one pinned worker or to a pool of floating ones; a *member* is one worker of it: FREE, INVOKED
-(asked for) or ACTIVE (held by an instance). Nobody needs to know whether a worker is active: `route` decides.
-A queue is staffed by instances of its *kind* only.
+A *queue* belongs to one pinned worker, or to a pool of floating workers with equal resources. A
+*member* is one worker of it:
+
+    FREE --route--> INVOKED --adopt--> ACTIVE --release--> FREE
+
+Members are numbered from 1 and made when they are first asked for; a free one is asked for again,
+the lowest number first, so that names of workers stay few. A queue is staffed by instances of its
+*kind* only.
+
+What would break without the surprising lines:
+
+- `route` counts invoked members, not active ones: an active member takes one task at a time and is
+  no help for the tasks behind it. The cap holds for both together.
+- An entry of a queue is (priority, text of the position, position): a sorted set of Redis orders
+  equal scores by text, and the machine must take the same task as the scripts do.
+- `urgent` is a heap with stale entries. Adopting a certain member would else cost a search; an
+  entry counts only while its nonce is that of the invocation that made it.
+
+The twin of this file is scripts/roster.lua: the same verbs.
 """
 
 from __future__ import annotations
@@ -21,9 +37,13 @@ Member = tuple[int, int]
 
 @dataclass(slots=True)
 class QueueState:
-    """One queue: ready tasks as (priority, text of the position, position), smallest first, and counts of members."""
+    """One queue: its ready tasks, the most urgent first, and its members.
 
-    queue: Queue
+    ready: sorted (priority, text of the position, position). free: heap of numbers of members.
+    highest: number of members ever made; each is free, invoked or active.
+    """
+
+    info: Queue
     ready: list[tuple[int, str, int]] = field(default_factory=list)
     free: list[int] = field(default_factory=list)
     highest: int = 0
@@ -34,103 +54,118 @@ class QueueState:
 
 
 class Roster:
-    """Queues, members and who holds them. Every method is one part of an atomic step."""
+    """Queues, their members, and the instances that hold one.
+
+    Every method is a part of an atomic step.
+    """
 
     def __init__(self, queues: tuple[Queue, ...]) -> None:
-        """Nothing is ready, nobody is asked for."""
-        self.lines = [QueueState(queue) for queue in queues]
-        self.names: dict[Member, str] = {}  # asked for again and again
-        self.invoked: dict[Member, tuple[int, str]] = {}
-        self.urgent: dict[
-            str, list[tuple[int, str, str, Member]]
-        ] = {}  # kind -> heap of invoked, and stale ones
-        self.n_wanted: dict[str, int] = {}
-        self.nonces: dict[Member, str] = {}
-        self.held: dict[str, Member] = {}
+        """Make a roster without ready tasks and without members."""
+        self.queues = [QueueState(queue) for queue in queues]
+        self.names: dict[Member, str] = {}  # a cache: names are asked for in every step
+        self.invoked: dict[Member, tuple[int, str]] = {}  # member -> (priority, nonce)
+        # kind -> heap of invoked members, stale entries among them
+        self.urgent: dict[str, list[tuple[int, str, str, Member]]] = {}
+        self.n_wanted: dict[str, int] = {}  # kind -> number of invoked members
+        self.nonces: dict[Member, str] = {}  # of active members
+        self.held: dict[str, Member] = {}  # instance -> the member that it staffs
         self.kinds: dict[str, str] = {}  # of leased instances; '' is left out
-        self.touched: set[int] = set()
+        self.touched: set[int] = set()  # queues that `route` must look at
 
     def name(self, member: Member) -> str:
-        """The worker's name."""
+        """Returns the worker's name."""
         name = self.names.get(member)
         if name is None:
-            name = self.names[member] = self.lines[member[0]].queue.worker(member[1])
+            name = self.names[member] = self.queues[member[0]].info.worker(member[1])
         return name
 
     def kind(self, member: Member) -> str:
-        """Which instances may staff it."""
-        return self.lines[member[0]].queue.kind
+        """Returns the kind of instances that may staff it."""
+        return self.queues[member[0]].info.kind
 
     def wanted(self) -> dict[str, int]:
-        """kind -> how many members are asked for."""
+        """Returns kind -> number of members that are asked for; kinds without any are left out."""
         return {kind: n for kind, n in self.n_wanted.items() if n}
 
-    def push(self, task: int, queue: int, priority: int) -> None:
-        """A task is ready."""
-        insort(self.lines[queue].ready, (priority, str(task), task))
-        self.touched.add(queue)
-
-    def withdraw(self, task: int, queue: int, priority: int) -> None:
-        """A ready task is no longer: somebody committed it already."""
-        _remove(self.lines[queue].ready, (priority, str(task), task))
-
-    def route(self, fresh: str, serial: int) -> tuple[list[Member], int]:
-        """Ask for a member for each ready task that no asked-for member will take, within the cap. Who was asked."""
-        asked: list[Member] = []
-        for queue in sorted(self.touched):
-            line = self.lines[queue]
-            while (
-                len(line.ready) > line.n_invoked and line.n_invoked + line.n_active < line.queue.cap
-            ):
-                serial += 1
-                member = (queue, self._free_member(line))
-                line.n_invoked += 1
-                self._invoke(member, line.ready[0][0], f"{fresh}:{serial}")
-                asked.append(member)
-        self.touched.clear()
-        return asked, serial
-
     def adopt(self, instance: str, member: Member | None = None) -> Member | None:
-        """Make the instance staff an invoked member: this one, or the most urgent of its kind. None: there is none."""
+        """Make the instance staff an invoked member: this one, or the most urgent of its kind.
+
+        Returns the member, None when there is none.
+        """
         if member is None:
             member = self._most_urgent(self.kinds.get(instance, ""))
             if member is None:
                 return None
         _, nonce = self.invoked.pop(member)
-        line = self.lines[member[0]]
-        self.n_wanted[line.queue.kind] -= 1
-        line.n_invoked -= 1
-        line.n_active += 1
+        queue = self.queues[member[0]]
+        self.n_wanted[queue.info.kind] -= 1
+        queue.n_invoked -= 1
+        queue.n_active += 1
         self.nonces[member] = nonce
         self.held[instance] = member
         return member
 
     def release(self, instance: str) -> Member | None:
-        """The instance no longer staffs its worker; the worker is free."""
+        """Free the worker of an instance. Returns the member, None when it had none."""
         member = self.held.pop(instance, None)
         if member is not None:
-            line = self.lines[member[0]]
-            line.n_active -= 1
-            heapq.heappush(line.free, member[1])
+            queue = self.queues[member[0]]
+            queue.n_active -= 1
+            heapq.heappush(queue.free, member[1])
             del self.nonces[member]
         return member
 
+    def push(self, task: int, queue: int, priority: int) -> None:
+        """Put a ready task in its queue."""
+        insort(self.queues[queue].ready, (priority, str(task), task))
+        self.touched.add(queue)
+
+    def withdraw(self, task: int, queue: int, priority: int) -> None:
+        """Take a task out of its queue that another instance has committed already."""
+        _remove(self.queues[queue].ready, (priority, str(task), task))
+
     def take(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
-        """Up to `want` ready tasks: in a pool those just made ready here come first, for their inputs are at hand."""
-        line = self.lines[queue]
+        """Take up to `want` ready tasks, the most urgent first.
+
+        In a pool, tasks that this step made ready (`prefer`) come first: the instance that takes
+        them holds one of their inputs, which then need not be fetched.
+        """
+        state = self.queues[queue]
         taken = []
-        if prefer and line.queue.is_pool:
-            taken = list(islice((entry for entry in prefer if _remove(line.ready, entry)), want))
-        rest = line.ready[: want - len(taken)]
+        if prefer and state.info.is_pool:
+            taken = list(islice((entry for entry in prefer if _remove(state.ready, entry)), want))
+        rest = state.ready[: want - len(taken)]
         if rest:
-            del line.ready[: len(rest)]
+            del state.ready[: len(rest)]
         return [task for _, _, task in taken + rest]
 
+    def route(self, fresh: str, serial: int) -> tuple[list[Member], int]:
+        """Ask for a member for each ready task that no invoked member will take, within the cap.
+
+        Returns the members that were asked for, and the next serial number of a nonce.
+        """
+        asked: list[Member] = []
+        # In order of the queues, or the nonces would differ from those of the scripts.
+        for number in sorted(self.touched):
+            queue = self.queues[number]
+            cap = queue.info.cap
+            while len(queue.ready) > queue.n_invoked and queue.n_invoked + queue.n_active < cap:
+                serial += 1
+                member = (number, self._free_member(queue))
+                queue.n_invoked += 1
+                self._invoke(member, queue.ready[0][0], f"{fresh}:{serial}")
+                asked.append(member)
+        self.touched.clear()
+        return asked, serial
+
     def clear(self) -> None:
-        """The run is over: nothing is ready, nobody is asked for, it does not matter who is of which kind."""
-        for line in self.lines:
-            line.ready.clear()
-            line.n_invoked = 0
+        """Forget ready tasks, invocations and kinds, because the run is over.
+
+        Active members stay: their instances have yet to learn of it.
+        """
+        for queue in self.queues:
+            queue.ready.clear()
+            queue.n_invoked = 0
         self.invoked.clear()
         self.urgent.clear()
         self.n_wanted.clear()
@@ -154,17 +189,17 @@ class Roster:
             heapq.heappop(heap)  # adopted since
         return None
 
-    def _free_member(self, line: QueueState) -> int:
-        if line.free:
-            return heapq.heappop(line.free)
-        line.highest += 1
-        return line.highest
+    def _free_member(self, queue: QueueState) -> int:
+        if queue.free:
+            return heapq.heappop(queue.free)
+        queue.highest += 1
+        return queue.highest
 
 
 def _remove(ready: list[tuple[int, str, int]], entry: tuple[int, str, int]) -> bool:
-    """Take an entry out of a sorted list; False: it is not there."""
-    at = bisect_left(ready, entry)
-    if at == len(ready) or ready[at] != entry:
+    """Take an entry out of a sorted list. Returns False when it is not there."""
+    place = bisect_left(ready, entry)
+    if place == len(ready) or ready[place] != entry:
         return False
-    del ready[at]
+    del ready[place]
     return True

@@ -1,4 +1,14 @@
-"""What the submission and the errors key say of a run, read back: names, edges, counts, errors."""
+"""The description of a run: one schema, its writer and its reader; and counts and errors of a look.
+
+`describe` writes it as JSON into the submission, `RunDescription.read` reads it back: in the
+process that submitted the run, in one that attaches, in an agent, and years later from the
+history. So a key is never renamed, and a key that an older release did not write has a default.
+
+    describe(plan, ...) --> {"name": ..., "names": [...], ..., "seal": hex} --> RunDescription.read
+
+The seal signs all the rest. It says which results are given and in which order, so values are
+only unpickled after `verify`.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +17,41 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from dagnb.errors import TaskError
+from dagnb.errors import TaskError, VersionMismatchError
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import NO_OPTIONS, Call, Dag
 from dagnb.graph.options import TaskOptions
+from dagnb.graph.payload import Signer
 from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.forecast import Forecast
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool
+from dagnb.protocol.invocation import python_version
 from dagnb.protocol.messages import Observation, TaskState
+from dagnb.protocol.naming import TaskName
+from dagnb.protocol.program import Program
 
 _STATES = {state.value: state.word for state in TaskState}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDescription:
-    """What the submission says of a run: names, functions and edges by position of the step; its deadline, if any.
+    """A run, as its submission describes it. Sequences have one item for each step.
 
+    names, functions: of each step and of its function; `count-0'` is a copy of `count-0`.
+    copy_of: the first step that computes the same task; None for that step itself.
+    ordinals: number of the call among the calls of its function, from 0.
+    is_single: the result is one value, not a tuple.
     structure: pickle of what the results are given in; verified bytes only may be unpickled.
-    resources: label of each step's, nothing when all have the default; needs: label -> what it stands for.
-    codes: lasting hash of each step's function; keys: of its call. workers: of each step, nothing when all float.
-    platform: name of the launcher. meta: what all this was read from. pool: what the plan was made for; forecast: what
-    was foretold; None where nobody said.
+    deadline_s: as submitted, None without one.
+    resources: label of the step's; empty when all have the default. needs: label -> resources.
+    codes: lasting hash of the function, see graph.identity. keys: of the call, see graph.lineage.
+    workers: of pinned steps; empty when all steps float. priorities: smaller is more urgent.
+    platform: name of the launcher. pool: what the plan was made for. forecast: of the plan, if any.
+    meta: the JSON that all this was read from.
     """
 
     name: str
@@ -41,6 +61,8 @@ class RunDescription:
     upstream: tuple[tuple[int, ...], ...]
     sinks: tuple[int, ...]
     is_single: bool
+    copy_of: tuple[int | None, ...] = ()
+    ordinals: tuple[int, ...] = ()
     structure: bytes = field(default=b"", repr=False)
     deadline_s: float | None = None
     resources: tuple[str, ...] = ()
@@ -56,93 +78,233 @@ class RunDescription:
 
     __repr__ = brief
 
+    def __post_init__(self) -> None:
+        """Derive from the names what earlier releases did not write."""
+        if not self.copy_of:
+            tasks = [name.rstrip("'") for name in self.names]
+            object.__setattr__(self, "copy_of", _first_steps(tasks))
+        if not self.ordinals:
+            ordinals = tuple(TaskName.of(name).ordinal for name in self.names)
+            object.__setattr__(self, "ordinals", ordinals)
+
     def needs_of(self, step: int) -> Resources:
-        """What the worker of a step has."""
+        """Returns the resources of the worker of a step."""
         return self.needs.get(self.resources[step], DEFAULT) if self.resources else DEFAULT
 
     @property
     def plan(self) -> Plan:
-        """The plan as it was carried out, on the graph of its steps: copies are tasks of their own."""
-        steps = tuple(
-            Step(
-                task=step,
-                upstream=upstream,
-                worker=self.workers[step] if self.workers else None,
-                resources=self.needs_of(step),
-                priority=self.priorities[step] if self.priorities else step,
+        """The plan as it was carried out, on the graph of steps: a copy is a task of its own."""
+        steps = []
+        for step, upstream in enumerate(self.upstream):
+            steps.append(
+                Step(
+                    task=step,
+                    upstream=upstream,
+                    worker=self.workers[step] if self.workers else None,
+                    resources=self.needs_of(step),
+                    priority=self.priorities[step] if self.priorities else step,
+                )
             )
-            for step, upstream in enumerate(self.upstream)
-        )
-        return Plan(dag=self.dag, steps=steps, planner=self.planner)
+        return Plan(dag=self.dag, steps=tuple(steps), planner=self.planner)
 
     @property
     def dag(self) -> Dag:
         """The graph of the steps, to be drawn; it holds no functions. O(steps + edges)."""
-        told = zip(self.names, self.functions, self.upstream, strict=True)
-        return Dag(
-            tuple(
-                Call(name=name, function=function, upstream=u, options=self._options(step))
-                for step, (name, function, u) in enumerate(told)
-            ),
-            self.sinks,
-        )
-
-    def _options(self, step: int) -> TaskOptions:
-        needs = self.needs_of(step)
-        return TaskOptions(resources=needs) if needs != DEFAULT else NO_OPTIONS
+        calls = []
+        for step, name in enumerate(self.names):
+            needs = self.needs_of(step)
+            calls.append(
+                Call(
+                    name=name,
+                    function=self.functions[step],
+                    upstream=self.upstream[step],
+                    options=NO_OPTIONS if needs == DEFAULT else TaskOptions(resources=needs),
+                )
+            )
+        return Dag(tuple(calls), self.sinks)
 
     @classmethod
     def read(cls, meta: str) -> RunDescription:
-        """From the JSON of the submission."""
-        told = json.loads(meta)
+        """Read the JSON of a submission, of this release or an earlier one."""
+        values = json.loads(meta)
+        needs = _needs_from_json(values.get("needs", {}))
+        forecast = values.get("forecast")
         return cls(
             meta=meta,
-            name=told["name"],
-            planner=told["planner"],
-            names=tuple(told["names"]),
-            functions=tuple(told["functions"]),
-            upstream=tuple(map(tuple, told["upstream"])),
-            sinks=tuple(told["sinks"]),
-            is_single=told.get("single", len(told["sinks"]) == 1),
-            structure=base64.b64decode(told.get("structure", "")),
-            deadline_s=told.get("deadline_s"),
-            resources=tuple(told.get("resources", ())),
-            needs={label: _resources(*line) for label, line in told.get("needs", {}).items()},
-            codes=tuple(told["codes"][number] for number in told.get("code", ())),
-            keys=tuple(told.get("keys", ())),
-            workers=tuple(told.get("workers", ())),
-            priorities=tuple(told.get("priorities", ())),
-            platform=told.get("platform", ""),
-            pool=_pool(told),
-            forecast=Forecast(**told["forecast"]) if told.get("forecast") else None,
+            name=values["name"],
+            planner=values["planner"],
+            names=tuple(values["names"]),
+            functions=tuple(values["functions"]),
+            upstream=tuple(map(tuple, values["upstream"])),
+            sinks=tuple(values["sinks"]),
+            is_single=values.get("single", len(values["sinks"]) == 1),
+            copy_of=tuple(values.get("copy_of", ())),
+            ordinals=tuple(values.get("ordinals", ())),
+            structure=base64.b64decode(values.get("structure", "")),
+            deadline_s=values.get("deadline_s"),
+            resources=tuple(values.get("resources", ())),
+            needs=needs,
+            # Each hash stands once in the JSON, however many steps call the function.
+            codes=tuple(values["codes"][number] for number in values.get("code", ())),
+            keys=tuple(values.get("keys", ())),
+            workers=tuple(values.get("workers", ())),
+            priorities=tuple(values.get("priorities", ())),
+            platform=values.get("platform", ""),
+            pool=_pool_from_json(values.get("pool"), needs),
+            forecast=Forecast(**forecast) if forecast else None,
         )
 
 
-def _resources(
-    cpus: float | None, memory_mb: int | None, requirements: Sequence[str], network: bool
-) -> Resources:
-    return Resources(
-        cpus=cpus, memory_mb=memory_mb, requirements=tuple(requirements), network=network
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDetails:
+    """The part of a description that is neither in the plan nor in the program.
+
+    platform: name of the launcher. pool: what the plan was made for. forecast: of the plan.
+    structure: pickle of what the results are given in, see graph.targets; b'' for none.
+    """
+
+    deadline_s: float | None = None
+    platform: str = ""
+    pool: Pool | None = None
+    forecast: Forecast | None = None
+    structure: bytes = b""
+
+    __repr__ = brief
 
 
-def _pool(told: dict[str, Any]) -> Pool | None:
-    if not told.get("pool"):
+def describe(
+    plan: Plan,
+    name: str,
+    program: Program,
+    signer: Signer,
+    run: str,
+    details: RunDetails = RunDetails(),
+) -> str:
+    """Returns the JSON that RunDescription.read reads, signed. O(steps + edges)."""
+    functions = []
+    ordinals = []
+    labels = []
+    for step in plan.steps:
+        call = plan.dag.calls[step.task]
+        functions.append(call.function)
+        ordinals.append(TaskName.of(call.name).ordinal)
+        labels.append(step.resources.label())
+
+    needs = sorted({step.resources for step in plan.steps}, key=Resources.label)
+    copy_of = _first_steps([step.task for step in plan.steps])
+    values = {
+        "name": name,
+        "planner": plan.planner,
+        "python": python_version(),
+        "header": program.header,
+        "names": plan.names,
+        "functions": functions,
+        "copy_of": copy_of if copy_of.count(None) < len(copy_of) else [],
+        "ordinals": ordinals,
+        "codes": program.codes,
+        "code": program.code,
+        "keys": program.keys,
+        "upstream": [step.upstream for step in plan.steps],
+        "workers": [] if plan.is_floating else [step.worker for step in plan.steps],
+        "priorities": [step.priority for step in plan.steps],
+        "sinks": plan.sinks,
+        "resources": labels if any(labels) else [],
+        "needs": _needs_to_json(needs),
+        "structure": base64.b64encode(details.structure).decode(),
+        "deadline_s": details.deadline_s,
+        "platform": details.platform,
+        "pool": _pool_to_json(details.pool),
+        "forecast": asdict(details.forecast) if details.forecast is not None else None,
+    }
+    text = json.dumps(values).encode()
+    # `seal` gives the signature and then the text. Only the signature is kept: the text is the
+    # JSON itself, which anyone may read without the key. "story:" is the name in stored runs.
+    mac = signer.seal(f"story:{run}", text)[: -len(text)]
+    return json.dumps({**values, "seal": mac.hex()})
+
+
+def verify(meta: str, signer: Signer, run: str) -> None:
+    """Raises SignatureError when the description is not ours.
+
+    It says which results are given, and in which order. Raises VersionMismatchError when the
+    results are not for this Python: see check_python.
+    """
+    values = json.loads(meta)
+    mac = bytes.fromhex(values.pop("seal", ""))
+    # The order of the keys is that of the writer, so dumping what was read gives the same bytes.
+    signer.open(f"story:{run}", mac + json.dumps(values).encode())
+    check_python(meta)
+
+
+def check_python(meta: str) -> None:
+    """Raises VersionMismatchError when another minor version of Python pickled the values.
+
+    A function among them holds byte code of that version, and this process would end by a
+    segmentation fault. Runs of releases that did not note their version pass.
+    """
+    theirs, ours = json.loads(meta).get("python", ""), python_version()
+    if theirs and theirs != ours:
+        cure = (
+            f"Read its values with {theirs}, or run it again here; "
+            "its states and errors can be looked at."
+        )
+        raise VersionMismatchError(ours, theirs, cure)
+
+
+def _first_steps(tasks: Sequence[object]) -> tuple[int | None, ...]:
+    """Returns for each step the first one that computes the same task, None for that one."""
+    first: dict[object, int] = {}
+    steps: list[int | None] = []
+    for step, task in enumerate(tasks):
+        steps.append(first.get(task))
+        first.setdefault(task, step)
+    return tuple(steps)
+
+
+def _needs_to_json(needs: Sequence[Resources]) -> dict[str, Any]:
+    return {r.label(): [r.cpus, r.memory_mb, r.requirements, r.network] for r in needs}
+
+
+def _needs_from_json(lines: Mapping[str, Any]) -> dict[str, Resources]:
+    needs = {}
+    for label, (cpus, memory_mb, requirements, network) in lines.items():
+        needs[label] = Resources(
+            cpus=cpus, memory_mb=memory_mb, requirements=tuple(requirements), network=network
+        )
+    return needs
+
+
+def _pool_to_json(pool: Pool | None) -> dict[str, Any] | None:
+    """Returns the fields of a pool; infinity, which JSON has no word for, as null."""
+    if pool is None:
         return None
-    pool = dict(told["pool"])
-    needs = {label: _resources(*line) for label, line in told.get("needs", {}).items()}
+    values: dict[str, Any] = {}
+    for each in fields(pool):
+        value = getattr(pool, each.name)
+        values[each.name] = None if value == math.inf else value
+    values["warm"] = {resources.label(): n for resources, n in pool.warm.items()}
+    return values
+
+
+def _pool_from_json(values: dict[str, Any] | None, needs: Mapping[str, Resources]) -> Pool | None:
+    """Returns the pool. Warm workers of resources that the plan does not use are left out."""
+    if not values:
+        return None
+    pool = dict(values)
     warm = {needs[label]: n for label, n in pool.pop("warm", {}).items() if label in needs}
-    endless = {name: math.inf for name in ("linger_s", "keep_alive_s") if pool.get(name) is None}
-    return Pool(**{**pool, **endless, "warm": warm})
+    for name in ("linger_s", "keep_alive_s"):
+        if pool.get(name) is None:
+            pool[name] = math.inf
+    return Pool(**pool, warm=warm)
 
 
 def counts(seen: Observation) -> dict[str, int]:
-    """state word -> number of tasks"""
-    found = Counter(seen.states)
-    return {word: found[value] for value, word in _STATES.items() if found[value]}
+    """Returns the number of tasks in each state, by the state's word; states without one are left out."""
+    numbers = Counter(seen.states)
+    return {word: numbers[value] for value, word in _STATES.items() if numbers[value]}
 
 
-def errors_of(seen: Observation, story: RunDescription) -> list[TaskError]:
+def errors_of(seen: Observation, description: RunDescription) -> list[TaskError]:
     """The errors key as TaskErrors, source lines of notebook cells filled in from this process."""
     last: dict[int, int] = {}
     for task, attempt in seen.errors:
@@ -151,6 +313,6 @@ def errors_of(seen: Observation, story: RunDescription) -> list[TaskError]:
     for (task, attempt), text in seen.errors.items():
         final = last[task] == attempt and seen.states[task] == TaskState.FAILED
         errors.append(
-            TaskError.from_json(text, task=story.names[task], attempt=attempt, final=final)
+            TaskError.from_json(text, task=description.names[task], attempt=attempt, final=final)
         )
     return sorted(errors, key=lambda error: (error.at, error.task, error.attempt))

@@ -2,6 +2,16 @@
 
 Rule 1: what a worker does next is decided only in this file and in the coordinator's reply.
 Rule 2: no clock, no store, no asyncio, no "am I simulated?": everything comes through the world.
+
+            register                                complete, fail, lost
+               |                                      |            ^
+               v                                      v            |
+    STOP <-- reply --> TASKS --> fetch, run, store each offer -----+
+    REFUSED    |
+               +--> IDLE: wait for a hint, then register again
+               +--> FENCED: the lease ran out; register again at once
+
+Every reply, whatever it answers, brings the next tasks: a task costs one round trip.
 """
 
 from __future__ import annotations
@@ -13,45 +23,51 @@ from dagnb.protocol.world import Inputs, Missing, Value, World
 
 
 class Worker(Generic[Inputs, Value]):
-    """One instance: it staffs one worker after another, whichever is asked for, until the run is over."""
+    """One instance. It staffs one worker after another, as asked for, until the run is over."""
 
     def __init__(self, world: World[Inputs, Value]) -> None:
-        """A worker in a world."""
+        """Make a worker in a world."""
         self.world = world
 
     async def work(self) -> None:
-        """From the first registration to the end of the run, or until somebody else turns out to staff the worker."""
+        """Work from the first registration to the end of the run.
+
+        It ends earlier when another instance turns out to staff the worker (REFUSED).
+        """
         reply = await self.world.register()
         while reply.status not in (Status.STOP, Status.REFUSED):
             if reply.status is Status.TASKS:
                 reply = await self.branch(reply)
                 continue
+            # A fenced instance has missed work already: it must not sleep before it asks again.
             if reply.status is not Status.FENCED:
                 await self.world.wait_work()
             reply = await self.world.register()
 
     async def branch(self, reply: Reply) -> Reply:
-        """Run the offered tasks, commit what succeeded in one step. Returns the reply that brings the next ones.
+        """Run the offered tasks and commit those that succeeded in one step. Returns the reply.
 
-        A task that fails ends the batch: its report is a step of its own, and the offers after it come again.
+        A task that fails ends the batch: its report is a step of its own, and the offers after it
+        come again with the reply to that.
         """
         commits: list[Commit] = []
         stored: list[tuple[Offer, Value]] = []
         for offer in reply.offers:
             value = await self.attempt(offer)
             if isinstance(value, Failure | Missing):
+                # First what succeeded: the failure may end the run, and with it late commits.
                 if commits:
                     await self.commit(commits, stored)
-                return await (
-                    self.world.fail(value) if isinstance(value, Failure) else self.world.lost(value)
-                )
+                if isinstance(value, Failure):
+                    return await self.world.fail(value)
+                return await self.world.lost(value)
             commit, result = value
             commits.append(commit)
             stored.append((offer, result))
         return await self.commit(commits, stored)
 
     async def attempt(self, offer: Offer) -> tuple[Commit, Value] | Failure | Missing:
-        """Fetch, run, store: one attempt of one task."""
+        """Make one attempt of one task: fetch, run, store."""
         inputs = await self.world.fetch(offer)
         if isinstance(inputs, Missing):
             return inputs
@@ -62,7 +78,10 @@ class Worker(Generic[Inputs, Value]):
         return commit if isinstance(commit, Failure) else (commit, value)
 
     async def commit(self, commits: list[Commit], stored: list[tuple[Offer, Value]]) -> Reply:
-        """Commit, and store again what the store says it does not hold."""
+        """Commit, and store results again that the store says it does not hold. Returns the reply.
+
+        A server that evicts, or that was replaced, may lose bytes between store and commit.
+        """
         reply = await self.world.complete(commits)
         while reply.status is Status.NO_BLOB:
             again: list[Commit] = []

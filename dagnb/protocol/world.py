@@ -1,4 +1,7 @@
-"""What a worker may ask for outside itself. Two worlds exist: the runtime (asyncio, a store) and the virtual one."""
+"""The world of a worker: everything that it may ask for outside itself.
+
+Two worlds exist: the runtime (asyncio and a store) and the virtual one (simulated time).
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,14 @@ class Missing:
 
 
 class World(Protocol[Inputs, Value]):
-    """Every act takes its time and leaves its spans in the world; the worker knows neither clock nor store."""
+    """The acts of a worker. Each takes its time and leaves its spans in the world."""
 
     async def register(self) -> Reply:
-        """Say that this instance is here and ask for work."""
+        """Report that this instance is here, and ask for work."""
         ...
 
     async def wait_work(self) -> None:
-        """Return when there may be work again."""
+        """Return when there may be work again. The hint may be wrong: only `register` tells."""
         ...
 
     async def fetch(self, offer: Offer) -> Inputs | Missing:

@@ -37,15 +37,15 @@ async def record_finished(store: Store, run: str, history: History) -> bool:
     if seen.state is RunState.RUNNING or not seen.meta:
         return False
 
-    story = RunDescription.read(seen.meta)
+    description = RunDescription.read(seen.meta)
     trace = Trace.of(
         spans,
-        story.names,
+        description.names,
         submitted_s=seen.submitted_at,
         finished_s=seen.finished_at,
     )
     # sqlite blocks, and the loop of this process serves other runs meanwhile.
-    return await asyncio.to_thread(history.record, run, story, seen.state, trace)
+    return await asyncio.to_thread(history.record, run, description, seen.state, trace)
 
 
 async def _settled(store: Store, run: str) -> tuple[Observation, list[Span]]:

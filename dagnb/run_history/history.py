@@ -88,17 +88,19 @@ class History:
         except ConfigError as error:
             raise HistoryError(f"there is no history of runs: {error}") from error
 
-    def record(self, run: str, story: RunDescription, state: RunState, trace: Trace) -> bool:
+    def record(self, run: str, description: RunDescription, state: RunState, trace: Trace) -> bool:
         """Stores a run that is over. Returns False if it was stored before. Raises HistoryError."""
         # Packing a large trace takes half a second: not for a run that is known.
         if self.knows(run):
             return False
-        resources = [story.needs_of(step) for step in range(len(story.names))]
+        resources = [description.needs_of(step) for step in range(len(description.names))]
         measured: Sequence[Sample] = ()
-        if story.codes:
-            measured = samples(trace, story.codes, story.functions, resources, story.keys)
+        if description.codes:
+            measured = samples(
+                trace, description.codes, description.functions, resources, description.keys
+            )
         platform_acts = [_act_row(act) for act in acts(trace, resources)]
-        row = _run_row(run, story, state, trace)
+        row = _run_row(run, description, state, trace)
 
         with self._open() as db:
             kept = db.execute(
@@ -113,10 +115,10 @@ class History:
             )
             db.executemany(
                 "insert into acts values (null, ?, ?, ?, ?, ?, ?, ?)",
-                [(run, story.platform, *act) for act in platform_acts],
+                [(run, description.platform, *act) for act in platform_acts],
             )
             names = {sample.name for sample in measured}
-            _prune(db, names, story.platform, {act[:2] for act in platform_acts})
+            _prune(db, names, description.platform, {act[:2] for act in platform_acts})
         return True
 
     def knows(self, run: str) -> bool:
@@ -258,14 +260,16 @@ def _unpacked_trace(blob: bytes) -> Trace:
     return Trace.of(unpacked(spans), names, submitted_s=submitted_s, finished_s=finished_s)
 
 
-def _run_row(run: str, story: RunDescription, state: RunState, trace: Trace) -> tuple[object, ...]:
+def _run_row(
+    run: str, description: RunDescription, state: RunState, trace: Trace
+) -> tuple[object, ...]:
     """Returns the columns of the table `runs`, in their order."""
     blob = _packed_trace(trace)
-    p50_s = story.forecast.p50_s if story.forecast is not None else None
-    n_bytes = len(blob) + len(story.meta)
+    p50_s = description.forecast.p50_s if description.forecast is not None else None
+    n_bytes = len(blob) + len(description.meta)
     times = (trace.submitted_s, trace.makespan_s, p50_s)
-    texts = (run, story.name, story.planner, story.platform, state.value)
-    return (*texts, *times, len(story.names), story.meta, blob, n_bytes)
+    texts = (run, description.name, description.planner, description.platform, state.value)
+    return (*texts, *times, len(description.names), description.meta, blob, n_bytes)
 
 
 def _sample_row(sample: Sample) -> tuple[object, ...]:

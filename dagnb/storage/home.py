@@ -1,8 +1,12 @@
-"""Where dagnb keeps what outlives a process: sockets and locks, the signing keys, what past runs taught.
+"""The directories of dagnb on this machine: for all that outlives a process.
 
-Each has a directory: of the runtime, of state, of data. All are the user's alone: mode 0700, owner checked at every
-use, so that nobody who shares the machine can plant a socket or read a key. DAGNB_HOME moves them (each test has its
-own).
+    runtime   sockets and locks     $DAGNB_HOME/run,   $XDG_RUNTIME_DIR/dagnb, <tempdir>/dagnb-<uid>
+    state     signing keys          $DAGNB_HOME/state, $XDG_STATE_HOME/dagnb, ~/.local/state/dagnb
+    data      history of runs       $DAGNB_HOME/data,  $XDG_DATA_HOME/dagnb,  ~/.local/share/dagnb
+
+All are the user's alone: mode 0700, and the owner is checked at every use. Otherwise another user
+of the machine could plant a socket that takes our passwords, or read a key that signs code.
+DAGNB_HOME moves them; each session of tests has its own.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from urllib.parse import urlsplit
 from dagnb.errors import ConfigError
 
 SOCKET_PATH_BYTES = 100
-"""A longer path of a unix socket is refused by some kernels (sun_path is 104 or 108 bytes)."""
+"""Some kernels refuse a longer path of a unix socket (sun_path is 104 or 108 bytes)."""
 
 KEY_BYTES = 32
 
@@ -29,15 +33,15 @@ _LONGEST_NAME = len("/store/redis.sock")
 
 
 def runtime_directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """The private directory of sockets and locks; it is made when missing: see runtime_path."""
+    """Returns the private directory of sockets and locks, made when missing: see runtime_path."""
     return private_directory(runtime_path(environ))
 
 
 def runtime_path(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where the private directory of sockets and locks is, whether it is there or not.
+    """Returns the path of the private directory of sockets and locks. Makes nothing.
 
-    $DAGNB_HOME/run, else $XDG_RUNTIME_DIR/dagnb, else <tempdir>/dagnb-<uid>. A path unfit for a unix socket is
-    replaced by a short one below the temporary directory, the same for everybody who asks for that path.
+    A path that is unfit for a unix socket is replaced by a short one below the temporary directory.
+    Its name is a hash of that path, so every process of the user finds the same one.
     """
     wanted = _wanted_runtime_directory(environ)
     if _fits_a_socket(wanted):
@@ -46,32 +50,37 @@ def runtime_path(environ: Mapping[str, str] = os.environ) -> Path:
     short = Path(tempfile.gettempdir(), f"dagnb-{os.getuid()}-{name}")
     if not _fits_a_socket(short):
         raise ConfigError(
-            f"no room for a unix socket: {wanted} and {short} are longer than {SOCKET_PATH_BYTES} bytes. "
-            "Set DAGNB_HOME to a short path."
+            f"no room for a unix socket: {wanted} and {short} are longer than "
+            f"{SOCKET_PATH_BYTES} bytes. Set DAGNB_HOME to a short path."
         )
     return short
 
 
 def state_directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """The private directory of keys: $DAGNB_HOME/state, else $XDG_STATE_HOME/dagnb, else ~/.local/state/dagnb."""
+    """Returns the private directory of signing keys, made when missing."""
     return private_directory(_place(environ, "state", "XDG_STATE_HOME", ".local/state"))
 
 
 def data_directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """The private directory of what was learnt: $DAGNB_HOME/data, $XDG_DATA_HOME/dagnb, else ~/.local/share/dagnb."""
+    """Returns the private directory of the history, made when missing."""
     return private_directory(_place(environ, "data", "XDG_DATA_HOME", ".local/share"))
 
 
 def private_directory(path: Path) -> Path:
-    """The directory, made with mode 0700 when missing. Raises ConfigError when anybody else has access to it."""
+    """Returns the directory, made with mode 0700 when missing.
+
+    Raises ConfigError when another user has access to it.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):  # whatever is there is judged below
+        # What is there already is judged below, also when it was made just now.
+        with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be made: {error}. Set DAGNB_HOME to a directory of yours."
         ) from error
+    # lstat: a link that another user planted is no directory of ours, whatever it points to.
     facts = path.lstat()
     if not stat.S_ISDIR(facts.st_mode):
         raise ConfigError(
@@ -79,31 +88,39 @@ def private_directory(path: Path) -> Path:
         )
     if facts.st_uid != os.getuid():
         raise ConfigError(
-            f"{path} belongs to uid {facts.st_uid}, not to you ({os.getuid()}). Set DAGNB_HOME to a directory of yours."
+            f"{path} belongs to uid {facts.st_uid}, not to you ({os.getuid()}). "
+            "Set DAGNB_HOME to a directory of yours."
         )
     if mode := stat.S_IMODE(facts.st_mode) & 0o077:
         raise ConfigError(
-            f"{path} is open to others (mode bits {mode:03o}). Close it with: chmod 700 {shlex.quote(str(path))}"
+            f"{path} is open to others (mode bits {mode:03o}). "
+            f"Close it with: chmod 700 {shlex.quote(str(path))}"
         )
     if not os.access(path, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"{path} cannot be written to (mode {stat.S_IMODE(facts.st_mode):03o}, or a read-only file system). "
+            f"{path} cannot be written to (mode {stat.S_IMODE(facts.st_mode):03o}, "
+            "or a read-only file system). "
             "Make it writable, or set DAGNB_HOME to a directory of yours."
         )
     return path
 
 
 def signing_key(store_url: str, environ: Mapping[str, str] = os.environ) -> bytes:
-    """The 32 bytes that sign code and values in this store: one key per user and store, made at the first use."""
+    """Returns the 32 bytes that sign code and values in this store.
+
+    There is one key per user and store, made at the first use.
+    """
     path = state_directory(environ) / f"key-{_store_name(store_url)}"
     try:
         with contextlib.suppress(FileNotFoundError):
             return _read_key(path)
+        # Two processes may do so at once: the first one wins, and both read its key.
         _plant_key(path)
         return _read_key(path)
     except OSError as error:
         raise ConfigError(
-            f"the key file {path} cannot be used: {error}. Remove what is there, or set DAGNB_HOME to another place."
+            f"the key file {path} cannot be used: {error}. "
+            "Remove what is there, or set DAGNB_HOME to another place."
         ) from error
 
 
@@ -114,11 +131,11 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def _place(environ: Mapping[str, str], name: str, variable: str, usual: str) -> Path:
-    """One of the directories, as the environment has it."""
+    """Returns one of the directories, as the environment names it."""
     if home := environ.get("DAGNB_HOME"):
         return _absolute(home) / name
-    if told := environ.get(variable):
-        return Path(told) / "dagnb"
+    if folder := environ.get(variable):
+        return Path(folder) / "dagnb"
     try:
         return Path.home() / usual / "dagnb"
     except RuntimeError as error:
@@ -128,6 +145,7 @@ def _place(environ: Mapping[str, str], name: str, variable: str, usual: str) -> 
 
 
 def _absolute(home: str) -> Path:
+    # Absolute now: a task may change the current folder, and must still find the same directory.
     try:
         return Path(home).absolute()
     except OSError as error:
@@ -146,7 +164,8 @@ def _wanted_runtime_directory(environ: Mapping[str, str]) -> Path:
 
 
 def _fits_a_socket(directory: Path) -> bool:
-    """Also not where a line break or bytes that are no UTF-8 would get into URLs and the server's settings."""
+    """Returns whether the socket's path is short enough, and text that is fit for settings."""
+    # A line break, or bytes that are no UTF-8, would get into URLs and the server's settings.
     return (
         str(directory).isprintable()
         and len(os.fsencode(directory)) + _LONGEST_NAME < SOCKET_PATH_BYTES
@@ -154,14 +173,15 @@ def _fits_a_socket(directory: Path) -> bool:
 
 
 def _store_name(store_url: str) -> str:
-    """Names the store, not who asks: an embedded server has a new password at each start."""
+    """Returns a name for the store that does not depend on user and password."""
+    # An embedded server has a new password at each start, and must keep its key.
     parts = urlsplit(store_url)
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     return hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
 def _plant_key(path: Path) -> None:
-    """Link a finished file into place; whoever comes second keeps the first one's key."""
+    """Link a finished file into place. A process that comes second keeps the first one's key."""
     draft = _draft(path, secrets.token_bytes(KEY_BYTES))
     try:
         path.hardlink_to(draft)
@@ -207,5 +227,6 @@ def write_output(file: Path, text: str, *, make_folder: bool = False) -> str:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ConfigError(
-            f"{str(file)!r} cannot be written: {reason}. Name a file in a folder that exists and that you may write to."
+            f"{str(file)!r} cannot be written: {reason}. "
+            "Name a file in a folder that exists and that you may write to."
         ) from error

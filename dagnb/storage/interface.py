@@ -1,12 +1,13 @@
-"""What a store must do. Two protocols: `Blobs` moves bytes, `Coordinator` moves the state of runs.
+"""The interface of stores. Two protocols: `Blobs` moves bytes, `Coordinator` the state of runs.
 
 Laws of every store (dagnb.testing.StoreLaws runs them):
+
 - A step of the coordinator is atomic, and repeating it changes nothing.
 - State is the truth; what `wait_*` returns is a hint: it may come late, twice or not at all.
 - Time is the store's own.
 - A value of None, a missing value and a failed task are three different things.
-- Whatever is written has a time to live.
-- Content is there as long as a run uses it that is there; forgetting the last of them gives its room back.
+- All that is written has a time to live.
+- Content is there as long as one of its runs is there; forgetting the last of them frees it.
 """
 
 from __future__ import annotations
@@ -29,17 +30,21 @@ from dagnb.protocol.messages import (
 )
 
 SMALL_BYTES = 16 * 1024
-"""Results up to this size ride along with a commit and with an offer."""
+"""Results up to this size ride along with a commit and an offer: no round trip of their own."""
 
 CHUNK_BYTES = 1024 * 1024 - 1024
-"""Larger values and contents are cut into chunks of this size, so that a big one does not stall the others. Every
-server takes so much in one piece: 1 MiB is the least that proto-max-bulk-len can be. And with its header such a chunk
-is no more than 1 MiB: the allocator of Redis gives 1.25 MiB for a byte more."""
+"""Larger values and contents are cut into chunks of this size, so that a big one does not stall
+the others. Every server takes so much in one piece: 1 MiB is the least that proto-max-bulk-len can
+be. And with its header such a chunk is no more than 1 MiB: the allocator of Redis gives 1.25 MiB
+for a byte more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLine:
-    """One line of the list of runs. Times are epoch seconds of the store; finished_at is 0 while it runs."""
+    """One line of the list of runs.
+
+    Times are epoch seconds of the store; finished_at is 0 while it runs.
+    """
 
     run: str
     name: str
@@ -50,41 +55,54 @@ class RunLine:
 
 
 class Blobs(Protocol):
-    """Bytes by address. All methods raise StorageUnavailableError when the store is out of reach."""
+    """Bytes by address. All methods raise StorageUnavailableError when the store is unreachable."""
 
     async def store(
         self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool
     ) -> Address:
-        """Put the result of one attempt, in chunks when it is large. Raises StorageFullError."""
+        """Store the result of one attempt, in chunks when it is large. Raises StorageFullError.
+
+        token: random, of this attempt. is_sink: the run returns it, so it stays after the end.
+        """
         ...
 
     async def fetch(
         self, run: str, wanted: Sequence[tuple[int, Address]], *, is_sink: bool = False
     ) -> list[bytes | None]:
-        """The bytes of results, None for each that is missing or torn; small ones in one round trip together."""
+        """Returns the bytes of results, None for each that is missing or torn.
+
+        Small ones take one round trip together. is_sink: all of them are sinks.
+        """
         ...
 
     async def share(
         self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float
     ) -> int:
-        """Put content under its hash, once for all runs, before the run is submitted. Returns bytes that travelled.
+        """Store content under its hash, once for all runs, before the run is submitted.
 
-        From then on the run uses it: it is there as long as one of its runs is there, and goes with the last of them.
-        ttl_s: of the run; until it is submitted its use ends by itself.
+        Returns the number of bytes that travelled. From then on the run is a user of it: content
+        stays as long as one of its users. ttl_s: of the run; a run that is never submitted is no
+        user after that time.
         Raises StorageFullError, and RunMissingError when the run is forgotten meanwhile.
         """
         ...
 
     async def content(self, hashes: Sequence[str]) -> list[bytes | None]:
-        """Content by hash, None where missing or torn."""
+        """Returns content by hash, None where missing or torn."""
         ...
 
 
 class Coordinator(Protocol):
-    """The steps of dagnb.protocol.machine.Machine, on shared state. Raises RunMissingError for an unknown run."""
+    """The steps of dagnb.protocol.machine.Machine, on shared state.
+
+    Every method raises RunMissingError for an unknown run, but for submit, runs and forget.
+    """
 
     async def submit(self, submission: Submission) -> float:
-        """Put a run in the store, its sources ready; the same run twice is put once. Returns the store's time."""
+        """Put a run in the store, its sources ready. The same run twice is put once.
+
+        Returns the moment of the submission, by the clock of the store.
+        """
         ...
 
     async def register(
@@ -98,7 +116,10 @@ class Coordinator(Protocol):
         slim: bool = False,
         kind: str = "",
     ) -> Reply:
-        """See Machine.register. slim: offers come without the task's record, for who holds the DAG; also below."""
+        """See Machine.register.
+
+        slim: offers come without the task's record, for a worker that holds the DAG; also below.
+        """
         ...
 
     async def complete(
@@ -111,7 +132,7 @@ class Coordinator(Protocol):
         spans: bytes = b"",
         slim: bool = False,
     ) -> Reply:
-        """See Machine.complete; the bytes of small results and the spans ride along: one round trip."""
+        """See Machine.complete. Bytes of small results and spans ride along: one round trip."""
         ...
 
     async def fail(
@@ -163,38 +184,38 @@ class Coordinator(Protocol):
         ...
 
     async def record(self, run: str, spans: bytes) -> None:
-        """Append spans that belong to no commit. Whoever does so takes part in the run: see Submission.start_s."""
+        """Append spans that belong to no commit. That is taking part: see Submission.start_s."""
         ...
 
     async def observe(self, run: str, cursor: str = "") -> Observation:
-        """`attach`: everything there is to see; with the cursor of an earlier look what is newer: see Observation."""
+        """Returns everything there is to see; with the cursor of a look only what is newer."""
         ...
 
     async def spans(self, run: str, begin: int = 0) -> list[bytes]:
-        """The chunks of spans from number `begin` on."""
+        """Returns the chunks of spans from number `begin` on."""
         ...
 
     async def logs(self, run: str, tasks: Sequence[int]) -> list[str]:
-        """What each of these tasks printed in its last ended attempt, the tail of it; '' for nothing."""
+        """Returns the output of the last ended attempt of each task, its tail; '' for nothing."""
         ...
 
     async def runs(self) -> list[RunLine]:
-        """The runs this store knows, newest first; those whose time is up have ended, whoever worked for them."""
+        """Returns the runs in this store, newest first. A run whose time is up is ended first."""
         ...
 
     async def forget(self, run: str) -> int:
-        """Delete every key of a run; a running one is cancelled first. Returns how many keys went.
+        """Delete every key of a run, and content that no other run uses. Returns their number.
 
-        Content goes along that no other run uses.
+        A running one is cancelled first.
         """
         ...
 
     async def wait_work(self, run: str, timeout_s: float, kind: str = "") -> None:
-        """Return when there may be work for an instance of this kind, or the run may be over, or the time is up."""
+        """Return when there may be work for this kind, the run may be over, or the time is up."""
         ...
 
     async def wait_demand(self, run: str, timeout_s: float) -> None:
-        """Return when `demand` may want instances of a kind, or the run may be over, or the time is up."""
+        """Return when `demand` may want instances, the run may be over, or the time is up."""
         ...
 
     async def wait_end(self, run: str, timeout_s: float) -> None:
@@ -203,13 +224,13 @@ class Coordinator(Protocol):
 
 
 class Store(Blobs, Coordinator, Protocol):
-    """Both, behind one URL."""
+    """Blobs and coordinator behind one URL."""
 
     @property
     def url(self) -> str:
-        """Where it is, without secrets."""
+        """The address, without secrets."""
         ...
 
     async def close(self) -> None:
-        """Give connections back."""
+        """Close connections."""
         ...

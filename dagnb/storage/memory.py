@@ -1,14 +1,22 @@
-"""The store in this process: the state machine itself behind the interface. For the inline launcher and for tests."""
+"""The store in this process: the state machine itself, behind the interface of stores.
+
+For the inline launcher and for tests. A step never awaits between reading and writing the machine,
+and a process has one event loop for its runs, so every step is atomic without a lock. Sleepers are
+woken by a condition per run; what they are woken for is looked up again.
+
+    call -> the machine's step at `now` -> _settle: drop bytes, hand on hints, wake sleepers
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
 from dagnb.errors import RunMissingError
@@ -26,8 +34,6 @@ from dagnb.protocol.messages import (
     Submission,
 )
 from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES, RunLine
-from dagnb.storage.memory_contents import MemoryContents
-from dagnb.storage.memory_look import observation, run_line, with_inputs
 
 
 class _Moment(TypedDict):
@@ -35,9 +41,17 @@ class _Moment(TypedDict):
     fresh: str
 
 
+_EVENTS_KEPT = 20_000
+"""A first look shows at most so many events, as on a server."""
+
+
 @dataclass
-class _Room:
-    """Everything of one run."""
+class _StoredRun:
+    """Everything of one run.
+
+    expires_at: epoch seconds. blobs: (task, token) -> bytes. hints: kind -> names of workers.
+    is_needed: a launcher should ask `demand`. bell: rung after every step that has news.
+    """
 
     machine: Machine
     expires_at: float
@@ -50,27 +64,32 @@ class _Room:
 
 
 class MemoryStore:
-    """One process, one event loop. A run is gone when its time to live is over or the process ends."""
+    """A store for one process and one event loop.
+
+    A run is gone when its time to live is over, or the process ends.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """An empty store; clock gives epoch seconds."""
+        """Make an empty store. clock: gives epoch seconds."""
         self._clock = clock
-        self._rooms: dict[str, _Room] = {}
-        self._contents = MemoryContents()
+        self._runs: dict[str, _StoredRun] = {}
+        self._contents = _Contents()
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """See Store.url."""
         return "memory://"
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: there are no connections."""
+
+    # ---- blobs ----
 
     async def store(
         self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool
     ) -> Address:
         """See Blobs.store."""
-        self._room(run).blobs[task, token] = bytes(data)
+        self._stored(run).blobs[task, token] = bytes(data)
         n_chunks = 0 if len(data) <= SMALL_BYTES else -(-len(data) // CHUNK_BYTES)
         return Address(token, len(data), n_chunks)
 
@@ -78,7 +97,7 @@ class MemoryStore:
         self, run: str, wanted: Sequence[tuple[int, Address]], *, is_sink: bool = False
     ) -> list[bytes | None]:
         """See Blobs.fetch."""
-        blobs = self._room(run).blobs
+        blobs = self._stored(run).blobs
         return [blobs.get((task, address.token)) for task, address in wanted]
 
     async def share(
@@ -93,11 +112,14 @@ class MemoryStore:
         now = self._clock()
         return [self._contents.find(name, now) for name in hashes]
 
+    # ---- steps of instances ----
+
     async def submit(self, submission: Submission) -> float:
         """See Coordinator.submit."""
         now = self._clock()
-        self._rooms = {run: room for run, room in self._rooms.items() if room.expires_at > now}
-        if submission.run not in self._rooms:
+        # Nothing else takes away what has expired: the next run is when its memory is wanted.
+        self._runs = {run: stored for run, stored in self._runs.items() if stored.expires_at > now}
+        if submission.run not in self._runs:
             blobs: dict[tuple[int, str], bytes] = {}
             machine = Machine(
                 submission,
@@ -105,10 +127,11 @@ class MemoryStore:
                 secrets.token_hex(8),
                 lambda task, where: (task, where.token) in blobs,
             )
-            self._rooms[submission.run] = _Room(machine, now + submission.ttl_s, blobs)
+            self._runs[submission.run] = _StoredRun(machine, now + submission.ttl_s, blobs)
+            # Its contents came before it, and were only promised until then.
             self._contents.renew(submission.run, now + submission.ttl_s)
-            await self._settle(self._rooms[submission.run])
-        return self._rooms[submission.run].machine.submitted_at
+            await self._settle(self._runs[submission.run])
+        return self._runs[submission.run].machine.submitted_at
 
     async def register(
         self,
@@ -122,11 +145,11 @@ class MemoryStore:
         kind: str = "",
     ) -> Reply:
         """See Machine.register."""
-        room = self._room(run)
-        reply = room.machine.register(
+        stored = self._stored(run)
+        reply = stored.machine.register(
             instance, lease_s=lease_s, want=want, worker=worker, kind=kind, **self._now()
         )
-        return await self._answer(room, reply, slim)
+        return await self._answer(stored, reply, slim)
 
     async def complete(
         self,
@@ -139,14 +162,16 @@ class MemoryStore:
         slim: bool = False,
     ) -> Reply:
         """See Machine.complete."""
-        room = self._room(run)
+        stored = self._stored(run)
+        # Before the step: the machine asks whether the bytes are there. Those that it refuses, it
+        # lists as discarded.
         for commit in commits:
             if commit.blob is not None:
-                room.blobs[commit.task, commit.address.token] = commit.blob
+                stored.blobs[commit.task, commit.address.token] = commit.blob
             if commit.log:
-                room.logs[commit.task] = commit.log
-        reply = room.machine.complete(instance, commits, want=want, **self._now())
-        return await self._answer(room, reply, slim, spans)
+                stored.logs[commit.task] = commit.log
+        reply = stored.machine.complete(instance, commits, want=want, **self._now())
+        return await self._answer(stored, reply, slim, spans)
 
     async def fail(
         self,
@@ -159,11 +184,11 @@ class MemoryStore:
         slim: bool = False,
     ) -> Reply:
         """See Machine.fail."""
-        room = self._room(run)
+        stored = self._stored(run)
         if failure.log:
-            room.logs[failure.task] = failure.log
-        reply = room.machine.fail(instance, failure, want=want, **self._now())
-        return await self._answer(room, reply, slim, spans)
+            stored.logs[failure.task] = failure.log
+        reply = stored.machine.fail(instance, failure, want=want, **self._now())
+        return await self._answer(stored, reply, slim, spans)
 
     async def lost(
         self,
@@ -176,160 +201,286 @@ class MemoryStore:
         slim: bool = False,
     ) -> Reply:
         """See Machine.lost."""
-        room = self._room(run)
-        reply = room.machine.lost(instance, task, missing, want=want, **self._now())
-        return await self._answer(room, reply, slim)
+        stored = self._stored(run)
+        reply = stored.machine.lost(instance, task, missing, want=want, **self._now())
+        return await self._answer(stored, reply, slim)
+
+    # ---- steps of supervisors, agents, clients ----
 
     async def heartbeat(
         self, run: str, instances: Sequence[str], *, lease_s: float
     ) -> dict[str, Status]:
         """See Machine.heartbeat."""
-        room = self._room(run)
-        pulses = room.machine.heartbeat(instances, lease_s=lease_s, **self._now())
-        room.expires_at = max(room.expires_at, self._clock() + room.machine.submission.ttl_s)
-        self._contents.renew(run, room.expires_at)
-        await self._settle(room)
+        stored = self._stored(run)
+        pulses = stored.machine.heartbeat(instances, lease_s=lease_s, **self._now())
+        stored.expires_at = max(stored.expires_at, self._clock() + stored.machine.submission.ttl_s)
+        self._contents.renew(run, stored.expires_at)
+        await self._settle(stored)
         return pulses
 
     async def dead(self, run: str, death: Death) -> bool:
         """See Machine.dead."""
-        room = self._room(run)
-        news = room.machine.dead(death, **self._now())
-        await self._settle(room)
+        stored = self._stored(run)
+        news = stored.machine.dead(death, **self._now())
+        await self._settle(stored)
         return news
 
     async def reap(self, run: str) -> int:
         """See Machine.reap."""
-        room = self._room(run)
-        expired = room.machine.reap(**self._now())
-        await self._settle(room)
+        stored = self._stored(run)
+        expired = stored.machine.reap(**self._now())
+        await self._settle(stored)
         return expired
 
     async def demand(self, run: str) -> Demand:
         """See Machine.demand."""
-        room = self._room(run)
-        demand = room.machine.demand(**self._now())
-        await self._settle(room)
+        stored = self._stored(run)
+        demand = stored.machine.demand(**self._now())
+        await self._settle(stored)
         return demand
 
     async def cancel(self, run: str, reason: str) -> bool:
         """See Machine.cancel."""
-        room = self._room(run)
-        news = room.machine.cancel(reason, now=self._clock())
-        await self._settle(room)
+        stored = self._stored(run)
+        news = stored.machine.cancel(reason, now=self._clock())
+        await self._settle(stored)
         return news
 
     def part_from_parent(self) -> None:
-        """In a forked process: its workers and whoever waits live in the parent."""
-        for room in self._rooms.values():
-            room.machine.cancel(
+        """End the copies of runs in a forked process: their workers are in the parent."""
+        for stored in self._runs.values():
+            # The conditions belong to the event loop of the parent, which does not run here.
+            stored.bell = asyncio.Condition()
+            stored.machine.cancel(
                 "it goes on in the process that this one was forked from", now=self._clock()
             )
-            room.bell = asyncio.Condition()
+
+    # ---- looking ----
 
     async def record(self, run: str, spans: bytes) -> None:
-        """Append spans."""
-        room = self._room(run)
-        room.machine.take_part(now=self._clock())
-        await self._settle(room)
-        room.spans.append(spans)
+        """See Coordinator.record."""
+        stored = self._stored(run)
+        stored.machine.take_part(now=self._clock())
+        await self._settle(stored)
+        stored.spans.append(spans)
 
     async def observe(self, run: str, cursor: str = "") -> Observation:
         """See Coordinator.observe."""
-        return observation(run, self._room(run).machine, cursor, self._clock())
+        return _observation(run, self._stored(run).machine, cursor, self._clock())
 
     async def spans(self, run: str, begin: int = 0) -> list[bytes]:
-        """Chunks of spans."""
-        return self._room(run).spans[begin:]
+        """See Coordinator.spans."""
+        return self._stored(run).spans[begin:]
 
     async def logs(self, run: str, tasks: Sequence[int]) -> list[str]:
-        """What the task printed."""
-        logs = self._room(run).logs
+        """See Coordinator.logs."""
+        logs = self._stored(run).logs
         return [logs.get(task, "") for task in tasks]
 
     async def runs(self) -> list[RunLine]:
-        """Newest first."""
-        for run, room in list(self._rooms.items()):
-            if room.machine.is_overdue(self._clock()):
+        """See Coordinator.runs."""
+        # A run whose time is up is ended here: there may be no caller left to take the step.
+        for run, stored in list(self._runs.items()):
+            if stored.machine.is_overdue(self._clock()):
                 await self.reap(run)
-        lines = [run_line(run, room.machine) for run, room in self._rooms.items()]
+        lines = [_run_line(run, stored.machine) for run, stored in self._runs.items()]
         return sorted(lines, key=lambda line: -line.submitted_at)
 
     async def forget(self, run: str) -> int:
         """See Coordinator.forget."""
         n_contents = self._contents.leave(run, self._clock())
-        if run not in self._rooms:
+        if run not in self._runs:
             return n_contents
         await self.cancel(run, "forgotten")
-        del self._rooms[run]
+        del self._runs[run]
         return 1 + n_contents
+
+    # ---- waiting ----
 
     async def wait_work(self, run: str, timeout_s: float, kind: str = "") -> None:
         """See Coordinator.wait_work."""
-        room = self._room(run)
-        hints = room.hints[kind]
-        await self._wait(room, lambda: bool(hints), self._until_due(room, timeout_s))
+        stored = self._stored(run)
+        hints = stored.hints[kind]
+        await self._wait(stored, lambda: bool(hints), self._until_due(stored, timeout_s))
+        # One hint wakes one sleeper, as the head of a list does on a server.
         if hints:
             hints.popleft()
 
     async def wait_demand(self, run: str, timeout_s: float) -> None:
         """See Coordinator.wait_demand."""
-        room = self._room(run)
-        await self._wait(room, lambda: room.is_needed, self._until_due(room, timeout_s))
-        room.is_needed = False
+        stored = self._stored(run)
+        await self._wait(stored, lambda: stored.is_needed, self._until_due(stored, timeout_s))
+        stored.is_needed = False
 
     async def wait_end(self, run: str, timeout_s: float) -> None:
         """See Coordinator.wait_end."""
-        await self._wait(self._room(run), lambda: False, timeout_s)
+        # No news but the end itself, which `_wait` looks for.
+        await self._wait(self._stored(run), lambda: False, timeout_s)
 
     # ---- parts ----
 
-    def _room(self, run: str) -> _Room:
-        if run not in self._rooms:
+    def _stored(self, run: str) -> _StoredRun:
+        if run not in self._runs:
             raise RunMissingError(run)
-        return self._rooms[run]
+        return self._runs[run]
 
     def _now(self) -> _Moment:
         return _Moment(now=self._clock(), fresh=secrets.token_hex(8))
 
-    def _until_due(self, room: _Room, timeout_s: float) -> float:
-        """A back-off that ends earlier shortens a wait: nobody else would wake us."""
-        due = room.machine.next_due()
+    def _until_due(self, stored: _StoredRun, timeout_s: float) -> float:
+        """Shorten a wait to the end of the next back-off: no step would wake a sleeper then."""
+        due = stored.machine.next_due()
         return timeout_s if due is None else min(timeout_s, max(0.0, due - self._clock()))
 
-    async def _wait(self, room: _Room, is_news: Callable[[], bool], timeout_s: float) -> None:
-        """Until there is news, or the run is over, or the time is up."""
+    async def _wait(
+        self, stored: _StoredRun, is_news: Callable[[], bool], timeout_s: float
+    ) -> None:
+        """Wait until there is news, the run is over, or the time is up."""
         with suppress(TimeoutError):
-            async with room.bell, asyncio.timeout(timeout_s):
-                await room.bell.wait_for(
-                    lambda: is_news() or room.machine.state is not RunState.RUNNING
+            async with stored.bell, asyncio.timeout(timeout_s):
+                await stored.bell.wait_for(
+                    lambda: is_news() or stored.machine.state is not RunState.RUNNING
                 )
 
-    async def _answer(self, room: _Room, reply: Reply, slim: bool, spans: bytes = b"") -> Reply:
-        """The reply with small inputs aboard."""
+    async def _answer(
+        self, stored: _StoredRun, reply: Reply, slim: bool, spans: bytes = b""
+    ) -> Reply:
+        """Keep the spans, settle, and return the reply with the bytes of small inputs."""
         if spans:
-            room.spans.append(spans)
-        await self._settle(room)
-        return with_inputs(reply, room.blobs, slim=slim)
+            stored.spans.append(spans)
+        await self._settle(stored)
+        return _with_inputs(reply, stored.blobs, slim=slim)
 
-    async def _settle(self, room: _Room) -> None:
-        """What a step leaves to do: bytes to throw away, sleepers to wake."""
-        machine = room.machine
+    async def _settle(self, stored: _StoredRun) -> None:
+        """Do what a step left to do: throw bytes away, hand on hints, wake sleepers."""
+        machine = stored.machine
         for task, address in machine.discarded:
-            room.blobs.pop((task, address.token), None)
+            stored.blobs.pop((task, address.token), None)
         machine.discarded.clear()
         if machine.state is not RunState.RUNNING:
-            kept = {
-                (s, machine.results[s].token)
-                for s in machine.submission.sinks
-                if s in machine.results
-            }
-            for key in [key for key in room.blobs if key not in kept]:
-                del room.blobs[key]
-        room.is_needed = room.is_needed or machine.needs()
+            kept = set()
+            for sink in machine.submission.sinks:
+                if sink in machine.results:
+                    kept.add((sink, machine.results[sink].token))
+            # In place: the machine's `has_blob` looks into this very dictionary.
+            for key in stored.blobs.keys() - kept:
+                del stored.blobs[key]
+        # Before the hints are taken, which it looks at.
+        stored.is_needed = stored.is_needed or machine.needs()
         hints = machine.take_hints()
         for kind, names in hints.items():
-            room.hints[kind].extend(names)
+            stored.hints[kind].extend(names)
         if hints or machine.state is not RunState.RUNNING:
-            async with room.bell:
-                room.bell.notify_all()
+            async with stored.bell:
+                stored.bell.notify_all()
+
+
+def _observation(run: str, machine: Machine, cursor: str, now: float) -> Observation:
+    """Returns everything there is to see of a run; nothing of it is kept.
+
+    cursor: number of events seen before, as text. With one, only events and errors since then.
+    """
+    first = max(int(cursor or 0), len(machine.events) - _EVENTS_KEPT)
+    failing = {event.task for event in machine.events[first:] if event.kind in {"fail", "retry"}}
+    workers = {}
+    for instance, member in machine.roster.held.items():
+        workers[machine.roster.name(member)] = ("active", instance)
+    for member in machine.roster.invoked:
+        workers[machine.roster.name(member)] = ("invoked", "")
+    return Observation(
+        run=run,
+        state=machine.state,
+        states="".join(machine.states),
+        meta="" if cursor else machine.submission.meta,
+        now=now,
+        submitted_at=machine.submitted_at,
+        finished_at=machine.finished_at,
+        reason=machine.reason,
+        events=tuple(machine.events[first:]),
+        errors={
+            key: text for key, text in machine.errors.items() if not cursor or key[0] in failing
+        },
+        workers=workers,
+        results={s: machine.results[s] for s in machine.submission.sinks if s in machine.results},
+        n_instances=len(machine.leases),
+        cursor=str(len(machine.events)),
+    )
+
+
+def _run_line(run: str, machine: Machine) -> RunLine:
+    """Returns one line of the list of runs."""
+    return RunLine(
+        run=run,
+        name=str(json.loads(machine.submission.meta).get("name", "")),
+        state=machine.state,
+        submitted_at=machine.submitted_at,
+        finished_at=machine.finished_at,
+        n_tasks=len(machine.states),
+    )
+
+
+def _with_inputs(reply: Reply, blobs: Mapping[tuple[int, str], bytes], *, slim: bool) -> Reply:
+    """Returns the reply with the bytes of small inputs. slim: without records of tasks."""
+    offers = []
+    for offer in reply.offers:
+        inputs = []
+        for item in offer.inputs:
+            blob = None
+            if item.address.n_chunks == 0:
+                blob = blobs.get((item.task, item.address.token))
+            inputs.append(replace(item, blob=blob))
+        offers.append(replace(offer, inputs=tuple(inputs), record=None if slim else offer.record))
+    return replace(reply, offers=tuple(offers))
+
+
+class _Contents:
+    """Content by hash, there as long as a run uses it.
+
+    users: hash -> run -> the moment until which the run surely uses it, epoch seconds.
+    """
+
+    def __init__(self) -> None:
+        """Make it empty."""
+        self.data: dict[str, bytes] = {}
+        self.users: dict[str, dict[str, float]] = {}
+
+    def share(
+        self, contents: Mapping[str, bytes | memoryview], run: str, now: float, until: float
+    ) -> int:
+        """Add contents, and the run to their users. Returns bytes that were not there."""
+        self.leave_expired(now)
+        fresh = {name: bytes(data) for name, data in contents.items() if name not in self.data}
+        self.data.update(fresh)
+        for name in contents:
+            users = self.users.setdefault(name, {})
+            users[run] = max(until, users.get(run, until))
+        return sum(map(len, fresh.values()))
+
+    def renew(self, run: str, until: float) -> None:
+        """Prolong the uses of a run. A use is never shortened."""
+        for users in self.users.values():
+            if run in users:
+                users[run] = max(until, users[run])
+
+    def find(self, name: str, now: float) -> bytes | None:
+        """Returns the bytes, None without a user."""
+        is_used = any(until > now for until in self.users.get(name, {}).values())
+        return self.data.get(name) if is_used else None
+
+    def leave(self, run: str, now: float) -> int:
+        """Take a run from all users. Returns the number of contents without any other user."""
+        n_before = len(self.data)
+        for users in self.users.values():
+            users.pop(run, None)
+        self.leave_expired(now)
+        return n_before - len(self.data)
+
+    def leave_expired(self, now: float) -> None:
+        """Take away uses that have ended, and content without users."""
+        for name, users in list(self.users.items()):
+            for run, until in list(users.items()):
+                if until <= now:
+                    del users[run]
+            if not users:
+                del self.users[name]
+                del self.data[name]

@@ -21,7 +21,7 @@ _parents: list[MemoryStore] = []
 
 
 def _part_from_parent() -> None:
-    """In a forked process: have a memory of its own, and end the copies of runs whose workers the parent has."""
+    """Give a forked process a memory of its own, and end its copies of the parent's runs."""
     for store in _memory:
         store.part_from_parent()
     _parents.extend(_memory)
@@ -38,7 +38,10 @@ async def open_store(
     allow_insecure: bool = False,
     allow_eviction: bool = False,
 ) -> Store:
-    """The store at a URL: redis://, rediss://, unix:// or memory:// (one a process). Raises ConfigError."""
+    """Open the store at a URL: redis://, rediss://, unix:// or memory:// (one per process).
+
+    Raises ConfigError.
+    """
     scheme = urlsplit(url).scheme
     if scheme == "memory":
         if not _memory:
@@ -46,7 +49,8 @@ async def open_store(
         return _memory[0]
     if scheme not in ("redis", "rediss", "unix"):
         raise ConfigError(
-            f"store '{without_secrets(url)}': the scheme must be redis://, rediss://, unix:// or memory://."
+            f"store '{without_secrets(url)}': "
+            "the scheme must be redis://, rediss://, unix:// or memory://."
         )
     return await RedisStore.open(
         url, namespace=namespace, allow_insecure=allow_insecure, allow_eviction=allow_eviction

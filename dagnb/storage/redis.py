@@ -1,4 +1,10 @@
-"""The store on a Redis or Valkey server. Every step is one call of the function library scripts/dagnb.lua."""
+"""The store on a Redis or Valkey server. Every step is one call of the library in scripts/.
+
+RedisStore       steps, looks and waits: one call, or one BLPOP, each
+RedisBlobs       bytes of results and of content, in pieces        redis_blobs.py
+redis_wire       messages as the library takes and gives them      redis_wire.py
+RedisConnection  limits, repetition, errors, loading the library   redis_link.py
+"""
 
 from __future__ import annotations
 
@@ -20,14 +26,12 @@ from dagnb.protocol.messages import (
     Submission,
 )
 from dagnb.storage.interface import RunLine
-from dagnb.storage.keys import hint_name, run_prefix
-from dagnb.storage.redis_blobs import RedisBlobs
-from dagnb.storage.redis_contents import RedisContents
+from dagnb.storage.keys import hint_name, index_key, run_prefix
+from dagnb.storage.redis_blobs import WINDOW_BYTES, RedisBlobs, portions
 from dagnb.storage.redis_link import Command, RedisConnection, refuse_exposed
-from dagnb.storage.redis_pieces import WINDOW_BYTES, portions
-from dagnb.storage.redis_runs import RedisRuns
 from dagnb.storage.redis_wire import (
     demand_of,
+    line_of,
     moment_of,
     observation_of,
     pack_commit,
@@ -36,19 +40,21 @@ from dagnb.storage.redis_wire import (
 )
 
 _LOG_BYTES = 64 * 1024
-"""what one log is allowed to be, for the time that reading many may take"""
+"""The largest log that a look allows time for."""
+
+_LINE_FIELDS = ("state", "submitted_at", "finished_at", "n_tasks", "meta")
+_END_FIELDS = ("start_by", "deadline_at")
 
 
 class RedisStore:
     """See dagnb.storage.interface.Store. Made by `open`."""
 
     def __init__(self, link: RedisConnection, namespace: str) -> None:
-        """A store on an open link; namespace begins every key."""
+        """Make a store on an open link. namespace: begins every key."""
         self.link = link
         self.namespace = namespace
         self.blobs = RedisBlobs(link, namespace)
-        self.contents = RedisContents(link, namespace)
-        self._runs = RedisRuns(link, namespace)
+        self._index = index_key(namespace)
 
     @classmethod
     async def open(
@@ -60,12 +66,16 @@ class RedisStore:
         allow_eviction: bool = False,
         patience_s: float = 10.0,
     ) -> RedisStore:
-        """A store that works. Raises ConfigError, StorageUnavailableError. patience_s: how long an outage may last."""
+        """Open a store that works. patience_s: the longest outage that calls wait for.
+
+        Raises ConfigError, StorageUnavailableError.
+        """
         if not allow_insecure:
             refuse_exposed(url)
         link = RedisConnection(url, patience_s)
         try:
-            if not (allow_insecure and allow_eviction):  # else whoever submitted the run has looked
+            # Workers allow both: the client has checked the server for them.
+            if not (allow_insecure and allow_eviction):
                 await link.check(allow_eviction=allow_eviction)
         except BaseException:
             await link.close()
@@ -79,7 +89,7 @@ class RedisStore:
 
     @property
     def round_trips(self) -> int:
-        """How many times this store asked the server."""
+        """The number of times this store asked the server."""
         return self.link.round_trips
 
     async def close(self) -> None:
@@ -104,18 +114,20 @@ class RedisStore:
         self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float
     ) -> int:
         """See Blobs.share."""
-        return await self.contents.share(contents, run=run, ttl_s=ttl_s)
+        return await self.blobs.share(contents, run=run, ttl_s=ttl_s)
 
     async def content(self, hashes: Sequence[str]) -> list[bytes | None]:
         """See Blobs.content."""
-        return await self.contents.content(hashes)
+        return await self.blobs.content(hashes)
 
     # ---- steps of instances ----
 
     async def submit(self, submission: Submission) -> float:
-        """See Coordinator.submit. Records come first, in portions, and expire unless the last call makes the run."""
+        """See Coordinator.submit."""
         prefix, records = self._prefix(submission.run), submission.records
         ttl_ms, run = int(submission.ttl_s * 1000), submission.run
+        # Records come first, in portions, and expire unless the last call makes the run: one call
+        # with all of them would stall the server.
         first = 0
         for portion in portions(records, len, WINDOW_BYTES):
             n_bytes = sum(map(len, portion))
@@ -129,7 +141,7 @@ class RedisStore:
         submitted_at = float(
             await self.link.call("submit", prefix, packed, run=run, n_bytes=len(packed))
         )
-        await self._runs.note(run, submitted_at, submission.ttl_s)
+        await self._list(run, submitted_at, submission.ttl_s)
         return submitted_at
 
     async def register(
@@ -144,8 +156,8 @@ class RedisStore:
         kind: str = "",
     ) -> Reply:
         """See Coordinator.register."""
-        told = (want, int(slim), lease_s, *(worker or ("", "")), kind)
-        return reply_of(await self._step("register", run, instance, *told))
+        args = (want, int(slim), lease_s, *(worker or ("", "")), kind)
+        return reply_of(await self._step("register", run, instance, *args))
 
     async def complete(
         self,
@@ -160,6 +172,8 @@ class RedisStore:
         """See Coordinator.complete."""
         carried = [commit.blob for commit in commits if commit.blob is not None]
         flat = [part for commit in commits for part in pack_commit(commit)]
+        # `carry` is refused when the server's memory is full, `complete` is not: a commit without
+        # bytes frees more than it takes.
         answer = await self.link.call(
             "carry" if carried else "complete",
             self._prefix(run), instance, want, int(slim), spans, *flat,
@@ -179,8 +193,8 @@ class RedisStore:
     ) -> Reply:
         """See Coordinator.fail."""
         delay = "" if failure.delay_s is None else failure.delay_s
-        story = (failure.task, failure.attempt, failure.error, delay, failure.log)
-        return reply_of(await self._step("fail", run, instance, want, int(slim), spans, *story))
+        args = (failure.task, failure.attempt, failure.error, delay, failure.log)
+        return reply_of(await self._step("fail", run, instance, want, int(slim), spans, *args))
 
     async def lost(
         self,
@@ -202,11 +216,13 @@ class RedisStore:
     ) -> dict[str, Status]:
         """See Coordinator.heartbeat."""
         touched, *pulses = await self._step("heartbeat", run, lease_s, *instances)
+        # The step renewed the keys of the run; the list of runs has another cluster slot, so it
+        # is written apart.
         if touched:
             clock, ttl_ms = await self.link.ask(
                 [("TIME",), ("HGET", self._prefix(run) + "m", "ttl_ms")]
             )
-            await self._runs.note(run, moment_of(clock), float(ttl_ms or 0) / 1000)
+            await self._list(run, moment_of(clock), float(ttl_ms or 0) / 1000)
         return {
             instance: Status(pulse.decode())
             for instance, pulse in zip(instances, pulses, strict=True)
@@ -214,12 +230,10 @@ class RedisStore:
 
     async def dead(self, run: str, death: Death) -> bool:
         """See Coordinator.dead."""
-        task, delay = ("" if told is None else told for told in (death.task, death.delay_s))
-        return bool(
-            await self._step(
-                "dead", run, death.instance, task, death.charge.value, death.error, delay
-            )
-        )
+        task = "" if death.task is None else death.task
+        delay = "" if death.delay_s is None else death.delay_s
+        args = (death.instance, task, death.charge.value, death.error, delay)
+        return bool(await self._step("dead", run, *args))
 
     async def reap(self, run: str) -> int:
         """See Coordinator.reap."""
@@ -234,14 +248,16 @@ class RedisStore:
         return bool(await self._step("cancel", run, reason))
 
     async def forget(self, run: str) -> int:
-        """See Coordinator.forget. Cancelling is a step of its own: sleepers wake only for keys that outlive it."""
+        """See Coordinator.forget."""
+        # A step of its own: sleepers are woken by keys that must outlive the step.
         with suppress(RunMissingError):
             await self.cancel(run, "forgotten")
         n_keys = int(await self._step("forget", run))
+        # Chunks of attempts that were never committed are known to no key.
         strays = await self.link.scan(self._prefix(run))
         for begin in range(0, len(strays), 1000):
             n_keys += sum(await self.link.ask([("UNLINK", *strays[begin : begin + 1000])]))
-        await self._runs.remove(run)
+        await self._unlist(run)
         return n_keys
 
     # ---- looking ----
@@ -257,12 +273,11 @@ class RedisStore:
     async def spans(self, run: str, begin: int = 0) -> list[bytes]:
         """See Coordinator.spans."""
         prefix = self._prefix(run)
-        there, chunks = await self.link.ask(
+        is_there, chunks = await self.link.ask(
             [("EXISTS", prefix + "m"), ("LRANGE", prefix + "sp", begin, -1)]
         )
-        self.link.require_run(run, there)
-        found: list[bytes] = chunks
-        return found
+        self.link.require_run(run, is_there)
+        return list(chunks)
 
     async def logs(self, run: str, tasks: Sequence[int]) -> list[str]:
         """See Coordinator.logs."""
@@ -270,21 +285,66 @@ class RedisStore:
         looks: list[Command] = [("EXISTS", prefix + "m")]
         if tasks:
             looks.append(("HMGET", prefix + "log", *tasks))
-        there, *logs = await self.link.ask(looks, n_bytes=len(tasks) * _LOG_BYTES)
-        self.link.require_run(run, there)
+        is_there, *logs = await self.link.ask(looks, n_bytes=len(tasks) * _LOG_BYTES)
+        self.link.require_run(run, is_there)
         return [(log or b"").decode() for log in logs[0]] if logs else []
 
     async def runs(self) -> list[RunLine]:
-        """See Coordinator.runs. A run whose time is up is ended here: nobody else might be there to take the step."""
-        lines, limited = await self._runs.lines()
+        """See Coordinator.runs."""
+        lines, limited = await self._lines()
         if not limited:
             return lines
 
+        # A run whose time is up is ended here: there may be no caller left to take the step.
         for run in limited:
             with suppress(RunMissingError):
                 await self.reap(run)
-        lines, _ = await self._runs.lines()
+        lines, _ = await self._lines()
         return lines
+
+    async def _list(self, run: str, now: float, ttl_s: float) -> None:
+        """Put a run on the list of runs, for twice its time to live.
+
+        Twice, because heartbeats and the end of a run renew its keys up to that long.
+        """
+        ttl_ms = int(ttl_s * 2000)
+        await self.link.ask([
+            ("ZADD", self._index, "GT", now + 2 * ttl_s, run),
+            ("ZREMRANGEBYSCORE", self._index, "-inf", now),
+            ("PEXPIRE", self._index, ttl_ms, "NX"),
+            ("PEXPIRE", self._index, ttl_ms, "GT"),
+        ])  # fmt: skip
+
+    async def _unlist(self, *runs: str | bytes) -> None:
+        if runs:
+            await self.link.ask([("ZREM", self._index, *runs)])
+
+    async def _lines(self) -> tuple[list[RunLine], list[str]]:
+        """Returns the lines of the list, newest first, and the runs that go on and have a limit.
+
+        Runs that expired leave the list.
+        """
+        (names,) = await self.link.ask([("ZRANGE", self._index, 0, -1)])
+        if not names:
+            return [], []
+        looks: list[Command] = [
+            ("HMGET", self._prefix(name.decode()) + "m", *_LINE_FIELDS, *_END_FIELDS)
+            for name in names
+        ]
+        answers = await self.link.ask(looks)
+
+        lines, limited, expired = [], [], []
+        for name, answer in zip(names, answers, strict=True):
+            if answer[0] is None:
+                expired.append(name)
+                continue
+            line = line_of(name.decode(), *answer[: len(_LINE_FIELDS)])
+            lines.append(line)
+            has_end = any(moment is not None for moment in answer[len(_LINE_FIELDS) :])
+            if line.state is RunState.RUNNING and has_end:
+                limited.append(line.run)
+        await self._unlist(*expired)
+        return sorted(lines, key=lambda line: -line.submitted_at), limited
 
     # ---- waiting ----
 
@@ -297,7 +357,10 @@ class RedisStore:
         await self._wait(run, "need", timeout_s)
 
     async def _wait(self, run: str, name: str, timeout_s: float) -> None:
-        """For an element of a list. A back-off that ends earlier shortens the wait: nobody else would wake us."""
+        """Wait for an element of a list, and no longer than until the next back-off ends.
+
+        No step would wake a sleeper for that.
+        """
         prefix = self._prefix(run)
         state, due, clock = await self.link.ask(
             [
@@ -313,15 +376,16 @@ class RedisStore:
             await self.link.pop(prefix + name, timeout_s)
 
     async def wait_end(self, run: str, timeout_s: float) -> None:
-        """See Coordinator.wait_end. The channel is joined before the state is looked at, or the end could be missed."""
+        """See Coordinator.wait_end."""
         prefix = self._prefix(run)
 
+        # Asked once the channel is joined: before that, the end could be missed between the two.
         async def is_over() -> bool:
             (state,) = await self.link.ask([("HGET", prefix + "m", "state")])
             self.link.require_run(run, state)
             return bool(state.decode() != RunState.RUNNING)
 
-        await self.link.hear(prefix + "end", is_over, timeout_s)
+        await self.link.wait_message(prefix + "end", is_over, timeout_s)
 
     # ---- parts ----
 

@@ -1,28 +1,54 @@
-"""Results in Redis: small ones in hashes, large ones in chunks of 1 MB."""
+"""Bytes in Redis: results of tasks, and content that runs share.
+
+    result, small    field "task:token" of the hash `v`, or `z` for a sink
+    result, large    chunks b:<task>:<token>:<i>, plain strings
+    content          pieces 0, 1, ... in a hash of its own; the field `n`, its size, comes last
+
+A server refuses strings over its proto-max-bulk-len, and holds all that one round trip asks for in
+memory. So large values travel in pieces of CHUNK_BYTES, as many at once as WINDOW_BYTES allows.
+
+A run first says which content it uses, and learns what is missing. So whatever another run forgets
+from then on, its content stays; and a piece whose run was forgotten meanwhile is refused, so that
+none is left behind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from dagnb.errors import RunMissingError, StorageFullError
 from dagnb.protocol.messages import Address
 from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES
-from dagnb.storage.keys import chunk_key, run_prefix, small_field
+from dagnb.storage.keys import chunk_key, content_key, run_prefix, small_field
 from dagnb.storage.redis_link import Command, RedisConnection
-from dagnb.storage.redis_pieces import WINDOW_BYTES, pieces, portions, read_pieces
+
+T = TypeVar("T")
+
+WINDOW_BYTES = 16 * CHUNK_BYTES
+"""In one round trip: the server holds the answers of all its commands in memory."""
 
 _KEYS = 1000
-"""Keys in one command"""
+"""Keys in one command."""
+
+_HASHES = 10_000
+"""Hashes of content in one command."""
+
+_Piece = tuple[str, int, int | str, memoryview]
+"""Hash, number, size of the whole if it is the last piece or '', its bytes"""
 
 
 class RedisBlobs:
     """See dagnb.storage.interface.Blobs."""
 
     def __init__(self, link: RedisConnection, namespace: str) -> None:
-        """Values of the runs of one namespace."""
+        """Move bytes of the runs of one namespace over an open link."""
         self.link = link
         self.namespace = namespace
         self._ttl_ms: dict[str, int] = {}
+
+    # ---- results ----
 
     async def store(
         self, run: str, task: int, token: str, data: bytes | memoryview, *, is_sink: bool
@@ -36,12 +62,15 @@ class RedisBlobs:
                 "put", prefix, task, int(is_sink), token, bytes(view), run=run, n_bytes=size
             )
             return Address(token, size)
+
         ttl_ms = await self._ttl_of(run)
         cut = list(pieces(view))
         keys = [chunk_key(prefix, task, token, i) for i in range(len(cut))]
         try:
             await self._store_chunks(run, dict(zip(keys, cut, strict=True)), ttl_ms, size)
         except (StorageFullError, RunMissingError):
+            # Chunks without a commit are known to no one: on a full server they would take the
+            # room that the next attempt needs, until they expire.
             await self._discard(keys)
             raise
         return Address(token, size, len(cut))
@@ -49,10 +78,11 @@ class RedisBlobs:
     async def _store_chunks(
         self, run: str, chunks: Mapping[str, memoryview], ttl_ms: int, whole: int
     ) -> None:
-        """Raises RunMissingError when the run was forgotten: whoever did that may have looked for chunks before."""
+        """Raises RunMissingError when the run was forgotten meanwhile."""
         commands: list[Command] = [
             ("SET", key, chunk, "PX", ttl_ms) for key, chunk in chunks.items()
         ]
+        # Asked last: a `forget` that came earlier has looked for chunks before these were there.
         commands.append(("EXISTS", run_prefix(self.namespace, run) + "m"))
         is_there: object = None
         for window in portions(commands, lambda _: CHUNK_BYTES, WINDOW_BYTES + CHUNK_BYTES):
@@ -68,15 +98,17 @@ class RedisBlobs:
     async def fetch(
         self, run: str, wanted: Sequence[tuple[int, Address]], *, is_sink: bool = False
     ) -> list[bytes | None]:
-        """See Blobs.fetch. An input may be a sink too, so both hashes are asked; small ones and chunks go together."""
+        """See Blobs.fetch. Small values and the first chunks of large ones take one round trip."""
         prefix = run_prefix(self.namespace, run)
-        small = [
-            small_field(task, address.token) for task, address in wanted if address.n_chunks == 0
-        ]
+        small = [(task, address) for task, address in wanted if address.n_chunks == 0]
         large = [(task, address) for task, address in wanted if address.n_chunks]
-        head: list[Command] = [
-            ("HMGET", prefix + name, *small) for name in ("z", "v")[: 1 if is_sink else 2] if small
-        ]
+
+        # An input may be a sink, too, so both hashes are asked.
+        names = ("z",) if is_sink else ("z", "v")
+        fields = [small_field(task, address.token) for task, address in small]
+        head: list[Command] = []
+        if small:
+            head = [("HMGET", prefix + name, *fields) for name in names]
 
         def chunk(value: int, piece: int) -> Command:
             task, address = large[value]
@@ -87,22 +119,15 @@ class RedisBlobs:
             [(address.n_bytes, address.n_chunks) for _, address in large],
             chunk,
             head=head,
-            head_bytes=sum(address.n_bytes for _, address in wanted if address.n_chunks == 0),
+            head_bytes=sum(address.n_bytes for _, address in small),
         )
-        held = iter(
-            [
-                next((v for v in column if v is not None), None)
-                for column in zip(*columns, strict=True)
-            ]
-        )
-        chunked = iter(whole)
-        return [
-            next(chunked) if address.n_chunks else _sound(next(held), address.n_bytes)
-            for _, address in wanted
-        ]
+        values: dict[tuple[int, Address], bytes | None] = dict(zip(large, whole, strict=True))
+        for place, (task, address) in enumerate(small):
+            values[task, address] = _sound([column[place] for column in columns], address.n_bytes)
+        return [values[key] for key in wanted]
 
     async def _ttl_of(self, run: str) -> int:
-        """Time to live of a run, looked up once."""
+        """Returns the time to live of a run, milliseconds, looked up once."""
         if run not in self._ttl_ms:
             (ttl_ms,) = await self.link.ask(
                 [("HGET", run_prefix(self.namespace, run) + "m", "ttl_ms")]
@@ -111,7 +136,148 @@ class RedisBlobs:
             self._ttl_ms[run] = int(ttl_ms)
         return self._ttl_ms[run]
 
+    # ---- content ----
 
-def _sound(value: bytes | None, n_bytes: int) -> bytes | None:
-    """The value, None when its size is wrong."""
-    return value if value is not None and len(value) == n_bytes else None
+    async def share(
+        self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float
+    ) -> int:
+        """See Blobs.share. One round trip if all is there; one more for each 16 MB missing."""
+        prefix, ttl_ms = run_prefix(self.namespace, run), int(ttl_s * 1000)
+        hashes = list(contents)
+        missing: list[str] = []
+        for begin in range(0, len(hashes), _HASHES):
+            portion = hashes[begin : begin + _HASHES]
+            places = await self.link.call("use", prefix, ttl_ms, *portion, run=run)
+            missing += [portion[place] for place in places]
+
+        whole = sum(memoryview(contents[name]).nbytes for name in missing)
+        cut = (piece for name in missing for piece in _cut(name, contents[name]))
+        for window in portions(cut, _size, WINDOW_BYTES):
+            # Several calls of at most one chunk: a function that is given much stalls the server.
+            commands = []
+            for together in portions(window, _size, CHUNK_BYTES):
+                words = [word for piece in together for word in piece]
+                commands.append(self.link.step("bring", prefix, ttl_ms, *words))
+            answers = await self.link.ask(
+                commands, run=run, n_bytes=sum(map(_size, window)), whole=whole
+            )
+            if not all(answers):
+                raise RunMissingError(run)
+        return whole
+
+    async def content(self, hashes: Sequence[str]) -> list[bytes | None]:
+        """See Blobs.content. One round trip if it is small; one more for each 16 MB of the rest."""
+        if not hashes:
+            return []
+        start = content_key(self.namespace, "")
+        answers = await self.link.call("contents", start, *hashes, n_bytes=CHUNK_BYTES)
+        # A number is the size of a content that was too large for the first answer.
+        large = [place for place, answer in enumerate(answers) if isinstance(answer, int)]
+        _, values = await read_pieces(
+            self.link,
+            [(answers[place], n_pieces(answers[place])) for place in large],
+            lambda value, piece: ("HGET", start + hashes[large[value]], piece),
+        )
+        contents: list[bytes | None] = answers
+        for place, value in zip(large, values, strict=True):
+            contents[place] = value
+        return contents
+
+
+def n_pieces(n_bytes: int) -> int:
+    """Returns the number of pieces of so many bytes; nothing is one piece, too."""
+    return max(1, -(-n_bytes // CHUNK_BYTES))
+
+
+def pieces(data: bytes | memoryview) -> Iterator[memoryview]:
+    """Give views of the pieces, in order. Nothing is copied."""
+    view = memoryview(data)
+    # A view with a length of 0 cannot be cast.
+    view = view.cast("B") if view.nbytes else memoryview(b"")
+    for piece in range(n_pieces(len(view))):
+        yield view[piece * CHUNK_BYTES : (piece + 1) * CHUNK_BYTES]
+
+
+def portions(
+    items: Iterable[T], size: Callable[[T], int], most_bytes: int, most: int = 1000
+) -> Iterator[list[T]]:
+    """Give the items in order, in lists of at most so many bytes and so many items.
+
+    An item that is larger is alone in its list.
+    """
+    portion: list[T] = []
+    n_bytes = 0
+    for item in items:
+        if portion and (n_bytes + size(item) > most_bytes or len(portion) == most):
+            yield portion
+            portion, n_bytes = [], 0
+        portion.append(item)
+        n_bytes += size(item)
+    if portion:
+        yield portion
+
+
+async def read_pieces(
+    link: RedisConnection,
+    wanted: Sequence[tuple[int, int]],
+    command: Callable[[int, int], Command],
+    *,
+    head: Sequence[Command] = (),
+    head_bytes: int = 0,
+) -> tuple[list[Any], list[bytes | None]]:
+    """Read values in pieces, and commands that ride along with the first of them.
+
+    wanted: size and number of pieces of each value. command: reads one piece of one value, both
+    by their position. head_bytes: about how much the answers to `head` bring.
+    Returns the answers to `head`, and the values; None for each that is missing or torn. At no
+    time more than the values and one window are held.
+    """
+    places = [(value, piece) for value, (_, n) in enumerate(wanted) for piece in range(n)]
+    # Without values in pieces, one empty window still carries the head.
+    windows = list(
+        portions(places, lambda place: min(CHUNK_BYTES, wanted[place[0]][0]), WINDOW_BYTES)
+    ) or [[]]
+    buffers = [io.BytesIO() for _ in wanted]
+    torn: set[int] = set()
+    head_answers: list[Any] = []
+
+    for number, window in enumerate(windows):
+        first = list(head) if number == 0 else []
+        commands = [*first, *(command(value, piece) for value, piece in window)]
+        if not commands:
+            break
+        n_bytes = len(window) * CHUNK_BYTES + (head_bytes if first else 0)
+        answers = await link.ask(commands, n_bytes=n_bytes)
+        head_answers += answers[: len(first)]
+        for (value, _), piece_bytes in zip(window, answers[len(first) :], strict=True):
+            if piece_bytes is None:
+                torn.add(value)
+            else:
+                buffers[value].write(piece_bytes)
+
+    values: list[bytes | None] = []
+    for value, buffer in enumerate(buffers):
+        data = buffer.getvalue()
+        is_whole = value not in torn and len(data) == wanted[value][0]
+        values.append(data if is_whole else None)
+    return head_answers, values
+
+
+def _sound(candidates: Sequence[bytes | None], n_bytes: int) -> bytes | None:
+    """Returns the first value that is there, None when its size is wrong."""
+    for value in candidates:
+        if value is not None:
+            return value if len(value) == n_bytes else None
+    return None
+
+
+def _cut(name: str, data: bytes | memoryview) -> Iterator[_Piece]:
+    """Give the pieces of a content. Only the last one has the size: then the content is whole."""
+    n_bytes = memoryview(data).nbytes
+    last = n_pieces(n_bytes) - 1
+    for number, piece in enumerate(pieces(data)):
+        yield name, number, n_bytes if number == last else "", piece
+
+
+def _size(piece: _Piece) -> int:
+    return len(piece[3])

@@ -1,8 +1,17 @@
-"""The connection to a Redis or Valkey server: what is allowed, how errors are named, what is repeated.
+"""The connection to a Redis or Valkey server: limits, repetition, errors, loading the library.
 
-A call is repeated after a lost connection, because repeating a step changes nothing. A connection counts as lost, too,
-when it stays silent: the peer may have gone without a word, and then no error ever comes. So every answer has a limit.
-Two pools: one for commands, one for those that block, so that a worker holds two connections.
+A call is repeated after a lost connection, because repeating a step changes nothing. A connection
+counts as lost, too, when it stays silent: the peer may have gone without a word, and then no error
+ever comes. So every answer has a limit.
+
+    attempt 1          2                3                         patience is over
+    |--- answer_s ---|   |--- 2 x ---|   |--- 4 x ---|   ...      raise
+                      pause: 20 ms, doubled each time, 0.5 s at most
+
+An answer that only takes long (a large value, a slow link) must not count as silence: the limit
+grows by the time that the bytes need on a link of _SLOWEST_BYTES_S.
+
+Two pools: one for commands, one for those that block, so a worker holds two connections.
 """
 
 from __future__ import annotations
@@ -45,32 +54,45 @@ _T = TypeVar("_T")
 Command = Sequence[str | bytes | memoryview | int | float]
 
 _of_parents: list[object] = []
-"""clients of the process that this one was forked from; never freed, since freeing closes their sockets"""
+"""Clients of the process that this one was forked from. Never freed: that would close sockets."""
 
 _LOST = (exceptions.ConnectionError, exceptions.TimeoutError)
 _OLDEST = (7, 0)
 _CONNECT_S = 5.0
 _ANSWER_S = 2.5
-"""limit of a first answer; a quarter of the patience where that is longer. Each silent attempt doubles it: a server
-that is only slow gets its time, and a connection that is dead is given up early"""
+"""Limit of a first answer, seconds; a quarter of the patience where that is longer.
+
+Each silent attempt doubles it: a server that is only slow gets its time, and a connection that is
+dead is given up early.
+"""
 
 _LIMIT_SETTING = "proto-max-bulk-len"
 _LIMIT_BYTES = 512 * MIB
-"""the default of that setting. Source: redis.conf of Redis 7"""
+"""The default of that setting. Source: redis.conf of Redis 7."""
 
 _SLOWEST_BYTES_S = 500_000
-"""what travels may take as long as over a link so slow"""
-# To say who we are costs a round trip, and reading it from the metadata as long again. From redis-py 7 on the old names
-# of these settings warn, and before it the new one is unknown.
+"""Bytes may take as long as over a link with this rate, bytes per second."""
+
+# Sending the client's name costs a round trip, and reading it from the metadata as long again. From
+# redis-py 7 on the old names of these settings warn, and before it the new one is unknown.
 _IS_NEW = "driver_info" in inspect.signature(Redis.__init__).parameters
 _NAMELESS: Final[dict[str, Any]] = (
     {"driver_info": None} if _IS_NEW else {"lib_name": None, "lib_version": None}
 )
 
 
+_PARTS = ("context", "values", "contents", "roster", "tasks", "machine", "runs", "export")
+"""The files of the function library, in the order in which one may use what another defines."""
+
+
 def _library() -> tuple[str, str]:
-    """Name and source of the function library; the name holds a hash, so that versions may share a server."""
-    source = files("dagnb.storage").joinpath("scripts/dagnb.lua").read_text(encoding="utf-8")
+    """Returns name and source of the function library: its parts, joined.
+
+    The name holds a hash of the source, so old and new clients may share a server.
+    """
+    folder = files("dagnb.storage").joinpath("scripts")
+    parts = [folder.joinpath(f"{part}.lua").read_text(encoding="utf-8") for part in _PARTS]
+    source = "\n".join(parts)
     name = f"dagnb_{hashlib.sha256(source.encode()).hexdigest()[:8]}"
     source = source.replace("name=dagnb\n", f"name={name}\n", 1)
     return name, source.replace("LIBRARY = 'dagnb'", f"LIBRARY = '{name}'", 1)
@@ -80,25 +102,26 @@ LIBRARY, SOURCE = _library()
 
 
 def without_secrets(url: str) -> str:
-    """The URL without user and password, for messages."""
+    """Returns the URL without user and password, for messages."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rsplit("@", 1)[-1], parts.path, "", ""))
 
 
 def refuse_exposed(url: str) -> None:
-    """Raise ConfigError for a server off this host that is reached without TLS or without a password."""
+    """Raise ConfigError for a server on another host without TLS or without a password."""
     parts = urlsplit(url)
     if parts.scheme == "unix" or _is_loopback(parts.hostname or "localhost"):
         return
-    lacks = [
-        what
-        for what, there in (("TLS", parts.scheme == "rediss"), ("a password", parts.password))
-        if not there
-    ]
+    lacks = []
+    if parts.scheme != "rediss":
+        lacks.append("TLS")
+    if not parts.password:
+        lacks.append("a password")
     if lacks:
         raise ConfigError(
-            f"the store at {without_secrets(url)} is reached over a network without {' and without '.join(lacks)}: "
-            "whoever listens could read results or run code. Use rediss://:PASSWORD@HOST, or allow_insecure=True."
+            f"the store at {without_secrets(url)} is reached over a network without "
+            f"{' and without '.join(lacks)}: anyone who listens could read results or run code. "
+            "Use rediss://:PASSWORD@HOST, or allow_insecure=True."
         )
 
 
@@ -111,7 +134,7 @@ def _is_loopback(host: str) -> bool:
 
 @contextmanager
 def translated(url: str, run: str = "", n_bytes: int = 0) -> Iterator[None]:
-    """Foreign errors in our words; n_bytes: how much was to be stored."""
+    """Translate errors of redis into errors of dagnb. n_bytes: size of what was to be stored."""
     try:
         yield
     except exceptions.OutOfMemoryError as error:
@@ -121,17 +144,18 @@ def translated(url: str, run: str = "", n_bytes: int = 0) -> Iterator[None]:
             raise RunMissingError(run) from error
         raise StorageUnavailableError(url, reason_of(error)) from error
     except exceptions.RedisError as error:
-        # Its place is taken by a server that knows nothing of this one's runs, and another password.
+        # An embedded server that is gone does not come back: the next one in its place has another
+        # password and none of its runs, so waiting for it would be in vain.
         is_gone = isinstance(error, exceptions.ConnectionError) and is_embedded(url)
         kind = StorageLostError if is_gone else StorageUnavailableError
         raise kind(url, reason_of(error)) from error
 
 
 class RedisConnection:
-    """One server. `round_trips` counts flushes to it, those that block included."""
+    """The connection to one server. `round_trips` counts requests, those that block included."""
 
     def __init__(self, url: str, patience_s: float) -> None:
-        """Nothing is connected yet. patience_s: how long lost connections are tried again."""
+        """Set up clients; nothing is connected yet. patience_s: the longest outage to wait for."""
         self.url: Final = without_secrets(url)
         self.patience_s = patience_s
         self.answer_s = max(_ANSWER_S, patience_s / 4)
@@ -141,44 +165,47 @@ class RedisConnection:
 
     def _connect(self) -> None:
         self._pid = os.getpid()
-        self._commands = _client(
-            self._full_url, None
-        )  # the limits of these two depend on the command: see _within
+        # No limit of their own for the first two: it depends on the command, see _within.
+        self._commands = _client(self._full_url, None)
         self._blocking = _client(self._full_url, None)
         self._listening = _client(self._full_url, self.answer_s)
 
     def _own(self) -> None:
-        """In a forked process: connect anew. The parent goes on with the old sockets, so they are not even closed."""
+        """Connect anew in a forked process. The parent goes on with the old sockets."""
         if self._pid != os.getpid():
             _of_parents.append((self._commands, self._blocking, self._listening))
+            # The end of the interpreter would free the list, and so close them.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(_of_parents))
             self._connect()
 
     @property
     def commands(self) -> Redis:
-        """The client for commands, of this process."""
+        """This process's client for commands."""
         self._own()
         return self._commands
 
     @property
     def blocking(self) -> Redis:
-        """The client for commands that block, of this process."""
+        """This process's client for commands that block."""
         self._own()
         return self._blocking
 
     @property
     def listening(self) -> Redis:
-        """The client for channels and for walks through all keys, of this process."""
+        """This process's client for channels and for walks through all keys."""
         self._own()
         return self._listening
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """See Store.close."""
         for client in (self.commands, self.blocking, self.listening):
             await client.aclose()
 
     async def check(self, *, allow_eviction: bool) -> None:
-        """Raise ConfigError for a server that is too old or may evict keys; who may not ask is not told."""
+        """Raise ConfigError for a server that is too old or may evict keys.
+
+        A user who may not ask for that (INFO) is let through.
+        """
         try:
             with translated(self.url):
                 looks = self._pipeline([("INFO", "server"), ("INFO", "memory")])
@@ -191,13 +218,15 @@ class RedisConnection:
         version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
         if version < _OLDEST:
             raise ConfigError(
-                f"the server at {self.url} is Redis {info['redis_version']}; dagnb needs 7.0 or newer, or Valkey. "
+                f"the server at {self.url} is Redis {info['redis_version']}; "
+                "dagnb needs 7.0 or newer, or Valkey. "
                 "Upgrade it, or give no URL: dagnb then starts a server of its own."
             )
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction" and not allow_eviction:
             raise ConfigError(
-                f"the server at {self.url} has maxmemory-policy {policy} and may delete results or a run's state. "
+                f"the server at {self.url} has maxmemory-policy {policy} "
+                "and may delete results or a run's state. "
                 "Set it with `CONFIG SET maxmemory-policy noeviction`, or accept that with "
                 "DAGNB_ALLOW_EVICTION=1 or dagnb.Redis(url=..., allow_eviction=True)."
             )
@@ -212,7 +241,11 @@ class RedisConnection:
         fresh: str = "",
         n_bytes: int = 0,
     ) -> Any:
-        """One step: a function of the library on the run's keys. Repeated, marked as such, when its reply was lost."""
+        """Take one step: call a function of the library on the run's keys. Returns its answer.
+
+        It is repeated, and marked as a repetition, when its reply was lost.
+        n_bytes: size of what travels. now, fresh: for tests, else the server's and a random one.
+        """
         fresh = fresh or secrets.token_hex(8)
 
         async def attempt(again: bool) -> Any:
@@ -232,7 +265,10 @@ class RedisConnection:
         fresh: str = "",
         again: bool = False,
     ) -> Command:
-        """The command that calls a function of the library, for `ask` where it bears repetition."""
+        """Returns the command that calls a function of the library, for `ask`.
+
+        Only for functions that need no mark when they are repeated.
+        """
         return ("FCALL", f"{LIBRARY}_{function}", 1, prefix, now, fresh, int(again), *args)
 
     async def ask(
@@ -243,9 +279,10 @@ class RedisConnection:
         n_bytes: int = 0,
         whole: int | None = None,
     ) -> list[Any]:
-        """Several commands in one round trip; they must bear repetition.
+        """Send several commands in one round trip. Returns their answers.
 
-        n_bytes: about how much travels. whole: bytes of what these are a part of, for the error of a full server.
+        They may be sent twice, so twice must do as much as once. n_bytes: about how much travels.
+        whole: size of the value that these are a part of, for the error of a full server.
         """
 
         async def attempt(_: bool) -> list[Any]:
@@ -256,24 +293,25 @@ class RedisConnection:
         return answers
 
     async def scan(self, prefix: str) -> list[bytes]:
-        """Every key that begins so: walks through all keys of the server."""
+        """Returns every key that begins so. It walks through all keys of the server."""
+        # A namespace may hold characters that mean something in a pattern.
         pattern = re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*"
         with translated(self.url):
             return [key async for key in self.listening.scan_iter(match=pattern, count=1000)]
 
     async def pop(self, key: str, timeout_s: float) -> None:
-        """Take the head of a list when there is one, or return when the time is up or the server went away."""
+        """Take the head of a list. Return without one when the time is up or the server is lost."""
         self.round_trips += 1
         with translated(self.url), suppress(*_LOST):
             popped = self._execute(self.blocking, "BLPOP", key, max(timeout_s, 0.001))
             await _within(timeout_s + self.answer_s, popped)
 
-    async def hear(
+    async def wait_message(
         self, channel: str, is_over: Callable[[], Awaitable[bool]], timeout_s: float
     ) -> None:
-        """Return when a message comes, or it is over already, or the time is up, or the server went away.
+        """Return when a message comes, `is_over` says so, the time is up, or the server is lost.
 
-        Nothing is cancelled when the time is up: who connects may swallow that, and listen for ever.
+        is_over: asked once the channel is joined.
         """
         self.round_trips += 1
         loop = asyncio.get_running_loop()
@@ -281,18 +319,21 @@ class RedisConnection:
         async with self.listening.pubsub() as listener:
             with translated(self.url), suppress(*_LOST, TimeoutError):
                 await listener.subscribe(channel)
+                # A limit per message, not a cancellation: redis-py may swallow that while it
+                # connects, and then listen for ever.
                 while (left_s := until - loop.time()) > 0:
                     message = await listener.get_message(timeout=left_s)
                     if message is not None and (message["type"] == "message" or await is_over()):
                         return
 
-    def require_run(self, run: str, found: object) -> None:
-        """Raise RunMissingError when what was looked up is not there."""
-        if not found:
+    def require_run(self, run: str, is_there: object) -> None:
+        """Raise RunMissingError when a look found no key of the run."""
+        if not is_there:
             raise RunMissingError(run)
 
     async def _execute(self, client: Redis, *command: Any) -> Any:
-        return await client.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+        # redis-py leaves it untyped.
+        return await client.execute_command(*command)  # type: ignore[no-untyped-call]
 
     async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
         async with self.commands.pipeline(transaction=False) as pipe:
@@ -301,7 +342,10 @@ class RedisConnection:
             return await pipe.execute()
 
     async def _patiently(self, attempt: Callable[[bool], Awaitable[Any]], request: _Request) -> Any:
-        """The answer, through lost and silent connections and servers that do not know our library yet."""
+        """Returns the answer, through lost and silent connections, and loads the library if needed.
+
+        attempt: makes the request; True for a repetition. See the picture at the top.
+        """
         loop = asyncio.get_running_loop()
         transfer_s = request.n_bytes / _SLOWEST_BYTES_S
         until, pause_s, again = loop.time() + self.patience_s + transfer_s, 0.02, False
@@ -318,6 +362,7 @@ class RedisConnection:
                         or loop.time() + pause_s > until
                     ):
                         raise
+                    # The step may have been taken: from here on, a repetition.
                     again = True
                     if isinstance(error, exceptions.TimeoutError):
                         answer_s *= 2
@@ -337,7 +382,8 @@ class RedisConnection:
     async def _refuse_oversize(self, request: _Request, error: Exception) -> None:
         """Raise StorageLimitError if a word of the commands is larger than the server takes.
 
-        A server closes the connection in the midst of such a word: whether its reason is read before is chance.
+        A server closes the connection in the midst of such a word, so the error is either a lost
+        connection or the server's reason, by chance.
         """
         largest = request.largest()
         if largest <= CHUNK_BYTES:
@@ -347,24 +393,24 @@ class RedisConnection:
             raise StorageLimitError(self.url, largest, limit) from error
 
     async def _most_bytes(self) -> int:
-        """The proto-max-bulk-len of the server; the default of all servers where that may not be asked."""
+        """Returns the proto-max-bulk-len of the server, the usual one where asking is forbidden."""
         self.round_trips += 1
         try:
-            told = await _within(
+            setting = await _within(
                 self.answer_s, self._execute(self.commands, "CONFIG", "GET", _LIMIT_SETTING)
             )
         except exceptions.RedisError:
             return _LIMIT_BYTES
-        return int(told[1]) if told else _LIMIT_BYTES
+        return int(setting[1]) if setting else _LIMIT_BYTES
 
     async def _fullness(self) -> str:
-        """How full the server is, with numbers where it may be asked."""
+        """Returns how full the server is, for a message; with numbers where it may be asked."""
         self.round_trips += 1
         try:
-            (told,) = await _within(self.answer_s, self._pipeline([("INFO", "memory")]))
+            (memory,) = await _within(self.answer_s, self._pipeline([("INFO", "memory")]))
         except exceptions.RedisError:
             return "its maxmemory is reached"
-        return f"it uses {told['used_memory']} of {told['maxmemory']} bytes, its maxmemory"
+        return f"it uses {memory['used_memory']} of {memory['maxmemory']} bytes, its maxmemory"
 
     async def _load(self) -> None:
         self.round_trips += 1
@@ -374,7 +420,7 @@ class RedisConnection:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request: its run, the bytes that travel, those of the whole it is a part of, the words sent."""
+    """One request. n_bytes: travel with it. whole: size of the value that it is a part of."""
 
     run: str
     n_bytes: int
@@ -382,7 +428,7 @@ class _Request:
     commands: Sequence[Command]
 
     def largest(self) -> int:
-        """Bytes of the largest word."""
+        """Returns the bytes of the largest word."""
         words = (word for command in self.commands for word in command)
         return max((_size(word) for word in words), default=0)
 
@@ -394,7 +440,10 @@ def _size(word: str | bytes | memoryview | int | float) -> int:
 
 
 async def _within(limit_s: float, answer: Awaitable[_T]) -> _T:
-    """The answer. Raises redis' TimeoutError, and lets go of the connection, when it does not come in time."""
+    """Returns the answer. Raises the TimeoutError of redis when it does not come in time.
+
+    The connection is given up then: its next answer would be that of this request.
+    """
     try:
         async with asyncio.timeout(limit_s):
             return await answer
@@ -403,7 +452,10 @@ async def _within(limit_s: float, answer: Awaitable[_T]) -> _T:
 
 
 def _client(url: str, answer_s: float | None) -> Redis:
-    """A client that repeats nothing by itself: its retries would hide round trips and repeat what must not be."""
+    """Make a client that repeats nothing by itself.
+
+    Its retries would hide round trips, and repeat calls without marking them as repetitions.
+    """
     client: Redis = Redis.from_url(
         url,
         protocol=2,

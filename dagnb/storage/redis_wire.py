@@ -1,4 +1,8 @@
-"""Messages as the function library takes and gives them."""
+"""Messages as the function library takes and gives them: flat lists, bytes, MessagePack.
+
+The other side is scripts/*.lua; above each function there stand the names of its arguments. Flat
+lists, because a table for each group is what costs in Lua.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ from dagnb.storage.interface import RunLine
 
 
 def pack_submission(submission: Submission) -> bytes:
-    """All but the records, which travel before."""
+    """Returns everything but the records, which travel before, as a MessagePack map."""
     packed: bytes = msgpack.packb(
         {
             "n_tasks": len(submission.records),
@@ -47,14 +51,17 @@ def pack_submission(submission: Submission) -> bytes:
 
 
 def pack_commit(commit: Commit) -> tuple[int, str, str, int, int, bytes, str]:
-    """Seven arguments: task, address, its token and number of chunks, whether the bytes follow, bytes, log."""
+    """Returns seven arguments of `complete`.
+
+    They are task, address, its token, its number of chunks, 1 if the bytes follow, bytes, log.
+    """
     address, blob = commit.address, commit.blob
     encoded, follows = address.encode(), int(blob is not None)
     return commit.task, encoded, address.token, address.n_chunks, follows, blob or b"", commit.log
 
 
 def reply_of(answer: Sequence[Any]) -> Reply:
-    """Status, worker, moment, missing tasks, offers."""
+    """Read status, worker, moment, missing tasks, offers."""
     status, worker, now, missing, offers = answer
     return Reply(
         status=Status(status.decode()),
@@ -69,17 +76,18 @@ def _offer_of(
     task: bytes, attempt: int, since: bytes, record: bytes | None, flat: Sequence[Any]
 ) -> Offer:
     inputs = tuple(Input(int(up), _address_of(place), blob) for up, place, blob in _groups(flat, 3))
+    # A big-endian double, as `y` has it; empty when `y` holds nothing for the task.
     ready_at = struct.unpack(">d", since)[0] if since else 0.0
     return Offer(task=int(task), attempt=attempt, record=record, inputs=inputs, ready_at=ready_at)
 
 
 def _address_of(place: bytes) -> Address:
-    """The letter before the address tells the scripts where a small value lies."""
+    # The letter before the address tells the scripts where a small value lies.
     return Address.decode(place[1:].decode())
 
 
 def observation_of(run: str, answer: Sequence[Any], cursor: str) -> Observation:
-    """See the function `observe`."""
+    """Read the answer of the function `observe`. cursor: of the look, kept if nothing is new."""
     (
         state,
         states,
@@ -117,7 +125,7 @@ def observation_of(run: str, answer: Sequence[Any], cursor: str) -> Observation:
 
 
 def demand_of(answer: Sequence[Any]) -> Demand:
-    """See the function `demand`."""
+    """Read the answer of the function `demand`."""
     state, now, wanted, instances = answer
     return Demand(
         state=RunState(state.decode()),
@@ -133,7 +141,7 @@ def demand_of(answer: Sequence[Any]) -> Demand:
 def line_of(
     run: str, state: bytes, submitted_at: bytes, finished_at: bytes, n_tasks: bytes, meta: bytes
 ) -> RunLine:
-    """One line of the list of runs, from fields of its hash `m`."""
+    """Read one line of the list of runs, from fields of its hash `m`."""
     return RunLine(
         run=run,
         name=str(json.loads(meta).get("name", "")),
@@ -145,12 +153,12 @@ def line_of(
 
 
 def moment_of(clock: tuple[int, int]) -> float:
-    """Epoch seconds from the answer to TIME."""
+    """Returns epoch seconds from the answer to TIME."""
     return clock[0] + clock[1] / 1_000_000
 
 
 def events_of(fields: Sequence[bytes]) -> Iterator[Event]:
-    """The events of one step: 'at', the moment, 'e', a line each: kind, task, worker."""
+    """Read the events of one step: 'at', the moment, 'e', one line each: kind, task, worker."""
     at = float(fields[1])
     for line in fields[3].decode().split("\n"):
         kind, task, worker = line.split(" ", 2)

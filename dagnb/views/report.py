@@ -72,7 +72,7 @@ def report_html(
     if plan is not None:
         drawn = _drawn(lambda: plan_svg(plan, predicted), lambda: plan_text(plan))
         body.append(_section("Plan", drawn))
-    title = element("title", escaped(f"{now.story.name}: {now.seen.state}"))
+    title = element("title", escaped(f"{now.description.name}: {now.seen.state}"))
     page = element("body", fragment(element("style", _PAGE), *body), class_="dagnb")
     return f'<!doctype html>\n<html lang="en"><head>{_META}{title}</head>{page}</html>\n'
 
@@ -83,7 +83,7 @@ def _compared(now: Snapshot, trace: Trace, plan: Plan | None) -> str:
     if now.seen.state is not RunState.OK or not trace.spans:
         return ""
     try:
-        three = makespans(now.story, trace, plan)
+        three = makespans(now.description, trace, plan)
     except ProtocolError as error:
         # The replay failed, which says nothing against the rest of the report.
         return _section("Planned and real", element("p", escaped(str(error)), class_="text-dim"))
@@ -105,7 +105,7 @@ def _drawn(draw: Callable[[], str], say: Callable[[], str]) -> str:
 def _head(now: Snapshot, trace: Trace, created: str) -> str:
     """Name, state, run, and the numbers of the whole run."""
     state = element("span", escaped(now.seen.state), class_=RUN_LOOKS[now.seen.state])
-    title = element("h1", escaped(now.story.name), " ", state)
+    title = element("h1", escaped(now.description.name), " ", state)
     facts = [f"run {now.seen.run}"]
     if created:
         facts.append(created)

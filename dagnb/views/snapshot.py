@@ -36,7 +36,7 @@ class Snapshot:
     n_left: number of instances that have uploaded all their spans.
     """
 
-    story: RunDescription
+    description: RunDescription
     seen: Observation
     spans: tuple[Span, ...]
     n_chunks: int
@@ -72,7 +72,7 @@ class Snapshot:
         """The spans so far; its makespan is final when the run is over."""
         return Trace.of(
             self.spans,
-            self.story.names,
+            self.description.names,
             submitted_s=self.seen.submitted_at,
             finished_s=self.seen.finished_at or self.seen.now,
         )
@@ -103,7 +103,7 @@ def joined(
     seen: an observation with the cursor of `before`, so that its events are those since then.
     """
     then = before or Snapshot(
-        story=RunDescription.read(seen.meta),
+        description=RunDescription.read(seen.meta),
         seen=seen,
         spans=(),
         n_chunks=0,
@@ -122,7 +122,7 @@ def joined(
             # One character more than twice the limit, so that a view can say that there was more.
             printed[task] = text[-2 * MAX_LOG - 1 :]
     return Snapshot(
-        story=then.story,
+        description=then.description,
         seen=seen,
         spans=then.spans + tuple(spans),
         n_chunks=then.n_chunks + n_chunks,

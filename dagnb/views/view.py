@@ -95,7 +95,7 @@ def view_section(
     is_stripped: for places where pictures may not be allowed.
     """
     if updates is None:
-        updates = ViewUpdates(now.story, now.seen.submitted_at, planned)
+        updates = ViewUpdates(now.description, now.seen.submitted_at, planned)
         updates.update(now)
     drawn = updates.draw()
     message, errors = _without_html(updates.everything())
@@ -104,7 +104,7 @@ def view_section(
         **_limited_facts(message, updates.facts, now),
         "graph": _limited_graph(now),
         "drawn": {**drawn, "lanes": ""},  # the element below has the timeline
-        "title": plain(now.story.name),
+        "title": plain(now.description.name),
         "run": now.seen.run,
         "icons": icons(),
     }
@@ -126,8 +126,8 @@ def view_section(
 
 def view_text(now: Snapshot) -> str:
     """The run in a few lines."""
-    head = f"{plain(now.story.name)}: {now.seen.state}, {', '.join(_facts(now))}"
-    if errors := errors_of(now.seen, now.story):
+    head = f"{plain(now.description.name)}: {now.seen.state}, {', '.join(_facts(now))}"
+    if errors := errors_of(now.seen, now.description):
         return f"{head}\n\n{errors_text(errors)}"
     return head
 
@@ -154,9 +154,9 @@ def _without_html(message: Message) -> tuple[Message, list[str]]:
 
 def _limited_graph(now: Snapshot) -> Message:
     """The graph, without its edges where these are too many for a page that is kept."""
-    graph = graph_of(now.story)
-    if sum(map(len, now.story.upstream)) > MAX_EDGES:
-        graph["upstream"] = [[]] * len(now.story.names)
+    graph = graph_of(now.description)
+    if sum(map(len, now.description.upstream)) > MAX_EDGES:
+        graph["upstream"] = [[]] * len(now.description.names)
     return graph
 
 
@@ -196,12 +196,12 @@ def _totals(facts: RunFacts, now: Snapshot) -> list[list[float]]:
     In the order of the functions in the graph's message.
     """
     totals: dict[str, list[float]] = {}
-    for function in now.story.functions:
+    for function in now.description.functions:
         totals.setdefault(function, [0, 0.0, 0.0])
     for task, fact in facts.of.items():
         if fact.run_s is None:
             continue
-        total = totals[now.story.functions[task]]
+        total = totals[now.description.functions[task]]
         total[0] += 1
         total[1] += fact.run_s * 1e3
         total[2] = max(total[2], fact.run_s * 1e3)
@@ -212,7 +212,7 @@ def _head(now: Snapshot) -> str:
     text: str = now.seen.state
     if now.seen.reason and now.seen.reason != text:
         text += f" ({now.seen.reason})"
-    name = element("b", escaped(now.story.name))
+    name = element("b", escaped(now.description.name))
     state = element("span", escaped(text), class_=RUN_LOOKS[now.seen.state])
     return element(
         "p",
@@ -247,7 +247,7 @@ def _functions(updates: ViewUpdates, now: Snapshot) -> str:
     """A row a function, a column a state: shown where pictures are not allowed."""
     tally: dict[str, Counter[str]] = {}
     occurs = set()
-    for function, byte in zip(updates.story.functions, now.seen.states, strict=True):
+    for function, byte in zip(updates.description.functions, now.seen.states, strict=True):
         state = _WORDS[byte]
         tally.setdefault(function, Counter())[state] += 1
         occurs.add(state)

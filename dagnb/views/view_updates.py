@@ -53,16 +53,16 @@ Message: TypeAlias = dict[str, object]
 """data for the browser, as JSON"""
 
 
-def graph_of(story: RunDescription) -> Message:
+def graph_of(description: RunDescription) -> Message:
     """The data that do not change during a run: names, functions, edges, resources."""
-    functions = list(dict.fromkeys(story.functions))
+    functions = list(dict.fromkeys(description.functions))
     position = {function: i for i, function in enumerate(functions)}
     return {
-        "names": [plain(name) for name in story.names],
+        "names": [plain(name) for name in description.names],
         "functions": [plain(function) for function in functions],
-        "function_of": [position[function] for function in story.functions],
-        "upstream": story.upstream,
-        "resources": [label_text(label) for label in story.resources],
+        "function_of": [position[function] for function in description.functions],
+        "upstream": description.upstream,
+        "resources": [label_text(label) for label in description.resources],
     }
 
 
@@ -71,23 +71,25 @@ class ViewUpdates:
 
     def __init__(
         self,
-        story: RunDescription,
+        description: RunDescription,
         submitted_s: float,
         planned: Trace | None = None,
         forecast: Forecast | None = None,
     ) -> None:
         """Begin without any message.
 
-        planned: simulated run of the plan, outlined on the timeline. forecast: used where the story
-        holds none. submitted_s: epoch seconds.
+        planned: simulated run of the plan, outlined on the timeline. forecast: used where the
+        description holds none. submitted_s: epoch seconds.
         """
-        self.story = story
+        self.description = description
         self.submitted_s = submitted_s
         self.planned = planned
-        self.dag: Dag = story.dag
+        self.dag: Dag = description.dag
         self.picture: Picture = layout.of_dag(self.dag)
         self.facts = RunFacts(submitted_s)
-        self._remaining = Remaining(len(story.names), story.forecast or forecast, planned)
+        self._remaining = Remaining(
+            len(description.names), description.forecast or forecast, planned
+        )
         self._serial = 0
         self._n_workers = 0
         self._n_spans = 0
@@ -160,7 +162,7 @@ class ViewUpdates:
         edges = set(_pairs(self._critical(now, trace), self.picture))
         lanes = timeline_svg(
             trace,
-            self.story.functions,
+            self.description.functions,
             width=860,
             planned=self.planned,
             is_over=now.is_over,
@@ -222,11 +224,11 @@ class ViewUpdates:
         new = new[: max(0, MAX_ERRORS - len(self._errors))]
         if not new:
             return []
-        position = {name: i for i, name in enumerate(self.story.names)}
+        position = {name: i for i, name in enumerate(self.description.names)}
         messages = []
         # Of all errors, not of the new ones: whether an attempt is the last of its task depends on
         # the others.
-        for error in errors_of(now.seen, self.story):
+        for error in errors_of(now.seen, self.description):
             task = position[error.task]
             if (task, error.attempt) in new:
                 message = _error_message(error, task)
@@ -248,11 +250,11 @@ class ViewUpdates:
     def _critical(self, now: Snapshot, trace: Trace) -> tuple[int, ...]:
         """The chain of tasks that made a run so long; before its end, the expected one."""
         if now.is_over:
-            return critical_steps(self.story.upstream, self.story.sinks, trace)
+            return critical_steps(self.description.upstream, self.description.sinks, trace)
         durations: dict[str, list[float]] = defaultdict(list)
         for task, fact in list(self.facts.of.items()):  # a copy: `update` may add facts meanwhile
             if fact.run_s is not None:
-                durations[self.story.functions[task]].append(fact.run_s)
+                durations[self.description.functions[task]].append(fact.run_s)
         means = {function: fmean(times) for function, times in durations.items()}
         usual = fmean(means.values()) if means else 1.0
         return shape.critical_path(self.dag, lambda task: self._expected_s(task, means, usual))
@@ -262,7 +264,7 @@ class ViewUpdates:
         fact = self.facts.of.get(task)
         if fact is not None and fact.run_s is not None:
             return fact.run_s
-        return means.get(self.story.functions[task], usual)
+        return means.get(self.description.functions[task], usual)
 
 
 def tail(text: str) -> str:

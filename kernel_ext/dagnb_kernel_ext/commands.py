@@ -73,7 +73,7 @@ class CommandContext:
 
     def remember(self, run: Run[object]) -> None:
         """Make the run the latest. Asks the store only about a run that was planned elsewhere."""
-        self.tasks = run.plan.names if run.plan is not None else run.story.names
+        self.tasks = run.plan.names if run.plan is not None else run.description.names
         self._runs.pop(run.id, None)  # a dict keeps the place of a key that it has
         self._runs[run.id] = run
         for old in self.ids[_SHOWN:]:
@@ -110,7 +110,7 @@ class CommandContext:
             raise UsageError(f"%dag {command}: it takes the name of a task, such as merge-0.")
         run = self.run(command, words[1:])
         with _refusing(command):
-            return find_task(words[0], run.story.names), run
+            return find_task(words[0], run.description.names), run
 
 
 # A name of several runs is enough to look at the latest, but not to end or delete one.

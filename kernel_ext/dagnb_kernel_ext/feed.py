@@ -127,8 +127,8 @@ class Feed:
             outlook = forecast_of(plan)
             if outlook is not None:
                 trace, forecast = outlook.trace, outlook.forecast
-                return ViewUpdates(now.story, now.seen.submitted_at, trace, forecast)
-        return ViewUpdates(now.story, now.seen.submitted_at)
+                return ViewUpdates(now.description, now.seen.submitted_at, trace, forecast)
+        return ViewUpdates(now.description, now.seen.submitted_at)
 
     def _patiently(self, look: Callable[[], Snapshot]) -> Snapshot:
         """Look once; a store that is away for a moment is asked again."""

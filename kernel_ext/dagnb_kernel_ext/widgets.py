@@ -145,8 +145,8 @@ class _ShownRun:
                 for output in self._outputs:
                     change(output, self._live_bundle())
         self._widget.graph = {
-            **graph_of(updates.story),
-            "title": plain(updates.story.name),
+            **graph_of(updates.description),
+            "title": plain(updates.description.name),
             "run": self.run.id,
             "svg": svg,
             "missing": missing,
@@ -205,7 +205,7 @@ class _ShownRun:
 
         name, started_at = "", 0.0
         if self._updates is not None:
-            name, started_at = self._updates.story.name, self._updates.submitted_s
+            name, started_at = self._updates.description.name, self._updates.submitted_s
         return placeholder_bundle(
             self.run.id, name=name, started_at=started_at, can_attach=self.run.outlives_process
         )

@@ -27,7 +27,7 @@ def lived(program: Program, cell: ModuleType, launcher: Any) -> Outcome:
         return Outcome(refused=f"{type(error).__name__}: {error}")
     with contextlib.suppress(DagnbError):  # each value and failure is read below
         run.result(LIMIT_S)
-    seen, names = run.look(), run.story.names
+    seen, names = run.look(), run.description.names
     return Outcome(
         states=dict(zip(names, map(_word, seen.states), strict=True)),
         values={names[sink]: _value(run, names[sink], cell) for sink in seen.results},

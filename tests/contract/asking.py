@@ -92,7 +92,7 @@ def _in_tasks(row: str, launcher: Any) -> dict[str, Any]:
         seen["caught"] = [kind.__name__ for kind in type(error).__mro__]
     except DagnbError as error:
         seen["error"] = f"{type(error).__name__}: {error}"
-    seen["log"] = run.log(run.story.names[-1])
+    seen["log"] = run.log(run.description.names[-1])
     return seen
 
 

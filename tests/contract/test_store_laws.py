@@ -34,7 +34,7 @@ class MemorySubject:
         self.now += seconds
 
     async def evict(self, run: str, task: int, address: Address) -> None:
-        del self.store._room(run).blobs[task, address.token]
+        del self.store._stored(run).blobs[task, address.token]
 
 
 @pytest.mark.timeout(300)

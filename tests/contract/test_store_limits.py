@@ -15,8 +15,8 @@ from dagnb.protocol.messages import Commit, Record, RunState
 from dagnb.storage.interface import CHUNK_BYTES
 from dagnb.storage.keys import run_prefix
 from dagnb.storage.redis import RedisStore
+from dagnb.storage.redis_blobs import WINDOW_BYTES
 from dagnb.storage.redis_link import RedisConnection
-from dagnb.storage.redis_pieces import WINDOW_BYTES
 from dagnb.testing.content_laws import patterned
 from dagnb.testing.step_laws import LEASE_S, chain, run_of
 from dagnb.units import MIB

@@ -1,4 +1,4 @@
-"""Model: the state machine of a run, explored exhaustively on small DAGs with every fault; and its mutants.
+"""Model: the state machine of a run, explored exhaustively on small DAGs; and its mutants.
 
 Holds: configurations, the world around the machine, its invariants, the explorer, mutants.
 May import: dagnb.protocol.

@@ -14,7 +14,7 @@ from tests.model.seeded_work import WORK
 
 
 def main() -> int:
-    """Exit code 0 when no configuration violates anything and every mutant is caught as foreseen."""
+    """Explore. Exit code 0: no violation, and every mutant is caught as expected."""
     parser = argparse.ArgumentParser(prog="python -m tests.model", description=__doc__)
     parser.add_argument(
         "--large", action="store_true", help="the large configurations too: minutes"
@@ -33,7 +33,8 @@ def _configurations(*, large: bool) -> bool:
         found = explore(configuration)
         wrong = int(found.violation is not None)
         _print(
-            f"{found.configuration:56} {found.n_states:9,} {found.n_transitions:12,} {wrong:11} {found.seconds:8.1f}"
+            f"{found.configuration:56} {found.n_states:9,} {found.n_transitions:12,} "
+            f"{wrong:11} {found.seconds:8.1f}"
         )
         if wrong:
             _print(found.story())
@@ -54,7 +55,8 @@ def _mutants() -> bool:
             as_foreseen = as_foreseen and bool(mutant.survives)
         else:
             _print(
-                f"{mutant.name:56} {found.violation.invariant:14} {len(found.steps):5}  {found.configuration}"
+                f"{mutant.name:56} {found.violation.invariant:14} "
+                f"{len(found.steps):5}  {found.configuration}"
             )
             as_foreseen = as_foreseen and found.violation.invariant == mutant.law
     return as_foreseen

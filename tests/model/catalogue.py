@@ -1,6 +1,6 @@
 """The configurations that are explored: SMALL in every test run, LARGE in soaks.
 
-Shapes: one, chain, fan-out, fan-in, diamond, two sinks; a queue is a pool, given by its cap, or PINNED.
+Shapes: one, chain, fan-out, fan-in, diamond, two sinks. A queue is PINNED, or a pool with a cap.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ _TWO_KINDS = replace(
 def _with(
     base: Configuration, suffix: str, faults: dict[Fault, int], **changes: object
 ) -> Configuration:
-    return replace(base, name=f"{base.name}: {suffix}", faults=faults, **changes)  # type: ignore[arg-type]  # by name
+    name = f"{base.name}: {suffix}"
+    return replace(base, name=name, faults=faults, **changes)  # type: ignore[arg-type]  # by name
 
 
 _RUDE = {Fault.RAISE: 2, Fault.SUSPECT: 1, Fault.CANCEL: 1, Fault.LOST_REPLY: 1}

@@ -1,4 +1,4 @@
-"""What is explored: a DAG, where its tasks are placed, how many instances, how many faults of each kind."""
+"""The configurations to explore: a DAG, placement, instances, and faults of each kind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dagnb.protocol.messages import Edge, Queue, Record, Submission, bits_of
 
 
 class Fault(StrEnum):
-    """What may go wrong; a configuration says how often."""
+    """The faults that may happen; a configuration says how often."""
 
     CRASH = "crash"
     LOST_REPLY = "lost reply"
@@ -29,12 +29,15 @@ FAULTS = tuple(Fault)
 class Configuration:
     """One thing to explore.
 
-    upstream: for each task its upstream tasks. queues: the cap of each queue, 0 for a pinned worker.
-    placement: for each task its queue. delays: what a failing attempt may ask for; None is no retry.
-    is_small: results ride along with commits and offers. is_bound: instances are started for one worker only.
-    with_hints: an idle instance wakes for a hint; without, it only polls, which covers every fate of a hint.
-    kinds: of each queue, in turn; instances: their kinds, one comes in the place of another of its kind.
-    start_s: the run is cancelled when nobody took part in it by then, which may happen at any moment before.
+    upstream: of each task. queues: the cap of each queue, 0 for a pinned worker.
+    placement: the queue of each task.
+    delays: that a failing attempt may ask for; None is no retry.
+    is_small: results ride along with commits and offers.
+    is_bound: instances are started for one worker only.
+    with_hints: an idle instance wakes for a hint; without, it only polls, which covers every fate
+        of a hint.
+    kinds: of the queues. instances: their kinds; one comes in the place of another of its kind.
+    start_s: the run is cancelled when no one took part by then, at any moment before.
     in_containers: who is seen dead died with its container, so that all it ran is charged.
     """
 

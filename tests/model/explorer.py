@@ -1,4 +1,4 @@
-"""Walks through every state a configuration can reach, breadth first: the first counterexample is a shortest."""
+"""A breadth-first walk through all states of a configuration: shortest counterexample first."""
 
 from __future__ import annotations
 
@@ -31,13 +31,16 @@ class Exploration:
     def story(self) -> str:
         """The violation and the way there, for people."""
         if self.violation is None:
-            return f"{self.configuration}: {self.n_states} states, {self.n_transitions} transitions, no violation"
+            return (
+                f"{self.configuration}: {self.n_states} states, "
+                f"{self.n_transitions} transitions, no violation"
+            )
         way = "\n".join(f"  {number}. {step}" for number, step in enumerate(self.steps, 1))
         return f"{self.configuration}: {self.violation}\n{way}"
 
 
 class Explorer:
-    """The graph of states, as it grows. `edges` holds the moves that happen by themselves; faults need not happen."""
+    """The graph of states. `edges` holds moves that happen by themselves, unlike faults."""
 
     def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
@@ -111,7 +114,7 @@ class Explorer:
         return number
 
     def _check_sleep(self, number: int, world: World) -> None:
-        """I13: while nothing went wrong, nobody sleeps while a worker of his kind is asked for and no hint comes."""
+        """I13: without faults, no instance sleeps when its kind is asked for and no hint comes."""
         intact = world.budget == tuple(self.configuration.faults.get(fault, 0) for fault in FAULTS)
         if not self.configuration.with_hints or not intact or world.machine.due:
             return
@@ -126,7 +129,7 @@ class Explorer:
             )
 
     def _check_progress(self) -> None:
-        """Liveness: without further faults every way ends, and it ends with the run: no dead end, no circle."""
+        """Liveness: without more faults every way ends with the run: no dead end, no circle."""
         sources, targets = self.edges
         n_out = array("q", bytes(8 * len(self.labels)))
         incoming: list[list[int]] = [[] for _ in self.labels]

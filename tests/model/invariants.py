@@ -1,4 +1,4 @@
-"""What must hold in every state of the world. What must hold of every step is in laws.py."""
+"""Invariants: they hold in every state of the world. Laws of every step are in laws.py."""
 
 from __future__ import annotations
 
@@ -43,9 +43,10 @@ def check_state(world: World) -> None:
 
 
 def _inputs(world: World) -> None:
-    """I1: who started has all inputs, but for those that were found lost since. WAITING waits for something that comes.
+    """I1: a task that started has all inputs, or lost some since. WAITING waits for a task to come.
 
-    A result is found lost when a task reports it, or when the last check before the end does; `was_lost` remembers it.
+    A result is lost when a task reports it, or the last check before the end finds it so.
+    `was_lost` remembers it.
     """
     states = world.machine.states
     for task, upstream in enumerate(world.configuration.upstream):
@@ -76,7 +77,7 @@ def _inputs(world: World) -> None:
 
 
 def _edges(world: World) -> None:
-    """I4: the bit of an edge is set exactly while its upstream task is done, and the count of a task's bits is true."""
+    """I4: the bit of an edge is set exactly while its upstream task is done; counts hold."""
     machine = world.machine
     for task, record in enumerate(machine.records):
         done = machine.states[task] is TaskState.DONE
@@ -100,7 +101,7 @@ def _edges(world: World) -> None:
 
 
 def _owners(world: World) -> None:
-    """I9: owner and running are inverse, RUNNING is owned, an owner has a lease and staffs the queue of its task."""
+    """I9: owner and running are inverse; an owner has a lease and staffs the queue of its task."""
     machine = world.machine
     names = {i.name for i in world.instances}
     for task, state in enumerate(machine.states):
@@ -140,48 +141,53 @@ def _owners(world: World) -> None:
 
 
 def _queues(world: World) -> None:
-    """I3: READY tasks, and only they, are queued, once; members are asked for or active, as far as the cap allows."""
+    """I3: READY tasks alone are queued, once; members are asked for as far as the cap allows."""
     machine = world.machine
     ready = sorted(t for t, state in enumerate(machine.states) if state is TaskState.READY)
     queued = sorted(
-        (task, line) for line, each in enumerate(machine.roster.lines) for _, _, task in each.ready
+        (task, queue)
+        for queue, each in enumerate(machine.roster.queues)
+        for _, _, task in each.ready
     )
     expect(
         [task for task, _ in queued] == ready,
         "I3 wake-up",
         f"queues hold {queued}, ready are {ready}",
     )
-    misplaced = [task for task, line in queued if machine.records[task].queue != line]
+    misplaced = [task for task, queue in queued if machine.records[task].queue != queue]
     expect(not misplaced, "I3 wake-up", f"{misplaced} are in the wrong queue")
-    for line in machine.roster.lines:
-        staff, cap = line.n_invoked + line.n_active, line.queue.cap
-        expect(staff <= cap, "I3 cap", f"{staff} members of {line.queue.name}, cap {cap}")
-        enough = len(line.ready) <= line.n_invoked or staff == cap
+    for queue in machine.roster.queues:
+        staff, cap = queue.n_invoked + queue.n_active, queue.info.cap
+        expect(staff <= cap, "I3 cap", f"{staff} members of {queue.info.name}, cap {cap}")
+        enough = len(queue.ready) <= queue.n_invoked or staff == cap
         expect(
             enough,
             "I3 wake-up",
-            f"{line.queue.name}: {len(line.ready)} ready, {line.n_invoked} asked for, {staff} in all",
+            f"{queue.info.name}: {len(queue.ready)} ready, "
+            f"{queue.n_invoked} asked for, {staff} in all",
         )
     expect(not machine.roster.touched, "I3 wake-up", "a queue was changed and nobody was asked for")
 
 
 def _members(world: World) -> None:
-    """I3: every member is free, asked for or held, once; counts are true; who holds one has a lease and is awake."""
+    """I3: a member is free, asked for or held, once; its instance has a lease and is awake."""
     roster = world.machine.roster
-    for number, line in enumerate(roster.lines):
+    for number, queue in enumerate(roster.queues):
         invoked = [member for queue, member in roster.invoked if queue == number]
         held = [member for queue, member in roster.held.values() if queue == number]
         expect(
-            line.n_invoked == len(invoked),
+            queue.n_invoked == len(invoked),
             "I3 members",
-            f"{line.n_invoked} asked for, in truth {invoked}",
+            f"{queue.n_invoked} asked for, in truth {invoked}",
         )
-        expect(line.n_active == len(held), "I3 members", f"{line.n_active} active, in truth {held}")
-        members = Counter((*line.free, *invoked, *held))
         expect(
-            members == Counter(range(1, line.highest + 1)),
+            queue.n_active == len(held), "I3 members", f"{queue.n_active} active, in truth {held}"
+        )
+        members = Counter((*queue.free, *invoked, *held))
+        expect(
+            members == Counter(range(1, queue.highest + 1)),
             "I3 members",
-            f"members are {members} of {line.highest}",
+            f"members are {members} of {queue.highest}",
         )
     expect(
         set(roster.nonces) == set(roster.held.values()),
@@ -198,7 +204,7 @@ def _members(world: World) -> None:
 
 
 def _kinds(world: World) -> None:
-    """I14: an instance only staffs queues of its kind, and its kind is known as long as it has a lease, no longer."""
+    """I14: an instance only staffs queues of its kind, which is known while it has a lease."""
     roster = world.machine.roster
     kinds = {i.name: i.kind for i in world.instances}
     misfits = [
@@ -210,7 +216,7 @@ def _kinds(world: World) -> None:
 
 
 def _awaited(world: World) -> None:
-    """I8: the count of unsettled tasks that the run waits for is true, and a run without any has ended."""
+    """I8: the count of tasks that the run waits for is true, and a run without any has ended."""
     machine = world.machine
     awaited = range(len(machine.states)) if _goes_on(world) else set(machine.submission.sinks)
     unsettled = sum(machine.states[task] not in _SETTLED for task in awaited)
@@ -223,7 +229,7 @@ def _awaited(world: World) -> None:
 
 
 def _errors(world: World) -> None:
-    """I7, I8: attempts are within their budgets; each that ended badly left an error; a failed task used one up."""
+    """I7, I8: attempts are within budgets; a bad end left an error; a failed task used one up."""
     machine = world.machine
     noted = Counter(task for task, _ in machine.errors)
     for task, state in enumerate(machine.states):
@@ -256,14 +262,15 @@ def _errors(world: World) -> None:
 
 
 def _goes_on(world: World) -> bool:
-    """Whether a failure does not end the run."""
+    """Returns whether the run goes on after failures."""
     return world.configuration.on_error == "continue"
 
 
 def _going_on(world: World) -> None:
-    """I16: a run that goes on after failures ends when every task is settled; skipped are those below a failed one.
+    """I16: a run that goes on after failures ends when every task is settled.
 
-    No task is left over because nobody reads its value any more. A cancel or a deadline may leave some.
+    Skipped are those below a failed one. No task is left over because no one reads its value any
+    more. A cancel or a deadline may leave some.
     """
     states = world.machine.states
     left = [task for task, state in enumerate(states) if state not in _SETTLED]
@@ -312,7 +319,7 @@ def _ending(world: World) -> None:
             machine.owner
             or machine.due
             or machine.roster.invoked
-            or any(line.ready for line in machine.roster.lines)
+            or any(queue.ready for queue in machine.roster.queues)
         )
         expect(not busy, "I6 terminal", "there is work left after the end")
     if _goes_on(world) and machine.state in (RunState.OK, RunState.FAILED):

@@ -1,4 +1,4 @@
-"""What must hold of every step: what it may change, what it answers, and that repeating it changes nothing."""
+"""The laws of every step: its changes, its answers, and that repeating it changes nothing."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def check_step(before: World, move: Move) -> None:
 
 
 def check_repetition(before: World, after: World, act: Act) -> None:
-    """I11: a call repeated at once changes nothing; who was told to wait gets, as by any call, what it made ready.
+    """I11: a call repeated at once changes nothing.
 
-    Not so for a report of lost inputs that is out of date: it may hand out the very task it names, and be true again.
+    An instance that was to wait gets what it made ready, as by any call. Not so for a report of
+    lost inputs that is out of date: it may hand out the very task it names, and be true again.
     """
     if act.kind == "lost" and act.instance.task not in before.machine.running.get(
         act.instance.name, ()
@@ -57,7 +58,7 @@ def check_repetition(before: World, after: World, act: Act) -> None:
 
 
 def check_end(world: World) -> None:
-    """I6: nothing that anybody may still do changes a run that is over, and whoever asks is told to leave."""
+    """I6: no call changes a run that is over, and each is answered with STOP."""
     form = form_of(world.machine), dict(world.machine.results)
     for instance in (*world.instances, *world.flying, Instance("new")):
         if is_calling(world, instance):
@@ -119,7 +120,7 @@ def _results(before: World, after: World) -> None:
 
 
 def _starts(before: World, after: World) -> None:
-    """I1: a task becomes ready only in a step that leaves all its upstream tasks done, or finds one of them lost."""
+    """I1: a task becomes ready only when all its upstream tasks are done, or one is found lost."""
     lost = after.was_lost - before.was_lost
     for task, state in enumerate(after.machine.states):
         if before.machine.states[task] in (*_STARTED, TaskState.RETRYING) or state not in _STARTED:
@@ -132,7 +133,7 @@ def _starts(before: World, after: World) -> None:
 
 
 def _charges(before: World, after: World, act: Act) -> None:
-    """I7: an attempt that ended badly is charged once, to the right budget, nothing else is. I8: it has a cause."""
+    """I7: an attempt that ended badly is charged once, to its budget. I8: it has a cause."""
     due = _due_charges(before, act)
     charged = {
         (task, charge): spent[charge] - before.machine.spent.get(task, {}).get(charge, 0)
@@ -159,7 +160,7 @@ def _charges(before: World, after: World, act: Act) -> None:
 
 
 def _retries(before: World, after: World, act: Act) -> None:
-    """I7: a task that must not be retried failed; one that backs off waits for its time, unless committed."""
+    """I7: a task without a retry failed; one that backs off waits, unless it is committed."""
     for task, at in before.machine.due.items():
         waits = at <= 0.0 or after.machine.states[task] not in _STARTED
         expect(waits, "I7 budgets", f"{task} did not wait for its time")
@@ -198,12 +199,12 @@ def _takings(before: World, after: World, act: Act) -> None:
 
 def _askings(before: World, after: World) -> None:
     """I3: nobody is asked for without a task to take."""
-    for old, new in zip(before.machine.roster.lines, after.machine.roster.lines, strict=True):
+    for old, new in zip(before.machine.roster.queues, after.machine.roster.queues, strict=True):
         thrifty = new.n_invoked <= max(old.n_invoked, len(new.ready))
         expect(
             thrifty,
             "I3 thrift",
-            f"{new.queue.name}: {new.n_invoked} asked for, {len(new.ready)} ready",
+            f"{new.info.name}: {new.n_invoked} asked for, {len(new.ready)} ready",
         )
 
 

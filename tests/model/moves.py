@@ -1,4 +1,4 @@
-"""Everything that may happen next in a world: steps of instances, of supervisors and agents, faults."""
+"""The moves of a world: steps of instances, of supervisors and agents, faults."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CALLING = (Phase.NEW, Phase.IDLE, Phase.COMMIT, Phase.FAIL, Phase.LOSE)
 
 
 def moves(world: World) -> Iterator[Move]:
-    """All of them. A run that is over makes none: invariants.py tries there that nothing can change it."""
+    """Returns all moves. A run that is over has none: invariants.py tries to change it then."""
     if world.is_over:
         return
     for instance in world.instances:
@@ -121,7 +121,7 @@ def _failure_reporter(world: World, instance: Instance) -> Iterator[Move]:
 
 
 def _endings(world: World, instance: Instance) -> Iterator[Move]:
-    """Whoever is gone is found out, by proof or by the lease, if there is still something to find out."""
+    """Report instances that are gone, by proof or by the lease, if they are still known."""
     if instance.name not in world.machine.leases:
         return
     after = world.copy()
@@ -141,7 +141,7 @@ def _arrivals(world: World) -> Iterator[Move]:
 
 
 def _starts(world: World) -> Iterator[Move]:
-    """A new instance in the place of one that is gone; one bound to a worker only when one is asked for."""
+    """Start an instance in the place of one that is gone; a bound one only when asked for."""
     missing = Counter(world.configuration.staff) - Counter(i.kind for i in world.instances)
     if not missing:
         return

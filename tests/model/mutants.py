@@ -1,4 +1,4 @@
-"""Seeded faults: each is an edit or two of the machine's or the roster's text, and the exploration must find it.
+"""Seeded faults: each edits the text of the machine or the roster, and must be found.
 
 An edit whose text is no longer there fails loudly, so mutants keep up with the code.
 """
@@ -29,7 +29,7 @@ class Edit:
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
-    """One wrong protocol. within: the configuration that shows it; law: the invariant that it breaks there.
+    """One wrong protocol. within: the configuration that shows it. law: the invariant it breaks.
 
     survives: why nothing can find it, when nothing does.
     """

@@ -1,4 +1,4 @@
-"""Seeded mutants of how attempts, results and runs end: what each does wrong, what shows it, what breaks."""
+"""Seeded mutants of the ends of attempts, results and runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from tests.model.mutants import in_machine
 _STOP = """if self._is_over(now):
         return Reply(status=Status.STOP, now=now)"""
 _FENCED = """if instance not in self.leases:
+        # Its tasks were given away. What its commits made ready must find workers all the same.
         self._route(fresh)
         return Reply(status=Status.FENCED, now=now)"""
 _MINE = "if mine and failure.attempt == self.attempt(task):"
@@ -132,7 +133,8 @@ ENDS = (
         "chain-3: 2 lost blobs",
         "",
         ("_uncomplete", "stack.extend(", "(lambda gone: None)("),
-        survives="who computes the input again reports what it misses: one more round a level, the same end",
+        survives="the instance that computes the input again reports what it misses: "
+        "one more round a level, the same end",
     ),
     in_machine(
         "lost: the bits stay",
@@ -276,7 +278,7 @@ ENDS = (
         "open tasks stay open at the end",
         "two tasks apart: batches of 2, crash",
         "I6 terminal",
-        ("_finish", "if s in _OPEN", "if s is TaskState.READY"),
+        ("_finish", "if task_state in _OPEN", "if task_state is TaskState.READY"),
     ),
     in_machine(
         "queues keep their tasks at the end",
@@ -301,7 +303,7 @@ ENDS = (
         "the deadline is not looked at",
         "one: crash, deadline",
         "I7 budgets",
-        ("_is_over", "now >= self.deadline_at", "False"),
+        ("_is_over", "now >= deadline_at", "False"),
     ),
     in_machine(
         "who registers does not take part",
@@ -313,19 +315,19 @@ ENDS = (
         "a fenced instance gets work",
         "chain-2, both sinks: lost blob, suspicion",
         "I12 reply",
-        ("_next", _FENCED, ""),
+        ("_next_work", _FENCED, ""),
     ),
     in_machine(
         "a call renews a lease that was taken",
         "chain-2, both sinks: lost blob, suspicion",
         "I12 reply",
-        ("_next", _FENCED, "if instance not in self.leases: self.leases[instance] = now + 1"),
+        ("_next_work", _FENCED, "if instance not in self.leases: self.leases[instance] = now + 1"),
     ),
     in_machine(
         "a repeated register gives a second task",
         "chain-3: 2 lost blobs",
         "I11 repetition",
-        ("_next", "self.running.get(instance) or ", ""),
+        ("_next_work", "self.running.get(instance) or ", ""),
     ),
     in_machine(
         "anybody is let in for a worker",
@@ -341,7 +343,7 @@ ENDS = (
         "nobody is asked for",
         "chain-3: 2 lost blobs",
         "I3 wake-up",
-        ("_next", "self._route(fresh)\n    if not tasks", "if not tasks"),
+        ("_next_work", "self._route(fresh)\n    if not tasks", "if not tasks"),
     ),
     in_machine(
         "nobody is told that he is asked for",

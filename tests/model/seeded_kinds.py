@@ -1,4 +1,4 @@
-"""Seeded mutants of kinds: of who may staff what, who is told, and who is charged with a container."""
+"""Seeded mutants of kinds: staffing, hints, and charges for the death of a container."""
 
 from __future__ import annotations
 

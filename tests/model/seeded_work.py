@@ -1,4 +1,4 @@
-"""Seeded mutants of how work is committed, given and taken back: what each does wrong, what shows it, what breaks."""
+"""Seeded mutants of the ways in which work is committed, given and taken back."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ _BIT = """if bit not in self.bits:
 _COUNT = """self.bits.add(bit)
         self.n_set[start] = self.n_set.get(start, 0) + 1"""
 _CLOSED = """if self.states[task] not in _OPEN:
+        # The first commit won. The same one again is a repetition, and its bytes are in use.
         if self.results.get(task) != commit.address:
             self.discarded.append((task, commit.address))
         return True"""
@@ -17,8 +18,10 @@ _EMPTY = """if tasks:
             break
         self.roster.release(instance)"""
 _TOUCH = """if member is not None:
+        # Its queue has room for a member again, and ready tasks that waited for one.
         self.roster.touched.add(member[0])"""
 
+_LEAVE = "if not self.running.get(instance): self.roster.release(instance)"
 _STAY = """if tasks:
             break
         return []"""
@@ -36,7 +39,8 @@ WORK = (
         "diamond: mixed, hints",
         "",
         ("_commit", _BIT, _COUNT),
-        survives="a done task is not committed twice and a lost one takes its count back: the bit is a second defence",
+        survives="a done task is not committed twice and a lost one takes its count back: "
+        "the bit is a second defence",
     ),
     in_machine(
         "a counter that is not reset by a loss",
@@ -96,7 +100,7 @@ WORK = (
         "results that come after the end are not thrown away",
         "chain-2, both sinks: lost blob, suspicion",
         "I10 bytes",
-        ("complete", "if self.results.get(c.task) != c.address", "if False"),
+        ("complete", "if self.results.get(commit.task) != commit.address", "if False"),
     ),
     in_machine(
         "a repeated commit throws its own result away",
@@ -108,17 +112,17 @@ WORK = (
         "a worker without tasks is not left",
         "a on w0, b on w1, c on w0: hints",
         "I3 wake-up",
-        ("_take", _EMPTY, _STAY),
+        ("_take_work", _EMPTY, _STAY),
     ),
     in_machine(
         "a worker is left in two steps",
         "a on w0, b on w1, c on w0: hints",
         "I3 wake-up",
-        ("_take", _EMPTY, _STAY),
+        ("_take_work", _EMPTY, _STAY),
         (
             "register",
             "self._promote(now)",
-            "self._promote(now)\n    if not self.running.get(instance): self.roster.release(instance)",
+            f"self._promote(now)\n    {_LEAVE}",
         ),
     ),
     in_machine(
@@ -161,7 +165,7 @@ WORK = (
         "I7 budgets",
         (
             "reap",
-            "self._charge(task, Charge.LOSS, error, 0.0, worker, now)",
+            "self._charge(task, Charge.LOSS, LEASE_LOST_JSON, 0.0, worker, now)",
             "self._ready(task, now)",
         ),
     ),
@@ -181,13 +185,13 @@ WORK = (
         "the cap is not looked at",
         "chain-2, both sinks: lost blob, suspicion",
         "I3 cap",
-        ("route", " and line.n_invoked + line.n_active < line.queue.cap", ""),
+        ("route", " and queue.n_invoked + queue.n_active < cap", ""),
     ),
     in_roster(
         "who is asked for already is not looked at",
         "fan-in: suspicion, lost reply",
         "I3 thrift",
-        ("route", "len(line.ready) > line.n_invoked and", "line.ready and"),
+        ("route", "len(queue.ready) > queue.n_invoked and", "queue.ready and"),
     ),
     in_roster(
         "asked for once is asked for ever",
@@ -195,27 +199,27 @@ WORK = (
         "I3 wake-up",
         (
             "route",
-            "line.n_invoked + line.n_active < line.queue.cap",
-            "line.highest < line.queue.cap",
+            "queue.n_invoked + queue.n_active < cap",
+            "queue.highest < cap",
         ),
     ),
     in_roster(
         "a released member is never free again",
         "diamond: mixed, hints",
         "I3 members",
-        ("release", "heapq.heappush(line.free, member[1])", "pass"),
+        ("release", "heapq.heappush(queue.free, member[1])", "pass"),
     ),
     in_roster(
         "a released member still counts as active",
         "diamond: mixed, hints",
         "I3 members",
-        ("release", "line.n_active -= 1", "pass"),
+        ("release", "queue.n_active -= 1", "pass"),
     ),
     in_roster(
         "an adopted member still counts as asked for",
         "chain-3: 2 lost blobs",
         "I3 cap",
-        ("adopt", "line.n_invoked -= 1", "pass"),
+        ("adopt", "queue.n_invoked -= 1", "pass"),
     ),
     in_roster(
         "an adopted member can be adopted again",
@@ -227,7 +231,7 @@ WORK = (
         "a taken task stays in its queue",
         "chain-3: 2 lost blobs",
         "I3 wake-up",
-        ("take", "_remove(line.ready, entry)", "entry in line.ready"),
-        ("take", "del line.ready[: len(rest)]", "pass"),
+        ("take", "_remove(state.ready, entry)", "entry in state.ready"),
+        ("take", "del state.ready[: len(rest)]", "pass"),
     ),
 )

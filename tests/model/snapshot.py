@@ -1,6 +1,7 @@
 """Copies of a machine, and the canonical form of one: what two states must share to behave alike.
 
-Left out: times, nonces, serial numbers, events, hints; errors, for the invariants tie them to what was spent.
+Left out are times, nonces, serial numbers, events, hints; and errors, which the invariants tie to
+the budgets that were spent.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ _FIELDS = frozenset(
 
 
 def copy_of(machine: Machine, has_blob: HasBlob) -> Machine:
-    """A machine that shares nothing that changes. Its events, hints and discarded results start empty."""
+    """Returns a copy that shares nothing that changes; its events and hints start empty."""
     # A field unknown here would be shared by all copies, and no state would be what it seems.
     assert machine.__dict__.keys() == _FIELDS, machine.__dict__.keys() ^ _FIELDS
     copy = object.__new__(Machine)
@@ -90,7 +91,7 @@ def form_of(machine: Machine) -> tuple[Plain, ...]:
             for task, spent in sorted(machine.spent.items())
         ),
         tuple(sorted(machine.due.items())),
-        tuple(_form_of_line(line) for line in roster.lines),
+        tuple(_form_of_queue(queue) for queue in roster.queues),
         tuple(sorted((member, priority) for member, (priority, _) in roster.invoked.items())),
         tuple(sorted(roster.touched)),
         -1.0 if machine.deadline_at is None else machine.deadline_at,
@@ -98,23 +99,23 @@ def form_of(machine: Machine) -> tuple[Plain, ...]:
     )
 
 
-def _form_of_line(line: QueueState) -> tuple[Plain, ...]:
-    ready = tuple(task for _, _, task in line.ready)
-    return (ready, tuple(sorted(line.free)), line.highest, line.n_invoked, line.n_active)
+def _form_of_queue(queue: QueueState) -> tuple[Plain, ...]:
+    ready = tuple(task for _, _, task in queue.ready)
+    return (ready, tuple(sorted(queue.free)), queue.highest, queue.n_invoked, queue.n_active)
 
 
 def _copy_of_roster(roster: Roster) -> Roster:
     copy = object.__new__(Roster)
-    copy.lines = [
+    copy.queues = [
         QueueState(
-            line.queue,
-            line.ready.copy(),
-            line.free.copy(),
-            line.highest,
-            line.n_invoked,
-            line.n_active,
+            queue.info,
+            queue.ready.copy(),
+            queue.free.copy(),
+            queue.highest,
+            queue.n_invoked,
+            queue.n_active,
         )
-        for line in roster.lines
+        for queue in roster.queues
     ]
     copy.names = roster.names
     copy.invoked = roster.invoked.copy()

@@ -21,7 +21,8 @@ def explorations() -> Iterator[list[Exploration]]:
     yield done
     n_wrong = sum(exploration.violation is not None for exploration in done)
     sys.stdout.write(
-        f"\n{len(done)} configurations, {sum(e.n_states for e in done):,} states, {n_wrong} violations\n"
+        f"\n{len(done)} configurations, {sum(e.n_states for e in done):,} states, "
+        f"{n_wrong} violations\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""What the exploration found, as the shortest story of each."""
+"""Faults that the exploration found, each by its shortest sequence of steps."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def test_a_ready_task_whose_lost_input_then_fails_for_good_is_skipped_and_the_ru
 
 def test_a_done_task_lost_after_its_input_failed_for_good_is_skipped_with_all_below() -> None:
     """0 -> 1 -> 3
-    0 -> 2, 1 is done; then 0 is lost for 2 and fails; then 1 is lost for 3, and cannot be computed again.
+    0 -> 2, 1 is done; then 0 is lost for 2 and fails; then 1 is lost for 3, and cannot be
+    computed again.
     """
     run = Run(
         Configuration(
@@ -111,7 +112,8 @@ def test_a_done_task_lost_after_its_input_failed_for_good_is_skipped_with_all_be
 
 def test_a_sink_lost_at_the_end_whose_input_failed_for_good_is_skipped_and_the_run_ends() -> None:
     """0 -> 1 (sink)
-    0 -> 2 (nobody wants it), 3 (sink, apart): 0 is lost for 2 and fails, then 1 vanishes before 3 ends the run.
+    0 -> 2 (no sink), 3 (sink, apart): 0 is lost for 2 and fails, then 1 vanishes before 3 ends
+    the run.
     """
     run = Run(
         Configuration(

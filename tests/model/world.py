@@ -1,7 +1,8 @@
-"""The surroundings of a machine: instances that do what a worker does, the store's bytes, all that may go wrong.
+"""The world around a machine: instances that act as workers do, the store's bytes, all faults.
 
-Time stands still: a lease ends, a back-off ends, a deadline passes when a move says so. A call is atomic, and what its
-caller does not learn is a move of its own: the reply may be lost, the caller may die before, during or after, a call
+Time stands still: a lease ends, a back-off ends, a deadline passes when a move says so. A call is
+atomic, and what its caller does not learn is a move of its own: the reply may be lost, the caller
+may die before, during or after, a call
 may arrive once more, or only when its caller is long dead.
 """
 
@@ -55,7 +56,7 @@ _GONE = (Phase.LEFT, Phase.DEAD)
 
 
 class Instance(NamedTuple):
-    """One process. token: of the attempt it is at. inputs: (upstream task, token), as offered. missing: not found."""
+    """One process. token: of its attempt. inputs: (upstream task, token), as offered."""
 
     name: str
     phase: Phase = Phase.NEW
@@ -81,7 +82,7 @@ class Blobs(set[tuple[int, str]]):
 class Act:
     """One step of the machine, as the laws want to see it.
 
-    is_late: the call was sent long ago. is_news: what `dead` returned. wanted: what `demand` returned of that name.
+    is_late: the call was sent long ago. is_news: answer of `dead`. wanted: that of `demand`.
     discarded: (task, token) to throw away.
     """
 
@@ -104,7 +105,7 @@ class Move(NamedTuple):
 
 
 class World:
-    """One state of everything. hints: kind -> how many lie there. was_lost: tasks whose result was lost some time."""
+    """One state of everything. hints: kind -> number. was_lost: tasks that lost a result once."""
 
     __slots__ = (
         "blobs",
@@ -157,7 +158,7 @@ class World:
         """One instance goes on."""
         self.instances = tuple(after if i is before else i for i in self.instances)
 
-    # ---- steps of the machine -------------------------------------------------------------------------------------
+    # ---- steps of the machine -------------------------------------------------------------------
 
     def call(self, caller: Instance) -> Act:
         """The call that the instance makes in its phase."""
@@ -233,7 +234,7 @@ class World:
         return self.settle(Act("demand", Instance(""), wanted=demand.wanted))
 
     def settle(self, act: Act) -> Act:
-        """What the store does after each step: throw bytes away, pass hints on, no more than can be heard."""
+        """Do as the store does after each step: throw bytes away, pass on hints for sleepers."""
         machine = self.machine
         act.discarded = [(task, address.token) for task, address in machine.discarded]
         self.blobs.difference_update(act.discarded)
@@ -248,7 +249,7 @@ class World:
         return act
 
     def tidy(self) -> World:
-        """Without what has no future: instances that are gone for good, bytes that nobody can name."""
+        """Drop what has no future: instances that are gone for good, bytes without an address."""
         flying = {i.name for i in self.flying}
         self.instances = tuple(
             i
@@ -262,7 +263,7 @@ class World:
         self.blobs.intersection_update(named)
         return self
 
-    # ---- steps of instances ---------------------------------------------------------------------------------------
+    # ---- steps of instances ---------------------------------------------------------------------
 
     def receive(self, instance: Instance, reply: Reply) -> Instance:
         """What an instance is at after a reply."""
@@ -303,10 +304,10 @@ class World:
             phase=Phase.LOSE if missing else Phase.RUN, missing=missing, inputs=()
         )
 
-    # ---- canonical form -------------------------------------------------------------------------------------------
+    # ---- canonical form -------------------------------------------------------------------------
 
     def key(self) -> tuple[Plain, ...]:
-        """Equal for two states only if they behave alike: instances in a fixed order, tokens numbered anew."""
+        """Returns a key that two states share only if they behave alike."""
         machine = self.machine
         results = {task: address.token for task, address in machine.results.items()}
         rows = sorted(

@@ -1,4 +1,4 @@
-"""A machine and a run on a real server with queues and instances of several kinds, which are told the same."""
+"""A machine and a run on a real server with several kinds, which get the same calls."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ KINDS = ("", "1cpu", "env-a:b")
 
 
 class KindPair(Pair):
-    """Instances register with kinds; whoever starts instances asks for the demand; whole containers die."""
+    """Instances register with kinds; launchers ask for the demand; whole containers die."""
 
     def step(self) -> None:
-        """As of a pair; at times somebody asks for the demand, or comes because somebody is wanted."""
+        """Act as a pair does; at times ask for the demand, or start an instance that is wanted."""
         kind = self.draw(st.sampled_from(("demand", "register", "register", *["any"] * 7)))
         if kind == "any":
             super().step()
@@ -29,7 +29,7 @@ class KindPair(Pair):
         self.compare(kind)
 
     def draw_register(self) -> Call:
-        """Mostly with a kind that is wanted; who was started for a worker, mostly with that worker's."""
+        """Register, mostly with a kind that is wanted, or that of the worker it was started for."""
         name, args, options = super().draw_register()
         members = {
             self.machine.roster.name(member): member for member in self.machine.roster.invoked
@@ -46,7 +46,7 @@ class KindPair(Pair):
         return name, (replace(death, task=HELD) if self.draw(st.booleans()) else death,), options
 
     def compare(self, kind: str) -> None:
-        """Of each kind what of '' is compared alone: hints, members asked for; and who is of which kind."""
+        """Compare hints and invoked members of each kind, and the kinds of instances."""
         hints, more = self.server.runner.run(self._store_kinds())
         theirs = self.server.runner.run(store_state(self.server.link, NAMESPACE, self.machine))
         theirs["invoked"].update(more.pop("invoked"))
@@ -78,7 +78,7 @@ class KindPair(Pair):
         }
 
     async def _store_kinds(self) -> tuple[dict[str, int], State]:
-        """How many hints of which kind, the rest. Takes hints and the need away, but for the hints of ''."""
+        """Returns hints by kind, and the rest. Takes them away, but for the hints of kind ''."""
         asked = [kind for kind in KINDS if kind]
         p, n = self.prefix, len(asked)
         answers = await self.server.link.ask(

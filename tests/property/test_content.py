@@ -1,4 +1,4 @@
-"""Content on a server and in memory, told the same: it is there as long as a run uses it, and gone when none does."""
+"""Content on a server and in memory, after the same calls: there as long as a run uses it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ACTS: st.SearchStrategy[tuple[str, str, set[str]]] = st.one_of(
     ),
     st.tuples(st.sampled_from(("wait", "work", "forget")), st.sampled_from(RUNS), st.just(set())),
 )
-"""Share content; submit a run as well; let time pass; let it pass with a run that is worked for; forget a run."""
+"""Share content; submit a run, too; let time pass, with or without heartbeats; forget a run."""
 
 
 @dataclass
@@ -78,7 +78,7 @@ def linked(redis_url: str) -> Iterator[tuple[asyncio.Runner, SteeredLink]]:
 def test_a_server_drops_content_when_the_memory_does_and_never_before(
     linked: tuple[asyncio.Runner, SteeredLink], acts: list[tuple[str, str, set[str]]]
 ) -> None:
-    """What expired is gone from memory at once; from the server, whose time is real, when a run is forgotten."""
+    """Expired content leaves memory at once, the server (real time) when a run is forgotten."""
     runner, link = linked
     both = Both(runner, link, RedisStore(link, f"content{secrets.token_hex(4)}"))
     uses: dict[str, set[str]] = {run: set() for run in RUNS}
@@ -96,7 +96,7 @@ def test_a_server_drops_content_when_the_memory_does_and_never_before(
             submitted.add(run)
         if what in ("wait", "work"):
             link.now += STEP_S
-        if what == "work" and run in both.memory._rooms:
+        if what == "work" and run in both.memory._runs:
             both.ask("heartbeat", run, [], lease_s=8.0)
         if what == "forget":
             both.ask("forget", run)

@@ -1,7 +1,7 @@
 """The scripts in Redis do, step by step, what the machine does: the same random calls go to both.
 
-After every step the replies and everything that both hold are compared: states, edge bits, results, queues, leases,
-members and nonces, budgets, errors, events, hints, bytes.
+After every step the replies and everything that both hold are compared: states, edge bits,
+results, queues, leases, members and nonces, budgets, errors, events, hints, bytes.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def server(redis_url: str, summary: list[str]) -> Iterator[Server]:
     summary.append(f"differential: {tally.runs} runs, {tally.steps} steps compared ({kinds})")
 
 
-# ---- runs ------------------------------------------------------------------------------------------------------------
+# ---- runs -------------------------------------------------------------------------------------
 
 
 @st.composite
 def submissions(draw: st.DrawFn, run: str, kinds: Sequence[str] = ("",)) -> Submission:
-    """A small DAG on pinned queues and pools, with whatever sinks, retries and limits. kinds: of its queues, some."""
+    """Draw a small DAG on pinned queues and pools, with any sinks, retries, limits and kinds."""
     n = draw(st.integers(2, 12))
     upstreams = [
         tuple(sorted(draw(st.sets(st.integers(0, t - 1), max_size=3)))) if t else ()
@@ -106,7 +106,7 @@ _QUEUES = (Queue("w0", 1), Queue("w 1", 1), Queue("~", 1), Queue("~", 3), Queue(
 RunDescription = tuple[
     str, tuple[tuple[int, ...], ...], tuple[int, ...], int, tuple[tuple[str, str, int, int], ...]
 ]
-"""Name, upstream of each task, sinks, cap of the pool, acts: (what, instance, task, missing input)"""
+"""Name, upstream tasks, sinks, cap of the pool, acts: (what, instance, task, missing input)"""
 
 STORIES: tuple[RunDescription, ...] = (
     (

@@ -1,4 +1,4 @@
-"""The same calls to the machine and to a real server, and what both hold afterwards, in one form."""
+"""The state of the machine and of a real server after the same calls, in one form."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Blob = tuple[int, str, int]
 
 
 class SteeredLink(RedisConnection):
-    """A link whose calls happen at a given moment with a given `fresh`, perhaps marked as a repetition."""
+    """A link whose calls happen at a given moment, with a given `fresh`."""
 
     now = 0.0
     fresh = ""
@@ -63,9 +63,11 @@ def machine_state(machine: Machine, n_events: int, blobs: set[Blob]) -> State:
         "ready_at": dict(machine.ready_at),
         "leases": dict(machine.leases),
         "errors": dict(machine.errors),
-        "ready": [[(priority, task) for priority, _, task in line.ready] for line in roster.lines],
-        "free": [sorted(line.free) for line in roster.lines],
-        "counts": [(line.n_invoked, line.n_active, line.highest) for line in roster.lines],
+        "ready": [
+            [(priority, task) for priority, _, task in queue.ready] for queue in roster.queues
+        ],
+        "free": [sorted(queue.free) for queue in roster.queues],
+        "counts": [(queue.n_invoked, queue.n_active, queue.highest) for queue in roster.queues],
         "invoked": {member: urgency for member, (urgency, _) in roster.invoked.items()},
         "nonces": nonces,
         "held": dict(roster.held),
@@ -77,7 +79,7 @@ def machine_state(machine: Machine, n_events: int, blobs: set[Blob]) -> State:
 
 
 def _kept_hints(machine: Machine) -> int:
-    """How many: whoever adopts a member takes a hint away, so that there are no more than members asked for."""
+    """Returns the number of hints: adopting takes one away, so at most one per invoked member."""
     if machine.state.value != "running":
         return len(machine.hints)
     return min(len(machine.hints), len(machine.roster.invoked))
@@ -95,7 +97,7 @@ def _sink_blobs(machine: Machine) -> set[Blob]:
 
 
 async def store_state(link: RedisConnection, namespace: str, machine: Machine) -> State:
-    """The same of a server's run, which the machine mirrors. Takes the events and the hints away."""
+    """Returns the same of a server's run. Takes the events and the hints away."""
     run, n_queues = machine.submission.run, len(machine.submission.queues)
     p = run_prefix(namespace, run)
     hashes = [("HGETALL", p + name) for name in ("m", "r", "a", "x", "w", "h", "err", "v", "z")]
@@ -103,7 +105,8 @@ async def store_state(link: RedisConnection, namespace: str, machine: Machine) -
     queues = [("ZRANGE", f"{p}q:{i}", 0, -1, "WITHSCORES") for i in range(n_queues)]
     free = [("ZRANGE", f"{p}f:{i}", 0, -1) for i in range(n_queues)]
     rest = [
-        ("GET", p + "s"), ("GET", p + "e"), ("GET", p + "y"), ("LRANGE", p + "spawn", 0, -1), ("DEL", p + "spawn"),
+        ("GET", p + "s"), ("GET", p + "e"), ("GET", p + "y"),
+        ("LRANGE", p + "spawn", 0, -1), ("DEL", p + "spawn"),
         ("XRANGE", p + "ev", "-", "+"), ("XTRIM", p + "ev", "MAXLEN", 0), ("KEYS", p + "b:*"),
     ]  # fmt: skip
     answers = await link.ask([*hashes, *zsets, *queues, *free, *rest])

@@ -1,4 +1,4 @@
-"""A machine and a run on a real server that are told the same, step by step, and compared after each."""
+"""A machine and a run on a real server, compared after each of the same calls."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_a_forked_process_is_told_that_inline_runs_stayed_with_its_parent() -> N
 
 WITHIN_SQLITE = """
 print(seven().run(workers=WORKERS).result(60))
-session.caught_up(30)
+session.wait_for_pending(30)
 within, order = threading.Event(), []
 
 def write():
@@ -137,7 +137,7 @@ def test_a_fork_waits_for_a_thread_that_writes_the_history() -> None:
 LOCKED = """
 from dagnb.forecast.knowledge import knowledge
 print(seven().run(workers=WORKERS).result(60))
-session.caught_up(30)
+session.wait_for_pending(30)
 with session._lock, knowledge()._lock:  # as other threads hold them for a moment
     pid = os.fork()
     if pid == 0:

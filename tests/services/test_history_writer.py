@@ -66,10 +66,10 @@ def test_a_run_teaches_though_its_client_was_killed(tmp_path: Path) -> None:
     (tmp_path / "gate").touch()
     await_that(lambda: not is_alive(supervisor), "the host of the run left")
 
-    story, trace = History().run(run)
+    description, trace = History().run(run)
     runs, _ = History().samples(["part", "total"])
     assert [kept.state for kept in History().runs()] == ["ok"]
-    assert story.functions == ("part",) * 4 + ("total",)
+    assert description.functions == ("part",) * 4 + ("total",)
     assert sorted((s.name, s.output_bytes > 20_000, s.key != "") for s in runs[0]) == [
         ("part", False, True),
         *[("part", True, True)] * 3,
@@ -78,7 +78,7 @@ def test_a_run_teaches_though_its_client_was_killed(tmp_path: Path) -> None:
     assert len({sample.key for sample in runs[0]}) == 5
     assert trace.makespan_s > 0
     assert sum(span.phase is Phase.COMMIT for span in trace.spans) == 5
-    assert History().acts(story.platform)[0]
+    assert History().acts(description.platform)[0]
 
 
 def test_a_client_that_is_there_keeps_its_run_itself_and_once(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_run_is_compared_at_the_prices_it_paid(done: Run[int]) -> None:
     run_s = {span.task: span.duration_s for span in done.trace.spans if span.phase.value == "run"}
 
     assert comparison.name == "parts"
-    assert [call.name for call in problem(comparison).dag.calls] == list(done.story.names)
+    assert [call.name for call in problem(comparison).dag.calls] == list(done.description.names)
     assert dict(problem(comparison).costs.run_s) == pytest.approx(run_s)
     assert set(problem(comparison).costs.basis.values()) == {MEASURED}
 

@@ -326,7 +326,7 @@ def test_a_large_dag_does_not_travel_in_the_invocation_and_runs_all_the_same() -
 def test_a_run_has_the_name_given_or_that_of_the_function_of_its_last_node() -> None:
     runs = [dagnb.run(double(1), total([1])), dagnb.run(double(1), name="mine")]
 
-    assert [run.story.name for run in runs] == ["total", "mine"]
+    assert [run.description.name for run in runs] == ["total", "mine"]
     assert [run.result() for run in runs] == [(2, 1), 2]
     lines = {line.run: line for line in dagnb.runs()}
     assert [lines[run.id].name for run in runs] == ["total", "mine"]
@@ -362,7 +362,7 @@ def test_the_plan_of_a_run_is_the_one_it_was_started_with() -> None:
 
     assert run.plan is not None
     assert run.plan.planner == "one_pass"
-    assert run.story.planner == "one_pass"
+    assert run.description.planner == "one_pass"
     assert run.result() == 2
 
 
@@ -397,7 +397,7 @@ def test_attach_finds_a_run_with_its_story_and_its_result() -> None:
     attached = dagnb.attach(run.id)
 
     assert attached.result() == (2, 10)
-    assert (attached.story, attached.plan) == (run.story, None)
+    assert (attached.description, attached.plan) == (run.description, None)
     assert attached.status == {"done": 3}
 
 
@@ -463,7 +463,7 @@ def test_attach_to_what_the_history_alone_knows_says_so_and_names_an_older_run_o
 def test_the_graph_of_an_attached_run_can_be_drawn() -> None:
     run = total([double(1), double(2)]).run()
 
-    dag = dagnb.attach(run.id).story.dag
+    dag = dagnb.attach(run.id).description.dag
 
     assert [call.name for call in dag.calls] == ["double-0", "double-1", "total-0"]
     assert dag.calls[2].upstream == (0, 1)

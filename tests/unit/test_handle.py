@@ -59,7 +59,7 @@ def test_empty_false_and_large_results_come_back(value: object) -> None:
 def test_a_result_that_vanished_is_missing_and_neither_none_nor_a_failure() -> None:
     run = same(None).run()
     run.result()
-    memory()._rooms[run.id].blobs.clear()  # type: ignore[attr-defined]  # nobody but an accident does this
+    memory()._runs[run.id].blobs.clear()  # type: ignore[attr-defined]  # nobody but an accident does this
 
     with pytest.raises(BlobMissingError, match=r"1 value\(s\) are missing from the store: same-0"):
         run.result()
@@ -265,7 +265,7 @@ def test_why_answers_in_every_state() -> None:
         on_error="continue",
         workers=Inline(n=1),
     )
-    names = run.story.names
+    names = run.description.names
     under_way("a")
 
     assert run.why("same-0") == "'same-0' is done."

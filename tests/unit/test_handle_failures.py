@@ -84,7 +84,7 @@ def test_with_continue_what_needs_a_failed_task_is_skipped_and_the_rest_is_done(
 
     assert [error.task for error in caught.value.errors] == ["divide-0"]
     assert run.status == {"done": 2, "failed": 1, "skipped": 2}
-    assert [run.story.names[task] for task in run.look().results] == ["same-3"]
+    assert [run.description.names[task] for task in run.look().results] == ["same-3"]
 
 
 def test_with_continue_all_tasks_above_a_skipped_one_run_and_their_failures_are_reported() -> None:

@@ -357,7 +357,7 @@ def test_results_are_refused_when_their_description_was_changed() -> None:
     run.result()
     chosen = session.settings(workers="inline")
     store, _ = session.wait(session.store_for(chosen, chosen.launcher()))
-    machine = store._room(run.id).machine  # type: ignore[attr-defined]  # the memory store's own
+    machine = store._stored(run.id).machine  # type: ignore[attr-defined]  # the memory store's own
     told = json.loads(machine.submission.meta)
     told["sinks"].reverse()
     machine.submission = replace(machine.submission, meta=json.dumps(told))
@@ -371,7 +371,7 @@ def test_results_are_refused_when_their_description_was_changed() -> None:
 
 def redescribe(run: Run[Any], python: str | None) -> None:
     """Sign the run's description anew, as written by that Python; None: by a release without it."""
-    machine = memory()._rooms[run.id].machine  # type: ignore[attr-defined]  # no other interpreter shares this store
+    machine = memory()._runs[run.id].machine  # type: ignore[attr-defined]  # no other interpreter shares this store
     told = json.loads(machine.submission.meta)
     del told["seal"], told["python"]
     if python is not None:
@@ -426,7 +426,7 @@ def test_waiting_for_a_run_of_another_python_is_refused_while_it_goes_on() -> No
 def test_a_forged_python_version_is_refused_as_any_forged_description() -> None:
     run = same(1).run()
     run.result()
-    machine = memory()._rooms[run.id].machine  # type: ignore[attr-defined]  # an attacker keeps to no interface
+    machine = memory()._runs[run.id].machine  # type: ignore[attr-defined]  # an attacker keeps to no interface
     told = json.loads(machine.submission.meta) | {"python": ""}
     machine.submission = replace(machine.submission, meta=json.dumps(told))
 

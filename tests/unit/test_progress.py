@@ -171,9 +171,9 @@ def test_progress_is_a_line_a_tenth_and_a_line_after_a_silence() -> None:
     lines = PlainLines(out)
 
     for n in range(200):
-        lines.show(replace(begin, states="D" * n + "W" * (200 - n), now=n / 100), run.story)
+        lines.show(replace(begin, states="D" * n + "W" * (200 - n), now=n / 100), run.description)
     assert len(out.getvalue().splitlines()) == 10
-    lines.show(replace(begin, states="D" * 199 + "X", now=2.0 + LINE_S), run.story)
+    lines.show(replace(begin, states="D" * 199 + "X", now=2.0 + LINE_S), run.description)
 
     assert (
         out.getvalue().splitlines()[-1]

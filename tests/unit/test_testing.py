@@ -47,7 +47,7 @@ class Hand:
         self.now += seconds
 
     async def evict(self, run, task, address):
-        del self.store._room(run).blobs[task, address.token]
+        del self.store._stored(run).blobs[task, address.token]
 
 
 class TestMine(StoreLaws):

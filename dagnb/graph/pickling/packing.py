@@ -46,6 +46,7 @@ from typing import Any, Generic, TypeVar
 
 from dagnb.graph.brief import brief
 from dagnb.graph.pickling.by_value import ByValuePickler, plain_or_by_value
+from dagnb.graph.pickling.moved_names import present_name
 from dagnb.graph.pickling.stand_in import plain_table
 
 K = TypeVar("K", bound=Hashable)
@@ -550,6 +551,8 @@ class _Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str, /) -> Any:
         """Returns the object that the pickle names; for `_reference` the look-up of an input."""
+        # The structure of a run may have been written by an earlier release.
+        module, name = present_name(module, name)
         if module == __name__ and name == _reference.__name__:
             return self._inputs.__getitem__
         return super().find_class(module, name)

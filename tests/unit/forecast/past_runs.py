@@ -34,7 +34,7 @@ def floating(dag: Dag) -> Plan:
     return Plan(dag=dag, steps=steps, planner="floating")
 
 
-def story_of(
+def description_of(
     plan: Plan, *, codes: Sequence[str] = (), keys: Sequence[str] = (), **fields: Any
 ) -> RunDescription:
     """Returns the description that a submission of this plan stores."""
@@ -73,7 +73,7 @@ def remember(
 ) -> Trace:
     """A run at these prices, kept; returns its trace."""
     trace = lived(plan, costs, pool)
-    assert history.record(run, story_of(plan, **fields), RunState.OK, trace)
+    assert history.record(run, description_of(plan, **fields), RunState.OK, trace)
     return trace
 
 

@@ -40,7 +40,7 @@ def taught(tmp_path: Path) -> Knowledge:
 
 
 def record(history: History, run: str, *, run_s: float, codes: tuple[str, ...]) -> None:
-    story = RunDescription(
+    description = RunDescription(
         name="images",
         planner="flexible",
         names=tuple(f"resize-{i}" for i in range(4)),
@@ -58,7 +58,9 @@ def record(history: History, run: str, *, run_s: float, codes: tuple[str, ...]) 
         default_output_bytes=200,
         argument_bytes=dict.fromkeys(range(4), ARGUMENTS),
     )
-    history.record(run, story, RunState.OK, simulate(story.plan, costs, Pool(cap=4, eager=False)))
+    history.record(
+        run, description, RunState.OK, simulate(description.plan, costs, Pool(cap=4, eager=False))
+    )
 
 
 def forecast(taught: Knowledge) -> FunctionForecast:

@@ -13,7 +13,7 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem
 from dagnb.trace.span import Phase
 from tests import graphs
-from tests.unit.forecast.past_runs import floating, lived, story_of
+from tests.unit.forecast.past_runs import description_of, floating, lived
 
 POOL = Pool(cap=2)
 EXPECTED = Costs(default_run_s=1.0, uncertainty=Uncertainty(batch=0.1))
@@ -31,7 +31,7 @@ def test_a_run_as_the_simulator_plays_it_differs_by_its_predictions_alone() -> N
     plan = planned()
     trace = lived(plan, REAL, POOL)
 
-    result = makespans(story_of(plan, **TOLD), trace, plan)
+    result = makespans(description_of(plan, **TOLD), trace, plan)
 
     assert result.real_s == pytest.approx(5.0, abs=0.1)
     assert result.plan_s == pytest.approx(3.0, rel=0.05)
@@ -43,7 +43,7 @@ def test_a_run_as_the_simulator_plays_it_differs_by_its_predictions_alone() -> N
 def test_the_largest_causes_are_named() -> None:
     plan = planned()
 
-    result = makespans(story_of(plan, **TOLD), lived(plan, REAL, POOL), plan).causes
+    result = makespans(description_of(plan, **TOLD), lived(plan, REAL, POOL), plan).causes
 
     assert (result[0].task, result[0].phase) == ("b", Phase.RUN)
     assert result[0].seconds == pytest.approx(2.0)
@@ -63,7 +63,7 @@ def test_without_the_plan_the_forecast_of_the_description_counts() -> None:
     plan = planned()
     expected = {"p10_s": 4.0, "p50_s": 4.5, "p90_s": 6.0, "n_scenarios": 16, "known": 1.0}
 
-    result = makespans(story_of(plan, forecast=expected, **TOLD), lived(plan, REAL, POOL))
+    result = makespans(description_of(plan, forecast=expected, **TOLD), lived(plan, REAL, POOL))
 
     assert result.forecast == Forecast(p10_s=4.0, p50_s=4.5, p90_s=6.0, n_scenarios=16, known=1.0)
     assert (result.plan_s, result.in_band) == (4.5, True)
@@ -73,7 +73,7 @@ def test_without_the_plan_the_forecast_of_the_description_counts() -> None:
 def test_a_run_without_forecast_has_two_makespans() -> None:
     plan = planned()
 
-    result = makespans(story_of(plan), lived(plan, REAL, POOL))
+    result = makespans(description_of(plan), lived(plan, REAL, POOL))
 
     assert (result.plan_s, result.prediction_s, result.in_band, result.causes) == (
         None,

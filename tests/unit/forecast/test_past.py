@@ -32,7 +32,7 @@ def nothing(tmp_path: Path) -> Knowledge:
 @pytest.fixture
 def copied() -> Past:
     """a -> b read from a copy of a, which took longer; a' -> b"""
-    story = RunDescription(
+    description = RunDescription(
         name="copied",
         planner="somebody",
         names=("a-0", "a-0'", "b-0"),
@@ -43,7 +43,12 @@ def copied() -> Past:
         platform="inline",
         pool=POOL,
     )
-    return Past(run="r", story=story, state=RunState.OK, trace=simulate(story.plan, PRICES, POOL))
+    return Past(
+        run="r",
+        description=description,
+        state=RunState.OK,
+        trace=simulate(description.plan, PRICES, POOL),
+    )
 
 
 def test_copies_that_a_plan_made_are_not_planned_again(copied: Past) -> None:

@@ -128,7 +128,7 @@ def test_detach_gives_the_run(cells: Cells) -> None:
 
     assert isinstance(cells["run"], Run)
     assert cells["run"].result(timeout_s=10) == 8
-    assert cells["run"].story.name == "run"
+    assert cells["run"].description.name == "run"
 
 
 def test_a_task_that_fails_raises_with_the_line_of_the_cell(

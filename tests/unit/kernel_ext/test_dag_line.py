@@ -187,7 +187,7 @@ def test_attach_alone_gives_the_latest_run(cells: Cells) -> None:
 
     cells.run("run = %dag attach")
 
-    assert (cells["run"].story.name, cells["run"].result()) == ("value", 8)
+    assert (cells["run"].description.name, cells["run"].result()) == ("value", 8)
 
 
 def test_attach_alone_in_a_new_kernel_finds_the_run_that_goes_on_or_lists_several(

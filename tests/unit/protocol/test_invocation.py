@@ -1,4 +1,4 @@
-"""The message that starts workers: reads back, and refuses other versions before anything else happens."""
+"""The message that starts workers reads back, and refuses other versions first of all."""
 
 from __future__ import annotations
 

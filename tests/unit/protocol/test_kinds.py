@@ -1,4 +1,4 @@
-"""Instances of several kinds before one machine: who may staff what, who is told, who is wanted, who is charged."""
+"""Instances of several kinds and one machine: staffing, hints, demand, charges."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEASE_S = 8.0
 
 
 class Run:
-    """Tasks of workers w0, w1, ... of these kinds, earlier ones more urgent; task i of wi, unless they are placed."""
+    """Tasks of workers w0, w1, ... of these kinds, earlier ones more urgent; task i of wi."""
 
     def __init__(
         self,
@@ -116,9 +116,7 @@ def test_who_was_started_for_one_worker_is_refused_when_it_is_of_another_kind(ki
     assert tasks_of(run.register("i2", "a", worker=run.nonce("w0"))) == [0]
 
 
-def test_an_instance_keeps_its_kind_until_its_lease_is_gone_and_gives_one_again_when_it_is_fenced() -> (
-    None
-):
+def test_an_instance_keeps_its_kind_until_its_lease_is_gone_and_gives_it_again() -> None:
     run = Run("a", "b")
     run.register("i1", "a")
     assert run.fail("i1", 0, None).status is Status.IDLE

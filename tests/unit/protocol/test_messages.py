@@ -1,4 +1,4 @@
-"""What travels reads back as it was written."""
+"""Messages read back as they were written."""
 
 from __future__ import annotations
 

@@ -15,7 +15,14 @@ from dagnb.errors import (
     UnknownTaskError,
 )
 from dagnb.protocol.messages import RunState
-from dagnb.protocol.naming import KnownRun, Purpose, find_run, find_task, is_run_id
+from dagnb.protocol.naming import (
+    KnownRun,
+    Purpose,
+    TaskName,
+    find_run,
+    find_task,
+    is_run_id,
+)
 
 ENDING = (Purpose.CANCEL, Purpose.FORGET)
 EVERY = tuple(Purpose)
@@ -292,3 +299,20 @@ def test_an_unknown_task_gets_the_nearest_and_is_a_key_error_too() -> None:
 
     assert isinstance(caught.value, UnknownTaskError)
     assert str(caught.value) == "unknown task 'mrge'. Did you mean 'merge-0'?"
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("count-0", ("count", 0, 0)),
+        ("re-count-12", ("re-count", 12, 0)),
+        ("count-2''", ("count", 2, 2)),
+        ("count", ("count", 0, 0)),
+        ("count-x", ("count-x", 0, 0)),
+        ("-1", ("-1", 0, 0)),
+    ],
+)
+def test_a_task_name_is_a_function_a_number_and_an_apostrophe_for_each_copy(
+    name: str, parts: tuple[str, int, int]
+) -> None:
+    assert TaskName.of(name) == parts

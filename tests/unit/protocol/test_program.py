@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
@@ -22,7 +23,7 @@ from dagnb.protocol import program
 from dagnb.protocol.layout import Kinds, lay_out
 from dagnb.protocol.messages import Queue, Record
 from dagnb.protocol.program import Body, FunctionLine, Header, Program
-from dagnb.protocol.run_description import RunDescription
+from dagnb.protocol.run_description import RunDescription, RunDetails, describe, verify
 
 SIGNER = Signer(b"k" * 32)
 MEGABYTE = b"m" * 1_000_000
@@ -181,8 +182,8 @@ def test_equal_cells_give_equal_bytes_and_any_text_comes_back() -> None:
 
 def told(plan: Plan, **terms: Any) -> RunDescription:
     ready = program.build(plan, "01RUN", SIGNER, cap=2)
-    text = program.describe(plan, "name", ready, SIGNER, "01RUN", program.Terms(**terms))
-    program.verify(text, SIGNER, "01RUN")
+    text = describe(plan, "name", ready, SIGNER, "01RUN", RunDetails(**terms))
+    verify(text, SIGNER, "01RUN")
     return RunDescription.read(text)
 
 
@@ -191,6 +192,34 @@ def test_a_description_tells_the_deadline_under_its_signature() -> None:
 
     assert told(plan, deadline_s=2.5).deadline_s == 2.5
     assert told(plan).deadline_s is None
+
+
+def twice() -> Plan:
+    """same-0 is computed on w0 and, once more, on w1; same-1 reads the copy."""
+    first = same()
+    dag = Dag.of(same(first))
+    steps = (
+        Step(task=0, worker="w0"),
+        Step(task=0, worker="w1", priority=1),
+        Step(task=1, upstream=(1,), worker="w1", priority=2),
+    )
+    return Plan(dag=dag, steps=steps, planner="p")
+
+
+def test_a_description_says_which_steps_are_copies_and_which_call_each_one_is() -> None:
+    description = told(twice())
+
+    assert description.names == ("same-0", "same-0'", "same-1")
+    assert description.copy_of == (None, 0, None)
+    assert description.ordinals == (0, 0, 1)
+
+
+def test_copies_and_ordinals_of_an_older_description_follow_from_its_names() -> None:
+    description = told(twice())
+    older = json.loads(description.meta)
+    del older["copy_of"], older["ordinals"]
+
+    assert RunDescription.read(json.dumps(older)) == description
 
 
 def test_a_description_brings_back_the_plan_the_pool_and_the_forecast() -> None:
@@ -204,14 +233,20 @@ def test_a_description_brings_back_the_plan_the_pool_and_the_forecast() -> None:
     pool = Pool(cap=3, warm={large: 2}, eager=False, linger_s=0.5)
     forecast = Forecast(p10_s=1.0, p50_s=2.0, p90_s=3.0, n_scenarios=8, known=0.5)
 
-    story = told(
+    description = told(
         Plan(dag=dag, steps=steps, planner="p"), platform="docker", pool=pool, forecast=forecast
     )
 
-    assert story.plan.steps == steps
-    assert story.plan.planner == "p"
-    assert (story.pool, story.forecast, story.platform) == (pool, forecast, "docker")
-    assert story.codes == tuple(identity(dag.nodes[step.task].task.function) for step in steps)
+    assert description.plan.steps == steps
+    assert description.plan.planner == "p"
+    assert (description.pool, description.forecast, description.platform) == (
+        pool,
+        forecast,
+        "docker",
+    )
+    assert description.codes == tuple(
+        identity(dag.nodes[step.task].task.function) for step in steps
+    )
 
 
 # ---- once ----
@@ -273,7 +308,8 @@ def test_a_task_weighs_at_most_150_bytes_beyond_its_arguments(
     n_bytes = (made.n_bytes - arguments) / 1_000
 
     summary.append(
-        f"bytes a task, {shape.__name__} of 1,000: {n_bytes:.0f} beyond {arguments / 1_000:.0f} of arguments"
+        f"bytes a task, {shape.__name__} of 1,000: {n_bytes:.0f} "
+        f"beyond {arguments / 1_000:.0f} of arguments"
     )
     assert n_bytes <= 150
 

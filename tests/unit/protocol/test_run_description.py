@@ -12,19 +12,20 @@ from dagnb.errors import Cause, Frame, TaskError
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.run_description import RunDescription, errors_of
 
-STORY = RunDescription(
-    name="n", planner="p", names=("f-0",), functions=("f",), upstream=((),), sinks=(0,), is_single=True
+DESCRIPTION = RunDescription(
+    name="n", planner="p", names=("f-0",), functions=("f",), upstream=((),), sinks=(0,),
+    is_single=True,
 )  # fmt: skip
 RAISED = {"type": "ValueError", "message": "no rows"}
 
 
 def read(**told: Any) -> TaskError:
     seen = Observation(
-        run="01RUN", state=RunState.FAILED, states="F", meta="{}", now=9.0, submitted_at=1.0, finished_at=9.0,
-        reason="", events=(), errors={(0, 1): json.dumps(RAISED | told)}, workers={}, results={}, n_instances=1,
-        cursor="",
+        run="01RUN", state=RunState.FAILED, states="F", meta="{}", now=9.0, submitted_at=1.0,
+        finished_at=9.0, reason="", events=(), errors={(0, 1): json.dumps(RAISED | told)},
+        workers={}, results={}, n_instances=1, cursor="",
     )  # fmt: skip
-    (error,) = errors_of(seen, STORY)
+    (error,) = errors_of(seen, DESCRIPTION)
     return error
 
 
@@ -41,7 +42,12 @@ def test_an_error_written_before_causes_notes_and_context_were_told_reads() -> N
 
     assert read(worker="w", frames=[frame], traceback=["text"], at=2.0) == TaskError(
         task="f-0", attempt=1, worker="w", **RAISED, traceback=("text",), at=2.0, final=True,
-        frames=(Frame(file="a.py", line=3, function="f", source="1 / 0", end_line=3, column=0, end_column=5),),
+        frames=(
+            Frame(
+                file="a.py", line=3, function="f", source="1 / 0",
+                end_line=3, column=0, end_column=5,
+            ),
+        ),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The worker in a world that answers from a list: what it asks for, in which order. And what it must not know."""
+"""The worker in a world that answers from a list: its calls, and what it must not import."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def failure(task: int) -> Failure:
 
 
 class ShortTraceback:
-    """A world of prepared replies. odd: answers of an act that are not the usual ones, by 'run 3'."""
+    """A world of prepared replies. odd: unusual answers, by act, like 'run 3'."""
 
     def __init__(self, *replies: Reply, odd: dict[str, list[Any]] | None = None) -> None:
         self.replies = list(replies)

@@ -28,7 +28,7 @@ from dagnb.run_history import history as module
 from dagnb.run_history.history import History
 from dagnb.trace.span import Phase
 from tests import graphs
-from tests.unit.forecast.past_runs import floating, lived, remember, story_of
+from tests.unit.forecast.past_runs import description_of, floating, lived, remember
 
 COSTS = Costs(default_run_s=1.0, default_output_bytes=50_000)
 POOL = Pool(cap=2)
@@ -46,8 +46,10 @@ def keep(
     """A chain of three functions, or another DAG; keys are those of positions."""
     plan = floating(dag or graphs.chain(3))
     n = len(plan.steps)
-    story = story_of(plan, codes=[f"{code}{i}" for i in range(n)], keys=[f"k{i}" for i in range(n)])
-    return history.record(run, story, RunState.OK, lived(plan, COSTS, POOL, at))
+    description = description_of(
+        plan, codes=[f"{code}{i}" for i in range(n)], keys=[f"k{i}" for i in range(n)]
+    )
+    return history.record(run, description, RunState.OK, lived(plan, COSTS, POOL, at))
 
 
 # ---- what is kept ----
@@ -57,10 +59,10 @@ def test_a_run_is_read_back_as_it_was(history: History) -> None:
     plan = floating(graphs.chain(3))
     trace = remember(history, "r1", plan, COSTS, POOL, codes="abc", keys="xyz")
 
-    story, read = History(history.path).run("r1")
+    description, read = History(history.path).run("r1")
 
     assert read == trace
-    assert story == story_of(plan, codes="abc", keys="xyz")
+    assert description == description_of(plan, codes="abc", keys="xyz")
     (kept,) = history.runs()
     assert (kept.run, kept.state, kept.n_steps, kept.platform) == ("r1", "ok", 3, "here")
     assert kept.makespan_s == pytest.approx(trace.makespan_s)
@@ -332,13 +334,13 @@ def test_runs_go_on_and_a_damaged_file_is_set_aside(
 @pytest.mark.parametrize("n", [100, 10_000])
 def test_what_keeping_a_run_costs(history: History, n: int, summary: list[str]) -> None:
     plan = floating(graphs.wide(n - 2))
-    story = story_of(
+    description = description_of(
         plan, codes=[f"c{i % 5}" for i in range(n)], keys=[f"{i:08x}" for i in range(n)]
     )
     trace = lived(plan, COSTS, Pool(cap=4))
 
     began = time.process_time()
-    history.record("r1", story, RunState.OK, trace)
+    history.record("r1", description, RunState.OK, trace)
     spent = time.process_time() - began
 
     summary.append(

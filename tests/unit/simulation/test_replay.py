@@ -19,7 +19,7 @@ from dagnb.trace.span import Phase, Span
 from dagnb.trace.starts import worker_starts
 from dagnb.trace.trace import Trace
 from tests import graphs, strategies
-from tests.unit.forecast.past_runs import floating, story_of
+from tests.unit.forecast.past_runs import description_of, floating
 
 SECONDS = st.sampled_from((0.0, 0.001, 0.1)) | st.floats(0, 3)
 STARTS = st.builds(StartCost, invoke_s=SECONDS, boot_s=SECONDS, register_s=st.floats(0.001, 0.5))
@@ -44,7 +44,7 @@ def runs(draw: st.DrawFn, *, eager: bool) -> tuple[Plan, Costs, Pool]:
 
     No two tasks end at once: the order of two acts of one moment would depend on rounding.
     """
-    plan = story_of(draw(strategies.planned(max_tasks=10, copies=True))).plan
+    plan = description_of(draw(strategies.planned(max_tasks=10, copies=True))).plan
     some = st.sampled_from(range(len(plan.steps)))
     kinds = st.sampled_from(strategies.KINDS)
     more: dict[str, Any] = (
@@ -121,7 +121,7 @@ def tells_all(trace: Trace, costs: Costs) -> bool:
 
 
 def test_acts_replayed_are_those_measured() -> None:
-    plan, pool = story_of(floating(graphs.wide(3))).plan, Pool(cap=2)
+    plan, pool = description_of(floating(graphs.wide(3))).plan, Pool(cap=2)
     costs = Costs(
         run_s={0: 1.0, 1: 2.0, 2: 3.0, 3: 0.5, 4: 0.1},
         default_output_bytes=10**6,
@@ -142,7 +142,7 @@ def test_acts_replayed_are_those_measured() -> None:
 
 def test_a_container_that_comes_after_the_end_is_not_waited_for() -> None:
     """Two tasks, and a warm container for the first; the cold one is still starting at the end."""
-    plan = story_of(floating(graphs.drawn("a", "b"))).plan
+    plan = description_of(floating(graphs.drawn("a", "b"))).plan
     pool = Pool(eager=False, warm={plan.steps[0].resources: 1})
     costs = Costs(
         default_run_s=0.1, cold=StartCost(boot_s=60.0), warm=StartCost(invoke_s=0.1, register_s=0.1)
@@ -154,7 +154,7 @@ def test_a_container_that_comes_after_the_end_is_not_waited_for() -> None:
 
 
 def test_starts_that_differ_are_replayed_in_the_order_of_demand() -> None:
-    plan, pool = story_of(floating(graphs.drawn("a", "b"))).plan, Pool(cap=2)
+    plan, pool = description_of(floating(graphs.drawn("a", "b"))).plan, Pool(cap=2)
     starts = (StartCost(invoke_s=0.5, register_s=0.5), StartCost(invoke_s=3.0, register_s=0.5))
     trace = simulate(plan, Costs(default_run_s=4.0, start_series=starts), pool)
 
@@ -177,7 +177,7 @@ def test_who_was_only_woken_did_not_start() -> None:
 
 
 def test_a_run_without_any_span_is_replayed_at_usual_prices() -> None:
-    plan = story_of(floating(graphs.chain(2))).plan
+    plan = description_of(floating(graphs.chain(2))).plan
     bare = Trace.of([], plan.names, submitted_s=0.0, finished_s=1.0)
 
     assert replay(plan, bare, Pool(cap=1)).makespan_s > 0

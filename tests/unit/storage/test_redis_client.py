@@ -1,4 +1,4 @@
-"""What dagnb relies on in redis-py, of which its documentation says nothing: what is sent, and what answers become."""
+"""The undocumented behaviour of redis-py that dagnb relies on: commands and answers."""
 
 from __future__ import annotations
 

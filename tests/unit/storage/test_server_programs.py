@@ -1,4 +1,4 @@
-"""The programs that can be the embedded server: where they are, and what version they say they have."""
+"""The programs that can be the embedded server: their places and their versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import missing_service
 
 
 def is_required(package: str) -> bool:
-    """Whether dagnb depends on it on this platform."""
+    """Returns whether dagnb depends on it on this platform."""
     wanted = map(Requirement, metadata.requires("dagnb") or ())
     return any(
         one.name == package and (one.marker is None or one.marker.evaluate({"extra": ""}))

@@ -95,7 +95,7 @@ def test_bytes_loaded_are_those_of_values_constants_and_arguments() -> None:
     run.result()
 
     n_bytes = {span.task: span.n_bytes for span in spans(run, Phase.LOAD)}
-    name = run.story.names.index
+    name = run.description.names.index
 
     assert 100_000 < n_bytes[name("weigh-0")] < 101_000
     assert 50_000 < n_bytes[name("weigh-1")] < 51_000

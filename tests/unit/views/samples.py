@@ -171,7 +171,7 @@ def observed(dag: Dag, states: str, **changes: object) -> Observation:
     return Observation(**(fields | changes))  # type: ignore[arg-type]
 
 
-def story_of(dag: Dag, name: str = "total") -> RunDescription:
+def description_of(dag: Dag, name: str = "total") -> RunDescription:
     """What a submission says of it."""
     return RunDescription(
         name=name,
@@ -194,7 +194,7 @@ def snapped(
 ) -> Snapshot:
     """A moment of a run of this DAG. changes: of the observation."""
     return Snapshot(
-        story=story_of(dag, name),
+        description=description_of(dag, name),
         seen=observed(dag, states, **changes),
         spans=spans,
         n_chunks=1,

@@ -18,12 +18,12 @@ from tests import graphs
 from tests.unit.views.samples import (
     HOSTILE,
     SVG,
+    description_of,
     parsed,
     pinned,
     played,
     predicted,
     run,
-    story_of,
     texts,
     titles,
     trace,
@@ -31,7 +31,7 @@ from tests.unit.views.samples import (
 
 
 def compared(plan: Plan, run_s: float = 1.5) -> Makespans:
-    return makespans(story_of(plan.dag), played(plan, run_s=run_s), plan)
+    return makespans(description_of(plan.dag), played(plan, run_s=run_s), plan)
 
 
 def test_a_task_is_delayed_by_as_much_as_it_ends_later_than_planned() -> None:
@@ -101,7 +101,7 @@ def test_causes_too_many_for_one_line_go_on_in_the_next() -> None:
 
 def test_without_a_plan_the_replay_is_drawn_and_without_a_trace_nothing() -> None:
     plan = pinned(graphs.chain(3), ["w0"])
-    found = makespans(story_of(plan.dag), played(plan))
+    found = makespans(description_of(plan.dag), played(plan))
 
     assert texts(parsed(makespans_svg(found)))[0] == "replay 3.02 s, real 3.3 s"
     assert makespans_svg(Makespans(real_s=1.0, replay_s=1.0)) == ""

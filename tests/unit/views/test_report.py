@@ -111,7 +111,7 @@ def test_hostile_text_stays_text_everywhere() -> None:
             errors={(0, 1): failure(text, type=text, worker=text)},
         )
         html = report_html(
-            replace(now, story=replace(now.story, name=text)), plan=plan, created=text
+            replace(now, description=replace(now.description, name=text)), plan=plan, created=text
         )
         assert Tags(html).tags <= quiet | {"pre", "details", "summary"}
         ET.fromstring(re.sub(r"<!doctype html>|<meta [^>]*>", "", still(html)))

@@ -22,7 +22,7 @@ def test_what_was_known_stays_and_what_is_new_is_added() -> None:
     assert now.n_chunks == 4
     assert now.logs == {0: "scanned again"}
     assert now.started == {2: (1_003.0, "w1")}
-    assert now.story is before.story
+    assert now.description is before.description
 
 
 def test_tasks_of_which_an_attempt_ended_may_have_printed() -> None:

@@ -24,11 +24,11 @@ from dagnb.views.view_updates import (
     tail,
 )
 from tests import graphs
-from tests.unit.views.samples import HOSTILE, failure, job, run, snapped, story_of
+from tests.unit.views.samples import HOSTILE, description_of, failure, job, run, snapped
 
 
 def updates_of(now: Snapshot) -> ViewUpdates:
-    return ViewUpdates(now.story, now.seen.submitted_at)
+    return ViewUpdates(now.description, now.seen.submitted_at)
 
 
 def positions(ranges: str) -> list[int]:
@@ -192,12 +192,12 @@ def test_hostile_names_and_errors_are_told_as_text() -> None:
     for error in message["errors"]:  # type: ignore[attr-defined]  # a list
         ET.fromstring(error["html"])
         assert not {"img", "script"} & {node.tag for node in ET.fromstring(error["html"]).iter()}
-    assert graph_of(story_of(dag))["names"][-1] == "red"  # type: ignore[index]  # a list
+    assert graph_of(description_of(dag))["names"][-1] == "red"  # type: ignore[index]  # a list
 
 
 def test_the_graph_is_told_by_functions_and_edges() -> None:
     dag = job(3)
-    graph = graph_of(story_of(dag))
+    graph = graph_of(description_of(dag))
 
     assert graph["functions"] == ["scan", "count", "stats", "join", "report"]
     assert graph["function_of"] == [0, 1, 1, 1, 2, 3, 4]
@@ -235,9 +235,10 @@ def test_a_bar_of_a_later_attempt_says_itself_how_long_it_was() -> None:
 
 def test_how_much_longer_is_told_with_every_message_and_is_no_news() -> None:
     told = replace(
-        story_of(graphs.chain(4)), forecast=Forecast(p10_s=8.0, p50_s=10.0, p90_s=15.0, known=1.0)
+        description_of(graphs.chain(4)),
+        forecast=Forecast(p10_s=8.0, p50_s=10.0, p90_s=15.0, known=1.0),
     )
-    now = replace(snapped(graphs.chain(4), "WWWW"), story=told)
+    now = replace(snapped(graphs.chain(4), "WWWW"), description=told)
     updates = ViewUpdates(told, 1_000.0)
 
     assert updates.update(now)[0]["left"] == [10.0, 8.0, 15.0]
@@ -251,8 +252,8 @@ def test_how_much_longer_is_told_with_every_message_and_is_no_news() -> None:
 
 def test_how_much_longer_is_unknown_without_a_forecast() -> None:
     assert (
-        ViewUpdates(story_of(graphs.chain(4)), 1_000.0).update(snapped(graphs.chain(4), "WWWW"))[0][
-            "left"
-        ]
+        ViewUpdates(description_of(graphs.chain(4)), 1_000.0).update(
+            snapped(graphs.chain(4), "WWWW")
+        )[0]["left"]
         is None
     )

@@ -42,7 +42,7 @@ def test_the_context_holds_requirements_pins_dagnb_and_no_bytecode() -> None:
     assert files["build/worker.txt"].split() == list(pins())
     assert {
         "lib/dagnb/errors.py",
-        "lib/dagnb/storage/scripts/dagnb.lua",
+        "lib/dagnb/storage/scripts/machine.lua",
         "lib/dagnb_workers/worker/main.py",
     } <= files.keys()
     assert not [name for name in files if name.endswith(".pyc")]

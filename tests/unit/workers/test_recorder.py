@@ -136,7 +136,7 @@ def test_reading_the_header_is_taken_out_of_the_start_of_a_process() -> None:
 
 
 def test_reading_the_header_is_taken_out_of_the_registration_of_a_container() -> None:
-    made = invocation(phases=(("create", 101.0, 102.0), ("boot", 102.0, 103.0)), told_at=103.0)
+    made = invocation(phases=(("create", 101.0, 102.0), ("boot", 102.0, 103.0)), sent_at=103.0)
 
     assert start(made, HeaderRead(104.0, 105.0, 9)) == [
         (Phase.INVOKE, 100.0, 101.0),
@@ -149,7 +149,7 @@ def test_reading_the_header_is_taken_out_of_the_registration_of_a_container() ->
 
 def test_who_knows_the_header_already_has_registered_when_it_is_asked() -> None:
     assert start(invocation(), None) == [(Phase.INVOKE, 100.0, math.inf)]
-    assert start(invocation(told_at=101.0), None) == [
+    assert start(invocation(sent_at=101.0), None) == [
         (Phase.INVOKE, 100.0, 101.0),
         (Phase.REGISTER, 101.0, math.inf),
     ]

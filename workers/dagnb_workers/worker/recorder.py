@@ -105,14 +105,14 @@ class Recorder:
         for name, begin_at, end_at in invocation.phases:
             acts.append((Phase(name), self._by_store(begin_at), self._by_store(end_at)))
 
-        told_s = self._by_store(invocation.told_at)
+        told_s = self._by_store(invocation.sent_at)
         invoke_end_s = now_s
         if header_read is not None:
             read_s = invoke_end_s = self._by_store(header_read.begin_at)
-            if invocation.told_at:
+            if invocation.sent_at:
                 acts.append((Phase.REGISTER, told_s, read_s))
             acts.append((Phase.REGISTER, self._by_store(header_read.end_at), now_s))
-        elif invocation.told_at:
+        elif invocation.sent_at:
             acts.append((Phase.REGISTER, told_s, now_s))
 
         if acts:

@@ -217,7 +217,7 @@ class RunDriver:
             asked_at=self._asked_at.get(container.kind, now),
             start="cold" if is_cold else "warm",
             phases=container.phases,
-            told_at=time.time(),
+            sent_at=time.time(),
         )
         return {"spawn": "run", "name": self.run, "args": {"invocation": invocation.to_json()}}
 

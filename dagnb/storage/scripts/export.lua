@@ -1,0 +1,34 @@
+-- Part of the library dagnb: the functions that clients may call.
+
+-- Control goes on when memory is short (allow-oom); what brings bytes is refused as a whole. So
+-- `complete` has two names: `carry` is the one for commits with bytes.
+local function export(name, body, flag)
+  local function callback(keys, args)
+    if not call then
+      bind()
+    end
+    return body(keys, args)
+  end
+  local function_name = LIBRARY .. '_' .. name
+  redis.register_function({ function_name = function_name, callback = callback, flags = { flag } })
+end
+
+export('use', use, 'allow-oom')
+export('bring', bring)
+export('contents', contents, 'no-writes')
+export('records', put_records)
+export('submit', submit)
+export('put', step(put))
+export('carry', step(complete))
+export('complete', step(complete), 'allow-oom')
+export('register', step(register), 'allow-oom')
+export('fail', step(fail), 'allow-oom')
+export('lost', step(lost), 'allow-oom')
+export('heartbeat', step(heartbeat), 'allow-oom')
+export('reap', step(reap_step), 'allow-oom')
+export('dead', step(dead), 'allow-oom')
+export('demand', step(demand), 'allow-oom')
+export('cancel', step(cancel), 'allow-oom')
+export('record', step(record), 'allow-oom')
+export('forget', forget, 'allow-oom')
+export('observe', observe, 'no-writes')

@@ -1,0 +1,420 @@
+-- Part of the library dagnb: the moves of tasks. Twin of protocol/tasks.py: the same order.
+
+---- ready tasks -----------------------------------------------------------------------------------
+
+-- queue, priority: of the task, when its record was read already.
+local function ready(c, task, queue, priority)
+  if not queue then
+    queue, priority = queue_of(c, task)
+  end
+  set_state(c, task, READY)
+  c.readied[#c.readied + 1] = task
+  push(c, task, queue, priority)
+end
+
+-- Make tasks ready whose back-off has ended.
+local function promote(c)
+  local due = call('ZRANGEBYSCORE', c.p .. 'd', '-inf', c.at)
+  for i = 1, #due do
+    call('ZREM', c.p .. 'd', due[i])
+    ready(c, tonumber(due[i]))
+  end
+end
+
+---- the end of a run ------------------------------------------------------------------------------
+
+-- Renew the time to live of every key of the run, and of the content that it uses.
+local function touch(c)
+  for _, name in ipairs(NAMES) do
+    expire(c, name)
+  end
+  for _, name in ipairs(kind_names(c)) do
+    expire(c, name)
+  end
+  for queue = 0, last_queue(c) do
+    expire(c, 'q:' .. queue)
+    expire(c, 'f:' .. queue)
+  end
+  for _, key in ipairs(large_keys(c, 'bigz', large_keys(c, 'big', {}))) do
+    call('PEXPIRE', key, ttl_of(c))
+  end
+  renew_contents(c)
+  change(c, 'touched_at', c.at)
+end
+
+local function purge_intermediates(c)
+  local keys = large_keys(c, 'big', {})
+  keys[#keys + 1] = c.p .. 'v'
+  keys[#keys + 1] = c.p .. 'big'
+  count_keys('UNLINK', keys)
+end
+
+-- A hint for each instance, in the list where it waits: kind -> hints.
+local function stops_of(c)
+  local hints = {}
+  for _, instance in ipairs(call('ZRANGE', c.p .. 'l', '0', '-1')) do
+    local kind = kind_of(c, instance)
+    hints[kind] = hints[kind] or {}
+    insert(hints[kind], 'stop')
+  end
+  return hints
+end
+
+local function finish(c, state, reason)
+  c.state = state
+  flush_states(c)
+  call('SET', c.p .. 's', (string.gsub(call('GET', c.p .. 's'), '[WRXB]', 'C')), 'KEEPTTL')
+  c.states, c.all = {}, false
+  call('HSET', c.p .. 'm', 'state', state, 'reason', reason, 'finished_at', c.at)
+  local stops = stops_of(c)
+  clear_roster(c)
+  push_hints(c, stops)
+  if #kinds_of(c) > 0 then
+    push_need(c)
+  end
+  event(c, 'end', -1, state)
+  purge_intermediates(c)
+  touch(c)
+  call('PUBLISH', c.p .. 'end', state)
+end
+
+-- Note that workers were launched: from now on the run need not start by a moment.
+local function take_part(c)
+  if c.start_by then
+    c.start_by = nil
+    call('HDEL', c.p .. 'm', 'start_by')
+  end
+end
+
+-- End a run whose moment has passed. Every step begins with it: nothing else watches the clock.
+local function is_over(c)
+  if c.state == 'running' and c.start_by and c.now >= c.start_by then
+    finish(c, 'cancelled', NEVER_STARTED)
+  end
+  if c.state == 'running' and c.deadline_at and c.now >= c.deadline_at then
+    finish(c, 'deadline', 'the deadline passed')
+  end
+  return c.state ~= 'running'
+end
+
+---- results come and go ---------------------------------------------------------------------------
+
+-- The instance that runs a task. likely: the caller, looked at first; else all are searched.
+local function owner_of(c, task, likely)
+  if contains(running_of(c, likely), task) then
+    return likely
+  end
+  for _, instance in ipairs(call('HKEYS', c.p .. 'x')) do
+    if contains(running_of(c, instance), task) then
+      return instance
+    end
+  end
+  return nil
+end
+
+-- Take a task from its owner. Returns the worker it ran on.
+local function leave_running(c, task, owner)
+  local rest = {}
+  for _, other in ipairs(running_of(c, owner)) do
+    if other ~= task then
+      rest[#rest + 1] = other
+    end
+  end
+  set_running(c, owner, rest)
+  return worker_of(c, owner)
+end
+
+-- Set or clear the bits of edges. A child with one input needs no bit: the edge is all.
+local function mark(c, edges, bit)
+  local list = {}
+  for i = 2, #edges, 6 do
+    if edges[i + 2] > 1 then
+      local n = #list
+      list[n + 1], list[n + 2], list[n + 3], list[n + 4] = 'SET', 'u1', id(edges[i]), bit
+    end
+  end
+  if #list == 4 then
+    call('SETBIT', c.p .. 'e', list[3], bit)
+  elseif #list > 0 then
+    in_portions('BITFIELD', c.p .. 'e', list)
+  end
+end
+
+local function is_full(c, start, n_bits)
+  return call('BITCOUNT', c.p .. 'e', id(start), id(start + n_bits - 1), 'BIT') == n_bits
+end
+
+-- Queue what commits made ready since the last call. Children of one queue mostly follow each
+-- other, so the list of pushes is looked up only where the queue changes.
+local function push_made_ready(c, n_made)
+  local made, queue, pushes, n = c.made_ready, nil, nil, 0
+  for i = c.n_pushed + 1, n_made, 3 do
+    if made[i + 1] ~= queue then
+      queue = made[i + 1]
+      pushes = pushes_of(c, id(queue))
+      n = #pushes
+    end
+    pushes[n + 1], pushes[n + 2] = id(made[i + 2]), id(made[i])
+    n = n + 2
+  end
+  c.n_pushed = n_made
+end
+
+-- As `ready` for every child whose inputs are all there, but without its calls and without taking
+-- the length of a list: there may be thousands of children.
+local function ready_children(c, edges)
+  local n = #edges
+  if n > WHOLE * 6 then
+    read_all(c)
+  end
+  local states, all, dirty, readied, made = c.states, c.all, c.dirty, c.readied, c.made_ready
+  local n_dirty, n_readied, n_made = #dirty, #readied, #made
+  for i = 1, n, 6 do
+    local child, n_bits = edges[i], edges[i + 3]
+    local state = states[child] or all and sub(all, child + 1, child + 1) or state_of(c, child)
+    if state == WAITING and (n_bits <= 1 or is_full(c, edges[i + 2], n_bits)) then
+      states[child] = READY
+      n_dirty, n_readied, n_made = n_dirty + 1, n_readied + 1, n_made + 3
+      dirty[n_dirty], readied[n_readied] = child, child
+      made[n_made - 2], made[n_made - 1], made[n_made] = child, edges[i + 4], edges[i + 5]
+    end
+  end
+  push_made_ready(c, n_made)
+end
+
+local function keep_blob(c, result, hash)
+  if result.blob then
+    call('HSET', c.p .. hash, id(result.task) .. ':' .. result.token, result.blob)
+  elseif result.n_chunks ~= '0' then
+    local name = hash == 'z' and 'bigz' or 'big'
+    call('SADD', c.p .. name, id(result.task) .. ':' .. result.token .. ':' .. result.n_chunks)
+    expire(c, name)
+  end
+end
+
+local function leave_state(c, instance, task, state, queue)
+  if state == RUNNING then
+    return leave_running(c, task, owner_of(c, task, instance))
+  elseif state == READY then
+    withdraw(c, task, queue)
+  elseif state == RETRYING then
+    call('ZREM', c.p .. 'd', id(task))
+  end
+  return ''
+end
+
+-- Store one result and make ready what only waited for it. result.blob: bytes that came along, or
+-- false. Returns false when the bytes are not in the store.
+local function commit(c, instance, result)
+  local task = result.task
+  local state = state_of(c, task)
+  if not OPEN[state] then
+    discard(c, task, result.address, result.token, result.n_chunks)
+    return true
+  end
+  local packed, at, queue, _, sink = record_of(c, task)
+  local hash = sink == 1 and 'z' or 'v'
+  if not result.blob and not has_blob(c, task, hash, result.token, result.n_chunks) then
+    return false
+  end
+  keep_blob(c, result, hash)
+  local worker = leave_state(c, instance, task, state, queue)
+  set_state(c, task, DONE)
+  call('HSET', c.p .. 'r', id(task), hash .. result.address)
+  event(c, 'done', task, worker)
+  local edges = edges_of(packed, at)
+  mark(c, edges, '1')
+  ready_children(c, edges)
+  count_settled(c, -1, sink)
+  return true
+end
+
+-- Only a run that goes on after failures skips tasks, and it counts all of them.
+local function skip(c, task)
+  set_state(c, task, SKIPPED)
+  c.settled = c.settled - 1
+  event(c, 'skip', task, '')
+end
+
+-- Skip every descendant of a failed task that still waits.
+local function skip_below(c, task)
+  local stack = { task }
+  while #stack > 0 do
+    local edges = edges_of(record_of(c, remove(stack)))
+    if #edges > WHOLE * 6 then
+      read_all(c)
+    end
+    for i = 1, #edges, 6 do
+      local child = edges[i]
+      if state_of(c, child) == WAITING then
+        skip(c, child)
+        stack[#stack + 1] = child
+      end
+    end
+  end
+end
+
+-- Move a task that waits again: ready with all inputs there, skipped if one of them has failed.
+local function ready_or_skip(c, task)
+  if state_of(c, task) ~= WAITING then
+    return
+  end
+  local _, _, queue, priority, _, _, upstream = record_of(c, task)
+  if #upstream > WHOLE then
+    read_all(c)
+  end
+  local n_done = 0
+  for _, up in ipairs(upstream) do
+    local state = state_of(c, up)
+    if state == FAILED or state == SKIPPED then
+      skip(c, task)
+      return skip_below(c, task)
+    end
+    n_done = n_done + (state == DONE and 1 or 0)
+  end
+  if n_done == #upstream then
+    ready(c, task, queue, priority)
+  end
+end
+
+-- Whether a task has no readable result: not done, or the bytes are gone.
+-- The hash `r` holds addresses (token:n_bytes:n_chunks, no colon in a token) with a letter before:
+-- the hash where a small value lies, `z` for sinks.
+local function is_gone(c, task)
+  if state_of(c, task) ~= DONE then
+    return true
+  end
+  local hash, token, n_chunks = match(call('HGET', c.p .. 'r', id(task)), '^(.)([^:]*):%d+:(%d+)$')
+  return not has_blob(c, task, hash, token, n_chunks)
+end
+
+-- Make one task wait again; inputs of it that are gone too go on the stack.
+local function uncomplete_one(c, task, stack)
+  local packed, at, _, _, sink, _, upstream = record_of(c, task)
+  set_state(c, task, WAITING)
+  call('HDEL', c.p .. 'r', id(task))
+  count_settled(c, 1, sink)
+  mark(c, edges_of(packed, at), '0')
+  event(c, 'lost', task, '')
+  for _, up in ipairs(upstream) do
+    if state_of(c, up) == DONE and is_gone(c, up) then
+      stack[#stack + 1] = up
+    end
+  end
+end
+
+-- Make done tasks wait again whose bytes are gone, with those of their inputs also gone.
+local function uncomplete(c, tasks)
+  local undone, stack = {}, {}
+  for _, task in ipairs(tasks) do
+    if state_of(c, task) == DONE then
+      stack[#stack + 1] = task
+    end
+  end
+  while #stack > 0 do
+    local task = remove(stack)
+    if state_of(c, task) == DONE then
+      uncomplete_one(c, task, stack)
+      undone[#undone + 1] = task
+    end
+  end
+  for _, task in ipairs(undone) do
+    ready_or_skip(c, task)
+  end
+end
+
+local function sinks_of(c)
+  return cmsgpack.unpack(call('HGET', c.p .. 'm', 'sinks'))
+end
+
+-- End a run that waits for nothing more, unless bytes of a sink have gone.
+local function finish_if_sound(c)
+  local sinks, gone = sinks_of(c), {}
+  read_all(c)
+  for _, sink in ipairs(sinks) do
+    local state = state_of(c, sink)
+    if state == FAILED or state == SKIPPED then
+      return finish(c, 'failed', 'a task failed')
+    end
+  end
+  for _, sink in ipairs(sinks) do
+    if is_gone(c, sink) then
+      gone[#gone + 1] = sink
+    end
+  end
+  if #gone == 0 then
+    return finish(c, 'ok', '')
+  end
+  uncomplete(c, gone)
+  if unsettled(c) == 0 then -- all of them were skipped
+    finish(c, 'failed', 'a task failed')
+  end
+end
+
+local function finish_if_settled(c)
+  if c.settled ~= 0 and unsettled(c) == 0 then
+    finish_if_sound(c)
+  end
+end
+
+---- attempts that ended badly ---------------------------------------------------------------------
+
+local function spent_of(c, task)
+  local value = call('HGET', c.p .. 'a', id(task))
+  local exceptions, crashes, losses = match(value or '0,0,0', '^(%d+),(%d+),(%d+)$')
+  return { exception = tonumber(exceptions), crash = tonumber(crashes), loss = tonumber(losses) }
+end
+
+local function attempt_of(spent)
+  return 1 + spent.exception + spent.crash + spent.loss
+end
+
+local function attempt_now(c, task)
+  return call('HEXISTS', c.p .. 'a', id(task)) == 0 and 1 or attempt_of(spent_of(c, task))
+end
+
+local function fail_for_good(c, task, sink, worker)
+  set_state(c, task, FAILED)
+  count_settled(c, -1, sink)
+  event(c, 'fail', task, worker)
+  if not c.waits_for_all then
+    return finish(c, 'failed', 'a task failed')
+  end
+  skip_below(c, task)
+  finish_if_settled(c)
+end
+
+-- Note the error of an attempt and charge it. Returns whether the budget lasts.
+local function note_failure(c, task, kind, problem, retries)
+  local spent = spent_of(c, task)
+  call('HSET', c.p .. 'err', id(task) .. ':' .. id(attempt_of(spent)), problem)
+  spent[kind] = spent[kind] + 1
+  call('HSET', c.p .. 'a', id(task), spent.exception .. ',' .. spent.crash .. ',' .. spent.loss)
+  expire(c, 'err')
+  expire(c, 'a')
+  local budget = retries
+  if kind ~= 'exception' then
+    budget = tonumber(call('HGET', c.p .. 'm', kind .. '_budget'))
+  end
+  return spent[kind] <= budget
+end
+
+-- End an attempt: note the error, then back off, go back to ready, or fail for good.
+-- delay: seconds as text, '' for no more attempts.
+local function charge(c, task, kind, problem, delay, worker)
+  if c.state ~= 'running' then
+    return
+  end
+  local _, _, queue, priority, sink, retries = record_of(c, task)
+  if not note_failure(c, task, kind, problem, retries) or delay == '' then
+    return fail_for_good(c, task, sink, worker)
+  end
+  event(c, 'retry', task, worker)
+  if tonumber(delay) > 0 then
+    set_state(c, task, RETRYING)
+    call('ZADD', c.p .. 'd', text(c.now + tonumber(delay)), id(task))
+    expire(c, 'd')
+  else
+    ready(c, task, queue, priority)
+  end
+end
