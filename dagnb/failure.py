@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
+from dagnb.worker_label import worker_text
+
 OWN_PACKAGES = frozenset({"dagnb", "dagnb_kernel_ext", "dagnb_planners", "dagnb_workers"})
 """The packages of dagnb. Tracebacks hide their frames, and workers have them installed."""
 
@@ -143,7 +145,7 @@ class TaskError:
     def line(self) -> str:
         """Returns one line for lists and logs."""
         raised = headline(self.type, self.message)
-        return f"task '{self.task}' attempt {self.attempt} on {self.worker}: {raised}"
+        return f"task '{self.task}' attempt {self.attempt} on {worker_text(self.worker)}: {raised}"
 
 
 def _known_fields(kind: type, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,7 +221,8 @@ def first_failure(errors: Sequence[TaskError]) -> str:
     raised = without_stop(headline(first.type, first.message[:2_000]))
     if len(errors) > 1:
         raised += f" (and {len(errors) - 1} more). This is the first that failed"
-    where = f"task '{first.task}' failed after {first.attempt} attempt(s) on {first.worker}"
+    worker = worker_text(first.worker)
+    where = f"task '{first.task}' failed after {first.attempt} attempt(s) on {worker}"
     return f"{where}: {sentence(raised)}"
 
 

@@ -25,7 +25,8 @@ from dagnb.protocol.messages import Observation, RunState, TaskState
 from dagnb.protocol.run_description import RunDescription, counts, errors_of
 from dagnb.views.markup import plain, shortened
 from dagnb.views.text import counts_text
-from dagnb.views.wording import counted, seconds_text, worker_text
+from dagnb.views.wording import counted, seconds_text
+from dagnb.worker_label import worker_text
 
 TICK_S = 0.1
 LINE_S = 5.0

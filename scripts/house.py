@@ -1,7 +1,10 @@
-"""Check what STYLE.md says of prose, names and density, as far as a program can: `python -m scripts.house`.
+"""Check prose, names and density of the code, as STYLE.md asks for them.
 
-Prints each problem as `file:line: what is wrong. The cure.`, then the figures of the code beside their limits, and
-exits with 1 if there is a problem or a limit is passed. With `--figures` only the figures.
+    python -m scripts.house [--figures]
+
+Prints each problem as `file:line: what is wrong. The cure.`, then the figures of the code beside
+their limits, and exits with 1 if there is a problem or a limit is passed. With `--figures` only the
+figures.
 """
 
 from __future__ import annotations
@@ -181,7 +184,9 @@ def prose(text: str) -> str:
 
 
 def named_files(text: str) -> Iterator[tuple[int, str]]:
-    """Yields the line, and what stands there that looks like a file or a folder: in links, and in code."""
+    """Yields the line, and what stands there that looks like a file or a folder: in links, and in
+    code.
+    """
     is_code = False
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("```"):

@@ -1,4 +1,6 @@
-"""Print which Python and which versions of dagnb's direct dependencies this environment has, and what the lock has."""
+"""Print which Python and which versions of dagnb's direct dependencies this environment has, and
+what the lock has.
+"""
 
 import json
 import platform

@@ -1,8 +1,9 @@
 """Draw the rooms of ARCHITECTURE.md from the imports: `python -m scripts.rooms --write`.
 
-The picture (Mermaid, which GitHub and JupyterLab draw) has an arrow from a room to each room it imports, unless another
-way leads there already; the table below it has the first line of each room's docstring. Without `--write` it exits with
-1 when ARCHITECTURE.md holds something else, so that the picture cannot drift from the code.
+The picture (Mermaid, which GitHub and JupyterLab draw) has an arrow from a room to each room it
+imports, unless another way leads there already; the table below it has the first line of each
+room's docstring. Without `--write` it exits with 1 when ARCHITECTURE.md holds something else, so
+that the picture cannot drift from the code.
 """
 
 from __future__ import annotations
@@ -28,8 +29,16 @@ PACKAGES = {
 WHOLE = {"dagnb_kernel_ext", "dagnb_planners"}
 """packages that are one room each"""
 
-LEAVES = {"dagnb.errors", "dagnb.units", "dagnb.registry", "dagnb.failure", "dagnb.catchable"}
-"""modules that any room may import: no arrows lead to them, or the picture would show little else"""
+LEAVES = {
+    "dagnb.errors",
+    "dagnb.units",
+    "dagnb.registry",
+    "dagnb.failure",
+    "dagnb.catchable",
+    "dagnb.worker_label",
+}
+"""modules that any room may import: no arrows lead to them, or the picture would show little else
+"""
 
 Edges = Mapping[str, frozenset[str]]
 """room -> the rooms it imports"""

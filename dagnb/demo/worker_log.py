@@ -15,7 +15,8 @@ from dagnb.protocol.launcher import WorkerSlot
 from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.trace.trace import Trace
 from dagnb.views.markup import plain
-from dagnb.views.wording import counted, seconds_text, worker_text
+from dagnb.views.wording import counted, seconds_text
+from dagnb.worker_label import worker_text
 
 POLL_S = 0.2
 LEAVE_S = 15.0

@@ -299,7 +299,7 @@ def _pool_from_json(values: dict[str, Any] | None, needs: Mapping[str, Resources
 
 
 def counts(seen: Observation) -> dict[str, int]:
-    """Returns the number of tasks in each state, by the state's word; states without one are left out."""
+    """Returns the number of tasks by the word of their state; states without tasks are left out."""
     numbers = Counter(seen.states)
     return {word: numbers[value] for value, word in _STATES.items() if numbers[value]}
 

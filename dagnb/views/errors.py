@@ -12,7 +12,8 @@ from dagnb.errors import TaskError
 from dagnb.views.markup import element, escaped, plain
 from dagnb.views.page import fragment, pre
 from dagnb.views.stack import StackLine, lead_lines, message_lines, raised_lines, rest_lines
-from dagnb.views.wording import counted, worker_text
+from dagnb.views.wording import counted
+from dagnb.worker_label import worker_text
 
 MAX_ERRORS = 30
 MAX_OUTPUT = 8_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dagnb.graph.brief import brief
 from dagnb.trace.span import STARTING, Phase, Span
 from dagnb.views.lanes import start_kind
-from dagnb.views.wording import worker_text
+from dagnb.worker_label import worker_text
 
 MEASURED = (Phase.QUEUE, Phase.FETCH, Phase.LOAD, Phase.RUN, Phase.DUMP, Phase.STORE, Phase.COMMIT)
 """the phases of a task, in the order of `Fact.phases_s`; PHASES in run_state.js must be the same"""

@@ -32,12 +32,12 @@ from dagnb.views.timeline import timeline
 from dagnb.views.wording import (
     counted,
     held_text,
-    label_text,
     listed,
     resources_text,
     seconds_text,
     window_text,
 )
+from dagnb.worker_label import label_text
 
 _LISTED = 12
 """workers in the legend, names in a tooltip, notes below"""

@@ -17,7 +17,8 @@ from dagnb.views.layout import Placement
 from dagnb.views.markup import plain, shortened
 from dagnb.views.palette import STATES
 from dagnb.views.plan import forecast_lines, placement_text, summary
-from dagnb.views.wording import bytes_text, counted, listed, seconds_text, worker_text
+from dagnb.views.wording import bytes_text, counted, listed, seconds_text
+from dagnb.worker_label import worker_text
 
 MAX_WORKERS = 40
 """workers that have a line of their own"""

@@ -24,7 +24,8 @@ from dagnb.views.canvas import (
 from dagnb.views.lanes import MAX_BARS, Bar, Lanes, lanes
 from dagnb.views.markup import element, number
 from dagnb.views.palette import PLAIN, colours
-from dagnb.views.wording import bytes_text, counted, listed, seconds_text, worker_text
+from dagnb.views.wording import bytes_text, counted, listed, seconds_text
+from dagnb.worker_label import worker_text
 
 TRAFFIC_COLOURS = {
     "program": "#72761c",

@@ -41,7 +41,7 @@ from dagnb.views.markup import plain
 from dagnb.views.remaining import Remaining
 from dagnb.views.snapshot import MAX_LOG, Snapshot
 from dagnb.views.timeline import timeline_svg
-from dagnb.views.wording import label_text, worker_text
+from dagnb.worker_label import label_text, worker_text
 
 MAX_LOGS = 400_000
 """characters of all outputs together; run.log(task) has the rest"""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from dagnb.protocol.launcher import WorkerSlot
 from dagnb.views.markup import plain
-from dagnb.views.wording import seconds_text, worker_text
+from dagnb.views.wording import seconds_text
+from dagnb.worker_label import worker_text
 
 HEADS = (
     "name",

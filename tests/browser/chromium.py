@@ -25,7 +25,8 @@ FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # what the routes below would let through
+    # what the routes below would let through
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
 LOOPBACK = r"(https?|wss?)://127\.0\.0\.1[:/]"
 _INLINE = r"(data|blob|about|chrome-error):"
@@ -43,7 +44,8 @@ def executable() -> str | None:
 def running_chromium(path: str) -> Iterator[Browser]:
     """A browser, which ends with the block.
 
-    Playwright keeps a loop running in this thread meanwhile, so no coroutine can be tested inside the block.
+    Playwright keeps a loop running in this thread meanwhile, so no coroutine can be tested inside
+    the block.
     """
     from playwright.sync_api import sync_playwright
 
@@ -61,7 +63,8 @@ def running_chromium(path: str) -> Iterator[Browser]:
 
 @dataclass(slots=True)
 class Window:
-    """A fresh profile. errors: of consoles and scripts; strangers: what was asked of hosts that are not allowed.
+    """A fresh profile. errors: of consoles and scripts; strangers: what was asked of hosts that are
+    not allowed.
 
     forgiven: words of complaints that are not about dagnb; each says whose they are.
     """
@@ -93,7 +96,9 @@ class Window:
 
 @contextlib.contextmanager
 def opened_window(browser: Browser, *, allowed: str = LOOPBACK) -> Iterator[Window]:
-    """A window that may ask only for what the pattern allows, closed with the block; its lists are complete then."""
+    """A window that may ask only for what the pattern allows, closed with the block; its lists are
+    complete then.
+    """
     outside = re.compile(rf"^(?!{_INLINE}|{allowed})")
     context = browser.new_context(viewport=_SIZE)
     window = Window(context)

@@ -43,7 +43,9 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def window(browser: Browser) -> Iterator[Window]:
-    """A fresh profile. The test fails if a page complained, or asked for anything beyond this machine."""
+    """A fresh profile. The test fails if a page complained, or asked for anything beyond this
+    machine.
+    """
     with opened_window(browser) as window:
         yield window
     assert window.complaints() == []
@@ -53,7 +55,9 @@ def window(browser: Browser) -> Iterator[Window]:
 def notebook(
     window: Window, lab: Lab, request: pytest.FixtureRequest
 ) -> Iterator[Callable[..., Notebook]]:
-    """A function: sources of cells -> a new notebook, which is not open yet. Its kernel ends with the test."""
+    """A function: sources of cells -> a new notebook, which is not open yet. Its kernel ends with
+    the test.
+    """
     names = (f"{_plain(request.node.name)}{i or ''}" for i in range(100))
     yield lambda *cells: Notebook(window, lab, next(names), cells)
     lab.end_kernels()

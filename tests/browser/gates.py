@@ -1,4 +1,6 @@
-"""Tasks and cells that wait until the test lets them go on, so that nothing depends on how fast anything is."""
+"""Tasks and cells that wait until the test lets them go on, so that nothing depends on how fast
+anything is.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ def is_shut(gate, folder={folder!r}):
 
 
 class Gates:
-    """Named gates, all shut at first. A gate is open when its file exists, which every process can see."""
+    """Named gates, all shut at first. A gate is open when its file exists, which every process can
+    see.
+    """
 
     def __init__(self, folder: Path) -> None:
         """folder: an empty one."""

@@ -1,4 +1,6 @@
-"""A real Jupyter server of one's own: loopback, a random port and token, nothing shared with the user's own Jupyter."""
+"""A real Jupyter server of one's own: loopback, a random port and token, nothing shared with the
+user's own Jupyter.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ class Lab:
 
 @contextlib.contextmanager
 def running_lab() -> Iterator[Lab]:
-    """A fresh server, which ends with the block, and with it its kernels, their agent and its folder."""
+    """A fresh server, which ends with the block, and with it its kernels, their agent and its
+    folder.
+    """
     root = Path(
         tempfile.mkdtemp(prefix="dnb")
     )  # short, because a socket's path holds about 100 letters

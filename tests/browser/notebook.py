@@ -1,4 +1,6 @@
-"""A notebook as its user handles it: cells are clicked and run by keys, and waiting is for what can be seen."""
+"""A notebook as its user handles it: cells are clicked and run by keys, and waiting is for what can
+be seen.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ _HAS_KERNEL = """(isBusy) => {
   const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;
   return kernel?.connectionStatus === "connected" && (isBusy || kernel.status === "idle");
 }"""
-"""asked of the application: its signs say 'idle' before there is a kernel, and a cell run then is dropped in silence"""
+"""asked of the application: its signs say 'idle' before there is a kernel, and a cell run then is
+dropped in silence
+"""
 
 _ERROR = """(k) => {
   const outputs = jupyterapp.shell.currentWidget.content.widgets[k].model.outputs.toJSON();

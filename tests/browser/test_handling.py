@@ -1,4 +1,6 @@
-"""What the view answers to: clicks, keys, a second look, the cancel button; live, and afterwards in a page."""
+"""What the view answers to: clicks, keys, a second look, the cancel button; live, and afterwards in
+a page.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The view of a run as its user sees it. Every selector of dagnb's own markup that browser tests use stands here."""
+"""The view of a run as its user sees it. Every selector of dagnb's own markup that browser tests
+use stands here.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ _READ = """(area, [any, live]) => {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """All of it at one moment. boxes: name -> state; colours: name -> what the browser paints round the box."""
+    """All of it at one moment. boxes: name -> state; colours: name -> what the browser paints round
+    the box.
+    """
 
     is_live: bool
     state: str
@@ -69,7 +73,9 @@ class View:
         return self.root.locator(".graph svg")
 
     def redrawn(self) -> Reading:
-        """What it shows at the very moment in which its graph was drawn anew, before the browser's next frame."""
+        """What it shows at the very moment in which its graph was drawn anew, before the browser's
+        next frame.
+        """
         script = f"""(area, names) => {{
           for (const live of window.dagnbLive.values()) live.learn(live.model);
           return ({_READ})(area, names);
@@ -169,7 +175,9 @@ class View:
         return seen.errors if (seen := self.read()) else []
 
     def violations(self) -> list[str]:
-        """What axe has to say against the view as it is now, a line a rule and element; the page around is not ours."""
+        """What axe has to say against the view as it is now, a line a rule and element; the page
+        around is not ours.
+        """
         from axe_playwright_python.sync_playwright import Axe
 
         self.root.evaluate("(root, mark) => root.setAttribute(mark, '')", _MARK)

@@ -13,7 +13,9 @@ from tests.home import own_home
 
 @contextlib.contextmanager
 def private_agent() -> Iterator[None]:
-    """Everything lives in a short folder of its own; the agent is told to leave at the end. Skips when it cannot be."""
+    """Everything lives in a short folder of its own; the agent is told to leave at the end. Skips
+    when it cannot be.
+    """
     client = pytest.importorskip("dagnb_workers.agent.client", exc_type=ImportError)
     pytest.importorskip("dagnb_workers.launchers.process", exc_type=ImportError)
     with own_home(), pytest.MonkeyPatch.context() as patch:

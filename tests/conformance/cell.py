@@ -1,6 +1,8 @@
-"""What somebody may write in a notebook: executed as `__main__` by the test of placement, never imported by workers.
+"""What somebody may write in a notebook: executed as `__main__` by the test of placement, never
+imported by workers.
 
-Only the standard library is imported at the top, because containers of these tests have no other packages.
+Only the standard library is imported at the top, because containers of these tests have no other
+packages.
 """
 
 from __future__ import annotations
@@ -136,7 +138,9 @@ class Quitter(NoWayBack):
 
 
 class Odd(Exception):  # noqa: N818  # as somebody may call it
-    """An exception whose constructor takes other arguments than `args` holds, so its pickle cannot be read."""
+    """An exception whose constructor takes other arguments than `args` holds, so its pickle cannot
+    be read.
+    """
 
     def __init__(self, code: int, body: str) -> None:
         super().__init__(f"{code}: {body}")
@@ -218,7 +222,9 @@ UNREADABLE = ("no way back", "quitter", "odd exception", "inside a list")
 
 
 def told(value: Any, seen: dict[int, Any] | None = None) -> str:  # noqa: C901, PLR0911, PLR0912  # a line a kind
-    """Type, content and sharing of a value as text: equal texts for values that nobody can tell apart."""
+    """Type, content and sharing of a value as text: equal texts for values that nobody can tell
+    apart.
+    """
     seen = {} if seen is None else seen
     kind = type(value).__qualname__
     if value is None or isinstance(value, bool | float | complex | range | slice):

@@ -19,7 +19,9 @@ ShortTraceback = tuple[str, str, tuple[str, ...], tuple[Any, ...]]
 
 
 def lived(program: Program, cell: ModuleType, launcher: Any) -> Outcome:
-    """What it comes to where this launcher places it. Every task is asked for, so every value can be read."""
+    """What it comes to where this launcher places it. Every task is asked for, so every value can
+    be read.
+    """
     try:
         nodes = built(program, cell).nodes
         run = dagnb.run(*nodes, workers=launcher, on_error="continue")
@@ -53,7 +55,9 @@ def _told(error: TaskError | Cause) -> ShortTraceback:
 
 
 def differences(expected: Outcome, found: Outcome, *, prints: bool) -> list[str]:
-    """One sentence each; none where all is as expected. prints: whether what tasks print is kept with their results."""
+    """One sentence each; none where all is as expected. prints: whether what tasks print is kept
+    with their results.
+    """
     if expected.refused or found.refused:
         kind, _, name = expected.refused.partition(" ")
         fits = kind and found.refused.startswith(kind) and name in found.refused

@@ -1,4 +1,6 @@
-"""Random programs: what a notebook builds before it runs. Data first, so that each launcher gets values of its own."""
+"""Random programs: what a notebook builds before it runs. Data first, so that each launcher gets
+values of its own.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ Spec = tuple[Any, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call of a task. function: its name in the cell. arguments: specs, ('node', i) for that of an earlier call."""
+    """One call of a task. function: its name in the cell. arguments: specs, ('node', i) for that of
+    an earlier call.
+    """
 
     function: str
     arguments: tuple[Spec, ...] = ()
@@ -39,7 +43,9 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """Calls in order. changed: numbers of shared values that are changed between the calls and the run."""
+    """Calls in order. changed: numbers of shared values that are changed between the calls and the
+    run.
+    """
 
     calls: tuple[Call, ...]
     changed: tuple[int, ...] = ()
@@ -56,7 +62,9 @@ class Built:
 def built(
     program: Program, cell: ModuleType, called: Callable[[Node[Any]], None] = lambda node: None
 ) -> Built:
-    """Fresh nodes and values; then what the program changes is changed. called: told of each node once it is made."""
+    """Fresh nodes and values; then what the program changes is changed. called: told of each node
+    once it is made.
+    """
     made = Built()
     for call in program.calls:
         task = getattr(cell, call.function)

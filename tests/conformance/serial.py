@@ -1,8 +1,10 @@
-"""The reference of placement: a program run by plain Python in this thread, one call after the other.
+"""The reference of placement: a program run by plain Python in this thread, one call after the
+other.
 
-Rules it follows: the arguments of a call are copied when it is written, the values of other calls when they are read,
-once a call and attempt; what a task raises is its failure; who needs a failed one is skipped; a value that cannot be
-pickled is the failure of who gave it, one that cannot be unpickled the failure of who reads it.
+Rules it follows: the arguments of a call are copied when it is written, the values of other calls
+when they are read, once a call and attempt; what a task raises is its failure; who needs a failed
+one is skipped; a value that cannot be pickled is the failure of who gave it, one that cannot be
+unpickled the failure of who reads it.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ Problem = tuple[str, str, str, tuple[str, ...], tuple[Any, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a program comes to. values: task -> what its value tells, or the error of who reads it. printed: by task.
+    """What a program comes to. values: task -> what its value tells, or the error of who reads it.
+    printed: by task.
 
     refused: the type of the error when nothing ran at all, with what it names.
     """

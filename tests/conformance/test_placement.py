@@ -1,4 +1,6 @@
-"""Placement shows in nothing: random programs come to the same by plain Python, inline, in processes, in containers."""
+"""Placement shows in nothing: random programs come to the same by plain Python, inline, in
+processes, in containers.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ CELL = Path(__file__).with_name("cell.py")
 
 
 class Tally:
-    """What was compared on a launcher. differ: programs that did not come to what plain Python makes of them."""
+    """What was compared on a launcher. differ: programs that did not come to what plain Python
+    makes of them.
+    """
 
     def __init__(self, launcher: str) -> None:
         self.launcher = launcher
@@ -57,7 +61,9 @@ class Tally:
 
 @pytest.fixture(scope="module")
 def cell() -> Iterator[ModuleType]:
-    """A notebook of one cell: its functions and classes live in `__main__`, and no worker can import them."""
+    """A notebook of one cell: its functions and classes live in `__main__`, and no worker can
+    import them.
+    """
     made = ModuleType("__main__")
     text = CELL.read_text(encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:

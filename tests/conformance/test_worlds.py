@@ -110,7 +110,8 @@ def test_with_several_instances_the_same_order_of_endings_gives_the_same_hand_ov
 ) -> None:
     """Functions end in the order of virtual time, so each hand-over has one right answer.
 
-    Which of the idle instances wakes first is left open, so is who has which value at hand and who waits in a queue.
+    Which of the idle instances wakes first is left open, so is who has which value at hand and who
+    waits in a queue.
     """
 
     def compare(case: Case) -> None:
@@ -147,7 +148,9 @@ def test_with_several_instances_and_no_order_forced_every_task_is_done_once(
 def test_every_phase_is_met_in_both_worlds(
     workers: str, launched: Callable[[int], Any], tally: Tally
 ) -> None:
-    """a -> c, b -> c, large values, two instances: whoever runs c has one of them at hand and fetches the other."""
+    """a -> c, b -> c, large values, two instances: whoever runs c has one of them at hand and
+    fetches the other.
+    """
     case = drawn(graphs.fan_in(2), n=2, large={"a0", "a1"})
 
     dream = imagined(case)

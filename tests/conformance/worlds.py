@@ -1,4 +1,6 @@
-"""One case (nodes, their plan, what each task costs), imagined by the simulator and lived through by real workers."""
+"""One case (nodes, their plan, what each task costs), imagined by the simulator and lived through
+by real workers.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ LARGE = 20_000
 PATIENCE_S = 20.0
 
 _UNEVEN = (Phase.SUBMIT, Phase.REGISTER, Phase.PROGRAM, Phase.RETURN)
-"""phases of which reality has more: a program is read in parts, and who never got a task leaves no start"""
+"""phases of which reality has more: a program is read in parts, and who never got a task leaves no
+start
+"""
 
 EventLog = list[tuple[str, int, str]]
 """(kind, step, worker) of each event, in order; kinds 'worker', 'start', 'done', 'end'"""
@@ -43,7 +47,9 @@ EventLog = list[tuple[str, int, str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """large: names of the tasks with a large value. rank: task -> its place among the durations, all distinct."""
+    """large: names of the tasks with a large value. rank: task -> its place among the durations,
+    all distinct.
+    """
 
     nodes: tuple[Node[Any], ...]
     plan: Plan
@@ -55,7 +61,9 @@ class Case:
 
     @property
     def costs(self) -> Costs:
-        """Durations whose sums over different tasks are far apart, so that nothing else decides who is first."""
+        """Durations whose sums over different tasks are far apart, so that nothing else decides who
+        is first.
+        """
         return Costs(
             run_s={task: 0.1 * 2**place for task, place in enumerate(self.rank)},
             output_bytes={i: LARGE for i, call in enumerate(self._drawn) if call in self.large},
@@ -78,7 +86,9 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Lived:
-    """What both worlds leave: the story, who ran what, the phases of each step; met: all phases there are."""
+    """What both worlds leave: the story, who ran what, the phases of each step; met: all phases
+    there are.
+    """
 
     story: EventLog
     phases: dict[int, Counter[str]]
@@ -95,7 +105,9 @@ class Lived:
 
 
 class Gates:
-    """Named pipes that hold functions back until they are let go; they work across threads and processes alike."""
+    """Named pipes that hold functions back until they are let go; they work across threads and
+    processes alike.
+    """
 
     def __init__(self, names: Iterable[str]) -> None:
         """Nothing is made before it is entered: many a random case is drawn and never played."""
@@ -125,7 +137,9 @@ class Gates:
 
 
 def computing(large: frozenset[str], folder: str) -> Callable[[str, list[Any]], str]:
-    """A function for `graphs.built`: tells the computation, as long as asked. folder: of its gate, '' for none."""
+    """A function for `graphs.built`: tells the computation, as long as asked. folder: of its gate,
+    '' for none.
+    """
 
     def told(name: str, inputs: list[Any]) -> str:
         if folder:
@@ -218,7 +232,9 @@ def imagined(case: Case) -> Lived:
 
 
 def lived(case: Case, launcher: Any, dream: Lived | None = None) -> Lived:
-    """The case with real workers; with a dream, functions end in its order, each after what the dream has before it."""
+    """The case with real workers; with a dream, functions end in its order, each after what the
+    dream has before it.
+    """
     with case.gates or contextlib.nullcontext():
         run = dagnb.run(*case.nodes, planner=Given(made=case.plan), workers=launcher)
         if dream is not None:

@@ -1,6 +1,8 @@
-"""How the script of the contract asks: each probe in the client, then in tasks on one worker of a launcher.
+"""How the script of the contract asks: each probe in the client, then in tasks on one worker of a
+launcher.
 
-A probe is one function, or several of which each gets what the one before gave; what the last one gives is compared.
+A probe is one function, or several of which each gets what the one before gave; what the last one
+gives is compared.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ _NOT_IN_CLIENT: set[str] = set()
 def probe(
     name: str, *before: Callable[..., Any], in_client: bool = True, **options: Any
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the last function of a probe. in_client: it may be called in the client, too. options: of its task."""
+    """Register the last function of a probe. in_client: it may be called in the client, too.
+    options: of its task.
+    """
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         _STEPS[name], _OPTIONS[name] = (*before, function), options
@@ -46,7 +50,8 @@ def probe(
 
 
 def asked() -> None:
-    """Ask all that the command line says, and print JSON: row -> what the client and a task saw, and what it printed.
+    """Ask all that the command line says, and print JSON: row -> what the client and a task saw,
+    and what it printed.
 
     The client is asked first: inline, a task may change it.
     """
@@ -113,7 +118,9 @@ def _lives(pid: int) -> bool:
 
 
 def _is_ended(pid: int, launcher: Any) -> bool:
-    """Whether a process that a task left ends once its run is over, as tasks of later runs see it; else it is ended."""
+    """Whether a process that a task left ends once its run is over, as tasks of later runs see it;
+    else it is ended.
+    """
     if any(not task(_lives)(pid).run(workers=launcher).result(LIMIT_S) for _ in range(LOOKS)):
         return True
     os.kill(pid, signal.SIGKILL)

@@ -1,8 +1,10 @@
-"""The client of the contract: a script that stands in surroundings of its own and asks tasks what they see of them.
+"""The client of the contract: a script that stands in surroundings of its own and asks tasks what
+they see of them.
 
     python probes.py LAUNCHER FOLDER [ROW...]
 
-It is executed as `__main__`, as a notebook is, so that its functions travel by value. See asking.py for what it prints.
+It is executed as `__main__`, as a notebook is, so that its functions travel by value. See asking.py
+for what it prints.
 """
 
 from __future__ import annotations

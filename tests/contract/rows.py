@@ -1,4 +1,5 @@
-"""What a task may rely on, as rows: what a probe must see on each launcher, and how the page tells it.
+"""What a task may rely on, as rows: what a probe must see on each launcher, and how the page tells
+it.
 
     python -m tests.contract.said    writes docs/contract.md
 
@@ -72,7 +73,9 @@ def isolated(probe: str, topic: str, docker: Cell, reason: str) -> Row:
 
 
 def put_back(probe: str, topic: str, *, seen: Any, unseen: Any) -> Row:
-    """Of the next task: as the first task of that worker found it, where the worker is a process of its own."""
+    """Of the next task: as the first task of that worker found it, where the worker is a process of
+    its own.
+    """
     return Row(
         probe=probe,
         topic=topic,

@@ -1,4 +1,5 @@
-"""docs/contract.md: the sentences before the table, each with what checks it, then the table of the rows.
+"""docs/contract.md: the sentences before the table, each with what checks it, then the table of the
+rows.
 
 python -m tests.contract.said    writes the page
 """
@@ -208,7 +209,9 @@ def _line(row: Row) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """Lines of the width of the other documents. Not by textwrap, which would break code in backticks."""
+    """Lines of the width of the other documents. Not by textwrap, which would break code in
+    backticks.
+    """
     lines = [""]
     for word in _words(text):
         if len(lines[-1]) + len(word) >= _WIDTH:

@@ -1,4 +1,6 @@
-"""The laws of planners, on each of ours. A new planner gets a class here; another package's gets one there."""
+"""The laws of planners, on each of ours. A new planner gets a class here; another package's gets
+one there.
+"""
 
 from __future__ import annotations
 

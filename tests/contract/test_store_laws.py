@@ -45,7 +45,9 @@ class TestMemoryStore(StoreLaws):
 
 
 class LossyLink(SteeredLink):
-    """Loses the reply of the next call when told to: the server has done the step, the caller does not know."""
+    """Loses the reply of the next call when told to: the server has done the step, the caller does
+    not know.
+    """
 
     loses = False
     n_lost = 0
@@ -227,7 +229,9 @@ class TestRedisStore(StoreLaws):
         assert await lives() == {20}
 
     async def test_hints_are_no_more_than_members_asked_for(self, subject: RedisSubject) -> None:
-        """A worker that goes on by itself leaves no hint behind that would wake a sleeper for nothing."""
+        """A worker that goes on by itself leaves no hint behind that would wake a sleeper for
+        nothing.
+        """
         store = subject.store
         await store.submit(chain(20))
         await finish(store, await store.register("run", "i1", lease_s=LEASE_S))

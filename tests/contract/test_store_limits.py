@@ -1,4 +1,6 @@
-"""Servers with little room or small limits: large data travels in pieces, and what is forgotten gives its room back."""
+"""Servers with little room or small limits: large data travels in pieces, and what is forgotten
+gives its room back.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ async def test_content_and_results_of_any_size_fit_a_server_that_takes_1_mib_in_
 
 
 async def test_records_travel_in_portions_of_16_mb(small_pieces: str) -> None:
-    """Sixty of 700 kB are three portions; the run itself and the list of runs are two more round trips."""
+    """Sixty of 700 kB are three portions; the run itself and the list of runs are two more round
+    trips.
+    """
     async with opened(small_pieces) as store:
         plain = run_of([()] * 60)
         records = tuple(

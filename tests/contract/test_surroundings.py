@@ -1,4 +1,6 @@
-"""What docs/contract.md says is so: each cell of its table on the real launcher, and the page itself."""
+"""What docs/contract.md says is so: each cell of its table on the real launcher, and the page
+itself.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def cells() -> list[Any]:
 
 
 def looked_around(launcher: str) -> dict[str, Seen]:
-    """What a client sees that has surroundings of its own, and what its tasks see. The agent has other surroundings."""
+    """What a client sees that has surroundings of its own, and what its tasks see. The agent has
+    other surroundings.
+    """
     options = ["-O", "-X", "probe=set", "-W", "ignore::FutureWarning"]
     with tempfile.TemporaryDirectory(prefix="dagnb-probes-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)

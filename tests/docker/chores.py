@@ -27,7 +27,9 @@ def selfish(text: str) -> int:
 
 
 def wasteful(text: str) -> int:
-    """Have a process of its own run out of memory, and go on: for so long that what follows has another cause."""
+    """Have a process of its own run out of memory, and go on: for so long that what follows has
+    another cause.
+    """
     import subprocess
     import sys
     import time
@@ -52,7 +54,9 @@ def bomb() -> None:
 
 
 def leave_things() -> tuple[str, int]:
-    """Leave a file and processes of sessions of their own. Returns its name, and how many processes there are."""
+    """Leave a file and processes of sessions of their own. Returns its name, and how many processes
+    there are.
+    """
     import os
     import subprocess
     import sys

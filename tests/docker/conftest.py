@@ -1,4 +1,6 @@
-"""An engine, a base image made of this machine's Python, and an image of workers on it; once for all tests."""
+"""An engine, a base image made of this machine's Python, and an image of workers on it; once for
+all tests.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ def docker_engine() -> docker.DockerClient:
 def offline_base(docker_engine: docker.DockerClient) -> str:
     """The tag of a base image made here; one of the same Python, pins and code is taken again.
 
-    Those of others go when they are a day old: until then, tests of another environment may be using them.
+    Those of others go when they are a day old: until then, tests of another environment may be
+    using them.
     """
     tag = f"{_REPOSITORY}:test-{offline.mark()}"
     if engine.inspected(docker_engine, tag):
@@ -53,13 +56,17 @@ def offline_base(docker_engine: docker.DockerClient) -> str:
 
 @pytest.fixture(scope="session")
 def worker_image(offline_base: str) -> str:
-    """The tag of an image of workers without further requirements. It is kept: its name is the hash of its content."""
+    """The tag of an image of workers without further requirements. It is kept: its name is the hash
+    of its content.
+    """
     return images.ensure(images.Recipe(base=offline_base), lambda line: None)
 
 
 @pytest.fixture(scope="session")
 def package_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    """A package index of this session: https with an authority of its own, user and password, on this machine only."""
+    """A package index of this session: https with an authority of its own, user and password, on
+    this machine only.
+    """
     with serving(tmp_path_factory.mktemp("index")) as index:
         yield index
 

@@ -1,4 +1,6 @@
-"""A package index on this machine: https by an authority nobody knows, basic authentication, packages made here."""
+"""A package index on this machine: https by an authority nobody knows, basic authentication,
+packages made here.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,9 @@ def _digest(text: str) -> str:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """GET /simple/NAME/ lists the wheels of a package, GET /files/WHEEL gives one, both with the password only."""
+    """GET /simple/NAME/ lists the wheels of a package, GET /files/WHEEL gives one, both with the
+    password only.
+    """
 
     def __init__(self, wheels: Path, *args: Any) -> None:
         self._wheels = wheels

@@ -136,7 +136,9 @@ class Containers:
 
 @contextlib.contextmanager
 def a_yard() -> Iterator[Containers]:
-    """A directory, an agent and a server of one's own. At the end the agent is told to leave: nothing is left then."""
+    """A directory, an agent and a server of one's own. At the end the agent is told to leave:
+    nothing is left then.
+    """
     with tempfile.TemporaryDirectory(prefix="dagnb-yard-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o777)
         with private_agent():

@@ -1,4 +1,6 @@
-"""What one run, or a failure, leaves to the next: nothing. And containers that cannot come to work are given up."""
+"""What one run, or a failure, leaves to the next: nothing. And containers that cannot come to work
+are given up.
+"""
 
 from __future__ import annotations
 

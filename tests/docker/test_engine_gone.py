@@ -1,4 +1,6 @@
-"""The engine goes away in mid-run and comes back. It is an engine of this test's own: the machine's is shared."""
+"""The engine goes away in mid-run and comes back. It is an engine of this test's own: the machine's
+is shared.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,9 @@ class Engine:
             subprocess.run(["umount", "--lazy", place], check=False)
 
     def _shims(self) -> Iterator[int]:
-        """The parents of containers: they carry the address of their containerd in their command lines."""
+        """The parents of containers: they carry the address of their containerd in their command
+        lines.
+        """
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
                 if f"{self.folder}/c.sock".encode() in path.read_bytes():
@@ -160,7 +164,9 @@ def yard(own: Engine) -> Iterator[Containers]:
 def test_an_engine_that_crashes_in_mid_run_and_comes_back_costs_an_attempt_at_most(
     yard: Containers, own: Engine, summary: list[str], when: str
 ) -> None:
-    """The task ends while the engine is away; or it would end later, but a returning engine ends what it finds."""
+    """The task ends while the engine is away; or it would end later, but a returning engine ends
+    what it finds.
+    """
     gate = yard.gate()
     run = dagnb.run(Task(after)(yard.waits(gate)), workers=yard.docker(cap=1))
     gate.until_there()

@@ -1,7 +1,8 @@
-"""Containers, agents and tasks that go wrong: what the user gets, and that nothing is left afterwards.
+"""Containers, agents and tasks that go wrong: what the user gets, and that nothing is left
+afterwards.
 
-Each test has a runtime directory of its own; at its end the agent is told to leave, and then neither a container nor a
-process of it is left (tests/docker/made_containers.py).
+Each test has a runtime directory of its own; at its end the agent is told to leave, and then
+neither a container nor a process of it is left (tests/docker/made_containers.py).
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ def test_a_task_that_uses_too_much_memory_is_told_the_limit_and_its_container_go
 def test_a_container_that_runs_out_of_memory_as_a_whole_is_told_with_its_limit(
     yard: Containers,
 ) -> None:
-    """The kernel takes the worker first; only when another goes first, as arranged here, the container goes with it."""
+    """The kernel takes the worker first; only when another goes first, as arranged here, the
+    container goes with it.
+    """
     gate = yard.gate()
     run = dagnb.run(Task(selfish)(yard.waits(gate)), workers=yard.docker(cap=1))
     gate.until_there()

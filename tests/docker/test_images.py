@@ -1,4 +1,6 @@
-"""Images of workers: built once, found again, nothing left in them of how they were built. Real builds throughout."""
+"""Images of workers: built once, found again, nothing left in them of how they were built. Real
+builds throughout.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Containers lent, shared and kept warm: who gets which, how many there are, how they start and end.
+"""Containers lent, shared and kept warm: who gets which, how many there are, how they start and
+end.
 
-Each test has a runtime directory of its own; at its end nothing is left of it (tests/docker/made_containers.py).
+Each test has a runtime directory of its own; at its end nothing is left of it
+(tests/docker/made_containers.py).
 """
 
 from __future__ import annotations

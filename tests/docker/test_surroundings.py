@@ -1,4 +1,6 @@
-"""What of the client's surroundings reaches containers, which share no files: modules with their data, and settings."""
+"""What of the client's surroundings reaches containers, which share no files: modules with their
+data, and settings.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A kernel of one's own, told what to run as a front end does: over its channels, interrupts as signals."""
+"""A kernel of one's own, told what to run as a front end does: over its channels, interrupts as
+signals.
+"""
 
 from __future__ import annotations
 

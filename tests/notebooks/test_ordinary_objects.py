@@ -1,4 +1,6 @@
-"""What notebooks hold, in a real kernel, run by worker processes: shell commands, decorators, reloaded modules."""
+"""What notebooks hold, in a real kernel, run by worker processes: shell commands, decorators,
+reloaded modules.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +100,9 @@ def test_the_task_of_a_method_of_the_notebook_runs_on_a_worker(kernel: Kernel) -
 def test_an_edited_module_is_what_runs_next_whatever_was_imported_of_it(
     kernel: Kernel, tmp_path: Path
 ) -> None:
-    """First the body of a task, then a helper alone, then the options with what autoreload cannot patch in place."""
+    """First the body of a task, then a helper alone, then the options with what autoreload cannot
+    patch in place.
+    """
     file = tmp_path / "autoreloaded_tasks.py"
     file.write_text(TASKS, "utf-8")
     kernel.run(f"sys.path.insert(0, {str(tmp_path)!r})\n%load_ext autoreload\n%autoreload 2")

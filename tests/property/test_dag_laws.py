@@ -20,7 +20,9 @@ Edges = list[tuple[str, str]]
 
 @st.composite
 def any_edges(draw: st.DrawFn) -> tuple[list[str], Edges]:
-    """Up to seven names in any order and any edges among them: with cycles, repeated edges and loops."""
+    """Up to seven names in any order and any edges among them: with cycles, repeated edges and
+    loops.
+    """
     names = draw(st.permutations("abcdefg"))[: draw(st.integers(1, 7))]
     ends = st.sampled_from(names)
     return names, draw(st.lists(st.tuples(ends, ends), max_size=12))

@@ -1,4 +1,6 @@
-"""Where a pinned worker stops: what `check` computes, against all executions of small plans and many of larger ones."""
+"""Where a pinned worker stops: what `check` computes, against all executions of small plans and
+many of larger ones.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ State = tuple[frozenset[int], frozenset[int]]
 
 
 class Executions:
-    """All timings of a plan: the graph of states from nothing done to everything done, one event an edge.
+    """All timings of a plan: the graph of states from nothing done to everything done, one event an
+    edge.
 
-    A step may begin when its upstream is done and its worker runs nothing, and need not; what runs may end.
+    A step may begin when its upstream is done and its worker runs nothing, and need not; what runs
+    may end.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -52,7 +56,9 @@ class Executions:
     def reach_the_end(
         self, worker: str = "", without: frozenset[int] = frozenset()
     ) -> set[frozenset[int]] | None:
-        """All stops of the worker met on the way if an execution avoids the stop `without`; else None."""
+        """All stops of the worker met on the way if an execution avoids the stop `without`; else
+        None.
+        """
         start: State = (frozenset(), frozenset())
         seen, stack, met = {start}, [start], set()
         while stack:
@@ -115,9 +121,11 @@ def test_the_stops_of_a_plan_of_one_named_worker_are_those_that_no_execution_avo
 
 
 def leavings(plan: Plan, seed: int) -> set[tuple[str, frozenset[int]]]:
-    """One execution by the workers' own rule: the ready step of the smallest priority, and leave when there is none.
+    """One execution by the workers' own rule: the ready step of the smallest priority, and leave
+    when there is none.
 
-    Durations are random. Returns each worker and what it had run whenever it left, not yet done for good.
+    Durations are random. Returns each worker and what it had run whenever it left, not yet done for
+    good.
     """
     rng = random.Random(seed)
     mine: dict[str, set[int]] = {}

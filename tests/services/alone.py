@@ -1,4 +1,5 @@
-"""A program for tests of what tasks leave: it runs tasks of its own `__main__`, and prints what they say as JSON.
+"""A program for tests of what tasks leave: it runs tasks of its own `__main__`, and prints what
+they say as JSON.
 
 alone.py aspects | threads | pools   [process | inline]
 """
@@ -175,7 +176,9 @@ def changed(aspect: str, before: object = None, fails: bool = False) -> None:
 
 
 def aspects(workers: Any) -> dict[str, Any]:
-    """name -> what was seen before and after a task that changed it, and after one that then failed."""
+    """name -> what was seen before and after a task that changed it, and after one that then
+    failed.
+    """
     before = last = None
     nodes = []
     for name in ASPECTS:

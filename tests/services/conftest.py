@@ -34,7 +34,9 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> It
 
 @pytest.fixture
 def embedded_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A home of this test's own with the embedded server, whose agent leaves at the end and takes the server along."""
+    """A home of this test's own with the embedded server, whose agent leaves at the end and takes
+    the server along.
+    """
     try:
         find_server()
     except ConfigError as error:

@@ -1,4 +1,6 @@
-"""Folders of files, from which real scripts are started that compare what they see with what their tasks see."""
+"""Folders of files, from which real scripts are started that compare what they see with what their
+tasks see.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def asking(body: str) -> str:
 
 
 class Project:
-    """A folder with these files; text is dedented. COMPARED lies in `tools`, which is on PYTHONPATH unless said."""
+    """A folder with these files; text is dedented. COMPARED lies in `tools`, which is on PYTHONPATH
+    unless said.
+    """
 
     def __init__(self, root: Path, files: Mapping[str, str]) -> None:
         self.root = root
@@ -48,7 +52,9 @@ class Project:
         python: str = "",
         **environ: str,
     ) -> str:
-        """What Python prints when it is called so in a folder of the project. environ: '' for what is not to be set."""
+        """What Python prints when it is called so in a folder of the project. environ: '' for what
+        is not to be set.
+        """
         told = {**os.environ, "PYTHONPATH": str(self.root / "tools"), **environ}
         done = subprocess.run(
             [python or sys.executable, *options, *command],

@@ -1,4 +1,6 @@
-"""A real Redis or Valkey server of one's own: private unix socket, password, no TCP port, nothing on disk."""
+"""A real Redis or Valkey server of one's own: private unix socket, password, no TCP port, nothing
+on disk.
+"""
 
 from __future__ import annotations
 

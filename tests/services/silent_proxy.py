@@ -1,4 +1,6 @@
-"""A proxy on loopback whose connections can fall silent: nobody is told, and what is sent is never answered."""
+"""A proxy on loopback whose connections can fall silent: nobody is told, and what is sent is never
+answered.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from urllib.parse import unquote, urlsplit
 
 
 class SilentProxy:
-    """TCP in front of the unix socket of a server. New connections are forwarded, also after others fell silent."""
+    """TCP in front of the unix socket of a server. New connections are forwarded, also after others
+    fell silent.
+    """
 
     def __init__(self, url: str) -> None:
         """Listen in front of the server at this unix:// URL."""

@@ -1,4 +1,6 @@
-"""Everything that works for a run is killed at once: agent, fork servers, supervisor, workers. Its client notices."""
+"""Everything that works for a run is killed at once: agent, fork servers, supervisor, workers. Its
+client notices.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def started(gate: Gate) -> Run[str]:
 
 
 def kill_all() -> None:
-    """Kill the agent and everything below it. They are stopped first, so that none sees another one's end."""
+    """Kill the agent and everything below it. They are stopped first, so that none sees another
+    one's end.
+    """
     agent = int(session.wait(ask_running("ping"))["pid"])
     victims = [agent, *descendants(agent)]
     assert len(victims) >= 5, "agent, its fork server, supervisor, its fork server, a worker"

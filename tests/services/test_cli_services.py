@@ -1,4 +1,6 @@
-"""The command line as a stranger meets it: the embedded server, the agent and worker processes, nothing configured."""
+"""The command line as a stranger meets it: the embedded server, the agent and worker processes,
+nothing configured.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +82,9 @@ def test_a_failed_run_tells_its_error_and_can_be_forgotten(
 def test_a_run_whose_only_reader_is_skipped_goes_on_and_is_last_by_every_command_as_soon_as_it_has_ended(
     embedded_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """refuse-0, double-0 ... double-4 -> total-0, on one worker process; an older run is in the history already."""
+    """refuse-0, double-0 ... double-4 -> total-0, on one worker process; an older run is in the
+    history already.
+    """
     assert double(21).run().result(60) == 42
     session.wait_for_pending(60)
     parts = [refuse(7), *(double(n) for n in range(5))]

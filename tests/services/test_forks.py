@@ -1,4 +1,6 @@
-"""User code that forks: the new process neither waits for its parent's threads nor spoils its connections."""
+"""User code that forks: the new process neither waits for its parent's threads nor spoils its
+connections.
+"""
 
 from __future__ import annotations
 

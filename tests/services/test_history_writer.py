@@ -50,7 +50,9 @@ def twice(x: int) -> int:
 
 
 def client(gate: Path) -> tuple[subprocess.Popen[str], str]:
-    """A process that waits for its run of five tasks, and the run; its tasks end when the gate is there."""
+    """A process that waits for its run of five tasks, and the run; its tasks end when the gate is
+    there.
+    """
     command = [sys.executable, "-c", CLIENT, str(gate)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
     assert process.stdout is not None

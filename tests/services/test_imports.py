@@ -1,4 +1,6 @@
-"""What the client can import, a task imports, from the same file, no more and no less. Real scripts in real folders."""
+"""What the client can import, a task imports, from the same file, no more and no less. Real scripts
+in real folders.
+"""
 
 from __future__ import annotations
 
@@ -333,7 +335,9 @@ def test_a_module_made_in_memory_that_cannot_travel_says_so_where_it_is_imported
 
 
 def test_dagnb_that_is_importable_through_pythonpath_alone(tmp_path: Path) -> None:
-    """Beside it lies a module named like one that workers import: it hides that from the user's code, not from them."""
+    """Beside it lies a module named like one that workers import: it hides that from the user's
+    code, not from them.
+    """
     project = Project(tmp_path, {"nb/main.py": where("mmap"), "all/mmap.py": ""})
     for folder in dict.fromkeys([*site.getsitepackages(), *sys.path]):
         for found in (

@@ -1,4 +1,6 @@
-"""Workers are killed with SIGKILL at random moments of real runs on real processes and a real server."""
+"""Workers are killed with SIGKILL at random moments of real runs on real processes and a real
+server.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def tree(width: int, fan_in: int) -> Node[int]:
 
 
 def run_with_kills(seed: int, kills: int) -> tuple[int, float]:
-    """A run of 80 leaves; workers die when a random number of tasks is done. Returns deaths, makespan."""
+    """A run of 80 leaves; workers die when a random number of tasks is done. Returns deaths,
+    makespan.
+    """
     chance = random.Random(seed)
     node, width = tree(80, 4), 80
     run = node.run(workers=Processes(n=3))

@@ -1,4 +1,6 @@
-"""What becomes of spans: nothing is lost when a run ends, and no more than each strategy promises after kill -9."""
+"""What becomes of spans: nothing is lost when a run ends, and no more than each strategy promises
+after kill -9.
+"""
 
 from __future__ import annotations
 
@@ -92,12 +94,15 @@ def upload(request: pytest.FixtureRequest) -> Upload:
     return request.param  # type: ignore[no-any-return]
 
 
-# ---- kill -9 --------------------------------------------------------------------------------------------------------
+# ---- kill -9
+# --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """What a killed instance left: its own done events, and which spans of them are missing, by task."""
+    """What a killed instance left: its own done events, and which spans of them are missing, by
+    task.
+    """
 
     events: tuple[Event, ...]
     done: tuple[Event, ...]
@@ -109,7 +114,8 @@ class Loss:
 
 
 def killed(folder: Path, upload: Upload, after: int) -> Loss:
-    """A run in which the process at w0 is killed after so many of its tasks; asserts that nobody else loses anything.
+    """A run in which the process at w0 is killed after so many of its tasks; asserts that nobody
+    else loses anything.
 
     w0: chore x 30, hold     w1: chore x 30, hold
     """
@@ -197,7 +203,8 @@ def test_kill_9_costs_no_more_spans_than_promised_and_nobody_elses(
     )
 
 
-# ---- ends of runs ---------------------------------------------------------------------------------------------------
+# ---- ends of runs
+# ---------------------------------------------------------------------------------------------------
 
 
 def attempts_without_run(run: Run[Any]) -> set[int]:

@@ -1,4 +1,6 @@
-"""A client is killed between submitting a run and launching its workers: nobody shows that run as running for ever."""
+"""A client is killed between submitting a run and launching its workers: nobody shows that run as
+running for ever.
+"""
 
 from __future__ import annotations
 

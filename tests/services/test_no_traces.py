@@ -1,4 +1,6 @@
-"""Workers leave no trace in tasks, and tasks none in workers: programs of `alone.py`, each on one worker."""
+"""Workers leave no trace in tasks, and tasks none in workers: programs of `alone.py`, each on one
+worker.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +102,9 @@ def test_threads_of_a_pool_that_nobody_holds_are_no_threads_left_behind() -> Non
     ],
 )
 def test_pools_of_processes_work_inside_a_task(how: str, value: object) -> None:
-    """Nothing is printed, as where pools end their processes by SIGTERM: then there would be a log as well."""
+    """Nothing is printed, as where pools end their processes by SIGTERM: then there would be a log
+    as well.
+    """
     assert told("pools")[how] == value
 
 

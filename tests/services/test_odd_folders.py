@@ -46,7 +46,9 @@ def short() -> Iterator[Path]:
 
 
 def printed(*command: str, cwd: Path, home: Path | None = None) -> tuple[str, str]:
-    """What a script of its own prints: stdout, stderr. home: it has an agent of its own, which is ended."""
+    """What a script of its own prints: stdout, stderr. home: it has an agent of its own, which is
+    ended.
+    """
     environ = {**os.environ, **({"DAGNB_HOME": os.fspath(home)} if home is not None else {})}
     try:
         done = subprocess.run(

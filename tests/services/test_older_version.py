@@ -1,7 +1,7 @@
 """Runs and history that version 0.1 wrote before its modules were renamed are read as they were.
 
-The data were written by that version: three runs on two processes: one that ended, one with a task that
-failed twice, and one that was asked for a structure with a function behind a cache in it.
+The data were written by that version: three runs on two processes: one that ended, one with a task
+that failed twice, and one that was asked for a structure with a function behind a cache in it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ pytestmark = pytest.mark.redis
 
 @pytest.fixture
 def old_store(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of a server with the keys that the older version left there, signed with the key of this home."""
+    """URL of a server with the keys that the older version left there, signed with the key of this
+    home.
+    """
     monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
     monkeypatch.setenv(session.STORE_VARIABLE, redis_url)
     signing_key(redis_url)
@@ -49,7 +51,9 @@ def old_store(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def put(server: redis.Redis, name: bytes, kind: str, value: Any) -> None:
-    """Write a key as it was read: `redis.Redis.dump` would bind the data to one version of the server."""
+    """Write a key as it was read: `redis.Redis.dump` would bind the data to one version of the
+    server.
+    """
     if kind == "string":
         server.set(name, b64decode(value))
     elif kind == "hash":

@@ -1,4 +1,6 @@
-"""The README as a stranger follows it: every block is executed, from the top, on the workers it says."""
+"""The README as a stranger follows it: every block is executed, from the top, on the workers it
+says.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ def test_every_block_of_the_readme_runs_as_it_stands(
 
 
 def test_the_picture_of_a_plan_comes_from_functions_that_were_measured(notebook: Path) -> None:
-    """Whether the run that follows lies within the forecast is the machine's affair: then the exit code is 1."""
+    """Whether the run that follows lies within the forecast is the machine's affair: then the exit
+    code is 1.
+    """
     asked = [sys.executable, str(ROOT / "docs" / "plan.py"), "--out", "plan.svg", "--runs", "1"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=200)
 

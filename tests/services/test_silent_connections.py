@@ -1,4 +1,6 @@
-"""Connections whose other side is gone without a word: they are given up and tried again within the patience."""
+"""Connections whose other side is gone without a word: they are given up and tried again within the
+patience.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def proxy(redis_url: str) -> Iterator[SilentProxy]:
 
 @pytest.fixture
 async def store(proxy: SilentProxy) -> AsyncIterator[RedisStore]:
-    """A store behind the proxy, with a run in it that waits for ever; connections of each sort have been used."""
+    """A store behind the proxy, with a run in it that waits for ever; connections of each sort have
+    been used.
+    """
     made = await RedisStore.open(proxy.url, namespace="silent", patience_s=PATIENCE_S)
     record = Record(queue=0, priority=0, is_sink=True, retries=0, upstream=(), edges=())
     await made.submit(
@@ -104,7 +108,8 @@ async def test_a_server_that_stands_still_is_waited_for_and_then_named(tmp_path:
         os.kill(pid, signal.SIGSTOP)
         asked, before = asyncio.ensure_future(store.runs()), store.round_trips
         try:
-            while store.round_trips < before + 2:  # the first attempt was given up  # noqa: ASYNC110
+            # the first attempt was given up  # noqa: ASYNC110
+            while store.round_trips < before + 2:
                 await asyncio.sleep(0.01)
         finally:
             os.kill(pid, signal.SIGCONT)

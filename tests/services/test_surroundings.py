@@ -126,7 +126,9 @@ def test_the_interpreter_of_a_task_was_started_as_that_of_the_client(
 def test_nothing_of_how_the_agent_was_started_reaches_the_tasks_of_another_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`argparse` and `mmap` on the PYTHONPATH of who started the agent would end the agent and its fork servers."""
+    """`argparse` and `mmap` on the PYTHONPATH of who started the agent would end the agent and its
+    fork servers.
+    """
     wrong = {
         f"bad/{name}.py": "raise SystemExit('the wrong module')" for name in ("argparse", "mmap")
     }

@@ -1,4 +1,6 @@
-"""Errors of tasks in processes of their own: the text of cells, which are in no file, is there as well."""
+"""Errors of tasks in processes of their own: the text of cells, which are in no file, is there as
+well.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tasks that wait at gates and fail as they are told, on two workers in this process; for the tests of runs."""
+"""Tasks that wait at gates and fail as they are told, on two workers in this process; for the tests
+of runs.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def inline() -> Iterator[None]:
 
 
 def pause(name: str) -> None:
-    """A function of this module and not a copy, as the function of a task would be: it sees the same events."""
+    """A function of this module and not a copy, as the function of a task would be: it sees the
+    same events.
+    """
     started[name].set()
     assert gates[name].wait(LIMIT_S)
 

@@ -1,4 +1,6 @@
-"""DECISIONS.md names tests that would notice a change of what is not documented; they have to be there."""
+"""DECISIONS.md names tests that would notice a change of what is not documented; they have to be
+there.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ DEFINED = re.compile(r"^\s*(?:async )?(?:def|class) (\w+)", re.MULTILINE)
 
 
 def named_tests() -> list[tuple[str, str]]:
-    """(file below tests/, name or '') of the last column of each row; a name alone belongs to the file before it."""
+    """(file below tests/, name or '') of the last column of each row; a name alone belongs to the
+    file before it.
+    """
     found = []
     for line in DECISIONS.read_text("utf-8").splitlines():
         cells = line.strip().strip("|").split(" | ")

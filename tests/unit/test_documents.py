@@ -1,4 +1,6 @@
-"""The documents say what is so: their examples are counted, the files they name exist, the planner they show works."""
+"""The documents say what is so: their examples are counted, the files they name exist, the planner
+they show works.
+"""
 
 from __future__ import annotations
 

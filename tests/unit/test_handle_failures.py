@@ -58,7 +58,7 @@ def test_the_message_names_the_task_the_cause_and_the_cure_and_shows_the_users_l
 
     text = str(caught.value)
     assert text.startswith(
-        "task 'divide-0' failed after 1 attempt(s) on ~/1: ZeroDivisionError: division by zero."
+        "task 'divide-0' failed after 1 attempt(s) on worker 1: ZeroDivisionError: division by zero."
     )
     assert f"`dagnb errors {run.id}` shows everything" in text
     assert "return left / right" in text

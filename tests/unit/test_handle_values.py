@@ -388,7 +388,7 @@ def make_evil() -> Any:
 
 
 OTHER = "CPython 3.7"
-BOTH_VERSIONS = f"made by {OTHER}, this side is {python_version()}"
+BOTH_VERSIONS = f"made with {OTHER}, but this side has {python_version()}"
 
 
 @pytest.mark.parametrize("read", [lambda run: run.result(), lambda run: run.value("make_evil-0")])

@@ -1,4 +1,6 @@
-"""A failed task can be caught by the class of its exception, of which the client knows the name alone."""
+"""A failed task can be caught by the class of its exception, of which the client knows the name
+alone.
+"""
 
 from __future__ import annotations
 

@@ -45,8 +45,9 @@ def ns(microseconds: float) -> int:
 def opened(text: str) -> dict[tuple[Any, str], str | None]:
     """(id, 's' or 'f') of each arrow -> name of the slice it binds to.
 
-    As Perfetto: events by time, in the order of the file where times are equal; a slice closes at its end, must end
-    before what encloses it, and an arrow binds to the innermost slice that is open on its thread.
+    As Perfetto: events by time, in the order of the file where times are equal; a slice closes at
+    its end, must end before what encloses it, and an arrow binds to the innermost slice that is
+    open on its thread.
     """
     events = [event for event in json.loads(text)["traceEvents"] if event["ph"] in "Xsf"]
     stacks: dict[tuple[int, int], list[tuple[int, str]]] = defaultdict(list)

@@ -296,7 +296,8 @@ STORED_BEFORE_THE_MOVE = base64.b64decode(
     "YWluZXIulHViZS4="
 )
 """`[functools.lru_cache(maxsize=3)(len), functools.cached_property(len)]` by encode_value of an
-earlier release, when reduction.py stood in dagnb.graph; without byte code, so any Python reads it"""
+earlier release, when reduction.py stood in dagnb.graph; without byte code, so any Python reads it
+"""
 
 
 def value_of(pickled: bytes) -> bytes:

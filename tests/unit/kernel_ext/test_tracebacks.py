@@ -44,7 +44,7 @@ def test_the_cell_that_asked_comes_first_and_the_lines_that_failed_after_it(
         "----> 2 outer(n).run().result()",
         "",
         (
-            "TaskFailedError: task 'outer-0' failed after 1 attempt(s) on ~/1: "
+            "TaskFailedError: task 'outer-0' failed after 1 attempt(s) on worker 1: "
             "ValueError: no rows left. "
             "`dagnb errors RUN` shows everything."
         ),

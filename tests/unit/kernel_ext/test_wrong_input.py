@@ -1,4 +1,6 @@
-"""What IPython prints when a cell or a line is wrong: the user's own line, what is wrong, the cure, no more."""
+"""What IPython prints when a cell or a line is wrong: the user's own line, what is wrong, the cure,
+no more.
+"""
 
 from __future__ import annotations
 

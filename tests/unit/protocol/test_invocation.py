@@ -73,5 +73,5 @@ def test_the_invocation_of_a_later_version_is_read_as_far_as_its_versions() -> N
         "invented": [1, 2],
     }
 
-    with pytest.raises(VersionMismatchError, match=r"made by CPython 9\.9, protocol 7"):
+    with pytest.raises(VersionMismatchError, match=r"made with CPython 9\.9, protocol 7"):
         Invocation.from_json(json.dumps(later)).check_versions()

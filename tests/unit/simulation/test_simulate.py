@@ -305,7 +305,9 @@ def test_who_rests_gives_way_to_other_resources_also_when_it_comes_to_rest_later
 def test_a_container_is_warm_for_as_long_as_it_is_kept(
     keep_alive_s: float, last: str, makespan_s: float
 ) -> None:
-    """a (1 s) and b (3 s) -> c, each on its own worker: c begins when a's container was idle for 2 s."""
+    """a (1 s) and b (3 s) -> c, each on its own worker: c begins when a's container was idle for 2
+    s.
+    """
     plan = pinned(graphs.drawn("a c", "b c"), "w1", "w2", "w3")
     prices = {**FREE, "cold": StartCost(invoke_s=2.0), "warm": StartCost(invoke_s=0.5)}
     costs = Costs(run_s={0: 1.0, 1: 3.0, 2: 1.0}, **prices)

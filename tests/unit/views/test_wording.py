@@ -7,7 +7,8 @@ import pytest
 from dagnb.graph.resources import Resources
 from dagnb.protocol.layout import pool_name
 from dagnb.protocol.messages import Queue
-from dagnb.views.wording import bytes_text, counted, seconds_text, window_text, worker_text
+from dagnb.views.wording import bytes_text, counted, seconds_text, window_text
+from dagnb.worker_label import worker_text
 
 
 @pytest.mark.parametrize(
