@@ -1,11 +1,9 @@
-"""How well plans come true: plan, replay and real makespan of real runs, after some runs of
-learning.
+"""How well plans come true: plan, replay and real makespan of real runs, after some runs of learning.
 
     python benchmarks/calibration.py [--workers process docker] [--workflows fan tree mesh] [--runs 10] [--scale 1.0]
 
-Three workflows of unlike shape do real work (hashing, sorting, compressing) on arguments that
-differ from task to task. Everything a run teaches is kept in a home of its own, so nothing is known
-at the beginning.
+Three workflows of unlike shape do real work (hashing, sorting, compressing) on arguments that differ from task to task.
+Everything a run teaches is kept in a home of its own, so nothing is known at the beginning.
 """
 
 from __future__ import annotations

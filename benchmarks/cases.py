@@ -1,7 +1,7 @@
 """Workflows that no one here wrote, as `Workflow`s, in the scales at which planners are compared.
 
-Reads the JSON that a folder of such workflows keeps (one a file; its README says where each is from
-and how it is laid out). The folder is no part of dagnb: each program is told where it lies.
+Reads the JSON that a folder of such workflows keeps (one a file; its README says where each is from and how it is
+laid out). The folder is no part of dagnb: each program is told where it lies.
 """
 
 from __future__ import annotations
@@ -51,10 +51,9 @@ def reference_cases() -> tuple[str, ...]:
 def load(path: str | Path) -> Workflow:
     """The workflow of one file, as recorded; called as its file is, since recorded names repeat.
 
-    Edges are those of the file: some order tasks only and pass 0 bytes. The output of a task that
-    somebody reads is the largest of its edges, because a value is one thing: files nobody reads are
-    not in it, and two readers of different files are given the larger part. The output of a sink is
-    the sum of its files.
+    Edges are those of the file: some order tasks only and pass 0 bytes. The output of a task that somebody reads is
+    the largest of its edges, because a value is one thing: files nobody reads are not in it, and two readers of
+    different files are given the larger part. The output of a sink is the sum of its files.
     """
     path = Path(path)
     data = json.loads(path.read_text(encoding="utf-8"))
@@ -85,14 +84,12 @@ def load(path: str | Path) -> Workflow:
 
 
 def scaled(workflow: Workflow, ccr: float) -> Workflow:
-    """The same shape, with a critical path of 20 s of run time and edges of mean bytes = ccr x mean
-    run time x 80 MB/s.
+    """The same shape, with a critical path of 20 s of run time and edges of mean bytes = ccr x mean run time x 80 MB/s.
 
-    Run times are max(recorded, 1 ms) before. The mean is over all edges, those of 0 bytes too;
-    outputs and external inputs are scaled by the factor of the edges, then an external input is at
-    most 3 x the mean output of all tasks. Latency is not part of the ratio. The recorded makespan
-    does not apply any more. Raises ZeroDivisionError for a workflow whose edges pass nothing.
-    O(tasks + edges).
+    Run times are max(recorded, 1 ms) before. The mean is over all edges, those of 0 bytes too; outputs and external
+    inputs are scaled by the factor of the edges, then an external input is at most 3 x the mean output of all tasks.
+    Latency is not part of the ratio. The recorded makespan does not apply any more. Raises ZeroDivisionError for a
+    workflow whose edges pass nothing. O(tasks + edges).
     """
     tasks = range(len(workflow.dag))
     run_s = {task: max(workflow.run_s.get(task, 0.0), SHORTEST_S) for task in tasks}
@@ -124,11 +121,10 @@ def critical_path_s(dag: Dag, run_s: Mapping[int, float]) -> float:
 def load_stg(
     path: str | Path,
 ) -> list[tuple[str, Dag, dict[int, float], dict[int, tuple[float, float]]]]:
-    """Each graph of the Standard Task Graph Set as (name, DAG, run_s, bounds); nothing is passed
-    along its edges.
+    """Each graph of the Standard Task Graph Set as (name, DAG, run_s, bounds); nothing is passed along its edges.
 
-    bounds: processors -> (lower, upper) of the optimal makespan on that many identical ones. The
-    first and the last task are the set's own entry and exit, of 0 s.
+    bounds: processors -> (lower, upper) of the optimal makespan on that many identical ones. The first and the last
+    task are the set's own entry and exit, of 0 s.
     """
     graphs = []
     for graph in json.loads(Path(path).read_text(encoding="utf-8"))["graphs"]:

@@ -1,8 +1,7 @@
-"""Containers: starts against a bare `docker run`, hand-overs against a bare message, many tasks
-against processes.
+"""Containers: starts against a bare `docker run`, hand-overs against a bare message, many tasks against processes.
 
-Cold and bare starts alternate, so that both meet the same machine. Needs a Docker engine; the first
-run builds an image.
+Cold and bare starts alternate, so that both meet the same machine. Needs a Docker engine; the first run builds an
+image.
 """
 
 from __future__ import annotations
@@ -81,9 +80,7 @@ def kept(values: list[Any]) -> list[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Pinned:
-    """spine on worker w0, rib on w1: each hand-over goes to a worker that waits in another
-    container.
-    """
+    """spine on worker w0, rib on w1: each hand-over goes to a worker that waits in another container."""
 
     name: ClassVar[str] = "pinned"
 
@@ -118,9 +115,7 @@ def main() -> None:
 
 
 def starts(n: int, image: str) -> None:
-    """A cold start, asked for until registered, against `docker run ... python -c pass`; one of
-    each in turn.
-    """
+    """A cold start, asked for until registered, against `docker run ... python -c pass`; one of each in turn."""
     cold: list[dict[Phase, float]] = []
     bare, warm, process = [], [], []
     for i in range(n):
@@ -194,9 +189,7 @@ def phases(trace: Trace) -> dict[Phase, float]:
 
 
 def hand_overs(n: int, launcher: Docker, image: str) -> None:
-    """From 'ready' in the store to the function's first line in another container, against a bare
-    message.
-    """
+    """From 'ready' in the store to the function's first line in another container, against a bare message."""
     session.wait(launcher.prewarm(dagnb.Resources(), 2))
     node: Node[float] = spine(0, 0.3)  # till both have begun
     ribs = [rib(node)]

@@ -1,9 +1,7 @@
-"""Redis commands, script calls and round trips per task, counted by the server itself (INFO), not
-by us.
+"""Redis commands, script calls and round trips per task, counted by the server itself (INFO), not by us.
 
-A round trip is what the server read from a socket: `total_reads_processed`. The submission,
-heartbeats, registrations and the client's looks at the run are in the totals too; script calls are
-counted apart.
+A round trip is what the server read from a socket: `total_reads_processed`. The submission, heartbeats,
+registrations and the client's looks at the run are in the totals too; script calls are counted apart.
 """
 
 from __future__ import annotations

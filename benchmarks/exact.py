@@ -1,6 +1,4 @@
-"""Is `exact` at most every other planner, by simulation? 200 random DAGs of up to 12 tasks, in
-random pools.
-"""
+"""Is `exact` at most every other planner, by simulation? 200 random DAGs of up to 12 tasks, in random pools."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ from dagnb.simulation.simulate import outcome
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duel:
-    """One problem: the makespan of `exact`, of each other planner, what `exact` says, how long it
-    took.
-    """
+    """One problem: the makespan of `exact`, of each other planner, what `exact` says, how long it took."""
 
     exact_s: float
     others: dict[str, float]
@@ -80,9 +76,7 @@ def fought(seeds: Iterable[int], names: Iterable[str]) -> Iterator[Duel]:
 
 
 def random_problem(seed: int) -> Problem:
-    """A DAG of 1 to 12 tasks, sparse or dense, of equal and of odd sizes, in a pool with or without
-    a cap.
-    """
+    """A DAG of 1 to 12 tasks, sparse or dense, of equal and of odd sizes, in a pool with or without a cap."""
     chance = random.Random(seed)
     n, density = chance.randint(1, 12), chance.choice((0.1, 0.2, 0.4))
     names = [f"t{i}" for i in range(n)]

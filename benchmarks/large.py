@@ -1,6 +1,4 @@
-"""Bytes per task, and seconds to build, plan, lay out, submit and run large graphs of functions
-that do nothing.
-"""
+"""Bytes per task, and seconds to build, plan, lay out, submit and run large graphs of functions that do nothing."""
 
 from __future__ import annotations
 

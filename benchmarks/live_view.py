@@ -1,11 +1,9 @@
-"""How far the live view lags behind the run, and what 10,000 tasks cost the browser. In a real
-JupyterLab and Chromium.
+"""How far the live view lags behind the run, and what 10,000 tasks cost the browser. In a real JupyterLab and Chromium.
 
     python benchmarks/live_view.py
 
-Lag: the store's moment at which the k-th task was done, until the page shows "k of 300 tasks"; both
-clocks are this machine's. Frames: times between two animation frames while the run goes on, beside
-those of the same page at rest.
+Lag: the store's moment at which the k-th task was done, until the page shows "k of 300 tasks"; both clocks are this
+machine's. Frames: times between two animation frames while the run goes on, beside those of the same page at rest.
 """
 
 from __future__ import annotations
@@ -77,9 +75,7 @@ Watched = tuple[dict[str, Any], dict[str, Any], list[float], int]
 
 
 def watched(window: Window, lab: Lab, n: int, run_s: float) -> Watched:
-    """A run of n tasks under its cell: the page at rest, afterwards, when tasks were done, the size
-    of the file.
-    """
+    """A run of n tasks under its cell: the page at rest, afterwards, when tasks were done, the size of the file."""
     notebook = Notebook(
         window, lab, f"n{n}", (SETUP.format(run_s=run_s), RUN.format(n=n), MOMENTS)
     ).open()

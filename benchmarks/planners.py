@@ -1,12 +1,10 @@
-"""Every planner on workflows of others: simulated makespan relative to `wukong`, gap to the lower
-bound, planning time.
+"""Every planner on workflows of others: simulated makespan relative to `wukong`, gap to the lower bound, planning time.
 
     python benchmarks/planners.py FOLDER [--all] [--planners NAME ...] [--budget SECONDS]
     python benchmarks/planners.py --times [--planners NAME ...]        planning and simulation time by size
 
-FOLDER holds the workflows (see cases.py). `wukong` runs as published: an executor serves one path
-and is invoked by whoever makes its task ready; the others run as dagnb's containers do. Uploads
-block in all of them.
+FOLDER holds the workflows (see cases.py). `wukong` runs as published: an executor serves one path and is invoked by
+whoever makes its task ready; the others run as dagnb's containers do. Uploads block in all of them.
 """
 
 from __future__ import annotations
@@ -215,9 +213,7 @@ def layered(n: int, width: int = 25, degree: int = 3) -> Dag:
 
 
 def times(chosen: list[str]) -> None:
-    """How long simulating and planning take, CPU seconds; the loop tells how quick the machine is
-    now.
-    """
+    """How long simulating and planning take, CPU seconds; the loop tells how quick the machine is now."""
     began, x = time.process_time(), 0
     for i in range(10**7):
         x += i

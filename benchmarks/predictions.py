@@ -1,10 +1,8 @@
-"""Predictions, scored on real task records the way they are used: a whole run before any of its
-tasks is seen.
+"""Predictions, scored on real task records the way they are used: a whole run before any of its tasks is seen.
 
-The records: a folder with records.csv.gz, columns family, run, function, input_bytes, output_bytes,
-runtime_s. Runs come in the order of the file, one predictor a family. The first 250 tasks of each
-function and run count; functions that were never seen before in the family are left out. Losses are
-of the logarithm; times are of the processor.
+The records: a folder with records.csv.gz, columns family, run, function, input_bytes, output_bytes, runtime_s. Runs
+come in the order of the file, one predictor a family. The first 250 tasks of each function and run count; functions
+that were never seen before in the family are left out. Losses are of the logarithm; times are of the processor.
 """
 
 from __future__ import annotations
@@ -26,9 +24,7 @@ FIRST = 250
 COLUMNS = ("med APE", "|log e|", "pin90", "cov90", "cov50")
 
 Score = tuple[float, ...]
-"""of one prediction: absolute percentage error, absolute log error, pinball loss, below p90, below
-p50
-"""
+"""of one prediction: absolute percentage error, absolute log error, pinball loss, below p90, below p50"""
 Runs = dict[str, dict[str, list[Sample]]]
 
 

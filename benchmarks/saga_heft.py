@@ -1,12 +1,11 @@
-"""HEFT here against the HEFT of SAGA, where both mean the same: equal processors, nothing to
-transfer.
+"""HEFT here against the HEFT of SAGA, where both mean the same: equal processors, nothing to transfer.
 
     pip install anrg-saga            # no dependency of dagnb, not even of its tests
     PYTHONHASHSEED=0 python benchmarks/saga_heft.py --random 60 --stg /path/to/stg.json
 
-Source: Coleman, Krishnamachari, "Comparing task graph scheduling algorithms: an adversarial
-approach", arXiv:2403.07120. Run times are whole seconds, so equal sums are equal; what differs then
-differs by how ties are broken, which in SAGA changes with PYTHONHASHSEED.
+Source: Coleman, Krishnamachari, "Comparing task graph scheduling algorithms: an adversarial approach",
+arXiv:2403.07120. Run times are whole seconds, so equal sums are equal; what differs then differs by how ties are
+broken, which in SAGA changes with PYTHONHASHSEED.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Tasks and graphs that the benchmarks share. A module of its own, so that it travels as the user's
-modules do.
-"""
+"""Tasks and graphs that the benchmarks share. A module of its own, so that it travels as the user's modules do."""
 
 from __future__ import annotations
 

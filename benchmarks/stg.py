@@ -1,11 +1,9 @@
-"""How far planners are above known optima: the Standard Task Graph Set, equal processors, nothing
-to transfer.
+"""How far planners are above known optima: the Standard Task Graph Set, equal processors, nothing to transfer.
 
     python benchmarks/stg.py /path/to/stg.json heft cpop peft
 
-Two lines a planner: of the schedule as planned, and of the plan as simulated. They differ where two
-tasks end at the same moment: a schedule may let a worker wait for what the other makes ready, a
-real worker takes what is there.
+Two lines a planner: of the schedule as planned, and of the plan as simulated. They differ where two tasks end at the
+same moment: a schedule may let a worker wait for what the other makes ready, a real worker takes what is there.
 """
 
 from __future__ import annotations
@@ -40,9 +38,7 @@ FREE: dict[str, Any] = {
 
 
 def main() -> None:
-    """Print mean and largest excess over the optimum, and how many are optimal, for each number of
-    processors.
-    """
+    """Print mean and largest excess over the optimum, and how many are optimal, for each number of processors."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -74,9 +70,7 @@ def main() -> None:
 def excesses(
     name: str, graphs: list[tuple[str, Dag, dict[int, float], dict[int, tuple[float, float]]]]
 ) -> Iterator[Any]:
-    """(planned or simulated, processors, makespan / optimum - 1) of each graph whose optimum is
-    known.
-    """
+    """(planned or simulated, processors, makespan / optimum - 1) of each graph whose optimum is known."""
     for _, dag, run_s, bounds in graphs:
         for n, (low, high) in bounds.items():
             if low != high:
@@ -89,9 +83,7 @@ def excesses(
 
 
 def is_schedule(plan: Plan) -> bool:
-    """Whether it says who runs what and when: plans that float, or were searched on the simulator,
-    need not.
-    """
+    """Whether it says who runs what and when: plans that float, or were searched on the simulator, need not."""
     is_pinned = all(step.worker is not None for step in plan.steps)
     return is_pinned and all(
         plan.steps[u].priority < step.priority for step in plan.steps for u in step.upstream

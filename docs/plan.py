@@ -1,12 +1,10 @@
-"""Draws docs/plan.svg, the picture of the README: the plan of a workflow whose functions were
-measured in earlier runs.
+"""Draws docs/plan.svg, the plan in the README: its functions were measured in earlier runs.
 
     python docs/plan.py [--out FILE] [--runs N]
 
-It runs the workflow N times to learn, plans it, draws the plan, runs that plan, and prints what was
-predicted and what the run took. The history is one of its own, so nothing else is known. When the
-run takes less or more than the forecast says of 8 runs in 10, the picture is not written and the
-exit code is 1.
+It runs the workflow N times to learn, plans it, draws the plan, runs that plan, and prints the
+forecast and what the run took. Its history is one of its own. When the run takes less or more than
+the forecast says of 8 runs in 10, the picture is not written and the exit code is 1.
 """
 # ruff: noqa: T201  # a program prints
 
@@ -62,9 +60,7 @@ def workflow() -> Node[Counter[str]]:
 
 
 def draw(out: Path, n_runs: int) -> bool:
-    """Learn, plan, draw and run. Returns whether the run took as long as predicted for 8 runs in
-    10.
-    """
+    """Learn, plan, draw and run. Returns whether the run took as long as predicted."""
     chosen = {"workers": Processes(n=N_WORKERS), "planner": "heft"}
     for _ in range(n_runs):
         workflow().run(**chosen).result(LIMIT_S)

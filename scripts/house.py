@@ -184,9 +184,7 @@ def prose(text: str) -> str:
 
 
 def named_files(text: str) -> Iterator[tuple[int, str]]:
-    """Yields the line, and what stands there that looks like a file or a folder: in links, and in
-    code.
-    """
+    """Yields the line and the text of links, and of code that looks like a file or a folder."""
     is_code = False
     for number, line in enumerate(text.splitlines(), 1):
         if line.startswith("```"):

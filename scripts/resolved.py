@@ -1,6 +1,4 @@
-"""Print which Python and which versions of dagnb's direct dependencies this environment has, and
-what the lock has.
-"""
+"""Print the Python and the versions of dagnb's direct dependencies here, and those of the lock."""
 
 import json
 import platform

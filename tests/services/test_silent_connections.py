@@ -108,8 +108,8 @@ async def test_a_server_that_stands_still_is_waited_for_and_then_named(tmp_path:
         os.kill(pid, signal.SIGSTOP)
         asked, before = asyncio.ensure_future(store.runs()), store.round_trips
         try:
-            # the first attempt was given up  # noqa: ASYNC110
-            while store.round_trips < before + 2:
+            # until the first attempt was given up
+            while store.round_trips < before + 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         finally:
             os.kill(pid, signal.SIGCONT)
