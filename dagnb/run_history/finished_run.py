@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING
 
 from dagnb.protocol.messages import Observation, RunState
@@ -44,8 +45,15 @@ async def record_finished(store: Store, run: str, history: History) -> bool:
         submitted_s=seen.submitted_at,
         finished_s=seen.finished_at,
     )
-    # sqlite blocks, and the loop of this process serves other runs meanwhile.
-    return await asyncio.to_thread(history.record, run, description, seen.state, trace)
+    record = functools.partial(history.record, run, description, seen.state, trace)
+    try:
+        # sqlite blocks, and the loop of this process serves other runs meanwhile.
+        recorded = asyncio.get_running_loop().run_in_executor(None, record)
+    except RuntimeError:
+        # The interpreter is ending, as it does right after the last line of a script: executors
+        # take no more work, though this loop still runs, and the exit waits for it.
+        return record()
+    return await recorded
 
 
 async def _settled(store: Store, run: str) -> tuple[Observation, list[Span]]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,3 +87,35 @@ def test_a_run_that_was_forgotten_is_missing(history: History) -> None:
 
     with pytest.raises(RunMissingError):
         recorded(run, history)
+
+
+def test_a_run_is_recorded_although_executors_take_no_more_work(history: History) -> None:
+    run = double(1).run(workers=Inline(n=1))
+    assert run.result(LIMIT_S) == 2
+    session.wait_for_pending(LIMIT_S)
+
+    async def record_at_exit() -> bool:
+        ended = ThreadPoolExecutor(1)
+        ended.shutdown()
+        asyncio.get_running_loop().set_default_executor(ended)
+        return await record_finished(run._store, run.id, history)
+
+    assert asyncio.run(record_at_exit())
+    assert history.knows(run.id)
+
+
+def test_a_script_that_ends_with_the_result_has_its_run_in_the_history(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import dagnb\n"
+        "@dagnb.task\n"
+        "def one():\n"
+        "    return 1\n"
+        "dagnb.run(one(), workers='inline').result(20)\n"
+    )
+    for number in range(4):
+        home = tmp_path / f"home-{number}"
+        environment = {**os.environ, "DAGNB_HOME": str(home)}
+        subprocess.run([sys.executable, str(script)], env=environment, check=True)
+
+        assert len(History(home / "data" / "history.sqlite").runs()) == 1
