@@ -118,7 +118,7 @@ async def test_what_cannot_be_cut_is_refused_with_its_size_and_the_limit_of_the_
     async with opened(small_pieces) as store:
         submission = chain(1, meta=f'{{"name": "{"x" * 2 * MB}"}}')
         with pytest.raises(
-            StorageLimitError, match="takes at most 1048576: that is its proto-max-bulk-len"
+            StorageLimitError, match="accepts at most 1048576, its proto-max-bulk-len"
         ) as caught:
             await store.submit(submission)
 

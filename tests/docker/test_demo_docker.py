@@ -58,7 +58,7 @@ def test_the_demo_counts_the_same_tells_its_containers_and_keeps_none(
     )
     assert re.search(r"^Starts: [1-9]\d* cold, \d+ warm\.$", text, re.MULTILINE)
     assert re.search(
-        r"^  \S+ cold, \S+ m?s: invoke .*, create .*, boot .*, import .*, register ",
+        r"^  worker \d+.* cold, \S+ m?s: invoke .*, create .*, boot .*, import .*, register ",
         text,
         re.MULTILINE,
     )
