@@ -10,7 +10,7 @@ from typing import Any
 MOST_ITEMS = 6
 """a collection with more items is shown as their number"""
 MOST_CHARACTERS = 120
-"""of the text of one field"""
+"""the text of one field is cut to this length"""
 
 # Longer bytes are shown as their number.
 _BYTES = 40
@@ -19,7 +19,7 @@ _BYTES = 40
 def brief(thing: Any) -> str:
     """Returns the repr of a data class in which every field is short, whatever it holds.
 
-    A class takes it by `__repr__ = brief`. Fields are those that a generated repr would show.
+    A class uses it by `__repr__ = brief`. Fields are those that a generated repr would show.
     """
     return _with_fields(thing, dataclasses.fields(thing))
 
@@ -64,7 +64,6 @@ def _short(value: object) -> str:
 
 
 _TEXTS = reprlib.Repr()
-# Values within values are cut by reprlib, which stops in a collection before it has shown all of
-# it.
+# Nested values are cut by reprlib, which writes only the first items of a long collection.
 _TEXTS.maxtuple = _TEXTS.maxlist = _TEXTS.maxdict = _TEXTS.maxset = _TEXTS.maxfrozenset = MOST_ITEMS
 _TEXTS.maxstring = _TEXTS.maxlong = _TEXTS.maxother = MOST_CHARACTERS

@@ -194,7 +194,7 @@ def _reachable(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:
 
 
 def _cycle_of(nodes: Sequence[Node[Any]]) -> list[str]:
-    """Returns the functions along a cycle; only a node changed by force is in one."""
+    """Returns the functions along a cycle; only a node changed by object.__setattr__ is in one."""
     positions = {node: i for i, node in enumerate(nodes)}
     upstream = [list(map(positions.__getitem__, node.upstream)) for node in nodes]
     return [nodes[i].task.name for i in _find_cycle(upstream, set(positions.values()))]
@@ -229,7 +229,7 @@ def _find_cycle(upstream: Sequence[Sequence[int]], among: set[int]) -> list[int]
         inside = [u for u in upstream[position] if u in among]
         if inside:
             position = inside[0]
-        else:  # a dead end: it is in no cycle, and the walk begins again without it
+        else:  # a dead end, which is in no cycle: the walk begins again without it
             among = among - {position}
             path, position = [], min(among)
     # The walk went upstream, against the edges.

@@ -28,7 +28,7 @@ def identity(function: Callable[..., Any]) -> str:
     of other globals do not count. O(code).
     """
     digest = hashlib.sha256()
-    seen: dict[int, Any] = {}  # the functions themselves, so that no other takes the id of one
+    seen: dict[int, Any] = {}  # keeps the functions alive, so that no id is used twice
     waiting: list[Any] = [function]
     while waiting:
         waiting.extend(_feed(waiting.pop(), digest.update, seen))
@@ -67,7 +67,7 @@ def _feed(function: Any, put: Callable[[bytes], None], seen: dict[int, Any]) -> 
 
 
 def _behind(thing: Any) -> list[Any]:
-    """Returns the functions for which a decorated one stands: cached, generic, wrapped, a task."""
+    """Returns the functions inside a decorated one: cached, generic, wrapped, or a task."""
     if is_generic(thing):
         # Sorted: the registry is in the order of registration, which changes when cells run again.
         return [thing.registry[kind] for kind in sorted(thing.registry, key=_name)]
@@ -82,7 +82,7 @@ def _behind(thing: Any) -> list[Any]:
 
 
 def _is_own_wrapper(function: Any, wrapped: Any) -> bool:
-    """Returns whether the wrapper was written beside what it wraps: then its code counts, too.
+    """Returns whether a wrapper has the module of what it wraps: then its code counts, too.
 
     The code of a library's wrapper, such as one of functools, does not.
     """
@@ -96,7 +96,7 @@ def _is_function(thing: Any) -> bool:
 
 
 def _helpers(function: Any, code: types.CodeType) -> Iterator[Any]:
-    """The functions of its own module that a function uses, and those of classes there."""
+    """Yields the functions of its own module that a function uses, and those of classes there."""
     names, _ = names_and_texts(code)
     for name in sorted(names):
         helper = getattr(function, "__globals__", {}).get(name)
@@ -120,7 +120,7 @@ def _enclosed(function: Any, code: types.CodeType) -> Iterator[tuple[str, Any]]:
 
 
 def _code_text(code: types.CodeType) -> str:
-    """The code without its place (file, line numbers), so that moving a cell changes nothing."""
+    """Returns the text of code without file and lines, so that moving a cell changes nothing."""
     names = (
         code.co_names,
         code.co_varnames,
@@ -132,7 +132,7 @@ def _code_text(code: types.CodeType) -> str:
 
 
 def _text(value: object) -> str:
-    """The text of a constant, equal in every kernel; of other objects the name of their type."""
+    """Returns the text of a constant, equal in every kernel; the type's name of other objects."""
     if isinstance(value, types.CodeType):
         return _code_text(value)
     if type(value) is bool or isinstance(value, _PLAIN):

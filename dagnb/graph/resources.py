@@ -57,14 +57,14 @@ class Resources:
         return "-".join(parts)
 
     def over(self, asked: Resources) -> tuple[float, float]:
-        """Returns CPUs and memory, each over that asked for; 1 where a launcher decides either."""
+        """Returns the ratios of CPUs and memory to those asked for; 1 where a launcher decides."""
         cpus = self.cpus / asked.cpus if self.cpus and asked.cpus else 1.0
         memory = self.memory_mb / asked.memory_mb if self.memory_mb and asked.memory_mb else 1.0
         return cpus, memory
 
     @property
     def kind(self) -> str:
-        """The label, a word for the default, too: the name of containers of these resources."""
+        """The label, or 'default' when it is empty: part of the names of containers."""
         return self.label() or "default"
 
 

@@ -31,7 +31,7 @@ def levels(dag: Dag) -> tuple[int, ...]:
 
     O(tasks + edges).
     """
-    # Calls stand in topological order, so the levels of upstream tasks are known.
+    # Calls are in topological order, so the levels of upstream tasks are known.
     level: list[int] = []
     for call in dag.calls:
         level.append(max((level[u] + 1 for u in call.upstream), default=0))

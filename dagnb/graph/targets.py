@@ -17,7 +17,7 @@ from dagnb.graph.pickling.packing import pack, unpack
 class Targets:
     """Nodes to compute.
 
-    structure: the pickle of the structure in which they stand; b'' for nodes given one by one.
+    structure: the pickle of the structure that contains them; b'' for nodes given one by one.
     """
 
     nodes: tuple[Node[Any], ...]
@@ -45,7 +45,7 @@ class Targets:
 def shaped(structure: bytes, values: Sequence[Any]) -> Any:
     """Returns the structure with a value in the place of each node.
 
-    Verified bytes only: they are unpickled.
+    The bytes must be verified: unpickling runs code.
     """
     return unpack(structure, values, ())
 

@@ -45,7 +45,7 @@ class Task(Generic[P, R]):
     signature: inspect.Signature | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Raises GraphError for what cannot be a task. Takes over what is shown of the function."""
+        """Raises GraphError for what cannot be a task. Copies the name and docs of the function."""
         if not callable(self.function):
             _refuse(self.function)
         if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
@@ -78,7 +78,7 @@ class Task(Generic[P, R]):
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Bind the task of a method to its object, as a function is; of the class, the task itself.
 
-        `help` takes what has this method for a function.
+        `help` treats an object with this method as a function.
         """
         return self if instance is None else Method(self, instance)
 
@@ -155,7 +155,7 @@ class Task(Generic[P, R]):
 class Method:
     """A task of a method, bound to its object, which is the first argument of each call.
 
-    The object travels like every argument.
+    The object is pickled like every argument.
     """
 
     __func__: Task[..., Any]
@@ -279,7 +279,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 def _marked(function: Any, options: TaskOptions) -> Any:
     """Returns the task of a function.
 
-    Of a class method or a static method again one, so that the order of decorators does not matter.
+    For a class method or static method, returns one again, so that decorators may come in any
+    order.
     """
     if isinstance(function, classmethod | staticmethod):
         return type(function)(_marked(function.__func__, options))

@@ -22,18 +22,18 @@ from dagnb.graph.pickling.by_value import ByValuePickler
 from dagnb.graph.pickling.code import names_and_texts
 from dagnb.graph.pickling.reduction import full_name
 
-# Objects that are looked at to find the way to one of them.
+# Limit of objects visited in the search for the path to one of them.
 _MOST = 200_000
 
-# Types of objects that travel, and hold nothing that is looked at.
+# Types that can be pickled and have no parts to search.
 _PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), CodeType, ModuleType})
 
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """The reason why something cannot travel, naming the part by its path, and the cure.
+    """The reason why an object cannot be pickled, naming the part by its path, and the cure.
 
-    result_cure: for a task that returns it, '' where only the general one fits.
+    result_cure: the cure for a task that returns it; '' where only the general one fits.
     """
 
     reason: str
@@ -45,8 +45,8 @@ class Blame:
 class _Step:
     """One step of a path.
 
-    own: the text stands alone, as the name of a global does; other texts extend the one before, as
-    `.x`.
+    own: the text is a name of its own, such as that of a global; otherwise it extends the step
+    before, as `.x` does.
     """
 
     text: str
@@ -55,7 +55,7 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of object that cannot travel.
+    """A kind of object that cannot be pickled.
 
     words: its name. cure: for one that is passed to a task. result_cure: for one that a task
     returns.
@@ -78,8 +78,8 @@ def blame(
 
     reason: the error of pickling. root: the name of the value, '' for a function whose globals are
     named.
-    user: the task whose function the value is, for "used by task". apart: objects of this class
-    travel in another way.
+    user: the task whose function the value is, for "used by task". apart: objects of this class are
+    pickled elsewhere, and not searched.
     """
     culprit = _last_visited(value, apart)
     way = _way(value, culprit) if culprit is not None else None
@@ -99,7 +99,7 @@ def blame(
 
 
 class _Nowhere:
-    """A file that keeps nothing."""
+    """A file that discards what is written to it."""
 
     def write(self, data: Any) -> int:
         """Returns the length, as files do."""
@@ -172,7 +172,7 @@ def _trace_back(reached_from: Mapping[int, tuple[int, _Step, Any]], end: int) ->
 
 
 def _parts(thing: Any) -> Iterable[tuple[_Step, Any]]:
-    """The parts to which pickling an object by value goes on."""
+    """Returns the parts of an object that pickling by value would pickle next."""
     if isinstance(thing, FunctionType):
         return _parts_of_function(thing)
     if isinstance(thing, type):
@@ -279,7 +279,7 @@ _HOLDER_KINDS = (
 
 
 def _is_holder(thing: Any) -> bool:
-    # By the module's name, as task.py imports this file.
+    # By the module's name: this file cannot import task.py, which imports this file.
     is_wrapper = type(thing).__module__ in {"functools", "dagnb.graph.task"}
     return is_wrapper or isinstance(thing, _HOLDER_KINDS)
 
@@ -307,7 +307,7 @@ def _path(root: str, steps: Iterable[_Step]) -> str:
     return "` in `".join(reversed(scopes))
 
 
-# Steps to the function that a decorator holds: it has the name of what it became.
+# Steps from a decorated function to the original, which has the same name, so paths omit them.
 _SEEN_THROUGH = {".__wrapped__", ".__func__"}
 
 
@@ -324,7 +324,7 @@ def _kind_of(thing: Any) -> _Kind | None:
     for base in type(thing).__mro__:
         if (kind := _KINDS.get(full_name(base))) is not None:
             return kind
-    # Drivers of databases are many, and their names alike.
+    # There are too many database drivers to list, but their classes have similar names.
     is_connection = type(thing).__name__.lower().endswith(("connection", "cursor"))
     return _CONNECTION if is_connection else None
 
