@@ -45,7 +45,7 @@ class Invocation:
     start: 'cold' or 'warm'. phases: (phase, begin, end) of the start so far.
     sent_at: moment when the container got this, by the clock of its machine.
     metrics: when spans are uploaded, read by dagnb.trace.upload.strategy; '' for its default.
-    surroundings: what tasks see around them; {} for what the workers have.
+    surroundings: what tasks see of the client, such as its folder; {} for what the workers have.
     """
 
     run: str
@@ -115,6 +115,6 @@ def versions() -> str:
 def python_version() -> str:
     """Returns implementation and minor version of Python.
 
-    A code object that another version made ends the process that unpickles it.
+    Unpickling a code object of another version crashes the process.
     """
     return f"{platform.python_implementation()} {sys.version_info.major}.{sys.version_info.minor}"

@@ -1,10 +1,10 @@
 """The steps of the protocol: an executable, pure state machine of one run.
 
-It is the heart of the memory store, the coordinator of the simulator, the model that the tests
-explore exhaustively, and the reference that the Redis scripts are compared with, step by step.
+The memory store and the simulator run it, the tests explore it exhaustively, and the Redis scripts
+are compared with it, step by step.
 states.py has the theory: states, transitions, and what holds after every step.
 
-A step is atomic. It is given the moment `now`, asks nothing, and returns what to tell the caller.
+A step is atomic. It gets the time as `now`, does no I/O, and returns the reply to the caller.
 Every step has the same shape:
 
     is the run over?  ->  the act itself  ->  promote  ->  route  ->  reply
@@ -51,7 +51,8 @@ LEASE_LOST_JSON = TaskError(
 class Machine(Tasks):
     """One run, and the steps that instances, supervisors and clients may take.
 
-    Making one is the step `submit`. `Tasks` holds the state and the moves; here are the verbs.
+    Its constructor is the step `submit`. `Tasks` holds the state and its transitions; this class
+    adds the verbs.
     """
 
     # ---- replies --------------------------------------------------------------------------------

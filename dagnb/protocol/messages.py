@@ -23,19 +23,19 @@ PROTOCOL_VERSION = 4
 HELD = -1
 """In `Death.task`: every task that the instance was running.
 
-An instance that dies with its whole container leaves no witness of which task it was.
+When a whole container dies, no process is left that knows which task was running.
 """
 
 Edge = tuple[int, int, int, int, int, int]
 """An edge to a downstream task: (task, bit of the edge, first bit of the task, number of its bits,
-queue of the task, its priority). All that `complete` needs of a task that it may make ready."""
+queue of the task, its priority). `complete` needs no more of a task that it may make ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
     """The place of the result of one attempt.
 
-    n_chunks: 0 for a small value, which lies in a hash with others; else the number of its chunks.
+    n_chunks: 0 for a small value, which shares a hash with others; else the number of its chunks.
     """
 
     token: str
@@ -43,7 +43,7 @@ class Address:
     n_chunks: int = 0
 
     def encode(self) -> str:
-        """One short string for the store."""
+        """Returns one short string for the store."""
         return f"{self.token}:{self.n_bytes}:{self.n_chunks}"
 
     @classmethod
@@ -202,7 +202,7 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One upstream value of an offered task. blob: its bytes, when small enough to ride along."""
+    """One upstream value of an offered task. blob: its bytes if it is small."""
 
     task: int
     address: Address
@@ -276,7 +276,7 @@ class Event:
 class Observation:
     """One look at a run. Pass `cursor` to the next look to get only newer events.
 
-    Such a look brings no meta, which never changes, and only errors of tasks that failed since;
+    Such a look has no meta, which never changes, and only the errors of tasks that failed since;
     `after` completes it.
 
     states: one byte a task, see TaskState. errors: (task, attempt) -> JSON of a TaskError.

@@ -12,7 +12,7 @@ text that may mean several runs of the store is refused. Only a name may be canc
 running run has.
 
 A task is called by its name (`merge-0`), or by its function (`merge`) when the run calls that once.
-`TaskName` is the only place where the name of a task is taken apart.
+Only `TaskName` splits the name of a task into its parts.
 
 Spaces around a text do not count. An empty text means nothing, and never everything.
 """
@@ -172,7 +172,7 @@ def _unknown_run(wanted: str, runs: Sequence[KnownRun]) -> UnknownRunError:
 class TaskName(NamedTuple):
     """The parts of the name of a step: 'merge-0' is the first call of `merge`.
 
-    n_copy: a step that computes a task once more has the name of the task and as many apostrophes.
+    n_copy: number of apostrophes at its end, which mark a step that computes the task once more.
     """
 
     function: str
@@ -181,7 +181,10 @@ class TaskName(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> TaskName:
-        """Take a name apart. A name that is not of that form, of another system's, is call 0."""
+        """Split a name into its parts.
+
+        A name of another form, such as another system's, is call 0.
+        """
         task = name.rstrip("'")
         function, _, ordinal = task.rpartition("-")
         if not function or not ordinal.isdecimal():
@@ -217,7 +220,7 @@ def _several_tasks(text: str, what: str, names: Sequence[str]) -> AmbiguousNameE
 
 
 def _near(wanted: str, known: Sequence[str]) -> Sequence[str]:
-    """Returns the names that are spelt much alike, else the first of all."""
+    """Returns the names of similar spelling; if there are none, the first names."""
     in_lower_case = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(wanted.casefold(), in_lower_case, n=_LISTED, cutoff=0.5)
     near = [in_lower_case[name] for name in close] or known[:_LISTED]

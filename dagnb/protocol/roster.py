@@ -11,12 +11,12 @@ the lowest number first, so that names of workers stay few. A queue is staffed b
 
 What would break without the surprising lines:
 
-- `route` counts invoked members, not active ones: an active member takes one task at a time and is
-  no help for the tasks behind it. The cap holds for both together.
+- `route` counts invoked members, not active ones: an active member takes one task at a time, so it
+does not help the tasks queued behind it. The cap holds for both together.
 - An entry of a queue is (priority, text of the position, position): a sorted set of Redis orders
   equal scores by text, and the machine must take the same task as the scripts do.
-- `urgent` is a heap with stale entries. Adopting a certain member would else cost a search; an
-  entry counts only while its nonce is that of the invocation that made it.
+- `urgent` is a heap with stale entries, because deleting the entry of one member would cost a
+search. An entry counts only while its nonce is that of the invocation that made it.
 
 The twin of this file is scripts/roster.lua: the same verbs.
 """
@@ -121,7 +121,7 @@ class Roster:
         self.touched.add(queue)
 
     def withdraw(self, task: int, queue: int, priority: int) -> None:
-        """Take a task out of its queue that another instance has committed already."""
+        """Remove from its queue a task that another instance has committed already."""
         _remove(self.queues[queue].ready, (priority, str(task), task))
 
     def take(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
