@@ -50,7 +50,7 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.planner import Pool
 
 TIGHT = 0.10
-"""up to this gap a bound says something about the plan; beyond it, about itself"""
+"""up to this gap the bound is worth quoting; a larger gap mostly shows that the bound is loose"""
 
 # Relative; smaller gaps are rounding errors.
 _EXACT = 1e-6
@@ -228,7 +228,7 @@ def _joined(parents: list[tuple[float, float, float]], ready: float, outside_s: 
     # External inputs take longer than every transfer.
     if ready + outside_s >= latest:
         return ready
-    # Most tasks; the search below would give the same.
+    # A short cut for most tasks; the search below would give the same.
     if len(parents) == 1:
         return min(latest - outside_s, max(ready, release + window))
     parents.sort(reverse=True)
@@ -255,10 +255,11 @@ def _one_by_one(parents: list[tuple[float, float, float]]) -> float:
 
 
 def _shortcuts(costs: Costs, work: Work) -> dict[int, float]:
-    """Returns upstream -> least seconds until its value is here because another task here read it.
+    """Returns upstream -> least seconds until a worker has its value from another task there.
 
-    Nothing where that is no gain. A task that reads only a part of a value, or with a transfer
-    known to be short, may bring the value here sooner than a fetch of the whole does.
+    The seconds count from the commit of the upstream task. Empty where that is no gain. A task that
+    reads only a part of a value, or with a transfer known to be short, may bring the value here
+    sooner than a fetch of the whole does.
     """
     least: dict[int, float] = {}
     # With whole values and one law of transfers no reader is faster than another.

@@ -1,7 +1,7 @@
 """Checks that a plan fits its DAG, and finds moments at which a pinned worker runs out of work.
 
 Any assignment of workers can be executed, so the second part is advice. In most plans it depends on
-durations when a worker runs out of work; reported is only what holds for all durations:
+durations when a worker runs out of work; the advice covers only what holds for all durations:
 
     A worker *stops after* D if in every execution there is a moment at which it has run exactly the
     steps D, some but not all of its own, and none of its other steps is ready.
@@ -72,8 +72,7 @@ def stops(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
     Sorted by these steps, which are ascending. The criterion above in numbers: sort the steps of w
     by the number of its steps above each. Where that number rises to n, D is the n steps before,
     and the steps with that number are the first of the others. w stops after D if each of them has
-    n steps of w above
-    its gates: those can only be D, since all of D have smaller numbers.
+    n steps of w above its gates: those can only be D, since all of D have smaller numbers.
     """
     above, gated = _counts(plan)
     all_stops = []
@@ -174,7 +173,7 @@ def _listed(names: Sequence[str], word: str) -> str:
 
 
 def _problems(plan: Plan, dag: Dag) -> Iterator[str]:
-    """Misfits of the plan and the DAG, as texts without a subject."""
+    """Yields each misfit of plan and DAG as a clause for InvalidPlanError."""
     if plan.dag != dag:  # every other problem would only follow from this one
         yield "it was made for another DAG"
         return
@@ -205,7 +204,7 @@ def _step_problems(plan: Plan, position: int) -> Iterator[str]:
         yield f"{name} reads other tasks than the DAG says"
     if step.worker is not None and not step.worker.strip():
         yield f"{name} is pinned to a worker without a name"
-    # Queues of pools are named so, and those of workers by their names.
+    # The queue of a pool is named so, and the queue of a pinned worker has the worker's name.
     if step.worker is not None and step.worker.startswith("~"):
         yield f"{name} is pinned to '{step.worker}': names with ~ belong to pools"
 

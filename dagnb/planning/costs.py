@@ -1,4 +1,4 @@
-"""The price list that planners and the simulator read: the cost of each act, in seconds and bytes.
+"""The costs that planners and the simulator read: of each act, in seconds and bytes.
 
 `Costs` holds medians. `Uncertainty` beside them says how widely reality spreads around them; it is
 used only where scenarios are drawn. Every time below is the time of one act of a worker, in the
@@ -23,7 +23,7 @@ from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
 from dagnb.planning.basis import HINTED, UNKNOWN, Basis
 
-# Immutable, so that all price lists may share it.
+# Immutable, so that all instances may share it.
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -102,9 +102,8 @@ class Costs:
     external_bytes: fetched from outside before the task runs.
     edge_bytes: (upstream, task) -> bytes, where a task reads less than the whole value.
     known_s: (task, 'fetch' | 'load' | 'dump' | 'store' | 'release') -> seconds, where they are
-    known
-        better than by a LinearCost.
-    inline_bytes: values up to this size travel with other messages and cost no transfer.
+      known better than by a LinearCost.
+    inline_bytes: values up to this size are part of other messages and cost no transfer.
     commit_s: the round trip that hands over a result.
     release: freeing what the task has read and returned, afterwards.
     wake_s: from a hint until a waiting worker has the task.
@@ -171,7 +170,7 @@ class Costs:
 
     def edge(self, upstream: int, task: int) -> int:
         """Returns the bytes that a task reads of an upstream value."""
-        # Planners ask for every edge, many times; most lists hold no such sizes.
+        # Planners ask for every edge, many times; most costs hold no such sizes.
         if self.edge_bytes:
             n_bytes = self.edge_bytes.get((upstream, task))
             if n_bytes is not None:
@@ -233,7 +232,7 @@ class Costs:
         return values + self.argument_bytes.get(task, 0)
 
     def with_(self, **changes: Any) -> Costs:
-        """Returns the same list with some prices changed."""
+        """Returns a copy with some of the costs changed."""
         return replace(self, **changes)
 
     @classmethod

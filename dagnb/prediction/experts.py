@@ -245,7 +245,7 @@ def _bayes(seen: Sequence[_Sample], prior: Prior) -> tuple[Average, LinearModel]
         growth = Growth(fitted.y - fitted.slope * fitted.x, fitted.slope, bend)
         lines.append((fitted.log_evidence + _log_odds(relation, prior), growth, fitted))
 
-    # Relative to the best: evidence itself is e to minus hundreds.
+    # Relative to the best, because the evidence itself would underflow: it is about e**-100.
     top = max(log_weight for log_weight, _, _ in lines)
     odds = [math.exp(log_weight - top) for log_weight, _, _ in lines]
     total = sum(odds)

@@ -86,7 +86,7 @@ def scaling(batches: Sequence[Batch]) -> Scaling:
     cpus = [point.cpus for point in points if point.cpus is not None]
     memory = [point.memory_mb for point in points if point.memory_mb is not None]
     cpus_origin, memory_origin = _origin(cpus), _origin(memory)
-    # Some launchers sell CPU time by memory; where CPUs are named, memory buys none.
+    # Some launchers grant CPU time in proportion to memory; where CPUs are named, memory adds none.
     start = Scaling(
         ResourceExponent(GAMMA, GAMMA_SD, cpus_origin),
         ResourceExponent(GAMMA if cpus_origin is None else 0.0, GAMMA_SD, memory_origin),
