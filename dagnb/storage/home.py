@@ -73,7 +73,8 @@ def private_directory(path: Path) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # What is there already is judged below, also when it was made just now.
+        # A directory that exists already is checked below, even if another process has just made
+        # it.
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
     except OSError as error:
@@ -125,7 +126,7 @@ def signing_key(store_url: str, environ: Mapping[str, str] = os.environ) -> byte
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Replace a file at once, mode 0600: a reader sees the old content or the new, never a part."""
+    """Replace a file atomically, mode 0600: a reader never sees a part of the content."""
     draft = _draft(path, content)
     draft.replace(path)
 

@@ -4,12 +4,12 @@
     result, large    chunks b:<task>:<token>:<i>, plain strings
     content          pieces 0, 1, ... in a hash of its own; the field `n`, its size, comes last
 
-A server refuses strings over its proto-max-bulk-len, and holds all that one round trip asks for in
-memory. So large values travel in pieces of CHUNK_BYTES, as many at once as WINDOW_BYTES allows.
+A server refuses strings over its proto-max-bulk-len, and holds all answers of one round trip in
+memory. So large values are sent in pieces of CHUNK_BYTES, as many at once as WINDOW_BYTES allows.
 
-A run first says which content it uses, and learns what is missing. So whatever another run forgets
-from then on, its content stays; and a piece whose run was forgotten meanwhile is refused, so that
-none is left behind.
+A run first registers as a user of its content, and gets the hashes that are missing. From then on
+its content stays, even if another run is forgotten. A piece of a run that was forgotten meanwhile
+is refused, so that no content without a user is left.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dagnb.storage.redis_link import Command, RedisConnection
 T = TypeVar("T")
 
 WINDOW_BYTES = 16 * CHUNK_BYTES
-"""In one round trip: the server holds the answers of all its commands in memory."""
+"""Bytes of one round trip at most: the server holds the answers to all its commands in memory."""
 
 _KEYS = 1000
 """Keys in one command."""
@@ -69,8 +69,8 @@ class RedisBlobs:
         try:
             await self._store_chunks(run, dict(zip(keys, cut, strict=True)), ttl_ms, size)
         except (StorageFullError, RunMissingError):
-            # Chunks without a commit are known to no one: on a full server they would take the
-            # room that the next attempt needs, until they expire.
+            # No key lists chunks without a commit: on a full server they would take the room that
+            # the next attempt needs, until they expire.
             await self._discard(keys)
             raise
         return Address(token, size, len(cut))
@@ -153,7 +153,8 @@ class RedisBlobs:
         whole = sum(memoryview(contents[name]).nbytes for name in missing)
         cut = (piece for name in missing for piece in _cut(name, contents[name]))
         for window in portions(cut, _size, WINDOW_BYTES):
-            # Several calls of at most one chunk: a function that is given much stalls the server.
+            # Several calls of at most one chunk each: one call with many bytes would stall the
+            # server.
             commands = []
             for together in portions(window, _size, CHUNK_BYTES):
                 words = [word for piece in together for word in piece]
@@ -190,7 +191,7 @@ def n_pieces(n_bytes: int) -> int:
 
 
 def pieces(data: bytes | memoryview) -> Iterator[memoryview]:
-    """Give views of the pieces, in order. Nothing is copied."""
+    """Yields views of the pieces, in order. Nothing is copied."""
     view = memoryview(data)
     # A view with a length of 0 cannot be cast.
     view = view.cast("B") if view.nbytes else memoryview(b"")
@@ -201,7 +202,7 @@ def pieces(data: bytes | memoryview) -> Iterator[memoryview]:
 def portions(
     items: Iterable[T], size: Callable[[T], int], most_bytes: int, most: int = 1000
 ) -> Iterator[list[T]]:
-    """Give the items in order, in lists of at most so many bytes and so many items.
+    """Yields the items in order, in lists of at most so many bytes and so many items.
 
     An item that is larger is alone in its list.
     """
@@ -225,12 +226,12 @@ async def read_pieces(
     head: Sequence[Command] = (),
     head_bytes: int = 0,
 ) -> tuple[list[Any], list[bytes | None]]:
-    """Read values in pieces, and commands that ride along with the first of them.
+    """Read values in pieces; the first round trip also sends the commands `head`.
 
     wanted: size and number of pieces of each value. command: reads one piece of one value, both
     by their position. head_bytes: about how much the answers to `head` bring.
-    Returns the answers to `head`, and the values; None for each that is missing or torn. At no
-    time more than the values and one window are held.
+    Returns the answers to `head`, and the values; None for each that is missing or incomplete.
+    Holds no more in memory than the values and one window.
     """
     places = [(value, piece) for value, (_, n) in enumerate(wanted) for piece in range(n)]
     # Without values in pieces, one empty window still carries the head.
@@ -264,7 +265,7 @@ async def read_pieces(
 
 
 def _sound(candidates: Sequence[bytes | None], n_bytes: int) -> bytes | None:
-    """Returns the first value that is there, None when its size is wrong."""
+    """Returns the first value that is not None; None when its size is wrong."""
     for value in candidates:
         if value is not None:
             return value if len(value) == n_bytes else None
@@ -272,7 +273,7 @@ def _sound(candidates: Sequence[bytes | None], n_bytes: int) -> bytes | None:
 
 
 def _cut(name: str, data: bytes | memoryview) -> Iterator[_Piece]:
-    """Give the pieces of a content. Only the last one has the size: then the content is whole."""
+    """Yields the pieces of a content. Only the last one has the size: then the content is whole."""
     n_bytes = memoryview(data).nbytes
     last = n_pieces(n_bytes) - 1
     for number, piece in enumerate(pieces(data)):
