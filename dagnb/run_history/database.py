@@ -116,12 +116,13 @@ def forget(db: sqlite3.Connection) -> None:
 def _connected(path: Path, using: contextlib.ExitStack) -> tuple[sqlite3.Connection, int]:
     """Returns a connection to a file with our tables, and its inode; sets a damaged one aside.
 
-    using: closes the connection, and says then that the file is not in use any more.
+    using: closes the connection, then releases the lock on the file.
     """
     while True:
         with contextlib.ExitStack() as attempt:
-            # Alone where the file has to be created: of several connections that switch a new file
-            # to a write-ahead log at once, each would wait for the others until it is busy.
+            # The lock is exclusive where the file has to be created: of several connections that
+            # switch a new file to a write-ahead log at once, each would wait for the others and
+            # fail as busy.
             had_file = path.exists()
             attempt.enter_context(_locked(path, fcntl.LOCK_SH if had_file else fcntl.LOCK_EX))
             had_file = path.exists()
@@ -200,7 +201,7 @@ def _is_damaged(error: Exception) -> bool:
 
 def _code(error: Exception) -> int:
     """Returns SQLite's number for the kind of error; 0 for other errors."""
-    # The low byte: the others say more of the cause, and there are many of them.
+    # Only the low byte: the other bytes distinguish many causes of the same kind.
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF
 
@@ -210,8 +211,8 @@ def _set_aside(path: Path, inode: int) -> str:
     stamp = time.strftime("%Y%m%dT%H%M%S")
     aside = f"{path.name}.damaged-{stamp}-{secrets.token_hex(2)}"
     with _locked(path, fcntl.LOCK_EX):
-        # Of several that saw the damage, only the first may rename: the second would set the new
-        # file aside.
+        # Of several processes that saw the damage, only the first may rename: the second would set
+        # the new file aside.
         if _inode(path) != inode:
             return ""
         # The file itself goes last: before, a new one could find the old write-ahead log.
@@ -263,7 +264,7 @@ class _Uses:
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
-        """Counts as one of them; waits for a fork that is under way."""
+        """Counts the caller as one of them; waits for a fork that is under way."""
         with self._changed:
             self._n += 1
         try:
@@ -274,18 +275,18 @@ class _Uses:
                 self._changed.notify_all()
 
     def before_fork(self) -> None:
-        """Waits until there are none, and lets none begin."""
+        """Waits until no thread uses the file, and lets none begin."""
         self._changed.acquire()
         # Not for ever: a thread that forks inside a use of its own would wait for itself.
         self._changed.wait_for(lambda: not self._n, timeout=_FORK_S)
 
     def after_fork_here(self) -> None:
-        """Lets them begin again."""
+        """Lets threads use the file again."""
         self._changed.release()
 
     def after_fork_in_child(self) -> None:
         """Begins anew: threads of the parent do not exist in the child."""
-        self.__init__()  # type: ignore[misc]  # exactly that
+        self.__init__()  # type: ignore[misc]  # it resets every field
 
 
 _uses = _Uses()

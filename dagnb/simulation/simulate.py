@@ -4,8 +4,8 @@ What is modelled, and by what:
 
     a worker's decisions     its own code, dagnb/protocol/worker.py, as in reality
     the coordination         the protocol's own state machine, dagnb/protocol/machine.py
-    the seconds of an act    `Costs`, laid out by step (step_costs.py); only the clock moves
-    (world.py) processes, containers    when they start, wait, leave and are used again (fleet.py)
+    the seconds of an act    `Costs`, by step (step_costs.py); only the clock moves (world.py)
+    processes, containers    when they start, wait, leave and are used again (fleet.py)
     time                     a heap of events (environment.py)
 
 So simulated and real runs follow the same rules, and differ only in how long acts take.

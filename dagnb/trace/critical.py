@@ -6,8 +6,7 @@ Both go back in time from the sink that ended last:
                      that ended last, or the step that its worker ran just before, whichever is
                      later
     explained        from each step to the upstream step that ended last; the stretch between the
-    two
-                     ends is cut into segments, each with a reason
+                     two ends is cut into segments, each with a reason
 
     upstream ends        the step runs                  the step ends
          |--- busy worker ---|-- input --|---- run ----|- upload -|
@@ -191,9 +190,10 @@ def shares(segments: Iterable[Segment]) -> dict[Reason, float]:
 
 @dataclass(frozen=True, slots=True)
 class _Acts:
-    """Spans by step and by worker; times are seconds after submission.
+    """Spans by step and by worker; `interval` converts their times to seconds after submission.
 
-    of_worker: without QUEUE, in which the task waits and not the worker. begins: of of_worker.
+    of_worker: without QUEUE, in which the task waits and not the worker. begins: begin_s of each
+    span in of_worker. zero_s: the submission, as spans have it.
     """
 
     of_step: Mapping[int, Sequence[Span]]
@@ -272,7 +272,7 @@ def _waited(
         is_start = span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0)
         reason = Reason.START if is_start else Reason.WORKER
         if done < low:
-            # Before a start, the step waited for a free place in which the worker could start.
+            # Before a start, the step waited for room in which the worker could start.
             yield reason if is_start else idle, done, low
         yield reason, max(done, low), min(end, high)
         done = min(end, high)

@@ -6,8 +6,8 @@
     every:2.5      with the first commit after 2.5 s           the spans of the last 2.5 s
     when_full:64   with the first commit with 64 or more held  64 spans at most
 
-Spans ride with a round trip that the worker makes anyway; if none is due in time, one command is
-sent for them. While a task's function runs, nothing is sent.
+Spans are sent with a round trip that the worker makes anyway; if none is due in time, a command of
+their own is sent. While a task's function runs, nothing is sent.
 
 A worker that leaves by itself loses nothing: at the end of a run, when it is dismissed from a
 container, or when the store is unreachable for less than a minute. A worker that is killed (kill
@@ -81,7 +81,7 @@ class Every:
     seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuses what is not a time."""
+        """Raises ConfigError unless `seconds` is finite and more than 0."""
         if not _is_a(self.seconds, int | float) or not 0 < self.seconds < math.inf:
             raise ConfigError(
                 f"Every(seconds={self.seconds!r}): give more than 0 seconds; "
@@ -109,7 +109,7 @@ class WhenFull:
     n: int = 64
 
     def __post_init__(self) -> None:
-        """Refuses what is not a number of spans."""
+        """Raises ConfigError unless `n` is a whole number from 1 to MOST_HELD."""
         if not _is_a(self.n, int) or not 1 <= self.n <= MOST_HELD:
             raise ConfigError(
                 f"WhenFull(n={self.n!r}): give a whole number from 1 to {MOST_HELD:,}; "
@@ -173,5 +173,5 @@ def _read(text: str) -> Upload:
 
 
 def _is_a(value: object, kind: Any) -> bool:
-    # True is an int of Python's, but not a number of anything.
+    # True is an int in Python, but no sensible number here.
     return isinstance(value, kind) and not isinstance(value, bool)
