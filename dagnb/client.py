@@ -3,7 +3,7 @@
 run:       targets -> plan -> prepare workers -> store the run -> launch -> handle
 plan:      targets -> plan
 simulate:  targets -> plan -> virtual time -> trace
-attach, runs, find_run, workers: look at what is there
+attach, runs, find_run, workers: look up existing runs and workers
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ from dagnb.views.show import bundle
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: without I, L, O, U
 START_S = 60.0
-"""if this process ends between submitting and launching, the run is cancelled after so long"""
+"""seconds after which a run is cancelled whose client ended before it launched workers"""
 
 PREDICTED_STEPS = 1_000
-"""the makespan of plans up to this size is predicted before they are submitted"""
+"""plans of up to so many steps are simulated before they are submitted, to predict the makespan"""
 
 PRINTED_STEPS = PREDICTED_STEPS
-"""the makespan of plans up to this size is predicted for their text: a fifth of a second"""
+"""plans of up to so many steps are simulated for their repr, which takes a fifth of a second"""
 
-# A plan waits so long until the run before is recorded in the history, from which it learns.
+# Seconds that planning waits at most until the previous run is recorded in the history.
 _LEARNING_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -89,7 +89,8 @@ def run(
     deadline_s: end the run after so many seconds.
     on_error: 'fail' ends the run at the first failed task; 'continue' runs every task that does not
         need a failed one, also where its only reader is skipped.
-    Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; nothing is left behind.
+    Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; then the store holds
+    nothing of the run.
     """
     _check_ending(on_error, deadline_s)
     chosen = session.settings(
@@ -175,13 +176,14 @@ async def _start(
         )
         await launcher.launch(invocation, _needs(made))
     except BaseException:
-        # Whatever went wrong, an interrupt included: the caller has no handle, so nothing may stay.
+        # Also after an interrupt: the caller has no handle, so the run must not stay in the store.
         with contextlib.suppress(StorageError):
             await store.forget(run_id)
         raise
 
     handle: Run[Any] = Run(run_id, store, plan=made, launcher=launcher, name=name)
-    # To record a span counts as taking part: from now on START_S does not end the run.
+    # Recording a span tells the store that the client takes part, so START_S no longer ends the
+    # run.
     await handle.record(span)
     return handle
 
@@ -225,7 +227,10 @@ def plan(
     workers: Any = None,
     percentile: float | None = None,
 ) -> Plan:
-    """Plan which worker runs which task; nothing runs. The plan shows itself as its image."""
+    """Plan which worker runs which task; nothing runs. A notebook shows the plan as a picture.
+
+    Raises GraphError, PlanError, ConfigError.
+    """
     chosen = session.settings(planner=planner, workers=workers, percentile=percentile)
     return _planned(Targets.of(*targets), chosen, chosen.launcher())
 
@@ -254,7 +259,8 @@ def _planned(asked: Targets, chosen: session.Settings, launcher: Launcher) -> Pl
 def _costs(dag: Dag, launcher: Launcher) -> Costs:
     """Returns costs learned from past runs on this platform.
 
-    Where the history cannot be read, the hints of @task alone: a broken history stops no run.
+    If the history cannot be read, returns costs from the hints of @task alone, because a broken
+    history must not stop a run.
     """
     session.wait_for_pending(_LEARNING_S)
     try:
@@ -270,9 +276,9 @@ def _problem(made: Plan) -> Problem:
 
 
 def _forecast(made: Plan) -> Forecast | None:
-    """Returns the forecast of a plan; None for a large one.
+    """Returns the forecast of a plan; None for a large plan.
 
-    Its start would wait for the simulation; `makespans` simulates it afterwards.
+    Simulating a large plan would delay the start of its run; `makespans` does so afterwards.
     """
     if len(made.steps) > PREDICTED_STEPS:
         return None
@@ -287,7 +293,7 @@ def _needs(made: Plan) -> set[Resources]:
 def _report(line: str) -> None:
     """Write a line about a preparation that takes long, or a choice that was made."""
     sys.stderr.write(f"dagnb: {line}\n")
-    sys.stderr.flush()  # else a notebook shows it when the image is built
+    sys.stderr.flush()  # else a notebook shows the line only after the image is built
 
 
 def workers(*, workers: Any = None) -> tuple[WorkerSlot, ...]:
@@ -399,7 +405,7 @@ def runs(*, store: Any = None, workers: Any = None) -> list[RunLine]:
 
 
 def new_run_id() -> str:
-    """Returns a ULID: 26 characters, sortable by the moment of making.
+    """Returns a ULID: 26 characters, sortable by time of creation.
 
     Source: github.com/ulid/spec.
     """
@@ -416,7 +422,7 @@ def _predicted_s(made: Plan) -> float | None:
     outlook = forecast_of(made)
     if outlook is None:
         return None
-    # A forecast that was made before is kept there, and costs nothing.
+    # A cached property: a forecast that was computed before costs nothing.
     is_known = "forecast" in vars(outlook)
     if len(made.steps) > PRINTED_STEPS and not is_known:
         return None

@@ -271,7 +271,10 @@ def _docker(environ: Mapping[str, str]) -> Finding:
 
 
 def _engine_text(path: Path) -> str:
-    """Returns version, CPUs and memory; OSError, ValueError or KeyError without an engine."""
+    """Returns version, CPUs and memory.
+
+    Raises OSError, ValueError or KeyError without an engine.
+    """
     # Plain HTTP: the library `docker` belongs to its launcher, and need not be installed.
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(_ANSWER_S)

@@ -3,9 +3,8 @@
 Therefore a handle can be dropped, and another kernel can attach. It has three duties besides
 reading:
 
-    while the run goes on   about once a second it reaps: takes back tasks whose worker is silent,
-    and
-                            has lost hosts started again. There is no scheduler that would do it.
+    while the run goes on   about once a second it reaps: it takes back the tasks of silent workers,
+                            and has lost hosts started again. There is no scheduler to do it.
     on an interrupt         it cancels the run, unless the kernel is being shut down or restarted.
     at the end              it records the span RETURN, and the run in the history.
 """
@@ -56,7 +55,7 @@ viewers: list[Callable[[Run[Any]], None]] = []
 # Seconds between looks for silent workers; leases last several times as long.
 _REAP_S = 1.0
 
-# Seconds for which an interrupted wait waits for the cancellation to arrive.
+# Seconds that an interrupted wait allows for the cancellation to reach the store.
 _CANCEL_S = 5.0
 _WAKE_S = 0.1
 
@@ -332,8 +331,8 @@ class Run(Generic[R]):
     async def _note_return(self, seen: Observation, asked_s: float, held_s: float) -> None:
         """Record the span RETURN, once a handle.
 
-        It lasts from the end of the run, or from when the value was asked for, until the value is
-        held.
+        It lasts from the end of the run, or from the call of result() if that is later, until this
+        process has the value.
         """
         if not self._has_returned:
             self._has_returned = True
@@ -411,11 +410,11 @@ class Run(Generic[R]):
         return session.wait(self._store.forget(self.id))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Returns the view of the run as it stands; its text where there is no HTML."""
+        """Returns the view of the run as it is now; its text where there is no HTML."""
         return view.bundle(self.snapshot())
 
     def __repr__(self) -> str:
-        """State without asking the store again once the run is over."""
+        """Never asks the store: shows the end of the run only if this handle has seen it."""
         if self._final is None:
             return f"<run {self.id} started; .result() waits for it>"
         if self._final.state is RunState.OK:

@@ -69,9 +69,8 @@ class Redis:
     """A store by URL.
 
     allow_insecure: accept a server elsewhere without TLS or password.
-    allow_eviction: accept a server that may delete results, or the state of a run, when its memory
-    is
-        full.
+    allow_eviction: accept a server that may delete results, or the state of a run, when its
+      memory is full.
     """
 
     url: str = field(repr=False)
@@ -96,7 +95,7 @@ class Settings:
     percentile: float = 0.5
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a percentile that is none."""
+        """Raises ConfigError for a percentile that is not between 0 and 1."""
         if not 0 < self.percentile < 1:
             raise ConfigError(
                 f"percentile={self.percentile!r}: must be between 0 and 1, "
@@ -104,7 +103,7 @@ class Settings:
             )
 
     def launcher(self) -> Launcher:
-        """Returns the launcher meant. Raises ConfigError, UnknownNameError."""
+        """Returns the launcher that `workers` is or names. Raises ConfigError, UnknownNameError."""
         made: object = self.workers
         if isinstance(made, str):
             made = registry.find("launcher", made)()
@@ -120,7 +119,7 @@ class Settings:
         return made
 
     def chosen_planner(self) -> Planner:
-        """Returns the planner meant. Raises ConfigError, UnknownNameError."""
+        """Returns the planner that `planner` is or names. Raises ConfigError, UnknownNameError."""
         made: object = self.planner
         if isinstance(made, str):
             made = registry.find("planner", made)()
@@ -131,7 +130,7 @@ class Settings:
         return made
 
     def upload(self) -> Upload:
-        """Returns the upload strategy that `metrics` names or is."""
+        """Returns the upload strategy that `metrics` is or names."""
         return strategy(self.metrics)
 
 
@@ -172,7 +171,10 @@ def settings(**changes: Any) -> Settings:
 
 
 def configure(**changes: Any) -> Settings:
-    """Set defaults of the session, the fields of Settings. Returns the settings now in force."""
+    """Set defaults of the session, the fields of Settings. Returns the settings now in force.
+
+    Raises ConfigError, UnknownNameError.
+    """
     return configure_by(BY_CONFIGURE, **changes)
 
 
@@ -232,7 +234,7 @@ def _part_from_parent() -> None:
     """
     global _loop, _lock  # noqa: PLW0603  # as above
     _parents.append((_loop, dict(_stores), set(_later)))
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_parents))  # one more than will ever be dropped
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_parents))  # a reference that is never dropped
     _loop = None
     _lock = threading.Lock()  # another thread may have held the old one at the fork
     _stores.clear()
@@ -289,7 +291,7 @@ _warned: set[str] = set()
 
 def warn_once(error: Exception) -> None:
     """Log an error that stops nothing: once in a process, however often it occurs."""
-    # A plan and the record of the run before may have the same error, in two threads.
+    # Planning and the record of the previous run may meet the same error, in two threads.
     with _lock:
         is_new = str(error) not in _warned
         _warned.add(str(error))
@@ -338,7 +340,7 @@ async def shutdown_follows_soon() -> bool:
 # ---- stores ----
 
 _stores: dict[tuple[str, str], Store] = {}
-_memory_key = secrets.token_bytes(32)  # a store in memory ends with the process, and so may its key
+_memory_key = secrets.token_bytes(32)  # such a store ends with the process
 
 
 async def store_for(chosen: Settings, launcher: Launcher) -> tuple[Store, Redis]:

@@ -18,7 +18,7 @@ from dagnb.errors import Frame
 CELLS_BYTES = 1_000_000
 
 labellers: list[Callable[[str], str | None]] = []
-"""file -> name of its cell or None; tried in turn; the notebook arm adds its own"""
+"""functions file -> name of its cell or None, tried in turn; the notebook package adds its own"""
 
 Place: TypeAlias = tuple[str, tuple[str, ...] | None]
 """file of a module, '' for a package without one; folders of a package, None for a module"""
@@ -29,7 +29,7 @@ _CONTEXT = 2
 # Characters of a line, of a line near it; generated code has lines of megabytes.
 _MAX_LINE, _MAX_NEAR = 500, 200
 
-# Frames that are looked at; a recursion of a raised limit may be deeper.
+# Innermost frames that are read; a recursion with a raised limit may be deeper.
 _DEEPEST = 10_000
 
 
@@ -81,7 +81,10 @@ def frames(
 
 
 def frame_at(file: str, line: int, function: str, label: Callable[[str], str] = str) -> Frame:
-    """Returns a frame that is known only so far, with its line of source. label: as for frames."""
+    """Returns a frame known by file, line and function alone, with its line of source.
+
+    label: see frames.
+    """
     is_library = _is_library(file, installed_folders())
     return Frame(
         file=label(file),

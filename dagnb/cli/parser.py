@@ -23,7 +23,7 @@ PROGRAMS = {
     ),
     "image": "Build, list and remove the images of Docker workers.",
 }
-"""Help texts of programs. They are in other packages, which would have to be imported for them."""
+"""Help texts of programs, which are in other packages: these would be slow to import for --help."""
 
 _RUN = "name of the run, its id, the beginning of its id, or 'last'"
 
@@ -234,7 +234,7 @@ def _add_of_machine(add: _Adder) -> None:
 
 
 def _never(options: argparse.Namespace) -> int:
-    """Never called: program.py starts programs before it parses options. For --help alone."""
+    """Stands for a program in --help; never called, because program.py starts programs itself."""
     return 1
 
 

@@ -47,7 +47,7 @@ class Choice:
 
 
 def run_demo(choice: Choice, stream: TextIO) -> bool:
-    """Counts the identifiers of the standard library and prints how.
+    """Counts the identifiers of the standard library, and prints the steps and results.
 
     Returns True if the run counted the same as this process alone. Raises what dagnb.run and
     Run.result raise.

@@ -1,9 +1,8 @@
 """A run in Chrome's trace event format, which ui.perfetto.dev and chrome://tracing open.
 
     process          a run: 1 is the real one, 2 the planned one
-    thread           a worker; further threads where it did two unrelated things at once, because
-    the
-                     slices of one thread have to nest
+    thread           a worker; it has further threads where it did two unrelated things at once,
+                     because the slices of one thread have to nest
     slice            a span
     async event      a task's wait in its queue; waits overlap in any way
     flow (arrow)     a dependency

@@ -57,7 +57,7 @@ def _try_with_hypothesis(n: int, law: Callable[[Problem], None]) -> None:
         deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow],
-        # Without Phase.explain, which takes longer than the search.
+        # Phase.explain is left out: it takes longer than the search.
         phases=(Phase.generate, Phase.shrink),
     )
     @given(problem=strategies.problems())

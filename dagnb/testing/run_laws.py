@@ -109,7 +109,7 @@ class TimeLaws:
         await store.register("run", "i1", lease_s=LEASE_S)
 
         reply = await store.fail("run", "i1", Failure(task=0, attempt=1, error="{}"))
-        # Rule 5 of the state machine: only what needs a failed task is skipped.
+        # Only tasks that need a failed task are skipped.
         assert tasks_of(reply) == [1]
         await finish(store, reply)
 
