@@ -76,12 +76,12 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'dagnb' has no attribute {name!r}")
     if name == "errors":  # the only public name that is a module
-        thing: Any = importlib.import_module("dagnb.errors")
+        public: Any = importlib.import_module("dagnb.errors")
     else:
-        thing = getattr(importlib.import_module(_ROOMS[name]), name)
+        public = getattr(importlib.import_module(_ROOMS[name]), name)
     # Stored in the module, so that Python calls this function only once per name. By setdefault,
     # because two threads may load the name at once.
-    return globals().setdefault(name, thing)
+    return globals().setdefault(name, public)
 
 
 def __dir__() -> list[str]:

@@ -104,10 +104,10 @@ def export(run: Run[Any] | Past | str, to: str = "chrome") -> str:
     """
     if to not in FORMATS:
         raise UnknownNameError("format", to, FORMATS)
-    done = past(run)
-    description = done.description
+    finished = past(run)
+    description = finished.description
     if to == "wfformat":
-        return write(description.dag, done.trace, name=description.name)
+        return write(description.dag, finished.trace, name=description.name)
 
     # Only the process that planned a run has its plan; the timeline then shows it beside the run.
     planned = None
@@ -115,7 +115,7 @@ def export(run: Run[Any] | Past | str, to: str = "chrome") -> str:
         expected = forecast_of(run.plan)
         planned = expected.trace if expected is not None else None
     return chrome_trace(
-        done.trace, planned=planned, name=description.name, upstream=description.upstream
+        finished.trace, planned=planned, name=description.name, upstream=description.upstream
     )
 
 
@@ -132,12 +132,17 @@ def past(run: Run[Any] | Past | str, *, store: Any = None, workers: Any = None) 
         session.wait_for_pending(_LEARNING_S)
         # Ids first: they need no store, which may be out of reach.
         return _in_history(run.strip().upper()) or _past_named(run, store, workers)
-    now = run.snapshot()
-    if now.seen.state is RunState.RUNNING:
+    snapshot = run.snapshot()
+    if snapshot.seen.state is RunState.RUNNING:
         raise RunError(
             f"run {run.id} is still running: it can be analysed when it is over. Wait for it."
         )
-    return Past(run=run.id, description=now.description, state=now.seen.state, trace=now.trace)
+    return Past(
+        run=run.id,
+        description=snapshot.description,
+        state=snapshot.seen.state,
+        trace=snapshot.trace,
+    )
 
 
 def _past_named(text: str, store: Any, workers: Any) -> Past:

@@ -225,7 +225,7 @@ def _files(name: str, path: str) -> Iterator[_File]:
     elif os.path.exists(path):
         # `fast.cpython-311-x86_64-linux-gnu.so` keeps all its suffixes.
         _, dot, suffixes = os.path.basename(path).partition(".")
-        yield from _one(path, f"{name}{dot}{suffixes}")
+        yield from _regular_file(path, f"{name}{dot}{suffixes}")
 
 
 def _package(folder: str, name: str, *, whole: bool) -> Iterator[_File]:
@@ -257,7 +257,7 @@ def _package(folder: str, name: str, *, whole: bool) -> Iterator[_File]:
             if is_folder := os.path.isdir(path):
                 waiting.append((path, inner, is_whole, above | {identity}))
             elif is_whole or entry.endswith(".py"):
-                yield from _one(path, inner)
+                yield from _regular_file(path, inner)
             n_seen += is_folder or is_whole
             if n_seen > MOST_FILES:
                 raise _too_many(name, folder)
@@ -273,7 +273,7 @@ def _too_many(name: str, folder: str) -> GraphError:
     )
 
 
-def _one(path: str, name: str) -> Iterator[_File]:
+def _regular_file(path: str, name: str) -> Iterator[_File]:
     """Yields the file, if it is a regular one."""
     try:
         stats = os.stat(path)
@@ -313,7 +313,7 @@ def _zipped(files: tuple[_File, ...]) -> bytes:
 def made_modules() -> bytes:
     """Returns loaded modules of the user that no file holds, pickled by value; b'' for none."""
     installed = installed_folders()
-    made: dict[str, ModuleType] = {}
+    modules: dict[str, ModuleType] = {}
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
         if top in _PROGRAMS | OWN_PACKAGES or name.startswith(_CYTHON) or not _is_made(module):
@@ -322,8 +322,8 @@ def made_modules() -> bytes:
         # import.
         package_file = getattr(sys.modules.get(top), "__file__", None) or ""
         if not package_file.startswith(installed):
-            made[name] = module
-    return pack_modules(made)
+            modules[name] = module
+    return pack_modules(modules)
 
 
 def _is_made(module: object) -> bool:

@@ -103,22 +103,22 @@ def run(
     launcher = chosen.launcher()
     upload = chosen.upload()  # before planning: a wrong name should fail at once
 
-    asked = Targets.of(*targets)
-    made = _planned(asked, chosen, launcher)
+    requested = Targets.of(*targets)
+    planned = _planned(requested, chosen, launcher)
     # Images are built here, which may take minutes, before anything of the run is stored.
-    session.wait(launcher.prepare(_needs(made), _report))
+    session.wait(launcher.prepare(_needs(planned), _report))
 
-    last_sink = made.dag.calls[made.dag.sinks[-1]]
+    last_sink = planned.dag.calls[planned.dag.sinks[-1]]
     ending = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
-    terms = RunDetails(
+    details = RunDetails(
         deadline_s=deadline_s,
         platform=launcher.name,
-        pool=_problem(made).pool,
-        forecast=_forecast(made),
-        structure=asked.structure,
+        pool=_problem(planned).pool,
+        forecast=_forecast(planned),
+        structure=requested.structure,
     )
     name = name or last_sink.function
-    started = session.wait(_start(made, chosen, launcher, name, upload, ending, terms))
+    started = session.wait(_start(planned, chosen, launcher, name, upload, ending, details))
     for show in viewers:
         show(started)
     return started
@@ -134,13 +134,13 @@ def _check_ending(on_error: str, deadline_s: float | None) -> None:
 
 
 async def _start(
-    made: Plan,
+    planned: Plan,
     chosen: session.Settings,
     launcher: Launcher,
     name: str,
     upload: Upload,
     ending: dict[str, Any],
-    terms: RunDetails,
+    details: RunDetails,
 ) -> Run[Any]:
     """Store the run and launch workers for it. ending: fields of Submission that end a run."""
     began = time.monotonic()
@@ -148,8 +148,8 @@ async def _start(
     store, address = await session.store_for(chosen, launcher)
     key = session.key_for(store)
     run_id = new_run_id()
-    ready = _build(made, run_id, launcher, Signer(key), ending)
-    description = describe(made, name, ready, Signer(key), run_id, terms)
+    ready = _build(planned, run_id, launcher, Signer(key), ending)
+    description = describe(planned, name, ready, Signer(key), run_id, details)
     submission = replace(ready.submission, meta=description)
 
     try:
@@ -168,20 +168,20 @@ async def _start(
             namespace=address.namespace,
             key=key,
             header=ready.header,
-            n_workers=min(launcher.cap, len(made.steps)),
+            n_workers=min(launcher.cap, len(planned.steps)),
             records=submission.records if is_small else (),
             asked_at=submitted_at,
             versions=versions(),
             metrics=upload.text,
         )
-        await launcher.launch(invocation, _needs(made))
+        await launcher.launch(invocation, _needs(planned))
     except BaseException:
         # Also after an interrupt: the caller has no handle, so the run must not stay in the store.
         with contextlib.suppress(StorageError):
             await store.forget(run_id)
         raise
 
-    handle: Run[Any] = Run(run_id, store, plan=made, launcher=launcher, name=name)
+    handle: Run[Any] = Run(run_id, store, plan=planned, launcher=launcher, name=name)
     # Recording a span tells the store that the client takes part, so START_S no longer ends the
     # run.
     await handle.record(span)
@@ -189,7 +189,7 @@ async def _start(
 
 
 def _build(
-    made: Plan,
+    planned: Plan,
     run_id: str,
     launcher: Launcher,
     signer: Signer,
@@ -197,7 +197,7 @@ def _build(
 ) -> program.Program:
     """Pickle and sign everything that workers of this launcher need."""
     return program.build(
-        made,
+        planned,
         run_id,
         signer,
         cap=launcher.cap,
@@ -249,11 +249,11 @@ def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Probl
     )
 
 
-def _planned(asked: Targets, chosen: session.Settings, launcher: Launcher) -> Plan:
-    problem = problem_for(Dag.of(*asked.nodes), chosen, launcher)
-    made = chosen.chosen_planner().plan(problem)
-    made.check(problem.dag)
-    return replace(made, problem=problem)
+def _planned(requested: Targets, chosen: session.Settings, launcher: Launcher) -> Plan:
+    problem = problem_for(Dag.of(*requested.nodes), chosen, launcher)
+    planned = chosen.chosen_planner().plan(problem)
+    planned.check(problem.dag)
+    return replace(planned, problem=problem)
 
 
 def _costs(dag: Dag, launcher: Launcher) -> Costs:
@@ -270,24 +270,24 @@ def _costs(dag: Dag, launcher: Launcher) -> Costs:
         return Costs.hinted(dag)
 
 
-def _problem(made: Plan) -> Problem:
-    assert made.problem is not None
-    return made.problem
+def _problem(planned: Plan) -> Problem:
+    assert planned.problem is not None
+    return planned.problem
 
 
-def _forecast(made: Plan) -> Forecast | None:
+def _forecast(planned: Plan) -> Forecast | None:
     """Returns the forecast of a plan; None for a large plan.
 
     Simulating a large plan would delay the start of its run; `makespans` does so afterwards.
     """
-    if len(made.steps) > PREDICTED_STEPS:
+    if len(planned.steps) > PREDICTED_STEPS:
         return None
-    outlook = forecast_of(made)
-    return outlook.forecast if outlook is not None else None
+    plan_forecast = forecast_of(planned)
+    return plan_forecast.forecast if plan_forecast is not None else None
 
 
-def _needs(made: Plan) -> set[Resources]:
-    return {step.resources for step in made.steps}
+def _needs(planned: Plan) -> set[Resources]:
+    return {step.resources for step in planned.steps}
 
 
 def _report(line: str) -> None:
@@ -327,9 +327,9 @@ def simulate(
     costs: instead of those learned from past runs.
     """
     chosen = session.settings(planner=planner, workers=workers)
-    made = _planned(Targets.of(*targets), chosen, chosen.launcher())
-    problem = _problem(made)
-    return simulate_plan(made, costs or problem.costs, problem.pool)
+    planned = _planned(Targets.of(*targets), chosen, chosen.launcher())
+    problem = _problem(planned)
+    return simulate_plan(planned, costs or problem.costs, problem.pool)
 
 
 def attach(run: str, *, store: Any = None, workers: Any = None) -> Run[Any]:
@@ -414,20 +414,20 @@ def new_run_id() -> str:
     return "".join(_BASE32[(number >> shift) & 31] for shift in range(125, -5, -5))
 
 
-def _predicted_s(made: Plan) -> float | None:
+def _predicted_s(planned: Plan) -> float | None:
     """Returns the median makespan of a plan, seconds.
 
     None where it is unknown, or where a simulation would take long.
     """
-    outlook = forecast_of(made)
-    if outlook is None:
+    plan_forecast = forecast_of(planned)
+    if plan_forecast is None:
         return None
     # A cached property: a forecast that was computed before costs nothing.
-    is_known = "forecast" in vars(outlook)
-    if len(made.steps) > PRINTED_STEPS and not is_known:
+    is_known = "forecast" in vars(plan_forecast)
+    if len(planned.steps) > PRINTED_STEPS and not is_known:
         return None
     try:
-        return outlook.forecast.p50_s
+        return plan_forecast.forecast.p50_s
     except DagnbError:  # a plan that does not fit its DAG
         return None
 

@@ -190,13 +190,13 @@ class Run(Generic[R]):
         return session.wait(self._settled(before))
 
     async def _settled(self, before: Snapshot | None, *, with_logs: bool = True) -> Snapshot:
-        now = await self._snapshot(before, with_logs=with_logs)
+        current = await self._snapshot(before, with_logs=with_logs)
         pause_s = _LOOK_S
-        while now.is_over and not now.is_settled:
+        while current.is_over and not current.is_settled:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _WAKE_S)
-            now = await self._snapshot(now, with_logs=with_logs)
-        return now
+            current = await self._snapshot(current, with_logs=with_logs)
+        return current
 
     async def _snapshot(self, before: Snapshot | None, *, with_logs: bool = True) -> Snapshot:
         # The state first: spans read before it would lack those that came with the last commit.
@@ -245,8 +245,8 @@ class Run(Generic[R]):
 
         It is one file that needs nothing else.
         """
-        now = self.snapshot()
-        return report_html(now, plan=self.plan, created=moment_text(now.seen.submitted_at))
+        current = self.snapshot()
+        return report_html(current, plan=self.plan, created=moment_text(current.seen.submitted_at))
 
     # ---- waiting ----
 
@@ -354,13 +354,13 @@ class Run(Generic[R]):
 
         Raises RunError unless the run ended well.
         """
-        now = self.snapshot()
-        if now.seen.state is not RunState.OK:
+        current = self.snapshot()
+        if current.seen.state is not RunState.OK:
             raise RunError(
-                f"run {self.id} is {now.seen.state.value}: "
+                f"run {self.id} is {current.seen.state.value}: "
                 "makespans are compared when a run ended well."
             )
-        return makespans(now.description, now.trace, self.plan)
+        return makespans(current.description, current.trace, self.plan)
 
     def _remember_later(self) -> None:
         if not self._is_remembered:

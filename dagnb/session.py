@@ -104,30 +104,31 @@ class Settings:
 
     def launcher(self) -> Launcher:
         """Returns the launcher that `workers` is or names. Raises ConfigError, UnknownNameError."""
-        made: object = self.workers
-        if isinstance(made, str):
-            made = registry.find("launcher", made)()
-        if not isinstance(made, Launcher):
+        launcher: object = self.workers
+        if isinstance(launcher, str):
+            launcher = registry.find("launcher", launcher)()
+        if not isinstance(launcher, Launcher):
             raise ConfigError(
-                f"workers={made!r}: give a name such as 'process', "
+                f"workers={launcher!r}: give a name such as 'process', "
                 "or an object such as Processes(n=4)."
             )
-        if isinstance(made, type):  # a class has the methods of a launcher, too
+        if isinstance(launcher, type):  # a class has the methods of a launcher, too
             raise ConfigError(
-                f"workers={made.__name__}: that is the class. Write {made.__name__}()."
+                f"workers={launcher.__name__}: that is the class. Write {launcher.__name__}()."
             )
-        return made
+        return launcher
 
     def chosen_planner(self) -> Planner:
         """Returns the planner that `planner` is or names. Raises ConfigError, UnknownNameError."""
-        made: object = self.planner
-        if isinstance(made, str):
-            made = registry.find("planner", made)()
-        if not isinstance(made, Planner):
+        planner: object = self.planner
+        if isinstance(planner, str):
+            planner = registry.find("planner", planner)()
+        if not isinstance(planner, Planner):
             raise ConfigError(
-                f"planner={made!r}: give a name such as 'flexible', or an object such as OnePass()."
+                f"planner={planner!r}: give a name such as 'flexible', "
+                "or an object such as OnePass()."
             )
-        return made
+        return planner
 
     def upload(self) -> Upload:
         """Returns the upload strategy that `metrics` is or names."""

@@ -161,11 +161,11 @@ def _arrows(
         if slice_.span.phase in MAKING and slice_.end > slice_.begin:
             of_step[slice_.span.task].append(slice_)
 
-    for step, above in enumerate(upstream):
+    for step, upstream_steps in enumerate(upstream):
         reader = _last_run(of_step[step])
         if reader is None:
             continue
-        for upstream_step in above:
+        for upstream_step in upstream_steps:
             # Of several attempts, the one that had begun when the reader began.
             maker = _last_run([s for s in of_step[upstream_step] if s.begin <= reader.begin])
             if maker is None:

@@ -121,16 +121,16 @@ def _result(
 ) -> PlannerResult:
     begin = clock()
     try:
-        made = planner.plan(problem)
+        plan = planner.plan(problem)
         planning_s = clock() - begin
         # Planners may be a user's own: a plan that does not fit the DAG would fail in the
         # simulator, far from its cause.
-        made.check(problem.dag)
+        plan.check(problem.dag)
     except DagnbError as error:
         reason = str(error) or reason_of(error)
         return PlannerResult(planner=label, planning_s=clock() - begin, problem=reason)
 
-    plan = replace(made, problem=problem)
+    plan = replace(plan, problem=problem)
     expected = forecast_of(plan)
     assert expected is not None  # the plan has a problem
     return PlannerResult(

@@ -41,9 +41,9 @@ def _feed(function: Any, put: Callable[[bytes], None], seen: dict[int, Any]) -> 
         return []
     seen[id(function)] = function
 
-    behind = _behind(function)
-    if behind and not _is_own_wrapper(function, behind[0]):
-        return behind
+    wrapped_functions = _wrapped_functions(function)
+    if wrapped_functions and not _is_own_wrapper(function, wrapped_functions[0]):
+        return wrapped_functions
     if isinstance(function, functools.partial):
         put(_text((function.args, function.keywords)).encode())
         return [function.func]
@@ -63,10 +63,10 @@ def _feed(function: Any, put: Callable[[bytes], None], seen: dict[int, Any]) -> 
     )
     put(_text(parts).encode())
     enclosed_functions = [held for held in enclosed.values() if _is_function(held)]
-    return [*_helpers(function, code), *enclosed_functions, *behind]
+    return [*_helpers(function, code), *enclosed_functions, *wrapped_functions]
 
 
-def _behind(thing: Any) -> list[Any]:
+def _wrapped_functions(thing: Any) -> list[Any]:
     """Returns the functions inside a decorated one: cached, generic, wrapped, or a task."""
     if is_generic(thing):
         # Sorted: the registry is in the order of registration, which changes when cells run again.
@@ -92,7 +92,7 @@ def _is_own_wrapper(function: Any, wrapped: Any) -> bool:
 
 
 def _is_function(thing: Any) -> bool:
-    return isinstance(thing, types.FunctionType) or bool(_behind(thing))
+    return isinstance(thing, types.FunctionType) or bool(_wrapped_functions(thing))
 
 
 def _helpers(function: Any, code: types.CodeType) -> Iterator[Any]:

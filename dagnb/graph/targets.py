@@ -26,20 +26,20 @@ class Targets:
     __repr__ = brief
 
     @classmethod
-    def of(cls, *asked: Any) -> Targets:
+    def of(cls, *targets: Any) -> Targets:
         """Returns the nodes asked for: one, several, or structures of nodes, such as a list.
 
         Raises GraphError for a structure that holds no node, or cannot be pickled.
         """
-        if asked and all(isinstance(target, Node) for target in asked):
-            return cls(asked)
+        if targets and all(isinstance(target, Node) for target in targets):
+            return cls(targets)
 
-        for target in asked:
+        for target in targets:
             if not isinstance(target, Node) and not _packed(target)[0]:
                 raise NoNodeError(type(target).__name__, f"{target!r:.60}")
-        if not asked:
+        if not targets:
             raise GraphError("there is nothing to run. Give at least one node: dagnb.run(node).")
-        return cls(*_packed(asked[0] if len(asked) == 1 else asked))
+        return cls(*_packed(targets[0] if len(targets) == 1 else targets))
 
 
 def shaped(structure: bytes, values: Sequence[Any]) -> Any:

@@ -18,7 +18,7 @@ Head bound
     latest of the sinks. At a join, either the upstream value that arrives latest comes from
     elsewhere (its commit plus a transfer), or its task ran on this worker. In the second case the
     same holds for the next value, and so on; and the tasks that ran on this worker ran one after
-    the other. The bound takes the best number k of tasks that ran here.
+    the other. The bound takes the best number k of tasks that ran on this worker.
 
         Papadimitriou, Yannakakis 1990, "Towards an architecture-independent analysis of parallel
         algorithms", doi:10.1137/0219021; for joins whose tasks have different releases as in Jung,
@@ -195,61 +195,61 @@ def heads(dag: Dag, costs: Costs, pool: Pool) -> Heads:
             first_worker[needs] = earliest(costs, pool, needs)
         begin[v] = first_worker[needs]
         if reads := work.reads[v]:
-            parents = []
+            inputs = []
             for u, transfer_s in reads:
                 arrival = commit[u] + min(transfer_s, shortcut.get(u, math.inf))
-                parents.append((arrival, release[u], work.window[u]))
+                inputs.append((arrival, release[u], work.window[u]))
             ready = max([commit[u] for u, _ in reads])
-            begin[v] = max(begin[v], _joined(parents, ready, work.outside[v]))
+            begin[v] = max(begin[v], _joined(inputs, ready, work.outside[v]))
         # A retry fetches and loads again, so the last attempt still needs its whole window.
         release[v] = begin[v] + work.again[v] + work.pause[v]
         # The commit takes effect in the store half a round trip before the worker has its answer.
         commit[v] = release[v] + work.window[v] - half_s
 
     is_needed = _needed(dag)
-    lasts = [commit[v] - begin[v] for v in range(len(dag))]
-    tail = _tails(dag, is_needed, lasts)
+    durations = [commit[v] - begin[v] for v in range(len(dag))]
+    tail = _tails(dag, is_needed, durations)
     return Heads(work=work, begin=begin, commit=commit, tail=tail, is_needed=is_needed)
 
 
 # ---- head bound ----
 
 
-def _joined(parents: list[tuple[float, float, float]], ready: float, outside_s: float) -> float:
+def _joined(inputs: list[tuple[float, float, float]], ready: float, outside_s: float) -> float:
     """Returns the begin of a task at a join, transfers from elsewhere done.
 
-    parents: (arrival from elsewhere, release, window) of each upstream task. ready: when all of
-    them have committed. It is the least over k of: the k values that would arrive latest were
-    computed here, the next one comes from elsewhere, and external inputs meanwhile. With k the time
-    on this worker rises and the next arrival falls, so the least is where the two cross. O(n log n
-    log n) for n parents.
+    inputs: (arrival from elsewhere, release, window) of each upstream task. ready: when all of them
+    have committed. The result is the least over k of a moment: the k values that would arrive
+    latest were computed on this worker, the next one comes from elsewhere, and external inputs
+    arrive meanwhile. With k the time on this worker rises and the next arrival falls, so the least
+    is where the two cross. O(n log n log n) for n inputs.
     """
-    latest, release, window = max(parents)
+    latest, release, window = max(inputs)
     # External inputs take longer than every transfer.
     if ready + outside_s >= latest:
         return ready
     # A short cut for most tasks; the search below would give the same.
-    if len(parents) == 1:
+    if len(inputs) == 1:
         return min(latest - outside_s, max(ready, release + window))
-    parents.sort(reverse=True)
+    inputs.sort(reverse=True)
 
-    def here(k: int) -> float:
-        return max(ready, _one_by_one(parents[:k]))
+    def on_this_worker(k: int) -> float:
+        return max(ready, _one_by_one(inputs[:k]))
 
     def is_late(k: int) -> bool:
-        return k == len(parents) or here(k) + outside_s >= parents[k][0]
+        return k == len(inputs) or on_this_worker(k) + outside_s >= inputs[k][0]
 
-    k = bisect_left(range(len(parents)), True, lo=1, key=is_late)
-    return min(here(k), parents[k - 1][0] - outside_s)
+    k = bisect_left(range(len(inputs)), True, lo=1, key=is_late)
+    return min(on_this_worker(k), inputs[k - 1][0] - outside_s)
 
 
-def _one_by_one(parents: list[tuple[float, float, float]]) -> float:
+def _one_by_one(inputs: list[tuple[float, float, float]]) -> float:
     """Returns the moment at which one worker has run all of them, each after its release.
 
     Earliest release first is optimal.
     """
     end = 0.0
-    for release, window in sorted([parent[1:] for parent in parents]):
+    for release, window in sorted([entry[1:] for entry in inputs]):
         end = max(end, release) + window
     return end
 
@@ -287,18 +287,18 @@ def _needed(dag: Dag) -> list[bool]:
     return is_needed
 
 
-def _tails(dag: Dag, is_needed: list[bool], lasts: list[float]) -> list[float]:
+def _tails(dag: Dag, is_needed: list[bool], durations: list[float]) -> list[float]:
     """Returns the longest path from the commit of each task to the end, without transfers.
 
-    Without, because a copy of the task may run wherever its value is read. lasts: from the begin of
-    each task until its commit.
+    Without, because a copy of the task may run wherever its value is read. durations: from the
+    begin of each task until its commit.
     """
     tail = [0.0] * len(dag)
     for v in reversed(range(len(dag))):
         if is_needed[v]:
-            behind = lasts[v] + tail[v]
+            tail_s = durations[v] + tail[v]
             for u in dag.calls[v].upstream:
-                tail[u] = max(tail[u], behind)
+                tail[u] = max(tail[u], tail_s)
     return tail
 
 

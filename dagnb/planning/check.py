@@ -76,13 +76,13 @@ def stops(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
     """
     above, gated = _counts(plan)
     all_stops = []
-    for worker, mine in _by_worker(plan).items():
-        mine.sort(key=lambda step: above[step])
+    for worker, steps in _by_worker(plan).items():
+        steps.sort(key=lambda step: above[step])
         begin = 0
-        for end in range(1, len(mine) + 1):
-            if end < len(mine) and above[mine[end]] == above[mine[begin]]:
+        for end in range(1, len(steps) + 1):
+            if end < len(steps) and above[steps[end]] == above[steps[begin]]:
                 continue  # the same number of steps above: still the same group
-            firsts = mine[begin:end]
+            firsts = steps[begin:end]
             if begin and all(gated[r] == begin for r in firsts):
                 all_stops.append((worker, tuple(sorted(firsts))))
             begin = end
@@ -96,10 +96,10 @@ def _counts(plan: Plan) -> tuple[list[int], list[int]]:
     """
     above, gated = [0] * len(plan.steps), [0] * len(plan.steps)
     columns: list[int] = []
-    for mine in _by_worker(plan).values():
+    for steps in _by_worker(plan).values():
         # Without a gate, or with one step, a worker never stops: most plans need no pass at all.
-        if len(mine) > 1 and any(_gates(plan, step) for step in mine):
-            columns += mine
+        if len(steps) > 1 and any(_gates(plan, step) for step in steps):
+            columns += steps
     for begin in range(0, len(columns), _COLUMNS):
         bits = {step: 1 << bit for bit, step in enumerate(columns[begin : begin + _COLUMNS])}
         _count_some(plan, bits, above, gated)
@@ -210,8 +210,8 @@ def _step_problems(plan: Plan, position: int) -> Iterator[str]:
 
 
 def _worker_problems(plan: Plan) -> Iterator[str]:
-    for worker, mine in _by_worker(plan).items():
-        resources = {plan.steps[step].resources for step in mine}
+    for worker, steps in _by_worker(plan).items():
+        resources = {plan.steps[step].resources for step in steps}
         if len(resources) > 1:  # a worker is one process, in one container
             yield f"worker '{worker}' has steps of different resources"
     for worker, terms in plan.workers.items():

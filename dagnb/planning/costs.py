@@ -186,14 +186,14 @@ class Costs:
 
         Small ones came with the task.
         """
-        far = [n for n in sizes if n > self.inline_bytes]
-        if not far:
+        transferred = [n for n in sizes if n > self.inline_bytes]
+        if not transferred:
             return 0.0
         known = self.known_s.get((task, "fetch"))
         if known is not None:
             return known
         # All at once, so the largest takes longest.
-        return self.fetch.of(max(far))
+        return self.fetch.of(max(transferred))
 
     def storing(self, task: int) -> float:
         """Returns the seconds until the result is stored; 0 if it travels with the commit."""

@@ -199,9 +199,9 @@ class Machine(Tasks):
         if self._is_over(now):
             return Reply(status=Status.STOP, now=now)
         task = failure.task
-        mine = self.states[task] is TaskState.RUNNING and self.owner[task] == instance
+        is_owner = self.states[task] is TaskState.RUNNING and self.owner[task] == instance
         # The attempt recognises a repetition: the same instance may run the task again by now.
-        if mine and failure.attempt == self.attempt(task):
+        if is_owner and failure.attempt == self.attempt(task):
             self._leave_running(task)
             self._charge(
                 task,

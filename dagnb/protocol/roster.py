@@ -144,7 +144,7 @@ class Roster:
 
         Returns the members that were asked for, and the next serial number of a nonce.
         """
-        asked: list[Member] = []
+        members: list[Member] = []
         # In order of the queues, or the nonces would differ from those of the scripts.
         for number in sorted(self.touched):
             queue = self.queues[number]
@@ -154,9 +154,9 @@ class Roster:
                 member = (number, self._free_member(queue))
                 queue.n_invoked += 1
                 self._invoke(member, queue.ready[0][0], f"{fresh}:{serial}")
-                asked.append(member)
+                members.append(member)
         self.touched.clear()
-        return asked, serial
+        return members, serial
 
     def clear(self) -> None:
         """Forget ready tasks, invocations and kinds, because the run is over.
@@ -198,8 +198,8 @@ class Roster:
 
 def _remove(ready: list[tuple[int, str, int]], entry: tuple[int, str, int]) -> bool:
     """Take an entry out of a sorted list. Returns False when it is not there."""
-    place = bisect_left(ready, entry)
-    if place == len(ready) or ready[place] != entry:
+    position = bisect_left(ready, entry)
+    if position == len(ready) or ready[position] != entry:
         return False
-    del ready[place]
+    del ready[position]
     return True

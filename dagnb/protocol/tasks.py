@@ -134,8 +134,8 @@ class Tasks:
         self.roster.push(task, record.queue, record.priority)
 
     def _route(self, fresh: str) -> None:
-        asked, self.serial = self.roster.route(fresh, self.serial)
-        for member in asked:
+        members, self.serial = self.roster.route(fresh, self.serial)
+        for member in members:
             self._hint(self.roster.kind(member), self.roster.name(member))
 
     def _hint(self, kind: str, hint: str) -> None:

@@ -42,8 +42,10 @@ def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
             resources_of[span.worker] = resources[span.task]
 
     def act(phase: Phase, worker: str, seconds: float, n_bytes: int = 0, detail: str = "") -> Act:
-        where = resources_of.get(worker, Resources())
-        return Act(phase=phase, detail=detail, resources=where, n_bytes=n_bytes, seconds=seconds)
+        worker_resources = resources_of.get(worker, Resources())
+        return Act(
+            phase=phase, detail=detail, resources=worker_resources, n_bytes=n_bytes, seconds=seconds
+        )
 
     held = _held_bytes(trace)
     for span in trace.spans:

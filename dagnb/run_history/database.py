@@ -67,7 +67,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
     Raises HistoryError when it cannot be used, or turned out to be damaged and was set aside.
     """
-    with _uses.one(), contextlib.ExitStack() as using:
+    with _uses.counted(), contextlib.ExitStack() as using:
         inode = 0
         try:
             db, inode = _connected(path, using)
@@ -263,7 +263,7 @@ class _Uses:
         self._n = 0
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
+    def counted(self) -> Iterator[None]:
         """Counts the caller as one of them; waits for a fork that is under way."""
         with self._changed:
             self._n += 1

@@ -70,5 +70,5 @@ class StepCosts:
 def _resource_ratio(plan: Plan, position: int) -> tuple[float, float]:
     """Returns the CPUs and memory of a step's worker, relative to those its task asks for."""
     step = plan.steps[position]
-    asked = plan.dag.calls[step.task].options.resources
-    return (1.0, 1.0) if asked is None else step.resources.over(asked)
+    requested = plan.dag.calls[step.task].options.resources
+    return (1.0, 1.0) if requested is None else step.resources.over(requested)

@@ -161,10 +161,10 @@ def is_alive(server: ServerProcess) -> bool:
 def n_clients(server: ServerProcess) -> int:
     """Returns the number of connections that others hold; 0 when the server does not answer."""
     try:
-        facts = _ask(server, "INFO clients")
+        info = _ask(server, "INFO clients")
     except OSError:
         return 0
-    n_connected = re.search(rb"connected_clients:(\d+)", facts)
+    n_connected = re.search(rb"connected_clients:(\d+)", info)
     return int(n_connected[1]) - 1 if n_connected else 0  # one of them sent this request
 
 

@@ -82,24 +82,24 @@ def private_directory(path: Path) -> Path:
             f"{path} cannot be made: {error}. Set DAGNB_HOME to a directory of yours."
         ) from error
     # lstat: a link that another user planted is no directory of ours, whatever it points to.
-    facts = path.lstat()
-    if not stat.S_ISDIR(facts.st_mode):
+    stats = path.lstat()
+    if not stat.S_ISDIR(stats.st_mode):
         raise ConfigError(
             f"{path} is not a directory of its own. Remove it, or set DAGNB_HOME to another place."
         )
-    if facts.st_uid != os.getuid():
+    if stats.st_uid != os.getuid():
         raise ConfigError(
-            f"{path} belongs to uid {facts.st_uid}, not to you ({os.getuid()}). "
+            f"{path} belongs to uid {stats.st_uid}, not to you ({os.getuid()}). "
             "Set DAGNB_HOME to a directory of yours."
         )
-    if mode := stat.S_IMODE(facts.st_mode) & 0o077:
+    if mode := stat.S_IMODE(stats.st_mode) & 0o077:
         raise ConfigError(
             f"{path} is open to others (mode bits {mode:03o}). "
             f"Close it with: chmod 700 {shlex.quote(str(path))}"
         )
     if not os.access(path, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"{path} cannot be written to (mode {stat.S_IMODE(facts.st_mode):03o}, "
+            f"{path} cannot be written to (mode {stat.S_IMODE(stats.st_mode):03o}, "
             "or a read-only file system). "
             "Make it writable, or set DAGNB_HOME to a directory of yours."
         )
@@ -194,9 +194,9 @@ def _plant_key(path: Path) -> None:
 
 def _read_key(path: Path) -> bytes:
     with path.open("rb") as file:
-        facts = os.fstat(file.fileno())
+        stats = os.fstat(file.fileno())
         key = file.read()
-    if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+    if stats.st_uid != os.getuid() or stats.st_mode & 0o077:
         raise ConfigError(
             f"the key file {path} is not yours alone. Remove it: a new key is made at the next run."
         )

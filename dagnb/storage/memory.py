@@ -222,9 +222,9 @@ class MemoryStore:
     async def dead(self, run: str, death: Death) -> bool:
         """See Machine.dead."""
         stored = self._stored(run)
-        news = stored.machine.dead(death, **self._now())
+        is_new = stored.machine.dead(death, **self._now())
         await self._settle(stored)
-        return news
+        return is_new
 
     async def reap(self, run: str) -> int:
         """See Machine.reap."""
@@ -243,9 +243,9 @@ class MemoryStore:
     async def cancel(self, run: str, reason: str) -> bool:
         """See Machine.cancel."""
         stored = self._stored(run)
-        news = stored.machine.cancel(reason, now=self._clock())
+        was_running = stored.machine.cancel(reason, now=self._clock())
         await self._settle(stored)
-        return news
+        return was_running
 
     def part_from_parent(self) -> None:
         """End the copies of runs in a forked process: their workers are in the parent."""

@@ -122,8 +122,10 @@ class RedisBlobs:
             head_bytes=sum(address.n_bytes for _, address in small),
         )
         values: dict[tuple[int, Address], bytes | None] = dict(zip(large, whole, strict=True))
-        for place, (task, address) in enumerate(small):
-            values[task, address] = _sound([column[place] for column in columns], address.n_bytes)
+        for position, (task, address) in enumerate(small):
+            values[task, address] = _sound(
+                [column[position] for column in columns], address.n_bytes
+            )
         return [values[key] for key in wanted]
 
     async def _ttl_of(self, run: str) -> int:
@@ -147,8 +149,8 @@ class RedisBlobs:
         missing: list[str] = []
         for begin in range(0, len(hashes), _HASHES):
             portion = hashes[begin : begin + _HASHES]
-            places = await self.link.call("use", prefix, ttl_ms, *portion, run=run)
-            missing += [portion[place] for place in places]
+            positions = await self.link.call("use", prefix, ttl_ms, *portion, run=run)
+            missing += [portion[position] for position in positions]
 
         whole = sum(memoryview(contents[name]).nbytes for name in missing)
         cut = (piece for name in missing for piece in _cut(name, contents[name]))
@@ -173,15 +175,15 @@ class RedisBlobs:
         start = content_key(self.namespace, "")
         answers = await self.link.call("contents", start, *hashes, n_bytes=CHUNK_BYTES)
         # A number is the size of a content that was too large for the first answer.
-        large = [place for place, answer in enumerate(answers) if isinstance(answer, int)]
+        large = [position for position, answer in enumerate(answers) if isinstance(answer, int)]
         _, values = await read_pieces(
             self.link,
-            [(answers[place], n_pieces(answers[place])) for place in large],
+            [(answers[position], n_pieces(answers[position])) for position in large],
             lambda value, piece: ("HGET", start + hashes[large[value]], piece),
         )
         contents: list[bytes | None] = answers
-        for place, value in zip(large, values, strict=True):
-            contents[place] = value
+        for position, value in zip(large, values, strict=True):
+            contents[position] = value
         return contents
 
 
@@ -233,10 +235,10 @@ async def read_pieces(
     Returns the answers to `head`, and the values; None for each that is missing or incomplete.
     Holds no more in memory than the values and one window.
     """
-    places = [(value, piece) for value, (_, n) in enumerate(wanted) for piece in range(n)]
+    reads = [(value, piece) for value, (_, n) in enumerate(wanted) for piece in range(n)]
     # Without values in pieces, one empty window still carries the head.
     windows = list(
-        portions(places, lambda place: min(CHUNK_BYTES, wanted[place[0]][0]), WINDOW_BYTES)
+        portions(reads, lambda read: min(CHUNK_BYTES, wanted[read[0]][0]), WINDOW_BYTES)
     ) or [[]]
     buffers = [io.BytesIO() for _ in wanted]
     torn: set[int] = set()

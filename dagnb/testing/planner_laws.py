@@ -118,13 +118,13 @@ class PlannerLaws:
 
         assert {step.task for step in steps} == set(range(len(problem.dag)))
         for step in steps:
-            asked = problem.dag.calls[step.task].options.resources or DEFAULT
+            requested = problem.dag.calls[step.task].options.resources or DEFAULT
             given = step.resources
             if self.sizes:
-                given = replace(given, cpus=asked.cpus, memory_mb=asked.memory_mb)
-                assert (step.resources.cpus or 0) >= (asked.cpus or 0)
-                assert (step.resources.memory_mb or 0) >= (asked.memory_mb or 0)
-            assert given == asked
+                given = replace(given, cpus=requested.cpus, memory_mb=requested.memory_mb)
+                assert (step.resources.cpus or 0) >= (requested.cpus or 0)
+                assert (step.resources.memory_mb or 0) >= (requested.memory_mb or 0)
+            assert given == requested
 
     @any_problem
     def test_equal_problems_give_equal_plans(self, problem: Problem) -> None:

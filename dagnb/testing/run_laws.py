@@ -163,18 +163,18 @@ class KindLaws:
         store = subject.store
         await store.submit(apart("a", "b", ""))
 
-        got = {
+        replies = {
             kind: await store.register("run", f"of {kind}", lease_s=LEASE_S, want=3, kind=kind)
             for kind in ("c", "b", "", "a")
         }
-        assert {kind: tasks_of(reply) for kind, reply in got.items()} == {
+        assert {kind: tasks_of(reply) for kind, reply in replies.items()} == {
             "c": [],
             "b": [1],
             "": [2],
             "a": [0],
         }
 
-        ended = await store.complete("run", "of b", [small(got["b"].offers[0])])
+        ended = await store.complete("run", "of b", [small(replies["b"].offers[0])])
         assert ended.status is Status.IDLE
 
     async def test_an_instance_keeps_its_kind_as_long_as_its_lease(self, subject: Subject) -> None:

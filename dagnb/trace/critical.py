@@ -264,20 +264,20 @@ def _waited(
 
     idle: the reason for the time in which its worker did nothing.
     """
-    done = begin
+    until = begin
     for span in acts.during(worker, begin, end):
         low, high = acts.interval(span)
-        if high <= done or span.task == step:
+        if high <= until or span.task == step:
             continue
         is_start = span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0)
         reason = Reason.START if is_start else Reason.WORKER
-        if done < low:
+        if until < low:
             # Before a start, the step waited for room in which the worker could start.
-            yield reason if is_start else idle, done, low
-        yield reason, max(done, low), min(end, high)
-        done = min(end, high)
-    if done < end:
-        yield idle, done, end
+            yield reason if is_start else idle, until, low
+        yield reason, max(until, low), min(end, high)
+        until = min(end, high)
+    if until < end:
+        yield idle, until, end
 
 
 def _joined(step: int, parts: Iterable[tuple[Reason, float, float]]) -> list[Segment]:

@@ -70,11 +70,11 @@ class _Pickler(ByValuePickler):
         if type(item) is not FunctionType or item.__globals__ is not vars(self.module):
             return super().reducer_override(item)
         cells = item.__closure__ or ()
-        made = (item.__code__, vars(self.module), item.__name__, len(cells))
+        arguments = (item.__code__, vars(self.module), item.__name__, len(cells))
         # Filled after it is made, because each of these may refer to the function itself.
         attributes = {name: getattr(item, name) for name in _ATTRIBUTES}
         state = (attributes, dict(vars(item)), cells)
-        return _function, made, state, None, None, _completed
+        return _function, arguments, state, None, None, _completed
 
 
 # Pickles name these two functions, so their names stay.

@@ -276,14 +276,14 @@ def _dumped(
         buffers.append(Content(view))
         return False
 
-    writing = picklers[by_value](stream, protocol=5, buffer_callback=take)
-    vars(writing).update(notes, kind=kind, references={}, files=set())
-    writing.dump(value)
+    pickler = picklers[by_value](stream, protocol=5, buffer_callback=take)
+    vars(pickler).update(notes, kind=kind, references={}, files=set())
+    pickler.dump(value)
     return Packed(
         stream.getvalue(),
         tuple(buffers),
-        tuple(writing.references),
-        frozenset(writing.files),
+        tuple(pickler.references),
+        frozenset(pickler.files),
     )
 
 

@@ -151,22 +151,22 @@ def _imported_generic_function(item: Any) -> Reduction | None:
 
 
 def _imported(module: str, name: str) -> Any:
-    thing: Any = __import__(module, fromlist=["*"])
+    member: Any = __import__(module, fromlist=["*"])
     for part in name.split("."):
-        thing = getattr(thing, part)
-    return thing
+        member = getattr(member, part)
+    return member
 
 
 def _fill_generic(
-    made: Any,
+    function: Any,
     state: tuple[Mapping[type, Any], Mapping[str, Any], Mapping[str, Any]],
 ) -> None:
     registry, names, attributes = state
     for kind, implementation in registry.items():
-        made.register(kind, implementation)
+        function.register(kind, implementation)
     for name, value in names.items():
-        setattr(made, name, value)
-    vars(made).update(attributes)
+        setattr(function, name, value)
+    vars(function).update(attributes)
 
 
 def _cached_property(item: Any) -> Reduction | None:
@@ -178,9 +178,9 @@ def _cached_property(item: Any) -> Reduction | None:
 
 
 def _blank_property(kind: type) -> Any:
-    made: Any = object.__new__(kind)  # a subclass may have an __init__ of other parameters
-    vars(made).update(vars(functools.cached_property(lambda owner: None)))
-    return made
+    blank: Any = object.__new__(kind)  # a subclass may have an __init__ of other parameters
+    vars(blank).update(vars(functools.cached_property(lambda owner: None)))
+    return blank
 
 
 def with_slots(kind: type, reduced: Reduction) -> Reduction:
