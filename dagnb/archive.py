@@ -83,7 +83,7 @@ def _too_large(files: Sequence[_File], total: int) -> GraphError:
         f"the user's modules that these tasks need, {', '.join(tops)}, "
         f"come to {total / 1e6:.1f} MB in {len(files)} files, "
         f"more than the {LIMIT_BYTES // 1_000_000} MB in {MOST_FILES:,} files "
-        "that may travel to workers which do not share this file system. "
+        "that may be sent to workers which do not share this file system. "
         f"The largest are {shown}. "
         "Move data out of the packages and mount its folder with Docker(mounts=...), "
         "or install the packages in the image."
@@ -267,7 +267,7 @@ def _too_many(name: str, folder: str) -> GraphError:
     return GraphError(
         f"the package '{name}' in {folder}, which these tasks need, "
         f"holds more than {MOST_FILES:,} files and folders, links followed; "
-        "that many cannot travel to workers which do not share this file system. "
+        "that many cannot be sent to workers which do not share this file system. "
         "Move data out of it and mount its folder with Docker(mounts=...), "
         "or install the package in the image."
     )

@@ -57,7 +57,7 @@ class Dag(Shown):
         for position, call in enumerate(self.calls):
             if any(not 0 <= u < position for u in call.upstream):
                 raise GraphError(
-                    f"task '{call.name}' stands before one of its upstream tasks. "
+                    f"task '{call.name}' comes before one of its upstream tasks. "
                     "Build it with Dag.from_edges."
                 )
         if any(not 0 <= s < len(self.calls) for s in self.sinks):

@@ -43,7 +43,7 @@ _INDEX_OPTIONS = {
 _FILE_OPTIONS = {"-r", "-c", "--requirement", "--constraint"}
 _LOCAL_CURE = (
     "Build a wheel of it for your index. "
-    "Modules that lie beside your notebook reach the workers by themselves."
+    "Modules beside your notebook are sent to the workers automatically."
 )
 _INDEX_CURE = (
     "Set the index with pip config, as in `pip config set global.index-url URL`: "

@@ -1,7 +1,7 @@
 """The shape of a DAG: levels, width, fan-ins, its critical path, its depth-first order.
 
-Functions of edges alone; costs of tasks are handed in. None recurses, so a chain may be as long as
-memory allows.
+All functions depend on edges alone; callers pass the costs of tasks. None recurses, so a chain may
+be as long as memory allows.
 """
 
 from __future__ import annotations

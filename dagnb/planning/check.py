@@ -199,7 +199,7 @@ def _step_problems(plan: Plan, position: int) -> Iterator[str]:
         return
     name = f"step {position} ('{calls[step.task].name}')"
     if any(not 0 <= u < position for u in step.upstream):
-        yield f"{name} reads a step that does not stand before it"
+        yield f"{name} reads a step that does not come before it"
     elif tuple(plan.steps[u].task for u in step.upstream) != calls[step.task].upstream:
         yield f"{name} reads other tasks than the DAG says"
     if step.worker is not None and not step.worker.strip():

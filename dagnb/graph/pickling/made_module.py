@@ -35,7 +35,7 @@ class _Buffer(io.BytesIO):
     def write(self, data: Any) -> int:
         """Returns the number of bytes written. Raises ValueError beyond the limit."""
         if self.tell() + memoryview(data).nbytes > LIMIT_BYTES:
-            raise ValueError(f"it comes to more than {LIMIT_BYTES // 1_000_000} MB")
+            raise ValueError(f"it is larger than {LIMIT_BYTES // 1_000_000} MB")
         return super().write(data)
 
 

@@ -387,7 +387,7 @@ _PLAIN_BEGIN = 64
 
 
 def _begins_plainly(container: Any) -> bool:
-    """Returns whether the first items are plain; else marshal would copy large arrays in vain."""
+    """Returns whether the first items are plain; else marshal would copy arrays for nothing."""
     kinds = {type(item) for item in itertools.islice(_items(container), _PLAIN_BEGIN)}
     return kinds.issubset((*_ATOMS, *_CONTAINERS))
 
@@ -528,7 +528,7 @@ def _parts(value: Any, kind: type[K]) -> dict[int, Any]:
 
 
 def _reference(place: int) -> Any:
-    """Stands in pickles for the input with this number; a reader replaces it by its own inputs."""
+    """Marks, in a pickle, the input with this number; a reader uses its own inputs instead."""
     raise pickle.UnpicklingError(
         f"input {place} of a call is known only where the call is read by unpack()"
     )

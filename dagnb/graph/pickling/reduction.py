@@ -63,7 +63,7 @@ def taken_by_value(module: ModuleType) -> Iterator[None]:
 def reduction(item: Any) -> Reduction | None:
     """Returns how to make the object again; None where pickle and cloudpickle know that.
 
-    Raises PicklingError for an object that must not travel.
+    Raises PicklingError for an object that must not be pickled.
     """
     # Called for every object that is pickled by value: one look-up, as most types have no reducer.
     kind = type(item)
