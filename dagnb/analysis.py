@@ -29,7 +29,7 @@ from dagnb.planning.planner import Planner, Problem
 from dagnb.protocol.messages import RunState
 from dagnb.run_history.history import RUNS, History, HistoryEntry
 
-# Above so many tasks, planners that prove their plan optimal are left out unless asked for by name.
+# Above this many tasks, planners that search for an optimal plan must be requested by name.
 EXACT_TASKS = 40
 FORMATS = ("chrome", "wfformat")
 

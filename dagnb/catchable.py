@@ -1,9 +1,9 @@
 """Exception classes of dagnb's and of the user's at once: `except KeyError` catches a failed task.
 
-The exception itself does not travel from the worker: its class may not exist here, and unpickling
-it would run foreign code. Only the names of its class and bases travel (`class_names`, in a
-worker). In the client, `combined(TaskFailedError, names)` makes a subclass of TaskFailedError and
-of the first named class that is already loaded:
+The exception itself is not sent to the client: its class may not exist here, and unpickling it
+would run foreign code. Only the names of its class and bases are sent (`class_names`, in a worker).
+In the client, `combined(TaskFailedError, names)` makes a subclass of TaskFailedError and of the
+first named class that is already loaded:
 
     TaskFailedError   KeyError
             |             |

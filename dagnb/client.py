@@ -57,10 +57,10 @@ START_S = 60.0
 """seconds after which a run is cancelled whose client ended before it launched workers"""
 
 PREDICTED_STEPS = 1_000
-"""plans of up to so many steps are simulated before they are submitted, to predict the makespan"""
+"""plans of at most this many steps are simulated before a run, to predict its makespan"""
 
 PRINTED_STEPS = PREDICTED_STEPS
-"""plans of up to so many steps are simulated for their repr, which takes a fifth of a second"""
+"""plans of at most this many steps are simulated for their repr: up to a fifth of a second"""
 
 # Seconds that planning waits at most until the previous run is recorded in the history.
 _LEARNING_S = 1.0
@@ -86,7 +86,7 @@ def run(
         tuple of values, of a structure such as [a, b] or {"x": a} the same structure with values in
         the places of the nodes.
     planner, workers, store, metrics, percentile: instead of the session's defaults, see Settings.
-    deadline_s: end the run after so many seconds.
+    deadline_s: seconds after the submission at which the run is ended.
     on_error: 'fail' ends the run at the first failed task; 'continue' runs every task that does not
         need a failed one, also where its only reader is skipped.
     Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; then the store holds
@@ -160,7 +160,7 @@ async def _start(
         n_bytes = ready.n_bytes + n_shared
         span = Span(-1, "", Phase.SUBMIT, begin_s, submitted_at, n_bytes)
 
-        # A small DAG travels with the invocation, which saves its workers a round trip.
+        # A small DAG is sent with the invocation, which saves its workers a round trip.
         is_small = ready.n_bytes <= INLINE_DAG_BYTES
         invocation = Invocation(
             run=run_id,

@@ -417,7 +417,7 @@ def task_failed(run: str, errors: Sequence[TaskError]) -> TaskFailedError:
 
 
 class OriginalError(DagnbError):
-    """The cause of a TaskFailedError; stands for the exception, which stayed with the worker.
+    """The cause of a TaskFailedError: describes the exception, which is not sent to the client.
 
     type: name of the exception's class. message: its text. lines: its traceback as Python prints
     it.

@@ -265,7 +265,7 @@ def later(work: Coroutine[Any, Any, Any]) -> None:
 
 
 def wait_for_pending(timeout_s: float) -> None:
-    """Wait for the coroutines given to later(), at most so long."""
+    """Wait for the coroutines given to later(), at most timeout_s."""
     concurrent.futures.wait(set(_later), timeout=timeout_s)
 
 

@@ -34,7 +34,7 @@ Counts = Counter[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The options of the demo; None stands for the session's setting.
+    """The options of the demo; None means the session's setting.
 
     out: folder of the report. limit_mb: read at most this many megabytes of source.
     """

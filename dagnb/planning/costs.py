@@ -98,7 +98,7 @@ class Costs:
 
     run_s: the user's function, with the resources its decorator asks for.
     output_bytes: of its pickled result.
-    argument_bytes: pickled arguments that travel with the task.
+    argument_bytes: pickled arguments that are sent with the task.
     external_bytes: fetched from outside before the task runs.
     edge_bytes: (upstream, task) -> bytes, where a task reads less than the whole value.
     known_s: (task, 'fetch' | 'load' | 'dump' | 'store' | 'release') -> seconds, where they are
@@ -196,7 +196,7 @@ class Costs:
         return self.fetch.of(max(transferred))
 
     def storing(self, task: int) -> float:
-        """Returns the seconds until the result is stored; 0 if it travels with the commit."""
+        """Returns the seconds to store the result; 0 if it is small enough for the commit."""
         n_bytes = self.output(task)
         if n_bytes <= self.inline_bytes:
             return 0.0

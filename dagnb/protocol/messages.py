@@ -133,12 +133,13 @@ class Submission:
     """A run, as it is put in the store, once.
 
     records: packed, by position. sources: positions without upstream. n_bits: one for each edge.
-    meta: JSON, see RunDescription. ttl_s: the run's keys live so long after the last heartbeat.
+    meta: JSON, see RunDescription. ttl_s: seconds that the run's keys live after the last
+    heartbeat.
     on_error: 'fail' ends the run at the first failure; 'continue' runs every task that does not
         need a failed one.
     crash_budget, loss_budget: deaths, lost leases that a task survives.
-    start_s: the run is cancelled when no one has taken part so long after its submission: its
-        client died before launching workers. None: it waits for ever.
+    start_s: seconds after the submission at which a run without participants is cancelled, because
+      its client died before launching workers. None: never.
     """
 
     run: str

@@ -36,7 +36,7 @@ _ID_LETTERS = frozenset("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 _ID_LENGTH = 26
 _NAME_LENGTH = 60
 _LISTED = 8
-"""An error lists so many runs or tasks."""
+"""Runs or tasks that an error lists at most."""
 
 
 class Purpose(StrEnum):

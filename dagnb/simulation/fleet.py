@@ -44,7 +44,7 @@ _OWN_INVOCATIONS = 10
 """A worker invokes fewer instances than this by itself (Wukong's max_task_fanout)."""
 
 _INVOKERS = 16
-"""Other fan-outs are left to so many invokers side by side (Wukong's invoker processes)."""
+"""Invokers that start the instances of larger fan-outs in parallel (Wukong's invoker processes)."""
 
 
 class InstanceLeft(Exception):  # noqa: N818  # no error: it ends the worker's code from inside

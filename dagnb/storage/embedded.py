@@ -247,8 +247,8 @@ def _await_answer(server: ServerProcess, child: subprocess.Popen[bytes], program
 def _ask(server: ServerProcess, command: str) -> bytes:
     """Send one command. Returns its answer.
 
-    Raises OSError when there is no answer, or the password is wrong. Written by hand, because
-    importing a Redis client takes longer than starting the server.
+    Raises OSError when there is no answer, or the password is wrong. Without a Redis client, whose
+    import takes longer than the start of the server.
     """
     parts = urlsplit(server.url)
     with socket.socket(socket.AF_UNIX) as line:

@@ -42,7 +42,7 @@ class _Moment(TypedDict):
 
 
 _EVENTS_KEPT = 20_000
-"""A first look shows at most so many events, as on a server."""
+"""Events that a first look shows at most, as on a server."""
 
 
 @dataclass

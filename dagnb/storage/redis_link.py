@@ -71,7 +71,7 @@ _LIMIT_BYTES = 512 * MIB
 """The default of that setting. Source: redis.conf of Redis 7."""
 
 _SLOWEST_BYTES_S = 500_000
-"""Bytes may take as long as over a link with this rate, bytes per second."""
+"""The slowest link that is waited for, bytes per second."""
 
 # Sending the client's name costs a round trip, and reading it from the metadata as long again. The
 # old names of these settings give a warning from redis-py 7 on, which introduced the new one.
@@ -145,7 +145,7 @@ def translated(url: str, run: str = "", n_bytes: int = 0) -> Iterator[None]:
         raise StorageUnavailableError(url, reason_of(error)) from error
     except exceptions.RedisError as error:
         # An embedded server that is gone does not come back: the next one in its place has another
-        # password and none of its runs, so waiting for it would be in vain.
+        # password and none of its runs, so waiting for it would be useless.
         is_gone = isinstance(error, exceptions.ConnectionError) and is_embedded(url)
         kind = StorageLostError if is_gone else StorageUnavailableError
         raise kind(url, reason_of(error)) from error

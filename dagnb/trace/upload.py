@@ -27,7 +27,7 @@ from dagnb.errors import ConfigError
 DEFAULT = "each_task"
 
 MOST_HELD = 10_000
-"""With so many spans held every strategy uploads, so that memory is bounded."""
+"""When a worker holds so many spans, every strategy uploads them: memory stays bounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +55,9 @@ class AtExit:
 class EachTask:
     """Uploads with each commit: a task is done and its spans are stored in one atomic step.
 
-    The span of the commit itself is known only afterwards. It goes with the next commit, or at once
-    if the worker has nothing to do. A worker that is killed loses that one, and the spans of its
-    current task.
+    The span of the commit itself is known only afterwards. It is sent with the next commit, or at
+    once if the worker has nothing to do. A worker that is killed loses that one, and the spans of
+    its current task.
     """
 
     @property
@@ -74,7 +74,7 @@ class EachTask:
 class Every:
     """Uploads with the first commit after so many seconds; without commits, after those seconds.
 
-    A worker that is killed loses the spans of so many seconds before its last commit, and those
+    A worker that is killed loses the spans of that many seconds before its last commit, and those
     since.
     """
 
@@ -100,7 +100,7 @@ class Every:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhenFull:
-    """Uploads with the first commit that finds so many spans held.
+    """Uploads with the first commit when the worker holds n spans or more.
 
     Few uploads under load. A worker that is killed loses n spans at most, and those of its current
     task.
