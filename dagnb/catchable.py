@@ -94,8 +94,7 @@ def _loaded_class(name: str) -> type[Exception] | None:
     module = sys.modules.get(module_name)
     if not issubclass(type(module), ModuleType):
         return None
-    # Not by getattr: that would call the __getattr__ of the module, and import a module that loads
-    # lazily.
+    # getattr would call the __getattr__ of the module, and import a module that loads lazily.
     names = object.__getattribute__(module, "__dict__")
     known: Any = None
     for part in path.split("."):

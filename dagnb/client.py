@@ -238,7 +238,7 @@ def plan(
 def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Problem:
     """Returns the problem that a planner is asked to solve for this DAG.
 
-    It holds the expected costs, and the workers that the launcher has or may start.
+    The problem holds the expected costs, and the workers that the launcher has or may start.
     """
     pool = session.wait(launcher.pool({call.options.needs for call in dag.calls}))
     return Problem(
@@ -310,7 +310,7 @@ def everywhere() -> list[WorkerSlot]:
     slots = list(workers())
     for name in registry.names("launcher"):
         if name != session.settings().launcher().name:
-            # Without Docker, or without an agent, there is nothing to show.
+            # A launcher whose Docker or agent is missing has no workers to show.
             with contextlib.suppress(DagnbError, ImportError):
                 slots += workers(workers=name)
     return slots
@@ -417,7 +417,7 @@ def new_run_id() -> str:
 def _predicted_s(planned: Plan) -> float | None:
     """Returns the median makespan of a plan, seconds.
 
-    None where it is unknown, or where a simulation would take long.
+    Returns None where it is unknown, or where a simulation would take long.
     """
     plan_forecast = forecast_of(planned)
     if plan_forecast is None:

@@ -116,8 +116,8 @@ def _follow(run: Run[Any], display: _Display) -> None:
     shown: set[tuple[str, int]] = set()  # (task, attempt) of the errors
     while True:
         began = time.monotonic()
-        # Before the errors: at the first look the run may have failed already, and its headline
-        # goes first.
+        # The headline goes before the errors, because at the first look the run may have failed
+        # already.
         display.show(seen, description)
         if len(shown) < len(seen.errors):  # parsing them all takes long when there are many
             for error in errors_of(seen, description):

@@ -222,7 +222,7 @@ def loop() -> asyncio.AbstractEventLoop:
         return _loop
 
 
-# In a forked process: the loop of its parent, with all that waits in it.
+# In a forked process, the loop, stores and pending futures of its parent.
 _parents: list[object] = []
 
 

@@ -172,7 +172,7 @@ def installed_folders() -> tuple[str, ...]:
 def place_of(spec: object) -> Place | None:
     """Returns the place where the module of this spec was found.
 
-    None for one that is in no file: built in, made in memory, or without a spec.
+    Returns None for a module that is in no file: built in, made in memory, or without a spec.
     """
     if not isinstance(spec, ModuleSpec):
         return None

@@ -72,7 +72,6 @@ def workers(options: argparse.Namespace) -> int:
     from dagnb import client
     from dagnb.views.worker_slots import EMPTY, HEADS, lines, rows
 
-    # Of one launcher, or of all that are installed.
     chosen = options.workers
     table = rows(client.workers(workers=chosen) if chosen else client.everywhere())
     if table:

@@ -1,6 +1,6 @@
 """`dagnb run`: runs a script as Python would, or the code cells of a notebook in order.
 
-Both run in this process, so that the settings of the command line hold for them. A notebook runs in
+Both run in this process, so that the settings of the command line apply to them. A notebook runs in
 a plain IPython shell: no kernel has to be installed and started.
 """
 

@@ -166,7 +166,7 @@ def _arrows(
         if reader is None:
             continue
         for upstream_step in upstream_steps:
-            # Of several attempts, the one that had begun when the reader began.
+            # Of several attempts, the arrow begins at the one that had begun when the reader began.
             maker = _last_run([s for s in of_step[upstream_step] if s.begin <= reader.begin])
             if maker is None:
                 continue

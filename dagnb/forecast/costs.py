@@ -59,7 +59,7 @@ def expected_costs(
     are no nodes.
     Raises HistoryError.
     """
-    # Without nodes and without codes, functions are known by their names alone.
+    # If there are neither nodes nor codes, functions are recognised by their names alone.
     unknown = [""] * len(dag)
     codes, keys = codes or codes_of(dag) or unknown, keys or lineage(dag) or unknown
     predictor = knowledge.predictor([call.function for call in dag.calls])

@@ -12,7 +12,7 @@ MOST_ITEMS = 6
 MOST_CHARACTERS = 120
 """the text of one field is cut to this length"""
 
-# Longer bytes are shown as their number.
+# Bytes objects that are longer are shown by their length.
 _BYTES = 40
 
 
@@ -40,7 +40,7 @@ def cut(text: str, limit: int = MOST_CHARACTERS) -> str:
     """Returns the text, its middle left out where it is longer than the limit."""
     if len(text) <= limit:
         return text
-    # Two thirds from the front: names of modules and paths are recognised by how they begin.
+    # Two thirds come from the front, because names of modules and paths are recognised by it.
     head = (limit - 3) * 2 // 3
     return f"{text[:head]}...{text[head + 3 - limit :]}"
 

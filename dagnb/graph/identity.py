@@ -1,6 +1,7 @@
 """The lasting identity of a function: a hash of its code, constants and names, with its helpers.
 
-It is equal in every kernel, so that the history recognises a function. Bytes of a pickle differ
+The hash is equal in every kernel, so that the history recognises a function. Bytes of a pickle
+differ
 between kernels (order of sets, hash seeds), so they identify content that is stored, not a
 function.
 

@@ -56,7 +56,7 @@ class Signer:
     def content_name(self, data: bytes) -> str:
         """Returns the name of shared content, 32 hex digits.
 
-        It is a keyed hash, so name and signature are one.
+        The name is a keyed hash, so it also serves as the signature.
         """
         return self._mac("content", (data,)).hex()
 

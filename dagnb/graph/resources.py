@@ -31,7 +31,7 @@ class Resources:
                 f"Resources(cpus={self.cpus!r}): a worker needs more than 0 CPUs. "
                 "Leave it out for the default."
             )
-        # Less is not enough for Python itself, and Docker refuses less than 6.
+        # Python itself needs more than a few MB, and Docker refuses less than 6.
         if self.memory_mb is not None and not self.memory_mb >= 16:
             raise ConfigError(
                 f"Resources(memory_mb={self.memory_mb!r}): "
@@ -41,8 +41,8 @@ class Resources:
     def label(self) -> str:
         """Returns a short name, different for different resources; '' for the default.
 
-        Such as '2cpu', '2cpu-512mb', 'net-env1f0c5a27'. Queues, containers and the history are
-        named by it.
+        Examples: '2cpu', '2cpu-512mb', 'net-env1f0c5a27'. Queues, containers and the history use
+        it.
         """
         parts = []
         if self.cpus is not None:

@@ -33,7 +33,7 @@ Area bound
         doi:10.1016/0377-2217(87)90243-0.
 
 The head bound also holds for plans with copies of tasks, and would hold with preload and prewarm.
-It needs that values are stored before they are handed over.
+The head bound assumes that values are stored before they are handed over.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def certificate(makespan_s: float, bound: Bound) -> str:
 def earliest(costs: Costs, pool: Pool, resources: Resources) -> float:
     """Returns the moment at which the first worker of these resources can take a task."""
     if pool.eager:
-        # One more than the series: the next start may be the first to be ready.
+        # One start more than the series has, because it may be the first to be ready.
         return _ready_times(costs, pool, len(costs.start_series) + 1)[0]
     start_s = costs.start(resources, is_warm=False).total_s
     if pool.warm.get(resources):
@@ -262,7 +262,7 @@ def _shortcuts(costs: Costs, work: Work) -> dict[int, float]:
     sooner than a fetch of the whole does.
     """
     least: dict[int, float] = {}
-    # With whole values and one law of transfers no reader is faster than another.
+    # If all readers fetch whole values at equal speed, none is faster than another.
     if not costs.edge_bytes and not any(act == "fetch" for _, act in costs.known_s):
         return least
     for reader, reads in enumerate(work.reads):

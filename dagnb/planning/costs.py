@@ -124,7 +124,8 @@ class Costs:
     external_bytes: Mapping[int, int] = field(default_factory=lambda: _NOTHING)
     edge_bytes: Mapping[tuple[int, int], int] = field(default_factory=lambda: _NOTHING)
     known_s: Mapping[tuple[int, str], float] = field(default_factory=lambda: _NOTHING)
-    # Where nothing was measured: the orders of magnitude of a Redis on the same machine (round
+    # Defaults where nothing was measured: the orders of magnitude of a Redis on the same machine
+    # (round
     # trips of 0.3 ms, 500 MB/s), of pickle (1 GB/s) and of forked workers.
     default_run_s: float = 0.1
     default_output_bytes: int = 1_000
@@ -192,7 +193,7 @@ class Costs:
         known = self.known_s.get((task, "fetch"))
         if known is not None:
             return known
-        # All at once, so the largest takes longest.
+        # The transfers run side by side, so the largest one decides.
         return self.fetch.of(max(transferred))
 
     def storing(self, task: int) -> float:

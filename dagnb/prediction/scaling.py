@@ -51,7 +51,7 @@ class ResourceExponent:
         """Returns the standard deviation of this share's effect, on the log scale."""
         if share is None:
             return 0.0
-        # Without origin the share is compared with an unknown one: taken for a factor of e.
+        # Without an origin the share is compared with an unknown one: a factor of e is assumed.
         return self.sd * (1.0 if self.origin is None else abs(self.distance(share)))
 
 
@@ -152,7 +152,7 @@ def _fit(
 
 def _variances(batches: Sequence[Batch], start: Scaling, means: Vector) -> tuple[float, float]:
     """Returns the variances of residuals within a run, and of the runs' mean residuals."""
-    # Each starts as if two samples had been seen, so that one run cannot make a variance 0.
+    # Each variance starts as if two samples had been seen, so that one run cannot make it 0.
     within, degrees, run_means = 2 * NOISE * 0.1, 2.0, []
     for batch in batches:
         residuals = [point.y - _dot(_row(point, start), means) for point in batch.points]

@@ -96,15 +96,17 @@ class Machine(Tasks):
     def _next_work(
         self, instance: str, want: int, prefer: list[tuple[int, str, int]], now: float, fresh: str
     ) -> Reply:
-        """End a step of an instance: what it does next.
+        """End a step of an instance: decide what it does next.
 
-        That is its own running tasks again, or new ones of its worker, or those of another worker.
+        The reply offers its own running tasks again, or new tasks of its worker, or those of
+        another worker.
         want: most tasks to offer. prefer: tasks that this step made ready, most urgent first.
         """
         if self.state is not RunState.RUNNING:
             return Reply(status=Status.STOP, now=now)
         if instance not in self.leases:
-            # Its tasks were given away. What its commits made ready must find workers all the same.
+            # The tasks of this instance were taken back. Tasks that its commits made ready still
+            # need workers.
             self._route(fresh)
             return Reply(status=Status.FENCED, now=now)
         tasks = self.running.get(instance) or self._take_work(instance, want, prefer, now)
@@ -179,7 +181,8 @@ class Machine(Tasks):
 
         made_ready: list[tuple[int, str, int]] = []
         missing = [c.task for c in commits if not self._commit(c, now, made_ready)]
-        # Before the missing ones are reported: a sink among the others may have ended the run.
+        # Checked before the missing ones are reported: a sink among the others may have ended the
+        # run.
         if self.unsettled == 0:
             self._finish_if_sound(now)
         if missing:
@@ -267,7 +270,7 @@ class Machine(Tasks):
         """
         if self._is_over(now):
             return 0
-        # By the end of the lease, then by name, as a sorted set of Redis has them.
+        # Sorted by the end of the lease, then by name, as in a sorted set of Redis.
         expired = sorted(
             (until, instance) for instance, until in self.leases.items() if until < now
         )
@@ -291,7 +294,7 @@ class Machine(Tasks):
             if instance in self.leases:
                 self.leases[instance] = now + lease_s
                 pulses[instance] = Status.TASKS
-        # After the renewals: an instance whose supervisor comes late, but comes, loses nothing.
+        # Reaping follows the renewals, so that an instance whose supervisor is late loses nothing.
         self.reap(now=now, fresh=fresh)
         return pulses
 
@@ -312,7 +315,8 @@ class Machine(Tasks):
         The task it ran is charged, or all of them (HELD); the others go back uncharged.
         Returns False when the death was known already.
         """
-        # Without a lease it was dropped before: a repeated report must not charge a second time.
+        # An instance without a lease was dropped before: a repeated report must not charge it
+        # again.
         if self._is_over(now) or death.instance not in self.leases:
             return False
         worker = self._worker_of(death.instance)

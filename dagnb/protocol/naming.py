@@ -7,9 +7,9 @@ A run is called by, in this order:
 3. its name, exactly as it was given; of several runs with one name the newest is meant,
 4. the beginning of its id, in any case, when no other id begins so.
 
-That is enough to look at a run. Ending or deleting one must not hit another by accident: there a
-text that may mean several runs of the store is refused. Only a name may be cancelled that a single
-running run has.
+These rules are for looking at a run. Nothing may end or delete the wrong run by accident: for that,
+a text that may mean several runs of the store is refused. The exception is to cancel by a name that
+only one running run has.
 
 A task is called by its name (`merge-0`), or by its function (`merge`) when the run calls that once.
 Only `TaskName` splits the name of a task into its parts.
@@ -229,6 +229,6 @@ def _near(wanted: str, known: Sequence[str]) -> Sequence[str]:
 
 def _shown(name: str) -> str:
     """Returns a name as lists show it: one line, not too long."""
-    # Without control characters: a name is the user's text, and could steer the terminal.
+    # Control characters are left out: a name is the user's text, and could control the terminal.
     text = "".join(letter for letter in " ".join(name.split()) if letter.isprintable())
     return text if len(text) <= _NAME_LENGTH else f"{text[:_NAME_LENGTH]}..."

@@ -278,7 +278,7 @@ def build(
         body = _body(plan, step.task, collector)
         bodies.append(body.seal(signer, run, position, step.upstream))
 
-    # After the bodies: only now is it known which files and modules the pickles name.
+    # Made after the bodies, because only their pickles show which files and modules are needed.
     written = cells(collector.files)
     packed = archive(collector.functions, collector.calls) if archive is not None else b""
     header = Header(

@@ -145,7 +145,7 @@ class Roster:
         Returns the members that were asked for, and the next serial number of a nonce.
         """
         members: list[Member] = []
-        # In order of the queues, or the nonces would differ from those of the scripts.
+        # Queues are visited in order: otherwise the nonces would differ from those of the scripts.
         for number in sorted(self.touched):
             queue = self.queues[number]
             cap = queue.info.cap

@@ -112,8 +112,8 @@ class Tasks:
     def needs(self) -> bool:
         """Returns whether a launcher that starts instances by kind should ask `demand`.
 
-        That is when a member was asked for and is not staffed by the end of the step, and when the
-        run is over. Valid until the hints of the step are taken.
+        It should when a member was asked for and is not staffed by the end of the step, and when
+        the run is over. Valid until the hints of the step are taken.
         """
         if self.state is not RunState.RUNNING:
             return any(queue.kind for queue in self.submission.queues)
@@ -279,7 +279,7 @@ class Tasks:
             undone.append(task)
             done = [u for u in self.records[task].upstream if self.states[u] is TaskState.DONE]
             stack.extend(filter(self._is_gone, done))
-        # Only now: whether a task is ready depends on which of its inputs were undone above.
+        # In a second loop, because readiness depends on which inputs the first one has undone.
         for task in undone:
             self._ready_or_skip(task, now)
 

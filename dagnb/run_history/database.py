@@ -133,7 +133,8 @@ def _connected(path: Path, using: contextlib.ExitStack) -> tuple[sqlite3.Connect
             try:
                 _prepare(db, path)
             except sqlite3.Error as error:
-                # Where there was no file before, an empty one of ours is there now.
+                # If there was no file before, the one there now is our own empty one, which is not
+                # damaged.
                 if not (had_file and _is_damaged(error)):
                     raise
                 damage = error
@@ -241,7 +242,7 @@ def _create_tables(db: sqlite3.Connection) -> None:
         if version:
             for table in _TABLES:
                 db.execute(f"drop table if exists {table}")
-        # Not executescript, which would commit first.
+        # executescript would commit the open transaction first.
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
         _create_mark(db)
@@ -277,7 +278,7 @@ class _Uses:
     def before_fork(self) -> None:
         """Waits until no thread uses the file, and lets none begin."""
         self._changed.acquire()
-        # Not for ever: a thread that forks inside a use of its own would wait for itself.
+        # With a limit: a thread that forks while it uses the file would wait for itself for ever.
         self._changed.wait_for(lambda: not self._n, timeout=_FORK_S)
 
     def after_fork_here(self) -> None:

@@ -68,7 +68,7 @@ class HistoryEntry:
     def in_band(self) -> bool | None:
         """True if it took as long as forecast for 8 in 10 runs.
 
-        None without forecast, or if it did not end well.
+        It is None without a forecast, or if the run did not end well.
         """
         if self.p10_s is None or self.p90_s is None or self.state != RunState.OK.value:
             return None

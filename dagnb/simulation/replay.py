@@ -148,7 +148,7 @@ def _are_alike(starts: Sequence[StartCost]) -> bool:
 def _last_attempts(trace: Trace) -> dict[int, dict[Phase, Span]]:
     """Returns step -> phase -> its span, of the last attempt.
 
-    Its FETCH may be of an earlier attempt: a retry on the same worker has its inputs already.
+    FETCH may be of an earlier attempt: a retry on the same worker has its inputs already.
     """
     last: dict[int, dict[Phase, Span]] = {}
     attempts: dict[int, int] = {}

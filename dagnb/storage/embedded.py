@@ -74,7 +74,7 @@ def worker_url(url: str, socket: Path) -> str:
 def find_server() -> Path:
     """Returns the server program.
 
-    That is redis-server or valkey-server on PATH if new enough, else the one installed with dagnb.
+    It is redis-server or valkey-server on PATH if new enough, else the one installed with dagnb.
     """
     for name in ("redis-server", "valkey-server"):
         program = shutil.which(name)

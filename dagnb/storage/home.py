@@ -115,7 +115,7 @@ def signing_key(store_url: str, environ: Mapping[str, str] = os.environ) -> byte
     try:
         with contextlib.suppress(FileNotFoundError):
             return _read_key(path)
-        # Two processes may do so at once: the first one wins, and both read its key.
+        # Two processes may plant a key at once: the first one wins, and both read its key.
         _plant_key(path)
         return _read_key(path)
     except OSError as error:

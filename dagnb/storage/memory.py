@@ -164,8 +164,8 @@ class MemoryStore:
     ) -> Reply:
         """See Machine.complete."""
         stored = self._stored(run)
-        # Before the step: the machine asks whether the bytes are there. Those that it refuses, it
-        # lists as discarded.
+        # Stored before the step, because the machine asks for the bytes. It lists those that it
+        # refuses as discarded.
         for commit in commits:
             if commit.blob is not None:
                 stored.blobs[commit.task, commit.address.token] = commit.blob

@@ -82,7 +82,8 @@ class RedisBlobs:
         commands: list[Command] = [
             ("SET", key, chunk, "PX", ttl_ms) for key, chunk in chunks.items()
         ]
-        # Asked last: a `forget` that came earlier has looked for chunks before these were there.
+        # EXISTS comes last: a `forget` before it may have looked for chunks before these were
+        # written.
         commands.append(("EXISTS", run_prefix(self.namespace, run) + "m"))
         is_there: object = None
         for window in portions(commands, lambda _: CHUNK_BYTES, WINDOW_BYTES + CHUNK_BYTES):
@@ -236,7 +237,7 @@ async def read_pieces(
     Holds no more in memory than the values and one window.
     """
     reads = [(value, piece) for value, (_, n) in enumerate(wanted) for piece in range(n)]
-    # Without values in pieces, one empty window still carries the head.
+    # If no value is read in pieces, one empty window is left, with which `head` is sent.
     windows = list(
         portions(reads, lambda read: min(CHUNK_BYTES, wanted[read[0]][0]), WINDOW_BYTES)
     ) or [[]]

@@ -243,7 +243,7 @@ class RedisConnection:
     ) -> Any:
         """Take one step: call a function of the library on the run's keys. Returns its answer.
 
-        It is repeated, and marked as a repetition, when its reply was lost.
+        The call is repeated, and marked as a repetition, when its reply was lost.
         n_bytes: bytes sent and received. now, fresh: for tests; by default the server's clock and a
         random text.
         """
@@ -458,7 +458,8 @@ async def _within(limit_s: float, answer: Awaitable[_T]) -> _T:
 def _client(url: str, answer_s: float | None) -> Redis:
     """Make a client that repeats nothing by itself.
 
-    Its retries would hide round trips, and repeat calls without marking them as repetitions.
+    Retries by redis-py would hide round trips, and repeat calls without marking them as
+    repetitions.
     """
     client: Redis = Redis.from_url(
         url,

@@ -37,7 +37,7 @@ def any_problem(law: Callable[[Any, Problem], None]) -> Callable[[Any], None]:
         # The law was kept this time: the planner decides differently on equal problems.
         raise broken
 
-    # Not functools.wraps: pytest would take `problem` for a fixture.
+    # functools.wraps would not do: pytest would take `problem` for a fixture.
     test.__name__, test.__qualname__, test.__doc__ = law.__name__, law.__qualname__, law.__doc__
     return test
 
@@ -170,7 +170,7 @@ class PlannerLaws:
         )
         for costs in (problem.costs, free):
             steps = self.planner.plan(replace(problem, costs=costs)).steps
-            # Else the worker would wait for a step that it has put off itself.
+            # Otherwise a worker would wait for a step that it runs later itself.
             for step in steps:
                 for upstream in (steps[u] for u in step.upstream):
                     if upstream.worker == step.worker is not None:

@@ -1,6 +1,6 @@
 """Explains the makespan of a run: its critical path, and the makespan cut by reasons.
 
-Both go back in time from the sink that ended last:
+Both functions go back in time from the sink that ended last:
 
     critical_steps   from each step to the one that kept it from beginning sooner: the upstream step
                      that ended last, or the step that its worker ran just before, whichever is
@@ -75,7 +75,8 @@ def critical_steps(
         causes = [*upstream[step]]
         if step in before:
             causes.append(before[step])
-        # Only what began sooner: two attempts on one worker may come before each other, for ever.
+        # Only steps that began sooner: two steps with several attempts on one worker can each come
+        # before the other, and the loop would never end.
         begin_s = busy[step].begin_s
         causes = [cause for cause in causes if cause in busy and busy[cause].begin_s < begin_s]
         if not causes:
@@ -220,8 +221,8 @@ class _Acts:
     def during(self, worker: str, begin_s: float, end_s: float) -> Iterator[Span]:
         """Yields the spans of a worker that may overlap an interval, by begin."""
         spans, begins = self.of_worker.get(worker, ()), self.begins.get(worker, ())
-        # One span earlier: it began before the interval and may last into it. A worker does one
-        # thing at a time, so no earlier one can.
+        # The search begins one span earlier, which may last into the interval. A worker does one
+        # thing at a time, so no span before that one can.
         first = max(0, bisect_left(begins, begin_s + self.zero_s) - 1)
         yield from spans[first : bisect_left(begins, end_s + self.zero_s)]
 

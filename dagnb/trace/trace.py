@@ -1,4 +1,4 @@
-"""All spans of a run, real or simulated: what makespan, pictures and history are made of."""
+"""All spans of a run, real or simulated, from which makespan, pictures and history are computed."""
 
 from __future__ import annotations
 

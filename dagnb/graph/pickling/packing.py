@@ -481,7 +481,7 @@ def _separable(values: Sequence[Any], kind: type[K]) -> list[Any]:
 class _Visits:
     """Notes the mutable objects that a pickler reaches.
 
-    They are kept alive, so that no other object gets the id of one.
+    The objects are kept alive, so that no other object gets the id of one.
     """
 
     visited: dict[int, Any]

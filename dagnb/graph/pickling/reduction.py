@@ -121,7 +121,7 @@ def _generic_function(item: Any) -> Reduction | None:
     if is_importable(item):
         return _imported_generic_function(item)
     names = {name: getattr(item, name) for name in _NAMES}
-    # Without `register`, `dispatch` and the like, which the new one has.
+    # Attributes such as `register` and `dispatch` are left out: the new function has its own.
     attributes = {name: value for name, value in vars(item).items() if name not in vars(_generic)}
     state = (dict(item.registry), names, attributes)
     return (
