@@ -216,7 +216,7 @@ def _warn_of_missing_folder() -> None:
     except OSError:
         _report(
             "the current folder was removed, so tasks do not run in it: "
-            "a relative path in them means another place. "
+            "relative paths in them lead to other files. "
             "Go to a folder that exists with os.chdir(...)."
         )
 

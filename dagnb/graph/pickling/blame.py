@@ -339,14 +339,14 @@ _LOCK = _Kind(
     "It guards threads of one process, and a task has another one: "
     "make it inside the task, or leave it out.",
 )
-_ACTIVITY = _Kind("something that runs in this process", "Start it inside the task.")
+_ACTIVITY = _Kind("an activity of this process", "Start it inside the task.")
 _ONCE = _Kind(
-    "an iterator that is under way",
+    "an iterator that can be read only once",
     "Make it inside the task, or pass a list of what it gives.",
     "Return a list of what it gives instead.",
 )
 _POINTER = _Kind(
-    "something of a library that is loaded here",
+    "an object of a loaded C library",
     "Load the library inside the task.",
 )
 _QUEUE = _Kind(
@@ -363,9 +363,9 @@ _NODE = _Kind(
     "Pass it as an argument of the task, which then gets its value.",
     "Pass it as an argument of the task, which then gets its value to return.",
 )
-_LOCAL = _Kind("something that each thread has for itself", "Make it inside the task.")
+_LOCAL = _Kind("a thread-local or context variable", "Make it inside the task.")
 _WINDOW = _Kind(
-    "a part of a window or page",
+    "a widget of this process",
     "Keep it where it is, and pass what it holds: plain data.",
     "Return what it holds instead: plain data.",
 )
