@@ -297,7 +297,10 @@ def _report(line: str) -> None:
 
 
 def workers(*, workers: Any = None) -> tuple[WorkerSlot, ...]:
-    """Returns the processes and containers where tasks run now, or could at once."""
+    """Returns the processes and containers where tasks run now, or could at once.
+
+    Starts nothing. Raises ConfigError, LaunchError.
+    """
     launcher = session.settings(workers=workers).launcher()
     return session.wait(launcher.seats())
 
@@ -324,7 +327,7 @@ def simulate(
 ) -> Trace:
     """Simulate the run in virtual time, with the code of real workers.
 
-    costs: instead of those learned from past runs.
+    costs: instead of those learned from past runs. Raises GraphError, PlanError, ConfigError.
     """
     chosen = session.settings(planner=planner, workers=workers)
     planned = _planned(Targets.of(*targets), chosen, chosen.launcher())
@@ -394,7 +397,7 @@ def _stored(store: Any, workers: Any, *, needs_store: bool) -> list[RunLine]:
 
 
 def runs(*, store: Any = None, workers: Any = None) -> list[RunLine]:
-    """Returns the runs that the store holds, newest first."""
+    """Returns the runs that the store holds, newest first. Raises StorageError, LaunchError."""
     chosen = session.settings(store=store, workers=workers)
 
     async def listed() -> list[RunLine]:

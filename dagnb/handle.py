@@ -228,7 +228,7 @@ class Run(Generic[R]):
     def log(self, task: str) -> str:
         """Returns the end of what a task printed in its last attempt, once that has ended.
 
-        task: its name, as for `why`.
+        task: its name, as for `why`. Raises UnknownTaskError, AmbiguousNameError.
         """
         task = find_task(task, self.description.names)
         (text,) = session.wait(self._store.logs(self.id, [self.description.names.index(task)]))

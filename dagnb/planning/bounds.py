@@ -2,9 +2,10 @@
 
 What is bounded
     The makespan in the simulator: from submission until the last sink is stored. An instance does
-    one thing at a time. A value is available to all, its maker too, when its task was handed over,
-    half a round trip after it was stored. A task begins when its last input is there; inputs that
-    the worker holds need no transfer, the others come all at once. Tasks have the resources of
+    one thing at a time. A value becomes available, to its own worker as to all others, when its
+    task is committed: half a round trip after the value was stored. A task begins when its last
+    input is there; inputs that the worker holds need no transfer, the others are fetched side by
+    side. Tasks have the resources of
     their decorators: a plan that gives them others may be below the bound, as `Costs.scaling` can
     shorten their run.
 
@@ -26,14 +27,14 @@ Head bound
 
 Area bound
     The work of a set of tasks divided by the number of workers there may be, after the earliest
-    begin and before the shortest tail in the set; of memory likewise, in MB * s. Sets that help are
+    begin and before the shortest tail in the set; of memory likewise, in MB * s. Useful sets are
     those of tasks that begin late and have long tails.
 
         Carlier 1987, "Scheduling jobs with release dates and tails on identical machines",
         doi:10.1016/0377-2217(87)90243-0.
 
-The head bound also holds for plans with copies of tasks, and would hold with preload and prewarm.
-The head bound assumes that values are stored before they are handed over.
+The head bound assumes that values are stored before they are handed over. It also holds for plans
+with copies of tasks, and would hold with preload and prewarm.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ again later; another had priority). A worker that stops leaves and is started ag
 plan lets it linger. A worker that runs out of work in every execution, but not always after the
 same steps, gets no advice.
 
-The criterion is exact. Call an upstream step of r on another worker a *gate* of r. Worker w stops
+The criterion is exact. Call an upstream step of r on another worker a *gate* of r, and the
+ancestors of a step the steps *above* it. Worker w stops
 after D if and only if, for each first step r of its other steps, D is the set of w's steps above r,
 and also the set of w's steps above the gates of r.
 
