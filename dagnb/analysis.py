@@ -74,7 +74,7 @@ def predict(function: str | Task[..., Any], *, n_bytes: int | None = None) -> Fu
     """Returns the expected duration and output size of a function, by resources.
 
     n_bytes: size of its input in bytes; the median of past runs by default.
-    Raises UnknownNameError for the name of a function that never ran.
+    Raises UnknownNameError for the name of a function that never ran, ConfigError, HistoryError.
     """
     if n_bytes is not None and n_bytes < 0:
         raise ConfigError(
@@ -91,7 +91,7 @@ def predict(function: str | Task[..., Any], *, n_bytes: int | None = None) -> Fu
 
 
 def history(limit: int = 100) -> list[HistoryEntry]:
-    """Returns the runs in the history, newest first."""
+    """Returns the runs in the history, newest first. Raises HistoryError."""
     session.wait_for_pending(_LEARNING_S)
     return History().runs(limit)
 

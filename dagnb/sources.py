@@ -36,7 +36,7 @@ _DEEPEST = 10_000
 def cells(files: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Returns file -> (its name for people, its text) of files that exist in this process alone.
 
-    1 MB at most, small ones first.
+    At most CELLS_BYTES characters in all, small files first.
     """
     # '<string>' names every text given to exec() or `python -c`; from 3.13 on Python keeps the
     # lines of one of them.

@@ -18,7 +18,10 @@ from dagnb.errors import ConfigError
 
 
 def execute(path: Path, arguments: Sequence[str]) -> int:
-    """Runs the file. Returns 1 if a cell failed, else 0. Raises what a script raises."""
+    """Runs the file. Returns 1 if a cell failed, else 0.
+
+    Raises ConfigError if it cannot be read, and what a script raises.
+    """
     if not path.is_file():
         raise ConfigError(f"there is no file {path}. Give the path of a .py or .ipynb file.")
     sys.argv[:] = [str(path), *arguments]

@@ -29,7 +29,7 @@ class Targets:
     def of(cls, *targets: Any) -> Targets:
         """Returns the nodes asked for: one, several, or structures of nodes, such as a list.
 
-        Raises GraphError for a structure that holds no node, or cannot be pickled.
+        Raises NoNodeError for a structure without a node, GraphError if it cannot be pickled.
         """
         if targets and all(isinstance(target, Node) for target in targets):
             return cls(targets)

@@ -100,7 +100,10 @@ def outcome_of(simulated: SimulatedRun) -> Outcome:
 def play(
     plan: Plan, costs: Costs, pool: Pool, layout: Layout | None = None, *, is_traced: bool = True
 ) -> SimulatedRun:
-    """Simulates the plan and returns the run at its end, with the events of its state machine."""
+    """Simulates the plan and returns the run at its end, with the events of its state machine.
+
+    Raises ProtocolError if the simulated run does not succeed: a defect of dagnb.
+    """
     simulated = SimulatedRun(
         plan, costs, pool, layout or layout_for(plan, pool), is_traced=is_traced
     )

@@ -75,6 +75,7 @@ def find_server() -> Path:
     """Returns the server program.
 
     It is redis-server or valkey-server on PATH if new enough, else the one installed with dagnb.
+    Raises ConfigError if there is none.
     """
     for name in ("redis-server", "valkey-server"):
         program = shutil.which(name)

@@ -41,7 +41,8 @@ def runtime_path(environ: Mapping[str, str] = os.environ) -> Path:
     """Returns the path of the private directory of sockets and locks. Makes nothing.
 
     A path that is unfit for a unix socket is replaced by a short one below the temporary directory.
-    Its name is a hash of that path, so every process of the user finds the same one.
+    Its name is a hash of that path, so every process of the user finds the same one. Raises
+    ConfigError if that is too long, too.
     """
     wanted = _wanted_runtime_directory(environ)
     if _fits_a_socket(wanted):
@@ -109,7 +110,8 @@ def private_directory(path: Path) -> Path:
 def signing_key(store_url: str, environ: Mapping[str, str] = os.environ) -> bytes:
     """Returns the 32 bytes that sign code and values in this store.
 
-    There is one key per user and store, made at the first use.
+    There is one key per user and store, made at the first use. Raises ConfigError if its file is
+    damaged, not private, or out of reach.
     """
     path = state_directory(environ) / f"key-{_store_name(store_url)}"
     try:
