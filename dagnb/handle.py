@@ -50,7 +50,7 @@ from dagnb.views.wording import moment_text
 R = TypeVar("R")
 
 viewers: list[Callable[[Run[Any]], None]] = []
-"""called with every run this process starts, in its thread; the notebook arm adds its live view"""
+"""functions called with every run that this process starts, such as the notebook's live view"""
 
 # Seconds between looks for silent workers; leases last several times as long.
 _REAP_S = 1.0

@@ -33,7 +33,7 @@ class WorkerWatcher(contextlib.AbstractContextManager["WorkerWatcher"]):
     """
 
     def __init__(self, run: str, workers: Any) -> None:
-        """workers: as chosen for the run."""
+        """Prepares the thread. workers: as chosen for the run."""
         self._run, self._workers = run, workers
         self._seen: dict[object, WorkerSlot] = {}
         self._stop = threading.Event()

@@ -92,7 +92,7 @@ class Dag(Shown):
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """name -> position"""
+        """The position of each task, by its name."""
         return {call.name: position for position, call in enumerate(self.calls)}
 
     @classmethod
@@ -203,7 +203,7 @@ def _cycle_of(nodes: Sequence[Node[Any]]) -> list[str]:
 def _topological(
     upstream: Sequence[Sequence[int]], downstream: Sequence[Sequence[int]]
 ) -> list[int]:
-    """Kahn's order, the smallest position first; shorter than the input when there is a cycle."""
+    """Returns Kahn's order, smallest position first; shorter than the input if there is a cycle."""
     n_missing = [len(u) for u in upstream]
     ready = [i for i, n in enumerate(n_missing) if n == 0]  # ascending, so already a heap
     order = []

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 LONGEST_LINE = 2_000
-"""characters; pip's own lines are shorter, and a message has to show them"""
+"""limit in characters; pip's own lines are shorter, and a message has to show the line"""
 
 _COMMENT = re.compile(r"(^|\s)#.*$")
 # A letter alone after one hyphen: `-r`, but not the `-dev` of a version.

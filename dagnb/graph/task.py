@@ -76,7 +76,7 @@ class Task(Generic[P, R]):
                 object.__setattr__(self, attribute, value)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        """Bind the task of a method to its object, as a function is; of the class, the task itself.
+        """Bind the task of a method to its object, as for a function; returns itself for the class.
 
         `help` treats an object with this method as a function.
         """
@@ -98,7 +98,7 @@ class Task(Generic[P, R]):
     if not TYPE_CHECKING:  # a checker of types should still find misspelt names
 
         def __getattr__(self, name: str) -> Any:
-            """An attribute of the function, such as `cache_clear` or `register`."""
+            """Returns an attribute of the function, such as `cache_clear` or `register`."""
             # pickle and copy ask before there is a function; without this they recurse for ever.
             if name.startswith("__") or "function" not in vars(self):
                 raise AttributeError(f"a task has no {name!r}", name=name, obj=self)
@@ -177,7 +177,7 @@ class Method:
     if not TYPE_CHECKING:  # as above
 
         def __getattr__(self, name: str) -> Any:
-            """An attribute of the task, such as its options."""
+            """Returns an attribute of the task, such as its options."""
             if name.startswith("__"):
                 raise AttributeError(f"a task of a method has no {name!r}", name=name, obj=self)
             return getattr(self.__func__, name)

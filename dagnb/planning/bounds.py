@@ -307,7 +307,7 @@ def _tails(dag: Dag, is_needed: list[bool], durations: list[float]) -> list[floa
 
 
 def _areas(dag: Dag, costs: Costs, pool: Pool, moments: Heads) -> Iterable[Bound]:
-    """Bounds by the number of workers and by memory, where there are limits."""
+    """Yields bounds by the number of workers and by memory, where there are limits."""
     tasks = [v for v in range(len(dag)) if moments.is_needed[v]]
     # Back-offs keep no worker busy.
     work = {v: moments.work.window[v] + moments.work.again[v] for v in tasks}

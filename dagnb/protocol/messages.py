@@ -124,7 +124,7 @@ class Queue:
         return self.name.startswith("~")
 
     def worker(self, member: int) -> str:
-        """Name of a member, counted from 1: the pinned worker's; in a pool '~/3', '~2gb/1'."""
+        """Returns the name of a member, from 1: the pinned worker's; in a pool '~/3', '~2gb/1'."""
         return f"{self.name}/{member}" if self.is_pool else self.name
 
 

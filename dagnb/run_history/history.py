@@ -79,7 +79,7 @@ class History:
     """The history file; opened for each use, so no connection is held between calls."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """path: of the file; by default that of the user, in the data directory.
+        """Opens nothing yet. path: of the file; by default that of the user, in the data directory.
 
         Raises HistoryError when there is no usable data directory.
         """

@@ -1,4 +1,4 @@
-"""simulate(plan, costs, pool) -> Trace: a run of the plan in virtual time.
+"""Simulates a run of a plan in virtual time: simulate(plan, costs, pool) -> Trace.
 
 What is modelled, and by what:
 
