@@ -5,9 +5,9 @@ May import: its own rooms.
 Must not know: the arms; they are found by name through entry points.
 Start at: client.py.
 
-A public name is loaded when it is first used, with its own room and no other: agents and workers
-start three times faster for it, and a task in a container, where the packages of the client are
-missing, still has `dagnb.context()`.
+A public name is loaded on first use, together with its own room only. So agents and workers start
+three times faster, and `dagnb.context()` works in a container that lacks the packages of the
+client.
 """
 
 from __future__ import annotations
@@ -76,11 +76,12 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'dagnb' has no attribute {name!r}")
     if name == "errors":  # the only public name that is a module
-        thing: Any = importlib.import_module("dagnb.errors")
+        public: Any = importlib.import_module("dagnb.errors")
     else:
-        thing = getattr(importlib.import_module(_ROOMS[name]), name)
-    # Kept, so that this function is called once a name. Two threads may load it at once.
-    return globals().setdefault(name, thing)
+        public = getattr(importlib.import_module(_ROOMS[name]), name)
+    # Stored in the module, so that Python calls this function only once per name. By setdefault,
+    # because two threads may load the name at once.
+    return globals().setdefault(name, public)
 
 
 def __dir__() -> list[str]:
@@ -89,7 +90,7 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(ipython: Any) -> None:
-    """Load the arm of notebooks, for `%load_ext dagnb`."""
+    """Load the notebook extension, for `%load_ext dagnb`."""
     _extension("ipython")(ipython)
 
 

@@ -29,14 +29,14 @@ from dagnb.planning.planner import Planner, Problem
 from dagnb.protocol.messages import RunState
 from dagnb.run_history.history import RUNS, History, HistoryEntry
 
-# Above so many tasks, planners that prove their plan optimal are left out unless asked for by name.
+# Above this many tasks, planners that search for an optimal plan must be requested by name.
 EXACT_TASKS = 40
 FORMATS = ("chrome", "wfformat")
 
 _COSTS = ("measured", "predicted")
-# Planner -> settings that keep it short where it was not asked for by name.
+# Planner -> settings that limit its planning time, unless it was requested by name.
 _HURRIED = {"exact": {"limit_s": 5.0}}
-# Seconds to wait until the run before is in the history.
+# Seconds to wait at most until the previous run is recorded in the history.
 _LEARNING_S = 1.0
 _WORKFLOW = ".json"
 
@@ -53,11 +53,14 @@ def compare(
 ) -> Comparison:
     """Compares planners on the same work, side by side; nothing runs.
 
-    of: a node or several; a run, its name, its id, the beginning of that, or 'last'; a workflow in
-    WfFormat or the path of its .json file. planners: names or objects; all installed by default.
-    costs: those that a run 'measured', or those 'predicted' now. workers: to plan for, as in `run`.
-    cap: workers at a time. cold_s: seconds of a cold start. bytes_per_s: speed of transfers.
-    Raises UnknownNameError, ConfigError, RunMissingError.
+    of: one or several nodes; a run, its name, its id, the beginning of its id, or 'last'; a
+    workflow in WfFormat or the path of its .json file.
+    planners: names or objects; by default all that are installed.
+    costs: of a past run, as it 'measured' them or as they are 'predicted' now; costs of nodes are
+    always predicted.
+    workers: to plan for, as in `run`. cap: limit of workers at a time. cold_s: seconds of a cold
+    start. bytes_per_s: speed of transfers.
+    Raises UnknownNameError, ConfigError, GraphError, RunMissingError.
     """
     if costs not in _COSTS:
         raise ConfigError(f"costs={costs!r}: must be 'measured' or 'predicted'.")
@@ -70,17 +73,17 @@ def compare(
 def predict(function: str | Task[..., Any], *, n_bytes: int | None = None) -> FunctionForecast:
     """Returns the expected duration and output size of a function, by resources.
 
-    n_bytes: that it reads; the median of past runs by default.
-    Raises UnknownNameError for the name of a function that never ran.
+    n_bytes: size of its input in bytes; the median of past runs by default.
+    Raises UnknownNameError for the name of a function that never ran, ConfigError, HistoryError.
     """
     if n_bytes is not None and n_bytes < 0:
         raise ConfigError(
-            f"n_bytes={n_bytes!r}: must be 0 or more; leave it out for what is usual."
+            f"n_bytes={n_bytes!r}: must be 0 or more; leave it out for the usual size."
         )
     session.wait_for_pending(_LEARNING_S)
     if not isinstance(function, Task):
         return function_forecast(function, knowledge(), n_bytes=n_bytes)
-    # A task brings its code and hints: so a function that never ran has a forecast, too.
+    # A task has code and hints, so even a function that never ran has a forecast.
     code, options = identity(function.function), function.options
     return function_forecast(
         function.name, knowledge(), code=code, options=options, n_bytes=n_bytes
@@ -88,7 +91,7 @@ def predict(function: str | Task[..., Any], *, n_bytes: int | None = None) -> Fu
 
 
 def history(limit: int = 100) -> list[HistoryEntry]:
-    """Returns the runs in the history, newest first."""
+    """Returns the runs in the history, newest first. Raises HistoryError."""
     session.wait_for_pending(_LEARNING_S)
     return History().runs(limit)
 
@@ -97,13 +100,14 @@ def export(run: Run[Any] | Past | str, to: str = "chrome") -> str:
     """Returns a run as JSON for other programs.
 
     to: 'chrome' for Perfetto and chrome://tracing, 'wfformat' for simulators of workflows.
+    Raises UnknownNameError for another format, and what `past` raises.
     """
     if to not in FORMATS:
         raise UnknownNameError("format", to, FORMATS)
-    done = past(run)
-    description = done.description
+    finished = past(run)
+    description = finished.description
     if to == "wfformat":
-        return write(description.dag, done.trace, name=description.name)
+        return write(description.dag, finished.trace, name=description.name)
 
     # Only the process that planned a run has its plan; the timeline then shows it beside the run.
     planned = None
@@ -111,7 +115,7 @@ def export(run: Run[Any] | Past | str, to: str = "chrome") -> str:
         expected = forecast_of(run.plan)
         planned = expected.trace if expected is not None else None
     return chrome_trace(
-        done.trace, planned=planned, name=description.name, upstream=description.upstream
+        finished.trace, planned=planned, name=description.name, upstream=description.upstream
     )
 
 
@@ -128,12 +132,17 @@ def past(run: Run[Any] | Past | str, *, store: Any = None, workers: Any = None) 
         session.wait_for_pending(_LEARNING_S)
         # Ids first: they need no store, which may be out of reach.
         return _in_history(run.strip().upper()) or _past_named(run, store, workers)
-    now = run.snapshot()
-    if now.seen.state is RunState.RUNNING:
+    snapshot = run.snapshot()
+    if snapshot.seen.state is RunState.RUNNING:
         raise RunError(
-            f"run {run.id} is still running: there is nothing to look back on. Wait for it."
+            f"run {run.id} is still running: it can be analysed when it is over. Wait for it."
         )
-    return Past(run=run.id, description=now.description, state=now.seen.state, trace=now.trace)
+    return Past(
+        run=run.id,
+        description=snapshot.description,
+        state=snapshot.seen.state,
+        trace=snapshot.trace,
+    )
 
 
 def _past_named(text: str, store: Any, workers: Any) -> Past:
@@ -215,7 +224,7 @@ def _problem_of_workflow(of: Workflow, workers: Any) -> Problem:
 
 
 def _problem(dag: Dag, workers: Any) -> Problem:
-    """Returns the problem as a run of this DAG would be given it now."""
+    """Returns the problem that a run of this DAG would give its planner now."""
     chosen = session.settings(workers=workers)
     return client.problem_for(dag, chosen, chosen.launcher())
 
@@ -245,6 +254,6 @@ def _planners(asked: Iterable[str | Planner] | None, n_tasks: int) -> dict[str, 
         planner: Any = session.settings(planner=name).chosen_planner()
         if is_hurried:
             planner = replace(planner, **_HURRIED[planner.name])
-        # Two with one name differ in their settings, which the repr shows.
+        # Two planners with one name differ in their settings, which the repr shows.
         chosen[planner.name if planner.name not in chosen else repr(planner)] = planner
     return chosen

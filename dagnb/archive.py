@@ -1,12 +1,11 @@
 """The user's own modules for workers that do not share their files: sources in one archive.
 
-Needed are the modules that pickled tasks mention, and those that their files import in turn, loaded
-or not. A module that is one file travels alone; a package travels whole, with its data; of a folder
-without `__init__.py` the sources travel. Modules made in memory are in no file: they are pickled,
-for all workers but those in this process.
+The archive holds the modules that pickled tasks mention, and those that their source files import
+in turn, loaded or not: of a module its one file, of a package all files including data, of a folder
+without `__init__.py` the sources only. Modules made in memory have no file: they are pickled, for
+all workers but those in this process.
 
-Too much is better than too little: a module that is missing fails a task, one too many costs its
-size.
+When in doubt a module is included: a missing one fails a task, an unneeded one only costs its size.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from dagnb.graph.pickling.made_module import LIMIT_BYTES, pack_modules
 from dagnb.sources import installed_folders, place_of, real_path
 
 MOST_FILES = 10_000
-"""files and folders of a package, links followed: links allow more ways than can be walked"""
+"""limit of files and folders in a package; followed links can make their number explode"""
 
 # Files that the error names.
 _SHOWN = 3
@@ -47,7 +46,7 @@ _READ_BYTES = 1_000_000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _PROGRAMS = {"__main__", "__mp_main__"}
 
-# Beginnings of modules that extensions compiled by Cython make in each process for themselves.
+# Prefixes of the modules that extensions compiled by Cython create anew in each process.
 _CYTHON = ("_cython_", "cython_runtime")
 
 
@@ -65,9 +64,9 @@ def archive(functions: Collection[bytes], data: Collection[bytes] = ()) -> bytes
     """Returns the sources of the user's modules that these pickles need, as a zip; b'' for none.
 
     Equal sources give equal bytes, so that they are stored once.
-    functions: what they import is found also where it is not loaded here. data: pickles of
-    arguments.
-    Raises GraphError when the files come to more than 16 MB, or a loaded module cannot be read.
+    functions: pickles of functions; the modules that they import are included even if this process
+    has not loaded them. data: pickles of arguments; only loaded modules are looked for in them.
+    Raises GraphError for more than 16 MB or 10,000 files, or a loaded module that cannot be read.
     """
     files = _needed_files(functions, data)
     total = sum(file.n_bytes for file in files)
@@ -84,7 +83,7 @@ def _too_large(files: Sequence[_File], total: int) -> GraphError:
         f"the user's modules that these tasks need, {', '.join(tops)}, "
         f"come to {total / 1e6:.1f} MB in {len(files)} files, "
         f"more than the {LIMIT_BYTES // 1_000_000} MB in {MOST_FILES:,} files "
-        "that may travel to workers which do not share this file system. "
+        "that may be sent to workers which do not share this file system. "
         f"The largest are {shown}. "
         "Move data out of the packages and mount its folder with Docker(mounts=...), "
         "or install the packages in the image."
@@ -131,7 +130,7 @@ def _strings(pickled: bytes) -> set[str]:
 
     Names that code uses are among them.
     """
-    # A function that encloses data; loaded modules are found without reading it.
+    # So large a pickle encloses data. The caller has found the loaded modules in it already.
     if len(pickled) > _READ_BYTES:
         return set()
     texts: set[str] = set()
@@ -145,7 +144,7 @@ def _strings(pickled: bytes) -> set[str]:
 def _mentioned(path: str, modified_ns: int, n_bytes: int) -> frozenset[str]:
     """Returns the top-level names that a source imports, and texts in it that may name modules.
 
-    modified_ns, n_bytes: of the file; an edited one is read anew.
+    modified_ns, n_bytes: of the file; part of the cache key, so that an edited file is read again.
     """
     try:
         with open(path, "rb") as source:
@@ -186,7 +185,7 @@ def _loaded() -> dict[str, list[str]]:
 def _findable(name: str) -> list[str]:
     """Returns the places where a module that is not loaded would be found.
 
-    A folder alone is none: any name might be one by chance.
+    A folder without `__init__.py` does not count: it may have the name of a module by chance.
     """
     if name in sys.modules or name in sys.builtin_module_names or name in sys.stdlib_module_names:
         return []
@@ -200,7 +199,7 @@ def _findable(name: str) -> list[str]:
 def _places(name: str, spec: object) -> list[str]:
     """Returns the source file of a module, the folder of a package, or folders of a namespace.
 
-    Nothing for modules that are not the user's.
+    Empty for modules that are not the user's.
     """
     place = place_of(spec)
     if name in OWN_PACKAGES or name in _PROGRAMS or place is None:
@@ -211,7 +210,7 @@ def _places(name: str, spec: object) -> list[str]:
         paths = [file if folders is None else os.path.dirname(file)]
     installed = installed_folders()
     own = [path for path in paths if not path.startswith(installed)]
-    # Nor what lies behind a link into an installed folder.
+    # A link into an installed folder does not lead to the user's own files either.
     return [path for path in own if not real_path(path).startswith(installed)]
 
 
@@ -219,22 +218,23 @@ def _places(name: str, spec: object) -> list[str]:
 
 
 def _files(name: str, path: str) -> Iterator[_File]:
-    """The files of one module or package."""
+    """Yields the files of one module or package."""
     if os.path.isdir(path):
         is_regular = os.path.isfile(os.path.join(path, "__init__.py"))
         yield from _package(path, name, whole=is_regular)
     elif os.path.exists(path):
         # `fast.cpython-311-x86_64-linux-gnu.so` keeps all its suffixes.
         _, dot, suffixes = os.path.basename(path).partition(".")
-        yield from _one(path, f"{name}{dot}{suffixes}")
+        yield from _regular_file(path, f"{name}{dot}{suffixes}")
 
 
 def _package(folder: str, name: str, *, whole: bool) -> Iterator[_File]:
-    """All files below a folder; of a part without `__init__.py` only sources.
+    """Yields all files below a folder; of a part without `__init__.py` only sources.
 
-    Links are followed, but in no circle. Raises GraphError when there are too many.
+    Links are followed, except to a folder above. Raises GraphError when there are too many.
     """
-    # Each with the folders above it, by device and inode: a link to one of them is a circle.
+    # Each entry has the folders above it, by device and inode: a link to one of them would be
+    # followed for ever.
     waiting = [(folder, name, whole, frozenset[tuple[int, int]]())]
     n_seen = 0
     while waiting:
@@ -242,7 +242,7 @@ def _package(folder: str, name: str, *, whole: bool) -> Iterator[_File]:
         try:
             stats = os.stat(parent)
             entries = sorted(os.listdir(parent))
-        except OSError:  # removed just now, or not readable
+        except OSError:  # deleted meanwhile, or not readable
             continue
         identity = (stats.st_dev, stats.st_ino)
         if identity in above:
@@ -257,7 +257,7 @@ def _package(folder: str, name: str, *, whole: bool) -> Iterator[_File]:
             if is_folder := os.path.isdir(path):
                 waiting.append((path, inner, is_whole, above | {identity}))
             elif is_whole or entry.endswith(".py"):
-                yield from _one(path, inner)
+                yield from _regular_file(path, inner)
             n_seen += is_folder or is_whole
             if n_seen > MOST_FILES:
                 raise _too_many(name, folder)
@@ -267,19 +267,19 @@ def _too_many(name: str, folder: str) -> GraphError:
     return GraphError(
         f"the package '{name}' in {folder}, which these tasks need, "
         f"holds more than {MOST_FILES:,} files and folders, links followed; "
-        "that many cannot travel to workers which do not share this file system. "
+        "that many cannot be sent to workers which do not share this file system. "
         "Move data out of it and mount its folder with Docker(mounts=...), "
         "or install the package in the image."
     )
 
 
-def _one(path: str, name: str) -> Iterator[_File]:
-    """The file, if it is a regular one."""
+def _regular_file(path: str, name: str) -> Iterator[_File]:
+    """Yields the file, if it is a regular one."""
     try:
         stats = os.stat(path)
-    except OSError:  # removed just now, or a link to nothing as editors leave them
+    except OSError:  # deleted meanwhile, or a broken link, such as editors leave
         return
-    if stat.S_ISREG(stats.st_mode):  # to read a pipe would block
+    if stat.S_ISREG(stats.st_mode):  # reading a pipe would block
         yield _File(name, path, stats.st_mtime_ns, stats.st_size)
 
 
@@ -313,16 +313,17 @@ def _zipped(files: tuple[_File, ...]) -> bytes:
 def made_modules() -> bytes:
     """Returns loaded modules of the user that no file holds, pickled by value; b'' for none."""
     installed = installed_folders()
-    made: dict[str, ModuleType] = {}
+    modules: dict[str, ModuleType] = {}
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
         if top in _PROGRAMS | OWN_PACKAGES or name.startswith(_CYTHON) or not _is_made(module):
             continue
-        # The import of an installed package makes such modules again, as that of `six` does.
+        # A worker that imports an installed package, such as `six`, gets such modules from that
+        # import.
         package_file = getattr(sys.modules.get(top), "__file__", None) or ""
         if not package_file.startswith(installed):
-            made[name] = module
-    return pack_modules(made)
+            modules[name] = module
+    return pack_modules(modules)
 
 
 def _is_made(module: object) -> bool:
@@ -339,6 +340,6 @@ def _is_made(module: object) -> bool:
     file, _ = place
     if not file:  # a namespace package
         return False
-    # Loaded by a loader of the user's, from a file that the import would not know.
+    # A loader of the user's may have read a kind of file that Python's import does not know.
     is_source = file.endswith(tuple(all_suffixes()))
     return not is_source or not hasattr(spec.loader, "get_filename")

@@ -1,9 +1,9 @@
-"""Exception classes of dagnb's and the user's at once: `except KeyError` catches a failed task.
+"""Exception classes of dagnb's and of the user's at once: `except KeyError` catches a failed task.
 
-The exception itself does not travel from the worker: its class may not exist here, and unpickling
-it would run foreign code. Only the names of its class and bases travel (`class_names`, in a
-worker). In the client, `combined(TaskFailedError, names)` makes a subclass of TaskFailedError and
-of the first named class that is already loaded:
+The exception itself is not sent to the client: its class may not exist here, and unpickling it
+would run foreign code. Only the names of its class and bases are sent (`class_names`, in a worker).
+In the client, `combined(TaskFailedError, names)` makes a subclass of TaskFailedError and of the
+first named class that is already loaded:
 
     TaskFailedError   KeyError
             |             |
@@ -29,7 +29,7 @@ from weakref import WeakValueDictionary
 E = TypeVar("E", bound=Exception)
 
 _MOST_CLASSES = 50
-"""Names that a worker sends at most, of a class with a long line of bases."""
+"""Names that a worker sends at most, for a class with very many bases."""
 
 _NEVER_COMBINED = (
     StopIteration,  # Python makes a RuntimeError of these two when a coroutine raises them
@@ -94,8 +94,7 @@ def _loaded_class(name: str) -> type[Exception] | None:
     module = sys.modules.get(module_name)
     if not issubclass(type(module), ModuleType):
         return None
-    # Not by getattr: that would call the __getattr__ of the module, and import a module that loads
-    # lazily.
+    # getattr would call the __getattr__ of the module, and import a module that loads lazily.
     names = object.__getattribute__(module, "__dict__")
     known: Any = None
     for part in path.split("."):
@@ -115,8 +114,7 @@ def _subclass(ours: type[Exception], theirs: type[Exception]) -> type[Exception]
     }
     for name in ("__new__", "__class__", "__dict__", "__init_subclass__", "__subclasshook__"):
         fields.pop(name, None)
-    # Fields of ours are class attributes, too: else a property of the other class would take their
-    # place.
+    # Our fields are class attributes, too: else a property of the other class would shadow them.
     fields |= dict.fromkeys(getattr(ours, "__annotations__", ()))
     # Futures test `if exception:`. A class with a length of 0 would make the failure look like a
     # success.

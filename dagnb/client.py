@@ -3,7 +3,7 @@
 run:       targets -> plan -> prepare workers -> store the run -> launch -> handle
 plan:      targets -> plan
 simulate:  targets -> plan -> virtual time -> trace
-attach, runs, find_run, workers: look at what is there
+attach, runs, find_run, workers: look up existing runs and workers
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ from dagnb.views.show import bundle
 
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: without I, L, O, U
 START_S = 60.0
-"""if this process ends between submitting and launching, the run is cancelled after so long"""
+"""seconds after which a run is cancelled whose client ended before it launched workers"""
 
 PREDICTED_STEPS = 1_000
-"""the makespan of plans up to this size is predicted before they are submitted"""
+"""plans of at most this many steps are simulated before a run, to predict its makespan"""
 
 PRINTED_STEPS = PREDICTED_STEPS
-"""the makespan of plans up to this size is predicted for their text: a fifth of a second"""
+"""plans of at most this many steps are simulated for their repr: up to a fifth of a second"""
 
-# A plan waits so long until the run before is recorded in the history, from which it learns.
+# Seconds that planning waits at most until the previous run is recorded in the history.
 _LEARNING_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -86,10 +86,11 @@ def run(
         tuple of values, of a structure such as [a, b] or {"x": a} the same structure with values in
         the places of the nodes.
     planner, workers, store, metrics, percentile: instead of the session's defaults, see Settings.
-    deadline_s: end the run after so many seconds.
+    deadline_s: seconds after the submission at which the run is ended.
     on_error: 'fail' ends the run at the first failed task; 'continue' runs every task that does not
         need a failed one, also where its only reader is skipped.
-    Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; nothing is left behind.
+    Raises GraphError, PlanError, ConfigError, LaunchError or StorageError; then the store holds
+    nothing of the run.
     """
     _check_ending(on_error, deadline_s)
     chosen = session.settings(
@@ -102,22 +103,22 @@ def run(
     launcher = chosen.launcher()
     upload = chosen.upload()  # before planning: a wrong name should fail at once
 
-    asked = Targets.of(*targets)
-    made = _planned(asked, chosen, launcher)
+    requested = Targets.of(*targets)
+    planned = _planned(requested, chosen, launcher)
     # Images are built here, which may take minutes, before anything of the run is stored.
-    session.wait(launcher.prepare(_needs(made), _report))
+    session.wait(launcher.prepare(_needs(planned), _report))
 
-    last_sink = made.dag.calls[made.dag.sinks[-1]]
+    last_sink = planned.dag.calls[planned.dag.sinks[-1]]
     ending = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
-    terms = RunDetails(
+    details = RunDetails(
         deadline_s=deadline_s,
         platform=launcher.name,
-        pool=_problem(made).pool,
-        forecast=_forecast(made),
-        structure=asked.structure,
+        pool=_problem(planned).pool,
+        forecast=_forecast(planned),
+        structure=requested.structure,
     )
     name = name or last_sink.function
-    started = session.wait(_start(made, chosen, launcher, name, upload, ending, terms))
+    started = session.wait(_start(planned, chosen, launcher, name, upload, ending, details))
     for show in viewers:
         show(started)
     return started
@@ -133,13 +134,13 @@ def _check_ending(on_error: str, deadline_s: float | None) -> None:
 
 
 async def _start(
-    made: Plan,
+    planned: Plan,
     chosen: session.Settings,
     launcher: Launcher,
     name: str,
     upload: Upload,
     ending: dict[str, Any],
-    terms: RunDetails,
+    details: RunDetails,
 ) -> Run[Any]:
     """Store the run and launch workers for it. ending: fields of Submission that end a run."""
     began = time.monotonic()
@@ -147,8 +148,8 @@ async def _start(
     store, address = await session.store_for(chosen, launcher)
     key = session.key_for(store)
     run_id = new_run_id()
-    ready = _build(made, run_id, launcher, Signer(key), ending)
-    description = describe(made, name, ready, Signer(key), run_id, terms)
+    ready = _build(planned, run_id, launcher, Signer(key), ending)
+    description = describe(planned, name, ready, Signer(key), run_id, details)
     submission = replace(ready.submission, meta=description)
 
     try:
@@ -159,7 +160,7 @@ async def _start(
         n_bytes = ready.n_bytes + n_shared
         span = Span(-1, "", Phase.SUBMIT, begin_s, submitted_at, n_bytes)
 
-        # A small DAG travels with the invocation, which saves its workers a round trip.
+        # A small DAG is sent with the invocation, which saves its workers a round trip.
         is_small = ready.n_bytes <= INLINE_DAG_BYTES
         invocation = Invocation(
             run=run_id,
@@ -167,27 +168,28 @@ async def _start(
             namespace=address.namespace,
             key=key,
             header=ready.header,
-            n_workers=min(launcher.cap, len(made.steps)),
+            n_workers=min(launcher.cap, len(planned.steps)),
             records=submission.records if is_small else (),
             asked_at=submitted_at,
             versions=versions(),
             metrics=upload.text,
         )
-        await launcher.launch(invocation, _needs(made))
+        await launcher.launch(invocation, _needs(planned))
     except BaseException:
-        # Whatever went wrong, an interrupt included: the caller has no handle, so nothing may stay.
+        # Also after an interrupt: the caller has no handle, so the run must not stay in the store.
         with contextlib.suppress(StorageError):
             await store.forget(run_id)
         raise
 
-    handle: Run[Any] = Run(run_id, store, plan=made, launcher=launcher, name=name)
-    # To record a span counts as taking part: from now on START_S does not end the run.
+    handle: Run[Any] = Run(run_id, store, plan=planned, launcher=launcher, name=name)
+    # Recording a span tells the store that the client takes part, so START_S no longer ends the
+    # run.
     await handle.record(span)
     return handle
 
 
 def _build(
-    made: Plan,
+    planned: Plan,
     run_id: str,
     launcher: Launcher,
     signer: Signer,
@@ -195,7 +197,7 @@ def _build(
 ) -> program.Program:
     """Pickle and sign everything that workers of this launcher need."""
     return program.build(
-        made,
+        planned,
         run_id,
         signer,
         cap=launcher.cap,
@@ -214,7 +216,7 @@ def _warn_of_missing_folder() -> None:
     except OSError:
         _report(
             "the current folder was removed, so tasks do not run in it: "
-            "a relative path in them means another place. "
+            "relative paths in them lead to other files. "
             "Go to a folder that exists with os.chdir(...)."
         )
 
@@ -225,7 +227,10 @@ def plan(
     workers: Any = None,
     percentile: float | None = None,
 ) -> Plan:
-    """Plan which worker runs which task; nothing runs. The plan shows itself as its image."""
+    """Plan which worker runs which task; nothing runs. A notebook shows the plan as a picture.
+
+    Raises GraphError, PlanError, ConfigError.
+    """
     chosen = session.settings(planner=planner, workers=workers, percentile=percentile)
     return _planned(Targets.of(*targets), chosen, chosen.launcher())
 
@@ -233,7 +238,7 @@ def plan(
 def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Problem:
     """Returns the problem that a planner is asked to solve for this DAG.
 
-    It holds the expected costs, and the workers that the launcher has or may start.
+    The problem holds the expected costs, and the workers that the launcher has or may start.
     """
     pool = session.wait(launcher.pool({call.options.needs for call in dag.calls}))
     return Problem(
@@ -244,17 +249,18 @@ def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Probl
     )
 
 
-def _planned(asked: Targets, chosen: session.Settings, launcher: Launcher) -> Plan:
-    problem = problem_for(Dag.of(*asked.nodes), chosen, launcher)
-    made = chosen.chosen_planner().plan(problem)
-    made.check(problem.dag)
-    return replace(made, problem=problem)
+def _planned(requested: Targets, chosen: session.Settings, launcher: Launcher) -> Plan:
+    problem = problem_for(Dag.of(*requested.nodes), chosen, launcher)
+    planned = chosen.chosen_planner().plan(problem)
+    planned.check(problem.dag)
+    return replace(planned, problem=problem)
 
 
 def _costs(dag: Dag, launcher: Launcher) -> Costs:
     """Returns costs learned from past runs on this platform.
 
-    Where the history cannot be read, the hints of @task alone: a broken history stops no run.
+    If the history cannot be read, returns costs from the hints of @task alone, because a broken
+    history must not stop a run.
     """
     session.wait_for_pending(_LEARNING_S)
     try:
@@ -264,34 +270,37 @@ def _costs(dag: Dag, launcher: Launcher) -> Costs:
         return Costs.hinted(dag)
 
 
-def _problem(made: Plan) -> Problem:
-    assert made.problem is not None
-    return made.problem
+def _problem(planned: Plan) -> Problem:
+    assert planned.problem is not None
+    return planned.problem
 
 
-def _forecast(made: Plan) -> Forecast | None:
-    """Returns the forecast of a plan; None for a large one.
+def _forecast(planned: Plan) -> Forecast | None:
+    """Returns the forecast of a plan; None for a large plan.
 
-    Its start would wait for the simulation; `makespans` simulates it afterwards.
+    Simulating a large plan would delay the start of its run; `makespans` does so afterwards.
     """
-    if len(made.steps) > PREDICTED_STEPS:
+    if len(planned.steps) > PREDICTED_STEPS:
         return None
-    outlook = forecast_of(made)
-    return outlook.forecast if outlook is not None else None
+    plan_forecast = forecast_of(planned)
+    return plan_forecast.forecast if plan_forecast is not None else None
 
 
-def _needs(made: Plan) -> set[Resources]:
-    return {step.resources for step in made.steps}
+def _needs(planned: Plan) -> set[Resources]:
+    return {step.resources for step in planned.steps}
 
 
 def _report(line: str) -> None:
     """Write a line about a preparation that takes long, or a choice that was made."""
     sys.stderr.write(f"dagnb: {line}\n")
-    sys.stderr.flush()  # else a notebook shows it when the image is built
+    sys.stderr.flush()  # else a notebook shows the line only after the image is built
 
 
 def workers(*, workers: Any = None) -> tuple[WorkerSlot, ...]:
-    """Returns the processes and containers where tasks run now, or could at once."""
+    """Returns the processes and containers where tasks run now, or could at once.
+
+    Starts nothing. Raises ConfigError, LaunchError.
+    """
     launcher = session.settings(workers=workers).launcher()
     return session.wait(launcher.seats())
 
@@ -304,7 +313,7 @@ def everywhere() -> list[WorkerSlot]:
     slots = list(workers())
     for name in registry.names("launcher"):
         if name != session.settings().launcher().name:
-            # Without Docker, or without an agent, there is nothing to show.
+            # A launcher whose Docker or agent is missing has no workers to show.
             with contextlib.suppress(DagnbError, ImportError):
                 slots += workers(workers=name)
     return slots
@@ -318,12 +327,12 @@ def simulate(
 ) -> Trace:
     """Simulate the run in virtual time, with the code of real workers.
 
-    costs: instead of those learned from past runs.
+    costs: instead of those learned from past runs. Raises GraphError, PlanError, ConfigError.
     """
     chosen = session.settings(planner=planner, workers=workers)
-    made = _planned(Targets.of(*targets), chosen, chosen.launcher())
-    problem = _problem(made)
-    return simulate_plan(made, costs or problem.costs, problem.pool)
+    planned = _planned(Targets.of(*targets), chosen, chosen.launcher())
+    problem = _problem(planned)
+    return simulate_plan(planned, costs or problem.costs, problem.pool)
 
 
 def attach(run: str, *, store: Any = None, workers: Any = None) -> Run[Any]:
@@ -388,7 +397,7 @@ def _stored(store: Any, workers: Any, *, needs_store: bool) -> list[RunLine]:
 
 
 def runs(*, store: Any = None, workers: Any = None) -> list[RunLine]:
-    """Returns the runs that the store holds, newest first."""
+    """Returns the runs that the store holds, newest first. Raises StorageError, LaunchError."""
     chosen = session.settings(store=store, workers=workers)
 
     async def listed() -> list[RunLine]:
@@ -399,7 +408,7 @@ def runs(*, store: Any = None, workers: Any = None) -> list[RunLine]:
 
 
 def new_run_id() -> str:
-    """Returns a ULID: 26 characters, sortable by the moment of making.
+    """Returns a ULID: 26 characters, sortable by time of creation.
 
     Source: github.com/ulid/spec.
     """
@@ -408,20 +417,20 @@ def new_run_id() -> str:
     return "".join(_BASE32[(number >> shift) & 31] for shift in range(125, -5, -5))
 
 
-def _predicted_s(made: Plan) -> float | None:
+def _predicted_s(planned: Plan) -> float | None:
     """Returns the median makespan of a plan, seconds.
 
-    None where it is unknown, or where a simulation would take long.
+    Returns None where it is unknown, or where a simulation would take long.
     """
-    outlook = forecast_of(made)
-    if outlook is None:
+    plan_forecast = forecast_of(planned)
+    if plan_forecast is None:
         return None
-    # A forecast that was made before is kept there, and costs nothing.
-    is_known = "forecast" in vars(outlook)
-    if len(made.steps) > PRINTED_STEPS and not is_known:
+    # A cached property: a forecast that was computed before costs nothing.
+    is_known = "forecast" in vars(plan_forecast)
+    if len(planned.steps) > PRINTED_STEPS and not is_known:
         return None
     try:
-        return outlook.forecast.p50_s
+        return plan_forecast.forecast.p50_s
     except DagnbError:  # a plan that does not fit its DAG
         return None
 

@@ -190,13 +190,13 @@ def _given_store(url: str, environ: Mapping[str, str]) -> Finding:
 
 def _version(program: Path) -> str:
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [program, "--version"], capture_output=True, text=True, timeout=5, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return "version unknown"
     # Redis and Valkey print "... server v=7.2.4 sha=...".
-    for word in done.stdout.split():
+    for word in process.stdout.split():
         if word.startswith("v="):
             return word.removeprefix("v=")
     return "version unknown"
@@ -271,7 +271,10 @@ def _docker(environ: Mapping[str, str]) -> Finding:
 
 
 def _engine_text(path: Path) -> str:
-    """Returns version, CPUs and memory; OSError, ValueError or KeyError without an engine."""
+    """Returns version, CPUs and memory.
+
+    Raises OSError, ValueError or KeyError without an engine.
+    """
     # Plain HTTP: the library `docker` belongs to its launcher, and need not be installed.
     with socket.socket(socket.AF_UNIX) as line:
         line.settimeout(_ANSWER_S)

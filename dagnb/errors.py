@@ -188,9 +188,9 @@ class AmbiguousNameError(ConfigError):
 
 
 class RequirementError(ConfigError):
-    """A line of requirements is none that workers can install.
+    """A line of requirements that workers cannot install. source: name of the file, '' for a list.
 
-    source: name of the file, '' for a list. number: of the line, from 1.
+    number: number of the line, from 1.
     """
 
     def __init__(self, source: str, number: int, line: str, problem: str, cure: str) -> None:
@@ -381,8 +381,7 @@ class TaskFailedError(RunError):
 
     def __init__(self, run: str, errors: Sequence[TaskError]) -> None:
         self.run, self.errors = run, tuple(errors)
-        # Not by super(): the class that this one is combined with may have a constructor of its
-        # own.
+        # Not by super(), which might call the constructor of the user's class in a combined one.
         message = f"{first_failure(self.errors)} `dagnb errors {run}` shows everything."
         BaseException.__init__(self, message)
 
@@ -406,9 +405,8 @@ class TaskFailedError(RunError):
 def task_failed(run: str, errors: Sequence[TaskError]) -> TaskFailedError:
     """Returns a TaskFailedError that can also be caught as the exception of the first failed task.
 
-    The second base is the first class, of the exception's class and its bases, that this process
-    has
-    loaded: a built-in one, one of an imported module, or one of the notebook.
+    Its second base is the most specific class of that exception that this process has loaded: a
+    built-in one, one of an imported module, or one of the notebook.
     """
     # Never one of dagnb's own: a StorageError raised in a task says nothing about the store of this
     # run.
@@ -419,7 +417,7 @@ def task_failed(run: str, errors: Sequence[TaskError]) -> TaskFailedError:
 
 
 class OriginalError(DagnbError):
-    """The cause of a TaskFailedError; stands for the exception, which stayed with the worker.
+    """The cause of a TaskFailedError: describes the exception, which is not sent to the client.
 
     type: name of the exception's class. message: its text. lines: its traceback as Python prints
     it.

@@ -3,9 +3,8 @@
 Therefore a handle can be dropped, and another kernel can attach. It has three duties besides
 reading:
 
-    while the run goes on   about once a second it reaps: takes back tasks whose worker is silent,
-    and
-                            has lost hosts started again. There is no scheduler that would do it.
+    while the run goes on   about once a second it reaps: it takes back the tasks of silent workers,
+                            and has lost hosts started again. There is no scheduler to do it.
     on an interrupt         it cancels the run, unless the kernel is being shut down or restarted.
     at the end              it records the span RETURN, and the run in the history.
 """
@@ -51,12 +50,12 @@ from dagnb.views.wording import moment_text
 R = TypeVar("R")
 
 viewers: list[Callable[[Run[Any]], None]] = []
-"""called with every run this process starts, in its thread; the notebook arm adds its live view"""
+"""functions called with every run that this process starts, such as the notebook's live view"""
 
 # Seconds between looks for silent workers; leases last several times as long.
 _REAP_S = 1.0
 
-# Seconds for which an interrupted wait waits for the cancellation to arrive.
+# Seconds that an interrupted wait allows for the cancellation to reach the store.
 _CANCEL_S = 5.0
 _WAKE_S = 0.1
 
@@ -191,13 +190,13 @@ class Run(Generic[R]):
         return session.wait(self._settled(before))
 
     async def _settled(self, before: Snapshot | None, *, with_logs: bool = True) -> Snapshot:
-        now = await self._snapshot(before, with_logs=with_logs)
+        current = await self._snapshot(before, with_logs=with_logs)
         pause_s = _LOOK_S
-        while now.is_over and not now.is_settled:
+        while current.is_over and not current.is_settled:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _WAKE_S)
-            now = await self._snapshot(now, with_logs=with_logs)
-        return now
+            current = await self._snapshot(current, with_logs=with_logs)
+        return current
 
     async def _snapshot(self, before: Snapshot | None, *, with_logs: bool = True) -> Snapshot:
         # The state first: spans read before it would lack those that came with the last commit.
@@ -229,7 +228,7 @@ class Run(Generic[R]):
     def log(self, task: str) -> str:
         """Returns the end of what a task printed in its last attempt, once that has ended.
 
-        task: its name, as for `why`.
+        task: its name, as for `why`. Raises UnknownTaskError, AmbiguousNameError.
         """
         task = find_task(task, self.description.names)
         (text,) = session.wait(self._store.logs(self.id, [self.description.names.index(task)]))
@@ -246,8 +245,8 @@ class Run(Generic[R]):
 
         It is one file that needs nothing else.
         """
-        now = self.snapshot()
-        return report_html(now, plan=self.plan, created=moment_text(now.seen.submitted_at))
+        current = self.snapshot()
+        return report_html(current, plan=self.plan, created=moment_text(current.seen.submitted_at))
 
     # ---- waiting ----
 
@@ -332,8 +331,8 @@ class Run(Generic[R]):
     async def _note_return(self, seen: Observation, asked_s: float, held_s: float) -> None:
         """Record the span RETURN, once a handle.
 
-        It lasts from the end of the run, or from when the value was asked for, until the value is
-        held.
+        It lasts from the end of the run, or from the call of result() if that is later, until this
+        process has the value.
         """
         if not self._has_returned:
             self._has_returned = True
@@ -355,13 +354,13 @@ class Run(Generic[R]):
 
         Raises RunError unless the run ended well.
         """
-        now = self.snapshot()
-        if now.seen.state is not RunState.OK:
+        current = self.snapshot()
+        if current.seen.state is not RunState.OK:
             raise RunError(
-                f"run {self.id} is {now.seen.state.value}: "
+                f"run {self.id} is {current.seen.state.value}: "
                 "makespans are compared when a run ended well."
             )
-        return makespans(now.description, now.trace, self.plan)
+        return makespans(current.description, current.trace, self.plan)
 
     def _remember_later(self) -> None:
         if not self._is_remembered:
@@ -411,11 +410,11 @@ class Run(Generic[R]):
         return session.wait(self._store.forget(self.id))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Returns the view of the run as it stands; its text where there is no HTML."""
+        """Returns the view of the run as it is now; its text where there is no HTML."""
         return view.bundle(self.snapshot())
 
     def __repr__(self) -> str:
-        """State without asking the store again once the run is over."""
+        """Never asks the store: shows the end of the run only if this handle has seen it."""
         if self._final is None:
             return f"<run {self.id} started; .result() waits for it>"
         if self._final.state is RunState.OK:

@@ -116,8 +116,8 @@ def _follow(run: Run[Any], display: _Display) -> None:
     shown: set[tuple[str, int]] = set()  # (task, attempt) of the errors
     while True:
         began = time.monotonic()
-        # Before the errors: at the first look the run may have failed already, and its headline
-        # goes first.
+        # The headline goes before the errors, because at the first look the run may have failed
+        # already.
         display.show(seen, description)
         if len(shown) < len(seen.errors):  # parsing them all takes long when there are many
             for error in errors_of(seen, description):
@@ -214,7 +214,8 @@ def _bars(functions: Sequence[Row]) -> Table:
         bar = ProgressBar(
             row.n_tasks, row.n_done, width=32, complete_style=style, finished_style="green"
         )
-        # The bar shows how many are done; that the others wait goes without saying.
+        # The bar shows how many are done, so neither these nor the waiting ones are counted in
+        # words.
         states = [state for state in TaskState if state not in _NOT_COUNTED]
         active = [f"{row.counts[state]:,} {state.word}" for state in states if row.counts[state]]
         done = Text(f"{row.n_done:,}/{row.n_tasks:,}")

@@ -23,7 +23,8 @@ GROUPS = {
 }
 """kind of thing -> entry-point group that holds it"""
 
-# Things of this process come first, in find() alone: another process knows only entry points.
+# Objects that add() registered. find() alone looks here first; other processes only know entry
+# points.
 _added: dict[tuple[str, str], Any] = {}
 
 
@@ -49,7 +50,7 @@ def find(kind: str, name: str) -> Any:
 
 
 def module(kind: str, name: str) -> str:
-    """Returns the module of an entry point without importing it, for a process that executes it.
+    """Returns the module of an entry point, not imported: another process will run it.
 
     Raises UnknownNameError.
     """

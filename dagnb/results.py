@@ -1,8 +1,8 @@
 """The outcome of a run that is over: its values, or the error that says why there are none.
 
-Unpickling a value runs the user's code, on the loop of this process. Whatever that raises becomes a
-ValueUnreadableError that holds the pickle: a result that took hours is not lost for an import
-error.
+Unpickling a value runs the user's code, on the loop of this process. Any error of it becomes a
+ValueUnreadableError that holds the pickle: a result that took hours must not be lost because of an
+import error.
 """
 
 from __future__ import annotations

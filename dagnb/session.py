@@ -69,9 +69,8 @@ class Redis:
     """A store by URL.
 
     allow_insecure: accept a server elsewhere without TLS or password.
-    allow_eviction: accept a server that may delete results, or the state of a run, when its memory
-    is
-        full.
+    allow_eviction: accept a server that may delete results, or the state of a run, when its
+      memory is full.
     """
 
     url: str = field(repr=False)
@@ -96,7 +95,7 @@ class Settings:
     percentile: float = 0.5
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a percentile that is none."""
+        """Raises ConfigError for a percentile that is not between 0 and 1."""
         if not 0 < self.percentile < 1:
             raise ConfigError(
                 f"percentile={self.percentile!r}: must be between 0 and 1, "
@@ -104,34 +103,35 @@ class Settings:
             )
 
     def launcher(self) -> Launcher:
-        """Returns the launcher meant. Raises ConfigError, UnknownNameError."""
-        made: object = self.workers
-        if isinstance(made, str):
-            made = registry.find("launcher", made)()
-        if not isinstance(made, Launcher):
+        """Returns the launcher that `workers` is or names. Raises ConfigError, UnknownNameError."""
+        launcher: object = self.workers
+        if isinstance(launcher, str):
+            launcher = registry.find("launcher", launcher)()
+        if not isinstance(launcher, Launcher):
             raise ConfigError(
-                f"workers={made!r}: give a name such as 'process', "
+                f"workers={launcher!r}: give a name such as 'process', "
                 "or an object such as Processes(n=4)."
             )
-        if isinstance(made, type):  # a class has the methods of a launcher, too
+        if isinstance(launcher, type):  # a class has the methods of a launcher, too
             raise ConfigError(
-                f"workers={made.__name__}: that is the class. Write {made.__name__}()."
+                f"workers={launcher.__name__}: that is the class. Write {launcher.__name__}()."
             )
-        return made
+        return launcher
 
     def chosen_planner(self) -> Planner:
-        """Returns the planner meant. Raises ConfigError, UnknownNameError."""
-        made: object = self.planner
-        if isinstance(made, str):
-            made = registry.find("planner", made)()
-        if not isinstance(made, Planner):
+        """Returns the planner that `planner` is or names. Raises ConfigError, UnknownNameError."""
+        planner: object = self.planner
+        if isinstance(planner, str):
+            planner = registry.find("planner", planner)()
+        if not isinstance(planner, Planner):
             raise ConfigError(
-                f"planner={made!r}: give a name such as 'flexible', or an object such as OnePass()."
+                f"planner={planner!r}: give a name such as 'flexible', "
+                "or an object such as OnePass()."
             )
-        return made
+        return planner
 
     def upload(self) -> Upload:
-        """Returns the upload strategy that `metrics` names or is."""
+        """Returns the upload strategy that `metrics` is or names."""
         return strategy(self.metrics)
 
 
@@ -172,7 +172,10 @@ def settings(**changes: Any) -> Settings:
 
 
 def configure(**changes: Any) -> Settings:
-    """Set defaults of the session, the fields of Settings. Returns the settings now in force."""
+    """Set defaults of the session, the fields of Settings. Returns the settings now in force.
+
+    Raises ConfigError, UnknownNameError.
+    """
     return configure_by(BY_CONFIGURE, **changes)
 
 
@@ -219,7 +222,7 @@ def loop() -> asyncio.AbstractEventLoop:
         return _loop
 
 
-# In a forked process: the loop of its parent, with all that waits in it.
+# In a forked process, the loop, stores and pending futures of its parent.
 _parents: list[object] = []
 
 
@@ -232,7 +235,7 @@ def _part_from_parent() -> None:
     """
     global _loop, _lock  # noqa: PLW0603  # as above
     _parents.append((_loop, dict(_stores), set(_later)))
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_parents))  # one more than will ever be dropped
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_parents))  # a reference that is never dropped
     _loop = None
     _lock = threading.Lock()  # another thread may have held the old one at the fork
     _stores.clear()
@@ -262,7 +265,7 @@ def later(work: Coroutine[Any, Any, Any]) -> None:
 
 
 def wait_for_pending(timeout_s: float) -> None:
-    """Wait for the coroutines given to later(), at most so long."""
+    """Wait for the coroutines given to later(), at most timeout_s."""
     concurrent.futures.wait(set(_later), timeout=timeout_s)
 
 
@@ -289,7 +292,7 @@ _warned: set[str] = set()
 
 def warn_once(error: Exception) -> None:
     """Log an error that stops nothing: once in a process, however often it occurs."""
-    # A plan and the record of the run before may have the same error, in two threads.
+    # Planning and the record of the previous run may meet the same error, in two threads.
     with _lock:
         is_new = str(error) not in _warned
         _warned.add(str(error))
@@ -338,7 +341,7 @@ async def shutdown_follows_soon() -> bool:
 # ---- stores ----
 
 _stores: dict[tuple[str, str], Store] = {}
-_memory_key = secrets.token_bytes(32)  # a store in memory ends with the process, and so may its key
+_memory_key = secrets.token_bytes(32)  # such a store ends with the process
 
 
 async def store_for(chosen: Settings, launcher: Launcher) -> tuple[Store, Redis]:

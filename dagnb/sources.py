@@ -18,7 +18,7 @@ from dagnb.errors import Frame
 CELLS_BYTES = 1_000_000
 
 labellers: list[Callable[[str], str | None]] = []
-"""file -> name of its cell or None; tried in turn; the notebook arm adds its own"""
+"""functions file -> name of its cell or None, tried in turn; the notebook package adds its own"""
 
 Place: TypeAlias = tuple[str, tuple[str, ...] | None]
 """file of a module, '' for a package without one; folders of a package, None for a module"""
@@ -29,14 +29,14 @@ _CONTEXT = 2
 # Characters of a line, of a line near it; generated code has lines of megabytes.
 _MAX_LINE, _MAX_NEAR = 500, 200
 
-# Frames that are looked at; a recursion of a raised limit may be deeper.
+# Innermost frames that are read; a recursion with a raised limit may be deeper.
 _DEEPEST = 10_000
 
 
 def cells(files: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Returns file -> (its name for people, its text) of files that exist in this process alone.
 
-    1 MB at most, small ones first.
+    At most CELLS_BYTES characters in all, small files first.
     """
     # '<string>' names every text given to exec() or `python -c`; from 3.13 on Python keeps the
     # lines of one of them.
@@ -81,7 +81,10 @@ def frames(
 
 
 def frame_at(file: str, line: int, function: str, label: Callable[[str], str] = str) -> Frame:
-    """Returns a frame that is known only so far, with its line of source. label: as for frames."""
+    """Returns a frame known by file, line and function alone, with its line of source.
+
+    label: see frames.
+    """
     is_library = _is_library(file, installed_folders())
     return Frame(
         file=label(file),
@@ -169,7 +172,7 @@ def installed_folders() -> tuple[str, ...]:
 def place_of(spec: object) -> Place | None:
     """Returns the place where the module of this spec was found.
 
-    None for one that is in no file: built in, made in memory, or without a spec.
+    Returns None for a module that is in no file: built in, made in memory, or without a spec.
     """
     if not isinstance(spec, ModuleSpec):
         return None

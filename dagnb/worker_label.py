@@ -9,7 +9,7 @@ _RESOURCE = re.compile(r"(?P<amount>[\d.]+)(?P<unit>cpu|mb)")
 
 
 def worker_text(worker: str) -> str:
-    """A worker's id as people read it; ids of workers that a planner named stay as they are.
+    """Returns a worker's id as people read it; names that a planner gave stay as they are.
 
     >>> [worker_text(w) for w in ("~/1", "~200mb/1", "~0.5cpu-512mb/2", "w0")]
     ['worker 1', 'worker 1 (200 MB)', 'worker 2 (0.5 CPUs, 512 MB)', 'w0']
@@ -23,7 +23,7 @@ def worker_text(worker: str) -> str:
 
 
 def label_text(label: str) -> str:
-    """The label of resources, as `Resources.label` writes it, in words; '' stays ''.
+    """Returns the label of resources, as `Resources.label` writes it, in words; '' stays ''.
 
     >>> label_text("2cpu-512mb"), label_text("1cpu-net"), label_text("")
     ('2 CPUs, 512 MB', '1 CPU, network', '')

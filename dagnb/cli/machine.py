@@ -35,8 +35,10 @@ def script(options: argparse.Namespace) -> int:
     chosen = {field.name: vars(options).get(field.name) for field in fields(session.Settings)}
     # Arguments behind a script belong to the script. A notebook has none, so they are ours.
     if options.script.suffix == ".ipynb":
-        behind, arguments = defaults_of_notebook(arguments)
-        chosen |= {name: value for name, value in vars(behind).items() if value is not None}
+        notebook_options, arguments = defaults_of_notebook(arguments)
+        chosen |= {
+            name: value for name, value in vars(notebook_options).items() if value is not None
+        }
     session.configure_by(session.BY_OPTION, **chosen)
     return execute(options.script, arguments)
 
@@ -70,7 +72,6 @@ def workers(options: argparse.Namespace) -> int:
     from dagnb import client
     from dagnb.views.worker_slots import EMPTY, HEADS, lines, rows
 
-    # Of one launcher, or of all that are installed.
     chosen = options.workers
     table = rows(client.workers(workers=chosen) if chosen else client.everywhere())
     if table:

@@ -23,7 +23,7 @@ PROGRAMS = {
     ),
     "image": "Build, list and remove the images of Docker workers.",
 }
-"""Help texts of programs. They are in other packages, which would have to be imported for them."""
+"""Help texts of programs, which are in other packages: these would be slow to import for --help."""
 
 _RUN = "name of the run, its id, the beginning of its id, or 'last'"
 
@@ -45,14 +45,14 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of all commands. Parsed options have `act`, which runs the command."""
-    made = _Parser(
+    root = _Parser(
         prog="dagnb",
         description="Run the functions of notebooks and scripts as a DAG of tasks, "
         "on workers that coordinate over Redis.",
     )
     version = f"dagnb {dagnb.__version__}, Python {platform.python_version()}"
-    made.add_argument("--version", action="version", version=version)
-    commands = made.add_subparsers(metavar="COMMAND", required=True)
+    root.add_argument("--version", action="version", version=version)
+    commands = root.add_subparsers(metavar="COMMAND", required=True)
 
     def add(
         name: str, act: Callable[[argparse.Namespace], int], text: str
@@ -65,7 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _add_of_run(add)
     _add_of_past(add)
     _add_of_machine(add)
-    return made
+    return root
 
 
 def _add_starting(add: _Adder) -> None:
@@ -80,8 +80,8 @@ def _add_starting(add: _Adder) -> None:
         machine.script,
         "Run a Python script, or the code cells of a notebook, with these settings as defaults.",
     )
-    for made in (demo, script):
-        _add_defaults(made)
+    for command in (demo, script):
+        _add_defaults(command)
     demo.add_argument("--out", metavar="DIR", type=Path, help="folder to write the report to")
     demo.add_argument(
         "--limit-mb", metavar="MB", type=float, help="read at most this many megabytes of source"
@@ -112,17 +112,17 @@ def _add_of_run(add: _Adder) -> None:
     attach = add(
         "attach", runs.attach, "Watch a run until it ends; the exit code is 0 if it succeeded."
     )
-    for made in (show, errors, log, why, cancel, forget, attach):
-        _add_store(made)
-        n = "?" if made is forget else None
-        made.add_argument("run", metavar="RUN", nargs=n, help=_RUN)
+    for command in (show, errors, log, why, cancel, forget, attach):
+        _add_store(command)
+        n = "?" if command is forget else None
+        command.add_argument("run", metavar="RUN", nargs=n, help=_RUN)
     form = show.add_mutually_exclusive_group()
     form.add_argument(
         "--html", metavar="FILE", type=Path, help="write a report for the browser to FILE"
     )
     form.add_argument("--json", action="store_true", help="print state, errors and spans as JSON")
-    for made in (log, why):
-        made.add_argument(
+    for command in (log, why):
+        command.add_argument(
             "task",
             metavar="TASK",
             help="name of the task, such as 'merge-0'; 'merge' is enough if it is called once",
@@ -152,9 +152,9 @@ def _add_of_past(add: _Adder) -> None:
         past.export,
         "Write a run to a file: a trace for ui.perfetto.dev, or a workflow for other simulators.",
     )
-    for made, what in ((simulate, "RUN_OR_FILE"), (export, "RUN")):
-        _add_store(made)
-        made.add_argument("run", metavar=what, help=_RUN)
+    for command, what in ((simulate, "RUN_OR_FILE"), (export, "RUN")):
+        _add_store(command)
+        command.add_argument("run", metavar=what, help=_RUN)
     _add_assumptions(simulate)
     predict.add_argument("function", metavar="FUNCTION", help="name of the function")
     predict.add_argument(
@@ -175,31 +175,31 @@ def _add_of_past(add: _Adder) -> None:
     )
 
 
-def _add_assumptions(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def _add_assumptions(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--planner",
         metavar="NAME",
         action="append",
         help="compare this planner only; may be given several times",
     )
-    made.add_argument(
+    command.add_argument(
         "--predicted",
         action="store_true",
         help="use the durations that are expected now, not those of that run",
     )
-    made.add_argument(
+    command.add_argument(
         "--cap", metavar="N", type=int, help="assume at most this many workers at a time"
     )
-    made.add_argument(
+    command.add_argument(
         "--cold", metavar="SECONDS", type=float, help="assume that a cold start takes this long"
     )
-    made.add_argument(
+    command.add_argument(
         "--bandwidth", metavar="BYTES_PER_S", type=float, help="assume that transfers are this fast"
     )
-    made.add_argument(
+    command.add_argument(
         "--svg", metavar="FILE", type=Path, help="write a picture of the comparison to FILE"
     )
-    made.add_argument(
+    command.add_argument(
         "--trace",
         metavar="FILE",
         type=Path,
@@ -234,38 +234,38 @@ def _add_of_machine(add: _Adder) -> None:
 
 
 def _never(options: argparse.Namespace) -> int:
-    """Never called: program.py starts programs before it parses options. For --help alone."""
+    """Stands for a program in --help; never called, because program.py starts programs itself."""
     return 1
 
 
 def defaults_of_notebook(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """Returns the options among the arguments behind a notebook's name, and the other arguments."""
-    made = _Parser(prog="dagnb run", add_help=False, allow_abbrev=False)
-    _add_defaults(made)
-    return made.parse_known_args(arguments)
+    command = _Parser(prog="dagnb run", add_help=False, allow_abbrev=False)
+    _add_defaults(command)
+    return command.parse_known_args(arguments)
 
 
-def _add_defaults(made: argparse.ArgumentParser) -> None:
-    _add_store(made)
+def _add_defaults(command: argparse.ArgumentParser) -> None:
+    _add_store(command)
     known = ", ".join(registry.names("planner"))
-    made.add_argument(
+    command.add_argument(
         "--planner",
         metavar="NAME",
         help=f"planner, which decides which worker runs which task; one of: {known}",
     )
 
 
-def _add_store(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def _add_store(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--store",
         metavar="URL",
         help="URL of the store, instead of DAGNB_REDIS_URL or the embedded server",
     )
-    _add_workers(made)
+    _add_workers(command)
 
 
-def _add_workers(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def _add_workers(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--workers",
         metavar="NAME",
         help="kind of workers; one of: " + ", ".join(registry.names("launcher")),

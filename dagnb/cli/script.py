@@ -1,6 +1,6 @@
 """`dagnb run`: runs a script as Python would, or the code cells of a notebook in order.
 
-Both run in this process, so that the settings of the command line hold for them. A notebook runs in
+Both run in this process, so that the settings of the command line apply to them. A notebook runs in
 a plain IPython shell: no kernel has to be installed and started.
 """
 
@@ -18,7 +18,10 @@ from dagnb.errors import ConfigError
 
 
 def execute(path: Path, arguments: Sequence[str]) -> int:
-    """Runs the file. Returns 1 if a cell failed, else 0. Raises what a script raises."""
+    """Runs the file. Returns 1 if a cell failed, else 0.
+
+    Raises ConfigError if it cannot be read, and what a script raises.
+    """
     if not path.is_file():
         raise ConfigError(f"there is no file {path}. Give the path of a .py or .ipynb file.")
     sys.argv[:] = [str(path), *arguments]

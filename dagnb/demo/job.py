@@ -34,7 +34,7 @@ Counts = Counter[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The options of the demo; None stands for the session's setting.
+    """The options of the demo; None means the session's setting.
 
     out: folder of the report. limit_mb: read at most this many megabytes of source.
     """
@@ -47,7 +47,7 @@ class Choice:
 
 
 def run_demo(choice: Choice, stream: TextIO) -> bool:
-    """Counts the identifiers of the standard library and prints how.
+    """Counts the identifiers of the standard library, and prints the steps and results.
 
     Returns True if the run counted the same as this process alone. Raises what dagnb.run and
     Run.result raise.

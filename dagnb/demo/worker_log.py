@@ -33,7 +33,7 @@ class WorkerWatcher(contextlib.AbstractContextManager["WorkerWatcher"]):
     """
 
     def __init__(self, run: str, workers: Any) -> None:
-        """workers: as chosen for the run."""
+        """Prepares the thread. workers: as chosen for the run."""
         self._run, self._workers = run, workers
         self._seen: dict[object, WorkerSlot] = {}
         self._stop = threading.Event()
@@ -121,8 +121,8 @@ def starts_text(trace: Trace) -> list[str]:
 
 def _starts(trace: Trace) -> list[list[Span]]:
     """Returns the spans of each start, by begin; each has one INVOKE, its first."""
-    # Not worker_starts of dagnb/trace/starts.py, which counts gaps to the act before them: here
-    # each phase has the seconds that it took itself.
+    # worker_starts of dagnb/trace/starts.py would not do: it adds gaps to the act before them, but
+    # this list shows the seconds of each phase alone.
     starts: list[list[Span]] = []
     for spans in trace.by_worker.values():
         for span in spans:

@@ -1,9 +1,8 @@
 """A run in Chrome's trace event format, which ui.perfetto.dev and chrome://tracing open.
 
     process          a run: 1 is the real one, 2 the planned one
-    thread           a worker; further threads where it did two unrelated things at once, because
-    the
-                     slices of one thread have to nest
+    thread           a worker; it has further threads where it did two unrelated things at once,
+                     because the slices of one thread have to nest
     slice            a span
     async event      a task's wait in its queue; waits overlap in any way
     flow (arrow)     a dependency
@@ -162,12 +161,12 @@ def _arrows(
         if slice_.span.phase in MAKING and slice_.end > slice_.begin:
             of_step[slice_.span.task].append(slice_)
 
-    for step, above in enumerate(upstream):
+    for step, upstream_steps in enumerate(upstream):
         reader = _last_run(of_step[step])
         if reader is None:
             continue
-        for upstream_step in above:
-            # Of several attempts, the one that had begun when the reader began.
+        for upstream_step in upstream_steps:
+            # Of several attempts, the arrow begins at the one that had begun when the reader began.
             maker = _last_run([s for s in of_step[upstream_step] if s.begin <= reader.begin])
             if maker is None:
                 continue

@@ -101,7 +101,7 @@ def _specification(workflow: Workflow, ids: Sequence[str]) -> dict[str, Any]:
 def _files(
     workflow: Workflow, ids: Sequence[str]
 ) -> tuple[dict[int, list[str]], list[list[str]], dict[str, int]]:
-    """Returns files that stand for the bytes: (written by task, read by task, file -> size).
+    """Returns invented files for the bytes: (written by task, read by task, file -> size).
 
     WfFormat has files, which are read whole; a workflow has edges of any size. So the output of a
     task is cut at the size of each edge, and an edge of n bytes reads the first files, n bytes in

@@ -20,10 +20,10 @@ HEADS = ("planner", "P50 s", "P90 s", "GB s", "cold starts", "moved MB", "gap %"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannerResult:
-    """The plan of one planner and what it comes to.
+    """The plan of one planner, and what is expected of it. moved_bytes: see Trace.moved_bytes. gap:
 
-    moved_bytes: as of Trace. gap: as of PlanForecast. planning_s: real seconds that planning took.
-    problem: in words, why there is no plan; then everything that follows from a plan is None.
+    see PlanForecast.gap. planning_s: real seconds that planning took. problem: the reason, in
+    words, if there is no plan; then plan, forecasts and outcome are None.
     """
 
     planner: str
@@ -60,7 +60,7 @@ class PlannerResult:
 class Comparison(ShownOrText):
     """The results of several planners, best first; those without a plan come last.
 
-    name: of what was planned.
+    name: of the work that was planned.
     """
 
     name: str
@@ -104,10 +104,10 @@ def compare_plans(
     name: str,
     clock: Callable[[], float] = lambda: 0.0,
 ) -> Comparison:
-    """Returns a line for each planner, under the name it has here.
+    """Returns the results of all planners, each labelled by its key in `planners`.
 
-    clock: gives real seconds, to measure planning. A planner that raises a DagnbError gets a line
-    that says so. O(planners x (planning + 17 simulations)).
+    clock: gives real seconds, to measure planning. The result of a planner that raises a DagnbError
+    has the message as its problem. O(planners x (planning + 17 simulations)).
     """
     lines = [_result(problem, planner, label, clock) for label, planner in planners.items()]
     return Comparison(name, tuple(sorted(lines, key=_rank)))
@@ -121,16 +121,16 @@ def _result(
 ) -> PlannerResult:
     begin = clock()
     try:
-        made = planner.plan(problem)
+        plan = planner.plan(problem)
         planning_s = clock() - begin
         # Planners may be a user's own: a plan that does not fit the DAG would fail in the
         # simulator, far from its cause.
-        made.check(problem.dag)
+        plan.check(problem.dag)
     except DagnbError as error:
         reason = str(error) or reason_of(error)
         return PlannerResult(planner=label, planning_s=clock() - begin, problem=reason)
 
-    plan = replace(made, problem=problem)
+    plan = replace(plan, problem=problem)
     expected = forecast_of(plan)
     assert expected is not None  # the plan has a problem
     return PlannerResult(

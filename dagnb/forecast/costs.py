@@ -1,4 +1,4 @@
-"""The price list of a run, from history: sizes first, task by task down the DAG, then times.
+"""The expected costs of a run, from history: sizes first, task by task down the DAG, then times.
 
     bytes read ---> output size ---> bytes that the next tasks read ---> ...
         |               |
@@ -54,11 +54,12 @@ def expected_costs(
 ) -> Costs:
     """Returns the expected cost of every act of a run of this DAG. O(tasks + edges) predictions.
 
-    codes, keys, argument_bytes: for a DAG without nodes. codes: lasting hash of each task's
-    function. keys: of its call. argument_bytes: of its arguments that are no nodes.
+    codes, keys, argument_bytes: by task, for a DAG without nodes: the lasting hash of its function
+    (graph/identity.py), the hash of its call (graph/lineage.py), the bytes of its arguments that
+    are no nodes.
     Raises HistoryError.
     """
-    # Without nodes and without codes, functions are known by their names alone.
+    # If there are neither nodes nor codes, functions are recognised by their names alone.
     unknown = [""] * len(dag)
     codes, keys = codes or codes_of(dag) or unknown, keys or lineage(dag) or unknown
     predictor = knowledge.predictor([call.function for call in dag.calls])

@@ -35,9 +35,10 @@ HEADS = (
     "machine noise",
     "own noise",
 )
-# Sizes at which the curve is computed: smooth at the width of a notebook cell.
+# Number of sizes at which the curve is computed: enough for a smooth line in a notebook cell.
 CURVE = 25
-# The curve goes so many times beyond the sizes seen, to show how it extrapolates.
+# The curve begins at the smallest size seen divided by this, and ends at the largest times this, to
+# show how the model extrapolates.
 REACH = 4.0
 
 # Expert -> the relation of bytes read and value that it assumes.
@@ -84,9 +85,10 @@ class CurvePoint:
 class FunctionForecast(ShownOrText):
     """The forecast of a function.
 
-    lines: by resources, those with most samples first. sigma: the uncertainty of its time, shared
-    by a whole run and of each task. codes: versions of its code that were seen. points: samples,
-    oldest first. curve: (bytes, p10, p50, p90 seconds) for the resources of the first line.
+    lines: by resources, those with most samples first. sigma: the uncertainty of its time: the part
+    that a whole run shares, and that of each task. codes: versions of its code that were seen.
+    points: samples, oldest first. curve: (bytes, p10, p50, p90 seconds) for the resources of the
+    first line.
     """
 
     name: str
@@ -138,9 +140,9 @@ def function_forecast(
 ) -> FunctionForecast:
     """Returns what past runs lead to expect of the functions of this name. O(samples).
 
-    code: lasting hash of the function; '' takes the newest that ran. n_bytes: that the task reads;
-    None takes the median. options: the hints of a task at hand; with them a function that never ran
-    is no error. Raises UnknownNameError, HistoryError.
+    code: lasting hash of the function; '' takes the newest that ran. n_bytes: bytes that the task
+    reads; None takes the median. options: the hints of a task at hand; with them a function that
+    never ran is no error. Raises UnknownNameError, HistoryError.
     """
     runs, _ = knowledge.history.samples([name])
     samples = [sample for run in runs for sample in run]

@@ -33,7 +33,7 @@ class Platform:
     """The costs of one platform's own acts.
 
     starts: whole ones, by resources. acts: (phase, 'cold' or 'warm') -> median seconds of that part
-    of a start. n: measured acts this rests on.
+    of a start. n: number of measured acts behind these costs.
     """
 
     fetch: LinearCost = Costs.fetch
@@ -50,12 +50,13 @@ class Platform:
     __repr__ = brief
 
     def start(self, resources: Resources, *, is_warm: bool) -> StartCost:
-        """Returns a start, act by act: each as long as usual, the first takes the rest."""
+        """Returns the cost of a start by act: each has its median, INVOKE the rest of the whole."""
         total_s = self.starts.seconds(resources, is_cold=not is_warm).p50
         detail = "warm" if is_warm else "cold"
         usual = {phase: self.acts.get((phase, detail), 0.0) for phase in STARTING[1:]}
         usual_s = sum(usual.values())
-        # Parts are medians of all resources, the whole is of these: together they may exceed it.
+        # The medians of the parts are over all resources, the whole is for these: the parts may
+        # exceed it.
         part = min(1.0, total_s / usual_s) if usual_s else 1.0
         return StartCost(
             invoke_s=total_s - part * usual_s,
@@ -80,7 +81,7 @@ class Knowledge:
         self._predictor = Predictor()
         # Name of a function -> number of the last sample that was read.
         self._read: dict[str, int] = {}
-        # Name of a platform -> number of the last act that was read, the acts, what they come to.
+        # Name of a platform -> number of the last act that was read, the acts, their model.
         self._platforms: dict[str, tuple[int, list[Act], Platform]] = {}
 
     def predictor(self, names: Iterable[str]) -> Predictor:
@@ -101,7 +102,7 @@ class Knowledge:
             return self._predictor
 
     def platform(self, name: str) -> Platform:
-        """Returns the costs of acts there. Raises HistoryError."""
+        """Returns the costs of the acts of this platform. Raises HistoryError."""
         with self._up_to_date():
             after, acts, model = self._platforms.get(name, (0, [], Platform()))
             new, last = self.history.acts(name, after)
@@ -192,5 +193,5 @@ def _typical_s(by_phase: Mapping[Phase, Sequence[Act]], phase: Phase, default_s:
     acts = by_phase.get(phase)
     if not acts:
         return default_s
-    # A median: one slow submission after a pause must not become the price of all.
+    # A median: one slow submission after a pause must not become the cost of all.
     return median(act.seconds for act in acts)

@@ -109,8 +109,8 @@ def causes(
     upstream: list[tuple[int, ...]],
     sinks: tuple[int, ...],
 ) -> tuple[DelayCause, ...]:
-    """Returns the largest differences on the critical path of either, by size. O(spans)."""
-    # Off both paths a delay changes nothing: another branch was waited for.
+    """Returns the largest delays on the critical path of plan or run, by size. O(spans)."""
+    # A delay that is on neither path changes nothing: the run waited for another branch.
     steps = {*critical_steps(upstream, sinks, planned)}
     steps |= {*critical_steps(upstream, sinks, real)}
     predicted, measured = _lengths(planned, steps), _lengths(real, steps)
@@ -144,7 +144,7 @@ def _lengths(trace: Trace, steps: Iterable[int]) -> dict[tuple[int, Phase], floa
 def makespans(description: RunDescription, trace: Trace, plan: Plan | None = None) -> Makespans:
     """Returns the makespans of a run that ended well.
 
-    plan: as it was made, where this process has it; else that of the description of the run.
+    plan: the plan as it was made, if this process has it. Without it there are no delay causes.
     """
     replayed = replay(description.plan, trace, description.pool or Pool())
     expected = forecast_of(plan) if plan is not None else None

@@ -10,16 +10,16 @@ from typing import Any
 MOST_ITEMS = 6
 """a collection with more items is shown as their number"""
 MOST_CHARACTERS = 120
-"""of the text of one field"""
+"""the text of one field is cut to this length"""
 
-# Longer bytes are shown as their number.
+# Bytes objects that are longer are shown by their length.
 _BYTES = 40
 
 
 def brief(thing: Any) -> str:
     """Returns the repr of a data class in which every field is short, whatever it holds.
 
-    A class takes it by `__repr__ = brief`. Fields are those that a generated repr would show.
+    A class uses it by `__repr__ = brief`. Fields are those that a generated repr would show.
     """
     return _with_fields(thing, dataclasses.fields(thing))
 
@@ -40,7 +40,7 @@ def cut(text: str, limit: int = MOST_CHARACTERS) -> str:
     """Returns the text, its middle left out where it is longer than the limit."""
     if len(text) <= limit:
         return text
-    # Two thirds from the front: names of modules and paths are recognised by how they begin.
+    # Two thirds come from the front, because names of modules and paths are recognised by it.
     head = (limit - 3) * 2 // 3
     return f"{text[:head]}...{text[head + 3 - limit :]}"
 
@@ -64,7 +64,6 @@ def _short(value: object) -> str:
 
 
 _TEXTS = reprlib.Repr()
-# Values within values are cut by reprlib, which stops in a collection before it has shown all of
-# it.
+# Nested values are cut by reprlib, which writes only the first items of a long collection.
 _TEXTS.maxtuple = _TEXTS.maxlist = _TEXTS.maxdict = _TEXTS.maxset = _TEXTS.maxfrozenset = MOST_ITEMS
 _TEXTS.maxstring = _TEXTS.maxlong = _TEXTS.maxother = MOST_CHARACTERS

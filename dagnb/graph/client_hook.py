@@ -29,8 +29,8 @@ _PICTURES = frozenset({"text/html", "image/svg+xml"})
 class Client:
     """Functions of the client that lower rooms call; see dagnb.run, dagnb.plan, dagnb.simulate.
 
-    show: of a thing, MIME type -> content, as IPython's display takes it. predicted_s: median
-    makespan of a plan, seconds; None where it is unknown, or would take long to simulate.
+    show: returns MIME type -> content for an object, as IPython's display takes it. predicted_s:
+    median makespan of a plan, seconds; None where it is unknown, or would take long to simulate.
     """
 
     run: Callable[..., Run[Any]]

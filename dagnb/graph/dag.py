@@ -57,7 +57,7 @@ class Dag(Shown):
         for position, call in enumerate(self.calls):
             if any(not 0 <= u < position for u in call.upstream):
                 raise GraphError(
-                    f"task '{call.name}' stands before one of its upstream tasks. "
+                    f"task '{call.name}' comes before one of its upstream tasks. "
                     "Build it with Dag.from_edges."
                 )
         if any(not 0 <= s < len(self.calls) for s in self.sinks):
@@ -92,7 +92,7 @@ class Dag(Shown):
 
     @cached_property
     def positions(self) -> dict[str, int]:
-        """name -> position"""
+        """The position of each task, by its name."""
         return {call.name: position for position, call in enumerate(self.calls)}
 
     @classmethod
@@ -194,7 +194,7 @@ def _reachable(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:
 
 
 def _cycle_of(nodes: Sequence[Node[Any]]) -> list[str]:
-    """Returns the functions along a cycle; only a node changed by force is in one."""
+    """Returns the functions along a cycle; only a node changed by object.__setattr__ is in one."""
     positions = {node: i for i, node in enumerate(nodes)}
     upstream = [list(map(positions.__getitem__, node.upstream)) for node in nodes]
     return [nodes[i].task.name for i in _find_cycle(upstream, set(positions.values()))]
@@ -203,7 +203,7 @@ def _cycle_of(nodes: Sequence[Node[Any]]) -> list[str]:
 def _topological(
     upstream: Sequence[Sequence[int]], downstream: Sequence[Sequence[int]]
 ) -> list[int]:
-    """Kahn's order, the smallest position first; shorter than the input when there is a cycle."""
+    """Returns Kahn's order, smallest position first; shorter than the input if there is a cycle."""
     n_missing = [len(u) for u in upstream]
     ready = [i for i, n in enumerate(n_missing) if n == 0]  # ascending, so already a heap
     order = []
@@ -229,7 +229,7 @@ def _find_cycle(upstream: Sequence[Sequence[int]], among: set[int]) -> list[int]
         inside = [u for u in upstream[position] if u in among]
         if inside:
             position = inside[0]
-        else:  # a dead end: it is in no cycle, and the walk begins again without it
+        else:  # a dead end, which is in no cycle: the walk begins again without it
             among = among - {position}
             path, position = [], min(among)
     # The walk went upstream, against the edges.

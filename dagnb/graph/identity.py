@@ -1,6 +1,7 @@
 """The lasting identity of a function: a hash of its code, constants and names, with its helpers.
 
-It is equal in every kernel, so that the history recognises a function. Bytes of a pickle differ
+The hash is equal in every kernel, so that the history recognises a function. Bytes of a pickle
+differ
 between kernels (order of sets, hash seeds), so they identify content that is stored, not a
 function.
 
@@ -28,7 +29,7 @@ def identity(function: Callable[..., Any]) -> str:
     of other globals do not count. O(code).
     """
     digest = hashlib.sha256()
-    seen: dict[int, Any] = {}  # the functions themselves, so that no other takes the id of one
+    seen: dict[int, Any] = {}  # keeps the functions alive, so that no id is used twice
     waiting: list[Any] = [function]
     while waiting:
         waiting.extend(_feed(waiting.pop(), digest.update, seen))
@@ -41,9 +42,9 @@ def _feed(function: Any, put: Callable[[bytes], None], seen: dict[int, Any]) -> 
         return []
     seen[id(function)] = function
 
-    behind = _behind(function)
-    if behind and not _is_own_wrapper(function, behind[0]):
-        return behind
+    wrapped_functions = _wrapped_functions(function)
+    if wrapped_functions and not _is_own_wrapper(function, wrapped_functions[0]):
+        return wrapped_functions
     if isinstance(function, functools.partial):
         put(_text((function.args, function.keywords)).encode())
         return [function.func]
@@ -63,11 +64,11 @@ def _feed(function: Any, put: Callable[[bytes], None], seen: dict[int, Any]) -> 
     )
     put(_text(parts).encode())
     enclosed_functions = [held for held in enclosed.values() if _is_function(held)]
-    return [*_helpers(function, code), *enclosed_functions, *behind]
+    return [*_helpers(function, code), *enclosed_functions, *wrapped_functions]
 
 
-def _behind(thing: Any) -> list[Any]:
-    """Returns the functions for which a decorated one stands: cached, generic, wrapped, a task."""
+def _wrapped_functions(thing: Any) -> list[Any]:
+    """Returns the functions inside a decorated one: cached, generic, wrapped, or a task."""
     if is_generic(thing):
         # Sorted: the registry is in the order of registration, which changes when cells run again.
         return [thing.registry[kind] for kind in sorted(thing.registry, key=_name)]
@@ -82,7 +83,7 @@ def _behind(thing: Any) -> list[Any]:
 
 
 def _is_own_wrapper(function: Any, wrapped: Any) -> bool:
-    """Returns whether the wrapper was written beside what it wraps: then its code counts, too.
+    """Returns whether a wrapper has the module of what it wraps: then its code counts, too.
 
     The code of a library's wrapper, such as one of functools, does not.
     """
@@ -92,11 +93,11 @@ def _is_own_wrapper(function: Any, wrapped: Any) -> bool:
 
 
 def _is_function(thing: Any) -> bool:
-    return isinstance(thing, types.FunctionType) or bool(_behind(thing))
+    return isinstance(thing, types.FunctionType) or bool(_wrapped_functions(thing))
 
 
 def _helpers(function: Any, code: types.CodeType) -> Iterator[Any]:
-    """The functions of its own module that a function uses, and those of classes there."""
+    """Yields the functions of its own module that a function uses, and those of classes there."""
     names, _ = names_and_texts(code)
     for name in sorted(names):
         helper = getattr(function, "__globals__", {}).get(name)
@@ -120,7 +121,7 @@ def _enclosed(function: Any, code: types.CodeType) -> Iterator[tuple[str, Any]]:
 
 
 def _code_text(code: types.CodeType) -> str:
-    """The code without its place (file, line numbers), so that moving a cell changes nothing."""
+    """Returns the text of code without file and lines, so that moving a cell changes nothing."""
     names = (
         code.co_names,
         code.co_varnames,
@@ -132,7 +133,7 @@ def _code_text(code: types.CodeType) -> str:
 
 
 def _text(value: object) -> str:
-    """The text of a constant, equal in every kernel; of other objects the name of their type."""
+    """Returns the text of a constant, equal in every kernel; the type's name of other objects."""
     if isinstance(value, types.CodeType):
         return _code_text(value)
     if type(value) is bool or isinstance(value, _PLAIN):

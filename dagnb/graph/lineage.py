@@ -1,7 +1,9 @@
-"""Recognises a call of an earlier run: by names of functions and plain arguments, all the way up.
+"""Hashes of calls, by which a call of an earlier run is recognised.
 
-Cheap, and equal in every kernel. It is no proof that values are equal, only a good guess: it serves
-predictions, not caching. The history stores these hashes, so their texts stay as they are.
+A hash covers the names of functions and the plain arguments of the call and of all its ancestors.
+It is cheap, and equal in every kernel. Equal hashes are no proof that values are equal, only a good
+guess: they serve predictions, not caching. The history stores these hashes, so their texts stay as
+they are.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def lineage(dag: Dag) -> tuple[str, ...]:
 def summary(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[Hashable]) -> bytes:
     """Returns 8 bytes that are equal for equal arguments. O(1), by the limits above.
 
-    kind: objects of this class count only as being there.
+    kind: class of the nodes; of a node only its presence counts.
     """
     digest = hashlib.blake2b(digest_size=8)
     walk = _Walk(kind)
@@ -74,7 +76,7 @@ class _Walk:
         self._seen: set[int] = set()
 
     def parts(self, value: Any, depth: int = _DEPTH) -> Iterator[str]:
-        """Texts that describe a value: plain ones whole, others by type and length."""
+        """Yields texts that describe a value: plain ones whole, others by type and length."""
         self._n_left -= 1
         if self._n_left < 0:
             return
@@ -96,7 +98,7 @@ class _Walk:
         yield f"{type(value).__name__}{n_items}"
 
         if base in (set, frozenset):
-            # The first items of a larger one are others in every process: only its size counts.
+            # Each process orders a set differently, so of a large one only the size counts.
             if n_items <= _LOOKED_AT:
                 texts: list[str] = []
                 for item in base.__iter__(value):

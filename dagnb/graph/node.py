@@ -1,8 +1,8 @@
 """Nodes: calls of tasks, whose values do not exist yet. Nothing runs here.
 
-A node stands for a value, so people use it like one: they add it, index it, loop over it. All that
-only a value can do is refused at once with the cure, because a wrong answer, such as `bool(node)`
-being true, would be noticed much later.
+A node stands for a value, so people use it like one: they add it, index it, loop over it.
+Operations that need the value are refused at once, with the cure, because a wrong answer, such as a
+true `bool(node)`, would be noticed much later.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Node(Shown, Generic[R]):
     def _blame(self) -> None:
         """Raises an error that names the argument which cannot be pickled.
 
-        Returns where each argument can be pickled alone.
+        Returns normally if each argument can be pickled alone.
         """
         for argument, value in self.arguments().items():
             try:
@@ -106,7 +106,7 @@ class Node(Shown, Generic[R]):
     def change_error(self, name: str, content: Content) -> ArgumentChangedError:
         """Returns the error that names the argument which was changed since the call.
 
-        name: of the call in its DAG. content: the memory that holds other bytes now.
+        name: of the call in its DAG. content: the argument's memory, whose bytes are different now.
         """
         for argument, value in self.arguments().items():
             if any(content.is_of(part) for part in pack(value, Node).contents):
@@ -140,7 +140,7 @@ class Node(Shown, Generic[R]):
             "Pass it as an argument of the task that needs its value, or take run.result() first."
         )
 
-    # A copy of an immutable thing is the thing. Another object would be another call.
+    # A copy of an immutable node is the node itself. Another object would be another call.
     def __copy__(self) -> Node[R]:
         return self
 

@@ -14,7 +14,7 @@ from dagnb.graph.brief import changed
 from dagnb.graph.requirements import parse, read
 from dagnb.graph.resources import DEFAULT, Resources
 
-# Options that are kept for a later release.
+# Options that are accepted, and have no effect before a later release.
 _WITHOUT_EFFECT = ("cache", "pure")
 _IO_RELATION = re.compile(r"constant|linear|affine|power:[-+]?\d+(\.\d+)?")
 _SWITCHES = ("pure", "cache", "network")

@@ -1,11 +1,11 @@
 """Functions and results as signed bytes.
 
 A function is stored once, under the hash of its bytes. A result is a pickle with its large buffers
-beside it; the arguments of calls are the business of pickling/packing.py.
+beside it; pickling/packing.py has the arguments of calls.
 
-Unpickling runs code, so bytes are unpickled only when they carry the signature of this user. Signed
-is what the bytes are and what they belong to (kind, run, task, attempt), so that one value cannot
-stand in for another. HMAC-SHA256, truncated to 16 bytes: RFC 2104, RFC 4868.
+Unpickling runs code, so bytes are unpickled only when they carry the signature of this user. The
+signature covers the bytes and what they belong to (kind, run, task, attempt), so that one value
+cannot replace another. HMAC-SHA256, truncated to 16 bytes: RFC 2104, RFC 4868.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Signer:
     def content_name(self, data: bytes) -> str:
         """Returns the name of shared content, 32 hex digits.
 
-        It is a keyed hash, so name and signature are one.
+        The name is a keyed hash, so it also serves as the signature.
         """
         return self._mac("content", (data,)).hex()
 
@@ -77,7 +77,7 @@ class Signer:
 def encode_function(task: Task[..., Any], files: set[str] | None = None) -> bytes:
     """Pickle the function of a task and the exceptions on which it is retried.
 
-    files: receives the names of the files in which the code was written that travels by value.
+    files: receives the names of the source files of all code that is pickled by value.
     Raises UnserialisableError naming the part that cannot be pickled.
     """
     buffer = io.BytesIO()
@@ -130,8 +130,9 @@ def decode_value(data: bytes | memoryview) -> Any:
     try:
         return pickle.loads(pickled, buffers=map(bytearray, buffers))
     except (ModuleNotFoundError, AttributeError):
-        # Reading again runs the user's code again, so only where that can be of use. Tried second,
-        # because a reader that looks at each name is slower, and old values are rare.
+        # A second read runs the user's code again, so it is done only for pickles that name moved
+        # modules. It comes second, because a reader that looks at each name is slower, and old
+        # values are rare.
         pickle_bytes = bytes(pickled)
         if not names_moved_module(pickle_bytes):
             raise
@@ -171,7 +172,7 @@ def _dumps(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:
         if not by_value:
             return pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
 
-        buffers.clear()  # of the plain attempt, which failed half way
+        buffers.clear()  # the plain attempt, which failed half way, has filled it
         buffer = io.BytesIO()
         pickler = ByValuePickler(buffer, protocol=5, buffer_callback=buffers.append)
         pickler.files = set()

@@ -27,7 +27,7 @@ class _Origin:
     changes: dict[str, Any]
 
 
-# Beside the tasks, not in them: what a task holds travels with it.
+# Kept outside the tasks, because attributes of a task are pickled with it.
 _origins: WeakKeyDictionary[Task[..., Any], _Origin] = WeakKeyDictionary()
 
 

@@ -1,8 +1,8 @@
 """Requirement lines in one canonical form, which names the environment of a task.
 
-Only names of packages of an index pass. Options of pip, paths of this machine and URLs would make
-the same lines mean something else elsewhere, or reach what the user did not mean to give; so they
-are refused, with the cure.
+Only packages of an index are accepted. Options of pip, paths of this machine and URLs could mean
+something else on another machine, or reveal what the user did not mean to share; so they are
+refused, with the cure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 LONGEST_LINE = 2_000
-"""characters; pip's own lines are shorter, and a message has to show them"""
+"""limit in characters; pip's own lines are shorter, and a message has to show the line"""
 
 _COMMENT = re.compile(r"(^|\s)#.*$")
 # A letter alone after one hyphen: `-r`, but not the `-dev` of a version.
@@ -43,7 +43,7 @@ _INDEX_OPTIONS = {
 _FILE_OPTIONS = {"-r", "-c", "--requirement", "--constraint"}
 _LOCAL_CURE = (
     "Build a wheel of it for your index. "
-    "Modules that lie beside your notebook reach the workers by themselves."
+    "Modules beside your notebook are sent to the workers automatically."
 )
 _INDEX_CURE = (
     "Set the index with pip config, as in `pip config set global.index-url URL`: "
@@ -87,9 +87,9 @@ def masked(text: str) -> str:
 
 
 def _logical(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
-    """Lines with content, joined where they are continued, without comments.
+    """Yields lines with content, joined where they are continued, without comments.
 
-    Each with the number of its first part, from 1. The rules are those of pip's own files.
+    Each comes with the number of its first part, from 1. The rules are those of pip's own files.
     """
     begun, so_far = 0, ""
     for number, line in enumerate(lines, 1):
@@ -131,7 +131,7 @@ def _check_characters(line: str, source: str, number: int) -> None:
 
 
 def _canonical(line: str, source: str, number: int, allow_urls: bool) -> str:
-    # Late, because workers have no packaging, and do not parse.
+    # Imported here, because workers, which do not parse requirements, lack the package.
     from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
 
     def refused(problem: str, cure: str) -> RequirementError:
@@ -207,7 +207,7 @@ def _text(requirement: Requirement) -> str:
     if extras:
         text += f"[{','.join(extras)}]"
     if requirement.url is not None:
-        text += f" @ {requirement.url} "  # a blank must part the URL from a marker
+        text += f" @ {requirement.url} "  # a space must separate the URL from a marker
     else:
         text += ",".join(sorted(map(str, requirement.specifier)))
     if requirement.marker is not None:

@@ -31,7 +31,7 @@ class Resources:
                 f"Resources(cpus={self.cpus!r}): a worker needs more than 0 CPUs. "
                 "Leave it out for the default."
             )
-        # Less is not enough for Python itself, and Docker refuses less than 6.
+        # Python itself needs more than a few MB, and Docker refuses less than 6.
         if self.memory_mb is not None and not self.memory_mb >= 16:
             raise ConfigError(
                 f"Resources(memory_mb={self.memory_mb!r}): "
@@ -41,8 +41,8 @@ class Resources:
     def label(self) -> str:
         """Returns a short name, different for different resources; '' for the default.
 
-        Such as '2cpu', '2cpu-512mb', 'net-env1f0c5a27'. Queues, containers and the history are
-        named by it.
+        Examples: '2cpu', '2cpu-512mb', 'net-env1f0c5a27'. Queues, containers and the history use
+        it.
         """
         parts = []
         if self.cpus is not None:
@@ -57,14 +57,14 @@ class Resources:
         return "-".join(parts)
 
     def over(self, asked: Resources) -> tuple[float, float]:
-        """Returns CPUs and memory, each over that asked for; 1 where a launcher decides either."""
+        """Returns the ratios of CPUs and memory to those asked for; 1 where a launcher decides."""
         cpus = self.cpus / asked.cpus if self.cpus and asked.cpus else 1.0
         memory = self.memory_mb / asked.memory_mb if self.memory_mb and asked.memory_mb else 1.0
         return cpus, memory
 
     @property
     def kind(self) -> str:
-        """The label, a word for the default, too: the name of containers of these resources."""
+        """The label, or 'default' when it is empty: part of the names of containers."""
         return self.label() or "default"
 
 

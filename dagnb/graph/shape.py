@@ -1,7 +1,7 @@
 """The shape of a DAG: levels, width, fan-ins, its critical path, its depth-first order.
 
-Functions of edges alone; costs of tasks are handed in. None recurses, so a chain may be as long as
-memory allows.
+All functions depend on edges alone; callers pass the costs of tasks. None recurses, so a chain may
+be as long as memory allows.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from dagnb.graph.dag import Dag
 
 
 def sources(dag: Dag) -> tuple[int, ...]:
-    """Positions of the tasks without upstream, ascending."""
+    """Returns the positions of the tasks without upstream, ascending."""
     return tuple(i for i, call in enumerate(dag.calls) if not call.upstream)
 
 
 def fan_ins(dag: Dag) -> tuple[int, ...]:
-    """Positions of the tasks with several upstream, ascending."""
+    """Returns the positions of the tasks with several upstream, ascending."""
     return tuple(i for i, call in enumerate(dag.calls) if len(call.upstream) > 1)
 
 
 def fan_outs(dag: Dag) -> tuple[int, ...]:
-    """Positions of the tasks with several downstream, ascending."""
+    """Returns the positions of the tasks with several downstream, ascending."""
     return tuple(i for i, downstream in enumerate(dag.downstream) if len(downstream) > 1)
 
 
 def levels(dag: Dag) -> tuple[int, ...]:
-    """The level of each task: edges on the longest way from a source, 0 for a source.
+    """Returns the level of each task: edges on the longest path from a source, 0 for a source.
 
     O(tasks + edges).
     """
-    # Calls stand in topological order, so the levels of upstream tasks are known.
+    # Calls are in topological order, so the levels of upstream tasks are known.
     level: list[int] = []
     for call in dag.calls:
         level.append(max((level[u] + 1 for u in call.upstream), default=0))
@@ -39,7 +39,7 @@ def levels(dag: Dag) -> tuple[int, ...]:
 
 
 def by_level(dag: Dag) -> tuple[tuple[int, ...], ...]:
-    """Positions on each level, ascending; no level is empty. O(tasks + edges)."""
+    """Returns the positions on each level, ascending; no level is empty. O(tasks + edges)."""
     level_of = levels(dag)
     lists: list[list[int]] = [[] for _ in range(max(level_of) + 1)]
     for position, level in enumerate(level_of):
@@ -48,7 +48,7 @@ def by_level(dag: Dag) -> tuple[tuple[int, ...], ...]:
 
 
 def width(dag: Dag) -> int:
-    """The largest number of tasks on one level, >= 1.
+    """Returns the largest number of tasks on one level, >= 1.
 
     A hint at the parallelism, no bound: tasks of different levels may run at the same time.
     """
@@ -56,7 +56,7 @@ def width(dag: Dag) -> int:
 
 
 def critical_path(dag: Dag, cost: Callable[[int], float]) -> tuple[int, ...]:
-    """Positions along the chain of the largest total cost, source first.
+    """Returns the positions along the chain of the largest total cost, source first.
 
     Of equal chains the one of smaller positions. cost: position -> seconds, >= 0. No makespan is
     shorter than the total. O(tasks + edges).
@@ -77,7 +77,7 @@ def critical_path(dag: Dag, cost: Callable[[int], float]) -> tuple[int, ...]:
 
 
 def depth_first(dag: Dag) -> tuple[int, ...]:
-    """The number of each task in depth-first order: after all it needs, branch by branch.
+    """Returns the number of each task in depth-first order: after its ancestors, by branches.
 
     A post-order walk up from the sinks, the deepest upstream first. Run in this order, a task's
     inputs are consumed soon after they are made: a tree of degree k and depth d holds at most about
@@ -105,7 +105,7 @@ def depth_first(dag: Dag) -> tuple[int, ...]:
 
 
 def _shallow_first(dag: Dag) -> list[list[int]]:
-    """The upstream of each task in the order to push on a stack: the deepest last.
+    """Returns the upstream of each task in the order to push on a stack: the deepest last.
 
     Of equally deep ones the first comes last. Sorts by counting: no comparison.
     """

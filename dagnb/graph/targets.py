@@ -17,7 +17,7 @@ from dagnb.graph.pickling.packing import pack, unpack
 class Targets:
     """Nodes to compute.
 
-    structure: the pickle of the structure in which they stand; b'' for nodes given one by one.
+    structure: the pickle of the structure that contains them; b'' for nodes given one by one.
     """
 
     nodes: tuple[Node[Any], ...]
@@ -26,26 +26,26 @@ class Targets:
     __repr__ = brief
 
     @classmethod
-    def of(cls, *asked: Any) -> Targets:
+    def of(cls, *targets: Any) -> Targets:
         """Returns the nodes asked for: one, several, or structures of nodes, such as a list.
 
-        Raises GraphError for a structure that holds no node, or cannot be pickled.
+        Raises NoNodeError for a structure without a node, GraphError if it cannot be pickled.
         """
-        if asked and all(isinstance(target, Node) for target in asked):
-            return cls(asked)
+        if targets and all(isinstance(target, Node) for target in targets):
+            return cls(targets)
 
-        for target in asked:
+        for target in targets:
             if not isinstance(target, Node) and not _packed(target)[0]:
                 raise NoNodeError(type(target).__name__, f"{target!r:.60}")
-        if not asked:
+        if not targets:
             raise GraphError("there is nothing to run. Give at least one node: dagnb.run(node).")
-        return cls(*_packed(asked[0] if len(asked) == 1 else asked))
+        return cls(*_packed(targets[0] if len(targets) == 1 else targets))
 
 
 def shaped(structure: bytes, values: Sequence[Any]) -> Any:
     """Returns the structure with a value in the place of each node.
 
-    Verified bytes only: they are unpickled.
+    The bytes must be verified: unpickling runs code.
     """
     return unpack(structure, values, ())
 

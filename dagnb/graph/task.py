@@ -45,7 +45,7 @@ class Task(Generic[P, R]):
     signature: inspect.Signature | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Raises GraphError for what cannot be a task. Takes over what is shown of the function."""
+        """Raises GraphError for what cannot be a task. Copies the name and docs of the function."""
         if not callable(self.function):
             _refuse(self.function)
         if inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
@@ -76,9 +76,9 @@ class Task(Generic[P, R]):
                 object.__setattr__(self, attribute, value)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        """Bind the task of a method to its object, as a function is; of the class, the task itself.
+        """Bind the task of a method to its object, as for a function; returns itself for the class.
 
-        `help` takes what has this method for a function.
+        `help` treats an object with this method as a function.
         """
         return self if instance is None else Method(self, instance)
 
@@ -98,7 +98,7 @@ class Task(Generic[P, R]):
     if not TYPE_CHECKING:  # a checker of types should still find misspelt names
 
         def __getattr__(self, name: str) -> Any:
-            """An attribute of the function, such as `cache_clear` or `register`."""
+            """Returns an attribute of the function, such as `cache_clear` or `register`."""
             # pickle and copy ask before there is a function; without this they recurse for ever.
             if name.startswith("__") or "function" not in vars(self):
                 raise AttributeError(f"a task has no {name!r}", name=name, obj=self)
@@ -155,7 +155,7 @@ class Task(Generic[P, R]):
 class Method:
     """A task of a method, bound to its object, which is the first argument of each call.
 
-    The object travels like every argument.
+    The object is pickled like every argument.
     """
 
     __func__: Task[..., Any]
@@ -177,7 +177,7 @@ class Method:
     if not TYPE_CHECKING:  # as above
 
         def __getattr__(self, name: str) -> Any:
-            """An attribute of the task, such as its options."""
+            """Returns an attribute of the task, such as its options."""
             if name.startswith("__"):
                 raise AttributeError(f"a task of a method has no {name!r}", name=name, obj=self)
             return getattr(self.__func__, name)
@@ -279,7 +279,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 def _marked(function: Any, options: TaskOptions) -> Any:
     """Returns the task of a function.
 
-    Of a class method or a static method again one, so that the order of decorators does not matter.
+    For a class method or static method, returns one again, so that decorators may come in any
+    order.
     """
     if isinstance(function, classmethod | staticmethod):
         return type(function)(_marked(function.__func__, options))

@@ -1,7 +1,6 @@
-"""Planning: what a plan is, what it costs, and how a planner is asked.
+"""Planning: plans, the costs that they are made from, and the interface of planners.
 
-Holds: `Plan` (the execution graph), `Costs` (the price list), `Problem`, the `Planner` protocol,
-`check`.
+Holds: `Plan` (the execution graph), `Costs`, `Problem`, the `Planner` protocol, `check`.
 May import: graph, errors, units.
 Must not know: stores, workers, clocks, any particular planner.
 Start at: plan.py.

@@ -2,9 +2,10 @@
 
 What is bounded
     The makespan in the simulator: from submission until the last sink is stored. An instance does
-    one thing at a time. A value is available to all, its maker too, when its task was handed over,
-    half a round trip after it was stored. A task begins when its last input is there; inputs that
-    the worker holds need no transfer, the others come all at once. Tasks have the resources of
+    one thing at a time. A value becomes available, to its own worker as to all others, when its
+    task is committed: half a round trip after the value was stored. A task begins when its last
+    input is there; inputs that the worker holds need no transfer, the others are fetched side by
+    side. Tasks have the resources of
     their decorators: a plan that gives them others may be below the bound, as `Costs.scaling` can
     shorten their run.
 
@@ -18,7 +19,7 @@ Head bound
     latest of the sinks. At a join, either the upstream value that arrives latest comes from
     elsewhere (its commit plus a transfer), or its task ran on this worker. In the second case the
     same holds for the next value, and so on; and the tasks that ran on this worker ran one after
-    the other. The bound takes the best number k of tasks that ran here.
+    the other. The bound takes the best number k of tasks that ran on this worker.
 
         Papadimitriou, Yannakakis 1990, "Towards an architecture-independent analysis of parallel
         algorithms", doi:10.1137/0219021; for joins whose tasks have different releases as in Jung,
@@ -26,14 +27,14 @@ Head bound
 
 Area bound
     The work of a set of tasks divided by the number of workers there may be, after the earliest
-    begin and before the shortest tail in the set; of memory likewise, in MB * s. Sets that help are
+    begin and before the shortest tail in the set; of memory likewise, in MB * s. Useful sets are
     those of tasks that begin late and have long tails.
 
         Carlier 1987, "Scheduling jobs with release dates and tails on identical machines",
         doi:10.1016/0377-2217(87)90243-0.
 
-The head bound also holds for plans with copies of tasks, and would hold with preload and prewarm.
-It needs that values are stored before they are handed over.
+The head bound assumes that values are stored before they are handed over. It also holds for plans
+with copies of tasks, and would hold with preload and prewarm.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.planner import Pool
 
 TIGHT = 0.10
-"""up to this gap a bound says something about the plan; beyond it, about itself"""
+"""up to this gap the bound is worth quoting; a larger gap mostly shows that the bound is loose"""
 
 # Relative; smaller gaps are rounding errors.
 _EXACT = 1e-6
@@ -172,7 +173,7 @@ def certificate(makespan_s: float, bound: Bound) -> str:
 def earliest(costs: Costs, pool: Pool, resources: Resources) -> float:
     """Returns the moment at which the first worker of these resources can take a task."""
     if pool.eager:
-        # One more than the series: the next start may be the first to be ready.
+        # One start more than the series has, because it may be the first to be ready.
         return _ready_times(costs, pool, len(costs.start_series) + 1)[0]
     start_s = costs.start(resources, is_warm=False).total_s
     if pool.warm.get(resources):
@@ -195,73 +196,74 @@ def heads(dag: Dag, costs: Costs, pool: Pool) -> Heads:
             first_worker[needs] = earliest(costs, pool, needs)
         begin[v] = first_worker[needs]
         if reads := work.reads[v]:
-            parents = []
+            inputs = []
             for u, transfer_s in reads:
                 arrival = commit[u] + min(transfer_s, shortcut.get(u, math.inf))
-                parents.append((arrival, release[u], work.window[u]))
+                inputs.append((arrival, release[u], work.window[u]))
             ready = max([commit[u] for u, _ in reads])
-            begin[v] = max(begin[v], _joined(parents, ready, work.outside[v]))
+            begin[v] = max(begin[v], _joined(inputs, ready, work.outside[v]))
         # A retry fetches and loads again, so the last attempt still needs its whole window.
         release[v] = begin[v] + work.again[v] + work.pause[v]
         # The commit takes effect in the store half a round trip before the worker has its answer.
         commit[v] = release[v] + work.window[v] - half_s
 
     is_needed = _needed(dag)
-    lasts = [commit[v] - begin[v] for v in range(len(dag))]
-    tail = _tails(dag, is_needed, lasts)
+    durations = [commit[v] - begin[v] for v in range(len(dag))]
+    tail = _tails(dag, is_needed, durations)
     return Heads(work=work, begin=begin, commit=commit, tail=tail, is_needed=is_needed)
 
 
 # ---- head bound ----
 
 
-def _joined(parents: list[tuple[float, float, float]], ready: float, outside_s: float) -> float:
+def _joined(inputs: list[tuple[float, float, float]], ready: float, outside_s: float) -> float:
     """Returns the begin of a task at a join, transfers from elsewhere done.
 
-    parents: (arrival from elsewhere, release, window) of each upstream task. ready: when all of
-    them have committed. It is the least over k of: the k values that would arrive latest were
-    computed here, the next one comes from elsewhere, and external inputs meanwhile. With k the time
-    on this worker rises and the next arrival falls, so the least is where the two cross. O(n log n
-    log n) for n parents.
+    inputs: (arrival from elsewhere, release, window) of each upstream task. ready: when all of them
+    have committed. The result is the least over k of a moment: the k values that would arrive
+    latest were computed on this worker, the next one comes from elsewhere, and external inputs
+    arrive meanwhile. With k the time on this worker rises and the next arrival falls, so the least
+    is where the two cross. O(n log n log n) for n inputs.
     """
-    latest, release, window = max(parents)
+    latest, release, window = max(inputs)
     # External inputs take longer than every transfer.
     if ready + outside_s >= latest:
         return ready
-    # Most tasks; the search below would give the same.
-    if len(parents) == 1:
+    # A short cut for most tasks; the search below would give the same.
+    if len(inputs) == 1:
         return min(latest - outside_s, max(ready, release + window))
-    parents.sort(reverse=True)
+    inputs.sort(reverse=True)
 
-    def here(k: int) -> float:
-        return max(ready, _one_by_one(parents[:k]))
+    def on_this_worker(k: int) -> float:
+        return max(ready, _one_by_one(inputs[:k]))
 
     def is_late(k: int) -> bool:
-        return k == len(parents) or here(k) + outside_s >= parents[k][0]
+        return k == len(inputs) or on_this_worker(k) + outside_s >= inputs[k][0]
 
-    k = bisect_left(range(len(parents)), True, lo=1, key=is_late)
-    return min(here(k), parents[k - 1][0] - outside_s)
+    k = bisect_left(range(len(inputs)), True, lo=1, key=is_late)
+    return min(on_this_worker(k), inputs[k - 1][0] - outside_s)
 
 
-def _one_by_one(parents: list[tuple[float, float, float]]) -> float:
+def _one_by_one(inputs: list[tuple[float, float, float]]) -> float:
     """Returns the moment at which one worker has run all of them, each after its release.
 
     Earliest release first is optimal.
     """
     end = 0.0
-    for release, window in sorted([parent[1:] for parent in parents]):
+    for release, window in sorted([entry[1:] for entry in inputs]):
         end = max(end, release) + window
     return end
 
 
 def _shortcuts(costs: Costs, work: Work) -> dict[int, float]:
-    """Returns upstream -> least seconds until its value is here because another task here read it.
+    """Returns upstream -> least seconds until a worker has its value from another task there.
 
-    Nothing where that is no gain. A task that reads only a part of a value, or with a transfer
-    known to be short, may bring the value here sooner than a fetch of the whole does.
+    The seconds count from the commit of the upstream task. Empty where that is no gain. A task that
+    reads only a part of a value, or with a transfer known to be short, may bring the value here
+    sooner than a fetch of the whole does.
     """
     least: dict[int, float] = {}
-    # With whole values and one law of transfers no reader is faster than another.
+    # If all readers fetch whole values at equal speed, none is faster than another.
     if not costs.edge_bytes and not any(act == "fetch" for _, act in costs.known_s):
         return least
     for reader, reads in enumerate(work.reads):
@@ -286,18 +288,18 @@ def _needed(dag: Dag) -> list[bool]:
     return is_needed
 
 
-def _tails(dag: Dag, is_needed: list[bool], lasts: list[float]) -> list[float]:
+def _tails(dag: Dag, is_needed: list[bool], durations: list[float]) -> list[float]:
     """Returns the longest path from the commit of each task to the end, without transfers.
 
-    Without, because a copy of the task may run wherever its value is read. lasts: from the begin of
-    each task until its commit.
+    Without, because a copy of the task may run wherever its value is read. durations: from the
+    begin of each task until its commit.
     """
     tail = [0.0] * len(dag)
     for v in reversed(range(len(dag))):
         if is_needed[v]:
-            behind = lasts[v] + tail[v]
+            tail_s = durations[v] + tail[v]
             for u in dag.calls[v].upstream:
-                tail[u] = max(tail[u], behind)
+                tail[u] = max(tail[u], tail_s)
     return tail
 
 
@@ -305,7 +307,7 @@ def _tails(dag: Dag, is_needed: list[bool], lasts: list[float]) -> list[float]:
 
 
 def _areas(dag: Dag, costs: Costs, pool: Pool, moments: Heads) -> Iterable[Bound]:
-    """Bounds by the number of workers and by memory, where there are limits."""
+    """Yields bounds by the number of workers and by memory, where there are limits."""
     tasks = [v for v in range(len(dag)) if moments.is_needed[v]]
     # Back-offs keep no worker busy.
     work = {v: moments.work.window[v] + moments.work.again[v] for v in tasks}

@@ -1,7 +1,7 @@
 """Checks that a plan fits its DAG, and finds moments at which a pinned worker runs out of work.
 
 Any assignment of workers can be executed, so the second part is advice. In most plans it depends on
-durations when a worker runs out of work; reported is only what holds for all durations:
+durations when a worker runs out of work; the advice covers only what holds for all durations:
 
     A worker *stops after* D if in every execution there is a moment at which it has run exactly the
     steps D, some but not all of its own, and none of its other steps is ready.
@@ -12,7 +12,8 @@ again later; another had priority). A worker that stops leaves and is started ag
 plan lets it linger. A worker that runs out of work in every execution, but not always after the
 same steps, gets no advice.
 
-The criterion is exact. Call an upstream step of r on another worker a *gate* of r. Worker w stops
+The criterion is exact. Call an upstream step of r on another worker a *gate* of r, and the
+ancestors of a step the steps *above* it. Worker w stops
 after D if and only if, for each first step r of its other steps, D is the set of w's steps above r,
 and also the set of w's steps above the gates of r.
 
@@ -72,18 +73,17 @@ def stops(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
     Sorted by these steps, which are ascending. The criterion above in numbers: sort the steps of w
     by the number of its steps above each. Where that number rises to n, D is the n steps before,
     and the steps with that number are the first of the others. w stops after D if each of them has
-    n steps of w above
-    its gates: those can only be D, since all of D have smaller numbers.
+    n steps of w above its gates: those can only be D, since all of D have smaller numbers.
     """
     above, gated = _counts(plan)
     all_stops = []
-    for worker, mine in _by_worker(plan).items():
-        mine.sort(key=lambda step: above[step])
+    for worker, steps in _by_worker(plan).items():
+        steps.sort(key=lambda step: above[step])
         begin = 0
-        for end in range(1, len(mine) + 1):
-            if end < len(mine) and above[mine[end]] == above[mine[begin]]:
+        for end in range(1, len(steps) + 1):
+            if end < len(steps) and above[steps[end]] == above[steps[begin]]:
                 continue  # the same number of steps above: still the same group
-            firsts = mine[begin:end]
+            firsts = steps[begin:end]
             if begin and all(gated[r] == begin for r in firsts):
                 all_stops.append((worker, tuple(sorted(firsts))))
             begin = end
@@ -97,10 +97,10 @@ def _counts(plan: Plan) -> tuple[list[int], list[int]]:
     """
     above, gated = [0] * len(plan.steps), [0] * len(plan.steps)
     columns: list[int] = []
-    for mine in _by_worker(plan).values():
+    for steps in _by_worker(plan).values():
         # Without a gate, or with one step, a worker never stops: most plans need no pass at all.
-        if len(mine) > 1 and any(_gates(plan, step) for step in mine):
-            columns += mine
+        if len(steps) > 1 and any(_gates(plan, step) for step in steps):
+            columns += steps
     for begin in range(0, len(columns), _COLUMNS):
         bits = {step: 1 << bit for bit, step in enumerate(columns[begin : begin + _COLUMNS])}
         _count_some(plan, bits, above, gated)
@@ -174,7 +174,7 @@ def _listed(names: Sequence[str], word: str) -> str:
 
 
 def _problems(plan: Plan, dag: Dag) -> Iterator[str]:
-    """Misfits of the plan and the DAG, as texts without a subject."""
+    """Yields each misfit of plan and DAG as a clause for InvalidPlanError."""
     if plan.dag != dag:  # every other problem would only follow from this one
         yield "it was made for another DAG"
         return
@@ -200,19 +200,19 @@ def _step_problems(plan: Plan, position: int) -> Iterator[str]:
         return
     name = f"step {position} ('{calls[step.task].name}')"
     if any(not 0 <= u < position for u in step.upstream):
-        yield f"{name} reads a step that does not stand before it"
+        yield f"{name} reads a step that does not come before it"
     elif tuple(plan.steps[u].task for u in step.upstream) != calls[step.task].upstream:
         yield f"{name} reads other tasks than the DAG says"
     if step.worker is not None and not step.worker.strip():
         yield f"{name} is pinned to a worker without a name"
-    # Queues of pools are named so, and those of workers by their names.
+    # The queue of a pool is named so, and the queue of a pinned worker has the worker's name.
     if step.worker is not None and step.worker.startswith("~"):
         yield f"{name} is pinned to '{step.worker}': names with ~ belong to pools"
 
 
 def _worker_problems(plan: Plan) -> Iterator[str]:
-    for worker, mine in _by_worker(plan).items():
-        resources = {plan.steps[step].resources for step in mine}
+    for worker, steps in _by_worker(plan).items():
+        resources = {plan.steps[step].resources for step in steps}
         if len(resources) > 1:  # a worker is one process, in one container
             yield f"worker '{worker}' has steps of different resources"
     for worker, terms in plan.workers.items():

@@ -1,4 +1,4 @@
-"""The price list that planners and the simulator read: the cost of each act, in seconds and bytes.
+"""The costs that planners and the simulator read: of each act, in seconds and bytes.
 
 `Costs` holds medians. `Uncertainty` beside them says how widely reality spreads around them; it is
 used only where scenarios are drawn. Every time below is the time of one act of a worker, in the
@@ -23,7 +23,7 @@ from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
 from dagnb.planning.basis import HINTED, UNKNOWN, Basis
 
-# Immutable, so that all price lists may share it.
+# Immutable, so that all instances may share it.
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
@@ -98,13 +98,12 @@ class Costs:
 
     run_s: the user's function, with the resources its decorator asks for.
     output_bytes: of its pickled result.
-    argument_bytes: pickled arguments that travel with the task.
+    argument_bytes: pickled arguments that are sent with the task.
     external_bytes: fetched from outside before the task runs.
     edge_bytes: (upstream, task) -> bytes, where a task reads less than the whole value.
     known_s: (task, 'fetch' | 'load' | 'dump' | 'store' | 'release') -> seconds, where they are
-    known
-        better than by a LinearCost.
-    inline_bytes: values up to this size travel with other messages and cost no transfer.
+      known better than by a LinearCost.
+    inline_bytes: values up to this size are part of other messages and cost no transfer.
     commit_s: the round trip that hands over a result.
     release: freeing what the task has read and returned, afterwards.
     wake_s: from a hint until a waiting worker has the task.
@@ -125,7 +124,8 @@ class Costs:
     external_bytes: Mapping[int, int] = field(default_factory=lambda: _NOTHING)
     edge_bytes: Mapping[tuple[int, int], int] = field(default_factory=lambda: _NOTHING)
     known_s: Mapping[tuple[int, str], float] = field(default_factory=lambda: _NOTHING)
-    # Where nothing was measured: the orders of magnitude of a Redis on the same machine (round
+    # Defaults where nothing was measured: the orders of magnitude of a Redis on the same machine
+    # (round
     # trips of 0.3 ms, 500 MB/s), of pickle (1 GB/s) and of forked workers.
     default_run_s: float = 0.1
     default_output_bytes: int = 1_000
@@ -171,7 +171,7 @@ class Costs:
 
     def edge(self, upstream: int, task: int) -> int:
         """Returns the bytes that a task reads of an upstream value."""
-        # Planners ask for every edge, many times; most lists hold no such sizes.
+        # Planners ask for every edge, many times; most costs hold no such sizes.
         if self.edge_bytes:
             n_bytes = self.edge_bytes.get((upstream, task))
             if n_bytes is not None:
@@ -187,17 +187,17 @@ class Costs:
 
         Small ones came with the task.
         """
-        far = [n for n in sizes if n > self.inline_bytes]
-        if not far:
+        transferred = [n for n in sizes if n > self.inline_bytes]
+        if not transferred:
             return 0.0
         known = self.known_s.get((task, "fetch"))
         if known is not None:
             return known
-        # All at once, so the largest takes longest.
-        return self.fetch.of(max(far))
+        # The transfers run side by side, so the largest one decides.
+        return self.fetch.of(max(transferred))
 
     def storing(self, task: int) -> float:
-        """Returns the seconds until the result is stored; 0 if it travels with the commit."""
+        """Returns the seconds to store the result; 0 if it is small enough for the commit."""
         n_bytes = self.output(task)
         if n_bytes <= self.inline_bytes:
             return 0.0
@@ -233,7 +233,7 @@ class Costs:
         return values + self.argument_bytes.get(task, 0)
 
     def with_(self, **changes: Any) -> Costs:
-        """Returns the same list with some prices changed."""
+        """Returns a copy with some of the costs changed."""
         return replace(self, **changes)
 
     @classmethod

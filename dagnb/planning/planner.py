@@ -21,15 +21,13 @@ class Pool:
     cap: most workers at a time, None without limit.
     memory_mb: of all workers together, None without limit.
     warm: resources -> number of workers that would start at once.
-    eager: the workers start at submission, as many as the cap and the steps allow, and any of them
-    runs
-        any step (processes). Otherwise a worker of the right resources starts when a ready task
-        finds none (containers).
-    linger_s: a worker without work stays with the run for so long.
-    keep_alive_s: after that its container stays warm for so long.
+    eager: the workers start at submission, as many as the cap and the steps allow, and any of
+      them runs any step (processes). Otherwise a worker of the right resources starts when there
+      is none for a ready task (containers).
+    linger_s: seconds for which a worker without work stays with the run.
+    keep_alive_s: seconds for which its container then stays warm.
     single: the process of a worker serves that one worker only, and the worker that makes a task
-    ready
-        pays for the invocation (functions as a service, as Wukong uses them).
+      ready pays for the invocation (functions as a service, as Wukong uses them).
     worker_memory_mb: of workers whose resources name no memory.
     """
 

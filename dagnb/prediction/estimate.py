@@ -40,7 +40,7 @@ def widened(shape: Shape, sigma: float) -> Shape:
     """Returns the shape with independent uncertainty added, as variances add up."""
     if sigma <= 0:
         return shape
-    # Each quantile by itself, with the sign of its score: the median stays, a skew stays.
+    # Each quantile is widened by itself, with the sign of its score, so the median and a skew stay.
     quantiles = []
     for offset, score in zip(shape, SCORES, strict=True):
         quantiles.append(math.copysign(math.hypot(offset, sigma * score), score))
@@ -52,7 +52,7 @@ class Estimate:
     """A distribution of a quantity >= 0, in the unit of what was predicted: seconds or bytes.
 
     n_samples: effective samples; those of one run count less than those of several.
-    basis: the evidence. Where it is not known, the numbers are a wide default.
+    basis: the evidence; where basis.is_known is False, the numbers are a wide default.
     plus: added before taking the logarithm (1 for sizes, which may be 0).
     is_same_call: True if it rests on equal calls of earlier runs.
     unseen_sigma: the part of the spread that comes of sizes or code never seen before.

@@ -172,7 +172,7 @@ def weights(batches: Sequence[Batch]) -> list[float]:
     """Returns the weight of one point of each batch: older ones count less."""
     newest_first, later_samples = [], 0.0
     for batch in reversed(batches):
-        # By samples since and by time since: a machine may change overnight without a run.
+        # Age counts in samples and in time: a machine may change overnight without a run.
         age = max(0.0, batches[-1].ended_at - batch.ended_at) / HALF_LIFE_S
         half_lives = later_samples / HALF_LIFE + age
         newest_first.append(batch.point_weight * 0.5**half_lives)
@@ -187,7 +187,7 @@ def experts(
 ) -> tuple[tuple[Expert, ...], LinearModel]:
     """Returns all of EXPERTS in their order, and the likeliest line. O(points log points).
 
-    They predict values at the origin of the scale: what resources do is added by the caller.
+    They predict values at the origin of the scale: the caller adds the effect of resources.
     """
     seen: list[_Sample] = []
     for i, (batch, weight) in enumerate(zip(batches, weights(batches), strict=True)):
@@ -245,7 +245,7 @@ def _bayes(seen: Sequence[_Sample], prior: Prior) -> tuple[Average, LinearModel]
         growth = Growth(fitted.y - fitted.slope * fitted.x, fitted.slope, bend)
         lines.append((fitted.log_evidence + _log_odds(relation, prior), growth, fitted))
 
-    # Relative to the best: evidence itself is e to minus hundreds.
+    # Relative to the best, because the evidence itself would underflow: it is about e**-100.
     top = max(log_weight for log_weight, _, _ in lines)
     odds = [math.exp(log_weight - top) for log_weight, _, _ in lines]
     total = sum(odds)
@@ -307,7 +307,8 @@ class Calls:
         own = other = 0.0
         n_compared = 0
         for task in tasks:
-            # Only tasks that both predicted: calls never seen are harder to predict.
+            # Only tasks that both have predicted are compared: calls never seen are harder to
+            # predict.
             if task.call_error is not None and task.size_error is not None:
                 n_compared += 1
                 own += min(WORST, abs(task.call_error))

@@ -69,7 +69,7 @@ class Fit:
     def uncertainty(self, n_bytes: int, y: float) -> float:
         """Returns the standard deviation that past errors do not show.
 
-        It comes of sizes never seen, and of rivals that predict other than y.
+        It comes from sizes never seen, and from rivals whose predictions differ from y.
         """
         squares = sum(weight * (rival.at(n_bytes) - y) ** 2 for weight, rival in self.rivals)
         return math.hypot(self.beyond(n_bytes), DISPUTE * math.sqrt(squares))
@@ -146,7 +146,8 @@ class FunctionModel:
             call_error = self.calls.error(point, fit.scale)
             scored.append(point._replace(size_error=errors[fit.chosen], call_error=call_error))
 
-        # By effective samples: a run of a thousand tasks must not decide alone who is trusted.
+        # Losses are weighted by effective samples: one run of a thousand tasks must not decide
+        # alone.
         keep = FORGET**batch.weight
         share = batch.point_weight
         losses = []
@@ -221,7 +222,7 @@ class FunctionModel:
     def _scores(self) -> list[float]:
         """Returns the mean loss of each expert; the least is chosen."""
         first = [FIRST_LOSS * i for i in range(len(EXPERTS))]
-        # Only Bayes reads hints: with one it goes first until losses say otherwise.
+        # Only the expert 'Bayes' reads hints: if there is one, it is preferred until losses differ.
         if self.prior != VAGUE:
             first = [0.5] * BAYES + [0.0]
         total = self.weight + PATIENCE

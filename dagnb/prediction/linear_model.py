@@ -50,7 +50,7 @@ _SLOPES = {"constant": 0.0, "linear": 1.0, "affine": 1.0}
 
 
 def hinted(options: TaskOptions, target: Target) -> Prior:
-    """Returns the prior that the decorator's hints stand for, VAGUE without any."""
+    """Returns the prior that expresses the decorator's hints, VAGUE without any."""
     # Hints are about run time and output size; they say nothing of pickling.
     if target not in {Target.RUN, Target.OUTPUT}:
         return VAGUE
@@ -128,8 +128,8 @@ def line(
     """Returns the posterior. O(1).
 
     slope, slope_weight: prior mean of the slope and its precision, in units of the noise.
-    level, count: so many earlier observations of y at the mean x, each as inexact as GUESS_SIGMA
-    says; against exact samples they are worth less.
+    level, count: act as `count` earlier observations of y = level at the mean x, each as inexact as
+    GUESS_SIGMA says; against exact samples they are worth less.
     """
     squares, penalty, slope_sd = seen.yy, 0.0, 0.0
     if math.isinf(slope_weight):

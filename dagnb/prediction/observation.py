@@ -137,7 +137,7 @@ def thinned(points: Sequence[Point], ended_at: float) -> Batch:
 
 
 def evenly(ordered: list[T], most: int) -> list[T]:
-    """Returns at most so many of these, evenly spaced."""
+    """Returns at most `most` of these, evenly spaced."""
     n = len(ordered)
     if n <= most:
         return ordered

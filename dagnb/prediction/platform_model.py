@@ -8,8 +8,8 @@ the times may be outliers. Quantiles are of the time: those of the speed would m
 transfer the fastest one.
 Source: Koenker and Bassett 1978, Regression Quantiles, doi:10.2307/1913643
 
-Starts are pooled in part: resources that were started often have their own level, rare ones lean on
-the others.
+Starts are pooled in part: resources that were started often have a level of their own, that of rare
+ones is near the level of all.
 Source: Gelman et al. 2013, Bayesian Data Analysis, section 5.4 (normal means, empirical Bayes).
 """
 
@@ -88,7 +88,7 @@ class MeasuredStart:
 
 @dataclass(frozen=True, slots=True)
 class StartModel:
-    """The starts of one temperature, cold or warm.
+    """The cold starts, or the warm starts, of one launcher.
 
     level: log seconds over all resources. own, between: standard deviations of one start, of the
     levels of kinds.
@@ -189,7 +189,7 @@ def starts(measured: Sequence[MeasuredStart]) -> Starts:
 
 
 def _start_model(kinds: Mapping[str, Sequence[float]]) -> StartModel:
-    """Fits one temperature by moments. kinds: resource kind -> log seconds."""
+    """Fits the cold or the warm starts by moments. kinds: resource kind -> log seconds."""
     means: dict[str, tuple[int, float]] = {}
     squares, n = 0.0, 0
     for kind, logs in kinds.items():

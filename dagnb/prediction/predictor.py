@@ -1,6 +1,6 @@
 """The costs of tasks, learnt from earlier tasks: one model for each function and quantity.
 
-Modelled is the logarithm of a positive quantity (run time, output size, time to unpickle, time to
+Models are of the logarithm of a positive quantity (run time, output size, time to unpickle, time to
 pickle), because errors of times are factors: twice as long is as likely as half as long.
 
     samples of one run                    observation      thins a run and weighs it (Kish)

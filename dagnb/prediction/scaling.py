@@ -51,7 +51,7 @@ class ResourceExponent:
         """Returns the standard deviation of this share's effect, on the log scale."""
         if share is None:
             return 0.0
-        # Without origin the share is compared with an unknown one: taken for a factor of e.
+        # Without an origin the share is compared with an unknown one: a factor of e is assumed.
         return self.sd * (1.0 if self.origin is None else abs(self.distance(share)))
 
 
@@ -86,7 +86,7 @@ def scaling(batches: Sequence[Batch]) -> Scaling:
     cpus = [point.cpus for point in points if point.cpus is not None]
     memory = [point.memory_mb for point in points if point.memory_mb is not None]
     cpus_origin, memory_origin = _origin(cpus), _origin(memory)
-    # Some launchers sell CPU time by memory; where CPUs are named, memory buys none.
+    # Some launchers grant CPU time in proportion to memory; where CPUs are named, memory adds none.
     start = Scaling(
         ResourceExponent(GAMMA, GAMMA_SD, cpus_origin),
         ResourceExponent(GAMMA if cpus_origin is None else 0.0, GAMMA_SD, memory_origin),
@@ -152,7 +152,7 @@ def _fit(
 
 def _variances(batches: Sequence[Batch], start: Scaling, means: Vector) -> tuple[float, float]:
     """Returns the variances of residuals within a run, and of the runs' mean residuals."""
-    # Each starts as if two samples had been seen, so that one run cannot make a variance 0.
+    # Each variance starts as if two samples had been seen, so that one run cannot make it 0.
     within, degrees, run_means = 2 * NOISE * 0.1, 2.0, []
     for batch in batches:
         residuals = [point.y - _dot(_row(point, start), means) for point in batch.points]

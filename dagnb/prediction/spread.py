@@ -205,7 +205,7 @@ def _run_error(
 ) -> float | None:
     """Returns the error that a past run would have had with these shares of time.
 
-    None when its functions make up too little of them to say.
+    Returns None when its functions cover less than COVERED of the time.
     """
     covered = real = 0.0
     for name, share in shares.items():

@@ -1,6 +1,6 @@
 """The message that starts workers.
 
-It holds secrets, so it travels on a private socket or stdin, never in argv or environment.
+It holds secrets, so it is sent on a private socket or stdin, never in argv or environment.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from dagnb.graph.brief import brief
 from dagnb.protocol.messages import PROTOCOL_VERSION
 
 INLINE_DAG_BYTES = 32 * 1024
-"""A DAG up to this size travels inside the invocation.
-
-Of a larger one, each worker gets the records of its own tasks with its offers.
+"""A DAG up to this size is part of the invocation. Of a larger one, each worker gets the records of
+its own tasks with its offers.
 """
 
 
@@ -37,15 +36,15 @@ class Invocation:
     worker, nonce: of the only worker that it is for; '' when its instances take any.
     kind: of the queues that its instances may staff.
     cpus: of each worker, which limits the threads of numeric libraries.
-    lease_s: an instance that is silent for so long loses its tasks. heartbeat_s: between renewals.
+    lease_s: an instance that is silent for longer loses its tasks. heartbeat_s: between renewals.
     asked_at: moment of asking, by the clock of the store; 0 when no one waits for the start.
     versions: of the sender, see check_versions.
-    linger_s: workers that are idle for so long leave; None: they stay until the run is over.
+    linger_s: workers that are idle for longer leave; None: they stay until the run is over.
     place: name of the container, '' for none; the names of its instances begin with it.
     start: 'cold' or 'warm'. phases: (phase, begin, end) of the start so far.
     sent_at: moment when the container got this, by the clock of its machine.
     metrics: when spans are uploaded, read by dagnb.trace.upload.strategy; '' for its default.
-    surroundings: what tasks see around them; {} for what the workers have.
+    surroundings: what tasks see of the client, such as its folder; {} for what the workers have.
     """
 
     run: str
@@ -115,6 +114,6 @@ def versions() -> str:
 def python_version() -> str:
     """Returns implementation and minor version of Python.
 
-    A code object that another version made ends the process that unpickles it.
+    Unpickling a code object of another version crashes the process.
     """
     return f"{platform.python_implementation()} {sys.version_info.major}.{sys.version_info.minor}"

@@ -113,8 +113,8 @@ class Launcher(Protocol):
 def shares_files(launcher: Launcher) -> bool:
     """Returns whether its workers see the client's files at the same paths.
 
-    A launcher says so by an attribute of that name. Without it, an archive of the user's modules
-    travels with the run, which is slower and always right.
+    A launcher says so by an attribute of that name. Without it, an archive of the user's modules is
+    sent with the run, which is slower but works everywhere.
     """
     return bool(getattr(launcher, "shares_files", False))
 

@@ -1,10 +1,10 @@
 """The steps of the protocol: an executable, pure state machine of one run.
 
-It is the heart of the memory store, the coordinator of the simulator, the model that the tests
-explore exhaustively, and the reference that the Redis scripts are compared with, step by step.
+The memory store and the simulator run it, the tests explore it exhaustively, and the Redis scripts
+are compared with it, step by step.
 states.py has the theory: states, transitions, and what holds after every step.
 
-A step is atomic. It is given the moment `now`, asks nothing, and returns what to tell the caller.
+A step is atomic. It gets the time as `now`, does no I/O, and returns the reply to the caller.
 Every step has the same shape:
 
     is the run over?  ->  the act itself  ->  promote  ->  route  ->  reply
@@ -51,7 +51,8 @@ LEASE_LOST_JSON = TaskError(
 class Machine(Tasks):
     """One run, and the steps that instances, supervisors and clients may take.
 
-    Making one is the step `submit`. `Tasks` holds the state and the moves; here are the verbs.
+    Its constructor is the step `submit`. `Tasks` holds the state and its transitions; this class
+    adds the verbs.
     """
 
     # ---- replies --------------------------------------------------------------------------------
@@ -95,15 +96,17 @@ class Machine(Tasks):
     def _next_work(
         self, instance: str, want: int, prefer: list[tuple[int, str, int]], now: float, fresh: str
     ) -> Reply:
-        """End a step of an instance: what it does next.
+        """End a step of an instance: decide what it does next.
 
-        That is its own running tasks again, or new ones of its worker, or those of another worker.
+        The reply offers its own running tasks again, or new tasks of its worker, or those of
+        another worker.
         want: most tasks to offer. prefer: tasks that this step made ready, most urgent first.
         """
         if self.state is not RunState.RUNNING:
             return Reply(status=Status.STOP, now=now)
         if instance not in self.leases:
-            # Its tasks were given away. What its commits made ready must find workers all the same.
+            # The tasks of this instance were taken back. Tasks that its commits made ready still
+            # need workers.
             self._route(fresh)
             return Reply(status=Status.FENCED, now=now)
         tasks = self.running.get(instance) or self._take_work(instance, want, prefer, now)
@@ -178,7 +181,8 @@ class Machine(Tasks):
 
         made_ready: list[tuple[int, str, int]] = []
         missing = [c.task for c in commits if not self._commit(c, now, made_ready)]
-        # Before the missing ones are reported: a sink among the others may have ended the run.
+        # Checked before the missing ones are reported: a sink among the others may have ended the
+        # run.
         if self.unsettled == 0:
             self._finish_if_sound(now)
         if missing:
@@ -198,9 +202,9 @@ class Machine(Tasks):
         if self._is_over(now):
             return Reply(status=Status.STOP, now=now)
         task = failure.task
-        mine = self.states[task] is TaskState.RUNNING and self.owner[task] == instance
+        is_owner = self.states[task] is TaskState.RUNNING and self.owner[task] == instance
         # The attempt recognises a repetition: the same instance may run the task again by now.
-        if mine and failure.attempt == self.attempt(task):
+        if is_owner and failure.attempt == self.attempt(task):
             self._leave_running(task)
             self._charge(
                 task,
@@ -266,7 +270,7 @@ class Machine(Tasks):
         """
         if self._is_over(now):
             return 0
-        # By the end of the lease, then by name, as a sorted set of Redis has them.
+        # Sorted by the end of the lease, then by name, as in a sorted set of Redis.
         expired = sorted(
             (until, instance) for instance, until in self.leases.items() if until < now
         )
@@ -290,7 +294,7 @@ class Machine(Tasks):
             if instance in self.leases:
                 self.leases[instance] = now + lease_s
                 pulses[instance] = Status.TASKS
-        # After the renewals: an instance whose supervisor comes late, but comes, loses nothing.
+        # Reaping follows the renewals, so that an instance whose supervisor is late loses nothing.
         self.reap(now=now, fresh=fresh)
         return pulses
 
@@ -311,7 +315,8 @@ class Machine(Tasks):
         The task it ran is charged, or all of them (HELD); the others go back uncharged.
         Returns False when the death was known already.
         """
-        # Without a lease it was dropped before: a repeated report must not charge a second time.
+        # An instance without a lease was dropped before: a repeated report must not charge it
+        # again.
         if self._is_over(now) or death.instance not in self.leases:
             return False
         worker = self._worker_of(death.instance)

@@ -23,19 +23,19 @@ PROTOCOL_VERSION = 4
 HELD = -1
 """In `Death.task`: every task that the instance was running.
 
-An instance that dies with its whole container leaves no witness of which task it was.
+When a whole container dies, no process is left that knows which task was running.
 """
 
 Edge = tuple[int, int, int, int, int, int]
 """An edge to a downstream task: (task, bit of the edge, first bit of the task, number of its bits,
-queue of the task, its priority). All that `complete` needs of a task that it may make ready."""
+queue of the task, its priority). `complete` needs no more of a task that it may make ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
     """The place of the result of one attempt.
 
-    n_chunks: 0 for a small value, which lies in a hash with others; else the number of its chunks.
+    n_chunks: 0 for a small value, which shares a hash with others; else the number of its chunks.
     """
 
     token: str
@@ -43,7 +43,7 @@ class Address:
     n_chunks: int = 0
 
     def encode(self) -> str:
-        """One short string for the store."""
+        """Returns one short string for the store."""
         return f"{self.token}:{self.n_bytes}:{self.n_chunks}"
 
     @classmethod
@@ -124,7 +124,7 @@ class Queue:
         return self.name.startswith("~")
 
     def worker(self, member: int) -> str:
-        """Name of a member, counted from 1: the pinned worker's; in a pool '~/3', '~2gb/1'."""
+        """Returns the name of a member, from 1: the pinned worker's; in a pool '~/3', '~2gb/1'."""
         return f"{self.name}/{member}" if self.is_pool else self.name
 
 
@@ -133,12 +133,13 @@ class Submission:
     """A run, as it is put in the store, once.
 
     records: packed, by position. sources: positions without upstream. n_bits: one for each edge.
-    meta: JSON, see RunDescription. ttl_s: the run's keys live so long after the last heartbeat.
+    meta: JSON, see RunDescription. ttl_s: seconds that the run's keys live after the last
+    heartbeat.
     on_error: 'fail' ends the run at the first failure; 'continue' runs every task that does not
         need a failed one.
     crash_budget, loss_budget: deaths, lost leases that a task survives.
-    start_s: the run is cancelled when no one has taken part so long after its submission: its
-        client died before launching workers. None: it waits for ever.
+    start_s: seconds after the submission at which a run without participants is cancelled, because
+      its client died before launching workers. None: never.
     """
 
     run: str
@@ -202,7 +203,7 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One upstream value of an offered task. blob: its bytes, when small enough to ride along."""
+    """One upstream value of an offered task. blob: its bytes if it is small."""
 
     task: int
     address: Address
@@ -276,7 +277,7 @@ class Event:
 class Observation:
     """One look at a run. Pass `cursor` to the next look to get only newer events.
 
-    Such a look brings no meta, which never changes, and only errors of tasks that failed since;
+    Such a look has no meta, which never changes, and only the errors of tasks that failed since;
     `after` completes it.
 
     states: one byte a task, see TaskState. errors: (task, attempt) -> JSON of a TaskError.

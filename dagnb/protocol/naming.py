@@ -7,12 +7,12 @@ A run is called by, in this order:
 3. its name, exactly as it was given; of several runs with one name the newest is meant,
 4. the beginning of its id, in any case, when no other id begins so.
 
-That is enough to look at a run. Ending or deleting one must not hit another by accident: there a
-text that may mean several runs of the store is refused. Only a name may be cancelled that a single
-running run has.
+These rules are for looking at a run. Nothing may end or delete the wrong run by accident: for that,
+a text that may mean several runs of the store is refused. The exception is to cancel by a name that
+only one running run has.
 
 A task is called by its name (`merge-0`), or by its function (`merge`) when the run calls that once.
-`TaskName` is the only place where the name of a task is taken apart.
+Only `TaskName` splits the name of a task into its parts.
 
 Spaces around a text do not count. An empty text means nothing, and never everything.
 """
@@ -36,7 +36,7 @@ _ID_LETTERS = frozenset("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 _ID_LENGTH = 26
 _NAME_LENGTH = 60
 _LISTED = 8
-"""An error lists so many runs or tasks."""
+"""Runs or tasks that an error lists at most."""
 
 
 class Purpose(StrEnum):
@@ -172,7 +172,7 @@ def _unknown_run(wanted: str, runs: Sequence[KnownRun]) -> UnknownRunError:
 class TaskName(NamedTuple):
     """The parts of the name of a step: 'merge-0' is the first call of `merge`.
 
-    n_copy: a step that computes a task once more has the name of the task and as many apostrophes.
+    n_copy: number of apostrophes at its end, which mark a step that computes the task once more.
     """
 
     function: str
@@ -181,7 +181,10 @@ class TaskName(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> TaskName:
-        """Take a name apart. A name that is not of that form, of another system's, is call 0."""
+        """Split a name into its parts.
+
+        A name of another form, such as another system's, is call 0.
+        """
         task = name.rstrip("'")
         function, _, ordinal = task.rpartition("-")
         if not function or not ordinal.isdecimal():
@@ -217,7 +220,7 @@ def _several_tasks(text: str, what: str, names: Sequence[str]) -> AmbiguousNameE
 
 
 def _near(wanted: str, known: Sequence[str]) -> Sequence[str]:
-    """Returns the names that are spelt much alike, else the first of all."""
+    """Returns the names of similar spelling; if there are none, the first names."""
     in_lower_case = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(wanted.casefold(), in_lower_case, n=_LISTED, cutoff=0.5)
     near = [in_lower_case[name] for name in close] or known[:_LISTED]
@@ -226,6 +229,6 @@ def _near(wanted: str, known: Sequence[str]) -> Sequence[str]:
 
 def _shown(name: str) -> str:
     """Returns a name as lists show it: one line, not too long."""
-    # Without control characters: a name is the user's text, and could steer the terminal.
+    # Control characters are left out: a name is the user's text, and could control the terminal.
     text = "".join(letter for letter in " ".join(name.split()) if letter.isprintable())
     return text if len(text) <= _NAME_LENGTH else f"{text[:_NAME_LENGTH]}..."

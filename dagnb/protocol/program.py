@@ -6,7 +6,8 @@
     records   one for each task: links (see layout.py) and a signed body
 
 A body says which function to call and with which argument bytes, so a worker never needs the whole
-graph. The text of the cells that code was written in travels along, to be shown when it fails.
+graph. The text of the notebook cells with the code is stored, too, to show source lines of
+failures.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from dagnb.protocol.messages import Submission
 from dagnb.protocol.naming import TaskName
 
 INLINE_CALL_BYTES = 256 * 1024
-"""Argument bytes up to this size lie in the record of their call, larger ones among the contents.
+"""Argument bytes up to this size are in the record of their call, larger ones among the contents.
 
 A record is read by scripts on the server, one at a time, and must not keep it busy for long.
 """
@@ -115,7 +116,7 @@ class Body:
     """One call.
 
     function: number in the header. ordinal: of the call, among calls of that function.
-    contents: hashes of what it takes from the contents.
+    contents: hashes of the contents that the call needs.
     call: argument bytes; if b'', they are the last of the contents, or there are no arguments.
     """
 
@@ -129,7 +130,7 @@ class Body:
     def seal(self, signer: Signer, run: str, task: int, upstream: Sequence[int]) -> bytes:
         """Returns signed bytes, bound to this run, this task and its upstream tasks.
 
-        Without that, bytes of one call could be put in the place of another's.
+        Otherwise the bytes of one call could replace those of another.
         """
         packed: bytes = msgpack.packb([self.function, self.ordinal, self.contents, self.call])
         return signer.seal(_call_name(run, task, upstream), packed)
@@ -189,9 +190,10 @@ class Program:
 
 @dataclass
 class _Collector:
-    """Collects content. An argument that is given to many tasks is hashed once.
+    """Collects content.
 
-    known: key of an argument -> its content hash. files: files that code was written in.
+    An argument that is given to many tasks is hashed once. known: key of an argument -> its content
+    hash. files: source files of code that is pickled by value.
     functions, calls: pickles, to be searched for modules of the user.
     lines: of the header. numbers: id of a Task object -> the number of its line.
     """
@@ -265,7 +267,7 @@ def build(
     archive: makes the archive of the user's modules that these pickles of functions and of
         arguments need; None where workers share files with this process.
     modules: pickle of modules made in memory.
-    cells: gives the text of files; it is asked for those that the functions were written in.
+    cells: returns the text of source files; it is called with those of the functions.
     by_kind: workers of different resources need different instances; else any serves any.
     terms: more fields of Submission.
     Raises UnserialisableError naming the task, ArgumentChangedError naming task and argument.
@@ -276,7 +278,7 @@ def build(
         body = _body(plan, step.task, collector)
         bodies.append(body.seal(signer, run, position, step.upstream))
 
-    # After the bodies: only now is it known which files and modules the pickles name.
+    # Made after the bodies, because only their pickles show which files and modules are needed.
     written = cells(collector.files)
     packed = archive(collector.functions, collector.calls) if archive is not None else b""
     header = Header(

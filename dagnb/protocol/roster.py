@@ -11,12 +11,12 @@ the lowest number first, so that names of workers stay few. A queue is staffed b
 
 What would break without the surprising lines:
 
-- `route` counts invoked members, not active ones: an active member takes one task at a time and is
-  no help for the tasks behind it. The cap holds for both together.
+- `route` counts invoked members, not active ones: an active member takes one task at a time, so it
+does not help the tasks queued behind it. The cap holds for both together.
 - An entry of a queue is (priority, text of the position, position): a sorted set of Redis orders
   equal scores by text, and the machine must take the same task as the scripts do.
-- `urgent` is a heap with stale entries. Adopting a certain member would else cost a search; an
-  entry counts only while its nonce is that of the invocation that made it.
+- `urgent` is a heap with stale entries, because deleting the entry of one member would cost a
+search. An entry counts only while its nonce is that of the invocation that made it.
 
 The twin of this file is scripts/roster.lua: the same verbs.
 """
@@ -121,7 +121,7 @@ class Roster:
         self.touched.add(queue)
 
     def withdraw(self, task: int, queue: int, priority: int) -> None:
-        """Take a task out of its queue that another instance has committed already."""
+        """Remove from its queue a task that another instance has committed already."""
         _remove(self.queues[queue].ready, (priority, str(task), task))
 
     def take(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
@@ -144,8 +144,8 @@ class Roster:
 
         Returns the members that were asked for, and the next serial number of a nonce.
         """
-        asked: list[Member] = []
-        # In order of the queues, or the nonces would differ from those of the scripts.
+        members: list[Member] = []
+        # Queues are visited in order: otherwise the nonces would differ from those of the scripts.
         for number in sorted(self.touched):
             queue = self.queues[number]
             cap = queue.info.cap
@@ -154,9 +154,9 @@ class Roster:
                 member = (number, self._free_member(queue))
                 queue.n_invoked += 1
                 self._invoke(member, queue.ready[0][0], f"{fresh}:{serial}")
-                asked.append(member)
+                members.append(member)
         self.touched.clear()
-        return asked, serial
+        return members, serial
 
     def clear(self) -> None:
         """Forget ready tasks, invocations and kinds, because the run is over.
@@ -198,8 +198,8 @@ class Roster:
 
 def _remove(ready: list[tuple[int, str, int]], entry: tuple[int, str, int]) -> bool:
     """Take an entry out of a sorted list. Returns False when it is not there."""
-    place = bisect_left(ready, entry)
-    if place == len(ready) or ready[place] != entry:
+    position = bisect_left(ready, entry)
+    if position == len(ready) or ready[position] != entry:
         return False
-    del ready[place]
+    del ready[position]
     return True

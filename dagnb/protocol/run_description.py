@@ -6,8 +6,8 @@ history. So a key is never renamed, and a key that an older release did not writ
 
     describe(plan, ...) --> {"name": ..., "names": [...], ..., "seal": hex} --> RunDescription.read
 
-The seal signs all the rest. It says which results are given and in which order, so values are
-only unpickled after `verify`.
+The seal signs all the rest. The description names the results and their order, so values are only
+unpickled after `verify`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RunDescription:
     copy_of: the first step that computes the same task; None for that step itself.
     ordinals: number of the call among the calls of its function, from 0.
     is_single: the result is one value, not a tuple.
-    structure: pickle of what the results are given in; verified bytes only may be unpickled.
+    structure: pickle of the structure for the results; only verified bytes may be unpickled.
     deadline_s: as submitted, None without one.
     resources: label of the step's; empty when all have the default. needs: label -> resources.
     codes: lasting hash of the function, see graph.identity. keys: of the call, see graph.lineage.
@@ -144,7 +144,7 @@ class RunDescription:
             deadline_s=values.get("deadline_s"),
             resources=tuple(values.get("resources", ())),
             needs=needs,
-            # Each hash stands once in the JSON, however many steps call the function.
+            # The JSON has each hash once, however many steps call the function.
             codes=tuple(values["codes"][number] for number in values.get("code", ())),
             keys=tuple(values.get("keys", ())),
             workers=tuple(values.get("workers", ())),
@@ -160,7 +160,7 @@ class RunDetails:
     """The part of a description that is neither in the plan nor in the program.
 
     platform: name of the launcher. pool: what the plan was made for. forecast: of the plan.
-    structure: pickle of what the results are given in, see graph.targets; b'' for none.
+    structure: pickle of the structure for the results, see graph.targets; b'' for none.
     """
 
     deadline_s: float | None = None
@@ -224,10 +224,10 @@ def describe(
 
 
 def verify(meta: str, signer: Signer, run: str) -> None:
-    """Raises SignatureError when the description is not ours.
+    """Raises SignatureError when the description lacks this user's signature.
 
-    It says which results are given, and in which order. Raises VersionMismatchError when the
-    results are not for this Python: see check_python.
+    It names the results and their order, so a forged one could swap values. Raises
+    VersionMismatchError when another Python pickled the results: see check_python.
     """
     values = json.loads(meta)
     mac = bytes.fromhex(values.pop("seal", ""))
@@ -305,7 +305,7 @@ def counts(seen: Observation) -> dict[str, int]:
 
 
 def errors_of(seen: Observation, description: RunDescription) -> list[TaskError]:
-    """The errors key as TaskErrors, source lines of notebook cells filled in from this process."""
+    """Returns the failed attempts by time; this process adds source lines of notebook cells."""
     last: dict[int, int] = {}
     for task, attempt in seen.errors:
         last[task] = max(attempt, last.get(task, 0))

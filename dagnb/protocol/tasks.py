@@ -4,10 +4,10 @@ These are the parts that the steps of machine.py are made of; none is atomic by 
 and their transitions are drawn in states.py. The twin of this file is scripts/tasks.lua: the same
 moves in the same order.
 
-Three lines surprise, and each keeps a promise:
+Three rules are surprising, and each has a reason:
 
 - Readiness is one bit per edge, never a counter: a commit that is repeated, or that comes from an
-  instance given up long ago, sets bits that are set already. `n_set` only saves counting them.
+instance whose lease ran out, sets bits that are set already. `n_set` only saves counting them.
 - A commit is accepted in every state before DONE, not only from the owner: the value is right
   on whichever instance it was computed, and a second computation would prove nothing.
 - A run that looks finished is checked once more for the bytes of its sinks. A server that evicts,
@@ -105,22 +105,22 @@ class Tasks:
         return min(self.due.values(), default=None)
 
     def is_overdue(self, now: float) -> bool:
-        """Returns whether the next step will end the run because a moment has passed."""
+        """Returns whether the next step will end the run: its deadline or `start_by` has passed."""
         ends = [moment for moment in (self.start_by, self.deadline_at) if moment is not None]
         return self.state is RunState.RUNNING and any(now >= moment for moment in ends)
 
     def needs(self) -> bool:
         """Returns whether a launcher that starts instances by kind should ask `demand`.
 
-        That is when a member was asked for and is not staffed by the end of the step, and when the
-        run is over. Valid until the hints of the step are taken.
+        It should when a member was asked for and is not staffed by the end of the step, and when
+        the run is over. Valid until the hints of the step are taken.
         """
         if self.state is not RunState.RUNNING:
             return any(queue.kind for queue in self.submission.queues)
         return bool(self.kind_hints) and not self.kind_hints.keys().isdisjoint(self.roster.wanted())
 
     def take_hints(self) -> dict[str, list[str]]:
-        """Take away the hints that were not passed on yet. Returns kind -> names of workers."""
+        """Remove and return the hints that were not passed on yet: kind -> names of workers."""
         hints = {"": self.hints, **self.kind_hints} if self.hints else self.kind_hints
         self.hints, self.kind_hints = [], {}
         return hints
@@ -134,8 +134,8 @@ class Tasks:
         self.roster.push(task, record.queue, record.priority)
 
     def _route(self, fresh: str) -> None:
-        asked, self.serial = self.roster.route(fresh, self.serial)
-        for member in asked:
+        members, self.serial = self.roster.route(fresh, self.serial)
+        for member in members:
             self._hint(self.roster.kind(member), self.roster.name(member))
 
     def _hint(self, kind: str, hint: str) -> None:
@@ -169,12 +169,12 @@ class Tasks:
         self._event(now, "end", -1, state)
 
     def take_part(self, *, now: float) -> None:
-        """Note that workers were launched: from now on the run need not start by a moment."""
+        """Note that workers were launched: `start_by` no longer ends the run."""
         if not self._is_over(now):
             self.start_by = None
 
     def _is_over(self, now: float) -> bool:
-        """Ends a run whose moment has passed. Returns whether the run is over.
+        """Ends a run whose `start_by` or deadline has passed. Returns whether the run is over.
 
         Every step begins with it. Nothing else watches the clock, so a run without callers ends
         with the next look at it.
@@ -244,7 +244,7 @@ class Tasks:
                     stack.append(child)
 
     def _ready_or_skip(self, task: int, now: float) -> None:
-        """Move a task that waits again: ready with all inputs there, skipped if one has failed."""
+        """Make a waiting task ready if all its inputs are done; skip it if one never will be."""
         if self.states[task] is not TaskState.WAITING:
             return
         upstream = [self.states[u] for u in self.records[task].upstream]
@@ -261,7 +261,7 @@ class Tasks:
         return not self.has_blob(task, self.results[task])
 
     def _uncomplete(self, tasks: Sequence[int], now: float) -> None:
-        """Make done tasks wait again whose bytes are gone, with those of their inputs also gone."""
+        """Make done tasks wait again whose bytes are gone, and their inputs likewise."""
         undone = []
         stack = [task for task in tasks if self.states[task] is TaskState.DONE]
         while stack:
@@ -279,7 +279,7 @@ class Tasks:
             undone.append(task)
             done = [u for u in self.records[task].upstream if self.states[u] is TaskState.DONE]
             stack.extend(filter(self._is_gone, done))
-        # Only now: whether a task is ready depends on which of its inputs were undone above.
+        # In a second loop, because readiness depends on which inputs the first one has undone.
         for task in undone:
             self._ready_or_skip(task, now)
 

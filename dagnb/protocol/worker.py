@@ -1,6 +1,6 @@
 """The worker, written once: the same code runs in processes, in containers and in virtual time.
 
-Rule 1: what a worker does next is decided only in this file and in the coordinator's reply.
+Rule 1: only this file and the coordinator's replies decide what a worker does next.
 Rule 2: no clock, no store, no asyncio, no "am I simulated?": everything comes through the world.
 
             register                                complete, fail, lost

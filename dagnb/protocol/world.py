@@ -27,18 +27,21 @@ class Missing:
 
 
 class World(Protocol[Inputs, Value]):
-    """The acts of a worker. Each takes its time and leaves its spans in the world."""
+    """The acts of a worker. Each act takes time, and the world records its spans."""
 
     async def register(self) -> Reply:
         """Report that this instance is here, and ask for work."""
         ...
 
     async def wait_work(self) -> None:
-        """Return when there may be work again. The hint may be wrong: only `register` tells."""
+        """Return when there may be work again.
+
+        The hint may be wrong: only the reply to `register` counts.
+        """
         ...
 
     async def fetch(self, offer: Offer) -> Inputs | Missing:
-        """Bring the values of the upstream tasks."""
+        """Return the values of the upstream tasks, or those that the store has lost."""
         ...
 
     async def run(self, offer: Offer, inputs: Inputs) -> Value | Failure:
@@ -46,17 +49,17 @@ class World(Protocol[Inputs, Value]):
         ...
 
     async def store(self, offer: Offer, value: Value) -> Commit | Failure:
-        """Make the result durable, or small enough to ride along with the commit."""
+        """Store a large result; a small one becomes part of the commit."""
         ...
 
     async def complete(self, commits: Sequence[Commit]) -> Reply:
-        """Commit results and bring the next tasks: one round trip."""
+        """Commit results and get the next tasks, in one round trip."""
         ...
 
     async def fail(self, failure: Failure) -> Reply:
-        """Report a failed attempt and bring the next tasks."""
+        """Report a failed attempt and get the next tasks."""
         ...
 
     async def lost(self, missing: Missing) -> Reply:
-        """Have missing upstream values computed again; the task waits. Brings the next tasks."""
+        """Have missing upstream values computed again, and get the next tasks; the task waits."""
         ...

@@ -21,7 +21,7 @@ class Act:
     """One act of a platform.
 
     detail: 'cold' or 'warm' for parts of a start, else ''. An INVOKE stands for a whole start.
-    n_bytes: transferred; of a COMMIT, those that the task read and gave. seconds: >= 0.
+    n_bytes: transferred; of a COMMIT, those that the task read and returned. seconds: >= 0.
     """
 
     phase: Phase
@@ -42,14 +42,16 @@ def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
             resources_of[span.worker] = resources[span.task]
 
     def act(phase: Phase, worker: str, seconds: float, n_bytes: int = 0, detail: str = "") -> Act:
-        where = resources_of.get(worker, Resources())
-        return Act(phase=phase, detail=detail, resources=where, n_bytes=n_bytes, seconds=seconds)
+        worker_resources = resources_of.get(worker, Resources())
+        return Act(
+            phase=phase, detail=detail, resources=worker_resources, n_bytes=n_bytes, seconds=seconds
+        )
 
     held = _held_bytes(trace)
     for span in trace.spans:
         if span.phase not in _PLATFORM_PHASES:
             continue
-        # Content that one task needed is no part of a start.
+        # With a task, the span is the fetch of content for that task, which is no part of a start.
         if span.phase is Phase.PROGRAM and span.task >= 0:
             continue
         n_bytes = held.get(span.task, 0) if span.phase is Phase.COMMIT else span.n_bytes
@@ -57,7 +59,7 @@ def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
         yield act(span.phase, span.worker, max(0.0, span.duration_s), n_bytes)
 
     for start in worker_starts(trace):
-        # Reading the program has a price of its own, see above.
+        # Reading the program is an act of its own, which the loop above has yielded.
         whole_s = start.total_s - start.acts.get(Phase.PROGRAM, 0.0)
         yield act(Phase.INVOKE, start.worker, whole_s, detail=start.detail)
         for phase, seconds in start.acts.items():
@@ -66,7 +68,7 @@ def acts(trace: Trace, resources: Sequence[Resources]) -> Iterator[Act]:
 
 
 def _held_bytes(trace: Trace) -> dict[int, int]:
-    """Returns the bytes that each task read and gave: a commit lets go of them."""
+    """Returns the bytes that each task read and returned: a commit frees them."""
     held: dict[int, int] = {}
     for span in trace.spans:
         if span.phase in (Phase.LOAD, Phase.DUMP):

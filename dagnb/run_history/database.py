@@ -67,7 +67,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
     Raises HistoryError when it cannot be used, or turned out to be damaged and was set aside.
     """
-    with _uses.one(), contextlib.ExitStack() as using:
+    with _uses.counted(), contextlib.ExitStack() as using:
         inode = 0
         try:
             db, inode = _connected(path, using)
@@ -116,12 +116,13 @@ def forget(db: sqlite3.Connection) -> None:
 def _connected(path: Path, using: contextlib.ExitStack) -> tuple[sqlite3.Connection, int]:
     """Returns a connection to a file with our tables, and its inode; sets a damaged one aside.
 
-    using: closes the connection, and says then that the file is not in use any more.
+    using: closes the connection, then releases the lock on the file.
     """
     while True:
         with contextlib.ExitStack() as attempt:
-            # Alone where the file has to be created: of several connections that switch a new file
-            # to a write-ahead log at once, each would wait for the others until it is busy.
+            # The lock is exclusive where the file has to be created: of several connections that
+            # switch a new file to a write-ahead log at once, each would wait for the others and
+            # fail as busy.
             had_file = path.exists()
             attempt.enter_context(_locked(path, fcntl.LOCK_SH if had_file else fcntl.LOCK_EX))
             had_file = path.exists()
@@ -132,7 +133,8 @@ def _connected(path: Path, using: contextlib.ExitStack) -> tuple[sqlite3.Connect
             try:
                 _prepare(db, path)
             except sqlite3.Error as error:
-                # Where there was no file before, an empty one of ours is there now.
+                # If there was no file before, the one there now is our own empty one, which is not
+                # damaged.
                 if not (had_file and _is_damaged(error)):
                     raise
                 damage = error
@@ -200,7 +202,7 @@ def _is_damaged(error: Exception) -> bool:
 
 def _code(error: Exception) -> int:
     """Returns SQLite's number for the kind of error; 0 for other errors."""
-    # The low byte: the others say more of the cause, and there are many of them.
+    # Only the low byte: the other bytes distinguish many causes of the same kind.
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF
 
@@ -210,8 +212,8 @@ def _set_aside(path: Path, inode: int) -> str:
     stamp = time.strftime("%Y%m%dT%H%M%S")
     aside = f"{path.name}.damaged-{stamp}-{secrets.token_hex(2)}"
     with _locked(path, fcntl.LOCK_EX):
-        # Of several that saw the damage, only the first may rename: the second would set the new
-        # file aside.
+        # Of several processes that saw the damage, only the first may rename: the second would set
+        # the new file aside.
         if _inode(path) != inode:
             return ""
         # The file itself goes last: before, a new one could find the old write-ahead log.
@@ -240,7 +242,7 @@ def _create_tables(db: sqlite3.Connection) -> None:
         if version:
             for table in _TABLES:
                 db.execute(f"drop table if exists {table}")
-        # Not executescript, which would commit first.
+        # executescript would commit the open transaction first.
         for statement in _SCHEMA.split(";"):
             db.execute(statement)
         _create_mark(db)
@@ -262,8 +264,8 @@ class _Uses:
         self._n = 0
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Counts as one of them; waits for a fork that is under way."""
+    def counted(self) -> Iterator[None]:
+        """Counts the caller as one of them; waits for a fork that is under way."""
         with self._changed:
             self._n += 1
         try:
@@ -274,18 +276,18 @@ class _Uses:
                 self._changed.notify_all()
 
     def before_fork(self) -> None:
-        """Waits until there are none, and lets none begin."""
+        """Waits until no thread uses the file, and lets none begin."""
         self._changed.acquire()
-        # Not for ever: a thread that forks inside a use of its own would wait for itself.
+        # With a limit: a thread that forks while it uses the file would wait for itself for ever.
         self._changed.wait_for(lambda: not self._n, timeout=_FORK_S)
 
     def after_fork_here(self) -> None:
-        """Lets them begin again."""
+        """Lets threads use the file again."""
         self._changed.release()
 
     def after_fork_in_child(self) -> None:
         """Begins anew: threads of the parent do not exist in the child."""
-        self.__init__()  # type: ignore[misc]  # exactly that
+        self.__init__()  # type: ignore[misc]  # it resets every field
 
 
 _uses = _Uses()

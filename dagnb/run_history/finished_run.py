@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dagnb.run_history.history import History
 
 LATE_S = 2.0
-"""seconds after the end of a run for which its spans are awaited; later ones are not recorded"""
+"""seconds after the end of a run until which its last spans are awaited and recorded"""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.1
 

@@ -36,7 +36,7 @@ from dagnb.trace.trace import Trace
 
 # Whole runs stored; older ones are dropped.
 RUNS = 1_000
-# And no more bytes of them, packed: runs of many tasks are large.
+# Bytes of whole runs stored, packed: runs of many tasks are large.
 RUN_BYTES = 256 * 2**20
 # Samples stored of each function.
 SAMPLES = 2_000
@@ -68,7 +68,7 @@ class HistoryEntry:
     def in_band(self) -> bool | None:
         """True if it took as long as forecast for 8 in 10 runs.
 
-        None without forecast, or if it did not end well.
+        It is None without a forecast, or if the run did not end well.
         """
         if self.p10_s is None or self.p90_s is None or self.state != RunState.OK.value:
             return None
@@ -79,9 +79,9 @@ class History:
     """The history file; opened for each use, so no connection is held between calls."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Takes the user's own file by default, in the data directory.
+        """Opens nothing yet. path: of the file; by default that of the user, in the data directory.
 
-        Raises HistoryError when there can be none.
+        Raises HistoryError when there is no usable data directory.
         """
         try:
             self.path = path if path is not None else data_directory() / "history.sqlite"
@@ -129,7 +129,8 @@ class History:
     def runs(self, limit: int = 100) -> list[HistoryEntry]:
         """Returns the newest runs, newest first."""
         with self._open() as db:
-            # Lists need two numbers of the description, which may be megabytes: SQLite reads them.
+            # Lists need two numbers of the description, which may be megabytes: SQLite extracts
+            # them.
             rows = db.execute(
                 "select run, name, planner, platform, state, submitted_at, makespan_s, p50_s,"
                 " n_steps, json_extract(story, '$.forecast.p10_s'),"
@@ -171,7 +172,7 @@ class History:
         return list(runs.values()), rows[-1][0] if rows else after
 
     def acts(self, platform: str, after: int = 0) -> tuple[list[Act], int]:
-        """Returns the acts of a platform, newest first; after, second value: as of `samples`."""
+        """Returns the acts of a platform, newest first. after, second value: see `samples`."""
         with self._open() as db:
             rows = db.execute(
                 "select id, phase, detail, resources, n_bytes, seconds from acts"
@@ -200,7 +201,7 @@ class History:
     def birth(self) -> str:
         """Returns a mark that stays until everything is forgotten.
 
-        Content that was read under another mark is no longer true.
+        Content that was read under another mark is outdated.
         """
         with self._open() as db:
             mark: str = db.execute("select mark from birth").fetchone()[0]
@@ -222,7 +223,7 @@ def _prune(
     kinds: set[tuple[object, ...]],
 ) -> None:
     """Deletes all but the newest samples, acts and runs. kinds: (phase, detail) of acts."""
-    # Only of what this run added to: the rest was pruned before.
+    # Only functions and kinds that this run added to: the others were pruned before.
     for name in names:
         db.execute(
             "delete from samples where name = ? and id <= (select id from samples where name = ?"
@@ -250,7 +251,7 @@ def _prune(
 
 
 def _packed_trace(trace: Trace) -> bytes:
-    """Returns the trace in a tenth of what its JSON takes, in a tenth of the time."""
+    """Returns the trace in a tenth of the bytes of its JSON, in a tenth of the time."""
     parts = [trace.names, trace.submitted_s, trace.finished_s, packed(trace.spans)]
     return zlib.compress(msgpack.packb(parts), 6)
 

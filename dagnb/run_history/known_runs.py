@@ -29,7 +29,7 @@ def known_runs(stored: Iterable[RunLine], kept: Iterable[HistoryEntry]) -> list[
     in_history = {entry.run: entry for entry in kept}
     known = []
     for line in stored:
-        # Where both have a run the store counts: its state is the current one.
+        # If both have a run, the line of the store is used, because its state is the current one.
         run = KnownRun(
             run=line.run,
             name=line.name,

@@ -1,4 +1,4 @@
-"""The instances of a simulated run: where they come from, and where they go.
+"""The instances of a simulated run, and the processes or containers that they run in.
 
 Two kinds of pools (`Pool` in dagnb/planning/planner.py):
 
@@ -17,8 +17,8 @@ The states of a container:
     any       the run is over                                   idle
 
 The caps of the pool (number, memory) count containers at work, waiting and idle. If a kind of
-container lacks room, idle ones end first, then waiting ones of other kinds are dismissed; what they
-leave is used when they have gone (`_run_instance` looks for missing instances at its end).
+container lacks room, idle ones end first, then waiting ones of other kinds are dismissed; their
+room is used when they have left (`_run_instance` looks for missing instances at its end).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _OWN_INVOCATIONS = 10
 """A worker invokes fewer instances than this by itself (Wukong's max_task_fanout)."""
 
 _INVOKERS = 16
-"""Other fan-outs are left to so many invokers side by side (Wukong's invoker processes)."""
+"""Invokers that start the instances of larger fan-outs in parallel (Wukong's invoker processes)."""
 
 
 class InstanceLeft(Exception):  # noqa: N818  # no error: it ends the worker's code from inside
@@ -82,7 +82,8 @@ class VirtualFleet:
 
     uses: of containers that have left, in order of their leaving.
     By kind: _starting, number of instances that have not registered yet; _waking, of those woken
-    that have not asked for work yet; _waiting, instances without work. _lacks_room: kinds.
+    that have not asked for work yet; _waiting, instances without work. _lacks_room: kinds that need
+    a container and have no room.
     """
 
     simulated: SimulatedRun
@@ -114,7 +115,7 @@ class VirtualFleet:
             self._start("", DEFAULT, is_warm=False)
 
     def hint(self, hints: Mapping[str, Sequence[str]]) -> float:
-        """Wakes waiting instances, then starts those that are missing still.
+        """Wakes waiting instances, then starts those that are still missing.
 
         Returns the seconds for which the caller is busy with invocations.
         """
@@ -286,7 +287,7 @@ class VirtualFleet:
         del self._at_work[name]
         self.uses.append(ContainerUse(resources, asked_at + wait_s, end, is_warm))
         self._idle.append(_Idle(resources, end))
-        # There is room again for kinds that had to wait.
+        # There may be room now for kinds that had to wait.
         if simulated.machine.state is RunState.RUNNING:
             for wanted_kind in list(simulated.machine.roster.n_wanted):
                 self._start_missing(wanted_kind)

@@ -55,8 +55,8 @@ def measured(trace: Trace, n_steps: int) -> Costs:
                 # Clocks jitter: a very short act may end before it begins.
                 known_s[task, name] = max(0.0, acts[phase].duration_s)
 
-    # A commit also lets go of what the task held, which takes long for large values: that part is
-    # the task's own, the round trip is the same for all.
+    # A commit also frees what the task held, which takes long for large values: that part is the
+    # task's own, the round trip is the same for all.
     commit_s = quick_commit_s(trace)
     for task, seconds in commits(trace).items():
         known_s[task, "release"] = max(0.0, seconds - commit_s)
@@ -74,7 +74,7 @@ def measured(trace: Trace, n_steps: int) -> Costs:
 
 
 def commits(trace: Trace) -> dict[int, float]:
-    """Returns step -> seconds of its commit, in which it also let go of what it held."""
+    """Returns step -> seconds of its commit, which includes freeing what the task held."""
     return {span.task: span.duration_s for span in trace.spans if span.phase is Phase.COMMIT}
 
 
@@ -114,11 +114,10 @@ def _wake_s(trace: Trace) -> float:
 def _start_costs(trace: Trace, resources: Sequence[Resources] | None) -> dict[str, Any]:
     """Returns changes of costs: one cost a kind of start, if all starts of a kind are alike.
 
-    resources: of each step; None if all instances are alike and start at the submission.
-    Returns nothing if starts of a kind differ: then the series of starts holds, which `measured`
-    gave. A series is assigned in order of demand, and goes wrong after an instance that registered
-    too late to do anything, because such a start left no span. A cost of the kind does not have
-    that defect.
+    resources: of each step; None if all instances are alike and start at the submission. Empty if
+    starts of a kind differ: then the series of starts from `measured` is used. A series is assigned
+    in order of demand, and is wrong after an instance that registered too late to do anything,
+    because such a start left no span. One cost for all starts of a kind avoids that.
     """
     resources_of: dict[str, Resources] = {}
     if resources is not None:
@@ -133,7 +132,7 @@ def _start_costs(trace: Trace, resources: Sequence[Resources] | None) -> dict[st
     if not by_kind or not all(map(_are_alike, by_kind.values())):
         return {}
 
-    # A kind without any finished start took until the end of the run.
+    # No instance of a kind without spans was ready before the end of the run.
     too_late = StartCost(invoke_s=trace.makespan_s)
     cost = {kind: alike[0] for kind, alike in by_kind.items()}
     if resources is None:
@@ -149,7 +148,7 @@ def _are_alike(starts: Sequence[StartCost]) -> bool:
 def _last_attempts(trace: Trace) -> dict[int, dict[Phase, Span]]:
     """Returns step -> phase -> its span, of the last attempt.
 
-    Its FETCH may be of an earlier attempt: a retry on the same worker has its inputs already.
+    FETCH may be of an earlier attempt: a retry on the same worker has its inputs already.
     """
     last: dict[int, dict[Phase, Span]] = {}
     attempts: dict[int, int] = {}

@@ -74,7 +74,7 @@ def forecast(
 def quantiles(ordered: list[float], costs: Costs, *, known: float = 0.0) -> Forecast:
     """Returns P10, P50 and P90 of makespans, which are ascending.
 
-    known: share of the tasks whose durations are known, 0 to 1.
+    known: share of the predicted run time that rests on measurements or hints, 0 to 1.
     """
     p50 = quantile(ordered, 0.5)
     if len(ordered) == 1:

@@ -1,11 +1,11 @@
-"""simulate(plan, costs, pool) -> Trace: a run of the plan in virtual time.
+"""Simulates a run of a plan in virtual time: simulate(plan, costs, pool) -> Trace.
 
 What is modelled, and by what:
 
     a worker's decisions     its own code, dagnb/protocol/worker.py, as in reality
     the coordination         the protocol's own state machine, dagnb/protocol/machine.py
-    the seconds of an act    `Costs`, laid out by step (step_costs.py); only the clock moves
-    (world.py) processes, containers    when they start, wait, leave and are used again (fleet.py)
+    the seconds of an act    `Costs`, by step (step_costs.py); only the clock moves (world.py)
+    processes, containers    when they start, wait, leave and are used again (fleet.py)
     time                     a heap of events (environment.py)
 
 So simulated and real runs follow the same rules, and differ only in how long acts take.
@@ -100,7 +100,10 @@ def outcome_of(simulated: SimulatedRun) -> Outcome:
 def play(
     plan: Plan, costs: Costs, pool: Pool, layout: Layout | None = None, *, is_traced: bool = True
 ) -> SimulatedRun:
-    """Simulates the plan and returns the run at its end, with the events of its state machine."""
+    """Simulates the plan and returns the run at its end, with the events of its state machine.
+
+    Raises ProtocolError if the simulated run does not succeed: a defect of dagnb.
+    """
     simulated = SimulatedRun(
         plan, costs, pool, layout or layout_for(plan, pool), is_traced=is_traced
     )

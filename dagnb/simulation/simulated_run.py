@@ -112,7 +112,7 @@ class SimulatedRun:
     def deliver_hints(self) -> float:
         """Wakes or starts the instances that the last step of the state machine asked for.
 
-        Returns the seconds for which that occupies the caller.
+        Returns the seconds for which the caller is busy with that.
         """
         machine = self.machine
         if machine.state is not RunState.RUNNING:
@@ -123,7 +123,7 @@ class SimulatedRun:
         return 0.0
 
     def wake_when_due(self) -> None:
-        """Plans the end of the next back-off: its task gets ready without a step of an instance."""
+        """Schedules the end of the next back-off, at which no instance takes a step."""
         due = self.machine.next_due()
         if due is not None:
             wait_s = max(0.0, due - self.environment.now)

@@ -1,4 +1,4 @@
-"""The costs of a plan by step, so that each act of a virtual worker is one look into a list."""
+"""The costs of a plan by step, so that each act of a virtual worker looks up one list item."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class StepCosts:
     """Seconds and bytes of each step, lists by position. O(steps + edges), once a simulation.
 
     input_bytes, output_bytes: pickled. external_bytes: read from elsewhere, such as files.
-    transfers: (bytes, upstream step) of the inputs that are too large to ride along with the task,
-        the largest first.
+    transfers: (bytes, upstream step) of the inputs that are too large to be sent with the task, the
+      largest first.
     """
 
     __slots__ = (
@@ -70,5 +70,5 @@ class StepCosts:
 def _resource_ratio(plan: Plan, position: int) -> tuple[float, float]:
     """Returns the CPUs and memory of a step's worker, relative to those its task asks for."""
     step = plan.steps[position]
-    asked = plan.dag.calls[step.task].options.resources
-    return (1.0, 1.0) if asked is None else step.resources.over(asked)
+    requested = plan.dag.calls[step.task].options.resources
+    return (1.0, 1.0) if requested is None else step.resources.over(requested)

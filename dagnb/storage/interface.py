@@ -4,10 +4,10 @@ Laws of every store (dagnb.testing.StoreLaws runs them):
 
 - A step of the coordinator is atomic, and repeating it changes nothing.
 - State is the truth; what `wait_*` returns is a hint: it may come late, twice or not at all.
-- Time is the store's own.
+- All times are by the store's clock.
 - A value of None, a missing value and a failed task are three different things.
 - All that is written has a time to live.
-- Content is there as long as one of its runs is there; forgetting the last of them frees it.
+- Content stays as long as a run that uses it; forgetting the last such run deletes it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from dagnb.protocol.messages import (
 )
 
 SMALL_BYTES = 16 * 1024
-"""Results up to this size ride along with a commit and an offer: no round trip of their own."""
+"""Results up to this size are part of a commit and an offer, without a round trip of their own."""
 
 CHUNK_BYTES = 1024 * 1024 - 1024
 """Larger values and contents are cut into chunks of this size, so that a big one does not stall
-the others. Every server takes so much in one piece: 1 MiB is the least that proto-max-bulk-len can
-be. And with its header such a chunk is no more than 1 MiB: the allocator of Redis gives 1.25 MiB
-for a byte more."""
+the others. Every server accepts so much in one piece: 1 MiB is the least that proto-max-bulk-len
+can be. With its header such a chunk has at most 1 MiB: for one byte more the allocator of Redis
+takes 1.25 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Blobs(Protocol):
     async def fetch(
         self, run: str, wanted: Sequence[tuple[int, Address]], *, is_sink: bool = False
     ) -> list[bytes | None]:
-        """Returns the bytes of results, None for each that is missing or torn.
+        """Returns the bytes of results, None for each that is missing or incomplete.
 
         Small ones take one round trip together. is_sink: all of them are sinks.
         """
@@ -80,22 +80,22 @@ class Blobs(Protocol):
     ) -> int:
         """Store content under its hash, once for all runs, before the run is submitted.
 
-        Returns the number of bytes that travelled. From then on the run is a user of it: content
-        stays as long as one of its users. ttl_s: of the run; a run that is never submitted is no
-        user after that time.
+        Returns the number of bytes that were sent. From then on the run is a user of the content,
+        which stays as long as one of its users. ttl_s: of the run; a run that is never submitted is
+        no user after that time.
         Raises StorageFullError, and RunMissingError when the run is forgotten meanwhile.
         """
         ...
 
     async def content(self, hashes: Sequence[str]) -> list[bytes | None]:
-        """Returns content by hash, None where missing or torn."""
+        """Returns content by hash, None where it is missing or incomplete."""
         ...
 
 
 class Coordinator(Protocol):
     """The steps of dagnb.protocol.machine.Machine, on shared state.
 
-    Every method raises RunMissingError for an unknown run, but for submit, runs and forget.
+    Every method except submit, runs and forget raises RunMissingError for an unknown run.
     """
 
     async def submit(self, submission: Submission) -> float:
@@ -132,7 +132,10 @@ class Coordinator(Protocol):
         spans: bytes = b"",
         slim: bool = False,
     ) -> Reply:
-        """See Machine.complete. Bytes of small results and spans ride along: one round trip."""
+        """See Machine.complete.
+
+        One round trip, which includes the bytes of small results and spans.
+        """
         ...
 
     async def fail(
@@ -184,11 +187,14 @@ class Coordinator(Protocol):
         ...
 
     async def record(self, run: str, spans: bytes) -> None:
-        """Append spans that belong to no commit. That is taking part: see Submission.start_s."""
+        """Append spans that belong to no commit.
+
+        The sender counts as a participant: see Submission.start_s.
+        """
         ...
 
     async def observe(self, run: str, cursor: str = "") -> Observation:
-        """Returns everything there is to see; with the cursor of a look only what is newer."""
+        """Returns the state of the run; with a cursor only events and errors since that look."""
         ...
 
     async def spans(self, run: str, begin: int = 0) -> list[bytes]:

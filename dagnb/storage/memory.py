@@ -1,10 +1,10 @@
 """The store in this process: the state machine itself, behind the interface of stores.
 
 For the inline launcher and for tests. A step never awaits between reading and writing the machine,
-and a process has one event loop for its runs, so every step is atomic without a lock. Sleepers are
-woken by a condition per run; what they are woken for is looked up again.
+and a process has one event loop for its runs, so every step is atomic without a lock. A condition
+per run wakes sleepers, which then check again what they wait for.
 
-    call -> the machine's step at `now` -> _settle: drop bytes, hand on hints, wake sleepers
+    call -> the machine's step at `now` -> _settle: drop bytes, pass on hints, wake sleepers
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Moment(TypedDict):
 
 
 _EVENTS_KEPT = 20_000
-"""A first look shows at most so many events, as on a server."""
+"""Events that a first look shows at most, as on a server."""
 
 
 @dataclass
@@ -50,7 +50,8 @@ class _StoredRun:
     """Everything of one run.
 
     expires_at: epoch seconds. blobs: (task, token) -> bytes. hints: kind -> names of workers.
-    is_needed: a launcher should ask `demand`. bell: rung after every step that has news.
+    is_needed: a launcher should ask `demand`. bell: notified after every step with hints, and at
+    the end of the run.
     """
 
     machine: Machine
@@ -117,7 +118,7 @@ class MemoryStore:
     async def submit(self, submission: Submission) -> float:
         """See Coordinator.submit."""
         now = self._clock()
-        # Nothing else takes away what has expired: the next run is when its memory is wanted.
+        # Expired runs are removed only here, because a new run is what needs their memory.
         self._runs = {run: stored for run, stored in self._runs.items() if stored.expires_at > now}
         if submission.run not in self._runs:
             blobs: dict[tuple[int, str], bytes] = {}
@@ -128,7 +129,7 @@ class MemoryStore:
                 lambda task, where: (task, where.token) in blobs,
             )
             self._runs[submission.run] = _StoredRun(machine, now + submission.ttl_s, blobs)
-            # Its contents came before it, and were only promised until then.
+            # Its contents were shared before it; from now on they live as long as the run.
             self._contents.renew(submission.run, now + submission.ttl_s)
             await self._settle(self._runs[submission.run])
         return self._runs[submission.run].machine.submitted_at
@@ -163,8 +164,8 @@ class MemoryStore:
     ) -> Reply:
         """See Machine.complete."""
         stored = self._stored(run)
-        # Before the step: the machine asks whether the bytes are there. Those that it refuses, it
-        # lists as discarded.
+        # Stored before the step, because the machine asks for the bytes. It lists those that it
+        # refuses as discarded.
         for commit in commits:
             if commit.blob is not None:
                 stored.blobs[commit.task, commit.address.token] = commit.blob
@@ -221,9 +222,9 @@ class MemoryStore:
     async def dead(self, run: str, death: Death) -> bool:
         """See Machine.dead."""
         stored = self._stored(run)
-        news = stored.machine.dead(death, **self._now())
+        is_new = stored.machine.dead(death, **self._now())
         await self._settle(stored)
-        return news
+        return is_new
 
     async def reap(self, run: str) -> int:
         """See Machine.reap."""
@@ -242,9 +243,9 @@ class MemoryStore:
     async def cancel(self, run: str, reason: str) -> bool:
         """See Machine.cancel."""
         stored = self._stored(run)
-        news = stored.machine.cancel(reason, now=self._clock())
+        was_running = stored.machine.cancel(reason, now=self._clock())
         await self._settle(stored)
-        return news
+        return was_running
 
     def part_from_parent(self) -> None:
         """End the copies of runs in a forked process: their workers are in the parent."""
@@ -314,7 +315,7 @@ class MemoryStore:
 
     async def wait_end(self, run: str, timeout_s: float) -> None:
         """See Coordinator.wait_end."""
-        # No news but the end itself, which `_wait` looks for.
+        # Only the end of the run ends this wait, and `_wait` checks for that itself.
         await self._wait(self._stored(run), lambda: False, timeout_s)
 
     # ---- parts ----
@@ -352,7 +353,7 @@ class MemoryStore:
         return _with_inputs(reply, stored.blobs, slim=slim)
 
     async def _settle(self, stored: _StoredRun) -> None:
-        """Do what a step left to do: throw bytes away, hand on hints, wake sleepers."""
+        """Finish a step: drop discarded bytes, pass on hints, wake sleepers."""
         machine = stored.machine
         for task, address in machine.discarded:
             stored.blobs.pop((task, address.token), None)
@@ -365,7 +366,7 @@ class MemoryStore:
             # In place: the machine's `has_blob` looks into this very dictionary.
             for key in stored.blobs.keys() - kept:
                 del stored.blobs[key]
-        # Before the hints are taken, which it looks at.
+        # Before take_hints(), because needs() looks at the hints.
         stored.is_needed = stored.is_needed or machine.needs()
         hints = machine.take_hints()
         for kind, names in hints.items():
@@ -376,7 +377,7 @@ class MemoryStore:
 
 
 def _observation(run: str, machine: Machine, cursor: str, now: float) -> Observation:
-    """Returns everything there is to see of a run; nothing of it is kept.
+    """Returns the state of a run as a client sees it.
 
     cursor: number of events seen before, as text. With one, only events and errors since then.
     """
@@ -434,7 +435,7 @@ def _with_inputs(reply: Reply, blobs: Mapping[tuple[int, str], bytes], *, slim: 
 
 
 class _Contents:
-    """Content by hash, there as long as a run uses it.
+    """Content by hash, stored as long as a run uses it.
 
     users: hash -> run -> the moment until which the run surely uses it, epoch seconds.
     """
@@ -468,7 +469,10 @@ class _Contents:
         return self.data.get(name) if is_used else None
 
     def leave(self, run: str, now: float) -> int:
-        """Take a run from all users. Returns the number of contents without any other user."""
+        """Remove a run from the users of all contents.
+
+        Returns the number of contents that this deleted.
+        """
         n_before = len(self.data)
         for users in self.users.values():
             users.pop(run, None)
@@ -476,7 +480,7 @@ class _Contents:
         return n_before - len(self.data)
 
     def leave_expired(self, now: float) -> None:
-        """Take away uses that have ended, and content without users."""
+        """Remove uses that have ended, and content without users."""
         for name, users in list(self.users.items()):
             for run, until in list(users.items()):
                 if until <= now:

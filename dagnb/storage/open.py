@@ -1,4 +1,4 @@
-"""From a URL to a store."""
+"""Opens the store at a URL."""
 
 from __future__ import annotations
 

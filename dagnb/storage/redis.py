@@ -66,7 +66,9 @@ class RedisStore:
         allow_eviction: bool = False,
         patience_s: float = 10.0,
     ) -> RedisStore:
-        """Open a store that works. patience_s: the longest outage that calls wait for.
+        """Open a store, after a check of its server.
+
+        patience_s: the longest outage that calls wait for.
 
         Raises ConfigError, StorageUnavailableError.
         """
@@ -379,7 +381,7 @@ class RedisStore:
         """See Coordinator.wait_end."""
         prefix = self._prefix(run)
 
-        # Asked once the channel is joined: before that, the end could be missed between the two.
+        # Called after the subscription: a check before it could miss an end that comes in between.
         async def is_over() -> bool:
             (state,) = await self.link.ask([("HGET", prefix + "m", "state")])
             self.link.require_run(run, state)

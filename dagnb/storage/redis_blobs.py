@@ -4,12 +4,12 @@
     result, large    chunks b:<task>:<token>:<i>, plain strings
     content          pieces 0, 1, ... in a hash of its own; the field `n`, its size, comes last
 
-A server refuses strings over its proto-max-bulk-len, and holds all that one round trip asks for in
-memory. So large values travel in pieces of CHUNK_BYTES, as many at once as WINDOW_BYTES allows.
+A server refuses strings over its proto-max-bulk-len, and holds all answers of one round trip in
+memory. So large values are sent in pieces of CHUNK_BYTES, as many at once as WINDOW_BYTES allows.
 
-A run first says which content it uses, and learns what is missing. So whatever another run forgets
-from then on, its content stays; and a piece whose run was forgotten meanwhile is refused, so that
-none is left behind.
+A run first registers as a user of its content, and gets the hashes that are missing. From then on
+its content stays, even if another run is forgotten. A piece of a run that was forgotten meanwhile
+is refused, so that no content without a user is left.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dagnb.storage.redis_link import Command, RedisConnection
 T = TypeVar("T")
 
 WINDOW_BYTES = 16 * CHUNK_BYTES
-"""In one round trip: the server holds the answers of all its commands in memory."""
+"""Bytes of one round trip at most: the server holds the answers to all its commands in memory."""
 
 _KEYS = 1000
 """Keys in one command."""
@@ -69,8 +69,8 @@ class RedisBlobs:
         try:
             await self._store_chunks(run, dict(zip(keys, cut, strict=True)), ttl_ms, size)
         except (StorageFullError, RunMissingError):
-            # Chunks without a commit are known to no one: on a full server they would take the
-            # room that the next attempt needs, until they expire.
+            # No key lists chunks without a commit: on a full server they would take the room that
+            # the next attempt needs, until they expire.
             await self._discard(keys)
             raise
         return Address(token, size, len(cut))
@@ -82,7 +82,8 @@ class RedisBlobs:
         commands: list[Command] = [
             ("SET", key, chunk, "PX", ttl_ms) for key, chunk in chunks.items()
         ]
-        # Asked last: a `forget` that came earlier has looked for chunks before these were there.
+        # EXISTS comes last: a `forget` before it may have looked for chunks before these were
+        # written.
         commands.append(("EXISTS", run_prefix(self.namespace, run) + "m"))
         is_there: object = None
         for window in portions(commands, lambda _: CHUNK_BYTES, WINDOW_BYTES + CHUNK_BYTES):
@@ -122,8 +123,10 @@ class RedisBlobs:
             head_bytes=sum(address.n_bytes for _, address in small),
         )
         values: dict[tuple[int, Address], bytes | None] = dict(zip(large, whole, strict=True))
-        for place, (task, address) in enumerate(small):
-            values[task, address] = _sound([column[place] for column in columns], address.n_bytes)
+        for position, (task, address) in enumerate(small):
+            values[task, address] = _sound(
+                [column[position] for column in columns], address.n_bytes
+            )
         return [values[key] for key in wanted]
 
     async def _ttl_of(self, run: str) -> int:
@@ -147,13 +150,14 @@ class RedisBlobs:
         missing: list[str] = []
         for begin in range(0, len(hashes), _HASHES):
             portion = hashes[begin : begin + _HASHES]
-            places = await self.link.call("use", prefix, ttl_ms, *portion, run=run)
-            missing += [portion[place] for place in places]
+            positions = await self.link.call("use", prefix, ttl_ms, *portion, run=run)
+            missing += [portion[position] for position in positions]
 
         whole = sum(memoryview(contents[name]).nbytes for name in missing)
         cut = (piece for name in missing for piece in _cut(name, contents[name]))
         for window in portions(cut, _size, WINDOW_BYTES):
-            # Several calls of at most one chunk: a function that is given much stalls the server.
+            # Several calls of at most one chunk each: one call with many bytes would stall the
+            # server.
             commands = []
             for together in portions(window, _size, CHUNK_BYTES):
                 words = [word for piece in together for word in piece]
@@ -172,15 +176,15 @@ class RedisBlobs:
         start = content_key(self.namespace, "")
         answers = await self.link.call("contents", start, *hashes, n_bytes=CHUNK_BYTES)
         # A number is the size of a content that was too large for the first answer.
-        large = [place for place, answer in enumerate(answers) if isinstance(answer, int)]
+        large = [position for position, answer in enumerate(answers) if isinstance(answer, int)]
         _, values = await read_pieces(
             self.link,
-            [(answers[place], n_pieces(answers[place])) for place in large],
+            [(answers[position], n_pieces(answers[position])) for position in large],
             lambda value, piece: ("HGET", start + hashes[large[value]], piece),
         )
         contents: list[bytes | None] = answers
-        for place, value in zip(large, values, strict=True):
-            contents[place] = value
+        for position, value in zip(large, values, strict=True):
+            contents[position] = value
         return contents
 
 
@@ -190,7 +194,7 @@ def n_pieces(n_bytes: int) -> int:
 
 
 def pieces(data: bytes | memoryview) -> Iterator[memoryview]:
-    """Give views of the pieces, in order. Nothing is copied."""
+    """Yields views of the pieces, in order. Nothing is copied."""
     view = memoryview(data)
     # A view with a length of 0 cannot be cast.
     view = view.cast("B") if view.nbytes else memoryview(b"")
@@ -201,7 +205,7 @@ def pieces(data: bytes | memoryview) -> Iterator[memoryview]:
 def portions(
     items: Iterable[T], size: Callable[[T], int], most_bytes: int, most: int = 1000
 ) -> Iterator[list[T]]:
-    """Give the items in order, in lists of at most so many bytes and so many items.
+    """Yields the items in order, in lists of at most so many bytes and so many items.
 
     An item that is larger is alone in its list.
     """
@@ -225,17 +229,17 @@ async def read_pieces(
     head: Sequence[Command] = (),
     head_bytes: int = 0,
 ) -> tuple[list[Any], list[bytes | None]]:
-    """Read values in pieces, and commands that ride along with the first of them.
+    """Read values in pieces; the first round trip also sends the commands `head`.
 
     wanted: size and number of pieces of each value. command: reads one piece of one value, both
     by their position. head_bytes: about how much the answers to `head` bring.
-    Returns the answers to `head`, and the values; None for each that is missing or torn. At no
-    time more than the values and one window are held.
+    Returns the answers to `head`, and the values; None for each that is missing or incomplete.
+    Holds no more in memory than the values and one window.
     """
-    places = [(value, piece) for value, (_, n) in enumerate(wanted) for piece in range(n)]
-    # Without values in pieces, one empty window still carries the head.
+    reads = [(value, piece) for value, (_, n) in enumerate(wanted) for piece in range(n)]
+    # If no value is read in pieces, one empty window is left, with which `head` is sent.
     windows = list(
-        portions(places, lambda place: min(CHUNK_BYTES, wanted[place[0]][0]), WINDOW_BYTES)
+        portions(reads, lambda read: min(CHUNK_BYTES, wanted[read[0]][0]), WINDOW_BYTES)
     ) or [[]]
     buffers = [io.BytesIO() for _ in wanted]
     torn: set[int] = set()
@@ -264,7 +268,7 @@ async def read_pieces(
 
 
 def _sound(candidates: Sequence[bytes | None], n_bytes: int) -> bytes | None:
-    """Returns the first value that is there, None when its size is wrong."""
+    """Returns the first value that is not None; None when its size is wrong."""
     for value in candidates:
         if value is not None:
             return value if len(value) == n_bytes else None
@@ -272,7 +276,7 @@ def _sound(candidates: Sequence[bytes | None], n_bytes: int) -> bytes | None:
 
 
 def _cut(name: str, data: bytes | memoryview) -> Iterator[_Piece]:
-    """Give the pieces of a content. Only the last one has the size: then the content is whole."""
+    """Yields the pieces of a content. Only the last one has the size: then the content is whole."""
     n_bytes = memoryview(data).nbytes
     last = n_pieces(n_bytes) - 1
     for number, piece in enumerate(pieces(data)):

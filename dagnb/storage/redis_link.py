@@ -1,8 +1,8 @@
 """The connection to a Redis or Valkey server: limits, repetition, errors, loading the library.
 
-A call is repeated after a lost connection, because repeating a step changes nothing. A connection
-counts as lost, too, when it stays silent: the peer may have gone without a word, and then no error
-ever comes. So every answer has a limit.
+A call is repeated after a lost connection, because repeating a step changes nothing. A silent
+connection counts as lost, too: when the peer vanishes without closing it, no error ever comes. So
+every answer has a time limit.
 
     attempt 1          2                3                         patience is over
     |--- answer_s ---|   |--- 2 x ---|   |--- 4 x ---|   ...      raise
@@ -62,8 +62,8 @@ _CONNECT_S = 5.0
 _ANSWER_S = 2.5
 """Limit of a first answer, seconds; a quarter of the patience where that is longer.
 
-Each silent attempt doubles it: a server that is only slow gets its time, and a connection that is
-dead is given up early.
+Each silent attempt doubles it: a slow server gets the time it needs, and a dead connection is given
+up early.
 """
 
 _LIMIT_SETTING = "proto-max-bulk-len"
@@ -71,10 +71,10 @@ _LIMIT_BYTES = 512 * MIB
 """The default of that setting. Source: redis.conf of Redis 7."""
 
 _SLOWEST_BYTES_S = 500_000
-"""Bytes may take as long as over a link with this rate, bytes per second."""
+"""The slowest link that is waited for, bytes per second."""
 
-# Sending the client's name costs a round trip, and reading it from the metadata as long again. From
-# redis-py 7 on the old names of these settings warn, and before it the new one is unknown.
+# Sending the client's name costs a round trip, and reading it from the metadata as long again. The
+# old names of these settings give a warning from redis-py 7 on, which introduced the new one.
 _IS_NEW = "driver_info" in inspect.signature(Redis.__init__).parameters
 _NAMELESS: Final[dict[str, Any]] = (
     {"driver_info": None} if _IS_NEW else {"lib_name": None, "lib_version": None}
@@ -82,7 +82,7 @@ _NAMELESS: Final[dict[str, Any]] = (
 
 
 _PARTS = ("context", "values", "contents", "roster", "tasks", "machine", "runs", "export")
-"""The files of the function library, in the order in which one may use what another defines."""
+"""The files of the function library; each may use what the files before it define."""
 
 
 def _library() -> tuple[str, str]:
@@ -145,7 +145,7 @@ def translated(url: str, run: str = "", n_bytes: int = 0) -> Iterator[None]:
         raise StorageUnavailableError(url, reason_of(error)) from error
     except exceptions.RedisError as error:
         # An embedded server that is gone does not come back: the next one in its place has another
-        # password and none of its runs, so waiting for it would be in vain.
+        # password and none of its runs, so waiting for it would be useless.
         is_gone = isinstance(error, exceptions.ConnectionError) and is_embedded(url)
         kind = StorageLostError if is_gone else StorageUnavailableError
         raise kind(url, reason_of(error)) from error
@@ -204,7 +204,7 @@ class RedisConnection:
     async def check(self, *, allow_eviction: bool) -> None:
         """Raise ConfigError for a server that is too old or may evict keys.
 
-        A user who may not ask for that (INFO) is let through.
+        Without the right to call INFO, the check is skipped.
         """
         try:
             with translated(self.url):
@@ -243,8 +243,9 @@ class RedisConnection:
     ) -> Any:
         """Take one step: call a function of the library on the run's keys. Returns its answer.
 
-        It is repeated, and marked as a repetition, when its reply was lost.
-        n_bytes: size of what travels. now, fresh: for tests, else the server's and a random one.
+        The call is repeated, and marked as a repetition, when its reply was lost.
+        n_bytes: bytes sent and received. now, fresh: for tests; by default the server's clock and a
+        random text.
         """
         fresh = fresh or secrets.token_hex(8)
 
@@ -281,8 +282,8 @@ class RedisConnection:
     ) -> list[Any]:
         """Send several commands in one round trip. Returns their answers.
 
-        They may be sent twice, so twice must do as much as once. n_bytes: about how much travels.
-        whole: size of the value that these are a part of, for the error of a full server.
+        They may be sent twice, so they must be idempotent. n_bytes: bytes sent and received,
+        roughly. whole: size of the value that these are a part of, for the error of a full server.
         """
 
         async def attempt(_: bool) -> list[Any]:
@@ -311,7 +312,7 @@ class RedisConnection:
     ) -> None:
         """Return when a message comes, `is_over` says so, the time is up, or the server is lost.
 
-        is_over: asked once the channel is joined.
+        is_over: called after the subscription to the channel.
         """
         self.round_trips += 1
         loop = asyncio.get_running_loop()
@@ -380,10 +381,10 @@ class RedisConnection:
             pause_s = min(2 * pause_s, 0.5)
 
     async def _refuse_oversize(self, request: _Request, error: Exception) -> None:
-        """Raise StorageLimitError if a word of the commands is larger than the server takes.
+        """Raise StorageLimitError if an argument of the commands is larger than the server accepts.
 
-        A server closes the connection in the midst of such a word, so the error is either a lost
-        connection or the server's reason, by chance.
+        A server closes the connection in the middle of such an argument, so the error is either a
+        lost connection or the server's reason, by chance.
         """
         largest = request.largest()
         if largest <= CHUNK_BYTES:
@@ -393,7 +394,7 @@ class RedisConnection:
             raise StorageLimitError(self.url, largest, limit) from error
 
     async def _most_bytes(self) -> int:
-        """Returns the proto-max-bulk-len of the server, the usual one where asking is forbidden."""
+        """Returns the proto-max-bulk-len of the server; its default if reading it is forbidden."""
         self.round_trips += 1
         try:
             setting = await _within(
@@ -404,7 +405,7 @@ class RedisConnection:
         return int(setting[1]) if setting else _LIMIT_BYTES
 
     async def _fullness(self) -> str:
-        """Returns how full the server is, for a message; with numbers where it may be asked."""
+        """Returns how full the server is, for a message; with numbers where INFO is allowed."""
         self.round_trips += 1
         try:
             (memory,) = await _within(self.answer_s, self._pipeline([("INFO", "memory")]))
@@ -420,7 +421,10 @@ class RedisConnection:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """One request. n_bytes: travel with it. whole: size of the value that it is a part of."""
+    """One request.
+
+    n_bytes: bytes sent and received. whole: size of the value that it is a part of.
+    """
 
     run: str
     n_bytes: int
@@ -428,7 +432,7 @@ class _Request:
     commands: Sequence[Command]
 
     def largest(self) -> int:
-        """Returns the bytes of the largest word."""
+        """Returns the bytes of the largest argument."""
         words = (word for command in self.commands for word in command)
         return max((_size(word) for word in words), default=0)
 
@@ -454,7 +458,8 @@ async def _within(limit_s: float, answer: Awaitable[_T]) -> _T:
 def _client(url: str, answer_s: float | None) -> Redis:
     """Make a client that repeats nothing by itself.
 
-    Its retries would hide round trips, and repeat calls without marking them as repetitions.
+    Retries by redis-py would hide round trips, and repeat calls without marking them as
+    repetitions.
     """
     client: Redis = Redis.from_url(
         url,

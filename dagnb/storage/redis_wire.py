@@ -1,7 +1,7 @@
 """Messages as the function library takes and gives them: flat lists, bytes, MessagePack.
 
-The other side is scripts/*.lua; above each function there stand the names of its arguments. Flat
-lists, because a table for each group is what costs in Lua.
+The other side is scripts/*.lua; a comment above each function has the names of its arguments. Lists
+are flat, because a table for each group would be slow in Lua.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dagnb.storage.interface import RunLine
 
 
 def pack_submission(submission: Submission) -> bytes:
-    """Returns everything but the records, which travel before, as a MessagePack map."""
+    """Returns everything but the records, which are sent before it, as a MessagePack map."""
     packed: bytes = msgpack.packb(
         {
             "n_tasks": len(submission.records),
@@ -82,7 +82,7 @@ def _offer_of(
 
 
 def _address_of(place: bytes) -> Address:
-    # The letter before the address tells the scripts where a small value lies.
+    # The letter before the address tells the scripts which hash holds a small value.
     return Address.decode(place[1:].decode())
 
 

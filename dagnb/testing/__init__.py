@@ -2,7 +2,7 @@
 
 Holds: PlannerLaws, LauncherLaws, StoreLaws; named DAGs; random DAGs, costs, plans for hypothesis.
 May import: the hub below it; pytest and hypothesis, from `pip install 'dagnb[testing]'`.
-Must not know: the arms; a derived class brings what is tested. Nothing else imports this room.
+Must not know: the arms; a derived class defines what is tested. Nothing else imports this room.
 Start at: planner_laws.py.
 
 A suite for a planner of yours:

@@ -37,7 +37,7 @@ def any_problem(law: Callable[[Any, Problem], None]) -> Callable[[Any], None]:
         # The law was kept this time: the planner decides differently on equal problems.
         raise broken
 
-    # Not functools.wraps: pytest would take `problem` for a fixture.
+    # functools.wraps would not do: pytest would take `problem` for a fixture.
     test.__name__, test.__qualname__, test.__doc__ = law.__name__, law.__qualname__, law.__doc__
     return test
 
@@ -57,7 +57,7 @@ def _try_with_hypothesis(n: int, law: Callable[[Problem], None]) -> None:
         deadline=None,
         database=None,
         suppress_health_check=[HealthCheck.too_slow],
-        # Without Phase.explain, which takes longer than the search.
+        # Phase.explain is left out: it takes longer than the search.
         phases=(Phase.generate, Phase.shrink),
     )
     @given(problem=strategies.problems())
@@ -118,13 +118,13 @@ class PlannerLaws:
 
         assert {step.task for step in steps} == set(range(len(problem.dag)))
         for step in steps:
-            asked = problem.dag.calls[step.task].options.resources or DEFAULT
+            requested = problem.dag.calls[step.task].options.resources or DEFAULT
             given = step.resources
             if self.sizes:
-                given = replace(given, cpus=asked.cpus, memory_mb=asked.memory_mb)
-                assert (step.resources.cpus or 0) >= (asked.cpus or 0)
-                assert (step.resources.memory_mb or 0) >= (asked.memory_mb or 0)
-            assert given == asked
+                given = replace(given, cpus=requested.cpus, memory_mb=requested.memory_mb)
+                assert (step.resources.cpus or 0) >= (requested.cpus or 0)
+                assert (step.resources.memory_mb or 0) >= (requested.memory_mb or 0)
+            assert given == requested
 
     @any_problem
     def test_equal_problems_give_equal_plans(self, problem: Problem) -> None:
@@ -170,7 +170,7 @@ class PlannerLaws:
         )
         for costs in (problem.costs, free):
             steps = self.planner.plan(replace(problem, costs=costs)).steps
-            # Else the worker would wait for a step that it has put off itself.
+            # Otherwise a worker would wait for a step that it runs later itself.
             for step in steps:
                 for upstream in (steps[u] for u in step.upstream):
                     if upstream.worker == step.worker is not None:

@@ -109,7 +109,7 @@ class TimeLaws:
         await store.register("run", "i1", lease_s=LEASE_S)
 
         reply = await store.fail("run", "i1", Failure(task=0, attempt=1, error="{}"))
-        # Rule 5 of the state machine: only what needs a failed task is skipped.
+        # Only tasks that need a failed task are skipped.
         assert tasks_of(reply) == [1]
         await finish(store, reply)
 
@@ -163,18 +163,18 @@ class KindLaws:
         store = subject.store
         await store.submit(apart("a", "b", ""))
 
-        got = {
+        replies = {
             kind: await store.register("run", f"of {kind}", lease_s=LEASE_S, want=3, kind=kind)
             for kind in ("c", "b", "", "a")
         }
-        assert {kind: tasks_of(reply) for kind, reply in got.items()} == {
+        assert {kind: tasks_of(reply) for kind, reply in replies.items()} == {
             "c": [],
             "b": [1],
             "": [2],
             "a": [0],
         }
 
-        ended = await store.complete("run", "of b", [small(got["b"].offers[0])])
+        ended = await store.complete("run", "of b", [small(replies["b"].offers[0])])
         assert ended.status is Status.IDLE
 
     async def test_an_instance_keeps_its_kind_as_long_as_its_lease(self, subject: Subject) -> None:

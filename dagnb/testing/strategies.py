@@ -87,7 +87,7 @@ def plans(
     """Draws plans that fit the DAG: floating, pinned or mixed, with any priorities and resources.
 
     copies: a task may have a second step, and a step reads any step of its upstream task.
-    ways: edges may say how their value travels. linger: workers may wait before they leave.
+    ways: edges may say how their value is passed on. linger: workers may wait before they leave.
     """
     workers = [f"w{i}" for i in range(draw(st.integers(0, max_workers)))]
     kinds = {worker: draw(st.sampled_from(KINDS)) for worker in workers}

@@ -1,13 +1,12 @@
 """Explains the makespan of a run: its critical path, and the makespan cut by reasons.
 
-Both go back in time from the sink that ended last:
+Both functions go back in time from the sink that ended last:
 
     critical_steps   from each step to the one that kept it from beginning sooner: the upstream step
                      that ended last, or the step that its worker ran just before, whichever is
                      later
     explained        from each step to the upstream step that ended last; the stretch between the
-    two
-                     ends is cut into segments, each with a reason
+                     two ends is cut into segments, each with a reason
 
     upstream ends        the step runs                  the step ends
          |--- busy worker ---|-- input --|---- run ----|- upload -|
@@ -76,7 +75,8 @@ def critical_steps(
         causes = [*upstream[step]]
         if step in before:
             causes.append(before[step])
-        # Only what began sooner: two attempts on one worker may come before each other, for ever.
+        # Only steps that began sooner: two steps with several attempts on one worker can each come
+        # before the other, and the loop would never end.
         begin_s = busy[step].begin_s
         causes = [cause for cause in causes if cause in busy and busy[cause].begin_s < begin_s]
         if not causes:
@@ -191,9 +191,10 @@ def shares(segments: Iterable[Segment]) -> dict[Reason, float]:
 
 @dataclass(frozen=True, slots=True)
 class _Acts:
-    """Spans by step and by worker; times are seconds after submission.
+    """Spans by step and by worker; `interval` converts their times to seconds after submission.
 
-    of_worker: without QUEUE, in which the task waits and not the worker. begins: of of_worker.
+    of_worker: without QUEUE, in which the task waits and not the worker. begins: begin_s of each
+    span in of_worker. zero_s: the submission, as spans have it.
     """
 
     of_step: Mapping[int, Sequence[Span]]
@@ -220,8 +221,8 @@ class _Acts:
     def during(self, worker: str, begin_s: float, end_s: float) -> Iterator[Span]:
         """Yields the spans of a worker that may overlap an interval, by begin."""
         spans, begins = self.of_worker.get(worker, ()), self.begins.get(worker, ())
-        # One span earlier: it began before the interval and may last into it. A worker does one
-        # thing at a time, so no earlier one can.
+        # The search begins one span earlier, which may last into the interval. A worker does one
+        # thing at a time, so no span before that one can.
         first = max(0, bisect_left(begins, begin_s + self.zero_s) - 1)
         yield from spans[first : bisect_left(begins, end_s + self.zero_s)]
 
@@ -264,20 +265,20 @@ def _waited(
 
     idle: the reason for the time in which its worker did nothing.
     """
-    done = begin
+    until = begin
     for span in acts.during(worker, begin, end):
         low, high = acts.interval(span)
-        if high <= done or span.task == step:
+        if high <= until or span.task == step:
             continue
         is_start = span.phase in STARTING or (span.phase is Phase.PROGRAM and span.task < 0)
         reason = Reason.START if is_start else Reason.WORKER
-        if done < low:
-            # Before a start, the step waited for a free place in which the worker could start.
-            yield reason if is_start else idle, done, low
-        yield reason, max(done, low), min(end, high)
-        done = min(end, high)
-    if done < end:
-        yield idle, done, end
+        if until < low:
+            # Before a start, the step waited for room in which the worker could start.
+            yield reason if is_start else idle, until, low
+        yield reason, max(until, low), min(end, high)
+        until = min(end, high)
+    if until < end:
+        yield idle, until, end
 
 
 def _joined(step: int, parts: Iterable[tuple[Reason, float, float]]) -> list[Segment]:

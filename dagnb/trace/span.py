@@ -57,7 +57,7 @@ STARTING = (Phase.INVOKE, Phase.CREATE, Phase.BOOT, Phase.IMPORT, Phase.REGISTER
 """The phases of a worker's start; each start has one INVOKE."""
 
 MOVING = frozenset((Phase.FETCH, Phase.STORE, Phase.COMMIT))
-"""The phases that move values through the store; a small value rides along with its COMMIT."""
+"""The phases that move values through the store; a small value is part of its COMMIT."""
 
 
 @dataclass(frozen=True, slots=True)

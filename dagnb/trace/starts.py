@@ -17,8 +17,8 @@ class WorkerStart:
 
     detail: 'cold' or 'warm'. was_woken: the instance existed before, waited for work, and was
     woken.
-    acts: phase -> seconds; a gap between two acts is counted to the earlier one.
-        PROGRAM is among them if the program was read before the registration.
+    acts: phase -> seconds; a gap between two acts is counted to the earlier one. PROGRAM is among
+      them if the program was read before the registration.
     """
 
     worker: str

@@ -1,4 +1,4 @@
-"""All spans of a run, real or simulated: what makespan, pictures and history are made of."""
+"""All spans of a run, real or simulated, from which makespan, pictures and history are computed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Trace(Shown):
 
     @cached_property
     def by_worker(self) -> dict[str, tuple[Span, ...]]:
-        """worker -> its spans, by begin."""
+        """The spans of each worker, by begin; the client is the worker ''."""
         lists: dict[str, list[Span]] = defaultdict(list)
         for span in self.spans:
             lists[span.worker].append(span)
@@ -52,7 +52,7 @@ class Trace(Shown):
 
     @cached_property
     def last_attempts(self) -> dict[int, dict[Phase, Span]]:
-        """step -> phase -> its span, of the last attempt of each step."""
+        """The spans of the last attempt of each step, by step and phase."""
         last: dict[int, dict[Phase, Span]] = {}
         attempts: dict[int, int] = {}
         for span in self.spans:

@@ -6,8 +6,8 @@
     every:2.5      with the first commit after 2.5 s           the spans of the last 2.5 s
     when_full:64   with the first commit with 64 or more held  64 spans at most
 
-Spans ride with a round trip that the worker makes anyway; if none is due in time, one command is
-sent for them. While a task's function runs, nothing is sent.
+Spans are sent with a round trip that the worker makes anyway; if none is due in time, a command of
+their own is sent. While a task's function runs, nothing is sent.
 
 A worker that leaves by itself loses nothing: at the end of a run, when it is dismissed from a
 container, or when the store is unreachable for less than a minute. A worker that is killed (kill
@@ -27,7 +27,7 @@ from dagnb.errors import ConfigError
 DEFAULT = "each_task"
 
 MOST_HELD = 10_000
-"""With so many spans held every strategy uploads, so that memory is bounded."""
+"""When a worker holds so many spans, every strategy uploads them: memory stays bounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +55,9 @@ class AtExit:
 class EachTask:
     """Uploads with each commit: a task is done and its spans are stored in one atomic step.
 
-    The span of the commit itself is known only afterwards. It goes with the next commit, or at once
-    if the worker has nothing to do. A worker that is killed loses that one, and the spans of its
-    current task.
+    The span of the commit itself is known only afterwards. It is sent with the next commit, or at
+    once if the worker has nothing to do. A worker that is killed loses that one, and the spans of
+    its current task.
     """
 
     @property
@@ -74,14 +74,14 @@ class EachTask:
 class Every:
     """Uploads with the first commit after so many seconds; without commits, after those seconds.
 
-    A worker that is killed loses the spans of so many seconds before its last commit, and those
+    A worker that is killed loses the spans of that many seconds before its last commit, and those
     since.
     """
 
     seconds: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuses what is not a time."""
+        """Raises ConfigError unless `seconds` is finite and more than 0."""
         if not _is_a(self.seconds, int | float) or not 0 < self.seconds < math.inf:
             raise ConfigError(
                 f"Every(seconds={self.seconds!r}): give more than 0 seconds; "
@@ -100,7 +100,7 @@ class Every:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhenFull:
-    """Uploads with the first commit that finds so many spans held.
+    """Uploads with the first commit when the worker holds n spans or more.
 
     Few uploads under load. A worker that is killed loses n spans at most, and those of its current
     task.
@@ -109,7 +109,7 @@ class WhenFull:
     n: int = 64
 
     def __post_init__(self) -> None:
-        """Refuses what is not a number of spans."""
+        """Raises ConfigError unless `n` is a whole number from 1 to MOST_HELD."""
         if not _is_a(self.n, int) or not 1 <= self.n <= MOST_HELD:
             raise ConfigError(
                 f"WhenFull(n={self.n!r}): give a whole number from 1 to {MOST_HELD:,}; "
@@ -173,5 +173,5 @@ def _read(text: str) -> Upload:
 
 
 def _is_a(value: object, kind: Any) -> bool:
-    # True is an int of Python's, but not a number of anything.
+    # True is an int in Python, but no sensible number here.
     return isinstance(value, kind) and not isinstance(value, bool)

@@ -7,17 +7,18 @@ from tests.model.mutants import in_machine
 _STOP = """if self._is_over(now):
         return Reply(status=Status.STOP, now=now)"""
 _FENCED = """if instance not in self.leases:
-        # Its tasks were given away. What its commits made ready must find workers all the same.
+        # The tasks of this instance were taken back. Tasks that its commits made ready still
+        # need workers.
         self._route(fresh)
         return Reply(status=Status.FENCED, now=now)"""
-_MINE = "if mine and failure.attempt == self.attempt(task):"
+_IS_OWNER = "if is_owner and failure.attempt == self.attempt(task):"
 
 ENDS = (
     in_machine(
         "a repeated failure counts again",
         "two tasks apart: late repetition, exception",
         "I11 repetition",
-        ("fail", _MINE, "if mine:"),
+        ("fail", _IS_OWNER, "if is_owner:"),
     ),
     in_machine(
         "anybody may fail a task",

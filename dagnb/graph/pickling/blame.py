@@ -22,18 +22,18 @@ from dagnb.graph.pickling.by_value import ByValuePickler
 from dagnb.graph.pickling.code import names_and_texts
 from dagnb.graph.pickling.reduction import full_name
 
-# Objects that are looked at to find the way to one of them.
+# Limit of objects visited in the search for the path to one of them.
 _MOST = 200_000
 
-# Types of objects that travel, and hold nothing that is looked at.
+# Types that can be pickled and have no parts to search.
 _PLAIN = frozenset({str, bytes, int, float, bool, complex, type(None), CodeType, ModuleType})
 
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """The reason why something cannot travel, naming the part by its path, and the cure.
+    """The reason why an object cannot be pickled, naming the part by its path, and the cure.
 
-    result_cure: for a task that returns it, '' where only the general one fits.
+    result_cure: the cure for a task that returns it; '' where only the general one fits.
     """
 
     reason: str
@@ -45,8 +45,8 @@ class Blame:
 class _Step:
     """One step of a path.
 
-    own: the text stands alone, as the name of a global does; other texts extend the one before, as
-    `.x`.
+    own: the text is a name of its own, such as that of a global; otherwise it extends the step
+    before, as `.x` does.
     """
 
     text: str
@@ -55,7 +55,7 @@ class _Step:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of object that cannot travel.
+    """A kind of object that cannot be pickled.
 
     words: its name. cure: for one that is passed to a task. result_cure: for one that a task
     returns.
@@ -78,8 +78,8 @@ def blame(
 
     reason: the error of pickling. root: the name of the value, '' for a function whose globals are
     named.
-    user: the task whose function the value is, for "used by task". apart: objects of this class
-    travel in another way.
+    user: the task whose function the value is, for "used by task". apart: objects of this class are
+    pickled elsewhere, and not searched.
     """
     culprit = _last_visited(value, apart)
     way = _way(value, culprit) if culprit is not None else None
@@ -99,7 +99,7 @@ def blame(
 
 
 class _Nowhere:
-    """A file that keeps nothing."""
+    """A file that discards what is written to it."""
 
     def write(self, data: Any) -> int:
         """Returns the length, as files do."""
@@ -172,7 +172,7 @@ def _trace_back(reached_from: Mapping[int, tuple[int, _Step, Any]], end: int) ->
 
 
 def _parts(thing: Any) -> Iterable[tuple[_Step, Any]]:
-    """The parts to which pickling an object by value goes on."""
+    """Returns the parts of an object that pickling by value would pickle next."""
     if isinstance(thing, FunctionType):
         return _parts_of_function(thing)
     if isinstance(thing, type):
@@ -279,7 +279,7 @@ _HOLDER_KINDS = (
 
 
 def _is_holder(thing: Any) -> bool:
-    # By the module's name, as task.py imports this file.
+    # By the module's name: this file cannot import task.py, which imports this file.
     is_wrapper = type(thing).__module__ in {"functools", "dagnb.graph.task"}
     return is_wrapper or isinstance(thing, _HOLDER_KINDS)
 
@@ -307,7 +307,7 @@ def _path(root: str, steps: Iterable[_Step]) -> str:
     return "` in `".join(reversed(scopes))
 
 
-# Steps to the function that a decorator holds: it has the name of what it became.
+# Steps from a decorated function to the original, which has the same name, so paths omit them.
 _SEEN_THROUGH = {".__wrapped__", ".__func__"}
 
 
@@ -324,7 +324,7 @@ def _kind_of(thing: Any) -> _Kind | None:
     for base in type(thing).__mro__:
         if (kind := _KINDS.get(full_name(base))) is not None:
             return kind
-    # Drivers of databases are many, and their names alike.
+    # There are too many database drivers to list, but their classes have similar names.
     is_connection = type(thing).__name__.lower().endswith(("connection", "cursor"))
     return _CONNECTION if is_connection else None
 
@@ -339,14 +339,14 @@ _LOCK = _Kind(
     "It guards threads of one process, and a task has another one: "
     "make it inside the task, or leave it out.",
 )
-_ACTIVITY = _Kind("something that runs in this process", "Start it inside the task.")
+_ACTIVITY = _Kind("an activity of this process", "Start it inside the task.")
 _ONCE = _Kind(
-    "an iterator that is under way",
+    "an iterator that can be read only once",
     "Make it inside the task, or pass a list of what it gives.",
     "Return a list of what it gives instead.",
 )
 _POINTER = _Kind(
-    "something of a library that is loaded here",
+    "an object of a loaded C library",
     "Load the library inside the task.",
 )
 _QUEUE = _Kind(
@@ -363,9 +363,9 @@ _NODE = _Kind(
     "Pass it as an argument of the task, which then gets its value.",
     "Pass it as an argument of the task, which then gets its value to return.",
 )
-_LOCAL = _Kind("something that each thread has for itself", "Make it inside the task.")
+_LOCAL = _Kind("a thread-local or context variable", "Make it inside the task.")
 _WINDOW = _Kind(
-    "a part of a window or page",
+    "a widget of this process",
     "Keep it where it is, and pass what it holds: plain data.",
     "Return what it holds instead: plain data.",
 )

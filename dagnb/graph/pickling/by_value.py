@@ -23,10 +23,10 @@ from dagnb.graph.pickling.stand_in import stand_in, with_names
 
 T = TypeVar("T")
 
-# The file of code whose real file is pickled beside it.
+# File name given to code while its real file name is pickled beside it.
 _NO_FILE = "<no file>"
 
-# Length of the reduction of a function or class that travels by value; its last part fills it.
+# Length of cloudpickle's reduction of a function or class by value; the last part sets the state.
 _N_PARTS = 6
 
 
@@ -39,8 +39,8 @@ def plain_or_by_value(dump: Callable[[bool], T], body: Callable[[T], bytes]) -> 
         dumped = dump(False)
     except (pickle.PicklingError, TypeError, AttributeError):
         return dump(True)
-    # Plain pickle names a class of the notebook, which a worker would not find. A text that holds
-    # this name costs a second pickling, and nothing else.
+    # Plain pickle names a class of the notebook, which a worker would not find. A string that
+    # contains `__main__` is pickled a second time, without other harm.
     return dumped if b"__main__" not in body(dumped) else dump(True)
 
 
@@ -57,11 +57,11 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
     lines. Therefore the file is pickled beside the code, which any release of cloudpickle then
     pickles in its own way.
 
-    What cloudpickle refuses is taken by its documented parts (reduction.py). What belongs to the
-    notebook's own process, such as the IPython shell, is replaced by what workers have
-    (stand_in.py).
+    Objects that cloudpickle refuses are built again from their documented parts (reduction.py).
+    Objects of the notebook's own process, such as the IPython shell, are replaced by what workers
+    have (stand_in.py).
 
-    files: set by the caller; collects the files of the code that travels by value.
+    files: set by the caller; collects the source files of the code that is pickled by value.
     """
 
     files: set[str]
@@ -79,7 +79,7 @@ class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle 
 
         reduced = super().reducer_override(item)
         if not isinstance(reduced, tuple) or len(reduced) != _N_PARTS:
-            return reduced  # it is importable, or has a way of its own
+            return reduced  # it is importable, or has a reduction of its own
         if type(item) is FunctionType:
             return with_names(item, reduced)
         if isinstance(item, type):

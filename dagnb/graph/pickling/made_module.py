@@ -1,7 +1,7 @@
-"""Modules that were made in memory: no file holds them, so they travel as pickles.
+"""Modules that were made in memory: no file holds them, so they are pickled.
 
-Workers import them from what travelled. Each is pickled by itself; one that cannot be pickled
-travels as the reason, with which its import then fails.
+Workers import them from the pickles. Each module is pickled by itself. If one cannot be pickled,
+the reason is sent in its place, and its import on a worker fails with that reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dagnb.graph.pickling.by_value import ByValuePickler
 from dagnb.graph.pickling.reduction import taken_by_value
 
 LIMIT_BYTES = 16_000_000
-"""of one module that travels, and of all files of modules together"""
+"""limit of one pickled module, and of all files of modules together"""
 
 # Names in a module that each import sets anew.
 _OF_THE_IMPORT = ("__builtins__", "__loader__", "__spec__", "__cached__")
@@ -30,16 +30,16 @@ _GLOBALS, _MODULE = "globals", "module"
 
 
 class _Buffer(io.BytesIO):
-    """Refuses to hold more than may travel, so that pickling stops early."""
+    """Refuses to hold more than LIMIT_BYTES, so that pickling stops early."""
 
     def write(self, data: Any) -> int:
-        """Raises ValueError."""
+        """Returns the number of bytes written. Raises ValueError beyond the limit."""
         if self.tell() + memoryview(data).nbytes > LIMIT_BYTES:
-            raise ValueError(f"it comes to more than {LIMIT_BYTES // 1_000_000} MB")
+            raise ValueError(f"it is larger than {LIMIT_BYTES // 1_000_000} MB")
         return super().write(data)
 
 
-# Of a function, beyond its code and its globals.
+# Attributes of a function that are pickled beside its code and its globals.
 _ATTRIBUTES = (
     "__defaults__",
     "__kwdefaults__",
@@ -70,11 +70,11 @@ class _Pickler(ByValuePickler):
         if type(item) is not FunctionType or item.__globals__ is not vars(self.module):
             return super().reducer_override(item)
         cells = item.__closure__ or ()
-        made = (item.__code__, vars(self.module), item.__name__, len(cells))
+        arguments = (item.__code__, vars(self.module), item.__name__, len(cells))
         # Filled after it is made, because each of these may refer to the function itself.
         attributes = {name: getattr(item, name) for name in _ATTRIBUTES}
         state = (attributes, dict(vars(item)), cells)
-        return _function, made, state, None, None, _completed
+        return _function, arguments, state, None, None, _completed
 
 
 # Pickles name these two functions, so their names stay.
@@ -103,7 +103,7 @@ class _Unpickler(pickle.Unpickler):
     module: ModuleType
 
     def persistent_load(self, reference: Any) -> Any:
-        """Returns the module or its globals, for which persistent_id stood."""
+        """Returns the module or its globals, which persistent_id has replaced."""
         return vars(self.module) if reference == _GLOBALS else self.module
 
 
@@ -160,7 +160,7 @@ class MadeModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(fullname, self, is_package=is_package)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fill the module. Raises ImportError when it could not travel."""
+        """Fill the module. Raises ImportError when it could not be pickled."""
         data, reason = self._known[module.__name__]
         if reason:
             raise ImportError(

@@ -1,8 +1,8 @@
 """Names in pickles that an earlier release wrote, and where their functions are now.
 
 Results outlive releases: a notebook attaches to a run that an earlier release computed. Pickles
-name the functions that make an object again, such as `_cached_again`, with the module they stood
-in then.
+name the functions that make an object again, such as `_cached_again`, with the module that they
+were in at that time.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ What is pickled when
 
 What is left out
     Objects of one kind, nodes, are left out wherever pickle reaches them: in containers of every
-    type, in attributes, as keys. The pickle holds `_reference(n)` for the n-th; the reader puts the
-    look-up in its list of inputs in the place of that function.
+    type, in attributes, as keys. The pickle holds `_reference(n)` for the n-th; the reader replaces
+    that function by the look-up in its list of inputs.
 
 Contents
     buffer    the memory of an array (PEP 574) of SHARED_BYTES or more. It stays a view of the
@@ -24,7 +24,7 @@ Contents
 
 Two picklers write: pickle itself, and ByValuePickler, ten times slower, for what belongs to the
 notebook. The call of a small task costs tens of microseconds, and people make a hundred thousand
-calls: therefore the checks below stand cheapest first, and loops over items run in C.
+calls: therefore the cheapest checks come first, and loops over items run in C.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ SHARED_BYTES = 32 * 1024
 """buffers and arguments from this size on are stored by their content, once, not in every call"""
 
 CHECKED_BYTES = 64 * 1024 * 1024
-"""up to this size a buffer is checked whole, beyond as many bytes in samples: about 10 ms"""
+"""larger buffers are checked in samples of so many bytes in all, which takes about 10 ms"""
 
 _SAMPLE_BYTES = 64 * 1024
 
@@ -64,10 +64,10 @@ _LOOKED_AT = 1_000
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
 
-# Types whose objects are immutable, and hold nothing.
+# Types whose objects are immutable, and have no parts.
 _ATOMS = (int, float, complex, str, bytes, bool, type(None), type(...))
 
-# Types whose objects travel by name or by value as code, and are no data that tasks share.
+# Types whose objects are pickled by name or as code: they are not data that arguments share.
 _CODE = (type, FunctionType, BuiltinFunctionType, ModuleType)
 
 
@@ -87,7 +87,8 @@ class Content:
         """Returns the bytes; None if the caller's memory has changed since, by the checksum."""
         if isinstance(self.data, bytes):
             return self.data
-        # Copied first: the check is then one of the bytes that are sent, whatever is written now.
+        # Copied before the check, so that the bytes checked are those sent, even if the caller
+        # writes now.
         data = bytes(self.data)
         return data if checksum(data) == self._checksum else None
 
@@ -111,11 +112,10 @@ class Packed(Generic[K]):
 
     body: the pickle.
     contents: the buffers of the body, in order; then each part that was pickled apart, followed by
-    its
-        own buffers.
+    the buffers of that part.
     references: the objects that were left out, each once, in the order in which pickle reached
     them.
-    files: names of the files in which the code was written that travels by value.
+    files: names of the source files of all code that is pickled by value.
     """
 
     body: bytes
@@ -134,7 +134,7 @@ class Packed(Generic[K]):
 def pack(value: Any, kind: type[K], *, in_band: bool = False) -> Packed[K]:
     """Pickle a value.
 
-    kind: type of the objects to leave out. in_band: all of it in the body, without contents.
+    kind: type of the objects to leave out. in_band: put everything into the body, without contents.
     Raises whatever pickling raises.
     """
     return _packed(value, kind, _Plain, _ByValue, in_band=in_band)
@@ -143,13 +143,13 @@ def pack(value: Any, kind: type[K], *, in_band: bool = False) -> Packed[K]:
 def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[K]) -> Packed[K]:
     """Pickle arguments. Large ones get contents of their own, see SHARED_BYTES. Raises as pack.
 
-    No bytes for a call without arguments.
+    The body is empty for a call without arguments.
     """
     if not args and not kwargs:
         return Packed(b"")
 
     values = [*args, *kwargs.values()]
-    # Most calls are small: these are pickled once, and looked at no further.
+    # Most calls are small: they are pickled once, without further checks.
     if not any(_is_large_text(value) or _is_long(value) for value in values):
         packed = pack((args, kwargs), kind)
         if len(packed.body) < SHARED_BYTES:
@@ -171,7 +171,9 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[K]) -> P
 
 
 def unpack(body: bytes | memoryview, inputs: Sequence[Any], contents: Sequence[bytes]) -> Any:
-    """Returns the value that pack or pack_call pickled. Verified bytes only: they are unpickled.
+    """Returns the value that pack or pack_call pickled.
+
+    The bytes must be verified: unpickling runs code.
 
     inputs: a value for each reference. contents: the bytes of each content. Buffers are copied, so
     that the caller may write to its arrays.
@@ -217,7 +219,7 @@ class _LeavesOut:
 
 
 class _Plain(_LeavesOut, pickle.Pickler):
-    """For values of importable types."""
+    """Pickles values of importable types."""
 
     @property
     def dispatch_table(self) -> Any:  # type: ignore[override]  # read once
@@ -230,7 +232,7 @@ class _Plain(_LeavesOut, pickle.Pickler):
 
 
 class _ByValue(_LeavesOut, ByValuePickler):
-    """For values with functions or classes of the notebook."""
+    """Pickles values with functions or classes of the notebook."""
 
     def reducer_override(self, item: Any) -> Any:
         """Leave references out; the reduction by value for all else."""
@@ -244,7 +246,7 @@ def _packed(
     by_value: type[_ByValue],
     **notes: Any,
 ) -> Packed[K]:
-    """Pickle by plain pickle where that is enough. notes: attributes for the picklers."""
+    """Pickle plainly where that is enough, else by value. notes: attributes for the picklers."""
     return plain_or_by_value(partial(_dumped, (plain, by_value), value, kind, notes), _body)
 
 
@@ -274,14 +276,14 @@ def _dumped(
         buffers.append(Content(view))
         return False
 
-    writing = picklers[by_value](stream, protocol=5, buffer_callback=take)
-    vars(writing).update(notes, kind=kind, references={}, files=set())
-    writing.dump(value)
+    pickler = picklers[by_value](stream, protocol=5, buffer_callback=take)
+    vars(pickler).update(notes, kind=kind, references={}, files=set())
+    pickler.dump(value)
     return Packed(
         stream.getvalue(),
         tuple(buffers),
-        tuple(writing.references),
-        frozenset(writing.files),
+        tuple(pickler.references),
+        frozenset(pickler.files),
     )
 
 
@@ -314,7 +316,7 @@ class _Apart:
 
         Plain data that an earlier call has pickled is not pickled again.
         """
-        # With texts taken out of it, its pickle would not be the one that is known.
+        # Without its texts, which are pickled apart, its pickle would differ from the known one.
         known, key = (None, None) if self.places else _known_plain(value)
         if known is not None:
             self._add(value, (known,), 0)
@@ -355,10 +357,10 @@ def _digest(kind: bytes, data: bytes) -> bytes:
 
 
 def _known_plain(value: Any) -> tuple[Content | None, bytes | None]:
-    """Returns the content of a long container of plain data, if known, and the key to note it by.
+    """Returns the known content of a long container of plain data, and the key to store it under.
 
-    The key is a hash of what marshal writes, which is several times faster than pickle, and refuses
-    all but plain data; arrays, however, it takes for bytes.
+    The key is a hash of what marshal writes. marshal is several times faster than pickle,
+    and refuses everything but plain data, except arrays, which it writes as bytes.
     """
     if not _is_long(value) or not _begins_plainly(value):
         return None, None
@@ -373,7 +375,7 @@ def _known_plain(value: Any) -> tuple[Content | None, bytes | None]:
     if kinds is None:
         return None, None
     # A container of arrays instead of bytes would have the same key, so one with bytes gets another
-    # key, under which it is only found after its types were looked at.
+    # key, under which it is found only after a look at its types.
     if bytes in kinds:
         key += b"bytes"
     return _known.get(key), key
@@ -385,7 +387,7 @@ _PLAIN_BEGIN = 64
 
 
 def _begins_plainly(container: Any) -> bool:
-    """Returns whether the first items are plain; else marshal would copy large arrays in vain."""
+    """Returns whether the first items are plain; else marshal would copy arrays for nothing."""
     kinds = {type(item) for item in itertools.islice(_items(container), _PLAIN_BEGIN)}
     return kinds.issubset((*_ATOMS, *_CONTAINERS))
 
@@ -479,7 +481,7 @@ def _separable(values: Sequence[Any], kind: type[K]) -> list[Any]:
 class _Visits:
     """Notes the mutable objects that a pickler reaches.
 
-    They are kept alive, so that no other object gets the id of one.
+    The objects are kept alive, so that no other object gets the id of one.
     """
 
     visited: dict[int, Any]
@@ -526,7 +528,7 @@ def _parts(value: Any, kind: type[K]) -> dict[int, Any]:
 
 
 def _reference(place: int) -> Any:
-    """Stands in pickles for the input with this number; a reader replaces it by its own inputs."""
+    """Marks, in a pickle, the input with this number; a reader uses its own inputs instead."""
     raise pickle.UnpicklingError(
         f"input {place} of a call is known only where the call is read by unpack()"
     )

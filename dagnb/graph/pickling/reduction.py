@@ -5,8 +5,7 @@ makes the object again. Each kind of object has one function here, which builds 
 parts of the object; None leaves the object to pickle and cloudpickle.
 
 Pickles name the functions that make objects again (`_cached_again`, `_fill_class`, ...) with this
-module. Results outlive releases, so these names stay; `_MOVED_MODULES` in payload.py lists earlier
-ones.
+module. Results outlive releases, so these names stay; moved_names.py lists earlier ones.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ def taken_by_value(module: ModuleType) -> Iterator[None]:
 def reduction(item: Any) -> Reduction | None:
     """Returns how to make the object again; None where pickle and cloudpickle know that.
 
-    Raises PicklingError for an object that must not travel.
+    Raises PicklingError for an object that must not be pickled.
     """
     # Called for every object that is pickled by value: one look-up, as most types have no reducer.
     kind = type(item)
@@ -90,7 +89,7 @@ def is_importable(thing: Any) -> bool:
 
 
 def _cached_function(item: Any) -> Reduction | None:
-    """A function with lru_cache or cache: with a new, empty cache of the same parameters."""
+    """Reduces a function with lru_cache or cache: the copy has an empty cache of equal size."""
     if is_importable(item):
         return None
     parameters = item.cache_parameters()
@@ -118,11 +117,11 @@ def _function(item: FunctionType) -> Reduction | None:
 
 
 def _generic_function(item: Any) -> Reduction | None:
-    """A function of singledispatch, with all its implementations."""
+    """Reduces a function of singledispatch, with all its implementations."""
     if is_importable(item):
         return _imported_generic_function(item)
     names = {name: getattr(item, name) for name in _NAMES}
-    # Without `register`, `dispatch` and the like, which the new one has.
+    # Attributes such as `register` and `dispatch` are left out: the new function has its own.
     attributes = {name: value for name, value in vars(item).items() if name not in vars(_generic)}
     state = (dict(item.registry), names, attributes)
     return (
@@ -136,7 +135,7 @@ def _generic_function(item: Any) -> Reduction | None:
 
 
 def _imported_generic_function(item: Any) -> Reduction | None:
-    """A generic function that workers import, with the implementations that the notebook added."""
+    """Reduces a generic function that workers import, with the implementations of the notebook."""
     registry = item.registry.items()
     added = {kind: function for kind, function in registry if function.__module__ == "__main__"}
     if not added:
@@ -152,26 +151,26 @@ def _imported_generic_function(item: Any) -> Reduction | None:
 
 
 def _imported(module: str, name: str) -> Any:
-    thing: Any = __import__(module, fromlist=["*"])
+    member: Any = __import__(module, fromlist=["*"])
     for part in name.split("."):
-        thing = getattr(thing, part)
-    return thing
+        member = getattr(member, part)
+    return member
 
 
 def _fill_generic(
-    made: Any,
+    function: Any,
     state: tuple[Mapping[type, Any], Mapping[str, Any], Mapping[str, Any]],
 ) -> None:
     registry, names, attributes = state
     for kind, implementation in registry.items():
-        made.register(kind, implementation)
+        function.register(kind, implementation)
     for name, value in names.items():
-        setattr(made, name, value)
-    vars(made).update(attributes)
+        setattr(function, name, value)
+    vars(function).update(attributes)
 
 
 def _cached_property(item: Any) -> Reduction | None:
-    """A cached property: up to Python 3.11 it holds a lock, and the copy gets one of its own."""
+    """Reduces a cached property: up to Python 3.11 it holds a lock, and the copy gets its own."""
     state = dict(vars(item))
     if state.pop("lock", None) is None:  # a newer Python, where pickle can take it
         return None
@@ -179,13 +178,13 @@ def _cached_property(item: Any) -> Reduction | None:
 
 
 def _blank_property(kind: type) -> Any:
-    made: Any = object.__new__(kind)  # a subclass may have an __init__ of other parameters
-    vars(made).update(vars(functools.cached_property(lambda owner: None)))
-    return made
+    blank: Any = object.__new__(kind)  # a subclass may have an __init__ of other parameters
+    vars(blank).update(vars(functools.cached_property(lambda owner: None)))
+    return blank
 
 
 def with_slots(kind: type, reduced: Reduction) -> Reduction:
-    """Add its slots to the reduction of a class, among the names with which the class is made.
+    """Add the slots of a class to its reduction, among the names with which the class is made.
 
     cloudpickle leaves them out. Objects of the class then have a dictionary in a worker, and the
     client, whose class has none, cannot read them.
@@ -197,18 +196,17 @@ def with_slots(kind: type, reduced: Reduction) -> Reduction:
     slots = {"__slots__": vars(kind)["__slots__"]}
     with_them = []
     for argument in arguments:
-        # The namespace; of an enumeration the members are another dictionary.
+        # The arguments of an enumeration also hold a dictionary of its members.
         is_namespace = isinstance(argument, dict) and "__module__" in argument
         with_them.append({**argument, **slots} if is_namespace else argument)
     return (make, tuple(with_them), *rest)
 
 
 def without_hook(kind: type, reduced: Reduction) -> Reduction:
-    """Have a class made again without `__init_subclass__` of a base that travels by value.
+    """Make a reader create the class without `__init_subclass__` of a base pickled by value.
 
-    The effects of that hook are in the class and in the registry that travels along, and its
-    keyword
-    arguments are unknown: called again, it would register the class twice, or fail.
+    The effects of that hook are already in the pickled class and registry, and its keyword
+    arguments are unknown: a second call would register the class twice, or fail.
     """
     owner = next((base for base in kind.__mro__[1:] if _HOOK in vars(base)), object)
     if owner is object or is_importable(owner):
@@ -228,7 +226,7 @@ def _make_without_hook(owner: type, make: Callable[..., Any], arguments: tuple[A
         setattr(owner, _HOOK, hook)
 
 
-# Own classes that were pickled by value; by id, as a metaclass may refuse comparison.
+# Classes of this process that were pickled by value; by id, as a metaclass may refuse comparison.
 _own: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
 
 # Classes that were made here by reading a pickle, by id.
@@ -236,10 +234,10 @@ _read: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
 
 
 def keeping_own(kind: type, reduced: Reduction) -> Reduction:
-    """Have a class that comes back to its own process stay as it is there.
+    """Leave a class unchanged when a pickle of it is read in the process that made the class.
 
-    cloudpickle would set all attributes again that the class had when it was pickled: reading a
-    result would undo what the user has set since, and replace caches and registries.
+    cloudpickle would set all attributes to what they were when the class was pickled: reading a
+    result would undo the user's changes since, and replace caches and registries.
     """
     if id(kind) not in _read:
         _own[id(kind)] = kind
@@ -256,7 +254,7 @@ def _fill_class(kind: type, filling: tuple[Callable[..., Any], Any]) -> None:
 
 
 def _weak_dictionary(item: Any) -> Reduction:
-    """A weak dictionary with its live entries; the reader drops those that nothing else holds."""
+    """Reduces a weak dictionary to its live entries; the reader drops those unused elsewhere."""
     return type(item), (), None, None, _pairs(item)
 
 
@@ -265,7 +263,7 @@ def _pairs(item: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
 
 
 def _thread_local(item: Any) -> Reduction | None:
-    """A thread local, empty: every thread but the one that filled it finds it so."""
+    """Reduces a thread local to an empty one, as all threads but the one that filled it see it."""
     return (type(item), ()) if full_name(type(item)) == "_thread._local" else None
 
 
@@ -278,7 +276,7 @@ def _new_type(item: Any) -> Reduction | None:
 
 
 def _stream(item: Any) -> Reduction | None:
-    """A standard stream becomes that of the worker; another open file is refused.
+    """Replaces a standard stream by that of the worker, and refuses another open file.
 
     cloudpickle would copy the content of other open files.
     """

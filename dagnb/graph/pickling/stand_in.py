@@ -1,8 +1,8 @@
 """Objects of the notebook's own process, and those that replace them on a worker.
 
-The shell of IPython cannot leave its process, but `get_ipython`, `!command` and `display` stand in
-many functions. The arm of notebooks recognises objects of the shell, and the arm of workers has
-what replaces them; both are found by name.
+The shell of IPython cannot be pickled, but many functions use `get_ipython`, `!command` and
+`display`. The notebook package recognises objects of the shell, and the worker package has what
+replaces them; both are found by name.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _set_with_names(function: FunctionType, state: tuple[Any, Any, dict[str, Any
 
 
 def _hidden(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Globals and builtins of the shell that a function uses without naming them as globals."""
+    """Yields globals and builtins of the shell that a function uses without naming globals."""
     space = function.__globals__
     names, texts = names_and_texts(function.__code__)
     for name in sorted(names - space.keys()):
@@ -124,7 +124,7 @@ def _hidden(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _names_expanded(text: str) -> Iterator[str]:
-    """The names that IPython looks up for a command: `$name`, and those in `{expression}`."""
+    """Yields the names that IPython looks up for a command: `$name`, and in `{expression}`."""
     yield from _DOLLAR.findall(text)
     try:
         fields = list(string.Formatter().parse(text))

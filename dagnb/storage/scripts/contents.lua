@@ -1,8 +1,8 @@
--- Part of the library dagnb: content shared by runs, there as long as one of them uses it.
+-- Part of the library dagnb: content shared by runs, stored as long as one of them uses it.
 --
--- A run first says what it uses (`use`), then brings what is missing (`bring`). Between the two,
--- another run may be forgotten: content that this run uses stays all the same, and a piece whose
--- run was forgotten itself is refused. So nothing is lost, and nothing stays for ever.
+-- A run first registers as a user of its content (`use`), then sends what is missing (`bring`).
+-- Between the two, another run may be forgotten: content that this run uses stays. A piece of a run
+-- that was forgotten itself is refused. So no content is lost, and none stays without a user.
 
 -- The key of a content, and that of its users: runs by the moment until which each surely uses it.
 local function content_keys(namespace, hash)
@@ -31,7 +31,8 @@ local function renew_contents(c)
   end
 end
 
--- Take the run from the users of its contents, and unlink those without users. Returns how many.
+-- Remove the run from the users of its contents, and unlink contents without users. Returns how
+-- many.
 local function leave_contents(p, at)
   local namespace, run = names_of(p)
   local unused = {}
@@ -49,7 +50,7 @@ end
 ---- functions on content --------------------------------------------------------------------------
 
 -- ttl_ms, hashes...: make the run a user of these contents.
--- Returns the places in the list, from 0, of those that are not there as a whole.
+-- Returns the positions in the list, from 0, of contents that are missing or incomplete.
 local function use(keys, args)
   local p, at, ttl_ms = keys[1], moment(args[1]), args[4]
   local namespace, run = names_of(p)
@@ -81,7 +82,7 @@ local function bring(keys, args)
       return 0
     end
     call('HSET', key, args[i + 1], args[i + 3])
-    -- A server that may evict could have dropped pieces before: then it is not whole.
+    -- A server that evicts may have dropped earlier pieces: then the content is not whole.
     if args[i + 2] ~= '' and call('HLEN', key) == tonumber(args[i + 1]) + 1 then
       call('HSET', key, 'n', args[i + 2])
     end
@@ -91,7 +92,7 @@ local function bring(keys, args)
 end
 
 -- KEYS[1]: beginning of the keys of content. ARGV: hashes...
--- Returns the bytes of each content while they are few in all, then sizes; false for missing ones.
+-- Returns the bytes of each content up to a limit in all, then only sizes; false for missing ones.
 local function contents(keys, args)
   local answers, n_bytes = {}, 0
   for i = 4, #args do

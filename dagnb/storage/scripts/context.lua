@@ -5,8 +5,8 @@
 --
 -- It is written in parts, which redis_link.py joins in this order and loads as one library:
 --
---     context    constants, small things, the context of a step
---     values     records of tasks, results and where their bytes lie
+--     context    constants, helpers, the context of a step
+--     values     records of tasks, results and the keys of their bytes
 --     contents   content shared by runs
 --     roster     queues, members, instances         twin of protocol/roster.py
 --     tasks      moves of tasks, the end of a run   twin of protocol/tasks.py
@@ -20,8 +20,8 @@
 -- ARGV[4] and on: named above each function.
 --
 -- A step reads what it needs, works on a context `c`, and writes what changed when it closes. Tasks
--- are numbers, queues and members are text. What costs here is not Redis but Lua: printing a
--- number, making a table, naming a global. So loops over edges look less plain than the others.
+-- are numbers, queues and members are text. The slow part is not Redis but Lua: printing a number,
+-- making a table, naming a global. So loops over edges are written for speed.
 
 local LIBRARY = 'dagnb'
 
@@ -34,7 +34,7 @@ local ARGS = 1000
 local WHOLE = 8 -- with more tasks to look at than this, their states are read at once
 local FEW = 32 -- a list up to this long is searched, not queued
 local MEMO = 8192 -- positions whose text is kept between calls
--- Content of so much in all comes with the first answer. Less than a piece: it is one piece then.
+-- Bytes of content in the first answer, at most. Less than a piece, so such content is one piece.
 local CONTENT_BYTES = 1000000
 
 local NO_KINDS = {}
@@ -50,8 +50,8 @@ local NAMES = {
   'm', 's', 'e', 'n', 'r', 'a', 'y', 'd', 'inv', 'w', 'l', 'h', 'x', 'err', 'ev', 'sp', 'log',
   'v', 'z', 'big', 'bigz', 'spawn', 'use',
 }
--- These have a field '', so that they are never empty: Redis would delete them, and their time to
--- live with them.
+-- These hashes have a field '', so that they are never empty: Redis would delete an empty one, and
+-- its time to live with it.
 local KEPT = { 'h', 'x', 'w', 'r', 'v', 'z' }
 
 ---- small things ----------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ end
 
 local TEXTS = {}
 
--- The text of a position, remembered, for printing a number is costly.
+-- The text of a position, cached because printing a number is slow.
 local function id(position)
   local known = TEXTS[position]
   if not known then
@@ -121,7 +121,7 @@ local function count_keys(command, keys)
   return n
 end
 
--- Most lists come sorted, and looking costs less than sorting.
+-- Most lists are sorted already, and checking that is faster than sorting.
 local function sort_if_needed(list)
   for i = 2, #list do
     if list[i] < list[i - 1] then
@@ -184,7 +184,7 @@ end
 --   kinds        those of queues, packed; false while neither a queue nor an instance has one, so
 --                that runs without kinds pay nothing for them
 --   asked        kinds of which members were asked for
--- Returns nil for a run that is not there.
+-- Returns nil for an unknown run.
 local function open(prefix, args)
   local m = call('HMGET', prefix .. 'm', 'state', 'deadline_at', 'kinds', 'on_error', 'start_by')
   if not m[1] then
@@ -302,12 +302,12 @@ local function unsettled(c)
   return n
 end
 
--- Count one task more, or less, as settled. sink: 1 when the run returns its value, else 0.
+-- Add one task to the settled ones, or remove it. sink: 1 when the run returns its value, else 0.
 local function count_settled(c, difference, sink)
   c.settled = c.settled + (c.waits_for_all and difference or difference * sink)
 end
 
--- The name of a key of which each kind has its own.
+-- The name of a key that exists once for each kind.
 local function of_kind(name, kind)
   return kind == '' and name or name .. ':' .. kind
 end
@@ -316,7 +316,7 @@ local function kinds_of(c)
   return c.kinds and cmsgpack.unpack(c.kinds) or NO_KINDS
 end
 
--- One element is enough: its reader asks `demand` for everything.
+-- One element is enough: whoever reads it calls `demand`, which returns everything.
 local function push_need(c)
   if call('EXISTS', c.p .. 'need') == 0 then
     call('RPUSH', c.p .. 'need', '')

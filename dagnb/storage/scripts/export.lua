@@ -1,7 +1,7 @@
 -- Part of the library dagnb: the functions that clients may call.
 
--- Control goes on when memory is short (allow-oom); what brings bytes is refused as a whole. So
--- `complete` has two names: `carry` is the one for commits with bytes.
+-- Steps without new bytes are allowed when memory is full (allow-oom); calls that add bytes are
+-- refused as a whole. So `complete` has a second name, `carry`, for commits with bytes.
 local function export(name, body, flag)
   local function callback(keys, args)
     if not call then

@@ -27,8 +27,8 @@ local function inputs_of(c, upstream)
   return inputs
 end
 
--- Eight bytes: the moment a task became ready. For one that this very step made ready it is in the
--- context, not yet in `y`.
+-- The moment a task became ready, eight bytes. If this step made it ready, the moment is in the
+-- context and not yet in `y`.
 local function ready_moment(c, task)
   if #c.readied > FEW then
     flush_readied(c)
@@ -48,7 +48,7 @@ local function answer(c, status, worker, missing, offers)
   return { status, worker or '', c.at, missing or {}, offers or {} }
 end
 
--- Take new tasks. A worker without any is left in the same step, and another adopted.
+-- Take new tasks. If the worker has none, leave it and adopt another one in the same step.
 local function take_work(c, instance, want)
   local held, tasks
   repeat
@@ -97,7 +97,7 @@ local function next_work(c, instance, want, slim)
   return answer(c, 'tasks', worker_of(c, instance), {}, offers)
 end
 
--- A repetition may find its spans there already: among the last, for others write at the same time.
+-- The spans of a repeated call may be stored already: among the last ones, as others write, too.
 local function add_spans(c, spans)
   if spans == '' then
     return
@@ -135,7 +135,7 @@ local function step(body)
   end
 end
 
--- The member of this kind that was asked for by this name and nonce.
+-- Returns the member of this kind that was asked for by this name and nonce.
 local function invoked_as(c, name, nonce, kind)
   local asked = call('ZRANGE', c.p .. of_kind('inv', kind), '0', '-1')
   local nonces = fetch_fields(c.p .. 'w', asked)

@@ -57,7 +57,7 @@ local function worker_of(c, instance)
   return held and held.name or ''
 end
 
--- Keep no more hints than members that are asked for, or sleepers would be woken for nothing.
+-- Keep no more hints than members that are asked for: others would wake sleepers for nothing.
 local function trim_hints(c, invoked, hints)
   local n = call('ZCARD', invoked)
   if n == 0 then
@@ -120,7 +120,7 @@ local function pushes_of(c, queue)
   return pushes
 end
 
--- Put a ready task in its queue. It is written when the queue is next looked at, with the others.
+-- Put a ready task in its queue. It is written, with others, when the queue is next read.
 local function push(c, task, queue, priority)
   local pushes = pushes_of(c, queue)
   local n = #pushes
@@ -136,7 +136,7 @@ local function flush_pushes(c, queue)
   end
 end
 
--- Take a task out of its queue that another instance has committed already.
+-- Remove from its queue a task that another instance has committed already.
 local function withdraw(c, task, queue)
   flush_pushes(c, queue)
   call('ZREM', c.p .. 'q:' .. queue, id(task))
@@ -301,7 +301,7 @@ local function last_queue(c)
   return tonumber(call('HGET', c.p .. 'm', 'n_queues') or 0) - 1
 end
 
--- The names of keys that are there only when there are kinds.
+-- The names of keys that exist only for runs with kinds.
 local function kind_names(c)
   local names = c.kinds and { 'k', 'need' } or {}
   for _, kind in ipairs(kinds_of(c)) do

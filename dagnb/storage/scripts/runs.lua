@@ -1,8 +1,8 @@
--- Part of the library dagnb: a run as a whole. It comes in, is looked at, and is forgotten.
+-- Part of the library dagnb: the submission, observation and deletion of a run as a whole.
 
 ---- a run comes in --------------------------------------------------------------------------------
 
--- ttl_ms, first position, records... They come before the run; without `submit` they expire.
+-- ttl_ms, first position, records... They are stored before the run; without `submit` they expire.
 -- Returns their number, 0 for a run that is there already.
 local function put_records(keys, args)
   if call('EXISTS', keys[1] .. 'm') == 1 then
@@ -185,8 +185,8 @@ end
 
 ---- a run goes ------------------------------------------------------------------------------------
 
--- Unlink every key it knows of, and content that no other run uses. Chunks that were never
--- committed are not known here; they expire. Returns the number of keys.
+-- Unlink every known key of the run, and content that no other run uses. Chunks that were never
+-- committed are listed in no key; they expire. Returns the number of keys.
 local function forget(keys, args)
   local n_contents = leave_contents(keys[1], moment(args[1]))
   local c = { p = keys[1], kinds = call('HGET', keys[1] .. 'm', 'kinds') }

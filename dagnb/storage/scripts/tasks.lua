@@ -78,7 +78,7 @@ local function finish(c, state, reason)
   call('PUBLISH', c.p .. 'end', state)
 end
 
--- Note that workers were launched: from now on the run need not start by a moment.
+-- Note that workers were launched: `start_by` no longer ends the run.
 local function take_part(c)
   if c.start_by then
     c.start_by = nil
@@ -86,7 +86,8 @@ local function take_part(c)
   end
 end
 
--- End a run whose moment has passed. Every step begins with it: nothing else watches the clock.
+-- End a run whose `start_by` or deadline has passed. Every step begins with it: nothing else
+-- watches the clock.
 local function is_over(c)
   if c.state == 'running' and c.start_by and c.now >= c.start_by then
     finish(c, 'cancelled', NEVER_STARTED)
@@ -124,7 +125,7 @@ local function leave_running(c, task, owner)
   return worker_of(c, owner)
 end
 
--- Set or clear the bits of edges. A child with one input needs no bit: the edge is all.
+-- Set or clear the bits of edges. A child with one input needs no bit: its only edge decides.
 local function mark(c, edges, bit)
   local list = {}
   for i = 2, #edges, 6 do
@@ -160,8 +161,8 @@ local function push_made_ready(c, n_made)
   c.n_pushed = n_made
 end
 
--- As `ready` for every child whose inputs are all there, but without its calls and without taking
--- the length of a list: there may be thousands of children.
+-- Does what `ready` does for every child whose inputs are all there, but without function calls and
+-- without the length of a list: there may be thousands of children.
 local function ready_children(c, edges)
   local n = #edges
   if n > WHOLE * 6 then
@@ -203,7 +204,7 @@ local function leave_state(c, instance, task, state, queue)
   return ''
 end
 
--- Store one result and make ready what only waited for it. result.blob: bytes that came along, or
+-- Store one result and make ready what only waited for it. result.blob: bytes in the same call, or
 -- false. Returns false when the bytes are not in the store.
 local function commit(c, instance, result)
   local task = result.task
@@ -254,7 +255,7 @@ local function skip_below(c, task)
   end
 end
 
--- Move a task that waits again: ready with all inputs there, skipped if one of them has failed.
+-- Make a waiting task ready if all its inputs are done; skip it if one of them never will be.
 local function ready_or_skip(c, task)
   if state_of(c, task) ~= WAITING then
     return
@@ -278,8 +279,8 @@ local function ready_or_skip(c, task)
 end
 
 -- Whether a task has no readable result: not done, or the bytes are gone.
--- The hash `r` holds addresses (token:n_bytes:n_chunks, no colon in a token) with a letter before:
--- the hash where a small value lies, `z` for sinks.
+-- The hash `r` holds addresses (token:n_bytes:n_chunks, no colon in a token) behind a letter: the
+-- hash that holds a small value, `z` for sinks.
 local function is_gone(c, task)
   if state_of(c, task) ~= DONE then
     return true
@@ -288,7 +289,7 @@ local function is_gone(c, task)
   return not has_blob(c, task, hash, token, n_chunks)
 end
 
--- Make one task wait again; inputs of it that are gone too go on the stack.
+-- Make one task wait again; those of its inputs that are gone, too, go on the stack.
 local function uncomplete_one(c, task, stack)
   local packed, at, _, _, sink, _, upstream = record_of(c, task)
   set_state(c, task, WAITING)
@@ -303,7 +304,7 @@ local function uncomplete_one(c, task, stack)
   end
 end
 
--- Make done tasks wait again whose bytes are gone, with those of their inputs also gone.
+-- Make done tasks wait again whose bytes are gone, and their inputs likewise.
 local function uncomplete(c, tasks)
   local undone, stack = {}, {}
   for _, task in ipairs(tasks) do

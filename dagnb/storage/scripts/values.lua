@@ -1,9 +1,9 @@
--- Part of the library dagnb: records of tasks, results, and where their bytes lie.
+-- Part of the library dagnb: records of tasks, results, and the keys of their bytes.
 
 ---- records, results, blobs -----------------------------------------------------------------------
 
--- A record is an array of seven: byte 0 is its head, the elements follow one by one. The edges are
--- left packed, for most steps do not need them.
+-- A record is an array of seven: byte 0 is its head, the elements follow one by one. The edges stay
+-- packed, because most steps do not need them.
 -- Returns packed, where its edges begin, queue, priority, sink, retries, upstream.
 local function record_of(c, task)
   local packed = call('HGET', c.p .. 'n', id(task))
@@ -37,8 +37,8 @@ local function has_blob(c, task, hash, token, n_chunks)
   return count_keys('EXISTS', chunk_keys(c, id(task), token, n_chunks, {})) == tonumber(n_chunks)
 end
 
--- Delete the bytes of an attempt that lost or came late. A repeated commit is no other attempt: its
--- address is that of the result.
+-- Delete the bytes of an attempt whose commit came second or too late. A repeated commit is not
+-- another attempt: its address is that of the result.
 local function discard(c, task, address, token, n_chunks)
   local result = call('HGET', c.p .. 'r', id(task))
   if result and sub(result, 2) == address then

@@ -96,19 +96,19 @@ KINDS: dict[str, tuple[Callable[[], object], str, str]] = {
     "event": (threading.Event, "a lock (threading.Event)", "make it inside the task"),
     "thread": (
         threading.Thread,
-        "something that runs in this process (threading.Thread)",
+        "an activity of this process (threading.Thread)",
         "Start it inside the task",
     ),
     "pool": (
         concurrent.futures.ThreadPoolExecutor,
-        "something that runs in this process (concurrent.futures.thread.ThreadPoolExecutor)",
+        "an activity of this process (concurrent.futures.thread.ThreadPoolExecutor)",
         "Start it inside the task",
     ),
     "queue": (queue.Queue, "a queue of this process (queue.Queue)", "as arguments and results"),
     "socket": (sockets, "an open connection (socket.socket)", "Open it inside the task"),
     "generator": (
         lambda: (n for n in "ab"),
-        "an iterator that is under way (generator)",
+        "an iterator that can be read only once (generator)",
         "pass a list",
     ),
     "handler": (
@@ -118,17 +118,17 @@ KINDS: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "library": (
         lambda: ctypes.CDLL(None),
-        "something of a library that is loaded here (ctypes.CDLL)",
+        "an object of a loaded C library (ctypes.CDLL)",
         "Load the library",
     ),
     "pointer": (
         lambda: ctypes.pointer(ctypes.c_int(1)),
-        "something of a library that is loaded here",
+        "an object of a loaded C library",
         "Load the library",
     ),
     "variable": (
         lambda: contextvars.ContextVar("v"),
-        "something that each thread has for itself",
+        "a thread-local or context variable",
         "Make it inside",
     ),
     "node": (
@@ -143,7 +143,7 @@ KINDS: dict[str, tuple[Callable[[], object], str, str]] = {
     ),
     "process": (
         lambda: subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.DEVNULL),
-        "something that runs in this process (subprocess.Popen)",
+        "an activity of this process (subprocess.Popen)",
         "Start it inside the task",
     ),
 }
@@ -232,7 +232,7 @@ def test_a_cure_of_a_result_survives_that_its_task_is_named() -> None:
     named = UnserialisableError("f-0", "the result", refused.value.reason, refused.value.cure)
 
     told = (
-        "`result[0]` is an iterator that is under way (generator). "
+        "`result[0]` is an iterator that can be read only once (generator). "
         "Return a list of what it gives instead."
     )
     assert str(named).endswith(told)

@@ -240,10 +240,10 @@ def test_an_edge_or_a_sink_of_an_unknown_task_is_refused() -> None:
         (
             (Call(name="a", function="a", upstream=(1,)), Call(name="b", function="b")),
             (0,),
-            "'a' stands before one of its",
+            "'a' comes before one of its",
         ),
-        ((Call(name="a", function="a", upstream=(0,)),), (0,), "'a' stands before one of its"),
-        ((Call(name="a", function="a", upstream=(-1,)),), (0,), "'a' stands before one of its"),
+        ((Call(name="a", function="a", upstream=(0,)),), (0,), "'a' comes before one of its"),
+        ((Call(name="a", function="a", upstream=(-1,)),), (0,), "'a' comes before one of its"),
         ((Call(name="a", function="a"),), (1,), "point outside the 1 tasks"),
         ((Call(name="a", function="a"),), (-1,), "point outside the 1 tasks"),
         (

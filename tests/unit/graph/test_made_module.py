@@ -163,7 +163,7 @@ def test_only_the_import_fails_for_a_module_that_is_too_large(
     fine, large = made("made_small", V=1), made("made_large", content="x" * 2_000_000)
 
     assert travelled(fine, large).V == 1
-    with pytest.raises(ImportError, match=r"'made_large' .* comes to more than 1 MB"):
+    with pytest.raises(ImportError, match=r"'made_large' .* is larger than 1 MB"):
         importlib.import_module("made_large")
 
 

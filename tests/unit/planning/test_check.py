@@ -80,15 +80,15 @@ def test_every_misfit_is_reported_at_once_and_the_message_ends_with_the_cure() -
         (changed(FITTING, 1, task=-1), "step 1 computes task -1, which does not exist"),
         (
             changed(FITTING, 1, upstream=(2,)),
-            "step 1 ('b') reads a step that does not stand before it",
+            "step 1 ('b') reads a step that does not come before it",
         ),
         (
             changed(FITTING, 1, upstream=(1,)),
-            "step 1 ('b') reads a step that does not stand before it",
+            "step 1 ('b') reads a step that does not come before it",
         ),
         (
             changed(FITTING, 1, upstream=(-4,)),
-            "step 1 ('b') reads a step that does not stand before it",
+            "step 1 ('b') reads a step that does not come before it",
         ),
         (changed(FITTING, 3, upstream=(1,)), "step 3 ('d') reads other tasks than the DAG says"),
         (changed(FITTING, 3, upstream=(1, 1)), "step 3 ('d') reads other tasks than the DAG says"),
