@@ -83,7 +83,9 @@ def test_names_of_the_standard_library_in_the_current_folder_hide_nothing(tmp_pa
     assert project.run("../nb/main.py", cwd="data").startswith("same")
 
 
-@pytest.mark.parametrize("name", ["mmap", "resource", "code", "argparse", "page", "tracemalloc", "sched"])
+@pytest.mark.parametrize(
+    "name", ["mmap", "resource", "code", "argparse", "page", "tracemalloc", "sched"]
+)
 def test_a_module_beside_the_script_hides_what_the_worker_itself_has_imported_under_its_name(
     tmp_path: Path, name: str
 ) -> None:

@@ -22,6 +22,7 @@ from dagnb import client, session
 from dagnb.errors import TaskFailedError, VersionMismatchError
 from dagnb.run_history.history import History
 from dagnb.storage.home import signing_key
+from tests.conftest import own_server
 
 DATA = Path(__file__).parents[1] / "data"
 TOTAL = "01M8P7NVQ8CCKJP3SH0KWWD9G0"
@@ -32,22 +33,19 @@ pytestmark = pytest.mark.redis
 
 
 @pytest.fixture
-def old_store(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of a server with the keys that the older version left there, signed with the key of this
-    home.
-    """
-    monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
-    monkeypatch.setenv(session.STORE_VARIABLE, redis_url)
-    signing_key(redis_url)
-    (key_file,) = (tmp_path / "state").glob("key-*")
-    stored = json.loads((DATA / "runs_of_0_1.json").read_text())
-    key_file.write_bytes(bytes.fromhex(stored["signing_key"]))
-    with redis.Redis.from_url(redis_url) as server:
-        for name, entry in stored["keys"].items():
-            put(server, b64decode(name), entry["type"], entry["value"])
-    yield redis_url
-    with redis.Redis.from_url(redis_url) as server:
-        server.delete(*map(b64decode, stored["keys"]))
+def old_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a server that holds what the older version left, signed with the key of this home."""
+    with own_server() as url:
+        monkeypatch.setenv("DAGNB_HOME", str(tmp_path))
+        monkeypatch.setenv(session.STORE_VARIABLE, url)
+        signing_key(url)
+        (key_file,) = (tmp_path / "state").glob("key-*")
+        stored = json.loads((DATA / "runs_of_0_1.json").read_text())
+        key_file.write_bytes(bytes.fromhex(stored["signing_key"]))
+        with redis.Redis.from_url(url) as server:
+            for name, entry in stored["keys"].items():
+                put(server, b64decode(name), entry["type"], entry["value"])
+        yield url
 
 
 def put(server: redis.Redis, name: bytes, kind: str, value: Any) -> None:

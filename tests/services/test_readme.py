@@ -74,7 +74,7 @@ def test_every_block_of_the_readme_runs_as_it_stands(
     assert session.settings().workers.memory_mb == 512  # type: ignore[union-attr]  # Docker's
     printed = capsys.readouterr().out
     assert "DAG" in printed or "4 tasks" in printed
-    assert "predicted" in printed
+    assert "Planner heft: 4 tasks" in printed
 
 
 def test_the_picture_of_a_plan_comes_from_functions_that_were_measured(notebook: Path) -> None:
