@@ -8,22 +8,26 @@ from dagnb.views.markup import element, escaped
 from dagnb.views.palette import style
 
 # A class twice, as in `.dagnb.dagnb th`, outweighs the rules of notebook front ends.
+# Line breaks are removed, so a line may end only where no space is needed.
 _LOOK = """
-.dagnb{color:var(--dagnb-ink)} div.dagnb{font:13px/1.5 system-ui,-apple-system,'Segoe
-UI',Roboto,'Helvetica Neue',Arial,sans-serif} .dagnb h1,.dagnb h2,.dagnb
-h3{line-height:1.25;margin:0;font-weight:600} .dagnb h1{font-size:22px}.dagnb
-h2{font-size:15px;margin:30px 0 8px}.dagnb h3{font-size:13px} .dagnb p{margin:2px 0 8px} .dagnb
-pre{background:var(--dagnb-soft);border:1px solid var(--dagnb-line);border-radius:6px; padding:9px
-12px;margin:6px 0;overflow:auto;max-height:420px;white-space:pre;color:var(--dagnb-ink);
-font:11.5px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace} .dagnb
-table{border-collapse:collapse;margin:4px 0;color:var(--dagnb-ink)} .dagnb.dagnb th,.dagnb.dagnb
-td{text-align:left;padding:3px 18px 3px 0; border-bottom:1px solid
-var(--dagnb-grid);font-weight:400;background:none} .dagnb th{color:var(--dagnb-dim)}.dagnb.dagnb
-.right{text-align:right;font-variant-numeric:tabular-nums} .dagnb
-summary{cursor:pointer;color:var(--dagnb-dim)} .dagnb .scroll{overflow-x:auto}.dagnb .scroll
-svg{display:block} .dagnb
-.meter{display:inline-block;height:9px;border-radius:2px;vertical-align:baseline} .dagnb
-article{border-left:3px solid var(--dagnb-failed);padding:1px 0 1px 12px;margin:12px 0}
+.dagnb{color:var(--dagnb-ink)}
+div.dagnb{font:13px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,
+sans-serif}
+.dagnb h1,.dagnb h2,.dagnb h3{line-height:1.25;margin:0;font-weight:600}
+.dagnb h1{font-size:22px}.dagnb h2{font-size:15px;margin:30px 0 8px}.dagnb h3{font-size:13px}
+.dagnb p{margin:2px 0 8px}
+.dagnb pre{background:var(--dagnb-soft);border:1px solid var(--dagnb-line);border-radius:6px;
+padding:9px 12px;margin:6px 0;overflow:auto;max-height:420px;white-space:pre;color:var(--dagnb-ink);
+font:11.5px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace}
+.dagnb table{border-collapse:collapse;margin:4px 0;color:var(--dagnb-ink)}
+.dagnb.dagnb th,.dagnb.dagnb td{text-align:left;padding:3px 18px 3px 0;
+border-bottom:1px solid var(--dagnb-grid);font-weight:400;background:none}
+.dagnb th{color:var(--dagnb-dim)}
+.dagnb.dagnb .right{text-align:right;font-variant-numeric:tabular-nums}
+.dagnb summary{cursor:pointer;color:var(--dagnb-dim)}
+.dagnb .scroll{overflow-x:auto}.dagnb .scroll svg{display:block}
+.dagnb .meter{display:inline-block;height:9px;border-radius:2px;vertical-align:baseline}
+.dagnb article{border-left:3px solid var(--dagnb-failed);padding:1px 0 1px 12px;margin:12px 0}
 """.replace("\n", "")
 
 
