@@ -97,7 +97,8 @@ def words(
 def text_width(text: str, size: float = 12.0) -> float:
     """Pixels that a text takes at most.
 
-    A guess from classes of letters: the font is the reader's, so widths cannot be measured here.
+    An estimate by classes of characters: the reader's browser chooses the font, so widths cannot be
+    measured here.
     """
     units = 0.0
     for character in text:

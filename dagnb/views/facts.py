@@ -39,7 +39,7 @@ class Fact:
     def add(self, span: Span) -> None:
         """Take in a span of this attempt."""
         position = MEASURED.index(span.phase)
-        # Clocks may be set back during a span.
+        # A span is negative when the worker's clock was set back meanwhile.
         self.phases_s[position] = (self.phases_s[position] or 0.0) + max(0.0, span.duration_s)
 
         # While it is queued, a task has no worker yet.
@@ -85,7 +85,7 @@ class RunFacts:
 
     def _add_start(self, span: Span) -> None:
         so_far_s = 0.0
-        # A start begins with INVOKE, so what is known of this worker was an earlier start.
+        # An INVOKE span begins another start: seconds known before it are of an earlier one.
         if span.phase is not Phase.INVOKE and span.worker in self.starts:
             so_far_s = self.starts[span.worker][1]
         self.starts[span.worker] = (start_kind(span), so_far_s + max(0.0, span.duration_s))

@@ -27,7 +27,7 @@ _MIXED = "Box = all tasks of one function, or of several."
 
 
 def dag_svg(dag: Dag) -> str:
-    """The DAG as SVG, a colour a function. Raises ConfigError where there is no Graphviz."""
+    """The DAG as SVG, one colour per function. Raises ConfigError where there is no Graphviz."""
     picture = layout.of_dag(dag)
     tint = colours(call.function for call in dag.calls)
     looks = []
@@ -45,11 +45,11 @@ def dag_svg(dag: Dag) -> str:
 
 
 def graph_svg(dag: Dag, states: Mapping[int, str] | None, *, is_styled: bool = True) -> str:
-    """The DAG with states by position; tasks without one are waiting. Without states: dag_svg.
+    """The DAG as SVG with the state of each task. Without states it is what dag_svg draws.
 
-    For clicks, `data-task` holds a position, `data-tasks` all positions of a box (0-2,5),
-    `data-box` its id in the Picture. is_styled: False inside a page that has our style sheet
-    already.
+    states: by position; a task without a state is waiting. For clicks, each box has `data-task`
+    (its first position), `data-tasks` (all its positions, as 0-2,5) and `data-box` (its id in the
+    Picture). is_styled: False inside a page that has our style sheet already.
     """
     if states is None:
         return dag_svg(dag)
@@ -67,9 +67,10 @@ def graph_svg(dag: Dag, states: Mapping[int, str] | None, *, is_styled: bool = T
 
 
 def live_svg(dag: Dag, picture: Picture) -> str:
-    """The picture a live view starts from: every task waiting, room for its words, no style sheet.
+    """The picture that a live view begins with: every task is waiting.
 
-    The browser recolours it: boxes are found by `data-box`, their words by class.
+    Boxes are wide enough for every state, and there is no style sheet. The browser recolours boxes,
+    which it finds by `data-box`, and changes their words, which it finds by class.
     """
     room = _WIDEST_STATE[len("waiting") :]
     looks = []

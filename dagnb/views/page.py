@@ -1,4 +1,4 @@
-"""HTML of ours, alone or inside a notebook: its style, tables, and pre-formatted text."""
+"""Parts of HTML pages and notebook outputs: style sheet, tables, and pre-formatted text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ article{border-left:3px solid var(--dagnb-failed);padding:1px 0 1px 12px;margin:
 
 
 def fragment(*body: str) -> str:
-    """HTML that brings its style along, for a notebook's output."""
+    """HTML with its style sheet, for a notebook's output."""
     return element("div", element("style", style() + _LOOK), *body, class_="dagnb")
 
 
