@@ -66,7 +66,7 @@ class LiveView(anywidget.AnyWidget):
         self._run = run
         self.on_msg(self._on_message)
         # ipykernel 7.4 passes messages of the browser to the subshell that sent last, and a cell
-        # may block that one. With None they go where JupyterLab sent them: to a subshell that is free.
+        # may block that one. With None they go to the subshell that JupyterLab chose, a free one.
         # Older versions of ipykernel have no attribute of this name.
         setattr(self.comm, "_reply_subshell_for", None)  # noqa: B010  # not known to the types
 
