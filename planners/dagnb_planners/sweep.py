@@ -30,7 +30,7 @@ LARGE, FEW, CLOSE = 1_000, 3, 1.05
 
 
 def counts(problem: Problem) -> Iterator[int]:
-    """Yields 1, 2, 4, ... up to the largest number that may pay: 1.3 times the width, or the cap."""
+    """Yields 1, 2, 4, ... up to the most that may pay: 1.3 times the width, or the cap."""
     most = min(max(1, round(MARGIN * width(problem.dag))), len(problem.dag))
     if problem.pool.cap is not None:
         most = min(most, problem.pool.cap)

@@ -16,7 +16,7 @@ from dagnb_workers.launchers.docker import spec as labels
 from dagnb_workers.launchers.docker.container import ENGINE_ERRORS
 from dagnb_workers.launchers.docker.engine import connect
 
-# Seconds for which the event of a container that has ended is waited for.
+# Seconds to wait for the event of a container that has ended.
 _WAIT_S = 0.5
 
 _RECONNECT_S = 1.0
@@ -32,7 +32,8 @@ _MAX_KEPT = 1000
 class ContainerExit:
     """The end of a container. code: its exit code, None when unknown.
 
-    oom_at: epoch seconds at which memory last ran out in it.
+    is_out_of_memory: whether it ended for lack of memory. oom_at: epoch seconds at which a process
+    in it was last killed for that.
     """
 
     code: int | None = None
@@ -41,7 +42,7 @@ class ContainerExit:
 
 
 class ContainerExits:
-    """Listens in a thread of its own, and reconnects when the engine went away."""
+    """Collects exits in a thread of its own, which reconnects when the engine was gone."""
 
     def __init__(self, home: str) -> None:
         self._filters = {
@@ -59,7 +60,7 @@ class ContainerExits:
     async def exit_of(self, container_id: str) -> ContainerExit:
         """Returns the exit of a container; an unknown one if no event comes in half a second."""
         deadline = time.monotonic() + _WAIT_S
-        while time.monotonic() < deadline:  # a thread writes the exit
+        while time.monotonic() < deadline:  # the listening thread writes the exit
             ended = self._exits.get(container_id)
             if ended is not None and ended.code is not None:
                 break
@@ -85,6 +86,6 @@ class ContainerExits:
         if event["Action"] == "oom":
             ended.oom_at = happened_at
             return
-        # An "oom" long before was the end of one task in it, not of the container.
+        # An "oom" long before the end killed a task in the container, not the container.
         ended.is_out_of_memory = happened_at - ended.oom_at < _OOM_S
         ended.code = int(event["Actor"]["Attributes"].get("exitCode", -1))

@@ -1,4 +1,4 @@
-"""The Docker engine of this process: one client, made when first asked for; errors with cures."""
+"""The connection of this process to the Docker engine: one client, and errors with their cures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TIMEOUT_S = 60
 
 _SOCKET = "/var/run/docker.sock"
 
-# Connections kept open, for threads that ask at the same time.
+# Connections that are kept open, because several threads use the engine at a time.
 _CONNECTIONS = 32
 
 _lock = [threading.Lock()]
@@ -52,14 +52,14 @@ def _client(*_identity: object) -> docker.DockerClient:
         client = docker.from_env(timeout=TIMEOUT_S, max_pool_size=_CONNECTIONS)
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise LaunchError(_no_answer(address, error)) from error
-    # No proxy leads to a socket; looking for one in the environment doubles the cost of a request.
+    # A socket needs no proxy, and looking for one in the environment doubles a request's time.
     client.api.trust_env = not address.startswith("unix:")
     return client
 
 
 @contextlib.contextmanager
 def answering() -> Iterator[None]:
-    """Turn errors of the engine inside into LaunchError: it is gone, or it refused."""
+    """Turn errors of the engine inside the block into LaunchError: no answer, or a refusal."""
     try:
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
@@ -98,14 +98,14 @@ def require(image: str) -> None:
 
 
 def is_here() -> bool:
-    """Returns whether the engine is reached by a socket, so that it sees this machine's folders."""
+    """Returns whether the engine has a Unix socket, so that it sees this machine's folders."""
     return _address().startswith("unix:")
 
 
 def size() -> tuple[int, int]:
-    """Returns CPUs and megabytes of memory of the engine's machine; asked once.
+    """Returns CPUs and megabytes of memory of the engine's machine. Raises LaunchError.
 
-    Raises LaunchError.
+    The engine is asked once; later calls return the same answer.
     """
     return _size(*_variables())
 
@@ -130,7 +130,7 @@ def _address() -> str:
 
 def _no_answer(address: str, error: BaseException) -> str:
     """Returns why no engine answers at this address, and the cure."""
-    # The SDK wraps the reason several times; only its class says what to do.
+    # The SDK wraps the reason in several exceptions; the class of the innermost gives the cure.
     causes = list(_causes(error))
     if any(isinstance(cause, PermissionError) for cause in causes):
         me = getpass.getuser()
