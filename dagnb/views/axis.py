@@ -126,8 +126,8 @@ def mark(scale: Scale, moment: float, name: str, role: str, *, row: int) -> str:
         stroke_dasharray="4 3",
     )
     text = f"{name} {seconds_text(moment)}"
-    # The text is left of its line, because time before the mark has bars; right of the line when
-    # there is no room on the left.
+    # The text is left of its line, because most marks are near the right end of the picture; right
+    # of the line when there is no room on the left.
     if x - text_width(text, 10.5) > 8:
         return line + words(x - 4, low + 6, text, look="small fill-dim end")
     return line + words(x + 4, low + 6, text, look="small fill-dim")

@@ -25,7 +25,7 @@ from dagnb.views.layout import Picture
 Point: TypeAlias = tuple[float, float]
 
 LIMIT_S = 60.0
-"""seconds; no picture of ours takes Graphviz longer, unless it hangs"""
+"""seconds; no picture with so few boxes takes Graphviz longer, unless it hangs"""
 
 _CURE = (
     "Install Graphviz (apt install graphviz, brew install graphviz, conda install graphviz) "

@@ -87,7 +87,7 @@ def explained_bar(
 
 def _shape(reason: Reason, x: float, y: float, wide: float, high: float) -> str:
     shape = rectangle(x, y, wide, high)
-    if reason is Reason.START:  # hatched, as cold starts are on the timeline
+    if reason is Reason.START:  # hatched like cold starts in the timeline
         shape += hatch(x, y, wide, high)
     return shape
 

@@ -240,7 +240,7 @@ def _chains(cells: Mapping[_Cell, Mapping[tuple[str, str], Bar]], cell_s: float)
 
 
 def _is_next(a: Bar, b: Bar, cell_s: float) -> bool:
-    """Returns whether b goes on where a ended, in the same row and look."""
+    """Returns whether b begins where a ends, in the same row and look."""
     is_alike = (a.lane, a.is_traffic, a.look) == (b.lane, b.is_traffic, b.look)
     return is_alike and b.begin_s - a.end_s < cell_s
 

@@ -358,9 +358,8 @@ def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[Legend
         more = f"{len(functions) - _LISTED:,} more functions"
         legend_entries.append(LegendEntry(mark=chip(PLAIN), words=more))
 
-    kinds = {
-        "load" if bar.kind == "dump" else bar.kind for bar in drawn.bars
-    }  # one colour for both
+    # Load and dump have one colour, and one entry.
+    kinds = {"load" if bar.kind == "dump" else bar.kind for bar in drawn.bars}
     for kind, name in _KINDS.items():
         if kind not in kinds:
             continue

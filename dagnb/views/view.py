@@ -75,7 +75,7 @@ def look() -> str:
 def bundle(now: Snapshot, updates: ViewUpdates | None = None) -> dict[str, str]:
     """The view of a run by MIME type.
 
-    updates: of a live view, updated with `now` last; without them they are made anew.
+    updates: those of a live view, whose last snapshot was `now`; None: new ones are made.
     """
     return {"text/html": view_html(now, updates), "text/plain": view_text(now)}
 

@@ -147,7 +147,7 @@ class ViewUpdates:
             "starts": self._starts(),
             "errors": list(self._errors.values()),
             "logs": {str(task): text for task, text in self._logs.items()},
-            "drawn": self._drawn,  # perhaps older than the rest: drawing takes its time
+            "drawn": self._drawn,  # may be older than the rest, because drawing is slow
         }
 
     def draw(self) -> Message:

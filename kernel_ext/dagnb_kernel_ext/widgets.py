@@ -75,10 +75,8 @@ class LiveView(anywidget.AnyWidget):
 
         Pages that have the widget already ignore the announcement.
         """
-        for part in (
-            self.layout,
-            self,
-        ):  # the widget refers to its layout, which must be there first
+        # The widget refers to its layout, which must exist first.
+        for part in (self.layout, self):
             data = {"state": part.get_state(), "buffer_paths": []}
             part.comm.open(data=data, metadata={"version": ipywidgets.__protocol_version__})
 

@@ -214,8 +214,8 @@ class Model:
             for v in self._tasks_of(p):
                 model.add(self.begin[v] >= started).only_enforce_if(self.on[v, p])
                 if not worker.is_at_once:
-                    asked = model.add_bool_or([asks[w, p] for w in askers])
-                    asked.only_enforce_if(self.on[v, p])
+                    has_asker = model.add_bool_or([asks[w, p] for w in askers])
+                    has_asker.only_enforce_if(self.on[v, p])
         # A task becomes ready once, so it starts one worker at most.
         for v in {v for v, _ in asks}:
             model.add_at_most_one(literal for (w, _), literal in asks.items() if w == v)

@@ -91,29 +91,29 @@ def scaled(problem: Problem, tasks: Sequence[int]) -> Iterator[Resources]:
 
 def fitted(problem: Problem, tasks: Sequence[int], wish: Resources, may_shrink: bool) -> Resources:
     """Returns the wished size, or more where one of the tasks must have more."""
-    asked = [problem.dag.calls[task].options.needs for task in tasks]
+    all_needs = [problem.dag.calls[task].options.needs for task in tasks]
     firm = []
-    for task, needs in zip(tasks, asked, strict=True):
+    for task, needs in zip(tasks, all_needs, strict=True):
         if not may_shrink and task not in problem.costs.scaling:
             firm.append(needs)
 
     # A quantity that the wish leaves open is the largest that any task asks for.
-    binding = asked if wish.cpus is None else firm
+    binding = all_needs if wish.cpus is None else firm
     cpus = [needs.cpus for needs in binding if needs.cpus is not None]
     if wish.cpus is not None:
         cpus.append(wish.cpus)
     memory: list[int] = []
     if wish.memory_mb is not None:
         memory = [wish.memory_mb, *map(problem.pool.memory_of, firm)]
-    elif any(needs.memory_mb is not None for needs in asked):
+    elif any(needs.memory_mb is not None for needs in all_needs):
         # A task that names no memory still gets at least the default of workers.
-        memory = list(map(problem.pool.memory_of, asked))
+        memory = list(map(problem.pool.memory_of, all_needs))
     return Resources(cpus=max(cpus, default=None), memory_mb=max(memory, default=None))
 
 
-def given(size: Resources, asked: Resources) -> Resources:
-    """Returns the size, with the packages and the network that are asked for."""
-    return replace(asked, cpus=size.cpus, memory_mb=size.memory_mb)
+def given(size: Resources, needs: Resources) -> Resources:
+    """Returns the size, with the packages and the network of `needs`."""
+    return replace(needs, cpus=size.cpus, memory_mb=size.memory_mb)
 
 
 def one_pass(problem: Problem, size: Resources) -> Plan:

@@ -83,14 +83,14 @@ class Wukong:
 class _Executor:
     """One executor.
 
-    at: its own clock, which may be ahead of the emulation's. local: what it runs next.
+    clock_s: its own clock, which may be ahead of the emulation's. local: tasks that it runs next.
     tries: sleeps in a row. at_hand: tasks whose values it holds.
     held: downstream task -> how many arrivals there it holds back.
     """
 
     number: int
     needs: Resources
-    at: float = 0.0
+    clock_s: float = 0.0
     task: int = -1
     tries: int = 0
     at_hand: set[int] = field(default_factory=set)
@@ -141,7 +141,7 @@ class Emulation:
 
     def _on_started(self, executor: _Executor) -> None:
         """Reads the program: the container is there."""
-        executor.at = self.now + self.costs.program_s
+        executor.clock_s = self.now + self.costs.program_s
         self._at(executor, self._run)
 
     def _run(self, executor: _Executor) -> None:
@@ -149,19 +149,19 @@ class Emulation:
         costs, task = self.costs, executor.local.popleft()
         executor.task = task
         self.executor[task] = executor.number
-        self.begins[task] = (executor.at, self.n_begun)
+        self.begins[task] = (executor.clock_s, self.n_begun)
         self.n_begun += 1
         upstream = self.dag.calls[task].upstream
         far = [costs.edge(u, task) for u in upstream if u not in executor.at_hand]
         # Added one by one, as the simulator does: another order would round differently.
-        executor.at += costs.fetching(task, [*far, costs.external_bytes.get(task, 0)])
-        executor.at += costs.loading(task, costs.arguments(self.dag, task))
+        executor.clock_s += costs.fetching(task, [*far, costs.external_bytes.get(task, 0)])
+        executor.clock_s += costs.loading(task, costs.arguments(self.dag, task))
         for run_s, _ in costs.failures.get(task, ()):
-            executor.at += run_s
-        executor.at += costs.run(task)
-        executor.at += costs.dumping(task)
-        executor.at += costs.storing(task)
-        executor.at += costs.commit_s / 2
+            executor.clock_s += run_s
+        executor.clock_s += costs.run(task)
+        executor.clock_s += costs.dumping(task)
+        executor.clock_s += costs.storing(task)
+        executor.clock_s += costs.commit_s / 2
         # A part of a value is of no use to another task.
         for u in upstream:
             if costs.edge(u, task) >= costs.output(u):
@@ -183,8 +183,8 @@ class Emulation:
                 executor.held[child] = executor.held.get(child, 0) + 1
             elif self._arrive(child):
                 ready.append(child)
-        executor.at += self.costs.commit_s / 2
-        executor.at += self.costs.releasing(task, self.costs.arguments(self.dag, task))
+        executor.clock_s += self.costs.commit_s / 2
+        executor.clock_s += self.costs.releasing(task, self.costs.arguments(self.dag, task))
         executor.tries = 0
         self._take_held(executor)
         if is_big and self.settings.clusters:
@@ -230,7 +230,7 @@ class Emulation:
                     executor.local.append(child)
                     ready.remove(child)
                     break
-        executor.at += self._invoke(ready)
+        executor.clock_s += self._invoke(ready)
         untaken = self.untaken.get(executor.needs)
         if not executor.local and not executor.held and untaken:
             executor.local.append(untaken.popleft())
@@ -243,7 +243,7 @@ class Emulation:
             self._run(executor)
         elif executor.held:
             executor.tries += 1
-            executor.at += min(_FIRST_SLEEP_S * executor.tries, _LONGEST_SLEEP_S)
+            executor.clock_s += min(_FIRST_SLEEP_S * executor.tries, _LONGEST_SLEEP_S)
             self._at(executor, self._look_again)
         else:
             self._at(executor, self._become_idle)
@@ -322,7 +322,7 @@ class Emulation:
 
     def _at(self, executor: _Executor, act: Callable[[_Executor], None]) -> None:
         """Schedules an act at the executor's own time."""
-        self._push(executor.at - self.now, act, executor)
+        self._push(executor.clock_s - self.now, act, executor)
 
     def _push(self, seconds: float, act: Callable[[_Executor], None], executor: _Executor) -> None:
         # Events at one moment happen in the order in which they were scheduled.

@@ -79,7 +79,10 @@ async def ensure_agent(
             return await _connect_and_ping(directory)
         except OSError:  # no agent runs, or it is leaving
             await asyncio.to_thread(_start, directory, idle_s)
-    raise LaunchError(f"no agent stays in {directory}. It wrote: {_log_tail(directory)}")
+    raise LaunchError(
+        f"no agent keeps running in {directory}. Its log ends with: {_log_tail(directory)}. "
+        "`dagnb doctor` tells more."
+    )
 
 
 async def _connect_and_ping(directory: Path) -> AgentClient:
@@ -101,7 +104,7 @@ async def ask_agent(op: str, **arguments: Any) -> dict[str, Any]:
                 return await agent.ask(op, **arguments)
         except ConnectionError:  # the agent was leaving
             continue
-    raise LaunchError(f"no agent answers to {op!r}. Ask `dagnb doctor`.")
+    raise LaunchError(f"no agent answers the request {op!r}. Run `dagnb doctor`.")
 
 
 async def ask_running(op: str, **arguments: Any) -> dict[str, Any]:
@@ -185,8 +188,8 @@ def _start(directory: Path, idle_s: float | None) -> None:
             )
     except (subprocess.SubprocessError, OSError) as error:
         raise LaunchError(
-            f"the agent did not start: {error}. It wrote: {_log_tail(directory)}. "
-            f"Correct what it says of {directory}, or set DAGNB_HOME to another directory."
+            f"the agent did not start: {error}. Its log ends with: {_log_tail(directory)}. "
+            f"Correct what the log says of {directory}, or set DAGNB_HOME to another directory."
         ) from error
 
 

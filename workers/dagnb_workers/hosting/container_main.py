@@ -79,7 +79,7 @@ def clean_up() -> None:
 
     If that fails, the container ends, which removes them as well.
     """
-    # Outside a container, as in tests, kill(-1) would end all processes of the user.
+    # In tests this runs outside a container, where kill(-1) would end all processes of the user.
     if os.getpid() != 1:
         return
     with contextlib.suppress(ProcessLookupError):

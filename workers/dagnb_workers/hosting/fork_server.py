@@ -184,7 +184,7 @@ class ForkServer:
         else:
             exits, wakeup = os.pipe()  # macOS
         os.set_blocking(wakeup, False)
-        # A full pipe already wakes the loop, which then reaps all that ended: no warning.
+        # No warning when the pipe is full: the loop wakes all the same, and reaps all that ended.
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _ignore)
         # Ctrl-C in a terminal goes to the whole process group; only children may act on it.
@@ -268,14 +268,14 @@ class ForkServer:
 
     def _reap(self) -> None:
         """Report every child that has ended, and kill what it started and left running."""
-        # One signal may stand for several children: they do not queue.
+        # One SIGCHLD may report several children, because signals do not queue.
         while (ended := _reap_one()) is not None:
             self._on_exit(*ended)
 
     def _on_exit(self, pid: int, status: int) -> None:
         name = next((name for name, child in self._children.items() if child == pid), None)
         if name is None:
-            return  # an orphan of a container, which its first process inherited
+            return  # an orphaned process of the container, which became a child of this one
         del self._children[name]
         if self.on_last_exit is not None and not self._children:
             self.on_last_exit()

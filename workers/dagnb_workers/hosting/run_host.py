@@ -38,7 +38,7 @@ from dagnb_workers.surroundings.output import Capture
 from dagnb_workers.surroundings.surroundings import Surroundings
 from dagnb_workers.worker.shared_status import SharedStatus
 
-# What a worker process does for an invocation, as an instance; returns its exit code.
+# The work of a worker process: (invocation, instance, shared status) -> exit code.
 Work = Callable[[Invocation, str, SharedStatus], int]
 
 # Variables that numeric libraries read once, when they are imported.
@@ -108,8 +108,8 @@ def _fork_server_of_workers(
         return ours, pid
 
     ours.close()
-    # In a group of its own: the supervisor's group is killed at its end, but this process must live
-    # on to end the workers.
+    # This process needs a group of its own: the supervisor's group is killed when the supervisor
+    # ends, but this process must live on to end the workers.
     os.setpgid(0, 0)
     kinds = {"worker": functools.partial(_worker, invocation, work)}
     # The lock is kept by the fork server and closed in workers: see run_locks.py.
@@ -121,7 +121,7 @@ def _fork_server_of_workers(
 
 def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[int]) -> int:
     """Run a worker process: prepare it for user code, then work."""
-    logging.getLogger().handlers.clear()  # logging belongs to the user's code here
+    logging.getLogger().handlers.clear()  # in a worker, logging belongs to the user's code
     signal.signal(END_WHEN_IDLE, signal.SIG_DFL)
     if sys.platform == "linux":
         # The first process of a container made itself and its children undumpable. A worker is the
@@ -153,7 +153,7 @@ def _default_work() -> Work:
 def _supervisor(directory: Path, args: dict[str, Any], fds: list[int]) -> int:
     """Run a supervisor process, in the environment of the client that launched the run."""
     code = supervise(args["invocation"], directory)
-    # Last: the run's record is removed by now, so no client waits for this.
+    # Done last, when the run's record is removed, so that no client waits for it.
     asyncio.run(keep_in_history(Invocation.from_json(args["invocation"])))
     return code
 

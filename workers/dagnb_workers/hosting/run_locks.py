@@ -114,7 +114,7 @@ class RunRecord:
     """The lock file and the launch file of one run."""
 
     def __init__(self, directory: Path, run: str) -> None:
-        # The id becomes part of a path: a slash or a dot-dot must never leave the directory.
+        # The id becomes part of a path, which a slash or '..' could lead out of the directory.
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", run):
             raise LaunchError(
                 f"{run!r} cannot name a run here. Use letters, digits, '-' and '_', 64 at most."
@@ -149,13 +149,13 @@ class RunRecord:
 
     def write_holder(self, lock: int, instances: Iterable[str] = ()) -> None:
         """Write this process and its worker instances into the locked file."""
-        # In place: a renamed new file would not be the one that is locked.
+        # Written in place: a new file, renamed to this name, would not be locked.
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps({"pid": os.getpid(), "instances": list(instances)}).encode(), 0)
 
     def remove(self) -> None:
         """Remove both files: the run needs no process any more."""
-        # The launch file first: an agent restarts a run that has one and no lock.
+        # The launch file goes first: an agent restarts a run that has one and no lock.
         self.launch_file.unlink(missing_ok=True)
         self.lock_file.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ Limits
 ------
 Every LOOK_S the shared status of each worker is read (no system call):
 
-    a task runs longer than its limit        SIGINT; SIGTERM after 1 s more; SIGKILL after 2 s more
+    a task runs longer than its limit        SIGINT; after 1 s SIGTERM; after 2 s SIGKILL
     the worker is idle for `linger_s`        SIGKILL, where workers leave (containers); see below
     the worker printed much                  the oldest output is dropped
 
@@ -128,7 +128,7 @@ class Supervisor:
         self._n_failed_starts, self._has_started_one, self._all_left = 0, False, False
         self._linger_s = invocation.linger_s
         self._in_container = bool(invocation.place)
-        # Kills from before this run are not the fault of its tasks.
+        # Earlier kills for want of memory are not the fault of this run's tasks.
         self._n_oom_kills = count_oom_kills(in_container=self._in_container)
 
     async def supervise(self) -> None:
@@ -192,7 +192,7 @@ class Supervisor:
         while not self._over.is_set():
             await self._ask(lambda store: store.wait_end(self._run, self._invocation.heartbeat_s))
             self._heartbeat_now.set()
-            await asyncio.sleep(LOOK_S)  # a store that answers at once must not make this spin
+            await asyncio.sleep(LOOK_S)  # else a store that answers at once keeps this loop busy
 
     async def _ask(self, request: Callable[[Store], Awaitable[_T]]) -> _T | None:
         """Returns the store's answer, repeating the request while the store is out of reach.
@@ -211,8 +211,8 @@ class Supervisor:
                 self.exit_code = STORE_GONE
                 self._give_up(str(error))
             except StorageError as error:
-                # Measured from the last heartbeat, not from this request, so that all tasks of this
-                # event loop give up together.
+                # The time counts from the last heartbeat, not from this request, so that all tasks
+                # of this event loop give up together.
                 if time.monotonic() - self._answered_at > GIVE_UP_S:
                     self.exit_code = STORE_GONE
                     self._give_up(str(error))
@@ -235,8 +235,8 @@ class Supervisor:
         worker = WorkerProcess(f"{prefix}{secrets.token_hex(8)}")
         self._workers[worker.instance] = worker
 
-        # Written before the fork: if this supervisor is killed right after it, the next one knows
-        # the orphan.
+        # Instances are written before the fork: if this supervisor is killed right after it, the
+        # next one knows the orphan.
         self._on_instances(tuple(self._workers))
         args = {"instance": worker.instance, "again": self._has_started_one}
         try:
@@ -344,7 +344,7 @@ class Supervisor:
 
     async def _end_workers(self) -> None:
         """Let workers leave, interrupt those that still work, kill those that do not end."""
-        # Only after a success workers get time to leave: otherwise their tasks are of no use.
+        # Workers get time to leave only after a success: otherwise their tasks are of no use.
         if not self._is_given_up and not self._all_left:
             if await self._has_succeeded():
                 await self._await_exits(LEAVE_S)

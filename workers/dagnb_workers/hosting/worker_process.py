@@ -27,7 +27,7 @@ _CONTAINER = (
 )
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
-# Version 1 of cgroups shows a number of about this size where there is no limit.
+# Without a limit, version 1 of cgroups shows a number of about this size.
 _NO_LIMIT = 1 << 60
 
 

@@ -60,7 +60,7 @@ class Processes:
         return await store_url(**_host())
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
-        """Returns the number of processes, which are forked anew for each run."""
+        """Returns a pool of so many processes; none is warm, because each run forks its own."""
         return Pool(cap=self.n)
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:

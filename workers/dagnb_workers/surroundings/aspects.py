@@ -108,12 +108,12 @@ _SIGNALS = tuple(
         "SIGUSR2",
     )
 )
-"""Signals for which programs set handlers. The handler of SIGINT is set anew for each call."""
+"""Signals for which programs set handlers. SIGINT is left out: each call sets its handler."""
 
 _signals = importlib.import_module("_signal")
-"""The module whose functions those of `signal` call, and whose answers they turn into enumerations.
+"""The C module below `signal`, whose functions return plain numbers.
 
-That takes ten times as long as the look itself.
+`signal` converts them to enumerations, which takes ten times as long as the look itself.
 """
 
 _handler: Callable[[int], Any] = _signals.getsignal
@@ -273,7 +273,7 @@ class _Streams:
     """sys.stdin, sys.stdout and sys.stderr."""
 
     def __init__(self, opened: Callable[[str], Any]) -> None:
-        """opened: gives a new stream of that name, on its descriptor."""
+        """Keep `opened`, which returns a new stream for a name, on its descriptor."""
         self._opened = opened
 
     @staticmethod
@@ -294,9 +294,8 @@ class _Streams:
     def restore(self, kept: tuple[Any, ...]) -> None:
         """Flush what the task wrote, then open new streams."""
         for stream in (sys.stdout, sys.stderr, *kept[1:]):
-            with contextlib.suppress(
-                Exception
-            ):  # a stream of the user's own class may raise anything
+            # A stream of a user's class may raise anything.
+            with contextlib.suppress(Exception):
                 stream.flush()
         # New streams, because objects of the task may hold the old ones, and close them when freed.
         for name in _STREAMS:
@@ -337,7 +336,7 @@ def _hooks() -> tuple[Any, ...]:
 
 
 def _hooks_look() -> tuple[int, ...]:
-    # Written out, because a loop over _HOOKS takes longer.
+    # The list is written out, because a loop over _HOOKS takes longer.
     return (
         id(sys.excepthook),
         id(sys.unraisablehook),
@@ -516,7 +515,7 @@ def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
     The order matters: alarms stop first, so that none rings while the rest is restored; descriptors
     come before the streams on them, and variables before the time zone, which TZ sets.
 
-    opened: gives a new standard stream of that name, on its descriptor.
+    opened: returns a new standard stream for a name, on its descriptor.
     """
     streams, environment = _Streams(opened), _Environment()
     return (

@@ -24,7 +24,7 @@ class ImportWatch(importlib.abc.MetaPathFinder):
     """Watches imports that its thread begins. An import within another counts as a part of that."""
 
     def __init__(self, around: Callable[[], AbstractContextManager[None]]) -> None:
-        """around: entered while the code of a module runs."""
+        """Watch the present thread. around: makes the context in which a module's code runs."""
         self._around, self._thread, self._is_within = around, threading.get_ident(), False
 
     def find_spec(
@@ -42,7 +42,7 @@ class ImportWatch(importlib.abc.MetaPathFinder):
         return self._is_within or threading.get_ident() != self._thread
 
     def _find(self, *arguments: Any) -> ModuleSpec | None:
-        # A copy: a finder may change the list.
+        # A copy, because a finder may change the list.
         for finder in tuple(sys.meta_path):
             find = getattr(finder, "find_spec", None)
             if finder is not self and find is not None:

@@ -191,9 +191,8 @@ def _run(command: str, tell: Callable[[str], object]) -> int:
         try:
             for line in process.stdout:
                 tell(line)
-        except (
-            BaseException
-        ):  # a time limit interrupts the task here, and must not leave the command
+        # A time limit may interrupt the task while it waits for output: then the command must end.
+        except BaseException:
             process.kill()
             raise
     return process.returncode

@@ -166,7 +166,7 @@ class Surroundings:
         if self.int_digits is not None:
             sys.set_int_max_str_digits(self.int_digits)
         if self.recursion_limit:
-            with contextlib.suppress(RecursionError):  # the stack is deeper than that already
+            with contextlib.suppress(RecursionError):  # the present stack is deeper than the limit
                 sys.setrecursionlimit(self.recursion_limit)
 
         set_loggers(self.loggers)
@@ -178,7 +178,7 @@ class Surroundings:
 def _limits() -> dict[str, int | None]:
     limits: dict[str, int | None] = {}
     for name in dir(resource):
-        # Without the limit of core dumps: a crashed task must not write its memory to a file.
+        # The limit of core dumps is left out: a crashed task must not write its memory to a file.
         if name.startswith("RLIMIT_") and name != "RLIMIT_CORE":
             soft, _ = resource.getrlimit(getattr(resource, name))
             limits[name] = None if soft == resource.RLIM_INFINITY else soft
@@ -197,5 +197,5 @@ def _set_limits(limits: Mapping[str, int | None]) -> None:
         if hard != resource.RLIM_INFINITY:
             new_soft = min(new_soft, hard)
         if new_soft != soft:
-            with contextlib.suppress(OSError, ValueError):  # below what is in use already
+            with contextlib.suppress(OSError, ValueError):  # the limit is below what is in use
                 resource.setrlimit(number, (new_soft, hard))

@@ -204,9 +204,8 @@ def message_of(error: BaseException) -> str:
 
 
 def _notes(error: BaseException) -> list[str]:
-    notes = inspect.getattr_static(
-        error, "__notes__", ()
-    )  # without __getattr__ of the user's class
+    # Static, so that no __getattr__ of the user's class runs.
+    notes = inspect.getattr_static(error, "__notes__", ())
     if not isinstance(notes, list):
         return []
     return [note[:_CAUSE_LIMIT] for note in notes[:_NOTES] if isinstance(note, str)]

@@ -67,7 +67,7 @@ class IsolatedCalls:
 
     def _called(self, function: Callable[..., Any], call: Call, context: TaskContext) -> Any:
         self._main.show(function, call)
-        # Around the isolation: threads left behind are named on the stderr that it has restored.
+        # `left_behind` is outermost, because it writes to the stderr that the isolation restored.
         return left_behind.around(
             lambda: self._isolation.around(lambda: call_here(function, call, context)), context.task
         )

@@ -34,7 +34,7 @@ class Recorder:
     """Holds spans, chooses those to upload, and converts this machine's times to the store's."""
 
     def __init__(self, upload: Upload) -> None:
-        """upload: the strategy that says how long spans may be held."""
+        """Begin without spans. upload: the strategy that says how long spans may be held."""
         self._upload = upload
         self._spans: list[Span] = []
         self._since = 0.0  # monotonic seconds at which the oldest held span was noted

@@ -121,7 +121,7 @@ class Runtime:
             self.now,
             container=invocation.place,
         )
-        # Becomes a span with the first tasks: before that, the worker is unknown.
+        # The reading becomes a span with the first tasks: before that, the worker is unknown.
         self._header_read: HeaderRead | None = None
 
         self._worker = ""
@@ -230,7 +230,7 @@ class Runtime:
             with self._recorder.span(self._worker, offer, Phase.LOAD, inputs.begin_s) as span:
                 span.n_bytes = inputs.n_bytes
                 function, retry_on = self._library.function(line)
-                # One by one: their number tells which of them could not be unpickled.
+                # One by one: after an error, their number tells which one could not be unpickled.
                 for task, sealed in zip(self._record(offer).upstream, inputs.values, strict=True):
                     verified = self._signer.open(self._value_name(task, tokens[task]), sealed)
                     values.append(decode_value(verified))
@@ -246,7 +246,7 @@ class Runtime:
         with self._recorder.span(self._worker, offer, Phase.RUN):
             self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0)
             value = await self._call(function, call, context)
-            del call, values  # freeing large arguments takes long: it belongs to this span
+            del call, values  # here, so that this span includes the time to free large arguments
             self._watch.begin(offer.task, offer.attempt, 0.0)
         if isinstance(value, Raised):
             return self._failure_reporter.raised(offer, value.error, line, retry_on)

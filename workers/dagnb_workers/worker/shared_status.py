@@ -1,7 +1,7 @@
 """Memory that a worker shares with its supervisor: its attempt, when that began, its time limit.
 
-The worker writes it four times a task, each time in about a microsecond and without a system call.
-The supervisor reads it at any moment, also after the worker died. There is no lock, because a dying
+The worker writes it up to four times a task, in about a microsecond and without a system call. The
+supervisor reads it at any moment, also after the worker died. There is no lock, because a dying
 worker would never release it.
 
     word  0 serial   counts the writes

@@ -66,7 +66,7 @@ def answering() -> Iterator[None]:
         raise LaunchError(_no_answer(_address(), error)) from error
     except docker.errors.DockerException as error:
         raise LaunchError(
-            f"the Docker engine refused: {reason_of(error)}. `docker info` tells how it is."
+            f"the Docker engine refused: {reason_of(error)}. `docker info` shows its state."
         ) from error
 
 

@@ -106,7 +106,7 @@ class Fleet:
         Returns how many are idle then. Raises the engine's error.
         """
         ((kind, spec),) = settings.kinds.items()
-        if not self._drivers:  # else the limits of the runs hold
+        if not self._drivers:  # while there are runs, their limits are in force
             self._limits = Limits(cap=settings.cap, memory_mb=settings.memory_mb)
 
         # First make room. The loop ends, because each pass leaves fewer idle containers to end.
@@ -361,7 +361,7 @@ class Fleet:
                 for driver in tuple(self._drivers.values()):
                     if any(driver.requests()):
                         await self._on_failure(driver, "it does not answer", is_engine_gone=True)
-            await self.containers.adopt()  # does nothing unless no engine answered before
+            await self.containers.adopt()  # does nothing once an engine has answered
             await self.containers.ping()
 
     def _not_registered(self, container: Container) -> str:

@@ -313,7 +313,8 @@ def _listed() -> dict[str, dict[str, Any]]:
     for container in containers:
         values = container["Labels"]
         spec = Spec.from_json(values[labels.SPEC])
-        names = container["Names"] or [values[labels.NAME]]  # none while it is being removed
+        # A container that is being removed has no names.
+        names = container["Names"] or [values[labels.NAME]]
         listed[values[labels.NAME]] = {
             "listed": names[0].removeprefix("/"),
             "labels": tuple((name, values[name]) for name in _SHOWN_LABELS if name in values),

@@ -47,7 +47,7 @@ class Archive:
             self._tar.addfile(info, content)
 
     def add_tree(self, source: Path, name: str, without: frozenset[str] = frozenset()) -> None:
-        """Add all files below a folder, except those that are, or lie below, a name left out."""
+        """Add all files below a folder. without: names of files and folders that are left out."""
         for path in files_below(source, without):
             self.add_file(path, f"{name}/{path.relative_to(source).as_posix()}")
 
@@ -84,7 +84,7 @@ class Archive:
 
 
 def files_below(folder: Path, without: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yield the files below a folder, except those that are, or lie below, a name left out."""
+    """Yield the files below a folder. without: names of files and folders that are left out."""
     # Sorted, because the hash of an image must not depend on the order that a disk lists files in.
     for path in sorted(folder.iterdir()):
         if path.name in without:

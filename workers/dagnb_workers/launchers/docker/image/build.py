@@ -85,7 +85,7 @@ def built(
         raise FailedBuildError([str(error.explanation or error)], []) from error
     except BaseException:
         if isinstance(events, Generator):
-            events.close()  # hangs up, upon which the engine ends the build
+            events.close()  # closes the connection, and then the engine ends the build
         _clear_ending(client, build)
         raise
 
@@ -107,7 +107,7 @@ def _clear_ending(client: docker.DockerClient, build: str) -> None:
                 client.api.remove_container(container["Id"], force=True)
         if clear(client, build) or busy:
             quiet_since = time.monotonic()
-        time.sleep(0.1)  # the engine does not say when it is done
+        time.sleep(0.1)  # the engine does not say when it has ended the build
 
 
 def clear_stale(client: docker.DockerClient) -> None:

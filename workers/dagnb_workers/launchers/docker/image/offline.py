@@ -236,7 +236,7 @@ def _libraries(programs: Iterable[Path]) -> list[Path]:
             "Is it installed?"
         )
 
-    # ldd may show folders below /lib alone, while these lie below /usr/lib.
+    # ldd may show only folders below /lib, although these libraries are below /usr/lib.
     folders = {library.parent for library in libraries}
     for folder, root, name in itertools.product(folders, ("", "/usr"), _OPENED_LATER):
         path = Path(f"{root}{folder}", name)

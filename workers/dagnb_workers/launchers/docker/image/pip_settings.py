@@ -110,7 +110,7 @@ def _values(listed: str) -> dict[str, str]:
     for line in listed.splitlines():
         match = _LINE.match(line)
         if match and match["section"] in by_section:
-            value = str(ast.literal_eval(match["value"]))  # pip writes it as Python writes text
+            value = str(ast.literal_eval(match["value"]))  # pip prints the repr of the value
             by_section[match["section"]][match["name"].strip()] = value
     in_force: dict[str, str] = {}
     for section in _SECTIONS:
