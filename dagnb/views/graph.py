@@ -1,4 +1,4 @@
-"""The picture of a graph, still or with the state of every task."""
+"""The picture of a DAG, without or with the state of every task."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _strokes(picture: Picture) -> list[Stroke]:
 
 
 def _stated(dag: Dag, box: Box, now: Progress) -> Look:
-    """The look of a box: its most pressing state, and how many of its tasks are done."""
+    """The look of a box: its most urgent state, and how many of its tasks are done."""
     n = len(box.tasks)
     # One task shows its state; several show how many are done, and a bar.
     line = now.state
@@ -147,7 +147,7 @@ def _legend(states: Iterable[str]) -> list[LegendEntry]:
 
 
 def _tip(dag: Dag, box: Box) -> list[str]:
-    """Lines of a tooltip: names, edges, and the options of a single task."""
+    """The lines of a box's tooltip: names, and for a single task its edges and options."""
     lines = [listed([dag.calls[i].name for i in box.tasks], _NAMED)]
     if len(box.tasks) == 1:
         task = box.tasks[0]

@@ -15,7 +15,7 @@ from dagnb.views.view import look
 from dagnb.views.wording import moment_text
 
 _CALL = "window.dagnbLive?.get({run})?.fill()"
-"""asks the live view's script to fill the placeholder, if that script came first; otherwise the
+"""asks the live view's script to fill the placeholder, if that script runs already; otherwise the
 script finds the placeholder when it starts"""
 
 

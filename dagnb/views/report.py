@@ -1,4 +1,4 @@
-"""A run on one page: a file that needs no network and no server, and can be sent by mail."""
+"""The report of a run: one HTML file that needs no network and no server."""
 
 from __future__ import annotations
 

@@ -73,8 +73,8 @@ class Exact:
         if n > self.max_tasks:
             raise PlanError(
                 f"the planner 'exact' was asked for {n} tasks, more than its {self.max_tasks}: the"
-                f" search would not end. Take planner='best', or Exact(max_tasks={n}) with"
-                " patience."
+                f" search would take too long. Take planner='best', or Exact(max_tasks={n}), whose"
+                " search may stop without a proof."
             )
         solver, bound = ortools(), lower_bound(problem.dag, problem.costs, problem.pool)
         plan, makespan_s = _shortest(problem, plans_of(problem, HINTS))

@@ -168,7 +168,7 @@ class Search:
         """Returns another worker for a step, None if there is none.
 
         With 45 % probability one that holds an input, 20 % one that runs a downstream step, 20 %
-        any of the same resources, 15 % a new one.
+        any of the same resources, 15 % a new one. Where the first two give none, any is taken.
         """
         needs = self.plan.steps[step].resources
         draw = self.chance.random()

@@ -96,7 +96,7 @@ class Inline:
             )
 
     async def prewarm(self, resources: Resources, n: int) -> int:
-        """Start nothing: the threads come with the run."""
+        """Start nothing: threads start with the run. Returns the number of functions at a time."""
         return min(n, self.n)
 
     async def seats(self) -> tuple[WorkerSlot, ...]:

@@ -74,7 +74,10 @@ class Processes:
             )
 
     async def prewarm(self, resources: Resources, n: int) -> int:
-        """Start the fork server; workers are forked from it in milliseconds."""
+        """Start the fork server, from which workers are forked in milliseconds.
+
+        Returns how many workers a run then gets without delay.
+        """
         await ask_agent("ready", **_host())
         return min(n, self.n)
 

@@ -1,4 +1,4 @@
-"""One container of the fleet: created, started, lent to runs, asked to return, removed.
+"""One container of the fleet: creates, starts, renames and removes it, and sends it requests.
 
 Calls of the engine block, so they happen in threads. allocation.py has the states of a container.
 """
@@ -82,7 +82,7 @@ class Container:
 
     @property
     def stderr(self) -> str:
-        """The end of what its first process wrote to stderr."""
+        """The end of what the container's first process wrote to stderr."""
         return self._wire.stderr.strip() if self._wire is not None else ""
 
     def facts(self) -> ContainerFacts:
@@ -153,16 +153,16 @@ class Container:
     # ---- while it runs ---------------------------------------------------------------------------
 
     async def send(self, request: dict[str, Any]) -> None:
-        """Send a request to its first process."""
+        """Send a request to the container's first process."""
         if self._wire is not None:
             await asyncio.to_thread(self._wire.send, request)
 
     async def end_when_idle(self) -> None:
-        """Ask its worker to leave as soon as it has nothing to do."""
+        """Ask the worker in the container to leave as soon as it has nothing to do."""
         await self.send({"signal": int(END_WHEN_IDLE), "name": self.run})
 
     async def rename(self, run: str, worker: str) -> None:
-        """Show in the engine's list for which run and worker it works now."""
+        """Rename the container in the engine's list, to show its present run and worker."""
         self.worker = worker
         name = container_name(self.name, run, worker)
         # Only people read this name, so errors are ignored.
@@ -215,10 +215,10 @@ def cure(error: BaseException, image: str) -> str:
     """Returns what the user must do if every container of the image would fail; '' otherwise."""
     if isinstance(error, docker.errors.ImageNotFound):
         return "Fetch it with `docker pull`, or leave image= out: dagnb then builds one"
-    # An image of dagnb starts the right program, so a slow or crowded machine may be the reason.
+    # An image that dagnb built starts the right program, so the cause may be a slow machine.
     if image.startswith(f"{REPOSITORY}:"):
         return ""
-    # In another image Python may be missing, or it may start another program.
+    # Another image may lack Python, or start another program.
     is_refused = isinstance(error, docker.errors.APIError) and error.status_code == _BAD_REQUEST
     if is_refused or isinstance(error, ContainerError):
         return (

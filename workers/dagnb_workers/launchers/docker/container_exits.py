@@ -22,7 +22,7 @@ _WAIT_S = 0.5
 _RECONNECT_S = 1.0
 _POLL_S = 0.02
 
-# Seconds between "oom" and "die" within which the container ended for want of memory.
+# Seconds: a container that ends so soon after an "oom" event ended for want of memory.
 _OOM_S = 2.0
 
 _MAX_KEPT = 1000
@@ -77,7 +77,7 @@ class ContainerExits:
             time.sleep(_RECONNECT_S)
 
     def _note(self, event: dict[str, Any]) -> None:
-        # Most exits are never asked for: those of containers that were ended on purpose.
+        # Most exits are never read, because most containers are ended on purpose: drop the oldest.
         while len(self._exits) >= _MAX_KEPT:
             self._exits.pop(next(iter(self._exits)))
 

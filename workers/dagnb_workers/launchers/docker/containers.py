@@ -121,7 +121,7 @@ class Containers:
     async def leave(self) -> None:
         """End all containers, also those that are being created right now."""
         await asyncio.gather(*(container.remove() for container in self.all()))
-        # What was created meanwhile, or by an earlier process, has the labels as well.
+        # Containers created meanwhile, or by an earlier process, are found by their labels.
         with contextlib.suppress(*ENGINE_ERRORS):
             for engine_container in await asyncio.to_thread(self._listed):
                 await asyncio.to_thread(engine_container.remove, force=True)

@@ -22,7 +22,7 @@ from dagnb.failure import reason_of
 # Variables that say where the engine is.
 VARIABLES = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 
-# Seconds after which a silent engine is given up; builds and pulls wait longer.
+# Seconds without an answer after which a request to the engine fails; builds and pulls wait longer.
 TIMEOUT_S = 60
 
 _SOCKET = "/var/run/docker.sock"
@@ -31,7 +31,7 @@ _SOCKET = "/var/run/docker.sock"
 _CONNECTIONS = 32
 
 _lock = [threading.Lock()]
-# Another thread may hold the lock during a fork, and would never release it in the child.
+# The lock is replaced in a forked child: another thread of the parent may hold it during the fork.
 os.register_at_fork(after_in_child=lambda: _lock.__setitem__(0, threading.Lock()))
 
 
@@ -159,7 +159,7 @@ def _no_answer(address: str, error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yields the error, what it was raised from, and errors among its arguments (of requests)."""
+    """Yields the error, its causes and contexts, and errors among its arguments (requests)."""
     waiting, seen = [error], set[int]()
     while waiting:
         cause = waiting.pop()

@@ -160,9 +160,9 @@ class Docker:
             await asyncio.gather(starting, return_exceptions=True)
 
     async def prewarm(self, resources: Resources, n: int) -> int:
-        """Start containers with imports done, up to `n` idle ones.
+        """Start containers until `n` are idle, with all imports done.
 
-        Returns how many are idle then; the limits may allow fewer.
+        Returns the number of idle ones; the limits may allow fewer than `n`.
         """
         await self.prepare([resources], lambda line: None)
         access = store_access(await self.default_store())
@@ -206,7 +206,7 @@ class Docker:
 
     @property
     def _requirements(self) -> tuple[str, ...]:
-        """The requirements as __post_init__ left them."""
+        """The requirements, as __post_init__ has parsed them."""
         return cast(tuple[str, ...], self.requirements)
 
     async def _ask_fleet(self) -> list[dict[str, Any]]:

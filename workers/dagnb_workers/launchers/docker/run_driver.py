@@ -85,7 +85,7 @@ class DriverSettings:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> DriverSettings:
-        """Returns the settings that launcher.Docker wrote; the specs in it are JSON themselves."""
+        """Returns the settings that launcher.Docker wrote; each spec in the fields is JSON text."""
         kinds = {kind: Spec.from_json(spec) for kind, spec in fields["kinds"].items()}
         return cls(**{**fields, "kinds": kinds})
 
@@ -235,7 +235,7 @@ class RunDriver:
     async def on_failure(
         self, reason: str, *, weight: int = 1, is_engine_gone: bool = False
     ) -> None:
-        """Request nothing for a while, longer each time; cancel after MAX_FAILURES in a row.
+        """Count a failure: pause requests, longer each time; cancel after MAX_FAILURES in a row.
 
         weight: number of failures for which this one counts. is_engine_gone: the failure does not
         count, but the run is cancelled when the engine is out of reach for ENGINE_GONE_S.

@@ -19,7 +19,7 @@ from dagnb_workers.launchers.docker.engine import connect
 
 _STREAMS = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 
-# Head of a frame of the engine: 1 for stdout or 2 for stderr, three bytes, number of bytes.
+# Head of a frame of the engine: 1 for stdout or 2 for stderr, three unused bytes, number of bytes.
 _HEAD = struct.Struct(">BxxxL")
 
 _STDERR = 2

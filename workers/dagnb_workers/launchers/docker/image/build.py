@@ -33,9 +33,9 @@ _PROGRESS = re.compile(r"\s*(Collecting|Downloading|Building wheel|Installing|WA
 _FINISHED = re.compile(r"Successfully built ([0-9a-f]+)$")
 
 _QUIET_S, _CLEARING_S = 1.0, 8.0
-"""Seconds of quiet after which an interrupted build counts as ended, and at most in all.
+"""Seconds without new leftovers after which an interrupted build counts as ended; seconds in all.
 
-An engine whose client hung up ends the build in about half a second.
+After its client closed the connection, an engine ends the build in about half a second.
 """
 
 
@@ -96,7 +96,7 @@ def clear(client: docker.DockerClient, build: str) -> int:
 
 
 def _clear_ending(client: docker.DockerClient, build: str) -> None:
-    """Remove what the engine leaves of a build that it is ending, until nothing more appears."""
+    """Remove the leftovers of a build that the engine is ending, until no more appear."""
     began = quiet_since = time.monotonic()
     while time.monotonic() - quiet_since < _QUIET_S and time.monotonic() - began < _CLEARING_S:
         busy = client.api.containers(
@@ -111,7 +111,7 @@ def _clear_ending(client: docker.DockerClient, build: str) -> None:
 
 
 def clear_stale(client: docker.DockerClient) -> None:
-    """Remove what builds left that were killed STALE_S ago or earlier."""
+    """Remove leftovers of builds that were killed STALE_S ago or earlier."""
     _remove_untagged(client, BUILD_LABEL, before=time.time() - STALE_S)
 
 

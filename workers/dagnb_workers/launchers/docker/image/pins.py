@@ -18,7 +18,7 @@ def pins() -> tuple[str, ...]:
 
 
 def needed_distributions() -> tuple[metadata.Distribution, ...]:
-    """Returns the needed packages and all that they need in turn, as installed here."""
+    """Returns the needed packages and all that these need in turn, as installed here."""
     from packaging.requirements import Requirement  # noqa: PLC0415  # offline bases alone want it
     from packaging.utils import canonicalize_name  # noqa: PLC0415
 
