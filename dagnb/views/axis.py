@@ -1,4 +1,4 @@
-"""The time axis of a timeline: round moments, and where they and the lanes are in pixels."""
+"""The time axis of a timeline: ticks at round moments, and the scale from seconds to pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DAY_S = 86400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Seconds and lanes to pixels.
+    """Converts seconds and lane numbers to pixels.
 
     left, right: x of second 0 and of span_s. top: y of lane 0. work, traffic: heights of a lane's
     two rows. gap: height below them.
@@ -35,7 +35,7 @@ class Scale:
     @property
     def per_s(self) -> float:
         """Pixels a second."""
-        # Any scale will do for a trace without length: all is at second 0.
+        # A trace of length 0 has everything at second 0, so any scale is right.
         return (self.right - self.left) / self.span_s if self.span_s > 0 else 1.0
 
     @property
@@ -70,7 +70,7 @@ def ticks(span_s: float, n: int = 8) -> tuple[float, ...]:
         steps = [float(step) for step in _STEPS_S]
 
     whole_days = math.ceil(rough / _DAY_S) * _DAY_S
-    # A step may be a fifth too short: a few ticks more read better than half as many.
+    # A step may be a fifth shorter than wanted: a few more ticks read better than half as many.
     step = next((s for s in steps if s >= rough * 0.8), whole_days)
     n_steps = int(span_s / step + 1e-9)  # the summand: 0.3 / 0.1 is 2.9999999999999996
     return tuple(round(i * step, 9) for i in range(n_steps + 1))
@@ -113,7 +113,8 @@ def _moment(moment: float, step: float) -> str:
 def mark(scale: Scale, moment: float, name: str, role: str, *, row: int) -> str:
     """Draw a dashed line at a moment, with its name and time below the lanes.
 
-    role: of the palette, for the colour. row: of names, counted from 0, so that two do not overlap.
+    role: role of the palette that gives the colour. row: line of text below the lanes, from 0;
+    marks of different rows cannot overlap.
     """
     x = scale.x(moment)
     low = scale.bottom + 6 + 13 * row
@@ -125,7 +126,8 @@ def mark(scale: Scale, moment: float, name: str, role: str, *, row: int) -> str:
         stroke_dasharray="4 3",
     )
     text = f"{name} {seconds_text(moment)}"
-    # Left of its line, where the bars are behind it; right of it when there is no room on the left.
+    # The text is left of its line, because most marks are near the right end of the picture; right
+    # of the line when there is no room on the left.
     if x - text_width(text, 10.5) > 8:
         return line + words(x - 4, low + 6, text, look="small fill-dim end")
     return line + words(x + 4, low + 6, text, look="small fill-dim")

@@ -1,4 +1,4 @@
-"""The sheet every picture is drawn on: root element, style, background, words that fit, legend."""
+"""Parts of every picture: root element, style, background, words that fit their room, legend."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def stacked(*pieces: Piece, label: str, is_styled: bool = True) -> str:
 
 
 def sheet(width: float, height: float, label: str, *body: str, is_styled: bool = True) -> str:
-    """A whole SVG file. It shrinks with a narrow page, but never below a size that can be read.
+    """A whole SVG file. A narrow page shrinks it, but never below a size that can be read.
 
     is_styled: False inside a page that has our style sheet already.
     """
@@ -97,7 +97,8 @@ def words(
 def text_width(text: str, size: float = 12.0) -> float:
     """Pixels that a text takes at most.
 
-    A guess from classes of letters: the font is the reader's, so widths cannot be measured here.
+    An estimate by classes of characters: the reader's browser chooses the font, so widths cannot be
+    measured here.
     """
     units = 0.0
     for character in text:

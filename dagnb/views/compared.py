@@ -1,4 +1,4 @@
-"""Planned and real in one picture: outlines behind bars, each task's delay, and its causes."""
+"""Planned and real run in one picture: outlines behind bars, delays of tasks, and their causes."""
 
 from __future__ import annotations
 
@@ -130,11 +130,11 @@ def delays(planned: Trace, real: Trace) -> dict[int, tuple[float, float]]:
     Returns step -> (its real end, seconds after submission; seconds later than planned, negative if
     sooner).
     """
-    then = windows(planned)
+    planned_windows = windows(planned)
     late = {}
     for step, window in windows(real).items():
-        if step in then:
-            late[step] = (window.end_s, window.end_s - then[step].end_s)
+        if step in planned_windows:
+            late[step] = (window.end_s, window.end_s - planned_windows[step].end_s)
     return late
 
 
@@ -157,7 +157,8 @@ def _delay_chart(
     if not late:
         return Piece("", WIDTH, 0.0)
     left, span_s = MARGIN + gutter(real), length(real, planned)
-    # One stem a pixel, the longest: a reader cannot part more, and there may be thousands.
+    # Only the longest stem of each pixel: a reader cannot tell more apart, and there may be
+    # thousands.
     longest: dict[int, int] = {}
     for task, (end_s, seconds) in late.items():
         x = round(left + (WIDTH - MARGIN - left) * end_s / span_s)

@@ -32,7 +32,7 @@ _NOTE = (
 )
 _MAX_BARS = 250
 _MOST = 16
-"""plans that are drawn"""
+"""plans that are drawn at most"""
 
 _LANE, _LANES_HIGH = 11.0, 150.0
 """pixels of a lane, and of all lanes of a plan, at most"""
@@ -100,7 +100,7 @@ def _row(line: PlannerResult, *, is_best: bool) -> tuple[str, ...]:
 def _timeline(line: PlannerResult, span_s: float, *, is_first: bool) -> tuple[Piece, Lanes]:
     """Draw one small timeline, its planner above it.
 
-    is_first: only the first says the moments of the axis, which all share.
+    is_first: only the first timeline labels the time axis, which all of them share.
     """
     assert line.plan is not None
     assert line.plan_forecast is not None
@@ -108,9 +108,9 @@ def _timeline(line: PlannerResult, span_s: float, *, is_first: bool) -> tuple[Pi
     functions = step_functions(line.plan)
     room = WIDTH - 2 * MARGIN
     drawn = lanes(trace, functions, pixel_s=span_s / room, max_bars=_MAX_BARS)
-    # Lanes get thinner, so that hundreds of workers take no more room than a dozen.
+    # Lanes become thinner, so that hundreds of workers need no more height than a dozen.
     pitch = min(_LANE, _LANES_HIGH / max(1, len(drawn.names)))
-    top = 48.0 if is_first else 32.0  # room for the moments of the axis
+    top = 48.0 if is_first else 32.0  # room for the labels of the axis
     scale = Scale(
         span_s=span_s,
         left=MARGIN,

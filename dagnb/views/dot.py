@@ -1,7 +1,7 @@
-"""Places of boxes and curves, by Graphviz: the only file of this room that starts a program.
+"""Positions of boxes and curves, computed by Graphviz: the only file here that starts a program.
 
-Graphviz places; we draw. Its own SVG could neither carry data attributes and progress bars nor
-follow a notebook's theme.
+Graphviz computes positions only; this room draws. The SVG of Graphviz can neither carry data
+attributes and progress bars nor follow a notebook's theme.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from dagnb.views.layout import Picture
 Point: TypeAlias = tuple[float, float]
 
 LIMIT_S = 60.0
-"""seconds; no picture of ours takes Graphviz longer, unless it hangs"""
+"""seconds; no picture with so few boxes takes Graphviz longer, unless it hangs"""
 
 _CURE = (
     "Install Graphviz (apt install graphviz, brew install graphviz, conda install graphviz) "
     "or its wheel: pip install graphviz-pure."
 )
 _INCH = 72.0
-"""pixels of ours in an inch, in which Graphviz takes and gives lengths"""
+"""pixels in an inch, the unit of all lengths that Graphviz reads and writes"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """Places in pixels from the top left.
+    """Positions in pixels from the top left corner.
 
     centres: of each box. curves: of each edge, the 3n + 1 points of a Bezier spline.
     """
@@ -99,7 +99,7 @@ def _source(picture: Picture, box_width: float, box_height: float) -> str:
 def _is_rightwards(picture: Picture, box_width: float) -> bool:
     """Returns whether levels go from left to right.
 
-    They do unless that is too wide for a page, and from top to bottom is narrower.
+    They do unless the picture would be too wide for a page, and narrower from top to bottom.
     """
     on_level = Counter(box.level for box in picture.boxes)
     rightwards = len(on_level) * (box_width + 43)  # ranksep of 0.6 inches
@@ -109,7 +109,10 @@ def _is_rightwards(picture: Picture, box_width: float) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _plain(source: str) -> str:
-    """Graphviz' plain output, kept: a live view and its last picture ask for the same places."""
+    """Run Graphviz. Returns its output in the plain format.
+
+    The output is cached: a live view and its final picture need the same positions.
+    """
     command = [program(), "-Kdot", "-Tplain"]
     try:
         done = subprocess.run(

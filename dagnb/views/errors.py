@@ -71,7 +71,7 @@ def _trace(error: TaskError) -> list[StackLine]:
 
 
 def _has_frames(error: TaskError) -> bool:
-    """Returns whether more is known than Python's text."""
+    """Returns whether more is known of the error than Python's text."""
     return bool(error.frames or error.causes or error.notes)
 
 
@@ -81,7 +81,8 @@ def _python_lines(error: TaskError) -> list[StackLine]:
 
 def _capped(text: str, limit: int) -> str:
     """The end of a text, which is where Python says what the error is."""
-    # Cut first, clean then: an output may have gigabytes, and escape sequences take some room.
+    # Cut before cleaning, because an output may have gigabytes; four times the limit, because
+    # cleaning drops escape sequences.
     kept = plain(text[-4 * limit :])
     if len(text) <= 4 * limit and len(kept) <= limit:
         return kept
@@ -93,7 +94,7 @@ def _where(error: TaskError) -> str:
     parts = [f"attempt {error.attempt} on {worker}"]
     if error.final:
         parts.append("not tried again")
-    # Of the worker process, if that ended; a task that raised an exception has neither.
+    # Both are of the worker process, if it ended; a task that raised an exception has neither.
     if error.exit_code is not None:
         parts.append(f"exit code {error.exit_code}")
     if error.signal is not None:

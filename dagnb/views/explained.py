@@ -49,10 +49,10 @@ def explained_bar(
     room: float = 0.0,
     title: str = "makespan explained",
 ) -> Piece:
-    """Draw the bar with its title above and its legend below; nothing without segments.
+    """Draw the bar with its title above and its legend below. Without segments, it is empty.
 
-    width: pixels of the bar and the margins beside it. room: of title and legend, if they may take
-    more.
+    width: pixels of the bar and the margins beside it. room: pixels that title and legend may take;
+    0 means the same width.
     """
     segments = tuple(segments)
     parts = shares(segments)
@@ -87,7 +87,7 @@ def explained_bar(
 
 def _shape(reason: Reason, x: float, y: float, wide: float, high: float) -> str:
     shape = rectangle(x, y, wide, high)
-    if reason is Reason.START:  # hatched, as cold starts are on the timeline
+    if reason is Reason.START:  # hatched like cold starts in the timeline
         shape += hatch(x, y, wide, high)
     return shape
 

@@ -1,4 +1,4 @@
-"""Facts of a run: a few numbers of each task and each worker, from spans as they arrive."""
+"""Facts of a run: numbers of each task and each worker, updated with spans as they arrive."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MEASURED = (Phase.QUEUE, Phase.FETCH, Phase.LOAD, Phase.RUN, Phase.DUMP, Phase.S
 
 Row = list[int | float | str | None]
 """Data of a task for the browser, by position: task, attempt, worker in words, begin (milliseconds
-after submission), the MEASURED phases in milliseconds (None: it did not happen), bytes read, bytes
-written. ROW in run_state.js must name the same positions."""
+after submission), the MEASURED phases in milliseconds (None for a phase that did not happen), bytes
+read, bytes written. ROW in run_state.js must name the same positions."""
 
 
 @dataclass(slots=True)
@@ -39,10 +39,10 @@ class Fact:
     def add(self, span: Span) -> None:
         """Take in a span of this attempt."""
         position = MEASURED.index(span.phase)
-        # Clocks may be set back during a span.
+        # A span is negative when the worker's clock was set back meanwhile.
         self.phases_s[position] = (self.phases_s[position] or 0.0) + max(0.0, span.duration_s)
 
-        # While it is queued, a task has no worker yet.
+        # A queued task has no worker yet.
         if span.phase is not Phase.QUEUE:
             if self.begin_s is None or span.begin_s < self.begin_s:  # spans may arrive out of order
                 self.begin_s = span.begin_s
@@ -85,7 +85,7 @@ class RunFacts:
 
     def _add_start(self, span: Span) -> None:
         so_far_s = 0.0
-        # A start begins with INVOKE, so what is known of this worker was an earlier start.
+        # An INVOKE span begins another start: seconds known before it are of an earlier one.
         if span.phase is not Phase.INVOKE and span.worker in self.starts:
             so_far_s = self.starts[span.worker][1]
         self.starts[span.worker] = (start_kind(span), so_far_s + max(0.0, span.duration_s))

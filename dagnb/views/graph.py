@@ -1,4 +1,4 @@
-"""The picture of a graph, still or with the state of every task."""
+"""The picture of a DAG, without or with the state of every task."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MIXED = "Box = all tasks of one function, or of several."
 
 
 def dag_svg(dag: Dag) -> str:
-    """The DAG as SVG, a colour a function. Raises ConfigError where there is no Graphviz."""
+    """The DAG as SVG, one colour per function. Raises ConfigError where there is no Graphviz."""
     picture = layout.of_dag(dag)
     tint = colours(call.function for call in dag.calls)
     looks = []
@@ -45,11 +45,11 @@ def dag_svg(dag: Dag) -> str:
 
 
 def graph_svg(dag: Dag, states: Mapping[int, str] | None, *, is_styled: bool = True) -> str:
-    """The DAG with states by position; tasks without one are waiting. Without states: dag_svg.
+    """The DAG as SVG with the state of each task. Without states it is what dag_svg draws.
 
-    For clicks, `data-task` holds a position, `data-tasks` all positions of a box (0-2,5),
-    `data-box` its id in the Picture. is_styled: False inside a page that has our style sheet
-    already.
+    states: by position; a task without a state is waiting. For clicks, each box has `data-task`
+    (its first position), `data-tasks` (all its positions, as 0-2,5) and `data-box` (its id in the
+    Picture). is_styled: False inside a page that has our style sheet already.
     """
     if states is None:
         return dag_svg(dag)
@@ -67,9 +67,10 @@ def graph_svg(dag: Dag, states: Mapping[int, str] | None, *, is_styled: bool = T
 
 
 def live_svg(dag: Dag, picture: Picture) -> str:
-    """The picture a live view starts from: every task waiting, room for its words, no style sheet.
+    """The picture that a live view begins with: every task is waiting.
 
-    The browser recolours it: boxes are found by `data-box`, their words by class.
+    Boxes are wide enough for every state, and there is no style sheet. The browser recolours boxes,
+    which it finds by `data-box`, and changes their words, which it finds by class.
     """
     room = _WIDEST_STATE[len("waiting") :]
     looks = []
@@ -114,7 +115,7 @@ def _strokes(picture: Picture) -> list[Stroke]:
 
 
 def _stated(dag: Dag, box: Box, now: Progress) -> Look:
-    """The look of a box: its most pressing state, and how many of its tasks are done."""
+    """The look of a box: its most urgent state, and how many of its tasks are done."""
     n = len(box.tasks)
     # One task shows its state; several show how many are done, and a bar.
     line = now.state
@@ -146,7 +147,7 @@ def _legend(states: Iterable[str]) -> list[LegendEntry]:
 
 
 def _tip(dag: Dag, box: Box) -> list[str]:
-    """Lines of a tooltip: names, edges, and the options of a single task."""
+    """The lines of a box's tooltip: names, and for a single task its edges and options."""
     lines = [listed([dag.calls[i].name for i in box.tasks], _NAMED)]
     if len(box.tasks) == 1:
         task = box.tasks[0]

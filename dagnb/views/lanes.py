@@ -1,11 +1,11 @@
-"""Lanes and bars of a timeline: which lane a worker has, and what is too narrow to be drawn alone.
+"""Lanes and bars of a timeline: the lane of each worker, and how narrow spans join to bars.
 
-A bar narrower than a pixel is not drawn. Each lane is cut into cells of a pixel; within a cell the
-kind with most time stands for all, and equal neighbours join:
+A bar narrower than a pixel is not drawn. Each lane is cut into cells of a pixel; of each cell only
+the kind with the most time is drawn, and neighbours of one kind join:
 
     spans    |f|f|store|f|g|g|f|f|f|      each narrower than a pixel
     cells    |    f    |  g  |  f  |      the kind with most time
-    bars     |    f    |  g  |  f  |      neighbours of one kind would be one bar
+    bars     |    f    |  g  |  f  |      no two neighbours are of one kind here, so none join
 
 So a picture of a million spans is as small as one of a thousand, and a busy pixel is shown as busy.
 When there are still too many bars, cells of two, four, ... pixels are tried.
@@ -28,7 +28,8 @@ MAX_BARS = 4_000
 
 MAX_LANES = 200
 OWN_LANES = 60
-"""up to so many workers each has a lane; above, a worker takes over the lane of one that left"""
+"""with at most so many workers, each has a lane; with more, a worker may take over the lane of one
+that has left"""
 
 TRAFFIC = frozenset({Phase.PROGRAM, Phase.FETCH, Phase.STORE, Phase.COMMIT})
 """phases on the thin row of a lane, below the work: they overlap it when a worker preloads"""
@@ -37,7 +38,7 @@ TRAFFIC = frozenset({Phase.PROGRAM, Phase.FETCH, Phase.STORE, Phase.COMMIT})
 _UNSEEN = (Phase.SUBMIT, Phase.QUEUE, Phase.RETURN)
 
 _Cell: TypeAlias = tuple[int, bool, int]
-"""lane, whether it is the row of traffic, number of the cell"""
+"""lane, True for its row of traffic, number of the cell"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lanes:
-    """Bars by lane and begin.
+    """The bars, ordered by lane and begin.
 
     names: the workers of each lane. n_hidden: number of workers for which there was no lane left.
     """
@@ -85,7 +86,7 @@ class Lanes:
 
 
 def start_kind(span: Span) -> str:
-    """Returns "cold" or "warm", as the detail of a span of a start says."""
+    """Returns "cold" or "warm", from the detail of a span that belongs to a start."""
     return "cold" if "cold" in span.detail else "warm"
 
 
@@ -239,7 +240,7 @@ def _chains(cells: Mapping[_Cell, Mapping[tuple[str, str], Bar]], cell_s: float)
 
 
 def _is_next(a: Bar, b: Bar, cell_s: float) -> bool:
-    """Returns whether b goes on where a ended, in the same row and look."""
+    """Returns whether b begins where a ends, in the same row and look."""
     is_alike = (a.lane, a.is_traffic, a.look) == (b.lane, b.is_traffic, b.look)
     return is_alike and b.begin_s - a.end_s < cell_s
 

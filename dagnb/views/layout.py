@@ -1,7 +1,7 @@
 """The picture of a DAG or a plan as data: boxes and edges, folded until a person can take it in.
 
-Live view, plan image, report and terminal all draw this. Few tasks are one box each. Otherwise
-these foldings are tried, the finest first, until boxes and edges are few enough:
+Live view, plan image, report and terminal all draw this picture. A small DAG has one box per task.
+For a larger one these foldings are tried, the finest first, until boxes and edges are few enough:
 
     a box a                                     shown as
     task                                        count-0   count-1   count-2
@@ -193,8 +193,8 @@ def _edges(groups: Sequence[Sequence[int]], upstream: Sequence[Sequence[int]]) -
         for u in before:
             pairs[box_of[u], box_of[task]] += 1
 
-    # Folding may give two boxes that lead to one another. Only the edge forth is drawn: with both,
-    # the picture would have a cycle, which the DAG does not have.
+    # Folding may give two boxes with edges in both directions. Only the forward edge is drawn: with
+    # both, the picture would show a cycle, which the DAG does not have.
     for a, b in sorted(pairs):
         if a > b and (b, a) in pairs:
             pairs[b, a] += pairs.pop((a, b))
@@ -223,7 +223,7 @@ def _by_band(levels: Sequence[int], band: int) -> _Key:
 
 
 def _grouped(key: _Key, n: int) -> list[list[int]]:
-    """Positions by key, in order of first appearance; too many groups are not completed."""
+    """Positions by key, in order of first appearance; incomplete when there are too many groups."""
     groups: dict[Hashable, list[int]] = {}
     for i in range(n):
         groups.setdefault(key(i), []).append(i)
@@ -241,7 +241,7 @@ def _box(position: int, group: Sequence[int], cells: _Cells, calls: Counter[str]
     else:
         function = cells.functions[first]
         label = function
-        # The number of a call is noise where its function is called once.
+        # The name 'load-0' says no more than 'load' when `load` is called once.
         if len(group) == 1 and calls[function] > 1:
             label = cells.names[first]
     placements = {cells.placements[i] for i in group}
@@ -256,7 +256,7 @@ def _box(position: int, group: Sequence[int], cells: _Cells, calls: Counter[str]
 
 
 def ranges(positions: Sequence[int]) -> str:
-    """Ascending positions in short; a message about ten thousand tasks stays small.
+    """Ascending positions as text, short even for ten thousand tasks.
 
     >>> ranges([0, 1, 2, 5, 7, 8])
     '0-2,5,7-8'

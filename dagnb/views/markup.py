@@ -24,13 +24,13 @@ _UNFIT = re.compile(
 
 
 def plain(text: str) -> str:
-    """The text as a terminal would leave it, without its controls.
+    """The text as a terminal would show it, without control characters.
 
-    Escape sequences are dropped, and a carriage return overwrites its line, as progress bars need
-    it. Dropped too is what XML forbids (control characters, lone surrogates) and what reorders the
-    text around it (overrides of the writing direction).
+    Escape sequences are dropped, and a carriage return overwrites its line, as progress bars expect
+    it. Characters are dropped, too, that XML forbids (control characters, lone surrogates) or that
+    reorder the text around them (overrides of the writing direction).
     """
-    # First whole sequences: without its escape character the rest of one would look like text.
+    # Sequences first: once its escape character is dropped, the rest of one would look like text.
     text = _SEQUENCE.sub("", text)
     if "\r" in text:
         text = "\n".join(_overwritten(line) for line in text.split("\n"))
@@ -38,7 +38,7 @@ def plain(text: str) -> str:
 
 
 def _overwritten(line: str) -> str:
-    # The last part with text counts: a line that ends in "\r" still shows what stood before.
+    # The last part with text counts: a line that ends in "\r" still shows the text before it.
     return next((part for part in reversed(line.split("\r")) if part), "")
 
 

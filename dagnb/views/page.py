@@ -1,4 +1,4 @@
-"""HTML of ours, alone or inside a notebook: its style, tables, and pre-formatted text."""
+"""Parts of HTML pages and notebook outputs: style sheet, tables, and pre-formatted text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ border-bottom:1px solid var(--dagnb-grid);font-weight:400;background:none}
 
 
 def fragment(*body: str) -> str:
-    """HTML that brings its style along, for a notebook's output."""
+    """HTML with its style sheet, for a notebook's output."""
     return element("div", element("style", style() + _LOOK), *body, class_="dagnb")
 
 

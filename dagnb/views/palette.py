@@ -46,7 +46,7 @@ STATES = MappingProxyType(
         "cancelled": StateStyle(light="#7b3fa0", dark="#c58af9", icon="M1.4 1.4H8.6V8.6H1.4z"),
     }
 )
-"""state -> look, in the order legends and progress bars take"""
+"""state -> look, in the order of legends and tables"""
 
 SHEET = MappingProxyType(
     {

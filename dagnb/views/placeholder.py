@@ -1,8 +1,8 @@
 """Placeholder of a live view in the output of a cell: HTML that the browser replaces by the view.
 
-A widget's own output would not do: when its kernel is gone or does not answer, a front end shows
-'model not found' or 'Loading widget' in its place, whatever else the output holds. HTML stays
-readable, in a saved notebook too.
+The output is not the widget itself: when its kernel is gone or does not answer, a front end shows
+'model not found' or 'Loading widget' in the place of a widget, whatever else the output holds. HTML
+stays readable, in a saved notebook too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dagnb.views.view import look
 from dagnb.views.wording import moment_text
 
 _CALL = "window.dagnbLive?.get({run})?.fill()"
-"""asks the live view's script to fill the placeholder, if that script came first; otherwise the
+"""asks the live view's script to fill the placeholder, if that script runs already; otherwise the
 script finds the placeholder when it starts"""
 
 
@@ -45,7 +45,7 @@ def placeholder_bundle(
         class_="dagnb-placeholder",
         data_dagnb_run=run,
     )
-    # "<" must not stand in a script: a run's id that holds "</script>" would end it.
+    # A script must not hold "<": a run's id with "</script>" in it would end the script.
     script = element("script", _CALL.format(run=json.dumps(run).replace("<", "\\u003c")))
     return {
         "text/html": fragment(element("style", look()), placeholder, script),

@@ -1,4 +1,4 @@
-"""The planning image, and a plan in words: who computes what, when, why then, at what cost.
+"""The picture of a plan, and a plan in words: the worker, time, cause and cost of each task.
 
 Without a prediction the image shows steps and workers. With one it also shows times, the critical
 path in bold, the makespan explained, and a timeline. The forecast is a percentile of many simulated
@@ -40,10 +40,10 @@ from dagnb.views.wording import (
 from dagnb.worker_label import label_text
 
 _LISTED = 12
-"""workers in the legend, names in a tooltip, notes below"""
+"""workers in the legend, names in a tooltip, notes below: so many at most"""
 
 _UNKNOWN = 4
-"""functions without measurements that are named"""
+"""functions without measurements that are named at most"""
 
 _MAX_BARS = 600
 _LEAST, _MOST = 720.0, 1_100.0
@@ -56,9 +56,6 @@ _WAYS = {
     Way.INLINE: "travels with the message",
     Way.STREAM: "streamed while stored",
 }
-
-
-# ---- words ---------------------------------------------------------------------------------------
 
 
 def summary(plan: Plan) -> str:
@@ -157,9 +154,6 @@ def unknown_functions(plan: Plan, costs: Costs) -> list[str]:
     return list(unknown)
 
 
-# ---- picture -------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Facts:
     """The plan and what its image shows of it.
@@ -179,10 +173,10 @@ class _Facts:
 
 
 def plan_svg(plan: Plan, predicted: Trace | None = None) -> str:
-    """The plan as SVG: a colour a worker, floating steps dashed, copies with a double frame.
+    """The plan as SVG: one colour per worker, floating steps dashed, copies with a double frame.
 
-    predicted: drawn instead of the forecast that a plan makes which knows its problem. A plan with
-    neither has no times. Raises ConfigError with the cure when there is no Graphviz.
+    predicted: a simulated run, drawn instead of the plan's own forecast. Without either, the
+    picture shows no times. Raises ConfigError with the cure when there is no Graphviz.
     """
     title = summary(plan)
     lines: list[str] = []
@@ -248,10 +242,10 @@ def _look(facts: _Facts, box: Box) -> Look:
     frame, weight = "stroke-edge", 1.0
     if not facts.hot.keys().isdisjoint(box.tasks):
         frame, weight = "stroke-ink", 2.4
-    place = _placement(facts.plan, box)
+    placement = _placement(facts.plan, box)
     if len(box.tasks) > 1:
-        place = f"{len(box.tasks):,} on {place}"
-    lines = [place]
+        placement = f"{len(box.tasks):,} on {placement}"
+    lines = [placement]
     times = _times(facts, box)
     if times is not None:
         lines.append(times)
@@ -280,7 +274,7 @@ def _placement(plan: Plan, box: Box) -> str:
 
 
 def _times(facts: _Facts, box: Box) -> str | None:
-    """From the first begin to the last end."""
+    """The window of a box in words: from the first begin to the last end of its steps."""
     busy = [facts.busy[step] for step in box.tasks if step in facts.busy]
     if not busy:
         return None
@@ -325,7 +319,7 @@ def _cause(facts: _Facts, step: int) -> str:
 
 
 def _stroke(facts: _Facts, edge: Edge) -> Stroke:
-    """Bold where the critical path follows a value; dashed by the way that values travel."""
+    """The look of an edge: bold on the critical path, and dashed by the way that values travel."""
     boxes = facts.picture.boxes
     tails = set(boxes[edge.tail].tasks)
     is_hot = False

@@ -119,7 +119,7 @@ def prediction_svg(name: str, samples: Samples, curve: Curve, basis: str = "") -
 
 
 def evidence_text(samples: Samples, curve: Curve, basis: str = "") -> str:
-    """The basis of a prediction, and the share of the samples that lie in its band."""
+    """The basis of a prediction, and the share of the samples inside its band."""
     calls = counted(len(samples), "past call")
     if not samples or not curve:
         return basis or calls
@@ -137,7 +137,7 @@ def coverage(samples: Samples, curve: Curve) -> float:
 
 
 def _range(curve: Curve, n_bytes: int) -> tuple[float, float]:
-    """p10 and p90 for this size; beyond the curve those of its end."""
+    """p10 and p90 for this size; beyond the ends of the curve, those of the nearest end."""
     after = bisect_right([n for n, *_ in curve], n_bytes)
     if after in (0, len(curve)):
         _, low, _, high = curve[min(after, len(curve) - 1)]

@@ -1,14 +1,15 @@
 """Time left of a run: the forecast of its plan, from the point where the run is now.
 
-The run is where the plan would be when as much of its work is done. What the plan takes from there
-on is left, at the pace of this run: how many times as long as predicted its functions ran so far.
+First the moment is found at which the plan has done as much work as the run has done by now. The
+time left is what the plan needs from that moment on, times the pace of this run: the ratio of real
+to predicted durations so far.
 
     work done in the plan   |-----------------x------------|   sums of the tasks' durations
                                               |
     time of the plan        |-----------------x------------|   linear between ends of its tasks
                                               '------------'   left, at the plan's pace
 
-That is cheaper than another simulation. It is right however late tasks began, and on a machine that
+This is cheaper than another simulation. It also holds when tasks began late, and on a machine that
 is slower today than when it was measured.
 """
 
@@ -35,7 +36,7 @@ _SCORE_90 = NormalDist().inv_cdf(0.9)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeLeft:
-    """Seconds until the end: below p50_s in half of all cases, in 8 of 10 from p10_s to p90_s."""
+    """Seconds until the end: at most p50_s in half of all cases, p10_s to p90_s in 8 of 10."""
 
     p10_s: float
     p50_s: float
@@ -48,7 +49,10 @@ class Remaining:
     def __init__(
         self, n_tasks: int, forecast: Forecast | None, planned: Trace | None = None
     ) -> None:
-        """planned: the simulated run; without it, all tasks count as equally long."""
+        """Begin before the first task.
+
+        planned: the simulated run; without it, all tasks count as equally long.
+        """
         self._forecast = forecast if forecast is not None and forecast.known > 0 else None
         self._length_s = float(n_tasks)
         self._work = [1.0] * n_tasks

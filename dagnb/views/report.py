@@ -1,4 +1,4 @@
-"""A run on one page: a file that needs no network and no server, and can be sent by mail."""
+"""The report of a run: one HTML file that needs no network and no server."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def _compared(now: Snapshot, trace: Trace, plan: Plan | None) -> str:
     if now.seen.state is not RunState.OK or not trace.spans:
         return ""
     try:
-        three = makespans(now.description, trace, plan)
+        result = makespans(now.description, trace, plan)
     except ProtocolError as error:
         # The replay failed, which says nothing against the rest of the report.
         return _section("Planned and real", element("p", escaped(str(error)), class_="text-dim"))
-    return _section("Planned and real", _drawn(lambda: makespans_svg(three), lambda: str(three)))
+    return _section("Planned and real", _drawn(lambda: makespans_svg(result), lambda: str(result)))
 
 
 def _section(title: str, *body: str) -> str:
@@ -95,7 +95,7 @@ def _section(title: str, *body: str) -> str:
 
 
 def _drawn(draw: Callable[[], str], say: Callable[[], str]) -> str:
-    """The picture, or the text and how to get the picture."""
+    """The picture; without Graphviz the text, and how to get the picture."""
     picture, missing = picture_or(draw)
     if picture:
         return scrolled(picture)
@@ -119,7 +119,7 @@ def _head(now: Snapshot, trace: Trace, created: str) -> str:
 
 
 def _phases(trace: Trace) -> str:
-    """A row a phase: its meaning, its seconds over all workers, a bar."""
+    """A table with one row per phase: its meaning, its seconds over all workers, a bar."""
     totals = trace.by_phase()
     most = max(totals.values(), default=0.0) or 1.0
     rows = []

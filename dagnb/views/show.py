@@ -1,7 +1,7 @@
 """The MIME bundle of a thing for a notebook: its picture, and its text where there is no picture.
 
-Plans, traces and runs do not import this room: it knows them, and they ask for their bundle by a
-hook.
+This room imports plans, traces and runs. They cannot import it in turn, so they ask for their
+bundle by a hook.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ def sketched(
         top += 26
     right = max(placed.width + 2 * MARGIN, least, text_width(title) + 2 * MARGIN + 20)
 
-    # Arrows first: a curve that passes a box goes behind it.
+    # Arrows are drawn first, so that boxes cover a curve that crosses them.
     graph = []
     for edge, curve, stroke in zip(picture.edges, placed.curves, strokes, strict=True):
         graph.append(_arrow(curve, stroke, f"{edge.tail}-{edge.head}"))
@@ -239,7 +239,7 @@ def _bar(shares: Sequence[tuple[str, float]], x: float, width: float, y: float) 
     """Draw a progress bar of coloured parts over a track; shares add up to 1 at most."""
     if not shares:
         return ""
-    # The live view finds the track and the parts by their classes, and draws the parts anew.
+    # The live view finds the track and the parts by their classes, and replaces the parts.
     parts = [
         element(
             "rect",
@@ -274,7 +274,7 @@ def _arrow(curve: Sequence[Point], stroke: Stroke, edge: str) -> str:
     if len(curve) < 4:  # Graphviz left the edge out
         return ""
     tip = curve[-1]
-    # The direction at the end; control points may lie on the tip itself.
+    # Control points may coincide with the tip; the last other point gives the direction.
     before = next((point for point in reversed(curve[:-1]) if point != tip), curve[0])
     x, y = tip
     length = ((x - before[0]) ** 2 + (y - before[1]) ** 2) ** 0.5 or 1.0

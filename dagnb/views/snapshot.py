@@ -98,11 +98,11 @@ def joined(
     n_chunks: int,
     n_left: int = 0,
 ) -> Snapshot:
-    """The moment after `before`: what was known and what is new.
+    """The snapshot that follows `before`: what it held, and what is new.
 
     seen: an observation with the cursor of `before`, so that its events are those since then.
     """
-    then = before or Snapshot(
+    known = before or Snapshot(
         description=RunDescription.read(seen.meta),
         seen=seen,
         spans=(),
@@ -111,22 +111,22 @@ def joined(
         started={},
     )
     # Only starts: other events are seen in the states.
-    started = dict(then.started)
+    started = dict(known.started)
     for event in seen.events:
         if event.kind == "start":
             started[event.task] = (event.at, event.worker)
 
-    printed = dict(then.logs)
+    printed = dict(known.logs)
     for task, text in logs.items():
         if text:
             # One character more than twice the limit, so that a view can say that there was more.
             printed[task] = text[-2 * MAX_LOG - 1 :]
     return Snapshot(
-        description=then.description,
+        description=known.description,
         seen=seen,
-        spans=then.spans + tuple(spans),
-        n_chunks=then.n_chunks + n_chunks,
+        spans=known.spans + tuple(spans),
+        n_chunks=known.n_chunks + n_chunks,
         logs=printed,
         started=started,
-        n_left=then.n_left + n_left,
+        n_left=known.n_left + n_left,
     )

@@ -1,4 +1,4 @@
-"""An exception and its frames, line by line as IPython shows them.
+"""The lines of an exception and its frames, as IPython shows them.
 
 The user's code is shown in full, installed code folded to a line:
 
@@ -54,7 +54,10 @@ _BLANK = StackLine("")
 
 
 def raised_lines(error: TaskError | Cause) -> list[StackLine]:
-    """All lines, the oldest exception first, as Python prints them; very many lose their middle."""
+    """All lines, the oldest exception first, as Python prints them.
+
+    When there are too many lines, those in the middle are left out.
+    """
     lines = lead_lines(error)
     if lines and lines[-1] != _BLANK:
         lines.append(_BLANK)
@@ -100,7 +103,7 @@ def rest_lines(error: TaskError | Cause) -> list[StackLine]:
 def frame_lines(frames: Sequence[Frame]) -> list[StackLine]:
     """The frames, outermost first; where there are many, those at both ends."""
     blocks: list[list[StackLine]] = []
-    # Neighbours only: the user's frames between two parts of a library stay where they are.
+    # Only neighbours are folded: the user's frames between two parts of a library stay in place.
     for is_library, group in groupby(frames, lambda frame: frame.is_library):
         neighbours = list(group)
         if is_library:
@@ -169,7 +172,7 @@ def _carets(frame: Frame, source: str, indent: int) -> str:
         return ""
     blank = ""
     for character in source[indent:begin]:
-        # A tab stays one: only the terminal knows how wide it is.
+        # A tab stays a tab: only the terminal knows how wide it is.
         blank += "\t" if character == "\t" else " " * _columns(character)
     return blank + "^" * sum(map(_columns, source[begin:end]))
 

@@ -1,4 +1,4 @@
-"""Graphs, plans and traces for a terminal: plain text, without what could steer the terminal."""
+"""Graphs, plans and traces for a terminal: plain text, without control characters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The timeline of a trace: a lane a worker, work above, traffic with the store below."""
+"""The timeline of a trace: one lane per worker, with its work above and its traffic below."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _THIN = "M0 4h10v4h-10z"
 _NUMBER = re.compile(r"(-\d+)?'*$")
 _LISTED = 12
 _WIDE = 4.0
-"""pixels of a bar that a line beside it does not hide"""
+"""pixels; a line that parts two bars would hide one that is narrower"""
 
 
 def timeline_svg(
@@ -269,7 +269,7 @@ def _bar(bar: Bar, trace: Trace, scale: Scale, notes: Mapping[int, str], *, is_b
 
     task = bar.first.task if bar.n == 1 and bar.first.task >= 0 else None
     if is_bare:
-        # The page knows the latest attempt of a task; other bars say themselves how long they were.
+        # The page knows the latest attempt of each task; other bars must carry their own words.
         says_itself = task is None or bar.first.attempt > 1
         words_of_bar = _tip(bar, trace) if says_itself else None
         return element("path", d=path, data_task=task, data_say=words_of_bar)
@@ -351,16 +351,15 @@ def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[Legend
     Traffic is as thin as its row. outlined: see `_below`.
     """
     functions = sorted({bar.function for bar in drawn.bars if bar.is_run})
-    made = [
+    legend_entries = [
         LegendEntry(mark=chip(tint.get(name, PLAIN)), words=name) for name in functions[:_LISTED]
     ]
     if len(functions) > _LISTED:
         more = f"{len(functions) - _LISTED:,} more functions"
-        made.append(LegendEntry(mark=chip(PLAIN), words=more))
+        legend_entries.append(LegendEntry(mark=chip(PLAIN), words=more))
 
-    kinds = {
-        "load" if bar.kind == "dump" else bar.kind for bar in drawn.bars
-    }  # one colour for both
+    # Load and dump have one colour, and one entry.
+    kinds = {"load" if bar.kind == "dump" else bar.kind for bar in drawn.bars}
     for kind, name in _KINDS.items():
         if kind not in kinds:
             continue
@@ -370,7 +369,7 @@ def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[Legend
         elif kind == "cold":
             shape += hatch(0, 0, 10, 10)
         swatch = element("g", element("path", d=shape), **_paint(kind, "", tint))
-        made.append(LegendEntry(mark=swatch, words=name))
+        legend_entries.append(LegendEntry(mark=swatch, words=name))
     if outlined:
         outline = element(
             "path",
@@ -379,5 +378,5 @@ def entries(drawn: Lanes, tint: Mapping[str, str], outlined: str) -> list[Legend
             fill="none",
             stroke_dasharray="2 2",
         )
-        made.append(LegendEntry(mark=outline, words=outlined))
-    return made
+        legend_entries.append(LegendEntry(mark=outline, words=outlined))
+    return legend_entries

@@ -1,8 +1,8 @@
-"""The view of a run as HTML that stays: pictures and data, clickable without a kernel.
+"""The view of a run as saved HTML: pictures and data, clickable without a kernel.
 
-Where scripts are not allowed, header, table and errors are shown; in a page of ours the pictures
-too. In a notebook pictures are carried by scripts of their own: a front end that strips SVG
-elements would leave a heap of their words.
+Where scripts are not allowed, header, table and errors are shown; in a report the pictures, too. In
+a notebook each picture is inside a script element: a front end that strips SVG elements would leave
+their words behind, one after the other.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ def look() -> str:
 
 
 def bundle(now: Snapshot, updates: ViewUpdates | None = None) -> dict[str, str]:
-    """The view of a run by MIME type. updates: made from `now` last, if there are any."""
+    """The view of a run by MIME type.
+
+    updates: those of a live view, whose last snapshot was `now`; None: new ones are made.
+    """
     return {"text/html": view_html(now, updates), "text/plain": view_text(now)}
 
 
@@ -89,7 +92,7 @@ def view_section(
     updates: ViewUpdates | None = None,
     is_stripped: bool = False,
 ) -> str:
-    """The view: elements that show by themselves, and the data and script that answer to clicks.
+    """The view: elements that need no script, and the data and script that answer clicks.
 
     planned: simulated run of the plan, outlined on the timeline. updates: see `bundle`.
     is_stripped: for places where pictures may not be allowed.
@@ -237,14 +240,14 @@ def _graph(updates: ViewUpdates, now: Snapshot) -> str:
 
 
 def _carried(picture: str, is_stripped: bool) -> str:
-    """The picture, or a script that holds it."""
+    """The picture; where SVG may be stripped, a script element that holds it."""
     if is_stripped and picture.startswith("<svg"):
         return element("script", picture, type="image/svg+xml")
     return picture
 
 
 def _functions(updates: ViewUpdates, now: Snapshot) -> str:
-    """A row a function, a column a state: shown where pictures are not allowed."""
+    """A table with one row per function and one column per state, for pages without pictures."""
     tally: dict[str, Counter[str]] = {}
     occurs = set()
     for function, byte in zip(updates.description.functions, now.seen.states, strict=True):

@@ -1,6 +1,6 @@
-"""Updates of the view of a run: the messages that its script gets, live and in a page that stays.
+"""Updates of the view of a run: the messages that its script gets, live or from a saved page.
 
-The first message holds everything, the others what changed. Their fields:
+The first message holds everything, later ones hold what changed. Their fields:
 
 head      serial, state, reason, workers, elapsed_s
 left      seconds until the end: median, and the ends of 8 of 10 cases; null: unknown
@@ -10,7 +10,8 @@ running   task that runs now -> [worker in words, milliseconds after submission]
 starts    worker in words -> ["cold" or "warm", milliseconds]
 errors    failed attempts: task, attempt, html; n_errors: their number
 logs      task -> tail of its output
-drawn     lanes (the timeline as SVG) and critical (edges between boxes, "3-7"); rarely: slow
+drawn     lanes (the timeline as SVG) and critical (edges between boxes, "3-7"); sent less often,
+          because drawing is slow
 
 The script reads them in `take` of static/run_state.js: a field is renamed in both files, or in
 none.
@@ -117,7 +118,7 @@ class ViewUpdates:
         errors = self._new_errors(now)
         logs = self._new_logs(now, logs_before)
         head = self._head(now)
-        # The time left is not asked: like the elapsed time, it changes without any news.
+        # The time left is not compared: like the elapsed time, it changes without any news.
         is_news = bool(states or touched or errors or logs) or self._is_new(head)
         self._head_before = head
         self._now = now
@@ -146,7 +147,7 @@ class ViewUpdates:
             "starts": self._starts(),
             "errors": list(self._errors.values()),
             "logs": {str(task): text for task, text in self._logs.items()},
-            "drawn": self._drawn,  # perhaps older than the rest: drawing takes its time
+            "drawn": self._drawn,  # may be older than the rest, because drawing is slow
         }
 
     def draw(self) -> Message:
@@ -179,11 +180,11 @@ class ViewUpdates:
         return head != {**self._head_before, "elapsed_s": head["elapsed_s"]}
 
     def _head(self, now: Snapshot) -> Message:
-        # Workers leave at the end; the view goes on to say how many took part.
+        # Workers leave at the end, but the view still says how many took part.
         if not now.is_over:
             self._n_workers = 0
         self._n_workers = max(self._n_workers, now.seen.n_instances)
-        # Some runs have their state as their reason; said once it is enough.
+        # Some runs have their state as their reason, which the view need not show twice.
         reason = plain(now.seen.reason)
         if reason == now.seen.state:
             reason = ""
@@ -226,8 +227,8 @@ class ViewUpdates:
             return []
         position = {name: i for i, name in enumerate(self.description.names)}
         messages = []
-        # Of all errors, not of the new ones: whether an attempt is the last of its task depends on
-        # the others.
+        # All errors are read, not only new ones: whether an attempt is the last of its task depends
+        # on the others.
         for error in errors_of(now.seen, self.description):
             task = position[error.task]
             if (task, error.attempt) in new:
@@ -278,7 +279,7 @@ def tail(text: str) -> str:
 def _changed(states: str, before: str) -> dict[str, str]:
     """Byte of a state -> the tasks that are in it now and were not before.
 
-    before: '' when nothing was sent yet; the script takes tasks it never heard of as waiting.
+    before: '' when nothing was sent yet; in the script every task is waiting at first.
     """
     old = before or TaskState.WAITING * len(states)
     if states == old:

@@ -14,7 +14,7 @@ _SHOWN = 3
 def why(
     seen: Observation, names: Sequence[str], upstream: Sequence[Sequence[int]], task: str
 ) -> str:
-    """Explain a task's state in one or two sentences.
+    """Explain a task's state. Returns one or two sentences.
 
     names, upstream: of all tasks, by position. Raises UnknownTaskError, AmbiguousNameError.
     """

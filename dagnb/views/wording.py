@@ -1,4 +1,4 @@
-"""Wording of amounts, lists and workers: the only file that writes "250 ms" or "worker 1"."""
+"""Wording of amounts and lists, such as "250 ms", "1.5 kB" or "3 tasks"."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dagnb.graph.resources import Resources
 from dagnb.units import moment_text as moment_text  # noqa: PLC0414  # wording of moments, too
 from dagnb.worker_label import label_text
-
-# A pool's members are called '~/3' or '~512mb/1' (`protocol.messages.Queue.worker`). Spans and
-# errors hold that id alone, so its parts have to be read from it; this is the only place that does.
 
 
 def resources_text(resources: Resources) -> str:

@@ -27,7 +27,7 @@ _STATES = {"lent": "busy", "elsewhere": "used by another session"}
 """state of a slot -> its words, where the state itself does not say it"""
 
 _RUN = 12
-"""letters of a run's id: they hold the moment it was made, and commands take a beginning"""
+"""letters of a run's id that are shown; commands accept the beginning of an id"""
 
 
 def rows(slots: Sequence[WorkerSlot]) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """The body of a `%%dag` cell: compiled with the user's line numbers, run in the notebook.
 
-The statements run as in any cell, but functions at the top become tasks. The last line must be an
-expression; its value, a node or a structure of nodes, is what `dagnb.run` gets.
+The statements run as in any cell, but functions at the top level of the cell become tasks. The last
+line must be an expression; its value, a node or a structure of nodes, is passed to `dagnb.run`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dagnb_kernel_ext.functions_called_early import functions_called_early
 from dagnb_kernel_ext.output import cell_label
 
 _MARK = "__dagnb_task__"
-"""name in the notebook, while a cell runs, of the decorator that makes tasks of its functions"""
+"""name of the decorator that makes tasks of a cell's functions; it exists while the cell runs"""
 
 _NOT_DIGITS = re.compile(r"\D")
 _STRUCTURES = (list, tuple, dict, set, frozenset)
@@ -45,7 +45,7 @@ class CellBody:
 
     @property
     def is_awaiting(self) -> bool:
-        """Returns whether it awaits outside its functions."""
+        """Returns whether the cell awaits outside its functions."""
         return awaits(self.statements) or awaits(self.last)
 
 
@@ -123,16 +123,16 @@ def is_runnable(value: object) -> bool:
 
 
 def checked(shell: InteractiveShell, line: str, cell: str) -> CodeType:
-    """Compile the cell as it is written, to look at the code.
+    """Compile the cell as it is written, to inspect the code; it is not run.
 
-    Raises SyntaxError with the line the user sees.
+    Raises SyntaxError with the line number that the user sees.
     """
     tree, file = _parsed(shell, line, cell)
     return _compiled(shell, tree, file, "exec")
 
 
 def compiled(shell: InteractiveShell, line: str, cell: str) -> CellBody:
-    """Compile the cell with its functions made tasks, but for those of `functions_called_early`.
+    """Compile the cell; its functions become tasks, except those of `functions_called_early`.
 
     Raises SyntaxError, or GraphError when the last line is no expression.
     """
@@ -146,7 +146,7 @@ def compiled(shell: InteractiveShell, line: str, cell: str) -> CellBody:
     for function in _functions(tree):
         if function.name in helpers:
             continue
-        # Outermost, so that it gets what the user's own decorators made of the function.
+        # The outermost decorator, so that it gets the result of the user's own decorators.
         mark = ast.copy_location(ast.Name(_MARK, ast.Load()), _first(function))
         function.decorator_list.insert(0, mark)
     expression = ast.fix_missing_locations(ast.Expression(last.value))
@@ -161,7 +161,8 @@ def _parsed(shell: InteractiveShell, line: str, cell: str) -> tuple[ast.Module, 
     __tracebackhide__ = True
     raw = f"%%dag {line}\n{cell}"
     file = shell.compile.cache(raw, _number(shell), raw_code=raw)
-    # The transformers drop blank lines at the top; they and the line of %%dag itself must count.
+    # The transformers drop blank lines at the top. Line numbers must count these, and the line of
+    # %%dag itself.
     blank = 1 + len(cell) - len(cell.lstrip("\n"))
     tree = shell.compile.ast_parse("\n" * blank + _transformed(shell, cell), file)
     return cast("ast.Module", tree), file
@@ -170,7 +171,7 @@ def _parsed(shell: InteractiveShell, line: str, cell: str) -> tuple[ast.Module, 
 def _transformed(shell: InteractiveShell, cell: str) -> str:
     """The cell with line magics and `!` turned into Python.
 
-    A cell that cannot even be cut into tokens stays, for the parser to say where and why.
+    A cell that cannot be tokenised is returned unchanged: the parser then says where and why.
     """
     try:
         text: str = shell.transform_cell(cell)  # type: ignore[no-untyped-call]  # IPython's
@@ -184,8 +185,7 @@ def _compiled(
 ) -> CodeType:
     """Compile as the shell does.
 
-    That is with the notebook's `from __future__` imports, and with `await` unless %autoawait is
-    off.
+    The notebook's `from __future__` imports hold, and `await` is allowed unless %autoawait is off.
     """
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if shell.autoawait else 0
     with shell.compile.extra_flags(flags):
@@ -197,7 +197,7 @@ def _functions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunction
 
 
 def _first(function: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
-    """The node where inspect lets the function begin: its first decorator, if it has one."""
+    """The node at which a function begins for inspect: its first decorator, if it has one."""
     return function.decorator_list[0] if function.decorator_list else function
 
 

@@ -1,8 +1,8 @@
 """The input transformer of `%%dag` cells: refuses wrong code, and awaits code that awaits.
 
-IPython calls a magic from the cell and takes its answer for the cell's value; a magic itself cannot
-await. So the call of a cell that awaits gets an `await` before it, which also tells IPython to run
-the cell on its loop.
+IPython turns the cell into a call of the magic, and a magic cannot await. So for a cell that
+awaits, the magic returns a coroutine, and the transformer puts an `await` before the call. The
+`await` also makes IPython run the cell on its event loop.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dagnb_kernel_ext.flags import HELP, parse
 
 
 class CellTransformer:
-    """An input transformer of one shell: the lines of a cell -> those that IPython goes on with."""
+    """An input transformer of one shell: the lines of a cell -> the lines that IPython runs."""
 
-    # So IPython leaves it out where it only asks whether more lines will come.
+    # IPython skips transformers with side effects when it only asks whether a cell is complete.
     has_side_effects = True
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -39,7 +39,7 @@ class CellTransformer:
             return ["%dag -h\n"]
         cell = "".join(lines[1:])
         if not cell.strip():
-            parse(line)  # what is wrong in the line comes first
+            parse(line)  # an error in the line is reported first
             raise UsageError("%%dag: the cell is empty below its first line. `%%dag -h` explains.")
         if self._awaits(line, cell):
             (call,) = cell_magic(lines)  # type: ignore[no-untyped-call]  # IPython's
@@ -48,5 +48,5 @@ class CellTransformer:
 
     def _awaits(self, line: str, cell: str) -> bool:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they come when the cell is compiled to be run
+            warnings.simplefilter("ignore")  # they are shown when the cell is compiled to be run
             return awaits(checked(self._shell, line, cell))

@@ -1,4 +1,4 @@
-"""The subcommands of `%dag` but `run`: each asks dagnb one thing and shows the answer."""
+"""The subcommands of `%dag`, except `run`: each asks dagnb one thing and shows the answer."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _SHOWN = 20
 
 
 class CommandContext:
-    """The runs, tasks and cells of a notebook, which subcommands are about."""
+    """The runs, tasks and cells of a notebook that subcommands refer to."""
 
     def __init__(self, shell: InteractiveShell, live_views: LiveViews) -> None:
         """Begin without runs.
 
-        tasks: the names of the latest run's. cells: names of the `%%dag` cells that were run.
+        tasks: names of the tasks of the latest run. cells: names of the `%%dag` cells that ran.
         """
         self.shell = shell
         self.live_views = live_views
@@ -74,13 +74,13 @@ class CommandContext:
     def remember(self, run: Run[object]) -> None:
         """Make the run the latest. Asks the store only about a run that was planned elsewhere."""
         self.tasks = run.plan.names if run.plan is not None else run.description.names
-        self._runs.pop(run.id, None)  # a dict keeps the place of a key that it has
+        self._runs.pop(run.id, None)  # else the key would keep its old position in the dict
         self._runs[run.id] = run
         for old in self.ids[_SHOWN:]:
             del self._runs[old]
 
     def drop(self, run: Run[object]) -> None:
-        """Leave out a run that was forgotten."""
+        """Remove a run that was forgotten."""
         self._runs.pop(run.id, None)
         self._listed.pop(run.id, None)
 
@@ -119,7 +119,7 @@ _PURPOSES = {"cancel": Purpose.CANCEL, "forget": Purpose.FORGET}
 
 @contextlib.contextmanager
 def _refusing(command: str) -> Iterator[None]:
-    """Show a name that means nothing, or several things, as a wrong line: without a traceback."""
+    """Report unknown and ambiguous names as UsageError, which IPython shows without traceback."""
     try:
         yield
     except (AmbiguousNameError, UnknownNameError, RunNotStoredError) as error:
@@ -207,7 +207,7 @@ def _only_running() -> Run[object] | None:
 
 def _forget(context: CommandContext, words: Sequence[str]) -> None:
     if not words:
-        # Unlike the others it must be named: what it deletes cannot be brought back.
+        # Unlike the other subcommands, this one takes no default run: it cannot be undone.
         raise UsageError("%dag forget: it takes a RUN; `%dag runs` lists them.")
     run = context.run("forget", words)
     run.forget()
@@ -225,7 +225,7 @@ def _predict(context: CommandContext, words: Sequence[str]) -> None:
         raise UsageError(
             "%dag predict: it takes the name of a FUNCTION, and the BYTES it reads if you like."
         )
-    # A task at hand brings its hints along; a name finds past runs only.
+    # A variable that holds the task gives its hints, too; a name gives past runs only.
     variable = context.shell.user_ns.get(words[0])
     function = variable if isinstance(variable, Task) else words[0]
     n_bytes = int(words[1]) if words[1:] else None

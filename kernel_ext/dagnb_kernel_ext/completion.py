@@ -1,6 +1,6 @@
 """Completion after `%%dag` and `%dag`: flags, subcommands, names of planners, tasks and runs.
 
-It asks no store, which may be slow or away. In other lines it offers nothing.
+No store is asked, because it may be slow or unreachable. In other lines nothing is offered.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def matcher_for(context: CommandContext) -> Matcher:
     def match(cursor: CompletionContext) -> SimpleMatcherResult:
         return _result(_words_before(cursor), context)
 
-    # The priority puts it before Jedi, which would offer keywords.
-    made: Matcher = context_matcher(identifier="dagnb", priority=200)(match)
-    return made
+    # The priority puts this matcher before Jedi, which would offer keywords.
+    matcher: Matcher = context_matcher(identifier="dagnb", priority=200)(match)
+    return matcher
 
 
 def _words_before(cursor: CompletionContext) -> list[str] | None:
-    """The words of our line up to the cursor; the last is being completed.
+    """The words of a `%dag` or `%%dag` line up to the cursor; the last is being completed.
 
-    None when the cursor is not in a line of ours.
+    None when the cursor is in another line.
     """
     line = cursor.text_until_cursor
     line = _ASSIGNED.sub("", line.lstrip())
@@ -101,7 +101,7 @@ def _arguments(before: list[str], context: CommandContext) -> Iterable[str]:
 def _variables(context: CommandContext, is_meant: Callable[[object], bool]) -> list[str]:
     names = []
     for name, value in context.shell.user_ns.items():
-        # IPython's own variables, such as _ and _i3, begin so.
+        # Names of IPython's own variables, such as _ and _i3, begin with an underscore.
         if not name.startswith("_") and is_meant(value):
             names.append(name)
     return names

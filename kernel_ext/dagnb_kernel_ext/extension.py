@@ -1,7 +1,7 @@
-"""`%load_ext dagnb` and `%unload_ext dagnb`: what the shell gets, and how it is taken back.
+"""`%load_ext dagnb` and `%unload_ext dagnb`: register objects with the shell, and remove them.
 
-`load` and `unload` name the same things in the same order. What a shell was given is remembered,
-because only the very same object can be taken back.
+`load` and `unload` name the same objects in the same order. The objects that a shell was given are
+remembered, because only the very same object can be removed again.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def load(ipython: InteractiveShell) -> None:
 
 
 def unload(ipython: InteractiveShell) -> None:
-    """Take everything back; runs go on."""
+    """Remove everything that `load` registered; runs go on."""
     given = _loaded.pop(id(ipython), None)
     if given is None:
         return

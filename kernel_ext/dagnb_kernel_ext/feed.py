@@ -1,7 +1,7 @@
-"""The feed of a live view: one daemon thread a run, which looks a few times a second for news.
+"""The feed of a live view: one daemon thread per run, which looks for news a few times a second.
 
-A thread, because it goes on while a cell blocks the kernel's loop. It never prints: that would land
-in the output of another cell.
+A thread goes on while a cell blocks the kernel's loop. It never prints, because its text would
+appear in the output of whatever cell runs then.
 
     Run.snapshot --> ViewUpdates --> _Throttle --> Listener (the widget)
        a look         a message       when to send, draw, save
@@ -33,17 +33,17 @@ _LOOK_SHARE = 0.2
 """share of the time that looking may take: large runs are looked at less often"""
 
 _PULSE_S = 0.9
-"""a message at least this often, so that a view knows that the kernel is alive"""
+"""seconds; a message is sent at least this often, so that a view knows that the kernel is alive"""
 
 _DRAW_S = 0.6
 _DRAW_SHARE = 0.08
-"""a timeline is drawn this often, and takes at most this share of a processor"""
+"""a timeline is drawn after so many seconds, and takes at most this share of a processor"""
 
 _CHECKPOINT_S = 0.3
 _CHECKPOINT_LATER_S = 2.0
 _CHECKPOINT_RATE = 50_000
-"""the first checkpoint is soon, before a page has loaded; later ones are rare, and so many bytes a
-second at most"""
+"""seconds until the first checkpoint, which is ready before a page has loaded; seconds between the
+later ones at least; bytes a second that they may take"""
 
 _MAX_FAILURES = 60
 """so many looks in a row may fail, a second apart, before the thread gives up"""
@@ -77,7 +77,7 @@ class Feed:
     """One watched run."""
 
     def __init__(self, run: Run[Any], listener: Listener, *, period_s: float = PERIOD_S) -> None:
-        """Start to watch."""
+        """Start the thread. period_s: seconds between two looks at the run."""
         self._run = run
         self._listener = listener
         self._period_s = period_s
@@ -93,7 +93,7 @@ class Feed:
         return not self._thread.is_alive()
 
     def stop(self) -> None:
-        """Watch no longer; the run goes on."""
+        """Stop the thread; the run goes on."""
         self._is_stopped.set()
 
     def _watch(self) -> None:
@@ -107,7 +107,7 @@ class Feed:
             self._listener.lose(f"the view cannot go on: {raised_text(error)}")
 
     def _follow(self) -> None:
-        now = self._patiently(self._run.snapshot)
+        now = self._look(self._run.snapshot)
         updates = self._updates(now)
         self._listener.begin(updates)
         throttle = _Throttle(self._listener, updates)
@@ -117,7 +117,7 @@ class Feed:
                 self._listener.end(now)
                 return
             self._is_stopped.wait(max(self._period_s, self._cost_s / _LOOK_SHARE))
-            now = self._patiently(functools.partial(self._run.snapshot, now))
+            now = self._look(functools.partial(self._run.snapshot, now))
 
     def _updates(self, now: Snapshot) -> ViewUpdates:
         """The updates of this run, with its forecast where this process planned it."""
@@ -130,8 +130,8 @@ class Feed:
                 return ViewUpdates(now.description, now.seen.submitted_at, trace, forecast)
         return ViewUpdates(now.description, now.seen.submitted_at)
 
-    def _patiently(self, look: Callable[[], Snapshot]) -> Snapshot:
-        """Look once; a store that is away for a moment is asked again."""
+    def _look(self, look: Callable[[], Snapshot]) -> Snapshot:
+        """Look at the run; repeat the look while the store is unreachable for a moment."""
         begun = time.monotonic()
         for _ in range(_MAX_FAILURES):
             try:
@@ -147,7 +147,7 @@ class Feed:
 
 
 class _Throttle:
-    """Sends a message when there is news, draws and saves no more often than that is worth."""
+    """Sends a message when there is news; draws and saves less often, because both are slow."""
 
     def __init__(self, listener: Listener, updates: ViewUpdates) -> None:
         self._listener = listener
@@ -155,7 +155,7 @@ class _Throttle:
         self._pulse_at = self._draw_at = 0.0
         self._save_at = time.monotonic() + _CHECKPOINT_S
         self._is_drawn = False
-        self._artist = ThreadPoolExecutor(1, thread_name_prefix="dagnb-drawing")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="dagnb-drawing")
         self._drawing: Future[tuple[Message, float]] | None = None
 
     def take(self, now: Snapshot) -> None:
@@ -170,7 +170,7 @@ class _Throttle:
             return
         self._listener.receive(message)
         self._pulse_at = now_s + _PULSE_S
-        # At the end the picture that stays holds everything.
+        # After the end no checkpoint is needed: the final picture holds everything.
         if now_s >= self._save_at and not now.is_over:
             whole = self._updates.everything()
             self._listener.save(whole)
@@ -180,7 +180,8 @@ class _Throttle:
     def _drawn(self, now: Snapshot, now_s: float) -> Message | None:
         """A drawing that is ready, if any.
 
-        A thread draws, so that changes are sent meanwhile; the last drawing is made here.
+        Another thread draws, so that messages are sent meanwhile. The last drawing, after the end
+        of the run, is made in this thread.
         """
         ready = None
         if self._drawing is not None and (now.is_over or self._drawing.done()):
@@ -188,7 +189,7 @@ class _Throttle:
             self._drawing = None
             self._draw_at = now_s + max(_DRAW_S, cost_s / _DRAW_SHARE)
         if now.is_over:
-            self._artist.shutdown()
+            self._executor.shutdown()
             return self._updates.draw()
         if (
             self._drawing is None
@@ -196,8 +197,8 @@ class _Throttle:
             and now_s >= self._draw_at
             and not self._is_drawn
         ):
-            self._drawing = self._artist.submit(_timed, self._updates.draw)
-            # Bars of running tasks grow, so a drawing with such is never up to date.
+            self._drawing = self._executor.submit(_timed, self._updates.draw)
+            # Bars of running tasks grow, so a drawing that has one is outdated at once.
             self._is_drawn = not now.seen.states.count(TaskState.RUNNING)
         return ready
 

@@ -47,7 +47,7 @@ KINDS = {"--planner": "planner", "--workers": "launcher"}
 """flags whose value is a registered name -> the kind of name"""
 
 _LISTED = 8
-"""known names that a message lists"""
+"""known names that a message lists at most"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +69,13 @@ class _FlagParser(argparse.ArgumentParser):
     """An argparse parser that raises: argparse's own would end the kernel."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what IPython shows as one line."""
+        """Raise UsageError, which IPython shows as one line."""
         stop = "" if message.endswith("?") else "."
         raise UsageError(f"%%dag: {message}{stop} `%%dag -h` explains.")
 
 
 def _parser() -> _FlagParser:
-    # Without abbreviations: `--plan` is one of `--planner`.
+    # No abbreviations: `--plan` would be one of `--planner`.
     parser = _FlagParser(prog="%dag", add_help=False, allow_abbrev=False)
     parser.add_argument("name", nargs="?", default="")
     parser.add_argument("--planner")

@@ -1,7 +1,7 @@
-"""Functions of a `%%dag` cell that stay functions: its body needs their results at once.
+"""Functions of a `%%dag` cell that stay functions: the cell needs their results while it runs.
 
-A call of a task gives a node, which can neither be called nor entered. So a function is a helper if
-the cell calls its result, or enters it by `with`:
+A call of a task gives a node, which can neither be called nor be used in a `with` statement. So a
+function stays a plain function (a helper) if the cell calls its result, or enters it by `with`:
 
     def logged(f): ...            a decorator: its result is put in the place of a function
     def limited(n): ...           `@limited(3)`: a factory of decorators

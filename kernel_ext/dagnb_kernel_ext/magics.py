@@ -1,4 +1,4 @@
-"""`%%dag` and `%dag`: parse, call dagnb, show; nothing else.
+"""`%%dag` and `%dag`: parse the line, call dagnb, show the answer.
 
 %%dag cell --> compiled, run to its target --> dagnb.run or dagnb.plan --> value bound to NAME
 %dag line  --> a subcommand (commands.py), or `run`, which needs the cells of this notebook
@@ -53,7 +53,7 @@ class DagMagics(Magics):
     dag.__doc__ = help_text.TEXT
 
     def _cell(self, line: str, cell: str) -> Awaitable[None] | None:
-        """Run a cell. Returns a coroutine for one that awaits: IPython awaits it."""
+        """Run a cell. Returns a coroutine for a cell that awaits; IPython awaits that."""
         __tracebackhide__ = True
         flags = parse(line)
         if flags.wants_help:
@@ -84,7 +84,7 @@ class DagMagics(Magics):
         """
         __tracebackhide__ = True
         self._cells[flags.name] = (target, flags)
-        # When the cell fails, an old value must not be taken for its result.
+        # If the cell fails, NAME must not keep the value of an earlier run.
         self._space.pop(flags.name, None)
         if flags.plan:
             put(bundle(dagnb.plan(target, **_options(flags))))

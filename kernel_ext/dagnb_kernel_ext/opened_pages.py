@@ -1,9 +1,9 @@
-"""Pages that are opened while a cell keeps the kernel busy, noticed by their connections.
+"""Detects pages that are opened while a cell keeps the kernel busy, by their connections.
 
-A page asks the kernel for its widgets when it opens, and a busy kernel answers when the cell is
-over. But the server also makes a connection for each page, to the port where the kernel publishes
-its messages, and that can be seen from a thread. (The kernel's greeting of new subscribers,
-`iopub_welcome`, does not help: it greets the first one only.)
+A page that opens asks the kernel for its widgets, and a busy kernel answers only when the cell is
+over. But Jupyter's server also connects, for each page, to the port where the kernel publishes its
+messages, and a thread can see these connections. (The kernel's message to new subscribers,
+`iopub_welcome`, does not help: only the first subscriber gets it.)
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class PageWatcher:
     """Calls a function, in a thread of its own, soon after a page has connected to this kernel."""
 
     def __init__(self, port: int, on_opened: Callable[[], None]) -> None:
-        """Begin to look. port: of this process, where the kernel publishes."""
+        """Start the thread. port: the port of this process where the kernel publishes."""
         self._port = port
         self._on_opened = on_opened
         self._is_stopped = threading.Event()
         threading.Thread(target=self._watch, name="dagnb-pages", daemon=True).start()
 
     def stop(self) -> None:
-        """Look no longer; the thread ends within a second."""
+        """Stop the thread, which ends within a second."""
         self._is_stopped.set()
 
     def _watch(self) -> None:
@@ -51,11 +51,11 @@ class PageWatcher:
 
 def connected_to(port: int) -> set[Peer]:
     """The peers connected to a port of this process. Raises OSError where these are not listed."""
-    # It comes with ipykernel, which a terminal may lack.
+    # psutil comes with ipykernel, which a terminal may lack.
     import psutil  # type: ignore[import-untyped]  # noqa: PLC0415
 
     process = psutil.Process()
-    # psutil 6 renamed it, and warns of the old name.
+    # psutil 6 renamed `connections`, and warns when the old name is used.
     look = getattr(process, "net_connections", None) or process.connections
     try:
         connections = look(kind="tcp")
@@ -71,7 +71,7 @@ def connected_to(port: int) -> set[Peer]:
 def publishing_port() -> int | None:
     """The port where the kernel of this process publishes.
 
-    None when it uses no network, or is no kernel of ipykernel's.
+    None when the kernel uses no TCP, or is not ipykernel.
     """
     try:
         from ipykernel.connect import get_connection_info  # noqa: PLC0415  # a terminal may lack it

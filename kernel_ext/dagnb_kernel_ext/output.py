@@ -1,4 +1,4 @@
-"""Outputs of cells: put one there, change it later; and the names of files in them."""
+"""Outputs of cells: shows one, changes it later; and names of cells' files for tracebacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dagnb.views.markup import plain
 
 
 def put(bundle: Mapping[str, object], *, output: str = "") -> None:
-    """Show a MIME bundle under the running cell. output: an id of ours, to change it later."""
+    """Show a MIME bundle under the running cell. output: an id, by which `change` finds it."""
     if output:
         display(dict(bundle), raw=True, display_id=output)  # type: ignore[no-untyped-call]
     else:

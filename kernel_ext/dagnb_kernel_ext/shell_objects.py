@@ -1,8 +1,8 @@
 """Objects of IPython's shell among the names of a notebook, and the names of their stand-ins.
 
-They cannot leave the process, but a task may refer to them, as `display` or `get_ipython()`.
-Workers have stand-ins instead. Objects are recognised exactly: a user's own `display` is not
-IPython's.
+These objects cannot be pickled, but a task may refer to them, as `display` or `get_ipython()`.
+Workers have stand-ins instead. Objects are recognised by identity or exact class, not by name: a
+user's own `display` is not replaced.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Tracebacks of a `%%dag` cell or a `%dag` line without our own frames: the user's lines only.
+"""Tracebacks of a `%%dag` cell or a `%dag` line without frames of dagnb: the user's lines only.
 
-IPython asks an exception for its traceback by a method of its own. Errors of dagnb have it (see
-tracebacks.py); other exceptions that leave the cell get one here.
+IPython calls the method `_render_traceback_` of an exception, if there is one. Errors of dagnb have
+it (see tracebacks.py); other exceptions that leave the cell get it in this file.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class ShortTraceback:
     """Gives exceptions raised inside a short traceback, unless they bring their own."""
 
     def __init__(self, shell: InteractiveShell) -> None:
-        """shell: the one that shows the traceback."""
+        """Keep the shell, which shows the traceback."""
         self._shell = shell
 
     def __enter__(self) -> None:
-        """Begin.
+        """Do nothing.
 
-        A class, because contextlib would set __traceback__ on the way out, which some exceptions
-        forbid.
+        This is a class rather than a generator, because contextlib would set `__traceback__` of the
+        exception, which some exceptions forbid.
         """
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -54,7 +54,7 @@ def _lines(error: BaseException, shell: InteractiveShell) -> list[str]:
 
 
 def _own(trace: TracebackType | None) -> TracebackType | None:
-    """The part of a traceback below our frames, where the user's code begins; None without one."""
+    """The part of a traceback from the user's code on, below dagnb's frames; None without one."""
     while trace is not None and not _is_ours(trace):
         trace = trace.tb_next
     while trace is not None and _is_ours(trace):

@@ -1,4 +1,4 @@
-"""The end of this kernel, noticed: an interrupt alone does not say that Jupyter ends it.
+"""Detects that Jupyter shuts this kernel down: an interrupt alone does not tell.
 
 Before Jupyter restarts or shuts down a kernel it interrupts the cell that runs, with the signal of
 the stop button. Its request to shut down arrives a few milliseconds later on the control channel,
@@ -18,7 +18,7 @@ class ShutdownNotice:
     """An event that is set from the moment the kernel is asked to shut down."""
 
     def __init__(self, shell: InteractiveShell) -> None:
-        """shell: of the kernel; it is not watched yet."""
+        """Keep the kernel's shell; `watch` begins to observe it."""
         self.event = threading.Event()
         self._shell = shell
 
@@ -28,7 +28,7 @@ class ShutdownNotice:
         self._shell.events.register("pre_run_cell", self._forget)
 
     def unwatch(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._shell.unobserve(self._note, names="exit_now")
         self._shell.events.unregister("pre_run_cell", self._forget)
 

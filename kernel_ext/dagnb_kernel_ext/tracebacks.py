@@ -1,7 +1,7 @@
-"""IPython's traceback of an error of a run: the line that asked for it, and the code that failed.
+"""IPython's traceback of an error of a run: the line that started it, and the code that failed.
 
-The frames between, of dagnb and of installed packages, are left out: they say nothing about the
-user's code. Failed tasks bring the frames of their worker.
+The frames in between, of dagnb and of installed packages, are left out: they say nothing about the
+user's code. The error of a failed task holds the frames from its worker.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ _MAGIC = re.compile(rf"(?:await )?get_ipython\(\)\.run_(cell|line)_magic\('dag',
 def render(error: BaseException, shell: InteractiveShell) -> list[str]:
     """The lines of `_render_traceback_`.
 
-    They are the line that asked for the run, the message, and for failed tasks their code.
+    They are the line that started the run, the message, and for failed tasks their code.
     """
     kind = type(error).__name__
     lines: list[StackLine] = []
-    asked = frame_lines([_as_typed(frame) for frame in _asked(error.__traceback__, shell)])
-    if asked:
+    frames = [_as_typed(frame) for frame in _user_frames(error.__traceback__, shell)]
+    code_lines = frame_lines(frames)
+    if code_lines:
         header = f"{kind}{'Traceback (most recent call last)':>{_WIDTH - len(kind)}}"
         lines += [StackLine("-" * _WIDTH, "error"), StackLine(header, "error")]
-        lines += [*asked, StackLine("")]
+        lines += [*code_lines, StackLine("")]
     first, *more = plain(str(error.args[0]) if error.args else "").split("\n")
     lines += [StackLine(headline(kind, first), "error"), *map(StackLine, more)]
     if isinstance(error, TaskFailedError):
@@ -57,9 +58,9 @@ def render(error: BaseException, shell: InteractiveShell) -> list[str]:
 
 
 def install(shell: InteractiveShell) -> None:
-    """Let every error of dagnb render itself.
+    """Give errors of dagnb the method that IPython calls for a traceback.
 
-    IPython asks the outermost exception only, and only by a method of this name.
+    IPython calls it on the outermost exception only.
     """
 
     def _render_traceback_(self: DagnbError) -> list[str]:
@@ -74,7 +75,7 @@ def uninstall() -> None:
         delattr(DagnbError, HOOK)
 
 
-def _asked(trace: TracebackType | None, shell: InteractiveShell) -> list[Frame]:
+def _user_frames(trace: TracebackType | None, shell: InteractiveShell) -> list[Frame]:
     """The user's own frames on the way to dagnb: of cells, and of modules beside the notebook."""
     kept: TracebackType | None = None
     # From the innermost outwards: a traceback is built from its end.
@@ -98,7 +99,7 @@ def _as_typed(frame: Frame) -> Frame:
         return frame
     sign = "%%" if call[1] == "cell" else "%"
     typed = f"{frame.source[: call.start()]}{sign}dag {ast.literal_eval(call[2])}".rstrip()
-    # The columns are those of the call.
+    # Columns are left out: those of the frame are of the call, not of the typed line.
     return replace(frame, source=typed, column=None, end_column=None)
 
 

@@ -1,7 +1,7 @@
-"""Waiting for a run in a cell: one way blocks the kernel, one lets its loop go on.
+"""Waits for a run in a cell: `value` blocks the kernel, `awaited_value` lets its loop go on.
 
-In both the cell ends with the last picture of the run. A kernel shows the run by a live view; in a
-terminal its progress is printed meanwhile.
+Either way the cell ends with the final picture of the run. Meanwhile a notebook shows a live view,
+and a terminal prints the progress.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ async def _wake() -> None:
 def _take_interrupts() -> Callable[[], object]:
     """Let an interrupt cancel the current task, where Python's own handler is installed.
 
-    In a terminal that handler would end the loop and leave the task behind, to go on later.
-    Returns a function that puts it back.
+    In a terminal that handler would end the loop and leave the task behind, to go on later. Returns
+    a function that restores the handler.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -81,7 +81,7 @@ def _take_interrupts() -> Callable[[], object]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if asyncio.current_task(loop) is task:
-            raise KeyboardInterrupt  # its own code is running, not waiting
+            raise KeyboardInterrupt  # the task is running Python code, not waiting
         loop.call_soon_threadsafe(task.cancel)
 
     signal.signal(signal.SIGINT, interrupt)

@@ -1,8 +1,8 @@
-"""The live view under a cell, and the picture that replaces it when the run is over.
+"""The live view under a cell, and the final picture that replaces it when the run is over.
 
     Feed --> _ShownRun --> LiveView (a widget) --> static/live.js, in every page
                  |
-                 '--> outputs of cells: a placeholder first, the picture that stays at last
+                 '--> outputs of cells: a placeholder first, the final picture at the end
 
 A page gets everything from the widget's traits when it opens, and messages from then on.
 """
@@ -38,7 +38,7 @@ from dagnb_kernel_ext.output import change, put
 
 _STATIC = importlib.resources.files("dagnb_kernel_ext") / "static"
 _SETTLE_S = 3.0
-"""how long a cell waits for the last picture of its run"""
+"""seconds that a cell waits for the final picture of its run"""
 
 _MISSED_S = 0.5
 """seconds until a new page gets everything again: it may have missed messages while it loaded"""
@@ -47,9 +47,9 @@ _MISSED_S = 0.5
 class LiveView(anywidget.AnyWidget):
     """The data of one run's view for the browser.
 
-    graph: what does not change. checkpoint: everything, as of now and then; changes since then are
-    sent as messages. source: the numbering of the messages; another kernel, or a later look at the
-    same run, begins at 1 again.
+    graph: the data that do not change. checkpoint: everything, saved now and then; later changes
+    are sent as messages. source: an id of this numbering of messages; another kernel, or another
+    view of the same run, counts from 1 again.
     """
 
     _esm: ClassVar[str] = view.script() + (_STATIC / "live.js").read_text(encoding="utf-8")
@@ -65,20 +65,18 @@ class LiveView(anywidget.AnyWidget):
         super().__init__(icons=view.icons(), graph=graph, source=uuid.uuid4().hex)
         self._run = run
         self.on_msg(self._on_message)
-        # ipykernel 7.4 hands what the browser sends to the shell that spoke last, and a cell may
-        # block it. Without this it goes where JupyterLab sent it: to a thread that is free.
-        # Older ipykernels have no attribute of this name.
+        # ipykernel 7.4 passes messages of the browser to the subshell that sent last, and a cell
+        # may block that one. With None they go to the subshell that JupyterLab chose, a free one.
+        # Older versions of ipykernel have no attribute of this name.
         setattr(self.comm, "_reply_subshell_for", None)  # noqa: B010  # not known to the types
 
     def open_again(self) -> None:
-        """Announce the widget to every page, as when it was made.
+        """Announce the widget to every page, as when it was created.
 
-        Pages that know it already take the new announcement for the old one.
+        Pages that have the widget already ignore the announcement.
         """
-        for part in (
-            self.layout,
-            self,
-        ):  # the widget refers to its layout, which must be there first
+        # The widget refers to its layout, which must exist first.
+        for part in (self.layout, self):
             data = {"state": part.get_state(), "buffer_paths": []}
             part.comm.open(data=data, metadata={"version": ipywidgets.__protocol_version__})
 
@@ -91,17 +89,20 @@ class LiveView(anywidget.AnyWidget):
 
 
 class _ShownRun:
-    """One run that is shown: its widget, the outputs it stands in, and the feed.
+    """One run that is shown: its widget, the outputs that show it, and its feed.
 
     It is the feed's listener, so most of its methods run in the feed's thread.
     """
 
     def __init__(self, run: Run[Any], *, is_widget_output: bool) -> None:
-        """is_widget_output: outputs are the widget itself, not placeholders for its script."""
+        """Begin without outputs.
+
+        is_widget_output: outputs are the widget itself, not placeholders for its script.
+        """
         self.run = run
         self._is_widget_output = is_widget_output
         self._widget = LiveView(run)
-        # Over the outputs: a cell may add one while the feed replaces all of them.
+        # Guards the outputs: a cell may add one while the feed replaces all of them.
         self._lock = threading.Lock()
         self._outputs: list[str] = []
         self._last: dict[str, str] | None = None
@@ -124,7 +125,7 @@ class _ShownRun:
             self._feed = Feed(self.run, self)
 
     def settle(self, timeout_s: float) -> bool:
-        """Wait for the last picture. Returns whether it is out."""
+        """Wait for the final picture. Returns whether it is shown."""
         return self._feed is None or self._feed.wait(timeout_s)
 
     def on_page_opened(self) -> None:
@@ -164,11 +165,11 @@ class _ShownRun:
         self._widget.checkpoint = checkpoint
 
     def end(self, last: Snapshot) -> None:
-        """Replace the widget by the picture that stays."""
+        """Replace the widget by the final picture."""
         self._replace(view.bundle(last, self._updates))
 
     def lose(self, reason: str) -> None:
-        """Show why there is no more to see."""
+        """Show why the view gets no more news."""
         self.is_lost = True
         self._replace({"text/plain": f"run {self.run.id}: {reason}"}, state="lost", reason=reason)
 
@@ -185,13 +186,13 @@ class _ShownRun:
             self._repeat_at = None
 
     def _replace(self, bundle: dict[str, str], **fields: str) -> None:
-        """Show a bundle in all outputs. fields: of the last checkpoint, beside the usual ones."""
+        """Show a bundle in all outputs. fields: added to the last checkpoint."""
         with self._lock:
             self._last = bundle
             for output in self._outputs:
                 change(output, bundle)
-        # A page that was loaded again, or made by Voila, does not know outputs by our ids: there
-        # the view stays, and the checkpoint says how the run ended.
+        # A page that was reloaded, or made by Voila, cannot find outputs by their display ids. It
+        # keeps the view, and the checkpoint says how the run ended.
         if self._updates is not None:
             self._widget.checkpoint = {**self._updates.everything(), **fields}
 
@@ -224,7 +225,7 @@ class LiveViews:
         self._cells: dict[str, int] = {}
 
     def show(self, run: Run[Any]) -> None:
-        """Put a live view of the run under the running cell; the last picture if it is over."""
+        """Put a live view of the run under the running cell; the final picture if it is over."""
         if not self.is_notebook:
             return
         self._cells[run.id] = self._shell.execution_count
@@ -244,14 +245,14 @@ class LiveViews:
             self.show(run)
 
     def settle(self, run: Run[Any]) -> None:
-        """Wait for the last picture of a run that is over, so that the cell ends with it."""
+        """Wait for the final picture of a run that is over, so that the cell ends with it."""
         shown = self._shown.get(run.id)
         if shown is None:
             return
         if shown.is_lost:
             self._over.append(self._shown.pop(run.id))
             return
-        # `run.done` asks the store. If that is away, the wait for the run's result says so.
+        # `run.done` asks the store. If that is unreachable, `Run.result` raises the error.
         with contextlib.suppress(StorageError):
             if run.done and shown.settle(_SETTLE_S):
                 self._over.append(self._shown.pop(run.id))
@@ -259,30 +260,30 @@ class LiveViews:
     def after_cell(self, result: object) -> None:
         """Settle runs that ended during the cell.
 
-        Their last pictures are then in the file before the next cell runs.
+        Their final pictures are then in the notebook before the next cell runs.
         """
         for shown in list(self._shown.values()):
             self.settle(shown.run)
 
     def close(self) -> None:
-        """Watch no pages any more; runs and their views go on."""
+        """Stop watching for pages; runs and their views go on."""
         if self._page_watcher is not None:
             self._page_watcher.stop()
             self._page_watcher = None
 
     @property
     def _is_widget_output(self) -> bool:
-        """Returns whether HTML and widgets are kept apart here.
+        """Returns whether this front end keeps HTML and widgets apart.
 
-        Colab and VS Code show each output in a frame of its own, so a script in one cannot fill
-        placeholders in another.
+        Colab and VS Code show each output in a frame of its own, so the script of a widget cannot
+        fill placeholders in other outputs.
         """
         return "google.colab" in sys.modules or "__vsc_ipynb_file__" in self._shell.user_ns
 
     def _close_old(self) -> None:
         """End the widgets of runs that are over.
 
-        They stay until now for pages that open, or get an answer, late.
+        They are kept until another run is shown, for pages that open late or get an answer late.
         """
         for shown in self._over:
             shown.close()

@@ -2,7 +2,7 @@
 
 Holds: one planner in each file, a frozen dataclass whose fields are its settings.
 May import: dagnb.
-Must not know: clocks, stores, workers, chance; equal problems give equal plans.
+Must not know: clocks, stores, workers, unseeded random numbers; equal problems give equal plans.
 Start at: flexible.py, the default; ../README.md says which planner decides what.
 """
 

@@ -4,11 +4,11 @@
 
 No planner wins everywhere: each can be made at least twice as bad as another by choosing the DAG
 (Coleman and Krishnamachari, "PISA: an adversarial approach to comparing task graph scheduling
-algorithms", arXiv:2403.07120). So all are asked, and none of them can be better than what is
-returned. The certificate is that of dagnb.planning.bounds.
+algorithms", arXiv:2403.07120). So all of them make a plan, and the plan that is returned is at
+least as good in simulation. The certificate is that of dagnb.planning.bounds.
 
-If costs are uncertain, candidates are compared over scenarios, at the percentile that was asked
-for; there a plan that leaves uncertain tasks floating often beats one that pins them.
+If costs are uncertain, candidates are compared over scenarios, at the requested percentile. Then a
+plan that leaves uncertain tasks floating often beats one that pins them.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from dagnb_planners.search import Search
 from dagnb_planners.sweep import simulated_score
 from dagnb_planners.wukong import Wukong
 
-# Seconds to simulate one step of a candidate and to look at it. Planners have no clock: equal
-# problems give equal plans, so a budget in seconds is turned into a number of candidates.
+# Seconds to simulate and compare one step of a candidate. A planner reads no clock, because equal
+# problems must give equal plans: a budget in seconds is converted to a number of candidates.
 STEP_S = 150e-6
-# The budget by default: this share of the makespan, between LEAST_S and MOST_S.
+# The default budget: this share of the makespan, between LEAST_S and MOST_S.
 SHARE = 0.05
 LEAST_S, MOST_S = 0.2, 3.0
-# Plans, of the best ones, that variants are made of.
+# Number of the best plans from which variants are made.
 FINALISTS = 2
-# Tasks whose own uncertainty is larger are left floating, in a variant each.
+# For each of these limits one variant leaves the tasks floating whose uncertainty is larger.
 UNCERTAINTIES = (0.4, 0.8)
-# Beyond so many tasks only the quick planners are asked.
+# DAGs with more tasks get plans of the quick planners only.
 LARGE = 2_000
 
 
@@ -53,7 +53,7 @@ LARGE = 2_000
 class Best:
     """Takes the best plan of all planners, and improves it.
 
-    budget_s: about as long as the search may take; None takes 5 % of the makespan, 0.2 to 3 s.
+    budget_s: approximate seconds of the search; None takes 5 % of the makespan, 0.2 to 3 s.
     """
 
     name: ClassVar[str] = "best"
@@ -69,7 +69,7 @@ class Best:
             )
 
     def plan(self, problem: Problem) -> Plan:
-        """Returns the plan of the shortest simulated run, at the percentile asked for."""
+        """Returns the plan of the shortest simulated run, at the problem's percentile."""
         ranked = sorted(members(problem), key=partial(simulated_score, problem))
         bound = lower_bound(problem.dag, problem.costs, problem.pool)
         ranked.insert(0, self._improved(problem, ranked, bound.seconds))
@@ -82,7 +82,7 @@ class Best:
 
     def _improved(self, problem: Problem, ranked: list[Plan], bound_s: float) -> Plan:
         """Returns the best of a local search from the best two, half of the budget each."""
-        # Floating steps have no worker to be moved from.
+        # The search moves steps from worker to worker, and floating steps have none.
         starts: list[Plan] = []
         for plan in ranked:
             is_pinned = any(step.worker for step in plan.steps)
@@ -101,10 +101,10 @@ class Best:
 
 def members(problem: Problem) -> Iterator[Plan]:
     """Yields a plan of each planner of the portfolio that does not refuse the problem."""
-    asked: list[Planner] = [Flexible(), OnePass(), DaskLike(), Heft()]
+    planners: list[Planner] = [Flexible(), OnePass(), DaskLike(), Heft()]
     if len(problem.dag) <= LARGE:
-        asked += [Wukong(), Cpop(), Peft(), HeftLookahead()]
-    for planner in asked:
+        planners += [Wukong(), Cpop(), Peft(), HeftLookahead()]
+    for planner in planners:
         try:
             yield planner.plan(problem)
         except (PlanError, ConfigError):
@@ -112,7 +112,7 @@ def members(problem: Problem) -> Iterator[Plan]:
 
 
 def most_robust(problem: Problem, ranked: list[Plan]) -> Plan:
-    """Returns the plan of the smallest makespan at the percentile, of all and of variants."""
+    """Returns the plan with the smallest makespan at the percentile; variants count, too."""
     plans = list(ranked)
     for plan in ranked[:FINALISTS]:
         plans += relaxed_variants(problem, plan)

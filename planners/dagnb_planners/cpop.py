@@ -4,10 +4,10 @@ Source: Topcuoglu, Hariri, Wu, "Performance-effective and low-complexity task sc
 heterogeneous computing", IEEE TPDS 13(3), 2002, doi:10.1109/71.993206, section 4.2: the priority of
 a task is its upward plus its downward rank (eq. 8, 9); of ready tasks the largest goes first.
 
-Here equal workers of each resources are one choice: the critical path has a worker for each
-resources it passes, since workers are as fast as one another. The path goes from the source of the
-largest priority on to the downstream task of the largest, so sums that differ only by rounding do
-not break it.
+In dagnb's cost model workers of equal resources are equally fast. So the critical path has one
+worker for each kind of resources that its tasks need. The path begins at the source of the largest
+priority, and goes on with the downstream task of the largest priority each time: priorities along
+it may differ by rounding.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from dagnb_planners.sweep import check_workers, swept
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpop:
-    """Pins the critical path to one worker, other steps where they end first.
+    """Pins the critical path to one worker, other steps to the worker where they end first.
 
-    n_workers: to plan for at most; None tries 1, 2, 4, ... and keeps the best by simulation.
+    n_workers: workers at most; None tries 1, 2, 4, ... and keeps the best by simulation.
     """
 
     name: ClassVar[str] = "cpop"
@@ -45,7 +45,7 @@ class Cpop:
     def plan(self, problem: Problem) -> Plan:
         """Returns a plan with every step pinned.
 
-        As a rule O(tasks log tasks + edges) for each number of workers, and a simulation of a few.
+        Usually O(tasks log tasks + edges) for each number of workers, plus a few simulations.
         """
         prices = RankPrices(problem)
         priorities = list(map(sum, zip(upward(prices), downward(prices), strict=True)))
@@ -73,9 +73,9 @@ class Cpop:
 
 
 def critical_path(dag: Dag, priorities: Sequence[float]) -> tuple[int, ...]:
-    """Returns the path from the source of the largest priority down along the largest.
+    """Returns the path from the source of the largest priority, always to the largest downstream.
 
-    Of equal ones the first. O(tasks + edges).
+    Ties go to the first task. O(tasks + edges).
     """
 
     def priority(task: int) -> tuple[float, int]:
@@ -90,9 +90,9 @@ def critical_path(dag: Dag, priorities: Sequence[float]) -> tuple[int, ...]:
 def ready_first(dag: Dag, priorities: Sequence[float]) -> list[int]:
     """Returns a topological order: of the tasks that are ready, the largest priority first.
 
-    Of equal ones the first.
+    Ties go to the first task.
     """
-    # A task may read the same value twice: that is one arrival.
+    # A task that reads the same value twice waits for one arrival.
     missing = [len(set(call.upstream)) for call in dag.calls]
     ready = [(-priorities[task], task) for task in sources(dag)]
     heapq.heapify(ready)

@@ -2,17 +2,18 @@
 
 Source: dask.distributed, `SchedulerState.decide_worker_rootish_queuing_disabled`,
 `decide_worker_non_rootish` and `worker_objective` (distributed/scheduler.py,
-https://distributed.dask.org/en/stable/scheduling-policies.html). The order stands for dask.order.
+https://distributed.dask.org/en/stable/scheduling-policies.html). The depth-first order takes the
+place of dask.order.
 
-    sources    more than two a worker of one function: consecutive ones in blocks of
-               floor(tasks / workers) a worker
-    others     when the last input is there, of the workers that hold an input the one with the
-               smallest occupancy + seconds to fetch the rest; of equal ones the first
+    sources    if a function has more than two sources per worker: consecutive sources in blocks,
+               floor(sources / workers) in each, one block per worker
+    others     when the last input is there: of the workers that hold an input, the one with the
+               smallest occupancy + seconds to fetch the other inputs; ties go to the first worker
 
-Dask decides while it runs, so its decisions are emulated over the predicted costs. Left out: Dask
-steals from busy workers, which mends that a task only ever goes where an input is, and it queues
-sources. So a tree that starts on one worker ends there; `everywhere` looks at all workers instead.
-Compare with real Dask before you say something about Dask.
+Dask decides while a run goes on, so its decisions are emulated over the predicted costs. Two things
+are left out: work stealing, by which Dask makes up for placing tasks only where an input is, and
+queueing of sources. So a tree that starts on one worker ends there; with `everywhere` all workers
+are considered instead. Compare with real Dask before you say something about Dask.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ from dagnb_planners.sweep import check_workers, swept
 WorkerCounts = dict[Resources, int]
 Block = tuple[str, Resources, int]
 
-# More sources of one function than so many a worker go in blocks.
+# Sources of one function go in blocks if there are more of them per worker than this.
 _ROOTISH = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaskLike:
-    """Pins every step where Dask would run it.
+    """Pins every step to the worker where Dask would run it.
 
-    everywhere: look at all workers. n_workers: of the cluster; None takes the cap, or the best
-    number by simulation.
+    everywhere: consider all workers, not only those that hold an input. n_workers: workers of the
+    cluster; None takes the cap of the pool, or the best number by simulation.
     """
 
     name: ClassVar[str] = "dask_like"
@@ -84,7 +85,7 @@ class _Decisions:
         self.block_workers: dict[Block | None, PlannedWorker] = {}
 
     def run(self) -> None:
-        """Plays the run from its sources on: tasks end in the order of their times."""
+        """Emulates the run from its sources on: tasks end in the order of their times."""
         missing = [len(set(call.upstream)) for call in self.dag.calls]
         ended: list[tuple[float, int, int]] = []
         ready: Iterable[int] = sources(self.dag)
@@ -115,7 +116,7 @@ class _Decisions:
             self.block_workers[block] = worker
 
     def soonest(self, task: int, now: float) -> PlannedWorker | None:
-        """Returns the worker of the smallest objective; None for one that is unused so far."""
+        """Returns the worker of the smallest objective; None for a worker that is unused so far."""
         placing, needs = self.placing, self.placing.needs[task]
         group = placing.groups[needs]
         held: dict[int, PlannedWorker] = {}
@@ -127,7 +128,7 @@ class _Decisions:
                 unused = self.missing_s(task, None)
                 if all(self.objective(task, worker, now) > unused for worker in workers):
                     return None
-            # Of workers without inputs the idlest has the smallest objective: one is enough.
+            # Of the workers without inputs, the idlest has the smallest objective.
             elif group.idlest() not in workers:
                 workers.append(group.idlest())
 
@@ -137,12 +138,12 @@ class _Decisions:
         return min(workers, key=rank)
 
     def objective(self, task: int, worker: PlannedWorker, now: float) -> float:
-        """Returns the seconds until the worker would start: its occupancy, and its transfers."""
+        """Returns the seconds until the worker could start the task: occupancy plus transfers."""
         return max(0.0, worker.busy[-1][1] - now) + self.missing_s(task, worker)
 
     def missing_s(self, task: int, worker: PlannedWorker | None) -> float:
-        """Returns the seconds to fetch what the worker does not hold."""
-        # Dask adds all transfers up, although they come at once.
+        """Returns the seconds to fetch the inputs that the worker does not hold."""
+        # The sum, as in Dask, although transfers run at the same time.
         at_hand: Iterable[int] = worker.at_hand if worker is not None else ()
         inputs = self.placing.prices.inputs[task]
         return sum(seconds for seconds, u in inputs if u not in at_hand)
@@ -154,9 +155,10 @@ def in_blocks(
     needs: Sequence[Resources],
     counts: WorkerCounts,
 ) -> dict[int, Block]:
-    """Returns source -> its block, where its function has enough sources.
+    """Returns source -> its block, for functions that have enough sources.
 
-    Consecutive ones in depth-first order share a block, so that their reader finds them together.
+    Sources that follow one another in depth-first order share a block, so that the task which reads
+    them finds them on one worker.
     """
     groups: dict[tuple[str, Resources], list[int]] = {}
     for task in sorted(sources(dag), key=numbers.__getitem__):
@@ -172,9 +174,9 @@ def in_blocks(
 
 
 def worker_counts(prices: RankPrices, n: int) -> WorkerCounts:
-    """Returns the number of workers with each resources: n in all, or one each.
+    """Returns resources -> number of workers: n in all, but at least one for each resources.
 
-    They are shared out by work: one more goes to those with most work a worker.
+    Each further worker goes to the resources with the most work per worker.
     """
     work: dict[Resources, float] = {}
     for resources, seconds in zip(prices.needs, prices.busy, strict=True):

@@ -1,11 +1,11 @@
-"""The best plan of a small DAG, by constraint programming: a proof or a bound instead of a guess.
+"""The best plan of a small DAG, by constraint programming: with a proof, or with a bound.
 
     plans of quick planners -> best simulated one -> solver, which starts from it -> plans, bound
-      -> nothing proven: ask slower planners, too -> best simulated one of all
+      -> nothing proven: slower planners, too -> best simulated one of all
 
 The solver's bound holds for every plan without copies of tasks on so many workers. Plans are
-compared by simulation: the model leaves some delays out (see job_shop), so of the plans of the
-solver and of other planners the best is kept.
+compared by simulation, because the model leaves out some delays (see job_shop): the best of the
+solver's plans and of the other planners' plans is kept.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from dagnb_planners.sweep import MARGIN, score
 
 # Planners asked first, if installed: the solver begins with the best of their plans.
 HINTS = ("flexible", "one_pass", "wukong", "heft")
-# Planners asked where nothing was proven; they take longer.
+# Planners asked if nothing was proven; they take longer.
 RIVALS = ("best",)
-# Up to so many tasks each may have a worker of its own: fewer workers could exclude the best plan.
+# In DAGs of at most so many tasks, each may have a worker: fewer could exclude the best plan.
 SMALL = 14
 
 
@@ -38,10 +38,10 @@ SMALL = 14
 class Exact:
     """Searches all plans.
 
-    limit_s: of the solver, in its own deterministic seconds, about as long as real ones on an idle
-    core. max_tasks: larger DAGs are refused.
-    workers: at most; None takes the cap of the pool, or without one as many as tasks, of more than
-    14 tasks a third more than the DAG is wide.
+    limit_s: time limit of the solver in its deterministic seconds, which are about as long as real
+    ones on an idle core. max_tasks: larger DAGs are refused. workers: workers at most. None takes
+    the cap of the pool. Without a cap it is one worker per task, but for more than 14 tasks 1.3
+    times the width of the DAG.
     """
 
     name: ClassVar[str] = "exact"
@@ -73,12 +73,12 @@ class Exact:
         if n > self.max_tasks:
             raise PlanError(
                 f"the planner 'exact' was asked for {n} tasks, more than its {self.max_tasks}: the"
-                f" search would not end. Take planner='best', or Exact(max_tasks={n}) with"
-                " patience."
+                f" search would take too long. Take planner='best', or Exact(max_tasks={n}), whose"
+                " search may stop without a proof."
             )
         solver, bound = ortools(), lower_bound(problem.dag, problem.costs, problem.pool)
         plan, makespan_s = _shortest(problem, plans_of(problem, HINTS))
-        # The model counts time in parts of the makespan.
+        # The model counts time in fractions of the makespan, which must not be 0.
         if makespan_s <= 0:
             return replace(plan, planner=self.name, notes=("optimal",))
 
@@ -86,7 +86,8 @@ class Exact:
         model.begin_with(plan)
         answer = model.solve(self.limit_s)
         plan, makespan_s = _shortest(problem, [plan, *answer.plans])
-        # With failing attempts the model can be longer than a simulation: its bound proves nothing.
+        # With failing attempts the model may take longer than the simulation, so that its bound
+        # proves nothing.
         if answer.bound_s > bound.seconds and not problem.costs.failures:
             reason = f"of plans without copies of tasks, on at most {model.n_workers} workers"
             bound = Bound(answer.bound_s, reason)
@@ -102,7 +103,7 @@ class Exact:
         if n > SMALL:
             most = math.ceil(MARGIN * width(problem.dag))
         if pool.cap is not None:
-            # Warm containers are there even beyond the cap.
+            # Warm containers exist even if there are more of them than the cap allows.
             warm = 0 if pool.eager else sum(pool.warm.values())
             most = max(pool.cap, warm)
         return min(n, most, self.workers or n)
@@ -131,7 +132,7 @@ def plans_of(problem: Problem, names: Iterable[str]) -> Iterator[Plan]:
 def _shortest(problem: Problem, plans: Iterable[Plan]) -> tuple[Plan, float]:
     """Returns the plan of the shortest simulated run, and its makespan.
 
-    Of equal ones the cheaper, then the first.
+    Ties go to the cheaper plan, then to the first.
     """
     simulated = [(outcome(plan, problem.costs, problem.pool), plan) for plan in plans]
     best, plan = min(simulated, key=lambda pair: score(pair[0]))

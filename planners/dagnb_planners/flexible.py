@@ -2,14 +2,14 @@
 
 Source: Carver, Zhang, Wang, Anwar, Wu, Cheng, "Wukong: a scalable and locality-enhanced framework
 for serverless parallel computing", SoCC 2020, doi:10.1145/3419111.3421286. There each executor
-walks the DAG depth first from a source, goes on with one ready downstream task, hands over the
-others, and the last to arrive at a fan-in goes on. Floating steps behave so without any plan; only
-the order of ready tasks is left to decide.
+walks the DAG depth first from a source, goes on with one ready downstream task, and hands over the
+others. The executor that arrives last at a fan-in goes on with it. Floating steps behave so without
+any plan; only the order of ready tasks is left to decide.
 
-That order is the depth-first one of `dagnb.graph.shape`: a worker goes on downwards, to what its
-branch of the DAG needs next, before another branch is opened. So values are consumed soon after
-they are made and the store stays small; level by level would make every value of a level before
-the first is read. The longest way to a sink first (HEFT) would need costs, which a planner without
+That order is the depth-first order of `dagnb.graph.shape`: a worker finishes the branch of the DAG
+that it began before it begins another one. So values are read soon after they are stored,
+and the store stays small; level by level, every value of a level would be stored before the first
+is read. HEFT's order, the longest way to a sink first, would need costs, which a planner without
 history does not have.
 """
 

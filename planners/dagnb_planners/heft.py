@@ -1,10 +1,10 @@
-"""HEFT: the task farthest from the end goes first, each to the worker where it ends first.
+"""HEFT: the task farthest from the end is placed first, each on the worker where it ends first.
 
 Source: Topcuoglu, Hariri, Wu, "Performance-effective and low-complexity task scheduling for
 heterogeneous computing", IEEE TPDS 13(3), 2002, doi:10.1109/71.993206: upward rank (eq. 8),
 insertion-based earliest finish time (eq. 5, 6).
-Here in dagnb's own cost model: workers are started when first needed, values go through the store,
-and a worker need not fetch what it holds. Equal ranks go in topological order.
+The cost model is dagnb's own: workers are started when they are first needed, values go through the
+store, and a worker need not fetch what it holds. Tasks of equal rank keep topological order.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from dagnb_planners.sweep import check_workers, swept
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heft:
-    """Pins every step where it ends first.
+    """Pins every step to the worker where it ends first.
 
-    n_workers: to plan for at most; None tries 1, 2, 4, ... in the simulator and keeps the best.
+    n_workers: workers at most; None tries 1, 2, 4, ... in the simulator and keeps the best.
     """
 
     name: ClassVar[str] = "heft"
@@ -38,7 +38,7 @@ class Heft:
     def plan(self, problem: Problem) -> Plan:
         """Returns a plan with every step pinned.
 
-        As a rule O(tasks log tasks + edges) for each number of workers, and a simulation of a few.
+        Usually O(tasks log tasks + edges) for each number of workers, plus a few simulations.
         """
         prices = RankPrices(problem)
         order = by_rank(upward(prices))
@@ -50,13 +50,13 @@ class Heft:
 
 
 def by_rank(ranks: Sequence[float]) -> list[int]:
-    """Returns tasks by rank, the largest first; of equal ones the first in the DAG."""
-    # Tasks of no cost have the rank of their downstream: the DAG's order keeps upstream before it.
+    """Returns tasks by rank, the largest first; ties keep the order of the DAG."""
+    # A task without cost has the rank of its downstream task; the DAG's order puts it before that.
     return sorted(range(len(ranks)), key=lambda task: (-ranks[task], task))
 
 
 def in_order(placing: Placing, order: Sequence[int]) -> Placing:
-    """Returns the schedule after each of these tasks went where it ends first."""
+    """Puts each of these tasks on the worker where it ends first. Returns the schedule."""
     for task in order:
         placing.put(task, placing.best(task))
     return placing

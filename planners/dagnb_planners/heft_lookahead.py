@@ -1,21 +1,20 @@
-"""HEFT with a look ahead: a task goes where the worst of its downstream tasks would end first.
+"""HEFT with lookahead: a task goes to the worker where the latest downstream task ends first.
 
 Source: Bittencourt, Sakellariou, Madeira, "DAG scheduling using a lookahead variant of the
 heterogeneous earliest finish time algorithm", PDP 2010, doi:10.1109/PDP.2010.56, the variant that
 minimises the largest earliest finish time of the downstream tasks (section 4).
 
-As published it costs workers x downstream as much as HEFT. Here it looks only where the answer can
-differ, so that 5,000 tasks take seconds:
+The published algorithm costs workers x downstream tasks times as much as HEFT. This one looks only
+where the answer can differ, so that 5,000 tasks take seconds:
 
     downstream tasks   the CHILDREN of largest rank
     placements         the PLACEMENTS best of the task (of workers that hold equally much of its
-                       inputs the one that could begin first), and the workers that have other
+                       inputs, the one that could begin first), and the workers that hold other
                        inputs of those downstream tasks
-    workers            the TRIED numbers of them that suit HEFT best
+    workers            the TRIED numbers of workers with which HEFT is best
 
-The effect of a trial on a downstream task is followed on the task's own worker; elsewhere
-downstream tasks do not get in each other's way. Their upstream tasks without a place yet are left
-out.
+Of the downstream tasks, only those on the task's own worker delay one another in a trial. Upstream
+tasks that are not placed yet are left out.
 """
 
 from __future__ import annotations
@@ -39,9 +38,10 @@ TRIED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeftLookahead:
-    """Pins every step where its downstream tasks would end first.
+    """Pins every step to the worker where its downstream tasks would end first.
 
-    n_workers: to plan for at most; None takes those numbers that suit HEFT, best by simulation.
+    n_workers: workers at most; None tries the numbers that suit HEFT, and keeps the best by
+    simulation.
     """
 
     name: ClassVar[str] = "heft_lookahead"
@@ -55,7 +55,7 @@ class HeftLookahead:
     def plan(self, problem: Problem) -> Plan:
         """Returns a plan with every step pinned.
 
-        Costs as much as HEFT, and PLACEMENTS x CHILDREN times its placing.
+        Costs as much as HEFT, plus PLACEMENTS x CHILDREN times its placements.
         """
         prices = RankPrices(problem)
         ranks = upward(prices)
@@ -88,10 +88,10 @@ def with_lookahead(
     children: list[int],
     known: list[float],
 ) -> PlacementOption:
-    """Returns the placement after which the worst of the downstream tasks ends first.
+    """Returns the placement after which the latest of the downstream tasks ends first.
 
-    Of equal ones the earliest end, then the first worker.
-    known: of each task, when those of its inputs that have a place are there.
+    Ties go to the earliest end, then to the first worker.
+    known: task -> seconds after submission at which its inputs that are placed already are there.
     """
     ready = placing.ready(task)
     candidates = placing.candidates(task, ready)
@@ -103,7 +103,7 @@ def with_lookahead(
     for worker in workers_of_other_inputs(placing, task, children):
         if worker.number not in seen:
             nearby.append(placing.on_worker(task, ready, worker))
-    # With one choice the look ahead, which costs more than HEFT, cannot change anything.
+    # With a single choice the lookahead, which is the expensive part, changes nothing.
     if len(nearby) == 1:
         return nearby[0]
 
@@ -139,9 +139,9 @@ def worst_end(
     children: list[int],
     known: list[float],
 ) -> float:
-    """Returns the last end of the downstream tasks, each where it would end first.
+    """Returns the latest end of the downstream tasks, each on the worker where it ends first.
 
-    placement: of the task, as if it had been put there.
+    placement: the placement of the task that is tried.
     """
     prices, worst, free = placing.prices, placement.end, placement.end
     at_hand = {task, *prices.kept[task]}
@@ -150,7 +150,7 @@ def worst_end(
     for child in children:
         ready = max(placement.end, known[child])
         end = min(each.end for each in placing.candidates(child, ready))
-        # Or on the worker of the task itself, behind it and the downstream tasks before.
+        # The other choice: the worker of the task itself, after it and earlier downstream tasks.
         if placing.needs[child] == placing.needs[task]:
             fetch = 0.0
             for seconds, u in prices.inputs[child]:

@@ -7,24 +7,25 @@
 
 Intervals after Laborie, "IBM ILOG CP Optimizer for detailed scheduling", CPAIOR 2009,
 doi:10.1007/978-3-642-01929-6_12; the solver is CP-SAT of OR-tools (Perron and Didier). Costs are
-the simulator's:
+those of the simulator:
 
-    window   a task holds its worker from the transfer of its inputs, all at once, until it was
+    window   a task occupies its worker from the transfer of its inputs, all at once, until it is
              handed over
-    ready    when the last input was handed over, half a round trip before the window ends
-    at hand  values this worker made, or fetched for a task before
-    start    at submission in an eager pool; else each further worker is started by a task of its
-             resources that became ready, one worker a task, and may serve another one
+    ready    a task is ready when its last input is handed over, half a round trip before the window
+             of that input ends
+    at hand  a worker holds values that it made, or fetched for an earlier task
+    start    in an eager pool workers start at submission. Otherwise a task that becomes ready
+             starts at most one worker of its resources, and that worker may run other tasks first
 
-The model leaves out what makes runs longer: waking up, invoking others, and that a worker which
-idles may be staffed by an instance that does not hold its values. Nothing in it makes a run longer
-than simulated, but where tasks fail before they succeed: the worker is charged with the last
-attempt only, and with all transfers. So elsewhere its bound holds for every plan without copies of
+The model leaves out some delays: waking up, invoking others, and fetching again after an idle
+worker was staffed by another instance. So a run of the model is never longer than the simulated
+one, except where tasks fail before they succeed: there the worker is charged with the last attempt
+only, and with all transfers. Without such tasks, the bound holds for every plan without copies of
 tasks on so many workers.
 
-Time is counted in ticks of the known makespan / (3,000,000 x tasks), all rounded down: a way
-through the DAG rounds three times a task, so no bound is more than 1e-6 of the makespan too low,
-and none too high.
+Time is counted in ticks of (known makespan / (3,000,000 x tasks)) seconds, and is rounded down. A
+way through the DAG has three roundings per task, so a bound is too low by 1e-6 of the makespan at
+most, and never too high.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ _ROUNDINGS = 3
 class Answer:
     """The result of the solver.
 
-    plans: none when nothing better than the known plan exists. figures: its statistics, in words.
+    plans: empty when no plan is better than the known one. figures: statistics of the solver, in
+    words.
     """
 
     plans: Sequence[Plan]
@@ -105,7 +107,7 @@ class Model:
 
     def ticks(self, seconds: float) -> int:
         """Returns whole ticks, rounded down."""
-        # A grain more, so that a whole number stays whole.
+        # The summand keeps whole numbers: 3.0 may be computed as 2.9999999999.
         return int(seconds / self.tick_s + 1e-6)
 
     # ---- constraints -----------------------------------------------------------------------------
@@ -212,9 +214,9 @@ class Model:
             for v in self._tasks_of(p):
                 model.add(self.begin[v] >= started).only_enforce_if(self.on[v, p])
                 if not worker.is_at_once:
-                    asked = model.add_bool_or([asks[w, p] for w in askers])
-                    asked.only_enforce_if(self.on[v, p])
-        # A task starts one worker at most: that it is ready is one event.
+                    has_asker = model.add_bool_or([asks[w, p] for w in askers])
+                    has_asker.only_enforce_if(self.on[v, p])
+        # A task becomes ready once, so it starts one worker at most.
         for v in {v for v, _ in asks}:
             model.add_at_most_one(literal for (w, _), literal in asks.items() if w == v)
 
@@ -255,7 +257,7 @@ class Model:
     # ---- search ----------------------------------------------------------------------------------
 
     def begin_with(self, plan: Plan) -> None:
-        """Suggests a plan to the solver, as it would run."""
+        """Suggests a plan to the solver: the begins and workers of its simulated run."""
         trace = simulate(plan, self.problem.costs, self.problem.pool)
         numbers: dict[tuple[Resources | None, str], int] = {}
         used: Counter[Resources | None] = Counter()
@@ -264,7 +266,7 @@ class Model:
             if span.task < 0:
                 continue
             task = plan.steps[span.task].task
-            # The first of both phases is where a task begins; copies of it come later.
+            # A task begins with the first of both phases; its copies, if any, begin later.
             is_begin = span.phase in (Phase.FETCH, Phase.LOAD)
             if task in hinted or task not in self.begin or not is_begin:
                 continue
@@ -282,7 +284,8 @@ class Model:
     def solve(self, limit_s: float) -> Answer:
         """Searches on one core with a fixed seed, so that equal problems have equal answers."""
         solver = self.cp.CpSolver()
-        # It leaves the system's default handler behind: the next Ctrl-C would kill the kernel.
+        # Otherwise the solver leaves the system's default handler of SIGINT behind, and the next
+        # Ctrl-C would kill the kernel.
         solver.parameters.catch_sigint_signal = False
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 0
@@ -291,7 +294,7 @@ class Model:
         figures = f"CP-SAT: {solver.status_name(status).lower()}, {solver.num_branches} branches, "
         figures += f"{solver.num_conflicts} conflicts"
         if status == self.cp.INFEASIBLE:
-            # The known plan uses more workers, and on so few none is as short.
+            # The known plan uses more workers, and no plan on so few workers is as short.
             known_s = self.most * self.tick_s
             return Answer(plans=(), bound_s=known_s, figures=figures)
 
@@ -312,7 +315,8 @@ class Model:
         order = sorted(range(len(dag)), key=lambda v: (begins.get(v, math.inf), v))
         priorities = turns(order)
 
-        # In an eager pool a worker of the model runs any task, a worker of a plan one resources.
+        # In an eager pool a worker of the model may run any task, but a worker of a plan has only
+        # one kind of resources.
         names: dict[tuple[int, Resources], str] = {}
         for v in order:
             needs = dag.calls[v].options.needs
@@ -335,9 +339,9 @@ def _workers(
     n_workers: int,
     ticks: Callable[[float], int],
 ) -> Iterator[ModelWorker]:
-    """Yields the workers that there may be.
+    """Yields the workers of the model.
 
-    Of an eager pool the first to come, else n_workers for each resources.
+    In an eager pool they are the n_workers that start first, else n_workers for each resources.
     """
     dag, costs, pool = problem.dag, problem.costs, problem.pool
     known = [start.total_s for start in costs.start_series]
@@ -358,7 +362,7 @@ def _workers(
     for kind in dict.fromkeys(needs):
         cold_s = costs.start(kind, is_warm=False).total_s
         least_s = min(costs.start(kind, is_warm=True).total_s, cold_s)
-        # A worker that was left early leaves a warm container for the next one.
+        # A worker that leaves before the end of the run leaves a warm container to the next one.
         if pool.single and pool.linger_s < math.inf:
             cold_s = least_s
         for number in range(min(n_workers, needs.count(kind))):

@@ -1,13 +1,13 @@
-"""A size for each worker: the best for all, then smaller ones where the run does not wait for them.
+"""A size for each worker: the best size for all, then smaller ones where the run is not delayed.
 
     all workers of the best size
       -> smaller for all workers off the critical path at once; if too much, for each half of them
       -> the same on the critical path, whose tasks may be no slower with less
 
 Source: the planner `non_uniform` of the notes this project comes from: the best configuration
-first, then downgrades off the critical path while the run gets no longer. There each worker was
-tried in turn; with halves a plan of thousands of workers takes some tens of simulations, not
-thousands.
+first, then downgrades off the critical path as long as the run does not become longer. There each
+worker was tried in turn. Trying halves takes some tens of simulations for a plan of thousands of
+workers.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _SLIP = 1e-9
 class NonUniform:
     """Gives each worker a size of its own.
 
-    sizes, may_shrink: as of Uniform. epsilon: the run may get so much longer, 0.02 for 2 %.
-    tries: simulations of smaller sizes.
+    sizes, may_shrink: see Uniform. epsilon: share by which the run may become longer, 0.02 for 2 %.
+    tries: number of simulations with smaller sizes.
     """
 
     name: ClassVar[str] = "non_uniform"
@@ -68,7 +68,7 @@ class NonUniform:
 
 
 class _Downgrades:
-    """A plan whose workers are made smaller; plan: with all changes accepted so far."""
+    """Makes the workers of a plan smaller. plan: the plan with all changes accepted so far."""
 
     def __init__(self, problem: Problem, plan: Plan, settings: NonUniform) -> None:
         self.problem, self.plan, self.settings = problem, plan, settings
@@ -82,13 +82,16 @@ class _Downgrades:
         path = critical_path(problem.dag, RankPrices(problem).busy.__getitem__)
         critical = dict.fromkeys(plan.steps[task].worker or "" for task in path)
         others = [worker for worker in self.tasks if worker not in critical]
-        # First come workers that most likely have time to spare.
+        # Workers that most likely have slack come first.
         groups: list[Sequence[str]] = [others, list(critical)]
         while groups and self.left:
             groups.extend(self._try_smaller(groups.pop(0)))
 
     def _try_smaller(self, workers: Sequence[str]) -> Iterator[Sequence[str]]:
-        """Makes these smaller if the run stays short enough. Yields what to try next."""
+        """Makes these workers smaller if the run stays short enough.
+
+        Yields the groups of workers to try next.
+        """
         changes = {}
         for worker in workers:
             size = self._smaller(worker)
@@ -107,7 +110,7 @@ class _Downgrades:
         names = list(changes)
         if result.makespan_s <= self.limit_s and result.gb_s < self.gb_s:
             self.plan, self.gb_s = tried, result.gb_s
-            # A size smaller still.
+            # These workers may fit a still smaller size.
             yield names
         elif len(names) > 1:
             yield names[: len(names) // 2]

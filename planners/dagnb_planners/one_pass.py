@@ -1,12 +1,13 @@
-"""The planner that pins every task in one walk: chains stay, fan-outs are shared out, fan-ins join.
+"""The planner that pins every task in one pass, by three rules for chains, fan-outs and fan-ins.
 
-Three rules, each task decided once and never again:
+Each task is decided once and never again:
 
-    chain    the only downstream of a task, if it has no other upstream, stays on its worker
-    fan-out  up to `keep` short tasks stay, or the shortest if none is short; of the others the
-             longest is paired with the shortest, each pair on a worker of its own; then long ones
-             go alone, short ones by `keep`; the sources are a fan-out without upstream
-    fan-in   to the worker that holds most bytes of the inputs
+    chain    the only downstream task of a task, if it has no other upstream, stays on its worker
+    fan-out  up to `keep` short tasks stay, or the shortest task if none is short. Of the others,
+             the longest is paired with the shortest, and each pair gets a worker of its own. Then
+             long tasks that remain get a worker each, and short ones a worker for each `keep` of
+             them. The sources are a fan-out without upstream
+    fan-in   a fan-in goes to the worker that holds most bytes of its inputs
 
 Source: the simple planner of the notes this project comes from, kept as a baseline. It does not see
 that a worker runs one task at a time, nor that a fan-in waits for its slowest upstream; compare it
@@ -67,7 +68,7 @@ class OnePass:
 
 
 class _Assignment:
-    """The walk down the DAG. number: task -> number of its worker, -1 before it is decided."""
+    """The pass over the DAG. number: task -> number of its worker, -1 before it is decided."""
 
     def __init__(self, problem: Problem, settings: OnePass) -> None:
         self.dag: Dag = problem.dag
@@ -94,7 +95,10 @@ class _Assignment:
                 self.share_out(alone, upstream=task)
 
     def join(self, task: int) -> None:
-        """Puts a fan-in where most bytes of its inputs are; of equal workers the first input's."""
+        """Puts a fan-in on the worker that holds most bytes of its inputs.
+
+        Ties go to the worker of the first input.
+        """
         held: dict[int, int] = {}
         for u in self.dag.calls[task].upstream:
             if self.needs[u] == self.needs[task]:
@@ -106,9 +110,9 @@ class _Assignment:
             self.put(task, self.workers.another(self.needs[task]))
 
     def share_out(self, tasks: Sequence[int], upstream: int | None) -> None:
-        """Shares a fan-out out, each resources by itself.
+        """Distributes the tasks of a fan-out over workers, separately for each resources.
 
-        upstream: the task before it, with which only tasks of its own resources may stay.
+        upstream: the task before the fan-out. Only tasks of the same resources may stay with it.
         """
         groups: dict[Resources, list[int]] = {}
         for task in tasks:
@@ -116,7 +120,7 @@ class _Assignment:
         for needs, alike in groups.items():
             alike.sort(key=lambda task: (self.run_s[task], task))
             if upstream is not None and needs == self.needs[upstream]:
-                # At least one stays: its input is there already.
+                # At least one task stays, because its input is on that worker already.
                 n_staying = self.n_short(alike[: self.keep]) or 1
                 for task in alike[:n_staying]:
                     self.put(task, self.number[upstream])
@@ -164,7 +168,7 @@ class _Workers:
             self.queues.setdefault(needs, [])
             return len(self.load_s) - 1
         queue = self.queues[needs]
-        # A worker that was given more since has a later entry, which is up to date.
+        # An entry is outdated when its worker was given more tasks since; a later entry is right.
         while queue[0][0] < self.load_s[queue[0][1]]:
             heapq.heappop(queue)
         return queue[0][1]

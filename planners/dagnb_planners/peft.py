@@ -1,4 +1,4 @@
-"""PEFT: HEFT that looks ahead by a table of the best case below each task.
+"""PEFT: HEFT with a table that holds, for each task, the best case of the tasks below it.
 
 Source: Arabnejad, Barbosa, "List scheduling algorithm for heterogeneous systems by an optimistic
 cost table", IEEE TPDS 25(3), 2014, doi:10.1109/TPDS.2013.57: the table (eq. 3), its mean as the
@@ -7,11 +7,12 @@ order among ready tasks (eq. 6), a task goes where its end plus its table entry 
     OCT(t, w) = max over downstream d of
                 min over workers x of OCT(d, x) + busy(d) + (0 if x is w else fetch(t, d))
 
-Here workers of equal resources are equally fast, so x is either w or any other, and staying is
-never worse: the entry is the longest way below the task without the transfers that staying saves.
+In dagnb's cost model workers of equal resources are equally fast. So x is either w or any other
+worker, and x = w is never worse: the entry is the longest way below the task without the transfers
+that w saves.
 Transfers remain where d needs other resources than t. So the entry is the same on every worker that
-may run the task, and decides the order only. The way below a task is estimated too short where
-branches queue for a worker, which is the known weakness of PEFT on equal workers.
+may run the task, and decides the order only. Where branches wait for a worker, the estimate of the
+way below a task is too short, which is the known weakness of PEFT on equal workers.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from dagnb_planners.sweep import check_workers, swept
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peft:
-    """Pins every step where it ends first, in the order of the table.
+    """Pins every step to the worker where it ends first, in the order of the table.
 
-    n_workers: to plan for at most; None tries 1, 2, 4, ... and keeps the best by simulation.
+    n_workers: workers at most; None tries 1, 2, 4, ... and keeps the best by simulation.
     """
 
     name: ClassVar[str] = "peft"
@@ -46,7 +47,7 @@ class Peft:
     def plan(self, problem: Problem) -> Plan:
         """Returns a plan with every step pinned.
 
-        As a rule O(tasks log tasks + edges) for each number of workers, and a simulation of a few.
+        Usually O(tasks log tasks + edges) for each number of workers, plus a few simulations.
         """
         prices = RankPrices(problem)
         order = ready_first(problem.dag, optimistic(prices))

@@ -1,4 +1,4 @@
-"""A schedule while it is being made: the busy times of workers, and what a task would take there.
+"""A schedule that is being made: the busy times of workers, and the possible placements of a task.
 
     worker 0   [a ...][b ..]      [d ....]     holds values of a, b, c (fetched), d
     worker 1           [c ......]              holds values of a (fetched), c
@@ -7,10 +7,10 @@
 A list scheduler takes tasks in an order in which upstream tasks come first, looks at the possible
 placements of each, and puts it on one.
 
-Times follow the virtual world: a worker does one thing at a time; a value is there for all,
-its maker too, when its task has been handed over; a value that a worker made or fetched needs no
-transfer. Only the simulator is exact: here a worker keeps its container, and an idle one starts
-warm.
+Times follow the virtual world: a worker does one thing at a time; a value can be read, also by the
+worker that made it, when its task has been handed over; a value that a worker made or fetched needs
+no transfer. The times are estimates, only the simulator is exact: a worker keeps its container
+here, and an idle one starts warm.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from dagnb_planners.worker_timeline import PlannedWorker, WorkerGroup
 
 __all__ = ["PlacementOption", "Placing", "PlannedWorker", "pinned_plan", "turns"]
 
-# Up to so many workers that hold an input are looked at one by one; beyond, by equal durations.
+# At most so many workers that hold an input are looked at one by one; more are grouped by duration.
 _FEW = 16
 
 
 @dataclass(frozen=True, slots=True)
 class PlacementOption:
-    """A possible place of a task: from begin to end it would keep the worker busy.
+    """A possible placement of a task: from begin to end it would keep the worker busy.
 
-    worker: None for a new one. lasts: end - begin, seconds.
+    begin, end: seconds after submission. worker: None for a new one. lasts: end - begin, seconds.
     """
 
     end: float
@@ -51,7 +51,7 @@ class PlacementOption:
 class Placing:
     """A schedule that grows by one task at a time.
 
-    begin, end: task -> moment it begins, its value is there; seconds after submission.
+    begin, end: task -> when it begins, when its value can be read; seconds after submission.
     number: task -> number of its worker, -1 before it is placed.
     workers: by number. groups: workers of equal resources.
     holders: task -> the workers, by number, that hold its value.
@@ -60,7 +60,8 @@ class Placing:
     def __init__(self, prices: RankPrices, n_workers: int, *, inserts: bool = True) -> None:
         """Starts empty.
 
-        n_workers: at most so many, or one for each resources. inserts: a task may go into a gap.
+        n_workers: workers at most, but one for each resources in any case. inserts: whether a task
+        may go into a gap between others.
         """
         self.prices, self.n_workers, self.inserts = prices, max(1, n_workers), inserts
         self.needs = prices.needs
@@ -74,7 +75,7 @@ class Placing:
         self.number = [-1] * len(prices.dag)
 
     def ready(self, task: int) -> float:
-        """Returns the moment at which the last of its inputs is there."""
+        """Returns the moment at which the last input of the task can be read."""
         return max((self.end[u] for u in self.prices.dag.calls[task].upstream), default=0.0)
 
     def placements(self, task: int) -> list[PlacementOption]:
@@ -86,10 +87,10 @@ class Placing:
         return placements
 
     def best(self, task: int) -> PlacementOption:
-        """Returns the placement of the earliest end; of equal ones the first existing worker.
+        """Returns the placement with the earliest end; ties go to the first existing worker.
 
-        The same as the smallest of `placements`, but only those are computed that could be it.
-        O(log workers), and the workers that hold its largest input.
+        It is the smallest of `placements`, but only those that could be smallest are computed.
+        O(log workers + workers that hold the largest input).
         """
         return min(self.candidates(task, self.ready(task)), key=PlacementOption.end_then_number)
 
@@ -101,28 +102,31 @@ class Placing:
         return candidates
 
     def may_add_worker(self, task: int) -> bool:
-        """Returns True if one more worker may be named for it."""
+        """Returns True if one more worker may be named for the task."""
         return len(self.workers) < self.n_workers or not self.groups[self.needs[task]].workers
 
     def on_worker(self, task: int, ready: float, worker: PlannedWorker) -> PlacementOption:
-        """Returns the task on this worker, as early as there is a gap."""
+        """Returns the placement of the task on this worker, at the earliest possible begin."""
         lasts = self.lasts(task, worker)
         begin = self.groups[self.needs[task]].begin_on(worker, ready, lasts)
         return PlacementOption(begin + lasts, begin, worker, lasts)
 
     def on_new_worker(self, task: int, ready: float) -> PlacementOption:
-        """Returns the task on a worker of its own.
+        """Returns the placement of the task on a new worker.
 
-        It is started when the task is ready; in an eager pool all start at submission.
+        The worker is started when the task is ready; in an eager pool it started at submission.
         """
         lasts = self.lasts(task, None)
         begin = self.groups[self.needs[task]].begin_on_new(ready)
         return PlacementOption(begin + lasts, begin, None, lasts)
 
     def lasts(self, task: int, worker: PlannedWorker | None) -> float:
-        """Returns the seconds it keeps the worker busy; None is a worker that holds nothing."""
+        """Returns the seconds for which the task keeps a worker busy.
+
+        worker: None for one that holds no values.
+        """
         prices, fetch = self.prices, 0.0
-        # Inputs come all at once, and the longest transfer is listed first.
+        # Transfers run at the same time, so the longest one counts, which is listed first.
         for seconds, u in prices.inputs[task]:
             if worker is None or u not in worker.at_hand:
                 fetch = seconds
@@ -130,13 +134,13 @@ class Placing:
         return max(fetch, prices.outside_s[task]) + prices.busy[task]
 
     def put(self, task: int, placement: PlacementOption) -> PlannedWorker:
-        """Puts the task there. Returns its worker."""
+        """Puts the task at this placement. Returns its worker."""
         worker = placement.worker
         if worker is None:
             worker = PlannedWorker(len(self.workers), self.needs[task])
             self.workers.append(worker)
         self.groups[worker.resources].put(worker, placement.begin, placement.end)
-        # Inputs that it fetched whole stay, too.
+        # Inputs that the worker fetched whole stay in its memory, too.
         for u in (task, *self.prices.kept[task]):
             worker.at_hand.add(u)
             self.holders[u][worker.number] = worker
@@ -160,8 +164,8 @@ class Placing:
     def _on_existing(self, task: int, ready: float) -> Iterator[PlacementOption]:
         """Yields the placements that could be best on the workers of its resources.
 
-        Workers that lack the largest input fetch it, whatever else they hold, so they are all
-        equal: of those only the one that could begin first counts.
+        Workers that lack the largest input must fetch it, which takes longest whatever else they
+        hold. So they are all equal, and only the one that could begin first counts.
         """
         group, inputs = self.groups[self.needs[task]], self.prices.inputs[task]
         if inputs:
@@ -192,7 +196,7 @@ class Placing:
         task: int,
         near: dict[int, PlannedWorker],
     ) -> Mapping[float, Collection[int]]:
-        """Returns duration of the task -> workers on which it lasts so long, among these."""
+        """Returns duration of the task -> those of these workers on which it lasts so long."""
         if len(self.prices.inputs[task]) == 1:
             return {self.lasts(task, next(iter(near.values()))): near.keys()}
         by_duration: dict[float, set[int]] = {}

@@ -14,14 +14,15 @@ from dagnb.planning.planner import Problem
 
 
 class RankPrices:
-    """The seconds that each task costs its worker, by position in the DAG, whichever worker it is.
+    """The seconds that each task costs any worker, by position in the DAG.
 
     needs: the resources of its decorator.
-    busy: unpickling, function, pickling, storing, handing over, letting go.
-    outside_s: fetching inputs from outside.
-    inputs: (seconds, upstream) of those that need a transfer, the longest first: inputs come all at
-    once, so the first that is not at hand decides.
-    kept: upstream whose whole value is at hand afterwards; a part serves no other reader.
+    busy: seconds to unpickle, run, pickle, store, hand over, and free the memory.
+    outside_s: seconds to fetch inputs from outside the DAG.
+    inputs: (seconds, upstream) of the inputs that need a transfer, the longest first. Transfers run
+    at the same time, so the first input that the worker does not hold decides.
+    kept: upstream tasks whose whole value the worker holds afterwards. A part of a value is of no
+    use to another task.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -53,7 +54,7 @@ class RankPrices:
             sizes = sorted([(costs.edge(u, v), u) for u in call.upstream], reverse=True)
             inputs, kept = [], []
             for n_bytes, u in sizes:
-                # Small values ride along with the hand-over.
+                # Small values come with the hand-over, so they need no transfer.
                 if n_bytes <= costs.inline_bytes:
                     break
                 inputs.append((self.fetch(n_bytes, v), u))
@@ -63,7 +64,7 @@ class RankPrices:
             self.kept.append(kept)
 
     def fetch(self, n_bytes: int, task: int) -> float:
-        """Returns the seconds until a value of this size is here."""
+        """Returns the seconds to fetch a value of this size."""
         return self.costs.fetching(task, [n_bytes])
 
 

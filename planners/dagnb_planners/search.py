@@ -1,13 +1,14 @@
-"""Local search on the simulator: the cause of the run's length is moved.
+"""Local search on the simulator: it moves the steps that make the run long.
 
     candidate: the worker of each step, and an order
       -> simulate
       -> critical chain: walked back from the step that ends last
-      -> one step of it, or the step that blocks it, goes elsewhere
-      -> kept if the run gets no longer
+      -> one step of the chain, or the step that blocks it, goes to another worker
+      -> the change is kept if the run does not become longer
 
-Each step of the chain began no sooner because of an input, a busy worker, or a worker's start; the
-move is chosen by that cause. Chance is seeded: equal problems give equal plans.
+Each step of the chain could not begin sooner because of an input, a busy worker, or a worker's
+start; the move is chosen by that cause. The random numbers have a fixed seed, so that equal
+problems give equal plans.
 
 Source: moves by cause follow the critical-path neighbourhoods of job-shop search, van Laarhoven,
 Aarts, Lenstra 1992, doi:10.1287/opre.40.1.113.
@@ -73,9 +74,10 @@ class Search:
         self.n_new = 0
 
     def run(self, evaluations: int, enough_s: float = 0.0) -> Plan:
-        """Tries so many moves, and returns the best plan.
+        """Tries moves and returns the best plan.
 
-        enough_s: the search ends when the makespan is down to this, because nothing is shorter.
+        evaluations: number of moves. enough_s: a lower bound of the makespan, at which the search
+        ends.
         """
         for _ in range(evaluations):
             if self.simulated.score[0] <= enough_s * (1 + _SLIP):
@@ -84,7 +86,7 @@ class Search:
             if tried is None:
                 break
             simulated = self.simulate(tried)
-            # Equal ones are taken, too: the search wanders over plateaus.
+            # Equal scores are accepted, too, so that the search does not stop on a plateau.
             if simulated.score <= self.simulated.score:
                 self.best, self.simulated = tried, simulated
         return self.as_plan(self.best)
@@ -108,7 +110,7 @@ class Search:
         simulated = play(plan, self.problem.costs, self.problem.pool, layout)
         n = len(plan.steps)
         begin, end, worker_of = [float("inf")] * n, [0.0] * n, [""] * n
-        # The rows of the simulated run: a trace of them would take longer than the simulation.
+        # Rows instead of a trace: making a trace of them takes longer than the simulation.
         for step, worker, phase, begin_s, end_s, *_ in simulated.rows:
             if step >= 0 and phase in _BUSY:
                 begin[step] = min(begin[step], begin_s)
@@ -125,9 +127,9 @@ class Search:
         return SimulatedCandidate(score, begin, end, before)
 
     def path(self) -> list[int]:
-        """Returns steps from the last to end back to the first.
+        """Returns the steps of the critical chain, from the last to end back to the first.
 
-        Each of them began no sooner because of the next.
+        Each of them could not begin sooner because of the next one in the list.
         """
         run = self.simulated
         step = max(self.plan.sinks, key=lambda sink: (run.end[sink], sink))
@@ -142,9 +144,9 @@ class Search:
             path.append(step)
 
     def moved(self) -> Candidate | None:
-        """Returns a neighbour, None if there is no move.
+        """Returns a candidate that differs by one move; None if there is no move.
 
-        One step of the critical path, or the one in its way, goes elsewhere.
+        One step of the critical chain, or the step that blocks it, goes to another worker.
         """
         path, run = self.path(), self.simulated
         for _ in range(_DRAWS):
@@ -165,7 +167,8 @@ class Search:
     def target(self, step: int) -> str | None:
         """Returns another worker for a step, None if there is none.
 
-        45 % where an input is, 20 % where a reader is, 20 % any of its resources, 15 % a new one.
+        With 45 % probability one that holds an input, 20 % one that runs a downstream step, 20 %
+        any of the same resources, 15 % a new one. Where the first two give none, any is taken.
         """
         needs = self.plan.steps[step].resources
         draw = self.chance.random()
@@ -185,7 +188,7 @@ class Search:
         return self.chance.choice(choices) if choices else None
 
     def workers_of(self, steps: Sequence[int], needs: object) -> list[str]:
-        """Returns the workers of those steps that have these resources."""
+        """Returns the workers of these steps, of steps with these resources only."""
         workers = []
         for step in steps:
             worker = self.best.workers[step]
@@ -199,21 +202,21 @@ class Search:
         return cap is None or len(set(self.best.workers) - {None}) < cap
 
     def placed(self, step: int, worker: str) -> Candidate:
-        """Returns the step on that worker, in the order in which steps began."""
+        """Returns the candidate with the step on that worker, ordered as the steps began."""
         workers = list(self.best.workers)
         workers[step] = worker
         return Candidate(tuple(workers), self.ordered())
 
     def swapped(self, step: int, blocker: int) -> Candidate:
-        """Returns the step before the one in its way."""
+        """Returns the candidate with the step before the step that blocks it."""
         order = list(self.best.order)
         a, b = order.index(step), order.index(blocker)
-        # Before it already: then the order of begins differs from that of priorities.
+        # The step is before its blocker already: it was blocked although its priority is higher.
         if a < b:
             return Candidate(self.best.workers, self.ordered())
         order.insert(b, order.pop(a))
         return Candidate(self.best.workers, tuple(order))
 
     def ordered(self) -> tuple[int, ...]:
-        """Returns steps in the order in which they began."""
+        """Returns all steps in the order in which they began."""
         return tuple(sorted(self.best.order, key=self.simulated.begin.__getitem__))

@@ -2,8 +2,8 @@
 
     schedules (estimated times)  ->  candidates close to the best  ->  simulated  ->  best plan
 
-Not all are simulated: those far behind by their own estimates are not, nor those with too few
-workers for the work there is.
+Two groups of schedules are not simulated: those whose own estimate is far behind the best, and
+those with too few workers for the work there is.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from dagnb_planners.ranks import RankPrices
 
 # Tasks of several levels overlap, so a few more workers than the widest level has tasks may pay.
 MARGIN = 1.3
-# Estimates are some 2 % off, seldom more than 15 %: a schedule that is estimated at so many times
-# the best simulated makespan is no candidate.
+# Estimates are about 2 % off, seldom more than 15 %. A schedule is no candidate if its estimate is
+# more than this factor above the best simulated makespan.
 TRUST = 1.25
 # Of DAGs with more than LARGE tasks the best FEW by estimate are simulated, if they are within a
 # factor of CLOSE; a single candidate is not simulated at all.
@@ -30,7 +30,7 @@ LARGE, FEW, CLOSE = 1_000, 3, 1.05
 
 
 def counts(problem: Problem) -> Iterator[int]:
-    """Yields 1, 2, 4, ... and at last the cap, or a third more than the DAG is wide."""
+    """Yields 1, 2, 4, ... up to the most that may pay: 1.3 times the width, or the cap."""
     most = min(max(1, round(MARGIN * width(problem.dag))), len(problem.dag))
     if problem.pool.cap is not None:
         most = min(most, problem.pool.cap)
@@ -65,9 +65,9 @@ def swept(
     place: Callable[[int], Placing],
     n_workers: int | None,
 ) -> Plan:
-    """Returns the plan with n_workers, or with the best number of them.
+    """Returns the plan with n_workers; None: with the best number of workers.
 
-    place: makes a schedule with at most so many workers.
+    place: number of workers at most -> schedule.
     """
     if n_workers is not None:
         return place(n_workers).plan(planner)
@@ -75,9 +75,9 @@ def swept(
 
 
 def schedules(problem: Problem, place: Callable[[int], Placing]) -> Iterator[Placing]:
-    """Yields schedules with ever fewer workers, without those that cannot be best."""
+    """Yields schedules, with most workers first, without those that cannot be best."""
     work_s, soonest = sum(RankPrices(problem).busy), math.inf
-    # Many workers first: their makespan shows which smaller numbers have too much work to do.
+    # Many workers first: their makespan shows which smaller numbers are too small for the work.
     for n in sorted(counts(problem), reverse=True):
         if work_s / n <= TRUST * soonest:
             placing = place(n)
@@ -88,14 +88,14 @@ def schedules(problem: Problem, place: Callable[[int], Placing]) -> Iterator[Pla
 def best_of(problem: Problem, planner: str, placings: list[Placing]) -> Plan:
     """Returns the plan of the shortest simulated run.
 
-    Of equal ones the cheaper, then that of fewer workers.
+    Ties go to the cheaper plan, then to the one with fewer workers.
     """
     candidates = _candidates(problem, placings)
     if len(candidates) == 1:
         return candidates[0].plan(planner)
     best: tuple[tuple[float, float], int, Plan] | None = None
     for placing in candidates:
-        # In the order of their estimates, so that the rest is even further behind.
+        # Candidates are ordered by their estimates: all that follow are even further behind.
         if best is not None and placing.makespan_s > TRUST * best[0][0]:
             break
         plan = placing.plan(planner)
@@ -107,7 +107,10 @@ def best_of(problem: Problem, planner: str, placings: list[Placing]) -> Plan:
 
 
 def _candidates(problem: Problem, placings: list[Placing]) -> list[Placing]:
-    """Returns those that may be best, by estimate, then fewer workers; equal schedules once."""
+    """Returns the schedules that may be best, ordered by estimate, then by number of workers.
+
+    Equal schedules are listed once.
+    """
     different: dict[tuple[int, ...], Placing] = {}
     for placing in sorted(placings, key=lambda each: (each.makespan_s, len(each.workers))):
         different.setdefault(tuple(placing.number), placing)

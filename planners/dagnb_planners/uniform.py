@@ -1,13 +1,13 @@
 """One size for all workers: the one-pass assignment at the size of the shortest simulated run.
 
 Source: the planner `uniform` of the notes this project comes from, where a run has one worker
-configuration; here the size is chosen. The value of a size is learnt: `Costs.scaling` says how run
-times fall with CPUs and memory. Where nothing of that is known all sizes are equally fast, and the
-cheapest that gives each task what it asks for is taken.
+configuration; here the size is chosen. `Costs.scaling`, learnt from past runs, says how run times
+fall with CPUs and memory. Where it is unknown, all sizes count as equally fast, and the cheapest
+size that gives each task what it asks for is taken.
 
-The resources of a task's decorator are a minimum. Less is given only where its scaling is known,
-which means that it ran with less before, or where the user says so (`may_shrink`). Packages and
-network are never changed: workers of different ones stay different workers.
+The resources of a task's decorator are a minimum. A task gets less only if its scaling is known,
+which means that it ran with less before, or if the user allows it (`may_shrink`). Packages and
+network never change: tasks that differ in them stay on different workers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dagnb.planning.planner import Problem
 from dagnb_planners.one_pass import OnePass
 from dagnb_planners.sweep import simulated_score
 
-# Sizes that are tried, relative to what tasks ask for.
+# The sizes that are tried by default, relative to what tasks ask for.
 FACTORS = (0.5, 1.0, 2.0)
 # An interpreter needs about so much before it does anything.
 LEAST_MB = 16
@@ -35,8 +35,8 @@ UNSIZED = "no task names CPUs or memory, so there is nothing to size: the plan i
 class Uniform:
     """Gives all workers one size.
 
-    sizes: to choose from; none takes half, once and twice what tasks ask for.
-    may_shrink: give less than tasks ask for.
+    sizes: sizes to choose from; by default half, once and twice what tasks ask for.
+    may_shrink: whether tasks may get less than they ask for.
     """
 
     name: ClassVar[str] = "uniform"
@@ -56,15 +56,15 @@ class Uniform:
 
 
 def best_size(problem: Problem, sizes: Sequence[Resources], may_shrink: bool) -> Plan | None:
-    """Returns the one-pass plan of the best size; None where nothing names a size.
+    """Returns the one-pass plan of the best size; None if no task names CPUs or memory.
 
-    Each size is as large as the tasks need it at least.
+    A size that is too small for the tasks is enlarged to what they need.
     """
     tasks = range(len(problem.dag))
     wishes = sizes or tuple(scaled(problem, tasks))
     plans: dict[Resources, Plan] = {}
     for wish in wishes:
-        # Several wishes may be too small for the tasks, and then come to the same size.
+        # Several wishes may be too small for the tasks, and are then enlarged to the same size.
         size = fitted(problem, tasks, wish, may_shrink)
         if size not in plans:
             plans[size] = one_pass(problem, size)
@@ -91,34 +91,33 @@ def scaled(problem: Problem, tasks: Sequence[int]) -> Iterator[Resources]:
 
 def fitted(problem: Problem, tasks: Sequence[int], wish: Resources, may_shrink: bool) -> Resources:
     """Returns the wished size, or more where one of the tasks must have more."""
-    asked = [problem.dag.calls[task].options.needs for task in tasks]
+    all_needs = [problem.dag.calls[task].options.needs for task in tasks]
     firm = []
-    for task, needs in zip(tasks, asked, strict=True):
+    for task, needs in zip(tasks, all_needs, strict=True):
         if not may_shrink and task not in problem.costs.scaling:
             firm.append(needs)
 
-    # What is not wished for stays as asked, by all of them.
-    binding = asked if wish.cpus is None else firm
+    # A quantity that the wish leaves open is the largest that any task asks for.
+    binding = all_needs if wish.cpus is None else firm
     cpus = [needs.cpus for needs in binding if needs.cpus is not None]
     if wish.cpus is not None:
         cpus.append(wish.cpus)
     memory: list[int] = []
     if wish.memory_mb is not None:
         memory = [wish.memory_mb, *map(problem.pool.memory_of, firm)]
-    elif any(needs.memory_mb is not None for needs in asked):
-        # A task that names no memory was to have the default of workers: where others name some it
-        # still has that.
-        memory = list(map(problem.pool.memory_of, asked))
+    elif any(needs.memory_mb is not None for needs in all_needs):
+        # A task that names no memory still gets at least the default of workers.
+        memory = list(map(problem.pool.memory_of, all_needs))
     return Resources(cpus=max(cpus, default=None), memory_mb=max(memory, default=None))
 
 
-def given(size: Resources, asked: Resources) -> Resources:
-    """Returns the size, with the packages and the network that are asked for."""
-    return replace(asked, cpus=size.cpus, memory_mb=size.memory_mb)
+def given(size: Resources, needs: Resources) -> Resources:
+    """Returns the size, with the packages and the network of `needs`."""
+    return replace(needs, cpus=size.cpus, memory_mb=size.memory_mb)
 
 
 def one_pass(problem: Problem, size: Resources) -> Plan:
-    """Returns the one-pass plan if every task asked for this size and ran as fast as with it."""
+    """Returns the one-pass plan as if every task asked for this size, with the run times of it."""
     dag, costs = problem.dag, problem.costs
     calls, run_s = [], {}
     for task, call in enumerate(dag.calls):
@@ -126,7 +125,7 @@ def one_pass(problem: Problem, size: Resources) -> Plan:
         options = replace(call.options, resources=given(size, needs))
         calls.append(replace(call, options=options))
         run_s[task] = costs.run(task, size.over(needs))
-    # Times are of this size already, so nothing is left to scale.
+    # These run times are of this size already, so they must not be scaled again.
     costs = costs.with_(run_s=run_s, scaling={})
     changed = replace(problem, dag=Dag(tuple(calls), dag.sinks), costs=costs)
     return replace(OnePass().plan(changed), dag=dag)

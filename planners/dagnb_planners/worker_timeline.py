@@ -3,12 +3,12 @@
     worker 3   opens |####|  gap  |######|     free ->
                      ^begin       ^gap end     ^end of the last
 
-A list scheduler asks that for every task. So workers are kept sorted by the end of their last task,
-gaps by their end, and first begins by their moment: an answer takes O(log workers) and a look at
-those that could be first, not at all of them.
+A list scheduler asks this question for every task. So three lists are kept sorted: workers by the
+end of their last task, gaps by their end, and workers by their first begin. An answer takes
+O(log workers), and a look at the workers that could be first instead of all of them.
 
-A worker that was idle until a task begins waits for a start first: none in an eager pool or within
-`linger_s`, a warm one while its container is kept, else a cold one.
+A worker that was idle has to start again before it runs a task: at once in an eager pool or within
+`linger_s`, by a warm start while its container is kept, else by a cold start.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class WorkerGroup:
     """Workers of equal resources, by number. Moments are seconds since the submission."""
 
     def __init__(self, problem: Problem, resources: Resources, *, inserts: bool) -> None:
-        """Starts empty. inserts: a task may go into a gap."""
+        """Starts empty. inserts: whether a task may go into a gap between others."""
         costs, pool = problem.costs, problem.pool
         self.pool, self.inserts = pool, inserts
         self.workers: dict[int, PlannedWorker] = {}
@@ -62,9 +62,9 @@ class WorkerGroup:
         lasts: float,
         among: Collection[int] | None = None,
     ) -> tuple[float, int] | None:
-        """Returns (begin, number) of the earliest begin, of equal ones the first worker.
+        """Returns (begin, number of the worker) of the earliest begin; ties go to the first worker.
 
-        among: only these workers. None if there is none of them.
+        among: only these workers. Returns None if the group has none of them.
         """
         best = None
         if self.inserts:
@@ -74,31 +74,31 @@ class WorkerGroup:
             best = _sooner(best, early, self._opens[low:], among)
 
         # Busy workers in the order in which they end: the first of them begins first.
-        at = bisect_left(self._free, (ready, -1))
-        for i in range(at, len(self._free)):
+        n_idle = bisect_left(self._free, (ready, -1))
+        for i in range(n_idle, len(self._free)):
             if among is None or self._free[i][1] in among:
                 if best is None or self._free[i] < best:
                     best = self._free[i]
                 break
-        for low, high, begin in self._idle_ranges(ready, at):
+        for low, high, begin in self._idle_ranges(ready, n_idle):
             best = _sooner(best, begin, self._free[low:high], among)
         return best
 
     def idlest(self) -> PlannedWorker:
-        """Returns the worker that is done first; there must be one."""
+        """Returns the worker whose last task ends first; there must be a worker."""
         return self.workers[self._free[0][1]]
 
     def begin_on(self, worker: PlannedWorker, ready: float, lasts: float) -> float:
-        """Returns the earliest begin on this worker, once the task is ready and it is awake."""
+        """Returns the earliest begin on this worker, after the task is ready and it is awake."""
         busy = worker.busy
         end = busy[-1][1]
         if ready > end:
             return ready + self._start_s(ready - end)
         if not self.inserts or ready + lasts > busy[-1][0]:
             return end
-        at = bisect_left(busy, (ready, math.inf))
-        free = max(ready, busy[at - 1][1]) if at else self._before_all(ready)
-        for begin, until in busy[at:]:
+        n_begun = bisect_left(busy, (ready, math.inf))
+        free = max(ready, busy[n_begun - 1][1]) if n_begun else self._before_all(ready)
+        for begin, until in busy[n_begun:]:
             if free + lasts <= begin:
                 return free
             free = until
@@ -116,7 +116,7 @@ class WorkerGroup:
         return ready + self.cold_s
 
     def put(self, worker: PlannedWorker, begin: float, end: float) -> None:
-        """Makes the worker busy from begin to end, and keeps the sorted lists in step."""
+        """Makes the worker busy from begin to end, and updates the sorted lists."""
         busy, number = worker.busy, worker.number
         if not busy:
             self.workers[number] = worker
@@ -125,24 +125,24 @@ class WorkerGroup:
             insort(self._opens, (begin, number))
             return
 
-        at = bisect_left(busy, (begin, end))
-        before = busy[at - 1][1] if at else -math.inf
-        if at == len(busy):
-            # Behind all others: it is free later.
+        position = bisect_left(busy, (begin, end))
+        before = busy[position - 1][1] if position else -math.inf
+        if position == len(busy):
+            # After all other tasks: the worker is free later.
             del self._free[bisect_left(self._free, (before, number))]
             insort(self._free, (end, number))
-        elif before < busy[at][0] and self.inserts:
-            # Into a gap, of which the end may be left over. A gap that is full was never listed.
-            if at:
-                del self._gaps[bisect_left(self._gaps, (busy[at][0], before, number))]
-            self._add_gap(end, busy[at][0], number)
-        if at:
+        elif before < busy[position][0] and self.inserts:
+            # Into a gap, of which a part may remain. Gaps of no length are not in the list.
+            if position:
+                del self._gaps[bisect_left(self._gaps, (busy[position][0], before, number))]
+            self._add_gap(end, busy[position][0], number)
+        if position:
             self._add_gap(before, begin, number)
         else:
-            # Before all others: it opens sooner.
+            # Before all other tasks: the worker begins sooner.
             del self._opens[bisect_left(self._opens, (busy[0][0], number))]
             insort(self._opens, (begin, number))
-        busy.insert(at, (begin, end))
+        busy.insert(position, (begin, end))
 
     # ---- parts ----
 
@@ -158,9 +158,9 @@ class WorkerGroup:
     ) -> tuple[float, int] | None:
         """Returns the earliest begin in a gap that is long enough."""
         gaps, best, worker = self._gaps, math.inf, -1
-        # Gaps that end too early are skipped by their order.
-        for at in range(bisect_left(gaps, (ready + lasts, -math.inf)), len(gaps)):
-            end, begin, number = gaps[at]
+        # Gaps are sorted by their end, so those that end too early are skipped.
+        for i in range(bisect_left(gaps, (ready + lasts, -math.inf)), len(gaps)):
+            end, begin, number = gaps[i]
             begin = max(begin, ready)
             if begin + lasts > end or (among is not None and number not in among):
                 continue
@@ -170,32 +170,33 @@ class WorkerGroup:
             return None
         return best, worker
 
-    def _idle_ranges(self, ready: float, at: int) -> tuple[tuple[int, int, float], ...]:
-        """Returns ranges of `_free` that are idle when ready, and when they would begin.
+    def _idle_ranges(self, ready: float, n_idle: int) -> tuple[tuple[int, int, float], ...]:
+        """Returns (from, to, begin): ranges of `_free` that are idle when ready, and their begin.
 
-        at: the first that is still busy. Awake ones come first, then warm, then cold.
+        n_idle: the first so many of `_free` are idle. Awake workers come first in the answer, then
+        warm, then cold ones.
         """
         pool = self.pool
-        if not at:
+        if not n_idle:
             return ()
         if pool.eager:
-            return ((0, at, ready + self.wake_s),)
-        awake = bisect_left(self._free, (ready - pool.linger_s, -1), 0, at)
+            return ((0, n_idle, ready + self.wake_s),)
+        awake = bisect_left(self._free, (ready - pool.linger_s, -1), 0, n_idle)
         warm = bisect_left(self._free, (ready - pool.linger_s - pool.keep_alive_s, -1), 0, awake)
         return (
-            (awake, at, ready + self.wake_s),
+            (awake, n_idle, ready + self.wake_s),
             (warm, awake, ready + self.warm_s),
             (0, warm, ready + self.cold_s),
         )
 
     def _before_all(self, ready: float) -> float:
-        """Returns the begin on a worker before its other tasks: it is started for this one."""
+        """Returns the begin before all other tasks of a worker, which is started for this one."""
         if self.pool.eager:
             return max(ready, self.cold_s)
         return ready + self.cold_s
 
     def _start_s(self, idle_s: float) -> float:
-        """Returns the seconds until a worker begins that was idle for so long."""
+        """Returns the seconds that a worker needs to begin after so long an idle time."""
         pool = self.pool
         if pool.eager or idle_s <= pool.linger_s:
             return self.wake_s
@@ -203,9 +204,9 @@ class WorkerGroup:
             return self.warm_s
         return self.cold_s
 
-    def _has_warm_container(self, at: float) -> bool:
-        """Returns True if a container of these resources is idle then, and warm."""
-        left = at - self.pool.linger_s
+    def _has_warm_container(self, moment: float) -> bool:
+        """Returns True if a container of these resources is idle and warm at that moment."""
+        left = moment - self.pool.linger_s
         low = bisect_left(self._free, (left - self.pool.keep_alive_s, -1))
         return low < len(self._free) and self._free[low][0] < left
 
@@ -216,7 +217,7 @@ def _sooner(
     workers: list[tuple[float, int]],
     among: Collection[int] | None,
 ) -> tuple[float, int] | None:
-    """Returns the best so far, or the first of these workers, who can all begin then."""
+    """Returns the best so far, or the first of these workers, all of which can begin at `begin`."""
     if not workers or (best is not None and best[0] < begin):
         return best
     if among is not None:

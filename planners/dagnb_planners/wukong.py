@@ -3,20 +3,21 @@
 Source: Carver, Zhang, Wang, Anwar, Wu, Cheng, "Wukong: a scalable and locality-enhanced framework
 for serverless parallel computing", SoCC 2020, doi:10.1145/3419111.3421286, sections 3.3 (static
 schedules, fan-outs, fan-ins) and 3.4 (task clustering, delayed I/O). Parameters are those of its
-code: clusters at 200 MB, a fan-out of 10 or more is invoked by others (the simulator's part),
-sleeps of 1.5 k s, at most 10 s and 20 in a row.
+code: outputs of 200 MB and more are clustered; the executors of a fan-out of 10 or more are invoked
+by others, as in the simulator; the k-th sleep takes 1.5 k s, 10 s at most, and at most 20 sleeps
+follow one another.
 
-There executors decide while they run; here the plan names the workers, so the executors are
-emulated over the predicted costs and each is a worker:
+In Wukong executors decide while they run. In dagnb a plan names the workers, so executors are
+emulated over the predicted costs, and each becomes a worker:
 
     invoked --start--> run --> hand over --> become a ready task ----> run
                                         |--> clustered tasks left ---> run
                                         |--> holds outputs back -----> sleep, look again
                                         '--> nothing to do ----------> idle --linger--> left
 
-In a pool of single workers without limits the simulated run of the plan is the emulated one, event
-by event, as long as none delays: a real executor sleeps where the plan's worker leaves and is
-started again. Elsewhere the plan simply runs pinned.
+In a pool of single workers without limits, the simulated run of the plan equals the emulated one,
+event by event. With `delays_io` it differs: where an executor of Wukong sleeps, the plan's worker
+leaves and is started again. In other pools the plan simply runs with its pinned steps.
 
 Not in the paper: an executor becomes only tasks of its own resources; one that has clustered tasks
 left becomes nothing else; where no more workers may be named, an executor that ends goes on with
@@ -38,7 +39,7 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb_planners.placing import pinned_plan, turns
 
-# Up to so many less one an executor invokes itself, one after the other; more are invoked for it.
+# An executor invokes fewer than this many itself, one after the other; more are invoked for it.
 _OWN_INVOCATIONS = 10
 _FIRST_SLEEP_S = 1.5
 _LONGEST_SLEEP_S = 10.0
@@ -50,8 +51,8 @@ class Wukong:
     """Pins every step to the executor that would have run it.
 
     clusters: the executor of a big output runs every downstream task that waits for nothing else.
-    delays_io: it waits for those that wait for others, too.
-    threshold_bytes: outputs of so much are big.
+    delays_io: it also waits for downstream tasks that have other upstream tasks to wait for.
+    threshold_bytes: outputs of at least this size are big.
     """
 
     name: ClassVar[str] = "wukong"
@@ -82,14 +83,14 @@ class Wukong:
 class _Executor:
     """One executor.
 
-    at: its own clock, which may be ahead of the emulation's. local: what it runs next.
+    clock_s: its own clock, which may be ahead of the emulation's. local: tasks that it runs next.
     tries: sleeps in a row. at_hand: tasks whose values it holds.
     held: downstream task -> how many arrivals there it holds back.
     """
 
     number: int
     needs: Resources
-    at: float = 0.0
+    clock_s: float = 0.0
     task: int = -1
     tries: int = 0
     at_hand: set[int] = field(default_factory=set)
@@ -100,7 +101,7 @@ class _Executor:
 class Emulation:
     """Executors in virtual time.
 
-    In the arithmetic and order of the simulator, so that equal moments stay equal.
+    Arithmetic and order are those of the simulator, so that equal moments stay equal.
 
     executor: task -> number of its executor. begins: task -> (moment, count of begins).
     makespan_s: the moment at which the last sink is handed over.
@@ -129,7 +130,7 @@ class Emulation:
         self.events: list[tuple[float, int, Callable[[_Executor], None], _Executor]] = []
 
     def run(self) -> None:
-        """Plays until every task is done."""
+        """Emulates events until every task is done."""
         self._invoke(sources(self.dag))
         self._start()
         while self.events:
@@ -140,7 +141,7 @@ class Emulation:
 
     def _on_started(self, executor: _Executor) -> None:
         """Reads the program: the container is there."""
-        executor.at = self.now + self.costs.program_s
+        executor.clock_s = self.now + self.costs.program_s
         self._at(executor, self._run)
 
     def _run(self, executor: _Executor) -> None:
@@ -148,20 +149,20 @@ class Emulation:
         costs, task = self.costs, executor.local.popleft()
         executor.task = task
         self.executor[task] = executor.number
-        self.begins[task] = (executor.at, self.n_begun)
+        self.begins[task] = (executor.clock_s, self.n_begun)
         self.n_begun += 1
         upstream = self.dag.calls[task].upstream
         far = [costs.edge(u, task) for u in upstream if u not in executor.at_hand]
         # Added one by one, as the simulator does: another order would round differently.
-        executor.at += costs.fetching(task, [*far, costs.external_bytes.get(task, 0)])
-        executor.at += costs.loading(task, costs.arguments(self.dag, task))
+        executor.clock_s += costs.fetching(task, [*far, costs.external_bytes.get(task, 0)])
+        executor.clock_s += costs.loading(task, costs.arguments(self.dag, task))
         for run_s, _ in costs.failures.get(task, ()):
-            executor.at += run_s
-        executor.at += costs.run(task)
-        executor.at += costs.dumping(task)
-        executor.at += costs.storing(task)
-        executor.at += costs.commit_s / 2
-        # A part of a value serves no other reader.
+            executor.clock_s += run_s
+        executor.clock_s += costs.run(task)
+        executor.clock_s += costs.dumping(task)
+        executor.clock_s += costs.storing(task)
+        executor.clock_s += costs.commit_s / 2
+        # A part of a value is of no use to another task.
         for u in upstream:
             if costs.edge(u, task) >= costs.output(u):
                 executor.at_hand.add(u)
@@ -182,8 +183,8 @@ class Emulation:
                 executor.held[child] = executor.held.get(child, 0) + 1
             elif self._arrive(child):
                 ready.append(child)
-        executor.at += self.costs.commit_s / 2
-        executor.at += self.costs.releasing(task, self.costs.arguments(self.dag, task))
+        executor.clock_s += self.costs.commit_s / 2
+        executor.clock_s += self.costs.releasing(task, self.costs.arguments(self.dag, task))
         executor.tries = 0
         self._take_held(executor)
         if is_big and self.settings.clusters:
@@ -195,12 +196,12 @@ class Emulation:
         self._share(executor, ready)
 
     def _look_again(self, executor: _Executor) -> None:
-        """After a sleep: tasks held back may wait for no other upstream by now."""
+        """Checks after a sleep whether tasks held back wait for no other upstream any more."""
         self._take_held(executor)
         if executor.local or executor.tries < _TRIES:
             self._go_on(executor)
             return
-        # Slept often enough: arrive there, so that another executor can go on.
+        # It has slept often enough: it arrives at these tasks, so that another executor can go on.
         ready = [child for child, n in executor.held.items() if self._arrive(child, n)]
         executor.held.clear()
         self._share(executor, ready)
@@ -209,7 +210,7 @@ class Emulation:
         self._push(self.linger_s, self._on_left, executor)
 
     def _on_left(self, executor: _Executor) -> None:
-        """Leaves a warm container; the worker may be named again."""
+        """Gives its container back, which stays warm; the worker may be named again."""
         self.at_work -= 1
         self.idle.append((executor.needs, self.now))
         untaken = self.untaken.get(executor.needs)
@@ -222,14 +223,14 @@ class Emulation:
     # ---- decisions of an executor ----
 
     def _share(self, executor: _Executor, ready: list[int]) -> None:
-        """Becomes the first ready task, unless something is left to do; invokes for the others."""
+        """Becomes the first ready task unless it has tasks left; invokes executors for the rest."""
         if not executor.local:
             for child in ready:
                 if self._has_resources(executor, child):
                     executor.local.append(child)
                     ready.remove(child)
                     break
-        executor.at += self._invoke(ready)
+        executor.clock_s += self._invoke(ready)
         untaken = self.untaken.get(executor.needs)
         if not executor.local and not executor.held and untaken:
             executor.local.append(untaken.popleft())
@@ -242,13 +243,13 @@ class Emulation:
             self._run(executor)
         elif executor.held:
             executor.tries += 1
-            executor.at += min(_FIRST_SLEEP_S * executor.tries, _LONGEST_SLEEP_S)
+            executor.clock_s += min(_FIRST_SLEEP_S * executor.tries, _LONGEST_SLEEP_S)
             self._at(executor, self._look_again)
         else:
             self._at(executor, self._become_idle)
 
     def _arrive(self, child: int, n: int = 1) -> bool:
-        """Counts n arrivals. Returns True if they were the last it waited for."""
+        """Counts n arrivals at a task. Returns True if it waits for no more."""
         self.missing[child] -= n
         return self.missing[child] == 0
 
@@ -276,7 +277,7 @@ class Emulation:
         return self.costs.commit_s
 
     def _find_executor(self, task: int) -> bool:
-        """Demands an executor. Returns False if the task has to wait for one that ends."""
+        """Demands an executor for the task. Returns False if it must wait until one ends."""
         needs, cap = self.needs[task], self.pool.cap
         if cap is None or self.n_executors < cap or needs not in self.ended:
             self.ended.setdefault(needs, deque())
@@ -298,11 +299,11 @@ class Emulation:
         is_warm = False
         for pair in reversed(self.idle):
             if pair[0] == executor.needs:
-                # Equal pairs are alike: the first of them goes.
+                # Equal pairs are interchangeable, so `remove` may take the first of them.
                 self.idle.remove(pair)
                 is_warm = True
                 break
-        # Idle containers count towards the cap: the longest idle makes room.
+        # Idle containers count towards the cap: the one that was idle for longest is ended.
         while self.idle and cap is not None and len(self.idle) + self.at_work >= cap:
             self.idle.pop(0)
         self.at_work += 1
@@ -311,7 +312,8 @@ class Emulation:
 
     def _start(self) -> None:
         """Starts the executors that were demanded."""
-        # After the caller's next act, as in the simulator, where moments are equal.
+        # Starts are scheduled after the caller's next act. At equal moments the order of scheduling
+        # decides, and this is the simulator's order.
         for seconds, executor in self.starting:
             self._push(seconds, self._on_started, executor)
         self.starting.clear()
@@ -320,7 +322,7 @@ class Emulation:
 
     def _at(self, executor: _Executor, act: Callable[[_Executor], None]) -> None:
         """Schedules an act at the executor's own time."""
-        self._push(executor.at - self.now, act, executor)
+        self._push(executor.clock_s - self.now, act, executor)
 
     def _push(self, seconds: float, act: Callable[[_Executor], None], executor: _Executor) -> None:
         # Events at one moment happen in the order in which they were scheduled.

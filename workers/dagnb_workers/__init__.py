@@ -1,9 +1,9 @@
-"""Workers: doing it for real, as processes, in containers, elsewhere.
+"""Workers: run tasks for real, in this process, in other processes or in containers.
 
 Holds: launchers (launchers/), the agent of a user (agent/), what starts and watches worker
 processes (hosting/), the worker itself (worker/), what a task sees of its process (surroundings/).
-May import: the hub (dagnb), never another arm.
-Must not know: notebooks, planners; a platform is known by its launcher only.
+May import: dagnb; neither planners nor the notebook extension.
+Must not know: notebooks, planners. Only the launcher of a platform knows that platform.
 Start at: worker/main.py (one worker), then hosting/supervisor.py (the workers of one run), then
 agent/agent.py.
 """

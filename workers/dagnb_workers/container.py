@@ -1,6 +1,6 @@
 """Start of a worker container: `python -m dagnb_workers.container`.
 
-Images that users build themselves name this module, so it stays where it is.
+Images that users build themselves name this module, so it must not be moved.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-// The details of a task, of a box of tasks, of a bar: beside the picture, in words.
+// The panel beside the picture: details of a task, of a box of tasks or of a bar, in words.
 
 const PHASE_WORDS = {
   queue: "waited for a worker", fetch: "inputs fetched", load: "inputs unpickled", run: "ran",
@@ -13,17 +13,17 @@ class Details {
     this.view = view;
   }
 
-  // chosen: {task} or {box} or {words}. The page changes only if the details did: it keeps focus and selection.
+  // chosen: {task} or {box} or {words}. Unchanged details are not replaced, so that focus and selection stay.
   paint(chosen) {
-    const made = document.createElement("div");
-    if (chosen.words) put(made, "p", "", chosen.words);
-    else if (chosen.task !== undefined) this.task(made, chosen.task);
-    else this.box(made, this.view.picture.boxes.get(chosen.box));
-    if (this.shown === made.innerHTML) return;
-    this.shown = made.innerHTML;
-    const held = this.inner?.contains(document.activeElement) ? document.activeElement : null;
-    this.body().replaceChildren(...made.childNodes);
-    if (held) (this.side.querySelector(`[data-go="${held.dataset.go}"]`) ?? this.side.querySelector(".close")).focus();
+    const content = document.createElement("div");
+    if (chosen.words) put(content, "p", "", chosen.words);
+    else if (chosen.task !== undefined) this.task(content, chosen.task);
+    else this.box(content, this.view.picture.boxes.get(chosen.box));
+    if (this.shown === content.innerHTML) return;
+    this.shown = content.innerHTML;
+    const focused = this.inner?.contains(document.activeElement) ? document.activeElement : null;
+    this.body().replaceChildren(...content.childNodes);
+    if (focused) (this.side.querySelector(`[data-go="${focused.dataset.go}"]`) ?? this.side.querySelector(".close")).focus();
   }
 
   body() {
@@ -40,16 +40,16 @@ class Details {
     return this.inner;
   }
 
-  title(made, name, state) {
-    const title = put(made, "h3", "", name);
+  title(content, name, state) {
+    const title = put(content, "h3", "", name);
     if (state) put(title, "span", `text-${state}`, ` ${state}`);
   }
 
-  task(made, task) {
+  task(content, task) {
     const { graph, runState, icons } = this.view;
     const row = runState.rows.get(task);
-    this.title(made, graph.names[task], icons[runState.states[task] || "W"].word);
-    const list = put(made, "dl");
+    this.title(content, graph.names[task], icons[runState.states[task] || "W"].word);
+    const list = put(content, "dl");
     const add = (name, text) => {
       put(list, "dt", "", name);
       put(list, "dd", "", text);
@@ -60,14 +60,14 @@ class Details {
       this.where(add, now[0]);
       add("began", `${secondsText(now[1] / 1e3)} after submission`);
     } else if (row) this.measured(add, row);
-    else if (runState.n_left_out) put(made, "p", "text-dim", "details are stored of failed and the slowest tasks only; run.trace has all");
+    else if (runState.n_left_out) put(content, "p", "text-dim", "details are stored of failed and the slowest tasks only; run.trace has all");
     this.links(list, "needs", graph.upstream[task]);
     this.links(list, "needed by", graph.downstream(task));
-    for (const error of this.view.errorsOf(task)) made.append(error.cloneNode(true));
+    for (const error of this.view.errorsOf(task)) content.append(error.cloneNode(true));
     const log = runState.logs.get(task);
     if (!log) return;
-    put(made, "h4", "", "output");
-    mark(put(made, "pre", "output", log), { tabindex: 0, role: "region", "aria-label": `output of ${graph.names[task]}` });
+    put(content, "h4", "", "output");
+    mark(put(content, "pre", "output", log), { tabindex: 0, role: "region", "aria-label": `output of ${graph.names[task]}` });
   }
 
   where(add, worker) {
@@ -90,27 +90,27 @@ class Details {
   links(list, name, tasks) {
     if (!tasks.length) return;
     put(list, "dt", "", name);
-    const held = put(list, "dd");
-    for (const task of tasks.slice(0, MAX_LISTED)) this.link(held, task);
-    if (tasks.length > MAX_LISTED) put(held, "span", "text-dim", `and ${grouped(tasks.length - MAX_LISTED)} more`);
+    const value = put(list, "dd");
+    for (const task of tasks.slice(0, MAX_LISTED)) this.link(value, task);
+    if (tasks.length > MAX_LISTED) put(value, "span", "text-dim", `and ${grouped(tasks.length - MAX_LISTED)} more`);
   }
 
   link(parent, task) {
-    const made = put(parent, "button", "link", this.view.graph.names[task]);
-    mark(made, { "data-go": task, type: "button" });
-    return made;
+    const button = put(parent, "button", "link", this.view.graph.names[task]);
+    mark(button, { "data-go": task, type: "button" });
+    return button;
   }
 
-  box(made, box) {
+  box(content, box) {
     if (!box) return;
     if (box.tasks.length === 1) {
-      this.task(made, box.tasks[0]);
+      this.task(content, box.tasks[0]);
       return;
     }
     const { runState, icons } = this.view;
     const counts = tally(runState, box.tasks);
-    this.title(made, `${box.label} × ${grouped(box.tasks.length)}`);
-    const list = put(made, "dl");
+    this.title(content, `${box.label} × ${grouped(box.tasks.length)}`);
+    const list = put(content, "dl");
     for (const state of PRESSING) {
       if (!counts[state]) continue;
       put(list, "dt", `text-${icons[state].word}`, icons[state].word);
@@ -122,7 +122,7 @@ class Details {
       put(list, "dt", "", runState.n_left_out ? `durations (${grouped(runs.length)} of ${grouped(box.tasks.length)} stored)` : "durations");
       put(list, "dd", "", `mean ${secondsText(total / runs.length / 1e3)}, max ${secondsText(Math.max(...runs) / 1e3)}`);
     }
-    this.members(made, box.tasks);
+    this.members(content, box.tasks);
   }
 
   ran(task) {
@@ -131,11 +131,11 @@ class Details {
   }
 
   // The tasks of a box, the most pressing state first, then the slowest.
-  members(made, tasks) {
+  members(content, tasks) {
     const { runState, icons } = this.view;
     const rank = (task) => PRESSING.indexOf(runState.states[task] || "W");
     const order = [...tasks].sort((a, b) => rank(a) - rank(b) || (this.ran(b) ?? 0) - (this.ran(a) ?? 0) || a - b);
-    const list = put(made, "ul");
+    const list = put(content, "ul");
     for (const task of order.slice(0, MAX_MEMBERS)) {
       const item = put(list, "li");
       this.link(item, task);
@@ -143,6 +143,6 @@ class Details {
       put(item, "span", `text-${word}`, ` ${word}`);
       if (ms !== null) put(item, "span", "text-dim", ` ${secondsText(ms / 1e3)}`);
     }
-    if (order.length > MAX_MEMBERS) put(made, "p", "text-dim", `and ${grouped(order.length - MAX_MEMBERS)} more`);
+    if (order.length > MAX_MEMBERS) put(content, "p", "text-dim", `and ${grouped(order.length - MAX_MEMBERS)} more`);
   }
 }

@@ -1,4 +1,4 @@
-// The graph and the timeline: drawn by the kernel, coloured and made to answer here.
+// The graph and the timeline: the kernel draws them; this file colours them and lets them answer clicks and keys.
 
 const HEAVY = "FXB";
 const DASHED = "WS";
@@ -11,7 +11,7 @@ class Picture {
     this.roving = new Roving(panel, "[data-box]", (group) => view.select({ box: group.dataset.box }));
   }
 
-  // Takes the drawing that is in the panel.
+  // Uses the drawing that is in the panel.
   adopt() {
     this.boxes.clear();
     const svg = this.panel.querySelector("svg");
@@ -105,16 +105,16 @@ class Timeline {
     panel.addEventListener("focusin", (event) => this.addTooltip(event.target.closest("[data-task],[data-say]")));
   }
 
-  // A new drawing; the focus stays on the bar of the same task.
+  // Shows a new drawing; the focus stays on the bar of the same task.
   draw(markup) {
-    const held = this.panel.contains(document.activeElement) ? document.activeElement : null;
+    const focused = this.panel.contains(document.activeElement) ? document.activeElement : null;
     const bars = () => [...this.panel.querySelectorAll(this.roving.selector)];
-    const position = bars().indexOf(held);
+    const position = bars().indexOf(focused);
     this.panel.replaceChildren(parsed(markup, "image/svg+xml"));
     this.adopt();
-    if (!held) return;
-    const kind = held.parentNode.dataset.kind;
-    const same = held.dataset.task && this.panel.querySelector(`[data-kind="${CSS.escape(kind)}"] [data-task="${held.dataset.task}"]`);
+    if (!focused) return;
+    const kind = focused.parentNode.dataset.kind;
+    const same = focused.dataset.task && this.panel.querySelector(`[data-kind="${CSS.escape(kind)}"] [data-task="${focused.dataset.task}"]`);
     const next = same || bars().at(Math.min(position, bars().length - 1));
     if (next) this.roving.focus(next);
   }
@@ -133,11 +133,11 @@ class Timeline {
     const { graph, runState } = this.view;
     const [task, { kind }] = [Number(bar.dataset.task), bar.parentNode.dataset];
     const row = runState.rows.get(task);
-    const ms = row && row[ROW.attempt] === 1 ? row[ROW.phases + PHASES.indexOf(kind)] : null; // a row is of the last attempt
+    const ms = row && row[ROW.attempt] === 1 ? row[ROW.phases + PHASES.indexOf(kind)] : null; // a row holds the last attempt only
     return `${graph ? graph.names[task] : ""} ${kind}${ms === null || ms === undefined ? "" : `: ${secondsText(ms / 1e3)}`}`;
   }
 
-  // Made when it is needed: thousands of bars would have thousands of tooltips.
+  // A tooltip is added when it is needed: thousands of bars would have thousands of tooltips.
   addTooltip(bar) {
     if (bar && !bar.querySelector("title")) bar.append(Object.assign(document.createElementNS(SVG, "title"), { textContent: this.words(bar) }));
   }
@@ -155,7 +155,7 @@ class Timeline {
   }
 }
 
-// One tab stop for many things: arrows go to the nearest in their direction, Enter and Space open.
+// One tab stop for many elements: arrow keys go to the nearest one in their direction, Enter and Space open it.
 class Roving {
   constructor(panel, selector, open) {
     Object.assign(this, { panel, selector, open });
@@ -182,30 +182,30 @@ class Roving {
   }
 
   key(event) {
-    const here = event.target.closest(this.selector);
-    if (!here) return;
+    const current = event.target.closest(this.selector);
+    if (!current) return;
     const ways = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
-    if (event.key === "Enter" || event.key === " ") this.open(here);
-    else if (ways[event.key]) this.move(here, ...ways[event.key]);
+    if (event.key === "Enter" || event.key === " ") this.open(current);
+    else if (ways[event.key]) this.move(current, ...ways[event.key]);
     else if (event.key === "Home" || event.key === "End") this.focus([...this.panel.querySelectorAll(this.selector)].at(event.key === "Home" ? 0 : -1));
     else return;
     event.preventDefault();
   }
 
-  // Moves to the nearest element in a direction; a distance across counts double.
-  move(here, dx, dy) {
+  // Moves to the nearest element in a direction; distance at right angles to it counts double.
+  move(current, dx, dy) {
     const middle = (element) => {
       const place = element.getBoundingClientRect();
       return [place.x + place.width / 2, place.y + place.height / 2];
     };
-    const [x, y] = middle(here);
+    const [x, y] = middle(current);
     let best = null;
     let least = Infinity;
     for (const element of this.panel.querySelectorAll(this.selector)) {
       const [ox, oy] = middle(element);
       const [along, across] = dx ? [(ox - x) * dx, Math.abs(oy - y)] : [(oy - y) * dy, Math.abs(ox - x)];
       const cost = along + 2 * across;
-      if (element !== here && along > 0.5 && cost < least) [best, least] = [element, cost];
+      if (element !== current && along > 0.5 && cost < least) [best, least] = [element, cost];
     }
     if (best) this.focus(best);
   }

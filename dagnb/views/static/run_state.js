@@ -1,9 +1,9 @@
-// The state of a run, from messages: everything once, then what changed. One object a run, however many views.
+// The state of a run, from messages: the first has everything, the others what changed. All views of a run share one object.
 // The fields of a message are listed in dagnb/views/view_updates.py.
 
 // States, the most urgent for a reader first: a box shows the first that any of its tasks is in.
 const PRESSING = "FBXRCWSD";
-const FILLED = "DFCSBX"; // parts of a bar, from the left
+const FILLED = "DFCSBX"; // states that have a part in a progress bar, from the left
 const PHASES = ["queue", "fetch", "load", "run", "dump", "store", "commit"];
 const ROW = { task: 0, attempt: 1, worker: 2, begin: 3, phases: 4, read: 11, written: 12 };
 

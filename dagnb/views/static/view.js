@@ -1,15 +1,15 @@
-// The view of one run: header, tabs, panels, details. Live it gets messages; in a page that stays, all at once.
+// The view of one run: header, tabs, panels, details. A live view gets messages; in a saved page it gets everything at once.
 
 const RUN_LOOKS = { ok: "done", failed: "failed", deadline: "failed", cancelled: "cancelled", running: "running" };
 const TABS = ["Graph", "Timeline", "Errors", "Functions"];
-const SURE_MS = 4000; // how long the second press may take
+const SURE_MS = 4000; // the second press of cancel must come within this time
 const PATIENCE_MS = 2500; // after that, a kernel that did not answer is busy
 const SILENT_MS = 6000; // a kernel sends something every second; after that, it is gone or something blocks it
-const OPENED = (window.dagnbOpened ??= new Map()); // run -> what its view last showed: the page that stays goes on there
+const OPENED = (window.dagnbOpened ??= new Map()); // run -> what its live view last showed; the saved view that replaces it opens there
 let nViews = 0;
 
 class View {
-  // still: the section of a page that stays, whose parts are taken over. send: sends a message to the kernel.
+  // still: the section of a saved page, whose elements this view takes over. send: sends a message to the kernel.
   constructor(el, run, runState, icons, { still, send } = {}) {
     Object.assign(this, { run, runState, icons, send, chosen: null, errors: new Map(), key: `dagnb-${Date.now().toString(36)}-${nViews++}` });
     this.root = still || put(el, "section", "dagnb dagnb-view");
@@ -58,7 +58,7 @@ class View {
     const body = put(this.root, "div", "body");
     this.main = put(body, "div", "main");
     this.side = put(body, "div", "side");
-    // A group and no landmark, such as aside: the view stands inside those of the page.
+    // A group rather than a landmark such as <aside>, which would mix with the landmarks of the page around.
     mark(this.side, { role: "group", "aria-label": "details", "aria-live": "polite" });
     this.side.hidden = true;
     [this.tabs, this.panels] = [{}, {}];
@@ -74,7 +74,7 @@ class View {
     list.addEventListener("keydown", (event) => this.tabKey(event));
   }
 
-  // The graph: names and edges, and the drawing unless the page has it already.
+  // Takes the graph (names and edges), and the drawing unless the page has it already.
   setGraph(data, svg, missing) {
     this.graph = new Graph(data);
     if (svg) this.panels.Graph.replaceChildren(parsed(svg, "image/svg+xml"));
@@ -127,7 +127,7 @@ class View {
   }
 
   errorsOf(task) {
-    return [...this.errors.values()].filter((held) => held.task === task).map((held) => held.element);
+    return [...this.errors.values()].filter((error) => error.task === task).map((error) => error.element);
   }
 
   // The first press asks, the second cancels: a run of hours does not end by a slip.
@@ -147,7 +147,7 @@ class View {
     }, PATIENCE_MS);
   }
 
-  // At most once a frame; in a hidden tab not at all, until it is seen again.
+  // Paints at most once per frame; in a hidden browser tab only when it is visible again.
   ask() {
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
@@ -185,7 +185,7 @@ class View {
     if (!isRunning && this.hint.textContent) say(this.hint, "");
   }
 
-  // The time goes on between two messages.
+  // Between two messages the clock of this page goes on.
   paintTime() {
     const { runState } = this;
     const since = runState.state === "running" && this.send ? Math.min(2, (performance.now() - runState.heard) / 1e3) : 0;
@@ -194,7 +194,7 @@ class View {
     this.paintSilence();
   }
 
-  // A kernel that ended cannot say so. The view says that there is no news, until there is.
+  // A kernel that ended cannot say so: the view says that there is no news, until a message comes.
   paintSilence() {
     const { runState } = this;
     const isSilent = Boolean(this.send) && runState.state === "running" && performance.now() - runState.heard > SILENT_MS;
@@ -234,7 +234,7 @@ class View {
     say(this.errorsTitle, runState.n_errors ? `${counted(runState.n_errors, "failed attempt")}${more > 0 ? `, ${grouped(runState.errors.length)} of them here` : ""}` : "No errors.");
   }
 
-  // A row a function: the run in words, for readers who see no picture.
+  // A table with one row per function: the run in words, for readers who see no picture.
   paintFunctions() {
     const { runState, graph } = this;
     const rows = graph.functions.map((name) => ({ name, n: 0, runs: 0, total: 0, most: 0, counts: {} }));
@@ -247,22 +247,22 @@ class View {
       if (ms !== null) Object.assign(row, { runs: row.runs + 1, total: row.total + ms, most: Math.max(row.most, ms) });
     });
     (runState.totals ?? []).forEach(([runs, total, most], i) => Object.assign(rows[i], { runs, total, most }));
-    const made = document.createElement("table");
-    const head = put(put(made, "thead"), "tr");
+    const content = document.createElement("table");
+    const head = put(put(content, "thead"), "tr");
     for (const name of ["function", "tasks", "done", "failed", "total", "mean", "max"]) mark(put(head, "th", name === "function" ? "" : "right", name), { scope: "col" });
-    const body = put(made, "tbody");
+    const body = put(content, "tbody");
     for (const { name, n, runs, total, most, counts } of rows) {
       const row = put(body, "tr");
       mark(put(row, "th", "", name), { scope: "row" });
       const times = runs ? [total, total / runs, most].map((ms) => secondsText(ms / 1e3)) : ["", "", ""];
       for (const text of [grouped(n), grouped(counts.D || 0), grouped(counts.F || 0), ...times]) put(row, "td", "right", text);
     }
-    if (made.outerHTML !== this.table) this.panels.Functions.replaceChildren(made);
-    this.table = made.outerHTML;
+    if (content.outerHTML !== this.table) this.panels.Functions.replaceChildren(content);
+    this.table = content.outerHTML;
   }
 }
 
-// Every view that stands in the page as data.
+// Builds each view whose data the page holds.
 function mountAll() {
   for (const root of document.querySelectorAll(".dagnb-view:not([data-lm-suppress-shortcuts])")) {
     const data = root.querySelector(":scope > script[type='application/json']");

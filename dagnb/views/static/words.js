@@ -1,4 +1,4 @@
-// Words and elements. Text from a run becomes text here, never markup; markup comes from dagnb alone, which escaped it.
+// Words and elements. Text from a run stays text, never markup; all markup comes from dagnb, which has escaped that text.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -10,7 +10,7 @@ function secondsText(seconds) {
   return hours ? `${hours} h ${minutes} min` : `${minutes} min ${whole % 60} s`;
 }
 
-// left: median, low, high; since: seconds that went by.
+// left: [median, low, high] in seconds; since: seconds that have passed since then.
 function leftText(left, since) {
   if (!left) return "time left: unknown";
   const rough = (seconds) => (seconds > 9.5 && seconds < 59.5 ? `${Math.round(seconds)} s` : secondsText(seconds));
@@ -34,11 +34,11 @@ function counted(n, thing) {
 }
 
 function put(parent, tag, look, text) {
-  const made = document.createElement(tag);
-  if (look) made.className = look;
-  if (text !== undefined) made.textContent = text;
-  parent.append(made);
-  return made;
+  const child = document.createElement(tag);
+  if (look) child.className = look;
+  if (text !== undefined) child.textContent = text;
+  parent.append(child);
+  return child;
 }
 
 function say(element, text) {

@@ -1,6 +1,6 @@
-// The view as a widget: the kernel sends what changed. It fills the placeholders of its run, wherever in the page they are.
+// The view as a widget: it gets changes from the kernel, and fills all placeholders of its run in the page.
 
-const LIVE = (window.dagnbLive ??= new Map()); // run -> Live; a placeholder that is shown after the widget looks here
+const LIVE = (window.dagnbLive ??= new Map()); // run -> Live; the script of a placeholder that is shown later calls `fill` of this object
 const CLOCK_MS = 200;
 
 // One run in this page: its state, its views, and the widget's model, from which messages come.
@@ -10,7 +10,7 @@ class Live {
     setInterval(() => this.runState.state === "running" && this.views.forEach((view) => view.paintTime()), CLOCK_MS);
   }
 
-  // Goes on with another model: a kernel opens one anew for pages that were opened later.
+  // Continues with another model: the kernel opens the widget again for pages that are opened later.
   adopt(model) {
     this.model = model;
     // Another kernel counts its messages from 1.
@@ -20,7 +20,7 @@ class Live {
     this.learn(model);
   }
 
-  // The graph: names and edges, and where the views stand.
+  // Takes the graph (names and edges) and the icons, and passes them to all views.
   learn(model) {
     if (model !== this.model) return;
     this.graph = model.get("graph");
@@ -41,7 +41,7 @@ class Live {
   introduce(view) {
     view.name = this.graph.title;
     if (this.graph.names) view.setGraph(this.graph, this.graph.svg, this.graph.missing);
-    view.paint(); // at once: until then the boxes of a new drawing all look as if they were waiting
+    view.paint(); // at once, because all boxes of a new drawing look as if their tasks were waiting
   }
 
   show(el) {
@@ -51,7 +51,7 @@ class Live {
     return view;
   }
 
-  // Puts views into placeholders that have none yet; until there is a graph they keep their own words.
+  // Puts views into placeholders that have none yet. Without a graph placeholders keep their own text.
   fill() {
     if (!this.graph?.names) return;
     for (const placeholder of document.querySelectorAll("[data-dagnb-run]")) {

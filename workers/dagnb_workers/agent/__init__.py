@@ -1,4 +1,4 @@
-"""The agent: one detached process per user, owner of embedded server and hosts of workers.
+"""The agent: one detached process per user, which owns the embedded server and worker hosts.
 
 Holds: the agent, its client, and the host processes that it starts.
 May import: hosting and below.

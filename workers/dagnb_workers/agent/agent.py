@@ -1,7 +1,7 @@
-"""The agent: one detached process per user, owner of the embedded server and the hosts of workers.
+"""The agent: one detached process per user, which owns the embedded server and worker hosts.
 
-It schedules nothing, and it leaves when it was idle for `idle_s`. Killing it loses nothing: server
-and supervisors live on, and the next agent finds them in the runtime directory.
+It schedules nothing, and it ends after being idle for `idle_s`. If it is killed, nothing is lost:
+server and supervisors live on, and the next agent finds them in the runtime directory.
 
 Requests and answers are one JSON object a line on `agent.sock`. The socket outlives an upgrade of
 dagnb, so keys are only ever added: an agent and a client of different versions must understand
@@ -74,7 +74,7 @@ minutes after its last use. If it is killed, no run is lost: workers go on, and 
 takes them over. `dagnb doctor` says whether one is running.
 """
 
-# Longest request: an invocation may hold the records of a whole DAG.
+# Bytes of the longest request: an invocation may hold the records of a whole DAG.
 LINE_BYTES = 64 * 1024 * 1024
 
 IDLE_S = 600.0
@@ -84,7 +84,10 @@ _log = logging.getLogger(__name__)
 
 
 class Agent:
-    """The agent of one runtime directory. Its state may be lost: the directory has what counts."""
+    """The agent of one runtime directory.
+
+    Its state may be lost at any moment: another agent reads all it needs from the directory.
+    """
 
     def __init__(self, directory: Path, idle_s: float) -> None:
         self._directory, self._idle_s = directory, idle_s
@@ -109,8 +112,8 @@ class Agent:
             listener = await asyncio.start_unix_server(self._serve_client, path, limit=LINE_BYTES)
             if ready is not None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), ready)
-            # A server that an earlier agent started must not be left alone when this one is
-            # killed: a host becomes the next agent then (run_host.main).
+            # If this agent is killed, a host becomes the next agent (run_host.main). So a server
+            # that an earlier agent started needs a host, too, or it would run for ever.
             if await asyncio.to_thread(running_server, self._directory):
                 self._hosts.ensure_host(_plain_host())
 
@@ -167,8 +170,8 @@ class Agent:
         self._hosts.ensure_host(HostKey.of(request) if "host" in request else _plain_host())
         async with self._starting_server:
             server = await asyncio.to_thread(_find_or_start, self._directory)
-            # The first object is kept while the pid is the same: one that started the server can
-            # end it without its socket.
+            # The first object is kept while the pid is the same: if it started the server, it can
+            # end the server without the socket.
             if self._server is None or self._server.pid != server.pid:
                 self._server = server
         return {"url": self._server.url}
@@ -178,7 +181,7 @@ class Agent:
         if self._hosts.is_hosted(record):
             return {"started": False}
         launch = {"host": "process", "python": sys.executable, "code": "", **request}
-        record.write(launch)  # before the start: an agent killed in between is replaced
+        record.write(launch)  # before the start: if this agent is killed, the next one starts it
         await self._hosts.launch(record, launch)
         return {"started": True}
 
@@ -211,8 +214,8 @@ class Agent:
         """Reap processes, restart lost runs, end unused hosts; leave when idle for long."""
         while not self._leaving.is_set():
             await asyncio.sleep(min(_TICK_S, self._idle_s / 4))
-            # The server, hosts, and supervisors of an agent that this process was before: exec
-            # keeps the children.
+            # Children are the server, the hosts, and the supervisors of a fork server that became
+            # this agent by exec, which keeps children.
             reap_child()
             for record in run_records(self._directory):
                 await self._hosts.restart_if_lost(record)
@@ -224,12 +227,12 @@ class Agent:
             elif self._n_clients or run_records(self._directory):
                 self._used_at = time.monotonic()
             elif unused_s > self._idle_s and not await self._has_store_clients():
-                self._leaving.set()  # the server is asked last, because that is a round trip
+                self._leaving.set()  # the store's clients are counted last: that is a round trip
 
     async def _has_store_clients(self) -> bool:
-        """Returns whether a client holds the store open, as a notebook that asks the agent rarely.
+        """Returns whether a client, such as an idle notebook, is connected to the embedded server.
 
-        Counts as use of the agent.
+        A connected client counts as use of the agent.
         """
         server = await asyncio.to_thread(running_server, self._directory)
         if server is None or await asyncio.to_thread(n_clients, server) == 0:
@@ -242,8 +245,9 @@ class Agent:
         for record in run_records(self._directory):
             launch = record.read()
             if launch is not None:
-                # Before its processes end: waiters see the reason, also on a server that lives on.
-                with contextlib.suppress(TimeoutError):  # that server may be out of reach
+                # Before the run's processes end, so that waiters see the reason. The run's store
+                # may be another server, which lives on, or is out of reach.
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(STOP_S):
                         await fail_run(launch, "the agent that hosted it was stopped")
             await self._hosts.stop(record)
@@ -254,13 +258,13 @@ class Agent:
         shutil.rmtree(self._directory / "modules", ignore_errors=True)
 
         deadline = time.monotonic() + STOP_S
-        # Also children of earlier agents, of whose ends no event loop knows.
+        # Children of a fork server that became this agent are unknown to asyncio: poll for all.
         while reap_child() and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(PAUSE_S)
 
 
 def _plain_host() -> HostKey:
-    """Returns a fork server of this interpreter without options."""
+    """Returns the key of a fork server of this interpreter without options."""
     return HostKey("process", python_path(), code_mark(), PythonStart(folders=own_folders()))
 
 
@@ -286,19 +290,19 @@ def _parser() -> argparse.ArgumentParser:
         "--directory",
         metavar="DIR",
         type=Path,
-        help="where its socket and those of its server lie "
+        help="directory of the sockets of the agent and its server "
         "(default: in DAGNB_HOME, or in the runtime directory)",
     )
     parser.add_argument(
         "--detach",
         action="store_true",
-        help="go to the background when ready, as an agent does that a run starts; "
-        "without it, stay in the foreground",
+        help="run in the background, as an agent that a run starts; "
+        "without this option, stay in the foreground",
     )
     parser.add_argument(
         "--heir",
         action="store_true",
-        help="take over what a killed agent left running; exit at once when that is nothing",
+        help="take over what a killed agent left running; exit at once if nothing is left",
     )
     return parser
 
@@ -306,7 +310,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `dagnb agent` in the foreground, or detached for ensure_agent.
 
-    Returns 0 also when another agent lives.
+    Returns the exit code: 0 also when another agent lives, 1 when a file is wrong.
     """
     options = _parser().parse_args(argv)
     if options.stop:
@@ -321,11 +325,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.heir or running_server(directory) or run_records(directory):
             ready = 1 if options.detach else None
             asyncio.run(Agent(directory, options.idle_s).serve(ready))
-        # The log is of use only for an agent that did not end like this.
+        # The log is needed only after an agent that did not end normally.
         (directory / "agent.log").unlink(missing_ok=True)
         (directory / "agent.lock").unlink(missing_ok=True)
     except OSError as error:
-        _log.error("%s", error)  # a file is wrong, which the message names
+        _log.error("%s", error)  # the message names the file
         return 1
     return 0
 

@@ -1,7 +1,7 @@
 """The client of the agent: finds it, or starts it, and sends requests.
 
-The agent may be leaving at any moment, so a request whose connection breaks is sent again, to an
-agent that is started for it. All requests may be repeated.
+The agent may be leaving at any moment. So a request whose connection breaks is sent again, to a new
+agent; every request may be repeated.
 """
 
 from __future__ import annotations
@@ -77,9 +77,12 @@ async def ensure_agent(
     for _ in range(_TRIES):
         try:
             return await _connect_and_ping(directory)
-        except OSError:  # no agent, or one that is leaving
+        except OSError:  # no agent runs, or it is leaving
             await asyncio.to_thread(_start, directory, idle_s)
-    raise LaunchError(f"no agent stays in {directory}. It wrote: {_log_tail(directory)}")
+    raise LaunchError(
+        f"no agent keeps running in {directory}. Its log ends with: {_log_tail(directory)}. "
+        "`dagnb doctor` tells more."
+    )
 
 
 async def _connect_and_ping(directory: Path) -> AgentClient:
@@ -99,9 +102,9 @@ async def ask_agent(op: str, **arguments: Any) -> dict[str, Any]:
         try:
             async with await ensure_agent() as agent:
                 return await agent.ask(op, **arguments)
-        except ConnectionError:  # it was leaving
+        except ConnectionError:  # the agent was leaving
             continue
-    raise LaunchError(f"no agent answers to {op!r}. Ask `dagnb doctor`.")
+    raise LaunchError(f"no agent answers the request {op!r}. Run `dagnb doctor`.")
 
 
 async def ask_running(op: str, **arguments: Any) -> dict[str, Any]:
@@ -116,8 +119,8 @@ async def ask_running(op: str, **arguments: Any) -> dict[str, Any]:
 async def ensure_hosted(run: str) -> None:
     """Start an agent when all processes of a run have died: see Hosting.ensure_hosted.
 
-    The new agent reads the launch files in its directory and starts a supervisor for the run. Costs
-    two system calls while an agent lives.
+    The new agent reads the launch files in its directory and starts a supervisor for the run. While
+    an agent lives, this call only looks at its lock.
     """
     directory = runtime_directory()
     if is_locked(directory / "agent.lock"):
@@ -166,7 +169,7 @@ async def _connect(directory: Path) -> AgentClient:
 
 
 def _start(directory: Path, idle_s: float | None) -> None:
-    """Start an agent and wait until it listens: then it closes its stdout."""
+    """Start an agent and wait until it listens, which it tells by closing its stdout."""
     arguments = ["--detach", "--directory", str(directory)]
     if idle_s is not None:
         arguments += ["--idle-s", str(idle_s)]
@@ -185,8 +188,8 @@ def _start(directory: Path, idle_s: float | None) -> None:
             )
     except (subprocess.SubprocessError, OSError) as error:
         raise LaunchError(
-            f"the agent did not start: {error}. It wrote: {_log_tail(directory)}. "
-            f"Correct what it says of {directory}, or set DAGNB_HOME to another directory."
+            f"the agent did not start: {error}. Its log ends with: {_log_tail(directory)}. "
+            f"Correct what the log says of {directory}, or set DAGNB_HOME to another directory."
         ) from error
 
 
@@ -199,7 +202,7 @@ def _log_tail(directory: Path) -> str:
 
 
 def _error(answer: dict[str, Any]) -> DagnbError:
-    # Most classes of errors need more than a message. Callers tell apart only what the user wrote.
+    # Most error classes need more than a message, and callers only distinguish ConfigError.
     if getattr(errors, answer["type"], None) is errors.ConfigError:
         return errors.ConfigError(answer["error"])
     return LaunchError(answer["error"])

@@ -1,13 +1,13 @@
 """The host processes of an agent, which start workers: one per platform, interpreter and code.
 
-A host answers the messages of a fork server. The host of process workers is one, and forks a
-supervisor for each run. The host of a platform of containers owns the containers, and a run takes
-the place of a child: "spawn" begins to serve it, "exited" says that it is over. The module of a
-host is named by the entry points `dagnb.hosts`.
+A host answers the messages of a fork server. The host of process workers is a fork server, and
+forks a supervisor for each run. The host of a container platform owns the containers. In its
+messages a run takes the place of a child: "spawn" begins to serve a run, "exited" says that the run
+is over. The entry points `dagnb.hosts` name the module of each host.
 
-Nothing here has to survive the agent. Which run has live processes, its lock says; how to start a
-supervisor for it, its launch file (hosting/run_locks.py). So a new agent only has to call
-`restart_if_lost` for every record, which this one does as well, twice a second.
+No state in this file has to survive the agent. The lock of a run says whether the run has live
+processes, and its launch file how to start a supervisor (hosting/run_locks.py). So a new agent only
+has to call `restart_if_lost` for every record, as every agent does twice a second.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ PAUSE_S = 0.01
 # Supervisors of one run that may die in a row before the run is cancelled.
 MAX_RESTARTS = 5
 
-# Fork servers without a run that are kept, for clients that start Python in other ways.
+# Unused fork servers that are kept at most. Clients that start Python differently need different
+# ones.
 MAX_UNUSED = 4
 
-# Seconds for which an unused fork server is kept; the one used last stays with the agent.
+# Seconds for which an unused fork server is kept. The one that was used last is always kept.
 UNUSED_S = 60.0
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class HostKey:
-    """The host that is meant: its platform, interpreter, version of dagnb's code, and start."""
+    """The key of a host: platform, Python, hash of dagnb's code, and options of the interpreter."""
 
     host: str
     python: str
@@ -70,7 +71,7 @@ class HostKey:
 
     @property
     def mark(self) -> str:
-        """A hash that hosts put on their containers, so that each finds its own again."""
+        """A short hash. A host labels its containers with it, and so finds them again."""
         return hashlib.sha256(f"{self.python}\n{self.code}\n{self.start}".encode()).hexdigest()[:8]
 
     @property
@@ -81,7 +82,7 @@ class HostKey:
 
 @dataclass(slots=True)
 class _HostedRun:
-    """A run that a host works for. pid: of its supervisor or its host; 0 while it is starting."""
+    """A run that a host works for. pid: of its supervisor or its host; 0 until it has started."""
 
     key: HostKey
     pid: int = 0
@@ -103,7 +104,7 @@ class Hosts:
         return len(self._clients)
 
     def ensure_host(self, key: HostKey) -> ForkServerClient:
-        """Returns the connection to a host, which is started when it is not there."""
+        """Returns the connection to a host, which is started if it does not run."""
         client = self._clients.get(key)
         if client is None or client.is_gone:
             client = self._clients[key] = self._start_host(key)
@@ -140,7 +141,7 @@ class Hosts:
         return await self.ensure_host(key).ask(about)
 
     async def end_unused(self) -> None:
-        """End fork servers that were not used for long, and the oldest of more than MAX_UNUSED."""
+        """End fork servers that were unused for long, and all but the latest MAX_UNUSED."""
         busy = {run.key for run in self._runs.values()}
         unused = [key for key in self._clients if key.forks_supervisors and key not in busy]
         unused.sort(key=lambda key: self._used_at[key], reverse=True)
@@ -166,7 +167,8 @@ class Hosts:
         # Another host may have been started for this key meanwhile.
         if self._clients.get(key) is client:
             del self._clients[key], self._used_at[key]
-        # Supervisors that outlive their fork server hold their locks; the others are restarted.
+        # Supervisors outlive a fork server and hold their locks. `restart_if_lost` later restarts
+        # the runs whose locks are free.
         for run, hosted in tuple(self._runs.items()):
             if hosted.key == key:
                 del self._runs[run]
@@ -179,9 +181,10 @@ class Hosts:
         return record.run in self._runs or record.is_alive()
 
     async def launch(self, record: RunRecord, launch: dict[str, Any]) -> None:
-        """Have a host work for a run; one that dies meanwhile is started again. Raises LaunchError.
+        """Make a host work for a run. Raises LaunchError.
 
-        A run that cannot be launched leaves no record.
+        A host that dies meanwhile is started again, once. A run that cannot be launched leaves no
+        record.
         """
         self._n_restarts.pop(record.run, None)
         try:
@@ -206,7 +209,7 @@ class Hosts:
             await fail_run(launch, f"its supervisor died {n_restarts} times in a row")
             record.remove()
             return
-        await self._try_start(record, launch)  # after a failure the next look finds it lost again
+        await self._try_start(record, launch)  # if this fails, the next call tries again
 
     async def stop(self, record: RunRecord) -> bool:
         """End all processes of a run and return whether there were any.

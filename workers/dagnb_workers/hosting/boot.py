@@ -1,18 +1,18 @@
-"""The file that a new Python is started with to run a program of dagnb.
+"""The file with which a new Python is started to run a program of dagnb.
 
 usage: boot.py N FOLDER*N MODULE ARGUMENT..., as `interpreter.program` writes it.
 
-The folders are those from which dagnb was imported in the process that starts this one. They come
-behind the standard library, so that nothing in them hides a module of it, and before the installed
-packages, which may be other versions.
+The folders are those from which dagnb was imported in the process that starts this one. On sys.path
+they come after the standard library, so that they hide none of its modules, and before the
+installed packages, which may be other versions.
 """
 
 import site
 import sys
 
 if __name__ == "__main__":
-    # Python put the folder of this file first. A module beside it, imported by its bare name,
-    # could hide one of that name elsewhere.
+    # Python puts the folder of this file first on sys.path. There a module beside this file would
+    # hide any other module of the same name.
     if not sys.flags.safe_path:
         del sys.path[0]
 
@@ -25,7 +25,7 @@ if __name__ == "__main__":
     n_standard = positions[0] if positions else len(sys.path)
     sys.path[n_standard:n_standard] = folders
 
-    # Not at the top: it must not be looked for in this file's folder either.
+    # Not imported at the top, where it would be searched for in this file's folder first.
     from importlib import import_module
 
     sys.exit(import_module(module).main(arguments))

@@ -1,9 +1,9 @@
 """The first process in a container: imports what workers need, then forks a supervisor per run.
 
 Its standard input and output are the connection to the fleet outside; the messages are those of a
-fork server. Before them it writes one line, {"ready": {...}}, with the versions in the container
-and the moments of its start. It runs no user code, reaps every orphaned process of the container,
-and ends when it has not heard of its fleet for IDLE_LIMIT_S.
+fork server. First it writes one line, {"ready": {...}}, with the versions in the container and the
+moments of its start. It runs no user code, reaps every orphaned process of the container, and ends
+when it has no child and got no message of its fleet for IDLE_LIMIT_S.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 
 _BEGUN = time.time()
 
-import contextlib  # noqa: E402  # the moment above is the first line that Python runs in here
+import contextlib  # noqa: E402  # _BEGUN must be set before anything else runs in the container
 import ctypes  # noqa: E402
 import importlib  # noqa: E402
 import json  # noqa: E402
@@ -34,19 +34,20 @@ _PR_SET_DUMPABLE = 4
 # The only folder that can be written to, unless the user has mounted more.
 SCRATCH = Path("/tmp")  # noqa: S108  # the container's own
 
-# Seconds without a message of the fleet after which an idle container ends: none would use it.
+# Seconds without a message after which an idle container ends, because its fleet is gone.
 IDLE_LIMIT_S = 120.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until asked to leave, or until no fleet is there any more. argv: not used."""
+    """Serve until the fleet asks this process to leave, or is gone. argv: not used."""
     pipes = Pipes(os.dup(0), os.dup(1))
-    # What forked processes print must not be read as messages: they get stderr as their stdout.
+    # Output of forked processes must not be read as messages: their stdout becomes stderr.
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    # Tasks have the same uid. Undumpable processes keep their descriptors in /proc closed to them.
+    # Tasks have the same uid, and must not open this process's descriptors in /proc: the kernel
+    # forbids it if the process is not dumpable.
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
-    signal.signal(END_WHEN_IDLE, signal.SIG_IGN)  # until a supervisor has a handler
+    signal.signal(END_WHEN_IDLE, signal.SIG_IGN)  # else it would end a supervisor without handler
     # The kernel ignores signals to the first process of a container unless it has a handler.
     signal.signal(signal.SIGTERM, _exit)
     os.environ["DAGNB_HOME"] = str(SCRATCH / "dagnb")
@@ -74,11 +75,11 @@ def _supervise_run(args: dict[str, Any], fds: list[int]) -> int:
 
 
 def clean_up() -> None:
-    """Leave nothing of a run to the next one: neither processes nor files.
+    """Remove all processes and files that a run left, before the next run comes.
 
-    An error ends the container instead, which does the same.
+    If that fails, the container ends, which removes them as well.
     """
-    # Outside a container, as in tests, kill(-1) would end all processes of the user.
+    # In tests this runs outside a container, where kill(-1) would end all processes of the user.
     if os.getpid() != 1:
         return
     with contextlib.suppress(ProcessLookupError):
@@ -92,9 +93,9 @@ def clean_up() -> None:
 
 
 def empty(folder: Path) -> None:
-    """Remove all that lies in a folder and below it, but nothing that is mounted there."""
+    """Remove everything below a folder, except what is mounted there."""
     device = folder.stat().st_dev
-    # A task may have closed a folder: first make all of them readable, top down.
+    # A task may have taken permissions of folders away: first make all of them readable, top down.
     for path, _, _ in os.walk(folder):
         for entry in os.scandir(path):
             if entry.is_dir(follow_symlinks=False):
@@ -114,5 +115,5 @@ def empty(folder: Path) -> None:
 
 
 def _exit(number: int, frame: object) -> None:
-    """End, and with the first process all others of the container."""
+    """End this process, and with it, as it is the first one, all others of the container."""
     sys.exit(0)

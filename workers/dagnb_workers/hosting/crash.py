@@ -1,6 +1,6 @@
 """The Python lines that led to a crash, parsed from what faulthandler wrote to stderr.
 
-The process that crashed cannot say anything any more, so its supervisor reads the file that was its
+The crashed process cannot report anything itself, so its supervisor reads the file that was its
 stderr. faulthandler writes the most recent call first:
 
     Fatal Python error: Segmentation fault
@@ -9,7 +9,7 @@ stderr. faulthandler writes the most recent call first:
       File "/lib/numpy/core.py", line 9 in dot
       File "<cell>", line 3 in resize
 
-Behind these lines come those of dagnb and a list of extension modules, which are left out.
+After these come the lines of dagnb and a list of extension modules, which are left out.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from dagnb_workers.worker.library import Library
 # Signals for which faulthandler writes a report as the process ends.
 SIGNALS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT}
 
-# Bytes of stderr that are searched: every thread may have a hundred lines in it.
+# Bytes at the end of stderr that are searched: a report may have a hundred lines for each thread.
 MAX_BYTES = 1 << 20
 
-# Characters of the frames in the text of stderr, of which messages show 2,000.
+# Characters that the frames may take in the shown text of stderr: messages show 2,000 in all.
 _SHOWN_CHARACTERS = 1_500
 
-# Seconds for which the report of a death waits for the text of cells from the store.
+# Seconds for which a death report waits for the store to send the text of cells.
 _CELLS_S = 5.0
 
 _FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
@@ -65,8 +65,8 @@ def parse_report(stderr: str) -> CrashReport | None:
     if not threads:
         return None
 
-    # "Current thread" is the one that crashed. Where none held the GIL, no thread is called so, and
-    # the last one is the main thread.
+    # The crashed thread is called "Current thread". If no thread held the GIL, none is called so:
+    # then the last one, the main thread, is taken.
     current = [thread for thread in threads if thread[0].startswith("Current")]
     crashed = (current or threads)[-1]
 
@@ -77,7 +77,7 @@ def parse_report(stderr: str) -> CrashReport | None:
             break
         lines.append((_unescaped(match[1]), int(match[2]), _unescaped(match[3])))
 
-    # A task may have printed an older report: the fatal line that counts is the nearest before.
+    # A task may have printed an older report: only the last fatal line before the thread counts.
     fatal = list(_FATAL.finditer(stderr, 0, crashed.start()))
     begin, reason = threads[0].start(), ""
     if fatal:
@@ -102,7 +102,7 @@ async def with_frames(facts: DeathFacts, invocation: Invocation, store: Store) -
         return replace(facts, printed=(stdout[-TAIL_BYTES:], stderr[-TAIL_BYTES:]))
 
     library = Library(store, Signer(invocation.key), invocation.header, unpacks=False)
-    # Without the text of cells the frames are there all the same, but have no source lines.
+    # Without the text of cells, the frames have no source lines.
     with contextlib.suppress(DagnbError, TimeoutError):
         async with asyncio.timeout(_CELLS_S):
             await library.open()

@@ -20,10 +20,11 @@ class DeathFacts:
     """Facts about the death of a worker process, collected by its supervisor.
 
     worker: its name in the plan, '' before it had one. code: exit code, or minus the signal.
-    running: the attempt it ran, None between tasks. was_overtime: its time limit was over.
+    running: the attempt it ran, None between tasks. was_overtime: whether that attempt exceeded its
+    time limit. ran_out_of_memory: whether the kernel killed a process for want of memory meanwhile.
     memory_bytes: limit of its container, None for no container. printed: tails of stdout and
-    stderr. at: epoch seconds. frames: the user's, of a crash or of a task that hung, outermost
-    first.
+    stderr. at: epoch seconds. frames: the user's frames of a crash or of a task that hung,
+    outermost first.
     """
 
     instance: str
@@ -100,8 +101,8 @@ def _overtime(facts: DeathFacts) -> str:
 
 def _signal_cause(facts: DeathFacts) -> str:
     number = -facts.code
-    # The kernel counts kills for want of memory, but does not say which process it killed: only
-    # together with SIGKILL is the count evidence.
+    # The kernel counts its kills for want of memory, but does not say which process it killed. So
+    # the count is evidence only if this process was killed by SIGKILL.
     if facts.ran_out_of_memory and number == signal.SIGKILL:
         reason = "the machine ran out of memory"
         if facts.memory_bytes is not None:
@@ -119,7 +120,7 @@ def _signal_cause(facts: DeathFacts) -> str:
 
 
 def _called_from(facts: DeathFacts) -> str:
-    # The user's innermost line: what lies below it is a library's.
+    # The innermost frame of the user's code: all frames inside it are of libraries.
     own = [frame for frame in facts.frames if not frame.is_library]
     if not own:
         return "; see the end of stderr"

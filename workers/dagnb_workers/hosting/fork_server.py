@@ -14,9 +14,10 @@ What is forked from what
 
     engine --exec--> first process of a container: a fork server --fork--> supervisor of a run, ...
 
-There is one fork server of supervisors for each interpreter, its options and version of dagnb's
-code (agent/hosts.py). The fork server of workers belongs to one run. Both run this loop; they
-differ in what they fork (`kinds`) and in whether their children outlive them (`ends_children`):
+There is one fork server of supervisors for each combination of interpreter, its options, and
+version of dagnb's code (agent/hosts.py). A fork server of workers belongs to one run. Both run this
+loop; they differ in what they fork (`kinds`) and in whether their children outlive them
+(`ends_children`):
 
                                   children              when this process or its connection ends
     fork server of supervisors    supervisors           they live on: an agent finds their locks
@@ -30,10 +31,10 @@ States of a child
     zombie     it ended; its pid is still taken             its process group has been killed
     reaped     waitpid() returned; the pid is free          (final) "exited" is sent
 
-Between "forked" and "zombie" the child may start processes of its own. They are in its group, and
-are killed while it is a zombie: only as long as its pid is taken, the group's number cannot belong
-to unrelated processes. For the same reason signals go through this process, the parent: another
-one could hit a process that got the number of a child that has ended.
+Between "forked" and "zombie" the child may start processes of its own, which are in its group. They
+are killed while the child is a zombie: as long as its pid is taken, no unrelated group can have the
+same number. For the same reason only this process, the parent, sends signals: another sender could
+hit a process that got the pid of a child that has ended.
 
 Messages
 --------
@@ -52,12 +53,13 @@ The end of the connection also ends the loop, with `deserted` True: the other si
 Surprising lines, and what would break without them
 ---------------------------------------------------
 - `set_wakeup_fd` and a handler for SIGCHLD that does nothing: `select` must wake for a request or
-  for the end of a child, whichever comes first. With the default action no byte is written.
+  for the end of a child, whichever comes first. With SIGCHLD's default action nothing would be
+  written to the wake-up descriptor.
 - `setpgid` in parent and child: a signal may be sent before the child's first line has run.
-- `PR_SET_PDEATHSIG`, and a look at the parent afterwards: a fork server killed by SIGKILL cannot
-  end its children itself. Without the look, one that died before `prctl` would leave an orphan.
+- `PR_SET_PDEATHSIG`, and a check of the parent afterwards: a fork server killed by SIGKILL cannot
+  end its children itself. If it died before `prctl`, only the check ends the child.
 - `gc.freeze()`: a collection in a child would write to every object and so copy shared memory.
-- `os._exit` at the end of a child: threads that user code left would keep a normal exit waiting.
+- `os._exit` at the end of a child: a normal exit would wait for threads that user code left.
 """
 
 from __future__ import annotations
@@ -105,7 +107,7 @@ def run_child(child: Child) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pipes:
-    """A connection of two descriptors, as a container has it; file descriptors cannot travel."""
+    """A connection of two pipes, as in a container; unlike a socket it cannot pass descriptors."""
 
     reading: int
     writing: int
@@ -131,7 +133,7 @@ class ForkServer:
 
     kinds: what it can fork, by the name used in requests. ends_children: whether its children are
     killed when it ends or its connection does. keep: its own descriptors, closed in children.
-    idle_limit_s: end after so long without a child and without a message; None: never.
+    idle_limit_s: seconds without a child and without a message after which it ends; None: never.
     facts: added to the answer to "who". on_last_exit: called when the last child has ended, before
     its end is reported. deserted: set when the connection ended without a "leave".
     """
@@ -182,10 +184,10 @@ class ForkServer:
         else:
             exits, wakeup = os.pipe()  # macOS
         os.set_blocking(wakeup, False)
-        # A full pipe already wakes the loop, which then reaps all that ended: no warning.
+        # No warning when the pipe is full: the loop wakes all the same, and reaps all that ended.
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _ignore)
-        # An interrupt in a terminal goes to the whole group; only children may act on it.
+        # Ctrl-C in a terminal goes to the whole process group; only children may act on it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.keep = (*self.keep, wakeup)
 
@@ -237,7 +239,7 @@ class ForkServer:
             self._become_child(parent)
             return Child(self.kinds[request["spawn"]], request["args"], fds)
 
-        # The child does the same: whichever of the two runs first makes the group.
+        # The child calls it, too: whichever of the two runs first makes the group.
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         _close(fds)
@@ -246,7 +248,7 @@ class ForkServer:
         return None
 
     def _become_child(self, parent: int) -> None:
-        """Undo what belongs to the fork server; lead a group that can be killed as a whole."""
+        """Undo the set-up of the fork server; lead a group that can be killed as a whole."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -266,14 +268,14 @@ class ForkServer:
 
     def _reap(self) -> None:
         """Report every child that has ended, and kill what it started and left running."""
-        # One signal may stand for several children: they do not queue.
+        # One SIGCHLD may report several children, because signals do not queue.
         while (ended := _reap_one()) is not None:
             self._on_exit(*ended)
 
     def _on_exit(self, pid: int, status: int) -> None:
         name = next((name for name, child in self._children.items() if child == pid), None)
         if name is None:
-            return  # an orphan of a container, which its first process inherited
+            return  # an orphaned process of the container, which became a child of this one
         del self._children[name]
         if self.on_last_exit is not None and not self._children:
             self.on_last_exit()
@@ -304,7 +306,7 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 def _reap_one() -> tuple[int, int] | None:
-    """Returns pid and status of a child that has ended and kills its group; None without one."""
+    """Kill the group of a child that has ended. Returns its pid and status; None without one."""
     try:
         if not hasattr(os, "waitid"):
             # macOS before Python 3.13: the pid is free a moment before the group is killed.

@@ -1,7 +1,7 @@
-"""The client of a fork server, for an event loop: asks for children and hears of their ends.
+"""The asyncio client of a fork server: requests children, and learns of their ends.
 
-The messages are those of fork_server.py. Hosts of containers answer the same requests, and
-questions ("ask") besides: see launchers/docker/host.py.
+The messages are those of fork_server.py. Hosts of containers answer the same requests, and "ask" as
+well: see launchers/docker/host.py.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ForkServerClient:
     """A connection to a fork server.
 
     exits: the children that ended, in order; then None, once, when the fork server is gone.
-    is_gone: whether it is.
+    is_gone: whether the fork server is gone.
     """
 
     def __init__(self, control: socket.socket) -> None:
@@ -119,7 +119,7 @@ class ForkServerClient:
                 await asyncio.get_running_loop().sock_sendall(self._control, line[n_sent:])
 
     async def _send_fds(self, line: bytes, fds: Sequence[int]) -> int:
-        # asyncio has no call that sends descriptors; a full socket is rare, so this polls.
+        # asyncio has no call that sends descriptors. Polling is enough: a full socket is rare.
         while True:
             try:
                 return socket.send_fds(self._control, [line], list(fds))

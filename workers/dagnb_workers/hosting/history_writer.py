@@ -1,7 +1,8 @@
 """Keep a run in the history when no client does, as after the end of a notebook's kernel.
 
-The client writes the history as a rule, and its trace is better: it says when the client had the
-result. So the process that hosted the run waits a moment, then writes only what is missing.
+Usually the client writes the history, and its trace is better, because it also shows when the
+client had the result. So the process that hosted the run waits a moment, and keeps the run only if
+it is missing then.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 async def keep_in_history(invocation: Invocation, client_first_s: float = CLIENT_FIRST_S) -> bool:
     """Keep the run if it is over and not in the history. Returns whether this call kept it.
 
-    Never raises for a fault of the store or the history: it logs a warning.
+    Logs a warning, and raises nothing, when the store or the history fails.
     """
     await asyncio.sleep(client_first_s)
     try:

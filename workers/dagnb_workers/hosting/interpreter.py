@@ -1,13 +1,13 @@
-"""The start of another Python that must find dagnb and must import nothing of the user's too early.
+"""Starts another Python, which must find dagnb, and must not import user code too early.
 
-Some settings of an interpreter are taken once, at its start: its options, and the variables that
-Python, the loader and the C library read then. They are those of the client, so that tasks behave
-as they would in the notebook. Processes with equal starts can be forked from one fork server.
-Everything else (sys.path, warning filters, the other variables) is handed over to running workers:
-see surroundings/.
+Some settings of an interpreter are read once, at its start: its options, and the variables that
+Python, the dynamic loader and the C library read then. Workers start with those of the client, so
+that tasks behave as they would in the notebook. Processes with equal starts can be forked from one
+fork server. All other settings (sys.path, warning filters, other variables) are sent to running
+workers: see surroundings/.
 
-An agent outlives upgrades, its workers must not: `code_mark` changes with dagnb's own files, and a
-fork server serves clients of one mark only.
+An agent outlives an upgrade of dagnb, but its workers must have the client's version: `code_mark`
+changes with dagnb's own files, and a fork server serves clients of one mark only.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Packages that workers and hosts import; what these need lies in the same folders.
+# Packages that workers and hosts import; packages that these need are in the same folders.
 _OWN = (
     "dagnb",
     "dagnb_workers",
@@ -44,14 +44,14 @@ _NAMES = frozenset(
     {
         "LANG",
         "GLIBC_TUNABLES",
-        "HOME",  # packages of the user may lie below it
+        "HOME",  # the user's own packages may be below it
     }
 )
 
 # Variables with one of the prefixes that a fork server must not be started with.
 _READ_LATER = frozenset(
     {
-        "PYTHONPATH",  # sys.path is handed over; a fork server must not import what lies there
+        "PYTHONPATH",  # sys.path is handed over; a fork server must import nothing from there
         "PYTHONWARNINGS",  # filters are handed over; -W error could stop the fork server's imports
         "PYTHONSTARTUP",
         "PYTHONINSPECT",
@@ -64,7 +64,7 @@ _READ_LATER = frozenset(
     }
 )
 
-# Options without a value that are handed over; the others are about a terminal, or print.
+# Options without a value that are handed over; all others concern a terminal, or print something.
 _FLAGS = "bBdEIOPsS"
 
 _BOOT = Path(__file__).with_name("boot.py")
@@ -75,9 +75,9 @@ class PythonStart:
     """The options and variables that a process is started with. Equal ones share a fork server.
 
     options: of the command line. variables: of the environment, '' for one that must not be set.
-    is_client: they are a client's, so no other variable that is read at the start may be set.
-    folders: where dagnb is found. site: changes with the .pth files that Python reads at its start,
-    as editable installs write them.
+    is_client: whether they are a client's; then no other variable that is read at the start may be
+    set. folders: where dagnb is found. site: a hash of the .pth files that Python reads at its
+    start, as editable installs write them (see site_mark).
     """
 
     options: tuple[str, ...] = ()
@@ -232,12 +232,12 @@ def options_of(command: Sequence[str]) -> tuple[str, ...]:
     words = iter(command[1:])
     for word in words:
         if not word.startswith("-") or word in {"-", "--"}:
-            break  # the script's name: what follows is its own
+            break  # the name of the script: all that follows are its arguments
         if word.startswith("--"):
             options += _long_option(word, words)
             continue
 
-        # Several letters may stand in one word. One that takes a value ends the word.
+        # A word may hold several letters. A letter that takes a value ends the word.
         for position, letter in enumerate(word[1:], 2):
             if letter in "cm":
                 return tuple(options)

@@ -38,7 +38,7 @@ from dagnb_workers.surroundings.output import Capture
 from dagnb_workers.surroundings.surroundings import Surroundings
 from dagnb_workers.worker.shared_status import SharedStatus
 
-# What a worker process does for an invocation, as an instance; returns its exit code.
+# The work of a worker process: (invocation, instance, shared status) -> exit code.
 Work = Callable[[Invocation, str, SharedStatus], int]
 
 # Variables that numeric libraries read once, when they are imported.
@@ -69,7 +69,7 @@ def supervise(invocation_json: str, directory: Path, work: Work | None = None) -
     orphans = record.holder().instances  # read before this process writes its own
     record.write_holder(lock)
 
-    # Before any user code is imported, which would read the variables once and for all.
+    # Before any user code is imported, which may read variables only once, at its import.
     Surroundings.of(invocation.surroundings).enter_environment()
     for name in THREAD_SETTINGS:
         os.environ.setdefault(name, str(max(1, int(invocation.cpus))))
@@ -108,7 +108,8 @@ def _fork_server_of_workers(
         return ours, pid
 
     ours.close()
-    # When the supervisor ends, its group is killed: this process must live on to end the workers.
+    # This process needs a group of its own: the supervisor's group is killed when the supervisor
+    # ends, but this process must live on to end the workers.
     os.setpgid(0, 0)
     kinds = {"worker": functools.partial(_worker, invocation, work)}
     # The lock is kept by the fork server and closed in workers: see run_locks.py.
@@ -120,11 +121,11 @@ def _fork_server_of_workers(
 
 def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[int]) -> int:
     """Run a worker process: prepare it for user code, then work."""
-    logging.getLogger().handlers.clear()  # logging belongs to the user's code here
+    logging.getLogger().handlers.clear()  # in a worker, logging belongs to the user's code
     signal.signal(END_WHEN_IDLE, signal.SIG_DFL)
     if sys.platform == "linux":
-        # The first process of a container closed itself and its children to tasks. A worker is the
-        # task's own process, which it may inspect.
+        # The first process of a container made itself and its children undumpable. A worker is the
+        # task's own process, which the task may inspect.
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 1)
 
     status, capture = SharedStatus(fds[0]), Capture.of(fds[1], fds[2])
@@ -132,7 +133,7 @@ def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     report_crashes()
     os.register_at_fork(after_in_child=report_no_end)
-    # When memory runs out, the kernel shall kill the task's process, not one that watches it.
+    # When memory runs out, the kernel should kill this process rather than one that watches it.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
@@ -144,7 +145,7 @@ def _worker(invocation: Invocation, work: Work, args: dict[str, Any], fds: list[
 
 
 def _default_work() -> Work:
-    # `main` has imported it already; tests give other work, and never need it.
+    # `main` has imported the module already. Tests pass other work and never import it.
     work: Work = importlib.import_module("dagnb_workers.worker.main").work
     return work
 
@@ -152,7 +153,7 @@ def _default_work() -> Work:
 def _supervisor(directory: Path, args: dict[str, Any], fds: list[int]) -> int:
     """Run a supervisor process, in the environment of the client that launched the run."""
     code = supervise(args["invocation"], directory)
-    # Last: the run's record is removed by now, so no client waits for this.
+    # Done last, when the run's record is removed, so that no client waits for it.
     asyncio.run(keep_in_history(Invocation.from_json(args["invocation"])))
     return code
 
@@ -164,8 +165,8 @@ def main(argv: Sequence[str]) -> int:
     """
     logging.basicConfig(format="%(asctime)s %(process)d %(name)s: %(message)s")
     directory = Path(argv[1])
-    # Imported once here, and shared by all workers. A failure shows when a supervisor tries it
-    # again: its run is then cancelled.
+    # Imported once, so that all workers share the memory. An error is ignored: a supervisor that
+    # meets it again cancels its run.
     with contextlib.suppress(ImportError):
         importlib.import_module("dagnb_workers.worker.main")
 
@@ -179,7 +180,7 @@ def main(argv: Sequence[str]) -> int:
 
     if fork_server.deserted and directory.exists():
         # The agent was killed. This process becomes an agent: otherwise the embedded server would
-        # run for ever when no client comes back. It exits at once when there is nothing to own.
+        # run for ever if no client comes back. With --heir it exits at once if nothing is left.
         arguments = ["--heir", "--directory", str(directory), "--idle-s", argv[2]]
         agent = program("dagnb_workers.agent.agent", arguments)
         os.execve(agent[0], agent, plain_environment())  # noqa: S606  # a list, no shell

@@ -1,6 +1,6 @@
-"""Lock files say which runs have live processes; launch files, how to restart a run.
+"""Lock files, which show what runs have live processes, and launch files, which can restart a run.
 
-Two files of a run lie in the private runtime directory (mode 0700):
+A run has two files in the private runtime directory (mode 0700):
 
     run-ID.lock   held by every process that works for the run; its content names the last holder
     run-ID.json   the launch request (mode 0600: it holds secrets); from it any agent can start
@@ -18,8 +18,8 @@ descriptors is closed, however the processes ended. Hence:
 - no process has to clean up: there is no state "locked by a process that does not exist";
 - the answer survives the agent, the notebook's kernel, and a restart of either.
 
-Workers themselves close the descriptor: a task that starts a daemon would hold the lock for ever.
-Their fork server ends all of them before it exits, and then the lock is free.
+Workers themselves close the descriptor: otherwise a daemon that a task starts would hold the lock
+for ever. Their fork server ends all workers before it exits, and then the lock is free.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def acquire_lock(path: Path, *, wait_s: float = 0.0) -> int | None:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A holder removes its file before it releases the lock. Then this descriptor belongs to
-            # the removed file, and another process may lock a new file of that name.
+            # The last holder may have removed the file before it released the lock. Then this
+            # descriptor is of the removed file, and another process may lock a new file.
             if path.exists() and os.path.samestat(path.stat(), os.fstat(fd)):
                 return fd
         except BlockingIOError:
@@ -82,7 +82,7 @@ def acquire_agent_lock(directory: Path) -> int | None:
                 f"another agent holds {directory / 'agent.lock'} but does not answer. "
                 "End that process."
             )
-        time.sleep(_POLL_S)  # it is about to start, or to leave
+        time.sleep(_POLL_S)  # the other agent is starting or leaving
     return lock
 
 
@@ -99,12 +99,12 @@ def is_locked(path: Path) -> bool:
     else:
         return False
     finally:
-        os.close(fd)  # which also releases the lock, if it was taken to find out
+        os.close(fd)  # also releases the lock, if this call has taken it
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that last held the lock of a run, and its worker instances; pid 0: none."""
+    """The process that last held the lock of a run, and its worker instances; pid 0 for none."""
 
     pid: int = 0
     instances: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ class RunRecord:
     """The lock file and the launch file of one run."""
 
     def __init__(self, directory: Path, run: str) -> None:
-        # The id becomes part of a path: a slash or a dot-dot must never leave the directory.
+        # The id becomes part of a path, which a slash or '..' could lead out of the directory.
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", run):
             raise LaunchError(
                 f"{run!r} cannot name a run here. Use letters, digits, '-' and '_', 64 at most."
@@ -149,13 +149,13 @@ class RunRecord:
 
     def write_holder(self, lock: int, instances: Iterable[str] = ()) -> None:
         """Write this process and its worker instances into the locked file."""
-        # In place: a renamed new file would not be the one that is locked.
+        # Written in place: a new file, renamed to this name, would not be locked.
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps({"pid": os.getpid(), "instances": list(instances)}).encode(), 0)
 
     def remove(self) -> None:
         """Remove both files: the run needs no process any more."""
-        # The launch file first: an agent restarts a run that has one and no lock.
+        # The launch file goes first: an agent restarts a run that has one and no lock.
         self.launch_file.unlink(missing_ok=True)
         self.lock_file.unlink(missing_ok=True)
 

@@ -1,41 +1,41 @@
 """The process beside the workers of one run: sends their heartbeats, keeps limits, reports deaths.
 
-It runs no user code, so no task can keep it from its work. It decides nothing about tasks: the
-store's scripts decide what a death means for a task. It is one event loop; each concern below is
-one task of it, and all of them end when `_over` is set.
+It runs no user code, so no task can block it. It decides nothing about tasks: the store's scripts
+decide what a death means for a task. The process has one event loop; each section below is about
+one asyncio task, and all of these end when `_over` is set.
 
 Heartbeats
 ----------
 Leases belong to instances, and the supervisor renews them, all in one call every `heartbeat_s`. A
 task that holds the GIL for minutes therefore loses nothing. The answer also says whether the run
-is over. A cancelled run must stop at once, not at the next heartbeat: `_await_end` blocks on the
-store's hint and then makes the next heartbeat come early. The hint alone ends nothing, because it
-may be lost or late; only the answer to a heartbeat counts.
+is over. A cancelled run must stop at once, not at the next heartbeat: `_await_end` waits for the
+store's hint and then has a heartbeat sent early. The hint alone ends nothing, because it may be
+lost or late; only the answer to a heartbeat counts.
 
 Limits
 ------
 Every LOOK_S the shared status of each worker is read (no system call):
 
-    a task runs longer than its limit        SIGINT; a second later SIGTERM; another one, SIGKILL
+    a task runs longer than its limit        SIGINT; after 1 s SIGTERM; after 2 s SIGKILL
     the worker is idle for `linger_s`        SIGKILL, where workers leave (containers); see below
     the worker printed much                  the oldest output is dropped
 
-A worker that is idle may be handed a task in the very moment in which it is killed. That death is
-reported as a loss, not as a crash: the task goes back to its queue and is charged nothing.
+An idle worker may be handed a task at the moment at which it is killed. That death is reported as a
+loss, not as a crash: the task goes back to its queue, and no retry is used up.
 
 Deaths
 ------
-Exits come from the fork server, the parent of the workers, so they are proven and not guessed.
+Exits are reported by the fork server, the parent of the workers, so they are certain.
 
     exit                                        reported as           then
     code 0, no task                             (heartbeat first: the run is most likely over)
-    killed because it was idle                  a loss                the last one ends all
+    killed because it was idle                  a loss                the last such exit ends all
     any other, the store knew the instance      a crash or timeout    another worker is started
     any other, the store did not know it        -                     a failed start
 
-A failed start is repeated after 0.2, 0.4, 0.8, 1.6 s; MAX_FAILED_STARTS in a row cancel the run: a
-worker that cannot import dagnb, say, would otherwise be started for ever. A heartbeat that shows a
-worker with a task resets the count.
+A failed start is repeated after 0.2, 0.4, 0.8, 1.6 s. MAX_FAILED_STARTS in a row cancel the run:
+otherwise a worker that cannot import dagnb, for example, would be started for ever. A heartbeat
+that shows a worker with a task resets the count.
 
 The supervisor itself
 ---------------------
@@ -79,7 +79,7 @@ from dagnb_workers.worker.retry import STORE_GONE
 # Seconds between two looks at the workers' status; also the first pause after a store error.
 LOOK_S = 0.05
 
-# Seconds without an answer of the store after which the run is given up.
+# Seconds without an answer of the store after which the supervisor gives the run up.
 GIVE_UP_S = 60.0
 
 # Seconds that workers have to end by themselves after a run that succeeded.
@@ -90,7 +90,8 @@ INTERRUPTED_S = 0.5
 
 MAX_FAILED_STARTS = 5
 
-# Signal to a supervisor in a container: another run needs it, so idle workers leave at once.
+# Signal to a supervisor in a container: another run needs the container, so an idle worker must
+# leave at once.
 END_WHEN_IDLE = signal.SIGUSR1
 
 _T = TypeVar("_T")
@@ -127,11 +128,11 @@ class Supervisor:
         self._n_failed_starts, self._has_started_one, self._all_left = 0, False, False
         self._linger_s = invocation.linger_s
         self._in_container = bool(invocation.place)
-        # Kills from before this run are not the fault of its tasks.
+        # Earlier kills for want of memory are not the fault of this run's tasks.
         self._n_oom_kills = count_oom_kills(in_container=self._in_container)
 
     async def supervise(self) -> None:
-        """Start the workers, keep them going until the run is over, end them."""
+        """Start the workers, replace those that die until the run is over, then end all."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._fork_server.listen())
             self._group = group
@@ -156,7 +157,7 @@ class Supervisor:
             await self._store.close()
 
     def _start_task(self, work: Coroutine[None, None, None]) -> None:
-        """Run it beside the others until it ends or the run is over."""
+        """Run the coroutine as an asyncio task until it ends or the run is over."""
         task = self._group.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -172,8 +173,8 @@ class Supervisor:
 
     async def _send_heartbeat(self) -> None:
         """Renew the leases of all workers in one call; the answer says whether the run is over."""
-        # The store answers for each instance it is asked about. Without any worker, a name that no
-        # instance has is asked about, so that STOP still arrives.
+        # The store answers for each instance in the call. Without any worker, the call names an
+        # instance that does not exist, so that STOP still arrives.
         instances = tuple(self._workers) or ("nobody",)
         answers = await self._ask(
             lambda store: store.heartbeat(self._run, instances, lease_s=self._invocation.lease_s)
@@ -191,7 +192,7 @@ class Supervisor:
         while not self._over.is_set():
             await self._ask(lambda store: store.wait_end(self._run, self._invocation.heartbeat_s))
             self._heartbeat_now.set()
-            await asyncio.sleep(LOOK_S)  # a store that answers at once must not make this spin
+            await asyncio.sleep(LOOK_S)  # else a store that answers at once keeps this loop busy
 
     async def _ask(self, request: Callable[[Store], Awaitable[_T]]) -> _T | None:
         """Returns the store's answer, repeating the request while the store is out of reach.
@@ -210,8 +211,8 @@ class Supervisor:
                 self.exit_code = STORE_GONE
                 self._give_up(str(error))
             except StorageError as error:
-                # Measured from the last heartbeat, not from this request: all tasks of this loop
-                # then give up together, however long each has been trying.
+                # The time counts from the last heartbeat, not from this request, so that all tasks
+                # of this event loop give up together.
                 if time.monotonic() - self._answered_at > GIVE_UP_S:
                     self.exit_code = STORE_GONE
                     self._give_up(str(error))
@@ -234,7 +235,8 @@ class Supervisor:
         worker = WorkerProcess(f"{prefix}{secrets.token_hex(8)}")
         self._workers[worker.instance] = worker
 
-        # Written down before the fork: a supervisor killed right after it leaves no unknown orphan.
+        # Instances are written before the fork: if this supervisor is killed right after it, the
+        # next one knows the orphan.
         self._on_instances(tuple(self._workers))
         args = {"instance": worker.instance, "again": self._has_started_one}
         try:
@@ -256,7 +258,7 @@ class Supervisor:
         facts = self._death_facts(worker, ended)
         worker.close()
         if facts.code == 0 and facts.running is None:
-            await self._send_heartbeat()  # it left by itself; most likely the run is over
+            await self._send_heartbeat()  # the worker left by itself: most likely the run is over
 
         if facts.was_overtime or -facts.code in crash.SIGNALS:
             explained = await self._ask(
@@ -285,7 +287,7 @@ class Supervisor:
         if running is not None:
             was_overtime = worker.status.timed_out(running.task, running.attempt)
 
-        # The report of a crash may be long: it has the lines of every thread.
+        # faulthandler's report of a crash may be long: it has the lines of every thread.
         n_bytes = crash.MAX_BYTES if -ended.code in crash.SIGNALS else TAIL_BYTES
         n_oom_kills = count_oom_kills(in_container=self._in_container)
         return death_report.DeathFacts(
@@ -301,7 +303,7 @@ class Supervisor:
         )
 
     async def _on_failed_start(self, reason: str) -> None:
-        """Try again, later each time; cancel the run after MAX_FAILED_STARTS in a row."""
+        """Start another worker after a growing pause; cancel after MAX_FAILED_STARTS in a row."""
         self._n_failed_starts += 1
         if self._n_failed_starts < MAX_FAILED_STARTS:
             await self._start_worker(after_s=0.1 * 2**self._n_failed_starts)
@@ -319,7 +321,7 @@ class Supervisor:
                 while (number := worker.overtime_signal()) is not None:
                     await self._fork_server.signal(worker.instance, number)
                 if self._linger_s is not None and worker.has_lingered(self._linger_s):
-                    worker.is_leaving = True  # before the signal: its exit is then no crash
+                    worker.is_leaving = True  # before the signal, or its exit would be a crash
                     await self._fork_server.signal(worker.instance, signal.SIGKILL)
             await asyncio.sleep(LOOK_S)
 
@@ -329,7 +331,7 @@ class Supervisor:
     async def _report_orphans(self) -> None:
         """Report the instances of an earlier supervisor, so that no task waits for their leases.
 
-        They are dead for certain: the lock of the run was free.
+        They are certainly dead, because the lock of the run was free.
         """
         for instance in self._orphans:
             await self._report(death_report.loss(instance))
@@ -342,7 +344,7 @@ class Supervisor:
 
     async def _end_workers(self) -> None:
         """Let workers leave, interrupt those that still work, kill those that do not end."""
-        # After a failure or a cancel running tasks work for nothing: no time to leave.
+        # Workers get time to leave only after a success: otherwise their tasks are of no use.
         if not self._is_given_up and not self._all_left:
             if await self._has_succeeded():
                 await self._await_exits(LEAVE_S)

@@ -1,8 +1,8 @@
 """A worker process as its supervisor sees it: shared status, output, time limit, memory.
 
-The supervisor has no message from its workers: it looks at memory that a worker shares with it, at
-files that it prints to, and at what the kernel counts. So a task that blocks everything in its
-process, or kills it, is still seen.
+Workers send no messages to their supervisor. It reads memory that a worker shares with it, files
+that the worker prints to, and counters of the kernel. So it also notices a task that blocks
+everything in its process, or kills it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _CONTAINER = (
 )
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
-# Version 1 of cgroups shows a number of about this size where there is no limit.
+# Without a limit, version 1 of cgroups shows a number of about this size.
 _NO_LIMIT = 1 << 60
 
 
 @dataclass(slots=True)
 class WorkerProcess:
-    """One worker process. is_leaving: it was killed because it had nothing to do.
+    """One worker process. is_leaving: whether it was killed because it was idle.
 
     _signalled: (task, attempt) that the overtime signals were for; _n_signals: how many it got.
     """
@@ -57,11 +57,11 @@ class WorkerProcess:
         self.capture.close()
 
     def is_busy(self) -> bool:
-        """Returns whether it has a task, or has not asked the store for one yet."""
+        """Returns whether the worker has a task, or has not had an answer of the store yet."""
         return not self.status.has_asked() or self.status.read() is not None
 
     def overtime_signal(self) -> signal.Signals | None:
-        """Returns the next signal that its task must get for running too long, each once.
+        """Returns the next signal for a task that runs too long, each signal once; None for none.
 
         Marks the attempt in the shared status first, so that the worker can tell this interrupt
         from one of the user's.
@@ -84,7 +84,7 @@ class WorkerProcess:
         return number
 
     def has_lingered(self, linger_s: float) -> bool:
-        """Returns whether it was idle each time this was called in the last `linger_s` seconds."""
+        """Returns whether each call of the last `linger_s` seconds has found the worker idle."""
         if self.is_busy():
             self._idle_since = None
             return False
@@ -94,7 +94,7 @@ class WorkerProcess:
 
 
 def count_oom_kills(*, in_container: bool) -> int:
-    """Returns how often the kernel killed for want of memory, in this container or machine.
+    """Returns how many processes of this container or machine the kernel killed for lack of memory.
 
     The count only grows. 0 where the kernel does not say.
     """

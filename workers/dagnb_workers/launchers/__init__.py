@@ -1,7 +1,7 @@
-"""Launchers: where instances are started, one platform a file.
+"""Launchers: each starts instances on one platform.
 
-Holds: frozen classes that are a launcher's settings and fulfil dagnb.protocol.launcher.Launcher.
-May import: dagnb_workers, the hub, and each file its own platform.
+Holds: frozen classes that hold the settings and fulfil dagnb.protocol.launcher.Launcher.
+May import: dagnb_workers, dagnb, and each file its own platform.
 Must not know: what a run computes.
 Start at: process.py.
 """

@@ -1,7 +1,7 @@
 """Workers in this process: coroutines on the client's loop, functions in threads, the memory store.
 
-For small graphs, tests and debugging. It shares the interpreter, so nothing is isolated: time
-limits cannot be enforced, output goes where it always goes, and a crash takes this process along.
+They are for small graphs, tests and debugging. Tasks share the client's interpreter, so nothing is
+isolated: time limits cannot be enforced, output is not captured, and a crash ends this process.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _of_parents: list[object] = []
 
 
 def _part_from_parent() -> None:
-    # Held, never freed: ending a task in the child would touch what the parent has open.
+    # The tasks are kept, never freed: ending them in the child would disturb the parent's files.
     _of_parents.append(dict(_running))
     _running.clear()
 
@@ -68,7 +68,7 @@ class Inline:
     n: int = field(default_factory=lambda: os.cpu_count() or 1)
 
     def __post_init__(self) -> None:
-        """Refuse a launcher that could run nothing."""
+        """Raises ConfigError for settings with which nothing could run."""
         if self.n < 1:
             raise ConfigError(f"Inline(n={self.n}): at least one worker is needed.")
 
@@ -96,11 +96,11 @@ class Inline:
             )
 
     async def prewarm(self, resources: Resources, n: int) -> int:
-        """Start nothing: the threads come with the run."""
+        """Start nothing: threads start with the run. Returns the number of functions at a time."""
         return min(n, self.n)
 
     async def seats(self) -> tuple[WorkerSlot, ...]:
-        """Returns one for each run that goes on in this process."""
+        """Returns one slot for each run that goes on in this process."""
         slot = functools.partial(
             WorkerSlot,
             name=f"pid {os.getpid()}",
@@ -118,7 +118,7 @@ class Inline:
             task.add_done_callback(lambda done: _running.pop(invocation.run, None))
 
     async def stop(self, run: str) -> None:
-        """Stop after the functions that are running now."""
+        """Stop the run's workers; functions that are running now go on to their end."""
         task = _running.get(run)
         if task is not None:
             task.cancel()
@@ -139,7 +139,7 @@ async def _work(invocation: Invocation) -> None:
     except* RunMissingError:
         pass  # the run was forgotten meanwhile: nothing is left to do
     finally:
-        # A function that runs on must not block the client's loop.
+        # A function that still runs must not block the client's loop.
         pool.shutdown(wait=False)
 
 

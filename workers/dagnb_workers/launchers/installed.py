@@ -1,4 +1,4 @@
-"""Packages that this interpreter lacks, for workers that share it."""
+"""Finds requirements that this interpreter does not meet, for workers that share it."""
 
 from __future__ import annotations
 

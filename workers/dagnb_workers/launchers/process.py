@@ -1,6 +1,6 @@
 """The process launcher: workers on this machine, forked for each run by a fork server.
 
-The agent and the run's supervisor do the work; they outlive the notebook's kernel.
+The agent and the run's supervisor start and watch them; both outlive the notebook's kernel.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Processes:
     n: int = field(default_factory=usable_cpus)
 
     def __post_init__(self) -> None:
-        """Refuse a launcher that could run nothing."""
+        """Raises ConfigError for settings with which nothing could run."""
         if self.n < 1:
             raise ConfigError(f"Processes(n={self.n}): at least one worker is needed.")
 
@@ -60,7 +60,7 @@ class Processes:
         return await store_url(**_host())
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
-        """Returns the number of processes, which are forked anew for each run."""
+        """Returns a pool of so many processes; none is warm, because each run forks its own."""
         return Pool(cap=self.n)
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
@@ -74,13 +74,16 @@ class Processes:
             )
 
     async def prewarm(self, resources: Resources, n: int) -> int:
-        """Start the fork server; workers are forked from it in milliseconds."""
+        """Start the fork server, from which workers are forked in milliseconds.
+
+        Returns how many workers a run then gets without delay.
+        """
         await ask_agent("ready", **_host())
         return min(n, self.n)
 
     async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
         """Make the agent start a supervisor, which starts the workers. Raises LaunchError."""
-        # Taken at the launch, not at the start of a worker: the agent's surroundings are others.
+        # Taken at the launch, in the client: the agent, which starts workers, has others.
         surroundings = Surroundings.of_this_process().to_dict()
         invocation = replace(invocation, surroundings=surroundings)
         await ask_agent("launch", invocation=invocation.to_json(), **_host())
@@ -94,7 +97,7 @@ class Processes:
         await ensure_hosted(run)
 
     async def seats(self) -> tuple[WorkerSlot, ...]:
-        """Returns the supervisors that live, each with its workers."""
+        """Returns one slot for each supervisor that lives, with its workers."""
         status = await ask_running("status")
         return tuple(_slot(run, pid) for run, pid in status.get("runs", {}).items())
 

@@ -1,11 +1,11 @@
-"""Aspects of a process that a task can change: for each, a look at it, and a way to put it back.
+"""Aspects of a process that a task can change: how to compare each, and how to restore it.
 
-A look is cheap, since it is taken after every task: where nothing changed it gives something equal
-to what it gave before. For a single object of the user's it gives the identity, because a
-comparison might run code of the user's.
+A look at an aspect gives a value that is equal to the last one if nothing changed. It is cheap,
+because it is taken after every task. Single objects of the user's are compared by identity, because
+their own comparison could run user code.
 
-Left out is the state of modules (seeds of random numbers, caches, attributes set on them), which
-only the modules themselves know.
+The state of modules (seeds of random numbers, caches, attributes set on them) is no aspect: only
+the modules themselves know it.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def _latest(kept: K, before: K, after: K) -> K:
 class Aspect(Generic[K]):
     """One aspect.
 
-    look: gives something that is equal as long as nothing changed. None: the aspect is put back
+    look: returns a value that is equal as long as nothing changed. None: the aspect is restored
     after every task, because that is as cheap as a look, or because a look would show nothing.
-    keep: gives all that `restore` needs to put it back.
-    merge: gives what is kept after an import changed the aspect, from what was kept, what was there
-    before the import (which the task may have changed) and what is there after it.
+    keep: returns what `restore` needs.
+    merge: (kept, before, after) -> what is kept after an import changed the aspect. `before` and
+    `after` are the states before and after the import; the task may have changed the first.
     """
 
     name: str
@@ -76,7 +76,7 @@ def _joined(kept: list[Any], before: list[Any], after: list[Any]) -> list[Any]:
     target = in_front
     for item in after:
         if item in before:
-            target = behind  # what follows a known item is not in front
+            target = behind  # items after a known one are not in front
         elif target is in_front or item not in in_front:
             target.append(item)
     return [*in_front, *kept, *behind]
@@ -108,12 +108,12 @@ _SIGNALS = tuple(
         "SIGUSR2",
     )
 )
-"""Signals for which programs set handlers. The handler of SIGINT is set anew for each call."""
+"""Signals for which programs set handlers. SIGINT is left out: each call sets its handler."""
 
 _signals = importlib.import_module("_signal")
-"""The module whose functions those of `signal` call, and whose answers they turn into enumerations.
+"""The C module below `signal`, whose functions return plain numbers.
 
-That takes ten times as long as the look itself.
+`signal` converts them to enumerations, which takes ten times as long as the look itself.
 """
 
 _handler: Callable[[int], Any] = _signals.getsignal
@@ -135,8 +135,8 @@ def _set_handlers(kept: tuple[Any, ...]) -> None:
 
 
 def report_crashes() -> None:
-    """Have Python write the lines that led to a crash, or that a time limit interrupted."""
-    # Off first: enabling what is enabled does not install its handlers anew.
+    """Make Python write the lines that led to a crash, or that a time limit interrupted."""
+    # Disabled first: enabling twice would not install the handlers again.
     faulthandler.disable()
     faulthandler.unregister(signal.SIGTERM)
     faulthandler.enable(file=2)
@@ -144,7 +144,7 @@ def report_crashes() -> None:
 
 
 def report_no_end() -> None:
-    """Leave SIGTERM alone in a process that a task forked: pools end their processes by it."""
+    """Write no report at SIGTERM in a process that a task forked: pools end processes by it."""
     faulthandler.unregister(signal.SIGTERM)
 
 
@@ -182,7 +182,7 @@ _POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
 
 
 class _Environment:
-    """The variables as the C library has them: a look there takes a fiftieth of reading os.environ.
+    """The variables as the C library has them: a look takes a fiftieth of reading os.environ.
 
     environ -> [ pointer to "A=1" | pointer to "B=2" | ... | NULL ]
     """
@@ -198,15 +198,15 @@ class _Environment:
         self._n = 0
 
     def look(self) -> object:
-        """Returns the variables that were kept, and the end behind them.
+        """Returns the array's entries that were there at the last `keep`, its end included.
 
-        With glibc the pointers suffice: it never writes over a variable, and never gives its memory
-        to another one.
+        With glibc the pointers are enough: glibc never overwrites a variable, and never reuses its
+        memory for another one.
         """
         address = self._first.value
-        # Another array may be shorter than the one that was kept, so it must not be read.
+        # Another array may be shorter than the one before, so it must not be read.
         if address is None or address != self._address:
-            return object()  # equal to nothing
+            return object()  # equal to nothing, which shows a change
         if _IS_GLIBC:
             return ctypes.string_at(address, self._n * _POINTER_BYTES)
         return (ctypes.c_char_p * self._n).from_address(address)[:]
@@ -258,7 +258,7 @@ def _set_environ(kept: Any) -> None:
 
 
 def current_umask() -> int:
-    """Returns the mask. It can only be read by setting it, for a moment to the strictest one."""
+    """Returns the umask. Reading it means setting it, for a moment to the strictest one."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
@@ -273,7 +273,7 @@ class _Streams:
     """sys.stdin, sys.stdout and sys.stderr."""
 
     def __init__(self, opened: Callable[[str], Any]) -> None:
-        """opened: gives a new stream of that name, on its descriptor."""
+        """Keep `opened`, which returns a new stream for a name, on its descriptor."""
         self._opened = opened
 
     @staticmethod
@@ -282,7 +282,7 @@ class _Streams:
         first, second, third = sys.stdin, sys.stdout, sys.stderr
         try:
             closed = first.closed or second.closed or third.closed
-        except Exception:  # noqa: BLE001  # one was detached, or is of a class of the user's own
+        except Exception:  # noqa: BLE001  # a stream was detached, or is of a user's class
             closed = True
         return id(first), id(second), id(third), bool(closed)
 
@@ -294,11 +294,10 @@ class _Streams:
     def restore(self, kept: tuple[Any, ...]) -> None:
         """Flush what the task wrote, then open new streams."""
         for stream in (sys.stdout, sys.stderr, *kept[1:]):
-            with contextlib.suppress(
-                Exception
-            ):  # a stream of the user's own class may raise anything
+            # A stream of a user's class may raise anything.
+            with contextlib.suppress(Exception):
                 stream.flush()
-        # New ones, because objects of the task may hold the old ones and close them when they go.
+        # New streams, because objects of the task may hold the old ones, and close them when freed.
         for name in _STREAMS:
             stream = self._opened(name)
             setattr(sys, name, stream)
@@ -306,7 +305,7 @@ class _Streams:
 
 
 def _descriptors() -> Aspect[tuple[int, ...]]:
-    # Copies are made once: a number cannot tell what a task has put behind it.
+    # Copies are made once: a descriptor's number does not show what a task has opened as it.
     saved = tuple(map(os.dup, range(3)))
 
     def restore(kept: tuple[int, ...]) -> None:
@@ -337,7 +336,7 @@ def _hooks() -> tuple[Any, ...]:
 
 
 def _hooks_look() -> tuple[int, ...]:
-    # Written out, because a loop over _HOOKS takes longer.
+    # The list is written out, because a loop over _HOOKS takes longer.
     return (
         id(sys.excepthook),
         id(sys.unraisablehook),
@@ -363,7 +362,7 @@ def _filters() -> list[Any]:
 
 def _set_filters(kept: list[Any]) -> None:
     warnings.filters[:] = kept  # type: ignore[index]  # typed as a sequence
-    # Leaving the block forgets what earlier filters decided, in the registry of each module.
+    # Leaving the block makes modules forget what earlier filters decided.
     with warnings.catch_warnings():
         pass
 
@@ -435,7 +434,7 @@ def _set_settings(kept: tuple[Any, ...]) -> None:
 
 
 def _nothing() -> None:
-    """Keep nothing: the aspect has one state to be put back to."""
+    """Keep nothing: the aspect is always restored to the same state."""
 
 
 def _cancel_dump(kept: None) -> None:
@@ -443,7 +442,7 @@ def _cancel_dump(kept: None) -> None:
 
 
 def _policy() -> asyncio.AbstractEventLoopPolicy | None:
-    """Returns the policy, None for Python's own: a new one lacks the loop that a task left."""
+    """Returns the policy; None for Python's own, as a new one lacks the loop that a task left."""
     policy = asyncio.get_event_loop_policy()
     if type(policy).__module__.startswith("asyncio."):
         return None
@@ -458,7 +457,7 @@ def _loop_of_process() -> Aspect[Any]:
 
 
 def _forget_loop(kept: None) -> None:
-    asyncio.set_event_loop(None)  # a thread that ran no task has none
+    asyncio.set_event_loop(None)  # as in a thread that ran no task yet
 
 
 _LOOP = _unseen("current event loop", _nothing, _forget_loop)
@@ -479,7 +478,7 @@ def _floats() -> Any:
     numpy 2 has a context variable for it, of which each task has its own.
     """
     look = _from_loaded("numpy", "geterrobj")
-    return None if look is None else list(look())  # a copy: it gives its own list
+    return None if look is None else list(look())  # a copy, because numpy returns its own list
 
 
 def _set_floats(kept: Any) -> None:
@@ -507,16 +506,16 @@ _EACH_THREAD: tuple[Aspect[Any], ...] = (
     _value("trace and profile functions", _traces, _set_traces),
     _value("floating-point errors of numpy 1", _floats, _set_floats),
 )
-"""aspects that each thread has of its own"""
+"""aspects that are separate in each thread"""
 
 
 def of_process(opened: Callable[[str], Any]) -> tuple[Aspect[Any], ...]:
-    """Returns all aspects of a process that runs one task at a time, in the order of putting back.
+    """Returns all aspects of a process that runs one task at a time, in the order of restoring.
 
-    The order matters: alarms stop first, so that none strikes while the rest is put back;
-    descriptors come before the streams on them, and variables before the time zone, which is one.
+    The order matters: alarms stop first, so that none rings while the rest is restored; descriptors
+    come before the streams on them, and variables before the time zone, which TZ sets.
 
-    opened: gives a new standard stream of that name, on its descriptor.
+    opened: returns a new standard stream for a name, on its descriptor.
     """
     streams, environment = _Streams(opened), _Environment()
     return (

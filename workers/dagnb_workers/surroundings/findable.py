@@ -1,11 +1,12 @@
-"""Files that modules come from: a task imports what the client can import, from the same files.
+"""The files of modules: a task imports what the client can import, from the same files.
 
-sys.path decides that, but not alone:
+The client's sys.path is not enough for that:
 
-- A module that is loaded stays what it is, although a search along the path might find another file
-  by now, or none. So the client sends its path, and the `places` of modules that are elsewhere.
-- A fork server has modules loaded that modules of the user's hide in the client, such as a
-  `colorsys.py` beside the notebook. The worker forgets them, so that they are imported anew.
+- A loaded module stays loaded, even if a search along the path would now find another file, or
+  none. So the client sends its path, and the `places` of the modules that the path does not give.
+- A fork server may have loaded a module that a user's module hides in the client, such as a
+  `colorsys.py` beside the notebook. The worker forgets such modules, so that they are imported
+  again.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
 
 def path_of_this_process() -> tuple[str, ...]:
-    """Returns sys.path, with a relative entry as the folder that it was first used in.
+    """Returns sys.path; a relative entry is replaced by the folder that it meant at its first use.
 
-    Python keeps finding modules there after the current folder was changed.
+    Python goes on to find modules in that folder after the current folder was changed.
     """
     return tuple(map(_resolved, _entries()))
 
 
 def _entries() -> list[str]:
-    """Returns the entries of sys.path that Python regards: it skips all others, such as a Path."""
+    """Returns the entries of sys.path that are text: Python skips all others, such as a Path."""
     entries: list[object] = [*sys.path]
     return [entry for entry in entries if isinstance(entry, str)]
 
@@ -65,14 +66,15 @@ def _resolved(entry: str) -> str:
 
 
 def places() -> dict[str, Place]:
-    """Returns the places of loaded modules that a search along sys.path would not find there."""
+    """Returns name -> place of the loaded modules that sys.path would give from elsewhere."""
     hidden = set(_names_in(_of_user(_entries())))
     elsewhere = {}
     for name, module in list(sys.modules.items()):
         place = _place(module)
         if place is None or name.partition(".")[0] in _KEPT:
             continue
-        # Not searched for: there are hundreds, and only a file of the user's could hide them.
+        # Installed modules are not searched for: there are hundreds, and only a user's file could
+        # hide them.
         if place[0].startswith(_INSTALLED) and name not in hidden:
             continue
         if _searched(name) != place[0] and (not place[0] or os.path.exists(place[0])):
@@ -83,11 +85,11 @@ def places() -> dict[str, Place]:
 def finders() -> tuple[str, ...]:
     """Returns classes on sys.meta_path that can be imported, as 'module:class'.
 
-    Packages that are installed in the editable way bring such finders.
+    Packages that are installed as editable have such finders.
     """
     entries: list[object] = [*sys.meta_path]
     names = [f"{item.__module__}:{item.__qualname__}" for item in entries if isinstance(item, type)]
-    # Python's own are there in each worker, and no worker can import those of `__main__`.
+    # Every worker has Python's own finders, and no worker can import those of `__main__`.
     own = ("_frozen_importlib", "importlib.", "__main__")
     return tuple(name for name in names if not name.startswith(own))
 
@@ -104,7 +106,7 @@ def add_finders(names: Iterable[str]) -> None:
 
 
 def set_path(path: Sequence[str], places: Mapping[str, Place]) -> None:
-    """Have this sys.path and these places; forget loaded modules that then come from elsewhere."""
+    """Set sys.path and the places; forget loaded modules that then come from other files."""
     sys.path[:] = path
     importlib.invalidate_caches()
     if places:
@@ -129,21 +131,24 @@ def put_first(made: MadeModules) -> None:
 
 
 def forget(name: str) -> None:
-    """Take a module and those within it out of sys.modules; its importers keep them."""
+    """Remove a module and its submodules from sys.modules; modules that imported them keep them."""
     for loaded in list(sys.modules):
         if loaded == name or loaded.startswith(f"{name}."):
             del sys.modules[loaded]
 
 
 def _searched(name: str) -> str | None:
-    """Returns the file that a search along sys.path gives; '' for a package without one; None."""
+    """Returns the file that a search along sys.path finds; '' for a package without a file.
+
+    None when the search finds nothing.
+    """
     parent = name.rpartition(".")[0]
     path = getattr(sys.modules.get(parent), "__path__", ()) if parent else None
     if name in sys.builtin_module_names or FrozenImporter.find_spec(name) is not None:
         return None
     try:
         spec = PathFinder.find_spec(name, path)
-    except (ImportError, OSError, ValueError):  # an entry that is no folder, a name that is none
+    except (ImportError, OSError, ValueError):  # an entry that is no folder, or an invalid name
         return None
     if spec is None:
         return None
@@ -168,7 +173,7 @@ def _absolute(path: str) -> str:
 
 
 def _names_in(entries: Iterable[str]) -> Iterable[str]:
-    """Returns names of modules in these entries of a path, and of other files there."""
+    """Yields the names of modules in these entries of a path, and of other files there."""
     for entry in entries:
         if os.path.isfile(entry):
             yield from (info.name for info in pkgutil.iter_modules([entry]))

@@ -1,8 +1,8 @@
-"""Notices when a module is imported for the first time, while its code runs.
+"""Detects when the code of a module runs because it is imported for the first time.
 
-A finder in front of all others (see importlib.abc.MetaPathFinder) has them find the module, and
-puts a loader of its own around theirs. That gives the module its own loader back before the
-module's code runs, as importlib.util.LazyLoader does.
+A finder in front of all others (see importlib.abc.MetaPathFinder) lets them find the module, and
+wraps the loader that they give. Before the module's code runs, the wrapper restores the module's
+own loader, as importlib.util.LazyLoader does.
 
     import x -> ImportWatch.find_spec -> finders behind it -> spec, its loader wrapped
              -> _Loader.exec_module -> around: own loader's exec_module
@@ -21,10 +21,10 @@ from typing import Any
 
 
 class ImportWatch(importlib.abc.MetaPathFinder):
-    """Watches imports that its own thread begins; those within an import belong to that."""
+    """Watches imports that its thread begins. An import within another counts as a part of that."""
 
     def __init__(self, around: Callable[[], AbstractContextManager[None]]) -> None:
-        """around: entered while the code of a module runs."""
+        """Watch the present thread. around: makes the context in which a module's code runs."""
         self._around, self._thread, self._is_within = around, threading.get_ident(), False
 
     def find_spec(
@@ -42,7 +42,7 @@ class ImportWatch(importlib.abc.MetaPathFinder):
         return self._is_within or threading.get_ident() != self._thread
 
     def _find(self, *arguments: Any) -> ModuleSpec | None:
-        # A copy: a finder may change the list.
+        # A copy, because a finder may change the list.
         for finder in tuple(sys.meta_path):
             find = getattr(finder, "find_spec", None)
             if finder is not self and find is not None:
@@ -52,7 +52,7 @@ class ImportWatch(importlib.abc.MetaPathFinder):
         return None
 
     def _run(self, execute: Callable[[ModuleType], None], module: ModuleType) -> None:
-        # The user's code may have asked for a spec here, and load it in another import or thread.
+        # User code may have got this spec by find_spec, and may load it in another thread.
         if self._is_elsewhere():
             execute(module)
             return
@@ -80,7 +80,7 @@ class _Loader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         """See Loader.exec_module."""
         assert self._own is not None
-        # Before the code runs: it may ask for its own loader, as importlib.resources does.
+        # Before the module's code runs, which may ask for its loader, as importlib.resources does.
         self._spec.loader = module.__loader__ = self._own
         self._run(self._own.exec_module, module)
 

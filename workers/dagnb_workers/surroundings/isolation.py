@@ -1,14 +1,14 @@
-"""Puts back what a task changed of its process, so that the next task does not see it.
+"""Restores what a task changed of its process, so that the next task does not see it.
 
-The process has `aspects`: what a task can change and Python can put back. After each task
+The process has `aspects`: what a task can change and Python can restore. After each task
 
-    restore    those that are put back in any case, because a look costs as much, or shows nothing
+    restore    the aspects without a look
     look       at all others, and compare with what was seen before the first task
-    restore    those that look different
+    restore    the aspects that look different
 
-Changes made by the import of a module stay, as the module does: the next task that imports it runs
-none of its code, and would miss what that has set up. `imports.py` says when such code runs; what
-it changed is merged into what is kept.
+Changes by the import of a module stay, because the module stays loaded: the next task that imports
+it does not run its code again, and would lack what that code has set up. `imports.py` tells when
+such code runs; what it changed is merged into what is kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Isolation:
     """Keeps one thread as its first task found it."""
 
     def __init__(self, aspects: Sequence[Aspect[Any]], *, watches_imports: bool = True) -> None:
-        """aspects: in the order in which they are put back."""
+        """Begin at the first task. aspects: in the order in which they are restored."""
         self._aspects = [(aspect, aspect.look) for aspect in aspects if aspect.look is not None]
         self._looks = [look for _, look in self._aspects]
         self._unseen = [aspect for aspect in aspects if aspect.look is None]
@@ -41,7 +41,7 @@ class Isolation:
         self._undo: list[tuple[Callable[[Any], object], Any]] = []
 
     def around(self, task: Callable[[], T]) -> T:
-        """Call the task, which must not raise, and put back what it changed. Gives its value."""
+        """Call the task, which must not raise, and restore what it changed. Returns its value."""
         if not self._kept:
             self._begin()
         value = task()
@@ -67,14 +67,14 @@ class Isolation:
         for (aspect, _), state, seen in zip(self._aspects, now, self._seen, strict=True):
             if state != seen:
                 aspect.restore(self._kept[aspect.name])
-                # What is there now may be other objects, such as streams that were opened anew.
+                # Restoring may have made new objects, such as streams.
                 self._kept[aspect.name] = aspect.keep()
-        # All looks anew: putting one aspect back may change another, as TZ does the time zone.
+        # All looks are taken again: restoring one aspect may change another, as TZ the time zone.
         self._seen = [look() for look in self._looks]
 
     @contextmanager
     def _importing(self) -> Iterator[None]:
-        """Keep what an import changes, and only that: the task may have changed more before."""
+        """Keep what an import changes, but not what the task changed before it."""
         begin = [look() for look in self._looks]
         before: dict[str, Any] = {}
         for (aspect, _), state, seen in zip(self._aspects, begin, self._seen, strict=True):
@@ -94,6 +94,6 @@ class Isolation:
             self._kept[aspect.name] = aspect.merge(
                 self._kept[aspect.name], before[aspect.name], aspect.keep()
             )
-            # Where the task had changed the aspect as well, it must be put back after the task.
+            # If the task had changed the aspect as well, it must be restored after the task.
             is_clean = begin[position] == self._seen[position]
             self._seen[position] = look() if is_clean else _UNKNOWN

@@ -1,8 +1,8 @@
 """Threads and processes that tasks left behind.
 
-Threads are named in the output of their task and silent from then on, so that they never print into
-the output of another task. Processes end with the worker; the last of them to end are those that
-remove shared memory and semaphores which other processes left.
+Threads are named in the output of their task, and are silent from then on, so that they never print
+into the output of another task. Processes end with the worker. The last to end are those that
+remove shared memory and semaphores of other processes.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ LAST_S = 0.5
 """Seconds that the last processes may take to end."""
 
 LOOK_S = 0.005
-"""Seconds between two looks whether they are there."""
+"""Seconds between two looks at whether processes are left."""
 
 GRACE_S = 0.2
 """Seconds that threads may take to end before they count as left behind.
 
-Those of a pool to which no reference is left end by themselves.
+Threads of a pool to which no reference is left end by themselves.
 """
 
 
 def around(task: Callable[[], T], name: str) -> T:
-    """Call the task, which must not raise, and report threads that it leaves. Gives its value."""
+    """Call the task, which must not raise, and report threads that it leaves. Returns its value."""
     before = threading.enumerate()
     value = task()
     now = threading.enumerate()
@@ -46,10 +46,10 @@ def around(task: Callable[[], T], name: str) -> T:
 
 
 def end_processes() -> None:
-    """End the processes of this process's group, as it is about to end itself.
+    """End all processes of this process's group, shortly before this process ends.
 
-    SIGTERM asks them first. The resource trackers of multiprocessing and loky, which remove shared
-    memory and semaphores, ignore it: they clean up and end when all others have let go of them.
+    They get SIGTERM. The resource trackers of multiprocessing and loky, which remove shared memory
+    and semaphores, ignore it: they clean up and end when no process has a pipe to them any more.
     """
     if not reap_child():
         return

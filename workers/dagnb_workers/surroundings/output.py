@@ -4,9 +4,9 @@
     descriptors 1 and 2 --append--> two files <--read-- tails, after a death
                                     without a name <--punch holes-- trim
 
-The supervisor gives back the memory of all but the tail by punching a hole before it: a gigabyte of
-stderr takes no more room than its end, and no byte moves while a process writes. A pipe would stall
-the task whenever its reader is late.
+The supervisor frees the memory of all but the tail by punching a hole before it: a gigabyte of
+stderr takes no more memory than its tail, and nothing is copied while a process writes. A pipe
+would block the task whenever its reader is late.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(slots=True)
 class Capture:
-    """The two files by their descriptors. trimmed: bytes at the front of each, given back."""
+    """The two files by their descriptors. trimmed: freed bytes at the front of each."""
 
     stdout: int
     stderr: int
@@ -48,11 +48,11 @@ class Capture:
 
     @classmethod
     def of(cls, stdout: int, stderr: int) -> Capture:
-        """Take the files that another process made."""
+        """Returns the capture with files that another process made."""
         return cls(stdout, stderr, [0, 0])
 
     def close(self) -> None:
-        """Give the descriptors back on this side."""
+        """Close the descriptors of this process."""
         os.close(self.stdout)
         os.close(self.stderr)
 
@@ -76,14 +76,14 @@ class Capture:
         return _tail(self.stdout, n_bytes), _tail(self.stderr, n_bytes)
 
     def trim(self) -> None:
-        """Supervisor: give back the memory of all but the tails of files that have grown large."""
+        """Supervisor: free the memory of all but the tails of files that have grown large."""
         for which, fd in enumerate((self.stdout, self.stderr)):
             n_bytes = os.fstat(fd).st_size
-            if n_bytes < self.trimmed[which]:  # the worker has emptied it since
+            if n_bytes < self.trimmed[which]:  # the worker has emptied the file since
                 self.trimmed[which] = 0
             if n_bytes - self.trimmed[which] > TRIM_BYTES:
                 until = (n_bytes - TAIL_BYTES) // _BLOCK * _BLOCK  # holes consist of whole blocks
-                _give_back(fd, until)
+                _free(fd, until)
                 self.trimmed[which] = until
 
     @staticmethod
@@ -102,14 +102,14 @@ class Printed(io.TextIOWrapper):
 def opened(name: str) -> Any:
     """Open a new stream for sys.stdin, sys.stdout or sys.stderr, by its name.
 
-    Closing it leaves the descriptor open: the next file that a task opens would get its number, and
-    be its standard input or output.
+    Closing the stream leaves the descriptor open. Otherwise the next file that a task opens would
+    get the descriptor's number, and become standard input or output.
     """
     number = ("stdin", "stdout", "stderr").index(name)
     if number == 0:
         return open(0, closefd=False)
-    file = open(number, "wb", closefd=False)  # noqa: SIM115  # it stays open
-    # Flushed at each line: what a killed process printed last must not stay in a buffer.
+    file = open(number, "wb", closefd=False)  # noqa: SIM115  # the file stays open
+    # Flushed at each line, so that the last lines of a killed process are not lost in a buffer.
     return Printed(file, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
@@ -117,9 +117,9 @@ _silent: set[threading.Thread] = set()
 
 
 def silence(threads: Iterable[threading.Thread]) -> None:
-    """Show nothing more of what these threads print by sys.stdout and sys.stderr.
+    """Drop what these threads print to sys.stdout and sys.stderr from now on.
 
-    Before the first call, `write` is that of TextIOWrapper, so printing is as quick as anywhere.
+    Until the first call, `write` is that of TextIOWrapper, so that printing is as fast as usual.
     """
     _silent.update(threads)
     Printed.write = _write_unless_silent  # type: ignore[method-assign,assignment]
@@ -135,9 +135,9 @@ _started: list[Capture] = []
 
 
 def take_printed() -> tuple[str, str]:
-    """Returns what this process printed since the last call, see Capture.take.
+    """Returns what this process printed since the last call: see Capture.take.
 
-    Two empty strings where no capture was started.
+    Returns two empty strings if no capture was started.
     """
     if not _started:
         return "", ""
@@ -172,13 +172,13 @@ def unnamed_file(name: str) -> int:
 
 def _appending_file() -> int:
     fd = unnamed_file("dagnb-output")
-    # Worker and child processes have offsets of their own: without O_APPEND they would overwrite.
+    # Several processes write to the file: without O_APPEND they would overwrite one another.
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
     return fd
 
 
-def _give_back(fd: int, until: int) -> None:
-    """Punch a hole. Where the file system cannot, the bytes stay until the task ends."""
+def _free(fd: int, until: int) -> None:
+    """Punch a hole up to `until`. If the file system cannot, the bytes stay until the task ends."""
     if sys.platform == "darwin":
         with contextlib.suppress(OSError):
             fcntl.fcntl(fd, _F_PUNCHHOLE, struct.pack("IIqq", 0, 0, 0, until))

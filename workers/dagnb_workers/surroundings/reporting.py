@@ -36,7 +36,7 @@ class LoggerSettings:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> LoggerSettings:
-        """Make it of what dataclasses.asdict gave, read from JSON."""
+        """Returns the settings that dataclasses.asdict gave, read from JSON."""
         return cls(**{**data, "printing": tuple(Printing(**each) for each in data["printing"])})
 
 
@@ -52,7 +52,7 @@ class Filters:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Filters:
-        """Make it of what dataclasses.asdict gave, read from JSON."""
+        """Returns the filters that dataclasses.asdict gave, read from JSON."""
         return cls(lines=tuple(tuple(line) for line in data["lines"]))
 
 
@@ -60,9 +60,9 @@ class Filters:
 
 
 def of_loggers() -> tuple[LoggerSettings, ...]:
-    """Returns the loggers of this process of which anything was set."""
+    """Returns the settings of the root logger and of all loggers that differ from a new one."""
     loggers = [_settings("")]
-    # The dictionary also holds placeholders, of names that only have loggers below them.
+    # The dictionary also holds placeholders for names that only have loggers below them.
     for name, logger in sorted(dict(logging.root.manager.loggerDict).items()):
         if not isinstance(logger, logging.Logger):
             continue
@@ -84,7 +84,7 @@ def _settings(name: str) -> LoggerSettings:
 
 
 def _is_printing(handler: logging.Handler) -> TypeGuard[logging.StreamHandler[Any]]:
-    """Returns whether it writes to a terminal or a notebook, not to a file or into memory."""
+    """Returns whether a handler writes to a terminal or a notebook, not to a file or memory."""
     if not isinstance(handler, logging.StreamHandler) or isinstance(handler, logging.FileHandler):
         return False
     return not isinstance(handler.stream, io.StringIO)
@@ -93,7 +93,7 @@ def _is_printing(handler: logging.Handler) -> TypeGuard[logging.StreamHandler[An
 def _printing(handler: logging.StreamHandler[Any]) -> Printing:
     is_stdout = handler.stream is not None and handler.stream in (sys.stdout, sys.__stdout__)
     formatter = handler.formatter
-    if type(formatter) is not logging.Formatter:  # a class of the user's, or none
+    if type(formatter) is not logging.Formatter:  # None, or of a user's class
         return Printing(is_stdout=is_stdout, level=handler.level)
     styles = {logging.StrFormatStyle: "{", logging.StringTemplateStyle: "$"}
     return Printing(
@@ -108,7 +108,7 @@ def _printing(handler: logging.StreamHandler[Any]) -> Printing:
 def set_loggers(loggers: Sequence[LoggerSettings]) -> None:
     """Set the loggers of this process like the client's.
 
-    Their handlers print to the streams of this process, and only what tasks log.
+    Their handlers print to the streams of this process: records of tasks, and all warnings.
     """
     for settings in loggers:
         logger = logging.getLogger(settings.name or None)
@@ -122,7 +122,7 @@ def _handler(printing: Printing) -> logging.Handler:
     handler = logging.StreamHandler(sys.stdout if printing.is_stdout else sys.stderr)
     handler.setLevel(printing.level)
     if printing.form is not None or printing.date_form is not None:
-        # The style is one of three, as it was one there.
+        # The style is valid, because the client's formatter had it.
         handler.setFormatter(
             logging.Formatter(printing.form, printing.date_form, printing.style)  # type: ignore[arg-type]
         )
@@ -131,9 +131,9 @@ def _handler(printing: Printing) -> logging.Handler:
 
 
 def _is_of_a_task(record: logging.LogRecord) -> bool:
-    """Returns whether a task runs, or it is a warning.
+    """Returns whether a record belongs to the output of a task: a task runs, or it is a warning.
 
-    The rest is said by the worker's own machinery, which does not belong to the user's output.
+    All other records are of dagnb itself and the libraries it uses.
     """
     return is_inside() or record.levelno >= logging.WARNING
 
@@ -160,18 +160,18 @@ def of_warnings() -> Filters:
 
 
 def _pattern(pattern: object) -> str:
-    """Returns the text of a compiled pattern, of a text, or '' of None."""
+    """Returns the text of a compiled pattern, or the text itself; '' for None."""
     return str(getattr(pattern, "pattern", pattern) or "")
 
 
 def set_warnings(filters: Filters) -> None:
-    """Have these filters only, except those whose category is of a module that is not loaded.
+    """Replace the warning filters of this process by these.
 
-    Loading it for that could be slow.
+    A filter is left out if the module of its category is not loaded: loading it could be slow.
     """
     warnings.resetwarnings()
     for action, message, category_module, name, module, line in filters.lines:
         category = getattr(sys.modules.get(category_module), name, None)
         if isinstance(category, type) and issubclass(category, Warning):
-            # The action is one of those that exist, as it was one in the client.
+            # The action is valid, because the client had it.
             warnings.filterwarnings(action, message, category, module, line, append=True)  # type: ignore[arg-type]

@@ -1,7 +1,8 @@
-"""The shell of a task in the place of IPython's: `!command`, `display` and a few magics.
+"""The stand-in of a task for IPython's shell: `!command`, `display` and a few magics.
 
-A task runs as a script does: `get_ipython` is undefined, by which libraries notice that there is no
-notebook. Only the code that IPython makes of `!command` and `%magic` gets a shell, this one.
+A task runs as a script does: `get_ipython` is undefined, which tells libraries that there is no
+notebook. Only the code that IPython makes of `!command` and `%magic` gets a shell, which is the
+one in this file.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ _SET_UP = frozenset({"autoreload", "config", "load_ext", "matplotlib", "reload_e
 _DOLLAR = re.compile(r"(.*?)\$(\$?[\w.]+)(?=(?:[^']*'[^']*')*[^']*$)", re.DOTALL)
 """A name after a dollar sign outside single quotes, as IPython replaces it.
 
-`_DOLLAR` of dagnb.graph.pickling.stand_in must find at least these: they travel with the function.
+`_DOLLAR` of dagnb.graph.pickling.stand_in must find at least these names, because the variables
+that they mean are pickled with the function.
 """
 
 
@@ -55,7 +57,7 @@ class TaskShell:
     config: Mapping[str, Any] = {}
 
     def system(self, command: str) -> None:
-        """Run a command; it prints into the task's output. Sets the global `_exit_code`."""
+        """Run a command, which prints into the task's output. Sets the global `_exit_code`."""
         self._system(command, sys._getframe(1))
 
     def getoutput(self, command: str, split: bool = True, depth: int = 0) -> Lines | str:
@@ -98,7 +100,7 @@ class TaskShell:
 
     def _system(self, command: str, caller: FrameType | None) -> None:
         if command.rstrip().endswith("&"):
-            # IPython's own words, and the cure.
+            # The first sentence is IPython's own.
             raise OSError(
                 "Background processes not supported. Start it with subprocess.Popen(...) in the "
                 "task; it is ended with the run."
@@ -130,7 +132,7 @@ def _calls_shell(code: CodeType) -> bool:
 
 
 class Display:
-    """The handle that display gives with an id; an update is printed below what was shown."""
+    """The handle that `display` returns for an id; an update is printed below the first output."""
 
     def __init__(self, display_id: str) -> None:
         self.display_id = display_id
@@ -189,9 +191,8 @@ def _run(command: str, tell: Callable[[str], object]) -> int:
         try:
             for line in process.stdout:
                 tell(line)
-        except (
-            BaseException
-        ):  # a time limit interrupts the task here, and must not leave the command
+        # A time limit may interrupt the task while it waits for output: then the command must end.
+        except BaseException:
             process.kill()
             raise
     return process.returncode
@@ -266,7 +267,7 @@ def _expanded(command: str, caller: FrameType) -> str:
 
 
 class _Expansion(string.Formatter):
-    """Expands `{expression}` and `$name`; `$$` stands for `$`; not between single quotes."""
+    """Expands `{expression}` and `$name`, the latter not between single quotes; `$$` means `$`."""
 
     def vformat(self, text: str, args: Any, names: Any) -> str:
         """Returns the text with all of them replaced."""

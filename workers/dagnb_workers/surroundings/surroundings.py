@@ -1,10 +1,10 @@
 """The surroundings of tasks: the client's path, folder, environment, limits, logging and so on.
 
-    client   of_this_process, at the launch of a run -> to_dict -> JSON of the invocation
-    run      of -> enter_environment, once, in its supervisor, from which workers inherit it
-    worker   of -> enter, before any code of the user's is unpickled or imported
+    client       of_this_process, at the launch of a run -> to_dict -> JSON of the invocation
+    supervisor   of -> enter_environment, once a run; workers inherit the environment
+    worker       of -> enter, before any user code is unpickled or imported
 
-An interpreter takes some settings only at its start: see `PythonStart` in hosting/interpreter.py.
+An interpreter reads some settings only at its start: see `PythonStart` in hosting/interpreter.py.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _TIME_ZONE = "TZ"
 class Surroundings:
     """The surroundings of one client. A field that is None or empty leaves the worker's own.
 
-    path: sys.path; a relative entry keeps the place it had.
-    places: file of each module that this path would not find so, see `findable.places`.
+    path: sys.path, see `findable.path_of_this_process`.
+    places: files of modules that this path would not give, see `findable.places`.
     finders: see `findable.finders`.
     folder: the current one.
     environment: all variables, or only some where `is_whole` is False.
@@ -67,7 +67,7 @@ class Surroundings:
 
     @classmethod
     def of_this_process(cls) -> Surroundings:
-        """Take those of this process as they are now."""
+        """Returns the present surroundings of this process."""
         return cls(
             path=findable.path_of_this_process(),
             places=findable.places(),
@@ -86,7 +86,7 @@ class Surroundings:
         )
 
     def portable(self) -> Surroundings:
-        """Returns those that mean the same on another file system, under other limits."""
+        """Returns only the fields that mean the same on another file system and machine."""
         zone = {name: value for name, value in self.environment.items() if name == _TIME_ZONE}
         return replace(
             self,
@@ -106,9 +106,9 @@ class Surroundings:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Surroundings:
-        """Make it of what to_dict gave, read from JSON, which has lists for tuples.
+        """Returns the surroundings that to_dict gave, read from JSON, which has lists for tuples.
 
-        Fields that only an older or a newer version knows are left out.
+        Fields of other versions of dagnb that this version does not know are left out.
         """
         known = {item.name for item in fields(cls)}
         values = {name: value for name, value in data.items() if name in known}
@@ -125,15 +125,15 @@ class Surroundings:
         if data.get("warnings") is not None:
             values["warnings"] = Filters.of(data["warnings"])
 
-        # A launcher that hands nothing over does not mean an empty environment.
+        # A launcher that sends no surroundings does not mean an empty environment.
         if not data:
             values["is_whole"] = False
         return cls(**values)
 
     def enter_environment(self) -> None:
-        """Take on the environment and its time zone.
+        """Set environment variables and time zone of this process.
 
-        Once a run, in the supervisor: its workers inherit them.
+        The supervisor of a run calls it once, and its workers inherit both.
         """
         if self.is_whole:
             os.environ.clear()
@@ -144,10 +144,10 @@ class Surroundings:
         time.tzset()
 
     def enter(self) -> None:
-        """Take on the rest, in a worker."""
+        """Set everything else; a worker calls it."""
         # The folder comes before the path, whose entries may be relative to it.
         if self.folder:
-            # It may be removed, or of another machine: relative paths then fail in the task itself.
+            # The folder may be gone, or of another machine: then relative paths fail in the task.
             with contextlib.suppress(OSError):
                 os.chdir(self.folder)
 
@@ -166,7 +166,7 @@ class Surroundings:
         if self.int_digits is not None:
             sys.set_int_max_str_digits(self.int_digits)
         if self.recursion_limit:
-            with contextlib.suppress(RecursionError):  # the stack is deeper than that already
+            with contextlib.suppress(RecursionError):  # the present stack is deeper than the limit
                 sys.setrecursionlimit(self.recursion_limit)
 
         set_loggers(self.loggers)
@@ -178,7 +178,7 @@ class Surroundings:
 def _limits() -> dict[str, int | None]:
     limits: dict[str, int | None] = {}
     for name in dir(resource):
-        # Not that of core dumps: the user has not asked for a file of a crashed task's memory.
+        # The limit of core dumps is left out: a crashed task must not write its memory to a file.
         if name.startswith("RLIMIT_") and name != "RLIMIT_CORE":
             soft, _ = resource.getrlimit(getattr(resource, name))
             limits[name] = None if soft == resource.RLIM_INFINITY else soft
@@ -197,5 +197,5 @@ def _set_limits(limits: Mapping[str, int | None]) -> None:
         if hard != resource.RLIM_INFINITY:
             new_soft = min(new_soft, hard)
         if new_soft != soft:
-            with contextlib.suppress(OSError, ValueError):  # below what is in use already
+            with contextlib.suppress(OSError, ValueError):  # the limit is below what is in use
                 resource.setrlimit(number, (new_soft, hard))

@@ -1,15 +1,15 @@
-"""`__main__` as tasks see it: the notebook's or script's own names, those of the running function.
+"""`__main__` as tasks see it: names of the notebook or script, as the running function sees them.
 
-Functions and classes of `__main__` travel to a worker by value, but pickle, in a task that starts
-processes of its own, writes them down by name. There are three kinds of process:
+Functions and classes of `__main__` are sent to a worker by value. But if a task starts processes of
+its own, pickle refers to them by name. There are three kinds of process:
 
     worker                       sys.modules["__main__"] is a UserMain: pickle finds the objects
     process that a task forked   inherits it
     process that a task started  has no notebook: multiprocessing runs this file as its main module,
-      anew ("spawn")             where all names stand for something absent
+      anew ("spawn")             where every name gives a stand-in
 
-Using an absent object says so. Without the stand-ins such a process would end while it reads its
-work, and a pool would start the next one for ever.
+A stand-in can be unpickled, but its use raises an error with the cure. Without stand-ins such a
+process would end while it unpickles its work, and a pool would start new ones for ever.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NEW_PROCESS = "__mp_main__"
 
 
 class UserMain(ModuleType):
-    """The main module of a worker. It has no file; its spec is how a new process finds this one."""
+    """The main module of a worker. It has no file; by its spec a new process finds this file."""
 
     # Slots keep these out of the module's own dictionary, which is the user's.
     __slots__ = ("_given", "_n_own", "_shown")
@@ -45,7 +45,7 @@ class UserMain(ModuleType):
         self._n_own = len(vars(self))
 
     def show(self, function: Callable[..., Any], call: Call) -> None:
-        """Have the names of this function's module, and forget what an earlier task set here."""
+        """Show the names of this function's module; forget names that an earlier task set."""
         self._shown, self._given = _globals(function), [*call[0], *call[1].values()]
 
         own = vars(self)
@@ -55,7 +55,7 @@ class UserMain(ModuleType):
                     del own[name]
 
     def __getattr__(self, name: str) -> Any:
-        """Find the name in the function's module, or a function or class that came as a value."""
+        """Returns a name of the function's module, or a function or class that came by value."""
         if not name.startswith("__"):
             if name in self._shown:
                 return self._shown[name]
@@ -75,7 +75,7 @@ def install() -> UserMain:
 
 
 def _globals(function: Callable[..., Any]) -> dict[str, Any]:
-    """Returns the globals of the function inside: of a decorated one, a partial, an object."""
+    """Returns the globals of a function, also of one in a decorator, a partial or an object."""
     try:
         while isinstance(function, functools.partial):
             function = function.func
@@ -92,7 +92,7 @@ def _globals(function: Callable[..., Any]) -> dict[str, Any]:
 def _classes_of_main() -> list[type]:
     """Returns the classes of the notebook or script, older ones first.
 
-    One that came with a value need not be a name of the function's module.
+    They include classes that came with a value and have no name in the function's module.
     """
     of_main: list[type] = []
     pending: list[type] = [object]
@@ -121,10 +121,10 @@ def __getattr__(name: str) -> Any:
 
 
 class _Absent(type):
-    """A class in the place of one of the notebook's, or a function: it can be read, not used."""
+    """The stand-in for a class or function of the notebook: it can be unpickled, but not used."""
 
     def __call__(cls, *args: object, **kwargs: object) -> Any:
-        """Refuse, unless it is a pickle that makes an object."""
+        """Refuse the call, unless unpickling makes an object."""
         if sys._getframe(1).f_globals.get("__name__") in _READERS:
             return _made(cls)
         raise _error(cls.__name__)
@@ -140,7 +140,7 @@ _READERS = {
     "multiprocessing.spawn",
     "pickle",
 }
-"""modules in which an error would end the process: a pool would then start the next, for ever"""
+"""modules that unpickle: an error in them would end the process, and a pool would start another"""
 
 _USES = (
     "__str__",
@@ -152,7 +152,7 @@ _USES = (
     "__iter__",
     "__getitem__",
 )
-"""a few of the uses of an object for which Python does not ask it for an attribute"""
+"""some special methods, which Python looks up on the class, not by `__getattr__`"""
 
 
 def _made(cls: type, *args: object, **kwargs: object) -> object:
@@ -160,7 +160,7 @@ def _made(cls: type, *args: object, **kwargs: object) -> object:
 
 
 def _ignore(instance: object, *args: object) -> None:
-    """Drop whatever the object is filled with."""
+    """Drop what unpickling puts into the object."""
 
 
 _READING = {
@@ -170,7 +170,7 @@ _READING = {
     "append": _ignore,
     "extend": _ignore,
 }
-"""the methods by which a pickle makes and fills an object"""
+"""the methods by which unpickling makes and fills an object"""
 
 
 def _refuse(instance: object, *args: object) -> NoReturn:
@@ -178,7 +178,7 @@ def _refuse(instance: object, *args: object) -> NoReturn:
 
 
 def _refuse_attribute(item: object, name: str) -> NoReturn:
-    """Refuse, but let Python look for special methods, as it does while it reads a pickle."""
+    """Refuse the attribute, but let Python look for special methods, as unpickling does."""
     if name.startswith("__"):
         raise AttributeError(name)
     raise _error((item if isinstance(item, type) else type(item)).__name__)

@@ -3,8 +3,8 @@
     call_here, runtime -> [ dagnb, asyncio ] -> [ the user's code, libraries ] -> raise
                           left out (_strip)      frames of the record
 
-Classes of exceptions are the user's code: each attribute that is read of one may raise anything, or
-lie. Everything here gets by with the real class of an object, and gives some record in any case.
+Classes of exceptions are user code: reading an attribute may raise anything, or give a wrong value.
+So this file relies only on `type(error)`, and returns a record in any case.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def task_error(
 ) -> TaskError:
     """Returns the record of an exception and its causes. Never raises because of the user's class.
 
-    label: how people call a file. kind, message: instead of the exception's own.
+    label: file -> name for people. kind, message: used instead of the exception's own.
     facts: further fields of the record: worker, at, stderr_tail, stdout_tail.
     """
     try:
@@ -61,7 +61,7 @@ def task_error(
     return TaskError(
         type=kind or type(error).__qualname__,
         message=message or message_of(error),
-        # A task whose time was up was interrupted by us: its caller shall catch a TimeoutError.
+        # dagnb interrupted a task whose time was up: its caller can catch that as TimeoutError.
         mro=tuple(class_names(TimeoutError if kind == TIME_LIMIT else type(error))),
         **facts,
     )
@@ -80,7 +80,7 @@ def user_frames(
     trace: TracebackType | None, label: Label = str, *, most: int = _FRAMES
 ) -> list[Frame]:
     """Returns the frames of the user's code, outermost first; of many, the innermost ones."""
-    # Some more than asked for: frames of a task that is called inside a task are left out below.
+    # Ten more than needed, because dagnb's frames between nested tasks are left out below.
     frames = sources.frames(_strip(trace), label, most=most + 10)
     return [frame for frame in frames if not _is_own(frame.file)][-most:]
 
@@ -108,7 +108,7 @@ def of_result(refused: UnserialisableError, task: str) -> UnserialisableError:
     cause = refused.__cause__
     if cause is None:
         return error
-    # A cause within pickle says nothing to the user; one in a __reduce__ of the user's does.
+    # A cause within pickle tells the user nothing, but one in a user's __reduce__ does.
     if not all(frame.is_library for frame in user_frames(cause.__traceback__)):
         error.__cause__ = cause
     return error
@@ -125,7 +125,7 @@ def unread_text(culprit: str, error: BaseException) -> str:
 def _causes(error: BaseException, label: Label, seen: set[int]) -> list[Cause]:
     """Returns the exceptions behind this one, and the parts of a group.
 
-    seen: ids of exceptions that are in the record already; chains may form a circle.
+    seen: ids of exceptions that are in the record already, because chains may form a circle.
     """
     causes = []
     for how, other in _others(error):
@@ -174,12 +174,12 @@ def _strip(trace: TracebackType | None) -> TracebackType | None:
 
 
 def _is_ahead(file: str) -> bool:
-    """Returns whether its frames lie between the worker and the user's function."""
+    """Returns whether frames of this file may be between the worker and the user's function."""
     return _is_own(file) or file.startswith((_ASYNCIO, _THREADS))
 
 
 def _is_own(file: str) -> bool:
-    """Returns whether it is dagnb's own, such as a pickler, or a task called inside a task."""
+    """Returns whether the file is dagnb's own. Its frames may be amid the user's, in a pickler."""
     return file.startswith(_OWN_FOLDERS) and not file.startswith(_DEMO)
 
 
@@ -192,7 +192,7 @@ def is_of(error: BaseException, kind: type[E]) -> TypeGuard[E]:
 
 
 def message_of(error: BaseException) -> str:
-    """Returns its message, or a text in its place if its class cannot give one."""
+    """Returns the error's message; another text if its class cannot give one."""
     if is_of(error, SystemExit):
         return f"the task called sys.exit({error.code!r}); return a value instead"
     try:
@@ -204,9 +204,8 @@ def message_of(error: BaseException) -> str:
 
 
 def _notes(error: BaseException) -> list[str]:
-    notes = inspect.getattr_static(
-        error, "__notes__", ()
-    )  # without __getattr__ of the user's class
+    # Static, so that no __getattr__ of the user's class runs.
+    notes = inspect.getattr_static(error, "__notes__", ())
     if not isinstance(notes, list):
         return []
     return [note[:_CAUSE_LIMIT] for note in notes[:_NOTES] if isinstance(note, str)]
@@ -227,9 +226,9 @@ def _lines(error: BaseException, label: Label) -> list[str]:
 
 
 def _name_files(text: traceback.TracebackException, label: Label) -> None:
-    """Leave frames of dagnb out, and give files their names for people, in the whole chain.
+    """Leave out frames of dagnb, and replace files by their names for people, in the whole chain.
 
-    The chain ends: Python has broken its circles when it made the TracebackException.
+    The loop ends, because a TracebackException has no circles.
     """
     pending: list[traceback.TracebackException | None] = [text]
     while pending:

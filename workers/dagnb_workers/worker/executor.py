@@ -1,21 +1,22 @@
-"""Calls of the user's functions: the only place where any exception may arrive.
+"""Calls of the user's functions: the only file that must expect any exception.
 
-An exception of the user's becomes a value (`Raised`) here and a failure in `failure_reporter.py`.
-There are two ways:
+An exception of the function becomes a value (`Raised`) here, and a failure in
+`failure_reporter.py`. There are two ways to call:
 
-    call_here, within Turns    in a worker process: in its main thread, while its event loop stands
-    call_in_thread             in the client's own process (`Inline`), in a thread beside its loop
+    call_here, within Turns    in a worker process: in its main thread, while its loop is stopped
+    call_in_thread             in the client's own process (`Inline`): in a thread beside its loop
 
-The main thread of a worker process takes turns, because a task may do whatever a script may do:
+In a worker process the event loop and the functions take turns in the main thread, because a task
+may do whatever a script may do:
 
     loop runs -> stops -> the function runs -> loop runs -> ...
 
-- SIGINT, the means of time limits, interrupts Python code of the main thread only.
+- SIGINT, by which time limits interrupt a task, only reaches Python code of the main thread.
 - Libraries with a synchronous interface over asyncio refuse to work beside a running loop.
 - A loop in a second thread would make every fork of a task unsafe: locks of that thread stay locked
   in the child.
 
-Meanwhile heartbeats are renewed by the supervisor, so nothing suffers while the loop stands still.
+The supervisor sends the heartbeats, so nothing is lost while the loop is stopped.
 """
 
 from __future__ import annotations
@@ -44,18 +45,21 @@ from dagnb_workers.surroundings.user_main import Call
 T = TypeVar("T")
 
 Caller = Callable[[Callable[..., Any], Call, TaskContext], Awaitable[Any]]
-"""Calls a function; gives its value, or `Raised`."""
+"""calls a function; returns its value, or `Raised`"""
 
 
 class Watch(Protocol):
     """The supervision of the calls of one instance: it learns when an attempt begins and ends."""
 
     def staff(self, worker: str) -> None:
-        """Note the worker of the plan that is staffed here from now on."""
+        """Note the worker of the plan that this instance staffs from now on."""
         ...
 
     def begin(self, task: int, attempt: int, limit_s: float) -> None:
-        """Note that this attempt is at work. limit_s: 0 for no limit, or outside its function."""
+        """Note that this attempt is at work.
+
+        limit_s: its time limit while its function runs; 0 without a limit, and before and after.
+        """
         ...
 
     def end(self) -> None:
@@ -68,11 +72,11 @@ class Watch(Protocol):
 
 
 TakeOutput = Callable[[], tuple[str, str]]
-"""Gives the tails of stdout and stderr since the last call."""
+"""returns the tails of stdout and stderr since the last call"""
 
 
 def no_output() -> tuple[str, str]:
-    """Returns nothing: the output of tasks is not captured here."""
+    """Returns two empty texts, where the output of tasks is not captured."""
     return "", ""
 
 
@@ -93,17 +97,17 @@ def call_here(
     *,
     whole_process: bool = True,
 ) -> Any:
-    """Call the function in this thread, which has no running loop. Gives its value, or Raised.
+    """Call the function in this thread, which has no running loop. Returns its value, or Raised.
 
-    A coroutine is run to its end, in a loop of its own. Context variables are those of a new
-    thread, so no task sees what another one has set.
+    A coroutine is run to its end in a new loop. Context variables are empty, as in a new thread, so
+    no task sees what another one has set.
 
     whole_process: this is the main thread and nothing else runs here, so SIGINT interrupts it.
     """
     pid = os.getpid()
     guard = interruptible() if whole_process else contextlib.nullcontext()
-    # Nothing may pass: a future refuses StopIteration, and takes a CancelledError of the user's
-    # for a cancellation of the worker itself.
+    # No exception may pass: a future refuses StopIteration, and would take a CancelledError of the
+    # function for a cancellation of the worker itself.
     try:
         with guard:
             value = contextvars.Context().run(_call, function, call, context, whole_process)
@@ -125,11 +129,11 @@ def _call(
 
 
 def _end_forked(worker_pid: int, error: BaseException | None = None) -> None:
-    """End a process that the function forked and that came back from the function.
+    """End this process if it is not the worker: the function forked it, and it returned.
 
     Only the worker itself may report a result: two processes would write to one connection.
 
-    error: exception of the function; it gives the exit code that a script would end with.
+    error: exception of the function, which decides the exit code as in a script.
     """
     if os.getpid() == worker_pid:
         return
@@ -144,7 +148,7 @@ def _end_forked(worker_pid: int, error: BaseException | None = None) -> None:
         # The user's code may have closed or replaced the stream.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
-    # Without atexit: functions that the worker registered are not for the child.
+    # Without atexit, because the child must not call functions that the worker registered.
     os._exit(code & 0xFF)
 
 
@@ -162,7 +166,7 @@ def interruptible() -> Iterator[None]:
 
 
 def ignore(number: int, frame: FrameType | None) -> None:
-    """Do nothing: a signal handler that, unlike SIG_IGN, processes of a task do not inherit."""
+    """Do nothing. Programs that a task starts do not inherit this handler, unlike SIG_IGN."""
 
 
 async def call_in_thread(
@@ -170,8 +174,8 @@ async def call_in_thread(
 ) -> Any:
     """Call as call_here does, in a thread of the pool, while the loop of this process goes on.
 
-    The call cannot be interrupted. Only what belongs to the thread is put back: the rest belongs to
-    the user's process, where another task or the user may have changed it meanwhile.
+    The call cannot be interrupted. Only aspects of the thread are restored: another task, or the
+    user, may have changed those of the process meanwhile.
     """
 
     def run() -> Any:
@@ -193,7 +197,7 @@ class Turns:
         self._pending: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
 
     async def call(self, act: Callable[[], T]) -> T:
-        """Call `act` once the loop has stopped; gives its value.
+        """Call `act` once the loop has stopped. Returns its value.
 
         `act` must not raise: that would end the worker.
         """
@@ -203,13 +207,13 @@ class Turns:
         return await done
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run the coroutine and the calls it asks for. Gives its value, or raises its error."""
+        """Run the coroutine and the calls it asks for. Returns its value, or raises its error."""
         with self._runner:
             task = self._loop.create_task(main)
             task.add_done_callback(lambda _: self._loop.stop())
             while not task.done():
                 self._loop.run_forever()
-                # Several coroutines may have asked before the loop came to its stop.
+                # Several coroutines may have asked for a call before the loop stopped.
                 while self._pending:
                     act, done = self._pending.popleft()
                     done.set_result(act())

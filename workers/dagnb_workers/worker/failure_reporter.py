@@ -1,4 +1,4 @@
-"""Failures of attempts as they are reported: their cause in the user's words, retried or not."""
+"""Makes the reports of failed attempts: the cause in the user's terms, and whether to retry."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ class FailureReporter:
         *,
         container: str = "",
     ) -> None:
-        """now: the store's clock. container: name of the container around this instance, or ''."""
+        """Begin without a worker.
+
+        now: the store's clock, epoch seconds. container: name of this instance's container, or ''.
+        """
         self.worker = ""
         self._store, self._run, self._signer = store, run, signer
         self._library, self._watch = library, watch
@@ -53,12 +56,12 @@ class FailureReporter:
         """Returns the failure of the attempt, with its output.
 
         delay_s: wait before the retry, None for no retry.
-        kind, message: instead of the error's own.
+        kind, message: used instead of the error's own.
         """
         if self._container and exception.is_of(error, ModuleNotFoundError):
             error.add_note(_not_in_container(error.name or "?"))
 
-        # Taken once and for all: the next attempt must not report this output again.
+        # This empties the capture, so that the next attempt does not report this output again.
         stdout, stderr = self._take_output()
         record = exception.task_error(
             error,
@@ -111,7 +114,7 @@ class FailureReporter:
         if n_read < 0:
             culprit = f"the function of task '{task}'"
         elif n_read < len(upstream):
-            # Only a failure needs the names of other tasks, so they are read no earlier.
+            # Names of other tasks are needed only for this message, so they are read only now.
             run = await until_available(lambda: self._store.observe(self._run))
             names = RunDescription.read(run.meta).names
             culprit = f"the value of task '{names[upstream[n_read]]}', which task '{task}' takes,"
@@ -137,7 +140,7 @@ def _not_in_container(module: str) -> str:
 def _delay_s(offer: Offer, line: FunctionLine) -> float:
     """Returns a random wait below a bound that doubles with each attempt ("full jitter").
 
-    Tasks that failed together, at an overloaded service say, do not come back together.
+    So tasks that failed together, for example at an overloaded service, do not retry together.
     Source: Brooker 2015, "Exponential Backoff And Jitter".
     """
     bound = min(_LONGEST_BACKOFF_S, line.backoff_s * 2.0 ** (offer.attempt - 1))

@@ -1,7 +1,8 @@
 """Content that an instance reads by its hash: header of the program, functions, large arguments.
 
-All of it is verified before use. The header comes first: it lists the functions, and brings along
-the user's own modules and the text of cells, which tracebacks and `inspect.getsource` need.
+All content is verified before use. The header is read first: it lists the functions, and names the
+content with the user's own modules and with the text of cells, which tracebacks and
+`inspect.getsource` need.
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ K = TypeVar("K")
 CACHE_BYTES = 256 * MIB
 
 TaskFunction = tuple[Callable[..., Any], tuple[type[BaseException], ...]]
-"""A function, and the exceptions it is retried on"""
+"""a function, and the exceptions after which it is retried"""
 
 
 class BytesCache(Generic[K]):
-    """Verified bytes by key, the least recently used dropped first.
+    """A cache of bytes by key; the least recently used are dropped first.
 
-    Bytes, not objects: a task may change its input in place, and the next reader must not see that.
+    It holds bytes, not objects: a task may change its input in place, and the next task that reads
+    it must not see that.
     """
 
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
-        """limit_bytes: of all together."""
+        """Begin empty. limit_bytes: bytes of all entries together."""
         self._limit = limit_bytes
         self._held: OrderedDict[K, bytes] = OrderedDict()
         self._n_bytes = 0
@@ -54,7 +56,7 @@ class BytesCache(Generic[K]):
             self._n_bytes -= len(dropped)
 
     def find(self, key: K) -> bytes | None:
-        """Returns the bytes, which count as used now, or None."""
+        """Returns the bytes, which become the most recently used, or None."""
         data = self._held.get(key)
         if data is not None:
             self._held.move_to_end(key)
@@ -65,9 +67,9 @@ class Library:
     """The program of one run, read from the store piece by piece, as calls need it."""
 
     def __init__(self, store: Store, signer: Signer, header: str, *, unpacks: bool) -> None:
-        """header: content hash of the program's header.
+        """Read nothing yet; `open` reads the header. header: content hash of the program's header.
 
-        unpacks: make the user's modules and cells known to this process, which lacks them.
+        unpacks: whether to make the user's modules and cells known to this process.
         """
         self._store, self._signer = store, signer
         self.n_read = 0  # bytes
@@ -122,16 +124,16 @@ class Library:
         return printed
 
     def show_cells(self) -> None:
-        """Let inspect, warnings and tracebacks find the text of cells."""
+        """Make the text of cells known to inspect, warnings and tracebacks."""
         for file, (_, text) in self._cells.items():
-            # An entry without a time is never compared with a file, of which there is none.
+            # Without a time, linecache does not look for a file, which a cell does not have.
             entry = (len(text), None, io.StringIO(text).readlines(), file)
             linecache.cache.setdefault(file, entry)
 
     async def need(self, line: FunctionLine, contents: Sequence[str]) -> dict[str, bytes]:
-        """Returns the contents that a call takes, by hash; its function is ready for function().
+        """Read what a call needs. Returns its contents by hash. Raises BlobMissingError.
 
-        Raises BlobMissingError.
+        Afterwards `function` can return the call's function.
         """
         names = list(dict.fromkeys(contents))
         if line.content not in self._functions:

@@ -24,7 +24,7 @@ from dagnb_workers.worker.shared_status import SharedStatus
 
 
 def work(invocation: Invocation, instance: str, status: SharedStatus) -> int:
-    """Do all that one worker process does. Returns its exit code: 0, or STORE_GONE."""
+    """Run one worker process to its end. Returns its exit code: 0, or STORE_GONE."""
     # First, so that an interrupt meant for a task never ends the worker while it starts.
     signal.signal(signal.SIGINT, ignore)
     # Before the program is read: unpickling a function imports the user's modules.
@@ -51,9 +51,9 @@ async def _work(invocation: Invocation, instance: str, status: SharedStatus, cal
 
 
 class IsolatedCalls:
-    """Calls functions in a process that runs one task at a time, and puts back what they changed.
+    """Calls functions in a process that runs one task at a time, and restores what they changed.
 
-    Made after the surroundings were entered: the first call finds what later ones shall find.
+    It must be created after Surroundings.enter: every call finds the process as the first one did.
     """
 
     def __init__(self, turns: Turns) -> None:
@@ -67,7 +67,7 @@ class IsolatedCalls:
 
     def _called(self, function: Callable[..., Any], call: Call, context: TaskContext) -> Any:
         self._main.show(function, call)
-        # Threads are looked for outside the isolation: its fresh stderr is where they are named.
+        # `left_behind` is outermost, because it writes to the stderr that the isolation restored.
         return left_behind.around(
             lambda: self._isolation.around(lambda: call_here(function, call, context)), context.task
         )

@@ -1,7 +1,7 @@
-"""The user's own modules that are not installed: sources in an archive, unpacked once a machine.
+"""The user's own modules that are not installed: an archive of sources, unpacked once per machine.
 
-The folder is named by the archive's content and lies in the private runtime directory; the agent
-removes it when it leaves. Workers usually end by being killed, so they cannot clean up themselves.
+The archive is unpacked to a folder of the private runtime directory, named by the archive's hash.
+The agent removes it when it leaves: workers cannot, because most of them end by being killed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def folder() -> Path:
 
 
 def install(name: str, archive: bytes) -> None:
-    """Put the modules of a verified archive on sys.path, before all others of their names."""
+    """Put the modules of a verified archive on sys.path, before other modules of the same names."""
     target = folder() / name
     if not target.exists():
         _unpack(archive, target)
@@ -37,17 +37,17 @@ def install(name: str, archive: bytes) -> None:
 
 
 def _unpack(archive: bytes, target: Path) -> None:
-    """Unpack all or nothing: several workers may do it at a time, and the first one wins."""
+    """Unpack to a draft, then rename it: several workers may do so at once; the first one wins."""
     target.parent.mkdir(mode=0o700, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=target.parent))
     with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
         root = draft.resolve()
-        # Without names such as '../x', which would be written outside the draft.
+        # Names such as '../x' are left out: they would be written outside the draft.
         inside = [
             name for name in bundle.namelist() if (draft / name).resolve().is_relative_to(root)
         ]
         bundle.extractall(draft, inside)
 
-    with contextlib.suppress(OSError):  # it is there by now, with the same content
+    with contextlib.suppress(OSError):  # another worker was first, with the same content
         draft.rename(target)
     shutil.rmtree(draft, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The spans of one instance until they are uploaded, and the store's clock as it is known here."""
+"""The spans of one instance until they are uploaded, and its estimate of the store's clock."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Recorder:
     """Holds spans, chooses those to upload, and converts this machine's times to the store's."""
 
     def __init__(self, upload: Upload) -> None:
-        """upload: the strategy that says how long spans may be held."""
+        """Begin without spans. upload: the strategy that says how long spans may be held."""
         self._upload = upload
         self._spans: list[Span] = []
-        self._since = 0.0  # the oldest span came, by the monotonic clock
+        self._since = 0.0  # monotonic seconds at which the oldest held span was noted
         self._open: list[Span] = []
         self._offset_s, self._trip_s = 0.0, math.inf
 
@@ -46,10 +46,11 @@ class Recorder:
         return time.time() + self._offset_s
 
     def set_clock(self, store_s: float, sent_s: float, received_s: float) -> None:
-        """Learn from an answer that gave the store's time between our sent_s and received_s.
+        """Set the clock by an answer that holds the store's time.
 
-        The middle of the two is taken, from the quickest answer so far: its error is at most half a
-        round trip. Source: Cristian 1989, doi:10.1007/BF01784024
+        store_s: the store's time. sent_s, received_s: this machine's time before and after. The
+        store's time is taken to be that of the middle between them, by the quickest answer so far:
+        the error is at most half a round trip. Source: Cristian 1989, doi:10.1007/BF01784024
         """
         if received_s - sent_s <= self._trip_s:
             self._offset_s = store_s - (sent_s + received_s) / 2
@@ -91,33 +92,33 @@ class Recorder:
     ) -> None:
         """Note the phases of a worker's start, which ends now.
 
-        begin_s: moment of asking for it, by the store's clock; all else is of this machine's.
-        header_read: its reading on the way, which is no part of any phase of the start.
+        begin_s: when the worker was asked for, by the store's clock; all other times are of this
+        machine. header_read: reading of the header meanwhile, which belongs to no phase.
 
             |- INVOKE -|- CREATE, BOOT, IMPORT -|- REGISTER -|- header -|- REGISTER -|
           begin_s        invocation.phases                                          now
 
-        The first REGISTER begins when the container receives the invocation. A process has none of
-        what containers report: its INVOKE lasts until the header is read.
+        The first REGISTER begins when the invocation is sent to the container. A process reports no
+        phases of a container: its INVOKE lasts until the header is read.
         """
         now_s = self.now()
         acts: list[tuple[Phase, float, float]] = []
         for name, begin_at, end_at in invocation.phases:
             acts.append((Phase(name), self._by_store(begin_at), self._by_store(end_at)))
 
-        told_s = self._by_store(invocation.sent_at)
+        sent_s = self._by_store(invocation.sent_at)
         invoke_end_s = now_s
         if header_read is not None:
             read_s = invoke_end_s = self._by_store(header_read.begin_at)
             if invocation.sent_at:
-                acts.append((Phase.REGISTER, told_s, read_s))
+                acts.append((Phase.REGISTER, sent_s, read_s))
             acts.append((Phase.REGISTER, self._by_store(header_read.end_at), now_s))
         elif invocation.sent_at:
-            acts.append((Phase.REGISTER, told_s, now_s))
+            acts.append((Phase.REGISTER, sent_s, now_s))
 
         if acts:
             invoke_end_s = min(invoke_end_s, acts[0][1])
-        # begin_s comes from another process, whose idea of the store's clock may be ahead.
+        # begin_s comes from another process, whose estimate of the store's clock may be ahead.
         acts.insert(0, (Phase.INVOKE, min(begin_s, invoke_end_s), invoke_end_s))
         for phase, act_begin_s, act_end_s in acts:
             self.note(Span(-1, worker, phase, act_begin_s, act_end_s, 0, 1, invocation.start))
@@ -131,7 +132,7 @@ class Recorder:
     ) -> Iterator[Moved]:
         """Note a span around the block, also when that raises. begin_s: its begin, if not now.
 
-        FETCH and PROGRAM are noted only if they moved bytes: else everything was here already.
+        FETCH and PROGRAM are noted only if they moved bytes: otherwise nothing was downloaded.
         """
         moved, begin_s = Moved(), begin_s or self.now()
         try:
@@ -147,7 +148,7 @@ class Recorder:
     # ---- spans go -------------------------------------------------------------------------------
 
     def wait_s(self) -> float:
-        """Returns seconds for which the spans here may still be held; inf when there are none."""
+        """Returns seconds for which the spans may still be held; inf when there are none."""
         if not self._spans:
             return math.inf
         if len(self._spans) >= MOST_HELD:
@@ -156,10 +157,10 @@ class Recorder:
 
     @contextlib.contextmanager
     def sending(self, *, everything: bool = False, is_last: bool = False) -> Iterator[bytes]:
-        """Give the spans that are due to the block, which uploads them, as one chunk; b'' for none.
+        """Yield the spans that are due as one chunk, which the block uploads; b'' for none.
 
-        If the block raises, they stay. everything: all spans, due or not.
-        is_last: the chunk says that no more will come from this instance.
+        If the block raises, the spans are held on. everything: whether to take all spans, due or
+        not. is_last: mark the chunk as the last one of this instance.
         """
         taken: list[Span] = []
         since = self._since
@@ -169,6 +170,6 @@ class Recorder:
             yield packed(taken, is_last=is_last) if taken or is_last else b""
         except BaseException:
             if taken:
-                # In front: spans that were noted meanwhile are younger.
+                # In front, because spans that were noted meanwhile are younger.
                 self._spans, self._since = taken + self._spans, since
             raise

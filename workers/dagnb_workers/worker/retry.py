@@ -1,4 +1,4 @@
-"""Patience with a store that is out of reach: every step of the protocol may be repeated."""
+"""Retries while the store is out of reach: every step of the protocol may be repeated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_WAIT_S = 2.0
 
 
 async def until_available(step: Callable[[], Awaitable[T]]) -> T:
-    """Repeat the step while the store is out of reach; gives its value.
+    """Repeat the step while the store is out of reach. Returns its value.
 
     Raises StorageUnavailableError after PATIENCE_S, StorageLostError at once.
     """
@@ -30,11 +30,11 @@ async def until_available(step: Callable[[], Awaitable[T]]) -> T:
         try:
             return await step()
         except StorageLostError:
-            raise  # the data is gone: no patience brings it back
+            raise  # the data is gone, so retries are of no use
         except StorageUnavailableError:
             if time.monotonic() - begin > PATIENCE_S:
                 raise
 
-        # A random part of the wait, lest all workers of a run come back at the same moment.
+        # A random part of the wait, so that the workers of a run do not retry all at once.
         await asyncio.sleep(random.uniform(0.0, wait_s))
         wait_s = min(_LONGEST_WAIT_S, 2 * wait_s)

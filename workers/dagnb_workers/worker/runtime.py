@@ -1,7 +1,7 @@
 """The real world of a worker: asyncio and a store, each act recorded as spans by the store's clock.
 
-`dagnb.protocol.worker` decides what comes next and calls the acts of its world; here is what each
-of them does when it is not simulated. An instance goes through them like this:
+`dagnb.protocol.worker` decides what comes next and calls the acts of its world. This file holds the
+acts that are not simulated. An instance performs them like this:
 
     act         does                                             round trips  spans
     register    reads the program's header once, asks for work   1, first 3   INVOKE to REGISTER
@@ -9,16 +9,16 @@ of them does when it is not simulated. An instance goes through them like this:
     fetch       collects upstream values, function, arguments    0 to 2       FETCH, PROGRAM
     run         verifies and unpickles them, calls the function  0            LOAD, RUN
     store       pickles and signs the result, stores a large one 0 or 1       DUMP, STORE
-    complete    commits results, brings the next tasks           1            COMMIT
-    fail, lost  reports an attempt without a result, likewise    1            COMMIT, none
+    complete    commits results, gets the next tasks             1            COMMIT
+    fail, lost  reports an attempt without a result, gets tasks  1            COMMIT, none
     leave       uploads the spans that are left                  0 or 1       none
 
-A task with small inputs and a small result so costs a single round trip, its commit. QUEUE is noted
-when an offer arrives: the time since the task was ready.
+So a task with small inputs and a small result costs one round trip, its commit. A QUEUE span is
+noted when an offer arrives; it lasts from the moment at which the task became ready.
 
 Rules:
 1. No exception of the user's code leaves `run` or `store`: it becomes a `Failure`.
-2. A store out of reach is waited for, a minute at most; each step may be repeated.
+2. When the store is out of reach, steps are repeated for a minute at most.
 3. Bytes are verified before they are unpickled.
 4. An attempt is announced to the watch from `fetch` until its reply, so that a death of the process
    at any moment in between, pickling included, is charged to the task.
@@ -61,9 +61,10 @@ _IDLE_S = 1.0
 
 @dataclass(slots=True)
 class CallInputs:
-    """Everything that one call needs, as bytes that are not verified yet, or why it is impossible.
+    """Everything that one call needs, as bytes that are not verified yet.
 
-    begin_s: when the last of it arrived, from which on its LOAD span counts.
+    problem: why the call is impossible, if it is. begin_s: when the last bytes arrived, by the
+    store's clock: the begin of the LOAD span.
     """
 
     line: FunctionLine | None = None
@@ -94,9 +95,10 @@ class Runtime:
         take_output: TakeOutput = no_output,
         at_home: bool = False,
     ) -> None:
-        """call: the way of calling functions here. watch: supervises the calls.
+        """Begin before `register`.
 
-        at_home: in the client's own process, where the user's modules are importable already.
+        call: calls functions. watch: supervises the calls. at_home: whether this is the client's
+        own process, where the user's modules can be imported already.
         """
         self._store = store
         self._invocation = invocation
@@ -119,18 +121,18 @@ class Runtime:
             self.now,
             container=invocation.place,
         )
-        # Noted with the first tasks: before, there is no worker to note it for.
+        # The reading becomes a span with the first tasks: before that, the worker is unknown.
         self._header_read: HeaderRead | None = None
 
         self._worker = ""
         self._is_member = False
         self._offer: Offer | None = None
         self._start = invocation
-        # The DAG came with the invocation, so offers need not bring records.
+        # The records of all tasks are in the invocation, so offers need not hold them.
         self._slim = bool(invocation.records)
 
     def now(self) -> float:
-        """Returns the store's clock, as exactly as it is known here."""
+        """Returns epoch seconds by the store's clock, as well as this instance knows it."""
         return self._recorder.now()
 
     # ---- the acts of the World ----
@@ -160,20 +162,20 @@ class Runtime:
             header_read, self._header_read = self._header_read, None
             if header_read is not None:
                 self._recorder.note_header_read(reply.worker, header_read)
-            # After an idle wait the header was not read as a part of this start.
+            # After an idle wait, reading the header was not a part of this start.
             on_the_way = header_read if self._start.asked_at else None
             begin_s = min(begin_s, self.now())
             self._recorder.note_start(reply.worker, begin_s, self._start, on_the_way)
         if self._start.asked_at:
-            # What follows is a start of its own: the phases of this one must not count twice.
+            # A later start is another one: the phases of this start must not count twice.
             self._start = self._start.again()
         return await self._accept(reply)
 
     async def wait_work(self) -> None:
         """Wait until there may be work, at most one second.
 
-        Returns earlier when the spans that are held must be uploaded by then. A hint may be lost or
-        come in vain: the worker registers again in any case, because only the store's state counts.
+        Returns earlier when held spans must be uploaded earlier. A hint may be lost or wrong: the
+        worker registers again in any case, because only the store's state counts.
         """
         self._recorder.close(until_now=False)
         if self._recorder.wait_s() <= 0.0:
@@ -185,7 +187,7 @@ class Runtime:
         )
 
     async def fetch(self, offer: Offer) -> CallInputs | Missing:
-        """Collect all that the call needs. Upstream values that the store has lost are Missing."""
+        """Collect all that the call needs. Returns Missing if the store has lost values of it."""
         self._recorder.close()
         inputs, self._offer = CallInputs(begin_s=self.now()), offer
         self._watch.begin(offer.task, offer.attempt, 0.0)
@@ -215,7 +217,7 @@ class Runtime:
         return inputs
 
     async def run(self, offer: Offer, inputs: CallInputs) -> Any:
-        """Verify, unpickle and call. Gives the function's value, or a Failure of any of them."""
+        """Verify, unpickle and call. Returns the function's value, or the Failure of a step."""
         if inputs.problem is not None:
             return self._failure_reporter.failure(offer, inputs.problem)
         line, body = inputs.line, inputs.body
@@ -228,7 +230,7 @@ class Runtime:
             with self._recorder.span(self._worker, offer, Phase.LOAD, inputs.begin_s) as span:
                 span.n_bytes = inputs.n_bytes
                 function, retry_on = self._library.function(line)
-                # One by one: their number tells which of them could not be unpickled.
+                # One by one: after an error, their number tells which one could not be unpickled.
                 for task, sealed in zip(self._record(offer).upstream, inputs.values, strict=True):
                     verified = self._signer.open(self._value_name(task, tokens[task]), sealed)
                     values.append(decode_value(verified))
@@ -244,14 +246,18 @@ class Runtime:
         with self._recorder.span(self._worker, offer, Phase.RUN):
             self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0)
             value = await self._call(function, call, context)
-            del call, values  # freeing large arguments takes long: it belongs to this span
+            del call, values  # here, so that this span includes the time to free large arguments
             self._watch.begin(offer.task, offer.attempt, 0.0)
         if isinstance(value, Raised):
             return self._failure_reporter.raised(offer, value.error, line, retry_on)
         return value
 
     async def store(self, offer: Offer, value: Any) -> Commit | Failure:
-        """Pickle and sign the value. A large one is stored, a small one rides with the commit."""
+        """Pickle and sign the value. Returns its commit, which holds a small value itself.
+
+        A large value is stored. Returns a Failure if the value cannot be pickled or the store is
+        full.
+        """
         with self._recorder.span(self._worker, offer, Phase.DUMP) as span:
             token, record = secrets.token_hex(6), self._record(offer)
             try:
@@ -286,7 +292,7 @@ class Runtime:
         return Commit(task=offer.task, address=address, log=log)
 
     async def complete(self, commits: Sequence[Commit]) -> Reply:
-        """See World.complete; the spans that are due ride along."""
+        """See World.complete; the request also uploads spans that are due."""
         begin_s = self.now()
         try:
             with self._recorder.sending() as spans:
@@ -300,7 +306,7 @@ class Runtime:
                     )
                 )
         except StorageFullError as error:
-            # Small values lie in the commit itself, so here a full store is the task's failure.
+            # The commit holds small values, so a full store fails the task that made them.
             assert self._offer is not None
             return await self.fail(self._failure_reporter.failure(self._offer, error))
         for commit in commits:
@@ -309,7 +315,7 @@ class Runtime:
         return await self._accept(reply)
 
     async def fail(self, failure: Failure) -> Reply:
-        """See World.fail; the spans that are due ride along."""
+        """See World.fail; the request also uploads spans that are due."""
         begin_s = self.now()
         with self._recorder.sending() as spans:
             reply = await until_available(
@@ -340,7 +346,7 @@ class Runtime:
     async def leave(self) -> None:
         """Upload the spans that are left. A member of the run marks their chunk as its last one.
 
-        A trace is complete when as many instances have said so as took part in the run.
+        A trace is complete when it has a last chunk of every instance that took part in the run.
         """
         await self._upload(is_last=self._is_member)
 
@@ -362,7 +368,7 @@ class Runtime:
         """
         values: dict[int, bytes] = {}
         with self._recorder.span(self._worker, offer, Phase.FETCH) as span:
-            # First what costs nothing: values held here, then those that came within the offer.
+            # Cheapest first: values in the cache, then values that came within the offer.
             for upstream in offer.inputs:
                 sealed = self._cache.find((upstream.task, upstream.address.token)) or upstream.blob
                 if sealed is not None:
@@ -370,7 +376,7 @@ class Runtime:
 
             remote = [upstream for upstream in offer.inputs if upstream.task not in values]
             if remote:
-                # All in one request: a round trip takes as long as a short task.
+                # One request for all, because a round trip takes as long as a short task.
                 wanted = [(upstream.task, upstream.address) for upstream in remote]
                 downloads = await until_available(lambda: self._store.fetch(self._run, wanted))
                 for upstream, sealed in zip(remote, downloads, strict=True):
@@ -384,14 +390,14 @@ class Runtime:
         return values, span.n_bytes
 
     async def _accept(self, reply: Reply) -> Reply:
-        """Take on what a reply says: the end of the attempt, membership, the worker, new offers."""
+        """Apply a reply: end the attempt, update membership and worker, note queueing of offers."""
         if reply.status is Status.IDLE and self._invocation.linger_s is not None:
-            # A container that rests may be ended at any moment, and its spans with it.
+            # An idle container may be ended at any moment, and its spans would be lost.
             await self._upload()
 
         self._watch.end()
         if reply.status is not Status.STOP:
-            # STOP says nothing of membership: a run that is over answers all instances with it.
+            # STOP does not tell membership: a run that is over answers it to every instance.
             self._is_member = reply.status not in {Status.FENCED, Status.REFUSED}
 
         if reply.worker and reply.worker != self._worker:
@@ -399,7 +405,7 @@ class Runtime:
             self._watch.staff(reply.worker)
 
         for offer in reply.offers:
-            # Without a moment, or with one ahead of the clock, there is no queueing to show.
+            # ready_at may be unknown (0), or ahead of the store's clock: then nothing is noted.
             if 0.0 < offer.ready_at < reply.now:
                 self._recorder.note(
                     Span(
@@ -422,7 +428,8 @@ class Runtime:
                 await until_available(lambda: self._store.record(self._run, spans))
 
     def _note_commit(self, task: int, begin_s: float, n_bytes: int, detail: str = "") -> None:
-        attempt = 1  # shown of all tasks of a batch but the last, whose offer is remembered
+        # Only the offer of the last task of a batch is kept; the others count as attempt 1.
+        attempt = 1
         if self._offer is not None and self._offer.task == task:
             attempt = self._offer.attempt
         self._recorder.hold_open(
@@ -430,7 +437,7 @@ class Runtime:
         )
 
     def _context(self, offer: Offer, name: str) -> TaskContext:
-        # Of the run and the task alone, so that a retry on another worker draws the same numbers.
+        # The seed depends on run and task only, so that a retry elsewhere draws the same numbers.
         seed = random.Random(f"{self._run}/{offer.task}").getrandbits(63)
         return TaskContext(
             run=self._run,
@@ -447,5 +454,5 @@ class Runtime:
         return Record.unpack(packed)
 
     def _value_name(self, task: int, token: str) -> str:
-        # The name is signed with the value, so that none can be passed off as another.
+        # The name is signed with the value, so that no value can be used in place of another.
         return f"value:{self._run}:{task}:{token}"

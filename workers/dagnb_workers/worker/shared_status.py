@@ -1,8 +1,8 @@
-"""Memory that a worker shares with its supervisor: its attempt, since when, its time limit.
+"""Memory that a worker shares with its supervisor: its attempt, when that began, its time limit.
 
-The worker writes it twice a task, in about a microsecond and without a system call; the supervisor
-reads it at any moment, also after the worker died. There is no lock, which a dying worker would
-keep.
+The worker writes it up to four times a task, in about a microsecond and without a system call. The
+supervisor reads it at any moment, also after the worker died. There is no lock, because a dying
+worker would never release it.
 
     word  0 serial   counts the writes
           1 task     position + 1; 0 while no attempt is at work
@@ -10,11 +10,11 @@ keep.
           3 limit    seconds, 0 for none           (a double)
           4 started  by the monotonic clock         (a double)
           5 check    hash of words 0 to 4, written last
-          6 late     attempt whose time is up, written by the supervisor
+          6 late     task + 1 and attempt whose time is up, written by the supervisor
     byte 128         name of the worker: its length, then UTF-8
 
-Each word is aligned, so it is never seen half written. A copy whose check word does not fit was
-taken in the midst of a write, and is taken again.
+Each word is aligned, so it is never seen half written. A copy whose check word does not match was
+taken during a write, and is taken again.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class SharedStatus:
         return cls(fd)
 
     def close(self) -> None:
-        """Give the memory back on this side."""
+        """Release the memory in this process."""
         self._words.release()
         self._floats.release()
         self._map.close()
@@ -98,7 +98,7 @@ class SharedStatus:
     def read(self, *, is_dead: bool = False) -> Running | None:
         """Returns the attempt at work, if any; None also while the worker is writing.
 
-        is_dead: no write will complete what is half written, so it is taken as it is.
+        is_dead: the worker has died, so a half-written state is read as it is.
         """
         for _ in range(1 if is_dead else _READS):
             copy = memoryview(bytes(self._words[: _CHECK + 1]))
@@ -113,7 +113,7 @@ class SharedStatus:
     def staffed(self) -> str:
         """Returns the worker that the process staffs, '' before it has one.
 
-        For people: a name that is just being replaced may be read in parts.
+        The name is for people only: one that is just being replaced may be a mixture of two.
         """
         n_bytes = self._map[_NAME]
         return self._map[_NAME + 1 : _NAME + 1 + n_bytes].decode(errors="replace")
@@ -123,18 +123,18 @@ class SharedStatus:
         return bool(self._words[_SERIAL])
 
     def flag_timeout(self, task: int, attempt: int) -> None:
-        """Write that the time of this attempt is up, before it is interrupted for that."""
+        """Write that the time of this attempt is up. The caller interrupts the attempt next."""
         self._words[_LATE] = _attempt_word(task, attempt)
 
 
 def _check(serial: int, task: int, attempt: int, limit_s: float, started: float) -> int:
-    """Returns a word that fits these fields only.
+    """Returns a hash of these fields.
 
-    Both ends are forked from one interpreter, so their hashes agree.
+    Worker and supervisor are forked from one interpreter, so their hashes agree.
     """
     return hash((serial, task, attempt, limit_s, started)) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def _attempt_word(task: int, attempt: int) -> int:
-    # task + 1, because new memory is zero, and so would be the first attempt of task 0 otherwise.
+    # task + 1, so that no attempt has the word 0, which new memory holds.
     return (task + 1) << 32 | attempt

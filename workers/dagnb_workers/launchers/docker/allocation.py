@@ -2,7 +2,7 @@
 
 Input is the present state of all containers of a user, the requests of all runs, and the limits;
 output is what to do now. The fleet calls `allocate` after every change, so nothing is remembered
-between calls, and the next one corrects a decision that has become wrong.
+between calls, and a decision that has become wrong is corrected by the next call.
 
 States of a container
 ---------------------
@@ -16,9 +16,9 @@ States of a container
     any         ending      it failed, its process ended, or its run was stopped
     ending      (none)      the engine says that it is gone
 
-All states count against the limits, "ending" too: its memory is used until the engine says that it
-is gone. A lent container is *expected* until its worker has registered in the run, and *resting*
-while that worker has nothing to do.
+All states count against the limits, "ending" too: the memory is used until the engine says that the
+container is gone. A lent container is *expected* until its worker has registered in the run, and
+*resting* while that worker has nothing to do.
 
     +----------+  ready   +------+   lend    +------+
     | starting |--------->| idle |---------->| lent |
@@ -29,25 +29,26 @@ while that worker has nothing to do.
 
 Requests
 --------
-A request is a number of containers of one spec for one run; those that are expected already are
-subtracted first. A request without a run keeps containers warm for whichever run comes next: it is
-lent none and asks no run to return one.
+A request is a number of containers of one spec for one run; containers that are expected already
+are subtracted first. A request without a run keeps containers warm for the next run: no container
+is lent to it, and no run has to return one for it.
 
 Order of decisions
 ------------------
-1. In turn: each request gets its first container before any gets its second. Requests keep the
-   order in which runs asked. A run with a thousand ready tasks does not starve the others.
+1. Requests take turns: each gets its first container before any gets its second, in the order in
+   which runs asked. So a run with a thousand ready tasks does not starve the others.
 2. A run that holds as many containers as its launcher allows gets none. Its own resting containers
    are asked to return (`end_when_idle`), because they may be of the wrong spec.
-3. An idle container of the spec is lent; the one used last, whose caches are warm. Failing that,
-   one of the spec that is being started for no run. Cheapest: milliseconds instead of a start.
+3. An idle container of the spec is lent, the one that was used last, because its caches are warm.
+   If there is none, a container of the spec is taken that is being started for no run. This is the
+   cheapest way: milliseconds instead of a start.
 4. Otherwise a container is started, if number and memory allow.
-5. Otherwise room is made: idle containers of other specs end, the smallest one that makes enough
+5. Otherwise idle containers of other specs are ended: the smallest one whose end leaves enough
    room, or else the largest ones first. So as few warm containers as possible are lost.
 6. If that is not enough, the resting containers of all runs are asked to return.
 
-Nothing is started in step 5: the container is started by a later call, when the ones that end are
-gone. Without that, limits would be exceeded for as long as an engine takes to end them.
+Step 5 starts nothing: a later call starts the container, when those that end are gone. Otherwise
+the limits would be exceeded for as long as the engine takes to end them.
 """
 
 from __future__ import annotations
@@ -72,9 +73,9 @@ class ContainerState(StrEnum):
 class ContainerFacts:
     """A container as the allocation sees it.
 
-    run, kind: for which it is lent or being started; '' for none. is_expected: its worker has not
-    registered in the run yet. is_resting: its worker has nothing to do, or leaves soon. idle_since:
-    seconds of a monotonic clock.
+    run, kind: for which it is lent or being started; '' for none. is_expected: whether its worker
+    has yet to register in the run. is_resting: whether its worker has nothing to do, or leaves
+    soon. idle_since: seconds of a monotonic clock.
     """
 
     name: str
@@ -104,7 +105,7 @@ class ContainerRequest:
 class Limits:
     """Limits of all containers together: number, and megabytes of memory.
 
-    per_run: how many containers a run may hold; `cap` for a run that is not in it.
+    per_run: run -> containers that it may hold; a run that is missing may hold `cap`.
     """
 
     cap: int
@@ -117,7 +118,8 @@ class Allocation:
     """A decision: what to do now.
 
     lend: (name of a container, request that gets it). start: a request for each container to start.
-    end: containers to end now. end_when_idle: lent ones to be asked back.
+    end: names of containers to end now. end_when_idle: names of lent containers whose workers must
+    leave when they are idle.
     """
 
     lend: tuple[tuple[str, ContainerRequest], ...] = ()
@@ -131,7 +133,7 @@ def allocate(
 ) -> Allocation:
     """Returns what to do next, never more than the limits allow. O(requested * containers)."""
     allocator = _Allocator({container.name: container for container in containers}, limits)
-    # Counted before anything is lent: what is lent below would be subtracted twice.
+    # Counted before anything is lent: containers lent below must not be subtracted, too.
     missing = [(request, request.n - allocator.n_expected(request)) for request in requests]
     for turn in range(max((n for _, n in missing), default=0)):
         for request, n in missing:
@@ -151,9 +153,9 @@ def allocate(
 
 
 class _Allocator:
-    """The containers while a decision is being made, as they will be when it has been carried out.
+    """The containers as they will be when the decision that is being made has been carried out.
 
-    starting: those that the decision starts. They have no name yet, so they cannot be lent or
+    starting: containers that the decision starts. They have no name yet, so they cannot be lent or
     ended, but they count against the limits.
     """
 
@@ -172,7 +174,7 @@ class _Allocator:
         return sum(c.is_expected and (c.run, c.kind) == wanted for c in present)
 
     def may_hold_more(self, run: str) -> bool:
-        """Returns whether the run may have one more; '' may have all that there is room for."""
+        """Returns whether the run may have one more container; '', for no run, always may."""
         present = [c for c in self._all() if c.state is not ContainerState.ENDING]
         n = sum(container.run == run for container in present)
         return not run or n < self.limits.per_run.get(run, self.limits.cap)
@@ -205,7 +207,10 @@ class _Allocator:
                 self.end_when_idle.append(container.name)
 
     def _find_warm(self, spec: Spec) -> ContainerFacts | None:
-        """Returns the idle container of this spec that was used last, else one that will be."""
+        """Returns the idle container of this spec that was used last; else one that is starting.
+
+        One that is starting for a run does not count.
+        """
         idle = [c for c in self._in_states(ContainerState.IDLE) if c.spec == spec]
         if idle:
             return max(idle, key=lambda container: container.idle_since)
@@ -222,7 +227,7 @@ class _Allocator:
 
     def _make_room(self, request: ContainerRequest) -> None:
         """End idle containers until one of the request's spec will fit, or none is left."""
-        # Those that end already will make room: no further container must end for that.
+        # Containers that are ending already will leave room, too, so fewer others have to end.
         leaving = [container.name for container in self._in_states(ContainerState.ENDING)]
         idle = [c for c in self._in_states(ContainerState.IDLE) if c.spec != request.spec]
         # A request for no run must not end warm containers in vain.

@@ -1,4 +1,4 @@
-"""One container of the fleet: created, started, lent to runs, asked to return, removed.
+"""One container of the fleet: creates, starts, renames and removes it, and sends it requests.
 
 Calls of the engine block, so they happen in threads. allocation.py has the states of a container.
 """
@@ -29,7 +29,7 @@ from dagnb_workers.launchers.docker.spec import (
 )
 from dagnb_workers.launchers.docker.wire import Wire
 
-# Seconds that a container may take from its creation until its first process has imports done.
+# Seconds that a container may take from its creation until its first process is ready.
 READY_S = 60.0
 
 _BEING_REMOVED = 409
@@ -43,12 +43,14 @@ class ContainerError(LaunchError):
 
 @dataclass(slots=True, eq=False)
 class Container:
-    """A container. name: its own, which never changes; in the engine's list it has another one.
+    """One container.
 
+    name: dagnb's name for it, which never changes; the engine lists it by another name, which does.
     on_message: called with every message of its first process. run, kind, worker: for which it is
     lent or being started; '' for none. is_expected, is_resting: see allocation.ContainerFacts.
-    idle_s: it ends after so long without a run. idle_since, lent_since: monotonic seconds.
-    created_at: epoch seconds. n_lent: how often it was lent. last_run: the run of the last time.
+    idle_s: seconds without a run after which it is ended. idle_since, lent_since: monotonic
+    seconds. created_at: epoch seconds. n_lent: how often it was lent. last_run: the run to which it
+    was lent last.
     phases: (phase, begin, end) of its start, epoch seconds, until the first run has reported them.
     versions: of the Python and the packages in it. id: the engine's; '' before it is created.
     is_gone: its connection has ended.
@@ -80,7 +82,7 @@ class Container:
 
     @property
     def stderr(self) -> str:
-        """The end of what its first process wrote to stderr."""
+        """The end of what the container's first process wrote to stderr."""
         return self._wire.stderr.strip() if self._wire is not None else ""
 
     def facts(self) -> ContainerFacts:
@@ -99,7 +101,10 @@ class Container:
     # ---- start -----------------------------------------------------------------------------------
 
     async def start(self, labels: Mapping[str, str]) -> None:
-        """Create it and wait until it can work. Raises ContainerError, or the engine's error."""
+        """Create the container and wait until it is ready.
+
+        Raises ContainerError, or the engine's error.
+        """
         loop, begin = asyncio.get_running_loop(), time.time()
         # Shielded, because a thread cannot be cancelled: `remove` waits for it.
         self._creating = asyncio.ensure_future(asyncio.to_thread(self._create, loop, labels))
@@ -107,7 +112,7 @@ class Container:
         created = time.time()
 
         facts = await self._answer("ready", READY_S)
-        # The engine's machine may have another clock, a little behind this one.
+        # The clock of the engine's machine may be a little behind this one.
         begun = max(created, facts["begun"])
         self.versions = facts["versions"]
         self.phases = (
@@ -132,12 +137,12 @@ class Container:
 
     def _create(self, loop: asyncio.AbstractEventLoop, labels: Mapping[str, str]) -> None:
         name = container_name(self.name, labels.get(RUN, ""), labels.get(WORKER, ""))
-        self._listed_name = name  # before the call: one that times out may create it all the same
+        self._listed_name = name  # before the call, which may create it even if it times out
         engine_container = connect().containers.create(**create_arguments(self.spec, name, labels))
         self.id = str(engine_container.id)
         self._wire = Wire(loop, self._receive)
         try:
-            # Attached before it is started: its first line must not be missed.
+            # Attached before it is started, so that its first line is not missed.
             self._wire.attach(self.id)
             engine_container.start()
         except BaseException:
@@ -148,24 +153,24 @@ class Container:
     # ---- while it runs ---------------------------------------------------------------------------
 
     async def send(self, request: dict[str, Any]) -> None:
-        """Send a request to its first process."""
+        """Send a request to the container's first process."""
         if self._wire is not None:
             await asyncio.to_thread(self._wire.send, request)
 
     async def end_when_idle(self) -> None:
-        """Ask its worker to leave as soon as it has nothing to do."""
+        """Ask the worker in the container to leave as soon as it has nothing to do."""
         await self.send({"signal": int(END_WHEN_IDLE), "name": self.run})
 
     async def rename(self, run: str, worker: str) -> None:
-        """Show in the engine's list for which run and worker it works now."""
+        """Rename the container in the engine's list, to show its present run and worker."""
         self.worker = worker
         name = container_name(self.name, run, worker)
-        # Only for people: on an error it keeps the name it has.
+        # Only people read this name, so errors are ignored.
         with contextlib.suppress(*ENGINE_ERRORS):
             await asyncio.to_thread(connect().api.rename, self.id, name)
 
     async def remove(self) -> bool:
-        """End it with all that runs in it. Returns whether it is gone for certain."""
+        """End the container and all that runs in it. Returns whether it is certainly gone."""
         if self._creating is not None:
             with contextlib.suppress(*ENGINE_ERRORS):
                 await asyncio.shield(self._creating)
@@ -177,7 +182,7 @@ class Container:
         except docker.errors.NotFound:
             return True
         except ENGINE_ERRORS as error:
-            # Without an id it is not known to exist: waiting for it could take for ever.
+            # Without an id it may not exist at all, so the caller must not wait for its end.
             status = getattr(error, "status_code", None)
             return status == _BEING_REMOVED or not self.id
         return True
@@ -207,13 +212,13 @@ class Container:
 
 
 def cure(error: BaseException, image: str) -> str:
-    """Returns the user's cure where each container of an image would fail; '' where not."""
+    """Returns what the user must do if every container of the image would fail; '' otherwise."""
     if isinstance(error, docker.errors.ImageNotFound):
         return "Fetch it with `docker pull`, or leave image= out: dagnb then builds one"
-    # An image of dagnb starts the right program, so a slow or crowded machine may be the reason.
+    # An image that dagnb built starts the right program, so the cause may be a slow machine.
     if image.startswith(f"{REPOSITORY}:"):
         return ""
-    # In another image Python may be missing, or it may start another program.
+    # Another image may lack Python, or start another program.
     is_refused = isinstance(error, docker.errors.APIError) and error.status_code == _BAD_REQUEST
     if is_refused or isinstance(error, ContainerError):
         return (

@@ -16,13 +16,13 @@ from dagnb_workers.launchers.docker import spec as labels
 from dagnb_workers.launchers.docker.container import ENGINE_ERRORS
 from dagnb_workers.launchers.docker.engine import connect
 
-# Seconds for which the event of a container that has ended is waited for.
+# Seconds to wait for the event of a container that has ended.
 _WAIT_S = 0.5
 
 _RECONNECT_S = 1.0
 _POLL_S = 0.02
 
-# Seconds between "oom" and "die" within which the container ended for want of memory.
+# Seconds: a container that ends so soon after an "oom" event ended for want of memory.
 _OOM_S = 2.0
 
 _MAX_KEPT = 1000
@@ -32,7 +32,8 @@ _MAX_KEPT = 1000
 class ContainerExit:
     """The end of a container. code: its exit code, None when unknown.
 
-    oom_at: epoch seconds at which memory last ran out in it.
+    is_out_of_memory: whether it ended for lack of memory. oom_at: epoch seconds at which a process
+    in it was last killed for that.
     """
 
     code: int | None = None
@@ -41,7 +42,7 @@ class ContainerExit:
 
 
 class ContainerExits:
-    """Listens in a thread of its own, and reconnects when the engine went away."""
+    """Collects exits in a thread of its own, which reconnects when the engine was gone."""
 
     def __init__(self, home: str) -> None:
         self._filters = {
@@ -59,7 +60,7 @@ class ContainerExits:
     async def exit_of(self, container_id: str) -> ContainerExit:
         """Returns the exit of a container; an unknown one if no event comes in half a second."""
         deadline = time.monotonic() + _WAIT_S
-        while time.monotonic() < deadline:  # a thread writes the exit
+        while time.monotonic() < deadline:  # the listening thread writes the exit
             ended = self._exits.get(container_id)
             if ended is not None and ended.code is not None:
                 break
@@ -76,7 +77,7 @@ class ContainerExits:
             time.sleep(_RECONNECT_S)
 
     def _note(self, event: dict[str, Any]) -> None:
-        # Most exits are never asked for: those of containers that were ended on purpose.
+        # Most exits are never read, because most containers are ended on purpose: drop the oldest.
         while len(self._exits) >= _MAX_KEPT:
             self._exits.pop(next(iter(self._exits)))
 
@@ -85,6 +86,6 @@ class ContainerExits:
         if event["Action"] == "oom":
             ended.oom_at = happened_at
             return
-        # An "oom" long before was the end of one task in it, not of the container.
+        # An "oom" long before the end killed a task in the container, not the container.
         ended.is_out_of_memory = happened_at - ended.oom_at < _OOM_S
         ended.code = int(event["Actor"]["Attributes"].get("exitCode", -1))

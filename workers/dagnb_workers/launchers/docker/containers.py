@@ -1,4 +1,4 @@
-"""All containers of one host: created, found again after a restart, ended.
+"""All containers of one host: creates them, finds them again after a restart, ends them.
 
 A container stays in the list, and counts against the limits, until the engine says that it is gone.
 """
@@ -69,8 +69,11 @@ class Containers:
         return container
 
     async def start(self, container: Container, *, attempt: int = 1, project: str = "") -> None:
-        """Start a container; returns when it can work. Raises engine errors; then it is gone."""
-        # Labels cannot change later: they say what it was started for, and who owns it.
+        """Start a container; returns when it is ready.
+
+        Raises engine errors, after which the container is gone.
+        """
+        # Labels cannot change later. They name the container's owner and what it was started for.
         values = {
             labels.HOME: self.home,
             labels.HOST: self._mark,
@@ -90,9 +93,9 @@ class Containers:
             raise
 
     async def end(self, container: Container) -> None:
-        """End a container; returns when it is gone for certain.
+        """End a container; returns when it is certainly gone.
 
-        Waits for an engine that is out of reach: until it answers, the container may still run.
+        While the engine is out of reach, this waits, because the container may still run.
         """
         container.state = ContainerState.ENDING
         while not await container.remove():
@@ -118,13 +121,13 @@ class Containers:
     async def leave(self) -> None:
         """End all containers, also those that are being created right now."""
         await asyncio.gather(*(container.remove() for container in self.all()))
-        # What was created meanwhile, or by an earlier process, has the labels as well.
+        # Containers created meanwhile, or by an earlier process, are found by their labels.
         with contextlib.suppress(*ENGINE_ERRORS):
             for engine_container in await asyncio.to_thread(self._listed):
                 await asyncio.to_thread(engine_container.remove, force=True)
 
     async def ping(self) -> None:
-        """Send a message to all containers now and then, so that they know of their fleet."""
+        """Send a message to all containers every PING_S, so that they know that the fleet lives."""
         if time.monotonic() - self._pinged_at > PING_S:
             self._pinged_at = time.monotonic()
             await asyncio.gather(*(container.send({"who": True}) for container in self.all()))
@@ -140,7 +143,7 @@ class Containers:
             spec=Spec.from_json(values[labels.SPEC]),
             on_message=self._on_message,
             id=engine_container.id,
-            n_lent=1,  # at least, as a rule: how often it was lent is written nowhere
+            n_lent=1,  # a guess: it is stored nowhere how often the container was lent
         )
         try:
             if engine_container.status != "running":

@@ -1,4 +1,4 @@
-"""The Docker engine of this process: one client, made when first asked for; errors with cures."""
+"""The connection of this process to the Docker engine: one client, and errors with their cures."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from dagnb.failure import reason_of
 # Variables that say where the engine is.
 VARIABLES = ("DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 
-# Seconds after which a silent engine is given up; builds and pulls wait longer.
+# Seconds without an answer after which a request to the engine fails; builds and pulls wait longer.
 TIMEOUT_S = 60
 
 _SOCKET = "/var/run/docker.sock"
 
-# Connections kept open, for threads that ask at the same time.
+# Connections that are kept open, because several threads use the engine at a time.
 _CONNECTIONS = 32
 
 _lock = [threading.Lock()]
-# Another thread may hold the lock during a fork, and would never release it in the child.
+# The lock is replaced in a forked child: another thread of the parent may hold it during the fork.
 os.register_at_fork(after_in_child=lambda: _lock.__setitem__(0, threading.Lock()))
 
 
@@ -52,21 +52,21 @@ def _client(*_identity: object) -> docker.DockerClient:
         client = docker.from_env(timeout=TIMEOUT_S, max_pool_size=_CONNECTIONS)
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise LaunchError(_no_answer(address, error)) from error
-    # No proxy leads to a socket; looking for one in the environment doubles the cost of a request.
+    # A socket needs no proxy, and looking for one in the environment doubles a request's time.
     client.api.trust_env = not address.startswith("unix:")
     return client
 
 
 @contextlib.contextmanager
 def answering() -> Iterator[None]:
-    """Turn errors of the engine inside into LaunchError: it is gone, or it refused."""
+    """Turn errors of the engine inside the block into LaunchError: no answer, or a refusal."""
     try:
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as error:
         raise LaunchError(_no_answer(_address(), error)) from error
     except docker.errors.DockerException as error:
         raise LaunchError(
-            f"the Docker engine refused: {reason_of(error)}. `docker info` tells how it is."
+            f"the Docker engine refused: {reason_of(error)}. `docker info` shows its state."
         ) from error
 
 
@@ -98,14 +98,14 @@ def require(image: str) -> None:
 
 
 def is_here() -> bool:
-    """Returns whether the engine is reached by a socket, so that it sees this machine's folders."""
+    """Returns whether the engine has a Unix socket, so that it sees this machine's folders."""
     return _address().startswith("unix:")
 
 
 def size() -> tuple[int, int]:
-    """Returns CPUs and megabytes of memory of the engine's machine; asked once.
+    """Returns CPUs and megabytes of memory of the engine's machine. Raises LaunchError.
 
-    Raises LaunchError.
+    The engine is asked once; later calls return the same answer.
     """
     return _size(*_variables())
 
@@ -130,7 +130,7 @@ def _address() -> str:
 
 def _no_answer(address: str, error: BaseException) -> str:
     """Returns why no engine answers at this address, and the cure."""
-    # The SDK wraps the reason several times; only its class says what to do.
+    # The SDK wraps the reason in several exceptions; the class of the innermost gives the cure.
     causes = list(_causes(error))
     if any(isinstance(cause, PermissionError) for cause in causes):
         me = getpass.getuser()
@@ -159,7 +159,7 @@ def _no_answer(address: str, error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yields the error, what it was raised from, and errors among its arguments (of requests)."""
+    """Yields the error, its causes and contexts, and errors among its arguments (requests)."""
     waiting, seen = [error], set[int]()
     while waiting:
         cause = waiting.pop()

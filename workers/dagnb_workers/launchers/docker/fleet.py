@@ -1,9 +1,9 @@
-"""The containers of one user and the runs they work for: asks for an allocation and carries it out.
+"""The fleet: the containers of one user and the runs they work for. Carries out allocations.
 
-The fleet holds no state that could be lost: containers are found again by their labels, runs by
-their records. Everything happens on one event loop, so a step without `await` is never interrupted:
-`reallocate` reads the state, decides, and changes the state of all containers concerned before any
-other step can decide again. What takes long then runs as a task.
+The fleet holds no state that must not be lost: containers are found again by their labels, runs by
+their records. Everything happens on one event loop, so code without `await` is never interrupted:
+`reallocate` reads the state, decides, and updates all containers concerned before anything else can
+decide. The slow acts, such as starting a container, then run as asyncio tasks.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 class Fleet:
     """All containers of a runtime directory and a host, and the runs that they work for.
 
-    _proven_images: images of which one container was ready: a later failure may be a passing one.
+    _proven_images: images of which a container was ready once; later failures may be temporary.
     """
 
     def __init__(self, directory: Path, mark: str) -> None:
@@ -62,7 +62,7 @@ class Fleet:
         self._proven_images: set[str] = set()
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run it beside the rest. An error in it is logged: other runs go on."""
+        """Run the coroutine as an asyncio task. An error in it is logged, and other runs go on."""
         task = asyncio.create_task(work)
         self._tasks.add(task)  # the loop holds only weak references
         task.add_done_callback(self._on_task_done)
@@ -106,18 +106,18 @@ class Fleet:
         Returns how many are idle then. Raises the engine's error.
         """
         ((kind, spec),) = settings.kinds.items()
-        if not self._drivers:  # else the limits of the runs hold
+        if not self._drivers:  # while there are runs, their limits are in force
             self._limits = Limits(cap=settings.cap, memory_mb=settings.memory_mb)
 
-        # Room first. Each turn there are fewer idle containers to end, so this comes to an end.
+        # First make room. The loop ends, because each pass leaves fewer idle containers to end.
         while (allocation := self._allocate_warm(kind, spec, n)).end:
             leaving = [self.containers.get(name) for name in allocation.end]
             for container in leaving:
-                container.state = ContainerState.ENDING  # before it is awaited: no run may get it
+                container.state = ContainerState.ENDING  # before the await, so that no run gets it
             await asyncio.gather(*map(self.containers.end, leaving))
 
         added = [self.containers.add(each, settings.idle_s) for each in allocation.start]
-        # All of them are waited for: one error must not leave the others without a caller.
+        # All starts are awaited, so that after an error none goes on without a caller.
         results = await asyncio.gather(*map(self._start, added), return_exceptions=True)
         for error in results:
             if isinstance(error, BaseException):
@@ -139,7 +139,7 @@ class Fleet:
 
     async def _release(self, run: str) -> None:
         """Wait until the workers of a run that is over have left; end containers that remain."""
-        # Those that are still starting have no worker: they become idle when they are ready.
+        # Containers that are still starting have no worker: they become idle when they are ready.
         for container in self.containers.of_run(run):
             if container.state is ContainerState.STARTING:
                 container.run, container.is_expected = "", False
@@ -154,7 +154,7 @@ class Fleet:
     # ---- allocation ------------------------------------------------------------------------------
 
     def reallocate(self) -> None:
-        """Decide by what is known now, and carry it out."""
+        """Decide on the allocation with what is known now, and carry it out."""
         for container in self.containers.all():
             driver = self._drivers.get(container.run)
             if container.state is ContainerState.LENT and driver is not None:
@@ -191,7 +191,7 @@ class Fleet:
     def _update_limits(self) -> None:
         """Take the widest limits of the launchers of all runs, and each run's own number."""
         settings = {run: driver.settings for run, driver in self._drivers.items()}
-        # Without any run the last limits hold on: containers are still kept warm.
+        # Without any run the last limits stay in force, because containers are still kept warm.
         if settings:
             self._limits = Limits(
                 cap=max(each.cap for each in settings.values()),
@@ -215,7 +215,7 @@ class Fleet:
             await self.containers.end(container)
             self.reallocate()
             return
-        # Looked up again: its run may have ended, or another one may have been given it meanwhile.
+        # Looked up again: the run may have ended, or the container was given to another meanwhile.
         driver = self._drivers.get(container.run)
         if driver is None:
             self._mark_idle(container)
@@ -237,7 +237,7 @@ class Fleet:
         except ENGINE_ERRORS as error:
             is_gone = not await asyncio.to_thread(_engine_answers)
             reason, image = reason_of(error), container.spec.image
-            # An error that each container of the image would have is not tried again.
+            # If every container of the image would fail in the same way, the run is cancelled now.
             may_pass = is_gone or image in self._proven_images
             if not may_pass and (advice := cure(error, image)):
                 await self._on_failure(driver, f"{reason}. {advice}", weight=MAX_FAILURES)
@@ -248,7 +248,7 @@ class Fleet:
         self, driver: RunDriver, reason: str, *, weight: int = 1, is_engine_gone: bool = False
     ) -> None:
         await driver.on_failure(reason, weight=weight, is_engine_gone=is_engine_gone)
-        # The driver requests nothing for a while; nothing else may happen that decides again then.
+        # The driver requests nothing for a while. Afterwards nothing else may trigger a decision.
         wait_s = max(0.0, driver.blocked_until - time.monotonic())
         asyncio.get_running_loop().call_later(wait_s, self.reallocate)
 
@@ -301,7 +301,7 @@ class Fleet:
     def _on_message(self, container: Container, message: dict[str, Any]) -> None:
         if "gone" in message:
             container.is_gone = True
-            # In another state, a task that starts or ends it notices.
+            # In other states the asyncio task that starts or ends the container notices it.
             if container.state in (ContainerState.IDLE, ContainerState.LENT):
                 self._discard(container, "")
             return
@@ -322,7 +322,8 @@ class Fleet:
     def _discard(self, container: Container, fault: str) -> None:
         """End a container that is gone or of no use.
 
-        fault: why it did not come to work, which counts against its run; '' for a death.
+        fault: reason why it never worked for its run, which counts as a failure of the run; '' if
+        it died later.
         """
         was_lent = container.state is ContainerState.LENT
         driver = self._drivers.get(container.run) if was_lent else None
@@ -330,21 +331,21 @@ class Fleet:
         self.start_task(self._on_exit(container, driver, fault))
 
     async def _on_exit(self, container: Container, driver: RunDriver | None, fault: str) -> None:
-        # First: instances that are reported dead must be dead. A connection that broke proves
-        # nothing; only the engine's answer does.
+        # Ended first, because only dead instances may be reported as dead. A broken connection does
+        # not prove a death; only the engine's answer does.
         await self.containers.end(container)
         if driver is not None:
             ended = ContainerExit() if fault else await self._exits.exit_of(container.id)
             await driver.on_exit(container, ended)
             if fault:
-                # Each took long to be noticed: two of them end the run, not MAX_FAILURES.
+                # Such a failure is noticed late, so that two of them cancel the run already.
                 await self._on_failure(driver, fault, weight=MAX_FAILURES // 2 + 1)
         self.reallocate()
 
     # ---- housekeeping ----------------------------------------------------------------------------
 
     async def housekeeping(self) -> None:
-        """End containers that were idle for too long or never came to work; ping the others."""
+        """End containers that were idle for too long or never registered; ping the others."""
         while True:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
@@ -360,7 +361,7 @@ class Fleet:
                 for driver in tuple(self._drivers.values()):
                     if any(driver.requests()):
                         await self._on_failure(driver, "it does not answer", is_engine_gone=True)
-            await self.containers.adopt()  # does nothing unless no engine answered before
+            await self.containers.adopt()  # does nothing once an engine has answered
             await self.containers.ping()
 
     def _not_registered(self, container: Container) -> str:

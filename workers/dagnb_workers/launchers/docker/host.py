@@ -1,6 +1,6 @@
 """The agent's process that owns containers. It answers the messages of a fork server.
 
-A run takes the place of a child, though no process is forked for it:
+In these messages a run takes the place of a child, though no process is forked for it:
 
     {"spawn": "supervisor", "name": run, "args": launch}  ->  {"started": run, "pid": own pid}
     {"signal": 9, "name": run}                                end the run's containers now
@@ -45,7 +45,7 @@ class Host:
     async def serve(self, reader: asyncio.StreamReader) -> None:
         """Serve until the agent is gone or asks to leave; then end this process."""
         self._fleet = Fleet(self._directory, self._mark)
-        # First: containers of an earlier host count against the limits of every decision.
+        # First, because containers of an earlier host count against the limits.
         await self._fleet.containers.adopt()
         self._fleet.start_task(self._fleet.housekeeping())
         while line := await reader.readline():
@@ -54,7 +54,7 @@ class Host:
                 await self._fleet.containers.leave()
                 break
             self._handle_request(request)
-        os._exit(0)  # threads that wait for the engine would keep a normal exit waiting
+        os._exit(0)  # a normal exit would wait for threads that wait for the engine
 
     def _handle_request(self, request: dict[str, Any]) -> None:
         if "spawn" in request:

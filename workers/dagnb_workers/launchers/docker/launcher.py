@@ -1,7 +1,7 @@
 """The Docker launcher: workers in containers with the CPUs, memory and packages tasks ask for.
 
-It makes images and says what may be used. The containers belong to a process of the agent, the
-fleet, which outlives the notebook's kernel and keeps containers warm between runs.
+It makes images and sets the limits. The containers belong to the fleet, a process of the agent,
+which outlives the notebook's kernel and keeps containers warm between runs.
 """
 
 from __future__ import annotations
@@ -68,12 +68,13 @@ _SHOWN_LABELS = (labels.RUN, labels.WORKER, labels.INSTANCE)
 
 @dataclass(frozen=True, kw_only=True)
 class Docker:
-    """Up to `cap` containers at a time, of all runs together, and `total_memory_mb` of memory.
+    """Up to `cap` containers at a time for all runs together, with `total_memory_mb` of memory.
 
-    Both have defaults: the usable CPUs, the memory of the engine's machine.
+    By default these are the number of usable CPUs and the memory of the engine's machine.
 
-    cpus, memory_mb: of a worker whose tasks ask for none. base: image to build on, by default the
-    official Python of this minor version. image: one that holds dagnb already; nothing is built.
+    cpus, memory_mb: of a worker whose tasks ask for none. base: image to build on; by default
+    $DAGNB_DOCKER_BASE, the image that `dagnb image base` made, or the official Python of this minor
+    version. image: an image that holds dagnb already; nothing is built then.
     requirements: packages that all workers have, or the path of a requirements.txt. mounts:
     'folder', 'folder:/where', 'folder:/where:rw'. network: the engine's name of a network that
     tasks may use; by default none. environment: variables set in containers. idle_s: seconds for
@@ -100,9 +101,9 @@ class Docker:
     tmp_mb: int = 256
 
     def __post_init__(self) -> None:
-        """Refuse a launcher that could run nothing.
+        """Raises ConfigError for settings with which nothing could run.
 
-        Reads files and paths now, so that an error is raised at the line that is wrong.
+        Reads files and paths now, so that the error is raised at the user's line that is wrong.
         """
         check_numbers(self, {"cap": 1, "pids": 16, "tmp_mb": 1})
         check_numbers(self, {"memory_mb": MIN_MEMORY_MB, "total_memory_mb": MIN_MEMORY_MB})
@@ -126,7 +127,7 @@ class Docker:
         """Returns the limits, and how many containers are warm for these needs."""
         idle = [fields for fields in await self._ask_fleet() if fields["state"] == "idle"]
         warm = {}
-        if idle:  # else nothing needs to be known about images and the store
+        if idle:  # otherwise looking for images and the store is not worth its time
             access = store_access(await store_url())
             for resources in needs:
                 spec = await asyncio.to_thread(self._spec, resources, access, None)
@@ -145,23 +146,23 @@ class Docker:
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         """Make the images for these needs, unless they exist. Raises ConfigError, LaunchError."""
-        # Asked first: no process should be started for an engine that is not there.
+        # The engine is asked first, so that no process is started for one that is not there.
         await asyncio.to_thread(engine.size)
 
-        # The fleet starts while images are being made.
+        # The fleet starts while images are built.
         starting = asyncio.ensure_future(self._ask(start=True, op="staff"))
         try:
             await asyncio.to_thread(self._prepare, needs, tell)
             await starting
         finally:
-            # After an error of an image it has no other waiter, and asyncio would complain of that.
+            # After an error of an image nothing else awaits this task, and asyncio would warn.
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
 
     async def prewarm(self, resources: Resources, n: int) -> int:
-        """Start containers with imports done, up to `n` idle ones.
+        """Start containers until `n` are idle, with all imports done.
 
-        Returns how many are idle then; the limits may allow fewer.
+        Returns the number of idle ones; the limits may allow fewer than `n`.
         """
         await self.prepare([resources], lambda line: None)
         access = store_access(await self.default_store())
@@ -205,13 +206,13 @@ class Docker:
 
     @property
     def _requirements(self) -> tuple[str, ...]:
-        """The requirements as __post_init__ left them."""
+        """The requirements, as __post_init__ has parsed them."""
         return cast(tuple[str, ...], self.requirements)
 
     async def _ask_fleet(self) -> list[dict[str, Any]]:
         """Returns the fleet's facts about each of its containers; none while it is not running."""
         containers: list[dict[str, Any]] = []
-        with contextlib.suppress(LaunchError):  # it died just now; the agent restarts it
+        with contextlib.suppress(LaunchError):  # the fleet died just now; the agent restarts it
             containers = (await self._ask(start=False, op="staff")).get("staff", [])
         return containers
 
@@ -226,7 +227,7 @@ class Docker:
 
     def _prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         n_cpus, engine_memory_mb = engine.size()
-        if engine.is_here():  # else the folders are those of another machine
+        if engine.is_here():  # otherwise the mounted folders are those of another machine
             check_writable(cast(tuple[Mount, ...], self.mounts), _user())
         if self.image is not None:
             engine.require(self.image)
@@ -264,9 +265,10 @@ class Docker:
     def _spec(
         self, resources: Resources, access: StoreAccess, tell: Callable[[str], None] | None
     ) -> Spec:
-        """Returns the spec of containers for these resources. tell: progress of making the image.
+        """Returns the spec of containers for these resources.
 
-        With tell None a missing image is not made; then no container has the spec.
+        tell: gets progress of building a missing image. None: it is not built, and the spec is one
+        that no container has.
         """
         image = self.image
         if image is None:
@@ -311,7 +313,8 @@ def _listed() -> dict[str, dict[str, Any]]:
     for container in containers:
         values = container["Labels"]
         spec = Spec.from_json(values[labels.SPEC])
-        names = container["Names"] or [values[labels.NAME]]  # none while it is being removed
+        # A container that is being removed has no names.
+        names = container["Names"] or [values[labels.NAME]]
         listed[values[labels.NAME]] = {
             "listed": names[0].removeprefix("/"),
             "labels": tuple((name, values[name]) for name in _SHOWN_LABELS if name in values),
@@ -328,7 +331,7 @@ def _slot(fields: dict[str, Any]) -> WorkerSlot:
         name=fields.get("listed") or fields["name"],
         platform=Docker.name,
         what="container",
-        state=fields.get("state", "elsewhere"),  # the fleet of this host does not know it
+        state=fields.get("state", "elsewhere"),  # else it belongs to the fleet of another host
         run=fields.get("run", ""),
         worker=fields.get("worker", ""),
         cpus=fields["cpus"],

@@ -1,7 +1,7 @@
 """The driver of one run on containers: asks the store for its demand, reports containers that died.
 
-It decides nothing about tasks, and nothing about containers: `demand` of the store says how many
-workers ready tasks wait for, allocation.py which container each of them gets.
+It decides nothing about tasks, and nothing about containers: the store's `demand` says for how many
+workers ready tasks wait, and allocation.py which container each of these gets.
 
     store --demand--> driver --requests--> fleet: allocate --lend--> container: spawn a supervisor
                         ^                                                |
@@ -53,10 +53,10 @@ from dagnb_workers.worker.retry import until_available
 
 LOOK_S = 2.0
 
-# Seconds for which the lock of a run's earlier host is waited for.
+# Seconds to wait for the lock, which an earlier host of the run may still hold.
 LOCK_S = 5.0
 
-# Seconds for which resting workers may take what became ready, before the demand is asked for.
+# Seconds after a hint in which resting workers may take ready tasks, before the demand is read.
 SETTLE_S = 0.005
 
 # Containers in a row that may fail to work for a run before it is cancelled.
@@ -85,7 +85,7 @@ class DriverSettings:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> DriverSettings:
-        """Returns the settings that launcher.Docker wrote; the specs in it are JSON themselves."""
+        """Returns the settings that launcher.Docker wrote; each spec in the fields is JSON text."""
         kinds = {kind: Spec.from_json(spec) for kind, spec in fields["kinds"].items()}
         return cls(**{**fields, "kinds": kinds})
 
@@ -94,10 +94,11 @@ class DriverSettings:
 class RunDriver:
     """The driver of one run.
 
-    store_url: of the store as containers see it. reallocate: makes the fleet decide again.
-    demand: the store's latest answer. blocked_until: monotonic seconds before which it requests
-    nothing, after a failure. n_failures: in a row. engine_gone_at: monotonic seconds since which
-    the engine is out of reach, 0 while it answers. is_over: set to end the run's driver.
+    store_url: URL of the store as containers see it. reallocate: makes the fleet decide again.
+    demand: the store's latest answer. blocked_until: after a failure, monotonic seconds before
+    which the driver requests nothing. n_failures: failures in a row. engine_gone_at: monotonic
+    seconds since which the engine is out of reach, 0 while it answers. is_over: set to end the
+    driver.
     """
 
     record: RunRecord
@@ -120,7 +121,7 @@ class RunDriver:
         return self.invocation.run
 
     async def drive(self, release: Callable[[str], Awaitable[None]]) -> None:
-        """Drive the run from its launch to its end. release: gets its containers back."""
+        """Drive the run from its launch to its end. release: called to take its containers back."""
         lock = await asyncio.to_thread(acquire_lock, self.record.lock_file, wait_s=LOCK_S)
         if lock is None:
             return  # another host drives it
@@ -134,7 +135,7 @@ class RunDriver:
         finally:
             self.is_over, self.demand = True, None
             await release(self.run)
-            # Last: a run without processes but with a record would be started again.
+            # Last, because the agent restarts a run that has a record and no process.
             self.record.remove()
             os.close(lock)
             if self._store is not None:
@@ -165,8 +166,8 @@ class RunDriver:
             await asyncio.gather(hint, woken, return_exceptions=True)
 
     def _note_demand(self, demand: Demand) -> None:
-        # Start-up time counts from when a kind was first asked for; the first kinds of a run were
-        # asked for when it was launched.
+        # A start counts from the moment at which its kind was first in demand. For the first kinds
+        # of a run that is its launch.
         first_at = self.invocation.asked_at if self.demand is None else demand.now
         self.demand = demand
         first_at = first_at or demand.now
@@ -179,12 +180,12 @@ class RunDriver:
         self._woken.set()
 
     def requests(self) -> Iterable[ContainerRequest]:
-        """Yields the requests of the latest demand, a kind each."""
+        """Yields one request for each kind in the latest demand."""
         if self.demand is None or time.monotonic() < self.blocked_until:
             return
         instances = self.demand.instances.values()
         for kind, n_wanted in self.demand.wanted.items():
-            # Resting instances, which staff no worker, take ready tasks by themselves.
+            # Resting instances, which staff no worker, will take ready tasks without a request.
             n = n_wanted - sum(instance == (kind, "") for instance in instances)
             if n > 0 and kind in self.settings.kinds:
                 yield ContainerRequest(
@@ -224,7 +225,7 @@ class RunDriver:
     async def refuses(self, versions: str) -> bool:
         """Returns whether a container with these versions could not read what was pickled here.
 
-        Cancels the run then: all containers of its image have the same.
+        If so, the run is cancelled: all containers of the image have these versions.
         """
         if versions == self.invocation.versions:
             return False
@@ -234,10 +235,10 @@ class RunDriver:
     async def on_failure(
         self, reason: str, *, weight: int = 1, is_engine_gone: bool = False
     ) -> None:
-        """Request nothing for a while, longer each time; cancel after MAX_FAILURES in a row.
+        """Count a failure: pause requests, longer each time; cancel after MAX_FAILURES in a row.
 
-        weight: number of failures that it counts for. is_engine_gone: it counts for none, but the
-        run is cancelled when the engine stays away for ENGINE_GONE_S.
+        weight: number of failures for which this one counts. is_engine_gone: the failure does not
+        count, but the run is cancelled when the engine is out of reach for ENGINE_GONE_S.
         """
         now = time.monotonic()
         self.blocked_until = now + min(2.0, 0.1 * 2 ** (self.n_failures + 1))
@@ -256,7 +257,7 @@ class RunDriver:
             await self._cancel(f"{what} did not start: {reason}")
 
     async def on_exit(self, container: Container, ended: ContainerExit) -> None:
-        """Report all instances of a container that is gone as dead, with the proof."""
+        """Report all instances of a container that is gone as dead. ended: its exit, as proof."""
         with contextlib.suppress(StorageError):
             # The latest demand may be older than an instance that registered just before.
             demand = await self._ask(lambda store: store.demand(self.run))
@@ -286,7 +287,7 @@ class RunDriver:
 
 
 def _is_in(instance: str, container: Container) -> bool:
-    # The supervisor in a container names instances like this: Invocation.place.
+    # The supervisor in a container begins the names of its instances with Invocation.place.
     return instance.startswith(f"{container.name}-")
 
 
@@ -311,8 +312,8 @@ def _death_of(instance: str, worker: str, container: Container, ended: Container
         stderr_tail=container.stderr,
         at=time.time(),
     )
-    # Only for want of memory is the task to blame; else the container may have been killed for any
-    # reason. HELD: it is charged for whatever the instance ran, which died with its supervisor.
+    # Only if memory ran out, the task is charged: otherwise the container may have been killed for
+    # any reason. HELD means the task that the instance held, which only the store knows now.
     charge = Charge.CRASH if ended.is_out_of_memory else Charge.LOSS
     return Death(
         instance=instance,

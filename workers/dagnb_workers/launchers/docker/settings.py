@@ -1,6 +1,6 @@
-"""The settings of `Docker(...)`, checked and turned into mounts, network and store of containers.
+"""Checks the settings of `Docker(...)`, and turns them into mounts, network and store access.
 
-Everything here refuses what is unsafe or cannot work, with the cure, before a container is tried.
+What is unsafe or cannot work is refused, with the cure, before any container is created.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
 _SOCKETS = ("docker.sock", "docker/docker.sock", "podman/podman.sock", "containerd/containerd.sock")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# Entries of a mounted folder that are looked at: a folder may have millions.
+# Entries of a mounted folder that are looked at, at most: a folder may have millions.
 _MAX_ENTRIES = 1_000
 
-# Folders of a container that nothing of the user may hide.
+# Folders of a container that a user's mount must not hide.
 _OWN = (INSIDE, "/opt/dagnb", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108  # of the container
 
 
@@ -36,7 +36,7 @@ _OWN = (INSIDE, "/opt/dagnb", "/tmp", "/proc", "/sys", "/dev")  # noqa: S108  # 
 class StoreAccess:
     """Access of containers to the store.
 
-    url: as seen inside, with credentials. network, mounts: what containers need for it.
+    url: as containers see it, with credentials. network, mounts: what containers need to reach it.
     """
 
     url: str
@@ -60,8 +60,8 @@ def store_access(url: str) -> StoreAccess:
 
     path, own_folder = Path(unquote(parts.path)), socket_folder(runtime_directory())
     if path.parent == own_folder:
-        # The embedded server: tasks get a guest's password, and the folder has nothing else. The
-        # folder is mounted, not the socket, because a server that is restarted makes a new one.
+        # The embedded server: tasks get a guest's password, and the folder holds only the socket.
+        # The folder is mounted, because a server that is restarted makes a new socket.
         return StoreAccess(
             url=worker_url(url, Path(INSIDE, path.name)),
             network="none",
@@ -96,7 +96,7 @@ def check_names(settings: object, names: Iterable[str]) -> None:
     for name in names:
         value = getattr(settings, name)
         if value is not None and (not isinstance(value, str) or not value.strip()):
-            raise ConfigError(f"Docker({name}={value!r}): must be the name of one, or be left out.")
+            raise ConfigError(f"Docker({name}={value!r}): must be a name as text, or be left out.")
 
 
 def environment_of(environment: object) -> tuple[tuple[str, str], ...]:
@@ -127,21 +127,21 @@ def mounts_of(
             f"Docker(mounts={mounts!r}): write a list, as ['folder:/where', 'out:/out:rw']."
         )
     several = (mounts,) if isinstance(mounts, str | os.PathLike) else tuple(mounts)
-    made = tuple(_mount(os.fspath(text)) for text in several)
-    targets = [mount.target for mount in made]
+    checked = tuple(_mount(os.fspath(text)) for text in several)
+    targets = [mount.target for mount in checked]
     for target in targets:
         if targets.count(target) > 1:
             raise ConfigError(
                 f"Docker(mounts=...): two of them are mounted at {target}. Give one another place."
             )
-    return made
+    return checked
 
 
 def check_writable(mounts: Iterable[Mount], user: str) -> None:
     """Raise ConfigError for a writable mount in which a container's user can write nothing.
 
-    user: 'uid:gid'. Entries that lie directly in a folder count as well: a task may be meant to
-    write to one of its files or subfolders.
+    user: 'uid:gid'. One writable file or subfolder directly in the folder is enough: the task may
+    be meant to write only there.
     """
     uid, gid = map(int, user.split(":"))
     for mount in mounts:
@@ -169,18 +169,18 @@ def _with_entries(source: Path) -> Iterator[Path]:
 def _may_write(path: Path, uid: int, gid: int) -> bool:
     """Returns whether a user may write to a path, by owner, group and mode."""
     if uid == os.getuid():
-        return os.access(path, os.W_OK)  # the system also knows of access control lists
+        return os.access(path, os.W_OK)  # which also considers access control lists
     try:
         status = path.stat()
     except OSError:
         return False
 
-    mode = status.st_mode  # bits of others
+    mode = status.st_mode  # the lowest bits are those of others
     if status.st_uid == uid:
         mode >>= 6
     elif status.st_gid == gid:
         mode >>= 3
-    # Nothing can be made in a folder that cannot be entered.
+    # To create a file in a folder, one must be able to enter it, too.
     needed = 0o3 if stat.S_ISDIR(status.st_mode) else 0o2
     return mode & needed == needed
 
@@ -211,7 +211,7 @@ def _mount(text: str) -> Mount:
         raise ConfigError(
             f"{where}: {target} is the container's own. Mount it elsewhere, as /data."
         )
-    # Neither these, nor anything that holds one of them, nor anything below them.
+    # No mount may be one of these, hold one of them, or be below one of them.
     for secret in (*_engine_sockets(), runtime_directory(), state_directory()):
         if secret.is_relative_to(path) or path.is_relative_to(secret):
             raise ConfigError(

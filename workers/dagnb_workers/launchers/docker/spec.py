@@ -1,8 +1,8 @@
-"""The spec of a container: what it is made of, and how it is shut in. Pure.
+"""The spec of a container: what it is made of, and how it is isolated. Pure.
 
-Nothing here comes from the store: image, mounts and limits are the user's own settings, which
-travel on private sockets. A container has no network unless one was granted, no capabilities, a
-root that cannot be written to, and limits on memory, CPUs and processes.
+No part of it comes from the store: image, mounts and limits are the user's own settings, which
+travel on private sockets. A container has no network unless the user grants one, no capabilities, a
+read-only root, and limits on memory, CPUs and processes.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from dataclasses import (
 from pathlib import Path
 from typing import Any
 
-# The folder of a container in which the store's socket lies.
+# The folder of the store's socket in a container.
 INSIDE = "/run/dagnb"
 
 # Labels of containers. They cannot change after the start.
-# Its owner: a hash of the runtime directory, and the mark of the host process.
+# The owner of a container: a hash of the runtime directory, and the mark of the host process.
 HOME, HOST = "dagnb.home", "dagnb.host"
-# What it is.
+# The container itself: dagnb's name for it, its spec, seconds for which it is kept idle.
 NAME, SPEC, IDLE = "dagnb.name", "dagnb.spec", "dagnb.idle_s"
-# What it was started for; its name in the engine's list says what it works for now.
+# The run, worker and attempt it was started for; its name in the engine's list shows the present.
 RUN, WORKER, INSTANCE = "dagnb.run", "dagnb.worker", "dagnb.instance"
 ATTEMPT, PROJECT = "dagnb.attempt", "dagnb.project"
 
@@ -99,7 +99,7 @@ def create_arguments(spec: Spec, name: str, labels: Mapping[str, str]) -> dict[s
         "name": name,
         "labels": dict(labels),
         "stdin_open": True,
-        "detach": True,  # else its input ends with the first connection to it
+        "detach": True,  # otherwise the input ends with the first connection to the container
         "auto_remove": True,
         "use_config_proxy": False,  # the user's proxies, with their passwords, are not for tasks
         # What tasks print travels with their results; the engine must not keep it on its disk.
@@ -112,14 +112,14 @@ def create_arguments(spec: Spec, name: str, labels: Mapping[str, str]) -> dict[s
         "tmpfs": {"/tmp": f"size={spec.tmp_mb}m,mode=1777"},  # noqa: S108  # the container's own
         "ipc_mode": "private",
         "pids_limit": spec.pids,
-        # Equal limits leave no swap: a task that needs too much ends instead of becoming slow.
+        # Equal limits leave no swap: a task that needs too much memory ends instead of being slow.
         "mem_limit": f"{spec.memory_mb}m",
         "memswap_limit": f"{spec.memory_mb}m",
         "nano_cpus": round(spec.cpus * 1e9),
         "ulimits": [{"name": "core", "soft": 0, "hard": 0}],
         "environment": {
             "HOME": "/tmp",  # noqa: S108
-            # One seed for all: tasks that share work by hash(key) run in several containers.
+            # One seed for all containers, because tasks may distribute work by hash(key).
             "PYTHONHASHSEED": "0",
             **dict(spec.environment),
         },

@@ -1,8 +1,8 @@
 """The connection to the first process in a container, through the engine's attach stream.
 
-It works wherever the engine is, needs no socket in the container, and only those who may use the
-engine can write to it. The SDK reads it with blocking calls, so a thread does, and passes each
-message to the event loop.
+The connection works wherever the engine is and needs no socket in the container, and only those who
+may use the engine can write to it. The SDK reads with blocking calls. So a thread reads, and passes
+each message to the event loop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dagnb_workers.launchers.docker.engine import connect
 
 _STREAMS = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 
-# Head of a frame of the engine: 1 for stdout or 2 for stderr, three bytes, number of bytes.
+# Head of a frame of the engine: 1 for stdout or 2 for stderr, three unused bytes, number of bytes.
 _HEAD = struct.Struct(">BxxxL")
 
 _STDERR = 2
@@ -46,7 +46,7 @@ class Wire:
     def attach(self, container_id: str) -> None:
         """Join the container's input and output; start to listen. Blocks; raises engine errors."""
         self._stream = connect().api.attach_socket(container_id, params=_STREAMS)
-        self._socket.settimeout(None)  # the SDK's time limit is for answers; this is a stream
+        self._socket.settimeout(None)  # the SDK's time limit is meant for answers, not for a stream
         threading.Thread(
             target=self._listen, name=f"dagnb-wire-{container_id[:12]}", daemon=True
         ).start()
@@ -71,7 +71,7 @@ class Wire:
     def _take(self, kind: int, data: bytes) -> None:
         """Split output into lines and deliver those that are messages.
 
-        Other lines are dropped, and lines are bounded: a task may write to the same output.
+        Other lines are dropped, and lines have a limit, because a task may write to this output.
         """
         if kind == _STDERR:
             self.stderr = (self.stderr + data.decode(errors="replace"))[-_KEPT_CHARACTERS:]

@@ -1,6 +1,6 @@
-"""A tar archive as Docker takes it: everything is root's and readable by all.
+"""A tar archive for Docker: all entries belong to root and can be read by everyone.
 
-The directories in between are entries of their own.
+Parent directories are entries of their own.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import IO, Self
 
 
 class Archive:
-    """Writes files, texts and links to a tar, of several with one name the first.
+    """Writes files, texts and links to a tar; of several entries with one name the first counts.
 
-    A context manager.
+    It is a context manager, which closes the tar at the end of the block.
     """
 
     def __init__(self, out: IO[bytes]) -> None:
@@ -35,19 +35,19 @@ class Archive:
         self._tar.close()
 
     def add_file(self, source: Path, name: str) -> None:
-        """Add a file of this machine, or the target of a link."""
+        """Add a file of this machine; of a link, its target."""
         info = self._info(name, tarfile.REGTYPE)
         if info is None:
             return
         status = source.stat()
-        # The time stays: Python compares it with that in a .pyc, and compiles anew if they differ.
+        # The time is kept, because Python compiles a file again if a .pyc holds another time.
         info.size, info.mtime = status.st_size, int(status.st_mtime)
         info.mode = 0o755 if status.st_mode & 0o111 else 0o644
         with source.open("rb") as content:
             self._tar.addfile(info, content)
 
     def add_tree(self, source: Path, name: str, without: frozenset[str] = frozenset()) -> None:
-        """Add all files below a folder, except those that are, or lie below, a name left out."""
+        """Add all files below a folder. without: names of files and folders that are left out."""
         for path in files_below(source, without):
             self.add_file(path, f"{name}/{path.relative_to(source).as_posix()}")
 
@@ -70,7 +70,7 @@ class Archive:
             self._tar.addfile(info)
 
     def _info(self, name: str, kind: bytes) -> tarfile.TarInfo | None:
-        """Write the parents. Returns the header, None when the name is taken."""
+        """Write the parent directories. Returns the header of the entry, None if it exists."""
         path = PurePosixPath(name.lstrip("/"))
         if str(path) in self._names:
             return None
@@ -84,12 +84,12 @@ class Archive:
 
 
 def files_below(folder: Path, without: frozenset[str] = frozenset()) -> Iterator[Path]:
-    """Yield the files below a folder, except those that are, or lie below, a name left out."""
+    """Yield the files below a folder. without: names of files and folders that are left out."""
     # Sorted, because the hash of an image must not depend on the order that a disk lists files in.
     for path in sorted(folder.iterdir()):
         if path.name in without:
             continue
-        if path.is_dir() and not path.is_symlink():  # a link may lead round in a circle
+        if path.is_dir() and not path.is_symlink():  # links may form a circle
             yield from files_below(path, without)
         elif path.is_file():
             yield path

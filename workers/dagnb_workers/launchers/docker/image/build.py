@@ -1,7 +1,7 @@
-"""One build: its progress, the words of pip when it fails, and no leftovers but the image.
+"""One build of an image: reports progress, finds pip's errors, and removes what a failure leaves.
 
-The engine runs the build, and tells its events in the answer to one request. It ends the build when
-that connection is closed, but does not say when it is done with it.
+The engine runs the build, and sends its events in the answer to one request. It ends the build when
+that connection is closed, but does not say when it has ended it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dagnb_workers.launchers.docker.image.context import BUILD_LABEL
 
 MOST_LINES = 10
 STALE_S = 3600.0
-"""age of leftovers whose build cannot be going on any more"""
+"""seconds; older leftovers are of builds that cannot be running any more"""
 
 _LONGEST = 300
 """characters of a line in an error at most"""
@@ -33,14 +33,17 @@ _PROGRESS = re.compile(r"\s*(Collecting|Downloading|Building wheel|Installing|WA
 _FINISHED = re.compile(r"Successfully built ([0-9a-f]+)$")
 
 _QUIET_S, _CLEARING_S = 1.0, 8.0
-"""Seconds of quiet after which an interrupted build counts as ended, and at most in all.
+"""Seconds without new leftovers after which an interrupted build counts as ended; seconds in all.
 
-An engine whose client hung up ends the build in about half a second.
+After its client closed the connection, an engine ends the build in about half a second.
 """
 
 
 class FailedBuildError(Exception):
-    """The engine could not build. lines: the last errors, or the last lines of the output."""
+    """The engine could not build the image.
+
+    lines: the last errors, or else the last lines of the output. output: its last 500 lines.
+    """
 
     def __init__(self, lines: Iterable[str], output: Iterable[str]) -> None:
         self.lines, self.output = tuple(lines), tuple(output)
@@ -58,7 +61,7 @@ def built(
 ) -> str:
     """Build an image from the context. Returns its id; it has no tag.
 
-    Raises FailedBuildError. Then, or when interrupted, neither a container nor an image is left.
+    Raises FailedBuildError. After an error or an interrupt, neither container nor image is left.
     build: the value of BUILD_LABEL in the context. tell: gets lines of progress.
     """
     events: Iterator[dict[str, Any]] | None = None
@@ -74,7 +77,7 @@ def built(
         )
         return _follow(events, tell)
     except FailedBuildError:
-        # Unlike an interrupted build, this one has ended, so its leftovers are all there.
+        # Unlike an interrupted build, a failed one has ended: no more leftovers will appear.
         clear(client, build)
         raise
     except docker.errors.APIError as error:
@@ -82,7 +85,7 @@ def built(
         raise FailedBuildError([str(error.explanation or error)], []) from error
     except BaseException:
         if isinstance(events, Generator):
-            events.close()  # hangs up, upon which the engine ends the build
+            events.close()  # closes the connection, and then the engine ends the build
         _clear_ending(client, build)
         raise
 
@@ -93,7 +96,7 @@ def clear(client: docker.DockerClient, build: str) -> int:
 
 
 def _clear_ending(client: docker.DockerClient, build: str) -> None:
-    """Remove what the engine leaves of a build that it is ending, until nothing more appears."""
+    """Remove the leftovers of a build that the engine is ending, until no more appear."""
     began = quiet_since = time.monotonic()
     while time.monotonic() - quiet_since < _QUIET_S and time.monotonic() - began < _CLEARING_S:
         busy = client.api.containers(
@@ -104,11 +107,11 @@ def _clear_ending(client: docker.DockerClient, build: str) -> None:
                 client.api.remove_container(container["Id"], force=True)
         if clear(client, build) or busy:
             quiet_since = time.monotonic()
-        time.sleep(0.1)  # the engine does not say when it is done
+        time.sleep(0.1)  # the engine does not say when it has ended the build
 
 
 def clear_stale(client: docker.DockerClient) -> None:
-    """Remove what builds left that were killed STALE_S ago or earlier."""
+    """Remove leftovers of builds that were killed STALE_S ago or earlier."""
     _remove_untagged(client, BUILD_LABEL, before=time.time() - STALE_S)
 
 
@@ -123,7 +126,7 @@ def _remove_untagged(client: docker.DockerClient, label: str, before: float) -> 
 
 
 def _shortened(line: str) -> str:
-    """Returns the line, of a long one begin and end: pip lists all versions, the newest last."""
+    """Returns the line; of a long line both ends, because pip lists the newest versions last."""
     if len(line) <= _LONGEST:
         return line
     return f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
@@ -152,7 +155,7 @@ def _follow(events: Iterable[Mapping[str, Any]], tell: Callable[[str], None]) ->
 
     output.append(_COLOUR.sub("", begun).rstrip())
     errors = [line.strip() for line in output if _ERROR.match(line)]
-    if not errors:  # it was not pip that failed, so the engine knows the reason
+    if not errors:  # pip did not fail, so the engine knows the reason
         last_lines = list(filter(None, output))[1 - MOST_LINES :]
         errors = [*last_lines, failure or "the engine ended the build early"]
     raise FailedBuildError(map(_shortened, errors[-MOST_LINES:]), output)

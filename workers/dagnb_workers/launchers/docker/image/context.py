@@ -1,4 +1,4 @@
-"""The build context of an image of workers: its Dockerfile, and the files that go with it."""
+"""The build context of a worker image: its Dockerfile, and the files that the Dockerfile copies."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _LIBRARY = str(prepare.LIBRARY)
 _PYTHON = f"{prepare.ENVIRONMENT}/bin/python"
 _COMPILER = f"{_LIBRARY}/dagnb_workers/launchers/docker/image/prepare.py"
 
-# Two stages, because settings of the user's pip may hold passwords: they are files of the first,
-# of which the second takes the environment only, so the image does not have them.
-# The exec form throughout, because a base need not have a shell.
-# What changes most often comes last, so that the engine can reuse the layers before it.
+# Two stages, because settings of the user's pip may hold passwords: they are files of the first
+# stage, from which the second copies the environment only. So the image does not hold them.
+# All commands are in the exec form, because a base need not have a shell.
+# The parts that change most often come last, so that the engine can reuse the layers before them.
 _DOCKERFILE = f"""\
 FROM {{base}} AS packages
 LABEL {BUILD_LABEL}={{build}}
@@ -50,7 +50,7 @@ ENTRYPOINT ["{_PYTHON}", "-P", "-m", "dagnb_workers.container"]
 
 
 def image_hash(base: str, requirements: Sequence[str]) -> str:
-    """Returns 16 hex digits that change with all that decides what the image holds.
+    """Returns 16 hex digits that change with everything on which the image's content depends.
 
     base: the id of the image that it is built on.
     """
@@ -71,7 +71,7 @@ def write_context(
 
     has_path: the base sets a PYTHONPATH of its own, which stays.
     """
-    # Only then: an empty entry of the path would mean the current folder.
+    # Without a PYTHONPATH, the empty entry after the colon would mean the current folder.
     more = ":$PYTHONPATH" if has_path else ""
 
     dockerfile = _DOCKERFILE.format(base=base, build=build, more=more)
@@ -94,7 +94,7 @@ def _lines(requirements: Sequence[str]) -> bytes:
 
 
 def _python() -> str:
-    """Returns the version that bytecode, and so a pickled function, depends on: 'cpython-311'."""
+    """Returns the version on which bytecode, and so pickled functions, depend: 'cpython-311'."""
     return str(sys.implementation.cache_tag)
 
 
@@ -104,7 +104,7 @@ def _folder(package: str) -> Path:
 
 @functools.cache
 def _code() -> str:
-    """Returns a hash of dagnb's own files. Once a process: it takes some 5 ms."""
+    """Returns a hash of dagnb's own files. Computed once per process, in about 5 ms."""
     code = hashlib.sha256()
     for package in PACKAGES:
         folder = _folder(package)

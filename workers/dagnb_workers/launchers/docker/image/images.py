@@ -1,4 +1,4 @@
-"""Images of workers, named by the hash of what is in them: built once, found in a millisecond.
+"""Worker images, named by a hash of their content: built once, then found in 1 to 2 ms.
 
 Recipe -> find: base image here? image of that hash here? -> tag
        -> ensure: pull the base -> take the lock of the tag -> build -> tag
@@ -42,10 +42,13 @@ LABEL = "dagnb.image"
 REQUIREMENTS_LABEL = "dagnb.requirements"
 BASE_LABEL = "dagnb.base"
 
+_BASE_CHOICES = f"Docker(base=...), --base or {BASE_VARIABLE}"
+"""the ways to name a base: in a notebook, on the command line, in the environment"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """An image of workers.
+    """The recipe of a worker image.
 
     base: the image it is built on. requirements: the user's, as `requirements.parse` gives them.
     """
@@ -63,7 +66,7 @@ def default_base() -> str:
     if named := os.environ.get(BASE_VARIABLE):
         return named
     own = offline.default_tag()
-    with contextlib.suppress(LaunchError):  # no engine: that is said when the base is used
+    with contextlib.suppress(LaunchError):  # without an engine, using the base raises this error
         if engine.inspected(engine.connect(), own):
             return own
 
@@ -71,9 +74,9 @@ def default_base() -> str:
 
 
 def find(recipe: Recipe) -> str | None:
-    """Returns the tag of the image, None if it is not there. Raises LaunchError.
+    """Returns the tag of the image, None if the engine does not have it. Raises LaunchError.
 
-    Asks the engine twice, 1 to 2 ms.
+    Costs two requests to the engine, 1 to 2 ms.
     """
     client = engine.connect()
     with engine.answering():
@@ -85,9 +88,10 @@ def find(recipe: Recipe) -> str | None:
 
 
 def ensure(recipe: Recipe, tell: Callable[[str], None]) -> str:
-    """Returns the tag of the image, which is built if it is not there.
+    """Returns the tag of the image, which is built if the engine does not have it.
 
-    Of processes that want the same image at once, one builds. tell: gets lines of progress.
+    If several processes need the same image at once, one of them builds. tell: gets lines of
+    progress.
     Raises ImageBuildError, or LaunchError when there is no engine or no base.
     """
     if present := find(recipe):
@@ -128,7 +132,7 @@ def _pulled(client: docker.DockerClient, base: str, tell: Callable[[str], None])
 def _no_base(base: str, reason: str) -> LaunchError:
     return LaunchError(
         f"the base image {base} is not here and could not be pulled: {masked(reason.strip())}. "
-        f"Name one that is here with --base or {BASE_VARIABLE}; "
+        f"Name one that is here with {_BASE_CHOICES}; "
         "`dagnb image base` makes one of this machine's own Python, without a registry."
     )
 
@@ -136,7 +140,7 @@ def _no_base(base: str, reason: str) -> LaunchError:
 @contextlib.contextmanager
 def _alone(tag: str, tell: Callable[[str], None]) -> Iterator[None]:
     """Wait until no other process or thread of this user builds the image."""
-    # One lock for all tags of the same last digit: 16 files at most, which need not be removed.
+    # Tags with the same last digit share a lock: 16 files at most, which need not be removed.
     path = runtime_directory() / f"image-{tag[-1]}.lock"
     with path.open("a") as file:
         try:
@@ -155,13 +159,13 @@ def _build(
     tell: Callable[[str], None],
 ) -> None:
     began, name = time.monotonic(), secrets.token_hex(8)
-    # Without passwords in URLs, because they are shown in progress, labels and errors.
+    # Passwords in URLs are masked, because progress, labels and errors show requirements.
     requirements = [*map(masked, recipe.requirements)]
     packages = f" with {', '.join(requirements)}" if requirements else ""
     tell(f"building {tag} on {recipe.base}{packages}")
     settings = pip_settings()
     if settings.ignored and requirements:
-        tell(f"not in reach of a build, so not used: {', '.join(settings.ignored)}")
+        tell(f"not used, because a build cannot reach them: {', '.join(settings.ignored)}")
 
     build.clear_stale(client)
     labels = {
@@ -169,14 +173,14 @@ def _build(
         REQUIREMENTS_LABEL: json.dumps(requirements),
         BASE_LABEL: recipe.base,
     }
-    # Set to something: an empty PYTHONPATH counts as none.
+    # One character at least: an empty PYTHONPATH counts as none.
     variables = base["Config"]["Env"] or ()
     has_path = any(re.match("PYTHONPATH=.", line) for line in variables)
 
     with tempfile.TemporaryFile() as context:
         write_context(context, base["Id"], name, recipe.requirements, settings, has_path=has_path)
         context.seek(0)
-        # An index on this machine's loopback is only reached by a build that shares its network.
+        # An index on this machine's loopback can be reached only from this machine's network.
         network = "host" if settings.is_local else None
         try:
             image = build.built(client, context, name, labels, network=network, tell=tell)
@@ -186,7 +190,7 @@ def _build(
                 recipe.base, requirements, [*map(masked, error.lines)], cure
             ) from error
 
-    # Another user of the same engine may have been faster.
+    # Another user of the same engine may have built the image meanwhile.
     if not engine.inspected(client, tag):
         client.api.tag(image, REPOSITORY, tag.partition(":")[2])
 
@@ -196,7 +200,7 @@ def _build(
 
 
 def _cure(output: Sequence[str], settings: PipSettings) -> str:
-    """Returns advice about what pip said."""
+    """Returns the cure for the errors in pip's output."""
     text = "\n".join(output)
     if are_unreachable(output):
         return (
@@ -213,12 +217,11 @@ def _cure(output: Sequence[str], settings: PipSettings) -> str:
             cure += f" The build could not use {', '.join(settings.ignored)}."
         return cure
     if "this base has Python" in text:
-        return f"Take a base of the same minor version as here, with --base or {BASE_VARIABLE}."
+        return f"Take a base of the same minor version as here, with {_BASE_CHOICES}."
     if "No module named pip" in text:
-        return f"Take a base that has pip, with --base or {BASE_VARIABLE}."
+        return f"Take a base that has pip, with {_BASE_CHOICES}."
     if "gcc" in text or "compiler" in text:
         return (
-            "Take a version that has a wheel, or a base that has a compiler, "
-            f"with --base or {BASE_VARIABLE}."
+            f"Take a version that has a wheel, or a base that has a compiler, with {_BASE_CHOICES}."
         )
-    return f"Correct the requirements, or take another base with --base or {BASE_VARIABLE}."
+    return f"Correct the requirements, or take another base with {_BASE_CHOICES}."

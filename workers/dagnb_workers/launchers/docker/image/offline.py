@@ -1,8 +1,8 @@
 """A base image without a registry: this machine's own Python and the shared libraries it needs.
 
-It holds neither a package manager nor coreutils: enough for workers, and for tests on machines that
-have no registry in reach. Each file keeps its path, because interpreters, and the folders in which
-they look for libraries, cannot always be moved.
+It holds neither a package manager nor coreutils, but enough for workers, and for tests on machines
+that cannot reach a registry. Each file keeps its path, because interpreters, and the folders in
+which they look for libraries, cannot always be moved.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _OPENED_LATER = (
 )
 """Libraries that ldd does not show.
 
-glibc opens them when threads end or names are looked up; wheels of others need libstdc++.
+glibc opens them when threads end or names are looked up; wheels of other packages need libstdc++.
 """
 
 
@@ -71,7 +71,7 @@ def default_tag() -> str:
 
 
 def mark() -> str:
-    """Returns 16 hex digits that change when an image made here and now would be another.
+    """Returns 16 hex digits that change when make_base would now make a different image.
 
     They depend on the interpreter, the pins and this file.
     """
@@ -89,7 +89,7 @@ def make_base(tag: str | None = None, tell: Callable[[str], None] = lambda line:
     """Make a base image of this machine's Python, in about 10 s. Returns its tag.
 
     tell: gets lines of progress.
-    Raises LaunchError where the machine's programs would not run in a container of Linux.
+    Raises LaunchError where the machine's programs would not run in a Linux container.
     """
     if not sys.platform.startswith("linux"):
         raise LaunchError(
@@ -112,7 +112,7 @@ def make_base(tag: str | None = None, tell: Callable[[str], None] = lambda line:
                 file.name, repository=name, tag=version, changes=_changes(tag)
             )
 
-    # Errors come in the answer, not as exceptions: it begins before the engine reads the file.
+    # Errors are in the answer, which begins before the engine has read the file, not exceptions.
     last = json.loads(answer.strip().splitlines()[-1])
     if "error" in last:
         raise LaunchError(
@@ -180,9 +180,10 @@ def _fill(archive: Archive) -> None:
 
 
 def _is_useless(path: Path) -> bool:
-    """Returns whether it is of no use in an image.
+    """Returns whether a file of the standard library is of no use in an image.
 
-    A static library, parts it was built of, or bytecode of another interpreter or without source.
+    It may be a static library, a part of building Python, or bytecode that is of another
+    interpreter or has no source.
     """
     tag = f".{sys.implementation.cache_tag}.pyc"
     is_stale = path.suffix == ".pyc" and (
@@ -235,7 +236,7 @@ def _libraries(programs: Iterable[Path]) -> list[Path]:
             "Is it installed?"
         )
 
-    # ldd may show folders below /lib alone, while these lie below /usr/lib.
+    # ldd may show only folders below /lib, although these libraries are below /usr/lib.
     folders = {library.parent for library in libraries}
     for folder, root, name in itertools.product(folders, ("", "/usr"), _OPENED_LATER):
         path = Path(f"{root}{folder}", name)
@@ -253,7 +254,7 @@ def _add_settings(archive: Archive) -> None:
 
     bundle = next((path for path in map(Path, _BUNDLES) if path.is_file()), None)
     if bundle is None:
-        bundle = Path(certifi.where())  # the Docker SDK brings it, by way of requests
+        bundle = Path(certifi.where())  # certifi is a requirement of the Docker SDK's requests
     archive.add_file(bundle, _BUNDLE)
     expected = ssl.get_default_verify_paths().openssl_cafile
     archive.add_link(expected, _BUNDLE)

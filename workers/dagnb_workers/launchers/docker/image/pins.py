@@ -1,4 +1,4 @@
-"""Packages that a worker imports besides dagnb itself, in exactly the versions installed here."""
+"""Packages that a worker imports besides dagnb, in exactly the versions of this environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import metadata
 from dagnb.errors import LaunchError
 
 NEEDED = ("cloudpickle", "hiredis", "msgpack", "redis")
-"""cloudpickle must be the same on both sides; the others work in the versions installed here"""
+"""cloudpickle must have one version on both sides; the others are known to work as installed"""
 
 
 @functools.cache
@@ -18,7 +18,7 @@ def pins() -> tuple[str, ...]:
 
 
 def needed_distributions() -> tuple[metadata.Distribution, ...]:
-    """Returns the needed packages and all that they need in turn, as installed here."""
+    """Returns the needed packages and all that these need in turn, as installed here."""
     from packaging.requirements import Requirement  # noqa: PLC0415  # offline bases alone want it
     from packaging.utils import canonicalize_name  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Settings of the user's own pip (indexes, proxies, certificates), for the pip inside a build."""
+"""The settings of the user's pip (indexes, proxies, certificates), for the pip inside a build."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 from dagnb.graph.requirements import masked
 
 PLACE = "/opt/dagnb/build"
-"""folder in which the first stage of a build finds the files"""
+"""folder of the first stage of a build, into which the files are copied"""
 
 _URLS = ("index-url", "extra-index-url", "find-links")
 _PLAIN = (
@@ -43,7 +43,7 @@ class PipSettings:
     environment: variables of the pip in the build.
     files: file name at PLACE -> file here.
     ignored: sources of packages that only this machine can read.
-    is_local: an index or proxy is this machine itself, so the build has to share its network.
+    is_local: whether an index or proxy is on this machine, whose network the build must share then.
     """
 
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -110,7 +110,7 @@ def _values(listed: str) -> dict[str, str]:
     for line in listed.splitlines():
         match = _LINE.match(line)
         if match and match["section"] in by_section:
-            value = str(ast.literal_eval(match["value"]))  # pip writes it as Python writes text
+            value = str(ast.literal_eval(match["value"]))  # pip prints the repr of the value
             by_section[match["section"]][match["name"].strip()] = value
     in_force: dict[str, str] = {}
     for section in _SECTIONS:
@@ -148,7 +148,7 @@ def _netrc_entry(host: str) -> tuple[str, str] | None:
 
     try:
         entry = netrc.netrc(present[0]).authenticators(host)
-    except (netrc.NetrcParseError, OSError):  # pip goes on without it, too
+    except (netrc.NetrcParseError, OSError):  # pip ignores such a file, too
         return None
     if entry is None or not any(entry):
         return None
@@ -170,11 +170,11 @@ def _proxies(settings: Mapping[str, str], environ: Mapping[str, str]) -> Iterato
 def _certificates(
     settings: Mapping[str, str], environ: Mapping[str, str]
 ) -> tuple[dict[str, Path], list[str]]:
-    """Find the certificates: of authorities to trust, and the user's own.
+    """Find the certificates of trusted authorities, and the user's own certificate.
 
     Returns:
-        files by their names in the context.
-        paths that are set, and are no files.
+        name in the build context -> file of this machine.
+        paths in the settings that are no files.
     """
     bundle = settings.get("cert") or next(filter(None, map(environ.get, _BUNDLES)), None)
     named = {"cert.pem": bundle, "client_cert.pem": settings.get("client-cert")}

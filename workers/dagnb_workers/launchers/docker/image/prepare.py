@@ -1,6 +1,6 @@
-"""The program that runs inside a build, by the Python of the base image.
+"""The program that runs inside a build, with the Python of the base image.
 
-    packages   first stage: makes an environment, and has pip install into it
+    packages   first stage: makes an environment, and lets pip install packages into it
     modules    second stage: compiles dagnb and what a worker imports
 
 It imports nothing of dagnb, which is not installed there, and needs no shell, which the base may
@@ -31,7 +31,7 @@ IMPORTED = (
 )
 """Modules that every worker imports.
 
-Python images ship without bytecode, so what these import would be compiled at every start.
+Python images have no bytecode, so without these, every start would compile what they import.
 """
 
 QUIET = {
@@ -44,7 +44,7 @@ QUIET = {
 
 
 def packages(folder: Path) -> int:
-    """Make the environment; have pip put into it what the base lacks. Returns pip's exit code."""
+    """Make the environment, and let pip install what the base lacks. Returns pip's exit code."""
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     if sys.implementation.cache_tag != settings["python"]:
         _refuse(
@@ -53,7 +53,8 @@ def packages(folder: Path) -> int:
         )
 
     venv.create(ENVIRONMENT, system_site_packages=True, with_pip=False, symlinks=True)
-    # The base's Python may be an environment itself: `venv` would pass it over, with its packages.
+    # The base's Python may be in an environment itself. `venv` builds on the Python below that, so
+    # the packages of the environment are added by a .pth file.
     if sys.prefix != sys.base_prefix:
         (own,) = (ENVIRONMENT / "lib").glob("python*/site-packages")
         lines = "\n".join(site.getsitepackages()) + "\n"
@@ -66,11 +67,11 @@ def packages(folder: Path) -> int:
 
 def modules() -> int:
     """Compile dagnb and what a worker imports. Exits with 1 when a worker could not start here."""
-    # Files of an image do not change, so a start need not compare times.
+    # Files of an image do not change, so Python need not compare their times at each start.
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     compileall.compile_dir(LIBRARY, quiet=1, invalidation_mode=mode)
 
-    # The image's PYTHONDONTWRITEBYTECODE is meant for workers.
+    # The image sets PYTHONDONTWRITEBYTECODE for workers; this program must write bytecode.
     sys.dont_write_bytecode = False
     sys.path.insert(0, str(LIBRARY))
     for name in IMPORTED:

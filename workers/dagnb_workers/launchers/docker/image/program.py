@@ -27,7 +27,8 @@ _ACROSS = 100
 class _Image:
     """One tag of an image that dagnb made.
 
-    n_bytes: size, of which images on the same base share much. contents: for people.
+    n_bytes: size, which includes layers that images on the same base share. contents: its base and
+    requirements as text.
     """
 
     tag: str
@@ -60,16 +61,19 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument(
         "--base",
         metavar="IMAGE",
-        help=f"instead of {images.BASE_VARIABLE} or {images.default_base()}",
+        help=f"image to build on, instead of {images.BASE_VARIABLE} or {images.default_base()}",
     )
-    build.add_argument("--allow-urls", action="store_true", help="let `name @ https://...` through")
+    build.add_argument("--allow-urls", action="store_true", help="allow `name @ https://...`")
     build.set_defaults(act=_build)
 
     base = commands.add_parser(
         "base", help="make a base image of this machine's Python, without a registry"
     )
     base.add_argument(
-        "--tag", metavar="TAG", default=offline.default_tag(), help="its name, else %(default)s"
+        "--tag",
+        metavar="TAG",
+        default=offline.default_tag(),
+        help="its name (default: %(default)s)",
     )
     base.set_defaults(act=_base)
 
@@ -82,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(options: argparse.Namespace) -> int:
-    """Print the tag; progress goes to stderr, so that scripts can take the output as the tag."""
+    """Print the tag to stdout, where scripts can read it; progress goes to stderr."""
     lines: list[str] = []
     for file in options.files:
         lines += read(file, allow_urls=options.allow_urls)
@@ -125,12 +129,12 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _remove(options: argparse.Namespace) -> int:
-    """Remove the named images, except those that a container uses, which are named on stderr."""
+    """Remove the named images. Those that a container uses stay, and are listed on stderr."""
     if options.all == bool(options.tags):
         raise ConfigError(
             "remove what? Give one TAG or more, or --all for every image that dagnb made."
         )
-    # Bases last: an image that others are built on cannot be removed before them.
+    # Bases last: a base cannot be removed before the images that are built on it.
     known = [image.tag for image in sorted(_images(), key=lambda image: image.is_base)]
     for tag in options.tags:
         if tag not in known:
