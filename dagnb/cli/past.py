@@ -78,7 +78,7 @@ def history(options: argparse.Namespace) -> int:
         History().forget()
         print(f"Deleted {counted(len(entries), 'past run')} and everything learnt from past runs.")
     elif entries:
-        print("\n".join(lines(_HEADS, [_row(entry) for entry in entries])))
+        print("\n".join(lines(_HEADS, list(map(_row, entries)))))
     else:
         print("No past runs.")
     return 0

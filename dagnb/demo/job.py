@@ -81,7 +81,7 @@ def _nodes(texts: Sequence[str]) -> tuple[Node[Counts], Node[list[tuple[str, int
 
     count x28 -> merge x7 -> merge x2 -> merge -> top
     """
-    total = merged([count_identifiers(chunk) for chunk in chunks(texts, N_CHUNKS)], FAN_IN)
+    total = merged(list(map(count_identifiers, chunks(texts, N_CHUNKS))), FAN_IN)
     return total, top(total, N_TOP)
 
 

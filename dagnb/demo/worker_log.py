@@ -116,7 +116,7 @@ def starts_text(trace: Trace) -> list[str]:
     starts = _starts(trace)
     kinds = Counter(spans[0].detail or "warm" for spans in starts)
     amounts = ", ".join(f"{kinds[kind]} {kind}" for kind in dict.fromkeys(("cold", "warm", *kinds)))
-    return [f"Starts: {amounts}.", *_first([_start_text(spans) for spans in starts])]
+    return [f"Starts: {amounts}.", *_first(list(map(_start_text, starts)))]
 
 
 def _starts(trace: Trace) -> list[list[Span]]:

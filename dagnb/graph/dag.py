@@ -204,7 +204,7 @@ def _topological(
     upstream: Sequence[Sequence[int]], downstream: Sequence[Sequence[int]]
 ) -> list[int]:
     """Returns Kahn's order, smallest position first; shorter than the input if there is a cycle."""
-    n_missing = [len(u) for u in upstream]
+    n_missing = list(map(len, upstream))
     ready = [i for i, n in enumerate(n_missing) if n == 0]  # ascending, so already a heap
     order = []
     while ready:

@@ -138,7 +138,7 @@ def _fit(
         # Inverse of within * I + between * 11', by Sherman and Morrison: a run's own level is
         # projected out.
         shrink = between / (within + len(rows) * between)
-        sums = [sum(column) for column in columns]
+        sums = list(map(sum, columns))
         total = sum(ys)
         for i in range(4):
             target[i] += (_dot(columns[i], ys) - shrink * sums[i] * total) / within

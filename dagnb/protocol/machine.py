@@ -118,7 +118,7 @@ class Machine(Tasks):
         self._route(fresh)
         if not tasks:
             return Reply(status=Status.IDLE, now=now)
-        offers = tuple(self._offer(task) for task in tasks)
+        offers = tuple(map(self._offer, tasks))
         return Reply(status=Status.TASKS, worker=self._worker_of(instance), offers=offers, now=now)
 
     # ---- steps of instances ---------------------------------------------------------------------

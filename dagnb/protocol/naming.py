@@ -213,7 +213,7 @@ def find_task(text: str, names: Sequence[str]) -> str:
 
 
 def _several_tasks(text: str, what: str, names: Sequence[str]) -> AmbiguousNameError:
-    lines = [_shown(name) for name in names[:_LISTED]]
+    lines = list(map(_shown, names[:_LISTED]))
     if len(names) > _LISTED:
         lines.append(f"and {len(names) - _LISTED} more, up to {names[-1]}")
     return AmbiguousNameError("task", text, what, lines, "Give the whole name of one.")
@@ -224,7 +224,7 @@ def _near(wanted: str, known: Sequence[str]) -> Sequence[str]:
     in_lower_case = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(wanted.casefold(), in_lower_case, n=_LISTED, cutoff=0.5)
     near = [in_lower_case[name] for name in close] or known[:_LISTED]
-    return [_shown(name) for name in near]
+    return list(map(_shown, near))
 
 
 def _shown(name: str) -> str:

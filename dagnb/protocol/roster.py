@@ -61,7 +61,7 @@ class Roster:
 
     def __init__(self, queues: tuple[Queue, ...]) -> None:
         """Make a roster without ready tasks and without members."""
-        self.queues = [QueueState(queue) for queue in queues]
+        self.queues = list(map(QueueState, queues))
         self.names: dict[Member, str] = {}  # a cache: names are asked for in every step
         self.invoked: dict[Member, tuple[int, str]] = {}  # member -> (priority, nonce)
         # kind -> heap of invoked members, stale entries among them

@@ -58,7 +58,7 @@ class Tasks:
         records: the unpacked records, for a submission without packed ones (a simulation).
         """
         self.submission = submission
-        self.records = records or [Record.unpack(packed) for packed in submission.records]
+        self.records = records or list(map(Record.unpack, submission.records))
         self.has_blob = has_blob
 
         self.state = RunState.RUNNING

@@ -99,7 +99,7 @@ class History:
             measured = samples(
                 trace, description.codes, description.functions, resources, description.keys
             )
-        platform_acts = [_act_row(act) for act in acts(trace, resources)]
+        platform_acts = list(map(_act_row, acts(trace, resources)))
         row = _run_row(run, description, state, trace)
 
         with self._open() as db:

@@ -434,7 +434,7 @@ class _Request:
     def largest(self) -> int:
         """Returns the bytes of the largest argument."""
         words = (word for command in self.commands for word in command)
-        return max((_size(word) for word in words), default=0)
+        return max(map(_size, words), default=0)
 
 
 def _size(word: str | bytes | memoryview | int | float) -> int:

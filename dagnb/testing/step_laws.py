@@ -126,7 +126,7 @@ async def woken(store: Store, instance: str = "i1") -> Reply:
 async def finish(store: Store, reply: Reply, instance: str = "i1", want: int = 1) -> Reply:
     """Completes all tasks that are offered, and returns the last reply, which offers none."""
     while reply.status is Status.TASKS:
-        commits = [small(offer) for offer in reply.offers]
+        commits = list(map(small, reply.offers))
         reply = await store.complete("run", instance, commits, want=want, slim=True)
     return reply
 

@@ -67,7 +67,7 @@ def ticks(span_s: float, n: int = 8) -> tuple[float, ...]:
         power = 10.0 ** math.floor(math.log10(rough))
         steps = [power * k for k in (1, 2, 5, 10)]
     else:
-        steps = [float(step) for step in _STEPS_S]
+        steps = list(map(float, _STEPS_S))
 
     whole_days = math.ceil(rough / _DAY_S) * _DAY_S
     # A step may be a fifth shorter than wanted: a few more ticks read better than half as many.

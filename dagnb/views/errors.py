@@ -26,7 +26,7 @@ def errors_html(errors: Sequence[TaskError]) -> str:
     """The errors as HTML, the first MAX_ERRORS of them; nothing in them can become markup."""
     if not errors:
         return fragment(element("p", "No errors."))
-    body = [article(error) for error in errors[:MAX_ERRORS]]
+    body = list(map(article, errors[:MAX_ERRORS]))
     if len(errors) > MAX_ERRORS:
         body.append(element("p", f"and {counted(len(errors) - MAX_ERRORS, 'more error')}"))
     return fragment(*body)

@@ -152,7 +152,7 @@ def of_plan(plan: Plan) -> Picture:
             levels=[levels[step.task] for step in plan.steps],
             functions=step_functions(plan),
             upstream=[step.upstream for step in plan.steps],
-            placements=[Placement.of(step) for step in plan.steps],
+            placements=list(map(Placement.of, plan.steps)),
         )
     )
 

@@ -185,7 +185,7 @@ def _names(drawn: Lanes, scale: Scale) -> str:
         look, rise = "strong fill-ink small", 0
     names = []
     for lane, workers in enumerate(drawn.names):
-        shown = [worker_text(worker) for worker in workers]
+        shown = list(map(worker_text, workers))
         text = shown[0] if len(shown) == 1 else f"{shown[0]} +{len(shown) - 1}"
         y = scale.y(lane) + scale.work - rise
         label = words(MARGIN, y, text, look=look, room=scale.left - MARGIN - 6)

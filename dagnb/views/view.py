@@ -170,7 +170,7 @@ def _limited_facts(message: Message, facts: RunFacts, now: Snapshot) -> Message:
         facts.of, key=lambda task: (task not in failed, -(facts.of[task].run_s or 0.0), task)
     )
     chosen = order[:MAX_TASKS]
-    rows: list[Row] = [facts.row(task) for task in sorted(chosen)]
+    rows: list[Row] = list(map(facts.row, sorted(chosen)))
 
     all_logs = message["logs"]
     assert isinstance(all_logs, dict)

@@ -59,11 +59,11 @@ def graph_of(description: RunDescription) -> Message:
     functions = list(dict.fromkeys(description.functions))
     position = {function: i for i, function in enumerate(functions)}
     return {
-        "names": [plain(name) for name in description.names],
-        "functions": [plain(function) for function in functions],
+        "names": list(map(plain, description.names)),
+        "functions": list(map(plain, functions)),
         "function_of": [position[function] for function in description.functions],
         "upstream": description.upstream,
-        "resources": [label_text(label) for label in description.resources],
+        "resources": list(map(label_text, description.resources)),
     }
 
 
@@ -128,7 +128,7 @@ class ViewUpdates:
             **head,
             "left": self._left(now),
             "states": states,
-            "rows": [self.facts.row(task) for task in touched],
+            "rows": list(map(self.facts.row, touched)),
             "starts": self._starts(),
             "errors": errors,
             "logs": logs,

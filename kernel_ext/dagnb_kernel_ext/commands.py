@@ -273,7 +273,7 @@ def _show_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, empty: s
     if not rows:
         say(empty)
         return
-    html = fragment(table(heads, [[escaped(cell) for cell in row] for row in rows]))
+    html = fragment(table(heads, [list(map(escaped, row)) for row in rows]))
     put({"text/html": html, "text/plain": "\n".join(lines(heads, rows))})
 
 

@@ -54,7 +54,7 @@ def render(error: BaseException, shell: InteractiveShell) -> list[str]:
         lines += [StackLine(""), *errors_lines(error.errors, most=MAX_ERRORS, n_output=MAX_OUTPUT)]
     if shell.colors.lower() == "nocolor":
         return [line.text for line in lines]
-    return [_coloured(line) for line in lines]
+    return list(map(_coloured, lines))
 
 
 def install(shell: InteractiveShell) -> None:

@@ -53,7 +53,7 @@ class Filters:
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Filters:
         """Returns the filters that dataclasses.asdict gave, read from JSON."""
-        return cls(lines=tuple(tuple(line) for line in data["lines"]))
+        return cls(lines=tuple(map(tuple, data["lines"])))
 
 
 # ---- loggers ----

@@ -124,7 +124,7 @@ def create_arguments(spec: Spec, name: str, labels: Mapping[str, str]) -> dict[s
             **dict(spec.environment),
         },
         "working_dir": "/tmp",  # noqa: S108
-        "mounts": [_bind(mount) for mount in spec.mounts],
+        "mounts": list(map(_bind, spec.mounts)),
     }
 
 
