@@ -79,7 +79,7 @@ class RedisStore:
             # Workers allow both: the client has checked the server for them.
             if not (allow_insecure and allow_eviction):
                 await link.check(allow_eviction=allow_eviction)
-        except BaseException:
+        except BaseException:  # also when cancelled: the caller has no store to close yet
             await link.close()
             raise
         return cls(link, namespace)

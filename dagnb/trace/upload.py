@@ -27,7 +27,7 @@ from dagnb.errors import ConfigError
 DEFAULT = "each_task"
 
 MOST_HELD = 10_000
-"""When a worker holds so many spans, every strategy uploads them: memory stays bounded."""
+"""Spans that a worker holds at most before every strategy uploads them: memory stays bounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What the view answers to: clicks, keys, a second look, the cancel button; live, and afterwards in
+"""The view answers to clicks, keys, a second look, the cancel button; live, and afterwards in
 a page.
 """
 

@@ -113,7 +113,7 @@ def test_an_interrupt_ends_the_run_and_its_view(notebook: Make, gates: Gates) ->
 
 
 def _violations(opened: Notebook, theme: Literal["light", "dark"]) -> list[str]:
-    """What axe finds in the view below the second cell, tab by tab."""
+    """The findings of axe in the view below the second cell, tab by tab."""
     opened.set_theme(theme)
     view = opened.view(1)
     found = []

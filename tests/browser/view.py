@@ -73,7 +73,7 @@ class View:
         return self.root.locator(".graph svg")
 
     def redrawn(self) -> Reading:
-        """What it shows at the very moment in which its graph was drawn anew, before the browser's
+        """Its text and picture at the moment in which its graph was drawn anew, before the browser's
         next frame.
         """
         script = f"""(area, names) => {{
@@ -175,7 +175,7 @@ class View:
         return seen.errors if (seen := self.read()) else []
 
     def violations(self) -> list[str]:
-        """What axe has to say against the view as it is now, a line a rule and element; the page
+        """The objections of axe to the view as it is now, a line a rule and element; the page
         around is not ours.
         """
         from axe_playwright_python.sync_playwright import Axe

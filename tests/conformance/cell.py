@@ -1,4 +1,4 @@
-"""What somebody may write in a notebook: executed as `__main__` by the test of placement, never
+"""Code as it is written in notebooks: executed as `__main__` by the test of placement, never
 imported by workers.
 
 Only the standard library is imported at the top, because containers of these tests have no other

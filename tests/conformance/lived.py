@@ -19,7 +19,7 @@ ShortTraceback = tuple[str, str, tuple[str, ...], tuple[Any, ...]]
 
 
 def lived(program: Program, cell: ModuleType, launcher: Any) -> Outcome:
-    """What it comes to where this launcher places it. Every task is asked for, so every value can
+    """The outcome where this launcher places it. Every task is asked for, so every value can
     be read.
     """
     try:

@@ -33,7 +33,7 @@ Problem = tuple[str, str, str, tuple[str, ...], tuple[Any, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a program comes to. values: task -> what its value tells, or the error of who reads it.
+    """The outcome of a program. values: task -> what its value tells, or the error of who reads it.
     printed: by task.
 
     refused: the type of the error when nothing ran at all, with what it names.

@@ -36,7 +36,7 @@ CELL = Path(__file__).with_name("cell.py")
 
 
 class Tally:
-    """What was compared on a launcher. differ: programs that did not come to what plain Python
+    """The comparison on one launcher. differ: programs that did not come to what plain Python
     makes of them.
     """
 
