@@ -34,6 +34,7 @@ DOCUMENTS = (
     "STYLE.md",
     "benchmarks/README.md",
     "planners/README.md",
+    "docs/contract.md",
 )
 
 HEADLESS = re.compile(r"(What|Who|Whoever|Whose|How|So|As|Where|When|Whether)\b")

@@ -23,6 +23,7 @@ from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer, encode_function
+from dagnb.graph.pickling.flat import FlatContainers
 from dagnb.graph.pickling.packing import unpack
 from dagnb.graph.task import Task
 from dagnb.planning.plan import Plan
@@ -136,17 +137,21 @@ class Body:
         return signer.seal(_call_name(run, task, upstream), packed)
 
     def arguments(
-        self, inputs: Sequence[Any], contents: Mapping[str, bytes]
+        self,
+        inputs: Sequence[Any],
+        contents: Mapping[str, bytes],
+        flat: FlatContainers | None = None,
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Unpickle positional and named arguments, from verified bytes only.
 
         inputs: values of the upstream tasks, in order. contents: bytes by hash.
+        flat: see packing.unpack.
         """
         parts = [contents[name] for name in self.contents]
         call = self.call or (parts.pop() if parts else b"")
         if not call:
             return (), {}
-        arguments: tuple[tuple[Any, ...], dict[str, Any]] = unpack(call, inputs, parts)
+        arguments: tuple[tuple[Any, ...], dict[str, Any]] = unpack(call, inputs, parts, flat)
         return arguments
 
     @classmethod

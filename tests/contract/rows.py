@@ -372,7 +372,7 @@ VALUES = (
         "exceptions",
         "an exception of the notebook's own class, and its cause",
         Cell(
-            "caught as that class; the cause is told",
+            "caught as that class; the cause is reported",
             lambda seen: (
                 seen["error"] == "OwnError: 4: from a key"
                 and {"TaskFailedError", "OwnError"} <= {*seen["caught"]}

@@ -138,7 +138,7 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
             ("exceptions", "sys.exit", "time limit", PLACEMENT),
         ),
         Said(
-            "Threads that a task left are told in its output; processes that it left are ended with the run, except "
+            "Threads that a task left are reported in its output; processes that it left are ended with the run, except "
             "inline.",
             ("children", "test_threads_that_a_task_left_are_told_in_its_output_once"),
         ),
@@ -166,7 +166,7 @@ SECTIONS: dict[str, tuple[Said, ...]] = {
             ),
         ),
         Said(
-            "A result that cannot be unpickled is the failure of each task that reads it, told with both names; in the "
+            "A result that cannot be unpickled is the failure of each task that reads it, reported with both names; in the "
             "client it is a `ValueUnreadableError`, which keeps the bytes.",
             (
                 *("unreadable by a task", "unreadable by the client"),

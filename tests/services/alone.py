@@ -508,6 +508,22 @@ def alike(workers: Any) -> dict[str, Any]:
     return found
 
 
+@task
+def emptied(words: dict[int, str], before: object = None) -> int:
+    """Take everything out of a dictionary, and say how much that was."""
+    n_words = len(words)
+    words.clear()
+    return n_words
+
+
+def arguments(workers: Any) -> list[int]:
+    """How much three tasks of one worker take out of one large dictionary."""
+    words = {number: f"word {number}" for number in range(20_000)}
+    first = emptied(words)
+    second = emptied(words, first)
+    return list(dagnb.run(first, second, emptied(words, second), workers=workers).result(60))
+
+
 def outcome(run: Any, name: str) -> Any:
     try:
         return run.result(60)[1]
@@ -516,6 +532,7 @@ def outcome(run: Any, name: str) -> Any:
 
 
 PROGRAMS: dict[str, Callable[[Any], Any]] = {
+    "arguments": arguments,
     "aspects": aspects,
     "after_failures": after_failures,
     "imports": imports,

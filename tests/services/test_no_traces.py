@@ -74,6 +74,13 @@ def test_what_an_import_changes_stays_and_what_the_task_changes_around_it_does_n
     assert after == later == [["OF_IMPORT", "OF_INNER"], ["/of/inner", "/of/import"], 4321]
 
 
+@pytest.mark.parametrize("where", [(), ("inline",)])
+def test_a_large_argument_that_a_task_changed_is_whole_for_the_next_task(
+    where: tuple[str, ...],
+) -> None:
+    assert told("arguments", *where) == [20_000] * 3
+
+
 def test_threads_that_a_task_left_are_told_in_its_output_once() -> None:
     log = told("threads")["leaving-0"]
 

@@ -46,6 +46,7 @@ from typing import Any, Generic, TypeVar
 
 from dagnb.graph.brief import brief
 from dagnb.graph.pickling.by_value import ByValuePickler, plain_or_by_value
+from dagnb.graph.pickling.flat import ATOMS, FlatContainers, is_flat
 from dagnb.graph.pickling.moved_names import present_name
 from dagnb.graph.pickling.stand_in import plain_table
 
@@ -63,9 +64,6 @@ _SAMPLE_BYTES = 64 * 1024
 _LOOKED_AT = 1_000
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
-
-# Types whose objects are immutable, and have no parts.
-_ATOMS = (int, float, complex, str, bytes, bool, type(None), type(...))
 
 # Types whose objects are pickled by name or as code: they are not data that arguments share.
 _CODE = (type, FunctionType, BuiltinFunctionType, ModuleType)
@@ -170,15 +168,21 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[K]) -> P
     )
 
 
-def unpack(body: bytes | memoryview, inputs: Sequence[Any], contents: Sequence[bytes]) -> Any:
+def unpack(
+    body: bytes | memoryview,
+    inputs: Sequence[Any],
+    contents: Sequence[bytes],
+    flat: FlatContainers | None = None,
+) -> Any:
     """Returns the value that pack or pack_call pickled.
 
     The bytes must be verified: unpickling runs code.
 
     inputs: a value for each reference. contents: the bytes of each content. Buffers are copied, so
     that the caller may write to its arrays.
+    flat: holds what earlier calls have read, for readers of many calls with equal contents.
     """
-    return _Reader(body, contents, inputs, contents, {}).load()
+    return _Reader(body, contents, inputs, _Parts(contents, flat)).load()
 
 
 def checksum(data: bytes | memoryview) -> int:
@@ -389,7 +393,7 @@ _PLAIN_BEGIN = 64
 def _begins_plainly(container: Any) -> bool:
     """Returns whether the first items are plain; else marshal would copy arrays for nothing."""
     kinds = {type(item) for item in itertools.islice(_items(container), _PLAIN_BEGIN)}
-    return kinds.issubset((*_ATOMS, *_CONTAINERS))
+    return kinds.issubset((*ATOMS, *_CONTAINERS))
 
 
 def _kinds(container: Any, depth: int) -> set[type] | None:
@@ -398,9 +402,9 @@ def _kinds(container: Any, depth: int) -> set[type] | None:
     kinds = set(map(type, container))
     if type(container) is dict:
         kinds.update(map(type, container.values()))
-    if kinds.issubset(_ATOMS):
+    if kinds.issubset(ATOMS):
         return kinds
-    if depth == 0 or not kinds.issubset((*_ATOMS, *_CONTAINERS)):
+    if depth == 0 or not kinds.issubset((*ATOMS, *_CONTAINERS)):
         return None
 
     for item in _items(container):
@@ -472,7 +476,7 @@ def _separable(values: Sequence[Any], kind: type[K]) -> list[Any]:
     different = {
         id(value): value
         for value in values
-        if type(value) not in _ATOMS and not isinstance(value, kind)
+        if type(value) not in ATOMS and not isinstance(value, kind)
     }
     arguments = list(different.values())
     return [] if len(arguments) > 1 and _share_parts(arguments, kind) else arguments
@@ -517,7 +521,7 @@ def _share_parts(values: Sequence[Any], kind: type[K]) -> bool:
 def _parts(value: Any, kind: type[K]) -> dict[int, Any]:
     """Returns the mutable objects in a value, and the value itself, by id."""
     # A list of numbers: pickling it a second time would double the cost of the call.
-    if type(value) in _CONTAINERS and _kinds(value, 0) is not None:
+    if type(value) in _CONTAINERS and is_flat(value):
         return {id(value): value}
     visited: dict[int, Any] = {}
     _packed(value, kind, _VisitingPlain, _VisitingByValue, visited=visited)
@@ -534,10 +538,39 @@ def _reference(place: int) -> Any:
     )
 
 
+class _Parts:
+    """The parts of one call that were pickled apart, each read once, as one object for all places.
+
+    contents, flat: as for unpack.
+    """
+
+    def __init__(self, contents: Sequence[bytes], flat: FlatContainers | None) -> None:
+        self._contents, self._flat = contents, flat
+        self._read: dict[tuple[int, int], Any] = {}
+
+    def part(self, place: tuple[int, int]) -> Any:
+        """Returns the part with this persistent id, see _Apart."""
+        if place not in self._read:
+            self._read[place] = self._part(*place)
+        return self._read[place]
+
+    def _part(self, from_end: int, n_buffers: int) -> Any:
+        begin = len(self._contents) - from_end
+        content = self._contents[begin]
+        if n_buffers == _RAW:
+            return bytes(content)
+
+        reader = _Reader(content, self._contents[begin + 1 : begin + 1 + n_buffers], (), self)
+        # A part with buffers holds arrays: it is not flat.
+        if self._flat is None or n_buffers:
+            return reader.load()
+        return self._flat.load(content, reader.load)
+
+
 class _Reader(pickle.Unpickler):
     """Reads a pickle, with inputs in the places of references, and parts that were pickled apart.
 
-    inputs, contents: as for unpack. parts: by persistent id, the parts that have been read already.
+    inputs: as for unpack.
     """
 
     def __init__(
@@ -545,11 +578,10 @@ class _Reader(pickle.Unpickler):
         body: bytes | memoryview,
         buffers: Sequence[bytes],
         inputs: Sequence[Any],
-        contents: Sequence[bytes],
-        parts: dict[tuple[int, int], Any],
+        parts: _Parts,
     ) -> None:
         super().__init__(io.BytesIO(body), buffers=map(bytearray, buffers))
-        self._inputs, self._contents, self._parts = inputs, contents, parts
+        self._inputs, self._parts = inputs, parts
 
     def find_class(self, module: str, name: str, /) -> Any:
         """Returns the object that the pickle names; for `_reference` the look-up of an input."""
@@ -561,13 +593,4 @@ class _Reader(pickle.Unpickler):
 
     def persistent_load(self, place: Any) -> Any:
         """Returns a part that was pickled apart, as one object for all its places."""
-        if place not in self._parts:
-            from_end, n_buffers = place
-            begin = len(self._contents) - from_end
-            content, *buffers = self._contents[begin : begin + 1 + max(0, n_buffers)]
-            if n_buffers == _RAW:
-                self._parts[place] = bytes(content)
-            else:
-                reader = _Reader(content, buffers, (), self._contents, self._parts)
-                self._parts[place] = reader.load()
-        return self._parts[place]
+        return self._parts.part(place)

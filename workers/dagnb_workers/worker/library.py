@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from dagnb.errors import BlobMissingError
 from dagnb.graph.payload import Signer, decode_function
+from dagnb.graph.pickling.flat import FlatContainers
 from dagnb.graph.pickling.made_module import MadeModules
 from dagnb.protocol.program import Cells, FunctionLine, Header, unpack_cells
 from dagnb.storage.interface import Store
@@ -73,6 +74,7 @@ class Library:
         """
         self._store, self._signer = store, signer
         self.n_read = 0  # bytes
+        self.flat = FlatContainers()
         self._header_name, self._unpacks = header, unpacks
         self._header: Header | None = None
         self._cells: Cells = {}

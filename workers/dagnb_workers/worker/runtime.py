@@ -234,7 +234,7 @@ class Runtime:
                 for task, sealed in zip(self._record(offer).upstream, inputs.values, strict=True):
                     verified = self._signer.open(self._value_name(task, tokens[task]), sealed)
                     values.append(decode_value(verified))
-                call = body.arguments(values, inputs.contents)
+                call = body.arguments(values, inputs.contents, self._library.flat)
                 context = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._failure_reporter.failure(offer, error)
