@@ -30,8 +30,7 @@ from dagnb import client, session, task
 from dagnb.graph.node import Node
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
-from dagnb.trace.span import STARTING, Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import STARTING, Phase, Trace
 
 PYTHON = "/opt/dagnb/env/bin/python"
 

@@ -14,8 +14,8 @@ from dagnb.exchange.chrome import chrome_trace
 from dagnb.exchange.wfformat import read, write
 from dagnb.exchange.workflow import Workflow
 from dagnb.forecast.compare import Comparison, compare_plans
+from dagnb.forecast.costs import knowledge
 from dagnb.forecast.function_forecast import FunctionForecast, function_forecast
-from dagnb.forecast.knowledge import knowledge
 from dagnb.forecast.past import Past, changed
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.dag import Dag
@@ -24,7 +24,7 @@ from dagnb.graph.node import Node
 from dagnb.graph.targets import Targets
 from dagnb.graph.task import Task
 from dagnb.handle import Run
-from dagnb.planning.basis import Basis
+from dagnb.planning.costs import Basis
 from dagnb.planning.planner import Planner, Problem
 from dagnb.protocol.messages import RunState
 from dagnb.run_history.history import RUNS, History, HistoryEntry

@@ -27,8 +27,7 @@ from dagnb.errors import (
     RunNotStoredError,
     StorageError,
 )
-from dagnb.forecast.costs import expected_costs
-from dagnb.forecast.knowledge import knowledge
+from dagnb.forecast.costs import expected_costs, knowledge
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag
@@ -37,18 +36,16 @@ from dagnb.graph.resources import Resources
 from dagnb.graph.targets import Targets
 from dagnb.handle import Run, viewers
 from dagnb.planning.costs import Costs
-from dagnb.planning.forecast import Forecast
-from dagnb.planning.plan import Plan
+from dagnb.planning.plan import Forecast, Plan
 from dagnb.planning.planner import Problem
 from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import Launcher, WorkerSlot, shares_files
 from dagnb.protocol.run_description import RunDetails, describe
-from dagnb.run_history.known_runs import kept_runs, known_runs
+from dagnb.run_history.finished_run import kept_runs, known_runs
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
-from dagnb.trace.span import Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.trace.upload import Upload
 from dagnb.views.show import bundle
 

@@ -17,8 +17,7 @@ from dagnb.handle import Run
 from dagnb.planning.plan import Plan
 from dagnb.progress import watch
 from dagnb.storage.home import state_directory, write_output
-from dagnb.trace.span import Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Trace
 from dagnb.views.plan import plan_svg
 from dagnb.views.show import picture_or
 from dagnb.views.text import plan_text, trace_text

@@ -12,8 +12,7 @@ from typing import Any
 from dagnb import client
 from dagnb.errors import DagnbError
 from dagnb.protocol.launcher import WorkerSlot
-from dagnb.trace.span import STARTING, Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import STARTING, Phase, Span, Trace
 from dagnb.views.markup import plain
 from dagnb.views.wording import counted, seconds_text
 from dagnb.worker_label import worker_text

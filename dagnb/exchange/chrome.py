@@ -20,8 +20,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from dagnb.trace.span import MOVING, Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import MOVING, Phase, Span, Trace
 
 REAL, PLANNED = 1, 2
 MAKING = frozenset((Phase.RUN, Phase.DUMP, Phase.STORE, Phase.COMMIT))

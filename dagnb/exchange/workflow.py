@@ -11,8 +11,7 @@ from dagnb.errors import GraphError
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.planning.costs import Costs
-from dagnb.trace.span import Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Span, Trace
 
 
 @dataclass(frozen=True, kw_only=True)

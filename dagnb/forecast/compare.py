@@ -10,8 +10,7 @@ from dagnb.failure import reason_of
 from dagnb.forecast.plan_forecast import PlanForecast, forecast_of
 from dagnb.graph.brief import brief, cut, number
 from dagnb.graph.client_hook import ShownOrText
-from dagnb.planning.forecast import Forecast
-from dagnb.planning.plan import Plan
+from dagnb.planning.plan import Forecast, Plan
 from dagnb.planning.planner import Planner, Problem
 from dagnb.simulation.simulate import Outcome
 

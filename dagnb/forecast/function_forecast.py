@@ -21,7 +21,7 @@ from dagnb.prediction.spread import Sigma
 from dagnb.trace.sample import Sample
 
 if TYPE_CHECKING:
-    from dagnb.forecast.knowledge import Knowledge
+    from dagnb.forecast.costs import Knowledge
 
 HEADS = (
     "resources",

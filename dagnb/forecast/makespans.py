@@ -16,14 +16,12 @@ from dataclasses import dataclass, field
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.brief import brief
 from dagnb.graph.client_hook import ShownOrText
-from dagnb.planning.forecast import Forecast
-from dagnb.planning.plan import Plan
+from dagnb.planning.plan import Forecast, Plan
 from dagnb.planning.planner import Pool
 from dagnb.protocol.run_description import RunDescription
 from dagnb.simulation.replay import replay
 from dagnb.trace.critical import critical_steps
-from dagnb.trace.span import STARTING, Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import STARTING, Phase, Trace
 
 # Causes that are listed: the rest is small beside them.
 CAUSES = 5

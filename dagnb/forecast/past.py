@@ -8,18 +8,15 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from dagnb.errors import ConfigError
-from dagnb.forecast.costs import expected_costs
-from dagnb.forecast.knowledge import Knowledge
+from dagnb.forecast.costs import Knowledge, expected_costs
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Call, Dag
-from dagnb.planning.basis import Basis
-from dagnb.planning.costs import Costs, LinearCost, StartCost, Uncertainty
+from dagnb.planning.costs import Basis, Costs, LinearCost, StartCost, Uncertainty
 from dagnb.planning.planner import Pool, Problem
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.run_description import RunDescription
 from dagnb.simulation.replay import measured
-from dagnb.trace.span import Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Trace
 
 T = TypeVar("T")
 

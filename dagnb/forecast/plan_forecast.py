@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dagnb.graph.brief import brief
-from dagnb.planning.basis import UNKNOWN
 from dagnb.planning.bounds import Bound, lower_bound
-from dagnb.planning.costs import Costs
-from dagnb.planning.forecast import Forecast
-from dagnb.planning.plan import Plan
+from dagnb.planning.costs import UNKNOWN, Costs
+from dagnb.planning.plan import Forecast, Plan
 from dagnb.planning.planner import Problem
 from dagnb.simulation.scenarios import affordable, forecast, quantiles
 from dagnb.simulation.simulate import Outcome, outcome_of, play, trace_of

@@ -7,7 +7,8 @@ order in which the worker acts:
     start (invoke, create, boot, import, register), program
     then per task: fetch inputs, load (unpickle), run, dump (pickle), store, commit, release
 
-All are indexed by position in the DAG, so equal functions may have different costs.
+All are indexed by position in the DAG, so equal functions may have different costs. A `Basis` says
+what evidence a number rests on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,27 @@ from typing import Any
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.basis import HINTED, UNKNOWN, Basis
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """The evidence of one estimate; as text, its words.
+
+    text: in words, as users see it. is_known: False where nothing was measured or hinted.
+    expert: the way to predict that was chosen, one of `prediction.experts.EXPERTS`; '' for none.
+    """
+
+    text: str
+    is_known: bool = True
+    expert: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+UNKNOWN = Basis("unknown", is_known=False)
+HINTED = Basis("hint of @task")
+
 
 # Immutable, so that all instances may share it.
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})

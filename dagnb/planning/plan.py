@@ -3,23 +3,51 @@
 Copies of a task are steps of their own. A step without a worker is *floating*: any member of the
 pool of its resources may take it. A step with a worker is *pinned*. Any assignment can be executed:
 a worker is started when a step that is pinned to it becomes ready.
+
+A `Forecast` is the expected makespan of a plan: three quantiles rather than one number.
+
+Advice: moments at which a pinned worker runs out of work
+----------------------------------------------------------
+In most plans it depends on durations when a worker runs out of work. The advice of `check` covers
+only what holds for all durations:
+
+    A worker *stops after* D if in every execution there is a moment at which it has run exactly the
+    steps D, some but not all of its own, and none of its other steps is ready.
+
+An execution is any timing that the edges allow: a step begins when all upstream steps have ended, a
+pinned worker runs one step at a time, and a ready step may be kept waiting (it failed and is tried
+again later; another had priority). A worker that stops leaves and is started again, or idles if the
+plan lets it linger. A worker that runs out of work in every execution, but not always after the
+same steps, gets no advice.
+
+The criterion is exact. Call an upstream step of r on another worker a *gate* of r, and the
+ancestors of a step the steps *above* it. Worker w stops
+after D if and only if, for each first step r of its other steps, D is the set of w's steps above r,
+and also the set of w's steps above the gates of r.
+
+    if       r can be ready only after a gate that began after all of D; w has nothing else to do.
+    only if  suppose some d in D is above no gate of r. An execution may run d last, for as long as
+             the gates of r take, and w goes on to r without a pause.
+
+Example: a and r on worker w, g on worker v, edges a -> g -> r. The gate of r is g, above it is a,
+so w stops after {a}. With a further edge a -> r nothing changes; with g on w, too, there is no
+gate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from dagnb.errors import ConfigError
+from dagnb.errors import ConfigError, InvalidPlanError
 from dagnb.graph.brief import brief, cut, number
 from dagnb.graph.client_hook import Shown, client, loaded_client
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.check import Advice, check
 
 if TYPE_CHECKING:
     from dagnb.planning.planner import Problem
@@ -166,3 +194,206 @@ class Plan(Shown):
             # The last paragraph of the text says why there is no picture, with the cure.
             raise ConfigError(shown["text/plain"].rpartition("\n\n")[2])
         return shown["image/svg+xml"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Quantiles of the makespan, seconds: with probability 0.8 it lies between p10_s and p90_s.
+
+    n_scenarios: number of simulations. known: share of the predicted run time that rests on
+    measurements or hints, 0 to 1.
+    """
+
+    p10_s: float
+    p50_s: float
+    p90_s: float
+    n_scenarios: int = 1
+    known: float = 0.0
+
+    def covers(self, makespan_s: float) -> bool:
+        """Returns whether the makespan lies inside the 80 % band."""
+        return self.p10_s <= makespan_s <= self.p90_s
+
+
+# ---- checks ----
+
+# Steps whose descendants are followed at a time: limits the memory to steps * 512 bytes.
+_COLUMNS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """A remark on a plan that can be executed all the same.
+
+    kind: "restart" if the worker leaves and is started again for `step`; "idle" if it lingers.
+    step: position in Plan.steps; of several for which the worker then waits, the first.
+    """
+
+    kind: str
+    worker: str
+    step: int
+    text: str
+
+
+def check(plan: Plan, dag: Dag) -> tuple[Advice, ...]:
+    """Returns advice, sorted by step. Raises InvalidPlanError with every misfit.
+
+    O((steps + edges) * steps / 64).
+    """
+    problems = list(dict.fromkeys(_problems(plan, dag)))
+    if problems:
+        raise InvalidPlanError(plan.planner, problems)
+    return tuple(_advice(plan, worker, firsts) for worker, firsts in stops(plan))
+
+
+def stops(plan: Plan) -> list[tuple[str, tuple[int, ...]]]:
+    """Returns each stop that occurs in every execution: the worker, and the first steps after it.
+
+    Sorted by these steps, which are ascending. The criterion above in numbers: sort the steps of w
+    by the number of its steps above each. Where that number rises to n, D is the n steps before,
+    and the steps with that number are the first of the others. w stops after D if each of them has
+    n steps of w above its gates: those can only be D, since all of D have smaller numbers.
+    """
+    above, gated = _counts(plan)
+    all_stops = []
+    for worker, steps in _by_worker(plan).items():
+        steps.sort(key=lambda step: above[step])
+        begin = 0
+        for end in range(1, len(steps) + 1):
+            if end < len(steps) and above[steps[end]] == above[steps[begin]]:
+                continue  # the same number of steps above: still the same group
+            firsts = steps[begin:end]
+            if begin and all(gated[r] == begin for r in firsts):
+                all_stops.append((worker, tuple(sorted(firsts))))
+            begin = end
+    return sorted(all_stops, key=lambda stop: stop[1])
+
+
+def _counts(plan: Plan) -> tuple[list[int], list[int]]:
+    """Returns for each pinned step the number of its worker's steps above it, and above its gates.
+
+    0 for floating steps, and for workers that cannot stop.
+    """
+    above, gated = [0] * len(plan.steps), [0] * len(plan.steps)
+    columns: list[int] = []
+    for steps in _by_worker(plan).values():
+        # Without a gate, or with one step, a worker never stops: most plans need no pass at all.
+        if len(steps) > 1 and any(_gates(plan, step) for step in steps):
+            columns += steps
+    for begin in range(0, len(columns), _COLUMNS):
+        bits = {step: 1 << bit for bit, step in enumerate(columns[begin : begin + _COLUMNS])}
+        _count_some(plan, bits, above, gated)
+    return above, gated
+
+
+def _count_some(plan: Plan, bits: dict[int, int], above: list[int], gated: list[int]) -> None:
+    """Add to the counts the contribution of these steps, each with a bit of its own.
+
+    One pass over the plan: ancestors as bit sets in Python's integers, 64 steps an instruction.
+    """
+    masks: dict[str | None, int] = {}
+    for column, bit in bits.items():
+        worker = plan.steps[column].worker
+        masks[worker] = masks.get(worker, 0) | bit
+    ancestors: list[int] = []  # of each step, as a set of bits
+    for position, step in enumerate(plan.steps):
+        every = gates = 0
+        for u in step.upstream:
+            every |= ancestors[u] | bits.get(u, 0)
+            if plan.steps[u].worker != step.worker:
+                gates |= ancestors[u]
+        ancestors.append(every)
+        mask = masks.get(step.worker, 0)
+        above[position] += (every & mask).bit_count()
+        gated[position] += (gates & mask).bit_count()
+
+
+def _gates(plan: Plan, step: int) -> list[int]:
+    """Returns the upstream steps of a step that are on another worker, or floating."""
+    return [u for u in plan.steps[step].upstream if plan.steps[u].worker != plan.steps[step].worker]
+
+
+def _by_worker(plan: Plan) -> dict[str, list[int]]:
+    """Returns pinned worker -> its steps, ascending."""
+    steps_of: dict[str, list[int]] = {}
+    for position, step in enumerate(plan.steps):
+        if step.worker is not None:
+            steps_of.setdefault(step.worker, []).append(position)
+    return steps_of
+
+
+def _advice(plan: Plan, worker: str, firsts: Sequence[int]) -> Advice:
+    terms = plan.workers.get(worker)
+    linger_s = terms.linger_s if terms else 0.0
+    kind, ending = "restart", "it leaves and is started again"
+    if linger_s > 0:
+        kind, ending = "idle", f"it idles, at most {linger_s:g} s"
+
+    waiting = _listed([plan.names[step] for step in firsts], "or")
+    all_gates: dict[int, None] = {}  # each once, in order
+    for step in firsts:
+        all_gates |= dict.fromkeys(_gates(plan, step))
+    gates = _listed([plan.names[u] for u in all_gates], "and")
+    text = (
+        f"worker '{worker}' has nothing to do until {waiting} is ready, "
+        f"which needs {gates} from elsewhere: {ending}. "
+        f"Pin {gates} to '{worker}' as well, or let {waiting} float."
+    )
+    return Advice(kind=kind, worker=worker, step=firsts[0], text=text)
+
+
+def _listed(names: Sequence[str], word: str) -> str:
+    """Returns 'a', 'b' and 'c'; of more than three the first two and the number of the others."""
+    quoted = [f"'{name}'" for name in names]
+    if len(quoted) > 3:
+        quoted = [*quoted[:2], f"{len(quoted) - 2} more"]
+    if len(quoted) == 1:
+        return quoted[0]
+    return f"{', '.join(quoted[:-1])} {word} {quoted[-1]}"
+
+
+def _problems(plan: Plan, dag: Dag) -> Iterator[str]:
+    """Yields each misfit of plan and DAG as a clause for InvalidPlanError."""
+    if plan.dag != dag:  # every other problem would only follow from this one
+        yield "it was made for another DAG"
+        return
+    for position in range(len(plan.steps)):
+        yield from _step_problems(plan, position)
+    present = {step.task for step in plan.steps}
+    for sink in dag.sinks:
+        if sink not in present:
+            yield f"task '{dag.calls[sink].name}' is a sink without a step"
+    yield from _worker_problems(plan)
+    for upstream, step in plan.ways:
+        if not 0 <= step < len(plan.steps) or upstream not in plan.steps[step].upstream:
+            yield f"it has a way from step {upstream} to step {step}, which is no edge"
+    for prewarm in plan.prewarms:
+        if prewarm.anchor is not None and not 0 <= prewarm.anchor < len(dag.calls):
+            yield f"a prewarm is anchored to task {prewarm.anchor}, which does not exist"
+
+
+def _step_problems(plan: Plan, position: int) -> Iterator[str]:
+    step, calls = plan.steps[position], plan.dag.calls
+    if not 0 <= step.task < len(calls):
+        yield f"step {position} computes task {step.task}, which does not exist"
+        return
+    name = f"step {position} ('{calls[step.task].name}')"
+    if any(not 0 <= u < position for u in step.upstream):
+        yield f"{name} reads a step that does not come before it"
+    elif tuple(plan.steps[u].task for u in step.upstream) != calls[step.task].upstream:
+        yield f"{name} reads other tasks than the DAG says"
+    if step.worker is not None and not step.worker.strip():
+        yield f"{name} is pinned to a worker without a name"
+    # The queue of a pool is named so, and the queue of a pinned worker has the worker's name.
+    if step.worker is not None and step.worker.startswith("~"):
+        yield f"{name} is pinned to '{step.worker}': names with ~ belong to pools"
+
+
+def _worker_problems(plan: Plan) -> Iterator[str]:
+    for worker, steps in _by_worker(plan).items():
+        resources = {plan.steps[step].resources for step in steps}
+        if len(resources) > 1:  # a worker is one process, in one container
+            yield f"worker '{worker}' has steps of different resources"
+    for worker, terms in plan.workers.items():
+        if not terms.linger_s >= 0:  # so that NaN is refused, too
+            yield f"worker '{worker}' lingers {terms.linger_s:g} s: it must be 0 or more"

@@ -16,7 +16,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
-from dagnb.planning.basis import UNKNOWN, Basis
+from dagnb.planning.costs import UNKNOWN, Basis
 
 PROBABILITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 # Bound once: a plan of thousands of tasks asks for tens of thousands of quantiles.

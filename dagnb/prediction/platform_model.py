@@ -22,7 +22,7 @@ from types import MappingProxyType
 
 from dagnb.graph.brief import brief
 from dagnb.graph.resources import Resources
-from dagnb.planning.basis import UNKNOWN, Basis
+from dagnb.planning.costs import UNKNOWN, Basis
 from dagnb.prediction.estimate import Estimate, Shape, normal
 from dagnb.prediction.experts import median
 from dagnb.prediction.observation import evenly

@@ -26,8 +26,7 @@ from dagnb.graph.dag import NO_OPTIONS, Call, Dag
 from dagnb.graph.options import TaskOptions
 from dagnb.graph.payload import Signer
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.forecast import Forecast
-from dagnb.planning.plan import Plan, Step
+from dagnb.planning.plan import Forecast, Plan, Step
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import python_version
 from dagnb.protocol.messages import Observation, TaskState

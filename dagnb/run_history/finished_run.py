@@ -1,7 +1,7 @@
-"""Learning from a run that is over: wait for its last spans, then record it in the history.
+"""Runs that are over: wait for the last spans, then record the run; list it beside stored runs.
 
-The client does so for the runs whose result it fetched, and the process that hosted the workers
-does so for runs whose client has ended. The second of the two finds the run recorded and changes
+The client records the runs whose result it fetched, and the process that hosted the workers
+those whose client has ended. The second of the two finds the run recorded and changes
 nothing.
 """
 
@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from dagnb.errors import HistoryError
 from dagnb.protocol.messages import Observation, RunState
+from dagnb.protocol.naming import KnownRun, newest_first
 from dagnb.protocol.run_description import RunDescription
-from dagnb.storage.interface import Store
-from dagnb.trace.span import Span, is_last, unpacked
-from dagnb.trace.trace import Trace
+from dagnb.run_history.history import RUNS, History, HistoryEntry
+from dagnb.storage.interface import RunLine, Store
+from dagnb.trace.trace import Span, Trace, is_last, unpacked
 
 if TYPE_CHECKING:
     # It loads sqlite, which hosts need only when a run is over.
@@ -78,3 +82,43 @@ async def _settled(store: Store, run: str) -> tuple[Observation, list[Span]]:
             return seen, spans
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+_log = logging.getLogger(__name__)
+
+
+def kept_runs() -> list[HistoryEntry]:
+    """Returns the runs of the user's history; none where it cannot be read."""
+    try:
+        return History().runs(RUNS)
+    except HistoryError as error:
+        # Runs of the store can be listed without it.
+        _log.warning("the history cannot be read, so only runs in the store are listed: %s", error)
+        return []
+
+
+def known_runs(stored: Iterable[RunLine], kept: Iterable[HistoryEntry]) -> list[KnownRun]:
+    """Returns both lists as one, newest first, each run once."""
+    in_history = {entry.run: entry for entry in kept}
+    known = []
+    for line in stored:
+        # If both have a run, the line of the store is used, because its state is the current one.
+        run = KnownRun(
+            run=line.run,
+            name=line.name,
+            state=line.state,
+            submitted_at=line.submitted_at,
+            is_kept=in_history.pop(line.run, None) is not None,
+        )
+        known.append(run)
+    for entry in in_history.values():
+        run = KnownRun(
+            run=entry.run,
+            name=entry.name,
+            state=RunState(entry.state),
+            submitted_at=entry.submitted_at,
+            is_stored=False,
+            is_kept=True,
+        )
+        known.append(run)
+    return newest_first(known)

@@ -20,9 +20,8 @@ from dagnb.planning.costs import Costs, StartCost
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import simulate
-from dagnb.trace.span import Phase, Span
 from dagnb.trace.starts import WorkerStart, worker_starts
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Span, Trace
 
 ALIKE = 1e-6
 """Starts whose lengths differ by less than this share are taken as equally long."""

@@ -22,8 +22,7 @@ from itertools import repeat
 from statistics import NormalDist
 
 from dagnb.planning.costs import Costs, LinearCost
-from dagnb.planning.forecast import Forecast
-from dagnb.planning.plan import Plan
+from dagnb.planning.plan import Forecast, Plan
 from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import outcome
 from dagnb.simulation.simulated_run import layout_for

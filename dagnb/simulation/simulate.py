@@ -33,8 +33,7 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.layout import Layout
 from dagnb.protocol.messages import RunState
 from dagnb.simulation.simulated_run import SimulatedRun, layout_for
-from dagnb.trace.span import Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Trace
 
 _BY_BEGIN = itemgetter(3, 4, 1, 0)
 """Sorts rows as Trace.of sorts spans: by begin, end, worker, task."""

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from dagnb.planning.costs import StartCost
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply
-from dagnb.protocol.world import Missing
+from dagnb.protocol.worker import Missing
 from dagnb.simulation.environment import Sleep
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 
 if TYPE_CHECKING:
     from dagnb.simulation.simulated_run import SimulatedRun

@@ -3,5 +3,5 @@
 Holds: `Span` (one act), `Trace` (all spans of a run), strategies for the upload of spans.
 May import: planning, graph, errors, units.
 Must not know: whether a span is real or simulated.
-Start at: span.py, then trace.py.
+Start at: trace.py.
 """

@@ -26,8 +26,7 @@ from enum import StrEnum
 from itertools import pairwise
 
 from dagnb.planning.plan import Plan
-from dagnb.trace.span import STARTING, Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import STARTING, Phase, Span, Trace
 
 _NOT_BUSY = (Phase.SUBMIT, *STARTING, Phase.QUEUE, Phase.RETURN)
 

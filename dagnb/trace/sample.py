@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.trace.span import Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

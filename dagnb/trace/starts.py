@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dagnb.graph.brief import brief
-from dagnb.trace.span import STARTING, Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import STARTING, Phase, Span, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dagnb.graph.brief import brief
-from dagnb.trace.span import STARTING, Phase, Span
+from dagnb.trace.trace import STARTING, Phase, Span
 from dagnb.views.lanes import start_kind
 from dagnb.worker_label import worker_text
 

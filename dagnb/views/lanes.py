@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dagnb.graph.brief import brief
-from dagnb.trace.span import STARTING, Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import STARTING, Phase, Span, Trace
 
 MAX_BARS = 4_000
 """bars and tooltips that a browser shows without being slow"""

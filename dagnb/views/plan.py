@@ -13,11 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dagnb.forecast.plan_forecast import PlanForecast, forecast_of
-from dagnb.planning.basis import UNKNOWN
 from dagnb.planning.bounds import certificate
-from dagnb.planning.costs import Costs
-from dagnb.planning.forecast import Forecast
-from dagnb.planning.plan import Plan, Way
+from dagnb.planning.costs import UNKNOWN, Costs
+from dagnb.planning.plan import Forecast, Plan, Way
 from dagnb.simulation.simulate import Outcome
 from dagnb.trace.critical import Segment, Window, critical_path, explained, windows
 from dagnb.trace.trace import Trace

@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from statistics import NormalDist
 
-from dagnb.planning.forecast import Forecast
+from dagnb.planning.plan import Forecast
 from dagnb.protocol.messages import TaskState
 from dagnb.trace.critical import windows
-from dagnb.trace.span import Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Trace
 from dagnb.views.snapshot import Snapshot
 
 _TASK_SIGMA = 0.3

@@ -10,8 +10,7 @@ from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.planning.plan import Plan
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.run_description import counts
-from dagnb.trace.span import Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Trace
 from dagnb.views.compared import makespans_svg
 from dagnb.views.markup import element, escaped
 from dagnb.views.page import fragment, meter, pre, scrolled, table

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from dagnb.graph.brief import brief
 from dagnb.protocol.messages import Observation, RunState, TaskState
 from dagnb.protocol.run_description import RunDescription
-from dagnb.trace.span import Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Span, Trace
 
 MAX_LOG = 2_000
 """characters of a task's output that a view shows: its end"""

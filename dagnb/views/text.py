@@ -9,8 +9,7 @@ from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import shape
 from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Plan
-from dagnb.trace.span import STARTING, Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import STARTING, Phase, Span, Trace
 from dagnb.views import layout
 from dagnb.views.lanes import TRAFFIC
 from dagnb.views.layout import Placement

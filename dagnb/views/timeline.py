@@ -6,8 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from dagnb.trace.span import STARTING, Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import STARTING, Phase, Trace
 from dagnb.views.axis import Scale, axis, mark
 from dagnb.views.canvas import (
     LEGEND_ROW,

@@ -28,12 +28,11 @@ from typing import TypeAlias
 from dagnb.errors import TaskError
 from dagnb.graph import shape
 from dagnb.graph.dag import Dag
-from dagnb.planning.forecast import Forecast
+from dagnb.planning.plan import Forecast
 from dagnb.protocol.messages import RunState, TaskState
 from dagnb.protocol.run_description import RunDescription, errors_of
 from dagnb.trace.critical import critical_steps
-from dagnb.trace.span import Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.views import layout
 from dagnb.views.errors import MAX_ERRORS, article
 from dagnb.views.facts import RunFacts

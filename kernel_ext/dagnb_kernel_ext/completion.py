@@ -24,8 +24,7 @@ from dagnb.handle import Run
 from dagnb.protocol.naming import LAST
 from dagnb_kernel_ext.cell import is_runnable
 from dagnb_kernel_ext.commands import CommandContext
-from dagnb_kernel_ext.flags import FLAGS, KINDS
-from dagnb_kernel_ext.help_text import SUBCOMMANDS
+from dagnb_kernel_ext.flags import FLAGS, KINDS, SUBCOMMANDS
 
 Matcher: TypeAlias = Callable[[CompletionContext], SimpleMatcherResult]
 

@@ -2,13 +2,22 @@
 
 `load` and `unload` name the same objects in the same order. The objects that a shell was given are
 remembered, because only the very same object can be removed again.
+
+A shutdown of the kernel
+------------------------
+Before Jupyter restarts or shuts down a kernel it interrupts the cell that runs, with the signal of
+the stop button. Its request to shut down arrives a few milliseconds later on the control channel,
+which a thread of its own answers while the cell is still handling the interrupt. That thread sets
+the shell's trait `exit_now`. An interrupt cancels a run; a shutdown lets it go on.
 """
 
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from IPython.core.completer import IPCompleter
 from IPython.core.formatters import IPythonDisplayFormatter
@@ -19,7 +28,6 @@ from dagnb_kernel_ext import tracebacks
 from dagnb_kernel_ext.completion import Matcher, matcher_for
 from dagnb_kernel_ext.magics import DagMagics
 from dagnb_kernel_ext.output import cell_label
-from dagnb_kernel_ext.shutdown import ShutdownNotice
 from dagnb_kernel_ext.widgets import LiveViews
 
 
@@ -98,3 +106,34 @@ def _display_formatter(ipython: InteractiveShell) -> IPythonDisplayFormatter:
     assert formatters is not None, "a shell has one from its start"
     formatter: IPythonDisplayFormatter = formatters.ipython_display_formatter
     return formatter
+
+
+class ShutdownNotice:
+    """An event that is set from the moment the kernel is asked to shut down."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        """Keep the kernel's shell; `watch` begins to observe it."""
+        self.event = threading.Event()
+        self._shell = shell
+
+    def watch(self) -> None:
+        """Begin to watch."""
+        self._shell.observe(self._note, names="exit_now")
+        self._shell.events.register("pre_run_cell", self._forget)
+
+    def unwatch(self) -> None:
+        """Stop watching."""
+        self._shell.unobserve(self._note, names="exit_now")
+        self._shell.events.unregister("pre_run_cell", self._forget)
+
+    def _note(self, change: dict[str, Any]) -> None:
+        """Set the event; this runs in the thread of the control channel."""
+        if change["new"]:
+            self.event.set()
+
+    def _forget(self, info: object) -> None:
+        """Clear the event when another cell begins.
+
+        `exit()` sets the trait too, and JupyterLab goes on after it.
+        """
+        self.event.clear()

@@ -2,29 +2,52 @@
 
 %%dag cell --> compiled, run to its target --> dagnb.run or dagnb.plan --> value bound to NAME
 %dag line  --> a subcommand (commands.py), or `run`, which needs the cells of this notebook
+
+`value` waits for a run and blocks the kernel; `awaited_value` lets its loop go on. Either way the
+cell ends with the final picture of the run. Meanwhile a notebook shows a live view, and a terminal
+prints the progress.
+
+Cells that await
+----------------
+IPython turns the cell into a call of the magic, and a magic cannot await. So for a cell that
+awaits, the magic returns a coroutine, and the input transformer puts an `await` before the call.
+The `await` also makes IPython run the cell on its event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import shlex
-from collections.abc import Awaitable
+import signal
+import threading
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine
+from types import FrameType
 from typing import Any
 
 from IPython.core.error import UsageError
+from IPython.core.inputtransformer2 import cell_magic
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 
 import dagnb
+from dagnb import progress
 from dagnb.handle import Run
 from dagnb.views.show import bundle
-from dagnb_kernel_ext import help_text
-from dagnb_kernel_ext.cell import CellBody, await_body, compiled, holds_nodes, is_runnable, run_body
-from dagnb_kernel_ext.cell_transformer import CellTransformer
+from dagnb_kernel_ext.cell import (
+    CellBody,
+    await_body,
+    awaits,
+    checked,
+    compiled,
+    holds_nodes,
+    is_runnable,
+    run_body,
+)
 from dagnb_kernel_ext.commands import COMMANDS, CommandContext
-from dagnb_kernel_ext.flags import HELP, Flags, parse, unknown_text
+from dagnb_kernel_ext.flags import HELP, SUBCOMMANDS, TEXT, Flags, parse, unknown_text
 from dagnb_kernel_ext.output import put, say
-from dagnb_kernel_ext.short_traceback import ShortTraceback
-from dagnb_kernel_ext.waiting import awaited_value, interruptible, value
+from dagnb_kernel_ext.tracebacks import ShortTraceback
 from dagnb_kernel_ext.widgets import LiveViews
 
 
@@ -50,14 +73,14 @@ class DagMagics(Magics):
         with ShortTraceback(self._ipython):
             return self._command(line) if cell is None else self._cell(line, cell)
 
-    dag.__doc__ = help_text.TEXT
+    dag.__doc__ = TEXT
 
     def _cell(self, line: str, cell: str) -> Awaitable[None] | None:
         """Run a cell. Returns a coroutine for a cell that awaits; IPython awaits that."""
         __tracebackhide__ = True
         flags = parse(line)
         if flags.wants_help:
-            say(help_text.TEXT)
+            say(TEXT)
             return None
         body = compiled(self._ipython, line, cell)
         if body.is_awaiting:
@@ -103,10 +126,10 @@ class DagMagics(Magics):
         except ValueError as error:
             raise UsageError(f"%dag: {error} in {line!r}.") from None
         if not words or words[0] in {*HELP, "help"}:
-            say(help_text.TEXT)
+            say(TEXT)
             return None
-        if words[0] not in help_text.SUBCOMMANDS:
-            known = list(help_text.SUBCOMMANDS)
+        if words[0] not in SUBCOMMANDS:
+            known = list(SUBCOMMANDS)
             raise UsageError(f"%dag: {unknown_text('subcommand', words[0], known)}")
         if words[0] == "run":
             return self._run(words[1:])
@@ -151,3 +174,118 @@ def _start(target: Any, flags: Flags) -> Run[Any]:
 def _options(flags: Flags) -> dict[str, Any]:
     percentile = None if flags.percentile is None else flags.percentile / 100
     return {"planner": flags.planner, "workers": flags.workers, "percentile": percentile}
+
+
+_WAKE_S = 0.1
+
+
+def value(run: Run[Any], live_views: LiveViews) -> Any:
+    """Wait for a run's value. Raises what Run.result does; an interrupt cancels the run."""
+    __tracebackhide__ = True
+    try:
+        if not live_views.is_notebook:
+            _watch(run)
+        return run.result()
+    finally:
+        live_views.settle(run)
+
+
+async def awaited_value(run: Run[Any], live_views: LiveViews) -> Any:
+    """Wait in a running loop, where an interrupt comes as CancelledError."""
+    __tracebackhide__ = True
+    watching = None
+    if not live_views.is_notebook:
+        watching = asyncio.ensure_future(asyncio.to_thread(progress.watch, run))
+    try:
+        return await run
+    finally:
+        if watching is not None:
+            await asyncio.gather(watching, return_exceptions=True)  # it ends when the run does
+        live_views.settle(run)
+
+
+async def interruptible(work: Coroutine[Any, Any, None]) -> None:
+    """Do the work; an interrupt cancels it at once, in a kernel and in a terminal."""
+    __tracebackhide__ = True
+    waking = asyncio.ensure_future(_wake())
+    restore = _take_interrupts()
+    try:
+        await work
+    finally:
+        restore()
+        waking.cancel()
+
+
+async def _wake() -> None:
+    """Wake the loop now and then.
+
+    ipykernel takes notice of an interrupt when its loop next wakes, which may be never while a cell
+    awaits (issue 881 of ipykernel).
+    """
+    while True:  # noqa: ASYNC110  # there is no event to wait for
+        await asyncio.sleep(_WAKE_S)
+
+
+def _take_interrupts() -> Callable[[], object]:
+    """Let an interrupt cancel the current task, where Python's own handler is installed.
+
+    In a terminal that handler would end the loop and leave the task behind, to go on later. Returns
+    a function that restores the handler.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return lambda: None
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if asyncio.current_task(loop) is task:
+            raise KeyboardInterrupt  # the task is running Python code, not waiting
+        loop.call_soon_threadsafe(task.cancel)
+
+    signal.signal(signal.SIGINT, interrupt)
+    return lambda: signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _watch(run: Run[Any]) -> None:
+    __tracebackhide__ = True
+    try:
+        progress.watch(run)
+    except KeyboardInterrupt:  # `watch` has cancelled the run by then
+        message = f"run {run.id} was cancelled, because waiting for it was interrupted."
+        raise KeyboardInterrupt(message) from None
+
+
+class CellTransformer:
+    """An input transformer of one shell: the lines of a cell -> the lines that IPython runs."""
+
+    # IPython skips transformers with side effects when it only asks whether a cell is complete.
+    has_side_effects = True
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        """Transform the cells of this shell."""
+        self._shell = shell
+
+    def __call__(self, lines: list[str]) -> list[str]:
+        """Transform a cell; cells without `%%dag` stay as they are.
+
+        Raises UsageError for a cell without a body, SyntaxError for one that is not Python.
+        """
+        magic, _, line = lines[0].rstrip().partition(" ") if lines else ("", "", "")
+        if magic != "%%dag":
+            return lines
+        if HELP & set(line.split()):  # IPython refuses `%%dag -h` without a body
+            return ["%dag -h\n"]
+        cell = "".join(lines[1:])
+        if not cell.strip():
+            parse(line)  # an error in the line is reported first
+            raise UsageError("%%dag: the cell is empty below its first line. `%%dag -h` explains.")
+        if self._awaits(line, cell):
+            (call,) = cell_magic(lines)  # type: ignore[no-untyped-call]  # IPython's
+            return [f"await {call}"]
+        return lines
+
+    def _awaits(self, line: str, cell: str) -> bool:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are shown when the cell is compiled to be run
+            return awaits(checked(self._shell, line, cell))

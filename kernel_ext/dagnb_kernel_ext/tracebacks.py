@@ -2,11 +2,17 @@
 
 The frames in between, of dagnb and of installed packages, are left out: they say nothing about the
 user's code. The error of a failed task holds the frames from its worker.
+
+IPython calls the method `_render_traceback_` of an exception, if there is one. Errors of dagnb have
+it; other exceptions that leave a `%%dag` cell or a `%dag` line get it from `ShortTraceback`.
 """
 
 from __future__ import annotations
 
 import ast
+import asyncio
+import contextlib
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,9 +23,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from dagnb import sources
 from dagnb.errors import DagnbError, Frame, TaskFailedError
 from dagnb.failure import OWN_PACKAGES, headline
-from dagnb.views.errors import errors_lines
+from dagnb.views.errors import StackLine, errors_lines, frame_lines
 from dagnb.views.markup import plain
-from dagnb.views.stack import StackLine, frame_lines
 from dagnb_kernel_ext.output import labels
 
 HOOK = "_render_traceback_"
@@ -108,3 +113,51 @@ def _coloured(line: StackLine) -> str:
     if not colour or not line.text:
         return line.text
     return f"\x1b[{colour}m{line.text}\x1b[0m"
+
+
+class ShortTraceback:
+    """Gives exceptions raised inside a short traceback, unless they bring their own."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        """Keep the shell, which shows the traceback."""
+        self._shell = shell
+
+    def __enter__(self) -> None:
+        """Do nothing.
+
+        This is a class rather than a generator, because contextlib would set `__traceback__` of the
+        exception, which some exceptions forbid.
+        """
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Add the method to an error, and let the error pass."""
+        if error is not None and not hasattr(error, HOOK):
+            with contextlib.suppress(AttributeError):  # a class may forbid it
+                setattr(error, HOOK, functools.partial(_lines, error, self._shell))
+
+
+def _lines(error: BaseException, shell: InteractiveShell) -> list[str]:
+    """The lines of a traceback, from the user's own code on.
+
+    Messages that dagnb raises on purpose are shown as errors of runs are.
+    """
+    if error.args and isinstance(error, DagnbError | KeyboardInterrupt | asyncio.CancelledError):
+        return render(error, shell)
+    own = _own(error.__traceback__)
+    lines: list[str] = shell.InteractiveTB.structured_traceback(
+        type(error), error, own or error.__traceback__, tb_offset=0 if own else None
+    )
+    return lines
+
+
+def _own(trace: TracebackType | None) -> TracebackType | None:
+    """The part of a traceback from the user's code on, below dagnb's frames; None without one."""
+    while trace is not None and not _is_ours(trace):
+        trace = trace.tb_next
+    while trace is not None and _is_ours(trace):
+        trace = trace.tb_next
+    return trace
+
+
+def _is_ours(trace: TracebackType) -> bool:
+    return str(trace.tb_frame.f_globals.get("__name__")).partition(".")[0] in OWN_PACKAGES

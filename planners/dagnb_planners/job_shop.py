@@ -42,7 +42,7 @@ from dagnb.planning.bounds import Heads, heads, lower_bound
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import simulate
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from dagnb_planners.placing import turns
 
 # The precision of time, relative to the makespan.

@@ -24,7 +24,7 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Problem
 from dagnb.simulation.simulate import outcome_of, play
 from dagnb.simulation.simulated_run import layout_for
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from dagnb_planners.placing import turns
 
 _BUSY = frozenset(

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
-from dagnb_workers.worker import exception, failure_reporter, runtime
+from dagnb_workers.worker import exception, runtime
 from hypothesis import HealthCheck, Phase, given, settings
 
 from dagnb import registry
@@ -264,7 +264,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "a value that cannot be read is none": (runtime, "decode_value", _none_for_unreadable),
     "messages are cut": (exception, "message_of", lambda error: str(error)[:9]),
     "causes are lost": (exception, "_others", lambda error: iter(())),
-    "nothing is tried again": (failure_reporter, "_delay_s", lambda offer, line: None),
+    "nothing is tried again": (exception, "_delay_s", lambda offer, line: None),
 }
 
 

@@ -27,8 +27,7 @@ from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.simulate import play, simulate
-from dagnb.trace.span import Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Trace
 from tests import graphs, strategies
 
 LARGE = 20_000

@@ -26,7 +26,7 @@ from dagnb.graph.node import Node
 from dagnb.handle import Run
 from dagnb.storage.home import runtime_directory
 from dagnb.testing.launcher_laws import Gate, waiting
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.trace import Phase, Span
 from tests.conformance.agent import private_agent
 from tests.services.processes import await_that, is_alive
 

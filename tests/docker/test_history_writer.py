@@ -6,7 +6,7 @@ import pytest
 
 import dagnb
 from dagnb.run_history.history import History
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from tests.docker.chores import squared
 from tests.docker.made_containers import LIMIT_S, Containers
 from tests.services.processes import await_that

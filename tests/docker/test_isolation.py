@@ -263,7 +263,7 @@ def test_variables_are_set_as_told(yard: Containers) -> None:
 
 def test_workers_have_the_memory_that_was_asked_for_by_default(yard: Containers) -> None:
     def look() -> int | None:
-        from dagnb_workers.hosting.worker_process import container_limit
+        from dagnb_workers.hosting.supervisor import container_limit
 
         return container_limit()
 

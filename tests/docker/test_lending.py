@@ -22,7 +22,7 @@ from dagnb.errors import RunCancelledError
 from dagnb.graph.node import Node
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import Task
-from dagnb.trace.span import STARTING, Phase
+from dagnb.trace.trace import STARTING, Phase
 from tests.docker.chores import squared
 from tests.docker.index import Index
 from tests.docker.made_containers import LIMIT_S, SOON_S, Containers, Watch, starts

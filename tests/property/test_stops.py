@@ -9,8 +9,7 @@ import random
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from dagnb.planning.check import stops
-from dagnb.planning.plan import Plan
+from dagnb.planning.plan import Plan, stops
 from tests import strategies
 
 Stop = tuple[str, tuple[int, ...]]

@@ -9,8 +9,8 @@ from typing import Any
 from dagnb.protocol.machine import Machine
 from dagnb.protocol.messages import Address, Charge, Reply
 from dagnb.storage.keys import run_prefix
+from dagnb.storage.redis import events_of
 from dagnb.storage.redis_link import RedisConnection
-from dagnb.storage.redis_wire import events_of
 
 State = dict[str, Any]
 Blob = tuple[int, str, int]

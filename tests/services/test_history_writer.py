@@ -16,7 +16,7 @@ from dagnb import session, task
 from dagnb.graph.node import Node
 from dagnb.protocol.invocation import Invocation
 from dagnb.run_history.history import History
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from tests.services.processes import await_that, is_alive, supervisor_of
 
 pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("agent")]

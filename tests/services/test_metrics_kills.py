@@ -24,7 +24,7 @@ from dagnb.handle import Run
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Problem
 from dagnb.protocol.messages import Event
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from dagnb.trace.upload import Upload
 from tests.services.processes import await_that
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from dagnb_workers.launchers.inline import Inline
-from dagnb_workers.worker import modules
+from dagnb_workers.worker import library
 
 import dagnb
 from dagnb import archive
@@ -170,7 +170,7 @@ def test_more_than_sixteen_megabytes_are_refused_with_the_largest_files_and_thei
 def test_what_was_archived_can_be_imported_where_it_is_unpacked(
     imported: Imported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """modules.install is the other end."""
+    """library.install is the other end."""
     monkeypatch.setenv("DAGNB_HOME", str(tmp_path / "home"))
     files = {
         "pack_two/__init__.py": "from pack_two.inner import VALUE\n",
@@ -184,8 +184,8 @@ def test_what_was_archived_can_be_imported_where_it_is_unpacked(
     before = list(sys.path)
 
     try:
-        modules.install("name of this archive", data)
-        modules.install("name of this archive", data)
+        library.install("name of this archive", data)
+        library.install("name of this archive", data)
 
         assert importlib.import_module("pack_two").VALUE == 42
         assert len(sys.path) == len(before) + 1
@@ -203,10 +203,10 @@ def test_an_archive_is_unpacked_once_for_all_workers(
     before = list(sys.path)
 
     try:
-        modules.install("once", buffer.getvalue())
-        modules.install("once", b"is not even looked at")
+        library.install("once", buffer.getvalue())
+        library.install("once", b"is not even looked at")
 
-        assert [path.name for path in modules.folder().iterdir()] == ["once"]
+        assert [path.name for path in library.folder().iterdir()] == ["once"]
     finally:
         sys.path[:] = before
 
@@ -222,7 +222,7 @@ def test_an_archive_cannot_write_outside_its_folder(
     before = list(sys.path)
 
     try:
-        modules.install("name of a bad archive", buffer.getvalue())
+        library.install("name of a bad archive", buffer.getvalue())
 
         folder = Path(sys.path[0])
         assert [path.name for path in folder.iterdir()] == ["fine_module.py"]

@@ -36,7 +36,7 @@ from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import WorkerSlot
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.program import Header
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from tests import graphs
 
 

@@ -22,8 +22,7 @@ from dagnb.demo.job import Choice, run_demo
 from dagnb.demo.worker_log import MOST, WorkerWatcher, slots_text, starts_text
 from dagnb.graph.dag import Dag
 from dagnb.protocol.launcher import WorkerSlot
-from dagnb.trace.span import Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Span, Trace
 
 PATIENCE_S = 20
 

@@ -23,7 +23,7 @@ from dagnb.errors import (
     TaskFailedError,
 )
 from dagnb.graph.task import task
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from tests.unit.inline_runs import (
     LIMIT_S,
     awaited,

@@ -15,8 +15,7 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import simulate
-from dagnb.trace.span import Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Span, Trace
 from tests.graphs import diamond
 from tests.strategies import planned
 

@@ -18,8 +18,7 @@ from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import simulate
-from dagnb.trace.span import Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Span, Trace
 from tests.graphs import diamond, drawn
 from tests.strategies import costs, dags
 from tests.unit.exchange.schema import WFFORMAT_1_5

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from dagnb import task
-from dagnb.forecast.costs import codes_of, expected_costs
-from dagnb.forecast.knowledge import Knowledge
+from dagnb.forecast.costs import Knowledge, codes_of, expected_costs
 from dagnb.forecast.plan_forecast import known_share
 from dagnb.graph.dag import Dag
 from dagnb.graph.lineage import lineage

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from dagnb.forecast import knowledge as knowledge_module
-from dagnb.forecast.knowledge import Knowledge, knowledge, platform
+from dagnb.forecast import costs as knowledge_module
+from dagnb.forecast.costs import Knowledge, knowledge, platform
 from dagnb.graph.resources import Resources
 from dagnb.planning.costs import Costs, LinearCost
 from dagnb.planning.planner import Pool
 from dagnb.prediction.observation import Target
 from dagnb.run_history import history as history_module
-from dagnb.run_history.act import Act
-from dagnb.run_history.history import History
-from dagnb.trace.span import Phase
+from dagnb.run_history.history import Act, History
+from dagnb.trace.trace import Phase
 from tests import graphs
 from tests.unit.forecast.past_runs import floating, remember
 

@@ -8,10 +8,9 @@ import pytest
 
 from dagnb.forecast.makespans import causes, makespans
 from dagnb.planning.costs import Costs, Uncertainty
-from dagnb.planning.forecast import Forecast
-from dagnb.planning.plan import Plan
+from dagnb.planning.plan import Forecast, Plan
 from dagnb.planning.planner import Pool, Problem
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from tests import graphs
 from tests.unit.forecast.past_runs import description_of, floating, lived
 

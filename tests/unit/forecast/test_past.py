@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from dagnb.errors import ConfigError
-from dagnb.forecast.knowledge import Knowledge
+from dagnb.forecast.costs import Knowledge
 from dagnb.forecast.past import MEASURED, Past, changed
 from dagnb.graph.resources import DEFAULT, Resources
-from dagnb.planning.basis import UNKNOWN
-from dagnb.planning.costs import Costs, LinearCost, StartCost, Uncertainty
+from dagnb.planning.costs import UNKNOWN, Costs, LinearCost, StartCost, Uncertainty
 from dagnb.planning.planner import Pool, Problem
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.run_description import RunDescription

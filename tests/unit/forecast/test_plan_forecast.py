@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dagnb.forecast.plan_forecast import forecast_of, known_share
-from dagnb.planning.basis import HINTED, UNKNOWN, Basis
-from dagnb.planning.costs import Costs, Uncertainty
+from dagnb.planning.costs import HINTED, UNKNOWN, Basis, Costs, Uncertainty
 from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.scenarios import MOST, forecast

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
-from dagnb_kernel_ext.functions_called_early import functions_called_early
+from dagnb_kernel_ext.cell import functions_called_early
 
 from dagnb.errors import GraphError
 from tests.unit.kernel_ext.conftest import Cells

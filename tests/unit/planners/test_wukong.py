@@ -18,7 +18,7 @@ from dagnb.graph.dag import Dag
 from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.planner import Pool, Problem
 from dagnb.simulation.simulate import simulate
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from tests import graphs, strategies
 
 LAMBDA = Pool(eager=False, linger_s=0.0, keep_alive_s=7.0, single=True)

@@ -11,8 +11,7 @@ import pytest
 from dagnb.errors import InvalidPlanError
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.check import Advice
-from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
+from dagnb.planning.plan import Advice, Plan, Prewarm, Step, Way, WorkerTerms
 from tests import graphs
 
 

@@ -9,9 +9,8 @@ import pytest
 
 from dagnb.prediction import experts
 from dagnb.prediction.experts import Calls, usual
-from dagnb.prediction.function_model import FunctionModel
 from dagnb.prediction.observation import Point, Target
-from dagnb.prediction.predictor import Predictor
+from dagnb.prediction.predictor import FunctionModel, Predictor
 from dagnb.prediction.scaling import FIXED
 from dagnb.prediction.spread import TaskContribution
 from dagnb.trace.sample import Sample

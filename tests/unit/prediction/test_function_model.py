@@ -8,9 +8,9 @@ import random
 import pytest
 
 from dagnb.prediction.estimate import Estimate
-from dagnb.prediction.function_model import FunctionModel
 from dagnb.prediction.linear_model import Prior
 from dagnb.prediction.observation import POINTS, Point, Target, appended, thinned
+from dagnb.prediction.predictor import FunctionModel
 from dagnb.prediction.spread import sigma
 
 DAY_S = 86_400.0

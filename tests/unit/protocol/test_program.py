@@ -16,8 +16,7 @@ from dagnb.graph.node import Node
 from dagnb.graph.payload import Signer, decode_function
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import task
-from dagnb.planning.forecast import Forecast
-from dagnb.planning.plan import Plan, Step
+from dagnb.planning.plan import Forecast, Plan, Step
 from dagnb.planning.planner import Pool
 from dagnb.protocol import program
 from dagnb.protocol.layout import Kinds, lay_out

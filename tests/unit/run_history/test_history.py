@@ -26,7 +26,7 @@ from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import RunState
 from dagnb.run_history import history as module
 from dagnb.run_history.history import History
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from tests import graphs
 from tests.unit.forecast.past_runs import description_of, floating, lived, remember
 

@@ -15,9 +15,8 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool
 from dagnb.simulation.replay import measured, replay, started
 from dagnb.simulation.simulate import play, simulate
-from dagnb.trace.span import Phase, Span
 from dagnb.trace.starts import worker_starts
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Span, Trace
 from tests import graphs, strategies
 from tests.unit.forecast.past_runs import description_of, floating
 

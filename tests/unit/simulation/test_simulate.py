@@ -21,8 +21,7 @@ from dagnb.protocol.worker import Worker
 from dagnb.simulation.simulate import play, simulate
 from dagnb.simulation.simulated_run import SimulatedRun, layout_for
 from dagnb.simulation.world import VirtualWorld
-from dagnb.trace.span import Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Trace
 from tests import graphs, strategies
 
 FREE: dict[str, Any] = {

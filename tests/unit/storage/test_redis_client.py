@@ -16,8 +16,8 @@ from dagnb.errors import (
     StorageLimitError,
     StorageUnavailableError,
 )
+from dagnb.storage.redis import moment_of
 from dagnb.storage.redis_link import RedisConnection
-from dagnb.storage.redis_wire import moment_of
 from tests.unit.storage.server import Answer, Command, Server, answering_server, bulk
 
 

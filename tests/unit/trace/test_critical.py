@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from dagnb.planning.planner import Pool
 from dagnb.simulation.simulate import simulate
 from dagnb.trace.critical import Reason, Segment, Window, critical_path, explained, shares, windows
-from dagnb.trace.span import Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Trace
 from tests import graphs
 from tests.strategies import costs, planned, plans, problems
 from tests.unit.views.samples import pinned, played, run, trace

@@ -14,7 +14,7 @@ from dagnb.errors import StorageUnavailableError
 from dagnb.handle import Run
 from dagnb.protocol.messages import Event
 from dagnb.storage.interface import Store
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.trace import Phase, Span
 from dagnb.trace.upload import Upload
 
 ONE = Inline(n=1)

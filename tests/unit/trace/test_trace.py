@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dagnb.trace.span import Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Span, Trace
 
 
 def test_the_last_attempt_of_a_step_is_all_that_counts_of_it() -> None:

@@ -16,8 +16,7 @@ from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool, Problem
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.run_description import RunDescription
-from dagnb.trace.span import Phase, Span
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.views.snapshot import Snapshot
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -9,9 +9,8 @@ import pytest
 
 from dagnb.forecast.makespans import DelayCause, Makespans, makespans
 from dagnb.graph import client_hook
-from dagnb.planning.forecast import Forecast
-from dagnb.planning.plan import Plan
-from dagnb.trace.span import Phase
+from dagnb.planning.plan import Forecast, Plan
+from dagnb.trace.trace import Phase
 from dagnb.views.compared import compared_svg, delays, makespans_lines, makespans_svg
 from dagnb.views.show import bundle
 from tests import graphs

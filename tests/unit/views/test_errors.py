@@ -9,13 +9,13 @@ import pytest
 from dagnb.errors import Cause, Frame, TaskError
 from dagnb.views.errors import (
     MAX_ERRORS,
+    MAX_MESSAGE,
     MAX_OUTPUT,
     errors_html,
     errors_lines,
     errors_text,
     trace_lines,
 )
-from dagnb.views.stack import MAX_MESSAGE
 from tests.unit.views.samples import HOSTILE, Tags
 
 OURS = {"div", "style", "article", "h3", "span", "p", "pre", "details", "summary"}

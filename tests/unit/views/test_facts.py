@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.trace import Phase, Span
 from dagnb.views.facts import RunFacts
 from tests.unit.views.samples import run
 

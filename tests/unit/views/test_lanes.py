@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from dagnb.views.lanes import MAX_BARS, MAX_LANES, OWN_LANES, lanes
 from tests.unit.views.samples import run, trace
 

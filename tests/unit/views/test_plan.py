@@ -11,8 +11,7 @@ import pytest
 from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
-from dagnb.planning.basis import HINTED, UNKNOWN, Basis
-from dagnb.planning.costs import StartCost, Uncertainty
+from dagnb.planning.costs import HINTED, UNKNOWN, Basis, StartCost, Uncertainty
 from dagnb.planning.plan import Plan, Prewarm, Step, Way, WorkerTerms
 from dagnb.views.palette import PLAIN, colours
 from dagnb.views.plan import copied, plan_svg, summary

@@ -9,7 +9,7 @@ import pytest
 
 from dagnb.forecast.function_forecast import CurvePoint, Expected, FunctionForecast
 from dagnb.graph.resources import DEFAULT
-from dagnb.planning.basis import Basis
+from dagnb.planning.costs import Basis
 from dagnb.prediction.estimate import Estimate, normal
 from dagnb.prediction.spread import Sigma
 from dagnb.views.prediction import coverage, function_svg, prediction_svg

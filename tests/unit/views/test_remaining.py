@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from dagnb.planning.forecast import Forecast
-from dagnb.trace.span import Phase, Span
+from dagnb.planning.plan import Forecast
+from dagnb.trace.trace import Phase, Span
 from dagnb.views.remaining import Remaining, TimeLeft
 from dagnb.views.snapshot import Snapshot
 from tests import graphs

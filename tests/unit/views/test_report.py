@@ -12,7 +12,7 @@ import pytest
 
 from dagnb.graph.dag import Dag
 from dagnb.protocol.messages import RunState
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from dagnb.views.report import report_html
 from dagnb.views.snapshot import Snapshot
 from tests.unit.views.samples import HOSTILE, Tags, failure, job, pinned, played, run, snapped

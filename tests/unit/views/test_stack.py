@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dagnb.errors import Cause, Frame, TaskError
-from dagnb.views.stack import MAX_FRAMES, MAX_LINES, MAX_MESSAGE, frame_lines, raised_lines
+from dagnb.views.errors import MAX_FRAMES, MAX_LINES, MAX_MESSAGE, frame_lines, raised_lines
 
 FRAME = Frame(
     file="Cell In[4]",

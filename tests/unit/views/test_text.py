@@ -8,7 +8,7 @@ from itertools import pairwise
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import Resources
 from dagnb.planning.plan import Plan, Step
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from dagnb.views.text import counts_text, dag_text, plan_text, trace_text
 from tests import graphs
 from tests.unit.views.samples import HOSTILE, floating, job, pinned, played, run, trace

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dagnb.trace.span import Phase
-from dagnb.trace.trace import Trace
+from dagnb.trace.trace import Phase, Trace
 from dagnb.views.axis import ticks
 from dagnb.views.palette import colours
 from dagnb.views.timeline import functions_of, timeline_svg

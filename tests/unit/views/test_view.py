@@ -10,7 +10,7 @@ import pytest
 
 from dagnb.graph.dag import Dag
 from dagnb.protocol.messages import RunState, TaskState
-from dagnb.trace.span import Phase
+from dagnb.trace.trace import Phase
 from dagnb.views import view
 from dagnb.views.snapshot import Snapshot
 from dagnb.views.view import MAX_LOGS, MAX_TASKS, view_html, view_section, view_text

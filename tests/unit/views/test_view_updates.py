@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dagnb.graph.dag import Dag
-from dagnb.planning.forecast import Forecast
+from dagnb.planning.plan import Forecast
 from dagnb.protocol.messages import RunState
 from dagnb.views.errors import MAX_ERRORS
 from dagnb.views.snapshot import Snapshot

@@ -6,7 +6,7 @@ import json
 import signal
 
 import pytest
-from dagnb_workers.hosting.death_report import DeathFacts, cause, loss, report
+from dagnb_workers.hosting.crash import DeathFacts, cause, loss, report
 from dagnb_workers.worker.shared_status import Running
 
 from dagnb.failure import Frame, TaskError

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from dagnb_workers.hosting.fork_server_client import Exit, ForkServerClient
+from dagnb_workers.hosting.fork_server import Exit, ForkServerClient
 
 from dagnb.errors import LaunchError
 

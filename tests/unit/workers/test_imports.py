@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dagnb_workers.surroundings.imports import ImportWatch
+from dagnb_workers.surroundings.isolation import ImportWatch
 
 
 class Events:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagnb_workers.worker import modules
-from dagnb_workers.worker.library import Library
+from dagnb_workers.worker.library import Library, folder
 
 from dagnb.graph.payload import Signer
 from dagnb.protocol.program import Header, pack_cells
@@ -92,6 +91,6 @@ async def test_a_module_of_the_user_is_called_by_its_place_beside_the_notebook(
 
     library = await opened(unpacks=True, archive=bundle.getvalue())
 
-    (file,) = modules.folder().glob("*/helpers/rows.py")
+    (file,) = folder().glob("*/helpers/rows.py")
     assert library.label(str(file)) == "helpers/rows.py"
-    shutil.rmtree(modules.folder())
+    shutil.rmtree(folder())

@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dagnb_workers.hosting import worker_process
-from dagnb_workers.hosting.worker_process import container_limit, count_oom_kills
+from dagnb_workers.hosting import supervisor
+from dagnb_workers.hosting.supervisor import container_limit, count_oom_kills
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the kernel's files, which are not there until a test writes them."""
-    monkeypatch.setattr(worker_process, "_MACHINE", (tmp_path / "vmstat",))
+    monkeypatch.setattr(supervisor, "_MACHINE", (tmp_path / "vmstat",))
     monkeypatch.setattr(
-        worker_process, "_CONTAINER", (tmp_path / "memory.events", tmp_path / "memory.oom_control")
+        supervisor, "_CONTAINER", (tmp_path / "memory.events", tmp_path / "memory.oom_control")
     )
     monkeypatch.setattr(
-        worker_process, "_LIMITS", (tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes")
+        supervisor, "_LIMITS", (tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes")
     )
     return tmp_path
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 
 import pytest
-from dagnb_workers.surroundings.reporting import (
+from dagnb_workers.surroundings.surroundings import (
     Filters,
     LoggerSettings,
     Printing,

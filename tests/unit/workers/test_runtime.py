@@ -18,7 +18,7 @@ from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Reply, Status
 from dagnb.protocol.worker import Worker
 from dagnb.storage.interface import Store
-from dagnb.trace.span import Phase, Span, is_last, unpacked
+from dagnb.trace.trace import Phase, Span, is_last, unpacked
 
 
 class Idle(Inline):

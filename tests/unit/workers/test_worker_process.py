@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from dagnb_workers.hosting.worker_process import WorkerProcess
+from dagnb_workers.hosting.supervisor import WorkerProcess
 
 
 @pytest.fixture

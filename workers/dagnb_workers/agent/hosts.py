@@ -29,7 +29,7 @@ from typing import Any
 from dagnb import registry
 from dagnb.errors import DagnbError, LaunchError
 from dagnb.protocol.invocation import Invocation
-from dagnb_workers.hosting.fork_server_client import ForkServerClient
+from dagnb_workers.hosting.fork_server import ForkServerClient
 from dagnb_workers.hosting.interpreter import PythonStart
 from dagnb_workers.hosting.run_locks import RunRecord
 

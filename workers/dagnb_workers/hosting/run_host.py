@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from dagnb.protocol.invocation import Invocation
-from dagnb_workers.hosting.fork_server import ForkServer, run_child
-from dagnb_workers.hosting.fork_server_client import ForkServerClient
+from dagnb_workers.hosting.fork_server import ForkServer, ForkServerClient, run_child
 from dagnb_workers.hosting.history_writer import keep_in_history
 from dagnb_workers.hosting.interpreter import plain_environment, program
 from dagnb_workers.hosting.run_locks import RunRecord, acquire_lock

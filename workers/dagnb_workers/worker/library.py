@@ -3,15 +3,26 @@
 All content is verified before use. The header is read first: it lists the functions, and names the
 content with the user's own modules and with the text of cells, which tracebacks and
 `inspect.getsource` need.
+
+The user's own modules that are not installed come as an archive of sources. It is unpacked once
+on a machine, to a folder of the private runtime directory, named by the archive's hash. The agent
+removes it when it leaves: workers cannot, because most of them end by being killed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 import linecache
 import os
+import shutil
+import sys
+import tempfile
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from dagnb.errors import BlobMissingError
@@ -19,10 +30,10 @@ from dagnb.graph.payload import Signer, decode_function
 from dagnb.graph.pickling.flat import FlatContainers
 from dagnb.graph.pickling.made_module import MadeModules
 from dagnb.protocol.program import Cells, FunctionLine, Header, unpack_cells
+from dagnb.storage.home import runtime_directory
 from dagnb.storage.interface import Store
 from dagnb.units import MIB
 from dagnb_workers.surroundings import findable
-from dagnb_workers.worker import modules
 from dagnb_workers.worker.retry import until_available
 
 K = TypeVar("K")
@@ -104,8 +115,8 @@ class Library:
         if header.modules in contents:
             findable.put_first(MadeModules(contents[header.modules]))
         if header.archive in contents:
-            modules.install(header.archive, contents[header.archive])
-            self._folder = f"{modules.folder() / header.archive}{os.sep}"
+            install(header.archive, contents[header.archive])
+            self._folder = f"{folder() / header.archive}{os.sep}"
         if header.cells:
             self._cells = unpack_cells(contents[header.cells])
         if self._unpacks:
@@ -174,3 +185,38 @@ class Library:
             self._cache.keep(name, data)
             self.n_read += len(data)
         return contents
+
+
+def folder() -> Path:
+    """Returns the folder of unpacked archives."""
+    return runtime_directory() / "modules"
+
+
+def install(name: str, archive: bytes) -> None:
+    """Put the modules of a verified archive on sys.path, before other modules of the same names."""
+    target = folder() / name
+    if not target.exists():
+        _unpack(archive, target)
+
+    if str(target) not in sys.path:
+        # '' stays first: the notebook's own folder comes before all others in the client, too.
+        first = 1 if sys.path[:1] == [""] else 0
+        sys.path.insert(first, str(target))
+        importlib.invalidate_caches()
+
+
+def _unpack(archive: bytes, target: Path) -> None:
+    """Unpack to a draft, then rename it: several workers may do so at once; the first one wins."""
+    target.parent.mkdir(mode=0o700, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=target.parent))
+    with zipfile.ZipFile(io.BytesIO(archive)) as bundle:
+        root = draft.resolve()
+        # Names such as '../x' are left out: they would be written outside the draft.
+        inside = [
+            name for name in bundle.namelist() if (draft / name).resolve().is_relative_to(root)
+        ]
+        bundle.extractall(draft, inside)
+
+    with contextlib.suppress(OSError):  # another worker was first, with the same content
+        draft.rename(target)
+    shutil.rmtree(draft, ignore_errors=True)

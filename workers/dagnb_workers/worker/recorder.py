@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Offer
-from dagnb.trace.span import Phase, Span, packed
+from dagnb.trace.trace import Phase, Span, packed
 from dagnb.trace.upload import MOST_HELD, Upload
 
 

@@ -45,13 +45,13 @@ from dagnb.graph.payload import Signer, decode_value, encode_value
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Record, Reply, Status
 from dagnb.protocol.program import Body, FunctionLine
-from dagnb.protocol.world import Missing
+from dagnb.protocol.worker import Missing
 from dagnb.storage.interface import SMALL_BYTES, Store
-from dagnb.trace.span import Phase, Span
+from dagnb.trace.trace import Phase, Span
 from dagnb.trace.upload import DEFAULT, strategy
 from dagnb_workers.worker import exception
+from dagnb_workers.worker.exception import FailureReporter
 from dagnb_workers.worker.executor import Caller, Raised, TakeOutput, Watch, no_output
-from dagnb_workers.worker.failure_reporter import FailureReporter
 from dagnb_workers.worker.library import BytesCache, Library
 from dagnb_workers.worker.recorder import HeaderRead, Recorder
 from dagnb_workers.worker.retry import until_available
@@ -82,7 +82,7 @@ class CallInputs:
 
 
 class Runtime:
-    """One instance of one run. See dagnb.protocol.world.World for the acts."""
+    """One instance of one run. See dagnb.protocol.worker.World for the acts."""
 
     def __init__(
         self,

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 from dagnb_workers.launchers.docker import engine as engines
+from dagnb_workers.launchers.docker.container import Wire
 from dagnb_workers.launchers.docker.spec import Mount, Spec, create_arguments
-from dagnb_workers.launchers.docker.wire import Wire
 
 from dagnb.errors import LaunchError
 from tests.unit.workers.docker.stand_in import Engine, Handler, engine_at
