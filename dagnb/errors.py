@@ -29,11 +29,10 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dagnb.catchable import blank, combined
 from dagnb.failure import Cause as Cause  # noqa: PLC0414  # one of the errors' public names
 from dagnb.failure import Frame as Frame  # noqa: PLC0414  # one of the errors' public names
 from dagnb.failure import TaskError as TaskError  # noqa: PLC0414  # one of the errors' public names
-from dagnb.failure import details, first_failure, without_stop
+from dagnb.failure import blank, combined, details, first_failure, without_stop
 
 
 class DagnbError(Exception):

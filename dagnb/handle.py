@@ -37,7 +37,7 @@ from dagnb.errors import (
     ValueUnreadableError,
     task_failed,
 )
-from dagnb.failure import raised_text
+from dagnb.failure import raised_text, read_errors
 from dagnb.forecast.makespans import Makespans, makespans
 from dagnb.graph.payload import Signer, decode_value, value_parts
 from dagnb.graph.targets import shaped
@@ -45,7 +45,7 @@ from dagnb.planning.plan import Plan
 from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import find_task
-from dagnb.protocol.run_description import RunDescription, check_python, counts, errors_of, verify
+from dagnb.protocol.run_description import RunDescription, check_python, counts, verify
 from dagnb.run_history.finished_run import record_finished
 from dagnb.run_history.history import History
 from dagnb.storage.interface import Store
@@ -181,7 +181,8 @@ class Run(Generic[R]):
     @property
     def errors(self) -> list[TaskError]:
         """Every failed attempt so far, in order of time."""
-        return errors_of(self.look(), self.description)
+        seen = self.look()
+        return read_errors(seen.errors, self.description.names, seen.failed)
 
     @property
     def trace(self) -> Trace:
@@ -446,7 +447,7 @@ async def outcome(store: Store, seen: Observation) -> Any:
         raise RunTimeoutError(seen.run, limit_s, "it passed its deadline and was ended")
     description = RunDescription.read(seen.meta)
     if seen.state is RunState.FAILED:
-        errors = errors_of(seen, description)
+        errors = read_errors(seen.errors, description.names, seen.failed)
         final = [error for error in errors if error.final]
         raise task_failed(seen.run, final or errors[-1:])
 

@@ -20,9 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dagnb.errors import TaskError
+from dagnb.failure import read_errors
 from dagnb.handle import Run
 from dagnb.protocol.messages import Observation, RunState, TaskState
-from dagnb.protocol.run_description import RunDescription, counts, errors_of
+from dagnb.protocol.run_description import RunDescription, counts
 from dagnb.views.markup import plain, shortened
 from dagnb.views.text import counts_text
 from dagnb.views.wording import counted, seconds_text
@@ -120,7 +121,7 @@ def _follow(run: Run[Any], display: _Display) -> None:
         # already.
         display.show(seen, description)
         if len(shown) < len(seen.errors):  # parsing them all takes long when there are many
-            for error in errors_of(seen, description):
+            for error in read_errors(seen.errors, description.names, seen.failed):
                 if (error.task, error.attempt) not in shown:
                     shown.add((error.task, error.attempt))
                     _print_error(error, len(shown), display)

@@ -10,7 +10,6 @@ EpochSeconds: TypeAlias = float
 # Decimal for sizes of values and memory; binary where the kernel and Docker count so.
 KB: Bytes = 1_000
 MB: Bytes = 1_000_000
-KIB: Bytes = 1024
 MIB: Bytes = 1024 * 1024
 
 

@@ -34,7 +34,6 @@ LEAVES = {
     "dagnb.units",
     "dagnb.registry",
     "dagnb.failure",
-    "dagnb.catchable",
     "dagnb.worker_label",
 }
 """modules that any room may import: no arrows lead to them, or the picture would show little else

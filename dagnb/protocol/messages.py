@@ -302,6 +302,13 @@ class Observation:
 
     __repr__ = brief
 
+    @property
+    def failed(self) -> frozenset[int]:
+        """The tasks that failed and are not tried again."""
+        return frozenset(
+            task for task, state in enumerate(self.states) if state == TaskState.FAILED
+        )
+
     def after(self, before: Observation) -> Observation:
         """Returns this look with what `before` knew: it was made with the cursor of that one.
 

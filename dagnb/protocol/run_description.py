@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from dagnb.errors import TaskError, VersionMismatchError
+from dagnb.errors import VersionMismatchError
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import NO_OPTIONS, Call, Dag
 from dagnb.graph.options import TaskOptions
@@ -301,17 +301,3 @@ def counts(seen: Observation) -> dict[str, int]:
     """Returns the number of tasks by the word of their state; states without tasks are left out."""
     numbers = Counter(seen.states)
     return {word: numbers[value] for value, word in _STATES.items() if numbers[value]}
-
-
-def errors_of(seen: Observation, description: RunDescription) -> list[TaskError]:
-    """Returns the failed attempts by time; this process adds source lines of notebook cells."""
-    last: dict[int, int] = {}
-    for task, attempt in seen.errors:
-        last[task] = max(attempt, last.get(task, 0))
-    errors = []
-    for (task, attempt), text in seen.errors.items():
-        final = last[task] == attempt and seen.states[task] == TaskState.FAILED
-        errors.append(
-            TaskError.from_json(text, task=description.names[task], attempt=attempt, final=final)
-        )
-    return sorted(errors, key=lambda error: (error.at, error.task, error.attempt))

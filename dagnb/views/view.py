@@ -14,8 +14,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 
+from dagnb.failure import read_errors
 from dagnb.protocol.messages import RunState, TaskState
-from dagnb.protocol.run_description import counts, errors_of
+from dagnb.protocol.run_description import counts
 from dagnb.trace.trace import Trace
 from dagnb.views.canvas import TYPE
 from dagnb.views.errors import errors_text
@@ -130,7 +131,7 @@ def view_section(
 def view_text(now: Snapshot) -> str:
     """The run in a few lines."""
     head = f"{plain(now.description.name)}: {now.seen.state}, {', '.join(_facts(now))}"
-    if errors := errors_of(now.seen, now.description):
+    if errors := read_errors(now.seen.errors, now.description.names, now.seen.failed):
         return f"{head}\n\n{errors_text(errors)}"
     return head
 

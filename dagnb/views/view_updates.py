@@ -26,11 +26,12 @@ from statistics import fmean
 from typing import TypeAlias
 
 from dagnb.errors import TaskError
+from dagnb.failure import read_errors
 from dagnb.graph import shape
 from dagnb.graph.dag import Dag
 from dagnb.planning.plan import Forecast
 from dagnb.protocol.messages import RunState, TaskState
-from dagnb.protocol.run_description import RunDescription, errors_of
+from dagnb.protocol.run_description import RunDescription
 from dagnb.trace.critical import critical_steps
 from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.views import layout
@@ -228,7 +229,7 @@ class ViewUpdates:
         messages = []
         # All errors are read, not only new ones: whether an attempt is the last of its task depends
         # on the others.
-        for error in errors_of(now.seen, self.description):
+        for error in read_errors(now.seen.errors, self.description.names, now.seen.failed):
             task = position[error.task]
             if (task, error.attempt) in new:
                 message = _error_message(error, task)

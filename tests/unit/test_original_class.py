@@ -22,7 +22,6 @@ import pytest
 
 import dagnb
 from dagnb import task
-from dagnb.catchable import class_names
 from dagnb.errors import (
     DagnbError,
     OriginalError,
@@ -31,6 +30,7 @@ from dagnb.errors import (
     TaskFailedError,
     task_failed,
 )
+from dagnb.failure import class_names
 
 
 class Plain(Exception):  # noqa: N818  # here and below: classes as users write them

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from dagnb.errors import Cause, Frame, TaskError
+from dagnb.failure import read_errors
 from dagnb.protocol.messages import Observation, RunState
-from dagnb.protocol.run_description import RunDescription, errors_of
+from dagnb.protocol.run_description import RunDescription
 
 DESCRIPTION = RunDescription(
     name="n", planner="p", names=("f-0",), functions=("f",), upstream=((),), sinks=(0,),
@@ -25,7 +26,7 @@ def read(**told: Any) -> TaskError:
         finished_at=9.0, reason="", events=(), errors={(0, 1): json.dumps(RAISED | told)},
         workers={}, results={}, n_instances=1, cursor="",
     )  # fmt: skip
-    (error,) = errors_of(seen, DESCRIPTION)
+    (error,) = read_errors(seen.errors, DESCRIPTION.names, seen.failed)
     return error
 
 

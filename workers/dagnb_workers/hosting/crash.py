@@ -25,9 +25,8 @@ import re
 import signal
 from dataclasses import dataclass, replace
 
-from dagnb.catchable import class_names
 from dagnb.errors import DagnbError
-from dagnb.failure import TIME_LIMIT, WORKER_DIED, Frame, TaskError
+from dagnb.failure import TIME_LIMIT, WORKER_DIED, Frame, TaskError, class_names
 from dagnb.graph.payload import Signer
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Charge, Death

@@ -26,9 +26,8 @@ from typing import Any, Literal, TypeGuard, TypeVar
 
 import dagnb
 from dagnb import sources
-from dagnb.catchable import class_names
 from dagnb.errors import Cause, Frame, TaskError, UnserialisableError
-from dagnb.failure import OWN_PACKAGES, TIME_LIMIT, headline, reason_of
+from dagnb.failure import OWN_PACKAGES, TIME_LIMIT, class_names, headline, reason_of
 from dagnb.graph.payload import Signer
 from dagnb.protocol.messages import Failure, Offer, Record
 from dagnb.protocol.program import Body, FunctionLine
