@@ -331,6 +331,24 @@ class Machine(Tasks):
         self._route(fresh)
         return True
 
+    def give_back(self, instance: str, task: int, attempt: int, *, now: float, fresh: str) -> int:
+        """Make ready again what an instance took after a task that it still runs, uncharged.
+
+        The task takes longer than was expected when its batch was taken; see protocol/worker.py.
+        Returns the number of tasks, 0 when the instance does not run this attempt any more.
+        """
+        if self._is_over(now):
+            return 0
+        running = self.running.get(instance, [])
+        if task not in running or attempt != self.attempt(task):
+            return 0
+        behind = running[running.index(task) + 1 :]
+        for other in behind:
+            self._leave_running(other)
+            self._ready(other, now)
+        self._route(fresh)
+        return len(behind)
+
     def cancel(self, reason: str, *, now: float) -> bool:
         """End the run. Returns False when it was over."""
         if self._is_over(now):

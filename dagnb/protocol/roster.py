@@ -125,12 +125,16 @@ class Roster:
         _remove(self.queues[queue].ready, (priority, str(task), task))
 
     def take(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
-        """Take up to `want` ready tasks, the most urgent first.
+        """Take up to `want` ready tasks, the most urgent first, and no more than a fair share.
 
+        The share is that of one member among those that are active or asked for, at least one task.
         In a pool, tasks that this step made ready (`prefer`) come first: the instance that takes
         them holds one of their inputs, which then need not be fetched.
         """
         state = self.queues[queue]
+        if want > 1:
+            n_members = state.n_active + state.n_invoked
+            want = min(want, max(1, len(state.ready) // n_members))
         taken = []
         if prefer and state.info.is_pool:
             taken = list(islice((entry for entry in prefer if _remove(state.ready, entry)), want))

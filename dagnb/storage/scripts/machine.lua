@@ -397,6 +397,26 @@ local function dead(c, args, over)
   return 1
 end
 
+-- instance, task, attempt. Returns the number of tasks that were given back.
+local function give_back(c, args, over)
+  local instance, task = args[4], tonumber(args[5])
+  local running = over and {} or running_of(c, instance)
+  local at = contains(running, task)
+  if not at or tonumber(args[6]) ~= attempt_now(c, task) then
+    return 0
+  end
+  local kept = {}
+  for i = 1, at do
+    kept[i] = running[i]
+  end
+  set_running(c, instance, kept)
+  for i = at + 1, #running do
+    ready(c, running[i])
+  end
+  route(c)
+  return #running - at
+end
+
 -- reason
 local function cancel(c, args, over)
   if over then
