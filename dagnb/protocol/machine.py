@@ -82,7 +82,7 @@ class Machine(Tasks):
                 if member is None:
                     return []
                 self._event(now, "worker", -1, self.roster.name(member))
-            tasks = self.roster.take(member[0], want, prefer)
+            tasks = self._taken(member[0], want, prefer)
             if tasks:
                 break
             self.roster.release(instance)
@@ -92,6 +92,21 @@ class Machine(Tasks):
             self._event(now, "start", task, self.roster.name(member))
         self.running[instance] = list(tasks)
         return tasks
+
+    def _taken(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
+        """Take tasks of a queue. One that was charged before is taken alone.
+
+        If its process dies again, no other task is under suspicion.
+        """
+        tasks = self.roster.take(queue, want, prefer)
+        n_together = len(tasks)
+        for i, task in enumerate(tasks):
+            if task in self.spent:
+                n_together = max(i, 1)
+                break
+        for task in tasks[n_together:]:
+            self.roster.push(task, queue, self.records[task].priority)
+        return tasks[:n_together]
 
     def _next_work(
         self, instance: str, want: int, prefer: list[tuple[int, str, int]], now: float, fresh: str

@@ -214,6 +214,20 @@ class StepLaws:
         assert len(tasks_of(await store.register("run", "i2", lease_s=LEASE_S, want=9))) == 2
         assert (await store.observe("run")).states.count("R") == 2
 
+    async def test_a_task_that_was_charged_before_is_taken_alone(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(run_of([(), (), (), ()], queue=Queue("w0", 1), retries=1))
+        reply = await store.register("run", "i1", lease_s=LEASE_S, want=9)
+        assert tasks_of(reply) == [0, 1, 2, 3]
+        await store.give_back("run", "i1", 0, 1)
+        failed = Failure(task=0, attempt=1, error="{}", delay_s=0.0)
+
+        reply = await store.fail("run", "i1", failed, want=9)
+
+        assert [(offer.task, offer.attempt) for offer in reply.offers] == [(0, 2)]
+        reply = await store.complete("run", "i1", [small(reply.offers[0])], want=9)
+        assert tasks_of(reply) == [1, 2, 3]
+
     async def test_tasks_behind_a_slow_one_are_given_back_uncharged(self, subject: Subject) -> None:
         store = subject.store
         await store.submit(run_of([(), (), ()], queue=Queue("w0", 1)))

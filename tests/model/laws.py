@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dagnb.protocol.messages import Charge, Status, TaskState
+from dagnb.protocol.messages import Charge, Reply, Status, TaskState
 from tests.model.invariants import expect
 from tests.model.moves import is_calling
 from tests.model.snapshot import form_of
@@ -29,6 +29,7 @@ def check_step(before: World, move: Move) -> None:
     _given_back(before, after, act)
     if act.reply is not None:
         _answer(before, after, act)
+        _alone(before, after, act.instance.name, act.reply)
 
 
 def check_repetition(before: World, after: World, act: Act) -> None:
@@ -261,6 +262,18 @@ def _given_back(before: World, after: World, act: Act) -> None:
     stale = before.copy()
     stale.give_back(act.instance._replace(attempt=act.instance.attempt - 1))
     expect(stale.key() == before.key(), "I16 give back", "a report of an earlier attempt counts")
+
+
+def _alone(before: World, after: World, name: str, reply: Reply) -> None:
+    """I17: a task that was charged before is taken alone."""
+    # What an instance runs already may have been charged since.
+    is_new = not before.machine.running.get(name)
+    charged = [offer.task for offer in reply.offers if offer.task in after.machine.spent]
+    expect(
+        not (is_new and charged and len(reply.offers) > 1),
+        "I17 alone",
+        f"{charged} were charged before, and come with others",
+    )
 
 
 def _discarded(after: World, act: Act) -> None:

@@ -28,6 +28,12 @@ _STAY = """if tasks:
 
 WORK = (
     in_machine(
+        "a task that was charged is batched with others",
+        "two tasks apart: batches of 2, crash",
+        "I17 alone",
+        ("_taken", "if task in self.spent", "if False"),
+    ),
+    in_machine(
         "the slow task is given back with the rest",
         "two tasks apart: batches of 2, crash",
         "I16 give back",
