@@ -11,8 +11,8 @@ the lowest number first, so that names of workers stay few. A queue is staffed b
 
 What would break without the surprising lines:
 
-- `route` counts invoked members, not active ones: an active member takes one task at a time, so it
-does not help the tasks queued behind it. The cap holds for both together.
+- `route` counts invoked members, not active ones: an active member is busy with the tasks that it
+  has, so it does not help those that are queued. The cap holds for both together.
 - An entry of a queue is (priority, text of the position, position): a sorted set of Redis orders
   equal scores by text, and the machine must take the same task as the scripts do.
 - `urgent` is a heap with stale entries, because deleting the entry of one member would cost a
