@@ -13,7 +13,7 @@ from typing import Any
 from dagnb.errors import RunMissingError, StorageUnavailableError
 from dagnb.graph.context import TaskContext
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.worker import Worker
+from dagnb.protocol.worker import MOST_TASKS, Worker
 from dagnb.storage.open import open_store_of
 from dagnb.storage.redis_transport import run_at_once
 from dagnb_workers.surroundings import left_behind, user_main
@@ -41,7 +41,7 @@ def work(invocation: Invocation, instance: str, status: SharedStatus) -> int:
 async def _work(invocation: Invocation, instance: str, status: SharedStatus, call: Caller) -> int:
     store = await open_store_of(invocation, blocks=True)
     world = Runtime(store, invocation, instance, call, status, take_output=take_printed)
-    worker: Worker[CallInputs, object] = Worker(world)
+    worker: Worker[CallInputs, object] = Worker(world, MOST_TASKS if invocation.batches else 1)
     try:
         await worker.work()
         await world.leave()
