@@ -17,7 +17,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from dagnb.errors import VersionMismatchError
@@ -49,7 +49,8 @@ class RunDescription:
     resources: label of the step's; empty when all have the default. needs: label -> resources.
     codes: lasting hash of the function, see graph.identity. keys: of the call, see graph.lineage.
     workers: of pinned steps; empty when all steps float. priorities: smaller is more urgent.
-    platform: name of the launcher. pool: what the plan was made for. forecast: of the plan, if any.
+    platform: name of the launcher. pool: what the plan was made for.
+    forecast: of the plan, which the client makes beside the run: the history has it, the store not.
     meta: the JSON that all this was read from.
     """
 
@@ -153,19 +154,25 @@ class RunDescription:
             forecast=Forecast(**forecast) if forecast else None,
         )
 
+    def with_forecast(self, forecast: Forecast) -> RunDescription:
+        """Returns the description with the forecast of its plan. Its JSON has no seal any more."""
+        values = json.loads(self.meta)
+        values.pop("seal", None)
+        meta = json.dumps({**values, "forecast": asdict(forecast)})
+        return replace(self, forecast=forecast, meta=meta)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDetails:
     """The part of a description that is neither in the plan nor in the program.
 
-    platform: name of the launcher. pool: what the plan was made for. forecast: of the plan.
+    platform: name of the launcher. pool: what the plan was made for.
     structure: pickle of the structure for the results, see graph.targets; b'' for none.
     """
 
     deadline_s: float | None = None
     platform: str = ""
     pool: Pool | None = None
-    forecast: Forecast | None = None
     structure: bytes = b""
 
     __repr__ = brief
@@ -213,7 +220,6 @@ def describe(
         "deadline_s": details.deadline_s,
         "platform": details.platform,
         "pool": _pool_to_json(details.pool),
-        "forecast": asdict(details.forecast) if details.forecast is not None else None,
     }
     text = json.dumps(values).encode()
     # `seal` gives the signature and then the text. Only the signature is kept: the text is the

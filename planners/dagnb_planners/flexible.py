@@ -28,6 +28,7 @@ class Flexible:
     """Leaves every step floating, in the pool of its resources; ready steps go depth first."""
 
     name: ClassVar[str] = "flexible"
+    needs_costs: ClassVar[bool] = False
 
     def plan(self, problem: Problem) -> Plan:
         """Returns one floating step for each task. O(tasks + edges)."""
