@@ -33,7 +33,6 @@ from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag
 from dagnb.graph.payload import Signer
-from dagnb.graph.resources import Resources
 from dagnb.graph.targets import Targets
 from dagnb.handle import Run, viewers
 from dagnb.planning.costs import Costs
@@ -106,7 +105,7 @@ def run(
     priced = _priced(problem, launcher, recorded) if needs_costs(planner) else None
     planned = _plan_of(planner, priced or problem)
     # Images are built here, which may take minutes, before anything of the run is stored.
-    session.wait(launcher.prepare(_needs(planned), _report))
+    session.wait(launcher.prepare(planned.needs, _report))
 
     last_sink = dag.calls[dag.sinks[-1]]
     ending = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
@@ -177,7 +176,7 @@ async def _start(
             versions=versions(),
             metrics=upload.text,
         )
-        await launcher.launch(invocation, _needs(planned))
+        await launcher.launch(invocation, planned.needs)
     except BaseException:
         # Also after an interrupt: the caller has no handle, so the run must not stay in the store.
         with contextlib.suppress(StorageError):
@@ -249,7 +248,7 @@ def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Probl
 
 
 def _pool(dag: Dag, launcher: Launcher) -> Pool:
-    return session.wait(launcher.pool({call.options.needs for call in dag.calls}))
+    return session.wait(launcher.pool(dag.all_needs))
 
 
 def _planned(requested: Targets, chosen: session.Settings, launcher: Launcher) -> Plan:
@@ -282,10 +281,6 @@ def _priced(problem: Problem, launcher: Launcher, recorded: session.Pending) -> 
 def _problem(planned: Plan) -> Problem:
     assert planned.problem is not None
     return planned.problem
-
-
-def _needs(planned: Plan) -> set[Resources]:
-    return {step.resources for step in planned.steps}
 
 
 def _report(line: str) -> None:

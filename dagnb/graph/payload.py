@@ -26,6 +26,10 @@ from dagnb.graph.pickling.moved_names import names_moved_module, present_name
 from dagnb.graph.task import Task
 
 _MAC_BYTES = 16
+
+# Bytes up to this length are copied behind their name, to sign both at once.
+_SHORT_BYTES = 16 * 1024
+
 _PLAIN = (int, float, str, bytes, bool, type(None))
 
 
@@ -67,6 +71,10 @@ class Signer:
         return data
 
     def _mac(self, what: str, parts: Sequence[bytes | memoryview]) -> bytes:
+        if len(parts) == 1 and len(parts[0]) <= _SHORT_BYTES:
+            # In one call, which is three times faster for the short bytes of most calls.
+            data = b"".join((what.encode(), b"\0", parts[0]))
+            return hmac.digest(self._key, data, "sha256")[:_MAC_BYTES]
         # The zero byte ends `what`: without it, bytes could move from the name into the data.
         mac = hmac.new(self._key, what.encode() + b"\0", hashlib.sha256)
         for part in parts:

@@ -10,7 +10,7 @@ This is all that a coordinator knows of a plan: it never sees functions, costs o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -44,7 +44,7 @@ class Kinds(Enum):
 class Layout:
     """The parts of a submission that follow from the plan alone.
 
-    records: one per step, without bodies. resources: kind -> resources of its instances.
+    records: one per step. resources: kind -> resources of its instances.
     """
 
     records: tuple[Record, ...]
@@ -56,12 +56,9 @@ class Layout:
 
     __repr__ = brief
 
-    def submission(self, run: str, bodies: Sequence[bytes], **terms: Any) -> Submission:
-        """Returns the submission. bodies: one per step, or none. terms: more of its fields."""
-        packed = []
-        for record, body in zip(self.records, bodies or [b""] * len(self.records), strict=True):
-            packed.append(replace(record, body=body).pack())
-        return self.bare(run, tuple(packed), **terms)
+    def submission(self, run: str, **terms: Any) -> Submission:
+        """Returns the submission. terms: more of its fields."""
+        return self.bare(run, tuple(map(Record.pack, self.records)), **terms)
 
     def bare(self, run: str, records: tuple[bytes, ...] = (), **terms: Any) -> Submission:
         """Returns the submission with records that are packed already.
@@ -79,8 +76,13 @@ class Layout:
         )
 
 
-def lay_out(plan: Plan, *, cap: int, kinds: Kinds = Kinds.ONE) -> Layout:
-    """Lay a plan out. cap: members of each pool. O(steps + edges)."""
+def lay_out(
+    plan: Plan, *, cap: int, kinds: Kinds = Kinds.ONE, bodies: Sequence[bytes] = ()
+) -> Layout:
+    """Lay a plan out. cap: members of each pool. bodies: one per step, or none.
+
+    O(steps + edges).
+    """
     queues, queue_of = _queues(plan, cap, kinds)
     edges, n_bits = _edges(plan, queue_of)
     sinks = set(plan.sinks)
@@ -96,11 +98,12 @@ def lay_out(plan: Plan, *, cap: int, kinds: Kinds = Kinds.ONE) -> Layout:
                 retries=plan.dag.calls[step.task].options.retries,
                 upstream=step.upstream,
                 edges=edges[i],
+                body=bodies[i] if bodies else b"",
             )
         )
         if not step.upstream:
             sources.append(i)
-        resources[kinds.of(step)] = step.resources
+        resources[queues[queue_of[i]].kind] = step.resources
     return Layout(
         records=tuple(records),
         queues=queues,
@@ -124,15 +127,21 @@ def pool_name(resources: Resources) -> str:
 def _queues(plan: Plan, cap: int, kinds: Kinds) -> tuple[tuple[Queue, ...], list[int]]:
     """Returns the queues of a plan, and the number of the queue of each step."""
     numbers: dict[str, int] = {}
+    pools: dict[int, int] = {}  # id of resources -> the queue of its pool: labels take long to make
     queues: list[Queue] = []
     queue_of = []
     for step in plan.steps:
-        name = queue_name(step)
-        if name not in numbers:
-            # Numbers follow the plan: the machine and the scripts visit queues in this order.
-            numbers[name] = len(queues)
-            queues.append(Queue(name, 1 if step.worker is not None else cap, kinds.of(step)))
-        queue_of.append(numbers[name])
+        number = pools.get(id(step.resources)) if step.worker is None else None
+        if number is None:
+            name = queue_name(step)
+            if name not in numbers:
+                # Numbers follow the plan: the machine and the scripts visit queues in this order.
+                numbers[name] = len(queues)
+                queues.append(Queue(name, 1 if step.worker is not None else cap, kinds.of(step)))
+            number = numbers[name]
+            if step.worker is None:
+                pools[id(step.resources)] = number
+        queue_of.append(number)
     return tuple(queues), queue_of
 
 
@@ -141,15 +150,10 @@ def _edges(plan: Plan, queue_of: list[int]) -> tuple[list[tuple[Edge, ...]], int
     starts, n_bits = bits_of([step.upstream for step in plan.steps])
     lists: list[list[Edge]] = [[] for _ in plan.steps]
     for child, step in enumerate(plan.steps):
-        for position, u in enumerate(step.upstream):
-            lists[u].append(
-                (
-                    child,
-                    starts[child] + position,
-                    starts[child],
-                    len(step.upstream),
-                    queue_of[child],
-                    step.priority,
-                )
-            )
+        if not step.upstream:
+            continue
+        start, n_reads = starts[child], len(step.upstream)
+        queue, priority = queue_of[child], step.priority
+        for bit, u in enumerate(step.upstream, start):
+            lists[u].append((child, bit, start, n_reads, queue, priority))
     return list(map(tuple, lists)), n_bits

@@ -187,16 +187,11 @@ def describe(
     details: RunDetails = RunDetails(),
 ) -> str:
     """Returns the JSON that RunDescription.read reads, signed. O(steps + edges)."""
-    functions = []
-    ordinals = []
-    labels = []
-    for step in plan.steps:
-        call = plan.dag.calls[step.task]
-        functions.append(call.function)
-        ordinals.append(TaskName.of(call.name).ordinal)
-        labels.append(step.resources.label())
-
-    needs = sorted({step.resources for step in plan.steps}, key=Resources.label)
+    needs = sorted(plan.needs, key=Resources.label)
+    calls = plan.dag.calls
+    labels: list[str] = []
+    if any(map(Resources.label, needs)):
+        labels += [step.resources.label() for step in plan.steps]
     copy_of = _first_steps([step.task for step in plan.steps])
     values = {
         "name": name,
@@ -204,9 +199,9 @@ def describe(
         "python": python_version(),
         "header": program.header,
         "names": plan.names,
-        "functions": functions,
+        "functions": [calls[step.task].function for step in plan.steps],
         "copy_of": copy_of if copy_of.count(None) < len(copy_of) else [],
-        "ordinals": ordinals,
+        "ordinals": program.ordinals,
         "codes": program.codes,
         "code": program.code,
         "keys": program.keys,
@@ -214,7 +209,7 @@ def describe(
         "workers": [] if plan.is_floating else [step.worker for step in plan.steps],
         "priorities": [step.priority for step in plan.steps],
         "sinks": plan.sinks,
-        "resources": labels if any(labels) else [],
+        "resources": labels,
         "needs": _needs_to_json(needs),
         "structure": base64.b64encode(details.structure).decode(),
         "deadline_s": details.deadline_s,
@@ -225,7 +220,8 @@ def describe(
     # `seal` gives the signature and then the text. Only the signature is kept: the text is the
     # JSON itself, which anyone may read without the key. "story:" is the name in stored runs.
     mac = signer.seal(f"story:{run}", text)[: -len(text)]
-    return json.dumps({**values, "seal": mac.hex()})
+    # As json.dumps would write it with one more key, without writing the others again.
+    return f'{text[:-1].decode()}, "seal": "{mac.hex()}"}}'
 
 
 def verify(meta: str, signer: Signer, run: str) -> None:

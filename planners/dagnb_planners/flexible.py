@@ -34,9 +34,10 @@ class Flexible:
         """Returns one floating step for each task. O(tasks + edges)."""
         dag = problem.dag
         numbers = depth_first(dag)
+        needs = dag.needs
         steps = []
         for task, call in enumerate(dag.calls):
-            needs, number = call.options.needs, numbers[task]
-            step = Step(task=task, upstream=call.upstream, resources=needs, priority=number)
+            reads, number = call.upstream, numbers[task]
+            step = Step(task=task, upstream=reads, resources=needs[task], priority=number)
             steps.append(step)
         return Plan(dag=dag, steps=tuple(steps), planner=self.name)

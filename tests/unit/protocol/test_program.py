@@ -352,7 +352,7 @@ def test_links_say_who_reads_whom_where_and_when() -> None:
     )
 
     made = lay_out(Plan(dag=dag, steps=steps, planner="p"), cap=5).submission(
-        "r", (), on_error="continue"
+        "r", on_error="continue"
     )
 
     records = [Record.unpack(packed) for packed in made.records]
