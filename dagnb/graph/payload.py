@@ -48,6 +48,10 @@ class Signer:
         """Returns the parts joined, behind their signature."""
         return b"".join((self._mac(what, parts), *parts))
 
+    def signature(self, what: str, data: bytes) -> bytes:
+        """Returns the signature alone, as it stands before the data in what seal returns."""
+        return self._mac(what, (data,))
+
     def open(self, what: str, sealed: bytes) -> memoryview:
         """Returns the bytes without their signature. Raises SignatureError when it is not ours."""
         view = memoryview(sealed)

@@ -9,7 +9,7 @@ This is all that a coordinator knows of a plan: it never sees functions, costs o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -44,7 +44,8 @@ class Kinds(Enum):
 class Layout:
     """The parts of a submission that follow from the plan alone.
 
-    records: one per step. resources: kind -> resources of its instances.
+    records: one per step, without bodies; none where they are packed already. resources: kind ->
+    resources of its instances.
     """
 
     records: tuple[Record, ...]
@@ -56,14 +57,10 @@ class Layout:
 
     __repr__ = brief
 
-    def submission(self, run: str, **terms: Any) -> Submission:
-        """Returns the submission. terms: more of its fields."""
-        return self.bare(run, tuple(map(Record.pack, self.records)), **terms)
-
     def bare(self, run: str, records: tuple[bytes, ...] = (), **terms: Any) -> Submission:
         """Returns the submission with records that are packed already.
 
-        A simulation gives none: it hands `records` to the machine as they are.
+        A simulation gives none: it hands `records` to the machine as they are. terms: more fields.
         """
         return Submission(
             run=run,
@@ -76,36 +73,69 @@ class Layout:
         )
 
 
-def lay_out(
-    plan: Plan, *, cap: int, kinds: Kinds = Kinds.ONE, bodies: Sequence[bytes] = ()
-) -> Layout:
-    """Lay a plan out. cap: members of each pool. bodies: one per step, or none.
+def lay_out(plan: Plan, *, cap: int, kinds: Kinds = Kinds.ONE) -> Layout:
+    """Lay a plan out. cap: members of each pool. O(steps + edges)."""
+    queues, queue_of = _queues(plan, cap, kinds)
+    edges, n_bits = _edges(plan, queue_of)
+    records = _records(plan, queue_of, edges, ())
+    return _layout(plan, queues, queue_of, n_bits, tuple(records))
 
-    O(steps + edges).
+
+def submission(
+    plan: Plan,
+    run: str,
+    bodies: Iterable[bytes] = (),
+    *,
+    cap: int,
+    kinds: Kinds = Kinds.ONE,
+    **terms: Any,
+) -> Submission:
+    """Lay a plan out and pack its records, one at a time: a large plan then takes less memory.
+
+    bodies: one per step, in order, or none. cap, kinds: as for lay_out. terms: more fields of the
+    submission.
     """
     queues, queue_of = _queues(plan, cap, kinds)
     edges, n_bits = _edges(plan, queue_of)
+    packed = tuple(map(Record.pack, _records(plan, queue_of, edges, bodies)))
+    return _layout(plan, queues, queue_of, n_bits).bare(run, packed, **terms)
+
+
+def _records(
+    plan: Plan,
+    queue_of: Sequence[int],
+    edges: Sequence[tuple[Edge, ...]],
+    bodies: Iterable[bytes],
+) -> Iterator[Record]:
     sinks = set(plan.sinks)
-    records = []
+    body_of = iter(bodies)
+    for i, step in enumerate(plan.steps):
+        yield Record(
+            queue=queue_of[i],
+            priority=step.priority,
+            is_sink=i in sinks,
+            retries=plan.dag.calls[step.task].options.retries,
+            upstream=step.upstream,
+            edges=edges[i],
+            body=next(body_of, b""),
+        )
+
+
+def _layout(
+    plan: Plan,
+    queues: tuple[Queue, ...],
+    queue_of: Sequence[int],
+    n_bits: int,
+    records: tuple[Record, ...] = (),
+) -> Layout:
     sources = []
     resources = {}
     for i, step in enumerate(plan.steps):
-        records.append(
-            Record(
-                queue=queue_of[i],
-                priority=step.priority,
-                is_sink=i in sinks,
-                retries=plan.dag.calls[step.task].options.retries,
-                upstream=step.upstream,
-                edges=edges[i],
-                body=bodies[i] if bodies else b"",
-            )
-        )
         if not step.upstream:
             sources.append(i)
         resources[queues[queue_of[i]].kind] = step.resources
     return Layout(
-        records=tuple(records),
+        records=records,
         queues=queues,
         sinks=plan.sinks,
         sources=tuple(sources),
@@ -148,12 +178,20 @@ def _queues(plan: Plan, cap: int, kinds: Kinds) -> tuple[tuple[Queue, ...], list
 def _edges(plan: Plan, queue_of: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
     """Returns the edges from each step to its downstream steps, and the number of bits."""
     starts, n_bits = bits_of([step.upstream for step in plan.steps])
-    lists: list[list[Edge]] = [[] for _ in plan.steps]
+    # A list only where there are several edges: a wide plan has very many steps with one.
+    alone: list[tuple[Edge, ...]] = [()] * len(plan.steps)
+    several: dict[int, list[Edge]] = {}
     for child, step in enumerate(plan.steps):
         if not step.upstream:
             continue
         start, n_reads = starts[child], len(step.upstream)
         queue, priority = queue_of[child], step.priority
         for bit, u in enumerate(step.upstream, start):
-            lists[u].append((child, bit, start, n_reads, queue, priority))
-    return list(map(tuple, lists)), n_bits
+            edge = (child, bit, start, n_reads, queue, priority)
+            if not alone[u]:
+                alone[u] = (edge,)
+            else:
+                several.setdefault(u, [*alone[u]]).append(edge)
+    for u, edges in several.items():
+        alone[u] = tuple(edges)
+    return alone, n_bits

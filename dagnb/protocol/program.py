@@ -12,7 +12,7 @@ failures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any, TypeAlias
 
@@ -27,7 +27,7 @@ from dagnb.graph.pickling.flat import FlatContainers
 from dagnb.graph.pickling.packing import unpack
 from dagnb.graph.task import Task
 from dagnb.planning.plan import Plan
-from dagnb.protocol.layout import Kinds, lay_out
+from dagnb.protocol.layout import Kinds, submission
 from dagnb.protocol.messages import Submission
 from dagnb.protocol.naming import ordinals_of
 
@@ -294,11 +294,9 @@ def build(
     """
     collector = _Collector(signer)
     ordinals = ordinals_of(plan.names)
-    bodies = []
-    pack = msgpack.Packer().pack
-    for position, step in enumerate(plan.steps):
-        body = _body(plan, step.task, ordinals[position], collector)
-        bodies.append(body.seal(signer, run, position, step.upstream, pack))
+    kinds = Kinds.RESOURCES if by_kind else Kinds.ONE
+    bodies = _bodies(plan, run, ordinals, collector)
+    submitted = submission(plan, run, bodies, cap=cap, kinds=kinds, **terms)
 
     # Made after the bodies, because only their pickles show which files and modules are needed.
     written = cells(collector.files)
@@ -310,11 +308,9 @@ def build(
         modules=collector.put(modules) if modules else "",
     )
 
-    kinds = Kinds.RESOURCES if by_kind else Kinds.ONE
-    layout = lay_out(plan, cap=cap, kinds=kinds, bodies=bodies)
     keys = lineage(plan.dag)
     return Program(
-        submission=layout.submission(run, **terms),
+        submission=submitted,
         contents=collector.contents,
         header=collector.put(header.pack()),
         codes=tuple(line.identity for line in collector.lines),
@@ -322,6 +318,16 @@ def build(
         keys=tuple(keys[step.task] for step in plan.steps),
         ordinals=ordinals,
     )
+
+
+def _bodies(
+    plan: Plan, run: str, ordinals: Sequence[int], collector: _Collector
+) -> Iterator[bytes]:
+    """Yields the sealed body of each step; collects what all of them need."""
+    pack = msgpack.Packer().pack
+    for position, step in enumerate(plan.steps):
+        body = _body(plan, step.task, ordinals[position], collector)
+        yield body.seal(collector.signer, run, position, step.upstream, pack)
 
 
 def _body(plan: Plan, task: int, ordinal: int, collector: _Collector) -> Body:

@@ -216,12 +216,11 @@ def describe(
         "platform": details.platform,
         "pool": _pool_to_json(details.pool),
     }
-    text = json.dumps(values).encode()
-    # `seal` gives the signature and then the text. Only the signature is kept: the text is the
-    # JSON itself, which anyone may read without the key. "story:" is the name in stored runs.
-    mac = signer.seal(f"story:{run}", text)[: -len(text)]
+    text = json.dumps(values)
+    # Anyone may read the JSON without the key. "story:" is the name in stored runs.
+    mac = signer.signature(f"story:{run}", text.encode())
     # As json.dumps would write it with one more key, without writing the others again.
-    return f'{text[:-1].decode()}, "seal": "{mac.hex()}"}}'
+    return f'{text[:-1]}, "seal": "{mac.hex()}"}}'
 
 
 def verify(meta: str, signer: Signer, run: str) -> None:

@@ -20,7 +20,7 @@ from dagnb.graph.task import task
 from dagnb.planning.plan import Forecast, Plan, Step
 from dagnb.planning.planner import Pool
 from dagnb.protocol import program
-from dagnb.protocol.layout import Kinds, lay_out
+from dagnb.protocol.layout import Kinds, lay_out, submission
 from dagnb.protocol.messages import Queue, Record
 from dagnb.protocol.program import Body, FunctionLine, Header, Program
 from dagnb.protocol.run_description import RunDescription, RunDetails, describe, verify
@@ -351,9 +351,9 @@ def test_links_say_who_reads_whom_where_and_when() -> None:
         Step(task=3, upstream=(1, 2), resources=Resources(memory_mb=512), priority=1),
     )
 
-    made = lay_out(Plan(dag=dag, steps=steps, planner="p"), cap=5).submission(
-        "r", on_error="continue"
-    )
+    plan = Plan(dag=dag, steps=steps, planner="p")
+
+    made = submission(plan, "r", cap=5, on_error="continue")
 
     records = [Record.unpack(packed) for packed in made.records]
     assert made.queues == (Queue("~", 5), Queue("w1", 1), Queue("~512mb", 5))
@@ -364,6 +364,7 @@ def test_links_say_who_reads_whom_where_and_when() -> None:
     assert (records[1].edges, records[2].edges) == (((3, 2, 2, 2, 2, 1),), ((3, 3, 2, 2, 2, 1),))
     assert [r.is_sink for r in records] == [False, False, False, True]
     assert (made.sources, made.sinks, made.n_bits, made.on_error) == ((0,), (3,), 4, "continue")
+    assert tuple(map(Record.pack, lay_out(plan, cap=5).records)) == made.records
 
 
 def test_queues_are_of_the_kind_of_their_resources_when_that_is_asked_for() -> None:
