@@ -337,16 +337,20 @@ class Run(Generic[R]):
     async def _result(self, timeout_s: float | None) -> R:
         asked_at = time.monotonic()
         limit = None if timeout_s is None else asked_at + timeout_s
+        before: Observation | None = None
         while True:
             pause_s = _REAP_S
             if limit is not None:
                 pause_s = max(0.0, min(_REAP_S, limit - time.monotonic()))
             await self._store.wait_end(self.id, pause_s)
-            seen = await self._look(is_waiting=True)
+            # After the first look only what is new: the whole of a large run takes long to read.
+            seen = await self._look(before, is_waiting=True)
             if seen.state is not RunState.RUNNING:
-                return await self._final_value(seen, asked_at)
-            if self._plan is None:  # attached: rather refused now than when the run is over
-                check_python(seen.meta)
+                whole = seen if before is None else await self._look(is_waiting=True)
+                return await self._final_value(whole, asked_at)
+            if before is None and self._plan is None:
+                check_python(seen.meta)  # attached: rather refused now than when the run is over
+            before = seen
             if limit is not None and time.monotonic() >= limit:
                 raise RunTimeoutError(self.id, timeout_s or 0.0)
             await self._store.reap(self.id)

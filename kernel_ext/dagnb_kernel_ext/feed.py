@@ -29,14 +29,17 @@ from dagnb.views.view_updates import Message, ViewUpdates
 PERIOD_S = 0.1
 """seconds between two looks"""
 
-_LOOK_SHARE = 0.2
+_LOOK_SHARE = 0.05
 """share of the time that looking may take: large runs are looked at less often"""
+
+_LONGEST_S = 2.0
+"""seconds between two looks at most, so that the end of a run shows soon"""
 
 _PULSE_S = 0.9
 """seconds; a message is sent at least this often, so that a view knows that the kernel is alive"""
 
 _DRAW_S = 0.6
-_DRAW_SHARE = 0.08
+_DRAW_SHARE = 0.01
 """a timeline is drawn after so many seconds, and takes at most this share of a processor"""
 
 _CHECKPOINT_S = 0.3
@@ -119,7 +122,8 @@ class Feed:
             if now.is_over:
                 self._listener.end(now)
                 return
-            self._is_stopped.wait(max(self._period_s, self._cost_s / _LOOK_SHARE))
+            pause_s = min(self._cost_s / _LOOK_SHARE, _LONGEST_S)
+            self._is_stopped.wait(max(self._period_s, pause_s))
             now = self._look(functools.partial(self._run.snapshot, now))
 
     def _foresee(self, updates: ViewUpdates, *, is_over: bool = False) -> bool:
