@@ -9,11 +9,13 @@ attach, runs, find_run, workers: look up existing runs and workers
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -27,17 +29,17 @@ from dagnb.errors import (
     RunNotStoredError,
     StorageError,
 )
+from dagnb.forecast.background import PREDICTED_STEPS, BackgroundForecast
 from dagnb.forecast.costs import expected_costs, knowledge
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph import client_hook
 from dagnb.graph.dag import Dag
 from dagnb.graph.payload import Signer
-from dagnb.graph.resources import Resources
 from dagnb.graph.targets import Targets
 from dagnb.handle import Run, viewers
 from dagnb.planning.costs import Costs
-from dagnb.planning.plan import Forecast, Plan
-from dagnb.planning.planner import Problem
+from dagnb.planning.plan import Plan
+from dagnb.planning.planner import Planner, Pool, Problem, needs_costs
 from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import Launcher, WorkerSlot, shares_files
@@ -53,13 +55,10 @@ _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: without I, L, O, U
 START_S = 60.0
 """seconds after which a run is cancelled whose client ended before it launched workers"""
 
-PREDICTED_STEPS = 1_000
-"""plans of at most this many steps are simulated before a run, to predict its makespan"""
-
 PRINTED_STEPS = PREDICTED_STEPS
 """plans of at most this many steps are simulated for their repr: up to a fifth of a second"""
 
-# Seconds that planning waits at most until the previous run is recorded in the history.
+# Seconds that costs wait at most until the previous runs are recorded in the history.
 _LEARNING_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -101,24 +100,49 @@ def run(
     upload = chosen.upload()  # before planning: a wrong name should fail at once
 
     requested = Targets.of(*targets)
-    planned = _planned(requested, chosen, launcher)
+    recorded = session.pending()  # runs before this one, from which its costs are learnt
+    planner = chosen.chosen_planner()
+    with _nothing_collected():
+        dag = Dag.of(*requested.nodes)
+        pool = _pool(dag, launcher)
+        problem = Problem(dag=dag, costs=Costs(), pool=pool, percentile=chosen.percentile)
+        priced = _priced(problem, launcher, recorded) if needs_costs(planner) else None
+        planned = _plan_of(planner, priced or problem)
     # Images are built here, which may take minutes, before anything of the run is stored.
-    session.wait(launcher.prepare(_needs(planned), _report))
+    session.wait(launcher.prepare(planned.needs, _report))
 
-    last_sink = planned.dag.calls[planned.dag.sinks[-1]]
+    last_sink = dag.calls[dag.sinks[-1]]
     ending = {"deadline_s": deadline_s, "on_error": on_error, "start_s": START_S}
     details = RunDetails(
         deadline_s=deadline_s,
         platform=launcher.name,
-        pool=_problem(planned).pool,
-        forecast=_forecast(planned),
+        pool=pool,
         structure=requested.structure,
     )
     name = name or last_sink.function
     started = session.wait(_start(planned, chosen, launcher, name, upload, ending, details))
+    # Nothing of the run waits for what is known of it: its workers have started.
+    started.complete(
+        BackgroundForecast(planned, lambda: priced or _priced(problem, launcher, recorded))
+    )
     for show in viewers:
         show(started)
     return started
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Makes objects without a search for reference cycles: a quarter of the time of a large plan.
+
+    All that is made within the block is still in use at its end, so a search would find nothing.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _check_ending(on_error: str, deadline_s: float | None) -> None:
@@ -145,8 +169,9 @@ async def _start(
     store, address = await session.store_for(chosen, launcher)
     key = session.key_for(store)
     run_id = new_run_id()
-    ready = _build(planned, run_id, launcher, Signer(key), ending)
-    description = describe(planned, name, ready, Signer(key), run_id, details)
+    with _nothing_collected():
+        ready = _build(planned, run_id, launcher, Signer(key), ending)
+        description = describe(planned, name, ready, Signer(key), run_id, details)
     submission = replace(ready.submission, meta=description)
 
     try:
@@ -171,7 +196,7 @@ async def _start(
             versions=versions(),
             metrics=upload.text,
         )
-        await launcher.launch(invocation, _needs(planned))
+        await launcher.launch(invocation, planned.needs)
     except BaseException:
         # Also after an interrupt: the caller has no handle, so the run must not stay in the store.
         with contextlib.suppress(StorageError):
@@ -237,54 +262,45 @@ def problem_for(dag: Dag, chosen: session.Settings, launcher: Launcher) -> Probl
 
     The problem holds the expected costs, and the workers that the launcher has or may start.
     """
-    pool = session.wait(launcher.pool({call.options.needs for call in dag.calls}))
-    return Problem(
-        dag=dag,
-        costs=_costs(dag, launcher),
-        pool=pool,
-        percentile=chosen.percentile,
-    )
+    pool = _pool(dag, launcher)
+    problem = Problem(dag=dag, costs=Costs(), pool=pool, percentile=chosen.percentile)
+    return _priced(problem, launcher, session.pending())
+
+
+def _pool(dag: Dag, launcher: Launcher) -> Pool:
+    return session.wait(launcher.pool(dag.all_needs))
 
 
 def _planned(requested: Targets, chosen: session.Settings, launcher: Launcher) -> Plan:
+    """Returns the plan of these targets, with its problem."""
     problem = problem_for(Dag.of(*requested.nodes), chosen, launcher)
-    planned = chosen.chosen_planner().plan(problem)
+    return replace(_plan_of(chosen.chosen_planner(), problem), problem=problem)
+
+
+def _plan_of(planner: Planner, problem: Problem) -> Plan:
+    planned = planner.plan(problem)
     planned.check(problem.dag)
-    return replace(planned, problem=problem)
+    return planned
 
 
-def _costs(dag: Dag, launcher: Launcher) -> Costs:
-    """Returns costs learned from past runs on this platform.
+def _priced(problem: Problem, launcher: Launcher, recorded: session.Pending) -> Problem:
+    """Returns the problem at costs learned from past runs on this platform.
 
-    If the history cannot be read, returns costs from the hints of @task alone, because a broken
-    history must not stop a run.
+    recorded: records of earlier runs to wait for. If the history cannot be read, costs are from the
+    hints of @task alone, because a broken history must not stop a run.
     """
-    session.wait_for_pending(_LEARNING_S)
+    session.wait_for(recorded, _LEARNING_S)
     try:
-        return expected_costs(dag, knowledge(), launcher.name)
+        costs = expected_costs(problem.dag, knowledge(), launcher.name)
     except HistoryError as error:
         session.warn_once(error)
-        return Costs.hinted(dag)
+        costs = Costs.hinted(problem.dag)
+    return replace(problem, costs=costs)
 
 
 def _problem(planned: Plan) -> Problem:
     assert planned.problem is not None
     return planned.problem
-
-
-def _forecast(planned: Plan) -> Forecast | None:
-    """Returns the forecast of a plan; None for a large plan.
-
-    Simulating a large plan would delay the start of its run; `makespans` does so afterwards.
-    """
-    if len(planned.steps) > PREDICTED_STEPS:
-        return None
-    plan_forecast = forecast_of(planned)
-    return plan_forecast.forecast if plan_forecast is not None else None
-
-
-def _needs(planned: Plan) -> set[Resources]:
-    return {step.resources for step in planned.steps}
 
 
 def _report(line: str) -> None:

@@ -38,10 +38,11 @@ from dagnb.errors import (
     task_failed,
 )
 from dagnb.failure import raised_text, read_errors
+from dagnb.forecast.background import BackgroundForecast, predicted
 from dagnb.forecast.makespans import Makespans, makespans
 from dagnb.graph.payload import Signer, decode_value, value_parts
 from dagnb.graph.targets import shaped
-from dagnb.planning.plan import Plan
+from dagnb.planning.plan import Forecast, Plan
 from dagnb.protocol.launcher import Hosting, Launcher
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import find_task
@@ -74,6 +75,13 @@ _LOGS_AT_ONCE = 200
 _LOOK_S = 0.01
 _RECORD_S = 1.0
 
+# Seconds for which the plan is waited for that is completed beside the run.
+_FORECAST_S = 10.0
+
+# Seconds for which the record of a run waits for its forecast. The hosts of its workers record a
+# run that its client has not recorded within a second.
+_FORECAST_KEPT_S = 0.8
+
 # Seconds for which forget() waits for the history, which still reads the run.
 _HISTORY_S = 5.0
 
@@ -96,8 +104,9 @@ class Run(Generic[R]):
         known.
         """
         self.id = run
+        self._background: BackgroundForecast | None = None
         self._name = name
-        self.plan = plan
+        self._plan = plan
         self._store = store
         self._launcher = launcher
         self._final: Observation | None = None
@@ -157,6 +166,23 @@ class Run(Generic[R]):
     def description(self) -> RunDescription:
         """Names, functions and edges of the run's steps."""
         return RunDescription.read(self.look().meta)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan; None for a run that another process started.
+
+        Its costs and forecast are made beside the run: they are waited for, _FORECAST_S at most.
+        """
+        return self._background.waited(_FORECAST_S) if self._background else self._plan
+
+    @property
+    def plan_now(self) -> Plan | None:
+        """The plan as far as it is known at this moment: perhaps without a problem yet."""
+        return self._background.plan if self._background else self._plan
+
+    def complete(self, background: BackgroundForecast) -> None:
+        """Take the plan from the forecast that is made beside the run."""
+        self._background = background
 
     @property
     def name(self) -> str:
@@ -311,16 +337,20 @@ class Run(Generic[R]):
     async def _result(self, timeout_s: float | None) -> R:
         asked_at = time.monotonic()
         limit = None if timeout_s is None else asked_at + timeout_s
+        before: Observation | None = None
         while True:
             pause_s = _REAP_S
             if limit is not None:
                 pause_s = max(0.0, min(_REAP_S, limit - time.monotonic()))
             await self._store.wait_end(self.id, pause_s)
-            seen = await self._look(is_waiting=True)
+            # After the first look only what is new: the whole of a large run takes long to read.
+            seen = await self._look(before, is_waiting=True)
             if seen.state is not RunState.RUNNING:
-                return await self._final_value(seen, asked_at)
-            if self.plan is None:  # attached: rather refused now than when the run is over
-                check_python(seen.meta)
+                whole = seen if before is None else await self._look(is_waiting=True)
+                return await self._final_value(whole, asked_at)
+            if before is None and self._plan is None:
+                check_python(seen.meta)  # attached: rather refused now than when the run is over
+            before = seen
             if limit is not None and time.monotonic() >= limit:
                 raise RunTimeoutError(self.id, timeout_s or 0.0)
             await self._store.reap(self.id)
@@ -381,11 +411,26 @@ class Run(Generic[R]):
     async def _remember(self) -> None:
         """Record the run in the history. Without it dagnb only predicts worse."""
         try:
+            forecast = await self._known_forecast()
             # A run that was forgotten, or a store out of reach: there is nothing to learn from.
             with contextlib.suppress(StorageError):
-                await record_finished(self._store, self.id, History())
+                await record_finished(self._store, self.id, History(), forecast)
         except (HistoryError, ConfigError) as error:
             session.warn_once(error)
+
+    async def _known_forecast(self) -> Forecast | None:
+        """Returns the forecast that was made beside the run, if it is made soon.
+
+        The costs behind it were learnt from earlier runs: so this run is recorded after it.
+        """
+        if self._background is None:
+            return None
+        with contextlib.suppress(TimeoutError):
+            completed = asyncio.wrap_future(self._background.completed)
+            # Shielded: the end of this wait must not cancel what others wait for, too.
+            plan = await asyncio.wait_for(asyncio.shield(completed), _FORECAST_KEPT_S)
+            return predicted(plan)
+        return None
 
     def value(self, task: str) -> Any:
         """Returns the value of one of the nodes asked for, as soon as it is done.

@@ -6,6 +6,7 @@ loop in a daemon thread. `wait` gives it a coroutine and stays interruptible.
     wait(work)    run it, return its value; an interrupt cancels it
     start(work)   run it, return a future
     later(work)   run it; only the end of the process waits for it, and only for a while
+    pending()     what was given to later() and has not ended
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import secrets
 import threading
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from dagnb import registry
 from dagnb.errors import ConfigError
@@ -250,6 +251,9 @@ def start(work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
     return asyncio.run_coroutine_threadsafe(work, loop())
 
 
+Pending: TypeAlias = frozenset[concurrent.futures.Future[Any]]
+"""coroutines given to later() that had not ended at one moment"""
+
 _later: set[concurrent.futures.Future[Any]] = set()
 
 
@@ -264,9 +268,19 @@ def later(work: Coroutine[Any, Any, Any]) -> None:
     future.add_done_callback(_later.discard)
 
 
+def pending() -> Pending:
+    """Returns the coroutines given to later() that have not ended."""
+    return frozenset(_later)
+
+
+def wait_for(coroutines: Pending, timeout_s: float) -> None:
+    """Wait for coroutines that were given to later(), at most timeout_s."""
+    concurrent.futures.wait(coroutines, timeout=timeout_s)
+
+
 def wait_for_pending(timeout_s: float) -> None:
-    """Wait for the coroutines given to later(), at most timeout_s."""
-    concurrent.futures.wait(set(_later), timeout=timeout_s)
+    """Wait for all coroutines given to later(), at most timeout_s."""
+    wait_for(pending(), timeout_s)
 
 
 def _finish_later() -> None:

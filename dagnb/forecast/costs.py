@@ -23,15 +23,15 @@ import math
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from dagnb.graph.brief import brief
-from dagnb.graph.dag import Dag
+from dagnb.graph.dag import Call, Dag
 from dagnb.graph.identity import identity
 from dagnb.graph.lineage import lineage
 from dagnb.graph.resources import Resources
@@ -230,6 +230,60 @@ class _TaskCosts:
     argument_bytes: dict[int, int] = field(default_factory=dict)
     known_s: dict[tuple[int, str], float] = field(default_factory=dict)
 
+    def add(self, task: int, predicted: _Predicted) -> None:
+        """Add what is predicted of a task."""
+        self.run[task], self.run_s[task] = predicted.run, predicted.run.p50
+        self.output_bytes[task] = predicted.output_bytes
+        self.known_s[task, "load"] = predicted.load_s
+        self.known_s[task, "dump"] = predicted.dump_s
+
+
+class _Predicted(NamedTuple):
+    """The predictions of one task: run time, bytes of its result, seconds of pickling."""
+
+    run: Estimate
+    output_bytes: int
+    load_s: float
+    dump_s: float
+
+
+class _Predictions:
+    """The predictions of the tasks of one DAG. Equal tasks, of which a wide DAG has many, share."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._known_calls: dict[tuple[str, str], Set[str]] = {}
+        self._made: dict[tuple[object, ...], _Predicted] = {}
+
+    def of(self, call: Call, code: str, key: str, input_bytes: int) -> _Predicted:
+        """Returns the predictions of a task. code, key: see expected_costs."""
+        function = (code, call.function)
+        if function not in self._known_calls:
+            self._known_calls[function] = self._predictor.known_calls(*function)
+        # Keys differ from task to task. Most are new, and a new one changes no prediction.
+        if key not in self._known_calls[function]:
+            key = ""
+        kind = (code, call.function, id(call.options), input_bytes, key)
+        predicted = self._made.get(kind)
+        if predicted is None:
+            predicted = self._made[kind] = self._new(call, code, key, input_bytes)
+        return predicted
+
+    def _new(self, call: Call, code: str, key: str, input_bytes: int) -> _Predicted:
+        options = call.options
+
+        def estimate(target: Target, n_bytes: int) -> Estimate:
+            needs, name = options.needs, call.function
+            return self._predictor.predict(target, code, name, n_bytes, needs, options, key)
+
+        output_bytes = round(estimate(Target.OUTPUT, input_bytes).p50)
+        return _Predicted(
+            run=estimate(Target.RUN, input_bytes),
+            output_bytes=output_bytes,
+            load_s=estimate(Target.LOAD, input_bytes).p50,
+            dump_s=estimate(Target.DUMP, output_bytes).p50,
+        )
+
 
 def expected_costs(
     dag: Dag,
@@ -239,7 +293,7 @@ def expected_costs(
     keys: Sequence[str] = (),
     argument_bytes: Mapping[int, int] = MappingProxyType({}),
 ) -> Costs:
-    """Returns the expected cost of every act of a run of this DAG. O(tasks + edges) predictions.
+    """Returns the expected cost of every act of a run of this DAG. O(tasks + edges).
 
     codes, keys, argument_bytes: by task, for a DAG without nodes: the lasting hash of its function
     (graph/identity.py), the hash of its call (graph/lineage.py), the bytes of its arguments that
@@ -249,15 +303,17 @@ def expected_costs(
     # If there are neither nodes nor codes, functions are recognised by their names alone.
     unknown = [""] * len(dag)
     codes, keys = codes or codes_of(dag) or unknown, keys or lineage(dag) or unknown
-    predictor = knowledge.predictor([call.function for call in dag.calls])
+    predictor = knowledge.predictor({call.function for call in dag.calls})
+    predictions = _Predictions(predictor)
     tasks = _TaskCosts(argument_bytes=dict(argument_bytes))
     for task, call in enumerate(dag.calls):
         if dag.nodes:
             tasks.argument_bytes[task] = dag.nodes[task].packed.n_bytes
         # Tasks come in topological order, so the sizes of all upstream values are predicted by now.
-        input_bytes = sum(tasks.output_bytes[u] for u in call.upstream)
-        input_bytes += tasks.argument_bytes.get(task, 0)
-        _add_task(tasks, predictor, dag, task, codes[task], keys[task], input_bytes)
+        input_bytes = tasks.argument_bytes.get(task, 0)
+        for u in call.upstream:
+            input_bytes += tasks.output_bytes[u]
+        tasks.add(task, predictions.of(call, codes[task], keys[task], input_bytes))
 
     acts = knowledge.platform(platform)
     own, shared = _uncertainty(tasks, predictor, dag, codes)
@@ -273,7 +329,7 @@ def expected_costs(
         program_s=acts.program_s,
         submit_s=acts.submit_s,
         return_s=acts.return_s,
-        **_starts(acts, {call.options.needs for call in dag.calls}),
+        **_starts(acts, dag.all_needs),
         uncertainty=Uncertainty(
             run=own, batch=shared, transfer=acts.transfer_spread, start=_START_SIGMA
         ),
@@ -289,31 +345,6 @@ def codes_of(dag: Dag) -> tuple[str, ...]:
         if id(node.task) not in by_task:
             by_task[id(node.task)] = identity(node.task.function)
     return tuple(by_task[id(node.task)] for node in dag.nodes)
-
-
-def _add_task(
-    tasks: _TaskCosts,
-    predictor: Predictor,
-    dag: Dag,
-    task: int,
-    code: str,
-    key: str,
-    input_bytes: int,
-) -> None:
-    """Predicts one task: its run time, output size, and times to unpickle and pickle."""
-    call = dag.calls[task]
-    options = call.options
-
-    def predicted(target: Target, n_bytes: int) -> Estimate:
-        needs = options.needs
-        return predictor.predict(target, code, call.function, n_bytes, needs, options, key)
-
-    run = predicted(Target.RUN, input_bytes)
-    tasks.run[task], tasks.run_s[task] = run, run.p50
-    output_bytes = round(predicted(Target.OUTPUT, input_bytes).p50)
-    tasks.output_bytes[task] = output_bytes
-    tasks.known_s[task, "load"] = predicted(Target.LOAD, input_bytes).p50
-    tasks.known_s[task, "dump"] = predicted(Target.DUMP, output_bytes).p50
 
 
 def _uncertainty(
@@ -347,7 +378,7 @@ def _uncertainty(
     return own, min(MOST_UNCERTAINTY, predictor.run_sigma(contributions))
 
 
-def _starts(acts: Platform, needs: set[Resources]) -> dict[str, Any]:
+def _starts(acts: Platform, needs: Set[Resources]) -> dict[str, Any]:
     """Returns the fields of Costs about starts; those never measured keep their defaults."""
     starts: dict[tuple[Resources, bool], StartCost] = {}
     fields: dict[str, Any] = {"starts": starts}

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from dagnb.errors import CycleError, GraphError
@@ -19,6 +20,7 @@ from dagnb.graph.brief import brief, cut, number
 from dagnb.graph.client_hook import Shown
 from dagnb.graph.node import Node
 from dagnb.graph.options import TaskOptions
+from dagnb.graph.resources import Resources
 
 NO_OPTIONS = TaskOptions()
 
@@ -55,17 +57,18 @@ class Dag(Shown):
             raise GraphError("the DAG is empty. Give at least one node: dagnb.run(node).")
 
         for position, call in enumerate(self.calls):
-            if any(not 0 <= u < position for u in call.upstream):
-                raise GraphError(
-                    f"task '{call.name}' comes before one of its upstream tasks. "
-                    "Build it with Dag.from_edges."
-                )
+            for u in call.upstream:
+                if not 0 <= u < position:
+                    raise GraphError(
+                        f"task '{call.name}' comes before one of its upstream tasks. "
+                        "Build it with Dag.from_edges."
+                    )
         if any(not 0 <= s < len(self.calls) for s in self.sinks):
             raise GraphError(f"sinks {self.sinks} point outside the {len(self.calls)} tasks.")
 
-        names = Counter(call.name for call in self.calls)
-        if len(names) != len(self.calls):
-            (doubled, _), *_ = names.most_common(1)
+        names = [call.name for call in self.calls]
+        if len(set(names)) != len(names):
+            (doubled, _), *_ = Counter(names).most_common(1)
             raise GraphError(f"two tasks are called '{doubled}'. Names must differ.")
 
     def __repr__(self) -> str:
@@ -91,6 +94,25 @@ class Dag(Shown):
         return tuple(map(tuple, lists))
 
     @cached_property
+    def needs(self) -> tuple[Resources, ...]:
+        """The resources of each task. O(tasks), once."""
+        # Equal ones are one object for all tasks of a function: comparing them takes long.
+        known: dict[int, Resources] = {}
+        needs = []
+        for call in self.calls:
+            key = id(call.options)
+            if key not in known:
+                known[key] = call.options.needs
+            needs.append(known[key])
+        return tuple(needs)
+
+    @cached_property
+    def all_needs(self) -> frozenset[Resources]:
+        """The resources of all tasks, each once."""
+        different = {id(needs): needs for needs in self.needs}
+        return frozenset(different.values())
+
+    @cached_property
     def positions(self) -> dict[str, int]:
         """The position of each task, by its name."""
         return {call.name: position for position, call in enumerate(self.calls)}
@@ -110,19 +132,18 @@ class Dag(Shown):
 
         ordered = _reachable(nodes)
         positions = {node: position for position, node in enumerate(ordered)}
-        n_calls: Counter[str] = Counter()
+        n_calls: dict[str, int] = {}
+        functions: dict[int, str] = {}  # by id of the task: reading its name takes long
         calls = []
         for node in ordered:
-            function = node.task.name
-            calls.append(
-                Call(
-                    name=f"{function}-{n_calls[function]}",
-                    function=function,
-                    upstream=tuple(positions[u] for u in node.upstream),
-                    options=node.task.options,
-                )
-            )
-            n_calls[function] += 1
+            task = node.task
+            function = functions.get(id(task)) or functions.setdefault(id(task), task.name)
+            number = n_calls.get(function, 0)
+            n_calls[function] = number + 1
+            upstream = node.packed.references
+            reads = tuple(map(positions.__getitem__, upstream)) if upstream else ()
+            name = f"{function}-{number}"
+            calls.append(Call(name=name, function=function, upstream=reads, options=task.options))
         return cls(
             tuple(calls),
             tuple(positions[node] for node in nodes),
@@ -182,14 +203,15 @@ def _reachable(nodes: Iterable[Node[Any]]) -> list[Node[Any]]:
         node = stack.pop()
         if node not in reached:
             reached.add(node)
-            stack.extend(node.upstream)
+            stack.extend(node.packed.references)
 
     # A node is made after the nodes among its arguments, so its serial number is larger than
     # theirs.
-    ordered = sorted(reached, key=lambda node: node.serial)
+    ordered = sorted(reached, key=attrgetter("serial"))
     for node in ordered:
-        if any(u.serial >= node.serial for u in node.upstream):
-            raise CycleError(_cycle_of(ordered))
+        for u in node.packed.references:
+            if u.serial >= node.serial:
+                raise CycleError(_cycle_of(ordered))
     return ordered
 
 

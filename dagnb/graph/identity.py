@@ -14,12 +14,19 @@ import functools
 import hashlib
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from dagnb.graph.pickling.code import names_and_texts
 from dagnb.graph.pickling.reduction import is_generic
 
+# Functions that are hashed: an object may make up another one whenever it is asked.
+_MOST_FUNCTIONS = 10_000
+
+# Parts of the constants, defaults and enclosed values of one function that are hashed.
+_MOST_PARTS = 100_000
+
 _PLAIN = (int, float, complex, str, bytes, type(None), type(...))
+_CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
 def identity(function: Callable[..., Any]) -> str:
@@ -31,8 +38,13 @@ def identity(function: Callable[..., Any]) -> str:
     digest = hashlib.sha256()
     seen: dict[int, Any] = {}  # keeps the functions alive, so that no id is used twice
     waiting: list[Any] = [function]
-    while waiting:
-        waiting.extend(_feed(waiting.pop(), digest.update, seen))
+    while waiting and len(seen) < _MOST_FUNCTIONS:
+        part = waiting.pop()
+        try:
+            waiting.extend(_feed(part, digest.update, seen))
+        # It may hold objects whose attributes raise. The hash serves predictions: a run goes on.
+        except Exception:  # noqa: BLE001  # as above
+            digest.update(type(part).__name__.encode())
     return digest.hexdigest()[:16]
 
 
@@ -78,8 +90,22 @@ def _wrapped_functions(thing: Any) -> list[Any]:
         return [thing.func]
     if isinstance(thing, functools.singledispatchmethod):
         return [thing.dispatcher]
-    wrapped = getattr(thing, "__wrapped__", None)  # of class methods and static methods, too
+    wrapped = _wrapped(thing)  # of class methods and static methods, too
     return [] if wrapped is None else [wrapped]
+
+
+def _wrapped(thing: Any) -> Any:
+    """Returns the attribute `__wrapped__`; None where an object has none, or would make it up."""
+    try:
+        attributes = object.__getattribute__(thing, "__dict__")
+    except AttributeError:  # it has slots
+        attributes = {}
+    if "__wrapped__" not in attributes and not hasattr(type(thing), "__wrapped__"):
+        return None
+    try:
+        return getattr(thing, "__wrapped__", None)
+    except Exception:  # noqa: BLE001  # a property of the user's; hashes must not stop a run
+        return None
 
 
 def _is_own_wrapper(function: Any, wrapped: Any) -> bool:
@@ -134,20 +160,57 @@ def _code_text(code: types.CodeType) -> str:
 
 def _text(value: object) -> str:
     """Returns the text of a constant, equal in every kernel; the type's name of other objects."""
-    if isinstance(value, types.CodeType):
-        return _code_text(value)
-    if type(value) is bool or isinstance(value, _PLAIN):
-        return repr(value)
-    if isinstance(value, set | frozenset):  # in an order of its own in every process
-        return f"{{{','.join(sorted(map(_text, value)))}}}"
-    if isinstance(value, tuple | list):
-        return f"[{','.join(map(_text, value))}]"
-    if isinstance(value, dict):
-        items = [f"{_text(key)}:{_text(held)}" for key, held in value.items()]
-        return f"{{{','.join(items)}}}"
-    return _name(value)
+    return _Text().of(value)
+
+
+class _Text:
+    """Writes the text of one value: _MOST_PARTS parts at most, and no container within itself.
+
+    Containers of classes of the user's are read by the methods of the built-in type.
+    """
+
+    def __init__(self) -> None:
+        self._n_left = _MOST_PARTS
+        self._around: set[int] = set()
+
+    def of(self, value: object) -> str:
+        """Returns the text of a part."""
+        self._n_left -= 1
+        kind = type(value)
+        if kind is types.CodeType:
+            return _code_text(cast("types.CodeType", value))
+        if kind is bool or issubclass(kind, _PLAIN):
+            return repr(value)
+        if not issubclass(kind, _CONTAINERS):
+            return _name(value)
+        if self._n_left < 0 or id(value) in self._around:
+            return kind.__name__
+
+        self._around.add(id(value))
+        text = self._of_container(value, kind)
+        self._around.discard(id(value))
+        return text
+
+    def _of_container(self, value: Any, kind: type) -> str:
+        base: Any = next(base for base in _CONTAINERS if issubclass(kind, base))
+        if base is dict:
+            items = []
+            for key, held in dict.items(value):
+                items.append(f"{self.of(key)}:{self.of(held)}")
+            return f"{{{','.join(items)}}}"
+        texts = list(map(self.of, base.__iter__(value)))
+        if base in (set, frozenset):  # in an order of its own in every process
+            return f"{{{','.join(sorted(texts))}}}"
+        return f"[{','.join(texts)}]"
 
 
 def _name(thing: object) -> str:
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{getattr(named, '__module__', '')}.{named.__qualname__}"
+    """Returns the full name of a function or class; of another object that of its type."""
+    try:
+        name, module = thing.__qualname__, getattr(thing, "__module__", "")  # type: ignore[attr-defined]  # most have none
+    # Attributes may be code of the user's, which may raise, or give anything.
+    except Exception:  # noqa: BLE001  # as above
+        name = None
+    if not isinstance(name, str):
+        name, module = type(thing).__qualname__, type(thing).__module__
+    return f"{module}.{name}"

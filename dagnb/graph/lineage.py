@@ -11,12 +11,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dagnb.graph.dag import Dag
-    from dagnb.graph.node import Node
 
 # Items of a long container that are looked at.
 _LOOKED_AT = 64
@@ -33,77 +32,117 @@ _DEPTH = 6
 _TEXTS: tuple[Any, ...] = (str, bytes, bytearray)
 _CONTAINERS: tuple[Any, ...] = (dict, list, tuple, set, frozenset, deque)
 
+# Libraries whose arrays and tables know their shape, so that asking costs nothing.
+_ARRAYS = frozenset({"cupy", "jax", "jaxlib", "numpy", "pandas", "polars", "scipy", "torch"})
+
 
 def lineage(dag: Dag) -> tuple[str, ...]:
     """Returns 8 hex digits per task, equal for equal calls on equal inputs. O(tasks + edges).
 
     Nothing for a DAG without nodes.
     """
-    hashes: dict[Node[Any], str] = {}
-    for node in dag.nodes:
-        digest = hashlib.blake2b(node.task.name.encode(), digest_size=4)
-        digest.update(node.summary)
-        for upstream in node.upstream:
-            digest.update(hashes[upstream].encode())
-        hashes[node] = digest.hexdigest()
-    return tuple(hashes[node] for node in dag.nodes)
+    hashes: list[str] = []
+    for node, call in zip(dag.nodes, dag.calls, strict=False):
+        text = call.function.encode() + node.summary
+        if call.upstream:
+            # The order of call.upstream is that of node.upstream.
+            text += "".join([hashes[u] for u in call.upstream]).encode()
+        hashes.append(hashlib.blake2b(text, digest_size=4).hexdigest())
+    return tuple(hashes)
 
 
 def summary(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[Hashable]) -> bytes:
     """Returns 8 bytes that are equal for equal arguments. O(1), by the limits above.
 
-    kind: class of the nodes; of a node only its presence counts.
+    kind: class of the nodes; of a node only its presence counts. Raises nothing.
     """
-    digest = hashlib.blake2b(digest_size=8)
-    walk = _Walk(kind)
-    for part in (*walk.parts(args), *walk.parts(kwargs)):
-        # Lone surrogates occur in names of files that are not UTF-8.
-        digest.update(part.encode("utf-8", "surrogatepass"))
-        digest.update(b"\0")  # so that "ab", "c" and "a", "bc" differ
-    return digest.digest()
+    texts = _plain_texts(args, kwargs)
+    if texts is None:
+        walk = _Walk(kind)
+        try:
+            walk.add(args, _DEPTH)
+            walk.add(kwargs, _DEPTH)
+        # Another thread may change a container meanwhile, and a metaclass is code of the user's. A
+        # hash of half of the arguments only predicts worse; an error would refuse the call.
+        except Exception:  # noqa: BLE001  # as above
+            walk.texts.append("...")
+        texts = walk.texts
+    texts.append("")  # each part ends with a zero, so that "ab", "c" and "a", "bc" differ
+    # Lone surrogates occur in names of files that are not UTF-8.
+    text = "\0".join(texts).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=8).digest()
+
+
+def _plain_texts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str] | None:
+    """Returns the texts of a _Walk over arguments that are all plain; None for others.
+
+    Most calls have a few plain arguments, and the walk takes twice as long.
+    """
+    if len(args) > _LOOKED_AT or len(kwargs) > _LOOKED_AT:
+        return None
+    texts = [f"tuple{len(args)}"]
+    for value in args:
+        text = _plain(value, type(value))
+        if text is None:
+            return None
+        texts.append(text)
+    texts.append(f"dict{len(kwargs)}")
+    for value in itertools.chain.from_iterable(kwargs.items()) if kwargs else ():
+        text = _plain(value, type(value))
+        if text is None:
+            return None
+        texts.append(text)
+    return texts
 
 
 class _Walk:
     """Looks at values, each container once, _MOST_PARTS in all.
 
     Only methods of built-in types are called: those of a subclass are the user's code, which may be
-    slow, raise, or change the value.
+    slow, raise, or change the value. Even isinstance would call such code, to read `__class__`.
+
+    texts: describe the values so far: plain ones whole, others by type and length.
     """
 
     def __init__(self, kind: type[Hashable]) -> None:
+        self.texts: list[str] = []
         self._kind = kind
         self._n_left = _MOST_PARTS
         self._seen: set[int] = set()
 
-    def parts(self, value: Any, depth: int = _DEPTH) -> Iterator[str]:
-        """Yields texts that describe a value: plain ones whole, others by type and length."""
+    def add(self, value: Any, depth: int) -> None:
+        """Look at a value and its parts, down to this depth."""
         self._n_left -= 1
         if self._n_left < 0:
             return
-        if isinstance(value, self._kind):
-            yield "node"
-        elif isinstance(value, range):
-            yield from self.parts((value.start, value.stop, value.step), depth)
-        elif (plain := _plain(value)) is not None:
-            yield plain
-        elif depth and id(value) not in self._seen and isinstance(value, _CONTAINERS):
+        kind = type(value)
+        plain = _plain(value, kind)
+        if plain is not None:
+            self.texts.append(plain)
+        elif issubclass(kind, self._kind):
+            self.texts.append("node")
+        elif kind is range and depth:
+            self.texts.append("tuple3")
+            for number in (value.start, value.stop, value.step):
+                self.add(number, depth - 1)
+        elif depth and id(value) not in self._seen and issubclass(kind, _CONTAINERS):
             self._seen.add(id(value))  # a container may hold itself
-            yield from self._items(value, depth - 1)
+            self._add_items(value, kind, depth - 1)
         else:
-            yield f"{type(value).__name__}{_shape(value)}"
+            self.texts.append(f"{kind.__name__}{_shape(value, kind)}")
 
-    def _items(self, value: Any, depth: int) -> Iterator[str]:
-        base = next(base for base in _CONTAINERS if isinstance(value, base))
+    def _add_items(self, value: Any, kind: type, depth: int) -> None:
+        base = next(base for base in _CONTAINERS if issubclass(kind, base))
         n_items = base.__len__(value)
-        yield f"{type(value).__name__}{n_items}"
+        self.texts.append(f"{kind.__name__}{n_items}")
 
         if base in (set, frozenset):
             # Each process orders a set differently, so of a large one only the size counts.
             if n_items <= _LOOKED_AT:
-                texts: list[str] = []
+                begin = len(self.texts)
                 for item in base.__iter__(value):
-                    texts += self.parts(item, depth)
-                yield from sorted(texts)
+                    self.add(item, depth)
+                self.texts[begin:] = sorted(self.texts[begin:])
             return
 
         items: Iterable[Any] = base.__iter__(value)
@@ -112,32 +151,34 @@ class _Walk:
             items = itertools.chain.from_iterable(dict.items(value))
             most = 2 * _LOOKED_AT  # keys and values
         for item in itertools.islice(items, most):
-            yield from self.parts(item, depth)
+            self.add(item, depth)
 
 
-def _plain(value: Any) -> str | None:
+def _plain(value: Any, kind: type) -> str | None:
     """Returns the text of a number, a text or None; None for all else."""
-    if value is None or isinstance(value, bool):
+    if kind is int:  # the most frequent one
+        return f"{value:x}"
+    if value is None or kind is bool:
         return str(value)
-    if isinstance(value, int):
+    if issubclass(kind, int):
         # Hexadecimal: decimal digits of a large one take long, and Python refuses them.
         return int.__format__(value, "x")
-    if isinstance(value, float):
+    if issubclass(kind, float):
         return float.__repr__(value)
-    if isinstance(value, complex):
+    if issubclass(kind, complex):
         return complex.__repr__(value)
-    for kind in _TEXTS:
-        if isinstance(value, kind):
-            return f"{kind.__len__(value)}{kind.__getitem__(value, slice(_LONGEST))!r}"
+    for base in _TEXTS:
+        if issubclass(kind, base):
+            return f"{base.__len__(value)}{base.__getitem__(value, slice(_LONGEST))!r}"
     return None
 
 
-def _shape(value: Any) -> str:
-    """Returns the shape of an array or a table; '' for what has none."""
-    try:
-        shape = getattr(value, "shape", ())
-    # The attribute may be code of the user's, which may raise anything.
-    except Exception:  # noqa: BLE001  # as above
-        return ""
+def _shape(value: Any, kind: type) -> str:
+    """Returns the shape of an array or a table of a well-known library; '()' for all else."""
+    # In another class the attribute may be code that takes long, such as a query of a database.
+    module = kind.__module__
+    if module.partition(".")[0] not in _ARRAYS:
+        return "()"
+    shape = getattr(value, "shape", ())
     is_shape = type(shape) is tuple and all(type(length) is int for length in shape)
     return str(shape) if is_shape else ""

@@ -6,7 +6,7 @@ be as long as memory allows.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dagnb.graph.dag import Dag
 
@@ -34,7 +34,10 @@ def levels(dag: Dag) -> tuple[int, ...]:
     # Calls are in topological order, so the levels of upstream tasks are known.
     level: list[int] = []
     for call in dag.calls:
-        level.append(max((level[u] + 1 for u in call.upstream), default=0))
+        deepest = -1
+        for u in call.upstream:
+            deepest = max(deepest, level[u])
+        level.append(deepest + 1)
     return tuple(level)
 
 
@@ -95,8 +98,10 @@ def depth_first(dag: Dag) -> tuple[int, ...]:
         task = stack[-1]
         if not opened[task]:
             opened[task] = True
-            stack.extend(u for u in upstream[task] if not opened[u])
-            continue
+            below = [u for u in upstream[task] if not opened[u]]
+            if below:
+                stack += below
+                continue
         stack.pop()
         if number[task] < 0:  # it may be on the stack several times
             number[task] = count
@@ -104,14 +109,24 @@ def depth_first(dag: Dag) -> tuple[int, ...]:
     return tuple(number)
 
 
-def _shallow_first(dag: Dag) -> list[list[int]]:
+def _shallow_first(dag: Dag) -> list[Sequence[int]]:
     """Returns the upstream of each task in the order to push on a stack: the deepest last.
 
     Of equally deep ones the first comes last. Sorts by counting: no comparison.
     """
-    lists: list[list[int]] = [[] for _ in dag.calls]
+    lists: list[Sequence[int]] = []
+    sorted_lists: dict[int, list[int]] = {}  # fan-in -> its upstream; others need no order
+    for task, call in enumerate(dag.calls):
+        if len(call.upstream) > 1:
+            lists.append(sorted_lists.setdefault(task, []))
+        else:
+            lists.append(call.upstream)
+    if not sorted_lists:
+        return lists
+
     for level in by_level(dag):
         for u in reversed(level):
             for d in dag.downstream[u]:
-                lists[d].append(u)
+                if d in sorted_lists:
+                    sorted_lists[d].append(u)
     return lists

@@ -13,6 +13,7 @@ from types import MethodType
 from typing import (
     TYPE_CHECKING,
     Any,
+    ClassVar,
     Generic,
     NoReturn,
     ParamSpec,
@@ -43,6 +44,8 @@ class Task(Generic[P, R]):
     function: Callable[P, R]
     options: TaskOptions = field(default_factory=TaskOptions)
     signature: inspect.Signature | None = field(default=None, repr=False)
+    # Numbers of arguments without names that fit the signature: (fewest, most).
+    _positional: ClassVar[tuple[int, int]] = (1, 0)
 
     def __post_init__(self) -> None:
         """Raises GraphError for what cannot be a task. Copies the name and docs of the function."""
@@ -61,6 +64,7 @@ class Task(Generic[P, R]):
             except (TypeError, ValueError):
                 return
             object.__setattr__(self, "signature", signature)
+        object.__setattr__(self, "_positional", _positional(self.signature))
 
     def _look_like_the_function(self) -> None:
         """Take over what help, inspect and IPython's `?` show of a function."""
@@ -127,7 +131,10 @@ class Task(Generic[P, R]):
         if context.is_inside():
             return self.function(*args, **kwargs)  # type: ignore[return-value]  # its value
         current: Task[P, R] = reload.newest(self)
-        if current.signature is not None:
+        # Binding takes microseconds, and people make a hundred thousand calls. Most fit at once.
+        fewest, most = current._positional
+        is_bound = not kwargs and fewest <= len(args) <= most
+        if current.signature is not None and not is_bound:
             try:
                 current.signature.bind(*args, **kwargs)
             except TypeError as error:
@@ -200,6 +207,22 @@ class Method:
 
     def __repr__(self) -> str:
         return f"<bound {repr(self.__func__)[1:-1]} of {cut(object.__repr__(self.__self__))}>"
+
+
+def _positional(signature: inspect.Signature | None) -> tuple[int, int]:
+    """Returns the fewest and the most arguments without names with which a call is complete.
+
+    (1, 0), which no number fits, if there is no such call, or no most.
+    """
+    fewest = most = 0
+    for parameter in signature.parameters.values() if signature is not None else ():
+        is_needed = parameter.default is parameter.empty
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            most += 1
+            fewest += is_needed
+        elif is_needed and parameter.kind is not parameter.VAR_KEYWORD:
+            return 1, 0
+    return fewest, most
 
 
 def _names_of(function: Any) -> dict[str, Any]:

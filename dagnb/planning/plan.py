@@ -148,9 +148,17 @@ class Plan(Shown):
         names = []
         for step in self.steps:
             n_before = n_copies.get(step.task, 0)
-            names.append(self.dag.calls[step.task].name + "'" * n_before)
+            name = self.dag.calls[step.task].name
+            names.append(name + "'" * n_before if n_before else name)
             n_copies[step.task] = n_before + 1
         return tuple(names)
+
+    @cached_property
+    def needs(self) -> frozenset[Resources]:
+        """The resources of the steps, each once."""
+        # Most steps share one object, and hashing resources takes long.
+        different = {id(step.resources): step.resources for step in self.steps}
+        return frozenset(different.values())
 
     def __repr__(self) -> str:
         """Returns the number of tasks, the workers, and the makespan where it is known."""
@@ -357,16 +365,25 @@ def _problems(plan: Plan, dag: Dag) -> Iterator[str]:
     if plan.dag != dag:  # every other problem would only follow from this one
         yield "it was made for another DAG"
         return
-    for position in range(len(plan.steps)):
-        yield from _step_problems(plan, position)
+    # Most plans have one floating step for each task, which can be seen at once.
+    is_as_dag = len(plan.steps) == len(dag.calls)
+    for position, step in enumerate(plan.steps):
+        is_as_dag = (
+            is_as_dag
+            and step.task == position
+            and step.worker is None
+            and step.upstream == dag.calls[position].upstream
+        )
+        if not is_as_dag:
+            yield from _step_problems(plan, position)
     present = {step.task for step in plan.steps}
     for sink in dag.sinks:
         if sink not in present:
             yield f"task '{dag.calls[sink].name}' is a sink without a step"
     yield from _worker_problems(plan)
-    for upstream, step in plan.ways:
-        if not 0 <= step < len(plan.steps) or upstream not in plan.steps[step].upstream:
-            yield f"it has a way from step {upstream} to step {step}, which is no edge"
+    for upstream, reader in plan.ways:
+        if not 0 <= reader < len(plan.steps) or upstream not in plan.steps[reader].upstream:
+            yield f"it has a way from step {upstream} to step {reader}, which is no edge"
     for prewarm in plan.prewarms:
         if prewarm.anchor is not None and not 0 <= prewarm.anchor < len(dag.calls):
             yield f"a prewarm is anchored to task {prewarm.anchor}, which does not exist"

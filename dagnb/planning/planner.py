@@ -69,7 +69,10 @@ class Problem:
 
 @runtime_checkable
 class Planner(Protocol):
-    """Makes plans. Its dataclass fields are its settings; equal problems give equal plans."""
+    """Makes plans. Its dataclass fields are its settings; equal problems give equal plans.
+
+    Optional: the attribute `needs_costs`, see below.
+    """
 
     @property
     def name(self) -> str:
@@ -79,3 +82,12 @@ class Planner(Protocol):
     def plan(self, problem: Problem) -> Plan:
         """Returns a plan that passes Plan.check. Pure."""
         ...
+
+
+def needs_costs(planner: Planner) -> bool:
+    """Returns whether a planner reads the costs of a problem.
+
+    A planner that reads none has an attribute of that name, False: then its runs begin before their
+    costs are known, and it gets the defaults.
+    """
+    return bool(getattr(planner, "needs_costs", True))

@@ -43,7 +43,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -364,6 +364,18 @@ class Predictor:
             estimate = self._predicted(target, function, name, n_bytes, resources, options, key)
             self._memo[memo_key] = estimate
         return estimate
+
+    def known_calls(self, function: str, name: str) -> Set[str]:
+        """Returns the keys by which `predict` recognises calls of a function. O(KEYS).
+
+        With any other key it predicts as without one.
+        """
+        keys: set[str] = set()
+        for target in Target:
+            model = self._model(target, function, name)
+            if model is not None and model.calls.is_trusted:
+                keys |= model.calls.seen.keys()
+        return keys
 
     def batch_sigma(
         self,

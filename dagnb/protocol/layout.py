@@ -9,8 +9,8 @@ This is all that a coordinator knows of a plan: it never sees functions, costs o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -44,7 +44,8 @@ class Kinds(Enum):
 class Layout:
     """The parts of a submission that follow from the plan alone.
 
-    records: one per step, without bodies. resources: kind -> resources of its instances.
+    records: one per step, without bodies; none where they are packed already. resources: kind ->
+    resources of its instances.
     """
 
     records: tuple[Record, ...]
@@ -56,17 +57,10 @@ class Layout:
 
     __repr__ = brief
 
-    def submission(self, run: str, bodies: Sequence[bytes], **terms: Any) -> Submission:
-        """Returns the submission. bodies: one per step, or none. terms: more of its fields."""
-        packed = []
-        for record, body in zip(self.records, bodies or [b""] * len(self.records), strict=True):
-            packed.append(replace(record, body=body).pack())
-        return self.bare(run, tuple(packed), **terms)
-
     def bare(self, run: str, records: tuple[bytes, ...] = (), **terms: Any) -> Submission:
         """Returns the submission with records that are packed already.
 
-        A simulation gives none: it hands `records` to the machine as they are.
+        A simulation gives none: it hands `records` to the machine as they are. terms: more fields.
         """
         return Submission(
             run=run,
@@ -83,26 +77,65 @@ def lay_out(plan: Plan, *, cap: int, kinds: Kinds = Kinds.ONE) -> Layout:
     """Lay a plan out. cap: members of each pool. O(steps + edges)."""
     queues, queue_of = _queues(plan, cap, kinds)
     edges, n_bits = _edges(plan, queue_of)
+    records = _records(plan, queue_of, edges, ())
+    return _layout(plan, queues, queue_of, n_bits, tuple(records))
+
+
+def submission(
+    plan: Plan,
+    run: str,
+    bodies: Iterable[bytes] = (),
+    *,
+    cap: int,
+    kinds: Kinds = Kinds.ONE,
+    **terms: Any,
+) -> Submission:
+    """Lay a plan out and pack its records, one at a time: a large plan then takes less memory.
+
+    bodies: one per step, in order, or none. cap, kinds: as for lay_out. terms: more fields of the
+    submission.
+    """
+    queues, queue_of = _queues(plan, cap, kinds)
+    edges, n_bits = _edges(plan, queue_of)
+    packed = tuple(map(Record.pack, _records(plan, queue_of, edges, bodies)))
+    return _layout(plan, queues, queue_of, n_bits).bare(run, packed, **terms)
+
+
+def _records(
+    plan: Plan,
+    queue_of: Sequence[int],
+    edges: Sequence[tuple[Edge, ...]],
+    bodies: Iterable[bytes],
+) -> Iterator[Record]:
     sinks = set(plan.sinks)
-    records = []
+    body_of = iter(bodies)
+    for i, step in enumerate(plan.steps):
+        yield Record(
+            queue=queue_of[i],
+            priority=step.priority,
+            is_sink=i in sinks,
+            retries=plan.dag.calls[step.task].options.retries,
+            upstream=step.upstream,
+            edges=edges[i],
+            body=next(body_of, b""),
+        )
+
+
+def _layout(
+    plan: Plan,
+    queues: tuple[Queue, ...],
+    queue_of: Sequence[int],
+    n_bits: int,
+    records: tuple[Record, ...] = (),
+) -> Layout:
     sources = []
     resources = {}
     for i, step in enumerate(plan.steps):
-        records.append(
-            Record(
-                queue=queue_of[i],
-                priority=step.priority,
-                is_sink=i in sinks,
-                retries=plan.dag.calls[step.task].options.retries,
-                upstream=step.upstream,
-                edges=edges[i],
-            )
-        )
         if not step.upstream:
             sources.append(i)
-        resources[kinds.of(step)] = step.resources
+        resources[queues[queue_of[i]].kind] = step.resources
     return Layout(
-        records=tuple(records),
+        records=records,
         queues=queues,
         sinks=plan.sinks,
         sources=tuple(sources),
@@ -124,32 +157,41 @@ def pool_name(resources: Resources) -> str:
 def _queues(plan: Plan, cap: int, kinds: Kinds) -> tuple[tuple[Queue, ...], list[int]]:
     """Returns the queues of a plan, and the number of the queue of each step."""
     numbers: dict[str, int] = {}
+    pools: dict[int, int] = {}  # id of resources -> the queue of its pool: labels take long to make
     queues: list[Queue] = []
     queue_of = []
     for step in plan.steps:
-        name = queue_name(step)
-        if name not in numbers:
-            # Numbers follow the plan: the machine and the scripts visit queues in this order.
-            numbers[name] = len(queues)
-            queues.append(Queue(name, 1 if step.worker is not None else cap, kinds.of(step)))
-        queue_of.append(numbers[name])
+        number = pools.get(id(step.resources)) if step.worker is None else None
+        if number is None:
+            name = queue_name(step)
+            if name not in numbers:
+                # Numbers follow the plan: the machine and the scripts visit queues in this order.
+                numbers[name] = len(queues)
+                queues.append(Queue(name, 1 if step.worker is not None else cap, kinds.of(step)))
+            number = numbers[name]
+            if step.worker is None:
+                pools[id(step.resources)] = number
+        queue_of.append(number)
     return tuple(queues), queue_of
 
 
 def _edges(plan: Plan, queue_of: list[int]) -> tuple[list[tuple[Edge, ...]], int]:
     """Returns the edges from each step to its downstream steps, and the number of bits."""
     starts, n_bits = bits_of([step.upstream for step in plan.steps])
-    lists: list[list[Edge]] = [[] for _ in plan.steps]
+    # A list only where there are several edges: a wide plan has very many steps with one.
+    alone: list[tuple[Edge, ...]] = [()] * len(plan.steps)
+    several: dict[int, list[Edge]] = {}
     for child, step in enumerate(plan.steps):
-        for position, u in enumerate(step.upstream):
-            lists[u].append(
-                (
-                    child,
-                    starts[child] + position,
-                    starts[child],
-                    len(step.upstream),
-                    queue_of[child],
-                    step.priority,
-                )
-            )
-    return list(map(tuple, lists)), n_bits
+        if not step.upstream:
+            continue
+        start, n_reads = starts[child], len(step.upstream)
+        queue, priority = queue_of[child], step.priority
+        for bit, u in enumerate(step.upstream, start):
+            edge = (child, bit, start, n_reads, queue, priority)
+            if not alone[u]:
+                alone[u] = (edge,)
+            else:
+                several.setdefault(u, [*alone[u]]).append(edge)
+    for u, edges in several.items():
+        alone[u] = tuple(edges)
+    return alone, n_bits

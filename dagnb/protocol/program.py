@@ -12,7 +12,7 @@ failures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any, TypeAlias
 
@@ -27,9 +27,9 @@ from dagnb.graph.pickling.flat import FlatContainers
 from dagnb.graph.pickling.packing import unpack
 from dagnb.graph.task import Task
 from dagnb.planning.plan import Plan
-from dagnb.protocol.layout import Kinds, lay_out
+from dagnb.protocol.layout import Kinds, submission
 from dagnb.protocol.messages import Submission
-from dagnb.protocol.naming import TaskName
+from dagnb.protocol.naming import ordinals_of
 
 INLINE_CALL_BYTES = 256 * 1024
 """Argument bytes up to this size are in the record of their call, larger ones among the contents.
@@ -128,12 +128,20 @@ class Body:
 
     __repr__ = brief
 
-    def seal(self, signer: Signer, run: str, task: int, upstream: Sequence[int]) -> bytes:
+    def seal(
+        self,
+        signer: Signer,
+        run: str,
+        task: int,
+        upstream: Sequence[int],
+        pack: Callable[[Any], bytes] = msgpack.packb,
+    ) -> bytes:
         """Returns signed bytes, bound to this run, this task and its upstream tasks.
 
-        Otherwise the bytes of one call could replace those of another.
+        Otherwise the bytes of one call could replace those of another. pack: of a Packer that the
+        caller keeps for many bodies, since making one takes longer than packing.
         """
-        packed: bytes = msgpack.packb([self.function, self.ordinal, self.contents, self.call])
+        packed = pack((self.function, self.ordinal, self.contents, self.call))
         return signer.seal(_call_name(run, task, upstream), packed)
 
     def arguments(
@@ -166,7 +174,8 @@ class Body:
 
 
 def _call_name(run: str, task: int, upstream: Sequence[int]) -> str:
-    return f"call:{run}:{task}:{','.join(map(str, upstream))}"
+    reads = ",".join(map(str, upstream)) if upstream else ""
+    return f"call:{run}:{task}:{reads}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +184,7 @@ class Program:
 
     contents: hash -> bytes to share. header: hash of the header among them.
     codes: lasting hash of each function. code: position in `codes`, for each step.
-    keys: of the call of each step, see graph.lineage.
+    keys: of the call of each step, see graph.lineage. ordinals: of each step, see naming.
     """
 
     submission: Submission
@@ -184,6 +193,7 @@ class Program:
     codes: tuple[str, ...] = ()
     code: tuple[int, ...] = ()
     keys: tuple[str, ...] = ()
+    ordinals: tuple[int, ...] = ()
 
     __repr__ = brief
 
@@ -200,7 +210,8 @@ class _Collector:
     An argument that is given to many tasks is hashed once. known: key of an argument -> its content
     hash. files: source files of code that is pickled by value.
     functions, calls: pickles, to be searched for modules of the user.
-    lines: of the header. numbers: id of a Task object -> the number of its line.
+    lines: of the header. numbers: id of a Task object -> the number of its line. code: the line of
+    each step.
     """
 
     signer: Signer
@@ -211,6 +222,7 @@ class _Collector:
     calls: list[bytes] = field(default_factory=list)
     lines: list[FunctionLine] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)
+    code: list[int] = field(default_factory=list)
 
     def put(self, data: bytes) -> str:
         """Add bytes. Returns their content hash."""
@@ -241,8 +253,11 @@ class _Collector:
 
         name: of the call, for the error. Raises ArgumentChangedError.
         """
-        self.files |= node.packed.files
-        for content in node.packed.contents:
+        packed = node.packed
+        self.files |= packed.files
+        if not packed.contents:
+            return ()
+        for content in packed.contents:
             if content.key not in self.known:
                 data = content.copied()
                 if data is None:
@@ -251,7 +266,7 @@ class _Collector:
                 # Memory of arrays, as opposed to a pickle, names no module.
                 if isinstance(content.data, bytes):
                     self.calls.append(data)
-        return tuple(self.known[content.key] for content in node.packed.contents)
+        return tuple(self.known[content.key] for content in packed.contents)
 
 
 def build(
@@ -278,10 +293,10 @@ def build(
     Raises UnserialisableError naming the task, ArgumentChangedError naming task and argument.
     """
     collector = _Collector(signer)
-    bodies = []
-    for position, step in enumerate(plan.steps):
-        body = _body(plan, step.task, collector)
-        bodies.append(body.seal(signer, run, position, step.upstream))
+    ordinals = ordinals_of(plan.names)
+    kinds = Kinds.RESOURCES if by_kind else Kinds.ONE
+    bodies = _bodies(plan, run, ordinals, collector)
+    submitted = submission(plan, run, bodies, cap=cap, kinds=kinds, **terms)
 
     # Made after the bodies, because only their pickles show which files and modules are needed.
     written = cells(collector.files)
@@ -293,25 +308,34 @@ def build(
         modules=collector.put(modules) if modules else "",
     )
 
-    layout = lay_out(plan, cap=cap, kinds=Kinds.RESOURCES if by_kind else Kinds.ONE)
-    nodes = plan.dag.nodes
     keys = lineage(plan.dag)
     return Program(
-        submission=layout.submission(run, bodies, **terms),
+        submission=submitted,
         contents=collector.contents,
         header=collector.put(header.pack()),
         codes=tuple(line.identity for line in collector.lines),
-        code=tuple(collector.function(nodes[step.task].task) for step in plan.steps),
+        code=tuple(collector.code),
         keys=tuple(keys[step.task] for step in plan.steps),
+        ordinals=ordinals,
     )
 
 
-def _body(plan: Plan, task: int, collector: _Collector) -> Body:
+def _bodies(
+    plan: Plan, run: str, ordinals: Sequence[int], collector: _Collector
+) -> Iterator[bytes]:
+    """Yields the sealed body of each step; collects what all of them need."""
+    pack = msgpack.Packer().pack
+    for position, step in enumerate(plan.steps):
+        body = _body(plan, step.task, ordinals[position], collector)
+        yield body.seal(collector.signer, run, position, step.upstream, pack)
+
+
+def _body(plan: Plan, task: int, ordinal: int, collector: _Collector) -> Body:
     node = plan.dag.nodes[task]
-    name = plan.dag.calls[task].name
     function = collector.function(node.task)
-    contents, call = collector.share(node, name), node.packed.body
+    contents, call = collector.share(node, plan.dag.calls[task].name), node.packed.body
+    collector.code.append(function)
     collector.calls.append(call)
     if len(call) > INLINE_CALL_BYTES:
         contents, call = (*contents, collector.put(call)), b""
-    return Body(function, TaskName.of(name).ordinal, contents, call)
+    return Body(function, ordinal, contents, call)

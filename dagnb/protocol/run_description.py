@@ -17,7 +17,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from dagnb.errors import VersionMismatchError
@@ -49,7 +49,8 @@ class RunDescription:
     resources: label of the step's; empty when all have the default. needs: label -> resources.
     codes: lasting hash of the function, see graph.identity. keys: of the call, see graph.lineage.
     workers: of pinned steps; empty when all steps float. priorities: smaller is more urgent.
-    platform: name of the launcher. pool: what the plan was made for. forecast: of the plan, if any.
+    platform: name of the launcher. pool: what the plan was made for.
+    forecast: of the plan, which the client makes beside the run: the history has it, the store not.
     meta: the JSON that all this was read from.
     """
 
@@ -153,19 +154,25 @@ class RunDescription:
             forecast=Forecast(**forecast) if forecast else None,
         )
 
+    def with_forecast(self, forecast: Forecast) -> RunDescription:
+        """Returns the description with the forecast of its plan. Its JSON has no seal any more."""
+        values = json.loads(self.meta)
+        values.pop("seal", None)
+        meta = json.dumps({**values, "forecast": asdict(forecast)})
+        return replace(self, forecast=forecast, meta=meta)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDetails:
     """The part of a description that is neither in the plan nor in the program.
 
-    platform: name of the launcher. pool: what the plan was made for. forecast: of the plan.
+    platform: name of the launcher. pool: what the plan was made for.
     structure: pickle of the structure for the results, see graph.targets; b'' for none.
     """
 
     deadline_s: float | None = None
     platform: str = ""
     pool: Pool | None = None
-    forecast: Forecast | None = None
     structure: bytes = b""
 
     __repr__ = brief
@@ -180,16 +187,11 @@ def describe(
     details: RunDetails = RunDetails(),
 ) -> str:
     """Returns the JSON that RunDescription.read reads, signed. O(steps + edges)."""
-    functions = []
-    ordinals = []
-    labels = []
-    for step in plan.steps:
-        call = plan.dag.calls[step.task]
-        functions.append(call.function)
-        ordinals.append(TaskName.of(call.name).ordinal)
-        labels.append(step.resources.label())
-
-    needs = sorted({step.resources for step in plan.steps}, key=Resources.label)
+    needs = sorted(plan.needs, key=Resources.label)
+    calls = plan.dag.calls
+    labels: list[str] = []
+    if any(map(Resources.label, needs)):
+        labels += [step.resources.label() for step in plan.steps]
     copy_of = _first_steps([step.task for step in plan.steps])
     values = {
         "name": name,
@@ -197,9 +199,9 @@ def describe(
         "python": python_version(),
         "header": program.header,
         "names": plan.names,
-        "functions": functions,
+        "functions": [calls[step.task].function for step in plan.steps],
         "copy_of": copy_of if copy_of.count(None) < len(copy_of) else [],
-        "ordinals": ordinals,
+        "ordinals": program.ordinals,
         "codes": program.codes,
         "code": program.code,
         "keys": program.keys,
@@ -207,19 +209,18 @@ def describe(
         "workers": [] if plan.is_floating else [step.worker for step in plan.steps],
         "priorities": [step.priority for step in plan.steps],
         "sinks": plan.sinks,
-        "resources": labels if any(labels) else [],
+        "resources": labels,
         "needs": _needs_to_json(needs),
         "structure": base64.b64encode(details.structure).decode(),
         "deadline_s": details.deadline_s,
         "platform": details.platform,
         "pool": _pool_to_json(details.pool),
-        "forecast": asdict(details.forecast) if details.forecast is not None else None,
     }
-    text = json.dumps(values).encode()
-    # `seal` gives the signature and then the text. Only the signature is kept: the text is the
-    # JSON itself, which anyone may read without the key. "story:" is the name in stored runs.
-    mac = signer.seal(f"story:{run}", text)[: -len(text)]
-    return json.dumps({**values, "seal": mac.hex()})
+    text = json.dumps(values)
+    # Anyone may read the JSON without the key. "story:" is the name in stored runs.
+    mac = signer.signature(f"story:{run}", text.encode())
+    # As json.dumps would write it with one more key, without writing the others again.
+    return f'{text[:-1]}, "seal": "{mac.hex()}"}}'
 
 
 def verify(meta: str, signer: Signer, run: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dagnb.errors import HistoryError
+from dagnb.planning.plan import Forecast
 from dagnb.protocol.messages import Observation, RunState
 from dagnb.protocol.naming import KnownRun, newest_first
 from dagnb.protocol.run_description import RunDescription
@@ -31,9 +32,12 @@ LATE_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 0.1
 
 
-async def record_finished(store: Store, run: str, history: History) -> bool:
+async def record_finished(
+    store: Store, run: str, history: History, forecast: Forecast | None = None
+) -> bool:
     """Record a run that is over, once its trace is complete.
 
+    forecast: of its plan, where this process has made one.
     Returns False where nothing was recorded: the run goes on, has no description, or the history
     knows it.
     Raises RunMissingError, StorageError, HistoryError.
@@ -43,6 +47,8 @@ async def record_finished(store: Store, run: str, history: History) -> bool:
         return False
 
     description = RunDescription.read(seen.meta)
+    if forecast is not None:
+        description = description.with_forecast(forecast)
     trace = Trace.of(
         spans,
         description.names,

@@ -16,10 +16,11 @@ import functools
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgpack
 
@@ -32,6 +33,8 @@ from dagnb.storage.home import data_directory
 from dagnb.trace.sample import Sample, samples
 from dagnb.trace.starts import worker_starts
 from dagnb.trace.trace import STARTING, Phase, Trace, packed, unpacked
+
+T = TypeVar("T")
 
 # Transfers, round trips, and the client's own acts.
 _PLATFORM_PHASES = frozenset(
@@ -164,7 +167,10 @@ class History:
             measured = samples(
                 trace, description.codes, description.functions, resources, description.keys
             )
-        platform_acts = list(map(_act_row, acts(trace, resources)))
+        # Of a large run most would be deleted again at once.
+        measured = _last(measured, lambda sample: sample.name, SAMPLES)
+        kept_acts = _last(acts(trace, resources), lambda act: (act.phase, act.detail), ACTS)
+        platform_acts = list(map(_act_row, kept_acts))
         row = _run_row(run, description, state, trace)
 
         with self._open() as db:
@@ -281,6 +287,18 @@ class History:
         return opened(self.path)
 
 
+def _last(items: Iterable[T], kind_of: Callable[[T], Hashable], most: int) -> list[T]:
+    """Returns the items without all but the last `most` of each kind, in their order."""
+    counts: Counter[Hashable] = Counter()
+    kept = []
+    for item in reversed(list(items)):
+        kind = kind_of(item)
+        counts[kind] += 1
+        if counts[kind] <= most:
+            kept.append(item)
+    return kept[::-1]
+
+
 def _prune(
     db: sqlite3.Connection,
     names: set[str],
@@ -354,6 +372,7 @@ def _sample(row: Sequence[Any]) -> Sample:
     return Sample(**values | {"resources": _resources(values["resources"])})
 
 
+@functools.lru_cache(maxsize=1_000)
 def _resources_text(resources: Resources) -> str:
     return json.dumps(
         [resources.cpus, resources.memory_mb, resources.requirements, resources.network]

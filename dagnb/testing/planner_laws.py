@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from dagnb.graph.dag import Dag
 from dagnb.graph.resources import DEFAULT
 from dagnb.planning.costs import Costs
-from dagnb.planning.planner import Planner, Pool, Problem
+from dagnb.planning.planner import Planner, Pool, Problem, needs_costs
 from dagnb.simulation.simulate import outcome
 from dagnb.testing import graphs, strategies
 
@@ -146,6 +146,14 @@ class PlannerLaws:
     @any_problem
     def test_names_of_tasks_decide_nothing(self, problem: Problem) -> None:
         other = replace(problem, dag=renamed(problem.dag))
+
+        assert self.planner.plan(problem).steps == self.planner.plan(other).steps
+
+    @any_problem
+    def test_costs_decide_nothing_if_the_planner_says_so(self, problem: Problem) -> None:
+        if needs_costs(self.planner):
+            return
+        other = replace(problem, costs=Costs())
 
         assert self.planner.plan(problem).steps == self.planner.plan(other).steps
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import cached_property
+from operator import attrgetter
 
 import msgpack
 
@@ -92,6 +93,10 @@ class Span:
         return self.end_s - self.begin_s
 
 
+# By value: a look-up, where Phase(value) calls Python; traces have several spans a task.
+_PHASES = {phase.value: phase for phase in Phase}
+_BY_TIME = attrgetter("begin_s", "end_s", "worker", "task")
+
 _LAST = b"\xc0"
 """MessagePack's nil, as the last row. Other chunks end with a text, the `detail` of a span."""
 
@@ -109,7 +114,8 @@ def packed(spans: Iterable[Span], *, is_last: bool = False) -> bytes:
 
 def unpacked(chunk: bytes) -> list[Span]:
     """Returns the spans of a chunk."""
-    return [Span(s[0], s[1], Phase(s[2]), *s[3:]) for s in msgpack.unpackb(chunk) if s is not None]
+    rows = msgpack.unpackb(chunk)
+    return [Span(s[0], s[1], _PHASES[s[2]], *s[3:]) for s in rows if s is not None]
 
 
 def is_last(chunk: bytes) -> bool:
@@ -216,5 +222,5 @@ class Trace(Shown):
         cls, spans: Iterable[Span], names: Iterable[str], *, submitted_s: float, finished_s: float
     ) -> Trace:
         """Returns a trace of these spans, in any order."""
-        ordered = sorted(spans, key=lambda s: (s.begin_s, s.end_s, s.worker, s.task))
+        ordered = sorted(spans, key=_BY_TIME)
         return cls(tuple(ordered), tuple(names), submitted_s, finished_s)

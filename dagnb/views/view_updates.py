@@ -102,6 +102,15 @@ class ViewUpdates:
         self._drawn_at: Snapshot | None = None
         self._head_before: Message = {}
 
+    def foresee(self, planned: Trace, forecast: Forecast) -> None:
+        """Take the simulated run and the forecast of the plan, which became known after the start.
+
+        planned, forecast: as at the start. Drawings show the outlines from the next one on.
+        """
+        self.planned = planned
+        n_tasks = len(self.description.names)
+        self._remaining = Remaining(n_tasks, self.description.forecast or forecast, planned)
+
     def update(self, now: Snapshot) -> tuple[Message, bool]:
         """Take in a snapshot.
 

@@ -73,7 +73,8 @@ class CommandContext:
 
     def remember(self, run: Run[object]) -> None:
         """Make the run the latest. Asks the store only about a run that was planned elsewhere."""
-        self.tasks = run.plan.names if run.plan is not None else run.description.names
+        plan = run.plan_now
+        self.tasks = plan.names if plan is not None else run.description.names
         self._runs.pop(run.id, None)  # else the key would keep its old position in the dict
         self._runs[run.id] = run
         for old in self.ids[_SHOWN:]:

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
-from dagnb.client import PREDICTED_STEPS
 from dagnb.errors import RunMissingError, StorageLostError, StorageUnavailableError
 from dagnb.failure import raised_text
+from dagnb.forecast.background import predicted
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.handle import Run
 from dagnb.protocol.messages import TaskState
@@ -29,14 +29,17 @@ from dagnb.views.view_updates import Message, ViewUpdates
 PERIOD_S = 0.1
 """seconds between two looks"""
 
-_LOOK_SHARE = 0.2
+_LOOK_SHARE = 0.05
 """share of the time that looking may take: large runs are looked at less often"""
+
+_LONGEST_S = 2.0
+"""seconds between two looks at most, so that the end of a run shows soon"""
 
 _PULSE_S = 0.9
 """seconds; a message is sent at least this often, so that a view knows that the kernel is alive"""
 
 _DRAW_S = 0.6
-_DRAW_SHARE = 0.08
+_DRAW_SHARE = 0.01
 """a timeline is drawn after so many seconds, and takes at most this share of a processor"""
 
 _CHECKPOINT_S = 0.3
@@ -108,27 +111,35 @@ class Feed:
 
     def _follow(self) -> None:
         now = self._look(self._run.snapshot)
-        updates = self._updates(now)
+        updates = ViewUpdates(now.description, now.seen.submitted_at)
+        is_foreseen = self._foresee(updates)
         self._listener.begin(updates)
         throttle = _Throttle(self._listener, updates)
         while not self._is_stopped.is_set():
+            # The forecast is made beside the run: the view begins without it.
+            is_foreseen = is_foreseen or self._foresee(updates, is_over=now.is_over)
             throttle.take(now)
             if now.is_over:
                 self._listener.end(now)
                 return
-            self._is_stopped.wait(max(self._period_s, self._cost_s / _LOOK_SHARE))
+            pause_s = min(self._cost_s / _LOOK_SHARE, _LONGEST_S)
+            self._is_stopped.wait(max(self._period_s, pause_s))
             now = self._look(functools.partial(self._run.snapshot, now))
 
-    def _updates(self, now: Snapshot) -> ViewUpdates:
-        """The updates of this run, with its forecast where this process planned it."""
-        plan = self._run.plan
-        # Larger plans were not simulated before the run; doing it now would delay the view.
-        if plan is not None and len(plan.steps) <= PREDICTED_STEPS:
-            outlook = forecast_of(plan)
-            if outlook is not None:
-                trace, forecast = outlook.trace, outlook.forecast
-                return ViewUpdates(now.description, now.seen.submitted_at, trace, forecast)
-        return ViewUpdates(now.description, now.seen.submitted_at)
+    def _foresee(self, updates: ViewUpdates, *, is_over: bool = False) -> bool:
+        """Hand over the forecast if it is known. Returns False if it may be known later.
+
+        is_over: the last picture, which stays, waits for the forecast.
+        """
+        plan = self._run.plan if is_over else self._run.plan_now
+        if plan is None:  # this process has not planned the run
+            return True
+        if plan.problem is None:
+            return False
+        forecast, outlook = predicted(plan), forecast_of(plan)
+        if forecast is not None and outlook is not None:
+            updates.foresee(outlook.trace, forecast)
+        return True
 
     def _look(self, look: Callable[[], Snapshot]) -> Snapshot:
         """Look at the run; repeat the look while the store is unreachable for a moment."""

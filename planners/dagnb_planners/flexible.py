@@ -28,14 +28,16 @@ class Flexible:
     """Leaves every step floating, in the pool of its resources; ready steps go depth first."""
 
     name: ClassVar[str] = "flexible"
+    needs_costs: ClassVar[bool] = False
 
     def plan(self, problem: Problem) -> Plan:
         """Returns one floating step for each task. O(tasks + edges)."""
         dag = problem.dag
         numbers = depth_first(dag)
+        needs = dag.needs
         steps = []
         for task, call in enumerate(dag.calls):
-            needs, number = call.options.needs, numbers[task]
-            step = Step(task=task, upstream=call.upstream, resources=needs, priority=number)
+            reads, number = call.upstream, numbers[task]
+            step = Step(task=task, upstream=reads, resources=needs[task], priority=number)
             steps.append(step)
         return Plan(dag=dag, steps=tuple(steps), planner=self.name)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
@@ -27,6 +30,7 @@ from dagnb.errors import (
     RunNotStoredError,
     UnknownNameError,
 )
+from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.graph.resources import Resources
 from dagnb.graph.task import task
 from dagnb.planning.costs import Costs
@@ -36,6 +40,7 @@ from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
 from dagnb.protocol.launcher import WorkerSlot
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.program import Header
+from dagnb.run_history.history import History
 from dagnb.trace.trace import Phase
 from tests import graphs
 
@@ -364,6 +369,69 @@ def test_the_plan_of_a_run_is_the_one_it_was_started_with() -> None:
     assert run.plan.planner == "one_pass"
     assert run.description.planner == "one_pass"
     assert run.result() == 2
+
+
+@contextlib.contextmanager
+def history_in_use() -> Iterator[None]:
+    """Another process sets the file aside, so that its readers and writers wait."""
+    lock = os.open(f"{History().path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def test_a_run_ends_while_its_costs_cannot_be_read_and_its_plan_gets_them_later() -> None:
+    @task(time_s=3.0)
+    def not_known_yet(value: int) -> int:
+        return value
+
+    with history_in_use():
+        run = not_known_yet(1).run()
+        assert run.result(20) == 1
+        plan_before = run.plan_now
+
+    plan = run.plan
+    assert plan_before is not None
+    assert plan is not None
+    assert plan_before.problem is None
+    assert plan.problem is not None
+    assert plan.problem.costs.run_s == {0: pytest.approx(3.0)}
+    assert run.plan_now is plan
+
+
+def test_a_planner_that_reads_costs_gets_them_before_the_run() -> None:
+    seen: list[Costs] = []
+
+    @dataclass(frozen=True)
+    class Reading:
+        name: str = "reading"
+
+        def plan(self, problem: Problem) -> Plan:
+            seen.append(problem.costs)
+            steps = tuple(Step(task=i) for i, _ in enumerate(problem.dag.calls))
+            return Plan(dag=problem.dag, steps=steps, planner=self.name)
+
+    run = double(1).run(planner=Reading())
+
+    assert run.result(20) == 2
+    assert [set(costs.run_s) for costs in seen] == [{0}]
+    assert run.plan is not None
+    assert run.plan.problem is not None
+    assert run.plan.problem.costs is seen[0]
+
+
+def test_the_history_keeps_the_forecast_that_was_made_beside_the_run() -> None:
+    run = double(1).run()
+    run.result(20)
+    session.wait_for_pending(20)
+
+    assert run.plan is not None
+    expected = forecast_of(run.plan)
+    (entry,) = [entry for entry in History().runs() if entry.run == run.id]
+    assert expected is not None
+    assert (entry.p10_s, entry.p50_s) == (expected.forecast.p10_s, expected.forecast.p50_s)
 
 
 def test_a_simulation_takes_the_hints_of_the_tasks_and_as_many_workers_as_the_launcher_has() -> (

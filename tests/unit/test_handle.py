@@ -15,6 +15,7 @@ import pytest
 from dagnb_workers.launchers.inline import Inline
 
 import dagnb
+from dagnb import session
 from dagnb.errors import (
     BlobMissingError,
     RunCancelledError,
@@ -23,6 +24,7 @@ from dagnb.errors import (
     TaskFailedError,
 )
 from dagnb.graph.task import task
+from dagnb.protocol.messages import Observation
 from dagnb.trace.trace import Phase
 from tests.unit.inline_runs import (
     LIMIT_S,
@@ -333,6 +335,37 @@ def test_a_look_after_another_shows_only_newer_events() -> None:
     assert [(event.kind, event.task) for event in news.events if event.kind != "worker"] == [
         *(("done", 0), ("start", 1), ("done", 1), ("end", -1))
     ]
+
+
+def test_waiting_reads_the_whole_run_first_and_last_and_between_only_what_is_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, cursors = memory(), list[str]()
+    observe = store.observe
+
+    async def noted(observed: str, cursor: str = "") -> Observation:
+        if observed == run.id:  # runs of other tests may be recorded meanwhile
+            cursors.append(cursor)
+        if len(cursors) == 3:
+            gates["a"].set()
+        return await observe(observed, cursor)
+
+    async def no_wait(run: str, timeout_s: float) -> None:
+        await asyncio.sleep(0)  # each look follows the last one at once
+
+    run = same(hold("a", 1)).run()
+    under_way("a")
+    monkeypatch.setattr(store, "observe", noted)
+    monkeypatch.setattr(store, "wait_end", no_wait)
+
+    assert run.result() == 1
+    session.wait_for_pending(LIMIT_S)
+    n_looks = len(cursors)
+
+    assert [bool(cursor) for cursor in cursors[:3]] == [False, True, True]
+    assert "" in cursors[3:]
+    assert [event.kind for event in run.look().events][-1] == "end"
+    assert len(cursors) == n_looks
 
 
 def test_the_trace_of_a_run_has_its_makespan_and_a_span_of_each_run() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from dagnb.graph.dag import Dag
 from dagnb.graph.lineage import lineage
 from dagnb.planning.costs import Costs
 from dagnb.planning.planner import Pool
+from dagnb.prediction.estimate import Estimate
 from dagnb.run_history.history import History
 from dagnb.simulation.scenarios import forecast
 from tests.unit.forecast.past_runs import floating, on_a_day, remember
@@ -132,6 +134,32 @@ def test_a_dag_without_nodes_is_given_its_codes_and_keys(knowledge: Knowledge) -
 
     assert [costs.run(i) for i in range(3)] == pytest.approx([0.2, 5.0, 0.3])
     assert {basis.text for basis in costs.basis.values()} == {"1 equal call"}
+
+
+def test_a_thousand_new_calls_of_equal_size_are_predicted_at_once_and_known_ones_apart(
+    knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = workflow(0.2, 5.0)
+    remember(knowledge.history, "r1", floating(past), real(past), POOL)
+    predictor, n_predicted = knowledge.predictor(["part", "merge"]), 0
+    predict = predictor.predict
+
+    def counted(*args: Any) -> Estimate:
+        nonlocal n_predicted
+        n_predicted += 1
+        return predict(*args)
+
+    monkeypatch.setattr(predictor, "predict", counted)
+    new = [100.0 + i for i in range(1_000)]
+    dag = workflow(*new, 0.2, 5.0)
+    n_sizes = len({node.packed.n_bytes for node in dag.nodes[:-1]})
+
+    costs = expected_costs(dag, knowledge, "here")
+
+    # Four quantities: of each size of new calls, of the two known ones, and of the last task.
+    assert n_predicted == 4 * (n_sizes + 2 + 1)
+    assert len({costs.run(task) for task in range(1_000)}) == n_sizes
+    assert [costs.run(1_000), costs.run(1_001)] == pytest.approx([0.2, 5.0], rel=0.01)
 
 
 def test_changed_code_is_more_uncertain(knowledge: Knowledge) -> None:

@@ -10,7 +10,8 @@ import pytest
 from dagnb.errors import CycleError, GraphError
 from dagnb.graph.dag import Call, Dag
 from dagnb.graph.node import Node
-from dagnb.graph.task import task
+from dagnb.graph.resources import Resources
+from dagnb.graph.task import Task, task
 from tests import graphs
 
 
@@ -275,3 +276,29 @@ def test_every_named_shape_built_of_real_nodes_is_the_same_dag(name: str) -> Non
 
     assert [call.upstream for call in dag.calls] == [call.upstream for call in drawn.calls]
     assert dag.sinks == drawn.sinks
+
+
+def test_the_resources_of_equal_options_are_one_object_and_are_listed_once() -> None:
+    large = Resources(memory_mb=512)
+    dag = Dag.of(join([make(i) for i in range(3)], join.with_options(resources=large)()))
+
+    assert dag.needs == (Resources(), Resources(), Resources(), large, Resources())
+    assert dag.needs[0] is dag.needs[2]
+    assert dag.all_needs == {Resources(), large}
+
+
+def test_the_name_of_each_task_is_read_once_a_dag(monkeypatch: pytest.MonkeyPatch) -> None:
+    n_read = 0
+
+    def counted(task: Any) -> str:
+        nonlocal n_read
+        n_read += 1
+        return "counted"
+
+    nodes = [make(i) for i in range(100)]
+    monkeypatch.setattr(Task, "name", property(counted))
+
+    dag = Dag.of(*nodes)
+
+    assert n_read == 1
+    assert (dag.calls[0].name, dag.calls[99].name) == ("counted-0", "counted-99")

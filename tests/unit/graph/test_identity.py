@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from dagnb.graph import identity as identity_module
 from dagnb.graph.identity import identity
 from dagnb.graph.task import Task
 
@@ -283,3 +285,65 @@ def test_builtins_differ_by_their_names() -> None:
     assert identity(len) == identity(len)
     assert identity(len) != identity(sum)
     assert identity(str.upper) != identity(str.lower)
+
+
+# ---- values that are hard to look at ----
+
+
+class Raising:
+    """Raises whenever an attribute is asked for."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise ValueError(name)
+
+
+class Endless:
+    """Has every attribute, and makes up a new one each time."""
+
+    def __getattr__(self, name: str) -> Endless:
+        return Endless()
+
+
+def around(value: Any) -> Any:
+    """A function that encloses a value."""
+
+    def inside() -> Any:
+        return value
+
+    return inside
+
+
+def lists_of_each_other(n: int) -> list[Any]:
+    lists: list[Any] = [[] for _ in range(n)]
+    for each in lists:
+        each.extend(lists)
+    return lists
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Raising, Endless, lambda: [Raising()], lambda: lists_of_each_other(14), deque],
+    ids=["raising", "endless", "raising inside", "fourteen lists", "deque"],
+)
+def test_a_function_that_encloses_anything_has_an_identity_that_stays(
+    value: Callable[[], Any],
+) -> None:
+    assert identity(around(value())) == identity(around(value()))
+    assert len(identity(around(value()))) == 16
+
+
+def test_a_change_of_code_counts_beside_a_value_that_raises() -> None:
+    def other(value: Any) -> Any:
+        def inside() -> Any:
+            return [value]
+
+        return inside
+
+    assert identity(around(Raising())) != identity(other(Raising()))
+
+
+def test_nested_constants_have_the_text_of_earlier_releases() -> None:
+    value = (1, [2.5, None], {"a": {"b": (b"c", ...)}}, frozenset({"x", "y"}), True)
+
+    text = "[1,[2.5,None],{'a':{'b':[b'c',Ellipsis]}},{'x','y'},True]"
+    assert identity_module._text(value) == text

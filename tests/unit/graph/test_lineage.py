@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dagnb.graph import lineage as lineage_module
 from dagnb.graph.dag import Dag
-from dagnb.graph.lineage import lineage
+from dagnb.graph.lineage import lineage, summary
 from dagnb.graph.node import Node
 from dagnb.graph.task import task
 from tests import graphs
@@ -100,3 +102,118 @@ def test_keys_are_the_same_in_every_process(tmp_path: Path) -> None:
     printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
 
     assert printed.strip() == key(part({"a", "b", "c"}, y="text", z=[1.5, None]))
+
+
+# ---- arguments that are hard to look at ----
+
+
+class Raising:
+    """Raises whenever an attribute is asked for."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("__reduce_ex__", "__class__"):
+            return object.__getattribute__(self, name)
+        raise ValueError(name)
+
+
+class Counting(list[int]):
+    """Counts the calls of its own methods."""
+
+    n_calls = 0
+
+    def __iter__(self) -> Any:
+        Counting.n_calls += 1
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        Counting.n_calls += 1
+        return super().__len__()
+
+
+class Shaped:
+    """Its shape is code."""
+
+    n_calls = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        Shaped.n_calls += 1
+        return (1, 2)
+
+
+def of_each_other(n: int) -> list[Any]:
+    """n lists, each of which holds all of them."""
+    lists: list[Any] = [[] for _ in range(n)]
+    for each in lists:
+        each.extend(lists)
+    return lists
+
+
+@pytest.mark.parametrize(
+    "value",
+    [deque([1, "a", None]), range(10**20), of_each_other(14), [[[[[[[[1]]]]]]]]],
+    ids=["deque", "range", "fourteen lists", "deep"],
+)
+def test_values_of_any_size_and_shape_have_a_hash_that_stays(value: Any) -> None:
+    assert summary((value,), {}, Node) == summary((value,), {}, Node)
+    assert summary((value,), {}, Node) != summary((value, 1), {}, Node)
+
+
+def test_a_walk_looks_at_a_bounded_number_of_parts() -> None:
+    wide = [[[[i] for i in range(60)] for _ in range(60)] for _ in range(60)]
+    walk = lineage_module._Walk(Node)
+
+    walk.add(wide, 6)
+
+    assert len(walk.texts) <= 1_000
+
+
+def test_no_code_of_the_users_runs_for_a_hash() -> None:
+    for value in (Raising(), Counting([1, 2]), Shaped()):
+        assert len(summary((value,), {}, Node)) == 8
+
+    assert (Counting.n_calls, Shaped.n_calls) == (0, 0)
+
+
+def test_a_container_that_changes_under_the_walk_ends_it_quietly() -> None:
+    class Growing(type):
+        """A metaclass that changes the dictionary while it is read."""
+
+        @property
+        def __module__(cls) -> str:  # type: ignore[override]  # a text for each class
+            held["new"] = 1
+            return "mine"
+
+    class Item(metaclass=Growing):
+        pass
+
+    held: dict[str, Any] = {"a": Item(), "b": Item()}
+
+    assert len(summary((held,), {}, Node)) == 8
+
+
+def test_two_ranges_count_whole() -> None:
+    assert key(part([range(5), range(6)])) != key(part([range(5), range(7)]))
+
+
+@pytest.mark.parametrize(
+    ("args", "named", "expected"),
+    [
+        ((1, "a", None, 2.5, True), {}, "185e747d2814876d"),
+        (([1, {"b": (2, None)}], {3, 1}), {"x": b"c"}, "59e52c67d4fb2604"),
+    ],
+)
+def test_the_history_recognises_calls_of_earlier_releases(
+    args: tuple[Any, ...], named: dict[str, Any], expected: str
+) -> None:
+    assert summary(args, named, Node).hex() == expected
+
+
+def test_plain_arguments_have_the_hash_that_a_walk_gives() -> None:
+    walk = lineage_module._Walk(Node)
+    args, named = (1, -7, "é\ud800", b"x" * 99, 1.5, True, None), {"a": 1, "b": "two"}
+
+    walk.add(args, 6)
+    walk.add(named, 6)
+
+    assert lineage_module._plain_texts(args, named) == walk.texts

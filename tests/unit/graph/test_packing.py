@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from dagnb.errors import UnserialisableError
 from dagnb.graph.node import Node
 from dagnb.graph.pickling import packing
-from dagnb.graph.pickling.packing import SHARED_BYTES, pack_call, unpack
+from dagnb.graph.pickling.packing import SHARED_BYTES, pack, pack_call, unpack
 from dagnb.graph.task import Task, task
 
 LARGE = b"large" * SHARED_BYTES
@@ -626,3 +626,22 @@ def test_what_marshal_takes_for_bytes_is_no_plain_data() -> None:
     assert marshal.dumps(of_numbers, 2) == marshal.dumps(of_bytes, 2)
     assert packing._known_plain(of_numbers)[1] is None
     assert packing._known_plain(of_bytes)[1] is not None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(1, "a", b"b", None, 2.5), ([1, 2], {"a": 1.5}, (), {3}), ("__main__",), (True, ..., 1j)],
+)
+def test_plain_arguments_are_pickled_as_a_pickler_of_ours_would(arguments: Any) -> None:
+    named = {"x": arguments[0]}
+
+    assert pack_call(arguments, named, Node).body == pack((arguments, named), Node).body
+    assert pack_call(arguments, named, Node).contents == ()
+
+
+def test_a_list_that_two_arguments_share_is_one_object_for_the_task() -> None:
+    shared = [1, 2]
+
+    args, _ = unpack(pack_call((shared, shared), {}, Node).body, (), ())
+
+    assert args[0] is args[1]

@@ -236,3 +236,35 @@ def test_one_exception_type_or_several_may_be_retried_on() -> None:
         ((), ()),
     ):
         assert task(retry_on=given)(len).options.retry_on == kinds
+
+
+@pytest.mark.parametrize(
+    ("function", "args"),
+    [
+        (lambda a: a, ()),
+        (lambda a: a, (1, 2)),
+        (lambda a, b=2: a, (1, 2, 3)),
+        (lambda a, /, *, b: a, (1,)),
+        (lambda *many, b: many, (1, 2)),
+    ],
+)
+def test_a_call_with_arguments_that_do_not_fit_is_refused(
+    function: Callable[..., Any], args: tuple[int, ...]
+) -> None:
+    with pytest.raises(TypeError, match="argument"):
+        Task(function)(*args)
+
+
+@pytest.mark.parametrize(
+    ("function", "args"),
+    [
+        (lambda: 1, ()),
+        (lambda a, b=2: a, (1,)),
+        (lambda a, /, b=2, *, c=3, **more: a, (1, 2)),
+        (lambda *many: many, (1, 2, 3)),
+    ],
+)
+def test_a_call_with_arguments_that_fit_keeps_them(
+    function: Callable[..., Any], args: tuple[int, ...]
+) -> None:
+    assert Task(function)(*args).args == args

@@ -22,6 +22,7 @@ from dagnb.protocol.naming import (
     find_run,
     find_task,
     is_run_id,
+    ordinals_of,
 )
 
 ENDING = (Purpose.CANCEL, Purpose.FORGET)
@@ -316,3 +317,4 @@ def test_a_task_name_is_a_function_a_number_and_an_apostrophe_for_each_copy(
     name: str, parts: tuple[str, int, int]
 ) -> None:
     assert TaskName.of(name) == parts
+    assert ordinals_of([name]) == (parts[1],)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from dagnb.graph.task import task
 from dagnb.planning.plan import Forecast, Plan, Step
 from dagnb.planning.planner import Pool
 from dagnb.protocol import program
-from dagnb.protocol.layout import Kinds, lay_out
+from dagnb.protocol.layout import Kinds, lay_out, submission
 from dagnb.protocol.messages import Queue, Record
 from dagnb.protocol.program import Body, FunctionLine, Header, Program
 from dagnb.protocol.run_description import RunDescription, RunDetails, describe, verify
@@ -221,7 +222,7 @@ def test_copies_and_ordinals_of_an_older_description_follow_from_its_names() -> 
     assert RunDescription.read(json.dumps(older)) == description
 
 
-def test_a_description_brings_back_the_plan_the_pool_and_the_forecast() -> None:
+def test_a_description_brings_back_the_plan_and_the_pool() -> None:
     large = Resources(cpus=2.0, memory_mb=512, requirements=("tabulate",), network=True)
     node = same()
     dag = Dag.of(node)
@@ -230,22 +231,27 @@ def test_a_description_brings_back_the_plan_the_pool_and_the_forecast() -> None:
         for i, call in enumerate(dag.calls)
     )
     pool = Pool(cap=3, warm={large: 2}, eager=False, linger_s=0.5)
-    forecast = Forecast(p10_s=1.0, p50_s=2.0, p90_s=3.0, n_scenarios=8, known=0.5)
 
-    description = told(
-        Plan(dag=dag, steps=steps, planner="p"), platform="docker", pool=pool, forecast=forecast
-    )
+    description = told(Plan(dag=dag, steps=steps, planner="p"), platform="docker", pool=pool)
 
     assert description.plan.steps == steps
     assert description.plan.planner == "p"
-    assert (description.pool, description.forecast, description.platform) == (
-        pool,
-        forecast,
-        "docker",
-    )
+    assert (description.pool, description.forecast, description.platform) == (pool, None, "docker")
     assert description.codes == tuple(
         identity(dag.nodes[step.task].task.function) for step in steps
     )
+
+
+def test_a_forecast_that_comes_later_is_in_the_json_and_the_seal_is_not() -> None:
+    forecast = Forecast(p10_s=1.0, p50_s=2.0, p90_s=3.0, n_scenarios=8, known=0.5)
+
+    before = told(floating(same()))
+    after = before.with_forecast(forecast)
+
+    assert after == replace(before, forecast=forecast)
+    assert RunDescription.read(after.meta) == after
+    with pytest.raises(SignatureError):
+        verify(after.meta, SIGNER, "01RUN")
 
 
 # ---- once ----
@@ -344,9 +350,9 @@ def test_links_say_who_reads_whom_where_and_when() -> None:
         Step(task=3, upstream=(1, 2), resources=Resources(memory_mb=512), priority=1),
     )
 
-    made = lay_out(Plan(dag=dag, steps=steps, planner="p"), cap=5).submission(
-        "r", (), on_error="continue"
-    )
+    plan = Plan(dag=dag, steps=steps, planner="p")
+
+    made = submission(plan, "r", cap=5, on_error="continue")
 
     records = [Record.unpack(packed) for packed in made.records]
     assert made.queues == (Queue("~", 5), Queue("w1", 1), Queue("~512mb", 5))
@@ -357,6 +363,7 @@ def test_links_say_who_reads_whom_where_and_when() -> None:
     assert (records[1].edges, records[2].edges) == (((3, 2, 2, 2, 2, 1),), ((3, 3, 2, 2, 2, 1),))
     assert [r.is_sink for r in records] == [False, False, False, True]
     assert (made.sources, made.sinks, made.n_bits, made.on_error) == ((0,), (3,), 4, "continue")
+    assert tuple(map(Record.pack, lay_out(plan, cap=5).records)) == made.records
 
 
 def test_queues_are_of_the_kind_of_their_resources_when_that_is_asked_for() -> None:

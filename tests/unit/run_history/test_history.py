@@ -6,6 +6,7 @@ One file that survives kills and restarts, stays small, and is not missed when i
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import sqlite3
@@ -257,6 +258,27 @@ def test_samples_and_acts_are_bounded_for_each_function_and_each_kind(
     assert [run[0].ended_at > 1e9 + 4 for run in history.samples(["t1"])[0]] == [True] * 4
     kinds = [act.phase for act in history.acts("here")[0]]
     assert {phase: kinds.count(phase) for phase in kinds} == dict.fromkeys(kinds, 5)
+
+
+def test_a_run_larger_than_the_bounds_leaves_its_newest_samples_and_acts(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAMPLES", 5)
+    monkeypatch.setattr(module, "ACTS", 3)
+    names = [f"t{i}" for i in range(12)]
+    edges = itertools.pairwise(names)
+    plan = floating(Dag.from_edges(names, edges, functions=["step"] * 12))
+    description = description_of(plan, codes=["code"] * 12)
+    trace = lived(plan, COSTS, POOL)
+    ends = sorted(span.end_s for span in trace.spans if span.phase is Phase.DUMP)
+
+    history.record("large", description, RunState.OK, trace)
+
+    ((*kept,),), _ = history.samples(["step"])
+    assert [sample.ended_at for sample in kept] == ends[-5:]
+    commits = [span.duration_s for span in trace.spans if span.phase is Phase.COMMIT]
+    newest = [act.seconds for act in history.acts("here")[0] if act.phase is Phase.COMMIT]
+    assert newest == commits[:-4:-1]
 
 
 # ---- what goes wrong ----

@@ -6,12 +6,16 @@ import json
 from dataclasses import replace
 from xml.etree import ElementTree as ET
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dagnb.graph.dag import Dag
+from dagnb.planning.costs import Costs
 from dagnb.planning.plan import Forecast
+from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import RunState
+from dagnb.simulation.simulate import simulate
 from dagnb.views.errors import MAX_ERRORS
 from dagnb.views.snapshot import Snapshot
 from dagnb.views.view_updates import (
@@ -24,6 +28,7 @@ from dagnb.views.view_updates import (
     tail,
 )
 from tests import graphs
+from tests.unit.forecast.past_runs import floating
 from tests.unit.views.samples import HOSTILE, description_of, failure, job, run, snapped
 
 
@@ -248,6 +253,21 @@ def test_how_much_longer_is_told_with_every_message_and_is_no_news() -> None:
         updates.update(replace(now, seen=replace(now.seen, states="DDWW", now=1_007.0)))[1] is False
     )
     assert updates.everything()["left"] == [5.0, 4.0, 7.5]
+
+
+def test_a_forecast_that_comes_later_tells_how_much_longer_and_outlines_the_plan() -> None:
+    now = snapped(graphs.chain(4), "DDWW")
+    updates = updates_of(now)
+    before = updates.update(now)[0]["left"]
+
+    planned = simulate(floating(graphs.chain(4)), Costs(default_run_s=2.5), Pool(cap=1))
+    updates.foresee(planned, Forecast(p10_s=8.0, p50_s=10.0, p90_s=15.0, known=1.0))
+
+    left = updates.update(now)[0]["left"]
+    assert before is None
+    assert isinstance(left, list)
+    assert left[0] == pytest.approx(5.0, abs=0.1)
+    assert updates.planned is planned
 
 
 def test_how_much_longer_is_unknown_without_a_forecast() -> None:
