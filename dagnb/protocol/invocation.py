@@ -43,6 +43,9 @@ class Invocation:
     place: name of the container, '' for none; the names of its instances begin with it.
     start: 'cold' or 'warm'. phases: (phase, begin, end) of the start so far.
     sent_at: moment when the container got this, by the clock of its machine.
+    segment_bytes: of shared memory that large values of the run may take; 0: none, also where
+      workers do not share the memory of one machine.
+    segments: directory of the run's segments, '' for none; set by the supervisor, for its workers.
     metrics: when spans are uploaded, read by dagnb.trace.upload.strategy; '' for its default.
     surroundings: what tasks see of the client, such as its folder; {} for what the workers have.
     """
@@ -68,6 +71,8 @@ class Invocation:
     phases: tuple[tuple[str, float, float], ...] = ()
     sent_at: float = 0.0
     metrics: str = ""
+    segment_bytes: int = 0
+    segments: str = ""
     surroundings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     __repr__ = brief

@@ -16,6 +16,8 @@ from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import WorkerSlot
+from dagnb.storage.segments import usual_limit
+from dagnb.units import MIB
 from dagnb_workers.agent.client import (
     ask_agent,
     ask_running,
@@ -38,22 +40,38 @@ def usable_cpus() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """`n` worker processes for a run; by default as many as there are usable CPUs."""
+    """`n` worker processes for a run; by default as many as there are usable CPUs.
+
+    shared_memory_mb: of large values of one run at most; further ones go through the store, which
+        is slower. None: half of what is free when the run starts. 0: all go through the store.
+    """
 
     name: ClassVar[str] = "process"
     by_kind: ClassVar[bool] = False
     shares_files: ClassVar[bool] = True
     n: int = field(default_factory=usable_cpus)
+    shared_memory_mb: float | None = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which nothing could run."""
         if self.n < 1:
             raise ConfigError(f"Processes(n={self.n}): at least one worker is needed.")
+        if self.shared_memory_mb is not None and not self.shared_memory_mb >= 0:
+            raise ConfigError(
+                f"Processes(shared_memory_mb={self.shared_memory_mb}): must be 0 or more."
+            )
 
     @property
     def cap(self) -> int:
         """Number of tasks that run at a time."""
         return self.n
+
+    @property
+    def segment_bytes(self) -> int:
+        """Bytes of shared memory that a run may take which is launched now."""
+        if self.shared_memory_mb is None:
+            return usual_limit()
+        return int(self.shared_memory_mb * MIB)
 
     async def default_store(self) -> str:
         """Returns the URL of the embedded server, which the agent starts when there is none."""
@@ -85,7 +103,9 @@ class Processes:
         """Make the agent start a supervisor, which starts the workers. Raises LaunchError."""
         # Taken at the launch, in the client: the agent, which starts workers, has others.
         surroundings = Surroundings.of_this_process().to_dict()
-        invocation = replace(invocation, surroundings=surroundings)
+        invocation = replace(
+            invocation, surroundings=surroundings, segment_bytes=self.segment_bytes
+        )
         await ask_agent("launch", invocation=invocation.to_json(), **_host())
 
     async def stop(self, run: str) -> None:

@@ -8,7 +8,8 @@ acts that are not simulated. An instance performs them like this:
     wait_work   waits for a hint while its queue is empty        1            none
     fetch       collects upstream values, function, arguments    0 to 2       FETCH, PROGRAM
     run         verifies and unpickles them, calls the function  0            LOAD, RUN
-    store       pickles and signs the result, stores a large one 0 or 1       DUMP, STORE
+    store       pickles and signs the result, stores a large one,
+                in shared memory or in the store                 0 or 1       DUMP, STORE
     complete    commits results, gets the next tasks             1            COMMIT
     fail, lost  reports an attempt without a result, gets tasks  1            COMMIT, none
     leave       uploads the spans that are left                  0 or 1       none
@@ -26,6 +27,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import random
 import secrets
 import time
@@ -47,6 +49,7 @@ from dagnb.protocol.messages import Address, Commit, Failure, Offer, Record, Rep
 from dagnb.protocol.program import Body, FunctionLine
 from dagnb.protocol.worker import Missing
 from dagnb.storage.interface import SMALL_BYTES, Store
+from dagnb.storage.segments import MappedValue, Pointer, Segments, may_be_pointer
 from dagnb.trace.trace import Phase, Span
 from dagnb.trace.upload import DEFAULT, strategy
 from dagnb_workers.worker import exception
@@ -69,7 +72,7 @@ class CallInputs:
 
     line: FunctionLine | None = None
     body: Body | None = None
-    values: list[bytes] = field(default_factory=list)
+    values: list[bytes | MappedValue] = field(default_factory=list)
     contents: dict[str, bytes] = field(default_factory=dict)
     problem: DagnbError | None = None
     begin_s: float = 0.0
@@ -108,6 +111,7 @@ class Runtime:
 
         self._signer = Signer(invocation.key)
         self._cache: BytesCache[tuple[int, str]] = BytesCache()  # signed values by (task, token)
+        self._segments = Segments(invocation.segments)
         self._library = Library(store, self._signer, invocation.header, unpacks=not at_home)
 
         self._recorder = Recorder(strategy(invocation.metrics or DEFAULT))
@@ -192,7 +196,8 @@ class Runtime:
         inputs, self._offer = CallInputs(begin_s=self.now()), offer
         self._watch.begin(offer.task, offer.attempt, 0.0)
 
-        values, n_bytes = await self._fetch_values(offer)
+        sealed, n_bytes = await self._fetch_values(offer)
+        values = await self._with_segments(offer, sealed)
         if n_bytes:
             inputs.begin_s = self.now()
         record = self._record(offer)
@@ -231,9 +236,13 @@ class Runtime:
                 span.n_bytes = inputs.n_bytes
                 function, retry_on = self._library.function(line)
                 # One by one: after an error, their number tells which one could not be unpickled.
-                for task, sealed in zip(self._record(offer).upstream, inputs.values, strict=True):
-                    verified = self._signer.open(self._value_name(task, tokens[task]), sealed)
+                for task, value in zip(self._record(offer).upstream, inputs.values, strict=True):
+                    if isinstance(value, MappedValue):
+                        values.append(value.value())
+                        continue
+                    verified = self._signer.open(self._value_name(task, tokens[task]), value)
                     values.append(decode_value(verified))
+                inputs.values.clear()  # only the arrays of the task keep memory of segments
                 call = body.arguments(values, inputs.contents, self._library.flat)
                 context = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
@@ -265,10 +274,17 @@ class Runtime:
             except UnserialisableError as error:
                 name = self._failure_reporter.task_name(offer, record)
                 return self._failure_reporter.failure(offer, exception.of_result(error, name))
-            sealed = self._signer.seal(self._value_name(offer.task, token), *parts)
-            span.n_bytes = len(sealed)
+            # A sink is read after the run, when its segments are gone.
+            is_segment = not record.is_sink and self._segments.takes(parts)
+            sealed = b"" if is_segment else self._sealed(offer.task, token, parts)
+            span.n_bytes = len(sealed) or sum(map(len, parts))
             log = "".join(self._take_output())
 
+        if is_segment:
+            with self._recorder.span(self._worker, offer, Phase.STORE) as span:
+                span.n_bytes = sum(map(len, parts))
+                pointer = self._segments.write(offer.task, token, parts)
+                sealed = self._sealed(offer.task, token, [pointer] if pointer else parts)
         if len(sealed) <= SMALL_BYTES:
             address = Address(token, len(sealed))
             self._cache.keep((offer.task, token), sealed)
@@ -388,6 +404,37 @@ class Runtime:
             if upstream.task in values:
                 self._cache.keep((upstream.task, upstream.address.token), values[upstream.task])
         return values, span.n_bytes
+
+    async def _with_segments(
+        self, offer: Offer, sealed: dict[int, bytes]
+    ) -> dict[int, bytes | MappedValue]:
+        """Returns the values with their segments in the places of pointers.
+
+        A value whose segment is gone is left out, and its pointer deleted: else the store would
+        not count it as lost.
+        """
+        values: dict[int, bytes | MappedValue] = dict(sealed)
+        for upstream in offer.inputs:
+            task, token = upstream.task, upstream.address.token
+            if task not in sealed or not may_be_pointer(sealed[task]):
+                continue
+            try:
+                verified = self._signer.open(self._value_name(task, token), sealed[task])
+            except SignatureError:
+                continue  # `run` verifies it, too, and reports it
+            pointer = Pointer.unpack(verified)
+            if pointer is None:
+                continue
+            segment = self._segments.map(task, token, pointer)
+            if segment is not None:
+                values[task] = segment
+                continue
+            del values[task]
+            await until_available(functools.partial(self._store.discard, self._run, task, token))
+        return values
+
+    def _sealed(self, task: int, token: str, parts: Sequence[bytes | memoryview]) -> bytes:
+        return self._signer.seal(self._value_name(task, token), *parts)
 
     async def _accept(self, reply: Reply) -> Reply:
         """Apply a reply: end the attempt, update membership and worker, note queueing of offers."""
