@@ -9,15 +9,18 @@ import base64
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import cloudpickle
 
 from dagnb.errors import VersionMismatchError
 from dagnb.graph.brief import brief
 from dagnb.protocol.messages import PROTOCOL_VERSION
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 INLINE_DAG_BYTES = 32 * 1024
 """A DAG up to this size is part of the invocation. Of a larger one, each worker gets the records of
@@ -46,6 +49,7 @@ class Invocation:
     segment_bytes: of shared memory that large values of the run may take; 0: none, also where
       workers do not share the memory of one machine.
     segments: directory of the run's segments, '' for none; set by the supervisor, for its workers.
+    buffers: packed pointers to segments with memory of arrays, by content hash.
     metrics: when spans are uploaded, read by dagnb.trace.upload.strategy; '' for its default.
     surroundings: what tasks see of the client, such as its folder; {} for what the workers have.
     """
@@ -73,6 +77,7 @@ class Invocation:
     metrics: str = ""
     segment_bytes: int = 0
     segments: str = ""
+    buffers: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     surroundings: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     __repr__ = brief
@@ -82,6 +87,7 @@ class Invocation:
         values = asdict(self)
         values["key"] = base64.b64encode(self.key).decode()
         values["records"] = [base64.b64encode(record).decode() for record in self.records]
+        values["buffers"] = _mapped(self.buffers, lambda data: base64.b64encode(data).decode())
         return json.dumps(values)
 
     @classmethod
@@ -92,6 +98,7 @@ class Invocation:
         values = {name: value for name, value in json.loads(text).items() if name in known}
         values["key"] = base64.b64decode(values["key"])
         values["records"] = tuple(base64.b64decode(record) for record in values["records"])
+        values["buffers"] = _mapped(values.get("buffers", {}), base64.b64decode)
         values["phases"] = tuple(map(tuple, values.get("phases", ())))
         return cls(**values)
 
@@ -109,6 +116,10 @@ class Invocation:
         """
         if self.versions and self.versions != versions():
             raise VersionMismatchError(versions(), self.versions)
+
+
+def _mapped(values: Mapping[str, T], change: Callable[[T], U]) -> dict[str, U]:
+    return dict(zip(values, map(change, values.values()), strict=True))
 
 
 def versions() -> str:

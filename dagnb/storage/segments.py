@@ -5,15 +5,20 @@ the worker that makes a value writes it to a file in /dev/shm, its *segment*, an
 pointer of 68 bytes in the place of the value. So nothing of the protocol knows of segments.
 
     /dev/shm/dagnb-UID-HASH/    0700, owner checked; HASH is of the runtime directory of the agent
-        RUN/                    0700, made by the supervisor of the run before it forks workers
+        RUN/                    0700, made by the client, or by the supervisor before it forks
             room                bytes that the run may take, and bytes that it took
             TASK-TOKEN          a segment: header, pickle, buffers aligned to 64 bytes
+            HASH                a segment: memory of an array that the client gave to tasks
+            launching           there until the supervisor has taken over from the client
 
     writes      a worker, once, with the room reserved first. Without room, or without /dev/shm as
                 on macOS, the value goes to the store.
     reads       workers of the same run, by a private mapping (copy-on-write): arrays are writable,
                 and a page is copied when its reader first writes to it. Other readers, and the
                 segment, never see a change.
+    arguments   large arrays in arguments are written by the client before it launches the run, and
+                their pointers go with the invocation. They are in the store as well: a worker
+                that cannot map one reads it there.
     removes     the supervisor when the run is over; after a kill the agent, which removes the
                 segments of every run without a record. A file that is removed stays readable for
                 those that have mapped it.
@@ -38,6 +43,7 @@ import mmap
 import os
 import shutil
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +66,12 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # checked by private_directory
 # Count of parts (0: no value has so few), size, bytes of header and pickle, inode, time of
 # modification in nanoseconds, SHA-256 of header and pickle.
 _POINTER = struct.Struct("<IQQQQ32s")
+
+LAUNCH_S = 60.0
+"""Seconds for which segments of a client may wait for the launch of their run."""
+
+# A file that is there from the first segment of a client until a supervisor takes over.
+_LAUNCHING = "launching"
 
 # Bytes that the run may take, bytes that it took.
 _ROOM = struct.Struct("<QQ")
@@ -146,12 +158,30 @@ class Segments:
 
         One copy of the bytes. token: random, of this attempt.
         """
-        if self._directory is None:
-            return None
         header, *rest = parts
         offsets = [0, *part_offsets(list(map(len, rest)), ALIGNMENT)]
-        n_bytes = offsets[-1] + len(rest[-1])
-        path = self._directory / f"{task}-{token}"
+        head = len(header) + len(rest[0])
+        return self._write(_value_name(task, token), offsets, parts, head)
+
+    def write_buffer(self, content: str, data: bytes | memoryview) -> bytes | None:
+        """Write memory of an array that a client gives to tasks. Returns as `write`.
+
+        content: its hash.
+        """
+        return self._write(content, [0], [data], 0)
+
+    def _write(
+        self,
+        name: str,
+        offsets: Sequence[int],
+        parts: Sequence[bytes | memoryview],
+        n_head: int,
+    ) -> bytes | None:
+        """Write parts at their offsets. n_head: bytes of the parts that are run as code."""
+        if self._directory is None:
+            return None
+        n_bytes = offsets[-1] + len(parts[-1])
+        path = self._directory / name
         try:
             if not _reserve(self._directory, n_bytes):
                 return None
@@ -165,12 +195,13 @@ class Segments:
             with contextlib.suppress(OSError):
                 _reserve(self._directory, -n_bytes)
             return None
+        head = b"".join(parts[:2]) if n_head else b""
         return Pointer(
             n_bytes=n_bytes,
-            n_head=len(header) + len(rest[0]),
+            n_head=n_head,
             inode=stats.st_ino,
             modified_ns=stats.st_mtime_ns,
-            head_hash=hashlib.sha256(b"".join(parts[:2])).digest(),
+            head_hash=hashlib.sha256(head).digest(),
         ).pack()
 
     def map(self, task: int, token: str, pointer: Pointer) -> MappedValue | None:
@@ -179,9 +210,21 @@ class Segments:
         pointer: verified. Raises OSError when the process may map or open no more: that is no
         reason to compute the value again.
         """
+        view = self._map(_value_name(task, token), pointer)
+        return None if view is None else MappedValue(view, pointer)
+
+    def map_buffer(self, content: str, packed: bytes) -> memoryview | None:
+        """Returns memory of an array, private and writable; None when it is gone.
+
+        packed: its pointer. Raises OSError as `map`.
+        """
+        pointer = Pointer.unpack(packed)
+        return None if pointer is None else self._map(content, pointer)
+
+    def _map(self, name: str, pointer: Pointer) -> memoryview | None:
         if self._directory is None:
             return None
-        path = self._directory / f"{task}-{token}"
+        path = self._directory / name
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -195,7 +238,11 @@ class Segments:
         finally:
             os.close(fd)
         # Arrays keep the mapping alive by this view; the last of them unmaps it.
-        return MappedValue(memoryview(mapped), pointer)
+        return memoryview(mapped)
+
+
+def _value_name(task: int, token: str) -> str:
+    return f"{task}-{token}"
 
 
 def _write(
@@ -243,19 +290,24 @@ def usual_limit() -> int:
     return stats.f_bavail * stats.f_frsize // 2
 
 
-def make(runtime: Path, run: str, limit_bytes: int) -> str:
-    """Make the directory of a run's segments, unless an earlier supervisor has. Returns its path.
+def make(runtime: Path, run: str, limit_bytes: int, *, is_launched: bool = True) -> str:
+    """Make the directory of a run's segments, unless it is there already. Returns its path.
 
     runtime: the directory of the agent. limit_bytes: that all segments may have together; 0: the
     run has none. Returns '' when it has none, or the directory cannot be made.
+    is_launched: False for a client, whose run has no record with the agent yet.
     """
     if limit_bytes <= 0 or not SHARED_MEMORY.is_dir():
         return ""
     try:
         directory = private_directory(private_directory(_base(runtime)) / run)
         room = directory / "room"
-        if not room.exists():  # else an earlier supervisor made it: its workers' values are there
+        if not is_launched:
+            (directory / _LAUNCHING).touch()
+        if not room.exists():  # else the client or an earlier supervisor made it: values are there
             write_private(room, _ROOM.pack(limit_bytes, 0))
+        if is_launched:
+            (directory / _LAUNCHING).unlink(missing_ok=True)
     except (ConfigError, OSError) as error:
         _log.warning("large values of run %s go through the store: %s", run, error)
         return ""
@@ -263,10 +315,22 @@ def make(runtime: Path, run: str, limit_bytes: int) -> str:
 
 
 def runs_with_segments(runtime: Path) -> list[str]:
-    """Returns the runs that have a directory for segments."""
+    """Returns the runs that have a directory for segments, without those being launched.
+
+    A client that is killed while it launches counts as launching for LAUNCH_S.
+    """
     with contextlib.suppress(OSError):
-        return os.listdir(_base(runtime))
+        held = tuple(_base(runtime).iterdir())
+        return [directory.name for directory in held if not _is_launching(directory)]
     return []
+
+
+def _is_launching(directory: Path) -> bool:
+    try:
+        began_at = (directory / _LAUNCHING).stat().st_mtime
+    except OSError:
+        return False
+    return time.time() - began_at < LAUNCH_S
 
 
 def remove(runtime: Path, run: str) -> None:

@@ -17,12 +17,13 @@ from dagnb_workers.launchers.process import Processes
 
 import dagnb
 from dagnb import session, task
-from dagnb.errors import TaskFailedError
+from dagnb.errors import LaunchError, TaskFailedError
 from dagnb.graph.node import Node
 from dagnb.handle import Run
 from dagnb.storage import segments
 from dagnb.storage.home import runtime_directory
 from dagnb.testing.launcher_laws import Gate, waiting
+from dagnb.trace.trace import Phase
 from tests.services.processes import await_that, descendants, is_alive, supervisor_of
 
 pytestmark = [
@@ -186,6 +187,79 @@ def test_a_pointer_that_was_changed_is_refused(agent: int, gate: Gate, redis_url
     with pytest.raises(TaskFailedError, match="SignatureError"):
         run.result(LIMIT_S)
     nothing_is_left(run)
+
+
+# ---- arrays that the client gives to tasks ----
+
+
+@task
+def both(one: Any, other: Any, *_: Any) -> tuple[int, int]:
+    """Sums after the first array was changed in place."""
+    one += 1
+    return int(one.sum()), int(other.sum())
+
+
+@pytest.mark.parametrize("limit_mb", [None, 0], ids=["shared", "stored"])
+def test_an_array_of_the_client_reaches_every_task_unchanged(
+    agent: int, limit_mb: float | None
+) -> None:
+    """Tasks change it in place, also in one call that takes two arrays with equal bytes."""
+    array = np.arange(N)
+    calls = [total(array) for _ in range(4)]
+    pairs = [both(array, array.copy()), both(array, array)]
+
+    run = dagnb.run(calls + pairs, workers=Processes(n=2, shared_memory_mb=limit_mb))
+
+    expected = [SUM] * 4 + [(SUM + N, SUM), (SUM + N, SUM + N)]
+    assert run.result(LIMIT_S) == expected
+    np.testing.assert_array_equal(array, np.arange(N))
+    nothing_is_left(run)
+
+
+def downloaded(run: Run[Any]) -> int:
+    """Bytes of functions and arguments that workers read from the store."""
+    spans = [span for span in run.trace.spans if span.phase is Phase.PROGRAM]
+    return sum(span.n_bytes for span in spans if span.task >= 0)
+
+
+def test_workers_map_an_array_of_the_client_and_download_nothing_of_it(agent: int) -> None:
+    run = dagnb.run([total(np.arange(N)) for _ in range(4)], workers=Processes(n=2))
+
+    assert run.result(LIMIT_S) == [SUM] * 4
+    assert downloaded(run) < 8 * N
+
+
+def test_an_array_of_the_client_whose_file_is_lost_comes_from_the_store(
+    agent: int, gate: Gate
+) -> None:
+    run = dagnb.run(total(np.arange(N), at(gate)), workers=Processes(n=1))
+    gate.until_there()
+    (array,) = folder_of(run.id).glob("?" * 32)
+
+    array.unlink()
+    gate.open()
+
+    assert run.result(LIMIT_S) == SUM
+    assert downloaded(run) > 8 * N
+    nothing_is_left(run)
+
+
+def test_a_launch_that_fails_leaves_no_segments(
+    agent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: Any, **__: Any) -> None:
+        raise LaunchError("not today")
+
+    monkeypatch.setattr("dagnb_workers.launchers.process.ask_agent", refused)
+
+    with pytest.raises(LaunchError, match="not today"):
+        dagnb.run(total(np.arange(N)), workers=Processes(n=1))
+
+    base = segments._base(runtime_directory())
+    assert list(base.iterdir()) == []
+
+
+# ---- deaths ----
 
 
 @task

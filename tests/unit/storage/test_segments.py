@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -287,6 +288,34 @@ def test_each_agent_has_runs_of_its_own(shared: Path, tmp_path: Path) -> None:
     assert (segments.runs_with_segments(one), segments.runs_with_segments(other)) == (["B"], ["C"])
     segments.remove_all(one)
     assert (segments.runs_with_segments(one), len(os.listdir(shared))) == ([], 1)
+
+
+def test_segments_of_a_client_are_no_leftovers_while_it_may_still_launch_their_run(
+    shared: Path, tmp_path: Path
+) -> None:
+    made = segments.make(tmp_path, "RUN", LIMIT, is_launched=False)
+    assert segments.runs_with_segments(tmp_path) == []
+
+    long_ago = time.time() - segments.LAUNCH_S - 1
+    os.utime(Path(made, "launching"), (long_ago, long_ago))
+
+    assert segments.runs_with_segments(tmp_path) == ["RUN"]
+
+
+def test_the_supervisor_takes_over_the_segments_of_the_client(shared: Path, tmp_path: Path) -> None:
+    made = segments.make(tmp_path, "RUN", LIMIT, is_launched=False)
+    pointer = Segments(made).write_buffer("HASH", big().data.cast("B"))
+    assert pointer is not None
+
+    assert segments.make(tmp_path, "RUN", LIMIT) == made
+
+    assert segments.runs_with_segments(tmp_path) == ["RUN"]
+    one, other = (Segments(made).map_buffer("HASH", pointer) for _ in range(2))
+    assert one is not None
+    assert other is not None
+    one[:] = bytes(len(one))
+    assert bytes(other) == big().tobytes()
+    assert Segments(made).map_buffer("OTHER", pointer) is None
 
 
 # ---- what is refused ----

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from dagnb.errors import ConfigError
+from dagnb.errors import ConfigError, LaunchError
 from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import WorkerSlot
-from dagnb.storage.segments import usual_limit
+from dagnb.storage.home import runtime_directory
+from dagnb.storage.segments import Segments, make, remove, usual_limit
 from dagnb.units import MIB
 from dagnb_workers.agent.client import (
     ask_agent,
@@ -103,10 +104,25 @@ class Processes:
         """Make the agent start a supervisor, which starts the workers. Raises LaunchError."""
         # Taken at the launch, in the client: the agent, which starts workers, has others.
         surroundings = Surroundings.of_this_process().to_dict()
-        invocation = replace(
-            invocation, surroundings=surroundings, segment_bytes=self.segment_bytes
-        )
-        await ask_agent("launch", invocation=invocation.to_json(), **_host())
+        limit_bytes = invocation.segment_bytes or self.segment_bytes
+        invocation = replace(invocation, surroundings=surroundings, segment_bytes=limit_bytes)
+        try:
+            await ask_agent("launch", invocation=invocation.to_json(), **_host())
+        except LaunchError:
+            remove(runtime_directory(), invocation.run)  # no agent knows that they are there
+            raise
+
+    def share_memory(self, invocation: Invocation, buffers: Mapping[str, bytes]) -> Invocation:
+        """See SharingMemory.share_memory. One copy of the bytes."""
+        limit_bytes = self.segment_bytes
+        directory = make(runtime_directory(), invocation.run, limit_bytes, is_launched=False)
+        segments = Segments(directory)
+        pointers = {}
+        for content, data in buffers.items():
+            pointer = segments.write_buffer(content, data)
+            if pointer is not None:
+                pointers[content] = pointer
+        return replace(invocation, segment_bytes=limit_bytes, buffers=pointers)
 
     async def stop(self, run: str) -> None:
         """Kill the run's supervisor and workers."""

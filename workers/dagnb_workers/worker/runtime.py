@@ -73,7 +73,7 @@ class CallInputs:
     line: FunctionLine | None = None
     body: Body | None = None
     values: list[bytes | MappedValue] = field(default_factory=list)
-    contents: dict[str, bytes] = field(default_factory=dict)
+    contents: dict[str, bytes | memoryview] = field(default_factory=dict)
     problem: DagnbError | None = None
     begin_s: float = 0.0
 
@@ -112,7 +112,13 @@ class Runtime:
         self._signer = Signer(invocation.key)
         self._cache: BytesCache[tuple[int, str]] = BytesCache()  # signed values by (task, token)
         self._segments = Segments(invocation.segments)
-        self._library = Library(store, self._signer, invocation.header, unpacks=not at_home)
+        self._library = Library(
+            store,
+            self._signer,
+            invocation.header,
+            unpacks=not at_home,
+            map_buffer=self._map_buffer,
+        )
 
         self._recorder = Recorder(strategy(invocation.metrics or DEFAULT))
         self._failure_reporter = FailureReporter(
@@ -242,8 +248,10 @@ class Runtime:
                         continue
                     verified = self._signer.open(self._value_name(task, tokens[task]), value)
                     values.append(decode_value(verified))
-                inputs.values.clear()  # only the arrays of the task keep memory of segments
                 call = body.arguments(values, inputs.contents, self._library.flat)
+                # Now only the arrays of the task keep the memory of segments.
+                inputs.values.clear()
+                inputs.contents.clear()
                 context = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._failure_reporter.failure(offer, error)
@@ -432,6 +440,10 @@ class Runtime:
             del values[task]
             await until_available(functools.partial(self._store.discard, self._run, task, token))
         return values
+
+    def _map_buffer(self, content: str) -> memoryview | None:
+        pointer = self._invocation.buffers.get(content)
+        return None if pointer is None else self._segments.map_buffer(content, pointer)
 
     def _sealed(self, task: int, token: str, parts: Sequence[bytes | memoryview]) -> bytes:
         return self._signer.seal(self._value_name(task, token), *parts)
