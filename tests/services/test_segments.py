@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import redis
 from dagnb_workers.agent.client import ask_agent, ask_running
+from dagnb_workers.hosting.run_locks import RunRecord
 from dagnb_workers.launchers.process import Processes
 
 import dagnb
@@ -117,7 +118,9 @@ def test_readers_change_their_arrays_and_none_sees_the_changes_of_another(
     run = dagnb.run(direct + changed, workers=workers)
 
     assert run.result(LIMIT_S) == [SUM, SUM, SUM, SUM + N, SUM + 2 * N]
-    nothing_is_left(run)
+    record = RunRecord(runtime_directory(), run.id)
+    await_that(lambda: not record.launch_file.exists(), "the supervisor has ended")
+    assert not folder_of(run.id).exists()
 
 
 def test_the_store_holds_pointers_while_the_values_lie_in_shared_memory(
