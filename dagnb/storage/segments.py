@@ -49,7 +49,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dagnb.errors import ConfigError, SignatureError
+from dagnb.errors import ConfigError, SharedMemoryError, SignatureError
 from dagnb.graph.brief import brief
 from dagnb.graph.payload import MAC_BYTES, decode_value, part_offsets
 from dagnb.storage.home import private_directory, write_private
@@ -207,8 +207,8 @@ class Segments:
     def map(self, task: int, token: str, pointer: Pointer) -> MappedValue | None:
         """Returns the value's segment, mapped for this caller alone; None when it is gone.
 
-        pointer: verified. Raises OSError when the process may map or open no more: that is no
-        reason to compute the value again.
+        pointer: verified. Raises SharedMemoryError when the process may map or open no more: that
+        is no reason to compute the value again.
         """
         view = self._map(_value_name(task, token), pointer)
         return None if view is None else MappedValue(view, pointer)
@@ -216,7 +216,7 @@ class Segments:
     def map_buffer(self, content: str, packed: bytes) -> memoryview | None:
         """Returns memory of an array, private and writable; None when it is gone.
 
-        packed: its pointer. Raises OSError as `map`.
+        packed: its pointer. Raises SharedMemoryError.
         """
         pointer = Pointer.unpack(packed)
         return None if pointer is None else self._map(content, pointer)
@@ -224,25 +224,31 @@ class Segments:
     def _map(self, name: str, pointer: Pointer) -> memoryview | None:
         if self._directory is None:
             return None
-        path = self._directory / name
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            mapped = _private_mapping(self._directory / name, pointer)
         except FileNotFoundError:
             return None
-        try:
-            stats = os.fstat(fd)
-            seen = (stats.st_size, stats.st_ino, stats.st_mtime_ns)
-            if seen != (pointer.n_bytes, pointer.inode, pointer.modified_ns):
-                return None
-            mapped = mmap.mmap(fd, pointer.n_bytes, access=mmap.ACCESS_COPY)
-        finally:
-            os.close(fd)
+        except OSError as error:
+            raise SharedMemoryError(pointer.n_bytes, str(error)) from error
         # Arrays keep the mapping alive by this view; the last of them unmaps it.
-        return memoryview(mapped)
+        return None if mapped is None else memoryview(mapped)
 
 
 def _value_name(task: int, token: str) -> str:
     return f"{task}-{token}"
+
+
+def _private_mapping(path: Path, pointer: Pointer) -> mmap.mmap | None:
+    """Returns a copy-on-write mapping; None for another file than was written."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        stats = os.fstat(fd)
+        seen = (stats.st_size, stats.st_ino, stats.st_mtime_ns)
+        if seen != (pointer.n_bytes, pointer.inode, pointer.modified_ns):
+            return None
+        return mmap.mmap(fd, pointer.n_bytes, access=mmap.ACCESS_COPY)
+    finally:
+        os.close(fd)
 
 
 def _write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
@@ -49,6 +50,12 @@ def grown(array: Any, by: int) -> Any:
     """Changes its input in place."""
     array += by
     return array
+
+
+@task
+def multiplied(array: Any, times: int) -> Any:
+    """Makes a larger array."""
+    return np.tile(array, times)
 
 
 @task
@@ -190,6 +197,25 @@ def test_a_pointer_that_was_changed_is_refused(agent: int, gate: Gate, redis_url
     with pytest.raises(TaskFailedError, match="SignatureError"):
         run.result(LIMIT_S)
     nothing_is_left(run)
+
+
+@task
+def held_to_the_memory_of_now(*_: Any) -> str:
+    """Lets its process map nothing more that is large."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGESIZE") + 64 * N
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    return "held"
+
+
+def test_a_value_that_cannot_be_mapped_fails_its_reader_with_the_cure(agent: int) -> None:
+    """The value is there: to compute it again would not help, and would go on for ever."""
+    array = multiplied(numbers(), 100)
+    run = dagnb.run(total(array, held_to_the_memory_of_now(array)), workers=Processes(n=1))
+
+    with pytest.raises(TaskFailedError, match=r"SharedMemoryError.*shared_memory_mb=0"):
+        run.result(LIMIT_S)
+    assert (n_events(run, "lost"), [error.task for error in run.errors]) == (0, ["total-0"])
 
 
 # ---- arrays that the client gives to tasks ----

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dagnb.errors import SignatureError
+from dagnb.errors import SharedMemoryError, SignatureError
 from dagnb.graph.payload import decode_value, encode_value
 from dagnb.storage import segments
 from dagnb.storage.segments import SEGMENT_BYTES, Pointer, Segments
@@ -370,7 +370,7 @@ def test_a_link_is_not_followed(directory: str, tmp_path: Path) -> None:
     path.rename(tmp_path / "moved")
     path.symlink_to(tmp_path / "moved")
 
-    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+    with pytest.raises(SharedMemoryError, match=os.strerror(errno.ELOOP)):
         Segments(directory).map(0, "t", pointer)
 
 

@@ -38,6 +38,7 @@ from typing import Any
 from dagnb.errors import (
     BlobMissingError,
     DagnbError,
+    SharedMemoryError,
     SignatureError,
     StorageFullError,
     UnserialisableError,
@@ -203,7 +204,11 @@ class Runtime:
         self._watch.begin(offer.task, offer.attempt, 0.0)
 
         sealed, n_bytes = await self._fetch_values(offer)
-        values = await self._with_segments(offer, sealed)
+        try:
+            values = await self._with_segments(offer, sealed)
+        except SharedMemoryError as problem:
+            inputs.problem = problem  # `run` reports it: a fetch cannot fail
+            return inputs
         if n_bytes:
             inputs.begin_s = self.now()
         record = self._record(offer)
@@ -223,8 +228,8 @@ class Runtime:
                 span.n_bytes = self._library.n_read - before
             if span.n_bytes:
                 inputs.begin_s = self.now()
-        except (SignatureError, BlobMissingError) as problem:
-            inputs.problem = problem  # `run` reports it: a fetch cannot fail
+        except (SignatureError, BlobMissingError, SharedMemoryError) as problem:
+            inputs.problem = problem  # as above
         return inputs
 
     async def run(self, offer: Offer, inputs: CallInputs) -> Any:
