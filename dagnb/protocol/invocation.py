@@ -48,6 +48,7 @@ class Invocation:
     sent_at: moment when the container got this, by the clock of its machine.
     segment_bytes: of shared memory that large values of the run may take; 0: none, also where
       workers do not share the memory of one machine.
+    large_bytes: values from this size on go to segments; 0: from the usual size on.
     segments: directory of the run's segments, '' for none; set by the supervisor, for its workers.
     buffers: packed pointers to segments with memory of arrays, by content hash.
     metrics: when spans are uploaded, read by dagnb.trace.upload.strategy; '' for its default.
@@ -76,6 +77,7 @@ class Invocation:
     sent_at: float = 0.0
     metrics: str = ""
     segment_bytes: int = 0
+    large_bytes: int = 0
     segments: str = ""
     buffers: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     surroundings: Mapping[str, Any] = field(default_factory=dict, repr=False)

@@ -145,13 +145,17 @@ class MappedValue:
 class Segments:
     """The segments of one run, as one worker uses them."""
 
-    def __init__(self, directory: str) -> None:
-        """Begin. directory: as `make` returned it; '' for a run without segments."""
+    def __init__(self, directory: str, large_bytes: int = 0) -> None:
+        """Begin. directory: as `make` returned it; '' for a run without segments.
+
+        large_bytes: values from this size on go to segments; 0: SEGMENT_BYTES.
+        """
         self._directory = Path(directory) if directory else None
+        self._large_bytes = large_bytes or SEGMENT_BYTES
 
     def takes(self, parts: Sequence[bytes | memoryview]) -> bool:
         """Returns whether a value with these parts is large enough, and the run has segments."""
-        return self._directory is not None and sum(map(len, parts)) >= SEGMENT_BYTES
+        return self._directory is not None and sum(map(len, parts)) >= self._large_bytes
 
     def write(self, task: int, token: str, parts: Sequence[bytes | memoryview]) -> bytes | None:
         """Write the parts of encode_value. Returns the packed pointer; None when there is no room.

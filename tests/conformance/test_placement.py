@@ -10,20 +10,24 @@ import io
 import linecache
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
+from dagnb_workers.launchers.process import Processes
 from dagnb_workers.worker import exception, runtime
 from hypothesis import HealthCheck, Phase, given, settings
 
 from dagnb import registry
 from dagnb.graph import payload
 from dagnb.graph.pickling import packing
+from dagnb.graph.resources import Resources
 from dagnb.protocol import program as protocol_program
+from dagnb.protocol.invocation import Invocation
 from tests.conformance.agent import private_agent
 from tests.conformance.lived import differences, lived
 from tests.conformance.programs import Call, Choice, Program, programs
@@ -80,12 +84,13 @@ def cell() -> Iterator[ModuleType]:
     params=[
         "inline",
         pytest.param("process", marks=pytest.mark.redis),
+        pytest.param("process, shared memory", marks=pytest.mark.redis),
         pytest.param("docker", marks=[pytest.mark.redis, pytest.mark.docker]),
     ],
 )
 def launcher(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Two workers on each; agent, image and containers once for all programs."""
-    kind = registry.find("launcher", request.param)
+    kind = registry.find("launcher", request.param.partition(",")[0])
     if request.param == "inline":
         yield kind(n=2)
         return
@@ -93,8 +98,18 @@ def launcher(request: pytest.FixtureRequest) -> Iterator[Any]:
         if request.param == "docker":
             patch.setenv(BASE_VARIABLE, request.getfixturevalue("offline_base"))
             yield kind(cap=2, memory_mb=160)
+        elif "shared memory" in request.param:
+            patch.setattr("dagnb.client.SEGMENT_BYTES", 1)
+            yield AllShared(n=2)
         else:
             yield kind(n=2)
+
+
+class AllShared(Processes):
+    """Hands over every value in shared memory, however small."""
+
+    async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
+        await super().launch(replace(invocation, large_bytes=1), needs)
 
 
 def compared(program: Program, cell: ModuleType, launcher: Any, tally: Tally) -> list[str]:

@@ -112,7 +112,7 @@ class Runtime:
 
         self._signer = Signer(invocation.key)
         self._cache: BytesCache[tuple[int, str]] = BytesCache()  # signed values by (task, token)
-        self._segments = Segments(invocation.segments)
+        self._segments = Segments(invocation.segments, invocation.large_bytes)
         self._library = Library(
             store,
             self._signer,
