@@ -149,11 +149,11 @@ class Body:
         flat: see packing.unpack.
         """
         parts: list[bytes | memoryview] = []
-        for position, name in enumerate(self.contents):
-            part = contents[name]
+        used: set[str] = set()
+        for name in self.contents:
             # Equal arrays have one content, but each needs memory of its own.
-            is_again = name in self.contents[:position]
-            parts.append(bytes(part) if is_again else part)
+            parts.append(bytes(contents[name]) if name in used else contents[name])
+            used.add(name)
         call = self.call or (parts.pop() if parts else b"")
         if not call:
             return (), {}

@@ -254,7 +254,7 @@ class Runtime:
                     verified = self._signer.open(self._value_name(task, tokens[task]), value)
                     values.append(decode_value(verified))
                 call = body.arguments(values, inputs.contents, self._library.flat)
-                # Now only the arrays of the task keep the memory of segments.
+                # The inputs live longer than the arrays of the task, which keep the memory in use.
                 inputs.values.clear()
                 inputs.contents.clear()
                 context = self._context(offer, f"{line.name}-{body.ordinal}")
@@ -442,7 +442,7 @@ class Runtime:
             if segment is not None:
                 values[task] = segment
                 continue
-            del values[task]
+            values.pop(task, None)
             await until_available(functools.partial(self._store.discard, self._run, task, token))
         return values
 
