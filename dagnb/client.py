@@ -42,11 +42,12 @@ from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Planner, Pool, Problem, needs_costs
 from dagnb.protocol import naming, program
 from dagnb.protocol.invocation import INLINE_DAG_BYTES, Invocation, versions
-from dagnb.protocol.launcher import Launcher, WorkerSlot, shares_files
+from dagnb.protocol.launcher import Launcher, SharingMemory, WorkerSlot, shares_files
 from dagnb.protocol.run_description import RunDetails, describe
 from dagnb.run_history.finished_run import kept_runs, known_runs
 from dagnb.simulation.simulate import simulate as simulate_plan
 from dagnb.storage.interface import RunLine
+from dagnb.storage.segments import SEGMENT_BYTES
 from dagnb.trace.trace import Phase, Span, Trace
 from dagnb.trace.upload import Upload
 from dagnb.views.show import bundle
@@ -196,6 +197,8 @@ async def _start(
             versions=versions(),
             metrics=upload.text,
         )
+        if isinstance(launcher, SharingMemory) and (large := _large_buffers(ready)):
+            invocation = launcher.share_memory(invocation, large)
         await launcher.launch(invocation, planned.needs)
     except BaseException:
         # Also after an interrupt: the caller has no handle, so the run must not stay in the store.
@@ -208,6 +211,15 @@ async def _start(
     # run.
     await handle.record(span)
     return handle
+
+
+def _large_buffers(ready: program.Program) -> dict[str, bytes]:
+    """Returns the memory of large arrays among the contents, by hash."""
+    large = {}
+    for name in ready.buffers:
+        if len(ready.contents[name]) >= SEGMENT_BYTES:
+            large[name] = ready.contents[name]
+    return large
 
 
 def _build(

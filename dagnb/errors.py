@@ -9,8 +9,8 @@
     |                   RequirementError, AmbiguousNameError
     |- StorageError     the store
     |                   BlobMissingError, StorageUnavailableError, StorageLostError,
-    |                   StorageFullError, StorageLimitError, SignatureError, RunMissingError,
-    |                   RunNotStoredError, UnknownRunError
+    |                   StorageFullError, StorageLimitError, SharedMemoryError, SignatureError,
+    |                   RunMissingError, RunNotStoredError, UnknownRunError
     |- HistoryError     the file of past runs
     |- LaunchError      the start of workers
     |                   VersionMismatchError, ImageBuildError
@@ -255,6 +255,18 @@ class StorageLimitError(StorageError):
             f"{limit_bytes}, its proto-max-bulk-len. "
             "Raise it with `CONFIG SET proto-max-bulk-len`, or pass large data as one array, "
             "bytes object or string, which is sent in pieces, or as the result of a task."
+        )
+
+
+class SharedMemoryError(StorageError):
+    """A value in shared memory is there, but this process cannot map it."""
+
+    def __init__(self, n_bytes: int, reason: str) -> None:
+        self.n_bytes, self.reason = n_bytes, reason
+        super().__init__(
+            f"{n_bytes} bytes of shared memory cannot be mapped: {without_stop(reason)}. "
+            "Raise the limits of this process (`ulimit -v`, `ulimit -n`), "
+            "or take workers=Processes(shared_memory_mb=0)."
         )
 
 

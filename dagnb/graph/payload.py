@@ -25,7 +25,8 @@ from dagnb.graph.pickling.by_value import ByValuePickler, plain_or_by_value
 from dagnb.graph.pickling.moved_names import names_moved_module, present_name
 from dagnb.graph.task import Task
 
-_MAC_BYTES = 16
+MAC_BYTES = 16
+"""bytes of a signature"""
 
 # Copying so few bytes costs less than an object of hmac, which takes three times as long.
 _ONE_SHOT_BYTES = 16 * 1024
@@ -55,9 +56,9 @@ class Signer:
     def open(self, what: str, sealed: bytes) -> memoryview:
         """Returns the bytes without their signature. Raises SignatureError when it is not ours."""
         view = memoryview(sealed)
-        signature, data = view[:_MAC_BYTES], view[_MAC_BYTES:]
+        signature, data = view[:MAC_BYTES], view[MAC_BYTES:]
         # compare_digest takes equally long for every wrong signature, so its time tells nothing.
-        if len(view) < _MAC_BYTES or not hmac.compare_digest(signature, self._mac(what, (data,))):
+        if len(view) < MAC_BYTES or not hmac.compare_digest(signature, self._mac(what, (data,))):
             raise SignatureError(what)
         return data
 
@@ -78,11 +79,11 @@ class Signer:
         # The zero byte ends `what`: without it, bytes could move from the name into the data.
         name = what.encode() + b"\0"
         if sum(map(len, parts)) < _ONE_SHOT_BYTES:
-            return hmac.digest(self._key, b"".join((name, *parts)), "sha256")[:_MAC_BYTES]
+            return hmac.digest(self._key, b"".join((name, *parts)), "sha256")[:MAC_BYTES]
         mac = hmac.new(self._key, name, hashlib.sha256)
         for part in parts:
             mac.update(part)
-        return mac.digest()[:_MAC_BYTES]
+        return mac.digest()[:MAC_BYTES]
 
 
 def encode_function(task: Task[..., Any], files: set[str] | None = None) -> bytes:
@@ -131,15 +132,17 @@ def encode_value(value: object, task: str, what: str = "the result") -> list[byt
     return [struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes), body, *views]
 
 
-def decode_value(data: bytes | memoryview) -> Any:
+def decode_value(data: bytes | memoryview, *, align: int = 0) -> Any:
     """Returns the value whose parts encode_value gave, joined.
 
+    align: of the buffers in memory that the reader has for itself; its arrays then use this memory.
+    0: the parts are joined without gaps, and buffers are copied.
     Reads what earlier releases stored, too, although modules that their pickles name have moved.
     """
-    pickled, *buffers = value_parts(data)
+    pickled, *views = value_parts(data, align or 1)
     # Buffers are copied, because the reader may write to its arrays, and these bytes are shared.
     try:
-        return pickle.loads(pickled, buffers=map(bytearray, buffers))
+        return pickle.loads(pickled, buffers=views if align else map(bytearray, views))
     except (ModuleNotFoundError, AttributeError):
         # A second read runs the user's code again, so it is done only for pickles that name moved
         # modules. It comes second, because a reader that looks at each name is slower, and old
@@ -147,7 +150,8 @@ def decode_value(data: bytes | memoryview) -> Any:
         pickle_bytes = bytes(pickled)
         if not names_moved_module(pickle_bytes):
             raise
-        return _MovedNamesReader(io.BytesIO(pickle_bytes), buffers=map(bytearray, buffers)).load()
+        again = views if align else map(bytearray, views)
+        return _MovedNamesReader(io.BytesIO(pickle_bytes), buffers=again).load()
 
 
 class _MovedNamesReader(pickle.Unpickler):
@@ -158,19 +162,32 @@ class _MovedNamesReader(pickle.Unpickler):
         return super().find_class(*present_name(module, name))
 
 
-def value_parts(data: bytes | memoryview) -> list[memoryview]:
+def value_parts(data: bytes | memoryview, align: int = 1) -> list[memoryview]:
     """Split a value into its pickle and its large buffers, without unpickling anything.
 
-    See `buffers` of pickle.loads.
+    See `buffers` of pickle.loads. align: see part_offsets.
     """
     view = memoryview(data)
     (n,) = struct.unpack_from("<I", view)
     sizes = struct.unpack_from(f"<{n}Q", view, 4)
-    parts, begin = [], 4 + 8 * n
-    for size in sizes:
+    parts = []
+    for begin, size in zip(part_offsets(sizes, align), sizes, strict=True):
         parts.append(view[begin : begin + size])
-        begin += size
     return parts
+
+
+def part_offsets(sizes: Sequence[int], align: int = 1) -> list[int]:
+    """Returns where each part begins that follows the header, by their sizes.
+
+    The pickle follows at once, each buffer at the next multiple of `align` bytes.
+    """
+    offsets, begin = [], 4 + 8 * len(sizes)
+    for number, size in enumerate(sizes):
+        if number:
+            begin += -begin % align
+        offsets.append(begin)
+        begin += size
+    return offsets
 
 
 def _dumps(value: object, buffers: list[pickle.PickleBuffer]) -> bytes:

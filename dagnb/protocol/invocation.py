@@ -9,15 +9,18 @@ import base64
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import cloudpickle
 
 from dagnb.errors import VersionMismatchError
 from dagnb.graph.brief import brief
 from dagnb.protocol.messages import PROTOCOL_VERSION
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 INLINE_DAG_BYTES = 32 * 1024
 """A DAG up to this size is part of the invocation. Of a larger one, each worker gets the records of
@@ -43,6 +46,11 @@ class Invocation:
     place: name of the container, '' for none; the names of its instances begin with it.
     start: 'cold' or 'warm'. phases: (phase, begin, end) of the start so far.
     sent_at: moment when the container got this, by the clock of its machine.
+    segment_bytes: of shared memory that large values of the run may take; 0: none, also where
+      workers do not share the memory of one machine.
+    large_bytes: values from this size on go to segments; 0: from the usual size on.
+    segments: directory of the run's segments, '' for none; set by the supervisor, for its workers.
+    buffers: packed pointers to segments with memory of arrays, by content hash.
     metrics: when spans are uploaded, read by dagnb.trace.upload.strategy; '' for its default.
     surroundings: what tasks see of the client, such as its folder; {} for what the workers have.
     batches: workers take several short tasks at a time, see protocol/worker.py.
@@ -69,6 +77,10 @@ class Invocation:
     phases: tuple[tuple[str, float, float], ...] = ()
     sent_at: float = 0.0
     metrics: str = ""
+    segment_bytes: int = 0
+    large_bytes: int = 0
+    segments: str = ""
+    buffers: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     surroundings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     batches: bool = True
 
@@ -79,6 +91,7 @@ class Invocation:
         values = asdict(self)
         values["key"] = base64.b64encode(self.key).decode()
         values["records"] = [base64.b64encode(record).decode() for record in self.records]
+        values["buffers"] = _mapped(self.buffers, lambda data: base64.b64encode(data).decode())
         return json.dumps(values)
 
     @classmethod
@@ -89,6 +102,7 @@ class Invocation:
         values = {name: value for name, value in json.loads(text).items() if name in known}
         values["key"] = base64.b64decode(values["key"])
         values["records"] = tuple(base64.b64decode(record) for record in values["records"])
+        values["buffers"] = _mapped(values.get("buffers", {}), base64.b64decode)
         values["phases"] = tuple(map(tuple, values.get("phases", ())))
         return cls(**values)
 
@@ -106,6 +120,10 @@ class Invocation:
         """
         if self.versions and self.versions != versions():
             raise VersionMismatchError(versions(), self.versions)
+
+
+def _mapped(values: Mapping[str, T], change: Callable[[T], U]) -> dict[str, U]:
+    return dict(zip(values, map(change, values.values()), strict=True))
 
 
 def versions() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -46,7 +46,7 @@ class WorkerSlot:
 class Launcher(Protocol):
     """Starts workers on one platform; its dataclass fields are its settings.
 
-    Optional parts: the attribute `shares_files`, see below, and `Hosting`.
+    Optional parts: the attribute `shares_files`, see below, `SharingMemory` and `Hosting`.
 
     Laws (dagnb.testing.LauncherLaws): any DAG finishes with any cap >= 1; after the end of the run,
     of whatever kind, no instance is left; a second launch of the same run starts no second set of
@@ -117,6 +117,21 @@ def shares_files(launcher: Launcher) -> bool:
     sent with the run, which is slower but works everywhere.
     """
     return bool(getattr(launcher, "shares_files", False))
+
+
+@runtime_checkable
+class SharingMemory(Launcher, Protocol):
+    """A launcher whose workers share the memory of this machine with the client.
+
+    Optional: without it, workers read all arguments from the store.
+    """
+
+    def share_memory(self, invocation: Invocation, buffers: Mapping[str, bytes]) -> Invocation:
+        """Write memory of arrays where the workers of the run can map it, as far as there is room.
+
+        buffers: by content hash. Returns the invocation with the pointers to them.
+        """
+        ...
 
 
 @runtime_checkable

@@ -147,15 +147,21 @@ class Body:
     def arguments(
         self,
         inputs: Sequence[Any],
-        contents: Mapping[str, bytes],
+        contents: Mapping[str, bytes | memoryview],
         flat: FlatContainers | None = None,
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Unpickle positional and named arguments, from verified bytes only.
 
-        inputs: values of the upstream tasks, in order. contents: bytes by hash.
+        inputs: values of the upstream tasks, in order. contents: bytes by hash; an array uses a
+            writable view as its memory.
         flat: see packing.unpack.
         """
-        parts = [contents[name] for name in self.contents]
+        parts: list[bytes | memoryview] = []
+        used: set[str] = set()
+        for name in self.contents:
+            # Equal arrays have one content, but each needs memory of its own.
+            parts.append(bytes(contents[name]) if name in used else contents[name])
+            used.add(name)
         call = self.call or (parts.pop() if parts else b"")
         if not call:
             return (), {}
@@ -183,6 +189,7 @@ class Program:
     """A plan ready to be submitted.
 
     contents: hash -> bytes to share. header: hash of the header among them.
+    buffers: those that are memory of arrays.
     codes: lasting hash of each function. code: position in `codes`, for each step.
     keys: of the call of each step, see graph.lineage. ordinals: of each step, see naming.
     """
@@ -190,6 +197,7 @@ class Program:
     submission: Submission
     contents: dict[str, bytes]
     header: str
+    buffers: frozenset[str] = frozenset()
     codes: tuple[str, ...] = ()
     code: tuple[int, ...] = ()
     keys: tuple[str, ...] = ()
@@ -209,6 +217,7 @@ class _Collector:
 
     An argument that is given to many tasks is hashed once. known: key of an argument -> its content
     hash. files: source files of code that is pickled by value.
+    buffers: hashes of the contents that are memory of arrays.
     functions, calls: pickles, to be searched for modules of the user.
     lines: of the header. numbers: id of a Task object -> the number of its line. code: the line of
     each step.
@@ -220,6 +229,7 @@ class _Collector:
     files: set[str] = field(default_factory=set)
     functions: list[bytes] = field(default_factory=list)
     calls: list[bytes] = field(default_factory=list)
+    buffers: set[str] = field(default_factory=set)
     lines: list[FunctionLine] = field(default_factory=list)
     numbers: dict[int, int] = field(default_factory=dict)
     code: list[int] = field(default_factory=list)
@@ -266,6 +276,8 @@ class _Collector:
                 # Memory of arrays, as opposed to a pickle, names no module.
                 if isinstance(content.data, bytes):
                     self.calls.append(data)
+                else:
+                    self.buffers.add(self.known[content.key])
         return tuple(self.known[content.key] for content in packed.contents)
 
 
@@ -312,6 +324,7 @@ def build(
     return Program(
         submission=submitted,
         contents=collector.contents,
+        buffers=frozenset(collector.buffers),
         header=collector.put(header.pack()),
         codes=tuple(line.identity for line in collector.lines),
         code=tuple(collector.code),

@@ -75,6 +75,13 @@ class Blobs(Protocol):
         """
         ...
 
+    async def discard(self, run: str, task: int, token: str) -> None:
+        """Delete the bytes of a small result, so that it counts as lost.
+
+        For a result that is a pointer to bytes which are gone, see dagnb.storage.segments.
+        """
+        ...
+
     async def share(
         self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float
     ) -> int:

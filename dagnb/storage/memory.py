@@ -101,6 +101,10 @@ class MemoryStore:
         blobs = self._stored(run).blobs
         return [blobs.get((task, address.token)) for task, address in wanted]
 
+    async def discard(self, run: str, task: int, token: str) -> None:
+        """See Blobs.discard."""
+        self._stored(run).blobs.pop((task, token), None)
+
     async def share(
         self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float
     ) -> int:

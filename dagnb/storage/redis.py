@@ -116,6 +116,10 @@ class RedisStore:
         """See Blobs.fetch."""
         return await self.blobs.fetch(run, wanted, is_sink=is_sink)
 
+    async def discard(self, run: str, task: int, token: str) -> None:
+        """See Blobs.discard."""
+        await self.blobs.discard(run, task, token)
+
     async def share(
         self, contents: Mapping[str, bytes | memoryview], *, run: str, ttl_s: float
     ) -> int:

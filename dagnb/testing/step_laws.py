@@ -357,6 +357,20 @@ class StepLaws:
             [2, 1, 0],
         )
 
+    async def test_an_input_that_was_discarded_is_computed_again(self, subject: Subject) -> None:
+        """0 -> 1: the reader of 0 finds that its bytes only point to others, which are gone."""
+        store = subject.store
+        await store.submit(chain(2))
+        reply = await store.register("run", "i1", lease_s=LEASE_S)
+        first = small(reply.offers[0])
+        reply = await store.complete("run", "i1", [first])
+
+        await store.discard("run", 0, first.address.token)
+        await store.discard("run", 0, first.address.token)  # as a second reader does
+
+        assert await store.fetch("run", [(0, first.address)]) == [None]
+        assert tasks_of(await store.lost("run", "i1", 1, [0])) == [0]
+
     async def test_a_sink_that_vanished_is_computed_again_at_the_end(
         self, subject: Subject
     ) -> None:

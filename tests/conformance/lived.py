@@ -18,12 +18,14 @@ LIMIT_S = 60.0
 ShortTraceback = tuple[str, str, tuple[str, ...], tuple[Any, ...]]
 
 
-def lived(program: Program, cell: ModuleType, launcher: Any) -> Outcome:
-    """The outcome where this launcher places it. Every task is asked for, so every value can
+def lived(program: Program, cell: ModuleType, launcher: Any, asked: slice = slice(None)) -> Outcome:
+    """The outcome where this launcher places it.
+
+    asked: the calls whose values are asked for. Every one, unless it is given: so every value can
     be read.
     """
     try:
-        nodes = built(program, cell).nodes
+        nodes = built(program, cell).nodes[asked]
         run = dagnb.run(*nodes, workers=launcher, on_error="continue")
     except GraphError as error:
         return Outcome(refused=f"{type(error).__name__}: {error}")

@@ -10,20 +10,24 @@ import io
 import linecache
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from dagnb_workers.launchers.docker.image.images import BASE_VARIABLE
+from dagnb_workers.launchers.process import Processes
 from dagnb_workers.worker import exception, runtime
 from hypothesis import HealthCheck, Phase, given, settings
 
 from dagnb import registry
 from dagnb.graph import payload
 from dagnb.graph.pickling import packing
+from dagnb.graph.resources import Resources
 from dagnb.protocol import program as protocol_program
+from dagnb.protocol.invocation import Invocation
 from tests.conformance.agent import private_agent
 from tests.conformance.lived import differences, lived
 from tests.conformance.programs import Call, Choice, Program, programs
@@ -80,12 +84,13 @@ def cell() -> Iterator[ModuleType]:
     params=[
         "inline",
         pytest.param("process", marks=pytest.mark.redis),
+        pytest.param("process, shared memory", marks=pytest.mark.redis),
         pytest.param("docker", marks=[pytest.mark.redis, pytest.mark.docker]),
     ],
 )
 def launcher(request: pytest.FixtureRequest) -> Iterator[Any]:
     """Two workers on each; agent, image and containers once for all programs."""
-    kind = registry.find("launcher", request.param)
+    kind = registry.find("launcher", request.param.partition(",")[0])
     if request.param == "inline":
         yield kind(n=2)
         return
@@ -93,8 +98,18 @@ def launcher(request: pytest.FixtureRequest) -> Iterator[Any]:
         if request.param == "docker":
             patch.setenv(BASE_VARIABLE, request.getfixturevalue("offline_base"))
             yield kind(cap=2, memory_mb=160)
+        elif "shared memory" in request.param:
+            patch.setattr("dagnb.client.SEGMENT_BYTES", 1)
+            yield AllShared(n=2)
         else:
             yield kind(n=2)
+
+
+class AllShared(Processes):
+    """Hands over every value in shared memory, however small."""
+
+    async def launch(self, invocation: Invocation, needs: Collection[Resources] = ()) -> None:
+        await super().launch(replace(invocation, large_bytes=1), needs)
 
 
 def compared(program: Program, cell: ModuleType, launcher: Any, tally: Tally) -> list[str]:
@@ -220,6 +235,75 @@ def test_an_argument_that_cannot_be_pickled_is_refused_before_anything_runs(
     assert found.refused.startswith(
         "UnserialisableError: argument 'values' (tuple) of task 'look' cannot be pickled"
     )
+
+
+# ---- values that only tasks read ----
+
+
+def watched(program: Program) -> Program:
+    """The program with a look at each value, by a call after the one that gives it."""
+    calls: list[Call] = []
+    for number, call in enumerate(program.calls):
+        named = tuple((name, moved(spec)) for name, spec in call.named)
+        arguments = tuple(map(moved, call.arguments))
+        calls.append(replace(call, arguments=arguments, named=named))
+        calls.append(Call(function="look", arguments=(("node", 2 * number),)))
+    return replace(program, calls=tuple(calls))
+
+
+def moved(spec: Any) -> Any:
+    """The spec, where calls have the numbers 0, 2, 4, ..."""
+    if not isinstance(spec, tuple) or spec[:1] == ("plain",):
+        return spec
+    if spec[:1] == ("node",):
+        return ("node", 2 * spec[1])
+    return tuple(map(moved, spec))
+
+
+LOOKS = slice(1, None, 2)
+
+
+def unlike(program: Program, cell: ModuleType, launcher: Any, tally: Tally) -> list[str]:
+    """Where the looks, which alone are asked for, differ from those of plain Python."""
+    expected = serial(program, cell)
+    with contextlib.redirect_stdout(io.StringIO()):
+        found = lived(program, cell, launcher, LOOKS)
+    values = {name: expected.values.get(name, "") for name in found.values}
+    told = differences(replace(expected, values=values), found, prints=launcher.name != "inline")
+    tally.note(program, expected, told)
+    return told
+
+
+@pytest.mark.timeout(600)
+def test_a_value_that_only_tasks_read_shows_nothing_of_its_way(
+    cell: ModuleType, launcher: Any, summary: list[str]
+) -> None:
+    tally = Tally(f"{launcher.name}, values that only tasks read,")
+
+    def compare(program: Program) -> None:
+        assert unlike(watched(program), cell, launcher, tally) == []
+
+    each(PROGRAMS[launcher.name] // 2, choice_for(launcher), compare)
+    summary.append(tally.line())
+
+
+@pytest.mark.parametrize("what", ["large array", "large bytearray"])
+def test_tasks_that_change_one_value_in_place_do_not_see_the_changes_of_others(
+    cell: ModuleType, launcher: Any, what: str
+) -> None:
+    """first(what) -> change_and_look four times. Two workers: one of them runs two of these."""
+    if what == "large array" and not choice_for(launcher).arrays:
+        pytest.skip("the containers of these tests have no numpy")
+    source = Call(function="first", arguments=((what,),))
+    readers = [Call(function="change_and_look", arguments=(("node", 0),)) for _ in range(4)]
+    program = Program(calls=(source, *readers))
+
+    found = lived(program, cell, launcher, slice(1, None))
+
+    expected = serial(program, cell)
+    del expected.values["first-0"]
+    assert differences(expected, found, prints=False) == []
+    assert len(set(found.values.values())) == 1
 
 
 # ---- the comparison notices what is wrong ----

@@ -50,6 +50,7 @@ ONE_OF_EACH: list[DagnbError] = [
     errors.StorageLostError("unix:/here", "refused"),
     errors.StorageFullError(512, "maxmemory"),
     errors.StorageLimitError("redis://here", 600, 512),
+    errors.SharedMemoryError(512, "Cannot allocate memory"),
     errors.BlobMissingError(["a", "b", "c", "d"]),
     errors.SignatureError("the result of 'merge-0'"),
     errors.RunMissingError("01RUN"),
@@ -108,7 +109,7 @@ def test_the_tree_is_the_one_the_module_draws() -> None:
         "UnknownNameError": {"UnknownTaskError"},
         "StorageError": {
             "BlobMissingError", "StorageUnavailableError", "StorageFullError", "StorageLimitError",
-            "SignatureError", "RunMissingError",
+            "SharedMemoryError", "SignatureError", "RunMissingError",
         },
         "StorageUnavailableError": {"StorageLostError"},
         "RunMissingError": {"RunNotStoredError", "UnknownRunError"},

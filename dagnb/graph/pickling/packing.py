@@ -182,7 +182,7 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any], kind: type[K]) -> P
 def unpack(
     body: bytes | memoryview,
     inputs: Sequence[Any],
-    contents: Sequence[bytes],
+    contents: Sequence[bytes | memoryview],
     flat: FlatContainers | None = None,
 ) -> Any:
     """Returns the value that pack or pack_call pickled.
@@ -190,7 +190,7 @@ def unpack(
     The bytes must be verified: unpickling runs code.
 
     inputs: a value for each reference. contents: the bytes of each content. Buffers are copied, so
-    that the caller may write to its arrays.
+    that the caller may write to its arrays; a writable view is used as it is.
     flat: holds what earlier calls have read, for readers of many calls with equal contents.
     """
     return _Reader(body, contents, inputs, _Parts(contents, flat)).load()
@@ -561,7 +561,7 @@ class _Parts:
     contents, flat: as for unpack.
     """
 
-    def __init__(self, contents: Sequence[bytes], flat: FlatContainers | None) -> None:
+    def __init__(self, contents: Sequence[bytes | memoryview], flat: FlatContainers | None) -> None:
         self._contents, self._flat = contents, flat
         self._read: dict[tuple[int, int], Any] = {}
 
@@ -573,15 +573,21 @@ class _Parts:
 
     def _part(self, from_end: int, n_buffers: int) -> Any:
         begin = len(self._contents) - from_end
-        content = self._contents[begin]
+        content = bytes(self._contents[begin])  # the same object, if these are bytes
         if n_buffers == _RAW:
-            return bytes(content)
+            return content
 
         reader = _Reader(content, self._contents[begin + 1 : begin + 1 + n_buffers], (), self)
         # A part with buffers holds arrays: it is not flat.
         if self._flat is None or n_buffers:
             return reader.load()
         return self._flat.load(content, reader.load)
+
+
+def _writable(buffer: bytes | memoryview) -> bytearray | memoryview:
+    if isinstance(buffer, memoryview) and not buffer.readonly:
+        return buffer
+    return bytearray(buffer)
 
 
 class _Reader(pickle.Unpickler):
@@ -593,11 +599,11 @@ class _Reader(pickle.Unpickler):
     def __init__(
         self,
         body: bytes | memoryview,
-        buffers: Sequence[bytes],
+        buffers: Sequence[bytes | memoryview],
         inputs: Sequence[Any],
         parts: _Parts,
     ) -> None:
-        super().__init__(io.BytesIO(body), buffers=map(bytearray, buffers))
+        super().__init__(io.BytesIO(body), buffers=map(_writable, buffers))
         self._inputs, self._parts = inputs, parts
 
     def find_class(self, module: str, name: str, /) -> Any:

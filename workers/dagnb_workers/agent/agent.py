@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 from dagnb.errors import DagnbError
+from dagnb.storage import segments
 from dagnb.storage.embedded import (
     ServerProcess,
     n_clients,
@@ -220,6 +221,7 @@ class Agent:
             for record in run_records(self._directory):
                 await self._hosts.restart_if_lost(record)
             await self._hosts.end_unused()
+            self._remove_segments()
 
             unused_s = time.monotonic() - self._used_at
             if not self._directory.exists():
@@ -228,6 +230,15 @@ class Agent:
                 self._used_at = time.monotonic()
             elif unused_s > self._idle_s and not await self._has_store_clients():
                 self._leaving.set()  # the store's clients are counted last: that is a round trip
+
+    def _remove_segments(self) -> None:
+        """Remove large values of runs whose processes were all killed, or stopped."""
+        # Looked at before the records: a run has a record before it has segments.
+        held = segments.runs_with_segments(self._directory)
+        if held:
+            known = {record.run for record in run_records(self._directory)}
+            for run in set(held) - known:
+                segments.remove(self._directory, run)
 
     async def _has_store_clients(self) -> bool:
         """Returns whether a client, such as an idle notebook, is connected to the embedded server.
@@ -325,6 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.heir or running_server(directory) or run_records(directory):
             ready = 1 if options.detach else None
             asyncio.run(Agent(directory, options.idle_s).serve(ready))
+        segments.remove_all(directory)
         # The log is needed only after an agent that did not end normally.
         (directory / "agent.log").unlink(missing_ok=True)
         (directory / "agent.lock").unlink(missing_ok=True)

@@ -22,10 +22,12 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dagnb.protocol.invocation import Invocation
+from dagnb.storage import segments
 from dagnb_workers.hosting.fork_server import ForkServer, ForkServerClient, run_child
 from dagnb_workers.hosting.history_writer import keep_in_history
 from dagnb_workers.hosting.interpreter import plain_environment, program
@@ -73,6 +75,8 @@ def supervise(invocation_json: str, directory: Path, work: Work | None = None) -
     for name in THREAD_SETTINGS:
         os.environ.setdefault(name, str(max(1, int(invocation.cpus))))
 
+    directory_of_values = segments.make(directory, invocation.run, invocation.segment_bytes)
+    invocation = replace(invocation, segments=directory_of_values)
     control, fork_server = _fork_server_of_workers(invocation, work or _default_work(), lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     write_instances = functools.partial(record.write_holder, lock)
@@ -80,6 +84,8 @@ def supervise(invocation_json: str, directory: Path, work: Work | None = None) -
 
     # The fork server holds the lock too: it must end before the record is removed.
     os.waitpid(fork_server, 0)
+    # Segments before the record: the agent removes those that are left of runs without a record.
+    segments.remove(directory, invocation.run)
     record.remove()
     os.close(lock)
     return code

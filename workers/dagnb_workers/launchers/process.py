@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from dagnb.errors import ConfigError
+from dagnb.errors import ConfigError, LaunchError
 from dagnb.graph.resources import Resources
 from dagnb.planning.planner import Pool
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.launcher import WorkerSlot
+from dagnb.storage.home import runtime_directory
+from dagnb.storage.segments import Segments, make, remove, usual_limit
+from dagnb.units import MIB
 from dagnb_workers.agent.client import (
     ask_agent,
     ask_running,
@@ -41,6 +44,8 @@ class Processes:
     """`n` worker processes for a run; by default as many as there are usable CPUs.
 
     batches: workers take several short tasks at a time; else each task is committed at once.
+    shared_memory_mb: of large values of one run at most; further ones go through the store, which
+        is slower. None: half of what is free when the run starts. 0: all go through the store.
     """
 
     name: ClassVar[str] = "process"
@@ -48,16 +53,28 @@ class Processes:
     shares_files: ClassVar[bool] = True
     n: int = field(default_factory=usable_cpus)
     batches: bool = True
+    shared_memory_mb: float | None = None
 
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which nothing could run."""
         if self.n < 1:
             raise ConfigError(f"Processes(n={self.n}): at least one worker is needed.")
+        if self.shared_memory_mb is not None and not self.shared_memory_mb >= 0:
+            raise ConfigError(
+                f"Processes(shared_memory_mb={self.shared_memory_mb}): must be 0 or more."
+            )
 
     @property
     def cap(self) -> int:
         """Number of tasks that run at a time."""
         return self.n
+
+    @property
+    def segment_bytes(self) -> int:
+        """Bytes of shared memory that a run may take which is launched now."""
+        if self.shared_memory_mb is None:
+            return usual_limit()
+        return int(self.shared_memory_mb * MIB)
 
     async def default_store(self) -> str:
         """Returns the URL of the embedded server, which the agent starts when there is none."""
@@ -89,8 +106,28 @@ class Processes:
         """Make the agent start a supervisor, which starts the workers. Raises LaunchError."""
         # Taken at the launch, in the client: the agent, which starts workers, has others.
         surroundings = Surroundings.of_this_process().to_dict()
-        invocation = replace(invocation, surroundings=surroundings, batches=self.batches)
-        await ask_agent("launch", invocation=invocation.to_json(), **_host())
+        limit_bytes = invocation.segment_bytes or self.segment_bytes
+        invocation = replace(invocation, surroundings=surroundings)
+        invocation = replace(
+            invocation, segment_bytes=limit_bytes, batches=self.batches
+        )
+        try:
+            await ask_agent("launch", invocation=invocation.to_json(), **_host())
+        except LaunchError:
+            remove(runtime_directory(), invocation.run)  # no agent knows that they are there
+            raise
+
+    def share_memory(self, invocation: Invocation, buffers: Mapping[str, bytes]) -> Invocation:
+        """See SharingMemory.share_memory. One copy of the bytes."""
+        limit_bytes = self.segment_bytes
+        directory = make(runtime_directory(), invocation.run, limit_bytes, is_launched=False)
+        segments = Segments(directory)
+        pointers = {}
+        for content, data in buffers.items():
+            pointer = segments.write_buffer(content, data)
+            if pointer is not None:
+                pointers[content] = pointer
+        return replace(invocation, segment_bytes=limit_bytes, buffers=pointers)
 
     async def stop(self, run: str) -> None:
         """Kill the run's supervisor and workers."""

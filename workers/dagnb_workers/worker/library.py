@@ -44,6 +44,10 @@ TaskFunction = tuple[Callable[..., Any], tuple[type[BaseException], ...]]
 """a function, and the exceptions after which it is retried"""
 
 
+MapBuffer = Callable[[str], memoryview | None]
+"""private memory with the content of this hash; None where it is not in shared memory"""
+
+
 class BytesCache(Generic[K]):
     """A cache of bytes by key; the least recently used are dropped first.
 
@@ -78,11 +82,21 @@ class BytesCache(Generic[K]):
 class Library:
     """The program of one run, read from the store piece by piece, as calls need it."""
 
-    def __init__(self, store: Store, signer: Signer, header: str, *, unpacks: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        signer: Signer,
+        header: str,
+        *,
+        unpacks: bool,
+        map_buffer: MapBuffer = lambda name: None,
+    ) -> None:
         """Read nothing yet; `open` reads the header. header: content hash of the program's header.
 
         unpacks: whether to make the user's modules and cells known to this process.
+        map_buffer: returns content in shared memory.
         """
+        self._map_buffer = map_buffer
         self._store, self._signer = store, signer
         self.n_read = 0  # bytes
         self.flat = FlatContainers()
@@ -143,24 +157,26 @@ class Library:
             entry = (len(text), None, io.StringIO(text).readlines(), file)
             linecache.cache.setdefault(file, entry)
 
-    async def need(self, line: FunctionLine, contents: Sequence[str]) -> dict[str, bytes]:
+    async def need(
+        self, line: FunctionLine, contents: Sequence[str]
+    ) -> dict[str, bytes | memoryview]:
         """Read what a call needs. Returns its contents by hash. Raises BlobMissingError.
 
-        Afterwards `function` can return the call's function.
+        Views are memory of this call alone. Afterwards `function` can return the call's function.
         """
         names = list(dict.fromkeys(contents))
         if line.content not in self._functions:
             names.append(line.content)
 
-        needed: dict[str, bytes] = {}
+        needed: dict[str, bytes | memoryview] = {}
         for name in names:
-            data = self._cache.find(name)
+            data = self._map_buffer(name) or self._cache.find(name)
             if data is not None:
                 needed[name] = data
         needed |= await self._read([name for name in names if name not in needed])
 
         if line.content in needed:
-            self._pickled[line.content] = needed.pop(line.content)
+            self._pickled[line.content] = bytes(needed.pop(line.content))
         return needed
 
     def function(self, line: FunctionLine) -> TaskFunction:

@@ -8,7 +8,8 @@ acts that are not simulated. An instance performs them like this:
     wait_work   waits for a hint while its queue is empty        1            none
     fetch       collects upstream values, function, arguments    0 to 2       FETCH, PROGRAM
     run         verifies and unpickles them, calls the function  0            LOAD, RUN
-    store       pickles and signs the result, stores a large one 0 or 1       DUMP, STORE
+    store       pickles and signs the result, stores a large one,
+                in shared memory or in the store                 0 or 1       DUMP, STORE
     complete    commits results, gets the next tasks             1            COMMIT
     fail, lost  reports an attempt without a result, gets tasks  1            COMMIT, none
     leave       uploads the spans that are left                  0 or 1       none
@@ -26,6 +27,7 @@ Rules:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 import time
@@ -36,6 +38,7 @@ from typing import Any
 from dagnb.errors import (
     BlobMissingError,
     DagnbError,
+    SharedMemoryError,
     SignatureError,
     StorageFullError,
     UnserialisableError,
@@ -47,6 +50,7 @@ from dagnb.protocol.messages import Address, Commit, Failure, Offer, Record, Rep
 from dagnb.protocol.program import Body, FunctionLine
 from dagnb.protocol.worker import Missing
 from dagnb.storage.interface import SMALL_BYTES, Store
+from dagnb.storage.segments import MappedValue, Pointer, Segments, may_be_pointer
 from dagnb.trace.trace import Phase, Span
 from dagnb.trace.upload import DEFAULT, strategy
 from dagnb_workers.worker import exception
@@ -69,8 +73,8 @@ class CallInputs:
 
     line: FunctionLine | None = None
     body: Body | None = None
-    values: list[bytes] = field(default_factory=list)
-    contents: dict[str, bytes] = field(default_factory=dict)
+    values: list[bytes | MappedValue] = field(default_factory=list)
+    contents: dict[str, bytes | memoryview] = field(default_factory=dict)
     problem: DagnbError | None = None
     begin_s: float = 0.0
 
@@ -108,7 +112,14 @@ class Runtime:
 
         self._signer = Signer(invocation.key)
         self._cache: BytesCache[tuple[int, str]] = BytesCache()  # signed values by (task, token)
-        self._library = Library(store, self._signer, invocation.header, unpacks=not at_home)
+        self._segments = Segments(invocation.segments, invocation.large_bytes)
+        self._library = Library(
+            store,
+            self._signer,
+            invocation.header,
+            unpacks=not at_home,
+            map_buffer=self._map_buffer,
+        )
 
         self._recorder = Recorder(strategy(invocation.metrics or DEFAULT))
         self._failure_reporter = FailureReporter(
@@ -207,7 +218,12 @@ class Runtime:
         self._n_behind, self._body = n_behind, None
         self._watch.begin(offer.task, offer.attempt, 0.0, n_behind)
 
-        values, n_bytes = await self._fetch_values(offer)
+        sealed, n_bytes = await self._fetch_values(offer)
+        try:
+            values = await self._with_segments(offer, sealed)
+        except SharedMemoryError as problem:
+            inputs.problem = problem  # `run` reports it: a fetch cannot fail
+            return inputs
         if n_bytes:
             inputs.begin_s = self.now()
         record = self._record(offer)
@@ -227,8 +243,8 @@ class Runtime:
                 span.n_bytes = self._library.n_read - before
             if span.n_bytes:
                 inputs.begin_s = self.now()
-        except (SignatureError, BlobMissingError) as problem:
-            inputs.problem = problem  # `run` reports it: a fetch cannot fail
+        except (SignatureError, BlobMissingError, SharedMemoryError) as problem:
+            inputs.problem = problem  # as above
         return inputs
 
     async def run(self, offer: Offer, inputs: CallInputs) -> Any:
@@ -246,10 +262,16 @@ class Runtime:
                 span.n_bytes = inputs.n_bytes
                 function, retry_on = self._library.function(line)
                 # One by one: after an error, their number tells which one could not be unpickled.
-                for task, sealed in zip(self._record(offer).upstream, inputs.values, strict=True):
-                    verified = self._signer.open(self._value_name(task, tokens[task]), sealed)
+                for task, value in zip(self._record(offer).upstream, inputs.values, strict=True):
+                    if isinstance(value, MappedValue):
+                        values.append(value.value())
+                        continue
+                    verified = self._signer.open(self._value_name(task, tokens[task]), value)
                     values.append(decode_value(verified))
                 call = body.arguments(values, inputs.contents, self._library.flat)
+                # The inputs live longer than the arrays of the task, which keep the memory in use.
+                inputs.values.clear()
+                inputs.contents.clear()
                 context = self._context(offer, f"{line.name}-{body.ordinal}")
         except SignatureError as error:
             return self._failure_reporter.failure(offer, error)
@@ -280,10 +302,17 @@ class Runtime:
             except UnserialisableError as error:
                 name = self._failure_reporter.task_name(offer, record)
                 return self._failure_reporter.failure(offer, exception.of_result(error, name))
-            sealed = self._signer.seal(self._value_name(offer.task, token), *parts)
-            span.n_bytes = len(sealed)
+            # A sink is read after the run, when its segments are gone.
+            is_segment = not record.is_sink and self._segments.takes(parts)
+            sealed = b"" if is_segment else self._sealed(offer.task, token, parts)
+            span.n_bytes = len(sealed) or sum(map(len, parts))
             log = "".join(self._take_output())
 
+        if is_segment:
+            with self._recorder.span(self._worker, offer, Phase.STORE) as span:
+                span.n_bytes = sum(map(len, parts))
+                pointer = self._segments.write(offer.task, token, parts)
+                sealed = self._sealed(offer.task, token, [pointer] if pointer else parts)
         if len(sealed) <= SMALL_BYTES:
             address = Address(token, len(sealed))
             self._cache.keep((offer.task, token), sealed)
@@ -419,6 +448,41 @@ class Runtime:
             if upstream.task in values:
                 self._cache.keep((upstream.task, upstream.address.token), values[upstream.task])
         return values, span.n_bytes
+
+    async def _with_segments(
+        self, offer: Offer, sealed: dict[int, bytes]
+    ) -> dict[int, bytes | MappedValue]:
+        """Returns the values with their segments in the places of pointers.
+
+        A value whose segment is gone is left out, and its pointer deleted: else the store would
+        not count it as lost.
+        """
+        values: dict[int, bytes | MappedValue] = dict(sealed)
+        for upstream in offer.inputs:
+            task, token = upstream.task, upstream.address.token
+            if task not in sealed or not may_be_pointer(sealed[task]):
+                continue
+            try:
+                verified = self._signer.open(self._value_name(task, token), sealed[task])
+            except SignatureError:
+                continue  # `run` verifies it, too, and reports it
+            pointer = Pointer.unpack(verified)
+            if pointer is None:
+                continue
+            segment = self._segments.map(task, token, pointer)
+            if segment is not None:
+                values[task] = segment
+                continue
+            values.pop(task, None)
+            await until_available(functools.partial(self._store.discard, self._run, task, token))
+        return values
+
+    def _map_buffer(self, content: str) -> memoryview | None:
+        pointer = self._invocation.buffers.get(content)
+        return None if pointer is None else self._segments.map_buffer(content, pointer)
+
+    def _sealed(self, task: int, token: str, parts: Sequence[bytes | memoryview]) -> bytes:
+        return self._signer.seal(self._value_name(task, token), *parts)
 
     async def _accept(self, reply: Reply) -> Reply:
         """Apply a reply: end the attempt, update membership and worker, note queueing of offers."""

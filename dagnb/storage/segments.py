@@ -1,0 +1,359 @@
+"""Large values in the shared memory of one host: written once, mapped by every reader.
+
+Through the store a value of 50 MB is copied five times between two processes of one machine. Here
+the worker that makes a value writes it to a file in /dev/shm, its *segment*, and the store holds a
+pointer of 68 bytes in the place of the value. So nothing of the protocol knows of segments.
+
+    /dev/shm/dagnb-UID-HASH/    0700, owner checked; HASH is of the runtime directory of the agent
+        RUN/                    0700, made by the client, or by the supervisor before it forks
+            room                bytes that the run may take, and bytes that it took
+            TASK-TOKEN          a segment: header, pickle, buffers aligned to 64 bytes
+            HASH                a segment: memory of an array that the client gave to tasks
+            launching           there until the supervisor has taken over from the client
+
+    writes      a worker, once, with the room reserved first. Without room, or without /dev/shm as
+                on macOS, the value goes to the store.
+    reads       workers of the same run, by a private mapping (copy-on-write): arrays are writable,
+                and a page is copied when its reader first writes to it. Other readers, and the
+                segment, never see a change.
+    arguments   large arrays in arguments are written by the client before it launches the run, and
+                their pointers go with the invocation. They are in the store as well: a worker
+                that cannot map one reads it there.
+    removes     the supervisor when the run is over; after a kill the agent, which removes the
+                segments of every run without a record. A file that is removed stays readable for
+                those that have mapped it.
+
+Only values that workers of one supervisor read lie in segments: these workers share the mount. The
+values of sinks go to the store, because they are read after the run, and perhaps from elsewhere.
+
+Which file is meant. The pointer is signed with run, task and token, and names size, inode and time
+of modification of the file. A file that differs in one of them, or is gone, counts as a lost value,
+so lineage computes it again. The pointer also has the hash of header and pickle, which is all that
+unpickling runs as code. The bytes of arrays are not hashed: that takes as long as a copy. Another
+process of the same user can change them, as it can change the memory of a worker by ptrace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import mmap
+import os
+import shutil
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dagnb.errors import ConfigError, SharedMemoryError, SignatureError
+from dagnb.graph.brief import brief
+from dagnb.graph.payload import MAC_BYTES, decode_value, part_offsets
+from dagnb.storage.home import private_directory, write_private
+
+SEGMENT_BYTES = 256 * 1024
+"""Values from this size on go to segments. For smaller ones a file costs more than it saves."""
+
+ALIGNMENT = 64
+"""In a segment each buffer begins at a multiple of so many bytes, which suits every processor."""
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # checked by private_directory
+"""the file system in memory; Linux has it"""
+
+# Count of parts (0: no value has so few), size, bytes of header and pickle, inode, time of
+# modification in nanoseconds, SHA-256 of header and pickle.
+_POINTER = struct.Struct("<IQQQQ32s")
+
+LAUNCH_S = 60.0
+"""Seconds for which segments of a client may wait for the launch of their run."""
+
+# A file that is there from the first segment of a client until a supervisor takes over.
+_LAUNCHING = "launching"
+
+# Bytes that the run may take, bytes that it took.
+_ROOM = struct.Struct("<QQ")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """The place of a value in shared memory, as the store holds it.
+
+    n_head: bytes of header and pickle. modified_ns: epoch nanoseconds.
+    """
+
+    n_bytes: int
+    n_head: int
+    inode: int
+    modified_ns: int
+    head_hash: bytes
+
+    __repr__ = brief
+
+    def pack(self) -> bytes:
+        """Returns 68 bytes, which begin as no encoded value does."""
+        return _POINTER.pack(
+            0, self.n_bytes, self.n_head, self.inode, self.modified_ns, self.head_hash
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes | memoryview) -> Pointer | None:
+        """Read what pack wrote; None for a value."""
+        if len(data) != _POINTER.size:
+            return None
+        n_parts, n_bytes, n_head, inode, modified_ns, head_hash = _POINTER.unpack(data)
+        if n_parts:
+            return None
+        return cls(
+            n_bytes=n_bytes,
+            n_head=n_head,
+            inode=inode,
+            modified_ns=modified_ns,
+            head_hash=head_hash,
+        )
+
+
+def may_be_pointer(sealed: bytes) -> bool:
+    """Returns whether signed bytes have the size of a pointer: the others need no second look."""
+    return len(sealed) == MAC_BYTES + _POINTER.size
+
+
+class MappedValue:
+    """A private mapping of one value."""
+
+    __slots__ = ("_pointer", "_view")
+
+    def __init__(self, view: memoryview, pointer: Pointer) -> None:
+        self._view, self._pointer = view, pointer
+
+    def __len__(self) -> int:
+        """Number of bytes."""
+        return len(self._view)
+
+    def value(self) -> Any:
+        """Returns the value, once: it uses this memory. Raises SignatureError."""
+        head = self._view[: self._pointer.n_head]
+        if hashlib.sha256(head).digest() != self._pointer.head_hash:
+            raise SignatureError("a value in shared memory")
+        return decode_value(self._view, align=ALIGNMENT)
+
+
+class Segments:
+    """The segments of one run, as one worker uses them."""
+
+    def __init__(self, directory: str, large_bytes: int = 0) -> None:
+        """Begin. directory: as `make` returned it; '' for a run without segments.
+
+        large_bytes: values from this size on go to segments; 0: SEGMENT_BYTES.
+        """
+        self._directory = Path(directory) if directory else None
+        self._large_bytes = large_bytes or SEGMENT_BYTES
+
+    def takes(self, parts: Sequence[bytes | memoryview]) -> bool:
+        """Returns whether a value with these parts is large enough, and the run has segments."""
+        return self._directory is not None and sum(map(len, parts)) >= self._large_bytes
+
+    def write(self, task: int, token: str, parts: Sequence[bytes | memoryview]) -> bytes | None:
+        """Write the parts of encode_value. Returns the packed pointer; None when there is no room.
+
+        One copy of the bytes. token: random, of this attempt.
+        """
+        header, *rest = parts
+        offsets = [0, *part_offsets(list(map(len, rest)), ALIGNMENT)]
+        head = len(header) + len(rest[0])
+        return self._write(_value_name(task, token), offsets, parts, head)
+
+    def write_buffer(self, content: str, data: bytes | memoryview) -> bytes | None:
+        """Write memory of an array that a client gives to tasks. Returns as `write`.
+
+        content: its hash.
+        """
+        return self._write(content, [0], [data], 0)
+
+    def _write(
+        self,
+        name: str,
+        offsets: Sequence[int],
+        parts: Sequence[bytes | memoryview],
+        n_head: int,
+    ) -> bytes | None:
+        """Write parts at their offsets. n_head: bytes of the parts that are run as code."""
+        if self._directory is None:
+            return None
+        n_bytes = offsets[-1] + len(parts[-1])
+        path = self._directory / name
+        try:
+            if not _reserve(self._directory, n_bytes):
+                return None
+        except OSError:  # the directory was removed: the run is over
+            return None
+        try:
+            stats = _write(path, n_bytes, offsets, parts)
+        except OSError as error:  # the file system is full, or too many files are open
+            _log.info("a value of %d bytes goes to the store: %s", n_bytes, error)
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                _reserve(self._directory, -n_bytes)
+            return None
+        head = b"".join(parts[:2]) if n_head else b""
+        return Pointer(
+            n_bytes=n_bytes,
+            n_head=n_head,
+            inode=stats.st_ino,
+            modified_ns=stats.st_mtime_ns,
+            head_hash=hashlib.sha256(head).digest(),
+        ).pack()
+
+    def map(self, task: int, token: str, pointer: Pointer) -> MappedValue | None:
+        """Returns the value's segment, mapped for this caller alone; None when it is gone.
+
+        pointer: verified. Raises SharedMemoryError when the process may map or open no more: that
+        is no reason to compute the value again.
+        """
+        view = self._map(_value_name(task, token), pointer)
+        return None if view is None else MappedValue(view, pointer)
+
+    def map_buffer(self, content: str, packed: bytes) -> memoryview | None:
+        """Returns memory of an array, private and writable; None when it is gone.
+
+        packed: its pointer. Raises SharedMemoryError.
+        """
+        pointer = Pointer.unpack(packed)
+        return None if pointer is None else self._map(content, pointer)
+
+    def _map(self, name: str, pointer: Pointer) -> memoryview | None:
+        if self._directory is None:
+            return None
+        try:
+            mapped = _private_mapping(self._directory / name, pointer)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SharedMemoryError(pointer.n_bytes, str(error)) from error
+        # Arrays keep the mapping alive by this view; the last of them unmaps it.
+        return None if mapped is None else memoryview(mapped)
+
+
+def _value_name(task: int, token: str) -> str:
+    return f"{task}-{token}"
+
+
+def _private_mapping(path: Path, pointer: Pointer) -> mmap.mmap | None:
+    """Returns a copy-on-write mapping; None for another file than was written."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        stats = os.fstat(fd)
+        seen = (stats.st_size, stats.st_ino, stats.st_mtime_ns)
+        if seen != (pointer.n_bytes, pointer.inode, pointer.modified_ns):
+            return None
+        return mmap.mmap(fd, pointer.n_bytes, access=mmap.ACCESS_COPY)
+    finally:
+        os.close(fd)
+
+
+def _write(
+    path: Path, n_bytes: int, offsets: Sequence[int], parts: Sequence[bytes | memoryview]
+) -> os.stat_result:
+    """Write a new file. Returns its state. Raises OSError, such as that of a full file system."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        # All pages at once: a file system that is full must refuse here. A page that is missing in
+        # a mapping would end its reader with SIGBUS.
+        os.posix_fallocate(fd, 0, n_bytes)
+        for offset, part in zip(offsets, parts, strict=True):
+            view, n_written = memoryview(part), 0
+            while n_written < len(view):  # Linux writes at most 2 GiB at a time
+                n_written += os.pwrite(fd, view[n_written:], offset + n_written)
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def _reserve(directory: Path, n_bytes: int) -> bool:
+    """Count bytes as taken, or given back if negative. Returns False when the run has no more room.
+
+    Raises OSError when the run has no segments any more.
+    """
+    with (directory / "room").open("r+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel releases it, too, if this process is killed
+        limit_bytes, n_taken = _ROOM.unpack(file.read(_ROOM.size))
+        if n_taken + n_bytes > limit_bytes:
+            return False
+        file.seek(0)
+        file.write(_ROOM.pack(limit_bytes, n_taken + n_bytes))
+        return True
+
+
+# ---- the directories of runs ----
+
+
+def usual_limit() -> int:
+    """Returns half of the bytes that are free in shared memory now; 0 where there is none."""
+    try:
+        stats = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return 0
+    return stats.f_bavail * stats.f_frsize // 2
+
+
+def make(runtime: Path, run: str, limit_bytes: int, *, is_launched: bool = True) -> str:
+    """Make the directory of a run's segments, unless it is there already. Returns its path.
+
+    runtime: the directory of the agent. limit_bytes: that all segments may have together; 0: the
+    run has none. Returns '' when it has none, or the directory cannot be made.
+    is_launched: False for a client, whose run has no record with the agent yet.
+    """
+    if limit_bytes <= 0 or not SHARED_MEMORY.is_dir():
+        return ""
+    try:
+        directory = private_directory(private_directory(_base(runtime)) / run)
+        room = directory / "room"
+        if not is_launched:
+            (directory / _LAUNCHING).touch()
+        if not room.exists():  # else the client or an earlier supervisor made it: values are there
+            write_private(room, _ROOM.pack(limit_bytes, 0))
+        if is_launched:
+            (directory / _LAUNCHING).unlink(missing_ok=True)
+    except (ConfigError, OSError) as error:
+        _log.warning("large values of run %s go through the store: %s", run, error)
+        return ""
+    return str(directory)
+
+
+def runs_with_segments(runtime: Path) -> list[str]:
+    """Returns the runs that have a directory for segments, without those being launched.
+
+    A client that is killed while it launches counts as launching for LAUNCH_S.
+    """
+    with contextlib.suppress(OSError):
+        held = tuple(_base(runtime).iterdir())
+        return [directory.name for directory in held if not _is_launching(directory)]
+    return []
+
+
+def _is_launching(directory: Path) -> bool:
+    try:
+        began_at = (directory / _LAUNCHING).stat().st_mtime
+    except OSError:
+        return False
+    return time.time() - began_at < LAUNCH_S
+
+
+def remove(runtime: Path, run: str) -> None:
+    """Remove the segments of a run; without any, do nothing."""
+    shutil.rmtree(_base(runtime) / run, ignore_errors=True)
+
+
+def remove_all(runtime: Path) -> None:
+    """Remove the segments of all runs, when none of them goes on."""
+    shutil.rmtree(_base(runtime), ignore_errors=True)
+
+
+def _base(runtime: Path) -> Path:
+    """Returns the directory of all runs of one agent."""
+    name = hashlib.sha256(os.fsencode(runtime.absolute())).hexdigest()[:12]
+    return SHARED_MEMORY / f"dagnb-{os.getuid()}-{name}"

@@ -1,0 +1,407 @@
+"""Large values of real runs lie in shared memory: what tasks see of it, and what deaths leave."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from dagnb_workers.agent.client import ask_agent, ask_running
+from dagnb_workers.hosting.run_locks import RunRecord
+from dagnb_workers.launchers.process import Processes
+
+import dagnb
+from dagnb import session, task
+from dagnb.errors import LaunchError, TaskFailedError
+from dagnb.graph.node import Node
+from dagnb.handle import Run
+from dagnb.storage import segments
+from dagnb.storage.home import runtime_directory
+from dagnb.testing.launcher_laws import Gate, waiting
+from dagnb.trace.trace import Phase
+from tests.services.processes import await_that, descendants, is_alive, supervisor_of
+
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.skipif(not segments.SHARED_MEMORY.is_dir(), reason="no shared memory here"),
+]
+
+LIMIT_S = 60.0
+
+N = 100_000
+"""numbers of a large array, 8 bytes each"""
+
+
+@task
+def numbers() -> Any:
+    """A large array: 0, 1, 2, ..."""
+    return np.arange(N)
+
+
+@task
+def grown(array: Any, by: int) -> Any:
+    """Changes its input in place."""
+    array += by
+    return array
+
+
+@task
+def multiplied(array: Any, times: int) -> Any:
+    """Makes a larger array."""
+    return np.tile(array, times)
+
+
+@task
+def total(array: Any, *_: Any) -> int:
+    """Changes its input, too, after it was read."""
+    result = int(array.sum())
+    array[:] = 0
+    return result
+
+
+SUM = N * (N - 1) // 2
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    made = Gate(folder)
+    yield made
+    made.close()
+
+
+def at(gate: Gate) -> Node[str]:
+    return waiting(str(gate.came), str(gate.go))
+
+
+def folder_of(run: str) -> Path:
+    """The directory of a run's segments."""
+    return segments._base(runtime_directory()) / run
+
+
+def values_of(run: str) -> list[Path]:
+    """The segments of a run."""
+    folder = folder_of(run)
+    return sorted(folder.glob("*-*")) if folder.exists() else []
+
+
+def nothing_is_left(run: Run[Any]) -> None:
+    await_that(lambda: not folder_of(run.id).exists(), "the segments are removed")
+
+
+def n_events(run: Run[Any], kind: str) -> int:
+    return sum(event.kind == kind for event in run.look().events)
+
+
+def held_at(gate: Gate, workers: Processes) -> Run[int]:
+    """A run whose first array is made, and whose reader waits for the gate.
+
+    numbers ---> total
+    at(gate) -->
+    """
+    run = dagnb.run(total(numbers(), at(gate)), workers=workers)
+    gate.until_there()
+    await_that(lambda: run.status.get("done", 0) == 1, "the array is made")
+    return run
+
+
+@pytest.mark.parametrize("workers", [Processes(n=1), Processes(n=2)], ids=["one", "two"])
+def test_readers_change_their_arrays_and_none_sees_the_changes_of_another(
+    agent: int, workers: Processes
+) -> None:
+    """numbers -> total three times, and -> grown by 1, by 2 -> total each"""
+    array = numbers()
+    direct = [total(array) for _ in range(3)]
+    changed = [total(grown(array, by)) for by in (1, 2)]
+
+    run = dagnb.run(direct + changed, workers=workers)
+
+    assert run.result(LIMIT_S) == [SUM, SUM, SUM, SUM + N, SUM + 2 * N]
+    record = RunRecord(runtime_directory(), run.id)
+    await_that(lambda: not record.launch_file.exists(), "the supervisor has ended")
+    assert not folder_of(run.id).exists()
+
+
+def test_the_store_holds_pointers_while_the_values_lie_in_shared_memory(
+    agent: int, gate: Gate, redis_url: str
+) -> None:
+    run = held_at(gate, Processes(n=2))
+
+    with redis.Redis.from_url(redis_url) as server:
+        chunks = list(server.scan_iter(f"dagnb:{{{run.id}}}:b:*"))
+        stored = server.hgetall(f"dagnb:{{{run.id}}}:v")
+    (value,) = values_of(run.id)
+    assert (chunks, sorted(map(len, stored.values()))) == ([], [0, 84])  # type: ignore[union-attr]
+    assert value.stat().st_size > 8 * N
+    gate.open()
+    assert run.result(LIMIT_S) == SUM
+    nothing_is_left(run)
+
+
+def test_results_come_from_the_store_when_the_segments_are_gone(agent: int) -> None:
+    array = numbers()
+    run = dagnb.run(array, grown(array, 1), workers=Processes(n=2))
+
+    one, other = run.result(LIMIT_S)
+    nothing_is_left(run)
+
+    np.testing.assert_array_equal(one, np.arange(N))
+    np.testing.assert_array_equal(dagnb.attach(run.id).result(LIMIT_S)[1], other)
+    assert int(other.sum()) == SUM + N
+
+
+@pytest.mark.parametrize("limit_mb", [0, 0.1])
+def test_without_room_the_values_go_through_the_store(
+    agent: int, gate: Gate, limit_mb: float
+) -> None:
+    run = held_at(gate, Processes(n=2, shared_memory_mb=limit_mb))
+
+    assert values_of(run.id) == []
+    assert folder_of(run.id).exists() == (limit_mb > 0)
+    gate.open()
+    assert run.result(LIMIT_S) == SUM
+
+
+def test_a_value_whose_file_is_lost_is_computed_again(agent: int, gate: Gate) -> None:
+    run = held_at(gate, Processes(n=2))
+    (value,) = values_of(run.id)
+
+    value.unlink()
+    gate.open()
+
+    assert run.result(LIMIT_S) == SUM
+    lost = [event.task for event in run.look().events if event.kind == "lost"]
+    names = run.description.names
+    assert sorted(names[position] for position in lost) == ["numbers-0", "total-0"]
+    nothing_is_left(run)
+
+
+def test_a_pointer_that_was_changed_is_refused(agent: int, gate: Gate, redis_url: str) -> None:
+    run = held_at(gate, Processes(n=2))
+    key = f"dagnb:{{{run.id}}}:v"
+    with redis.Redis.from_url(redis_url) as server:
+        for field, value in server.hgetall(key).items():  # type: ignore[union-attr]
+            if value:
+                server.hset(key, field, value[:-1] + bytes([value[-1] ^ 1]))
+
+    gate.open()
+
+    with pytest.raises(TaskFailedError, match="SignatureError"):
+        run.result(LIMIT_S)
+    nothing_is_left(run)
+
+
+@task
+def held_to_the_memory_of_now(*_: Any) -> str:
+    """Lets its process map nothing more that is large."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGESIZE") + 64 * N
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    return "held"
+
+
+def test_a_value_that_cannot_be_mapped_fails_its_reader_with_the_cure(agent: int) -> None:
+    """The value is there: to compute it again would not help, and would go on for ever."""
+    array = multiplied(numbers(), 100)
+    run = dagnb.run(total(array, held_to_the_memory_of_now(array)), workers=Processes(n=1))
+
+    with pytest.raises(TaskFailedError, match=r"SharedMemoryError.*shared_memory_mb=0"):
+        run.result(LIMIT_S)
+    assert (n_events(run, "lost"), [error.task for error in run.errors]) == (0, ["total-0"])
+
+
+# ---- arrays that the client gives to tasks ----
+
+
+@task
+def both(one: Any, other: Any, *_: Any) -> tuple[int, int]:
+    """Sums after the first array was changed in place."""
+    one += 1
+    return int(one.sum()), int(other.sum())
+
+
+@pytest.mark.parametrize("limit_mb", [None, 0], ids=["shared", "stored"])
+def test_an_array_of_the_client_reaches_every_task_unchanged(
+    agent: int, limit_mb: float | None
+) -> None:
+    """Tasks change it in place, also in one call that takes two arrays with equal bytes."""
+    array = np.arange(N)
+    calls = [total(array) for _ in range(4)]
+    pairs = [both(array, array.copy()), both(array, array)]
+
+    run = dagnb.run(calls + pairs, workers=Processes(n=2, shared_memory_mb=limit_mb))
+
+    expected = [SUM] * 4 + [(SUM + N, SUM), (SUM + N, SUM + N)]
+    assert run.result(LIMIT_S) == expected
+    np.testing.assert_array_equal(array, np.arange(N))
+    nothing_is_left(run)
+
+
+def downloaded(run: Run[Any]) -> int:
+    """Bytes of functions and arguments that workers read from the store."""
+    spans = [span for span in run.trace.spans if span.phase is Phase.PROGRAM]
+    return sum(span.n_bytes for span in spans if span.task >= 0)
+
+
+def test_workers_map_an_array_of_the_client_and_download_nothing_of_it(agent: int) -> None:
+    run = dagnb.run([total(np.arange(N)) for _ in range(4)], workers=Processes(n=2))
+
+    assert run.result(LIMIT_S) == [SUM] * 4
+    assert downloaded(run) < 8 * N
+
+
+def test_an_array_of_the_client_whose_file_is_lost_comes_from_the_store(
+    agent: int, gate: Gate
+) -> None:
+    run = dagnb.run(total(np.arange(N), at(gate)), workers=Processes(n=1))
+    gate.until_there()
+    (array,) = folder_of(run.id).glob("?" * 32)
+
+    array.unlink()
+    gate.open()
+
+    assert run.result(LIMIT_S) == SUM
+    assert downloaded(run) > 8 * N
+    nothing_is_left(run)
+
+
+def test_a_launch_that_fails_leaves_no_segments(
+    agent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_: Any, **__: Any) -> None:
+        raise LaunchError("not today")
+
+    monkeypatch.setattr("dagnb_workers.launchers.process.ask_agent", refused)
+
+    with pytest.raises(LaunchError, match="not today"):
+        dagnb.run(total(np.arange(N)), workers=Processes(n=1))
+
+    base = segments._base(runtime_directory())
+    assert list(base.iterdir()) == []
+
+
+# ---- deaths ----
+
+
+@task
+def killed_while_writing(mark: str) -> Any:
+    """The first attempt ends its worker when half of the value lies in shared memory."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        write = os.pwrite
+
+        def half(fd: int, data: Any, offset: int) -> int:
+            if len(data) < 1000:
+                return write(fd, data, offset)
+            write(fd, data[: len(data) // 2], offset)
+            os.kill(os.getpid(), signal.SIGKILL)
+            return 0
+
+        os.pwrite = half
+    return np.arange(N)
+
+
+def test_a_worker_killed_while_it_writes_leaves_nothing_and_the_value_is_made_again(
+    agent: int, tmp_path: Path
+) -> None:
+    run = dagnb.run(total(killed_while_writing(str(tmp_path / "mark"))), workers=Processes(n=1))
+
+    assert run.result(LIMIT_S) == SUM
+    assert [(error.task, error.signal) for error in run.errors] == [
+        ("killed_while_writing-0", signal.SIGKILL)
+    ]
+    nothing_is_left(run)
+
+
+def test_a_killed_supervisor_is_succeeded_by_one_that_has_the_values(
+    agent: int, gate: Gate
+) -> None:
+    run = held_at(gate, Processes(n=2))
+    before = values_of(run.id)
+
+    os.kill(supervisor_of(run.id), signal.SIGKILL)
+    gate.until_there()
+    gate.open()
+
+    assert run.result(LIMIT_S) == SUM
+    assert (len(before), n_events(run, "lost")) == (1, 0)
+    nothing_is_left(run)
+
+
+def kill_all() -> None:
+    """Kill the agent and everything below it. They are stopped first, so that none sees another
+    one's end.
+    """
+    pid = int(session.wait(ask_running("ping"))["pid"])
+    victims = [pid, *descendants(pid)]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for victim in victims:
+            os.kill(victim, number)
+    await_that(lambda: not any(map(is_alive, victims)), "all are dead")
+
+
+def test_a_run_whose_processes_were_all_killed_goes_on_with_its_values(
+    agent: int, gate: Gate
+) -> None:
+    run = held_at(gate, Processes(n=2))
+    kill_all()
+    (value,) = values_of(run.id)
+    gate.open()
+
+    assert run.result(LIMIT_S) == SUM
+    assert n_events(run, "lost") == 0
+    nothing_is_left(run)
+    assert not value.exists()
+
+
+def test_the_next_agent_removes_what_runs_without_a_record_have_left(
+    agent: int, gate: Gate
+) -> None:
+    run = held_at(gate, Processes(n=2))
+    kill_all()
+    assert len(values_of(run.id)) == 1
+    for path in runtime_directory().glob("run-*"):
+        path.unlink()
+
+    session.wait(ask_agent("ping"))
+
+    nothing_is_left(run)
+
+
+def test_a_run_that_is_stopped_or_forgotten_leaves_no_values(agent: int, gate: Gate) -> None:
+    stopped = held_at(gate, Processes(n=2))
+    stopped.kill()
+    nothing_is_left(stopped)
+
+    forgotten = held_at(gate, Processes(n=2))
+    forgotten.forget()
+    nothing_is_left(forgotten)
+
+
+def test_an_agent_that_leaves_removes_its_folder(agent: int) -> None:
+    assert dagnb.run(total(numbers()), workers=Processes(n=1)).result(LIMIT_S) == SUM
+    base = segments._base(runtime_directory())
+    assert base.exists()
+
+    session.wait(ask_agent("leave", force=True))
+
+    await_that(lambda: not is_alive(agent), "the agent left")
+    assert not base.exists()
+
+
+def test_an_agent_whose_directory_is_removed_removes_its_segments(agent: int, gate: Gate) -> None:
+    run = held_at(gate, Processes(n=2))
+    folder = folder_of(run.id)
+
+    shutil.rmtree(runtime_directory())
+
+    await_that(lambda: not is_alive(agent), "the agent left")
+    assert not folder.parent.exists()

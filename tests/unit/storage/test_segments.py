@@ -1,0 +1,397 @@
+"""Values in shared memory: what readers get, what a writer may take, what is refused and removed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import shutil
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dagnb.errors import SharedMemoryError, SignatureError
+from dagnb.graph.payload import decode_value, encode_value
+from dagnb.storage import segments
+from dagnb.storage.segments import SEGMENT_BYTES, Pointer, Segments
+
+LIMIT = 64 * SEGMENT_BYTES
+
+PAGE = os.sysconf("SC_PAGESIZE")
+
+
+class Block:
+    """A large buffer that travels out of band, as arrays do."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[type[Block], tuple[pickle.PickleBuffer]]:
+        return Block, (pickle.PickleBuffer(self.data),)
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the place of /dev/shm."""
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    monkeypatch.setattr(segments, "SHARED_MEMORY", folder)
+    return folder
+
+
+@pytest.fixture
+def directory(shared: Path, tmp_path: Path) -> str:
+    """The directory of a run."""
+    made = segments.make(tmp_path, "RUN", LIMIT)
+    assert made
+    return made
+
+
+def write(directory: str, value: object, token: str = "t") -> Pointer | None:
+    """Write a value as the result of task 0."""
+    packed = Segments(directory).write(0, token, encode_value(value, "f-0"))
+    return None if packed is None else Pointer.unpack(packed)
+
+
+def read(directory: str, pointer: Pointer | None, token: str = "t") -> Any:
+    """Returns the value as a reader gets it."""
+    assert pointer is not None
+    mapped = Segments(directory).map(0, token, pointer)
+    assert mapped is not None
+    assert len(mapped) == pointer.n_bytes
+    return mapped.value()
+
+
+def big(n_bytes: int = SEGMENT_BYTES) -> np.ndarray[Any, Any]:
+    """Returns an array of so many bytes."""
+    return np.arange(n_bytes // 8, dtype=np.int64)
+
+
+# ---- what readers get ----
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        big(),
+        {"odd": np.arange(SEGMENT_BYTES + 3, dtype=np.int8), "after": np.arange(40_000.0)},
+        [np.zeros(0), big(), np.asfortranarray(np.ones((300, 200)))],
+        [np.full(n, n) for n in range(500)],
+    ],
+    ids=["array", "odd sizes", "empty", "many"],
+)
+def test_arrays_come_back_equal_writable_and_aligned(directory: str, value: Any) -> None:
+    back = read(directory, write(directory, value))
+
+    def arrays(value: Any) -> list[np.ndarray[Any, Any]]:
+        if isinstance(value, dict):
+            return list(value.values())
+        return value if isinstance(value, list) else [value]
+
+    assert type(back) is type(value)
+    for ours, theirs in zip(arrays(back), arrays(value), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        assert (ours.dtype, ours.flags.f_contiguous) == (theirs.dtype, theirs.flags.f_contiguous)
+        assert ours.flags.writeable
+        assert ours.flags.aligned
+        assert ours.size == 0 or ours.ctypes.data % segments.ALIGNMENT == 0
+
+
+def test_a_change_is_seen_by_its_reader_alone(directory: str) -> None:
+    pointer = write(directory, big())
+    one, other = read(directory, pointer), read(directory, pointer)
+
+    one += 1
+    one[0] = 99
+
+    np.testing.assert_array_equal(other, big())
+    np.testing.assert_array_equal(read(directory, pointer), big())
+    assert (one[0], one[1]) == (99, 2)
+
+
+def test_a_value_without_buffers_comes_back(directory: str) -> None:
+    value = [list(range(SEGMENT_BYTES)), b"x" * SEGMENT_BYTES, "text"]
+
+    assert read(directory, write(directory, value)) == value
+
+
+def test_a_buffer_that_was_readonly_is_readonly_again(directory: str) -> None:
+    frozen, free = b"f" * SEGMENT_BYTES, bytearray(b"w" * SEGMENT_BYTES)
+
+    back = read(directory, write(directory, (Block(frozen), Block(free), frozen)))
+
+    assert (memoryview(back[0].data).readonly, memoryview(back[1].data).readonly) == (True, False)
+    assert (bytes(back[0].data), bytes(back[1].data), back[2]) == (frozen, bytes(free), frozen)
+
+
+def test_a_value_stays_readable_when_its_segment_is_removed(directory: str, tmp_path: Path) -> None:
+    back = read(directory, write(directory, big()))
+
+    segments.remove(tmp_path, "RUN")
+
+    np.testing.assert_array_equal(back, big())
+
+
+def test_the_mapping_ends_with_the_last_array_that_uses_it(directory: str) -> None:
+    def n_mappings() -> int:
+        return Path("/proc/self/maps").read_text().count(f"{directory}/0-t")
+
+    first, second = read(directory, write(directory, [big(), big()]))
+    assert n_mappings() == 1
+    del first
+    assert n_mappings() == 1
+    del second
+    assert n_mappings() == 0
+
+
+# ---- what goes to segments ----
+
+
+def test_small_values_and_runs_without_segments_take_none(directory: str) -> None:
+    small = encode_value(b"x" * (SEGMENT_BYTES - 100), "f-0")
+    large = encode_value(b"x" * SEGMENT_BYTES, "f-0")
+
+    assert [Segments(directory).takes(parts) for parts in (small, large)] == [False, True]
+    assert not Segments("").takes(large)
+    assert Segments("").write(0, "t", large) is None
+
+
+def test_a_pointer_is_no_value_and_a_value_no_pointer(directory: str) -> None:
+    pointer = write(directory, big())
+    assert pointer is not None
+    values = (b"".join(encode_value("x" * n, "f-0")) for n in range(80))
+
+    assert [Pointer.unpack(value) for value in values] == [None] * 80
+    assert Pointer.unpack(pointer.pack()) == pointer
+
+
+# ---- room ----
+
+
+def test_a_run_takes_no_more_than_its_limit_from_all_its_workers(directory: str) -> None:
+    quarter = big(LIMIT // 4)
+
+    taken = [write(directory, quarter, f"t{number}") is not None for number in range(4)]
+
+    # Header and pickle come on top, so the fourth does not fit.
+    assert taken == [True, True, True, False]
+    assert write(directory, big(LIMIT // 8)) is not None
+    assert not Path(directory, "0-t3").exists()
+
+
+def test_writers_at_once_take_no_more_than_the_limit(
+    directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reads the count and waits for the other there, which comes only if nothing keeps it."""
+    count = segments._ROOM
+    together = threading.Barrier(2)
+
+    class Meeting:
+        size, pack = count.size, count.pack
+
+        def unpack(self, data: bytes) -> Any:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(0.1)
+            return count.unpack(data)
+
+    monkeypatch.setattr(segments, "_ROOM", Meeting())
+    taken: list[bool] = []
+
+    def writer(number: int) -> None:
+        taken.append(write(directory, big(LIMIT // 10 * 6), f"t{number}") is not None)
+
+    threads = [threading.Thread(target=writer, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(taken) == [False, True]
+
+
+def test_the_next_supervisor_of_a_run_keeps_its_values_and_its_count(
+    directory: str, tmp_path: Path
+) -> None:
+    pointer = write(directory, big(LIMIT - SEGMENT_BYTES))
+
+    assert segments.make(tmp_path, "RUN", LIMIT) == directory
+
+    np.testing.assert_array_equal(read(directory, pointer), big(LIMIT - SEGMENT_BYTES))
+    assert write(directory, big(2 * SEGMENT_BYTES), "next") is None
+
+
+def test_a_run_that_is_over_takes_no_more_values(directory: str, tmp_path: Path) -> None:
+    segments.remove(tmp_path, "RUN")
+
+    assert write(directory, big()) is None
+    assert not Path(directory).exists()
+
+
+@pytest.fixture
+def small_memory(shared: Path) -> Iterator[Path]:
+    """A file system in memory that holds 1 MiB."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(shared)]
+    if os.getuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount")
+    yield shared
+    subprocess.run(["umount", "-l", str(shared)], check=True)
+
+
+def test_a_full_file_system_refuses_a_value_whole_and_gives_its_room_back(
+    small_memory: Path, tmp_path: Path
+) -> None:
+    directory = segments.make(tmp_path, "RUN", LIMIT)
+    pointer = write(directory, big(SEGMENT_BYTES))
+
+    assert write(directory, big(4 * SEGMENT_BYTES), "too large") is None
+
+    assert sorted(os.listdir(directory)) == ["0-t", "room"]
+    np.testing.assert_array_equal(read(directory, pointer), big(SEGMENT_BYTES))
+    assert write(directory, big(SEGMENT_BYTES), "fits") is not None
+    # The memory of the file that did not fit is free again, and so is its part of the limit.
+    limit, taken = segments._ROOM.unpack(Path(directory, "room").read_bytes())
+    assert (limit, taken < 3 * SEGMENT_BYTES) == (LIMIT, True)
+    assert segments.usual_limit() == os.statvfs(small_memory).f_bavail * PAGE // 2
+
+
+def test_without_shared_memory_there_are_no_segments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segments, "SHARED_MEMORY", tmp_path / "none")
+
+    assert (segments.usual_limit(), segments.make(tmp_path, "RUN", LIMIT)) == (0, "")
+    assert segments.runs_with_segments(tmp_path) == []
+    segments.remove(tmp_path, "RUN")
+    segments.remove_all(tmp_path)
+    assert not (tmp_path / "none").exists()
+
+
+# ---- whose directory ----
+
+
+def test_directories_and_files_are_the_users_alone(directory: str) -> None:
+    write(directory, big())
+
+    modes = [Path(directory).parent, Path(directory), Path(directory, "0-t")]
+    assert [oct(stat.S_IMODE(path.stat().st_mode)) for path in modes] == ["0o700", "0o700", "0o600"]
+
+
+def test_a_directory_that_others_can_write_to_is_not_used(
+    directory: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path(directory).parent.chmod(0o777)
+
+    assert segments.make(tmp_path, "OTHER", LIMIT) == ""
+    assert "large values of run OTHER go through the store" in caplog.text
+
+
+def test_each_agent_has_runs_of_its_own(shared: Path, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for runtime, run in ((one, "A"), (one, "B"), (other, "C")):
+        segments.make(runtime, run, LIMIT)
+
+    segments.remove(one, "A")
+    assert (segments.runs_with_segments(one), segments.runs_with_segments(other)) == (["B"], ["C"])
+    segments.remove_all(one)
+    assert (segments.runs_with_segments(one), len(os.listdir(shared))) == ([], 1)
+
+
+def test_segments_of_a_client_are_no_leftovers_while_it_may_still_launch_their_run(
+    shared: Path, tmp_path: Path
+) -> None:
+    made = segments.make(tmp_path, "RUN", LIMIT, is_launched=False)
+    assert segments.runs_with_segments(tmp_path) == []
+
+    long_ago = time.time() - segments.LAUNCH_S - 1
+    os.utime(Path(made, "launching"), (long_ago, long_ago))
+
+    assert segments.runs_with_segments(tmp_path) == ["RUN"]
+
+
+def test_the_supervisor_takes_over_the_segments_of_the_client(shared: Path, tmp_path: Path) -> None:
+    made = segments.make(tmp_path, "RUN", LIMIT, is_launched=False)
+    pointer = Segments(made).write_buffer("HASH", big().data.cast("B"))
+    assert pointer is not None
+
+    assert segments.make(tmp_path, "RUN", LIMIT) == made
+
+    assert segments.runs_with_segments(tmp_path) == ["RUN"]
+    one, other = (Segments(made).map_buffer("HASH", pointer) for _ in range(2))
+    assert one is not None
+    assert other is not None
+    one[:] = bytes(len(one))
+    assert bytes(other) == big().tobytes()
+    assert Segments(made).map_buffer("OTHER", pointer) is None
+
+
+# ---- what is refused ----
+
+
+def tampered_size(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def tampered_time(path: Path) -> None:
+    os.utime(path, ns=(1, 1))
+
+
+def replaced(path: Path) -> None:
+    other = path.with_name("other")
+    shutil.copy2(path, other)
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    other.rename(path)
+
+
+@pytest.mark.parametrize("change", [tampered_size, tampered_time, replaced, Path.unlink])
+def test_a_file_that_is_not_the_one_that_was_written_counts_as_lost(
+    directory: str, change: Any
+) -> None:
+    pointer = write(directory, big())
+    assert pointer is not None
+
+    change(Path(directory, "0-t"))
+
+    assert Segments(directory).map(0, "t", pointer) is None
+
+
+def test_a_link_is_not_followed(directory: str, tmp_path: Path) -> None:
+    pointer = write(directory, big())
+    assert pointer is not None
+    path = Path(directory, "0-t")
+    path.rename(tmp_path / "moved")
+    path.symlink_to(tmp_path / "moved")
+
+    with pytest.raises(SharedMemoryError, match=os.strerror(errno.ELOOP)):
+        Segments(directory).map(0, "t", pointer)
+
+
+def test_a_pickle_that_was_changed_is_not_unpickled(directory: str) -> None:
+    pointer = write(directory, [big(), "harmless"])
+    assert pointer is not None
+    path = Path(directory, "0-t")
+    stats = path.stat()
+    whole = path.read_bytes()
+    with path.open("r+b") as file:
+        file.write(whole.replace(b"harmless", b"changed!"))
+    os.utime(path, ns=(stats.st_atime_ns, stats.st_mtime_ns))
+
+    with pytest.raises(SignatureError, match="shared memory"):
+        read(directory, pointer)
+
+
+def test_joined_parts_are_read_as_before() -> None:
+    value = {"array": big(), "rest": ["text", b"bytes"]}
+
+    back = decode_value(b"".join(encode_value(value, "f-0")))
+
+    np.testing.assert_array_equal(back["array"], big())
+    assert back["rest"] == value["rest"]
