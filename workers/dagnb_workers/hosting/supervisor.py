@@ -63,6 +63,7 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
+    Mapping,
     Sequence,
 )
 from dataclasses import dataclass, field
@@ -113,6 +114,12 @@ class WorkerProcess:
     _signalled: tuple[int, int] = (-1, -1)
     _n_signals: int = 0
     _idle_since: float | None = None
+    _imports_end: int = 0
+
+    def new_imports(self) -> dict[str, float]:
+        """Returns the modules that tasks have imported since the last call, and the seconds."""
+        imports, self._imports_end = self.status.imports(self._imports_end)
+        return imports
 
     @property
     def fds(self) -> tuple[int, int, int]:
@@ -208,6 +215,14 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
+OnImports = Callable[[Mapping[str, float]], None]
+"""notes the modules that tasks imported, and the seconds that each import took"""
+
+
+def note_nothing(imports: Mapping[str, float]) -> None:
+    """Note no import."""
+
+
 class Supervisor:
     """The supervisor of one run. `supervise` returns when the run is over and no worker is left.
 
@@ -220,13 +235,16 @@ class Supervisor:
         fork_server: ForkServerClient,
         orphans: Sequence[str] = (),
         on_instances: Callable[[Sequence[str]], None] = lambda instances: None,
+        on_imports: OnImports = note_nothing,
     ) -> None:
         """Start nothing yet.
 
         orphans: instances of an earlier supervisor, all dead. on_instances: called with all
-        instances before another one is started.
+        instances before another one is started. on_imports: called with the modules that tasks
+        have imported, soon after their import.
         """
         self._orphans, self._on_instances = orphans, on_instances
+        self._on_imports = on_imports
         self._invocation, self._run, self._fork_server = invocation, invocation.run, fork_server
         self._store: Store | None = None
         self._workers: dict[str, WorkerProcess] = {}
@@ -366,6 +384,7 @@ class Supervisor:
     async def _on_worker_exit(self, worker: WorkerProcess, ended: Exit) -> None:
         """Report the death with its proof, then start another worker."""
         facts = self._death_facts(worker, ended)
+        self._note_imports(worker)
         worker.close()
         if facts.code == 0 and facts.running is None:
             await self._send_heartbeat()  # the worker left by itself: most likely the run is over
@@ -428,12 +447,17 @@ class Supervisor:
             # A copy: workers come and go while a signal is being sent.
             for worker in tuple(self._workers.values()):
                 worker.capture.trim()
+                self._note_imports(worker)
                 while (number := worker.overtime_signal()) is not None:
                     await self._fork_server.signal(worker.instance, number)
                 if self._linger_s is not None and worker.has_lingered(self._linger_s):
                     worker.is_leaving = True  # before the signal, or its exit would be a crash
                     await self._fork_server.signal(worker.instance, signal.SIGKILL)
             await asyncio.sleep(LOOK_S)
+
+    def _note_imports(self, worker: WorkerProcess) -> None:
+        if imports := worker.new_imports():
+            self._on_imports(imports)
 
     def _end_when_idle(self) -> None:
         self._linger_s = 0.0
@@ -487,4 +511,5 @@ class Supervisor:
                     if ended is None:
                         return
                     if (worker := self._workers.pop(ended.name, None)) is not None:
+                        self._note_imports(worker)
                         worker.close()

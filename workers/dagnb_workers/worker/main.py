@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from dagnb.protocol.worker import Worker
 from dagnb.storage.open import open_store_of
 from dagnb_workers.surroundings import left_behind, user_main
 from dagnb_workers.surroundings.aspects import of_process
+from dagnb_workers.surroundings.early_import import EARLY
+from dagnb_workers.surroundings.findable import is_installed
 from dagnb_workers.surroundings.isolation import Isolation
 from dagnb_workers.surroundings.output import opened, take_printed
 from dagnb_workers.surroundings.surroundings import Surroundings
@@ -29,9 +32,10 @@ def work(invocation: Invocation, instance: str, status: SharedStatus) -> int:
     signal.signal(signal.SIGINT, ignore)
     # Before the program is read: unpickling a function imports the user's modules.
     Surroundings.of(invocation.surroundings).enter()
+    EARLY.show_on_import()
     invocation.check_versions()
     turns = Turns()
-    return turns.run(_work(invocation, instance, status, IsolatedCalls(turns)))
+    return turns.run(_work(invocation, instance, status, IsolatedCalls(turns, status)))
 
 
 async def _work(invocation: Invocation, instance: str, status: SharedStatus, call: Caller) -> int:
@@ -56,14 +60,24 @@ class IsolatedCalls:
     It must be created after Surroundings.enter: every call finds the process as the first one did.
     """
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
-        self._isolation = Isolation(of_process(opened))
+    def __init__(self, turns: Turns, status: SharedStatus) -> None:
+        self._turns, self._status = turns, status
+        self._own = frozenset(name.partition(".")[0] for name in sys.modules)
+        self._isolation = Isolation(of_process(opened), note=self._note_import)
         self._main = user_main.install()
 
     async def __call__(self, function: Callable[..., Any], call: Call, context: TaskContext) -> Any:
         """See Caller."""
         return await self._turns.call(lambda: self._called(function, call, context))
+
+    def _note_import(self, name: str, file: str, seconds: float) -> None:
+        """Report an installed package to the supervisor: the next run may have it imported early.
+
+        Packages that dagnb itself has imported are in every worker.
+        """
+        top = name.partition(".")[0]
+        if is_installed(file) and top not in sys.stdlib_module_names and top not in self._own:
+            self._status.note_import(name, seconds)
 
     def _called(self, function: Callable[..., Any], call: Call, context: TaskContext) -> Any:
         self._main.show(function, call)
