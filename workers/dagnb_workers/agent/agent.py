@@ -195,6 +195,7 @@ class Agent:
             "server": self._server and self._server.pid,
             "clients": self._n_clients,
             "hosts": self._hosts.n_hosts,
+            "import_servers": self._hosts.import_servers,
             "idle_s": time.monotonic() - self._used_at,
         }
 

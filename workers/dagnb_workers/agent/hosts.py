@@ -143,6 +143,11 @@ class Hosts:
         if launch is not None and hosted.key.forks_supervisors:
             self._import_servers.prepare(HostKey.of(launch), launch)
 
+    @property
+    def import_servers(self) -> list[dict[str, Any]]:
+        """The facts of each fork server with early imports."""
+        return self._import_servers.status()
+
     def left_out(self, launch: dict[str, Any]) -> dict[str, str]:
         """Returns module -> why it is not imported early, of those that the client named."""
         return self._import_servers.left_out(HostKey.of(launch), launch)

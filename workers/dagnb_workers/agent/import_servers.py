@@ -13,10 +13,11 @@ client names, or else those that earlier runs of its Python and folder imported
     gone      it was ended, or it died                    a run needs it
 
 Packages read variables, folder and warning filters when they are imported, so there is a server for
-each combination of these (`mark_of`). A run that comes while its server is loading waits, but no
-longer than its own imports would take. A run never depends on such a server: without one that
-fits, its supervisor is forked from the fork server that has imported dagnb alone. Supervisors
-outlive the server that forked them, so any server may be ended at any moment.
+each combination of these (`mark_of`). A run that comes while its server is loading waits if it will
+be ready before the imports of the latest run could be repeated, and no longer. A run never depends
+on such a server: without one that fits, its supervisor is forked from the fork server that has
+imported dagnb alone. Supervisors outlive the server that forked them, so any server may be ended at
+any moment.
 """
 
 from __future__ import annotations
@@ -54,6 +55,9 @@ LOAD_S = 60.0
 
 NAMED_WAIT_S = 10.0
 """Seconds that a run waits for a server with modules that its client named."""
+
+ANSWER_S = 1.0
+"""Seconds that a loaded server may take to answer whether it fits a run."""
 
 MAX_DEATHS = 2
 """Deaths of servers during the import of one module, after which the module is left out."""
@@ -134,7 +138,8 @@ def mark_of(key: HostKey, settings: Mapping[str, Any], named: Sequence[str] | No
 class _Server:
     """A server. host: the key without early imports. key: '' as `early` until it starts.
 
-    names: modules to import, in this order. client: None before its start.
+    names: modules to import, in this order. total_s: what their imports take, 0 if it is not known.
+    client: None before its start. left_out: module -> why it is not imported.
     """
 
     host: HostKey
@@ -142,12 +147,14 @@ class _Server:
     settings: dict[str, Any]
     names: tuple[str, ...]
     idle_s: float
-    wait_s: float
+    total_s: float
+    started_at: float
     used_at: float
     key: HostKey
     client: ForkServerClient | None = None
     memory_bytes: int = 0
     is_ended: bool = False
+    left_out: dict[str, str] = field(default_factory=dict)
     ready: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -155,6 +162,10 @@ class _Server:
         """True when it was ended or has died."""
         is_dead = self.ready.is_set() and self.client is not None and self.client.is_gone
         return self.is_ended or is_dead
+
+    def remaining_s(self) -> float:
+        """Returns the expected seconds until it is ready."""
+        return max(0.0, self.started_at + self.total_s - time.monotonic())
 
 
 class ImportServers:
@@ -169,8 +180,8 @@ class ImportServers:
         """Start nothing yet. connect: starts a fork server, returns the connection to it."""
         self._directory, self._group, self._connect = directory, group, connect
         self._servers: dict[str, _Server] = {}
-        self._left_out: dict[str, dict[str, str]] = {}  # Python -> module -> reason
-        self._n_deaths: dict[tuple[str, str], int] = {}  # by Python and module
+        self._left_out: dict[str, dict[str, str]] = {}  # mark -> module -> reason
+        self._n_deaths: dict[tuple[str, str], int] = {}  # by mark and module
         self._n_started = 0
         self._is_leaving = False
 
@@ -180,14 +191,21 @@ class ImportServers:
         if server is None:
             return key
         surroundings = json.loads(launch["invocation"])["surroundings"]
+        wait_s = NAMED_WAIT_S
+        if launch.get("preload") is None:
+            wait_s = PastImports.of(self._directory, launch).read().latest_s
+        if not server.ready.is_set() and server.remaining_s() > wait_s:
+            return key
+
         question = {name: surroundings.get(name) or () for name in ("path", "places")}
         question["folder"] = surroundings.get("folder", "")
 
         try:
-            async with asyncio.timeout(server.wait_s):
+            async with asyncio.timeout(wait_s):
                 await server.ready.wait()
-                if server.client is None or server.client.is_gone:
-                    return key
+            if server.client is None or server.client.is_gone:
+                return key
+            async with asyncio.timeout(ANSWER_S):
                 answer = await server.client.ask(question)
         except (TimeoutError, LaunchError):
             return key
@@ -204,17 +222,20 @@ class ImportServers:
 
         Starts it if its client names modules, or if earlier runs have imported some.
         """
-        named = launch.get("preload")
-        seconds = dict.fromkeys(named or (), 0.0)
+        named, total_s = launch.get("preload"), 0.0
+        wanted = tuple(named or ())
         if named is None:
-            seconds = PastImports.of(self._directory, launch).read()
-        left_out = self._left_out.setdefault(key.python, {})
-        names = tuple(name for name in seconds if name not in left_out)
-        if not names or not IS_POSSIBLE or self._is_leaving:
+            past = PastImports.of(self._directory, launch).read()
+            wanted, total_s = past.modules, sum(past.seconds.values())
+        if not wanted or not IS_POSSIBLE or self._is_leaving:
             return None
 
         settings = settings_of(launch)
         mark = mark_of(key, settings, named)
+        left_out = self._left_out.setdefault(mark, {})
+        names = tuple(name for name in wanted if name not in left_out)
+        if not names:
+            return None
         server = self._servers.get(mark)
         if server is None or server.is_gone or not {*names} <= {*server.names}:
             if server is not None:
@@ -225,8 +246,10 @@ class ImportServers:
                 settings=settings,
                 names=names,
                 idle_s=launch.get("idle_s", IDLE_S),
-                wait_s=sum(seconds.values()) if named is None else NAMED_WAIT_S,
+                total_s=total_s,
+                started_at=time.monotonic(),
                 used_at=time.monotonic(),
+                left_out=left_out,
                 key=key,
             )
             self._servers[mark] = server
@@ -235,8 +258,24 @@ class ImportServers:
 
     def left_out(self, key: HostKey, launch: Mapping[str, Any]) -> dict[str, str]:
         """Returns module -> why it is not imported early, of those that the client named."""
-        reasons = self._left_out.get(key.python, {})
-        return {name: reasons[name] for name in launch.get("preload") or () if name in reasons}
+        named = launch.get("preload")
+        if not named:
+            return {}
+        return self._left_out.get(mark_of(key, settings_of(launch), named), {})
+
+    def status(self) -> list[dict[str, Any]]:
+        """Returns the facts of each server, for the answer to "status"."""
+        status = []
+        for server in self._servers.values():
+            facts = {
+                "pid": server.client.pid if server.client is not None else 0,
+                "modules": server.names,
+                "left_out": server.left_out,
+                "is_ready": server.ready.is_set() and not server.is_gone,
+                "memory_bytes": server.memory_bytes,
+            }
+            status.append(facts)
+        return status
 
     async def end_unused(self) -> None:
         """End idle servers, and those beyond the bounds of number and memory."""
@@ -276,9 +315,8 @@ class ImportServers:
 
     async def _load(self, server: _Server) -> None:
         """Import its modules; start the server again without those that are unfit."""
-        left_out = self._left_out[server.host.python]
         while not server.is_ended and not self._is_leaving:
-            names = [name for name in server.names if name not in left_out]
+            names = [name for name in server.names if name not in server.left_out]
             if not names or await self._try(server, names):
                 break
         if server.is_ended and server.client is not None:
@@ -316,7 +354,7 @@ class ImportServers:
         """Leave out a module during whose import servers die; the first death may be a chance."""
         if server.is_ended or self._is_leaving:
             return
-        place = server.host.python, name
+        place = server.mark, name
         self._n_deaths[place] = self._n_deaths.get(place, 0) + 1
         if self._n_deaths[place] >= MAX_DEATHS:
             for left_out in [name] if name else server.names:
@@ -324,7 +362,7 @@ class ImportServers:
 
     def _leave_out(self, server: _Server, name: str, reason: str) -> None:
         _log.warning("%s is not imported early: %s", name, reason)
-        self._left_out[server.host.python][name] = reason
+        server.left_out[name] = reason
 
 
 def _kill(client: ForkServerClient | None) -> None:

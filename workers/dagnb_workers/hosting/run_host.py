@@ -145,6 +145,7 @@ def _default_work() -> Work:
 def _supervisor(directory: Path, args: dict[str, Any], fds: list[int]) -> int:
     """Run a supervisor process, in the environment of the client that launched the run."""
     past = PastImports.of(directory, args)
+    past.begin()
     code = supervise(args["invocation"], directory, on_imports=past.add)
     # Done last, when the run's record is removed, so that no client waits for it.
     asyncio.run(keep_in_history(Invocation.from_json(args["invocation"])))

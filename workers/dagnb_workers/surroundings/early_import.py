@@ -5,7 +5,7 @@ task must find its process as if nothing had been imported yet, because packages
 sys.modules: environment variables, warning filters, finders. So an import is done in two halves:
 
     fork server   load("numpy")   imports it, then hides its modules and undoes what it changed
-    worker        show()          puts a finder on sys.meta_path that knows the hidden modules
+    worker        show_on_import  puts a finder on sys.meta_path that knows the hidden modules
     task          import numpy -> finder -> its loader puts the hidden modules into sys.modules,
                                   repeats what the import changed, and seeds random numbers anew
 
@@ -36,7 +36,6 @@ import gc
 import importlib
 import importlib.abc
 import os
-import random
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +47,7 @@ from typing import Any
 
 from dagnb_workers.surroundings import findable
 from dagnb_workers.surroundings.aspects import Aspect, of_process
+from dagnb_workers.surroundings.generator import Reseed, Unseeded
 from dagnb_workers.surroundings.output import unnamed_file
 from dagnb_workers.surroundings.surroundings import Surroundings, set_warnings
 
@@ -89,11 +89,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class HiddenImport:
-    """The modules that it loaded, its changes, its random generators without a seed."""
+    """The modules that it loaded, its changes, and new seeds for generators without a seed."""
 
     modules: dict[str, ModuleType]
     changes: tuple[Change, ...]
-    generators: tuple[random.Random, ...]
+    reseeds: tuple[Reseed, ...]
 
     def show(self) -> None:
         """Finish the import in this process."""
@@ -103,10 +103,8 @@ class HiddenImport:
             change.repeat()
 
         # Each process gets numbers of its own, as if it had imported the module by itself.
-        for generator in self.generators:
-            generator.seed()
-        if "numpy.random" in self.modules:
-            self.modules["numpy.random"].seed()
+        for reseed in self.reseeds:
+            reseed()
 
 
 class EarlyImports:
@@ -148,7 +146,8 @@ class EarlyImports:
         known = set(sys.modules)
         with self._entered():
             before = _State()
-            with _noted_generators() as generators:
+            unseeded = Unseeded()
+            with unseeded.watched():
                 problem = _imported(name)
             problem = problem or before.problem()
             changes = before.changes()
@@ -159,7 +158,7 @@ class EarlyImports:
         problem = problem or _foreign(modules)
         if not problem:
             self._note(known, modules)
-            self.hidden.append(HiddenImport(modules, changes, tuple(generators.values())))
+            self.hidden.append(HiddenImport(modules, changes, unseeded.reseeds))
             for each in self.hidden:
                 for name_hidden in each.modules:
                     sys.modules.pop(name_hidden, None)
@@ -382,25 +381,6 @@ def _foreign(modules: Mapping[str, Any]) -> str:
             if path and not findable.is_installed(path):
                 return f"it loads {name} from {path}, which is no folder of installed packages"
     return ""
-
-
-@contextlib.contextmanager
-def _noted_generators() -> Iterator[dict[int, random.Random]]:
-    """Note the generators of random numbers that are made without a seed, by id."""
-    noted: dict[int, random.Random] = {}
-    own = random.Random.seed
-
-    def seed(self: random.Random, a: Any = None, *arguments: Any, **named: Any) -> None:
-        noted.pop(id(self), None)
-        if a is None:
-            noted[id(self)] = self
-        own(self, a, *arguments, **named)
-
-    setattr(random.Random, "seed", seed)  # noqa: B010  # mypy refuses the assignment to a method
-    try:
-        yield noted
-    finally:
-        setattr(random.Random, "seed", own)  # noqa: B010  # as above
 
 
 def _has_child() -> bool:
