@@ -12,8 +12,8 @@ each other.
                                       none; also starts the host, if the request names one
     {"op": "ready", HOST}             -> {"ready": true}   starts the host when it does not run
     {"op": "launch", "invocation": "...", "preload": [name, ...] or null, "idle_s": ..., HOST}
-                                      -> {"started": true, "left_out": {name: reason}}, or false:
-                                      the run has processes already
+                                      -> {"started": true, "left_out": {name: reason}}, without
+                                      the latter if empty; or false: the run has processes already
     {"op": "ask", "start": bool, "about": {...}, HOST}
                                       -> the host's answer; {} when it does not run and `start` is
                                       false
@@ -179,7 +179,8 @@ class Agent:
         launch = {"host": "process", "python": sys.executable, "code": "", **request}
         record.write(launch)  # before the start: if this agent is killed, the next one starts it
         await self._hosts.launch(record, launch)
-        return {"started": True, "left_out": self._hosts.left_out(launch)}
+        left_out = self._hosts.left_out(launch)
+        return {"started": True, **({"left_out": left_out} if left_out else {})}
 
     async def _op_ask(self, request: dict[str, Any]) -> dict[str, Any]:
         return await self._hosts.ask(HostKey.of(request), request["about"], start=request["start"])

@@ -140,7 +140,9 @@ class Hosts:
 
     def _learn(self, hosted: _HostedRun) -> None:
         launch, hosted.launch = hosted.launch, None
-        if launch is not None and hosted.key.forks_supervisors:
+        if launch is None or launch.get("preload") is not None:
+            return
+        if hosted.key.forks_supervisors:
             self._import_servers.prepare(HostKey.of(launch), launch)
 
     @property
@@ -189,8 +191,8 @@ class Hosts:
         """
         self._n_restarts.pop(record.run, None)
         try:
-            if not await self._try_start(record, launch):
-                await self._start(record, launch)
+            if not await self._try_start(record, launch, waits=True):
+                await self._start(record, launch, waits=True)
         except LaunchError:
             record.remove()
             raise
@@ -210,7 +212,9 @@ class Hosts:
             await fail_run(launch, f"its supervisor died {n_restarts} times in a row")
             record.remove()
             return
-        await self._try_start(record, launch)  # if this fails, the next call tries again
+        # It does not wait for early imports: the agent has other work meanwhile.
+        # If it fails, the next call tries again.
+        await self._try_start(record, launch, waits=False)
 
     async def stop(self, record: RunRecord) -> bool:
         """End all processes of a run and return whether there were any.
@@ -235,12 +239,12 @@ class Hosts:
         record.remove()
         return was_hosted
 
-    async def _start(self, record: RunRecord, launch: dict[str, Any]) -> None:
+    async def _start(self, record: RunRecord, launch: dict[str, Any], *, waits: bool) -> None:
         run = _HostedRun(HostKey.of(launch), launch)
         self._runs[record.run] = run  # before the first await, so that it is not started twice
         try:
             if run.key.forks_supervisors:
-                run.key = await self._import_servers.choose(run.key, launch)
+                run.key = await self._import_servers.choose(run.key, launch, waits=waits)
             client = self._clients.get(run.key)
             if client is None or client.is_gone:
                 run.key = HostKey.of(launch)  # the chosen server has died since
@@ -249,9 +253,9 @@ class Hosts:
             self._runs.pop(record.run, None)
             raise
 
-    async def _try_start(self, record: RunRecord, launch: dict[str, Any]) -> bool:
+    async def _try_start(self, record: RunRecord, launch: dict[str, Any], *, waits: bool) -> bool:
         try:
-            await self._start(record, launch)
+            await self._start(record, launch, waits=waits)
         except LaunchError:
             return False
         return True

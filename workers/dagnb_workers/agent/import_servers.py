@@ -185,37 +185,47 @@ class ImportServers:
         self._n_started = 0
         self._is_leaving = False
 
-    async def choose(self, key: HostKey, launch: Mapping[str, Any]) -> HostKey:
-        """Returns the key of the fork server for a run: one with early imports, or `key`."""
-        server = self.prepare(key, launch)
-        if server is None:
-            return key
-        surroundings = json.loads(launch["invocation"])["surroundings"]
-        wait_s = NAMED_WAIT_S
-        if launch.get("preload") is None:
-            wait_s = PastImports.of(self._directory, launch).read().latest_s
-        if not server.ready.is_set() and server.remaining_s() > wait_s:
-            return key
+    async def choose(self, key: HostKey, launch: Mapping[str, Any], *, waits: bool) -> HostKey:
+        """Returns the key of the fork server for a run: one with early imports, or `key`.
 
+        waits: whether it may wait for a server that is loading.
+        """
+        # Twice at most: a server that is stale again was changed within seconds.
+        for _ in range(2):
+            server = self.prepare(key, launch)
+            if server is None or not await self._is_ready(server, launch, waits=waits):
+                return key
+            answer = await self._answer(server, launch)
+            if not answer["stale"]:
+                server.used_at = time.monotonic()
+                return key if answer["misfit"] else server.key
+            await self._end(server)
+        return key
+
+    async def _is_ready(self, server: _Server, launch: Mapping[str, Any], *, waits: bool) -> bool:
+        """Returns whether a server is loaded, after waiting for it if that pays."""
+        if not server.ready.is_set():
+            wait_s = NAMED_WAIT_S
+            if launch.get("preload") is None:
+                wait_s = PastImports.of(self._directory, launch).read().latest_s
+            if not waits or server.remaining_s() > wait_s:
+                return False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await server.ready.wait()
+        return server.ready.is_set() and server.client is not None
+
+    async def _answer(self, server: _Server, launch: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns whether a server fits a run; one that does not answer is a misfit."""
+        surroundings = json.loads(launch["invocation"])["surroundings"]
         question = {name: surroundings.get(name) or () for name in ("path", "places")}
         question["folder"] = surroundings.get("folder", "")
-
+        assert server.client is not None
         try:
-            async with asyncio.timeout(wait_s):
-                await server.ready.wait()
-            if server.client is None or server.client.is_gone:
-                return key
             async with asyncio.timeout(ANSWER_S):
-                answer = await server.client.ask(question)
-        except (TimeoutError, LaunchError):
-            return key
-        if answer["stale"]:
-            await self._end(server)
-            return await self.choose(key, launch)
-        if answer["misfit"] or server.client.is_gone:
-            return key
-        server.used_at = time.monotonic()
-        return server.key
+                return await server.client.ask(question)
+        except (TimeoutError, LaunchError) as error:
+            return {"misfit": str(error) or "no answer", "stale": False}
 
     def prepare(self, key: HostKey, launch: Mapping[str, Any]) -> _Server | None:
         """Returns the server for runs like this one, which may still be loading; None without one.
@@ -336,7 +346,7 @@ class ImportServers:
                     answer = await client.ask({"load": loading})
                 if reason := answer["unfit"]:
                     self._leave_out(server, loading, reason)
-                    await client.leave()
+                    _kill(client)  # with a child that the import may have left
                     server.client = None
                     return False
                 server.memory_bytes = answer["memory_bytes"]
@@ -366,9 +376,10 @@ class ImportServers:
 
 
 def _kill(client: ForkServerClient | None) -> None:
+    """Kill a server and what its imports started. Supervisors are in groups of their own."""
     if client is not None and not client.is_gone and client.pid > 1:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(client.pid, signal.SIGKILL)
+            os.killpg(client.pid, signal.SIGKILL)
 
 
 def _limit_bytes() -> float:

@@ -15,7 +15,8 @@ What is forked from what
     engine --exec--> first process of a container: a fork server --fork--> supervisor of a run, ...
 
 There is one fork server of supervisors for each combination of interpreter, its options, and
-version of dagnb's code (agent/hosts.py). A fork server of workers belongs to one run. Both run this
+version of dagnb's code (agent/hosts.py), and a few that have imported packages of the user as well
+(agent/import_servers.py). A fork server of workers belongs to one run. Both run this
 loop; they differ in what they fork (`kinds`) and in whether their children outlive them
 (`ends_children`):
 
