@@ -37,6 +37,7 @@ import importlib
 import importlib.abc
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -201,6 +202,7 @@ class EarlyImports:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
+        time.tzset()
 
     def _loaded_since(self, known: set[str]) -> dict[str, ModuleType]:
         """Returns the modules to hide."""
