@@ -177,6 +177,7 @@ class EarlyImports:
             if name in elsewhere or entry not in path:
                 return name
 
+        importlib.invalidate_caches()  # the user may have made a file a moment ago
         entries = [os.path.join(folder, entry) for entry in path]
         new = [entry for entry in entries if entry not in self._entries]
         for name in findable.names_in([*new, *findable.of_user(entries)]):
@@ -272,7 +273,8 @@ class _HiddenFinder(importlib.abc.MetaPathFinder):
             module = each.modules.get(fullname)
             own = getattr(module, "__spec__", None)
             if module is not None and own is not None:
-                return _spec(fullname, own, _HiddenLoader(self._early, module, own))
+                # Not the name in its own spec: a module may have a second name in sys.modules.
+                return _spec(fullname, own, _HiddenLoader(self._early, fullname, module, own))
         return None
 
 
@@ -287,8 +289,8 @@ def _spec(name: str, own: ModuleSpec, loader: importlib.abc.Loader) -> ModuleSpe
 class _HiddenLoader(importlib.abc.Loader):
     """The loader of one hidden module. Its other attributes are those of the module's own."""
 
-    def __init__(self, early: EarlyImports, module: ModuleType, own: ModuleSpec) -> None:
-        self._early, self._module, self._own = early, module, own
+    def __init__(self, early: EarlyImports, name: str, module: ModuleType, own: ModuleSpec) -> None:
+        self._early, self._name, self._module, self._own = early, name, module, own
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """See Loader.create_module."""
@@ -298,7 +300,7 @@ class _HiddenLoader(importlib.abc.Loader):
         """Show the module. Its code has run already."""
         # The import system has just written the copy into the module.
         module.__spec__, module.__loader__ = self._own, self._own.loader
-        for each in self._early.take(self._own.name):
+        for each in self._early.take(self._name):
             each.show()
 
     def __getattr__(self, name: str) -> Any:

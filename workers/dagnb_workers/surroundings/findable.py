@@ -17,6 +17,7 @@ import importlib.machinery
 import importlib.util
 import os
 import pkgutil
+import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +39,11 @@ _INSTALLED = tuple(
 Not sources.installed_folders(), which includes each site-packages on sys.path: when one leaves the
 path, a worker no longer finds its modules, so they need their places.
 """
+
+_SITE = tuple(
+    f"{folder}{os.sep}" for folder in (*site.getsitepackages(), site.getusersitepackages())
+)
+"""Folders of packages of this interpreter and of this user, whether they are on sys.path or not."""
 
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
@@ -124,8 +130,8 @@ def set_path(path: Sequence[str], places: Mapping[str, Place]) -> None:
 
 
 def is_installed(file: str) -> bool:
-    """Returns whether a file lies in a folder of installed modules."""
-    return file.startswith(_INSTALLED)
+    """Returns whether a file lies in a folder of installed modules, the user's own included."""
+    return file.startswith((*_INSTALLED, *_SITE))
 
 
 def file_on(name: str, path: Sequence[str]) -> str:
