@@ -296,6 +296,29 @@ told(run(uses))
     assert lab.n_imports() == n_before + len(UNFIT)
 
 
+@pytest.mark.usefixtures("python")
+def test_a_library_that_ends_its_threads_at_forks_is_imported_early(tmp_path: Path) -> None:
+    """OpenBLAS, which numpy uses, starts threads when it is loaded, unless it may have only one."""
+    pytest.importorskip("numpy")
+    lab = Lab(tmp_path, sys.executable)
+    product = """
+def product(number):
+    import numpy
+    ones = numpy.ones((400, 400))
+    return float((ones @ ones).sum())
+
+told(run(product))
+"""
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "2")
+    lab.run(product, **threads)
+    server = lab.await_server("numpy")
+
+    value = lab.run(product, **threads)
+
+    assert server["left_out"] == {}
+    assert value == [400.0**3]
+
+
 def test_modules_that_the_client_names_are_imported_before_its_first_run(lab: Lab) -> None:
     named = USES.replace("run(uses)", "run(uses, preload=['plain_pack.sub'], idle_s=60)")
 

@@ -20,7 +20,8 @@ Unfit
 A package is unfit, and its fork server must be replaced by one without it, if its import
 
     starts a thread, leaves a child or opens a file or socket   it would be shared, or missing, in
-                                                                the forked processes
+                                                                the forked processes; threads that
+                                                                a library ends at forks do no harm
     prints, or changes what cannot be repeated                  tasks that import it would miss that
     loads a module that is not installed                        the user may change it before a run
     raises                                                      a task must get the exception
@@ -37,6 +38,7 @@ import importlib
 import importlib.abc
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -323,6 +325,7 @@ class _State:
         self._kept = {aspect.name: aspect.keep() for aspect, _ in self._aspects}
         self._looks = [look() for _, look in self._aspects]
         self._n_threads, self._files = len(os.listdir(_THREADS)), _open_files()
+        self._n_of_python = threading.active_count()
 
     def _changed(self) -> list[Aspect[Any]]:
         changed = []
@@ -331,10 +334,26 @@ class _State:
                 changed.append(aspect)
         return changed
 
+    def _has_new_thread(self) -> bool:
+        """Returns whether the import started a thread that is still there after a fork.
+
+        OpenBLAS ends its threads before each fork, and starts them again when it needs them.
+        """
+        if len(os.listdir(_THREADS)) == self._n_threads:
+            return False
+        if threading.active_count() != self._n_of_python:
+            return True  # Python ends no thread for a fork
+
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        return len(os.listdir(_THREADS)) > self._n_threads
+
     def problem(self) -> str:
         """Returns what the import did that makes forks unsafe or cannot be repeated; or ''."""
         gc.collect()  # a file that only waits to be freed is no problem
-        if len(os.listdir(_THREADS)) > self._n_threads:
+        if self._has_new_thread():
             return "it starts a thread"
         if _has_child():
             return "it starts a process"
