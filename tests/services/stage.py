@@ -24,7 +24,8 @@ from typing import Any, TypeVar
 
 from dagnb_workers.hosting import supervisor
 from dagnb_workers.hosting.fork_server import ForkServer, run_child
-from dagnb_workers.hosting.run_host import THREAD_SETTINGS, supervise
+from dagnb_workers.hosting.run_host import supervise
+from dagnb_workers.surroundings.surroundings import THREAD_SETTINGS
 from dagnb_workers.worker.shared_status import SharedStatus
 
 from dagnb.protocol.invocation import Invocation

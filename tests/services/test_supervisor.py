@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagnb_workers.hosting.run_host import THREAD_SETTINGS
 from dagnb_workers.hosting.run_locks import RunRecord
+from dagnb_workers.surroundings.surroundings import THREAD_SETTINGS
 from dagnb_workers.worker.retry import STORE_GONE
 
 from dagnb.failure import TaskError

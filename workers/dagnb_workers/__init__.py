@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dagnb_workers.launchers.docker.launcher import Docker
     from dagnb_workers.launchers.inline import Inline
-    from dagnb_workers.launchers.process import Processes
+    from dagnb_workers.launchers.process import PreloadWarning, Processes
 
-__all__ = ["Docker", "Inline", "Processes"]
+__all__ = ["Docker", "Inline", "PreloadWarning", "Processes"]
 
 _MODULES = {
     "Docker": "dagnb_workers.launchers.docker.launcher",
     "Inline": "dagnb_workers.launchers.inline",
+    "PreloadWarning": "dagnb_workers.launchers.process",
     "Processes": "dagnb_workers.launchers.process",
 }
 

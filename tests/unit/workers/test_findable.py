@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import site
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
 from pathlib import Path
@@ -69,6 +71,7 @@ def test_what_the_path_does_not_give_any_more_is_told_with_its_place() -> None:
 
 LEFT = """
 import sys
+import sysconfig
 sys.path.insert(0, sys.argv[1])
 import left_library
 from dagnb_workers.surroundings import findable
@@ -184,3 +187,14 @@ def test_finders_of_the_users_are_told_and_pythons_own_are_not(
     assert findable.finders() == ("given_finder:Finder",)
     findable.add_finders(["given_finder:Finder", "no_such_module:Finder"])
     assert len(sys.meta_path) == len(own) + 1
+
+
+def test_files_of_packages_are_installed_and_those_of_the_user_are_not(tmp_path: Path) -> None:
+    folders = [
+        sysconfig.get_path("purelib"),
+        sysconfig.get_path("stdlib"),
+        site.getusersitepackages(),
+    ]
+
+    assert [findable.is_installed(f"{folder}/pack/__init__.py") for folder in folders] == [True] * 3
+    assert not findable.is_installed(str(tmp_path / "pack.py"))

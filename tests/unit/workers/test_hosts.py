@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagnb_workers.agent.hosts import HostKey, Hosts, fail_run
+from dagnb_workers.agent.host_key import HostKey
+from dagnb_workers.agent.hosts import Hosts, fail_run
 from dagnb_workers.hosting.interpreter import PythonStart
 from dagnb_workers.hosting.run_locks import RunRecord
 

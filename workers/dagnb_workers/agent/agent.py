@@ -11,8 +11,9 @@ each other.
     {"op": "store", HOST}             -> {"url": ...}   starts the embedded server when there is
                                       none; also starts the host, if the request names one
     {"op": "ready", HOST}             -> {"ready": true}   starts the host when it does not run
-    {"op": "launch", "invocation": "...", HOST}
-                                      -> {"started": true}, or false: the run has processes already
+    {"op": "launch", "invocation": "...", "preload": [name, ...] or null, "idle_s": ..., HOST}
+                                      -> {"started": true, "left_out": {name: reason}}, without
+                                      the latter if empty; or false: the run has processes already
     {"op": "ask", "start": bool, "about": {...}, HOST}
                                       -> the host's answer; {} when it does not run and `start` is
                                       false
@@ -51,13 +52,8 @@ from dagnb.storage.embedded import (
 )
 from dagnb.storage.home import private_directory, runtime_directory
 from dagnb_workers.agent.client import stop
-from dagnb_workers.agent.hosts import (
-    PAUSE_S,
-    STOP_S,
-    HostKey,
-    Hosts,
-    fail_run,
-)
+from dagnb_workers.agent.host_key import HostKey
+from dagnb_workers.agent.hosts import PAUSE_S, STOP_S, Hosts, fail_run
 from dagnb_workers.hosting.interpreter import (
     PythonStart,
     code_mark,
@@ -184,7 +180,8 @@ class Agent:
         launch = {"host": "process", "python": sys.executable, "code": "", **request}
         record.write(launch)  # before the start: if this agent is killed, the next one starts it
         await self._hosts.launch(record, launch)
-        return {"started": True}
+        left_out = self._hosts.left_out(launch)
+        return {"started": True, **({"left_out": left_out} if left_out else {})}
 
     async def _op_ask(self, request: dict[str, Any]) -> dict[str, Any]:
         return await self._hosts.ask(HostKey.of(request), request["about"], start=request["start"])
@@ -200,6 +197,7 @@ class Agent:
             "server": self._server and self._server.pid,
             "clients": self._n_clients,
             "hosts": self._hosts.n_hosts,
+            "import_servers": self._hosts.import_servers,
             "idle_s": time.monotonic() - self._used_at,
         }
 
@@ -222,6 +220,7 @@ class Agent:
                 await self._hosts.restart_if_lost(record)
             await self._hosts.end_unused()
             self._remove_segments()
+            self._hosts.import_early()
 
             unused_s = time.monotonic() - self._used_at
             if not self._directory.exists():

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import importlib
 import logging
 import os
@@ -22,15 +21,16 @@ import signal
 import socket
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dagnb import registry
 from dagnb.errors import DagnbError, LaunchError
 from dagnb.protocol.invocation import Invocation
+from dagnb_workers.agent.host_key import HostKey
+from dagnb_workers.agent.import_servers import ImportServers
 from dagnb_workers.hosting.fork_server import ForkServerClient
-from dagnb_workers.hosting.interpreter import PythonStart
 from dagnb_workers.hosting.run_locks import RunRecord
 
 # Seconds that processes which were killed may take to end.
@@ -51,40 +51,15 @@ UNUSED_S = 60.0
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class HostKey:
-    """The key of a host: platform, Python, hash of dagnb's code, and options of the interpreter."""
-
-    host: str
-    python: str
-    code: str
-    start: PythonStart = field(default_factory=PythonStart)
-
-    @classmethod
-    def of(cls, request: dict[str, Any]) -> HostKey:
-        """Returns the host that a request or a launch file names."""
-        return cls(request["host"], request["python"], request["code"], PythonStart.of(request))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields that a request or a launch file has, for JSON."""
-        return {"host": self.host, "python": self.python, "code": self.code, **self.start.to_dict()}
-
-    @property
-    def mark(self) -> str:
-        """A short hash. A host labels its containers with it, and so finds them again."""
-        return hashlib.sha256(f"{self.python}\n{self.code}\n{self.start}".encode()).hexdigest()[:8]
-
-    @property
-    def forks_supervisors(self) -> bool:
-        """True for a fork server: each of its runs has a process of its own, the supervisor."""
-        return self.host == "process"
-
-
 @dataclass(slots=True)
 class _HostedRun:
-    """A run that a host works for. pid: of its supervisor or its host; 0 until it has started."""
+    """A run that a host works for. pid: of its supervisor or its host; 0 until it has started.
+
+    launch: its request until the run is over; then its imports are known.
+    """
 
     key: HostKey
+    launch: dict[str, Any] | None
     pid: int = 0
 
 
@@ -97,6 +72,7 @@ class Hosts:
         self._used_at: dict[HostKey, float] = {}
         self._runs: dict[str, _HostedRun] = {}
         self._n_restarts: dict[str, int] = {}
+        self._import_servers = ImportServers(directory, group, self.ensure_host)
 
     @property
     def n_hosts(self) -> int:
@@ -118,7 +94,7 @@ class Hosts:
         ours, theirs = socket.socketpair()
         arguments = (str(theirs.fileno()), str(self._directory), str(self._idle_s), key.mark)
         try:
-            subprocess.Popen(
+            process = subprocess.Popen(
                 key.start.command(key.python, module, arguments),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
@@ -132,7 +108,7 @@ class Hosts:
             ) from error
         finally:
             theirs.close()  # only the host may hold it, so that its end closes the connection
-        return ForkServerClient(ours)
+        return ForkServerClient(ours, process.pid)
 
     async def ask(self, key: HostKey, about: dict[str, Any], *, start: bool) -> dict[str, Any]:
         """Returns a host's answer; {} when it does not run and shall not be started."""
@@ -143,7 +119,8 @@ class Hosts:
     async def end_unused(self) -> None:
         """End fork servers that were unused for long, and all but the latest MAX_UNUSED."""
         busy = {run.key for run in self._runs.values()}
-        unused = [key for key in self._clients if key.forks_supervisors and key not in busy]
+        plain = filter(lambda key: key.forks_supervisors and not key.early, self._clients)
+        unused = [key for key in plain if key not in busy]
         unused.sort(key=lambda key: self._used_at[key], reverse=True)
 
         # The one that was used last stays: the next run most likely needs it.
@@ -152,16 +129,42 @@ class Hosts:
             if n_newer >= MAX_UNUSED or now - self._used_at[key] > keep_s:
                 del self._used_at[key]
                 await self._clients.pop(key).leave()
+        await self._import_servers.end_unused()
+
+    def import_early(self) -> None:
+        """Start importing what the runs imported that are over now."""
+        for run, hosted in self._runs.items():
+            record = RunRecord(self._directory, run)
+            if hosted.launch is not None and not record.launch_file.exists():
+                self._learn(hosted)
+
+    def _learn(self, hosted: _HostedRun) -> None:
+        launch, hosted.launch = hosted.launch, None
+        if launch is None or launch.get("preload") is not None:
+            return
+        if hosted.key.forks_supervisors:
+            self._import_servers.prepare(HostKey.of(launch), launch)
+
+    @property
+    def import_servers(self) -> list[dict[str, Any]]:
+        """The facts of each fork server with early imports."""
+        return self._import_servers.status()
+
+    def left_out(self, launch: dict[str, Any]) -> dict[str, str]:
+        """Returns module -> why it is not imported early, of those that the client named."""
+        return self._import_servers.left_out(HostKey.of(launch), launch)
 
     async def leave(self) -> None:
         """Ask all hosts to end."""
+        self._import_servers.leave()
         for client in tuple(self._clients.values()):
             await client.leave()
 
     async def _watch_exits(self, key: HostKey, client: ForkServerClient) -> None:
         """Restart runs whose supervisors ended early, until the host itself is gone."""
         while (ended := await client.exits.get()) is not None:
-            self._runs.pop(ended.name, None)
+            if (hosted := self._runs.pop(ended.name, None)) is not None:
+                self._learn(hosted)
             await self.restart_if_lost(RunRecord(self._directory, ended.name))
 
         # Another host may have been started for this key meanwhile.
@@ -188,8 +191,8 @@ class Hosts:
         """
         self._n_restarts.pop(record.run, None)
         try:
-            if not await self._try_start(record, launch):
-                await self._start(record, launch)
+            if not await self._try_start(record, launch, waits=True):
+                await self._start(record, launch, waits=True)
         except LaunchError:
             record.remove()
             raise
@@ -209,7 +212,9 @@ class Hosts:
             await fail_run(launch, f"its supervisor died {n_restarts} times in a row")
             record.remove()
             return
-        await self._try_start(record, launch)  # if this fails, the next call tries again
+        # It does not wait for early imports: the agent has other work meanwhile.
+        # If it fails, the next call tries again.
+        await self._try_start(record, launch, waits=False)
 
     async def stop(self, record: RunRecord) -> bool:
         """End all processes of a run and return whether there were any.
@@ -234,18 +239,23 @@ class Hosts:
         record.remove()
         return was_hosted
 
-    async def _start(self, record: RunRecord, launch: dict[str, Any]) -> None:
-        run = _HostedRun(HostKey.of(launch))
+    async def _start(self, record: RunRecord, launch: dict[str, Any], *, waits: bool) -> None:
+        run = _HostedRun(HostKey.of(launch), launch)
         self._runs[record.run] = run  # before the first await, so that it is not started twice
         try:
+            if run.key.forks_supervisors:
+                run.key = await self._import_servers.choose(run.key, launch, waits=waits)
+            client = self._clients.get(run.key)
+            if client is None or client.is_gone:
+                run.key = HostKey.of(launch)  # the chosen server has died since
             run.pid = await self.ensure_host(run.key).spawn("supervisor", record.run, launch)
         except LaunchError:
             self._runs.pop(record.run, None)
             raise
 
-    async def _try_start(self, record: RunRecord, launch: dict[str, Any]) -> bool:
+    async def _try_start(self, record: RunRecord, launch: dict[str, Any], *, waits: bool) -> bool:
         try:
-            await self._start(record, launch)
+            await self._start(record, launch, waits=waits)
         except LaunchError:
             return False
         return True

@@ -15,7 +15,8 @@ What is forked from what
     engine --exec--> first process of a container: a fork server --fork--> supervisor of a run, ...
 
 There is one fork server of supervisors for each combination of interpreter, its options, and
-version of dagnb's code (agent/hosts.py). A fork server of workers belongs to one run. Both run this
+version of dagnb's code (agent/hosts.py), and a few that have imported packages of the user as well
+(agent/import_servers.py). A fork server of workers belongs to one run. Both run this
 loop; they differ in what they fork (`kinds`) and in whether their children outlive them
 (`ends_children`):
 
@@ -44,6 +45,7 @@ One JSON object a line; file descriptors of a child travel beside its line (SCM_
     {"spawn": kind, "name": its name,           {"started": name, "pid": pid}, or
      "args": {...}, "fds": how many}            {"failed": name, "reason": text of the OSError}
     {"signal": number, "name": child}           none; goes to the child's whole group
+    {"ask": number, ...}                        {"answered": number, ...}, as `answer` gives it
     {"who": true}                               {"children": {"children": [name, ...], **facts}}
     {"leave": true}                             none; the loop ends, and `deserted` stays False
                                                 {"exited": name, "pid": pid, "status": of waitpid}
@@ -140,8 +142,9 @@ class ForkServer:
     kinds: what it can fork, by the name used in requests. ends_children: whether its children are
     killed when it ends or its connection does. keep: its own descriptors, closed in children.
     idle_limit_s: seconds without a child and without a message after which it ends; None: never.
-    facts: added to the answer to "who". on_last_exit: called when the last child has ended, before
-    its end is reported. deserted: set when the connection ended without a "leave".
+    facts: added to the answer to "who". answer: answers "ask". on_last_exit: called when the last
+    child has ended, before its end is reported. deserted: set when the connection ended without a
+    "leave".
     """
 
     control: socket.socket | Pipes
@@ -150,6 +153,7 @@ class ForkServer:
     keep: tuple[int, ...] = ()
     idle_limit_s: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    answer: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     on_last_exit: Callable[[], None] | None = None
     deserted: bool = False
     _children: dict[str, int] = field(default_factory=dict)
@@ -224,6 +228,8 @@ class ForkServer:
             return self._spawn(request)
         if "signal" in request:
             self._signal(request["name"], request["signal"])
+        elif "ask" in request and self.answer is not None:
+            self._send({"answered": request["ask"], **self.answer(request)})
         elif "who" in request:
             self._send({"children": {"children": list(self._children), **self.facts}})
         elif "leave" in request:
@@ -360,12 +366,12 @@ class ForkServerClient:
     """A connection to a fork server.
 
     exits: the children that ended, in order; then None, once, when the fork server is gone.
-    is_gone: whether the fork server is gone.
+    is_gone: whether the fork server is gone. pid: of the fork server, 0 if it is not known.
     """
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, pid: int = 0) -> None:
         control.setblocking(False)
-        self._control = control
+        self._control, self.pid = control, pid
         self._writing = asyncio.Lock()
         self._starting: dict[str, asyncio.Future[int]] = {}
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}

@@ -31,9 +31,16 @@ from dagnb.storage import segments
 from dagnb_workers.hosting.fork_server import ForkServer, ForkServerClient, run_child
 from dagnb_workers.hosting.history_writer import keep_in_history
 from dagnb_workers.hosting.interpreter import plain_environment, program
+from dagnb_workers.hosting.past_imports import PastImports
 from dagnb_workers.hosting.run_locks import RunRecord, acquire_lock
-from dagnb_workers.hosting.supervisor import END_WHEN_IDLE, Supervisor
+from dagnb_workers.hosting.supervisor import (
+    END_WHEN_IDLE,
+    OnImports,
+    Supervisor,
+    note_nothing,
+)
 from dagnb_workers.surroundings.aspects import report_crashes, report_no_end
+from dagnb_workers.surroundings.early_import import EARLY
 from dagnb_workers.surroundings.left_behind import end_processes
 from dagnb_workers.surroundings.output import Capture
 from dagnb_workers.surroundings.surroundings import Surroundings
@@ -42,21 +49,18 @@ from dagnb_workers.worker.shared_status import SharedStatus
 # The work of a worker process: (invocation, instance, shared status) -> exit code.
 Work = Callable[[Invocation, str, SharedStatus], int]
 
-# Variables that numeric libraries read once, when they are imported.
-THREAD_SETTINGS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-
 _PR_SET_DUMPABLE = 4
 
 # Seconds that the workers of a supervisor that was killed may take to end.
 PREDECESSOR_S = 5.0
 
 
-def supervise(invocation_json: str, directory: Path, work: Work | None = None) -> int:
+def supervise(
+    invocation_json: str,
+    directory: Path,
+    work: Work | None = None,
+    on_imports: OnImports = note_nothing,
+) -> int:
     """Start the workers of a run and return when it is over.
 
     Returns at once when another supervisor of the run lives. The exit code is 0, or another when
@@ -71,16 +75,16 @@ def supervise(invocation_json: str, directory: Path, work: Work | None = None) -
     record.write_holder(lock)
 
     # Before any user code is imported, which may read variables only once, at its import.
-    Surroundings.of(invocation.surroundings).enter_environment()
-    for name in THREAD_SETTINGS:
-        os.environ.setdefault(name, str(max(1, int(invocation.cpus))))
+    Surroundings.of(invocation.surroundings).enter_environment(invocation.cpus)
 
     directory_of_values = segments.make(directory, invocation.run, invocation.segment_bytes)
     invocation = replace(invocation, segments=directory_of_values)
     control, fork_server = _fork_server_of_workers(invocation, work or _default_work(), lock)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     write_instances = functools.partial(record.write_holder, lock)
-    code = asyncio.run(_supervise(invocation, control, orphans, write_instances))
+    client = ForkServerClient(control)
+    supervisor = Supervisor(invocation, client, orphans, write_instances, on_imports)
+    asyncio.run(supervisor.supervise())
 
     # The fork server holds the lock too: it must end before the record is removed.
     os.waitpid(fork_server, 0)
@@ -88,17 +92,6 @@ def supervise(invocation_json: str, directory: Path, work: Work | None = None) -
     segments.remove(directory, invocation.run)
     record.remove()
     os.close(lock)
-    return code
-
-
-async def _supervise(
-    invocation: Invocation,
-    control: socket.socket,
-    orphans: Sequence[str],
-    on_instances: Callable[[Sequence[str]], None],
-) -> int:
-    supervisor = Supervisor(invocation, ForkServerClient(control), orphans, on_instances)
-    await supervisor.supervise()
     return supervisor.exit_code
 
 
@@ -157,7 +150,9 @@ def _default_work() -> Work:
 
 def _supervisor(directory: Path, args: dict[str, Any], fds: list[int]) -> int:
     """Run a supervisor process, in the environment of the client that launched the run."""
-    code = supervise(args["invocation"], directory)
+    past = PastImports.of(directory, args)
+    past.begin()
+    code = supervise(args["invocation"], directory, on_imports=past.add)
     # Done last, when the run's record is removed, so that no client waits for it.
     asyncio.run(keep_in_history(Invocation.from_json(args["invocation"])))
     return code
@@ -177,7 +172,7 @@ def main(argv: Sequence[str]) -> int:
 
     control = socket.socket(fileno=int(argv[0]))
     kinds = {"supervisor": functools.partial(_supervisor, directory)}
-    fork_server = ForkServer(control, kinds, ends_children=False)
+    fork_server = ForkServer(control, kinds, ends_children=False, answer=EARLY.answer)
     child = fork_server.serve()
     if child is not None:
         run_child(child)

@@ -65,6 +65,7 @@ from collections.abc import (
     Callable,
     Coroutine,
     Iterable,
+    Mapping,
     Sequence,
 )
 from dataclasses import dataclass, field
@@ -118,6 +119,12 @@ class WorkerProcess:
     _n_signals: int = 0
     _relieved: tuple[int, int] = (-1, -1)
     _idle_since: float | None = None
+    _imports_end: int = 0
+
+    def new_imports(self) -> dict[str, float]:
+        """Returns the modules that tasks have imported since the last call, and the seconds."""
+        imports, self._imports_end = self.status.imports(self._imports_end)
+        return imports
 
     @property
     def fds(self) -> tuple[int, int, int]:
@@ -224,6 +231,14 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
+OnImports = Callable[[Mapping[str, float]], None]
+"""notes the modules that tasks imported, and the seconds that each import took"""
+
+
+def note_nothing(imports: Mapping[str, float]) -> None:
+    """Note no import."""
+
+
 class Supervisor:
     """The supervisor of one run. `supervise` returns when the run is over and no worker is left.
 
@@ -236,13 +251,16 @@ class Supervisor:
         fork_server: ForkServerClient,
         orphans: Sequence[str] = (),
         on_instances: Callable[[Sequence[str]], None] = lambda instances: None,
+        on_imports: OnImports = note_nothing,
     ) -> None:
         """Start nothing yet.
 
         orphans: instances of an earlier supervisor, all dead. on_instances: called with all
-        instances before another one is started.
+        instances before another one is started. on_imports: called with the modules that tasks
+        have imported, soon after their import.
         """
         self._orphans, self._on_instances = orphans, on_instances
+        self._on_imports = on_imports
         self._invocation, self._run, self._fork_server = invocation, invocation.run, fork_server
         self._store: Store | None = None
         self._workers: dict[str, WorkerProcess] = {}
@@ -382,6 +400,7 @@ class Supervisor:
     async def _on_worker_exit(self, worker: WorkerProcess, ended: Exit) -> None:
         """Report the death with its proof, then start another worker."""
         facts = self._death_facts(worker, ended)
+        self._note_imports(worker)
         worker.close()
         if facts.code == 0 and facts.running is None:
             await self._send_heartbeat()  # the worker left by itself: most likely the run is over
@@ -444,6 +463,7 @@ class Supervisor:
             # A copy: workers come and go while a signal is being sent.
             for worker in tuple(self._workers.values()):
                 worker.capture.trim()
+                self._note_imports(worker)
                 while (number := worker.overtime_signal()) is not None:
                     await self._fork_server.signal(worker.instance, number)
                 if slow := worker.task_to_relieve():
@@ -456,6 +476,10 @@ class Supervisor:
     async def _give_back(self, instance: str, task: int, attempt: int) -> None:
         """Give back to the store the tasks that wait behind one that takes long."""
         await self._ask(lambda store: store.give_back(self._run, instance, task, attempt))
+
+    def _note_imports(self, worker: WorkerProcess) -> None:
+        if imports := worker.new_imports():
+            self._on_imports(imports)
 
     def _end_when_idle(self) -> None:
         self._linger_s = 0.0
@@ -509,4 +533,5 @@ class Supervisor:
                     if ended is None:
                         return
                     if (worker := self._workers.pop(ended.name, None)) is not None:
+                        self._note_imports(worker)
                         worker.close()

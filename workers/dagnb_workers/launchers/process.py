@@ -5,9 +5,12 @@ The agent and the run's supervisor start and watch them; both outlive the notebo
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -25,7 +28,8 @@ from dagnb_workers.agent.client import (
     ensure_hosted,
     store_url,
 )
-from dagnb_workers.agent.hosts import HostKey
+from dagnb_workers.agent.host_key import HostKey
+from dagnb_workers.agent.import_servers import IDLE_S
 from dagnb_workers.hosting.interpreter import PythonStart, code_mark, python_path
 from dagnb_workers.launchers.installed import absent
 from dagnb_workers.surroundings.surroundings import Surroundings
@@ -39,6 +43,10 @@ def usable_cpus() -> int:
     return os.cpu_count() or 1
 
 
+class PreloadWarning(UserWarning):
+    """A module cannot be preloaded. Tasks import it themselves, so no run is lost."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Processes:
     """`n` worker processes for a run; by default as many as there are usable CPUs.
@@ -46,6 +54,11 @@ class Processes:
     batches: workers take several short tasks at a time; else each task is committed at once.
     shared_memory_mb: of large values of one run at most; further ones go through the store, which
         is slower. None: half of what is free when the run starts. 0: all go through the store.
+    preload: modules of installed packages, such as 'sklearn.linear_model', that are imported once,
+    before workers are forked; None: those that tasks imported in earlier runs from this folder; ()
+    for none. A task finds its process as if they had not been imported. A module is left out, with
+    a PreloadWarning if it was named here, when its import starts threads, for example.
+    idle_s: seconds without a run after which the process that has imported them ends.
     """
 
     name: ClassVar[str] = "process"
@@ -54,6 +67,8 @@ class Processes:
     n: int = field(default_factory=usable_cpus)
     batches: bool = True
     shared_memory_mb: float | None = None
+    preload: Sequence[str] | None = None
+    idle_s: float = IDLE_S
 
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which nothing could run."""
@@ -63,6 +78,11 @@ class Processes:
             raise ConfigError(
                 f"Processes(shared_memory_mb={self.shared_memory_mb}): must be 0 or more."
             )
+        if self.idle_s < 0:
+            raise ConfigError(f"Processes(idle_s={self.idle_s}): seconds cannot be negative.")
+        if self.preload is not None:
+            _check_modules(self.preload)
+            object.__setattr__(self, "preload", tuple(self.preload))  # a list has no hash
 
     @property
     def cap(self) -> int:
@@ -106,16 +126,26 @@ class Processes:
         """Make the agent start a supervisor, which starts the workers. Raises LaunchError."""
         # Taken at the launch, in the client: the agent, which starts workers, has others.
         surroundings = Surroundings.of_this_process().to_dict()
-        limit_bytes = invocation.segment_bytes or self.segment_bytes
-        invocation = replace(invocation, surroundings=surroundings)
         invocation = replace(
-            invocation, segment_bytes=limit_bytes, batches=self.batches
+            invocation,
+            surroundings=surroundings,
+            segment_bytes=invocation.segment_bytes or self.segment_bytes,
+            batches=self.batches,
         )
         try:
-            await ask_agent("launch", invocation=invocation.to_json(), **_host())
+            answer = await ask_agent(
+                "launch",
+                invocation=invocation.to_json(),
+                preload=self.preload,
+                idle_s=self.idle_s,
+                **_host(),
+            )
         except LaunchError:
             remove(runtime_directory(), invocation.run)  # no agent knows that they are there
             raise
+        for name, reason in answer.get("left_out", {}).items():
+            text = f"Processes(preload=...): {name} is not preloaded: {reason}. Leave it out there."
+            warnings.warn(text, PreloadWarning, stacklevel=2)
 
     def share_memory(self, invocation: Invocation, buffers: Mapping[str, bytes]) -> Invocation:
         """See SharingMemory.share_memory. One copy of the bytes."""
@@ -141,6 +171,20 @@ class Processes:
         """Returns one slot for each supervisor that lives, with its workers."""
         status = await ask_running("status")
         return tuple(_slot(run, pid) for run, pid in status.get("runs", {}).items())
+
+
+def _check_modules(names: Sequence[str]) -> None:
+    """Raises ConfigError for modules that do not exist. Imports nothing."""
+    if isinstance(names, str):
+        raise ConfigError(f"Processes(preload={names!r}): a list of names is needed, not a text.")
+    for name in names:
+        top = name.partition(".")[0]
+        with contextlib.suppress(ValueError):  # '', or a module that was made in memory
+            if top in sys.modules or importlib.util.find_spec(top) is not None:
+                continue
+        raise ConfigError(
+            f"Processes(preload=...): there is no module {name!r}. Correct its name, or install it."
+        )
 
 
 def _slot(run: str, pid: int) -> WorkerSlot:

@@ -15,6 +15,7 @@ import builtins
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import gc
 import importlib
 import locale
@@ -305,14 +306,16 @@ class _Streams:
 
 
 def _descriptors() -> Aspect[tuple[int, ...]]:
-    # Copies are made once: a descriptor's number does not show what a task has opened as it.
-    saved = tuple(map(os.dup, range(3)))
+    @functools.cache
+    def keep() -> tuple[int, ...]:
+        # Copies are made once: a descriptor's number does not show what a task has opened as it.
+        return tuple(map(os.dup, range(3)))
 
     def restore(kept: tuple[int, ...]) -> None:
         for number, original in enumerate(kept):
             os.dup2(original, number)
 
-    return _unseen("descriptors 0, 1 and 2", lambda: saved, restore)
+    return _unseen("descriptors 0, 1 and 2", keep, restore)
 
 
 # ---- of Python ----

@@ -17,6 +17,7 @@ import importlib.machinery
 import importlib.util
 import os
 import pkgutil
+import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +39,11 @@ _INSTALLED = tuple(
 Not sources.installed_folders(), which includes each site-packages on sys.path: when one leaves the
 path, a worker no longer finds its modules, so they need their places.
 """
+
+_SITE = tuple(
+    f"{folder}{os.sep}" for folder in (*site.getsitepackages(), site.getusersitepackages())
+)
+"""Folders of packages of this interpreter and of this user, whether they are on sys.path or not."""
 
 _SUFFIXES = tuple(importlib.machinery.all_suffixes())
 
@@ -67,7 +73,7 @@ def _resolved(entry: str) -> str:
 
 def places() -> dict[str, Place]:
     """Returns name -> place of the loaded modules that sys.path would give from elsewhere."""
-    hidden = set(_names_in(_of_user(_entries())))
+    hidden = set(names_in(of_user(_entries())))
     elsewhere = {}
     for name, module in list(sys.modules.items()):
         place = _place(module)
@@ -112,7 +118,7 @@ def set_path(path: Sequence[str], places: Mapping[str, Place]) -> None:
     if places:
         sys.meta_path.insert(0, _PlaceFinder(places))
 
-    hidden = set(_names_in(_of_user(path)))
+    hidden = set(names_in(of_user(path)))
     for name in (hidden | places.keys()) & sys.modules.keys():
         if name.partition(".")[0] in _KEPT:
             continue
@@ -121,6 +127,17 @@ def set_path(path: Sequence[str], places: Mapping[str, Place]) -> None:
         wanted = places[name][0] if name in places else _searched(name)
         if file != wanted:
             forget(name)
+
+
+def is_installed(file: str) -> bool:
+    """Returns whether a file lies in a folder of installed modules, the user's own included."""
+    return file.startswith((*_INSTALLED, *_SITE))
+
+
+def file_on(name: str, path: Sequence[str]) -> str:
+    """Returns the file of a top-level module that a search along a path finds, '' without one."""
+    spec = PathFinder.find_spec(name, path)
+    return _absolute(spec.origin) if spec is not None and spec.origin else ""
 
 
 def put_first(made: MadeModules) -> None:
@@ -172,7 +189,7 @@ def _absolute(path: str) -> str:
         return path
 
 
-def _names_in(entries: Iterable[str]) -> Iterable[str]:
+def names_in(entries: Iterable[str]) -> Iterable[str]:
     """Yields the names of modules in these entries of a path, and of other files there."""
     for entry in entries:
         if os.path.isfile(entry):
@@ -182,7 +199,8 @@ def _names_in(entries: Iterable[str]) -> Iterable[str]:
             yield from (name.partition(".")[0] for name in os.listdir(entry or "."))
 
 
-def _of_user(path: Iterable[str]) -> list[str]:
+def of_user(path: Iterable[str]) -> list[str]:
+    """Returns the entries of a path that are no folders of installed modules."""
     return [entry for entry in path if not f"{entry}{os.sep}".startswith(_INSTALLED)]
 
 

@@ -25,21 +25,37 @@ from __future__ import annotations
 import importlib.abc
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, TypeVar
 
 from dagnb_workers.surroundings.aspects import Aspect
 
+Around = Callable[[], AbstractContextManager[None]]
+"""makes the context in which a module's code runs"""
+
+Note = Callable[[str, str, float], None]
+"""notes an import: the module's name and file, and how many seconds its code ran"""
+
+
+def _note_nothing(name: str, file: str, seconds: float) -> None:
+    """Note no import."""
+
 
 class ImportWatch(importlib.abc.MetaPathFinder):
     """Watches imports that its thread begins. An import within another counts as a part of that."""
 
-    def __init__(self, around: Callable[[], AbstractContextManager[None]]) -> None:
-        """Watch the present thread. around: makes the context in which a module's code runs."""
+    def __init__(
+        self,
+        around: Around,
+        note: Note = _note_nothing,
+    ) -> None:
+        """Watch the present thread. note: called after each import that did not raise."""
         self._around, self._thread, self._is_within = around, threading.get_ident(), False
+        self._note = note
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -71,11 +87,14 @@ class ImportWatch(importlib.abc.MetaPathFinder):
             execute(module)
             return
         self._is_within = True
+        begin_s = time.monotonic()
         try:
             with self._around():
                 execute(module)
         finally:
             self._is_within = False
+        file = getattr(getattr(module, "__spec__", None), "origin", None)
+        self._note(module.__name__, file or "", time.monotonic() - begin_s)
 
 
 class _Loader(importlib.abc.Loader):
@@ -111,15 +130,27 @@ _UNKNOWN = object()
 class Isolation:
     """Keeps one thread as its first task found it."""
 
-    def __init__(self, aspects: Sequence[Aspect[Any]], *, watches_imports: bool = True) -> None:
-        """Begin at the first task. aspects: in the order in which they are restored."""
+    def __init__(
+        self,
+        aspects: Sequence[Aspect[Any]],
+        *,
+        watches_imports: bool = True,
+        note: Note = _note_nothing,
+    ) -> None:
+        """Begin at the first task. aspects: in the order in which they are restored.
+
+        note: see ImportWatch. It is called for the imports before the first task, too: reading a
+        function imports the modules that it uses.
+        """
         self._aspects = [(aspect, aspect.look) for aspect in aspects if aspect.look is not None]
         self._looks = [look for _, look in self._aspects]
         self._unseen = [aspect for aspect in aspects if aspect.look is None]
-        self._watches_imports = watches_imports
         self._kept: dict[str, Any] = {}
         self._seen: list[Any] = []
         self._undo: list[tuple[Callable[[Any], object], Any]] = []
+        self._watch = ImportWatch(self._importing, note) if watches_imports else None
+        if self._watch is not None:
+            sys.meta_path.insert(0, self._watch)
 
     def around(self, task: Callable[[], T]) -> T:
         """Call the task, which must not raise, and restore what it changed. Returns its value."""
@@ -134,8 +165,11 @@ class Isolation:
         return value
 
     def _begin(self) -> None:
-        if self._watches_imports:
-            sys.meta_path.insert(0, ImportWatch(self._importing))
+        if self._watch is not None:
+            # In front of finders that were added since.
+            with suppress(ValueError):  # the user's code has removed it
+                sys.meta_path.remove(self._watch)
+            sys.meta_path.insert(0, self._watch)
         aspects = [*self._unseen, *(aspect for aspect, _ in self._aspects)]
         self._kept = {aspect.name: aspect.keep() for aspect in aspects}
         self._prepare_undo()
@@ -156,6 +190,9 @@ class Isolation:
     @contextmanager
     def _importing(self) -> Iterator[None]:
         """Keep what an import changes, but not what the task changed before it."""
+        if not self._kept:  # before the first task, where everything is kept
+            yield
+            return
         begin = [look() for look in self._looks]
         before: dict[str, Any] = {}
         for (aspect, _), state, seen in zip(self._aspects, begin, self._seen, strict=True):

@@ -195,6 +195,14 @@ def set_warnings(filters: Filters) -> None:
 
 _TIME_ZONE = "TZ"
 
+THREAD_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""Variables that numeric libraries read once, when they are imported."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
@@ -291,10 +299,11 @@ class Surroundings:
             values["is_whole"] = False
         return cls(**values)
 
-    def enter_environment(self) -> None:
+    def enter_environment(self, cpus: float | None = None) -> None:
         """Set environment variables and time zone of this process.
 
-        The supervisor of a run calls it once, and its workers inherit both.
+        The supervisor of a run calls it once, and its workers inherit both. cpus: of each worker,
+        which is also how many threads numeric libraries use unless the client's variables say it.
         """
         if self.is_whole:
             os.environ.clear()
@@ -302,6 +311,9 @@ class Surroundings:
         else:
             for name, value in self.environment.items():
                 os.environ.setdefault(name, value)
+        if cpus is not None:
+            for name in THREAD_SETTINGS:
+                os.environ.setdefault(name, str(max(1, int(cpus))))
         time.tzset()
 
     def enter(self) -> None:

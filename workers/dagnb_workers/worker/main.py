@@ -7,6 +7,7 @@ blocks the process, which has nothing else to do meanwhile. Its supervisor sends
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from dagnb.storage.open import open_store_of
 from dagnb.storage.redis_transport import run_at_once
 from dagnb_workers.surroundings import left_behind, user_main
 from dagnb_workers.surroundings.aspects import of_process
+from dagnb_workers.surroundings.early_import import EARLY
+from dagnb_workers.surroundings.findable import is_installed
 from dagnb_workers.surroundings.isolation import Isolation
 from dagnb_workers.surroundings.output import opened, take_printed
 from dagnb_workers.surroundings.surroundings import Surroundings
@@ -34,8 +37,9 @@ def work(invocation: Invocation, instance: str, status: SharedStatus) -> int:
     signal.signal(signal.SIGINT, ignore)
     # Before the program is read: unpickling a function imports the user's modules.
     Surroundings.of(invocation.surroundings).enter()
+    EARLY.show_on_import()
     invocation.check_versions()
-    return run_at_once(_work(invocation, instance, status, IsolatedCalls()))
+    return run_at_once(_work(invocation, instance, status, IsolatedCalls(status)))
 
 
 async def _work(invocation: Invocation, instance: str, status: SharedStatus, call: Caller) -> int:
@@ -60,8 +64,10 @@ class IsolatedCalls:
     It must be created after Surroundings.enter: every call finds the process as the first one did.
     """
 
-    def __init__(self) -> None:
-        self._isolation = Isolation(of_process(opened))
+    def __init__(self, status: SharedStatus) -> None:
+        self._status = status
+        self._own = frozenset(name.partition(".")[0] for name in sys.modules)
+        self._isolation = Isolation(of_process(opened), note=self._note_import)
         self._main = user_main.install()
 
     async def __call__(self, function: Callable[..., Any], call: Call, context: TaskContext) -> Any:
@@ -71,3 +77,12 @@ class IsolatedCalls:
         return left_behind.around(
             lambda: self._isolation.around(lambda: call_here(function, call, context)), context.task
         )
+
+    def _note_import(self, name: str, file: str, seconds: float) -> None:
+        """Report an installed package to the supervisor: the next run may have it imported early.
+
+        Packages that dagnb itself has imported are in every worker.
+        """
+        top = name.partition(".")[0]
+        if is_installed(file) and top not in sys.stdlib_module_names and top not in self._own:
+            self._status.note_import(name, seconds)

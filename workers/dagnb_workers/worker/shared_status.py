@@ -13,6 +13,8 @@ worker would never release it.
           6 check    hash of words 0 to 5, written last
           7 late     task + 1 and attempt whose time is up, written by the supervisor
     byte 128         name of the worker: its length, then UTF-8
+    byte 384         number of the bytes below
+    byte 392         installed modules that tasks imported: lines of name and seconds
 
 Each word is aligned, so it is never seen half written. A copy whose check word does not match was
 taken during a write, and is taken again.
@@ -27,12 +29,14 @@ from dataclasses import dataclass
 
 from dagnb_workers.surroundings.output import unnamed_file
 
-_N_BYTES = 4096
+_N_BYTES = 16384
 _SERIAL, _TASK, _ATTEMPT, _LIMIT, _STARTED, _BEHIND, _CHECK, _LATE = range(8)
 _NO_TASK = 0
 _READS = 20
 _NAME = 128
 _NAME_BYTES = 256
+_IMPORTS = 392
+_IMPORTS_WORD = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,14 @@ class SharedStatus:
         """Write the name of the plan's worker that this process staffs from now on."""
         name = worker.encode()[: _NAME_BYTES - 1]
         self._map[_NAME : _NAME + 1 + len(name)] = bytes((len(name),)) + name
+
+    def note_import(self, module: str, seconds: float) -> None:
+        """Add a module that a task imported, as long as there is room."""
+        line, n_bytes = f"{module} {seconds:.3f}\n".encode(), self._words[_IMPORTS_WORD]
+        begin = _IMPORTS + n_bytes
+        if begin + len(line) <= _N_BYTES:
+            self._map[begin : begin + len(line)] = line
+            self._words[_IMPORTS_WORD] = n_bytes + len(line)  # last, so that no half line is read
 
     def begin(self, task: int, attempt: int, limit_s: float = 0.0, n_behind: int = 0) -> None:
         """Write that this attempt is at work from now on."""
@@ -128,6 +140,17 @@ class SharedStatus:
         """
         n_bytes = self._map[_NAME]
         return self._map[_NAME + 1 : _NAME + 1 + n_bytes].decode(errors="replace")
+
+    def imports(self, begin: int = 0) -> tuple[dict[str, float], int]:
+        """Returns module -> seconds of the imports noted since an earlier call, and where they end.
+
+        begin: where the earlier call ended.
+        """
+        end, seconds = self._words[_IMPORTS_WORD], {}
+        for line in self._map[_IMPORTS + begin : _IMPORTS + end].decode().splitlines():
+            module, _, taken = line.partition(" ")
+            seconds[module] = float(taken)
+        return seconds, end
 
     def has_asked(self) -> bool:
         """Returns whether the worker has had an answer from the store, with a task or without."""

@@ -37,7 +37,7 @@ from dagnb_workers.agent.client import (
     ensure_hosted,
     store_url,
 )
-from dagnb_workers.agent.hosts import HostKey
+from dagnb_workers.agent.host_key import HostKey
 from dagnb_workers.hosting.interpreter import (
     PythonStart,
     code_mark,
