@@ -8,10 +8,12 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from dagnb.errors import ConfigError
+from dagnb.forecast.background import PREDICTED_STEPS
 from dagnb.forecast.costs import Knowledge, expected_costs
 from dagnb.graph.brief import brief
 from dagnb.graph.dag import Call, Dag
 from dagnb.planning.costs import Basis, Costs, LinearCost, StartCost, Uncertainty
+from dagnb.planning.plan import Plan
 from dagnb.planning.planner import Pool, Problem
 from dagnb.protocol.messages import RunState
 from dagnb.protocol.run_description import RunDescription
@@ -115,6 +117,21 @@ class Past:
                 # Below 0 where a task reads less than the whole of a value.
                 arguments[task] = max(0, loaded[step] - values)
         return arguments
+
+
+def expected_plan(description: RunDescription, knowledge: Knowledge) -> Plan | None:
+    """Returns the plan of a run that goes on, with the costs that past runs lead to expect.
+
+    A process that attaches has no other forecast: its run is planned elsewhere. Bytes of arguments
+    count as 0. None for a large plan, and for one with copies of tasks, whose steps are no DAG of
+    tasks. Raises HistoryError.
+    """
+    has_copies = description.copy_of.count(None) < len(description.copy_of)
+    if has_copies or len(description.names) > PREDICTED_STEPS:
+        return None
+    nothing_yet = Trace((), description.names, 0.0, 0.0)
+    run = Past(run="", description=description, state=RunState.RUNNING, trace=nothing_yet)
+    return replace(description.plan, problem=run.predicted(knowledge))
 
 
 def changed(

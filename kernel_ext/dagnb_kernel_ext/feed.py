@@ -11,20 +11,26 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
-from dagnb.errors import RunMissingError, StorageLostError, StorageUnavailableError
+from dagnb.errors import DagnbError, RunMissingError, StorageLostError, StorageUnavailableError
 from dagnb.failure import raised_text
 from dagnb.forecast.background import predicted
+from dagnb.forecast.costs import knowledge
+from dagnb.forecast.past import expected_plan
 from dagnb.forecast.plan_forecast import forecast_of
 from dagnb.handle import Run
+from dagnb.planning.plan import Plan
 from dagnb.protocol.messages import TaskState
 from dagnb.views.snapshot import Snapshot
 from dagnb.views.view_updates import Message, ViewUpdates
+
+_log = logging.getLogger(__name__)
 
 PERIOD_S = 0.1
 """seconds between two looks"""
@@ -132,14 +138,24 @@ class Feed:
         is_over: the last picture, which stays, waits for the forecast.
         """
         plan = self._run.plan if is_over else self._run.plan_now
-        if plan is None:  # this process has not planned the run
-            return True
+        if plan is None:  # another process has planned the run
+            plan = self._expected_plan(updates)
+            if plan is None:
+                return True
         if plan.problem is None:
             return False
         forecast, outlook = predicted(plan), forecast_of(plan)
         if forecast is not None and outlook is not None:
             updates.foresee(outlook.trace, forecast)
         return True
+
+    def _expected_plan(self, updates: ViewUpdates) -> Plan | None:
+        """Predict a run of another process from the history; None where that cannot be read."""
+        try:
+            return expected_plan(updates.description, knowledge())
+        except DagnbError as error:
+            _log.warning("the view has no forecast: %s", error)
+            return None
 
     def _look(self, look: Callable[[], Snapshot]) -> Snapshot:
         """Look at the run; repeat the look while the store is unreachable for a moment."""

@@ -11,7 +11,7 @@ import pytest
 from dagnb_kernel_ext.feed import Feed
 
 import dagnb
-from dagnb import task
+from dagnb import session, task
 from dagnb.handle import Run
 from dagnb.protocol.messages import RunState
 from dagnb.views.snapshot import Snapshot
@@ -148,3 +148,23 @@ def test_a_feed_that_cannot_go_on_says_so_and_nowhere_else(
     assert Feed(run, listener, period_s=0.01).wait(20)
     assert listener.lost == ["the view cannot go on: ValueError: what is this"]
     assert capsys.readouterr().err == ""
+
+
+def test_a_view_of_an_attached_run_says_how_much_longer_by_what_past_runs_took(
+    opened: threading.Event,
+) -> None:
+    opened.set()
+    _run(wait_for_gate(1)).result()
+    session.wait_for_pending(20)
+    opened.clear()
+    listener = Recorder()
+
+    attached: Run[object] = dagnb.attach(_run(wait_for_gate(1)).id, workers="inline")
+    feed = Feed(attached, listener, period_s=0.01)
+    assert listener.keeping.wait(20)
+    opened.set()
+
+    assert feed.wait(20)
+    assert attached.plan is None
+    assert listener.heard[0]["left"] is not None
+    assert listener.begun[0].planned is not None
