@@ -25,8 +25,7 @@ from dagnb.graph.pickling.by_value import ByValuePickler, plain_or_by_value
 from dagnb.graph.pickling.moved_names import names_moved_module, present_name
 from dagnb.graph.task import Task
 
-MAC_BYTES = 16
-"""bytes of a signature"""
+_MAC_BYTES = 16
 
 # Copying so few bytes costs less than an object of hmac, which takes three times as long.
 _ONE_SHOT_BYTES = 16 * 1024
@@ -56,9 +55,9 @@ class Signer:
     def open(self, what: str, sealed: bytes) -> memoryview:
         """Returns the bytes without their signature. Raises SignatureError when it is not ours."""
         view = memoryview(sealed)
-        signature, data = view[:MAC_BYTES], view[MAC_BYTES:]
+        signature, data = view[:_MAC_BYTES], view[_MAC_BYTES:]
         # compare_digest takes equally long for every wrong signature, so its time tells nothing.
-        if len(view) < MAC_BYTES or not hmac.compare_digest(signature, self._mac(what, (data,))):
+        if len(view) < _MAC_BYTES or not hmac.compare_digest(signature, self._mac(what, (data,))):
             raise SignatureError(what)
         return data
 
@@ -79,11 +78,11 @@ class Signer:
         # The zero byte ends `what`: without it, bytes could move from the name into the data.
         name = what.encode() + b"\0"
         if sum(map(len, parts)) < _ONE_SHOT_BYTES:
-            return hmac.digest(self._key, b"".join((name, *parts)), "sha256")[:MAC_BYTES]
+            return hmac.digest(self._key, b"".join((name, *parts)), "sha256")[:_MAC_BYTES]
         mac = hmac.new(self._key, name, hashlib.sha256)
         for part in parts:
             mac.update(part)
-        return mac.digest()[:MAC_BYTES]
+        return mac.digest()[:_MAC_BYTES]
 
 
 def encode_function(task: Task[..., Any], files: set[str] | None = None) -> bytes:

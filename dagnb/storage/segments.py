@@ -51,7 +51,7 @@ from typing import Any
 
 from dagnb.errors import ConfigError, SharedMemoryError, SignatureError
 from dagnb.graph.brief import brief
-from dagnb.graph.payload import MAC_BYTES, decode_value, part_offsets
+from dagnb.graph.payload import Signer, decode_value, part_offsets
 from dagnb.storage.home import private_directory, write_private
 
 SEGMENT_BYTES = 256 * 1024
@@ -66,6 +66,9 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  # checked by private_directory
 # Count of parts (0: no value has so few), size, bytes of header and pickle, inode, time of
 # modification in nanoseconds, SHA-256 of header and pickle.
 _POINTER = struct.Struct("<IQQQQ32s")
+
+# Bytes of a signed pointer.
+_SEALED_BYTES = len(Signer(b"any key").seal("", bytes(_POINTER.size)))
 
 LAUNCH_S = 60.0
 """Seconds for which segments of a client may wait for the launch of their run."""
@@ -119,7 +122,7 @@ class Pointer:
 
 def may_be_pointer(sealed: bytes) -> bool:
     """Returns whether signed bytes have the size of a pointer: the others need no second look."""
-    return len(sealed) == MAC_BYTES + _POINTER.size
+    return len(sealed) == _SEALED_BYTES
 
 
 class MappedValue:
