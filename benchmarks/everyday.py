@@ -25,7 +25,7 @@ from benchmarks.peers.conductor import Results, conduct
 from benchmarks.peers.everyday import ROWS
 from benchmarks.peers.graphs import Row
 from benchmarks.peers.process import ADAPTERS
-from benchmarks.peers.table import cell, markdown, noted, picked, ratio
+from benchmarks.peers.table import QUIET_HELP, cell, markdown, noted, picked, ratio
 
 SYSTEMS = ("loop", "joblib", "dask", "dagnb")
 REQUIRES = ("numpy", "pandas", "scikit-learn")
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--only", default="", help=f"rows: {','.join(row.name for row in ROWS)}")
     parser.add_argument("--systems", default="", help=f"columns: {','.join(SYSTEMS)}")
+    parser.add_argument("--quiet-s", type=float, default=0.0, help=QUIET_HELP)
     parser.add_argument("--json", type=Path, help="file for all figures, of each repetition too")
     chosen = parser.parse_args(arguments)
 
@@ -46,7 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     rows = [row for row in ROWS if row.name in names]
     results = Results()
     for name in names:  # a process a row: else the row before would have paid for the imports
-        results.update(conduct(systems, [name], quick=False, requires=REQUIRES))
+        results.update(
+            conduct(systems, [name], quick=False, quiet_s=chosen.quiet_s, requires=REQUIRES)
+        )
 
     print(everyday_table(rows, systems, results))
     for line in noted(results, systems, rows):

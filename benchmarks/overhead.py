@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,10 +28,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where `benchmarks` is
 
 from benchmarks.peers import usage
-from benchmarks.peers.conductor import Results, conduct, run_alone
+from benchmarks.peers.conductor import Results, conduct, run_alone, versions
 from benchmarks.peers.graphs import FIRST, ROWS, Row
 from benchmarks.peers.process import ADAPTERS
-from benchmarks.peers.table import cell, markdown, noted, picked, ratio
+from benchmarks.peers.table import QUIET_HELP, cell, markdown, noted, picked, ratio
 
 SYSTEMS = ("floor1", "floor", "pool", "dask", "ray", "dagnb")
 ROLES = ("client", "workers", "store")
@@ -48,18 +49,20 @@ def main(arguments: Sequence[str]) -> int:
     systems = picked(chosen.systems, SYSTEMS, "system")
     rows = _rows(chosen)
     results = conduct(
-        systems, [row.name for row in rows], quick=chosen.quick, workers=chosen.workers
+        systems,
+        [row.name for row in rows],
+        quick=chosen.quick,
+        workers=chosen.workers,
+        quiet_s=chosen.quiet_s,
     )
 
-    heading = "quick" if chosen.quick else "thorough"
-    print(f"{heading}; {platform.machine()}, Python {platform.python_version()}; {_places(chosen)}")
-    print()
+    print(setting(chosen, systems) + "\n")
     print(overhead_table(rows, systems, results))
+    # Processes in containers are below the engine, so their CPU is in no tree of the client's.
+    if usage.is_known() and chosen.workers == "process":
+        print("\n" + cpu_table(rows, systems, results))
     if usage.is_known():
-        print()
-        print(cpu_table(rows, systems, results))
-        print()
-        print(memory_table(rows, systems, results))
+        print("\n" + memory_table(rows, systems, results))
     for line in noted(results, systems, rows):
         print(line)
     left_out = [row.title for row in ROWS if row not in rows]
@@ -78,13 +81,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help=f"rows: {','.join(row.name for row in ROWS)}")
     parser.add_argument("--systems", default="", help=f"columns: {','.join(SYSTEMS)}")
     parser.add_argument("--workers", default="process", choices=("process", "docker"))
+    parser.add_argument("--quiet-s", type=float, default=0.0, help=QUIET_HELP)
     parser.add_argument("--json", type=Path, help="file for all figures, of each repetition too")
     parser.add_argument("--breakdown", action="store_true")
     return parser
 
 
-def _places(chosen: argparse.Namespace) -> str:
-    return "dagnb in containers" if chosen.workers == "docker" else "dagnb on processes"
+def setting(chosen: argparse.Namespace, systems: Sequence[str]) -> str:
+    """Returns a line about the repetitions, the machine and the versions."""
+    places = "containers" if chosen.workers == "docker" else "processes"
+    parts = [
+        "up to 3 repetitions in 2 s" if chosen.quick else "5 repetitions, or 40 s of them",
+        f"dagnb on 2 {places}",
+        f"{os.cpu_count()} CPUs",
+        f"Python {platform.python_version()}",
+        *(f"{name} {version}" for name, version in versions(systems).items()),
+    ]
+    return "; ".join(parts)
 
 
 def _rows(chosen: argparse.Namespace) -> list[Row]:

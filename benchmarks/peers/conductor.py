@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
+import platform
 import shutil
 import signal
 import statistics
@@ -58,7 +60,13 @@ class Results:
         by_system: dict[str, dict[str, Any]] = {}
         for (system, row), cell in self.cells.items():
             by_system.setdefault(system, {})[row] = cell
-        return {"systems": by_system, "not_installed": self.missing}
+        return {
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+            "versions": versions(by_system),
+            "systems": by_system,
+            "not_installed": self.missing,
+        }
 
 
 def missing_packages(requires: Iterable[str]) -> list[str]:
@@ -72,15 +80,29 @@ def missing_packages(requires: Iterable[str]) -> list[str]:
     return missing
 
 
+def versions(systems: Iterable[str]) -> dict[str, str]:
+    """Returns the versions of the packages that these systems need, as far as they are installed."""
+    installed = {}
+    for system in systems:
+        for name in ADAPTERS[system].requires:
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                installed[name] = importlib.metadata.version(name)
+    return installed
+
+
 def conduct(
     systems: Sequence[str],
     rows: Sequence[str],
     *,
     quick: bool,
     workers: str = "",
+    quiet_s: float = 0.0,
     requires: Sequence[str] = (),
 ) -> Results:
-    """Returns the figures of all rows on all systems. requires: packages that the rows need."""
+    """Returns the figures of all rows on all systems.
+
+    workers: of dagnb. quiet_s: see Patience. requires: packages that the rows need.
+    """
     results = Results()
     for system in systems:
         missing = missing_packages((*ADAPTERS[system].requires, *requires))
@@ -89,10 +111,13 @@ def conduct(
         if missing:
             results.missing[system] = missing
             continue
+        options = ["--quick"] if quick else []
+        options += ["--quiet-s", str(quiet_s)]
+        options += ["--workers", workers] if workers and system == "dagnb" else []
         for share in _shares(rows, quick=quick):
             todo = list(share)
             while todo:  # after a row that failed, the others go on in a fresh process
-                cells = _process(system, todo, quick=quick, workers=workers)
+                cells = _process(system, todo, options)
                 for name, cell in cells:
                     results.add(system, name, cell)
                 todo = todo[len(cells) :]
@@ -110,16 +135,12 @@ def _shares(rows: Sequence[str], *, quick: bool) -> Iterator[Sequence[str]]:
 
 
 def _process(
-    system: str, rows: Sequence[str], *, quick: bool, workers: str
+    system: str, rows: Sequence[str], options: Sequence[str]
 ) -> list[tuple[str, dict[str, Any]]]:
     """Returns (row, figures) of one process; an error for the row where it failed."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "results.jsonl"
-        arguments = [system, "--rows", ",".join(rows), "--out", str(out)]
-        if quick:
-            arguments.append("--quick")
-        if workers and system == "dagnb":
-            arguments += ["--workers", workers]
+        arguments = [system, "--rows", ",".join(rows), "--out", str(out), *options]
         code = run_alone("process", arguments)
         lines = out.read_text("utf-8").splitlines() if out.exists() else []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,8 @@ class DagnbRuns:
     def __init__(self, *, workers: str = "process") -> None:
         self._workers: Docker | Processes = Processes(n=2)
         if workers == "docker":
-            self._workers = Docker(cap=2, cpus=1, memory_mb=2_048)
+            numpy = f"numpy=={importlib.metadata.version('numpy')}"
+            self._workers = Docker(cap=2, cpus=1, memory_mb=2_048, requirements=[numpy])
         self._tasks: dict[Callable[..., Any], Task[..., Any]] = {}
         self._runs: list[Run[Any]] = []
 

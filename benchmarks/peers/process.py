@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--workers", default="")
+    parser.add_argument("--quiet-s", type=float, default=0.0)
     chosen = parser.parse_args()
-    patience = QUICK if chosen.quick else THOROUGH
+    patience = replace(QUICK if chosen.quick else THOROUGH, quiet_s=chosen.quiet_s)
     as_in_a_notebook(tasks)
     as_in_a_notebook(everyday_tasks)
 

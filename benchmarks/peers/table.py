@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
+from benchmarks.peers.clock import BUSY
 from benchmarks.peers.conductor import Results
 from benchmarks.peers.graphs import Row
 from benchmarks.peers.process import ADAPTERS
 
-BUSY = 0.25
-"""CPUs of others during a measurement from which on its cell is marked"""
+QUIET_HELP = "seconds that a repetition waits at most until others leave the machine alone"
 
 
 def markdown(headings: Sequence[str], lines: Sequence[Sequence[str]]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.peers import conductor, process, table, tasks, usage
-from benchmarks.peers.clock import Patience, limited, measured
+from benchmarks.peers.clock import Patience, Repetition, limited, measured, summary
 from benchmarks.peers.conductor import Results
 from benchmarks.peers.graphs import FIRST, ROWS, Row, bipartite, fan, grid, matrices, tree
 from benchmarks.peers.loop import Loop
@@ -132,6 +132,35 @@ def test_no_repetition_begins_after_the_budget() -> None:
     assert system.sizes == [22, 10]
 
 
+def repetition(seconds: float, others: float, cpu_s: float = 0.1) -> Repetition:
+    return Repetition(seconds=seconds, cpu_s={"client": cpu_s}, others=others, peak_mb=10 * seconds)
+
+
+def test_disturbed_repetitions_count_only_where_all_are() -> None:
+    calm, disturbed = repetition(0.2, 0.0, 0.1), repetition(0.8, 1.0, 0.3)
+
+    mixed, all_disturbed = summary(ROW, [disturbed, calm, disturbed]), summary(ROW, [disturbed])
+
+    assert mixed["seconds"] == [0.8, 0.2, 0.8]
+    assert mixed["median_s"] == 0.2
+    assert all_disturbed["median_s"] == 0.8
+    if usage.is_known():
+        assert mixed["cpu_us"] == {"client": pytest.approx(10_000.0)}
+        assert (mixed["others"], mixed["client_mb"]) == (0.0, 2.0)
+        assert all_disturbed["others"] == 1.0
+
+
+def test_the_first_repetition_of_a_cold_row_is_not_in_the_median() -> None:
+    cold = Row(name="cold", title="cold", build=lambda _: fan(2), aim_s=0.5, is_cold=True)
+
+    result = summary(cold, [repetition(s, 0.0) for s in (3.0, 0.3, 0.1, 0.2)])
+
+    assert result["median_s"] == 0.2
+    results = Results()
+    results.add("dagnb", "cold", result)
+    assert table.cell(results, "dagnb", cold) == "3, then 0.2"
+
+
 def test_a_system_without_an_answer_is_interrupted() -> None:
     with pytest.raises(TimeoutError, match=r"after 0\.01 s"), limited(0.01):
         for_ever()
@@ -230,7 +259,7 @@ def test_the_rows_after_a_failed_one_go_on_in_another_process(
     started: list[list[str]] = []
 
     def measured_until_b(
-        system: str, rows: list[str], *, quick: bool, workers: str
+        system: str, rows: list[str], options: list[str]
     ) -> list[tuple[str, dict[str, Any]]]:
         started.append(list(rows))
         cells: list[tuple[str, dict[str, Any]]] = []
