@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
+import time
 from collections.abc import Callable
 from typing import Any
 
 from dagnb_workers import Docker, Processes
 from dagnb_workers.agent.client import ask_agent, ask_running
 
+from benchmarks.peers import usage
 from benchmarks.peers.system import Graph, filled, plain
 from dagnb import Run, session, task
 from dagnb.graph.task import Task
 
 LIMIT_S = 600.0
+LEAVE_S = 20.0
 
 
 class DagnbRuns:
@@ -61,4 +64,10 @@ class DagnbRuns:
     def close(self) -> None:
         """End agent, server and workers."""
         session.wait_for_pending(60.0)
+        roots = self.roots()
+        pids = usage.below(roots.values(), usage.processes()) if usage.is_known() else set()
         session.wait(ask_agent("leave", force=True))
+        # The last of them may still write its history, into a home that is removed next.
+        until = time.monotonic() + LEAVE_S
+        while pids & usage.processes().keys() and time.monotonic() < until:
+            time.sleep(0.02)
