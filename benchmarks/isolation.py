@@ -7,7 +7,6 @@ audit hook in the user's own code, for ever, since a hook cannot be taken off ag
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 import timeit
@@ -18,7 +17,6 @@ from dagnb_workers.surroundings import left_behind
 from dagnb_workers.surroundings.aspects import of_process
 from dagnb_workers.surroundings.isolation import Isolation
 from dagnb_workers.surroundings.output import opened
-from dagnb_workers.worker.executor import Turns, call_here
 
 from dagnb.graph.context import TaskContext
 
@@ -39,33 +37,6 @@ def took_us(act: Callable[[], object], n: int = N) -> float:
 
 def row(what: str, us: float, note: str = "") -> None:
     print(f"{what:64} {us:8.2f}  {note}".rstrip())
-
-
-def with_turns(n: int = N) -> float:
-    """A call while the loop is stopped, less one within the loop."""
-    clock = timeit.default_timer
-
-    async def stopped(turns: Turns) -> float:
-        begin = clock()
-        for _ in range(n):
-            await turns.call(lambda: call_here(nothing, CALL, HERE))
-        return clock() - begin
-
-    async def running() -> float:
-        begin = clock()
-        for _ in range(n):
-            call_here(nothing, CALL, HERE)
-        return clock() - begin
-
-    def taken() -> float:
-        turns = Turns()
-        return turns.run(stopped(turns))
-
-    apart, within = (
-        min(taken() for _ in range(TIMES)),
-        min(asyncio.run(running()) for _ in range(TIMES)),
-    )
-    return (apart - within) / n * 1e6
 
 
 HOOKED = """
@@ -95,7 +66,6 @@ def main() -> None:
     isolation = Isolation(of_process(opened))
     isolation.around(nothing)
     plain = took_us(nothing)
-    row("stopping the loop for the call and running it again", with_turns())
     row(
         "looking at all aspects, as after each task",
         took_us(lambda: isolation.around(nothing)) - plain,

@@ -15,7 +15,7 @@ from dagnb.graph.requirements import parse, read
 from dagnb.graph.resources import DEFAULT, Resources
 
 # Options that are accepted, and have no effect before a later release.
-_WITHOUT_EFFECT = ("cache", "pure")
+_WITHOUT_EFFECT = ("cache",)
 _IO_RELATION = re.compile(r"constant|linear|affine|power:[-+]?\d+(\.\d+)?")
 _SWITCHES = ("pure", "cache", "network")
 

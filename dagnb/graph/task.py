@@ -256,7 +256,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     retries: how often the task is run again after an exception.
     timeout_s: a task that runs for more seconds is interrupted, then killed; None for no limit.
     resources: the CPUs and memory of its worker, Resources(cpus=..., memory_mb=...).
-    pure: whether equal arguments always give equal results. It has no effect yet.
+    pure: whether equal arguments give equal results, without effects. A task that is not pure is
+      committed before its worker begins another one, so no later crash has it repeated.
     cache: whether a result may be reused in later runs. It has no effect yet.
     network: whether the task may use a network, where workers are containers.
     requirements: packages that its container needs: 'pandas>=2', several of them, or the path of a

@@ -29,6 +29,7 @@ class Pool:
     single: the process of a worker serves that one worker only, and the worker that makes a task
       ready pays for the invocation (functions as a service, as Wukong uses them).
     worker_memory_mb: of workers whose resources name no memory.
+    batches: workers take several short tasks at a time, see protocol/worker.py.
     """
 
     cap: int | None = None
@@ -39,6 +40,7 @@ class Pool:
     keep_alive_s: float = math.inf
     single: bool = False
     worker_memory_mb: int = 1000
+    batches: bool = True
 
     __repr__ = brief
 

@@ -4,5 +4,5 @@ Holds: `Predictor` (learns runs, gives estimates), `Estimate` (a distribution), 
 workers.
 May import: trace, planning, graph, errors, units.
 Must not know: stores, clocks, the simulation, how samples were measured.
-Start at: predictor.py, then function_model.py.
+Start at: predictor.py, then experts.py.
 """

@@ -45,6 +45,7 @@ class Invocation:
     sent_at: moment when the container got this, by the clock of its machine.
     metrics: when spans are uploaded, read by dagnb.trace.upload.strategy; '' for its default.
     surroundings: what tasks see of the client, such as its folder; {} for what the workers have.
+    batches: workers take several short tasks at a time, see protocol/worker.py.
     """
 
     run: str
@@ -69,6 +70,7 @@ class Invocation:
     sent_at: float = 0.0
     metrics: str = ""
     surroundings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    batches: bool = True
 
     __repr__ = brief
 

@@ -82,7 +82,7 @@ class Machine(Tasks):
                 if member is None:
                     return []
                 self._event(now, "worker", -1, self.roster.name(member))
-            tasks = self.roster.take(member[0], want, prefer)
+            tasks = self._taken(member[0], want, prefer)
             if tasks:
                 break
             self.roster.release(instance)
@@ -92,6 +92,21 @@ class Machine(Tasks):
             self._event(now, "start", task, self.roster.name(member))
         self.running[instance] = list(tasks)
         return tasks
+
+    def _taken(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
+        """Take tasks of a queue. One that was charged before is taken alone.
+
+        If its process dies again, no other task is under suspicion.
+        """
+        tasks = self.roster.take(queue, want, prefer)
+        n_together = len(tasks)
+        for i, task in enumerate(tasks):
+            if task in self.spent:
+                n_together = max(i, 1)
+                break
+        for task in tasks[n_together:]:
+            self.roster.push(task, queue, self.records[task].priority)
+        return tasks[:n_together]
 
     def _next_work(
         self, instance: str, want: int, prefer: list[tuple[int, str, int]], now: float, fresh: str
@@ -330,6 +345,24 @@ class Machine(Tasks):
                 self._ready(task, now)
         self._route(fresh)
         return True
+
+    def give_back(self, instance: str, task: int, attempt: int, *, now: float, fresh: str) -> int:
+        """Make ready again what an instance took after a task that it still runs, uncharged.
+
+        The task takes longer than was expected when its batch was taken; see protocol/worker.py.
+        Returns the number of tasks, 0 when the instance does not run this attempt any more.
+        """
+        if self._is_over(now):
+            return 0
+        running = self.running.get(instance, [])
+        if task not in running or attempt != self.attempt(task):
+            return 0
+        behind = running[running.index(task) + 1 :]
+        for other in behind:
+            self._leave_running(other)
+            self._ready(other, now)
+        self._route(fresh)
+        return len(behind)
 
     def cancel(self, reason: str, *, now: float) -> bool:
         """End the run. Returns False when it was over."""

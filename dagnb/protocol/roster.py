@@ -11,8 +11,8 @@ the lowest number first, so that names of workers stay few. A queue is staffed b
 
 What would break without the surprising lines:
 
-- `route` counts invoked members, not active ones: an active member takes one task at a time, so it
-does not help the tasks queued behind it. The cap holds for both together.
+- `route` counts invoked members, not active ones: an active member is busy with the tasks that it
+  has, so it does not help those that are queued. The cap holds for both together.
 - An entry of a queue is (priority, text of the position, position): a sorted set of Redis orders
   equal scores by text, and the machine must take the same task as the scripts do.
 - `urgent` is a heap with stale entries, because deleting the entry of one member would cost a
@@ -125,12 +125,16 @@ class Roster:
         _remove(self.queues[queue].ready, (priority, str(task), task))
 
     def take(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
-        """Take up to `want` ready tasks, the most urgent first.
+        """Take up to `want` ready tasks, the most urgent first, and no more than a fair share.
 
+        The share is that of one member among those that are active or asked for, at least one task.
         In a pool, tasks that this step made ready (`prefer`) come first: the instance that takes
         them holds one of their inputs, which then need not be fetched.
         """
         state = self.queues[queue]
+        if want > 1:
+            n_members = state.n_active + state.n_invoked
+            want = min(want, max(1, len(state.ready) // n_members))
         taken = []
         if prefer and state.info.is_pool:
             taken = list(islice((entry for entry in prefer if _remove(state.ready, entry)), want))

@@ -294,6 +294,8 @@ def _pool_from_json(values: dict[str, Any] | None, needs: Mapping[str, Resources
     for name in ("linger_s", "keep_alive_s"):
         if pool.get(name) is None:
             pool[name] = math.inf
+    # Workers of earlier releases took one task at a time.
+    pool.setdefault("batches", False)
     return Pool(**pool, warm=warm)
 
 

@@ -26,7 +26,7 @@ A task
     | RUNNING           | DONE      | complete                                                   |
     | RUNNING           | RETRYING  | fail, dead: charged, the budget lasts, delay > 0           |
     | RUNNING           | READY     | the same without delay; reap; dead, if another task was to |
-    |                   |           | blame                                                      |
+    |                   |           | blame; give_back, behind a task that takes long            |
     | RUNNING           | FAILED    | fail, dead, reap: the budget is spent, or no retry wanted  |
     | RUNNING           | WAITING   | lost: inputs of it are gone                                |
     | RETRYING          | READY     | a later step, once the moment has passed (`promote`)       |
@@ -64,6 +64,8 @@ After every step
 4. A RUNNING task has one owner, which has a lease and staffs the queue of the task.
 5. FAILED, SKIPPED and CANCELLED never change; a run that is over never changes.
 6. `unsettled` counts the tasks that the run still waits for. At 0 the run ends in the same step.
+7. An instance that takes several tasks takes none that was charged before: if its process dies, at
+   most one of them has died with it twice.
 
 tests/model checks these in every reachable state of small runs with crashes, and shows that
 seeded faults break them.

@@ -11,7 +11,23 @@ Rule 2: no clock, no store, no asyncio, no "am I simulated?": everything comes t
                +--> IDLE: wait for a hint, then register again
                +--> FENCED: the lease ran out; register again at once
 
-Every reply, whatever it answers, brings the next tasks: a task costs one round trip.
+Every reply, whatever it answers, brings the next tasks: a task costs one round trip, or less.
+
+Batches
+-------
+A trip to the store takes longer than a short task. So a worker asks for as many tasks as its last
+ones let it run in about WORK_S, and commits them together. The store gives it no more than a fair
+share of what is ready. A batch ends early, with a commit, when
+
+    a task has failed           its report is a step of its own
+    a task took over LONG_S     the supervisor may have given back the rest meanwhile, see below
+    results are over MOST_BYTES they are held in memory until the commit
+    a task is not pure          its effects must not be repeated because a later task crashes
+
+A task that turns out long keeps no other task waiting: its supervisor sees it run for LONG_S, and
+gives the tasks behind it back to the store (`Machine.give_back`). No task can be given back and run
+here, too: worker and supervisor read one monotonic clock, so when the supervisor has seen LONG_S,
+the worker sees it as well, and asks the store which tasks it still has before it begins another.
 
 The world of a worker is everything that it may ask for outside itself. Two worlds exist: the
 runtime (asyncio and a store) and the virtual one (simulated time).
@@ -25,6 +41,19 @@ from typing import Generic, Protocol, TypeVar
 
 from dagnb.graph.brief import brief
 from dagnb.protocol.messages import Commit, Failure, Offer, Reply, Status
+
+WORK_S = 0.002
+"""Seconds of work that a worker takes at a time, if its tasks are that short."""
+
+LONG_S = 0.01
+"""A task that takes longer ends its batch."""
+
+LOOK_S = 0.05
+"""Seconds between two looks of a supervisor at its workers."""
+
+MOST_TASKS = 128
+MOST_BYTES = 256 * 1024
+"""Tasks of a batch, and bytes of its results, at most."""
 
 Inputs = TypeVar("Inputs")
 Value = TypeVar("Value")
@@ -43,8 +72,16 @@ class Missing:
 class World(Protocol[Inputs, Value]):
     """The acts of a worker. Each act takes time, and the world records its spans."""
 
-    async def register(self) -> Reply:
-        """Report that this instance is here, and ask for work."""
+    def clock(self) -> float:
+        """Return seconds by a clock that never goes back, the one that the supervisor reads."""
+        ...
+
+    def ends_batch(self, offer: Offer) -> bool:
+        """Return whether this task must be committed before another one begins."""
+        ...
+
+    async def register(self, want: int) -> Reply:
+        """Report that this instance is here, and ask for up to `want` tasks; also below."""
         ...
 
     async def wait_work(self) -> None:
@@ -54,8 +91,11 @@ class World(Protocol[Inputs, Value]):
         """
         ...
 
-    async def fetch(self, offer: Offer) -> Inputs | Missing:
-        """Return the values of the upstream tasks, or those that the store has lost."""
+    async def fetch(self, offer: Offer, n_behind: int) -> Inputs | Missing:
+        """Return the values of the upstream tasks, or those that the store has lost.
+
+        n_behind: number of tasks of the batch that wait behind this one.
+        """
         ...
 
     async def run(self, offer: Offer, inputs: Inputs) -> Value | Failure:
@@ -66,32 +106,55 @@ class World(Protocol[Inputs, Value]):
         """Store a large result; a small one becomes part of the commit."""
         ...
 
-    async def complete(self, commits: Sequence[Commit]) -> Reply:
+    async def complete(self, commits: Sequence[Commit], want: int) -> Reply:
         """Commit results and get the next tasks, in one round trip."""
         ...
 
-    async def fail(self, failure: Failure) -> Reply:
+    async def fail(self, failure: Failure, want: int) -> Reply:
         """Report a failed attempt and get the next tasks."""
         ...
 
-    async def lost(self, missing: Missing) -> Reply:
+    async def lost(self, missing: Missing, want: int) -> Reply:
         """Have missing upstream values computed again, and get the next tasks; the task waits."""
         ...
+
+
+class _Pace:
+    """The number of tasks to take at a time, by the seconds that the last ones took."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._task_s = WORK_S  # before the first task: one at a time
+
+    @property
+    def want(self) -> int:
+        """The number of tasks that take about WORK_S together, at least one."""
+        if self._task_s * self._most <= WORK_S:
+            return self._most
+        return max(1, int(WORK_S / self._task_s))
+
+    def note(self, task_s: float) -> None:
+        """Note the seconds of a task. The last tasks count most: 1/2, 1/4, 1/8, ..."""
+        self._task_s = (self._task_s + task_s) / 2
 
 
 class Worker(Generic[Inputs, Value]):
     """One instance. It staffs one worker after another, as asked for, until the run is over."""
 
-    def __init__(self, world: World[Inputs, Value]) -> None:
-        """Make a worker in a world."""
+    def __init__(self, world: World[Inputs, Value], most_tasks: int = MOST_TASKS) -> None:
+        """Make a worker in a world.
+
+        most_tasks: of a batch. 1 where no supervisor could give tasks back.
+        """
         self.world = world
+        self._pace = _Pace(most_tasks)
 
     async def work(self) -> None:
         """Work from the first registration to the end of the run.
 
         It ends earlier when another instance turns out to staff the worker (REFUSED).
         """
-        reply = await self.world.register()
+        reply = await self.world.register(self._pace.want)
         while reply.status not in (Status.STOP, Status.REFUSED):
             if reply.status is Status.TASKS:
                 reply = await self.branch(reply)
@@ -99,33 +162,42 @@ class Worker(Generic[Inputs, Value]):
             # A fenced instance has missed work already: it must not sleep before it asks again.
             if reply.status is not Status.FENCED:
                 await self.world.wait_work()
-            reply = await self.world.register()
+            reply = await self.world.register(self._pace.want)
 
     async def branch(self, reply: Reply) -> Reply:
         """Run the offered tasks and commit those that succeeded in one step. Returns the reply.
 
-        A task that fails ends the batch: its report is a step of its own, and the offers after it
-        come again with the reply to that.
+        Offers after the one that ended the batch come again with the reply, unless they were given
+        back.
         """
         commits: list[Commit] = []
         stored: list[tuple[Offer, Value]] = []
+        n_bytes, n_behind = 0, len(reply.offers)
         for offer in reply.offers:
-            value = await self.attempt(offer)
+            begin_s, n_behind = self.world.clock(), n_behind - 1
+            value = await self.attempt(offer, n_behind)
+            task_s = self.world.clock() - begin_s
+            self._pace.note(task_s)
             if isinstance(value, Failure | Missing):
                 # First what succeeded: the failure may end the run, and with it late commits.
                 if commits:
                     await self.commit(commits, stored)
                 if isinstance(value, Failure):
-                    return await self.world.fail(value)
-                return await self.world.lost(value)
+                    return await self.world.fail(value, self._pace.want)
+                return await self.world.lost(value, self._pace.want)
             commit, result = value
             commits.append(commit)
             stored.append((offer, result))
+            n_bytes += commit.address.n_bytes
+            if task_s > LONG_S or n_bytes > MOST_BYTES or self.world.ends_batch(offer):
+                break
         return await self.commit(commits, stored)
 
-    async def attempt(self, offer: Offer) -> tuple[Commit, Value] | Failure | Missing:
+    async def attempt(
+        self, offer: Offer, n_behind: int
+    ) -> tuple[Commit, Value] | Failure | Missing:
         """Make one attempt of one task: fetch, run, store."""
-        inputs = await self.world.fetch(offer)
+        inputs = await self.world.fetch(offer, n_behind)
         if isinstance(inputs, Missing):
             return inputs
         value = await self.world.run(offer, inputs)
@@ -139,7 +211,7 @@ class Worker(Generic[Inputs, Value]):
 
         A server that evicts, or that was replaced, may lose bytes between store and commit.
         """
-        reply = await self.world.complete(commits)
+        reply = await self.world.complete(commits, self._pace.want)
         while reply.status is Status.NO_BLOB:
             again: list[Commit] = []
             for offer, value in stored:
@@ -147,7 +219,7 @@ class Worker(Generic[Inputs, Value]):
                     continue
                 commit = await self.world.store(offer, value)
                 if isinstance(commit, Failure):
-                    return await self.world.fail(commit)
+                    return await self.world.fail(commit, self._pace.want)
                 again.append(commit)
-            reply = await self.world.complete(again)
+            reply = await self.world.complete(again, self._pace.want)
         return reply

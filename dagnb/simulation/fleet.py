@@ -33,7 +33,7 @@ from dagnb.graph.resources import DEFAULT, Resources
 from dagnb.planning.costs import StartCost
 from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import Charge, Death, RunState
-from dagnb.protocol.worker import Worker
+from dagnb.protocol.worker import MOST_TASKS, Worker
 from dagnb.simulation.environment import Condition, Sleep
 from dagnb.simulation.world import VirtualWorld
 
@@ -275,7 +275,8 @@ class VirtualFleet:
         await Sleep(wait_s + start.total_s)
         world = VirtualWorld(simulated, name, kind, ("warm" if is_warm else "cold", start))
         try:
-            await Worker(world).work()
+            most_tasks = MOST_TASKS if self.pool.batches else 1
+            await Worker(world, most_tasks).work()
         except InstanceLeft:
             # The instance holds no task. Its lease never runs out in virtual time, so the state
             # machine has to be informed, as a supervisor would do.

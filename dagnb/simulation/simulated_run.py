@@ -190,6 +190,11 @@ class SimulatedRun:
             return self.fleet.hint(machine.take_hints())
         return 0.0
 
+    def give_back(self, instance: str, task: int, attempt: int) -> None:
+        """Takes the step of a supervisor whose worker has a task that takes long."""
+        self.machine.give_back(instance, task, attempt, now=self.environment.now, fresh="sim")
+        self.deliver_hints()
+
     def wake_when_due(self) -> None:
         """Schedules the end of the next back-off, at which no instance takes a step."""
         due = self.machine.next_due()

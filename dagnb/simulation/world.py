@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from dagnb.planning.costs import StartCost
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply
-from dagnb.protocol.worker import Missing
+from dagnb.protocol.worker import LONG_S, LOOK_S, Missing
 from dagnb.simulation.environment import Sleep
 from dagnb.trace.trace import Phase
 
@@ -36,7 +36,17 @@ class VirtualWorld:
     clock_s: the instance's own time. cached: steps whose values the instance still holds.
     """
 
-    __slots__ = ("cached", "clock_s", "instance", "kind", "simulated", "start", "worker")
+    __slots__ = (
+        "_begin_s",
+        "_n_behind",
+        "cached",
+        "clock_s",
+        "instance",
+        "kind",
+        "simulated",
+        "start",
+        "worker",
+    )
 
     def __init__(
         self,
@@ -54,8 +64,17 @@ class VirtualWorld:
         self.worker = ""
         self.cached: set[int] = set()
         self.clock_s = simulated.environment.now
+        self._begin_s, self._n_behind = self.clock_s, 0  # of the present task
 
-    async def register(self) -> Reply:
+    def clock(self) -> float:
+        """Returns the time of this instance."""
+        return self.clock_s
+
+    def ends_batch(self, offer: Offer) -> bool:
+        """Returns False: a virtual task has no effects."""
+        return False
+
+    async def register(self, want: int) -> Reply:
         """Reads the program, or wakes up if the instance did that before; then asks for work."""
         simulated, begin = self.simulated, self.clock_s
         if self.start is None:
@@ -68,6 +87,7 @@ class VirtualWorld:
             now=simulated.environment.now,
             fresh="sim",
             lease_s=ENDLESS_LEASE_S,
+            want=want,
             kind=self.kind,
         )
         if self.start is not None:
@@ -83,8 +103,9 @@ class VirtualWorld:
         await self.simulated.fleet.wait(self.instance, self.kind)
         self.clock_s = self.simulated.environment.now
 
-    async def fetch(self, offer: Offer) -> int | Missing:
+    async def fetch(self, offer: Offer, n_behind: int) -> int | Missing:
         """Transfers the large inputs that are not cached, side by side; then unpickles all."""
+        self._begin_s, self._n_behind = self.clock_s, n_behind
         simulated, step, cached = self.simulated, offer.task, self.cached
         step_costs, begin = simulated.step_costs, self.clock_s
         transfers = [entry for entry in step_costs.transfers[step] if entry[1] not in cached]
@@ -118,6 +139,8 @@ class VirtualWorld:
         else:
             run_s = simulated.step_costs.run_s[offer.task]
         self.clock_s += run_s
+        if self._n_behind:
+            self._give_back_if_long(offer)
         simulated.record(offer.task, self.worker, Phase.RUN, begin, self.clock_s, 0, offer.attempt)
         if fails:
             return Failure(task=offer.task, attempt=offer.attempt, error="{}", delay_s=delay_s)
@@ -137,14 +160,14 @@ class VirtualWorld:
         self.cached.add(task)
         return Commit(task=task, address=Address(self.instance, value))
 
-    async def complete(self, commits: Sequence[Commit]) -> Reply:
+    async def complete(self, commits: Sequence[Commit], want: int) -> Reply:
         """Makes one round trip, with the step in its middle; then frees what the tasks held."""
         simulated, begin, worker = self.simulated, self.clock_s, self.worker
         half_s = simulated.costs.commit_s / 2
         self.clock_s += half_s
         await self._synchronise()
         reply = simulated.machine.complete(
-            self.instance, commits, now=simulated.environment.now, fresh="sim"
+            self.instance, commits, now=simulated.environment.now, fresh="sim", want=want
         )
         self.clock_s += half_s
         for commit in commits:
@@ -155,20 +178,20 @@ class VirtualWorld:
             simulated.record(commit.task, worker, Phase.COMMIT, begin, self.clock_s, n_bytes, 1)
         return self._accept(reply)
 
-    async def fail(self, failure: Failure) -> Reply:
+    async def fail(self, failure: Failure, want: int) -> Reply:
         """Reports a failed attempt, in one round trip."""
         simulated = self.simulated
         self.clock_s += simulated.costs.commit_s
         await self._synchronise()
         reply = simulated.machine.fail(
-            self.instance, failure, now=simulated.environment.now, fresh="sim"
+            self.instance, failure, now=simulated.environment.now, fresh="sim", want=want
         )
         # In reality heartbeats and other workers' steps end back-offs. In a simulation all may have
         # left.
         simulated.wake_when_due()
         return self._accept(reply)
 
-    async def lost(self, missing: Missing) -> Reply:
+    async def lost(self, missing: Missing, want: int) -> Reply:
         """Reports lost inputs. Not reached: virtual values do not get lost yet."""
         self.clock_s += self.simulated.costs.commit_s
         await self._synchronise()
@@ -178,8 +201,22 @@ class VirtualWorld:
             missing.inputs,
             now=self.simulated.environment.now,
             fresh="sim",
+            want=want,
         )
         return self._accept(reply)
+
+    def _give_back_if_long(self, offer: Offer) -> None:
+        """Has a supervisor give back the tasks behind this one, if it sees it run for LONG_S.
+
+        It looks every LOOK_S: in the mean it sees the task half of that later.
+        """
+        seen_s = self._begin_s + LONG_S + LOOK_S / 2
+        if seen_s < self.clock_s:
+            simulated, instance = self.simulated, self.instance
+            wait_s = max(0.0, seen_s - simulated.environment.now)
+            simulated.environment.later(
+                wait_s, lambda: simulated.give_back(instance, offer.task, offer.attempt)
+            )
 
     async def _synchronise(self) -> None:
         """Waits until the common clock has come to the time of this instance."""

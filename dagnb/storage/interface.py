@@ -174,6 +174,10 @@ class Coordinator(Protocol):
         """See Machine.dead."""
         ...
 
+    async def give_back(self, run: str, instance: str, task: int, attempt: int) -> int:
+        """See Machine.give_back."""
+        ...
+
     async def reap(self, run: str) -> int:
         """See Machine.reap."""
         ...

@@ -226,6 +226,13 @@ class MemoryStore:
         await self._settle(stored)
         return is_new
 
+    async def give_back(self, run: str, instance: str, task: int, attempt: int) -> int:
+        """See Machine.give_back."""
+        stored = self._stored(run)
+        n_tasks = stored.machine.give_back(instance, task, attempt, **self._now())
+        await self._settle(stored)
+        return n_tasks
+
     async def reap(self, run: str) -> int:
         """See Machine.reap."""
         stored = self._stored(run)

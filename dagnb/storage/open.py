@@ -37,8 +37,11 @@ async def open_store(
     namespace: str = "dagnb",
     allow_insecure: bool = False,
     allow_eviction: bool = False,
+    blocks: bool = False,
 ) -> Store:
     """Open the store at a URL: redis://, rediss://, unix:// or memory:// (one per process).
+
+    blocks: calls of a server block the thread, which has no event loop.
 
     Raises ConfigError.
     """
@@ -53,12 +56,18 @@ async def open_store(
             "the scheme must be redis://, rediss://, unix:// or memory://."
         )
     return await RedisStore.open(
-        url, namespace=namespace, allow_insecure=allow_insecure, allow_eviction=allow_eviction
+        url,
+        namespace=namespace,
+        allow_insecure=allow_insecure,
+        allow_eviction=allow_eviction,
+        blocks=blocks,
     )
 
 
-async def open_store_of(invocation: Invocation) -> Store:
+async def open_store_of(invocation: Invocation, *, blocks: bool = False) -> Store:
     """Returns the store of an invocation, as its workers and hosts open it. Raises StorageError.
+
+    blocks: see open_store.
 
     The server is not checked again: the client that submitted the run decided whether a server
     without a password, or one that may delete keys, is good enough.
@@ -68,4 +77,5 @@ async def open_store_of(invocation: Invocation) -> Store:
         namespace=invocation.namespace,
         allow_insecure=True,
         allow_eviction=True,
+        blocks=blocks,
     )

@@ -38,7 +38,8 @@ from dagnb.protocol.messages import (
 from dagnb.storage.interface import RunLine
 from dagnb.storage.keys import hint_name, index_key, run_prefix
 from dagnb.storage.redis_blobs import WINDOW_BYTES, RedisBlobs, portions
-from dagnb.storage.redis_link import Command, RedisConnection, refuse_exposed
+from dagnb.storage.redis_link import RedisConnection, refuse_exposed
+from dagnb.storage.redis_transport import Command
 
 _LOG_BYTES = 64 * 1024
 """The largest log that a look allows time for."""
@@ -66,16 +67,18 @@ class RedisStore:
         allow_insecure: bool = False,
         allow_eviction: bool = False,
         patience_s: float = 10.0,
+        blocks: bool = False,
     ) -> RedisStore:
         """Open a store, after a check of its server.
 
         patience_s: the longest outage that calls wait for.
+        blocks: calls block the thread, which has no event loop; see redis_transport.py.
 
         Raises ConfigError, StorageUnavailableError.
         """
         if not allow_insecure:
             refuse_exposed(url)
-        link = RedisConnection(url, patience_s)
+        link = RedisConnection(url, patience_s, blocks=blocks)
         try:
             # Workers allow both: the client has checked the server for them.
             if not (allow_insecure and allow_eviction):
@@ -237,6 +240,10 @@ class RedisStore:
         delay = "" if death.delay_s is None else death.delay_s
         args = (death.instance, task, death.charge.value, death.error, delay)
         return bool(await self._step("dead", run, *args))
+
+    async def give_back(self, run: str, instance: str, task: int, attempt: int) -> int:
+        """See Coordinator.give_back."""
+        return int(await self._step("give_back", run, instance, task, attempt))
 
     async def reap(self, run: str) -> int:
         """See Coordinator.reap."""

@@ -22,7 +22,8 @@ from dagnb.errors import RunMissingError, StorageFullError
 from dagnb.protocol.messages import Address
 from dagnb.storage.interface import CHUNK_BYTES, SMALL_BYTES
 from dagnb.storage.keys import chunk_key, content_key, run_prefix, small_field
-from dagnb.storage.redis_link import Command, RedisConnection
+from dagnb.storage.redis_link import RedisConnection
+from dagnb.storage.redis_transport import Command
 
 T = TypeVar("T")
 

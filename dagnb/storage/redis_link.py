@@ -11,7 +11,7 @@ every answer has a time limit.
 An answer that only takes long (a large value, a slow link) must not count as silence: the limit
 grows by the time that the bytes need on a link of _SLOWEST_BYTES_S.
 
-Two pools: one for commands, one for those that block, so a worker holds two connections.
+How a request reaches the server is up to the transport, see redis_transport.py.
 """
 
 from __future__ import annotations
@@ -19,22 +19,20 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import hashlib
-import inspect
 import ipaddress
 import os
 import re
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from redis import exceptions
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from dagnb.errors import (
     ConfigError,
@@ -47,18 +45,20 @@ from dagnb.errors import (
 from dagnb.failure import reason_of
 from dagnb.storage.embedded import is_embedded
 from dagnb.storage.interface import CHUNK_BYTES
+from dagnb.storage.redis_transport import (
+    BlockingTransport,
+    Command,
+    LoopTransport,
+    Transport,
+    client,
+)
 from dagnb.units import MIB
-
-_T = TypeVar("_T")
-
-Command = Sequence[str | bytes | memoryview | int | float]
 
 _of_parents: list[object] = []
 """Clients of the process that this one was forked from. Never freed: that would close sockets."""
 
 _LOST = (exceptions.ConnectionError, exceptions.TimeoutError)
 _OLDEST = (7, 0)
-_CONNECT_S = 5.0
 _ANSWER_S = 2.5
 """Limit of a first answer, seconds; a quarter of the patience where that is longer.
 
@@ -72,14 +72,6 @@ _LIMIT_BYTES = 512 * MIB
 
 _SLOWEST_BYTES_S = 500_000
 """The slowest link that is waited for, bytes per second."""
-
-# Sending the client's name costs a round trip, and reading it from the metadata as long again. The
-# old names of these settings give a warning from redis-py 7 on, which introduced the new one.
-_IS_NEW = "driver_info" in inspect.signature(Redis.__init__).parameters
-_NAMELESS: Final[dict[str, Any]] = (
-    {"driver_info": None} if _IS_NEW else {"lib_name": None, "lib_version": None}
-)
-
 
 _PARTS = ("context", "values", "contents", "roster", "tasks", "machine", "runs", "export")
 """The files of the function library; each may use what the files before it define."""
@@ -154,52 +146,54 @@ def translated(url: str, run: str = "", n_bytes: int = 0) -> Iterator[None]:
 class RedisConnection:
     """The connection to one server. `round_trips` counts requests, those that block included."""
 
-    def __init__(self, url: str, patience_s: float) -> None:
-        """Set up clients; nothing is connected yet. patience_s: the longest outage to wait for."""
+    def __init__(self, url: str, patience_s: float, *, blocks: bool = False) -> None:
+        """Set up clients; nothing is connected yet. patience_s: the longest outage to wait for.
+
+        blocks: requests block the thread, which has no loop. Channels and walks need one.
+        """
         self.url: Final = without_secrets(url)
         self.patience_s = patience_s
         self.answer_s = max(_ANSWER_S, patience_s / 4)
         self.round_trips = 0
-        self._full_url = url
+        self._full_url, self._blocks = url, blocks
         self._connect()
 
     def _connect(self) -> None:
         self._pid = os.getpid()
-        # No limit of their own for the first two: it depends on the command, see _within.
-        self._commands = _client(self._full_url, None)
-        self._blocking = _client(self._full_url, None)
-        self._listening = _client(self._full_url, self.answer_s)
+        self._transport: Transport
+        if self._blocks:
+            self._transport = BlockingTransport(self._full_url)
+        else:
+            self._transport = LoopTransport(self._full_url)
+        self._listening: Redis | None = None
 
     def _own(self) -> None:
         """Connect anew in a forked process. The parent goes on with the old sockets."""
         if self._pid != os.getpid():
-            _of_parents.append((self._commands, self._blocking, self._listening))
+            _of_parents.append((self._transport, self._listening))
             # The end of the interpreter would free the list, and so close them.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(_of_parents))
             self._connect()
 
     @property
-    def commands(self) -> Redis:
-        """This process's client for commands."""
+    def transport(self) -> Transport:
+        """This process's way to the server."""
         self._own()
-        return self._commands
-
-    @property
-    def blocking(self) -> Redis:
-        """This process's client for commands that block."""
-        self._own()
-        return self._blocking
+        return self._transport
 
     @property
     def listening(self) -> Redis:
         """This process's client for channels and for walks through all keys."""
         self._own()
+        if self._listening is None:
+            self._listening = client(self._full_url, self.answer_s)
         return self._listening
 
     async def close(self) -> None:
         """See Store.close."""
-        for client in (self.commands, self.blocking, self.listening):
-            await client.aclose()
+        await self.transport.close()
+        if self._listening is not None:
+            await self._listening.aclose()
 
     async def check(self, *, allow_eviction: bool) -> None:
         """Raise ConfigError for a server that is too old or may evict keys.
@@ -208,8 +202,9 @@ class RedisConnection:
         """
         try:
             with translated(self.url):
-                looks = self._pipeline([("INFO", "server"), ("INFO", "memory")])
-                answers = await _within(max(self.patience_s, self.answer_s), looks)
+                looks: list[Command] = [("INFO", "server"), ("INFO", "memory")]
+                limit_s = max(self.patience_s, self.answer_s)
+                answers = await self.transport.pipeline(looks, limit_s)
         except StorageUnavailableError as error:
             if isinstance(error.__cause__, exceptions.NoPermissionError):
                 return
@@ -249,11 +244,9 @@ class RedisConnection:
         """
         fresh = fresh or secrets.token_hex(8)
 
-        async def attempt(again: bool) -> Any:
-            return await self._execute(
-                self.commands,
-                *self.step(function, prefix, *args, now=now, fresh=fresh, again=again),
-            )
+        async def attempt(again: bool, limit_s: float) -> Any:
+            step = self.step(function, prefix, *args, now=now, fresh=fresh, again=again)
+            return await self._execute(step, limit_s)
 
         return await self._patiently(attempt, _Request(run, n_bytes, n_bytes, [args]))
 
@@ -286,8 +279,8 @@ class RedisConnection:
         roughly. whole: size of the value that these are a part of, for the error of a full server.
         """
 
-        async def attempt(_: bool) -> list[Any]:
-            return await self._pipeline(commands)
+        async def attempt(_: bool, limit_s: float) -> list[Any]:
+            return await self.transport.pipeline(commands, limit_s)
 
         request = _Request(run, n_bytes, n_bytes if whole is None else whole, commands)
         answers: list[Any] = await self._patiently(attempt, request)
@@ -304,8 +297,7 @@ class RedisConnection:
         """Take the head of a list. Return without one when the time is up or the server is lost."""
         self.round_trips += 1
         with translated(self.url), suppress(*_LOST):
-            popped = self._execute(self.blocking, "BLPOP", key, max(timeout_s, 0.001))
-            await _within(timeout_s + self.answer_s, popped)
+            await self.transport.pop(key, max(timeout_s, 0.001), timeout_s + self.answer_s)
 
     async def wait_message(
         self, channel: str, is_over: Callable[[], Awaitable[bool]], timeout_s: float
@@ -332,35 +324,30 @@ class RedisConnection:
         if not is_there:
             raise RunMissingError(run)
 
-    async def _execute(self, client: Redis, *command: Any) -> Any:
-        # redis-py leaves it untyped.
-        return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+    async def _execute(self, command: Command, limit_s: float) -> Any:
+        return await self.transport.execute(command, limit_s)
 
-    async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        async with self.commands.pipeline(transaction=False) as pipe:
-            for command in commands:
-                pipe.execute_command(*command)
-            return await pipe.execute()
-
-    async def _patiently(self, attempt: Callable[[bool], Awaitable[Any]], request: _Request) -> Any:
+    async def _patiently(
+        self, attempt: Callable[[bool, float], Awaitable[Any]], request: _Request
+    ) -> Any:
         """Returns the answer, through lost and silent connections, and loads the library if needed.
 
-        attempt: makes the request; True for a repetition. See the picture at the top.
+        attempt: makes the request; True for a repetition, and the limit of the answer in seconds.
+        See the picture at the top.
         """
-        loop = asyncio.get_running_loop()
         transfer_s = request.n_bytes / _SLOWEST_BYTES_S
-        until, pause_s, again = loop.time() + self.patience_s + transfer_s, 0.02, False
+        until, pause_s, again = time.monotonic() + self.patience_s + transfer_s, 0.02, False
         answer_s = self.answer_s
         while True:
             self.round_trips += 1
             with translated(self.url, request.run, request.whole):
                 try:
-                    return await _within(answer_s + transfer_s, attempt(again))
+                    return await attempt(again, answer_s + transfer_s)
                 except _LOST as error:
                     await self._refuse_oversize(request, error)
                     if (
                         isinstance(error, exceptions.AuthenticationError)
-                        or loop.time() + pause_s > until
+                        or time.monotonic() + pause_s > until
                     ):
                         raise
                     # The step may have been taken: from here on, a repetition.
@@ -368,7 +355,7 @@ class RedisConnection:
                     if isinstance(error, exceptions.TimeoutError):
                         answer_s *= 2
                         # What made this connection silent made the idle ones silent, too.
-                        await self.commands.connection_pool.disconnect(inuse_connections=False)
+                        await self.transport.drop_idle()
                 except exceptions.OutOfMemoryError as error:
                     raise exceptions.OutOfMemoryError(await self._fullness()) from error
                 except exceptions.ResponseError as error:
@@ -377,7 +364,7 @@ class RedisConnection:
                         raise
                     await self._load()
                     continue
-            await asyncio.sleep(pause_s)
+            await self.transport.pause(pause_s)
             pause_s = min(2 * pause_s, 0.5)
 
     async def _refuse_oversize(self, request: _Request, error: Exception) -> None:
@@ -397,9 +384,8 @@ class RedisConnection:
         """Returns the proto-max-bulk-len of the server; its default if reading it is forbidden."""
         self.round_trips += 1
         try:
-            setting = await _within(
-                self.answer_s, self._execute(self.commands, "CONFIG", "GET", _LIMIT_SETTING)
-            )
+            command = ("CONFIG", "GET", _LIMIT_SETTING)
+            setting = await self.transport.execute(command, self.answer_s)
         except exceptions.RedisError:
             return _LIMIT_BYTES
         return int(setting[1]) if setting else _LIMIT_BYTES
@@ -408,15 +394,15 @@ class RedisConnection:
         """Returns how full the server is, for a message; with numbers where INFO is allowed."""
         self.round_trips += 1
         try:
-            (memory,) = await _within(self.answer_s, self._pipeline([("INFO", "memory")]))
+            (memory,) = await self.transport.pipeline([("INFO", "memory")], self.answer_s)
         except exceptions.RedisError:
             return "its maxmemory is reached"
         return f"it uses {memory['used_memory']} of {memory['maxmemory']} bytes, its maxmemory"
 
     async def _load(self) -> None:
         self.round_trips += 1
-        loading = self._execute(self.commands, "FUNCTION", "LOAD", "REPLACE", SOURCE)
-        await _within(max(self.patience_s, self.answer_s), loading)
+        command = ("FUNCTION", "LOAD", "REPLACE", SOURCE)
+        await self.transport.execute(command, max(self.patience_s, self.answer_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -441,33 +427,3 @@ def _size(word: str | bytes | memoryview | int | float) -> int:
     if isinstance(word, str):
         return len(word.encode())
     return memoryview(word).nbytes if isinstance(word, bytes | memoryview) else 0
-
-
-async def _within(limit_s: float, answer: Awaitable[_T]) -> _T:
-    """Returns the answer. Raises the TimeoutError of redis when it does not come in time.
-
-    The connection is given up then: its next answer would be that of this request.
-    """
-    try:
-        async with asyncio.timeout(limit_s):
-            return await answer
-    except TimeoutError as error:
-        raise exceptions.TimeoutError(f"no answer within {limit_s:g} s") from error
-
-
-def _client(url: str, answer_s: float | None) -> Redis:
-    """Make a client that repeats nothing by itself.
-
-    Retries by redis-py would hide round trips, and repeat calls without marking them as
-    repetitions.
-    """
-    client: Redis = Redis.from_url(
-        url,
-        protocol=2,
-        socket_timeout=answer_s,
-        socket_connect_timeout=_CONNECT_S,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-        **_NAMELESS,
-    )
-    return client

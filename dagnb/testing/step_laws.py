@@ -205,6 +205,46 @@ class StepLaws:
         seen = await store.observe("run")
         assert (seen.states, seen.errors) == ("RRR", {(0, 1): "[]", (1, 1): "[]"})
 
+    async def test_an_instance_gets_a_fair_share_of_what_is_ready(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(run_of([() for _ in range(8)], queue=Queue("~", 2)))
+
+        # Two members are asked for, so each may take half of the eight, then half of the rest.
+        assert len(tasks_of(await store.register("run", "i1", lease_s=LEASE_S, want=9))) == 4
+        assert len(tasks_of(await store.register("run", "i2", lease_s=LEASE_S, want=9))) == 2
+        assert (await store.observe("run")).states.count("R") == 2
+
+    async def test_a_task_that_was_charged_before_is_taken_alone(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(run_of([(), (), (), ()], queue=Queue("w0", 1), retries=1))
+        reply = await store.register("run", "i1", lease_s=LEASE_S, want=9)
+        assert tasks_of(reply) == [0, 1, 2, 3]
+        await store.give_back("run", "i1", 0, 1)
+        failed = Failure(task=0, attempt=1, error="{}", delay_s=0.0)
+
+        reply = await store.fail("run", "i1", failed, want=9)
+
+        assert [(offer.task, offer.attempt) for offer in reply.offers] == [(0, 2)]
+        reply = await store.complete("run", "i1", [small(reply.offers[0])], want=9)
+        assert tasks_of(reply) == [1, 2, 3]
+
+    async def test_tasks_behind_a_slow_one_are_given_back_uncharged(self, subject: Subject) -> None:
+        store = subject.store
+        await store.submit(run_of([(), (), ()], queue=Queue("w0", 1)))
+        reply = await store.register("run", "i1", lease_s=LEASE_S, want=9)
+        assert tasks_of(reply) == [0, 1, 2]
+
+        assert await store.give_back("run", "i1", 1, 2) == 0  # it runs another attempt
+        assert await store.give_back("run", "i2", 1, 1) == 0  # nothing runs there
+        assert (await store.observe("run")).states == "XXX"
+        assert await store.give_back("run", "i1", 0, 1) == 2
+        assert await store.give_back("run", "i1", 0, 1) == 0
+
+        seen = await store.observe("run")
+        assert (seen.states, seen.errors) == ("XRR", {})
+        reply = await store.complete("run", "i1", [small(reply.offers[0])])
+        assert [(offer.task, offer.attempt) for offer in reply.offers] == [(1, 1)]
+
     async def test_none_a_missing_value_and_a_failed_task_differ(self, subject: Subject) -> None:
         store = subject.store
         await store.submit(run_of([(), ()], on_error="continue"))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from dagnb_workers.launchers.process import Processes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -35,9 +36,12 @@ def workers(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def launched(workers: str) -> Callable[[int], Any]:
-    """Makes a launcher of so many instances."""
+    """Makes a launcher of so many instances.
+
+    They take one task at a time: the size of batches depends on how quick the machine is just then.
+    """
     kind = registry.find("launcher", workers)
-    return lambda n: kind(n=n)
+    return lambda n: kind(n=n) if workers == "inline" else kind(n=n, batches=False)
 
 
 @pytest.fixture
@@ -143,6 +147,23 @@ def test_with_several_instances_and_no_order_forced_every_task_is_done_once(
                 assert world.times("done") == dict.fromkeys(range(len(case.plan.steps)), 1)
 
     each(cases(st.integers(2, 3)), workers, compare)
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("workers", ["process"], indirect=True)  # inline workers take one at a time
+@pytest.mark.parametrize("n", [1, 3])
+def test_in_batches_every_task_is_done_once_with_the_values_of_the_other_world(
+    workers: str, tally: Tally, n: int
+) -> None:
+    def compare(case: Case) -> None:
+        dream, life = imagined(case), lived(case, Processes(n=case.n))
+
+        with tally.comparing():
+            agree(case, dream, life)
+            for world in (dream, life):
+                assert world.times("done") == dict.fromkeys(range(len(case.plan.steps)), 1)
+
+    each(cases(st.just(n)), workers, compare)
 
 
 def test_every_phase_is_met_in_both_worlds(

@@ -221,12 +221,12 @@ class Given:
 
 def imagined(case: Case) -> Lived:
     """The case in virtual time."""
-    simulated = play(case.plan, case.costs, Pool(cap=case.n))
+    simulated = play(case.plan, case.costs, Pool(cap=case.n, batches=False))
     story = [(e.kind, e.task, e.worker) for e in simulated.machine.events]
     return Lived(
         story=story,
         phases=phases(simulated.spans),
-        met=met(simulate(case.plan, case.costs, Pool(cap=case.n))),
+        met=met(simulate(case.plan, case.costs, Pool(cap=case.n, batches=False))),
     )
 
 

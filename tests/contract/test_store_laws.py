@@ -52,8 +52,8 @@ class LossyLink(SteeredLink):
     loses = False
     n_lost = 0
 
-    async def _execute(self, client: Any, *command: Any) -> Any:
-        answer = await super()._execute(client, *command)
+    async def _execute(self, command: Any, limit_s: float) -> Any:
+        answer = await super()._execute(command, limit_s)
         if self.loses and command[0] == "FCALL":
             self.loses = False
             self.n_lost += 1
@@ -64,9 +64,9 @@ class LossyLink(SteeredLink):
 class RedisSubject:
     """A store on a server, in a namespace of its own, with a clock that can be put forward."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, blocks: bool = False) -> None:
         self.namespace = f"laws{secrets.token_hex(4)}"
-        self.link = LossyLink(url, patience_s=5.0)
+        self.link = LossyLink(url, patience_s=5.0, blocks=blocks)
         self.link.now = time.time()
         self.store = RedisStore(self.link, self.namespace)
 
@@ -87,12 +87,17 @@ class RedisSubject:
         return await self.link.scan(self.namespace)
 
 
+@pytest.fixture(params=[False, True], ids=["on a loop", "blocking"])
+def blocks(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 @pytest.mark.redis
 @pytest.mark.timeout(300)
 class TestRedisStore(StoreLaws):
     @pytest.fixture
-    async def subject(self, redis_url: str) -> AsyncIterator[RedisSubject]:
-        subject = RedisSubject(redis_url)
+    async def subject(self, redis_url: str, blocks: bool) -> AsyncIterator[RedisSubject]:
+        subject = RedisSubject(redis_url, blocks=blocks)
         yield subject
         keys = await subject.keys()
         lives = await subject.link.ask([("PTTL", key) for key in keys]) if keys else []

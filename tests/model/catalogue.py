@@ -52,6 +52,13 @@ _BRANCHES = Configuration(
 _TWO_PARTS = Configuration(
     name="two tasks apart", upstream=((), ()), queues=(1,), placement=(0, 0), sinks=(0, 1)
 )
+_FOUR_PARTS = Configuration(
+    name="four tasks apart",
+    upstream=((), (), (), ()),
+    queues=(1,),
+    placement=(0, 0, 0, 0),
+    sinks=(0, 1, 2, 3),
+)
 _KINDS = Configuration(
     name="a, c for kind x, b for y",
     upstream=((), (0,), (0,)),
@@ -142,6 +149,7 @@ SMALL = (
     ),
     _with(_BRANCHES, "exception, go on", {Fault.RAISE: 1}, on_error="continue"),
     _with(_TWO_PARTS, "batches of 2, crash", {Fault.CRASH: 1, Fault.LOST_REPLY: 1}, want=2),
+    _with(_FOUR_PARTS, "a fair share of 3, suspicion", {Fault.SUSPECT: 1}, want=3, queues=(2,)),
     _with(
         _TWO_PARTS,
         "late repetition, exception",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from dagnb.protocol.messages import Charge, Status, TaskState
+from dagnb.protocol.messages import Charge, Reply, Status, TaskState
 from tests.model.invariants import expect
 from tests.model.moves import is_calling
 from tests.model.snapshot import form_of
@@ -26,8 +26,10 @@ def check_step(before: World, move: Move) -> None:
     _askings(before, after)
     _discarded(after, act)
     _demand(after, act)
+    _given_back(before, after, act)
     if act.reply is not None:
         _answer(before, after, act)
+        _alone(before, after, act.instance.name, act.reply)
 
 
 def check_repetition(before: World, after: World, act: Act) -> None:
@@ -77,7 +79,7 @@ def check_end(world: World) -> None:
             )
             _discarded(after, act)
     for instance in world.instances:
-        for step in (World.expire, World.dead):
+        for step in (World.expire, World.dead, World.give_back):
             after = world.copy()
             step(after, instance)
             expect(
@@ -235,6 +237,43 @@ def _demand(after: World, act: Act) -> None:
     expect(not overdue, "I15 demand", f"{overdue} are due and not ready")
     wanted = Counter(machine.submission.queues[queue].kind for queue, _ in machine.roster.invoked)
     expect(act.wanted == wanted, "I15 demand", f"{act.wanted} are wanted, in truth {dict(wanted)}")
+
+
+def _given_back(before: World, after: World, act: Act) -> None:
+    """I16: what waits behind the task is ready again, uncharged; a late or second call is void."""
+    if act.kind != "give_back":
+        return
+    name, task = act.instance.name, act.instance.task
+    running = before.machine.running[name]
+    kept = running[: running.index(task) + 1]
+    expect(
+        after.machine.running[name] == kept,
+        "I16 give back",
+        f"{name} keeps {after.machine.running[name]} instead of {kept}",
+    )
+    for other in running[len(kept) :]:
+        state = after.machine.states[other]
+        expect(state is TaskState.READY, "I16 give back", f"{other} is {state.name}")
+        expect(other not in after.machine.owner, "I16 give back", f"{other} has an owner")
+    for late in (act.instance, act.instance._replace(attempt=act.instance.attempt - 1)):
+        again = after.copy()
+        again.give_back(late)
+        expect(again.key() == after.key(), "I16 give back", f"{late} again changes something")
+    stale = before.copy()
+    stale.give_back(act.instance._replace(attempt=act.instance.attempt - 1))
+    expect(stale.key() == before.key(), "I16 give back", "a report of an earlier attempt counts")
+
+
+def _alone(before: World, after: World, name: str, reply: Reply) -> None:
+    """I17: a task that was charged before is taken alone."""
+    # What an instance runs already may have been charged since.
+    is_new = not before.machine.running.get(name)
+    charged = [offer.task for offer in reply.offers if offer.task in after.machine.spent]
+    expect(
+        not (is_new and charged and len(reply.offers) > 1),
+        "I17 alone",
+        f"{charged} were charged before, and come with others",
+    )
 
 
 def _discarded(after: World, act: Act) -> None:

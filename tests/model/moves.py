@@ -23,6 +23,7 @@ def moves(world: World) -> Iterator[Move]:
             yield from _calls(world, instance)
         yield from _own_steps(world, instance)
         yield from _failure_reporter(world, instance)
+        yield from _given_back(world, instance)
     yield from _arrivals(world)
     yield from _starts(world)
     yield from _losses(world)
@@ -116,6 +117,19 @@ def _failure_reporter(world: World, instance: Instance) -> Iterator[Move]:
             f"{instance.name} is taken for dead",
             Fault.SUSPECT,
             after.expire(instance),
+            after.tidy(),
+        )
+
+
+def _given_back(world: World, instance: Instance) -> Iterator[Move]:
+    """The supervisor gives back what waits behind a task that takes long."""
+    running = world.machine.running.get(instance.name, [])
+    if len(running) > 1 and instance.task in running[:-1]:
+        after = world.copy()
+        yield Move(
+            f"{instance.name} is slow at {instance.task}: the rest is given back",
+            None,
+            after.give_back(instance),
             after.tidy(),
         )
 

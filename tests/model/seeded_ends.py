@@ -277,7 +277,7 @@ ENDS = (
     ),
     in_machine(
         "open tasks stay open at the end",
-        "two tasks apart: batches of 2, crash",
+        "chain-2: crash, lost reply",
         "I6 terminal",
         ("_finish", "if task_state in _OPEN", "if task_state is TaskState.READY"),
     ),

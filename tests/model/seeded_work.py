@@ -28,6 +28,36 @@ _STAY = """if tasks:
 
 WORK = (
     in_machine(
+        "a task that was charged is batched with others",
+        "two tasks apart: batches of 2, crash",
+        "I17 alone",
+        ("_taken", "if task in self.spent", "if False"),
+    ),
+    in_machine(
+        "the slow task is given back with the rest",
+        "two tasks apart: batches of 2, crash",
+        "I16 give back",
+        ("give_back", "running.index(task) + 1 :", "running.index(task) :"),
+    ),
+    in_machine(
+        "a report of an earlier attempt gives back",
+        "two tasks apart: batches of 2, crash",
+        "I16 give back",
+        ("give_back", " or attempt != self.attempt(task)", ""),
+    ),
+    in_machine(
+        "what is given back keeps its owner",
+        "two tasks apart: batches of 2, crash",
+        "I16 give back",
+        ("give_back", "self._leave_running(other)", "pass"),
+    ),
+    in_machine(
+        "nobody is asked for what is given back",
+        "two tasks apart: batches of 2, crash",
+        "I3 wake-up",
+        ("give_back", "self._route(fresh)", "pass"),
+    ),
+    in_machine(
         "a counter, and no guard against a second commit",
         "diamond: mixed, hints",
         "I11 repetition",

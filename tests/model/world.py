@@ -228,6 +228,11 @@ class World:
         is_news = self.machine.dead(death, now=0.0, fresh="f")
         return self.settle(Act("dead", instance, is_news=is_news))
 
+    def give_back(self, instance: Instance) -> Act:
+        """The supervisor sees that its task takes long, with others waiting behind it."""
+        self.machine.give_back(instance.name, instance.task, instance.attempt, now=0.0, fresh="f")
+        return self.settle(Act("give_back", instance))
+
     def demand(self) -> Act:
         """Whoever starts instances looks."""
         demand = self.machine.demand(now=0.0, fresh="f")

@@ -88,7 +88,17 @@ class Pair:
     def step(self) -> None:
         """One random step on both sides, then the comparison."""
         self.now += self.draw(st.sampled_from((0.0, 0.125, 0.25, 0.5, 1.0, 4.0, 8.0, 8.5)))
-        kinds = ("register", *["complete"] * 5, "fail", "lost", "lost", "heartbeat", "reap", "dead")
+        kinds = (
+            "register",
+            *["complete"] * 5,
+            "fail",
+            "lost",
+            "lost",
+            "heartbeat",
+            "reap",
+            "dead",
+            "give_back",
+        )
         kind = self.draw(st.sampled_from((*kinds, "evict", "again", "cancel", "put", "record")))
         if kind in ("evict", "put", "record"):
             getattr(self, kind)()
@@ -230,6 +240,12 @@ class Pair:
                 self.bring(task, address)
             commits.append(Commit(task=task, address=address, blob=b"v" if along else None))
         return "complete", (instance, commits), self.options()
+
+    def draw_give_back(self) -> Call:
+        instance = self.busy()
+        task = self.any_task(*self.machine.running.get(instance, []))
+        attempt = self.machine.attempt(task) - (not self.draw(st.integers(0, 5)))
+        return "give_back", (instance, task, attempt), {}
 
     def draw_fail(self) -> Call:
         instance = self.busy()

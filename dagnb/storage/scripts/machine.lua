@@ -48,6 +48,28 @@ local function answer(c, status, worker, missing, offers)
   return { status, worker or '', c.at, missing or {}, offers or {} }
 end
 
+-- Take tasks of the queue. One that was charged before is taken alone: if its process dies again, no
+-- other task is under suspicion.
+local function taken(c, held, want)
+  local tasks = take(c, held, want)
+  if #tasks < 2 then
+    return tasks
+  end
+  local charged, n_together = fetch_fields(c.p .. 'a', ids(tasks)), #tasks
+  for i = 1, #tasks do
+    if charged[i] then
+      n_together = math.max(i - 1, 1)
+      break
+    end
+  end
+  for i = n_together + 1, #tasks do
+    local queue, priority = queue_of(c, tasks[i])
+    push(c, tasks[i], queue, priority)
+    tasks[i] = nil
+  end
+  return tasks
+end
+
 -- Take new tasks. If the worker has none, leave it and adopt another one in the same step.
 local function take_work(c, instance, want)
   local held, tasks
@@ -56,7 +78,7 @@ local function take_work(c, instance, want)
     if not held then
       return {}
     end
-    tasks = take(c, held, want)
+    tasks = taken(c, held, want)
     if #tasks == 0 then
       release(c, instance)
     end
@@ -395,6 +417,26 @@ local function dead(c, args, over)
   end
   route(c)
   return 1
+end
+
+-- instance, task, attempt. Returns the number of tasks that were given back.
+local function give_back(c, args, over)
+  local instance, task = args[4], tonumber(args[5])
+  local running = over and {} or running_of(c, instance)
+  local at = contains(running, task)
+  if not at or tonumber(args[6]) ~= attempt_now(c, task) then
+    return 0
+  end
+  local kept = {}
+  for i = 1, at do
+    kept[i] = running[i]
+  end
+  set_running(c, instance, kept)
+  for i = at + 1, #running do
+    ready(c, running[i])
+  end
+  route(c)
+  return #running - at
 end
 
 -- reason

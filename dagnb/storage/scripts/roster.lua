@@ -196,7 +196,17 @@ local function take_preferred(c, queue, want)
   return taken
 end
 
+-- One member's share of what is ready, at least one task.
+local function fair_share(c, queue)
+  local state, pushes = queue_state(c, queue), c.pushes[queue]
+  local n_ready = call('ZCARD', c.p .. 'q:' .. queue) + (pushes and #pushes / 2 or 0)
+  return math.max(1, math.floor(n_ready / (state.i + state.a)))
+end
+
 local function take(c, held, want)
+  if want > 1 then
+    want = math.min(want, fair_share(c, held.queue))
+  end
   local has_preferred = #c.made_ready > 0 and is_pool(held.name)
   local taken = has_preferred and take_preferred(c, held.queue, want) or {}
   if #taken < want then

@@ -132,7 +132,7 @@ def test_the_signature_of_the_decorator_names_each_option_with_its_default() -> 
     assert {option.kind for option in options} == {inspect.Parameter.KEYWORD_ONLY}
 
 
-@pytest.mark.parametrize("option", [{"cache": True}, {"pure": False}])
+@pytest.mark.parametrize("option", [{"cache": True}])
 def test_an_option_without_effect_says_so_once_where_it_is_given(option: dict[str, bool]) -> None:
     name = next(iter(option))
     with pytest.warns(UserWarning, match=rf"@task\({name}=\w+\) has no effect yet") as told:

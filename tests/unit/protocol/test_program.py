@@ -317,8 +317,7 @@ def test_a_task_weighs_at_most_150_bytes_beyond_its_arguments(
 
 
 def test_options_of_the_task_reach_the_header_and_the_record() -> None:
-    with pytest.warns(UserWarning, match="has no effect yet"):
-        patient = task(retries=3, timeout_s=7.0, backoff_s=0.25, pure=False)(lambda: None)
+    patient = task(retries=3, timeout_s=7.0, backoff_s=0.25, pure=False)(lambda: None)
 
     made = built(patient())
 

@@ -12,7 +12,7 @@ import pytest
 
 from dagnb.protocol import worker
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply, Status
-from dagnb.protocol.worker import Missing, Worker
+from dagnb.protocol.worker import LONG_S, MOST_BYTES, MOST_TASKS, Missing, Worker
 
 STOP = Reply(status=Status.STOP)
 
@@ -29,38 +29,68 @@ def failure(task: int) -> Failure:
     return Failure(task=task, attempt=1, error="{}")
 
 
-class ShortTraceback:
-    """A world of prepared replies. odd: unusual answers, by act, like 'run 3'."""
+class PreparedWorld:
+    """A world of prepared replies.
 
-    def __init__(self, *replies: Reply, odd: dict[str, list[Any]] | None = None) -> None:
+    odd: unusual answers, by act, like 'run 3'. task_s: seconds that each task takes, or a list of
+    them by task. impure: tasks that end their batch. wants: numbers of tasks that were asked for.
+    """
+
+    def __init__(
+        self,
+        *replies: Reply,
+        odd: dict[str, list[Any]] | None = None,
+        task_s: float | list[float] = 0.0001,
+        impure: tuple[int, ...] = (),
+        result_bytes: int = 1,
+    ) -> None:
         self.replies = list(replies)
         self.odd = odd or {}
         self.acts: list[str] = []
+        self.wants: list[int] = []
+        self.behind: list[int] = []
+        self.clock_s = 100.0
+        self.task_s, self.impure, self.result_bytes = task_s, impure, result_bytes
 
-    async def register(self) -> Reply:
+    def clock(self) -> float:
+        return self.clock_s
+
+    def ends_batch(self, offer: Offer) -> bool:
+        return offer.task in self.impure
+
+    async def register(self, want: int) -> Reply:
+        self.wants.append(want)
         return self._next("register")
 
     async def wait_work(self) -> None:
         self.acts.append("wait")
 
-    async def fetch(self, offer: Offer) -> Any:
+    async def fetch(self, offer: Offer, n_behind: int) -> Any:
+        self.behind.append(n_behind)
         return self._act(f"fetch {offer.task}", f"inputs {offer.task}")
 
     async def run(self, offer: Offer, inputs: Any) -> Any:
         assert inputs == f"inputs {offer.task}"
+        self.clock_s += self.task_s if isinstance(self.task_s, float) else self.task_s[offer.task]
         return self._act(f"run {offer.task}", f"value {offer.task}")
 
     async def store(self, offer: Offer, value: Any) -> Any:
         assert value == f"value {offer.task}"
-        return self._act(f"store {offer.task}", Commit(task=offer.task, address=Address("t", 1)))
+        return self._act(f"store {offer.task}", self._commit(offer))
 
-    async def complete(self, commits: Sequence[Commit]) -> Reply:
+    def _commit(self, offer: Offer) -> Commit:
+        return Commit(task=offer.task, address=Address("t", self.result_bytes))
+
+    async def complete(self, commits: Sequence[Commit], want: int) -> Reply:
+        self.wants.append(want)
         return self._next("complete " + ",".join(str(commit.task) for commit in commits))
 
-    async def fail(self, failure: Failure) -> Reply:
+    async def fail(self, failure: Failure, want: int) -> Reply:
+        self.wants.append(want)
         return self._next(f"fail {failure.task}")
 
-    async def lost(self, missing: Missing) -> Reply:
+    async def lost(self, missing: Missing, want: int) -> Reply:
+        self.wants.append(want)
         return self._next(f"lost {missing.task} {missing.inputs}")
 
     def _act(self, act: str, usual: Any) -> Any:
@@ -73,7 +103,7 @@ class ShortTraceback:
         return self.replies.pop(0)
 
 
-def acts(world: ShortTraceback) -> list[str]:
+def acts(world: PreparedWorld) -> list[str]:
     """What a worker asks of the world until the run is over; every reply must be used."""
     asyncio.run(Worker(world).work())
     assert world.replies == []
@@ -104,11 +134,11 @@ def test_the_worker_knows_no_clock_no_loop_and_no_store() -> None:
 
 
 def test_a_worker_of_a_run_that_is_over_leaves() -> None:
-    assert acts(ShortTraceback(STOP)) == ["register"]
+    assert acts(PreparedWorld(STOP)) == ["register"]
 
 
 def test_a_task_is_fetched_run_stored_and_committed_and_the_commit_brings_the_next() -> None:
-    world = ShortTraceback(tasks(0), tasks(1), STOP)
+    world = PreparedWorld(tasks(0), tasks(1), STOP)
 
     assert acts(world) == [
         *("register", "fetch 0", "run 0", "store 0", "complete 0"),
@@ -117,25 +147,25 @@ def test_a_task_is_fetched_run_stored_and_committed_and_the_commit_brings_the_ne
 
 
 def test_without_work_it_waits_for_a_hint_and_registers_again() -> None:
-    world = ShortTraceback(Reply(status=Status.IDLE), Reply(status=Status.IDLE), STOP)
+    world = PreparedWorld(Reply(status=Status.IDLE), Reply(status=Status.IDLE), STOP)
 
     assert acts(world) == ["register", "wait", "register", "wait", "register"]
 
 
 def test_who_is_refused_leaves_at_once() -> None:
-    world = ShortTraceback(Reply(status=Status.REFUSED))
+    world = PreparedWorld(Reply(status=Status.REFUSED))
 
     assert acts(world) == ["register"]
 
 
 def test_a_worker_whose_lease_was_taken_registers_again_at_once() -> None:
-    world = ShortTraceback(tasks(0), Reply(status=Status.FENCED), STOP)
+    world = PreparedWorld(tasks(0), Reply(status=Status.FENCED), STOP)
 
     assert acts(world) == ["register", "fetch 0", "run 0", "store 0", "complete 0", "register"]
 
 
 def test_several_offers_are_committed_in_one_step() -> None:
-    world = ShortTraceback(tasks(0, 1), STOP)
+    world = PreparedWorld(tasks(0, 1), STOP)
 
     assert acts(world) == [
         "register",
@@ -151,7 +181,7 @@ def test_several_offers_are_committed_in_one_step() -> None:
 
 @pytest.mark.parametrize("act", ["run", "store"])
 def test_a_failure_is_reported_and_the_answer_brings_the_next(act: str) -> None:
-    world = ShortTraceback(tasks(0), tasks(1), STOP, odd={f"{act} 0": [failure(0)]})
+    world = PreparedWorld(tasks(0), tasks(1), STOP, odd={f"{act} 0": [failure(0)]})
 
     told = acts(world)
 
@@ -165,7 +195,7 @@ def test_a_failure_is_reported_and_the_answer_brings_the_next(act: str) -> None:
 
 
 def test_missing_inputs_are_reported_and_the_function_is_not_run() -> None:
-    world = ShortTraceback(tasks(3), STOP, odd={"fetch 3": [Missing(3, (1, 2))]})
+    world = PreparedWorld(tasks(3), STOP, odd={"fetch 3": [Missing(3, (1, 2))]})
 
     assert acts(world) == ["register", "fetch 3", "lost 3 (1, 2)"]
 
@@ -178,7 +208,7 @@ def test_missing_inputs_are_reported_and_the_function_is_not_run() -> None:
 def test_what_succeeded_before_trouble_is_committed_first_and_what_comes_after_is_not_begun(
     odd: dict[str, list[Any]], report: str
 ) -> None:
-    world = ShortTraceback(tasks(0, 1, 2), tasks(1, 2), STOP, odd=odd)
+    world = PreparedWorld(tasks(0, 1, 2), tasks(1, 2), STOP, odd=odd)
 
     told = acts(world)
 
@@ -189,7 +219,7 @@ def test_what_succeeded_before_trouble_is_committed_first_and_what_comes_after_i
 
 def test_a_result_that_the_store_does_not_hold_is_stored_again_and_committed_again() -> None:
     gone = Reply(status=Status.NO_BLOB, missing=(1,))
-    world = ShortTraceback(tasks(0, 1), gone, gone, STOP)
+    world = PreparedWorld(tasks(0, 1), gone, gone, STOP)
 
     assert acts(world)[-5:] == ["complete 0,1", "store 1", "complete 1", "store 1", "complete 1"]
 
@@ -197,6 +227,62 @@ def test_a_result_that_the_store_does_not_hold_is_stored_again_and_committed_aga
 def test_a_result_that_cannot_be_stored_again_fails_its_task() -> None:
     gone = Reply(status=Status.NO_BLOB, missing=(0,))
     fine = Commit(task=0, address=Address("t", 1))
-    world = ShortTraceback(tasks(0), gone, STOP, odd={"store 0": [fine, failure(0)]})
+    world = PreparedWorld(tasks(0), gone, STOP, odd={"store 0": [fine, failure(0)]})
 
     assert acts(world)[-3:] == ["complete 0", "store 0", "fail 0"]
+
+
+def test_a_worker_asks_for_as_many_tasks_as_take_two_milliseconds() -> None:
+    world = PreparedWorld(tasks(0), tasks(1), tasks(2), tasks(3), STOP, task_s=0.0005)
+
+    acts(world)
+
+    # Means: 2 ms before the first task, then halves of it and of half a millisecond.
+    assert world.wants == [1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize(("task_s", "want"), [(0.005, 1), (1.0, 1), (0.0, MOST_TASKS)])
+def test_long_tasks_are_taken_one_at_a_time_and_of_the_shortest_a_limited_number(
+    task_s: float, want: int
+) -> None:
+    world = PreparedWorld(*(tasks(n) for n in range(20)), STOP, task_s=task_s)
+
+    acts(world)
+
+    assert world.wants[-1] == want
+
+
+def test_a_worker_without_a_supervisor_takes_one_task_at_a_time() -> None:
+    world = PreparedWorld(tasks(0), tasks(1), tasks(2), STOP, task_s=0.0)
+
+    asyncio.run(Worker(world, most_tasks=1).work())
+
+    assert world.wants == [1, 1, 1, 1]
+
+
+def test_a_task_that_takes_long_ends_its_batch_and_the_reply_says_what_is_left() -> None:
+    world = PreparedWorld(
+        tasks(0, 1, 2, 3), tasks(3), STOP, task_s=[0.0001, 2 * LONG_S, 0.0001, 0.0001]
+    )
+
+    assert [act for act in acts(world) if not act.startswith(("fetch", "store"))] == [
+        "register", "run 0", "run 1", "complete 0,1", "run 3", "complete 3",
+    ]  # fmt: skip
+    assert world.behind == [3, 2, 0]
+
+
+def test_a_task_with_effects_is_committed_before_the_next_one_begins() -> None:
+    world = PreparedWorld(tasks(0, 1, 2), tasks(2), STOP, impure=(1,))
+
+    assert [act for act in acts(world) if act.startswith(("run", "complete"))] == [
+        "run 0", "run 1", "complete 0,1", "run 2", "complete 2",
+    ]  # fmt: skip
+
+
+def test_results_that_are_large_together_end_a_batch() -> None:
+    half = MOST_BYTES // 2 + 1
+    world = PreparedWorld(tasks(0, 1, 2), tasks(2), STOP, result_bytes=half)
+
+    assert [act for act in acts(world) if act.startswith("complete")] == [
+        "complete 0,1", "complete 2",
+    ]  # fmt: skip

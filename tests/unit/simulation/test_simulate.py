@@ -17,7 +17,7 @@ from dagnb.planning.costs import Costs, LinearCost, StartCost
 from dagnb.planning.plan import Plan, Step
 from dagnb.planning.planner import Pool
 from dagnb.protocol.messages import RunState
-from dagnb.protocol.worker import Worker
+from dagnb.protocol.worker import LONG_S, LOOK_S, Worker
 from dagnb.simulation.simulate import play, simulate
 from dagnb.simulation.simulated_run import SimulatedRun, layout_for
 from dagnb.simulation.world import VirtualWorld
@@ -317,3 +317,55 @@ def test_a_container_is_warm_for_as_long_as_it_is_kept(
 
     assert [s.detail for s in trace.spans if s.phase is Phase.INVOKE] == ["cold", "cold", last]
     assert trace.makespan_s == makespan_s
+
+
+def commits_of(trace: Trace) -> list[list[int]]:
+    """The tasks of each commit, in order of time."""
+    commits: dict[tuple[float, str], list[int]] = {}
+    for span in trace.spans:
+        if span.phase is Phase.COMMIT:
+            commits.setdefault((span.begin_s, span.worker), []).append(span.task)
+    return [tasks for _, tasks in sorted(commits.items())]
+
+
+def test_short_tasks_are_committed_together_and_long_ones_singly() -> None:
+    plan = floating(graphs.drawn(*(f"t{n}" for n in range(40))))
+    short = Costs(run_s=dict.fromkeys(range(40), 0.0002), **FREE)
+    long = Costs(run_s=dict.fromkeys(range(40), 0.02), **FREE)
+
+    assert max(map(len, commits_of(simulate(plan, short, Pool(cap=1))))) == 9
+    assert max(map(len, commits_of(simulate(plan, long, Pool(cap=1))))) == 1
+    assert max(map(len, commits_of(simulate(plan, short, Pool(cap=1, batches=False))))) == 1
+
+
+def test_a_trip_is_paid_once_for_a_batch() -> None:
+    plan = floating(graphs.drawn(*(f"t{n}" for n in range(40))))
+    costs = Costs(run_s=dict.fromkeys(range(40), 0.0002), **{**FREE, "commit_s": 0.001})
+
+    in_batches, singly = (
+        simulate(plan, costs, Pool(cap=1, batches=batches)) for batches in (True, False)
+    )
+
+    # A run ends in the middle of its last trip, when the store takes the step.
+    assert singly.makespan_s == pytest.approx(40 * (0.0002 + 0.001) - 0.0005)
+    n_trips = len(commits_of(in_batches))
+    assert in_batches.makespan_s == pytest.approx(40 * 0.0002 + n_trips * 0.001 - 0.0005)
+    assert n_trips < 15
+
+
+def test_tasks_behind_a_long_one_are_run_by_another_instance_meanwhile() -> None:
+    """Task 20 takes a second, so the batch that it is in is given back after 35 ms."""
+    run_s = dict.fromkeys(range(40), 0.0002) | {20: 1.0}
+    plan = floating(graphs.drawn(*(f"t{n}" for n in range(40))))
+
+    trace = simulate(plan, Costs(run_s=run_s, **FREE), Pool(cap=2))
+
+    begins = {s.task: (s.begin_s, s.worker) for s in trace.spans if s.phase is Phase.RUN}
+    begin_s, slow_worker = begins[20]
+    assert Counter(s.task for s in trace.spans if s.phase is Phase.RUN) == Counter(range(40))
+    behind = [task for task, (at, _) in begins.items() if at > begin_s + LONG_S]
+    assert behind
+    for task in behind:
+        assert begins[task][0] == pytest.approx(begin_s + LONG_S + LOOK_S / 2, abs=0.003)
+        assert begins[task][1] != slow_worker
+    assert trace.makespan_s == pytest.approx(begin_s + 1.0, abs=1e-6)

@@ -12,7 +12,7 @@ from dagnb_workers.worker.shared_status import Running
 from dagnb.failure import Frame, TaskError
 from dagnb.protocol.messages import Charge
 
-RUNNING = Running(4, 2, 1.5, 0.0)
+RUNNING = Running(4, 2, 1.5, 0.0, 0)
 
 
 def facts(code: int, **changes: object) -> DeathFacts:

@@ -44,7 +44,7 @@ class Watching:
 
     def staff(self, worker: str) -> None: ...
 
-    def begin(self, task: int, attempt: int, limit_s: float) -> None: ...
+    def begin(self, task: int, attempt: int, limit_s: float, n_behind: int) -> None: ...
 
     def timed_out(self, task: int, attempt: int) -> bool:
         return False
@@ -79,9 +79,9 @@ class Scene:
 
     async def play(self) -> Reply:
         """Take and hold one task, and run the other one. Returns the answer to that."""
-        await self.holder.register()
+        await self.holder.register(1)
         worker: Worker[CallInputs, object] = Worker(self.one)
-        return await worker.branch(await self.one.register())
+        return await worker.branch(await self.one.register(1))
 
     async def chunks(self) -> list[bytes]:
         """Returns all chunks but the client's."""
@@ -137,7 +137,7 @@ def test_who_leaves_uploads_all_it_has_and_says_that_no_more_will_come(metrics: 
     async def act(scene: Scene) -> None:
         await scene.play()
         await scene.store.cancel(scene.run.id, "enough")
-        assert (await scene.one.register()).status is Status.STOP
+        assert (await scene.one.register(1)).status is Status.STOP
         await scene.one.leave()
         chunks = await scene.chunks()
         assert [is_last(chunk) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
@@ -153,7 +153,7 @@ def test_who_never_took_part_does_not_say_that_it_leaves() -> None:
         await scene.play()
         await scene.store.cancel(scene.run.id, "enough")
         late = scene.instance("late")
-        assert (await late.register()).status is Status.STOP
+        assert (await late.register(1)).status is Status.STOP
         await late.leave()
         assert not any(map(is_last, await scene.chunks()))
 

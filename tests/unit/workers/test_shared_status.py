@@ -27,10 +27,10 @@ def test_what_one_side_begins_the_other_reads(status: SharedStatus) -> None:
     other = SharedStatus(os.dup(status.fd))
     before = time.monotonic()
 
-    status.begin(0, 3, 1.5)
+    status.begin(0, 3, 1.5, n_behind=2)
 
     running = other.read()
-    assert running == Running(0, 3, 1.5, running.started if running else 0)
+    assert running == Running(0, 3, 1.5, running.started if running else 0, 2)
     assert before <= running.started <= time.monotonic()
     status.end()
     assert other.read() is None
@@ -49,7 +49,7 @@ def test_the_name_of_the_worker_is_known_to_the_other_side(status: SharedStatus)
     assert other.staffed() == "wörker"
     status.staff("x" * 9_999)
     assert other.staffed() == "x" * 255
-    assert (other.read() or Running(0, 0, 0, 0)).task == 3
+    assert (other.read() or Running(0, 0, 0, 0, 0)).task == 3
     other.close()
 
 

@@ -17,6 +17,8 @@ Limits
 Every LOOK_S the shared status of each worker is read (no system call):
 
     a task runs longer than its limit        SIGINT; after 1 s SIGTERM; after 2 s SIGKILL
+    a task runs for 2 LONG_S, others of its  the others are given back to the store, for other
+    batch wait behind it                     workers (see protocol/worker.py)
     the worker is idle for `linger_s`        SIGKILL, where workers leave (containers); see below
     the worker printed much                  the oldest output is dropped
 
@@ -77,6 +79,7 @@ from dagnb.errors import (
 )
 from dagnb.protocol.invocation import Invocation
 from dagnb.protocol.messages import Death, RunState, Status
+from dagnb.protocol.worker import LONG_S, LOOK_S
 from dagnb.storage.interface import Store
 from dagnb.storage.open import open_store_of
 from dagnb_workers.hosting import crash
@@ -104,6 +107,7 @@ class WorkerProcess:
     """One worker process. is_leaving: whether it was killed because it was idle.
 
     _signalled: (task, attempt) that the overtime signals were for; _n_signals: how many it got.
+    _relieved: (task, attempt) behind which tasks were given back.
     """
 
     instance: str
@@ -112,6 +116,7 @@ class WorkerProcess:
     is_leaving: bool = False
     _signalled: tuple[int, int] = (-1, -1)
     _n_signals: int = 0
+    _relieved: tuple[int, int] = (-1, -1)
     _idle_since: float | None = None
 
     @property
@@ -151,6 +156,20 @@ class WorkerProcess:
         self._n_signals += 1
         return number
 
+    def task_to_relieve(self) -> tuple[int, int] | None:
+        """Returns the task and attempt that keep other tasks of their batch waiting, once each.
+
+        Twice LONG_S, so that no rounding lets the worker take its own time for shorter than that.
+        """
+        running = self.status.read()
+        if running is None or running.n_behind == 0:
+            return None
+        attempt = (running.task, running.attempt)
+        if attempt == self._relieved or time.monotonic() - running.started < 2 * LONG_S:
+            return None
+        self._relieved = attempt
+        return attempt
+
     def has_lingered(self, linger_s: float) -> bool:
         """Returns whether each call of the last `linger_s` seconds has found the worker idle."""
         if self.is_busy():
@@ -185,9 +204,6 @@ def _lines(files: Iterable[Path]) -> Iterable[str]:
         with contextlib.suppress(OSError):
             yield from file.read_text().splitlines()
 
-
-# Seconds between two looks at the workers' status; also the first pause after a store error.
-LOOK_S = 0.05
 
 # Seconds without an answer of the store after which the supervisor gives the run up.
 GIVE_UP_S = 60.0
@@ -430,10 +446,16 @@ class Supervisor:
                 worker.capture.trim()
                 while (number := worker.overtime_signal()) is not None:
                     await self._fork_server.signal(worker.instance, number)
+                if slow := worker.task_to_relieve():
+                    self._start_task(self._give_back(worker.instance, *slow))
                 if self._linger_s is not None and worker.has_lingered(self._linger_s):
                     worker.is_leaving = True  # before the signal, or its exit would be a crash
                     await self._fork_server.signal(worker.instance, signal.SIGKILL)
             await asyncio.sleep(LOOK_S)
+
+    async def _give_back(self, instance: str, task: int, attempt: int) -> None:
+        """Give back to the store the tasks that wait behind one that takes long."""
+        await self._ask(lambda store: store.give_back(self._run, instance, task, attempt))
 
     def _end_when_idle(self) -> None:
         self._linger_s = 0.0

@@ -33,7 +33,7 @@ class _NoWatch:
     def staff(self, worker: str) -> None:
         """Do nothing."""
 
-    def begin(self, task: int, attempt: int, limit_s: float) -> None:
+    def begin(self, task: int, attempt: int, limit_s: float, n_behind: int) -> None:
         """Do nothing."""
 
     def end(self) -> None:
@@ -83,7 +83,7 @@ class Inline:
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
         """Returns the threads, as a pool of workers."""
-        return Pool(cap=self.n)
+        return Pool(cap=self.n, batches=False)
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         """Check the packages of this process. Raises ConfigError naming those that are missing."""
@@ -153,7 +153,8 @@ async def _instance(invocation: Invocation, instance: str, pool: Executor) -> No
         _NoWatch(),
         at_home=True,
     )
-    worker: Worker[CallInputs, object] = Worker(world)
+    # One task at a time: no supervisor is here to give back tasks behind one that takes long.
+    worker: Worker[CallInputs, object] = Worker(world, most_tasks=1)
     try:
         await worker.work()
         await world.leave()

@@ -38,12 +38,16 @@ def usable_cpus() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """`n` worker processes for a run; by default as many as there are usable CPUs."""
+    """`n` worker processes for a run; by default as many as there are usable CPUs.
+
+    batches: workers take several short tasks at a time; else each task is committed at once.
+    """
 
     name: ClassVar[str] = "process"
     by_kind: ClassVar[bool] = False
     shares_files: ClassVar[bool] = True
     n: int = field(default_factory=usable_cpus)
+    batches: bool = True
 
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which nothing could run."""
@@ -61,7 +65,7 @@ class Processes:
 
     async def pool(self, needs: Collection[Resources] = ()) -> Pool:
         """Returns a pool of so many processes; none is warm, because each run forks its own."""
-        return Pool(cap=self.n)
+        return Pool(cap=self.n, batches=self.batches)
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
         """Raise ConfigError for packages that are missing: processes use this environment."""
@@ -85,7 +89,7 @@ class Processes:
         """Make the agent start a supervisor, which starts the workers. Raises LaunchError."""
         # Taken at the launch, in the client: the agent, which starts workers, has others.
         surroundings = Surroundings.of_this_process().to_dict()
-        invocation = replace(invocation, surroundings=surroundings)
+        invocation = replace(invocation, surroundings=surroundings, batches=self.batches)
         await ask_agent("launch", invocation=invocation.to_json(), **_host())
 
     async def stop(self, run: str) -> None:

@@ -3,20 +3,18 @@
 An exception of the function becomes a value (`Raised`) here, and a failure in
 `failure_reporter.py`. There are two ways to call:
 
-    call_here, within Turns    in a worker process: in its main thread, while its loop is stopped
-    call_in_thread             in the client's own process (`Inline`): in a thread beside its loop
+    call_here         in a worker process: in its main thread, where no event loop runs
+    call_in_thread    in the client's own process (`Inline`): in a thread beside its loop
 
-In a worker process the event loop and the functions take turns in the main thread, because a task
-may do whatever a script may do:
-
-    loop runs -> stops -> the function runs -> loop runs -> ...
+A worker process calls functions in its main thread and has no loop and no other thread, because a
+task may do whatever a script may do:
 
 - SIGINT, by which time limits interrupt a task, only reaches Python code of the main thread.
 - Libraries with a synchronous interface over asyncio refuse to work beside a running loop.
-- A loop in a second thread would make every fork of a task unsafe: locks of that thread stay locked
-  in the child.
+- A second thread would make every fork of a task unsafe: locks of that thread stay locked in the
+  child.
 
-The supervisor sends the heartbeats, so nothing is lost while the loop is stopped.
+The supervisor sends the heartbeats, so nothing is lost while a function runs.
 """
 
 from __future__ import annotations
@@ -29,8 +27,7 @@ import os
 import signal
 import sys
 import traceback
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -55,10 +52,11 @@ class Watch(Protocol):
         """Note the worker of the plan that this instance staffs from now on."""
         ...
 
-    def begin(self, task: int, attempt: int, limit_s: float) -> None:
+    def begin(self, task: int, attempt: int, limit_s: float, n_behind: int) -> None:
         """Note that this attempt is at work.
 
         limit_s: its time limit while its function runs; 0 without a limit, and before and after.
+        n_behind: number of tasks of its batch that wait behind it.
         """
         ...
 
@@ -183,38 +181,3 @@ async def call_in_thread(
         return isolation.around(lambda: call_here(function, call, context, whole_process=False))
 
     return await asyncio.get_running_loop().run_in_executor(pool, run)
-
-
-# ---- turns of the main thread ----
-
-
-class Turns:
-    """An event loop that stops for calls. It is never the current loop, so no call can find it."""
-
-    def __init__(self) -> None:
-        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self._loop = self._runner.get_loop()
-        self._pending: deque[tuple[Callable[[], Any], asyncio.Future[Any]]] = deque()
-
-    async def call(self, act: Callable[[], T]) -> T:
-        """Call `act` once the loop has stopped. Returns its value.
-
-        `act` must not raise: that would end the worker.
-        """
-        done: asyncio.Future[T] = self._loop.create_future()
-        self._pending.append((act, done))
-        self._loop.stop()
-        return await done
-
-    def run(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run the coroutine and the calls it asks for. Returns its value, or raises its error."""
-        with self._runner:
-            task = self._loop.create_task(main)
-            task.add_done_callback(lambda _: self._loop.stop())
-            while not task.done():
-                self._loop.run_forever()
-                # Several coroutines may have asked for a call before the loop stopped.
-                while self._pending:
-                    act, done = self._pending.popleft()
-                    done.set_result(act())
-            return task.result()

@@ -1,4 +1,8 @@
-"""One worker process: joins a run, works until the run is over, leaves."""
+"""One worker process: joins a run, works until the run is over, leaves.
+
+There is no event loop. The coroutines of the worker and its store never suspend here: each request
+blocks the process, which has nothing else to do meanwhile. Its supervisor sends the heartbeats.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,16 @@ from typing import Any
 from dagnb.errors import RunMissingError, StorageUnavailableError
 from dagnb.graph.context import TaskContext
 from dagnb.protocol.invocation import Invocation
-from dagnb.protocol.worker import Worker
+from dagnb.protocol.worker import MOST_TASKS, Worker
 from dagnb.storage.open import open_store_of
+from dagnb.storage.redis_transport import run_at_once
 from dagnb_workers.surroundings import left_behind, user_main
 from dagnb_workers.surroundings.aspects import of_process
 from dagnb_workers.surroundings.isolation import Isolation
 from dagnb_workers.surroundings.output import opened, take_printed
 from dagnb_workers.surroundings.surroundings import Surroundings
 from dagnb_workers.surroundings.user_main import Call
-from dagnb_workers.worker.executor import Caller, Turns, call_here, ignore
+from dagnb_workers.worker.executor import Caller, call_here, ignore
 from dagnb_workers.worker.retry import STORE_GONE
 from dagnb_workers.worker.runtime import CallInputs, Runtime
 from dagnb_workers.worker.shared_status import SharedStatus
@@ -30,14 +35,13 @@ def work(invocation: Invocation, instance: str, status: SharedStatus) -> int:
     # Before the program is read: unpickling a function imports the user's modules.
     Surroundings.of(invocation.surroundings).enter()
     invocation.check_versions()
-    turns = Turns()
-    return turns.run(_work(invocation, instance, status, IsolatedCalls(turns)))
+    return run_at_once(_work(invocation, instance, status, IsolatedCalls()))
 
 
 async def _work(invocation: Invocation, instance: str, status: SharedStatus, call: Caller) -> int:
-    store = await open_store_of(invocation)
+    store = await open_store_of(invocation, blocks=True)
     world = Runtime(store, invocation, instance, call, status, take_output=take_printed)
-    worker: Worker[CallInputs, object] = Worker(world)
+    worker: Worker[CallInputs, object] = Worker(world, MOST_TASKS if invocation.batches else 1)
     try:
         await worker.work()
         await world.leave()
@@ -56,16 +60,12 @@ class IsolatedCalls:
     It must be created after Surroundings.enter: every call finds the process as the first one did.
     """
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self) -> None:
         self._isolation = Isolation(of_process(opened))
         self._main = user_main.install()
 
     async def __call__(self, function: Callable[..., Any], call: Call, context: TaskContext) -> Any:
         """See Caller."""
-        return await self._turns.call(lambda: self._called(function, call, context))
-
-    def _called(self, function: Callable[..., Any], call: Call, context: TaskContext) -> Any:
         self._main.show(function, call)
         # `left_behind` is outermost, because it writes to the stderr that the isolation restored.
         return left_behind.around(

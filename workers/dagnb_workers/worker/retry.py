@@ -36,5 +36,15 @@ async def until_available(step: Callable[[], Awaitable[T]]) -> T:
                 raise
 
         # A random part of the wait, so that the workers of a run do not retry all at once.
-        await asyncio.sleep(random.uniform(0.0, wait_s))
+        await _pause(random.uniform(0.0, wait_s))
         wait_s = min(_LONGEST_WAIT_S, 2 * wait_s)
+
+
+async def _pause(seconds: float) -> None:
+    """Sleep on the running loop; in the thread where there is none, as in a worker process."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        time.sleep(seconds)  # noqa: ASYNC251  # nothing else is to go on in this thread
+    else:
+        await asyncio.sleep(seconds)

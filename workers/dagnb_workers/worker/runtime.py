@@ -26,7 +26,7 @@ Rules:
 
 from __future__ import annotations
 
-import random
+import hashlib
 import secrets
 import time
 from collections.abc import Sequence
@@ -126,10 +126,23 @@ class Runtime:
 
         self._worker = ""
         self._is_member = False
-        self._offer: Offer | None = None
+        # The last batch, by task; the task at work, its call, and the number of tasks behind it.
+        self._offers: dict[int, Offer] = {}
+        self._body: Body | None = None
+        self._last_record: tuple[int, Record | None] = (-1, None)
+        self._n_behind = 0
         self._start = invocation
         # The records of all tasks are in the invocation, so offers need not hold them.
         self._slim = bool(invocation.records)
+
+    def clock(self) -> float:
+        """Returns seconds by the clock of the shared status, which the supervisor reads."""
+        return time.monotonic()
+
+    def ends_batch(self, offer: Offer) -> bool:
+        """Returns whether the task has effects, which a later crash must not have repeated."""
+        body = self._body
+        return body is not None and not self._library.lines[body.function].pure
 
     def now(self) -> float:
         """Returns epoch seconds by the store's clock, as well as this instance knows it."""
@@ -137,7 +150,7 @@ class Runtime:
 
     # ---- the acts of the World ----
 
-    async def register(self) -> Reply:
+    async def register(self, want: int) -> Reply:
         """See World.register; the answer also sets the clock."""
         await self._open_library()
         invocation = self._invocation
@@ -150,6 +163,7 @@ class Runtime:
                 self._run,
                 self._instance,
                 lease_s=invocation.lease_s,
+                want=want,
                 worker=worker,
                 slim=self._slim,
                 kind=invocation.kind,
@@ -186,11 +200,12 @@ class Runtime:
             lambda: self._store.wait_work(self._run, limit_s, self._invocation.kind)
         )
 
-    async def fetch(self, offer: Offer) -> CallInputs | Missing:
+    async def fetch(self, offer: Offer, n_behind: int) -> CallInputs | Missing:
         """Collect all that the call needs. Returns Missing if the store has lost values of it."""
         self._recorder.close()
-        inputs, self._offer = CallInputs(begin_s=self.now()), offer
-        self._watch.begin(offer.task, offer.attempt, 0.0)
+        inputs = CallInputs(begin_s=self.now())
+        self._n_behind, self._body = n_behind, None
+        self._watch.begin(offer.task, offer.attempt, 0.0, n_behind)
 
         values, n_bytes = await self._fetch_values(offer)
         if n_bytes:
@@ -205,7 +220,7 @@ class Runtime:
             inputs.body = Body.open(
                 record.body, self._signer, self._run, offer.task, record.upstream
             )
-            inputs.line = self._library.lines[inputs.body.function]
+            inputs.line, self._body = self._library.lines[inputs.body.function], inputs.body
             with self._recorder.span(self._worker, offer, Phase.PROGRAM) as span:
                 before = self._library.n_read
                 inputs.contents = await self._library.need(inputs.line, inputs.body.contents)
@@ -244,10 +259,10 @@ class Runtime:
             return await self._failure_reporter.unread(offer, self._record(offer), error, n_read)
 
         with self._recorder.span(self._worker, offer, Phase.RUN):
-            self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0)
+            self._watch.begin(offer.task, offer.attempt, line.timeout_s or 0.0, self._n_behind)
             value = await self._call(function, call, context)
             del call, values  # here, so that this span includes the time to free large arguments
-            self._watch.begin(offer.task, offer.attempt, 0.0)
+            self._watch.begin(offer.task, offer.attempt, 0.0, self._n_behind)
         if isinstance(value, Raised):
             return self._failure_reporter.raised(offer, value.error, line, retry_on)
         return value
@@ -291,7 +306,7 @@ class Runtime:
         self._cache.keep((offer.task, token), sealed)
         return Commit(task=offer.task, address=address, log=log)
 
-    async def complete(self, commits: Sequence[Commit]) -> Reply:
+    async def complete(self, commits: Sequence[Commit], want: int) -> Reply:
         """See World.complete; the request also uploads spans that are due."""
         begin_s = self.now()
         try:
@@ -301,20 +316,24 @@ class Runtime:
                         self._run,
                         self._instance,
                         commits,
+                        want=want,
                         spans=spans,
                         slim=self._slim,
                     )
                 )
         except StorageFullError as error:
-            # The commit holds small values, so a full store fails the task that made them.
-            assert self._offer is not None
-            return await self.fail(self._failure_reporter.failure(self._offer, error))
+            # The commit holds small values, so a full store fails the task that made them. Those of
+            # a batch are committed one by one, to find it.
+            if len(commits) > 1:
+                return await self._complete_singly(commits, want)
+            offer = self._offers[commits[0].task]
+            return await self.fail(self._failure_reporter.failure(offer, error), want)
         for commit in commits:
             n_bytes = len(commit.blob) if commit.blob is not None else 0
             self._note_commit(commit.task, begin_s, n_bytes)
         return await self._accept(reply)
 
-    async def fail(self, failure: Failure) -> Reply:
+    async def fail(self, failure: Failure, want: int) -> Reply:
         """See World.fail; the request also uploads spans that are due."""
         begin_s = self.now()
         with self._recorder.sending() as spans:
@@ -323,6 +342,7 @@ class Runtime:
                     self._run,
                     self._instance,
                     failure,
+                    want=want,
                     spans=spans,
                     slim=self._slim,
                 )
@@ -330,7 +350,7 @@ class Runtime:
         self._note_commit(failure.task, begin_s, 0, "failed")
         return await self._accept(reply)
 
-    async def lost(self, missing: Missing) -> Reply:
+    async def lost(self, missing: Missing, want: int) -> Reply:
         """See World.lost."""
         reply = await until_available(
             lambda: self._store.lost(
@@ -338,6 +358,7 @@ class Runtime:
                 self._instance,
                 missing.task,
                 missing.inputs,
+                want=want,
                 slim=self._slim,
             )
         )
@@ -351,6 +372,16 @@ class Runtime:
         await self._upload(is_last=self._is_member)
 
     # ---- parts of acts ----
+
+    async def _complete_singly(self, commits: Sequence[Commit], want: int) -> Reply:
+        """Commit one by one. Returns the last reply, the only one that may bring new tasks."""
+        offers = dict(self._offers)
+        for commit in commits:
+            self._offers = offers  # a reply offers again what is still to be committed
+            reply = await self.complete([commit], want)
+            if reply.status is not Status.TASKS:
+                break
+        return reply
 
     async def _open_library(self) -> None:
         """Read the program's header, once."""
@@ -404,6 +435,8 @@ class Runtime:
             self._worker = self._failure_reporter.worker = reply.worker
             self._watch.staff(reply.worker)
 
+        if reply.offers:
+            self._offers = {offer.task: offer for offer in reply.offers}
         for offer in reply.offers:
             # ready_at may be unknown (0), or ahead of the store's clock: then nothing is noted.
             if 0.0 < offer.ready_at < reply.now:
@@ -428,17 +461,15 @@ class Runtime:
                 await until_available(lambda: self._store.record(self._run, spans))
 
     def _note_commit(self, task: int, begin_s: float, n_bytes: int, detail: str = "") -> None:
-        # Only the offer of the last task of a batch is kept; the others count as attempt 1.
-        attempt = 1
-        if self._offer is not None and self._offer.task == task:
-            attempt = self._offer.attempt
+        attempt = self._offers[task].attempt
         self._recorder.hold_open(
             Span(task, self._worker, Phase.COMMIT, begin_s, self.now(), n_bytes, attempt, detail)
         )
 
     def _context(self, offer: Offer, name: str) -> TaskContext:
         # The seed depends on run and task only, so that a retry elsewhere draws the same numbers.
-        seed = random.Random(f"{self._run}/{offer.task}").getrandbits(63)
+        digest = hashlib.blake2b(f"{self._run}/{offer.task}".encode(), digest_size=8).digest()
+        seed = int.from_bytes(digest) >> 1  # 63 bits: positive as a signed number of 64
         return TaskContext(
             run=self._run,
             task=name,
@@ -448,10 +479,15 @@ class Runtime:
         )
 
     def _record(self, offer: Offer) -> Record:
-        packed = offer.record
-        if packed is None:
-            packed = self._invocation.records[offer.task]
-        return Record.unpack(packed)
+        # Three acts of one task ask for it, one after the other.
+        task, record = self._last_record
+        if record is None or task != offer.task:
+            packed = offer.record
+            if packed is None:
+                packed = self._invocation.records[offer.task]
+            record = Record.unpack(packed)
+            self._last_record = (offer.task, record)
+        return record
 
     def _value_name(self, task: int, token: str) -> str:
         # The name is signed with the value, so that no value can be used in place of another.

@@ -9,8 +9,9 @@ worker would never release it.
           2 attempt
           3 limit    seconds, 0 for none           (a double)
           4 started  by the monotonic clock         (a double)
-          5 check    hash of words 0 to 4, written last
-          6 late     task + 1 and attempt whose time is up, written by the supervisor
+          5 behind   number of tasks of the batch that wait behind the task
+          6 check    hash of words 0 to 5, written last
+          7 late     task + 1 and attempt whose time is up, written by the supervisor
     byte 128         name of the worker: its length, then UTF-8
 
 Each word is aligned, so it is never seen half written. A copy whose check word does not match was
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from dagnb_workers.surroundings.output import unnamed_file
 
 _N_BYTES = 4096
-_SERIAL, _TASK, _ATTEMPT, _LIMIT, _STARTED, _CHECK, _LATE = range(7)
+_SERIAL, _TASK, _ATTEMPT, _LIMIT, _STARTED, _BEHIND, _CHECK, _LATE = range(8)
 _NO_TASK = 0
 _READS = 20
 _NAME = 128
@@ -36,12 +37,16 @@ _NAME_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The attempt at work. limit_s: 0 for none. started: by the monotonic clock of the machine."""
+    """The attempt at work. limit_s: 0 for none. started: by the monotonic clock of the machine.
+
+    n_behind: number of tasks of its batch that wait behind it.
+    """
 
     task: int
     attempt: int
     limit_s: float
     started: float
+    n_behind: int
 
 
 class SharedStatus:
@@ -74,20 +79,23 @@ class SharedStatus:
         name = worker.encode()[: _NAME_BYTES - 1]
         self._map[_NAME : _NAME + 1 + len(name)] = bytes((len(name),)) + name
 
-    def begin(self, task: int, attempt: int, limit_s: float = 0.0) -> None:
+    def begin(self, task: int, attempt: int, limit_s: float = 0.0, n_behind: int = 0) -> None:
         """Write that this attempt is at work from now on."""
         words, floats, started = self._words, self._floats, time.monotonic()
         words[_SERIAL] = serial = words[_SERIAL] + 1
         words[_TASK], words[_ATTEMPT] = task + 1, attempt
         floats[_LIMIT], floats[_STARTED] = limit_s, started
-        words[_CHECK] = _check(serial, task + 1, attempt, limit_s, started)
+        words[_BEHIND] = n_behind
+        words[_CHECK] = _check(serial, task + 1, attempt, limit_s, started, n_behind)
 
     def end(self) -> None:
         """Write that no attempt is at work."""
         words, floats = self._words, self._floats
         words[_SERIAL] = serial = words[_SERIAL] + 1
-        words[_TASK] = _NO_TASK
-        words[_CHECK] = _check(serial, _NO_TASK, words[_ATTEMPT], floats[_LIMIT], floats[_STARTED])
+        words[_TASK], words[_BEHIND] = _NO_TASK, 0
+        words[_CHECK] = _check(
+            serial, _NO_TASK, words[_ATTEMPT], floats[_LIMIT], floats[_STARTED], 0
+        )
 
     def timed_out(self, task: int, attempt: int) -> bool:
         """Returns whether the supervisor called flag_timeout for this attempt."""
@@ -105,9 +113,12 @@ class SharedStatus:
             words, floats = copy.cast("Q"), copy.cast("d")
             task, attempt = words[_TASK], words[_ATTEMPT]
             limit_s, started = floats[_LIMIT], floats[_STARTED]
-            check = _check(words[_SERIAL], task, attempt, limit_s, started)
+            n_behind = words[_BEHIND]
+            check = _check(words[_SERIAL], task, attempt, limit_s, started, n_behind)
             if is_dead or words[_CHECK] == check:
-                return Running(task - 1, attempt, limit_s, started) if task != _NO_TASK else None
+                if task == _NO_TASK:
+                    return None
+                return Running(task - 1, attempt, limit_s, started, n_behind)
         return None
 
     def staffed(self) -> str:
@@ -127,12 +138,14 @@ class SharedStatus:
         self._words[_LATE] = _attempt_word(task, attempt)
 
 
-def _check(serial: int, task: int, attempt: int, limit_s: float, started: float) -> int:
+def _check(
+    serial: int, task: int, attempt: int, limit_s: float, started: float, n_behind: int
+) -> int:
     """Returns a hash of these fields.
 
     Worker and supervisor are forked from one interpreter, so their hashes agree.
     """
-    return hash((serial, task, attempt, limit_s, started)) & 0xFFFF_FFFF_FFFF_FFFF
+    return hash((serial, task, attempt, limit_s, started, n_behind)) & 0xFFFF_FFFF_FFFF_FFFF
 
 
 def _attempt_word(task: int, attempt: int) -> int:

@@ -80,6 +80,7 @@ class Docker:
     tasks may use; by default none. environment: variables set in containers. idle_s: seconds for
     which an idle container is kept warm. linger_s: seconds for which a worker without work keeps
     its container. pids: processes and threads in a container at a time. tmp_mb: size of its /tmp.
+    batches: workers take several short tasks at a time; else each task is committed at once.
     """
 
     name: ClassVar[str] = "docker"
@@ -99,6 +100,7 @@ class Docker:
     linger_s: float = 0.5
     pids: int = 256
     tmp_mb: int = 256
+    batches: bool = True
 
     def __post_init__(self) -> None:
         """Raises ConfigError for settings with which nothing could run.
@@ -142,6 +144,7 @@ class Docker:
             linger_s=self.linger_s,
             keep_alive_s=self.idle_s,
             worker_memory_mb=self.memory_mb,
+            batches=self.batches,
         )
 
     async def prepare(self, needs: Collection[Resources], tell: Callable[[str], None]) -> None:
@@ -179,9 +182,10 @@ class Docker:
         """Make the agent's fleet serve the run. Raises LaunchError."""
         access = store_access(invocation.store)
         surroundings = Surroundings.of_this_process().portable().to_dict()
+        invocation = replace(invocation, surroundings=surroundings, batches=self.batches)
         await ask_agent(
             "launch",
-            invocation=replace(invocation, surroundings=surroundings).to_json(),
+            invocation=invocation.to_json(),
             inside=access.url,
             terms=await asyncio.to_thread(self._driver_settings, needs, access),
             **_host(),
