@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -197,16 +199,32 @@ def cpu_parts(account: Account) -> dict[str, float]:
 
 
 def phase_parts(account: Account) -> dict[str, float]:
-    """Returns seconds of workers by phase, from the first function to the last commit."""
+    """Returns seconds of workers by phase, from the first function to the last commit.
+
+    The commit of a batch is a span of each of its tasks, so time is counted once where spans of a
+    worker and a phase lie over one another.
+    """
     trace = account.trace
-    parts = {}
-    for phase, phase_s in trace.by_phase().items():
-        if phase not in NOT_OF_TASKS:
-            parts[phase.value] = phase_s
+    parts: dict[str, float] = {}
+    for phase in Phase:
+        if phase in NOT_OF_TASKS:
+            continue
+        for spans in trace.by_worker.values():
+            times = [(span.begin_s, span.end_s) for span in spans if span.phase is phase]
+            parts[phase.value] = parts.get(phase.value, 0.0) + covered_s(times)
     first_at = account.at["until the first function begins"]
     working_s = len(trace.workers) * (trace.finished_s - first_at)
     parts["between spans, and waiting"] = working_s - sum(parts.values())
     return parts
+
+
+def covered_s(times: Sequence[tuple[float, float]]) -> float:
+    """Returns the seconds that lie in at least one of these times from begin to end."""
+    seconds, last = 0.0, -math.inf
+    for begin_s, end_s in sorted(times):
+        seconds += max(0.0, end_s - max(begin_s, last))
+        last = max(last, end_s)
+    return seconds
 
 
 if __name__ == "__main__":

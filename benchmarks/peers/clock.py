@@ -36,7 +36,7 @@ class Patience:
 
 
 THOROUGH = Patience(repetitions=5, budget_s=40.0, warm_tasks=2_000, limit_s=300.0)
-QUICK = Patience(repetitions=3, budget_s=2.0, warm_tasks=500, limit_s=60.0)
+QUICK = Patience(repetitions=3, budget_s=2.0, warm_tasks=500, limit_s=300.0)
 
 COLD_REPETITIONS = 4
 """runs in a row of a notebook whose tasks import a library"""

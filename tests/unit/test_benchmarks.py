@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from benchmarks.peers import conductor, process, table, tasks, usage
+from benchmarks.peers.breakdown import Account, covered_s, phase_parts
 from benchmarks.peers.clock import Patience, Repetition, limited, measured, summary
 from benchmarks.peers.conductor import Results
 from benchmarks.peers.graphs import FIRST, ROWS, Row, bipartite, fan, grid, matrices, tree
@@ -15,6 +16,7 @@ from benchmarks.peers.loop import Loop
 from benchmarks.peers.pool import Pool
 from benchmarks.peers.system import Builder, Graph, Pipelines
 from benchmarks.peers.usage import Usage
+from dagnb.trace.trace import Phase, Span, Trace
 
 ONCE = Patience(repetitions=2, budget_s=100.0, warm_tasks=5, limit_s=60.0)
 ROW = Row(name="fan", title="a fan", build=lambda _: fan(8), aim_s=0.5, n_tasks=10)
@@ -192,6 +194,39 @@ def test_this_process_is_among_the_processes_of_the_machine() -> None:
 
     assert seen[os.getpid()].parent == os.getppid()
     assert usage.peak_mb() > 1.0
+
+
+# ---- the breakdown ----
+
+
+def account(spans: list[Span]) -> Account:
+    trace = Trace(spans=tuple(spans), names=("a", "b", "c"), submitted_s=9.0, finished_s=20.0)
+    moments = {"": 8.0, "until the first function begins": 10.0}
+    return Account(at=moments, trace=trace, cpu_s={}, counted={}, peak_bytes=0)
+
+
+def test_the_commit_of_a_batch_counts_once_in_the_time_of_its_worker() -> None:
+    """w1 runs a and b, commits both in one trip; w2 runs c. Both have ten seconds."""
+    spans = [
+        Span(0, "w1", Phase.QUEUE, 9.0, 10.0),
+        Span(0, "w1", Phase.RUN, 10.0, 11.0),
+        Span(1, "w1", Phase.RUN, 11.0, 13.0),
+        Span(0, "w1", Phase.COMMIT, 13.0, 17.0),
+        Span(1, "w1", Phase.COMMIT, 13.0, 17.5),
+        Span(2, "w2", Phase.RUN, 10.0, 16.0),
+    ]
+
+    parts = phase_parts(account(spans))
+
+    assert {name: part_s for name, part_s in parts.items() if part_s} == {
+        "run": 9.0,
+        "commit": 4.5,
+        "between spans, and waiting": 20.0 - 13.5,
+    }
+
+
+def test_times_that_overlap_are_covered_once() -> None:
+    assert covered_s([(4.0, 6.0), (1.0, 2.0), (1.5, 3.0), (4.5, 5.0)]) == 4.0
 
 
 # ---- results and tables ----
