@@ -123,8 +123,8 @@ def _needs(given: Resources, requirements: tuple[str, ...], network: bool) -> Re
     return replace(given, requirements=wanted, network=given.network or network)
 
 
-def options_from(**options: Any) -> TaskOptions:
-    """Returns the options that a user wrote.
+def options_from(current: TaskOptions | None = None, /, **options: Any) -> TaskOptions:
+    """Returns options with those that a user wrote. current: the others; None for the defaults.
 
     Raises ConfigError, also for an option that does not exist; RequirementError.
     """
@@ -132,12 +132,12 @@ def options_from(**options: Any) -> TaskOptions:
     for name in options:
         if name not in known:
             raise ConfigError(f"@task has no option {name!r}. Known: {', '.join(known)}.")
-    if options.get("retry_on") is not None:
-        options["retry_on"] = _exception_types(options["retry_on"])
-    else:
-        options.pop("retry_on", None)
-    options["requirements"] = requirements_from(options.get("requirements"))
-    return TaskOptions(**options)
+    if "retry_on" in options:
+        given = options["retry_on"]
+        options["retry_on"] = default_of("retry_on") if given is None else _exception_types(given)
+    if "requirements" in options:
+        options["requirements"] = requirements_from(options["requirements"])
+    return replace(current or TaskOptions(), **options)
 
 
 def _exception_types(given: object) -> tuple[type[BaseException], ...]:

@@ -142,9 +142,9 @@ class Task(Generic[P, R]):
         return Node(current, args, kwargs)
 
     def with_options(self, **changes: Any) -> Task[P, R]:
-        """Returns a task of the same function with some options changed."""
+        """Returns a task of the same function with some options changed. Raises as @task does."""
         current: Task[P, R] = reload.newest(self)
-        chosen = replace(current.options, **changes)
+        chosen = options_from(current.options, **changes)
         _warn_of_no_effect(chosen, current.options)
         variant = replace(current, options=chosen)
         reload.note_changes(variant, current, changes)

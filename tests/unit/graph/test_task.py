@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dagnb.errors import ConfigError, GraphError
+from dagnb.errors import ConfigError, GraphError, RequirementError
 from dagnb.graph.context import TaskContext, entered
 from dagnb.graph.node import Node
 from dagnb.graph.options import TaskOptions, options_from
@@ -199,6 +199,21 @@ def test_an_option_that_means_nothing_is_refused_by_name_and_value(option: str, 
 @pytest.mark.parametrize("io", ["constant", "linear", "affine", "power:2", "power:0.5", "power:-1"])
 def test_every_relation_of_input_and_output_is_taken(io: str) -> None:
     assert options_from(io=io).io == io
+
+
+def test_changed_options_are_read_as_those_of_the_decorator() -> None:
+    marked = task(retry_on=OSError, requirements="tabulate", retries=2)(add.function)
+
+    changed = marked.with_options(requirements="numpy>=1.20", retry_on=None).options
+
+    assert changed == options_from(requirements="numpy>=1.20", retries=2)
+    assert marked.with_options(timeout_s=5).options.requirements == ("tabulate",)
+    with pytest.raises(ConfigError, match="is no type of exception"):
+        marked.with_options(retry_on="OSError")
+    with pytest.raises(ConfigError, match="has no option 'retry'"):
+        marked.with_options(retry=3)
+    with pytest.raises(RequirementError):
+        marked.with_options(requirements="numpy >")
 
 
 def test_with_options_changes_some_and_keeps_the_function() -> None:
