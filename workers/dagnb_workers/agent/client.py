@@ -133,7 +133,7 @@ async def ensure_hosted(run: str) -> None:
 
 
 def stop() -> int:
-    """Run `dagnb agent --stop`. Returns the exit code, 0 also when there was no agent."""
+    """Run `dagnb agent --stop`. Returns the exit code: 0, also without an agent; 1 if it stays."""
 
     async def ask_to_leave() -> None:
         async with await _connect(runtime_directory()) as agent:
@@ -147,7 +147,13 @@ def stop() -> int:
 
     # The agent holds its lock until its runs and its server have ended.
     deadline = time.monotonic() + START_S
-    while is_locked(runtime_directory() / "agent.lock") and time.monotonic() < deadline:
+    while is_locked(runtime_directory() / "agent.lock"):
+        if time.monotonic() > deadline:
+            sys.stderr.write(
+                f"dagnb: the agent has not ended within {START_S:g} s. "
+                f"Its log: {runtime_directory() / 'agent.log'}\n"
+            )
+            return 1
         time.sleep(0.01)
     sys.stdout.write("the agent, its server and its runs have ended\n")
     return 0
