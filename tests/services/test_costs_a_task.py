@@ -24,7 +24,7 @@ from dagnb import session, task
 from dagnb.graph.node import Node
 from tests.conftest import own_server
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("few_modules")]
 
 LIMIT_S = 100.0
 N_TASKS = 1_000
@@ -166,7 +166,7 @@ MEASURED = {
             round_trips=1.19,
             commands=24.9,
             bytes_to_server=690,
-            bytes_from_server=1_304,
+            bytes_from_server=1_000,
             python_calls=369,
         ),
     ),
@@ -177,7 +177,7 @@ MEASURED = {
             round_trips=0.3,
             commands=15,
             bytes_to_server=600,
-            bytes_from_server=1_230,
+            bytes_from_server=980,
             python_calls=281,
         ),
     ),
@@ -188,7 +188,7 @@ MEASURED = {
             round_trips=0.3,
             commands=16,
             bytes_to_server=500,
-            bytes_from_server=1_090,
+            bytes_from_server=770,
             python_calls=262,
         ),
     ),

@@ -16,7 +16,7 @@ from dagnb.handle import Run
 from dagnb.testing.launcher_laws import Gate, waiting
 from tests.conftest import own_server
 
-pytestmark = pytest.mark.redis
+pytestmark = [pytest.mark.redis, pytest.mark.usefixtures("few_modules")]
 
 MB = 1_000_000
 LIMIT_S = 60.0
