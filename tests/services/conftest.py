@@ -13,6 +13,7 @@ from dagnb import archive, session
 from dagnb.errors import ConfigError
 from dagnb.graph.pickling.made_module import pack_modules
 from dagnb.storage.embedded import find_server
+from dagnb.testing.launcher_laws import Gate
 from tests.conftest import missing_service
 from tests.services.processes import await_that, descendants, is_alive
 
@@ -32,6 +33,16 @@ def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> It
     session.wait_for_pending(
         60.0
     )  # a run that was just over must not be kept in the history of the next test
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A gate at which tasks wait, see `waiting`."""
+    folder = tmp_path / "gate"
+    folder.mkdir()
+    made = Gate(folder)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,15 +27,6 @@ from tests.services.processes import await_that, descendants, is_alive
 pytestmark = pytest.mark.redis
 
 LIMIT_S = 60.0
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    folder = tmp_path / "gate"
-    folder.mkdir()
-    made = Gate(folder)
-    yield made
-    made.close()
 
 
 def started(gate: Gate) -> Run[str]:

@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,15 +66,6 @@ def total(array: Any, *_: Any) -> int:
 
 
 SUM = N * (N - 1) // 2
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> Iterator[Gate]:
-    folder = tmp_path / "gate"
-    folder.mkdir()
-    made = Gate(folder)
-    yield made
-    made.close()
 
 
 def at(gate: Gate) -> Node[str]:

@@ -16,6 +16,7 @@ import pytest
 from dagnb.graph import identity as identity_module
 from dagnb.graph.identity import identity
 from dagnb.graph.task import Task
+from tests.unit.graph.cycles import lists_of_each_other
 
 PLAIN = """
 def f(x):
@@ -311,13 +312,6 @@ def around(value: Any) -> Any:
         return value
 
     return inside
-
-
-def lists_of_each_other(n: int) -> list[Any]:
-    lists: list[Any] = [[] for _ in range(n)]
-    for each in lists:
-        each.extend(lists)
-    return lists
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from dagnb.graph.lineage import lineage, summary
 from dagnb.graph.node import Node
 from dagnb.graph.task import task
 from tests import graphs
+from tests.unit.graph.cycles import lists_of_each_other
 
 
 @task
@@ -141,17 +142,9 @@ class Shaped:
         return (1, 2)
 
 
-def of_each_other(n: int) -> list[Any]:
-    """n lists, each of which holds all of them."""
-    lists: list[Any] = [[] for _ in range(n)]
-    for each in lists:
-        each.extend(lists)
-    return lists
-
-
 @pytest.mark.parametrize(
     "value",
-    [deque([1, "a", None]), range(10**20), of_each_other(14), [[[[[[[[1]]]]]]]]],
+    [deque([1, "a", None]), range(10**20), lists_of_each_other(14), [[[[[[[[1]]]]]]]]],
     ids=["deque", "range", "fourteen lists", "deep"],
 )
 def test_values_of_any_size_and_shape_have_a_hash_that_stays(value: Any) -> None:
