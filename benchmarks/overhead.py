@@ -1,4 +1,4 @@
-"""What a task costs: dagnb beside a process pool, Dask distributed, Ray, and the floor of bare Redis.
+"""The costs of a task: dagnb beside a process pool, Dask distributed, Ray, and bare Redis.
 
     python benchmarks/overhead.py                      all rows, about 20 minutes
     python benchmarks/overhead.py --quick              fewer repetitions, without the largest row

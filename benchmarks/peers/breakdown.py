@@ -1,4 +1,4 @@
-"""Where the time of one task of dagnb goes, on a fan-out of 10,000 tasks that do nothing.
+"""The parts of the time of one task of dagnb, on a fan-out of 10,000 tasks that do nothing.
 
 Four views of the same run: the client's clock from the first `@task` call to the value; CPU by
 process, the server's split into scripts and the rest; the workers' own spans, by phase; and what

@@ -21,7 +21,7 @@ from benchmarks.peers.system import Graph, System
 
 @dataclass(frozen=True, kw_only=True)
 class Patience:
-    """How often, and for how long.
+    """The number of repetitions, and their time.
 
     repetitions: at most. budget_s: no further repetition after so long. warm_tasks: a row of more
     tasks is warmed up by a small fan-out instead of itself. limit_s: of one repetition. quiet_s: a

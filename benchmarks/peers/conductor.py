@@ -30,7 +30,7 @@ END_S = 30.0
 
 @dataclass
 class Results:
-    """What was measured. cells: (system, row) -> figures, or {"error": ...}."""
+    """The figures that were measured. cells: (system, row) -> figures, or {"error": ...}."""
 
     cells: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What people compute in notebooks, as plain functions; packages are imported where they are used."""
+"""Computations of notebooks, as plain functions; packages are imported where they are used."""
 
 # ruff: noqa: PLC0415  # imports are the subject: workers make them, not the client
 

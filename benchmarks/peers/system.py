@@ -1,4 +1,4 @@
-"""What the systems have in common: a graph as plain calls, and an adapter that runs it.
+"""The parts that systems have in common: a graph as plain calls, and an adapter that runs it.
 
 A graph is neutral: a list of calls of plain functions, in an order in which each call follows those
 that it reads. The clock starts when an adapter begins to make its own calls from it (`@task` calls,

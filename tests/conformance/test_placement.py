@@ -264,7 +264,7 @@ LOOKS = slice(1, None, 2)
 
 
 def unlike(program: Program, cell: ModuleType, launcher: Any, tally: Tally) -> list[str]:
-    """Where the looks, which alone are asked for, differ from those of plain Python."""
+    """Return where the looks, which alone are asked for, differ from those of plain Python."""
     expected = serial(program, cell)
     with contextlib.redirect_stdout(io.StringIO()):
         found = lived(program, cell, launcher, LOOKS)

@@ -517,7 +517,7 @@ def emptied(words: dict[int, str], before: object = None) -> int:
 
 
 def arguments(workers: Any) -> list[int]:
-    """How much three tasks of one worker take out of one large dictionary."""
+    """Return how much three tasks of one worker take out of one large dictionary."""
     words = {number: f"word {number}" for number in range(20_000)}
     first = emptied(words)
     second = emptied(words, first)
