@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 class Way(StrEnum):
     """The way a value travels along an edge. STORE always works; the others are requests.
 
-    A worker honours a request when it can.
+    A worker honours a request when it can. LOCAL: one worker runs both tasks, the only reader right
+    behind the other one, and keeps the value meanwhile; see protocol/worker.py.
     """
 
     STORE = "store"

@@ -87,11 +87,32 @@ class Machine(Tasks):
                 break
             self.roster.release(instance)
         for task in tasks:
-            self.states[task] = TaskState.RUNNING
-            self.owner[task] = instance
-            self._event(now, "start", task, self.roster.name(member))
-        self.running[instance] = list(tasks)
+            self._start(instance, task, now)
+        self.running[instance] = tasks
         return tasks
+
+    def _take_readers(self, instance: str, most: int, now: float) -> None:
+        """Take the readers of tasks that are run together with them, up to `most` tasks in all.
+
+        A reader comes right behind the last input that is missing. No other instance could begin it
+        earlier. After a charge a task is run alone, see `_taken`.
+        """
+        tasks = self.running[instance]
+        n_missing: dict[int, int] = {}
+        for position, task in enumerate(tasks, 1):  # the list grows: readers of readers come, too
+            if len(tasks) >= most:
+                break
+            record = self.records[task]
+            if not record.together or task in self.spent:
+                continue
+            reader, _, start, n_bits, *_ = record.edges[0]
+            if self.states[reader] is not TaskState.WAITING or reader in self.spent:
+                continue
+            n_left = n_missing.get(reader, n_bits - self.n_set.get(start, 0)) - 1
+            n_missing[reader] = n_left
+            if n_left == 0:
+                self._start_unqueued(instance, reader, now)
+                tasks.insert(position, reader)
 
     def _taken(self, queue: int, want: int, prefer: list[tuple[int, str, int]]) -> list[int]:
         """Take tasks of a queue. One that was charged before is taken alone.
@@ -133,7 +154,9 @@ class Machine(Tasks):
         self._route(fresh)
         if not tasks:
             return Reply(status=Status.IDLE, now=now)
-        offers = tuple(map(self._offer, tasks))
+        # One task and its reader even where tasks come one by one: so the result can be kept.
+        self._take_readers(instance, 2 * want, now)
+        offers = tuple(map(self._offer, self.running[instance]))
         return Reply(status=Status.TASKS, worker=self._worker_of(instance), offers=offers, now=now)
 
     # ---- steps of instances ---------------------------------------------------------------------
@@ -195,7 +218,7 @@ class Machine(Tasks):
             return Reply(status=Status.STOP, now=now)
 
         made_ready: list[tuple[int, str, int]] = []
-        missing = [c.task for c in commits if not self._commit(c, now, made_ready)]
+        missing = [c.task for c in commits if not self._commit(instance, c, now, made_ready)]
         # Checked before the missing ones are reported: a sink among the others may have ended the
         # run.
         if self.unsettled == 0:
@@ -221,6 +244,7 @@ class Machine(Tasks):
         # The attempt recognises a repetition: the same instance may run the task again by now.
         if is_owner and failure.attempt == self.attempt(task):
             self._leave_running(task)
+            self._leave_without_inputs(instance, now)
             self._charge(
                 task,
                 Charge.EXCEPTION,
@@ -255,6 +279,7 @@ class Machine(Tasks):
             if gone:
                 self._leave_running(task)
                 self.states[task] = TaskState.WAITING
+                self._leave_without_inputs(instance, now)
                 self._event(now, "lost", task, self._worker_of(instance))
                 self._uncomplete(gone, now)
                 self._ready_or_skip(task, now)
@@ -266,8 +291,12 @@ class Machine(Tasks):
     # ---- steps of supervisors, agents, clients --------------------------------------------------
 
     def _drop(self, instance: str, now: float) -> list[int]:
-        """Forget an instance; its worker is free. Returns the tasks it was running."""
-        tasks = list(self.running.pop(instance, ()))
+        """Forget an instance; its worker is free. Returns the tasks it was running.
+
+        The last one comes first, so that tasks which ran behind their inputs wait for them again
+        before one of these may fail.
+        """
+        tasks = self.running.pop(instance, [])[::-1]
         for task in tasks:
             del self.owner[task]
         member = self.roster.release(instance)
@@ -342,7 +371,7 @@ class Machine(Tasks):
             if death.task in (task, HELD):
                 self._charge(task, death.charge, death.error, death.delay_s, worker, now)
             else:
-                self._ready(task, now)
+                self._again(task, now)
         self._route(fresh)
         return True
 
@@ -350,6 +379,7 @@ class Machine(Tasks):
         """Make ready again what an instance took after a task that it still runs, uncharged.
 
         The task takes longer than was expected when its batch was taken; see protocol/worker.py.
+        Its readers stay: no other instance could begin them earlier.
         Returns the number of tasks, 0 when the instance does not run this attempt any more.
         """
         if self._is_over(now):
@@ -357,12 +387,18 @@ class Machine(Tasks):
         running = self.running.get(instance, [])
         if task not in running or attempt != self.attempt(task):
             return 0
-        behind = running[running.index(task) + 1 :]
+        n_before, n_begun = len(running), running.index(task) + 1
+        behind, kept = running[n_begun:], set(running[:n_begun])
         for other in behind:
+            # No other instance could run what waits for the result of this one.
+            absent = self._absent_inputs(other)
+            if absent and absent <= kept:
+                kept.add(other)
+                continue
             self._leave_running(other)
-            self._ready(other, now)
+            self._again(other, now)
         self._route(fresh)
-        return len(behind)
+        return n_before - len(running)
 
     def cancel(self, reason: str, *, now: float) -> bool:
         """End the run. Returns False when it was over."""

@@ -18,7 +18,7 @@ from dagnb.protocol.states import RunState as RunState  # noqa: PLC0414  # re-ex
 from dagnb.protocol.states import Status as Status  # noqa: PLC0414  # re-exported
 from dagnb.protocol.states import TaskState as TaskState  # noqa: PLC0414  # re-exported
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 HELD = -1
 """In `Death.task`: every task that the instance was running.
@@ -55,11 +55,16 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One task as the store holds it: links, which the scripts read, and a body for workers."""
+    """One task as the store holds it: links, which the scripts read, and a body for workers.
+
+    together: an instance that takes the task takes its only reader, too, once no other input of the
+        reader is missing. Both are in one queue.
+    """
 
     queue: int
     priority: int
     is_sink: bool
+    together: bool = False
     retries: int
     upstream: tuple[int, ...]
     edges: tuple[Edge, ...]
@@ -68,7 +73,9 @@ class Record:
     __repr__ = brief
 
     def pack(self) -> bytes:
-        """Returns a MessagePack array: [queue, priority, sink, retries, upstream, edges, body].
+        """Returns a MessagePack array: [queue, priority, flags, retries, upstream, edges, body].
+
+        flags: 1 for a sink, 2 for `together`, 0 for neither.
 
         The scripts rely on the order: they read the first elements and stop there. Edges are flat
         because a table for each edge is what costs in Lua.
@@ -78,7 +85,7 @@ class Record:
             [
                 self.queue,
                 self.priority,
-                int(self.is_sink),
+                int(self.is_sink) + 2 * self.together,
                 self.retries,
                 self.upstream,
                 flat,
@@ -91,14 +98,15 @@ class Record:
     def unpack(cls, packed: bytes) -> Record:
         """Read what pack wrote."""
         # The default limit of arrays is smaller than the edges of one wide fan-out.
-        queue, priority, sink, retries, upstream, flat, body = msgpack.unpackb(
+        queue, priority, flags, retries, upstream, flat, body = msgpack.unpackb(
             packed, max_array_len=2**31 - 1
         )
         edges = tuple(tuple(flat[i : i + 6]) for i in range(0, len(flat), 6))
         return cls(
             queue=queue,
             priority=priority,
-            is_sink=bool(sink),
+            is_sink=flags == 1,
+            together=flags == 2,
             retries=retries,
             upstream=tuple(upstream),
             edges=edges,
@@ -161,11 +169,17 @@ class Submission:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """One finished task. blob: bytes of a small result; None when they are stored already."""
+    """One finished task.
+
+    blob: bytes of a small result; None when they are stored already.
+    is_kept: the result is not stored anywhere. The instance keeps it for the only reader of the
+        task, which it runs, too.
+    """
 
     task: int
     address: Address
     blob: bytes | None = None
+    is_kept: bool = False
     log: str = ""
 
     __repr__ = brief

@@ -133,6 +133,18 @@ class Tasks:
         self.ready_at[task] = now
         self.roster.push(task, record.queue, record.priority)
 
+    def _again(self, task: int, now: float) -> None:
+        """Make a task ready whose attempt ended without a result, or let it wait for its inputs.
+
+        It waits if it was to run right behind one of its inputs, on the same instance. It is
+        skipped if an input has failed since.
+        """
+        self.states[task] = TaskState.WAITING
+        self._ready_or_skip(task, now)
+        # Skipped, it may have been the last one that the run waited for.
+        if self.unsettled == 0:
+            self._finish_if_sound(now)
+
     def _route(self, fresh: str) -> None:
         members, self.serial = self.roster.route(fresh, self.serial)
         for member in members:
@@ -196,10 +208,61 @@ class Tasks:
         self.running[owner].remove(task)
         return self._worker_of(owner)
 
-    def _commit(self, commit: Commit, now: float, made_ready: list[tuple[int, str, int]]) -> bool:
+    def _leave_without_inputs(self, instance: str, now: float) -> None:
+        """Take from an instance the tasks that it was to run behind one that it runs no more."""
+        before: set[int] = set()
+        for task in list(self.running.get(instance, ())):
+            if self._absent_inputs(task) <= before:
+                before.add(task)
+            else:
+                self._leave_running(task)
+                self._again(task, now)
+
+    def _absent_inputs(self, task: int) -> set[int]:
+        """Returns the upstream tasks that are not done."""
+        absent = set()
+        for upstream in self.records[task].upstream:
+            if self.states[upstream] is not TaskState.DONE:
+                absent.add(upstream)
+        return absent
+
+    def _has_reader(self, instance: str, task: int, now: float) -> bool:
+        """Returns whether no other instance will ask for a result that this one keeps.
+
+        If the reader waits for nothing else, the instance takes it now.
+        """
+        record = self.records[task]
+        if not record.together:
+            return False
+        reader, _, _, n_bits, queue, _ = record.edges[0]
+        if self.owner.get(reader) == instance or self.states[reader] is TaskState.DONE:
+            return True
+        member = self.roster.held.get(instance)
+        is_free = self.states[reader] is TaskState.WAITING and reader not in self.spent
+        if n_bits > 1 or not is_free or member is None or member[0] != queue:
+            return False
+        self._start_unqueued(instance, reader, now)
+        self.running.setdefault(instance, []).append(reader)
+        return True
+
+    def _start(self, instance: str, task: int, now: float) -> None:
+        """Note that an instance runs a task, which is not in a queue any more."""
+        self.states[task] = TaskState.RUNNING
+        self.owner[task] = instance
+        self._event(now, "start", task, self._worker_of(instance))
+
+    def _start_unqueued(self, instance: str, task: int, now: float) -> None:
+        """Note that an instance runs a task right behind its last input."""
+        self.ready_at[task] = now
+        self._start(instance, task, now)
+
+    def _commit(
+        self, instance: str, commit: Commit, now: float, made_ready: list[tuple[int, str, int]]
+    ) -> bool:
         """Store one result and make ready what only waited for it; appended to `made_ready`.
 
-        Returns False when the bytes of the result are not in the store.
+        Returns False when the bytes of the result are not in the store, and the instance does not
+        keep them for a reader that it runs, too.
         """
         task, record = commit.task, self.records[commit.task]
         if self.states[task] not in _OPEN:
@@ -207,7 +270,8 @@ class Tasks:
             if self.results.get(task) != commit.address:
                 self.discarded.append((task, commit.address))
             return True
-        if not self.has_blob(task, commit.address):
+        is_kept = commit.is_kept and self._has_reader(instance, task, now)
+        if not is_kept and not self.has_blob(task, commit.address):
             return False
         if self.states[task] is TaskState.READY:
             self.roster.withdraw(task, record.queue, record.priority)
@@ -329,11 +393,12 @@ class Tasks:
             self._fail_for_good(task, worker, now)
             return
         self._event(now, "retry", task, worker)
-        if delay_s > 0:
+        # A task that ran behind its input waits for that anyway.
+        if delay_s > 0 and not self._absent_inputs(task):
             self.states[task] = TaskState.RETRYING
             self.due[task] = now + delay_s
         else:
-            self._ready(task, now)
+            self._again(task, now)
 
     # ---- small things ---------------------------------------------------------------------------
 

@@ -29,6 +29,17 @@ gives the tasks behind it back to the store (`Machine.give_back`). No task can b
 here, too: worker and supervisor read one monotonic clock, so when the supervisor has seen LONG_S,
 the worker sees it as well, and asks the store which tasks it still has before it begins another.
 
+Kept results
+------------
+A batch may hold a task and its only reader (`Record.together`, asked for by `Way.LOCAL` of the
+plan). The worker then keeps the result for the reader, and nothing of it travels or is stored. A
+kept result is lost with its worker, or with the reader's attempt: the store then has the task run
+again, and before it others whose results were kept. So the worker stores a result when a crash
+would otherwise repeat more than KEPT_S of work. The last task of a batch is committed as kept if
+its reader waits for nothing else: the reply then brings the reader. The store refuses the commit
+(NO_BLOB) if the worker has lost the reader, such as by a lease that ended; the worker then stores
+the result.
+
 The world of a worker is everything that it may ask for outside itself. Two worlds exist: the
 runtime (asyncio and a store) and the virtual one (simulated time).
 """
@@ -50,6 +61,9 @@ LONG_S = 0.01
 
 LOOK_S = 0.05
 """Seconds between two looks of a supervisor at its workers."""
+
+KEPT_S = 1.0
+"""Seconds of work, at most, whose results are kept and not stored: a crash repeats that much."""
 
 MOST_TASKS = 128
 MOST_BYTES = 256 * 1024
@@ -102,8 +116,22 @@ class World(Protocol[Inputs, Value]):
         """Call the user's function."""
         ...
 
-    async def store(self, offer: Offer, value: Value) -> Commit | Failure:
-        """Store a large result; a small one becomes part of the commit."""
+    def reader(self, offer: Offer) -> tuple[int, int]:
+        """Return the task that reads the result and is run together with this one.
+
+        -1 for none. Then the number of its inputs.
+        """
+        ...
+
+    async def store(self, offer: Offer, value: Value, *, keeps: bool) -> Commit | Failure:
+        """Store a large result; a small one becomes part of the commit.
+
+        keeps: keep it for the reader instead, if there is room: Commit.is_kept says so.
+        """
+        ...
+
+    async def store_kept(self, offer: Offer) -> Commit | Failure | None:
+        """Store a result that was kept. Return None if its reader has begun: it is the reader's."""
         ...
 
     async def complete(self, commits: Sequence[Commit], want: int) -> Reply:
@@ -148,6 +176,7 @@ class Worker(Generic[Inputs, Value]):
         """
         self.world = world
         self._pace = _Pace(most_tasks)
+        self._kept_s = 0.0  # seconds of work whose results are kept
 
     async def work(self) -> None:
         """Work from the first registration to the end of the run.
@@ -171,55 +200,85 @@ class Worker(Generic[Inputs, Value]):
         back.
         """
         commits: list[Commit] = []
-        stored: list[tuple[Offer, Value]] = []
-        n_bytes, n_behind = 0, len(reply.offers)
+        stored: dict[int, Value] = {}
+        n_bytes = 0
+        behind = [offer.task for offer in reply.offers[::-1]]  # the next one last
         for offer in reply.offers:
-            begin_s, n_behind = self.world.clock(), n_behind - 1
-            value = await self.attempt(offer, n_behind)
+            begin_s = self.world.clock()
+            behind.pop()
+            value = await self.attempt(offer, behind)
             task_s = self.world.clock() - begin_s
             self._pace.note(task_s)
             if isinstance(value, Failure | Missing):
                 # First what succeeded: the failure may end the run, and with it late commits.
                 if commits:
-                    await self.commit(commits, stored)
+                    await self.commit(reply.offers, commits, stored)
                 if isinstance(value, Failure):
                     return await self.world.fail(value, self._pace.want)
                 return await self.world.lost(value, self._pace.want)
             commit, result = value
             commits.append(commit)
-            stored.append((offer, result))
-            n_bytes += commit.address.n_bytes
+            if commit.is_kept:
+                self._kept_s += task_s
+            else:
+                self._kept_s = 0.0
+                stored[offer.task] = result
+                n_bytes += commit.address.n_bytes
             if task_s > LONG_S or n_bytes > MOST_BYTES or self.world.ends_batch(offer):
                 break
-        return await self.commit(commits, stored)
+        return await self.commit(reply.offers, commits, stored)
 
     async def attempt(
-        self, offer: Offer, n_behind: int
+        self, offer: Offer, behind: Sequence[int]
     ) -> tuple[Commit, Value] | Failure | Missing:
-        """Make one attempt of one task: fetch, run, store."""
-        inputs = await self.world.fetch(offer, n_behind)
+        """Make one attempt of one task: fetch, run, store.
+
+        behind: tasks of the batch that follow, the next one last.
+        """
+        begin_s = self.world.clock()
+        inputs = await self.world.fetch(offer, len(behind))
         if isinstance(inputs, Missing):
             return inputs
         value = await self.world.run(offer, inputs)
         if isinstance(value, Failure):
             return value
-        commit = await self.world.store(offer, value)
+        keeps = self._keeps(offer, behind, self.world.clock() - begin_s)
+        commit = await self.world.store(offer, value, keeps=keeps)
         return commit if isinstance(commit, Failure) else (commit, value)
 
-    async def commit(self, commits: list[Commit], stored: list[tuple[Offer, Value]]) -> Reply:
+    def _keeps(self, offer: Offer, behind: Sequence[int], task_s: float) -> bool:
+        """Returns whether to keep the result of a task that took so many seconds."""
+        reader, n_inputs = self.world.reader(offer)
+        if reader < 0 or self._kept_s + task_s > KEPT_S:
+            return False
+        if not behind:
+            # The commit brings the reader, which waits for nothing else.
+            return n_inputs == 1
+        # After LONG_S the batch may have been given back, but for a reader that comes next.
+        return reader == behind[-1] or (task_s <= LONG_S and reader in behind)
+
+    async def commit(
+        self, offers: Sequence[Offer], commits: list[Commit], stored: dict[int, Value]
+    ) -> Reply:
         """Commit, and store results again that the store says it does not hold. Returns the reply.
 
-        A server that evicts, or that was replaced, may lose bytes between store and commit.
+        A server that evicts, or that was replaced, may lose bytes between store and commit. A
+        result that was kept may have to be stored after all.
         """
         reply = await self.world.complete(commits, self._pace.want)
         while reply.status is Status.NO_BLOB:
             again: list[Commit] = []
-            for offer, value in stored:
+            for offer in offers:
                 if offer.task not in reply.missing:
                     continue
-                commit = await self.world.store(offer, value)
+                commit: Commit | Failure | None
+                if offer.task in stored:
+                    commit = await self.world.store(offer, stored[offer.task], keeps=False)
+                else:
+                    commit = await self.world.store_kept(offer)
                 if isinstance(commit, Failure):
                     return await self.world.fail(commit, self._pace.want)
-                again.append(commit)
+                if commit is not None:
+                    again.append(commit)
             reply = await self.world.complete(again, self._pace.want)
         return reply

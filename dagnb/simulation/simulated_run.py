@@ -133,12 +133,14 @@ class SimulatedRun:
         self.step_costs = StepCosts(plan, costs)
         # Tuples, and spans only at the end: planners that search simulate thousands of runs.
         self.rows: list[tuple[Any, ...]] = []
+        # Steps whose results an instance keeps; all other results are in the store.
+        self.kept: set[int] = set()
         machine_class = _Machine if is_traced else _SilentMachine
         self.machine: Machine = machine_class(
             layout.bare("simulation"),
             0.0,
             "sim",
-            lambda task, address: True,  # every value is in the store
+            lambda task, address: task not in self.kept,
             records=self._records(),
         )
         self.fleet = VirtualFleet(self, pool)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dagnb.planning.costs import StartCost
-from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply
+from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply, Status
 from dagnb.protocol.worker import LONG_S, LOOK_S, Missing
 from dagnb.simulation.environment import Sleep
 from dagnb.trace.trace import Phase
@@ -34,6 +34,7 @@ class VirtualWorld:
     """The world of one instance. The value of a task is its size in bytes.
 
     clock_s: the instance's own time. cached: steps whose values the instance still holds.
+    kept: steps whose results it keeps for their readers.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class VirtualWorld:
         "cached",
         "clock_s",
         "instance",
+        "kept",
         "kind",
         "simulated",
         "start",
@@ -63,6 +65,7 @@ class VirtualWorld:
         self.start = start
         self.worker = ""
         self.cached: set[int] = set()
+        self.kept: set[int] = set()
         self.clock_s = simulated.environment.now
         self._begin_s, self._n_behind = self.clock_s, 0  # of the present task
 
@@ -106,6 +109,12 @@ class VirtualWorld:
     async def fetch(self, offer: Offer, n_behind: int) -> int | Missing:
         """Transfers the large inputs that are not cached, side by side; then unpickles all."""
         self._begin_s, self._n_behind = self.clock_s, n_behind
+        kept_bytes = 0
+        if self.simulated.kept:
+            missing = self._missing(offer.task)
+            if missing is not None:
+                return missing
+            kept_bytes = self._take_kept(offer.task)
         simulated, step, cached = self.simulated, offer.task, self.cached
         step_costs, begin = simulated.step_costs, self.clock_s
         transfers = [entry for entry in step_costs.transfers[step] if entry[1] not in cached]
@@ -124,8 +133,11 @@ class VirtualWorld:
                     cached.add(upstream)
             begin = self.clock_s
 
-        n_bytes = step_costs.input_bytes[step]
-        self.clock_s += step_costs.load_s[step]
+        n_bytes = step_costs.input_bytes[step] - kept_bytes
+        load_s = step_costs.load_s[step]
+        if kept_bytes:
+            load_s = simulated.costs.loading(simulated.tasks[step], n_bytes)
+        self.clock_s += load_s
         simulated.record(step, self.worker, Phase.LOAD, begin, self.clock_s, n_bytes, offer.attempt)
         return n_bytes
 
@@ -146,11 +158,26 @@ class VirtualWorld:
             return Failure(task=offer.task, attempt=offer.attempt, error="{}", delay_s=delay_s)
         return simulated.step_costs.output_bytes[offer.task]
 
-    async def store(self, offer: Offer, value: int) -> Commit | Failure:
-        """Pickles the result, and transfers it if it is large."""
+    def reader(self, offer: Offer) -> tuple[int, int]:
+        """See World.reader."""
+        record = self.simulated.machine.records[offer.task]
+        if not record.together:
+            return -1, 0
+        reader, _, _, n_inputs, _, _ = record.edges[0]
+        return reader, n_inputs
+
+    async def store(self, offer: Offer, value: int, *, keeps: bool) -> Commit | Failure:
+        """Pickles the result, and transfers it if it is large and not kept."""
         simulated, begin, task = self.simulated, self.clock_s, offer.task
         self.clock_s += simulated.step_costs.dump_s[task]
         simulated.record(task, self.worker, Phase.DUMP, begin, self.clock_s, value, offer.attempt)
+        address = Address(self.instance, value)
+        if keeps:
+            self.kept.add(task)
+            self.cached.add(task)
+            simulated.kept.add(task)
+            return Commit(task=task, address=address, is_kept=True)
+        simulated.kept.discard(task)
         if value > simulated.costs.inline_bytes:
             begin = self.clock_s
             self.clock_s += simulated.step_costs.store_s[task]
@@ -158,7 +185,16 @@ class VirtualWorld:
                 task, self.worker, Phase.STORE, begin, self.clock_s, value, offer.attempt
             )
         self.cached.add(task)
-        return Commit(task=task, address=Address(self.instance, value))
+        return Commit(task=task, address=address)
+
+    async def store_kept(self, offer: Offer) -> Commit | Failure | None:
+        """Stores a result that was kept."""
+        if offer.task not in self.kept:
+            return None
+        self.kept.discard(offer.task)
+        return await self.store(
+            offer, self.simulated.step_costs.output_bytes[offer.task], keeps=False
+        )
 
     async def complete(self, commits: Sequence[Commit], want: int) -> Reply:
         """Makes one round trip, with the step in its middle; then frees what the tasks held."""
@@ -192,7 +228,7 @@ class VirtualWorld:
         return self._accept(reply)
 
     async def lost(self, missing: Missing, want: int) -> Reply:
-        """Reports lost inputs. Not reached: virtual values do not get lost yet."""
+        """Reports lost inputs: those that were kept for an attempt that failed."""
         self.clock_s += self.simulated.costs.commit_s
         await self._synchronise()
         reply = self.simulated.machine.lost(
@@ -204,6 +240,20 @@ class VirtualWorld:
             want=want,
         )
         return self._accept(reply)
+
+    def _missing(self, step: int) -> Missing | None:
+        """Returns the inputs that this instance does not hold, if any is missing."""
+        unstored = self.simulated.kept.intersection(self.simulated.plan.steps[step].upstream)
+        return Missing(step, tuple(sorted(unstored))) if unstored - self.kept else None
+
+    def _take_kept(self, step: int) -> int:
+        """Hands the step what was kept for it. Returns its bytes."""
+        n_bytes = 0
+        for upstream in self.simulated.plan.steps[step].upstream:
+            if upstream in self.kept:
+                self.kept.discard(upstream)
+                n_bytes += self.simulated.step_costs.output_bytes[upstream]
+        return n_bytes
 
     def _give_back_if_long(self, offer: Offer) -> None:
         """Has a supervisor give back the tasks behind this one, if it sees it run for LONG_S.
@@ -225,6 +275,10 @@ class VirtualWorld:
     def _accept(self, reply: Reply) -> Reply:
         """Delivers the hints of the step, and records how long its tasks were ready."""
         simulated = self.simulated
+        if self.kept and reply.status is not Status.NO_BLOB:
+            offered = {offer.task for offer in reply.offers}
+            records = simulated.machine.records
+            self.kept = {step for step in self.kept if records[step].edges[0][0] in offered}
         self.clock_s += simulated.deliver_hints()
         if reply.worker:
             self.worker = reply.worker

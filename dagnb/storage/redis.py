@@ -434,10 +434,11 @@ def pack_submission(submission: Submission) -> bytes:
 def pack_commit(commit: Commit) -> tuple[int, str, str, int, int, bytes, str]:
     """Returns seven arguments of `complete`.
 
-    They are task, address, its token, its number of chunks, 1 if the bytes follow, bytes, log.
+    They are task, address, its token, its number of chunks, 1 if the bytes follow or 2 if the
+    instance keeps them, bytes, log.
     """
     address, blob = commit.address, commit.blob
-    encoded, follows = address.encode(), int(blob is not None)
+    encoded, follows = address.encode(), 2 if commit.is_kept else int(blob is not None)
     return commit.task, encoded, address.token, address.n_chunks, follows, blob or b"", commit.log
 
 

@@ -11,6 +11,11 @@ that it began before it begins another one. So values are read soon after they a
 and the store stays small; level by level, every value of a level would be stored before the first
 is read. HEFT's order, the longest way to a sink first, would need costs, which a planner without
 history does not have.
+
+A value with one reader stays with the worker that computes it (`Way.LOCAL`), which then runs the
+reader, too: in a chain, and in a tree as far as one worker has all inputs of a task. No other
+worker could begin the reader earlier. It is the task clustering of the paper, without its
+threshold of bytes: only what one reader needs stays, so no second worker waits for it.
 """
 
 from __future__ import annotations
@@ -18,9 +23,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from dagnb.graph.dag import Dag
 from dagnb.graph.shape import depth_first
-from dagnb.planning.plan import Plan, Step
+from dagnb.planning.plan import Plan, Step, Way
 from dagnb.planning.planner import Problem
+
+FEW_INPUTS = 16
+"""A task with more inputs is not run together with them: they are spread over workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,4 +49,24 @@ class Flexible:
             reads, number = call.upstream, numbers[task]
             step = Step(task=task, upstream=reads, resources=needs[task], priority=number)
             steps.append(step)
-        return Plan(dag=dag, steps=tuple(steps), planner=self.name)
+        return Plan(dag=dag, steps=tuple(steps), planner=self.name, ways=local_ways(dag))
+
+
+def local_ways(dag: Dag) -> dict[tuple[int, int], Way]:
+    """Returns the edges on which a value may stay with its worker, for steps that all float.
+
+    The task has one reader and no effects, and is no sink. The reader needs the same resources and
+    has no retries: an attempt that fails loses the values that were kept for it, and tasks that
+    are expected to fail should not have others run again. O(tasks + edges).
+    """
+    ways = {}
+    sinks, needs = set(dag.sinks), dag.needs
+    for task, readers in enumerate(dag.downstream):
+        if len(readers) != 1 or task in sinks:
+            continue
+        reader = readers[0]
+        options, upstream = dag.calls[reader].options, dag.calls[reader].upstream
+        is_alike = needs[reader] == needs[task] and options.retries == 0
+        if is_alike and len(upstream) <= FEW_INPUTS and dag.calls[task].options.pure:
+            ways[task, reader] = Way.LOCAL
+    return ways

@@ -165,7 +165,7 @@ def cases(
     rank = tuple(draw(st.permutations(range(len(dag)))))
     return _case(
         dag,
-        lambda real: draw(strategies.plans(real, copies=copies)),
+        lambda real: draw(strategies.plans(real, copies=copies, ways=True)),
         draw(n),
         large,
         rank,

@@ -38,6 +38,7 @@ class Configuration:
         of a hint.
     kinds: of the queues. instances: their kinds; one comes in the place of another of its kind.
     start_s: the run is cancelled when no one took part by then, at any moment before.
+    together: tasks are run together with their only reader, for which their results are kept.
     in_containers: who is seen dead died with its container, so that all it ran is charged.
     """
 
@@ -59,6 +60,7 @@ class Configuration:
     with_hints: bool = False
     kinds: tuple[str, ...] = ()
     instances: tuple[str, ...] = ()
+    together: bool = False
     in_containers: bool = False
     start_s: float | None = None
 
@@ -66,6 +68,12 @@ class Configuration:
     def staff(self) -> tuple[str, ...]:
         """The kind of each instance that may live at a time."""
         return self.instances or ("",) * self.n_instances
+
+    def reader(self, task: int) -> int:
+        """The reader that a task is run together with, -1 for none."""
+        readers = [child for child, ups in enumerate(self.upstream) if task in ups]
+        alone = self.together and task not in self.sinks and len(readers) == 1
+        return readers[0] if alone and self.placement[readers[0]] == self.placement[task] else -1
 
     def submission(self) -> Submission:
         """The run as it is put in the store. Earlier tasks are more urgent."""
@@ -90,6 +98,7 @@ class Configuration:
                     queue=self.placement[task],
                     priority=task,
                     is_sink=task in self.sinks,
+                    together=self.reader(task) >= 0,
                     retries=self.retries,
                     upstream=upstream,
                     edges=tuple(edges),

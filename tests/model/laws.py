@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from dagnb.protocol.messages import Charge, Reply, Status, TaskState
-from tests.model.invariants import expect
+from tests.model.invariants import expect, runs_before
 from tests.model.moves import is_calling
 from tests.model.snapshot import form_of
 from tests.model.world import Act, Instance, Move, Phase, World
@@ -18,7 +18,7 @@ def check_step(before: World, move: Move) -> None:
     act, after = move.act, move.world
     if act is None:
         return
-    _results(before, after)
+    _results(before, after, act)
     _starts(before, after)
     _charges(before, after, act)
     _retries(before, after, act)
@@ -100,8 +100,19 @@ def check_end(world: World) -> None:
     )
 
 
-def _results(before: World, after: World) -> None:
-    """I2: a committed result stays what it is, unless its bytes are gone."""
+def _is_kept(after: World, act: Act, task: int) -> bool:
+    """Returns whether the instance keeps the result, and no other one will ask for it."""
+    if act.kind != "complete" or act.instance.task != task:
+        return False
+    reader = after.configuration.reader(task)
+    machine = after.machine
+    if after.is_over or machine.states[reader] is TaskState.DONE:
+        return reader >= 0
+    return reader in machine.running.get(act.instance.name, ())
+
+
+def _results(before: World, after: World, act: Act) -> None:
+    """I2: a committed result stays what it is, unless its bytes are gone. I5: it has bytes."""
     old, new = before.machine, after.machine
     for task, address in old.results.items():
         if new.results.get(task) == address:
@@ -115,7 +126,7 @@ def _results(before: World, after: World) -> None:
     for task, address in new.results.items():
         if old.results.get(task) != address:
             expect(
-                (task, address.token) in after.blobs,
+                (task, address.token) in after.blobs or _is_kept(after, act, task),
                 "I5 result",
                 f"{task} is done without its bytes",
             )
@@ -129,7 +140,11 @@ def _starts(before: World, after: World) -> None:
             continue
         upstream = after.configuration.upstream[task]
         absent = [
-            u for u in upstream if after.machine.states[u] is not TaskState.DONE and u not in lost
+            u
+            for u in upstream
+            if after.machine.states[u] is not TaskState.DONE
+            and u not in lost
+            and not runs_before(after, u, task)
         ]
         expect(not absent, "I1 inputs", f"{task} became {state.word} before {absent}")
 
@@ -240,20 +255,28 @@ def _demand(after: World, act: Act) -> None:
 
 
 def _given_back(before: World, after: World, act: Act) -> None:
-    """I16: what waits behind the task is ready again, uncharged; a late or second call is void."""
+    """I16: what waits behind the task is ready again, uncharged; a late or second call is void.
+
+    Its readers stay where they are, and theirs; readers of what was given back wait.
+    """
     if act.kind != "give_back":
         return
     name, task = act.instance.name, act.instance.task
     running = before.machine.running[name]
     kept = running[: running.index(task) + 1]
+    for other in running[len(kept) :]:
+        absent = _absent(before, other)
+        if absent and absent <= set(kept):
+            kept.append(other)
     expect(
         after.machine.running[name] == kept,
         "I16 give back",
         f"{name} keeps {after.machine.running[name]} instead of {kept}",
     )
-    for other in running[len(kept) :]:
+    for other in (each for each in running if each not in kept):
         state = after.machine.states[other]
-        expect(state is TaskState.READY, "I16 give back", f"{other} is {state.name}")
+        due = TaskState.WAITING if _absent(after, other) else TaskState.READY
+        expect(state is due, "I16 give back", f"{other} is {state.name}")
         expect(other not in after.machine.owner, "I16 give back", f"{other} has an owner")
     for late in (act.instance, act.instance._replace(attempt=act.instance.attempt - 1)):
         again = after.copy()
@@ -262,6 +285,11 @@ def _given_back(before: World, after: World, act: Act) -> None:
     stale = before.copy()
     stale.give_back(act.instance._replace(attempt=act.instance.attempt - 1))
     expect(stale.key() == before.key(), "I16 give back", "a report of an earlier attempt counts")
+
+
+def _absent(world: World, task: int) -> set[int]:
+    states = world.machine.states
+    return {u for u in world.configuration.upstream[task] if states[u] is not TaskState.DONE}
 
 
 def _alone(before: World, after: World, name: str, reply: Reply) -> None:
@@ -370,4 +398,8 @@ def _answer(before: World, after: World, act: Act) -> None:
             f"{name} is refused, though it is asked for",
         )
     if status is Status.NO_BLOB:
-        expect(act.instance.phase is Phase.COMMIT, "I12 reply", "bytes that came along are missing")
+        expect(
+            act.instance.phase is Phase.COMMIT or before.keeps(act.instance),
+            "I12 reply",
+            "bytes that came along are missing",
+        )

@@ -79,7 +79,7 @@ ENDS = (
         "a death takes only the charged task back",
         "one: 2 crashes, stored apart",
         "I9 owner",
-        ("dead", "self._ready(task, now)", "pass"),
+        ("dead", "self._again(task, now)", "pass"),
     ),
     in_machine(
         "a known death counts again",

@@ -56,7 +56,10 @@ _GONE = (Phase.LEFT, Phase.DEAD)
 
 
 class Instance(NamedTuple):
-    """One process. token: of its attempt. inputs: (upstream task, token), as offered."""
+    """One process. token: of its attempt. inputs: (upstream task, token), as offered.
+
+    behind: the other tasks that were offered with this one. kept: tasks whose results it keeps.
+    """
 
     name: str
     phase: Phase = Phase.NEW
@@ -68,6 +71,9 @@ class Instance(NamedTuple):
     delay_s: float | None = 0.0
     bound: tuple[str, str] | None = None
     kind: str = ""
+    behind: tuple[int, ...] = ()
+    may_claim: bool = True
+    kept: tuple[int, ...] = ()
 
 
 class Blobs(set[tuple[int, str]]):
@@ -189,9 +195,10 @@ class World:
         if caller.phase is Phase.LOSE:
             reply = machine.lost(caller.name, task, caller.missing, now=0.0, fresh="f", want=want)
             return self.settle(Act("lost", caller, reply))
-        if self.configuration.is_small:
+        is_kept = self.keeps(caller)
+        if self.configuration.is_small and not is_kept:
             self.blobs.add((task, caller.token))
-        commit = Commit(task=task, address=Address(caller.token, 1, 0))
+        commit = Commit(task=task, address=Address(caller.token, 1, 0), is_kept=is_kept)
         return self.settle(
             Act(
                 "complete",
@@ -199,6 +206,15 @@ class World:
                 machine.complete(caller.name, [commit], now=0.0, fresh="f", want=want),
             )
         )
+
+    def keeps(self, instance: Instance) -> bool:
+        """Whether it keeps the result of its task: it was or will be offered the reader, too."""
+        reader = self.configuration.reader(instance.task)
+        if reader >= 0 and instance.phase is Phase.RUN and instance.may_claim:
+            return reader in instance.behind or (
+                not instance.behind and len(self.configuration.upstream[reader]) == 1
+            )
+        return reader in instance.behind
 
     def expire(self, instance: Instance) -> Act:
         """The lease ends, and the next heartbeat of somebody else, or a waiting client, notices."""
@@ -276,7 +292,7 @@ class World:
         if status is Status.TASKS:
             return self.begin(instance, reply)
         if status is Status.NO_BLOB:
-            return instance._replace(phase=Phase.RUN)
+            return instance._replace(phase=Phase.RUN, behind=(), may_claim=False)
         return Instance(instance.name, _AFTER[status], kind=instance.kind)
 
     def begin(self, instance: Instance, reply: Reply) -> Instance:
@@ -295,18 +311,34 @@ class World:
         )
         token = next(str(n) for n in range(99) if str(n) not in used)
         inputs = tuple((i.task, i.address.token) for i in offer.inputs)
+        offered = [each.task for each in reply.offers]
+        kept = (*instance.kept, instance.task) if self.keeps(instance) else instance.kept
         begun = Instance(
-            instance.name, Phase.FETCH, offer.task, offer.attempt, token, inputs, kind=instance.kind
+            instance.name,
+            Phase.FETCH,
+            offer.task,
+            offer.attempt,
+            token,
+            inputs,
+            kind=instance.kind,
+            behind=tuple(offered[1:]),
+            kept=tuple(u for u in kept if self.configuration.reader(u) in offered),
         )
         return self.fetch(begun) if self.configuration.is_small else begun
 
     def fetch(self, instance: Instance) -> Instance:
         """Read the inputs; what was not offered is missing too."""
         readable = {task for task, token in instance.inputs if (task, token) in self.blobs}
+        readable.update(instance.kept)
         upstream = self.configuration.upstream[instance.task]
         missing = tuple(task for task in upstream if task not in readable)
+        if missing:
+            # The task will wait, so what was kept for it is lost as well.
+            missing = tuple(u for u in upstream if u in missing or u in instance.kept)
+        # What it kept for this task is the task's own from now on.
+        kept = tuple(u for u in instance.kept if u not in upstream)
         return instance._replace(
-            phase=Phase.LOSE if missing else Phase.RUN, missing=missing, inputs=()
+            phase=Phase.LOSE if missing else Phase.RUN, missing=missing, inputs=(), kept=kept
         )
 
     # ---- canonical form -------------------------------------------------------------------------
@@ -356,7 +388,7 @@ class World:
         )
 
     def _call(self, instance: Instance, results: dict[int, str]) -> tuple[Plain, ...]:
-        _, phase, task, attempt, token, inputs, missing, delay_s, bound, _ = instance
+        _, phase, task, attempt, token, inputs, missing, delay_s, bound, _, behind, may_claim, kept = instance
         return (
             phase.value,
             task,
@@ -364,6 +396,9 @@ class World:
             self._standing(task, token, results),
             tuple((u, self._standing(u, t, results)) for u, t in inputs),
             missing,
+            behind,
+            may_claim,
+            kept,
             -1.0 if delay_s is None else delay_s,
             () if bound is None else (bound[0], int(self.is_current(bound))),
         )

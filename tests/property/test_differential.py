@@ -7,7 +7,7 @@ results, queues, leases, members and nonces, budgets, errors, events, hints, byt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -57,9 +57,10 @@ def submissions(draw: st.DrawFn, run: str, kinds: Sequence[str] = ("",)) -> Subm
     leaves = {t for t in range(n) if all(t not in upstream for upstream in upstreams)}
     sinks = leaves | draw(st.sets(st.integers(0, n - 1), max_size=2))
     retries = [draw(st.sampled_from((0, 1, 2, 3))) for _ in range(n)]
+    together = draw(st.sets(st.integers(0, n - 1))) - sinks
     return Submission(
         run=run,
-        records=_records(upstreams, queue, priority, sinks, retries),
+        records=_records(upstreams, queue, priority, sinks, retries, together),
         queues=queues,
         sinks=tuple(sorted(sinks)),
         sources=tuple(t for t in range(n) if not upstreams[t]),
@@ -78,24 +79,30 @@ def _records(
     priority: Sequence[int],
     sinks: set[int],
     retries: Sequence[int],
+    together: Collection[int] = (),
 ) -> tuple[bytes, ...]:
+    """together: tasks that are run with their reader, if it is the only one and in their queue."""
     starts, _ = bits_of(upstreams)
-    return tuple(
-        Record(
+    records = []
+    for t, upstream in enumerate(upstreams):
+        edges = tuple(
+            (c, starts[c] + up.index(t), starts[c], len(up), queue[c], priority[c])
+            for c, up in enumerate(upstreams)
+            if t in up
+        )
+        is_alone = len(edges) == 1 and edges[0][4] == queue[t]
+        record = Record(
             queue=queue[t],
             priority=priority[t],
             is_sink=t in sinks,
+            together=t in together and is_alone,
             retries=retries[t],
-            upstream=upstreams[t],
-            edges=tuple(
-                (c, starts[c] + up.index(t), starts[c], len(up), queue[c], priority[c])
-                for c, up in enumerate(upstreams)
-                if t in up
-            ),
+            upstream=upstream,
+            edges=edges,
             body=b"body",
-        ).pack()
-        for t in range(len(upstreams))
-    )
+        )
+        records.append(record.pack())
+    return tuple(records)
 
 
 _QUEUES = (Queue("w0", 1), Queue("w 1", 1), Queue("~", 1), Queue("~", 3), Queue("~512mb", 2))

@@ -235,6 +235,9 @@ class Pair:
                 self.address(task),
                 self.draw(st.sampled_from(("along", "along", "before", "not"))),
             )
+            if self.machine.records[task].together and self.draw(st.integers(0, 3)):
+                commits.append(Commit(task=task, address=Address("tk", 1), is_kept=True))
+                continue
             along = way == "along" and address.n_chunks == 0
             if not along and way != "not":
                 self.bring(task, address)

@@ -84,11 +84,54 @@ local function take_work(c, instance, want)
     end
   until #tasks > 0
   for _, task in ipairs(tasks) do
-    set_state(c, task, RUNNING)
-    event(c, 'start', task, held.name)
+    start(c, task, held.name)
   end
   set_running(c, instance, tasks)
   return tasks
+end
+
+-- The reader of a task that is run together with it, and the number of bits that are missing before
+-- the reader can run. nil for other tasks, and where the reader does not wait.
+local function reader_of(c, task, n_missing)
+  local packed, at, _, _, _, _, _, together = record_of(c, task)
+  if not together then
+    return nil
+  end
+  local edges = edges_of(packed, at)
+  local reader, start_bit, n_bits = edges[1], edges[3], edges[4]
+  if state_of(c, reader) ~= WAITING then
+    return nil
+  end
+  local n_left = n_missing[reader]
+  if not n_left then
+    n_left = n_bits
+    if n_bits > 1 then
+      n_left = n_bits - call('BITCOUNT', c.p .. 'e', id(start_bit), id(start_bit + n_bits - 1), 'BIT')
+    end
+  end
+  return reader, n_left - 1
+end
+
+-- Take the readers of tasks that are run together with them, up to `most` tasks in all. After a
+-- charge a task is run alone. Returns the tasks of the instance.
+local function take_readers(c, instance, most)
+  local tasks, name = running_of(c, instance), worker_of(c, instance)
+  local extended, n_missing, i = { unpack(tasks) }, {}, 1
+  while i <= #extended and #extended < most do
+    local reader, n_left = reader_of(c, extended[i], n_missing)
+    if reader and not was_charged(c, extended[i]) and not was_charged(c, reader) then
+      n_missing[reader] = n_left
+      if n_left == 0 then
+        start_unqueued(c, reader, name)
+        insert(extended, i + 1, reader) -- right behind its last input
+      end
+    end
+    i = i + 1
+  end
+  if #extended > #tasks then
+    set_running(c, instance, extended)
+  end
+  return extended
 end
 
 -- End a step of an instance: its own running tasks again, or new ones of this worker or another.
@@ -113,7 +156,7 @@ local function next_work(c, instance, want, slim)
     return answer(c, 'idle')
   end
   local offers = {}
-  for i, task in ipairs(tasks) do
+  for i, task in ipairs(take_readers(c, instance, 2 * tonumber(want))) do
     offers[i] = offer(c, task, slim == '1')
   end
   return answer(c, 'tasks', worker_of(c, instance), {}, offers)
@@ -144,6 +187,9 @@ end
 local function no_run()
   return redis.error_reply('NORUN no such run')
 end
+
+-- The steps of the machine, by name. A table, because a Lua function has 200 local names at most.
+local steps = {}
 
 local function step(body)
   return function(keys, args)
@@ -183,7 +229,7 @@ local function note_kind(c, instance, kind)
 end
 
 -- instance, want, slim, lease_s, worker name or '', its nonce, kind
-local function register(c, args, over)
+function steps.register(c, args, over)
   local instance, kind = args[4], args[10]
   if over then
     return answer(c, 'stop')
@@ -214,7 +260,7 @@ end
 local function commit_of(args, i)
   return {
     task = tonumber(args[i]), address = args[i + 1], token = args[i + 2], n_chunks = args[i + 3],
-    blob = args[i + 4] == '1' and args[i + 5],
+    blob = args[i + 4] == '1' and args[i + 5], is_kept = args[i + 4] == '2',
   }
 end
 
@@ -233,8 +279,8 @@ local function commit_all(c, args, over)
 end
 
 -- instance, want, slim, spans, then seven per commit: task, address, its token, its number of
--- chunks, '1' if the bytes follow, bytes, log
-local function complete(c, args, over)
+-- chunks, '1' if the bytes follow, '2' if the instance keeps them, bytes, log
+function steps.complete(c, args, over)
   local instance = args[4]
   add_spans(c, args[7])
   local missing = commit_all(c, args, over)
@@ -251,7 +297,7 @@ local function complete(c, args, over)
 end
 
 -- instance, want, slim, spans, task, attempt, error, delay or '', log
-local function fail(c, args, over)
+function steps.fail(c, args, over)
   local instance, task = args[4], tonumber(args[8])
   add_spans(c, args[7])
   add_log(c, args[8], args[12])
@@ -260,6 +306,7 @@ local function fail(c, args, over)
   end
   if contains(running_of(c, instance), task) and tonumber(args[9]) == attempt_now(c, task) then
     leave_running(c, task, instance)
+    leave_without_inputs(c, instance)
     charge(c, task, 'exception', args[10], args[11], worker_of(c, instance))
   end
   promote(c)
@@ -279,7 +326,7 @@ local function gone_inputs(c, task, args, first)
 end
 
 -- instance, want, slim, task, missing inputs...
-local function lost(c, args, over)
+function steps.lost(c, args, over)
   local instance, task = args[4], tonumber(args[7])
   if over then
     return answer(c, 'stop')
@@ -289,6 +336,7 @@ local function lost(c, args, over)
     if #gone > 0 then
       leave_running(c, task, instance)
       set_state(c, task, WAITING)
+      leave_without_inputs(c, instance)
       event(c, 'lost', task, worker_of(c, instance))
       uncomplete(c, gone)
       ready_or_skip(c, task)
@@ -300,9 +348,13 @@ end
 
 ---- steps of supervisors, agents, clients ---------------------------------------------------------
 
--- Forget an instance; its worker is free. Returns the tasks it was running.
+-- Forget an instance; its worker is free. Returns the tasks it was running, the last one first: tasks
+-- that ran behind their inputs wait for them again before one of these may fail.
 local function drop(c, instance)
-  local tasks = running_of(c, instance)
+  local running, tasks = running_of(c, instance), {}
+  for i = #running, 1, -1 do
+    tasks[#tasks + 1] = running[i]
+  end
   if #tasks > 0 then
     set_running(c, instance, {})
   end
@@ -332,7 +384,7 @@ local function reap(c)
   return #expired
 end
 
-local function reap_step(c, _, over)
+function steps.reap(c, _, over)
   return over and 0 or reap(c)
 end
 
@@ -347,7 +399,7 @@ local function touch_if_old(c)
 end
 
 -- lease_s, instances... Returns whether the times to live were renewed, then one status each.
-local function heartbeat(c, args, over)
+function steps.heartbeat(c, args, over)
   local reply = { 0 }
   for i = 5, #args do
     local known = not over and call('ZRANK', c.p .. 'l', args[i])
@@ -387,7 +439,7 @@ local function instances_of(c)
 end
 
 -- Returns state, moment, members wanted, instances; see Demand.
-local function demand(c, _, over)
+function steps.demand(c, _, over)
   if not over then
     take_part(c)
     reap(c)
@@ -399,7 +451,7 @@ local function demand(c, _, over)
 end
 
 -- instance, task, HELD for all that it was running, or '', charge, error, delay or ''
-local function dead(c, args, over)
+function steps.dead(c, args, over)
   local instance = args[4]
   if over or not call('ZRANK', c.p .. 'l', instance) then
     return 0
@@ -412,7 +464,7 @@ local function dead(c, args, over)
     if args[5] == HELD or task == tonumber(args[5]) then
       charge(c, task, args[6], args[7], args[8], worker)
     else
-      ready(c, task)
+      again(c, task)
     end
   end
   route(c)
@@ -420,27 +472,34 @@ local function dead(c, args, over)
 end
 
 -- instance, task, attempt. Returns the number of tasks that were given back.
-local function give_back(c, args, over)
+function steps.give_back(c, args, over)
   local instance, task = args[4], tonumber(args[5])
   local running = over and {} or running_of(c, instance)
   local at = contains(running, task)
   if not at or tonumber(args[6]) ~= attempt_now(c, task) then
     return 0
   end
-  local kept = {}
-  for i = 1, at do
-    kept[i] = running[i]
+  local kept, returned, is_kept = {}, {}, {}
+  for i, other in ipairs(running) do
+    local absent = i > at and absent_inputs(c, other) or {}
+    if i <= at or #absent > 0 and are_within(absent, is_kept) then
+      -- No other instance could run what waits for the result of this task.
+      kept[#kept + 1] = other
+      is_kept[other] = true
+    else
+      returned[#returned + 1] = other
+    end
   end
   set_running(c, instance, kept)
-  for i = at + 1, #running do
-    ready(c, running[i])
+  for _, other in ipairs(returned) do
+    again(c, other)
   end
   route(c)
-  return #running - at
+  return #returned
 end
 
 -- reason
-local function cancel(c, args, over)
+function steps.cancel(c, args, over)
   if over then
     return 0
   end

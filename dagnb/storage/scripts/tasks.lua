@@ -204,8 +204,49 @@ local function leave_state(c, instance, task, state, queue)
   return ''
 end
 
+local function was_charged(c, task)
+  return call('HEXISTS', c.p .. 'a', id(task)) == 1
+end
+
+-- Note that an instance runs a task, which is not in a queue any more.
+local function start(c, task, worker)
+  set_state(c, task, RUNNING)
+  event(c, 'start', task, worker)
+end
+
+-- Note that an instance runs a task right behind its last input.
+local function start_unqueued(c, task, worker)
+  c.readied[#c.readied + 1] = task
+  start(c, task, worker)
+end
+
+-- Whether no other instance will ask for a result that this one keeps. If the reader waits for
+-- nothing else, the instance takes it now.
+local function has_reader(c, instance, packed, at, together)
+  if not together then
+    return false
+  end
+  local edges = edges_of(packed, at)
+  local reader, running = edges[1], running_of(c, instance)
+  local state = state_of(c, reader)
+  if state == DONE or contains(running, reader) then
+    return true
+  end
+  local held = held_of(c, instance)
+  if edges[4] > 1 or state ~= WAITING or not held or tonumber(held.queue) ~= edges[5]
+    or was_charged(c, reader) then
+    return false
+  end
+  start_unqueued(c, reader, held.name)
+  local extended = { unpack(running) }
+  extended[#extended + 1] = reader
+  set_running(c, instance, extended)
+  return true
+end
+
 -- Store one result and make ready what only waited for it. result.blob: bytes in the same call, or
--- false. Returns false when the bytes are not in the store.
+-- false. Returns false when the bytes are not in the store, and the instance does not keep them for a
+-- reader that it runs, too.
 local function commit(c, instance, result)
   local task = result.task
   local state = state_of(c, task)
@@ -213,12 +254,16 @@ local function commit(c, instance, result)
     discard(c, task, result.address, result.token, result.n_chunks)
     return true
   end
-  local packed, at, queue, _, sink = record_of(c, task)
+  local packed, at, queue, _, sink, _, _, together = record_of(c, task)
   local hash = sink == 1 and 'z' or 'v'
-  if not result.blob and not has_blob(c, task, hash, result.token, result.n_chunks) then
+  local is_kept = result.is_kept and has_reader(c, instance, packed, at, together)
+  local is_here = is_kept or result.blob or has_blob(c, task, hash, result.token, result.n_chunks)
+  if not is_here then
     return false
   end
-  keep_blob(c, result, hash)
+  if not is_kept then
+    keep_blob(c, result, hash)
+  end
   local worker = leave_state(c, instance, task, state, queue)
   set_state(c, task, DONE)
   call('HSET', c.p .. 'r', id(task), hash .. result.address)
@@ -360,6 +405,51 @@ end
 
 ---- attempts that ended badly ---------------------------------------------------------------------
 
+-- Make a task ready whose attempt ended without a result. It waits if it was to run right behind one
+-- of its inputs, and is skipped if an input has failed since.
+local function again(c, task)
+  set_state(c, task, WAITING)
+  ready_or_skip(c, task)
+  finish_if_settled(c)
+end
+
+-- The upstream tasks that are not done.
+local function absent_inputs(c, task)
+  local _, _, _, _, _, _, upstream = record_of(c, task)
+  if #upstream > WHOLE then
+    read_all(c)
+  end
+  local absent = {}
+  for _, up in ipairs(upstream) do
+    if state_of(c, up) ~= DONE then
+      absent[#absent + 1] = up
+    end
+  end
+  return absent
+end
+
+local function are_within(list, known)
+  for _, task in ipairs(list) do
+    if not known[task] then
+      return false
+    end
+  end
+  return true
+end
+
+-- Take from an instance the tasks that it was to run behind one that it runs no more.
+local function leave_without_inputs(c, instance)
+  local before = {}
+  for _, task in ipairs(running_of(c, instance)) do
+    if are_within(absent_inputs(c, task), before) then
+      before[task] = true
+    else
+      leave_running(c, task, instance)
+      again(c, task)
+    end
+  end
+end
+
 local function spent_of(c, task)
   local value = call('HGET', c.p .. 'a', id(task))
   local exceptions, crashes, losses = match(value or '0,0,0', '^(%d+),(%d+),(%d+)$')
@@ -406,16 +496,16 @@ local function charge(c, task, kind, problem, delay, worker)
   if c.state ~= 'running' then
     return
   end
-  local _, _, queue, priority, sink, retries = record_of(c, task)
+  local _, _, _, _, sink, retries = record_of(c, task)
   if not note_failure(c, task, kind, problem, retries) or delay == '' then
     return fail_for_good(c, task, sink, worker)
   end
   event(c, 'retry', task, worker)
-  if tonumber(delay) > 0 then
+  if tonumber(delay) > 0 and #absent_inputs(c, task) == 0 then
     set_state(c, task, RETRYING)
     call('ZADD', c.p .. 'd', text(c.now + tonumber(delay)), id(task))
     expire(c, 'd')
   else
-    ready(c, task, queue, priority)
+    again(c, task)
   end
 end

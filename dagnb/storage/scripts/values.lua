@@ -4,11 +4,11 @@
 
 -- A record is an array of seven: byte 0 is its head, the elements follow one by one. The edges stay
 -- packed, because most steps do not need them.
--- Returns packed, where its edges begin, queue, priority, sink, retries, upstream.
+-- Returns packed, where its edges begin, queue, priority, sink, retries, upstream, together.
 local function record_of(c, task)
   local packed = call('HGET', c.p .. 'n', id(task))
-  local at, queue, priority, sink, retries, upstream = unpack_limit(packed, 5, 1)
-  return packed, at, id(queue), priority, sink, retries, upstream
+  local at, queue, priority, flags, retries, upstream = unpack_limit(packed, 5, 1)
+  return packed, at, id(queue), priority, flags % 2, retries, upstream, flags >= 2
 end
 
 -- Flat, six numbers per edge: child, bit of the edge, first bit of the child, number of its bits,

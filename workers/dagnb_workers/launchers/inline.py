@@ -24,6 +24,7 @@ from dagnb.protocol.worker import Worker
 from dagnb.storage.open import MEMORY_URL, open_store
 from dagnb_workers.launchers.installed import absent
 from dagnb_workers.worker.executor import call_in_thread
+from dagnb_workers.worker.kept import Result
 from dagnb_workers.worker.runtime import CallInputs, Runtime
 
 
@@ -154,7 +155,7 @@ async def _instance(invocation: Invocation, instance: str, pool: Executor) -> No
         at_home=True,
     )
     # One task at a time: no supervisor is here to give back tasks behind one that takes long.
-    worker: Worker[CallInputs, object] = Worker(world, most_tasks=1)
+    worker: Worker[CallInputs, Result] = Worker(world, most_tasks=1)
     try:
         await worker.work()
         await world.leave()

@@ -26,6 +26,7 @@ from dagnb_workers.surroundings.output import opened, take_printed
 from dagnb_workers.surroundings.surroundings import Surroundings
 from dagnb_workers.surroundings.user_main import Call
 from dagnb_workers.worker.executor import Caller, call_here, ignore
+from dagnb_workers.worker.kept import Result
 from dagnb_workers.worker.retry import STORE_GONE
 from dagnb_workers.worker.runtime import CallInputs, Runtime
 from dagnb_workers.worker.shared_status import SharedStatus
@@ -45,7 +46,7 @@ def work(invocation: Invocation, instance: str, status: SharedStatus) -> int:
 async def _work(invocation: Invocation, instance: str, status: SharedStatus, call: Caller) -> int:
     store = await open_store_of(invocation, blocks=True)
     world = Runtime(store, invocation, instance, call, status, take_output=take_printed)
-    worker: Worker[CallInputs, object] = Worker(world, MOST_TASKS if invocation.batches else 1)
+    worker: Worker[CallInputs, Result] = Worker(world, MOST_TASKS if invocation.batches else 1)
     try:
         await worker.work()
         await world.leave()

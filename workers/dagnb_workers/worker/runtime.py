@@ -9,7 +9,7 @@ acts that are not simulated. An instance performs them like this:
     fetch       collects upstream values, function, arguments    0 to 2       FETCH, PROGRAM
     run         verifies and unpickles them, calls the function  0            LOAD, RUN
     store       pickles and signs the result, stores a large one,
-                in shared memory or in the store                 0 or 1       DUMP, STORE
+                in shared memory or in the store; or keeps it    0 or 1       DUMP, STORE
     complete    commits results, gets the next tasks             1            COMMIT
     fail, lost  reports an attempt without a result, gets tasks  1            COMMIT, none
     leave       uploads the spans that are left                  0 or 1       none
@@ -31,9 +31,8 @@ import functools
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from dagnb.errors import (
     BlobMissingError,
@@ -56,6 +55,7 @@ from dagnb.trace.upload import DEFAULT, strategy
 from dagnb_workers.worker import exception
 from dagnb_workers.worker.exception import FailureReporter
 from dagnb_workers.worker.executor import Caller, Raised, TakeOutput, Watch, no_output
+from dagnb_workers.worker.kept import KeptValue, KeptValues, Result
 from dagnb_workers.worker.library import BytesCache, Library
 from dagnb_workers.worker.recorder import HeaderRead, Recorder
 from dagnb_workers.worker.retry import until_available
@@ -73,7 +73,7 @@ class CallInputs:
 
     line: FunctionLine | None = None
     body: Body | None = None
-    values: list[bytes | MappedValue] = field(default_factory=list)
+    values: list[bytes | MappedValue | KeptValue] = field(default_factory=list)
     contents: dict[str, bytes | memoryview] = field(default_factory=dict)
     problem: DagnbError | None = None
     begin_s: float = 0.0
@@ -112,6 +112,7 @@ class Runtime:
 
         self._signer = Signer(invocation.key)
         self._cache: BytesCache[tuple[int, str]] = BytesCache()  # signed values by (task, token)
+        self._kept = KeptValues()
         self._segments = Segments(invocation.segments, invocation.large_bytes)
         self._library = Library(
             store,
@@ -218,18 +219,25 @@ class Runtime:
         self._n_behind, self._body = n_behind, None
         self._watch.begin(offer.task, offer.attempt, 0.0, n_behind)
 
-        sealed, n_bytes = await self._fetch_values(offer)
+        record = self._record(offer)
+        kept: dict[int, bytes | MappedValue | KeptValue] = {}
+        for task in record.upstream:
+            value = self._kept.take(task)
+            if value is not None:
+                kept[task] = value
+
+        sealed, n_bytes = await self._fetch_values(offer, kept)
         try:
-            values = await self._with_segments(offer, sealed)
+            values = await self._with_segments(offer, sealed) | kept
         except SharedMemoryError as problem:
             inputs.problem = problem  # `run` reports it: a fetch cannot fail
             return inputs
         if n_bytes:
             inputs.begin_s = self.now()
-        record = self._record(offer)
-        lost = tuple(task for task in record.upstream if task not in values)
-        if lost:
-            return Missing(offer.task, lost)
+        if any(task not in values for task in record.upstream):
+            # The task will wait, and another instance may run it: what was kept for it is lost, too.
+            lost = [task for task in record.upstream if task in kept or task not in values]
+            return Missing(offer.task, tuple(lost))
         inputs.values = [values[task] for task in record.upstream]
 
         try:
@@ -247,7 +255,7 @@ class Runtime:
             inputs.problem = problem  # as above
         return inputs
 
-    async def run(self, offer: Offer, inputs: CallInputs) -> Any:
+    async def run(self, offer: Offer, inputs: CallInputs) -> Result | Failure:
         """Verify, unpickle and call. Returns the function's value, or the Failure of a step."""
         if inputs.problem is not None:
             return self._failure_reporter.failure(offer, inputs.problem)
@@ -263,7 +271,7 @@ class Runtime:
                 function, retry_on = self._library.function(line)
                 # One by one: after an error, their number tells which one could not be unpickled.
                 for task, value in zip(self._record(offer).upstream, inputs.values, strict=True):
-                    if isinstance(value, MappedValue):
+                    if isinstance(value, MappedValue | KeptValue):
                         values.append(value.value())
                         continue
                     verified = self._signer.open(self._value_name(task, tokens[task]), value)
@@ -287,28 +295,70 @@ class Runtime:
             self._watch.begin(offer.task, offer.attempt, 0.0, self._n_behind)
         if isinstance(value, Raised):
             return self._failure_reporter.raised(offer, value.error, line, retry_on)
-        return value
+        return Result(value)
 
-    async def store(self, offer: Offer, value: Any) -> Commit | Failure:
+    def reader(self, offer: Offer) -> tuple[int, int]:
+        """See World.reader."""
+        record = self._record(offer)
+        if not record.together:
+            return -1, 0
+        reader, _, _, n_inputs, _, _ = record.edges[0]
+        return reader, n_inputs
+
+    async def store(self, offer: Offer, value: Result, *, keeps: bool) -> Commit | Failure:
         """Pickle and sign the value. Returns its commit, which holds a small value itself.
 
         A large value is stored. Returns a Failure if the value cannot be pickled or the store is
         full.
         """
+        record, token, kept = self._record(offer), secrets.token_hex(6), None
         with self._recorder.span(self._worker, offer, Phase.DUMP) as span:
-            token, record = secrets.token_hex(6), self._record(offer)
             try:
-                parts = encode_value(value, "?")
+                if keeps:
+                    kept = self._kept.keep(offer.task, self.reader(offer)[0], value)
+                parts = encode_value(value.value, "?") if kept is None else []
             except UnserialisableError as error:
                 name = self._failure_reporter.task_name(offer, record)
                 return self._failure_reporter.failure(offer, exception.of_result(error, name))
-            # A sink is read after the run, when its segments are gone.
-            is_segment = not record.is_sink and self._segments.takes(parts)
-            sealed = b"" if is_segment else self._sealed(offer.task, token, parts)
-            span.n_bytes = len(sealed) or sum(map(len, parts))
             log = "".join(self._take_output())
+            if kept is not None:
+                span.n_bytes = kept.n_bytes
+                address = Address(token, kept.n_bytes)
+                return Commit(task=offer.task, address=address, is_kept=True, log=log)
+            sealed = self._sealed_or_segment(offer, token, parts)
+            span.n_bytes = len(sealed) or sum(map(len, parts))
+        return await self._store_sealed(offer, token, parts, sealed, log)
 
-        if is_segment:
+    async def store_kept(self, offer: Offer) -> Commit | Failure | None:
+        """See World.store_kept."""
+        kept, token = self._kept.take(offer.task), secrets.token_hex(6)
+        if kept is None:
+            return None
+        parts = kept.parts()
+        sealed = self._sealed_or_segment(offer, token, parts)
+        return await self._store_sealed(offer, token, parts, sealed, "")
+
+    def _sealed_or_segment(
+        self, offer: Offer, token: str, parts: Sequence[bytes | memoryview]
+    ) -> bytes:
+        """Returns the signed result, b'' for one that belongs into a segment.
+
+        A sink is read after the run, when its segments are gone.
+        """
+        if not self._record(offer).is_sink and self._segments.takes(parts):
+            return b""
+        return self._sealed(offer.task, token, parts)
+
+    async def _store_sealed(
+        self,
+        offer: Offer,
+        token: str,
+        parts: Sequence[bytes | memoryview],
+        sealed: bytes,
+        log: str,
+    ) -> Commit | Failure:
+        """Store a pickled result, or make it part of its commit. sealed: b'' for a segment."""
+        if not sealed:
             with self._recorder.span(self._worker, offer, Phase.STORE) as span:
                 span.n_bytes = sum(map(len, parts))
                 pointer = self._segments.write(offer.task, token, parts)
@@ -327,7 +377,7 @@ class Runtime:
                         offer.task,
                         token,
                         sealed,
-                        is_sink=record.is_sink,
+                        is_sink=self._record(offer).is_sink,
                     )
                 )
             except StorageFullError as error:
@@ -419,8 +469,10 @@ class Runtime:
         if n_bytes:
             self._header_read = HeaderRead(begin_at, time.time(), n_bytes)
 
-    async def _fetch_values(self, offer: Offer) -> tuple[dict[int, bytes], int]:
-        """Collect the signed values of the upstream tasks.
+    async def _fetch_values(
+        self, offer: Offer, kept: Collection[int]
+    ) -> tuple[dict[int, bytes], int]:
+        """Collect the signed values of the upstream tasks, but for those that were kept.
 
         Returns:
             values by upstream task; a value that the store has lost is left out.
@@ -429,12 +481,13 @@ class Runtime:
         values: dict[int, bytes] = {}
         with self._recorder.span(self._worker, offer, Phase.FETCH) as span:
             # Cheapest first: values in the cache, then values that came within the offer.
-            for upstream in offer.inputs:
+            inputs = [upstream for upstream in offer.inputs if upstream.task not in kept]
+            for upstream in inputs:
                 sealed = self._cache.find((upstream.task, upstream.address.token)) or upstream.blob
                 if sealed is not None:
                     values[upstream.task] = sealed
 
-            remote = [upstream for upstream in offer.inputs if upstream.task not in values]
+            remote = [upstream for upstream in inputs if upstream.task not in values]
             if remote:
                 # One request for all, because a round trip takes as long as a short task.
                 wanted = [(upstream.task, upstream.address) for upstream in remote]
@@ -444,7 +497,7 @@ class Runtime:
                         values[upstream.task] = sealed
                         span.n_bytes += len(sealed)
 
-        for upstream in offer.inputs:
+        for upstream in inputs:
             if upstream.task in values:
                 self._cache.keep((upstream.task, upstream.address.token), values[upstream.task])
         return values, span.n_bytes
@@ -491,6 +544,8 @@ class Runtime:
             await self._upload()
 
         self._watch.end()
+        if reply.status is not Status.NO_BLOB:
+            self._kept.drop_but_for(offer.task for offer in reply.offers)
         if reply.status is not Status.STOP:
             # STOP does not tell membership: a run that is over answers it to every instance.
             self._is_member = reply.status not in {Status.FENCED, Status.REFUSED}
