@@ -253,7 +253,7 @@ class Tasks:
 
     def _start_unqueued(self, instance: str, task: int, now: float) -> None:
         """Note that an instance runs a task right behind its last input."""
-        self.ready_at[task] = now
+        self.ready_at.pop(task, None)
         self._start(instance, task, now)
 
     def _commit(

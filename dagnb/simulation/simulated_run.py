@@ -5,6 +5,7 @@ The costs of a plan are held by step, so that each act of a virtual worker looks
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import starmap
@@ -106,7 +107,8 @@ class _Machine(Machine):
             attempt=self.attempt(task),
             record=None,
             inputs=(),
-            ready_at=self.ready_at.get(task, 0.0),
+            # Virtual time begins at 0, so that cannot mean a task that was never in a queue.
+            ready_at=self.ready_at.get(task, math.inf),
         )
 
 

@@ -175,6 +175,7 @@ end
 --   states       task -> state, as far as known; `all`: all of them in one string, once read
 --   dirty        tasks whose state is to be written
 --   readied      tasks made ready in this step, whose moment is to be written
+--   unqueued     tasks that run without having been ready, whose moment is to be cleared
 --   made_ready   those made ready by commits, flat: task, queue, priority
 --   pushes       queue -> what is to be queued, flat: priority, task
 --   touched      queues that `route` must look at
@@ -195,7 +196,7 @@ local function open(prefix, args)
     p = prefix, fresh = args[2], again = args[3] == '1', at = at, now = tonumber(at), state = m[1],
     deadline_at = m[2] and tonumber(m[2]), start_by = m[5] and tonumber(m[5]), kinds = m[3],
     asked = false, settled = 0, n_pushed = 0, all = false, ttl = false, serial = false,
-    states = {}, dirty = {}, readied = {}, made_ready = {}, pushes = {}, touched = {}, queues = {},
+    states = {}, dirty = {}, readied = {}, unqueued = {}, made_ready = {}, pushes = {}, touched = {}, queues = {},
     running = {}, rerun = {}, held = {}, events = {}, m = {}, waits_for_all = m[4] == 'continue',
   }
 end
@@ -241,6 +242,10 @@ local function flush_readied(c)
   if #c.readied > 0 then
     write_runs(c.p .. 'y', 8, c.readied, { all = pack('>d', c.now) })
     c.readied = {}
+  end
+  if #c.unqueued > 0 then
+    write_runs(c.p .. 'y', 8, c.unqueued, { all = pack('>d', 0) })
+    c.unqueued = {}
   end
 end
 

@@ -30,7 +30,7 @@ end
 -- The moment a task became ready, eight bytes. If this step made it ready, the moment is in the
 -- context and not yet in `y`.
 local function ready_moment(c, task)
-  if #c.readied > FEW then
+  if #c.readied > FEW or #c.unqueued > 0 then
     flush_readied(c)
   elseif contains(c.readied, task) then
     return pack('>d', c.now)

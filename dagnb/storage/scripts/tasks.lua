@@ -216,7 +216,7 @@ end
 
 -- Note that an instance runs a task right behind its last input.
 local function start_unqueued(c, task, worker)
-  c.readied[#c.readied + 1] = task
+  c.unqueued[#c.unqueued + 1] = task
   start(c, task, worker)
 end
 
