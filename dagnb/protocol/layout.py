@@ -122,9 +122,7 @@ def _records(
         )
 
 
-def _is_together(
-    plan: Plan, step: int, edges: Sequence[Edge], queue_of: Sequence[int]
-) -> bool:
+def _is_together(plan: Plan, step: int, edges: Sequence[Edge], queue_of: Sequence[int]) -> bool:
     """Returns whether a step is run together with its only reader, as the plan asks.
 
     Not so if it has effects: these must not be repeated because the reader's process crashes.

@@ -176,6 +176,14 @@ SMALL = (
         on_error="continue",
     ),
     _with(
+        _CHAIN_3,
+        "kept behind a sink, lost blob, stored apart",
+        {Fault.VANISH: 1},
+        together=True,
+        sinks=(0, 2),
+        is_small=False,
+    ),
+    _with(
         _BRANCHES,
         "kept, lost blob, suspicion",
         {Fault.VANISH: 1, Fault.SUSPECT: 1},

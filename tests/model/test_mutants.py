@@ -5,11 +5,12 @@ import pytest
 from tests.model.catalogue import SMALL
 from tests.model.mutants import Mutant, hunt
 from tests.model.seeded_ends import ENDS
+from tests.model.seeded_kept import KEPT
 from tests.model.seeded_kinds import KINDS
 from tests.model.seeded_work import WORK
 
 CONFIGURATIONS = {configuration.name: configuration for configuration in SMALL}
-MUTANTS = (*WORK, *ENDS, *KINDS)
+MUTANTS = (*WORK, *KEPT, *ENDS, *KINDS)
 
 
 def name_of(mutant: Mutant) -> str:

@@ -388,7 +388,21 @@ class World:
         )
 
     def _call(self, instance: Instance, results: dict[int, str]) -> tuple[Plain, ...]:
-        _, phase, task, attempt, token, inputs, missing, delay_s, bound, _, behind, may_claim, kept = instance
+        (
+            _,
+            phase,
+            task,
+            attempt,
+            token,
+            inputs,
+            missing,
+            delay_s,
+            bound,
+            _,
+            behind,
+            may_claim,
+            kept,
+        ) = instance
         return (
             phase.value,
             task,

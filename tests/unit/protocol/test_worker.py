@@ -12,7 +12,7 @@ import pytest
 
 from dagnb.protocol import worker
 from dagnb.protocol.messages import Address, Commit, Failure, Offer, Reply, Status
-from dagnb.protocol.worker import LONG_S, MOST_BYTES, MOST_TASKS, Missing, Worker
+from dagnb.protocol.worker import KEPT_S, LONG_S, MOST_BYTES, MOST_TASKS, Missing, Worker
 
 STOP = Reply(status=Status.STOP)
 
@@ -34,6 +34,7 @@ class PreparedWorld:
 
     odd: unusual answers, by act, like 'run 3'. task_s: seconds that each task takes, or a list of
     them by task. impure: tasks that end their batch. wants: numbers of tasks that were asked for.
+    readers: of tasks that are run together with their reader: it, and the number of its inputs.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class PreparedWorld:
         task_s: float | list[float] = 0.0001,
         impure: tuple[int, ...] = (),
         result_bytes: int = 1,
+        readers: dict[int, tuple[int, int]] | None = None,
     ) -> None:
         self.replies = list(replies)
         self.odd = odd or {}
@@ -50,6 +52,7 @@ class PreparedWorld:
         self.wants: list[int] = []
         self.behind: list[int] = []
         self.clock_s = 100.0
+        self.readers = readers or {}
         self.task_s, self.impure, self.result_bytes = task_s, impure, result_bytes
 
     def clock(self) -> float:
@@ -74,12 +77,19 @@ class PreparedWorld:
         self.clock_s += self.task_s if isinstance(self.task_s, float) else self.task_s[offer.task]
         return self._act(f"run {offer.task}", f"value {offer.task}")
 
-    async def store(self, offer: Offer, value: Any) -> Any:
-        assert value == f"value {offer.task}"
-        return self._act(f"store {offer.task}", self._commit(offer))
+    def reader(self, offer: Offer) -> tuple[int, int]:
+        return self.readers.get(offer.task, (-1, 0))
 
-    def _commit(self, offer: Offer) -> Commit:
-        return Commit(task=offer.task, address=Address("t", self.result_bytes))
+    async def store(self, offer: Offer, value: Any, *, keeps: bool) -> Any:
+        assert value == f"value {offer.task}"
+        act = "keep" if keeps else "store"
+        return self._act(f"{act} {offer.task}", self._commit(offer, keeps))
+
+    async def store_kept(self, offer: Offer) -> Any:
+        return self._act(f"store kept {offer.task}", self._commit(offer, False))
+
+    def _commit(self, offer: Offer, is_kept: bool) -> Commit:
+        return Commit(task=offer.task, address=Address("t", self.result_bytes), is_kept=is_kept)
 
     async def complete(self, commits: Sequence[Commit], want: int) -> Reply:
         self.wants.append(want)
@@ -286,3 +296,77 @@ def test_results_that_are_large_together_end_a_batch() -> None:
     assert [act for act in acts(world) if act.startswith("complete")] == [
         "complete 0,1", "complete 2",
     ]  # fmt: skip
+
+
+def ends_of(world: PreparedWorld) -> list[str]:
+    """What became of each result."""
+    return [act for act in acts(world) if act.startswith(("keep", "store", "complete"))]
+
+
+def test_a_result_is_kept_for_a_reader_in_the_same_batch() -> None:
+    world = PreparedWorld(tasks(0, 1), STOP, readers={0: (1, 1)})
+
+    assert ends_of(world) == ["keep 0", "store 1", "complete 0,1"]
+
+
+def test_the_last_task_of_a_batch_is_kept_if_its_reader_waits_for_nothing_else() -> None:
+    world = PreparedWorld(tasks(0), tasks(1), STOP, readers={0: (1, 1)})
+
+    assert ends_of(world) == ["keep 0", "complete 0", "store 1", "complete 1"]
+
+
+def test_a_result_is_stored_if_its_reader_is_elsewhere_and_waits_for_more() -> None:
+    world = PreparedWorld(tasks(0), STOP, readers={0: (1, 2)})
+
+    assert ends_of(world) == ["store 0", "complete 0"]
+
+
+@pytest.mark.parametrize(
+    ("task_s", "end"), [(LONG_S / 2, "keep 0"), (2 * LONG_S, "store 0")], ids=["short", "long"]
+)
+def test_after_a_long_task_only_the_reader_that_comes_next_is_sure_to_be_here(
+    task_s: float, end: str
+) -> None:
+    """Tasks behind a long one may be given back, and then a reader that waits for one of them."""
+    apart = PreparedWorld(tasks(0, 1, 2), STOP, task_s=task_s, readers={0: (2, 2)})
+    next_one = PreparedWorld(tasks(0, 2), STOP, task_s=task_s, readers={0: (2, 2)})
+
+    assert ends_of(apart)[0] == end
+    assert ends_of(next_one)[0] == "keep 0"
+
+
+def test_a_crash_repeats_a_limited_time_of_work_since_then_a_result_is_stored() -> None:
+    """Four tasks in a row, two of which take as long as may be repeated."""
+    world = PreparedWorld(
+        *(tasks(n) for n in range(4)),
+        STOP,
+        task_s=0.45 * KEPT_S,
+        readers={n: (n + 1, 1) for n in range(3)},
+    )
+
+    assert [act for act in ends_of(world) if "complete" not in act] == [
+        "keep 0", "keep 1", "store 2", "store 3",
+    ]  # fmt: skip
+
+
+def test_kept_results_do_not_count_as_bytes_of_a_batch() -> None:
+    readers = {0: (1, 1), 1: (2, 1)}
+    world = PreparedWorld(tasks(0, 1, 2), STOP, result_bytes=MOST_BYTES, readers=readers)
+
+    assert ends_of(world) == ["keep 0", "keep 1", "store 2", "complete 0,1,2"]
+
+
+def test_a_kept_result_whose_reader_was_taken_away_is_stored() -> None:
+    gone = Reply(status=Status.NO_BLOB, missing=(0,))
+    world = PreparedWorld(tasks(0), gone, STOP, readers={0: (1, 1)})
+
+    assert ends_of(world) == ["keep 0", "complete 0", "store kept 0", "complete 0"]
+
+
+def test_a_kept_result_that_its_reader_has_used_up_is_not_committed_again() -> None:
+    gone = Reply(status=Status.NO_BLOB, missing=(0,))
+    world = PreparedWorld(
+        tasks(0, 1), gone, STOP, readers={0: (1, 1)}, odd={"store kept 0": [None]}
+    )
+
+    assert ends_of(world)[-3:] == ["complete 0,1", "store kept 0", "complete "]

@@ -41,12 +41,17 @@ class UserMain(ModuleType):
         super().__init__("__main__")
         self.__spec__ = ModuleSpec(__name__, None)
         self._shown: dict[str, Any] = {}
-        self._given: list[Any] = []
+        self._given: list[FunctionType] = []
         self._n_own = len(vars(self))
 
     def show(self, function: Callable[..., Any], call: Call) -> None:
         """Show the names of this function's module; forget names that an earlier task set."""
-        self._shown, self._given = _globals(function), [*call[0], *call[1].values()]
+        self._shown = _globals(function)
+        # No other arguments: their memory must not stay in use until the next call.
+        self._given.clear()
+        for argument in (*call[0], *call[1].values()):
+            if isinstance(argument, FunctionType):
+                self._given.append(argument)
 
         own = vars(self)
         if len(own) > self._n_own:
@@ -59,8 +64,7 @@ class UserMain(ModuleType):
         if not name.startswith("__"):
             if name in self._shown:
                 return self._shown[name]
-            items: list[Any] = [value for value in self._given if isinstance(value, FunctionType)]
-            items += _classes_of_main()
+            items: list[Any] = [*self._given, *_classes_of_main()]
             # The latest definition wins, as it does in a notebook whose cell was run again.
             for item in reversed(items):
                 if item.__module__ == "__main__" and item.__qualname__ == name:

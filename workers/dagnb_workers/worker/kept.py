@@ -69,7 +69,9 @@ class KeptValue:
         """Returns the value for the reader. To be called once."""
         if self.result is None:
             return decode_value(self.pickled)
-        return self.result.value
+        # The worker may hold the other task's result a little longer. The value is the reader's.
+        value, self.result.value = self.result.value, None
+        return value
 
     def parts(self) -> Sequence[bytes | memoryview]:
         """Returns what encode_value gives for the value."""

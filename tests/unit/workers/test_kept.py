@@ -1,0 +1,143 @@
+"""Results that a worker keeps: the reader sees what it would see of a stored one."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from dagnb_workers.worker import kept
+from dagnb_workers.worker.kept import KeptValues, Result
+
+from dagnb.errors import UnserialisableError
+from dagnb.graph.payload import decode_value
+
+
+def read_only() -> Any:
+    array = np.zeros(3)
+    array.flags.writeable = False
+    return array
+
+
+def handed_over(value: Any) -> Any:
+    """What the reader gets, of a value to which this call holds the only reference."""
+    values = KeptValues()
+    values.keep(1, 2, Result(value))
+    taken = values.take(1)
+    assert taken is not None
+    return taken.value()
+
+
+def test_an_array_that_nothing_else_refers_to_is_handed_over_itself() -> None:
+    result = Result(np.arange(10.0))
+    address = result.value.ctypes.data
+    values = KeptValues()
+
+    values.keep(1, 2, result)
+    taken = values.take(1)
+
+    assert taken is not None
+    assert len(taken) == 0
+    assert taken.value().ctypes.data == address
+
+
+@pytest.mark.parametrize(
+    "refer",
+    [lambda array: [array], lambda array: array[2:], memoryview, weakref.ref, np.asarray],
+    ids=["a list", "a view", "a memoryview", "a weak reference", "a name"],
+)
+def test_an_array_with_another_reference_is_copied_at_once(refer: Callable[[Any], Any]) -> None:
+    array = np.arange(10.0)
+    other = refer(array)
+    result = Result(array)
+    values = KeptValues()
+
+    values.keep(1, 2, result)
+    array[:] = -1.0
+    taken = values.take(1)
+
+    assert taken is not None
+    assert taken.value().tolist() == np.arange(10.0).tolist()
+    del other
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: np.arange(10.0)[1:],
+        lambda: np.array([1, "a"], dtype=object),
+        lambda: np.zeros(3).view(np.recarray),
+        read_only,
+        lambda: np.frombuffer(b"12345678"),
+        lambda: [1, 2],
+        lambda: {"a": [1]},
+        lambda: bytearray(b"x"),
+    ],
+    ids=["a view", "objects", "a subclass", "read only", "borrowed", "list", "dict", "bytearray"],
+)
+def test_what_may_be_seen_elsewhere_is_pickled(make: Callable[[], Any]) -> None:
+    value = make()
+
+    taken = handed_over(value)
+
+    assert taken is not value
+    assert type(taken) is type(value)
+    assert np.array_equal(np.asarray(taken), np.asarray(value))
+
+
+@pytest.mark.parametrize("value", [1, 2.5, "text", b"bytes", True, None, 3j])
+def test_what_cannot_change_is_handed_over_itself(value: Any) -> None:
+    assert handed_over(value) is value
+
+
+def test_a_subclass_of_a_number_is_pickled() -> None:
+    value = np.float64(1.5)
+
+    taken = handed_over(value)
+
+    assert taken is not value
+    assert (type(taken), float(taken)) == (np.float64, 1.5)
+
+
+def test_a_result_that_cannot_be_pickled_fails_though_it_is_kept() -> None:
+    with pytest.raises(UnserialisableError):
+        KeptValues().keep(1, 2, Result(threading.Lock()))
+
+
+def test_no_more_is_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "MOST_BYTES", 1_000)
+    values = KeptValues()
+
+    assert values.keep(1, 2, Result(np.zeros(100))) is not None
+    assert values.keep(3, 4, Result(np.zeros(100))) is None
+    assert values.keep(5, 6, Result(b"x" * 500)) is None
+    values.take(1)
+    assert values.keep(3, 4, Result(np.zeros(100))) is not None
+
+
+def test_what_no_task_at_hand_reads_is_forgotten() -> None:
+    values = KeptValues()
+    values.keep(1, 2, Result(1))
+    values.keep(3, 4, Result(3))
+
+    values.drop_but_for([4, 5])
+
+    assert values.take(1) is None
+    assert values.take(3) is not None
+
+
+def test_a_result_that_must_be_stored_after_all_has_the_bytes_of_any_other() -> None:
+    values = KeptValues()
+    for task, value in enumerate((7, [1, 2], np.arange(3.0))):
+        values.keep(task, 9, Result(value))
+    read = []
+    for task in range(3):
+        taken = values.take(task)
+        assert taken is not None
+        read.append(decode_value(b"".join(taken.parts())))
+
+    assert read[:2] == [7, [1, 2]]
+    assert read[2].tolist() == [0.0, 1.0, 2.0]
